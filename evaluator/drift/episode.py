@@ -1,0 +1,189 @@
+"""Looks over time folded into episodes: one opens, may escalate, and closes; each says so once.
+
+The fold is deterministic: the same looks in the same order give the same events with the same ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from evaluator.drift.fusion import CALM, Action, Judgement, RootCause, Severity
+from evaluator.drift.settings import DriftSettings
+from evaluator.drift.signals import Key, Look, Signal
+
+EventKind = Literal["open", "escalate", "close"]
+
+
+@dataclass(frozen=True, slots=True)
+class DriftEvent:
+    """One thing said about an episode.
+
+    `rows` is the number of rows (or outcomes, where more) seen; `at` the event time of the last of them, as the
+    caller gave it. `features` are the top five to blame; `signals` all that is raised. A close carries the episode's
+    worst severity.
+    """
+
+    id: str
+    episode: str
+    event: EventKind
+    severity: str
+    confidence: float
+    root_cause: RootCause
+    features: tuple[Signal, ...]
+    signals: tuple[Signal, ...]
+    action: Action
+    rows: int
+    at: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class _Track:
+    """A signal over the looks of its stream: looks in a row against its present state, and its last numbers."""
+
+    stream: str
+    on: bool
+    streak: int
+    signal: Signal
+
+
+class Episodes:
+    """Debounces signals and folds judgements into episodes.
+
+    A signal is raised or cleared by `confirm` looks in a row, and holds above `hysteresis` of its threshold. After a
+    close, nothing of the same or a lower severity opens for `cooldown_rows`, unless it still stands then. Within an
+    episode only a severity above all announced ones is news; after `cooldown_rows` below it, it can be announced
+    again.
+    """
+
+    def __init__(self, key: str, settings: DriftSettings) -> None:
+        self._key = key
+        self._settings = settings
+        self._tracks: dict[Key, _Track] = {}
+        self._open: str | None = None
+        self._announced = Severity.NONE
+        self._worst = Severity.NONE
+        self._below_since: int | None = None
+        self._closed_at: int | None = None
+        self._closed = Severity.NONE
+        self._told = 0
+        self.judgement = CALM
+
+    def raised(self, stream: str) -> frozenset[Key]:
+        """Keys of the signals now raised on a stream of looks."""
+        return frozenset(key for key, track in self._tracks.items() if track.on and track.stream == stream)
+
+    def fold(
+        self,
+        stream: str,
+        look: Look,
+        judge: Callable[[Iterable[Signal]], Judgement],
+        *,
+        rows: int,
+        at: float,
+    ) -> list[DriftEvent]:
+        """Take one look at `stream` into account; `judge` fuses the raised signals. Returns the news, mostly none."""
+        self._track(stream, look)
+        self.judgement = judge(self._signals())
+        severity = self.judgement.severity
+        if self._open is None:
+            return self._maybe_open(severity, rows, at)
+        self._worst = max(self._worst, severity)
+        if severity is Severity.NONE:
+            event = self._event("close", self._worst, rows, at)
+            self._open, self._closed_at, self._closed = None, rows, self._announced
+            self._announced, self._worst, self._below_since = Severity.NONE, Severity.NONE, None
+            return [event]
+        if severity > self._announced:
+            self._announced, self._below_since = severity, None
+            return [self._event("escalate", severity, rows, at)]
+        if severity == self._announced:
+            self._below_since = None
+        elif self._below_since is None:
+            self._below_since = rows
+        elif rows - self._below_since >= self._settings.cooldown_rows:
+            self._announced, self._below_since = severity, None
+        return []
+
+    def _track(self, stream: str, look: Look) -> None:
+        for key, signal in look.raised.items():
+            track = self._tracks.get(key)
+            if track is None:
+                track = self._tracks[key] = _Track(stream, False, 0, signal)
+            track.signal = signal
+        for key, track in list(self._tracks.items()):
+            if track.stream != stream:
+                continue
+            wanted = key in look.held if track.on else key in look.raised
+            track.streak = track.streak + 1 if wanted != track.on else 0
+            if track.streak >= self._settings.confirm:
+                track.on, track.streak = not track.on, 0
+            if not track.on and not wanted:
+                del self._tracks[key]
+
+    def _signals(self) -> tuple[Signal, ...]:
+        return tuple(self._tracks[key].signal for key in sorted(self._tracks) if self._tracks[key].on)
+
+    def _maybe_open(self, severity: Severity, rows: int, at: float) -> list[DriftEvent]:
+        if severity is Severity.NONE:
+            return []
+        cooling = self._closed_at is not None and rows - self._closed_at < self._settings.cooldown_rows
+        if cooling and severity <= self._closed:
+            return []
+        self._open = _digest(self._key, "episode", str(self._told))
+        self._announced = self._worst = severity
+        return [self._event("open", severity, rows, at)]
+
+    def _event(self, kind: EventKind, severity: Severity, rows: int, at: float) -> DriftEvent:
+        assert self._open is not None
+        self._told += 1
+        judged = self.judgement
+        return DriftEvent(
+            id=_digest(self._key, kind, str(self._told)),
+            episode=self._open,
+            event=kind,
+            severity=severity.name,
+            confidence=judged.confidence,
+            root_cause=judged.root_cause,
+            features=judged.features,
+            signals=self._signals(),
+            action=judged.action,
+            rows=rows,
+            at=at,
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state as JSON-able values (the last judgement is made again from the signals)."""
+        return {
+            "tracks": [
+                {"stream": t.stream, "on": t.on, "streak": t.streak, "signal": asdict(t.signal)}
+                for _, t in sorted(self._tracks.items())
+            ],
+            "open": self._open,
+            "announced": int(self._announced),
+            "worst": int(self._worst),
+            "below_since": self._below_since,
+            "closed_at": self._closed_at,
+            "closed": int(self._closed),
+            "told": self._told,
+        }
+
+    def restore(self, raw: dict[str, Any], judge: Callable[[Iterable[Signal]], Judgement]) -> None:
+        """Replace the state by a `snapshot`."""
+        tracks = [_Track(t["stream"], t["on"], t["streak"], Signal(**t["signal"])) for t in raw["tracks"]]
+        self._tracks = {track.signal.key: track for track in tracks}
+        self._open = raw["open"]
+        self._announced, self._worst = Severity(raw["announced"]), Severity(raw["worst"])
+        self._below_since, self._closed_at = raw["below_since"], raw["closed_at"]
+        self._closed, self._told = Severity(raw["closed"]), raw["told"]
+        self.judgement = judge(self._signals())
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]

@@ -1,0 +1,123 @@
+"""How one feature's values become slots of a count vector.
+
+A grid is a monotone map of the value axis (or a dictionary of categories): counts over it give the Kolmogorov-Smirnov
+distance from below, and a bound on what the map hides. Equal grids are what makes counts of two partitions addable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Kind = Literal["linear", "asinh", "exact", "categories"]
+
+BINS = 512
+"""Bins between the limits: the distance is then at most the mass of one bin short."""
+TAIL = 0.0005
+"""Share of the reference beyond each limit: what one wild value may not stretch."""
+EXACT_VALUES = 64
+"""Up to so many distinct values each is counted by itself and the distance is exact."""
+CATEGORIES = 256
+"""The most frequent categories that get a slot of their own; the rest and the unseen share `other`."""
+_PROBE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The slots of one feature: an affine or inverse-hyperbolic-sine grid, exact values, or categories.
+
+    `linear` and `asinh` have `BINS` slots between `low` and `high` (on the transformed axis) and an overflow slot at
+    each end; `exact` has one slot a value and one for each gap between values; `categories` one a category and `other`.
+    """
+
+    kind: Kind
+    low: float = 0.0
+    high: float = 0.0
+    centre: float = 0.0
+    scale: float = 1.0
+    values: tuple[float, ...] = ()
+    categories: tuple[str, ...] = ()
+
+    @property
+    def slots(self) -> int:
+        """Number of slots."""
+        if self.kind == "exact":
+            return 2 * len(self.values) + 1
+        if self.kind == "categories":
+            return len(self.categories) + 1
+        return BINS + 2
+
+    @property
+    def step(self) -> float:
+        """Slots per unit of the (transformed) axis."""
+        return BINS / (self.high - self.low)
+
+    def slot_of(self, values: Floats) -> Ints:
+        """Slots of finite `values` (any shape) on a numeric grid."""
+        if self.kind == "exact":
+            # Left plus right insertion point: 2i+1 on the i-th value, 2i in the gap before it.
+            axis = np.asarray(self.values)
+            return np.searchsorted(axis, values, "left") + np.searchsorted(axis, values, "right")
+        with np.errstate(over="ignore"):
+            if self.kind == "asinh":
+                values = np.arcsinh((values - self.centre) / self.scale)
+            return np.clip((values - self.low) * self.step + 1.0, 0, BINS + 1).astype(np.int64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Grid:
+        """The inverse of `to_dict`, also after JSON turned tuples into lists."""
+        return cls(**{**raw, "values": tuple(raw["values"]), "categories": tuple(raw["categories"])})
+
+
+def numeric_grid(values: Floats) -> Grid:
+    """The grid for a reference of finite `values` (1-D, any length, may be empty).
+
+    Limits are order statistics at `TAIL` from each end, rounded inwards, so that a lone wild value is beyond them
+    even in a hundred rows. Of the linear and the inverse-hyperbolic-sine axis the one with the lighter heaviest bin
+    is taken.
+    """
+    # A prefix with too many distinct values answers without sorting everything.
+    if len(np.unique(values[:_PROBE])) <= EXACT_VALUES:
+        distinct = np.unique(values)
+        if len(distinct) <= EXACT_VALUES:
+            return Grid("exact", values=tuple(distinct.tolist()))
+    last = len(values) - 1
+    ranks = [int(np.ceil(TAIL * last)), last // 4, last // 2, last - last // 4, int((1.0 - TAIL) * last)]
+    if ranks[0] == 0:
+        ranks[0], ranks[-1] = 1, last - 1
+    ordered = np.partition(values, ranks)
+    low, first, middle, third, high = (float(ordered[r]) for r in ranks)
+    if not low < high:  # all but the tails is one value: let the tails span the axis
+        low, high = float(ordered.min()), float(ordered.max())
+    centre = middle
+    scale = (third - first) / 2 or (high - low) / 6
+    with np.errstate(over="ignore"):
+        bent = (float(np.arcsinh((low - centre) / scale)), float(np.arcsinh((high - centre) / scale)))
+    grids = [
+        grid
+        for grid in (
+            Grid("linear", low, high),
+            Grid("asinh", *bent, centre=centre, scale=scale),
+        )
+        if np.isfinite(grid.high - grid.low) and grid.high > grid.low and np.isfinite(grid.step)
+    ]
+    if not grids:  # a range at the limits of the number format: nothing finer than below, between and above
+        return Grid("exact", values=(low, high))
+    return min(grids, key=lambda grid: int(np.bincount(grid.slot_of(values)).max()))
+
+
+def category_grid(values: Sequence[str], most: int = CATEGORIES) -> Grid:
+    """The grid for a reference of categories: the `most` frequent by count, then by name."""
+    names, counts = np.unique(np.asarray(values, dtype=np.str_), return_counts=True)
+    order = np.lexsort((names, -counts))[:most]
+    return Grid("categories", categories=tuple(str(names[i]) for i in order))

@@ -1,0 +1,26 @@
+"""How usable the rows are, as one number from 0 to 1 over the features the model needs.
+
+Only what got worse than the reference counts: a column that always had gaps is not a finding.
+"""
+
+from __future__ import annotations
+
+from evaluator.drift.profile import ABSENT, Profile
+from evaluator.drift.window import View
+
+GONE_CAP = 0.5
+"""The best score while a required column is gone from every row."""
+
+
+def quality_score(profile: Profile, view: View) -> float:
+    """Importance-weighted share of usable cells (present, of the right type, finite), relative to the reference's.
+
+    At most `GONE_CAP` while a feature of some importance is absent from all rows. 1.0 without features or rows.
+    """
+    if not profile.features or view.rows == 0:
+        return 1.0
+    bad = view.specials.sum(axis=1) / view.rows
+    usable = 1.0 - (bad - profile.bad_share).clip(0.0, 1.0)
+    score = float(profile.importance @ usable)
+    gone = (view.specials[:, ABSENT] == view.rows) & (profile.importance > 0)
+    return min(score, GONE_CAP) if gone.any() else score

@@ -1,0 +1,68 @@
+"""Columns as they come in (lists, arrays, anything array-like) read as numbers or categories, element by element.
+
+Reading one row or a thousand at a time gives the same values: that is what makes everything after it batch-invariant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluator.drift.grid import Floats
+
+Bools = npt.NDArray[np.bool_]
+_MISSING_TYPES = ("NAType", "NaTType")
+
+
+def _listed(values: Sequence[Any] | npt.NDArray[Any]) -> list[Any]:
+    tolist = getattr(values, "tolist", None)
+    return list(tolist()) if tolist is not None else list(values)
+
+
+def _missing(value: Any) -> bool:
+    if value is None or type(value).__name__ in _MISSING_TYPES:
+        return True
+    return isinstance(value, float | np.floating) and bool(value != value)
+
+
+def _number(value: Any) -> float | None:
+    """The number in `value`; NaN when missing, None when it is something else."""
+    if isinstance(value, int | float | np.integer | np.floating | np.bool_):
+        try:
+            return float(value)
+        except OverflowError:  # an integer beyond every float
+            return np.inf if value > 0 else -np.inf
+    return np.nan if _missing(value) else None
+
+
+def read_numbers(values: Sequence[Any] | npt.NDArray[Any]) -> tuple[Floats, Bools | None]:
+    """Numbers (NaN where missing) and a mask of the elements that are no number at all, or None when all are."""
+    try:
+        array = (
+            values if isinstance(values, np.ndarray) else np.asarray(values, dtype=None if len(values) else np.float64)
+        )
+    except ValueError:  # elements that are lists of different lengths: no numbers
+        array = np.empty(0, dtype=np.object_)
+    if array.ndim == 1 and array.dtype.kind in "fiub":
+        return array.astype(np.float64, copy=False), None
+    read = [_number(value) for value in _listed(values)]
+    mistyped = np.array([number is None for number in read], dtype=np.bool_)
+    numbers = np.array([np.nan if number is None else number for number in read], dtype=np.float64)
+    return numbers, mistyped if mistyped.any() else None
+
+
+def read_categories(values: Sequence[Any] | npt.NDArray[Any]) -> list[str | bool | None]:
+    """Strings as they are, None where missing, False where it is no string."""
+    return [value if isinstance(value, str) else (None if _missing(value) else False) for value in _listed(values)]
+
+
+def is_categorical(values: Sequence[Any] | npt.NDArray[Any]) -> bool:
+    """Whether most of the present values are strings."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
+        return False
+    read = read_categories(values)
+    present = sum(value is not None for value in read)
+    return present > 0 and 2 * sum(isinstance(value, str) for value in read) > present

@@ -1,0 +1,51 @@
+"""Thresholds of the drift rules. Every rule is an effect AND evidence: both numbers stand here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSettings:
+    """Raises ValueError for values that can't be meant."""
+
+    ks: float = 0.15
+    """Smallest Kolmogorov-Smirnov distance of a numeric feature that matters."""
+    total_variation: float = 0.15
+    """Smallest total variation of a categorical feature that matters."""
+    alpha: float = 1e-4
+    """False-discovery rate of one look over all features and windows. Small, for there is a look every pane."""
+    outliers: float = 0.05
+    """Share of rows beyond three standard deviations that matters, over the reference's own."""
+    missing: float = 0.05
+    """Rise of the share of missing, mistyped and infinite cells of a feature that matters."""
+    quality_alarm: float = 0.80
+    """Quality score under which the severity is at least MEDIUM."""
+    quality_critical: float = 0.60
+    """Quality score under which the severity is CRITICAL."""
+    concept_rise: float = 0.15
+    """Relative rise of the windowed mean error that matters; beyond twice this it is CRITICAL."""
+    concept_z: float = 4.0
+    """Standard errors a rise must be from zero (from the threshold, to be CRITICAL)."""
+    many_features: float = 0.10
+    """Importance-weighted share of drifted features (at least two) from which data drift is MEDIUM."""
+    most_features: float = 0.50
+    """The share from which, together with a breach, it is CRITICAL."""
+    confirm: int = 2
+    """Looks in a row that raise or clear a signal."""
+    hysteresis: float = 0.8
+    """A raised signal clears below this share of its threshold."""
+    cooldown_rows: int = 4096
+    """Rows after a close, or after a fall in severity, before the same severity is announced again."""
+    fewest_rows: int = 50
+    """Present values below which a window says nothing of a feature's distribution."""
+
+    def __post_init__(self) -> None:
+        shares = ("ks", "total_variation", "alpha", "outliers", "missing", "quality_alarm", "quality_critical")
+        for name in (*shares, "many_features", "most_features", "hysteresis"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
+        if self.concept_rise <= 0 or self.concept_z <= 0:
+            raise ValueError("concept_rise and concept_z must be above 0")
+        if self.confirm < 1 or self.cooldown_rows < 0 or self.fewest_rows < 1:
+            raise ValueError("confirm and fewest_rows are at least 1, cooldown_rows at least 0")

@@ -1,0 +1,49 @@
+"""Sequential statistics of a champion and a challenger: pure functions and frozen records, no I/O, no clock, no
+randomness.
+
+Invariant: nothing here imports anything of Gauntlet's outside this package; the running evaluator uses exactly this
+code.
+"""
+
+from evaluator.stats.boundary import Boundary
+from evaluator.stats.plan import Plan, Side, horizon_information
+from evaluator.stats.process import Arm, Block, Evidence, evidence, paired_blocks, split_blocks
+from evaluator.stats.refusal import NoAnswer, OrderError, OutcomeError, PlanError, PropensityError, StatsError
+from evaluator.stats.sequential import Look, State, Stop, advance
+from evaluator.stats.spending import Spending
+from evaluator.stats.srm import AssignmentCounts, SampleRatio, sample_ratio
+from evaluator.stats.sums import PairedSums, SplitSums
+from evaluator.stats.verdict import Guardrail, Policy, Verdict, judge
+
+__all__ = [
+    "Arm",
+    "AssignmentCounts",
+    "Block",
+    "Boundary",
+    "Evidence",
+    "Guardrail",
+    "Look",
+    "NoAnswer",
+    "OrderError",
+    "OutcomeError",
+    "PairedSums",
+    "Plan",
+    "PlanError",
+    "Policy",
+    "PropensityError",
+    "SampleRatio",
+    "Side",
+    "Spending",
+    "SplitSums",
+    "State",
+    "StatsError",
+    "Stop",
+    "Verdict",
+    "advance",
+    "evidence",
+    "horizon_information",
+    "judge",
+    "paired_blocks",
+    "sample_ratio",
+    "split_blocks",
+]

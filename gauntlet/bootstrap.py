@@ -1,0 +1,140 @@
+"""The first start: the user's model becomes version 1 and the champion, and the control record comes into being.
+
+Idempotent: a second start, or a second process, finds what is there and changes nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gauntlet import artefact, control, rollout, wiring
+from gauntlet.artefact import Feature, Predictor, Schema
+from gauntlet.config import Config
+from gauntlet.errors import ConfigError
+from gauntlet.losses import loss
+from gauntlet.model import Task
+from gauntlet.rollout import Control
+
+REFERENCE_ROWS = 20_000
+"""Rows kept as a version's reference; more would only make the same profile slower to load."""
+
+
+async def ensure(config: Config) -> Control:
+    """The experiment's control record, made (with its champion) if this is the first start.
+
+    Raises `ModelUnusable` or `ConfigError` with the path and the cause; then nothing was written.
+    """
+    state = wiring.state(config)
+    try:
+        _, found = await control.read(state, config.experiment)
+        if found is not None:
+            return found
+        version = _register_champion(config)
+        at = 0.0 if config.clock == "events" else time.time()
+        _, record = await control.create(state, rollout.begin(config.experiment, version, at))
+        return record
+    finally:
+        await state.close()
+
+
+def _register_champion(config: Config) -> str:
+    given = config.champion
+    model = artefact.load(given.model, trusted=given.trusted, allow_pickle=given.allow_pickle)
+    features = [Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
+    schema = artefact.schema_of(model, config.task, features, config.classes)
+    reference = None
+    if given.reference is not None:
+        reference = _reference(Path(given.reference), given.target, Predictor(model, schema, "champion"), config.metric)
+    entry = wiring.registry(config).register(
+        given.model,
+        schema,
+        created_at=time.time(),
+        reference=reference,
+        trusted=tuple(given.trusted),
+        allow_pickle=given.allow_pickle,
+        algorithm=type(model).__name__,
+        rows=len(reference["at"]) if reference else 0,
+        note="given at the first start",
+    )
+    return entry.version
+
+
+def _reference(path: Path, target: str | None, predictor: Predictor, metric: str) -> dict[str, Any]:
+    """The reference rows of a CSV as columns, and the champion's loss on each row where the target is known."""
+    schema = predictor.schema
+    rows, targets = [], []
+    for line, record in _records(path):
+        missing = [f.name for f in schema.features if f.name not in record]
+        if target is not None and target not in record:
+            missing.append(target)
+        if missing:
+            raise ConfigError(f"{path}: there is no column {missing[0]!r}", code="bad_reference")
+        rows.append({f.name: _value(record[f.name], f, f"{path}:{line}") for f in schema.features})
+        if target is not None:
+            targets.append(record[target])
+    if len(rows) < 100:
+        raise ConfigError(f"{path}: {len(rows)} rows are no reference; give at least 100", code="bad_reference")
+    if len(rows) > REFERENCE_ROWS:  # thinned evenly, so that it still spans the whole time
+        keep = np.linspace(0, len(rows) - 1, REFERENCE_ROWS).round().astype(int)
+        rows = [rows[i] for i in keep]
+        targets = [targets[i] for i in keep] if targets else []
+    errors: list[float] = []
+    if targets:
+        truth = np.array([_truth(t, schema, path) for t in targets])
+        errors = loss(metric, predictor.predict(rows), truth).tolist()
+    return {
+        "columns": {f.name: [row[f.name] for row in rows] for f in schema.features},
+        "at": list(range(len(rows))),
+        "errors": errors,
+        "errors_at": list(range(len(errors))),
+    }
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+            yield from enumerate(csv.DictReader(file), start=2)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"cannot read the reference {path}: {error}", code="bad_reference") from error
+
+
+def _value(text: str | None, feature: Feature, where: str) -> float | str | None:
+    if text is None or text == "":
+        return None
+    if feature.kind == "text":
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        raise ConfigError(f"{where}: {feature.name} is no number: {text!r}", code="bad_reference") from None
+    return None if math.isnan(number) else number
+
+
+def _truth(text: str, schema: Schema, path: Path) -> float:
+    """A target cell as a class index or a number."""
+    if schema.task is Task.REGRESSION:
+        try:
+            return float(text)
+        except ValueError:
+            raise ConfigError(f"{path}: the target {text!r} is no number", code="bad_reference") from None
+    for index, label in enumerate(schema.classes):
+        if text == str(label) or (not isinstance(label, str) and _same_number(text, label)):
+            return float(index)
+    raise ConfigError(f"{path}: the target {text!r} is none of the classes", code="bad_reference")
+
+
+def _same_number(text: str, label: float | int | bool) -> bool:
+    if text.lower() in ("true", "false"):
+        return (text.lower() == "true") == bool(label) and label in (0, 1)
+    try:
+        return float(text) == float(label)
+    except ValueError:
+        return False

@@ -1,0 +1,107 @@
+"""The commands and their arguments; each does its work in a module of its own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import gauntlet
+from gauntlet import config as configs
+from gauntlet.errors import ConfigError, GauntletError, ModelUnusable
+
+EXAMPLE = Path(gauntlet.__file__).parent / "example.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did its work, 2 for a usage or configuration error, 1 for anything else."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except (ConfigError, ModelUnusable) as error:
+        print(f"gauntlet: {error}", file=sys.stderr)
+        return 2
+    except GauntletError as error:
+        print(f"gauntlet: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gauntlet", description=gauntlet.__doc__)
+    parser.add_argument("--version", action="version", version=gauntlet.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: object, about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(run=run)
+        return command
+
+    up = add("up", _up, "start router, evaluator and retrainer for a configuration")
+    up.add_argument("config", help="YAML file; `gauntlet example` prints one with every default")
+    check = add("check", _check, "read a configuration and the model it names, and say what is wrong")
+    check.add_argument("config")
+    for service in ("router", "evaluator", "retrainer"):
+        one = add(service, _service, f"run the {service} alone")
+        one.add_argument("config")
+        one.add_argument("--die-with-stdin", action="store_true", help="stop when standard input closes")
+        one.set_defaults(service=service)
+    register = add("register", _register, "put a model into the registry as a new version, without traffic")
+    register.add_argument("config")
+    register.add_argument("model", help="path of a .skops or .joblib file, or module:function")
+    register.add_argument("--note", default="", help="why it is there")
+    register.add_argument("--allow-pickle", action="store_true", help="accept a joblib file that you made yourself")
+    add("example", _example, "print a configuration with every default and what it means")
+    demo = add("demo", _demo, "replay a year of real flights through the whole loop")
+    demo.add_argument("--days", type=int, default=365, help="how many days of 2013 to replay")
+    demo.add_argument("--run", default="runs/demo", help="folder for everything that the run writes")
+    demo.add_argument("--log", default="local", help="local, or kafka://host:port")
+    demo.add_argument("--state", default="local", help="local, or redis://host:port/0")
+    demo.add_argument("--hold", action="store_true", help="keep the services up after the report, until Ctrl-C")
+    return parser
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from gauntlet.cli import up
+
+    return up.run(arguments.config)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from gauntlet import artefact
+
+    config = configs.load(arguments.config)
+    given = config.champion
+    model = artefact.load(given.model, trusted=given.trusted, allow_pickle=given.allow_pickle)
+    features = [artefact.Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
+    schema = artefact.schema_of(model, config.task, features, config.classes)
+    print(f"{arguments.config}: {config.experiment}, {type(model).__name__}, {len(schema.features)} features, fine")
+    return 0
+
+
+def _service(arguments: argparse.Namespace) -> int:
+    from gauntlet.cli import service
+
+    return service.run(arguments.service, arguments.config, die_with_stdin=arguments.die_with_stdin)
+
+
+def _register(arguments: argparse.Namespace) -> int:
+    from gauntlet.cli import register
+
+    return asyncio.run(register.run(arguments.config, arguments.model, arguments.note, arguments.allow_pickle))
+
+
+def _example(_: argparse.Namespace) -> int:
+    print(EXAMPLE.read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from gauntlet.cli.demo import run
+
+    return run.run(
+        Path(arguments.run), days=arguments.days, log=arguments.log, state=arguments.state, hold=arguments.hold
+    )

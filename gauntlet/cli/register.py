@@ -1,0 +1,33 @@
+"""`gauntlet register`: a model of one's own becomes a version in the registry; a rollout of it is a command of its own."""
+
+from __future__ import annotations
+
+import time
+
+from gauntlet import artefact, bootstrap, wiring
+from gauntlet import config as configs
+from gauntlet.errors import ModelUnusable
+
+
+async def run(path: str, model: str, note: str, allow_pickle: bool) -> int:
+    """Register `model` for the experiment of configuration `path` and print its version."""
+    config = configs.load(path)
+    record = await bootstrap.ensure(config)
+    registry = wiring.registry(config)
+    champion = registry.get(record.champion)
+    loaded = artefact.load(model, trusted=config.champion.trusted, allow_pickle=allow_pickle)
+    schema = artefact.schema_of(loaded, config.task, champion.schema.features, champion.schema.classes)
+    if schema.classes != champion.schema.classes:
+        raise ModelUnusable(f"{model} has classes {schema.classes}, the champion {champion.schema.classes}")
+    entry = registry.register(
+        model,
+        schema,
+        created_at=time.time(),
+        trusted=tuple(config.champion.trusted),
+        allow_pickle=allow_pickle,
+        parent=record.champion,
+        algorithm=type(loaded).__name__,
+        note=note,
+    )
+    print(entry.version)
+    return 0

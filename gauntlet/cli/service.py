@@ -1,0 +1,71 @@
+"""One service as a process: its log lines, its metrics port, its signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from prometheus_client import start_http_server
+
+from gauntlet import bootstrap
+from gauntlet import config as configs
+from gauntlet.config import Config
+from gauntlet.errors import ConfigError
+
+_LINE = "%(asctime)s %(levelname)-7s %(name)s %(message)s"
+_ENTRY = {"router": "router.app", "evaluator": "evaluator.worker", "retrainer": "retrainer.worker"}
+
+
+def run(name: str, path: str, *, die_with_stdin: bool) -> int:
+    """Run service `name` until SIGINT or SIGTERM (or until standard input closes: then the parent is gone)."""
+    config = configs.load(path)
+    logging.basicConfig(level=config.observe.log_level.upper(), format=_LINE, stream=sys.stderr)
+    return asyncio.run(_run(name, config, die_with_stdin=die_with_stdin))
+
+
+async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if die_with_stdin:
+        threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
+    await bootstrap.ensure(config)
+    with contextlib.ExitStack() as stack:
+        if name != "router":
+            stack.callback(_serve_metrics(name, config))
+        await importlib.import_module(_ENTRY[name]).serve(config, stop)
+    return 0
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    while sys.stdin.buffer.read(1024):
+        pass
+    with contextlib.suppress(RuntimeError):  # the loop ended first
+        loop.call_soon_threadsafe(stop.set)
+
+
+def _serve_metrics(name: str, config: Config):  # type: ignore[no-untyped-def]
+    port = config.observe.evaluator_port if name == "evaluator" else config.observe.retrainer_port
+    try:
+        server, thread = start_http_server(port, config.observe.host)
+    except OSError as error:
+        raise ConfigError(
+            f"{name}: cannot serve metrics on {config.observe.host}:{port}: {error.strerror}; set observe.{name}_port"
+        ) from error
+    address = Path(config.data) / f"{name}.address"
+    address.parent.mkdir(parents=True, exist_ok=True)
+    address.write_text(f"http://{config.observe.host}:{server.server_port}\n")
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return close

@@ -1,0 +1,122 @@
+"""`gauntlet up`: the three services under one command, each a process; a crashed one comes back, all stop together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from pathlib import Path
+
+from gauntlet import bootstrap
+from gauntlet import config as configs
+from gauntlet.config import Config
+from gauntlet.errors import ConfigError
+
+SERVICES = ("router", "evaluator", "retrainer")
+_BACKOFF_SECONDS = (0.2, 1.0, 5.0, 15.0)
+_CALM_SECONDS = 60.0  # a service that ran this long has its next restart at once again
+_STOP_SECONDS = 10.0
+_REFUSED = 2  # the exit code of a configuration error: trying again can't help
+
+
+class Services:
+    """The processes of one configuration."""
+
+    def __init__(self, path: Path, logs: Path | None = None) -> None:
+        self._path = path
+        self._logs = logs
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._stopping = False
+
+    async def run(self, name: str) -> int:
+        """Run a service, and again whenever it dies; return its exit code once it was stopped or refused to start."""
+        failures = 0
+        while True:
+            began = time.monotonic()
+            process = await self._start(name)
+            code = await process.wait()
+            if self._stopping or code == _REFUSED:
+                return code
+            failures = 1 if time.monotonic() - began > _CALM_SECONDS else failures + 1
+            pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1]
+            print(f"gauntlet: {name} ended with {code}; starting it again in {pause:g} s", file=sys.stderr)
+            await asyncio.sleep(pause)
+
+    async def _start(self, name: str) -> asyncio.subprocess.Process:
+        log = (self._logs / f"{name}.log").open("ab") if self._logs else None
+        try:
+            # The pipe on standard input is the children's lifeline: it closes with this process, however that ends.
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "gauntlet.cli", name, str(self._path), "--die-with-stdin",
+                stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        finally:
+            if log is not None:
+                log.close()
+        self._processes[name] = process
+        return process
+
+    def pid(self, name: str) -> int:
+        """The process id of a running service."""
+        return self._processes[name].pid
+
+    async def stop(self) -> None:
+        """Ask all to stop; whoever has not after ten seconds is killed."""
+        self._stopping = True
+        running = [p for p in self._processes.values() if p.returncode is None]
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        done, pending = await asyncio.wait(
+            [asyncio.create_task(p.wait()) for p in running], timeout=_STOP_SECONDS
+        ) if running else (set(), set())
+        if pending:
+            for process in running:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            await asyncio.wait(pending)
+
+
+def run(path: str) -> int:
+    """Start everything for the configuration at `path` and stay until Ctrl-C."""
+    return asyncio.run(_run(Path(path), configs.load(path)))
+
+
+async def _run(path: Path, config: Config) -> int:
+    record = await bootstrap.ensure(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    address = Path(config.data) / "router.address"
+    address.unlink(missing_ok=True)
+    services = Services(path)
+    tasks = {name: asyncio.create_task(services.run(name)) for name in SERVICES}
+    waiting = asyncio.create_task(stop.wait())
+    try:
+        await _announce(config, record.champion, address, [*tasks.values(), waiting])
+        await asyncio.wait([*tasks.values(), waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await services.stop()
+        waiting.cancel()
+    codes = await asyncio.gather(*tasks.values())
+    if stop.is_set():
+        return 0
+    raise ConfigError("a service refused to start; its reason stands above") if _REFUSED in codes else SystemExit(1)
+
+
+async def _announce(config: Config, champion: str, address: Path, ends: list[asyncio.Task[object]]) -> None:
+    """Say where things are as soon as the router listens."""
+    while not address.exists():
+        done, _ = await asyncio.wait(ends, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            return
+    url = address.read_text().strip()
+    print(f"gauntlet is up: {config.experiment}, champion {champion}")
+    print(f"  predict   POST {url}/v1/predict")
+    print(f"  outcomes  POST {url}/v1/outcomes")
+    print(f"  status    GET  {url}/v1/experiments/{config.experiment}")
+    print(f"  metrics   GET  {url}/metrics, API page {url}/docs")
+    print("Ctrl-C stops everything.", flush=True)

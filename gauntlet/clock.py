@@ -1,0 +1,43 @@
+"""What "now" means: the wall clock, or the clock of the events themselves when recorded traffic is replayed."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds since the epoch."""
+
+    def now(self) -> float: ...
+
+    def observe(self, at: float) -> None:
+        """Tell the clock that an event of time `at` was seen."""
+
+
+class WallClock:
+    """The machine's clock; events cannot move it."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def observe(self, at: float) -> None:
+        return
+
+
+class EventClock:
+    """The latest event time seen: replayed traffic carries its own time, at any speed. It never runs backwards."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = start
+
+    def now(self) -> float:
+        return self._now
+
+    def observe(self, at: float) -> None:
+        self._now = max(self._now, at)
+
+
+def make(kind: str) -> Clock:
+    """The clock named in the configuration: `wall` or `events`."""
+    return EventClock() if kind == "events" else WallClock()

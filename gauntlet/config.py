@@ -1,0 +1,416 @@
+"""The configuration: one YAML file as typed, frozen structs. What is unknown or impossible is refused with its line.
+
+Durations are written `250ms`, `90s`, `15m`, `12h`, `7d`, or as a number of seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from gauntlet.errors import ConfigError
+from gauntlet.losses import METRICS
+from gauntlet.model import Role, Task
+from gauntlet.rollout import Stage
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Seconds(float):
+    """A duration in seconds, parsed from `12h`, `250ms` or a plain number."""
+
+    @classmethod
+    def parse(cls, value: object) -> Seconds:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            number = float(value)
+        else:
+            match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", str(value))
+            if match is None:
+                raise ValueError(f"a duration looks like 250ms, 90s, 15m, 12h or 7d, not {value!r}")
+            number = float(match[1]) * _UNITS[match[2]]
+        if not 0 <= number < float("inf"):
+            raise ValueError(f"a duration is finite and not negative, not {value!r}")
+        return cls(number)
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections: unknown keys are refused."""
+
+
+def _check(condition: bool, reason: str) -> None:
+    if not condition:
+        raise ValueError(reason)
+
+
+class FeatureSpec(_Section, frozen=True, kw_only=True):
+    """One input: its name, whether it is a number or a text, and whether a request without it is refused."""
+
+    name: str
+    kind: Literal["number", "text"] = "number"
+    required: bool = True
+
+
+class ChampionConfig(_Section, frozen=True, kw_only=True):
+    """The model that serves at the first start, and the data it was trained on (for drift)."""
+
+    model: str
+    """Path of the artefact (`.skops`, `.joblib`) or `module:function` returning a model."""
+    trusted: list[str] = []
+    """Types that a skops file may hold beyond its safe defaults."""
+    allow_pickle: bool = False
+    """Joblib files can run any code when loaded: only for files that you made yourself."""
+    reference: str | None = None
+    """CSV or CSV.gz of training rows in time order; without it the first rows served become the reference."""
+    target: str | None = None
+    """The reference's column with the truth; with it the champion's own error on the reference is known."""
+
+
+class BreakerConfig(_Section, frozen=True, kw_only=True):
+    """When the router takes the challenger out at once: failures among its latest calls."""
+
+    window: int = 200
+    min_failures: int = 5
+    failure_share: float = 0.02
+
+    def __post_init__(self) -> None:
+        _check(self.window >= 1, "window is at least 1")
+        _check(1 <= self.min_failures <= self.window, "min_failures is from 1 to window")
+        _check(0 < self.failure_share <= 1, "failure_share is in (0, 1]")
+
+
+class RouterConfig(_Section, frozen=True, kw_only=True):
+    """The HTTP service in front of the models."""
+
+    host: str = "127.0.0.1"
+    port: int = 8420
+    delivery: Literal["durable", "fast"] = "durable"
+    deadline: Seconds = Seconds(2.0)
+    challenger_timeout: Seconds = Seconds(0.25)
+    max_body_bytes: int = 8 * 2**20
+    max_instances: int = 4096
+    shadow_queue: int = 20_000
+    unknown_outcomes: Literal["refuse", "accept"] = "refuse"
+    """Outcomes of predictions that this replica never made: with several replicas, accept them (the evaluator counts)."""
+    breaker: BreakerConfig = BreakerConfig()
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.port <= 65535, f"port is from 0 (any free one) to 65535, not {self.port}")
+        _check(self.deadline > 0, "deadline is above 0")
+        _check(0 < self.challenger_timeout < self.deadline, "challenger_timeout is above 0 and below deadline")
+        _check(self.max_body_bytes >= 1024, "max_body_bytes is at least 1024")
+        _check(self.max_instances >= 1, "max_instances is at least 1")
+        _check(self.shadow_queue >= 0, "shadow_queue is at least 0")
+
+
+class EvidenceConfig(_Section, frozen=True, kw_only=True):
+    """How the challenger is judged. Declared before the data; a change starts with the next rollout."""
+
+    metric: str | None = None
+    """The primary metric: log_loss, brier or accuracy; squared_error or absolute_error. Default: log_loss, squared_error."""
+    form: Literal["paired", "split"] = "paired"
+    """`paired` judges both arms on the same requests (needs shadow scoring); `split` compares the arms' own traffic."""
+    alpha: float = 0.05
+    """Two-sided: a win may be false with at most alpha / 2."""
+    harm_alpha: float = 0.05
+    """One-sided level for throwing a challenger out: a false rollback costs a retry, a missed harm costs users."""
+    min_samples: int = 10_000
+    """Matured outcomes of the challenger (paired: pairs) at which the planned evidence is complete."""
+    outcome_horizon: Seconds = Seconds(86_400)
+    """A prediction matures this long after it was made; later outcomes are counted as late and not used."""
+    block: Seconds = Seconds(86_400)
+    """Outcomes within one block are taken as correlated; a win is judged on block sums."""
+    harm_block: Seconds = Seconds(21_600)
+    """Finer blocks for the harm side, so that harm is seen earlier; must divide `block`."""
+    min_blocks: int = 20
+    """A win needs at least this many blocks."""
+    min_harm_blocks: int = 5
+    margin: float = 0.0
+    """Within ± this effect (in units of the metric) the arms count as equivalent; 0 switches that verdict off."""
+    inconclusive: Literal["archive", "extend"] = "archive"
+    """What happens at `min_samples` without an answer."""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.alpha < 1, "alpha is in (0, 1)")
+        _check(0 < self.harm_alpha < 1, "harm_alpha is in (0, 1)")
+        _check(self.min_samples >= 1, "min_samples is at least 1")
+        _check(self.block > 0, "block is above 0")
+        _check(self.harm_block > 0, "harm_block is above 0")
+        _check(
+            abs(self.block / self.harm_block - round(self.block / self.harm_block)) < 1e-9,
+            "block is a whole multiple of harm_block",
+        )
+        _check(self.min_blocks >= 3, "min_blocks is at least 3: fewer blocks have no variance to speak of")
+        _check(self.min_harm_blocks >= 3, "min_harm_blocks is at least 3")
+        _check(self.margin >= 0, "margin is not negative")
+
+
+class StageConfig(_Section, frozen=True, kw_only=True):
+    """One step of the ramp; it may be left after `min_time` and `min_outcomes`, and with approval where asked."""
+
+    share: float
+    min_time: Seconds = Seconds(2 * 86_400)
+    min_outcomes: int = 0
+    approval: bool = False
+
+    def __post_init__(self) -> None:
+        _check(0 < self.share < 1, f"share is in (0, 1), not {self.share}")
+        _check(abs(self.share * 1e6 - round(self.share * 1e6)) < 1e-6, "share has at most six decimals")
+
+    def stage(self) -> Stage:
+        return Stage(
+            share=self.share, min_seconds=self.min_time, min_outcomes=self.min_outcomes, approval=self.approval
+        )
+
+
+class ShadowConfig(_Section, frozen=True, kw_only=True):
+    """The time before the ramp, in which the challenger is scored and serves nobody; and how much is paired."""
+
+    fraction: float = 1.0
+    """Share of requests that the other arm scores too, in shadow and on the ramp."""
+    min_time: Seconds = Seconds(2 * 86_400)
+    min_outcomes: int = 100
+    approval: bool = False
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.fraction <= 1, "fraction is in [0, 1]")
+
+    def stage(self) -> Stage:
+        return Stage(share=0.0, min_seconds=self.min_time, min_outcomes=self.min_outcomes, approval=self.approval)
+
+
+def _default_ramp() -> list[StageConfig]:
+    day = 86_400
+    return [
+        StageConfig(share=0.01, min_time=Seconds(2 * day)),
+        StageConfig(share=0.05, min_time=Seconds(2 * day)),
+        StageConfig(share=0.10, min_time=Seconds(3 * day)),
+    ]
+
+
+class BakeConfig(_Section, frozen=True, kw_only=True):
+    """The watch after a promotion: back to the previous champion when the new one falls below what it had shown."""
+
+    time: Seconds = Seconds(14 * 86_400)
+    max_drop: float = 0.05
+    """Fall of accuracy (classification; absolute) or rise of RMSE (regression; relative) that takes it back."""
+    min_outcomes: int = 500
+
+
+class DriftConfig(_Section, frozen=True, kw_only=True):
+    """What counts as drift. Every threshold is ANDed with evidence; see the README for what each costs."""
+
+    enabled: bool = True
+    ks: float = 0.15
+    error_rise: float = 0.15
+    pane: int = 256
+    """Rows in one pane, the step in which windows move."""
+    reference_rows: int = 5000
+    """Rows that become the reference when the champion came without one."""
+    cool_down: Seconds = Seconds(7 * 86_400)
+
+    def __post_init__(self) -> None:
+        _check(0 < self.ks < 1, "ks is in (0, 1)")
+        _check(self.error_rise > 0, "error_rise is above 0")
+        _check(16 <= self.pane <= 4096, "pane is from 16 to 4096 rows")
+        _check(self.reference_rows >= 100, "reference_rows is at least 100")
+
+
+class RetrainConfig(_Section, frozen=True, kw_only=True):
+    """When a job starts and what it must show before its model meets any traffic."""
+
+    enabled: bool = True
+    trainer: str | None = None
+    """`module:function(rows, targets) -> fitted model`; default: the champion's own estimator, cloned and fitted anew."""
+    on_severity: Literal["MEDIUM", "HIGH", "CRITICAL"] = "HIGH"
+    window: Seconds = Seconds(60 * 86_400)
+    """How far back the training data goes."""
+    validation: Seconds = Seconds(7 * 86_400)
+    test: Seconds = Seconds(7 * 86_400)
+    min_data_points: int = 100
+    min_interval: Seconds = Seconds(6 * 3600)
+    """At most one job in this time, unless the drift is CRITICAL."""
+    cool_down: Seconds = Seconds(7 * 86_400)
+    """After a job or a rollout has ended, wait this long before the next (a CRITICAL drift does not wait)."""
+    max_attempts: int = 20
+    """Jobs in one lineage (the same champion) at most."""
+    time_limit: Seconds = Seconds(300)
+    min_improvement: float = 0.01
+    """Improvement of the primary metric on the holdout, in its own units, below which a candidate is archived."""
+    confidence: float = 0.95
+    """One-sided confidence of the paired bootstrap that there is an improvement."""
+    bootstrap: int = 2000
+    seed: int = 20130101
+
+    def __post_init__(self) -> None:
+        _check(0.5 <= self.confidence < 1, "confidence is in [0.5, 1)")
+        _check(self.min_data_points >= 20, "min_data_points is at least 20")
+        _check(self.window > self.validation + self.test, "window is longer than validation and test together")
+        _check(self.bootstrap >= 200, "bootstrap is at least 200")
+
+
+class KeyConfig(_Section, frozen=True, kw_only=True):
+    """An API key: its role, and the environment variable that holds it (a key never stands in this file)."""
+
+    name: str
+    role: Role
+    env: str
+
+
+class ObserveConfig(_Section, frozen=True, kw_only=True):
+    """Where evaluator and retrainer serve /metrics (the router serves its own); port 0 takes any free one."""
+
+    host: str = "127.0.0.1"
+    evaluator_port: int = 8421
+    retrainer_port: int = 8422
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """All of it."""
+
+    experiment: str
+    task: Task
+    champion: ChampionConfig
+    data: str = "gauntlet-data"
+    """Folder for the embedded log, the state, the registry and local files; relative to this file."""
+    log: str = "local"
+    state: str = "local"
+    clock: Literal["wall", "events"] = "wall"
+    """`events` takes the time from the requests themselves: for replays of recorded traffic."""
+    features: list[FeatureSpec | str] = []
+    """Default: the names that the model was fitted with."""
+    classes: list[str | int | float | bool] = []
+    """Default: the classes that the model was fitted with, in its order."""
+    router: RouterConfig = RouterConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
+    shadow: ShadowConfig = ShadowConfig()
+    ramp: list[StageConfig] = msgspec.field(default_factory=_default_ramp)
+    bake: BakeConfig = BakeConfig()
+    drift: DriftConfig = DriftConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    observe: ObserveConfig = ObserveConfig()
+    keys: list[KeyConfig] = []
+
+    def __post_init__(self) -> None:
+        _check(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.experiment) is not None,
+               f"experiment is a name of lower-case letters, digits and dashes, not {self.experiment!r}")  # fmt: skip
+        _check(bool(self.ramp), "ramp has at least one stage")
+        shares = [stage.share for stage in self.ramp]
+        _check(shares == sorted(set(shares)), f"the ramp's shares rise from stage to stage, not {shares}")
+        _check(self.log == "local" or self.log.startswith("kafka://"), f"log is local or kafka://…, not {self.log!r}")
+        _check(
+            self.state == "local" or self.state.startswith(("redis://", "rediss://", "unix://")),
+            f"state is local or redis://…, not {self.state!r}",
+        )
+        known = METRICS[self.task]
+        _check(
+            self.evidence.metric is None or self.evidence.metric in known,
+            f"evidence.metric of a {self.task} is one of {', '.join(known)}, not {self.evidence.metric!r}",
+        )
+        _check(
+            self.evidence.form == "split" or self.shadow.fraction > 0,
+            "evidence.form paired needs shadow.fraction above 0",
+        )
+        _check(bool(self.keys) or self.router.host in ("127.0.0.1", "::1", "localhost"),
+               f"router.host {self.router.host} is open to other machines: give `keys`, or stay on 127.0.0.1")  # fmt: skip
+
+    @property
+    def metric(self) -> str:
+        """The primary metric."""
+        return self.evidence.metric or METRICS[self.task][0]
+
+    def feature_specs(self) -> list[FeatureSpec]:
+        return [FeatureSpec(name=f) if isinstance(f, str) else f for f in self.features]
+
+
+def load(path: str | Path) -> Config:
+    """Read and check a configuration file.
+
+    Relative paths in it (data, champion.model, champion.reference) are resolved against its folder.
+    Raises `ConfigError` naming the file, the line, the key and the reason.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    config = parse(text, str(path))
+    base = path.resolve().parent
+    champion = config.champion
+    if ":" not in champion.model:
+        champion = msgspec.structs.replace(champion, model=str(base / champion.model))
+    if champion.reference is not None:
+        champion = msgspec.structs.replace(champion, reference=str(base / champion.reference))
+    return msgspec.structs.replace(config, data=str(base / config.data), champion=champion)
+
+
+def parse(text: str, name: str = "configuration") -> Config:
+    """A configuration from YAML text; `name` stands in its errors."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"{name}:{mark.line + 1}" if mark else name
+        raise ConfigError(f"{line}: this is not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{name}:1: a configuration is a mapping of keys to values")
+    _refuse_repeated_keys(node, name)
+    try:
+        return msgspec.convert(document, Config, dec_hook=_decode_hook, strict=True)
+    except msgspec.ValidationError as error:
+        message, path = _split(str(error))
+        key = message.split("`")[1] if "unknown field" in message else message.split()[0]
+        line = _line(node, [*path, key])  # the key itself where the reason begins with it, else its section
+        where = ".".join(str(p) for p in path) or "top level"
+        raise ConfigError(f"{name}:{line}: {where}: {message}") from error
+
+
+def _decode_hook(kind: type, value: object) -> object:
+    if kind is Seconds:
+        return Seconds.parse(value)
+    raise NotImplementedError(kind)
+
+
+def _split(message: str) -> tuple[str, list[str | int]]:
+    """Take msgspec's "reason - at `$.a.b[0]`" apart."""
+    match = re.fullmatch(r"(.*) - at `\$(.*)`", message, re.DOTALL)
+    if match is None:
+        return message, []
+    steps = re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", match[2])
+    return match[1], [int(index) if index else name for name, index in steps]
+
+
+def _line(node: Any, path: list[str | int]) -> int:
+    """The line of the deepest node on `path` that exists."""
+    line = node.start_mark.line + 1
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((p for p in node.value if p[0].value == str(step)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return int(line)
+
+
+def _refuse_repeated_keys(node: Any, name: str) -> None:
+    """YAML keeps the last of two equal keys in silence; a configuration must not."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{name}:{key.start_mark.line + 1}: {key.value} is given twice")
+            seen.add(key.value)
+            _refuse_repeated_keys(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated_keys(value, name)

@@ -1,0 +1,69 @@
+"""Errors of the domain. They say what was wrong, where, and whether trying again helps; they know no HTTP."""
+
+from __future__ import annotations
+
+
+class GauntletError(Exception):
+    """Base of all of Gauntlet's errors.
+
+    `code` is the machine-readable reason (stable, snake_case); `retriable` says whether the same call may succeed later.
+    """
+
+    code = "error"
+    retriable = False
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class ConfigError(GauntletError):
+    """The configuration is refused; the message names the file, the line, the key and the reason."""
+
+    code = "bad_config"
+
+
+class BadInput(GauntletError):
+    """A caller sent something that cannot be used; nothing of it was kept."""
+
+    code = "bad_input"
+
+
+class TransitionRefused(GauntletError):
+    """The rollout state machine does not allow this command in this state."""
+
+    code = "transition_refused"
+
+
+class Conflict(GauntletError):
+    """A compare-and-set lost: somebody else changed the record first. Read it again and decide anew."""
+
+    code = "conflict"
+    retriable = True
+
+
+class ModelUnusable(GauntletError):
+    """A model artefact is missing, does not match its checksum, or fails to load or to answer."""
+
+    code = "model_unusable"
+
+
+class InvalidOutput(GauntletError):
+    """A model answered with the wrong shape, or with values that are not finite or no probabilities."""
+
+    code = "invalid_output"
+
+
+class LogUnavailable(GauntletError):
+    """The event log cannot take or give events just now."""
+
+    code = "log_unavailable"
+    retriable = True
+
+
+class StateUnavailable(GauntletError):
+    """The state store does not answer; the last known record stays in force."""
+
+    code = "state_unavailable"
+    retriable = True

@@ -1,0 +1,178 @@
+"""The events on the log: typed, versioned structs and their wire format (JSON, one struct an event).
+
+Fields are only ever added, with defaults; a change of meaning raises SCHEMA_VERSION. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gauntlet.model import Arm, Label
+
+SCHEMA_VERSION = 1
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every event carries: its id (also the message key), its time, its experiment and the schema's version."""
+
+    id: str
+    at: float
+    experiment: str
+    v: int = SCHEMA_VERSION
+
+
+class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaults=True):
+    """One answered request, with the assignment as it was when the unit met it.
+
+    `assigned` is what the hash said, `served` whose answer the caller got; they differ under fallback, and analysis goes
+    by `assigned` (intention to treat). `propensity` is the probability of the challenger that was in force. `output` is
+    the served answer: class probabilities in the experiment's order of classes, or one number for a regression.
+    """
+
+    unit: str
+    bucket: int
+    assigned: Arm
+    served: Arm
+    propensity: float
+    allocation: int
+    champion: str
+    output: list[float] | float | None
+    features: dict[str, Any]
+    challenger: str | None = None
+    rollout: str | None = None
+    fallback: str | None = None
+    forced: bool = False
+    seconds: float = 0.0
+    segments: dict[str, str] = {}
+
+
+class Shadow(Event, tag="shadow", frozen=True, kw_only=True, omit_defaults=True):
+    """The arm that did not serve, scored on the same request off the response path; `id` is the prediction's.
+
+    `output` is None when the model failed; `error` then says how.
+    """
+
+    arm: Arm
+    model: str
+    output: list[float] | float | None
+    rollout: str | None = None
+    error: str | None = None
+
+
+class Outcome(Event, tag="outcome", frozen=True, kw_only=True, omit_defaults=True):
+    """The truth for a prediction; `id` is the prediction's, `at` the time it became known."""
+
+    value: Label
+    reward: float | None = None
+
+
+class ArmSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One arm's matured traffic in a comparison, in numbers a person can read (means of each metric)."""
+
+    model: str
+    exposures: int
+    outcomes: int
+    metrics: dict[str, float]
+
+
+class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaults=True):
+    """One look at one rollout's evidence: a pure function of the offsets it names and of the configuration.
+
+    `at` is the watermark: the event time up to which every exposure has matured. `effect`, `lower` and `upper` are in
+    units of the primary metric, positive when the challenger is better. None means: no answer yet, and `reasons` say why.
+    """
+
+    rollout: str
+    champion: str
+    challenger: str
+    form: str
+    metric: str
+    result: str
+    reasons: list[str]
+    crossed: str | None = None
+    effect: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    z: float | None = None
+    z_win: float | None = None
+    z_harm: float | None = None
+    bound_win: float | None = None
+    bound_harm: float | None = None
+    p_value: float | None = None
+    information_fraction: float = 0.0
+    blocks: int = 0
+    pairs: int = 0
+    widening: float | None = None
+    skewness: float | None = None
+    srm_p_value: float | None = None
+    arms: dict[str, ArmSummary] = {}
+    offsets: dict[str, int] = {}
+
+
+class Health(Event, tag="health", frozen=True, kw_only=True, omit_defaults=True):
+    """The champion's own matured performance over one block, and over the watch window that the bake is judged on."""
+
+    model: str
+    outcomes: int
+    metrics: dict[str, float]
+    window_outcomes: int = 0
+    window: dict[str, float] = {}
+    baseline: dict[str, float] = {}
+    offsets: dict[str, int] = {}
+
+
+class DriftSignal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One feature's part in a drift event: its statistic, its certified interval and its p value."""
+
+    name: str
+    statistic: float
+    lower: float | None = None
+    upper: float | None = None
+    p_value: float | None = None
+
+
+class Drift(Event, tag="drift", frozen=True, kw_only=True, omit_defaults=True):
+    """One step in a drift episode: `open`, `escalate` or `close`, with its cause and what to do about it."""
+
+    episode: str
+    event: str
+    severity: str
+    confidence: float
+    root_cause: str
+    action: str
+    model: str
+    rows: int
+    features: list[DriftSignal] = []
+    signals: list[str] = []
+
+
+class Job(Event, tag="job", frozen=True, kw_only=True, omit_defaults=True):
+    """One change in the life of a retraining job: pending, running, completed, failed or aborted."""
+
+    status: str
+    trigger: str
+    severity: str
+    reason: str
+    champion: str
+    step: str = ""
+    version: str | None = None
+    accepted: bool | None = None
+    metrics: dict[str, dict[str, float]] = {}
+    seconds: float = 0.0
+    error: str | None = None
+
+
+AnyEvent = Prediction | Shadow | Outcome | Evaluation | Health | Drift | Job
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyEvent)
+
+encode = _encoder.encode
+"""An event as the bytes that go on the log."""
+
+
+def decode(data: bytes) -> AnyEvent:
+    """The event in `data`. Raises `msgspec.MsgspecError` for bytes that are no event of a known type and shape."""
+    return _decoder.decode(data)

@@ -1,0 +1,29 @@
+"""Time-ordered prediction ids: UUID version 7 (RFC 9562, section 5.7), at the event's own time.
+
+Ordered ids keep the evaluator's join table append-mostly and turn its expiry into a range delete.
+"""
+
+from __future__ import annotations
+
+import os
+
+_VARIANT_AND_VERSION = (0x7 << 76) | (0x2 << 62)
+_RANDOM = (1 << 12) - 1, (1 << 62) - 1
+
+
+def uuid7(at: float) -> str:
+    """A UUIDv7 for the time `at` (seconds since the epoch); 74 random bits make it unique."""
+    entropy = int.from_bytes(os.urandom(10), "big")
+    value = int(at * 1000) << 80 | (entropy & _RANDOM[0]) << 64 | _VARIANT_AND_VERSION | (entropy >> 12) & _RANDOM[1]
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def time_of(prediction_id: str) -> float | None:
+    """The time inside a UUIDv7 (seconds, to the millisecond); None for any other id, such as a caller's own."""
+    if len(prediction_id) != 36 or prediction_id[14] != "7":
+        return None
+    try:
+        return int(prediction_id[:8] + prediction_id[9:13], 16) / 1000
+    except ValueError:
+        return None

@@ -1,0 +1,127 @@
+"""The embedded registry: one folder a version, made aside and renamed into place, so that none is ever half there."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gauntlet import artefact
+from gauntlet.artefact import Predictor, Schema
+from gauntlet.errors import ModelUnusable
+from gauntlet.registry import Version
+
+_STATUSES = ("staging", "canary", "production", "archived")
+
+
+class LocalRegistry:
+    """`Registry` in a folder: `<root>/<version>/{version.json, model.*, reference.json.gz}`, `aliases.json`, `status.json`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(root)
+        self._root.mkdir(parents=True, exist_ok=True)
+
+    def register(
+        self,
+        model: object | str,
+        schema: Schema,
+        *,
+        created_at: float,
+        reference: dict[str, Any] | None = None,
+        **facts: Any,
+    ) -> Version:
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._root))
+        try:
+            source, checksum = self._store(model, draft, facts)
+            if reference is not None:
+                with gzip.open(draft / "reference.json.gz", "wb", compresslevel=3) as file:
+                    file.write(msgspec.json.encode(reference))
+            while True:  # another process may take the number first: then the next one is ours
+                name = f"v{self._last() + 1:04d}"
+                version = Version(
+                    version=name, created_at=created_at, source=source, checksum=checksum, schema=schema, **facts
+                )
+                _write(draft / "version.json", msgspec.json.format(msgspec.json.encode(version)))
+                try:
+                    draft.rename(self._root / name)
+                except OSError:
+                    if not (self._root / name).exists():
+                        raise
+                    continue
+                return version
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _store(self, model: object | str, draft: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
+        if isinstance(model, str) and not Path(model).is_file():
+            return model, None  # a `module:function`: its code is the caller's, there is nothing to copy
+        if isinstance(model, str):
+            target = draft / f"model{Path(model).suffix}"
+            shutil.copyfile(model, target)
+        else:
+            target = artefact.save(model, draft / "model")
+            facts["allow_pickle"] = target.suffix == ".joblib"
+        return target.name, artefact.sha256(target)
+
+    def get(self, version: str) -> Version:
+        path = self._root / version / "version.json"
+        if not version.isalnum() or not path.is_file():
+            raise ModelUnusable(f"the registry {self._root} has no version {version!r}", code="unknown_version")
+        return msgspec.json.decode(path.read_bytes(), type=Version)
+
+    def load(self, version: str) -> Predictor:
+        entry = self.get(version)
+        source = entry.source if entry.checksum is None else str(self._root / version / entry.source)
+        model = artefact.load(
+            source, trusted=entry.trusted, allow_pickle=entry.allow_pickle, checksum=entry.checksum
+        )
+        return Predictor(model, entry.schema, version)
+
+    def reference(self, version: str) -> dict[str, Any] | None:
+        path = self._root / version / "reference.json.gz"
+        if not path.is_file():
+            return None
+        with gzip.open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=dict[str, Any])
+
+    def versions(self) -> list[Version]:
+        return [self.get(name) for name in self._names()]
+
+    def aliases(self) -> dict[str, str]:
+        return self._read("aliases.json")
+
+    def set_aliases(self, aliases: dict[str, str]) -> None:
+        _write(self._root / "aliases.json", msgspec.json.encode(aliases))
+
+    def statuses(self) -> dict[str, str]:
+        return self._read("status.json")
+
+    def set_status(self, version: str, status: str) -> None:
+        if status not in _STATUSES:
+            raise ValueError(f"a status is one of {', '.join(_STATUSES)}, not {status!r}")
+        _write(self._root / "status.json", msgspec.json.encode({**self.statuses(), version: status}))
+
+    def _read(self, name: str) -> dict[str, str]:
+        path = self._root / name
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.is_file() else {}
+
+    def _names(self) -> list[str]:
+        return sorted(e.name for e in os.scandir(self._root) if e.is_dir() and not e.name.startswith("."))
+
+    def _last(self) -> int:
+        return max((int(name[1:]) for name in self._names() if name[1:].isdigit()), default=0)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a small file in one step, safe on disk before it is seen."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

@@ -1,0 +1,38 @@
+"""The state store: small versioned records, changed only by compare-and-set, each with its history.
+
+The history is written in the same atomic step as the change, so the audit of a record can't miss a version.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class Versioned(NamedTuple):
+    """A record's bytes and its version; versions count up from 1, 0 means: there is none."""
+
+    version: int
+    value: bytes
+
+
+class StateStore(Protocol):
+    """Raises `StateUnavailable` when the store does not answer in time; the caller keeps what it last knew."""
+
+    async def get(self, key: str) -> Versioned:
+        """The record, or `Versioned(0, b"")`."""
+
+    async def put(self, key: str, value: bytes, expected: int, *, keep: bool = False) -> int:
+        """Write `value` if the record's version is `expected`; return the new version (`expected + 1`).
+
+        With `keep` the new version also goes into the record's history. Raises `Conflict` when the version differs.
+        """
+
+    async def history(self, key: str, after: int = 0) -> list[Versioned]:
+        """The kept versions later than `after`, oldest first."""
+
+    async def keys(self, prefix: str) -> list[str]: ...
+
+    async def wait(self, seconds: float) -> None:
+        """Return when some record may have changed, or after `seconds`; only a hint: the caller looks again."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,105 @@
+"""The embedded state store: one SQLite file (WAL) that every process of the machine may change by compare-and-set."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from gauntlet.errors import Conflict, StateUnavailable
+from gauntlet.state import Versioned
+
+_POLL_SECONDS = 0.02  # PRAGMA data_version costs microseconds; this bounds how late a change is noticed
+
+
+class LocalState:
+    """`StateStore` on SQLite. Calls run in threads, one at a time: the file is tiny and its transactions are short."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = Path(path)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB NOT NULL)"
+        )
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS history (key TEXT, version INTEGER, value BLOB NOT NULL, PRIMARY KEY (key, version))"
+        )
+        self._seen = self._data_version()
+
+    async def get(self, key: str) -> Versioned:
+        return await asyncio.to_thread(self._get, key)
+
+    async def put(self, key: str, value: bytes, expected: int, *, keep: bool = False) -> int:
+        return await asyncio.to_thread(self._put, key, value, expected, keep)
+
+    async def history(self, key: str, after: int = 0) -> list[Versioned]:
+        return await asyncio.to_thread(self._history, key, after)
+
+    async def keys(self, prefix: str) -> list[str]:
+        return await asyncio.to_thread(self._keys, prefix)
+
+    async def wait(self, seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            current = self._data_version()
+            if current != self._seen:
+                self._seen = current
+                return
+            await asyncio.sleep(min(_POLL_SECONDS, left))
+
+    async def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _data_version(self) -> int:
+        with self._lock:
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock:
+                yield self._db
+        except sqlite3.Error as error:
+            raise StateUnavailable(f"the state file {self._path} does not answer: {error}") from error
+
+    def _get(self, key: str) -> Versioned:
+        with self._locked() as db:
+            row = db.execute("SELECT version, value FROM records WHERE key = ?", (key,)).fetchone()
+        return Versioned(*row) if row else Versioned(0, b"")
+
+    def _put(self, key: str, value: bytes, expected: int, keep: bool) -> int:
+        with self._locked() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                row = db.execute("SELECT version FROM records WHERE key = ?", (key,)).fetchone()
+                version = row[0] if row else 0
+                if version != expected:
+                    raise Conflict(f"{key} is at version {version}, not {expected}")
+                db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (key, version + 1, value))
+                if keep:
+                    db.execute("INSERT INTO history VALUES (?, ?, ?)", (key, version + 1, value))
+                db.execute("COMMIT")
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+        return version + 1
+
+    def _history(self, key: str, after: int) -> list[Versioned]:
+        with self._locked() as db:
+            rows = db.execute(
+                "SELECT version, value FROM history WHERE key = ? AND version > ? ORDER BY version", (key, after)
+            ).fetchall()
+        return [Versioned(*row) for row in rows]
+
+    def _keys(self, prefix: str) -> list[str]:
+        with self._locked() as db:
+            rows = db.execute("SELECT key FROM records WHERE substr(key, 1, ?) = ? ORDER BY key", (len(prefix), prefix))
+            return [row[0] for row in rows]

@@ -1,0 +1,61 @@
+"""Which implementation stands behind each port, chosen by the configuration's URLs and by nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gauntlet import keys
+from gauntlet.config import Config
+from gauntlet.log import LogReader, LogWriter
+from gauntlet.log.local import LocalLogReader, LocalLogWriter
+from gauntlet.registry import Registry
+from gauntlet.registry.local import LocalRegistry
+from gauntlet.state import StateStore
+from gauntlet.state.local import LocalState
+
+
+def data(config: Config) -> Path:
+    """The folder for everything that lives on the local disk."""
+    return Path(config.data)
+
+
+def local_writer(config: Config, writer: str, *, indexed: Sequence[str] = ()) -> LocalLogWriter:
+    """A service's own log on the local disk. The router appends here first, whatever stands behind `log`."""
+    return LocalLogWriter(data(config) / "log", writer, indexed=indexed)
+
+
+def local_reader(config: Config) -> LocalLogReader:
+    return LocalLogReader(data(config) / "log")
+
+
+async def log_writer(config: Config, writer: str) -> LogWriter:
+    """The shared event log, for writing as `writer`."""
+    if config.log == "local":
+        return local_writer(config, writer)
+    from gauntlet.log.kafka import KafkaLogWriter
+
+    return await KafkaLogWriter.connect(config.log)
+
+
+async def log_reader(config: Config) -> LogReader:
+    """The shared event log, for reading."""
+    if config.log == "local":
+        return local_reader(config)
+    from gauntlet.log.kafka import KafkaLogReader
+
+    return await KafkaLogReader.connect(config.log, keys.TOPICS)
+
+
+def state(config: Config) -> StateStore:
+    """The state store."""
+    if config.state == "local":
+        return LocalState(data(config) / "state.db")
+    from gauntlet.state.redis import RedisState
+
+    return RedisState(config.state)
+
+
+def registry(config: Config) -> Registry:
+    """The model registry."""
+    return LocalRegistry(data(config) / "registry")

@@ -1,0 +1,156 @@
+"""What to do about a look at the evidence: pure rules from (control record, evaluation or health) to one command or none.
+
+Promotion needs a win that has crossed its boundary; everything that is unclear holds. `now` is the event's own time.
+"""
+
+from __future__ import annotations
+
+from gauntlet.config import Config
+from gauntlet.events import Evaluation, Health
+from gauntlet.model import CANDIDATE, Result, Task
+from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout
+
+ACTOR = "retrainer"
+
+SRM_ALPHA = 0.01
+"""Always-valid p value below which an `invalid` verdict is a broken split, which no more traffic can mend: a human looks."""
+
+EXTENSION = 2.0
+"""`inconclusive: extend` goes on to this many times the planned evidence, and no further."""
+
+
+def decide(control: Control, event: Evaluation | Health, config: Config, now: float) -> Command | None:
+    """The command that `event` asks for in this state, or None for hold.
+
+    An evaluation of a rollout that is not running, or of other models, is old news and asks for nothing.
+    """
+    if isinstance(event, Health):
+        return _watch(control, event, config, now)
+    rollout = control.rollout
+    if rollout is None or event.rollout != rollout.id:
+        return None
+    if (event.champion, event.challenger) != (control.champion, rollout.challenger):
+        return None
+    return _rollout(rollout, event, config, now)
+
+
+def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> Command | None:
+    crossed = look.crossed
+    if crossed == Result.WORSE or look.result == Result.WORSE:
+        return _command("rollback", rollout, look, "the challenger does harm")
+    if rollout.paused:
+        return None
+    if look.result == Result.INVALID:
+        if look.srm_p_value is not None and look.srm_p_value < SRM_ALPHA:
+            why = f"the arms' traffic does not match its shares (sequential p = {look.srm_p_value:.2g})"
+            return _command("pause", rollout, look, why)
+        return None
+    won = crossed == Result.BETTER
+    if not won and look.result == Result.EQUIVALENT:
+        return _command("archive", rollout, look, "the challenger is no better and no worse: the champion stays")
+    limit = EXTENSION if won or config.evidence.inconclusive == "extend" else 1.0
+    gaining = look.effect is not None and look.effect > 0
+    if look.information_fraction >= limit and not (won and gaining):
+        why = "the win did not last" if won else "the planned evidence is complete and shows no winner"
+        return _command("archive", rollout, look, f"{why}: the champion stays")
+    if not gate_passed(rollout, look, config, now):
+        return None
+    if not rollout.last_stage:
+        ahead = "ahead beyond its boundary" if won else "no harm seen"
+        why = f"stage {rollout.stage} ({rollout.share:.2%}) has passed its gate, {ahead}"
+        return _command("advance", rollout, look, why)
+    if not (won and gaining):
+        return None
+    candidate = look.arms.get(CANDIDATE)
+    return _command(
+        "promote", rollout, look, "the challenger is better and has passed the whole ramp",
+        bake_seconds=config.bake.time, baseline=candidate.metrics if candidate else None,
+    )  # fmt: skip
+
+
+def gate_passed(rollout: Rollout, look: Evaluation, config: Config, now: float) -> bool:
+    """Whether the rollout's stage may be left: its time, its matured outcomes and its approval.
+
+    A look at or before the stage's start says nothing about the stage, so one look never passes two gates.
+    """
+    gate = rollout.gate
+    if now <= rollout.stage_since or now - rollout.stage_since < gate.min_seconds:
+        return False
+    if gate.approval and rollout.stage not in rollout.approved:
+        return False
+    return matured(rollout, look, config) >= gate.min_outcomes
+
+
+def matured(rollout: Rollout, look: Evaluation, config: Config) -> float:
+    """Outcomes that count for the gate: pairs in shadow (without shadow scoring there are none to wait for), the
+    challenger's own on the ramp."""
+    candidate = look.arms.get(CANDIDATE)
+    own = candidate.outcomes if candidate else 0
+    if rollout.stage != SHADOW_STAGE:
+        return own
+    return max(look.pairs, own) if config.shadow.fraction > 0 else float("inf")
+
+
+def _watch(control: Control, health: Health, config: Config, now: float) -> Command | None:
+    """The bake: back to the previous champion when the new one falls below what it had shown; settled when time is up."""
+    bake = control.bake
+    if bake is None or health.model != control.champion or health.at < bake.since:
+        return None
+    if control.previous is not None and health.window_outcomes >= config.bake.min_outcomes:
+        fall = fallen(health.window, bake.baseline or health.baseline, config)
+        if fall is not None:
+            reason = f"{fall} over {health.window_outcomes:,} outcomes: {control.champion} gives way to {control.previous}"
+            # Unnamed, a rollback would end a rollout that already tries the next challenger; the version is explicit then.
+            version = control.previous if control.rollout is not None else None
+            return Command(
+                name="rollback", actor=ACTOR, reason=reason, rollout=bake.rollout, version=version, evidence=health.id
+            )
+    if health.at >= bake.until:
+        reason = f"{control.champion} has held what it showed through its bake time"
+        return Command(name="settle", actor=ACTOR, reason=reason, rollout=bake.rollout, evidence=health.id)
+    return None
+
+
+def fallen(window: dict[str, float], baseline: dict[str, float], config: Config) -> str | None:
+    """Why the watched champion is too far below `baseline`, or None: accuracy by `max_drop`, RMSE by its relative rise."""
+    drop = config.bake.max_drop
+    if config.task is Task.CLASSIFICATION:
+        shown, now = baseline.get("accuracy"), window.get("accuracy")
+        if shown is not None and now is not None and now < shown - drop:
+            return f"accuracy fell from {shown:.4f} to {now:.4f} (more than {drop:g})"
+        return None
+    shown, now = _rmse(baseline), _rmse(window)
+    if shown is not None and now is not None and now > shown * (1 + drop):
+        return f"RMSE rose from {shown:.6g} to {now:.6g} (more than {drop:.0%})"
+    return None
+
+
+def _rmse(metrics: dict[str, float]) -> float | None:
+    if "rmse" in metrics:
+        return metrics["rmse"]
+    squared = metrics.get("squared_error")
+    return None if squared is None or squared < 0 else float(squared**0.5)
+
+
+def _command(
+    name: str, rollout: Rollout, look: Evaluation, why: str,
+    *, bake_seconds: float = 0.0, baseline: dict[str, float] | None = None,
+) -> Command:  # fmt: skip
+    return Command(
+        name=name, actor=ACTOR, reason=f"{why}: {figures(look)}", rollout=rollout.id, from_stage=rollout.stage,
+        evidence=look.id, bake_seconds=bake_seconds, baseline=baseline or {},
+    )  # fmt: skip
+
+
+def figures(look: Evaluation) -> str:
+    """The look's numbers in words: effect with its interval, blocks, pairs, share of the planned evidence."""
+    if look.effect is None:
+        effect = f"no effect on {look.metric} known yet"
+    else:
+        effect = f"{look.metric} effect {look.effect:+.4g}"
+        if look.lower is not None and look.upper is not None:
+            effect += f" [{look.lower:+.4g}, {look.upper:+.4g}]"
+    counts = [f"{look.blocks} blocks", f"{look.information_fraction:.0%} of the planned evidence"]
+    if look.pairs:
+        counts.insert(1, f"{look.pairs:,} pairs")
+    return f"{effect} after {', '.join(counts)}"

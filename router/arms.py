@@ -1,0 +1,136 @@
+"""An arm: a loaded model behind a thread of its own, its micro-batches, and its breaker.
+
+Whatever queued up while the last batch was computing is the next batch, so a lone request waits for nothing. A model that
+hangs blocks only its own thread: callers time out, and the thread dies with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gauntlet.artefact import Predictor, Rows
+from gauntlet.config import BreakerConfig
+
+_MAX_BATCH = 1024  # rows in one model call; beyond it latency grows faster than throughput
+
+Output = NDArray[np.float64]
+
+
+class Arm:
+    """One model version, ready to answer. `close` lets its thread end after the calls under way."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.version = predictor.version
+        self.schema = predictor.schema
+        self._queue: queue.SimpleQueue[tuple[Rows, asyncio.Future[Output]] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name=f"arm-{self.version}", daemon=True).start()
+
+    async def predict(self, rows: Rows, timeout: float) -> Output:
+        """The checked output for `rows`, in order. Raises TimeoutError after `timeout` seconds, else what the model did."""
+        answer: asyncio.Future[Output] = asyncio.get_running_loop().create_future()
+        self._queue.put((rows, answer))
+        async with asyncio.timeout(timeout):
+            return await answer
+
+    def close(self) -> None:
+        self._queue.put(None)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            batch = [item]
+            size = len(item[0])
+            last = False
+            while size < _MAX_BATCH:
+                try:
+                    extra = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if extra is None:
+                    last = True
+                    break
+                batch.append(extra)
+                size += len(extra[0])
+            # A caller that timed out needs no answer any more: do not compute for it.
+            self._answer([(rows, answer) for rows, answer in batch if not answer.done()])
+            if last:
+                return
+
+    def _answer(self, batch: list[tuple[Rows, asyncio.Future[Output]]]) -> None:
+        if not batch:
+            return
+        try:
+            output = self.predictor.predict([row for rows, _ in batch for row in rows])
+        except Exception as error:  # noqa: BLE001 - a model may raise anything; its callers decide what follows
+            if len(batch) > 1:  # one bad request must not fail its neighbours in the batch
+                for single in batch:
+                    self._answer([single])
+                return
+            _hand_over(batch[0][1], error)
+            return
+        start = 0
+        for rows, answer in batch:
+            _hand_over(answer, output[start : start + len(rows)])
+            start += len(rows)
+
+
+def _hand_over(answer: asyncio.Future[Output], result: Output | Exception) -> None:
+    try:
+        answer.get_loop().call_soon_threadsafe(_settle, answer, result)
+    except RuntimeError:  # the loop has closed: nobody waits any more
+        return
+
+
+def _settle(answer: asyncio.Future[Output], result: Output | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
+
+
+class Breaker:
+    """Opens when too many of the challenger's latest calls failed; stays open for the rollout that it belongs to.
+
+    A failure is an error, a time-out or an invalid output. Pure: it counts, its owner acts.
+    """
+
+    def __init__(self, settings: BreakerConfig) -> None:
+        self._settings = settings
+        self._latest: deque[bool] = deque(maxlen=settings.window)
+        self._failures = 0
+        self.open = False
+        self.reasons: dict[str, int] = {}
+
+    def record(self, reason: str | None, calls: int = 1) -> bool:
+        """Count `calls` results (`reason` None: success); return True if this opened the breaker."""
+        if reason is not None:
+            self.reasons[reason] = self.reasons.get(reason, 0) + calls
+        for _ in range(calls):
+            if len(self._latest) == self._settings.window:
+                self._failures -= self._latest[0]
+            self._latest.append(reason is not None)
+            self._failures += reason is not None
+        if self.open or self._failures < self._settings.min_failures:
+            return False
+        if self._failures < self._settings.failure_share * len(self._latest):
+            return False
+        self.open = True
+        return True
+
+    def __str__(self) -> str:
+        named = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
+        return f"{self._failures} of the latest {len(self._latest)} calls failed ({named} since it started)"
+
+
+def as_json(output: Any) -> list[float] | float:
+    """One row of a checked output as it goes on the log."""
+    return output.tolist()  # type: ignore[no-any-return]

@@ -1,0 +1,241 @@
+"""Answering predictions, free of any transport: assign, ask the arms inside one deadline, fall back, record, shadow.
+
+The order is: both arms answer → the champion answers for whatever the challenger failed → the events are safe → the
+caller gets its answer → the other arm is scored in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from gauntlet import events, metrics
+from gauntlet.clock import Clock
+from gauntlet.config import RouterConfig
+from gauntlet.errors import BadInput, GauntletError, InvalidOutput
+from gauntlet.ids import uuid7
+from gauntlet.model import BASELINE, CANDIDATE, Label, Task
+from gauntlet.model import Arm as ArmName
+from router import assign
+from router.arms import Arm, Output, as_json
+from router.recorder import Recorder
+from router.shadow import Shadower
+from router.table import Table
+
+_MAX_ID = 200
+
+
+class ChampionFailed(GauntletError):
+    """The champion gave no valid answer, and nobody else may."""
+
+    code = "champion_failed"
+    retriable = True
+
+
+class Instance(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One thing to predict. `id` makes it idempotent, `unit` makes it sticky (default: the id), `at` is for replays."""
+
+    features: dict[str, Any]
+    id: str | None = None
+    unit: str | None = None
+    at: float | None = None
+    segments: dict[str, str] = {}
+
+
+@dataclass(slots=True)
+class _Case:
+    """One instance on its way through."""
+
+    id: str
+    unit: str
+    at: float
+    bucket: int
+    assigned: ArmName
+    served: ArmName
+    instance: Instance
+    output: list[float] | float | None = None
+    fallback: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the caller gets for one instance; `probabilities` are in the model's order of classes."""
+
+    id: str
+    prediction: Label
+    probabilities: list[float] | None
+    model: str
+
+
+class Predictions:
+    """The predict operation over the table that is in force when a request comes in."""
+
+    def __init__(
+        self,
+        settings: RouterConfig,
+        experiment: str,
+        clock: Clock,
+        recorder: Recorder,
+        shadower: Shadower,
+        on_trip: Callable[[Table], None],
+        *,
+        replayed: bool,
+    ) -> None:
+        self._settings = settings
+        self._experiment = experiment
+        self._clock = clock
+        self._recorder = recorder
+        self._shadower = shadower
+        self._on_trip = on_trip
+        self._replayed = replayed
+
+    async def answer(
+        self, table: Table, instances: Sequence[Instance], started: float, forced: ArmName | None = None
+    ) -> tuple[list[Answer], bool]:
+        """Answers in the order of `instances`, and whether their events were safe on disk before this returned.
+
+        `started` is the request's arrival (time.monotonic). Raises `BadInput` before anything happened, or
+        `ChampionFailed`; then nothing was recorded.
+        """
+        cases = [self._case(table, instance, index, forced) for index, instance in enumerate(instances)]
+        await self._ask(table, cases, started + self._settings.deadline)
+        seconds = time.monotonic() - started
+        recorded = await self._recorder.predictions([self._event(table, c, seconds, forced) for c in cases])
+        self._count(cases)
+        if table.challenger is not None:
+            self._shadower.offer(table, [
+                (c.id, c.at, c.instance.features, CANDIDATE if c.served == BASELINE else BASELINE)
+                for c in cases
+                if c.fallback is None and assign.shadowed(table.salt, c.unit, table.shadow_cut)
+            ])  # fmt: skip
+        return [self._answer(table, case) for case in cases], recorded
+
+    def _case(self, table: Table, instance: Instance, index: int, forced: ArmName | None) -> _Case:
+        where = f"instances[{index}]"
+        table.champion.schema.check_row(instance.features, where)
+        for name, value in (("id", instance.id), ("unit", instance.unit)):
+            if value is not None and not 0 < len(value) <= _MAX_ID:
+                raise BadInput(f"{where}: {name} has from 1 to {_MAX_ID} characters", code=f"bad_{name}")
+        if instance.at is not None:
+            if not self._replayed:
+                raise BadInput(
+                    f"{where}: `at` is for replays; this router keeps the wall clock (clock: wall)",
+                    code="time_not_allowed",
+                )
+            if not (math.isfinite(instance.at) and 0 <= instance.at < 1e11):
+                raise BadInput(f"{where}: `at` is seconds since 1970", code="bad_time")
+            self._clock.observe(instance.at)
+        at = instance.at if instance.at is not None else self._clock.now()
+        prediction_id = instance.id or uuid7(at)
+        unit = instance.unit or prediction_id
+        bucket = assign.bucket(table.salt, unit)
+        assigned = assign.arm(bucket, table.cut) if self._recorder.healthy else BASELINE
+        if forced is not None:
+            if forced == CANDIDATE and table.challenger is None:
+                raise BadInput("no challenger is running, so none can be forced", code="no_challenger")
+            assigned = forced
+        return _Case(prediction_id, unit, at, bucket, assigned, assigned, instance)
+
+    async def _ask(self, table: Table, cases: list[_Case], deadline: float) -> None:
+        """Fill in every case's output; what the challenger fails goes to the champion within the same deadline."""
+        theirs = [c for c in cases if c.assigned == CANDIDATE]
+        ours = [c for c in cases if c.assigned == BASELINE]
+        if theirs:
+            await asyncio.gather(
+                self._ask_challenger(table, theirs), self._ask_champion(table.champion, ours, deadline)
+            )
+            ours = [c for c in theirs if c.fallback is not None]
+        await self._ask_champion(table.champion, ours, deadline)
+
+    async def _ask_champion(self, champion: Arm, cases: list[_Case], deadline: float) -> None:
+        if not cases:
+            return
+        try:
+            output = await champion.predict(
+                [c.instance.features for c in cases], max(0.001, deadline - time.monotonic())
+            )
+        except TimeoutError:
+            raise ChampionFailed(
+                f"champion {champion.version} did not answer within the deadline", code="deadline_exceeded"
+            ) from None
+        except Exception as error:
+            raise ChampionFailed(f"champion {champion.version} failed: {type(error).__name__}: {error}") from error
+        valid = champion.predictor.valid(output)
+        if not valid.all():
+            raise ChampionFailed(
+                f"champion {champion.version} gave an invalid answer for instances[{int(valid.argmin())}]",
+                code="champion_invalid_output",
+            )
+        for case, row in zip(cases, output, strict=True):
+            case.output = as_json(row)
+
+    async def _ask_challenger(self, table: Table, cases: list[_Case]) -> None:
+        """Never raises: a failure becomes the cases' `fallback` reason and is charged to the challenger."""
+        arm = table.challenger
+        reason: str | None = None
+        output: Output | None = None
+        if arm is None or table.breaker.open:
+            reason = "breaker_open"
+        else:
+            try:
+                output = await arm.predict([c.instance.features for c in cases], self._settings.challenger_timeout)
+            except TimeoutError:
+                reason = "timeout"
+            except InvalidOutput:
+                reason = "invalid_output"
+            except Exception:  # noqa: BLE001 - whatever a challenger raises, its users get the champion's answer
+                reason = "error"
+        valid = arm.predictor.valid(output) if arm is not None and output is not None else None
+        for index, case in enumerate(cases):
+            case.fallback = reason if valid is None else None if valid[index] else "invalid_output"
+            if case.fallback is None and output is not None:
+                case.output = as_json(output[index])
+            else:
+                case.served = BASELINE
+            if case.fallback != "breaker_open" and table.breaker.record(case.fallback):
+                self._on_trip(table)
+
+    def _event(self, table: Table, case: _Case, seconds: float, forced: ArmName | None) -> events.Prediction:
+        return events.Prediction(
+            id=case.id,
+            at=case.at,
+            experiment=self._experiment,
+            unit=case.unit,
+            bucket=case.bucket,
+            assigned=case.assigned,
+            served=case.served,
+            propensity=table.propensity,
+            allocation=table.control.allocation,
+            champion=table.champion.version,
+            challenger=table.challenger.version if table.challenger else None,
+            rollout=table.rollout if table.challenger else None,
+            output=case.output,
+            features=case.instance.features,
+            fallback=case.fallback,
+            forced=forced is not None,
+            seconds=round(seconds, 6),
+            segments=case.instance.segments,
+        )
+
+    def _count(self, cases: list[_Case]) -> None:
+        for assigned, served in {(c.assigned, c.served) for c in cases}:
+            n = sum(c.assigned == assigned and c.served == served for c in cases)
+            metrics.REQUESTS.labels(self._experiment, assigned, served, "200").inc(n)
+        for case in cases:
+            if case.fallback is not None:
+                metrics.FALLBACKS.labels(self._experiment, case.fallback).inc()
+
+    def _answer(self, table: Table, case: _Case) -> Answer:
+        assert case.output is not None, "every case has an answer, or ChampionFailed was raised"
+        model = table.champion if case.served == BASELINE else table.challenger
+        assert model is not None, "a case is only served by an arm that is there"
+        if model.schema.task is Task.REGRESSION or not isinstance(case.output, list):
+            return Answer(case.id, case.output, None, model.version)  # type: ignore[arg-type]
+        best = max(range(len(case.output)), key=case.output.__getitem__)
+        return Answer(case.id, model.schema.classes[best], case.output, model.version)

@@ -1,0 +1,117 @@
+"""Shadow scoring: the arm that did not serve answers the same request, off the response path, in batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gauntlet import events, metrics
+from gauntlet.errors import InvalidOutput
+from gauntlet.model import BASELINE, CANDIDATE
+from gauntlet.model import Arm as ArmName
+from router.arms import Arm, as_json
+from router.recorder import Recorder
+from router.table import Table
+
+_BATCH = 512
+
+Wanted = tuple[str, float, dict[str, Any], ArmName]
+"""Prediction id, its time, its features, and the arm that is to score it."""
+
+
+class Shadower:
+    """A bounded queue and one task that empties it. When it is full new work is dropped and counted, never waited for."""
+
+    def __init__(
+        self, experiment: str, recorder: Recorder, limit: int, timeout: float, on_trip: Callable[[Table], None]
+    ) -> None:
+        self._experiment = experiment
+        self._recorder = recorder
+        self._limit = limit
+        self._timeout = timeout
+        self._on_trip = on_trip
+        self._waiting: deque[tuple[Table, Wanted]] = deque()
+        self._work = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def offer(self, table: Table, wanted: Sequence[Wanted]) -> None:
+        """Take on as much as there is room for."""
+        room = max(0, self._limit - len(self._waiting))
+        for one in wanted[:room]:
+            self._waiting.append((table, one))
+        if len(wanted) > room:
+            metrics.SHADOWS.labels(self._experiment, "dropped").inc(len(wanted) - room)
+        if self._waiting:
+            self._idle.clear()
+            self._work.set()
+
+    async def run(self) -> None:
+        """Score until cancelled."""
+        while True:
+            await self._work.wait()
+            while self._waiting:
+                await self._score(self._next_batch())
+            self._work.clear()
+            self._idle.set()
+
+    async def drained(self) -> None:
+        """Return when nothing waits any more."""
+        await self._idle.wait()
+
+    def _next_batch(self) -> list[tuple[Table, Wanted]]:
+        """The longest run of equal table and arm at the head of the queue: order is kept, a batch has one model."""
+        head_table, head = self._waiting[0]
+        batch: list[tuple[Table, Wanted]] = []
+        while self._waiting and len(batch) < _BATCH:
+            table, wanted = self._waiting[0]
+            if table is not head_table or wanted[3] != head[3]:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _score(self, batch: list[tuple[Table, Wanted]]) -> None:
+        table, (_, _, _, name) = batch[0]
+        arm = table.champion if name == BASELINE else table.challenger
+        if arm is None or (name == CANDIDATE and table.breaker.open):
+            metrics.SHADOWS.labels(self._experiment, "dropped").inc(len(batch))
+            return
+        self._recorder.shadows(await self._scores(table, arm, name, [wanted for _, wanted in batch]))
+
+    async def _scores(self, table: Table, arm: Arm, name: ArmName, wanted: list[Wanted]) -> list[events.Shadow]:
+        error: str | None = None
+        output = None
+        try:
+            output = await arm.predict([features for _, _, features, _ in wanted], self._timeout)
+        except TimeoutError:
+            error = "timeout"
+        except InvalidOutput:
+            error = "invalid_output"
+        except Exception as cause:  # noqa: BLE001 - the model's failure is what is to be recorded
+            error = type(cause).__name__
+        if error is not None and len(wanted) > 1:
+            # One row that a model can't take must not cost its neighbours their score.
+            return [s for one in wanted for s in await self._scores(table, arm, name, [one])]
+        valid = arm.predictor.valid(output) if output is not None else None
+        shadows = []
+        for index, (prediction_id, at, _, _) in enumerate(wanted):
+            usable = output is not None and valid is not None and bool(valid[index])
+            reason = None if usable else (error or "invalid_output")
+            shadows.append(
+                events.Shadow(
+                    id=prediction_id,
+                    at=at,
+                    experiment=self._experiment,
+                    arm=name,
+                    model=arm.version,
+                    output=as_json(output[index]) if usable and output is not None else None,
+                    rollout=table.rollout,
+                    error=reason,
+                )
+            )
+            metrics.SHADOWS.labels(self._experiment, "scored" if usable else "failed").inc()
+            if name == CANDIDATE and table.breaker.record(reason):
+                self._on_trip(table)
+        return shadows

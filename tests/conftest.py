@@ -1,0 +1,99 @@
+"""Session fixtures for the real parts, and their logs beside a test that failed.
+Invariant: a missing part skips its tests with the way to get it, or fails them when GAUNTLET_REQUIRE names it."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Generator, Iterator
+from typing import NoReturn, TypeVar
+
+import parts
+import pytest
+from parts.requirement import VARIABLE
+
+P = TypeVar("P", bound=parts.Part)
+
+# Every worker would start a broker of its own; these tests share one worker under `--dist loadgroup`.
+_ONE_WORKER = ("kafka",)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        parts.required(os.environ)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        for name in _ONE_WORKER:
+            if name in fixtures and item.get_closest_marker("xdist_group") is None:
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, parts.Part):
+                value.keep_log = True
+                report.sections.append((f"{value.name}: end of {value.log}", value.log_tail()))
+    return report
+
+
+def _absent(name: str, reason: str) -> NoReturn:
+    if False:
+        pytest.fail(f"{VARIABLE} names {name}, but: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def _running(part: type[P]) -> Iterator[P]:
+    reason = part.missing()
+    if reason is not None:
+        _absent(part.name, reason)
+    with part() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[parts.Kafka]:
+    """A real Kafka broker. Shared: a test makes topics and groups with names of its own."""
+    yield from _running(parts.Kafka)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[parts.Redis]:
+    """A real Redis. Shared: a test uses a key prefix of its own."""
+    yield from _running(parts.Redis)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[parts.Postgres]:
+    """A real PostgreSQL. Shared: a test makes a schema of its own."""
+    yield from _running(parts.Postgres)
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Iterator[parts.Prometheus]:
+    """A real Prometheus that scrapes nothing yet: `prometheus.load(parts.scrape_config({...}))`."""
+    yield from _running(parts.Prometheus)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> parts.Chromium:
+    """Headless Chromium; each visit is a process of its own."""
+    reason = parts.Chromium.missing()
+    if reason is not None:
+        _absent("chromium", reason)
+    return parts.Chromium()
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Prometheus's checker as a function of its command line."""
+    if shutil.which("promtool") is None:
+        _absent("promtool", "promtool is not on the PATH (apt-get install prometheus)")
+    return parts.promtool
