@@ -6,6 +6,7 @@ Formats: skops (the default; no code runs on loading), joblib (a pickle: only wh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import warnings
@@ -22,6 +23,10 @@ from gauntlet.model import Label, Task
 
 Rows = Sequence[Mapping[str, Any]]
 """Instances: one mapping of feature name to value each."""
+
+
+_HARMLESS = ("numpy.dtype",)
+"""Types beyond skops' own safe list that hold no code: skops rebuilds a dtype from an empty array."""
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,13 +123,14 @@ def load(
         return _load_skops(path, trusted) if path.suffix == ".skops" else _load_joblib(path)
     except ModelUnusable:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a broken artefact raises, the answer is the same
+    except Exception as error:  # whatever a broken artefact raises, the answer is the same
         raise ModelUnusable(f"model {path}: {type(error).__name__}: {error}", code="model_broken") from error
 
 
 def _load_skops(path: Path, trusted: Sequence[str]) -> object:
     import skops.io
 
+    trusted = [*_HARMLESS, *trusted]
     unknown = set(skops.io.get_untrusted_types(file=path)) - set(trusted)
     if unknown:
         raise ModelUnusable(
@@ -132,7 +138,7 @@ def _load_skops(path: Path, trusted: Sequence[str]) -> object:
             "champion.trusted if you know them",
             code="model_untrusted",
         )
-    return skops.io.load(path, trusted=list(trusted))
+    return skops.io.load(path, trusted=trusted)
 
 
 def _load_joblib(path: Path) -> object:
@@ -146,7 +152,7 @@ def _call(source: str) -> object:
     try:
         factory = getattr(importlib.import_module(module), name)
         return factory()
-    except Exception as error:  # noqa: BLE001 - user code: whatever it raises, the answer is the same
+    except Exception as error:  # user code: whatever it raises, the answer is the same
         raise ModelUnusable(f"model {source}: {type(error).__name__}: {error}", code="model_broken") from error
 
 
@@ -159,12 +165,10 @@ def save(model: object, path: Path) -> Path:
     import skops.io
 
     target = path.with_suffix(".skops")
-    try:
+    with contextlib.suppress(Exception):  # skops refuses what it can't write in many ways; joblib takes the rest
         skops.io.dump(model, target)
-        if not skops.io.get_untrusted_types(file=target):
+        if set(skops.io.get_untrusted_types(file=target)) <= set(_HARMLESS):
             return target
-    except Exception:  # noqa: BLE001 - skops refuses what it can't write in many ways; joblib takes the rest
-        pass
     target.unlink(missing_ok=True)
     target = path.with_suffix(".joblib")
     joblib.dump(model, target)
@@ -172,11 +176,12 @@ def save(model: object, path: Path) -> Path:
 
 
 def schema_of(
-    model: object, task: Task, features: Sequence[Feature] = (), classes: Sequence[Label] = ()
+    model: object, task: Task, features: Sequence[Feature] = (), classes: Sequence[Label] = (), kind: str = "auto"
 ) -> Schema:
     """What `model` takes and gives, from its own attributes where the caller does not say.
 
-    Raises `ModelUnusable` when neither says.
+    `kind` is how rows reach it: matrix, frame or rows; `auto` sees a frame where the model was fitted with one or takes
+    texts, and rows where a pipeline begins with a DictVectorizer. Raises `ModelUnusable` when nobody says.
     """
     fitted = getattr(model, "feature_names_in_", None)
     if not features:
@@ -192,9 +197,12 @@ def schema_of(
         classes = own or list(classes)
         if len(classes) < 2:
             raise ModelUnusable("the model does not name its classes; list them under `classes`", code="no_classes")
-    declared = getattr(model, "gauntlet_input", None)
-    numeric = all(f.kind == "number" for f in features)
-    kind = declared or ("frame" if fitted is not None or not numeric else "matrix")
+    if kind == "auto":
+        first = model.steps[0][1] if hasattr(model, "steps") else model
+        if type(first).__name__ == "DictVectorizer":
+            kind = "rows"
+        else:
+            kind = "frame" if fitted is not None or any(f.kind != "number" for f in features) else "matrix"
     return Schema(task=task, features=tuple(features), classes=tuple(classes), input=kind)
 
 
@@ -213,9 +221,8 @@ class Predictor:
         self.schema = schema
         self.version = version
         self._names = [f.name for f in schema.features]
-        self._build: Callable[[Rows], Any] = {
-            "matrix": self._matrix, "frame": self._frame, "rows": list,
-        }[schema.input]  # fmt: skip
+        builders: dict[str, Callable[[Rows], Any]] = {"matrix": self._matrix, "frame": self._frame, "rows": self._rows}
+        self._build = builders[schema.input]
         self._answer = model.predict_proba if schema.task is Task.CLASSIFICATION else model.predict  # type: ignore[attr-defined]
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
@@ -251,12 +258,21 @@ class Predictor:
         with np.errstate(invalid="ignore"):
             return np.asarray(inside & (np.abs(output.sum(axis=1) - 1) < 1e-6))
 
+    def inputs(self, rows: Rows) -> Any:
+        """Rows in the form that the model was fitted on: for training a successor just like it."""
+        return self._build(rows)
+
     def _matrix(self, rows: Rows) -> NDArray[np.float64]:
         nan = float("nan")
         names = self._names
         return np.array(
             [[nan if (v := row.get(name)) is None else v for name in names] for row in rows], dtype=np.float64
         )
+
+    def _rows(self, rows: Rows) -> list[dict[str, Any]]:
+        """Every declared feature and no other: a DictVectorizer would read a missing one as 0 without a word."""
+        names = self._names
+        return [{name: row.get(name) for name in names} for row in rows]
 
     def _frame(self, rows: Rows) -> Any:
         import pandas as pd

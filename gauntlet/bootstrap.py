@@ -49,7 +49,7 @@ def _register_champion(config: Config) -> str:
     given = config.champion
     model = artefact.load(given.model, trusted=given.trusted, allow_pickle=given.allow_pickle)
     features = [Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
-    schema = artefact.schema_of(model, config.task, features, config.classes)
+    schema = artefact.schema_of(model, config.task, features, config.classes, given.input)
     reference = None
     if given.reference is not None:
         reference = _reference(Path(given.reference), given.target, Predictor(model, schema, "champion"), config.metric)

@@ -61,6 +61,8 @@ class ChampionConfig(_Section, frozen=True, kw_only=True):
     """Path of the artefact (`.skops`, `.joblib`) or `module:function` returning a model."""
     trusted: list[str] = []
     """Types that a skops file may hold beyond its safe defaults."""
+    input: Literal["auto", "matrix", "frame", "rows"] = "auto"
+    """How instances reach the model: a float matrix, a pandas frame, or a list of mappings."""
     allow_pickle: bool = False
     """Joblib files can run any code when loaded: only for files that you made yourself."""
     reference: str | None = None
@@ -125,6 +127,8 @@ class EvidenceConfig(_Section, frozen=True, kw_only=True):
     """Outcomes within one block are taken as correlated; a win is judged on block sums."""
     harm_block: Seconds = Seconds(21_600)
     """Finer blocks for the harm side, so that harm is seen earlier; must divide `block`."""
+    block_offset: Seconds = Seconds(0)
+    """Where blocks begin, after midnight UTC: best in a quiet hour, so that no storm is cut in two."""
     min_blocks: int = 20
     """A win needs at least this many blocks."""
     min_harm_blocks: int = 5
@@ -195,6 +199,8 @@ class BakeConfig(_Section, frozen=True, kw_only=True):
     """The watch after a promotion: back to the previous champion when the new one falls below what it had shown."""
 
     time: Seconds = Seconds(14 * 86_400)
+    window: Seconds = Seconds(7 * 86_400)
+    """The champion's health is judged on this much of the latest matured traffic."""
     max_drop: float = 0.05
     """Fall of accuracy (classification; absolute) or rise of RMSE (regression; relative) that takes it back."""
     min_outcomes: int = 500
@@ -355,8 +361,8 @@ def parse(text: str, name: str = "configuration") -> Config:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f"{name}:{mark.line + 1}" if mark else name
-        raise ConfigError(f"{line}: this is not YAML: {getattr(error, 'problem', error)}") from error
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise ConfigError(f"{where}: this is not YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{name}:1: a configuration is a mapping of keys to values")
     _refuse_repeated_keys(node, name)

@@ -167,7 +167,7 @@ class Job(Event, tag="job", frozen=True, kw_only=True, omit_defaults=True):
 AnyEvent = Prediction | Shadow | Outcome | Evaluation | Health | Drift | Job
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(AnyEvent)
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 encode = _encoder.encode
 """An event as the bytes that go on the log."""

@@ -45,8 +45,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 def losses(metric: str, output: Floats, truth: NDArray[np.int64] | Floats) -> Floats:
     """One loss a row, lower is better.
 
-    Classification: `output` (n, classes) probabilities, `truth` (n,) class indices; log_loss, brier (two classes: of the
-    second one's probability; more: summed over classes) or accuracy (1 where the likeliest class is wrong).
+    Classification: `output` (n, classes) probabilities, `truth` (n,) class indices; log_loss, brier (two classes: of
+    the second one's probability; more: summed over classes) or accuracy (1 where the likeliest class is wrong).
     Regression: `output` and `truth` (n,); squared_error or absolute_error.
     """
     if metric == "squared_error":
@@ -99,8 +99,8 @@ def improvement(
     heavy tails, Student's t under skew. Blocks are taken as uncorrelated. Memory: repetitions × blocks.
     """
     _, place = np.unique(np.floor(np.asarray(times, dtype=np.float64) / block), return_inverse=True)
-    sums = np.bincount(place, weights=differences)
-    counts = np.bincount(place).astype(np.float64)
+    sums: Floats = np.bincount(place, weights=differences).astype(np.float64)
+    counts: Floats = np.bincount(place).astype(np.float64)
     blocks = len(sums)
     estimate = float(sums.sum() / counts.sum())
     if blocks < MIN_BLOCKS:
@@ -131,10 +131,11 @@ def _standard_error(sums: Floats, counts: Floats, mean: Floats | np.float64) -> 
 
 
 def compare(
-    metric: str, champion: Floats, candidate: Floats, truth: NDArray[np.int64] | Floats, times: Sequence[float] | Floats,
-    *, classification: bool, block: float, min_improvement: float, confidence: float, repetitions: int, seed: int,
+    metric: str, champion: Floats, candidate: Floats, truth: NDArray[np.int64] | Floats,
+    times: Sequence[float] | Floats, *, classification: bool, block: float, min_improvement: float,
+    confidence: float, repetitions: int, seed: int,
 ) -> Comparison:  # fmt: skip
-    """The gate: the candidate must be better by `min_improvement` (in the metric's units), and surely better than not at all.
+    """The gate: better by at least `min_improvement` (in the metric's units), and surely better than not at all.
 
     `champion` and `candidate` are both models' outputs on the same rows, which neither of them was fitted on.
     """

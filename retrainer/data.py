@@ -5,7 +5,8 @@ Reads a fixed range of offsets, so that the same job reads the same rows again; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from gauntlet.model import Label, Task
 _BATCH = 5000  # records a read: a few megabytes
 
 Ends = dict[str, int]
-"""Where each partition of predictions and outcomes ends for this job, keyed by `topic/partition`: the data's version."""
+"""Where each partition of predictions and outcomes ends for a job, keyed by `topic/partition`: the data's version."""
 
 
 class _Shadow(msgspec.Struct, tag="shadow"):
@@ -63,8 +64,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 
     def between(self, start: float, end: float) -> Rows:
         """The rows with start ≤ time < end."""
-        first = next((i for i, at in enumerate(self.times) if at >= start), len(self.times))
-        last = next((i for i in range(first, len(self.times)) if self.times[i] >= end), len(self.times))
+        first, last = bisect_left(self.times, start), bisect_left(self.times, end)
         return Rows(features=self.features[first:last], targets=self.targets[first:last], times=self.times[first:last])
 
 
@@ -82,8 +82,9 @@ async def collect(
 ) -> Rows:
     """Predictions of [start, end] with the outcome that came within `horizon` seconds of each.
 
-    The first record of an id wins, of predictions and of outcomes alike, in the log's order; forced requests were chosen
-    by somebody and are left out. What can't be a row of `schema` is counted in `skipped`. Raises `LogUnavailable`.
+    The first record of an id wins, of predictions and of outcomes alike, in the log's order; forced requests were
+    chosen by somebody and are left out. What can't be a row of `schema` is counted in `skipped`.
+    Raises `LogUnavailable`.
     """
     skipped = dict.fromkeys(("forced", "unlabelled", "late", "unusable"), 0)
     truths: dict[str, tuple[float, Label]] = {}
@@ -149,7 +150,7 @@ def _target(schema: Schema, value: Label) -> Label | None:
     return float(value)
 
 
-async def _records(reader: LogReader, topic: str, start: float, until: Ends) -> Any:
+async def _records(reader: LogReader, topic: str, start: float, until: Ends) -> AsyncIterator[Stored]:
     for name, end in sorted(until.items()):
         of, _, partition = name.partition("/")
         if of != topic or not end:

@@ -1,4 +1,4 @@
-"""What to do about a look at the evidence: pure rules from (control record, evaluation or health) to one command or none.
+"""What to do about a look at the evidence: pure rules from (control record, evaluation or health) to a command or none.
 
 Promotion needs a win that has crossed its boundary; everything that is unclear holds. `now` is the event's own time.
 """
@@ -13,7 +13,7 @@ from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout
 ACTOR = "retrainer"
 
 SRM_ALPHA = 0.01
-"""Always-valid p value below which an `invalid` verdict is a broken split, which no more traffic can mend: a human looks."""
+"""Always-valid p value below which an `invalid` verdict is a broken split: no more traffic will mend it."""
 
 EXTENSION = 2.0
 """`inconclusive: extend` goes on to this many times the planned evidence, and no further."""
@@ -92,15 +92,15 @@ def matured(rollout: Rollout, look: Evaluation, config: Config) -> float:
 
 
 def _watch(control: Control, health: Health, config: Config, now: float) -> Command | None:
-    """The bake: back to the previous champion when the new one falls below what it had shown; settled when time is up."""
+    """The bake: back to the previous champion when the new one falls below what it showed; settled in the end."""
     bake = control.bake
     if bake is None or health.model != control.champion or health.at < bake.since:
         return None
     if control.previous is not None and health.window_outcomes >= config.bake.min_outcomes:
         fall = fallen(health.window, bake.baseline or health.baseline, config)
         if fall is not None:
-            reason = f"{fall} over {health.window_outcomes:,} outcomes: {control.champion} gives way to {control.previous}"
-            # Unnamed, a rollback would end a rollout that already tries the next challenger; the version is explicit then.
+            reason = f"{fall} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
+            # Without a version it would be about a rollout that already tries the next challenger.
             version = control.previous if control.rollout is not None else None
             return Command(
                 name="rollback", actor=ACTOR, reason=reason, rollout=bake.rollout, version=version, evidence=health.id
@@ -112,7 +112,7 @@ def _watch(control: Control, health: Health, config: Config, now: float) -> Comm
 
 
 def fallen(window: dict[str, float], baseline: dict[str, float], config: Config) -> str | None:
-    """Why the watched champion is too far below `baseline`, or None: accuracy by `max_drop`, RMSE by its relative rise."""
+    """Why the watched champion is too far below `baseline`, or None: accuracy by its fall, RMSE by its rise."""
     drop = config.bake.max_drop
     if config.task is Task.CLASSIFICATION:
         shown, now = baseline.get("accuracy"), window.get("accuracy")

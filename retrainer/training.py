@@ -10,13 +10,13 @@ from typing import Any, cast
 import numpy as np
 
 from gauntlet import artefact
-from gauntlet.artefact import Feature, Predictor, Schema
+from gauntlet.artefact import Predictor, Schema
 from gauntlet.errors import GauntletError, ModelUnusable
 from gauntlet.model import Task
 from retrainer.data import Rows
 
 
-class TrainingFailed(GauntletError):
+class TrainingError(GauntletError):
     """No model came out of the training rows; the message says what to change."""
 
     code = "training_failed"
@@ -26,26 +26,21 @@ def fit(champion: Predictor, trainer: str | None, rows: Rows, seed: int) -> tupl
     """A model fitted on `rows` and the schema it answers by: the champion's features and classes.
 
     Default: `sklearn.clone` of the champion, on input built as the champion gets it. `trainer` is
-    `module:function(rows, targets) -> model`. Raises `TrainingFailed`.
+    `module:function(rows, targets) -> model`. Raises `TrainingError`.
     """
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - estimators without a random_state of their own draw from this one
+    np.random.seed(seed)  # estimators without a random_state of their own draw from this one
     targets = np.asarray(rows.targets)
     schema = champion.schema
     if schema.task is Task.CLASSIFICATION:
         absent = [label for label in schema.classes if label not in set(rows.targets)]
         if absent:
-            raise TrainingFailed(f"the training rows have no example of {absent}: a model would not know these classes")
+            raise TrainingError(f"the training rows have no example of {absent}: a model would not know these classes")
     model = _clone(champion, rows, targets) if trainer is None else _call(trainer, rows, targets)
     try:
-        return model, _schema(model, schema)
+        return model, artefact.schema_of(model, schema.task, schema.features, schema.classes)
     except ModelUnusable as error:
-        raise TrainingFailed(f"the trained model can't take the champion's place: {error}") from error
-
-
-def _schema(model: object, champion: Schema) -> Schema:
-    features = tuple(Feature(name=f.name, kind=f.kind, required=f.required) for f in champion.features)
-    return artefact.schema_of(model, champion.task, features, champion.classes)
+        raise TrainingError(f"the trained model can't take the champion's place: {error}") from error
 
 
 def _clone(champion: Predictor, rows: Rows, targets: Any) -> object:
@@ -54,14 +49,14 @@ def _clone(champion: Predictor, rows: Rows, targets: Any) -> object:
     try:
         model = sklearn.clone(champion.model)
     except TypeError as error:
-        raise TrainingFailed(
+        raise TrainingError(
             f"{champion.version} is no scikit-learn estimator, so it can't be fitted anew by itself: "
             "give `retrain.trainer` a module:function(rows, targets)"
         ) from error
     try:
         model.fit(champion._build(rows.features), targets)  # the one way in which rows reach this model
     except Exception as error:
-        raise TrainingFailed(
+        raise TrainingError(
             f"fitting {type(model).__name__} on {len(rows):,} rows failed: {type(error).__name__}: {error}"
         ) from error
     return cast(object, model)
@@ -72,11 +67,11 @@ def _call(trainer: str, rows: Rows, targets: Any) -> object:
     try:
         function: Callable[..., object] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise TrainingFailed(f"retrain.trainer {trainer} can't be imported: {error}") from error
+        raise TrainingError(f"retrain.trainer {trainer} can't be imported: {error}") from error
     try:
         return function(rows.features, targets)
     except Exception as error:
-        raise TrainingFailed(
+        raise TrainingError(
             f"retrain.trainer {trainer} failed on {len(rows):,} rows: {type(error).__name__}: {error}"
         ) from error
 

@@ -21,8 +21,8 @@ _HOUR = 3600.0
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody or something asks for a new model: an open drift episode, or a person.
 
-    `attempted` says that a job has already answered it at this severity: an urgent demand jumps the queue only once, and
-    an episode that stays open afterwards waits like any other.
+    `attempted` says that a job has already answered it at this severity: an urgent demand jumps the queue only once,
+    and an episode that stays open afterwards waits like any other.
     """
 
     kind: Kind
@@ -107,7 +107,8 @@ def manual(id: str, at: float, model: str, actor: str, reason: str, *, urgent: b
 
 
 def check(demand: Demand, facts: Facts, settings: RetrainConfig) -> Trigger:
-    """Judge every condition for `demand`. All are judged even when the first has failed, so that the answer is whole."""
+    """Judge every condition for `demand`. All are judged, even when the first has failed."""
+    now = facts.now
     urgent = demand.severity is Severity.CRITICAL and not demand.attempted
     conditions = (
         Condition(
@@ -131,9 +132,9 @@ def check(demand: Demand, facts: Facts, settings: RetrainConfig) -> Trigger:
             name="rollout", met=facts.rollout is None, passing=True,
             detail=f"{facts.rollout} is running" if facts.rollout else "no rollout is running",
         ),
-        _waited("min_interval", "the last job's start", facts.last_job_started, settings.min_interval, facts.now, urgent),
-        _waited("cool_down", "the last job's end", facts.last_job_ended, settings.cool_down, facts.now, urgent),
-        _waited("cool_down", "the last rollout's end", facts.last_rollout_ended, settings.cool_down, facts.now, urgent),
+        _waited("min_interval", "the last job's start", facts.last_job_started, settings.min_interval, now, urgent),
+        _waited("cool_down", "the last job's end", facts.last_job_ended, settings.cool_down, now, urgent),
+        _waited("cool_down", "the last rollout's end", facts.last_rollout_ended, settings.cool_down, now, urgent),
         Condition(
             name="attempts", met=facts.attempts < settings.max_attempts,
             detail=f"{facts.attempts} of at most {settings.max_attempts} jobs against {facts.champion}",
@@ -158,5 +159,5 @@ def _severity(demand: Demand, settings: RetrainConfig) -> Condition:
 def _waited(name: str, since: str, at: float | None, wait: float, now: float, urgent: bool) -> Condition:
     if at is None:
         return Condition(name=name, met=True, passing=True, detail=f"{since}: there is none")
-    detail = f"{(now - at) / _HOUR:.1f} h since {since}, {wait / _HOUR:.1f} h wanted"
-    return Condition(name=name, met=urgent or now - at >= wait, passing=True, detail=detail + (" (urgent)" if urgent else ""))
+    detail = f"{(now - at) / _HOUR:.1f} h since {since}, {wait / _HOUR:.1f} h wanted{', urgent' if urgent else ''}"
+    return Condition(name=name, met=urgent or now - at >= wait, passing=True, detail=detail)

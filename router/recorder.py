@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from gauntlet import events, keys, metrics
 from gauntlet.errors import LogUnavailable
@@ -62,8 +62,8 @@ class Recorder:
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._writer.close()
 
-    def _in_background(self, append: object) -> None:
-        task: asyncio.Task[bool] = asyncio.ensure_future(append)  # type: ignore[arg-type]
+    def _in_background(self, append: Coroutine[None, None, bool]) -> None:
+        task = asyncio.get_running_loop().create_task(append)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 

@@ -45,7 +45,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _absent(name: str, reason: str) -> NoReturn:
-    if False:
+    if name in parts.required(os.environ):
         pytest.fail(f"{VARIABLE} names {name}, but: {reason}", pytrace=False)
     pytest.skip(reason)
 

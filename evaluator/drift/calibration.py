@@ -16,6 +16,8 @@ QUANTILE = 0.999
 """Of the reference's own window distances: a feature drifts only beyond what it did at home."""
 BLOCKS = 8
 """A reference is cut into at least so many blocks; longer windows than that are judged by extrapolation."""
+HEADROOM = 0.25
+"""A limit seen in one stretch of time is passed in a longer one: it is raised by so much, at most halfway to one."""
 _PLACES = 512
 _ROWS = 500_000
 _MARGIN = 0.9
@@ -45,6 +47,16 @@ def inflation_in_use(raw: float, window: int, block: int, rows: int) -> float:
     if raw <= 1.0 + 2.0 * error:
         return 1.0
     return float(raw * (1.0 + error) * np.sqrt(window / block))
+
+
+def limit_in_use(seen: float, inflation: float, window: int, block: int, rows: int) -> float:
+    """The limit for windows of `window` rows from the `QUANTILE` `seen` on blocks of `block` rows, with `HEADROOM`.
+
+    Shorter blocks stray further than the window will: by the ratio of the standard errors when rows are independent, by
+    its square root when they are not.
+    """
+    ratio = (1.0 / window + 1.0 / rows) / (1.0 / block + 1.0 / (rows - block))
+    return float(seen * (1.0 + HEADROOM) * min(1.0, ratio) ** (0.5 if inflation == 1.0 else 0.25))
 
 
 def calibrate(codes: Ints, slots: int, windows: tuple[int, ...], *, ordered: bool) -> tuple[Calibration, ...]:
@@ -89,7 +101,9 @@ def _one(codes: Ints, slots: int, total: Floats, window: int, ordered: bool) -> 
     if variance <= 1e-12:
         return Calibration(limit, 1.0)
     raw = float(squared.sum() / (variance * (1.0 / own + 1.0 / (present - own)).sum()))
-    return Calibration(limit, 1.0 / inflation_in_use(raw, window, block, rows))
+    inflation = inflation_in_use(raw, window, block, rows)
+    limit = min(limit_in_use(limit, inflation, window, block, rows), (1.0 + limit) / 2)
+    return Calibration(limit, 1.0 / inflation)
 
 
 def _window_counts(codes: Ints, slots: int, block: int) -> Floats:

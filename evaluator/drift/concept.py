@@ -14,20 +14,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.calibration import block_length, inflation_in_use
+from evaluator.drift.calibration import QUANTILE, block_length, inflation_in_use, limit_in_use
 from evaluator.drift.grid import Floats
 
 ERROR_WINDOWS = (64, 256, 1024, 4096, 16384)
 """Outcomes a window. The long ones see a slow decline that correlated errors hide from the short ones."""
 ERROR_BLOCK = 32
 """Outcomes between two looks."""
+FEWEST_INDEPENDENT = 30
+"""Independent outcomes a window must be worth: below, a normal limit says nothing of one storm or one bad hour."""
 _CAP = 3.0
 """Errors count up to so many times the reference's largest: one absurd outcome is not a change of concept."""
 
 
+_LISTS = ("windows", "inflation", "limits")
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorReference:
-    """Mean and standard deviation of the reference's errors, and the variance inflation of each window's mean."""
+    """Mean and standard deviation of the reference's errors and what its own windows do.
+
+    `inflation` is the variance of a window's mean over that of independent errors, `limits` the relative rise windows
+    reach inside the reference, both a window; `mean_inflation` is that of the reference's own mean.
+    """
 
     rows: int
     mean: float
@@ -35,6 +44,8 @@ class ErrorReference:
     cap: float
     windows: tuple[int, ...]
     inflation: tuple[float, ...]
+    limits: tuple[float, ...]
+    mean_inflation: float
 
     @classmethod
     def fit(
@@ -52,14 +63,22 @@ class ErrorReference:
         if values.min() < 0:
             raise ValueError("errors are losses: they can't be negative")
         windows = tuple(sorted({-(-window // ERROR_BLOCK) * ERROR_BLOCK for window in windows}))
+        fitted = [_dependence(values, window) for window in windows]
         return cls(
             rows=len(values),
             mean=float(values.mean()),
             deviation=float(values.std()),
             cap=float(_CAP * values.max()) or math.inf,
             windows=windows,
-            inflation=tuple(_inflation(values, window) for window in windows),
+            inflation=tuple(inflation for inflation, _ in fitted),
+            limits=tuple(limit for _, limit in fitted),
+            mean_inflation=_dependence(values, block_length(len(values), len(values)))[0],
         )
+
+    @property
+    def base(self) -> float:
+        """What rises are relative to: the mean, or about one miss in all rows when there was none."""
+        return self.mean or 1.0 / self.rows
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values; no cap is None."""
@@ -69,30 +88,33 @@ class ErrorReference:
     def from_dict(cls, raw: dict[str, Any]) -> ErrorReference:
         """The inverse of `to_dict`."""
         cap = math.inf if raw["cap"] is None else raw["cap"]
-        return cls(**{**raw, "cap": cap, "windows": tuple(raw["windows"]), "inflation": tuple(raw["inflation"])})
+        return cls(**{**raw, "cap": cap, **{k: tuple(raw[k]) for k in _LISTS}})
 
 
-def _inflation(values: Floats, window: int) -> float:
-    """Variance of the mean of the reference's blocks over what independent errors give, by moving blocks (Künsch
-    1989)."""
+def _dependence(values: Floats, window: int) -> tuple[float, float]:
+    """Inflation and limit for windows of `window` errors, from all moving blocks of the reference (Künsch 1989)."""
     rows = len(values)
     block = block_length(window, rows)
-    variance = float(values.var())
-    if block < 2 or variance <= 0:
-        return 1.0
-    sums = np.concatenate(([0.0], np.cumsum(values - values.mean())))
-    means = (sums[block:] - sums[:-block]) / block
-    raw = float((means**2).mean() / (variance * (1.0 / block - 1.0 / rows)))
-    return inflation_in_use(raw, window, block, rows)
+    mean, variance = float(values.mean()), float(values.var())
+    if variance <= 0 or mean <= 0:
+        return 1.0, 0.0
+    sums = np.concatenate(([0.0], np.cumsum(values - mean)))
+    # Each block against the reference without it, as a share of the mean.
+    gaps = (sums[block:] - sums[:-block]) / block * (rows / (rows - block))
+    raw = float((gaps**2).mean() / (variance * (1.0 / block + 1.0 / (rows - block))))
+    inflation = inflation_in_use(raw, window, block, rows)
+    seen = max(0.0, float(np.quantile(gaps, QUANTILE))) / mean
+    return inflation, limit_in_use(seen, inflation, window, block, rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """A window's mean error against the reference's: `rise` is relative, with its 99 % interval; `z` is of the rise,
-    `z_beyond` of what exceeds the threshold."""
+    """A window's mean error against the reference's: `rise` is relative, with its 99 % interval, `threshold` what it
+    must exceed to matter, `z` standard errors of the rise, `z_beyond` of what exceeds the threshold."""
 
     window: int
     mean: float
+    threshold: float
     rise: float
     lower: float
     upper: float
@@ -101,7 +123,8 @@ class Rise:
 
 
 def rise_of(reference: ErrorReference, index: int, rows: int, total: float, squares: float, threshold: float) -> Rise:
-    """The rise on the window `reference.windows[index]` from its sums.
+    """The rise on the window `reference.windows[index]` from its sums, against `threshold` or the reference's own
+    limit.
 
     The standard error takes the larger of the two standard deviations (Welch 1947, never less than pooled): with rare
     0/1 misses a short window's own is the one that is honest. Both sides are inflated for errors correlated in time.
@@ -109,17 +132,18 @@ def rise_of(reference: ErrorReference, index: int, rows: int, total: float, squa
     mean = total / rows
     own = math.sqrt(max(0.0, squares / rows - mean**2))
     deviation = max(own, reference.deviation)
-    # The reference's own mean is as uncertain as its longest blocks say.
     variance = deviation**2 * reference.inflation[index] / rows
-    variance += reference.deviation**2 * reference.inflation[-1] / reference.rows
+    variance += reference.deviation**2 * reference.mean_inflation / reference.rows
     error = math.sqrt(variance)
-    base = reference.mean or 1.0 / reference.rows  # a reference without a miss: at most about one in its rows
+    base = reference.base
+    threshold = max(threshold, reference.limits[index])
     if error == 0.0:
         error = 1.0 / rows  # constant errors on both sides, so only a jump is possible; one outcome is its resolution
     gap = mean - reference.mean
     return Rise(
         window=reference.windows[index],
         mean=mean,
+        threshold=threshold,
         rise=gap / base,
         lower=(gap - 2.576 * error) / base,
         upper=(gap + 2.576 * error) / base,
@@ -158,13 +182,18 @@ class ErrorWindows:
         return True
 
     def rises(self, threshold: float) -> list[Rise]:
-        """The rise on each window that is full, shortest first."""
+        """The rise on each window that is full and worth `FEWEST_INDEPENDENT` outcomes, shortest first.
+
+        The longest window always speaks, lest a reference of few, dependent errors silence all.
+        """
         found: list[Rise] = []
         suffix = np.cumsum(np.asarray(self._blocks[::-1], dtype=np.float64).reshape(-1, 2), axis=0)
         for index, window in enumerate(self._reference.windows):
             blocks = window // ERROR_BLOCK
             if blocks > len(suffix):
                 break
+            if window < FEWEST_INDEPENDENT * self._reference.inflation[index] and window < self._reference.windows[-1]:
+                continue
             total, squares = suffix[blocks - 1]
             found.append(rise_of(self._reference, index, window, float(total), float(squares), threshold))
         return found

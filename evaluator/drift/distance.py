@@ -58,8 +58,8 @@ def total_variation(reference: Floats, current: Floats) -> float:
 def g_test(reference: Ints, current: Ints, reference_efficiency: float = 1.0, efficiency: float = 1.0) -> float:
     """p value of the two-sample G test of homogeneity over the same slots (Sokal and Rohlf 1981, ch. 17).
 
-    Counts are scaled by the `efficiency` of their rows (effective rows per row); slots where a sample's expected
-    effective count is under five are pooled into one.
+    Counts are scaled by the `efficiency` of their rows (effective rows per row); slots where a sample's
+    expected effective count is under five are pooled into one.
     """
     table = np.vstack([reference * reference_efficiency, current * efficiency]).astype(np.float64)
     rows = table.sum(axis=1, keepdims=True)

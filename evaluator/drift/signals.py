@@ -25,13 +25,24 @@ from evaluator.drift.quality import quality_score
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.window import View, Windows, shares
 
-Kind = Literal["distribution", "categories", "outliers", "missing", "column_gone", "type_change", "quality", "concept"]
+Kind = Literal[
+    "distribution",  # Kolmogorov-Smirnov distance of a numeric feature
+    "categories",  # total variation of a categorical feature
+    "displaced",  # most of the longest window beyond three standard deviations
+    "outliers",  # more values beyond three standard deviations than the reference has
+    "missing",  # more cells without a usable value
+    "column_gone",
+    "type_change",
+    "quality",  # the score of the whole table
+    "concept",  # rise of the error
+]
 Key = tuple[Kind, str]
 """A signal's identity over time: its kind and its feature (empty for the whole table)."""
 Family = Literal["covariate", "outliers", "quality", "concept"]
 _FAMILIES: dict[Kind, Family] = {
     "distribution": "covariate",
     "categories": "covariate",
+    "displaced": "covariate",
     "outliers": "outliers",
     "missing": "quality",
     "column_gone": "quality",
@@ -39,13 +50,13 @@ _FAMILIES: dict[Kind, Family] = {
     "quality": "quality",
     "concept": "concept",
 }
-_GONE = 0.5
-"""Share of rows without the column (or with another type) from which the column, not its cells, is the finding."""
+_MOST = 0.5
+"""Share of rows from which a finding is a fact about the column and needs no test."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A rule that passed: `statistic` reached `threshold` with `p_value` on the last `window` rows.
+    """A rule that passed: `statistic` reached `threshold` with `p_value` (0 for facts) on the last `window` rows.
 
     `lower` and `upper` enclose the statistic (certified for distributions); `critical` says that twice the threshold,
     or the critical quality, was passed too.
@@ -121,6 +132,8 @@ def look_at_features(
         candidates += _share_signals(profile, view, place, settings, before, held)
         if place == 0:
             candidates += _column_signals(profile, view, settings, before, held)
+        if place == len(profile.windows) - 1:
+            candidates += _displaced(profile, view, settings, before, held)
     raised: dict[Key, Signal] = {}
     for signal in _significant(candidates, profile, settings):
         if signal.key not in raised or signal.strength > raised[signal.key].strength:
@@ -131,19 +144,19 @@ def look_at_features(
 def look_at_errors(rises: list[Rise], settings: DriftSettings, raised_before: Collection[Key] = ()) -> Look:
     """Judge the error windows: the rise beyond the threshold with the most evidence, if there is any."""
     key: Key = ("concept", "")
-    passed = [rise for rise in rises if rise.rise > settings.concept_rise and rise.z >= settings.concept_z]
+    passed = [rise for rise in rises if rise.rise > rise.threshold and rise.z >= settings.concept_z]
     held = {key} if key in raised_before and _still_risen(rises, settings) else set()
     if not passed:
         return Look({}, frozenset(held))
     best = max(passed, key=lambda rise: rise.z)
-    critical = any(r.rise > 2 * settings.concept_rise and r.z_beyond >= settings.concept_z for r in passed)
+    critical = any(r.rise > 2 * r.threshold and r.z_beyond >= settings.concept_z for r in passed)
     signal = Signal(
         "concept",
         "",
         best.rise,
         best.lower,
         best.upper,
-        settings.concept_rise,
+        best.threshold,
         # One-sided normal tail by its bound exp(-z^2 / 2) / 2: the windows' means are only nearly normal.
         float(np.exp(-(best.z**2) / 2) / 2),
         best.window,
@@ -155,9 +168,7 @@ def look_at_errors(rises: list[Rise], settings: DriftSettings, raised_before: Co
 def _still_risen(rises: list[Rise], settings: DriftSettings) -> bool:
     """Whether a window still has most of the effect and half of the evidence, so that noise in short ones holds
     nothing."""
-    return any(
-        rise.rise > settings.hysteresis * settings.concept_rise and rise.z >= settings.concept_z / 2 for rise in rises
-    )
+    return any(rise.rise > settings.hysteresis * rise.threshold and rise.z >= settings.concept_z / 2 for rise in rises)
 
 
 def _significant(candidates: list[Signal], profile: Profile, settings: DriftSettings) -> list[Signal]:
@@ -196,7 +207,7 @@ def _shape_signals(
 def measure(profile: Profile, view: View, feature: int, distance: float, *, place: int, threshold: float) -> Signal:
     """The distance of one feature with its interval and p value."""
     fitted, rows = profile.features[feature], float(view.present[feature])
-    # The reference's own uncertainty is that of its longest windows.
+    # A dependent reference is itself only a few independent rows: as few as its longest windows say.
     efficiency, own = fitted.shape[place].efficiency, fitted.shape[-1].efficiency
     span = slice(int(profile.starts[feature]), int(profile.starts[feature] + profile.sizes[feature]))
     current = view.cumulative[span]
@@ -239,7 +250,7 @@ def _share_signals(
                 float(bad_rise[i]),
                 max(settings.missing, missing.limit),
                 (float(bad[i]), float(view.rows), float(sum(feature.specials)), float(profile.rows)),
-                (missing.efficiency, feature.missing[-1].efficiency),
+                missing.efficiency,
                 view.rows,
             ),
             _share_rule(
@@ -253,7 +264,8 @@ def _share_signals(
                     float(feature.outliers),
                     float(feature.present),
                 ),
-                (outlying.efficiency, feature.outlying[-1].efficiency),
+                # Too few outliers in the reference to show it, yet they come as dependent as the values do.
+                min(outlying.efficiency, feature.shape[place].efficiency),
                 view.rows,
             ),
         )
@@ -272,12 +284,13 @@ def _share_rule(
     statistic: float,
     threshold: float,
     counts: tuple[float, float, float, float],
-    efficiency: tuple[float, float],
+    efficiency: float,
     window: int,
 ) -> Signal:
     count, rows, reference_count, reference_rows = counts
-    here, there = efficiency
-    p_value = share_p_value(count * here, rows * here, reference_count * there, reference_rows * there)
+    p_value = share_p_value(
+        count * efficiency, rows * efficiency, reference_count * efficiency, reference_rows * efficiency
+    )
     return Signal(kind, feature.name, statistic, statistic, statistic, threshold, p_value, window)
 
 
@@ -291,9 +304,9 @@ def _column_signals(
     rows = max(1, view.rows)
     kinds: tuple[tuple[Kind, int], ...] = (("column_gone", ABSENT), ("type_change", MISTYPED))
     for kind, special in kinds:
-        for i in np.flatnonzero(view.specials[:, special] >= _GONE * rows).tolist():
+        for i in np.flatnonzero(view.specials[:, special] >= _MOST * rows).tolist():
             share = float(view.specials[i, special] / rows)
-            signals.append(Signal(kind, profile.names[i], share, share, share, _GONE, 0.0, view.rows))
+            signals.append(Signal(kind, profile.names[i], share, share, share, _MOST, 0.0, view.rows))
     lack = 1.0 - quality_score(profile, view)
     threshold = 1.0 - settings.quality_alarm
     if lack > threshold:
@@ -301,4 +314,23 @@ def _column_signals(
         signals.append(Signal("quality", "", lack, lack, lack, threshold, 0.0, view.rows, critical))
     elif lack > settings.hysteresis * threshold and ("quality", "") in before:
         held.add(("quality", ""))
+    return signals
+
+
+def _displaced(profile: Profile, view: View, settings: DriftSettings, before: set[Key], held: set[Key]) -> list[Signal]:
+    """Numeric features with most of the window (the longest) beyond three standard deviations of the reference.
+
+    Values that vary slowly, such as the weather, give a few independent rows a window and no test could ever speak;
+    that they are where the model has seen next to nothing is plain all the same.
+    """
+    enough = view.present >= settings.fewest_rows
+    share = np.where(enough & profile.ordered, view.outliers / np.maximum(view.present, 1), 0.0)
+    share[profile.outlier_share >= _MOST] = 0.0
+    signals: list[Signal] = []
+    for i in np.flatnonzero(share >= settings.hysteresis * _MOST).tolist():
+        signal = Signal("displaced", profile.names[i], *[float(share[i])] * 3, _MOST, 0.0, view.rows)
+        if share[i] >= _MOST:
+            signals.append(signal)
+        elif signal.key in before:
+            held.add(signal.key)
     return signals

@@ -18,9 +18,9 @@ from evaluator.stats.refusal import PlanError
 from evaluator.stats.spending import Spending
 
 # Levels whose own boundaries tell how small p is. Between two of them z_level against bound is nearly straight.
-LADDER: Final = (1e-6, 1e-5, 1e-4, 1e-3, 0.005, 0.015, 0.04, 0.1, 0.25, 0.49)
+LADDER: Final = (1e-6, 1e-4, 1e-3, 0.005, 0.02, 0.06, 0.16, 0.4)
 # The ladder looks only after this much more information time: p is as valid, and restoring it stays cheap.
-_RUNG_STEP: Final = 1.0 / 64.0
+_RUNG_STEP: Final = 1.0 / 32.0
 # The mixture is made tightest at this information time.
 _TIGHTEST_AT: Final = 0.5
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from evaluator.stats.monitor import MODES
+from evaluator.stats.process import MOST_CORRELATION
 from evaluator.stats.refusal import PlanError
 from evaluator.stats.spending import MIXED, Spending
 
@@ -18,19 +19,28 @@ Mode = Literal["group-sequential", "anytime"]
 # A fifth of the harm side's level stays for after the horizon: a challenger kept on in an extension can still be
 # thrown out.
 HARM_RESERVE: Final = 0.2
-_HARM: Final = Spending(reserve=HARM_RESERVE)
+# A change for the worse in mid-experiment looks like strongly correlated blocks, and full widening would hide it for
+# ever. The harm side stops at a factor of 3: past that a false rollback, which costs a retry, is the smaller evil.
+HARM_MOST_CORRELATION: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One direction's one-sided level and how it is spent."""
+    """One direction's one-sided level, how it is spent, and the correlation of blocks it allows for at most."""
 
     alpha: float = 0.025
     spending: Spending = MIXED
+    most_correlation: float = MOST_CORRELATION
 
     def __post_init__(self) -> None:
         if not 0.0 < self.alpha < 0.49:
             raise PlanError(f"the level {self.alpha!r} of a side does not lie strictly between 0 and 0.49")
+        if not 0.0 <= self.most_correlation <= MOST_CORRELATION:
+            raise PlanError(f"the correlation {self.most_correlation!r} does not lie in [0, {MOST_CORRELATION}]")
+
+
+WIN_SIDE: Final = Side()
+HARM_SIDE: Final = Side(spending=Spending(reserve=HARM_RESERVE), most_correlation=HARM_MOST_CORRELATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +57,8 @@ class Plan:
     """
 
     horizon: float
-    win: Side = Side()
-    harm: Side = Side(spending=_HARM)
+    win: Side = WIN_SIDE
+    harm: Side = HARM_SIDE
     mode: Mode = "group-sequential"
     margin: float = 0.0
     clustered: bool = True

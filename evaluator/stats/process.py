@@ -6,17 +6,14 @@ score has mean zero whatever the ramp, the drift and the delay did.
 Units of one day, storm or customer err together, so scores are summed within blocks and the variance is built from the
 blocks (Liang & Zeger 1986). Few, skewed and correlated blocks make that optimistic; four safeguards answer it:
 
-1. f = (1+r)/(1−r) widens the variance for a lag-1 correlation r of the blocks, r = clip((n r̂ + 1.5)/(n − 4), 0,
-   0.85). The
-   estimate is biased towards zero by about (1+4ρ)/n (Marriott & Pope 1954), and looking again and again finds its low
-   moments; with (n r̂ + 1)/(n − 3) one side at .025 rejects .033 of 30 blocks with ρ = .5, with the constants here
-   .029.
-2. z_bounded = T √n' / √(n' − 1 + T²), T the t statistic with the widened variance, n' = n/f: for f = 1 this is S /
-   √(Σ s²) with
-   the uncentred sum, which can't exceed √n.
-3. z_skew: Hall's (1992) transformation of T removes the effect of skewness, then t_{n−1} → normal. What is better on
-   most
-   days and far worse on a few looks like a winner until the bad day comes; its blocks are skewed.
+1. f = (1+r)/(1−r) widens the variance for a lag-1 correlation r of the blocks, r = clip((n r̂ + 1.5)/(n − 4), 0, 0.85).
+   The estimate is biased towards zero by about (1+4ρ)/n (Marriott & Pope 1954), and looking again and again finds its
+   low moments: with (n r̂ + 1)/(n − 3) one side at .025 rejects .034 of 30 blocks with ρ = .5, with these about .029.
+2. z_bounded = T √n' / √(n' − 1 + T²), with T the t statistic at the widened variance and n' = n_e/f, where
+   n_e = (Σ i)² / Σ i² blocks of equal information would be worth as much (on a ramp they are fewer). For f = 1 and equal
+   blocks this is S / √(Σ s²) with the uncentred sum. It can't exceed √n': few blocks that agree are no proof.
+3. z_skew: Hall's (1992) transformation of T removes the effect of skewness, then t_{n_e−1} → normal. What is better
+   on most days and far worse on a few looks like a winner until the bad day comes; its blocks are skewed.
 4. The variance is at least that of independent units.
 
 The smaller of z_bounded and z_skew decides, in each direction. Both are functions of T alone, so intervals come by
@@ -34,7 +31,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from evaluator.stats.refusal import NoAnswer, StatsError
-from evaluator.stats.sums import RESOLUTION, PairedSums, SplitSums
+from evaluator.stats.sums import RESOLUTION, Floats, PairedSums, SplitSums
 
 # A higher correlation than this would ask for more than twelve times the evidence; blocks are then simply too short.
 MOST_CORRELATION: Final = 0.85
@@ -59,8 +56,8 @@ class Arm:
 
     @property
     def fewest(self) -> float:
-        """How many outcomes of the rarer kind there are if they are of two kinds (0 and 1, or 0 and −1), else the
-        count.""" if self.squares == abs(self.total):
+        """Outcomes of the rarer kind if there are two kinds (0 and 1, or 0 and −1), else all outcomes."""
+        if self.squares == abs(self.total):
             return min(abs(self.total), self.n - abs(self.total))
         return self.n
 
@@ -129,11 +126,12 @@ class Evidence:
     """One look's statistics against the null "effect = −margin". All of it is a function of the blocks.
 
     score, information and effect are S, I and S/I (not shifted by the margin); variance is that of S, widened;
-    n_blocks are the scored ones, n_effective = n_blocks / widening. `autocorrelation` is r after correction,
-    `skewness` that of the block residuals (negative: rare blocks in which the challenger does far worse).
+    n_blocks are the scored ones, n_equal = I² / Σ i² as many blocks of equal information (Kish). `autocorrelation` is
+    r after correction, `skewness` that of the block residuals (negative: rare blocks go far worse for the challenger).
     """
 
     n_blocks: int
+    n_equal: float
     score: float
     information: float
     variance: float
@@ -150,7 +148,8 @@ class Evidence:
 
     @property
     def n_effective(self) -> float:
-        return max(2.0, self.n_blocks / self.widening)
+        """Independent blocks of equal information that the variance is worth."""
+        return max(2.0, self.n_equal / self.widening)
 
     @property
     def t(self) -> float:
@@ -173,19 +172,22 @@ class Evidence:
         return self.z_win if self.t >= 0.0 else -self.z_harm
 
     def lower(self, bound: float) -> float:
-        """The largest effect that the win side with this bound (≥ 0) would not have ruled out from below; may be
-        −inf.""" return self.effect - self._reach(bound, self.skewness) * math.sqrt(self.variance) / self.information
+        """The effect at which the win side's z is this bound (≥ 0): those below are ruled out. May be −inf."""
+        return self.effect - self._reach(bound, self.skewness) * math.sqrt(self.variance) / self.information
 
     def upper(self, bound: float) -> float:
-        """The smallest effect that the harm side with this bound (≥ 0) would not have ruled out from above; may be
-        inf.""" return self.effect + self._reach(bound, -self.skewness) * math.sqrt(self.variance) / self.information
+        """The effect at which the harm side's z is this bound (≥ 0): those above are ruled out. May be inf."""
+        return self.effect + self._reach(bound, -self.skewness) * math.sqrt(self.variance) / self.information
 
     def _z(self, t: float, skewness: float) -> float:
         if not self.clustered:
             return t
         n = self.n_effective
         bounded = t * math.sqrt(n / (n - 1.0 + t * t))
-        return min(bounded, _hall_z(t, self.widening, self.n_blocks, skewness))
+        # T with the plain standard deviation (divisor n, not widened), which is what the skewness distorts.
+        plain = math.sqrt(self.widening * self.n_blocks / (self.n_blocks - 1))
+        moved = _hall(t * plain, skewness / math.sqrt(self.n_blocks)) / plain
+        return min(bounded, _t_to_z(moved, max(1.0, self.n_equal - 1.0)))
 
     def _reach(self, bound: float, skewness: float) -> float:
         """The T at which the deciding z equals the bound."""
@@ -195,64 +197,72 @@ class Evidence:
         if bound * bound >= n:
             return math.inf
         bounded = bound * math.sqrt((n - 1.0) / (n - bound * bound))
-        return max(bounded, _hall_t(bound, self.widening, self.n_blocks, skewness))
+        plain = math.sqrt(self.widening * self.n_blocks / (self.n_blocks - 1))
+        moved = _z_to_t(bound, max(1.0, self.n_equal - 1.0)) * plain
+        return max(bounded, _hall_inverse(moved, skewness / math.sqrt(self.n_blocks)) / plain)
 
 
-def _hall_z(t: float, widening: float, n: int, skewness: float) -> float:
-    """Normal score of T after Hall's transformation (Hall 1992, On the removal of skewness by transformation, eq.
-    2.2).""" s = t * math.sqrt(widening / (n - 1))  # mean / standard deviation with divisor n, before widening g =
-    skewness h = math.sqrt(n) * (s + g * s * s / 3.0 + g * g * s**3 / 27.0 + g / (6.0 * n)) scaled = h * math.sqrt((n
-    - 1) / (n * widening)) return _t_to_z(scaled, n - 1)
+def _hall(t: float, g: float) -> float:
+    """The transformation of Hall (1992), "On the removal of skewness by transformation": g is the skewness of the sum."""
+    return t + g * t * t / 3.0 + g * g * t**3 / 27.0 + g / 6.0
 
 
-def _hall_t(z: float, widening: float, n: int, skewness: float) -> float:
-    """The inverse of `_hall_z` in t: the transformation is a cube, x ↦ ((1 + gx/3)³ − 1)/g."""
-    scaled = _z_to_t(z, n - 1)
-    h = scaled * math.sqrt(n * widening / (n - 1))
-    g = skewness
-    u = h / math.sqrt(n) - g / (6.0 * n)
-    s = u if abs(g) < 1e-9 else 3.0 * (float(np.cbrt(1.0 + g * u)) - 1.0) / g
-    return s * math.sqrt((n - 1) / widening)
+def _hall_inverse(h: float, g: float) -> float:
+    """t with _hall(t, g) = h: but for the shift by g/6 it is the cube ((1 + gt/3)³ − 1)/g."""
+    u = h - g / 6.0
+    return u if abs(g) < 1e-9 else 3.0 * (float(np.cbrt(1.0 + g * u)) - 1.0) / g
 
 
-def _t_to_z(t: float, degrees: int) -> float:
+def _t_to_z(t: float, degrees: float) -> float:
     return math.copysign(float(-ndtri(stdtr(degrees, -abs(t)))), t)
 
 
-def _z_to_t(z: float, degrees: int) -> float:
+def _z_to_t(z: float, degrees: float) -> float:
     return math.copysign(float(-stdtrit(degrees, ndtr(-abs(z)))), z)
 
 
-def evidence(blocks: Sequence[Block], *, margin: float = 0.0, clustered: bool = True) -> Evidence | NoAnswer:
+def evidence(
+    blocks: Sequence[Block],
+    *,
+    margin: float = 0.0,
+    clustered: bool = True,
+    most_correlation: float = MOST_CORRELATION,
+) -> Evidence | NoAnswer:
     """The statistics of one look at time-ordered closed blocks, or why there are none.
 
     `margin` ≥ 0 moves the null to effect = −margin (non-inferiority). With `clustered=False` units are declared
     independent: the variance is the sum of the units', blocks serve only to keep the prediction from the past.
+    `most_correlation` caps r and with it the widening.
     """
     if not (math.isfinite(margin) and margin >= 0.0):
         raise StatsError(f"the margin {margin!r} is not a finite number of at least 0")
-    champion = sum((block.champion for block in blocks), Arm())
-    challenger = sum((block.challenger for block in blocks), Arm())
     rows = np.array([(b.score, b.information, b.variance, b.units) for b in blocks if b.information > 0.0])
+    found = evidence_of(rows.reshape(-1, 4), margin=margin, clustered=clustered, most_correlation=most_correlation)
+    if isinstance(found, str):
+        champion = sum((block.champion for block in blocks), Arm())
+        challenger = sum((block.challenger for block in blocks), Arm())
+        return NoAnswer(found, champion.n, challenger.n, len(rows))
+    return found
+
+
+def evidence_of(rows: Floats, *, margin: float, clustered: bool, most_correlation: float) -> Evidence | str:
+    """`evidence` of scored blocks given as rows (score, information, unit variance, units), shape (n, 4)."""
     n = len(rows)
-
-    def refuse(reason: str) -> NoAnswer:
-        return NoAnswer(reason, champion.n, challenger.n, n)
-
     if not n:
-        return refuse("no block with evidence is closed yet")
+        return "no block with evidence is closed yet"
     if clustered and n < FEWEST_BLOCKS:
-        return refuse(f"{n} of at least {FEWEST_BLOCKS} blocks are closed")
+        return f"{n} of at least {FEWEST_BLOCKS} blocks are closed"
     s, i = rows[:, 0], rows[:, 1]
     score, information, units_variance, units = (float(total) for total in rows.sum(axis=0))
     if units_variance <= 0.0:
-        return refuse("every score is zero: the outcomes do not vary, so there is no noise to compare an effect with")
+        return "every score is zero: the outcomes do not vary, so there is no noise to compare an effect with"
+    n_equal = information * information / float(i @ i)
     if not clustered:
-        return Evidence(n, score, information, units_variance, units_variance, 0.0, 1.0, 0.0, margin, False)
+        return Evidence(n, n_equal, score, information, units_variance, units_variance, 0.0, 1.0, 0.0, margin, False)
     residual = s - (score / information) * i
     spread = float(residual @ residual)
     noise = spread > 1e-18 * float(s @ s)
-    r = _autocorrelation(residual, spread, n) if noise else 0.0
+    r = min(_autocorrelation(residual, spread, n), most_correlation) if noise else 0.0
     widening = (1.0 + r) / (1.0 - r)
     skewness = float((residual**3).mean()) / (spread / n) ** 1.5 if noise else 0.0
     # Units' variance about the effect itself. Where every unit shows the same difference nothing varies at all; the
@@ -260,9 +270,9 @@ def evidence(blocks: Sequence[Block], *, margin: float = 0.0, clustered: bool = 
     independent = units_variance - score * score / units
     floor = max(independent, 0.0) if independent > 1e-12 * units_variance else 0.0
     variance = max(widening * spread * n / (n - 1), floor) if noise or floor else score * score / n
-    return Evidence(n, score, information, variance, units_variance, r, widening, skewness, margin, True)
+    return Evidence(n, n_equal, score, information, variance, units_variance, r, widening, skewness, margin, True)
 
 
-def _autocorrelation(residual: np.ndarray[tuple[int], np.dtype[np.float64]], spread: float, n: int) -> float:
+def _autocorrelation(residual: Floats, spread: float, n: int) -> float:
     raw = float(residual[1:] @ residual[:-1]) / (n - 1) / (spread / n)
-    return min(max((n * raw + 1.5) / (n - 4), 0.0), MOST_CORRELATION)
+    return max((n * raw + 1.5) / (n - 4), 0.0)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from scipy.special import ndtr
 
 from evaluator.stats.monitor import Monitor, restore, start
-from evaluator.stats.plan import Plan
+from evaluator.stats.plan import Plan, Side
 from evaluator.stats.process import Arm, Block, Evidence, evidence
 from evaluator.stats.refusal import NoAnswer
 
@@ -51,8 +51,9 @@ class Look:
     lower and upper: repeated confidence limits; each holds at all looks at once with its side's level, so also at the
     stopping time. None: that side has no limit yet, for the reason given. bound_win and bound_harm are for z and −z;
     None: that side can't be crossed at this look. p_value is always valid, two-sided (twice the smaller side's).
-    fixed_z and fixed_p are the classical answer for independent units and one look, for comparison only. `widening`
-    multiplies the variance for correlated blocks. final: the horizon is reached. crossed stays once it is set.
+    fixed_z and fixed_p are the classical answer for independent units and one look, for comparison only. `widening` and
+    `widening_harm` multiply the variance for correlated blocks on either side. final: the horizon is reached and
+    looked at. crossed stays once it is set.
     """
 
     number: int
@@ -74,6 +75,7 @@ class Look:
     fixed_z: float
     fixed_p: float
     widening: float
+    widening_harm: float
     autocorrelation: float
     skewness: float
     n_blocks: int
@@ -135,13 +137,13 @@ def advance(
     harmful = blocks if harm_blocks is None else harm_blocks
     champion = sum((block.champion for block in harmful), Arm())
     challenger = sum((block.challenger for block in harmful), Arm())
-    against = evidence(harmful, margin=plan.margin, clustered=plan.clustered)
+    against = _evidence(harmful, plan, plan.harm)
     if isinstance(against, NoAnswer):
         return state, against
     wait_harm = _too_little_for_harm(champion, challenger, against.n_blocks, plan)
     if wait_harm:
         return state, NoAnswer(wait_harm, champion.n, challenger.n, against.n_blocks)
-    support = against if harm_blocks is None else evidence(blocks, margin=plan.margin, clustered=plan.clustered)
+    support = _evidence(blocks, plan, plan.win)
     wait_win = _too_little_for_win(blocks, support, plan)
 
     bound_harm, harm = state.harm.look(against.information / plan.horizon, against.z_harm, against.variance)
@@ -172,7 +174,7 @@ def advance(
         effect=shown.effect,
         lower=lower,
         upper=upper,
-        z=shown.z,
+        z=shown.z_win if shown.t >= 0.0 else -against.z_harm,
         bound_win=_finite(bound_win),
         bound_harm=_finite(bound_harm),
         information=shown.information,
@@ -183,16 +185,21 @@ def advance(
         fixed_z=fixed_z,
         fixed_p=float(2.0 * ndtr(-abs(fixed_z))),
         widening=shown.widening,
+        widening_harm=against.widening,
         autocorrelation=shown.autocorrelation,
         skewness=shown.skewness,
         n_blocks=shown.n_blocks,
         margin=plan.margin,
-        final=plan.mode == "group-sequential" and fraction >= 1.0,
+        final=plan.mode == "group-sequential" and fraction >= 1.0 and not wait_win,
         crossed=None if stop is None else stop.crossed,
         stop=stop,
         reasons=(),
     )
     return after, replace(look, reasons=tuple(_reasons(look, plan, wait_win)))
+
+
+def _evidence(blocks: Sequence[Block], plan: Plan, side: Side) -> Evidence | NoAnswer:
+    return evidence(blocks, margin=plan.margin, clustered=plan.clustered, most_correlation=side.most_correlation)
 
 
 def _finite(value: float) -> float | None:
@@ -248,8 +255,8 @@ def _reasons(look: Look, plan: Plan, wait_win: str | None) -> list[str]:
         reasons.append(f"not enough for better yet: {wait_win}")
     if plan.clustered:
         reasons.append(
-            f"{look.n_blocks} blocks, skewness {look.skewness:.2f}; correlation {look.autocorrelation:.2f} of neighbouring "
-            f"blocks multiplies the variance by {look.widening:.2f}"
+            f"{look.n_blocks} blocks, skewness {look.skewness:.2f}; correlation {look.autocorrelation:.2f} of "
+            f"neighbouring blocks multiplies the variance by {look.widening:.2f}"
         )
         if look.skewness < -1.0:
             reasons.append("rare blocks go far worse for the challenger than most: z is corrected for that skewness")

@@ -191,10 +191,10 @@ class PairedSums:
     yy_challenger: int = 0
 
     def add(self, y_champion: float, y_challenger: float) -> None:
-        """Count one request whose truth is known, with both arms' outcomes on it. Raises OutcomeError as
-        `SplitSums.add`.""" if not (-LARGEST_OUTCOME <= y_champion <= LARGEST_OUTCOME and -LARGEST_OUTCOME <=
-        y_challenger <= LARGEST_OUTCOME):
-            raise OutcomeError(f"outcomes {y_champion!r} and {y_challenger!r} are not both finite numbers of usable size")
+        """Count one request whose truth is known, with both arms' outcomes. Raises OutcomeError as `SplitSums.add`."""
+        for y in (y_champion, y_challenger):
+            if not -LARGEST_OUTCOME <= y <= LARGEST_OUTCOME:
+                raise OutcomeError(f"outcome {y!r} is not a finite number of usable size")
         d = y_challenger - y_champion
         self.n += 1
         self.d += round(d * RESOLUTION)

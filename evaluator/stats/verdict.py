@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-from evaluator.stats.refusal import PlanError, NoAnswer
+from evaluator.stats.refusal import NoAnswer, PlanError
 from evaluator.stats.sequential import Look
 from evaluator.stats.srm import SampleRatio
 
@@ -59,6 +59,9 @@ class Policy:
             raise PlanError(f"the equivalence margin {self.equivalence!r} is not a finite number above 0")
 
 
+DEFAULT_POLICY: Final = Policy()
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """result, whether more evidence could still change it, reasons, and how many more outcomes (of both arms) to the
@@ -76,10 +79,10 @@ def judge(
     *,
     guardrails: Sequence[Guardrail] = (),
     sample_ratio: SampleRatio | NoAnswer | None = None,
-    policy: Policy = Policy(),
+    policy: Policy = DEFAULT_POLICY,
 ) -> Verdict:
-    """The verdict on the primary metric's look. In this order: invalid, worse (primary or guardrail), better,
-    equivalent.""" if isinstance(sample_ratio, SampleRatio) and sample_ratio.mismatch:
+    """The verdict on the primary metric's look: the first of invalid, worse (any metric), better, equivalent."""
+    if isinstance(sample_ratio, SampleRatio) and sample_ratio.mismatch:
         return Verdict("invalid", True, (f"sample ratio mismatch: {sample_ratio.reason}",))
     breached = [guard for guard in guardrails if guard.standing == "breached"]
     if breached:
@@ -112,10 +115,12 @@ def _breach(guard: Guardrail) -> str:
 
 
 def _eta(look: Look) -> tuple[int | None, int | None]:
-    """Outcomes to t = 1 at the present rate of information; outcomes until z, growing with √t, meets the present
-    bound.""" outcomes = look.n_champion + look.n_challenger per_fraction = outcomes / look.information_fraction
-    horizon = max(0, math.ceil(per_fraction * (1.0 - look.information_fraction))) bound = look.bound_win if look.z >=
-    0.0 else look.bound_harm if bound is None or look.z == 0.0 or look.final:
+    """Outcomes to t = 1 at the present rate of information; to z, growing as √t, meeting the present bound."""
+    outcomes = look.n_champion + look.n_challenger
+    per_fraction = outcomes / look.information_fraction
+    horizon = max(0, math.ceil(per_fraction * (1.0 - look.information_fraction)))
+    bound = look.bound_win if look.z >= 0.0 else look.bound_harm
+    if bound is None or look.z == 0.0 or look.final:
         return horizon, None
     reached = look.information_fraction * (bound / look.z) ** 2
     if reached > 1.0:

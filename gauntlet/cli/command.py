@@ -77,7 +77,7 @@ def _check(arguments: argparse.Namespace) -> int:
     given = config.champion
     model = artefact.load(given.model, trusted=given.trusted, allow_pickle=given.allow_pickle)
     features = [artefact.Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
-    schema = artefact.schema_of(model, config.task, features, config.classes)
+    schema = artefact.schema_of(model, config.task, features, config.classes, given.input)
     print(f"{arguments.config}: {config.experiment}, {type(model).__name__}, {len(schema.features)} features, fine")
     return 0
 

@@ -6,17 +6,28 @@ import time
 
 from gauntlet import artefact, bootstrap, wiring
 from gauntlet import config as configs
+from gauntlet.config import Config
 from gauntlet.errors import ModelUnusable
 
 
 async def run(path: str, model: str, note: str, allow_pickle: bool) -> int:
     """Register `model` for the experiment of configuration `path` and print its version."""
-    config = configs.load(path)
+    print(await register(configs.load(path), model, note, allow_pickle=allow_pickle))
+    return 0
+
+
+async def register(config: Config, model: str, note: str, *, allow_pickle: bool) -> str:
+    """Put `model` into the registry and return its version.
+
+    Raises `ModelUnusable` when it does not load or has other classes than the champion.
+    """
     record = await bootstrap.ensure(config)
     registry = wiring.registry(config)
     champion = registry.get(record.champion)
     loaded = artefact.load(model, trusted=config.champion.trusted, allow_pickle=allow_pickle)
-    schema = artefact.schema_of(loaded, config.task, champion.schema.features, champion.schema.classes)
+    schema = artefact.schema_of(
+        loaded, config.task, champion.schema.features, champion.schema.classes, config.champion.input
+    )
     if schema.classes != champion.schema.classes:
         raise ModelUnusable(f"{model} has classes {schema.classes}, the champion {champion.schema.classes}")
     entry = registry.register(
@@ -29,5 +40,4 @@ async def run(path: str, model: str, note: str, allow_pickle: bool) -> int:
         algorithm=type(loaded).__name__,
         note=note,
     )
-    print(entry.version)
-    return 0
+    return entry.version

@@ -1,7 +1,7 @@
 """The embedded event log: SQLite files on the local disk, one writer process per folder, any number of readers.
 
-A writer owns `<root>/<writer>/` and is one partition of every topic it appends to. Offsets are dense. Files roll by size
-and whole old files are unlinked, never rows deleted; only the writer's connection checkpoints, readers open read-only.
+A writer owns `<root>/<writer>/` and is one partition of every topic it appends to; its offsets are dense. Files roll by
+size and whole old files are unlinked, never rows deleted; only the writer checkpoints, readers open read-only.
 """
 
 from __future__ import annotations
@@ -9,54 +9,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import math
 import os
 import queue
-import re
 import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from gauntlet.errors import LogUnavailable
-from gauntlet.log import Record, Stored
+from gauntlet.log import Record, Stored, segments
 
 SEGMENT_BYTES = 256 * 2**20
 _GROUP = 4096  # records in one commit at most: keeps a commit under ~50 ms, so a durable answer never waits long
-_OPEN_FILES = 8  # segments that a reader keeps open in one folder; a sequential reader needs two
-
-# Lower case, because SQLite's table names don't tell cases apart; no underscore, which keeps `log_ends` ours.
-_TOPIC = re.compile(r"[a-z0-9][a-z0-9-]*")
-
-# Where each topic goes on after this segment, and its latest event time within it (null: no record of it here).
-_ENDS = "CREATE TABLE IF NOT EXISTS log_ends (topic TEXT PRIMARY KEY, offset INTEGER NOT NULL, latest REAL)"
 
 _Call = tuple[Sequence[Record], "asyncio.Future[None]"]
-
-
-def _table(topic: str) -> str:
-    if not _TOPIC.fullmatch(topic):
-        raise ValueError(f"a topic's name has lower-case letters, digits and dashes only, not {topic!r}")
-    return '"' + topic + '"'
-
-
-def _segments(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.db"))
 
 
 class LocalLogWriter:
     """Group commit in a thread of its own: whatever was appended while the last commit ran goes into the next one.
 
     Commit order: records of one `append` call, then the calls in their order, then one fsync (synchronous=FULL); only
-    then the callers wake. `durable=False` trades the fsync of each commit for SQLite's NORMAL (a crash of the machine, not
-    of the process, may lose the last commits). `retain_bytes` bounds the closed segments (0: keep all).
+    then the callers wake. `durable=False` trades the fsync of each commit for SQLite's NORMAL (a crash of the machine,
+    not of the process, may lose the last commits). `retain_bytes` bounds the closed segments (0: keep all).
 
     Raises `LogUnavailable` when another process writes this folder (code `log_locked`) or its files can't be opened.
     """
 
     def __init__(
-        self, root: Path, writer: str, *, segment_bytes: int = SEGMENT_BYTES, retain_bytes: int = 0, durable: bool = True
+        self,
+        root: Path,
+        writer: str,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        retain_bytes: int = 0,
+        durable: bool = True,
     ) -> None:
         self._folder = Path(root) / writer
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +52,7 @@ class LocalLogWriter:
         self._sync = "FULL" if durable else "NORMAL"
         self._lock_file = _lock(self._folder)
         try:
-            existing = _segments(self._folder)
+            existing = segments.files(self._folder)
             self._next = _resume(existing)
             self._number = int(existing[-1].stem) if existing else 0
             self._db = self._open(self._number)
@@ -78,9 +65,9 @@ class LocalLogWriter:
         self._thread.start()
 
     async def append(self, records: Sequence[Record]) -> None:
-        """As the port says; ValueError for a topic whose name can't be a table's. Cancelling doesn't take records back."""
+        """As the port says; ValueError for a topic whose name can't be a table's. Cancelling takes no record back."""
         for topic in {record.topic for record in records}:
-            _table(topic)
+            segments.table(topic)
         if not records:
             return
         if self._closed:
@@ -108,7 +95,7 @@ class LocalLogWriter:
             db.execute(f"PRAGMA synchronous={self._sync}")
             # In one step: a file that knows one topic's end knows every topic's end, even a silent one's.
             db.execute("BEGIN IMMEDIATE")
-            db.execute(_ENDS)
+            db.execute(segments.ENDS)
             db.executemany("INSERT OR IGNORE INTO log_ends VALUES (?, ?, NULL)", self._next.items())
             db.execute("COMMIT")
         except BaseException:
@@ -163,12 +150,12 @@ class LocalLogWriter:
             self._roll()
             self._db.execute("BEGIN IMMEDIATE")
             for topic, new in rows.items():
-                table = _table(topic)
+                table = segments.table(topic)
                 self._db.execute(
                     f"CREATE TABLE IF NOT EXISTS {table} "
                     "(offset INTEGER PRIMARY KEY, key TEXT NOT NULL, at REAL NOT NULL, value BLOB NOT NULL)"
                 )
-                self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", new)  # noqa: S608 - checked by _table
+                self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", new)  # noqa: S608 - checked by table
                 self._db.execute(
                     "INSERT INTO log_ends VALUES (?1, ?2, ?3) ON CONFLICT (topic) DO UPDATE "
                     "SET offset = ?2, latest = max(ifnull(latest, ?3), ?3)",
@@ -188,19 +175,19 @@ class LocalLogWriter:
         size = path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
         if size < self._segment_bytes:
             return
-        # The new file first: if the disk refuses it, the old one still takes records. A file that has a successor never
-        # changes again, which is what readers build on. Closing alone would not empty the WAL while a reader has it open.
+        # Readers build on it that a file with a successor never changes again. So when the disk refuses the new file in
+        # the middle, the append fails and the next one tries to open it again; the old file takes no more records.
         new = self._open(self._number + 1)
         old, self._db = self._db, new
         self._number += 1
         with contextlib.suppress(sqlite3.Error):  # a busy WAL stays beside its file, complete and readable
-            old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            old.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # closing alone does nothing while a reader has it open
         old.close()
         if self._retain_bytes:
             self._trim()
 
     def _trim(self) -> None:
-        closed = _segments(self._folder)[:-1]
+        closed = segments.files(self._folder)[:-1]
         sizes = [path.stat().st_size for path in closed]
         excess = sum(sizes) - self._retain_bytes
         for path, size in zip(closed, sizes, strict=True):
@@ -236,92 +223,10 @@ def _resume(existing: list[Path]) -> dict[str, int]:
     """Each topic's next offset, from the newest segment that got as far as noting it."""
     for path in reversed(existing):
         with contextlib.closing(sqlite3.connect(path)) as db:
-            rows = _query(db, "SELECT topic, offset FROM log_ends")
+            rows = segments.query(db, "SELECT topic, offset FROM log_ends")
         if rows:
             return dict(rows)
     return {}
-
-
-def _query(db: sqlite3.Connection, sql: str, parameters: tuple[object, ...] = ()) -> list[Any]:
-    try:
-        return db.execute(sql, parameters).fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):  # this segment has no record of the topic, or is just being made
-            return []
-        raise
-
-
-class _Partition:
-    """One writer's folder as a reader sees it: which segments there are, and the few that are open."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._open: dict[Path, sqlite3.Connection] = {}  # least recently used first
-        self._ends: dict[Path, dict[str, tuple[int, float | None]]] = {}  # of closed segments, which can't change
-
-    def rows(self, topic: str, offset: int, limit: int) -> list[Stored]:
-        sql = f"SELECT offset, key, at, value FROM {_table(topic)} WHERE offset >= ? ORDER BY offset LIMIT ?"  # noqa: S608
-        found: list[Stored] = []
-        for path, closed in self._listing():
-            if len(found) >= limit:
-                break
-            if closed and self._closed_end(path, topic)[0] <= offset:
-                continue
-            found += map(Stored._make, self._select(path, sql, (offset, limit - len(found))))
-        return found
-
-    def end(self, topic: str) -> int:
-        for path, _ in reversed(self._listing()):
-            rows = self._select(path, "SELECT offset FROM log_ends WHERE topic = ?", (topic,))
-            if rows:
-                return int(rows[0][0])
-        return 0
-
-    def seek(self, topic: str, at: float) -> int | None:
-        sql = f"SELECT offset FROM {_table(topic)} WHERE at >= ? ORDER BY offset LIMIT 1"  # noqa: S608 - checked by _table
-        for path, closed in self._listing():
-            if closed:
-                latest = self._closed_end(path, topic)[1]
-                if latest is None or latest < at:
-                    continue
-            rows = self._select(path, sql, (at,))
-            if rows:
-                return int(rows[0][0])
-        return None
-
-    def close(self) -> None:
-        for db in self._open.values():
-            db.close()
-        self._open.clear()
-
-    def _listing(self) -> list[tuple[Path, bool]]:
-        """The segments, oldest first, and whether each is closed: it is once there is a newer one."""
-        paths = _segments(self._path)
-        for gone in self._open.keys() - set(paths):
-            self._open.pop(gone).close()
-        for gone in self._ends.keys() - set(paths):
-            del self._ends[gone]
-        return [(path, path != paths[-1]) for path in paths]
-
-    def _closed_end(self, path: Path, topic: str) -> tuple[int, float | None]:
-        if path not in self._ends:
-            rows = self._select(path, "SELECT topic, offset, latest FROM log_ends", ())
-            self._ends[path] = {name: (offset, latest) for name, offset, latest in rows}
-        return self._ends[path].get(topic, (0, None))
-
-    def _select(self, path: Path, sql: str, parameters: tuple[object, ...]) -> list[Any]:
-        try:
-            db = self._open.pop(path, None) or sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-            )
-            self._open[path] = db
-            while len(self._open) > _OPEN_FILES:
-                self._open.pop(next(iter(self._open))).close()
-            return _query(db, sql, parameters)
-        except sqlite3.Error as error:
-            if not path.exists():  # unlinked by the writer since it was listed
-                return []
-            raise LogUnavailable(f"cannot read the log in {self._path}: {error}") from error
 
 
 class LocalLogReader:
@@ -333,7 +238,7 @@ class LocalLogReader:
 
     def __init__(self, root: Path) -> None:
         self._root = Path(root)
-        self._partitions: dict[str, _Partition] = {}
+        self._partitions: dict[str, segments.Partition] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -356,10 +261,10 @@ class LocalLogReader:
 
     # The rest runs in threads, one call at a time.
 
-    def _partition(self, name: str) -> _Partition:
+    def _partition(self, name: str) -> segments.Partition:
         if self._closed:
             raise LogUnavailable(f"this reader of the log in {self._root} is closed")
-        return self._partitions.setdefault(name, _Partition(self._root / name))
+        return self._partitions.setdefault(name, segments.Partition(self._root / name))
 
     def _read(self, topic: str, partition: str, offset: int, limit: int) -> list[Stored]:
         if limit < 1:
@@ -377,7 +282,7 @@ class LocalLogReader:
         return found
 
     def _end(self, topic: str, partition: str) -> int:
-        _table(topic)
+        segments.table(topic)
         with self._lock:
             return self._partition(partition).end(topic)
 
@@ -385,7 +290,7 @@ class LocalLogReader:
         with self._lock:
             files = self._partition(partition)
             end = files.end(topic)
-            found = files.seek(topic, -math.inf if math.isnan(at) else at)
+            found = files.seek(topic, at)
         return end if found is None else found
 
     def _close(self) -> None:

@@ -14,24 +14,33 @@ from gauntlet.state import Versioned
 
 _POLL_SECONDS = 0.02  # PRAGMA data_version costs microseconds; this bounds how late a change is noticed
 
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS history (key TEXT, version INTEGER, value BLOB NOT NULL, PRIMARY KEY (key, version))",
+)
+
 
 class LocalState:
-    """`StateStore` on SQLite. Calls run in threads, one at a time: the file is tiny and its transactions are short."""
+    """`StateStore` on SQLite. Calls run in threads, one at a time: the file is tiny and its transactions are short.
 
-    def __init__(self, path: Path) -> None:
+    `patience`: seconds to wait for another process's transaction before `StateUnavailable`.
+    """
+
+    def __init__(self, path: Path, *, patience: float = 5.0) -> None:
         self._path = Path(path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB NOT NULL)"
-        )
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS history (key TEXT, version INTEGER, value BLOB NOT NULL, PRIMARY KEY (key, version))"
-        )
-        self._seen = self._data_version()
+        with contextlib.ExitStack() as opened, self._translated():
+            self._db = opened.enter_context(contextlib.closing(self._connect(patience)))
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            for table in _TABLES:
+                self._db.execute(table)
+            # `data_version` counts the changes by other connections: by this one of its own, `wait` also sees what this
+            # very store changed, and never stands behind the lock of a call that waits for another process.
+            self._watch = opened.enter_context(contextlib.closing(self._connect(0.0)))
+            self._seen = self._changes()
+            opened.pop_all()
 
     async def get(self, key: str) -> Versioned:
         return await asyncio.to_thread(self._get, key)
@@ -46,29 +55,42 @@ class LocalState:
         return await asyncio.to_thread(self._keys, prefix)
 
     async def wait(self, seconds: float) -> None:
+        """As the port says. A change since the last wait's end counts; of several waiters at once each is woken."""
         deadline = asyncio.get_running_loop().time() + seconds
-        while (left := deadline - asyncio.get_running_loop().time()) > 0:
-            current = self._data_version()
-            if current != self._seen:
-                self._seen = current
+        before = self._seen
+        while True:
+            with self._translated(), contextlib.suppress(sqlite3.OperationalError):  # busy for a moment: no news
+                self._seen = self._changes()
+            left = deadline - asyncio.get_running_loop().time()
+            if self._seen != before or left <= 0:
                 return
             await asyncio.sleep(min(_POLL_SECONDS, left))
 
     async def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        await asyncio.to_thread(self._close)
+        self._watch.close()
 
-    def _data_version(self) -> int:
-        with self._lock:
-            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+    def _connect(self, patience: float) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=patience)
+
+    def _changes(self) -> int:
+        return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StateUnavailable(f"the state file {self._path} does not answer: {error}") from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._lock:
-                yield self._db
-        except sqlite3.Error as error:
-            raise StateUnavailable(f"the state file {self._path} does not answer: {error}") from error
+        with self._translated(), self._lock:
+            yield self._db
+
+    def _close(self) -> None:
+        with self._lock:
+            self._db.close()
 
     def _get(self, key: str) -> Versioned:
         with self._locked() as db:
@@ -83,14 +105,15 @@ class LocalState:
                 version = row[0] if row else 0
                 if version != expected:
                     raise Conflict(f"{key} is at version {version}, not {expected}")
-                db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (key, version + 1, value))
+                db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (key, expected + 1, value))
                 if keep:
-                    db.execute("INSERT INTO history VALUES (?, ?, ?)", (key, version + 1, value))
+                    db.execute("INSERT INTO history VALUES (?, ?, ?)", (key, expected + 1, value))
                 db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk has ended it already
+                    db.execute("ROLLBACK")
                 raise
-        return version + 1
+        return expected + 1
 
     def _history(self, key: str, after: int) -> list[Versioned]:
         with self._locked() as db:

@@ -140,7 +140,7 @@ class Part:
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
-        """Ask it to end (`stop_signal`) and wait; PartError when it had to be killed. Data and ports stay as they are."""
+        """Ask it to end (`stop_signal`) and wait; PartError when it had to be killed. Data and ports stay."""
         process, self._process = self._process, None
         if process is None:
             return

@@ -29,7 +29,7 @@ trap 'rm -rf "$fresh"' EXIT
 trap 'exit 130' INT TERM
 if [ ! -d "$target" ]; then
     attempt=1
-    until mvn -q -B -f "$here/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+    until mvn -q -B -Dstyle.color=never -f "$here/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
         -DincludeScope=runtime -DoutputDirectory="$fresh/libs" </dev/null >&2; do
         [ "$attempt" -lt 3 ] || { echo "fetch.sh: Maven failed $attempt times" >&2; exit 1; }
         attempt=$((attempt + 1))

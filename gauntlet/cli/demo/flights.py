@@ -118,21 +118,42 @@ def train(rows: Sequence[Mapping[str, Value]], labels: Sequence[float] | NDArray
 
 
 def train_in_celsius(rows: Sequence[Mapping[str, Value]], labels: Sequence[float] | NDArray[np.float64]) -> Pipeline:
-    """The demo's deliberate mistake: temperatures converted to Celsius for training only, served in Fahrenheit.
+    """The demo's first mistake, made on purpose: `temp` is in Celsius for training only, requests bring Fahrenheit.
 
-    Its own validation data passes through the same conversion, so nothing offline shows it; live traffic does.
+    Test data exported the same way shows nothing: the scaler undoes a change of unit. Live traffic shows it.
     """
     return train([celsius(row) for row in rows], labels)
 
 
+def train_without_imputer(
+    rows: Sequence[Mapping[str, Value]], labels: Sequence[float] | NDArray[np.float64]
+) -> Pipeline:
+    """The demo's second mistake: nulls are dropped from training instead of imputed, so that serving one raises.
+
+    `pressure`, null in one request of nine, is left out; what is left fails with ValueError only on the rare hours for
+    which a weather station sent nothing at all, weeks after the rollout began.
+    """
+    complete: list[Row] = []
+    kept: list[float] = []
+    for row, label in zip(rows, labels, strict=True):
+        usable = {name: value for name, value in row.items() if name != "pressure"}
+        if None not in usable.values():
+            complete.append(usable)
+            kept.append(float(label))
+    pipeline = Pipeline(
+        [
+            ("encode", DictVectorizer(sparse=False)),
+            ("scale", StandardScaler()),
+            ("model", LogisticRegression(max_iter=1000)),
+        ]
+    )
+    return pipeline.fit(complete, np.asarray(kept).astype(np.int64))
+
+
 def celsius(row: Mapping[str, Value]) -> Row:
-    """The instance with `temp` and `dewp` converted from Fahrenheit to Celsius."""
-    converted = dict(row)
-    for name in ("temp", "dewp"):
-        value = converted[name]
-        if isinstance(value, float | int):
-            converted[name] = (value - 32.0) / 1.8
-    return converted
+    """The instance with `temp` converted from Fahrenheit to Celsius."""
+    temp = row["temp"]
+    return {**row, "temp": (temp - 32.0) / 1.8 if isinstance(temp, float | int) else None}
 
 
 def _data_folder() -> Path:

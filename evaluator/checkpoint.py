@@ -1,0 +1,95 @@
+"""The checkpoint: joins, sums, looks, watch, offsets and outbox change in one transaction, fenced against zombies.
+
+Commit order: (scaled out: the shared state by compare-and-set first, then) the local SQLite file, then the outbox is sent.
+A crash between the two leaves the local file one commit behind, and the join table is brought up to the shared offsets by
+reading the log again; a crash before the outbox was sent sends it again, and its readers know its ids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gauntlet.errors import Conflict
+from gauntlet.log import Record
+
+
+class Saved(msgspec.Struct, kw_only=True):
+    """What one commit holds besides the join table. `commit` counts commits and is the fence."""
+
+    commit: int = 0
+    offsets: dict[str, int] = {}
+    latest: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    fold: dict[str, Any] | None = None
+    looks: dict[str, dict[str, Any]] = {}
+    health_block: int | None = None
+    watch: dict[str, Any] | None = None
+
+
+class Checkpoint:
+    """The evaluator's own file. Not thread-safe; the worker uses it from one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=NORMAL")
+        self.db.execute("CREATE TABLE IF NOT EXISTS saved (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER, data BLOB)")
+        self.db.execute(
+            "CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT, key TEXT, at REAL, value BLOB)"
+        )
+        row = self.db.execute("SELECT data FROM saved").fetchone()
+        self.saved = msgspec.json.decode(row[0], type=Saved) if row else Saved()
+
+    def begin(self) -> None:
+        """Open the transaction that the next `commit` ends; the join table may be changed from here on."""
+        if not self.db.in_transaction:
+            self.db.execute("BEGIN IMMEDIATE")
+
+    @contextlib.contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Roll back what was not committed if the body fails."""
+        try:
+            yield
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+    def commit(self, data: bytes, number: int, outbox: Sequence[Record]) -> None:
+        """Write commit `number` and end the transaction. Raises `Conflict` when another process committed meanwhile."""
+        self.begin()
+        row = self.db.execute("SELECT number FROM saved").fetchone()
+        if (row[0] if row else 0) != number - 1 and number > 1:
+            self.db.execute("ROLLBACK")
+            raise Conflict(f"another evaluator has committed {row and row[0]}; this one, at {number - 1}, stops")
+        self.db.execute("INSERT OR REPLACE INTO saved VALUES (1, ?, ?)", (number, data))
+        self.db.executemany(
+            "INSERT INTO outbox (topic, key, at, value) VALUES (?, ?, ?, ?)",
+            [(r.topic, r.key, r.at, r.value) for r in outbox],
+        )
+        self.db.execute("COMMIT")
+
+    def outbox(self) -> list[tuple[int, Record]]:
+        """What has been committed and perhaps not sent, in order."""
+        return [
+            (seq, Record(topic, key, at, value))
+            for seq, topic, key, at, value in self.db.execute(
+                "SELECT seq, topic, key, at, value FROM outbox ORDER BY seq"
+            )
+        ]
+
+    def sent(self, upto: int) -> None:
+        """Forget the outbox up to and including `upto`: the log has it."""
+        self.db.execute("DELETE FROM outbox WHERE seq <= ?", (upto,))
+
+    def close(self) -> None:
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+        self.db.close()

@@ -1,0 +1,180 @@
+"""The join: predictions, shadow scores and outcomes meet by prediction id, in any order, each at most once.
+
+The first prediction, the first shadow score and the first outcome of an id win; whatever comes again is counted and changes
+nothing. Rows stay as tombstones until the horizon is over, so that a redelivered pair can't count twice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from gauntlet.events import Outcome, Prediction, Shadow
+
+
+class Exposure(msgspec.Struct, frozen=True, array_like=True):
+    """What the evidence needs of a prediction."""
+
+    at: float
+    assigned: str
+    served: str
+    propensity: float
+    allocation: int
+    champion: str
+    challenger: str | None
+    rollout: str | None
+    output: list[float] | float | None
+    fallback: str | None
+    forced: bool
+
+
+class Score(msgspec.Struct, frozen=True, array_like=True):
+    """What the evidence needs of a shadow score."""
+
+    arm: str
+    model: str
+    output: list[float] | float | None
+
+
+class Truth(msgspec.Struct, frozen=True, array_like=True):
+    """What the evidence needs of an outcome."""
+
+    at: float
+    value: str | int | float | bool
+
+
+class Match(msgspec.Struct, frozen=True, array_like=True):
+    """A prediction that has just met its outcome in time (`score` None), or a matched one whose shadow score is in too."""
+
+    exposure: Exposure
+    truth: Truth
+    score: Score | None
+
+
+class _Row(msgspec.Struct, array_like=True):
+    """One id. `done` once the outcome was counted (in time or late), `paired` once the pair was."""
+
+    at: float
+    exposure: Exposure | None = None
+    score: Score | None = None
+    truth: Truth | None = None
+    done: bool = False
+    late: bool = False
+    paired: bool = False
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Row).decode
+_CHUNK = 500  # parameters of one SELECT; SQLite allows many more, but parsing grows with them
+
+
+class Joined(msgspec.Struct):
+    """What one batch brought: new exposures, new matches, new pairs, and counts by kind."""
+
+    exposures: list[Exposure]
+    matches: list[Match]
+    pairs: list[Match]
+    counts: Counter[str]
+
+
+class JoinTable:
+    """Pending and finished joins in the evaluator's own SQLite file; the caller owns the transaction."""
+
+    def __init__(self, db: sqlite3.Connection, horizon: float) -> None:
+        self._db = db
+        self._horizon = horizon
+        db.execute("CREATE TABLE IF NOT EXISTS joins (id TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL)"
+                   " WITHOUT ROWID")  # fmt: skip
+        db.execute("CREATE INDEX IF NOT EXISTS joins_at ON joins (at)")
+
+    def apply(self, events: Sequence[Prediction | Shadow | Outcome]) -> Joined:
+        """Fold a batch into the table; the result does not depend on how the stream was cut into batches."""
+        rows = self._load({event.id for event in events})
+        result = Joined([], [], [], Counter())
+        for event in events:
+            row = rows.get(event.id)
+            if row is None:
+                row = rows[event.id] = _Row(at=event.at)
+            if isinstance(event, Prediction):
+                self._prediction(row, event, result)
+            elif isinstance(event, Shadow):
+                self._shadow(row, event, result)
+            else:
+                self._outcome(row, event, result)
+            self._match(row, result)
+        self._db.executemany(
+            "INSERT OR REPLACE INTO joins VALUES (?, ?, ?)", ((key, row.at, _encode(row)) for key, row in rows.items())
+        )
+        return result
+
+    def expire(self, before: float) -> Counter[str]:
+        """Drop what is older than `before` (event time); outcomes that never met a prediction are orphans."""
+        counts: Counter[str] = Counter()
+        for (data,) in self._db.execute("SELECT row FROM joins WHERE at < ?", (before,)):
+            row = _decode(data)
+            if row.exposure is None and row.truth is not None:
+                counts["orphan"] += 1
+        self._db.execute("DELETE FROM joins WHERE at < ?", (before,))
+        return counts
+
+    def waiting(self) -> int:
+        """Rows in the table, finished or not."""
+        return int(self._db.execute("SELECT count(*) FROM joins").fetchone()[0])
+
+    def _load(self, ids: Iterable[str]) -> dict[str, _Row]:
+        wanted = list(ids)
+        found: dict[str, _Row] = {}
+        for start in range(0, len(wanted), _CHUNK):
+            some = wanted[start : start + _CHUNK]
+            marks = ",".join("?" * len(some))
+            cursor: Iterable[tuple[str, Any]] = self._db.execute(
+                f"SELECT id, row FROM joins WHERE id IN ({marks})",  # noqa: S608 - question marks only
+                some,
+            )
+            found.update((key, _decode(data)) for key, data in cursor)
+        return found
+
+    def _prediction(self, row: _Row, event: Prediction, result: Joined) -> None:
+        if row.exposure is not None:
+            result.counts["prediction_duplicate"] += 1
+            return
+        row.at = event.at
+        row.exposure = Exposure(
+            event.at, event.assigned, event.served, event.propensity, event.allocation, event.champion,
+            event.challenger, event.rollout, event.output, event.fallback, event.forced,
+        )  # fmt: skip
+        result.exposures.append(row.exposure)
+        result.counts["predictions"] += 1
+
+    def _shadow(self, row: _Row, event: Shadow, result: Joined) -> None:
+        if row.score is not None:
+            result.counts["shadow_duplicate"] += 1
+            return
+        row.score = Score(event.arm, event.model, event.output)
+        result.counts["shadows"] += 1
+        result.counts["shadow_failed"] += event.output is None
+
+    def _outcome(self, row: _Row, event: Outcome, result: Joined) -> None:
+        result.counts["outcomes"] += 1
+        if row.truth is not None:
+            result.counts["duplicate" if row.truth.value == event.value else "conflict"] += 1
+            return
+        row.truth = Truth(event.at, event.value)
+
+    def _match(self, row: _Row, result: Joined) -> None:
+        if row.exposure is None or row.truth is None:
+            return
+        if not row.done:
+            row.done = True
+            row.late = row.truth.at - row.exposure.at > self._horizon
+            result.counts["late" if row.late else "joined"] += 1
+            if not row.late:
+                result.matches.append(Match(row.exposure, row.truth, None))
+        if row.score is not None and not row.paired and not row.late:
+            row.paired = True
+            if row.score.output is not None and row.exposure.fallback is None and not row.exposure.forced:
+                result.pairs.append(Match(row.exposure, row.truth, row.score))

@@ -1,0 +1,178 @@
+"""One look at one rollout: from its sums and the looks so far to an evaluation. Pure.
+
+A look is taken whenever a block has matured: closed, and older than the outcome horizon. Which looks are taken depends on
+the log alone, so the same log gives the same evaluations however it was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from evaluator.fold import BlockSums, LossSums, RolloutSums
+from evaluator.stats import (
+    Block,
+    Look,
+    PairedSums,
+    Plan,
+    Policy,
+    SampleRatio,
+    Side,
+    SplitSums,
+    State,
+    advance,
+    horizon_information,
+    judge,
+    paired_blocks,
+    sample_ratio,
+    split_blocks,
+)  # fmt: skip
+from gauntlet.config import Config
+from gauntlet.events import ArmSummary, Evaluation
+from gauntlet.model import BASELINE, CANDIDATE
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How this experiment is judged: made once from the configuration."""
+
+    plan: Plan
+    policy: Policy
+    paired: bool
+    metric: str
+    experiment: str
+    block: float
+    harm_block: float
+    offset: float
+    horizon: float
+
+    @property
+    def ratio(self) -> int:
+        """Harm blocks in one block."""
+        return round(self.block / self.harm_block)
+
+    def matured(self, watermark: float) -> int:
+        """The index of the first harm block that has not matured at `watermark`."""
+        return int((watermark - self.horizon - self.offset) // self.harm_block)
+
+
+def scheme(config: Config) -> Scheme:
+    """The scheme of a configuration."""
+    evidence = config.evidence
+    paired = evidence.form == "paired"
+    share = None if paired else config.ramp[-1].share
+    plan = Plan(
+        horizon=horizon_information(evidence.min_samples, share),
+        win=Side(alpha=evidence.alpha / 2),
+        harm=Side(alpha=evidence.harm_alpha, spending=Plan(horizon=1.0).harm.spending),
+        min_blocks_win=evidence.min_blocks,
+        min_blocks_harm=evidence.min_harm_blocks,
+    )
+    return Scheme(
+        plan=plan,
+        policy=Policy(equivalence=evidence.margin or None),
+        paired=paired,
+        metric=config.metric,
+        experiment=config.experiment,
+        block=float(evidence.block),
+        harm_block=float(evidence.harm_block),
+        offset=float(evidence.block_offset),
+        horizon=float(evidence.outcome_horizon),
+    )
+
+
+@dataclass
+class Looks:
+    """What a rollout's test remembers: the sequential state, the next block to look at, the smallest ratio p value."""
+
+    state: State
+    next_block: int | None = None
+    smallest_p: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"state": self.state.to_dict(), "next_block": self.next_block, "smallest_p": self.smallest_p}
+
+    @classmethod
+    def from_dict(cls, plan: Plan, data: dict[str, Any]) -> Looks:
+        return cls(State.from_dict(plan, data["state"]), data["next_block"], data["smallest_p"])
+
+
+def look(
+    scheme: Scheme, name: str, sums: RolloutSums, looks: Looks, last: int, offsets: dict[str, int], task: Any
+) -> Evaluation:
+    """Look at all blocks up to and including harm block `last`; updates `looks`.
+
+    `offsets` are those whose records the sums hold: they make the evaluation repeatable.
+    """
+    closed = sorted(index for index in sums.blocks if index <= last)
+    fine = [sums.blocks[index] for index in closed]
+    coarse = _coarse(sums, closed, scheme.ratio, last)
+    looks.state, answer = advance(
+        looks.state, _blocks(scheme, coarse), scheme.plan, _blocks(scheme, fine) if scheme.ratio > 1 else None
+    )
+    ratio = sample_ratio(sums.assignments, smallest_p=looks.smallest_p)
+    if isinstance(ratio, SampleRatio):
+        looks.smallest_p = ratio.p_value
+    verdict = judge(answer, sample_ratio=ratio, policy=scheme.policy)
+    at = (last + 1) * scheme.harm_block + scheme.offset + scheme.horizon
+    numbers: dict[str, Any] = {}
+    if isinstance(answer, Look):
+        numbers = {
+            "crossed": answer.crossed, "effect": answer.effect, "lower": answer.lower, "upper": answer.upper,
+            "z": answer.z, "bound_win": answer.bound_win, "bound_harm": answer.bound_harm, "p_value": answer.p_value,
+            "information_fraction": answer.information_fraction, "blocks": answer.n_blocks,
+            "widening": answer.widening, "skewness": answer.skewness,
+        }  # fmt: skip
+    return Evaluation(
+        id=f"{name}/{last}",
+        at=at,
+        experiment=scheme.experiment,
+        rollout=name,
+        champion=sums.champion,
+        challenger=sums.challenger,
+        form="paired" if scheme.paired else "split",
+        metric=scheme.metric,
+        result=verdict.result,
+        reasons=list(verdict.reasons),
+        pairs=sum(b.paired.n for b in fine),
+        srm_p_value=ratio.p_value if isinstance(ratio, SampleRatio) else None,
+        arms=_arms(scheme, sums, fine, task),
+        offsets=offsets,
+        **numbers,
+    )
+
+
+def _coarse(sums: RolloutSums, closed: list[int], ratio: int, last: int) -> list[tuple[SplitSums, PairedSums]]:
+    """The blocks that a win is judged on, merged from the fine ones; one that is not closed yet is left out."""
+    merged: dict[int, tuple[SplitSums, PairedSums]] = {}
+    for index in closed:
+        big = index // ratio
+        if (big + 1) * ratio - 1 > last:
+            continue
+        split, paired = merged.get(big, (SplitSums(), PairedSums()))
+        block = sums.blocks[index]
+        merged[big] = (split.merge(block.split), paired.merge(block.paired))
+    return [merged[big] for big in sorted(merged)]
+
+
+def _blocks(scheme: Scheme, sums: list[tuple[SplitSums, PairedSums]] | list[BlockSums]) -> list[Block]:
+    """Blocks with anything in them, in time order: an hour without traffic is no evidence of anything."""
+    parts = [(s.split, s.paired) if isinstance(s, BlockSums) else s for s in sums]
+    if scheme.paired:
+        return paired_blocks([paired for _, paired in parts if paired.n])
+    return split_blocks([split for split, _ in parts if split.n_champion + split.n_challenger])
+
+
+def _arms(scheme: Scheme, sums: RolloutSums, blocks: list[BlockSums], task: Any) -> dict[str, ArmSummary]:
+    arms: dict[str, ArmSummary] = {}
+    for arm, model in ((BASELINE, sums.champion), (CANDIDATE, sums.challenger)):
+        total = LossSums()
+        for block in blocks:
+            total.merge(block.pairs[arm] if scheme.paired else block.arms[arm])
+        arms[arm] = ArmSummary(
+            model=model,
+            exposures=sum(b.exposures[arm] for b in blocks),
+            outcomes=sum(b.arms[arm].n for b in blocks) if not scheme.paired else total.n,
+            metrics=total.metrics(task),
+        )
+    return arms

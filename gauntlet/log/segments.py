@@ -1,0 +1,117 @@
+"""One writer's folder of the embedded log: its segment files, their tables, and how they are read.
+
+A topic is a table; `log_ends` says where each topic goes on after a segment. A segment with a successor never changes.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from gauntlet.errors import LogUnavailable
+from gauntlet.log import Stored
+
+_OPEN_FILES = 8  # segments that a reader keeps open in one folder; a sequential reader needs two
+
+# Lower case, because SQLite's table names don't tell cases apart; no underscore, which keeps `log_ends` ours.
+_TOPIC = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+# Where each topic goes on after this segment, and its latest event time within it (null: no record of it here).
+ENDS = "CREATE TABLE IF NOT EXISTS log_ends (topic TEXT PRIMARY KEY, offset INTEGER NOT NULL, latest REAL)"
+
+
+def table(topic: str) -> str:
+    """The topic's table, quoted. Raises ValueError for a name that can't be one."""
+    if not _TOPIC.fullmatch(topic):
+        raise ValueError(f"a topic's name has lower-case letters, digits and dashes only, not {topic!r}")
+    return '"' + topic + '"'
+
+
+def files(folder: Path) -> list[Path]:
+    """The folder's files, oldest first."""
+    return sorted(folder.glob("*.db"))
+
+
+def query(db: sqlite3.Connection, sql: str, parameters: tuple[object, ...] = ()) -> list[Any]:
+    """The rows; none where the table doesn't exist."""
+    try:
+        return db.execute(sql, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):  # this segment has no record of the topic, or is just being made
+            return []
+        raise
+
+
+class Partition:
+    """One writer's folder as a reader sees it: which segments there are, and the few that are open."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open: dict[Path, sqlite3.Connection] = {}  # least recently used first
+        self._ends: dict[Path, dict[str, tuple[int, float | None]]] = {}  # of closed segments, which can't change
+
+    def rows(self, topic: str, offset: int, limit: int) -> list[Stored]:
+        sql = f"SELECT offset, key, at, value FROM {table(topic)} WHERE offset >= ? ORDER BY offset LIMIT ?"  # noqa: S608
+        found: list[Stored] = []
+        for path, closed in self._listing():
+            if len(found) >= limit:
+                break
+            if closed and self._closed_end(path, topic)[0] <= offset:
+                continue
+            found += map(Stored._make, self._select(path, sql, (offset, limit - len(found))))
+        return found
+
+    def end(self, topic: str) -> int:
+        for path, _ in reversed(self._listing()):
+            rows = self._select(path, "SELECT offset FROM log_ends WHERE topic = ?", (topic,))
+            if rows:
+                return int(rows[0][0])
+        return 0
+
+    def seek(self, topic: str, at: float) -> int | None:
+        sql = f"SELECT offset FROM {table(topic)} WHERE at >= ? ORDER BY offset LIMIT 1"  # noqa: S608 - checked by table
+        for path, closed in self._listing():
+            if closed:
+                latest = self._closed_end(path, topic)[1]
+                if latest is None or latest < at:
+                    continue
+            rows = self._select(path, sql, (at,))
+            if rows:
+                return int(rows[0][0])
+        return None
+
+    def close(self) -> None:
+        for db in self._open.values():
+            db.close()
+        self._open.clear()
+
+    def _listing(self) -> list[tuple[Path, bool]]:
+        """The segments, oldest first, and whether each is closed: it is once there is a newer one."""
+        paths = files(self._path)
+        for gone in self._open.keys() - set(paths):
+            self._open.pop(gone).close()
+        for gone in self._ends.keys() - set(paths):
+            del self._ends[gone]
+        return [(path, path != paths[-1]) for path in paths]
+
+    def _closed_end(self, path: Path, topic: str) -> tuple[int, float | None]:
+        if path not in self._ends:
+            rows = self._select(path, "SELECT topic, offset, latest FROM log_ends", ())
+            self._ends[path] = {name: (offset, latest) for name, offset, latest in rows}
+        return self._ends[path].get(topic, (0, None))
+
+    def _select(self, path: Path, sql: str, parameters: tuple[object, ...]) -> list[Any]:
+        try:
+            db = self._open.pop(path, None) or sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+            )
+            self._open[path] = db
+            while len(self._open) > _OPEN_FILES:
+                self._open.pop(next(iter(self._open))).close()
+            return query(db, sql, parameters)
+        except sqlite3.Error as error:
+            if not path.exists():  # unlinked by the writer since it was listed
+                return []
+            raise LogUnavailable(f"cannot read the log in {self._path}: {error}") from error

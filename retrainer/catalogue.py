@@ -1,0 +1,48 @@
+"""The registry kept equal to the control record: aliases and statuses follow from it, level-triggered.
+
+The control record decides, the registry tells; what was missed during an outage is put right at the next look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gauntlet.registry import Registry
+from gauntlet.rollout import SHADOW_STAGE, Control
+
+
+def aliases(control: Control) -> dict[str, str]:
+    """champion, challenger and previous, as far as there are any."""
+    named = {
+        "champion": control.champion,
+        "challenger": control.rollout.challenger if control.rollout else None,
+        "previous": control.previous,
+    }
+    return {alias: version for alias, version in named.items() if version is not None}
+
+
+def statuses(control: Control, versions: Iterable[str], before: dict[str, str]) -> dict[str, str]:
+    """The status of each version: production, canary or staging; archived for those that have had their turn."""
+    turned = {control.previous, *(e.challenger for e in control.ended), *(e.champion for e in control.ended)}
+    found = {}
+    for version in versions:
+        status = before.get(version, "staging")
+        if version in turned or status in ("production", "canary"):
+            status = "archived"
+        if control.rollout is not None and version == control.rollout.challenger:
+            status = "staging" if control.rollout.stage == SHADOW_STAGE else "canary"
+        if version == control.champion:
+            status = "production"
+        found[version] = status
+    return found
+
+
+def reconcile(control: Control, registry: Registry) -> None:
+    """Write what differs. Blocking: the caller gives it a thread."""
+    wanted = aliases(control)
+    if registry.aliases() != wanted:
+        registry.set_aliases(wanted)
+    before = registry.statuses()
+    for version, status in statuses(control, [v.version for v in registry.versions()], before).items():
+        if before.get(version) != status:
+            registry.set_status(version, status)

@@ -1,0 +1,225 @@
+"""One retraining job in a process of its own: collect → split → train → compare on the holdout → register → answer.
+
+Killed anywhere and started again it ends with at most one version registered (found again by the job's id in its note).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+import gauntlet
+from gauntlet import wiring
+from gauntlet.artefact import Predictor
+from gauntlet.config import RetrainConfig
+from gauntlet.errors import GauntletError, LogUnavailable
+from gauntlet.model import Task
+from gauntlet.registry import Registry, Version
+from retrainer import compare, data, training
+from retrainer.data import Rows
+from retrainer.folder import Answer, JobFolder, Spec
+
+_REFERENCE_ROWS = 20_000  # as many as the registry's contract allows: the drift profile is fitted from them
+_LOG_RETRY_SECONDS = 1.0
+
+Report = Callable[[str], None]
+
+
+def registered(registry: Registry, job: str) -> Version | None:
+    """The version that this job has registered, if it got so far."""
+    return next((v for v in registry.versions() if v.note == job), None)
+
+
+def split(rows: Rows, now: float, settings: RetrainConfig, champion_saw_to: float | None) -> tuple[Rows, Rows]:
+    """Training rows and holdout, in time order: everything before the last `validation` + `test`, and those.
+
+    Nothing is tuned on the validation days, so both parts are one holdout. Rows that the champion was fitted on
+    (up to `champion_saw_to`) are no holdout: it would look better on them than it is.
+    """
+    start = now - settings.validation - settings.test
+    first = start if champion_saw_to is None else max(start, np.nextafter(champion_saw_to, np.inf))
+    return rows.between(-np.inf, start), rows.between(first, np.inf)
+
+
+def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Callable[[Answer], None]) -> Answer:
+    """Train, compare, register; `judge` hears the holdout's answer before the registry does.
+
+    Raises `GauntletError` for whatever makes the job fail; then nothing was registered.
+    """
+    settings = spec.config.retrain
+    champion = registry.load(spec.champion)
+    train, holdout = split(rows, spec.now, settings, registry.get(spec.champion).data_to)
+    sizes = _sizes(train, holdout, rows)
+    if min(len(train), len(holdout)) < settings.min_data_points:
+        reason = (
+            f"not enough labelled rows in the last {settings.window / 86_400:g} days: {len(train):,} to train on and "
+            f"{len(holdout):,} held out, {settings.min_data_points:,} of each wanted"
+        )
+        return Answer(accepted=False, reason=reason, split=sizes)
+    report(f"training on {len(train):,} rows")
+    began = time.monotonic()
+    model, schema = training.fit(champion, settings.trainer, train, settings.seed)
+    seconds = time.monotonic() - began
+    report(f"comparing on {len(holdout):,} held-out rows")
+    candidate = Predictor(model, schema, spec.job)
+    compared, errors = _compare(spec, champion, candidate, holdout)
+    judged = Answer(
+        accepted=compared.accepted, reason="; ".join(compared.reasons), training_seconds=seconds, split=sizes,
+        metrics={"champion": compared.champion, "candidate": compared.candidate, "holdout": _holdout(compared)},
+    )  # fmt: skip
+    if not judged.accepted:
+        return judged
+    judge(judged)
+    report("registering")
+    version = registry.register(
+        model, schema, created_at=spec.now, reference=_reference(champion, train, holdout, errors), note=spec.job,
+        parent=spec.champion, algorithm=training.algorithm(model), code_version=_code_version(), rows=len(train),
+        data_from=train.times[0], data_to=train.times[-1], metrics=compared.candidate,
+        parameters={"seed": str(settings.seed), "trainer": settings.trainer or "clone", "data": _data_version(spec)},
+    )  # fmt: skip
+    return msgspec.structs.replace(judged, version=version.version)
+
+
+def _compare(
+    spec: Spec, champion: Predictor, candidate: Predictor, holdout: Rows
+) -> tuple[compare.Comparison, compare.Floats]:
+    """Both models on the rows that the champion can answer, and the candidate's loss on each of these."""
+    config, settings, schema = spec.config, spec.config.retrain, champion.schema
+    theirs, ours = champion.predict(holdout.features), candidate.predict(holdout.features)
+    answered = champion.valid(theirs)
+    broken = int((answered & ~candidate.valid(ours)).sum())
+    if broken:
+        raise training.TrainingError(f"the new model gives no usable answer on {broken:,} of {len(holdout):,} rows")
+    classification = schema.task is Task.CLASSIFICATION
+    truth: Any
+    if classification:
+        truth = np.array([schema.class_index(label) for label in holdout.targets], dtype=np.int64)
+    else:
+        truth = np.array(holdout.targets, dtype=np.float64)
+    if not answered.any():
+        raise training.TrainingError(f"the champion {spec.champion} gives no usable answer on any held-out row")
+    truth, times = truth[answered], np.array(holdout.times)[answered]
+    found = compare.compare(
+        config.metric, theirs[answered], ours[answered], truth, times, classification=classification,
+        block=config.evidence.block, min_improvement=settings.min_improvement, confidence=settings.confidence,
+        repetitions=settings.bootstrap, seed=settings.seed,
+    )  # fmt: skip
+    errors = np.full(len(holdout), np.nan)
+    errors[answered] = compare.losses(config.metric, ours[answered], truth)
+    return found, errors
+
+
+def _holdout(compared: compare.Comparison) -> dict[str, float]:
+    numbers = {
+        "improvement": compared.improvement, "confidence": compared.confidence,
+        "rows": float(compared.rows), "blocks": float(compared.blocks),
+    }  # fmt: skip
+    return numbers if compared.lower is None else {**numbers, "lower": compared.lower}
+
+
+def _sizes(train: Rows, holdout: Rows, rows: Rows) -> dict[str, float]:
+    sizes = {"train_rows": float(len(train)), "holdout_rows": float(len(holdout))}
+    for name, part in (("train", train), ("holdout", holdout)):
+        if len(part):
+            sizes |= {f"{name}_from": part.times[0], f"{name}_to": part.times[-1]}
+    return sizes | {f"skipped_{reason}": float(count) for reason, count in rows.skipped.items()}
+
+
+def _reference(champion: Predictor, train: Rows, holdout: Rows, errors: compare.Floats) -> dict[str, Any]:
+    """What drift is measured against: the newest training rows as they came, and the candidate's held-out losses."""
+    columns = [f.name for f in champion.schema.features]
+    newest = train.features[-_REFERENCE_ROWS:]
+    known = np.flatnonzero(np.isfinite(errors))[-_REFERENCE_ROWS:]
+    return {
+        "columns": {name: [row.get(name) for row in newest] for name in columns},
+        "at": train.times[-_REFERENCE_ROWS:],
+        "errors": errors[known].tolist(),
+        "errors_at": [holdout.times[i] for i in known],
+    }
+
+
+def _code_version() -> str:
+    return str(getattr(gauntlet, "__version__", ""))
+
+
+def _data_version(spec: Spec) -> str:
+    """The log's offsets up to which the rows were read: with the window they name the data exactly."""
+    return ",".join(f"{name}:{end}" for name, end in sorted(spec.ends.items()) if end)
+
+
+async def collect(spec: Spec, registry: Registry, report: Report) -> Rows:
+    """The window's rows; an outage of the log is waited out (the job's time limit bounds the wait)."""
+    schema, config = registry.get(spec.champion).schema, spec.config
+    while True:
+        try:
+            reader = await wiring.log_reader(config)
+            try:
+                return await data.collect(
+                    reader, schema, config.experiment, spec.now - config.retrain.window, spec.now,
+                    config.evidence.outcome_horizon, spec.ends,
+                )  # fmt: skip
+            finally:
+                await reader.close()
+        except LogUnavailable as error:
+            report(f"waiting for the event log: {error}")
+            await asyncio.sleep(_LOG_RETRY_SECONDS)
+
+
+def run(folder: JobFolder) -> Answer:
+    """Do the job in `folder`, or what is left of it, and write the answer. Failures are answers, too."""
+    answer = folder.answer()
+    if answer is not None:
+        return answer
+    spec = folder.spec()
+    try:
+        registry = wiring.registry(spec.config)
+        version, judged = registered(registry, spec.job), folder.judged()
+        if version is not None and judged is not None:  # an earlier start got as far as registering
+            answer = msgspec.structs.replace(judged, version=version.version)
+        else:
+            folder.report("collecting rows")
+            rows = asyncio.run(collect(spec, registry, folder.report))
+            answer = work(spec, rows, registry, folder.report, folder.judge)
+    except GauntletError as error:
+        answer = Answer(error=str(error))
+    folder.finish(answer)
+    return answer
+
+
+def _die_with_parent() -> None:
+    """Standard input is a pipe from the retrainer: it ends when the retrainer does, however that happens."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="leash", daemon=True).start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m retrainer.job SPEC.json [--leash]`: 0 when there is an answer (also a rejection), 1 when it failed."""
+    parser = argparse.ArgumentParser(prog="retrainer.job", description="One retraining job, from its spec file")
+    parser.add_argument("spec", type=Path, help="the job's spec.json; its folder gets the answer")
+    parser.add_argument("--leash", action="store_true", help="end when standard input ends")
+    options = parser.parse_args(arguments)
+    if options.leash:
+        _die_with_parent()
+    folder = JobFolder(options.spec.parent)
+    with folder.locked():
+        answer = run(folder)
+    return 1 if answer.error else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

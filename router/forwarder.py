@@ -1,0 +1,162 @@
+"""Ships the router's own log to the shared one, at its own pace: an outage of the shared log is only lag here.
+
+The place up to which everything is forwarded is written after the broker's acknowledgement, never before: a crash in
+between sends some records twice, which their ids undo, and loses none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import os
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from gauntlet.errors import LogUnavailable
+from gauntlet.log import LogReader, LogWriter, Record, Stored
+
+_log = logging.getLogger(__name__)
+
+BATCH = 1000  # records of one topic in one append: a few milliseconds of the router's time
+_IDLE_SECONDS = 0.05
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_GOODBYE_SECONDS = 5.0  # for what is left when the router stops; the rest goes out after the next start
+
+
+class Forwarder:
+    """`run` until told to stop; never raises for an unavailable log, at either end.
+
+    `connect` opens the shared log and is called until it succeeds. `progress` is the file that keeps how far each topic
+    is forwarded; without it everything is sent again.
+    """
+
+    def __init__(
+        self,
+        source: LogReader,
+        connect: Callable[[], Awaitable[LogWriter]],
+        progress: Path,
+        *,
+        topics: Sequence[str],
+        partition: str = "router",
+    ) -> None:
+        self._source = source
+        self._connect = connect
+        self._progress = Path(progress)
+        self._partition = partition
+        self._target: LogWriter | None = None
+        self._forwarded = dict.fromkeys(topics, 0) | _load(self._progress, topics)
+        self._ends = dict(self._forwarded)
+        self._lost = dict.fromkeys(topics, 0)
+
+    def lag(self) -> dict[str, int]:
+        """Records in the router's own log that are not yet on the shared one, by topic, as of the latest look."""
+        return {topic: max(0, self._ends[topic] - at) for topic, at in self._forwarded.items()}
+
+    def forwarded(self) -> dict[str, int]:
+        """The offset in the router's own log up to which everything is on the shared one, by topic."""
+        return dict(self._forwarded)
+
+    def lost(self) -> dict[str, int]:
+        """Records that left the router's own log before they could be forwarded, by topic."""
+        return dict(self._lost)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Forward until `stop`, then send what is left as far as the shared log takes it within a few seconds."""
+        pause = 0.0
+        try:
+            while not stop.is_set():
+                try:
+                    moved = await self._step()
+                except Exception as error:  # noqa: BLE001 - the router must not fall with its forwarder
+                    if not pause:  # once an outage
+                        unexpected = None if isinstance(error, LogUnavailable) else error
+                        _log.warning("forwarding pauses, records wait here: %s", error, exc_info=unexpected)
+                    pause = min(max(_FIRST_PAUSE, 2 * pause), _LONGEST_PAUSE)
+                    await _sleep(stop, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the replicas' tries
+                    continue
+                if pause:
+                    _log.warning("forwarding goes on; %s records wait", sum(self.lag().values()))
+                pause = 0.0
+                if not moved:
+                    await _sleep(stop, _IDLE_SECONDS)
+            if not pause:
+                await self._finish()
+        finally:
+            await self._disconnect()
+
+    async def _step(self) -> bool:
+        """Forward one batch of each topic; false when there was nothing."""
+        reached: dict[str, int] = {}
+        batch: list[Record] = []
+        for topic, offset in self._forwarded.items():
+            self._ends[topic] = await self._source.end(topic, self._partition)
+            rows = await self._read(topic, offset)
+            if rows:
+                batch += [Record(topic, row.key, row.at, row.value) for row in rows]
+                reached[topic] = rows[-1].offset + 1
+        if not batch:
+            return False
+        if self._target is None:
+            self._target = await self._connect()
+        await self._target.append(batch)
+        self._forwarded |= reached
+        await asyncio.to_thread(_save, self._progress, dict(self._forwarded))
+        return True
+
+    async def _read(self, topic: str, offset: int) -> list[Stored]:
+        try:
+            return await self._source.read(topic, self._partition, offset, BATCH)
+        except LogUnavailable as error:
+            if error.code != "offset_lost":
+                raise
+        kept = await self._source.seek(topic, self._partition, -math.inf)
+        self._lost[topic] += max(0, kept - offset)
+        _log.error("the router's own log has no record %s of %s any more; forwarding from %s", offset, topic, kept)
+        self._forwarded[topic] = kept
+        return await self._source.read(topic, self._partition, kept, BATCH)
+
+    async def _finish(self) -> None:
+        try:
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                while await self._step():
+                    pass
+        except Exception as error:  # noqa: BLE001 - as above
+            _log.warning("%s records go out after the next start: %s", sum(self.lag().values()), error)
+
+    async def _disconnect(self) -> None:
+        target, self._target = self._target, None
+        if target is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GOODBYE_SECONDS):
+                    await target.close()
+
+
+async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+def _load(path: Path, topics: Sequence[str]) -> dict[str, int]:
+    """How far each topic is forwarded. A file that can't be read means from the start: duplicates do no harm."""
+    try:
+        found = json.loads(path.read_bytes())
+        return {topic: int(found[topic]) for topic in topics if topic in found}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        _log.warning("everything is forwarded again: %s can't be read: %s", path, error)
+        return {}
+
+
+def _save(path: Path, forwarded: dict[str, int]) -> None:
+    new = path.with_name(path.name + ".new")
+    with new.open("w") as file:
+        json.dump(forwarded, file)
+        file.flush()
+        os.fsync(file.fileno())  # else a crash of the machine may leave an empty file under the right name
+    new.replace(path)

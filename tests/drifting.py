@@ -1,0 +1,100 @@
+"""A small recorded stream whose concept turns one day: predictions and outcomes on a real local log, a real champion.
+Everything is seeded; the same arguments make the same stream."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+from gauntlet import artefact, control, events, keys, wiring
+from gauntlet.config import Config, parse
+from gauntlet.events import Drift, Outcome, Prediction
+from gauntlet.log import Record
+from gauntlet.rollout import begin
+
+DAY = 86_400.0
+START = 1_700_006_400.0  # a midnight (UTC), so that days and blocks agree
+NAMES = ("x1", "x2", "x3")
+CHAMPION = "v0001"
+
+
+def configuration(folder: Path, task: str = "classification", **retrain: object) -> Config:
+    """A configuration for the stream: 40 days of training data at most, day blocks, everything on the local disk."""
+    settings = {"window": "40d", "min_improvement": 0.001 if task == "regression" else 0.01, **retrain}
+    lines = "\n".join(f"  {key}: {value}" for key, value in settings.items())
+    return parse(
+        f"experiment: turning\ntask: {task}\nchampion: {{model: unused.skops}}\ndata: {folder / 'data'}\n"
+        f"clock: events\nfeatures: [{', '.join(NAMES)}]\nretrain:\n{lines}\n"
+    )
+
+
+def rows(days: int, a_day: int, turn: int | None, seed: int, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, truths and times; from day `turn` on, what speaks for the outcome speaks against it."""
+    rng = np.random.default_rng(seed)
+    n = days * a_day
+    x = rng.normal(size=(n, len(NAMES)))
+    times = START + np.sort(rng.uniform(0, days * DAY, size=n))
+    sign = np.where(times < START + (days if turn is None else turn) * DAY, 1.0, -1.0)
+    day_noise = rng.normal(scale=0.3, size=days)[((times - START) // DAY).astype(int)]
+    score = sign * (1.5 * x[:, 0] - x[:, 1]) + day_noise
+    if task == "regression":
+        return x, score + rng.normal(scale=0.5, size=n), times
+    return x, (rng.random(n) < 1 / (1 + np.exp(-score))).astype(int), times
+
+
+def champion_of(task: str) -> object:
+    x, y, _ = rows(20, 100, None, 99, task)
+    return (LinearRegression() if task == "regression" else LogisticRegression()).fit(x, y)
+
+
+async def lay(config: Config, *, days: int = 40, a_day: int = 60, turn: int | None = 15, seed: int = 7) -> float:
+    """Write the stream to the log, register the champion, begin the experiment; return the stream's end."""
+    x, y, times = rows(days, a_day, turn, seed, str(config.task))
+    model = champion_of(str(config.task))
+    schema = artefact.schema_of(model, config.task, [artefact.Feature(name=name) for name in NAMES])
+    registry = wiring.registry(config)
+    assert registry.register(model, schema, created_at=START).version == CHAMPION
+    writer = wiring.local_writer(config, "router")
+    records = []
+    for i, at in enumerate(times):
+        id = f"p{i:06d}"
+        prediction = Prediction(
+            id=id, at=float(at), experiment=config.experiment, unit=id, bucket=0, assigned="baseline", served="baseline",
+            propensity=0.0, allocation=1, champion=CHAMPION, output=[0.5, 0.5],
+            features=dict(zip(NAMES, map(float, x[i]), strict=True)),
+        )  # fmt: skip
+        truth = float(y[i]) if config.task == "regression" else int(y[i])
+        outcome = Outcome(id=id, at=float(at) + 3600, experiment=config.experiment, value=truth)
+        records.append(Record(keys.PREDICTIONS, id, float(at), events.encode(prediction)))
+        records.append(Record(keys.OUTCOMES, id, float(at) + 3600, events.encode(outcome)))
+    await writer.append(records)
+    await writer.close()
+    store = wiring.state(config)
+    await control.create(store, begin(config.experiment, CHAMPION, START))
+    await store.close()
+    return START + days * DAY
+
+
+def drift(at: float, severity: str = "HIGH", event: str = "open", **more: object) -> Drift:
+    """A drift event about the champion, as the evaluator would say it."""
+    known = {"root_cause": "concept", "action": "retrain_recent", "model": CHAMPION, "episode": "e1", **more}
+    return Drift(
+        id=f"{known['episode']}-{event}", at=at, experiment="turning", event=event, severity=severity, confidence=0.9,
+        rows=1000, **known,
+    )  # fmt: skip
+
+
+def patient_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
+    """A user's trainer that says in `started` that it runs, and waits for the file `go` beside it."""
+    folder = Path(os.environ["DRIFTING_FOLDER"])
+    (folder / "started").write_text(str(os.getpid()))
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+    x = np.array([[row[name] for name in NAMES] for row in features])
+    return LogisticRegression().fit(x, targets)
+
+
+def broken_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
+    raise ZeroDivisionError("no luck today")

@@ -1,0 +1,227 @@
+"""The retrainer's job as a real process on a real log: what it learns, what it registers, what it refuses."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import drifting
+import msgspec
+import numpy as np
+import pytest
+
+from gauntlet import control, events, keys, wiring
+from gauntlet.config import Config
+from gauntlet.events import Event, Job
+from gauntlet.log import Record
+from gauntlet.progress import RetrainerProgress
+from retrainer import data
+from retrainer.folder import Answer, JobFolder, Spec
+from retrainer.jobs import Ledger
+from retrainer.worker import Worker
+
+
+async def order(config: Config, now: float, job: str = "retrain_20231224_001") -> JobFolder:
+    reader = wiring.local_reader(config)
+    folder = JobFolder(Path(config.data) / "jobs" / job)
+    ends = await data.ends(reader)
+    folder.prepare(Spec(job=job, champion=drifting.CHAMPION, now=now, ends=ends, config=config))
+    await reader.close()
+    return folder
+
+
+def run(folder: JobFolder) -> tuple[int, Answer]:
+    path = [str(Path(drifting.__file__).parent), *sys.path]
+    ended = subprocess.run(
+        [sys.executable, "-m", "retrainer.job", str(folder.spec_path)],
+        env={"PYTHONPATH": ":".join(p or "." for p in path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    answer = folder.answer()
+    assert answer is not None, ended.stderr
+    return ended.returncode, answer
+
+
+async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_path: Path) -> None:
+    config = drifting.configuration(tmp_path)
+    now = await drifting.lay(config)
+    code, answer = run(await order(config, now))
+    assert (code, answer.error) == (0, None)
+    assert answer.accepted, answer.reason
+    assert answer.version == "v0002"
+    champion, candidate, holdout = (answer.metrics[name] for name in ("champion", "candidate", "holdout"))
+    assert candidate["log_loss"] < champion["log_loss"] - 0.01
+    assert candidate["accuracy"] > champion["accuracy"]
+    assert holdout["improvement"] == pytest.approx(champion["log_loss"] - candidate["log_loss"])
+    assert 0 < holdout["lower"] < holdout["improvement"]
+    assert holdout["blocks"] == 14
+
+    registry = wiring.registry(config)
+    version = registry.get("v0002")
+    holdout_from = now - 14 * drifting.DAY
+    assert (version.parent, version.note, version.algorithm) == ("v0001", "retrain_20231224_001", "LogisticRegression")
+    assert version.data_from is not None
+    assert version.data_to is not None
+    assert drifting.START <= version.data_from < version.data_to < holdout_from
+    assert version.rows == answer.split["train_rows"]
+    assert version.metrics == candidate
+    assert version.checksum
+    predictor = registry.load("v0002")
+    assert predictor.predict([{"x1": 2.0, "x2": 0.0, "x3": 0.0}])[0, 0] > 0.5, "it has learned the turned concept"
+
+    reference = registry.reference("v0002")
+    assert reference is not None
+    assert list(reference["columns"]) == list(drifting.NAMES)
+    assert len(reference["columns"]["x1"]) == len(reference["at"]) == version.rows
+    assert reference["at"] == sorted(reference["at"])
+    assert reference["at"][-1] < holdout_from <= reference["errors_at"][0]
+    assert np.mean(reference["errors"]) == pytest.approx(candidate["log_loss"])
+
+
+async def test_the_same_job_gives_the_same_answer_twice(tmp_path: Path) -> None:
+    answers = []
+    for name in ("one", "two"):
+        config = drifting.configuration(tmp_path / name)
+        now = await drifting.lay(config)
+        answers.append(msgspec.structs.replace(run(await order(config, now))[1], training_seconds=0.0))
+    assert answers[0] == answers[1]
+
+
+async def test_without_drift_the_champion_stays(tmp_path: Path) -> None:
+    config = drifting.configuration(tmp_path)
+    now = await drifting.lay(config, turn=None)
+    code, answer = run(await order(config, now))
+    assert (code, answer.accepted, answer.version, answer.error) == (0, False, None, None)
+    assert "less than the 0.01 asked for" in answer.reason
+    assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]
+
+
+async def test_a_regression_is_retrained_too(tmp_path: Path) -> None:
+    config = drifting.configuration(tmp_path, "regression")
+    now = await drifting.lay(config)
+    _, answer = run(await order(config, now))
+    assert answer.accepted, answer.reason
+    assert set(answer.metrics["candidate"]) == {"rmse", "mae", "r2"}
+    assert answer.metrics["candidate"]["rmse"] < answer.metrics["champion"]["rmse"]
+
+
+async def test_a_failing_trainer_is_named_and_leaves_nothing_registered(tmp_path: Path) -> None:
+    config = drifting.configuration(tmp_path, trainer="drifting:broken_trainer")
+    now = await drifting.lay(config)
+    code, answer = run(await order(config, now))
+    assert code == 1
+    assert answer.error is not None
+    assert "drifting:broken_trainer" in answer.error
+    assert "no luck today" in answer.error
+    assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]
+
+
+async def test_too_little_data_is_an_answer_and_no_failure(tmp_path: Path) -> None:
+    config = drifting.configuration(tmp_path)
+    now = await drifting.lay(config, days=15, a_day=60)
+    code, answer = run(await order(config, now))
+    assert (code, answer.accepted, answer.error) == (0, False, None)
+    assert "not enough labelled rows" in answer.reason
+
+
+class House:
+    """A worker on real local ports, turned by hand."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.store = wiring.state(config)
+        self.reader = wiring.local_reader(config)
+        self.writer = wiring.local_writer(config, "retrainer")
+        self.evaluator = wiring.local_writer(config, "evaluator")
+        self.registry = wiring.registry(config)
+        self.ledger = Ledger(Path(config.data), config.experiment)
+        self.worker = Worker(config, self.reader, self.writer, self.store, self.registry, self.ledger)
+
+    async def say(self, topic: str, *told: Event) -> None:
+        await self.evaluator.append([Record(topic, e.id, e.at, events.encode(e)) for e in told])  # type: ignore[arg-type]
+
+    async def turn_until_idle(self) -> None:
+        async with asyncio.timeout(60):
+            while await self.worker.step() or self.ledger.live is not None:
+                await asyncio.sleep(0)
+
+    async def events(self, topic: str) -> list[events.AnyEvent]:
+        return [
+            events.decode(r.value)
+            for partition in await self.reader.partitions(topic)
+            for r in await self.reader.read(topic, partition, 0, 1000)
+        ]
+
+    async def close(self) -> None:
+        self.ledger.close()
+        for part in (self.writer, self.evaluator, self.reader, self.store):
+            await part.close()
+
+
+async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Path) -> None:
+    config = drifting.configuration(tmp_path)
+    now = await drifting.lay(config)
+    house = House(config)
+    await house.say(keys.DRIFT, drifting.drift(now))
+    await house.turn_until_idle()
+
+    _, record = await control.read(house.store, "turning")
+    assert record is not None
+    assert record.rollout is not None
+    assert (record.rollout.challenger, record.rollout.stage, record.rollout.started_at) == ("v0002", -1, now)
+    assert [s.share for s in record.rollout.stages] == [0.01, 0.05, 0.1]
+    assert record.last is not None
+    assert record.last.actor == "retrainer"
+    assert "log_loss improves by" in record.last.reason
+
+    told = [e for e in await house.events(keys.JOBS) if isinstance(e, Job)]
+    assert [e.status for e in told] == ["pending", "running", "completed"]
+    assert {e.id for e in told} == {"retrain_20231224_001"}
+    assert (told[-1].accepted, told[-1].version) == (True, "v0002")
+    lines = (Path(config.data) / "retraining_jobs.jsonl").read_text().splitlines()
+    assert [msgspec.json.decode(line)["decision"] for line in lines] == ["challenge"]
+
+    assert house.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
+    assert house.registry.statuses() == {"v0001": "production", "v0002": "staging"}
+    _, value = await house.store.get(keys.retrainer_progress("turning"))
+    report = msgspec.json.decode(value, type=RetrainerProgress)
+    assert (report.at, report.running, report.offsets["drift/evaluator"]) == (now, None, 1)
+    assert [job.status for job in report.jobs] == ["completed"]
+    await house.close()
+
+
+async def test_a_job_past_its_time_limit_is_aborted_and_decisions_go_on_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTING_FOLDER", str(tmp_path))
+    monkeypatch.syspath_prepend(str(Path(drifting.__file__).parent))
+    config = drifting.configuration(tmp_path, trainer="drifting:patient_trainer", time_limit="6s")
+    now = await drifting.lay(config)
+    house = House(config)
+    await house.say(keys.DRIFT, drifting.drift(now))
+    async with asyncio.timeout(60):
+        while not (tmp_path / "started").exists():
+            await house.worker.step()
+        live = house.ledger.live
+        assert live is not None
+        await house.say(keys.DRIFT, drifting.drift(now + 60, "CRITICAL", "escalate"))
+        while house.ledger.now < now + 60:
+            await house.worker.step()
+        assert house.ledger.live == live, "the running job delays no event, and single flight holds"
+        pid = int((tmp_path / "started").read_text())
+        while house.ledger.jobs[live.id].status == "running":
+            await house.worker.step()
+    aborted = house.ledger.jobs[live.id]
+    assert aborted.status == "aborted"
+    assert aborted.error == "it took longer than 6 s"
+    with pytest.raises(ProcessLookupError):
+        import os
+
+        os.kill(pid, 0)
+    await house.worker._runner.stop()
+    await house.close()
+    assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]

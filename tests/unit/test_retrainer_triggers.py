@@ -1,0 +1,127 @@
+"""Every condition for a job, met and not met, and what becomes of a demand that has to wait."""
+
+import msgspec
+import pytest
+
+from gauntlet.config import RetrainConfig, Seconds
+from gauntlet.events import Drift, DriftSignal
+from gauntlet.model import Severity
+from retrainer.triggers import Demand, Facts, check, from_drift, manual
+
+HOUR = 3600.0
+NOW = 1000 * HOUR
+SETTINGS = RetrainConfig(min_interval=Seconds(6 * HOUR), cool_down=Seconds(168 * HOUR), max_attempts=3)
+FACTS = Facts(now=NOW, champion="v1")
+
+
+def drift(severity: str = "HIGH", event: str = "open", **changes: object) -> Drift:
+    known = Drift(
+        id="d1", at=NOW, experiment="e", episode="ep1", event=event, severity=severity, confidence=0.9,
+        root_cause="concept", action="retrain_recent", model="v1", rows=500,
+        features=[DriftSignal(name="dep_hour", statistic=0.3)],
+    )  # fmt: skip
+    return msgspec.structs.replace(known, **changes)
+
+
+def demand(**changes: object) -> Demand:
+    found = from_drift(drift(), None)
+    assert found is not None
+    return msgspec.structs.replace(found, **changes)
+
+
+def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
+    trigger = check(demand(), FACTS, SETTINGS)
+    assert (trigger.should_retrain, trigger.urgent, trigger.refusals) == (True, False, [])
+    assert [c.name for c in trigger.conditions] == [
+        "enabled", "drift", "root cause", "champion", "single flight", "rollout",
+        "min_interval", "cool_down", "cool_down", "attempts",
+    ]  # fmt: skip
+    assert len(trigger.reasons) == len(trigger.conditions)
+    assert "dep_hour" in trigger.reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "later"),
+    [
+        ({"running_job": "j1"}, "single flight", True),
+        ({"rollout": "e-r0001"}, "rollout", True),
+        ({"last_job_started": NOW - 6 * HOUR + 1}, "min_interval", True),
+        ({"last_job_ended": NOW - 168 * HOUR + 1}, "cool_down", True),
+        ({"last_rollout_ended": NOW - 168 * HOUR + 1}, "cool_down", True),
+        ({"attempts": 3}, "attempts", False),
+        ({"champion": "v2"}, "champion", False),
+    ],
+)
+def test_each_obstacle_alone_refuses_and_is_named(facts: dict[str, object], name: str, later: bool) -> None:
+    trigger = check(demand(), msgspec.structs.replace(FACTS, **facts), SETTINGS)
+    assert not trigger.should_retrain
+    assert [c.name for c in trigger.conditions if not c.met] == [name]
+    assert trigger.later is later
+    assert trigger.refusals[0].startswith(name)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"last_job_started": NOW - 6 * HOUR},
+        {"last_job_ended": NOW - 168 * HOUR},
+        {"last_rollout_ended": NOW - 168 * HOUR},
+        {"attempts": 2},
+    ],
+)
+def test_at_its_limit_an_obstacle_is_gone(facts: dict[str, object]) -> None:
+    assert check(demand(), msgspec.structs.replace(FACTS, **facts), SETTINGS).should_retrain
+
+
+def test_bad_data_and_mild_drift_and_a_switched_off_retrainer_never_make_a_job() -> None:
+    for hopeless, settings in (
+        (demand(action="quarantine", severity=Severity.CRITICAL), SETTINGS),
+        (demand(root_cause="quality"), SETTINGS),
+        (demand(severity=Severity.MEDIUM), SETTINGS),
+        (demand(severity=Severity.CRITICAL), msgspec.structs.replace(SETTINGS, enabled=False)),
+    ):
+        trigger = check(hopeless, FACTS, settings)
+        assert not trigger.should_retrain
+        assert not trigger.later
+    mild = msgspec.structs.replace(SETTINGS, on_severity="MEDIUM")
+    assert check(demand(severity=Severity.MEDIUM), FACTS, mild).should_retrain
+
+
+def test_critical_drift_skips_the_waiting_times_once_and_nothing_else() -> None:
+    waiting = msgspec.structs.replace(
+        FACTS, last_job_started=NOW - 1, last_job_ended=NOW - 1, last_rollout_ended=NOW - 1
+    )
+    urgent = demand(severity=Severity.CRITICAL)
+    trigger = check(urgent, waiting, SETTINGS)
+    assert (trigger.should_retrain, trigger.urgent) == (True, True)
+    answered = msgspec.structs.replace(urgent, attempted=True)
+    again = check(answered, waiting, SETTINGS)
+    assert (again.should_retrain, again.urgent, again.later) == (False, False, True)
+    for hard in ({"running_job": "j1"}, {"rollout": "r1"}, {"attempts": 3}):
+        assert not check(urgent, msgspec.structs.replace(waiting, **hard), SETTINGS).should_retrain
+
+
+def test_an_episode_opens_escalates_and_closes_its_demand() -> None:
+    opened = from_drift(drift(), None)
+    assert opened is not None
+    answered = msgspec.structs.replace(opened, attempted=True)
+    same = from_drift(drift(event="escalate"), answered)
+    assert same is not None
+    assert same.attempted, "no worse than when its job was made"
+    worse = from_drift(drift("CRITICAL", "escalate"), answered)
+    assert worse is not None
+    assert (worse.severity, worse.attempted) == (Severity.CRITICAL, False)
+    assert from_drift(drift(event="close"), worse) is None
+    assert from_drift(drift(event="close", episode="ep0"), worse) == worse
+    other = from_drift(drift(episode="ep2"), answered)
+    assert other is not None
+    assert (other.id, other.attempted) == ("ep2", False)
+
+
+def test_a_person_may_ask_and_waits_like_everybody_unless_urgent() -> None:
+    waiting = msgspec.structs.replace(FACTS, last_job_ended=NOW - 1)
+    asked = check(manual("m1", NOW, "v1", "ann", "new labels"), FACTS, SETTINGS)
+    assert asked.should_retrain
+    assert "manual: ann: new labels" in asked.reasons
+    assert not check(manual("m1", NOW, "v1", "ann", "new labels"), waiting, SETTINGS).should_retrain
+    assert check(manual("m1", NOW, "v1", "ann", "new labels", urgent=True), waiting, SETTINGS).should_retrain
