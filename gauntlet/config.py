@@ -166,7 +166,7 @@ class StageConfig(_Section, frozen=True, kw_only=True):
 
     def stage(self) -> Stage:
         return Stage(
-            share=self.share, min_seconds=self.min_time, min_outcomes=self.min_outcomes, approval=self.approval
+            share=self.share, min_seconds=float(self.min_time), min_outcomes=self.min_outcomes, approval=self.approval
         )
 
 
@@ -183,7 +183,9 @@ class ShadowConfig(_Section, frozen=True, kw_only=True):
         _check(0 <= self.fraction <= 1, "fraction is in [0, 1]")
 
     def stage(self) -> Stage:
-        return Stage(share=0.0, min_seconds=self.min_time, min_outcomes=self.min_outcomes, approval=self.approval)
+        return Stage(
+            share=0.0, min_seconds=float(self.min_time), min_outcomes=self.min_outcomes, approval=self.approval
+        )
 
 
 def _default_ramp() -> list[StageConfig]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gauntlet import keys, rollout
-from gauntlet.errors import Conflict
+from gauntlet.errors import Conflict, TransitionRefused
 from gauntlet.rollout import Command, Control
 from gauntlet.state import StateStore
 
@@ -45,7 +45,7 @@ async def change(store: StateStore, experiment: str, command: Command, now: floa
     for _ in range(_TRIES):
         version, control = await read(store, experiment)
         if control is None:
-            raise rollout.TransitionRefused(f"there is no experiment {experiment!r}", code="unknown_experiment")
+            raise TransitionRefused(f"there is no experiment {experiment!r}", code="unknown_experiment")
         after = rollout.apply(control, command, now)
         if after is control:
             return version, control, False

@@ -5,16 +5,16 @@ Pure: a paired, studentised bootstrap over blocks of time, because errors within
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from gauntlet.losses import loss, losses, summary
+from gauntlet.model import Task
+
 Floats = NDArray[np.float64]
 
-_LEAST_PROBABILITY = 1e-15
 MIN_BLOCKS = 5
 """Fewer blocks than this have no spread to speak of, so there is no answer."""
 
@@ -42,63 +42,37 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     candidate: dict[str, float]
 
 
-def losses(metric: str, output: Floats, truth: NDArray[np.int64] | Floats) -> Floats:
-    """One loss a row, lower is better.
-
-    Classification: `output` (n, classes) probabilities, `truth` (n,) class indices; log_loss, brier (two classes: of
-    the second one's probability; more: summed over classes) or accuracy (1 where the likeliest class is wrong).
-    Regression: `output` and `truth` (n,); squared_error or absolute_error.
-    """
-    if metric == "squared_error":
-        return np.asarray((output - truth) ** 2)
-    if metric == "absolute_error":
-        return np.asarray(np.abs(output - truth))
-    index = truth.astype(np.int64)
-    rows = np.arange(len(index))
-    if metric == "log_loss":
-        return np.asarray(-np.log(np.clip(output[rows, index], _LEAST_PROBABILITY, 1.0)))
-    if metric == "brier":
-        if output.shape[1] == 2:
-            return np.asarray((output[:, 1] - index) ** 2)
-        hit = np.zeros_like(output)
-        hit[rows, index] = 1.0
-        return np.asarray(((output - hit) ** 2).sum(axis=1))
-    if metric == "accuracy":
-        return np.asarray(output.argmax(axis=1) != index, dtype=np.float64)
-    raise ValueError(f"there is no metric {metric!r}")
-
-
-def metrics(classification: bool, output: Floats, truth: NDArray[np.int64] | Floats) -> dict[str, float]:
-    """The model's metrics over all rows: accuracy, log_loss, brier; or rmse, mae and (where the truth varies) r2."""
-    if classification:
-        return {
-            "accuracy": 1.0 - float(losses("accuracy", output, truth).mean()),
-            "log_loss": float(losses("log_loss", output, truth).mean()),
-            "brier": float(losses("brier", output, truth).mean()),
-        }
-    squared = losses("squared_error", output, truth)
-    found = {
-        "rmse": float(np.sqrt(squared.mean())),
-        "mae": float(losses("absolute_error", output, truth).mean()),
-    }
-    spread = float(((truth - truth.mean()) ** 2).sum())
-    if spread > 0:
-        found["r2"] = 1.0 - float(squared.sum()) / spread
+def metrics(task: Task, output: Floats, truth: Floats) -> dict[str, float]:
+    """The model's metrics over all rows: log_loss, brier, accuracy; or rmse, mae and (where the truth varies) r2."""
+    means = {name: float(values.mean()) for name, values in losses(task, output, truth).items()}
+    found = summary(task, means)
+    if task is Task.REGRESSION:
+        spread = float(((truth - truth.mean()) ** 2).mean())
+        if spread > 0:
+            found["r2"] = 1.0 - means["squared_error"] / spread
     return found
 
 
 def improvement(
-    differences: Floats, times: Floats, block: float, *, confidence: float, repetitions: int, seed: int
+    differences: Floats,
+    times: Floats,
+    block: float,
+    *,
+    offset: float = 0.0,
+    confidence: float,
+    repetitions: int,
+    seed: int,
 ) -> Interval:
     """Mean of paired `differences` (champion's loss − candidate's) with a one-sided lower bound at `confidence`.
 
-    Rows are summed within blocks of `block` seconds; blocks are drawn with replacement (cluster bootstrap) and the mean
-    is studentised in each draw by its own linearised standard error (bootstrap-t; Efron and Tibshirani 1993, section
-    12.5; Cameron, Gelbach and Miller 2008), because percentiles of few blocks are too narrow. Student's t with
+    Rows are summed within blocks of `block` seconds that begin `offset` after midnight UTC; blocks are drawn with
+    replacement (cluster bootstrap) and the mean is studentised in each draw by its own linearised standard error
+    (bootstrap-t; Efron and Tibshirani 1993, section 12.5; Cameron, Gelbach and Miller 2008), because percentiles of
+    few blocks are too narrow. Student's t with
     blocks − 1 degrees of freedom is asked too and the lower of both bounds holds: the bootstrap-t is too sure under
     heavy tails, Student's t under skew. Blocks are taken as uncorrelated. Memory: repetitions × blocks.
     """
-    _, place = np.unique(np.floor(np.asarray(times, dtype=np.float64) / block), return_inverse=True)
+    _, place = np.unique(np.floor((np.asarray(times, dtype=np.float64) - offset) / block), return_inverse=True)
     sums: Floats = np.bincount(place, weights=differences).astype(np.float64)
     counts: Floats = np.bincount(place).astype(np.float64)
     blocks = len(sums)
@@ -131,17 +105,18 @@ def _standard_error(sums: Floats, counts: Floats, mean: Floats | np.float64) -> 
 
 
 def compare(
-    metric: str, champion: Floats, candidate: Floats, truth: NDArray[np.int64] | Floats,
-    times: Sequence[float] | Floats, *, classification: bool, block: float, min_improvement: float,
+    metric: str, champion: Floats, candidate: Floats, truth: Floats, times: Floats,
+    *, task: Task, block: float, offset: float = 0.0, min_improvement: float,
     confidence: float, repetitions: int, seed: int,
 ) -> Comparison:  # fmt: skip
     """The gate: better by at least `min_improvement` (in the metric's units), and surely better than not at all.
 
-    `champion` and `candidate` are both models' outputs on the same rows, which neither of them was fitted on.
+    `champion` and `candidate` are both models' outputs on the same rows, which neither was fitted on; `truth` are class
+    indices or values, `times` seconds.
     """
-    difference = losses(metric, champion, truth) - losses(metric, candidate, truth)
+    difference = loss(metric, champion, truth) - loss(metric, candidate, truth)
     found = improvement(
-        difference, np.asarray(times, dtype=np.float64), block,
+        difference, times, block, offset=offset,
         confidence=confidence, repetitions=repetitions, seed=seed,
     )  # fmt: skip
     reasons = []
@@ -163,5 +138,5 @@ def compare(
     return Comparison(
         accepted=enough and sure, reasons=reasons, metric=metric, improvement=found.estimate, lower=found.lower,
         confidence=confidence, rows=len(difference), blocks=found.blocks,
-        champion=metrics(classification, champion, truth), candidate=metrics(classification, candidate, truth),
+        champion=metrics(task, champion, truth), candidate=metrics(task, candidate, truth),
     )  # fmt: skip

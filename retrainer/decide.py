@@ -64,7 +64,7 @@ def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> 
     candidate = look.arms.get(CANDIDATE)
     return _command(
         "promote", rollout, look, "the challenger is better and has passed the whole ramp",
-        bake_seconds=config.bake.time, baseline=candidate.metrics if candidate else None,
+        bake_seconds=float(config.bake.time), baseline=candidate.metrics if candidate else None,
     )  # fmt: skip
 
 

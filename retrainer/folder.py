@@ -29,6 +29,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     ends: Ends
     config: Config
 
+    @property
+    def matured(self) -> float:
+        """The time of the newest rows to learn from: younger ones have their outcome only if it came early."""
+        return self.now - self.config.evidence.outcome_horizon
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a job. `accepted` with the registered `version`, or not, and why; or `error` when it failed.

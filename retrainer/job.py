@@ -23,6 +23,7 @@ from gauntlet import wiring
 from gauntlet.artefact import Predictor
 from gauntlet.config import RetrainConfig
 from gauntlet.errors import GauntletError, LogUnavailable
+from gauntlet.losses import loss
 from gauntlet.model import Task
 from gauntlet.registry import Registry, Version
 from retrainer import compare, data, training
@@ -40,13 +41,13 @@ def registered(registry: Registry, job: str) -> Version | None:
     return next((v for v in registry.versions() if v.note == job), None)
 
 
-def split(rows: Rows, now: float, settings: RetrainConfig, champion_saw_to: float | None) -> tuple[Rows, Rows]:
-    """Training rows and holdout, in time order: everything before the last `validation` + `test`, and those.
+def split(rows: Rows, end: float, settings: RetrainConfig, champion_saw_to: float | None) -> tuple[Rows, Rows]:
+    """Training rows and holdout, in time order: all before the last `validation` + `test` up to `end`, and those.
 
     Nothing is tuned on the validation days, so both parts are one holdout. Rows that the champion was fitted on
     (up to `champion_saw_to`) are no holdout: it would look better on them than it is.
     """
-    start = now - settings.validation - settings.test
+    start = end - settings.validation - settings.test
     first = start if champion_saw_to is None else max(start, np.nextafter(champion_saw_to, np.inf))
     return rows.between(-np.inf, start), rows.between(first, np.inf)
 
@@ -58,7 +59,7 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
     """
     settings = spec.config.retrain
     champion = registry.load(spec.champion)
-    train, holdout = split(rows, spec.now, settings, registry.get(spec.champion).data_to)
+    train, holdout = split(rows, spec.matured, settings, registry.get(spec.champion).data_to)
     sizes = _sizes(train, holdout, rows)
     if min(len(train), len(holdout)) < settings.min_data_points:
         reason = (
@@ -100,22 +101,19 @@ def _compare(
     broken = int((answered & ~candidate.valid(ours)).sum())
     if broken:
         raise training.TrainingError(f"the new model gives no usable answer on {broken:,} of {len(holdout):,} rows")
-    classification = schema.task is Task.CLASSIFICATION
-    truth: Any
-    if classification:
-        truth = np.array([schema.class_index(label) for label in holdout.targets], dtype=np.int64)
-    else:
-        truth = np.array(holdout.targets, dtype=np.float64)
+    known = [schema.class_index(t) for t in holdout.targets] if schema.task is Task.CLASSIFICATION else holdout.targets
+    truth = np.array(known, dtype=np.float64)
     if not answered.any():
         raise training.TrainingError(f"the champion {spec.champion} gives no usable answer on any held-out row")
     truth, times = truth[answered], np.array(holdout.times)[answered]
     found = compare.compare(
-        config.metric, theirs[answered], ours[answered], truth, times, classification=classification,
-        block=config.evidence.block, min_improvement=settings.min_improvement, confidence=settings.confidence,
+        config.metric, theirs[answered], ours[answered], truth, times, task=schema.task,
+        block=config.evidence.block, offset=config.evidence.block_offset, min_improvement=settings.min_improvement,
+        confidence=settings.confidence,
         repetitions=settings.bootstrap, seed=settings.seed,
     )  # fmt: skip
     errors = np.full(len(holdout), np.nan)
-    errors[answered] = compare.losses(config.metric, ours[answered], truth)
+    errors[answered] = loss(config.metric, ours[answered], truth)
     return found, errors
 
 
@@ -165,7 +163,7 @@ async def collect(spec: Spec, registry: Registry, report: Report) -> Rows:
             reader = await wiring.log_reader(config)
             try:
                 return await data.collect(
-                    reader, schema, config.experiment, spec.now - config.retrain.window, spec.now,
+                    reader, schema, config.experiment, spec.matured - config.retrain.window, spec.matured,
                     config.evidence.outcome_horizon, spec.ends,
                 )  # fmt: skip
             finally:

@@ -37,8 +37,9 @@ def fit(champion: Predictor, trainer: str | None, rows: Rows, seed: int) -> tupl
         if absent:
             raise TrainingError(f"the training rows have no example of {absent}: a model would not know these classes")
     model = _clone(champion, rows, targets) if trainer is None else _call(trainer, rows, targets)
+    kind = schema.input if trainer is None else "auto"
     try:
-        return model, artefact.schema_of(model, schema.task, schema.features, schema.classes)
+        return model, artefact.schema_of(model, schema.task, schema.features, schema.classes, kind)
     except ModelUnusable as error:
         raise TrainingError(f"the trained model can't take the champion's place: {error}") from error
 
@@ -54,7 +55,7 @@ def _clone(champion: Predictor, rows: Rows, targets: Any) -> object:
             "give `retrain.trainer` a module:function(rows, targets)"
         ) from error
     try:
-        model.fit(champion._build(rows.features), targets)  # the one way in which rows reach this model
+        model.fit(champion.inputs(rows.features), targets)
     except Exception as error:
         raise TrainingError(
             f"fitting {type(model).__name__} on {len(rows):,} rows failed: {type(error).__name__}: {error}"

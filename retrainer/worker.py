@@ -114,7 +114,11 @@ class Worker:
                 if not busy:
                     await _sleep(stop, _POLL_SECONDS)
         finally:
-            await self._runner.stop()
+            await self.close()
+
+    async def close(self) -> None:
+        """End the job's process, if there is one; the job itself goes on with the next start."""
+        await self._runner.stop()
 
     async def step(self) -> bool:
         """One turn: events, the job, one commit, and then everybody is told; True when events were handled.

@@ -35,6 +35,7 @@ from router.v1 import HotRoutes, Receive, Scope, Send
 _log = logging.getLogger("gauntlet.router")
 
 _DRAIN_SECONDS = 5.0
+_WRITER = "router"  # the router's own folder of the local log
 
 
 async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0") -> None:
@@ -47,7 +48,10 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(state.close)
         await follower.start()
-        recorder = Recorder(wiring.local_writer(config, "router", indexed=[keys.PREDICTIONS]), config.router.delivery)
+        recorder = Recorder(
+            wiring.local_writer(config, _WRITER, indexed=[keys.PREDICTIONS]), wiring.local_reader(config), _WRITER,
+            config.router.delivery,
+        )  # fmt: skip
         stack.push_async_callback(recorder.close)
         shadower = Shadower(
             config.experiment, recorder, config.router.shadow_queue, config.router.deadline, follower.trip
@@ -61,10 +65,22 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
             config, state, registry, follower, auth, clock), recorder))  # fmt: skip
         background = [asyncio.create_task(follower.run()), asyncio.create_task(shadower.run())]
         stack.push_async_callback(_cancel, background)
+        forwarding: asyncio.Task[None] | None = None
         if config.log != "local":
-            forwarder = Forwarder(config)
-            background.append(asyncio.create_task(forwarder.run(stop)))
+            own = wiring.local_reader(config)
+            stack.push_async_callback(own.close)
+            forwarder = Forwarder(
+                own,
+                lambda: wiring.log_writer(config, _WRITER),
+                Path(config.data) / "forwarded.json",
+                topics=[keys.PREDICTIONS, keys.OUTCOMES],
+                partition=_WRITER,
+            )
+            forwarding = asyncio.create_task(forwarder.run(stop))
+            background.append(asyncio.create_task(_show_lag(forwarder)))
         await _serve_http(config, app, stop)
+        if forwarding is not None:
+            await forwarding
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await shadower.drained()
@@ -156,7 +172,8 @@ async def _serve_http(config: Config, app: object, stop: asyncio.Event) -> None:
 
 def _socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is: without it every answer waits 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -166,6 +183,13 @@ def _socket(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror}; stop what is there, or set router.port", code="port_taken"
         ) from error
     return listener
+
+
+async def _show_lag(forwarder: Forwarder) -> None:
+    while True:
+        for topic, events in forwarder.lag().items():
+            metrics.EVENTS_SPILLED.labels(topic).set(events)
+        await asyncio.sleep(1.0)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -7,7 +7,6 @@ hangs blocks only its own thread: callers time out, and the thread dies with the
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 from collections import deque
 from typing import Any
@@ -21,49 +20,59 @@ from gauntlet.config import BreakerConfig
 _MAX_BATCH = 1024  # rows in one model call; beyond it latency grows faster than throughput
 
 Output = NDArray[np.float64]
+_Call = tuple[Rows, "asyncio.Future[Output]"]
 
 
 class Arm:
-    """One model version, ready to answer. `close` lets its thread end after the calls under way."""
+    """One model version, ready to answer. `close` lets its thread end after the calls under way.
+
+    Callers who wait for an answer go first; shadow work fills the time in between.
+    """
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self.version = predictor.version
         self.schema = predictor.schema
-        self._queue: queue.SimpleQueue[tuple[Rows, asyncio.Future[Output]] | None] = queue.SimpleQueue()
+        self._live: deque[_Call] = deque()
+        self._shadow: deque[_Call] = deque()
+        self._work = threading.Condition()
+        self._closed = False
         threading.Thread(target=self._run, name=f"arm-{self.version}", daemon=True).start()
 
-    async def predict(self, rows: Rows, timeout: float) -> Output:
-        """The checked output for `rows`, in order. Raises TimeoutError after `timeout` seconds, else what the model did."""
+    async def predict(self, rows: Rows, seconds: float, *, shadow: bool = False) -> Output:
+        """The checked output for `rows`, in order. Raises TimeoutError after `seconds`, else what the model did."""
         answer: asyncio.Future[Output] = asyncio.get_running_loop().create_future()
-        self._queue.put((rows, answer))
-        async with asyncio.timeout(timeout):
+        with self._work:
+            (self._shadow if shadow else self._live).append((rows, answer))
+            self._work.notify()
+        async with asyncio.timeout(seconds):
             return await answer
 
     def close(self) -> None:
-        self._queue.put(None)
+        with self._work:
+            self._closed = True
+            self._work.notify()
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            batch = [item]
-            size = len(item[0])
-            last = False
-            while size < _MAX_BATCH:
-                try:
-                    extra = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if extra is None:
-                    last = True
-                    break
-                batch.append(extra)
-                size += len(extra[0])
+        while (batch := self._next()) is not None:
             # A caller that timed out needs no answer any more: do not compute for it.
             self._answer([(rows, answer) for rows, answer in batch if not answer.done()])
-            if last:
-                return
 
-    def _answer(self, batch: list[tuple[Rows, asyncio.Future[Output]]]) -> None:
+    def _next(self) -> list[_Call] | None:
+        """The next batch: all that waits live, or else one shadow call; None once closed and empty."""
+        with self._work:
+            while not (self._live or self._shadow or self._closed):
+                self._work.wait()
+            if not self._live:
+                return [self._shadow.popleft()] if self._shadow else None
+            batch = [self._live.popleft()]
+            size = len(batch[0][0])
+            while self._live and size + len(self._live[0][0]) <= _MAX_BATCH:
+                batch.append(self._live.popleft())
+                size += len(batch[-1][0])
+            return batch
+
+    def _answer(self, batch: list[_Call]) -> None:
         if not batch:
             return
         try:

@@ -23,7 +23,7 @@ def salt(experiment: str, rollout: str | None) -> str:
 
 def bucket(salt: str, unit: str) -> int:
     """The unit's bucket in [0, BUCKETS): XXH3-64 of salt and unit, scaled without a modulo's bias."""
-    return xxhash.xxh3_64_intdigest(salt + unit) * BUCKETS >> 64
+    return xxhash.xxh3_64_intdigest((salt + unit).encode()) * BUCKETS >> 64
 
 
 def cut(share: float) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Sequence
 from gauntlet import events, keys, metrics
 from gauntlet.errors import LogUnavailable
 from gauntlet.log import Record
-from gauntlet.log.local import LocalLogWriter
+from gauntlet.log.local import LocalLogReader, LocalLogWriter
 
 _log = logging.getLogger("gauntlet.router")
 
@@ -20,8 +20,11 @@ class Recorder:
     While it is not healthy the challenger gets no traffic: what can't be recorded must not be experimented on.
     """
 
-    def __init__(self, writer: LocalLogWriter, delivery: str) -> None:
+    def __init__(self, writer: LocalLogWriter, reader: LocalLogReader, partition: str, delivery: str) -> None:
+        """`reader` and `partition`: the same log, for looking predictions up."""
         self._writer = writer
+        self._reader = reader
+        self._partition = partition
         self._durable = delivery == "durable"
         self._under_way: set[asyncio.Task[bool]] = set()
         self.healthy = True
@@ -51,16 +54,17 @@ class Recorder:
 
     async def unknown(self, ids: Sequence[str]) -> list[int]:
         """The places in `ids` of predictions that this router has no record of."""
-        found = await self._writer.known(keys.PREDICTIONS, ids)
+        found = await self._reader.known(keys.PREDICTIONS, self._partition, ids)
         if len(found) < len(set(ids)) and self._under_way:  # `fast` delivery: it may be on its way to the disk
             await asyncio.gather(*self._under_way, return_exceptions=True)
-            found = await self._writer.known(keys.PREDICTIONS, ids)
+            found = await self._reader.known(keys.PREDICTIONS, self._partition, ids)
         return [index for index, one in enumerate(ids) if one not in found]
 
     async def close(self) -> None:
         """Wait for what is under way, then close the log."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._writer.close()
+        await self._reader.close()
 
     def _in_background(self, append: Coroutine[None, None, bool]) -> None:
         task = asyncio.get_running_loop().create_task(append)

@@ -15,7 +15,7 @@ from router.arms import Arm, as_json
 from router.recorder import Recorder
 from router.table import Table
 
-_BATCH = 512
+_BATCH = 128  # rows in one call: what a live caller may have to wait for
 
 Wanted = tuple[str, float, dict[str, Any], ArmName]
 """Prediction id, its time, its features, and the arm that is to score it."""
@@ -84,7 +84,7 @@ class Shadower:
         error: str | None = None
         output = None
         try:
-            output = await arm.predict([features for _, _, features, _ in wanted], self._timeout)
+            output = await arm.predict([features for _, _, features, _ in wanted], self._timeout, shadow=True)
         except TimeoutError:
             error = "timeout"
         except InvalidOutput:

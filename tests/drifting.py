@@ -21,8 +21,8 @@ CHAMPION = "v0001"
 
 
 def configuration(folder: Path, task: str = "classification", **retrain: object) -> Config:
-    """A configuration for the stream: 40 days of training data at most, day blocks, everything on the local disk."""
-    settings = {"window": "40d", "min_improvement": 0.001 if task == "regression" else 0.01, **retrain}
+    """A configuration for the stream: 30 days of data a job, day blocks, everything on the local disk."""
+    settings = {"window": "30d", "min_improvement": 0.001 if task == "regression" else 0.01, **retrain}
     lines = "\n".join(f"  {key}: {value}" for key, value in settings.items())
     return parse(
         f"experiment: turning\ntask: {task}\nchampion: {{model: unused.skops}}\ndata: {folder / 'data'}\n"
@@ -61,8 +61,8 @@ async def lay(config: Config, *, days: int = 40, a_day: int = 60, turn: int | No
     for i, at in enumerate(times):
         id = f"p{i:06d}"
         prediction = Prediction(
-            id=id, at=float(at), experiment=config.experiment, unit=id, bucket=0, assigned="baseline", served="baseline",
-            propensity=0.0, allocation=1, champion=CHAMPION, output=[0.5, 0.5],
+            id=id, at=float(at), experiment=config.experiment, unit=id, bucket=0, assigned="baseline",
+            served="baseline", propensity=0.0, allocation=1, champion=CHAMPION, output=[0.5, 0.5],
             features=dict(zip(NAMES, map(float, x[i]), strict=True)),
         )  # fmt: skip
         truth = float(y[i]) if config.task == "regression" else int(y[i])

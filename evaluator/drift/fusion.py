@@ -18,6 +18,7 @@ from evaluator.drift.signals import Signal
 RootCause = Literal["none", "quality", "covariate", "concept", "outlier_burst"]
 Action = Literal["none", "observe", "quarantine", "retrain_recent", "retrain_full"]
 TOP = 5
+_COLUMN = ("column_gone", "type_change")
 _PRIOR = 0.01
 """Share of looks during which something drifts, before any evidence: what a p value is weighed against."""
 
@@ -57,8 +58,8 @@ def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) 
     found = tuple(signals)
     if not found:
         return CALM
-    families = {signal.family for signal in found}
     moved = {signal.feature for signal in found if signal.family == "covariate"}
+    families = {signal.family for signal in _told_apart(found, moved)}
     share = sum(feature.importance for feature in profile.features if feature.name in moved)
     wide = len(moved) >= 2 and share >= settings.many_features
     breach = any(signal.kind == "concept" for signal in found)
@@ -72,7 +73,13 @@ def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) 
     else:
         severity = Severity.LOW
     cause = _root_cause(found, moved, wide)
-    return Judgement(severity, confidence_of(found, profile), cause, _to_blame(found, profile), _action(cause, breach))
+    sure = confidence_of(_told_apart(found, moved), profile)
+    return Judgement(severity, sure, cause, _to_blame(found, profile), _action(cause, breach))
+
+
+def _told_apart(signals: tuple[Signal, ...], moved: set[str]) -> list[Signal]:
+    """Without the outliers of features that moved: those are the same finding twice."""
+    return [signal for signal in signals if signal.family != "outliers" or signal.feature not in moved]
 
 
 def confidence_of(signals: Iterable[Signal], profile: Profile) -> float:
@@ -102,7 +109,7 @@ def _posterior(p_value: float) -> float:
 
 
 def _root_cause(signals: tuple[Signal, ...], moved: set[str], wide: bool) -> RootCause:
-    if any(signal.kind in ("column_gone", "type_change", "quality") for signal in signals):
+    if any(signal.kind in _COLUMN or signal.kind == "quality" for signal in signals):
         return "quality"
     if any(signal.kind == "concept" for signal in signals):
         # Inputs that moved widely may explain the loss; inputs that stand still can't.
@@ -125,12 +132,8 @@ def _action(cause: RootCause, breach: bool) -> Action:
 def _to_blame(signals: tuple[Signal, ...], profile: Profile) -> tuple[Signal, ...]:
     """The worst signal of each feature, the first `TOP` by strength times importance."""
     worst: dict[str, Signal] = {}
-    for signal in signals:
-        if signal.feature and (
-            signal.feature not in worst
-            or (signal.family == "quality", signal.strength)
-            > (worst[signal.feature].family == "quality", worst[signal.feature].strength)
-        ):
+    for signal in sorted(signals, key=lambda s: (s.kind in _COLUMN, s.family == "quality", s.strength)):
+        if signal.feature:
             worst[signal.feature] = signal
     weights = {feature.name: feature.importance for feature in profile.features}
     return tuple(sorted(worst.values(), key=lambda s: (-s.strength * weights[s.feature], s.feature))[:TOP])

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from evaluator.drift.concept import ErrorWindows
 from evaluator.drift.episode import DriftEvent, Episodes
 from evaluator.drift.fusion import Judgement, Severity, judge
-from evaluator.drift.pane import Pane, ProfileMismatchError, count_codes
+from evaluator.drift.pane import CHUNK, Pane, ProfileMismatchError, count_codes
 from evaluator.drift.profile import Column, Profile, batch_rows
 from evaluator.drift.quality import quality_score
 from evaluator.drift.settings import DriftSettings
@@ -23,8 +23,6 @@ from evaluator.drift.signals import distances, look_at_errors, look_at_features
 from evaluator.drift.window import View, Windows
 
 Times = float | Sequence[float] | npt.NDArray[np.float64]
-_CHUNK = 1024
-"""Rows encoded at once: what keeps fifty columns in a processor's cache."""
 _EXTRA = 64
 """Names of unknown columns that are remembered."""
 
@@ -55,13 +53,9 @@ class Monitor:
             if name not in self.profile.index and (name in self.extra or len(self.extra) < _EXTRA):
                 self.extra[name] = self.extra.get(name, 0) + rows
         events: list[DriftEvent] = []
-        for start in range(0, rows, _CHUNK):
-            chunk = {
-                name: values[start : start + _CHUNK] for name, values in columns.items() if name in self.profile.index
-            }
-            size = min(_CHUNK, rows - start)
-            chunk = chunk or {"": np.empty(size)}  # no known column at all: rows without any of them
-            events += self._take(self.profile.encode(chunk), times[start : start + size])
+        for start in range(0, rows, CHUNK):
+            chunk = {name: values[start : start + CHUNK] for name, values in columns.items()}
+            events += self._take(self.profile.encode(chunk), times[start : start + CHUNK])
         return events
 
     def _take(self, codes: npt.NDArray[np.int64], times: npt.NDArray[np.float64]) -> list[DriftEvent]:

@@ -33,6 +33,8 @@ SPECIALS = 4
 OUTLIER = 1 << 30
 """Flag on a code: the value is more than three standard deviations off the reference's mean."""
 _SIGMAS = 3.0
+_HUGE = 1e150
+"""Beyond this a number counts as infinite: its square is no number any more."""
 _VERSION = 1
 
 
@@ -192,7 +194,7 @@ class Profile:
 
     def _encode_numbers(self, values: Floats) -> Ints:
         bent = self._linear + self._asinh
-        finite = np.isfinite(values)
+        finite = np.abs(values) <= _HUGE  # false for NaN
         clean = finite.all()
         numbers = values if clean else np.where(finite, values, 0.0)
         codes = np.empty(values.shape, dtype=np.int64)
@@ -320,8 +322,8 @@ def _fit_feature(name: str, values: Column, windows: tuple[int, ...], importance
     else:
         numbers, mistyped = read_numbers(values)
         wrong = np.zeros(len(numbers), dtype=np.bool_) if mistyped is None else mistyped
-        missing, infinite = np.isnan(numbers) & ~wrong, np.isinf(numbers)
-        finite = np.isfinite(numbers)
+        missing, finite = np.isnan(numbers) & ~wrong, np.abs(numbers) <= _HUGE
+        infinite = ~finite & ~np.isnan(numbers)
         grid = numeric_grid(numbers[finite])
         codes = np.full(len(numbers), grid.slots, dtype=np.int64)
         codes[finite] = grid.slot_of(numbers[finite])

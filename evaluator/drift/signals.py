@@ -328,7 +328,8 @@ def _displaced(profile: Profile, view: View, settings: DriftSettings, before: se
     share[profile.outlier_share >= _MOST] = 0.0
     signals: list[Signal] = []
     for i in np.flatnonzero(share >= settings.hysteresis * _MOST).tolist():
-        signal = Signal("displaced", profile.names[i], *[float(share[i])] * 3, _MOST, 0.0, view.rows)
+        seen = float(share[i])
+        signal = Signal("displaced", profile.names[i], seen, seen, seen, _MOST, 0.0, view.rows)
         if share[i] >= _MOST:
             signals.append(signal)
         elif signal.key in before:

@@ -6,12 +6,12 @@ score has mean zero whatever the ramp, the drift and the delay did.
 Units of one day, storm or customer err together, so scores are summed within blocks and the variance is built from the
 blocks (Liang & Zeger 1986). Few, skewed and correlated blocks make that optimistic; four safeguards answer it:
 
-1. f = (1+r)/(1−r) widens the variance for a lag-1 correlation r of the blocks, r = clip((n r̂ + 1.5)/(n − 4), 0, 0.85).
+1. f = (1+r)/(1−r) widens the variance for a lag-1 correlation r of the blocks, r = clip((n r̂ + 1.75)/(n − 4), 0, 0.85).
    The estimate is biased towards zero by about (1+4ρ)/n (Marriott & Pope 1954), and looking again and again finds its
-   low moments: with (n r̂ + 1)/(n − 3) one side at .025 rejects .034 of 30 blocks with ρ = .5, with these about .029.
+   low moments: with (n r̂ + 1)/(n − 3) one side at .025 rejects .034 of 30 blocks with ρ = .5, with these .029.
 2. z_bounded = T √n' / √(n' − 1 + T²), with T the t statistic at the widened variance and n' = n_e/f, where
-   n_e = (Σ i)² / Σ i² blocks of equal information would be worth as much (on a ramp they are fewer). For f = 1 and equal
-   blocks this is S / √(Σ s²) with the uncentred sum. It can't exceed √n': few blocks that agree are no proof.
+   n_e = (Σ i)² / Σ i² blocks of equal information would be worth as much (fewer on a ramp). For f = 1 and equal blocks
+   this is S / √(Σ s²) with the uncentred sum. It can't exceed √n': few blocks that agree are no proof.
 3. z_skew: Hall's (1992) transformation of T removes the effect of skewness, then t_{n_e−1} → normal. What is better
    on most days and far worse on a few looks like a winner until the bad day comes; its blocks are skewed.
 4. The variance is at least that of independent units.
@@ -37,6 +37,8 @@ from evaluator.stats.sums import RESOLUTION, Floats, PairedSums, SplitSums
 MOST_CORRELATION: Final = 0.85
 # Below this many blocks the correlation can't be estimated, and no block statistic is given.
 FEWEST_BLOCKS: Final = 5
+# Far under the resolution of the sums; only keeps powers of it from vanishing.
+_LEAST_NOISE: Final = 1e-150
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,6 @@ class Arm:
     n: int = 0
     total: float = 0.0
     squares: float = 0.0
-
-    def __add__(self, other: Arm) -> Arm:
-        return Arm(self.n + other.n, self.total + other.total, self.squares + other.squares)
 
     @property
     def mean(self) -> float | None:
@@ -203,7 +202,7 @@ class Evidence:
 
 
 def _hall(t: float, g: float) -> float:
-    """The transformation of Hall (1992), "On the removal of skewness by transformation": g is the skewness of the sum."""
+    """The transformation of Hall (1992), "On the removal of skewness by transformation", for a sum of skewness g."""
     return t + g * t * t / 3.0 + g * g * t**3 / 27.0 + g / 6.0
 
 
@@ -218,7 +217,7 @@ def _t_to_z(t: float, degrees: float) -> float:
 
 
 def _z_to_t(z: float, degrees: float) -> float:
-    return math.copysign(float(-stdtrit(degrees, ndtr(-abs(z)))), z)
+    return math.copysign(float(-stdtrit(degrees, float(ndtr(-abs(z))))), z)
 
 
 def evidence(
@@ -236,17 +235,32 @@ def evidence(
     """
     if not (math.isfinite(margin) and margin >= 0.0):
         raise StatsError(f"the margin {margin!r} is not a finite number of at least 0")
-    rows = np.array([(b.score, b.information, b.variance, b.units) for b in blocks if b.information > 0.0])
-    found = evidence_of(rows.reshape(-1, 4), margin=margin, clustered=clustered, most_correlation=most_correlation)
+    rows = rows_of(blocks)
+    found = evidence_of(rows, margin=margin, clustered=clustered, most_correlation=most_correlation)
     if isinstance(found, str):
-        champion = sum((block.champion for block in blocks), Arm())
-        challenger = sum((block.challenger for block in blocks), Arm())
+        champion, challenger = arms_of(blocks)
         return NoAnswer(found, champion.n, challenger.n, len(rows))
     return found
 
 
+def arms_of(blocks: Sequence[Block]) -> tuple[Arm, Arm]:
+    """Champion and challenger over all blocks."""
+    champions, challengers = [block.champion for block in blocks], [block.challenger for block in blocks]
+    return _total(champions), _total(challengers)
+
+
+def _total(arms: list[Arm]) -> Arm:
+    return Arm(sum(arm.n for arm in arms), math.fsum(arm.total for arm in arms), math.fsum(arm.squares for arm in arms))
+
+
+def rows_of(blocks: Sequence[Block]) -> Floats:
+    """The scored blocks as rows (score, information, unit variance, units), shape (n, 4)."""
+    rows = [(b.score, b.information, b.variance, b.units) for b in blocks if b.information > 0.0]
+    return np.array(rows, dtype=np.float64).reshape(-1, 4)
+
+
 def evidence_of(rows: Floats, *, margin: float, clustered: bool, most_correlation: float) -> Evidence | str:
-    """`evidence` of scored blocks given as rows (score, information, unit variance, units), shape (n, 4)."""
+    """`evidence` of the rows of `rows_of`; a string says why there is none."""
     n = len(rows)
     if not n:
         return "no block with evidence is closed yet"
@@ -254,14 +268,14 @@ def evidence_of(rows: Floats, *, margin: float, clustered: bool, most_correlatio
         return f"{n} of at least {FEWEST_BLOCKS} blocks are closed"
     s, i = rows[:, 0], rows[:, 1]
     score, information, units_variance, units = (float(total) for total in rows.sum(axis=0))
-    if units_variance <= 0.0:
+    if units_variance <= _LEAST_NOISE:
         return "every score is zero: the outcomes do not vary, so there is no noise to compare an effect with"
     n_equal = information * information / float(i @ i)
     if not clustered:
         return Evidence(n, n_equal, score, information, units_variance, units_variance, 0.0, 1.0, 0.0, margin, False)
     residual = s - (score / information) * i
     spread = float(residual @ residual)
-    noise = spread > 1e-18 * float(s @ s)
+    noise = spread > max(1e-18 * float(s @ s), _LEAST_NOISE)
     r = min(_autocorrelation(residual, spread, n), most_correlation) if noise else 0.0
     widening = (1.0 + r) / (1.0 - r)
     skewness = float((residual**3).mean()) / (spread / n) ** 1.5 if noise else 0.0
@@ -275,4 +289,4 @@ def evidence_of(rows: Floats, *, margin: float, clustered: bool, most_correlatio
 
 def _autocorrelation(residual: Floats, spread: float, n: int) -> float:
     raw = float(residual[1:] @ residual[:-1]) / (n - 1) / (spread / n)
-    return max((n * raw + 1.5) / (n - 4), 0.0)
+    return max((n * raw + 1.75) / (n - 4), 0.0)

@@ -24,8 +24,9 @@ from scipy.special import ndtr
 
 from evaluator.stats.monitor import Monitor, restore, start
 from evaluator.stats.plan import Plan, Side
-from evaluator.stats.process import Arm, Block, Evidence, evidence
+from evaluator.stats.process import Arm, Block, Evidence, arms_of, evidence_of, rows_of
 from evaluator.stats.refusal import NoAnswer
+from evaluator.stats.sums import Floats
 
 Crossed = Literal["better", "worse"]
 
@@ -135,16 +136,17 @@ def advance(
     than at the last look.
     """
     harmful = blocks if harm_blocks is None else harm_blocks
-    champion = sum((block.champion for block in harmful), Arm())
-    challenger = sum((block.challenger for block in harmful), Arm())
-    against = _evidence(harmful, plan, plan.harm)
-    if isinstance(against, NoAnswer):
-        return state, against
+    champion, challenger = arms_of(harmful)
+    rows = rows_of(harmful)
+    against = _evidence(rows, plan, plan.harm)
+    if isinstance(against, str):
+        return state, NoAnswer(against, champion.n, challenger.n, len(rows))
     wait_harm = _too_little_for_harm(champion, challenger, against.n_blocks, plan)
     if wait_harm:
         return state, NoAnswer(wait_harm, champion.n, challenger.n, against.n_blocks)
-    support = _evidence(blocks, plan, plan.win)
-    wait_win = _too_little_for_win(blocks, support, plan)
+    arms = (champion, challenger) if harm_blocks is None else arms_of(blocks)
+    support = _evidence(rows if harm_blocks is None else rows_of(blocks), plan, plan.win)
+    wait_win = _too_little_for_win(*arms, support, plan)
 
     bound_harm, harm = state.harm.look(against.information / plan.horizon, against.z_harm, against.variance)
     upper = _limit(against.upper(bound_harm), state.upper)
@@ -198,8 +200,8 @@ def advance(
     return after, replace(look, reasons=tuple(_reasons(look, plan, wait_win)))
 
 
-def _evidence(blocks: Sequence[Block], plan: Plan, side: Side) -> Evidence | NoAnswer:
-    return evidence(blocks, margin=plan.margin, clustered=plan.clustered, most_correlation=side.most_correlation)
+def _evidence(rows: Floats, plan: Plan, side: Side) -> Evidence | str:
+    return evidence_of(rows, margin=plan.margin, clustered=plan.clustered, most_correlation=side.most_correlation)
 
 
 def _finite(value: float) -> float | None:
@@ -215,7 +217,9 @@ def _too_little_for_harm(champion: Arm, challenger: Arm, n_blocks: int, plan: Pl
     needed = 2 * plan.min_events
     if champion.n < needed or challenger.n < needed:
         return f"champion has {champion.n} and challenger {challenger.n} matured outcomes; each needs {needed}"
-    both = (champion + challenger).fewest
+    both = Arm(
+        champion.n + challenger.n, champion.total + challenger.total, champion.squares + challenger.squares
+    ).fewest
     if both < plan.min_events:
         return f"{both:.0f} outcomes of the rarer kind in both arms together; {plan.min_events} are needed"
     if plan.clustered and n_blocks < plan.min_blocks_harm:
@@ -223,13 +227,12 @@ def _too_little_for_harm(champion: Arm, challenger: Arm, n_blocks: int, plan: Pl
     return None
 
 
-def _too_little_for_win(blocks: Sequence[Block], support: Evidence | NoAnswer, plan: Plan) -> str | None:
-    if isinstance(support, NoAnswer):
-        return support.reason
+def _too_little_for_win(champion: Arm, challenger: Arm, support: Evidence | str, plan: Plan) -> str | None:
+    if isinstance(support, str):
+        return support
     if plan.clustered and support.n_blocks < plan.min_blocks_win:
         return f"{support.n_blocks} of at least {plan.min_blocks_win} blocks are closed"
-    for name in ("champion", "challenger"):
-        arm: Arm = sum((getattr(block, name) for block in blocks), Arm())
+    for name, arm in (("champion", champion), ("challenger", challenger)):
         if arm.fewest < plan.min_events:
             return f"the {name} has {arm.fewest:.0f} outcomes of the rarer kind; {plan.min_events} are needed"
     return None

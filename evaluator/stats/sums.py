@@ -20,6 +20,9 @@ from evaluator.stats.refusal import OutcomeError, PropensityError, StatsError
 # near 1e-16; with 2^-40 they would all round to nothing and the variance would vanish without a word.
 RESOLUTION = 2.0**60
 _UNIT = 2**60
+# Summing many: limbs of 45 bits, chunks of 2^14 values: partial sums stay under 2^60 and chunks in the cache.
+_LIMB = 45
+_CHUNK = 2**14
 # Squares of larger outcomes are no longer finite once they are scaled.
 LARGEST_OUTCOME = 1e100
 
@@ -28,13 +31,14 @@ Bools = NDArray[np.bool_]
 
 
 def _exact_total(values: Floats) -> int:
-    """Σ round(v · 2^60) as a Python integer: 32-bit limbs, so that no partial sum leaves the exact range of int64."""
-    rest = np.rint(values * RESOLUTION)
-    total, shift = 0, 0
-    while rest.any():
-        high = np.trunc(rest * 2.0**-32)
-        total += int((rest - high * 2.0**32).astype(np.int64).sum()) << shift
-        rest, shift = high, shift + 32
+    """Σ round(v · 2^60) as a Python integer: in limbs, so that no partial sum leaves the range of int64."""
+    total = 0
+    for start in range(0, len(values), _CHUNK):
+        rest, shift = np.rint(values[start : start + _CHUNK] * RESOLUTION), 0
+        while rest.any():
+            high = np.trunc(rest * 2.0**-_LIMB)
+            total += int((rest - high * 2.0**_LIMB).astype(np.int64).sum()) << shift
+            rest, shift = high, shift + _LIMB
     return total
 
 
@@ -192,9 +196,10 @@ class PairedSums:
 
     def add(self, y_champion: float, y_challenger: float) -> None:
         """Count one request whose truth is known, with both arms' outcomes. Raises OutcomeError as `SplitSums.add`."""
-        for y in (y_champion, y_challenger):
-            if not -LARGEST_OUTCOME <= y <= LARGEST_OUTCOME:
-                raise OutcomeError(f"outcome {y!r} is not a finite number of usable size")
+        if not -LARGEST_OUTCOME <= y_champion <= LARGEST_OUTCOME:
+            raise OutcomeError(f"outcome {y_champion!r} of the champion is not a finite number of usable size")
+        if not -LARGEST_OUTCOME <= y_challenger <= LARGEST_OUTCOME:
+            raise OutcomeError(f"outcome {y_challenger!r} of the challenger is not a finite number of usable size")
         d = y_challenger - y_champion
         self.n += 1
         self.d += round(d * RESOLUTION)

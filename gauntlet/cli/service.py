@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -26,7 +27,17 @@ def run(name: str, path: str, *, die_with_stdin: bool) -> int:
     """Run service `name` until SIGINT or SIGTERM (or until standard input closes: then the parent is gone)."""
     config = configs.load(path)
     logging.basicConfig(level=config.observe.log_level.upper(), format=_LINE, stream=sys.stderr)
-    return asyncio.run(_run(name, config, die_with_stdin=die_with_stdin))
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        return runner.run(_run(name, config, die_with_stdin=die_with_stdin))
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """uvloop where there is one: a third of the CPU time of a request."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
@@ -45,7 +56,7 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    while sys.stdin.buffer.read(1024):
+    while os.read(0, 1024):  # the raw descriptor: a lock on sys.stdin would outlive the interpreter's end
         pass
     with contextlib.suppress(RuntimeError):  # the loop ended first
         loop.call_soon_threadsafe(stop.set)

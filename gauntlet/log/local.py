@@ -44,8 +44,11 @@ class LocalLogWriter:
         segment_bytes: int = SEGMENT_BYTES,
         retain_bytes: int = 0,
         durable: bool = True,
+        indexed: Sequence[str] = (),
     ) -> None:
+        """`indexed` names the topics in which readers look records up by key."""
         self._folder = Path(root) / writer
+        self._indexed = frozenset(indexed)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._segment_bytes = segment_bytes
         self._retain_bytes = retain_bytes
@@ -53,12 +56,14 @@ class LocalLogWriter:
         self._lock_file = _lock(self._folder)
         try:
             existing = segments.files(self._folder)
-            self._next = _resume(existing)
             self._number = int(existing[-1].stem) if existing else 0
+            self._next = _ends(existing[-1]) if existing else {}
             self._db = self._open(self._number)
-        except (sqlite3.Error, ValueError) as cause:
+        except BaseException as cause:
             self._lock_file.close()
-            raise LogUnavailable(f"cannot open the log in {self._folder}: {cause}") from cause
+            if isinstance(cause, sqlite3.Error | OSError | ValueError):
+                raise LogUnavailable(f"cannot open the log in {self._folder}: {cause}") from cause
+            raise
         self._closed = False
         self._queue: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"log-{writer}", daemon=True)
@@ -89,18 +94,11 @@ class LocalLogWriter:
     # The rest runs in the writer's thread.
 
     def _open(self, number: int) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path(number), isolation_level=None, check_same_thread=False)
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute(f"PRAGMA synchronous={self._sync}")
-            # In one step: a file that knows one topic's end knows every topic's end, even a silent one's.
-            db.execute("BEGIN IMMEDIATE")
-            db.execute(segments.ENDS)
-            db.executemany("INSERT OR IGNORE INTO log_ends VALUES (?, ?, NULL)", self._next.items())
-            db.execute("COMMIT")
-        except BaseException:
-            db.close()
-            raise
+        path = self._path(number)
+        if not path.exists():
+            segments.make(path, self._next)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        db.execute(f"PRAGMA synchronous={self._sync}")
         return db
 
     def _path(self, number: int) -> Path:
@@ -155,6 +153,8 @@ class LocalLogWriter:
                     f"CREATE TABLE IF NOT EXISTS {table} "
                     "(offset INTEGER PRIMARY KEY, key TEXT NOT NULL, at REAL NOT NULL, value BLOB NOT NULL)"
                 )
+                if topic in self._indexed:
+                    self._db.execute(f'CREATE INDEX IF NOT EXISTS "{topic}_keys" ON {table} (key)')
                 self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", new)  # noqa: S608 - checked by table
                 self._db.execute(
                     "INSERT INTO log_ends VALUES (?1, ?2, ?3) ON CONFLICT (topic) DO UPDATE "
@@ -175,8 +175,8 @@ class LocalLogWriter:
         size = path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
         if size < self._segment_bytes:
             return
-        # Readers build on it that a file with a successor never changes again. So when the disk refuses the new file in
-        # the middle, the append fails and the next one tries to open it again; the old file takes no more records.
+        # Readers build on it that a file with a successor never changes again. So when the new file can't be made or
+        # opened, the append fails and the next one tries again; the old file takes no more records.
         new = self._open(self._number + 1)
         old, self._db = self._db, new
         self._number += 1
@@ -219,14 +219,10 @@ def _resolve(futures: list[asyncio.Future[None]], error: LogUnavailable | None) 
             future.set_exception(error)
 
 
-def _resume(existing: list[Path]) -> dict[str, int]:
-    """Each topic's next offset, from the newest segment that got as far as noting it."""
-    for path in reversed(existing):
-        with contextlib.closing(sqlite3.connect(path)) as db:
-            rows = segments.query(db, "SELECT topic, offset FROM log_ends")
-        if rows:
-            return dict(rows)
-    return {}
+def _ends(path: Path) -> dict[str, int]:
+    """Each topic's next offset: every segment knows every topic's, even a silent one's."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return dict(db.execute("SELECT topic, offset FROM log_ends"))
 
 
 class LocalLogReader:
@@ -255,6 +251,10 @@ class LocalLogReader:
 
     async def seek(self, topic: str, partition: str, at: float) -> int:
         return await asyncio.to_thread(self._seek, topic, partition, at)
+
+    async def known(self, topic: str, partition: str, keys: Sequence[str]) -> set[str]:
+        """Which of `keys` have a record there; not of the port, for only the router asks its own log."""
+        return await asyncio.to_thread(self._known, topic, partition, keys)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._close)
@@ -292,6 +292,10 @@ class LocalLogReader:
             end = files.end(topic)
             found = files.seek(topic, at)
         return end if found is None else found
+
+    def _known(self, topic: str, partition: str, keys: Sequence[str]) -> set[str]:
+        with self._lock:
+            return self._partition(partition).known(topic, keys)
 
     def _close(self) -> None:
         with self._lock:

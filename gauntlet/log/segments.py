@@ -5,21 +5,25 @@ A topic is a table; `log_ends` says where each topic goes on after a segment. A 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gauntlet.errors import LogUnavailable
 from gauntlet.log import Stored
 
+_KEYS = 500  # parameters of one look-up: parsing grows with them
 _OPEN_FILES = 8  # segments that a reader keeps open in one folder; a sequential reader needs two
 
 # Lower case, because SQLite's table names don't tell cases apart; no underscore, which keeps `log_ends` ours.
 _TOPIC = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 # Where each topic goes on after this segment, and its latest event time within it (null: no record of it here).
-ENDS = "CREATE TABLE IF NOT EXISTS log_ends (topic TEXT PRIMARY KEY, offset INTEGER NOT NULL, latest REAL)"
+_ENDS = "CREATE TABLE log_ends (topic TEXT PRIMARY KEY, offset INTEGER NOT NULL, latest REAL)"
 
 
 def table(topic: str) -> str:
@@ -34,12 +38,38 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.db"))
 
 
+def make(path: Path, ends: Mapping[str, int]) -> None:
+    """A new segment that goes on at `ends`. It gets its name when it is whole: a file whose making was cut short needs
+    repair, and readers, who open read-only, could neither do that nor pass it by."""
+    unready = path.with_suffix(".new")
+    for left_over in path.parent.glob(unready.name + "*"):
+        left_over.unlink()
+    with contextlib.closing(sqlite3.connect(unready, isolation_level=None)) as db:
+        db.execute("PRAGMA synchronous=OFF")  # synced once, below
+        db.execute("PRAGMA journal_mode=WAL")  # remembered in the file
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(_ENDS)
+        db.executemany("INSERT INTO log_ends VALUES (?, ?, NULL)", ends.items())
+        db.execute("COMMIT")
+    _sync(unready)
+    unready.rename(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def query(db: sqlite3.Connection, sql: str, parameters: tuple[object, ...] = ()) -> list[Any]:
     """The rows; none where the table doesn't exist."""
     try:
         return db.execute(sql, parameters).fetchall()
     except sqlite3.OperationalError as error:
-        if "no such table" in str(error):  # this segment has no record of the topic, or is just being made
+        if "no such table" in str(error):  # this segment has no record of the topic
             return []
         raise
 
@@ -81,6 +111,18 @@ class Partition:
             if rows:
                 return int(rows[0][0])
         return None
+
+    def known(self, topic: str, keys: Sequence[str]) -> set[str]:
+        """Which of `keys` have a record of the topic; fast where the writer indexes it. Newest segments first."""
+        found: set[str] = set()
+        for path, _ in reversed(self._listing()):
+            missing = [key for key in keys if key not in found]
+            for start in range(0, len(missing), _KEYS):
+                some = missing[start : start + _KEYS]
+                marks = ",".join("?" * len(some))
+                sql = f"SELECT DISTINCT key FROM {table(topic)} WHERE key IN ({marks})"  # noqa: S608 - question marks
+                found.update(row[0] for row in self._select(path, sql, tuple(some)))
+        return found
 
     def close(self) -> None:
         for db in self._open.values():

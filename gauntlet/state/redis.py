@@ -63,6 +63,7 @@ class RedisState:
         self._index = self._prefix + "keys"
         self._notice: asyncio.Task[None] | None = None
         self._subscription: PubSub | None = None
+        self._closed = False
 
     async def get(self, key: str) -> Versioned:
         async with self._translated():
@@ -92,7 +93,8 @@ class RedisState:
         return [key.decode() for key in found]
 
     async def wait(self, seconds: float) -> None:
-        """As the port says; never raises. Of several waiters at once each is woken."""
+        """As the port says. Of several waiters at once each is woken; while Redis is down it only takes time."""
+        self._refuse_if_closed()
         if self._notice is None:
             self._notice = asyncio.create_task(self._listen())
         notice = self._notice
@@ -102,6 +104,7 @@ class RedisState:
             self._notice = None
 
     async def close(self) -> None:
+        self._closed = True
         if self._notice is not None:
             self._notice.cancel()
             await asyncio.wait([self._notice])
@@ -135,10 +138,15 @@ class RedisState:
 
     @contextlib.asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
+        self._refuse_if_closed()
         try:
             yield
         except (RedisError, OSError, TimeoutError) as error:
             raise StateUnavailable(f"Redis does not answer: {error}") from error
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:  # the library would connect again, and nobody would close that connection
+            raise StateUnavailable("this client of Redis is closed")
 
     def _record(self, key: str) -> str:
         return f"{self._prefix}record:{key}"

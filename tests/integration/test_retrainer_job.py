@@ -1,8 +1,10 @@
 """The retrainer's job as a real process on a real log: what it learns, what it registers, what it refuses."""
 
 import asyncio
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import drifting
@@ -15,26 +17,25 @@ from gauntlet.config import Config
 from gauntlet.events import Event, Job
 from gauntlet.log import Record
 from gauntlet.progress import RetrainerProgress
-from retrainer import data
+from retrainer import data, job
 from retrainer.folder import Answer, JobFolder, Spec
 from retrainer.jobs import Ledger
 from retrainer.worker import Worker
 
 
-async def order(config: Config, now: float, job: str = "retrain_20231224_001") -> JobFolder:
+async def order(config: Config, now: float, name: str = "retrain_20231224_001") -> JobFolder:
     reader = wiring.local_reader(config)
-    folder = JobFolder(Path(config.data) / "jobs" / job)
+    folder = JobFolder(Path(config.data) / "jobs" / name)
     ends = await data.ends(reader)
-    folder.prepare(Spec(job=job, champion=drifting.CHAMPION, now=now, ends=ends, config=config))
+    folder.prepare(Spec(job=name, champion=drifting.CHAMPION, now=now, ends=ends, config=config))
     await reader.close()
     return folder
 
 
-def run(folder: JobFolder) -> tuple[int, Answer]:
-    path = [str(Path(drifting.__file__).parent), *sys.path]
+def run_process(folder: JobFolder) -> tuple[int, Answer]:
     ended = subprocess.run(
         [sys.executable, "-m", "retrainer.job", str(folder.spec_path)],
-        env={"PYTHONPATH": ":".join(p or "." for p in path)},
+        env={"PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -46,10 +47,17 @@ def run(folder: JobFolder) -> tuple[int, Answer]:
     return ended.returncode, answer
 
 
+async def run(folder: JobFolder) -> Answer:
+    """The job's work in this process: the same code without a second start of Python."""
+    answer = await asyncio.to_thread(job.run, folder)
+    assert answer == folder.answer()
+    return answer
+
+
 async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_path: Path) -> None:
     config = drifting.configuration(tmp_path)
     now = await drifting.lay(config)
-    code, answer = run(await order(config, now))
+    code, answer = await asyncio.to_thread(run_process, await order(config, now))
     assert (code, answer.error) == (0, None)
     assert answer.accepted, answer.reason
     assert answer.version == "v0002"
@@ -62,7 +70,7 @@ async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_p
 
     registry = wiring.registry(config)
     version = registry.get("v0002")
-    holdout_from = now - 14 * drifting.DAY
+    holdout_from = now - 15 * drifting.DAY  # one day more than the holdout: the outcome horizon
     assert (version.parent, version.note, version.algorithm) == ("v0001", "retrain_20231224_001", "LogisticRegression")
     assert version.data_from is not None
     assert version.data_to is not None
@@ -87,15 +95,15 @@ async def test_the_same_job_gives_the_same_answer_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
         config = drifting.configuration(tmp_path / name)
         now = await drifting.lay(config)
-        answers.append(msgspec.structs.replace(run(await order(config, now))[1], training_seconds=0.0))
+        answers.append(msgspec.structs.replace(await run(await order(config, now)), training_seconds=0.0))
     assert answers[0] == answers[1]
 
 
 async def test_without_drift_the_champion_stays(tmp_path: Path) -> None:
     config = drifting.configuration(tmp_path)
     now = await drifting.lay(config, turn=None)
-    code, answer = run(await order(config, now))
-    assert (code, answer.accepted, answer.version, answer.error) == (0, False, None, None)
+    answer = await run(await order(config, now))
+    assert (answer.accepted, answer.version, answer.error) == (False, None, None)
     assert "less than the 0.01 asked for" in answer.reason
     assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]
 
@@ -103,7 +111,7 @@ async def test_without_drift_the_champion_stays(tmp_path: Path) -> None:
 async def test_a_regression_is_retrained_too(tmp_path: Path) -> None:
     config = drifting.configuration(tmp_path, "regression")
     now = await drifting.lay(config)
-    _, answer = run(await order(config, now))
+    answer = await run(await order(config, now))
     assert answer.accepted, answer.reason
     assert set(answer.metrics["candidate"]) == {"rmse", "mae", "r2"}
     assert answer.metrics["candidate"]["rmse"] < answer.metrics["champion"]["rmse"]
@@ -112,8 +120,7 @@ async def test_a_regression_is_retrained_too(tmp_path: Path) -> None:
 async def test_a_failing_trainer_is_named_and_leaves_nothing_registered(tmp_path: Path) -> None:
     config = drifting.configuration(tmp_path, trainer="drifting:broken_trainer")
     now = await drifting.lay(config)
-    code, answer = run(await order(config, now))
-    assert code == 1
+    answer = await run(await order(config, now))
     assert answer.error is not None
     assert "drifting:broken_trainer" in answer.error
     assert "no luck today" in answer.error
@@ -123,8 +130,8 @@ async def test_a_failing_trainer_is_named_and_leaves_nothing_registered(tmp_path
 async def test_too_little_data_is_an_answer_and_no_failure(tmp_path: Path) -> None:
     config = drifting.configuration(tmp_path)
     now = await drifting.lay(config, days=15, a_day=60)
-    code, answer = run(await order(config, now))
-    assert (code, answer.accepted, answer.error) == (0, False, None)
+    answer = await run(await order(config, now))
+    assert (answer.accepted, answer.error) == (False, None)
     assert "not enough labelled rows" in answer.reason
 
 
@@ -144,10 +151,10 @@ class House:
     async def say(self, topic: str, *told: Event) -> None:
         await self.evaluator.append([Record(topic, e.id, e.at, events.encode(e)) for e in told])  # type: ignore[arg-type]
 
-    async def turn_until_idle(self) -> None:
+    async def turn_until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
-            while await self.worker.step() or self.ledger.live is not None:
-                await asyncio.sleep(0)
+            while not done():
+                await self.worker.step()
 
     async def events(self, topic: str) -> list[events.AnyEvent]:
         return [
@@ -156,7 +163,11 @@ class House:
             for r in await self.reader.read(topic, partition, 0, 1000)
         ]
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> "House":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.worker.close()
         self.ledger.close()
         for part in (self.writer, self.evaluator, self.reader, self.store):
             await part.close()
@@ -165,63 +176,76 @@ class House:
 async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Path) -> None:
     config = drifting.configuration(tmp_path)
     now = await drifting.lay(config)
-    house = House(config)
-    await house.say(keys.DRIFT, drifting.drift(now))
-    await house.turn_until_idle()
+    async with House(config) as house:
+        await house.say(keys.DRIFT, drifting.drift(now))
+        await house.turn_until(lambda: [j.status for j in house.ledger.jobs.values()] == ["completed"])
 
-    _, record = await control.read(house.store, "turning")
-    assert record is not None
-    assert record.rollout is not None
-    assert (record.rollout.challenger, record.rollout.stage, record.rollout.started_at) == ("v0002", -1, now)
-    assert [s.share for s in record.rollout.stages] == [0.01, 0.05, 0.1]
-    assert record.last is not None
-    assert record.last.actor == "retrainer"
-    assert "log_loss improves by" in record.last.reason
+        _, record = await control.read(house.store, "turning")
+        assert record is not None
+        assert record.rollout is not None
+        assert (record.rollout.challenger, record.rollout.stage, record.rollout.started_at) == ("v0002", -1, now)
+        assert [s.share for s in record.rollout.stages] == [0.01, 0.05, 0.1]
+        assert record.last is not None
+        assert record.last.actor == "retrainer"
+        assert "log_loss improves by" in record.last.reason
 
-    told = [e for e in await house.events(keys.JOBS) if isinstance(e, Job)]
-    assert [e.status for e in told] == ["pending", "running", "completed"]
-    assert {e.id for e in told} == {"retrain_20231224_001"}
-    assert (told[-1].accepted, told[-1].version) == (True, "v0002")
-    lines = (Path(config.data) / "retraining_jobs.jsonl").read_text().splitlines()
-    assert [msgspec.json.decode(line)["decision"] for line in lines] == ["challenge"]
+        told = [e for e in await house.events(keys.JOBS) if isinstance(e, Job)]
+        assert [e.status for e in told] == ["pending", "running", "completed"]
+        assert {e.id for e in told} == {"retrain_20231225_001"}
+        assert (told[-1].accepted, told[-1].version) == (True, "v0002")
+        lines = (Path(config.data) / "retraining_jobs.jsonl").read_text().splitlines()
+        assert [msgspec.json.decode(line)["decision"] for line in lines] == ["challenge"]
 
-    assert house.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
-    assert house.registry.statuses() == {"v0001": "production", "v0002": "staging"}
-    _, value = await house.store.get(keys.retrainer_progress("turning"))
-    report = msgspec.json.decode(value, type=RetrainerProgress)
-    assert (report.at, report.running, report.offsets["drift/evaluator"]) == (now, None, 1)
-    assert [job.status for job in report.jobs] == ["completed"]
-    await house.close()
+        assert house.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
+        assert house.registry.statuses() == {"v0001": "production", "v0002": "staging"}
+        _, value = await house.store.get(keys.retrainer_progress("turning"))
+        report = msgspec.json.decode(value, type=RetrainerProgress)
+        assert (report.at, report.running, report.offsets["drift/evaluator"]) == (now, None, 1)
+        assert [job.status for job in report.jobs] == ["completed"]
 
 
-async def test_a_job_past_its_time_limit_is_aborted_and_decisions_go_on_meanwhile(
+async def test_a_killed_job_finds_the_version_that_it_had_registered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DRIFTING_FOLDER", str(tmp_path))
-    monkeypatch.syspath_prepend(str(Path(drifting.__file__).parent))
-    config = drifting.configuration(tmp_path, trainer="drifting:patient_trainer", time_limit="6s")
+    config = drifting.configuration(tmp_path)
     now = await drifting.lay(config)
-    house = House(config)
-    await house.say(keys.DRIFT, drifting.drift(now))
-    async with asyncio.timeout(60):
-        while not (tmp_path / "started").exists():
-            await house.worker.step()
+    folder = await order(config, now)
+
+    def die(_: JobFolder, __: Answer) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(JobFolder, "finish", die)
+        await asyncio.to_thread(job.run, folder)
+    assert [v.version for v in wiring.registry(config).versions()] == ["v0001", "v0002"]
+    assert folder.answer() is None
+    answer = await run(folder)
+    assert (answer.accepted, answer.version) == (True, "v0002")
+    assert answer.metrics["candidate"] == wiring.registry(config).get("v0002").metrics
+    assert len(wiring.registry(config).versions()) == 2
+
+
+async def test_a_running_job_delays_no_event_and_is_aborted_at_its_time_limit(tmp_path: Path) -> None:
+    config = drifting.configuration(tmp_path, trainer="drifting:patient_trainer", time_limit="1s")
+    now = await drifting.lay(config)
+    async with House(config) as house:
+        await house.say(keys.DRIFT, drifting.drift(now))
+        await house.worker.step()
         live = house.ledger.live
         assert live is not None
-        await house.say(keys.DRIFT, drifting.drift(now + 60, "CRITICAL", "escalate"))
-        while house.ledger.now < now + 60:
-            await house.worker.step()
-        assert house.ledger.live == live, "the running job delays no event, and single flight holds"
-        pid = int((tmp_path / "started").read_text())
-        while house.ledger.jobs[live.id].status == "running":
-            await house.worker.step()
-    aborted = house.ledger.jobs[live.id]
-    assert aborted.status == "aborted"
-    assert aborted.error == "it took longer than 6 s"
-    with pytest.raises(ProcessLookupError):
-        import os
-
-        os.kill(pid, 0)
-    await house.worker._runner.stop()
-    await house.close()
+        assert live.status == "running"
+        await house.say(keys.DRIFT, drifting.drift(now + 60, event="escalate"))
+        await house.worker.step()
+        assert house.ledger.now == now + 60, "no event waits for the job"
+        assert house.ledger.live == live, "single flight"
+        await house.turn_until(lambda: house.ledger.jobs[live.id].status != "running")
+        aborted = house.ledger.jobs[live.id]
+        assert (aborted.status, aborted.error, aborted.accepted) == ("aborted", "it took longer than 1 s", None)
+        assert house.ledger.demand is not None, "the episode is still open, and is asked again after the cool-down"
+        await house.say(keys.DRIFT, drifting.drift(now + config.retrain.cool_down, event="escalate"))
+        await house.worker.step()
+        assert len(house.ledger.jobs) == 1, "one minute is missing"
+        await house.say(keys.DRIFT, drifting.drift(now + config.retrain.cool_down + 60, event="escalate"))
+        await house.worker.step()
+        assert [j.status for j in house.ledger.jobs.values()] == ["aborted", "running"]
     assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]

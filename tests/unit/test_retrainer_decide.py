@@ -101,9 +101,7 @@ def test_one_look_never_passes_two_gates_even_without_waiting_times() -> None:
 
 
 def test_without_shadow_scoring_there_are_no_pairs_to_wait_for() -> None:
-    split = msgspec.structs.replace(
-        CONFIG, shadow=ShadowConfig(fraction=0.0), evidence=EvidenceConfig(form="split")
-    )
+    split = msgspec.structs.replace(CONFIG, shadow=ShadowConfig(fraction=0.0), evidence=EvidenceConfig(form="split"))
     assert named(control(-1), look(pairs=0, outcomes=0), split) == "advance"
     assert named(control(-1), look(pairs=0, outcomes=0)) is None
 

@@ -60,7 +60,7 @@ def test_correlation_is_that_of_statsmodels_corrected_for_its_bias() -> None:
     n = len(scores)
     raw = acf(scores, nlags=1, adjusted=True, fft=False)[1]
     found = look(scores)
-    assert found.autocorrelation == pytest.approx((n * raw + 1.5) / (n - 4), rel=1e-12)
+    assert found.autocorrelation == pytest.approx((n * raw + 1.75) / (n - 4), rel=1e-12)
     assert found.widening == pytest.approx((1 + found.autocorrelation) / (1 - found.autocorrelation))
     centred = ((scores - scores.mean()) ** 2).sum() * n / (n - 1)
     assert found.variance == pytest.approx(found.widening * centred, rel=1e-12)

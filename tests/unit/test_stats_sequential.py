@@ -24,6 +24,7 @@ from evaluator.stats import (
     split_blocks,
 )  # fmt: skip
 from evaluator.stats.plan import HARM_RESERVE
+from evaluator.stats.process import arms_of
 from evaluator.stats.spending import Spending
 
 
@@ -46,6 +47,11 @@ def run(blocks: Sequence[Block], plan: Plan, first: int = 1) -> list[Look | NoAn
         state, answer = advance(state, blocks[:k], plan)
         answers.append(answer)
     return answers
+
+
+def merged(day: list[Block]) -> Block:
+    totals = (sum(getattr(block, name) for block in day) for name in ("score", "information", "variance", "units"))
+    return Block(*arms_of(day), *totals)
 
 
 def stopped(answers: list[Look | NoAnswer]) -> Look:
@@ -171,13 +177,7 @@ def test_means_effect_and_classical_answer() -> None:
 def test_finer_blocks_for_harm_find_it_sooner() -> None:
     plan = Plan(horizon=4000.0)
     fine = series(200, -0.25, units=20)
-    coarse = [
-        Block(
-            sum((b.champion for b in day), Arm()), sum((b.challenger for b in day), Arm()), sum(b.score for b in day),
-            sum(b.information for b in day), sum(b.variance for b in day), sum(b.units for b in day),
-        )
-        for day in (fine[start : start + 10] for start in range(0, 200, 10))
-    ]  # fmt: skip
+    coarse = [merged(fine[start : start + 10]) for start in range(0, 200, 10)]
     slow = stopped(run(coarse, plan))
     state = State.start(plan)
     for k in range(1, 201):

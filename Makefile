@@ -1,0 +1,40 @@
+# The two commands of the README are `make demo` and `make test`; everything else is for those who work on Gauntlet.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo demo-short test check bench lock clean
+
+demo: $(READY)
+	$(BIN)/gauntlet demo
+
+demo-short: $(READY)
+	$(BIN)/gauntlet demo --days 45 --run runs/demo-short
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+# Exactly the locked versions, by their hashes, then this tree.
+$(READY): requirements/lock.txt pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Gauntlet needs Python 3.11 or later')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(READY)
+
+# Needs uv. `--universal`: one lock for every platform and every Python from 3.11.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
+		--extra demo --group dev pyproject.toml --output-file requirements/lock.txt
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,132 @@
+"""Scenario: the retrainer is killed with signal 9 in the middle of a job and started again.
+
+Exactly one version is registered, exactly one rollout started, and the job ends under the id that it began with.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import drifting
+import msgspec
+import pytest
+
+from gauntlet import control, events, keys, wiring
+from gauntlet.config import Config
+from gauntlet.events import Job
+from gauntlet.log import Record
+from gauntlet.progress import RetrainerProgress
+from retrainer.worker import serve
+
+_SERVE = """
+import asyncio, sys
+from pathlib import Path
+import drifting
+from retrainer.worker import serve
+config = drifting.configuration(Path(sys.argv[1]), trainer="drifting:patient_trainer")
+asyncio.run(serve(config, asyncio.Event()))
+"""
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path),
+        "DRIFTING_FOLDER": str(folder),
+    }
+    with (folder / "retrainer.log").open("ab") as log:
+        return subprocess.Popen([sys.executable, "-c", _SERVE, str(folder)], env=environment, stdout=log, stderr=log)
+
+
+async def progress(config: Config) -> RetrainerProgress:
+    store = wiring.state(config)
+    _, value = await store.get(keys.retrainer_progress(config.experiment))
+    await store.close()
+    return msgspec.json.decode(value, type=RetrainerProgress) if value else RetrainerProgress()
+
+
+async def jobs(config: Config) -> list[Job]:
+    return (await progress(config)).jobs
+
+
+async def until_exists(path: Path, process: subprocess.Popen[bytes]) -> None:
+    async with asyncio.timeout(120):
+        while not path.exists():  # noqa: ASYNC110 - another process makes it
+            assert process.poll() is None, "the retrainer has ended by itself"
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+async def test_kill_9_during_training_registers_exactly_one_version(
+    tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    config = drifting.configuration(tmp_path, trainer="drifting:patient_trainer")
+    now = await drifting.lay(config)
+    evaluator = wiring.local_writer(config, "evaluator")
+    drift = drifting.drift(now)
+    await evaluator.append([Record(keys.DRIFT, drift.id, drift.at, events.encode(drift))])
+    await evaluator.close()
+
+    first = start(tmp_path)
+    processes.append(first)
+    await until_exists(tmp_path / "started", first)
+    begun = await jobs(config)
+    assert [j.status for j in begun] == ["running"]
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    await asyncio.to_thread(released, Path(config.data) / "jobs" / begun[0].id / "lock")  # the orphan has ended, too
+    assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]
+
+    (tmp_path / "go").touch()
+    second = start(tmp_path)
+    processes.append(second)
+    async with asyncio.timeout(120):
+        while not (ended := [j for j in await jobs(config) if j.status == "completed"]):
+            assert second.poll() is None
+            await asyncio.sleep(0.02)
+    assert [(j.id, j.accepted, j.version) for j in ended] == [(begun[0].id, True, "v0002")]
+    second.send_signal(signal.SIGKILL)
+    second.wait()
+
+    # After a kill at the end the job is not run again: a third retrainer handles what comes next, and that's all.
+    before = (tmp_path / "started").read_text()
+    closed = drifting.drift(now + 60, event="close")
+    evaluator = wiring.local_writer(config, "evaluator")
+    await evaluator.append([Record(keys.DRIFT, closed.id, closed.at, events.encode(closed))])
+    await evaluator.close()
+    stop = asyncio.Event()
+    third = asyncio.create_task(serve(config, stop))
+    async with asyncio.timeout(60):
+        while (await progress(config)).offsets.get("drift/evaluator") != 2:
+            await asyncio.sleep(0.02)
+    stop.set()
+    await third
+    assert (tmp_path / "started").read_text() == before
+    assert [(j.id, j.status) for j in await jobs(config)] == [(begun[0].id, "completed")]
+    assert [v.note for v in wiring.registry(config).versions()] == ["", begun[0].id]
+    store = wiring.state(config)
+    _, record = await control.read(store, config.experiment)
+    history = await control.history(store, config.experiment)
+    await store.close()
+    assert record is not None
+    assert record.rollout is not None
+    assert (record.rollout.id, record.rollout.challenger) == ("turning-r0001", "v0002")
+    assert [c.last.command for _, c in history if c.last] == ["begin", "challenge"]
+
+
+def released(lock: Path) -> None:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)

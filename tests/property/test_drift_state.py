@@ -1,0 +1,130 @@
+"""State is a function of the rows: however they are cut, merged, saved and restored. Distances are certified."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ks_2samp
+
+from evaluator.drift.distance import ks_interval
+from evaluator.drift.monitor import Monitor
+from evaluator.drift.pane import count
+from evaluator.drift.profile import Profile
+from evaluator.drift.window import Windows
+
+CELLS = st.one_of(
+    st.floats(),
+    st.integers(),
+    st.booleans(),
+    st.none(),
+    st.text(max_size=3),
+    st.sampled_from(["a", "b", 0.5]),
+)
+PROFILE = Profile.fit(
+    {
+        "n": np.random.default_rng(0).normal(size=500),
+        "h": np.random.default_rng(1).lognormal(0, 3, size=500),
+        "k": [0, 1, 2, 3] * 125,
+        "c": ["a", "b"] * 250,
+    },
+    reference_id="v1",
+    pane=8,
+    windows=(16, 40),
+    errors=np.random.default_rng(2).exponential(size=200),
+)
+
+
+def rows_of(data: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    return {name: [row[i] for row in data] for i, name in enumerate(("n", "h", "k", "c"))}
+
+
+ROWS = st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), min_size=1, max_size=80)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, st.data())
+def test_any_cut_into_batches_gives_the_same_events_and_state(rows: list[tuple[Any, ...]], data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(rows)), max_size=5)) | {0, len(rows)})
+    whole, parts = Monitor(PROFILE), Monitor(PROFILE)
+    times = np.arange(float(len(rows)))
+    expected = whole.observe(rows_of(rows), times)
+    events = []
+    for start, end in pairwise(cuts):
+        events += parts.observe(rows_of(rows[start:end]), times[start:end])
+        restored = Monitor(PROFILE)
+        restored.restore(json.loads(json.dumps(parts.snapshot(), allow_nan=False)))
+        parts = restored
+    assert events == expected
+    assert parts.snapshot() == whole.snapshot()
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, ROWS, ROWS)
+def test_merging_is_addition_in_any_order(first: list[Any], second: list[Any], third: list[Any]) -> None:
+    a, b, c = (count(PROFILE, rows_of(rows)) for rows in (first, second, third))
+    whole = count(PROFILE, rows_of(first + second + third))
+    for merged in ((a + b) + c, a + (b + c), c + b + a):
+        assert merged.rows == whole.rows
+        assert (merged.counts == whole.counts).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=15))
+def test_a_window_is_the_sum_of_its_panes(seeds: list[int]) -> None:
+    panes = []
+    windows = Windows(PROFILE)
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        columns = {name: rng.normal(size=8) for name in "nhk"} | {"c": rng.choice(["a", "z"], size=8).tolist()}
+        panes.append(count(PROFILE, columns))
+        windows.push(panes[-1])
+    for rows in PROFILE.windows:
+        view = windows.view(rows)
+        if len(panes) < rows // 8:
+            assert view is None
+            continue
+        assert view is not None
+        total = sum(pane.counts for pane in panes[-(rows // 8) :])
+        parts = np.split(total[: PROFILE.slots], PROFILE.starts[1:])
+        assert view.cumulative.tolist() == np.concatenate([np.cumsum(part) for part in parts]).tolist()
+        assert view.outliers.tolist() == total[-4:].tolist()
+
+
+NUMBERS = st.one_of(
+    st.floats(-1e6, 1e6, allow_nan=False),
+    st.integers(-5, 5).map(float),
+    st.floats(-1e149, 1e149, allow_nan=False),
+    st.floats(-1.0, 1.0),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(NUMBERS, min_size=3, max_size=200), st.lists(NUMBERS, min_size=1, max_size=60))
+def test_the_distance_from_counts_is_never_above_the_exact_one_and_its_interval_holds_it(
+    reference: list[float], current: list[float]
+) -> None:
+    profile = Profile.fit({"x": reference}, reference_id="v1")
+    counts = count(profile, {"x": current}).counts[: profile.slots]
+    lower, upper = ks_interval(profile.cumulative, np.cumsum(counts) / len(current))
+    exact = float(ks_2samp(reference, current, method="asymp").statistic)
+    assert lower <= exact + 1e-12
+    assert exact <= upper + 1e-12
+    if profile.features[0].grid.kind == "exact":
+        assert abs(lower - exact) < 1e-12
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=300), st.integers(1, 300))
+def test_errors_one_by_one_or_together(errors: list[float], cut: int) -> None:
+    whole, parts = Monitor(PROFILE), Monitor(PROFILE)
+    expected = whole.observe_errors(errors, 0.0)
+    events = parts.observe_errors(errors[:cut], 0.0)
+    restored = Monitor(PROFILE)
+    restored.restore(json.loads(json.dumps(parts.snapshot())))
+    assert events + restored.observe_errors(errors[cut:], 0.0) == expected
+    assert restored.snapshot() == whole.snapshot()

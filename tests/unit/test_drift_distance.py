@@ -1,0 +1,70 @@
+"""Distances and evidence against scipy and against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom, chi2_contingency, ks_2samp, kstwo
+
+from evaluator.drift.distance import (
+    benjamini_hochberg,
+    g_test,
+    ks_interval,
+    ks_p_value,
+    share_p_value,
+    total_variation,
+)
+
+
+def test_the_interval_of_a_distance_known_at_bin_ends() -> None:
+    lower, upper = ks_interval(np.array([0.2, 0.6, 1.0]), np.array([0.1, 0.9, 1.0]))
+    assert lower == pytest.approx(0.3)
+    assert upper == pytest.approx(0.7)  # the window at 0.9 before the reference has left 0.2
+
+
+@pytest.mark.parametrize(("distance", "size"), [(0.9, 5), (0.6, 20), (0.4, 50), (0.2, 200), (0.15, 1000)])
+def test_the_p_value_is_the_one_sample_law_at_the_harmonic_size(distance: float, size: int) -> None:
+    exact = float(kstwo.sf(distance, size))
+    ours = ks_p_value(distance, 2.0 * size, 2.0 * size)
+    assert exact * (1 - 1e-9) <= ours <= 1.5 * exact
+
+
+def test_complete_separation_can_say_no_more_than_its_sizes() -> None:
+    assert ks_p_value(1.0, 2.0, 4.0) == pytest.approx(2 / 15)
+    assert ks_p_value(1.0, 2.0, 4.0) == pytest.approx(float(ks_2samp([1, 2], [3, 4, 5, 6], method="exact").pvalue))
+
+
+def test_no_rows_is_no_evidence() -> None:
+    assert ks_p_value(1.0, 0.0, 10.0) == 1.0
+    assert g_test(np.array([5, 5]), np.array([0, 0])) == 1.0
+    assert share_p_value(0.0, 0.0, 0.0, 0.0) == 1.0
+
+
+def test_the_g_test_is_scipys_where_nothing_is_rare() -> None:
+    reference, current = np.array([500, 300, 200]), np.array([80, 90, 80])
+    theirs = chi2_contingency([reference, current], lambda_="log-likelihood", correction=False).pvalue
+    assert g_test(reference, current) == pytest.approx(float(theirs))
+    assert g_test(reference, current, efficiency=0.1) > 100 * g_test(reference, current)
+
+
+def test_rare_categories_are_pooled_and_unseen_ones_survive() -> None:
+    reference = np.array([500, 500] + [1] * 50 + [0])
+    current = np.array([125, 125] + [0] * 38 + [1] * 12 + [0])
+    assert g_test(reference, current) > 1e-4
+    assert g_test(np.array([500, 500, 0]), np.array([100, 100, 50])) < 1e-12
+
+
+def test_a_share_has_the_binomial_tail() -> None:
+    assert share_p_value(30.0, 250.0, 499.0, 9998.0) == pytest.approx(float(binom.sf(29, 250, 0.05)))
+    assert share_p_value(250.0, 250.0, 0.0, 1000.0) < 1e-300
+
+
+def test_total_variation_is_half_the_absolute_difference() -> None:
+    assert total_variation(np.array([0.5, 0.5]), np.array([0.2, 0.8])) == pytest.approx(0.3)
+
+
+def test_benjamini_hochberg_by_hand() -> None:
+    p_values = np.array([[0.01, 0.9], [0.03, 0.02]])
+    assert benjamini_hochberg(p_values, 0.05).tolist() == [[True, False], [True, True]]
+    assert not benjamini_hochberg(np.array([0.02, 0.9, 0.9, 0.9]), 0.05).any()
+    assert benjamini_hochberg(np.empty(0), 0.05).shape == (0,)

@@ -1,0 +1,145 @@
+"""Episodes: one open, escalations and one close, however long and ragged the drift is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from evaluator.drift.episode import DriftEvent, Episodes
+from evaluator.drift.fusion import Judgement, Severity, confidence_of, judge
+from evaluator.drift.profile import Profile
+from evaluator.drift.settings import DriftSettings
+from evaluator.drift.signals import Kind, Look, Signal
+
+PROFILE = Profile.fit({name: [0.0, 1.0] * 50 for name in "abcdefghij"}, reference_id="v1")
+SETTINGS = DriftSettings(cooldown_rows=1000)
+
+
+def signal(kind: Kind = "distribution", feature: str = "a", *, critical: bool = False, p: float = 1e-9) -> Signal:
+    return Signal(kind, feature, 0.3, 0.3, 0.3, 0.15, p, 256, critical)
+
+
+def look(*signals: Signal) -> Look:
+    return Look({one.key: one for one in signals}, frozenset(one.key for one in signals))
+
+
+def judged(signals: object) -> Judgement:
+    return judge(signals, PROFILE, SETTINGS)  # type: ignore[arg-type]
+
+
+def told(episodes: Episodes, looks: list[tuple[str, Look]], start: int = 0) -> list[DriftEvent]:
+    events: list[DriftEvent] = []
+    for number, (stream, one) in enumerate(looks, start + 1):
+        events += episodes.fold(stream, one, judged, rows=64 * number, at=float(number))
+    return events
+
+
+def kinds(events: list[DriftEvent]) -> list[tuple[str, str, int]]:
+    return [(event.event, event.severity, event.rows // 64) for event in events]
+
+
+def test_one_look_is_no_drift_and_two_are() -> None:
+    calm, drift = ("x", look()), ("x", look(signal()))
+    assert told(Episodes("k", SETTINGS), [drift, calm, drift, calm]) == []
+    events = told(Episodes("k", SETTINGS), [drift, drift, drift, calm, drift, calm, calm, calm])
+    assert kinds(events) == [("open", "LOW", 2), ("close", "LOW", 7)]
+    assert events[0].episode == events[1].episode
+    assert len({event.id for event in events}) == 2
+
+
+def test_a_held_signal_keeps_its_episode_open() -> None:
+    held = ("x", Look({}, frozenset({("distribution", "a")})))
+    drift = ("x", look(signal()))
+    assert kinds(told(Episodes("k", SETTINGS), [drift, drift, *[held] * 50])) == [("open", "LOW", 2)]
+
+
+def test_severity_escalates_once_and_the_close_tells_the_worst() -> None:
+    data, error = look(signal()), look(signal("concept", ""))
+    events = told(
+        Episodes("k", SETTINGS),
+        [("x", data), ("x", data), ("e", error), ("e", error), ("e", look()), ("e", look()), ("e", error), ("e", error)]
+        + [("x", look())] * 2
+        + [("e", look())] * 2,
+    )
+    assert kinds(events) == [("open", "LOW", 2), ("escalate", "HIGH", 4), ("close", "HIGH", 12)]
+
+
+def test_after_a_close_the_same_severity_waits_and_a_higher_one_does_not() -> None:
+    drift, calm, error = ("x", look(signal())), ("x", look()), ("e", look(signal("concept", "")))
+    events = told(Episodes("k", SETTINGS), [drift, drift, calm, calm, *[drift] * 30])
+    assert kinds(events) == [("open", "LOW", 2), ("close", "LOW", 4), ("open", "LOW", 20)]
+    events = told(Episodes("k", SETTINGS), [drift, drift, calm, calm, error, error])
+    assert kinds(events)[-1] == ("open", "HIGH", 6)
+
+
+def test_a_snapshot_in_the_middle_changes_nothing() -> None:
+    drift, calm, error = ("x", look(signal())), ("x", look()), ("e", look(signal("concept", "")))
+    looks = [drift, drift, error, calm, error, calm, calm, ("e", look()), ("e", look()), *[drift] * 25]
+    whole = Episodes("k", SETTINGS)
+    expected = told(whole, looks)
+    for cut in range(len(looks)):
+        first, second = Episodes("k", SETTINGS), Episodes("k", SETTINGS)
+        events = told(first, looks[:cut])
+        second.restore(json.loads(json.dumps(first.snapshot())), judged)
+        assert events + told(second, looks[cut:], cut) == expected
+        assert second.snapshot() == whole.snapshot()
+
+
+def test_events_of_other_monitors_have_other_ids() -> None:
+    drift = ("x", look(signal()))
+    ids = {told(Episodes(key, SETTINGS), [drift, drift])[0].id for key in ("k", "l")}
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("signals", "severity", "cause", "action"),
+    [
+        ([], "NONE", "none", "none"),
+        ([signal()], "LOW", "covariate", "observe"),
+        ([signal("outliers")], "LOW", "outlier_burst", "observe"),
+        ([signal(), signal(feature="b")], "MEDIUM", "covariate", "observe"),
+        ([signal(), signal("outliers")], "LOW", "covariate", "observe"),
+        ([signal(), signal("outliers", "b")], "MEDIUM", "covariate", "observe"),
+        ([signal("missing")], "LOW", "quality", "quarantine"),
+        ([signal(), signal("missing")], "MEDIUM", "quality", "quarantine"),
+        ([signal("quality", "")], "MEDIUM", "quality", "quarantine"),
+        ([signal("quality", "", critical=True), signal("column_gone")], "CRITICAL", "quality", "quarantine"),
+        ([signal("concept", "")], "HIGH", "concept", "retrain_recent"),
+        ([signal("concept", ""), signal("missing")], "HIGH", "concept", "retrain_recent"),
+        ([signal("concept", ""), signal("column_gone")], "HIGH", "quality", "quarantine"),
+        ([signal("concept", ""), signal(), signal(feature="b")], "HIGH", "covariate", "retrain_full"),
+        ([signal("concept", "", critical=True)], "CRITICAL", "concept", "retrain_recent"),
+        ([signal("concept", ""), *(signal(feature=f) for f in "abcde")], "CRITICAL", "covariate", "retrain_full"),
+    ],
+)
+def test_signals_fuse_to_one_judgement(signals: list[Signal], severity: str, cause: str, action: str) -> None:
+    found = judged(signals)
+    assert (found.severity.name, found.root_cause, found.action) == (severity, cause, action)
+
+
+def test_the_worst_order_of_severities() -> None:
+    assert sorted(Severity) == [Severity[n] for n in ("NONE", "LOW", "MEDIUM", "HIGH", "CRITICAL")]
+
+
+def test_the_features_to_blame_are_five_by_strength_and_importance() -> None:
+    signals = [replace(signal(feature=f), statistic=0.2 + 0.01 * i) for i, f in enumerate("abcdefgh")]
+    assert [one.feature for one in judged(signals).features] == list("hgfed")
+    profile = Profile.fit({"a": [0.0, 1.0], "b": [0.0, 1.0]}, reference_id="v1", importance={"a": 9, "b": 1})
+    pair = [signal(feature="a"), replace(signal(feature="b"), statistic=0.9)]
+    assert [one.feature for one in judge(pair, profile, SETTINGS).features] == ["a", "b"]
+
+
+def test_confidence_grows_with_evidence_and_families_and_facts_are_certain() -> None:
+    weak, strong = confidence_of([signal(p=1e-5)], PROFILE), confidence_of([signal(p=1e-9)], PROFILE)
+    assert 0.5 < weak < 0.99 < strong < 1.0
+    assert confidence_of([signal(p=1e-5), signal("outliers", p=1e-5)], PROFILE) > weak
+    assert confidence_of([signal("column_gone", p=0.0)], PROFILE) == 1.0
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="ks must be above 0"):
+        DriftSettings(ks=0.0)
+    with pytest.raises(ValueError, match="confirm"):
+        DriftSettings(confirm=0)
