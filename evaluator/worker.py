@@ -154,8 +154,7 @@ class Worker:
         if predictions or outcomes:
             await asyncio.to_thread(self._fold, predictions, outcomes)
             self._dirty = True
-        due = time.monotonic() - self._committed >= _COMMIT_SECONDS
-        if self._dirty and (due or not (predictions or outcomes)):
+        if self._dirty and time.monotonic() - self._committed >= _COMMIT_SECONDS:
             await self._save()
         return bool(predictions or outcomes)
 

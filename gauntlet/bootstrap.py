@@ -5,7 +5,9 @@ Idempotent: a second start, or a second process, finds what is there and changes
 
 from __future__ import annotations
 
+import asyncio
 import csv
+import fcntl
 import gzip
 import math
 import time
@@ -22,6 +24,7 @@ from gauntlet.errors import ConfigError
 from gauntlet.losses import loss
 from gauntlet.model import Task
 from gauntlet.rollout import Control
+from gauntlet.state import StateStore
 
 REFERENCE_ROWS = 20_000
 """Rows kept as a version's reference; more would only make the same profile slower to load."""
@@ -33,6 +36,14 @@ async def ensure(config: Config) -> Control:
     Raises `ModelUnusable` or `ConfigError` with the path and the cause; then nothing was written.
     """
     state = wiring.state(config)
+    folder = wiring.data(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "bootstrap.lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)  # three services start at once; one registers the model
+        return await _ensure(config, state)
+
+
+async def _ensure(config: Config, state: StateStore) -> Control:
     try:
         _, found = await control.read(state, config.experiment)
         if found is not None:

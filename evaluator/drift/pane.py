@@ -13,7 +13,6 @@ import numpy as np
 from evaluator.drift.grid import Ints
 from evaluator.drift.profile import OUTLIER, SPECIALS, Column, Profile, batch_rows
 
-
 CHUNK = 1024
 """Rows encoded at once: what keeps fifty columns in a processor's cache."""
 

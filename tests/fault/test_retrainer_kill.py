@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import drifting
@@ -54,11 +55,24 @@ async def jobs(config: Config) -> list[Job]:
     return (await progress(config)).jobs
 
 
-async def until_exists(path: Path, process: subprocess.Popen[bytes]) -> None:
+async def until(holds: Callable[[], Awaitable[bool]], process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait for what another process does; fail at once when that process has ended."""
     async with asyncio.timeout(120):
-        while not path.exists():  # noqa: ASYNC110 - another process makes it
-            assert process.poll() is None, "the retrainer has ended by itself"
-            await asyncio.sleep(0.02)
+        while not await holds():
+            assert process is None or process.poll() is None, "the retrainer has ended by itself"
+            await asyncio.to_thread(time.sleep, 0.02)
+
+
+async def exists(path: Path) -> bool:
+    return await asyncio.to_thread(path.exists)
+
+
+async def completed(config: Config) -> bool:
+    return "completed" in [j.status for j in await jobs(config)]
+
+
+async def handled(config: Config, offset: int) -> bool:
+    return (await progress(config)).offsets.get("drift/evaluator") == offset
 
 
 @pytest.fixture
@@ -82,7 +96,7 @@ async def test_kill_9_during_training_registers_exactly_one_version(
 
     first = start(tmp_path)
     processes.append(first)
-    await until_exists(tmp_path / "started", first)
+    await until(lambda: exists(tmp_path / "started"), first)
     begun = await jobs(config)
     assert [j.status for j in begun] == ["running"]
     first.send_signal(signal.SIGKILL)
@@ -93,11 +107,8 @@ async def test_kill_9_during_training_registers_exactly_one_version(
     (tmp_path / "go").touch()
     second = start(tmp_path)
     processes.append(second)
-    async with asyncio.timeout(120):
-        while not (ended := [j for j in await jobs(config) if j.status == "completed"]):
-            assert second.poll() is None
-            await asyncio.sleep(0.02)
-    assert [(j.id, j.accepted, j.version) for j in ended] == [(begun[0].id, True, "v0002")]
+    await until(lambda: completed(config), second)
+    assert [(j.id, j.accepted, j.version) for j in await jobs(config)] == [(begun[0].id, True, "v0002")]
     second.send_signal(signal.SIGKILL)
     second.wait()
 
@@ -109,9 +120,7 @@ async def test_kill_9_during_training_registers_exactly_one_version(
     await evaluator.close()
     stop = asyncio.Event()
     third = asyncio.create_task(serve(config, stop))
-    async with asyncio.timeout(60):
-        while (await progress(config)).offsets.get("drift/evaluator") != 2:
-            await asyncio.sleep(0.02)
+    await until(lambda: handled(config, 2))
     stop.set()
     await third
     assert (tmp_path / "started").read_text() == before

@@ -214,9 +214,10 @@ async def test_a_killed_job_finds_the_version_that_it_had_registered(
     def die(_: JobFolder, __: Answer) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as killed:
         killed.setattr(JobFolder, "finish", die)
-        await asyncio.to_thread(job.run, folder)
+        with pytest.raises(KeyboardInterrupt):
+            await asyncio.to_thread(job.run, folder)
     assert [v.version for v in wiring.registry(config).versions()] == ["v0001", "v0002"]
     assert folder.answer() is None
     answer = await run(folder)

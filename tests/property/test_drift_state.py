@@ -118,6 +118,20 @@ def test_the_distance_from_counts_is_never_above_the_exact_one_and_its_interval_
         assert abs(lower - exact) < 1e-12
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(70, 400), st.integers(1, 80), st.floats(0.1, 5.0))
+def test_the_interval_holds_on_grids_too(seed: int, rows: int, more: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    reference, current = rng.lognormal(0, spread, size=rows), rng.lognormal(0.5, spread, size=more)
+    profile = Profile.fit({"x": reference}, reference_id="v1")
+    assert profile.features[0].grid.kind != "exact"
+    counts = count(profile, {"x": current}).counts[: profile.slots]
+    lower, upper = ks_interval(profile.cumulative, np.cumsum(counts) / more)
+    exact = float(ks_2samp(reference, current, method="asymp").statistic)
+    assert lower <= exact + 1e-12
+    assert exact <= upper + 1e-12
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=300), st.integers(1, 300))
 def test_errors_one_by_one_or_together(errors: list[float], cut: int) -> None:

@@ -145,10 +145,14 @@ def test_errors_that_are_no_numbers_are_counted_and_left_out() -> None:
     assert Monitor(Profile.fit({"x": [1.0]}, reference_id="v1")).observe_errors([1e9] * 5000, 0.0) == []
 
 
-def test_one_absurd_error_is_no_concept_drift() -> None:
-    errors = np.random.default_rng(11).exponential(size=4000)
-    errors[2000] = 1e12
-    assert Monitor(PROFILE).observe_errors(errors, 0.0) == []
+def test_one_absurd_error_is_no_concept_drift_and_hides_none() -> None:
+    rng = np.random.default_rng(11)
+    errors = rng.exponential(size=4000)
+    errors[3980] = 1e12
+    monitor = Monitor(PROFILE)
+    assert monitor.observe_errors(errors, 0.0) == []
+    assert max(monitor.error_rise().values()) < 1.0
+    assert monitor.observe_errors(3 * rng.exponential(size=400), 1.0)[0].root_cause == "concept"
 
 
 def test_a_reference_without_a_miss_still_sees_misses() -> None:

@@ -154,16 +154,10 @@ class Realised(_Fact):
     share: float
     requests: int
     assigned: int
+    realised: float
     low: float
     high: float
-
-    @property
-    def realised(self) -> float:
-        return self.assigned / self.requests if self.requests else 0.0
-
-    @property
-    def inside(self) -> bool:
-        return self.low <= self.realised <= self.high
+    inside: bool
 
 
 class Check(_Fact):
@@ -176,7 +170,11 @@ class Check(_Fact):
 
 
 class Facts(_Fact):
-    """All of it. `first` is the champion of the first day; `reconciled` that every check has passed."""
+    """All of it. `first` is the champion of the first day; `reconciled` that every check has passed.
+
+    `per_second` are predictions over the replay's `seconds`, with all that happened beside them; `total_seconds` go from
+    the demo's start to its summary.
+    """
 
     experiment: str
     metric: str
@@ -189,6 +187,7 @@ class Facts(_Fact):
     never: int
     seconds: float
     total_seconds: float
+    per_second: float
     reconciled: bool
     checks: tuple[Check, ...]
     timeline: tuple[Moment, ...]
@@ -199,8 +198,3 @@ class Facts(_Fact):
     jobs: tuple[Job, ...]
     months: tuple[Month, ...]
     year: Month
-
-    @property
-    def per_second(self) -> float:
-        """Predictions a second over the replay, with all that happened beside them."""
-        return self.flights / self.seconds if self.seconds > 0 else 0.0

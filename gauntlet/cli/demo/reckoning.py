@@ -63,12 +63,16 @@ def realised(predictions: Predictions, history: History) -> list[Realised]:
             continue
         mine = (predictions.allocation == control.allocation) & ~predictions.forced
         n = int(mine.sum())
-        spread = 3 * math.sqrt(p * (1 - p) / n) if n else 0.0
+        if not n:
+            continue
+        assigned = int((mine & predictions.assigned).sum())
+        spread = 3 * math.sqrt(p * (1 - p) / n)
         found[control.allocation] = Realised(
-            allocation=control.allocation, rollout=control.rollout.id, share=p, requests=n,
-            assigned=int((mine & predictions.assigned).sum()), low=max(0.0, p - spread), high=min(1.0, p + spread),
+            allocation=control.allocation, rollout=control.rollout.id, share=p, requests=n, assigned=assigned,
+            realised=assigned / n, low=max(0.0, p - spread), high=min(1.0, p + spread),
+            inside=abs(assigned / n - p) <= spread,
         )  # fmt: skip
-    return [r for r in found.values() if r.requests]
+    return list(found.values())
 
 
 def misrouted(predictions: Predictions, history: History) -> int:

@@ -88,6 +88,7 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
         never=sent.never,
         seconds=sent.seconds,
         total_seconds=time.monotonic() - began,
+        per_second=sent.flights / sent.seconds if sent.seconds > 0 else 0.0,
         reconciled=all(check.passed for check in checks),
         checks=tuple(checks),
         timeline=tuple(story.timeline(history, drift, jobs, begin)),

@@ -1,0 +1,206 @@
+"""The retrainer's loop on real local ports, turned by hand: verdicts in, decisions in force, outages held out."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import drifting
+import msgspec
+import pytest
+
+from gauntlet import control, events, keys, wiring
+from gauntlet.errors import LogUnavailable, StateUnavailable
+from gauntlet.events import ArmSummary, Evaluation, Event, Health
+from gauntlet.log import Record
+from gauntlet.metrics import DECISIONS, ROLLBACKS
+from gauntlet.rollout import Command, Control, begin
+from retrainer.jobs import Ledger
+from retrainer.worker import Worker
+
+DAY = drifting.DAY
+T0 = drifting.START
+
+
+class House:
+    """A begun experiment with a challenger v0002 in shadow, an evaluator's voice, and a worker."""
+
+    def __init__(self, folder: Path, experiment: str) -> None:
+        self.config = msgspec.structs.replace(drifting.configuration(folder, enabled="false"), experiment=experiment)
+        self.data = Path(self.config.data)
+        self.store = wiring.state(self.config)
+        self.reader = wiring.local_reader(self.config)
+        self.writer = wiring.local_writer(self.config, "retrainer")
+        self.evaluator = wiring.local_writer(self.config, "evaluator")
+        self.registry = wiring.registry(self.config)
+        self.open()
+
+    def open(self) -> None:
+        self.ledger = Ledger(self.data, self.config.experiment)
+        self.worker = Worker(self.config, self.reader, self.writer, self.store, self.registry, self.ledger)
+
+    async def begin(self) -> None:
+        await control.create(self.store, begin(self.config.experiment, "v0001", T0))
+        stages = tuple(stage.stage() for stage in self.config.ramp)
+        challenge = Command(
+            name="challenge", actor="t", reason="r", version="v0002", shadow=self.config.shadow.stage(), stages=stages
+        )
+        await control.change(self.store, self.config.experiment, challenge, T0)
+
+    async def say(self, *told: Event) -> None:
+        records = [Record(keys.EVALUATIONS, e.id, e.at, events.encode(e)) for e in told]  # type: ignore[arg-type]
+        await self.evaluator.append(records)
+
+    def look(self, day: float, **changes: object) -> Evaluation:
+        arm = ArmSummary(model="v0002", exposures=9000, outcomes=9000, metrics={"accuracy": 0.9})
+        known = Evaluation(
+            id=f"look-{day}", at=T0 + day * DAY, experiment=self.config.experiment,
+            rollout=f"{self.config.experiment}-r0001", champion="v0001", challenger="v0002", form="paired",
+            metric="log_loss", result="inconclusive", reasons=[], effect=0.02, lower=-0.01, upper=0.05, pairs=9000,
+            information_fraction=0.5, blocks=10, arms={"candidate": arm},
+        )  # fmt: skip
+        return msgspec.structs.replace(known, **changes)
+
+    async def record(self) -> Control:
+        _, found = await control.read(self.store, self.config.experiment)
+        assert found is not None
+        return found
+
+    async def told(self) -> list[str]:
+        history = await control.history(self.store, self.config.experiment)
+        return [c.last.command for _, c in history if c.last is not None]
+
+    async def close(self) -> None:
+        await self.worker.close()
+        self.ledger.close()
+        for part in (self.writer, self.evaluator, self.reader, self.store):
+            await part.close()
+
+
+@pytest.fixture
+async def house(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    built = House(tmp_path, request.node.name.replace("_", "-")[:60].strip("-"))
+    await built.begin()
+    yield built
+    await built.close()
+
+
+def counted(metric: object, **labels: str) -> float:
+    return float(metric.labels(**labels)._value.get())  # type: ignore[attr-defined]
+
+
+async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: House) -> None:
+    name = house.config.experiment
+    await house.say(*(house.look(day) for day in range(1, 20)))
+    await house.worker.step()
+    record = await house.record()
+    assert record.rollout is not None
+    assert record.rollout.last_stage
+    assert await house.told() == ["begin", "challenge", "advance", "advance", "advance"]
+    assert record.rollout.stage_since == T0 + 6 * DAY, "two days each: decisions are dated by the evidence"
+    assert house.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
+
+    await house.say(house.look(20, result="better", crossed="better", lower=0.001))
+    await house.worker.step()
+    record = await house.record()
+    assert (record.champion, record.previous) == ("v0002", "v0001")
+    assert record.bake is not None
+    assert record.bake.baseline == {"accuracy": 0.9}
+    assert record.last is not None
+    assert record.last.evidence == "look-20"
+    assert "log_loss effect +0.02 [+0.001, +0.05] after 10 blocks" in record.last.reason
+
+    fallen = Health(
+        id="h1", at=T0 + 25 * DAY, experiment=name, model="v0002", outcomes=600, metrics={}, window_outcomes=600,
+        window={"accuracy": 0.84},
+    )  # fmt: skip
+    await house.say(fallen)
+    await house.worker.step()
+    record = await house.record()
+    assert (record.champion, record.bake) == ("v0001", None)
+    assert record.ended[-1].state == "rolled_back"
+    assert house.registry.aliases() == {"champion": "v0001", "previous": "v0002"}
+    assert counted(ROLLBACKS, experiment=name, cause="watch") == 1
+    assert counted(DECISIONS, experiment=name, decision="advance") == 3
+    assert counted(DECISIONS, experiment=name, decision="promote") == 1
+
+
+async def test_harm_is_rolled_back_though_no_retraining_is_wanted(house: House) -> None:
+    await house.say(house.look(0.5, result="worse", crossed="worse", effect=-0.1))
+    await house.worker.step()
+    record = await house.record()
+    assert record.rollout is None
+    assert record.ended[-1].state == "rolled_back"
+    assert counted(ROLLBACKS, experiment=house.config.experiment, cause="evidence") == 1
+
+
+async def test_events_handled_again_after_a_kill_change_nothing(house: House) -> None:
+    await house.say(*(house.look(day) for day in range(1, 5)))
+
+    def crash() -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(house.ledger, "commit", crash)  # dies after its commands are in force, before its offsets are
+        with pytest.raises(KeyboardInterrupt):
+            await house.worker.step()
+    before = await house.told()
+    assert before == ["begin", "challenge", "advance", "advance"]
+    house.ledger.close()
+    house.open()
+    assert house.ledger.offsets == {}
+    await house.worker.step()
+    assert await house.told() == before
+    assert house.ledger.offsets["evaluations", "evaluator"] == 4
+
+
+async def test_old_news_of_an_ended_rollout_is_read_and_not_acted_upon(house: House) -> None:
+    name = house.config.experiment
+    await control.change(house.store, name, Command(name="abort", actor="op", reason="r"), T0 + 1)
+    stages = tuple(stage.stage() for stage in house.config.ramp)
+    again = Command(name="challenge", actor="op", reason="r", version="v0003", shadow=stages[0], stages=stages)
+    await control.change(house.store, name, again, T0 + 2)
+    await house.say(house.look(5, result="worse", crossed="worse"), house.look(6, result="better", crossed="better"))
+    await house.worker.step()
+    record = await house.record()
+    assert record.rollout is not None
+    assert record.rollout.challenger == "v0003"
+    assert house.ledger.offsets["evaluations", "evaluator"] == 2
+
+
+async def test_what_is_no_event_or_cannot_be_judged_is_skipped(house: House) -> None:
+    await house.evaluator.append(
+        [
+            Record(keys.EVALUATIONS, "junk", T0, b"not json"),
+            Record(keys.DRIFT, "odd", T0, events.encode(msgspec.structs.replace(drifting.drift(T0), severity="PURPLE",
+                                                                               experiment=house.config.experiment))),
+        ]
+    )  # fmt: skip
+    await house.say(house.look(3))
+    await house.worker.step()
+    assert await house.told() == ["begin", "challenge", "advance"]
+    assert house.ledger.offsets["drift", "evaluator"] == 1
+
+
+async def test_an_outage_of_the_state_holds_and_loses_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.say(*(house.look(day) for day in range(1, 8)))
+
+    async def down(*_: object, **__: object) -> None:
+        raise StateUnavailable("gone for lunch")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(house.store, "put", down)
+        for _ in range(3):
+            with pytest.raises(StateUnavailable):
+                await house.worker.step()
+        assert await house.told() == ["begin", "challenge"]
+    await house.worker.step()
+    assert await house.told() == ["begin", "challenge", "advance", "advance", "advance"]
+
+
+async def test_an_outage_of_the_log_never_stops_decisions(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def down(*_: object, **__: object) -> None:
+        raise LogUnavailable("disk full")
+
+    await house.say(house.look(3))
+    monkeypatch.setattr(house.writer, "append", down)
+    await house.worker.step()
+    assert await house.told() == ["begin", "challenge", "advance"]
