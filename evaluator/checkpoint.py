@@ -29,6 +29,7 @@ class Saved(msgspec.Struct, kw_only=True):
     fold: dict[str, Any] | None = None
     looks: dict[str, dict[str, Any]] = {}
     health_block: int | None = None
+    previous: str | None = None
     watch: dict[str, Any] | None = None
 
 
@@ -62,13 +63,17 @@ class Checkpoint:
                 self.db.execute("ROLLBACK")
             raise
 
-    def commit(self, data: bytes, number: int, outbox: Sequence[Record]) -> None:
-        """Write commit `number` and end the transaction. Raises `Conflict` when another process committed meanwhile."""
+    def commit(self, data: bytes, number: int, outbox: Sequence[Record], *, after: int) -> None:
+        """Write commit `number` on top of commit `after` and end the transaction.
+
+        Raises `Conflict` when the file is at another commit: then another process works on it.
+        """
         self.begin()
         row = self.db.execute("SELECT number FROM saved").fetchone()
-        if (row[0] if row else 0) != number - 1 and number > 1:
+        found = row[0] if row else 0
+        if found != after:
             self.db.execute("ROLLBACK")
-            raise Conflict(f"another evaluator has committed {row and row[0]}; this one, at {number - 1}, stops")
+            raise Conflict(f"another evaluator has made commit {found}; this one, at {after}, stops")
         self.db.execute("INSERT OR REPLACE INTO saved VALUES (1, ?, ?)", (number, data))
         self.db.executemany(
             "INSERT INTO outbox (topic, key, at, value) VALUES (?, ?, ?, ?)",

@@ -21,7 +21,7 @@ from gauntlet import events
 from gauntlet.artefact import Schema
 from gauntlet.config import Config
 from gauntlet.errors import BadInput, ModelUnusable
-from gauntlet.model import BASELINE, Task
+from gauntlet.model import BASELINE, PREVIOUS, Task
 from gauntlet.registry import Registry
 
 _SLACK = 1.0  # horizons that a finished join stays as a tombstone beyond its own: room for a lagging partition
@@ -51,6 +51,7 @@ class Core:
         self._latest: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
         self._health_block: int | None = None
+        self._previous: str | None = None
         self._out: list[events.Evaluation | events.Health | events.Drift] = []
         self.evaluation: events.Evaluation | None = None
         self.health: events.Health | None = None
@@ -120,7 +121,11 @@ class Core:
         matches = joined.matches + late.matches
         self._fold.exposures(joined.exposures)
         losses = self._fold.matches(matches)
-        self._fold.pairs(joined.pairs + late.pairs)
+        pairs = joined.pairs + late.pairs
+        self._fold.pairs(pairs)
+        for pair in pairs:
+            if pair.score is not None and pair.score.arm == PREVIOUS:
+                self._previous = pair.score.model
         self._watch_rows([event for _, event in predictions if isinstance(event, events.Prediction)])
         self._watch_losses(matches, losses)
         counts = joined.counts + late.counts + self._joins.expire(self.watermark - self._keep)
@@ -155,6 +160,7 @@ class Core:
             fold=self._fold.to_dict(),
             looks={name: looks.to_dict() for name, looks in self._looks.items()},
             health_block=self._health_block,
+            previous=self._previous,
             watch=self._watch.snapshot() if self._watch else None,
         )
 
@@ -165,6 +171,7 @@ class Core:
             self._fold.restore(saved.fold)
         self._looks = {name: Looks.from_dict(self._scheme.plan, data) for name, data in saved.looks.items()}
         self._health_block = saved.health_block
+        self._previous = saved.previous
         if saved.watch is not None:
             self._watch = self._start_watch(saved.watch["version"])
             self._watch.restore(saved.watch)
@@ -199,7 +206,9 @@ class Core:
             own = _merged(blocks, big * ratio, (big + 1) * ratio)
             if own.n:
                 wide = int(self._config.bake.window // self._scheme.harm_block)
-                window = _merged(blocks, (big + 1) * ratio - wide, (big + 1) * ratio)
+                first, end = (big + 1) * ratio - wide, (big + 1) * ratio
+                window = _merged(blocks, first, end)
+                before = _merged(self._fold.models.get(self._previous or "", {}), first, end)
                 self._out.append(
                     events.Health(
                         id=f"{version}/{big}",
@@ -210,6 +219,9 @@ class Core:
                         metrics=own.metrics(self._config.task),
                         window_outcomes=window.n,
                         window=window.metrics(self._config.task),
+                        previous=self._previous if before.n and self._previous != version else None,
+                        previous_outcomes=before.n,
+                        previous_window=before.metrics(self._config.task),
                         offsets=offsets,
                     )
                 )

@@ -143,7 +143,7 @@ class Worker:
                 offset = found[-1].offset + 1
         self._core.adopt(shared)
         self._offsets = dict(shared.offsets)
-        self._checkpoint.commit(value, shared.commit, [])
+        self._checkpoint.commit(value, shared.commit, [], after=self._commit)
         self._commit = shared.commit
 
     async def _round(self) -> bool:
@@ -234,7 +234,7 @@ class Worker:
                 keys.evaluator_state(self._name), data, self._shared_version
             )
         records = [Record(_TOPIC[type(event)], event.id, event.at, events.encode(event)) for event in out]
-        await asyncio.to_thread(self._checkpoint.commit, data, number, records + self._letters)
+        await asyncio.to_thread(self._checkpoint.commit, data, number, records + self._letters, after=self._commit)
         self._letters = []
         self._commit = number
         self._committed = time.monotonic()

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gauntlet.model import Arm, Label
+from gauntlet.model import Arm, Label, Scorer
 
 SCHEMA_VERSION = 1
 
@@ -49,12 +49,12 @@ class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaul
 
 
 class Shadow(Event, tag="shadow", frozen=True, kw_only=True, omit_defaults=True):
-    """The arm that did not serve, scored on the same request off the response path; `id` is the prediction's.
+    """A model that did not serve, scored on the same request off the response path; `id` is the prediction's.
 
     `output` is None when the model failed; `error` then says how.
     """
 
-    arm: Arm
+    arm: Scorer
     model: str
     output: list[float] | float | None
     rollout: str | None = None
@@ -112,14 +112,20 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
 
 
 class Health(Event, tag="health", frozen=True, kw_only=True, omit_defaults=True):
-    """The champion's own matured performance over one block, and over the watch window that the bake is judged on."""
+    """The champion's own matured performance over one block, and over the watch window that the bake is judged on.
+
+    During a bake `previous` is the champion of before, scored in shadow on the same requests: when both fall, the world
+    has changed, and going back would not help.
+    """
 
     model: str
     outcomes: int
     metrics: dict[str, float]
     window_outcomes: int = 0
     window: dict[str, float] = {}
-    baseline: dict[str, float] = {}
+    previous: str | None = None
+    previous_outcomes: int = 0
+    previous_window: dict[str, float] = {}
     offsets: dict[str, int] = {}
 
 

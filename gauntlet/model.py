@@ -14,6 +14,11 @@ Arm = Literal["baseline", "candidate"]
 BASELINE: Arm = "baseline"
 CANDIDATE: Arm = "candidate"
 
+Scorer = Literal["baseline", "candidate", "previous"]
+"""Who may be scored in shadow: the arm that did not serve, or during a bake the champion of before."""
+
+PREVIOUS: Scorer = "previous"
+
 Label = str | int | float | bool
 """A class label or a regression target, as a client sends it."""
 

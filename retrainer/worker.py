@@ -135,9 +135,9 @@ class Worker:
         await self._consider()
         await self._runner.start()
         self._ledger.commit()
-        await self._tell()
         await self._reconcile()
         await self._publish()
+        await self._tell()
         return bool(found)
 
     async def request(self, actor: str, reason: str, *, urgent: bool = False) -> Trigger:

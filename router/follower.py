@@ -129,7 +129,7 @@ class Follower:
                 challenger = None
                 self.roll_back("preflight", f"the challenger can't serve: {error}", record.rollout.id)
         self.table = tables.build(
-            version, record, champion, challenger, self._config.router.breaker, self._config.shadow.fraction, self.table
+            version, record, champion, challenger, await self._watched(record), self._config.router.breaker, self._config.shadow.fraction, self.table
         )
         self.problem = None
         self._remember(version, record)
@@ -138,6 +138,16 @@ class Follower:
         await self._acknowledge(self.table)
         _log.info("serving version %d: champion %s, challenger %s at %.2f %%", version, champion.version,
                   challenger.version if challenger else "none", 100 * record.share)  # fmt: skip
+
+    async def _watched(self, record: Control) -> Arm | None:
+        """The champion of before, for the comparison during a bake; without it the bake goes by the baseline alone."""
+        if record.bake is None or record.previous is None:
+            return None
+        try:
+            return await self._arm(record.previous)
+        except ModelUnusable as error:
+            _log.warning("the previous champion can't be scored beside the new one: %s", error)
+            return None
 
     async def _arm(self, version: str) -> Arm:
         if version in self._arms:

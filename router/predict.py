@@ -20,7 +20,7 @@ from gauntlet.clock import Clock
 from gauntlet.config import RouterConfig
 from gauntlet.errors import BadInput, GauntletError, InvalidOutput
 from gauntlet.ids import uuid7
-from gauntlet.model import BASELINE, CANDIDATE, Label, Task
+from gauntlet.model import BASELINE, CANDIDATE, PREVIOUS, Label, Scorer, Task
 from gauntlet.model import Arm as ArmName
 from router import assign
 from router.arms import Arm, Output, as_json
@@ -108,9 +108,10 @@ class Predictions:
         seconds = time.monotonic() - started
         recorded = await self._recorder.predictions([self._event(table, c, seconds, forced) for c in cases])
         self._count(cases)
-        if table.challenger is not None:
+        if table.challenger is not None or table.watching is not None:
+            absent: Scorer = CANDIDATE if table.challenger is not None else PREVIOUS
             self._shadower.offer(table, [
-                (c.id, c.at, c.instance.features, CANDIDATE if c.served == BASELINE else BASELINE)
+                (c.id, c.at, c.instance.features, absent if c.served == BASELINE else BASELINE)
                 for c in cases
                 if c.fallback is None and assign.shadowed(table.salt, c.unit, table.shadow_cut)
             ])  # fmt: skip

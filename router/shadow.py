@@ -9,16 +9,15 @@ from typing import Any
 
 from gauntlet import events, metrics
 from gauntlet.errors import InvalidOutput
-from gauntlet.model import BASELINE, CANDIDATE
-from gauntlet.model import Arm as ArmName
+from gauntlet.model import BASELINE, CANDIDATE, Scorer
 from router.arms import Arm, as_json
 from router.recorder import Recorder
 from router.table import Table
 
 _BATCH = 128  # rows in one call: what a live caller may have to wait for
 
-Wanted = tuple[str, float, dict[str, Any], ArmName]
-"""Prediction id, its time, its features, and the arm that is to score it."""
+Wanted = tuple[str, float, dict[str, Any], Scorer]
+"""Prediction id, its time, its features, and who is to score it."""
 
 
 class Shadower:
@@ -74,13 +73,13 @@ class Shadower:
 
     async def _score(self, batch: list[tuple[Table, Wanted]]) -> None:
         table, (_, _, _, name) = batch[0]
-        arm = table.champion if name == BASELINE else table.challenger
+        arm = {"baseline": table.champion, "candidate": table.challenger, "previous": table.previous}[name]
         if arm is None or (name == CANDIDATE and table.breaker.open):
             metrics.SHADOWS.labels(self._experiment, "dropped").inc(len(batch))
             return
         self._recorder.shadows(await self._scores(table, arm, name, [wanted for _, wanted in batch]))
 
-    async def _scores(self, table: Table, arm: Arm, name: ArmName, wanted: list[Wanted]) -> list[events.Shadow]:
+    async def _scores(self, table: Table, arm: Arm, name: Scorer, wanted: list[Wanted]) -> list[events.Shadow]:
         error: str | None = None
         output = None
         try:

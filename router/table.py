@@ -21,10 +21,16 @@ class Table:
     control: Control
     champion: Arm
     challenger: Arm | None
+    previous: Arm | None
     breaker: Breaker
     salt: str
     cut: int
     shadow_cut: int
+
+    @property
+    def watching(self) -> Arm | None:
+        """The champion of before, while the new one bakes and no challenger takes its place in shadow."""
+        return self.previous if self.challenger is None else None
 
     @property
     def rollout(self) -> str | None:
@@ -41,6 +47,7 @@ def build(
     control: Control,
     champion: Arm,
     challenger: Arm | None,
+    previous: Arm | None,
     settings: BreakerConfig,
     shadow_fraction: float,
     before: Table | None,
@@ -53,8 +60,9 @@ def build(
         control=control,
         champion=champion,
         challenger=challenger,
+        previous=previous,
         breaker=before.breaker if before is not None and keep else Breaker(settings),
         salt=assign.salt(control.experiment, rollout),
         cut=assign.cut(control.share) if challenger else 0,
-        shadow_cut=assign.cut(shadow_fraction) if challenger else 0,
+        shadow_cut=assign.cut(shadow_fraction) if challenger or previous else 0,
     )

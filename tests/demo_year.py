@@ -92,7 +92,7 @@ def flights(days: int, a_day: int, seed: int = 7) -> demo.Flights:
         departure=departure.astype(np.int64),
         arrival=np.where(gone, np.nan, arrival),
         late=np.where(gone, np.nan, late),
-        month=1 + (departure - START) // (30 * DAY),
+        month=np.minimum(12, 1 + (departure - START) // (30 * DAY)),
         key=[f"AA{i}" for i in range(n)],
     )
 

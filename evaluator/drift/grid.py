@@ -93,8 +93,6 @@ def numeric_grid(values: Floats) -> Grid:
             return Grid("exact", values=tuple(distinct.tolist()))
     last = len(values) - 1
     ranks = [int(np.ceil(TAIL * last)), last // 4, last // 2, last - last // 4, int((1.0 - TAIL) * last)]
-    if ranks[0] == 0:
-        ranks[0], ranks[-1] = 1, last - 1
     ordered = np.partition(values, ranks)
     low, first, middle, third, high = (float(ordered[r]) for r in ranks)
     if not low < high:  # all but the tails is one value: let the tails span the axis

@@ -213,7 +213,8 @@ def _hall_inverse(h: float, g: float) -> float:
 
 
 def _t_to_z(t: float, degrees: float) -> float:
-    return math.copysign(float(-ndtri(stdtr(degrees, -abs(t)))), t)
+    # Tails under 1e-300 are all the same to a decision, and the normal score of nothing is infinite.
+    return math.copysign(float(-ndtri(max(float(stdtr(degrees, -abs(t))), 1e-300))), t)
 
 
 def _z_to_t(z: float, degrees: float) -> float:

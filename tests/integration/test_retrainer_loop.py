@@ -13,7 +13,7 @@ from gauntlet.events import ArmSummary, Evaluation, Event, Health
 from gauntlet.log import Record
 from gauntlet.metrics import DECISIONS, ROLLBACKS
 from gauntlet.rollout import Command, Control, begin
-from retrainer.jobs import Ledger
+from retrainer.jobs import JobRecord, Ledger
 from retrainer.worker import Worker
 
 DAY = drifting.DAY
@@ -200,7 +200,20 @@ async def test_an_outage_of_the_log_never_stops_decisions(house: House, monkeypa
     async def down(*_: object, **__: object) -> None:
         raise LogUnavailable("disk full")
 
-    await house.say(house.look(3))
-    monkeypatch.setattr(house.writer, "append", down)
+    job = JobRecord(
+        id="retrain_20231115_001", status="failed", trigger="drift", demand="e1", severity="HIGH", reason="drift",
+        champion="v0001", created_at=T0, updated_at=T0, ended_at=T0,
+    )  # fmt: skip
+    house.ledger.put(job)
+    with monkeypatch.context() as outage:
+        outage.setattr(house.writer, "append", down)
+        for day in (3, 6):
+            await house.say(house.look(day))
+            with pytest.raises(LogUnavailable):
+                await house.worker.step()
+    assert await house.told() == ["begin", "challenge", "advance", "advance"]
+    assert [e.id for _, e in house.ledger.outbox()] == [job.id]
     await house.worker.step()
-    assert await house.told() == ["begin", "challenge", "advance"]
+    assert house.ledger.outbox() == []
+    assert await house.reader.end(keys.JOBS, "retrainer") == 1
+    assert job.id in (house.data / "retraining_jobs.jsonl").read_text()

@@ -63,13 +63,14 @@ def test_level_spent_by_rpact() -> None:
     assert [OBF.spent(0.03, t) for t in THIRDS] == pytest.approx(expected, abs=1e-8)
 
 
-def test_no_crossing_probability_is_the_normal_integral() -> None:
-    times = (0.1, 0.35, 0.6, 1.0)
+@pytest.mark.parametrize("times", [(0.1, 0.35, 0.6, 1.0), (0.5, 0.501, 1.0), (0.001, 0.4, 0.4005, 0.401)])
+def test_no_crossing_probability_is_the_normal_integral(times: tuple[float, ...]) -> None:
+    """Also where a small step follows a large one and a large one a small one: the grid must resolve both."""
     found, boundary = bounds(0.05, Spending(), times)
     correlation = [[math.sqrt(min(s, t) / max(s, t)) for s in times] for t in times]
     inside = multivariate_normal.cdf(found, cov=correlation, abseps=1e-7, releps=1e-7, rng=1)
-    assert 1.0 - inside == pytest.approx(0.05, abs=2e-6)
-    assert boundary.spent == pytest.approx(0.05)
+    assert 1.0 - inside == pytest.approx(Spending().spent(0.05, times[-1]), abs=2e-6)
+    assert boundary.spent == pytest.approx(Spending().spent(0.05, times[-1]))
 
 
 def test_one_look_is_a_normal_quantile() -> None:

@@ -122,9 +122,8 @@ async def predictions(reader: LogReader, experiment: str, places: Mapping[str, i
     """All predictions of `experiment`; `places` gives each expected id its position."""
     decode = msgspec.json.Decoder(_Prediction | _Shadow).decode
     names = Names()
-    columns = {name: array("q") for name in ("flight", "partition", "allocation", "champion", "challenger", "rollout")}
-    at, output, flags = array("d"), array("d"), array("q")
-    seen: dict[str, tuple[int, bool]] = {}
+    numbers, reals = array("q"), array("d")
+    seen: dict[str, int] = {}
     failures: dict[str, int] = {}
     records = foreign = rerouted = 0
     async for partition, rows in _records(reader, keys.PREDICTIONS):
@@ -137,39 +136,40 @@ async def predictions(reader: LogReader, experiment: str, places: Mapping[str, i
                     failures[event.rollout] = failures.get(event.rollout, 0) + 1
                 continue
             records += 1
-            route = (event.allocation, event.assigned == CANDIDATE)
-            before = seen.setdefault(event.id, route)
-            if before is not route:
-                rerouted += before != route
+            assigned = event.assigned == CANDIDATE
+            route = event.allocation << 1 | assigned
+            if event.id in seen:
+                rerouted += seen[event.id] != route
                 continue
+            seen[event.id] = route
             place = places.get(event.id)
             if place is None:
                 foreign += 1
                 continue
-            values = (
-                place, partition, event.allocation, names.number(event.champion), names.number(event.challenger),
-                names.number(event.rollout),
-            )  # fmt: skip
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-            at.append(event.at)
+            flags = assigned | (event.served == CANDIDATE) << 1 | (event.fallback is not None) << 2 | event.forced << 3
             given = event.output
-            output.append(given[1] if isinstance(given, list) and len(given) > 1 else np.nan)
-            flags.append(
-                route[1] | (event.served == CANDIDATE) << 1 | (event.fallback is not None) << 2 | event.forced << 3
-            )
-    integers = {name: np.array(column, dtype=np.int64) for name, column in columns.items()}
-    bits = np.array(flags, dtype=np.int64)
+            numbers.extend((
+                place, partition, event.allocation, names.number(event.champion), names.number(event.challenger),
+                names.number(event.rollout), flags,
+            ))  # fmt: skip
+            reals.extend((event.at, given[1] if isinstance(given, list) and len(given) > 1 else np.nan))
+    flight, part, allocation, champion, challenger, rollout, bits = np.array(numbers, dtype=np.int64).reshape(-1, 7).T
+    at, output = np.array(reals).reshape(-1, 2).T
     served = bits & 2 > 0
     return Predictions(
-        **integers,
-        at=np.array(at),
-        model=np.where(served, integers["challenger"], integers["champion"]),
+        flight=flight,
+        partition=part,
+        at=at,
+        allocation=allocation,
+        champion=champion,
+        challenger=challenger,
+        rollout=rollout,
+        model=np.where(served, challenger, champion),
         assigned=bits & 1 > 0,
         served=served,
         fallback=bits & 4 > 0,
         forced=bits & 8 > 0,
-        output=np.array(output),
+        output=output,
         names=names,
         records=records,
         foreign=foreign,

@@ -1,0 +1,55 @@
+"""kill -9 of each service in the middle of a run: every count and every sum is that of one pass over the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import traffic
+import workbench
+from evaluator.checkpoint import Checkpoint
+
+from gauntlet.errors import Conflict
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
+
+EVIDENCE = {"outcome_horizon": "2h", "block": "4h", "harm_block": "1h", "min_samples": 4000}
+
+
+async def test_kill_nine_of_each_service_changes_no_count(tmp_path: Path) -> None:
+    """Scenario 1: router, evaluator (twice) and retrainer are killed while traffic, shadow scores and outcomes flow."""
+    path = workbench.write(tmp_path, clock="events", evidence=EVIDENCE)
+    killed = {8: "evaluator", 14: "router", 20: "retrainer", 26: "evaluator"}
+    n = 4000
+    async with traffic.loop(path) as running:
+        await running.challenge()
+
+        async def kill(number: int) -> None:
+            if number in killed:
+                running.kill(killed[number])
+
+        predictions, outcomes = await traffic.send(running, n, 100, kill)
+        await running.counted(predictions, outcomes)
+    config = workbench.load(path)
+    checkpoint = Checkpoint(Path(config.data) / "evaluator.db")
+    saved = checkpoint.saved
+    checkpoint.close()
+    assert saved.counts["predictions"] == n
+    assert saved.counts["joined"] == outcomes
+    assert saved.counts.get("late", 0) == saved.counts.get("conflict", 0) == 0
+    assert saved.counts["shadows"] > 0.8 * n  # what the killed router had not scored yet is lost, and only that
+    again = (await traffic.one_pass(config, tmp_path / "again")).saved(0, {})
+    assert again.fold == saved.fold  # bit for bit
+    assert {k: v for k, v in again.counts.items() if k != "orphan"} == saved.counts
+    assert again.looks == saved.looks
+
+
+async def test_a_second_evaluator_stops_instead_of_counting_twice(tmp_path: Path) -> None:
+    """Scenario 2: two evaluators on one file; the fence lets one of them commit."""
+    first, second = Checkpoint(tmp_path / "e.db"), Checkpoint(tmp_path / "e.db")
+    first.commit(b"{}", 1, [], after=0)
+    with pytest.raises(Conflict):
+        second.commit(b"{}", 1, [], after=0)
+    first.commit(b"{}", 2, [], after=1)
+    first.close()
+    second.close()

@@ -1,0 +1,174 @@
+"""Traffic for whole-loop tests: the services as processes, seeded requests with late outcomes, and one pass over the log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import workbench
+from evaluator.checkpoint import Checkpoint
+from evaluator.core import Core
+from evaluator.worker import Worker
+
+from gauntlet import bootstrap, keys, progress, wiring
+from gauntlet.cli.up import SERVICES, Services
+from gauntlet.config import Config
+
+HOUR = 3600.0
+START = 1_700_000_000.0
+
+
+class Loop:
+    """The three services of one configuration, each a process, and a client that waits for a router that restarts."""
+
+    def __init__(self, config: Config, client: httpx.AsyncClient, services: Services) -> None:
+        self.config = config
+        self.services = services
+        self._client = client
+        self.url = f"/v1/experiments/{config.experiment}"
+
+    async def post(self, route: str, body: Any) -> Any:
+        """Send until answered; a refusal fails the test."""
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    answer = await self._client.post(self._address() + route, json=body)
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+                    continue
+                assert answer.status_code < 300, answer.text
+                return answer.json()
+
+    async def status(self) -> Any:
+        return (await self._client.get(self._address() + self.url)).json()
+
+    def _address(self) -> str:
+        return (Path(self.config.data) / "router.address").read_text().strip()
+
+    def kill(self, service: str) -> None:
+        """kill -9."""
+        os.kill(self.services.pid(service), signal.SIGKILL)
+
+    async def challenge(self) -> None:
+        """Start a rollout of another model and wait until it is served."""
+        registry = wiring.registry(self.config)
+        model = workbench.classifier(2)
+        entry = registry.register(model, registry.get("v0001").schema, created_at=0.0)
+        await self.post(f"{self.url}/challenge", {"version": entry.version, "reason": "test"})
+        await workbench.until(lambda: self._serves(entry.version))
+
+    async def _serves(self, version: str) -> bool:
+        return bool((await self.status())["serving"]["challenger"] == version)
+
+    async def counted(self, predictions: int, outcomes: int, shadows: int = 0) -> dict[str, int]:
+        """Wait until the evaluator has counted this much; return all its counts."""
+        found: dict[str, int] = {}
+
+        async def there() -> bool:
+            nonlocal found
+            store = wiring.state(self.config)
+            try:
+                version, value = await store.get(keys.evaluator_progress(self.config.experiment))
+            finally:
+                await store.close()
+            found = msgspec.json.decode(value, type=progress.EvaluatorProgress).counts if version else {}
+            return (
+                found.get("predictions", 0) >= predictions
+                and found.get("joined", 0) + found.get("late", 0) >= outcomes
+                and found.get("shadows", 0) >= shadows
+            )
+
+        await workbench.until(there, 90)
+        return found
+
+
+@contextlib.asynccontextmanager
+async def loop(path: Path) -> AsyncIterator[Loop]:
+    """The services of the configuration at `path` as processes; their logs lie beside it."""
+    config = workbench.load(path)
+    await bootstrap.ensure(config)
+    services = Services(path, logs=path.parent)
+    tasks = [asyncio.create_task(services.run(name)) for name in SERVICES]
+    address = Path(config.data) / "router.address"
+
+    async def listening() -> bool:
+        assert not any(task.done() for task in tasks), "a service ended; see its log"
+        return address.exists() and address.read_text().endswith("\n")
+
+    try:
+        await workbench.until(listening, 60)
+        async with httpx.AsyncClient(timeout=30) as client:
+            yield Loop(config, client, services)
+    finally:
+        await services.stop()
+        await asyncio.gather(*tasks)
+
+
+async def send(
+    running: Loop, n: int, batch: int, between: Callable[[int], Awaitable[None]] | None = None, *, seed: int = 7
+) -> tuple[int, int]:
+    """Send `n` predictions, 10 s of event time apart, and an outcome for nine of ten of them, an hour later.
+
+    `between(i)` runs before batch i. Returns how many predictions and outcomes were sent.
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3)).round(6)
+    labels = (rng.random(n) < 1 / (1 + np.exp(-x @ np.array([1.5, -1.0, 0.5])))).astype(int)
+    has_outcome = rng.random(n) < 0.9
+    late = int(HOUR / 10)
+    sent = 0
+    for number, start in enumerate(range(0, n + late + batch, batch)):
+        if between is not None:
+            await between(number)
+        stop = min(n, start + batch)
+        if start < n:
+            instances = [
+                {"features": dict(zip(workbench.FEATURES, x[i].tolist(), strict=True)), "id": f"p-{i:06d}",
+                 "at": START + 10.0 * i}
+                for i in range(start, stop)
+            ]  # fmt: skip
+            await running.post("/v1/predict", {"instances": instances})
+        due = range(max(0, start - late), min(n, start + batch - late))
+        outcomes = [
+            {"id": f"p-{i:06d}", "value": int(labels[i]), "at": START + 10.0 * i + HOUR} for i in due if has_outcome[i]
+        ]
+        if outcomes:
+            await running.post("/v1/outcomes", {"outcomes": outcomes})
+            sent += len(outcomes)
+    return n, sent
+
+
+class _Nowhere:
+    """A log and a state that forget everything."""
+
+    async def append(self, records: Any) -> None:
+        return
+
+    async def get(self, key: str) -> tuple[int, bytes]:
+        return 0, b""
+
+    async def put(self, key: str, value: bytes, expected: int) -> int:
+        return expected + 1
+
+
+async def one_pass(config: Config, folder: Path) -> Core:
+    """What a fresh evaluator makes of the whole log in one go."""
+    checkpoint = Checkpoint(folder / "evaluator.db")
+    reader = wiring.local_reader(config)
+    core = Core(config, wiring.registry(config), checkpoint)
+    local = msgspec.structs.replace(config, state="local")
+    worker = Worker(local, core, checkpoint, reader, _Nowhere(), _Nowhere())  # type: ignore[arg-type]
+    while await worker._round():
+        pass
+    await worker._save()
+    await reader.close()
+    checkpoint.close()
+    return core
