@@ -18,6 +18,9 @@ from gauntlet.config import DriftConfig
 from gauntlet.registry import Registry
 
 
+_FEWEST_ERRORS = 30  # of a reference; with fewer the champion's usual error is learned from its first live outcomes
+
+
 class Watch:
     """Drift of one champion version. Its state is a function of the rows and losses it was given, in their order."""
 
@@ -32,7 +35,8 @@ class Watch:
         self._errors: list[float] = []
         self._fitted_on: dict[str, Any] | None = None
         self._monitor: Monitor | None = None
-        if reference is not None:
+        self._given = reference["columns"] if reference is not None else None
+        if reference is not None and len(reference["errors"]) >= _FEWEST_ERRORS:
             self._fit(reference["columns"], reference["errors"])
 
     @classmethod
@@ -91,12 +95,12 @@ class Watch:
         """Make the first rows served the reference, once there are enough of them and of their losses."""
         enough = self._settings.reference_rows
         first = self._columns[self._names[0]]
-        if len(first) < enough or len(self._errors) < enough:
+        if len(self._errors) < enough or (self._given is None and len(first) < enough):
             if len(first) > 4 * enough:  # outcomes are rare: keep the memory bounded, and the reference recent
                 self._columns = {name: values[-2 * enough :] for name, values in self._columns.items()}
             return
         self._fitted_on = {
-            "columns": {name: values[:enough] for name, values in self._columns.items()},
+            "columns": self._given or {name: values[:enough] for name, values in self._columns.items()},
             "errors": self._errors[:enough],
         }
         self._fit(self._fitted_on["columns"], self._fitted_on["errors"])

@@ -9,6 +9,7 @@ import asyncio
 import csv
 import fcntl
 import gzip
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -16,15 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
 
 from gauntlet import artefact, control, rollout, wiring
 from gauntlet.artefact import Feature, Predictor, Schema
 from gauntlet.config import Config
-from gauntlet.errors import ConfigError
+from gauntlet.errors import ConfigError, InvalidOutput
 from gauntlet.losses import loss
 from gauntlet.model import Task
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore
+
+_log = logging.getLogger("gauntlet")
 
 REFERENCE_ROWS = 20_000
 """Rows kept as a version's reference; more would only make the same profile slower to load."""
@@ -63,7 +68,8 @@ def _register_champion(config: Config) -> str:
     schema = artefact.schema_of(model, config.task, features, config.classes, given.input)
     reference = None
     if given.reference is not None:
-        reference = _reference(Path(given.reference), given.target, Predictor(model, schema, "champion"), config.metric)
+        reference = _reference(Path(given.reference), given.target, Predictor(model, schema, "champion"), config.metric,
+                               held_out=given.held_out)  # fmt: skip
     entry = wiring.registry(config).register(
         given.model,
         schema,
@@ -78,8 +84,10 @@ def _register_champion(config: Config) -> str:
     return entry.version
 
 
-def _reference(path: Path, target: str | None, predictor: Predictor, metric: str) -> dict[str, Any]:
-    """The reference rows of a CSV as columns, and the champion's loss on each row where the target is known."""
+def _reference(
+    path: Path, target: str | None, predictor: Predictor, metric: str, *, held_out: bool
+) -> dict[str, Any]:
+    """The reference rows of a CSV as columns, and what the champion loses on each where the target is known."""
     schema = predictor.schema
     rows, targets = [], []
     for line, record in _records(path):
@@ -100,13 +108,41 @@ def _reference(path: Path, target: str | None, predictor: Predictor, metric: str
     errors: list[float] = []
     if targets:
         truth = np.array([_truth(t, schema, path) for t in targets])
-        errors = loss(metric, predictor.predict(rows), truth).tolist()
+        errors = _honest_losses(predictor, rows, truth, metric, held_out=held_out)
     return {
         "columns": {f.name: [row[f.name] for row in rows] for f in schema.features},
         "at": list(range(len(rows))),
         "errors": errors,
         "errors_at": list(range(len(errors))),
     }
+
+
+def _honest_losses(
+    predictor: Predictor, rows: list[dict[str, Any]], truth: NDArray[np.float64], metric: str, *, held_out: bool
+) -> list[float]:
+    """Losses on rows that the scoring model has not seen; none where that can't be had.
+
+    A model flatters itself on its own training rows, and every later month would look like drift. So two clones are
+    fitted, each on one half of the time, and score the other half. What can't be cloned learns its error live.
+    """
+    if held_out:
+        return [float(v) for v in loss(metric, predictor.predict(rows), truth)]
+    half = len(rows) // 2
+    losses: list[float] = []
+    for score, fit in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
+        try:
+            twin = clone(predictor.model).fit(predictor.inputs(rows[fit]), _labels(predictor.schema, truth[fit]))
+            output = Predictor(twin, predictor.schema, "cross-fit").predict(rows[score])
+        except (TypeError, ValueError, InvalidOutput) as error:
+            _log.warning("the reference's errors can't be cross-fitted and will be learned live: %s", error)
+            return []
+        losses += [float(v) for v in loss(metric, output, truth[score])]
+    return losses
+
+
+def _labels(schema: Schema, truth: NDArray[np.float64]) -> Any:
+    """Class indices as the labels that the model was fitted with."""
+    return truth if schema.task is Task.REGRESSION else np.array([schema.classes[int(i)] for i in truth])
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

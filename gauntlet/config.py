@@ -68,7 +68,9 @@ class ChampionConfig(_Section, frozen=True, kw_only=True):
     reference: str | None = None
     """CSV or CSV.gz of training rows in time order; without it the first rows served become the reference."""
     target: str | None = None
-    """The reference's column with the truth; with it the champion's own error on the reference is known."""
+    """The reference's column with the truth: what the champion's error is when all is well."""
+    held_out: bool = False
+    """True: the champion has never seen the reference rows, so its own loss on them counts. Else they are cross-fitted."""
 
 
 class BreakerConfig(_Section, frozen=True, kw_only=True):

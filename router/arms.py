@@ -19,7 +19,9 @@ from gauntlet.config import BreakerConfig
 
 _MAX_BATCH = 1024  # rows in one model call; beyond it latency grows faster than throughput
 
-Output = NDArray[np.float64]
+Output = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""Answers, one row an instance, and which of them are valid."""
+
 _Call = tuple[Rows, "asyncio.Future[Output]"]
 
 
@@ -35,18 +37,31 @@ class Arm:
         self.schema = predictor.schema
         self._live: deque[_Call] = deque()
         self._shadow: deque[_Call] = deque()
+        self._incoming: list[_Call] = []  # of this turn of the event loop: the thread is woken once for all of them
         self._work = threading.Condition()
         self._closed = False
         threading.Thread(target=self._run, name=f"arm-{self.version}", daemon=True).start()
 
     async def predict(self, rows: Rows, seconds: float, *, shadow: bool = False) -> Output:
-        """The checked output for `rows`, in order. Raises TimeoutError after `seconds`, else what the model did."""
-        answer: asyncio.Future[Output] = asyncio.get_running_loop().create_future()
-        with self._work:
-            (self._shadow if shadow else self._live).append((rows, answer))
-            self._work.notify()
+        """The answers for `rows`, in order. Raises TimeoutError after `seconds`, else what the model did."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Output] = loop.create_future()
+        if shadow:
+            with self._work:
+                self._shadow.append((rows, answer))
+                self._work.notify()
+        else:
+            if not self._incoming:
+                loop.call_soon(self._wake)
+            self._incoming.append((rows, answer))
         async with asyncio.timeout(seconds):
             return await answer
+
+    def _wake(self) -> None:
+        with self._work:
+            self._live.extend(self._incoming)
+            self._work.notify()
+        self._incoming.clear()
 
     def close(self) -> None:
         with self._work:
@@ -77,33 +92,39 @@ class Arm:
             return
         try:
             output = self.predictor.predict([row for rows, _ in batch for row in rows])
+            valid = self.predictor.valid(output)
         except Exception as error:  # noqa: BLE001 - a model may raise anything; its callers decide what follows
             if len(batch) > 1:  # one bad request must not fail its neighbours in the batch
                 for single in batch:
                     self._answer([single])
                 return
-            _hand_over(batch[0][1], error)
+            _hand_over([(batch[0][1], error)])
             return
+        answers: list[tuple[asyncio.Future[Output], Output | Exception]] = []
         start = 0
         for rows, answer in batch:
-            _hand_over(answer, output[start : start + len(rows)])
-            start += len(rows)
+            stop = start + len(rows)
+            answers.append((answer, (output[start:stop], valid[start:stop])))
+            start = stop
+        _hand_over(answers)
 
 
-def _hand_over(answer: asyncio.Future[Output], result: Output | Exception) -> None:
+def _hand_over(answers: list[tuple[asyncio.Future[Output], Output | Exception]]) -> None:
+    """Give all answers of a batch to their loop in one call: each wake-up of the loop costs as much as a request."""
     try:
-        answer.get_loop().call_soon_threadsafe(_settle, answer, result)
+        answers[0][0].get_loop().call_soon_threadsafe(_settle, answers)
     except RuntimeError:  # the loop has closed: nobody waits any more
         return
 
 
-def _settle(answer: asyncio.Future[Output], result: Output | Exception) -> None:
-    if answer.done():
-        return
-    if isinstance(result, Exception):
-        answer.set_exception(result)
-    else:
-        answer.set_result(result)
+def _settle(answers: list[tuple[asyncio.Future[Output], Output | Exception]]) -> None:
+    for answer, result in answers:
+        if answer.done():
+            continue
+        if isinstance(result, Exception):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
 
 
 class Breaker:

@@ -26,6 +26,9 @@ class Caller:
     role: Role
 
 
+_LOOPBACK = Caller("loopback", Role.ADMIN)
+
+
 class Keys:
     """The keys of the configuration, read from their environment variables once at start."""
 
@@ -40,7 +43,7 @@ class Keys:
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Who sent these headers (`authorization: Bearer …` or `x-api-key`). Raises `NotAllowed`."""
         if not self._keys:
-            return Caller("loopback", Role.ADMIN)
+            return _LOOPBACK
         sent = headers.get(b"x-api-key", b"")
         bearer = headers.get(b"authorization", b"")
         if bearer[:7].lower() == b"bearer ":
@@ -55,6 +58,8 @@ class Keys:
 
     def require(self, headers: Mapping[bytes, bytes], role: Role) -> Caller:
         """The caller, if its role is at least `role`. Raises `NotAllowed`."""
+        if not self._keys:
+            return _LOOPBACK
         caller = self.caller(headers)
         if caller.role.rank < role.rank:
             raise NotAllowed(f"this needs the role {role}, key {caller.name!r} has {caller.role}")

@@ -156,13 +156,13 @@ class Follower:
         arm = Arm(predictor)
         if self.recent:  # recorded requests are the best rehearsal: the model must answer them validly before any user
             try:
-                output = await arm.predict(list(self.recent), _WARM_SECONDS)
+                _, valid = await arm.predict(list(self.recent), _WARM_SECONDS)
             except Exception as error:
                 arm.close()
                 raise ModelUnusable(f"{version} failed on recorded requests: {type(error).__name__}: {error}") from error
-            if not predictor.valid(output).any():
+            if not valid.any():
                 arm.close()
-                raise ModelUnusable(f"{version} gave no valid answer to {len(output)} recorded requests")
+                raise ModelUnusable(f"{version} gave no valid answer to {len(valid)} recorded requests")
         self._arms[version] = arm
         return arm
 

@@ -158,7 +158,7 @@ class Predictions:
         if not cases:
             return
         try:
-            output = await champion.predict(
+            output, valid = await champion.predict(
                 [c.instance.features for c in cases], max(0.001, deadline - time.monotonic())
             )
         except TimeoutError:
@@ -167,7 +167,6 @@ class Predictions:
             ) from None
         except Exception as error:
             raise ChampionFailed(f"champion {champion.version} failed: {type(error).__name__}: {error}") from error
-        valid = champion.predictor.valid(output)
         if not valid.all():
             raise ChampionFailed(
                 f"champion {champion.version} gave an invalid answer for instances[{int(valid.argmin())}]",
@@ -180,24 +179,26 @@ class Predictions:
         """Never raises: a failure becomes the cases' `fallback` reason and is charged to the challenger."""
         arm = table.challenger
         reason: str | None = None
-        output: Output | None = None
+        answers: Output | None = None
         if arm is None or table.breaker.open:
             reason = "breaker_open"
         else:
             try:
-                output = await arm.predict([c.instance.features for c in cases], self._settings.challenger_timeout)
+                answers = await arm.predict([c.instance.features for c in cases], self._settings.challenger_timeout)
             except TimeoutError:
                 reason = "timeout"
             except InvalidOutput:
                 reason = "invalid_output"
             except Exception:  # noqa: BLE001 - whatever a challenger raises, its users get the champion's answer
                 reason = "error"
-        valid = arm.predictor.valid(output) if arm is not None and output is not None else None
         for index, case in enumerate(cases):
-            case.fallback = reason if valid is None else None if valid[index] else "invalid_output"
-            if case.fallback is None and output is not None:
-                case.output = as_json(output[index])
+            if answers is None:
+                case.fallback = reason
+            elif not answers[1][index]:
+                case.fallback = "invalid_output"
             else:
+                case.output = as_json(answers[0][index])
+            if case.fallback is not None:
                 case.served = BASELINE
             if case.fallback != "breaker_open" and table.breaker.record(case.fallback):
                 self._on_trip(table)

@@ -81,9 +81,9 @@ class Shadower:
 
     async def _scores(self, table: Table, arm: Arm, name: Scorer, wanted: list[Wanted]) -> list[events.Shadow]:
         error: str | None = None
-        output = None
+        answers = None
         try:
-            output = await arm.predict([features for _, _, features, _ in wanted], self._timeout, shadow=True)
+            answers = await arm.predict([features for _, _, features, _ in wanted], self._timeout, shadow=True)
         except TimeoutError:
             error = "timeout"
         except InvalidOutput:
@@ -93,10 +93,9 @@ class Shadower:
         if error is not None and len(wanted) > 1:
             # One row that a model can't take must not cost its neighbours their score.
             return [s for one in wanted for s in await self._scores(table, arm, name, [one])]
-        valid = arm.predictor.valid(output) if output is not None else None
         shadows = []
         for index, (prediction_id, at, _, _) in enumerate(wanted):
-            usable = output is not None and valid is not None and bool(valid[index])
+            usable = answers is not None and bool(answers[1][index])
             reason = None if usable else (error or "invalid_output")
             shadows.append(
                 events.Shadow(
@@ -105,7 +104,7 @@ class Shadower:
                     experiment=self._experiment,
                     arm=name,
                     model=arm.version,
-                    output=as_json(output[index]) if usable and output is not None else None,
+                    output=as_json(answers[0][index]) if usable and answers is not None else None,
                     rollout=table.rollout,
                     error=reason,
                 )

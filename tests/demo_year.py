@@ -1,4 +1,4 @@
-"""A small year as the demo's services would have recorded it: real log, real control record, real registry, no services."""
+"""A small year as the demo's services would have recorded it: real log, control record and registry, no services."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ async def make(folder: Path, days: int = 90, a_day: int = 20) -> Run:
     outputs: dict[str, Any] = {}
     # v0002 learns from the whole time, v0001 and v0003 from its first ninth.
     for name, upto in (("v0001", len(year) // 9), ("v0002", len(year)), ("v0003", len(year) // 9)):
-        chosen = np.flatnonzero(known[:upto])[:4000] if upto < len(year) else np.flatnonzero(known)[:: max(1, upto // 4000)]
+        usable = np.flatnonzero(known[:upto])
+        chosen = usable[:: max(1, len(usable) // 4000)]
         model = demo.train([rows[i] for i in chosen], year.late[chosen])
         features = [Feature(name=f, kind="text" if f in demo.CATEGORICAL else "number") for f in demo.FEATURES]
         schema = artefact.schema_of(model, Task.CLASSIFICATION, features)
@@ -117,8 +118,10 @@ async def make(folder: Path, days: int = 90, a_day: int = 20) -> Run:
         )
     n = len(year)
     with_outcome = int(known.sum())
-    sent = Sent(flights=n, outcomes=with_outcome, never=n - with_outcome, answered=n, accepted=with_outcome, seconds=2.0,
-                end=float(START + (days + 2) * DAY))  # fmt: skip
+    sent = Sent(
+        flights=n, outcomes=with_outcome, never=n - with_outcome, answered=n, accepted=with_outcome, seconds=2.0,
+        end=float(START + (days + 2) * DAY),
+    )  # fmt: skip
     run = Run(config, year, sent)
     state = LocalState(folder / "state.db")
     await control.create(state, rollout.begin(NAME, "v0001", 0.0))
@@ -179,9 +182,9 @@ def _told(run: Run, day: int, now: float, record: Control, days: int) -> None:
             events.Evaluation(
                 id=f"{record.rollout.id}/{day}", at=now, experiment=NAME, rollout=record.rollout.id,
                 champion=record.champion, challenger=record.rollout.challenger, form="paired", metric="log_loss",
-                result="inconclusive", reasons=["collecting"], effect=effect, lower=effect - width, upper=effect + width,
-                z=effect / width * 4, bound_win=3.0 + 4 / age, bound_harm=2.4 + 4 / age, information_fraction=age / days,
-                blocks=int(age * 2), pairs=int(age * 20),
+                result="inconclusive", reasons=["collecting"], effect=effect, lower=effect - width,
+                upper=effect + width, z=effect / width * 4, bound_win=3.0 + 4 / age, bound_harm=2.4 + 4 / age,
+                information_fraction=age / days, blocks=int(age * 2), pairs=int(age * 20),
             )
         )  # fmt: skip
     steps = {
@@ -197,8 +200,8 @@ def _told(run: Run, day: int, now: float, record: Control, days: int) -> None:
         run.drift.append(
             events.Drift(
                 id=f"{episode}-{event}", at=now, experiment=NAME, episode=episode, event=event, severity=severity,
-                confidence=0.9, root_cause="covariate", action="retrain_recent", model=model, rows=100, features=signals,
-                signals=[f"ks temp {0.1 + day / days:.3g}, threshold 0.15"],
+                confidence=0.9, root_cause="covariate", action="retrain_recent", model=model, rows=100,
+                features=signals, signals=[f"ks temp {0.1 + day / days:.3g}, threshold 0.15"],
             )
         )  # fmt: skip
     for share, accepted, name in ((0.23, True, "retrain_1"), (0.95, False, "retrain_2")):

@@ -81,11 +81,11 @@ def test_a_shift_of_one_sigma_in_one_feature_of_fifty_is_found_soon_and_by_name(
 
 def test_a_shift_that_is_certain_but_small_is_no_drift() -> None:
     rng = np.random.default_rng(12)
-    profile = Profile.fit(columns(rng.normal(size=(20000, 10))), reference_id="v1", windows=(4000,))
+    profile = Profile.fit(columns(rng.normal(size=(20000, 3))), reference_id="v1", windows=(4000,))
     monitor = Monitor(profile)
-    # A fifth of sigma: distance 0.08, p below 1e-15 on 4,000 rows, and nothing a model would feel.
-    assert monitor.observe(columns(rng.normal(0.2, 1.0, size=(20000, 10))), 0.0) == []
-    assert all(0.05 < score < 0.12 for score in monitor.scores(profile.windows[-1]).values())
+    # Not a third of sigma: distance 0.12, p below 1e-40 on 4,000 rows, and less than the threshold.
+    assert monitor.observe(columns(rng.normal(0.31, 1.0, size=(10000, 3))), 0.0) == []
+    assert all(0.1 < score < 0.15 for score in monitor.scores().values())
 
 
 def test_one_outlier_in_the_reference_changes_nothing() -> None:

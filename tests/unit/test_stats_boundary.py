@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
+from scipy.integrate import simpson
 from scipy.stats import multivariate_normal, norm
 
 from evaluator.stats import Boundary, OrderError, PlanError, Spending, StatsError
 
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 THIRDS, FIFTHS = (1 / 3, 2 / 3, 1.0), (0.2, 0.4, 0.6, 0.8, 1.0)
 TWENTIETHS = tuple(k / 20 for k in range(1, 21))
 OBF, POCOCK, SQUARE = Spending("obrien-fleming"), Spending("pocock"), Spending("power", 2.0)
@@ -63,9 +66,29 @@ def test_level_spent_by_rpact() -> None:
     assert [OBF.spent(0.03, t) for t in THIRDS] == pytest.approx(expected, abs=1e-8)
 
 
-@pytest.mark.parametrize("times", [(0.1, 0.35, 0.6, 1.0), (0.5, 0.501, 1.0), (0.001, 0.4, 0.4005, 0.401)])
-def test_no_crossing_probability_is_the_normal_integral(times: tuple[float, ...]) -> None:
-    """Also where a small step follows a large one and a large one a small one: the grid must resolve both."""
+@pytest.mark.parametrize("times", [(0.1, 0.5, 0.9), (0.5, 0.501, 1.0), (0.001, 0.4, 0.4005), (0.3, 0.3001, 0.3002)])
+def test_each_look_spends_its_part_where_small_and_large_steps_follow_each_other(times: tuple[float, ...]) -> None:
+    """Against one-dimensional integrals: between two times a Brownian motion is a bridge, so the density of the paths
+    that have not crossed by the first look is known in closed form at the second."""
+    found, boundary = bounds(0.05, POCOCK, times)
+    t1, t2, t3 = times
+    c1, c2, c3 = (bound * math.sqrt(t) for bound, t in zip(found, times, strict=True))
+
+    def uncrossed(x: Floats) -> Floats:
+        bridge = math.sqrt(t1 * (t2 - t1) / t2)
+        return norm.pdf(x, scale=math.sqrt(t2)) * norm.cdf((c1 - x * t1 / t2) / bridge)
+
+    above, below = np.linspace(c2, c2 + 6.0, 100_001), np.linspace(c2 - 6.0, c2, 100_001)
+    crossing_second = simpson(uncrossed(above), x=above)
+    crossing_third = simpson(uncrossed(below) * norm.sf((c3 - below) / math.sqrt(t3 - t2)), x=below)
+
+    spent = [looked[2] for looked in boundary.looks]
+    assert crossing_second == pytest.approx(spent[1] - spent[0], rel=1e-6)
+    assert crossing_third == pytest.approx(spent[2] - spent[1], rel=1e-5)
+
+
+def test_no_crossing_probability_is_the_normal_integral() -> None:
+    times = (0.1, 0.35, 0.6, 1.0)
     found, boundary = bounds(0.05, Spending(), times)
     correlation = [[math.sqrt(min(s, t) / max(s, t)) for s in times] for t in times]
     inside = multivariate_normal.cdf(found, cov=correlation, abseps=1e-7, releps=1e-7, rng=1)

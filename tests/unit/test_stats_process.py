@@ -66,6 +66,23 @@ def test_correlation_is_that_of_statsmodels_corrected_for_its_bias() -> None:
     assert found.variance == pytest.approx(found.widening * centred, rel=1e-12)
 
 
+def test_z_is_that_of_as_many_independent_blocks_of_equal_information() -> None:
+    """n' = (Σ i)² / Σ i² over the widening: correlated blocks, and small ones before a ramp's large ones, are fewer."""
+    information = np.repeat([1.0, 5.0, 10.0], 15)
+    noise = np.convolve(RNG.standard_normal(46), [1.0, 0.5], "valid")
+    found = look(noise * np.sqrt(information) + 1.2 * information, information)
+    n = information.sum() ** 2 / (information**2).sum() / found.widening
+    assert found.widening > 1.2
+    assert found.n_equal == pytest.approx(45 * 16**2 / (3 * 126))
+    residual = noise * np.sqrt(information) + (1.2 - found.effect) * information
+    variance = found.widening * (residual**2).sum() * 45 / 44
+    assert found.t == pytest.approx(found.score / math.sqrt(variance), rel=1e-12)
+    symmetric = dataclasses.replace(found, skewness=0.0)
+    assert symmetric.z_win == pytest.approx(found.t * math.sqrt(n / (n - 1.0 + found.t**2)), rel=1e-12)
+    raw = acf(residual, nlags=1, adjusted=True, fft=False)[1]
+    assert found.autocorrelation == pytest.approx((45 * raw + 1.75) / 41, abs=0.01)
+
+
 def test_correlation_is_clipped_on_both_sides() -> None:
     assert look(np.arange(30.0)).autocorrelation == MOST_CORRELATION
     assert look(np.tile([1.0, -1.0], 15)).autocorrelation == 0.0

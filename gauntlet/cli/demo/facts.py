@@ -8,11 +8,7 @@ from __future__ import annotations
 import msgspec
 
 
-class _Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all facts."""
-
-
-class Moment(_Fact):
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the timeline: when, what kind of thing, what, and who did it why."""
 
     at: float
@@ -23,7 +19,7 @@ class Moment(_Fact):
     rollout: str | None = None
 
 
-class StageTime(_Fact):
+class StageTime(msgspec.Struct, frozen=True, kw_only=True):
     """How long a rollout stayed at one share; stage -1 is shadow."""
 
     stage: int
@@ -32,7 +28,7 @@ class StageTime(_Fact):
     until: float
 
 
-class Look(_Fact):
+class Look(msgspec.Struct, frozen=True, kw_only=True):
     """One look at a rollout's evidence, as the evaluator recorded it. `bound_harm` is for -z."""
 
     id: str
@@ -50,7 +46,7 @@ class Look(_Fact):
     pairs: int
 
 
-class Rollout(_Fact):
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """One challenger's way: where it came from, its stages and looks, and how it ended (`running` if it did not).
 
     `final` is the look that stood at the decision. `answers` are the requests that the challenger answered;
@@ -77,7 +73,7 @@ class Rollout(_Fact):
     shadow_failures: int = 0
 
 
-class Ramp(_Fact):
+class Ramp(msgspec.Struct, frozen=True, kw_only=True):
     """From `at` on: who is champion, who challenges, with which share of the traffic."""
 
     at: float
@@ -88,7 +84,7 @@ class Ramp(_Fact):
     challenger: str | None
 
 
-class Feature(_Fact):
+class Feature(msgspec.Struct, frozen=True, kw_only=True):
     """One feature's part in a drift event."""
 
     name: str
@@ -97,7 +93,7 @@ class Feature(_Fact):
     upper: float | None = None
 
 
-class DriftStep(_Fact):
+class DriftStep(msgspec.Struct, frozen=True, kw_only=True):
     """One thing said about a drift episode: open, escalate or close."""
 
     at: float
@@ -112,7 +108,7 @@ class DriftStep(_Fact):
     signals: tuple[str, ...] = ()
 
 
-class Job(_Fact):
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One retraining job with its gate's figures: metrics of champion, candidate and the holdout comparison."""
 
     id: str
@@ -130,7 +126,7 @@ class Job(_Fact):
     error: str | None
 
 
-class Month(_Fact):
+class Month(msgspec.Struct, frozen=True, kw_only=True):
     """One month of flights: what was served against the first champion kept for ever, on the same flights.
 
     `served` counts all flights by the version that answered. The losses are None where no flight has an outcome.
@@ -146,8 +142,8 @@ class Month(_Fact):
     accuracy_first: float | None
 
 
-class Realised(_Fact):
-    """The challenger's share of one allocation's requests against the ordered one, with its binomial 3 sigma interval."""
+class Realised(msgspec.Struct, frozen=True, kw_only=True):
+    """The challenger's real share of one allocation's requests, and the binomial 3 sigma interval of the ordered one."""
 
     allocation: int
     rollout: str
@@ -160,7 +156,7 @@ class Realised(_Fact):
     inside: bool
 
 
-class Check(_Fact):
+class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the reconciliation: a sentence with its numbers, and whether it holds."""
 
     name: str
@@ -169,11 +165,11 @@ class Check(_Fact):
     counts: dict[str, int]
 
 
-class Facts(_Fact):
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. `first` is the champion of the first day; `reconciled` that every check has passed.
 
-    `per_second` are predictions over the replay's `seconds`, with all that happened beside them; `total_seconds` go from
-    the demo's start to its summary.
+    `per_second` are predictions over the replay's `seconds`, with all that happened beside them; `total_seconds` go
+    from the demo's start to its summary.
     """
 
     experiment: str

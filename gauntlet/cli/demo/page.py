@@ -39,7 +39,8 @@ def render(facts: Facts) -> str:
         month_table=_months([*facts.months, facts.year], facts.first),
         timeline=_timeline(facts.timeline),
         checks=_checks(facts.checks),
-        footer=f"Made from the recorded events and the control record's history. Times are UTC on the flights' own clock. "
+        footer="Made from the recorded events and the control record's history. "
+        "Times are UTC on the flights' own clock. "
         f"{facts.flights:,} predictions and {facts.outcomes:,} outcomes in {facts.seconds:.0f} s, "
         f"{facts.total_seconds:.0f} s with everything before and after.",
     )
@@ -48,8 +49,8 @@ def render(facts: Facts) -> str:
 def _lead(facts: Facts) -> str:
     begin, end = (datetime.fromtimestamp(at, UTC) for at in (facts.begin, facts.end))
     return escape(
-        f"{begin:%d %B %Y} to {end:%d %B %Y}. The champion of the first day, {facts.first}, was trained once; the one of "
-        f"the last day is {facts.champion}. What happened in between was decided by the evidence, unless it says who did."
+        f"{begin:%d %B %Y} to {end:%d %B %Y}. The champion of the first day was {facts.first}, that of the last is "
+        f"{facts.champion}. What happened in between was decided on the evidence, or by the person it names."
     )
 
 
@@ -61,7 +62,8 @@ def _cards(facts: Facts) -> str:
          f"{facts.outcomes:,} outcomes, {facts.never:,} flights never got one"),
         ("Rollouts", str(len(ends)), f"{ends.count('promoted')} promoted, {ends.count('rolled_back')} rolled back, "
          f"{ends.count('archived')} archived"),
-        ("Log loss over the year", _number(year.log_loss), f"{_number(year.log_loss_first)} with {facts.first} for ever"),
+        ("Log loss of what was served", _number(year.log_loss),
+         f"{_number(year.log_loss_first)} with {facts.first} for ever"),
         ("Predictions a second", f"{facts.per_second:,.0f}", f"{facts.seconds:.0f} s for all, training included"),
     ]  # fmt: skip
     return "\n".join(
@@ -124,7 +126,8 @@ def _months(months: Sequence[Month], first: str) -> str:
         word = verdict(m)
         rows.append([
             month_name(m.month), f"{m.flights:,}", _number(m.log_loss), _number(m.log_loss_first),
-            "–" if gain is None else f"{gain:+.4f}", _coloured(word.lower(), {"better": "good", "WORSE": "bad"}.get(word)),
+            "–" if gain is None else f"{gain:+.4f}",
+            _coloured(word.lower(), {"better": "good", "WORSE": "bad"}.get(word)),
             _percent(m.accuracy), _percent(m.accuracy_first), escape(served(m)),
         ])  # fmt: skip
     head = ["Month", "Flights", "Log loss served", f"{escape(first)} for ever", "Gain", "", "Accuracy served",
@@ -153,7 +156,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, classes: Seque
     if not body:
         return f'<p class="muted">{empty}</p>'
     titles = "".join(f'<th scope="col" class="{c}">{h}</th>' for h, c in zip(head, classes, strict=True))
-    return f'<div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>\n' + "\n".join(body) + "</tbody></table></div>"
+    rest = "\n".join(body)
+    return f'<div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>\n{rest}</tbody></table></div>'
 
 
 def _cell(content: str, kind: str) -> str:

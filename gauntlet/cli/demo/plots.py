@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, MonthLocator, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -29,7 +28,7 @@ _RUNNING = (_BLUE, "running")
 _SEVERITIES = ("none", "low", "medium", "high", "critical")
 _SEVERITY_COLOURS = ("#ffffff", "#f6dfb0", "#eeb56b", "#dd7a45", "#b4232f")
 _FEATURES = 8  # rows of the feature plot
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "gauntlet", "font.family": "sans-serif", "font.size": 10.5,
     "font.sans-serif": ["DejaVu Sans"], "axes.edgecolor": "#c4ccd4", "axes.labelcolor": _MUTED, "axes.titlesize": 11,
     "axes.titlecolor": _INK, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
@@ -54,8 +53,9 @@ def evidence(facts: Facts) -> str:
         low.axhline(0, color=_INK, linewidth=0.9)
         _limit(top, [v for r in shown for v in _settled(r.looks)])
         _limit(low, [k.z for r in shown for k in r.looks if k.z is not None] + [3.2, -3.2])
-        for rollout in shown:
-            _name(top, rollout)
+        middles = [(r.started + (r.ended or r.looks[-1].at)) / 2 for r in shown]
+        for rollout, middle, level in zip(shown, middles, _levels(middles, facts), strict=True):
+            _name(top, rollout, _date(middle), level)
         top.set_title(f"Effect on {facts.metric.replace('_', ' ')}, with the interval that holds at every look")
         top.set_ylabel("challenger better →")
         low.set_title("z, and the boundaries that it must cross (dashed: win above, harm below)")
@@ -73,16 +73,13 @@ def ramp(facts: Facts) -> str:
         axes.fill_between(times, [*shares, shares[-1]], step="post", color=_BLUE, alpha=0.14, linewidth=0)
         axes.step(times, [*shares, shares[-1]], where="post", color=_BLUE)
         top = max([*shares, 1.0])
-        for rollout in facts.rollouts:
-            shadow = [s for s in rollout.stages if s.share == 0]
-            for stage in shadow:
-                axes.hlines(
-                    0, _date(stage.since), _date(stage.until), color=_BLUE, linewidth=5, alpha=0.35, zorder=3
-                )
-            if rollout.ended is not None:
-                _mark(axes, rollout, top)
-        axes.set_ylim(-0.05 * top, 1.42 * top)
-        axes.set_yticks(sorted({0.0, *shares}))
+        for stage in (s for r in facts.rollouts for s in r.stages if s.share == 0):
+            axes.hlines(0, _date(stage.since), _date(stage.until), color=_BLUE, linewidth=5, alpha=0.35, zorder=3)
+        ended = [(r, r.ended) for r in facts.rollouts if r.ended is not None]
+        for (rollout, at), level in zip(ended, _levels([at for _, at in ended], facts), strict=True):
+            _mark(axes, rollout, _date(at), (1.1 + 0.3 * level) * top)
+        axes.set_ylim(-0.05 * top, 1.75 * top)
+        axes.set_yticks([s for s in sorted({0.0, *shares}) if s == 0 or s > 0.08 * top])
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
         axes.set_ylabel("challenger's share")
         axes.set_title("Share of the traffic that the challenger answers (thick on the zero line: in shadow)")
@@ -111,13 +108,14 @@ def drift(facts: Facts) -> str:
         if points:
             x, y, size = (np.array(column) for column in zip(*points, strict=True))
             low.scatter(
-                x, y, s=900 * np.clip(size, 0.02, 0.6), color=_ORANGE, alpha=0.55, edgecolors="white", linewidths=0.8
+                x, y, s=260, c=np.clip(size, 0, 0.5), cmap="Oranges", vmin=-0.1, vmax=0.7, edgecolors="white",
+                linewidths=0.8,
             )
+            room = (facts.end - facts.begin) / 86_400 / 40  # a figure's width on this axis
             for at, row, value in points:
-                low.annotate(
-                    f"{value:.2f}", (at, row), (0, -1), textcoords="offset points", fontsize=8.5, ha="center",
-                    va="center",
-                )  # fmt: skip
+                if not any(other == row and 0 < at - earlier < room for earlier, other, _ in points):
+                    low.annotate(f"{value:.2f}"[1:] if value < 1 else "1", (at, row), (0, -0.5), fontsize=8,
+                                 textcoords="offset points", ha="center", va="center")  # fmt: skip
             low.set_yticks(range(len(names)), names)
             low.set_ylim(len(names) - 0.4, -0.6)
         else:
@@ -139,15 +137,15 @@ def months(facts: Facts) -> str:
         if rows:
             axes.vlines(x, ours, first, color=[_GREEN if a <= b else _RED for a, b in zip(ours, first, strict=True)],
                         linewidth=5, alpha=0.25)  # fmt: skip
-            axes.plot(x, first, color=_ORANGE, marker="o", markersize=6, label=f"{facts.first}, January's, for ever")
+            axes.plot(x, first, color=_ORANGE, marker="o", markersize=6, label=f"{facts.first}, the first champion, for ever")
             axes.plot(x, ours, color=_BLUE, marker="o", markersize=6, label="Gauntlet: what was served")
             axes.legend(loc="upper left")
             high, low = max(*ours, *first), min(*ours, *first)
-            axes.set_ylim(low - 0.12 * (high - low) - 0.005, high + 0.2 * (high - low) + 0.005)
-            for month, loss in zip(rows, ours, strict=True):
-                best = max(month.served, key=lambda name: month.served[name], default="")
-                axes.annotate(best, (month.month, loss), (0, -14), textcoords="offset points", ha="center",
-                              fontsize=8.5, color=_BLUE)  # fmt: skip
+            axes.set_ylim(low - 0.2 * (high - low) - 0.005, high + 0.2 * (high - low) + 0.005)
+            for month in rows:
+                best = max(month.served.items(), key=lambda item: item[1], default=("", 0))[0]
+                axes.annotate(best, (month.month, 0), (0, 4), xycoords=("data", "axes fraction"), fontsize=8.5,
+                              textcoords="offset points", ha="center", color=_BLUE)  # fmt: skip
             axes.set_xticks(x, [month_name(m) for m in x])
         else:
             _nothing(axes, "no flight has an outcome")
@@ -221,23 +219,30 @@ def _limit(axes: Axes, values: Sequence[float]) -> None:
     axes.set_ylim(-reach, reach)
 
 
-def _name(axes: Axes, rollout: Rollout) -> None:
+def _levels(times: Sequence[float], facts: Facts) -> list[int]:
+    """0 or 1 for the label at each time: the higher row where the one before would be written over."""
+    room = (facts.end - facts.begin) / 11  # a label's width on this axis
+    levels: list[int] = []
+    for number, at in enumerate(times):
+        crowded = number > 0 and at - times[number - 1] < room
+        levels.append(1 - levels[-1] if crowded else 0)
+    return levels
+
+
+def _name(axes: Axes, rollout: Rollout, middle: float, level: int) -> None:
     """The rollout's name and end at the top of the plot, over its looks."""
     colour, text = _end(rollout)
-    middle = _date((rollout.started + (rollout.ended or rollout.looks[-1].at)) / 2)
     axes.annotate(
-        f"{rollout.challenger}\n{text}", (middle, 1), xycoords=("data", "axes fraction"), xytext=(0, -3),
+        f"{rollout.challenger}\n{text}", (middle, 1), xycoords=("data", "axes fraction"), xytext=(0, -3 - 26 * level),
         textcoords="offset points", ha="center", va="top", fontsize=9, color=colour,
     )  # fmt: skip
 
 
-def _mark(axes: Axes, rollout: Rollout, top: float) -> None:
-    assert rollout.ended is not None, "only what has ended is marked"
+def _mark(axes: Axes, rollout: Rollout, at: float, height: float) -> None:
     colour, text = _end(rollout)
-    at = _date(rollout.ended)
-    axes.vlines(at, 0, 1.1 * top, color=colour, linewidth=1, linestyle=(0, (2, 2)))
-    axes.plot([at], [1.1 * top], marker="o", color=colour, markersize=6)
-    axes.annotate(f"{rollout.challenger}\n{text}", (at, 1.1 * top), (0, 6), textcoords="offset points", ha="center",
+    axes.vlines(at, 0, height, color=colour, linewidth=1, linestyle=(0, (2, 2)))
+    axes.plot([at], [height], marker="o", color=colour, markersize=6)
+    axes.annotate(f"{rollout.challenger} {text}", (at, height), (0, 5), textcoords="offset points", ha="center",
                   va="bottom", fontsize=9, color=colour)  # fmt: skip
 
 
@@ -261,11 +266,20 @@ def _figure(facts: Facts, height: float, ratios: Sequence[float]) -> tuple[Figur
     grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=list(ratios))
     axes = [row[0] for row in grid]
     axes[0].set_xlim(_date(facts.begin - 86_400), _date(facts.end + 86_400))
-    long = facts.end - facts.begin > 120 * 86_400
-    locator = MonthLocator() if long else AutoDateLocator(maxticks=10)
-    axes[0].xaxis.set_major_locator(locator)
-    axes[0].xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=not long))
+    axes[-1].set_xticks(*_ticks(facts.begin, facts.end))
     return figure, axes
+
+
+def _ticks(begin: float, end: float) -> tuple[list[float], list[str]]:
+    """Days of the axis and their names: each month's first, or in a short run a day every so many."""
+    days = range(int(begin // 86_400) + 1, int(end // 86_400) + 1)
+    dates = [(day, datetime.fromtimestamp(86_400 * day, UTC)) for day in days]
+    firsts = [(float(day), f"{date:%b}\n{date:%Y}" if date.month == 1 else f"{date:%b}")
+              for day, date in dates if date.day == 1]  # fmt: skip
+    if len(firsts) > 3:
+        return [day for day, _ in firsts], [name for _, name in firsts]
+    some = dates[:: max(1, len(dates) // 8)]
+    return [float(day) for day, _ in some], [f"{date:%b} {date.day}" for _, date in some]
 
 
 def _nothing(axes: Axes, text: str) -> None:
@@ -273,14 +287,15 @@ def _nothing(axes: Axes, text: str) -> None:
 
 
 def _date(at: float) -> float:
-    # From the epoch by addition: fromtimestamp() of a fraction rounds differently from machine to machine.
-    return float(date2num(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at)))
+    """A time on the axis: days since the epoch."""
+    return at / 86_400
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an element for a page: ids made unique by `name`, described for those who can't see it."""
     out = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(out, format="svg", metadata=nothing)
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

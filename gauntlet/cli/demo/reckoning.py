@@ -1,4 +1,4 @@
-"""The reckoning: recorded traffic against what was sent, ordered and counted, and against the first model for ever. Pure.
+"""The reckoning: recorded traffic against what was sent, ordered and counted, and against the first model. Pure.
 
 Every check is made from the log itself, so that a count that is merely repeated from somewhere can't confirm itself.
 """

@@ -73,8 +73,8 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     """Answered requests in the order of the log, each id once.
 
     flight: position among the ids asked for. partition: number of the log's partition. model: who answered.
-    assigned, served: True for the challenger. output: the probability of the second class. `records` counts all records,
-    `foreign` those of ids nobody asked for, `rerouted` those that repeat an id with another assignment.
+    assigned, served: True for the challenger. output: the probability of the second class. `records` counts all
+    records, `foreign` those of ids nobody asked for, `rerouted` those that repeat an id with another assignment.
     """
 
     flight: Ints
@@ -98,7 +98,10 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcomes, each id once, in the order of the log; `value` is the class's index, -1 for no class. `records` counts all records."""
+    """Outcomes, each id once, in the order of the log; `value` is the class's index, -1 for no class.
+
+    `records` counts all records, `foreign` the ids nobody asked for.
+    """
 
     flight: Ints
     at: Floats
