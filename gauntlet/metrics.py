@@ -7,7 +7,7 @@ from typing import Literal
 from prometheus_client import Counter, Gauge, Histogram
 
 from gauntlet import keys
-from gauntlet.model import BASELINE, CANDIDATE, Decision, Result
+from gauntlet.model import BASELINE, CANDIDATE, PREVIOUS, Decision, Result
 
 # Router
 REQUESTS = Counter(
@@ -121,7 +121,8 @@ def _router(experiment: str) -> None:
         REQUESTS.labels(experiment, assigned, served, "200")
     for arm in (BASELINE, CANDIDATE):
         REQUEST_SECONDS.labels(experiment, arm)
-        EVENTS_LOST.labels(keys.PREDICTIONS, arm)
+    for scorer in (BASELINE, CANDIDATE, PREVIOUS):
+        EVENTS_LOST.labels(keys.PREDICTIONS, scorer)
     for reason in _FALLBACK_REASONS:
         FALLBACKS.labels(experiment, reason)
     for route in _ROUTES:

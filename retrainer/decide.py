@@ -97,8 +97,8 @@ def _watch(control: Control, health: Health, config: Config, now: float) -> Comm
     if bake is None or health.model != control.champion or health.at < bake.since:
         return None
     if control.previous is not None and health.window_outcomes >= config.bake.min_outcomes:
-        fall = fallen(health.window, bake.baseline or health.baseline, config)
-        if fall is not None:
+        fall = fallen(health.window, bake.baseline, config)
+        if fall is not None and not worldwide(health, control.previous, config):
             reason = f"{fall} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
             # Without a version it would be about a rollout that already tries the next challenger.
             version = control.previous if control.rollout is not None else None
@@ -123,6 +123,18 @@ def fallen(window: dict[str, float], baseline: dict[str, float], config: Config)
     if shown is not None and now is not None and now > shown * (1 + drop):
         return f"RMSE rose from {shown:.6g} to {now:.6g} (more than {drop:.0%})"
     return None
+
+
+def worldwide(health: Health, previous: str, config: Config) -> bool:
+    """Whether `previous`, the champion of before, scored in shadow on the same requests, does no better: then the world
+    has changed, and going back would not help. Unknown where it was not scored."""
+    if health.previous != previous or health.previous_outcomes < config.bake.min_outcomes:
+        return False
+    if config.task is Task.CLASSIFICATION:
+        before, now = health.previous_window.get("accuracy"), health.window.get("accuracy")
+        return before is not None and now is not None and before <= now
+    before, now = _rmse(health.previous_window), _rmse(health.window)
+    return before is not None and now is not None and before >= now
 
 
 def _rmse(metrics: dict[str, float]) -> float | None:

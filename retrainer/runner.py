@@ -92,7 +92,6 @@ class JobRunner:
         spec = Spec(job=job.id, champion=job.champion, now=job.created_at, ends=ends, config=self._config)
         await asyncio.to_thread(folder.prepare, spec)
         self._ledger.put(msgspec.structs.replace(job, status="running", starts=job.starts + 1))
-        self._ledger.commit()  # before its process is there, so that a restart knows of it
         limit = self._config.retrain.time_limit
         self._process = asyncio.create_task(process.run(folder, limit), name=job.id)
         _log.info("job %s runs (start %d, at most %g s)", job.id, job.starts + 1, limit)

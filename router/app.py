@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -65,25 +65,49 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
             config, state, registry, follower, auth, clock), recorder))  # fmt: skip
         background = [asyncio.create_task(follower.run()), asyncio.create_task(shadower.run())]
         stack.push_async_callback(_cancel, background)
-        forwarding: asyncio.Task[None] | None = None
-        if config.log != "local":
-            own = wiring.local_reader(config)
-            stack.push_async_callback(own.close)
-            forwarder = Forwarder(
-                own,
-                lambda: wiring.log_writer(config, _WRITER),
-                Path(config.data) / "forwarded.json",
-                topics=[keys.PREDICTIONS, keys.OUTCOMES],
-                partition=_WRITER,
-            )
-            forwarding = asyncio.create_task(forwarder.run(stop))
-            background.append(asyncio.create_task(_show_lag(forwarder)))
-        await _serve_http(config, app, stop)
-        if forwarding is not None:
-            await forwarding
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                await shadower.drained()
+        async with _forwarding(config):
+            await _serve_http(config, app, stop)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    await shadower.drained()
+                    await recorder.settled()
+
+
+@contextlib.asynccontextmanager
+async def _forwarding(config: Config) -> AsyncIterator[None]:
+    """Ship the local log to the shared one, where there is one; on leaving, also what was recorded last."""
+    if config.log == "local":
+        yield
+        return
+    own = wiring.local_reader(config)
+    forwarder = Forwarder(
+        own,
+        lambda: wiring.log_writer(config, _WRITER),
+        wiring.data(config) / "forwarded.json",
+        topics=[keys.PREDICTIONS, keys.OUTCOMES],
+        partition=_WRITER,
+    )
+    stop = asyncio.Event()
+    forwarding = asyncio.create_task(forwarder.run(stop))
+    showing = asyncio.create_task(_show_lag(forwarder))
+    try:
+        yield
+    finally:
+        stop.set()
+        await forwarding
+        await _cancel([showing])
+        await own.close()
+
+
+async def _show_lag(forwarder: Forwarder) -> None:
+    lost: dict[str, int] = {}
+    while True:
+        for topic, events in forwarder.lag().items():
+            metrics.EVENTS_SPILLED.labels(topic).set(events)
+        for topic, events in forwarder.lost().items():
+            metrics.EVENTS_LOST.labels(topic, "unknown").inc(events - lost.get(topic, 0))
+            lost[topic] = events
+        await asyncio.sleep(1.0)
 
 
 def _dispatcher(hot: HotRoutes, operator_app: FastAPI):  # type: ignore[no-untyped-def]
@@ -183,13 +207,6 @@ def _socket(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror}; stop what is there, or set router.port", code="port_taken"
         ) from error
     return listener
-
-
-async def _show_lag(forwarder: Forwarder) -> None:
-    while True:
-        for topic, events in forwarder.lag().items():
-            metrics.EVENTS_SPILLED.labels(topic).set(events)
-        await asyncio.sleep(1.0)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

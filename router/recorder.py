@@ -60,9 +60,13 @@ class Recorder:
             found = await self._reader.known(keys.PREDICTIONS, self._partition, ids)
         return [index for index, one in enumerate(ids) if one not in found]
 
+    async def settled(self) -> None:
+        """Return when everything taken on so far is on the disk, or counted as lost."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
     async def close(self) -> None:
         """Wait for what is under way, then close the log."""
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self.settled()
         await self._writer.close()
         await self._reader.close()
 

@@ -106,9 +106,7 @@ def test_scraped_ports_are_the_defaults() -> None:
 
 
 def test_both_prometheus_configurations_differ_in_their_targets_only() -> None:
-    one, other = (
-        yaml.safe_load((DEPLOY / path / "prometheus.yml").read_text()) for path in ("prometheus", "compose")
-    )
+    one, other = (yaml.safe_load((DEPLOY / path / "prometheus.yml").read_text()) for path in ("prometheus", "compose"))
     for document in (one, other):
         for job in document["scrape_configs"]:
             del job["static_configs"]
@@ -300,7 +298,7 @@ def test_image_is_built_from_what_is_there_and_sent() -> None:
 
 
 def test_image_holds_every_package() -> None:
-    found = re.search(r'include = \[(.*)\]', (ROOT / "pyproject.toml").read_text())
+    found = re.search(r"include = \[(.*)\]", (ROOT / "pyproject.toml").read_text())
     assert found is not None
     for package in re.findall(r'"(\w+)\*"', found[1]):
         assert f"COPY {package} {package}" in _instructions()

@@ -46,5 +46,6 @@ def test_a_life_from_staging_to_production_and_back() -> None:
 
 def test_what_was_missed_is_put_right_from_any_start() -> None:
     control = after(after(challenged(begin("e", "v1", 0.0), "v2"), "advance"), "promote")
-    wrong = {"v1": "production", "v2": "canary", "v9": "archived"}
-    assert statuses(control, ["v1", "v2", "v9"], wrong) == {"v1": "archived", "v2": "production", "v9": "archived"}
+    wrong = {"v0": "production", "v1": "production", "v2": "canary", "v8": "canary", "v9": "archived"}
+    right = {"v0": "archived", "v1": "archived", "v2": "production", "v8": "archived", "v9": "archived"}
+    assert statuses(control, list(wrong), wrong) == right, "also those whose rollout the record has long forgotten"

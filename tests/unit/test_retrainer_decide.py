@@ -185,6 +185,23 @@ def test_a_fall_during_the_bake_takes_the_promotion_back() -> None:
     assert named(watched(bake=None), health(0.5)) is None
 
 
+def test_a_fall_that_the_champion_of_before_shares_is_the_world_and_not_a_reason_to_go_back() -> None:
+    def both(previous: str, outcomes: int, accuracy: float) -> Health:
+        return health(
+            0.5,
+            previous=previous,
+            previous_outcomes=outcomes,
+            previous_window={"accuracy": accuracy, "rmse": 3 - accuracy},
+        )
+
+    regression = parse("experiment: e\ntask: regression\nchampion: {model: m.skops}\n")
+    for config in (CONFIG, regression):
+        assert named(watched(), both("v1", 500, 0.5), config) is None
+        assert named(watched(), both("v1", 500, 0.51), config) == "rollback", "it does better"
+        assert named(watched(), both("v1", 499, 0.4), config) == "rollback", "too few to know"
+        assert named(watched(), both("v0", 500, 0.4), config) == "rollback", "that is somebody else"
+
+
 def test_a_fall_during_the_bake_ends_the_next_rollout_with_it() -> None:
     busy = watched(rollout=msgspec.structs.replace(control().rollout, id="e-r0002", challenger="v3"))  # type: ignore[type-var]
     command = decided(busy, health(0.5))

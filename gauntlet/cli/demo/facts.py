@@ -143,7 +143,7 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Realised(msgspec.Struct, frozen=True, kw_only=True):
-    """The challenger's real share of one allocation's requests, and the binomial 3 sigma interval of the ordered one."""
+    """The challenger's real share of one allocation's requests, and the 3 sigma interval of the ordered one."""
 
     allocation: int
     rollout: str

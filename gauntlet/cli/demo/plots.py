@@ -137,7 +137,8 @@ def months(facts: Facts) -> str:
         if rows:
             axes.vlines(x, ours, first, color=[_GREEN if a <= b else _RED for a, b in zip(ours, first, strict=True)],
                         linewidth=5, alpha=0.25)  # fmt: skip
-            axes.plot(x, first, color=_ORANGE, marker="o", markersize=6, label=f"{facts.first}, the first champion, for ever")
+            axes.plot(x, first, color=_ORANGE, marker="o", markersize=6,
+                      label=f"{facts.first}, the first champion, for ever")  # fmt: skip
             axes.plot(x, ours, color=_BLUE, marker="o", markersize=6, label="Gauntlet: what was served")
             axes.legend(loc="upper left")
             high, low = max(*ours, *first), min(*ours, *first)

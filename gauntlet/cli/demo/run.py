@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import csv
 import fcntl
+import gzip
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from typing import TextIO
 
 import skops.io
 
+from gauntlet import bootstrap
 from gauntlet import config as configs
 from gauntlet.cli.demo import flights as data
 from gauntlet.cli.demo import page, summary
@@ -117,6 +119,7 @@ async def _run(folder: Path, ports: list[int], *, days: int, log: str, state: st
     flights = await asyncio.to_thread(data.load)
     path = await asyncio.to_thread(_prepare, folder, flights, ports, log, state)
     config = configs.load(path)
+    await bootstrap.ensure(config)
     services = Services(path, logs=folder)
     tasks = {name: asyncio.create_task(services.run(name)) for name in SERVICES}
     stopping = asyncio.create_task(stop.wait())
@@ -161,8 +164,6 @@ def _prepare(folder: Path, flights: data.Flights, ports: list[int], log: str, st
     """Train the January model and write it, its reference and the configuration into `folder`."""
     rows, labels = flights.between(data.YEAR_START, data.YEAR_START + 31 * data.DAY)
     skops.io.dump(data.train(rows, labels), folder / "january.skops")
-    import gzip
-
     with gzip.open(folder / "january.csv.gz", "wt", newline="", compresslevel=1) as file:
         writer = csv.DictWriter(file, [*data.FEATURES, "late"])
         writer.writeheader()

@@ -30,6 +30,7 @@ __all__ = ["Facts", "as_json", "as_text", "collect"]
 _ROWS = 20_000  # instances scored at once: 20 MB of matrix
 _WIDTH = 100
 _LEAD = 16  # width of a date in front of a line
+_SERVED = 74  # where the versions stand in the months' lines
 _SAME = 5e-5  # log losses that print alike
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -198,9 +199,9 @@ def _lines(facts: Facts) -> Iterator[str]:
                 f"  {inside} [{100 * r.low:.3f}, {100 * r.high:.3f}]"
             )
     yield from _heading(f"Log loss by month: Gauntlet against {facts.first} for ever")
-    yield "month   flights  Gauntlet  for ever    gain          accuracy          served by"
+    yield "month  flights Gauntlet  for ever     gain          accuracy  for ever   served by"
     for month in [*facts.months, facts.year]:
-        yield _month(month)
+        yield from _month(month)
     yield from _heading("Does it add up?")
     for check in facts.checks:
         yield from _wrapped("  " if check.passed else "! ", f"{check.text}: {'yes' if check.passed else 'NO'}", 4)
@@ -256,13 +257,13 @@ def _figure(metrics: dict[str, dict[str, float]], who: str, metric: str) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _month(month: Month) -> str:
-    lead = f"{month_name(month.month):<5} {month.flights:>9,}"
+def _month(month: Month) -> list[str]:
+    lead = f"{month_name(month.month):<5}{month.flights:>9,}"
     if month.log_loss is None or month.log_loss_first is None:
-        return f"{lead}  {'no outcome':<51}{served(month)}"
+        return _wrapped(f"{lead}  {'no outcome':<53}", served(month), _SERVED)
     gain = month.log_loss_first - month.log_loss
-    accuracy = f"{100 * (month.accuracy or 0):.1f} % : {100 * (month.accuracy_first or 0):.1f} %"
-    return (
-        f"{lead}    {month.log_loss:.4f}    {month.log_loss_first:.4f} {gain:+.4f} {verdict(month):<7}"
-        f"{accuracy:>17}   {served(month)}"
-    )
+    return _wrapped(
+        f"{lead}   {month.log_loss:.4f}    {month.log_loss_first:.4f}  {gain:+.4f} {verdict(month):<6} "
+        f"{100 * (month.accuracy or 0):>9.1f} % {100 * (month.accuracy_first or 0):>7.1f} %   ",
+        served(month), _SERVED,
+    )  # fmt: skip

@@ -1,0 +1,250 @@
+"""The demo's summary tells what was recorded, and names the line that does not add up."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+pytest.importorskip("pandas", reason="the demo extra is not installed: pip install 'gauntlet-ml[demo]'")
+pytest.importorskip("httpx", reason="the demo extra is not installed: pip install 'gauntlet-ml[demo]'")
+
+import demo_year
+
+from gauntlet import wiring
+from gauntlet.cli.demo import summary
+from gauntlet.cli.demo.facts import Check, Facts
+from gauntlet.model import BASELINE, CANDIDATE
+
+
+@pytest.fixture
+async def run(tmp_path: Path) -> demo_year.Run:
+    return await demo_year.make(tmp_path, days=90, a_day=20)
+
+
+async def told(run: demo_year.Run) -> Facts:
+    await run.write()
+    return await summary.collect(run.config, run.flights, run.sent, time.monotonic() - 3.0)
+
+
+def check(facts: Facts, name: str) -> Check:
+    return next(c for c in facts.checks if c.name == name)
+
+
+def broken(facts: Facts) -> list[str]:
+    return [c.name for c in facts.checks if not c.passed]
+
+
+async def test_a_complete_run_reconciles(run: demo_year.Run) -> None:
+    facts = await told(run)
+    assert broken(facts) == []
+    assert facts.reconciled
+    assert (facts.flights, facts.outcomes, facts.never) == (1800, 1738, 62)
+    assert facts.per_second == pytest.approx(900)
+    assert facts.total_seconds >= 3.0
+    assert (facts.first, facts.champion) == ("v0001", "v0002")
+
+
+async def test_the_timeline_holds_every_step_in_order_with_actor_and_reason(run: demo_year.Run) -> None:
+    facts = await told(run)
+    assert [m.kind for m in facts.timeline] == [
+        "start", "drift open", "drift escalate", "job asked", "job completed", "rollout start", "stage", "stage",
+        "promotion", "bake passed", "rollout start", "stage", "rollback", "drift open", "drift close", "job asked",
+        "job rejected",
+    ]  # fmt: skip
+    assert [m.at for m in facts.timeline] == sorted(m.at for m in facts.timeline)
+    handed_in = facts.timeline[10]
+    assert (handed_in.actor, handed_in.reason) == ("ann", "hand-made <candidate>")
+    assert facts.timeline[0].at == facts.begin > 0, "the record is older than any flight, and has no time of its own"
+
+
+async def test_rollouts_have_their_stages_and_the_look_that_decided(run: demo_year.Run) -> None:
+    facts = await told(run)
+    first, second = facts.rollouts
+    assert (first.challenger, first.champion, first.state, first.actor) == ("v0002", "v0001", "promoted", "retrainer")
+    assert [(s.share, (s.until - s.since) / demo_year.DAY) for s in first.stages] == [(0.0, 5), (0.1, 4), (0.3, 9)]
+    # The decision names no look of its own day (that came later), so it is the last one known by then.
+    assert first.final is not None
+    assert first.final.at <= (first.ended or 0)
+    assert first.final.lower is not None
+    assert first.final.upper is not None
+    assert first.final.lower < 0.03 < first.final.upper
+    assert (second.state, second.actor) == ("rolled_back", "breaker")
+    of_second = [p for p in run.predictions if p.rollout == second.id]
+    assert second.answers == sum(p.served == CANDIDATE for p in of_second) > 0
+    assert second.fallbacks == sum(p.fallback is not None for p in of_second)
+    assert second.shadow_failures == sum(s.error is not None for s in run.shadows) > 0
+    assert second.answers_after == 0
+    assert [step.share for step in facts.ramp] == [0, 0, 0.1, 0.3, 0, 0, 0, 0.1, 0]
+
+
+async def test_the_decision_is_told_with_the_look_that_it_names(run: demo_year.Run) -> None:
+    run.evaluations.append(
+        msgspec.structs.replace(run.evaluations[-30], id="flights-r0001/40", rollout="flights-r0001", effect=0.0456)
+    )
+    facts = await told(run)
+    assert facts.rollouts[0].final is not None
+    assert facts.rollouts[0].final.effect == 0.0456
+
+
+async def test_months_compare_what_was_served_with_the_first_champion_on_the_same_flights(run: demo_year.Run) -> None:
+    facts = await told(run)
+    first = wiring.registry(run.config).load("v0001").predict(run.flights.rows())
+    known = ~np.isnan(run.flights.late)
+    for month in facts.months:
+        inside = known & (run.flights.month == month.month)
+        truth = run.flights.late[inside].astype(int)
+        for_ever = -np.log(first[inside][np.arange(len(truth)), truth]).mean()
+        ours = np.array([p.output for p, kept in zip(run.predictions, inside, strict=True) if kept])
+        assert month.log_loss_first == pytest.approx(for_ever)
+        assert month.log_loss == pytest.approx(-np.log(ours[np.arange(len(truth)), truth]).mean())
+        assert month.accuracy == pytest.approx((ours.argmax(axis=1) == truth).mean())
+        assert month.outcomes == inside.sum()
+    assert facts.months[1].served.keys() == {"v0001", "v0002"}
+    assert sum(facts.year.served.values()) == facts.year.flights == 1800
+    assert facts.year.log_loss is not None
+    assert facts.year.log_loss_first is not None
+    assert facts.year.log_loss < facts.year.log_loss_first - 0.01, "v0002 is better, and serves most of the time"
+
+
+async def test_shares_are_counted_for_each_allocation(run: demo_year.Run) -> None:
+    facts = await told(run)
+    for r in facts.realised:
+        mine = [p for p in run.predictions if p.allocation == r.allocation]
+        assert (r.requests, r.assigned) == (len(mine), sum(p.assigned == CANDIDATE for p in mine))
+        assert r.high - r.share == pytest.approx(3 * (r.share * (1 - r.share) / len(mine)) ** 0.5)
+    assert [r.share for r in facts.realised] == [0.1, 0.3, 0.1]
+
+
+async def test_a_skewed_split_is_shown_outside_its_interval(run: demo_year.Run) -> None:
+    allocation = next(p.allocation for p in run.predictions if p.propensity == 0.3)
+    for i, p in enumerate(run.predictions):
+        if p.allocation == allocation and p.assigned == CANDIDATE:
+            run.predictions[i] = msgspec.structs.replace(p, assigned=BASELINE)
+    facts = await told(run)
+    assert [r.inside for r in facts.realised] == [True, False, True]
+    assert "OUTSIDE" in summary.as_text(facts)
+
+
+async def test_events_sent_twice_count_once(run: demo_year.Run) -> None:
+    once = await told(run)
+    await demo_year._append(
+        Path(run.config.data), "again",
+        [("predictions", run.predictions[100]), ("evaluations", run.evaluations[3]), ("drift", run.drift[0]),
+         ("jobs", run.jobs[1])],
+    )  # fmt: skip
+    twice = await summary.collect(run.config, run.flights, run.sent, time.monotonic())
+    assert twice.reconciled
+    assert (twice.timeline, twice.rollouts, twice.jobs) == (once.timeline, once.rollouts, once.jobs)
+
+
+async def test_events_of_another_experiment_are_not_counted(run: demo_year.Run) -> None:
+    run.predictions.append(msgspec.structs.replace(run.predictions[0], id="theirs", experiment="other"))
+    run.outcomes.append(msgspec.structs.replace(run.outcomes[0], id="theirs", experiment="other"))
+    assert (await told(run)).reconciled
+
+
+async def test_a_lost_prediction_is_named(run: demo_year.Run) -> None:
+    lost = run.predictions.pop(700)
+    facts = await told(run)
+    assert not facts.reconciled
+    assert broken(facts) == [
+        "flights on the log", "routed once", "predictions evaluated", "outcomes evaluated", "outcomes joined",
+    ]  # fmt: skip
+    text = summary.as_text(facts)
+    assert f"1,799 of them on the log by id, 1 missing (the first: {lost.id})" in text
+    assert "NOT RECONCILED: flights on the log" in text
+
+
+async def test_an_evaluator_that_missed_a_prediction_is_named(run: demo_year.Run) -> None:
+    run.counts["predictions"] -= 1
+    facts = await told(run)
+    assert broken(facts) == ["predictions evaluated"]
+    assert "1,799 distinct predictions evaluated, 1,800 on the log: NO" in summary.as_text(facts)
+
+
+async def test_an_answer_short_is_named(run: demo_year.Run) -> None:
+    run.sent.answered -= 1
+    assert broken(await told(run)) == ["flights answered"]
+
+
+async def test_a_flight_routed_anew_is_named(run: demo_year.Run) -> None:
+    again = msgspec.structs.replace(run.predictions[5], assigned=CANDIDATE)
+    run.predictions.append(again)
+    facts = await told(run)
+    assert broken(facts) == ["routed once"]
+    assert check(facts, "routed once").counts == {"rerouted": 1, "misrouted": 0}
+
+
+async def test_a_challenger_that_answers_after_its_rollback_is_named(run: demo_year.Run) -> None:
+    last = run.predictions[-1]
+    run.predictions[-1] = msgspec.structs.replace(
+        last, served=CANDIDATE, assigned=CANDIDATE, challenger="v0003", rollout="flights-r0002"
+    )
+    facts = await told(run)
+    assert broken(facts) == ["routed once", "answers after the end"]
+    assert facts.rollouts[1].answers_after == 1
+    assert "1 requests answered by a model after it was taken out (1 were): v0003 1: NO" in summary.as_text(facts)
+
+
+async def test_an_answer_of_the_old_allocation_recorded_after_the_rollback_counts_too(run: demo_year.Run) -> None:
+    place = max(i for i, p in enumerate(run.predictions) if p.served == CANDIDATE)
+    run.predictions.append(run.predictions.pop(place))
+    facts = await told(run)
+    assert broken(facts) == ["answers after the end"]
+
+
+async def test_outcomes_that_do_not_add_up_are_named(run: demo_year.Run) -> None:
+    run.counts["joined"] -= 2
+    facts = await told(run)
+    assert broken(facts) == ["outcomes evaluated", "outcomes joined"]
+    assert "1,736 joined and 0 late; the log by itself gives 1,738 and 0: NO" in summary.as_text(facts)
+
+
+async def test_a_lost_outcome_is_named(run: demo_year.Run) -> None:
+    run.outcomes.pop()
+    facts = await told(run)
+    assert "outcomes on the log" in broken(facts)
+    assert "flights without outcome" in broken(facts)
+
+
+async def test_late_and_repeated_outcomes_and_those_without_a_prediction_are_accounted_for(run: demo_year.Run) -> None:
+    late = msgspec.structs.replace(run.outcomes[0], at=run.outcomes[0].at + 2 * demo_year.DAY)
+    run.outcomes[0] = late
+    run.outcomes.append(run.outcomes[1])
+    run.counts |= {"joined": 1737, "late": 1, "duplicate": 1, "outcomes": 1739}
+    facts = await told(run)
+    assert broken(facts) == []
+    counts = check(facts, "outcomes evaluated").counts
+    assert (counts["late"], counts["duplicate"], counts["records"]) == (1, 1, 1739)
+
+
+async def test_the_text_fits_a_terminal_and_says_where_gauntlet_is_worse(run: demo_year.Run) -> None:
+    for i, p in enumerate(run.predictions):
+        if run.flights.month[i] == 3:
+            run.predictions[i] = msgspec.structs.replace(p, output=[0.5, 0.5])
+    text = summary.as_text(await told(run))
+    assert max(map(len, text.splitlines())) <= 100
+    march = next(line for line in text.splitlines() if line.startswith("Mar  "))
+    assert "WORSE" in march
+    assert "Reconciled: 1,800 flights, each routed once" in text
+
+
+async def test_the_json_is_the_facts_and_comes_back_as_them(run: demo_year.Run) -> None:
+    facts = await told(run)
+    data = summary.as_json(facts)
+    assert msgspec.json.decode(data, type=Facts) == facts
+    assert list(json.loads(data))[:4] == ["experiment", "metric", "first", "champion"]
+    assert json.loads(data)["reconciled"] is True
+
+
+async def test_a_day_without_any_rollout_is_told_too(tmp_path: Path) -> None:
+    run = await demo_year.make(tmp_path, days=90, a_day=20)
+    run.drift, run.jobs, run.evaluations = [], [], []
+    facts = await told(run)
+    assert all(r.final is None for r in facts.rollouts)
+    assert "no effect known" in summary.as_text(facts)

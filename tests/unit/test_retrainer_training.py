@@ -1,0 +1,85 @@
+"""A successor from rows: the champion's kind fitted anew, or a clear word on why there is none."""
+
+import numpy as np
+import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from gauntlet.artefact import Feature, Predictor, Schema
+from gauntlet.model import Label, Task
+from retrainer.data import Rows
+from retrainer.training import TrainingError, algorithm, fit
+
+FEATURES = (Feature(name="x1"), Feature(name="x2"))
+
+
+class ByHand:
+    """A model that is no scikit-learn estimator."""
+
+    def predict_proba(self, rows: object) -> object:
+        return np.array([[0.5, 0.5]])
+
+
+def rows(labels: tuple[Label, Label], count: int = 60) -> Rows:
+    rng = np.random.default_rng(1)
+    features = [{"x1": float(a), "x2": float(b)} for a, b in rng.normal(size=(count, 2))]
+    return Rows(
+        features=features, targets=[labels[int(r["x1"] > 0)] for r in features], times=[float(i) for i in range(count)]
+    )  # fmt: skip
+
+
+def champion(model: object, labels: tuple[Label, Label] = (0, 1)) -> Predictor:
+    return Predictor(model, Schema(task=Task.CLASSIFICATION, features=FEATURES, classes=labels), "v1")
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (False, True), ("late", "on time")])
+def test_a_clone_of_the_champion_learns_the_rows_and_keeps_its_settings(labels: tuple[Label, Label]) -> None:
+    given = make_pipeline(StandardScaler(), LogisticRegression(C=0.5))
+    model, schema = fit(champion(given, labels), None, rows(labels), 1)
+    assert model is not given
+    assert model["logisticregression"].C == 0.5  # type: ignore[index]
+    assert not hasattr(given["logisticregression"], "coef_"), "the champion itself is untouched"
+    assert schema.classes == labels
+    found = Predictor(model, schema, "v2").predict([{"x1": 3.0, "x2": 0.0}, {"x1": -3.0, "x2": 0.0}])
+    assert found[0, 1] > 0.9 > 0.1 > found[1, 1]
+    assert algorithm(model) == "LogisticRegression"
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    def predicted(seed: int) -> list[float]:
+        model, schema = fit(champion(RandomForestClassifier(n_estimators=5)), None, rows((0, 1)), seed)
+        return [float(p) for p in Predictor(model, schema, "v2").predict(rows((0, 1)).features)[:, 1]]
+
+    assert predicted(1) == predicted(1)
+    assert predicted(1) != predicted(2)
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "trainer", "words"),
+    [
+        (ByHand(), (0, 1), None, "no scikit-learn estimator.*retrain.trainer"),
+        (LogisticRegression(C=-1.0), (0, 1), None, "fitting LogisticRegression on 60 rows failed"),
+        (LogisticRegression(), (0, 5), None, r"no example of \[5\]"),
+        (LogisticRegression(), (0, 1), "no_such_module:train", "can't be imported"),
+        (LogisticRegression(), (0, 1), "math:no_such_function", "can't be imported"),
+        (LogisticRegression(), (0, 1), "operator:truediv", "failed on 60 rows: TypeError"),
+        (LogisticRegression(), (0, 1), "builtins:zip", "can't take the champion's place"),
+    ],
+)
+def test_what_gives_no_model_says_why(model: object, labels: tuple[int, int], trainer: str | None, words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        fit(champion(model, labels), trainer, rows((0, 1)), 1)
+
+
+def test_a_successor_that_knows_other_classes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import operator
+
+    def odd(features: object, targets: object) -> object:
+        return DummyClassifier().fit([[0.0], [1.0]], ["a", "b"])
+
+    monkeypatch.setattr(operator, "odd", odd, raising=False)
+    with pytest.raises(TrainingError, match="classes"):
+        fit(champion(LogisticRegression()), "operator:odd", rows((0, 1)), 1)
