@@ -50,7 +50,7 @@ def test_first_flight_leaves_at_a_quarter_past_five_on_new_years_day(year: demo.
     assert year.departure[0] == demo.YEAR_START + (5 * 60 + 15) * 60
     assert year.arrival[0] - year.departure[0] == (2 + 227) * 60
     assert year.late[0] == 0.0
-    assert year.key[0] == "UA1545-2013-01-01T10"
+    assert year.key[0] == "1357035300-UA1545"
     assert year.rows(0, 1) == [
         {
             "temp": 39.02,

@@ -95,7 +95,8 @@ def load() -> Flights:
         arrival=np.where(np.isnan(delay), np.nan, departure + 60.0 * in_the_air),
         late=np.where(np.isnan(delay), np.nan, (delay > LATE_MINUTES).astype(np.float64)),
         month=table["month"].to_numpy(dtype=np.int64),
-        key=(table["carrier"] + table["flight"].astype(str) + "-" + table["time_hour"].str[:13]).tolist(),
+        # Time first: ids in order keep the log's index and the join table append-mostly.
+        key=(table["departure"].astype(str) + "-" + table["carrier"] + table["flight"].astype(str)).tolist(),
     )
 
 

@@ -84,7 +84,7 @@ def misrouted(predictions: Predictions, history: History) -> int:
         wrong |= mine & (predictions.champion != names.number(control.champion))
         rollout = control.rollout
         challenger = names.number(rollout.challenger if rollout else None)
-        mine & predictions.served & (predictions.challenger != challenger)
+        wrong |= mine & predictions.served & (predictions.challenger != challenger)
         wrong |= mine & predictions.served & (predictions.rollout != names.number(rollout.id if rollout else None))
     return int(wrong.sum())
 

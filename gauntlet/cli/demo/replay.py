@@ -72,7 +72,6 @@ class Replay:
         self._connections = {
             route: http.client.HTTPConnection("127.0.0.1", port, timeout=60) for route in ("predict", "outcomes", "other")
         }
-        self._ids = [f"{at}-{key}" for at, key in zip(flights.departure.tolist(), flights.key, strict=True)]
         self._sent = Sent()
 
     async def run(self) -> Sent:
@@ -145,7 +144,7 @@ class Replay:
         if start == stop:
             return
         instances = [
-            {"features": rows[i], "id": self._ids[i], "at": departures[i]} for i in range(start, stop)
+            {"features": rows[i], "id": self._flights.key[i], "at": departures[i]} for i in range(start, stop)
         ]
         answer = await self._post("/v1/predict", {"instances": instances})
         self._sent.flights += stop - start
@@ -156,7 +155,7 @@ class Replay:
             return
         flights = self._flights
         outcomes = [
-            {"id": self._ids[i], "value": int(flights.late[i]), "at": float(flights.arrival[i])} for i in due
+            {"id": flights.key[i], "value": int(flights.late[i]), "at": float(flights.arrival[i])} for i in due
         ]
         answer = await self._post("/v1/outcomes", {"outcomes": outcomes})
         self._sent.outcomes += len(due)
