@@ -53,6 +53,7 @@ class Core:
         self._health_block: int | None = None
         self._previous: str | None = None
         self._out: list[events.Evaluation | events.Health | events.Drift] = []
+        self.lags: list[float] = []
         self.evaluation: events.Evaluation | None = None
         self.health: events.Health | None = None
         self.drift: events.Drift | None = None
@@ -121,6 +122,7 @@ class Core:
         matches = joined.matches + late.matches
         self._fold.exposures(joined.exposures)
         losses = self._fold.matches(matches)
+        self.lags = [match.truth.at - match.exposure.at for match in matches]
         pairs = joined.pairs + late.pairs
         self._fold.pairs(pairs)
         for pair in pairs:

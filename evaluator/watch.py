@@ -17,7 +17,6 @@ from gauntlet import events
 from gauntlet.config import DriftConfig
 from gauntlet.registry import Registry
 
-
 _FEWEST_ERRORS = 30  # of a reference; with fewer the champion's usual error is learned from its first live outcomes
 
 

@@ -196,6 +196,8 @@ class Worker:
         ours, dead = self._decode(predictions)
         truths, more = self._decode(outcomes)
         counts = self._core.step(ours, truths)
+        for lag in self._core.lags:
+            self._joined.observe(lag)
         for letter in dead + more:
             metrics.DEAD_LETTERS.labels(letter.topic).inc()
         self._letters += [Record(keys.DEAD_LETTERS, r.key, r.at, r.value) for r in dead + more]

@@ -220,7 +220,6 @@ class DriftConfig(_Section, frozen=True, kw_only=True):
     """Rows in one pane, the step in which windows move."""
     reference_rows: int = 5000
     """Rows that become the reference when the champion came without one."""
-    cool_down: Seconds = Seconds(7 * 86_400)
 
     def __post_init__(self) -> None:
         _check(0 < self.ks < 1, "ks is in (0, 1)")

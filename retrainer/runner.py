@@ -53,6 +53,7 @@ class JobRunner:
             now=self._ledger.now,
             champion=control.champion,
             rollout=control.rollout.id if control.rollout else None,
+            baking=control.bake.rollout if control.bake else None,
             running_job=live.id if live else None,
             last_job_started=max((j.created_at for j in jobs), default=None),
             last_job_ended=max((j.ended_at for j in jobs if j.ended_at is not None), default=None),

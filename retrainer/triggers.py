@@ -42,6 +42,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     champion: str
     rollout: str | None = None
+    baking: str | None = None
     running_job: str | None = None
     last_job_started: float | None = None
     last_job_ended: float | None = None
@@ -131,6 +132,10 @@ def check(demand: Demand, facts: Facts, settings: RetrainConfig) -> Trigger:
         Condition(
             name="rollout", met=facts.rollout is None, passing=True,
             detail=f"{facts.rollout} is running" if facts.rollout else "no rollout is running",
+        ),
+        Condition(
+            name="bake", met=urgent or facts.baking is None, passing=True,
+            detail=f"the champion of {facts.baking} is still being watched" if facts.baking else "no bake is running",
         ),
         _waited("min_interval", "the last job's start", facts.last_job_started, settings.min_interval, now, urgent),
         _waited("cool_down", "the last job's end", facts.last_job_ended, settings.cool_down, now, urgent),

@@ -9,12 +9,15 @@ from typing import Any
 
 from gauntlet import events, metrics
 from gauntlet.errors import InvalidOutput
-from gauntlet.model import BASELINE, CANDIDATE, Scorer
+from gauntlet.model import CANDIDATE, Scorer
 from router.arms import Arm, as_json
 from router.recorder import Recorder
 from router.table import Table
 
 _BATCH = 128  # rows in one call: what a live caller may have to wait for
+
+_KINDS = {"timeout": "timeout", "invalid_output": "invalid_output"}
+"""Failures as the breaker names them; every exception is an error to it, and stands by its name in the event."""
 
 Wanted = tuple[str, float, dict[str, Any], Scorer]
 """Prediction id, its time, its features, and who is to score it."""
@@ -110,6 +113,6 @@ class Shadower:
                 )
             )
             metrics.SHADOWS.labels(self._experiment, "scored" if usable else "failed").inc()
-            if name == CANDIDATE and table.breaker.record(reason):
+            if name == CANDIDATE and table.breaker.record(_KINDS.get(reason, "error") if reason else None):
                 self._on_trip(table)
         return shadows

@@ -14,10 +14,10 @@ import httpx
 import msgspec
 import numpy as np
 import workbench
+
 from evaluator.checkpoint import Checkpoint
 from evaluator.core import Core
 from evaluator.worker import Worker
-
 from gauntlet import bootstrap, keys, progress, wiring
 from gauntlet.cli.up import SERVICES, Services
 from gauntlet.config import Config

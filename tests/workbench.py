@@ -12,14 +12,14 @@ import httpx
 import numpy as np
 import skops.io
 import yaml
-from evaluator import worker as evaluator
-from retrainer import worker as retrainer
-from router import app as router
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from evaluator import worker as evaluator
 from gauntlet import bootstrap
 from gauntlet import config as configs
 from gauntlet.config import Config
+from retrainer import worker as retrainer
+from router import app as router
 
 FEATURES = ("x1", "x2", "x3")
 _SERVE = {"router": router.serve, "evaluator": evaluator.serve, "retrainer": retrainer.serve}

@@ -163,7 +163,8 @@ def advance(
         crossed = "worse"
     elif not wait_win and isinstance(support, Evidence) and support.z_win >= bound_win:
         crossed = "better"
-    if stop is None and crossed is not None:
+    # Each side keeps its own level, so harm may still speak after a win: it takes the win back.
+    if crossed is not None and (stop is None or (stop.crossed, crossed) == ("better", "worse")):
         stop = Stop(state.looks + 1, crossed, shown.effect, lower, upper, fraction, champion.n, challenger.n)
     after = State(win, harm, state.looks + 1, lower, upper, stop)
     fixed_z = shown.score / math.sqrt(shown.unit_variance)

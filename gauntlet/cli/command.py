@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("example", _example, "print a configuration with every default and what it means")
     demo = add("demo", _demo, "replay a year of real flights through the whole loop")
     demo.add_argument("--days", type=int, default=365, help="how many days of 2013 to replay")
-    demo.add_argument("--run", default="runs/demo", help="folder for everything that the run writes")
+    demo.add_argument("--run", dest="folder", default="runs/demo", help="folder for everything that the run writes")
     demo.add_argument("--log", default="local", help="local, or kafka://host:port")
     demo.add_argument("--state", default="local", help="local, or redis://host:port/0")
     demo.add_argument("--hold", action="store_true", help="keep the services up after the report, until Ctrl-C")
@@ -103,5 +103,5 @@ def _demo(arguments: argparse.Namespace) -> int:
     from gauntlet.cli.demo import run
 
     return run.run(
-        Path(arguments.run), days=arguments.days, log=arguments.log, state=arguments.state, hold=arguments.hold
+        Path(arguments.folder), days=arguments.days, log=arguments.log, state=arguments.state, hold=arguments.hold
     )

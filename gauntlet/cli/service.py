@@ -14,7 +14,7 @@ from pathlib import Path
 
 from prometheus_client import start_http_server
 
-from gauntlet import bootstrap
+from gauntlet import bootstrap, metrics
 from gauntlet import config as configs
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError
@@ -49,6 +49,7 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
     await bootstrap.ensure(config)
     with contextlib.ExitStack() as stack:
+        metrics.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three
         if name != "router":
             stack.callback(_serve_metrics(name, config))
         await importlib.import_module(_ENTRY[name]).serve(config, stop)

@@ -69,7 +69,7 @@ class Services:
         for process in running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-        done, pending = await asyncio.wait(
+        _, pending = await asyncio.wait(
             [asyncio.create_task(p.wait()) for p in running], timeout=_STOP_SECONDS
         ) if running else (set(), set())
         if pending:

@@ -10,6 +10,7 @@ import parts
 import pytest
 import traffic
 import workbench
+
 from evaluator.checkpoint import Checkpoint
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(280)]

@@ -180,6 +180,28 @@ async def test_a_flight_routed_anew_is_named(run: demo_year.Run) -> None:
     assert check(facts, "routed once").counts == {"rerouted": 1, "misrouted": 0}
 
 
+@pytest.mark.parametrize("changed", [{"challenger": "v0003"}, {"rollout": "flights-r0002"}, {"champion": "v0003"},
+                                     {"allocation": 99}])  # fmt: skip
+async def test_an_answer_not_in_line_with_its_allocation_is_named(
+    run: demo_year.Run, changed: dict[str, str | int]
+) -> None:
+    place = next(i for i, p in enumerate(run.predictions) if p.served == CANDIDATE)
+    run.predictions[place] = msgspec.structs.replace(run.predictions[place], **changed)
+    facts = await told(run)
+    assert "routed once" in broken(facts)
+    assert check(facts, "routed once").counts["misrouted"] == 1
+
+
+async def test_a_look_after_the_end_is_not_what_decided(run: demo_year.Run) -> None:
+    last = run.evaluations[-1]
+    later = msgspec.structs.replace(last, id="flights-r0002/later", at=last.at + 5 * demo_year.DAY, effect=0.9)
+    run.evaluations.append(later)
+    facts = await told(run)
+    assert facts.rollouts[1].looks[-1].effect == 0.9
+    assert facts.rollouts[1].final is not None
+    assert facts.rollouts[1].final.effect == -0.05
+
+
 async def test_a_challenger_that_answers_after_its_rollback_is_named(run: demo_year.Run) -> None:
     last = run.predictions[-1]
     run.predictions[-1] = msgspec.structs.replace(

@@ -34,7 +34,7 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
     assert (trigger.should_retrain, trigger.urgent, trigger.refusals) == (True, False, [])
     assert [c.name for c in trigger.conditions] == [
         "enabled", "drift", "root cause", "champion", "single flight", "rollout",
-        "min_interval", "cool_down", "cool_down", "attempts",
+        "bake", "min_interval", "cool_down", "cool_down", "attempts",
     ]  # fmt: skip
     assert len(trigger.reasons) == len(trigger.conditions)
     assert "dep_hour" in trigger.reasons[1]
@@ -45,6 +45,7 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
     [
         ({"running_job": "j1"}, "single flight", True),
         ({"rollout": "e-r0001"}, "rollout", True),
+        ({"baking": "e-r0001"}, "bake", True),
         ({"last_job_started": NOW - 6 * HOUR + 1}, "min_interval", True),
         ({"last_job_ended": NOW - 168 * HOUR + 1}, "cool_down", True),
         ({"last_rollout_ended": NOW - 168 * HOUR + 1}, "cool_down", True),

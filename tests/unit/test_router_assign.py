@@ -6,6 +6,7 @@ import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from router import assign
 
 # Made once with the published XXH3-64 of "flights\x1fflights-r0001\x1f" + unit; they must never change.

@@ -23,6 +23,7 @@ from evaluator.stats import (
     horizon_information,
     split_blocks,
 )  # fmt: skip
+from evaluator.stats.monitor import GroupSequential
 from evaluator.stats.plan import HARM_RESERVE
 from evaluator.stats.process import arms_of
 from evaluator.stats.spending import Spending
@@ -271,3 +272,39 @@ def test_a_billion_samples_are_a_plan_like_any_other() -> None:
     assert isinstance(answer, Look)
     assert answer.information_fraction < 1e-5
     assert answer.bound_win is not None
+
+
+def test_p_stays_above_the_level_as_long_as_nothing_is_crossed() -> None:
+    """Always just under the bound, on looks denser than those that p is computed at."""
+    monitor, boundary = GroupSequential.start(0.025, Spending("pocock")), Boundary(0.025, Spending("pocock"))
+    for k in range(1, 101):
+        bound, boundary = boundary.look(k / 100)
+        _, monitor = monitor.look(k / 100, bound - 1e-6, k / 100)
+        assert monitor.p > 0.025
+    _, monitor = monitor.look(1.0, bound, 1.0)
+    assert monitor.p <= 0.025
+
+
+def test_harm_after_a_win_takes_the_win_back_and_a_win_after_harm_does_not() -> None:
+    rng = np.random.default_rng(3)
+
+    def blocks(mean: float, n: int) -> list[Block]:
+        side = Arm(1000, 0.0, 1000.0)
+        return [Block(side, side, float(s), 1000.0, 1000.0, 1000) for s in rng.normal(mean, 30.0, n)]
+
+    plan = Plan(horizon=100_000.0)
+    good, bad = blocks(60.0, 40), blocks(-400.0, 60)
+    state, look = advance(State.start(plan), good, plan)
+    assert isinstance(look, Look)
+    assert look.crossed == "better"
+    _, look = advance(state, good + bad, plan)
+    assert isinstance(look, Look)
+    assert look.crossed == "worse"
+    assert look.stop is not None
+    assert look.stop.crossed == "worse"
+    state, look = advance(State.start(plan), bad[:40], plan)
+    assert isinstance(look, Look)
+    assert look.crossed == "worse"
+    _, look = advance(state, bad[:40] + blocks(2000.0, 50), plan)
+    assert isinstance(look, Look)
+    assert look.crossed == "worse"

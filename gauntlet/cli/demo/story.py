@@ -96,7 +96,7 @@ def _closed(stages: tuple[StageTime, ...], at: float) -> tuple[StageTime, ...]:
 def _final(rollout: Rollout, evidence: str | None) -> Look | None:
     """The look that the decision names; without one (a breaker, a person, none yet), the last by the rollout's end."""
     for one in rollout.looks:
-        if False:
+        if one.id == evidence:
             return one
     known = [one for one in rollout.looks if rollout.ended is None or one.at <= rollout.ended]
     return known[-1] if known else None

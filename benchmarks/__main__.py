@@ -1,0 +1,17 @@
+"""`python -m benchmarks`: the README's table, every line made in this run."""
+
+from __future__ import annotations
+
+import platform
+
+from benchmarks import evaluator_rate, predict_route
+
+
+def main() -> None:
+    print(f"Python {platform.python_version()}, {platform.machine()}\n")
+    for part in (predict_route, evaluator_rate):
+        print("\n".join(part.run()), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
