@@ -201,6 +201,7 @@ def _socket(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(1024)  # from here on nobody is refused: the address may be told
     except OSError as error:
         listener.close()
         raise ConfigError(

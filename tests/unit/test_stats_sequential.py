@@ -23,7 +23,7 @@ from evaluator.stats import (
     horizon_information,
     split_blocks,
 )  # fmt: skip
-from evaluator.stats.monitor import GroupSequential
+from evaluator.stats.monitor import Anytime, GroupSequential
 from evaluator.stats.plan import HARM_RESERVE
 from evaluator.stats.process import arms_of
 from evaluator.stats.spending import Spending
@@ -308,3 +308,11 @@ def test_harm_after_a_win_takes_the_win_back_and_a_win_after_harm_does_not() -> 
     _, look = advance(state, bad[:40] + blocks(2000.0, 50), plan)
     assert isinstance(look, Look)
     assert look.crossed == "worse"
+
+
+@pytest.mark.parametrize("monitor", [GroupSequential.start(0.025, Spending()), Anytime(0.025)])
+def test_p_never_rises_again(monitor: GroupSequential | Anytime) -> None:
+    _, high = monitor.look(0.4, 3.5, 0.4)
+    _, low = high.look(0.8, 0.0, 0.8)
+    assert high.p < 0.025
+    assert low.p == high.p

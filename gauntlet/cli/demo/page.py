@@ -22,7 +22,7 @@ def render(facts: Facts) -> str:
     template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     ended = failed(facts.checks)
     return template.substitute(
-        title=f"{(facts.end - facts.begin) / 86_400:.0f} days of {escape(facts.experiment)} under Gauntlet",
+        title=f"{escape(facts.experiment.capitalize())} under Gauntlet",
         lead=_lead(facts),
         verdict_class="verdict" if facts.reconciled else "verdict no",
         verdict="Every flight and every outcome is accounted for"
@@ -49,8 +49,8 @@ def render(facts: Facts) -> str:
 def _lead(facts: Facts) -> str:
     begin, end = (datetime.fromtimestamp(at, UTC) for at in (facts.begin, facts.end))
     return escape(
-        f"{begin:%d %B %Y} to {end:%d %B %Y}. The champion of the first day was {facts.first}, that of the last is "
-        f"{facts.champion}. What happened in between was decided on the evidence, or by the person it names."
+        f"{begin:%d %B %Y} to {end:%d %B %Y}, when the last outcome was in. The champion of the first day was "
+        f"{facts.first}, that of the last is {facts.champion}. What happened in between was decided on the evidence, or by the person it names."
     )
 
 

@@ -234,13 +234,15 @@ class Replay:
 def _exchange(
     connection: http.client.HTTPConnection, method: str, route: str, content: bytes | None
 ) -> tuple[int, bytes]:
-    try:
-        connection.request(method, route, content, {"content-type": "application/json"})
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException):
-        connection.close()  # the next request opens it anew
-        return 0, b""
+    """Status and body; once more on a fresh connection, because the router closes one that was silent for long."""
+    for _ in range(2):
+        try:
+            connection.request(method, route, content, {"content-type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()
+    return 0, b""
 
 
 _EMPTY: dict[Any, dict[str, Any]] = {
