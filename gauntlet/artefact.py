@@ -25,6 +25,8 @@ Rows = Sequence[Mapping[str, Any]]
 """Instances: one mapping of feature name to value each."""
 
 
+_LARGEST = 1.7976931348623157e308  # beyond it is no float64; NaN fails the comparison too
+
 _HARMLESS = ("numpy.dtype",)
 """Types beyond skops' own safe list that hold no code: skops rebuilds a dtype from an empty array."""
 
@@ -62,7 +64,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
                     raise BadInput(
                         f"{where}: feature {feature.name!r} is a number, not {type(value).__name__}", code="wrong_type"
                     )
-                if not abs(value) <= 1.7976931348623157e308:  # infinities, NaN and integers past float64
+                if not abs(value) <= _LARGEST:
                     raise BadInput(f"{where}: feature {feature.name!r} is not a finite number", code="not_finite")
             elif not isinstance(value, str):
                 raise BadInput(
@@ -75,7 +77,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
             if self.class_index(value) is None:
                 known = ", ".join(map(repr, self.classes[:10]))
                 raise BadInput(f"{where}: {value!r} is none of the classes ({known})", code="unknown_class")
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
             raise BadInput(f"{where}: the outcome of a regression is a finite number", code="wrong_type")
 
     def class_index(self, value: object) -> int | None:
@@ -197,12 +199,17 @@ def schema_of(
         classes = own or list(classes)
         if len(classes) < 2:
             raise ModelUnusable("the model does not name its classes; list them under `classes`", code="no_classes")
+    elif not hasattr(model, "predict"):
+        raise ModelUnusable("a regression model needs predict", code="no_predict")
     if kind == "auto":
         first = model.steps[0][1] if hasattr(model, "steps") else model
         if type(first).__name__ == "DictVectorizer":
             kind = "rows"
         else:
             kind = "frame" if fitted is not None or any(f.kind != "number" for f in features) else "matrix"
+    takes = getattr(model, "n_features_in_", None)
+    if kind == "matrix" and takes is not None and takes != len(features):
+        raise ModelUnusable(f"the model was fitted with {takes} features, not {len(features)}", code="other_features")
     return Schema(task=task, features=tuple(features), classes=tuple(classes), input=kind)
 
 

@@ -12,6 +12,7 @@ import gzip
 import logging
 import math
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sklearn.base import clone
 from gauntlet import artefact, control, rollout, wiring
 from gauntlet.artefact import Feature, Predictor, Schema
 from gauntlet.config import Config
-from gauntlet.errors import ConfigError, InvalidOutput
+from gauntlet.errors import ConfigError
 from gauntlet.losses import loss
 from gauntlet.model import Task
 from gauntlet.rollout import Control
@@ -40,12 +41,15 @@ async def ensure(config: Config) -> Control:
 
     Raises `ModelUnusable` or `ConfigError` with the path and the cause; then nothing was written.
     """
-    state = wiring.state(config)
     folder = wiring.data(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "bootstrap.lock").open("w") as lock:
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)  # three services start at once; one registers the model
-        return await _ensure(config, state)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "bootstrap.lock").open("w")
+    except OSError as error:
+        raise ConfigError(f"cannot write to the data folder {folder}: {error.strerror or error}") from error
+    with lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)  # three services start at once; one registers
+        return await _ensure(config, wiring.state(config))
 
 
 async def _ensure(config: Config, state: StateStore) -> Control:
@@ -61,11 +65,17 @@ async def _ensure(config: Config, state: StateStore) -> Control:
         await state.close()
 
 
-def _register_champion(config: Config) -> str:
+def champion(config: Config) -> tuple[object, Schema]:
+    """The model that the configuration names, and what it takes and gives. Raises `ModelUnusable`."""
     given = config.champion
     model = artefact.load(given.model, trusted=given.trusted, allow_pickle=given.allow_pickle)
     features = [Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
-    schema = artefact.schema_of(model, config.task, features, config.classes, given.input)
+    return model, artefact.schema_of(model, config.task, features, config.classes, given.input)
+
+
+def _register_champion(config: Config) -> str:
+    given = config.champion
+    model, schema = champion(config)
     reference = None
     if given.reference is not None:
         reference = _reference(Path(given.reference), given.target, Predictor(model, schema, "champion"), config.metric,
@@ -95,10 +105,10 @@ def _reference(
         if target is not None and target not in record:
             missing.append(target)
         if missing:
-            raise ConfigError(f"{path}: there is no column {missing[0]!r}", code="bad_reference")
+            raise ConfigError(f"{path}:1: there is no column {missing[0]!r}", code="bad_reference")
         rows.append({f.name: _value(record[f.name], f, f"{path}:{line}") for f in schema.features})
         if target is not None:
-            targets.append(record[target])
+            targets.append(_truth(record[target], schema, f"{path}:{line}"))
     if len(rows) < 100:
         raise ConfigError(f"{path}: {len(rows)} rows are no reference; give at least 100", code="bad_reference")
     if len(rows) > REFERENCE_ROWS:  # thinned evenly, so that it still spans the whole time
@@ -107,8 +117,7 @@ def _reference(
         targets = [targets[i] for i in keep] if targets else []
     errors: list[float] = []
     if targets:
-        truth = np.array([_truth(t, schema, path) for t in targets])
-        errors = _honest_losses(predictor, rows, truth, metric, held_out=held_out)
+        errors = _honest_losses(predictor, rows, np.array(targets), metric, path if held_out else None)
     return {
         "columns": {f.name: [row[f.name] for row in rows] for f in schema.features},
         "at": list(range(len(rows))),
@@ -118,22 +127,30 @@ def _reference(
 
 
 def _honest_losses(
-    predictor: Predictor, rows: list[dict[str, Any]], truth: NDArray[np.float64], metric: str, *, held_out: bool
+    predictor: Predictor, rows: list[dict[str, Any]], truth: NDArray[np.float64], metric: str, held_out: Path | None
 ) -> list[float]:
     """Losses on rows that the scoring model has not seen; none where that can't be had.
 
     A model flatters itself on its own training rows, and every later month would look like drift. So two clones are
     fitted, each on one half of the time, and score the other half. What can't be cloned learns its error live.
+    `held_out` is the file of rows that the model itself has never seen: then it scores them.
     """
-    if held_out:
-        return [float(v) for v in loss(metric, predictor.predict(rows), truth)]
+    if held_out is not None:
+        try:
+            output = predictor.predict(rows)
+        except Exception as error:  # the user's model may raise anything
+            reason = f"{held_out}: the champion can't score these rows: {error}"
+            raise ConfigError(reason, code="bad_reference") from error
+        if not predictor.valid(output).all():
+            raise ConfigError(f"{held_out}: the champion gives no valid answer to some rows", code="bad_reference")
+        return [float(v) for v in loss(metric, output, truth)]
     half = len(rows) // 2
     losses: list[float] = []
     for score, fit in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
         try:
             twin = clone(predictor.model).fit(predictor.inputs(rows[fit]), _labels(predictor.schema, truth[fit]))
             output = Predictor(twin, predictor.schema, "cross-fit").predict(rows[score])
-        except (TypeError, ValueError, InvalidOutput) as error:
+        except Exception as error:  # noqa: BLE001 - the user's model may raise anything, and it serves without this too
             _log.warning("the reference's errors can't be cross-fitted and will be learned live: %s", error)
             return []
         losses += [float(v) for v in loss(metric, output, truth[score])]
@@ -147,9 +164,12 @@ def _labels(schema: Schema, truth: NDArray[np.float64]) -> Any:
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
-            yield from enumerate(csv.DictReader(file), start=2)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        opening = gzip.open if path.suffix == ".gz" else open
+        with opening(path, "rt", encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            for record in reader:
+                yield reader.line_num, record
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"cannot read the reference {path}: {error}", code="bad_reference") from error
 
 
@@ -162,20 +182,26 @@ def _value(text: str | None, feature: Feature, where: str) -> float | str | None
         number = float(text)
     except ValueError:
         raise ConfigError(f"{where}: {feature.name} is no number: {text!r}", code="bad_reference") from None
+    if math.isinf(number):
+        raise ConfigError(f"{where}: {feature.name} is not finite: {text!r}", code="bad_reference")
     return None if math.isnan(number) else number
 
 
-def _truth(text: str, schema: Schema, path: Path) -> float:
+def _truth(text: str | None, schema: Schema, where: str) -> float:
     """A target cell as a class index or a number."""
+    text = text or ""
     if schema.task is Task.REGRESSION:
         try:
-            return float(text)
+            number = float(text)
         except ValueError:
-            raise ConfigError(f"{path}: the target {text!r} is no number", code="bad_reference") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise ConfigError(f"{where}: the target {text!r} is no finite number", code="bad_reference")
+        return number
     for index, label in enumerate(schema.classes):
         if text == str(label) or (not isinstance(label, str) and _same_number(text, label)):
             return float(index)
-    raise ConfigError(f"{path}: the target {text!r} is none of the classes", code="bad_reference")
+    raise ConfigError(f"{where}: the target {text!r} is none of the classes", code="bad_reference")
 
 
 def _same_number(text: str, label: float | int | bool) -> bool:

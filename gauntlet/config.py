@@ -146,7 +146,8 @@ class EvidenceConfig(_Section, frozen=True, kw_only=True):
         _check(self.block > 0, "block is above 0")
         _check(self.harm_block > 0, "harm_block is above 0")
         _check(
-            abs(self.block / self.harm_block - round(self.block / self.harm_block)) < 1e-9,
+            self.block >= self.harm_block
+            and abs(self.block / self.harm_block - round(self.block / self.harm_block)) < 1e-9,
             "block is a whole multiple of harm_block",
         )
         _check(self.min_blocks >= 3, "min_blocks is at least 3: fewer blocks have no variance to speak of")
@@ -165,6 +166,7 @@ class StageConfig(_Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _check(0 < self.share < 1, f"share is in (0, 1), not {self.share}")
         _check(abs(self.share * 1e6 - round(self.share * 1e6)) < 1e-6, "share has at most six decimals")
+        _check(self.min_outcomes >= 0, "min_outcomes is not negative")
 
     def stage(self) -> Stage:
         return Stage(
@@ -183,6 +185,7 @@ class ShadowConfig(_Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check(0 <= self.fraction <= 1, "fraction is in [0, 1]")
+        _check(self.min_outcomes >= 0, "min_outcomes is not negative")
 
     def stage(self) -> Stage:
         return Stage(
@@ -208,6 +211,11 @@ class BakeConfig(_Section, frozen=True, kw_only=True):
     max_drop: float = 0.05
     """Fall of accuracy (classification; absolute) or rise of RMSE (regression; relative) that takes it back."""
     min_outcomes: int = 500
+
+    def __post_init__(self) -> None:
+        _check(self.window > 0, "window is above 0")
+        _check(0 < self.max_drop < float("inf"), "max_drop is above 0 and finite")
+        _check(self.min_outcomes >= 1, "min_outcomes is at least 1")
 
 
 class DriftConfig(_Section, frozen=True, kw_only=True):
@@ -259,6 +267,12 @@ class RetrainConfig(_Section, frozen=True, kw_only=True):
         _check(self.min_data_points >= 20, "min_data_points is at least 20")
         _check(self.window > self.validation + self.test, "window is longer than validation and test together")
         _check(self.bootstrap >= 200, "bootstrap is at least 200")
+        _check(self.validation > 0, "validation is above 0")
+        _check(self.test > 0, "test is above 0")
+        _check(self.max_attempts >= 1, "max_attempts is at least 1")
+        _check(self.time_limit > 0, "time_limit is above 0")
+        _check(0 <= self.min_improvement < float("inf"), "min_improvement is finite and not negative")
+        _check(self.seed >= 0, "seed is not negative")
 
 
 class KeyConfig(_Section, frozen=True, kw_only=True):
@@ -276,6 +290,10 @@ class ObserveConfig(_Section, frozen=True, kw_only=True):
     evaluator_port: int = 8421
     retrainer_port: int = 8422
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __post_init__(self) -> None:
+        for name, port in (("evaluator_port", self.evaluator_port), ("retrainer_port", self.retrainer_port)):
+            _check(0 <= port <= 65535, f"{name} is from 0 (any free one) to 65535, not {port}")
 
 
 class Config(_Section, frozen=True, kw_only=True):
@@ -309,12 +327,20 @@ class Config(_Section, frozen=True, kw_only=True):
                f"experiment is a name of lower-case letters, digits and dashes, not {self.experiment!r}")  # fmt: skip
         _check(bool(self.ramp), "ramp has at least one stage")
         shares = [stage.share for stage in self.ramp]
-        _check(shares == sorted(set(shares)), f"the ramp's shares rise from stage to stage, not {shares}")
+        _check(shares == sorted(set(shares)), f"ramp has shares that do not rise from stage to stage: {shares}")
         _check(self.log == "local" or self.log.startswith("kafka://"), f"log is local or kafka://…, not {self.log!r}")
         _check(
             self.state == "local" or self.state.startswith(("redis://", "rediss://", "unix://")),
             f"state is local or redis://…, not {self.state!r}",
         )
+        names = [spec.name for spec in self.feature_specs()]
+        _check(all(names), "features have names that are not empty")
+        _check(len(set(names)) == len(names), f"features are named once each, not {names}")
+        _check(len(set(self.classes)) == len(self.classes) != 1, "classes are at least two, each once")
+        _check(not self.classes or self.task is Task.CLASSIFICATION, "classes belong to a classification")
+        ports = [p for p in (self.router.port, self.observe.evaluator_port, self.observe.retrainer_port) if p]
+        _check(len(set(ports)) == len(ports), "observe has a port that another service has too")
+        _check(len({key.name for key in self.keys}) == len(self.keys), "keys have a name of their own each")
         known = METRICS[self.task]
         _check(
             self.evidence.metric is None or self.evidence.metric in known,
@@ -347,6 +373,9 @@ def load(path: str | Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: this is not UTF-8 text, so it is not YAML") from error
     config = parse(text, str(path))
     base = path.resolve().parent
     champion = config.champion
@@ -363,20 +392,33 @@ def parse(text: str, name: str = "configuration") -> Config:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}:{mark.line + 1}" if mark else name
-        raise ConfigError(f"{where}: this is not YAML: {getattr(error, 'problem', error)}") from error
+        raise ConfigError(f"{name}:{_mark(error, text)}: this is not YAML: {_problem(error)}") from error
+    except (ValueError, RecursionError) as error:  # a date such as 2013-99-99; an alias that holds itself
+        raise ConfigError(f"{name}: this is not YAML that can be read: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{name}:1: a configuration is a mapping of keys to values")
-    _refuse_repeated_keys(node, name)
+    try:
+        _refuse_repeated_keys(node, name)
+    except RecursionError:
+        raise ConfigError(f"{name}:1: an alias holds itself") from None
     try:
         return msgspec.convert(document, Config, dec_hook=_decode_hook, strict=True)
     except msgspec.ValidationError as error:
         message, path = _split(str(error))
         key = message.split("`")[1] if "unknown field" in message else message.split()[0]
-        line = _line(node, [*path, key])  # the key itself where the reason begins with it, else its section
+        line = _line(node, [*path, *key.split(".")])  # the key itself where the reason begins with it, else its section
         where = ".".join(str(p) for p in path) or "top level"
         raise ConfigError(f"{name}:{line}: {where}: {message}") from error
+
+
+def _mark(error: yaml.YAMLError, text: str) -> int:
+    """The line that the YAML reader stopped at."""
+    mark = getattr(error, "problem_mark", None)
+    return int(mark.line) + 1 if mark else text.count("\n", 0, getattr(error, "position", 0)) + 1
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    return str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
 
 
 def _decode_hook(kind: type, value: object) -> object:

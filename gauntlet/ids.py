@@ -6,8 +6,10 @@ Ordered ids keep the evaluator's join table append-mostly and turn its expiry in
 from __future__ import annotations
 
 import os
+import re
 
 _VARIANT_AND_VERSION = (0x7 << 76) | (0x2 << 62)
+_UUID7 = re.compile(r"([0-9a-fA-F]{8})-([0-9a-fA-F]{4})-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
 _RANDOM = (1 << 12) - 1, (1 << 62) - 1
 
 
@@ -21,9 +23,5 @@ def uuid7(at: float) -> str:
 
 def time_of(prediction_id: str) -> float | None:
     """The time inside a UUIDv7 (seconds, to the millisecond); None for any other id, such as a caller's own."""
-    if len(prediction_id) != 36 or prediction_id[14] != "7":
-        return None
-    try:
-        return int(prediction_id[:8] + prediction_id[9:13], 16) / 1000
-    except ValueError:
-        return None
+    match = _UUID7.fullmatch(prediction_id)
+    return int(match[1] + match[2], 16) / 1000 if match else None

@@ -13,7 +13,7 @@ from gauntlet.model import Task
 Floats = NDArray[np.float64]
 
 PROBABILITY_FLOOR = 1e-15
-"""Log loss clips here, as scikit-learn does: a certain and wrong answer costs 34.5, not infinity."""
+"""Log loss clips here: a certain and wrong answer costs 34.5, not infinity."""
 
 METRICS = {
     Task.CLASSIFICATION: ("log_loss", "brier", "accuracy"),

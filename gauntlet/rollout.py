@@ -289,22 +289,31 @@ def _promote(control: Control, command: Command, now: float) -> Control:
     )
 
 
-def _end(control: Control, command: Command, now: float, state: str, decision: Decision) -> Control:
-    rollout = _running(control, command)
+def _end(
+    control: Control, rollout: Rollout, command: Command, now: float, state: str, decision: Decision
+) -> Control:
     note = _note(command, decision, now, rollout.id, f"{rollout.challenger} is out at {rollout.share:.2%}")
     return _replace(control, rollout=None, ended=_ended(control, rollout, state, command, now), last=note)
 
 
 def _rollback(control: Control, command: Command, now: float) -> Control:
-    """Take the challenger out; without a running rollout, take the promoted champion out and put `previous` back."""
+    """Take the challenger out; without a running rollout, take the promoted champion out and put `previous` back.
+
+    It asks for no stage: harm seen in one is harm in the next. A command that names the watched promotion takes that
+    out, and with it whoever has begun to challenge it.
+    """
+    running, watched = control.rollout, control.bake.rollout if control.bake else None
+    if command.rollout is not None and command.rollout not in (running and running.id, watched):
+        if _already(control, command, "rolled_back", "archived"):
+            return control
+        raise TransitionRefused(f"{command.rollout} is neither running nor being watched", code="stale_command")
+    challenger_only = command.version is None and command.rollout in (None, running and running.id)
+    if running is not None and (challenger_only or command.version == control.champion):
+        return _end(control, running, command, now, "rolled_back", Decision.ROLLBACK)
     if command.version is not None:
         return _revert(control, command, command.version, now)
-    if control.rollout is not None:
-        return _end(control, command, now, "rolled_back", Decision.ROLLBACK)
-    if command.rollout is not None and _already(control, command, "rolled_back", "archived"):
-        return control
-    if command.rollout is not None and (control.bake is None or control.bake.rollout != command.rollout):
-        raise TransitionRefused(f"{command.rollout} is neither running nor being watched", code="stale_command")
+    if command.rollout is None and control.last is not None and control.last.decision is Decision.ROLLBACK:
+        return control  # said twice: the second must not take the champion out too; to go further back, name a version
     if control.previous is None:
         raise TransitionRefused("there is no challenger and no previous champion to go back to", code="no_previous")
     return _revert(control, command, control.previous, now)
@@ -313,16 +322,16 @@ def _rollback(control: Control, command: Command, now: float) -> Control:
 def _revert(control: Control, command: Command, version: str, now: float) -> Control:
     if version == control.champion:
         return control
+    watched = control.bake.rollout if control.bake else None
     ended = control.ended
     if control.rollout is not None:
         ended = _ended(control, control.rollout, "rolled_back", command, now)
-    elif control.bake is not None:
-        ended = tuple(
-            msgspec.structs.replace(e, state="rolled_back", at=now, actor=command.actor, reason=command.reason)
-            if e.id == control.bake.rollout
-            else e
-            for e in ended
-        )
+    ended = tuple(
+        msgspec.structs.replace(e, state="rolled_back", at=now, actor=command.actor, reason=command.reason)
+        if e.id == watched
+        else e
+        for e in ended
+    )
     return _replace(
         control,
         champion=version,
@@ -330,22 +339,19 @@ def _revert(control: Control, command: Command, version: str, now: float) -> Con
         rollout=None,
         bake=None,
         ended=ended,
-        last=_note(
-            command, Decision.ROLLBACK, now, control.bake.rollout if control.bake else None,
-            f"{control.champion} → {version}",
-        ),
-    )  # fmt: skip
+        last=_note(command, Decision.ROLLBACK, now, watched, f"{control.champion} → {version}"),
+    )
 
 
 def _archive(control: Control, command: Command, now: float) -> Control:
     if _already(control, command, "archived", "rolled_back"):
         return control
-    return _end(control, command, now, "archived", Decision.ARCHIVE)
+    return _end(control, _running(control, command), command, now, "archived", Decision.ARCHIVE)
 
 
 def _settle(control: Control, command: Command, now: float) -> Control:
     """The bake is over: the new champion stands, and is watched for drift like any other."""
-    if control.bake is None:
+    if control.bake is None or command.rollout not in (None, control.bake.rollout):
         return control
     return _replace(control, bake=None, last=_note(command, Decision.HOLD, now, control.bake.rollout, "bake passed"))
 

@@ -93,12 +93,12 @@ class Arm:
         try:
             output = self.predictor.predict([row for rows, _ in batch for row in rows])
             valid = self.predictor.valid(output)
-        except Exception as error:  # noqa: BLE001 - a model may raise anything; its callers decide what follows
+        except BaseException as error:  # noqa: BLE001 - a model may raise anything; its callers decide what follows
             if len(batch) > 1:  # one bad request must not fail its neighbours in the batch
                 for single in batch:
                     self._answer([single])
                 return
-            _hand_over([(batch[0][1], error)])
+            _hand_over([(batch[0][1], _failure(error))])
             return
         answers: list[tuple[asyncio.Future[Output], Output | Exception]] = []
         start = 0
@@ -107,6 +107,13 @@ class Arm:
             answers.append((answer, (output[start:stop], valid[start:stop])))
             start = stop
         _hand_over(answers)
+
+
+def _failure(error: BaseException) -> Exception:
+    """`error` as one that may cross into the event loop: SystemExit would end it, StopIteration no future takes."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(f"the model raised {type(error).__name__}: {error}")
 
 
 def _hand_over(answers: list[tuple[asyncio.Future[Output], Output | Exception]]) -> None:

@@ -38,6 +38,8 @@ class Keys:
             secret = environ.get(key.env, "")
             if len(secret) < 16:
                 raise ConfigError(f"key {key.name!r}: the environment variable {key.env} must hold at least 16 characters")
+            if any(secret.encode() == known for known, _ in self._keys):
+                raise ConfigError(f"key {key.name!r}: {key.env} holds the secret of another key")
             self._keys.append((secret.encode(), Caller(key.name, key.role)))
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:

@@ -161,7 +161,7 @@ def advance(
     crossed: Crossed | None = None
     if against.z_harm >= bound_harm:
         crossed = "worse"
-    elif not wait_win and isinstance(support, Evidence) and support.z_win >= bound_win:
+    elif isinstance(support, Evidence) and support.z_win >= bound_win:
         crossed = "better"
     # Each side keeps its own level, so harm may still speak after a win: it takes the win back.
     if crossed is not None and (stop is None or (stop.crossed, crossed) == ("better", "worse")):

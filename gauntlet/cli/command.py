@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gauntlet
-from gauntlet import config as configs
+from gauntlet.cli import given
 from gauntlet.errors import ConfigError, GauntletError, ModelUnusable
 
 EXAMPLE = Path(gauntlet.__file__).parent / "example.yaml"
@@ -71,13 +71,10 @@ def _up(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from gauntlet import artefact
+    from gauntlet import bootstrap
 
-    config = configs.load(arguments.config)
-    given = config.champion
-    model = artefact.load(given.model, trusted=given.trusted, allow_pickle=given.allow_pickle)
-    features = [artefact.Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
-    schema = artefact.schema_of(model, config.task, features, config.classes, given.input)
+    config = given.load(arguments.config)
+    model, schema = bootstrap.champion(config)
     print(f"{arguments.config}: {config.experiment}, {type(model).__name__}, {len(schema.features)} features, fine")
     return 0
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 from gauntlet import artefact, bootstrap, wiring
-from gauntlet import config as configs
+from gauntlet.cli import given
 from gauntlet.config import Config
 from gauntlet.errors import ModelUnusable
 
 
 async def run(path: str, model: str, note: str, allow_pickle: bool) -> int:
     """Register `model` for the experiment of configuration `path` and print its version."""
-    print(await register(configs.load(path), model, note, allow_pickle=allow_pickle))
+    print(await register(given.load(path), model, note, allow_pickle=allow_pickle))
     return 0
 
 

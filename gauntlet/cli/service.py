@@ -15,7 +15,7 @@ from pathlib import Path
 from prometheus_client import start_http_server
 
 from gauntlet import bootstrap, metrics
-from gauntlet import config as configs
+from gauntlet.cli import given
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError
 
@@ -25,7 +25,7 @@ _ENTRY = {"router": "router.app", "evaluator": "evaluator.worker", "retrainer": 
 
 def run(name: str, path: str, *, die_with_stdin: bool) -> int:
     """Run service `name` until SIGINT or SIGTERM (or until standard input closes: then the parent is gone)."""
-    config = configs.load(path)
+    config = given.load(path)
     logging.basicConfig(level=config.observe.log_level.upper(), format=_LINE, stream=sys.stderr)
     with asyncio.Runner(loop_factory=_loop) as runner:
         return runner.run(_run(name, config, die_with_stdin=die_with_stdin))

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from gauntlet import bootstrap
-from gauntlet import config as configs
+from gauntlet.cli import given
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError
 
@@ -28,7 +28,7 @@ class Services:
         self._path = path
         self._logs = logs
         self._processes: dict[str, asyncio.subprocess.Process] = {}
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     async def run(self, name: str) -> int:
         """Run a service, and again whenever it dies; return its exit code once it was stopped or refused to start."""
@@ -37,12 +37,14 @@ class Services:
             began = time.monotonic()
             process = await self._start(name)
             code = await process.wait()
-            if self._stopping or code == _REFUSED:
+            if self._stopping.is_set() or code == _REFUSED:
                 return code
             failures = 1 if time.monotonic() - began > _CALM_SECONDS else failures + 1
             pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1]
             print(f"gauntlet: {name} ended with {code}; starting it again in {pause:g} s", file=sys.stderr)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+                return code
 
     async def _start(self, name: str) -> asyncio.subprocess.Process:
         log = (self._logs / f"{name}.log").open("ab") if self._logs else None
@@ -56,6 +58,8 @@ class Services:
             if log is not None:
                 log.close()
         self._processes[name] = process
+        if self._stopping.is_set():  # asked to stop in the middle of the start: `stop` did not see it
+            process.kill()
         return process
 
     def pid(self, name: str) -> int:
@@ -64,7 +68,7 @@ class Services:
 
     async def stop(self) -> None:
         """Ask all to stop; whoever has not after ten seconds is killed."""
-        self._stopping = True
+        self._stopping.set()
         running = [p for p in self._processes.values() if p.returncode is None]
         for process in running:
             with contextlib.suppress(ProcessLookupError):
@@ -81,7 +85,7 @@ class Services:
 
 def run(path: str) -> int:
     """Start everything for the configuration at `path` and stay until Ctrl-C."""
-    return asyncio.run(_run(Path(path), configs.load(path)))
+    return asyncio.run(_run(Path(path), given.load(path)))
 
 
 async def _run(path: Path, config: Config) -> int:
@@ -109,7 +113,7 @@ async def _run(path: Path, config: Config) -> int:
 
 async def _announce(config: Config, champion: str, address: Path, ends: list[asyncio.Task[object]]) -> None:
     """Say where things are as soon as the router listens."""
-    while not address.exists():
+    while not (address.exists() and address.read_text().endswith("\n")):  # the router may be writing it
         done, _ = await asyncio.wait(ends, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
         if done:
             return

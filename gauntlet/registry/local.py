@@ -59,6 +59,8 @@ class LocalRegistry:
 
     def _store(self, model: object | str, draft: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
         if isinstance(model, str) and not Path(model).is_file():
+            if ":" not in model:
+                raise ModelUnusable(f"model {model}: there is no such file", code="model_missing")
             return model, None  # a `module:function`: its code is the caller's, there is nothing to copy
         if isinstance(model, str):
             target = draft / f"model{Path(model).suffix}"
@@ -83,6 +85,7 @@ class LocalRegistry:
         return Predictor(model, entry.schema, version)
 
     def reference(self, version: str) -> dict[str, Any] | None:
+        self.get(version)
         path = self._root / version / "reference.json.gz"
         if not path.is_file():
             return None
@@ -111,7 +114,8 @@ class LocalRegistry:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.is_file() else {}
 
     def _names(self) -> list[str]:
-        return sorted(e.name for e in os.scandir(self._root) if e.is_dir() and not e.name.startswith("."))
+        found = (e.name for e in os.scandir(self._root) if e.is_dir() and not e.name.startswith("."))
+        return sorted(found, key=lambda name: (len(name), name))  # v10000 comes after v9999
 
     def _last(self) -> int:
         return max((int(name[1:]) for name in self._names() if name[1:].isdigit()), default=0)

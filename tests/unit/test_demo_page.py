@@ -13,7 +13,6 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="the demo extra is not installed: pip install 'gauntlet-ml[demo]'")
 pytest.importorskip("pandas")
-pytest.importorskip("httpx")
 
 import demo_year
 

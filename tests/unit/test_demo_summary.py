@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pandas", reason="the demo extra is not installed: pip install 'gauntlet-ml[demo]'")
-pytest.importorskip("httpx", reason="the demo extra is not installed: pip install 'gauntlet-ml[demo]'")
 
 import demo_year
 

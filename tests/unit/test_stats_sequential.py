@@ -11,6 +11,7 @@ from evaluator.stats import (
     Arm,
     Block,
     Boundary,
+    Evidence,
     Look,
     NoAnswer,
     OrderError,
@@ -20,6 +21,7 @@ from evaluator.stats import (
     SplitSums,
     State,
     advance,
+    evidence,
     horizon_information,
     split_blocks,
 )  # fmt: skip
@@ -92,6 +94,24 @@ def test_crossing_is_the_interval_leaving_the_null_and_the_p_value_passing_the_l
             better = answer.bound_win is not None and answer.z >= answer.bound_win
             assert better == (answer.bound_win is not None and answer.lower is not None and answer.lower >= 0.0)
             assert (answer.crossed is not None) == (answer.p_value <= 2 * 0.025)
+
+
+@pytest.mark.parametrize("effect", [-0.12, 0.03])
+def test_limits_are_those_at_the_bounds_of_their_sides(effect: float) -> None:
+    plan, blocks = Plan(horizon=3000.0), series(28, effect)
+    state = State.start(plan)
+    for k in (20, 24, 28):
+        state, answer = advance(state, blocks[:k], plan)
+        assert isinstance(answer, Look)
+        win = evidence(blocks[:k])
+        harm = evidence(blocks[:k], most_correlation=plan.harm.most_correlation)
+        assert isinstance(win, Evidence)
+        assert isinstance(harm, Evidence)
+        assert answer.bound_win is not None
+        assert answer.bound_harm is not None
+        assert answer.lower == win.lower(answer.bound_win)
+        assert answer.upper == harm.upper(answer.bound_harm)
+        assert (answer.upper <= 0.0) == (harm.z_harm >= answer.bound_harm)
 
 
 def test_crossed_stays_and_remembers_its_look() -> None:

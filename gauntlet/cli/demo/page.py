@@ -50,7 +50,8 @@ def _lead(facts: Facts) -> str:
     begin, end = (datetime.fromtimestamp(at, UTC) for at in (facts.begin, facts.end))
     return escape(
         f"{begin:%d %B %Y} to {end:%d %B %Y}, when the last outcome was in. The champion of the first day was "
-        f"{facts.first}, that of the last is {facts.champion}. What happened in between was decided on the evidence, or by the person it names."
+        f"{facts.first}, that of the last is {facts.champion}. What happened in between was decided on the "
+        "evidence, or by the person it names."
     )
 
 

@@ -122,12 +122,11 @@ class Replay:
                     while stop < total and departures[stop] < tick + _TICK:
                         stop += 1
                     arrived = landed
-                    while arrived < len(order) and arrivals[order[arrived]] < tick + _TICK:
+                    while arrived < len(order) and arrivals[order[arrived]] < tick:
                         arrived += 1
                     due = [int(i) for i in order[landed:arrived]]
-                    # An outcome needs its prediction to be there: flights first, then what has arrived by the same time.
-                    await self._predict(rows, departures, sent, stop)
-                    await self._outcomes(due)
+                    # What departs in this tick beside what had arrived before it: their predictions are all there.
+                    await asyncio.gather(self._predict(rows, departures, sent, stop), self._outcomes(due))
                     bar.update(stop - sent)
                     sent, landed = stop, arrived
                 bar.set_description(datetime.fromtimestamp(midnight, UTC).strftime("%Y-%m-%d"), refresh=False)
