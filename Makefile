@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/gauntlet demo
 
 demo-short: $(READY)
-	$(BIN)/gauntlet demo --days 45 --run runs/demo-short
+	$(BIN)/gauntlet demo --days 75 --run runs/demo-short
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -6,7 +6,7 @@ the log alone, so the same log gives the same evaluations however it was read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluator.fold import BlockSums, LossSums, RolloutSums
@@ -27,6 +27,7 @@ from evaluator.stats import (
     sample_ratio,
     split_blocks,
 )  # fmt: skip
+from evaluator.stats.plan import HARM_SIDE
 from gauntlet.config import Config
 from gauntlet.events import ArmSummary, Evaluation
 from gauntlet.model import BASELINE, CANDIDATE
@@ -64,7 +65,7 @@ def scheme(config: Config) -> Scheme:
     plan = Plan(
         horizon=horizon_information(evidence.min_samples, share),
         win=Side(alpha=evidence.alpha / 2),
-        harm=Side(alpha=evidence.harm_alpha, spending=Plan(horizon=1.0).harm.spending),
+        harm=replace(HARM_SIDE, alpha=float(evidence.harm_alpha)),
         min_blocks_win=evidence.min_blocks,
         min_blocks_harm=evidence.min_harm_blocks,
     )

@@ -1,0 +1,246 @@
+"""The configuration: defaults, durations, and each refusal with its file, its line, its key and its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from gauntlet import config
+from gauntlet.cli.command import EXAMPLE
+from gauntlet.config import Config, Seconds
+from gauntlet.errors import ConfigError
+from gauntlet.model import Task
+
+BASE = "experiment: e\ntask: classification\nchampion:\n  model: m.skops\n"
+NEXT = BASE.count("\n") + 1
+"""The line on which a test's own text begins."""
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, "c.yaml")
+    assert caught.value.code == "bad_config"
+    return str(caught.value)
+
+
+def test_three_keys_are_enough_and_the_example_shows_every_default() -> None:
+    bare = config.parse(BASE)
+    assert (bare.metric, bare.router.port, bare.router.deadline) == ("log_loss", 8420, 2.0)
+    assert [stage.share for stage in bare.ramp] == [0.01, 0.05, 0.1]
+    shown = config.load(EXAMPLE)
+    assert msgspec.structs.replace(
+        bare, experiment=shown.experiment, champion=shown.champion, data=shown.data
+    ) == shown  # fmt: skip
+    assert msgspec.to_builtins(shown.champion) == {
+        **msgspec.to_builtins(bare.champion), "model": str(EXAMPLE.parent / "model.skops")
+    }  # fmt: skip
+
+
+def test_the_example_names_every_key() -> None:
+    def keys(value: object) -> object:
+        return {k: keys(v) for k, v in value.items()} if isinstance(value, dict) else None
+
+    assert keys(yaml.safe_load(EXAMPLE.read_text())) == keys(msgspec.to_builtins(config.load(EXAMPLE)))
+
+
+def test_a_regression_has_its_own_metric() -> None:
+    regression = BASE.replace("classification", "regression")
+    assert config.parse(regression).metric == "squared_error"
+    assert config.parse(regression).task is Task.REGRESSION
+    assert config.parse(f"{regression}evidence: {{metric: absolute_error}}").metric == "absolute_error"
+    assert "one of squared_error, absolute_error, not 'log_loss'" in refusal(f"{regression}evidence: {{metric: log_loss}}")
+
+
+def test_features_are_names_or_more() -> None:
+    specs = config.parse(BASE + "features: [a, {name: b, kind: text, required: false}]").feature_specs()
+    assert [(f.name, f.kind, f.required) for f in specs] == [("a", "number", True), ("b", "text", False)]
+
+
+def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(BASE + "  reference: r.csv\ndata: here\n")
+    found = config.load(path)
+    assert (found.champion.model, found.champion.reference) == (str(tmp_path / "m.skops"), str(tmp_path / "r.csv"))
+    assert found.data == str(tmp_path / "here")
+    path.write_text(BASE.replace("m.skops", "mine:model") + f"data: {tmp_path / 'there'}\n")
+    assert (config.load(path).champion.model, config.load(path).data) == ("mine:model", str(tmp_path / "there"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("250ms", 0.25), ("90s", 90), ("15m", 900), ("12h", 43_200), ("7d", 604_800), ("1.5h", 5400), (" 2 m ", 120), (3, 3),
+     (0.5, 0.5), (0, 0)],
+)  # fmt: skip
+def test_durations(text: object, seconds: float) -> None:
+    assert Seconds.parse(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "5 parsecs", "-1s", "1h30m", "h", "1e3s", "٣s\n4", True, None, -1, float("inf"), float("nan"), [], "9" * 400 + "d"]
+)  # fmt: skip
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match="a duration"):
+        Seconds.parse(text)
+
+
+# Section, what stands in it, and what the refusal says. Each is refused with the line of its own key.
+IMPOSSIBLE = [
+    ("router", "port: 70000", "port is from 0"),
+    ("router", "port: -1", "port is from 0"),
+    ("router", "port: true", "Expected `int`, got `bool`"),
+    ("router", "port: '80'", "Expected `int`, got `str`"),
+    ("router", "deadline: 0", "deadline is above 0"),
+    ("router", "deadline: 5 parsecs", "a duration looks like"),
+    ("router", "deadline: -3", "a duration is finite and not negative"),
+    ("router", "challenger_timeout: 3s", "challenger_timeout is above 0 and below deadline"),
+    ("router", "max_body_bytes: 10", "max_body_bytes is at least 1024"),
+    ("router", "max_instances: 0", "max_instances is at least 1"),
+    ("router", "shadow_queue: -1", "shadow_queue is at least 0"),
+    ("router", "delivery: maybe", "Invalid enum value 'maybe'"),
+    ("router", "prot: 1", "unknown field `prot`"),
+    ("router", "host: 0.0.0.0", "give `keys`, or stay on 127.0.0.1"),
+    ("evidence", "alpha: 0", "alpha is in (0, 1)"),
+    ("evidence", "alpha: 1", "alpha is in (0, 1)"),
+    ("evidence", "alpha: .nan", "alpha is in (0, 1)"),
+    ("evidence", "harm_alpha: 1.5", "harm_alpha is in (0, 1)"),
+    ("evidence", "min_samples: 0", "min_samples is at least 1"),
+    ("evidence", "block: 0", "block is above 0"),
+    ("evidence", "harm_block: 0", "harm_block is above 0"),
+    ("evidence", "harm_block: 7h", "block is a whole multiple of harm_block"),
+    ("evidence", "harm_block: 10000000000d", "block is a whole multiple of harm_block"),
+    ("evidence", "min_blocks: 2", "min_blocks is at least 3"),
+    ("evidence", "min_harm_blocks: 2", "min_harm_blocks is at least 3"),
+    ("evidence", "margin: -0.1", "margin is not negative"),
+    ("evidence", "metric: f1", "one of log_loss, brier, accuracy, not 'f1'"),
+    ("evidence", "form: triple", "Invalid enum value 'triple'"),
+    ("shadow", "fraction: 1.1", "fraction is in [0, 1]"),
+    ("shadow", "fraction: 0", "paired needs shadow.fraction above 0"),
+    ("shadow", "min_outcomes: -1", "min_outcomes is not negative"),
+    ("ramp", "- share: 0", "share is in (0, 1)"),
+    ("ramp", "- share: 1", "share is in (0, 1)"),
+    ("ramp", "- share: 0.12345678", "share has at most six decimals"),
+    ("ramp", "- {share: 0.1, min_outcomes: -1}", "min_outcomes is not negative"),
+    ("ramp", "- share: 0.2\n  - share: 0.1", "do not rise from stage to stage: [0.2, 0.1]"),
+    ("ramp", "- share: 0.1\n  - share: 0.1", "do not rise from stage to stage"),
+    ("bake", "window: 0", "window is above 0"),
+    ("bake", "max_drop: 0", "max_drop is above 0"),
+    ("bake", "max_drop: .nan", "max_drop is above 0"),
+    ("bake", "min_outcomes: 0", "min_outcomes is at least 1"),
+    ("drift", "ks: 1", "ks is in (0, 1)"),
+    ("drift", "error_rise: 0", "error_rise is above 0"),
+    ("drift", "pane: 8", "pane is from 16 to 4096 rows"),
+    ("drift", "reference_rows: 10", "reference_rows is at least 100"),
+    ("retrain", "confidence: 1", "confidence is in [0.5, 1)"),
+    ("retrain", "min_data_points: 5", "min_data_points is at least 20"),
+    ("retrain", "window: 1d", "window is longer than validation and test together"),
+    ("retrain", "bootstrap: 10", "bootstrap is at least 200"),
+    ("retrain", "test: 0", "test is above 0"),
+    ("retrain", "validation: 0", "validation is above 0"),
+    ("retrain", "max_attempts: 0", "max_attempts is at least 1"),
+    ("retrain", "time_limit: 0", "time_limit is above 0"),
+    ("retrain", "min_improvement: .nan", "min_improvement is finite and not negative"),
+    ("retrain", "seed: -1", "seed is not negative"),
+    ("retrain", "on_severity: LOW", "Invalid enum value 'LOW'"),
+    ("observe", "evaluator_port: 99999", "evaluator_port is from 0"),
+    ("observe", "retrainer_port: -5", "retrainer_port is from 0"),
+    ("observe", "retrainer_port: 8420", "observe has a port that another service has too"),
+    ("observe", "log_level: loud", "Invalid enum value 'loud'"),
+    ("keys", "- {name: a, role: boss, env: A}", "Invalid enum value 'boss'"),
+    ("keys", "- {name: a, role: admin}", "missing required field `env`"),
+    ("keys", "- {name: a, role: admin, env: A}\n  - {name: a, role: viewer, env: B}", "a name of their own"),
+    ("features", "- {name: a, kind: blob}", "Invalid enum value 'blob'"),
+    ("features", "- a\n  - a", "features are named once each"),
+    ("features", "- ''", "names that are not empty"),
+    ("classes", "- 1", "at least two, each once"),
+    ("classes", "- 1\n  - true", "at least two, each once"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("section", "value", "reason"), IMPOSSIBLE)
+def test_what_is_impossible_is_refused_with_its_line(section: str, value: str, reason: str) -> None:
+    message = refusal(f"{BASE}\n# a remark\n{section}:\n  {value}\n")
+    assert reason in message
+    line = int(message.removeprefix("c.yaml:").partition(":")[0])
+    whole = section in ("ramp", "features", "classes", "keys", "shadow") or "harm_block: " in value or "window: 1d" in value
+    assert line in ((NEXT + 2, NEXT + 3) if whole or "retrainer_port: 8420" in value else (NEXT + 3,))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("evidense: {}", NEXT, "top level: Object contains unknown field `evidense`"),
+        ("log: ftp://x", NEXT, "log is local or kafka://"),
+        ("state: memcached://x", NEXT, "state is local or redis://"),
+        ("clock: sundial", NEXT, "Invalid enum value 'sundial'"),
+        ("router: []", NEXT, "Expected `object`, got `array`"),
+        ("router:", NEXT, "Expected `object`, got `null`"),
+        ("ramp: []", NEXT, "ramp has at least one stage"),
+        ("data: a\ndata: b", NEXT + 1, "data is given twice"),
+        ("router: {port: 1}\nevidence:\n  alpha: 0.1\n  alpha: 0.2", NEXT + 3, "alpha is given twice"),
+        ("ramp:\n- share: 0.1\n  share: 0.2", NEXT + 2, "share is given twice"),
+        ("data: [", NEXT, "this is not YAML"),
+        ("\tdata: x", NEXT, "this is not YAML"),
+        ("data: x\n\nb: \x07", NEXT + 2, "this is not YAML: special characters are not allowed"),
+        ("data: !!python/object/apply:os.system [ls]", NEXT, "could not determine a constructor"),
+        ("data: !mine x", NEXT, "could not determine a constructor"),
+        ("? [a, b]\n: 1", NEXT, "unhashable key"),
+        ("---\nb: 1", NEXT, "another document"),
+    ],
+)  # fmt: skip
+def test_the_line_of_a_mistake(text: str, line: int, reason: str) -> None:
+    message = refusal(BASE + text)
+    assert message.startswith(f"c.yaml:{line}: ")
+    assert reason in message
+
+
+@pytest.mark.parametrize("text", ["", "- a", "words", "7", "~"])
+def test_what_is_no_mapping(text: str) -> None:
+    assert refusal(text) == "c.yaml:1: a configuration is a mapping of keys to values"
+
+
+@pytest.mark.parametrize(
+    "text", ["data: 2013-99-99", "data: " + "9" * 5000, "data: &a [*a]", "data: " + "[" * 3000, "1: x", "~: x"]
+)
+def test_odd_yaml_is_refused_like_any_other(text: str) -> None:
+    assert refusal(BASE + text).startswith("c.yaml:")
+
+
+def test_a_name_for_the_experiment() -> None:
+    for name in ("Big", "-x", "a b", "a/b", "x" * 64, "../x", ""):
+        assert "experiment is a name" in refusal(BASE.replace("experiment: e", f"experiment: '{name}'"))
+    assert refusal("task: regression\nchampion: {model: m}").endswith("missing required field `experiment`")
+    assert "classes belong to a classification" in refusal(
+        BASE.replace("classification", "regression") + "classes: [a, b]"
+    )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_loopback_needs_no_keys(host: str) -> None:
+    assert config.parse(f"{BASE}router: {{host: '{host}'}}").router.host == host
+
+
+def test_an_open_address_needs_keys() -> None:
+    keys = "keys: [{name: a, role: admin, env: A}]\n"
+    assert config.parse(f"{BASE}router: {{host: 0.0.0.0}}\n{keys}").keys[0].role == "admin"
+    for host in ("0.0.0.0", "::", "example.org", ""):
+        assert "give `keys`" in refusal(f"{BASE}router: {{host: '{host}'}}")
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    with pytest.raises(ConfigError, match=r"cannot read .*c\.yaml: No such file"):
+        config.load(path)
+    path.write_bytes(BASE.encode() + b"data: \xff\xfe\n")
+    with pytest.raises(ConfigError, match=rf"c\.yaml:{NEXT}: this is not UTF-8"):
+        config.load(path)
+    with pytest.raises(ConfigError, match="cannot read .*directory"):
+        config.load(tmp_path)
+
+
+def test_a_configuration_is_frozen() -> None:
+    found: Config = config.parse(BASE)
+    with pytest.raises(AttributeError):
+        found.experiment = "other"  # type: ignore[misc]
