@@ -82,7 +82,10 @@ def run(rounds: int = 5, seconds: int = 4) -> list[str]:
             for name, url in servers.items():
                 rates[name].append(_wrk(url, script, seconds))
     base = statistics.median(rates["bare uvicorn echo"])
-    lines = ["| POST /v1/predict, one instance of 20 features, 32 connections | requests/s | ratio to the echo |", "|---|---|---|"]
+    lines = [
+        "| POST /v1/predict, one instance of 20 features, 32 connections | requests/s | ratio to the echo |",
+        "|---|---|---|",
+    ]
     for name, found in rates.items():
         middle = statistics.median(found)
         lines.append(f"| {name} | {middle:,.0f} | {middle / base:.2f} |")
@@ -152,7 +155,9 @@ def _router(folder: Path, model: str | None, delivery: str) -> Iterator[str]:
 def _await(url: str, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None:
         try:
-            urllib.request.urlopen(urllib.request.Request(url, data=b"{}" if url.endswith("/") else None), timeout=1).close()
+            urllib.request.urlopen(
+                urllib.request.Request(url, data=b"{}" if url.endswith("/") else None), timeout=1
+            ).close()
         except OSError:
             time.sleep(0.05)
         else:

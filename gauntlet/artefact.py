@@ -102,7 +102,8 @@ def load(
 ) -> object:
     """The model object behind a path or `module:function`.
 
-    Raises `ModelUnusable` naming the source and the cause: missing, checksum differs, format unknown, not trusted, broken.
+    Raises `ModelUnusable` naming the source and the cause: missing, checksum differs, format unknown, not trusted,
+    broken.
     """
     if ":" in source and not Path(source).exists():
         return _call(source)

@@ -70,7 +70,8 @@ class ChampionConfig(_Section, frozen=True, kw_only=True):
     target: str | None = None
     """The reference's column with the truth: what the champion's error is when all is well."""
     held_out: bool = False
-    """True: the champion has never seen the reference rows, so its own loss on them counts. Else they are cross-fitted."""
+    """True: the champion has never seen the reference rows, so its own loss on them counts. Else they are
+    cross-fitted."""
 
 
 class BreakerConfig(_Section, frozen=True, kw_only=True):
@@ -98,7 +99,8 @@ class RouterConfig(_Section, frozen=True, kw_only=True):
     max_instances: int = 4096
     shadow_queue: int = 20_000
     unknown_outcomes: Literal["refuse", "accept"] = "refuse"
-    """Outcomes of predictions that this replica never made: with several replicas, accept them (the evaluator counts)."""
+    """Outcomes of predictions that this replica never made: with several replicas, accept them (the evaluator
+    counts)."""
     breaker: BreakerConfig = BreakerConfig()
 
     def __post_init__(self) -> None:
@@ -114,7 +116,8 @@ class EvidenceConfig(_Section, frozen=True, kw_only=True):
     """How the challenger is judged. Declared before the data; a change starts with the next rollout."""
 
     metric: str | None = None
-    """The primary metric: log_loss, brier or accuracy; squared_error or absolute_error. Default: log_loss, squared_error."""
+    """The primary metric: log_loss, brier or accuracy; squared_error or absolute_error. Default: log_loss,
+    squared_error."""
     form: Literal["paired", "split"] = "paired"
     """`paired` judges both arms on the same requests (needs shadow scoring); `split` compares the arms' own traffic."""
     alpha: float = 0.05
@@ -241,7 +244,8 @@ class RetrainConfig(_Section, frozen=True, kw_only=True):
 
     enabled: bool = True
     trainer: str | None = None
-    """`module:function(rows, targets) -> fitted model`; default: the champion's own estimator, cloned and fitted anew."""
+    """`module:function(rows, targets) -> fitted model`; default: the champion's own estimator, cloned and fitted
+    anew."""
     on_severity: Literal["MEDIUM", "HIGH", "CRITICAL"] = "HIGH"
     window: Seconds = Seconds(60 * 86_400)
     """How far back the training data goes."""
@@ -348,10 +352,12 @@ class Config(_Section, frozen=True, kw_only=True):
         )
         _check(
             self.evidence.form == "split" or self.shadow.fraction > 0,
-            "evidence.form paired needs shadow.fraction above 0",
+            "shadow.fraction must be above 0 for evidence.form paired",
         )
-        _check(bool(self.keys) or self.router.host in ("127.0.0.1", "::1", "localhost"),
-               f"router.host {self.router.host} is open to other machines: give `keys`, or stay on 127.0.0.1")  # fmt: skip
+        _check(
+            bool(self.keys) or self.router.host in ("127.0.0.1", "::1", "localhost"),
+            f"router.host {self.router.host} is open to other machines: give `keys`, or stay on 127.0.0.1",
+        )
 
     @property
     def metric(self) -> str:

@@ -1,4 +1,5 @@
-"""The control record in the state store: read it, and change it by compare-and-set through the rollout state machine."""
+"""The control record in the state store: read it, and change it by compare-and-set through the rollout state
+machine."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 class GauntletError(Exception):
     """Base of all of Gauntlet's errors.
 
-    `code` is the machine-readable reason (stable, snake_case); `retriable` says whether the same call may succeed later.
+    `code` is the machine-readable reason (stable, snake_case); `retriable` says whether the same call may succeed
+    later.
     """
 
     code = "error"

@@ -26,9 +26,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaults=True):
     """One answered request, with the assignment as it was when the unit met it.
 
-    `assigned` is what the hash said, `served` whose answer the caller got; they differ under fallback, and analysis goes
-    by `assigned` (intention to treat). `propensity` is the probability of the challenger that was in force. `output` is
-    the served answer: class probabilities in the experiment's order of classes, or one number for a regression.
+    `assigned` is what the hash said, `served` whose answer the caller got; they differ under fallback, and analysis
+    goes by `assigned` (intention to treat). `propensity` is the probability of the challenger that was in force.
+    `output` is the served answer: class probabilities in the experiment's order of classes, or one number for a
+    regression.
     """
 
     unit: str
@@ -81,7 +82,8 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
     """One look at one rollout's evidence: a pure function of the offsets it names and of the configuration.
 
     `at` is the watermark: the event time up to which every exposure has matured. `effect`, `lower` and `upper` are in
-    units of the primary metric, positive when the challenger is better. None means: no answer yet, and `reasons` say why.
+    units of the primary metric, positive when the challenger is better. None means: no answer yet, and `reasons` say
+    why.
     """
 
     rollout: str

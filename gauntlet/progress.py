@@ -47,6 +47,6 @@ class RouterProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def publish(store: StateStore, key: str, report: msgspec.Struct) -> None:
-    """Replace one's own report; the only writer of a key never conflicts, save with its own predecessor's last write."""
+    """Replace one's own report; the only writer of a key never conflicts, save with its own predecessor."""
     version, _ = await store.get(key)
     await store.put(key, msgspec.json.encode(report), version)

@@ -1,8 +1,8 @@
 """The one guarded state machine of a rollout: pure transitions on the control record.
 
-registered → shadow → canary stages → promoted | rolled back | archived. Operators, the router's breaker and the retrainer
-all change the record through `apply`, and only through it; who wins a race is decided by compare-and-set (control.py).
-Every command is idempotent: where its effect is already in place it returns the record unchanged.
+registered → shadow → canary stages → promoted | rolled back | archived. Operators, the router's breaker and the
+retrainer all change the record through `apply`, and only through it; who wins a race is decided by compare-and-set
+(control.py). Every command is idempotent: where its effect is already in place it returns the record unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _ENDED_KEPT = 50  # enough for every status page; the store's history has them a
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of the ramp and its gate: an AND of time, matured outcomes, no harm and (optionally) a human's approval."""
+    """One step of the ramp and its gate: an AND of time, matured outcomes, no harm and (optionally) a human's
+    approval."""
 
     share: float
     min_seconds: float
@@ -138,7 +139,7 @@ def begin(experiment: str, champion: str, at: float) -> Control:
 def apply(control: Control, command: Command, now: float) -> Control:
     """The record after `command` at time `now` (seconds).
 
-    Returns the same object when the command's effect is already in place. Raises `TransitionRefused` when the state does
+    Returns the same object when the effect is already in place. Raises `TransitionRefused` when the state does
     not allow it; its code is machine-readable (`no_rollout`, `stale_command`, `rollout_running`, …).
     """
     transition = _TRANSITIONS.get(command.name)

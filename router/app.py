@@ -179,6 +179,7 @@ async def _serve_http(config: Config, app: object, stop: asyncio.Event) -> None:
             app,  # type: ignore[arg-type]
             log_level="warning",
             access_log=False,
+            proxy_headers=False,
             lifespan="off",
             timeout_graceful_shutdown=int(_DRAIN_SECONDS),
             server_header=False,
@@ -205,7 +206,8 @@ def _socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what is there, or set router.port", code="port_taken"
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what is there, or set router.port",
+            code="port_taken",
         ) from error
     return listener
 

@@ -1,7 +1,7 @@
 """An arm: a loaded model behind a thread of its own, its micro-batches, and its breaker.
 
-Whatever queued up while the last batch was computing is the next batch, so a lone request waits for nothing. A model that
-hangs blocks only its own thread: callers time out, and the thread dies with the process.
+Whatever queued up while the last batch was computing is the next batch, so a lone request waits for nothing. A model
+that hangs blocks only its own thread: callers time out, and the thread dies with the process.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gauntlet.artefact import Predictor, Rows
 from gauntlet.config import BreakerConfig
 
+_REAP_SECONDS = 0.02  # how much later than its deadline a call may time out
 _MAX_BATCH = 1024  # rows in one model call; beyond it latency grows faster than throughput
 
 Output = tuple[NDArray[np.float64], NDArray[np.bool_]]
@@ -38,6 +39,7 @@ class Arm:
         self._live: deque[_Call] = deque()
         self._shadow: deque[_Call] = deque()
         self._incoming: list[_Call] = []  # of this turn of the event loop: the thread is woken once for all of them
+        self._deadlines: list[tuple[float, asyncio.Future[Output]]] = []
         self._work = threading.Condition()
         self._closed = False
         threading.Thread(target=self._run, name=f"arm-{self.version}", daemon=True).start()
@@ -54,8 +56,21 @@ class Arm:
             if not self._incoming:
                 loop.call_soon(self._wake)
             self._incoming.append((rows, answer))
-        async with asyncio.timeout(seconds):
-            return await answer
+        self._deadlines.append((loop.time() + seconds, answer))
+        if len(self._deadlines) == 1:
+            loop.call_later(_REAP_SECONDS, self._reap, loop)
+        return await answer
+
+    def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Time out whoever has waited too long: one sweep for all, because a timer a request costs as much as
+        the model."""
+        now = loop.time()
+        self._deadlines = [(due, answer) for due, answer in self._deadlines if not answer.done()]
+        for due, answer in self._deadlines:
+            if due <= now:
+                answer.set_exception(TimeoutError(f"{self.version} did not answer in time"))
+        if self._deadlines:
+            loop.call_later(_REAP_SECONDS, self._reap, loop)
 
     def _wake(self) -> None:
         with self._work:

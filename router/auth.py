@@ -1,4 +1,5 @@
-"""Who is calling: API keys with roles, compared in constant time. Without any keys, only the loopback address is served."""
+"""Who is calling: API keys with roles, compared in constant time. Without any keys, only the loopback address is
+served."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ class Keys:
         for key in configured:
             secret = environ.get(key.env, "")
             if len(secret) < 16:
-                raise ConfigError(f"key {key.name!r}: the environment variable {key.env} must hold at least 16 characters")
+                raise ConfigError(
+                    f"key {key.name!r}: the environment variable {key.env} must hold at least 16 characters"
+                )
             if any(secret.encode() == known for known, _ in self._keys):
                 raise ConfigError(f"key {key.name!r}: {key.env} holds the secret of another key")
             self._keys.append((secret.encode(), Caller(key.name, key.role)))

@@ -1,7 +1,7 @@
 """The follower: keeps the router's table in step with the control record, and never serves from half a change.
 
-A new version's models load and warm before the old table lets go; a model that can't serve leaves the old table in force.
-The last record that worked is kept on the local disk, so that a router can start while the state store is away.
+A new version's models load and warm before the old table lets go; a model that can't serve leaves the old table in
+force. The last record that worked is kept on the local disk, so that a router can start while the state store is away.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Follower:
         self.problem: str | None = None
 
     async def start(self) -> None:
-        """Serve the record as it is. Raises `ModelUnusable` (its path and cause), or `StateUnavailable` without a copy."""
+        """Serve the record as it is. Raises `ModelUnusable` (its path and cause), or `StateUnavailable` without a
+        copy."""
         try:
             version, record = await control.read(self._state, self._config.experiment)
         except StateUnavailable:
@@ -91,7 +92,9 @@ class Follower:
 
     def roll_back(self, actor: str, reason: str, rollout: str | None) -> None:
         """Ask for a rollback in the background, again and again until the state store has taken it."""
-        task = asyncio.create_task(self._roll_back(Command(name="rollback", actor=actor, reason=reason, rollout=rollout)))
+        task = asyncio.create_task(
+            self._roll_back(Command(name="rollback", actor=actor, reason=reason, rollout=rollout))
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -99,9 +102,7 @@ class Follower:
         began = time.monotonic()
         while True:
             try:
-                _, _, changed = await control.change(
-                    self._state, self._config.experiment, command, self._clock.now()
-                )
+                _, _, changed = await control.change(self._state, self._config.experiment, command, self._clock.now())
             except StateUnavailable as error:
                 _log.warning("rollback of %s waits for the state store: %s", command.rollout, error)
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -122,14 +123,24 @@ class Follower:
         if record.rollout is not None:
             try:
                 challenger = await self._arm(record.rollout.challenger)
-                if (challenger.schema.task, challenger.schema.classes) != (champion.schema.task, champion.schema.classes):
+                if (challenger.schema.task, challenger.schema.classes) != (
+                    champion.schema.task,
+                    champion.schema.classes,
+                ):
                     raise ModelUnusable(f"{challenger.version} has other classes than champion {champion.version}")
             except ModelUnusable as error:
                 _log.error("challenger %s can't serve: %s", record.rollout.challenger, error)
                 challenger = None
                 self.roll_back("preflight", f"the challenger can't serve: {error}", record.rollout.id)
         self.table = tables.build(
-            version, record, champion, challenger, await self._watched(record), self._config.router.breaker, self._config.shadow.fraction, self.table
+            version,
+            record,
+            champion,
+            challenger,
+            await self._watched(record),
+            self._config.router.breaker,
+            self._config.shadow.fraction,
+            self.table,
         )
         self.problem = None
         self._remember(version, record)
@@ -159,7 +170,9 @@ class Follower:
                 _, valid = await arm.predict(list(self.recent), _WARM_SECONDS)
             except Exception as error:
                 arm.close()
-                raise ModelUnusable(f"{version} failed on recorded requests: {type(error).__name__}: {error}") from error
+                raise ModelUnusable(
+                    f"{version} failed on recorded requests: {type(error).__name__}: {error}"
+                ) from error
             if not valid.any():
                 arm.close()
                 raise ModelUnusable(f"{version} gave no valid answer to {len(valid)} recorded requests")

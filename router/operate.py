@@ -61,7 +61,9 @@ def routes(
 
     def check(experiment: str) -> None:
         if experiment != name:
-            raise BadInput(f"there is no experiment {experiment!r}; this router serves {name!r}", code="unknown_experiment")
+            raise BadInput(
+                f"there is no experiment {experiment!r}; this router serves {name!r}", code="unknown_experiment"
+            )
 
     async def guarded(request: Request, role: Role, experiment: str, act: Callable[[str], Awaitable[Any]]) -> Response:
         try:
@@ -108,7 +110,9 @@ def routes(
 
         async def act(_: str) -> list[dict[str, Any]]:
             kept = await control.history(state, name, after)
-            return [{"version": version, "champion": c.champion, "share": c.share, "last": c.last} for version, c in kept]
+            return [
+                {"version": version, "champion": c.champion, "share": c.share, "last": c.last} for version, c in kept
+            ]
 
         return await guarded(request, Role.VIEWER, experiment, act)
 
@@ -121,6 +125,7 @@ def routes(
     async def rollback(request: Request, experiment: str, body: RollbackOrder = Body()) -> Response:
         """Take the challenger out; without one, put the previous champion back; or go to a kept version."""
         if body.version is not None:
+
             async def act(_: str) -> Any:
                 return registry.get(body.version or "")
 

@@ -94,6 +94,12 @@ class Predictions:
         self._shadower = shadower
         self._on_trip = on_trip
         self._replayed = replayed
+        # Looking a child up by its labels costs more than counting with it.
+        self._answered = {
+            (assigned, served): metrics.REQUESTS.labels(experiment, assigned, served, "200")
+            for assigned in (BASELINE, CANDIDATE)
+            for served in (BASELINE, CANDIDATE)
+        }
 
     async def answer(
         self, table: Table, instances: Sequence[Instance], started: float, forced: ArmName | None = None
@@ -226,10 +232,8 @@ class Predictions:
         )
 
     def _count(self, cases: list[_Case]) -> None:
-        for assigned, served in {(c.assigned, c.served) for c in cases}:
-            n = sum(c.assigned == assigned and c.served == served for c in cases)
-            metrics.REQUESTS.labels(self._experiment, assigned, served, "200").inc(n)
         for case in cases:
+            self._answered[case.assigned, case.served].inc()
             if case.fallback is not None:
                 metrics.FALLBACKS.labels(self._experiment, case.fallback).inc()
 

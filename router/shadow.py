@@ -24,7 +24,8 @@ Wanted = tuple[str, float, dict[str, Any], Scorer]
 
 
 class Shadower:
-    """A bounded queue and one task that empties it. When it is full new work is dropped and counted, never waited for."""
+    """A bounded queue and one task that empties it. When it is full new work is dropped and counted, never waited
+    for."""
 
     def __init__(
         self, experiment: str, recorder: Recorder, limit: int, timeout: float, on_trip: Callable[[Table], None]

@@ -1,4 +1,5 @@
-"""The hot routes, `POST /v1/predict` and `POST /v1/outcomes`, straight on ASGI: bytes are parsed once, into what is used.
+"""The hot routes, `POST /v1/predict` and `POST /v1/outcomes`, straight on ASGI: bytes are parsed once, into what is
+used.
 
 Bad input is answered with 4xx and `{"error": {"code", "message"}}` before anything is recorded.
 """
@@ -104,9 +105,7 @@ class HotRoutes:
         self._keys = keys
         self._clock = clock
         self._replayed = config.clock == "events"
-        self._seconds = {
-            arm: metrics.REQUEST_SECONDS.labels(config.experiment, arm) for arm in (BASELINE, CANDIDATE)
-        }
+        self._seconds = {arm: metrics.REQUEST_SECONDS.labels(config.experiment, arm) for arm in (BASELINE, CANDIDATE)}
 
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/predict."""
@@ -267,9 +266,7 @@ def _answer(table: Table, answer: Answer) -> dict[str, Any]:
     shown: dict[str, Any] = {"id": answer.id, "prediction": answer.prediction, "model": answer.model}
     if answer.probabilities is not None:
         classes = table.champion.schema.classes
-        shown["probabilities"] = {
-            _name(c): p for c, p in zip(classes, answer.probabilities, strict=True)
-        }
+        shown["probabilities"] = {_name(c): p for c, p in zip(classes, answer.probabilities, strict=True)}
     return shown
 
 
@@ -277,9 +274,7 @@ def _name(label: Label) -> str:
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
-async def _send(
-    send: Send, status: int, body: object, headers: list[tuple[bytes, bytes]] | None = None
-) -> None:
+async def _send(send: Send, status: int, body: object, headers: list[tuple[bytes, bytes]] | None = None) -> None:
     data = msgspec.json.encode(body)
     await send({
         "type": "http.response.start",

@@ -1,4 +1,5 @@
-"""Traffic for whole-loop tests: the services as processes, seeded requests with late outcomes, and one pass over the log."""
+"""Traffic for whole-loop tests: the services as processes, seeded requests with late outcomes, and one pass over the
+log."""
 
 from __future__ import annotations
 

@@ -59,7 +59,8 @@ def write(folder: Path, model: Any = None, **changes: Any) -> Path:
 
 @contextlib.asynccontextmanager
 async def running(config: Config, *services: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The services in this event loop, and a client to the router; all stop at the end, and their failures are raised."""
+    """The services in this event loop, and a client to the router; all stop at the end, and their failures are
+    raised."""
     await bootstrap.ensure(config)
     stop = asyncio.Event()
     address = Path(config.data) / "router.address"

@@ -1,4 +1,5 @@
-"""`gauntlet register`: a model of one's own becomes a version in the registry; a rollout of it is a command of its own."""
+"""`gauntlet register`: a model of one's own becomes a version in the registry; a rollout of it is a command of its
+own."""
 
 from __future__ import annotations
 

@@ -73,9 +73,11 @@ class Services:
         for process in running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-        _, pending = await asyncio.wait(
-            [asyncio.create_task(p.wait()) for p in running], timeout=_STOP_SECONDS
-        ) if running else (set(), set())
+        _, pending = (
+            await asyncio.wait([asyncio.create_task(p.wait()) for p in running], timeout=_STOP_SECONDS)
+            if running
+            else (set(), set())
+        )
         if pending:
             for process in running:
                 with contextlib.suppress(ProcessLookupError):

@@ -20,7 +20,8 @@ _STATUSES = ("staging", "canary", "production", "archived")
 
 
 class LocalRegistry:
-    """`Registry` in a folder: `<root>/<version>/{version.json, model.*, reference.json.gz}`, `aliases.json`, `status.json`."""
+    """`Registry` in a folder: `<root>/<version>/{version.json, model.*, reference.json.gz}`, `aliases.json`,
+    `status.json`."""
 
     def __init__(self, root: Path) -> None:
         self._root = Path(root)
@@ -39,8 +40,10 @@ class LocalRegistry:
         try:
             source, checksum = self._store(model, draft, facts)
             if reference is not None:
-                with gzip.open(draft / "reference.json.gz", "wb", compresslevel=3) as file:
-                    file.write(msgspec.json.encode(reference))
+                with gzip.open(draft / "reference.json.gz", "wb", compresslevel=3) as packed:
+                    packed.write(msgspec.json.encode(reference))
+            for file in draft.iterdir():
+                _sync(file)  # the control record that will name this version is safe on disk: so must the version be
             while True:  # another process may take the number first: then the next one is ours
                 name = f"v{self._last() + 1:04d}"
                 version = Version(
@@ -53,6 +56,7 @@ class LocalRegistry:
                     if not (self._root / name).exists():
                         raise
                     continue
+                _sync(self._root)
                 return version
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -93,7 +97,7 @@ class LocalRegistry:
             return msgspec.json.decode(file.read(), type=dict[str, Any])
 
     def versions(self) -> list[Version]:
-        return [self.get(name) for name in self._names()]
+        return [self.get(name) for name in self._names() if (self._root / name / "version.json").is_file()]
 
     def aliases(self) -> dict[str, str]:
         return self._read("aliases.json")
@@ -119,6 +123,15 @@ class LocalRegistry:
 
     def _last(self) -> int:
         return max((int(name[1:]) for name in self._names() if name[1:].isdigit()), default=0)
+
+
+def _sync(path: Path) -> None:
+    """Make a file's content, or a folder's names, safe on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -55,7 +55,9 @@ def test_every_curl_command_of_the_example_works(router: tuple[Path, str]) -> No
     assert sum(line.startswith("curl") for line in commands) == 6
     answers = []
     for command in commands:
-        command = command.replace("localhost:8420", address).replace("gauntlet register", f"{sys.executable} -m gauntlet.cli register")
+        command = command.replace("localhost:8420", address).replace(
+            "gauntlet register", f"{sys.executable} -m gauntlet.cli register"
+        )
         shown = subprocess.run(["bash", "-ec", command], cwd=folder, check=True, capture_output=True, text=True).stdout
         answers.append(shown)
         assert '"error"' not in shown, f"{command}\n{shown}"
@@ -73,7 +75,9 @@ def test_the_commands_it_names_exist() -> None:
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
     assert named
     assert named <= targets
-    shown = subprocess.run([sys.executable, "-m", "gauntlet.cli", "--help"], check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "gauntlet.cli", "--help"], check=True, capture_output=True, text=True
+    ).stdout
     commands = set(re.findall(r"(?:^|`)gauntlet ([a-z]+)", README, re.MULTILINE))
     assert commands >= {"up", "register", "example"}
     for command in commands:

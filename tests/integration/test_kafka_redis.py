@@ -1,4 +1,5 @@
-"""The same loop on a real Kafka broker and a real Redis: 20,000 predictions and outcomes, and the embedded run's counts."""
+"""The same loop on a real Kafka broker and a real Redis: 20,000 predictions and outcomes, and the embedded run's
+counts."""
 
 from __future__ import annotations
 

@@ -62,7 +62,9 @@ async def test_one_and_many_predictions_are_answered_and_recorded(config: Config
         assert math.isclose(sum(body["probabilities"].values()), 1)
         best = max(body["probabilities"], key=body["probabilities"].get)
         assert str(body["prediction"]) == best
-        many = await client.post("/v1/predict", json={"instances": [{"features": workbench.instance(i)} for i in range(5)]})
+        many = await client.post(
+            "/v1/predict", json={"instances": [{"features": workbench.instance(i)} for i in range(5)]}
+        )
         ids = [p["id"] for p in many.json()["predictions"]]
         assert len(set(ids)) == 5
         assert ids == sorted(ids) or len({i[:13] for i in ids}) == 1  # time-ordered to the millisecond
@@ -259,12 +261,16 @@ async def test_a_failing_challenger_never_reaches_a_caller_and_is_rolled_back(co
         assert (last["decision"], last["actor"]) == ("rollback", "breaker")
 
 
-async def test_a_challenger_that_cannot_load_is_rolled_back_and_the_old_one_serves(config: Config, tmp_path: Path) -> None:
+async def test_a_challenger_that_cannot_load_is_rolled_back_and_the_old_one_serves(
+    config: Config, tmp_path: Path
+) -> None:
     url = f"/v1/experiments/{config.experiment}"
     async with workbench.running(config) as client:
         registry = wiring.registry(config)
         entry = registry.register(workbench.classifier(3), registry.get("v0001").schema, created_at=0.0)
-        (tmp_path / "gauntlet-data" / "registry" / entry.version / "model.skops").write_bytes(b"not what was registered")
+        (tmp_path / "gauntlet-data" / "registry" / entry.version / "model.skops").write_bytes(
+            b"not what was registered"
+        )
         await client.post(f"{url}/challenge", json={"version": entry.version, "reason": "test"})
 
         async def out() -> bool:
@@ -279,7 +285,7 @@ async def test_a_challenger_that_cannot_load_is_rolled_back_and_the_old_one_serv
 async def test_start_up_refuses_a_model_that_does_not_load(tmp_path: Path) -> None:
     path = workbench.write(tmp_path)
     (tmp_path / "model.skops").write_bytes(b"nothing")
-    with pytest.raises(ModelUnusable, match="model.skops"):
+    with pytest.raises(ModelUnusable, match=r"model\.skops"):
         async with workbench.running(workbench.load(path)):
             pass
     (tmp_path / "model.skops").unlink()

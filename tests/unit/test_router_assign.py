@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from router import assign
 
 # Made once with the published XXH3-64 of "flights\x1fflights-r0001\x1f" + unit; they must never change.
-GOLDEN = {"a": 465863, "unit-1": 908338, "unit-2": 639867, "Zürich": 809824, "0192f0c1-2345-7abc-8def-0123456789ab": 662925}
+GOLDEN = {
+    "a": 465863,
+    "unit-1": 908338,
+    "unit-2": 639867,
+    "Zürich": 809824,
+    "0192f0c1-2345-7abc-8def-0123456789ab": 662925,
+}
 
 
 def test_buckets_are_pinned() -> None:
@@ -46,9 +52,7 @@ def test_realised_shares_lie_within_three_sigma_at_each_stage() -> None:
 def test_rollouts_draw_anew() -> None:
     first, second = assign.salt("e", "r1"), assign.salt("e", "r2")
     cut = assign.cut(0.1)
-    both = sum(
-        assign.bucket(first, str(i)) < cut and assign.bucket(second, str(i)) < cut for i in range(100_000)
-    )
+    both = sum(assign.bucket(first, str(i)) < cut and assign.bucket(second, str(i)) < cut for i in range(100_000))
     assert abs(both - 1000) < 3 * math.sqrt(1000)  # independent draws: 1 % are in both
 
 

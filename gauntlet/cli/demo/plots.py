@@ -108,7 +108,14 @@ def drift(facts: Facts) -> str:
         if points:
             x, y, size = (np.array(column) for column in zip(*points, strict=True))
             low.scatter(
-                x, y, s=260, c=np.clip(size, 0, 0.35), cmap="Oranges", vmin=-0.1, vmax=0.7, edgecolors="white",
+                x,
+                y,
+                s=260,
+                c=np.clip(size, 0, 0.35),
+                cmap="Oranges",
+                vmin=-0.1,
+                vmax=0.7,
+                edgecolors="white",
                 linewidths=0.8,
             )
             room = (facts.end - facts.begin) / 86_400 / 40  # a figure's width on this axis

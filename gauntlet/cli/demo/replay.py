@@ -1,4 +1,5 @@
-"""The replay: flights become requests at their scheduled departure, arrivals become outcomes, on the flights' own clock.
+"""The replay: flights become requests at their scheduled departure, arrivals become outcomes, on the flights' own
+clock.
 
 The clock runs as fast as the services keep up: at the end of each day it waits until the day before is evaluated and
 decided on, and while a model is being trained, because the minutes that takes are nothing on the flights' clock.
@@ -61,16 +62,24 @@ class Replay:
     """One pass over the first `days` days of 2013."""
 
     def __init__(
-        self, config: Config, flights: data.Flights, folder: Path, port: int, days: int, submissions: Sequence[Submission]
+        self,
+        config: Config,
+        flights: data.Flights,
+        folder: Path,
+        port: int,
+        days: int,
+        submissions: Sequence[Submission],
     ) -> None:
         self._config = config
         self._flights = flights
         self._folder = folder
         self._days = days
         self._waiting = [s for s in submissions if s.day < days]
-        # One connection a route. The standard library's client costs a tenth of an asynchronous one, and there is no crowd.
+        # One connection a route. The standard library's client costs a tenth of an asynchronous one, and there is no
+        # crowd.
         self._connections = {
-            route: http.client.HTTPConnection("127.0.0.1", port, timeout=60) for route in ("predict", "outcomes", "other")
+            route: http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            for route in ("predict", "outcomes", "other")
         }
         self._sent = Sent()
 
@@ -99,7 +108,9 @@ class Replay:
             if (await self._request("GET", "/readyz"))[0] == 200:
                 return
             if time.monotonic() > deadline:
-                raise GauntletError(f"the router did not come up within {_START_SECONDS:g} s; see {self._folder}/router.log")
+                raise GauntletError(
+                    f"the router did not come up within {_START_SECONDS:g} s; see {self._folder}/router.log"
+                )
             await asyncio.sleep(0.05)
 
     async def _replay(self) -> None:
@@ -142,9 +153,7 @@ class Replay:
     async def _predict(self, rows: list[data.Row], departures: list[int], start: int, stop: int) -> None:
         if start == stop:
             return
-        instances = [
-            {"features": rows[i], "id": self._flights.key[i], "at": departures[i]} for i in range(start, stop)
-        ]
+        instances = [{"features": rows[i], "id": self._flights.key[i], "at": departures[i]} for i in range(start, stop)]
         answer = await self._post("/v1/predict", {"instances": instances})
         self._sent.flights += stop - start
         self._sent.answered += len(answer["predictions"])
@@ -153,9 +162,7 @@ class Replay:
         if not due:
             return
         flights = self._flights
-        outcomes = [
-            {"id": flights.key[i], "value": int(flights.late[i]), "at": float(flights.arrival[i])} for i in due
-        ]
+        outcomes = [{"id": flights.key[i], "value": int(flights.late[i]), "at": float(flights.arrival[i])} for i in due]
         answer = await self._post("/v1/outcomes", {"outcomes": outcomes})
         self._sent.outcomes += len(due)
         self._sent.accepted += answer["accepted"]
@@ -210,7 +217,8 @@ class Replay:
         return msgspec.json.decode(value, type=kind) if version else kind(**_EMPTY.get(kind, {}))
 
     async def _submit(self, day: int) -> None:
-        """Hand in what is due, as a colleague would: register, then ask for a rollout; again tomorrow if one is running."""
+        """Hand in what is due, as a colleague would: register, then ask for a rollout; again tomorrow if one is
+        running."""
         if not self._waiting or self._waiting[0].day > day:
             return
         due = self._waiting[0]

@@ -1,7 +1,7 @@
 """`gauntlet demo`: start the three services for the flights' January model, replay 2013, reconcile, report.
 
-What happens in between is decided by the services and the data. The script does two things an impatient colleague would do:
-it hands in a model with a unit mistake in March, and one that can't take a missing value in September.
+What happens in between is decided by the services and the data. The script does two things an impatient colleague would
+do: it hands in a model with a unit mistake in March, and one that can't take a missing value in September.
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ SUBMISSIONS = (
 def run(folder: Path, *, days: int, log: str, state: str, hold: bool) -> int:
     """Run the demo in `folder`; 0 when every flight and every outcome is accounted for."""
     ports = _free_ports(3)
-    print(f"status  http://127.0.0.1:{ports[0]}/v1/experiments/{EXPERIMENT}  (answers from the first flight on)", flush=True)
+    print(
+        f"status  http://127.0.0.1:{ports[0]}/v1/experiments/{EXPERIMENT}  (answers from the first flight on)",
+        flush=True,
+    )
     with _only_one(folder):
         try:
             return asyncio.run(_run(folder.resolve(), ports, days=days, log=log, state=state, hold=hold))
@@ -103,7 +106,9 @@ def _only_one(folder: Path) -> Iterator[TextIO]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"another demo is running in {folder}; wait for it, or give --run another folder") from None
+            raise ConfigError(
+                f"another demo is running in {folder}; wait for it, or give --run another folder"
+            ) from None
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()

@@ -55,9 +55,7 @@ def looks(evaluations: Sequence[events.Evaluation], rollout: str) -> tuple[Look,
     )  # fmt: skip
 
 
-def rollouts(
-    history: History, evaluations: Sequence[events.Evaluation], begin: float, end: float
-) -> list[Rollout]:
+def rollouts(history: History, evaluations: Sequence[events.Evaluation], begin: float, end: float) -> list[Rollout]:
     """Every rollout of the history, in order."""
     found: dict[str, Rollout] = {}
     evidence: dict[str, str | None] = {}
@@ -158,9 +156,7 @@ def timeline(history: History, drift: Sequence[DriftStep], jobs: Sequence[Job], 
             continue
         kind = f"job {job.status}" if job.accepted is not False else "job rejected"
         text = f"{job.id} → {job.version}" if job.version else f"{job.id}: no new version"
-        found.append(
-            Moment(at=job.ended, kind=kind, text=text, actor="retrainer", reason=job.error or job.reason)
-        )
+        found.append(Moment(at=job.ended, kind=kind, text=text, actor="retrainer", reason=job.error or job.reason))
     # Of one instant: what caused something stands before it.
     order = ("drift", "job asked", "job", "rollout start")
     return sorted(

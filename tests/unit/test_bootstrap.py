@@ -1,0 +1,260 @@
+"""The first start: once, however many begin at once; and a reference file whose mistakes are named with their line."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import workbench
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+
+from gauntlet import bootstrap, control, wiring
+from gauntlet.config import Config
+from gauntlet.errors import ConfigError, ModelUnusable
+from gauntlet.losses import loss
+
+
+def table(n: int = 300, *, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and labels like those that `workbench.classifier()` was fitted on."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3))
+    return x, (rng.random(n) < 1 / (1 + np.exp(-x @ np.array([1.5, -1.0, 0.5])))).astype(int)
+
+
+def lines(n: int = 300) -> list[str]:
+    x, y = table(n)
+    return ["x1,x2,x3,y", *(",".join([*map(repr, map(float, row)), str(label)]) for row, label in zip(x, y, strict=True))]
+
+
+def configured(folder: Path, text: str | bytes | list[str], name: str = "r.csv", **champion: Any) -> Config:
+    folder.mkdir(parents=True, exist_ok=True)
+    content = "\n".join(text) + "\n" if isinstance(text, list) else text
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return workbench.load(
+        workbench.write(folder, champion={"model": "model.skops", "reference": name, "target": "y", **champion})
+    )
+
+
+def started(config: Config) -> dict[str, Any] | None:
+    record = asyncio.run(bootstrap.ensure(config))
+    return wiring.registry(config).reference(record.champion)
+
+
+def refusal(config: Config) -> str:
+    """Why the first start is refused; it then has left no version and no record behind."""
+    with pytest.raises(ConfigError) as caught:
+        started(config)
+    assert wiring.registry(config).versions() == []
+
+    async def record() -> object:
+        store = wiring.state(config)
+        try:
+            return (await control.read(store, config.experiment))[1]
+        finally:
+            await store.close()
+
+    assert asyncio.run(record()) is None
+    return str(caught.value)
+
+
+def test_the_second_start_finds_the_first(tmp_path: Path) -> None:
+    config = workbench.load(workbench.write(tmp_path))
+    first = asyncio.run(bootstrap.ensure(config))
+    (tmp_path / "model.skops").unlink()  # the registry has it
+    assert asyncio.run(bootstrap.ensure(config)) == first
+    assert (first.champion, first.share, first.allocation) == ("v0001", 0.0, 1)
+    entry = wiring.registry(config).get("v0001")
+    assert (entry.algorithm, entry.rows, entry.note) == ("LogisticRegression", 0, "given at the first start")
+    assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]
+
+
+ENSURE = """
+import asyncio, sys
+from gauntlet import bootstrap, config
+loaded = config.load(sys.argv[1])
+sys.stdin.readline()
+print(asyncio.run(bootstrap.ensure(loaded)).champion)
+"""
+
+
+def test_several_processes_at_once_register_one_version(tmp_path: Path) -> None:
+    path = workbench.write(tmp_path)
+    processes = [
+        subprocess.Popen([sys.executable, "-c", ENSURE, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert {process.communicate(timeout=60)[0] for process in processes} == {"v0001\n"}
+    assert [v.version for v in wiring.registry(workbench.load(path)).versions()] == ["v0001"]
+
+
+def test_a_missing_model_is_refused_and_can_be_put_right(tmp_path: Path) -> None:
+    path = workbench.write(tmp_path)
+    model = (tmp_path / "model.skops").read_bytes()
+    (tmp_path / "model.skops").unlink()
+    with pytest.raises(ModelUnusable, match=r"model\.skops: there is no such file"):
+        asyncio.run(bootstrap.ensure(workbench.load(path)))
+    (tmp_path / "model.skops").write_bytes(model)
+    assert asyncio.run(bootstrap.ensure(workbench.load(path))).champion == "v0001"
+
+
+def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    config = workbench.load(workbench.write(tmp_path, data="taken"))
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(ConfigError, match="cannot write to the data folder .*taken"):
+        asyncio.run(bootstrap.ensure(config))
+
+
+class TestReference:
+    def test_holds_the_rows_and_what_the_champion_loses_on_held_out_ones(self, tmp_path: Path) -> None:
+        found = started(configured(tmp_path, lines(), held_out=True))
+        x, y = table()
+        assert found is not None
+        assert found["columns"]["x2"] == x[:, 1].tolist()
+        assert found["at"] == found["errors_at"] == list(range(300))
+        assert found["errors"] == pytest.approx(loss("log_loss", workbench.classifier().predict_proba(x), y.astype(float)))
+
+    def test_training_rows_are_cross_fitted(self, tmp_path: Path) -> None:
+        found = started(configured(tmp_path, lines()))
+        x, y = table()
+        assert found is not None
+        expected = []
+        for score, fit in ((slice(0, 150), slice(150, 300)), (slice(150, 300), slice(0, 150))):
+            twin = LogisticRegression().fit(x[fit], y[fit])
+            expected += loss("log_loss", twin.predict_proba(x[score]), y[score].astype(float)).tolist()
+        assert found["errors"] == pytest.approx(expected)
+
+    def test_without_a_target_there_are_no_errors(self, tmp_path: Path) -> None:
+        found = started(configured(tmp_path, lines(), target=None))
+        assert found is not None
+        assert (found["errors"], len(found["at"])) == ([], 300)
+
+    def test_a_half_without_both_classes_learns_its_errors_live(self, tmp_path: Path) -> None:
+        x, _ = table()
+        rows = ["x1,x2,x3,y", *(f"{a},{b},{c},{int(i < 150)}" for i, (a, b, c) in enumerate(x))]
+        found = started(configured(tmp_path, rows))
+        assert found is not None
+        assert found["errors"] == []
+
+    def test_gzip_byte_order_mark_quotes_and_empty_cells(self, tmp_path: Path) -> None:
+        text = lines()
+        text[1] = ",".join(f'"{cell}"' for cell in text[1].split(","))
+        text[2] = ",".join(["", *text[2].split(",")[1:]])
+        text[3] = ",".join(["nan", *text[3].split(",")[1:]])
+        content = gzip.compress(("\ufeff" + "\r\n".join(text)).encode())
+        found = started(configured(tmp_path, content, "r.csv.gz", target=None))
+        assert found is not None
+        assert found["columns"]["x1"][:3] == [table()[0][0, 0], None, None]
+
+    def test_more_rows_than_are_kept_are_thinned_evenly(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bootstrap, "REFERENCE_ROWS", 100)
+        found = started(configured(tmp_path, lines(), held_out=True))
+        x, y = table()
+        keep = np.linspace(0, 299, 100).round().astype(int)
+        assert found is not None
+        assert found["columns"]["x1"] == x[keep, 0].tolist()
+        assert found["errors"] == pytest.approx(
+            loss("log_loss", workbench.classifier().predict_proba(x[keep]), y[keep].astype(float))
+        )
+
+    @pytest.mark.parametrize(
+        ("line", "text", "reason"),
+        [
+            (7, "1,2,oops,1", "x3 is no number: 'oops'"),
+            (7, "1,2,inf,1", "x3 is not finite: 'inf'"),
+            (9, "1,2,3,2", "the target '2' is none of the classes"),
+            (9, "1,2,3,", "the target '' is none of the classes"),
+            (9, "1,2,3", "the target '' is none of the classes"),
+        ],
+    )
+    def test_a_bad_cell_is_named_with_file_and_line(self, tmp_path: Path, line: int, text: str, reason: str) -> None:
+        content = lines()
+        content[line - 1] = text
+        message = refusal(configured(tmp_path, content))
+        assert message == f"{tmp_path / 'r.csv'}:{line}: {reason}"
+
+    def test_blank_lines_do_not_shift_the_count(self, tmp_path: Path) -> None:
+        content = lines()
+        content[5:5] = ["", ""]
+        content[8] = "1,2,3,maybe"
+        assert refusal(configured(tmp_path, content)).startswith(f"{tmp_path / 'r.csv'}:9: the target 'maybe'")
+
+    @pytest.mark.parametrize("target", ["nan", "inf", "", "much"])
+    def test_a_regressions_target_is_a_finite_number(self, tmp_path: Path, target: str) -> None:
+        content = lines()
+        content[3] = f"1,2,3,{target}"
+        config = configured(tmp_path, content)
+        workbench.write(tmp_path, workbench.regressor(), task="regression",
+                        champion={"model": "model.skops", "reference": "r.csv", "target": "y"})  # fmt: skip
+        config = workbench.load(tmp_path / "config.yaml")
+        assert refusal(config) == f"{tmp_path / 'r.csv'}:4: the target {target!r} is no finite number"
+
+    def test_true_and_1_are_one_label_and_a_text_is_itself(self, tmp_path: Path) -> None:
+        content = [line[:-1] + {"0": "False", "1": "1.0", "y": "y"}[line[-1]] for line in lines()]
+        found = started(configured(tmp_path, content, held_out=True))
+        again = started(configured(tmp_path / "again", lines(), held_out=True))
+        assert found is not None
+        assert found == again
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (["x1,x2,y", "1,2,0"], ":1: there is no column 'x3'"),
+            (["x1,x2,x3", "1,2,3"], ":1: there is no column 'y'"),
+            (lines(99), ": 99 rows are no reference; give at least 100"),
+            ("", ": 0 rows are no reference"),
+            (b"x1,x2,x3,y\n\xff\xfe,1,2,3\n", "cannot read the reference"),
+        ],
+    )
+    def test_a_file_that_is_no_reference(self, tmp_path: Path, content: Any, reason: str) -> None:
+        message = refusal(configured(tmp_path, content))
+        assert reason in message
+        assert str(tmp_path / "r.csv") in message
+
+    @pytest.mark.parametrize("kept", [0, 500, -12])
+    def test_a_broken_gzip_is_named(self, tmp_path: Path, kept: int) -> None:
+        content = gzip.compress("\n".join(lines()).encode())[:kept] if kept else b"no gzip"
+        assert "cannot read the reference" in refusal(configured(tmp_path, content, "r.csv.gz"))
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        config = configured(tmp_path, lines())
+        (tmp_path / "r.csv").unlink()
+        assert str(tmp_path / "r.csv") in refusal(config)
+
+    def test_held_out_rows_that_the_champion_cannot_score_are_refused(self, tmp_path: Path) -> None:
+        content = lines()
+        content[4] = ",2,3,1"  # logistic regression takes no missing value
+        message = refusal(configured(tmp_path, content, held_out=True))
+        assert f"{tmp_path / 'r.csv'}: the champion can't score these rows" in message
+
+
+class Stubborn(BaseEstimator):  # type: ignore[misc]
+    """Can be cloned, can't be fitted again."""
+
+    classes_ = (0, 1)
+
+    def predict_proba(self, rows: Any) -> Any:
+        return np.full((len(rows), 2), 0.5)
+
+
+def stubborn() -> Stubborn:
+    return Stubborn()
+
+
+def test_a_champion_that_cannot_be_fitted_again_starts_all_the_same(tmp_path: Path) -> None:
+    config = configured(tmp_path, lines(), model="test_bootstrap:stubborn")
+    found = started(config)
+    assert found is not None
+    assert found["errors"] == []
+    assert json.loads((Path(config.data) / "registry" / "v0001" / "version.json").read_text())["checksum"] is None

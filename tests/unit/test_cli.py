@@ -1,0 +1,181 @@
+"""The commands, as a user types them: what they print, where it goes, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import pytest
+import skops.io
+import workbench
+import yaml
+
+import gauntlet
+from gauntlet import config as configs
+from gauntlet import wiring
+from gauntlet.cli import given, main
+
+OWN_MODULE = """
+import numpy as np
+
+class Half:
+    def predict_proba(self, rows):
+        return np.full((len(rows), 2), 0.5)
+
+def make():
+    return Half()
+"""
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    capsys.readouterr()
+    try:
+        code = main([str(a) for a in argv])
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def test_the_example_is_a_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, err = run(capsys, "example")
+    assert (code, err) == (0, "")
+    assert configs.parse(out).experiment == "my-model"
+
+
+def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = workbench.write(tmp_path)
+    assert run(capsys, "check", path) == (0, f"{path}: test, LogisticRegression, 3 features, fine\n", "")
+    assert not (tmp_path / "gauntlet-data").exists(), "checking starts nothing"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"router": {"port": 70000}}, "router: port is from 0"),
+        ({"rooter": {}}, "unknown field `rooter`"),
+        ({"evidence": {"alpha": 2}}, "alpha is in (0, 1)"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["check", "up", "router", "evaluator", "retrainer", "register"])
+def test_a_bad_configuration_is_refused_by_every_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, changes: dict[str, object], reason: str
+) -> None:
+    path = workbench.write(tmp_path, **changes)
+    code, out, err = run(capsys, command, path, *(["model.skops"] if command == "register" else []))
+    section = next(iter(changes))
+    lines = path.read_text().splitlines()
+    line = next(n for n, text in enumerate(lines, start=1) if text.startswith(f"{section}:"))
+    if yaml.safe_load(path.read_text())[section]:
+        line += 1
+    assert (code, out) == (2, "")
+    assert err.startswith(f"gauntlet: {path}:{line}: ")
+    assert reason in err
+    assert not (tmp_path / "gauntlet-data").exists()
+
+
+def test_a_missing_configuration_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = run(capsys, "up", tmp_path / "no.yaml")
+    assert (code, err) == (2, f"gauntlet: cannot read {tmp_path / 'no.yaml'}: No such file or directory\n")
+
+
+@pytest.mark.parametrize("command", ["check", "up", "router"])
+def test_a_bad_model_is_refused_with_its_path(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+    path = workbench.write(tmp_path)
+    (tmp_path / "model.skops").write_bytes(b"garbage")
+    code, _, err = run(capsys, command, path)
+    assert code == 2
+    assert f"model {tmp_path / 'model.skops'}: BadZipFile" in err
+
+
+def test_a_model_with_other_features_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = workbench.write(tmp_path, features=["x1", "x2"])
+    code, _, err = run(capsys, "check", path)
+    assert (code, err) == (2, "gauntlet: the model was fitted with 3 features, not 2\n")
+
+
+def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        path = workbench.write(tmp_path, router={"port": port}, observe={"evaluator_port": 0, "retrainer_port": 0})
+        code, _, err = run(capsys, "router", path)
+        assert code == 2
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in err
+        path = workbench.write(tmp_path, observe={"evaluator_port": port, "retrainer_port": 0})
+        code, _, err = run(capsys, "evaluator", path)
+        assert code == 2
+        assert f"evaluator: cannot serve metrics on 127.0.0.1:{port}" in err
+        assert "observe.evaluator_port" in err
+
+
+def test_an_address_that_needs_keys_needs_them_in_the_environment(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GAUNTLET_TEST_KEY", raising=False)
+    path = workbench.write(tmp_path, keys=[{"name": "ops", "role": "operator", "env": "GAUNTLET_TEST_KEY"}])
+    code, _, err = run(capsys, "router", path)
+    assert code == 2
+    assert "key 'ops': the environment variable GAUNTLET_TEST_KEY" in err
+
+
+class TestRegister:
+    def test_prints_the_version_and_asks_nobody_for_traffic(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        path = workbench.write(tmp_path)
+        skops.io.dump(workbench.classifier(2), tmp_path / "better.skops")
+        assert run(capsys, "register", path, tmp_path / "better.skops", "--note", "mine") == (0, "v0002\n", "")
+        assert run(capsys, "register", path, tmp_path / "better.skops")[1] == "v0003\n"
+        entry = wiring.registry(workbench.load(path)).get("v0002")
+        assert (entry.note, entry.parent, entry.algorithm) == ("mine", "v0001", "LogisticRegression")
+
+    @pytest.mark.parametrize("seed", [1])
+    def test_refuses_what_does_not_fit_the_champion(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, seed: int
+    ) -> None:
+        path = workbench.write(tmp_path)
+        model = workbench.classifier(seed)
+        model.classes_ = model.classes_ + 1
+        skops.io.dump(model, tmp_path / "other.skops")
+        skops.io.dump(workbench.regressor(), tmp_path / "numbers.skops")
+        skops.io.dump(type(model)().fit([[0.0], [1.0]], [0, 1]), tmp_path / "narrow.skops")
+        joblib.dump(workbench.classifier(), tmp_path / "pickle.joblib")
+        for name, reason in (
+            ("other.skops", "classes are [1, 2], not [0, 1]"), ("numbers.skops", "predict_proba"),
+            ("narrow.skops", "1 features, not 3"), ("pickle.joblib", "allow_pickle"), ("gone.skops", "no such file"),
+        ):  # fmt: skip
+            code, out, err = run(capsys, "register", path, tmp_path / name)
+            assert (code, out) == (2, "")
+            assert reason in err
+        assert len(wiring.registry(workbench.load(path)).versions()) == 1
+        assert run(capsys, "register", path, tmp_path / "pickle.joblib", "--allow-pickle")[1] == "v0002\n"
+
+
+def test_a_module_beside_the_configuration_is_found(tmp_path: Path) -> None:
+    """As the installed command, from another folder, where the module is not on the path."""
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "model_of_my_own.py").write_text(OWN_MODULE)
+    path = workbench.write(tmp_path / "beside", champion={"model": "model_of_my_own:make"}, classes=["no", "yes"])
+    code = f"import sys; from gauntlet.cli import main; sys.exit(main(['check', {str(path)!r}]))"
+    shown = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Half, 3 features, fine" in shown.stdout
+
+
+def test_the_folder_comes_after_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", ["somewhere"])
+    path = workbench.write(tmp_path)
+    given.load(path)
+    given.load(path)
+    assert sys.path == ["somewhere", str(tmp_path)]
+
+
+def test_usage_errors_and_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys)[0] == 2
+    assert run(capsys, "no-such-command")[0] == 2
+    assert run(capsys, "check")[0] == 2
+    assert run(capsys, "--version") == (0, f"{gauntlet.__version__}\n", "")
+    assert json.dumps(run(capsys, "--help")[0]) == "0"
