@@ -7,8 +7,8 @@ which records were read and not on the order in which predictions and outcomes c
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from evaluator.join import Exposure, Match
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
-from gauntlet.artefact import Schema
 from gauntlet.losses import METRICS, losses, summary
-from gauntlet.model import BASELINE, CANDIDATE, Task
+from gauntlet.model import BASELINE, CANDIDATE, Label, Task
 
 Floats = NDArray[np.float64]
 
@@ -34,10 +33,11 @@ class LossSums:
     sums: dict[str, int] = field(default_factory=dict)
 
     def add(self, values: dict[str, Floats], rows: NDArray[np.intp] | slice) -> None:
+        n = 0
         for name, array in values.items():
-            picked = array[rows]
-            self.sums[name] = self.sums.get(name, 0) + sum(round(v * _UNIT) for v in picked.tolist())
-            n = len(picked)
+            scaled = np.rint(array[rows] * _UNIT)
+            n = len(scaled)
+            self.sums[name] = self.sums.get(name, 0) + _total(scaled)
         self.n += n
 
     def merge(self, other: LossSums) -> None:
@@ -59,10 +59,18 @@ class LossSums:
         return cls(data[0], {name: int(value) for name, value in data[1].items()})
 
 
+def _total(values: Floats) -> int:
+    """The sum of whole numbers, exactly: in int64 where it surely fits."""
+    if len(values) * float(np.abs(values).max(initial=0.0)) < 2.0**62:
+        return int(values.astype(np.int64).sum())
+    return sum(int(value) for value in values.tolist())
+
+
 @dataclass
 class BlockSums:
-    """One rollout's sums in one block of event time."""
+    """One rollout's sums in one block of event time; `assignments` says who was assigned at which propensity."""
 
+    assignments: AssignmentCounts = field(default_factory=AssignmentCounts)
     exposures: dict[str, int] = field(default_factory=lambda: {BASELINE: 0, CANDIDATE: 0})
     fallbacks: int = 0
     split: SplitSums = field(default_factory=SplitSums)
@@ -73,6 +81,7 @@ class BlockSums:
     def to_list(self) -> list[Any]:
         # Sums are integers of any size: as text they fit every JSON reader.
         return [
+            self.assignments.to_list(),
             self.exposures,
             self.fallbacks,
             [str(v) for v in self.split.to_list()],
@@ -84,22 +93,22 @@ class BlockSums:
     @classmethod
     def from_list(cls, data: Sequence[Any]) -> BlockSums:
         return cls(
-            data[0],
+            AssignmentCounts.from_list(data[0]),
             data[1],
-            SplitSums.from_list([int(v) for v in data[2]]),
-            PairedSums.from_list([int(v) for v in data[3]]),
-            {arm: LossSums.from_list(sums) for arm, sums in data[4].items()},
+            data[2],
+            SplitSums.from_list([int(v) for v in data[3]]),
+            PairedSums.from_list([int(v) for v in data[4]]),
             {arm: LossSums.from_list(sums) for arm, sums in data[5].items()},
+            {arm: LossSums.from_list(sums) for arm, sums in data[6].items()},
         )
 
 
 @dataclass
 class RolloutSums:
-    """One rollout's evidence: who was assigned at which propensity, and the sums of each block (index → sums)."""
+    """One rollout's evidence: the sums of each block (index → sums)."""
 
     champion: str
     challenger: str
-    assignments: AssignmentCounts = field(default_factory=AssignmentCounts)
     blocks: dict[int, BlockSums] = field(default_factory=dict)
 
     def block(self, index: int) -> BlockSums:
@@ -111,7 +120,6 @@ class RolloutSums:
         return {
             "champion": self.champion,
             "challenger": self.challenger,
-            "assignments": self.assignments.to_list(),
             "blocks": {str(index): sums.to_list() for index, sums in self.blocks.items()},
         }
 
@@ -120,7 +128,6 @@ class RolloutSums:
         return cls(
             data["champion"],
             data["challenger"],
-            AssignmentCounts.from_list(data["assignments"]),
             {int(index): BlockSums.from_list(sums) for index, sums in data["blocks"].items()},
         )
 
@@ -134,28 +141,30 @@ class Fold:
     """All accumulators of one experiment."""
 
     def __init__(
-        self, task: Task, metric: str, block: float, offset: float, schema: Callable[[str], Schema]
+        self, task: Task, metric: str, block: float, offset: float, classes: Mapping[Label, int]
     ) -> None:
-        """`block` and `offset`: the finest blocks, in seconds. `schema`: of a model version, for its classes."""
+        """`block` and `offset`: the finest blocks, in seconds. `classes`: the index of each label; of a regression none."""
         self._task = task
         self._metric = metric
         self._block = block
         self._offset = offset
-        self._schema = schema
+        self._classes = classes
         self.rollouts: dict[str, RolloutSums] = {}
         self.models: dict[str, dict[int, LossSums]] = {}
 
     def exposures(self, exposures: Iterable[Exposure]) -> None:
         """Count who was assigned where; forced requests are no evidence."""
-        for e in exposures:
-            if e.rollout is None or e.challenger is None or e.forced:
-                continue
-            rollout = self._rollout(e)
-            block = rollout.block(self._index(e.at))
-            block.exposures[e.assigned] += 1
-            block.fallbacks += e.fallback is not None
-            if 0 < e.propensity < 1:
-                rollout.assignments.add(e.assigned == CANDIDATE, e.propensity)
+        kinds = Counter(
+            (e.rollout, e.champion, e.challenger, self._index(e.at), e.assigned, e.fallback is not None, e.propensity)
+            for e in exposures
+            if e.rollout is not None and e.challenger is not None and not e.forced
+        )
+        for (name, champion, challenger, index, arm, fallback, propensity), n in kinds.items():
+            block = self._rollout(name, champion, challenger).block(index)
+            block.exposures[arm] += n
+            block.fallbacks += n * fallback
+            if 0 < propensity < 1:
+                block.assignments.add(arm == CANDIDATE, propensity, n)
 
     def matches(self, matches: Sequence[Match]) -> Floats:
         """Add outcomes to the arms that were assigned, and to the models that served; returns the primary losses.
@@ -164,7 +173,7 @@ class Fold:
         """
         if not matches:
             return np.empty(0)
-        values = self._losses([m.exposure.output for m in matches], matches)
+        values = self._losses([m.exposure.output for m in matches], self._truths(matches))
         groups: dict[tuple[str | None, int], list[int]] = defaultdict(list)
         served: dict[tuple[str, int], list[int]] = defaultdict(list)
         for i, match in enumerate(matches):
@@ -176,11 +185,9 @@ class Fold:
                 groups[e.rollout, index].append(i)
         for (model, index), rows in served.items():
             self._model(model, index).add(values, np.array(rows))
-        for (name, index), rows in groups.items():
+        for (_, index), rows in groups.items():
             exposures = [matches[i].exposure for i in rows]
-            rollout = self._rollout(exposures[0])
-            assert name is not None, "grouped by the rollout's name"
-            block = rollout.block(index)
+            block = self._rollout_of(exposures[0]).block(index)
             treated = np.array([e.assigned == CANDIDATE for e in exposures])
             chosen = np.array(rows)
             block.split.add_many(
@@ -192,30 +199,33 @@ class Fold:
         return values[self._metric]
 
     def pairs(self, pairs: Sequence[Match]) -> None:
-        """Add requests that both arms answered and whose truth is known."""
+        """Add requests that two models answered and whose truth is known: to the model that scored in shadow, and to
+        the rollout's pairs where the two are its arms (a score of any other model says nothing about them)."""
         if not pairs:
             return
-        ours = self._losses([_output(m, BASELINE) for m in pairs], pairs)
-        theirs = self._losses([_output(m, CANDIDATE) for m in pairs], pairs)
-        groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+        truths = self._truths(pairs)
+        served = self._losses([m.exposure.output for m in pairs], truths)
+        scored = self._losses([m.score.output for m in pairs if m.score is not None], truths)
+        groups: dict[tuple[str | None, int], list[int]] = defaultdict(list)
         shadows: dict[tuple[str, int], list[int]] = defaultdict(list)
         for i, match in enumerate(pairs):
             index = self._index(match.exposure.at)
             assert match.score is not None, "a pair has a shadow score"
             shadows[match.score.model, index].append(i)
-            if match.exposure.rollout is not None:
+            if _other_arm(match.exposure) == (match.score.arm, match.score.model):
                 groups[match.exposure.rollout, index].append(i)
-        for (name, index), rows in groups.items():
-            block = self._rollout(pairs[rows[0]].exposure).block(index)
+        for (_, index), rows in groups.items():
+            exposures = [pairs[i].exposure for i in rows]
+            block = self._rollout_of(exposures[0]).block(index)
             chosen = np.array(rows)
-            assert name is not None, "grouped by the rollout's name"
-            block.paired.add_many(-ours[self._metric][chosen], -theirs[self._metric][chosen])
-            block.pairs[BASELINE].add(ours, chosen)
-            block.pairs[CANDIDATE].add(theirs, chosen)
+            ours = np.array([e.served == BASELINE for e in exposures])
+            champion = {name: np.where(ours, served[name][chosen], scored[name][chosen]) for name in served}
+            challenger = {name: np.where(ours, scored[name][chosen], served[name][chosen]) for name in served}
+            block.paired.add_many(-champion[self._metric], -challenger[self._metric])
+            block.pairs[BASELINE].add(champion, slice(None))
+            block.pairs[CANDIDATE].add(challenger, slice(None))
         for (model, index), rows in shadows.items():
-            first = pairs[rows[0]]
-            mine = ours if first.score is not None and first.score.arm == BASELINE else theirs
-            self._model(model, index).add(mine, np.array(rows))
+            self._model(model, index).add(scored, np.array(rows))
 
     def forget(self, before: float, keep: Iterable[str]) -> None:
         """Drop rollouts that are not in `keep`, and models' blocks that end before `before`."""
@@ -246,32 +256,33 @@ class Fold:
     def _index(self, at: float) -> int:
         return block_index(at, self._block, self._offset)
 
-    def _rollout(self, exposure: Exposure) -> RolloutSums:
-        assert exposure.rollout is not None, "only exposures of a rollout come here"
-        if exposure.rollout not in self.rollouts:
-            self.rollouts[exposure.rollout] = RolloutSums(exposure.champion, exposure.challenger or "")
-        return self.rollouts[exposure.rollout]
+    def _rollout_of(self, exposure: Exposure) -> RolloutSums:
+        return self._rollout(exposure.rollout, exposure.champion, exposure.challenger)
+
+    def _rollout(self, name: str | None, champion: str, challenger: str | None) -> RolloutSums:
+        assert name is not None, "only exposures of a rollout come here"
+        assert challenger is not None, "a rollout has a challenger"
+        if name not in self.rollouts:
+            self.rollouts[name] = RolloutSums(champion, challenger)
+        return self.rollouts[name]
 
     def _model(self, version: str, index: int) -> LossSums:
         return self.models.setdefault(version, {}).setdefault(index, LossSums())
 
-    def _losses(self, outputs: Sequence[Any], matches: Sequence[Match]) -> dict[str, Floats]:
-        truth = np.array([self._truth(m) for m in matches], dtype=np.float64)
-        return losses(self._task, np.array(outputs, dtype=np.float64), truth)
+    def _losses(self, outputs: Sequence[Any], truths: Floats) -> dict[str, Floats]:
+        return losses(self._task, np.array(outputs, dtype=np.float64), truths)
 
-    def _truth(self, match: Match) -> float:
-        """An outcome as a class index or a number; a label that is no class can't come through the router."""
+    def _truths(self, matches: Sequence[Match]) -> Floats:
+        """Outcomes as class indices or numbers; what is none of either is set aside before it gets here."""
         if self._task is Task.REGRESSION:
-            return float(match.truth.value)
-        index = self._schema(match.exposure.champion).class_index(match.truth.value)
-        if index is None:
-            raise ValueError(f"{match.truth.value!r} is none of the classes of {match.exposure.champion}")
-        return float(index)
+            return np.array([m.truth.value for m in matches], dtype=np.float64)
+        return np.array([self._classes[m.truth.value] for m in matches], dtype=np.float64)
 
 
-def _output(match: Match, arm: str) -> list[float] | float | None:
-    """What an arm answered: served, or scored in shadow."""
-    if match.exposure.served == arm:
-        return match.exposure.output
-    assert match.score is not None, "a pair has a shadow score"
-    return match.score.output
+def _other_arm(exposure: Exposure) -> tuple[str, str] | None:
+    """The arm that did not serve, and its model; None outside a rollout."""
+    if exposure.rollout is None or exposure.challenger is None:
+        return None
+    if exposure.served == BASELINE:
+        return CANDIDATE, exposure.challenger
+    return BASELINE, exposure.champion

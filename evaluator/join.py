@@ -71,6 +71,9 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Row).decode
 _CHUNK = 500  # parameters of one SELECT; SQLite allows many more, but parsing grows with them
 
+_TABLE = "CREATE TABLE IF NOT EXISTS joins (id TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL) WITHOUT ROWID"
+_UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET at = ?2, row = ?3"
+
 
 class Joined(msgspec.Struct):
     """What one batch brought: new exposures, new matches, new pairs, and counts by kind."""
@@ -87,28 +90,30 @@ class JoinTable:
     def __init__(self, db: sqlite3.Connection, horizon: float) -> None:
         self._db = db
         self._horizon = horizon
-        db.execute("CREATE TABLE IF NOT EXISTS joins (id TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL)"
-                   " WITHOUT ROWID")  # fmt: skip
+        db.execute(_TABLE)
         db.execute("CREATE INDEX IF NOT EXISTS joins_at ON joins (at)")
+        self._greatest = self._last_id()
 
     def apply(self, events: Sequence[Prediction | Shadow | Outcome]) -> Joined:
         """Fold a batch into the table; the result does not depend on how the stream was cut into batches."""
         rows = self._load({event.id for event in events})
+        known = {key: row.at for key, row in rows.items()}
+        changed: dict[str, _Row] = {}
         result = Joined([], [], [], Counter())
         for event in events:
             row = rows.get(event.id)
             if row is None:
                 row = rows[event.id] = _Row(at=event.at)
             if isinstance(event, Prediction):
-                self._prediction(row, event, result)
+                new = self._prediction(row, event, result)
             elif isinstance(event, Shadow):
-                self._shadow(row, event, result)
+                new = self._shadow(row, event, result)
             else:
-                self._outcome(row, event, result)
-            self._match(row, result)
-        self._db.executemany(
-            "INSERT OR REPLACE INTO joins VALUES (?, ?, ?)", ((key, row.at, _encode(row)) for key, row in rows.items())
-        )
+                new = self._outcome(row, event, result)
+            if new:
+                changed[event.id] = row
+                self._match(row, result)
+        self._store(changed, known)
         return result
 
     def expire(self, before: float) -> Counter[str]:
@@ -119,14 +124,20 @@ class JoinTable:
             if row.exposure is None and row.truth is not None:
                 counts["orphan"] += 1
         self._db.execute("DELETE FROM joins WHERE at < ?", (before,))
+        self._greatest = self._last_id()
         return counts
 
     def waiting(self) -> int:
         """Rows in the table, finished or not."""
         return int(self._db.execute("SELECT count(*) FROM joins").fetchone()[0])
 
-    def _load(self, ids: Iterable[str]) -> dict[str, _Row]:
-        wanted = list(ids)
+    def _last_id(self) -> str:
+        return str(self._db.execute("SELECT ifnull(max(id), '') FROM joins").fetchone()[0])
+
+    def _load(self, ids: set[str]) -> dict[str, _Row]:
+        # Ids grow with time, so most of a batch's are beyond all in the table and needn't be looked for; the others
+        # are asked for in the order in which they lie there.
+        wanted = sorted(key for key in ids if key <= self._greatest)
         found: dict[str, _Row] = {}
         for start in range(0, len(wanted), _CHUNK):
             some = wanted[start : start + _CHUNK]
@@ -138,10 +149,25 @@ class JoinTable:
             found.update((key, _decode(data)) for key, data in cursor)
         return found
 
-    def _prediction(self, row: _Row, event: Prediction, result: Joined) -> None:
+    def _store(self, changed: dict[str, _Row], known: dict[str, float]) -> None:
+        """Write rows back; `known` has the time that each of the table's own was found with."""
+        there, moved = [], []
+        for key in sorted(changed):
+            row = changed[key]
+            if known.get(key) == row.at:
+                there.append((_encode(row), key))
+            else:
+                moved.append((key, row.at, _encode(row)))
+        if there:  # leaves the index alone
+            self._db.executemany("UPDATE joins SET row = ? WHERE id = ?", there)
+        if moved:
+            self._db.executemany(_UPSERT, moved)
+            self._greatest = max(self._greatest, moved[-1][0])
+
+    def _prediction(self, row: _Row, event: Prediction, result: Joined) -> bool:
         if row.exposure is not None:
             result.counts["prediction_duplicate"] += 1
-            return
+            return False
         row.at = event.at
         row.exposure = Exposure(
             event.at, event.assigned, event.served, event.propensity, event.allocation, event.champion,
@@ -149,21 +175,24 @@ class JoinTable:
         )  # fmt: skip
         result.exposures.append(row.exposure)
         result.counts["predictions"] += 1
+        return True
 
-    def _shadow(self, row: _Row, event: Shadow, result: Joined) -> None:
+    def _shadow(self, row: _Row, event: Shadow, result: Joined) -> bool:
         if row.score is not None:
             result.counts["shadow_duplicate"] += 1
-            return
+            return False
         row.score = Score(event.arm, event.model, event.output)
         result.counts["shadows"] += 1
         result.counts["shadow_failed"] += event.output is None
+        return True
 
-    def _outcome(self, row: _Row, event: Outcome, result: Joined) -> None:
+    def _outcome(self, row: _Row, event: Outcome, result: Joined) -> bool:
         result.counts["outcomes"] += 1
         if row.truth is not None:
             result.counts["duplicate" if row.truth.value == event.value else "conflict"] += 1
-            return
+            return False
         row.truth = Truth(event.at, event.value)
+        return True
 
     def _match(self, row: _Row, result: Joined) -> None:
         if row.exposure is None or row.truth is None:

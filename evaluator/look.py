@@ -11,6 +11,7 @@ from typing import Any
 
 from evaluator.fold import BlockSums, LossSums, RolloutSums
 from evaluator.stats import (
+    AssignmentCounts,
     Block,
     Look,
     PairedSums,
@@ -111,7 +112,7 @@ def look(
     looks.state, answer = advance(
         looks.state, _blocks(scheme, coarse), scheme.plan, _blocks(scheme, fine) if scheme.ratio > 1 else None
     )
-    ratio = sample_ratio(sums.assignments, smallest_p=looks.smallest_p)
+    ratio = sample_ratio(_assignments(scheme, sums, last), smallest_p=looks.smallest_p)
     if isinstance(ratio, SampleRatio):
         looks.smallest_p = ratio.p_value
     verdict = judge(answer, sample_ratio=ratio, policy=scheme.policy)
@@ -141,6 +142,18 @@ def look(
         offsets=offsets,
         **numbers,
     )
+
+
+def _assignments(scheme: Scheme, sums: RolloutSums, last: int) -> AssignmentCounts:
+    """Who had been assigned by the look's own time: they need no outcome, so those of the horizon are in too."""
+    known = last + int(scheme.horizon // scheme.harm_block)
+    total = AssignmentCounts()
+    for index, block in sums.blocks.items():
+        if index <= known:
+            for share, (champion, challenger) in block.assignments.counts.items():
+                total.add(False, share, champion)
+                total.add(True, share, challenger)
+    return total
 
 
 def _coarse(sums: RolloutSums, closed: list[int], ratio: int, last: int) -> list[tuple[SplitSums, PairedSums]]:

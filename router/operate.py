@@ -5,6 +5,7 @@ Every command is idempotent, needs a reason, and is in the audit with the caller
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -76,12 +77,14 @@ def routes(
 
     async def order(request: Request, experiment: str, command: str, given: Order, **extra: Any) -> Response:
         async def act(actor: str) -> dict[str, Any]:
+            began = time.monotonic()
             wish = Command(name=command, actor=actor, reason=given.reason, rollout=given.rollout, **extra)
             version, record, changed = await control.change(state, name, wish, clock.now())
             if changed and record.last is not None:
                 metrics.DECISIONS.labels(name, record.last.decision).inc()
                 if record.last.decision is Decision.ROLLBACK:
                     metrics.ROLLBACKS.labels(name, "operator").inc()
+                    metrics.TIME_TO_ROLLBACK.labels(name).observe(time.monotonic() - began)
             return {"changed": changed, "version": version, "control": record}
 
         return await guarded(request, Role.OPERATOR, experiment, act)

@@ -43,8 +43,9 @@ def apply(record: Control, command: Command, now: float) -> Control | None:
     try:
         return rollout.apply(record, command, now)
     except TransitionRefused as error:
-        assert error.code != "transition_refused", "a refusal names its own reason"
-        return None
+        refused = error.code
+    assert refused != "transition_refused", "a refusal names its own reason"
+    return None
 
 
 @settings(max_examples=300, deadline=None)

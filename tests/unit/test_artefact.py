@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +85,9 @@ class TestSchema:
         unusable("no_probabilities", workbench.regressor(), Task.CLASSIFICATION, X3)
         unusable("no_classes", Constant(), Task.CLASSIFICATION, X3)
         unusable("no_predict", object(), Task.REGRESSION, X3)
-        assert "[0, 1], not [1, 0]" in unusable("other_classes", workbench.classifier(), Task.CLASSIFICATION, X3, [1, 0])
-        assert "3 features, not 2" in unusable("other_features", workbench.classifier(), Task.CLASSIFICATION, X3[:2])
+        model = workbench.classifier()
+        assert "[0, 1], not [1, 0]" in unusable("other_classes", model, Task.CLASSIFICATION, X3, [1, 0])
+        assert "3 features, not 2" in unusable("other_features", model, Task.CLASSIFICATION, X3[:2])
 
     def test_a_callables_classes_come_from_the_caller(self) -> None:
         assert artefact.schema_of(Constant(), Task.CLASSIFICATION, X3, ["a", "b"]).classes == ("a", "b")
@@ -103,7 +103,10 @@ SCHEMA = Schema(
 class TestRows:
     @pytest.mark.parametrize(
         "row",
-        [{"x": 1, "t": "a"}, {"x": True, "t": "", "o": None}, {"x": -1.5e308, "t": "ü", "o": 0}, {"x": 10**308, "t": "a", "z": 1}],
+        [
+            {"x": 1, "t": "a"}, {"x": True, "t": "", "o": None}, {"x": -1.5e308, "t": "ü", "o": 0},
+            {"x": 10**308, "t": "a", "z": 1},
+        ],
     )  # fmt: skip
     def test_that_are_taken(self, row: dict[str, Any]) -> None:
         SCHEMA.check_row(row, "here")

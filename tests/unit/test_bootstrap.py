@@ -31,7 +31,8 @@ def table(n: int = 300, *, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 def lines(n: int = 300) -> list[str]:
     x, y = table(n)
-    return ["x1,x2,x3,y", *(",".join([*map(repr, map(float, row)), str(label)]) for row, label in zip(x, y, strict=True))]
+    rows = (",".join([*map(repr, map(float, row)), str(label)]) for row, label in zip(x, y, strict=True))
+    return ["x1,x2,x3,y", *rows]
 
 
 def configured(folder: Path, text: str | bytes | list[str], name: str = "r.csv", **champion: Any) -> Config:
@@ -88,7 +89,9 @@ print(asyncio.run(bootstrap.ensure(loaded)).champion)
 def test_several_processes_at_once_register_one_version(tmp_path: Path) -> None:
     path = workbench.write(tmp_path)
     processes = [
-        subprocess.Popen([sys.executable, "-c", ENSURE, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", ENSURE, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for _ in range(3)
     ]
     for process in processes:
@@ -112,7 +115,7 @@ def test_a_missing_model_is_refused_and_can_be_put_right(tmp_path: Path) -> None
 def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     config = workbench.load(workbench.write(tmp_path, data="taken"))
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(ConfigError, match="cannot write to the data folder .*taken"):
+    with pytest.raises(ConfigError, match=r"cannot write to the data folder .*taken"):
         asyncio.run(bootstrap.ensure(config))
 
 
@@ -120,10 +123,11 @@ class TestReference:
     def test_holds_the_rows_and_what_the_champion_loses_on_held_out_ones(self, tmp_path: Path) -> None:
         found = started(configured(tmp_path, lines(), held_out=True))
         x, y = table()
+        expected = loss("log_loss", workbench.classifier().predict_proba(x), y.astype(float))
         assert found is not None
         assert found["columns"]["x2"] == x[:, 1].tolist()
         assert found["at"] == found["errors_at"] == list(range(300))
-        assert found["errors"] == pytest.approx(loss("log_loss", workbench.classifier().predict_proba(x), y.astype(float)))
+        assert found["errors"] == pytest.approx(expected)
 
     def test_training_rows_are_cross_fitted(self, tmp_path: Path) -> None:
         found = started(configured(tmp_path, lines()))

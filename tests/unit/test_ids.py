@@ -51,11 +51,21 @@ def test_the_time_comes_back_to_the_millisecond(at: float) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    ["", "order-7", str(uuid.UUID(int=0)), "0192f0c1-2345-4abc-8def-0123456789ab", "0192f0c1-2345-7abc-0def-0123456789ab",
-     "0192f0c1_2345-7abc-8def-0123456789ab", "+192f0c1-2345-7abc-8def-0123456789ab", "0x92f0c1-2345-7abc-8def-0123456789ab",
-     "0192f0c1-2345-7abc-8def-0123456789a", "0192f0c1-2345-7abc-8def-0123456789ab\n", "1_1_1_1_-2345-7abc-8def-0123456789ab",
-     "customer-of-ours-7-0000-000000000000"],
-)  # fmt: skip
+    [
+        "",
+        "order-7",
+        str(uuid.UUID(int=0)),
+        "0192f0c1-2345-4abc-8def-0123456789ab",
+        "0192f0c1-2345-7abc-0def-0123456789ab",
+        "0192f0c1_2345-7abc-8def-0123456789ab",
+        "+192f0c1-2345-7abc-8def-0123456789ab",
+        "0x92f0c1-2345-7abc-8def-0123456789ab",
+        "0192f0c1-2345-7abc-8def-0123456789a",
+        "0192f0c1-2345-7abc-8def-0123456789ab\n",
+        "1_1_1_1_-2345-7abc-8def-0123456789ab",
+        "customer-of-ours-7-0000-000000000000",
+    ],
+)
 def test_other_ids_have_no_time(other: str) -> None:
     assert time_of(other) is None
 

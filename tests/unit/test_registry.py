@@ -148,7 +148,8 @@ def test_two_processes_at_once_get_versions_of_their_own(root: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "name", ["v0002", "", ".", "..", "../registry/v0001", "../x", "v0001/", "/etc", "v0001/../v0001", "v\0001", "vé/..", "~"]
+    "name",
+    ["v0002", "", ".", "..", "../registry/v0001", "../x", "v0001/", "/etc", "v0001/../v0001", "v\0001", "vé/..", "~"],
 )
 def test_what_is_no_version_is_refused(registry: LocalRegistry, root: Path, name: str) -> None:
     registry.register(workbench.classifier(), SCHEMA, created_at=0.0, reference={})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -57,7 +58,7 @@ STATES = {
     "both": BAKING_AND_RUNNING,
 }  # fmt: skip
 
-# What each command does in each state: "does" changes the record, "same" leaves the very record, else the refusal's code.
+# What each command does in each state: "does" changes the record, "same" leaves the very record, else a refusal's code.
 COMMANDS = {
     "challenge": order("challenge"),
     "advance": order("advance"),
@@ -312,6 +313,6 @@ class TestContention:
         assert [version for version, _ in kept] == list(range(1, len(kept) + 1))
         changed = [version for version, _, new in done if new]
         assert sorted(changed) == list(range(3, len(kept) + 1))
-        for (_, before), (_, record) in zip(kept, kept[1:], strict=False):
+        for (_, before), (_, record) in itertools.pairwise(kept):
             assert record.allocation == before.allocation + 1
         assert [v for v, _ in await control.history(stores[1], "e", after=2)] == list(range(3, len(kept) + 1))

@@ -154,9 +154,8 @@ async def test_invalid_rows_are_marked_and_a_wrong_shape_is_raised() -> None:
         def predict(self, rows: Rows) -> Any:
             return super().predict(rows)[1:]
 
-    with arm_of(Short()) as arm:
-        with pytest.raises(InvalidOutput):
-            await ask(arm, 1, 2)
+    with arm_of(Short()) as arm, pytest.raises(InvalidOutput):
+        await ask(arm, 1, 2)
 
 
 async def test_a_caller_who_gave_up_is_not_computed_for() -> None:
@@ -211,7 +210,8 @@ class TestBreaker:
 
     def test_needs_both_enough_failures_and_their_share(self) -> None:
         breaker = Breaker(self.SETTINGS)
-        assert [breaker.record(reason) for reason in ("error", None, None, "error", None, "timeout")] == [False] * 5 + [True]
+        opened = [breaker.record(reason) for reason in ("error", None, None, "error", None, "timeout")]
+        assert opened == [False] * 5 + [True]
         assert breaker.open
         assert breaker.reasons == {"error": 2, "timeout": 1}
         assert str(breaker) == "3 of the latest 6 calls failed (2 error, 1 timeout since it started)"
@@ -237,7 +237,9 @@ class TestBreaker:
         assert breaker.open
 
     @given(
-        st.integers(1, 20), st.data(), st.lists(st.tuples(st.sampled_from([None, "error"]), st.integers(1, 4)), max_size=60)
+        st.integers(1, 20),
+        st.data(),
+        st.lists(st.tuples(st.sampled_from([None, "error"]), st.integers(1, 4)), max_size=60),
     )
     def test_is_the_plain_count_over_the_window(
         self, window: int, data: st.DataObject, records: list[tuple[str | None, int]]

@@ -1,0 +1,270 @@
+"""`gauntlet up`: three services come, a killed one comes back, and nothing is left behind however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import workbench
+
+from gauntlet.cli import up
+from gauntlet.cli.up import SERVICES, Services
+
+PROC = Path("/proc")
+_LOOK_SECONDS = 0.1  # reading all of /proc at every turn would take the time from those who start
+
+needs_proc = pytest.mark.skipif(not (PROC / "self" / "stat").exists(), reason="/proc tells which processes are left")
+pytestmark = pytest.mark.timeout(280)
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and so on of a process; empty when it is gone."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def alive(pid: int) -> bool:
+    found = _stat(pid)
+    return bool(found) and found[0] != "Z"
+
+
+def children(parent: int) -> dict[str, int]:
+    """The running services of an `up`, by name."""
+    found = {}
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            stat = _stat(int(entry.name))
+            if len(stat) > 1 and stat[0] != "Z" and stat[1] == str(parent):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    words = (entry / "cmdline").read_bytes().decode().split("\0")
+                    found.update({name: int(entry.name) for name in SERVICES if name in words})
+    return found
+
+
+def is_free(address: str) -> bool:
+    place = urlsplit(address)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((place.hostname, place.port))
+        except OSError:
+            return False
+    return True
+
+
+class Up:
+    """A running `gauntlet up`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, data: Path, output: Path) -> None:
+        self.process = process
+        self.data = data
+        self.output = output
+        self.seen: set[int] = set()
+
+    def services(self) -> dict[str, int]:
+        found = children(self.process.pid)
+        self.seen.update(found.values())
+        return found
+
+    def addresses(self) -> dict[str, str]:
+        files = {name: self.data / f"{name}.address" for name in SERVICES}
+        return {name: file.read_text().strip() for name, file in files.items() if file.exists()}
+
+    async def answers(self) -> bool:
+        """All three run and answer on the addresses that they wrote down."""
+        assert self.process.returncode is None, self.output.read_text()
+        await asyncio.sleep(_LOOK_SECONDS)
+        found = self.addresses()
+        if set(found) != set(SERVICES) or set(self.services()) != set(SERVICES):
+            return False
+        async with httpx.AsyncClient(timeout=5) as client:
+            try:
+                answers = [await client.get(f"{url}/metrics") for url in found.values()]
+            except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol):
+                return False
+        return all(answer.status_code == 200 for answer in answers)
+
+    async def nothing_left(self) -> None:
+        """Wait until every process is gone and every port free."""
+
+        async def gone() -> bool:
+            return not any(map(alive, self.seen)) and all(map(is_free, self.addresses().values()))
+
+        await workbench.until(gone, 60)
+
+
+@contextlib.asynccontextmanager
+async def running(path: Path) -> AsyncIterator[Up]:
+    output = path.parent / "up.txt"
+    with output.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gauntlet.cli", "up", str(path), stdin=asyncio.subprocess.DEVNULL, stdout=file,
+            stderr=file,
+        )  # fmt: skip
+    one = Up(process, Path(workbench.load(path).data), output)
+    try:
+        await workbench.until(one.answers, 120)
+        yield one
+    finally:
+        one.services()
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        for pid in filter(alive, one.seen):
+            os.kill(pid, signal.SIGKILL)
+
+
+@needs_proc
+async def test_a_killed_service_comes_back_and_all_end_together(tmp_path: Path) -> None:
+    """Scenario 1: kill -9 of the router and of the evaluator; both come back; SIGTERM ends everything with code 0."""
+    async with running(workbench.write(tmp_path)) as one:
+        before = one.services()
+        assert set(before) == set(SERVICES)
+        for name in ("router", "evaluator"):
+            os.kill(before[name], signal.SIGKILL)
+
+        async def back() -> bool:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = one.services()
+            return now.get("router") not in (None, before["router"]) and now.get("evaluator") not in (
+                None, before["evaluator"],
+            ) and await one.answers()  # fmt: skip
+
+        await workbench.until(back, 120)
+        assert one.services()["retrainer"] == before["retrainer"], "the others go on"
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(
+                f"{one.addresses()['router']}/v1/predict", json={"features": workbench.instance(1)}
+            )
+        assert answer.status_code == 200
+        one.process.terminate()
+        assert await asyncio.wait_for(one.process.wait(), 30) == 0
+        await one.nothing_left()
+        said = one.output.read_text()
+        assert "gauntlet is up: test, champion v0001" in said
+        assert "router ended with -9; starting it again in 0.2 s" in said
+        assert "Traceback" not in said
+
+
+@needs_proc
+async def test_killing_up_itself_ends_its_services(tmp_path: Path) -> None:
+    """Scenario 2: kill -9 of `up`; its services see their standard input close and leave in good order."""
+    path = workbench.write(tmp_path)
+    async with running(path) as one:
+        one.process.kill()
+        await one.process.wait()
+        await one.nothing_left()
+        assert len(one.seen) == 3
+        assert "Traceback" not in one.output.read_text()
+
+
+@needs_proc
+async def test_a_service_that_refuses_to_start_ends_them_all(tmp_path: Path) -> None:
+    """Scenario 3: the router's port is taken; `up` ends with code 2 and the reason, and leaves nobody behind."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        path = workbench.write(tmp_path, router={"port": port})
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gauntlet.cli", "up", str(path), stderr=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        seen: set[int] = set()
+
+        async def ended() -> bool:
+            await asyncio.sleep(_LOOK_SECONDS)
+            seen.update(children(process.pid).values())
+            return process.returncode is not None
+
+        await workbench.until(ended, 120)
+        _, said = await process.communicate()
+    assert process.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}".encode() in said
+    assert said.endswith(b"gauntlet: a service refused to start; its reason stands above\n")
+    assert len(seen) >= 2
+    assert not any(map(alive, seen))
+
+
+def starting(monkeypatch: pytest.MonkeyPatch, code: str, then: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Let every service be a process that runs `code`; `then` happens between its start and the caller's knowing."""
+    real = asyncio.create_subprocess_exec
+
+    async def start(*_: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await real(sys.executable, "-c", code, **options)
+        if then is not None:
+            await then()
+        return process
+
+    monkeypatch.setattr(up.asyncio, "create_subprocess_exec", start)
+
+
+async def test_stopping_during_the_pause_before_a_restart_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scenario 4: a crashed service waits for its next start when all are asked to stop."""
+    monkeypatch.setattr(up, "_BACKOFF_SECONDS", (1000.0,))
+    starting(monkeypatch, "raise SystemExit(7)")
+    services = Services(tmp_path)
+    task = asyncio.create_task(services.run("router"))
+    said = ""
+
+    async def crashed() -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return "router ended with 7; starting it again in 1000 s" in said
+
+    await workbench.until(crashed)
+    await services.stop()
+    assert await asyncio.wait_for(task, 20) == 7
+
+
+async def test_stopping_in_the_middle_of_a_start_ends_what_is_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scenario 5: all are asked to stop while a process is being made that nobody has on the list yet."""
+    services = Services(tmp_path)
+    starting(monkeypatch, "import time; time.sleep(60)", services.stop)
+    assert await asyncio.wait_for(services.run("router"), 20) == -signal.SIGKILL
+
+
+async def test_what_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario 6: a service that ignores SIGTERM."""
+    monkeypatch.setattr(up, "_STOP_SECONDS", 0.2)
+    deaf = tmp_path / "deaf"
+    starting(
+        monkeypatch,
+        "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        f"pathlib.Path({str(deaf)!r}).touch(); time.sleep(60)",
+    )
+    services = Services(tmp_path)
+    task = asyncio.create_task(services.run("router"))
+
+    async def listening() -> bool:
+        return deaf.exists()
+
+    await workbench.until(listening)
+    await services.stop()
+    assert await asyncio.wait_for(task, 20) == -signal.SIGKILL
+
+
+async def test_a_refusal_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario 7: exit code 2 says that trying again can't help."""
+    starting(monkeypatch, "raise SystemExit(2)")
+    assert await asyncio.wait_for(Services(tmp_path).run("router"), 20) == 2
+
+
+async def test_output_goes_to_a_log_each_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starting(monkeypatch, "import sys; print('hello', flush=True); sys.exit(2)")
+    await Services(tmp_path / "c.yaml", logs=tmp_path).run("retrainer")
+    assert (tmp_path / "retrainer.log").read_text() == "hello\n"
