@@ -1,6 +1,6 @@
 """Events a second of the evaluator: a local log of predictions, outcomes and shadow scores, read by the real worker.
 
-One champion with a drift reference of 12 features against a challenger at 10 %; outcomes an hour later, for nine of ten.
+A champion with a drift reference of 12 features against a challenger at 10 %; outcomes an hour later, for nine of ten.
 `as it came` shows the worker the log in the steps in which it was written; `a backlog` shows all of it at once.
 """
 
@@ -18,10 +18,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+
 from evaluator.checkpoint import Checkpoint
 from evaluator.core import Core
 from evaluator.worker import Worker
-
 from gauntlet import config as configs
 from gauntlet import events, ids, keys, wiring
 from gauntlet.artefact import Feature, Schema
@@ -182,6 +182,9 @@ class _Unrolled:
 
     async def end(self, topic: str, partition: str) -> int:
         return await self._reader.seek(topic, partition, self._now + 1e-6)
+
+    async def seek(self, topic: str, partition: str, at: float) -> int:
+        return await self._reader.seek(topic, partition, at)
 
     async def close(self) -> None:
         return

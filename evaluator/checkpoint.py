@@ -1,8 +1,9 @@
 """The checkpoint: joins, sums, looks, watch, offsets and outbox change in one transaction, fenced against zombies.
 
-Commit order: (scaled out: the shared state by compare-and-set first, then) the local SQLite file, then the outbox is sent.
-A crash between the two leaves the local file one commit behind, and the join table is brought up to the shared offsets by
-reading the log again; a crash before the outbox was sent sends it again, and its readers know its ids.
+Commit order: (scaled out: the shared state by compare-and-set first, then) the local SQLite file, then the outbox is
+sent. A crash between the two leaves the local file one commit behind: the join table is brought up to the shared
+offsets by reading the log again, and the outbox comes from the shared state. A crash before it was sent sends it again,
+and its readers know its ids.
 """
 
 from __future__ import annotations
@@ -15,14 +16,28 @@ from typing import Any
 
 import msgspec
 
+from gauntlet import events
 from gauntlet.errors import Conflict
 from gauntlet.log import Record
 
+_CACHE_KIB = 64 * 1024  # SQLite's own 2 MB hold the joins of a few thousand requests; each look-up would read the disk
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS saved (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER, data BLOB)",
+    "CREATE TABLE IF NOT EXISTS outbox"
+    " (seq INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT, key TEXT, at REAL, value BLOB)",
+)
+
 
 class Saved(msgspec.Struct, kw_only=True):
-    """What one commit holds besides the join table. `commit` counts commits and is the fence."""
+    """What one commit holds besides the join table. `commit` counts commits and is the fence.
+
+    `settings` are those that the sums were made with, and mean nothing under others. `outbox` is what was not sent yet,
+    as (topic, key, time, bytes); only the shared state needs it, for the local file has a table of its own.
+    """
 
     commit: int = 0
+    settings: dict[str, Any] = {}
     offsets: dict[str, int] = {}
     latest: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -30,7 +45,12 @@ class Saved(msgspec.Struct, kw_only=True):
     looks: dict[str, dict[str, Any]] = {}
     health_block: int | None = None
     previous: str | None = None
+    allocation: int = 0
     watch: dict[str, Any] | None = None
+    evaluation: events.Evaluation | None = None
+    health: events.Health | None = None
+    drift: events.Drift | None = None
+    outbox: list[Record] = []
 
 
 class Checkpoint:
@@ -41,17 +61,25 @@ class Checkpoint:
         self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=NORMAL")
-        self.db.execute("CREATE TABLE IF NOT EXISTS saved (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER, data BLOB)")
-        self.db.execute(
-            "CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT, key TEXT, at REAL, value BLOB)"
-        )
+        self.db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        for table in _TABLES:
+            self.db.execute(table)
         row = self.db.execute("SELECT data FROM saved").fetchone()
         self.saved = msgspec.json.decode(row[0], type=Saved) if row else Saved()
 
     def begin(self) -> None:
-        """Open the transaction that the next `commit` ends; the join table may be changed from here on."""
-        if not self.db.in_transaction:
+        """Open the transaction that the next `commit` ends; the join table may be changed from here on.
+
+        Raises `Conflict` when another process is in the middle of one for longer than a commit ever takes.
+        """
+        if self.db.in_transaction:
+            return
+        try:
             self.db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            raise Conflict("another evaluator is writing this one's file; this one stops") from error
 
     @contextlib.contextmanager
     def undone_on_error(self) -> Iterator[None]:
@@ -93,6 +121,10 @@ class Checkpoint:
     def sent(self, upto: int) -> None:
         """Forget the outbox up to and including `upto`: the log has it."""
         self.db.execute("DELETE FROM outbox WHERE seq <= ?", (upto,))
+
+    def forget_outbox(self) -> None:
+        """Drop all of it, within the transaction that is open."""
+        self.db.execute("DELETE FROM outbox")
 
     def close(self) -> None:
         if self.db.in_transaction:

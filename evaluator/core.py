@@ -1,11 +1,10 @@
-"""The evaluator's core: batches of events in, evaluations, health and drift events out. No network, no clock, no threads.
+"""The evaluator's core: events in, evaluations, health and drift events out. No network, no clock, no threads.
 
 State is the join table and what `Saved` holds; both change only here and are committed together with the offsets.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,14 +17,15 @@ from evaluator.look import scheme as scheme_of
 from evaluator.stats import State
 from evaluator.watch import Watch
 from gauntlet import events
-from gauntlet.artefact import Schema
 from gauntlet.config import Config
-from gauntlet.errors import BadInput, ModelUnusable
-from gauntlet.model import BASELINE, PREVIOUS, Task
+from gauntlet.errors import ConfigError, ModelUnusable
+from gauntlet.model import BASELINE, PREVIOUS, Label, Task
 from gauntlet.registry import Registry
 
 _SLACK = 1.0  # horizons that a finished join stays as a tombstone beyond its own: room for a lagging partition
 _ROLLOUTS_KEPT = 3  # sums of the latest rollouts; older ones are over, and their evaluations are on the log
+_LATEST = 1e11  # event times are seconds; one in milliseconds would move the watermark to the year 50000 for ever
+_LARGEST = 1e45  # of a regression's numbers: the square of a squared error is still a finite number
 
 Batch = Sequence[tuple[str, events.Prediction | events.Shadow | events.Outcome]]
 """Decoded records with the `topic/partition` that each came from, in the order of their partition."""
@@ -38,13 +38,18 @@ class Core:
         self._config = config
         self._registry = registry
         self._checkpoint = checkpoint
-        self._schemas: dict[str, Schema] = {}
+        # All versions of an experiment have the first one's classes: the router serves no others.
+        first = registry.versions()[0].schema
+        self._task = first.task
+        self._classes: dict[Label, int] = {label: index for index, label in enumerate(first.classes)}
+        self._known: set[str] = set()
+        self._allocation = 0
         self._scheme: Scheme = scheme_of(config)
         horizon = float(config.evidence.outcome_horizon)
         self._joins = JoinTable(checkpoint.db, horizon)
         self._keep = horizon * (1 + _SLACK)
         self._fold = Fold(
-            config.task, config.metric, self._scheme.harm_block, self._scheme.offset, self.schema
+            config.task, config.metric, self._scheme.harm_block, self._scheme.offset, self._classes
         )
         self._looks: dict[str, Looks] = {}
         self._watch: Watch | None = None
@@ -77,65 +82,96 @@ class Core:
         """Drift of each feature's window."""
         return self._watch.scores() if self._watch else {}
 
-    def schema(self, version: str) -> Schema:
-        """The schema of a model version, from the registry once."""
-        if version not in self._schemas:
-            self._schemas[version] = self._registry.get(version).schema
-        return self._schemas[version]
-
     def complaint(self, event: events.Prediction | events.Shadow | events.Outcome) -> str | None:
-        """Why an event can't be evidence, or None. The log is shared: not only the router writes to its topics."""
+        """Why an event can't be evidence, or None. The log is shared: not only the router writes to its topics.
+
+        What is let through can be counted, whatever it meets: one record that stops the evaluator stops it for ever.
+        """
+        if not 0 <= event.at <= _LATEST:
+            return f"{event.at!r} is no time in seconds since 1970"
         if isinstance(event, events.Outcome):
-            if self._watch is None:
-                return None
-            try:
-                self.schema(self._watch.version).check_label(event.value, "outcome")
-            except BadInput as error:
-                return str(error)
-            return None
+            return self._label_complaint(event.value)
         if event.output is None:
             return None if isinstance(event, events.Shadow) else "a prediction has an output"
         version = event.champion if isinstance(event, events.Prediction) else event.model
-        try:
-            schema = self.schema(version)
-        except ModelUnusable as error:
-            return str(error)
-        classes = len(schema.classes)
-        values = event.output if isinstance(event.output, list) else [event.output]
-        if isinstance(event.output, list) == (schema.task is Task.REGRESSION) or (classes and len(values) != classes):
-            return f"the output {event.output!r} is none of {version}"
-        if not all(math.isfinite(value) for value in values):
-            return "the output is not finite"
+        if version not in self._known:
+            try:
+                self._registry.get(version)
+            except ModelUnusable as error:
+                return str(error)
+            self._known.add(version)
+        return self._output_complaint(event.output)
+
+    def _label_complaint(self, value: Label) -> str | None:
+        if self._task is Task.CLASSIFICATION:
+            return None if value in self._classes else f"the outcome {value!r} is none of {list(self._classes)}"
+        if isinstance(value, bool | str) or not abs(value) <= _LARGEST:
+            return f"the outcome {value!r} is no number of a usable size"
+        return None
+
+    def _output_complaint(self, output: list[float] | float) -> str | None:
+        if self._task is Task.REGRESSION:
+            if isinstance(output, list) or not abs(output) <= _LARGEST:
+                return f"the output {output!r} is no number of a usable size"
+        elif (
+            not isinstance(output, list)
+            or len(output) != len(self._classes)
+            or not (min(output) >= 0 and max(output) <= 1 + 1e-9 and abs(sum(output) - 1) < 1e-6)
+        ):
+            return f"the output {output!r} is no distribution over {len(self._classes)} classes"
         return None
 
     def rebuild(self, batch: Batch) -> None:
         """Bring only the join table up to records whose effect the sums already hold."""
         self._joins.apply([event for _, event in batch])
 
-    def step(self, predictions: Batch, outcomes: Batch) -> Counter[str]:
-        """Fold one batch; returns what it counted. `outcomes` must reach as far as the log did after `predictions`."""
-        for source, event in predictions:
-            if isinstance(event, events.Prediction):
-                self._latest[source] = max(self._latest.get(source, 0.0), event.at)
-        joined = self._joins.apply([event for _, event in predictions])
-        late = self._joins.apply([event for _, event in outcomes])
-        matches = joined.matches + late.matches
+    def adopt(self, saved: Saved) -> None:
+        """Take over a newer state than the local file's, after `rebuild`: what it had dropped is dropped, uncounted."""
+        self._restore(saved)
+        self._joins.expire(self.oldest(saved))
+
+    def oldest(self, saved: Saved) -> float:
+        """The event time before which a state has no joins any more."""
+        return min(saved.latest.values(), default=0.0) - self._keep
+
+    def step(self, batch: Batch) -> Counter[str]:
+        """Fold one batch; returns what it counted."""
+        counts: Counter[str] = Counter()
+        fresh: list[events.Prediction | events.Shadow | events.Outcome] = []
+        for source, event in batch:
+            if not isinstance(event, events.Outcome):
+                latest = self._latest.get(source, 0.0)
+                if event.at < latest - self._keep:  # its tombstone may be gone: nobody can tell whether it was counted
+                    counts["stale"] += 1
+                    continue
+                if isinstance(event, events.Prediction):
+                    self._latest[source] = max(latest, event.at)
+            fresh.append(event)
+        joined = self._joins.apply(fresh)
         self._fold.exposures(joined.exposures)
-        losses = self._fold.matches(matches)
-        self.lags = [match.truth.at - match.exposure.at for match in matches]
-        pairs = joined.pairs + late.pairs
-        self._fold.pairs(pairs)
-        for pair in pairs:
+        losses = self._fold.matches(joined.matches)
+        self.lags = [match.truth.at - match.exposure.at for match in joined.matches]
+        self._fold.pairs(joined.pairs)
+        for pair in joined.pairs:
             if pair.score is not None and pair.score.arm == PREVIOUS:
                 self._previous = pair.score.model
-        self._watch_rows([event for _, event in predictions if isinstance(event, events.Prediction)])
-        self._watch_losses(matches, losses)
-        counts = joined.counts + late.counts + self._joins.expire(self.watermark - self._keep)
+        self._watch_rows(joined.predictions)
+        self._watch_losses(joined.matches, losses)
+        counts += joined.counts
+        self._counts += counts
+        return counts
+
+    def settle(self) -> Counter[str]:
+        """Let go of joins that are over; returns what it counted. Outcomes must have been read as for `judge`."""
+        counts = self._joins.expire(self.watermark - self._keep)
         self._counts += counts
         return counts
 
     def judge(self, offsets: dict[str, int]) -> list[events.Evaluation | events.Health | events.Drift]:
-        """Take every look that has become due; returns all events to send, oldest first."""
+        """Take every look that has become due; returns all events to send, oldest first.
+
+        Outcomes must have been read as far as their log stood after the last prediction of the sums.
+        """
         if self._latest:
             first_open = self._scheme.matured(self.watermark)
             for name, sums in self._fold.rollouts.items():
@@ -156,6 +192,7 @@ class Core:
         """Everything but the join table, for the checkpoint."""
         return Saved(
             commit=commit,
+            settings=self._settings,
             offsets=offsets,
             latest=self._latest,
             counts=dict(self._counts),
@@ -163,24 +200,50 @@ class Core:
             looks={name: looks.to_dict() for name, looks in self._looks.items()},
             health_block=self._health_block,
             previous=self._previous,
+            allocation=self._allocation,
             watch=self._watch.snapshot() if self._watch else None,
+            evaluation=self.evaluation,
+            health=self.health,
+            drift=self.drift,
         )
 
     def _restore(self, saved: Saved) -> None:
+        if saved.fold is None:
+            return
+        changed = [name for name, value in self._settings.items() if saved.settings.get(name) != value]
+        if changed:
+            raise ConfigError(
+                f"{changed[0]} was {saved.settings.get(changed[0])!r} when the evaluator counted, and is now "
+                f"{self._settings[changed[0]]!r}: set it back, or move the evaluator's state (evaluator.db in the data "
+                "folder, its record in a shared state store) away to count the whole log again",
+                code="settings_changed",
+            )
         self._latest = dict(saved.latest)
         self._counts = Counter(saved.counts)
-        if saved.fold is not None:
-            self._fold.restore(saved.fold)
+        self._fold.restore(saved.fold)
         self._looks = {name: Looks.from_dict(self._scheme.plan, data) for name, data in saved.looks.items()}
         self._health_block = saved.health_block
         self._previous = saved.previous
+        self._allocation = saved.allocation
+        self.evaluation, self.health, self.drift = saved.evaluation, saved.health, saved.drift
+        self._out = []
+        self._watch = None
         if saved.watch is not None:
-            self._watch = self._start_watch(saved.watch["version"])
+            self._watch = self._start_watch(saved.watch["version"], saved.watch["since"])
             self._watch.restore(saved.watch)
 
-    def adopt(self, saved: Saved) -> None:
-        """Take over a newer state than the local file's."""
-        self._restore(saved)
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What the sums were made with: under any other value they mean something else."""
+        scheme = self._scheme
+        return {
+            "task": str(self._config.task),
+            "evidence.metric": scheme.metric,
+            "evidence.block": scheme.block,
+            "evidence.harm_block": scheme.harm_block,
+            "evidence.block_offset": scheme.offset,
+            "evidence.outcome_horizon": scheme.horizon,
+        }
 
     def _look(self, name: str, blocks: Iterable[int], first_open: int, offsets: dict[str, int]) -> None:
         looks = self._looks.get(name)
@@ -203,14 +266,15 @@ class Core:
         blocks = self._fold.models.get(version, {})
         done = first_open // ratio
         if self._health_block is None:
-            self._health_block = done
+            self._health_block = min(min(blocks, default=first_open) // ratio, done)
         for big in range(max(self._health_block, done - 400), done):
             own = _merged(blocks, big * ratio, (big + 1) * ratio)
             if own.n:
                 wide = int(self._config.bake.window // self._scheme.harm_block)
                 first, end = (big + 1) * ratio - wide, (big + 1) * ratio
                 window = _merged(blocks, first, end)
-                before = _merged(self._fold.models.get(self._previous or "", {}), first, end)
+                previous = self._previous if self._previous != version else None
+                before = _merged(self._fold.models.get(previous or "", {}), first, end)
                 self._out.append(
                     events.Health(
                         id=f"{version}/{big}",
@@ -221,7 +285,7 @@ class Core:
                         metrics=own.metrics(self._config.task),
                         window_outcomes=window.n,
                         window=window.metrics(self._config.task),
-                        previous=self._previous if before.n and self._previous != version else None,
+                        previous=previous if before.n else None,
                         previous_outcomes=before.n,
                         previous_window=before.metrics(self._config.task),
                         offsets=offsets,
@@ -231,22 +295,29 @@ class Core:
 
     def _forget(self) -> None:
         """Keep the sums of the latest rollouts and of the blocks that health still looks at."""
-        keep = sorted(self._fold.rollouts)[-_ROLLOUTS_KEPT:]
+        numbered = sorted(self._fold.rollouts, key=lambda name: (len(name), name))  # …-r9999 comes before …-r10000
+        keep = numbered[-_ROLLOUTS_KEPT:]
         wide = max(float(self._config.bake.window), self._scheme.block) + self._keep
         self._fold.forget(self.watermark - wide - self._scheme.block, keep)
         self._looks = {name: looks for name, looks in self._looks.items() if name in self._fold.rollouts}
 
-    def _start_watch(self, version: str) -> Watch:
-        return Watch.start(self._config.experiment, version, self._registry, self._config.drift)
+    def _start_watch(self, version: str, since: float) -> Watch:
+        return Watch.start(self._config.experiment, version, since, self._registry, self._config.drift)
 
     def _watch_rows(self, predictions: Sequence[events.Prediction]) -> None:
-        start = 0
-        for i, prediction in enumerate(predictions):
-            if self._watch is None or prediction.champion != self._watch.version:
-                self._feed(predictions[start:i])
-                start = i
-                self._watch = self._start_watch(prediction.champion)
-        self._feed(predictions[start:])
+        rows: list[events.Prediction] = []
+        for prediction in predictions:
+            if prediction.allocation < self._allocation and self._watch is not None:
+                # A partition that lags still tells of an old champion; it doesn't come back by that.
+                if prediction.champion != self._watch.version:
+                    continue
+            elif self._watch is None or prediction.champion != self._watch.version:
+                self._feed(rows)
+                rows = []
+                self._watch = self._start_watch(prediction.champion, prediction.at)
+            self._allocation = max(self._allocation, prediction.allocation)
+            rows.append(prediction)
+        self._feed(rows)
 
     def _feed(self, predictions: Sequence[events.Prediction]) -> None:
         if predictions and self._watch is not None and self._config.drift.enabled:

@@ -1,7 +1,7 @@
 """The fold: matched outcomes become exact, order-free sums, keyed by rollout, time block and metric. Pure.
 
-Everything that a look needs is in these sums; adding is associative and commutative bit for bit, so the state depends on
-which records were read and not on the order in which predictions and outcomes came in.
+Everything that a look needs is in these sums; adding is associative and commutative bit for bit, so the state depends
+on which records were read and not on the order in which predictions and outcomes came in.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Fold:
     def __init__(
         self, task: Task, metric: str, block: float, offset: float, classes: Mapping[Label, int]
     ) -> None:
-        """`block` and `offset`: the finest blocks, in seconds. `classes`: the index of each label; of a regression none."""
+        """`block` and `offset`: the finest blocks, in seconds. `classes`: each label's index; a regression has none."""
         self._task = task
         self._metric = metric
         self._block = block

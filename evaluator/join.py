@@ -1,7 +1,7 @@
 """The join: predictions, shadow scores and outcomes meet by prediction id, in any order, each at most once.
 
-The first prediction, the first shadow score and the first outcome of an id win; whatever comes again is counted and changes
-nothing. Rows stay as tombstones until the horizon is over, so that a redelivered pair can't count twice.
+The first prediction, the first shadow score and the first outcome of an id win; whatever comes again is counted and
+changes nothing. Rows stay as tombstones until the horizon is over, so that a redelivered pair can't count twice.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Truth(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Match(msgspec.Struct, frozen=True, array_like=True):
-    """A prediction that has just met its outcome in time (`score` None), or a matched one whose shadow score is in too."""
+    """A prediction that has just met its outcome in time (`score` None), or one whose shadow score is in too."""
 
     exposure: Exposure
     truth: Truth
@@ -76,8 +76,9 @@ _UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET 
 
 
 class Joined(msgspec.Struct):
-    """What one batch brought: new exposures, new matches, new pairs, and counts by kind."""
+    """What one batch brought: new predictions and their exposures, new matches, new pairs, and counts by kind."""
 
+    predictions: list[Prediction]
     exposures: list[Exposure]
     matches: list[Match]
     pairs: list[Match]
@@ -99,7 +100,7 @@ class JoinTable:
         rows = self._load({event.id for event in events})
         known = {key: row.at for key, row in rows.items()}
         changed: dict[str, _Row] = {}
-        result = Joined([], [], [], Counter())
+        result = Joined([], [], [], [], Counter())
         for event in events:
             row = rows.get(event.id)
             if row is None:
@@ -173,6 +174,7 @@ class JoinTable:
             event.at, event.assigned, event.served, event.propensity, event.allocation, event.champion,
             event.challenger, event.rollout, event.output, event.fallback, event.forced,
         )  # fmt: skip
+        result.predictions.append(event)
         result.exposures.append(row.exposure)
         result.counts["predictions"] += 1
         return True

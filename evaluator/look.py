@@ -1,7 +1,7 @@
 """One look at one rollout: from its sums and the looks so far to an evaluation. Pure.
 
-A look is taken whenever a block has matured: closed, and older than the outcome horizon. Which looks are taken depends on
-the log alone, so the same log gives the same evaluations however it was read.
+A look is taken whenever a block has matured: closed, and older than the outcome horizon. Which looks are taken depends
+on the log alone, so the same log gives the same evaluations however it was read.
 """
 
 from __future__ import annotations

@@ -21,46 +21,54 @@ _FEWEST_ERRORS = 30  # of a reference; with fewer the champion's usual error is 
 
 
 class Watch:
-    """Drift of one champion version. Its state is a function of the rows and losses it was given, in their order."""
+    """Drift of one champion version. Its state is a function of the rows and losses it was given, in their order.
 
-    def __init__(self, experiment: str, version: str, names: Sequence[str], settings: DriftConfig,
+    `since`, the event time of its first row, tells two watches of one version apart: after a rollback the old champion
+    is watched anew, and what is said about it then is news.
+    """
+
+    def __init__(self, experiment: str, version: str, since: float, names: Sequence[str], settings: DriftConfig,
                  reference: dict[str, Any] | None) -> None:  # fmt: skip
         self.version = version
+        self.since = since
         self._experiment = experiment
         self._names = list(names)
         self._settings = settings
         self._rules = DriftSettings(ks=settings.ks, concept_rise=settings.error_rise)
         self._columns: dict[str, list[Any]] = {name: [] for name in self._names}
         self._errors: list[float] = []
-        self._fitted_on: dict[str, Any] | None = None
+        self._learned: Profile | None = None
         self._monitor: Monitor | None = None
         self._given = reference["columns"] if reference is not None else None
         if reference is not None and len(reference["errors"]) >= _FEWEST_ERRORS:
-            self._fit(reference["columns"], reference["errors"])
+            self._judge_by(self._fit(reference["columns"], reference["errors"]))
 
     @classmethod
-    def start(cls, experiment: str, version: str, registry: Registry, settings: DriftConfig) -> Watch:
+    def start(cls, experiment: str, version: str, since: float, registry: Registry, settings: DriftConfig) -> Watch:
         """The watch of a version as it begins."""
         names = [feature.name for feature in registry.get(version).schema.features]
-        return cls(experiment, version, names, settings, registry.reference(version))
+        return cls(experiment, version, since, names, settings, registry.reference(version))
 
     def rows(self, predictions: Sequence[events.Prediction]) -> list[events.Drift]:
         """Take in requests in the order of the log."""
-        columns = {name: [p.features.get(name) for p in predictions] for name in self._names}
-        if self._monitor is None:
-            for name, values in columns.items():
-                self._columns[name].extend(values)
-            self._learn()
+        done = 0
+        while self._monitor is None and done < len(predictions):
+            done += self._keep(predictions[done : done + self._room()])
+        if self._monitor is None or done == len(predictions):
             return []
-        return self._events(self._monitor.observe(columns, [p.at for p in predictions]))
+        rest = predictions[done:]
+        return self._events(self._monitor.observe(self._table(rest), [p.at for p in rest]))
 
     def losses(self, losses: Sequence[float], at: Sequence[float]) -> list[events.Drift]:
         """Take in the champion's matured losses, with the times at which they became known."""
+        done = 0
         if self._monitor is None:
-            self._errors.extend(losses)
+            done = max(0, self._settings.reference_rows - len(self._errors))
+            self._errors.extend(losses[:done])
             self._learn()
+        if self._monitor is None or done >= len(losses):
             return []
-        return self._events(self._monitor.observe_errors(losses, at))
+        return self._events(self._monitor.observe_errors(losses[done:], at[done:]))
 
     @property
     def severity(self) -> str:
@@ -74,21 +82,36 @@ class Watch:
         """The state as JSON-able values; a reference that came from the registry is not repeated."""
         return {
             "version": self.version,
-            "columns": self._columns,
-            "errors": self._errors,
-            "fitted_on": self._fitted_on,
+            "since": self.since,
+            "columns": {name: list(values) for name, values in self._columns.items()},
+            "errors": list(self._errors),
+            "learned": self._learned.to_dict() if self._learned is not None else None,
             "monitor": self._monitor.snapshot() if self._monitor is not None else None,
         }
 
     def restore(self, data: dict[str, Any]) -> None:
-        """Replace the state by a `snapshot` of the same version."""
-        self._columns = data["columns"]
-        self._errors = data["errors"]
-        if self._monitor is None and data["fitted_on"] is not None:
-            self._fit(data["fitted_on"]["columns"], data["fitted_on"]["errors"])
-            self._fitted_on = data["fitted_on"]
+        """Replace the state by a `snapshot` of the same watch."""
+        self._columns = {name: list(values) for name, values in data["columns"].items()}
+        self._errors = list(data["errors"])
+        if data["learned"] is not None:
+            self._learned = Profile.from_dict(data["learned"])
+            self._judge_by(self._learned)
         if self._monitor is not None and data["monitor"] is not None:
             self._monitor.restore(data["monitor"])
+
+    def _table(self, predictions: Sequence[events.Prediction]) -> dict[str, list[Any]]:
+        return {name: [p.features.get(name) for p in predictions] for name in self._names}
+
+    def _room(self) -> int:
+        """Rows to the next size at which something is done with those kept, so that batches make no difference."""
+        kept, enough = len(self._columns[self._names[0]]), self._settings.reference_rows
+        return enough - kept if kept < enough else 4 * enough + 1 - kept
+
+    def _keep(self, predictions: Sequence[events.Prediction]) -> int:
+        for name, values in self._table(predictions).items():
+            self._columns[name].extend(values)
+        self._learn()
+        return len(predictions)
 
     def _learn(self) -> None:
         """Make the first rows served the reference, once there are enough of them and of their losses."""
@@ -98,19 +121,17 @@ class Watch:
             if len(first) > 4 * enough:  # outcomes are rare: keep the memory bounded, and the reference recent
                 self._columns = {name: values[-2 * enough :] for name, values in self._columns.items()}
             return
-        self._fitted_on = {
-            "columns": self._given or {name: values[:enough] for name, values in self._columns.items()},
-            "errors": self._errors[:enough],
-        }
-        self._fit(self._fitted_on["columns"], self._fitted_on["errors"])
+        columns = self._given or {name: values[:enough] for name, values in self._columns.items()}
+        self._learned = self._fit(columns, self._errors)
+        self._judge_by(self._learned)
         self._columns = {name: [] for name in self._names}
         self._errors = []
 
-    def _fit(self, columns: dict[str, Any], errors: list[float]) -> None:
-        profile = Profile.fit(
-            columns, reference_id=self.version, pane=self._settings.pane, errors=errors or None
-        )
-        self._monitor = Monitor(profile, self._rules, key=self._experiment)
+    def _fit(self, columns: dict[str, Any], errors: list[float]) -> Profile:
+        return Profile.fit(columns, reference_id=self.version, pane=self._settings.pane, errors=errors)
+
+    def _judge_by(self, profile: Profile) -> None:
+        self._monitor = Monitor(profile, self._rules, key=f"{self._experiment}/{self.since!r}")
 
     def _events(self, found: Sequence[DriftEvent]) -> list[events.Drift]:
         return [

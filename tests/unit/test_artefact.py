@@ -271,5 +271,7 @@ class TestPredictor:
         predictor = self.predictor(rows)
         output = predictor.predict([{}] * len(rows))
         assert predictor.valid(output).tolist() == [True, False, False, False, False, False, True, True]
+        three = self.predictor([[-0.2, 0.6, 0.6], [0.2, 0.4, 0.4]], classes=("a", "b", "c"))
+        assert three.valid(three.predict([{}, {}])).tolist() == [False, True]
         values = self.predictor([1.0, nan, -inf, 1e300], Task.REGRESSION)
         assert values.valid(values.predict([{}] * 4)).tolist() == [True, False, False, True]

@@ -119,6 +119,8 @@ def test_every_command_in_every_state(state: str, command: str) -> None:
             command, "ann", "because", 20.0,
         )  # fmt: skip
         assert msgspec.json.decode(msgspec.json.encode(changed), type=Control) == changed
+        if command != "advance":  # which asks for one step more, and is therefore sent with its stage
+            assert rollout.apply(changed, wish, 30.0) is changed, "said twice, it changes once"
 
 
 def test_unknown_commands_and_missing_reasons_are_refused() -> None:

@@ -137,7 +137,7 @@ async def test_one_bad_request_does_not_fail_its_neighbours() -> None:
         assert isinstance(found[1], KeyError)
 
 
-@pytest.mark.parametrize("raised", [StopIteration("empty"), SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+@pytest.mark.parametrize("raised", [StopIteration("x"), SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=repr)
 async def test_whatever_a_model_raises_is_an_answer_and_the_arm_lives_on(raised: BaseException) -> None:
     with arm_of(Gated()) as arm:
         with pytest.raises(RuntimeError, match=f"the model raised {type(raised).__name__}"):

@@ -1,0 +1,229 @@
+"""Small streams of events for the evaluator's tests: their making, a log in memory that can fail, and fresh evaluators."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from evaluator.checkpoint import Checkpoint
+from evaluator.core import Core
+from evaluator.worker import Worker
+
+from gauntlet import config as configs
+from gauntlet import events, keys, wiring
+from gauntlet.artefact import Feature, Schema
+from gauntlet.config import Config
+from gauntlet.errors import Conflict, LogUnavailable, StateUnavailable
+from gauntlet.log import Record, Stored
+from gauntlet.model import BASELINE, CANDIDATE, Task
+from gauntlet.state import Versioned
+
+HORIZON = 100.0
+BLOCK = 20.0
+ROLLOUT = "test-r0001"
+
+_SETTINGS = f"""
+experiment: test
+task: classification
+champion: {{model: "nowhere:model"}}
+features: [x]
+classes: [0, 1]
+evidence: {{outcome_horizon: {HORIZON:.0f}, block: {2 * BLOCK:.0f}, harm_block: {BLOCK:.0f}, form: split}}
+bake: {{window: {4 * BLOCK:.0f}}}
+"""
+
+
+def config(folder: Path, text: str = "", **evidence: Any) -> Config:
+    """The experiment `test` with two versions in its registry; `text` is more YAML, `evidence` changes that section."""
+    made = msgspec.structs.replace(configs.parse(_SETTINGS + text), data=str(folder))
+    made = msgspec.structs.replace(made, evidence=msgspec.structs.replace(made.evidence, **evidence))
+    registry = wiring.registry(made)
+    classes = (0, 1) if made.task is Task.CLASSIFICATION else ()
+    for _ in range(3 - len(registry.versions())):
+        registry.register(
+            "nowhere:model", Schema(task=made.task, features=(Feature(name="x"),), classes=classes), created_at=0.0
+        )
+    return made
+
+
+def prediction(number: int, at: float, **changes: Any) -> events.Prediction:
+    """Request `number`, answered by the champion under a rollout at 50 %."""
+    facts: dict[str, Any] = {
+        "id": f"p{number:06d}", "at": at, "experiment": "test", "unit": f"u{number}", "bucket": 0, "assigned": BASELINE,
+        "served": BASELINE, "propensity": 0.5, "allocation": 2, "champion": "v0001", "challenger": "v0002",
+        "rollout": ROLLOUT, "output": [0.25, 0.75], "features": {"x": float(number % 7)},
+    }  # fmt: skip
+    return events.Prediction(**(facts | changes))
+
+
+def treated(number: int, at: float, **changes: Any) -> events.Prediction:
+    """Request `number`, answered by the challenger."""
+    return prediction(number, at, **({"assigned": CANDIDATE, "served": CANDIDATE, "output": [0.5, 0.5]} | changes))
+
+
+def shadow(number: int, at: float, **changes: Any) -> events.Shadow:
+    """The challenger's answer to a request that the champion served."""
+    facts: dict[str, Any] = {
+        "id": f"p{number:06d}", "at": at, "experiment": "test", "arm": CANDIDATE, "model": "v0002",
+        "output": [0.5, 0.5], "rollout": ROLLOUT,
+    }  # fmt: skip
+    return events.Shadow(**(facts | changes))
+
+
+def outcome(number: int, at: float, value: Any = 1, **changes: Any) -> events.Outcome:
+    return events.Outcome(**({"id": f"p{number:06d}", "at": at, "experiment": "test", "value": value} | changes))
+
+
+def traffic(n: int, *, every: float = 1.0, start: int = 0, delay: float = 30.0) -> list[events.AnyEvent]:
+    """`n` requests and, `delay` later, their outcomes, in the order of time; every third by the challenger, and for
+    every other a shadow score."""
+    found: list[events.AnyEvent] = []
+    for i in range(start, start + n):
+        at = 1000.0 + every * i
+        found.append(treated(i, at) if i % 3 == 0 else prediction(i, at))
+        if i % 2 and i % 3:
+            found.append(shadow(i, at, output=[0.4 - 0.001 * (i % 11), 0.6 + 0.001 * (i % 11)]))
+        found.append(outcome(i, at + delay, (i * i // 3) % 2))
+    return sorted(found, key=lambda event: event.at)
+
+
+def batch(found: Iterable[events.AnyEvent], source: str = "predictions/a") -> list[tuple[str, Any]]:
+    """As the core takes them."""
+    return [(source, event) for event in found]
+
+
+class MemoryLog:
+    """A log, reader and writer in one; `fail` is asked before every call and may raise."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, str], list[Stored]] = defaultdict(list)
+        self.first: dict[tuple[str, str], int] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.down: set[str] = set()
+        self.after: dict[str, int] = {}
+        self.sent: list[Record] = []
+
+    def add(self, *found: events.AnyEvent, partition: str = "a") -> None:
+        """Append events to their topics."""
+        for event in found:
+            topic = keys.OUTCOMES if isinstance(event, events.Outcome) else keys.PREDICTIONS
+            self.raw(topic, events.encode(event), event.id, event.at, partition=partition)
+
+    def raw(self, topic: str, value: bytes, key: str = "k", at: float = 0.0, *, partition: str = "a") -> None:
+        records = self.records[topic, partition]
+        records.append(Stored(self.first.get((topic, partition), 0) + len(records), key, at, value))
+
+    def trim(self, topic: str, offset: int, *, partition: str = "a") -> None:
+        """What retention does: the records before `offset` are gone."""
+        self.records[topic, partition] = [r for r in self.records[topic, partition] if r.offset >= offset]
+        self.first[topic, partition] = offset
+
+    def fail(self, call: str, *, after: int = 0) -> None:
+        """Let `call` fail, once it has worked `after` times more, until `heal`."""
+        self.after[call] = after
+        self.down.add(call)
+
+    def heal(self) -> None:
+        self.down.clear()
+
+    def values(self, topic: str) -> list[bytes]:
+        return [record.value for record in self.sent if record.topic == topic]
+
+    async def partitions(self, topic: str) -> list[str]:
+        self._called("partitions", topic)
+        return sorted(partition for name, partition in self.records if name == topic)
+
+    async def read(self, topic: str, partition: str, offset: int, limit: int) -> list[Stored]:
+        self._called(f"read {topic}", partition)
+        if offset < self.first.get((topic, partition), 0):
+            raise LogUnavailable("gone", code="offset_lost")
+        return [r for r in self.records[topic, partition] if r.offset >= offset][:limit]
+
+    async def end(self, topic: str, partition: str) -> int:
+        self._called(f"end {topic}", partition)
+        return self.first.get((topic, partition), 0) + len(self.records[topic, partition])
+
+    async def seek(self, topic: str, partition: str, at: float) -> int:
+        self._called("seek", topic)
+        for record in self.records[topic, partition]:
+            if record.at >= at:
+                return record.offset
+        return self.first.get((topic, partition), 0) + len(self.records[topic, partition])
+
+    async def append(self, records: list[Record]) -> None:
+        self._called("append", "")
+        self.sent += records
+
+    async def close(self) -> None:
+        return
+
+    def _called(self, call: str, what: str) -> None:
+        self.calls.append((call, what))
+        if call in self.down:
+            if self.after[call] <= 0:
+                raise LogUnavailable(f"{call} fails")
+            self.after[call] -= 1
+
+
+class MemoryState:
+    """A shared state store. `lose_answer`: the next put takes place and says that it did not answer."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Versioned] = {}
+        self.lose_answer = False
+        self.down = False
+
+    async def get(self, key: str) -> Versioned:
+        self._asked()
+        return self.records.get(key, Versioned(0, b""))
+
+    async def put(self, key: str, value: bytes, expected: int, *, keep: bool = False) -> int:
+        self._asked()
+        version = self.records.get(key, Versioned(0, b"")).version
+        if version != expected:
+            raise Conflict(f"{key} is at {version}, not {expected}")
+        self.records[key] = Versioned(version + 1, value)
+        if self.lose_answer and key.startswith("evaluator-state/"):
+            self.lose_answer = False
+            raise StateUnavailable("no answer")
+        return version + 1
+
+    async def close(self) -> None:
+        return
+
+    def _asked(self) -> None:
+        if self.down:
+            raise StateUnavailable("down")
+
+
+class Evaluator:
+    """One evaluator's life on a file and ports: made, turned until all is read, killed or closed."""
+
+    def __init__(self, settings: Config, file: Path, log: Any, state: Any = None, writer: Any = None) -> None:
+        self.checkpoint = Checkpoint(file)
+        self.core = Core(settings, wiring.registry(settings), self.checkpoint)
+        self.worker = Worker(settings, self.core, self.checkpoint, log, writer or log, state or MemoryState())
+
+    async def read_all(self, *, save: bool = True) -> Evaluator:
+        """Catch up, read to the end and commit."""
+        await self.worker._catch_up()
+        while await self.worker._round():
+            pass
+        if save:
+            await self.worker._save()
+        return self
+
+    def facts(self) -> dict[str, Any]:
+        """What must be the same however the log was read."""
+        saved = self.core.saved(0, {})
+        return {
+            "counts": {name: n for name, n in saved.counts.items() if n}, "fold": saved.fold, "looks": saved.looks,
+            "latest": saved.latest, "joins": self.core._joins.waiting(),
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """Also what kill -9 does to the file: an open transaction is gone."""
+        self.checkpoint.close()

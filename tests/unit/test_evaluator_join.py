@@ -1,0 +1,124 @@
+"""The join table's rules, one by one: what wins, what is late, what is counted, what is forgotten."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+from evaluator.join import JoinTable
+from streams import HORIZON, outcome, prediction, shadow, treated
+
+
+@pytest.fixture
+def db() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def table(db: sqlite3.Connection) -> JoinTable:
+    return JoinTable(db, HORIZON)
+
+
+@pytest.mark.parametrize("first", ["prediction", "outcome"])
+def test_a_prediction_and_its_outcome_meet_once_in_either_order(table: JoinTable, first: str) -> None:
+    pair = [prediction(1, 0.0), outcome(1, 5.0, 0)]
+    for event in pair if first == "prediction" else pair[::-1]:
+        joined = table.apply([event])
+    assert [(m.exposure.at, m.truth.at, m.truth.value, m.score) for m in joined.matches] == [(0.0, 5.0, 0, None)]
+    again = table.apply(pair)
+    assert (again.exposures, again.matches, again.pairs) == ([], [], [])
+    assert again.counts == {"prediction_duplicate": 1, "outcomes": 1, "duplicate": 1}
+
+
+def test_the_horizon_itself_is_in_time_and_whatever_is_after_it_late(table: JoinTable) -> None:
+    joined = table.apply(
+        [prediction(1, 10.0), prediction(2, 10.0), outcome(1, 10.0 + HORIZON), outcome(2, 10.001 + HORIZON)]
+    )
+    assert (joined.counts["joined"], joined.counts["late"], len(joined.matches)) == (1, 1, 1)
+    late = table.apply([shadow(2, 10.0)])
+    assert (late.counts["shadows"], late.pairs, late.matches) == (1, [], [])
+
+
+def test_the_first_outcome_wins_and_a_second_is_a_duplicate_or_a_conflict(table: JoinTable) -> None:
+    joined = table.apply([outcome(1, 5.0, 1), outcome(1, 6.0, True), outcome(1, 7.0, 0), prediction(1, 0.0)])
+    assert joined.counts["duplicate"] == joined.counts["conflict"] == 1
+    assert joined.counts["outcomes"] == 3
+    assert [m.truth.value for m in joined.matches] == [1]
+
+
+def test_a_pair_needs_prediction_score_and_outcome_and_comes_once(table: JoinTable) -> None:
+    for event in (shadow(1, 0.0), outcome(1, 5.0)):
+        assert table.apply([event]).pairs == []
+    (pair,) = table.apply([prediction(1, 0.0)]).pairs
+    assert pair.score is not None
+    assert (pair.score.arm, pair.score.model, pair.score.output) == ("candidate", "v0002", [0.5, 0.5])
+    again = table.apply([shadow(1, 0.0, output=[0.9, 0.1]), outcome(1, 5.0)])
+    assert again.pairs == []
+    assert again.counts["shadow_duplicate"] == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "score"),
+    [
+        (prediction(1, 0.0), shadow(1, 0.0, output=None, error="timeout")),
+        (prediction(1, 0.0, assigned="candidate", fallback="error"), shadow(1, 0.0)),
+        (treated(1, 0.0, forced=True), shadow(1, 0.0, arm="baseline", model="v0001")),
+    ],
+)
+def test_failed_scores_fallbacks_and_forced_requests_are_no_pairs(table: JoinTable, event: object, score: object) -> None:
+    joined = table.apply([event, score, outcome(1, 5.0)])  # type: ignore[list-item]
+    assert joined.pairs == []
+    assert joined.counts["joined"] == 1
+
+
+def test_expiry_counts_orphans_once_and_requests_without_an_outcome_not_at_all(table: JoinTable) -> None:
+    table.apply([prediction(1, 10.0), prediction(2, 10.0), outcome(2, 20.0), outcome(3, 15.0), shadow(4, 12.0)])
+    assert table.expire(10.0) == {}
+    assert table.expire(15.0) == {}
+    assert table.waiting() == 1
+    assert table.expire(15.5) == {"orphan": 1}
+    assert table.expire(1e9) == {}
+    assert table.waiting() == 0
+
+
+def test_a_row_expires_by_its_predictions_time_whatever_came_first(table: JoinTable) -> None:
+    table.apply([outcome(1, 90.0)])
+    table.apply([prediction(1, 10.0)])
+    assert table.expire(50.0) == {}
+    assert table.waiting() == 0
+
+
+def test_what_comes_after_expiry_joins_nothing(table: JoinTable) -> None:
+    table.apply([prediction(1, 10.0), outcome(2, 10.0)])
+    table.expire(50.0)
+    assert table.apply([outcome(1, 60.0)]).matches == []
+    assert table.apply([prediction(2, 55.0)]).matches == []
+    assert table.expire(1e9) == {"orphan": 1}
+
+
+def test_a_redelivered_batch_writes_nothing(db: sqlite3.Connection, table: JoinTable) -> None:
+    found = [e for i in range(50) for e in (prediction(i, i), shadow(i, i), outcome(i, i + 1.0))]
+    table.apply(found)
+    before = db.total_changes
+    table.apply(found)
+    assert db.total_changes == before
+
+
+def test_rows_are_found_again_whatever_their_ids_look_like(db: sqlite3.Connection) -> None:
+    """Ids beyond the greatest are not looked for: the greatest must be known after a restart and after expiry."""
+    names = ["zz", "a", "m", "", "é", "p10", "p9", "\U0001f600"]
+    JoinTable(db, HORIZON).apply([prediction(0, 1.0, id=name) for name in names])
+    again = JoinTable(db, HORIZON)
+    assert again.apply([outcome(0, 2.0, id=name) for name in reversed(names)]).counts["joined"] == len(names)
+    again.apply([prediction(0, 50.0, id="b")])
+    again.expire(20.0)
+    assert again.apply([prediction(0, 51.0, id="zz"), outcome(0, 52.0, id="b")]).counts["joined"] == 1
+    assert again.apply([outcome(0, 52.0, id="zz")]).counts["joined"] == 1
+
+
+def test_a_batch_larger_than_one_look_up_finds_all_of_its_rows(table: JoinTable) -> None:
+    table.apply([prediction(i, i) for i in range(1234)])
+    assert table.apply([outcome(i, i + 1.0) for i in reversed(range(1234))]).counts["joined"] == 1234
