@@ -30,18 +30,17 @@ experiment: test
 task: classification
 champion: {{model: "nowhere:model"}}
 features: [x]
-classes: [0, 1]
 evidence: {{outcome_horizon: {HORIZON:.0f}, block: {2 * BLOCK:.0f}, harm_block: {BLOCK:.0f}, form: split}}
 bake: {{window: {4 * BLOCK:.0f}}}
 """
 
 
-def config(folder: Path, text: str = "", **evidence: Any) -> Config:
-    """The experiment `test` with two versions in its registry; `text` is more YAML, `evidence` changes that section."""
-    made = msgspec.structs.replace(configs.parse(_SETTINGS + text), data=str(folder))
+def config(folder: Path, text: str = "", *, task: Task = Task.CLASSIFICATION, **evidence: Any) -> Config:
+    """The experiment `test` with three versions in its registry; `text` is more YAML, `evidence` changes that section."""
+    classes = (0, 1) if task is Task.CLASSIFICATION else ()
+    made = msgspec.structs.replace(configs.parse(_SETTINGS + text), data=str(folder), task=task, classes=list(classes))
     made = msgspec.structs.replace(made, evidence=msgspec.structs.replace(made.evidence, **evidence))
     registry = wiring.registry(made)
-    classes = (0, 1) if made.task is Task.CLASSIFICATION else ()
     for _ in range(3 - len(registry.versions())):
         registry.register(
             "nowhere:model", Schema(task=made.task, features=(Feature(name="x"),), classes=classes), created_at=0.0
@@ -104,6 +103,7 @@ class MemoryLog:
         self.calls: list[tuple[str, str]] = []
         self.down: set[str] = set()
         self.after: dict[str, int] = {}
+        self.failures = 0
         self.sent: list[Record] = []
 
     def add(self, *found: events.AnyEvent, partition: str = "a") -> None:
@@ -164,6 +164,7 @@ class MemoryLog:
         self.calls.append((call, what))
         if call in self.down:
             if self.after[call] <= 0:
+                self.failures += 1
                 raise LogUnavailable(f"{call} fails")
             self.after[call] -= 1
 

@@ -1,0 +1,333 @@
+"""The worker between log, core and checkpoint: nothing is skipped, nothing is folded twice, every verdict goes out once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from evaluator import worker as workers
+from evaluator.checkpoint import Checkpoint
+from streams import BLOCK, HORIZON, Evaluator, MemoryLog, MemoryState, batch, config, outcome, prediction, shadow, traffic
+
+from gauntlet import events, keys, progress, wiring
+from gauntlet.config import Config
+from gauntlet.errors import Conflict, LogUnavailable, StateUnavailable
+from gauntlet.log import Record
+from gauntlet.log.local import LocalLogWriter
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small rounds, and a commit after every one of them."""
+    monkeypatch.setattr(workers, "_BATCH", 40)
+    monkeypatch.setattr(workers, "_OUTCOMES", 25)
+    monkeypatch.setattr(workers, "_COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(workers, "_DISCOVER_SECONDS", 0.0)
+    monkeypatch.setattr(workers, "_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(workers, "_IDLE_SECONDS", 0.001)
+
+
+def one_pass(made: Config, folder: Path, stream: list[Any]) -> dict[str, Any]:
+    """What one step over everything makes of it."""
+    evaluator = Evaluator(made, folder / "one-pass.db", MemoryLog())
+    evaluator.core.step(batch(e for e in stream if not isinstance(e, events.Outcome)))
+    evaluator.core.step(batch(e for e in stream if isinstance(e, events.Outcome)))
+    evaluator.core.settle()
+    evaluator.core.judge({})
+    facts = evaluator.facts()
+    evaluator.close()
+    return facts
+
+
+def filled(stream: list[Any]) -> MemoryLog:
+    log = MemoryLog()
+    log.add(*stream)
+    return log
+
+
+def ids(log: MemoryLog) -> list[str]:
+    return [msgspec.json.decode(value)["id"] for value in log.values(keys.EVALUATIONS)]
+
+
+async def test_a_whole_log_is_read_committed_and_told(tmp_path: Path) -> None:
+    made, stream = config(tmp_path), traffic(300)
+    log, state = filled(stream), MemoryState()
+    evaluator = await Evaluator(made, tmp_path / "e.db", log, state).read_all()
+    assert evaluator.facts() == one_pass(made, tmp_path, stream)
+    offsets = {"predictions/a": len(log.records["predictions", "a"]), "outcomes/a": 300}
+    assert evaluator.checkpoint.outbox() == []
+    evaluator.close()
+    assert Checkpoint(tmp_path / "e.db").saved.offsets == offsets
+    evaluations = [event for event in ids(log) if event.startswith("test-r0001/")]
+    assert evaluations == [f"test-r0001/{i}" for i in range(50, 50 + len(evaluations))]
+    assert len(evaluations) == (299 - int(HORIZON)) // int(BLOCK)
+    told = msgspec.json.decode(state.records[keys.evaluator_progress("test")].value, type=progress.EvaluatorProgress)
+    assert told.counts["joined"] == 300
+    assert told.evaluation is not None
+    assert told.evaluation.id == evaluations[-1]
+
+
+async def test_a_restarted_evaluator_still_tells_its_latest_judgement(tmp_path: Path) -> None:
+    made, log, state = config(tmp_path), filled(traffic(300)), MemoryState()
+    (await Evaluator(made, tmp_path / "e.db", log, state).read_all()).close()
+    log.add(prediction(900, 1300.0))
+    (await Evaluator(made, tmp_path / "e.db", log, state).read_all()).close()
+    told = msgspec.json.decode(state.records[keys.evaluator_progress("test")].value, type=progress.EvaluatorProgress)
+    assert told.evaluation is not None
+    assert told.health is not None
+
+
+BAD: list[tuple[str, bytes]] = [
+    (keys.PREDICTIONS, b""),
+    (keys.PREDICTIONS, b"\x80\xff not utf-8"),
+    (keys.OUTCOMES, b'{"type":"outcome","id":"a\xff","at":1005,"experiment":"test","value":1}'),
+    (keys.OUTCOMES, b'{"type":"outcome","id":"p000001","at":1e999,"experiment":"test","value":1}'),
+    (keys.OUTCOMES, b'{"type":"outcome","id":"p000001","at":1005,"experiment":"test","value":NaN}'),
+    (keys.OUTCOMES, events.encode(outcome(1, 1005.0, "cancelled"))),  # no class; read before any prediction was
+    (keys.OUTCOMES, events.encode(outcome(1, 1005.0, 7))),
+    (keys.OUTCOMES, events.encode(outcome(1, 1_700_000_000_000.0))),  # milliseconds
+    (keys.OUTCOMES, events.encode(prediction(2, 1005.0))),  # on the wrong topic: its exposure would be of no partition
+    (keys.PREDICTIONS, events.encode(outcome(1, 1005.0, 0))),
+    (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, output=[0.2, 0.3, 0.5]))),
+    (keys.PREDICTIONS, events.encode(prediction(1, 1000.0)).replace(b"0.25", b"NaN")),
+    (keys.PREDICTIONS, events.encode(prediction(1, 1000.0)).replace(b"0.25", b"1e999")),
+    (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, output=[1e300, -1e300]))),
+    (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, output=None))),
+    (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, champion="v0042"))),
+    (keys.PREDICTIONS, events.encode(prediction(1, 1000.0)).replace(b'"type":"prediction"', b'"type":"wish"')),
+    (keys.PREDICTIONS, events.encode(shadow(1, 1000.0, model="v0042"))),
+    (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, features={"x": 0})).replace(b'"x":0', b'"x":' + b"[" * 90_000 + b"]" * 90_000)),
+]  # fmt: skip
+
+
+async def test_what_can_not_be_used_is_set_aside_and_nothing_of_it_counted(tmp_path: Path) -> None:
+    """In the first batch of all, where no champion is known yet, and each of them once."""
+    made, log = config(tmp_path), MemoryLog()
+    for topic, value in BAD:
+        log.raw(topic, value, at=1000.0)
+    log.add(prediction(1, 1000.0), shadow(1, 1000.0), outcome(1, 1010.0))
+    evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
+    assert sorted(log.values(keys.DEAD_LETTERS)) == sorted(value for _, value in BAD)
+    counts = {name: n for name, n in evaluator.core.counts.items() if n}
+    assert counts == {"predictions": 1, "shadows": 1, "outcomes": 1, "joined": 1}
+    (await evaluator.read_all()).close()
+    assert len(log.values(keys.DEAD_LETTERS)) == len(BAD)
+
+
+async def test_another_experiments_events_are_passed_over(tmp_path: Path) -> None:
+    made, log = config(tmp_path), MemoryLog()
+    log.add(prediction(1, 1000.0), prediction(2, 9e9, experiment="other", champion="v0077"), outcome(1, 1010.0),
+            outcome(2, 1010.0, "no class of ours", experiment="other"), shadow(1, 1000.0, experiment="other"))  # fmt: skip
+    evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
+    assert log.values(keys.DEAD_LETTERS) == []
+    assert evaluator.core.watermark == 1000.0
+    assert evaluator.core.counts == {"predictions": 1, "outcomes": 1, "joined": 1}
+    assert evaluator.worker._offsets == {"predictions/a": 3, "outcomes/a": 2}
+    evaluator.close()
+
+
+@pytest.mark.parametrize(
+    ("call", "after"),
+    [("seek", 0), ("seek", 1), *((call, after) for after in (0, 1, 2, 5) for call in
+     ("partitions", "read predictions", "read outcomes", "end outcomes", "append"))],
+)  # fmt: skip
+async def test_an_outage_of_the_log_anywhere_only_delays(tmp_path: Path, call: str, after: int) -> None:
+    """Predictions are read and then the outcomes' partition fails: the predictions must not be lost for that."""
+    made, stream = config(tmp_path), traffic(300)
+    log = filled(stream)
+    evaluator = Evaluator(made, tmp_path / "e.db", log)
+    stop = asyncio.Event()
+    log.fail(call, after=after)
+    running = asyncio.create_task(evaluator.worker.run(stop))
+    async with asyncio.timeout(20):
+        while log.failures < 2:
+            await asyncio.sleep(0)
+            assert not running.done(), running.result()
+        log.heal()
+        while evaluator.core.counts["joined"] < 300 or evaluator.worker._dirty or evaluator.worker._unsent:
+            await asyncio.sleep(0)
+            assert not running.done(), running.result()
+    stop.set()
+    await running
+    assert evaluator.facts() == one_pass(made, tmp_path, stream)
+    assert ids(log) == list(dict.fromkeys(ids(log)))
+    assert len([i for i in ids(log) if i.startswith("test-r")]) == (299 - int(HORIZON)) // int(BLOCK)
+    evaluator.close()
+
+
+async def test_a_verdict_that_could_not_be_sent_goes_out_when_nothing_new_comes(tmp_path: Path) -> None:
+    made, log = config(tmp_path), filled(traffic(300))
+    evaluator = Evaluator(made, tmp_path / "e.db", log)
+    log.fail("append")
+    with pytest.raises(LogUnavailable):
+        await evaluator.read_all()
+    while evaluator.worker._dirty:
+        with pytest.raises(LogUnavailable):
+            await evaluator.worker._round()
+    assert log.sent == []
+    log.heal()
+    while await evaluator.worker._round():
+        pass
+    evaluator.close()
+    assert len([i for i in ids(log) if i.startswith("test-r")]) == (299 - int(HORIZON)) // int(BLOCK)
+
+
+async def test_a_crash_after_the_commit_sends_the_same_events_again(tmp_path: Path) -> None:
+    made, log = config(tmp_path), filled(traffic(300))
+    first = Evaluator(made, tmp_path / "e.db", log)
+    log.fail("append")
+    with pytest.raises(LogUnavailable):
+        await first.read_all()
+    committed = [record for _, record in first.checkpoint.outbox()]
+    first.close()
+    assert committed
+    log.heal()
+    second = await Evaluator(made, tmp_path / "e.db", log).read_all()
+    assert log.sent[: len(committed)] == committed
+    assert ids(log) == list(dict.fromkeys(ids(log)))
+    second.close()
+
+
+@pytest.mark.parametrize("rounds", [1, 3, 7, 12])
+async def test_killed_between_two_rounds_it_goes_on_where_it_had_committed(tmp_path: Path, rounds: int) -> None:
+    made, stream = config(tmp_path), traffic(300)
+    log = filled(stream)
+    first = Evaluator(made, tmp_path / "e.db", log)
+    for _ in range(rounds):
+        await first.worker._round()
+    first.worker._checkpoint.begin()
+    first.core.step(batch(traffic(50, start=9000)))  # folded and not committed
+    first.close()
+    second = await Evaluator(made, tmp_path / "e.db", log).read_all()
+    assert second.facts() == one_pass(made, tmp_path, stream)
+    second.close()
+
+
+async def test_nothing_is_judged_before_the_outcomes_of_its_time_are_read(tmp_path: Path) -> None:
+    """A long backlog of outcomes is read in pieces, with commits in between; each look has all of its outcomes."""
+    made, stream = config(tmp_path), traffic(300)
+    log = filled([e for e in stream if not isinstance(e, events.Outcome)])
+    log.add(*(outcome(10**6 + i, 900.0) for i in range(500)))  # of somebody else's requests, before ours
+    log.add(*(e for e in stream if isinstance(e, events.Outcome)))
+    evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
+    assert sum(call == f"read {keys.OUTCOMES}" for call, _ in log.calls) >= 800 / 25
+    looks = [msgspec.json.decode(v, type=events.Evaluation) for v in log.values(keys.EVALUATIONS) if b"test-r" in v]
+    for found in looks:
+        matured = round((found.at - HORIZON - 1000.0) / BLOCK) * 20
+        assert sum(arm.outcomes for arm in found.arms.values()) == matured
+    assert evaluator.core.counts["orphan"] == 500
+    evaluator.close()
+
+
+async def test_a_log_that_no_longer_begins_at_its_beginning_is_read_from_where_it_does(tmp_path: Path) -> None:
+    made, stream = config(tmp_path), traffic(200)
+    log = filled(stream)
+    log.trim(keys.PREDICTIONS, 50)
+    log.trim(keys.OUTCOMES, 40)
+    evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
+    kept = [msgspec.json.decode(r.value)["type"] for r in log.records[keys.PREDICTIONS, "a"]]
+    assert evaluator.core.counts["predictions"] == kept.count("prediction")
+    assert evaluator.core.counts["outcomes"] == 160
+    evaluator.close()
+
+
+async def test_a_partition_that_appears_later_is_found(tmp_path: Path) -> None:
+    made, log = config(tmp_path), filled(traffic(50))
+    evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
+    for event in traffic(50, start=50):
+        log.add(event, partition="b")
+    await evaluator.read_all()
+    assert evaluator.core.counts["joined"] == 100
+    assert set(evaluator.worker._offsets) == {f"{t}/{p}" for t in ("predictions", "outcomes") for p in "ab"}
+    evaluator.close()
+
+
+async def test_a_put_whose_answer_was_lost_is_recognised(tmp_path: Path) -> None:
+    """It took place; another try conflicts with oneself and must neither stop the evaluator nor lose its verdicts."""
+    made, stream = config(tmp_path), traffic(300)
+    made = msgspec.structs.replace(made, state="redis://memory")
+    log, state = filled(stream), MemoryState()
+    evaluator = Evaluator(made, tmp_path / "e.db", log, state)
+    stop = asyncio.Event()
+    running = asyncio.create_task(evaluator.worker.run(stop))
+    async with asyncio.timeout(20):
+        while evaluator.core.counts["joined"] < 300 or evaluator.worker._dirty:
+            state.lose_answer = True
+            await asyncio.sleep(0.002)
+            assert not running.done(), running.result()
+    state.lose_answer = False
+    stop.set()
+    await running
+    assert evaluator.facts() == one_pass(made, tmp_path, stream)
+    assert len([i for i in ids(log) if i.startswith("test-r")]) == (299 - int(HORIZON)) // int(BLOCK)
+    evaluator.close()
+
+
+async def test_an_outage_of_the_state_holds_the_commit_and_reads_no_further(tmp_path: Path) -> None:
+    made = msgspec.structs.replace(config(tmp_path), state="redis://memory")
+    log, state = filled(traffic(300)), MemoryState()
+    evaluator = Evaluator(made, tmp_path / "e.db", log, state)
+    await evaluator.worker._catch_up()
+    state.down = True
+    with pytest.raises(StateUnavailable):
+        await evaluator.worker._round()
+    offsets, calls = dict(evaluator.worker._offsets), len(log.calls)
+    for _ in range(5):
+        with pytest.raises(StateUnavailable):
+            await evaluator.worker._round()
+    assert evaluator.worker._offsets == offsets
+    assert len(log.calls) == calls
+    state.down = False
+    await evaluator.read_all()
+    assert evaluator.core.counts["joined"] == 300
+    assert len([i for i in ids(log) if i.startswith("test-r")]) == (299 - int(HORIZON)) // int(BLOCK)
+    evaluator.close()
+
+
+async def test_a_conflict_that_is_not_ones_own_stops_it(tmp_path: Path) -> None:
+    made = msgspec.structs.replace(config(tmp_path), state="redis://memory")
+    log, state = filled(traffic(300)), MemoryState()
+    evaluator = Evaluator(made, tmp_path / "e.db", log, state)
+    await evaluator.worker._catch_up()
+    await evaluator.worker._round()
+    key = keys.evaluator_state("test")
+    await state.put(key, b"another's", state.records[key].version)
+    with pytest.raises(Conflict):
+        await evaluator.read_all()
+    evaluator.close()
+
+
+async def test_the_service_serves_the_embedded_log_until_it_is_stopped(tmp_path: Path) -> None:
+    made, stream = config(tmp_path), traffic(300)
+    writer = LocalLogWriter(tmp_path / "log", "router", durable=False)
+    for event in stream:
+        topic = keys.OUTCOMES if isinstance(event, events.Outcome) else keys.PREDICTIONS
+        await writer.append([Record(topic, event.id, event.at, events.encode(event))])
+    await writer.close()
+    stop = asyncio.Event()
+    running = asyncio.create_task(workers.serve(made, stop))
+    state = wiring.state(made)
+    async with asyncio.timeout(30):
+        while True:
+            version, value = await state.get(keys.evaluator_progress("test"))
+            if version and msgspec.json.decode(value, type=progress.EvaluatorProgress).counts.get("joined") == 300:
+                break
+            await asyncio.sleep(0.01)
+            assert not running.done(), running.result()
+    stop.set()
+    await running
+    await state.close()
+    checkpoint = Checkpoint(tmp_path / "evaluator.db")
+    assert checkpoint.saved.fold == one_pass(made, tmp_path, stream)["fold"]
+    checkpoint.close()
+    reader = wiring.local_reader(made)
+    found = await reader.read(keys.EVALUATIONS, "evaluator", 0, 1000)
+    await reader.close()
+    names = [msgspec.json.decode(record.value)["id"] for record in found]
+    assert names == list(dict.fromkeys(names))
+    assert len([n for n in names if n.startswith("test-r")]) == (299 - int(HORIZON)) // int(BLOCK)
