@@ -14,9 +14,8 @@ from evaluator.fold import Fold, LossSums
 from evaluator.join import JoinTable, Match
 from evaluator.look import Looks, Scheme, look
 from evaluator.look import scheme as scheme_of
-from evaluator.stats import State
 from evaluator.watch import Watch
-from gauntlet import events
+from gauntlet import events, keys
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError, ModelUnusable
 from gauntlet.model import BASELINE, PREVIOUS, Label, Task
@@ -128,11 +127,15 @@ class Core:
     def adopt(self, saved: Saved) -> None:
         """Take over a newer state than the local file's, after `rebuild`: what it had dropped is dropped, uncounted."""
         self._restore(saved)
-        self._joins.expire(self.oldest(saved))
+        self._joins.expire(self.watermark - self._keep)
 
-    def oldest(self, saved: Saved) -> float:
-        """The event time before which a state has no joins any more."""
-        return min(saved.latest.values(), default=0.0) - self._keep
+    def oldest(self, saved: Saved, topic: str) -> float:
+        """The event time from which a topic is to be read again to `rebuild` the joins of a state.
+
+        They begin `keep` before its watermark; an outcome of that time may belong to a request as much older.
+        """
+        before = self._keep if topic == keys.OUTCOMES else 2 * self._keep
+        return min(saved.latest.values(), default=0.0) - before - 1.0  # a log may round times down
 
     def step(self, batch: Batch) -> Counter[str]:
         """Fold one batch; returns what it counted."""
@@ -221,7 +224,7 @@ class Core:
         self._latest = dict(saved.latest)
         self._counts = Counter(saved.counts)
         self._fold.restore(saved.fold)
-        self._looks = {name: Looks.from_dict(self._scheme.plan, data) for name, data in saved.looks.items()}
+        self._looks = {name: Looks.from_dict(data) for name, data in saved.looks.items()}
         self._health_block = saved.health_block
         self._previous = saved.previous
         self._allocation = saved.allocation
@@ -248,7 +251,7 @@ class Core:
     def _look(self, name: str, blocks: Iterable[int], first_open: int, offsets: dict[str, int]) -> None:
         looks = self._looks.get(name)
         if looks is None:
-            looks = self._looks[name] = Looks(State.start(self._scheme.plan))
+            looks = self._looks[name] = Looks.start(self._scheme.terms)
         due = sorted(index for index in blocks if index < first_open)
         for index in due:
             if looks.next_block is not None and index < looks.next_block:
@@ -297,6 +300,8 @@ class Core:
         """Keep the sums of the latest rollouts and of the blocks that health still looks at."""
         numbered = sorted(self._fold.rollouts, key=lambda name: (len(name), name))  # …-r9999 comes before …-r10000
         keep = numbered[-_ROLLOUTS_KEPT:]
+        if len(keep) < len(numbered):
+            self._joins.forget_units(keep)
         wide = max(float(self._config.bake.window), self._scheme.block) + self._keep
         self._fold.forget(self.watermark - wide - self._scheme.block, keep)
         self._looks = {name: looks for name, looks in self._looks.items() if name in self._fold.rollouts}

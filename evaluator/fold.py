@@ -155,7 +155,15 @@ class Fold:
     def exposures(self, exposures: Iterable[Exposure]) -> None:
         """Count who was assigned where; forced requests are no evidence."""
         kinds = Counter(
-            (e.rollout, e.champion, e.challenger, self._index(e.at), e.assigned, e.fallback is not None, e.propensity)
+            (
+                e.rollout,
+                e.champion,
+                e.challenger,
+                self._index(e.at),
+                e.assigned,
+                e.fallback is not None,
+                e.propensity if e.first else 0.0,
+            )
             for e in exposures
             if e.rollout is not None and e.challenger is not None and not e.forced
         )
@@ -181,7 +189,7 @@ class Fold:
             index = self._index(e.at)
             model = e.champion if e.served == BASELINE else e.challenger
             served[model or e.champion, index].append(i)
-            if e.rollout is not None and e.challenger is not None and not e.forced and 0 < e.propensity < 1:
+            if e.rollout is not None and e.challenger is not None and not e.forced and e.first and 0 < e.propensity < 1:
                 groups[e.rollout, index].append(i)
         for (model, index), rows in served.items():
             self._model(model, index).add(values, np.array(rows))

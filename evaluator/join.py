@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from gauntlet.events import Outcome, Prediction, Shadow
+from gauntlet.model import BASELINE, PREVIOUS
 
 
 class Exposure(msgspec.Struct, frozen=True, array_like=True):
@@ -30,6 +31,8 @@ class Exposure(msgspec.Struct, frozen=True, array_like=True):
     output: list[float] | float | None
     fallback: str | None
     forced: bool
+    first: bool = True
+    """Whether its unit met the split for the first time in this rollout: only that was a draw of its own."""
 
 
 class Score(msgspec.Struct, frozen=True, array_like=True):
@@ -71,6 +74,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Row).decode
 _CHUNK = 500  # parameters of one SELECT; SQLite allows many more, but parsing grows with them
 
+_UNITS = "CREATE TABLE IF NOT EXISTS units (rollout TEXT, unit TEXT, PRIMARY KEY (rollout, unit)) WITHOUT ROWID"
 _TABLE = "CREATE TABLE IF NOT EXISTS joins (id TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL) WITHOUT ROWID"
 _UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET at = ?2, row = ?3"
 
@@ -85,6 +89,17 @@ class Joined(msgspec.Struct):
     counts: Counter[str]
 
 
+def _opposite(exposure: Exposure, score: Score) -> bool:
+    """Whether the score is of the arm that did not serve, and of the model that it had then.
+
+    An id that was predicted again later brings another rollout's score."""
+    if exposure.fallback is not None or exposure.forced or score.arm == exposure.served:
+        return False
+    if score.arm == PREVIOUS:
+        return True
+    return score.model == (exposure.champion if score.arm == BASELINE else exposure.challenger)
+
+
 class JoinTable:
     """Pending and finished joins in the evaluator's own SQLite file; the caller owns the transaction."""
 
@@ -92,6 +107,7 @@ class JoinTable:
         self._db = db
         self._horizon = horizon
         db.execute(_TABLE)
+        db.execute(_UNITS)
         db.execute("CREATE INDEX IF NOT EXISTS joins_at ON joins (at)")
         self._greatest = self._last_id()
 
@@ -127,6 +143,12 @@ class JoinTable:
         self._db.execute("DELETE FROM joins WHERE at < ?", (before,))
         self._greatest = self._last_id()
         return counts
+
+    def forget_units(self, keep: Iterable[str]) -> None:
+        """Drop the units of rollouts that are over."""
+        kept = list(keep)
+        marks = ",".join("?" * len(kept))
+        self._db.execute(f"DELETE FROM units WHERE rollout NOT IN ({marks})", kept)  # noqa: S608 - question marks only
 
     def waiting(self) -> int:
         """Rows in the table, finished or not."""
@@ -173,11 +195,19 @@ class JoinTable:
         row.exposure = Exposure(
             event.at, event.assigned, event.served, event.propensity, event.allocation, event.champion,
             event.challenger, event.rollout, event.output, event.fallback, event.forced,
+            self._first(event),
         )  # fmt: skip
         result.predictions.append(event)
         result.exposures.append(row.exposure)
         result.counts["predictions"] += 1
         return True
+
+    def _first(self, event: Prediction) -> bool:
+        """Remember the unit; a sticky unit's later requests go where its first one went, so they prove nothing new."""
+        if event.rollout is None or event.forced or not 0 < event.propensity < 1 or event.unit == event.id:
+            return True
+        new = self._db.execute("INSERT OR IGNORE INTO units VALUES (?, ?)", (event.rollout, event.unit))
+        return new.rowcount == 1
 
     def _shadow(self, row: _Row, event: Shadow, result: Joined) -> bool:
         if row.score is not None:
@@ -207,5 +237,5 @@ class JoinTable:
                 result.matches.append(Match(row.exposure, row.truth, None))
         if row.score is not None and not row.paired and not row.late:
             row.paired = True
-            if row.score.output is not None and row.exposure.fallback is None and not row.exposure.forced:
+            if row.score.output is not None and _opposite(row.exposure, row.score):
                 result.pairs.append(Match(row.exposure, row.truth, row.score))

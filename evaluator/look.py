@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from evaluator.fold import BlockSums, LossSums, RolloutSums
 from evaluator.stats import (
     AssignmentCounts,
@@ -34,13 +36,42 @@ from gauntlet.events import ArmSummary, Evaluation
 from gauntlet.model import BASELINE, CANDIDATE
 
 
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rollout's test was declared with. They stay with it: a changed configuration starts with the next."""
+
+    form: str
+    alpha: float
+    harm_alpha: float
+    min_samples: int
+    min_blocks: int
+    min_harm_blocks: int
+    margin: float
+    share: float
+
+    @property
+    def paired(self) -> bool:
+        return self.form == "paired"
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(
+            horizon=horizon_information(self.min_samples, None if self.paired else self.share),
+            win=Side(alpha=self.alpha / 2),
+            harm=replace(HARM_SIDE, alpha=self.harm_alpha),
+            min_blocks_win=self.min_blocks,
+            min_blocks_harm=self.min_harm_blocks,
+        )
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(equivalence=self.margin or None)
+
+
 @dataclass(frozen=True)
 class Scheme:
     """How this experiment is judged: made once from the configuration."""
 
-    plan: Plan
-    policy: Policy
-    paired: bool
+    terms: Terms
     metric: str
     experiment: str
     block: float
@@ -61,19 +92,18 @@ class Scheme:
 def scheme(config: Config) -> Scheme:
     """The scheme of a configuration."""
     evidence = config.evidence
-    paired = evidence.form == "paired"
-    share = None if paired else config.ramp[-1].share
-    plan = Plan(
-        horizon=horizon_information(evidence.min_samples, share),
-        win=Side(alpha=evidence.alpha / 2),
-        harm=replace(HARM_SIDE, alpha=float(evidence.harm_alpha)),
-        min_blocks_win=evidence.min_blocks,
-        min_blocks_harm=evidence.min_harm_blocks,
+    terms = Terms(
+        form=evidence.form,
+        alpha=evidence.alpha,
+        harm_alpha=evidence.harm_alpha,
+        min_samples=evidence.min_samples,
+        min_blocks=evidence.min_blocks,
+        min_harm_blocks=evidence.min_harm_blocks,
+        margin=evidence.margin,
+        share=config.ramp[-1].share,
     )
     return Scheme(
-        plan=plan,
-        policy=Policy(equivalence=evidence.margin or None),
-        paired=paired,
+        terms=terms,
         metric=config.metric,
         experiment=config.experiment,
         block=float(evidence.block),
@@ -85,18 +115,29 @@ def scheme(config: Config) -> Scheme:
 
 @dataclass
 class Looks:
-    """What a rollout's test remembers: the sequential state, the next block to look at, the smallest ratio p value."""
+    """What a rollout's test remembers: its terms, its sequential state, the next block, the smallest ratio p value."""
 
+    terms: Terms
     state: State
     next_block: int | None = None
     smallest_p: float = 1.0
 
+    @classmethod
+    def start(cls, terms: Terms) -> Looks:
+        return cls(terms, State.start(terms.plan))
+
     def to_dict(self) -> dict[str, Any]:
-        return {"state": self.state.to_dict(), "next_block": self.next_block, "smallest_p": self.smallest_p}
+        return {
+            "terms": msgspec.to_builtins(self.terms),
+            "state": self.state.to_dict(),
+            "next_block": self.next_block,
+            "smallest_p": self.smallest_p,
+        }
 
     @classmethod
-    def from_dict(cls, plan: Plan, data: dict[str, Any]) -> Looks:
-        return cls(State.from_dict(plan, data["state"]), data["next_block"], data["smallest_p"])
+    def from_dict(cls, data: dict[str, Any]) -> Looks:
+        terms = msgspec.convert(data["terms"], Terms)
+        return cls(terms, State.from_dict(terms.plan, data["state"]), data["next_block"], data["smallest_p"])
 
 
 def look(
@@ -110,12 +151,15 @@ def look(
     fine = [sums.blocks[index] for index in closed]
     coarse = _coarse(sums, closed, scheme.ratio, last)
     looks.state, answer = advance(
-        looks.state, _blocks(scheme, coarse), scheme.plan, _blocks(scheme, fine) if scheme.ratio > 1 else None
+        looks.state,
+        _blocks(looks.terms, coarse),
+        looks.terms.plan,
+        _blocks(looks.terms, fine) if scheme.ratio > 1 else None,
     )
     ratio = sample_ratio(_assignments(scheme, sums, last), smallest_p=looks.smallest_p)
     if isinstance(ratio, SampleRatio):
         looks.smallest_p = ratio.p_value
-    verdict = judge(answer, sample_ratio=ratio, policy=scheme.policy)
+    verdict = judge(answer, sample_ratio=ratio, policy=looks.terms.policy)
     at = (last + 1) * scheme.harm_block + scheme.offset + scheme.horizon
     numbers: dict[str, Any] = {}
     if isinstance(answer, Look):
@@ -132,13 +176,13 @@ def look(
         rollout=name,
         champion=sums.champion,
         challenger=sums.challenger,
-        form="paired" if scheme.paired else "split",
+        form=looks.terms.form,
         metric=scheme.metric,
         result=verdict.result,
         reasons=list(verdict.reasons),
         pairs=sum(b.paired.n for b in fine),
         srm_p_value=ratio.p_value if isinstance(ratio, SampleRatio) else None,
-        arms=_arms(scheme, sums, fine, task),
+        arms=_arms(looks.terms, sums, fine, task),
         offsets=offsets,
         **numbers,
     )
@@ -169,24 +213,24 @@ def _coarse(sums: RolloutSums, closed: list[int], ratio: int, last: int) -> list
     return [merged[big] for big in sorted(merged)]
 
 
-def _blocks(scheme: Scheme, sums: list[tuple[SplitSums, PairedSums]] | list[BlockSums]) -> list[Block]:
+def _blocks(terms: Terms, sums: list[tuple[SplitSums, PairedSums]] | list[BlockSums]) -> list[Block]:
     """Blocks with anything in them, in time order: an hour without traffic is no evidence of anything."""
     parts = [(s.split, s.paired) if isinstance(s, BlockSums) else s for s in sums]
-    if scheme.paired:
+    if terms.paired:
         return paired_blocks([paired for _, paired in parts if paired.n])
     return split_blocks([split for split, _ in parts if split.n_champion + split.n_challenger])
 
 
-def _arms(scheme: Scheme, sums: RolloutSums, blocks: list[BlockSums], task: Any) -> dict[str, ArmSummary]:
+def _arms(terms: Terms, sums: RolloutSums, blocks: list[BlockSums], task: Any) -> dict[str, ArmSummary]:
     arms: dict[str, ArmSummary] = {}
     for arm, model in ((BASELINE, sums.champion), (CANDIDATE, sums.challenger)):
         total = LossSums()
         for block in blocks:
-            total.merge(block.pairs[arm] if scheme.paired else block.arms[arm])
+            total.merge(block.pairs[arm] if terms.paired else block.arms[arm])
         arms[arm] = ArmSummary(
             model=model,
             exposures=sum(b.exposures[arm] for b in blocks),
-            outcomes=sum(b.arms[arm].n for b in blocks) if not scheme.paired else total.n,
+            outcomes=sum(b.arms[arm].n for b in blocks) if not terms.paired else total.n,
             metrics=total.metrics(task),
         )
     return arms

@@ -159,8 +159,7 @@ class Worker:
         _log.info("replaying joins from commit %d to %d", self._commit, shared.commit)
         for place, end in shared.offsets.items():
             topic, partition = place.split("/", 1)
-            # Nothing older has a join any more, and the log may not keep it.
-            oldest = await self._reader.seek(topic, partition, self._core.oldest(shared) - 1.0)
+            oldest = await self._reader.seek(topic, partition, self._core.oldest(shared, topic))
             offset = max(self._offsets.get(place, 0), oldest)
             while offset < end:
                 found = await self._reader.read(topic, partition, offset, min(_OUTCOMES, end - offset))

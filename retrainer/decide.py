@@ -97,7 +97,10 @@ def _watch(control: Control, health: Health, config: Config, now: float) -> Comm
     if bake is None or health.model != control.champion or health.at < bake.since:
         return None
     if control.previous is not None and health.window_outcomes >= config.bake.min_outcomes:
-        fall = fallen(health.window, bake.baseline, config)
+        shown = bake.baseline  # empty when an operator promoted: then the champion of before is the measure
+        if not shown and health.previous == control.previous and health.previous_outcomes >= config.bake.min_outcomes:
+            shown = health.previous_window
+        fall = fallen(health.window, shown, config)
         if fall is not None and not worldwide(health, control.previous, config):
             reason = f"{fall} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
             # Without a version it would be about a rollout that already tries the next challenger.

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -22,19 +22,20 @@ import gauntlet
 from gauntlet import clock as clocks
 from gauntlet import keys, metrics, wiring
 from gauntlet.config import Config
-from gauntlet.errors import ConfigError
+from gauntlet.errors import ConfigError, GauntletError
 from router import operate
-from router.auth import Keys
+from router.auth import Keys, NotAllowed
 from router.follower import Follower
 from router.forwarder import Forwarder
 from router.predict import Predictions
 from router.recorder import Recorder
 from router.shadow import Shadower
-from router.v1 import HotRoutes, Receive, Scope, Send
+from router.v1 import HotRoutes, Receive, Scope, Send, refuse
 
 _log = logging.getLogger("gauntlet.router")
 
 _DRAIN_SECONDS = 5.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _WRITER = "router"  # the router's own folder of the local log
 
 
@@ -61,8 +62,8 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
             replayed=config.clock == "events",
         )  # fmt: skip
         hot = HotRoutes(config, follower, predictions, recorder, auth, clock)
-        app = _dispatcher(hot, _operator_app(config, follower, operate.routes(
-            config, state, registry, follower, auth, clock), recorder))  # fmt: skip
+        operating = operate.routes(config, state, registry, follower, auth, clock)
+        app = _dispatcher(config, hot, _operator_app(config, follower, operating, recorder))
         background = [asyncio.create_task(follower.run()), asyncio.create_task(shadower.run())]
         stack.push_async_callback(_cancel, background)
         async with _forwarding(config):
@@ -110,12 +111,15 @@ async def _show_lag(forwarder: Forwarder) -> None:
         await asyncio.sleep(1.0)
 
 
-def _dispatcher(hot: HotRoutes, operator_app: FastAPI):  # type: ignore[no-untyped-def]
+def _dispatcher(config: Config, hot: HotRoutes, operator_app: FastAPI):  # type: ignore[no-untyped-def]
     """The hot routes go straight to their handlers, past every framework; all the rest is FastAPI's."""
     direct = {("POST", "/v1/predict"): hot.predict, ("POST", "/v1/outcomes"): hot.outcomes}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if not config.keys and (refusal := _foreign(scope["headers"])):
+                await refuse(send, refusal)
+                return
             handler = direct.get((scope["method"], scope["path"]))
             if handler is not None:
                 await handler(scope, receive, send)
@@ -163,6 +167,23 @@ def _operator_app(config: Config, follower: Follower, routes: object, recorder: 
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _foreign(headers: Iterable[tuple[bytes, bytes]]) -> GauntletError | None:
+    """Why a request did not come from this machine's own user, or None.
+
+    Without keys the loopback address is the only guard, and any page in a browser on this machine can send to it: by a
+    form (Origin), or by a name that it points here (Host).
+    """
+    for name, value in headers:
+        if name in (b"host", b"origin"):
+            host = value.decode("latin-1").rpartition("//")[2]
+            host = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+            if host not in _LOOPBACK:
+                return NotAllowed(
+                    f"without keys only this machine is served, not {name.decode()} {host!r}: give `keys`"
+                )
+    return None
 
 
 class _Server(uvicorn.Server):

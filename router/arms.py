@@ -46,6 +46,8 @@ class Arm:
 
     async def predict(self, rows: Rows, seconds: float, *, shadow: bool = False) -> Output:
         """The answers for `rows`, in order. Raises TimeoutError after `seconds`, else what the model did."""
+        if self._closed:
+            raise RuntimeError(f"{self.version} is no longer served")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Output] = loop.create_future()
         if shadow:
@@ -77,6 +79,11 @@ class Arm:
             self._live.extend(self._incoming)
             self._work.notify()
         self._incoming.clear()
+
+    @property
+    def closed(self) -> bool:
+        """Nobody answers here any more."""
+        return self._closed
 
     def close(self) -> None:
         with self._work:

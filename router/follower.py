@@ -118,7 +118,8 @@ class Follower:
 
     async def _take(self, version: int, record: Control) -> None:
         """Load and warm what `record` needs, then swap the table in one step."""
-        champion = await self._arm(record.champion)
+        # Who has served before needs no rehearsal: on the way back one odd request must not stand in between.
+        champion = await self._arm(record.champion, rehearse=False)
         challenger: Arm | None = None
         if record.rollout is not None:
             try:
@@ -155,17 +156,19 @@ class Follower:
         if record.bake is None or record.previous is None:
             return None
         try:
-            return await self._arm(record.previous)
+            return await self._arm(record.previous, rehearse=False)
         except ModelUnusable as error:
             _log.warning("the previous champion can't be scored beside the new one: %s", error)
             return None
 
-    async def _arm(self, version: str) -> Arm:
+    async def _arm(self, version: str, *, rehearse: bool = True) -> Arm:
         if version in self._arms:
             return self._arms[version]
         predictor = await asyncio.to_thread(self._registry.load, version)
         arm = Arm(predictor)
-        if self.recent:  # recorded requests are the best rehearsal: the model must answer them validly before any user
+        if (
+            rehearse and self.recent
+        ):  # recorded requests are the best rehearsal: the model must answer them validly before any user
             try:
                 _, valid = await arm.predict(list(self.recent), _WARM_SECONDS)
             except Exception as error:

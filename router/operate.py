@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -108,7 +108,7 @@ def routes(
         return await guarded(request, Role.VIEWER, experiment, act)
 
     @api.get("/{experiment}/history")
-    async def history(request: Request, experiment: str, after: int = 0) -> Response:
+    async def history(request: Request, experiment: str, after: int = Query(0, ge=0, le=2**53)) -> Response:
         """Every accepted change of the control record later than version `after`, with who, why and when."""
 
         async def act(_: str) -> list[dict[str, Any]]:

@@ -31,6 +31,16 @@ from router.table import Table
 _MAX_ID = 200
 
 
+MAX_JUMP = 400 * 86_400.0
+"""Longest gap in a replay, in seconds. One time far in the future would mature everything at once, for good."""
+
+
+def check_jump(clock: Clock, at: float, where: str) -> None:
+    """Raise `BadInput` when `at` is further ahead of a replay's clock than any gap in recorded traffic."""
+    if 0 < clock.now() < at - MAX_JUMP:
+        raise BadInput(f"{where}: `at` is {(at - clock.now()) / 86_400:.0f} days ahead of all before", code="bad_time")
+
+
 class ChampionFailed(GauntletError):
     """The champion gave no valid answer, and nobody else may."""
 
@@ -58,6 +68,7 @@ class _Case:
     bucket: int
     assigned: ArmName
     served: ArmName
+    propensity: float
     instance: Instance
     output: list[float] | float | None = None
     fallback: str | None = None
@@ -137,17 +148,21 @@ class Predictions:
                 )
             if not (math.isfinite(instance.at) and 0 <= instance.at < 1e11):
                 raise BadInput(f"{where}: `at` is seconds since 1970", code="bad_time")
+            check_jump(self._clock, instance.at, where)
             self._clock.observe(instance.at)
         at = instance.at if instance.at is not None else self._clock.now()
         prediction_id = instance.id or uuid7(at)
         unit = instance.unit or prediction_id
         bucket = assign.bucket(table.salt, unit)
-        assigned = assign.arm(bucket, table.cut) if self._recorder.healthy else BASELINE
+        healthy = self._recorder.healthy
+        assigned = assign.arm(bucket, table.cut) if healthy else BASELINE
         if forced is not None:
             if forced == CANDIDATE and table.challenger is None:
                 raise BadInput("no challenger is running, so none can be forced", code="no_challenger")
             assigned = forced
-        return _Case(prediction_id, unit, at, bucket, assigned, assigned, instance)
+        return _Case(
+            prediction_id, unit, at, bucket, assigned, assigned, table.propensity if healthy else 0.0, instance
+        )
 
     async def _ask(self, table: Table, cases: list[_Case], deadline: float) -> None:
         """Fill in every case's output; what the challenger fails goes to the champion within the same deadline."""
@@ -206,7 +221,9 @@ class Predictions:
                 case.output = as_json(answers[0][index])
             if case.fallback is not None:
                 case.served = BASELINE
-            if case.fallback != "breaker_open" and table.breaker.record(case.fallback):
+            # A call that failed as a whole is one failure, however many rows it had.
+            counted = case.fallback != "breaker_open" and (answers is not None or index == 0)
+            if counted and table.breaker.record(case.fallback):
                 self._on_trip(table)
 
     def _event(self, table: Table, case: _Case, seconds: float, forced: ArmName | None) -> events.Prediction:
@@ -218,7 +235,7 @@ class Predictions:
             bucket=case.bucket,
             assigned=case.assigned,
             served=case.served,
-            propensity=table.propensity,
+            propensity=case.propensity,
             allocation=table.control.allocation,
             champion=table.champion.version,
             challenger=table.challenger.version if table.challenger else None,

@@ -78,7 +78,7 @@ class Shadower:
     async def _score(self, batch: list[tuple[Table, Wanted]]) -> None:
         table, (_, _, _, name) = batch[0]
         arm = {"baseline": table.champion, "candidate": table.challenger, "previous": table.previous}[name]
-        if arm is None or (name == CANDIDATE and table.breaker.open):
+        if arm is None or arm.closed or (name == CANDIDATE and table.breaker.open):
             metrics.SHADOWS.labels(self._experiment, "dropped").inc(len(batch))
             return
         self._recorder.shadows(await self._scores(table, arm, name, [wanted for _, wanted in batch]))
@@ -94,7 +94,8 @@ class Shadower:
             error = "invalid_output"
         except Exception as cause:  # noqa: BLE001 - the model's failure is what is to be recorded
             error = type(cause).__name__
-        if error is not None and len(wanted) > 1:
+        if error is not None and error != "timeout" and len(wanted) > 1:
+            # (A model that hangs would hang for each of them.)
             # One row that a model can't take must not cost its neighbours their score.
             return [s for one in wanted for s in await self._scores(table, arm, name, [one])]
         shadows = []
@@ -114,6 +115,7 @@ class Shadower:
                 )
             )
             metrics.SHADOWS.labels(self._experiment, "scored" if usable else "failed").inc()
-            if name == CANDIDATE and table.breaker.record(_KINDS.get(reason, "error") if reason else None):
+            counted = index == 0 or reason != "timeout"  # one call that timed out is one failure, however many rows
+            if name == CANDIDATE and counted and table.breaker.record(_KINDS.get(reason, "error") if reason else None):
                 self._on_trip(table)
         return shadows

@@ -21,7 +21,7 @@ from gauntlet.model import BASELINE, CANDIDATE, Label, Role
 from gauntlet.model import Arm as ArmName
 from router.auth import Keys, NotAllowed
 from router.follower import Follower
-from router.predict import Answer, ChampionFailed, Instance, Predictions
+from router.predict import Answer, ChampionFailed, Instance, Predictions, check_jump
 from router.recorder import Recorder
 from router.table import Table
 
@@ -219,6 +219,7 @@ class HotRoutes:
                 raise BadInput(f"{where}: `at` is seconds since 1970", code="bad_time")
             if not self._replayed:
                 raise BadInput(f"{where}: `at` is for replays (clock: events)", code="time_not_allowed")
+            check_jump(self._clock, outcome.at, where)
             self._clock.observe(outcome.at)
         at = outcome.at if outcome.at is not None else self._clock.now()
         made = ids.time_of(outcome.id)
@@ -251,6 +252,12 @@ class HotRoutes:
         if route == "predict":
             metrics.REQUESTS.labels(self._experiment, "none", "none", str(status)).inc()
         await _send(send, status, error_body(error))
+
+
+async def refuse(send: Send, error: GauntletError) -> None:
+    """Answer a request that gets no further than the door."""
+    metrics.REFUSED.labels("door", error.code).inc()
+    await _send(send, status_of(error), error_body(error))
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:

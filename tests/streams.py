@@ -206,11 +206,14 @@ class Evaluator:
     def __init__(self, settings: Config, file: Path, log: Any, state: Any = None, writer: Any = None) -> None:
         self.checkpoint = Checkpoint(file)
         self.core = Core(settings, wiring.registry(settings), self.checkpoint)
+        self.caught_up = False
         self.worker = Worker(settings, self.core, self.checkpoint, log, writer or log, state or MemoryState())
 
     async def read_all(self, *, save: bool = True) -> Evaluator:
-        """Catch up, read to the end and commit."""
-        await self.worker._catch_up()
+        """Catch up (once, as a service does at its start), read to the end and commit."""
+        if not self.caught_up:
+            await self.worker._catch_up()
+            self.caught_up = True
         while await self.worker._round():
             pass
         if save:

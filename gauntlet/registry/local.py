@@ -76,7 +76,7 @@ class LocalRegistry:
 
     def get(self, version: str) -> Version:
         path = self._root / version / "version.json"
-        if not version.isalnum() or not path.is_file():
+        if not version.isalnum() or len(version) > 64 or not path.is_file():
             raise ModelUnusable(f"the registry {self._root} has no version {version!r}", code="unknown_version")
         return msgspec.json.decode(path.read_bytes(), type=Version)
 

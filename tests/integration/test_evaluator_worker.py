@@ -272,7 +272,7 @@ async def test_an_outage_of_the_state_holds_the_commit_and_reads_no_further(tmp_
     made = msgspec.structs.replace(config(tmp_path), state="redis://memory")
     log, state = filled(traffic(300)), MemoryState()
     evaluator = Evaluator(made, tmp_path / "e.db", log, state)
-    await evaluator.worker._catch_up()
+    evaluator.caught_up = True
     state.down = True
     with pytest.raises(StateUnavailable):
         await evaluator.worker._round()
@@ -293,7 +293,7 @@ async def test_a_conflict_that_is_not_ones_own_stops_it(tmp_path: Path) -> None:
     made = msgspec.structs.replace(config(tmp_path), state="redis://memory")
     log, state = filled(traffic(300)), MemoryState()
     evaluator = Evaluator(made, tmp_path / "e.db", log, state)
-    await evaluator.worker._catch_up()
+    evaluator.caught_up = True
     await evaluator.worker._round()
     key = keys.evaluator_state("test")
     await state.put(key, b"another's", state.records[key].version)

@@ -387,3 +387,51 @@ async def test_a_model_file_is_checked_by_its_path(tmp_path: Path) -> None:
     skops.io.dump(workbench.classifier(), tmp_path / "other.skops")
     async with workbench.running(workbench.load(path)) as client:
         assert (await client.get("/readyz")).json()["ready"] is True
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Host": "evil.example"}])
+async def test_without_keys_no_web_page_may_send(config: Config, headers: dict[str, str]) -> None:
+    async with workbench.running(config) as client:
+        for route in ("/v1/predict", "/v1/outcomes", "/v1/experiments/test/pause"):
+            refused = await client.post(route, json={"reason": "x"}, headers=headers)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+        own = {"Origin": "http://localhost:3000"}
+        body = {"features": workbench.instance(0)}
+        assert (await client.post("/v1/predict", json=body, headers=own)).status_code == 200
+
+
+class Picky:
+    """A challenger that can't take one kind of row, and fails the whole call for it."""
+
+    classes_ = (0, 1)
+
+    def predict_proba(self, rows: Any) -> Any:
+        if (rows[:, 0] > 100).any():
+            raise ValueError("too large")
+        return [[0.4, 0.6]] * len(rows)
+
+
+async def test_a_call_that_fails_as_a_whole_is_one_failure(config: Config) -> None:
+    url = f"/v1/experiments/{config.experiment}"
+    one = msgspec.structs.replace(config, shadow=msgspec.structs.replace(config.shadow, fraction=1e-6))
+    async with workbench.running(one) as client:
+        await challenge(config, client, "test_router_http:Picky")
+        await client.post(f"{url}/ramp", json={"stage": 2, "reason": "up"})
+        await serving(client, url, share=0.1)
+        for number in range(4):
+            instances = [{"features": workbench.instance(i), "unit": f"{number}-{i}"} for i in range(200)]
+            for instance in instances:
+                instance["features"]["x1"] = 1.0  # type: ignore[index]
+            instances += [{"features": {"x1": 101.0, "x2": 0.0, "x3": 0.0}} for _ in range(40)]
+            assert (await client.post("/v1/predict", json={"instances": instances})).status_code == 200
+        assert (await client.get(url)).json()["control"]["rollout"] is not None
+
+
+async def test_a_replay_can_not_be_thrown_into_the_future(tmp_path: Path) -> None:
+    config = workbench.load(workbench.write(tmp_path, clock="events"))
+    body = {"features": workbench.instance(0)}
+    async with workbench.running(config) as client:
+        assert (await client.post("/v1/predict", json={**body, "at": 1e9})).status_code == 200
+        refused = await client.post("/v1/predict", json={**body, "at": 9.9e10})
+        assert refused.json()["error"]["code"] == "bad_time"
+        assert (await client.post("/v1/predict", json={**body, "at": 1e9 + 86_400})).status_code == 200

@@ -122,3 +122,18 @@ def test_rows_are_found_again_whatever_their_ids_look_like(db: sqlite3.Connectio
 def test_a_batch_larger_than_one_look_up_finds_all_of_its_rows(table: JoinTable) -> None:
     table.apply([prediction(i, i) for i in range(1234)])
     assert table.apply([outcome(i, i + 1.0) for i in reversed(range(1234))]).counts["joined"] == 1234
+
+
+def test_a_sticky_unit_is_one_draw_a_rollout(table: JoinTable) -> None:
+    unit = {"unit": "customer-1"}
+    first = table.apply([prediction(1, 0.0, **unit), prediction(2, 1.0, **unit)])
+    later = table.apply([prediction(3, 2.0, **unit), prediction(4, 3.0, unit="customer-2")])
+    other = table.apply([prediction(5, 4.0, **unit, rollout="test-r0002")])
+    assert [e.first for e in first.exposures + later.exposures + other.exposures] == [True, False, False, True, True]
+    table.forget_units(["test-r0002"])
+    assert [e.first for e in table.apply([prediction(6, 5.0, **unit)]).exposures] == [True]
+
+
+def test_a_score_of_another_rollouts_model_makes_no_pair(table: JoinTable) -> None:
+    other = shadow(1, 0.0, model="v0003")
+    assert table.apply([prediction(1, 0.0), outcome(1, 1.0), other]).pairs == []

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from evaluator.fold import Fold
+from evaluator.fold import Fold, RolloutSums
 from evaluator.join import Exposure, Match, Truth
 from evaluator.look import Looks, look, scheme
 from evaluator.stats import State
@@ -127,7 +127,7 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
     fold.exposures(exposures)
     fold.matches(matches)
     sums = fold.rollouts[ROLLOUT]
-    looks = Looks(State.start(rules.plan))
+    looks = Looks.start(rules.terms)
     for last in range(2 * days):
         found = look(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
         assert found.crossed is None, found.reasons
@@ -144,6 +144,21 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
 
 def test_looks_survive_json(tmp_path: Path) -> None:
     rules = scheme(config(tmp_path))
-    looks = Looks(State.start(rules.plan), next_block=7, smallest_p=0.25)
-    again = Looks.from_dict(rules.plan, msgspec.json.decode(msgspec.json.encode(looks.to_dict())))
+    looks = Looks(rules.terms, State.start(rules.terms.plan), next_block=7, smallest_p=0.25)
+    again = Looks.from_dict(msgspec.json.decode(msgspec.json.encode(looks.to_dict())))
     assert again == looks
+
+
+def test_a_changed_configuration_starts_with_the_next_rollout(tmp_path: Path) -> None:
+    before, after = (scheme(config(tmp_path, min_samples=n)) for n in (1000, 4000))
+    looks = Looks.from_dict(Looks.start(before.terms).to_dict())
+    sums = RolloutSums("v0001", "v0002")
+    rng = np.random.default_rng(5)
+    for index in range(30):
+        treated = rng.random(200) < 0.5
+        sums.block(index).split.add_many(treated, np.full(200, 0.5), rng.normal(size=200))
+    found = look(after, ROLLOUT, sums, looks, 29, {}, Task.CLASSIFICATION)
+    again = look(before, ROLLOUT, sums, Looks.start(before.terms), 29, {}, Task.CLASSIFICATION)
+    assert found.information_fraction == again.information_fraction > 0
+    anew = look(after, ROLLOUT, sums, Looks.start(after.terms), 29, {}, Task.CLASSIFICATION)
+    assert found.information_fraction != anew.information_fraction

@@ -224,3 +224,10 @@ def test_a_regression_is_watched_by_the_relative_rise_of_its_rmse() -> None:
     assert named(watched(), health(0.81), regression) is None
     squared = health(0.9, window={"squared_error": 4.9})
     assert named(watched(), squared, regression) == "rollback"  # RMSE 2.2136
+
+
+def test_a_manual_promotion_is_measured_against_the_champion_before() -> None:
+    bake = Bake(rollout="e-r0001", since=10 * DAY, until=24 * DAY, baseline={})
+    before = {"previous": "v1", "previous_outcomes": 500, "previous_window": {"accuracy": 0.8, "rmse": 2.0}}
+    assert named(watched(bake=bake), health(0.5, **before)) == "rollback"
+    assert named(watched(bake=bake), health(0.79, **before)) is None
