@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from evaluator.checkpoint import Checkpoint
 from evaluator.core import Core
 from evaluator.worker import Worker
-
 from gauntlet import config as configs
 from gauntlet import events, keys, wiring
 from gauntlet.artefact import Feature, Schema

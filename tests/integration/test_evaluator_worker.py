@@ -8,10 +8,22 @@ from typing import Any
 
 import msgspec
 import pytest
+from streams import (
+    BLOCK,
+    HORIZON,
+    Evaluator,
+    MemoryLog,
+    MemoryState,
+    batch,
+    config,
+    outcome,
+    prediction,
+    shadow,
+    traffic,
+)
+
 from evaluator import worker as workers
 from evaluator.checkpoint import Checkpoint
-from streams import BLOCK, HORIZON, Evaluator, MemoryLog, MemoryState, batch, config, outcome, prediction, shadow, traffic
-
 from gauntlet import events, keys, progress, wiring
 from gauntlet.config import Config
 from gauntlet.errors import Conflict, LogUnavailable, StateUnavailable

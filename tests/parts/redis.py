@@ -34,7 +34,8 @@ class Redis(Part):
             "port": str(self.port),
             "dir": str(self.folder / "data"),
             "appendonly": "yes",
-            # Each reply waits for the disk. With "everysec" Redis puts writes off while an fsync runs, and a kill costs them.
+            # Each reply waits for the disk: with "everysec" Redis puts writes off while an fsync runs, and a kill costs
+            # them.
             "appendfsync": "always",
             # The append-only file is the durability; snapshots beside it would only cost a fork.
             "save": "",

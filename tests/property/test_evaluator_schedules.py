@@ -9,14 +9,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from evaluator.checkpoint import Checkpoint
-from evaluator.core import Core
-from evaluator.fold import Fold
-from evaluator.join import JoinTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import BLOCK, HORIZON, batch, config, outcome, prediction, shadow, treated
 
+from evaluator.checkpoint import Checkpoint
+from evaluator.core import Core
+from evaluator.fold import Fold
+from evaluator.join import JoinTable
 from gauntlet import events, wiring
 from gauntlet.model import Task
 

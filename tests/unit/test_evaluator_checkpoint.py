@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from evaluator.checkpoint import Checkpoint, Saved
-from evaluator.join import JoinTable
 from streams import HORIZON, prediction
 
+from evaluator.checkpoint import Checkpoint, Saved
+from evaluator.join import JoinTable
 from gauntlet.errors import Conflict
 from gauntlet.log import Record
 

@@ -9,8 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from evaluator.checkpoint import Saved
-from evaluator.core import Core
 from streams import (
     BLOCK,
     HORIZON,
@@ -25,6 +23,8 @@ from streams import (
     treated,
 )
 
+from evaluator.checkpoint import Saved
+from evaluator.core import Core
 from gauntlet import events
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError

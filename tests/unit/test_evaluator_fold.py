@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluator.fold import Fold, LossSums, block_index
-from evaluator.join import JoinTable
 from streams import BLOCK, HORIZON, ROLLOUT, outcome, prediction, shadow, treated
 
+from evaluator.fold import Fold, LossSums, block_index
+from evaluator.join import JoinTable
 from gauntlet.losses import loss
 from gauntlet.model import Task
 

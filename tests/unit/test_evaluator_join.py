@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Iterator
 
 import pytest
-from evaluator.join import JoinTable
 from streams import HORIZON, outcome, prediction, shadow, treated
+
+from evaluator.join import JoinTable
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from streams import BLOCK, HORIZON, ROLLOUT, Evaluator, MemoryLog, batch, config, outcome, prediction, shadow, traffic
+
 from evaluator.fold import Fold, RolloutSums
 from evaluator.join import Exposure, Match, Truth
 from evaluator.look import Looks, look, scheme
 from evaluator.stats import State
-from router import assign
-from streams import BLOCK, HORIZON, ROLLOUT, Evaluator, MemoryLog, batch, config, outcome, prediction, shadow, traffic
-
 from gauntlet import events
 from gauntlet.config import Config
 from gauntlet.model import Task
+from router import assign
 
 
 def evaluations(folder: Path, made: Config, batches: list[list[Any]]) -> list[events.Evaluation]:

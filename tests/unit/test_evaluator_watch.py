@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluator.watch import Watch
 from streams import config, prediction
 
+from evaluator.watch import Watch
 from gauntlet import events, wiring
 from gauntlet.artefact import Feature, Schema
 from gauntlet.config import DriftConfig
