@@ -1,4 +1,4 @@
-"""Small streams of events for the evaluator's tests: their making, a log in memory that can fail, and fresh evaluators."""
+"""Small streams of events for the evaluator's tests: their making, a log that can fail, and fresh evaluators."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ bake: {{window: {4 * BLOCK:.0f}}}
 
 
 def config(folder: Path, text: str = "", *, task: Task = Task.CLASSIFICATION, **evidence: Any) -> Config:
-    """The experiment `test` with three versions in its registry; `text` is more YAML, `evidence` changes that section."""
+    """The experiment `test` with three versions in its registry; `text` is more YAML, `evidence` that section."""
     classes = (0, 1) if task is Task.CLASSIFICATION else ()
     made = msgspec.structs.replace(configs.parse(_SETTINGS + text), data=str(folder), task=task, classes=list(classes))
     made = msgspec.structs.replace(made, evidence=msgspec.structs.replace(made.evidence, **evidence))

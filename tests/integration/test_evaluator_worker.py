@@ -1,4 +1,4 @@
-"""The worker between log, core and checkpoint: nothing is skipped, nothing is folded twice, every verdict goes out once."""
+"""The worker between log, core and checkpoint: nothing is skipped or folded twice, every verdict goes out once."""
 
 from __future__ import annotations
 
@@ -94,6 +94,8 @@ async def test_a_restarted_evaluator_still_tells_its_latest_judgement(tmp_path: 
     assert told.health is not None
 
 
+DEEP = b"[" * 90_000 + b"]" * 90_000
+
 BAD: list[tuple[str, bytes]] = [
     (keys.PREDICTIONS, b""),
     (keys.PREDICTIONS, b"\x80\xff not utf-8"),
@@ -113,7 +115,7 @@ BAD: list[tuple[str, bytes]] = [
     (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, champion="v0042"))),
     (keys.PREDICTIONS, events.encode(prediction(1, 1000.0)).replace(b'"type":"prediction"', b'"type":"wish"')),
     (keys.PREDICTIONS, events.encode(shadow(1, 1000.0, model="v0042"))),
-    (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, features={"x": 0})).replace(b'"x":0', b'"x":' + b"[" * 90_000 + b"]" * 90_000)),
+    (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, features={"x": 0})).replace(b'"x":0', b'"x":' + DEEP)),
 ]  # fmt: skip
 
 
@@ -134,7 +136,8 @@ async def test_what_can_not_be_used_is_set_aside_and_nothing_of_it_counted(tmp_p
 async def test_another_experiments_events_are_passed_over(tmp_path: Path) -> None:
     made, log = config(tmp_path), MemoryLog()
     log.add(prediction(1, 1000.0), prediction(2, 9e9, experiment="other", champion="v0077"), outcome(1, 1010.0),
-            outcome(2, 1010.0, "no class of ours", experiment="other"), shadow(1, 1000.0, experiment="other"))  # fmt: skip
+            outcome(2, 1010.0, "no class of ours", experiment="other"),
+            shadow(1, 1000.0, experiment="other"))  # fmt: skip
     evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
     assert log.values(keys.DEAD_LETTERS) == []
     assert evaluator.core.watermark == 1000.0

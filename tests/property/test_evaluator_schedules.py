@@ -1,4 +1,4 @@
-"""However a stream was mixed, repeated and cut, the joins' counts are the same and the sums are the same bit for bit."""
+"""However a stream was mixed, repeated and cut, the joins' counts and the sums are the same bit for bit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def lives(draw: st.DrawFn, number: int) -> tuple[list[Any], list[Any]]:
     make = draw(st.sampled_from([prediction, treated]))
     first: list[Any] = []
     if draw(st.booleans()):
-        changes = draw(st.sampled_from([{}, {"forced": True}, {"propensity": 0.0}, {"rollout": None, "challenger": None},
+        changes = draw(st.sampled_from([{}, {"forced": True}, {"propensity": 0.0},
+                                        {"rollout": None, "challenger": None},
                                         {"fallback": "error", "served": "baseline"}]))  # fmt: skip
         first.append(make(number, at, **changes))
     if draw(st.booleans()):
@@ -99,7 +100,7 @@ def test_mixing_repeating_and_cutting_a_stream_changes_nothing(
 
 @st.composite
 def logs(draw: st.DrawFn) -> tuple[list[Any], list[Any], list[int]]:
-    """Predictions in two partitions and their outcomes, each in time order over several horizons; and where it is cut."""
+    """Predictions in two partitions and their outcomes, in time order over several horizons; and where it is cut."""
     first: list[Any] = []
     second: list[Any] = []
     at = 1000.0
@@ -155,6 +156,8 @@ def test_a_stale_prediction_is_told_by_its_own_partitions_time(tmp_path: Path) -
     checkpoint = Checkpoint(tmp_path / "e.db")
     core = Core(made, wiring.registry(made), checkpoint)
     core.step(batch([prediction(1, 10_000.0)], "predictions/a"))
-    counts = core.step(batch([prediction(2, 1000.0)], "predictions/b") + batch([prediction(3, 1000.0)], "predictions/a"))
+    counts = core.step(
+        batch([prediction(2, 1000.0)], "predictions/b") + batch([prediction(3, 1000.0)], "predictions/a")
+    )
     checkpoint.close()
     assert (counts["predictions"], counts["stale"]) == (1, 1)

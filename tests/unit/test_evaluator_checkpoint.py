@@ -55,7 +55,7 @@ def test_a_crash_before_the_commit_leaves_nothing_of_it(tmp_path: Path) -> None:
 def test_an_error_in_the_work_undoes_the_joins_too(tmp_path: Path) -> None:
     one = Checkpoint(tmp_path / "e.db")
     table = JoinTable(one.db, HORIZON)
-    with pytest.raises(RuntimeError, match="broken"), one.undone_on_error():
+    with pytest.raises(RuntimeError, match="broken"), one.undone_on_error():  # noqa: PT012
         one.begin()
         table.apply([prediction(1, 5.0)])
         raise RuntimeError("broken")

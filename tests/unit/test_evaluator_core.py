@@ -121,7 +121,8 @@ def test_the_champion_of_before_is_compared_on_the_same_window(make: Make) -> No
     assert (last.window["accuracy"], last.previous_window["accuracy"]) == (1.0, 0.0)
     # Rolled back to it, it is not its own predecessor.
     core.step(batch([e for i in range(300, 600) for e in (
-        prediction(i, 1000.0 + i, rollout=None, challenger=None, allocation=3), outcome(i, 1001.0 + i, 1))]))  # fmt: skip
+        prediction(i, 1000.0 + i, rollout=None, challenger=None, allocation=3),
+        outcome(i, 1001.0 + i, 1))]))  # fmt: skip
     last = health(core)[-1]
     assert (last.model, last.previous, last.previous_outcomes, last.previous_window) == ("v0001", None, 0, {})
 

@@ -69,7 +69,9 @@ def test_a_pair_needs_prediction_score_and_outcome_and_comes_once(table: JoinTab
         (treated(1, 0.0, forced=True), shadow(1, 0.0, arm="baseline", model="v0001")),
     ],
 )
-def test_failed_scores_fallbacks_and_forced_requests_are_no_pairs(table: JoinTable, event: object, score: object) -> None:
+def test_failed_scores_fallbacks_and_forced_requests_are_no_pairs(
+    table: JoinTable, event: object, score: object
+) -> None:
     joined = table.apply([event, score, outcome(1, 5.0)])  # type: ignore[list-item]
     assert joined.pairs == []
     assert joined.counts["joined"] == 1

@@ -1,4 +1,4 @@
-"""Looks: what they are taken at, that they don't depend on how the log was read, and the trap of the ramp with drift."""
+"""Looks: what they are taken at, that they do not depend on the reading, and the trap of the ramp with drift."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def test_a_block_is_looked_at_when_it_has_matured_and_only_then(tmp_path: Path) 
 def test_without_an_answer_there_is_no_number_and_a_reason(tmp_path: Path) -> None:
     found = evaluations(tmp_path / "e", config(tmp_path), [traffic(400)])
     first = found[0]
-    assert (first.result, first.effect, first.lower, first.upper, first.z, first.p_value) == ("inconclusive", *[None] * 5)
+    assert first.result == "inconclusive"
+    assert (first.effect, first.lower, first.upper, first.z, first.p_value) == (None,) * 5
     assert "no answer yet" in first.reasons[0]
     assert any("of at least 5 blocks are closed" in e.reasons[0] for e in found)
     assert first.arms["baseline"].exposures == sum(i % 3 != 0 for i in range(20))

@@ -1,4 +1,4 @@
-"""The watch over one champion: its reference from the registry or learned live, and its state as a function of the rows."""
+"""The watch over one champion: its reference, given or learned live, and its state as a function of the rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_reference_from_the_registry_judges_from_the_first_row_on() -> None:
     one = watch(reference())
     assert one.rows(rows(2000)) == []
     found = one.rows(rows(1500, shift=1.5, start=2000.0))
-    assert [e.event for e in found][0] == "open"
+    assert found[0].event == "open"
     assert {e.model for e in found} == {"v0001"}
     assert found[0].features[0].name == "x"
     assert 2000.0 < found[0].at < 3500.0
