@@ -27,7 +27,7 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 
 from gauntlet import bootstrap
-from gauntlet import config as configs
+from gauntlet import config_file as configs
 
 FEATURES = [f"f{i:02d}" for i in range(20)]
 BODY = json.dumps({"features": {name: 0.1 * i for i, name in enumerate(FEATURES)}})

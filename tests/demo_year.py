@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from gauntlet import artefact, control, events, keys, rollout, wiring
-from gauntlet import config as configs
+from gauntlet import config_file as configs
 from gauntlet.artefact import Feature
 from gauntlet.cli.demo import flights as demo
 from gauntlet.cli.demo.replay import Sent

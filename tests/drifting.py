@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from gauntlet import artefact, control, events, keys, wiring
-from gauntlet.config import Config, parse
+from gauntlet.config import Config
+from gauntlet.config_file import parse
 from gauntlet.events import Drift, Outcome, Prediction
 from gauntlet.log import Record
 from gauntlet.rollout import begin

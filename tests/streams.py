@@ -12,7 +12,7 @@ import msgspec
 from evaluator.checkpoint import Checkpoint
 from evaluator.core import Core
 from evaluator.worker import Worker
-from gauntlet import config as configs
+from gauntlet import config_file as configs
 from gauntlet import events, keys, wiring
 from gauntlet.artefact import Feature, Schema
 from gauntlet.config import Config

@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from evaluator import worker as evaluator
 from gauntlet import bootstrap
-from gauntlet import config as configs
+from gauntlet import config_file as configs
 from gauntlet.config import Config
 from retrainer import worker as retrainer
 from router import app as router

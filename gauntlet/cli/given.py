@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from gauntlet import config as configs
+from gauntlet import config_file as configs
 from gauntlet.config import Config
 
 

@@ -17,10 +17,12 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from gauntlet import config as configs
+from gauntlet import config as structs
+from gauntlet import config_file as configs
 from gauntlet import metrics
 from gauntlet.cli import command
 from gauntlet.cli.up import SERVICES
+from gauntlet.errors import ConfigError
 from retrainer import triggers
 from router.auth import Keys
 
@@ -97,7 +99,7 @@ def test_alerts_for_the_jobs_that_are_scraped() -> None:
 
 
 def test_scraped_ports_are_the_defaults() -> None:
-    router, observe = configs.RouterConfig(), configs.ObserveConfig()
+    router, observe = structs.RouterConfig(), structs.ObserveConfig()
     assert _targets("prometheus/prometheus.yml") == {
         "gauntlet-router": f"{router.host}:{router.port}",
         "gauntlet-evaluator": f"{observe.host}:{observe.evaluator_port}",
@@ -253,7 +255,7 @@ def test_the_open_router_has_keys_and_their_variables_reach_it() -> None:
 
 def test_configuration_without_keys_would_be_refused() -> None:
     text = (DEPLOY / "compose" / "config.yaml").read_text()
-    with pytest.raises(configs.ConfigError, match="keys"):
+    with pytest.raises(ConfigError, match="keys"):
         configs.parse(text[: text.index("keys:")])
 
 

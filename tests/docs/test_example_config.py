@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 import gauntlet
-from gauntlet import config as configs
+from gauntlet import config as structs
+from gauntlet import config_file as configs
 from gauntlet.cli import main
 from gauntlet.model import Task
 
@@ -22,10 +23,10 @@ GIVEN = {"experiment", "task", "champion.model"}
 """What has no default: the example's own values."""
 
 # Settings whose default is an empty list are shown by a commented item.
-ITEMS = {"features": configs.FeatureSpec, "keys": configs.KeyConfig}
+ITEMS = {"features": structs.FeatureSpec, "keys": structs.KeyConfig}
 
 
-def _sections(struct: type[msgspec.Struct] = configs.Config, path: str = "") -> Iterator[tuple[str, object]]:
+def _sections(struct: type[msgspec.Struct] = structs.Config, path: str = "") -> Iterator[tuple[str, object]]:
     """Every setting with its default: ("router.breaker.window", 200)."""
     for field in msgspec.structs.fields(struct):
         where = f"{path}{field.name}"
@@ -67,8 +68,8 @@ def test_command_prints_the_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_example_parses_to_exactly_the_defaults() -> None:
     parsed = configs.parse(TEXT)
-    expected = configs.Config(
-        experiment="my-model", task=Task.CLASSIFICATION, champion=configs.ChampionConfig(model="model.skops")
+    expected = structs.Config(
+        experiment="my-model", task=Task.CLASSIFICATION, champion=structs.ChampionConfig(model="model.skops")
     )
     assert parsed == expected
 
@@ -110,7 +111,7 @@ def test_the_commented_items_work_when_uncommented(setting: str) -> None:
     assert len(getattr(configs.parse("\n".join([*rest, f"{setting}:", *items])), setting)) == 1
 
 
-@pytest.mark.parametrize("field", [f.name for f in msgspec.structs.fields(configs.StageConfig)])
+@pytest.mark.parametrize("field", [f.name for f in msgspec.structs.fields(structs.StageConfig)])
 def test_every_stage_of_the_ramp_shows_every_field(field: str) -> None:
     stages = len(configs.parse(TEXT).ramp)
     assert all(f"ramp.{index}.{field}" in KEYS for index in range(stages))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import parts
 import pytest
 
 pytestmark = pytest.mark.timeout(240)
+needs_pgrep = pytest.mark.skipif(shutil.which("pgrep") is None, reason="pgrep is missing: apt-get install procps")
 
 
 def test_a_demo_of_five_days_adds_up_and_its_page_opens(tmp_path: Path, chromium: parts.Chromium) -> None:
@@ -34,6 +36,7 @@ def test_a_demo_of_five_days_adds_up_and_its_page_opens(tmp_path: Path, chromium
     assert shot.stat().st_size > 50_000
 
 
+@needs_pgrep
 def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     demo = subprocess.Popen(
@@ -54,6 +57,7 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
         demo.wait()
 
 
+@needs_pgrep
 def test_a_killed_demo_leaves_nothing_that_blocks_the_next(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     command = [sys.executable, "-m", "gauntlet.cli", "demo", "--run", str(folder), "--days"]

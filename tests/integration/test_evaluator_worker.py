@@ -223,8 +223,11 @@ async def test_killed_between_two_rounds_it_goes_on_where_it_had_committed(tmp_p
     second.close()
 
 
-async def test_nothing_is_judged_before_the_outcomes_of_its_time_are_read(tmp_path: Path) -> None:
+async def test_nothing_is_judged_before_the_outcomes_of_its_time_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A long backlog of outcomes is read in pieces, with commits in between; each look has all of its outcomes."""
+    monkeypatch.setattr(workers, "_BATCH", 1000)
     made, stream = config(tmp_path), traffic(300)
     log = filled([e for e in stream if not isinstance(e, events.Outcome)])
     log.add(*(outcome(10**6 + i, 900.0) for i in range(500)))  # of somebody else's requests, before ours

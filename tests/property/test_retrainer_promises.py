@@ -4,7 +4,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gauntlet.config import Config, EvidenceConfig, parse
+from gauntlet.config import Config, EvidenceConfig
+from gauntlet.config_file import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply, begin
 from retrainer.decide import decide

@@ -79,8 +79,8 @@ def test_the_second_start_finds_the_first(tmp_path: Path) -> None:
 
 ENSURE = """
 import asyncio, sys
-from gauntlet import bootstrap, config
-loaded = config.load(sys.argv[1])
+from gauntlet import bootstrap, config_file
+loaded = config_file.load(sys.argv[1])
 sys.stdin.readline()
 print(asyncio.run(bootstrap.ensure(loaded)).champion)
 """

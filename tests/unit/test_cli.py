@@ -16,7 +16,7 @@ import yaml
 
 import gauntlet
 from gauntlet import bootstrap, wiring
-from gauntlet import config as configs
+from gauntlet import config_file as configs
 from gauntlet.cli import given, main
 
 OWN_MODULE = """

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import yaml
 
-from gauntlet import config
+from gauntlet import config_file as config
 from gauntlet.cli.command import EXAMPLE
 from gauntlet.config import Config, Seconds
 from gauntlet.errors import ConfigError

@@ -241,11 +241,12 @@ def test_a_restart_from_json_leaves_no_trace(make: Make, cut: int) -> None:
     assert second._joins.waiting() == whole._joins.waiting()
 
 
-def test_adopting_replaces_everything_that_was_there(make: Make) -> None:
+@pytest.mark.parametrize("stream", [traffic(300), [outcome(1, 1000.0)]])
+def test_adopting_replaces_everything_that_was_there(make: Make, stream: list[Any]) -> None:
     source, other = make(), make()
-    source.step(batch(traffic(300)))
+    source.step(batch(stream))
     source.judge({})
-    other.step(batch(traffic(400, start=5000), "predictions/b"))
+    other.step(batch([prediction(i, 1000.0 + i, rollout="test-r0007") for i in range(400)], "predictions/b"))
     other.judge({})
     saved = source.saved(3, {"predictions/a": 5})
     other.adopt(msgspec.json.decode(msgspec.json.encode(saved), type=Saved))

@@ -102,6 +102,8 @@ def test_the_paired_form_counts_pairs_and_ignores_who_served(tmp_path: Path) -> 
     last = found[-1]
     assert last.pairs == last.arms["candidate"].outcomes == 20 * len(found)
     assert last.effect == pytest.approx(np.mean(np.log(np.array(chances[: last.pairs]) / 0.5)), abs=0.01)
+    for event in found[12:]:  # the win side's blocks are two of the harm side's: only those that are whole
+        assert event.blocks == (int(event.id.rpartition("/")[2]) - 49) // 2
     assert last.result == "better"
     assert last.srm_p_value is None  # nobody was assigned by chance
 

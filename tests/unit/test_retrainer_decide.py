@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from gauntlet.config import BakeConfig, Config, EvidenceConfig, ShadowConfig, parse
+from gauntlet.config import BakeConfig, Config, EvidenceConfig, ShadowConfig
+from gauntlet.config_file import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply
 from retrainer.decide import decide

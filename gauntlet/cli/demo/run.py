@@ -24,7 +24,7 @@ from typing import TextIO
 import skops.io
 
 from gauntlet import bootstrap
-from gauntlet import config as configs
+from gauntlet import config_file as configs
 from gauntlet.cli.demo import flights as data
 from gauntlet.cli.demo import page, summary
 from gauntlet.cli.demo.replay import Replay, Submission
