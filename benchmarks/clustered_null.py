@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from evaluator.stats import Boundary, Evidence
 from evaluator.stats.plan import HARM_SIDE, WIN_SIDE, Side
-from evaluator.stats.process import evidence_of
+from evaluator.stats.statistic import evidence_of
 
 Floats = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int], Floats]
@@ -47,10 +47,11 @@ def bounds(times: Floats, first: int) -> Floats:
     return found
 
 
-def look(rows: Floats, side: Side) -> Evidence:
-    found = evidence_of(rows, margin=0.0, clustered=True, most_correlation=side.most_correlation)
-    assert isinstance(found, Evidence)
-    return found
+def look(scores: Floats, information: Floats, side: Side) -> Evidence:
+    """The evidence of every run, a cell each. scores: shape (runs, blocks); information: (blocks,)."""
+    shape = scores.shape
+    rows = np.stack([scores, np.broadcast_to(information, shape), np.full(shape, 1e-12), np.ones(shape)], axis=2)
+    return evidence_of(rows, margin=np.zeros(len(scores)), clustered=True, most_correlation=side.most_correlation)
 
 
 def crossings(
@@ -58,19 +59,15 @@ def crossings(
 ) -> tuple[float, float, float]:
     """Shares of runs that cross the win side, the win side with the arms swapped, and the harm side."""
     limits = bounds(np.cumsum(information) / information.sum(), first)
-    up = down = harm = 0
-    for _ in tqdm(range(runs), desc=name, leave=False, disable=quiet, file=sys.stderr):
-        rows = np.column_stack([draw(), information, np.full((len(information), 2), [1e-12, 1.0])])
-        found = [False, False, False]
-        for k in range(first, len(rows) + 1):
-            win = look(rows[:k], WIN_SIDE)
-            found[0] = found[0] or win.z_win >= limits[k]
-            found[1] = found[1] or win.z_harm >= limits[k]
-            found[2] = found[2] or look(rows[:k], HARM_SIDE).z_harm >= limits[k]
-            if all(found):
-                break
-        up, down, harm = up + found[0], down + found[1], harm + found[2]
-    return up / runs, down / runs, harm / runs
+    scores = np.stack([draw() for _ in range(runs)])
+    found = np.zeros((3, runs), dtype=bool)
+    looks = range(first, len(information) + 1)
+    for k in tqdm(looks, desc=name, leave=False, disable=quiet, file=sys.stderr):
+        win = look(scores[:, :k], information[:k], WIN_SIDE)
+        harm = look(scores[:, :k], information[:k], HARM_SIDE)
+        found |= np.stack([win.z_win, win.z_harm, harm.z_harm]) >= limits[k]
+    up, down, harm_up = found.mean(axis=1).tolist()
+    return up, down, harm_up
 
 
 def main() -> None:

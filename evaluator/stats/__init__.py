@@ -7,11 +7,12 @@ code.
 
 from evaluator.stats.boundary import Boundary
 from evaluator.stats.plan import Plan, Side, horizon_information
-from evaluator.stats.process import Arm, Block, Evidence, evidence, paired_blocks, split_blocks
+from evaluator.stats.process import Arm, Block, paired_blocks, split_blocks
 from evaluator.stats.refusal import NoAnswer, OrderError, OutcomeError, PlanError, PropensityError, StatsError
 from evaluator.stats.sequential import Look, State, Stop, advance
 from evaluator.stats.spending import Spending
 from evaluator.stats.srm import AssignmentCounts, SampleRatio, sample_ratio
+from evaluator.stats.statistic import Evidence, evidence
 from evaluator.stats.sums import PairedSums, SplitSums
 from evaluator.stats.verdict import Guardrail, Policy, Verdict, judge
 

@@ -1,4 +1,4 @@
-"""One side of a test as it is watched over looks: its bound at each, and its running p value.
+"""One side of a test as it is watched over looks: its bound at each, and its running p value, for each cell.
 
 Invariant: p ≤ alpha exactly when z has exceeded its bound at some look, and P(p ≤ u) ≤ u under no effect for every u,
 whenever one stops. Monitors are values: `look` returns the next one.
@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Final, Protocol, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from evaluator.stats.boundary import Boundary
 from evaluator.stats.mixture import best_rho, log_mixture, mixture_bound
 from evaluator.stats.refusal import PlanError
 from evaluator.stats.spending import Spending
+from evaluator.stats.sums import Floats
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 # Levels whose own boundaries tell how small p is. Between two of them z_level against bound is nearly straight.
 LADDER: Final = (1e-6, 1e-4, 1e-3, 0.005, 0.02, 0.06, 0.16, 0.4)
@@ -26,120 +33,176 @@ _TIGHTEST_AT: Final = 0.5
 
 
 class Monitor(Protocol):
-    """What `sequential.advance` asks of a side, whatever the mode."""
+    """What `sequential` asks of a side, whatever the mode. Arrays have one entry for each cell."""
 
     @property
-    def spent(self) -> float:
+    def spent(self) -> Floats:
         """Level spent so far, at most the side's alpha."""
 
     @property
-    def p(self) -> float:
+    def p(self) -> Floats:
         """The running one-sided p value."""
 
-    def look(self, t: float, z: float, variance: float) -> tuple[float, Self]:
-        """Bound for z at information time t, where S has that variance, and the monitor after that look."""
+    def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
+        """Bounds for z at information times t, where S has these variances, and the monitor after that look.
+
+        Only cells that are `ready` are looked at: the others' bound is infinite, and nothing of theirs is spent.
+        """
 
     def to_dict(self) -> dict[str, Any]:
         """All that must be kept, fit for JSON."""
 
 
-@dataclass(frozen=True)
-class GroupSequential:
-    """A Lan-DeMets boundary, with boundaries at other levels beside it for the repeated p value (Jennison & Turnbull
-    2000, chapter 9: the smallest level at which the same data would have stopped by now)."""
+@dataclass(frozen=True, eq=False)
+class Clock:
+    """The boundary of cells that have made the same looks, with boundaries at other levels beside it for the repeated
+    p value (Jennison & Turnbull 2000, chapter 9: the smallest level at which the same data would have stopped by
+    now). It depends on information alone, so any number of metrics share its cost."""
 
     boundary: Boundary
     ladder: tuple[Boundary, ...]
-    p: float = 1.0
 
     @classmethod
     def start(cls, alpha: float, spending: Spending) -> Self:
         return cls(Boundary(alpha, spending), tuple(Boundary(level, spending) for level in LADDER))
 
-    @property
-    def spent(self) -> float:
-        return self.boundary.spent
-
-    def look(self, t: float, z: float, variance: float) -> tuple[float, Self]:
+    def look(self, t: float) -> tuple[float, list[float] | None, Clock]:
+        """The bound at t, those of the ladder where it looks too, and the clock after it."""
         bound, boundary = self.boundary.look(t)
-        ladder, p = self.ladder, self.p
-        last = ladder[0].t
+        last = self.ladder[0].t
         if t > last and (not last or t - last >= _RUNG_STEP or last < 1.0 <= t):
-            looks = [rung.look(t) for rung in ladder]
-            ladder = tuple(rung for _, rung in looks)
-            p = min(p, _level_of(z, [bound_at for bound_at, _ in looks]))
-        alpha = boundary.alpha
-        if z >= bound:
-            p = min(p, alpha)
-        elif self.p > alpha:
-            p = max(p, math.nextafter(alpha, 1.0))
-        return bound, replace(self, boundary=boundary, ladder=ladder, p=p)
+            looks = [rung.look(t) for rung in self.ladder]
+            return bound, [at for at, _ in looks], Clock(boundary, tuple(rung for _, rung in looks))
+        return bound, None, Clock(boundary, self.ladder)
 
     def to_dict(self) -> dict[str, Any]:
-        times = [t for t, _, _ in self.ladder[0].looks]
-        return {"looks": self.boundary.to_list(), "times": times, "p": self.p}
+        return {"looks": self.boundary.to_list(), "times": [t for t, _, _ in self.ladder[0].looks]}
 
     @classmethod
-    def from_dict(cls, alpha: float, spending: Spending, data: dict[str, Any]) -> Self:
+    def from_dict(cls, alpha: float, spending: Spending, data: dict[str, Any]) -> Clock:
         ladder = [Boundary(level, spending) for level in LADDER]
         for t in data["times"]:
             ladder = [rung.look(t)[1] for rung in ladder]
-        return cls(Boundary.from_list(alpha, spending, data["looks"]), tuple(ladder), float(data["p"]))
+        return cls(Boundary.from_list(alpha, spending, data["looks"]), tuple(ladder))
 
 
-def _level_of(z: float, bounds: list[float]) -> float:
-    """The level whose bound is z, from the ladder's bounds; rounded up below its end, 1 above it."""
-    if z >= bounds[0]:
-        return LADDER[0]
-    for level, bound, above, bound_above in zip(LADDER[1:], bounds[1:], LADDER[:-1], bounds[:-1], strict=True):
-        if z >= bound:
-            if math.isinf(bound_above):
-                return level
-            share = (z - bound) / (bound_above - bound)
-            return float(ndtr((1.0 - share) * ndtri(level) + share * ndtri(above)))
-    return 1.0
-
-
-@dataclass(frozen=True)
-class Anytime:
-    """The normal mixture. ρ is fixed at the first look, from the variance that the horizon promises then."""
+@dataclass(frozen=True, eq=False)
+class GroupSequential:
+    """Lan-DeMets boundaries: `clocks[of[cell]]` is the clock that a cell's looks have made."""
 
     alpha: float
-    rho: float | None = None
-    log_evidence: float = 0.0  # the largest so far
+    clocks: tuple[Clock, ...]
+    of: Ints
+    p: Floats
+
+    @classmethod
+    def start(cls, alpha: float, spending: Spending, cells: int = 1) -> Self:
+        return cls(alpha, (Clock.start(alpha, spending),), np.zeros(cells, dtype=np.int64), np.ones(cells))
 
     @property
-    def spent(self) -> float:
-        """All of alpha is at stake from the first look on."""
-        return self.alpha if self.rho is not None else 0.0
+    def spent(self) -> Floats:
+        return np.array([clock.boundary.spent for clock in self.clocks])[self.of]
 
-    @property
-    def p(self) -> float:
-        return min(1.0, math.exp(-self.log_evidence))
+    def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
+        bounds, p = np.full(len(t), np.inf), self.p.copy()
+        of = np.full(len(t), -1)
+        clocks: list[Clock] = []
+        for clock, cells, time in self._groups(t, ready):
+            after = self.clocks[clock]
+            if time is not None:
+                bounds[cells], ladder, after = after.look(time)
+                if ladder is not None:
+                    p[cells] = np.minimum(p[cells], _levels_of(z[cells], ladder))
+            of[cells] = len(clocks)
+            clocks.append(after)
+        crossed = ready & (z >= bounds)
+        p[crossed] = np.minimum(p[crossed], self.alpha)
+        held = ~crossed & (self.p > self.alpha)
+        p[held] = np.maximum(p[held], math.nextafter(self.alpha, 1.0))
+        return bounds, replace(self, clocks=tuple(clocks), of=of, p=p)
 
-    def look(self, t: float, z: float, variance: float) -> tuple[float, Self]:
-        rho = self.rho if self.rho is not None else best_rho(variance * _TIGHTEST_AT / t, self.alpha)
-        bound = mixture_bound(variance, self.alpha, rho) / math.sqrt(variance)
-        evidence = log_mixture(z * math.sqrt(variance), variance, rho)
-        return bound, replace(self, rho=rho, log_evidence=max(self.log_evidence, evidence))
+    def _groups(self, t: Floats, ready: Bools) -> list[tuple[int, Ints, float | None]]:
+        """Cells that go on together: the same looks so far, and the same next one (None: no look)."""
+        if ready.all() and (self.of == self.of[0]).all() and (t == t[0]).all():
+            return [(int(self.of[0]), np.arange(len(t)), float(t[0]))]
+        groups: dict[tuple[int, float | None], list[int]] = {}
+        for cell, key in enumerate(zip(self.of.tolist(), t.tolist(), ready.tolist(), strict=True)):
+            groups.setdefault((key[0], key[1] if key[2] else None), []).append(cell)
+        return [(clock, np.array(cells), time) for (clock, time), cells in groups.items()]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"rho": self.rho, "log_evidence": self.log_evidence}
+        clocks = [clock.to_dict() for clock in self.clocks]
+        return {"clocks": clocks, "of": self.of.tolist(), "p": self.p.tolist()}
+
+    @classmethod
+    def from_dict(cls, alpha: float, spending: Spending, data: dict[str, Any]) -> Self:
+        clocks = tuple(Clock.from_dict(alpha, spending, clock) for clock in data["clocks"])
+        return cls(alpha, clocks, np.array(data["of"], dtype=np.int64), np.array(data["p"], dtype=np.float64))
+
+
+def _levels_of(z: Floats, bounds: list[float]) -> Floats:
+    """The level whose bound is z, from the ladder's falling bounds; rounded up below its end, 1 above it."""
+    levels = np.ones(len(z))
+    rungs = list(zip(LADDER, bounds, strict=True))
+    for (above, bound_above), (level, bound) in pairwise(rungs):
+        here = (z >= bound) & (z < bound_above)
+        if math.isinf(bound_above):
+            levels[here] = level
+        else:
+            share = (z[here] - bound) / (bound_above - bound)
+            levels[here] = ndtr((1.0 - share) * ndtri(level) + share * ndtri(above))
+    levels[z >= bounds[0]] = LADDER[0]
+    return levels
+
+
+@dataclass(frozen=True, eq=False)
+class Anytime:
+    """The normal mixture. ρ is fixed at a cell's first look, from the variance that the horizon promises then."""
+
+    alpha: float
+    rho: Floats  # nan before the first look
+    log_evidence: Floats  # the largest so far
+
+    @classmethod
+    def start(cls, alpha: float, cells: int = 1) -> Self:
+        return cls(alpha, np.full(cells, np.nan), np.zeros(cells))
+
+    @property
+    def spent(self) -> Floats:
+        """All of alpha is at stake from the first look on."""
+        return np.where(np.isnan(self.rho), 0.0, self.alpha)
+
+    @property
+    def p(self) -> Floats:
+        return np.exp(-self.log_evidence)
+
+    def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
+        first = ready & np.isnan(self.rho)
+        rho = np.where(first, best_rho(np.where(ready, variance * _TIGHTEST_AT / t, 1.0), self.alpha), self.rho)
+        v, r = np.where(ready, variance, 1.0), np.where(ready, rho, 1.0)
+        bounds = np.where(ready, mixture_bound(v, self.alpha, r) / np.sqrt(v), np.inf)
+        found = np.where(ready, log_mixture(np.where(ready, z, 0.0) * np.sqrt(v), v, r), 0.0)
+        return bounds, replace(self, rho=rho, log_evidence=np.maximum(self.log_evidence, found))
+
+    def to_dict(self) -> dict[str, Any]:
+        rho = [None if math.isnan(value) else value for value in self.rho.tolist()]
+        return {"rho": rho, "log_evidence": self.log_evidence.tolist()}
 
     @classmethod
     def from_dict(cls, alpha: float, data: dict[str, Any]) -> Self:
-        return cls(alpha, data["rho"], float(data["log_evidence"]))
+        rho = [math.nan if value is None else value for value in data["rho"]]
+        return cls(alpha, np.array(rho), np.array(data["log_evidence"], dtype=np.float64))
 
 
 MODES: Final = ("group-sequential", "anytime")
 
 
-def start(mode: str, alpha: float, spending: Spending) -> Monitor:
-    """The monitor of a side before its first look. Raises PlanError for a mode that is not built."""
+def start(mode: str, alpha: float, spending: Spending, cells: int = 1) -> Monitor:
+    """The monitor of a side of so many cells before its first look. Raises PlanError for a mode that is not built."""
     if mode == "group-sequential":
-        return GroupSequential.start(alpha, spending)
+        return GroupSequential.start(alpha, spending, cells)
     if mode == "anytime":
-        return Anytime(alpha)
+        return Anytime.start(alpha, cells)
     raise PlanError(f"unknown mode {mode!r}; known are {', '.join(MODES)}")
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from evaluator.stats.monitor import MODES
-from evaluator.stats.process import MOST_CORRELATION
 from evaluator.stats.refusal import PlanError
 from evaluator.stats.spending import MIXED, Spending
+from evaluator.stats.statistic import MOST_CORRELATION
 
 Mode = Literal["group-sequential", "anytime"]
 

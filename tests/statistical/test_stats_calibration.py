@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import binom
 
 from evaluator.stats import Boundary, Evidence, Spending, SplitSums, evidence, split_blocks
-from evaluator.stats.monitor import Anytime, GroupSequential
+from evaluator.stats.monitor import GroupSequential, Monitor, start
 from evaluator.stats.plan import HARM_SIDE, WIN_SIDE, Side
-from evaluator.stats.process import evidence_of
+from evaluator.stats.statistic import evidence_of
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Draw = Callable[[np.random.Generator], Floats]
@@ -27,10 +27,10 @@ def at_least(runs: int, rate: float) -> int:
     return int(binom.ppf(0.001, runs, rate))
 
 
-def look(rows: Floats, side: Side = WIN_SIDE) -> Evidence:
-    found = evidence_of(rows, margin=0.0, clustered=True, most_correlation=side.most_correlation)
-    assert isinstance(found, Evidence)
-    return found
+def look(runs: Floats, side: Side = WIN_SIDE) -> Evidence:
+    """The evidence of every run, a cell each, after its blocks' scores so far: shape (runs, blocks)."""
+    rows = np.stack([runs, np.ones(runs.shape), np.full(runs.shape, 1e-12), np.ones(runs.shape)], axis=2)
+    return evidence_of(rows, margin=np.zeros(len(runs)), clustered=True, most_correlation=side.most_correlation)
 
 
 def bounds(blocks: int, first: int) -> list[float]:
@@ -42,13 +42,11 @@ def bounds(blocks: int, first: int) -> list[float]:
 
 def wins(draw: Draw, first: int, runs: int, seed: int, side: Side = WIN_SIDE) -> int:
     """Runs in which the win statistic crosses its boundary at a look after each block from the first on."""
-    rng, total, limits = np.random.default_rng(seed), 0, []
-    for _ in range(runs):
-        scores = draw(rng)
-        limits = limits or bounds(len(scores), first)
-        rows = np.column_stack([scores, np.ones((len(scores), 1)), np.full((len(scores), 2), [1e-12, 1.0])])
-        total += any(look(rows[:k], side).z_win >= limits[k] for k in range(first, len(scores) + 1))
-    return total
+    rng = np.random.default_rng(seed)
+    scores = np.stack([draw(rng) for _ in range(runs)])
+    limits = bounds(scores.shape[1], first)
+    looks = [look(scores[:, :k], side).z_win >= limits[k] for k in range(first, scores.shape[1] + 1)]
+    return int(np.any(looks, axis=0).sum())
 
 
 def correlated(rho: float, mean: float = 0.0) -> Draw:
@@ -95,13 +93,10 @@ def test_caution_does_not_cost_all_power() -> None:
 
 def test_harm_that_starts_half_way_is_not_taken_for_correlation() -> None:
     """From no effect to −2 σ: strongly correlated blocks to the win side's cap, harm to the harm side's."""
-    rng, found, capped = np.random.default_rng(16), 0, 0
+    scores = np.random.default_rng(16).standard_normal((100, 60)) + np.repeat([0.0, -2.0], 30)
     limit = bounds(60, 60)[60]
-    for _ in range(100):
-        scores = rng.standard_normal(60) + np.repeat([0.0, -2.0], 30)
-        rows = np.column_stack([scores, np.ones((60, 1)), np.full((60, 2), [1e-12, 1.0])])
-        found += look(rows, HARM_SIDE).z_harm >= limit
-        capped += look(rows, WIN_SIDE).z_harm >= limit
+    found = (look(scores, HARM_SIDE).z_harm >= limit).sum()
+    capped = (look(scores, WIN_SIDE).z_harm >= limit).sum()
     assert found >= 95
     assert capped <= found
 
@@ -129,21 +124,18 @@ def test_boundaries_spend_their_level_and_no_less(spending: Spending) -> None:
     assert at_least(runs, 0.025) <= crossed <= at_most(runs, 0.025)
 
 
-def p_values(monitor: GroupSequential | Anytime, paths: Floats) -> list[float]:
-    """Final running p of each path; V is t for a Brownian motion."""
-    found = []
-    for path in paths:
-        watched = monitor
-        for t, z in zip(TIMES, path, strict=True):
-            _, watched = watched.look(t, float(z), t)
-        found.append(watched.p)
-    return found
+def p_values(monitor: Monitor, paths: Floats) -> list[float]:
+    """Final running p of each path, a cell each; V is t for a Brownian motion."""
+    yes = np.ones(len(paths), dtype=bool)
+    for t, z in zip(TIMES, paths.T, strict=True):
+        _, monitor = monitor.look(np.full(len(paths), t), z, np.full(len(paths), t), yes)
+    return monitor.p.tolist()
 
 
 @pytest.mark.parametrize("mode", ["group-sequential", "anytime"])
 def test_p_values_are_valid_at_every_level(mode: str) -> None:
     runs = 1500
-    monitor = GroupSequential.start(0.025, Spending()) if mode == "group-sequential" else Anytime(0.025)
+    monitor = start(mode, 0.025, Spending(), cells=runs)
     found = np.array(p_values(monitor, motions(runs, 22)))
     for level in (0.002, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4):
         assert (found <= level).sum() <= at_most(runs, level), level
@@ -171,16 +163,14 @@ def test_p_is_the_level_at_which_the_same_data_would_just_have_stopped() -> None
 
 def test_intervals_hold_at_every_look_and_so_at_the_stopping_time() -> None:
     """A true effect of .5 a block, skewed blocks, looks from the twentieth on; each side misses at most its level."""
-    runs, effect, missed_low, missed_high = 1200, 0.5, 0, 0
-    rng, limits = np.random.default_rng(24), bounds(30, 20)
-    for _ in range(runs):
-        scores = effect + rng.gamma(4.0, 0.5, 30) - 2.0
-        rows = np.column_stack([scores, np.ones((30, 1)), np.full((30, 2), [1e-12, 1.0])])
-        looks = [(look(rows[:k]), limits[k]) for k in range(20, 31)]
-        missed_low += any(found.lower(bound) > effect for found, bound in looks)
-        missed_high += any(found.upper(bound) < effect for found, bound in looks)
-    assert missed_low <= at_most(runs, 0.025)
-    assert missed_high <= at_most(runs, 0.025)
+    runs, effect = 4000, 0.5
+    limits = bounds(30, 20)
+    scores = effect + np.random.default_rng(24).gamma(4.0, 0.5, (runs, 30)) - 2.0
+    looks = [(look(scores[:, :k]), np.full(runs, limits[k])) for k in range(20, 31)]
+    missed_low = np.any([found.lower(bound) > effect for found, bound in looks], axis=0)
+    missed_high = np.any([found.upper(bound) < effect for found, bound in looks], axis=0)
+    assert missed_low.sum() <= at_most(runs, 0.025)
+    assert missed_high.sum() <= at_most(runs, 0.025)
 
 
 def ramp(rng: np.random.Generator, drift: float, effect: float, blocks: int = 30) -> list[SplitSums]:

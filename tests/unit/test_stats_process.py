@@ -21,7 +21,7 @@ from evaluator.stats import (
     paired_blocks,
     split_blocks,
 )
-from evaluator.stats.process import MOST_CORRELATION
+from evaluator.stats.statistic import MOST_CORRELATION
 
 RNG = np.random.default_rng(20260106)
 

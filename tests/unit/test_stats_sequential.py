@@ -30,6 +30,8 @@ from evaluator.stats.plan import HARM_RESERVE
 from evaluator.stats.process import arms_of
 from evaluator.stats.spending import Spending
 
+YES = np.ones(1, dtype=bool)
+
 
 def series(n: int, effect: float, seed: int = 1, units: int = 100) -> list[Block]:
     """Blocks of pairs with 0/1 outcomes on both sides."""
@@ -161,7 +163,7 @@ def test_looking_again_without_news_changes_nothing() -> None:
     assert isinstance(first, Look)
     assert isinstance(second, Look)
     assert (second.bound_win, second.lower, second.p_value) == (first.bound_win, first.lower, first.p_value)
-    assert again.win.spent == state.win.spent
+    assert again.cells.win.spent == state.cells.win.spent
 
 
 def test_bounds_are_those_of_the_boundary() -> None:
@@ -299,10 +301,10 @@ def test_p_stays_above_the_level_as_long_as_nothing_is_crossed() -> None:
     monitor, boundary = GroupSequential.start(0.025, Spending("pocock")), Boundary(0.025, Spending("pocock"))
     for k in range(1, 101):
         bound, boundary = boundary.look(k / 100)
-        _, monitor = monitor.look(k / 100, bound - 1e-6, k / 100)
-        assert monitor.p > 0.025
-    _, monitor = monitor.look(1.0, bound, 1.0)
-    assert monitor.p <= 0.025
+        _, monitor = monitor.look(np.array([k / 100]), np.array([bound - 1e-6]), np.array([k / 100]), YES)
+        assert monitor.p[0] > 0.025
+    _, monitor = monitor.look(np.ones(1), np.array([bound]), np.ones(1), YES)
+    assert monitor.p[0] <= 0.025
 
 
 def test_harm_after_a_win_takes_the_win_back_and_a_win_after_harm_does_not() -> None:
@@ -330,9 +332,9 @@ def test_harm_after_a_win_takes_the_win_back_and_a_win_after_harm_does_not() -> 
     assert look.crossed == "worse"
 
 
-@pytest.mark.parametrize("monitor", [GroupSequential.start(0.025, Spending()), Anytime(0.025)])
+@pytest.mark.parametrize("monitor", [GroupSequential.start(0.025, Spending()), Anytime.start(0.025)])
 def test_p_never_rises_again(monitor: GroupSequential | Anytime) -> None:
-    _, high = monitor.look(0.4, 3.5, 0.4)
-    _, low = high.look(0.8, 0.0, 0.8)
-    assert high.p < 0.025
-    assert low.p == high.p
+    _, high = monitor.look(np.array([0.4]), np.array([3.5]), np.array([0.4]), YES)
+    _, low = high.look(np.array([0.8]), np.array([0.0]), np.array([0.8]), YES)
+    assert high.p[0] < 0.025
+    assert low.p[0] == high.p[0]

@@ -1,0 +1,241 @@
+"""Many comparisons watched together: metrics, segments, challengers or simulated runs as cells of arrays.
+
+Invariant: a cell's answers are those it would get alone; cells that make the same looks only share the cost of their
+boundary. `advance` is a pure function; under no effect each side of a cell is crossed, at any look ever made, with
+probability at most its level.
+
+Past the horizon (information time t > 1) the first look spends all that is left of a side's level at the time it
+really has. Later looks have nothing to spend, so they can't cross; what they show is the last interval that was
+decided on. A side with a `reserve` (the harm side has one by default) goes on spending it and can still be crossed,
+so a challenger kept on in an extension is never unwatched. Without a crossing by then the answer is inconclusive:
+what to do is policy, not statistics. In anytime mode there is no end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluator.stats.monitor import Monitor, restore, start
+from evaluator.stats.plan import Plan
+from evaluator.stats.process import Block, arms_of
+from evaluator.stats.refusal import StatsError
+from evaluator.stats.statistic import Bools, Evidence, evidence_of, rows_of
+from evaluator.stats.sums import Floats
+
+BETTER, WORSE = 1.0, -1.0
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All closed blocks so far of each cell, and its arms.
+
+    rows: shape (cells, blocks, 4), columns (score, information, unit variance, units); information 0 is no block.
+    champion, challenger: shape (cells, 3), columns (n, Σ Y, Σ Y²) of the matured outcomes.
+    horizon, margin: shape (cells,), as in `Plan`.
+    """
+
+    rows: Floats
+    champion: Floats
+    challenger: Floats
+    horizon: Floats
+    margin: Floats
+
+    def __post_init__(self) -> None:
+        cells = len(self.rows)
+        arms, terms = (self.champion, self.challenger), (self.horizon, self.margin)
+        shapes = (self.rows.shape[2:], *(each.shape for each in arms + terms))
+        if shapes != ((4,), (cells, 3), (cells, 3), (cells,), (cells,)):
+            raise StatsError(f"the arrays of a panel of {cells} cells have shapes {shapes}")
+
+    @classmethod
+    def of(cls, blocks: Sequence[Block], plan: Plan) -> Self:
+        """The panel of one comparison."""
+        champion, challenger = (
+            np.array([[arm.n, arm.total, arm.squares]], dtype=np.float64) for arm in arms_of(blocks)
+        )
+        return cls(rows_of(blocks)[None], champion, challenger, np.array([plan.horizon]), np.array([plan.margin]))
+
+
+def fewest(arm: Floats) -> Floats:
+    """Outcomes of the rarer kind where there are two kinds (0 and 1, or 0 and −1), else all outcomes; of each cell."""
+    n, total, squares = np.abs(arm).T
+    rarer: Floats = np.where(squares == total, np.minimum(total, n - total), n)
+    return rarer
+
+
+@dataclass(frozen=True)
+class Stops:
+    """The first look of each cell at which a bound was crossed, with the interval valid there. look 0: none yet."""
+
+    look: Floats
+    crossed: Floats  # BETTER, WORSE, or 0
+    effect: Floats
+    lower: Floats
+    upper: Floats
+    information_fraction: Floats
+    n_champion: Floats
+    n_challenger: Floats
+
+    @classmethod
+    def none(cls, cells: int) -> Self:
+        zero, none = np.zeros(cells), np.full(cells, np.nan)
+        return cls(zero, zero, none, none, none, none, zero, zero)
+
+    def taken(self, where: Bools, new: Stops) -> Stops:
+        """These, with the new ones in the cells where they stopped now."""
+        names = [entry.name for entry in fields(self)]
+        return Stops(**{name: np.where(where, getattr(new, name), getattr(self, name)) for name in names})
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """What the cells' tests remember between looks. lower, upper: the limits of the last look, nan for none."""
+
+    win: Monitor
+    harm: Monitor
+    looks: Floats
+    lower: Floats
+    upper: Floats
+    stops: Stops
+
+    @classmethod
+    def start(cls, plan: Plan, cells: int) -> Self:
+        return cls(
+            start(plan.mode, plan.win.alpha, plan.win.spending, cells),
+            start(plan.mode, plan.harm.alpha, plan.harm.spending, cells),
+            np.zeros(cells), np.full(cells, np.nan), np.full(cells, np.nan), Stops.none(cells),
+        )  # fmt: skip
+
+    @property
+    def p_value(self) -> Floats:
+        """Two-sided: twice the smaller side's."""
+        return np.minimum(1.0, 2.0 * np.minimum(self.win.p, self.harm.p))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, States) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # states are compared in tests, never looked up
+
+    def to_dict(self) -> dict[str, Any]:
+        """Small and fit for JSON."""
+        return {
+            "win": self.win.to_dict(), "harm": self.harm.to_dict(), "looks": self.looks.tolist(),
+            "lower": _listed(self.lower), "upper": _listed(self.upper),
+            "stops": {entry.name: _listed(getattr(self.stops, entry.name)) for entry in fields(self.stops)},
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, plan: Plan, data: dict[str, Any]) -> Self:
+        """The states of that snapshot, under the same plan."""
+        return cls(
+            restore(plan.mode, plan.win.alpha, plan.win.spending, data["win"]),
+            restore(plan.mode, plan.harm.alpha, plan.harm.spending, data["harm"]),
+            _floats(data["looks"]), _floats(data["lower"]), _floats(data["upper"]),
+            Stops(**{name: _floats(values) for name, values in data["stops"].items()}),
+        )  # fmt: skip
+
+
+def _listed(values: NDArray[Any]) -> list[Any]:
+    return [None if value != value else value for value in values.tolist()]
+
+
+def _floats(values: list[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The answers of one look, shape (cells,) each. Larger outcomes are better.
+
+    shown: what effect, variance and blocks are reported from: the win side's evidence where there is any.
+    harm: the harm side's. ready_win, ready_harm: the sides that could be crossed. Bounds are infinite elsewhere.
+    p_win, p_harm: the running one-sided p values, always valid.
+    """
+
+    shown: Evidence
+    support: Evidence
+    harm: Evidence
+    ready_win: Bools
+    ready_harm: Bools
+    z: Floats
+    bound_win: Floats
+    bound_harm: Floats
+    fraction: Floats
+    p_win: Floats
+    p_harm: Floats
+
+
+def ready_for_harm(panel: Panel, evidence: Evidence, plan: Plan) -> Bools:
+    """Enough outcomes and blocks for the harm side; both arms together, as one that only fails must not be safe."""
+    n = np.minimum(panel.champion[:, 0], panel.challenger[:, 0])
+    enough = (n >= 2 * plan.min_events) & (fewest(panel.champion + panel.challenger) >= plan.min_events)
+    if plan.clustered:
+        enough &= evidence.n_blocks >= plan.min_blocks_harm
+    return enough & evidence.there
+
+
+def ready_for_win(panel: Panel, evidence: Evidence, plan: Plan) -> Bools:
+    """Enough outcomes in each arm, and blocks, for the win side."""
+    enough = np.minimum(fewest(panel.champion), fewest(panel.challenger)) >= plan.min_events
+    if plan.clustered:
+        enough &= evidence.n_blocks >= plan.min_blocks_win
+    return enough & evidence.there
+
+
+def advance(states: States, panel: Panel, plan: Plan, harm_panel: Panel | None = None) -> tuple[States, Looks]:
+    """Look at all closed blocks so far of every cell.
+
+    `harm_panel`, where given, is the same traffic cut finer or later for the harm side alone. A cell whose harm side is
+    not ready makes no look. Raises OrderError if there is less information than at the last look.
+    """
+    finer = panel if harm_panel is None else harm_panel
+    support = _evidence(panel, plan, plan.win.most_correlation)
+    if harm_panel is None and plan.harm.most_correlation <= plan.win.most_correlation:
+        against = support.capped(plan.harm.most_correlation)
+    else:
+        against = _evidence(finer, plan, plan.harm.most_correlation)
+    ready_harm = ready_for_harm(finer, against, plan)
+    ready_win = ready_for_win(panel, support, plan) & ready_harm
+
+    z_win, z_harm = support.z_win, against.z_harm
+    bound_harm, harm = states.harm.look(against.information / finer.horizon, z_harm, against.variance, ready_harm)
+    bound_win, win = states.win.look(support.information / panel.horizon, z_win, support.variance, ready_win)
+    # Limits hold at all looks at once: where this look has none, the last one's stands.
+    lower, upper = support.lower(bound_win), against.upper(bound_harm)
+    lower = np.where(ready_win & np.isfinite(lower), lower, states.lower)
+    upper = np.where(ready_harm & np.isfinite(upper), upper, states.upper)
+
+    shown = support if support.there.all() else _either(support.there, support, against)
+    fraction = shown.information / panel.horizon
+    won, harmed = ready_win & (z_win >= bound_win), ready_harm & (z_harm >= bound_harm)
+    crossed = np.where(harmed, WORSE, np.where(won, BETTER, 0.0))
+    looks = states.looks + ready_harm
+    # Each side keeps its own level, so harm may still speak after a win: it takes the win back.
+    before = states.stops.crossed
+    stopping = (crossed != 0) & ((before == 0) | ((before == BETTER) & (crossed == WORSE)))
+    counts = (finer.champion[:, 0], finer.challenger[:, 0])
+    stops = states.stops.taken(stopping, Stops(looks, crossed, shown.effect, lower, upper, fraction, *counts))
+    return States(win, harm, looks, lower, upper, stops), Looks(
+        shown=shown, support=support, harm=against, ready_win=ready_win, ready_harm=ready_harm,
+        z=np.where(shown.t >= 0.0, z_win if shown is support else shown.z_win, -z_harm),
+        bound_win=np.where(ready_win, bound_win, np.inf), bound_harm=np.where(ready_harm, bound_harm, np.inf),
+        fraction=fraction, p_win=win.p, p_harm=harm.p,
+    )  # fmt: skip
+
+
+def _evidence(panel: Panel, plan: Plan, most_correlation: float) -> Evidence:
+    return evidence_of(panel.rows, margin=panel.margin, clustered=plan.clustered, most_correlation=most_correlation)
+
+
+def _either(where: Bools, first: Evidence, second: Evidence) -> Evidence:
+    """The first where it holds, else the second."""
+    parts = {
+        entry.name: np.where(where, getattr(first, entry.name), getattr(second, entry.name))
+        for entry in fields(first) if entry.name != "clustered"
+    }  # fmt: skip
+    return replace(first, **parts)
