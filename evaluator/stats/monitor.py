@@ -17,12 +17,14 @@ from scipy.special import ndtr, ndtri
 
 from evaluator.stats.boundary import Boundary
 from evaluator.stats.mixture import best_rho, log_mixture, mixture_bound
+from evaluator.stats.modes import FixedHorizon, MixtureSPRT, WaldSPRT
 from evaluator.stats.refusal import PlanError
 from evaluator.stats.spending import Spending
 from evaluator.stats.sums import Floats
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+Setting = Floats | float
 
 # Levels whose own boundaries tell how small p is. Between two of them z_level against bound is nearly straight.
 LADDER: Final = (1e-6, 1e-4, 1e-3, 0.005, 0.02, 0.06, 0.16, 0.4)
@@ -194,22 +196,65 @@ class Anytime:
         return cls(alpha, np.array(rho), np.array(data["log_evidence"], dtype=np.float64))
 
 
-MODES: Final = ("group-sequential", "anytime")
+MODES: Final = ("group-sequential", "anytime", "msprt", "sprt", "fixed")
+# Wald's second error: a stated effect is given up with this probability at most.
+BETA: Final = 0.2
 
 
-def start(mode: str, alpha: float, spending: Spending, cells: int = 1) -> Monitor:
-    """The monitor of a side of so many cells before its first look. Raises PlanError for a mode that is not built."""
+def _stated(mode: str, effect: Setting | None) -> Setting:
+    if effect is None:
+        raise PlanError(f"mode {mode} needs a stated effect")
+    return effect
+
+
+def _known(mode: str) -> None:
+    if mode not in MODES:
+        raise PlanError(f"unknown mode {mode!r}; known are {', '.join(MODES)}")
+
+
+def start(
+    mode: str,
+    alpha: float,
+    spending: Spending,
+    cells: int = 1,
+    *,
+    horizon: Setting = 1.0,
+    effect: Setting | None = None,
+) -> Monitor:
+    """The monitor of a side of so many cells before its first look.
+
+    horizon: I at t = 1; effect: what msprt and sprt look for, in units of the effect; one number, or one a cell. Raises
+    PlanError for an unknown mode, and where an effect is missing.
+    """
+    _known(mode)
     if mode == "group-sequential":
         return GroupSequential.start(alpha, spending, cells)
     if mode == "anytime":
         return Anytime.start(alpha, cells)
-    raise PlanError(f"unknown mode {mode!r}; known are {', '.join(MODES)}")
+    if mode == "msprt":
+        return MixtureSPRT.start(alpha, cells, tau=_stated(mode, effect), horizon=horizon)
+    if mode == "sprt":
+        return WaldSPRT.start(alpha, cells, effect=_stated(mode, effect), beta=BETA, horizon=horizon)
+    return FixedHorizon.start(alpha, cells)
 
 
-def restore(mode: str, alpha: float, spending: Spending, data: dict[str, Any]) -> Monitor:
+def restore(
+    mode: str,
+    alpha: float,
+    spending: Spending,
+    data: dict[str, Any],
+    *,
+    horizon: Setting = 1.0,
+    effect: Setting | None = None,
+) -> Monitor:
     """The monitor of that snapshot, made by `to_dict` under the same settings."""
+    _known(mode)
     if mode == "group-sequential":
         return GroupSequential.from_dict(alpha, spending, data)
     if mode == "anytime":
         return Anytime.from_dict(alpha, data)
-    raise PlanError(f"unknown mode {mode!r}; known are {', '.join(MODES)}")
+    if mode == "msprt":
+        return MixtureSPRT.from_dict(alpha, data, tau=_stated(mode, effect), horizon=horizon)
+    if mode == "sprt":
+        return WaldSPRT.from_dict(alpha, data, effect=_stated(mode, effect), beta=BETA, horizon=horizon)
+    return FixedHorizon.from_dict(alpha, data)

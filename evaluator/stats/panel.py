@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.stats.monitor import Monitor, restore, start
+from evaluator.stats.monitor import Monitor, Setting, restore, start
 from evaluator.stats.plan import Plan
 from evaluator.stats.process import Block, arms_of
 from evaluator.stats.refusal import StatsError
@@ -31,24 +31,39 @@ BETTER, WORSE = 1.0, -1.0
 
 
 @dataclass(frozen=True)
-class Panel:
-    """All closed blocks so far of each cell, and its arms.
+class Tally:
+    """What each cell has counted so far.
 
-    rows: shape (cells, blocks, 4), columns (score, information, unit variance, units); information 0 is no block.
     champion, challenger: shape (cells, 3), columns (n, Σ Y, Σ Y²) of the matured outcomes.
-    horizon, margin: shape (cells,), as in `Plan`.
+    horizon: shape (cells,), as in `Plan`. least: outcomes that each arm needs before anything is said of a cell.
     """
 
-    rows: Floats
     champion: Floats
     challenger: Floats
     horizon: Floats
+    least: Floats | float = 0.0
+
+    @property
+    def smaller(self) -> Floats:
+        """Outcomes of the arm that has fewer."""
+        return np.minimum(self.champion[:, 0], self.challenger[:, 0])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All closed blocks so far of each cell, its counts, and its margin (shape (cells,), as in `Plan`).
+
+    rows: shape (cells, blocks, 4), columns (score, information, unit variance, units); information 0 is no block.
+    """
+
+    rows: Floats
+    tally: Tally
     margin: Floats
 
     def __post_init__(self) -> None:
-        cells = len(self.rows)
-        arms, terms = (self.champion, self.challenger), (self.horizon, self.margin)
-        shapes = (self.rows.shape[2:], *(each.shape for each in arms + terms))
+        cells, tally = len(self.rows), self.tally
+        arrays = (tally.champion, tally.challenger, tally.horizon, self.margin)
+        shapes = (self.rows.shape[2:], *(each.shape for each in arrays))
         if shapes != ((4,), (cells, 3), (cells, 3), (cells,), (cells,)):
             raise StatsError(f"the arrays of a panel of {cells} cells have shapes {shapes}")
 
@@ -58,7 +73,11 @@ class Panel:
         champion, challenger = (
             np.array([[arm.n, arm.total, arm.squares]], dtype=np.float64) for arm in arms_of(blocks)
         )
-        return cls(rows_of(blocks)[None], champion, challenger, np.array([plan.horizon]), np.array([plan.margin]))
+        tally = Tally(champion, challenger, np.array([plan.horizon]))
+        return cls(rows_of(blocks)[None], tally, np.array([plan.margin]))
+
+    def evidence(self, plan: Plan, most_correlation: float) -> Evidence:
+        return evidence_of(self.rows, margin=self.margin, clustered=plan.clustered, most_correlation=most_correlation)
 
 
 def fewest(arm: Floats) -> Floats:
@@ -104,10 +123,16 @@ class States:
     stops: Stops
 
     @classmethod
-    def start(cls, plan: Plan, cells: int) -> Self:
+    def start(cls, plan: Plan, cells: int, *, horizon: Setting | None = None, effect: Setting | None = None) -> Self:
+        """Before the first look. horizon, effect: shape (cells,) where cells differ; else the plan's."""
+        horizon = plan.horizon if horizon is None else horizon
+        effect = plan.effect if effect is None else effect
+        win, harm = (
+            start(plan.mode, side.alpha, side.spending, cells, horizon=horizon, effect=effect)
+            for side in (plan.win, plan.harm)
+        )
         return cls(
-            start(plan.mode, plan.win.alpha, plan.win.spending, cells),
-            start(plan.mode, plan.harm.alpha, plan.harm.spending, cells),
+            win, harm,
             np.zeros(cells), np.full(cells, np.nan), np.full(cells, np.nan), Stops.none(cells),
         )  # fmt: skip
 
@@ -130,11 +155,18 @@ class States:
         }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, plan: Plan, data: dict[str, Any]) -> Self:
-        """The states of that snapshot, under the same plan."""
+    def from_dict(
+        cls, plan: Plan, data: dict[str, Any], *, horizon: Setting | None = None, effect: Setting | None = None
+    ) -> Self:
+        """The states of that snapshot, under the same plan, horizons and effects."""
+        horizon = plan.horizon if horizon is None else horizon
+        effect = plan.effect if effect is None else effect
+        win, harm = (
+            restore(plan.mode, side.alpha, side.spending, data[name], horizon=horizon, effect=effect)
+            for name, side in (("win", plan.win), ("harm", plan.harm))
+        )
         return cls(
-            restore(plan.mode, plan.win.alpha, plan.win.spending, data["win"]),
-            restore(plan.mode, plan.harm.alpha, plan.harm.spending, data["harm"]),
+            win, harm,
             _floats(data["looks"]), _floats(data["lower"]), _floats(data["upper"]),
             Stops(**{name: _floats(values) for name, values in data["stops"].items()}),
         )  # fmt: skip
@@ -170,18 +202,19 @@ class Looks:
     p_harm: Floats
 
 
-def ready_for_harm(panel: Panel, evidence: Evidence, plan: Plan) -> Bools:
+def ready_for_harm(tally: Tally, evidence: Evidence, plan: Plan) -> Bools:
     """Enough outcomes and blocks for the harm side; both arms together, as one that only fails must not be safe."""
-    n = np.minimum(panel.champion[:, 0], panel.challenger[:, 0])
-    enough = (n >= 2 * plan.min_events) & (fewest(panel.champion + panel.challenger) >= plan.min_events)
+    enough = tally.smaller >= np.maximum(2 * plan.min_events, tally.least)
+    enough &= fewest(tally.champion + tally.challenger) >= plan.min_events
     if plan.clustered:
         enough &= evidence.n_blocks >= plan.min_blocks_harm
     return enough & evidence.there
 
 
-def ready_for_win(panel: Panel, evidence: Evidence, plan: Plan) -> Bools:
+def ready_for_win(tally: Tally, evidence: Evidence, plan: Plan) -> Bools:
     """Enough outcomes in each arm, and blocks, for the win side."""
-    enough = np.minimum(fewest(panel.champion), fewest(panel.challenger)) >= plan.min_events
+    enough = np.minimum(fewest(tally.champion), fewest(tally.challenger)) >= plan.min_events
+    enough &= tally.smaller >= tally.least
     if plan.clustered:
         enough &= evidence.n_blocks >= plan.min_blocks_win
     return enough & evidence.there
@@ -193,32 +226,40 @@ def advance(states: States, panel: Panel, plan: Plan, harm_panel: Panel | None =
     `harm_panel`, where given, is the same traffic cut finer or later for the harm side alone. A cell whose harm side is
     not ready makes no look. Raises OrderError if there is less information than at the last look.
     """
-    finer = panel if harm_panel is None else harm_panel
-    support = _evidence(panel, plan, plan.win.most_correlation)
+    support = panel.evidence(plan, plan.win.most_correlation)
     if harm_panel is None and plan.harm.most_correlation <= plan.win.most_correlation:
         against = support.capped(plan.harm.most_correlation)
     else:
-        against = _evidence(finer, plan, plan.harm.most_correlation)
-    ready_harm = ready_for_harm(finer, against, plan)
-    ready_win = ready_for_win(panel, support, plan) & ready_harm
+        against = (harm_panel or panel).evidence(plan, plan.harm.most_correlation)
+    return decide(states, support, panel.tally, against, (harm_panel or panel).tally, plan)
+
+
+def decide(
+    states: States, support: Evidence, tally: Tally, against: Evidence, harm_tally: Tally, plan: Plan
+) -> tuple[States, Looks]:
+    """`advance` where the evidence of the win side (support) and of the harm side (against) is known already."""
+    ready_harm = ready_for_harm(harm_tally, against, plan)
+    ready_win = ready_for_win(tally, support, plan) & ready_harm
 
     z_win, z_harm = support.z_win, against.z_harm
-    bound_harm, harm = states.harm.look(against.information / finer.horizon, z_harm, against.variance, ready_harm)
-    bound_win, win = states.win.look(support.information / panel.horizon, z_win, support.variance, ready_win)
+    bound_harm, harm = states.harm.look(
+        against.information / harm_tally.horizon, z_harm, against.variance, ready_harm
+    )
+    bound_win, win = states.win.look(support.information / tally.horizon, z_win, support.variance, ready_win)
     # Limits hold at all looks at once: where this look has none, the last one's stands.
     lower, upper = support.lower(bound_win), against.upper(bound_harm)
     lower = np.where(ready_win & np.isfinite(lower), lower, states.lower)
     upper = np.where(ready_harm & np.isfinite(upper), upper, states.upper)
 
     shown = support if support.there.all() else _either(support.there, support, against)
-    fraction = shown.information / panel.horizon
+    fraction = shown.information / tally.horizon
     won, harmed = ready_win & (z_win >= bound_win), ready_harm & (z_harm >= bound_harm)
     crossed = np.where(harmed, WORSE, np.where(won, BETTER, 0.0))
     looks = states.looks + ready_harm
     # Each side keeps its own level, so harm may still speak after a win: it takes the win back.
     before = states.stops.crossed
     stopping = (crossed != 0) & ((before == 0) | ((before == BETTER) & (crossed == WORSE)))
-    counts = (finer.champion[:, 0], finer.challenger[:, 0])
+    counts = (harm_tally.champion[:, 0], harm_tally.challenger[:, 0])
     stops = states.stops.taken(stopping, Stops(looks, crossed, shown.effect, lower, upper, fraction, *counts))
     return States(win, harm, looks, lower, upper, stops), Looks(
         shown=shown, support=support, harm=against, ready_win=ready_win, ready_harm=ready_harm,
@@ -226,10 +267,6 @@ def advance(states: States, panel: Panel, plan: Plan, harm_panel: Panel | None =
         bound_win=np.where(ready_win, bound_win, np.inf), bound_harm=np.where(ready_harm, bound_harm, np.inf),
         fraction=fraction, p_win=win.p, p_harm=harm.p,
     )  # fmt: skip
-
-
-def _evidence(panel: Panel, plan: Plan, most_correlation: float) -> Evidence:
-    return evidence_of(panel.rows, margin=panel.margin, clustered=plan.clustered, most_correlation=most_correlation)
 
 
 def _either(where: Bools, first: Evidence, second: Evidence) -> Evidence:

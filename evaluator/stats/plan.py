@@ -14,7 +14,7 @@ from evaluator.stats.refusal import PlanError
 from evaluator.stats.spending import MIXED, Spending
 from evaluator.stats.statistic import MOST_CORRELATION
 
-Mode = Literal["group-sequential", "anytime"]
+Mode = Literal["group-sequential", "anytime", "msprt", "sprt", "fixed"]
 
 # A fifth of the harm side's level stays for after the horizon: a challenger kept on in an extension can still be
 # thrown out.
@@ -54,6 +54,7 @@ class Plan:
     min_events: 0/1 outcomes of the rarer kind needed in each arm before the win side may be crossed, and in both arms
     together before the harm side may (an arm that only fails must not be safe by that); outcomes of other kinds
     need twice as many observations in each arm.
+    effect: what the modes msprt and sprt look for, in units of the metric; the others need none.
     """
 
     horizon: float
@@ -65,6 +66,7 @@ class Plan:
     min_blocks_win: int = 20
     min_blocks_harm: int = 5
     min_events: int = 5
+    effect: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.horizon) and self.horizon > 0.0):
@@ -73,6 +75,8 @@ class Plan:
             raise PlanError(f"the margin {self.margin!r} is not a finite number of at least 0")
         if self.mode not in MODES:
             raise PlanError(f"unknown mode {self.mode!r}; known are {', '.join(MODES)}")
+        if self.mode in ("msprt", "sprt") and not (self.effect is not None and 0.0 < self.effect < math.inf):
+            raise PlanError(f"mode {self.mode} needs an effect to look for; {self.effect!r} is no number above 0")
         if min(self.min_blocks_win, self.min_blocks_harm, self.min_events) < 0:
             raise PlanError("the minimum numbers of blocks and events are at least 0")
 
