@@ -70,11 +70,20 @@ def split_blocks(sums: Sequence[SplitSums], prior_mean: float | None = None) -> 
         if m is None or not units:
             blocks.append(Block(champion, challenger))
         else:
-            variance = max(part.variance(m), part.randomisation_variance(m))
+            variance = unit_variance(part.variance(m), part.randomisation_variance(m))
             blocks.append(Block(champion, challenger, part.score(m), part.information, variance, units))
         n += part.n_champion
         total += part.y_champion
     return blocks
+
+
+def unit_variance(robust: float, randomisation: float) -> float:
+    """Variance of S for independent units, from Σ (A−π)²(Y−m)² and Σ π(1−π)(Y−m)².
+
+    The first rests on the few units of the smaller arm and understates the spread exactly when bad outcomes happen to be
+    missing there; the second takes both arms' outcomes to vary alike.
+    """
+    return max(robust, randomisation)
 
 
 def paired_blocks(sums: Sequence[PairedSums]) -> list[Block]:

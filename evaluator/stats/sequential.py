@@ -131,9 +131,9 @@ def advance(
     cells, looks = panel.advance(state.cells, coarse, plan, finer)
     champion, challenger = arms_of(blocks if harm_blocks is None else harm_blocks)
     if not looks.ready_harm[0]:
-        why = looks.harm.lacking(0) or _too_little_for_harm(champion, challenger, int(looks.harm.n_blocks[0]), plan)
+        why = looks.harm.lacking(0) or too_little_for_harm(champion, challenger, int(looks.harm.n_blocks[0]), plan)
         return state, NoAnswer(why, champion.n, challenger.n, int(looks.harm.n_blocks[0]))
-    wait_win = None if looks.ready_win[0] else _too_little_for_win(*arms_of(blocks), looks.support, plan)
+    wait_win = None if looks.ready_win[0] else too_little_for_win(*arms_of(blocks), looks.support, plan)
     after = State(cells)
     look = _look(after, looks, (champion, challenger), plan)
     final = plan.mode == "group-sequential" and look.information_fraction >= 1.0 and not wait_win
@@ -184,7 +184,8 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _too_little_for_harm(champion: Arm, challenger: Arm, n_blocks: int, plan: Plan) -> str:
+def too_little_for_harm(champion: Arm, challenger: Arm, n_blocks: int, plan: Plan) -> str:
+    """What the harm side still waits for, in words."""
     needed = 2 * plan.min_events
     if champion.n < needed or challenger.n < needed:
         return f"champion has {champion.n} and challenger {challenger.n} matured outcomes; each needs {needed}"
@@ -196,7 +197,8 @@ def _too_little_for_harm(champion: Arm, challenger: Arm, n_blocks: int, plan: Pl
     return f"{both:.0f} outcomes of the rarer kind in both arms together; {plan.min_events} are needed"
 
 
-def _too_little_for_win(champion: Arm, challenger: Arm, support: Evidence, plan: Plan) -> str:
+def too_little_for_win(champion: Arm, challenger: Arm, support: Evidence, plan: Plan) -> str:
+    """What the win side of a single cell still waits for, in words."""
     lacking = support.lacking(0)
     if lacking is not None:
         return lacking

@@ -10,19 +10,22 @@ evidence is an average of E over ε. Lindon & Malek (2022) assume a constant sha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from scipy.special import logsumexp
 
 from evaluator.stats.refusal import NoAnswer, PropensityError, StatsError
+from evaluator.stats.sums import Bools, Floats
 
 # Shifts of the log odds, from a fifth of a percent to a factor of 55, in steps of 15 %. Equal weights make a fixed
 # mixture (so exactly a martingale, with no quadrature error); steps that narrow cost under 1 % of its logarithm.
 _MAGNITUDES: Final = 0.002 * 1.15 ** np.arange(55)
 _SHIFTS: Final = np.concatenate([-_MAGNITUDES, _MAGNITUDES])
+# Distinct propensities at a time: their growth under every shift stays in the cache.
+_ROWS: Final = 2**12
 
 
 @dataclass(slots=True)
@@ -74,13 +77,55 @@ class SampleRatio:
     reason: str
 
 
-def log_evidence(counts: Mapping[float, Sequence[int]]) -> float:
-    """log of the mixture of E(ε) over the shifts; its expectation is 1 if the logged probabilities are true."""
-    shares = np.array(list(counts), dtype=np.float64)
-    pairs = np.array([counts[share] for share in counts], dtype=np.float64).reshape(-1, 2)
-    growth = np.log1p(shares[:, None] * np.expm1(_SHIFTS))
-    logs = pairs[:, 1].sum() * _SHIFTS - pairs.sum(axis=1) @ growth
-    return float(logsumexp(logs) - math.log(len(_SHIFTS)))
+class RatioEvidence:
+    """The evidence so far: log E(ε) of every shift, added up unit by unit, and what was expected of the counts."""
+
+    def __init__(self) -> None:
+        self._logs = np.zeros(len(_SHIFTS))
+        self._variance = 0.0
+        self.units = 0
+        self.observed = 0
+        self.expected = 0.0
+
+    @classmethod
+    def of(cls, counts: AssignmentCounts) -> Self:
+        evidence = cls()
+        shares = np.array(list(counts.counts), dtype=np.float64)
+        pairs = np.array(list(counts.counts.values()), dtype=np.float64).reshape(-1, 2)
+        evidence._add(shares, pairs.sum(axis=1), int(pairs[:, 1].sum()))
+        return evidence
+
+    def add_many(self, treated: Bools, propensity: Floats) -> None:
+        """Count assigned units, arrays of shape (n,). Raises PropensityError on π outside (0, 1)."""
+        shares, times = np.unique(propensity, return_counts=True)
+        if len(shares) and not (shares[0] > 0.0 and shares[-1] < 1.0):
+            raise PropensityError(f"a propensity in [{shares[0]!r}, {shares[-1]!r}] is not strictly between 0 and 1")
+        self._add(shares, times.astype(np.float64), int(treated.sum()))
+
+    def _add(self, shares: Floats, units: Floats, treated: int) -> None:
+        for start in range(0, len(shares), _ROWS):
+            part = slice(start, start + _ROWS)
+            self._logs -= units[part] @ np.log1p(shares[part, None] * np.expm1(_SHIFTS))
+        self._logs += treated * _SHIFTS
+        self.units += int(units.sum())
+        self.observed += treated
+        self.expected += float(units @ shares)
+        self._variance += float(units @ (shares * (1.0 - shares)))
+
+    @property
+    def log_e(self) -> float:
+        """log of the mixture of E(ε) over the shifts; E is 1 on average if the logged probabilities are true."""
+        return float(logsumexp(self._logs)) - math.log(len(_SHIFTS))
+
+    @property
+    def p(self) -> float:
+        """1 / E at this moment, at most 1."""
+        return min(1.0, math.exp(-max(0.0, min(700.0, self.log_e))))
+
+    @property
+    def fixed_p(self) -> float:
+        """Two-sided p of the count for one look."""
+        return math.erfc(abs(self.observed - self.expected) / math.sqrt(2.0 * self._variance)) if self.units else 1.0
 
 
 def sample_ratio(counts: AssignmentCounts, *, smallest_p: float = 1.0, alpha: float = 0.001) -> SampleRatio | NoAnswer:
@@ -91,15 +136,14 @@ def sample_ratio(counts: AssignmentCounts, *, smallest_p: float = 1.0, alpha: fl
     """
     if not 0.0 < alpha < 1.0:
         raise StatsError(f"the level {alpha!r} does not lie strictly between 0 and 1")
-    units = sum(sum(pair) for pair in counts.counts.values())
-    if not units:
+    found = RatioEvidence.of(counts)
+    if not found.units:
         return NoAnswer("no unit has been assigned yet")
-    observed = sum(pair[1] for pair in counts.counts.values())
-    expected = math.fsum(share * sum(pair) for share, pair in counts.counts.items())
-    variance = math.fsum(share * (1.0 - share) * sum(pair) for share, pair in counts.counts.items())
-    p = min(smallest_p, 1.0, math.exp(-max(0.0, min(700.0, log_evidence(counts.counts)))))
+    p = min(smallest_p, found.p)
     mismatch = p <= alpha
     verb = "does not fit" if mismatch else "fits"
-    reason = f"the challenger got {observed} of {units} units; that {verb} the {expected:.1f} expected (p = {p:.2g})"
-    fixed_p = math.erfc(abs(observed - expected) / math.sqrt(2.0 * variance))
-    return SampleRatio(p, mismatch, observed, expected, units, fixed_p, reason)
+    reason = (
+        f"the challenger got {found.observed} of {found.units} units; that {verb} the {found.expected:.1f} expected "
+        f"(p = {p:.2g})"
+    )
+    return SampleRatio(p, mismatch, found.observed, found.expected, found.units, found.fixed_p, reason)

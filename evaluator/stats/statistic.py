@@ -77,12 +77,24 @@ class Evidence:
         arrays = {entry.name: getattr(self, entry.name)[index] for entry in fields(self) if entry.name != "clustered"}
         return Evidence(clustered=self.clustered, **arrays)
 
+    def at(self, index: int) -> Evidence:
+        """The evidence of one cell, its fields arrays of one."""
+        names = [entry.name for entry in fields(self) if entry.name != "clustered"]
+        return Evidence(clustered=self.clustered, **{name: getattr(self, name)[[index]] for name in names})
+
     def capped(self, most_correlation: float) -> Evidence:
         """The same with a smaller cap on r, and with it on the widening."""
         r = np.minimum(self.autocorrelation, most_correlation)
         widening = (1.0 + r) / (1.0 - r)
         variance = np.maximum(widening * self.block_variance, self.floor)
         return replace(self, autocorrelation=r, widening=widening, variance=variance)
+
+    def padded(self, cells: int) -> Evidence:
+        """The same with so many cells more at the end, which have no evidence."""
+        rest = evidence_of(np.zeros((cells, 1, 4)), margin=np.zeros(cells), clustered=False, most_correlation=0.0)
+        names = [entry.name for entry in fields(self) if entry.name != "clustered"]
+        joined = {name: np.concatenate([getattr(self, name), getattr(rest, name)]) for name in names}
+        return Evidence(clustered=self.clustered, **joined)
 
     def lacking(self, index: int) -> str | None:
         """Why that cell has no evidence yet; None where it has."""

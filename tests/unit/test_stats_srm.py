@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from evaluator.stats import AssignmentCounts, NoAnswer, PropensityError, SampleRatio, StatsError, sample_ratio
-from evaluator.stats.srm import log_evidence
+from evaluator.stats.srm import RatioEvidence
 
 
 @pytest.mark.parametrize("shares", [(0.5,) * 6, (0.01, 0.05, 0.1, 0.1), (0.01, 0.01, 0.05, 0.05, 0.1, 0.1, 0.99, 0.5)])
@@ -20,7 +20,7 @@ def test_expectation_under_the_logged_propensities_is_one(shares: tuple[float, .
         for share, arm in zip(shares, arms, strict=True):
             counts.add(arm, share)
         probability = math.prod(share if arm else 1.0 - share for share, arm in zip(shares, arms, strict=True))
-        total += probability * math.exp(log_evidence(counts.counts))
+        total += probability * math.exp(RatioEvidence.of(counts).log_e)
     assert total == pytest.approx(1.0, abs=1e-12)
 
 
@@ -34,7 +34,7 @@ def test_evidence_is_the_mean_likelihood_ratio() -> None:
                 shifted = 1.0 / (1.0 + (1.0 - share) / share * math.exp(-shift))
                 log += challenger * math.log(shifted / share) + champion * math.log((1.0 - shifted) / (1.0 - share))
             ratios.append(math.exp(log))
-    assert log_evidence(counts) == pytest.approx(math.log(np.mean(ratios)), abs=1e-10)
+    assert RatioEvidence.of(AssignmentCounts(counts)).log_e == pytest.approx(math.log(np.mean(ratios)), abs=1e-10)
 
 
 def found(*rows: tuple[float, int, int], **settings: float) -> SampleRatio:
@@ -83,3 +83,20 @@ def test_bad_input() -> None:
         AssignmentCounts().add(True, 0.5, -1)
     with pytest.raises(StatsError):
         found((0.1, 9, 1), alpha=0.0)
+
+
+def test_counting_units_or_counts_is_the_same() -> None:
+    rng = np.random.default_rng(4)
+    share = rng.choice([0.01, 0.05, 0.1], 5000)
+    arm, counts = rng.random(5000) < share, AssignmentCounts()
+    streamed = RatioEvidence()
+    for start in range(0, 5000, 700):
+        streamed.add_many(arm[start : start + 700], share[start : start + 700])
+    for treated, propensity in zip(arm.tolist(), share.tolist(), strict=True):
+        counts.add(treated, propensity)
+    at_once = RatioEvidence.of(counts)
+    assert (streamed.units, streamed.observed) == (at_once.units, at_once.observed)
+    assert streamed.log_e == pytest.approx(at_once.log_e, rel=1e-10)
+    assert streamed.fixed_p == pytest.approx(at_once.fixed_p, rel=1e-10)
+    with pytest.raises(PropensityError):
+        streamed.add_many(np.array([True]), np.array([1.0]))

@@ -1,0 +1,173 @@
+"""The sums of one cell (a challenger against the champion, one metric, one segment) over a file's rows.
+
+Invariant: a row's score uses predictions made from earlier batches only; what a look needs is in the sums, no row is
+kept. Outcomes are turned so that larger is better before anything is added.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluator.analysis.clusters import ClusterSums
+from evaluator.stats.adjustment import Adjustment
+from evaluator.stats.betting import PairedWealth, SplitWealth, effects
+from evaluator.stats.influence import Influence, influence
+from evaluator.stats.metric import Metric
+from evaluator.stats.process import unit_variance
+from evaluator.stats.sums import Bools, Floats
+
+Codes = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+class Rows(NamedTuple):
+    """Rows of one batch that belong to a cell, arrays of shape (n,).
+
+    Split form: `treated`, `propensity` and the metric's `columns`. Paired form: `columns` are the champion's and
+    `other` the challenger's on the same rows. `clusters` are codes from 0 on.
+    """
+
+    treated: Bools
+    propensity: Floats
+    columns: tuple[Floats, ...]
+    other: tuple[Floats, ...] | None
+    clusters: Codes | None
+    covariates: tuple[Floats, ...]
+
+
+class Counts(NamedTuple):
+    """What a look reports: S, I, variance of S for independent units, scored units, and both arms' (n, Σ Y, Σ Y²)."""
+
+    score: float
+    information: float
+    variance: float
+    units: int
+    champion: Floats
+    challenger: Floats
+
+
+class Cell:
+    """Running sums; `add` in file order."""
+
+    def __init__(
+        self,
+        metric: Metric,
+        *,
+        positive: float | None = None,
+        paired: bool = False,
+        exact: bool = False,
+        covariates: int = 0,
+        whole: Cell | None = None,
+    ) -> None:
+        """`whole` is the cell of all segments together; None where it is this one."""
+        self.metric = metric
+        self.whole = self if whole is None else whole
+        self.paired = paired
+        self.sign = 1.0 if metric.higher_is_better else -1.0
+        self.influence: Influence = influence(metric, positive)
+        self.arms = np.zeros((2, 3))
+        self.difference = np.zeros(3)  # paired: n, Σ D, Σ D²
+        self.expected = 0.0  # Σ π of scored units: challengers that were planned
+        self._sums = np.zeros(4)  # S, I, robust and randomisation variance
+        self._units = 0
+        self.clusters = ClusterSums()
+        self._adjustment = Adjustment(covariates) if covariates and not paired else None
+        nulls = np.unique(np.append(effects(), -metric.margin))
+        self._wealth = (PairedWealth if paired else SplitWealth).start(nulls) if exact else None
+        self._null = int(np.searchsorted(nulls, -metric.margin))
+
+    @property
+    def margin(self) -> float:
+        """In the units of the scores."""
+        return self.metric.margin / self.influence.scale
+
+    @property
+    def in_units(self) -> float:
+        """Factor from an effect of the scores to one in the metric's own units and sign."""
+        return self.sign * self.influence.scale
+
+    @property
+    def exact(self) -> bool:
+        return self._wealth is not None
+
+    def add(self, rows: Rows) -> None:
+        """Score a batch with what is known from before it, then learn it. Raises ColumnError for a bad value."""
+        if rows.other is not None:
+            self._add_pairs(rows)
+            return
+        values = self.influence.values(rows.treated, rows.columns)
+        self.influence.learn(rows.treated, rows.columns)
+        there = ~np.isnan(values)
+        y, treated, share = self.sign * values[there], rows.treated[there], rows.propensity[there]
+        m = self._predicted(rows, there)
+        scored = ~np.isnan(m)
+        if scored.any():
+            a, w, residual = treated - share, share * (1.0 - share), y - m
+            self._count(rows.clusters, there, scored, a * residual, w, (a * residual) ** 2, w * residual * residual)
+            self.expected += float(share[scored].sum())
+            self._bet(treated[scored], share[scored], values[there][scored])
+        for arm, part in enumerate((y[~treated], y[treated])):
+            self._tally(arm, part)
+        if self._adjustment is not None:
+            self._adjustment.learn(tuple(column[there] for column in rows.covariates), y)
+
+    def _add_pairs(self, rows: Rows) -> None:
+        assert rows.other is not None, "pairs have both arms' columns"
+        champion, challenger = self.influence.paired_values(rows.columns, rows.other)
+        self.influence.learn_paired(rows.columns, rows.other)
+        there = ~np.isnan(champion)
+        d = self.sign * (challenger - champion)[there]
+        one = np.ones(len(d))
+        self._count(rows.clusters, there, one > 0.0, d, one, d * d, d * d)
+        self.difference += [len(d), float(d.sum()), float(d @ d)]
+        self.expected += len(d)
+        self._bet_pairs(champion[there], challenger[there])
+        for arm, part in enumerate((champion[there], challenger[there])):
+            self._tally(arm, self.sign * part)
+
+    def _predicted(self, rows: Rows, there: Bools) -> Floats:
+        """m of each row, from the batches before: the covariates' prediction, or the champion's mean; NaN without."""
+        n, total, _ = self.arms[0]
+        mean = total / n if n else math.nan
+        if self._adjustment is None or not n:
+            return np.full(int(there.sum()), mean)
+        return self._adjustment.predict(tuple(column[there] for column in rows.covariates))
+
+    def _count(self, clusters: Codes | None, there: Bools, scored: Bools, *columns: Floats) -> None:
+        """Score, information, robust and randomisation variance of the rows that are there."""
+        parts = [part[scored] for part in columns]
+        self._sums += [float(part.sum()) for part in parts]
+        self._units += int(scored.sum())
+        if clusters is not None:
+            self.clusters.add(clusters[there][scored], parts[0], parts[1], np.maximum(parts[2], parts[3]))
+
+    def _tally(self, arm: int, y: Floats) -> None:
+        self.arms[arm] += [len(y), float(y.sum()), float(y @ y)]
+
+    def _bet(self, treated: Bools, share: Floats, values: Floats) -> None:
+        if isinstance(self._wealth, SplitWealth):
+            n, total, _ = self.arms[0]
+            m = float(np.clip(self._turned(np.array([self.sign * total / n]))[0], 0.0, 1.0))
+            self._wealth = self._wealth.add(treated, share, self._turned(values), m)
+
+    def _bet_pairs(self, champion: Floats, challenger: Floats) -> None:
+        if isinstance(self._wealth, PairedWealth):
+            self._wealth = self._wealth.add(self._turned(champion), self._turned(challenger))
+
+    def _turned(self, values: Floats) -> Floats:
+        """Values in [0, 1] with larger ones better."""
+        return values if self.sign > 0.0 else 1.0 - values
+
+    @property
+    def counts(self) -> Counts:
+        score, information, robust, drawn = self._sums.tolist()
+        variance = robust if self.paired else unit_variance(robust, drawn)
+        return Counts(score, information, variance, self._units, self.arms[0].copy(), self.arms[1].copy())
+
+    def bets(self, alpha: float) -> tuple[float, float, float, float]:
+        """Exact mode: p of the win and of the harm side, and limits at level alpha each; ±inf where there is none."""
+        assert self._wealth is not None, "only exact mode bets"
+        p_win, p_harm = self._wealth.p[:, self._null].tolist()
+        return p_win, p_harm, *self._wealth.limits(alpha)

@@ -1,0 +1,163 @@
+"""One pass over an experiment's rows: every batch into the cells and guards that it concerns.
+
+Invariant: a row is counted once in each cell that it belongs to, and a unit once in the arms' counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from evaluator.analysis.cell import Cell, Rows
+from evaluator.analysis.reading import Batch, Reading, named
+from evaluator.analysis.spec import Settings, SettingsError
+from evaluator.stats.exposure import Exposures
+from evaluator.stats.metric import Metric
+from evaluator.stats.srm import RatioEvidence
+from evaluator.stats.sums import Bools, Floats
+
+# A segment with more values than this is an identifier, and a verdict on each of them would be noise.
+MOST_SEGMENTS = 100
+
+
+ARRIVAL = -1
+_ARRIVED = Metric("label arrival", "proportion", ("arrived",), higher_is_better=True, role="signal")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which comparison a cell is: challenger's index in `Reading.arms`, metric's index, segment (None: all rows).
+
+    The metric `ARRIVAL` is whether a row brought a value at all.
+    """
+
+    challenger: int
+    metric: int
+    segment: tuple[str, int] | None = None
+
+
+@dataclass
+class Experiment:
+    """What the rows so far have left behind."""
+
+    settings: Settings
+    reading: Reading
+    cells: dict[Key, Cell] = field(default_factory=dict)
+    ratios: dict[int, RatioEvidence] = field(default_factory=dict)
+    smallest_p: dict[int, float] = field(default_factory=dict)
+    assigned: dict[int, int] = field(default_factory=dict)  # units by arm
+    exposures: Exposures = field(default_factory=Exposures)
+    rows: int = 0
+
+    def check_ratios(self) -> None:
+        """A look at the arms' counts."""
+        for challenger, ratio in self.ratios.items():
+            self.smallest_p[challenger] = min(self.smallest_p.get(challenger, 1.0), ratio.p)
+
+
+def fold(experiment: Experiment, batch: Batch) -> None:
+    """Count a batch. Raises ColumnError for a value that its metric can't have."""
+    settings = experiment.settings
+    experiment.rows += len(batch)
+    if settings.paired is not None:
+        _compare(experiment, batch, 1, np.ones(len(batch), dtype=np.bool_), np.zeros(len(batch), dtype=np.bool_), None)
+        return
+    counts = np.bincount(batch.arm[batch.first & (batch.arm >= 0)], minlength=len(experiment.reading.arms))
+    for arm, n in enumerate(counts.tolist()):
+        experiment.assigned[arm] = experiment.assigned.get(arm, 0) + n
+    if batch.units is not None:
+        known = batch.arm >= 0
+        experiment.exposures.add_codes(
+            batch.units.codes[known], batch.units.values, batch.arm[known], experiment.reading.arms
+        )
+    for challenger in range(1, len(experiment.reading.arms)):
+        rows = (batch.arm == 0) | (batch.arm == challenger)
+        propensity = _propensity(settings, experiment.reading.arms[challenger], batch)
+        treated = batch.arm == challenger
+        ratio = experiment.ratios.setdefault(challenger, RatioEvidence())
+        counted = rows & batch.first
+        ratio.add_many(treated[counted], propensity[counted])
+        _compare(experiment, batch, challenger, rows, treated, propensity)
+
+
+def _propensity(settings: Settings, challenger: str, batch: Batch) -> Floats:
+    """P(challenger) of a row that went to the champion or to it."""
+    if batch.propensity is not None:
+        return batch.propensity
+    assert settings.shares is not None, "shares or propensities are given"
+    champion, own = settings.shares[settings.champion], settings.shares[challenger]
+    return np.full(len(batch), own / (champion + own))
+
+
+def _compare(
+    experiment: Experiment, batch: Batch, challenger: int, rows: Bools, treated: Bools, propensity: Floats | None
+) -> None:
+    settings = experiment.settings
+    share = np.zeros(len(batch)) if propensity is None else propensity
+    segments = _segments(experiment, batch, rows)
+    for index, metric in enumerate(settings.metrics):
+        for segment, mask in segments:
+            key = Key(challenger, index, segment)
+            cell = experiment.cells.get(key)
+            if cell is None:
+                whole = experiment.cells.get(Key(challenger, index))
+                cell = experiment.cells[key] = _cell(settings, metric, experiment.reading.positive(metric), whole)
+            cell.add(_rows(settings, metric, batch, mask, treated, share))
+    if settings.paired is None:
+        _arrive(experiment, batch, challenger, rows, treated, share)
+
+
+def _arrive(
+    experiment: Experiment, batch: Batch, challenger: int, rows: Bools, treated: Bools, share: Floats
+) -> None:
+    """Whether a row brought a value at all is a metric of its own: who withholds labels can make anything win."""
+    settings, key = experiment.settings, Key(challenger, ARRIVAL)
+    if key not in experiment.cells:
+        experiment.cells[key] = Cell(_ARRIVED)
+    first = next((metric for metric in settings.metrics if metric.role == "primary"), settings.metrics[0])
+    arrived = np.all([~np.isnan(batch.columns[name][rows]) for name in first.columns], axis=0)
+    clusters = None if batch.clusters is None else batch.clusters[rows]
+    experiment.cells[key].add(Rows(treated[rows], share[rows], (arrived.astype(np.float64),), None, clusters, ()))
+
+
+def _segments(experiment: Experiment, batch: Batch, rows: Bools) -> list[tuple[tuple[str, int] | None, Bools]]:
+    """All rows, and those of every segment that is in the batch."""
+    found: list[tuple[tuple[str, int] | None, Bools]] = [(None, rows)]
+    for name, codes in batch.segments.items():
+        if len(experiment.reading.segment_values[name]) > MOST_SEGMENTS:
+            raise SettingsError(f"segment: {name} has more than {MOST_SEGMENTS} values; is it an identifier?")
+        found += [((name, code), rows & (codes == code)) for code in np.unique(codes[rows]).tolist()]
+    return found
+
+
+def _cell(settings: Settings, metric: Metric, positive: float | None, whole: Cell | None) -> Cell:
+    if settings.mode == "exact" and not metric.bounded:
+        raise SettingsError(
+            f"mode: exact needs outcomes between 0 and 1, which {metric.name} ({metric.kind}) need not have"
+        )
+    return Cell(
+        metric,
+        positive=positive,
+        paired=settings.paired is not None,
+        exact=settings.mode == "exact",
+        covariates=len(settings.covariates),
+        whole=whole,
+    )
+
+
+def _rows(settings: Settings, metric: Metric, batch: Batch, mask: Bools, treated: Bools, share: Floats) -> Rows:
+    champion, challenger = settings.inputs(metric)
+    return Rows(
+        treated[mask],
+        share[mask],
+        tuple(batch.columns[name][mask] for name in champion),
+        tuple(batch.columns[name][mask] for name in challenger) if settings.paired is not None else None,
+        None if batch.clusters is None else batch.clusters[mask],
+        tuple(batch.columns[name][mask] for name in settings.covariates),
+    )
+
+
+def segment_name(reading: Reading, segment: tuple[str, int] | None) -> str | None:
+    """`country=DE`, or None for all rows."""
+    return None if segment is None else f"{segment[0]}={named(reading.segment_values[segment[0]], segment[1])}"

@@ -1,0 +1,254 @@
+"""Where a table's rows come from: CSV, gzipped CSV, Parquet, or a frame in memory, read as Arrow batches in file order.
+
+Invariant: only the asked columns are read, a few batches are held at a time, and no row is dropped silently.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as arrow_parquet
+
+from gauntlet.errors import BadInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUPPORTED = "CSV (.csv), gzipped CSV (.csv.gz) or Parquet (.parquet)"
+NULLS = ("", "#N/A", "#NA", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "-nan", "-NaN")
+_BLOCK = 4 << 20  # bytes of CSV parsed at once; a single row must fit
+
+
+class TableError(BadInput):
+    """A table cannot be read as asked; the message names the file, the column and the row (counted from 0)."""
+
+    code = "bad_table"
+
+
+class Source(Protocol):
+    """Where rows come from. `rows` is None where only reading tells."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: int | None
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in order, with just these columns (all known), in batches of any size."""
+
+
+def of(source: str | Path | pd.DataFrame | pa.Table) -> Source:
+    """The source behind a path or a frame; raises `TableError` when it cannot be one."""
+    if isinstance(source, (str, Path)):
+        return _file(Path(source))
+    if isinstance(source, pa.Table):
+        return _checked(ArrowTable(source))
+    if type(source).__module__.split(".")[0] == "pandas" and hasattr(source, "columns"):
+        return _checked(Frame(source))
+    raise TableError(f"a table is a path, a pandas.DataFrame or a pyarrow.Table, not {type(source).__name__}")
+
+
+def _file(path: Path) -> Source:
+    """By content where that is telling, else by suffix."""
+    name = str(path)
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(4)
+    except OSError as error:
+        raise TableError(f"{name}: {error.strerror or error}") from error
+    if not magic:
+        raise TableError(f"{name}: the file is empty")
+    if magic == b"PAR1":
+        return _checked(ParquetFile(name))
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".parquet"]:
+        raise TableError(f"{name}: this is no Parquet file (it does not begin with PAR1)")
+    if magic[:2] == b"\x1f\x8b":
+        return _checked(CsvFile(name, gzipped=True))
+    if ".csv" in suffixes[-2:]:
+        return _checked(CsvFile(name, gzipped=False))
+    raise TableError(f"{name}: only {SUPPORTED} can be read")
+
+
+def _checked(source: Source) -> Source:
+    if not source.columns:
+        raise TableError(f"{source.name}: no columns")
+    twice = sorted({column for column in source.columns if source.columns.count(column) > 1})
+    if twice:
+        raise TableError(f"{source.name}: column {twice[0]!r} is there twice; every column needs a name of its own")
+    if source.rows == 0:
+        raise TableError(f"{source.name}: no rows")
+    return source
+
+
+class CsvFile:
+    """Comma-separated text in UTF-8 with a header, quoted as in RFC 4180; values come as text."""
+
+    def __init__(self, name: str, *, gzipped: bool) -> None:
+        self.name = name
+        self.rows: int | None = None
+        self._compression = "gzip" if gzipped else None
+        try:
+            # More than the header is decoded here; of that, only reading may complain.
+            with io.TextIOWrapper(
+                io.BufferedReader(self._stream()), "utf-8-sig", errors="surrogateescape", newline=""
+            ) as text:
+                header: list[str] = next((row for row in csv.reader(text) if row), [])
+            "".join(header).encode()
+        except (OSError, UnicodeEncodeError, csv.Error) as error:
+            raise TableError(f"{name}: the header cannot be read: {error}") from error
+        self.columns = tuple(header)
+
+    def _stream(self) -> _Counted:
+        return _Counted(pa.input_stream(self.name, compression=self._compression))
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        ragged: list[arrow_csv.InvalidRow] = []
+
+        def refuse(row: arrow_csv.InvalidRow) -> str:
+            ragged.append(row)
+            return "error"
+
+        rows = 0
+        with self._stream() as stream:
+            try:
+                reader = arrow_csv.open_csv(
+                    stream,
+                    # One thread, because only then a ragged row knows its number; it parses as fast.
+                    read_options=arrow_csv.ReadOptions(block_size=_BLOCK, use_threads=False),
+                    parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+                    convert_options=arrow_csv.ConvertOptions(
+                        include_columns=list(columns),
+                        column_types={column: pa.string() for column in columns},
+                        null_values=list(NULLS),
+                        strings_can_be_null=True,
+                    ),
+                )
+                for batch in reader:
+                    rows += batch.num_rows
+                    yield batch
+            except (pa.ArrowException, OSError) as error:
+                raise self._explained(error, ragged, rows) from error
+            # An opening quote that nobody closes swallows the rest of the file as one value, without any error.
+            if stream.quotes % 2 and rows + 1 < stream.lines:
+                raise TableError(
+                    f"{self.name}: {stream.lines:,} lines but {rows:,} rows, and an odd number of quotes: "
+                    f'a quote (") that is never closed swallows rows, probably from row {rows - 1:,} on'
+                )
+
+    def _explained(self, error: Exception, ragged: Sequence[arrow_csv.InvalidRow], rows: int) -> TableError:
+        if ragged:
+            bad = ragged[0]
+            return TableError(
+                f"{self.name}: row {bad.number - 2:,} (rows are counted from 0, after the header) has "
+                f"{bad.actual_columns} values where the header has {bad.expected_columns}: {bad.text[:80]!r}"
+            )
+        text = str(error)
+        if "Empty CSV" in text and not rows:
+            return TableError(f"{self.name}: no rows")
+        if "straddling" in text:
+            return TableError(
+                f"{self.name}: a value of more than {_BLOCK >> 20} MB at or soon after row {rows:,} "
+                '(rows are counted from 0); is there a quote (") that is never closed?'
+            )
+        if "invalid UTF8" in text:
+            return TableError(f"{self.name}: text that is not UTF-8 at or soon after row {rows:,}: {text}")
+        return TableError(f"{self.name}: cannot be read at or soon after row {rows:,} (counted from 0): {text}")
+
+
+class _Counted(io.RawIOBase):
+    """A byte stream that counts what passes, so that swallowed rows are noticed."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self.quotes = 0
+        self.lines = 0
+        self._end = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._stream.read(len(buffer))
+        buffer[: len(block)] = block
+        self.quotes += block.count(b'"')
+        self.lines += block.count(b"\n")
+        if block:
+            self._end = block[-1:]
+        elif self._end not in (b"", b"\n"):  # a last line without an end
+            self.lines += 1
+            self._end = b""
+        return len(block)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class ParquetFile:
+    """A Parquet file, read row group by row group."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        try:
+            with arrow_parquet.ParquetFile(name) as file:
+                self.columns: tuple[str, ...] = tuple(file.schema_arrow.names)
+                self.rows: int | None = file.metadata.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise TableError(f"{name}: this Parquet file cannot be read: {error}") from error
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        rows = 0
+        try:
+            with arrow_parquet.ParquetFile(self.name) as file:
+                for batch in file.iter_batches(65_536, columns=list(columns)):
+                    rows += batch.num_rows
+                    yield batch
+        except (pa.ArrowException, OSError) as error:
+            raise TableError(f"{self.name}: cannot be read at or soon after row {rows:,}: {error}") from error
+
+
+class ArrowTable:
+    """A table already in memory."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.name = "the table"
+        self._table = table
+        self.columns: tuple[str, ...] = tuple(table.column_names)
+        self.rows: int | None = table.num_rows
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        yield from self._table.select(list(columns)).to_batches()
+
+
+class Frame:
+    """A pandas frame; only the asked columns are turned into Arrow's, a slice at a time."""
+
+    _SLICE = 262_144
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.name = "the frame"
+        self._frame = frame
+        self.columns: tuple[str, ...] = tuple(str(column) for column in frame.columns)
+        self.rows: int | None = len(frame)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(self._frame), self._SLICE):
+            part = self._frame.iloc[start : start + self._SLICE]
+            arrays: Mapping[str, pa.Array] = {
+                column: _array(part.iloc[:, self.columns.index(column)]) for column in columns
+            }
+            yield pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def _array(values: pd.Series[Any]) -> pa.Array:
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, OverflowError):  # an object column of mixed types: what each value is called decides
+        array = pa.array([None if gone else str(value) for value, gone in zip(values, values.isna(), strict=True)])
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
