@@ -222,14 +222,14 @@ class _Ordered(Table):
                     text_spills[name].write(coded.codes)
                     known[name] = coded.values
             number_columns = {name: spill.array() for name, spill in number_spills.items()}
-            text_columns = {name: spill.array() for name, spill in text_spills.items()}
+            text_columns = {name: (spill.array(), _Recoder(known[name])) for name, spill in text_spills.items()}
         for start in range(0, len(self._order), rows):
             taken = self._order[start : start + rows]
             yield Chunk(
                 start,
                 len(taken),
                 {name: column[taken] for name, column in number_columns.items()},
-                {name: Codes(column[taken], known[name]) for name, column in text_columns.items()},
+                {name: recoder.coded(column[taken]) for name, (column, recoder) in text_columns.items()},
             )
 
 
@@ -277,6 +277,23 @@ class _Coder(dict[str | None, int]):
             self._values += tuple(self._fresh)
             self._fresh = []
         return Codes(table[encoded.indices.to_numpy(zero_copy_only=False)], self._values)
+
+
+class _Recoder:
+    """Codes in one order of rows to those that the same rows have in another: by where a text is first seen."""
+
+    def __init__(self, given: tuple[str, ...]) -> None:
+        self._given = given
+        self._code = np.full(len(given) + 1, -1, np.int32)  # its last place is where a code of −1 looks
+        self._values: tuple[str, ...] = ()
+
+    def coded(self, codes: NDArray[np.int32]) -> Codes:
+        found, first_at = np.unique(codes, return_index=True)
+        found = found[np.argsort(first_at)]
+        fresh = found[(found >= 0) & (self._code[found] < 0)]
+        self._code[fresh] = np.arange(len(self._values), len(self._values) + len(fresh))
+        self._values += tuple(self._given[code] for code in fresh.tolist())
+        return Codes(self._code[codes], self._values)
 
 
 def _pieces(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:

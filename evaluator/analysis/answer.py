@@ -27,6 +27,8 @@ from evaluator.stats.sequential import too_little_for_harm, too_little_for_win
 # An invalid experiment is thrown away, so sound ones are called invalid once in a thousand at most; by the look at the
 # end and by the test at all looks half of that each.
 _GUARD_ALPHA = 0.001
+# Another reading of the propensities fits the counts if its p is above this.
+_PLAUSIBLE = 0.01
 
 
 def answer(experiment: Experiment, watched: Watched) -> Analysis:
@@ -75,12 +77,12 @@ def _comparison(experiment: Experiment, watched: Watched, index: int, key: Key) 
         direction="higher" if metric.higher_is_better else "lower",
         role=metric.role,
         margin=metric.margin,
-        n={name: int(n) for name, n in zip(names, cell.arms[:, 0].tolist(), strict=True)},
+        n=dict(zip(names, cell.n, strict=True)),
         mean=dict(zip(names, cell.influence.figures(), strict=True)),
-        effect=number(evidence.effect[index], unit) if evidence.there[index] else None,
+        effect=number(evidence.effect[index], unit) if looked else None,
         lower=low,
         upper=high,
-        z=number(looks.z[index], cell.sign) if evidence.there[index] else None,
+        z=number(looks.z[index], cell.sign) if looked else None,
         p_value=p if looked else None,
         adjusted_p_value=None,
         fixed=fixed(cell),
@@ -126,7 +128,7 @@ def _reasons(
     experiment: Experiment, watched: Watched, index: int, draft: Comparison, verdict: str, stopped: Stopped | None
 ) -> list[str]:
     settings, reasons = experiment.settings, []
-    if draft.effect is None or not draft.looks:
+    if not draft.looks:
         return [f"no answer yet, because {_lacking(experiment, watched, index, draft)}"]
     null = f"a margin of {draft.margin:g}" if draft.margin else "no effect"
     if stopped is not None:
@@ -172,7 +174,7 @@ def _lacking(experiment: Experiment, watched: Watched, index: int, draft: Compar
         return f"the smaller arm has {min(champion.n, challenger.n)} of at least {least} outcomes"
     why = looks.shown.lacking(index)
     if why is not None:
-        return why
+        return why if experiment.settings.cluster or looks.shown.n_blocks[index] else "no row could be scored yet"
     plan = Plan(horizon=1.0, clustered=experiment.settings.cluster is not None)
     if not looks.ready_harm[index]:
         return too_little_for_harm(champion, challenger, int(looks.shown.n_blocks[index]), plan)
@@ -215,7 +217,7 @@ def _withheld(comparison: Comparison, p: float | None, size: int, alpha: float) 
 def _sample_ratio(experiment: Experiment) -> SampleRatioResult:
     settings, arms = experiment.settings, experiment.reading.arms
     observed = {arm: experiment.assigned.get(index, 0) for index, arm in enumerate(arms)}
-    total = sum(observed.values())
+    total, hint = sum(observed.values()), ""
     if settings.shares is not None:
         whole = sum(settings.shares[arm] for arm in arms)
         expected = {arm: total * settings.shares[arm] / whole for arm in arms}
@@ -224,11 +226,14 @@ def _sample_ratio(experiment: Experiment) -> SampleRatioResult:
         (ratio,) = experiment.ratios.values()
         expected = {arms[0]: ratio.units - ratio.expected, arms[1]: ratio.expected}
         p = ratio.fixed_p
+        if experiment.served is not None and experiment.served.fixed_p > _PLAUSIBLE:
+            hint = f"; {settings.propensity} seems to hold the probability of the row's own arm: give P({arms[1]})"
     sequential = min(1.0, len(experiment.ratios) * min(experiment.smallest_p.values(), default=1.0))
     mismatch = min(p, sequential) <= _GUARD_ALPHA / 2.0
     counts = ", ".join(f"{arm} {observed[arm]:,} of {expected[arm]:,.1f} expected" for arm in arms)
     verb = "do not fit" if mismatch else "fit"
     reason = f"the arms' counts {verb} the declared shares: {counts} (p = {p:.2g}, at all looks {sequential:.2g})"
+    reason += hint if mismatch else ""
     return SampleRatioResult(p, sequential, mismatch, observed, expected, reason)
 
 

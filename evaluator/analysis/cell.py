@@ -67,7 +67,8 @@ class Cell:
         self.paired = paired
         self.sign = 1.0 if metric.higher_is_better else -1.0
         self.influence: Influence = influence(metric, positive)
-        self.arms = np.zeros((2, 3))
+        self.n = [0, 0]  # rows that have what the metric needs
+        self.arms = np.zeros((2, 3))  # (n, Σ Y, Σ Y²) of those that gave a value
         self.difference = np.zeros(3)  # paired: n, Σ D, Σ D²
         self.expected = 0.0  # Σ π of scored units: challengers that were planned
         self._sums = np.zeros(4)  # S, I, robust and randomisation variance
@@ -100,6 +101,9 @@ class Cell:
         values = self.influence.values(rows.treated, rows.columns)
         self.influence.learn(rows.treated, rows.columns)
         there = ~np.isnan(values)
+        present = self._present(rows.columns)
+        self.n[0] += int((present & ~rows.treated).sum())
+        self.n[1] += int((present & rows.treated).sum())
         y, treated, share = self.sign * values[there], rows.treated[there], rows.propensity[there]
         m = self._predicted(rows, there)
         scored = ~np.isnan(m)
@@ -118,14 +122,21 @@ class Cell:
         champion, challenger = self.influence.paired_values(rows.columns, rows.other)
         self.influence.learn_paired(rows.columns, rows.other)
         there = ~np.isnan(champion)
+        both = int((self._present(rows.columns) & self._present(rows.other)).sum())
+        self.n = [self.n[0] + both, self.n[1] + both]
         d = self.sign * (challenger - champion)[there]
         one = np.ones(len(d))
         self._count(rows.clusters, there, one > 0.0, d, one, d * d, d * d)
-        self.difference += [len(d), float(d.sum()), float(d @ d)]
+        self.difference += [len(d), float(d.sum()), float(np.square(d).sum())]
         self.expected += len(d)
         self._bet_pairs(champion[there], challenger[there])
         for arm, part in enumerate((champion[there], challenger[there])):
             self._tally(arm, self.sign * part)
+
+    def _present(self, columns: tuple[Floats, ...]) -> Bools:
+        if self.metric.kind == "coverage":
+            return np.ones(len(columns[0]), dtype=np.bool_)
+        return np.asarray(~np.isnan(columns).any(axis=0))
 
     def _predicted(self, rows: Rows, there: Bools) -> Floats:
         """m of each row, from the batches before: the covariates' prediction, or the champion's mean; NaN without."""
@@ -144,7 +155,7 @@ class Cell:
             self.clusters.add(clusters[there][scored], parts[0], parts[1], np.maximum(parts[2], parts[3]))
 
     def _tally(self, arm: int, y: Floats) -> None:
-        self.arms[arm] += [len(y), float(y.sum()), float(y @ y)]
+        self.arms[arm] += [len(y), float(y.sum()), float(np.square(y).sum())]
 
     def _bet(self, treated: Bools, share: Floats, values: Floats) -> None:
         if isinstance(self._wealth, SplitWealth):

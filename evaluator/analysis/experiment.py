@@ -10,15 +10,14 @@ from collections.abc import Callable
 
 from evaluator.analysis.answer import answer
 from evaluator.analysis.folding import Experiment, fold
-from evaluator.analysis.reading import Batch, Reading
+from evaluator.analysis.reading import Reading
 from evaluator.analysis.result import Analysis
 from evaluator.analysis.spec import Settings, SettingsError
 from evaluator.analysis.watching import Sight, watch
-from evaluator.stats.metric import ColumnError
-from gauntlet.table import Table, TableError
+from gauntlet.table import Table
 
 
-def run(table: Table, settings: Settings, progress: Callable[[int], None] | None = None) -> Analysis:
+def run(table: Table, settings: Settings, progress: Callable[[int], object] | None = None) -> Analysis:
     """Analyse the log. `progress` is called with the number of rows read since its last call.
 
     Raises TableError for what can't be read as declared, naming column and row, and SettingsError for settings that
@@ -27,11 +26,8 @@ def run(table: Table, settings: Settings, progress: Callable[[int], None] | None
     reading = Reading(table, settings)
     experiment, sights = Experiment(settings, reading), []
     for batch, look in reading.batches():
-        try:
-            fold(experiment, batch)
-        except ColumnError as error:
-            raise _located(error, table, batch) from error
-        if look:
+        fold(experiment, batch)
+        if look and experiment.cells:
             experiment.check_ratios()
             sights.append(Sight.of(experiment.rows, list(experiment.cells.values()), settings))
         if progress is not None:
@@ -47,7 +43,3 @@ def _check_arms(experiment: Experiment) -> None:
         raise SettingsError(f"champion: no row of {settings.arm} is {settings.champion!r}; there are {seen}")
     if len(arms) < 2:
         raise SettingsError(f"challenger: every row of {settings.arm} is {arms[0]!r}; there is nothing to compare")
-
-
-def _located(error: ColumnError, table: Table, batch: Batch) -> TableError:
-    return TableError(f"{table.name}: among the rows {batch.start:,} to {batch.start + len(batch) - 1:,}: {error}")

@@ -5,6 +5,7 @@ Invariant: a row is counted once in each cell that it belongs to, and a unit onc
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,9 +14,10 @@ from evaluator.analysis.cell import Cell, Rows
 from evaluator.analysis.reading import Batch, Reading, named
 from evaluator.analysis.spec import Settings, SettingsError
 from evaluator.stats.exposure import Exposures
-from evaluator.stats.metric import Metric
+from evaluator.stats.metric import ColumnError, Metric
 from evaluator.stats.srm import RatioEvidence
 from evaluator.stats.sums import Bools, Floats
+from gauntlet.table import TableError
 
 # A segment with more values than this is an identifier, and a verdict on each of them would be noise.
 MOST_SEGMENTS = 100
@@ -47,6 +49,7 @@ class Experiment:
     ratios: dict[int, RatioEvidence] = field(default_factory=dict)
     smallest_p: dict[int, float] = field(default_factory=dict)
     assigned: dict[int, int] = field(default_factory=dict)  # units by arm
+    served: RatioEvidence | None = None  # the same if the propensity were that of the row's own arm
     exposures: Exposures = field(default_factory=Exposures)
     rows: int = 0
 
@@ -57,7 +60,7 @@ class Experiment:
 
 
 def fold(experiment: Experiment, batch: Batch) -> None:
-    """Count a batch. Raises ColumnError for a value that its metric can't have."""
+    """Count a batch. Raises TableError for a value that its metric can't have."""
     settings = experiment.settings
     experiment.rows += len(batch)
     if settings.paired is not None:
@@ -78,6 +81,10 @@ def fold(experiment: Experiment, batch: Batch) -> None:
         ratio = experiment.ratios.setdefault(challenger, RatioEvidence())
         counted = rows & batch.first
         ratio.add_many(treated[counted], propensity[counted])
+        if batch.propensity is not None:
+            experiment.served = experiment.served or RatioEvidence()
+            own = np.where(treated, propensity, 1.0 - propensity)
+            experiment.served.add_many(treated[counted], own[counted])
         _compare(experiment, batch, challenger, rows, treated, propensity)
 
 
@@ -103,7 +110,10 @@ def _compare(
             if cell is None:
                 whole = experiment.cells.get(Key(challenger, index))
                 cell = experiment.cells[key] = _cell(settings, metric, experiment.reading.positive(metric), whole)
-            cell.add(_rows(settings, metric, batch, mask, treated, share))
+            try:
+                cell.add(_rows(settings, metric, batch, mask, treated, share))
+            except ColumnError as error:
+                raise _located(experiment, metric, batch, mask, error) from error
     if settings.paired is None:
         _arrive(experiment, batch, challenger, rows, treated, share)
 
@@ -144,6 +154,15 @@ def _cell(settings: Settings, metric: Metric, positive: float | None, whole: Cel
         covariates=len(settings.covariates),
         whole=whole,
     )
+
+
+def _located(experiment: Experiment, metric: Metric, batch: Batch, mask: Bools, error: ColumnError) -> TableError:
+    """The refused value by its column and row. In the paired form a batch's challengers stand behind its champions."""
+    rows = np.flatnonzero(mask)
+    side, at = divmod(error.position, len(rows))
+    column = experiment.settings.inputs(metric)[side][error.index]
+    why = re.sub(r"^\w+ (.*) at position \d+ (.*)$", r"is \1, which \2", str(error))
+    return experiment.reading.error(batch.start + int(rows[at]), column, why)
 
 
 def _rows(settings: Settings, metric: Metric, batch: Batch, mask: Bools, treated: Bools, share: Floats) -> Rows:

@@ -197,6 +197,8 @@ def _settings(answer: Analysis) -> str:
 
 
 def _spelled(value: object) -> str:
+    if isinstance(value, dict) and {"name", "kind", "columns"} <= value.keys():  # a metric
+        return f"{value['name']} ({value['kind']} of {_spelled(value['columns'])}, {value.get('role', '')})"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_spelled(one)}" for name, one in value.items() if one is not None)
     if isinstance(value, (list, tuple)):

@@ -115,9 +115,9 @@ def _effect(axes: Axes, one: Comparison, points: Sequence[LookPoint]) -> None:
         axes.plot([one.stopped.rows], [one.stopped.effect], marker=mark, markersize=8, color=colour,
                   markeredgecolor="white")  # fmt: skip
         end, shift = ("right", -5) if one.stopped.rows > 0.6 * points[-1].rows else ("left", 5)
-        note = axes.annotate(f"{escape(one.stopped.verdict)} at look {one.stopped.look:,}", (one.stopped.rows, 1), (shift, -3),
-                      xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha=end, va="top", fontsize=9,
-                      color=colour)  # fmt: skip
+        said = f"{escape(one.stopped.verdict)} at look {one.stopped.look:,}"
+        note = axes.annotate(said, (one.stopped.rows, 1), (shift, -3), xycoords=axes.get_xaxis_transform(),
+                             textcoords="offset points", ha=end, va="top", fontsize=9, color=colour)  # fmt: skip
         note.set_in_layout(False)
     axes.set_ylim(*reach)
     axes.set_title(f"Effect on {escape(shortened(one.metric))}, with the interval that holds at every look")

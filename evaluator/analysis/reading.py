@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.analysis.spec import Settings, SettingsError
-from evaluator.stats.metric import KINDS, Metric
+from evaluator.stats.metric import Metric
 from evaluator.stats.sums import Bools, Floats
 from gauntlet.table import Chunk, Codes, Table, TableError
 
@@ -54,7 +54,8 @@ class Reading:
     def __init__(self, table: Table, settings: Settings) -> None:
         self._settings = settings
         self._table = table if settings.time is None else table.ordered_by(settings.time)
-        self.arms = [settings.champion, *settings.challengers]
+        others = [arm for arm in settings.shares or () if arm != settings.champion]
+        self.arms = [settings.champion, *(settings.challengers or others)]
         self.segment_values: dict[str, tuple[str, ...]] = {}
         self.skipped = 0
         self._kinds = table.kinds()
@@ -71,6 +72,11 @@ class Reading:
         if metric.columns[-1] in self._class_columns():
             return float(self._code(self._class_columns()[metric.columns[-1]], metric.positive))
         return None
+
+    def error(self, row: int, column: str, why: str) -> TableError:
+        """What is wrong with a row, counted from 0."""
+        order = f"counted from 0 in the order of {self._settings.time}" if self._settings.time else "counted from 0"
+        return TableError(f"{self._table.name}: row {row:,} of {column} ({order}) {why}")
 
     def batches(self) -> Iterator[tuple[Batch, bool]]:
         """Every batch, and whether a look follows it. The last one is always followed by a look."""
@@ -161,7 +167,7 @@ class Reading:
         for name, values in columns.items():
             bad = np.flatnonzero(np.isinf(values))
             if bad.size:
-                raise self._error(chunk, int(bad[0]), name, f"is {values[bad[0]]}, not a finite number")
+                raise self.error(chunk.start + int(bad[0]), name, f"is {values[bad[0]]}, not a finite number")
         for name in settings.segments:
             self.segment_values[name] = chunk.texts[name].values
         return Batch(
@@ -182,13 +188,13 @@ class Reading:
         arms = chunk.texts[settings.arm]
         empty = np.flatnonzero(arms.codes < 0)
         if empty.size:
-            raise self._error(chunk, int(empty[0]), settings.arm, "is empty, so its arm is unknown")
+            raise self.error(chunk.start + int(empty[0]), settings.arm, "is empty, so its arm is unknown")
         index = []
         for value in arms.values:
             if settings.shares is not None and value not in settings.shares:
                 at = int(np.flatnonzero(arms.codes == arms.values.index(value))[0])
-                raise self._error(chunk, at, settings.arm, f"is {value!r}, an arm without a share")
-            if value not in self.arms and not settings.challengers:
+                raise self.error(chunk.start + at, settings.arm, f"is {value!r}, an arm without a share")
+            if value not in self.arms and not settings.challengers and settings.shares is None:
                 self.arms.append(value)
             index.append(self.arms.index(value) if value in self.arms else -1)
         found = np.array(index, dtype=np.int64)[arms.codes]
@@ -202,7 +208,7 @@ class Reading:
         bad = np.flatnonzero(~((values > 0.0) & (values < 1.0)))
         if bad.size:
             why = f"is {values[bad[0]]:g}; a propensity lies strictly between 0 and 1"
-            raise self._error(chunk, int(bad[0]), self._settings.propensity, why)
+            raise self.error(chunk.start + int(bad[0]), self._settings.propensity, why)
         return values
 
     def _first(self, chunk: Chunk) -> Bools:
@@ -226,12 +232,8 @@ class Reading:
         codes = chunk.texts[name].codes.astype(np.int64)
         empty = np.flatnonzero(codes < 0)
         if empty.size:
-            raise self._error(chunk, int(empty[0]), name, "is empty, so its cluster is unknown")
+            raise self.error(chunk.start + int(empty[0]), name, "is empty, so its cluster is unknown")
         return codes
-
-    def _error(self, chunk: Chunk, row: int, column: str, why: str) -> TableError:
-        return TableError(f"{self._table.name}: row {chunk.start + row:,} of {column} (counted from 0) {why}")
-
 
 def _part(batch: Batch, start: int, end: int) -> Batch:
     part = slice(start, end)
@@ -254,8 +256,3 @@ def _part(batch: Batch, start: int, end: int) -> Batch:
 def named(values: Sequence[str], code: int) -> str:
     """A segment's value as people write it."""
     return values[code] if code >= 0 else "(none)"
-
-
-def needs_outcome(metric: Metric) -> bool:
-    """Whether a missing value of this metric is a label that has not come, not a missing prediction."""
-    return metric.kind != "coverage" and bool(KINDS[metric.kind].inputs)

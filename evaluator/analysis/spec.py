@@ -83,8 +83,6 @@ class Settings:
             )
         if self.paired is None and self.arm is None:
             raise SettingsError("arm: name the column that says which arm a row belongs to")
-        if self.paired is not None and self.arm is not None:
-            raise SettingsError("arm: in a paired log both arms are on every row, so there is no arm column")
         if self.paired is not None and self.paired[0] == self.paired[1]:
             raise SettingsError(f"paired: champion and challenger are the same column, {self.paired[0]!r}")
         for arm, share in (self.shares or {}).items():
@@ -182,7 +180,7 @@ def declared(
         challengers = challengers or ("challenger",)
         metric = metric or PAIRED_METRIC
     return Settings(
-        arm=arm,
+        arm=arm if pair is None else None,  # both arms are on every row
         champion="" if champion is None else _value(champion),
         challengers=challengers,
         metrics=_metrics(_several(metric), columns, paired=pair is not None),

@@ -93,8 +93,7 @@ def difference(answer: Analysis, one: Comparison) -> str:
     fixed, valid = one.fixed.p_value, one.p_value
     if fixed is None or valid is None:
         return "There is not enough evidence to compare the two answers."
-    grounds = _grounds(answer, one)
-    alpha = answer.alpha
+    grounds, settings, alpha = _grounds(answer, one), answer.settings, answer.alpha
     if fixed < alpha <= valid:
         why = "; ".join(grounds) or "it is valid for one look, planned before the first row"
         return f"The classical test alone would call this significant, which is not safe here: {why}."
@@ -108,7 +107,8 @@ def difference(answer: Analysis, one: Comparison) -> str:
         return f"Only the sequential test sees a difference; about the classical one: {why}."
     agreed = "Both see a difference" if fixed < alpha else "Neither sees a difference"
     if fixed < valid:
-        return f"{agreed}; the sequential p is larger because it holds at every look, not at one planned look alone."
+        clusters = ", and because the rows of a cluster are correlated" if settings.get("cluster") else ""
+        return f"{agreed}; the sequential p is larger because it holds at every look, not at one alone{clusters}."
     return f"{agreed}" + (f"; about the classical one: {'; '.join(grounds)}." if grounds else ".")
 
 
@@ -161,7 +161,7 @@ def _comparisons(answer: Analysis) -> str:
     ]
     adjusted = [one for one in shown if one.adjusted_p_value is not None and one.adjusted_p_value != one.p_value]
     lines = [
-        validity(answer),
+        *textwrap.wrap(validity(answer), WIDTH),
         *_table(head, rows, "llrrrrrrrl"),
     ]
     lines += [
@@ -170,15 +170,16 @@ def _comparisons(answer: Analysis) -> str:
     ]
     for one in shown:
         lines += ["", f"  {escape(_named(one))}: {one.verdict} ({better(one)})"]
-        lines += ["  " + line for line in _bullets([*one.reasons, *_progress(one)])]
+        said = [reason for reason in one.reasons if reason not in answer.reasons]
+        lines += ["  " + line for line in _bullets([*said, *_progress(one)])]
     return "\n".join(lines)
 
 
 def _progress(one: Comparison) -> list[str]:
     """How far the evidence came, and where it stopped."""
     notes = []
-    if one.stopped is not None:
-        stop = one.stopped
+    stop = one.stopped
+    if stop is not None and not any(f"at look {stop.look}" in reason for reason in one.reasons):
         notes.append(
             f"stopped at look {stop.look:,} after {stop.rows:,} rows: {stop.verdict}, effect "
             f"{signed(stop.effect, decimals(one))} ({interval(stop.lower, stop.upper, decimals(one))})"
@@ -187,13 +188,13 @@ def _progress(one: Comparison) -> list[str]:
     if one.information_fraction is not None:
         facts.append(f"{one.information_fraction:.0%} of the planned evidence")
     if one.z is not None:
-        facts.append(f"z {one.z:.2f}")
+        facts.append(f"z {number(one.z, 2)}")
     if one.blocks is not None:
         facts.append(f"{one.blocks:,} blocks")
     if one.widening is not None and one.widening != 1.0:
         facts.append(f"variance widened {one.widening:.2f}-fold for correlated blocks")
     if one.skewness is not None:
-        facts.append(f"skewness {one.skewness:.2f}")
+        facts.append(f"skewness {number(one.skewness, 2)}")
     return [*notes, ", ".join(facts)]
 
 
@@ -203,9 +204,8 @@ def _classical(answer: Analysis) -> str:
         return ""
     lines = ["The classical answer on all rows, for comparison:"]
     for one in shown:
-        z = "–" if one.fixed.z is None else f"{one.fixed.z:.2f}"
-        figures = f"{_named(one)}: z {z}, p {p_text(one.fixed.p_value)}; sequential p {p_text(one.p_value)}. "
-        lines += _bullets([figures + difference(answer, one)])
+        figures = f"{_named(one)}: z {number(one.fixed.z, 2)}, p {p_text(one.fixed.p_value)}"
+        lines += _bullets([f"{figures}; sequential p {p_text(one.p_value)}. {difference(answer, one)}"])
     return "\n".join(lines)
 
 
@@ -213,13 +213,9 @@ def _ratio(answer: Analysis) -> str:
     ratio = answer.sample_ratio
     if ratio is None:
         return ""
-    counts = "; ".join(
-        f"{arm} {count:,} of {ratio.expected[arm]:,.1f} expected" if arm in ratio.expected else f"{arm} {count:,}"
-        for arm, count in ratio.observed.items()
-    )
     word = "MISMATCH" if ratio.mismatch else "in order"
     ps = f"p {p_text(ratio.sequential_p_value)} at any look, {p_text(ratio.p_value)} at one"
-    return "\n".join([f"Sample ratio: {word} ({ps})", *_bullets([counts, ratio.reason])])
+    return "\n".join([f"Sample ratio: {word} ({ps})", *_bullets([ratio.reason])])
 
 
 def _segments(answer: Analysis) -> str:

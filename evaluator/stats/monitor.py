@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final, Protocol, Self
 
@@ -64,10 +65,13 @@ class Clock:
     boundary: Boundary
     ladder: tuple[Boundary, ...]
 
-    @classmethod
-    def start(cls, alpha: float, spending: Spending) -> Self:
-        return cls(Boundary(alpha, spending), tuple(Boundary(level, spending) for level in LADDER))
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def start(alpha: float, spending: Spending) -> Clock:
+        """The clock before any look; one object for all that start alike, so that they share what follows."""
+        return Clock(Boundary(alpha, spending), tuple(Boundary(level, spending) for level in LADDER))
 
+    @lru_cache(maxsize=512)  # noqa: B019  clocks are small values, and both sides of many cells ask the same
     def look(self, t: float) -> tuple[float, list[float] | None, Clock]:
         """The bound at t, those of the ladder where it looks too, and the clock after it."""
         bound, boundary = self.boundary.look(t)
