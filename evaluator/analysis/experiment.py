@@ -23,6 +23,8 @@ def run(table: Table, settings: Settings, progress: Callable[[int], object] | No
     Raises TableError for what can't be read as declared, naming column and row, and SettingsError for settings that
     don't fit the data.
     """
+    if settings.mode == "exact" and settings.cluster is not None:
+        raise SettingsError("mode: exact takes rows as independent, so it can't be had with clusters; use anytime")
     reading = Reading(table, settings)
     experiment, sights = Experiment(settings, reading), []
     for batch, look in reading.batches():

@@ -71,6 +71,11 @@ def fold(experiment: Experiment, batch: Batch) -> None:
         experiment.assigned[arm] = experiment.assigned.get(arm, 0) + n
     if batch.units is not None:
         known = batch.arm >= 0
+        if settings.mode == "exact" and not batch.first[known].all():
+            again = batch.start + int(np.flatnonzero(known & ~batch.first)[0])
+            raise experiment.reading.error(
+                again, settings.unit or "", "was there before: mode exact bets on each unit once; use anytime"
+            )
         experiment.exposures.add_codes(
             batch.units.codes[known], batch.units.values, batch.arm[known], experiment.reading.arms
         )

@@ -109,7 +109,9 @@ def difference(answer: Analysis, one: Comparison) -> str:
     if fixed < valid:
         clusters = ", and because the rows of a cluster are correlated" if settings.get("cluster") else ""
         return f"{agreed}; the sequential p is larger because it holds at every look, not at one alone{clusters}."
-    return f"{agreed}" + (f"; about the classical one: {'; '.join(grounds)}." if grounds else ".")
+    if valid < fixed and one.looks > 1:
+        return f"{agreed}; the sequential p is the smaller one because it keeps the evidence of its best look."
+    return f"{agreed}."
 
 
 def _grounds(answer: Analysis, one: Comparison) -> list[str]:
