@@ -206,9 +206,10 @@ class ParquetFile:
         rows = 0
         try:
             with arrow_parquet.ParquetFile(self.name) as file:
-                for batch in file.iter_batches(65_536, columns=list(columns)):
-                    rows += batch.num_rows
-                    yield batch
+                for group in range(file.num_row_groups):  # all groups in one call would stay in memory to the end
+                    for batch in file.iter_batches(65_536, row_groups=[group], columns=list(columns)):
+                        rows += batch.num_rows
+                        yield batch
         except (pa.ArrowException, OSError) as error:
             raise TableError(f"{self.name}: cannot be read at or soon after row {rows:,}: {error}") from error
 

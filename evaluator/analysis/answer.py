@@ -68,7 +68,6 @@ def _comparison(experiment: Experiment, watched: Watched, index: int, key: Key) 
     low, high = number(states.lower[index], unit), number(states.upper[index], unit)
     if unit < 0.0:
         low, high = high, low
-    p = min(1.0, 2.0 * min(float(watched.p_win[index]), float(watched.p_harm[index])))
     draft = Comparison(
         challenger=names[1],
         metric=metric.name,
@@ -83,7 +82,7 @@ def _comparison(experiment: Experiment, watched: Watched, index: int, key: Key) 
         lower=low,
         upper=high,
         z=number(looks.z[index], cell.sign) if looked else None,
-        p_value=p if looked else None,
+        p_value=_p(watched, index, experiment.settings.alpha) if looked else None,
         adjusted_p_value=None,
         fixed=fixed(cell),
         verdict="inconclusive",
@@ -115,6 +114,12 @@ def _comparison(experiment: Experiment, watched: Watched, index: int, key: Key) 
     return replace(draft, verdict=verdict, stopped=stopped, reasons=tuple(reasons))
 
 
+def _p(watched: Watched, index: int, alpha: float) -> float | None:
+    """Two-sided, once both sides are watched. Before, only harm can speak: 1 would sound like an answer."""
+    p = min(1.0, 2.0 * min(float(watched.p_win[index]), float(watched.p_harm[index])))
+    return p if watched.last.ready_win[index] or p <= alpha else None
+
+
 def _own_verdict(crossed: float, margin: float, lower: float) -> str:
     """What a comparison's own boundary says. With a margin, crossing shows only that it is not worse by more."""
     if crossed == WORSE:
@@ -139,7 +144,8 @@ def _reasons(
             f"{stopped.look}, after {stopped.rows:,} rows"
         )
     else:
-        reasons.append(f"inconclusive: z = {draft.z or 0.0:.2f} crossed no boundary in {draft.looks} looks")
+        looks = "at the only look that counts, the last" if settings.mode == "fixed" else f"in {draft.looks} looks"
+        reasons.append(f"inconclusive: z = {draft.z or 0.0:.2f} crossed no boundary {looks}")
         waits = _lacking(experiment, watched, index, draft)
         if waits is not None:
             reasons.append(f"not enough for better yet: {waits}")

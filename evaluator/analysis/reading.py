@@ -196,6 +196,11 @@ class Reading:
                 raise self.error(chunk.start + at, settings.arm, f"is {value!r}, an arm without a share")
             if value not in self.arms and not settings.challengers and settings.shares is None:
                 self.arms.append(value)
+                if len(self.arms) > 2:
+                    raise SettingsError(
+                        f"propensity: the column is P(challenger), but {settings.arm} holds several challengers: "
+                        f"{', '.join(map(repr, self.arms[1:]))}; name one with challenger, or give share"
+                    )
             index.append(self.arms.index(value) if value in self.arms else -1)
         found = np.array(index, dtype=np.int64)[arms.codes]
         self.skipped += int((found < 0).sum())

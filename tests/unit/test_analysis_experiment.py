@@ -385,6 +385,15 @@ def test_no_answer_is_no_number(change: dict[str, Any], why: str) -> None:
     assert (found.effect, found.lower, found.upper, found.z, found.p_value) == (None,) * 5
 
 
+def test_an_arm_of_failures_only_is_no_p_of_one() -> None:
+    frame = log(2000)
+    found = only(analysed(frame.assign(y=(frame.arm == "B").astype(float))))
+    assert (found.verdict, found.p_value, found.lower) == ("inconclusive", None, None)
+    assert any("A" in reason or "champion" in reason for reason in found.reasons[1:])
+    exact = only(analysed(frame.assign(y=(frame.arm == "B").astype(float)), mode="exact"))
+    assert exact.verdict == "better"
+
+
 @pytest.mark.parametrize("rows", [1, 2, 10, 40])
 def test_a_handful_of_rows_is_no_answer(rows: int) -> None:
     frame = log(40)
@@ -417,6 +426,7 @@ def spoiled(column: str, value: Any, row: int = 77) -> pd.DataFrame:
         (log(400)[lambda rows: rows.arm == "A"], {"share": None, "propensity": "pi"}, "nothing to compare"),
         (log(400), {"metric": "nothing"}, "no column 'nothing'"),
         (log(400), {"metric": "loss:mean", "mode": "exact"}, "exact needs outcomes between 0 and 1"),
+        (spoiled("arm", "C"), {"share": None, "propensity": "pi"}, "several challengers: 'B', 'C'"),
         (log(400), {"cluster": "country", "mode": "exact"}, "exact takes rows as independent"),
         (log(400).assign(user=0), {"unit": "user", "mode": "exact"}, "row 1 of user .* was there before"),
         (log(400).assign(country=range(400)), {"segment": "country"}, "more than 100 values"),
