@@ -80,8 +80,8 @@ def split_blocks(sums: Sequence[SplitSums], prior_mean: float | None = None) -> 
 def unit_variance(robust: float, randomisation: float) -> float:
     """Variance of S for independent units, from Σ (A−π)²(Y−m)² and Σ π(1−π)(Y−m)².
 
-    The first rests on the few units of the smaller arm and understates the spread exactly when bad outcomes happen to be
-    missing there; the second takes both arms' outcomes to vary alike.
+    The first rests on the few units of the smaller arm and understates the spread exactly when bad outcomes happen to
+    be missing there; the second takes both arms' outcomes to vary alike.
     """
     return max(robust, randomisation)
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from evaluator.stats.guards import Standing
 from evaluator.stats.refusal import NoAnswer, PlanError
 from evaluator.stats.sequential import Look
 from evaluator.stats.srm import SampleRatio
 
 Result = Literal["better", "worse", "equivalent", "inconclusive", "invalid"]
-Standing = Literal["safe", "open", "breached"]
 
 
 @dataclass(frozen=True, slots=True)

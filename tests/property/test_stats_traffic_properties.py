@@ -1,0 +1,183 @@
+"""What must hold for any data: sketches that merge, adjusted p values in order, budgets that are never overspent."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluator.stats import Arm, NoAnswer
+from evaluator.stats.budget import AlphaBudget, Kind
+from evaluator.stats.exposure import Exposures
+from evaluator.stats.multiplicity import benjamini_hochberg, dunnett, dunnett_bound, holm, many_to_one_error
+from evaluator.stats.rate import log_rate_evidence, rate_limits
+from evaluator.stats.thompson import best_probabilities
+
+exposure = st.tuples(st.integers(0, 60).map(str), st.sampled_from("abc"))
+exposures = st.lists(exposure, max_size=80)
+
+
+def sketch(rows: list[tuple[str, str]]) -> Exposures:
+    made = Exposures(16)
+    for unit, arm in rows:
+        made.add(unit, arm)
+    return made
+
+
+@given(exposures, exposures, exposures)
+def test_merging_sketches_is_one_pass_in_any_order(
+    a: list[tuple[str, str]], b: list[tuple[str, str]], c: list[tuple[str, str]]
+) -> None:
+    x, y, z = sketch(a), sketch(b), sketch(c)
+    whole = sketch(a + b + c)
+    assert x.merge(y).merge(z) == x.merge(y.merge(z)) == z.merge(y).merge(x) == whole
+    assert sketch((c + b + a + c)[::-1]) == whole
+    assert x == sketch(a)
+    assert Exposures.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    assert whole.units <= 16
+
+
+@given(exposures)
+def test_a_sketch_holds_whole_truths(rows: list[tuple[str, str]]) -> None:
+    true: dict[str, set[str]] = {}
+    for unit, arm in rows:
+        true.setdefault(unit, set()).add(arm)
+    made = sketch(rows)
+    assert all(set(arms) == true[unit] for unit, arms in made.arms.items())
+    assert made.multiple == sum(len(true[unit]) > 1 for unit in made.arms)
+    if len(true) <= 16:
+        assert made.exact
+        assert made.arms.keys() == true.keys()
+
+
+p_value = st.floats(0.0, 1.0)
+family = st.lists(st.none() | p_value, min_size=1, max_size=12)
+
+
+@given(family, st.data())
+def test_adjusted_values_keep_order_and_place(ps: list[float | None], data: st.DataObject) -> None:
+    """Bounded, never below p, sorted as p is, the same after a permutation, and never larger if a p gets smaller."""
+    for adjust in (holm, benjamini_hochberg, lambda each: benjamini_hochberg(each, dependent=True)):
+        found = adjust(ps)
+        pairs = sorted((p, q) for p, q in zip(ps, found, strict=True) if p is not None and q is not None)
+        assert [p is None for p in ps] == [q is None for q in found]
+        assert all(p <= q + 1e-15 and q <= 1.0 for p, q in pairs)
+        assert [q for _, q in pairs] == sorted(q for _, q in pairs)
+        order = data.draw(st.permutations(range(len(ps))))
+        assert adjust([ps[k] for k in order]) == tuple(found[k] for k in order)
+        at = data.draw(st.sampled_from(range(len(ps))))
+        if ps[at] is not None:
+            smaller = adjust([*ps[:at], ps[at] * 0.5, *ps[at + 1 :]])
+            assert all(
+                less <= q + 1e-15 for less, q in zip(smaller, found, strict=True) if less is not None and q is not None
+            )
+    for by_holm, by_rate in zip(holm(ps), benjamini_hochberg(ps), strict=True):
+        assert by_holm is None or by_rate is None or by_rate <= by_holm + 1e-15
+
+
+share = st.floats(0.001, 0.999)
+
+
+@given(st.lists(share, min_size=1, max_size=6), st.floats(0.001, 0.3), st.sampled_from(["greater", "two-sided"]))
+@settings(max_examples=40)
+def test_dunnetts_bound_lies_between_one_challengers_and_bonferronis(
+    shares: list[float], alpha: float, alternative: str
+) -> None:
+    bound = dunnett_bound(alpha, shares, alternative)  # type: ignore[arg-type]
+    alone = many_to_one_error(bound, shares[:1], alternative)  # type: ignore[arg-type]
+    assert many_to_one_error(bound, shares, alternative) == pytest.approx(alpha, rel=1e-6)  # type: ignore[arg-type]
+    assert alpha / len(shares) - 1e-7 <= alone <= alpha + 1e-7
+
+
+@given(st.lists(st.tuples(st.none() | st.floats(-6.0, 6.0), share), min_size=1, max_size=5))
+@settings(max_examples=40)
+def test_step_down_keeps_the_order_and_stays_under_holm(rows: list[tuple[float | None, float]]) -> None:
+    zs = [z for z, _ in rows]
+    found = dunnett(zs, [each for _, each in rows], "greater")
+    if all(z is None for z in zs):
+        assert isinstance(found, NoAnswer)
+        return
+    assert not isinstance(found, NoAnswer)
+    by_holm = holm([None if z is None else 0.5 * math.erfc(z / math.sqrt(2.0)) for z in zs])
+    for ours, theirs in zip(found, by_holm, strict=True):
+        assert ours is None if theirs is None else ours is not None and ours <= theirs + 1e-9
+    ranked = sorted((-z, q) for z, q in zip(zs, found, strict=True) if z is not None and q is not None)
+    assert [q for _, q in ranked] == sorted(q for _, q in ranked)
+
+
+results = st.lists(st.booleans() | st.none(), max_size=60)
+
+
+def run(kind: Kind, reported: list[bool | None], alpha: float = 0.05) -> AlphaBudget:
+    """Tests in a row; None: never reported. Through a snapshot after each."""
+    budget = AlphaBudget(alpha, kind)
+    for number, result in enumerate(reported):
+        _, budget = budget.request(str(number))
+        if result is not None:
+            budget = budget.report(str(number), result)
+        budget = AlphaBudget.from_dict(json.loads(json.dumps(budget.to_dict())))
+    return budget
+
+
+@given(results, st.sampled_from(["power", "geometric"]))
+@settings(max_examples=50)
+def test_family_wise_budgets_are_never_overspent_and_ignore_results(reported: list[bool | None], kind: Kind) -> None:
+    budget = run(kind, reported)
+    assert budget.granted <= 0.05 * (1.0 + 1e-12)
+    assert budget.granted == run(kind, [None] * len(reported)).granted
+    levels = [grant.level for grant in budget.grants]
+    assert levels == sorted(levels, reverse=True)
+    assert all(level > 0.0 for level in levels)
+
+
+@given(results)
+@settings(max_examples=50)
+def test_lord_never_spends_more_than_its_rejections_have_earned(reported: list[bool | None]) -> None:
+    """Σ levels ≤ α max(R, 1) at every time: the estimate of the false discovery proportion that LORD++ bounds."""
+    budget, spent, rejected = run("lord", reported), 0.0, 0
+    for grant in budget.grants:
+        spent += grant.level
+        rejected += bool(grant.rejected)
+        assert spent <= 0.05 * max(rejected, 1) * (1.0 + 1e-12)
+
+
+@given(results, st.integers(0, 59))
+@settings(max_examples=50)
+def test_a_rejection_more_never_lowers_a_level(reported: list[bool | None], at: int) -> None:
+    if at >= len(reported):
+        return
+    fewer, more = list(reported), list(reported)
+    fewer[at], more[at] = False, True
+    pairs = zip(run("lord", fewer).grants, run("lord", more).grants, strict=True)
+    assert all(one.level <= other.level * (1.0 + 1e-12) for one, other in pairs)
+
+
+@given(st.integers(0, 2000), st.integers(0, 2000), st.floats(0.001, 0.999))
+def test_rate_evidence_mirrors_and_its_limits_hold_the_share(events: int, others: int, rate: float) -> None:
+    trials = events + others
+    above, mirrored = (
+        log_rate_evidence(events, trials, rate),
+        log_rate_evidence(others, trials, 1.0 - rate, above=False),
+    )
+    assert above == pytest.approx(mirrored, abs=1e-6 * (1.0 + trials))
+    lower, upper = rate_limits(events, trials, 0.05)
+    assert lower <= (events / trials if trials else 0.5) <= upper
+
+
+@given(st.lists(st.tuples(st.integers(2, 100_000), st.floats(0.0, 1.0)), min_size=2, max_size=5), st.booleans())
+@settings(max_examples=50)
+def test_probabilities_of_being_best_add_up_and_follow_their_arms(rows: list[tuple[int, float]], binary: bool) -> None:
+    arms = []
+    for n, share_of in rows:
+        wins = float(round(n * share_of))
+        arms.append(Arm(n, wins, wins))
+    found = best_probabilities(arms, binary=binary)
+    if isinstance(found, NoAnswer):
+        assert not binary
+        return
+    assert math.fsum(found) == pytest.approx(1.0, abs=1e-12)
+    assert (found >= 0.0).all()
+    turned = best_probabilities(arms[::-1], binary=binary)
+    assert not isinstance(turned, NoAnswer)
+    assert found[::-1].tolist() == pytest.approx(turned.tolist(), abs=1e-9)
