@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from evaluator.checkpoint import Checkpoint, Saved
-from evaluator.fold import Fold, LossSums
+from evaluator.fold import Fold
 from evaluator.join import JoinTable, Match
-from evaluator.look import Looks, Scheme, look
-from evaluator.look import scheme as scheme_of
+from evaluator.look import FORMAT, Looks, look
+from evaluator.scheme import Scheme, watched
+from evaluator.scheme import scheme as scheme_of
+from evaluator.sums import LossSums
 from evaluator.watch import Watch
 from gauntlet import events, keys
 from gauntlet.config import Config
@@ -45,11 +47,12 @@ class Core:
         self._allocation = 0
         self._scheme: Scheme = scheme_of(config)
         horizon = float(config.evidence.outcome_horizon)
-        self._joins = JoinTable(checkpoint.db, horizon)
+        self._joins = JoinTable(checkpoint.db, horizon, config.segments)
         self._keep = horizon * (1 + _SLACK)
         self._fold = Fold(
-            config.task, config.metric, self._scheme.harm_block, self._scheme.offset, self._classes
-        )
+            config.task, config.metric, self._scheme.harm_block, self._scheme.offset, self._classes,
+            watched(config, self._classes),
+        )  # fmt: skip
         self._looks: dict[str, Looks] = {}
         self._watch: Watch | None = None
         self._latest: dict[str, float] = {}
@@ -155,6 +158,7 @@ class Core:
         losses = self._fold.matches(joined.matches)
         self.lags = [match.truth.at - match.exposure.at for match in joined.matches]
         self._fold.pairs(joined.pairs)
+        self._fold.scored(joined.scored)
         for pair in joined.pairs:
             if pair.score is not None and pair.score.arm == PREVIOUS:
                 self._previous = pair.score.model
@@ -224,7 +228,7 @@ class Core:
         self._latest = dict(saved.latest)
         self._counts = Counter(saved.counts)
         self._fold.restore(saved.fold)
-        self._looks = {name: Looks.from_dict(data) for name, data in saved.looks.items()}
+        self._looks = {name: self._looks_of(name, data) for name, data in saved.looks.items()}
         self._health_block = saved.health_block
         self._previous = saved.previous
         self._allocation = saved.allocation
@@ -234,6 +238,15 @@ class Core:
         if saved.watch is not None:
             self._watch = self._start_watch(saved.watch["version"], saved.watch["since"])
             self._watch.restore(saved.watch)
+
+    def _looks_of(self, name: str, data: dict[str, Any]) -> Looks:
+        """A rollout's looks so far: what was kept, or the same looks taken again where that has another format."""
+        looks = Looks.from_dict(data)
+        sums = self._fold.rollouts.get(name)
+        if data.get("format") != FORMAT and looks.next_block is not None and sums is not None:
+            for index in sorted(index for index in sums.blocks if index < (looks.next_block or 0)):
+                look(self._scheme, name, sums, looks, index, {}, self._config.task)
+        return looks
 
     @property
     def _settings(self) -> dict[str, Any]:

@@ -1,135 +1,29 @@
-"""The fold: matched outcomes become exact, order-free sums, keyed by rollout, time block and metric. Pure.
+"""The fold: exposures and matched outcomes become exact, order-free sums, by rollout, time block and metric. Pure.
 
-Everything that a look needs is in these sums; adding is associative and commutative bit for bit, so the state depends
-on which records were read and not on the order in which predictions and outcomes came in.
+Adding is associative and commutative bit for bit, so the state depends on which records were read and not on the order
+in which predictions and outcomes came in.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.join import Exposure, Match
-from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
-from gauntlet.losses import METRICS, losses, summary
+from evaluator.join import Exposure, Match, Score
+from evaluator.labels import value_of
+from evaluator.stats import PairedSums, SplitSums
+from evaluator.sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, Watched
+from gauntlet.losses import losses
 from gauntlet.model import BASELINE, CANDIDATE, Label, Task
 
-Floats = NDArray[np.float64]
+Rows = NDArray[np.intp] | slice
 
-_UNIT = 2**40  # figures shown to people: a thousandth of a billionth is fine enough, and sums stay exact
-
-
-@dataclass
-class LossSums:
-    """Sums of every loss of a task over some rows, in exact units of 2^-40."""
-
-    n: int = 0
-    sums: dict[str, int] = field(default_factory=dict)
-
-    def add(self, values: dict[str, Floats], rows: NDArray[np.intp] | slice) -> None:
-        n = 0
-        for name, array in values.items():
-            scaled = np.rint(array[rows] * _UNIT)
-            n = len(scaled)
-            self.sums[name] = self.sums.get(name, 0) + _total(scaled)
-        self.n += n
-
-    def merge(self, other: LossSums) -> None:
-        self.n += other.n
-        for name, value in other.sums.items():
-            self.sums[name] = self.sums.get(name, 0) + value
-
-    def metrics(self, task: Task) -> dict[str, float]:
-        """The figures that people know; empty without rows."""
-        if not self.n:
-            return {}
-        return summary(task, {name: self.sums[name] / _UNIT / self.n for name in METRICS[task]})
-
-    def to_list(self) -> list[Any]:
-        return [self.n, {name: str(value) for name, value in self.sums.items()}]
-
-    @classmethod
-    def from_list(cls, data: Sequence[Any]) -> LossSums:
-        return cls(data[0], {name: int(value) for name, value in data[1].items()})
-
-
-def _total(values: Floats) -> int:
-    """The sum of whole numbers, exactly: in int64 where it surely fits."""
-    if len(values) * float(np.abs(values).max(initial=0.0)) < 2.0**62:
-        return int(values.astype(np.int64).sum())
-    return sum(int(value) for value in values.tolist())
-
-
-@dataclass
-class BlockSums:
-    """One rollout's sums in one block of event time; `assignments` says who was assigned at which propensity."""
-
-    assignments: AssignmentCounts = field(default_factory=AssignmentCounts)
-    exposures: dict[str, int] = field(default_factory=lambda: {BASELINE: 0, CANDIDATE: 0})
-    fallbacks: int = 0
-    split: SplitSums = field(default_factory=SplitSums)
-    paired: PairedSums = field(default_factory=PairedSums)
-    arms: dict[str, LossSums] = field(default_factory=lambda: {BASELINE: LossSums(), CANDIDATE: LossSums()})
-    pairs: dict[str, LossSums] = field(default_factory=lambda: {BASELINE: LossSums(), CANDIDATE: LossSums()})
-
-    def to_list(self) -> list[Any]:
-        # Sums are integers of any size: as text they fit every JSON reader.
-        return [
-            self.assignments.to_list(),
-            self.exposures,
-            self.fallbacks,
-            [str(v) for v in self.split.to_list()],
-            [str(v) for v in self.paired.to_list()],
-            {arm: sums.to_list() for arm, sums in self.arms.items()},
-            {arm: sums.to_list() for arm, sums in self.pairs.items()},
-        ]
-
-    @classmethod
-    def from_list(cls, data: Sequence[Any]) -> BlockSums:
-        return cls(
-            AssignmentCounts.from_list(data[0]),
-            data[1],
-            data[2],
-            SplitSums.from_list([int(v) for v in data[3]]),
-            PairedSums.from_list([int(v) for v in data[4]]),
-            {arm: LossSums.from_list(sums) for arm, sums in data[5].items()},
-            {arm: LossSums.from_list(sums) for arm, sums in data[6].items()},
-        )
-
-
-@dataclass
-class RolloutSums:
-    """One rollout's evidence: the sums of each block (index → sums)."""
-
-    champion: str
-    challenger: str
-    blocks: dict[int, BlockSums] = field(default_factory=dict)
-
-    def block(self, index: int) -> BlockSums:
-        if index not in self.blocks:
-            self.blocks[index] = BlockSums()
-        return self.blocks[index]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "champion": self.champion,
-            "challenger": self.challenger,
-            "blocks": {str(index): sums.to_list() for index, sums in self.blocks.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> RolloutSums:
-        return cls(
-            data["champion"],
-            data["challenger"],
-            {int(index): BlockSums.from_list(sums) for index, sums in data["blocks"].items()},
-        )
+_NOT_ASKED = "breaker_open"  # a fallback that is no failure of the challenger's own
 
 
 def block_index(at: float, seconds: float, offset: float) -> int:
@@ -141,19 +35,23 @@ class Fold:
     """All accumulators of one experiment."""
 
     def __init__(
-        self, task: Task, metric: str, block: float, offset: float, classes: Mapping[Label, int]
-    ) -> None:
-        """`block` and `offset`: the finest blocks, in seconds. `classes`: each label's index; a regression has none."""
+        self, task: Task, metric: str, block: float, offset: float, classes: Mapping[Label, int],
+        watched: Watched = NOTHING,
+    ) -> None:  # fmt: skip
+        """`block` and `offset`: the finest blocks, in seconds. `classes`: each label's index; a regression has none.
+        `watched`: what rollouts that begin from now on are summed for."""
         self._task = task
         self._metric = metric
         self._block = block
         self._offset = offset
         self._classes = classes
+        self._watched = watched
         self.rollouts: dict[str, RolloutSums] = {}
         self.models: dict[str, dict[int, LossSums]] = {}
 
-    def exposures(self, exposures: Iterable[Exposure]) -> None:
-        """Count who was assigned where; forced requests are no evidence."""
+    def exposures(self, exposures: Sequence[Exposure]) -> None:
+        """Count who was assigned where, what became of it and how long it took; forced requests are no evidence."""
+        mine = [e for e in exposures if e.rollout is not None and e.challenger is not None and not e.forced]
         kinds = Counter(
             (
                 e.rollout,
@@ -161,18 +59,37 @@ class Fold:
                 e.challenger,
                 self._index(e.at),
                 e.assigned,
-                e.fallback is not None,
+                e.fallback,
                 e.propensity if e.first else 0.0,
+                e.moved,
             )
-            for e in exposures
-            if e.rollout is not None and e.challenger is not None and not e.forced
+            for e in mine
         )
-        for (name, champion, challenger, index, arm, fallback, propensity), n in kinds.items():
+        for (name, champion, challenger, index, arm, fallback, propensity, moved), n in kinds.items():
             block = self._rollout(name, champion, challenger).block(index)
             block.exposures[arm] += n
-            block.fallbacks += n * fallback
-            if 0 < propensity < 1:
-                block.assignments.add(arm == CANDIDATE, propensity, n)
+            block.moved += n * moved
+            if not 0 < propensity < 1:
+                continue
+            treated = arm == CANDIDATE
+            block.assignments.add(treated, propensity, n)
+            if fallback is not None:
+                block.fallbacks.add(treated, propensity, n)
+                if fallback != _NOT_ASKED:
+                    block.errors.add(treated, propensity, n)
+        for e in mine:
+            sums = self._rollout_of(e)
+            if sums.watched.latency:
+                share = e.propensity if e.first and 0 < e.propensity < 1 else 0.0
+                sums.block(self._index(e.at)).latency.add(e.assigned == CANDIDATE, share, e.seconds)
+
+    def scored(self, scored: Iterable[tuple[Exposure, Score]]) -> None:
+        """Count whether the shadow scores of requests are valid answers; whose truth is known or not."""
+        for exposure, score in scored:
+            if _other_arm(exposure) == (score.arm, score.model):
+                valid = score.output is not None
+                ours = exposure.served == BASELINE
+                self._rollout_of(exposure).block(self._index(exposure.at)).shadows.add(ours or valid, valid or not ours)
 
     def matches(self, matches: Sequence[Match]) -> Floats:
         """Add outcomes to the arms that were assigned, and to the models that served; returns the primary losses.
@@ -181,7 +98,8 @@ class Fold:
         """
         if not matches:
             return np.empty(0)
-        values = self._losses([m.exposure.output for m in matches], self._truths(matches))
+        truths = self._truths(matches)
+        values = self._losses([m.exposure.output for m in matches], truths)
         groups: dict[tuple[str | None, int], list[int]] = defaultdict(list)
         served: dict[tuple[str, int], list[int]] = defaultdict(list)
         for i, match in enumerate(matches):
@@ -195,15 +113,22 @@ class Fold:
             self._model(model, index).add(values, np.array(rows))
         for (_, index), rows in groups.items():
             exposures = [matches[i].exposure for i in rows]
-            block = self._rollout_of(exposures[0]).block(index)
+            sums = self._rollout_of(exposures[0])
+            block = sums.block(index)
             treated = np.array([e.assigned == CANDIDATE for e in exposures])
+            propensities = np.array([e.propensity for e in exposures])
             chosen = np.array(rows)
-            block.split.add_many(
-                treated, np.array([e.propensity for e in exposures]), -values[self._metric][chosen]
-            )
+            block.split.add_many(treated, propensities, -values[self._metric][chosen])
             for arm, mask in ((BASELINE, ~treated), (CANDIDATE, treated)):
                 if mask.any():
                     block.arms[arm].add(values, chosen[mask])
+            for (arm, share), n in Counter(zip(treated.tolist(), propensities.tolist(), strict=True)).items():
+                block.arrived.add(arm, share, n)
+            if not sums.watched.paired:
+                for cells, name, metric, some in self._cells(sums.watched, block, truths[chosen], exposures):
+                    cell = cells.setdefault(name, SplitSums())
+                    cell.add_many(treated[some], propensities[some], -values[metric][chosen[some]])
+                block.cap_segments()
         return values[self._metric]
 
     def pairs(self, pairs: Sequence[Match]) -> None:
@@ -224,7 +149,8 @@ class Fold:
                 groups[match.exposure.rollout, index].append(i)
         for (_, index), rows in groups.items():
             exposures = [pairs[i].exposure for i in rows]
-            block = self._rollout_of(exposures[0]).block(index)
+            sums = self._rollout_of(exposures[0])
+            block = sums.block(index)
             chosen = np.array(rows)
             ours = np.array([e.served == BASELINE for e in exposures])
             champion = {name: np.where(ours, served[name][chosen], scored[name][chosen]) for name in served}
@@ -232,6 +158,11 @@ class Fold:
             block.paired.add_many(-champion[self._metric], -challenger[self._metric])
             block.pairs[BASELINE].add(champion, slice(None))
             block.pairs[CANDIDATE].add(challenger, slice(None))
+            if sums.watched.paired:
+                for cells, name, metric, some in self._cells(sums.watched, block, truths[chosen], exposures):
+                    cell = cells.setdefault(name, PairedSums())
+                    cell.add_many(-champion[metric][some], -challenger[metric][some])
+                block.cap_segments()
         for (model, index), rows in shadows.items():
             self._model(model, index).add(scored, np.array(rows))
 
@@ -271,8 +202,26 @@ class Fold:
         assert name is not None, "only exposures of a rollout come here"
         assert challenger is not None, "a rollout has a challenger"
         if name not in self.rollouts:
-            self.rollouts[name] = RolloutSums(champion, challenger)
+            self.rollouts[name] = RolloutSums(champion, challenger, self._watched)
         return self.rollouts[name]
+
+    def _cells(
+        self, watched: Watched, block: BlockSums, truths: Floats, exposures: Sequence[Exposure]
+    ) -> Iterator[tuple[dict[str, Any], str, str, Rows]]:
+        """What is watched besides the primary metric: where its sums are, their name, the loss, and which rows."""
+        for name in watched.losses:
+            yield block.metrics, name, name, slice(None)
+        for name, label in watched.recalls.items():
+            rows = np.flatnonzero(truths == label)
+            if len(rows):
+                yield block.metrics, name, "accuracy", rows
+        for name in watched.segments:
+            found: dict[str, list[int]] = defaultdict(list)
+            for row, exposure in enumerate(exposures):
+                found[value_of(exposure.segments, name)].append(row)
+            values = block.segments.setdefault(name, {})
+            for value, chosen in found.items():
+                yield values, value, self._metric, np.array(chosen)
 
     def _model(self, version: str, index: int) -> LossSums:
         return self.models.setdefault(version, {}).setdefault(index, LossSums())

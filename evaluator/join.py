@@ -33,6 +33,11 @@ class Exposure(msgspec.Struct, frozen=True, array_like=True):
     forced: bool
     first: bool = True
     """Whether its unit met the split for the first time in this rollout: only that was a draw of its own."""
+    moved: bool = False
+    """Whether its unit had met the other arm under the same allocation, for the first time."""
+    seconds: float = 0.0
+    segments: dict[str, str] = {}
+    """The declared labels among the request's."""
 
 
 class Score(msgspec.Struct, frozen=True, array_like=True):
@@ -74,18 +79,24 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Row).decode
 _CHUNK = 500  # parameters of one SELECT; SQLite allows many more, but parsing grows with them
 
-_UNITS = "CREATE TABLE IF NOT EXISTS units (rollout TEXT, unit TEXT, PRIMARY KEY (rollout, unit)) WITHOUT ROWID"
+_UNITS = (
+    "CREATE TABLE IF NOT EXISTS units (rollout TEXT, unit TEXT, arm TEXT, allocation INTEGER, moved INTEGER,"
+    " PRIMARY KEY (rollout, unit)) WITHOUT ROWID"
+)
+_UNITS_SINCE = ("arm TEXT", "allocation INTEGER", "moved INTEGER")  # columns that a first version's table has not
 _TABLE = "CREATE TABLE IF NOT EXISTS joins (id TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL) WITHOUT ROWID"
 _UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET at = ?2, row = ?3"
 
 
 class Joined(msgspec.Struct):
-    """What one batch brought: new predictions and their exposures, new matches, new pairs, and counts by kind."""
+    """What one batch brought: new predictions and their exposures, new matches, new pairs, requests that now
+    have a shadow score (valid or not, whatever becomes of their outcome), and counts by kind."""
 
     predictions: list[Prediction]
     exposures: list[Exposure]
     matches: list[Match]
     pairs: list[Match]
+    scored: list[tuple[Exposure, Score]]
     counts: Counter[str]
 
 
@@ -103,11 +114,17 @@ def _opposite(exposure: Exposure, score: Score) -> bool:
 class JoinTable:
     """Pending and finished joins in the evaluator's own SQLite file; the caller owns the transaction."""
 
-    def __init__(self, db: sqlite3.Connection, horizon: float) -> None:
+    def __init__(self, db: sqlite3.Connection, horizon: float, segments: Sequence[str] = ()) -> None:
+        """`segments`: labels of a request that are kept."""
         self._db = db
         self._horizon = horizon
+        self._segments = segments
         db.execute(_TABLE)
         db.execute(_UNITS)
+        known = {row[1] for row in db.execute("PRAGMA table_info(units)")}
+        for column in _UNITS_SINCE:
+            if column.split()[0] not in known:
+                db.execute(f"ALTER TABLE units ADD COLUMN {column}")
         db.execute("CREATE INDEX IF NOT EXISTS joins_at ON joins (at)")
         self._greatest = self._last_id()
 
@@ -116,7 +133,7 @@ class JoinTable:
         rows = self._load({event.id for event in events})
         known = {key: row.at for key, row in rows.items()}
         changed: dict[str, _Row] = {}
-        result = Joined([], [], [], [], Counter())
+        result = Joined([], [], [], [], [], Counter())
         for event in events:
             row = rows.get(event.id)
             if row is None:
@@ -129,6 +146,8 @@ class JoinTable:
                 new = self._outcome(row, event, result)
             if new:
                 changed[event.id] = row
+                if not isinstance(event, Outcome):
+                    self._score(row, result)
                 self._match(row, result)
         self._store(changed, known)
         return result
@@ -192,22 +211,41 @@ class JoinTable:
             result.counts["prediction_duplicate"] += 1
             return False
         row.at = event.at
+        first, moved = self._meet(event)
         row.exposure = Exposure(
             event.at, event.assigned, event.served, event.propensity, event.allocation, event.champion,
-            event.challenger, event.rollout, event.output, event.fallback, event.forced,
-            self._first(event),
+            event.challenger, event.rollout, event.output, event.fallback, event.forced, first, moved, event.seconds,
+            {name: event.segments[name] for name in self._segments if name in event.segments},
         )  # fmt: skip
         result.predictions.append(event)
         result.exposures.append(row.exposure)
         result.counts["predictions"] += 1
         return True
 
-    def _first(self, event: Prediction) -> bool:
-        """Remember the unit; a sticky unit's later requests go where its first one went, so they prove nothing new."""
+    def _meet(self, event: Prediction) -> tuple[bool, bool]:
+        """Remember which arm the unit met; whether it is its first meeting, and whether it moved to the other arm.
+
+        A sticky unit's later requests go where its first one went, so they prove nothing new. Its share may grow into
+        the challenger's; under one allocation it has no reason to move.
+        """
         if event.rollout is None or event.forced or not 0 < event.propensity < 1 or event.unit == event.id:
-            return True
-        new = self._db.execute("INSERT OR IGNORE INTO units VALUES (?, ?)", (event.rollout, event.unit))
-        return new.rowcount == 1
+            return True, False
+        key = (event.rollout, event.unit)
+        now = (event.assigned, event.allocation)
+        new = self._db.execute("INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, 0)", (*key, *now))
+        if new.rowcount == 1:
+            return True, False
+        arm, allocation, before = self._db.execute(
+            "SELECT arm, allocation, moved FROM units WHERE rollout = ? AND unit = ?", key
+        ).fetchone()
+        if (arm, allocation) == now:
+            return False, False
+        moved = not before and allocation == event.allocation
+        self._db.execute(
+            "UPDATE units SET arm = ?, allocation = ?, moved = ? WHERE rollout = ? AND unit = ?",
+            (*now, int(moved or bool(before)), *key),
+        )
+        return False, moved
 
     def _shadow(self, row: _Row, event: Shadow, result: Joined) -> bool:
         if row.score is not None:
@@ -225,6 +263,10 @@ class JoinTable:
             return False
         row.truth = Truth(event.at, event.value)
         return True
+
+    def _score(self, row: _Row, result: Joined) -> None:
+        if row.exposure is not None and row.score is not None and _opposite(row.exposure, row.score):
+            result.scored.append((row.exposure, row.score))
 
     def _match(self, row: _Row, result: Joined) -> None:
         if row.exposure is None or row.truth is None:

@@ -6,121 +6,50 @@ on the log alone, so the same log gives the same evaluations however it was read
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from evaluator.fold import BlockSums, LossSums, RolloutSums
+from evaluator import guardrails, segments
+from evaluator.scheme import Scheme, Terms
 from evaluator.stats import (
     AssignmentCounts,
     Block,
     Look,
     PairedSums,
-    Plan,
-    Policy,
     SampleRatio,
-    Side,
     SplitSums,
     State,
+    Verdict,
     advance,
-    horizon_information,
     judge,
     paired_blocks,
     sample_ratio,
     split_blocks,
 )  # fmt: skip
-from evaluator.stats.plan import HARM_SIDE
-from gauntlet.config import Config
-from gauntlet.events import ArmSummary, Evaluation
+from evaluator.stats.guards import ArrivalState
+from evaluator.sums import BlockSums, LossSums, RolloutSums
+from gauntlet.events import ArmSummary, Evaluation, GuardrailResult, SegmentResult
 from gauntlet.model import BASELINE, CANDIDATE
 
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rollout's test was declared with. They stay with it: a changed configuration starts with the next."""
-
-    form: str
-    alpha: float
-    harm_alpha: float
-    min_samples: int
-    min_blocks: int
-    min_harm_blocks: int
-    margin: float
-    share: float
-
-    @property
-    def paired(self) -> bool:
-        return self.form == "paired"
-
-    @property
-    def plan(self) -> Plan:
-        return Plan(
-            horizon=horizon_information(self.min_samples, None if self.paired else self.share),
-            win=Side(alpha=self.alpha / 2),
-            harm=replace(HARM_SIDE, alpha=self.harm_alpha),
-            min_blocks_win=self.min_blocks,
-            min_blocks_harm=self.min_harm_blocks,
-        )
-
-    @property
-    def policy(self) -> Policy:
-        return Policy(equivalence=self.margin or None)
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How this experiment is judged: made once from the configuration."""
-
-    terms: Terms
-    metric: str
-    experiment: str
-    block: float
-    harm_block: float
-    offset: float
-    horizon: float
-
-    @property
-    def ratio(self) -> int:
-        """Harm blocks in one block."""
-        return round(self.block / self.harm_block)
-
-    def matured(self, watermark: float) -> int:
-        """The index of the first harm block that has not matured at `watermark`."""
-        return int((watermark - self.horizon - self.offset) // self.harm_block)
-
-
-def scheme(config: Config) -> Scheme:
-    """The scheme of a configuration."""
-    evidence = config.evidence
-    terms = Terms(
-        form=evidence.form,
-        alpha=evidence.alpha,
-        harm_alpha=evidence.harm_alpha,
-        min_samples=evidence.min_samples,
-        min_blocks=evidence.min_blocks,
-        min_harm_blocks=evidence.min_harm_blocks,
-        margin=evidence.margin,
-        share=config.ramp[-1].share,
-    )
-    return Scheme(
-        terms=terms,
-        metric=config.metric,
-        experiment=config.experiment,
-        block=float(evidence.block),
-        harm_block=float(evidence.harm_block),
-        offset=float(evidence.block_offset),
-        horizon=float(evidence.outcome_horizon),
-    )
+FORMAT = 2
+"""Of a test's state. One of another format is made anew, by taking its looks again."""
 
 
 @dataclass
 class Looks:
-    """What a rollout's test remembers: its terms, its sequential state, the next block, the smallest ratio p value."""
+    """What a rollout's tests remember: their terms, the sequential states, the next block, the smallest p values."""
 
     terms: Terms
     state: State
     next_block: int | None = None
     smallest_p: float = 1.0
+    moved_p: float = 1.0
+    arrival: ArrivalState | None = None
+    guards: dict[str, State] = field(default_factory=dict)
+    segments: dict[str, State] = field(default_factory=dict)
 
     @classmethod
     def start(cls, terms: Terms) -> Looks:
@@ -128,16 +57,61 @@ class Looks:
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "format": FORMAT,
             "terms": msgspec.to_builtins(self.terms),
             "state": self.state.to_dict(),
             "next_block": self.next_block,
             "smallest_p": self.smallest_p,
+            "moved_p": self.moved_p,
+            "arrival": self.arrival.to_dict() if self.arrival else None,
+            "guards": {name: state.to_dict() for name, state in self.guards.items()},
+            "segments": {name: state.to_dict() for name, state in self.segments.items()},
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Looks:
+        """Of another format only terms and next block are taken over: then its looks have to be taken again."""
         terms = msgspec.convert(data["terms"], Terms)
-        return cls(terms, State.from_dict(terms.plan, data["state"]), data["next_block"], data["smallest_p"])
+        if data.get("format") != FORMAT:
+            return cls(terms, State.start(terms.plan), data["next_block"])
+        plans = {guard.name: guardrails.plan(guard, terms) for guard in terms.guards}
+        arrival, segment = guardrails.arrival_plan(terms), segments.plan(terms)
+        return cls(
+            terms,
+            State.from_dict(terms.plan, data["state"]),
+            data["next_block"],
+            data["smallest_p"],
+            data["moved_p"],
+            ArrivalState.from_dict(arrival, data["arrival"]) if data["arrival"] else None,
+            {name: State.from_dict(plans[name], state) for name, state in data["guards"].items()},
+            {name: State.from_dict(segment, state) for name, state in data["segments"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class _Guards:
+    """What the guards say at one look."""
+
+    readings: list[guardrails.Reading]
+    arrival: GuardrailResult
+    arrival_differs: bool
+    segments: list[SegmentResult]
+    moved_units: int
+    moved: str | None
+    silent: str | None
+
+    @property
+    def holds(self) -> list[str]:
+        """What speaks against sending more traffic to the challenger."""
+        reasons = segments.harm(self.segments) + ([] if self.silent is None else [self.silent])
+        return [f"holds: {reason}" for reason in reasons]
+
+    def invalid(self) -> list[str]:
+        """Why the arms can't be compared."""
+        reasons = [] if self.moved is None else [self.moved]
+        if self.arrival.standing == "breached":
+            reasons.append(f"label arrival mismatch: {self.arrival.reason}")
+        return reasons
 
 
 def look(
@@ -156,47 +130,98 @@ def look(
         looks.terms.plan,
         _blocks(looks.terms, fine) if scheme.ratio > 1 else None,
     )
-    ratio = sample_ratio(_assignments(scheme, sums, last), smallest_p=looks.smallest_p)
+    known = {index: block for index, block in sorted(sums.blocks.items()) if index <= scheme.known(last)}
+    assigned = _assignments(known.values())
+    ratio = sample_ratio(assigned, smallest_p=looks.smallest_p)
     if isinstance(ratio, SampleRatio):
         looks.smallest_p = ratio.p_value
-    verdict = judge(answer, sample_ratio=ratio, policy=looks.terms.policy)
-    at = (last + 1) * scheme.harm_block + scheme.offset + scheme.horizon
+    guards = _guard(scheme, sums, looks, fine, known, assigned, last)
+    verdict = judge(
+        answer, guardrails=guardrails.breached(guards.readings), sample_ratio=ratio, policy=looks.terms.policy
+    )
+    result, reasons = _settled(verdict, guards, looks.terms)
     numbers: dict[str, Any] = {}
     if isinstance(answer, Look):
+        # A win that something speaks against is told in the reasons; whoever acts on `crossed` must not promote it.
+        crossed = answer.crossed if answer.crossed == "worse" or result == "better" else None
         numbers = {
-            "crossed": answer.crossed, "effect": answer.effect, "lower": answer.lower, "upper": answer.upper,
+            "crossed": crossed, "effect": answer.effect, "lower": answer.lower, "upper": answer.upper,
             "z": answer.z, "bound_win": answer.bound_win, "bound_harm": answer.bound_harm, "p_value": answer.p_value,
             "information_fraction": answer.information_fraction, "blocks": answer.n_blocks,
             "widening": answer.widening, "skewness": answer.skewness,
         }  # fmt: skip
     return Evaluation(
         id=f"{name}/{last}",
-        at=at,
+        at=(last + 1) * scheme.harm_block + scheme.offset + scheme.horizon,
         experiment=scheme.experiment,
         rollout=name,
         champion=sums.champion,
         challenger=sums.challenger,
         form=looks.terms.form,
         metric=scheme.metric,
-        result=verdict.result,
-        reasons=list(verdict.reasons),
+        result=result,
+        reasons=reasons,
         pairs=sum(b.paired.n for b in fine),
         srm_p_value=ratio.p_value if isinstance(ratio, SampleRatio) else None,
         arms=_arms(looks.terms, sums, fine, task),
         offsets=offsets,
+        guardrails=[guards.arrival, *(reading.result for reading in guards.readings)],
+        segments=guards.segments,
+        holds=guards.holds,
+        moved_units=guards.moved_units,
+        eta_horizon=verdict.eta_horizon,
+        eta_decision=verdict.eta_decision,
         **numbers,
     )
 
 
-def _assignments(scheme: Scheme, sums: RolloutSums, last: int) -> AssignmentCounts:
+def _guard(
+    scheme: Scheme, sums: RolloutSums, looks: Looks, matured: list[BlockSums], known: dict[int, BlockSums],
+    assigned: AssignmentCounts, last: int,
+) -> _Guards:  # fmt: skip
+    """Take every guard's look; updates `looks`. What needs no outcome is looked at up to the look's own time."""
+    terms, closed = looks.terms, list(known.values())
+    readings: list[guardrails.Reading] = []
+    for guard in terms.guards:
+        state, reading = guardrails.read(guard, terms, looks.guards.get(guard.name), matured, closed)
+        looks.guards[guard.name] = state
+        readings.append(reading)
+    looks.arrival, arrival, differs = guardrails.arrival(terms, looks.arrival, matured)
+    looks.segments, found = segments.read(sums.watched.segments, terms, looks.segments, matured)
+    units = sum(sum(pair) for pair in assigned.counts.values())
+    moved_units, looks.moved_p, moved = guardrails.moved(closed, units, looks.moved_p)
+    window = range(scheme.known(last) - scheme.ratio + 1, scheme.known(last) + 1)
+    silent = guardrails.silent([known[index] for index in window if index in known])
+    return _Guards(readings, arrival, differs, found, moved_units, moved, silent)
+
+
+def _settled(verdict: Verdict, guards: _Guards, terms: Terms) -> tuple[str, list[str]]:
+    """The verdict after the guards that can hold it, or make it invalid. Worse stands: taking a challenger out needs
+    no valid comparison."""
+    reasons = list(verdict.reasons)
+    if verdict.result in ("worse", "invalid"):
+        return verdict.result, reasons
+    if broken := guards.invalid():
+        return "invalid", broken + reasons
+    against = guards.holds
+    if verdict.result == "better":
+        if guards.arrival_differs:
+            against = [*against, f"better, but labels do not arrive alike: {guards.arrival.reason}"]
+        against += [f"better, but a guardrail looks broken: {why}" for why in guardrails.suspect(guards.readings)]
+        if terms.require_safe and (waits := guardrails.unsafe(guards.readings)):
+            against = [*against, f"better, but not shown to be safe yet: {', '.join(waits)}"]
+    if against and verdict.result != "equivalent":
+        return "inconclusive", against + reasons
+    return verdict.result, against + reasons
+
+
+def _assignments(closed: Iterable[BlockSums]) -> AssignmentCounts:
     """Who had been assigned by the look's own time: they need no outcome, so those of the horizon are in too."""
-    known = last + int(scheme.horizon // scheme.harm_block)
     total = AssignmentCounts()
-    for index, block in sums.blocks.items():
-        if index <= known:
-            for share, (champion, challenger) in block.assignments.counts.items():
-                total.add(False, share, champion)
-                total.add(True, share, challenger)
+    for block in closed:
+        for share, (champion, challenger) in block.assignments.counts.items():
+            total.add(False, share, champion)
+            total.add(True, share, challenger)
     return total
 
 

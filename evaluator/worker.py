@@ -12,19 +12,18 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from evaluator import gauges
 from evaluator.checkpoint import Checkpoint, Saved
 from evaluator.core import Core
 from gauntlet import events, keys, metrics, progress, wiring
 from gauntlet.config import Config
 from gauntlet.errors import Conflict, GauntletError, LogUnavailable, StateUnavailable
 from gauntlet.log import LogReader, LogWriter, Record, Stored
-from gauntlet.model import Severity
 from gauntlet.state import StateStore
 
 _log = logging.getLogger("gauntlet.evaluator")
@@ -306,7 +305,7 @@ class Worker:
         self._dirty = False
         self._unsent = bool(commit.outbox)
         await self._send()
-        self._show(commit.events)
+        gauges.show(self._name, self._core, commit.events)
         await self._report()
 
     def _prepare(self, number: int, offsets: dict[str, int]) -> _Commit:
@@ -344,33 +343,6 @@ class Worker:
             await self._writer.append([record for _, record in waiting])
             await asyncio.to_thread(self._checkpoint.sent, waiting[-1][0])
         self._unsent = False
-
-    def _show(self, out: Sequence[events.AnyEvent]) -> None:
-        name = self._name
-        metrics.WATERMARK.labels(name).set(self._core.watermark)
-        metrics.DRIFT_SEVERITY.labels(name).set(Severity(self._core.severity).rank)
-        for feature, score in self._core.scores().items():
-            metrics.DRIFT_SCORE.labels(name, feature).set(score)
-        for event in out:
-            if isinstance(event, events.Evaluation):
-                self._show_evaluation(event)
-            elif isinstance(event, events.Health):
-                for metric, value in event.window.items():
-                    metrics.HEALTH.labels(name, metric).set(value)
-
-    def _show_evaluation(self, event: events.Evaluation) -> None:
-        name = self._name
-        metrics.VERDICTS.labels(name, event.result).inc()
-        metrics.INFORMATION.labels(name).set(event.information_fraction)
-        for gauge, value in (
-            (metrics.EFFECT, event.effect), (metrics.EFFECT_LOWER, event.lower), (metrics.EFFECT_UPPER, event.upper),
-        ):  # fmt: skip
-            gauge.labels(name, event.metric).set(float("nan") if value is None else value)
-        if event.srm_p_value is not None:
-            metrics.SRM.labels(name).set(event.srm_p_value)
-        for arm, summary in event.arms.items():
-            for metric, value in summary.metrics.items():
-                metrics.ARM_METRIC.labels(name, arm, metric).set(value)
 
     async def _report(self) -> None:
         lag = 0

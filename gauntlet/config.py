@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from gauntlet.losses import METRICS
-from gauntlet.model import Role, Task
+from gauntlet.model import Label, Role, Task
 from gauntlet.rollout import Stage
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -138,6 +138,12 @@ class EvidenceConfig(_Section, frozen=True, kw_only=True):
     """Within ± this effect (in units of the metric) the arms count as equivalent; 0 switches that verdict off."""
     inconclusive: Literal["archive", "extend"] = "archive"
     """What happens at `min_samples` without an answer."""
+    label_arrival_margin: float = 0.01
+    """By how much the shares of requests whose outcome comes in time may differ between the arms. Shown to be more, it
+    makes the comparison invalid; a difference that is shown at all, and not to be within it, is enough to hold a win.
+    1 switches it off."""
+    require_safe: bool = False
+    """True: a win needs every guardrail shown to hold; else it is enough that none is shown to be broken."""
 
     def __post_init__(self) -> None:
         _check(0 < self.alpha < 1, "alpha is in (0, 1)")
@@ -153,6 +159,40 @@ class EvidenceConfig(_Section, frozen=True, kw_only=True):
         _check(self.min_blocks >= 3, "min_blocks is at least 3: fewer blocks have no variance to speak of")
         _check(self.min_harm_blocks >= 3, "min_harm_blocks is at least 3")
         _check(self.margin >= 0, "margin is not negative")
+        _check(0 < self.label_arrival_margin <= 1, "label_arrival_margin is in (0, 1]")
+
+
+RATES = ("fallback_rate", "error_rate", "coverage", "latency")
+"""Guardrails that need no outcome."""
+
+
+class GuardrailConfig(_Section, frozen=True, kw_only=True):
+    """A metric that a challenger must not worsen by more than a margin; shown to do so, it is out."""
+
+    metric: str
+    """Another loss of the task, `recall` of one class, fallback_rate, error_rate, coverage or latency."""
+    margin: float
+    """In units of the metric: of the loss, a share of requests, or (latency) how much more of the challenger's requests
+    than of the champion's may be slower than the champion's own quantile."""
+    alpha: float = 0.05
+    """One-sided level of a false alarm, over the rollout's whole life."""
+    label: Label | None = None
+    """The class, for `recall`."""
+    quantile: float | None = None
+    """For `latency`; 0.99 if not given."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.margin < float("inf"), "margin is finite and not negative")
+        _check(0 < self.alpha < 0.49, "alpha is in (0, 0.49)")
+        _check((self.label is not None) == (self.metric == "recall"), "label belongs to recall, and recall needs one")
+        _check(self.quantile is None or self.metric == "latency", "quantile belongs to latency")
+        _check(self.quantile is None or 0.5 <= self.quantile < 1, "quantile is in [0.5, 1)")
+
+    @property
+    def name(self) -> str:
+        if self.metric == "recall":
+            return f"recall of {self.label}"
+        return f"latency p{100 * (self.quantile or 0.99):g}" if self.metric == "latency" else self.metric
 
 
 class StageConfig(_Section, frozen=True, kw_only=True):
@@ -315,6 +355,9 @@ class Config(_Section, frozen=True, kw_only=True):
     """Default: the classes that the model was fitted with, in its order."""
     router: RouterConfig = RouterConfig()
     evidence: EvidenceConfig = EvidenceConfig()
+    guardrails: list[GuardrailConfig] = []
+    segments: list[str] = []
+    """Labels in the requests' segments; harm to one value of one of them holds the ramp."""
     shadow: ShadowConfig = ShadowConfig()
     ramp: list[StageConfig] = msgspec.field(default_factory=_default_ramp)
     bake: BakeConfig = BakeConfig()
@@ -346,6 +389,24 @@ class Config(_Section, frozen=True, kw_only=True):
         _check(
             self.evidence.metric is None or self.evidence.metric in known,
             f"evidence.metric of a {self.task} is one of {', '.join(known)}, not {self.evidence.metric!r}",
+        )
+        guards = [guard.name for guard in self.guardrails]
+        _check(len(set(guards)) == len(guards), f"guardrails are declared once each, not {guards}")
+        for guard in self.guardrails:
+            recall = ("recall",) if self.task is Task.CLASSIFICATION else ()
+            others = tuple(metric for metric in known if metric != self.metric)
+            _check(
+                guard.metric in others + recall + RATES,
+                f"guardrails of a {self.task} on {self.metric} are {', '.join(others + recall + RATES)}, "
+                f"not {guard.metric!r}",
+            )
+            _check(
+                guard.label is None or not self.classes or guard.label in self.classes,
+                f"guardrails have a recall of {guard.label!r}, which is no class",
+            )
+        _check(
+            all(self.segments) and len(set(self.segments)) == len(self.segments),
+            f"segments are names, once each, not {self.segments}",
         )
         _check(
             self.evidence.form == "split" or self.shadow.fraction > 0,

@@ -78,12 +78,46 @@ class ArmSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metrics: dict[str, float]
 
 
+class GuardrailResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One guard at one look: `safe` (a breach is ruled out), `breached` (it is shown) or `open` (neither yet).
+
+    `effect` and its limits are positive when the challenger is better, in the metric's units; `champion` and
+    `challenger` are the arms' own figures.
+    """
+
+    name: str
+    standing: str
+    margin: float
+    reason: str
+    effect: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    champion: float | None = None
+    challenger: float | None = None
+
+
+class SegmentResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The primary metric among the requests with one value of one label; `p_value` of harm, corrected for all values
+    that are looked at."""
+
+    name: str
+    value: str
+    champion: int
+    challenger: int
+    effect: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    p_value: float | None = None
+    harmed: bool = False
+
+
 class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaults=True):
     """One look at one rollout's evidence: a pure function of the offsets it names and of the configuration.
 
     `at` is the watermark: the event time up to which every exposure has matured. `effect`, `lower` and `upper` are in
     units of the primary metric, positive when the challenger is better. None means: no answer yet, and `reasons` say
-    why.
+    why. `crossed` says better only where nothing speaks against a promotion; `holds` is what speaks against going on.
+    `eta_horizon` and `eta_decision` are in outcomes, the latter if the effect stays as it is.
     """
 
     rollout: str
@@ -111,6 +145,12 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
     srm_p_value: float | None = None
     arms: dict[str, ArmSummary] = {}
     offsets: dict[str, int] = {}
+    guardrails: list[GuardrailResult] = []
+    segments: list[SegmentResult] = []
+    holds: list[str] = []
+    moved_units: int = 0
+    eta_horizon: int | None = None
+    eta_decision: int | None = None
 
 
 class Health(Event, tag="health", frozen=True, kw_only=True, omit_defaults=True):

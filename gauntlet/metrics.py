@@ -69,6 +69,33 @@ VERDICTS = Counter("gauntlet_verdict_total", "Looks by their verdict", ["experim
 ARM_METRIC = Gauge(
     "gauntlet_arm_metric", "Mean of a metric on an arm's matured outcomes", ["experiment", "arm", "metric"]
 )
+GUARDRAIL_STATE = Gauge(
+    "gauntlet_guardrail_state", "A guard: 0 shown to hold, 1 open, 2 shown to be broken", ["experiment", "guardrail"]
+)
+GUARDRAIL_EFFECT = Gauge(
+    "gauntlet_guardrail_effect", "The challenger's difference in a guard's metric, positive when better",
+    ["experiment", "guardrail"],
+)  # fmt: skip
+GUARDRAIL_UPPER = Gauge(
+    "gauntlet_guardrail_effect_upper", "Upper limit of that difference, valid at any look", ["experiment", "guardrail"]
+)
+LABEL_ARRIVAL = Gauge(
+    "gauntlet_label_arrival_ratio", "Share of an arm's matured requests whose outcome came in time",
+    ["experiment", "arm"],
+)  # fmt: skip
+SEGMENT_EFFECT = Gauge(
+    "gauntlet_segment_effect", "Effect of the challenger among the requests with one value of a declared label",
+    ["experiment", "segment", "value"],
+)  # fmt: skip
+SEGMENT_P = Gauge(
+    "gauntlet_segment_harm_p_value", "Always-valid p value of harm there, corrected for all values looked at",
+    ["experiment", "segment", "value"],
+)  # fmt: skip
+HOLDS = Gauge("gauntlet_rollout_holds", "Reasons not to give the challenger more traffic", ["experiment"])
+MOVED_UNITS = Gauge("gauntlet_moved_units", "Units that met both arms under one allocation", ["experiment"])
+ETA = Gauge(
+    "gauntlet_eta_outcomes", "Outcomes to the horizon, and to a decision if the effect stays", ["experiment", "until"]
+)
 HEALTH = Gauge("gauntlet_champion_metric", "The champion's own metric over its watch window", ["experiment", "metric"])
 DRIFT_SCORE = Gauge(
     "gauntlet_drift_score", "Distance of a feature's window from its reference", ["experiment", "feature"]

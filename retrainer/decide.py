@@ -37,7 +37,9 @@ def decide(control: Control, event: Evaluation | Health, config: Config, now: fl
 def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> Command | None:
     crossed = look.crossed
     if crossed == Result.WORSE or look.result == Result.WORSE:
-        return _command("rollback", rollout, look, "the challenger does harm")
+        # Where it is not the primary metric that shows the harm, the reasons begin with the guardrail that does.
+        shown = "" if crossed == Result.WORSE or not look.reasons else f" ({look.reasons[0]})"
+        return _command("rollback", rollout, look, f"the challenger does harm{shown}")
     if rollout.paused:
         return None
     if look.result == Result.INVALID:
@@ -53,7 +55,7 @@ def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> 
     if look.information_fraction >= limit and not (won and gaining):
         why = "the win did not last" if won else "the planned evidence is complete and shows no winner"
         return _command("archive", rollout, look, f"{why}: the champion stays")
-    if not gate_passed(rollout, look, config, now):
+    if look.holds or not gate_passed(rollout, look, config, now):
         return None
     if not rollout.last_stage:
         ahead = "ahead beyond its boundary" if won else "no harm seen"

@@ -35,6 +35,19 @@ bake: {{window: {4 * BLOCK:.0f}}}
 """
 
 
+GUARDED = """
+guardrails:
+  - {metric: brier, margin: 0.01}
+  - {metric: recall, label: 1, margin: 0.02}
+  - {metric: fallback_rate, margin: 0.01}
+  - {metric: error_rate, margin: 0.01}
+  - {metric: coverage, margin: 0.01}
+  - {metric: latency, margin: 0.01, quantile: 0.7}
+segments: [country, plan]
+"""
+"""More YAML for `config`: everything is watched."""
+
+
 def config(folder: Path, text: str = "", *, task: Task = Task.CLASSIFICATION, **evidence: Any) -> Config:
     """The experiment `test` with three versions in its registry; `text` is more YAML, `evidence` that section."""
     classes = (0, 1) if task is Task.CLASSIFICATION else ()
@@ -54,6 +67,7 @@ def prediction(number: int, at: float, **changes: Any) -> events.Prediction:
         "id": f"p{number:06d}", "at": at, "experiment": "test", "unit": f"u{number}", "bucket": 0, "assigned": BASELINE,
         "served": BASELINE, "propensity": 0.5, "allocation": 2, "champion": "v0001", "challenger": "v0002",
         "rollout": ROLLOUT, "output": [0.25, 0.75], "features": {"x": float(number % 7)},
+        "seconds": 0.01 * (1 + number % 5), "segments": {"country": ("DE", "FR", "IT")[number // 3 % 3]},
     }  # fmt: skip
     return events.Prediction(**(facts | changes))
 

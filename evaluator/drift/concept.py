@@ -1,7 +1,8 @@
 """Concept drift: the champion's matured errors against its errors on the reference.
 
-Sums per block of outcomes are the whole state; a rise counts only when it is large AND more than correlated errors do
-by chance. The reference must be errors the model did not train on, or the first honest outcome looks like drift.
+Sums per block of outcomes, a sequential bet on each outcome and ADWIN's window are the whole state; a rise counts only
+when it is large AND more than correlated errors do by chance. The reference must be errors the model did not train on,
+or the first honest outcome looks like drift.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evaluator.drift.adwin import AdaptiveWindow
+from evaluator.drift.betting import Bets, Crossing, upper_mean
 from evaluator.drift.calibration import QUANTILE, block_length, inflation_in_use, limit_in_use
-from evaluator.drift.grid import Floats
+from evaluator.drift.grid import HUGE, Floats
 
 ERROR_WINDOWS = (64, 256, 1024, 4096, 16384)
 """Outcomes a window. The long ones see a slow decline that correlated errors hide from the short ones."""
@@ -35,7 +38,9 @@ class ErrorReference:
     """Mean and standard deviation of the reference's errors and what its own windows do.
 
     `inflation` is the variance of a window's mean over that of independent errors, `limits` the relative rise windows
-    reach inside the reference, both a window; `mean_inflation` is that of the reference's own mean.
+    reach inside the reference, both a window; `mean_inflation` is that of the reference's own mean. `scale` is the
+    error that counts as one in [0, 1] (the 99th percentile), `scaled` the mean on that scale, `most` what the true one
+    is at most.
     """
 
     rows: int
@@ -46,6 +51,9 @@ class ErrorReference:
     inflation: tuple[float, ...]
     limits: tuple[float, ...]
     mean_inflation: float
+    scale: float
+    scaled: float
+    most: float
 
     @classmethod
     def fit(
@@ -57,13 +65,17 @@ class ErrorReference:
         Raises ValueError for fewer than 30 finite errors or for negative ones.
         """
         values = np.asarray(errors, dtype=np.float64)
-        values = values[np.isfinite(values)]
+        values = values[np.abs(values) <= HUGE]  # false for NaN
         if len(values) < 30:
             raise ValueError(f"an error reference needs at least 30 finite errors, got {len(values)}")
         if values.min() < 0:
             raise ValueError("errors are losses: they can't be negative")
         windows = tuple(sorted({-(-window // ERROR_BLOCK) * ERROR_BLOCK for window in windows}))
         fitted = [_dependence(values, window) for window in windows]
+        mean_inflation = _dependence(values, block_length(len(values), len(values)))[0]
+        scale = float(np.quantile(values, 0.99)) or float(values.max()) or 1.0
+        with np.errstate(over="ignore"):
+            scaled = np.minimum(values / scale, 1.0)
         return cls(
             rows=len(values),
             mean=float(values.mean()),
@@ -72,13 +84,27 @@ class ErrorReference:
             windows=windows,
             inflation=tuple(inflation for inflation, _ in fitted),
             limits=tuple(limit for _, limit in fitted),
-            mean_inflation=_dependence(values, block_length(len(values), len(values)))[0],
+            mean_inflation=mean_inflation,
+            scale=scale,
+            scaled=float(scaled.mean()),
+            most=upper_mean(scaled, len(values) / mean_inflation),
         )
 
     @property
     def base(self) -> float:
         """What rises are relative to: the mean, or about one miss in all rows when there was none."""
         return self.mean or 1.0 / self.rows
+
+    def null(self, threshold: float) -> float:
+        """The mean scaled error that is no news: `threshold` above the reference's, its own limit where errors depend
+        on each other, and not less than what its true mean may be."""
+        dependent = [limit for limit, inflation in zip(self.limits, self.inflation, strict=True) if inflation > 1.0]
+        return max(self.scaled * (1.0 + max([threshold, *dependent[-1:]])), self.most)
+
+    @property
+    def dependence(self) -> float:
+        """Inflation for stretches of up to some thousand errors."""
+        return max(1.0, *(i for window, i in zip(self.windows, self.inflation, strict=True) if window <= 1024))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values; no cap is None."""
@@ -159,27 +185,55 @@ class ErrorWindows:
     `refused` and left out.
     """
 
-    def __init__(self, reference: ErrorReference) -> None:
+    def __init__(self, reference: ErrorReference, threshold: float) -> None:
         self._reference = reference
         self._capacity = reference.windows[-1] // ERROR_BLOCK
+        self._bets = Bets(reference.null(threshold), reference.dependence)
+        self.adwin = AdaptiveWindow()
+        self.crossing: Crossing | None = None
+        """The last time the bets were won, and `crossed_at` how many outcomes had been seen."""
+        self.crossed_at = 0
         self._blocks: list[tuple[float, float]] = []
         self._open: list[float] = []
         self.rows = 0
         self.refused = 0
 
     def add(self, error: float) -> bool:
-        """Count one outcome; True when it completes a block."""
+        """Count one outcome; True when there is something to look at: a block is complete, or the bets were won."""
         if not (math.isfinite(error) and error >= 0.0):
             self.refused += 1
             return False
         self._open.append(min(error, self._reference.cap))
         self.rows += 1
+        scaled = min(error / self._reference.scale, 1.0)
+        self.adwin.add(scaled)
+        crossing = self._bets.add(scaled)
+        if crossing is not None:
+            self.crossing, self.crossed_at = crossing, self.rows
         if len(self._open) < ERROR_BLOCK:
-            return False
+            return crossing is not None
         self._blocks.append((math.fsum(self._open), math.fsum(e * e for e in self._open)))
         self._open.clear()
         del self._blocks[: -self._capacity]
         return True
+
+    @property
+    def since_crossing(self) -> int | None:
+        """Outcomes since the bets were last won, or None when they never were."""
+        return None if self.crossing is None else self.rows - self.crossed_at
+
+    def sudden(self, threshold: float) -> Rise | None:
+        """What the last crossing says, as a rise on the stretch since the change; its `z` is that of its e-value."""
+        crossing, reference = self.crossing, self._reference
+        if crossing is None:
+            return None
+        base = reference.scaled or 1.0 / reference.rows
+        variance = max(crossing.deviation**2, crossing.mean * (1.0 - crossing.mean) / crossing.rows)
+        error = 2.576 * math.sqrt(variance * reference.dependence / crossing.rows) / base
+        rise = crossing.mean / base - 1.0
+        z = math.sqrt(2.0 * math.log(crossing.evidence))
+        return Rise(crossing.rows, crossing.mean * reference.scale, max(threshold, self._bets.null / base - 1.0), rise,
+                    max(0.0, rise - error), rise + error, z, 0.0)  # fmt: skip
 
     def rises(self, threshold: float) -> list[Rise]:
         """The rise on each window that is full and worth `FEWEST_INDEPENDENT` outcomes, shortest first.
@@ -205,6 +259,10 @@ class ErrorWindows:
             "open": list(self._open),
             "rows": self.rows,
             "refused": self.refused,
+            "bets": self._bets.snapshot(),
+            "adwin": self.adwin.snapshot(),
+            "crossing": None if self.crossing is None else asdict(self.crossing),
+            "crossed_at": self.crossed_at,
         }
 
     def restore(self, raw: dict[str, Any]) -> None:
@@ -212,3 +270,7 @@ class ErrorWindows:
         self._blocks = [(float(total), float(squares)) for total, squares in raw["blocks"]]
         self._open = [float(error) for error in raw["open"]]
         self.rows, self.refused = int(raw["rows"]), int(raw["refused"])
+        self._bets.restore(raw["bets"])
+        self.adwin.restore(raw["adwin"])
+        self.crossing = None if raw["crossing"] is None else Crossing(**raw["crossing"])
+        self.crossed_at = int(raw["crossed_at"])

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from evaluator.drift.fusion import CALM, Action, Judgement, RootCause, Severity
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signals import Key, Look, Signal
+from evaluator.drift.signal import Key, Look, Signal
 
 EventKind = Literal["open", "escalate", "close"]
 
@@ -56,7 +56,8 @@ class _Track:
 class Episodes:
     """Debounces signals and folds judgements into episodes.
 
-    A signal is raised or cleared by `confirm` looks in a row, and holds above `hysteresis` of its threshold. After a
+    A signal is raised or cleared by `confirm` looks in a row (by one where the evidence is certain, or the mode is
+    simple), and holds above `hysteresis` of its threshold. After a
     close, nothing of the same or a lower severity opens for `cooldown_rows`, unless it still stands then. Within an
     episode only a severity above all announced ones is news; after `cooldown_rows` below it, it can be announced
     again.
@@ -65,6 +66,7 @@ class Episodes:
     def __init__(self, key: str, settings: DriftSettings) -> None:
         self._key = key
         self._settings = settings
+        self._confirm = 1 if settings.simple else settings.confirm
         self._tracks: dict[Key, _Track] = {}
         self._open: str | None = None
         self._announced = Severity.NONE
@@ -122,7 +124,7 @@ class Episodes:
                 continue
             wanted = key in look.held if track.on else key in look.raised
             track.streak = track.streak + 1 if wanted != track.on else 0
-            if track.streak >= self._settings.confirm:
+            if track.streak >= (1 if key in look.certain else self._confirm):
                 track.on, track.streak = not track.on, 0
             if not track.on and not wanted:
                 del self._tracks[key]

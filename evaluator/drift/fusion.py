@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
+from scipy.special import ndtri
+
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signals import Signal
+from evaluator.drift.signal import BREACHES, Signal
 
-RootCause = Literal["none", "quality", "covariate", "concept", "outlier_burst"]
+RootCause = Literal["none", "quality", "covariate", "concept", "prior", "regime", "outlier_burst"]
 Action = Literal["none", "observe", "quarantine", "retrain_recent", "retrain_full"]
 TOP = 5
 _COLUMN = ("column_gone", "type_change")
+_MATTERS = (-0.68, 1.44)
+"""Intercept and slope of the chance that an effect which passed its threshold is beyond it in truth, in `margin_of`."""
 _PRIOR = 0.01
 """Share of looks during which something drifts, before any evidence: what a p value is weighed against."""
 
@@ -52,8 +56,8 @@ def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) 
     """Fuse the signals raised now.
 
     Severity: LOW for data drift in a feature; MEDIUM for at least two features with a tenth of the importance, two
-    families, or low quality; HIGH for a rise of the error; CRITICAL for twice that, for a rise with most features
-    drifted, or for very low quality.
+    families, low quality or a loss that is only estimated; HIGH for a rise of the error or a fall of performance seen
+    on outcomes; CRITICAL for twice that, for a breach with most features drifted, or for very low quality.
     """
     found = tuple(signals)
     if not found:
@@ -62,13 +66,13 @@ def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) 
     families = {signal.family for signal in _told_apart(found, moved)}
     share = sum(feature.importance for feature in profile.features if feature.name in moved)
     wide = len(moved) >= 2 and share >= settings.many_features
-    breach = any(signal.kind == "concept" for signal in found)
+    breach = any(signal.kind in BREACHES for signal in found)
     worst = any(signal.critical for signal in found)
     if worst or (breach and len(moved) >= 2 and share >= settings.most_features):
         severity = Severity.CRITICAL
     elif breach:
         severity = Severity.HIGH
-    elif wide or len(families) >= 2 or any(signal.kind == "quality" for signal in found):
+    elif wide or len(families) >= 2 or any(signal.kind in ("quality", "estimated_accuracy") for signal in found):
         severity = Severity.MEDIUM
     else:
         severity = Severity.LOW
@@ -78,25 +82,43 @@ def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) 
 
 
 def _told_apart(signals: tuple[Signal, ...], moved: set[str]) -> list[Signal]:
-    """Without the outliers of features that moved: those are the same finding twice."""
-    return [signal for signal in signals if signal.family != "outliers" or signal.feature not in moved]
+    """Without the outliers and regimes of features that moved, and without what the model says of moved inputs and what
+    comes of them: those are the same finding twice."""
+    return [
+        signal
+        for signal in signals
+        if not (signal.family in ("outliers", "regime") and signal.feature in moved)
+        and not (signal.family in ("prediction", "prior") and moved)
+    ]
 
 
 def confidence_of(signals: Iterable[Signal], profile: Profile) -> float:
-    """Probability that something did drift: noisy-or over families of each one's best evidence.
+    """Probability that something drifted by more than its threshold: noisy-or over families of each one's best signal.
 
-    A p value, corrected for the features and windows looked at, becomes a probability by the bound -e p ln p on the
-    Bayes factor (Sellke, Bayarri and Berger 2001) against `_PRIOR`; facts such as a lost column are certain.
+    Two things must be so. Something moved: a p value, corrected for the features and windows looked at, becomes a
+    probability by the bound -e p ln p on the Bayes factor (Sellke, Bayarri and Berger 2001) against `_PRIOR`. And it
+    moved enough: a logistic curve in `margin_of`, fitted on injected drifts by `python -m benchmarks.drift_confidence`.
+    Facts such as a lost column are certain.
     """
-    tested = max(1, len(profile.features) * len(profile.windows))
+    tested = max(1, len(profile.features) * (len(profile.windows) + 1))
     best: dict[str, float] = {}
     for signal in signals:
-        p_value = signal.p_value * (1 if signal.kind == "concept" else tested)
-        best[signal.family] = min(p_value, best.get(signal.family, 1.0))
-    doubt = 1.0
-    for p_value in best.values():
-        doubt *= 1.0 - _posterior(p_value)
-    return 1.0 - doubt
+        if signal.p_value <= 0.0:
+            sure = 1.0
+        else:
+            moved = _posterior(signal.p_value * (1 if signal.kind in BREACHES else tested))
+            sure = moved / (1.0 + math.exp(-(_MATTERS[0] + _MATTERS[1] * margin_of(signal))))
+        best[signal.family] = max(sure, best.get(signal.family, 0.0))
+    return 1.0 - math.prod(1.0 - sure for sure in best.values())
+
+
+def margin_of(signal: Signal) -> float:
+    """Standard errors by which the statistic exceeds its threshold.
+
+    The statistic is as many standard errors from zero as its p value says, so the threshold takes its share of them.
+    """
+    z = -float(ndtri(max(signal.p_value, 1e-300) / 2.0))
+    return max(z, 0.0) * (1.0 - 1.0 / max(signal.strength, 1e-3))
 
 
 def _posterior(p_value: float) -> float:
@@ -109,15 +131,23 @@ def _posterior(p_value: float) -> float:
 
 
 def _root_cause(signals: tuple[Signal, ...], moved: set[str], wide: bool) -> RootCause:
+    families = {signal.family for signal in signals}
     if any(signal.kind in _COLUMN or signal.kind == "quality" for signal in signals):
         return "quality"
-    if any(signal.kind == "concept" for signal in signals):
-        # Inputs that moved widely may explain the loss; inputs that stand still can't.
-        return "covariate" if wide else "concept"
+    if any(signal.kind in BREACHES for signal in signals):
+        # Inputs that moved widely, or in which the scores themselves see the loss, may explain it; inputs that stand
+        # still can't.
+        if wide or (moved and "estimate" in families):
+            return "covariate"
+        return "prior" if "prior" in families and not moved else "concept"
     bad = {signal.feature for signal in signals if signal.family == "quality"}
     if bad and (not moved or moved & bad):
         return "quality"
-    return "covariate" if moved else "outlier_burst"
+    if moved or families & {"prediction", "estimate"}:  # a frozen model says something else only of other inputs
+        return "covariate"
+    if "prior" in families:
+        return "prior"
+    return "regime" if "regime" in families else "outlier_burst"
 
 
 def _action(cause: RootCause, breach: bool) -> Action:
@@ -126,14 +156,14 @@ def _action(cause: RootCause, breach: bool) -> Action:
     if not breach:
         return "observe"
     # A changed concept makes old rows wrong; moved inputs leave them right, only too few where the traffic is now.
-    return "retrain_recent" if cause == "concept" else "retrain_full"
+    return "retrain_recent" if cause in ("concept", "prior") else "retrain_full"
 
 
 def _to_blame(signals: tuple[Signal, ...], profile: Profile) -> tuple[Signal, ...]:
     """The worst signal of each feature, the first `TOP` by strength times importance."""
+    weights = {feature.name: feature.importance for feature in profile.features if feature.role == "feature"}
     worst: dict[str, Signal] = {}
     for signal in sorted(signals, key=lambda s: (s.kind in _COLUMN, s.family == "quality", s.strength)):
-        if signal.feature:
+        if signal.feature in weights:
             worst[signal.feature] = signal
-    weights = {feature.name: feature.importance for feature in profile.features}
     return tuple(sorted(worst.values(), key=lambda s: (-s.strength * weights[s.feature], s.feature))[:TOP])

@@ -25,6 +25,8 @@ EXACT_VALUES = 64
 """Up to so many distinct values each is counted by itself and the distance is exact."""
 CATEGORIES = 256
 """The most frequent categories that get a slot of their own; the rest and the unseen share `other`."""
+HUGE = 1e150
+"""Beyond this a number counts as infinite: its square is no number any more."""
 _PROBE = 4096
 
 
@@ -58,16 +60,23 @@ class Grid:
         """Slots per unit of the (transformed) axis."""
         return BINS / (self.high - self.low)
 
+    @property
+    def origin(self) -> float:
+        """Where the (transformed) axis begins: the lower end of the underflow slot as wide as any other."""
+        return self.low - 1.0 / self.step
+
     def slot_of(self, values: Floats) -> Ints:
         """Slots of finite `values` (any shape) on a numeric grid."""
         if self.kind == "exact":
             # Left plus right insertion point: 2i+1 on the i-th value, 2i in the gap before it.
-            axis = np.asarray(self.values)
-            return np.searchsorted(axis, values, "left") + np.searchsorted(axis, values, "right")
+            known = np.asarray(self.values)
+            return np.searchsorted(known, values, "left") + np.searchsorted(known, values, "right")
         with np.errstate(over="ignore"):
             if self.kind == "asinh":
                 values = np.arcsinh((values - self.centre) / self.scale)
-            return np.clip((values - self.low) * self.step + 1.0, 0, BINS + 1).astype(np.int64)
+            axis: Floats = values - self.origin
+            axis *= self.step
+            return np.clip(axis, 0, BINS + 1, out=axis).astype(np.int64)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -79,8 +88,8 @@ class Grid:
         return cls(**{**raw, "values": tuple(raw["values"]), "categories": tuple(raw["categories"])})
 
 
-def numeric_grid(values: Floats) -> Grid:
-    """The grid for a reference of finite `values` (1-D, any length, may be empty).
+def numeric_grid(values: Floats, sample: Floats) -> Grid:
+    """The grid for a reference of finite `values` (1-D, any length, may be empty); limits are taken from `sample`.
 
     Limits are order statistics at `TAIL` from each end, rounded inwards, so that a lone wild value is beyond them
     even in a hundred rows. Of the linear and the inverse-hyperbolic-sine axis the one with the lighter heaviest bin
@@ -91,12 +100,12 @@ def numeric_grid(values: Floats) -> Grid:
         distinct = np.unique(values)
         if len(distinct) <= EXACT_VALUES:
             return Grid("exact", values=tuple(distinct.tolist()))
-    last = len(values) - 1
+    last = len(sample) - 1
     ranks = [int(np.ceil(TAIL * last)), last // 4, last // 2, last - last // 4, int((1.0 - TAIL) * last)]
-    ordered = np.partition(values, ranks)
+    ordered = np.partition(sample, ranks)
     low, first, middle, third, high = (float(ordered[r]) for r in ranks)
     if not low < high:  # all but the tails is one value: let the tails span the axis
-        low, high = float(ordered.min()), float(ordered.max())
+        low, high = float(values.min()), float(values.max())
     centre = middle
     scale = (third - first) / 2 or (high - low) / 6
     with np.errstate(over="ignore"):
@@ -111,11 +120,10 @@ def numeric_grid(values: Floats) -> Grid:
     ]
     if not grids:  # a range at the limits of the number format: nothing finer than below, between and above
         return Grid("exact", values=(low, high))
-    return min(grids, key=lambda grid: int(np.bincount(grid.slot_of(values)).max()))
+    return min(grids, key=lambda grid: int(np.bincount(grid.slot_of(sample)).max()))
 
 
-def category_grid(values: Sequence[str], most: int = CATEGORIES) -> Grid:
-    """The grid for a reference of categories: the `most` frequent by count, then by name."""
-    names, counts = np.unique(np.asarray(values, dtype=np.str_), return_counts=True)
-    order = np.lexsort((names, -counts))[:most]
-    return Grid("categories", categories=tuple(str(names[i]) for i in order))
+def category_grid(values: Sequence[str], counts: Ints, most: int = CATEGORIES) -> Grid:
+    """The grid for a reference of categories with these counts: the `most` frequent by count, then by name."""
+    seen = sorted((-int(count), value) for value, count in zip(values, counts, strict=True) if count > 0)[:most]
+    return Grid("categories", categories=tuple(value for _, value in seen))

@@ -1,4 +1,4 @@
-"""The drift of one champion against its reference: rows and matured errors in, drift events out.
+"""The drift of one champion against its reference: rows and matured outcomes in, drift events out.
 
 State and events are a function of the rows and errors in the order given, not of how they were cut into batches. A new
 champion is a new monitor with a new profile.
@@ -6,21 +6,28 @@ champion is a new monitor with a new profile.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from evaluator.drift.chains import Chains
 from evaluator.drift.concept import ErrorWindows
 from evaluator.drift.episode import DriftEvent, Episodes
+from evaluator.drift.feature import Column
 from evaluator.drift.fusion import Judgement, Severity, judge
+from evaluator.drift.losses import look_at_errors
+from evaluator.drift.outcomes import Outcomes
 from evaluator.drift.pane import CHUNK, Pane, ProfileMismatchError, count_codes
-from evaluator.drift.profile import Column, Profile, batch_rows
+from evaluator.drift.performance import outcomes
+from evaluator.drift.profile import OUTLIER, TARGET, Profile, batch_rows, losses_of
 from evaluator.drift.quality import quality_score
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signals import distances, look_at_errors, look_at_features
-from evaluator.drift.window import View, Windows
+from evaluator.drift.signals import distances, look_at_features
+from evaluator.drift.window import View, Windows, rebased, restored, snapshot_of
 
 Times = float | Sequence[float] | npt.NDArray[np.float64]
 _EXTRA = 64
@@ -35,9 +42,14 @@ class Monitor:
         self.profile = profile
         self.settings = settings or DriftSettings()
         self._windows = Windows(profile)
-        self._errors = ErrorWindows(profile.errors) if profile.errors is not None else None
+        self._errors = ErrorWindows(profile.errors, self.settings.concept_rise) if profile.errors is not None else None
         self._episodes = Episodes(f"{profile.hash}/{key}", self.settings)
-        self._buffer = np.empty((len(profile.features), 0), dtype=np.int64)
+        self._chains = Chains(profile, self.settings)
+        truth = profile.truth
+        self._outcomes = None if truth is None else Outcomes(truth, profile.errors, self.settings)
+        # Codes of the features, and in the last row the expected hits of the scores.
+        self._buffer = np.empty((len(profile.features) + 1, 0), dtype=np.int64)
+        self._accepted: Profile | None = None
         self.extra: dict[str, int] = {}
         """Rows of each column the profile does not know."""
 
@@ -55,8 +67,15 @@ class Monitor:
         events: list[DriftEvent] = []
         for start in range(0, rows, CHUNK):
             chunk = {name: values[start : start + CHUNK] for name, values in columns.items()}
-            events += self._take(self.profile.encode(chunk), times[start : start + CHUNK])
+            codes = np.vstack([self.profile.encode(chunk), self._expected(chunk)])
+            events += self._take(codes, times[start : start + CHUNK])
         return events
+
+    def _expected(self, columns: Mapping[str, Column]) -> npt.NDArray[np.int64]:
+        truth, score = self.profile.truth, self.profile.score
+        if truth is None or truth.scores is None or score is None or score not in columns:
+            return np.full(batch_rows(columns), -1, dtype=np.int64)
+        return truth.scores.expected(columns[score])
 
     def _take(self, codes: npt.NDArray[np.int64], times: npt.NDArray[np.float64]) -> list[DriftEvent]:
         pane, held = self.profile.pane, self._buffer.shape[1]
@@ -64,10 +83,13 @@ class Monitor:
         events: list[DriftEvent] = []
         done = 0
         while codes.shape[1] - done >= pane:
-            full = codes[:, done : done + pane]
-            done += pane
+            full = codes[:-1, done : done + pane]
             self._windows.push(Pane(self.profile.hash, pane, count_codes(self.profile, full)))
-            look = look_at_features(self.profile, self._windows, self.settings, self._episodes.raised("features"))
+            self._chains.push(full, codes[-1, done : done + pane])
+            done += pane
+            raised = self._episodes.raised("features")
+            reference = self._accepted or self.profile
+            look = look_at_features(reference, self._windows, self.settings, raised) | self._chains.look(raised)
             at = float(times[done - held - 1])
             events += self._episodes.fold("features", look, self._judge, rows=self._clock, at=at)
         self._buffer = codes[:, done:].copy()
@@ -79,24 +101,77 @@ class Monitor:
 
         Without reference errors nothing is judged. Losses that are not finite or negative are counted and left out.
         """
-        if self._errors is None:
-            return []
         values = np.asarray(errors, dtype=np.float64)
         events: list[DriftEvent] = []
         for value, time in zip(values.tolist(), _times(at, len(values)).tolist(), strict=True):
-            if not self._errors.add(value):
-                continue
-            rises = self._errors.rises(self.settings.concept_rise)
-            look = look_at_errors(rises, self.settings, self._episodes.raised("errors"))
-            events += self._episodes.fold("errors", look, self._judge, rows=self._clock, at=time)
+            events += self._observe_error(value, time)
+        return events
+
+    def _observe_error(self, error: float, at: float) -> list[DriftEvent]:
+        if self._errors is None or not self._errors.add(error):
+            return []
+        look = look_at_errors(self._errors, self.settings, self._episodes.raised("errors"))
+        return self._episodes.fold("errors", look, self._judge, rows=self._clock, at=at)
+
+    def observe_outcomes(self, targets: Column, predictions: Column, at: Times) -> list[DriftEvent]:
+        """Take in truths with the champion's predictions, in order of maturity. Returns new events.
+
+        Judges performance, the truths' distribution and the errors; rows without a truth are left out, those without
+        a prediction count for the distribution only. Without targets in the profile nothing is judged. Raises
+        ValueError when lengths differ. Use this or `observe_errors` for a stream, not both.
+        """
+        truth = self.profile.truth
+        times = _times(at, len(targets))
+        if len(predictions) != len(targets):
+            raise ValueError(f"{len(targets)} targets with {len(predictions)} predictions")
+        if truth is None or self._outcomes is None:
+            return []
+        codes = truth.distribution.encode({TARGET: targets})[0]
+        values = squared = losses = np.full(len(targets), np.nan)
+        if truth.performance is not None:
+            values, squared = outcomes(truth.performance.task, targets, predictions)
+            losses = losses_of(truth.performance.task, squared)
+        events: list[DriftEvent] = []
+        known = (codes & (OUTLIER - 1)) < truth.distribution.slots
+        rows = zip(codes.tolist(), values.tolist(), squared.tolist(), losses.tolist(), times.tolist(), strict=True)
+        for code, value, error, loss, time in itertools.compress(rows, known.tolist()):
+            if math.isfinite(loss):
+                events += self._observe_error(loss, time)
+                look = self._outcomes.judged(value, error, lambda: self._episodes.raised("performance"))
+                if look is not None:
+                    events += self._episodes.fold("performance", look, self._judge, rows=self._clock, at=time)
+            look = self._outcomes.seen(code, lambda: self._episodes.raised("truths"))
+            if look is not None:
+                events += self._episodes.fold("truths", look, self._judge, rows=self._clock, at=time)
         return events
 
     def _judge(self, signals: Iterable[Any]) -> Judgement:
         return judge(signals, self.profile, self.settings)
 
+    def accept(self) -> bool:
+        """Take the longest full window as the second reference: what came is the new normal, and columns are judged
+        against it until `reject`. An episode about them closes in the next looks. False while no window is full.
+
+        Errors, outcomes and transitions are still held against the frozen reference: a model that got worse stays so.
+        """
+        full = [view for window in self.profile.windows if (view := self._windows.view(window)) is not None]
+        if full:
+            self._accepted = rebased(self.profile, full[-1])
+        return bool(full)
+
+    def reject(self) -> None:
+        """Judge against the frozen reference alone again."""
+        self._accepted = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether columns are judged against an accepted reference."""
+        return self._accepted is not None
+
     @property
     def _clock(self) -> int:
-        return max(self._windows.rows, self._errors.rows if self._errors is not None else 0)
+        errors = self._errors.rows if self._errors is not None else 0
+        return max(self._windows.rows, errors, self._outcomes.rows if self._outcomes is not None else 0)
 
     @property
     def rows(self) -> int:
@@ -118,16 +193,18 @@ class Monitor:
         """Losses left out for being negative or not finite."""
         return self._errors.refused if self._errors is not None else 0
 
-    def scores(self, window: int | None = None) -> dict[str, float]:
-        """Distance of each feature to the reference on a window (default: the second), empty while that is not full.
+    def scores(self, window: int | None = None, *, accepted: bool = False) -> dict[str, float]:
+        """Distance of each feature to the frozen reference, or the accepted one, on a window (default: the second);
+        empty while that is not full.
 
         Kolmogorov-Smirnov for numbers, total variation for categories, both from 0 to 1. `window`: rows, one of
         `profile.windows`.
         """
         view = self._view(window)
-        if view is None:
+        reference = self._accepted if accepted else self.profile
+        if view is None or reference is None:
             return {}
-        return dict(zip(self.profile.names, distances(self.profile, view).tolist(), strict=True))
+        return dict(zip(self.profile.names, distances(reference, view).tolist(), strict=True))
 
     def quality(self, window: int | None = None) -> float | None:
         """The quality score on a window, from 0 to 1, or None while that is not full."""
@@ -150,9 +227,12 @@ class Monitor:
             "profile": self.profile.hash,
             "windows": self._windows.snapshot(),
             "errors": None if self._errors is None else self._errors.snapshot(),
+            "chains": self._chains.snapshot(),
+            "outcomes": None if self._outcomes is None else self._outcomes.snapshot(),
             "episodes": self._episodes.snapshot(),
             "buffer": self._buffer.T.tolist(),
             "extra": dict(self.extra),
+            "accepted": None if self._accepted is None else snapshot_of(self._accepted),
         }
 
     def restore(self, raw: Mapping[str, Any]) -> None:
@@ -162,9 +242,13 @@ class Monitor:
         self._windows.restore(raw["windows"])
         if self._errors is not None:
             self._errors.restore(raw["errors"])
+        self._chains.restore(raw["chains"])
+        if self._outcomes is not None:
+            self._outcomes.restore(raw["outcomes"])
         self._episodes.restore(raw["episodes"], self._judge)
-        self._buffer = np.array(raw["buffer"], dtype=np.int64).reshape(-1, len(self.profile.features)).T.copy()
+        self._buffer = np.array(raw["buffer"], dtype=np.int64).reshape(-1, len(self.profile.features) + 1).T.copy()
         self.extra = dict(raw["extra"])
+        self._accepted = None if raw["accepted"] is None else restored(self.profile, raw["accepted"])
 
 
 def _times(at: Times, rows: int) -> npt.NDArray[np.float64]:

@@ -10,11 +10,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluator.drift.grid import Ints
-from evaluator.drift.profile import OUTLIER, SPECIALS, Column, Profile, batch_rows
+from evaluator.drift.feature import Column
+from evaluator.drift.grid import HUGE, Ints
+from evaluator.drift.profile import ABSENT, INFINITE, MISSING, MISTYPED, OUTLIER, SPECIALS, Profile, batch_rows
+from evaluator.drift.reading import read_numbers
 
 CHUNK = 1024
 """Rows encoded at once: what keeps fifty columns in a processor's cache."""
+
+
+_STRIP = 16_384
+"""Values of one column counted at once."""
 
 
 class ProfileMismatchError(ValueError):
@@ -44,7 +50,8 @@ class Pane:
 def count_codes(profile: Profile, codes: Ints) -> Ints:
     """The count vector of a batch of codes, shape (features, rows) to (profile.width,)."""
     counts = np.bincount((codes & (OUTLIER - 1)).ravel(), minlength=profile.width)
-    counts[profile.slots + SPECIALS * len(profile.features) :] = np.count_nonzero(codes & OUTLIER, axis=1)
+    wild = np.flatnonzero(codes >= OUTLIER) // codes.shape[1] if codes.size else np.empty(0, dtype=np.int64)
+    counts[profile.slots + SPECIALS * len(profile.features) :] = np.bincount(wild, minlength=len(profile.features))
     return counts.astype(np.int64, copy=False)
 
 
@@ -55,8 +62,57 @@ def count(profile: Profile, columns: Mapping[str, Column]) -> Pane:
     """
     rows = batch_rows(columns)
     extra = {name: rows for name in columns if name not in profile.index}
+    if rows > CHUNK:
+        return Pane(profile.hash, rows, _count_columns(profile, columns, rows), extra)
+    return Pane(profile.hash, rows, count_codes(profile, profile.encode(columns)), extra)
+
+
+def _count_columns(profile: Profile, columns: Mapping[str, Column], rows: int) -> Ints:
     counts = np.zeros(profile.width, dtype=np.int64)
-    for start in range(0, rows, CHUNK):
-        chunk = {name: values[start : start + CHUNK] for name, values in columns.items()}
-        counts += count_codes(profile, profile.encode(chunk))
-    return Pane(profile.hash, rows, counts, extra)
+    wild = profile.slots + SPECIALS * len(profile.features)
+    for i, name in enumerate(profile.names):
+        slots, specials, outliers = _count_column(profile, i, columns.get(name), rows)
+        start, special = int(profile.starts[i]), profile.slots + SPECIALS * i
+        counts[start : start + len(slots)] = slots
+        counts[special : special + SPECIALS] = specials
+        counts[wild + i] = outliers
+    return counts
+
+
+def _count_column(profile: Profile, feature: int, values: Column | None, rows: int) -> tuple[Ints, list[int], int]:
+    """Slot counts, special cells and outliers of one whole column: what `encode` and counting its codes give.
+
+    `values` is None for a column that is absent. One column at a time stays in a processor's cache.
+    """
+    fitted = profile.features[feature]
+    counts = np.zeros(fitted.grid.slots, dtype=np.int64)
+    specials = [0] * SPECIALS
+    if values is None:
+        specials[ABSENT] = rows
+        return counts, specials, 0
+    if not fitted.numeric:
+        codes = np.asarray(profile.encode_categories(feature, values)) - profile.starts[feature]
+        known = codes < fitted.grid.slots
+        counts += np.bincount(codes[known & (codes >= 0)], minlength=fitted.grid.slots)
+        for kind in (MISSING, MISTYPED):
+            special = profile.special(feature, kind) - int(profile.starts[feature])
+            specials[kind] = int(np.count_nonzero(codes == special))
+        return counts, specials, 0
+    numbers, wrong = read_numbers(values)
+    outliers = 0
+    for start in range(0, rows, _STRIP):
+        strip = numbers[start : start + _STRIP]
+        mistyped = None if wrong is None else wrong[start : start + _STRIP]
+        if mistyped is not None or not (strip.min() >= -HUGE and strip.max() <= HUGE):  # false for NaN
+            bad = np.isnan(strip)
+            if mistyped is not None:
+                specials[MISTYPED] += int(np.count_nonzero(mistyped))
+                bad &= ~mistyped
+            specials[MISSING] += int(np.count_nonzero(bad))
+            finite = np.abs(strip) <= HUGE
+            infinite = ~finite & ~np.isnan(strip)
+            specials[INFINITE] += int(np.count_nonzero(infinite))
+            strip = strip[finite]
+        counts += np.bincount(fitted.grid.slot_of(strip), minlength=fitted.grid.slots)
+        outliers += int(np.count_nonzero(strip < fitted.low)) + int(np.count_nonzero(strip > fitted.high))
+    return counts, specials, outliers

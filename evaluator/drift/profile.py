@@ -16,75 +16,48 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.calibration import Calibration, calibrate
 from evaluator.drift.concept import ErrorReference
-from evaluator.drift.grid import Floats, Grid, Ints, category_grid, numeric_grid
-from evaluator.drift.reading import is_categorical, read_categories, read_numbers
-
-Column = Sequence[Any] | npt.NDArray[Any]
+from evaluator.drift.estimate import ScoreReference
+from evaluator.drift.feature import Column, Feature, Role, feature_dict, feature_from, fit_feature
+from evaluator.drift.grid import BINS, HUGE, Floats, Ints
+from evaluator.drift.performance import PerformanceReference, Task, outcomes
+from evaluator.drift.reading import Coded, read_categories, read_numbers
+from evaluator.drift.regime import RegimeReference
 
 PANE = 64
 """Rows a pane: how often a window moves on and is looked at."""
 WINDOWS = (250, 1000, 4000)
 """Rows a window, rounded up to whole panes: short ones are quick, long ones see small shifts."""
+QUICK_PANES = 2
+"""Panes of the quick look, for shifts too plain to wait for the shortest window."""
 MISSING, ABSENT, MISTYPED, INFINITE = range(4)
 SPECIALS = 4
 """Kinds of cell without a slot: no value, no column, a value of another type, an infinite number."""
 OUTLIER = 1 << 30
 """Flag on a code: the value is more than three standard deviations off the reference's mean."""
-_SIGMAS = 3.0
-_HUGE = 1e150
-"""Beyond this a number counts as infinite: its square is no number any more."""
-_VERSION = 1
+TARGET = "target"
+"""The name of the outcomes' column in their profile."""
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Feature:
-    """One feature of the reference. `counts` has one number a slot of `grid`; calibrations go with the windows.
+class Truth:
+    """What the reference knows of outcomes: their distribution as a profile of one column, and how good the model was.
 
-    `low` and `high` are mean -+ 3 standard deviations of the values winsorised at the grid's limits; `outliers` how
-    many reference values lie beyond. `specials` counts missing, absent, mistyped and infinite cells.
+    `performance` needs predictions, `scores` a score and 0/1 outcomes.
     """
 
-    name: str
-    grid: Grid
-    counts: Ints
-    specials: tuple[int, int, int, int]
-    mean: float
-    deviation: float
-    outliers: int
-    importance: float
-    shape: tuple[Calibration, ...]
-    missing: tuple[Calibration, ...]
-    outlying: tuple[Calibration, ...]
-
-    @property
-    def low(self) -> float:
-        """Below this a value is an outlier."""
-        return self.mean - _SIGMAS * self.deviation
-
-    @property
-    def high(self) -> float:
-        """Above this a value is an outlier."""
-        return self.mean + _SIGMAS * self.deviation
-
-    @property
-    def present(self) -> int:
-        """Reference rows with a value in a slot."""
-        return int(self.counts.sum())
-
-    @property
-    def numeric(self) -> bool:
-        """Whether the slots are ordered."""
-        return self.grid.kind != "categories"
+    distribution: Profile
+    performance: PerformanceReference | None
+    scores: ScoreReference | None
 
 
 class Profile:
     """The reference of one model version. Build with `fit` or `from_dict`; treat as immutable.
 
     `features` are ordered linear, asinh, exact, categories (each in the given order), so that whole blocks of columns
-    are counted at once. A count vector has, in this order: each feature's slots, `SPECIALS` numbers a feature, one
-    outlier count a feature.
+    are counted at once; `given` are their names in the order given. A count vector has, in this order: each feature's
+    slots, `SPECIALS` numbers a feature, one outlier count a feature.
     """
 
     def __init__(
@@ -95,6 +68,11 @@ class Profile:
         windows: tuple[int, ...],
         features: tuple[Feature, ...],
         errors: ErrorReference | None = None,
+        truth: Truth | None = None,
+        regimes: tuple[RegimeReference, ...] = (),
+        given: tuple[str, ...] = (),
+        prediction: str | None = None,
+        score: str | None = None,
     ) -> None:
         self.reference_id = reference_id
         self.rows = rows
@@ -102,6 +80,11 @@ class Profile:
         self.windows = windows
         self.features = features
         self.errors = errors
+        self.truth = truth
+        self.regimes = regimes
+        self.given = given or tuple(feature.name for feature in features)
+        self.prediction = prediction
+        self.score = score
         self.names = tuple(feature.name for feature in features)
         self.index = {name: i for i, name in enumerate(self.names)}
         self.sizes = np.array([feature.grid.slots for feature in features], dtype=np.int64)
@@ -116,10 +99,11 @@ class Profile:
             for i in range(self._numeric, len(features))
         }
         grids = [feature.grid for feature in features[: self._linear + self._asinh]]
-        self._low = np.array([grid.low for grid in grids])[:, None]
+        self._origin = np.array([grid.origin for grid in grids])[:, None]
         self._step = np.array([grid.step for grid in grids])[:, None]
         self._centre = np.array([grid.centre for grid in grids[self._linear :]])[:, None]
         self._scale = np.array([grid.scale for grid in grids[self._linear :]])[:, None]
+        self._base = self.starts[: len(grids), None].astype(np.float64)
         self._lowest = np.array([feature.low for feature in features[: self._numeric]])[:, None]
         self._highest = np.array([feature.high for feature in features[: self._numeric]])[:, None]
 
@@ -133,15 +117,24 @@ class Profile:
         windows: Sequence[int] = WINDOWS,
         errors: Column | None = None,
         importance: Mapping[str, float] | None = None,
+        prediction: str | None = None,
+        score: str | None = None,
+        targets: Column | None = None,
+        task: Task | None = None,
+        regimes: Sequence[str] = (),
     ) -> Profile:
         """Fit a reference.
 
         columns: name to values, all of one length, rows in time order. Columns mostly of strings are categories;
         numbers and booleans are numeric; None and NaN are missing. windows: rows, rounded up to whole panes. errors:
         the model's out-of-sample losses in time order, of any length, for concept drift. importance: weight a feature
-        (default: all equal), scaled to sum to one.
+        (default: all equal), scaled to sum to one. prediction, score: columns that are no inputs but what the model
+        says (a label or a number; the probability of outcome 1). targets: the truth of each row, None where unknown;
+        with a prediction or score it gives performance, and `errors` unless they are given. task: default by the
+        truth. regimes: columns whose transitions are watched.
 
-        Raises ValueError when there are no rows, columns differ in length, or a number is out of range.
+        Raises ValueError when there are no rows, columns differ in length, a named column is not there, or a number is
+        out of range.
         """
         lengths = {name: len(values) for name, values in columns.items()}
         rows = max(lengths.values(), default=0)
@@ -152,15 +145,52 @@ class Profile:
         if pane < 1 or not windows or min(windows) < 1:
             raise ValueError("pane and windows are numbers of rows, at least one each")
         whole = tuple(sorted({-(-int(window) // pane) * pane for window in windows}))
-        weights = {name: float((importance or {}).get(name, 0.0 if importance else 1.0)) for name in columns}
+        roles: dict[str, Role] = {name: "prediction" for name in (prediction, score) if name is not None}
+        unknown = sorted({*roles, *regimes} - set(columns))
+        if unknown:
+            raise ValueError(f"no such column: {', '.join(unknown)}")
+        weights = {
+            name: 0.0 if name in roles else float((importance or {}).get(name, 0.0 if importance else 1.0))
+            for name in columns
+        }
         total = sum(weights.values())
-        if min(weights.values()) < 0 or total <= 0:
+        if min(weights.values()) < 0 or (total <= 0 and len(weights) > len(roles)):
             raise ValueError("importances must be at least zero and not all zero")
-        fitted = [_fit_feature(name, values, whole, weights[name] / total) for name, values in columns.items()]
+        fitted = [
+            fit_feature(
+                name, values, whole, QUICK_PANES * pane, weights[name] / (total or 1.0), roles.get(name, "feature")
+            )
+            for name, values in columns.items()
+        ]
         order = ("linear", "asinh", "exact", "categories")
         fitted.sort(key=lambda feature: order.index(feature.grid.kind))
+        truth = None
+        if targets is not None:
+            said = columns[prediction] if prediction else columns[score] if score else None
+            truth, losses = _fit_truth(targets, said, columns[score] if score else None, task, pane, whole)
+            errors = errors if errors is not None else losses
         reference = None if errors is None else ErrorReference.fit(errors)
-        return cls(reference_id, rows, pane, whole, tuple(fitted), reference)
+        profile = cls(
+            reference_id, rows, pane, whole, tuple(fitted), reference, truth,
+            given=tuple(columns), prediction=prediction, score=score,
+        )  # fmt: skip
+        profile.regimes = tuple(profile._fit_regime(profile.index[name], columns[name]) for name in regimes)
+        return profile
+
+    def _fit_regime(self, feature: int, values: Column) -> RegimeReference:
+        fitted = self.features[feature]
+        slots = self.column_slots(feature, values)
+        return RegimeReference.fit(fitted.name, fitted.counts, slots, ordered=fitted.numeric)
+
+    def column_slots(self, feature: int, values: Column) -> Ints:
+        """The slot of each value of one column within its feature, -1 where it has none."""
+        fitted = self.features[feature]
+        if not fitted.numeric:
+            codes = np.asarray(self.encode_categories(feature, values)) - self.starts[feature]
+            return np.where(codes < fitted.grid.slots, codes, -1)
+        numbers, _ = read_numbers(values)
+        finite = np.abs(numbers) <= HUGE
+        return np.where(finite, fitted.grid.slot_of(np.where(finite, numbers, 0.0)), -1)
 
     def encode(self, columns: Mapping[str, Column]) -> Ints:
         """Codes of a batch, shape (features, rows): each an index into the count vector, perhaps with `OUTLIER`.
@@ -177,52 +207,61 @@ class Profile:
             if name not in columns:
                 absent.append(i)
             elif i >= self._numeric:
-                codes[i] = self._encode_categories(i, columns[name])
+                codes[i] = self.encode_categories(i, columns[name])
             else:
                 values[i], wrong = read_numbers(columns[name])
                 if wrong is not None:
                     mistyped.append((i, wrong))
         codes[: self._numeric] = self._encode_numbers(values)
         for i, wrong in mistyped:
-            codes[i, wrong] = self._special(i, MISTYPED)
+            codes[i, wrong] = self.special(i, MISTYPED)
         for i in absent:
-            codes[i] = self._special(i, ABSENT)
+            codes[i] = self.special(i, ABSENT)
         return codes
 
-    def _special(self, feature: int, kind: int) -> int:
+    def special(self, feature: int, kind: int) -> int:
+        """The place of one kind of cell without a slot in a count vector."""
         return self.slots + SPECIALS * feature + kind
 
     def _encode_numbers(self, values: Floats) -> Ints:
         bent = self._linear + self._asinh
-        finite = np.abs(values) <= _HUGE  # false for NaN
-        clean = finite.all()
-        numbers = values if clean else np.where(finite, values, 0.0)
-        codes = np.empty(values.shape, dtype=np.int64)
+        flat = values.ravel()
+        # One pass: NaN, infinite and huge cells all make the sum of squares something else than a small number.
+        with np.errstate(over="ignore", invalid="ignore"):
+            clean = bool(np.einsum("i,i->", flat, flat) <= HUGE**2)
+        finite = None if clean else np.abs(values) <= HUGE
+        numbers = values if finite is None else np.where(finite, values, 0.0)
+        axis = numbers[:bent].copy()
+        tail = axis[self._linear :]
         with np.errstate(over="ignore"):
-            axis = numbers[:bent].copy()
-            tail = axis[self._linear :]
             tail -= self._centre
             tail /= self._scale
             np.arcsinh(tail, out=tail)
-            axis -= self._low
+            axis -= self._origin
             axis *= self._step
-        axis += 1.0
-        last = self.sizes[:bent, None] - 1
-        codes[:bent] = np.clip(axis, 0, last, out=axis)
+        np.clip(axis, 0, BINS + 1, out=axis)
+        codes = np.empty(values.shape, dtype=np.int64)
+        np.add(axis, self._base, out=codes[:bent], casting="unsafe")
         for i in range(bent, self._numeric):
             codes[i] = self.features[i].grid.slot_of(numbers[i])
-        codes += self.starts[: self._numeric, None]
-        codes[(numbers < self._lowest) | (numbers > self._highest)] |= OUTLIER
-        if not clean:
+            codes[i] += self.starts[i]
+        wild = np.flatnonzero((numbers < self._lowest) | (numbers > self._highest))
+        codes.ravel()[wild] |= OUTLIER
+        if finite is not None:
             features = np.arange(self._numeric)[:, None]
             kind = np.where(np.isnan(values), MISSING, INFINITE)
             codes = np.where(finite, codes, self.slots + SPECIALS * features + kind)
         return codes
 
-    def _encode_categories(self, feature: int, values: Column) -> list[int]:
+    def encode_categories(self, feature: int, values: Column) -> Ints | list[int]:
+        """Codes of a column of categories, shape (rows,)."""
         known, start = self._categories[feature], int(self.starts[feature])
         other = len(known)
-        missing, mistyped = self._special(feature, MISSING), self._special(feature, MISTYPED)
+        missing, mistyped = self.special(feature, MISSING), self.special(feature, MISTYPED)
+        if isinstance(values, Coded):
+            slots = [*(start + known.get(value, other) for value in values.values), mistyped, missing]
+            codes: Ints = np.array(slots, dtype=np.int64)[values.codes]
+            return codes
         return [
             start + known.get(value, other) if isinstance(value, str) else (missing if value is None else mistyped)
             for value in read_categories(values)
@@ -247,6 +286,17 @@ class Profile:
     def limits(self) -> Floats:
         """The distance each feature keeps inside the reference, shape (windows, features)."""
         return np.array([[feature.shape[w].limit for feature in self.features] for w in range(len(self.windows))])
+
+    @property
+    def quick(self) -> int | None:
+        """Rows of the quick look, or None where the shortest window is no longer than that."""
+        rows = QUICK_PANES * self.pane
+        return rows if rows < self.windows[0] else None
+
+    @cached_property
+    def quick_limits(self) -> Floats:
+        """As `limits`, of the quick look, shape (features,)."""
+        return np.array([feature.quick.limit for feature in self.features])
 
     @cached_property
     def bad_share(self) -> Floats:
@@ -278,8 +328,13 @@ class Profile:
             "rows": self.rows,
             "pane": self.pane,
             "windows": list(self.windows),
-            "features": [_feature_dict(feature) for feature in self.features],
+            "features": [feature_dict(feature) for feature in self.features],
             "errors": None if self.errors is None else self.errors.to_dict(),
+            "truth": None if self.truth is None else _truth_dict(self.truth),
+            "regimes": [regime.to_dict() for regime in self.regimes],
+            "given": list(self.given),
+            "prediction": self.prediction,
+            "score": self.score,
         }
 
     @classmethod
@@ -293,8 +348,13 @@ class Profile:
             raw["rows"],
             raw["pane"],
             tuple(raw["windows"]),
-            tuple(_feature_from(feature) for feature in raw["features"]),
+            tuple(feature_from(feature) for feature in raw["features"]),
             None if errors is None else ErrorReference.from_dict(errors),
+            None if raw["truth"] is None else _truth_from(raw["truth"]),
+            tuple(RegimeReference.from_dict(regime) for regime in raw["regimes"]),
+            tuple(raw["given"]),
+            raw["prediction"],
+            raw["score"],
         )
 
 
@@ -306,91 +366,40 @@ def batch_rows(columns: Mapping[str, Column]) -> int:
     return lengths.pop() if lengths else 0
 
 
-def _fit_feature(name: str, values: Column, windows: tuple[int, ...], importance: float) -> Feature:
-    if is_categorical(values):
-        read = read_categories(values)
-        grid = category_grid([value for value in read if isinstance(value, str)])
-        known = {category: slot for slot, category in enumerate(grid.categories)}
-        codes = np.array(
-            [known.get(value, len(known)) if isinstance(value, str) else grid.slots for value in read], dtype=np.int64
-        )
-        missing = np.array([value is None for value in read])
-        wrong = np.array([value is False for value in read])
-        infinite = np.zeros(len(read), dtype=np.bool_)
-        outlying = infinite
-        mean = deviation = 0.0
-    else:
-        numbers, mistyped = read_numbers(values)
-        wrong = np.zeros(len(numbers), dtype=np.bool_) if mistyped is None else mistyped
-        missing, finite = np.isnan(numbers) & ~wrong, np.abs(numbers) <= _HUGE
-        infinite = ~finite & ~np.isnan(numbers)
-        grid = numeric_grid(numbers[finite])
-        codes = np.full(len(numbers), grid.slots, dtype=np.int64)
-        codes[finite] = grid.slot_of(numbers[finite])
-        mean, deviation = _winsorised(numbers[finite])
-        low, high = mean - _SIGMAS * deviation, mean + _SIGMAS * deviation
-        outlying = finite & ((numbers < low) | (numbers > high))
-    return Feature(
-        name=name,
-        grid=grid,
-        counts=np.bincount(codes, minlength=grid.slots + 1)[: grid.slots].astype(np.int64),
-        specials=(int(missing.sum()), 0, int(wrong.sum()), int(infinite.sum())),
-        mean=mean,
-        deviation=deviation,
-        outliers=int(outlying.sum()),
-        importance=importance,
-        shape=calibrate(codes, grid.slots, windows, ordered=grid.kind != "categories"),
-        missing=calibrate(missing.astype(np.int64), 2, windows, ordered=False),
-        outlying=calibrate(outlying.astype(np.int64), 2, windows, ordered=False),
-    )
+def _fit_truth(
+    targets: Column, said: Column | None, scores: Column | None, task: Task | None, pane: int, windows: tuple[int, ...]
+) -> tuple[Truth, Floats | None]:
+    """What the outcomes say, and the losses of the rows that have one (None for fewer than 30)."""
+    column = fit_feature(TARGET, targets, windows, QUICK_PANES * pane, 1.0, "target")
+    distribution = Profile(TARGET, len(targets), pane, windows, (column,))
+    performance = losses = None
+    if said is not None:
+        try:
+            performance = PerformanceReference.fit(targets, said, task)
+        except ValueError:  # too few rows with both: nothing to hold a window against
+            performance = None
+    if performance is not None and said is not None:
+        squared = outcomes(performance.task, targets, said)[1]
+        losses = losses_of(performance.task, squared[np.isfinite(squared)])
+    return Truth(distribution, performance, ScoreReference.fit(scores, targets) if scores is not None else None), losses
 
 
-def _winsorised(values: Floats) -> tuple[float, float]:
-    """Mean and standard deviation with each tail pulled in to its 0.5 % order statistic: wild values don't widen it."""
-    if len(values) == 0:
-        return 0.0, 0.0
-    cut = max(1, int(0.005 * len(values))) if len(values) >= 10 else 0
-    ordered = np.partition(values, [cut, len(values) - 1 - cut])
-    clipped = np.clip(values, ordered[cut], ordered[len(values) - 1 - cut])
-    if clipped.min() == clipped.max():  # a constant is its own mean, exactly: no rounding error makes it an outlier
-        return float(clipped[0]), 0.0
-    return float(clipped.mean()), float(clipped.std())
+def losses_of(task: Task, squared: Floats) -> Floats:
+    """Losses for concept drift from squared errors: misses as they are, absolute errors of numbers."""
+    return squared if task == "classification" else np.sqrt(squared)
 
 
-def _feature_dict(feature: Feature) -> dict[str, Any]:
-    def pairs(calibrations: tuple[Calibration, ...]) -> list[list[float]]:
-        return [[one.limit, one.efficiency] for one in calibrations]
-
+def _truth_dict(truth: Truth) -> dict[str, Any]:
     return {
-        "name": feature.name,
-        "grid": feature.grid.to_dict(),
-        "counts": feature.counts.tolist(),
-        "specials": list(feature.specials),
-        "mean": feature.mean,
-        "deviation": feature.deviation,
-        "outliers": feature.outliers,
-        "importance": feature.importance,
-        "shape": pairs(feature.shape),
-        "missing": pairs(feature.missing),
-        "outlying": pairs(feature.outlying),
+        "distribution": truth.distribution.to_dict(),
+        "performance": None if truth.performance is None else truth.performance.to_dict(),
+        "scores": None if truth.scores is None else truth.scores.to_dict(),
     }
 
 
-def _feature_from(raw: Mapping[str, Any]) -> Feature:
-    def calibrations(pairs: Sequence[Sequence[float]]) -> tuple[Calibration, ...]:
-        return tuple(Calibration(limit, efficiency) for limit, efficiency in pairs)
-
-    missing, absent, mistyped, infinite = raw["specials"]
-    return Feature(
-        name=raw["name"],
-        grid=Grid.from_dict(raw["grid"]),
-        counts=np.array(raw["counts"], dtype=np.int64),
-        specials=(missing, absent, mistyped, infinite),
-        mean=raw["mean"],
-        deviation=raw["deviation"],
-        outliers=raw["outliers"],
-        importance=raw["importance"],
-        shape=calibrations(raw["shape"]),
-        missing=calibrations(raw["missing"]),
-        outlying=calibrations(raw["outlying"]),
+def _truth_from(raw: Mapping[str, Any]) -> Truth:
+    return Truth(
+        Profile.from_dict(raw["distribution"]),
+        None if raw["performance"] is None else PerformanceReference.from_dict(raw["performance"]),
+        None if raw["scores"] is None else ScoreReference.from_dict(raw["scores"]),
     )

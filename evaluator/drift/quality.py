@@ -5,6 +5,8 @@ Only what got worse than the reference counts: a column that always had gaps is 
 
 from __future__ import annotations
 
+import numpy as np
+
 from evaluator.drift.profile import ABSENT, Profile
 from evaluator.drift.window import View
 
@@ -21,6 +23,9 @@ def quality_score(profile: Profile, view: View) -> float:
         return 1.0
     bad = view.specials.sum(axis=1) / view.rows
     usable = 1.0 - (bad - profile.bad_share).clip(0.0, 1.0)
-    score = float(profile.importance @ usable)
-    gone = (view.specials[:, ABSENT] == view.rows) & (profile.importance > 0)
+    weights = profile.importance
+    if weights.sum() == 0.0:  # only predictions are watched: they are all there is to be usable
+        weights = np.full(len(profile.features), 1.0 / len(profile.features))
+    score = float(weights @ usable)
+    gone = (view.specials[:, ABSENT] == view.rows) & (weights > 0)
     return min(score, GONE_CAP) if gone.any() else score

@@ -5,8 +5,9 @@ Reading one row or a thousand at a time gives the same values: that is what make
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,34 @@ from evaluator.drift.grid import Floats
 
 Bools = npt.NDArray[np.bool_]
 _MISSING_TYPES = ("NAType", "NaTType")
+MISSING, WRONG = -1, -2
+"""Codes of a cell without a value, and of one that is no string."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coded(Sequence[str | None]):
+    """A column of strings as whole numbers into `values`, which are distinct; -1 is missing. What a columnar file gives
+    without a copy."""
+
+    codes: npt.NDArray[np.integer[Any]]
+    values: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, at: int) -> str | None: ...
+    @overload
+    def __getitem__(self, at: slice) -> Coded: ...
+    def __getitem__(self, at: int | slice) -> str | Coded | None:
+        if isinstance(at, slice):
+            return Coded(self.codes[at], self.values)
+        code = int(self.codes[at])
+        return self.values[code] if code >= 0 else None
+
+    def __iter__(self) -> Iterator[str | None]:
+        known: tuple[str | None, ...] = (*self.values, None)
+        return (known[code] for code in self.codes.tolist())
 
 
 def _listed(values: Sequence[Any] | npt.NDArray[Any]) -> list[Any]:
@@ -59,8 +88,20 @@ def read_categories(values: Sequence[Any] | npt.NDArray[Any]) -> list[str | bool
     return [value if isinstance(value, str) else (None if _missing(value) else False) for value in _listed(values)]
 
 
+def read_coded(values: Sequence[Any] | npt.NDArray[Any]) -> Coded:
+    """Strings as codes in order of first sight, `MISSING` or `WRONG` where there is none."""
+    known: dict[str, int] = {}
+    codes = [
+        known.setdefault(value, len(known)) if isinstance(value, str) else MISSING if value is None else WRONG
+        for value in read_categories(values)
+    ]
+    return Coded(np.array(codes, dtype=np.int64), tuple(known))
+
+
 def is_categorical(values: Sequence[Any] | npt.NDArray[Any]) -> bool:
     """Whether most of the present values are strings."""
+    if isinstance(values, Coded):
+        return True
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
         return False
     read = read_categories(values)

@@ -5,13 +5,10 @@ A look is a pure function of counts, profile and settings; what to make of sever
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
-from evaluator.drift.concept import Rise
 from evaluator.drift.distance import (
     benjamini_hochberg,
     g_test,
@@ -19,82 +16,21 @@ from evaluator.drift.distance import (
     ks_p_value,
     share_p_value,
 )
+from evaluator.drift.feature import Feature
 from evaluator.drift.grid import Floats
-from evaluator.drift.profile import ABSENT, MISTYPED, Feature, Profile
+from evaluator.drift.profile import ABSENT, MISTYPED, Profile
 from evaluator.drift.quality import quality_score
-from evaluator.drift.settings import DriftSettings
+from evaluator.drift.settings import SIMPLE_P, DriftSettings
+from evaluator.drift.signal import SHAPES, Key, Kind, Look, Signal
 from evaluator.drift.window import View, Windows, shares
 
-Kind = Literal[
-    "distribution",  # Kolmogorov-Smirnov distance of a numeric feature
-    "categories",  # total variation of a categorical feature
-    "displaced",  # most of the longest window beyond three standard deviations
-    "outliers",  # more values beyond three standard deviations than the reference has
-    "missing",  # more cells without a usable value
-    "column_gone",
-    "type_change",
-    "quality",  # the score of the whole table
-    "concept",  # rise of the error
-]
-Key = tuple[Kind, str]
-"""A signal's identity over time: its kind and its feature (empty for the whole table)."""
-Family = Literal["covariate", "outliers", "quality", "concept"]
-_FAMILIES: dict[Kind, Family] = {
-    "distribution": "covariate",
-    "categories": "covariate",
-    "displaced": "covariate",
-    "outliers": "outliers",
-    "missing": "quality",
-    "column_gone": "quality",
-    "type_change": "quality",
-    "quality": "quality",
-    "concept": "concept",
-}
-_MOST = 0.5
+QUICK = -1
+"""In the place of a window's number: the quick one."""
+CERTAIN = 1e-6
+"""Chance, in one look over all features and windows, below which a distribution's evidence needs no second look."""
+_TWICE = 2.0
+MOST = 0.5
 """Share of rows from which a finding is a fact about the column and needs no test."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """A rule that passed: `statistic` reached `threshold` with `p_value` (0 for facts) on the last `window` rows.
-
-    `lower` and `upper` enclose the statistic (certified for distributions); `critical` says that twice the threshold,
-    or the critical quality, was passed too.
-    """
-
-    kind: Kind
-    feature: str
-    statistic: float
-    lower: float
-    upper: float
-    threshold: float
-    p_value: float
-    window: int
-    critical: bool = False
-
-    @property
-    def key(self) -> Key:
-        """What it is about, whatever the numbers."""
-        return self.kind, self.feature
-
-    @property
-    def family(self) -> Family:
-        """The family in which its evidence counts once."""
-        return _FAMILIES[self.kind]
-
-    @property
-    def strength(self) -> float:
-        """Times the threshold."""
-        return self.statistic / self.threshold
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one look found: signals `raised` now, and keys of raised or earlier signals that have not fallen
-    (`held`)."""
-
-    raised: Mapping[Key, Signal] = field(default_factory=dict)
-    held: frozenset[Key] = frozenset()
 
 
 def distances(profile: Profile, view: View) -> Floats:
@@ -119,67 +55,100 @@ def look_at_features(
     """Judge all features on all windows that are full.
 
     Evidence is sought only for effects not in `raised_before`; those hold on without it until they fall below
-    `hysteresis` times their threshold.
+    `hysteresis` times their threshold. Twice the threshold with evidence good for a million looks is certain, and only
+    that counts on the quick window.
     """
     candidates: list[Signal] = []
     held: set[Key] = set()
     before = set(raised_before)
+    hypotheses = len(profile.features) * (len(profile.windows) + 1)
+    quick = None if settings.simple or profile.quick is None else windows.view(profile.quick)
+    if quick is not None:
+        shapes = _shape_signals(profile, quick, QUICK, settings, before, held)
+        candidates += [signal for signal in shapes if _is_certain(signal, hypotheses, settings)]
     for place, rows in enumerate(profile.windows):
         view = windows.view(rows)
         if view is None:
             break
+        if settings.simple:
+            candidates += simple_signals(profile, view, place, settings)
+            continue
         candidates += _shape_signals(profile, view, place, settings, before, held)
         candidates += _share_signals(profile, view, place, settings, before, held)
         if place == 0:
             candidates += _column_signals(profile, view, settings, before, held)
         if place == len(profile.windows) - 1:
             candidates += _displaced(profile, view, settings, before, held)
-    raised: dict[Key, Signal] = {}
-    for signal in _significant(candidates, profile, settings):
-        if signal.key not in raised or signal.strength > raised[signal.key].strength:
-            raised[signal.key] = signal
-    return Look(raised, frozenset(held | set(raised)))
+    if not settings.simple:
+        candidates = _significant(candidates, hypotheses, settings.alpha)
+    raised = strongest(candidates)
+    certain = {signal.key for signal in candidates if _is_certain(signal, hypotheses, settings)}
+    return Look(raised, frozenset(held | set(raised)), frozenset(certain))
 
 
-def look_at_errors(rises: list[Rise], settings: DriftSettings, raised_before: Collection[Key] = ()) -> Look:
-    """Judge the error windows: the rise beyond the threshold with the most evidence, if there is any."""
-    key: Key = ("concept", "")
-    passed = [rise for rise in rises if rise.rise > rise.threshold and rise.z >= settings.concept_z]
-    held = {key} if key in raised_before and _still_risen(rises, settings) else set()
-    if not passed:
-        return Look({}, frozenset(held))
-    best = max(passed, key=lambda rise: rise.z)
-    critical = any(r.rise > 2 * r.threshold and r.z_beyond >= settings.concept_z for r in passed)
-    signal = Signal(
-        "concept",
-        "",
-        best.rise,
-        best.lower,
-        best.upper,
-        best.threshold,
-        # One-sided normal tail by its bound exp(-z^2 / 2) / 2: the windows' means are only nearly normal.
-        float(np.exp(-(best.z**2) / 2) / 2),
-        best.window,
-        critical,
-    )
-    return Look({key: signal}, frozenset({key}))
+def _is_certain(signal: Signal, hypotheses: int, settings: DriftSettings) -> bool:
+    """Whether a distribution is so far off that chance can't be it, nor a drift too small to matter. Facts without a
+    p value are asked twice."""
+    plain = signal.statistic >= _TWICE * max(settings.ks, settings.total_variation)
+    return signal.kind in SHAPES and plain and 0.0 < signal.p_value * hypotheses <= CERTAIN
 
 
-def _still_risen(rises: list[Rise], settings: DriftSettings) -> bool:
-    """Whether a window still has most of the effect and half of the evidence, so that noise in short ones holds
-    nothing."""
-    return any(rise.rise > settings.hysteresis * rise.threshold and rise.z >= settings.concept_z / 2 for rise in rises)
+def strongest(signals: Iterable[Signal]) -> dict[Key, Signal]:
+    """Of the signals with the same key the strongest."""
+    found: dict[Key, Signal] = {}
+    for signal in signals:
+        if signal.key not in found or signal.strength > found[signal.key].strength:
+            found[signal.key] = signal
+    return found
 
 
-def _significant(candidates: list[Signal], profile: Profile, settings: DriftSettings) -> list[Signal]:
-    """Those kept at the false-discovery rate among all hypotheses of their family, tested or not."""
+def table_signals(profile: Profile, view: View, place: int, settings: DriftSettings) -> list[Signal]:
+    """Judge a whole table once: every rule of windows that applies, on the one view; `place` is whose limits hold."""
+    if settings.simple:
+        return simple_signals(profile, view, place, settings)
+    candidates = _shape_signals(profile, view, place, settings, set(), set())
+    candidates += _share_signals(profile, view, place, settings, set(), set())
+    candidates += _column_signals(profile, view, settings, set(), set())
+    candidates += _displaced(profile, view, settings, set(), set())
+    return _significant(candidates, len(profile.features), settings.batch_alpha)
+
+
+def shape_of_table(profile: Profile, view: View, place: int, settings: DriftSettings) -> list[Signal]:
+    """The distributions alone, judged once: for the outcomes, which have no cells to be broken."""
+    if settings.simple:
+        return [signal for signal in simple_signals(profile, view, place, settings) if signal.kind in SHAPES]
+    candidates = _shape_signals(profile, view, place, settings, set(), set())
+    return _significant(candidates, len(profile.features), settings.batch_alpha)
+
+
+def simple_signals(profile: Profile, view: View, place: int, settings: DriftSettings) -> list[Signal]:
+    """The bare thresholds: a distance over its threshold OR significant after false-discovery correction, more than
+    5 % outliers, a low quality score."""
+    found = distances(profile, view)
+    floors = np.where(profile.ordered, settings.ks, settings.total_variation)
+    tested = [
+        measure(profile, view, i, float(found[i]), place=place, threshold=float(floors[i]))
+        for i in range(len(profile.features))
+    ]
+    significant = benjamini_hochberg(np.array([signal.p_value for signal in tested]), SIMPLE_P)
+    signals = [
+        signal for signal, kept in zip(tested, significant, strict=True) if kept or signal.statistic > signal.threshold
+    ]
+    outliers = np.where(profile.ordered, view.outliers / np.maximum(view.present, 1), 0.0)
+    for i in np.flatnonzero(outliers > settings.outliers).tolist():
+        seen = float(outliers[i])
+        signals.append(Signal("outliers", profile.names[i], seen, seen, seen, settings.outliers, 1.0, view.rows))
+    return signals + _column_signals(profile, view, settings, set(), set())
+
+
+def _significant(candidates: list[Signal], hypotheses: int, alpha: float) -> list[Signal]:
+    """Those kept at the false-discovery rate `alpha` among all hypotheses of their family, tested or not."""
     kept: list[Signal] = []
-    hypotheses = len(profile.features) * len(profile.windows)
     for family in sorted({signal.family for signal in candidates}):
         group = [signal for signal in candidates if signal.family == family]
         p_values = np.ones(max(hypotheses, len(group)))
         p_values[: len(group)] = [signal.p_value for signal in group]
-        rejected = benjamini_hochberg(p_values, settings.alpha)
+        rejected = benjamini_hochberg(p_values, alpha)
         kept += [signal for signal, keep in zip(group, rejected, strict=False) if keep]
     return kept
 
@@ -189,12 +158,12 @@ def _shape_signals(
 ) -> list[Signal]:
     found = distances(profile, view)
     floors = np.where(profile.ordered, settings.ks, settings.total_variation)
-    ratio = found / np.maximum(floors, profile.limits[place])
+    ratio = found / np.maximum(floors, profile.quick_limits if place == QUICK else profile.limits[place])
     ratio[view.present < settings.fewest_rows] = 0.0
     signals: list[Signal] = []
     for i in np.flatnonzero(ratio >= settings.hysteresis).tolist():
         feature = profile.features[i]
-        kind: Kind = "distribution" if feature.numeric else "categories"
+        kind = kind_of(feature)
         if (kind, feature.name) in before:
             held.add((kind, feature.name))
         elif ratio[i] >= 1.0:
@@ -204,22 +173,31 @@ def _shape_signals(
     return signals
 
 
+def kind_of(feature: Feature) -> Kind:
+    """The kind of signal a moved distribution of this column is."""
+    if feature.role == "prediction":
+        return "prediction"
+    if feature.role == "target":
+        return "prior"
+    return "distribution" if feature.numeric else "categories"
+
+
 def measure(profile: Profile, view: View, feature: int, distance: float, *, place: int, threshold: float) -> Signal:
     """The distance of one feature with its interval and p value."""
     fitted, rows = profile.features[feature], float(view.present[feature])
     # A dependent reference is itself only a few independent rows: as few as its longest windows say.
-    efficiency, own = fitted.shape[place].efficiency, fitted.shape[-1].efficiency
+    efficiency = fitted.quick.efficiency if place == QUICK else fitted.shape[place].efficiency
+    own = fitted.shape[-1].efficiency
     span = slice(int(profile.starts[feature]), int(profile.starts[feature] + profile.sizes[feature]))
     current = view.cumulative[span]
     if fitted.numeric:
-        kind: Kind = "distribution"
         lower, upper = ks_interval(profile.cumulative[span], current / max(1.0, rows))
         upper = lower if fitted.grid.kind == "exact" else upper
         p_value = ks_p_value(distance, rows * efficiency, fitted.present * own)
     else:
-        kind, lower, upper = "categories", distance, distance
+        lower, upper = distance, distance
         p_value = g_test(fitted.counts, np.diff(current, prepend=0), own, efficiency)
-    return Signal(kind, fitted.name, distance, lower, upper, threshold, p_value, view.rows)
+    return Signal(kind_of(fitted), fitted.name, distance, lower, upper, threshold, p_value, view.rows)
 
 
 def _variation(profile: Profile, view: View, feature: int) -> float:
@@ -232,7 +210,8 @@ def _variation(profile: Profile, view: View, feature: int) -> float:
 def _share_signals(
     profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key]
 ) -> list[Signal]:
-    """Outliers over 5 % of values, and bad cells risen by 5 % of rows, both beyond the reference's own share."""
+    """Outliers over 5 % of values and a quarter more than in the reference, and bad cells risen by 5 % of rows, both
+    beyond what the reference's own windows do."""
     signals: list[Signal] = []
     bad = view.specials.sum(axis=1)
     bad_rise = bad / view.rows - profile.bad_share
@@ -243,6 +222,7 @@ def _share_signals(
     for i in np.flatnonzero(interesting).tolist():
         feature = profile.features[i]
         missing, outlying = feature.missing[place], feature.outlying[place]
+        base = float(profile.outlier_share[i])
         rules = (
             _share_rule(
                 "missing",
@@ -257,7 +237,7 @@ def _share_signals(
                 "outliers",
                 feature,
                 float(outliers[i]),
-                max(settings.outliers, profile.outlier_share[i] + outlying.limit),
+                max(settings.outliers, base + max(outlying.limit, base / 4)),
                 (
                     float(view.outliers[i]),
                     float(view.present[i]) if view.present[i] >= settings.fewest_rows else 0.0,
@@ -270,8 +250,10 @@ def _share_signals(
             ),
         )
         for signal in rules:
+            # A share of outliers that was always there holds nothing: what counts is the way from it to the threshold.
+            start = base if signal.kind == "outliers" else 0.0
             if signal.key in before:
-                if signal.strength >= settings.hysteresis:
+                if signal.statistic - start >= settings.hysteresis * (signal.threshold - start):
                     held.add(signal.key)
             elif signal.strength >= 1.0:
                 signals.append(signal)
@@ -304,9 +286,9 @@ def _column_signals(
     rows = max(1, view.rows)
     kinds: tuple[tuple[Kind, int], ...] = (("column_gone", ABSENT), ("type_change", MISTYPED))
     for kind, special in kinds:
-        for i in np.flatnonzero(view.specials[:, special] >= _MOST * rows).tolist():
+        for i in np.flatnonzero(view.specials[:, special] >= MOST * rows).tolist():
             share = float(view.specials[i, special] / rows)
-            signals.append(Signal(kind, profile.names[i], share, share, share, _MOST, 0.0, view.rows))
+            signals.append(Signal(kind, profile.names[i], share, share, share, MOST, 0.0, view.rows))
     lack = 1.0 - quality_score(profile, view)
     threshold = 1.0 - settings.quality_alarm
     if lack > threshold:
@@ -325,12 +307,12 @@ def _displaced(profile: Profile, view: View, settings: DriftSettings, before: se
     """
     enough = view.present >= settings.fewest_rows
     share = np.where(enough & profile.ordered, view.outliers / np.maximum(view.present, 1), 0.0)
-    share[profile.outlier_share >= _MOST] = 0.0
+    share[profile.outlier_share >= MOST] = 0.0
     signals: list[Signal] = []
-    for i in np.flatnonzero(share >= settings.hysteresis * _MOST).tolist():
+    for i in np.flatnonzero(share >= settings.hysteresis * MOST).tolist():
         seen = float(share[i])
-        signal = Signal("displaced", profile.names[i], seen, seen, seen, _MOST, 0.0, view.rows)
-        if share[i] >= _MOST:
+        signal = Signal("displaced", profile.names[i], seen, seen, seen, MOST, 0.0, view.rows)
+        if share[i] >= MOST:
             signals.append(signal)
         elif signal.key in before:
             held.add(signal.key)

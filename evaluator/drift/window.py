@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,60 @@ class View:
     present: Ints
     specials: Ints
     outliers: Ints
+
+
+def view_of(profile: Profile, rows: int, counts: Ints) -> View:
+    """The view of `rows` rows counted as `counts`, shape (profile.width,)."""
+    features, slots = len(profile.features), profile.slots
+    cumulative = np.cumsum(counts[:slots])
+    if features:
+        before = np.concatenate(([0], cumulative))[profile.starts]
+        cumulative = cumulative - np.repeat(before, profile.sizes)
+    return View(
+        rows=rows,
+        cumulative=cumulative,
+        present=cumulative[profile.starts + profile.sizes - 1],
+        specials=counts[slots : slots + SPECIALS * features].reshape(features, SPECIALS),
+        outliers=counts[slots + SPECIALS * features :],
+    )
+
+
+def rebased(profile: Profile, view: View) -> Profile:
+    """The profile with the rows of `view` as its reference: the same grids, outlier limits and calibrations, so that
+    what was counted against the one can be held against the other."""
+    features = []
+    for i, fitted in enumerate(profile.features):
+        start = int(profile.starts[i])
+        counts = np.diff(view.cumulative[start : start + int(profile.sizes[i])], prepend=0)
+        missing, absent, mistyped, infinite = (int(count) for count in view.specials[i])
+        specials = (missing, absent, mistyped, infinite)
+        features.append(replace(fitted, counts=counts, specials=specials, outliers=int(view.outliers[i])))
+    return Profile(
+        profile.reference_id,
+        view.rows,
+        profile.pane,
+        profile.windows,
+        tuple(features),
+        profile.errors,
+        profile.truth,
+        profile.regimes,
+        profile.given,
+        profile.prediction,
+        profile.score,
+    )
+
+
+def snapshot_of(accepted: Profile) -> dict[str, Any]:
+    """What `restored` needs beside the frozen profile, as JSON-able values."""
+    slots = [feature.counts for feature in accepted.features]
+    specials = [np.array(feature.specials) for feature in accepted.features]
+    outliers = np.array([feature.outliers for feature in accepted.features], dtype=np.int64)
+    return {"rows": accepted.rows, "counts": _pack(np.concatenate([*slots, *specials, outliers]).astype(np.int64))}
+
+
+def restored(profile: Profile, raw: dict[str, Any]) -> Profile:
+    """The accepted reference of a `snapshot_of`."""
+    return rebased(profile, view_of(profile, int(raw["rows"]), _unpack(raw["counts"], profile.width)))
 
 
 class Windows:

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gauntlet
-from gauntlet.cli import given
-from gauntlet.errors import ConfigError, GauntletError, ModelUnusable
+from gauntlet.cli import analyze, drift, given, plan
+from gauntlet.errors import BadInput, ConfigError, GauntletError, ModelUnusable
 
 EXAMPLE = Path(gauntlet.__file__).parent / "example.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did its work, 2 for a usage or configuration error, 1 for anything else."""
+    """Run one command; 0 when it did its work, 2 for a usage, configuration or data error, 1 for anything else."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (ConfigError, ModelUnusable) as error:
+    except (BadInput, ConfigError, ModelUnusable) as error:
         print(f"gauntlet: {error}", file=sys.stderr)
         return 2
     except GauntletError as error:
@@ -55,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--note", default="", help="why it is there")
     register.add_argument("--allow-pickle", action="store_true", help="accept a joblib file that you made yourself")
     add("example", _example, "print a configuration with every default and what it means")
+    analyze.options(add("analyze", analyze.run, "compare a champion with its challengers from an experiment's log"))
+    drift.options(add("drift", drift.run, "compare two files, or watch one, for drift and data quality"))
+    plan.options(add("plan", plan.run, "sample size, duration and power of a test before its first row"))
+    plan.simulate_options(add("simulate", plan.run_simulation, "a planned test, run many times on simulated outcomes"))
     demo = add("demo", _demo, "replay a year of real flights through the whole loop")
     demo.add_argument("--days", type=int, default=365, help="how many days of 2013 to replay")
     demo.add_argument("--run", dest="folder", default="runs/demo", help="folder for everything that the run writes")

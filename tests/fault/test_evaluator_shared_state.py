@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import parts
 import pytest
-from streams import BLOCK, HORIZON, Evaluator, MemoryLog, batch, config, outcome, prediction, traffic
+from streams import BLOCK, GUARDED, HORIZON, Evaluator, MemoryLog, batch, config, outcome, prediction, traffic
 
 from evaluator import worker as workers
 from evaluator.checkpoint import Checkpoint, Saved
@@ -50,7 +50,7 @@ async def state(redis_server: parts.Redis) -> AsyncIterator[RedisState]:
 
 @pytest.fixture
 def made(tmp_path: Path, redis_server: parts.Redis) -> Config:
-    return msgspec.structs.replace(config(tmp_path), state=redis_server.url)
+    return msgspec.structs.replace(config(tmp_path, GUARDED), state=redis_server.url)
 
 
 @pytest.fixture

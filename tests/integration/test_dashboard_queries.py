@@ -36,6 +36,14 @@ NEEDS_A_ROLLOUT = {
     "Sample ratio mismatch": "nobody is assigned to a challenger before the ramp",
     "Metrics by arm": "means by arm come with a rollout's looks",
     "Time to rollback": "quantiles of no rollback are no number",
+    "Guardrails": "guards belong to a rollout's looks",
+    "Guardrails: the challenger's difference": "so do their figures",
+    "Label arrival by arm": "arms are told apart where a challenger is assigned",
+    "Segments: effect": "only a challenger has an effect",
+    "Segments: p value of harm": "only a challenger does harm",
+    "Outcomes to go": "only a rollout plans its evidence",
+    "Reasons to hold": "only a rollout can be held",
+    "Units that met both arms": "there are two arms in a rollout only",
 }
 """Panels without data in a demo too short for its first challenger, and why; the end of this file shows them."""
 
@@ -254,6 +262,15 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
     metrics.SRM.labels(name).set(0.7)
     for arm, loss in (("baseline", 0.512), ("candidate", 0.5)):
         metrics.ARM_METRIC.labels(name, arm, "log_loss").set(loss)
+    metrics.GUARDRAIL_STATE.labels(name, "brier").set(2)
+    metrics.GUARDRAIL_EFFECT.labels(name, "brier").set(-0.03)
+    metrics.GUARDRAIL_UPPER.labels(name, "brier").set(-0.011)
+    metrics.LABEL_ARRIVAL.labels(name, "candidate").set(0.87)
+    metrics.SEGMENT_EFFECT.labels(name, "country", "DE").set(-0.2)
+    metrics.SEGMENT_P.labels(name, "country", "DE").set(0.004)
+    metrics.HOLDS.labels(name).set(1)
+    metrics.MOVED_UNITS.labels(name).set(3)
+    metrics.ETA.labels(name, "horizon").set(1200)
     metrics.TIME_TO_ROLLBACK.labels(name).observe(0.02)
     start = time.time()
     server, thread = start_http_server(0, "127.0.0.1")
@@ -279,6 +296,15 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
             ("Evidence collected", "A", 0.4),
             ("Sample ratio mismatch", "A", 0.7),
             ("Metrics by arm", "A", 0.5),
+            ("Guardrails", "A", 2.0),
+            ("Guardrails: the challenger's difference", "A", -0.03),
+            ("Guardrails: the challenger's difference", "B", -0.011),
+            ("Label arrival by arm", "A", 0.87),
+            ("Segments: effect", "A", -0.2),
+            ("Segments: p value of harm", "A", 0.004),
+            ("Outcomes to go", "A", 1200.0),
+            ("Reasons to hold", "A", 1.0),
+            ("Units that met both arms", "A", 3.0),
             ("Time to rollback", "A", 0.03),  # half-way through the bucket from 0.01 to 0.05
             ("Time to rollback", "B", 0.05),
         )

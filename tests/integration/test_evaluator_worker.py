@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from streams import (
     BLOCK,
+    GUARDED,
     HORIZON,
     Evaluator,
     MemoryLog,
@@ -67,7 +68,7 @@ def ids(log: MemoryLog) -> list[str]:
 
 
 async def test_a_whole_log_is_read_committed_and_told(tmp_path: Path) -> None:
-    made, stream = config(tmp_path), traffic(300)
+    made, stream = config(tmp_path, GUARDED), traffic(300)
     log, state = filled(stream), MemoryState()
     evaluator = await Evaluator(made, tmp_path / "e.db", log, state).read_all()
     assert evaluator.facts() == one_pass(made, tmp_path, stream)
@@ -153,7 +154,7 @@ async def test_another_experiments_events_are_passed_over(tmp_path: Path) -> Non
 )  # fmt: skip
 async def test_an_outage_of_the_log_anywhere_only_delays(tmp_path: Path, call: str, after: int) -> None:
     """Predictions are read and then the outcomes' partition fails: the predictions must not be lost for that."""
-    made, stream = config(tmp_path), traffic(300)
+    made, stream = config(tmp_path, GUARDED), traffic(300)
     log = filled(stream)
     evaluator = Evaluator(made, tmp_path / "e.db", log)
     stop = asyncio.Event()
@@ -210,7 +211,7 @@ async def test_a_crash_after_the_commit_sends_the_same_events_again(tmp_path: Pa
 
 @pytest.mark.parametrize("rounds", [1, 3, 7, 12])
 async def test_killed_between_two_rounds_it_goes_on_where_it_had_committed(tmp_path: Path, rounds: int) -> None:
-    made, stream = config(tmp_path), traffic(300)
+    made, stream = config(tmp_path, GUARDED), traffic(300)
     log = filled(stream)
     first = Evaluator(made, tmp_path / "e.db", log)
     for _ in range(rounds):
@@ -228,7 +229,7 @@ async def test_nothing_is_judged_before_the_outcomes_of_its_time_are_read(
 ) -> None:
     """A long backlog of outcomes is read in pieces, with commits in between; each look has all of its outcomes."""
     monkeypatch.setattr(workers, "_BATCH", 1000)
-    made, stream = config(tmp_path), traffic(300)
+    made, stream = config(tmp_path, GUARDED), traffic(300)
     log = filled([e for e in stream if not isinstance(e, events.Outcome)])
     log.add(*(outcome(10**6 + i, 900.0) for i in range(500)))  # of somebody else's requests, before ours
     log.add(*(e for e in stream if isinstance(e, events.Outcome)))
@@ -267,7 +268,7 @@ async def test_a_partition_that_appears_later_is_found(tmp_path: Path) -> None:
 
 async def test_a_put_whose_answer_was_lost_is_recognised(tmp_path: Path) -> None:
     """It took place; another try conflicts with oneself and must neither stop the evaluator nor lose its verdicts."""
-    made, stream = config(tmp_path), traffic(300)
+    made, stream = config(tmp_path, GUARDED), traffic(300)
     made = msgspec.structs.replace(made, state="redis://memory")
     log, state = filled(stream), MemoryState()
     evaluator = Evaluator(made, tmp_path / "e.db", log, state)
@@ -321,7 +322,7 @@ async def test_a_conflict_that_is_not_ones_own_stops_it(tmp_path: Path) -> None:
 
 
 async def test_the_service_serves_the_embedded_log_until_it_is_stopped(tmp_path: Path) -> None:
-    made, stream = config(tmp_path), traffic(300)
+    made, stream = config(tmp_path, GUARDED), traffic(300)
     writer = LocalLogWriter(tmp_path / "log", "router", durable=False)
     for event in stream:
         topic = keys.OUTCOMES if isinstance(event, events.Outcome) else keys.PREDICTIONS

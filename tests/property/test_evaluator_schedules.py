@@ -11,12 +11,15 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import BLOCK, HORIZON, batch, config, outcome, prediction, shadow, treated
+from streams import BLOCK, GUARDED, HORIZON, batch, config, outcome, prediction, shadow, treated
 
 from evaluator.checkpoint import Checkpoint
 from evaluator.core import Core
 from evaluator.fold import Fold
 from evaluator.join import JoinTable
+from evaluator.labels import ABSENT, OTHER, VALUES, capped, kept
+from evaluator.stats import SplitSums
+from evaluator.sums import Watched
 from gauntlet import events, wiring
 from gauntlet.model import Task
 
@@ -30,9 +33,11 @@ def lives(draw: st.DrawFn, number: int) -> tuple[list[Any], list[Any]]:
     make = draw(st.sampled_from([prediction, treated]))
     first: list[Any] = []
     if draw(st.booleans()):
-        changes = draw(st.sampled_from([{}, {"forced": True}, {"propensity": 0.0},
-                                        {"rollout": None, "challenger": None},
-                                        {"fallback": "error", "served": "baseline"}]))  # fmt: skip
+        changes = draw(st.sampled_from([
+            {}, {"forced": True}, {"propensity": 0.0}, {"rollout": None, "challenger": None},
+            {"fallback": "error", "served": "baseline"}, {"fallback": "breaker_open", "served": "baseline"},
+            {"segments": {"country": f"c{number}", "plan": ""}, "seconds": 0.3},
+        ]))  # fmt: skip
         first.append(make(number, at, **changes))
     if draw(st.booleans()):
         arm = draw(st.sampled_from([("candidate", "v0002"), ("baseline", "v0001"), ("previous", "v0003")]))
@@ -62,18 +67,22 @@ def schedules(draw: st.DrawFn) -> tuple[list[list[Any]], list[list[Any]]]:
     return [straight], batches
 
 
-def evaluate(batches: list[list[Any]], *, reopen: bool = False) -> tuple[Any, Counter[str]]:
-    fold = Fold(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1})
+def evaluate(batches: list[list[Any]], *, paired: bool = False, reopen: bool = False) -> tuple[Any, Counter[str]]:
+    watched = Watched(
+        paired=paired, losses=["brier"], recalls={"recall of 1": 1}, segments=["country", "plan"], latency=True
+    )
+    fold = Fold(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1}, watched)
     counts: Counter[str] = Counter()
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-        table = JoinTable(db, HORIZON)
+        table = JoinTable(db, HORIZON, watched.segments)
         for events_ in batches:
             if reopen:
-                table = JoinTable(db, HORIZON)
+                table = JoinTable(db, HORIZON, watched.segments)
             joined = table.apply(events_)
             fold.exposures(joined.exposures)
             fold.matches(joined.matches)
             fold.pairs(joined.pairs)
+            fold.scored(joined.scored)
             counts += joined.counts
         counts += table.expire(1e9)
         assert table.waiting() == 0
@@ -81,13 +90,13 @@ def evaluate(batches: list[list[Any]], *, reopen: bool = False) -> tuple[Any, Co
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(schedules(), st.booleans())
+@given(schedules(), st.booleans(), st.booleans())
 def test_mixing_repeating_and_cutting_a_stream_changes_nothing(
-    schedule: tuple[list[list[Any]], list[list[Any]]], reopen: bool
+    schedule: tuple[list[list[Any]], list[list[Any]]], paired: bool, reopen: bool
 ) -> None:
     straight, cut = schedule
-    sums, counts = evaluate(straight)
-    mixed_sums, mixed_counts = evaluate(cut, reopen=reopen)
+    sums, counts = evaluate(straight, paired=paired)
+    mixed_sums, mixed_counts = evaluate(cut, paired=paired, reopen=reopen)
     assert mixed_sums == sums
     for name in counts.keys() | mixed_counts.keys():
         if name not in _REPEATS:  # those count what came again, which is the schedule's own
@@ -119,7 +128,7 @@ def test_expiry_on_the_way_and_everything_once_more_change_no_sum(log: tuple[lis
     """The tombstones of a redelivered pair are gone by then; it must not count again."""
     predictions, outcomes, cuts = log
     with tempfile.TemporaryDirectory() as folder:
-        made = config(Path(folder))
+        made = config(Path(folder), GUARDED)
         registry = wiring.registry(made)
 
         def fresh(name: str) -> tuple[Core, Checkpoint]:
@@ -148,6 +157,31 @@ def test_expiry_on_the_way_and_everything_once_more_change_no_sum(log: tuple[lis
             assert pieces.counts[name] == whole.counts[name]
         one.close()
         two.close()
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.lists(st.integers(0, 60).map(str), min_size=30, max_size=120), st.integers(1, 119), st.randoms())
+def test_which_values_are_told_apart_depends_on_the_values_alone(values: list[str], cut: int, random: Any) -> None:
+    """Also where the parts were cut down before they met: sums by value are those of one pass in any order."""
+
+    def summed(some: list[str]) -> dict[str, SplitSums]:
+        sums: dict[str, SplitSums] = {}
+        for value in some:
+            sums.setdefault(value, SplitSums()).add(True, 0.5, 1.0)
+            sums = capped(sums, kept(sums))
+        return sums
+
+    whole = summed(values)
+    shuffled = list(values)
+    random.shuffle(shuffled)
+    first, second = summed(shuffled[:cut]), summed(shuffled[cut:])
+    apart = kept([*first, *second])
+    merged = capped(first, apart)
+    for value, sums in capped(second, apart).items():
+        merged[value] = merged[value].merge(sums) if value in merged else sums
+    assert merged == whole
+    assert len(whole.keys() - {OTHER, ABSENT}) <= VALUES
+    assert sum(sums.n_challenger for sums in whole.values()) == len(values)
 
 
 def test_a_stale_prediction_is_told_by_its_own_partitions_time(tmp_path: Path) -> None:

@@ -120,6 +120,21 @@ IMPOSSIBLE = [
     ("evidence", "margin: -0.1", "margin is not negative"),
     ("evidence", "metric: f1", "one of log_loss, brier, accuracy, not 'f1'"),
     ("evidence", "form: triple", "Invalid enum value 'triple'"),
+    ("evidence", "label_arrival_margin: 0", "label_arrival_margin is in (0, 1]"),
+    ("evidence", "label_arrival_margin: 1.1", "label_arrival_margin is in (0, 1]"),
+    ("guardrails", "- {metric: brier}", "missing required field `margin`"),
+    ("guardrails", "- {metric: brier, margin: -0.1}", "margin is finite and not negative"),
+    ("guardrails", "- {metric: brier, margin: .nan}", "margin is finite and not negative"),
+    ("guardrails", "- {metric: brier, margin: 0.1, alpha: 0.5}", "alpha is in (0, 0.49)"),
+    ("guardrails", "- {metric: recall, margin: 0.1}", "label belongs to recall, and recall needs one"),
+    ("guardrails", "- {metric: brier, margin: 0.1, label: 1}", "label belongs to recall, and recall needs one"),
+    ("guardrails", "- {metric: brier, margin: 0.1, quantile: 0.9}", "quantile belongs to latency"),
+    ("guardrails", "- {metric: latency, margin: 0.1, quantile: 0.4}", "quantile is in [0.5, 1)"),
+    ("guardrails", "- {metric: log_loss, margin: 0.1}", "guardrails of a classification on log_loss are brier, "),
+    ("guardrails", "- {metric: squared_error, margin: 0.1}", "latency, not 'squared_error'"),
+    ("guardrails", "- {metric: brier, margin: 0}\n  - {metric: brier, margin: 1}", "guardrails are declared once each"),
+    ("segments", "- a\n  - a", "segments are names, once each, not ['a', 'a']"),
+    ("segments", "- ''", "segments are names"),
     ("shadow", "fraction: 1.1", "fraction is in [0, 1]"),
     ("shadow", "fraction: 0", "shadow.fraction must be above 0"),
     ("shadow", "min_outcomes: -1", "min_outcomes is not negative"),
@@ -218,6 +233,25 @@ def test_a_name_for_the_experiment() -> None:
     assert refusal("task: regression\nchampion: {model: m}").endswith("missing required field `experiment`")
     assert "classes belong to a classification" in refusal(
         BASE.replace("classification", "regression") + "classes: [a, b]"
+    )
+
+
+def test_guardrails_have_names_of_their_own() -> None:
+    made = config.parse(
+        BASE + "guardrails:\n"
+        "- {metric: latency, margin: 0.01}\n- {metric: latency, margin: 0.01, quantile: 0.95}\n"
+        "- {metric: recall, label: yes, margin: 0.1}\n- {metric: recall, label: 2, margin: 0.1}\n"
+        "- {metric: fallback_rate, margin: 0.001}\nsegments: [country]"
+    )
+    names = ["latency p99", "latency p95", "recall of True", "recall of 2", "fallback_rate"]
+    assert [guard.name for guard in made.guardrails] == names
+    assert made.segments == ["country"]
+    with_classes = BASE + "classes: [a, b]\nguardrails: [{metric: recall, label: %s, margin: 0.1}]"
+    assert config.parse(with_classes % "a").guardrails[0].label == "a"
+    assert "a recall of 'c', which is no class" in refusal(with_classes % "c")
+    regression = BASE.replace("classification", "regression")
+    assert "guardrails of a regression on squared_error are absolute_error, fallback_rate" in refusal(
+        regression + "guardrails: [{metric: recall, label: 1, margin: 0.1}]"
     )
 
 

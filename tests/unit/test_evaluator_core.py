@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from streams import (
     BLOCK,
+    GUARDED,
     HORIZON,
     Evaluator,
     MemoryLog,
@@ -218,9 +219,11 @@ def test_memory_stays_bounded_over_a_long_run(tmp_path: Path, make: Make) -> Non
 
 
 @pytest.mark.parametrize("cut", [1, 333, 700, 1100])
-def test_a_restart_from_json_leaves_no_trace(make: Make, cut: int) -> None:
+@pytest.mark.parametrize("form", ["split", "paired"])
+def test_a_restart_from_json_leaves_no_trace(tmp_path: Path, make: Make, cut: int, form: str) -> None:
     stream = traffic(700)
-    whole, first = make(), make()
+    made = config(tmp_path, GUARDED, form=form)
+    whole, first = make(made), make(made)
     whole_out: list[Any] = []
     for piece in (stream[:cut], stream[cut:]):
         whole.step(batch(piece))
@@ -229,7 +232,7 @@ def test_a_restart_from_json_leaves_no_trace(make: Make, cut: int) -> None:
     first.step(batch(stream[:cut]))
     first.settle()
     out: list[Any] = list(first.judge({}))
-    second = make(saved=first.saved(1, {}))
+    second = make(made, first.saved(1, {}))
     assert (second.evaluation, second.health, second.drift) == (first.evaluation, first.health, first.drift)
     second.rebuild(batch(stream[:cut]))
     second.adopt(first.saved(1, {}))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from streams import BLOCK, HORIZON, ROLLOUT, outcome, prediction, shadow, treated
 
-from evaluator.fold import Fold, LossSums, block_index
+from evaluator.fold import Fold, block_index
 from evaluator.join import JoinTable
+from evaluator.sums import LossSums
 from gauntlet.losses import loss
 from gauntlet.model import Task
 
@@ -62,7 +63,8 @@ def test_sums_are_those_of_a_plain_loop_over_the_rows() -> None:
         here = [row for row in rows if row[0] == index]
         fair = [row for row in here if not row[5]]
         assert block.exposures == {arm: sum(r[2] == arm for r in fair) for arm in ("baseline", "candidate")}
-        assert block.fallbacks == sum(r[4] for r in fair)
+        failed = [r for r in fair if r[4] and 0 < r[1] < 1]
+        assert sum(sum(pair) for pair in block.fallbacks.counts.values()) == len(failed)
         split = [r for r in fair if r[1] > 0]
         for share in (0.01, 0.1, 0.5):
             of = [r for r in split if r[1] == share]
@@ -101,7 +103,7 @@ def test_a_fallback_is_charged_to_the_challenger_with_the_answer_that_was_served
         outcome(1, 6.0, 1),
     ])  # fmt: skip
     block = fold.rollouts[ROLLOUT].block(0)
-    assert (block.split.n_champion, block.split.n_challenger, block.fallbacks) == (0, 1, 1)
+    assert (block.split.n_champion, block.split.n_challenger, block.fallbacks.counts) == (0, 1, {0.5: [0, 1]})
     assert block.arms["candidate"].metrics(Task.CLASSIFICATION)["log_loss"] == pytest.approx(-np.log(0.1))
     assert set(fold.models) == {"v0001"}  # whose answer it was: the champion's own health
 

@@ -140,3 +140,40 @@ def test_a_sticky_unit_is_one_draw_a_rollout(table: JoinTable) -> None:
 def test_a_score_of_another_rollouts_model_makes_no_pair(table: JoinTable) -> None:
     other = shadow(1, 0.0, model="v0003")
     assert table.apply([prediction(1, 0.0), outcome(1, 1.0), other]).pairs == []
+
+
+def test_a_unit_that_changes_arms_under_one_allocation_has_moved_once(table: JoinTable) -> None:
+    """Under another allocation its share may have grown into the challenger's."""
+    unit = {"unit": "customer-1"}
+    found = table.apply([
+        prediction(1, 0.0, **unit), prediction(2, 1.0, **unit), treated(3, 2.0, **unit, allocation=3),
+        prediction(4, 3.0, **unit, allocation=3), treated(5, 4.0, **unit, allocation=3),
+        treated(6, 5.0, **unit, rollout="test-r0002"), treated(7, 6.0), treated(8, 7.0, **unit, forced=True),
+    ])  # fmt: skip
+    assert [e.moved for e in found.exposures] == [False, False, False, True, False, False, False, False]
+    assert [e.first for e in found.exposures] == [True, False, False, False, False, True, True, True]
+
+
+def test_the_units_of_an_earlier_versions_file_are_known(db: sqlite3.Connection) -> None:
+    db.execute("CREATE TABLE units (rollout TEXT, unit TEXT, PRIMARY KEY (rollout, unit)) WITHOUT ROWID")
+    db.execute("INSERT INTO units VALUES ('test-r0001', 'old')")
+    table = JoinTable(db, HORIZON)
+    found = table.apply([prediction(1, 0.0, unit="old"), treated(2, 1.0, unit="old"), prediction(3, 2.0, unit="new")])
+    assert [(e.first, e.moved) for e in found.exposures] == [(False, False), (False, True), (True, False)]
+    JoinTable(db, HORIZON)
+
+
+def test_a_request_and_its_shadow_score_are_told_once_whatever_the_outcome_does(table: JoinTable) -> None:
+    scores = [table.apply([event]).scored for event in (
+        shadow(1, 0.0, output=None), prediction(1, 0.0), shadow(1, 0.0), outcome(1, 1.0), prediction(1, 0.0),
+        prediction(2, 0.0), shadow(2, 0.0), prediction(3, 0.0, fallback="error"), shadow(3, 0.0),
+    )]  # fmt: skip
+    assert [len(found) for found in scores] == [0, 1, 0, 0, 0, 0, 1, 0, 0]
+    assert scores[1][0][1].output is None
+
+
+def test_only_declared_labels_are_kept(db: sqlite3.Connection) -> None:
+    labels = {"segments": {"country": "DE", "customer": "c-123"}}
+    (found,) = JoinTable(db, HORIZON, ["country", "plan"]).apply([prediction(1, 0.0, **labels)]).exposures
+    assert found.segments == {"country": "DE"}
+    assert JoinTable(db, HORIZON).apply([prediction(2, 0.0, **labels)]).exposures[0].segments == {}

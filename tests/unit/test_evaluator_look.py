@@ -9,12 +9,27 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from streams import BLOCK, HORIZON, ROLLOUT, Evaluator, MemoryLog, batch, config, outcome, prediction, shadow, traffic
+from streams import (
+    BLOCK,
+    GUARDED,
+    HORIZON,
+    ROLLOUT,
+    Evaluator,
+    MemoryLog,
+    batch,
+    config,
+    outcome,
+    prediction,
+    shadow,
+    traffic,
+)
 
-from evaluator.fold import Fold, RolloutSums
+from evaluator.fold import Fold
 from evaluator.join import Exposure, Match, Truth
-from evaluator.look import Looks, look, scheme
+from evaluator.look import Looks, look
+from evaluator.scheme import scheme
 from evaluator.stats import State
+from evaluator.sums import RolloutSums
 from gauntlet import events
 from gauntlet.config import Config
 from gauntlet.model import Task
@@ -37,7 +52,7 @@ def evaluations(folder: Path, made: Config, batches: list[list[Any]]) -> list[ev
 @pytest.mark.parametrize("form", ["split", "paired"])
 def test_reading_one_by_one_or_all_at_once_gives_the_same_evaluations(tmp_path: Path, form: str) -> None:
     """Byte for byte, with their ids and their sample-ratio p value; a restart in between changes nothing either."""
-    made = config(tmp_path, form=form, min_samples=300, min_blocks=5)
+    made = config(tmp_path, GUARDED, form=form, min_samples=300, min_blocks=5)
     stream = traffic(700)
     whole = evaluations(tmp_path / "whole", made, [stream])
     single = evaluations(tmp_path / "single", made, [[event] for event in stream])
@@ -47,6 +62,15 @@ def test_reading_one_by_one_or_all_at_once_gives_the_same_evaluations(tmp_path: 
     assert {e.form for e in whole} == {form}
     assert sum(e.effect is not None for e in whole) > 10
     assert len({e.srm_p_value for e in whole}) > 10
+    assert [guard.name for guard in whole[-1].guardrails] == [
+        "label_arrival", "brier", "recall of 1", "fallback_rate", "error_rate", "coverage", "latency p70"
+    ]  # fmt: skip
+    figures = {guard.name: guard.effect for guard in whole[-1].guardrails}
+    assert {"brier", "latency p70"} <= {name for name, effect in figures.items() if effect is not None}
+    assert [(s.name, s.value) for s in whole[-1].segments] == [
+        ("country", "DE"), ("country", "FR"), ("country", "IT"), ("plan", "(none)")
+    ]  # fmt: skip
+    assert sum(s.effect is not None for s in whole[-1].segments) >= 2
 
 
 def test_a_block_is_looked_at_when_it_has_matured_and_only_then(tmp_path: Path) -> None:

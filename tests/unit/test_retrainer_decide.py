@@ -75,6 +75,23 @@ def test_no_promotion_without_a_lasting_win_or_before_the_gate(changes: dict[str
     assert named(control(), look(**changes)) is None  # type: ignore[arg-type]
 
 
+def test_a_rollback_for_a_guardrail_names_it() -> None:
+    broken = look(crossed=None, result="worse", reasons=["guardrail fallback_rate is worse by at least 0.002"])
+    command = decided(control(), broken)
+    assert command is not None
+    assert command.name == "rollback"
+    assert "guardrail fallback_rate is worse by at least 0.002" in command.reason
+
+
+@pytest.mark.parametrize("stage", [-1, 0, 1])
+def test_what_holds_a_rollout_holds_its_ramp_until_the_planned_evidence_is_complete(stage: int) -> None:
+    """More traffic would do more of the harm; harm to all and the end of the evidence are not held up."""
+    held = {"crossed": None, "result": "inconclusive", "holds": ["holds: worse in segment country=DE"]}
+    assert named(control(stage), look(**held)) is None
+    assert named(control(stage), look(**held, information_fraction=1.0)) == "archive"
+    assert named(control(stage), look(**(held | {"crossed": "worse"}))) == "rollback"
+
+
 def test_a_crossing_stands_though_this_look_is_inside_the_boundary() -> None:
     assert named(control(), look(result="inconclusive")) == "promote"
 

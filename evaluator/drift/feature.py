@@ -1,0 +1,180 @@
+"""One column of a reference: its grid, its counts and what it does inside the reference.
+
+Fitted from the raw values once; everything later is compared with these numbers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluator.drift.calibration import Calibration, calibrate
+from evaluator.drift.grid import HUGE, Floats, Grid, Ints, category_grid, numeric_grid
+from evaluator.drift.reading import MISSING, WRONG, Coded, is_categorical, read_coded, read_numbers
+
+Column = Sequence[Any] | npt.NDArray[Any]
+Role = Literal["feature", "prediction", "target"]
+"""What a column is to the model: an input, what it says (a label, a number, a score), or the truth."""
+_SIGMAS = 3.0
+_ENOUGH = 1 << 17
+"""Values from which limits, mean and spread are taken; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One feature of the reference. `counts` has one number a slot of `grid`; calibrations go with the windows, and
+    `quick` with the shortest look at the shape.
+
+    `low` and `high` are mean -+ 3 standard deviations of the values winsorised at the grid's limits; `outliers` how
+    many reference values lie beyond. `specials` counts missing, absent, mistyped and infinite cells.
+    """
+
+    name: str
+    grid: Grid
+    counts: Ints
+    specials: tuple[int, int, int, int]
+    mean: float
+    deviation: float
+    outliers: int
+    importance: float
+    shape: tuple[Calibration, ...]
+    missing: tuple[Calibration, ...]
+    outlying: tuple[Calibration, ...]
+    quick: Calibration
+    role: Role = "feature"
+
+    @property
+    def low(self) -> float:
+        """Below this a value is an outlier."""
+        return self.mean - _SIGMAS * self.deviation
+
+    @property
+    def high(self) -> float:
+        """Above this a value is an outlier."""
+        return self.mean + _SIGMAS * self.deviation
+
+    @property
+    def present(self) -> int:
+        """Reference rows with a value in a slot."""
+        return int(self.counts.sum())
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the slots are ordered."""
+        return self.grid.kind != "categories"
+
+
+def fit_feature(
+    name: str, values: Column, windows: tuple[int, ...], quick: int, importance: float, role: Role = "feature"
+) -> Feature:
+    """Fit one column of any kind; odd values are counted, never an error. windows, quick: rows."""
+    if is_categorical(values):
+        coded = values if isinstance(values, Coded) else read_coded(values)
+        counts = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.values))
+        grid = category_grid(coded.values, counts)
+        known = {category: slot for slot, category in enumerate(grid.categories)}
+        slots = [*(known.get(value, len(known)) for value in coded.values), grid.slots, grid.slots]
+        codes = np.array(slots, dtype=np.int64)[coded.codes]
+        missing, wrong = coded.codes == MISSING, coded.codes == WRONG
+        infinite = np.zeros(len(coded), dtype=np.bool_)
+        outlying = infinite
+        mean = deviation = 0.0
+    else:
+        numbers, mistyped = read_numbers(values)
+        wrong = np.zeros(len(numbers), dtype=np.bool_) if mistyped is None else mistyped
+        missing, finite = np.isnan(numbers) & ~wrong, np.abs(numbers) <= HUGE
+        infinite = ~finite & ~np.isnan(numbers)
+        present = numbers if finite.all() else numbers[finite]
+        few = _sample(present)
+        grid = numeric_grid(present, few)
+        codes = np.full(len(numbers), grid.slots, dtype=np.int64)
+        codes[finite] = grid.slot_of(present)
+        mean, deviation = _winsorised(few)
+        low, high = mean - _SIGMAS * deviation, mean + _SIGMAS * deviation
+        outlying = finite & ((numbers < low) | (numbers > high))
+    hasty, *shape = calibrate(codes, grid.slots, (quick, *windows), ordered=grid.kind != "categories")
+    return Feature(
+        name=name,
+        grid=grid,
+        counts=np.bincount(codes, minlength=grid.slots + 1)[: grid.slots].astype(np.int64),
+        specials=(int(missing.sum()), 0, int(wrong.sum()), int(infinite.sum())),
+        mean=mean,
+        deviation=deviation,
+        outliers=int(outlying.sum()),
+        importance=importance,
+        shape=tuple(shape),
+        missing=calibrate(missing.astype(np.int64), 2, windows, ordered=False),
+        outlying=calibrate(outlying.astype(np.int64), 2, windows, ordered=False),
+        quick=hasty,
+        role=role,
+    )
+
+
+def _sample(values: Floats) -> Floats:
+    """`values`, or so many of them drawn with a fixed seed that order statistics are as good."""
+    if len(values) <= _ENOUGH:
+        return values
+    return values[np.random.default_rng(0).integers(0, len(values), _ENOUGH)]
+
+
+def _winsorised(values: Floats) -> tuple[float, float]:
+    """Mean and standard deviation with each tail pulled in to its 0.5 % order statistic: wild values don't widen it."""
+    if len(values) == 0:
+        return 0.0, 0.0
+    cut = max(1, int(0.005 * len(values))) if len(values) >= 10 else 0
+    ordered = np.partition(values, [cut, len(values) - 1 - cut])
+    clipped = np.clip(values, ordered[cut], ordered[len(values) - 1 - cut])
+    if clipped.min() == clipped.max():  # a constant is its own mean, exactly: no rounding error makes it an outlier
+        return float(clipped[0]), 0.0
+    return float(clipped.mean()), float(clipped.std())
+
+
+def feature_dict(feature: Feature) -> dict[str, Any]:
+    """As JSON-able values."""
+
+    def pairs(calibrations: tuple[Calibration, ...]) -> list[list[float]]:
+        return [[one.limit, one.efficiency] for one in calibrations]
+
+    return {
+        "name": feature.name,
+        "grid": feature.grid.to_dict(),
+        "counts": feature.counts.tolist(),
+        "specials": list(feature.specials),
+        "mean": feature.mean,
+        "deviation": feature.deviation,
+        "outliers": feature.outliers,
+        "importance": feature.importance,
+        "shape": pairs(feature.shape),
+        "missing": pairs(feature.missing),
+        "outlying": pairs(feature.outlying),
+        "quick": pairs((feature.quick,)),
+        "role": feature.role,
+    }
+
+
+def feature_from(raw: Mapping[str, Any]) -> Feature:
+    """The inverse of `feature_dict`, also after JSON."""
+
+    def calibrations(pairs: Sequence[Sequence[float]]) -> tuple[Calibration, ...]:
+        return tuple(Calibration(limit, efficiency) for limit, efficiency in pairs)
+
+    missing, absent, mistyped, infinite = raw["specials"]
+    return Feature(
+        name=raw["name"],
+        grid=Grid.from_dict(raw["grid"]),
+        counts=np.array(raw["counts"], dtype=np.int64),
+        specials=(missing, absent, mistyped, infinite),
+        mean=raw["mean"],
+        deviation=raw["deviation"],
+        outliers=raw["outliers"],
+        importance=raw["importance"],
+        shape=calibrations(raw["shape"]),
+        missing=calibrations(raw["missing"]),
+        outlying=calibrations(raw["outlying"]),
+        quick=calibrations(raw["quick"])[0],
+        role=raw["role"],
+    )

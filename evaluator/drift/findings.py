@@ -1,0 +1,71 @@
+"""Facts about a table's cells by column, in words: what a person has to look at before anything is retrained.
+
+A finding needs no test and alarms nobody by itself; the rules that do are in the signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from evaluator.drift.profile import ABSENT, INFINITE, MISSING, MISTYPED, Profile
+from evaluator.drift.report import Finding
+from evaluator.drift.settings import DriftSettings
+from evaluator.drift.window import View
+
+_WORTH_A_WORD = 0.001
+"""Share of cells below which one odd cell more than in the reference is not told."""
+
+
+def findings_of(profile: Profile, view: View, extra: Mapping[str, int], settings: DriftSettings) -> tuple[Finding, ...]:
+    """All findings, columns in the reference's order; `extra` counts rows of columns the reference does not have."""
+    found: list[Finding] = []
+    if view.rows < settings.fewest_rows:
+        found.append(Finding("few_rows", "", 1.0, f"{view.rows} rows are too few to say anything of distributions"))
+    if profile.rows < settings.fewest_rows:
+        found.append(Finding("few_rows", "", 1.0, f"the reference has {profile.rows} rows: little can be told from it"))
+    if view.rows:
+        for name in profile.given:
+            found += _of_column(profile, profile.index[name], view)
+    for name in sorted(extra):
+        text = f"column {name} is not in the reference and is ignored"
+        found.append(Finding("column_extra", name, extra[name] / max(1, view.rows), text))
+    return tuple(found)
+
+
+def _of_column(profile: Profile, i: int, view: View) -> list[Finding]:
+    fitted, name, rows = profile.features[i], profile.names[i], view.rows
+    found: list[Finding] = []
+    absent, missing, mistyped, infinite = (int(view.specials[i, k]) for k in (ABSENT, MISSING, MISTYPED, INFINITE))
+    if absent == rows:
+        return [Finding("column_gone", name, 1.0, f"column {name} is gone")]
+    if absent:
+        found.append(Finding("column_gone", name, absent / rows, f"column {name} is gone from {absent} of {rows} rows"))
+    kind = "a number" if fitted.numeric else "a text"
+    if _more(mistyped, rows, fitted.specials[MISTYPED], profile.rows):
+        text = f"{mistyped} of {rows} values of {name} are not {kind}"
+        found.append(Finding("type_change", name, mistyped / rows, text))
+    if missing == rows and fitted.specials[MISSING] < profile.rows:
+        return [*found, Finding("empty", name, 1.0, f"column {name} has no value at all")]
+    if _more(missing, rows, fitted.specials[MISSING], profile.rows):
+        was = fitted.specials[MISSING] / profile.rows
+        text = f"{missing / rows:.1%} of {name} is missing, {was:.1%} in the reference"
+        found.append(Finding("missing", name, missing / rows, text))
+    if _more(infinite, rows, fitted.specials[INFINITE], profile.rows):
+        text = f"{infinite} of {rows} values of {name} are infinite"
+        found.append(Finding("infinite", name, infinite / rows, text))
+    start = int(profile.starts[i])
+    now = np.diff(view.cumulative[start : start + int(profile.sizes[i])], prepend=0)
+    if view.present[i] > 1 and np.count_nonzero(now) == 1 and np.count_nonzero(fitted.counts) > 1:
+        found.append(Finding("constant", name, 1.0, f"all values of {name} are the same, or nearly"))
+    unseen = int(now[-1]) if not fitted.numeric else int(now[::2].sum()) if fitted.grid.kind == "exact" else 0
+    was_unseen = 0 if fitted.numeric else int(fitted.counts[-1])
+    if _more(unseen, rows, was_unseen, profile.rows):
+        text = f"{unseen} of {rows} values of {name} are none that the reference knows"
+        found.append(Finding("unseen_values", name, unseen / rows, text))
+    return found
+
+
+def _more(count: int, rows: int, reference_count: int, reference_rows: int) -> bool:
+    return count > 0 and count / rows > reference_count / reference_rows + _WORTH_A_WORD

@@ -1,0 +1,237 @@
+"""Accuracy, R² and RMSE of a window against the reference's, from sums that add.
+
+A change counts when it is large AND its one-sided bound excludes none: both stand in every `MetricChange`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluator.drift.grid import Floats
+from evaluator.drift.reading import is_categorical, read_categories, read_numbers
+
+Column = Sequence[Any] | npt.NDArray[Any]
+Task = Literal["classification", "regression"]
+Metric = Literal["accuracy", "r2", "rmse"]
+WIDTHS: Mapping[Task, int] = {"classification": 2, "regression": 9}
+"""Numbers a vector of sums has: rows and hits; or rows and the moments of truth and squared error."""
+FEWEST = 500
+"""Outcomes below which nothing is said."""
+FEWEST_WEAK = 5000
+"""Outcomes R² needs when the reference's is under `WEAK`: a weak fit's R² is mostly noise."""
+WEAK = 0.6
+_CLASSES = 20
+
+
+def task_of(targets: Column, predictions: Column) -> Task:
+    """Classification when either side is mostly strings or the truth is a few whole numbers; otherwise regression."""
+    if is_categorical(targets) or is_categorical(predictions):
+        return "classification"
+    truth, _ = read_numbers(targets)
+    known = np.unique(truth[np.isfinite(truth)])
+    return "classification" if len(known) <= _CLASSES and bool((known == np.round(known)).all()) else "regression"
+
+
+def outcomes(task: Task, targets: Column, predictions: Column) -> tuple[Floats, Floats]:
+    """Truth and squared error of each row, shape (rows,) each; NaN where either is unknown.
+
+    Classification: the error is 0 or 1, the truth is not needed and is 0. Predictions of a 0/1 truth that are no whole
+    numbers are scores, cut at one half. Raises ValueError when the lengths differ.
+    """
+    if len(targets) != len(predictions):
+        raise ValueError(f"{len(targets)} targets with {len(predictions)} predictions")
+    if task == "classification" and (is_categorical(targets) or is_categorical(predictions)):
+        pairs = zip(_labels(targets), _labels(predictions), strict=True)
+        missed = np.array([math.nan if t is None or p is None else float(t != p) for t, p in pairs], dtype=np.float64)
+        return missed * 0.0, missed
+    truth, said = read_numbers(targets)[0], read_numbers(predictions)[0]
+    known = np.isfinite(truth) & np.isfinite(said)
+    truth, said = np.where(known, truth, math.nan), np.where(known, said, math.nan)
+    if task == "regression":
+        with np.errstate(over="ignore"):
+            return truth, (truth - said) ** 2
+    fractional = (said != np.round(said)) & (said > 0) & (said < 1)
+    said = np.where(fractional & ((truth == 0) | (truth == 1)), np.asarray(said >= 0.5, dtype=np.float64), said)
+    return truth * 0.0, np.where(known, np.asarray(truth != said, dtype=np.float64), math.nan)
+
+
+def _labels(values: Column) -> list[str | None]:
+    if is_categorical(values):
+        return [value if isinstance(value, str) else None for value in read_categories(values)]
+    numbers, _ = read_numbers(values)
+    return [None if not math.isfinite(n) else str(int(n)) if n == int(n) else str(n) for n in numbers.tolist()]
+
+
+def sums_of(task: Task, centre: float, truth: Floats, squared: Floats) -> Floats:
+    """The vector of sums of rows from `outcomes` (NaN rows left out), shape (WIDTHS[task],); `centre` is near the
+    truth's mean."""
+    known = np.isfinite(squared) & (squared < 1e150)
+    e = squared[known]
+    if task == "classification":
+        return np.array([len(e), len(e) - e.sum()])
+    d = truth[known] - centre
+    d2 = d * d
+    return np.array(
+        [len(e), d.sum(), d2.sum(), (d2 * d).sum(), (d2 * d2).sum(), e.sum(), (e * e).sum(), (e * d).sum(),
+         (e * d2).sum()]
+    )  # fmt: skip
+
+
+def values_of(task: Task, sums: Floats) -> dict[Metric, tuple[float, float]]:
+    """Each metric with the variance of one row's part in it (delta method); empty without rows.
+
+    R² = 1 - E / V: one row's part is -(e - E) / V + E ((y - mean)² - V) / V² (Casella and Berger 2002, 5.5.24 for the
+    ratio). RMSE is the root of E: the part is (e - E) / (2 RMSE).
+    """
+    n = float(sums[0])
+    if n < 2:
+        return {}
+    if task == "classification":
+        share = float(sums[1]) / n
+        # Agresti and Coull's two more of each: an accuracy of exactly one is not known exactly.
+        honest = (float(sums[1]) + 2.0) / (n + 4.0)
+        return {"accuracy": (share, honest * (1.0 - honest))}
+    d1, d2, d3, d4, e1, e2, ed, ed2 = (float(value) / n for value in sums[1:])
+    spread = d2 - d1 * d1
+    found: dict[Metric, tuple[float, float]] = {}
+    error_variance = max(0.0, e2 - e1 * e1)
+    rmse = math.sqrt(max(0.0, e1))
+    found["rmse"] = (rmse, error_variance / (4.0 * e1) if e1 > 0 else 0.0)
+    if spread > 1e-12 * (d2 + 1e-300):
+        fourth = d4 - 4 * d1 * d3 + 6 * d1 * d1 * d2 - 3 * d1**4
+        mixed = ed2 - 2 * d1 * ed + d1 * d1 * e1  # mean of e (y - mean)²
+        covariance = mixed - e1 * spread
+        ratio = e1 / spread
+        variance = (error_variance - 2 * ratio * covariance + ratio**2 * max(0.0, fourth - spread**2)) / spread**2
+        found["r2"] = (1.0 - ratio, max(0.0, variance))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceReference:
+    """What the model did on the reference's held-out rows: its vector of sums about `centre`."""
+
+    task: Task
+    centre: float
+    sums: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, targets: Column, predictions: Column, task: Task | None = None) -> PerformanceReference:
+        """From truths and predictions of one length, which the model must not have trained on.
+
+        Raises ValueError when fewer than 30 rows have both.
+        """
+        task = task or task_of(targets, predictions)
+        truth, squared = outcomes(task, targets, predictions)
+        known = truth[np.isfinite(truth)]
+        if len(known) < 30:
+            raise ValueError(f"performance needs at least 30 rows with truth and prediction, got {len(known)}")
+        centre = float(known.mean())
+        return cls(task, centre, tuple(sums_of(task, centre, truth, squared).tolist()))
+
+    @property
+    def rows(self) -> int:
+        """Rows with truth and prediction."""
+        return int(self.sums[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> PerformanceReference:
+        """The inverse of `to_dict`."""
+        return cls(raw["task"], raw["centre"], tuple(raw["sums"]))
+
+
+@dataclass(frozen=True, slots=True)
+class MetricChange:
+    """One metric on a window against the reference.
+
+    `change` is relative to the reference's value, negative for a fall; `limit` what it must pass to matter; `bound`
+    the one-sided bound of the change towards none (a fall from 0.8 to 0.7 may be -0.125 with bound -0.09). `breached`:
+    beyond the limit AND the bound excludes none, on enough rows; `critical`: twice the limit and the bound beyond it.
+    """
+
+    name: str
+    reference: float
+    current: float
+    change: float
+    limit: float
+    bound: float
+    p_value: float
+    rows: int
+    estimated: bool
+    breached: bool
+    critical: bool
+
+
+def change_of(
+    name: str,
+    reference: tuple[float, float, float],
+    current: tuple[float, float, float],
+    *,
+    limit: float,
+    z: float,
+    inflation: float = 1.0,
+    fewest: int = FEWEST,
+    estimated: bool = False,
+) -> MetricChange:
+    """Judge one metric; `reference` and `current` are value, variance of a row's part, rows.
+
+    limit: relative change that matters, signed. inflation: variance of a window's mean over that of independent rows,
+    for both sides. z: of the one-sided bound; 0 asks for no evidence and then few rows will do.
+    """
+    worse = math.copysign(1.0, limit)
+    (was, was_variance, was_rows), (now, now_variance, rows) = reference, current
+    error = math.sqrt(inflation * (was_variance / max(1.0, was_rows) + now_variance / max(1.0, rows)))
+    base = abs(was) or 1e-12
+    gap = worse * (now - was) / base  # positive is worse
+    floor = abs(limit)
+    error = max(error / base, 1e-12)
+    bound = gap - z * error
+    judged = rows >= (fewest if z > 0 else 1) and was > 0
+    return MetricChange(
+        name=name,
+        reference=was,
+        current=now,
+        change=worse * gap,
+        limit=limit,
+        bound=worse * bound,
+        p_value=0.5 * math.erfc(gap / error / math.sqrt(2.0)),
+        rows=int(rows),
+        estimated=estimated,
+        breached=judged and gap > floor and bound > 0.0,
+        critical=judged and gap > 2 * floor and bound > floor,
+    )
+
+
+def changes(
+    reference: PerformanceReference, sums: Floats, limits: Mapping[str, float], *, z: float, inflation: float = 1.0
+) -> list[MetricChange]:
+    """Every metric of the window's `sums` against the reference; `limits` are relative changes by metric."""
+    was, now = values_of(reference.task, np.asarray(reference.sums)), values_of(reference.task, sums)
+    rows = float(sums[0])
+    found: list[MetricChange] = []
+    for name, (value, variance) in was.items():
+        if name not in now:
+            continue
+        weak = name == "r2" and value < WEAK
+        found.append(
+            change_of(
+                name,
+                (value, variance, reference.rows),
+                (*now[name], rows),
+                limit=limits[name],
+                z=z,
+                inflation=inflation,
+                fewest=FEWEST_WEAK if weak else FEWEST,
+            )
+        )
+    return found

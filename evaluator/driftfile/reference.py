@@ -1,0 +1,175 @@
+"""The reference of a file as a profile: grids from a spread sample, counts and dependence from all rows.
+
+Only the sample, target and prediction are ever held in memory, whatever the file's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluator.drift.calibration import Calibration
+from evaluator.drift.concept import ErrorReference
+from evaluator.drift.feature import Column, Feature
+from evaluator.drift.pane import count
+from evaluator.drift.performance import Task, outcomes
+from evaluator.drift.profile import MISSING, SPECIALS, Profile, Truth
+from evaluator.driftfile.column import joined, taken
+from evaluator.driftfile.dependence import INDEPENDENT, Stretches
+from evaluator.driftfile.reader import Batch
+from evaluator.driftfile.roles import Roles, infer
+from evaluator.driftfile.sample import Sample
+from evaluator.driftfile.settings import Settings
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_SEED = 20130101
+"""Of the one permutation that takes the meaning from the order of rows."""
+_FEWEST_ERRORS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What one pass over the reference gave: rows, a sample of its columns, and all of target and prediction."""
+
+    rows: int
+    sample: Mapping[str, Column]
+    target: Column | None
+    prediction: Column | None
+    roles: Roles | None
+
+    @property
+    def score(self) -> bool:
+        """Whether the prediction is a probability."""
+        return self.roles is not None and self.roles.says == "probability"
+
+    def truth(self, target: Column) -> Column:
+        """Any rows' target as the rules take it."""
+        return target if self.roles is None else self.roles.truth(target)
+
+
+def learn(reader: Iterable[Batch], settings: Settings) -> Known:
+    """Read the reference once. Raises DriftRequestError when target and prediction don't fit each other."""
+    sample, rows = Sample(), 0
+    asked = [name for name in (settings.target, settings.prediction) if name is not None]
+    whole: dict[str, list[Column]] = {name: [] for name in asked}
+    for batch in reader:
+        sample.add({n: values for n, values in batch.columns.items() if n != settings.target}, batch.rows)
+        for name in asked:
+            whole[name].append(batch.columns[name])
+        rows += batch.rows
+    target = joined(whole[settings.target]) if settings.target is not None else None
+    prediction = joined(whole[settings.prediction]) if settings.prediction is not None else None
+    roles = infer(settings, target, prediction) if target is not None and prediction is not None else None
+    return Known(rows, sample.columns(), target, prediction, roles)
+
+
+def grids(known: Known, settings: Settings, name: str) -> Profile:
+    """The profile with the final grids and truth; counts and dependence are still those of the sample."""
+    said = settings.prediction
+    columns = dict(known.sample) or {"": np.zeros(1)}
+    profile = Profile.fit(
+        columns,
+        reference_id=name,
+        pane=1,
+        windows=(1,),
+        prediction=said if said is not None and not known.score else None,
+        score=said if known.score else None,
+    )
+    truth = None if known.target is None else _truth(known, settings, known.target, 1)[0]
+    return _exchanged(profile, known.rows, 1, profile.features, None, truth)
+
+
+def completed(profile: Profile, known: Known, batches: Iterable[Batch], settings: Settings, window: int) -> Profile:
+    """The profile of all rows of the reference, judged on stretches that stand for `window` rows."""
+    window = max(1, window)
+    stretches = Stretches(known.rows, window)
+    counts, done = np.zeros(profile.width, dtype=np.int64), 0
+    stretches.keep(0, counts)
+    for batch in batches:
+        first = 0
+        for last in stretches.cuts_within(done, batch.rows):
+            counts = counts + count(profile, {n: v[first:last] for n, v in batch.columns.items()}).counts
+            first = last
+            stretches.keep(done + last, counts)
+        done += batch.rows
+    features = tuple(_feature(profile, i, counts, stretches, settings) for i in range(len(profile.features)))
+    truth, losses = None, None
+    if known.target is not None:
+        truth, losses = _truth(known, settings, known.target, window)
+    errors = None
+    if losses is not None and len(losses) >= _FEWEST_ERRORS:
+        errors = ErrorReference.fit(losses, windows=(window,))
+    return _exchanged(profile, known.rows, window, features, errors, truth)
+
+
+def _exchanged(
+    profile: Profile, rows: int, window: int, features: tuple[Feature, ...], errors: ErrorReference | None,
+    truth: Truth | None,
+) -> Profile:  # fmt: skip
+    return Profile(
+        profile.reference_id, rows, window, (window,), features, errors, truth,
+        given=profile.given, prediction=profile.prediction, score=profile.score,
+    )  # fmt: skip
+
+
+def _feature(profile: Profile, i: int, counts: Ints, stretches: Stretches, settings: Settings) -> Feature:
+    fitted, start = profile.features[i], int(profile.starts[i])
+    slots = slice(start, start + int(profile.sizes[i]))
+    special = profile.slots + SPECIALS * i
+    wild = profile.slots + SPECIALS * len(profile.features) + i
+    own, outliers = counts[slots], int(counts[wild])
+    missing, absent, mistyped, infinite = counts[special : special + SPECIALS].tolist()
+    shape = gaps = outlying = INDEPENDENT
+    if settings.ordered:
+        shape = stretches.calibrate(stretches.counts(slots), own.astype(np.float64), ordered=fitted.numeric)
+        gaps = _share(stretches, special + MISSING, missing)
+        outlying = _share(stretches, wild, outliers)
+    return replace(
+        fitted,
+        counts=own,
+        specials=(missing, absent, mistyped, infinite),
+        outliers=outliers,
+        shape=(shape,),
+        missing=(gaps,),
+        outlying=(outlying,),
+    )
+
+
+def _share(stretches: Stretches, place: int, total: int) -> Calibration:
+    """Of cells of one kind among all."""
+    of_kind = stretches.counts(slice(place, place + 1))
+    both = np.column_stack([stretches.block - of_kind, of_kind])
+    return stretches.calibrate(both, np.array([stretches.rows - total, total], dtype=np.float64), ordered=False)
+
+
+def _truth(known: Known, settings: Settings, target: Column, window: int) -> tuple[Truth | None, Floats | None]:
+    truth, said = known.truth(target), known.prediction
+    if not settings.ordered:
+        order = np.random.default_rng(_SEED).permutation(known.rows)
+        truth, said = taken(truth, order), None if said is None else taken(said, order)
+    name = settings.prediction or ""
+    fitted = Profile.fit(
+        {name: truth if said is None else said},
+        reference_id=name,
+        pane=window,
+        windows=(window,),
+        prediction=name if said is not None and not known.score else None,
+        score=name if known.score else None,
+        targets=truth,
+        task=None if known.roles is None else known.roles.task,
+    )
+    if said is None or fitted.truth is None or fitted.truth.performance is None:
+        return fitted.truth, None
+    return fitted.truth, losses(fitted.truth.performance.task, truth, said)
+
+
+def losses(task: Task, truth: Column, said: Column) -> Floats:
+    """Loss of each row with both: 1 for a miss and 0 for a hit, or the absolute error of a number."""
+    squared = outcomes(task, truth, said)[1]
+    known = squared[np.isfinite(squared)]
+    return known if task == "classification" else np.sqrt(known)

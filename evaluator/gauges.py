@@ -1,0 +1,67 @@
+"""What the evaluator shows on /metrics: where it stands, and the latest of what it has said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evaluator.core import Core
+from evaluator.guardrails import LABEL_ARRIVAL
+from gauntlet import events, metrics
+from gauntlet.model import BASELINE, CANDIDATE, Severity
+
+_STATES = ("safe", "open", "breached")
+_NONE = float("nan")  # no answer is no number: a gauge must not go on showing an old one
+
+
+def show(name: str, core: Core, out: Sequence[events.AnyEvent]) -> None:
+    """Show what was committed; `out` in the order in which it was said."""
+    metrics.WATERMARK.labels(name).set(core.watermark)
+    metrics.DRIFT_SEVERITY.labels(name).set(Severity(core.severity).rank)
+    for feature, score in core.scores().items():
+        metrics.DRIFT_SCORE.labels(name, feature).set(score)
+    for event in out:
+        if isinstance(event, events.Evaluation):
+            _evaluation(name, event)
+        elif isinstance(event, events.Health):
+            for metric, value in event.window.items():
+                metrics.HEALTH.labels(name, metric).set(value)
+
+
+def _evaluation(name: str, event: events.Evaluation) -> None:
+    metrics.VERDICTS.labels(name, event.result).inc()
+    metrics.INFORMATION.labels(name).set(event.information_fraction)
+    for gauge, value in (
+        (metrics.EFFECT, event.effect), (metrics.EFFECT_LOWER, event.lower), (metrics.EFFECT_UPPER, event.upper),
+    ):  # fmt: skip
+        gauge.labels(name, event.metric).set(_NONE if value is None else value)
+    if event.srm_p_value is not None:
+        metrics.SRM.labels(name).set(event.srm_p_value)
+    for arm, summary in event.arms.items():
+        for metric, value in summary.metrics.items():
+            metrics.ARM_METRIC.labels(name, arm, metric).set(value)
+    metrics.HOLDS.labels(name).set(len(event.holds))
+    metrics.MOVED_UNITS.labels(name).set(event.moved_units)
+    for until, left in (("horizon", event.eta_horizon), ("decision", event.eta_decision)):
+        metrics.ETA.labels(name, until).set(_NONE if left is None else left)
+    _guardrails(name, event.guardrails)
+    _segments(name, event.segments)
+
+
+def _guardrails(name: str, guards: Sequence[events.GuardrailResult]) -> None:
+    for gauge in (metrics.GUARDRAIL_STATE, metrics.GUARDRAIL_EFFECT, metrics.GUARDRAIL_UPPER):
+        gauge.clear()  # the next rollout may have others
+    for guard in guards:
+        metrics.GUARDRAIL_STATE.labels(name, guard.name).set(_STATES.index(guard.standing))
+        for gauge, value in ((metrics.GUARDRAIL_EFFECT, guard.effect), (metrics.GUARDRAIL_UPPER, guard.upper)):
+            gauge.labels(name, guard.name).set(_NONE if value is None else value)
+        if guard.name == LABEL_ARRIVAL:
+            for arm, share in ((BASELINE, guard.champion), (CANDIDATE, guard.challenger)):
+                metrics.LABEL_ARRIVAL.labels(name, arm).set(_NONE if share is None else share)
+
+
+def _segments(name: str, segments: Sequence[events.SegmentResult]) -> None:
+    for gauge in (metrics.SEGMENT_EFFECT, metrics.SEGMENT_P):
+        gauge.clear()  # a value that is not told apart any more must not stay on show
+    for segment in segments:
+        for gauge, value in ((metrics.SEGMENT_EFFECT, segment.effect), (metrics.SEGMENT_P, segment.p_value)):
+            gauge.labels(name, segment.name, segment.value).set(_NONE if value is None else value)

@@ -1,0 +1,177 @@
+"""Accuracy, R² and RMSE from sums: the values are scikit-learn's, the variances those of repeated samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
+
+from evaluator.drift.estimate import ScoreReference
+from evaluator.drift.performance import (
+    PerformanceReference,
+    Task,
+    change_of,
+    changes,
+    outcomes,
+    sums_of,
+    task_of,
+    values_of,
+)
+
+LIMITS = {"accuracy": -0.05, "r2": -0.05, "rmse": 0.10}
+
+
+def regression(rng: np.random.Generator, rows: int, noise: float = 0.5) -> tuple[Any, Any]:
+    said = 100.0 + rng.normal(size=rows)
+    return said + rng.normal(scale=noise, size=rows), said
+
+
+def summed(task: Task, truth: Any, said: Any, centre: float = 0.0) -> Any:
+    return sums_of(task, centre, *outcomes(task, truth, said))
+
+
+def test_the_metrics_are_scikit_learns() -> None:
+    truth, said = regression(np.random.default_rng(1), 3000)
+    found = values_of("regression", summed("regression", truth, said, 100.0))
+    assert found["r2"][0] == pytest.approx(r2_score(truth, said))
+    assert found["rmse"][0] == pytest.approx(root_mean_squared_error(truth, said))
+    labels, guesses = ["a", "b", "b", "a"] * 100, ["a", "b", "a", "a"] * 100
+    accuracy = values_of("classification", summed("classification", labels, guesses))["accuracy"]
+    assert accuracy[0] == pytest.approx(accuracy_score(labels, guesses))
+
+
+@pytest.mark.parametrize("metric", ["r2", "rmse"])
+@pytest.mark.parametrize("fanned", [False, True])
+def test_the_variances_are_those_of_repeated_samples(metric: Any, fanned: bool) -> None:
+    """Also where the error grows with the distance from the middle, and so with the truth's own spread."""
+    rng = np.random.default_rng(2)
+    values, variances = [], []
+    for _ in range(600):
+        truth, said = regression(rng, 800)
+        if fanned:
+            truth = said + 0.5 * (said - 100.0) * rng.normal(size=800)
+        found = values_of("regression", summed("regression", truth, said, 100.0))
+        values.append(found[metric][0])
+        variances.append(found[metric][1] / 800)
+    assert np.mean(variances) == pytest.approx(np.var(values), rel=0.2)
+
+
+def test_sums_of_pieces_add_to_the_whole() -> None:
+    truth, said = regression(np.random.default_rng(3), 1000)
+    whole = summed("regression", truth, said, 100.0)
+    parts = summed("regression", truth[:333], said[:333], 100.0) + summed("regression", truth[333:], said[333:], 100.0)
+    assert parts == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(
+    ("targets", "predictions", "task"),
+    [
+        (["a", "b"], ["a", "a"], "classification"),
+        ([0, 1, 1], [0.2, 0.9, 0.4], "classification"),
+        ([True, False], [1, 0], "classification"),
+        (np.arange(100), np.arange(100), "regression"),
+        ([0.5, 1.5], [1, 2], "regression"),
+    ],
+)
+def test_the_task_is_told_from_the_truth(targets: Any, predictions: Any, task: str) -> None:
+    assert task_of(targets, predictions) == task
+
+
+def test_rows_without_truth_or_prediction_are_left_out_and_scores_are_cut_at_half() -> None:
+    assert outcomes("classification", [0, 1, None, 1], [0.2, 0.9, 0.5, None])[1].tolist()[:2] == [0.0, 0.0]
+    assert np.isnan(outcomes("classification", [0, 1, None, 1], [0.2, 0.9, 0.5, None])[1][2:]).all()
+    assert outcomes("classification", ["1", "0"], [1, 1])[1].tolist() == [0.0, 1.0]
+    assert np.isnan(outcomes("regression", [1.0, np.inf], [np.nan, 1.0])[1]).all()
+    with pytest.raises(ValueError, match="2 targets with 1 predictions"):
+        outcomes("regression", [1.0, 2.0], [1.0])
+
+
+def reference(rng: np.random.Generator) -> PerformanceReference:
+    return PerformanceReference.fit(*regression(rng, 20_000))
+
+
+def test_a_change_is_size_and_bound_and_rows() -> None:
+    rng = np.random.default_rng(4)
+    fitted = reference(rng)
+    again = PerformanceReference.from_dict(fitted.to_dict())
+    assert again == fitted
+
+    def found(noise: float, rows: int, z: float = 2.326) -> dict[str, Any]:
+        sums = summed("regression", *regression(rng, rows, noise), fitted.centre)
+        return {change.name: change for change in changes(fitted, sums, LIMITS, z=z)}
+
+    worse = found(0.6, 5000)
+    assert worse["rmse"].breached
+    assert not worse["rmse"].critical
+    assert 0.10 < worse["rmse"].bound < worse["rmse"].change
+    assert found(0.7, 5000)["rmse"].critical
+    assert not found(0.53, 5000)["rmse"].breached  # certain and small
+    assert not found(0.7, 400)["rmse"].breached  # large on too few rows
+    assert found(0.7, 400, z=0.0)["rmse"].breached  # the bare threshold
+    assert not found(0.5, 5000)["r2"].breached
+
+
+def test_a_weak_fit_needs_more_rows_for_r2() -> None:
+    rng = np.random.default_rng(5)
+    weak = PerformanceReference.fit(*regression(rng, 20_000, 1.2))
+    for rows, breached in ((3000, False), (6000, True)):
+        sums = summed("regression", *regression(rng, rows, 1.6), weak.centre)
+        change = next(one for one in changes(weak, sums, LIMITS, z=2.326) if one.name == "r2")
+        assert change.breached is breached
+
+
+def test_bounds_miss_no_more_than_they_say_and_inflation_widens_them() -> None:
+    rng = np.random.default_rng(6)
+    fitted = reference(rng)
+    false = 0
+    for _ in range(1000):
+        sums = summed("regression", *regression(rng, 500), fitted.centre)
+        rmse = next(one for one in changes(fitted, sums, LIMITS, z=2.326) if one.name == "rmse")
+        false += rmse.bound > 0
+    assert 2 <= false <= 22  # one in a hundred
+    plain = change_of("accuracy", (0.9, 0.09, 1e4), (0.8, 0.16, 1000.0), limit=-0.05, z=2.326)
+    wide = change_of("accuracy", (0.9, 0.09, 1e4), (0.8, 0.16, 1000.0), limit=-0.05, z=2.326, inflation=30.0)
+    assert plain.breached
+    assert not wide.breached
+
+
+def test_a_perfect_reference_and_too_few_rows_crash_nothing() -> None:
+    perfect = PerformanceReference.fit([1.0, 2.5] * 50, [1.0, 2.5] * 50)
+    changes(perfect, summed("regression", [1.0, 2.5], [1.0, 3.0], perfect.centre), LIMITS, z=2.326)
+    constant = PerformanceReference.fit([1.5] * 50, [1.0, 2.0] * 25, "regression")
+    assert "r2" not in values_of("regression", np.asarray(constant.sums))
+    with pytest.raises(ValueError, match="at least 30"):
+        PerformanceReference.fit([1.0] * 29, [1.0] * 29)
+
+
+def scored(rng: np.random.Generator, rows: int, spread: float, bent: float = 1.0) -> tuple[Any, Any]:
+    """Scores that are too sure by the power `bent`, with their outcomes."""
+    probability = 1 / (1 + np.exp(-spread * rng.normal(size=rows)))
+    odds = (probability / (1 - probability)) ** bent
+    return odds / (1 + odds), (rng.random(rows) < probability) * 1
+
+
+def test_the_estimate_is_the_accuracy_also_of_scores_that_are_too_sure() -> None:
+    rng = np.random.default_rng(7)
+    fitted = ScoreReference.fit(*scored(rng, 40_000, 2.0, bent=2.0))
+    assert fitted is not None
+    assert ScoreReference.from_dict(fitted.to_dict()) == fitted
+    scores, truth = scored(rng, 20_000, 0.7, bent=2.0)
+    change = fitted.change(fitted.sums_of(fitted.expected(scores)), limit=-0.05, z=2.326)
+    assert change is not None
+    assert change.current == pytest.approx(np.mean((scores >= 0.5) == truth), abs=0.01)
+    assert change.breached
+    assert change.estimated
+    parts = fitted.sums_of(fitted.expected(scores[:777])) + fitted.sums_of(fitted.expected(scores[777:]))
+    assert parts.tolist() == fitted.sums_of(fitted.expected(scores)).tolist()
+
+
+def test_scores_without_use_estimate_nothing() -> None:
+    assert ScoreReference.fit([0.5] * 99, [1] * 99) is None
+    assert ScoreReference.fit([0.5] * 200, [3] * 200) is None
+    fitted = ScoreReference.fit([0.2, 0.8] * 100, [0, 1] * 100)
+    assert fitted is not None
+    assert fitted.expected([0.9, None, float("nan"), 7.0, -3.0]).tolist()[1:3] == [-1, -1]
+    assert fitted.change(fitted.sums_of(fitted.expected([None])), limit=-0.05, z=1.0) is None
