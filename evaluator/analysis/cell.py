@@ -16,7 +16,7 @@ from evaluator.stats.adjustment import Adjustment
 from evaluator.stats.betting import PairedWealth, SplitWealth, effects
 from evaluator.stats.influence import Influence, influence
 from evaluator.stats.metric import Metric
-from evaluator.stats.process import unit_variance
+from evaluator.stats.noise import UnitNoise
 from evaluator.stats.sums import Bools, Floats
 
 Codes = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -38,11 +38,13 @@ class Rows(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What a look reports: S, I, variance of S for independent units, scored units, and both arms' (n, Σ Y, Σ Y²)."""
+    """What a look reports: S, I, variance and skewness of S for independent units, scored units, and both arms'
+    (n, Σ Y, Σ Y²)."""
 
     score: float
     information: float
     variance: float
+    skewness: float
     units: int
     champion: Floats
     challenger: Floats
@@ -71,7 +73,8 @@ class Cell:
         self.arms = np.zeros((2, 3))  # (n, Σ Y, Σ Y²) of those that gave a value
         self.difference = np.zeros(3)  # paired: n, Σ D, Σ D²
         self.expected = 0.0  # Σ π of scored units: challengers that were planned
-        self._sums = np.zeros(4)  # S, I, robust and randomisation variance
+        self._sums = np.zeros(3)  # S, I, and its variance as drawn (paired: Σ D²)
+        self._noise = UnitNoise()
         self._units = 0
         self.clusters = ClusterSums()
         self._adjustment = Adjustment(covariates) if covariates and not paired else None
@@ -108,11 +111,13 @@ class Cell:
         m = self._predicted(rows, there)
         scored = ~np.isnan(m)
         if scored.any():
-            a, w, residual = treated - share, share * (1.0 - share), y - m
-            self._count(rows.clusters, there, scored, a * residual, w, (a * residual) ** 2, w * residual * residual)
-            self.expected += float(share[scored].sum())
-            self._bet(treated[scored], share[scored], values[there][scored])
-        for arm, part in enumerate((y[~treated], y[treated])):
+            treated, share, residual = treated[scored], share[scored], (y - m)[scored]
+            w = share * (1.0 - share)
+            self._count(rows.clusters, there, scored, (treated - share) * residual, w, w * residual * residual)
+            self._noise.add(treated, share, residual, _two_kinds(y[scored]))
+            self.expected += float(share.sum())
+            self._bet(treated, share, values[there][scored])
+        for arm, part in enumerate((y[~rows.treated[there]], y[rows.treated[there]])):
             self._tally(arm, part)
         if self._adjustment is not None:
             self._adjustment.learn(tuple(column[there] for column in rows.covariates), y)
@@ -126,7 +131,7 @@ class Cell:
         self.n = [self.n[0] + both, self.n[1] + both]
         d = self.sign * (challenger - champion)[there]
         one = np.ones(len(d))
-        self._count(rows.clusters, there, one > 0.0, d, one, d * d, d * d)
+        self._count(rows.clusters, there, one > 0.0, d, one, d * d)
         self.difference += [len(d), float(d.sum()), float(np.square(d).sum())]
         self.expected += len(d)
         self._bet_pairs(champion[there], challenger[there])
@@ -146,13 +151,14 @@ class Cell:
             return np.full(int(there.sum()), mean)
         return self._adjustment.predict(tuple(column[there] for column in rows.covariates))
 
-    def _count(self, clusters: Codes | None, there: Bools, scored: Bools, *columns: Floats) -> None:
-        """Score, information, robust and randomisation variance of the rows that are there."""
-        parts = [part[scored] for part in columns]
-        self._sums += [float(part.sum()) for part in parts]
-        self._units += int(scored.sum())
+    def _count(
+        self, clusters: Codes | None, there: Bools, scored: Bools, score: Floats, w: Floats, variance: Floats
+    ) -> None:
+        """Scores of the scored rows, their information, and their variance as independent units."""
+        self._sums += [float(score.sum()), float(w.sum()), float(variance.sum())]
+        self._units += len(score)
         if clusters is not None:
-            self.clusters.add(clusters[there][scored], parts[0], parts[1], np.maximum(parts[2], parts[3]))
+            self.clusters.add(clusters[there][scored], score, w, variance)
 
     def _tally(self, arm: int, y: Floats) -> None:
         self.arms[arm] += [len(y), float(y.sum()), float(np.square(y).sum())]
@@ -173,12 +179,18 @@ class Cell:
 
     @property
     def counts(self) -> Counts:
-        score, information, robust, drawn = self._sums.tolist()
-        variance = robust if self.paired else unit_variance(robust, drawn)
-        return Counts(score, information, variance, self._units, self.arms[0].copy(), self.arms[1].copy())
+        score, information, variance = self._sums.tolist()
+        noise = (variance, 0.0) if self.paired else (self._noise.variance, self._noise.skewness)
+        return Counts(score, information, *noise, self._units, self.arms[0].copy(), self.arms[1].copy())
 
     def bets(self, alpha: float) -> tuple[float, float, float, float]:
         """Exact mode: p of the win and of the harm side, and limits at level alpha each; ±inf where there is none."""
         assert self._wealth is not None, "only exact mode bets"
         p_win, p_harm = self._wealth.p[:, self._null].tolist()
         return p_win, p_harm, *self._wealth.limits(alpha)
+
+
+def _two_kinds(y: Floats) -> bool:
+    """Are these all 0 and 1, or all 0 and −1?"""
+    first = float(np.abs(y).max(initial=0.0))
+    return first in (0.0, 1.0) and bool(np.all((y == 0.0) | (y == 1.0)) or np.all((y == 0.0) | (y == -1.0)))

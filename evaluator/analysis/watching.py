@@ -73,7 +73,9 @@ def _evidence(cells: Sequence[Cell], settings: Settings) -> Evidence:
             rows[index, : len(block)] = block
         return evidence_of(rows, margin=margin, clustered=True, most_correlation=MOST_CORRELATION)
     rows = np.array([[_whole(cell)] for cell in cells])
-    found = evidence_of(rows, margin=margin, clustered=False, most_correlation=0.0)
+    # Clusters have a law of their own; the skewness of their rows says nothing about it.
+    skewness = np.array([0.0 if len(cell.clusters) else cell.counts.skewness for cell in cells])
+    found = evidence_of(rows, margin=margin, clustered=False, most_correlation=0.0, skewness=skewness)
     if settings.cluster is None:
         return found
     return replace(found, n_blocks=np.array([float(len(cell.clusters)) for cell in cells]))

@@ -53,7 +53,7 @@ class Evidence:
     which takes blocks as independent, times the widening, but not less than floor; unit_variance takes units as
     independent. n_blocks are the scored ones, n_equal = I² / Σ i² as many blocks of equal information (Kish).
     autocorrelation is r after correction, skewness that of the block residuals (negative: rare blocks go far worse for
-    the challenger).
+    the challenger), or of S itself where units are independent.
     Where `there` is False the cell has no evidence yet (`lacking` says why) and its numbers mean nothing.
     """
 
@@ -152,7 +152,7 @@ class Evidence:
 
     def _z(self, t: Floats, skewness: Floats) -> Floats:
         if not self.clustered:
-            return t
+            return _cornish_fisher_inverse(t, skewness)
         n, plain = self.n_effective, self._plain
         bounded = t * np.sqrt(n / (n - 1.0 + t * t))
         moved = _hall(t * plain, skewness / np.sqrt(np.maximum(self.n_blocks, 1.0))) / plain
@@ -161,7 +161,7 @@ class Evidence:
     def _reach(self, bound: Floats, skewness: Floats) -> Floats:
         """The T at which the deciding z equals the bound."""
         if not self.clustered:
-            return bound
+            return _cornish_fisher(bound, skewness)
         n, plain = self.n_effective, self._plain
         possible = bound * bound < n
         within = np.where(possible, bound, 0.0)
@@ -169,6 +169,22 @@ class Evidence:
         moved = _z_to_t(within, np.maximum(1.0, self.n_equal - 1.0)) * plain
         reach = np.maximum(bounded, _hall_inverse(moved, skewness / np.sqrt(np.maximum(self.n_blocks, 1.0))) / plain)
         return np.where(possible, reach, np.inf)
+
+
+def _cornish_fisher(z: Floats, g: Floats) -> Floats:
+    """T at the normal score z of a sum with skewness g, to first order (Cornish & Fisher 1938); inf where none is."""
+    there = np.isfinite(z)
+    finite = np.where(there, z, 0.0)
+    there &= 1.0 + g * finite / 3.0 > 0.0
+    return np.where(there, finite + g * (finite * finite - 1.0) / 6.0, np.inf)
+
+
+def _cornish_fisher_inverse(t: Floats, g: Floats) -> Floats:
+    """z with _cornish_fisher(z, g) = t. Past the end of the expansion, the z at its end."""
+    straight = np.abs(g) < 1e-9
+    bend = np.where(straight, 1.0, g)
+    root = np.sqrt(np.maximum(1.0 + 2.0 * bend / 3.0 * (t + bend / 6.0), 0.0))
+    return np.where(straight, t, 3.0 * (root - 1.0) / bend)
 
 
 def _hall(t: Floats, g: Floats) -> Floats:
@@ -224,11 +240,14 @@ def rows_of(blocks: Sequence[Block]) -> Floats:
     return np.array([(b.score, b.information, b.variance, b.units) for b in blocks], dtype=np.float64).reshape(-1, 4)
 
 
-def evidence_of(rows: Floats, *, margin: Floats, clustered: bool, most_correlation: float) -> Evidence:
+def evidence_of(
+    rows: Floats, *, margin: Floats, clustered: bool, most_correlation: float, skewness: Floats | None = None
+) -> Evidence:
     """`evidence` of many cells at once.
 
     rows: shape (cells, blocks, 4), in time order, columns as in `rows_of`. A block with information 0 is no block of
-    that cell. margin: shape (cells,).
+    that cell. margin: shape (cells,). skewness, for independent units only: that of S, shape (cells,), which a
+    Cornish-Fisher expansion then takes out of z.
     """
     scored = rows[:, :, 1] > 0.0
     n = scored.sum(axis=1).astype(np.float64)
@@ -242,7 +261,8 @@ def evidence_of(rows: Floats, *, margin: Floats, clustered: bool, most_correlati
     information = np.where(there, information, 1.0)
     if not clustered:
         units_variance = np.where(there, units_variance, 1.0)
-        spread_of = (units_variance, units_variance, units_variance, zero, zero, zero + 1.0, zero)
+        g = zero if skewness is None else skewness
+        spread_of = (units_variance, units_variance, units_variance, zero, zero, zero + 1.0, g)
         return Evidence(there, n, n_equal, score, information, *spread_of, margin, clustered)
     residual = s - _ratio(score, information, there)[:, None] * i
     spread = np.einsum("cb,cb->c", residual, residual)
@@ -251,7 +271,7 @@ def evidence_of(rows: Floats, *, margin: Floats, clustered: bool, most_correlati
     r = np.where(noise, np.clip(_ratio(n * raw + 1.75, n - 4.0, noise), 0.0, most_correlation), 0.0)
     widening = (1.0 + r) / (1.0 - r)
     some = np.maximum(n, 1.0)
-    skewness = _ratio(np.einsum("cb,cb,cb->c", residual, residual, residual) / some, (spread / some) ** 1.5, noise)
+    skew = _ratio(np.einsum("cb,cb,cb->c", residual, residual, residual) / some, (spread / some) ** 1.5, noise)
     # Units' variance about the effect itself. Where every unit shows the same difference nothing varies at all; the
     # deviation from no effect then has to serve as noise.
     independent = units_variance - _ratio(score * score, units, there)
@@ -259,7 +279,7 @@ def evidence_of(rows: Floats, *, margin: Floats, clustered: bool, most_correlati
     floor = np.where(noise | (floor > 0.0), floor, _ratio(score * score, n, there))
     floor = np.where(there, floor, 1.0)
     blocks = np.where(noise, _ratio(spread * n, n - 1.0, there), 0.0)
-    spread_of = (np.maximum(widening * blocks, floor), units_variance, blocks, floor, r, widening, skewness)
+    spread_of = (np.maximum(widening * blocks, floor), units_variance, blocks, floor, r, widening, skew)
     return Evidence(there, n, n_equal, score, information, *spread_of, margin, clustered)
 
 

@@ -57,8 +57,8 @@ def test_a_file_is_answered_alike_in_every_form(tmp_path: Path) -> None:
     assert all(other == first for other in others)
 
 
-def scored(frame: pd.DataFrame, share: float) -> tuple[float, float, float]:
-    """S, I and V by the definition, row by row: m is the champion's mean over the batches before."""
+def scored(frame: pd.DataFrame, share: float) -> tuple[float, float, float, float]:
+    """S, I, V and κ₃ by the definition, row by row: m is the champion's mean over the batches before."""
     ends = [0]
     target, step = 100, 10
     while ends[-1] < len(frame):  # a batch ends at a look, or where rows have grown by 5 % and by at least 10
@@ -68,7 +68,7 @@ def scored(frame: pd.DataFrame, share: float) -> tuple[float, float, float]:
             target = end + max(100, -(-end // 50))
         if end >= step:
             step = max(end + 10, -(-end * 21 // 20))
-    s = information = robust = drawn = 0.0
+    s = information = drawn = third = 0.0
     for start, end in pairwise(ends):
         past = frame[:start].query("arm == 'A'")["y"]
         if past.empty:
@@ -77,16 +77,18 @@ def scored(frame: pd.DataFrame, share: float) -> tuple[float, float, float]:
         for row in frame[start:end].itertuples():
             a, w = float(row.arm == "B") - share, share * (1.0 - share)
             s, information = s + a * (row.y - m), information + w
-            robust, drawn = robust + (a * (row.y - m)) ** 2, drawn + w * (row.y - m) ** 2
-    return s, information, max(robust, drawn)
+            drawn, third = drawn + w * (row.y - m) ** 2, third + w * (1.0 - 2.0 * share) * (row.y - m) ** 3
+    return s, information, drawn, third
 
 
 def test_effect_and_z_are_those_of_the_score_process() -> None:
     frame = log(1500, 0.05)
-    s, information, variance = scored(frame, 0.2)
+    s, information, variance, third = scored(frame, 0.2)
     found = only(analysed(frame))
     assert found.effect == pytest.approx(s / information, rel=1e-12)
-    assert found.z == pytest.approx(s / np.sqrt(variance), rel=1e-12)
+    assert found.z is not None
+    g = third / variance**1.5  # z solves z + g (z² − 1) / 6 = T
+    assert found.z + g * (found.z**2 - 1.0) / 6.0 == pytest.approx(s / np.sqrt(variance), rel=1e-9)
     assert found.n == {"A": int((frame.arm == "A").sum()), "B": int((frame.arm == "B").sum())}
     assert found.mean == pytest.approx(frame.groupby("arm")["y"].mean().to_dict())
     assert found.lower is not None
