@@ -16,7 +16,6 @@ rare failures at 99/1 it calls harm in three of four experiments without any.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,13 +48,23 @@ class UnitNoise:
 
     @property
     def variance(self) -> float:
-        if self.two_kinds:
-            return self.drawn
-        if self.robust < self.drawn - _SURELY * math.sqrt(self.fourth):
-            return self.robust
-        return max(self.robust, self.drawn)
+        return float(settled(self.robust, self.drawn, self.third, self.fourth, self.two_kinds)[0])
 
     @property
     def skewness(self) -> float:
         """Of S; 0 where it is not taken out."""
-        return self.third / self.drawn**1.5 if self.two_kinds and self.drawn > 0.0 else 0.0
+        return float(settled(self.robust, self.drawn, self.third, self.fourth, self.two_kinds)[1])
+
+
+def settled(
+    robust: Floats | float,
+    drawn: Floats | float,
+    third: Floats | float,
+    fourth: Floats | float,
+    two_kinds: Bools | bool,
+) -> tuple[Floats, Floats]:
+    """Variance and skewness of S from the sums of `UnitNoise`, by the rules above; elementwise."""
+    surely = robust < drawn - _SURELY * np.sqrt(np.maximum(fourth, 0.0))
+    variance = np.where(two_kinds, drawn, np.where(surely, robust, np.maximum(robust, drawn)))
+    known = np.asarray(two_kinds) & (np.asarray(drawn) > 0.0)
+    return variance, np.where(known, third / np.where(known, drawn, 1.0) ** 1.5, 0.0)
