@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo demo-short test check bench lock clean
+.PHONY: demo demo-short test check bench bench-statistics bench-drift lock clean
 
 demo: $(READY)
 	$(BIN)/gauntlet demo
@@ -22,6 +22,19 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# The long forms, about an hour: the A/A grid beside two packages, few and correlated blocks, real flights.
+bench-statistics: $(READY)
+	$(BIN)/python -m benchmarks.sequential
+	$(BIN)/python -m benchmarks.clustered_null --runs 20000
+	$(BIN)/python -m benchmarks.flights_evidence
+
+bench-drift: $(READY)
+	$(BIN)/python -m benchmarks.drift_grid
+	$(BIN)/python -m benchmarks.drift_concept
+	$(BIN)/python -m benchmarks.drift_modes
+	$(BIN)/python -m benchmarks.drift_confidence
+	$(BIN)/python -m benchmarks.drift_flights
 
 # Exactly the locked versions, by their hashes, then this tree.
 $(READY): requirements/lock.txt pyproject.toml

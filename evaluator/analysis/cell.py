@@ -38,13 +38,11 @@ class Rows(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What a look reports: S, I, variance and skewness of S for independent units, scored units, and both arms'
-    (n, Σ Y, Σ Y²)."""
+    """What a look reports: S, I, variance of S as drawn, scored units, and both arms' (n, Σ Y, Σ Y²)."""
 
     score: float
     information: float
     variance: float
-    skewness: float
     units: int
     champion: Floats
     challenger: Floats
@@ -74,7 +72,7 @@ class Cell:
         self.difference = np.zeros(3)  # paired: n, Σ D, Σ D²
         self.expected = 0.0  # Σ π of scored units: challengers that were planned
         self._sums = np.zeros(3)  # S, I, and its variance as drawn (paired: Σ D²)
-        self._noise = UnitNoise()
+        self.noise = UnitNoise()  # of the same rows, where they are independent and not paired
         self._units = 0
         self.clusters = ClusterSums()
         self._adjustment = Adjustment(covariates) if covariates and not paired else None
@@ -114,7 +112,7 @@ class Cell:
             treated, share, residual = treated[scored], share[scored], (y - m)[scored]
             w = share * (1.0 - share)
             self._count(rows.clusters, there, scored, (treated - share) * residual, w, w * residual * residual)
-            self._noise.add(treated, share, residual, _two_kinds(y[scored]))
+            self.noise.add(treated, share, residual, _two_kinds(y[scored]))
             self.expected += float(share.sum())
             self._bet(treated, share, values[there][scored])
         for arm, part in enumerate((y[~rows.treated[there]], y[rows.treated[there]])):
@@ -180,8 +178,7 @@ class Cell:
     @property
     def counts(self) -> Counts:
         score, information, variance = self._sums.tolist()
-        noise = (variance, 0.0) if self.paired else (self._noise.variance, self._noise.skewness)
-        return Counts(score, information, *noise, self._units, self.arms[0].copy(), self.arms[1].copy())
+        return Counts(score, information, variance, self._units, self.arms[0].copy(), self.arms[1].copy())
 
     def bets(self, alpha: float) -> tuple[float, float, float, float]:
         """Exact mode: p of the win and of the harm side, and limits at level alpha each; ±inf where there is none."""

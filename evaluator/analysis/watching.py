@@ -15,6 +15,7 @@ from evaluator.analysis.cell import Cell
 from evaluator.analysis.clusters import MOST_BLOCKS
 from evaluator.analysis.result import LookPoint
 from evaluator.analysis.spec import Settings
+from evaluator.stats.noise import Noise
 from evaluator.stats.panel import BETTER, WORSE, Looks, States, Stops, Tally, decide
 from evaluator.stats.plan import HARM_RESERVE, Plan, Side
 from evaluator.stats.spending import Spending
@@ -73,12 +74,23 @@ def _evidence(cells: Sequence[Cell], settings: Settings) -> Evidence:
             rows[index, : len(block)] = block
         return evidence_of(rows, margin=margin, clustered=True, most_correlation=MOST_CORRELATION)
     rows = np.array([[_whole(cell)] for cell in cells])
-    # Clusters have a law of their own; the skewness of their rows says nothing about it.
-    skewness = np.array([0.0 if len(cell.clusters) else cell.counts.skewness for cell in cells])
-    found = evidence_of(rows, margin=margin, clustered=False, most_correlation=0.0, skewness=skewness)
+    noise = _noise(cells, settings, rows[:, 0, 2])
+    found = evidence_of(rows, margin=margin, clustered=False, most_correlation=0.0, noise=noise)
     if settings.cluster is None:
         return found
     return replace(found, n_blocks=np.array([float(len(cell.clusters)) for cell in cells]))
+
+
+def _noise(cells: Sequence[Cell], settings: Settings, variance: Floats) -> Noise:
+    """Pairs and clusters of several rows have a law of their own, of which the rows' says nothing."""
+    sums = [cell.noise for cell in cells]
+    robust, drawn, robust_third, drawn_third = (
+        np.array([getattr(each, name) for each in sums]) for name in ("robust", "drawn", "robust_third", "drawn_third")
+    )
+    smaller = np.array([float(cell.arms[:, 0].min()) for cell in cells])
+    two_kinds = np.array([each.two_kinds for each in sums])
+    own = np.array([settings.paired is not None or 0 < len(cell.clusters) < cell.counts.units for cell in cells])
+    return Noise.of(robust, drawn, robust_third, drawn_third, two_kinds, smaller).unless(own, variance)
 
 
 def _whole(cell: Cell) -> tuple[float, float, float, float]:

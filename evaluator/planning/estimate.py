@@ -33,7 +33,7 @@ def needed_score(
     one = np.ones(len(widening))
     found = Evidence(
         one > 0.0, one * blocks, one * equal, 0.0 * one, one, one, one, one, one, 0.0 * one, widening, skewness,
-        0.0 * one, clustered=True,
+        0.0 * one, one, 0.0 * one, 0.0 * one, one, clustered=True,
     )  # fmt: skip
     variance = np.maximum(np.outer(spread, widening / block_widening(correlation)), floor)
     return np.asarray((-found.lower(bound * one) * np.sqrt(variance)).ravel())

@@ -18,6 +18,10 @@ blocks (Liang & Zeger 1986). Few, skewed and correlated blocks make that optimis
 
 The smaller of z_bounded and z_skew decides, in each direction. Both are functions of T alone, so intervals come by
 inverting them exactly: the lower limit at bound b is above the null just when z_win is above b.
+
+Where units are declared independent, the smaller of two scores decides instead: that of S over the variance which the
+assignment gives it, with its skewness taken out by a Cornish-Fisher expansion, and (for outcomes of more than two
+kinds) that of S over the robust variance, through Hall's transformation and t (see `noise`).
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from evaluator.stats.noise import Noise
 from evaluator.stats.process import Block, arms_of
 from evaluator.stats.refusal import NoAnswer, StatsError
 from evaluator.stats.sums import Floats
@@ -53,7 +58,7 @@ class Evidence:
     which takes blocks as independent, times the widening, but not less than floor; unit_variance takes units as
     independent. n_blocks are the scored ones, n_equal = I² / Σ i² as many blocks of equal information (Kish).
     autocorrelation is r after correction, skewness that of the block residuals (negative: rare blocks go far worse for
-    the challenger), or of S itself where units are independent.
+    the challenger). For independent units skewness is that of S as drawn, and drawn to degrees are those of `Noise`.
     Where `there` is False the cell has no evidence yet (`lacking` says why) and its numbers mean nothing.
     """
 
@@ -70,6 +75,10 @@ class Evidence:
     widening: Floats
     skewness: Floats
     margin: Floats
+    drawn: Floats
+    robust: Floats
+    robust_skewness: Floats
+    degrees: Floats
     clustered: bool
 
     def cell(self, index: int) -> Evidence:
@@ -124,12 +133,12 @@ class Evidence:
     @property
     def z_win(self) -> Floats:
         """Evidence for effect > −margin, on the normal scale."""
-        return self._z(self.t, self.skewness)
+        return self._z(1.0)
 
     @property
     def z_harm(self) -> Floats:
         """Evidence for effect < −margin, on the normal scale (positive is harm)."""
-        return self._z(-self.t, -self.skewness)
+        return self._z(-1.0)
 
     @property
     def z(self) -> Floats:
@@ -138,11 +147,11 @@ class Evidence:
 
     def lower(self, bound: Floats) -> Floats:
         """The effect at which the win side's z is this bound (≥ 0): those below are ruled out. May be −inf."""
-        return self.effect - self._reach(bound, self.skewness) * np.sqrt(self.variance) / self.information
+        return self.effect - self._reach(bound, 1.0) * np.sqrt(self.variance) / self.information
 
     def upper(self, bound: Floats) -> Floats:
         """The effect at which the harm side's z is this bound (≥ 0): those above are ruled out. May be inf."""
-        return self.effect + self._reach(bound, -self.skewness) * np.sqrt(self.variance) / self.information
+        return self.effect + self._reach(bound, -1.0) * np.sqrt(self.variance) / self.information
 
     @property
     def _plain(self) -> Floats:
@@ -150,24 +159,35 @@ class Evidence:
         n = np.maximum(self.n_blocks, 2.0)
         return np.sqrt(self.widening * n / (n - 1.0))
 
-    def _z(self, t: Floats, skewness: Floats) -> Floats:
+    def _z(self, sign: float) -> Floats:
+        t, skewness = sign * self.t, sign * self.skewness
         if not self.clustered:
-            return _cornish_fisher_inverse(t, skewness)
+            drawn = _cornish_fisher_inverse(t * np.sqrt(self.variance / self.drawn), skewness)
+            asked = self.robust > 0.0
+            own = t * np.sqrt(self.variance / np.where(asked, self.robust, self.variance))
+            robust = _t_to_z(_hall(own, sign * self.robust_skewness), self.degrees)
+            return np.where(asked, np.minimum(drawn, robust), drawn)
         n, plain = self.n_effective, self._plain
         bounded = t * np.sqrt(n / (n - 1.0 + t * t))
         moved = _hall(t * plain, skewness / np.sqrt(np.maximum(self.n_blocks, 1.0))) / plain
         return np.minimum(bounded, _t_to_z(moved, np.maximum(1.0, self.n_equal - 1.0)))
 
-    def _reach(self, bound: Floats, skewness: Floats) -> Floats:
+    def _reach(self, bound: Floats, sign: float) -> Floats:
         """The T at which the deciding z equals the bound."""
+        skewness = sign * self.skewness
         if not self.clustered:
-            return _cornish_fisher(bound, skewness)
+            drawn = _cornish_fisher(bound, skewness) * np.sqrt(self.drawn / self.variance)
+            finite = np.where(np.isfinite(bound), bound, 0.0)
+            own = _hall_inverse(_z_to_t(finite, self.degrees), sign * self.robust_skewness)
+            return np.maximum(drawn, np.where(self.robust > 0.0, own * np.sqrt(self.robust / self.variance), -np.inf))
         n, plain = self.n_effective, self._plain
         possible = bound * bound < n
         within = np.where(possible, bound, 0.0)
         bounded = within * np.sqrt((n - 1.0) / (n - within * within))
         moved = _z_to_t(within, np.maximum(1.0, self.n_equal - 1.0)) * plain
-        reach = np.maximum(bounded, _hall_inverse(moved, skewness / np.sqrt(np.maximum(self.n_blocks, 1.0))) / plain)
+        reach = np.maximum(
+            bounded, _hall_inverse(moved, skewness / np.sqrt(np.maximum(self.n_blocks, 1.0))) / plain
+        )
         return np.where(possible, reach, np.inf)
 
 
@@ -241,13 +261,13 @@ def rows_of(blocks: Sequence[Block]) -> Floats:
 
 
 def evidence_of(
-    rows: Floats, *, margin: Floats, clustered: bool, most_correlation: float, skewness: Floats | None = None
+    rows: Floats, *, margin: Floats, clustered: bool, most_correlation: float, noise: Noise | None = None
 ) -> Evidence:
     """`evidence` of many cells at once.
 
     rows: shape (cells, blocks, 4), in time order, columns as in `rows_of`. A block with information 0 is no block of
-    that cell. margin: shape (cells,). skewness, for independent units only: that of S, shape (cells,), which a
-    Cornish-Fisher expansion then takes out of z.
+    that cell. margin: shape (cells,). noise, for independent units only: what is known of S beside the rows' variance,
+    and then in its place.
     """
     scored = rows[:, :, 1] > 0.0
     n = scored.sum(axis=1).astype(np.float64)
@@ -260,27 +280,30 @@ def evidence_of(
     zero = np.zeros(len(rows))
     information = np.where(there, information, 1.0)
     if not clustered:
-        units_variance = np.where(there, units_variance, 1.0)
-        g = zero if skewness is None else skewness
-        spread_of = (units_variance, units_variance, units_variance, zero, zero, zero + 1.0, g)
-        return Evidence(there, n, n_equal, score, information, *spread_of, margin, clustered)
+        noise = Noise.plain(units_variance) if noise is None else noise
+        units_variance = np.where(there, noise.variance, 1.0)
+        spread_of = (units_variance, units_variance, units_variance, zero, zero, zero + 1.0, noise.drawn_skewness)
+        drawn = np.where(noise.drawn > 0.0, noise.drawn, units_variance)
+        law = (drawn, noise.robust, noise.robust_skewness, noise.degrees)
+        return Evidence(there, n, n_equal, score, information, *spread_of, margin, *law, clustered)
     residual = s - _ratio(score, information, there)[:, None] * i
     spread = np.einsum("cb,cb->c", residual, residual)
-    noise = there & (spread > np.maximum(1e-18 * np.einsum("cb,cb->c", s, s), _LEAST_NOISE))
-    raw = _ratio(np.einsum("cb,cb->c", residual[:, 1:], residual[:, :-1]) * n, (n - 1.0) * spread, noise)
-    r = np.where(noise, np.clip(_ratio(n * raw + 1.75, n - 4.0, noise), 0.0, most_correlation), 0.0)
+    noisy = there & (spread > np.maximum(1e-18 * np.einsum("cb,cb->c", s, s), _LEAST_NOISE))
+    raw = _ratio(np.einsum("cb,cb->c", residual[:, 1:], residual[:, :-1]) * n, (n - 1.0) * spread, noisy)
+    r = np.where(noisy, np.clip(_ratio(n * raw + 1.75, n - 4.0, noisy), 0.0, most_correlation), 0.0)
     widening = (1.0 + r) / (1.0 - r)
     some = np.maximum(n, 1.0)
-    skew = _ratio(np.einsum("cb,cb,cb->c", residual, residual, residual) / some, (spread / some) ** 1.5, noise)
+    skew = _ratio(np.einsum("cb,cb,cb->c", residual, residual, residual) / some, (spread / some) ** 1.5, noisy)
     # Units' variance about the effect itself. Where every unit shows the same difference nothing varies at all; the
-    # deviation from no effect then has to serve as noise.
+    # deviation from no effect then has to serve as noisy.
     independent = units_variance - _ratio(score * score, units, there)
     floor = np.where(independent > 1e-12 * units_variance, independent, 0.0)
-    floor = np.where(noise | (floor > 0.0), floor, _ratio(score * score, n, there))
+    floor = np.where(noisy | (floor > 0.0), floor, _ratio(score * score, n, there))
     floor = np.where(there, floor, 1.0)
-    blocks = np.where(noise, _ratio(spread * n, n - 1.0, there), 0.0)
+    blocks = np.where(noisy, _ratio(spread * n, n - 1.0, there), 0.0)
     spread_of = (np.maximum(widening * blocks, floor), units_variance, blocks, floor, r, widening, skew)
-    return Evidence(there, n, n_equal, score, information, *spread_of, margin, clustered)
+    law = (zero + 1.0, zero, zero, zero + 1.0)
+    return Evidence(there, n, n_equal, score, information, *spread_of, margin, *law, clustered)
 
 
 def _closed_up(rows: Floats, scored: Bools) -> Floats:

@@ -15,9 +15,6 @@ from evaluator.stats.plan import Plan
 RUNS = 1000
 LOOKS, UNITS = 100, 500  # the horizon's 50,000 units with fewer looks
 
-# Where few events or long tails decide, the larger of two variances is too cautious: upper limits alone.
-CAUTIOUS = {("Bernoulli .01", "90/10"), ("Bernoulli .01", "99/1"), ("Bernoulli .01", "ramp 1→5→10 %")}
-
 
 def at_most(rate: float, runs: int = RUNS) -> int:
     return int(binom.ppf(0.999, runs, rate))
@@ -44,15 +41,14 @@ def test_false_decisions_on_two_kinds_of_outcomes(law: str, allocation: str, dri
     assert win <= at_most(0.025)
     assert harm <= at_most(0.025)
     assert both <= at_most(0.05)
-    if (law, allocation) not in CAUTIOUS:
-        assert both >= at_least(0.04)
+    assert both >= at_least(0.04)
 
 
 @pytest.mark.parametrize(
     ("law", "allocation", "drift"),
     [
-        ("lognormal", "50/50", "flat"),
-        ("lognormal", "90/10", "weekly"),
+        ("lognormal", "95/5", "weekly"),
+        ("lognormal", "99/1", "flat"),
         ("unequal variances", "90/10", "weekly"),
         ("unequal variances", "99/1", "stage drift"),
     ],

@@ -1,0 +1,94 @@
+"""GrowthBook's gbstats and Spotify's confidence beside ours: an environment of their own, and a child process in it.
+
+Invariant: both see exactly the sums that ours saw; nothing of theirs (numpy 1, pandas 1) enters this environment.
+
+    python -m benchmarks.peers      makes the environment and checks that both packages answer
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.simulated import UNITS, Sums
+
+HERE: Final = Path(__file__).parent
+FOLDER: Final = HERE.parent / ".parts" / "peers"
+PEERS: Final = ("gbstats", "confidence")
+
+Ints = NDArray[np.int64]
+
+
+def interpreter() -> Path:
+    """Their Python, in an environment that is made on first use. pandas 1 has wheels for Python 3.11 at most."""
+    made = FOLDER / "bin" / "python"
+    pins = (HERE / "peers.txt").read_text()
+    note = FOLDER / "installed.txt"
+    if not note.exists() or note.read_text() != pins:
+        python = sys.executable if sys.version_info[:2] == (3, 11) else "python3.11"
+        print(f"making the peers' environment in {FOLDER.name}/ (once)", file=sys.stderr)
+        subprocess.run([python, "-m", "venv", "--clear", str(FOLDER)], check=True)
+        install = [str(made), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, "--requirement", str(HERE / "peers.txt")], check=True)
+        note.write_text(pins)
+    return made
+
+
+class Peers:
+    """A running child that answers one request at a time; `ask` sends, `answers` waits."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        self._process, self._folder = process, folder
+
+    def ask(self, sums: Sums, ours: NDArray[np.bool_], *, binary: bool, final: float) -> None:
+        """Send running totals of these experiments, with where ours looks; `final` is the planned number of units."""
+        path = self._folder / "sums.npz"
+        np.savez(path, arms=np.cumsum(np.stack(sums.arms), axis=2), open=ours, binary=binary, final=final)
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"sums": str(path)}) + "\n")
+        self._process.stdin.flush()
+
+    def answers(self) -> dict[str, Ints]:
+        """First significant look of each run by package: from 1, negative for worse, 0 for none."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the peers' process ended with {self._process.wait()}")
+        return {name: np.array(looks) for name, looks in json.loads(line).items()}
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Peers]:
+    """The peers' process, ended on leaving."""
+    with tempfile.TemporaryDirectory() as name:
+        process = subprocess.Popen(
+            [str(interpreter()), str(HERE / "peers_side.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            yield Peers(process, Path(name))
+        finally:
+            process.kill()
+            process.wait()
+
+
+def main() -> None:
+    from benchmarks.simulated import LAWS, Cell, draw
+
+    cell = Cell("90/10", "flat", LAWS["Bernoulli .2"], looks=40)
+    with running() as peers:
+        peers.ask(draw(cell, 100, 1), np.ones((100, 40), dtype=np.bool_), binary=True, final=40.0 * UNITS)
+        for name, looks in peers.answers().items():
+            print(f"{name}: {np.count_nonzero(looks)} of 100 A/A experiments declared significant within 40 looks")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Type I error, power and traffic of the sequential engine beside GrowthBook's, Spotify's, the oracle and the bound.
+
+    python -m benchmarks.sequential [--runs 1000] [--seed 1] [--cells TEXT] [--no-peers] [--table grid|power|all]
+
+A/A and A/B experiments of 50,000 units with a look after each 50, two-sided level .05. Every method sees the same
+experiments; every number comes with binomial limits that a right method breaks once in a thousand cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+from tqdm import tqdm
+
+from benchmarks import engine, oracle, peers
+from benchmarks.simulated import ALLOCATIONS, DRIFTS, LAWS, LOOKS, UNITS, Cell, Law, Sums, draw
+
+Ints = NDArray[np.int64]
+ALPHA = 0.05
+HORIZON = float(LOOKS * UNITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """First look at which each run crosses either side (from 1, 0 for none), each side as if the other did not stop."""
+
+    win: Ints
+    harm: Ints
+
+    @classmethod
+    def signed(cls, looks: Ints) -> Decisions:
+        """From first looks with the sign of their direction."""
+        return cls(np.maximum(looks, 0), np.maximum(-looks, 0))
+
+    @property
+    def rates(self) -> tuple[float, float, float]:
+        """Shares of runs that cross the win side, the harm side, and any."""
+        win, harm = self.win > 0, self.harm > 0
+        return float(win.mean()), float(harm.mean()), float((win | harm).mean())
+
+    @property
+    def units(self) -> float:
+        """Units seen until the first crossing of either side or the horizon, on average."""
+        stops = [np.where(side > 0, side, LOOKS) for side in (self.win, self.harm)]
+        return float(UNITS * np.minimum(*stops).mean())
+
+
+def decide(cell: Cell, sums: Sums, asked: peers.Peers | None) -> tuple[engine.Watched, dict[str, Decisions]]:
+    """Every method's decisions on those experiments."""
+    watched = engine.watch(sums)
+    if asked is not None:
+        asked.ask(sums, watched.open_harm, binary=cell.law.kind == "bernoulli", final=HORIZON)
+    found = {
+        "ours": Decisions(*engine.group_sequential(watched)),
+        "anytime": Decisions(*engine.anytime(watched)),
+    }
+    if asked is not None:
+        found |= {name: Decisions.signed(looks) for name, looks in asked.answers().items()}
+    return watched, found
+
+
+def grid(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterator[str]:
+    """The A/A grid: law × drift × allocation."""
+    side, both, least = (float(binom.ppf(q, runs, rate)) / runs
+                         for q, rate in ((0.999, 0.025), (0.999, ALPHA), (0.001, 0.04)))  # fmt: skip
+    yield f"### False decisions: {runs} A/A experiments a cell"
+    yield (
+        f"Limits: each side at most {side:.4f}, both at most {both:.4f}; group-sequential both at least {least:.4f}. "
+        "`!` above a limit, `v` under the lower one. Peers: as they come / looking only where ours does, once either "
+        "arm has 10 outcomes and both together 5 events.\n"
+    )
+    yield "| outcomes | drift | allocation | ours: better | worse | both | anytime | gbstats | confidence |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    cells = [
+        (name, Cell(allocation, drift, law)) for name, law in LAWS.items() for drift in DRIFTS
+        for allocation in ALLOCATIONS if only in f"{name} | {drift} | {allocation}"
+    ]  # fmt: skip
+    missed: list[str] = []
+    for name, cell in tqdm(cells, desc="A/A cells", disable=None, file=sys.stderr):
+        _, found = decide(cell, draw(cell, runs, seed), asked)
+        win, harm, any_side = found["ours"].rates
+        title = f"{name} | {cell.drift} | {cell.allocation}"
+        marks = [_mark(win, side), _mark(harm, side), _mark(any_side, both, least)]
+        if any(marks):
+            missed.append(title)
+        shown = [f"{rate:.4f}{mark}" for rate, mark in zip((win, harm, any_side), marks, strict=True)]
+        shown.append(_rate(found["anytime"], both))
+        shown += [" / ".join(_rate(found[name], both) for name in (peer, f"{peer} gated") if name in found)
+                  for peer in peers.PEERS]  # fmt: skip
+        yield f"| {title} | {' | '.join(shown)} |"
+    yield f"\n{len(cells) - len(missed)} of {len(cells)} cells within all limits." + "".join(
+        f"\n- outside: {title}" for title in missed
+    )
+
+
+def _rate(decisions: Decisions, most: float) -> str:
+    rate = decisions.rates[2]
+    return f"{rate:.4f}{_mark(rate, most)}"
+
+
+def _mark(rate: float, most: float, least: float = 0.0) -> str:
+    return " !" if rate > most else " v" if rate < least else ""
+
+
+POWER_CELLS = (  # allocation, drift, champion's rate, challenger's
+    ("90/10", "flat", 0.80, 0.82),
+    ("90/10", "flat", 0.80, 0.85),
+    ("50/50", "flat", 0.80, 0.81),
+    ("ramp 1→5→10 %", "flat", 0.80, 0.82),
+    ("ramp 1→5→10 %", "stage drift", 0.80, 0.83),
+)
+
+
+def power(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterator[str]:
+    """Power and traffic where there is an effect."""
+    yield f"### Power and traffic: {runs} experiments a cell"
+    yield (
+        "E[N]: units until a decision or the horizon. Oracle: the SPRT that knows both rates, level .025. Bound: "
+        "kl(1−β‖.025) / I_KL at ours' power. Intervals: ± 2 standard errors. One look: the score test at the horizon.\n"
+    )
+    yield "| cell | method | power ± | wrong way | E[N] | E[N] / oracle |"
+    yield "|---|---|---|---|---|---|"
+    for allocation, drift, p0, p1 in tqdm(POWER_CELLS, desc="A/B cells", disable=None, file=sys.stderr):
+        title = f"{allocation}, {drift}, {p0:.2f} → {p1:.2f}"
+        if only not in title:
+            continue
+        cell = Cell(allocation, drift, Law("bernoulli", p0, effect=p1 - p0))
+        sums = draw(cell, runs, seed)
+        watched, found = decide(cell, sums, asked)
+        constant = len(ALLOCATIONS[allocation]) == 1 and drift == "flat"
+        base = None
+        if constant:
+            known = oracle.sprt(sums, p0, p1, ALPHA / 2)
+            found["oracle SPRT"] = Decisions(known, np.zeros_like(known))
+            base = found["oracle SPRT"].units
+        for method, decisions in found.items():
+            better, worse, _ = decisions.rates
+            ratio = f"{decisions.units / base:.2f}" if base else ""
+            error = 2.0 * (better * (1.0 - better) / runs) ** 0.5
+            rates = f"{better:.3f} ± {error:.3f} | {worse:.4f}"
+            yield f"| {title} | {method} | {rates} | {decisions.units:,.0f} | {ratio} |"
+        if constant and base:
+            (share,) = ALLOCATIONS[allocation]
+            least = oracle.least_units(share, p0, p1, found["ours"].rates[0], ALPHA / 2)
+            yield f"| {title} | KL bound | | | {least:,.0f} | {least / base:.2f} |"
+        better, worse = oracle.one_look(watched.score, watched.variance, ALPHA / 2)
+        yield f"| {title} | one look | {better:.3f} | {worse:.4f} | {HORIZON:,.0f} | |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000, help="experiments of each cell (default 1000)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cells", default="", metavar="TEXT", help="only cells whose line contains this")
+    parser.add_argument("--table", choices=("grid", "power", "all"), default="all")
+    parser.add_argument("--no-peers", action="store_true", help="ours alone")
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        asked = None if options.no_peers else stack.enter_context(peers.running())
+        for name, table in (("power", power), ("grid", grid)):
+            if options.table in (name, "all"):
+                for line in table(options.runs, options.seed, options.cells, asked):
+                    print(line, flush=True)
+                print()
+
+
+if __name__ == "__main__":
+    main()
