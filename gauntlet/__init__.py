@@ -119,6 +119,8 @@ def drift_stream(
     mode: str = "gated",
     task: str | None = None,
     positive: object = None,
+    season: str | None = None,
+    time: str | None = None,
 ) -> Stream:
     """Watch one long table in time order against its first rows, as `gauntlet drift --stream` does.
 
@@ -129,7 +131,14 @@ def drift_stream(
     from gauntlet.table import Table, open_table
 
     settings = Settings.of(
-        target=target, prediction=prediction, features=features, mode=mode, task=task, positive=positive
+        target=target,
+        prediction=prediction,
+        features=features,
+        mode=mode,
+        task=task,
+        positive=positive,
+        season=season,
+        time=time,
     )
     return Stream(source if isinstance(source, Table) else open_table(source), reference_rows, settings)
 

@@ -17,8 +17,11 @@ And rows as they come, in time order:
 
     monitor = Monitor(profile, settings, key="...")
     monitor.observe(columns, at) -> list[DriftEvent]                     # features (and the prediction's column)
-    monitor.observe_outcomes(targets, predictions, at) -> list[DriftEvent]   # errors, performance, prior
+    monitor.observe_outcomes(targets, predictions, at, losses=None) -> list[DriftEvent]  # errors, performance, prior
     monitor.observe_errors(losses, at) -> list[DriftEvent]               # where only losses are known
+
+With a daily or weekly cycle: `seasons = Seasons.fit(columns, at, "hour")`, then fit and observe
+`seasons.adjusted(columns, at)`.
 
 `Report`: severity (NONE, LOW, MEDIUM, HIGH, CRITICAL), confidence, root_cause, action, mode, reference_rows,
 current_rows, features (`FeatureReport`: name, kind, statistic, lower, upper, p_value, threshold, drifted, psi,
@@ -38,6 +41,7 @@ from evaluator.drift.pane import ProfileMismatchError
 from evaluator.drift.profile import Profile
 from evaluator.drift.reading import Coded
 from evaluator.drift.report import FeatureReport, Finding, PerformanceReport, QualityReport, RegimeReport, Report
+from evaluator.drift.seasons import Seasons
 from evaluator.drift.settings import DriftSettings, Mode
 from evaluator.drift.signal import Signal
 
@@ -57,6 +61,7 @@ __all__ = [
     "QualityReport",
     "RegimeReport",
     "Report",
+    "Seasons",
     "Severity",
     "Signal",
     "compare",

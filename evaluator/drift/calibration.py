@@ -32,6 +32,10 @@ class Calibration:
     efficiency: float
 
 
+INDEPENDENT = Calibration(0.0, 1.0)
+"""Rows whose order means nothing, or of which nothing can be said."""
+
+
 def block_length(window: int, rows: int) -> int:
     """The length of the reference's windows that stand for windows of `window` rows."""
     return min(window, rows // BLOCKS)
@@ -74,35 +78,41 @@ def calibrate(codes: Ints, slots: int, windows: tuple[int, ...], *, ordered: boo
 def _one(codes: Ints, slots: int, total: Floats, window: int, ordered: bool) -> Calibration:
     rows = len(codes)
     block = block_length(window, rows)
-    present = total.sum()
-    if block < 2 or present == 0 or total.max() == rows:  # too few rows, or all in one slot: nothing to stray
-        return Calibration(0.0, 1.0)
-    counts = _window_counts(codes, slots, block)
+    if block < 2 or total.sum() == 0 or total.max() == rows:  # too few rows, or all in one slot: nothing to stray
+        return INDEPENDENT
+    return of_stretches(_window_counts(codes, slots, block), total, rows, window, ordered=ordered)
+
+
+def of_stretches(counts: Floats, total: Floats, rows: int, window: int, *, ordered: bool) -> Calibration:
+    """The calibration for windows of `window` rows from stretches of a reference of `rows` rows.
+
+    counts: shape (places, slots), each a stretch of `block_length(window, rows)` rows; total: shape (slots,), of all
+    rows. Rows without a slot are in neither.
+    """
+    block, present = block_length(window, rows), total.sum()
+    if block < 2 or present == 0 or total.max() == rows:
+        return INDEPENDENT
     own = counts.sum(axis=1, keepdims=True)
     enough = (own[:, 0] > 0) & (own[:, 0] < present)
     if not enough.any():
-        return Calibration(0.0, 1.0)
+        return INDEPENDENT
     counts, own = counts[enough], own[enough]
-    rest = (total - counts) / (present - own)
-    share = counts / own
-    mass = total / present
+    share, rest, mass = counts / own, (total - counts) / (present - own), total / present
     if ordered:
         gap = np.abs(np.cumsum(share, axis=1) - np.cumsum(rest, axis=1))
-        distance = gap.max(axis=1)
         below = np.cumsum(mass)
-        squared = (gap**2) @ mass
+        distance, squared = gap.max(axis=1), (gap**2) @ mass
         variance = float((mass * below * (1.0 - below)).sum())
     else:
         gap = np.abs(share - rest)
-        distance = gap.sum(axis=1) / 2
-        squared = (gap**2).sum(axis=1)
+        distance, squared = gap.sum(axis=1) / 2, (gap**2).sum(axis=1)
         variance = float(1.0 - (mass**2).sum())
-    limit = float(np.quantile(distance, QUANTILE))
+    seen = float(np.quantile(distance, QUANTILE))
     if variance <= 1e-12:
-        return Calibration(limit, 1.0)
+        return Calibration(seen, 1.0)
     raw = float(squared.sum() / (variance * (1.0 / own + 1.0 / (present - own)).sum()))
     inflation = inflation_in_use(raw, window, block, rows)
-    limit = min(limit_in_use(limit, inflation, window, block, rows), (1.0 + limit) / 2)
+    limit = min(limit_in_use(seen, inflation, window, block, rows), (1.0 + seen) / 2)
     return Calibration(limit, 1.0 / inflation)
 
 

@@ -17,8 +17,9 @@ from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.outcomes import inflation_for, signal_of
 from evaluator.drift.pane import Pane, ProfileMismatchError, count
 from evaluator.drift.performance import WIDTHS, MetricChange, Task, changes, outcomes, sums_of
-from evaluator.drift.profile import TARGET, Profile, Truth, batch_rows
+from evaluator.drift.profile import TARGET, Profile, Truth
 from evaluator.drift.quality import quality_score
+from evaluator.drift.reading import batch_rows
 from evaluator.drift.regime import RegimeReference, Transitions, regime_change
 from evaluator.drift.report import FeatureReport, PerformanceReport, QualityReport, RegimeReport, Report
 from evaluator.drift.settings import DriftSettings
@@ -46,10 +47,13 @@ class Comparison:
         self._performance: Floats = np.zeros(WIDTHS[truth.performance.task] if truth and truth.performance else 0)
         self._estimate: Ints = np.zeros(3, dtype=np.int64)
 
-    def add(self, columns: Mapping[str, Column], *, targets: Column | None = None) -> None:
+    def add(
+        self, columns: Mapping[str, Column], *, targets: Column | None = None, predictions: Column | None = None
+    ) -> None:
         """Count a piece. Missing and extra columns and odd values are findings.
 
-        Raises ValueError when columns, or `targets`, differ in length.
+        predictions: what to hold against the targets where it isn't the prediction's column as it stands. Raises
+        ValueError when columns, or `targets`, differ in length.
         """
         rows = batch_rows(columns)
         if targets is not None and len(targets) != rows and columns:
@@ -68,19 +72,18 @@ class Comparison:
         if truth.scores is not None and score is not None:
             self._estimate = self._estimate + truth.scores.sums_of(truth.scores.expected(score))
         if targets is not None:
-            self._add_truth(truth, columns, targets)
+            said = self.profile.prediction or self.profile.score or ""
+            self._add_truth(truth, targets, predictions if predictions is not None else columns.get(said))
 
     def _transitions(self, regime: RegimeReference, values: Column | None, rows: int) -> Transitions:
         if values is None:
             return Transitions.of(np.full(rows, -1, dtype=np.int64))
         return Transitions.of(regime.path(self.profile.column_slots(self.profile.index[regime.feature], values)))
 
-    def _add_truth(self, truth: Truth, columns: Mapping[str, Column], targets: Column) -> None:
+    def _add_truth(self, truth: Truth, targets: Column, said: Column | None) -> None:
         counted = count(truth.distribution, {TARGET: targets}).counts
         self.outcomes = self.outcomes + counted
         self.known += int(counted[: truth.distribution.slots].sum())
-        name = self.profile.prediction or self.profile.score
-        said = columns.get(name) if name else None
         if truth.performance is not None and said is not None:
             task = truth.performance.task
             self._performance = self._performance + sums_of(

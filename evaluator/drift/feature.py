@@ -5,6 +5,7 @@ Fitted from the raw values once; everything later is compared with these numbers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,13 +50,13 @@ class Feature:
 
     @property
     def low(self) -> float:
-        """Below this a value is an outlier."""
-        return self.mean - _SIGMAS * self.deviation
+        """Below this a value is an outlier; nothing is one for a reference without values."""
+        return -math.inf if self.counts.max(initial=0) == 0 else self.mean - _SIGMAS * self.deviation
 
     @property
     def high(self) -> float:
         """Above this a value is an outlier."""
-        return self.mean + _SIGMAS * self.deviation
+        return math.inf if self.counts.max(initial=0) == 0 else self.mean + _SIGMAS * self.deviation
 
     @property
     def present(self) -> int:

@@ -22,9 +22,10 @@ from evaluator.drift.fusion import Judgement, Severity, judge
 from evaluator.drift.losses import look_at_errors
 from evaluator.drift.outcomes import Outcomes
 from evaluator.drift.pane import CHUNK, Pane, ProfileMismatchError, count_codes
-from evaluator.drift.performance import outcomes
-from evaluator.drift.profile import OUTLIER, TARGET, Profile, batch_rows, losses_of
+from evaluator.drift.performance import losses_of, outcomes
+from evaluator.drift.profile import OUTLIER, TARGET, Profile
 from evaluator.drift.quality import quality_score
+from evaluator.drift.reading import batch_rows
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import distances, look_at_features
 from evaluator.drift.window import View, Windows, rebased, restored, snapshot_of
@@ -113,27 +114,34 @@ class Monitor:
         look = look_at_errors(self._errors, self.settings, self._episodes.raised("errors"))
         return self._episodes.fold("errors", look, self._judge, rows=self._clock, at=at)
 
-    def observe_outcomes(self, targets: Column, predictions: Column, at: Times) -> list[DriftEvent]:
+    def observe_outcomes(
+        self, targets: Column, predictions: Column, at: Times, *, losses: Column | None = None
+    ) -> list[DriftEvent]:
         """Take in truths with the champion's predictions, in order of maturity. Returns new events.
 
         Judges performance, the truths' distribution and the errors; rows without a truth are left out, those without
-        a prediction count for the distribution only. Without targets in the profile nothing is judged. Raises
+        a prediction count for the distribution only. Without targets in the profile nothing is judged. `losses`: each
+        row's, when the profile's `errors` were given and are of another kind than misses or absolute errors. Raises
         ValueError when lengths differ. Use this or `observe_errors` for a stream, not both.
         """
         truth = self.profile.truth
         times = _times(at, len(targets))
         if len(predictions) != len(targets):
             raise ValueError(f"{len(targets)} targets with {len(predictions)} predictions")
+        if losses is not None and len(losses) != len(targets):
+            raise ValueError(f"{len(targets)} targets with {len(losses)} losses")
         if truth is None or self._outcomes is None:
             return []
         codes = truth.distribution.encode({TARGET: targets})[0]
-        values = squared = losses = np.full(len(targets), np.nan)
+        values = squared = missed = np.full(len(targets), np.nan)
         if truth.performance is not None:
             values, squared = outcomes(truth.performance.task, targets, predictions)
-            losses = losses_of(truth.performance.task, squared)
+            missed = losses_of(truth.performance.task, squared)
+        if losses is not None:
+            missed = np.where(np.isfinite(missed), np.asarray(losses, dtype=np.float64), np.nan)
         events: list[DriftEvent] = []
         known = (codes & (OUTLIER - 1)) < truth.distribution.slots
-        rows = zip(codes.tolist(), values.tolist(), squared.tolist(), losses.tolist(), times.tolist(), strict=True)
+        rows = zip(codes.tolist(), values.tolist(), squared.tolist(), missed.tolist(), times.tolist(), strict=True)
         for code, value, error, loss, time in itertools.compress(rows, known.tolist()):
             if math.isfinite(loss):
                 events += self._observe_error(loss, time)

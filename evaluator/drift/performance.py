@@ -61,6 +61,11 @@ def outcomes(task: Task, targets: Column, predictions: Column) -> tuple[Floats, 
     return truth * 0.0, np.where(known, np.asarray(truth != said, dtype=np.float64), math.nan)
 
 
+def losses_of(task: Task, squared: Floats) -> Floats:
+    """Losses for concept drift from squared errors: misses as they are, absolute errors of numbers."""
+    return squared if task == "classification" else np.sqrt(squared)
+
+
 def _labels(values: Column) -> list[str | None]:
     if is_categorical(values):
         return [value if isinstance(value, str) else None for value in read_categories(values)]

@@ -20,8 +20,8 @@ from evaluator.drift.concept import ErrorReference
 from evaluator.drift.estimate import ScoreReference
 from evaluator.drift.feature import Column, Feature, Role, feature_dict, feature_from, fit_feature
 from evaluator.drift.grid import BINS, HUGE, Floats, Ints
-from evaluator.drift.performance import PerformanceReference, Task, outcomes
-from evaluator.drift.reading import Coded, read_categories, read_numbers
+from evaluator.drift.performance import PerformanceReference, Task, losses_of, outcomes
+from evaluator.drift.reading import Coded, batch_rows, read_categories, read_numbers
 from evaluator.drift.regime import RegimeReference
 
 PANE = 64
@@ -358,14 +358,6 @@ class Profile:
         )
 
 
-def batch_rows(columns: Mapping[str, Column]) -> int:
-    """Rows of a batch. Raises ValueError when its columns differ in length."""
-    lengths = {len(values) for values in columns.values()}
-    if len(lengths) > 1:
-        raise ValueError(f"columns differ in length: { {name: len(values) for name, values in columns.items()} }")
-    return lengths.pop() if lengths else 0
-
-
 def _fit_truth(
     targets: Column, said: Column | None, scores: Column | None, task: Task | None, pane: int, windows: tuple[int, ...]
 ) -> tuple[Truth, Floats | None]:
@@ -382,11 +374,6 @@ def _fit_truth(
         squared = outcomes(performance.task, targets, said)[1]
         losses = losses_of(performance.task, squared[np.isfinite(squared)])
     return Truth(distribution, performance, ScoreReference.fit(scores, targets) if scores is not None else None), losses
-
-
-def losses_of(task: Task, squared: Floats) -> Floats:
-    """Losses for concept drift from squared errors: misses as they are, absolute errors of numbers."""
-    return squared if task == "classification" else np.sqrt(squared)
 
 
 def _truth_dict(truth: Truth) -> dict[str, Any]:

@@ -1,6 +1,10 @@
 """How usable the rows are, as one number from 0 to 1 over the features the model needs.
 
-Only what got worse than the reference counts: a column that always had gaps is not a finding.
+Only what got worse than the reference counts: a column that always had gaps is not a finding. Completeness, validity
+(type, finite numbers) and schema go into it; two other virtues do not, and on purpose. Uniqueness: sketches of distinct
+rows merge by the maximum and can't be subtracted, so a window could not be the difference of two sums any more, and
+rows of few categories repeat without any fault; what has an identity is counted once where it is joined. Freshness: it
+needs a clock, and nothing here reads one; how late outcomes come is measured where they arrive.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Reading one row or a thousand at a time gives the same values: that is what make
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -107,3 +107,11 @@ def is_categorical(values: Sequence[Any] | npt.NDArray[Any]) -> bool:
     read = read_categories(values)
     present = sum(value is not None for value in read)
     return present > 0 and 2 * sum(isinstance(value, str) for value in read) > present
+
+
+def batch_rows(columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> int:
+    """Rows of a batch. Raises ValueError when its columns differ in length."""
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise ValueError(f"columns differ in length: { {name: len(values) for name, values in columns.items()} }")
+    return lengths.pop() if lengths else 0

@@ -286,7 +286,9 @@ def _column_signals(
     rows = max(1, view.rows)
     kinds: tuple[tuple[Kind, int], ...] = (("column_gone", ABSENT), ("type_change", MISTYPED))
     for kind, special in kinds:
-        for i in np.flatnonzero(view.specials[:, special] >= MOST * rows).tolist():
+        # A reference without a value has no type that could have changed.
+        there = profile.present > 0 if kind == "type_change" else True
+        for i in np.flatnonzero((view.specials[:, special] >= MOST * rows) & there).tolist():
             share = float(view.specials[i, special] / rows)
             signals.append(Signal(kind, profile.names[i], share, share, share, MOST, 0.0, view.rows))
     lack = 1.0 - quality_score(profile, view)

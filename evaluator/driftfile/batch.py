@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from evaluator.drift.comparison import Comparison
 from evaluator.drift.concept import rise_of
+from evaluator.drift.feature import Column
 from evaluator.drift.fusion import judge
 from evaluator.drift.profile import SPECIALS, Profile
 from evaluator.drift.report import FeatureReport, Report
@@ -23,12 +24,13 @@ from evaluator.drift.signal import SHAPES, Signal
 from evaluator.drift.signals import kind_of
 from evaluator.driftfile.bars import category_bars, number_bars
 from evaluator.driftfile.reader import KIND_ROWS, Batch, Reader, number_in
-from evaluator.driftfile.reference import Known, completed, grids, learn, losses
+from evaluator.driftfile.reference import FEWEST_ERRORS, Known, completed, grids, learn, losses
 from evaluator.driftfile.replay import Replay
 from evaluator.driftfile.result import Bars, ColumnDrift, DriftReport, Finding, Performance, Quality
+from evaluator.driftfile.roles import present
 from evaluator.driftfile.sample import Sample
 from evaluator.driftfile.selection import Selection, compare_columns, select
-from evaluator.driftfile.settings import Settings
+from evaluator.driftfile.settings import DriftRequestError, Settings
 from evaluator.driftfile.survey import COUNTER, FEWEST, Survey, rising, survey
 from gauntlet.table import Table
 
@@ -49,6 +51,8 @@ def check(reference: Table, current: Table, settings: Settings) -> DriftReport:
 
     Raises DriftRequestError for columns that aren't there or don't fit, TableError for a table that can't be read.
     """
+    if settings.season is not None:
+        raise DriftRequestError("seasons are for a stream; two files are compared as they are")
     selection = select(reference, _surveyed(reference, current), settings)
     reader = Reader(reference, selection.numbers, selection.texts)
     rules = DriftSettings(mode=settings.mode, batch_alpha=settings.alpha, fewest_rows=_FEWEST)
@@ -57,7 +61,7 @@ def check(reference: Table, current: Table, settings: Settings) -> DriftReport:
         known = learn(was, settings)
         profile = grids(known, settings, reference.name)
         seen = _Seen(profile, rules, known, settings)
-        for batch in Reader(current, selection.numbers, selection.texts, words=_words(profile)):
+        for batch in Reader(current, selection.numbers, selection.texts, words=_words(profile, settings)):
             seen.add(batch)
         final = completed(profile, known, _without(was, settings.target), settings, seen.comparison.rows)
     seen.comparison.profile = final  # the same grids, now with the counts and the dependence of all rows
@@ -75,13 +79,12 @@ def _surveyed(reference: Table, current: Table) -> Survey:
     return replace(found, left_out={n: why for n, why in found.left_out.items() if n not in sorted_by})
 
 
-def _words(profile: Profile) -> list[str]:
+def _words(profile: Profile, settings: Settings) -> list[str]:
     """Columns of texts none of which is a number."""
-    return [
-        feature.name
-        for feature in profile.features
-        if not feature.numeric and not any(number_in(text) is not None for text in feature.grid.categories)
-    ]
+    texts = {feature.name: feature.grid.categories for feature in profile.features if not feature.numeric}
+    if profile.truth is not None and settings.target is not None:
+        texts[settings.target] = profile.truth.distribution.features[0].grid.categories
+    return [name for name, values in texts.items() if not any(number_in(text) is not None for text in values)]
 
 
 def _without(reader: Iterable[Batch], target: str | None) -> Iterable[Batch]:
@@ -96,28 +99,33 @@ class _Seen:
         self.comparison = Comparison(profile, rules)
         self.sample = Sample()
         self.losses: list[Floats] = []
-        self.targets = False
-        """Whether there is a column of targets."""
+        self.targets = 0
+        """Cells with a target, whatever it is."""
+        self.odd: dict[str, int] = {}
+        """Cells of target and prediction that can be neither."""
         self._known, self._settings = known, settings
 
     def add(self, batch: Batch) -> None:
         target, said = self._settings.target, self._settings.prediction
         columns = {name: values for name, values in batch.columns.items() if name != target}
-        truth = None if target is None or target not in batch.columns else self._known.truth(batch.columns[target])
-        self.targets = truth is not None
+        truth = answer = None
+        if target is not None and target in batch.columns:
+            truth = self._known.truth(batch.columns[target])
+            self.targets += present(batch.columns[target])
+            self._doubt(target, batch.columns[target], truth)
+        if said is not None and said in columns:
+            answer = self._known.said(columns[said])
+            self._doubt(said, columns[said], answer)
         if not columns and batch.rows:
             columns = {"": np.zeros(batch.rows)}  # nothing that is watched is here, yet there are rows
-        self.comparison.add(columns, targets=truth)
+        self.comparison.add(columns, targets=truth, predictions=answer)
         self.sample.add(columns, batch.rows)
         known = self.comparison.profile.truth
-        if (
-            truth is not None
-            and said is not None
-            and said in columns
-            and known is not None
-            and known.performance is not None
-        ):
-            self.losses.append(losses(known.performance.task, truth, columns[said]))
+        if truth is not None and answer is not None and known is not None and known.performance is not None:
+            self.losses.append(losses(known.performance.task, truth, answer))
+
+    def _doubt(self, name: str, cells: Column, usable: Column) -> None:
+        self.odd[name] = self.odd.get(name, 0) + present(cells) - present(usable)
 
 
 class _Answer:
@@ -132,7 +140,9 @@ class _Answer:
 
     def report(self, selection: Selection, findings: list[Finding], notes: list[str]) -> DriftReport:
         found = self._report
-        signals = {signal.key: signal for signal in (*found.signals, *self._moved(), *self._risen())}
+        signals = {
+            signal.key: signal for signal in (*found.signals, *self._moved(), *self._risen(), *self._impossible())
+        }
         signals = {key: signal for key, signal in signals.items() if not self._baseless(signal)}
         judged = judge(signals.values(), self._profile, self._rules)
         by_column: dict[str, list[Signal]] = {}
@@ -185,7 +195,7 @@ class _Answer:
         if errors is None or not self._seen.losses:
             return []
         seen = np.minimum(np.concatenate(self._seen.losses), errors.cap)
-        if not len(seen):
+        if len(seen) < FEWEST_ERRORS:
             return []
         rules = self._rules
         rise = rise_of(errors, 0, len(seen), float(seen.sum()), float((seen**2).sum()), rules.concept_rise)
@@ -195,6 +205,16 @@ class _Answer:
         critical = rise.rise > 2 * threshold and (rules.simple or rise.z_beyond >= z)
         p_value = 0.5 * math.erfc(rise.z / math.sqrt(2))
         return [Signal("concept", "", rise.rise, rise.lower, rise.upper, threshold, p_value, len(seen), critical)]
+
+    def _impossible(self) -> list[Signal]:
+        """A target or prediction with cells that can be neither: broken data, whatever the rest of it says."""
+        rows, limit = self._seen.comparison.rows, self._rules.missing
+        shares = {name: odd / max(1, rows) for name, odd in self._seen.odd.items() if rows >= _FEWEST}
+        return [
+            Signal("type_change", name, share, share, share, limit, 0.0, rows)
+            for name, share in shares.items()
+            if share > limit
+        ]
 
     def _present(self, name: str) -> int:
         i = self._profile.index[name]
@@ -266,9 +286,21 @@ class _Answer:
             for f in self._profile.features
             if not f.present
         ]
-        if target is not None and self._seen.targets and not self._seen.comparison.known:
+        found += [
+            Finding("type_change", name, self._oddity(name, odd), bool(by_column.get(name)))
+            for name, odd in self._seen.odd.items()
+            if odd and not any(f.column == name and f.kind in ("type_change", "infinite") for f in found)
+        ]
+        if target is not None and target in self._seen.odd and not self._seen.targets:
             found.append(Finding("no_target", target, f"no row has a value of {target!r}: there are no labels yet"))
         return found
+
+    def _oddity(self, name: str, odd: int) -> str:
+        roles, rows = self._known.roles, self._seen.comparison.rows
+        kind = "as in the reference"
+        if roles is not None and roles.says == "probability":
+            kind = "a number from 0 to 1" if name != self._settings.target else "of the reference's classes"
+        return f"{odd} of {rows} values of {name} are not {kind}: nothing is judged by them"
 
     def _constant(self, name: str) -> bool:
         """Whether all sampled values are one: those beyond the reference's range share one place of its grid."""

@@ -9,15 +9,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.calibration import QUANTILE, Calibration, block_length, inflation_in_use, limit_in_use
+from evaluator.drift.calibration import INDEPENDENT, Calibration, block_length, of_stretches
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 PLACES = 128
 """Stretches of the reference that are compared with the rest of it."""
-INDEPENDENT = Calibration(0.0, 1.0)
-"""Rows whose order means nothing."""
 
 
 class Stretches:
@@ -55,33 +53,7 @@ class Stretches:
         return (np.array(upper) - np.array(lower)).astype(np.float64)
 
     def calibrate(self, counts: Floats, total: Floats, *, ordered: bool) -> Calibration:
-        """Limit and efficiency of a column from its stretches' `counts` (places, slots) and the file's `total`.
-
-        As `evaluator.drift.calibration.calibrate`: distances to the rest of the file give the limit, the mean squared
-        distance over what independent rows would give is the variance inflation.
-        """
-        present = total.sum()
-        if not len(self.starts) or present == 0 or total.max() == self.rows:
+        """Limit and efficiency of a column from its stretches' `counts` (places, slots) and the file's `total`."""
+        if not len(self.starts):
             return INDEPENDENT
-        own = counts.sum(axis=1, keepdims=True)
-        enough = (own[:, 0] > 0) & (own[:, 0] < present)
-        if not enough.any():
-            return INDEPENDENT
-        counts, own = counts[enough], own[enough]
-        share, rest, mass = counts / own, (total - counts) / (present - own), total / present
-        if ordered:
-            gap = np.abs(np.cumsum(share, axis=1) - np.cumsum(rest, axis=1))
-            below = np.cumsum(mass)
-            distance, squared = gap.max(axis=1), (gap**2) @ mass
-            variance = float((mass * below * (1.0 - below)).sum())
-        else:
-            gap = np.abs(share - rest)
-            distance, squared = gap.sum(axis=1) / 2, (gap**2).sum(axis=1)
-            variance = float(1.0 - (mass**2).sum())
-        seen = float(np.quantile(distance, QUANTILE))
-        if variance <= 1e-12:
-            return Calibration(seen, 1.0)
-        raw = float(squared.sum() / (variance * (1.0 / own + 1.0 / (present - own)).sum()))
-        inflation = inflation_in_use(raw, self.window, self.block, self.rows)
-        limit = min(limit_in_use(seen, inflation, self.window, self.block, self.rows), (1.0 + seen) / 2)
-        return Calibration(limit, 1.0 / inflation)
+        return of_stretches(counts, total, self.rows, self.window, ordered=ordered)

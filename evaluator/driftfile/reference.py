@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.calibration import Calibration
+from evaluator.drift.calibration import INDEPENDENT, Calibration
 from evaluator.drift.concept import ErrorReference
 from evaluator.drift.feature import Column, Feature
 from evaluator.drift.pane import count
-from evaluator.drift.performance import Task, outcomes
+from evaluator.drift.performance import Task, losses_of, outcomes
 from evaluator.drift.profile import MISSING, SPECIALS, Profile, Truth
+from evaluator.drift.reading import is_categorical
 from evaluator.driftfile.column import joined, taken
-from evaluator.driftfile.dependence import INDEPENDENT, Stretches
+from evaluator.driftfile.dependence import Stretches
 from evaluator.driftfile.reader import Batch
-from evaluator.driftfile.roles import Roles, infer
+from evaluator.driftfile.roles import Roles, infer, of_kind
 from evaluator.driftfile.sample import Sample
 from evaluator.driftfile.settings import Settings
 
@@ -29,7 +30,8 @@ Ints = npt.NDArray[np.int64]
 
 _SEED = 20130101
 """Of the one permutation that takes the meaning from the order of rows."""
-_FEWEST_ERRORS = 30
+FEWEST_ERRORS = 30
+"""Losses below which nothing is said of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,14 @@ class Known:
         return self.roles is not None and self.roles.says == "probability"
 
     def truth(self, target: Column) -> Column:
-        """Any rows' target as the rules take it."""
-        return target if self.roles is None else self.roles.truth(target)
+        """Any rows' target as the rules take it; unknown where it can't be a truth."""
+        if self.roles is not None:
+            return self.roles.truth(target)
+        return of_kind(target, texts=self.target is not None and is_categorical(self.target))
+
+    def said(self, prediction: Column) -> Column:
+        """Any rows' prediction, unknown where it can't be one."""
+        return prediction if self.roles is None else self.roles.said(prediction)
 
 
 def learn(reader: Iterable[Batch], settings: Settings) -> Known:
@@ -102,7 +110,7 @@ def completed(profile: Profile, known: Known, batches: Iterable[Batch], settings
     if known.target is not None:
         truth, losses = _truth(known, settings, known.target, window)
     errors = None
-    if losses is not None and len(losses) >= _FEWEST_ERRORS:
+    if losses is not None and len(losses) >= FEWEST_ERRORS:
         errors = ErrorReference.fit(losses, windows=(window,))
     return _exchanged(profile, known.rows, window, features, errors, truth)
 
@@ -148,7 +156,7 @@ def _share(stretches: Stretches, place: int, total: int) -> Calibration:
 
 
 def _truth(known: Known, settings: Settings, target: Column, window: int) -> tuple[Truth | None, Floats | None]:
-    truth, said = known.truth(target), known.prediction
+    truth, said = known.truth(target), None if known.prediction is None else known.said(known.prediction)
     if not settings.ordered:
         order = np.random.default_rng(_SEED).permutation(known.rows)
         truth, said = taken(truth, order), None if said is None else taken(said, order)
@@ -171,5 +179,4 @@ def _truth(known: Known, settings: Settings, target: Column, window: int) -> tup
 def losses(task: Task, truth: Column, said: Column) -> Floats:
     """Loss of each row with both: 1 for a miss and 0 for a hit, or the absolute error of a number."""
     squared = outcomes(task, truth, said)[1]
-    known = squared[np.isfinite(squared)]
-    return known if task == "classification" else np.sqrt(known)
+    return losses_of(task, squared[np.isfinite(squared)])

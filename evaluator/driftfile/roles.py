@@ -30,17 +30,53 @@ class Roles:
     says: Says
     positive: str | None
     note: str
+    texts: bool = False
+    """Whether the reference's target, and with it a label, is of texts."""
+    classes: frozenset[float | str] = frozenset()
+    """Beside a probability the classes there are; empty where the reference shows fewer than two."""
 
     def truth(self, target: Column) -> Column:
-        """The target as the drift rules take it: 0 and 1 beside a probability, else as it is."""
+        """The target as the drift rules take it: 0 and 1 beside a probability, else as it is; unknown where it can't be
+        a truth."""
+        cells = of_kind(target, texts=self.texts)
         if self.says != "probability":
-            return target
-        if is_categorical(target):
-            known = [None if not isinstance(v, str) else v == self.positive for v in read_categories(target)]
-            return np.array([np.nan if value is None else float(value) for value in known])
-        numbers = read_numbers(target)[0]
+            return cells
         assert self.positive is not None
-        return np.where(np.isnan(numbers), np.nan, np.asarray(numbers == float(self.positive), dtype=np.float64))
+        positive = self.positive if self.texts else float(self.positive)
+        told = {value: float(value == positive) for value in self.classes}
+        if isinstance(cells, np.ndarray):
+            known = np.isin(cells, list(told)) if told else np.isfinite(cells)
+            return np.where(known, np.asarray(cells == positive, dtype=np.float64), np.nan)
+        default = np.nan if told else 0.0
+        each = [np.nan if v is None else told.get(v, float(v == positive) or default) for v in list(cells)]
+        return np.array(each, dtype=np.float64)
+
+    def said(self, prediction: Column) -> Column:
+        """The prediction with what can't be one unknown: cells of another type, probabilities beyond 0 and 1."""
+        cells = of_kind(prediction, texts=self.texts and self.says == "label")
+        if self.says == "probability" and isinstance(cells, np.ndarray):
+            with np.errstate(invalid="ignore"):
+                return np.where((cells >= 0) & (cells <= 1), cells, np.nan)
+        return cells
+
+
+def present(column: Column) -> int:
+    """Cells that are not missing, whatever they hold."""
+    if isinstance(column, Coded):
+        return int((column.codes >= 0).sum())
+    if isinstance(column, np.ndarray) and column.dtype.kind in "fiub":
+        return int((~np.isnan(column.astype(np.float64, copy=False))).sum())
+    return sum(cell is not None and cell == cell for cell in column)
+
+
+def of_kind(column: Column, *, texts: bool) -> Column:
+    """The column with cells of the other kind, and infinite ones, unknown."""
+    if texts:
+        if isinstance(column, Coded):
+            return column
+        return [value if isinstance(value, str) else None for value in read_categories(column)]
+    numbers = read_numbers(column)[0]
+    return numbers if np.isfinite(numbers).all() else np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def infer(settings: Settings, target: Column, prediction: Column) -> Roles:
@@ -64,7 +100,8 @@ def infer(settings: Settings, target: Column, prediction: Column) -> Roles:
     if is_categorical(prediction) != texts and (texts is False or not _shares(prediction)):
         raise DriftRequestError(f"{names}: one holds texts and the other numbers, so no prediction can be right")
     if is_categorical(prediction) or (not texts and set(said) <= set(classes)):
-        return Roles(task, "label", None, f"{names}: {len(classes)} classes and a predicted label, classification")
+        return Roles(task, "label", None, f"{names}: {len(classes)} classes and a predicted label, classification",
+                     texts)  # fmt: skip
     if not _shares(prediction):
         raise DriftRequestError(
             f"{names}: the prediction is neither one of the {len(classes)} classes nor a probability from 0 to 1; "
@@ -77,7 +114,10 @@ def infer(settings: Settings, target: Column, prediction: Column) -> Roles:
         )
     positive = _positive(settings, classes)
     note = f"{names}: classification, the prediction is the probability of {positive!r}"
-    return Roles(task, "probability", positive, note)
+    known: frozenset[float | str] = frozenset()
+    if len(classes) == 2 or (not texts and set(classes) <= {0.0, 1.0}):
+        known = frozenset(classes) if len(classes) == 2 else frozenset((0.0, 1.0))
+    return Roles(task, "probability", positive, note, texts, known)
 
 
 def _task(target: Column, prediction: Column, classes: list[float | str], said: list[float | str]) -> Task:

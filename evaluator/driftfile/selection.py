@@ -29,7 +29,10 @@ class Selection:
 
 def select(reference: Table, found: Survey, settings: Settings) -> Selection:
     """Raises DriftRequestError for a name that the reference has no column for, or when nothing is left to watch."""
-    asked = [*(settings.features or ()), *(name for name in (settings.target, settings.prediction) if name is not None)]
+    asked = [
+        *(settings.features or ()),
+        *(n for n in (settings.target, settings.prediction, settings.time) if n is not None),
+    ]
     for name in asked:
         if name not in reference.columns:
             close = difflib.get_close_matches(name, reference.columns, 1, 0.6)
@@ -37,7 +40,7 @@ def select(reference: Table, found: Survey, settings: Settings) -> Selection:
             raise DriftRequestError(f"{reference.name}: there is no column {name!r}{hint}")
         if name in found.left_out and found.left_out[name][0] == "unreadable":
             raise DriftRequestError(found.left_out[name][1])
-    roles = {settings.target, settings.prediction}
+    roles = {settings.target, settings.prediction, settings.time}
     findings: list[Finding] = []
     if settings.features is not None:
         features = settings.features

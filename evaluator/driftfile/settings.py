@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
+from evaluator.drift.seasons import PERIODS, Period
 from gauntlet.errors import BadInput
 
 Mode = Literal["gated", "simple"]
@@ -29,7 +30,8 @@ class Settings:
     counters or identifiers. mode: `gated` asks for an effect AND evidence, `simple` takes the plain thresholds. task,
     positive: None to infer them from the target's values. ordered: rows are in time order; dependence between
     neighbours is then measured on the reference and takes weight from the evidence. alpha: false-discovery rate over
-    all features of one comparison.
+    all features of one comparison. season: of a stream, hold each number against the reference's of the same hour or
+    weekday (UTC), by the column `time`: seconds since 1970 or ISO 8601 texts.
     """
 
     target: str | None = None
@@ -40,6 +42,8 @@ class Settings:
     positive: str | None = None
     ordered: bool = True
     alpha: float = 0.05
+    season: Period | None = None
+    time: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -48,6 +52,12 @@ class Settings:
             raise DriftRequestError(f"task is classification or regression, not {self.task!r}")
         if not 0.0 < self.alpha < 1.0:
             raise DriftRequestError(f"alpha is above 0 and below 1, got {self.alpha}")
+        if self.season is not None and self.season not in PERIODS:
+            raise DriftRequestError(f"season is {' or '.join(PERIODS)}, not {self.season!r}")
+        if (self.season is None) != (self.time is None):
+            raise DriftRequestError("season and time go together: what the cycle is, and the column that says when")
+        if self.time is not None and self.time in (self.target, self.prediction, *(self.features or ())):
+            raise DriftRequestError(f"{self.time!r} is the time and can't be something else too")
         if self.target is not None and self.target == self.prediction:
             raise DriftRequestError(f"target and prediction are the same column, {self.target!r}")
         if self.features is not None:
@@ -76,6 +86,8 @@ class Settings:
         positive: object = None,
         ordered: bool = True,
         alpha: float = 0.05,
+        season: str | None = None,
+        time: str | None = None,
     ) -> Settings:
         """From loosely typed values as a command line or a notebook gives them."""
         if isinstance(features, str):
@@ -90,6 +102,8 @@ class Settings:
             positive=None if positive is None else str(positive),
             ordered=ordered,
             alpha=float(alpha),
+            season=cast("Period | None", season),
+            time=time,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from evaluator.drift.episode import DriftEvent
 from evaluator.drift.feature import Column
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
+from evaluator.drift.seasons import Seasons
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signal import Signal
 from evaluator.driftfile.column import joined
-from evaluator.driftfile.reader import Reader
+from evaluator.driftfile.moment import seconds
+from evaluator.driftfile.reader import KIND_ROWS, Reader
 from evaluator.driftfile.result import SEVERITIES, Finding, Quality, StreamEvent, StreamReport, StreamStep
-from evaluator.driftfile.roles import Roles, infer
+from evaluator.driftfile.roles import Roles, infer, present
 from evaluator.driftfile.selection import Selection, select
 from evaluator.driftfile.settings import DriftRequestError, Settings
 from evaluator.driftfile.survey import survey
@@ -48,13 +50,15 @@ class Stream:
         self.settings = settings
         self.reference_rows = reference_rows
         self._table = table
-        self._selection: Selection = select(table, survey(table), settings)
+        self._selection: Selection = select(table, survey(table, min(KIND_ROWS, reference_rows)), settings)
         self._events: list[StreamEvent] = []
         self._steps: list[StreamStep] = []
         self._stride = 1
         self._notes: list[str] = []
         self._roles: Roles | None = None
         self._rows = 0
+        self._seasons: Seasons | None = None
+        self._odd: dict[str, int] = {}
         self._monitor: Monitor | None = None
 
     def events(self) -> Iterator[StreamEvent]:
@@ -87,9 +91,21 @@ class Stream:
             self._roles = infer(settings, columns[target], columns[said])
             self._notes.append(self._roles.note)
             truth = self._roles.truth(columns[target])
+            columns = {**columns, said: self._roles.said(columns[said])}
         elif target is not None:
             truth = columns[target]
-        watched = {name: values for name, values in columns.items() if name != target}
+        watched = {name: values for name, values in columns.items() if name not in (target, settings.time)}
+        if settings.season is not None and settings.time is not None:
+            at = seconds(columns[settings.time])
+            if not np.isfinite(at).any():
+                raise DriftRequestError(
+                    f"{settings.time!r}: no times in the reference (seconds since 1970, or ISO 8601)"
+                )
+            features = {name: values for name, values in watched.items() if name != said}
+            self._seasons = Seasons.fit(features, at, settings.season)
+            watched |= self._seasons.adjusted(features, at)
+            held = ", ".join(self._seasons.names) or "no column"
+            self._notes.append(f"held against the same {settings.season} of the reference (UTC): {held}")
         score = said if self._roles is not None and self._roles.says == "probability" else None
         profile = Profile.fit(
             watched,
@@ -108,15 +124,25 @@ class Stream:
             part = {name: values[first : first + pane] for name, values in columns.items()}
             size = min(pane, rows - first)
             at = np.arange(start + first, start + first + size, dtype=np.float64)
-            news = monitor.observe({name: values for name, values in part.items() if name != target}, at)
+            inputs = {name: values for name, values in part.items() if name not in (target, self.settings.time)}
+            if self._seasons is not None and self.settings.time is not None:
+                inputs = self._seasons.adjusted(inputs, seconds(part[self.settings.time]))
+            news = monitor.observe(inputs, at)
             if target is not None:
-                truth = part[target] if self._roles is None else self._roles.truth(part[target])
-                news += monitor.observe_outcomes(truth, part[said] if said is not None else np.full(size, np.nan), at)
+                truth, answer = part[target], np.full(size, np.nan) if said is None else part[said]
+                if self._roles is not None:
+                    truth, answer = self._roles.truth(part[target]), self._roles.said(answer)
+                    self._doubt(target, part[target], truth)
+                    self._doubt(said or "", part[said or ""], answer)
+                news += monitor.observe_outcomes(truth, answer, at)
             self._step(monitor, int(at[-1]))
             for event in news:
                 told = _told(event)
                 self._events.append(told)
                 yield told
+
+    def _doubt(self, name: str, cells: Column, usable: Column) -> None:
+        self._odd[name] = self._odd.get(name, 0) + present(cells) - present(usable)
 
     def _step(self, monitor: Monitor, row: int) -> None:
         if (row // monitor.profile.pane) % self._stride:
@@ -146,10 +172,20 @@ class Stream:
         )
 
     def _refused(self, monitor: Monitor) -> list[Finding]:
-        if not monitor.refused_errors:
-            return []
-        message = f"{monitor.refused_errors:,} rows without a usable target or prediction"
-        return [Finding("no_outcome", self.settings.target, message)]
+        found = [
+            Finding("empty_reference", f.name, f"the reference has no value of {f.name}: nothing to compare with")
+            for f in monitor.profile.features
+            if not f.present
+        ]
+        found += [
+            Finding("type_change", name, f"{odd:,} values of {name} are none that a {role} can have: left out", True)
+            for name, role in ((self.settings.target, "target"), (self.settings.prediction, "prediction"))
+            if name is not None and (odd := self._odd.get(name, 0))
+        ]
+        if monitor.refused_errors:
+            message = f"{monitor.refused_errors:,} rows without a usable target or prediction"
+            found.append(Finding("no_outcome", self.settings.target, message))
+        return found
 
 
 def _told(event: DriftEvent) -> StreamEvent:

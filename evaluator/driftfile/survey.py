@@ -32,13 +32,13 @@ class Survey:
     left_out: dict[str, tuple[str, str]]
 
 
-def survey(table: Table) -> Survey:
-    """Judge the columns by the first `KIND_ROWS` rows. Raises TableError for a table without rows."""
-    kinds = table.kinds(KIND_ROWS)
+def survey(table: Table, rows: int = KIND_ROWS) -> Survey:
+    """Judge the columns by the first `rows` rows. Raises TableError for a table without rows."""
+    kinds = table.kinds(rows)
     numbers: list[str] = []
     texts: list[str] = []
     left_out: dict[str, tuple[str, str]] = {}
-    always_rising = rising(table, [name for name in table.columns if kinds[name] == "number"])
+    always_rising = rising(table, [name for name in table.columns if kinds[name] == "number"], rows)
     for name in table.columns:
         if kinds[name] == "number":
             numbers.append(name)
@@ -46,7 +46,7 @@ def survey(table: Table) -> Survey:
                 left_out[name] = (COUNTER, "rises with every row: a time or a counter, not a distribution")
             continue
         try:
-            codes = next(iter(table.chunks([], [name], rows=KIND_ROWS))).texts[name]
+            codes = next(iter(table.chunks([], [name], rows=rows))).texts[name]
         except TableError as error:
             left_out[name] = ("unreadable", str(error))
             continue
@@ -57,14 +57,15 @@ def survey(table: Table) -> Survey:
     return Survey(tuple(numbers), tuple(texts), left_out)
 
 
-def rising(table: Table, names: list[str]) -> set[str]:
+def rising(table: Table, names: list[str], rows: int = KIND_ROWS) -> set[str]:
     """Those of the columns of numbers that rise from each of the first rows to the next."""
     if not names:
         return set()
-    chunk = next(iter(table.chunks(names, [], rows=KIND_ROWS)))
+    chunk = next(iter(table.chunks(names, [], rows=rows)))
     if chunk.rows < FEWEST:
         return set()
-    return {name for name in names if bool((np.diff(chunk.numbers[name]) > 0).all())}
+    columns = {name: chunk.numbers[name] for name in names}
+    return {name for name, values in columns.items() if bool((values[1:] > values[:-1]).all())}
 
 
 def _mostly_numbers(codes: Codes) -> bool:

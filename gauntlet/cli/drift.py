@@ -32,6 +32,9 @@ def options(command: argparse.ArgumentParser) -> None:
     add = one.add_argument
     add("--stream", metavar="FILE", help="watch this file row by row")
     add("--reference-rows", metavar="N", type=int, help="its first N rows are the reference")
+    add("--season", choices=("hour", "weekday"), help="hold numbers against the reference's of the same hour or "
+        "weekday (UTC), for streams with a cycle; needs --time")  # fmt: skip
+    add("--time", metavar="COLUMN", help="when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z")
     add = command.add_argument
     add("--target", metavar="COLUMN", help="the truth")
     add("--prediction", metavar="COLUMN", help="a label, the positive class's probability, or a number")
@@ -51,6 +54,8 @@ def run(given: argparse.Namespace) -> int:
     """Do the check; 0, or 3 where `--fail-on` was reached. Raises BadInput for a usage or data error."""
     from evaluator.driftfile import at_least
 
+    if given.html == "-":
+        raise BadInput("--html needs the name of a file")
     report = _stream(given) if given.stream is not None else _pair(given)
     if given.html is not None:
         _write(given.html, report.to_html())
@@ -65,6 +70,8 @@ def _pair(given: argparse.Namespace) -> DriftReport:
         raise BadInput("give --reference and --current, or --stream and --reference-rows")
     if given.reference_rows is not None:
         raise BadInput("--reference-rows goes with --stream")
+    if given.season is not None or given.time is not None:
+        raise BadInput("--season and --time go with --stream")
     reference, current = open_table(given.reference), open_table(given.current)
     report = check(reference, current, _settings(given, reference.columns))
     if given.json == "-":
@@ -108,6 +115,8 @@ def _settings(given: argparse.Namespace, columns: Sequence[str]) -> Settings:
         task=given.task,
         positive=given.positive,
         ordered=not given.unordered,
+        season=given.season,
+        time=given.time,
     )
 
 

@@ -98,6 +98,9 @@ def test_a_stream_prints_one_json_line_an_event(files: Path, capsys: pytest.Capt
         (["--reference", "a.csv", "--current", "none.csv"], "none.csv"),
         (["--reference", "a.csv", "--current", "a.csv", "--target", "aa"], "no column 'aa'"),
         (["--reference", "a.csv", "--current", "a.csv", "--json", "no/such/folder.json"], "folder.json"),
+        (["--reference", "a.csv", "--current", "a.csv", "--html", "-"], "name of a file"),
+        (["--reference", "a.csv", "--current", "a.csv", "--season", "hour", "--time", "a"], "go with --stream"),
+        (["--stream", "stream.csv", "--reference-rows", "1000", "--season", "hour"], "go together"),
     ],
 )
 def test_a_usage_or_data_error_ends_with_two_and_says_why(

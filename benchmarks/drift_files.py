@@ -1,0 +1,110 @@
+"""A whole check of large files by the command `gauntlet drift`: `python -m benchmarks.drift_files [--rows N]`.
+
+Reference and current file have the same size; the command runs as a process of its own, so that its wall time,
+processor time and peak memory are all of it, start and imports included. The files are deleted at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+
+COLUMNS = 100
+CATEGORIES = 10
+"""Of the columns, those of texts."""
+SHIFT = 1.0
+"""Standard deviations by which the first column of the current file is off: the check has to say so."""
+_BLOCK = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """wall, processor: seconds; memory: peak resident MiB; megabytes: of both files."""
+
+    wall: float
+    processor: float
+    memory: float
+    megabytes: float
+    severity: str
+    drifted: tuple[str, ...]
+
+
+def batches(rows: int, shift: float, seed: int) -> list[pa.RecordBatch]:
+    """One at a time would do; a hundred thousand rows of a hundred columns are 80 MB."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for start in range(0, rows, _BLOCK):
+        size = min(_BLOCK, rows - start)
+        columns = {f"x{i}": rng.normal(size=size).astype(np.float32) for i in range(COLUMNS - CATEGORIES)}
+        columns["x0"] = columns["x0"] + np.float32(shift)
+        texts = {f"c{i}": pa.array(rng.choice(["north", "south", "east", "west"], size)) for i in range(CATEGORIES)}
+        found.append(pa.RecordBatch.from_pydict({**{n: pa.array(v) for n, v in columns.items()}, **texts}))
+    return found
+
+
+def write(path: Path, rows: int, shift: float, seed: int) -> None:
+    """A table as Parquet or CSV, by the file's name."""
+    table = pa.Table.from_batches(batches(rows, shift, seed))
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        pcsv.write_csv(table, path)
+
+
+def check(reference: Path, current: Path) -> Cost:
+    """Run the command on two files and measure its process."""
+    command = [sys.executable, "-m", "gauntlet.cli", "drift", "--reference", str(reference), "--current", str(current)]
+    begun = time.perf_counter()
+    with subprocess.Popen([*command, "--json", "-"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.read())
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"gauntlet drift ended with {process.returncode}")
+    return Cost(
+        wall=time.perf_counter() - begun,
+        processor=used.ru_utime + used.ru_stime,
+        memory=used.ru_maxrss / 1024,
+        megabytes=(reference.stat().st_size + current.stat().st_size) / 1e6,
+        severity=told["severity"],
+        drifted=tuple(feature["name"] for feature in told["features"] if feature["drifted"]),
+    )
+
+
+def run(rows: int) -> list[str]:
+    """The table as markdown, a line a kind of file."""
+    lines = [
+        f"`gauntlet drift` on a reference and a current file of {rows:,} rows × {COLUMNS} columns each, x0 moved:\n",
+        "| files | MB on disk | wall s | processor s | peak MiB | severity | drifted |",
+        "|---|---:|---:|---:|---:|---|---|",
+    ]
+    for kind in ("parquet", "csv"):
+        with tempfile.TemporaryDirectory() as folder:
+            reference, current = Path(folder) / f"reference.{kind}", Path(folder) / f"current.{kind}"
+            write(reference, rows, 0.0, 1)
+            write(current, rows, SHIFT, 2)
+            cost = check(reference, current)
+        lines.append(
+            f"| {kind} | {cost.megabytes:,.0f} | {cost.wall:.1f} | {cost.processor:.1f} | {cost.memory:,.0f} "
+            f"| {cost.severity} | {', '.join(cost.drifted)} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    print("\n".join(run(parser.parse_args().rows)))

@@ -1,0 +1,105 @@
+"""What the bare thresholds cost in false alarms against the gated rules: `python -m benchmarks.drift_modes`.
+
+Nothing moves in any of these streams: 50 features (independent, or wandering as slowly as the weather), a column of
+regimes, a classifier's and a regression's outcomes. Every alarm is false.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.signal import lfilter
+
+from evaluator.drift.monitor import Monitor
+from evaluator.drift.profile import Profile
+from evaluator.drift.settings import DriftSettings, Mode
+
+FEATURES = 50
+Table = dict[str, Any]
+
+
+def independent(rng: np.random.Generator, rows: int) -> Table:
+    return {f"x{i}": column for i, column in enumerate(rng.normal(size=(FEATURES, rows)))}
+
+
+def wandering(rng: np.random.Generator, rows: int) -> Table:
+    """Autoregressive with coefficient 0.99: a few hundred rows are as good as one or two."""
+    noise = rng.normal(size=(FEATURES, rows + 2000)) * np.sqrt(1 - 0.99**2)
+    return {f"x{i}": column for i, column in enumerate(lfilter([1.0], [1.0, -0.99], noise, axis=1)[:, 2000:])}
+
+
+def regimes(rng: np.random.Generator, rows: int) -> Table:
+    """A chain of four states that stays where it is four times in five."""
+    moves = rng.random(rows) < 0.2
+    return {"regime": np.cumsum(np.where(moves, rng.integers(1, 4, rows), 0)) % 4}
+
+
+def classified(rng: np.random.Generator, rows: int) -> tuple[Any, Any]:
+    truth = rng.integers(0, 2, rows)
+    return truth, np.where(rng.random(rows) < 0.85, truth, 1 - truth)
+
+
+def regressed(rng: np.random.Generator, rows: int) -> tuple[Any, Any]:
+    said = rng.normal(size=rows)
+    return said + rng.normal(scale=0.6, size=rows), said
+
+
+def watched(mode: Mode, stream: str, rows: int, seed: int) -> Counter[str]:
+    """Looks, looks with anything raised, and episodes of one stream in one mode."""
+    rng = np.random.default_rng(seed)
+    settings = DriftSettings(mode=mode)
+    tally: Counter[str] = Counter()
+    feed: list[Any]
+    if stream in ("classifier", "regression"):
+        draw = classified if stream == "classifier" else regressed
+        truth, said = draw(rng, 10_000)
+        monitor = Monitor(Profile.fit({"p": said}, reference_id="r", prediction="p", targets=truth), settings)
+        step = 128
+        truth, said = draw(rng, rows)
+        feed = [(truth[i : i + step], said[i : i + step]) for i in range(0, rows, step)]
+    else:
+        make = {"independent": independent, "wandering": wandering, "regimes": regimes}[stream]
+        table = make(rng, 20_000 + rows)
+        head = {name: values[:20_000] for name, values in table.items()}
+        watched_regimes = ["regime"] if stream == "regimes" else []
+        monitor = Monitor(Profile.fit(head, reference_id="r", regimes=watched_regimes), settings)
+        step = 64
+        feed = [
+            {name: values[i : i + step] for name, values in table.items()} for i in range(20_000, 20_000 + rows, step)
+        ]
+    for piece in feed:
+        events = monitor.observe(piece, 0.0) if isinstance(piece, dict) else monitor.observe_outcomes(*piece, 0.0)
+        tally["looks"] += 1
+        tally["alarmed"] += monitor.severity > 0
+        tally["episodes"] += sum(event.event == "open" for event in events)
+    return tally
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=64_000, help="rows a stream")
+    parser.add_argument("--streams", type=int, default=3, help="streams of each kind")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    print(f"{'stream':12} {'mode':7} {'looks in alarm':>15} {'episodes / 100,000 rows':>24}")
+    for stream in ("independent", "wandering", "regimes", "classifier", "regression"):
+        for mode in ("simple", "gated"):
+            total: Counter[str] = Counter()
+            for seed in range(given.streams):
+                total += watched(mode, stream, given.rows, seed)
+            alarmed = total["alarmed"] / total["looks"]
+            episodes = 1e5 * total["episodes"] / (given.rows * given.streams)
+            results.setdefault(stream, {})[mode] = {"looks_in_alarm": alarmed, "episodes_per_100000": episodes}
+            print(f"{stream:12} {mode:7} {alarmed:15.1%} {episodes:24.2f}")
+    if given.json is not None:
+        given.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
