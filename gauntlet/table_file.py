@@ -56,6 +56,8 @@ def of(source: str | Path | pd.DataFrame | pa.Table) -> Source:
 def _file(path: Path) -> Source:
     """By content where that is telling, else by suffix."""
     name = str(path)
+    if path.exists() and not path.is_file():
+        raise TableError(f"{name}: not a file; what is read more than once can't be a pipe or a folder")
     try:
         with path.open("rb") as stream:
             magic = stream.read(4)

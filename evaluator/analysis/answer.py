@@ -14,19 +14,22 @@ from dataclasses import replace
 from scipy.stats import chisquare
 
 from evaluator.analysis.classic import fixed
-from evaluator.analysis.folding import ARRIVAL, Experiment, Key, segment_name
+from evaluator.analysis.folding import Experiment, Key, questions, segment_name
 from evaluator.analysis.result import Analysis, Comparison, Guard, SampleRatioResult, Stopped
-from evaluator.analysis.watching import Watched, number
+from evaluator.analysis.watching import FEWEST_EVENTS, Watched, number
 from evaluator.stats.guards import multiple_exposure
 from evaluator.stats.multiplicity import benjamini_hochberg, holm
 from evaluator.stats.panel import BETTER, WORSE
 from evaluator.stats.plan import Plan
 from evaluator.stats.process import Arm
+from evaluator.stats.rate import rate_p
 from evaluator.stats.sequential import too_little_for_harm, too_little_for_win
 
 # An invalid experiment is thrown away, so sound ones are called invalid once in a thousand at most; by the look at the
 # end and by the test at all looks half of that each.
 _GUARD_ALPHA = 0.001
+# Counts this unlikely are no proof against the shares, but nothing is called better on them.
+_DOUBTFUL = 0.01
 # Another reading of the propensities fits the counts if its p is above this.
 _PLAUSIBLE = 0.01
 
@@ -36,12 +39,12 @@ def answer(experiment: Experiment, watched: Watched) -> Analysis:
     settings, arms = experiment.settings, experiment.reading.arms
     keys = list(experiment.cells)
     comparisons = {
-        key: _comparison(experiment, watched, index, key) for index, key in enumerate(keys) if key.metric != ARRIVAL
+        key: _comparison(experiment, watched, index, key) for index, key in enumerate(keys) if key.metric >= 0
     }
     comparisons = _corrected(experiment, comparisons)
     ratio = None if settings.paired is not None else _sample_ratio(experiment)
     guards = _guards(experiment, watched, keys)
-    verdict, reasons = _verdict(experiment, comparisons, ratio, guards)
+    verdict, reasons = _verdict(experiment, comparisons, ratio, guards, _doubts(experiment, watched, keys, ratio))
     shown = tuple(comparisons.values())
     return Analysis(
         id=_identity(settings.to_dict(), experiment.rows, shown),
@@ -96,28 +99,42 @@ def _comparison(experiment: Experiment, watched: Watched, index: int, key: Key) 
         history=tuple(watched.history[index]),
     )
     crossed = float(states.stops.crossed[index])
+    draft, contradiction = _consistent(draft)
     verdict = _own_verdict(crossed, metric.margin, float(states.lower[index]) * cell.influence.scale)
     stopped = None
     if crossed:
         rows = int(watched.stop_rows[index])
         point = next((each for each in draft.history if each.rows == rows), None)
         stop_effect = number(states.stops.effect[index], unit) or 0.0
-        stopped = Stopped(
-            look=int(states.stops.look[index]),
-            rows=rows,
-            verdict=verdict,
-            effect=stop_effect,
-            lower=point.lower if point else low,
-            upper=point.upper if point else high,
-        )
-    reasons = _reasons(experiment, watched, index, draft, verdict, stopped)
+        stop_low, stop_high = (point.lower, point.upper) if point else (low, high)
+        if not _holds(stop_low, stop_effect, stop_high):
+            stop_low = stop_high = None
+        stopped = Stopped(int(states.stops.look[index]), rows, verdict, stop_effect, stop_low, stop_high)
+    reasons = _reasons(experiment, watched, index, draft, verdict, stopped) + contradiction
+    turned = draft.effect is not None and draft.effect * cell.sign <= (-metric.margin if metric.margin else 0.0)
+    if verdict in ("better", "equivalent") and turned:
+        verdict = "inconclusive"
+        reasons.insert(0, f"it crossed its boundary, but over all rows the effect is {draft.effect:+.5g}: not decided")
     return replace(draft, verdict=verdict, stopped=stopped, reasons=tuple(reasons))
+
+
+def _holds(lower: float | None, effect: float, upper: float | None) -> bool:
+    return (lower is None or lower <= effect) and (upper is None or effect <= upper)
+
+
+def _consistent(draft: Comparison) -> tuple[Comparison, list[str]]:
+    """Limits that exclude the present effect stem from looks that could still decide; beside it they would mislead."""
+    if draft.effect is None or _holds(draft.lower, draft.effect, draft.upper):
+        return draft, []
+    reason = "no interval: the limits of the looks that counted and the effect over all rows contradict each other"
+    return replace(draft, lower=None, upper=None), [reason]
 
 
 def _p(watched: Watched, index: int, alpha: float) -> float | None:
     """Two-sided, once both sides are watched. Before, only harm can speak: 1 would sound like an answer."""
     p = min(1.0, 2.0 * min(float(watched.p_win[index]), float(watched.p_harm[index])))
-    return p if watched.last.ready_win[index] or p <= alpha else None
+    seen = watched.last.ready_win[index] and (watched.decided or p < 1.0)
+    return p if seen or p <= alpha else None
 
 
 def _own_verdict(crossed: float, margin: float, lower: float) -> str:
@@ -178,6 +195,8 @@ def _lacking(experiment: Experiment, watched: Watched, index: int, draft: Compar
     least = cell.metric.min_samples
     if min(champion.n, challenger.n) < least:
         return f"the smaller arm has {min(champion.n, challenger.n)} of at least {least} outcomes"
+    if cell.events < FEWEST_EVENTS:
+        return f"the smaller arm has {cell.events:.0f} of at least {FEWEST_EVENTS:.0f} rows of the metric's class"
     why = looks.shown.lacking(index)
     if why is not None:
         return why if experiment.settings.cluster or looks.shown.n_blocks[index] else "no row could be scored yet"
@@ -212,6 +231,9 @@ def _corrected(experiment: Experiment, comparisons: dict[Key, Comparison]) -> di
 def _withheld(comparison: Comparison, p: float | None, size: int, alpha: float) -> Comparison:
     if p is None:
         return comparison
+    if comparison.verdict == "better" and comparison.margin and p <= alpha:
+        # p is about the margin; that it is better as well would be one more question.
+        return replace(comparison, adjusted_p_value=p, verdict="equivalent")
     if comparison.verdict == "inconclusive" or p <= alpha:
         return replace(comparison, adjusted_p_value=p)
     reason = f"not enough once {size} comparisons are asked at a time: p = {p:.3g} after correction, above {alpha:g}"
@@ -248,31 +270,67 @@ def _guards(experiment: Experiment, watched: Watched, keys: list[Key]) -> list[G
     if experiment.settings.unit is not None and experiment.settings.paired is None:
         reading = multiple_exposure(experiment.exposures, alpha=_GUARD_ALPHA)
         guards.append(Guard(reading.name, reading.ok, reading.reason))
-    for index, key in enumerate(keys):
-        if key.metric == ARRIVAL:
-            guards.append(_arrival(experiment, watched, index, key))
+    guards += [_traffic(experiment, watched, index, key) for index, key in enumerate(keys) if key.metric < 0]
+    if experiment.settings.paired is not None:
+        guards.append(_pairing(experiment))
     if experiment.reading.skipped:
         skipped = f"{experiment.reading.skipped:,} rows of other arms were left out"
         guards.append(Guard("other arms", True, skipped))
     return guards
 
 
-def _arrival(experiment: Experiment, watched: Watched, index: int, key: Key) -> Guard:
-    cell, name = experiment.cells[key], experiment.reading.arms[key.challenger]
+def _two_sided(watched: Watched, index: int) -> float:
+    return min(1.0, 2.0 * min(float(watched.p_win[index]), float(watched.p_harm[index])))
+
+
+def _traffic(experiment: Experiment, watched: Watched, index: int, key: Key) -> Guard:
+    cell, arms = experiment.cells[key], experiment.reading.arms
+    question = questions(experiment.settings)[-1 - key.metric]
     champion, challenger = cell.influence.figures()
-    p = min(1.0, 2.0 * min(float(watched.p_win[index]), float(watched.p_harm[index])))
+    p = _two_sided(watched, index)
     ok = p > _GUARD_ALPHA
-    verb = "come alike in both arms" if ok else "do not come alike in both arms, so their comparison can't be trusted"
-    return Guard(
-        "label arrival",
-        ok,
-        f"values {verb}: for {champion or 0.0:.2%} of the rows of {experiment.reading.arms[0]} and "
-        f"{challenger or 0.0:.2%} of those of {name} (p = {p:.2g})",
-    )
+    if question.name == "label arrival":
+        wrong = "do not come alike in both arms, so their comparison can't be trusted"
+        verb = "come alike in both arms" if ok else wrong
+        shares = f"for {champion or 0.0:.2%} of the rows of {arms[0]} and {challenger or 0.0:.2%} of those of"
+        return Guard(question.name, ok, f"values {verb}: {shares} {arms[key.challenger]} (p = {p:.2g})")
+    verb = "is alike in both arms" if ok else "differs between the arms, so the arm has changed it: it is no covariate"
+    means = f"mean {champion or 0.0:.5g} in {arms[0]} and {challenger or 0.0:.5g} in {arms[key.challenger]}"
+    return Guard(question.name, ok, f"it {verb}: {means} (p = {p:.2g})")
+
+
+def _pairing(experiment: Experiment) -> Guard:
+    """Values of one arm only make no pair; if it is one arm's more often, the pairs are chosen."""
+    champion, challenger = experiment.lone
+    both = champion + challenger
+    p = min(1.0, 2.0 * min(rate_p(champion, both, 0.5), rate_p(challenger, both, 0.5))) if both else 1.0
+    ok = p > _GUARD_ALPHA
+    verb = "in order" if ok else "one arm's values are missing more often, so the pairs that are left are chosen"
+    counts = f"{champion:,} rows have the champion's value only, {challenger:,} the challenger's only (p = {p:.2g})"
+    return Guard("label arrival", ok, f"{verb}: {counts}")
+
+
+def _doubts(
+    experiment: Experiment, watched: Watched, keys: list[Key], ratio: SampleRatioResult | None
+) -> dict[int, list[str]]:
+    """By challenger: what is not shown to be wrong, and still reason enough not to call anything better."""
+    doubts: dict[int, list[str]] = {}
+    for index, key in enumerate(keys):
+        if key.metric < 0 and _two_sided(watched, index) <= experiment.settings.alpha:
+            reason = _traffic(experiment, watched, index, key).reason.replace("come alike", "may not come alike")
+            doubts.setdefault(key.challenger, []).append(f"held: {reason.replace('is alike', 'may not be alike')}")
+    if ratio is not None and min(ratio.p_value or 1.0, ratio.sequential_p_value or 1.0) <= _DOUBTFUL:
+        for challenger in range(1, len(experiment.reading.arms)):
+            doubts.setdefault(challenger, []).append(f"held: {ratio.reason}")
+    return doubts
 
 
 def _verdict(
-    experiment: Experiment, comparisons: dict[Key, Comparison], ratio: SampleRatioResult | None, guards: list[Guard]
+    experiment: Experiment,
+    comparisons: dict[Key, Comparison],
+    ratio: SampleRatioResult | None,
+    guards: list[Guard],
+    doubts: dict[int, list[str]],
 ) -> tuple[str, list[str]]:
     """The first of invalid, better (a challenger that passed everything), worse, equivalent, inconclusive."""
     broken = [f"sample ratio mismatch: {ratio.reason}"] if ratio is not None and ratio.mismatch else []
@@ -280,7 +338,9 @@ def _verdict(
     if broken:
         return "invalid", broken
     found = {
-        index: _of_challenger([(key, each) for key, each in comparisons.items() if key.challenger == index])
+        index: _of_challenger(
+            [(key, each) for key, each in comparisons.items() if key.challenger == index], doubts.get(index, [])
+        )
         for index in range(1, len(experiment.reading.arms))
     }
     verdicts = [verdict for verdict, _ in found.values()]
@@ -297,7 +357,7 @@ def _verdict(
     return "inconclusive", reasons
 
 
-def _of_challenger(comparisons: list[tuple[Key, Comparison]]) -> tuple[str, list[str]]:
+def _of_challenger(comparisons: list[tuple[Key, Comparison]], doubts: list[str]) -> tuple[str, list[str]]:
     whole = [each for key, each in comparisons if key.segment is None]
     primaries = [each for each in whole if each.role == "primary"]
     asked = primaries or [each for each in whole if each.role == "guardrail"]
@@ -312,13 +372,13 @@ def _of_challenger(comparisons: list[tuple[Key, Comparison]]) -> tuple[str, list
     ]  # fmt: skip
     reasons = [f"{each.metric}: {reason}" if len(asked) > 1 else reason for each in asked for reason in each.reasons]
     verdicts = {each.verdict for each in asked}
-    if "better" in verdicts and held:
-        return "inconclusive", [
-            *(f"held: worse in segment {each.segment}: {each.reasons[0]}" for each in held),
-            *reasons,
-        ]
-    if "better" in verdicts:
+    if "better" in verdicts and (held or doubts):
+        worse = [f"held: worse in segment {each.segment}: {each.reasons[0]}" for each in held]
+        return "inconclusive", [*worse, *doubts, *reasons]
+    if "better" in verdicts and primaries:
         return "better", reasons
+    if "better" in verdicts:
+        return "equivalent", ["no primary metric was asked for, and no guardrail is worse", *reasons]
     return ("equivalent" if verdicts == {"equivalent"} else "inconclusive"), reasons
 
 

@@ -22,6 +22,10 @@ from evaluator.stats.sums import Bools, Floats
 Codes = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
+# Metrics over the rows of one class alone.
+_ONE_CLASS = ("auc", "precision", "recall", "f1")
+
+
 class Rows(NamedTuple):
     """Rows of one batch that belong to a cell, arrays of shape (n,).
 
@@ -69,6 +73,8 @@ class Cell:
         self.influence: Influence = influence(metric, positive)
         self.n = [0, 0]  # rows that have what the metric needs
         self.arms = np.zeros((2, 3))  # (n, Σ Y, Σ Y²) of those that gave a value
+        self._positive = 1.0 if positive is None else positive
+        self._of_class = np.zeros(2)
         self.difference = np.zeros(3)  # paired: n, Σ D, Σ D²
         self.expected = 0.0  # Σ π of scored units: challengers that were planned
         self._sums = np.zeros(3)  # S, I, and its variance as drawn (paired: Σ D²)
@@ -94,6 +100,11 @@ class Cell:
     def exact(self) -> bool:
         return self._wealth is not None
 
+    @property
+    def events(self) -> float:
+        """Rows of the metric's class in the arm with fewer of them; infinite for metrics that are not about one."""
+        return float(self._of_class.min()) if self.metric.kind in _ONE_CLASS and not self.paired else math.inf
+
     def add(self, rows: Rows) -> None:
         """Score a batch with what is known from before it, then learn it. Raises ColumnError for a bad value."""
         if rows.other is not None:
@@ -105,6 +116,9 @@ class Cell:
         present = self._present(rows.columns)
         self.n[0] += int((present & ~rows.treated).sum())
         self.n[1] += int((present & rows.treated).sum())
+        if self.metric.kind in _ONE_CLASS:
+            rare = present & (rows.columns[1] == self._positive)
+            self._of_class += [int((rare & ~rows.treated).sum()), int((rare & rows.treated).sum())]
         y, treated, share = self.sign * values[there], rows.treated[there], rows.propensity[there]
         m = self._predicted(rows, there)
         scored = ~np.isnan(m)

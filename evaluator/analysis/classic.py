@@ -12,6 +12,9 @@ from scipy.special import ndtr
 from evaluator.analysis.cell import Cell
 from evaluator.analysis.result import Fixed
 
+# A p value of exactly nothing is a limit of floating point, not of the data.
+_LEAST = 1e-300
+
 
 def fixed(cell: Cell) -> Fixed:
     """Two proportions: the pooled z test. Other means: unpooled (Welch). Pairs: the paired test. Other metrics: the
@@ -26,7 +29,7 @@ def fixed(cell: Cell) -> Fixed:
         z = counts.score / math.sqrt(counts.variance) if counts.variance > 0.0 else None
     if z is None:
         return Fixed(None, None)
-    return Fixed(cell.sign * z, float(2.0 * ndtr(-abs(z))))
+    return Fixed(cell.sign * z, max(float(2.0 * ndtr(-abs(z))), _LEAST))
 
 
 def _two_means(cell: Cell) -> float | None:

@@ -23,15 +23,33 @@ from gauntlet.table import TableError
 MOST_SEGMENTS = 100
 
 
-ARRIVAL = -1
-_ARRIVED = Metric("label arrival", "proportion", ("arrived",), higher_is_better=True, role="signal")
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about the traffic itself: do these columns come alike for both arms (arrival), is this covariate
+    the same in both (balance)?"""
+
+    name: str
+    columns: tuple[str, ...]
+
+    @property
+    def metric(self) -> Metric:
+        kind = "proportion" if self.name == "label arrival" else "mean"
+        return Metric(self.name, kind, (self.name,), higher_is_better=True, role="signal")
+
+
+def questions(settings: Settings) -> tuple[Question, ...]:
+    """One for the inputs of each metric that decides (coverage is itself about what is missing), one a covariate."""
+    deciding = [metric for metric in settings.metrics if metric.role in ("primary", "guardrail")]
+    inputs = {metric.columns: None for metric in deciding or settings.metrics if metric.kind != "coverage"}
+    arrivals = [Question("label arrival", columns) for columns in inputs]
+    return (*arrivals, *(Question(f"balance of {name}", (name,)) for name in settings.covariates))
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """Which comparison a cell is: challenger's index in `Reading.arms`, metric's index, segment (None: all rows).
 
-    The metric `ARRIVAL` is whether a row brought a value at all.
+    A negative metric −1−k is the k-th of `questions`.
     """
 
     challenger: int
@@ -51,6 +69,7 @@ class Experiment:
     assigned: dict[int, int] = field(default_factory=dict)  # units by arm
     served: RatioEvidence | None = None  # the same if the propensity were that of the row's own arm
     exposures: Exposures = field(default_factory=Exposures)
+    lone: list[int] = field(default_factory=lambda: [0, 0])  # pairs of which only the champion's, the challenger's came
     rows: int = 0
 
     def check_ratios(self) -> None:
@@ -120,20 +139,31 @@ def _compare(
             except ColumnError as error:
                 raise _located(experiment, metric, batch, mask, error) from error
     if settings.paired is None:
-        _arrive(experiment, batch, challenger, rows, treated, share)
+        _ask(experiment, batch, challenger, rows, treated, share)
+    else:
+        came = [np.all([~np.isnan(batch.columns[name]) for name in side], axis=0) for side in _both(settings)]
+        experiment.lone[0] += int((came[0] & ~came[1]).sum())
+        experiment.lone[1] += int((came[1] & ~came[0]).sum())
 
 
-def _arrive(
-    experiment: Experiment, batch: Batch, challenger: int, rows: Bools, treated: Bools, share: Floats
-) -> None:
-    """Whether a row brought a value at all is a metric of its own: who withholds labels can make anything win."""
-    settings, key = experiment.settings, Key(challenger, ARRIVAL)
-    if key not in experiment.cells:
-        experiment.cells[key] = Cell(_ARRIVED)
-    first = next((metric for metric in settings.metrics if metric.role == "primary"), settings.metrics[0])
-    arrived = np.all([~np.isnan(batch.columns[name][rows]) for name in first.columns], axis=0)
+def _both(settings: Settings) -> list[tuple[str, ...]]:
+    """The columns of all metrics, the champion's and the challenger's."""
+    sides = [settings.inputs(metric) for metric in settings.metrics]
+    return [tuple(name for each in sides for name in each[arm]) for arm in (0, 1)]
+
+
+def _ask(experiment: Experiment, batch: Batch, challenger: int, rows: Bools, treated: Bools, share: Floats) -> None:
+    """Who withholds labels, or takes as known before what the arm has changed, can make anything win."""
     clusters = None if batch.clusters is None else batch.clusters[rows]
-    experiment.cells[key].add(Rows(treated[rows], share[rows], (arrived.astype(np.float64),), None, clusters, ()))
+    for index, question in enumerate(questions(experiment.settings)):
+        key = Key(challenger, -1 - index)
+        if key not in experiment.cells:
+            experiment.cells[key] = Cell(question.metric)
+        values = batch.columns[question.columns[0]][rows]
+        if question.name == "label arrival":
+            there = [~np.isnan(batch.columns[name][rows]) for name in question.columns]
+            values = np.all(there, axis=0).astype(np.float64)
+        experiment.cells[key].add(Rows(treated[rows], share[rows], (values,), None, clusters, ()))
 
 
 def _segments(experiment: Experiment, batch: Batch, rows: Bools) -> list[tuple[tuple[str, int] | None, Bools]]:

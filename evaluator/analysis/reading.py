@@ -20,6 +20,9 @@ from gauntlet.table import Chunk, Codes, Table, TableError
 
 Ints = NDArray[np.int64]
 
+# Nobody draws an arm with less than that; such a number is a mistake, and its complement would round to 1.
+_LEAST_SHARE = 1e-12
+
 # Kinds whose two columns hold classes, of the same set, and those whose second column alone does.
 _CLASSES = ("accuracy", "precision", "recall", "f1", "macro_f1")
 _LABELS = ("auc", "log_loss", "brier")
@@ -210,7 +213,7 @@ class Reading:
         if self._settings.propensity is None:
             return None
         values = chunk.numbers[self._settings.propensity]
-        bad = np.flatnonzero(~((values > 0.0) & (values < 1.0)))
+        bad = np.flatnonzero(~((values > _LEAST_SHARE) & (values < 1.0 - _LEAST_SHARE)))
         if bad.size:
             why = f"is {values[bad[0]]:g}; a propensity lies strictly between 0 and 1"
             raise self.error(chunk.start + int(bad[0]), self._settings.propensity, why)

@@ -62,8 +62,8 @@ class Settings:
         self._check_metrics()
         if self.mode not in MODES:
             raise SettingsError(f"mode: there is no {self.mode!r}; known are {', '.join(MODES)}")
-        if not 0.0 < self.alpha < 1.0:
-            raise SettingsError(f"alpha: {self.alpha!r} is not between 0 and 1")
+        if not 0.0 < self.alpha <= 0.5:
+            raise SettingsError(f"alpha: {self.alpha!r} is not above 0 and at most 0.5")
         if self.min_samples is not None and not 1 <= self.min_samples <= LARGEST_HORIZON:
             raise SettingsError(f"min-samples: {self.min_samples!r} is not between 1 and {LARGEST_HORIZON:,}")
         if self.look_every is not None and self.look_every < 1:

@@ -22,6 +22,9 @@ from evaluator.stats.spending import Spending
 from evaluator.stats.statistic import MOST_CORRELATION, Evidence, evidence_of
 from evaluator.stats.sums import Floats
 
+# A metric of one class (AUC, recall, …) says nothing before each arm has so many rows of it: its number per row is only
+# as good as the past that it is linearised at.
+FEWEST_EVENTS = 50.0
 _NO_BETS = (np.nan,) * 4
 # Modes that look for a stated effect look for the one that the horizon would find with this power.
 _POWER_Z = 0.8416212335729143  # z of 80 %
@@ -36,6 +39,7 @@ class Sight:
     champion: Floats
     challenger: Floats
     bets: Floats  # exact mode: shape (cells, 4), p of win and harm, lower and upper limit
+    events: Floats  # rows of the metric's class in the arm that has fewer of them; inf where it has none
 
     @classmethod
     def of(cls, rows: int, cells: Sequence[Cell], settings: Settings) -> Sight:
@@ -47,6 +51,7 @@ class Sight:
             np.array([each.champion for each in counts]),
             np.array([each.challenger for each in counts]),
             np.array(bets),
+            np.array([cell.events for cell in cells]),
         )
 
     def widened(self, cells: int) -> Sight:
@@ -61,6 +66,7 @@ class Sight:
             np.pad(self.champion, pad),
             np.pad(self.challenger, pad),
             np.pad(self.bets, pad, constant_values=np.nan),
+            np.pad(self.events, (0, more)),
         )
 
 
@@ -114,6 +120,7 @@ class Watched:
     p_harm: Floats
     stop_rows: Floats
     history: list[list[LookPoint]]
+    decided: bool  # mode fixed: the look that counts has been made
 
 
 def watch(sights: Sequence[Sight], cells: Sequence[Cell], settings: Settings) -> Watched:
@@ -126,7 +133,8 @@ def watch(sights: Sequence[Sight], cells: Sequence[Cell], settings: Settings) ->
     stop_rows = np.zeros(len(cells))
     for sight in sights:
         now = sight.widened(len(cells))
-        tally, before = Tally(now.champion, now.challenger, horizon, least), states.stops
+        waiting = np.where(now.events >= FEWEST_EVENTS, least, np.inf)
+        tally, before = Tally(now.champion, now.challenger, horizon, waiting), states.stops
         states, looks = decide(states, now.evidence, tally, now.evidence, tally, plan)
         if settings.mode == "exact":
             states, looks = _by_bets(states, before, looks, now, settings)
@@ -134,7 +142,8 @@ def watch(sights: Sequence[Sight], cells: Sequence[Cell], settings: Settings) ->
         for index, cell in enumerate(cells):
             if looks.ready_harm[index]:
                 history[index].append(_point(sight.rows, index, cell, states, looks))
-    return Watched(states, looks, now, horizon, looks.p_win, looks.p_harm, stop_rows, history)
+    decided = settings.mode != "fixed" or bool((looks.fraction >= 1.0).any())
+    return Watched(states, looks, now, horizon, looks.p_win, looks.p_harm, stop_rows, history, decided)
 
 
 def _plan(settings: Settings) -> Plan:

@@ -128,6 +128,10 @@ class Question:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
                 raise BadInput(f"{_option(name)}: {value!r} is not a finite number")
+        for name in ("effect", "sd", "challenger_sd", "sd_difference"):
+            value = getattr(self, name)
+            if value and not 1e-9 <= abs(value) <= 1e12:
+                raise BadInput(f"{name}: {value:g} is beyond what can be computed with; choose another unit")
         if self.effect == 0.0:
             raise BadInput("effect: the smallest effect worth having is not 0; no test finds that")
         if not self.traffic > 0.0:

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gauntlet.table import open_table
 
     for name in ("json", "html"):
-        _writable(name, getattr(arguments, name))
+        _writable(name, getattr(arguments, name), arguments.log_file, arguments.json if name == "html" else None)
     table = open_table(arguments.log_file)
     # `disable=None`: silent unless standard error is a terminal.
     with tqdm(total=table.rows, unit=" rows", unit_scale=True, mininterval=0.5, disable=None, leave=False) as bar:
@@ -123,14 +123,16 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _writable(option: str, path: str | None) -> None:
-    """Refuse before the work what cannot be written after it."""
+def _writable(option: str, path: str | None, *taken: str | None) -> None:
+    """Refuse before the work what cannot be written after it, or would overwrite what it needs."""
     if path is None or (option == "json" and path == "-"):
         return
     if not Path(path).parent.is_dir():
         raise BadInput(f"--{option} {path}: there is no folder {Path(path).parent}")
     if Path(path).is_dir():
         raise BadInput(f"--{option} {path}: this is a folder")
+    if any(other is not None and Path(other).resolve() == Path(path).resolve() for other in taken):
+        raise BadInput(f"--{option} {path}: this file is already the log or another output")
 
 
 def _write(option: str, path: str, content: str) -> None:

@@ -441,3 +441,75 @@ def spoiled(column: str, value: Any, row: int = 77) -> pd.DataFrame:
 def test_what_cannot_be_read_is_named(frame: pd.DataFrame, options: dict[str, Any], named: str) -> None:
     with pytest.raises(GauntletError, match=named):
         analysed(frame, **options)
+
+
+def test_withheld_labels_of_any_deciding_metric_are_seen() -> None:
+    frame = log(8000)
+    frame["x"] = np.random.default_rng(21).normal(size=8000)
+    fails = (frame.arm == "B") & (frame.y == 0.0) & (np.random.default_rng(22).random(8000) < 0.4)
+    frame.loc[fails, "y"] = np.nan
+    found = analysed(frame, metric=["x", "y:proportion"])
+    assert found.verdict == "invalid"
+    assert "label arrival" in found.reasons[0]
+    assert analysed(frame, metric=["x", "y:coverage"]).verdict != "invalid"
+
+
+def test_withholding_one_arms_values_of_pairs_is_seen() -> None:
+    rng = np.random.default_rng(23)
+    frame = pd.DataFrame({"a": (rng.random(6000) < 0.3) * 1.0, "b": (rng.random(6000) < 0.3) * 1.0})
+    frame.loc[(frame.b == 1.0) & (rng.random(6000) < 0.5), "b"] = np.nan
+    found = analysed(frame, arm=None, champion=None, metric=None, share=None, paired="a,b")
+    assert only(found).verdict == "better"
+    assert found.verdict == "invalid"
+    assert "missing more often" in found.reasons[0]
+
+
+def test_a_gap_in_arrival_that_is_not_proof_yet_holds_a_win() -> None:
+    frame = log(8000, 0.15)
+    frame.loc[(frame.arm == "B") & (np.random.default_rng(26).random(8000) < 0.011), "y"] = np.nan
+    frame.loc[(frame.arm == "A") & (np.random.default_rng(25).random(8000) < 0.002), "y"] = np.nan
+    found = analysed(frame)
+    assert only(found).verdict == "better"
+    assert found.verdict == "inconclusive"
+    assert found.reasons[0].startswith("held: values may not come alike")
+
+
+def test_a_covariate_that_the_arm_has_changed_is_none() -> None:
+    frame = log(8000)
+    frame["after"] = np.random.default_rng(24).normal(size=8000) - 0.3 * (frame.arm == "B")
+    frame["y"] = frame.after + 0.3 * (frame.arm == "B")
+    found = analysed(frame, metric="y", covariate="after")
+    assert found.verdict == "invalid"
+    assert "balance of after" in found.reasons[0]
+
+
+@pytest.mark.parametrize(("mode", "samples"), [("group-sequential", 100), ("exact", None), ("fixed", 100)])
+def test_a_win_that_turned_round_is_not_called_one(mode: str, samples: int | None) -> None:
+    rng, n = np.random.default_rng(27), 3000
+    b = rng.random(n) < 0.5
+    effect = np.where(np.arange(n) < 700, 0.35, -0.2)
+    y = (rng.random(n) < 0.5 + effect * b).astype(float)
+    frame = pd.DataFrame({"arm": np.where(b, "B", "A"), "y": y})
+    found = only(analysed(frame, share="A=1,B=1", mode=mode, min_samples=samples))
+    assert found.effect is not None
+    assert found.effect < 0.0
+    assert found.verdict != "better"
+    assert found.lower is None or found.upper is None or found.lower <= found.effect <= found.upper
+
+
+def test_guardrails_alone_make_no_winner_and_margins_no_way_round_the_correction() -> None:
+    frame = log(6000, 0.1)
+    alone = analysed(frame, metric="y:proportion:guardrail")
+    assert (alone.verdict, alone.reasons[0][:10]) == ("equivalent", "no primary")
+    frame["z"] = frame.y
+    both = analysed(frame, metric=["y:proportion:primary:margin=0.3", "z:proportion:primary:margin=0.3"])
+    assert {c.verdict for c in both.comparisons} == {"equivalent"}
+
+
+def test_a_metric_of_one_class_waits_for_rows_of_it() -> None:
+    rng, frame = np.random.default_rng(28), log(4000)
+    frame["outcome"] = (rng.random(4000) < 0.02).astype(float)
+    frame["score"] = rng.random(4000)
+    found = only(analysed(frame, metric="score:auc"))
+    assert found.effect is None
+    assert "rows of the metric's class" in found.reasons[0]

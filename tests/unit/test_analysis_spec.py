@@ -177,7 +177,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"segment": "arm"}, "segment: 'arm' is the arm column"),
     ({"covariate": "loss"}, "covariate: 'loss' is measured by a metric"),
     ({"mode": "bayes"}, "mode: there is no 'bayes'; known are group-sequential, "),
-    ({"alpha": 0.0}, "alpha: 0.0 is not between"),
+    ({"alpha": 0.0}, "alpha: 0.0 is not above 0"),
     ({"alpha": 1.0}, "alpha"),
     ({"alpha": float("nan")}, "alpha"),
     ({"min_samples": 0}, "min-samples: 0 is not between 1 and 1,000,000,000"),

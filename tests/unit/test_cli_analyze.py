@@ -207,7 +207,7 @@ BAD: list[tuple[list[str], str]] = [
     (["LOG", *FULL, "--mode", "bayes"], "argument --mode: invalid choice: 'bayes'"),
     (["LOG", *FULL, "--min-samples", "1.5"], "argument --min-samples: invalid int value"),
     (["LOG", *FULL, "--min-samples", "0"], "min-samples: 0 is not between"),
-    (["LOG", *FULL, "--alpha", "2"], "alpha: 2.0 is not between 0 and 1"),
+    (["LOG", *FULL, "--alpha", "2"], "alpha: 2.0 is not above 0 and at most 0.5"),
     (["LOG", *FULL, "--propensity", "p"], "share and propensity are given"),
     (["LOG", *FULL[:-2]], "exactly one of share"),
     (["LOG", *FULL[2:]], "arm: name the column"),

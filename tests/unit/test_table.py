@@ -228,7 +228,7 @@ def test_what_is_no_table(tmp_path: Path, name: str, content: bytes, message: st
 def test_no_file_a_folder_and_no_table(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"absent\.csv: No such file"):
         open_table(tmp_path / "absent.csv")
-    with pytest.raises(TableError, match="Is a directory"):
+    with pytest.raises(TableError, match="not a file"):
         open_table(tmp_path)
     with pytest.raises(TableError, match="not list"):
         open_table([1, 2])  # type: ignore[arg-type]
