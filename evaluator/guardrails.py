@@ -96,8 +96,9 @@ def _unanswered(
     guard: Guard, terms: Terms, look: NoAnswer, guardrail: Guardrail, closed: Sequence[BlockSums]
 ) -> Reading:
     """A guard without a test's answer: rare failures are counted all the same, and bounded exactly: the challenger's
-    own share of them is at least the difference of the arms', for the champion's is at least nothing."""
-    standing, reason, suspect = "open", f"no answer yet: {look.reason}", False
+    own share of them is at least the difference of the arms', for the champion's is at least nothing. Any other guard
+    without an answer holds a win: it was declared to be asked first."""
+    standing, reason, suspect = "open", f"no answer yet: {look.reason}", True
     failed, n = _failed(guard, terms, closed)
     if n:
         upper = rate_limits(failed, n, 2.0 * guard.alpha)[1]
@@ -176,10 +177,10 @@ def arrival(
 ) -> tuple[ArrivalState, GuardrailResult, bool]:
     """Label arrival's look, and whether a difference between the arms is shown that is not shown to be harmless.
 
-    Y = 1 if the outcome of an exposure came within its horizon. The level is that of a win, in either direction: what
-    withheld labels can do to the comparison shows in their arrival at least as clearly, for with a share δ of the
-    challenger's labels withheld a 0/1 metric moves by δ at most, its noise being √(p(1−p)/n) where that of the arrival
-    is √(r(1−r)/n).
+    Y = 1 if the outcome of an exposure came within its horizon. The level is that of a win, in either direction. With a
+    share δ of the challenger's labels withheld a 0/1 metric moves by δ at most, its noise being √(p(1−p)/n) where that
+    of the arrival is √(r(1−r)/n): where labels are rarer than errors are (r(1−r) > p(1−p)), a gap too small to be
+    shown can still move the metric.
     """
     declared = arrival_plan(terms)
     blocks = _indicators([(b.assignments, b.arrived, 1.0) for b in matured if b.whole])

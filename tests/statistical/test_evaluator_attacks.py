@@ -1,5 +1,5 @@
 """Worse challengers that would win if only the primary metric were looked at: each must be stopped by its guard.
-Invariant: every attack is shown to work first, with its guard switched off, on the very same traffic."""
+Invariant: withheld labels, rare failures and a harmed segment are shown to win first, with the guard switched off."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_a_rate_with_no_events_is_bounded_by_the_requests_it_was_seen_in() -> No
         assert (reading.standing, reading.suspect) == (standing, False)
         assert reading.result.reason.startswith(f"fallback_rate: 0 of the challenger's {100 * n} requests")
     _, nothing = guardrails.read(rate, terms(), None, [], [])
-    assert (nothing.standing, nothing.suspect) == ("open", False)
+    assert (nothing.standing, nothing.suspect) == ("open", True)  # declared, and not asked yet: a win waits for it
     assert "no answer yet" in nothing.result.reason
 
 
