@@ -58,7 +58,7 @@ class Looks:
     def to_dict(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "terms": msgspec.to_builtins(self.terms),
+            "terms": msgspec.json.decode(msgspec.json.encode(self.terms)),  # lists, as they come back
             "state": self.state.to_dict(),
             "next_block": self.next_block,
             "smallest_p": self.smallest_p,
