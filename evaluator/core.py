@@ -5,6 +5,7 @@ State is the join table and what `Saved` holds; both change only here and are co
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from gauntlet.config import Config
 from gauntlet.errors import ConfigError, ModelUnusable
 from gauntlet.model import BASELINE, PREVIOUS, Label, Task
 from gauntlet.registry import Registry
+
+_log = logging.getLogger("gauntlet.evaluator")
 
 _SLACK = 1.0  # horizons that a finished join stays as a tombstone beyond its own: room for a lagging partition
 _ROLLOUTS_KEPT = 3  # sums of the latest rollouts; older ones are over, and their evaluations are on the log
@@ -41,6 +44,9 @@ class Core:
         self._checkpoint = checkpoint
         # All versions of an experiment have the first one's classes: the router serves no others.
         first = registry.versions()[0].schema
+        strange = set(config.drift.regimes) - {feature.name for feature in first.features}
+        if strange:
+            raise ConfigError(f"drift.regimes has {sorted(strange)[0]!r}, which is no feature")
         self._task = first.task
         self._classes: dict[Label, int] = {label: index for index, label in enumerate(first.classes)}
         self._known: set[str] = set()
@@ -77,12 +83,9 @@ class Core:
         return self._counts
 
     @property
-    def severity(self) -> str:
-        return self._watch.severity if self._watch else "NONE"
-
-    def scores(self) -> dict[str, float]:
-        """Drift of each feature's window."""
-        return self._watch.scores() if self._watch else {}
+    def watch(self) -> Watch | None:
+        """The watch over the present champion; None before its first request."""
+        return self._watch
 
     def complaint(self, event: events.Prediction | events.Shadow | events.Outcome) -> str | None:
         """Why an event can't be evidence, or None. The log is shared: not only the router writes to its topics.
@@ -163,7 +166,7 @@ class Core:
             if pair.score is not None and pair.score.arm == PREVIOUS:
                 self._previous = pair.score.model
         self._watch_rows(joined.predictions)
-        self._watch_losses(joined.matches, losses)
+        self._watch_outcomes(joined.matches, losses)
         counts += joined.counts
         self._counts += counts
         return counts
@@ -236,8 +239,11 @@ class Core:
         self._out = []
         self._watch = None
         if saved.watch is not None:
-            self._watch = self._start_watch(saved.watch["version"], saved.watch["since"])
-            self._watch.restore(saved.watch)
+            watch = self._start_watch(saved.watch["version"], saved.watch["since"])
+            if watch.restore(saved.watch):
+                self._watch = watch
+            else:
+                _log.warning("drift of %s is watched anew: another release, or other settings of drift", watch.version)
 
     def _looks_of(self, name: str, data: dict[str, Any]) -> Looks:
         """A rollout's looks so far: what was kept, or the same looks taken again where that has another format."""
@@ -338,20 +344,33 @@ class Core:
         self._feed(rows)
 
     def _feed(self, predictions: Sequence[events.Prediction]) -> None:
-        if predictions and self._watch is not None and self._config.drift.enabled:
-            self._out += self._watch.rows(predictions)
+        """Requests that the champion answered: chance sends units to an arm, so these are like all; forced aren't."""
+        if self._watch is None or not self._config.drift.enabled:
+            return
+        mine = [p for p in predictions if p.served == BASELINE and not p.forced]
+        if mine:
+            self._out += self._watch.rows(mine)
 
-    def _watch_losses(self, matches: Sequence[Match], losses: Any) -> None:
+    def _watch_outcomes(self, matches: Sequence[Match], losses: Any) -> None:
         if self._watch is None or not self._config.drift.enabled:
             return
         version = self._watch.version
         mine = [
-            (float(loss), match.truth.at)
+            (match, float(loss))
             for match, loss in zip(matches, losses, strict=True)
-            if match.exposure.champion == version and match.exposure.served == BASELINE
+            if match.exposure.champion == version and match.exposure.served == BASELINE and not match.exposure.forced
         ]
-        if mine:
-            self._out += self._watch.losses([loss for loss, _ in mine], [at for _, at in mine])
+        if not mine:
+            return
+        truths: list[Any] = [match.truth.value for match, _ in mine]
+        if self._task is Task.CLASSIFICATION:
+            truths = [self._classes[value] for value in truths]
+        self._out += self._watch.outcomes(
+            [float(truth) for truth in truths],
+            [match.exposure.output for match, _ in mine],
+            [loss for _, loss in mine],
+            [match.truth.at for match, _ in mine],
+        )
 
 
 def _merged(blocks: dict[int, LossSums], first: int, end: int) -> LossSums:

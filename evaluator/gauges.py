@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from evaluator.core import Core
 from evaluator.guardrails import LABEL_ARRIVAL
+from evaluator.watch import Watch
 from gauntlet import events, metrics
 from gauntlet.model import BASELINE, CANDIDATE, Severity
 
@@ -16,15 +17,26 @@ _NONE = float("nan")  # no answer is no number: a gauge must not go on showing a
 def show(name: str, core: Core, out: Sequence[events.AnyEvent]) -> None:
     """Show what was committed; `out` in the order in which it was said."""
     metrics.WATERMARK.labels(name).set(core.watermark)
-    metrics.DRIFT_SEVERITY.labels(name).set(Severity(core.severity).rank)
-    for feature, score in core.scores().items():
-        metrics.DRIFT_SCORE.labels(name, feature).set(score)
+    if core.watch is not None:
+        _drift(name, core.watch)
     for event in out:
         if isinstance(event, events.Evaluation):
             _evaluation(name, event)
         elif isinstance(event, events.Health):
             for metric, value in event.window.items():
                 metrics.HEALTH.labels(name, metric).set(value)
+
+
+def _drift(name: str, watch: Watch) -> None:
+    metrics.DRIFT_SEVERITY.labels(name).set(Severity(watch.severity).rank)
+    metrics.DRIFT_ACCEPTED.labels(name).set(watch.accepted)
+    metrics.DATA_QUALITY.labels(name).set(_NONE if watch.quality is None else watch.quality)
+    for gauge in (metrics.DRIFT_SCORE, metrics.ERROR_RISE):
+        gauge.clear()  # a new champion is watched from nothing
+    for feature, score in watch.scores().items():
+        metrics.DRIFT_SCORE.labels(name, feature).set(score)
+    for outcomes, rise in watch.rises().items():
+        metrics.ERROR_RISE.labels(name, outcomes).set(rise)
 
 
 def _evaluation(name: str, event: events.Evaluation) -> None:

@@ -23,17 +23,16 @@ from sklearn.base import clone
 
 from gauntlet import artefact, control, rollout, wiring
 from gauntlet.artefact import Feature, Predictor, Schema
-from gauntlet.config import Config
+from gauntlet.clock import moment
+from gauntlet.config import ChampionConfig, Config
 from gauntlet.errors import ConfigError
 from gauntlet.losses import loss
 from gauntlet.model import Task
+from gauntlet.registry import MOST_ROWS, Reference
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore
 
 _log = logging.getLogger("gauntlet")
-
-REFERENCE_ROWS = 20_000
-"""Rows kept as a version's reference; more would only make the same profile slower to load."""
 
 
 async def ensure(config: Config) -> Control:
@@ -78,8 +77,7 @@ def _register_champion(config: Config) -> str:
     model, schema = champion(config)
     reference = None
     if given.reference is not None:
-        reference = _reference(Path(given.reference), given.target, Predictor(model, schema, "champion"), config.metric,
-                               held_out=given.held_out)  # fmt: skip
+        reference = _reference(Path(given.reference), given, Predictor(model, schema, "champion"), config.metric)
     entry = wiring.registry(config).register(
         given.model,
         schema,
@@ -88,52 +86,50 @@ def _register_champion(config: Config) -> str:
         trusted=tuple(given.trusted),
         allow_pickle=given.allow_pickle,
         algorithm=type(model).__name__,
-        rows=len(reference["at"]) if reference else 0,
+        rows=reference.rows if reference else 0,
         note="given at the first start",
     )
     return entry.version
 
 
-def _reference(
-    path: Path, target: str | None, predictor: Predictor, metric: str, *, held_out: bool
-) -> dict[str, Any]:
-    """The reference rows of a CSV as columns, and what the champion loses on each where the target is known."""
+def _reference(path: Path, given: ChampionConfig, predictor: Predictor, metric: str) -> Reference:
+    """The reference rows of a CSV, and what the champion answers to and loses on each where the target is known."""
     schema = predictor.schema
-    rows, targets = [], []
+    rows: list[dict[str, Any]] = []
+    truths: list[float] = []
+    at: list[float] = []
     for line, record in _records(path):
-        missing = [f.name for f in schema.features if f.name not in record]
-        if target is not None and target not in record:
-            missing.append(target)
+        wanted = (*(f.name for f in schema.features), given.target, given.time)
+        missing = [name for name in wanted if name is not None and name not in record]
         if missing:
             raise ConfigError(f"{path}:1: there is no column {missing[0]!r}", code="bad_reference")
-        rows.append({f.name: _value(record[f.name], f, f"{path}:{line}") for f in schema.features})
-        if target is not None:
-            targets.append(_truth(record[target], schema, f"{path}:{line}"))
+        where = f"{path}:{line}"
+        rows.append({f.name: _value(record[f.name], f, where) for f in schema.features})
+        if given.target is not None:
+            truths.append(_truth(record[given.target], schema, where))
+        if given.time is not None:
+            at.append(_time(record[given.time], at, where))
     if len(rows) < 100:
         raise ConfigError(f"{path}: {len(rows)} rows are no reference; give at least 100", code="bad_reference")
-    if len(rows) > REFERENCE_ROWS:  # thinned evenly, so that it still spans the whole time
-        keep = np.linspace(0, len(rows) - 1, REFERENCE_ROWS).round().astype(int)
-        rows = [rows[i] for i in keep]
-        targets = [targets[i] for i in keep] if targets else []
-    errors: list[float] = []
-    if targets:
-        errors = _honest_losses(predictor, rows, np.array(targets), metric, path if held_out else None)
-    return {
-        "columns": {f.name: [row[f.name] for row in rows] for f in schema.features},
-        "at": list(range(len(rows))),
-        "errors": errors,
-        "errors_at": list(range(len(errors))),
-    }
+    rows, truths, at = rows[-MOST_ROWS:], truths[-MOST_ROWS:], at[-MOST_ROWS:]
+    outputs: NDArray[np.float64] | None = None
+    if truths:
+        outputs = _honest_outputs(predictor, rows, np.array(truths), path if given.held_out else None)
+    columns = {f.name: [row[f.name] for row in rows] for f in schema.features}
+    if outputs is None:
+        return Reference(columns=columns, at=at)
+    losses = loss(metric, outputs, np.array(truths))
+    return Reference(columns=columns, at=at, outputs=outputs.tolist(), truths=[*truths], losses=losses.tolist())
 
 
-def _honest_losses(
-    predictor: Predictor, rows: list[dict[str, Any]], truth: NDArray[np.float64], metric: str, held_out: Path | None
-) -> list[float]:
-    """Losses on rows that the scoring model has not seen; none where that can't be had.
+def _honest_outputs(
+    predictor: Predictor, rows: list[dict[str, Any]], truth: NDArray[np.float64], held_out: Path | None
+) -> NDArray[np.float64] | None:
+    """Answers to rows by a model that has not seen them; None where they can't be had.
 
     A model flatters itself on its own training rows, and every later month would look like drift. So two clones are
-    fitted, each on one half of the time, and score the other half. What can't be cloned learns its error live.
-    `held_out` is the file of rows that the model itself has never seen: then it scores them.
+    fitted, each on one half of the time, and answer to the other half. What can't be cloned learns its error live.
+    `held_out` is the file of rows that the model itself has never seen: then it answers to them.
     """
     if held_out is not None:
         try:
@@ -143,18 +139,17 @@ def _honest_losses(
             raise ConfigError(reason, code="bad_reference") from error
         if not predictor.valid(output).all():
             raise ConfigError(f"{held_out}: the champion gives no valid answer to some rows", code="bad_reference")
-        return [float(v) for v in loss(metric, output, truth)]
+        return output
     half = len(rows) // 2
-    losses: list[float] = []
+    outputs: list[NDArray[np.float64]] = []
     for score, fit in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
         try:
             twin = clone(predictor.model).fit(predictor.inputs(rows[fit]), _labels(predictor.schema, truth[fit]))
-            output = Predictor(twin, predictor.schema, "cross-fit").predict(rows[score])
+            outputs.append(Predictor(twin, predictor.schema, "cross-fit").predict(rows[score]))
         except Exception as error:  # noqa: BLE001 - the user's model may raise anything, and it serves without this too
             _log.warning("the reference's errors can't be cross-fitted and will be learned live: %s", error)
-            return []
-        losses += [float(v) for v in loss(metric, output, truth[score])]
-    return losses
+            return None
+    return np.concatenate(outputs)
 
 
 def _labels(schema: Schema, truth: NDArray[np.float64]) -> Any:
@@ -185,6 +180,21 @@ def _value(text: str | None, feature: Feature, where: str) -> float | str | None
     if math.isinf(number):
         raise ConfigError(f"{where}: {feature.name} is not finite: {text!r}", code="bad_reference")
     return None if math.isnan(number) else number
+
+
+def _time(text: str | None, before: list[float], where: str) -> float:
+    """When a row was; rows are in time order."""
+    try:
+        at = float(text or "")
+    except ValueError:
+        at = moment(text or "")
+    if not math.isfinite(at):
+        raise ConfigError(
+            f"{where}: {text!r} is no time (seconds since 1970, or 2026-01-31T12:00:00Z)", code="bad_reference"
+        )
+    if before and at < before[-1]:
+        raise ConfigError(f"{where}: {text!r} is before the row above it; sort the rows by time", code="bad_reference")
+    return at
 
 
 def _truth(text: str | None, schema: Schema, where: str) -> float:

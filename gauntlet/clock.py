@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -41,3 +43,12 @@ class EventClock:
 def make(kind: str) -> Clock:
     """The clock named in the configuration: `wall` or `events`."""
     return EventClock() if kind == "events" else WallClock()
+
+
+def moment(text: str) -> float:
+    """Seconds since 1970 of a time in ISO 8601, in UTC where it names no zone; NaN for a text that is none."""
+    try:
+        told = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
+    except ValueError:
+        return math.nan
+    return (told if told.tzinfo is not None else told.replace(tzinfo=UTC)).timestamp()

@@ -1,7 +1,4 @@
-"""The configuration as typed, frozen structs, each setting with its default. What is impossible is refused when made.
-
-Durations are written `250ms`, `90s`, `15m`, `12h`, `7d`, or as a number of seconds.
-"""
+"""The configuration as typed, frozen structs, each setting with its default; the impossible is refused when made."""
 
 from __future__ import annotations
 
@@ -10,40 +7,14 @@ from typing import Literal
 
 import msgspec
 
+from gauntlet.config_drift import DriftConfig
+from gauntlet.config_section import Seconds, Section, check
 from gauntlet.losses import METRICS
 from gauntlet.model import Label, Role, Task
 from gauntlet.rollout import Stage
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
-
-class Seconds(float):
-    """A duration in seconds, parsed from `12h`, `250ms` or a plain number."""
-
-    @classmethod
-    def parse(cls, value: object) -> Seconds:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            number = float(value)
-        else:
-            match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", str(value))
-            if match is None:
-                raise ValueError(f"a duration looks like 250ms, 90s, 15m, 12h or 7d, not {value!r}")
-            number = float(match[1]) * _UNITS[match[2]]
-        if not 0 <= number < float("inf"):
-            raise ValueError(f"a duration is finite and not negative, not {value!r}")
-        return cls(number)
-
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all sections: unknown keys are refused."""
-
-
-def _check(condition: bool, reason: str) -> None:
-    if not condition:
-        raise ValueError(reason)
-
-
-class FeatureSpec(_Section, frozen=True, kw_only=True):
+class FeatureSpec(Section, frozen=True, kw_only=True):
     """One input: its name, whether it is a number or a text, and whether a request without it is refused."""
 
     name: str
@@ -51,7 +22,7 @@ class FeatureSpec(_Section, frozen=True, kw_only=True):
     required: bool = True
 
 
-class ChampionConfig(_Section, frozen=True, kw_only=True):
+class ChampionConfig(Section, frozen=True, kw_only=True):
     """The model that serves at the first start, and the data it was trained on (for drift)."""
 
     model: str
@@ -66,12 +37,14 @@ class ChampionConfig(_Section, frozen=True, kw_only=True):
     """CSV or CSV.gz of training rows in time order; without it the first rows served become the reference."""
     target: str | None = None
     """The reference's column with the truth: what the champion's error is when all is well."""
+    time: str | None = None
+    """The reference's column with the time of each row (seconds since 1970 or ISO 8601), for `drift.season`."""
     held_out: bool = False
     """True: the champion has never seen the reference rows, so its own loss on them counts. Else they are
     cross-fitted."""
 
 
-class BreakerConfig(_Section, frozen=True, kw_only=True):
+class BreakerConfig(Section, frozen=True, kw_only=True):
     """When the router takes the challenger out at once: failures among its latest calls."""
 
     window: int = 200
@@ -79,12 +52,12 @@ class BreakerConfig(_Section, frozen=True, kw_only=True):
     failure_share: float = 0.02
 
     def __post_init__(self) -> None:
-        _check(self.window >= 1, "window is at least 1")
-        _check(1 <= self.min_failures <= self.window, "min_failures is from 1 to window")
-        _check(0 < self.failure_share <= 1, "failure_share is in (0, 1]")
+        check(self.window >= 1, "window is at least 1")
+        check(1 <= self.min_failures <= self.window, "min_failures is from 1 to window")
+        check(0 < self.failure_share <= 1, "failure_share is in (0, 1]")
 
 
-class RouterConfig(_Section, frozen=True, kw_only=True):
+class RouterConfig(Section, frozen=True, kw_only=True):
     """The HTTP service in front of the models."""
 
     host: str = "127.0.0.1"
@@ -101,15 +74,15 @@ class RouterConfig(_Section, frozen=True, kw_only=True):
     breaker: BreakerConfig = BreakerConfig()
 
     def __post_init__(self) -> None:
-        _check(0 <= self.port <= 65535, f"port is from 0 (any free one) to 65535, not {self.port}")
-        _check(self.deadline > 0, "deadline is above 0")
-        _check(0 < self.challenger_timeout < self.deadline, "challenger_timeout is above 0 and below deadline")
-        _check(self.max_body_bytes >= 1024, "max_body_bytes is at least 1024")
-        _check(self.max_instances >= 1, "max_instances is at least 1")
-        _check(self.shadow_queue >= 0, "shadow_queue is at least 0")
+        check(0 <= self.port <= 65535, f"port is from 0 (any free one) to 65535, not {self.port}")
+        check(self.deadline > 0, "deadline is above 0")
+        check(0 < self.challenger_timeout < self.deadline, "challenger_timeout is above 0 and below deadline")
+        check(self.max_body_bytes >= 1024, "max_body_bytes is at least 1024")
+        check(self.max_instances >= 1, "max_instances is at least 1")
+        check(self.shadow_queue >= 0, "shadow_queue is at least 0")
 
 
-class EvidenceConfig(_Section, frozen=True, kw_only=True):
+class EvidenceConfig(Section, frozen=True, kw_only=True):
     """How the challenger is judged. Declared before the data; a change starts with the next rollout."""
 
     metric: str | None = None
@@ -146,27 +119,27 @@ class EvidenceConfig(_Section, frozen=True, kw_only=True):
     """True: a win needs every guardrail shown to hold; else it is enough that none is shown to be broken."""
 
     def __post_init__(self) -> None:
-        _check(0 < self.alpha < 1, "alpha is in (0, 1)")
-        _check(0 < self.harm_alpha < 1, "harm_alpha is in (0, 1)")
-        _check(self.min_samples >= 1, "min_samples is at least 1")
-        _check(self.block > 0, "block is above 0")
-        _check(self.harm_block > 0, "harm_block is above 0")
-        _check(
+        check(0 < self.alpha < 1, "alpha is in (0, 1)")
+        check(0 < self.harm_alpha < 1, "harm_alpha is in (0, 1)")
+        check(self.min_samples >= 1, "min_samples is at least 1")
+        check(self.block > 0, "block is above 0")
+        check(self.harm_block > 0, "harm_block is above 0")
+        check(
             self.block >= self.harm_block
             and abs(self.block / self.harm_block - round(self.block / self.harm_block)) < 1e-9,
             "block is a whole multiple of harm_block",
         )
-        _check(self.min_blocks >= 3, "min_blocks is at least 3: fewer blocks have no variance to speak of")
-        _check(self.min_harm_blocks >= 3, "min_harm_blocks is at least 3")
-        _check(self.margin >= 0, "margin is not negative")
-        _check(0 < self.label_arrival_margin <= 1, "label_arrival_margin is in (0, 1]")
+        check(self.min_blocks >= 3, "min_blocks is at least 3: fewer blocks have no variance to speak of")
+        check(self.min_harm_blocks >= 3, "min_harm_blocks is at least 3")
+        check(self.margin >= 0, "margin is not negative")
+        check(0 < self.label_arrival_margin <= 1, "label_arrival_margin is in (0, 1]")
 
 
 RATES = ("fallback_rate", "error_rate", "coverage", "latency")
 """Guardrails that need no outcome."""
 
 
-class GuardrailConfig(_Section, frozen=True, kw_only=True):
+class GuardrailConfig(Section, frozen=True, kw_only=True):
     """A metric that a challenger must not worsen by more than a margin; shown to do so, it is out."""
 
     metric: str
@@ -182,11 +155,11 @@ class GuardrailConfig(_Section, frozen=True, kw_only=True):
     """For `latency`; 0.99 if not given."""
 
     def __post_init__(self) -> None:
-        _check(0 <= self.margin < float("inf"), "margin is finite and not negative")
-        _check(0 < self.alpha < 0.49, "alpha is in (0, 0.49)")
-        _check((self.label is not None) == (self.metric == "recall"), "label belongs to recall, and recall needs one")
-        _check(self.quantile is None or self.metric == "latency", "quantile belongs to latency")
-        _check(self.quantile is None or 0.5 <= self.quantile < 1, "quantile is in [0.5, 1)")
+        check(0 <= self.margin < float("inf"), "margin is finite and not negative")
+        check(0 < self.alpha < 0.49, "alpha is in (0, 0.49)")
+        check((self.label is not None) == (self.metric == "recall"), "label belongs to recall, and recall needs one")
+        check(self.quantile is None or self.metric == "latency", "quantile belongs to latency")
+        check(self.quantile is None or 0.5 <= self.quantile < 1, "quantile is in [0.5, 1)")
 
     @property
     def name(self) -> str:
@@ -195,7 +168,7 @@ class GuardrailConfig(_Section, frozen=True, kw_only=True):
         return f"latency p{100 * (self.quantile or 0.99):g}" if self.metric == "latency" else self.metric
 
 
-class StageConfig(_Section, frozen=True, kw_only=True):
+class StageConfig(Section, frozen=True, kw_only=True):
     """One step of the ramp; it may be left after `min_time` and `min_outcomes`, and with approval where asked."""
 
     share: float
@@ -204,9 +177,9 @@ class StageConfig(_Section, frozen=True, kw_only=True):
     approval: bool = False
 
     def __post_init__(self) -> None:
-        _check(0 < self.share < 1, f"share is in (0, 1), not {self.share}")
-        _check(abs(self.share * 1e6 - round(self.share * 1e6)) < 1e-6, "share has at most six decimals")
-        _check(self.min_outcomes >= 0, "min_outcomes is not negative")
+        check(0 < self.share < 1, f"share is in (0, 1), not {self.share}")
+        check(abs(self.share * 1e6 - round(self.share * 1e6)) < 1e-6, "share has at most six decimals")
+        check(self.min_outcomes >= 0, "min_outcomes is not negative")
 
     def stage(self) -> Stage:
         return Stage(
@@ -214,7 +187,7 @@ class StageConfig(_Section, frozen=True, kw_only=True):
         )
 
 
-class ShadowConfig(_Section, frozen=True, kw_only=True):
+class ShadowConfig(Section, frozen=True, kw_only=True):
     """The time before the ramp, in which the challenger is scored and serves nobody; and how much is paired."""
 
     fraction: float = 1.0
@@ -224,8 +197,8 @@ class ShadowConfig(_Section, frozen=True, kw_only=True):
     approval: bool = False
 
     def __post_init__(self) -> None:
-        _check(0 <= self.fraction <= 1, "fraction is in [0, 1]")
-        _check(self.min_outcomes >= 0, "min_outcomes is not negative")
+        check(0 <= self.fraction <= 1, "fraction is in [0, 1]")
+        check(self.min_outcomes >= 0, "min_outcomes is not negative")
 
     def stage(self) -> Stage:
         return Stage(
@@ -242,7 +215,7 @@ def _default_ramp() -> list[StageConfig]:
     ]
 
 
-class BakeConfig(_Section, frozen=True, kw_only=True):
+class BakeConfig(Section, frozen=True, kw_only=True):
     """The watch after a promotion: back to the previous champion when the new one falls below what it had shown."""
 
     time: Seconds = Seconds(14 * 86_400)
@@ -253,30 +226,12 @@ class BakeConfig(_Section, frozen=True, kw_only=True):
     min_outcomes: int = 500
 
     def __post_init__(self) -> None:
-        _check(self.window > 0, "window is above 0")
-        _check(0 < self.max_drop < float("inf"), "max_drop is above 0 and finite")
-        _check(self.min_outcomes >= 1, "min_outcomes is at least 1")
+        check(self.window > 0, "window is above 0")
+        check(0 < self.max_drop < float("inf"), "max_drop is above 0 and finite")
+        check(self.min_outcomes >= 1, "min_outcomes is at least 1")
 
 
-class DriftConfig(_Section, frozen=True, kw_only=True):
-    """What counts as drift. Every threshold is ANDed with evidence; see the README for what each costs."""
-
-    enabled: bool = True
-    ks: float = 0.15
-    error_rise: float = 0.15
-    pane: int = 256
-    """Rows in one pane, the step in which windows move."""
-    reference_rows: int = 5000
-    """Rows that become the reference when the champion came without one."""
-
-    def __post_init__(self) -> None:
-        _check(0 < self.ks < 1, "ks is in (0, 1)")
-        _check(self.error_rise > 0, "error_rise is above 0")
-        _check(16 <= self.pane <= 4096, "pane is from 16 to 4096 rows")
-        _check(self.reference_rows >= 100, "reference_rows is at least 100")
-
-
-class RetrainConfig(_Section, frozen=True, kw_only=True):
+class RetrainConfig(Section, frozen=True, kw_only=True):
     """When a job starts and what it must show before its model meets any traffic."""
 
     enabled: bool = True
@@ -304,19 +259,19 @@ class RetrainConfig(_Section, frozen=True, kw_only=True):
     seed: int = 20130101
 
     def __post_init__(self) -> None:
-        _check(0.5 <= self.confidence < 1, "confidence is in [0.5, 1)")
-        _check(self.min_data_points >= 20, "min_data_points is at least 20")
-        _check(self.window > self.validation + self.test, "window is longer than validation and test together")
-        _check(self.bootstrap >= 200, "bootstrap is at least 200")
-        _check(self.validation > 0, "validation is above 0")
-        _check(self.test > 0, "test is above 0")
-        _check(self.max_attempts >= 1, "max_attempts is at least 1")
-        _check(self.time_limit > 0, "time_limit is above 0")
-        _check(0 <= self.min_improvement < float("inf"), "min_improvement is finite and not negative")
-        _check(self.seed >= 0, "seed is not negative")
+        check(0.5 <= self.confidence < 1, "confidence is in [0.5, 1)")
+        check(self.min_data_points >= 20, "min_data_points is at least 20")
+        check(self.window > self.validation + self.test, "window is longer than validation and test together")
+        check(self.bootstrap >= 200, "bootstrap is at least 200")
+        check(self.validation > 0, "validation is above 0")
+        check(self.test > 0, "test is above 0")
+        check(self.max_attempts >= 1, "max_attempts is at least 1")
+        check(self.time_limit > 0, "time_limit is above 0")
+        check(0 <= self.min_improvement < float("inf"), "min_improvement is finite and not negative")
+        check(self.seed >= 0, "seed is not negative")
 
 
-class KeyConfig(_Section, frozen=True, kw_only=True):
+class KeyConfig(Section, frozen=True, kw_only=True):
     """An API key: its role, and the environment variable that holds it (a key never stands in this file)."""
 
     name: str
@@ -324,7 +279,7 @@ class KeyConfig(_Section, frozen=True, kw_only=True):
     env: str
 
 
-class ObserveConfig(_Section, frozen=True, kw_only=True):
+class ObserveConfig(Section, frozen=True, kw_only=True):
     """Where evaluator and retrainer serve /metrics (the router serves its own); port 0 takes any free one."""
 
     host: str = "127.0.0.1"
@@ -334,10 +289,10 @@ class ObserveConfig(_Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name, port in (("evaluator_port", self.evaluator_port), ("retrainer_port", self.retrainer_port)):
-            _check(0 <= port <= 65535, f"{name} is from 0 (any free one) to 65535, not {port}")
+            check(0 <= port <= 65535, f"{name} is from 0 (any free one) to 65535, not {port}")
 
 
-class Config(_Section, frozen=True, kw_only=True):
+class Config(Section, frozen=True, kw_only=True):
     """All of it."""
 
     experiment: str
@@ -367,52 +322,56 @@ class Config(_Section, frozen=True, kw_only=True):
     keys: list[KeyConfig] = []
 
     def __post_init__(self) -> None:
-        _check(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.experiment) is not None,
+        check(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.experiment) is not None,
                f"experiment is a name of lower-case letters, digits and dashes, not {self.experiment!r}")  # fmt: skip
-        _check(bool(self.ramp), "ramp has at least one stage")
+        check(bool(self.ramp), "ramp has at least one stage")
         shares = [stage.share for stage in self.ramp]
-        _check(shares == sorted(set(shares)), f"ramp has shares that do not rise from stage to stage: {shares}")
-        _check(self.log == "local" or self.log.startswith("kafka://"), f"log is local or kafka://…, not {self.log!r}")
-        _check(
+        check(shares == sorted(set(shares)), f"ramp has shares that do not rise from stage to stage: {shares}")
+        check(self.log == "local" or self.log.startswith("kafka://"), f"log is local or kafka://…, not {self.log!r}")
+        check(
             self.state == "local" or self.state.startswith(("redis://", "rediss://", "unix://")),
             f"state is local or redis://…, not {self.state!r}",
         )
         names = [spec.name for spec in self.feature_specs()]
-        _check(all(names), "features have names that are not empty")
-        _check(len(set(names)) == len(names), f"features are named once each, not {names}")
-        _check(len(set(self.classes)) == len(self.classes) != 1, "classes are at least two, each once")
-        _check(not self.classes or self.task is Task.CLASSIFICATION, "classes belong to a classification")
+        check(all(names), "features have names that are not empty")
+        check(len(set(names)) == len(names), f"features are named once each, not {names}")
+        check(len(set(self.classes)) == len(self.classes) != 1, "classes are at least two, each once")
+        check(not self.classes or self.task is Task.CLASSIFICATION, "classes belong to a classification")
         ports = [p for p in (self.router.port, self.observe.evaluator_port, self.observe.retrainer_port) if p]
-        _check(len(set(ports)) == len(ports), "observe has a port that another service has too")
-        _check(len({key.name for key in self.keys}) == len(self.keys), "keys have a name of their own each")
+        check(len(set(ports)) == len(ports), "observe has a port that another service has too")
+        check(len({key.name for key in self.keys}) == len(self.keys), "keys have a name of their own each")
         known = METRICS[self.task]
-        _check(
+        check(
             self.evidence.metric is None or self.evidence.metric in known,
             f"evidence.metric of a {self.task} is one of {', '.join(known)}, not {self.evidence.metric!r}",
         )
         guards = [guard.name for guard in self.guardrails]
-        _check(len(set(guards)) == len(guards), f"guardrails are declared once each, not {guards}")
+        check(len(set(guards)) == len(guards), f"guardrails are declared once each, not {guards}")
         for guard in self.guardrails:
             recall = ("recall",) if self.task is Task.CLASSIFICATION else ()
             others = tuple(metric for metric in known if metric != self.metric)
-            _check(
+            check(
                 guard.metric in others + recall + RATES,
                 f"guardrails of a {self.task} on {self.metric} are {', '.join(others + recall + RATES)}, "
                 f"not {guard.metric!r}",
             )
-            _check(
+            check(
                 guard.label is None or not self.classes or guard.label in self.classes,
                 f"guardrails have a recall of {guard.label!r}, which is no class",
             )
-        _check(
+        check(
             all(self.segments) and len(set(self.segments)) == len(self.segments),
             f"segments are names, once each, not {self.segments}",
         )
-        _check(
+        check(
             self.evidence.form == "split" or self.shadow.fraction > 0,
             "shadow.fraction must be above 0 for evidence.form paired",
         )
-        _check(
+        check(
+            self.drift.season is None or self.champion.reference is None or self.champion.time is not None,
+            "champion.time names the reference's column of times where drift.season is set",
+        )
+        check(
             bool(self.keys) or self.router.host in ("127.0.0.1", "::1", "localhost"),
             f"router.host {self.router.host} is open to other machines: give `keys`, or stay on 127.0.0.1",
         )

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from gauntlet.config import Config, Seconds
+from gauntlet.config import Config
+from gauntlet.config_section import Seconds
 from gauntlet.errors import ConfigError
 
 

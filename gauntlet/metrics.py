@@ -103,6 +103,16 @@ DRIFT_SCORE = Gauge(
 DRIFT_SEVERITY = Gauge(
     "gauntlet_drift_severity", "Severity of the open drift episode: 0 none to 4 critical", ["experiment"]
 )
+DRIFT_ACCEPTED = Gauge(
+    "gauntlet_drift_accepted", "1 while columns are also held against a second, accepted reference", ["experiment"]
+)
+DATA_QUALITY = Gauge(
+    "gauntlet_data_quality", "Quality of the requests: 1 as in the reference, 0 unusable", ["experiment"]
+)
+ERROR_RISE = Gauge(
+    "gauntlet_error_rise", "Rise of the champion's mean loss over its reference's, by the number of outcomes",
+    ["experiment", "outcomes"],
+)  # fmt: skip
 DEAD_LETTERS = Counter("gauntlet_dead_letters_total", "Records that could not be decoded", ["topic"])
 
 # Retrainer

@@ -13,24 +13,22 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
 import gauntlet
 from gauntlet import wiring
-from gauntlet.artefact import Predictor
+from gauntlet.artefact import Predictor, Schema
 from gauntlet.config import RetrainConfig
 from gauntlet.errors import GauntletError, LogUnavailable
 from gauntlet.losses import loss
 from gauntlet.model import Task
-from gauntlet.registry import Registry, Version
+from gauntlet.registry import MOST_ROWS, Reference, Registry, Version
 from retrainer import compare, data, training
 from retrainer.data import Rows
 from retrainer.folder import Answer, JobFolder, Spec
 
-_REFERENCE_ROWS = 20_000  # as many as the registry's contract allows: the drift profile is fitted from them
 _LOG_RETRY_SECONDS = 1.0
 
 Report = Callable[[str], None]
@@ -73,7 +71,7 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
     seconds = time.monotonic() - began
     report(f"comparing on {len(holdout):,} held-out rows")
     candidate = Predictor(model, schema, spec.job)
-    compared, errors = _compare(spec, champion, candidate, holdout)
+    compared, answers = _compare(spec, champion, candidate, holdout)
     judged = Answer(
         accepted=compared.accepted, reason="; ".join(compared.reasons), training_seconds=seconds, split=sizes,
         metrics={"champion": compared.champion, "candidate": compared.candidate, "holdout": _holdout(compared)},
@@ -83,9 +81,9 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
     judge(judged)
     report("registering")
     version = registry.register(
-        model, schema, created_at=spec.now, reference=_reference(champion, train, holdout, errors), note=spec.job,
-        parent=spec.champion, algorithm=training.algorithm(model), code_version=_code_version(), rows=len(train),
-        data_from=train.times[0], data_to=train.times[-1], metrics=compared.candidate,
+        model, schema, created_at=spec.now, reference=_reference(spec, candidate, train, holdout, answers),
+        note=spec.job, parent=spec.champion, algorithm=training.algorithm(model), code_version=_code_version(),
+        rows=len(train), data_from=train.times[0], data_to=train.times[-1], metrics=compared.candidate,
         parameters={"seed": str(settings.seed), "trainer": settings.trainer or "clone", "data": _data_version(spec)},
     )  # fmt: skip
     return msgspec.structs.replace(judged, version=version.version)
@@ -94,15 +92,14 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
 def _compare(
     spec: Spec, champion: Predictor, candidate: Predictor, holdout: Rows
 ) -> tuple[compare.Comparison, compare.Floats]:
-    """Both models on the rows that the champion can answer, and the candidate's loss on each of these."""
+    """Both models on the rows that the champion can answer, and the candidate's outputs on all."""
     config, settings, schema = spec.config, spec.config.retrain, champion.schema
     theirs, ours = champion.predict(holdout.features), candidate.predict(holdout.features)
     answered = champion.valid(theirs)
     broken = int((answered & ~candidate.valid(ours)).sum())
     if broken:
         raise training.TrainingError(f"the new model gives no usable answer on {broken:,} of {len(holdout):,} rows")
-    known = [schema.class_index(t) for t in holdout.targets] if schema.task is Task.CLASSIFICATION else holdout.targets
-    truth = np.array(known, dtype=np.float64)
+    truth = _truths(schema, holdout)
     if not answered.any():
         raise training.TrainingError(f"the champion {spec.champion} gives no usable answer on any held-out row")
     truth, times = truth[answered], np.array(holdout.times)[answered]
@@ -112,9 +109,13 @@ def _compare(
         confidence=settings.confidence,
         repetitions=settings.bootstrap, seed=settings.seed,
     )  # fmt: skip
-    errors = np.full(len(holdout), np.nan)
-    errors[answered] = loss(config.metric, ours[answered], truth)
-    return found, errors
+    return found, ours
+
+
+def _truths(schema: Schema, rows: Rows) -> compare.Floats:
+    """Targets as class indices or numbers."""
+    known = [schema.class_index(t) for t in rows.targets] if schema.task is Task.CLASSIFICATION else rows.targets
+    return np.array(known, dtype=np.float64)
 
 
 def _holdout(compared: compare.Comparison) -> dict[str, float]:
@@ -133,17 +134,25 @@ def _sizes(train: Rows, holdout: Rows, rows: Rows) -> dict[str, float]:
     return sizes | {f"skipped_{reason}": float(count) for reason, count in rows.skipped.items()}
 
 
-def _reference(champion: Predictor, train: Rows, holdout: Rows, errors: compare.Floats) -> dict[str, Any]:
-    """What drift is measured against: the newest training rows as they came, and the candidate's held-out losses."""
-    columns = [f.name for f in champion.schema.features]
-    newest = train.features[-_REFERENCE_ROWS:]
-    known = np.flatnonzero(np.isfinite(errors))[-_REFERENCE_ROWS:]
-    return {
-        "columns": {name: [row.get(name) for row in newest] for name in columns},
-        "at": train.times[-_REFERENCE_ROWS:],
-        "errors": errors[known].tolist(),
-        "errors_at": [holdout.times[i] for i in known],
-    }
+def _reference(
+    spec: Spec, candidate: Predictor, train: Rows, holdout: Rows, outputs: compare.Floats
+) -> Reference:  # fmt: skip
+    """What drift is measured against: the newest rows as they came, with what the candidate said where it was not
+    trained on them."""
+    rows, unseen = [*train.features, *holdout.features], len(train)
+    valid = candidate.valid(outputs)
+    truth, losses = _truths(candidate.schema, holdout), np.full(len(holdout), np.nan)
+    losses[valid] = loss(spec.config.metric, outputs[valid], truth[valid])
+    said = [output if ok else None for output, ok in zip(outputs.tolist(), valid.tolist(), strict=True)]
+    lost = [value if ok else None for value, ok in zip(losses.tolist(), valid.tolist(), strict=True)]
+    newest = slice(-MOST_ROWS, None)
+    return Reference(
+        columns={f.name: [row.get(f.name) for row in rows[newest]] for f in candidate.schema.features},
+        at=[*train.times, *holdout.times][newest],
+        outputs=[*[None] * unseen, *said][newest],
+        truths=[*[None] * unseen, *truth.tolist()][newest],
+        losses=[*[None] * unseen, *lost][newest],
+    )
 
 
 def _code_version() -> str:

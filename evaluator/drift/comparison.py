@@ -14,7 +14,7 @@ from evaluator.drift.feature import Column, Feature
 from evaluator.drift.findings import findings_of
 from evaluator.drift.fusion import judge
 from evaluator.drift.grid import Floats, Ints
-from evaluator.drift.outcomes import inflation_for, signal_of
+from evaluator.drift.outcomes import signal_of
 from evaluator.drift.pane import Pane, ProfileMismatchError, count
 from evaluator.drift.performance import WIDTHS, MetricChange, Task, changes, outcomes, sums_of
 from evaluator.drift.profile import TARGET, Profile, Truth
@@ -189,10 +189,10 @@ class Comparison:
         task: Task = "classification"
         if truth.performance is not None:
             task = truth.performance.task
-            rows = int(self._performance[0])
-            if rows > 0:
-                inflation = 1.0 if settings.simple else inflation_for(self.profile.errors, rows)
-                metrics += changes(truth.performance, self._performance, settings.limits, z=z, inflation=inflation)
+            if self._performance[0] > 0:
+                metrics += changes(
+                    truth.performance, self._performance, settings.limits, z=z, plain=settings.simple
+                )
         if truth.scores is not None and self.profile.score is not None:
             shape = self.profile.features[self.profile.index[self.profile.score]].shape[_place(self.profile, self.rows)]
             inflation = 1.0 if settings.simple else 1.0 / shape.efficiency

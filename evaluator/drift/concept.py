@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from evaluator.drift.adwin import AdaptiveWindow
 from evaluator.drift.betting import Bets, Crossing, upper_mean
-from evaluator.drift.calibration import QUANTILE, block_length, inflation_in_use, limit_in_use
-from evaluator.drift.grid import HUGE, Floats
+from evaluator.drift.calibration import block_length
+from evaluator.drift.grid import HUGE
+from evaluator.drift.stretches import mean_of_stretches
 
 ERROR_WINDOWS = (64, 256, 1024, 4096, 16384)
 """Outcomes a window. The long ones see a slow decline that correlated errors hide from the short ones."""
@@ -71,19 +72,21 @@ class ErrorReference:
         if values.min() < 0:
             raise ValueError("errors are losses: they can't be negative")
         windows = tuple(sorted({-(-window // ERROR_BLOCK) * ERROR_BLOCK for window in windows}))
-        fitted = [_dependence(values, window) for window in windows]
-        mean_inflation = _dependence(values, block_length(len(values), len(values)))[0]
+        base = float(values.mean())
+        fitted = [mean_of_stretches(values, window) for window in windows]
+        whole = mean_of_stretches(values, block_length(len(values), len(values)))
+        mean_inflation = 1.0 / whole.efficiency
         scale = float(np.quantile(values, 0.99)) or float(values.max()) or 1.0
         with np.errstate(over="ignore"):
             scaled = np.minimum(values / scale, 1.0)
         return cls(
             rows=len(values),
-            mean=float(values.mean()),
+            mean=base,
             deviation=float(values.std()),
             cap=float(_CAP * values.max()) or math.inf,
             windows=windows,
-            inflation=tuple(inflation for inflation, _ in fitted),
-            limits=tuple(limit for _, limit in fitted),
+            inflation=tuple(1.0 / one.efficiency for one in fitted),
+            limits=tuple(one.limit / base if base > 0 else 0.0 for one in fitted),
             mean_inflation=mean_inflation,
             scale=scale,
             scaled=float(scaled.mean()),
@@ -115,22 +118,6 @@ class ErrorReference:
         """The inverse of `to_dict`."""
         cap = math.inf if raw["cap"] is None else raw["cap"]
         return cls(**{**raw, "cap": cap, **{k: tuple(raw[k]) for k in _LISTS}})
-
-
-def _dependence(values: Floats, window: int) -> tuple[float, float]:
-    """Inflation and limit for windows of `window` errors, from all moving blocks of the reference (Künsch 1989)."""
-    rows = len(values)
-    block = block_length(window, rows)
-    mean, variance = float(values.mean()), float(values.var())
-    if variance <= 0 or mean <= 0:
-        return 1.0, 0.0
-    sums = np.concatenate(([0.0], np.cumsum(values - mean)))
-    # Each block against the reference without it, as a share of the mean.
-    gaps = (sums[block:] - sums[:-block]) / block * (rows / (rows - block))
-    raw = float((gaps**2).mean() / (variance * (1.0 / block + 1.0 / (rows - block))))
-    inflation = inflation_in_use(raw, window, block, rows)
-    seen = max(0.0, float(np.quantile(gaps, QUANTILE))) / mean
-    return inflation, limit_in_use(seen, inflation, window, block, rows)
 
 
 @dataclass(frozen=True, slots=True)

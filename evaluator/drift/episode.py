@@ -81,6 +81,11 @@ class Episodes:
         """Keys of the signals now raised on a stream of looks."""
         return frozenset(key for key, track in self._tracks.items() if track.on and track.stream == stream)
 
+    @property
+    def keys(self) -> frozenset[Key]:
+        """Keys of all signals now raised."""
+        return frozenset(key for key, track in self._tracks.items() if track.on)
+
     def fold(
         self,
         stream: str,

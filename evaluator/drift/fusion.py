@@ -57,7 +57,8 @@ def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) 
 
     Severity: LOW for data drift in a feature; MEDIUM for at least two features with a tenth of the importance, two
     families, low quality or a loss that is only estimated; HIGH for a rise of the error or a fall of performance seen
-    on outcomes; CRITICAL for twice that, for a breach with most features drifted, or for very low quality.
+    on outcomes, and for quality so low that nothing may be learned; CRITICAL for twice a breach, for a breach with most
+    features drifted, or for very low quality.
     """
     found = tuple(signals)
     if not found:
@@ -68,9 +69,10 @@ def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) 
     wide = len(moved) >= 2 and share >= settings.many_features
     breach = any(signal.kind in BREACHES for signal in found)
     worst = any(signal.critical for signal in found)
+    blocked = any(signal.kind == "quality" and 1.0 - signal.statistic < settings.quality_block for signal in found)
     if worst or (breach and len(moved) >= 2 and share >= settings.most_features):
         severity = Severity.CRITICAL
-    elif breach:
+    elif breach or blocked:
         severity = Severity.HIGH
     elif wide or len(families) >= 2 or any(signal.kind in ("quality", "estimated_accuracy") for signal in found):
         severity = Severity.MEDIUM

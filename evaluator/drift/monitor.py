@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evaluator.drift.acceptance import Acceptance
 from evaluator.drift.chains import Chains
 from evaluator.drift.concept import ErrorWindows
 from evaluator.drift.episode import DriftEvent, Episodes
@@ -27,8 +28,8 @@ from evaluator.drift.profile import OUTLIER, TARGET, Profile
 from evaluator.drift.quality import quality_score
 from evaluator.drift.reading import batch_rows
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signals import distances, look_at_features
-from evaluator.drift.window import View, Windows, rebased, restored, snapshot_of
+from evaluator.drift.signals import distances
+from evaluator.drift.window import View, Windows
 
 Times = float | Sequence[float] | npt.NDArray[np.float64]
 _EXTRA = 64
@@ -47,10 +48,10 @@ class Monitor:
         self._episodes = Episodes(f"{profile.hash}/{key}", self.settings)
         self._chains = Chains(profile, self.settings)
         truth = profile.truth
-        self._outcomes = None if truth is None else Outcomes(truth, profile.errors, self.settings)
+        self._outcomes = None if truth is None else Outcomes(truth, self.settings)
         # Codes of the features, and in the last row the expected hits of the scores.
         self._buffer = np.empty((len(profile.features) + 1, 0), dtype=np.int64)
-        self._accepted: Profile | None = None
+        self._acceptance = Acceptance(profile, self.settings)
         self.extra: dict[str, int] = {}
         """Rows of each column the profile does not know."""
 
@@ -89,10 +90,13 @@ class Monitor:
             self._chains.push(full, codes[-1, done : done + pane])
             done += pane
             raised = self._episodes.raised("features")
-            reference = self._accepted or self.profile
-            look = look_at_features(reference, self._windows, self.settings, raised) | self._chains.look(raised)
+            look = self._acceptance.look(self._windows, raised) | self._chains.look(raised)
             at = float(times[done - held - 1])
             events += self._episodes.fold("features", look, self._judge, rows=self._clock, at=at)
+            seen = 0 if self._errors is None else self._errors.rows
+            now = self._episodes.raised("features")
+            if self._acceptance.due(now, self._episodes.keys, self._windows.rows, seen):
+                self.accept()
         self._buffer = codes[:, done:].copy()
         return events
 
@@ -157,24 +161,20 @@ class Monitor:
         return judge(signals, self.profile, self.settings)
 
     def accept(self) -> bool:
-        """Take the longest full window as the second reference: what came is the new normal, and columns are judged
-        against it until `reject`. An episode about them closes in the next looks. False while no window is full.
-
-        Errors, outcomes and transitions are still held against the frozen reference: a model that got worse stays so.
+        """Take the longest full window as the second reference: what came is the new normal, and columns like it, or
+        like the frozen one, have not drifted. An episode about them closes in the next looks. False while no window is
+        full. It also happens by itself, see `DriftSettings.accept_after`.
         """
-        full = [view for window in self.profile.windows if (view := self._windows.view(window)) is not None]
-        if full:
-            self._accepted = rebased(self.profile, full[-1])
-        return bool(full)
+        return self._acceptance.accept(self._windows)
 
     def reject(self) -> None:
         """Judge against the frozen reference alone again."""
-        self._accepted = None
+        self._acceptance.reference = None
 
     @property
     def accepted(self) -> bool:
-        """Whether columns are judged against an accepted reference."""
-        return self._accepted is not None
+        """Whether there is an accepted reference."""
+        return self._acceptance.reference is not None
 
     @property
     def _clock(self) -> int:
@@ -209,7 +209,7 @@ class Monitor:
         `profile.windows`.
         """
         view = self._view(window)
-        reference = self._accepted if accepted else self.profile
+        reference = self._acceptance.reference if accepted else self.profile
         if view is None or reference is None:
             return {}
         return dict(zip(self.profile.names, distances(reference, view).tolist(), strict=True))
@@ -240,7 +240,7 @@ class Monitor:
             "episodes": self._episodes.snapshot(),
             "buffer": self._buffer.T.tolist(),
             "extra": dict(self.extra),
-            "accepted": None if self._accepted is None else snapshot_of(self._accepted),
+            "acceptance": self._acceptance.snapshot(),
         }
 
     def restore(self, raw: Mapping[str, Any]) -> None:
@@ -256,7 +256,7 @@ class Monitor:
         self._episodes.restore(raw["episodes"], self._judge)
         self._buffer = np.array(raw["buffer"], dtype=np.int64).reshape(-1, len(self.profile.features) + 1).T.copy()
         self.extra = dict(raw["extra"])
-        self._accepted = None if raw["accepted"] is None else restored(self.profile, raw["accepted"])
+        self._acceptance.restore(raw["acceptance"])
 
 
 def _times(at: Times, rows: int) -> npt.NDArray[np.float64]:

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.drift.concept import ErrorReference
 from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.pane import Pane, count_codes
-from evaluator.drift.performance import WIDTHS, MetricChange, changes, sums_of
+from evaluator.drift.performance import WIDTHS, WINDOWS, MetricChange, changes, sums_of
 from evaluator.drift.profile import Truth
 from evaluator.drift.ring import Ring
 from evaluator.drift.settings import DriftSettings
@@ -23,8 +22,6 @@ from evaluator.drift.window import Windows
 
 BLOCK = 128
 """Outcomes between two looks at the performance."""
-PERFORMANCE_WINDOWS = (512, 2048, 8192)
-"""Outcomes a window: no fewer than the rules ask for, and more for what is noisy."""
 _KINDS: dict[str, Kind] = {"accuracy": "accuracy", "r2": "r2", "rmse": "rmse"}
 
 
@@ -44,23 +41,15 @@ def signal_of(change: MetricChange) -> Signal:
     )
 
 
-def inflation_for(errors: ErrorReference | None, window: int) -> float:
-    """Variance of a mean over `window` outcomes against independent ones, by the reference's errors."""
-    if errors is None:
-        return 1.0
-    fitting = [i for w, i in zip(errors.windows, errors.inflation, strict=True) if w >= window]
-    return fitting[0] if fitting else errors.inflation[-1]
-
-
 class Outcomes:
     """Performance and truth of one stream against the reference's."""
 
-    def __init__(self, truth: Truth, errors: ErrorReference | None, settings: DriftSettings) -> None:
-        self._truth, self._errors, self._settings = truth, errors, settings
+    def __init__(self, truth: Truth, settings: DriftSettings) -> None:
+        self._truth, self._settings = truth, settings
         self._prior = Windows(truth.distribution)
         self._codes: list[int] = []
         performance = truth.performance
-        self._ring = Ring(PERFORMANCE_WINDOWS[-1] // BLOCK, WIDTHS[performance.task] if performance else 0)
+        self._ring = Ring(WINDOWS[-1] // BLOCK, WIDTHS[performance.task] if performance else 0)
         self._open: list[tuple[float, float]] = []
         self.rows = 0
 
@@ -84,12 +73,11 @@ class Outcomes:
         z = 0.0 if settings.simple else settings.concept_z
         signals: list[Signal] = []
         held: set[Key] = set()
-        for window in PERFORMANCE_WINDOWS:
+        for window in WINDOWS:
             sums = self._ring.total(window // BLOCK)
             if sums is None:
                 break
-            inflation = 1.0 if settings.simple else inflation_for(self._errors, window)
-            for change in changes(reference, sums, settings.limits, z=z, inflation=inflation):
+            for change in changes(reference, sums, settings.limits, z=z, plain=settings.simple):
                 key: Key = (_KINDS[change.name], "")
                 if change.breached:
                     signals.append(signal_of(change))

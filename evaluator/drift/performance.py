@@ -1,32 +1,39 @@
 """Accuracy, R² and RMSE of a window against the reference's, from sums that add.
 
-A change counts when it is large AND its one-sided bound excludes none: both stand in every `MetricChange`.
+A change counts when it is large, for this model too, whose own stretches of the reference may stray further than the
+rule says, AND its one-sided bound excludes none: all stand in every `MetricChange`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from evaluator.drift.calibration import INDEPENDENT, Calibration
 from evaluator.drift.grid import Floats
 from evaluator.drift.reading import is_categorical, read_categories, read_numbers
+from evaluator.drift.stretches import mean_of_stretches
 
 Column = Sequence[Any] | npt.NDArray[Any]
 Task = Literal["classification", "regression"]
 Metric = Literal["accuracy", "r2", "rmse"]
 WIDTHS: Mapping[Task, int] = {"classification": 2, "regression": 9}
 """Numbers a vector of sums has: rows and hits; or rows and the moments of truth and squared error."""
+WINDOWS = (512, 2048, 8192)
+"""Outcomes a window: no fewer than the rules ask for, and more for what is noisy."""
 FEWEST = 500
 """Outcomes below which nothing is said."""
 FEWEST_WEAK = 5000
 """Outcomes R² needs when the reference's is under `WEAK`: a weak fit's R² is mostly noise."""
 WEAK = 0.6
 _CLASSES = 20
+_LARGEST = 1e150
+"""A larger squared error says that the number is none, and its own square would not be one."""
 
 
 def task_of(targets: Column, predictions: Column) -> Task:
@@ -76,7 +83,7 @@ def _labels(values: Column) -> list[str | None]:
 def sums_of(task: Task, centre: float, truth: Floats, squared: Floats) -> Floats:
     """The vector of sums of rows from `outcomes` (NaN rows left out), shape (WIDTHS[task],); `centre` is near the
     truth's mean."""
-    known = np.isfinite(squared) & (squared < 1e150)
+    known = np.isfinite(squared) & (squared < _LARGEST)
     e = squared[known]
     if task == "classification":
         return np.array([len(e), len(e) - e.sum()])
@@ -118,41 +125,81 @@ def values_of(task: Task, sums: Floats) -> dict[Metric, tuple[float, float]]:
     return found
 
 
+def parts_of(task: Task, truth: Floats, squared: Floats) -> dict[Metric, Floats]:
+    """Each row's part in how much worse each metric is, relative to its value: shape (rows,) each, mean 0.
+
+    The influence function (Hampel 1974): on any stretch of the rows the metric is worse by about the mean of its parts.
+    """
+    mean, off = float(squared.mean()), truth - truth.mean()
+    spread = float((off * off).mean())
+    found: dict[Metric, Floats] = {}
+    for name, (value, _) in values_of(task, sums_of(task, float(truth.mean()), truth, squared)).items():
+        if name == "accuracy":
+            part = squared - mean
+        elif name == "rmse":
+            part = (squared - mean) / (2.0 * value) if value > 0 else squared
+        else:
+            part = (squared - mean) / spread - mean * (off * off - spread) / spread**2
+        found[name] = part / (abs(value) or 1e-12)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class PerformanceReference:
-    """What the model did on the reference's held-out rows: its vector of sums about `centre`."""
+    """What the model did on the reference's held-out rows: its vector of sums about `centre`.
+
+    `own` has a calibration for each of `windows` (outcomes) a metric: how much worse, relative to its value, the metric
+    is on stretches of the reference itself, and how many independent rows a row is worth.
+    """
 
     task: Task
     centre: float
     sums: tuple[float, ...]
+    windows: tuple[int, ...]
+    own: Mapping[str, tuple[Calibration, ...]]
 
     @classmethod
-    def fit(cls, targets: Column, predictions: Column, task: Task | None = None) -> PerformanceReference:
-        """From truths and predictions of one length, which the model must not have trained on.
+    def fit(
+        cls, targets: Column, predictions: Column, task: Task | None = None, *, windows: Sequence[int] = WINDOWS
+    ) -> PerformanceReference:
+        """From truths and predictions of one length in time order, which the model must not have trained on.
 
         Raises ValueError when fewer than 30 rows have both.
         """
         task = task or task_of(targets, predictions)
         truth, squared = outcomes(task, targets, predictions)
-        known = truth[np.isfinite(truth)]
-        if len(known) < 30:
-            raise ValueError(f"performance needs at least 30 rows with truth and prediction, got {len(known)}")
-        centre = float(known.mean())
-        return cls(task, centre, tuple(sums_of(task, centre, truth, squared).tolist()))
+        known = np.isfinite(truth) & np.isfinite(squared) & (squared < _LARGEST)
+        truth, squared = truth[known], squared[known]
+        if len(truth) < 30:
+            raise ValueError(f"performance needs at least 30 rows with truth and prediction, got {len(truth)}")
+        centre = float(truth.mean())
+        own: dict[str, tuple[Calibration, ...]] = {
+            name: tuple(mean_of_stretches(parts, window) for window in windows)
+            for name, parts in parts_of(task, truth, squared).items()
+        }
+        return cls(task, centre, tuple(sums_of(task, centre, truth, squared).tolist()), tuple(windows), own)
 
     @property
     def rows(self) -> int:
         """Rows with truth and prediction."""
         return int(self.sums[0])
 
+    def calibration(self, metric: str, rows: int) -> Calibration:
+        """Of the shortest window that is no shorter than `rows`, else of the longest."""
+        place = min(sum(window < rows for window in self.windows), len(self.windows) - 1)
+        return self.own[metric][place] if metric in self.own else INDEPENDENT
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return asdict(self)
+        own = {name: [[one.limit, one.efficiency] for one in each] for name, each in self.own.items()}
+        return {"task": self.task, "centre": self.centre, "sums": list(self.sums), "windows": list(self.windows),
+                "own": own}  # fmt: skip
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> PerformanceReference:
         """The inverse of `to_dict`."""
-        return cls(raw["task"], raw["centre"], tuple(raw["sums"]))
+        own = {name: tuple(Calibration(*one) for one in each) for name, each in raw["own"].items()}
+        return cls(raw["task"], raw["centre"], tuple(raw["sums"]), tuple(raw["windows"]), own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +265,10 @@ def change_of(
 
 
 def changes(
-    reference: PerformanceReference, sums: Floats, limits: Mapping[str, float], *, z: float, inflation: float = 1.0
+    reference: PerformanceReference, sums: Floats, limits: Mapping[str, float], *, z: float, plain: bool = False
 ) -> list[MetricChange]:
-    """Every metric of the window's `sums` against the reference; `limits` are relative changes by metric."""
+    """Every metric of the window's `sums` against the reference; `limits` are relative changes by metric, or what the
+    reference's own stretches reach where that is more. plain: those limits alone, as if all rows were independent."""
     was, now = values_of(reference.task, np.asarray(reference.sums)), values_of(reference.task, sums)
     rows = float(sums[0])
     found: list[MetricChange] = []
@@ -228,14 +276,15 @@ def changes(
         if name not in now:
             continue
         weak = name == "r2" and value < WEAK
+        own = INDEPENDENT if plain else reference.calibration(name, int(rows))
         found.append(
             change_of(
                 name,
                 (value, variance, reference.rows),
                 (*now[name], rows),
-                limit=limits[name],
+                limit=math.copysign(max(abs(limits[name]), own.limit), limits[name]),
                 z=z,
-                inflation=inflation,
+                inflation=1.0 / own.efficiency,
                 fewest=FEWEST_WEAK if weak else FEWEST,
             )
         )

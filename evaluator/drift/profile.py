@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,10 @@ from evaluator.drift.concept import ErrorReference
 from evaluator.drift.estimate import ScoreReference
 from evaluator.drift.feature import Column, Feature, Role, feature_dict, feature_from, fit_feature
 from evaluator.drift.grid import BINS, HUGE, Floats, Ints
+from evaluator.drift.performance import WINDOWS as PERFORMANCE
 from evaluator.drift.performance import PerformanceReference, Task, losses_of, outcomes
 from evaluator.drift.reading import Coded, batch_rows, read_categories, read_numbers
-from evaluator.drift.regime import RegimeReference
+from evaluator.drift.regime import STATES, RegimeReference, remembers
 
 PANE = 64
 """Rows a pane: how often a window moves on and is looked at."""
@@ -37,7 +38,7 @@ OUTLIER = 1 << 30
 """Flag on a code: the value is more than three standard deviations off the reference's mean."""
 TARGET = "target"
 """The name of the outcomes' column in their profile."""
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,9 @@ class Profile:
         prediction: str | None = None,
         score: str | None = None,
         targets: Column | None = None,
+        answers: Column | None = None,
         task: Task | None = None,
-        regimes: Sequence[str] = (),
+        regimes: Sequence[str] | Literal["auto"] = (),
     ) -> Profile:
         """Fit a reference.
 
@@ -130,8 +132,9 @@ class Profile:
         the model's out-of-sample losses in time order, of any length, for concept drift. importance: weight a feature
         (default: all equal), scaled to sum to one. prediction, score: columns that are no inputs but what the model
         says (a label or a number; the probability of outcome 1). targets: the truth of each row, None where unknown;
-        with a prediction or score it gives performance, and `errors` unless they are given. task: default by the
-        truth. regimes: columns whose transitions are watched.
+        with a prediction or score it gives performance, and `errors` unless they are given. answers: what the model
+        said to each of the `targets`, where these are not the truth of the columns' rows. task: default by the truth.
+        regimes: columns whose transitions are watched; auto: the features of at most eight values that remember.
 
         Raises ValueError when there are no rows, columns differ in length, a named column is not there, or a number is
         out of range.
@@ -146,7 +149,8 @@ class Profile:
             raise ValueError("pane and windows are numbers of rows, at least one each")
         whole = tuple(sorted({-(-int(window) // pane) * pane for window in windows}))
         roles: dict[str, Role] = {name: "prediction" for name in (prediction, score) if name is not None}
-        unknown = sorted({*roles, *regimes} - set(columns))
+        named = () if regimes == "auto" else regimes
+        unknown = sorted({*roles, *named} - set(columns))
         if unknown:
             raise ValueError(f"no such column: {', '.join(unknown)}")
         weights = {
@@ -166,16 +170,26 @@ class Profile:
         fitted.sort(key=lambda feature: order.index(feature.grid.kind))
         truth = None
         if targets is not None:
-            said = columns[prediction] if prediction else columns[score] if score else None
-            truth, losses = _fit_truth(targets, said, columns[score] if score else None, task, pane, whole)
+            own = prediction or score
+            said = answers if answers is not None or not own else columns[own]
+            scores = None if not score else said if own == score else columns[score]
+            truth, losses = _fit_truth(targets, said, scores, task, pane, whole)
             errors = errors if errors is not None else losses
         reference = None if errors is None else ErrorReference.fit(errors)
         profile = cls(
             reference_id, rows, pane, whole, tuple(fitted), reference, truth,
             given=tuple(columns), prediction=prediction, score=score,
         )  # fmt: skip
-        profile.regimes = tuple(profile._fit_regime(profile.index[name], columns[name]) for name in regimes)
+        watched = profile.few_valued if regimes == "auto" else named
+        fits = [profile._fit_regime(profile.index[name], columns[name]) for name in watched]
+        profile.regimes = tuple(fit for fit in fits if regimes != "auto" or remembers(fit.counts))
         return profile
+
+    @property
+    def few_valued(self) -> tuple[str, ...]:
+        """Features that take at most as many values as a column of regimes has states."""
+        few = [f.name for f in self.features if f.role == "feature" and 2 <= np.count_nonzero(f.counts) <= STATES]
+        return tuple(name for name in self.given if name in few)
 
     def _fit_regime(self, feature: int, values: Column) -> RegimeReference:
         fitted = self.features[feature]
@@ -304,6 +318,12 @@ class Profile:
         return np.array([sum(feature.specials) for feature in self.features]) / self.rows
 
     @cached_property
+    def never_empty(self) -> npt.NDArray[np.bool_]:
+        """Features that have values in most reference rows, and in no stretch of it as few as none."""
+        stretches = np.array([max((own.limit for own in f.missing), default=0.0) for f in self.features])
+        return (self.bad_share < 0.5) & (1.0 - self.bad_share > stretches)
+
+    @cached_property
     def outlier_share(self) -> Floats:
         """Share of the reference's values that are outliers, a feature."""
         return np.array([feature.outliers for feature in self.features]) / np.maximum(1, self.present)
@@ -367,7 +387,7 @@ def _fit_truth(
     performance = losses = None
     if said is not None:
         try:
-            performance = PerformanceReference.fit(targets, said, task)
+            performance = PerformanceReference.fit(targets, said, task, windows=sorted({*PERFORMANCE, *windows}))
         except ValueError:  # too few rows with both: nothing to hold a window against
             performance = None
     if performance is not None and said is not None:

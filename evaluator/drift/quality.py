@@ -21,7 +21,8 @@ GONE_CAP = 0.5
 def quality_score(profile: Profile, view: View) -> float:
     """Importance-weighted share of usable cells (present, of the right type, finite), relative to the reference's.
 
-    At most `GONE_CAP` while a feature of some importance is absent from all rows. 1.0 without features or rows.
+    At most `GONE_CAP` while a feature of some importance is gone: absent from all rows, or without a value in any
+    though the reference is never without for so long. 1.0 without features or rows.
     """
     if not profile.features or view.rows == 0:
         return 1.0
@@ -31,5 +32,6 @@ def quality_score(profile: Profile, view: View) -> float:
     if weights.sum() == 0.0:  # only predictions are watched: they are all there is to be usable
         weights = np.full(len(profile.features), 1.0 / len(profile.features))
     score = float(weights @ usable)
-    gone = (view.specials[:, ABSENT] == view.rows) & (weights > 0)
+    empty = (bad == 1.0) & profile.never_empty
+    gone = ((view.specials[:, ABSENT] == view.rows) | empty) & (weights > 0)
     return min(score, GONE_CAP) if gone.any() else score

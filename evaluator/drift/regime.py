@@ -20,6 +20,9 @@ FEWEST_TRANSITIONS = 1000
 """Transitions below which nothing is said."""
 FEWEST_FROM = 30
 """Transitions out of a state below which its row is left out."""
+_MEMORY = 0.1
+"""Cramér's V of one state and the next from which a column remembers enough to be called one of regimes."""
+_MEMORY_P = 1e-6
 
 
 def states_of(counts: Ints, *, ordered: bool) -> Ints:
@@ -125,6 +128,23 @@ class RegimeModel:
     def __add__(self, other: RegimeModel) -> RegimeModel:
         """The chain of both samples."""
         return RegimeModel(self.counts + other.counts)
+
+
+def remembers(counts: Ints) -> bool:
+    """Whether the next state depends on the present one, plainly and often enough to be watched: a column of regimes.
+
+    counts: transitions, shape (states, states). A file that is merely sorted by the column has too few changes of state
+    to be a chain; rows in no order have no memory. The dependence is Cramér's V (1946), its evidence the chi-square.
+    """
+    total, changes = int(counts.sum()), int(counts.sum() - np.trace(counts))
+    used = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
+    if total < FEWEST_TRANSITIONS or len(used) < 2 or changes < FEWEST_FROM * len(used):
+        return False
+    table = counts[np.ix_(used, used)]
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / total
+    statistic = float(((table - expected) ** 2 / np.maximum(expected, 1e-300)).sum())
+    degrees = len(used) - 1
+    return bool(statistic >= _MEMORY**2 * total * degrees and chi2.sf(statistic, degrees**2) < _MEMORY_P)
 
 
 @dataclass(frozen=True, slots=True)

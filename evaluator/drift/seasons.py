@@ -86,6 +86,15 @@ class Seasons:
             for name, column in columns.items()
         }
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {"period": self.period, "knots": {name: knots.tolist() for name, knots in self.knots.items()}}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Seasons:
+        """The inverse of `to_dict`, also after JSON."""
+        return cls(raw["period"], {name: np.array(knots) for name, knots in raw["knots"].items()})
+
     @staticmethod
     def _places(knots: Floats, column: Column, season: Ints) -> Column:
         values, wrong = read_numbers(column)

@@ -32,6 +32,8 @@ class DriftSettings:
     """Rise of the share of missing, mistyped and infinite cells of a feature that matters."""
     quality_alarm: float = 0.80
     """Quality score under which the severity is at least MEDIUM."""
+    quality_block: float = 0.70
+    """Quality score under which nothing may be learned from the rows."""
     quality_critical: float = 0.60
     """Quality score under which the severity is CRITICAL."""
     concept_rise: float = 0.15
@@ -59,6 +61,9 @@ class DriftSettings:
     """A raised signal clears below this share of its threshold."""
     cooldown_rows: int = 4096
     """Rows after a close, or after a fall in severity, before the same severity is announced again."""
+    accept_after: int = 0
+    """Rows for which moved inputs must stand, without news and with outcomes that show no loss, to become the second,
+    accepted reference of a stream; 0: only when asked."""
     fewest_rows: int = 50
     """Present values below which a window says nothing of a feature's distribution."""
 
@@ -75,12 +80,14 @@ class DriftSettings:
     def __post_init__(self) -> None:
         if self.mode not in ("gated", "simple"):
             raise ValueError(f"mode is gated or simple, not {self.mode!r}")
-        shares = ("ks", "total_variation", "alpha", "outliers", "missing", "quality_alarm", "quality_critical",
-                  "batch_alpha", "transition", "accuracy_fall", "r2_fall", "rmse_rise")  # fmt: skip
+        shares = ("ks", "total_variation", "alpha", "outliers", "missing", "quality_alarm", "quality_block",
+                  "quality_critical", "batch_alpha", "transition", "accuracy_fall", "r2_fall", "rmse_rise")  # fmt: skip
         for name in (*shares, "many_features", "most_features", "hysteresis"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
         if self.concept_rise <= 0 or self.concept_z <= 0 or self.performance_z <= 0:
             raise ValueError("concept_rise, concept_z and performance_z must be above 0")
+        if self.accept_after < 0:
+            raise ValueError(f"accept_after must be at least 0, got {self.accept_after}")
         if self.confirm < 1 or self.cooldown_rows < 0 or self.fewest_rows < 1:
             raise ValueError("confirm and fewest_rows are at least 1, cooldown_rows at least 0")

@@ -97,6 +97,15 @@ class Look:
     held: frozenset[Key] = frozenset()
     certain: frozenset[Key] = frozenset()
 
+    def __and__(self, other: Look) -> Look:
+        """What both looks found about the same keys, each with its weaker signal."""
+        both = {
+            key: min(signal, other.raised[key], key=lambda one: one.strength)
+            for key, signal in self.raised.items()
+            if key in other.raised
+        }
+        return Look(both, self.held & other.held, self.certain & other.certain)
+
     def __or__(self, other: Look) -> Look:
         """Both looks as one; they are about different keys."""
         return Look({**self.raised, **other.raised}, self.held | other.held, self.certain | other.certain)

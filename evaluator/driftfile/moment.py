@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.feature import Column
 from evaluator.drift.reading import Coded, is_categorical, read_categories, read_numbers
+from gauntlet.clock import moment
 
 
 def seconds(column: Column) -> npt.NDArray[np.float64]:
     """Numbers are seconds already; texts are ISO 8601, in UTC where they name no zone. Shape (rows,)."""
     if isinstance(column, Coded):
         used, inverse = np.unique(column.codes, return_inverse=True)
-        each = [math.nan if code < 0 else _moment(column.values[code]) for code in used.tolist()]
+        each = [math.nan if code < 0 else moment(column.values[code]) for code in used.tolist()]
         return np.array(each, dtype=np.float64)[inverse]
     if is_categorical(column):
-        return np.array([_moment(text) if isinstance(text, str) else math.nan for text in read_categories(column)])
+        return np.array([moment(text) if isinstance(text, str) else math.nan for text in read_categories(column)])
     return read_numbers(column)[0]
-
-
-def _moment(text: str) -> float:
-    try:
-        told = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
-    except ValueError:
-        return math.nan
-    return (told if told.tzinfo is not None else told.replace(tzinfo=UTC)).timestamp()

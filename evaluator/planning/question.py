@@ -16,7 +16,7 @@ from evaluator.stats.plan import HARM_RESERVE, HARM_SIDE, Plan, Side
 from evaluator.stats.planning import block_widening, cluster_design_effect
 from evaluator.stats.spending import Spending
 from evaluator.stats.statistic import MOST_CORRELATION
-from gauntlet.config import Seconds
+from gauntlet.config_section import Seconds
 from gauntlet.errors import BadInput
 
 Form = Literal["split", "paired"]

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 import msgspec
 
 from gauntlet.artefact import Predictor, Schema
+from gauntlet.registry.reference import MOST_ROWS, Reference
+
+__all__ = ["ALIASES", "MOST_ROWS", "Reference", "Registry", "Version"]
 
 ALIASES = ("champion", "challenger", "previous")
 
@@ -41,7 +44,7 @@ class Registry(Protocol):
         schema: Schema,
         *,
         created_at: float,
-        reference: dict[str, Any] | None = None,
+        reference: Reference | None = None,
         **facts: Any,
     ) -> Version:
         """Store `model` (a fitted object, or the path or `module:function` of one) as the next version."""
@@ -52,8 +55,14 @@ class Registry(Protocol):
     def load(self, version: str) -> Predictor:
         """The version's model, checksum checked first. Raises `ModelUnusable`."""
 
-    def reference(self, version: str) -> dict[str, Any] | None:
+    def reference(self, version: str) -> Reference | None:
         """The drift reference stored with the version, if there is one."""
+
+    def profile(self, version: str) -> dict[str, Any] | None:
+        """What was fitted to the reference, once `keep_profile` has stored it."""
+
+    def keep_profile(self, version: str, profile: dict[str, Any]) -> None:
+        """Store what was fitted to the version's reference, so that it is fitted once and never changes."""
 
     def versions(self) -> list[Version]: ...
 

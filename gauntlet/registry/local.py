@@ -14,14 +14,14 @@ import msgspec
 from gauntlet import artefact
 from gauntlet.artefact import Predictor, Schema
 from gauntlet.errors import ModelUnusable
-from gauntlet.registry import Version
+from gauntlet.registry import Reference, Version
 
 _STATUSES = ("staging", "canary", "production", "archived")
 
 
 class LocalRegistry:
-    """`Registry` in a folder: `<root>/<version>/{version.json, model.*, reference.json.gz}`, `aliases.json`,
-    `status.json`."""
+    """`Registry` in a folder: `<root>/<version>/{version.json, model.*, reference.json.gz, profile.json.gz}`,
+    `aliases.json`, `status.json`."""
 
     def __init__(self, root: Path) -> None:
         self._root = Path(root)
@@ -33,15 +33,14 @@ class LocalRegistry:
         schema: Schema,
         *,
         created_at: float,
-        reference: dict[str, Any] | None = None,
+        reference: Reference | None = None,
         **facts: Any,
     ) -> Version:
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._root))
         try:
             source, checksum = self._store(model, draft, facts)
             if reference is not None:
-                with gzip.open(draft / "reference.json.gz", "wb", compresslevel=3) as packed:
-                    packed.write(msgspec.json.encode(reference))
+                (draft / "reference.json.gz").write_bytes(_packed(reference))
             for file in draft.iterdir():
                 _sync(file)  # the control record that will name this version is safe on disk: so must the version be
             while True:  # another process may take the number first: then the next one is ours
@@ -83,18 +82,25 @@ class LocalRegistry:
     def load(self, version: str) -> Predictor:
         entry = self.get(version)
         source = entry.source if entry.checksum is None else str(self._root / version / entry.source)
-        model = artefact.load(
-            source, trusted=entry.trusted, allow_pickle=entry.allow_pickle, checksum=entry.checksum
-        )
+        model = artefact.load(source, trusted=entry.trusted, allow_pickle=entry.allow_pickle, checksum=entry.checksum)
         return Predictor(model, entry.schema, version)
 
-    def reference(self, version: str) -> dict[str, Any] | None:
+    def reference(self, version: str) -> Reference | None:
+        data = self._unpacked(version, "reference.json.gz")
+        return None if data is None else msgspec.json.decode(data, type=Reference)
+
+    def profile(self, version: str) -> dict[str, Any] | None:
+        data = self._unpacked(version, "profile.json.gz")
+        return None if data is None else msgspec.json.decode(data, type=dict[str, Any])
+
+    def keep_profile(self, version: str, profile: dict[str, Any]) -> None:
         self.get(version)
-        path = self._root / version / "reference.json.gz"
-        if not path.is_file():
-            return None
-        with gzip.open(path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=dict[str, Any])
+        _write(self._root / version / "profile.json.gz", _packed(profile))
+
+    def _unpacked(self, version: str, name: str) -> bytes | None:
+        self.get(version)
+        path = self._root / version / name
+        return gzip.decompress(path.read_bytes()) if path.is_file() else None
 
     def versions(self) -> list[Version]:
         return [self.get(name) for name in self._names() if (self._root / name / "version.json").is_file()]
@@ -123,6 +129,10 @@ class LocalRegistry:
 
     def _last(self) -> int:
         return max((int(name[1:]) for name in self._names() if name[1:].isdigit()), default=0)
+
+
+def _packed(value: object) -> bytes:
+    return gzip.compress(msgspec.json.encode(value), compresslevel=3, mtime=0)
 
 
 def _sync(path: Path) -> None:

@@ -83,11 +83,14 @@ async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_p
 
     reference = registry.reference("v0002")
     assert reference is not None
-    assert list(reference["columns"]) == list(drifting.NAMES)
-    assert len(reference["columns"]["x1"]) == len(reference["at"]) == version.rows
-    assert reference["at"] == sorted(reference["at"])
-    assert reference["at"][-1] < holdout_from <= reference["errors_at"][0]
-    assert np.mean(reference["errors"]) == pytest.approx(candidate["log_loss"])
+    assert list(reference.columns) == list(drifting.NAMES)
+    assert reference.rows == len(reference.at) == version.rows + answer.split["holdout_rows"]
+    assert reference.at == sorted(reference.at)
+    assert reference.honest == list(range(version.rows, reference.rows)), "what it was trained on is no measure"
+    assert reference.at[version.rows - 1] < holdout_from <= reference.at[version.rows]
+    assert np.mean(reference.losses[version.rows :]) == pytest.approx(candidate["log_loss"])
+    row = {name: values[-1] for name, values in reference.columns.items()}
+    assert reference.outputs[-1] == pytest.approx(predictor.predict([row])[0].tolist())
 
 
 async def test_the_same_job_gives_the_same_answer_twice(tmp_path: Path) -> None:

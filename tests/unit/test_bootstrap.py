@@ -20,6 +20,7 @@ from gauntlet import bootstrap, control, wiring
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError, ModelUnusable
 from gauntlet.losses import loss
+from gauntlet.registry import Reference
 
 
 def table(n: int = 300, *, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +45,7 @@ def configured(folder: Path, text: str | bytes | list[str], name: str = "r.csv",
     )
 
 
-def started(config: Config) -> dict[str, Any] | None:
+def started(config: Config) -> Reference | None:
     record = asyncio.run(bootstrap.ensure(config))
     return wiring.registry(config).reference(record.champion)
 
@@ -125,9 +126,10 @@ class TestReference:
         x, y = table()
         expected = loss("log_loss", workbench.classifier().predict_proba(x), y.astype(float))
         assert found is not None
-        assert found["columns"]["x2"] == x[:, 1].tolist()
-        assert found["at"] == found["errors_at"] == list(range(300))
-        assert found["errors"] == pytest.approx(expected)
+        assert found.columns["x2"] == x[:, 1].tolist()
+        assert (found.rows, found.at, found.truths) == (300, [], y.tolist())
+        assert found.outputs == workbench.classifier().predict_proba(x).tolist()
+        assert found.losses == pytest.approx(expected)
 
     def test_training_rows_are_cross_fitted(self, tmp_path: Path) -> None:
         found = started(configured(tmp_path, lines()))
@@ -137,19 +139,20 @@ class TestReference:
         for score, fit in ((slice(0, 150), slice(150, 300)), (slice(150, 300), slice(0, 150))):
             twin = LogisticRegression().fit(x[fit], y[fit])
             expected += loss("log_loss", twin.predict_proba(x[score]), y[score].astype(float)).tolist()
-        assert found["errors"] == pytest.approx(expected)
+        assert found.losses == pytest.approx(expected)
+        assert found.honest == list(range(300))
 
     def test_without_a_target_there_are_no_errors(self, tmp_path: Path) -> None:
         found = started(configured(tmp_path, lines(), target=None))
         assert found is not None
-        assert (found["errors"], len(found["at"])) == ([], 300)
+        assert (found.losses, found.honest, found.rows) == ([], [], 300)
 
     def test_a_half_without_both_classes_learns_its_errors_live(self, tmp_path: Path) -> None:
         x, _ = table()
         rows = ["x1,x2,x3,y", *(f"{a},{b},{c},{int(i < 150)}" for i, (a, b, c) in enumerate(x))]
         found = started(configured(tmp_path, rows))
         assert found is not None
-        assert found["errors"] == []
+        assert found.losses == []
 
     def test_gzip_byte_order_mark_quotes_and_empty_cells(self, tmp_path: Path) -> None:
         text = lines()
@@ -159,18 +162,34 @@ class TestReference:
         content = gzip.compress(("\ufeff" + "\r\n".join(text)).encode())
         found = started(configured(tmp_path, content, "r.csv.gz", target=None))
         assert found is not None
-        assert found["columns"]["x1"][:3] == [table()[0][0, 0], None, None]
+        assert found.columns["x1"][:3] == [table()[0][0, 0], None, None]
 
-    def test_more_rows_than_are_kept_are_thinned_evenly(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(bootstrap, "REFERENCE_ROWS", 100)
+    def test_of_more_rows_than_are_kept_the_newest_are(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bootstrap, "MOST_ROWS", 100)
         found = started(configured(tmp_path, lines(), held_out=True))
         x, y = table()
-        keep = np.linspace(0, 299, 100).round().astype(int)
         assert found is not None
-        assert found["columns"]["x1"] == x[keep, 0].tolist()
-        assert found["errors"] == pytest.approx(
-            loss("log_loss", workbench.classifier().predict_proba(x[keep]), y[keep].astype(float))
+        assert found.columns["x1"] == x[200:, 0].tolist()
+        assert found.losses == pytest.approx(
+            loss("log_loss", workbench.classifier().predict_proba(x[200:]), y[200:].astype(float))
         )
+
+    def test_times_are_read_where_they_are_asked_for(self, tmp_path: Path) -> None:
+        text = lines()
+        timed = [f"{text[0]},t", *(f"{line},2026-01-{1 + i // 24 % 28:02d}T{i % 24:02d}:00:00Z"
+                                   for i, line in enumerate(text[1:]))]  # fmt: skip
+        found = started(configured(tmp_path / "iso", timed, time="t"))
+        assert found is not None
+        assert found.at[:2] == [1767225600.0, 1767229200.0]
+        plain = [f"{text[0]},t", *(f"{line},{i / 2}" for i, line in enumerate(text[1:]))]
+        again = started(configured(tmp_path / "plain", plain, time="t"))
+        assert again is not None
+        assert again.at == [i / 2 for i in range(300)]
+        plain[8] = f"{text[8]},yesterday"
+        assert "r.csv:9: 'yesterday' is no time" in refusal(configured(tmp_path / "word", plain, time="t"))
+        plain[8] = f"{text[8]},1"
+        assert "r.csv:9: '1' is before the row above it" in refusal(configured(tmp_path / "back", plain, time="t"))
+        assert "no column 'when'" in refusal(configured(tmp_path / "none", plain, time="when"))
 
     @pytest.mark.parametrize(
         ("line", "text", "reason"),
@@ -260,5 +279,5 @@ def test_a_champion_that_cannot_be_fitted_again_starts_all_the_same(tmp_path: Pa
     config = configured(tmp_path, lines(), model="test_bootstrap:stubborn")
     found = started(config)
     assert found is not None
-    assert found["errors"] == []
+    assert found.losses == []
     assert json.loads((Path(config.data) / "registry" / "v0001" / "version.json").read_text())["checksum"] is None

@@ -10,7 +10,8 @@ import yaml
 
 from gauntlet import config_file as config
 from gauntlet.cli.command import EXAMPLE
-from gauntlet.config import Config, Seconds
+from gauntlet.config import Config
+from gauntlet.config_section import Seconds
 from gauntlet.errors import ConfigError
 from gauntlet.model import Task
 

@@ -288,7 +288,7 @@ def test_a_partition_that_lags_does_not_bring_the_old_champion_back(make: Make) 
     core.step(batch([prediction(3, 1005.0), prediction(4, 1011.0, **new)], "predictions/b"))
     watch = core.saved(1, {}).watch
     assert watch is not None
-    assert (watch["version"], watch["since"], watch["columns"]["x"]) == ("v0002", 1010.0, [2.0, 4.0])
+    assert (watch["version"], watch["since"], watch["first"]["x"]) == ("v0002", 1010.0, [2.0, 4.0])
     core.step(batch([prediction(5, 1020.0, allocation=6)]))  # a rollback is a newer allocation
     watch = core.saved(1, {}).watch
     assert watch is not None
@@ -302,7 +302,7 @@ def test_redelivered_requests_are_not_watched_twice(make: Make) -> None:
     core.step(batch(stream))
     watch = core.saved(1, {}).watch
     assert watch is not None
-    assert len(watch["columns"]["x"]) == 20
+    assert len(watch["first"]["x"]) == 20
 
 
 def test_an_outcome_is_judged_by_the_experiments_classes_before_the_first_prediction_and_after_a_promotion(

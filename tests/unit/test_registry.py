@@ -15,7 +15,7 @@ from gauntlet import artefact
 from gauntlet.artefact import Feature, Schema
 from gauntlet.errors import ModelUnusable
 from gauntlet.model import Task
-from gauntlet.registry import Version
+from gauntlet.registry import Reference, Version
 from gauntlet.registry.local import LocalRegistry
 
 SCHEMA = Schema(
@@ -40,7 +40,8 @@ def code(call: object, *given: object) -> str:
 
 
 def test_a_version_comes_back_whole(registry: LocalRegistry, root: Path) -> None:
-    reference = {"columns": {"x1": [1.0, None]}, "at": [0, 1], "errors": [], "errors_at": []}
+    reference = Reference(columns={"x1": [1.0, None]}, at=[0.0, 1.0], outputs=[None, [0.5, 0.5]], truths=[None, 1.0],
+                          losses=[None, 0.7])  # fmt: skip
     made = registry.register(
         workbench.classifier(), SCHEMA, created_at=5.0, reference=reference, metrics={"auc": 0.7}, parent="v0000",
         parameters={"C": "1"}, note="why",
@@ -61,6 +62,16 @@ def test_a_version_comes_back_whole(registry: LocalRegistry, root: Path) -> None
     assert [v.version for v in registry.versions()] == ["v0001", "v0002"]
 
 
+def test_what_was_fitted_to_the_reference_is_kept_beside_it(registry: LocalRegistry, root: Path) -> None:
+    version = registry.register(workbench.classifier(), SCHEMA, created_at=0.0).version
+    assert registry.profile(version) is None
+    registry.keep_profile(version, {"asked": {"pane": 64}, "counts": [1, 2]})
+    again = LocalRegistry(root)
+    assert again.profile(version) == {"asked": {"pane": 64}, "counts": [1, 2]}
+    assert again.load(version).version == version
+    assert code(registry.keep_profile, "v0099", {}) == code(registry.profile, "v0099") == "unknown_version"
+
+
 def test_files_and_functions_are_models_too(registry: LocalRegistry, root: Path, tmp_path: Path) -> None:
     joblib.dump(workbench.classifier(), tmp_path / "m.joblib")
     with_pickle = registry.register(str(tmp_path / "m.joblib"), SCHEMA, created_at=0.0, allow_pickle=True)
@@ -77,8 +88,9 @@ def test_what_cannot_be_registered_leaves_nothing(registry: LocalRegistry, root:
     assert code(lambda: registry.register("gone.skops", SCHEMA, created_at=0.0)) == "model_missing"
     with pytest.raises(TypeError):
         registry.register(workbench.classifier(), SCHEMA, created_at=0.0, no_such_fact=1)
+    strange = Reference(columns={"x": [object()]})
     with pytest.raises(TypeError):
-        registry.register(workbench.classifier(), SCHEMA, created_at=0.0, reference={"x": object()})
+        registry.register(workbench.classifier(), SCHEMA, created_at=0.0, reference=strange)
     assert list(root.iterdir()) == []
     assert registry.register(workbench.classifier(), SCHEMA, created_at=0.0).version == "v0001"
 
@@ -116,6 +128,7 @@ import sys
 from pathlib import Path
 import msgspec
 from gauntlet.artefact import Schema
+from gauntlet.registry import Reference
 from gauntlet.registry.local import LocalRegistry
 root, note, model, schema = sys.argv[1:]
 schema = msgspec.json.decode(schema, type=Schema)
@@ -152,7 +165,7 @@ def test_two_processes_at_once_get_versions_of_their_own(root: Path, tmp_path: P
     ["v0002", "", ".", "..", "../registry/v0001", "../x", "v0001/", "/etc", "v0001/../v0001", "v\0001", "vé/..", "~"],
 )
 def test_what_is_no_version_is_refused(registry: LocalRegistry, root: Path, name: str) -> None:
-    registry.register(workbench.classifier(), SCHEMA, created_at=0.0, reference={})
+    registry.register(workbench.classifier(), SCHEMA, created_at=0.0, reference=Reference(columns={}))
     (root.parent / "x").symlink_to(root / "v0001")
     for call in (registry.get, registry.load, registry.reference):
         assert code(call, name) == "unknown_version"

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from gauntlet import events, keys
 from gauntlet.artefact import Feature, Schema
-from gauntlet.config import RetrainConfig, Seconds
+from gauntlet.config import RetrainConfig
+from gauntlet.config_section import Seconds
 from gauntlet.events import Outcome, Prediction, Shadow
 from gauntlet.log import Stored
 from gauntlet.model import Label, Task

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from gauntlet.config import RetrainConfig, Seconds
+from gauntlet.config import RetrainConfig
+from gauntlet.config_section import Seconds
 from gauntlet.events import Drift, DriftSignal
 from gauntlet.model import Severity
 from retrainer.triggers import Demand, Facts, check, from_drift, manual
