@@ -16,7 +16,7 @@ from evaluator.drift.signal import BREACHES, Key, Kind, Look
 from evaluator.drift.signals import look_at_features
 from evaluator.drift.window import Windows, rebased, restored, snapshot_of
 
-_MOVED: frozenset[Kind] = frozenset({"distribution", "categories", "displaced", "outliers", "prediction"})
+_MOVED: frozenset[Kind] = frozenset({"distribution", "categories", "unseen", "displaced", "outliers", "prediction"})
 """What a second reference can answer."""
 _FORBIDS: frozenset[Kind] = BREACHES | {"estimated_accuracy", "missing", "column_gone", "type_change", "quality"}
 """A loss, seen or estimated, and broken data are never normal."""

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from evaluator.drift.grid import Ints
-from evaluator.drift.outcomes import signal_of
+from evaluator.drift.outcomes import look_at_changes
+from evaluator.drift.performance import MetricChange
 from evaluator.drift.profile import OUTLIER, Profile
 from evaluator.drift.regime import FEWEST_TRANSITIONS, STATES, Transitions, regime_change
 from evaluator.drift.ring import Ring
@@ -20,7 +21,6 @@ from evaluator.drift.signal import Key, Look, Signal
 from evaluator.drift.signals import strongest
 
 _SCORE_WIDTH = 3
-_KEY: Key = ("estimated_accuracy", "")
 
 
 class Chains:
@@ -49,13 +49,15 @@ class Chains:
         """Judge all windows that are full."""
         signals: list[Signal] = []
         held: set[Key] = set()
+        estimates: list[MetricChange] = []
         for place, window in enumerate(self._profile.windows):
             panes = window // self._profile.pane
             for i in range(len(self._rings)):
                 self._regime(i, panes, signals, held, raised)
-            self._estimate(place, panes, signals, held, raised)
+            if (change := self._estimate(place, panes)) is not None:
+                estimates.append(change)
         found = strongest(signals)
-        return Look(found, frozenset(held | set(found)))
+        return Look(found, frozenset(held | set(found))) | look_at_changes(estimates, self._settings, raised)
 
     def _regime(self, i: int, panes: int, signals: list[Signal], held: set[Key], raised: Collection[Key]) -> None:
         settings, regime = self._settings, self._profile.regimes[i]
@@ -76,24 +78,18 @@ class Chains:
         elif signal.key in raised and seen > settings.hysteresis * limit and change.p_value < 0.01:
             held.add(signal.key)
 
-    def _estimate(self, place: int, panes: int, signals: list[Signal], held: set[Key], raised: Collection[Key]) -> None:
+    def _estimate(self, place: int, panes: int) -> MetricChange | None:
         profile, settings, truth = self._profile, self._settings, self._profile.truth
         sums = self._scores.total(panes)
         if sums is None or truth is None or truth.scores is None or profile.score is None:
-            return
+            return None
         efficiency = profile.features[profile.index[profile.score]].shape[place].efficiency
-        change = truth.scores.change(
+        return truth.scores.change(
             sums.astype(np.int64),
             limit=settings.limits["accuracy"],
             z=0.0 if settings.simple else settings.concept_z,
             inflation=1.0 if settings.simple else 1.0 / efficiency,
         )
-        if change is None:
-            return
-        if change.breached:
-            signals.append(signal_of(change))
-        elif _KEY in raised and change.change / change.limit > settings.hysteresis and change.p_value < 0.025:
-            held.add(_KEY)
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as JSON-able values."""

@@ -16,7 +16,7 @@ from evaluator.drift.fusion import judge
 from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.outcomes import signal_of
 from evaluator.drift.pane import Pane, ProfileMismatchError, count
-from evaluator.drift.performance import WIDTHS, MetricChange, Task, changes, outcomes, sums_of
+from evaluator.drift.performance import WIDTHS, MetricChange, Task, changes, outcomes
 from evaluator.drift.profile import TARGET, Profile, Truth
 from evaluator.drift.quality import quality_score
 from evaluator.drift.reading import batch_rows
@@ -86,9 +86,7 @@ class Comparison:
         self.known += int(counted[: truth.distribution.slots].sum())
         if truth.performance is not None and said is not None:
             task = truth.performance.task
-            self._performance = self._performance + sums_of(
-                task, truth.performance.centre, *outcomes(task, targets, said)
-            )
+            self._performance = self._performance + truth.performance.sums_of(*outcomes(task, targets, said))
 
     def __add__(self, later: Comparison) -> Comparison:
         """The comparison of both tables' rows. Raises ProfileMismatchError for another profile's."""

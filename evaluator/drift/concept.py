@@ -18,7 +18,7 @@ import numpy.typing as npt
 from evaluator.drift.adwin import AdaptiveWindow
 from evaluator.drift.betting import Bets, Crossing, upper_mean
 from evaluator.drift.calibration import block_length
-from evaluator.drift.grid import HUGE
+from evaluator.drift.grid import HUGE, tail
 from evaluator.drift.stretches import mean_of_stretches
 
 ERROR_WINDOWS = (64, 256, 1024, 4096, 16384)
@@ -28,7 +28,8 @@ ERROR_BLOCK = 32
 FEWEST_INDEPENDENT = 30
 """Independent outcomes a window must be worth: below, a normal limit says nothing of one storm or one bad hour."""
 _CAP = 3.0
-"""Errors count up to so many times the reference's largest: one absurd outcome is not a change of concept."""
+"""Errors count up to so many times the reference's largest but a few: one absurd outcome is no change of concept, and
+one in the reference hides none."""
 
 
 _LISTS = ("windows", "inflation", "limits")
@@ -71,6 +72,8 @@ class ErrorReference:
             raise ValueError(f"an error reference needs at least 30 finite errors, got {len(values)}")
         if values.min() < 0:
             raise ValueError("errors are losses: they can't be negative")
+        cap = _CAP * (tail(values) or float(values.max())) or math.inf  # misses may be rarer than the tail is long
+        values = np.minimum(values, cap)
         windows = tuple(sorted({-(-window // ERROR_BLOCK) * ERROR_BLOCK for window in windows}))
         base = float(values.mean())
         fitted = [mean_of_stretches(values, window) for window in windows]
@@ -83,7 +86,7 @@ class ErrorReference:
             rows=len(values),
             mean=base,
             deviation=float(values.std()),
-            cap=float(_CAP * values.max()) or math.inf,
+            cap=cap,
             windows=windows,
             inflation=tuple(1.0 / one.efficiency for one in fitted),
             limits=tuple(one.limit / base if base > 0 else 0.0 for one in fitted),
@@ -122,8 +125,9 @@ class ErrorReference:
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """A window's mean error against the reference's: `rise` is relative, with its 99 % interval, `threshold` what it
-    must exceed to matter, `z` standard errors of the rise, `z_beyond` of what exceeds the threshold."""
+    """A window's mean error against the reference's: `rise` is relative, with its standard `error` and 99 % interval,
+    `threshold` what it must exceed to matter, `z` standard errors of the rise, `z_beyond` of what exceeds the
+    threshold."""
 
     window: int
     mean: float
@@ -133,6 +137,7 @@ class Rise:
     upper: float
     z: float
     z_beyond: float
+    error: float
 
 
 def rise_of(reference: ErrorReference, index: int, rows: int, total: float, squares: float, threshold: float) -> Rise:
@@ -162,6 +167,7 @@ def rise_of(reference: ErrorReference, index: int, rows: int, total: float, squa
         upper=(gap + 2.576 * error) / base,
         z=gap / error,
         z_beyond=(gap - threshold * base) / error,
+        error=error / base,
     )
 
 
@@ -216,11 +222,11 @@ class ErrorWindows:
             return None
         base = reference.scaled or 1.0 / reference.rows
         variance = max(crossing.deviation**2, crossing.mean * (1.0 - crossing.mean) / crossing.rows)
-        error = 2.576 * math.sqrt(variance * reference.dependence / crossing.rows) / base
+        error = math.sqrt(variance * reference.dependence / crossing.rows) / base
         rise = crossing.mean / base - 1.0
         z = math.sqrt(2.0 * math.log(crossing.evidence))
         return Rise(crossing.rows, crossing.mean * reference.scale, max(threshold, self._bets.null / base - 1.0), rise,
-                    max(0.0, rise - error), rise + error, z, 0.0)  # fmt: skip
+                    max(0.0, rise - 2.576 * error), rise + 2.576 * error, z, 0.0, error)  # fmt: skip
 
     def rises(self, threshold: float) -> list[Rise]:
         """The rise on each window that is full and worth `FEWEST_INDEPENDENT` outcomes, shortest first.
@@ -238,6 +244,10 @@ class ErrorWindows:
             total, squares = suffix[blocks - 1]
             found.append(rise_of(self._reference, index, window, float(total), float(squares), threshold))
         return found
+
+    def keep(self, window: int) -> None:
+        """Forget all but the last `window` outcomes: what was before is over."""
+        self._blocks = self._blocks[-(window // ERROR_BLOCK) :]
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as JSON-able values."""

@@ -16,6 +16,8 @@ from evaluator.drift.grid import Floats, Ints
 
 Bools = npt.NDArray[np.bool_]
 _EXACT_ROWS = 64
+_RARE = 5
+"""Rows up to which a category is rare: what is expected of it is hardly known."""
 _EXPECTED = 5.0
 """Cochran's rule: cells with a smaller expected count are pooled before a chi-square limit is used."""
 
@@ -53,6 +55,24 @@ def ks_p_value(distance: float, n: float, m: float) -> float:
 def total_variation(reference: Floats, current: Floats) -> float:
     """Half the absolute difference of two distributions over the same slots."""
     return float(np.abs(reference - current).sum() / 2)
+
+
+def with_unseen(reference: Ints, current: Ints, *, full: bool) -> tuple[Ints, Ints]:
+    """Counts of categories in which the reference's rare ones and what it has not seen (the last slot) are one slot.
+
+    Values that a finite sample has not seen, or hardly, are more than it says, and all of them lie in the same
+    direction. By Good and Turing (Good 1953, equation 14) categories seen up to r times have together the probability
+    of sum (s N_s, s = 1 to r + 1) / n, N_s of them having been seen s times. full: the last slot also holds all that
+    were seen less often than any that has a slot of its own.
+    """
+    kept = reference[:-1]
+    rare = max(_RARE, int(kept.min(initial=0)) - 1) if full else _RARE
+    pooled = np.append(kept <= rare, True)
+    hidden = (rare + 1) * int((kept == rare + 1).sum())
+    return (
+        np.append(reference[~pooled], int(reference[pooled].sum()) + hidden),
+        np.append(current[~pooled], int(current[pooled].sum())),
+    )
 
 
 def g_test(reference: Ints, current: Ints, reference_efficiency: float = 1.0, efficiency: float = 1.0) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from evaluator.drift.fusion import CALM, Action, Judgement, RootCause, Severity
@@ -23,7 +23,7 @@ class DriftEvent:
 
     `rows` is the number of rows (or outcomes, where more) seen; `at` the event time of the last of them, as the
     caller gave it. `features` are the top five to blame; `signals` all that is raised. A close carries the episode's
-    worst severity.
+    worst severity, and what it was about then.
     """
 
     id: str
@@ -57,10 +57,9 @@ class Episodes:
     """Debounces signals and folds judgements into episodes.
 
     A signal is raised or cleared by `confirm` looks in a row (by one where the evidence is certain, or the mode is
-    simple), and holds above `hysteresis` of its threshold. After a
-    close, nothing of the same or a lower severity opens for `cooldown_rows`, unless it still stands then. Within an
-    episode only a severity above all announced ones is news; after `cooldown_rows` below it, it can be announced
-    again.
+    simple), and holds above `hysteresis` of its threshold. After a close, nothing of the same or a lower severity opens
+    for `cooldown_rows`, unless its evidence is certain or it still stands then. Within an episode only a severity above
+    all announced ones is news; after `cooldown_rows` below it, it can be announced again.
     """
 
     def __init__(self, key: str, settings: DriftSettings) -> None:
@@ -75,6 +74,7 @@ class Episodes:
         self._closed_at: int | None = None
         self._closed = Severity.NONE
         self._told = 0
+        self._at_worst: tuple[Signal, ...] = ()
         self.judgement = CALM
 
     def raised(self, stream: str) -> frozenset[Key]:
@@ -100,16 +100,20 @@ class Episodes:
         self.judgement = judge(self._signals())
         severity = self.judgement.severity
         if self._open is None:
-            return self._maybe_open(severity, rows, at)
-        self._worst = max(self._worst, severity)
+            return self._maybe_open(severity, rows, at, certain=bool(look.certain))
+        raised = self._signals()
+        if severity > self._worst or (severity == self._worst and len(raised) >= len(self._at_worst)):
+            self._worst, self._at_worst = severity, raised
         if severity is Severity.NONE:
-            event = self._event("close", self._worst, rows, at)
+            was = replace(judge(self._at_worst), action="none")
+            event = self._event("close", self._worst, rows, at, was)
+            self._at_worst = ()
             self._open, self._closed_at, self._closed = None, rows, self._announced
             self._announced, self._worst, self._below_since = Severity.NONE, Severity.NONE, None
             return [event]
         if severity > self._announced:
             self._announced, self._below_since = severity, None
-            return [self._event("escalate", severity, rows, at)]
+            return [self._event("escalate", severity, rows, at, self.judgement)]
         if severity == self._announced:
             self._below_since = None
         elif self._below_since is None:
@@ -137,20 +141,20 @@ class Episodes:
     def _signals(self) -> tuple[Signal, ...]:
         return tuple(self._tracks[key].signal for key in sorted(self._tracks) if self._tracks[key].on)
 
-    def _maybe_open(self, severity: Severity, rows: int, at: float) -> list[DriftEvent]:
+    def _maybe_open(self, severity: Severity, rows: int, at: float, *, certain: bool) -> list[DriftEvent]:
         if severity is Severity.NONE:
             return []
         cooling = self._closed_at is not None and rows - self._closed_at < self._settings.cooldown_rows
-        if cooling and severity <= self._closed:
+        if cooling and severity <= self._closed and not certain:
             return []
         self._open = _digest(self._key, "episode", str(self._told))
         self._announced = self._worst = severity
-        return [self._event("open", severity, rows, at)]
+        self._at_worst = self._signals()
+        return [self._event("open", severity, rows, at, self.judgement)]
 
-    def _event(self, kind: EventKind, severity: Severity, rows: int, at: float) -> DriftEvent:
+    def _event(self, kind: EventKind, severity: Severity, rows: int, at: float, judged: Judgement) -> DriftEvent:
         assert self._open is not None
         self._told += 1
-        judged = self.judgement
         return DriftEvent(
             id=_digest(self._key, kind, str(self._told)),
             episode=self._open,
@@ -179,6 +183,7 @@ class Episodes:
             "closed_at": self._closed_at,
             "closed": int(self._closed),
             "told": self._told,
+            "at_worst": [asdict(signal) for signal in self._at_worst],
         }
 
     def restore(self, raw: dict[str, Any], judge: Callable[[Iterable[Signal]], Judgement]) -> None:
@@ -189,6 +194,7 @@ class Episodes:
         self._announced, self._worst = Severity(raw["announced"]), Severity(raw["worst"])
         self._below_since, self._closed_at = raw["below_since"], raw["closed_at"]
         self._closed, self._told = Severity(raw["closed"]), raw["told"]
+        self._at_worst = tuple(Signal(**signal) for signal in raw["at_worst"])
         self.judgement = judge(self._signals())
 
 

@@ -21,6 +21,8 @@ RootCause = Literal["none", "quality", "covariate", "concept", "prior", "regime"
 Action = Literal["none", "observe", "quarantine", "retrain_recent", "retrain_full"]
 TOP = 5
 _COLUMN = ("column_gone", "type_change")
+_STRONG = 2.0
+"""Times its threshold from which one feature's drift is more than a mild sign."""
 _MATTERS = (-0.68, 1.44)
 """Intercept and slope of the chance that an effect which passed its threshold is beyond it in truth, in `margin_of`."""
 _PRIOR = 0.01
@@ -55,10 +57,10 @@ CALM = Judgement(Severity.NONE, 0.0, "none", (), "none")
 def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) -> Judgement:
     """Fuse the signals raised now.
 
-    Severity: LOW for data drift in a feature; MEDIUM for at least two features with a tenth of the importance, two
-    families, low quality or a loss that is only estimated; HIGH for a rise of the error or a fall of performance seen
-    on outcomes, and for quality so low that nothing may be learned; CRITICAL for twice a breach, for a breach with most
-    features drifted, or for very low quality.
+    Severity: LOW for data drift in a feature; MEDIUM for a tenth of the importance (in at least two features, or in one
+    that drifted twice its threshold), two families, low quality or a loss that is only estimated; HIGH for a rise of
+    the error or a fall of performance seen on outcomes, and for quality so low that nothing may be learned; CRITICAL
+    for twice a breach, for a breach with most features drifted, or for very low quality.
     """
     found = tuple(signals)
     if not found:
@@ -66,7 +68,8 @@ def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) 
     moved = {signal.feature for signal in found if signal.family == "covariate"}
     families = {signal.family for signal in _told_apart(found, moved)}
     share = sum(feature.importance for feature in profile.features if feature.name in moved)
-    wide = len(moved) >= 2 and share >= settings.many_features
+    strong = any(signal.family == "covariate" and signal.strength >= _STRONG for signal in found)
+    wide = share >= settings.many_features and (len(moved) >= 2 or strong)
     breach = any(signal.kind in BREACHES for signal in found)
     worst = any(signal.critical for signal in found)
     blocked = any(signal.kind == "quality" and 1.0 - signal.statistic < settings.quality_block for signal in found)
@@ -78,7 +81,7 @@ def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) 
         severity = Severity.MEDIUM
     else:
         severity = Severity.LOW
-    cause = _root_cause(found, moved, wide)
+    cause = _root_cause(found, moved, profile, wide=len(moved) >= 2 and wide)
     sure = confidence_of(_told_apart(found, moved), profile)
     return Judgement(severity, sure, cause, _to_blame(found, profile), _action(cause, breach))
 
@@ -132,23 +135,27 @@ def _posterior(p_value: float) -> float:
     return 1.0 / (1.0 + odds)
 
 
-def _root_cause(signals: tuple[Signal, ...], moved: set[str], wide: bool) -> RootCause:
+def _root_cause(signals: tuple[Signal, ...], moved: set[str], profile: Profile, *, wide: bool) -> RootCause:
     families = {signal.family for signal in signals}
     if any(signal.kind in _COLUMN or signal.kind == "quality" for signal in signals):
         return "quality"
     if any(signal.kind in BREACHES for signal in signals):
-        # Inputs that moved widely, or in which the scores themselves see the loss, may explain it; inputs that stand
-        # still can't.
-        if wide or (moved and "estimate" in families):
+        # Inputs that moved explain a loss that the scores themselves see; where there are no scores to ask, inputs that
+        # moved widely may. Inputs that stand still can't.
+        scored = profile.truth is not None and profile.truth.scores is not None
+        if moved and ("estimate" in families or (wide and not scored)):
             return "covariate"
-        return "prior" if "prior" in families and not moved else "concept"
+        # Other shares of the same outcomes come with other inputs, and the model says so; where it says what it always
+        # said, it is the outcomes that no longer follow from the inputs.
+        follows = "prediction" in families or not (profile.prediction or profile.score)
+        return "prior" if "prior" in families and follows and not moved else "concept"
     bad = {signal.feature for signal in signals if signal.family == "quality"}
     if bad and (not moved or moved & bad):
         return "quality"
+    if "prior" in families and not moved:
+        return "prior"
     if moved or families & {"prediction", "estimate"}:  # a frozen model says something else only of other inputs
         return "covariate"
-    if "prior" in families:
-        return "prior"
     return "regime" if "regime" in families else "outlier_burst"
 
 

@@ -20,7 +20,7 @@ from evaluator.drift.concept import ErrorWindows
 from evaluator.drift.episode import DriftEvent, Episodes
 from evaluator.drift.feature import Column
 from evaluator.drift.fusion import Judgement, Severity, judge
-from evaluator.drift.losses import look_at_errors
+from evaluator.drift.losses import ended, look_at_errors
 from evaluator.drift.outcomes import Outcomes
 from evaluator.drift.pane import CHUNK, Pane, ProfileMismatchError, count_codes
 from evaluator.drift.performance import losses_of, outcomes
@@ -115,7 +115,10 @@ class Monitor:
     def _observe_error(self, error: float, at: float) -> list[DriftEvent]:
         if self._errors is None or not self._errors.add(error):
             return []
-        look = look_at_errors(self._errors, self.settings, self._episodes.raised("errors"))
+        raised = self._episodes.raised("errors")
+        look = look_at_errors(self._errors, self.settings, raised)
+        if raised and not look.held and (window := ended(self._errors, self.settings)) is not None:
+            self._errors.keep(window)  # the drift has ended: its rows must not be found again
         return self._episodes.fold("errors", look, self._judge, rows=self._clock, at=at)
 
     def observe_outcomes(

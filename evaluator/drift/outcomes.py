@@ -5,14 +5,15 @@ State is a function of the outcomes in the order given. Rows without a truth are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.pane import Pane, count_codes
-from evaluator.drift.performance import WIDTHS, WINDOWS, MetricChange, changes, sums_of
+from evaluator.drift.performance import WIDTHS, WINDOWS, MetricChange, changes
 from evaluator.drift.profile import Truth
 from evaluator.drift.ring import Ring
 from evaluator.drift.settings import DriftSettings
@@ -41,6 +42,36 @@ def signal_of(change: MetricChange) -> Signal:
     )
 
 
+def look_at_changes(found: Sequence[MetricChange], settings: DriftSettings, raised: Collection[Key]) -> Look:
+    """Judge the changes of metrics on several windows: those breached, and those raised before that hold."""
+    signals: list[Signal] = []
+    held: set[Key] = set()
+    for change in found:
+        if not settings.simple and _over(change, found, settings.hysteresis):
+            continue
+        signal = signal_of(change)
+        if change.breached:
+            signals.append(signal)
+        elif signal.key in raised and change.change / change.limit > settings.hysteresis and change.p_value < 0.025:
+            held.add(signal.key)
+    kept = strongest(signals)
+    return Look(kept, frozenset(held | set(kept)))
+
+
+def _over(change: MetricChange, others: Iterable[MetricChange], hysteresis: float) -> list[MetricChange]:
+    """The shorter windows, each the end of this one's, that show that the change is past: they are back below the
+    limit, and better than the longer one by more than their own doubt."""
+    worse = math.copysign(1.0, change.limit)
+    return [
+        recent
+        for recent in others
+        if recent.name == change.name
+        and recent.rows < change.rows
+        and recent.change / recent.limit <= hysteresis
+        and worse * (change.change - recent.change) >= abs(recent.change - recent.bound)
+    ]
+
+
 class Outcomes:
     """Performance and truth of one stream against the reference's."""
 
@@ -63,7 +94,7 @@ class Outcomes:
         if len(self._open) < BLOCK:
             return None
         pairs = np.array(self._open)
-        self._ring.push(sums_of(reference.task, reference.centre, pairs[:, 0], pairs[:, 1]))
+        self._ring.push(reference.sums_of(pairs[:, 0], pairs[:, 1]))
         self._open.clear()
         return self._look(raised())
 
@@ -71,20 +102,17 @@ class Outcomes:
         reference, settings = self._truth.performance, self._settings
         assert reference is not None
         z = 0.0 if settings.simple else settings.concept_z
-        signals: list[Signal] = []
-        held: set[Key] = set()
+        found: list[MetricChange] = []
         for window in WINDOWS:
             sums = self._ring.total(window // BLOCK)
             if sums is None:
                 break
-            for change in changes(reference, sums, settings.limits, z=z, plain=settings.simple):
-                key: Key = (_KINDS[change.name], "")
-                if change.breached:
-                    signals.append(signal_of(change))
-                elif key in raised and change.change / change.limit > settings.hysteresis and change.p_value < 0.025:
-                    held.add(key)
-        found = strongest(signals)
-        return Look(found, frozenset(held | set(found)))
+            found += changes(reference, sums, settings.limits, z=z, plain=settings.simple)
+        look = look_at_changes(found, settings, raised)
+        over = [recent.rows for change in found for recent in _over(change, found, settings.hysteresis)]
+        if over and any(key[0] in _KINDS.values() for key in raised) and not look.held and not settings.simple:
+            self._ring.keep(max(over) // BLOCK)  # the fall has ended: its rows must not be found again
+        return look
 
     def seen(self, code: int, raised: Callable[[], Collection[Key]]) -> Look | None:
         """Take in one truth as its code in the profile of truths; what their distribution says when a pane is full."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.calibration import INDEPENDENT, Calibration
-from evaluator.drift.grid import Floats
+from evaluator.drift.grid import Floats, tail
 from evaluator.drift.reading import is_categorical, read_categories, read_numbers
 from evaluator.drift.stretches import mean_of_stretches
 
@@ -32,6 +32,8 @@ FEWEST_WEAK = 5000
 """Outcomes R² needs when the reference's is under `WEAK`: a weak fit's R² is mostly noise."""
 WEAK = 0.6
 _CLASSES = 20
+_CAP = 9.0
+"""Squared errors count up to so many times the reference's largest but for a few."""
 _LARGEST = 1e150
 """A larger squared error says that the number is none, and its own square would not be one."""
 
@@ -148,12 +150,16 @@ def parts_of(task: Task, truth: Floats, squared: Floats) -> dict[Metric, Floats]
 class PerformanceReference:
     """What the model did on the reference's held-out rows: its vector of sums about `centre`.
 
-    `own` has a calibration for each of `windows` (outcomes) a metric: how much worse, relative to its value, the metric
-    is on stretches of the reference itself, and how many independent rows a row is worth.
+    Truths count within `low` and `high`, squared errors up to `cap`, on both sides: R² rests on moments that a single
+    wild row would make. `own` has a calibration for each of `windows` (outcomes) a metric: how much worse, relative to
+    its value, the metric is on stretches of the reference itself, and how many independent rows a row is worth.
     """
 
     task: Task
     centre: float
+    low: float
+    high: float
+    cap: float
     sums: tuple[float, ...]
     windows: tuple[int, ...]
     own: Mapping[str, tuple[Calibration, ...]]
@@ -172,12 +178,25 @@ class PerformanceReference:
         truth, squared = truth[known], squared[known]
         if len(truth) < 30:
             raise ValueError(f"performance needs at least 30 rows with truth and prediction, got {len(truth)}")
+        low, high, cap = -math.inf, math.inf, math.inf
+        if task == "regression":
+            first, last = -tail(-truth), tail(truth)
+            low, high = first - (last - first), last + (last - first)
+            cap = _CAP * (tail(squared) or float(squared.max())) or math.inf
+            truth, squared = np.clip(truth, low, high), np.minimum(squared, cap)
         centre = float(truth.mean())
         own: dict[str, tuple[Calibration, ...]] = {
             name: tuple(mean_of_stretches(parts, window) for window in windows)
             for name, parts in parts_of(task, truth, squared).items()
         }
-        return cls(task, centre, tuple(sums_of(task, centre, truth, squared).tolist()), tuple(windows), own)
+        sums = sums_of(task, centre, truth, squared)
+        return cls(task, centre, low, high, cap, tuple(sums.tolist()), tuple(windows), own)
+
+    def sums_of(self, truth: Floats, squared: Floats) -> Floats:
+        """The vector of sums of a window's rows, from `outcomes`."""
+        known = np.isfinite(squared)
+        truth, squared = np.clip(truth[known], self.low, self.high), np.minimum(squared[known], self.cap)
+        return sums_of(self.task, self.centre, truth, squared)
 
     @property
     def rows(self) -> int:
@@ -192,14 +211,25 @@ class PerformanceReference:
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
         own = {name: [[one.limit, one.efficiency] for one in each] for name, each in self.own.items()}
-        return {"task": self.task, "centre": self.centre, "sums": list(self.sums), "windows": list(self.windows),
-                "own": own}  # fmt: skip
+        limits = [None if math.isinf(limit) else limit for limit in (self.low, self.high, self.cap)]
+        return {"task": self.task, "centre": self.centre, "limits": limits, "sums": list(self.sums),
+                "windows": list(self.windows), "own": own}  # fmt: skip
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> PerformanceReference:
         """The inverse of `to_dict`."""
         own = {name: tuple(Calibration(*one) for one in each) for name, each in raw["own"].items()}
-        return cls(raw["task"], raw["centre"], tuple(raw["sums"]), tuple(raw["windows"]), own)
+        low, high, cap = raw["limits"]
+        return cls(
+            raw["task"],
+            raw["centre"],
+            -math.inf if low is None else low,
+            math.inf if high is None else high,
+            math.inf if cap is None else cap,
+            tuple(raw["sums"]),
+            tuple(raw["windows"]),
+            own,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +272,8 @@ def change_of(
     """
     worse = math.copysign(1.0, limit)
     (was, was_variance, was_rows), (now, now_variance, rows) = reference, current
+    # Never less than the reference's: a few rows that make all of a window's moments leave it hardly any variance.
+    now_variance = max(now_variance, was_variance)
     error = math.sqrt(inflation * (was_variance / max(1.0, was_rows) + now_variance / max(1.0, rows)))
     base = abs(was) or 1e-12
     gap = worse * (now - was) / base  # positive is worse

@@ -301,6 +301,11 @@ class Profile:
         """The distance each feature keeps inside the reference, shape (windows, features)."""
         return np.array([[feature.shape[w].limit for feature in self.features] for w in range(len(self.windows))])
 
+    @cached_property
+    def efficiencies(self) -> Floats:
+        """Independent rows a row, shape (windows, features)."""
+        return np.array([[feature.shape[w].efficiency for feature in self.features] for w in range(len(self.windows))])
+
     @property
     def quick(self) -> int | None:
         """Rows of the quick look, or None where the shortest window is no longer than that."""
@@ -327,6 +332,13 @@ class Profile:
     def outlier_share(self) -> Floats:
         """Share of the reference's values that are outliers, a feature."""
         return np.array([feature.outliers for feature in self.features]) / np.maximum(1, self.present)
+
+    @cached_property
+    def unseen_share(self) -> Floats:
+        """Share of values that are none of the reference's by its own rows: what has no slot of its own and, by Good and
+        Turing (Good 1953), as many as were seen once. 0 for numbers."""
+        once = np.array([0 if f.numeric else f.counts[-1] + (f.counts[:-1] == 1).sum() for f in self.features])
+        return np.asarray(once / np.maximum(1, self.present))
 
     @cached_property
     def cumulative(self) -> Floats:

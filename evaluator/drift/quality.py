@@ -31,7 +31,7 @@ def quality_score(profile: Profile, view: View) -> float:
     weights = profile.importance
     if weights.sum() == 0.0:  # only predictions are watched: they are all there is to be usable
         weights = np.full(len(profile.features), 1.0 / len(profile.features))
-    score = float(weights @ usable)
+    score = round(float(weights @ usable), 12)  # eight of ten are 0.8, not a hair less
     empty = (bad == 1.0) & profile.never_empty
     gone = ((view.specials[:, ABSENT] == view.rows) | empty) & (weights > 0)
     return min(score, GONE_CAP) if gone.any() else score

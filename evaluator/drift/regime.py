@@ -23,6 +23,8 @@ FEWEST_FROM = 30
 _MEMORY = 0.1
 """Cramér's V of one state and the next from which a column remembers enough to be called one of regimes."""
 _MEMORY_P = 1e-6
+_FEWEST_CHANGES = 10
+"""Changes of state a state below which rows are merely sorted."""
 
 
 def states_of(counts: Ints, *, ordered: bool) -> Ints:
@@ -138,7 +140,7 @@ def remembers(counts: Ints) -> bool:
     """
     total, changes = int(counts.sum()), int(counts.sum() - np.trace(counts))
     used = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
-    if total < FEWEST_TRANSITIONS or len(used) < 2 or changes < FEWEST_FROM * len(used):
+    if total < FEWEST_TRANSITIONS or len(used) < 2 or changes < _FEWEST_CHANGES * len(used):
         return False
     table = counts[np.ix_(used, used)]
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / total

@@ -33,6 +33,10 @@ class Ring:
         total: Floats = self._blocks[len(self._blocks) - blocks :].sum(axis=0)
         return total
 
+    def keep(self, blocks: int) -> None:
+        """Drop all but the newest `blocks` vectors."""
+        self._blocks = self._blocks[max(0, len(self._blocks) - blocks) :]
+
     def snapshot(self) -> list[list[float]]:
         """The whole state as JSON-able values."""
         return [list(block) for block in self._blocks.tolist()]

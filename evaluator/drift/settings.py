@@ -28,6 +28,8 @@ class DriftSettings:
     """False-discovery rate over the features when two whole tables are compared once."""
     outliers: float = 0.05
     """Share of rows beyond three standard deviations that matters, over the reference's own."""
+    unseen: float = 0.05
+    """Share of values the reference never had that matters, over what a sample of its size leaves unseen."""
     missing: float = 0.05
     """Rise of the share of missing, mistyped and infinite cells of a feature that matters."""
     quality_alarm: float = 0.80
@@ -52,15 +54,16 @@ class DriftSettings:
     """Of the one-sided bound a change of performance must exclude when tables are compared once: 99 %. A stream, which
     is looked at again and again, takes `concept_z`."""
     many_features: float = 0.10
-    """Importance-weighted share of drifted features (at least two) from which data drift is MEDIUM."""
+    """Importance-weighted share of drifted features from which data drift is MEDIUM."""
     most_features: float = 0.50
     """The share from which, together with a breach, it is CRITICAL."""
     confirm: int = 2
     """Looks in a row that raise or clear a signal."""
     hysteresis: float = 0.8
     """A raised signal clears below this share of its threshold."""
-    cooldown_rows: int = 4096
-    """Rows after a close, or after a fall in severity, before the same severity is announced again."""
+    cooldown_rows: int = 1024
+    """Rows after a close, or after a fall in severity, before the same severity is announced again, unless its evidence
+    is certain."""
     accept_after: int = 0
     """Rows for which moved inputs must stand, without news and with outcomes that show no loss, to become the second,
     accepted reference of a stream; 0: only when asked."""
@@ -80,7 +83,7 @@ class DriftSettings:
     def __post_init__(self) -> None:
         if self.mode not in ("gated", "simple"):
             raise ValueError(f"mode is gated or simple, not {self.mode!r}")
-        shares = ("ks", "total_variation", "alpha", "outliers", "missing", "quality_alarm", "quality_block",
+        shares = ("ks", "total_variation", "alpha", "outliers", "unseen", "missing", "quality_alarm", "quality_block",
                   "quality_critical", "batch_alpha", "transition", "accuracy_fall", "r2_fall", "rmse_rise")  # fmt: skip
         for name in (*shares, "many_features", "most_features", "hysteresis"):
             if not 0.0 < getattr(self, name) <= 1.0:

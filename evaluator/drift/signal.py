@@ -9,6 +9,7 @@ from typing import Literal
 Kind = Literal[
     "distribution",  # Kolmogorov-Smirnov distance of a numeric feature
     "categories",  # total variation of a categorical feature
+    "unseen",  # more values that the reference never had than a sample of its size leaves unseen
     "displaced",  # most of the longest window beyond three standard deviations
     "outliers",  # more values beyond three standard deviations than the reference has
     "missing",  # more cells without a usable value
@@ -30,6 +31,7 @@ Family = Literal["covariate", "outliers", "quality", "concept", "estimate", "pre
 _FAMILIES: dict[Kind, Family] = {
     "distribution": "covariate",
     "categories": "covariate",
+    "unseen": "covariate",
     "displaced": "covariate",
     "outliers": "outliers",
     "missing": "quality",
@@ -45,7 +47,7 @@ _FAMILIES: dict[Kind, Family] = {
     "prior": "prior",
     "regime": "regime",
 }
-SHAPES: frozenset[Kind] = frozenset({"distribution", "categories", "displaced", "prediction", "prior"})
+SHAPES: frozenset[Kind] = frozenset({"distribution", "categories", "unseen", "displaced", "prediction", "prior"})
 """Kinds that say a distribution moved."""
 BREACHES: frozenset[Kind] = frozenset({"concept", "accuracy", "r2", "rmse"})
 """Kinds that say the model is worse, seen on outcomes."""

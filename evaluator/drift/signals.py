@@ -5,21 +5,24 @@ A look is a pure function of counts, profile and settings; what to make of sever
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
 from evaluator.drift.distance import (
+    Bools,
     benjamini_hochberg,
     g_test,
     ks_interval,
     ks_p_value,
     share_p_value,
+    with_unseen,
 )
 from evaluator.drift.feature import Feature
 from evaluator.drift.grid import Floats
 from evaluator.drift.profile import ABSENT, MISTYPED, Profile
 from evaluator.drift.quality import quality_score
+from evaluator.drift.recent import Recent, unseen_share
 from evaluator.drift.settings import SIMPLE_P, DriftSettings
 from evaluator.drift.signal import SHAPES, Key, Kind, Look, Signal
 from evaluator.drift.window import View, Windows, shares
@@ -61,10 +64,11 @@ def look_at_features(
     candidates: list[Signal] = []
     held: set[Key] = set()
     before = set(raised_before)
+    recent: list[Recent] = []
     hypotheses = len(profile.features) * (len(profile.windows) + 1)
     quick = None if settings.simple or profile.quick is None else windows.view(profile.quick)
     if quick is not None:
-        shapes = _shape_signals(profile, quick, QUICK, settings, before, held)
+        shapes = _shape_signals(profile, quick, QUICK, settings, before, held, distances(profile, quick))
         candidates += [signal for signal in shapes if _is_certain(signal, hypotheses, settings)]
     for place, rows in enumerate(profile.windows):
         view = windows.view(rows)
@@ -73,8 +77,13 @@ def look_at_features(
         if settings.simple:
             candidates += simple_signals(profile, view, place, settings)
             continue
-        candidates += _shape_signals(profile, view, place, settings, before, held)
-        candidates += _share_signals(profile, view, place, settings, before, held)
+        found = distances(profile, view)
+        now = Recent.of(profile, view, place, found, settings)
+        over: dict[str, Bools] = {effect: now.past(recent, effect) for effect in now.effects}
+        recent.append(now)
+        found[over["distance"]] = 0.0  # no distance counts where it is past
+        candidates += _shape_signals(profile, view, place, settings, before, held, found)
+        candidates += _share_signals(profile, view, place, settings, before, held, over)
         if place == 0:
             candidates += _column_signals(profile, view, settings, before, held)
         if place == len(profile.windows) - 1:
@@ -106,8 +115,8 @@ def table_signals(profile: Profile, view: View, place: int, settings: DriftSetti
     """Judge a whole table once: every rule of windows that applies, on the one view; `place` is whose limits hold."""
     if settings.simple:
         return simple_signals(profile, view, place, settings)
-    candidates = _shape_signals(profile, view, place, settings, set(), set())
-    candidates += _share_signals(profile, view, place, settings, set(), set())
+    candidates = _shape_signals(profile, view, place, settings, set(), set(), distances(profile, view))
+    candidates += _share_signals(profile, view, place, settings, set(), set(), {})
     candidates += _column_signals(profile, view, settings, set(), set())
     candidates += _displaced(profile, view, settings, set(), set())
     return _significant(candidates, len(profile.features), settings.batch_alpha)
@@ -117,7 +126,7 @@ def shape_of_table(profile: Profile, view: View, place: int, settings: DriftSett
     """The distributions alone, judged once: for the outcomes, which have no cells to be broken."""
     if settings.simple:
         return [signal for signal in simple_signals(profile, view, place, settings) if signal.kind in SHAPES]
-    candidates = _shape_signals(profile, view, place, settings, set(), set())
+    candidates = _shape_signals(profile, view, place, settings, set(), set(), distances(profile, view))
     return _significant(candidates, len(profile.features), settings.batch_alpha)
 
 
@@ -154,9 +163,9 @@ def _significant(candidates: list[Signal], hypotheses: int, alpha: float) -> lis
 
 
 def _shape_signals(
-    profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key]
+    profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key], found: Floats
 ) -> list[Signal]:
-    found = distances(profile, view)
+    """`found`: the distances, 0 where there is nothing to say."""
     floors = np.where(profile.ordered, settings.ks, settings.total_variation)
     ratio = found / np.maximum(floors, profile.quick_limits if place == QUICK else profile.limits[place])
     ratio[view.present < settings.fewest_rows] = 0.0
@@ -196,7 +205,8 @@ def measure(profile: Profile, view: View, feature: int, distance: float, *, plac
         p_value = ks_p_value(distance, rows * efficiency, fitted.present * own)
     else:
         lower, upper = distance, distance
-        p_value = g_test(fitted.counts, np.diff(current, prepend=0), own, efficiency)
+        counts = with_unseen(fitted.counts, np.diff(current, prepend=0), full=fitted.grid.full)
+        p_value = g_test(*counts, own, efficiency)
     return Signal(kind_of(fitted), fitted.name, distance, lower, upper, threshold, p_value, view.rows)
 
 
@@ -208,16 +218,21 @@ def _variation(profile: Profile, view: View, feature: int) -> float:
 
 
 def _share_signals(
-    profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key]
-) -> list[Signal]:
-    """Outliers over 5 % of values and a quarter more than in the reference, and bad cells risen by 5 % of rows, both
-    beyond what the reference's own windows do."""
+    profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key],
+    over: Mapping[str, Bools],
+) -> list[Signal]:  # fmt: skip
+    """Outliers over 5 % of values and a quarter more than in the reference, bad cells risen by 5 % of rows, and texts
+    that are new in 5 % of values, all beyond what the reference's own windows do. over: where shorter windows say that
+    it is past."""
     signals: list[Signal] = []
     bad = view.specials.sum(axis=1)
     bad_rise = bad / view.rows - profile.bad_share
     outliers = view.outliers / np.maximum(view.present, 1)
-    interesting = (bad_rise >= settings.hysteresis * settings.missing) | (
-        outliers >= settings.hysteresis * settings.outliers
+    new = unseen_share(profile, view)
+    interesting = (
+        (bad_rise >= settings.hysteresis * settings.missing)
+        | (outliers >= settings.hysteresis * settings.outliers)
+        | (new - profile.unseen_share >= settings.hysteresis * settings.unseen)
     )
     for i in np.flatnonzero(interesting).tolist():
         feature = profile.features[i]
@@ -248,10 +263,26 @@ def _share_signals(
                 min(outlying.efficiency, feature.shape[place].efficiency),
                 view.rows,
             ),
+            _share_rule(
+                "unseen",
+                feature,
+                float(new[i]),
+                float(profile.unseen_share[i]) + settings.unseen,
+                (
+                    float(new[i] * view.present[i]),
+                    float(view.present[i]) if view.present[i] >= settings.fewest_rows else 0.0,
+                    float(profile.unseen_share[i] * feature.present),
+                    float(feature.present),
+                ),
+                feature.shape[place].efficiency,
+                view.rows,
+            ),
         )
         for signal in rules:
-            # A share of outliers that was always there holds nothing: what counts is the way from it to the threshold.
-            start = base if signal.kind == "outliers" else 0.0
+            if signal.kind in over and over[signal.kind][i]:
+                continue
+            # A share that was always there holds nothing: what counts is the way from it to the threshold.
+            start = {"outliers": base, "unseen": float(profile.unseen_share[i])}.get(signal.kind, 0.0)
             if signal.key in before:
                 if signal.statistic - start >= settings.hysteresis * (signal.threshold - start):
                     held.add(signal.key)

@@ -13,6 +13,7 @@ from evaluator.drift.distance import (
     ks_p_value,
     share_p_value,
     total_variation,
+    with_unseen,
 )
 
 
@@ -68,3 +69,32 @@ def test_benjamini_hochberg_by_hand() -> None:
     assert benjamini_hochberg(p_values, 0.05).tolist() == [[True, False], [True, True]]
     assert not benjamini_hochberg(np.array([0.02, 0.9, 0.9, 0.9]), 0.05).any()
     assert benjamini_hochberg(np.empty(0), 0.05).shape == (0,)
+
+
+@pytest.mark.parametrize(("categories", "power", "before", "now"), [(300, 1.3, 1000, 1000), (100, 1.0, 100, 100)])
+def test_what_a_sample_has_not_seen_is_no_drift(categories: int, power: float, before: int, now: int) -> None:
+    """Texts of many rare values, one law on both sides: what is new in one sample was rare in the other."""
+    share = 1.0 / np.arange(1, categories + 1) ** power
+    share /= share.sum()
+    plain, pooled = [], []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        drawn = np.bincount(rng.choice(categories, before, p=share), minlength=categories)
+        other = np.bincount(rng.choice(categories, now, p=share), minlength=categories)
+        known = drawn > 0
+        reference = np.append(drawn[known], 0)
+        current = np.append(other[known], other[~known].sum())
+        plain.append(g_test(reference, current))
+        pooled.append(g_test(*with_unseen(reference, current, full=False)))
+    assert np.mean(np.array(plain) < 0.001) > 0.5  # what it was
+    assert np.mean(np.array(pooled) < 0.001) <= 0.02
+    assert np.mean(np.array(pooled) < 0.05) <= 0.15
+
+
+def test_pooling_keeps_rows_and_leaves_frequent_categories_alone() -> None:
+    reference, current = np.array([50, 40, 6, 5, 1, 0]), np.array([45, 45, 5, 2, 1, 9])
+    was, now = with_unseen(reference, current, full=False)
+    assert was.tolist() == [50, 40, 6, 6 + 6]  # five, one and none, and as many more as were seen six times
+    assert now.tolist() == [45, 45, 5, 12]
+    was, now = with_unseen(reference, current, full=True)
+    assert now.sum() == current.sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from evaluator.drift.episode import DriftEvent, Episodes
@@ -17,8 +18,10 @@ PROFILE = Profile.fit({name: [0.0, 1.0] * 50 for name in "abcdefghij"}, referenc
 SETTINGS = DriftSettings(cooldown_rows=1000)
 
 
-def signal(kind: Kind = "distribution", feature: str = "a", *, critical: bool = False, p: float = 1e-9) -> Signal:
-    return Signal(kind, feature, 0.3, 0.3, 0.3, 0.15, p, 256, critical)
+def signal(
+    kind: Kind = "distribution", feature: str = "a", *, critical: bool = False, p: float = 1e-9, statistic: float = 0.25
+) -> Signal:
+    return Signal(kind, feature, statistic, statistic, statistic, 0.15, p, 256, critical)
 
 
 def look(*signals: Signal) -> Look:
@@ -98,6 +101,7 @@ def test_events_of_other_monitors_have_other_ids() -> None:
     [
         ([], "NONE", "none", "none"),
         ([signal()], "LOW", "covariate", "observe"),
+        ([signal(statistic=0.3)], "MEDIUM", "covariate", "observe"),  # one of five features, and twice its threshold
         ([signal("outliers")], "LOW", "outlier_burst", "observe"),
         ([signal(), signal(feature="b")], "MEDIUM", "covariate", "observe"),
         ([signal(), signal("outliers")], "LOW", "covariate", "observe"),
@@ -141,8 +145,55 @@ def test_the_features_to_blame_are_five_by_strength_and_importance() -> None:
     assert [one.feature for one in judge(pair, profile, SETTINGS).features] == ["a", "b"]
 
 
+def test_certain_evidence_does_not_wait_for_the_cool_down() -> None:
+    drift, calm = ("x", look(signal())), ("x", look())
+    sure = ("x", Look({("distribution", "a"): signal()}, frozenset({("distribution", "a")}), {("distribution", "a")}))
+    events = told(Episodes("k", SETTINGS), [drift, drift, calm, calm, calm, sure])
+    assert kinds(events) == [("open", "LOW", 2), ("close", "LOW", 4), ("open", "LOW", 6)]
+
+
+def test_a_close_says_what_it_was_about() -> None:
+    data, both = ("x", look(signal())), ("x", look(signal(), signal(feature="b")))
+    closed = told(Episodes("k", SETTINGS), [data, data, both, both, data, data, ("x", look()), ("x", look())])[-1]
+    assert (closed.event, closed.severity, closed.root_cause, closed.action) == ("close", "MEDIUM", "covariate", "none")
+    assert [one.feature for one in closed.features] == ["a", "b"]
+    assert closed.signals == ()
+
+
+def scored(rng: np.random.Generator) -> Profile:
+    score = rng.random(500)
+    truth = (rng.random(500) < score) * 1.0
+    columns = {name: rng.normal(size=500) for name in "abcde"} | {"p": score}
+    return Profile.fit(columns, reference_id="r", score="p", targets=truth)
+
+
+def test_inputs_explain_a_loss_only_where_the_scores_see_it() -> None:
+    """Where there are scores, they know what moved inputs cost; a loss they don't see is one of concept."""
+    profile = scored(np.random.default_rng(3))
+    moved = [signal("concept", ""), signal(), signal(feature="b")]
+    assert judge(moved, profile, SETTINGS).root_cause == "concept"
+    assert judge(moved, profile, SETTINGS).action == "retrain_recent"
+    assert judge([*moved, signal("estimated_accuracy", "")], profile, SETTINGS).root_cause == "covariate"
+    assert judge(moved, PROFILE, SETTINGS).root_cause == "covariate"
+
+
+def test_other_outcomes_are_a_prior_only_where_the_model_says_so_too() -> None:
+    profile = scored(np.random.default_rng(4))
+    lost = [signal("concept", ""), signal("prior", "target")]
+    assert judge(lost, profile, SETTINGS).root_cause == "concept"
+    assert judge([*lost, signal("prediction", "p")], profile, SETTINGS).root_cause == "prior"
+    assert judge([signal("prior", "target"), signal("prediction", "p")], profile, SETTINGS).root_cause == "prior"
+
+
+def test_quality_has_three_steps() -> None:
+    for lack, severity in ((0.25, "MEDIUM"), (0.35, "HIGH"), (0.45, "CRITICAL")):
+        bad = Signal("quality", "", lack, lack, lack, 0.2, 0.0, 256, lack > 0.4)
+        found = judge([bad], PROFILE, SETTINGS)
+        assert (found.severity.name, found.root_cause, found.action) == (severity, "quality", "quarantine")
+
+
 def test_confidence_grows_with_evidence_and_families_and_facts_are_certain() -> None:
-    weak, strong = confidence_of([signal(p=1e-5)], PROFILE), confidence_of([signal(p=1e-9)], PROFILE)
+    weak, strong = (confidence_of([signal(p=p, statistic=0.3)], PROFILE) for p in (1e-5, 1e-9))
     assert 0.5 < weak < 0.95 < strong < 1.0
     assert confidence_of([signal(p=1e-5), signal("outliers", p=1e-5)], PROFILE) > weak
     assert confidence_of([signal("column_gone", p=0.0)], PROFILE) == 1.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 
@@ -175,3 +177,65 @@ def test_scores_without_use_estimate_nothing() -> None:
     assert fitted is not None
     assert fitted.expected([0.9, None, float("nan"), 7.0, -3.0]).tolist()[1:3] == [-1, -1]
     assert fitted.change(fitted.sums_of(fitted.expected([None])), limit=-0.05, z=1.0) is None
+
+
+@pytest.mark.parametrize("wild", [1e3, 1e5, 1e9])
+def test_one_wild_label_is_no_loss_and_hides_none(wild: float) -> None:
+    rng = np.random.default_rng(21)
+    x = rng.normal(size=12_000)
+    truth, said = 2 * x + rng.normal(size=12_000), 2 * x
+    now, before = truth[5000:].copy(), truth[:5000].copy()
+    now[5] = wild
+    clean = PerformanceReference.fit(before, said[:5000], "regression")
+    before[5] = wild
+    dirty = PerformanceReference.fit(before, said[:5000], "regression")
+    worse = truth[5000:] + 2.5 * rng.normal(size=7000)
+    for fitted in (clean, dirty):
+        found = changes(fitted, fitted.sums_of(*outcomes("regression", now, said[5000:])), LIMITS, z=2.326)
+        assert [change.name for change in found if change.breached] == []
+        found = changes(fitted, fitted.sums_of(*outcomes("regression", worse, said[5000:])), LIMITS, z=2.326)
+        assert {change.name for change in found if change.critical} == {"rmse", "r2"}
+
+
+def test_a_few_rows_that_make_all_moments_leave_no_certainty() -> None:
+    """One row far out on both axes makes truth and error the same number: their ratio has no variance of its own."""
+    rng = np.random.default_rng(22)
+    x = rng.normal(size=6000)
+    truth, said = 2 * x + rng.standard_t(3, size=6000), 2 * x
+    fitted = PerformanceReference.fit(truth[:1000], said[:1000], "regression")
+    for start in range(1000, 6000, 512):
+        window = slice(start, start + 512)
+        found = changes(fitted, fitted.sums_of(*outcomes("regression", truth[window], said[window])), LIMITS, z=4.0)
+        assert [change.name for change in found if change.breached] == []
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_what_the_reference_does_by_itself_is_no_fall(task: Task) -> None:
+    """Good and bad spells of a thousand rows: a window of 512 is often five per cent worse, and that is usual."""
+    rng = np.random.default_rng(23)
+
+    def stretch(rows: int, extra: float = 0.0) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        spell = np.repeat(rng.random(rows // 1000), 1000)
+        if task == "classification":
+            truth = rng.integers(0, 2, rows).astype(float)
+            return truth, np.where(rng.random(rows) < 0.65 + 0.25 * spell - extra, truth, 1 - truth)
+        said = rng.normal(size=rows)
+        return said + (0.5 + 0.5 * spell + 3 * extra) * rng.normal(size=rows), said
+
+    fitted = PerformanceReference.fit(*stretch(20_000), task)
+    name = "accuracy" if task == "classification" else "rmse"
+    limit, efficiency = fitted.calibration(name, 512).limit, fitted.calibration(name, 512).efficiency
+    assert 0.05 < limit < 0.6
+    assert efficiency < 0.5
+    independent = PerformanceReference.fit(*(side[rng.permutation(20_000)] for side in stretch(20_000)), task)
+    assert independent.calibration(name, 512).efficiency == 1.0
+    assert independent.calibration(name, 512).limit < limit
+    truth, said = stretch(20_000)
+    breached = 0
+    for start in range(0, 20_000, 512):
+        sums = fitted.sums_of(*outcomes(task, truth[start : start + 512], said[start : start + 512]))
+        breached += any(change.breached for change in changes(fitted, sums, LIMITS, z=4.0))
+    assert breached == 0
+    far = fitted.sums_of(*outcomes(task, *stretch(8000, 0.3)))
+    assert any(change.breached for change in changes(fitted, far, LIMITS, z=4.0))
+    assert PerformanceReference.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluator.drift.regime import RegimeModel, RegimeReference, Transitions, regime_change, states_of
+from evaluator.drift.profile import Profile
+from evaluator.drift.regime import (
+    RegimeModel,
+    RegimeReference,
+    Transitions,
+    regime_change,
+    remembers,
+    states_of,
+)
 
 
 def test_a_chain_of_two_states_by_hand() -> None:
@@ -112,3 +120,23 @@ def test_a_reference_whose_law_changes_by_itself_raises_the_bar() -> None:
         wild.counts.tolist(),
     )
     assert calm.path(np.array([2, -1, 0])).tolist() == [2, -1, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "watched"), [("sticky", True), ("turns", True), ("shuffled", False), ("sorted", False), ("still", False)]
+)
+def test_a_column_of_regimes_is_one_that_remembers(kind: str, watched: bool) -> None:
+    rng = np.random.default_rng(31)
+    moves = np.where(rng.random(3000) < 0.05, rng.integers(1, 4, 3000), 0)
+    sticky = np.cumsum(moves) % 4
+    column = {
+        "sticky": sticky,
+        "turns": np.arange(3000) % 3,
+        "shuffled": rng.permutation(sticky),
+        "sorted": np.sort(sticky),
+        "still": np.zeros(3000, dtype=np.int64),
+    }[kind]
+    assert remembers(Transitions.of(column).counts) is watched
+    table = {"x": rng.normal(size=3000), "s": [f"s{v}" for v in column]}
+    profile = Profile.fit(table, reference_id="r", regimes="auto")
+    assert [regime.feature for regime in profile.regimes] == (["s"] if watched else [])

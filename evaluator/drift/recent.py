@@ -1,0 +1,82 @@
+"""What a window says against the longer ones that end with it: whether what they saw is already over.
+
+A long window still holds rows of a drift that has ended. Nothing is forgotten for that, so that state stays sums: a
+shorter window that is back to normal, and plainly below the longer one, is the witness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from evaluator.drift.distance import Bools
+from evaluator.drift.grid import Floats
+from evaluator.drift.profile import Profile
+from evaluator.drift.settings import DriftSettings
+from evaluator.drift.window import View
+
+Effect = Literal["distance", "missing", "outliers", "unseen"]
+
+
+def unseen_share(profile: Profile, view: View) -> Floats:
+    """Share of a window's values that the reference never had (or, beyond its most frequent, has counted together),
+    shape (features,); 0 for numbers."""
+    ends = profile.starts + profile.sizes - 1
+    before = np.where(profile.sizes > 1, view.cumulative[ends - 1], 0) if len(ends) else ends
+    new = np.where(profile.ordered, 0, view.present - before)
+    return np.asarray(new / np.maximum(view.present, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """The effects in one window, shape (features,) each: distances, the rise of bad cells and of unseen values, the
+    share of outliers.
+
+    calm: whether each is back below its threshold; doubt: by how much it must be below a longer window's to tell.
+    """
+
+    effects: dict[Effect, Floats]
+    calm: dict[Effect, Bools]
+    doubt: dict[Effect, Floats]
+
+    @classmethod
+    def of(cls, profile: Profile, view: View, place: int, distances: Floats, settings: DriftSettings) -> Recent:
+        """Of the window with number `place`; `distances` are those of its features."""
+        rows, present = max(1, view.rows), np.maximum(view.present, 1)
+        floors = np.where(profile.ordered, settings.ks, settings.total_variation)
+        missing, outliers = view.specials.sum(axis=1) / rows - profile.bad_share, view.outliers / present
+        effects: dict[Effect, Floats] = {
+            "distance": distances,
+            "missing": missing,
+            "outliers": outliers,
+            "unseen": unseen_share(profile, view) - profile.unseen_share,
+        }
+        limits: dict[Effect, Floats | float] = {
+            "distance": np.maximum(floors, profile.limits[place]),
+            "missing": settings.missing,
+            "outliers": settings.outliers,
+            "unseen": settings.unseen,
+        }
+        independent: dict[Effect, Floats] = {
+            "distance": present * profile.efficiencies[place],
+            "missing": rows * np.array([feature.missing[place].efficiency for feature in profile.features]),
+            "outliers": present * profile.efficiencies[place],
+            "unseen": present * profile.efficiencies[place],
+        }
+        enough = view.present >= settings.fewest_rows
+        calm = {name: effects[name] <= settings.hysteresis * limits[name] for name in effects}
+        for name in calm.keys() - {"missing"}:
+            calm[name] &= enough
+        # A share's standard error is at most half a row's, and so is that of a cumulative one.
+        doubt = {name: settings.concept_z * 0.5 / np.sqrt(independent[name]) for name in effects}
+        return cls(effects, calm, doubt)
+
+    def past(self, shorter: Sequence[Recent], what: Effect) -> Bools:
+        """Features of which one of the shorter windows says that it is over, shape (features,)."""
+        over = np.zeros(len(self.effects[what]), dtype=np.bool_)
+        for recent in shorter:
+            over |= recent.calm[what] & (self.effects[what] - recent.effects[what] >= recent.doubt[what])
+        return over

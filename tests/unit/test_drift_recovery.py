@@ -1,0 +1,110 @@
+"""A drift that ends: its episode closes soon, its rows are not found again, and the next one is news at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluator.drift.episode import DriftEvent
+from evaluator.drift.monitor import Monitor
+from evaluator.drift.profile import Profile
+
+REFERENCE = 2000
+
+
+def classified(rng: np.random.Generator, accuracy: Any) -> tuple[Any, Any]:
+    truth = rng.integers(0, 2, len(accuracy))
+    return truth, np.where(rng.random(len(accuracy)) < accuracy, truth, 1 - truth)
+
+
+def outcomes(seed: int, bad: list[tuple[int, int]], rows: int, level: float = 0.5) -> list[DriftEvent]:
+    """The events of `rows` outcomes after the reference: nine of ten right, but for the `bad` stretches."""
+    rng = np.random.default_rng(seed)
+    accuracy = np.full(REFERENCE + rows, 0.9)
+    for start, end in bad:
+        accuracy[REFERENCE + start : REFERENCE + end] = level
+    truth, said = classified(rng, accuracy)
+    profile = Profile.fit(
+        {"said": said[:REFERENCE]}, reference_id="r", prediction="said", targets=truth[:REFERENCE]
+    )
+    return Monitor(profile).observe_outcomes(truth[REFERENCE:], said[REFERENCE:], np.arange(float(rows)))
+
+
+def told(events: list[DriftEvent]) -> list[tuple[str, str]]:
+    return [(event.event, event.root_cause) for event in events if event.event != "escalate"]
+
+
+@pytest.mark.parametrize("seed", [20, 21, 22])
+def test_a_model_that_recovered_is_left_alone(seed: int) -> None:
+    """Its errors stay in the longest windows for sixteen thousand outcomes: they are past all the same."""
+    events = outcomes(seed, [(4000, 6000)], 30_000)
+    assert told(events) == [("open", "concept"), ("close", "concept")]
+    assert events[0].at < 4060
+    assert 6000 < events[-1].at < 7000
+
+
+def test_the_second_time_is_news_within_some_rows() -> None:
+    events = outcomes(1, [(4000, 6000), (8000, 10_000)], 14_000)
+    assert told(events) == [("open", "concept"), ("close", "concept")] * 2
+    second = [event for event in events if event.event == "open"][1]
+    assert 8000 <= second.at < 8128
+
+
+def test_a_loss_that_stays_is_one_episode_however_small() -> None:
+    """Twice the misses for thirty thousand outcomes: noise in the short windows ends nothing."""
+    events = outcomes(3, [(4000, 40_000)], 40_000, level=0.80)
+    assert told(events) == [("open", "concept")]
+
+
+def columns(rng: np.random.Generator, rows: int, shifted: list[tuple[int, int]], shift: float) -> dict[str, Any]:
+    table = {name: rng.normal(size=rows) for name in "abc"}
+    for start, end in shifted:
+        table["a"][start:end] += shift
+    return table
+
+
+def test_columns_that_come_back_close_and_move_again_as_news() -> None:
+    rng = np.random.default_rng(4)
+    monitor = Monitor(Profile.fit(columns(rng, 20_000, [], 0.0), reference_id="r"))
+    events = monitor.observe(columns(rng, 14_000, [(4000, 4500), (6500, 8500)], 1.0), np.arange(14_000.0))
+    kinds = [(event.event, event.at) for event in events if event.event != "escalate"]
+    assert [kind for kind, _ in kinds] == ["open", "close"] * 2
+    opened, closed, again, over = (at for _, at in kinds)
+    assert (opened - 4000, again - 6500) < (160, 160)
+    assert (closed - 4500, over - 8500) < (600, 600)
+    assert events[-1].features[0].feature == "a"  # a close says what it was about
+    assert events[-1].signals == ()
+    assert events[-1].action == "none"
+
+
+def test_a_shift_at_the_threshold_that_stays_is_one_episode() -> None:
+    rng = np.random.default_rng(5)
+    monitor = Monitor(Profile.fit(columns(rng, 20_000, [], 0.0), reference_id="r"))
+    events = monitor.observe(columns(rng, 60_000, [(4000, 60_000)], 0.5), np.arange(60_000.0))
+    assert [event.event for event in events if event.event != "escalate"] == ["open"]
+
+
+def test_gaps_that_end_close() -> None:
+    rng = np.random.default_rng(6)
+    monitor = Monitor(Profile.fit(columns(rng, 5000, [], 0.0), reference_id="r"))
+    table = columns(rng, 10_000, [], 0.0)
+    table["b"][4000:6000] = np.nan
+    events = monitor.observe(table, np.arange(10_000.0))
+    assert [event.event for event in events if event.event != "escalate"] == ["open", "close"]
+    assert events[-1].severity == "CRITICAL"  # a column without a value is as good as gone
+    assert events[-1].root_cause == "quality"
+    assert 6000 < events[-1].at < 6600
+
+
+def test_a_regression_that_recovers_closes() -> None:
+    rng = np.random.default_rng(7)
+    slope = np.full(16_000, 2.0)
+    slope[7000:9000] = 1.0
+    x = rng.normal(size=16_000)
+    truth, said = slope * x + rng.normal(size=16_000), 2 * x
+    profile = Profile.fit({"p": said[:2000]}, reference_id="r", prediction="p", targets=truth[:2000])
+    events = Monitor(profile).observe_outcomes(truth[2000:], said[2000:], np.arange(14_000.0))
+    assert told(events) == [("open", "concept"), ("close", "concept")]
+    assert events[-1].at < 7000 + 1200
