@@ -50,6 +50,7 @@ class Saved(msgspec.Struct, kw_only=True):
     evaluation: events.Evaluation | None = None
     health: events.Health | None = None
     drift: events.Drift | None = None
+    said: list[events.Drift] = []
     outbox: list[Record] = []
 
 

@@ -28,6 +28,7 @@ _log = logging.getLogger("gauntlet.evaluator")
 
 _SLACK = 1.0  # horizons that a finished join stays as a tombstone beyond its own: room for a lagging partition
 _ROLLOUTS_KEPT = 3  # sums of the latest rollouts; older ones are over, and their evaluations are on the log
+_SAID = 8  # drift events kept: those of the latest episodes, for what a look says about its time
 _LATEST = 1e11  # event times are seconds; one in milliseconds would move the watermark to the year 50000 for ever
 _LARGEST = 1e45  # of a regression's numbers: the square of a squared error is still a finite number
 
@@ -66,6 +67,7 @@ class Core:
         self._health_block: int | None = None
         self._previous: str | None = None
         self._out: list[events.Evaluation | events.Health | events.Drift] = []
+        self._said: list[events.Drift] = []
         self.lags: list[float] = []
         self.evaluation: events.Evaluation | None = None
         self.health: events.Health | None = None
@@ -196,6 +198,7 @@ class Core:
                 self.health = event
             else:
                 self.drift = event
+                self._said = [*self._said, event][-_SAID:]
         return out
 
     def saved(self, commit: int, offsets: dict[str, int]) -> Saved:
@@ -212,6 +215,7 @@ class Core:
             previous=self._previous,
             allocation=self._allocation,
             watch=self._watch.snapshot() if self._watch else None,
+            said=self._said,
             evaluation=self.evaluation,
             health=self.health,
             drift=self.drift,
@@ -237,6 +241,7 @@ class Core:
         self._allocation = saved.allocation
         self.evaluation, self.health, self.drift = saved.evaluation, saved.health, saved.drift
         self._out = []
+        self._said = list(saved.said)
         self._watch = None
         if saved.watch is not None:
             watch = self._start_watch(saved.watch["version"], saved.watch["since"])
@@ -276,8 +281,17 @@ class Core:
             if looks.next_block is not None and index < looks.next_block:
                 continue
             sums = self._fold.rollouts[name]
-            self._out.append(look(self._scheme, name, sums, looks, index, offsets, self._config.task))
+            said = self._said_of(sums.champion)
+            self._out.append(look(self._scheme, name, sums, looks, index, offsets, self._config.task, said))
             looks.next_block = index + 1
+
+    def _said_of(self, champion: str) -> list[events.Drift]:
+        """What the present watch has said, if it is over this champion."""
+        watch = self._watch
+        if watch is None or watch.version != champion:
+            return []
+        said = [*self._said, *(event for event in self._out if isinstance(event, events.Drift))]
+        return [event for event in said if event.model == champion and event.at >= watch.since]
 
     def _health(self, first_open: int, offsets: dict[str, int]) -> None:
         """One health event for each large block that has matured, about the champion of the latest prediction."""

@@ -6,13 +6,13 @@ on the log alone, so the same log gives the same evaluations however it was read
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from evaluator import guardrails, segments
+from evaluator import conditions, guardrails, segments
 from evaluator.scheme import Scheme, Terms
 from evaluator.stats import (
     AssignmentCounts,
@@ -31,7 +31,7 @@ from evaluator.stats import (
 )  # fmt: skip
 from evaluator.stats.guards import ArrivalState
 from evaluator.sums import BlockSums, LossSums, RolloutSums
-from gauntlet.events import ArmSummary, Evaluation, GuardrailResult, SegmentResult
+from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
 from gauntlet.model import BASELINE, CANDIDATE
 
 FORMAT = 2
@@ -115,12 +115,15 @@ class _Guards:
 
 
 def look(
-    scheme: Scheme, name: str, sums: RolloutSums, looks: Looks, last: int, offsets: dict[str, int], task: Any
-) -> Evaluation:
+    scheme: Scheme, name: str, sums: RolloutSums, looks: Looks, last: int, offsets: dict[str, int], task: Any,
+    drift: Sequence[Drift] = (),
+) -> Evaluation:  # fmt: skip
     """Look at all blocks up to and including harm block `last`; updates `looks`.
 
-    `offsets` are those whose records the sums hold: they make the evaluation repeatable.
+    `offsets` are those whose records the sums hold: they make the evaluation repeatable. `drift`: what was said about
+    the champion's drift, in order.
     """
+    at = (last + 1) * scheme.harm_block + scheme.offset + scheme.horizon
     closed = sorted(index for index in sums.blocks if index <= last)
     fine = [sums.blocks[index] for index in closed]
     coarse = _coarse(sums, closed, scheme.ratio, last)
@@ -150,9 +153,10 @@ def look(
             "information_fraction": answer.information_fraction, "blocks": answer.n_blocks,
             "widening": answer.widening, "skewness": answer.skewness,
         }  # fmt: skip
+    drifted = _condition(scheme, looks.terms, sums, closed, drift, at)
     return Evaluation(
         id=f"{name}/{last}",
-        at=(last + 1) * scheme.harm_block + scheme.offset + scheme.horizon,
+        at=at,
         experiment=scheme.experiment,
         rollout=name,
         champion=sums.champion,
@@ -160,7 +164,7 @@ def look(
         form=looks.terms.form,
         metric=scheme.metric,
         result=result,
-        reasons=reasons,
+        reasons=reasons if drifted is None else [*reasons, conditions.sentence(drifted, scheme.metric)],
         pairs=sum(b.paired.n for b in fine),
         srm_p_value=ratio.p_value if isinstance(ratio, SampleRatio) else None,
         arms=_arms(looks.terms, sums, fine, task),
@@ -171,7 +175,25 @@ def look(
         moved_units=guards.moved_units,
         eta_horizon=verdict.eta_horizon,
         eta_decision=verdict.eta_decision,
+        drift=drifted,
         **numbers,
+    )
+
+
+def _condition(
+    scheme: Scheme, terms: Terms, sums: RolloutSums, closed: list[int], drift: Sequence[Drift], at: float
+) -> DriftCondition | None:
+    """The drift that is open at the look, with the blocks that ended before it began and those that began since."""
+    found = conditions.open_episode(drift, at)
+    if found is None:
+        return None
+    episode, since = found
+    first = (since - scheme.offset) / scheme.harm_block
+    whole = _blocks(terms, [sums.blocks[index] for index in closed])
+    used = [i for i in closed if _evidence(terms, sums.blocks[i])]
+    before = [block for i, block in zip(used, whole, strict=True) if i + 1 <= first]
+    return conditions.condition(
+        episode, since, before, [block for i, block in zip(used, whole, strict=True) if i >= first]
     )
 
 
@@ -244,6 +266,11 @@ def _blocks(terms: Terms, sums: list[tuple[SplitSums, PairedSums]] | list[BlockS
     if terms.paired:
         return paired_blocks([paired for _, paired in parts if paired.n])
     return split_blocks([split for split, _ in parts if split.n_champion + split.n_challenger])
+
+
+def _evidence(terms: Terms, block: BlockSums) -> int:
+    """Pairs, or units of the split, in a block."""
+    return block.paired.n if terms.paired else block.split.n_champion + block.split.n_challenger
 
 
 def _arms(terms: Terms, sums: RolloutSums, blocks: list[BlockSums], task: Any) -> dict[str, ArmSummary]:

@@ -111,6 +111,21 @@ class SegmentResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     harmed: bool = False
 
 
+class DriftCondition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The drift episode that was open at a look, and what it did to the arms: the mean gain (minus the primary loss) of
+    each before it began and since; the p value of a difference between the two changes; whether they are `alike` (None:
+    too few blocks to tell)."""
+
+    episode: str
+    severity: str
+    root_cause: str
+    since: float
+    before: dict[str, float] = {}
+    after: dict[str, float] = {}
+    p_value: float | None = None
+    alike: bool | None = None
+
+
 class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaults=True):
     """One look at one rollout's evidence: a pure function of the offsets it names and of the configuration.
 
@@ -151,6 +166,7 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
     moved_units: int = 0
     eta_horizon: int | None = None
     eta_decision: int | None = None
+    drift: DriftCondition | None = None
 
 
 class Health(Event, tag="health", frozen=True, kw_only=True, omit_defaults=True):

@@ -281,6 +281,11 @@ class Profile:
             for value in read_categories(values)
         ]
 
+    @property
+    def even(self) -> int:
+        """Number of features, the first ones, whose grids have the same number of slots."""
+        return self._linear + self._asinh
+
     @cached_property
     def ordered(self) -> npt.NDArray[np.bool_]:
         """Which features are numeric."""
@@ -335,8 +340,8 @@ class Profile:
 
     @cached_property
     def unseen_share(self) -> Floats:
-        """Share of values that are none of the reference's by its own rows: what has no slot of its own and, by Good and
-        Turing (Good 1953), as many as were seen once. 0 for numbers."""
+        """Share of values that are none of the reference's by its own rows: what has no slot of its own and, by Good
+        and Turing (Good 1953), as many as were seen once. 0 for numbers."""
         once = np.array([0 if f.numeric else f.counts[-1] + (f.counts[:-1] == 1).sum() for f in self.features])
         return np.asarray(once / np.maximum(1, self.present))
 

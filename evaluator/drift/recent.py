@@ -6,7 +6,6 @@ shorter window that is back to normal, and plainly below the longer one, is the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,10 +23,35 @@ Effect = Literal["distance", "missing", "outliers", "unseen"]
 def unseen_share(profile: Profile, view: View) -> Floats:
     """Share of a window's values that the reference never had (or, beyond its most frequent, has counted together),
     shape (features,); 0 for numbers."""
+    if profile.ordered.all():
+        return np.zeros(len(profile.features))
     ends = profile.starts + profile.sizes - 1
     before = np.where(profile.sizes > 1, view.cumulative[ends - 1], 0) if len(ends) else ends
     new = np.where(profile.ordered, 0, view.present - before)
     return np.asarray(new / np.maximum(view.present, 1))
+
+
+class Lookback:
+    """The windows of one look, from the shortest on. What they say is worked out only where something asks."""
+
+    def __init__(self, profile: Profile, settings: DriftSettings) -> None:
+        self._profile, self._settings = profile, settings
+        self._windows: list[tuple[int, View, Floats]] = []
+        self._known: list[Recent] = []
+
+    def add(self, place: int, view: View, distances: Floats) -> None:
+        """The next longer window: its number, and the distances of its features."""
+        self._windows.append((place, view, distances.copy()))
+
+    def past(self, effect: Effect) -> Bools:
+        """Features of which a shorter window says that what the longest one sees is over, shape (features,)."""
+        for place, view, distances in self._windows[len(self._known) :]:
+            self._known.append(Recent.of(self._profile, view, place, distances, self._settings))
+        *shorter, longest = self._known
+        over = np.zeros(len(self._profile.features), dtype=np.bool_)
+        for recent in shorter:
+            over |= recent.calm[effect] & (longest.effects[effect] - recent.effects[effect] >= recent.doubt[effect])
+        return over
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +97,3 @@ class Recent:
         # A share's standard error is at most half a row's, and so is that of a cumulative one.
         doubt = {name: settings.concept_z * 0.5 / np.sqrt(independent[name]) for name in effects}
         return cls(effects, calm, doubt)
-
-    def past(self, shorter: Sequence[Recent], what: Effect) -> Bools:
-        """Features of which one of the shorter windows says that it is over, shape (features,)."""
-        over = np.zeros(len(self.effects[what]), dtype=np.bool_)
-        for recent in shorter:
-            over |= recent.calm[what] & (self.effects[what] - recent.effects[what] >= recent.doubt[what])
-        return over

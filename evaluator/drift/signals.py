@@ -5,12 +5,11 @@ A look is a pure function of counts, profile and settings; what to make of sever
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
 from evaluator.drift.distance import (
-    Bools,
     benjamini_hochberg,
     g_test,
     ks_interval,
@@ -22,16 +21,17 @@ from evaluator.drift.feature import Feature
 from evaluator.drift.grid import Floats
 from evaluator.drift.profile import ABSENT, MISTYPED, Profile
 from evaluator.drift.quality import quality_score
-from evaluator.drift.recent import Recent, unseen_share
+from evaluator.drift.recent import Effect, Lookback, unseen_share
 from evaluator.drift.settings import SIMPLE_P, DriftSettings
 from evaluator.drift.signal import SHAPES, Key, Kind, Look, Signal
-from evaluator.drift.window import View, Windows, shares
+from evaluator.drift.window import View, Windows
 
 QUICK = -1
 """In the place of a window's number: the quick one."""
 CERTAIN = 1e-6
 """Chance, in one look over all features and windows, below which a distribution's evidence needs no second look."""
 _TWICE = 2.0
+_SHARES: tuple[Effect, ...] = ("missing", "outliers", "unseen")
 MOST = 0.5
 """Share of rows from which a finding is a fact about the column and needs no test."""
 
@@ -43,11 +43,20 @@ def distances(profile: Profile, view: View) -> Floats:
     """
     if not profile.features:
         return np.empty(0)
-    gap = np.abs(profile.cumulative - shares(profile, view))
-    found: Floats = np.maximum.reduceat(gap, profile.starts)
-    for i, feature in enumerate(profile.features):
-        if not feature.numeric:
-            found[i] = _variation(profile, view, i)
+    found = np.empty(len(profile.features))
+    even = profile.even
+    if even:  # grids of one size, as a matrix: no number is repeated a slot
+        slots = int(profile.starts[even - 1] + profile.sizes[even - 1])
+        gap = view.cumulative[:slots].reshape(even, -1) * (1.0 / np.maximum(view.present[:even], 1))[:, None]
+        gap -= profile.cumulative[:slots].reshape(even, -1)
+        np.abs(gap, out=gap).max(axis=1, out=found[:even])
+    if even < len(found):
+        first = int(profile.starts[even])
+        each = np.repeat(1.0 / np.maximum(view.present[even:], 1), profile.sizes[even:])
+        gap = np.abs(profile.cumulative[first:] - view.cumulative[first:] * each)
+        found[even:] = np.maximum.reduceat(gap, profile.starts[even:] - first)
+    for i in np.flatnonzero(~profile.ordered).tolist():
+        found[i] = _variation(profile, view, i)
     found[(profile.present == 0) | (view.present == 0)] = 0.0
     return found
 
@@ -64,7 +73,7 @@ def look_at_features(
     candidates: list[Signal] = []
     held: set[Key] = set()
     before = set(raised_before)
-    recent: list[Recent] = []
+    lookback = Lookback(profile, settings)
     hypotheses = len(profile.features) * (len(profile.windows) + 1)
     quick = None if settings.simple or profile.quick is None else windows.view(profile.quick)
     if quick is not None:
@@ -78,12 +87,9 @@ def look_at_features(
             candidates += simple_signals(profile, view, place, settings)
             continue
         found = distances(profile, view)
-        now = Recent.of(profile, view, place, found, settings)
-        over: dict[str, Bools] = {effect: now.past(recent, effect) for effect in now.effects}
-        recent.append(now)
-        found[over["distance"]] = 0.0  # no distance counts where it is past
-        candidates += _shape_signals(profile, view, place, settings, before, held, found)
-        candidates += _share_signals(profile, view, place, settings, before, held, over)
+        lookback.add(place, view, found)
+        candidates += _shape_signals(profile, view, place, settings, before, held, found, lookback)
+        candidates += _share_signals(profile, view, place, settings, before, held, lookback)
         if place == 0:
             candidates += _column_signals(profile, view, settings, before, held)
         if place == len(profile.windows) - 1:
@@ -116,7 +122,7 @@ def table_signals(profile: Profile, view: View, place: int, settings: DriftSetti
     if settings.simple:
         return simple_signals(profile, view, place, settings)
     candidates = _shape_signals(profile, view, place, settings, set(), set(), distances(profile, view))
-    candidates += _share_signals(profile, view, place, settings, set(), set(), {})
+    candidates += _share_signals(profile, view, place, settings, set(), set())
     candidates += _column_signals(profile, view, settings, set(), set())
     candidates += _displaced(profile, view, settings, set(), set())
     return _significant(candidates, len(profile.features), settings.batch_alpha)
@@ -163,12 +169,15 @@ def _significant(candidates: list[Signal], hypotheses: int, alpha: float) -> lis
 
 
 def _shape_signals(
-    profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key], found: Floats
-) -> list[Signal]:
-    """`found`: the distances, 0 where there is nothing to say."""
+    profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key], found: Floats,
+    lookback: Lookback | None = None,
+) -> list[Signal]:  # fmt: skip
+    """`found`: the distances. lookback: what shorter windows say."""
     floors = np.where(profile.ordered, settings.ks, settings.total_variation)
     ratio = found / np.maximum(floors, profile.quick_limits if place == QUICK else profile.limits[place])
     ratio[view.present < settings.fewest_rows] = 0.0
+    if lookback is not None and (ratio >= settings.hysteresis).any():
+        ratio[lookback.past("distance")] = 0.0
     signals: list[Signal] = []
     for i in np.flatnonzero(ratio >= settings.hysteresis).tolist():
         feature = profile.features[i]
@@ -219,11 +228,11 @@ def _variation(profile: Profile, view: View, feature: int) -> float:
 
 def _share_signals(
     profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key],
-    over: Mapping[str, Bools],
+    lookback: Lookback | None = None,
 ) -> list[Signal]:  # fmt: skip
     """Outliers over 5 % of values and a quarter more than in the reference, bad cells risen by 5 % of rows, and texts
-    that are new in 5 % of values, all beyond what the reference's own windows do. over: where shorter windows say that
-    it is past."""
+    that are new in 5 % of values, all beyond what the reference's own windows do. lookback: what shorter windows say.
+    """
     signals: list[Signal] = []
     bad = view.specials.sum(axis=1)
     bad_rise = bad / view.rows - profile.bad_share
@@ -278,8 +287,8 @@ def _share_signals(
                 view.rows,
             ),
         )
-        for signal in rules:
-            if signal.kind in over and over[signal.kind][i]:
+        for effect, signal in zip(_SHARES, rules, strict=True):
+            if lookback is not None and signal.strength >= settings.hysteresis and lookback.past(effect)[i]:
                 continue
             # A share that was always there holds nothing: what counts is the way from it to the threshold.
             start = {"outliers": base, "unseen": float(profile.unseen_share[i])}.get(signal.kind, 0.0)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.grid import Floats, Ints
+from evaluator.drift.grid import Ints
 from evaluator.drift.pane import Pane, ProfileMismatchError
 from evaluator.drift.profile import SPECIALS, Profile
 
@@ -181,9 +181,3 @@ def _unpack(text: str, width: int) -> Ints:
     counts = np.zeros(width, dtype=np.int64)
     counts[np.cumsum(sparse[:half])] = sparse[half:]
     return counts
-
-
-def shares(profile: Profile, view: View) -> Floats:
-    """Cumulative share in each slot, feature by feature, shape (slots,); zero where the window has no values."""
-    each = 1.0 / np.maximum(view.present, 1)
-    return np.multiply(view.cumulative, np.repeat(each, profile.sizes))
