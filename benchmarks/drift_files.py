@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 COLUMNS = 100
 CATEGORIES = 10
-"""Of the columns, those of texts."""
+"""Of the columns, those of texts; the last two are outcomes of 0 and 1, and their probability."""
 SHIFT = 1.0
 """Standard deviations by which the first column of the current file is off: the check has to say so."""
 _BLOCK = 100_000
@@ -47,10 +47,13 @@ def batches(rows: int, shift: float, seed: int) -> list[pa.RecordBatch]:
     found = []
     for start in range(0, rows, _BLOCK):
         size = min(_BLOCK, rows - start)
-        columns = {f"x{i}": rng.normal(size=size).astype(np.float32) for i in range(COLUMNS - CATEGORIES)}
+        columns = {f"x{i}": rng.normal(size=size).astype(np.float32) for i in range(COLUMNS - CATEGORIES - 2)}
         columns["x0"] = columns["x0"] + np.float32(shift)
         texts = {f"c{i}": pa.array(rng.choice(["north", "south", "east", "west"], size)) for i in range(CATEGORIES)}
-        found.append(pa.RecordBatch.from_pydict({**{n: pa.array(v) for n, v in columns.items()}, **texts}))
+        said = rng.random(size)
+        outcome = (rng.random(size) < said).astype(np.int64)
+        numbers = {name: pa.array(values) for name, values in columns.items()}
+        found.append(pa.RecordBatch.from_pydict({**numbers, **texts, "y": pa.array(outcome), "p": pa.array(said)}))
     return found
 
 
@@ -67,7 +70,8 @@ def check(reference: Path, current: Path) -> Cost:
     """Run the command on two files and measure its process."""
     command = [sys.executable, "-m", "gauntlet.cli", "drift", "--reference", str(reference), "--current", str(current)]
     begun = time.perf_counter()
-    with subprocess.Popen([*command, "--json", "-"], stdout=subprocess.PIPE) as process:
+    command += ["--target", "y", "--prediction", "p", "--json", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.read())
         _, status, used = os.wait4(process.pid, 0)

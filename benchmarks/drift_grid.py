@@ -60,10 +60,13 @@ def against_scipy(rng: np.random.Generator) -> dict[str, float]:
 
     grid, exact = np.array(ours()), np.array(theirs())
     mine, loop = seconds(ours), seconds(theirs, 3)
+    fit = seconds(lambda: Profile.fit(reference, reference_id="bench"), 3)
     return {
         "ours_seconds": mine,
+        "fit_seconds": fit,
         "scipy_seconds": loop,
         "times_faster": loop / mine,
+        "times_faster_with_fit": loop / (mine + fit),
         "largest_shortfall": float((exact - grid[:, 0]).max()),
         "largest_excess": float((grid[:, 0] - exact).max()),
         "intervals_that_hold": float(((grid[:, 0] <= exact) & (exact <= grid[:, 1])).mean()),

@@ -85,6 +85,7 @@ def drift(
     task: str | None = None,
     positive: object = None,
     ordered: bool = True,
+    time: str | None = None,
 ) -> DriftReport:
     """Compare current rows with reference rows, as `gauntlet drift --reference A --current B` does.
 
@@ -104,6 +105,7 @@ def drift(
         task=task,
         positive=positive,
         ordered=ordered,
+        time=time,
     )
     before, now = (side if isinstance(side, Table) else open_table(side) for side in (reference, current))
     return check(before, now, settings)

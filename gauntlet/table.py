@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gauntlet.readahead import read_ahead
 from gauntlet.table_file import NULLS, Source, TableError, of
 
 if TYPE_CHECKING:
@@ -76,22 +77,39 @@ class Table:
 
         A column may be asked for as both. `true` and `false` count as 1 and 0. Raises `TableError`.
         """
-        wanted = list(dict.fromkeys([*numbers, *texts]))
-        self._check(wanted)
+        self._check([*numbers, *texts])
         coders = {name: _Coder() for name in texts}
         start = 0
-        # A table without any asked column still has rows to count.
-        for piece in _pieces(self._source.batches(wanted or self.columns[:1]), rows):
-            column = dict(zip(wanted, piece.columns, strict=False))
-            yield Chunk(
-                start,
-                piece.num_rows,
-                {name: self._numbers(name, column[name], start) for name in numbers},
-                {name: coder.coded(self._text(name, column[name])) for name, coder in coders.items()},
-            )
-            start += piece.num_rows
+        with closing(read_ahead(self._typed(numbers, texts, rows))) as pieces:
+            for piece in pieces:
+                columns = piece.columns
+                yield Chunk(
+                    start,
+                    piece.num_rows,
+                    {name: columns[i].to_numpy(zero_copy_only=False) for i, name in enumerate(numbers)},
+                    {name: coders[name].coded(columns[i]) for i, name in enumerate(texts, len(numbers))},
+                )
+                start += piece.num_rows
         if not start:
             raise TableError(f"{self.name}: no rows")
+
+    def _typed(self, numbers: Sequence[str], texts: Sequence[str], rows: int) -> Generator[pa.RecordBatch]:
+        """The rows, `rows` at a time, with these columns in this order, whatever the types that they are kept in."""
+        wanted = list(dict.fromkeys([*numbers, *texts]))
+        start = 0
+        # A table without any asked column still has rows to count.
+        for parts in _parts(self._source.batches(wanted or self.columns[:1], set(numbers) - set(texts)), rows):
+            alike = all(part.schema.equals(parts[0].schema) for part in parts[1:])
+            typed: list[pa.RecordBatch] = []
+            for part in [_joined(parts)] if alike else parts:
+                column = dict(zip(wanted, part.columns, strict=False))
+                arrays = [
+                    *(self._numbers(name, column[name], start) for name in numbers),
+                    *(self._text(name, column[name]) for name in texts),
+                ]
+                typed.append(pa.RecordBatch.from_arrays(arrays, names=[*numbers, *texts]) if wanted else part)
+                start += part.num_rows
+            yield _joined(typed)
 
     def ordered_by(self, column: str) -> Table:
         """The rows sorted by a column of numbers or ISO timestamps; rows with the same value keep their order.
@@ -137,7 +155,7 @@ class Table:
             narrow = pa.int32() if pa.types.is_date32(first.type) or pa.types.is_time32(first.type) else pa.int64()
             return lambda values, _: values.cast(narrow).to_numpy(zero_copy_only=False)
         if not _is_text(first) or _number_type(first[:1]):
-            return lambda values, start: self._numbers(column, values, start)
+            return lambda values, start: self._numbers(column, values, start).to_numpy(zero_copy_only=False)
         zone = pa.timestamp("ns", "UTC")
         zoned = _castable(first[:1], zone)
         target = zone if zoned else pa.timestamp("ns")
@@ -164,7 +182,8 @@ class Table:
                 hint = f"did you mean {close[0]!r}? " if close else ""
                 raise TableError(f"{self.name}: there is no column {column!r}; {hint}The columns are: {known}")
 
-    def _numbers(self, name: str, values: pa.Array, start: int) -> NDArray[np.float64]:
+    def _numbers(self, name: str, values: pa.Array, start: int) -> pa.Array:
+        """As 64-bit floats, null where there is none."""
         values = _plain(values)
         if _is_text(values):
             try:
@@ -175,8 +194,7 @@ class Table:
             values = values.cast(pa.uint8())
         elif not _number_type(values):
             raise TableError(f"{self.name}: column {name!r} holds {values.type}, and a number is needed")
-        array: NDArray[np.float64] = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return array
+        return values if pa.types.is_float64(values.type) else values.cast(pa.float64(), safe=False)
 
     def _spelled(self, name: str, values: pa.Array, start: int) -> pa.Array:
         """Numbers among spaces, and true and false in any case."""
@@ -298,6 +316,11 @@ class _Recoder:
 
 def _pieces(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
     """The same rows in batches of exactly `rows`, but for the last."""
+    return map(_joined, _parts(batches, rows))
+
+
+def _parts(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:
+    """The parts of each such batch, whose types may differ."""
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
@@ -307,10 +330,10 @@ def _pieces(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordB
             held.append(part)
             count += part.num_rows
             if count == rows:
-                yield _joined(held)
+                yield held
                 held, count = [], 0
     if held:
-        yield _joined(held)
+        yield held
 
 
 def _joined(parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

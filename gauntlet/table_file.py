@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 SUPPORTED = "CSV (.csv), gzipped CSV (.csv.gz) or Parquet (.parquet)"
 NULLS = ("", "#N/A", "#NA", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "-nan", "-NaN")
-_BLOCK = 4 << 20  # bytes of CSV parsed at once; a single row must fit
+_BLOCK = 4 << 20  # bytes of CSV parsed at once where a row is long; a single row must fit
+_SHORT = 1 << 20  # bytes of CSV parsed at once otherwise: what stays in a processor's cache
+_TAIL = 1 << 16  # bytes that are kept of the end: a last line
+_BAD_COLUMN = re.compile(r"In CSV column #(\d+): .*CSV conversion error", re.DOTALL)
 
 
 class TableError(BadInput):
@@ -38,8 +42,12 @@ class Source(Protocol):
     columns: tuple[str, ...]
     rows: int | None
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in order, with just these columns (all known), in batches of any size."""
+    def batches(self, columns: Sequence[str], numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
+        """The rows in order, with just these columns (all known), in batches of any size.
+
+        Of `numbers` among them only the number matters: where a file holds its text it may be parsed at once, so that
+        a column's type may differ from batch to batch.
+        """
 
 
 def of(source: str | Path | pd.DataFrame | pa.Table) -> Source:
@@ -102,46 +110,84 @@ class CsvFile:
             ) as text:
                 header: list[str] = next((row for row in csv.reader(text) if row), [])
             "".join(header).encode()
-        except (OSError, UnicodeEncodeError, csv.Error) as error:
+        except UnicodeEncodeError:
+            raise TableError(f"{name}: the header cannot be read: it is not UTF-8; save the file as UTF-8") from None
+        except (OSError, csv.Error) as error:
             raise TableError(f"{name}: the header cannot be read: {error}") from error
+        if any("\0" in column for column in header):
+            raise TableError(f"{name}: NUL bytes in the header: not UTF-8 (UTF-16?); save the file as UTF-8")
         self.columns = tuple(header)
 
     def _stream(self) -> _Counted:
         return _Counted(pa.input_stream(self.name, compression=self._compression))
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
+        parsed, block, rows = set(numbers), min(_SHORT, _BLOCK), 0
         ragged: list[arrow_csv.InvalidRow] = []
+        while True:
+            try:
+                for batch in self._read(columns, parsed, block, rows, ragged):
+                    rows += batch.num_rows
+                    yield batch
+            except (pa.ArrowException, OSError) as error:
+                # Where the quick way ends, reading goes on from the same row in a way that takes more.
+                bad = _BAD_COLUMN.match(str(error))
+                if bad is not None and self.columns[int(bad[1])] in parsed:
+                    parsed.remove(self.columns[int(bad[1])])
+                elif block < _BLOCK and not ragged and "straddling" in str(error):
+                    block = _BLOCK
+                else:
+                    raise self._explained(error, ragged, rows) from error
+            else:
+                return
+
+    def _read(
+        self,
+        columns: Sequence[str],
+        numbers: Collection[str],
+        block: int,
+        done: int,
+        ragged: list[arrow_csv.InvalidRow],
+    ) -> Iterator[pa.RecordBatch]:
+        """From row `done` on, with `numbers` as numbers; a row that is `ragged` is kept before the error."""
 
         def refuse(row: arrow_csv.InvalidRow) -> str:
             ragged.append(row)
             return "error"
 
-        rows = 0
+        rows = done
         with self._stream() as stream:
-            try:
-                reader = arrow_csv.open_csv(
-                    stream,
-                    # One thread, because only then a ragged row knows its number; it parses as fast.
-                    read_options=arrow_csv.ReadOptions(block_size=_BLOCK, use_threads=False),
-                    parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
-                    convert_options=arrow_csv.ConvertOptions(
-                        include_columns=list(columns),
-                        column_types={column: pa.string() for column in columns},
-                        null_values=list(NULLS),
-                        strings_can_be_null=True,
-                    ),
-                )
-                for batch in reader:
-                    rows += batch.num_rows
-                    yield batch
-            except (pa.ArrowException, OSError) as error:
-                raise self._explained(error, ragged, rows) from error
+            reader = arrow_csv.open_csv(
+                stream,
+                # One thread, because only then a ragged row knows its number; it parses as fast.
+                read_options=arrow_csv.ReadOptions(block_size=block, use_threads=False, skip_rows_after_names=done),
+                parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+                convert_options=arrow_csv.ConvertOptions(
+                    include_columns=list(columns),
+                    column_types={name: pa.float64() if name in numbers else pa.string() for name in columns},
+                    null_values=list(NULLS),
+                    strings_can_be_null=True,
+                ),
+            )
+            for batch in reader:
+                self._refuse_nul(stream)
+                rows += batch.num_rows
+                yield batch
+            self._refuse_nul(stream)
             # An opening quote that nobody closes swallows the rest of the file as one value, without any error.
             if stream.quotes % 2 and rows + 1 < stream.lines:
                 raise TableError(
                     f"{self.name}: {stream.lines:,} lines but {rows:,} rows, and an odd number of quotes: "
                     f'a quote (") that is never closed swallows rows, probably from row {rows - 1:,} on'
                 )
+            if stream.quotes % 2 and stream.unclosed:
+                raise TableError(f'{self.name}: the file ends in a quote (") that is never closed, row {rows - 1:,}')
+
+    def _refuse_nul(self, stream: _Counted) -> None:
+        if stream.nul is not None:
+            raise TableError(
+                f"{self.name}: a NUL byte in line {stream.nul + 1:,} (counted from 1): no text, or a damaged file"
+            )
 
     def _explained(self, error: Exception, ragged: Sequence[arrow_csv.InvalidRow], rows: int) -> TableError:
         if ragged:
@@ -170,7 +216,10 @@ class _Counted(io.RawIOBase):
         self._stream = stream
         self.quotes = 0
         self.lines = 0
+        self.nul: int | None = None
+        """Lines before the first NUL byte."""
         self._end = b""
+        self._tail = b""
 
     def readable(self) -> bool:
         return True
@@ -178,14 +227,27 @@ class _Counted(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         block = self._stream.read(len(buffer))
         buffer[: len(block)] = block
+        if self.nul is None and b"\0" in block:
+            self.nul = self.lines + block.count(b"\n", 0, block.index(b"\0"))
         self.quotes += block.count(b'"')
         self.lines += block.count(b"\n")
         if block:
             self._end = block[-1:]
+            self._tail = (self._tail + block)[-_TAIL:] if len(block) < _TAIL else block[-_TAIL:]
         elif self._end not in (b"", b"\n"):  # a last line without an end
             self.lines += 1
             self._end = b""
         return len(block)
+
+    @property
+    def unclosed(self) -> bool:
+        """Whether the last line opens a quote and ends before it is closed."""
+        last = self._tail.rstrip(b"\r\n").rsplit(b"\n", 1)[-1].decode("utf-8", "replace")
+        try:
+            list(csv.reader([last], strict=True))
+        except csv.Error as error:
+            return "unexpected end" in str(error)
+        return False
 
     def close(self) -> None:
         self._stream.close()
@@ -204,12 +266,15 @@ class ParquetFile:
         except (pa.ArrowException, OSError) as error:
             raise TableError(f"{name}: this Parquet file cannot be read: {error}") from error
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
         rows = 0
         try:
-            with arrow_parquet.ParquetFile(self.name) as file:
+            # Otherwise a whole row group of bytes would be held; and larger batches leave a processor's cache.
+            with arrow_parquet.ParquetFile(self.name, buffer_size=1 << 16, pre_buffer=False) as file:
                 for group in range(file.num_row_groups):  # all groups in one call would stay in memory to the end
-                    for batch in file.iter_batches(65_536, row_groups=[group], columns=list(columns)):
+                    for batch in file.iter_batches(
+                        16_384, row_groups=[group], columns=list(columns), use_threads=False
+                    ):
                         rows += batch.num_rows
                         yield batch
         except (pa.ArrowException, OSError) as error:
@@ -225,14 +290,14 @@ class ArrowTable:
         self.columns: tuple[str, ...] = tuple(table.column_names)
         self.rows: int | None = table.num_rows
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        yield from self._table.select(list(columns)).to_batches()
+    def batches(self, columns: Sequence[str], numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
+        yield from self._table.select(list(columns)).to_batches(max_chunksize=65_536)
 
 
 class Frame:
     """A pandas frame; only the asked columns are turned into Arrow's, a slice at a time."""
 
-    _SLICE = 262_144
+    _SLICE = 65_536
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.name = "the frame"
@@ -240,7 +305,7 @@ class Frame:
         self.columns: tuple[str, ...] = tuple(str(column) for column in frame.columns)
         self.rows: int | None = len(frame)
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(self._frame), self._SLICE):
             part = self._frame.iloc[start : start + self._SLICE]
             arrays: Mapping[str, pa.Array] = {

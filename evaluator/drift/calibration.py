@@ -6,11 +6,17 @@ dependence inside the reference raise the bar by themselves.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from evaluator.drift.grid import Floats, Ints
+
+T = TypeVar("T", Ints, Floats, Ints | Floats)
 
 QUANTILE = 0.999
 """Of the reference's own window distances: a feature drifts only beyond what it did at home."""
@@ -20,6 +26,8 @@ HEADROOM = 0.25
 """A limit seen in one stretch of time is passed in a longer one: it is raised by so much, at most halfway to one."""
 _PLACES = 512
 _ROWS = 500_000
+_AT_ONCE = 1 << 16
+"""Numbers worked on at once: half a megabyte."""
 _MARGIN = 0.9
 """Standard deviation of one window's squared Cramér-von Mises distance over its mean: sqrt(1/45) / (1/6)."""
 
@@ -72,55 +80,123 @@ def calibrate(codes: Ints, slots: int, windows: tuple[int, ...], *, ordered: boo
     is exactly sigma^2 (1 / w + 1 / (n - w)) for any distribution, ties included.
     """
     total = np.bincount(codes, minlength=slots + 1)[:slots].astype(np.float64)
-    return tuple(_one(codes, slots, total, window, ordered) for window in windows)
+
+    def one(window: int) -> Calibration:
+        block = block_length(window, len(codes))
+        if _still(block, total, len(codes)):
+            return INDEPENDENT
+        stretches = np.lib.stride_tricks.sliding_window_view(codes, block)
+        parts = _parts(_starts(len(codes), block), max(block, slots))
+        counts = (_window_counts(stretches[starts], slots) for starts in parts)
+        return _calibration(counts, total, len(codes), window, ordered=ordered)
+
+    return tuple(map(one, windows))
 
 
-def _one(codes: Ints, slots: int, total: Floats, window: int, ordered: bool) -> Calibration:
-    rows = len(codes)
-    block = block_length(window, rows)
-    if block < 2 or total.sum() == 0 or total.max() == rows:  # too few rows, or all in one slot: nothing to stray
-        return INDEPENDENT
-    return of_stretches(_window_counts(codes, slots, block), total, rows, window, ordered=ordered)
+def calibrate_share(flags: npt.NDArray[np.bool_], windows: tuple[int, ...]) -> tuple[Calibration, ...]:
+    """As `calibrate` for two unordered slots, rows with a flag and rows without: sums between places are all it takes.
+
+    flags: shape (rows,), in time order.
+    """
+    rows = len(flags)
+    if flags.all() or not flags.any():
+        return (INDEPENDENT,) * len(windows)
+    below = np.zeros(rows + 1, dtype=np.int64)
+    np.cumsum(flags, out=below[1:])
+    total = np.array([rows - below[-1], below[-1]], dtype=np.float64)
+
+    def one(window: int) -> Calibration:
+        block = block_length(window, rows)
+        if _still(block, total, rows):
+            return INDEPENDENT
+        starts = _starts(rows, block)
+        flagged = below[starts + block] - below[starts]
+        return of_stretches(np.column_stack([block - flagged, flagged]), total, rows, window, ordered=False)
+
+    return tuple(map(one, windows))
 
 
-def of_stretches(counts: Floats, total: Floats, rows: int, window: int, *, ordered: bool) -> Calibration:
+def of_stretches(counts: Ints | Floats, total: Floats, rows: int, window: int, *, ordered: bool) -> Calibration:
     """The calibration for windows of `window` rows from stretches of a reference of `rows` rows.
 
     counts: shape (places, slots), each a stretch of `block_length(window, rows)` rows; total: shape (slots,), of all
     rows. Rows without a slot are in neither.
     """
-    block, present = block_length(window, rows), total.sum()
-    if block < 2 or present == 0 or total.max() == rows:
+    return _calibration(_parts(counts, len(total)), total, rows, window, ordered=ordered)
+
+
+def _calibration(
+    parts: Iterable[Ints | Floats], total: Floats, rows: int, window: int, *, ordered: bool
+) -> Calibration:
+    """As `of_stretches`, from stretches that come some places at a time."""
+    block, present, mass = block_length(window, rows), float(total.sum()), total / max(1.0, total.sum())
+    if _still(block, total, rows):
         return INDEPENDENT
-    own = counts.sum(axis=1, keepdims=True)
-    enough = (own[:, 0] > 0) & (own[:, 0] < present)
-    if not enough.any():
-        return INDEPENDENT
-    counts, own = counts[enough], own[enough]
-    share, rest, mass = counts / own, (total - counts) / (present - own), total / present
     if ordered:
-        gap = np.abs(np.cumsum(share, axis=1) - np.cumsum(rest, axis=1))
-        below = np.cumsum(mass)
-        distance, squared = gap.max(axis=1), (gap**2) @ mass
+        below = np.cumsum(total) / present
         variance = float((mass * below * (1.0 - below)).sum())
     else:
-        gap = np.abs(share - rest)
-        distance, squared = gap.sum(axis=1) / 2, (gap**2).sum(axis=1)
         variance = float(1.0 - (mass**2).sum())
+    found = np.concatenate([_strayed(counts, total, ordered=ordered) for counts in parts], axis=1)
+    distance, squared, noise = found[:, ~np.isnan(found[0])]
+    if not len(distance):
+        return INDEPENDENT
     seen = float(np.quantile(distance, QUANTILE))
     if variance <= 1e-12:
         return Calibration(seen, 1.0)
-    raw = float(squared.sum() / (variance * (1.0 / own + 1.0 / (present - own)).sum()))
+    raw = float(squared.sum() / (variance * noise.sum()))
     inflation = inflation_in_use(raw, window, block, rows)
     limit = min(limit_in_use(seen, inflation, window, block, rows), (1.0 + seen) / 2)
     return Calibration(limit, 1.0 / inflation)
 
 
-def _window_counts(codes: Ints, slots: int, block: int) -> Floats:
-    """Counts of windows of `block` rows placed evenly over the reference, shape (places, slots)."""
-    places = max(2, min(_PLACES, _ROWS // block, len(codes) - block + 1))
-    starts = np.unique(np.linspace(0, len(codes) - block, places).astype(np.int64))
-    rows = codes[starts[:, None] + np.arange(block)]
-    rows += (np.arange(len(starts)) * (slots + 1))[:, None]
-    counts = np.bincount(rows.ravel(), minlength=len(starts) * (slots + 1))
-    return counts.reshape(len(starts), slots + 1)[:, :slots].astype(np.float64)
+def _strayed(counts: Ints | Floats, total: Floats, *, ordered: bool) -> Floats:
+    """Each stretch against the rows outside it, shape (3, places): distance, squared distance, and 1 / w + 1 / (n - w)
+    for its w of n rows with a slot; NaN where there are none in it or none outside."""
+    present = float(total.sum())
+    own = counts.sum(axis=1, keepdims=True, dtype=np.float64)
+    # Whole numbers add up exactly, and several times faster than fractions.
+    level, base = (np.cumsum(counts, axis=1, dtype=np.int32), np.cumsum(total)) if ordered else (counts, total)
+    # The difference of the two shares times `apart`; one row of `base` will do where all stretches are as full.
+    apart = own * (present - own)
+    apart[apart == 0.0] = np.nan
+    gap = np.multiply(level, present, dtype=np.float64)
+    gap -= base * (own if own.min() < own.max() else own[:1])
+    found = np.empty((3, len(counts)))
+    if ordered:
+        found[0] = np.maximum(gap.max(axis=1), -gap.min(axis=1))
+        found[1] = np.square(gap, out=gap) @ (total / present)
+    else:
+        found[0] = np.abs(gap).sum(axis=1) / 2
+        found[1] = np.square(gap, out=gap).sum(axis=1)
+    found[2] = present
+    found /= apart.T
+    found[1] /= apart[:, 0]
+    return found
+
+
+def _parts(rows: T, width: int) -> Iterator[T]:
+    """Consecutive parts of an array so small that work on so many columns stays in a processor's cache."""
+    some = max(1, _AT_ONCE // width)
+    return (rows[first : first + some] for first in range(0, len(rows), some))
+
+
+def _still(block: int, total: Floats, rows: int) -> bool:
+    """Too few rows for stretches, none with a slot, or all in one: nothing can stray."""
+    return block < 2 or not total.any() or bool(total.max() == rows)
+
+
+@lru_cache(maxsize=16)
+def _starts(rows: int, block: int) -> Ints:
+    """Where the stretches of `block` rows begin, evenly over the reference; not to be written to."""
+    places = max(2, min(_PLACES, _ROWS // block, rows - block + 1))
+    starts = np.unique(np.linspace(0, rows - block, places).astype(np.int64))
+    starts.flags.writeable = False
+    return starts
+
+
+def _window_counts(rows: Ints, slots: int) -> Ints:
+    """Counts of stretches, shape (places, slots); `rows` are their codes, shape (places, block), and written over."""
+    rows += (np.arange(len(rows)) * (slots + 1))[:, None]
+    counts = np.bincount(rows.ravel(), minlength=len(rows) * (slots + 1))
+    return counts.reshape(len(rows), slots + 1)[:, :slots]

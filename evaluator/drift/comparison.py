@@ -39,7 +39,7 @@ class Comparison:
         self.rows = 0
         self.counts: Ints = np.zeros(profile.width, dtype=np.int64)
         self.extra: dict[str, int] = {}
-        self._chains = [Transitions.of(np.empty(0, dtype=np.int64)) for _ in profile.regimes]
+        self._chains = {regime.feature: Transitions.of(np.empty(0, dtype=np.int64)) for regime in profile.regimes}
         truth = profile.truth
         self.known = 0
         """Rows with a target."""
@@ -63,8 +63,9 @@ class Comparison:
         self.counts = self.counts + pane.counts
         for name, seen in pane.extra.items():
             self.extra[name] = self.extra.get(name, 0) + seen
-        for i, regime in enumerate(self.profile.regimes):
-            self._chains[i] = self._chains[i] + self._transitions(regime, columns.get(regime.feature), rows)
+        for regime in self.profile.regimes:
+            moved = self._transitions(regime, columns.get(regime.feature), rows)
+            self._chains[regime.feature] = self._chains[regime.feature] + moved
         truth = self.profile.truth
         if truth is None:
             return
@@ -96,7 +97,7 @@ class Comparison:
         both.rows, both.known = self.rows + later.rows, self.known + later.known
         both.counts, both.outcomes = self.counts + later.counts, self.outcomes + later.outcomes
         both.extra = {n: self.extra.get(n, 0) + later.extra.get(n, 0) for n in {*self.extra, *later.extra}}
-        both._chains = [one + other for one, other in zip(self._chains, later._chains, strict=True)]
+        both._chains = {name: chain + later._chains[name] for name, chain in self._chains.items()}
         both._performance = self._performance + later._performance
         both._estimate = self._estimate + later._estimate
         return both
@@ -147,10 +148,10 @@ class Comparison:
         reports: list[RegimeReport] = []
         signals: list[Signal] = []
         settings = self.settings
-        for regime, chain in zip(self.profile.regimes, self._chains, strict=True):
+        for regime in self.profile.regimes:
             change = regime_change(
                 regime.counts,
-                chain.counts,
+                self._chains[regime.feature].counts,
                 level=_BATCH_REGIME_P,
                 inflation=regime.inflation,
                 plain=settings.simple,

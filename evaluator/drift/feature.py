@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.calibration import Calibration, calibrate
+from evaluator.drift.calibration import Calibration, calibrate, calibrate_share
 from evaluator.drift.grid import HUGE, Floats, Grid, Ints, category_grid, numeric_grid
 from evaluator.drift.reading import MISSING, WRONG, Coded, is_categorical, read_coded, read_numbers
 
@@ -91,10 +91,14 @@ def fit_feature(
         infinite = ~finite & ~np.isnan(numbers)
         present = numbers if finite.all() else numbers[finite]
         few = _sample(present)
-        grid = numeric_grid(present, few)
-        codes = np.full(len(numbers), grid.slots, dtype=np.int64)
-        codes[finite] = grid.slot_of(present)
-        mean, deviation = _winsorised(few)
+        ordered = np.sort(few)
+        grid = numeric_grid(present, ordered)
+        codes = grid.slot_of(present)
+        if present is not numbers:
+            whole = np.full(len(numbers), grid.slots, dtype=np.int64)
+            whole[finite] = codes
+            codes = whole
+        mean, deviation = _winsorised(few, ordered)
         low, high = mean - _SIGMAS * deviation, mean + _SIGMAS * deviation
         outlying = finite & ((numbers < low) | (numbers > high))
     hasty, *shape = calibrate(codes, grid.slots, (quick, *windows), ordered=grid.kind != "categories")
@@ -108,8 +112,8 @@ def fit_feature(
         outliers=int(outlying.sum()),
         importance=importance,
         shape=tuple(shape),
-        missing=calibrate(missing.astype(np.int64), 2, windows, ordered=False),
-        outlying=calibrate(outlying.astype(np.int64), 2, windows, ordered=False),
+        missing=calibrate_share(missing, windows),
+        outlying=calibrate_share(outlying, windows),
         quick=hasty,
         role=role,
     )
@@ -122,12 +126,14 @@ def _sample(values: Floats) -> Floats:
     return values[np.random.default_rng(0).integers(0, len(values), _ENOUGH)]
 
 
-def _winsorised(values: Floats) -> tuple[float, float]:
-    """Mean and standard deviation with each tail pulled in to its 0.5 % order statistic: wild values don't widen it."""
+def _winsorised(values: Floats, ordered: Floats) -> tuple[float, float]:
+    """Mean and standard deviation with each tail pulled in to its 0.5 % order statistic: wild values don't widen it.
+
+    ordered: the same values sorted.
+    """
     if len(values) == 0:
         return 0.0, 0.0
     cut = max(1, int(0.005 * len(values))) if len(values) >= 10 else 0
-    ordered = np.partition(values, [cut, len(values) - 1 - cut])
     clipped = np.clip(values, ordered[cut], ordered[len(values) - 1 - cut])
     if clipped.min() == clipped.max():  # a constant is its own mean, exactly: no rounding error makes it an outlier
         return float(clipped[0]), 0.0

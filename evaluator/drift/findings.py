@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from evaluator.drift.feature import Feature
+from evaluator.drift.grid import Ints
 from evaluator.drift.profile import ABSENT, INFINITE, MISSING, MISTYPED, Profile
 from evaluator.drift.report import Finding
 from evaluator.drift.settings import DriftSettings
@@ -59,12 +61,29 @@ def _of_column(profile: Profile, i: int, view: View) -> list[Finding]:
     now = np.diff(view.cumulative[start : start + int(profile.sizes[i])], prepend=0)
     if view.present[i] > 1 and np.count_nonzero(now) == 1 and np.count_nonzero(fitted.counts) > 1:
         found.append(Finding("constant", name, 1.0, f"all values of {name} are the same, or nearly"))
-    unseen = int(now[-1]) if not fitted.numeric else int(now[::2].sum()) if fitted.grid.kind == "exact" else 0
-    was_unseen = 0 if fitted.numeric else int(fitted.counts[-1])
-    if _more(unseen, rows, was_unseen, profile.rows):
-        text = f"{unseen} of {rows} values of {name} are none that the reference knows"
-        found.append(Finding("unseen_values", name, unseen / rows, text))
-    return found
+    return found + _unseen(fitted, now, rows)
+
+
+def _unseen(fitted: Feature, now: Ints, rows: int) -> list[Finding]:
+    """Values that the reference has not, more than are to be expected: as many as it has only once (Good 1953)."""
+    name, present = fitted.name, int(now.sum())
+    if fitted.grid.kind not in ("categories", "exact") or not present or not fitted.present:
+        return []
+    exact = fitted.grid.kind == "exact"
+    own, unseen = (fitted.counts[1::2], int(now[::2].sum())) if exact else (fitted.counts[:-1], int(now[-1]))
+    pooled = 0 if exact else int(fitted.counts[-1])
+    expected = int(np.count_nonzero(own == 1)) + pooled
+    # Those outside the pool were chosen for being frequent in the reference; some were by chance, and fall back.
+    fallen = 2.0 * float(np.sqrt(own).sum()) if pooled else 0.0
+    if unseen / present <= (expected + fallen) / fitted.present + _WORTH_A_WORD:
+        return []
+    text = f"{unseen} of {rows} values of {name} are none that the reference knows"
+    if pooled:
+        text = (
+            f"{unseen / present:.1%} of the values of {name} are none of the {len(own)} most frequent of the reference,"
+            f" {pooled / fitted.present:.1%} there: rare values and new ones are counted together"
+        )
+    return [Finding("unseen_values", name, unseen / rows, text)]
 
 
 def _more(count: int, rows: int, reference_count: int, reference_rows: int) -> bool:

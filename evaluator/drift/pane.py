@@ -5,22 +5,18 @@ Merging panes is integer addition, so any split of the rows over partitions give
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from evaluator.drift.feature import Column
-from evaluator.drift.grid import HUGE, Ints
+from evaluator.drift.grid import HUGE, STRIP, Ints
 from evaluator.drift.profile import ABSENT, INFINITE, MISSING, MISTYPED, OUTLIER, SPECIALS, Profile
 from evaluator.drift.reading import batch_rows, read_numbers
 
 CHUNK = 1024
 """Rows encoded at once: what keeps fifty columns in a processor's cache."""
-
-
-_STRIP = 16_384
-"""Values of one column counted at once."""
 
 
 class ProfileMismatchError(ValueError):
@@ -67,6 +63,37 @@ def count(profile: Profile, columns: Mapping[str, Column]) -> Pane:
     return Pane(profile.hash, rows, count_codes(profile, profile.encode(columns)), extra)
 
 
+def count_parts(profile: Profile, columns: Mapping[str, Column], ends: Sequence[int]) -> Ints:
+    """Count vectors of consecutive parts of a batch, shape (parts, profile.width).
+
+    ends: where each part ends, rising; the last one is the batch's rows. As counting each part, but that numbers find
+    their slots once. Raises ValueError when columns differ in length.
+    """
+    rows = batch_rows(columns)
+    parts = [slice(first, last) for first, last in zip([0, *ends[:-1]], ends, strict=True)]
+    if len(parts) == 1 or rows <= CHUNK:
+        return np.array([count(profile, {n: v[part] for n, v in columns.items()}).counts for part in parts])
+    counts = np.zeros((len(parts), profile.width), dtype=np.int64)
+    wild = profile.slots + SPECIALS * len(profile.features)
+    for i, name in enumerate(profile.names):
+        fitted, values = profile.features[i], columns.get(name)
+        start, special = int(profile.starts[i]), profile.slots + SPECIALS * i
+        stop = start + fitted.grid.slots
+        clean = fitted.numeric and isinstance(values, np.ndarray) and values.dtype == np.float64
+        if clean and isinstance(values, np.ndarray) and bool(values.min() >= -HUGE and values.max() <= HUGE):
+            slots, far = fitted.grid.slot_of(values), (values < fitted.low) | (values > fitted.high)
+            for part, into in zip(parts, counts, strict=True):
+                into[start:stop] = np.bincount(slots[part], minlength=fitted.grid.slots)
+                into[wild + i] = np.count_nonzero(far[part])
+            continue
+        for part, into in zip(parts, counts, strict=True):
+            some = None if values is None else values[part]
+            into[start:stop], into[special : special + SPECIALS], into[wild + i] = _count_column(
+                profile, i, some, part.stop - part.start
+            )
+    return counts
+
+
 def _count_columns(profile: Profile, columns: Mapping[str, Column], rows: int) -> Ints:
     counts = np.zeros(profile.width, dtype=np.int64)
     wild = profile.slots + SPECIALS * len(profile.features)
@@ -100,9 +127,9 @@ def _count_column(profile: Profile, feature: int, values: Column | None, rows: i
         return counts, specials, 0
     numbers, wrong = read_numbers(values)
     outliers = 0
-    for start in range(0, rows, _STRIP):
-        strip = numbers[start : start + _STRIP]
-        mistyped = None if wrong is None else wrong[start : start + _STRIP]
+    for start in range(0, rows, STRIP):
+        strip = numbers[start : start + STRIP]
+        mistyped = None if wrong is None else wrong[start : start + STRIP]
         if mistyped is not None or not (strip.min() >= -HUGE and strip.max() <= HUGE):  # false for NaN
             bad = np.isnan(strip)
             if mistyped is not None:

@@ -22,8 +22,9 @@ from evaluator.drift.stretches import mean_of_stretches
 Column = Sequence[Any] | npt.NDArray[Any]
 Task = Literal["classification", "regression"]
 Metric = Literal["accuracy", "r2", "rmse"]
-WIDTHS: Mapping[Task, int] = {"classification": 2, "regression": 9}
-"""Numbers a vector of sums has: rows and hits; or rows and the moments of truth and squared error."""
+WIDTHS: Mapping[Task, int] = {"classification": 2, "regression": 10}
+"""Numbers a vector of sums has: rows and hits; or rows, the moments of truth and squared error, and the squared errors
+as they are, whatever limit the moments take them at."""
 WINDOWS = (512, 2048, 8192)
 """Outcomes a window: no fewer than the rules ask for, and more for what is noisy."""
 FEWEST = 500
@@ -82,9 +83,9 @@ def _labels(values: Column) -> list[str | None]:
     return [None if not math.isfinite(n) else str(int(n)) if n == int(n) else str(n) for n in numbers.tolist()]
 
 
-def sums_of(task: Task, centre: float, truth: Floats, squared: Floats) -> Floats:
+def sums_of(task: Task, centre: float, truth: Floats, squared: Floats, raw: Floats | None = None) -> Floats:
     """The vector of sums of rows from `outcomes` (NaN rows left out), shape (WIDTHS[task],); `centre` is near the
-    truth's mean."""
+    truth's mean. raw: the squared errors before a limit was put on them."""
     known = np.isfinite(squared) & (squared < _LARGEST)
     e = squared[known]
     if task == "classification":
@@ -93,7 +94,7 @@ def sums_of(task: Task, centre: float, truth: Floats, squared: Floats) -> Floats
     d2 = d * d
     return np.array(
         [len(e), d.sum(), d2.sum(), (d2 * d).sum(), (d2 * d2).sum(), e.sum(), (e * e).sum(), (e * d).sum(),
-         (e * d2).sum()]
+         (e * d2).sum(), (e if raw is None else raw[known]).sum()]
     )  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def values_of(task: Task, sums: Floats) -> dict[Metric, tuple[float, float]]:
         # Agresti and Coull's two more of each: an accuracy of exactly one is not known exactly.
         honest = (float(sums[1]) + 2.0) / (n + 4.0)
         return {"accuracy": (share, honest * (1.0 - honest))}
-    d1, d2, d3, d4, e1, e2, ed, ed2 = (float(value) / n for value in sums[1:])
+    d1, d2, d3, d4, e1, e2, ed, ed2 = (float(value) / n for value in sums[1:9])
     spread = d2 - d1 * d1
     found: dict[Metric, tuple[float, float]] = {}
     error_variance = max(0.0, e2 - e1 * e1)
@@ -178,7 +179,7 @@ class PerformanceReference:
         truth, squared = truth[known], squared[known]
         if len(truth) < 30:
             raise ValueError(f"performance needs at least 30 rows with truth and prediction, got {len(truth)}")
-        low, high, cap = -math.inf, math.inf, math.inf
+        low, high, cap, raw = -math.inf, math.inf, math.inf, squared
         if task == "regression":
             first, last = -tail(-truth), tail(truth)
             low, high = first - (last - first), last + (last - first)
@@ -189,14 +190,14 @@ class PerformanceReference:
             name: tuple(mean_of_stretches(parts, window) for window in windows)
             for name, parts in parts_of(task, truth, squared).items()
         }
-        sums = sums_of(task, centre, truth, squared)
+        sums = sums_of(task, centre, truth, squared, raw)
         return cls(task, centre, low, high, cap, tuple(sums.tolist()), tuple(windows), own)
 
     def sums_of(self, truth: Floats, squared: Floats) -> Floats:
         """The vector of sums of a window's rows, from `outcomes`."""
-        known = np.isfinite(squared)
-        truth, squared = np.clip(truth[known], self.low, self.high), np.minimum(squared[known], self.cap)
-        return sums_of(self.task, self.centre, truth, squared)
+        known = np.isfinite(squared) & (squared < _LARGEST)
+        truth, raw = np.clip(truth[known], self.low, self.high), squared[known]
+        return sums_of(self.task, self.centre, truth, np.minimum(raw, self.cap), raw)
 
     @property
     def rows(self) -> int:
@@ -236,9 +237,10 @@ class PerformanceReference:
 class MetricChange:
     """One metric on a window against the reference.
 
-    `change` is relative to the reference's value, negative for a fall; `limit` what it must pass to matter; `bound`
-    the one-sided bound of the change towards none (a fall from 0.8 to 0.7 may be -0.125 with bound -0.09). `breached`:
-    beyond the limit AND the bound excludes none, on enough rows; `critical`: twice the limit and the bound beyond it.
+    `reference` and `current` are what they are. `change` is relative to the reference's value, wild rows limited,
+    negative for a fall; `limit` what it must pass to matter; `bound` the one-sided bound of the change towards none (a
+    fall from 0.8 to 0.7 may be -0.125 with bound -0.09). `breached`: beyond the limit AND the bound excludes none, on
+    enough rows; `critical`: twice the limit and the bound beyond it.
     """
 
     name: str
@@ -264,8 +266,10 @@ def change_of(
     inflation: float = 1.0,
     fewest: int = FEWEST,
     estimated: bool = False,
+    told: tuple[float, float] | None = None,
 ) -> MetricChange:
-    """Judge one metric; `reference` and `current` are value, variance of a row's part, rows.
+    """Judge one metric; `reference` and `current` are value, variance of a row's part, rows. told: both values as they
+    are told, where wild rows were limited in what is judged.
 
     limit: relative change that matters, signed. inflation: variance of a window's mean over that of independent rows,
     for both sides. z: of the one-sided bound; 0 asks for no evidence and then few rows will do.
@@ -283,8 +287,8 @@ def change_of(
     judged = rows >= (fewest if z > 0 else 1) and was > 0
     return MetricChange(
         name=name,
-        reference=was,
-        current=now,
+        reference=was if told is None else told[0],
+        current=now if told is None else told[1],
         change=worse * gap,
         limit=limit,
         bound=worse * bound,
@@ -308,6 +312,7 @@ def changes(
         if name not in now:
             continue
         weak = name == "r2" and value < WEAK
+        told = (_plain_rmse(reference.sums), _plain_rmse(sums)) if name == "rmse" else None
         own = INDEPENDENT if plain else reference.calibration(name, int(rows))
         found.append(
             change_of(
@@ -318,6 +323,12 @@ def changes(
                 z=z,
                 inflation=1.0 / own.efficiency,
                 fewest=FEWEST_WEAK if weak else FEWEST,
+                told=told,
             )
         )
     return found
+
+
+def _plain_rmse(sums: Sequence[float] | Floats) -> float:
+    """The root of the mean squared error as it is."""
+    return math.sqrt(float(sums[9]) / float(sums[0]))

@@ -16,8 +16,8 @@ from evaluator.drift.grid import Floats, Ints
 
 STATES = 8
 """States of a column at most: a number's quantile groups, or its most frequent categories and the rest."""
-FEWEST_TRANSITIONS = 1000
-"""Transitions below which nothing is said."""
+FEWEST_TRANSITIONS = 900
+"""Transitions below which nothing is said: those of a thousand rows, less some gaps."""
 FEWEST_FROM = 30
 """Transitions out of a state below which its row is left out."""
 _MEMORY = 0.1
@@ -166,10 +166,19 @@ class RegimeReference:
     @classmethod
     def fit(cls, feature: str, slot_counts: Ints, slots: Ints, *, ordered: bool) -> RegimeReference:
         """From a column's counts a slot and its slots in time order (-1 where it has no value)."""
-        states = states_of(slot_counts, ordered=ordered)
-        path = np.where(slots >= 0, states[slots], -1)
+        states = cls.of_states(feature, slot_counts, ordered=ordered)
+        return states.fitted(states.path(slots))
+
+    @classmethod
+    def of_states(cls, feature: str, slot_counts: Ints, *, ordered: bool) -> RegimeReference:
+        """The states alone, to read paths with: no transition is known yet."""
+        nothing = np.zeros((STATES, STATES), dtype=np.int64)
+        return cls(feature, states_of(slot_counts, ordered=ordered), nothing, 0.0, 1.0)
+
+    def fitted(self, path: Ints) -> RegimeReference:
+        """With the transitions of the reference's whole path of states."""
         counts = Transitions.of(path).counts
-        return cls(feature, states, counts, *_own(path, counts))
+        return RegimeReference(self.feature, self.states, counts, *_own(path, counts))
 
     def path(self, slots: Ints) -> Ints:
         """The states of slots (-1 where there is none)."""

@@ -24,8 +24,10 @@ PERIODS: Mapping[Period, tuple[float, int, float]] = {
     "weekday": (86_400.0, 7, 3.0),  # the first day of Unix time was a Thursday
 }
 """Seconds a season, seasons a period, and the season in which Unix time begins: hours of UTC, weekdays from Monday."""
-FEWEST = 250
-"""Reference values a season needs: with fewer, its own noise reaches the distances that matter."""
+FEWEST, FEWEST_TWICE = 250, 100
+"""Reference values a season needs: with fewer, its own noise reaches the distances that matter. Fewer will do where the
+season came at least twice: a window as short as they are many then spans several seasons, whose noise averages out."""
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _KNOTS = 257
 """Quantiles kept a season; between them a value's place is interpolated, to within 1/256."""
 _ATOM = 0.02
@@ -39,6 +41,30 @@ def season_of(at: npt.ArrayLike, period: Period) -> Ints:
     known = np.isfinite(times)
     places = np.mod(np.floor(np.where(known, times, 0.0) / length) + first, number)
     return np.where(known, places, -1).astype(np.int64)
+
+
+def _needed(at: npt.ArrayLike, period: Period) -> Ints:
+    """Reference values that each season needs, by how often it came."""
+    length, number, _ = PERIODS[period]
+    times = np.asarray(at, dtype=np.float64)
+    visits = np.unique(np.floor(times[np.isfinite(times)] / length)) * length
+    often = np.bincount(season_of(visits, period), minlength=number)
+    return np.where(often >= 2, FEWEST_TWICE, FEWEST)
+
+
+def thin(at: npt.ArrayLike, period: Period) -> list[str]:
+    """A note on the seasons that the reference has too few rows of, if any, and on what is done with theirs."""
+    season, number = season_of(at, period), PERIODS[period][1]
+    needed = _needed(at, period)
+    few = np.flatnonzero(np.bincount(season[season >= 0], minlength=number) < needed).tolist()
+    if not few:
+        return []
+    named = ", ".join(_DAYS[i] if period == "weekday" else f"{i}:00" for i in few)
+    return [
+        f"{len(few)} of {number} {period}s have too few rows in the reference, fewer than {FEWEST_TWICE} or from one "
+        f"time only ({named}): their rows are held against the whole reference, where what only belongs to their "
+        f"{period} may look like drift"
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +83,7 @@ class Seasons:
         if period not in PERIODS:
             raise ValueError(f"a season is one of {', '.join(PERIODS)}, not {period!r}")
         season, number = season_of(at, period), PERIODS[period][1]
+        needed = [*_needed(at, period).tolist(), FEWEST]
         knots: dict[str, Floats] = {}
         for name, column in columns.items():
             if len(column) != len(season):
@@ -67,9 +94,11 @@ class Seasons:
             usable = np.abs(values) <= HUGE
             groups = [values[usable & (season == i)] for i in range(number)]
             whole = values[usable]
-            if len(whole) < FEWEST or any(_tied(group) for group in (*groups, whole) if len(group) >= FEWEST):
+            enough = [len(group) >= least for group, least in zip((*groups, whole), needed, strict=True)]
+            chosen = [group if own else whole for group, own in zip((*groups, whole), enough, strict=True)]
+            if not enough[-1] or any(_tied(group) for group in chosen):
                 continue
-            knots[name] = np.array([_quantiles(group if len(group) >= FEWEST else whole) for group in (*groups, whole)])
+            knots[name] = np.array([_quantiles(group) for group in chosen])
         return cls(period, knots)
 
     @property

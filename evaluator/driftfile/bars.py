@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.feature import Column
-from evaluator.drift.reading import read_categories, read_numbers
+from evaluator.drift.reading import Coded, read_categories, read_numbers
 from evaluator.driftfile.result import Bars
 
 Floats = npt.NDArray[np.float64]
@@ -63,6 +63,9 @@ def _finite(column: Column) -> Floats:
 
 
 def _texts(column: Column) -> Counter[str]:
+    if isinstance(column, Coded):
+        counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values)).tolist()
+        return Counter({value: count for value, count in zip(column.values, counts, strict=True) if count})
     return Counter(value for value in read_categories(column) if isinstance(value, str))
 
 

@@ -26,7 +26,11 @@ def report(found: DriftReport) -> str:
     rest = [c for c in [*outputs, *found.features] if c.bars is not None and c not in shown]
     title = "The features that drifted" if shown else "The features that moved most"
     shown = shown or rest[:4]
-    figures = "\n".join(_figure(column, plots.distribution(column, f"d{i}")) for i, column in enumerate(shown))
+    figures = "\n".join(
+        _figure(column, plots.distribution(column.name, column.bars, f"d{i}"))
+        for i, column in enumerate(shown)
+        if column.bars is not None
+    )
     more = f"<p class='muted'>The first {len(shown)} of {len(drifted)}.</p>" if len(drifted) > len(shown) else ""
     action = "" if found.severity == "NONE" else f"<p><b>To do:</b> {escape(words.action(found.action))}.</p>"
     body = f"""
@@ -46,16 +50,31 @@ def report(found: DriftReport) -> str:
 </div>
 {more}
 </section>
+{_over_time(found, plots)}
 {_performance(found.performance)}
 <section>
 <h2>Every column</h2>
-{_columns([*outputs, *found.features], roles)}
+{_columns(words.columns(found), roles)}
 {_rules(found)}
 </section>
 {_quality(found.quality, found.notes)}
 """
     rows = f"{found.rows[0]:,} reference rows, {found.rows[1]:,} current rows"
     return _page(f"Drift: {found.severity}", body, f"{rows}; mode {escape(str(found.settings['mode']))}.")
+
+
+def _over_time(found: DriftReport, plots: ModuleType) -> str:
+    steps = found.steps
+    if len(steps) < 2:
+        return ""
+    return f"""<section>
+<h2>Over the current rows</h2>
+<p class="muted">The current rows in {len(steps)} consecutive slices, each judged by itself. With fewer rows less can be
+told from chance: a slice may be quiet where all rows together are not.</p>
+<figure>
+{plots.severity(steps, found.rows[1], 0, "slice")}
+</figure>
+</section>"""
 
 
 def _rules(found: DriftReport) -> str:
@@ -92,9 +111,10 @@ def stream(found: StreamReport) -> str:
 <section>
 <h2>Over the rows</h2>
 <figure>
-{plots.severity(found)}
+{plots.severity(found.steps, found.rows, found.reference_rows, "window", found.events)}
 </figure>
 </section>
+{_last_window(found, plots)}
 <section>
 <h2>Events</h2>
 {_events(found)}
@@ -102,6 +122,26 @@ def stream(found: StreamReport) -> str:
 {_quality(found.quality, found.notes)}
 """
     return _page(f"Drift: {found.severity}", body, f"{found.rows:,} rows; mode {escape(str(found.settings['mode']))}.")
+
+
+def _last_window(found: StreamReport, plots: ModuleType) -> str:
+    if not found.bars:
+        return ""
+    figures = "\n".join(
+        f"<figure><figcaption><b>{escape(name)}</b></figcaption>{plots.distribution(name, bars, f'd{i}')}</figure>"
+        for i, (name, bars) in enumerate(found.bars.items())
+    )
+    blamed = any(event.features for event in found.events)
+    season = found.settings["season"]
+    held = f" Numbers are shown by their place among the reference's of the same {season}." if season else ""
+    return f"""<section>
+<h2>{"The columns to blame" if blamed else "The features that moved most"}</h2>
+<p class="muted"><span class="key was">reference</span><span class="key now">the last {found.last:,} rows</span></p>
+<p class="muted">{"What drifted earlier may be over by now." if blamed else ""}{held}</p>
+<div class="grid">
+{figures}
+</div>
+</section>"""
 
 
 def _plots() -> ModuleType:
@@ -154,8 +194,8 @@ def _columns(columns: Sequence[ColumnDrift], roles: dict[str, str]) -> str:
     rows = []
     for c in columns:
         p_value = c.p_value if c.adjusted_p_value is None else c.adjusted_p_value
-        moved = c.drifted or bool(c.signals)
-        bar = f'<span class="bar{" bad" if moved else ""}" style="width:{70 * (c.statistic or 0.0):.0f}px"></span>'
+        told = words.drift(c)
+        bar = f'<span class="bar{" bad" if c.drifted else ""}" style="width:{70 * (c.statistic or 0.0):.0f}px"></span>'
         kind = f"{c.kind}, the {roles[c.name]}" if c.name in roles else c.kind
         sides = "–" if c.lower is None or c.upper is None else f"{c.lower:.3f} – {c.upper:.3f}"
         rows.append([
@@ -163,7 +203,7 @@ def _columns(columns: Sequence[ColumnDrift], roles: dict[str, str]) -> str:
             words.number(c.statistic), sides, words.number(c.threshold, 2), escape(words.p_value(p_value)),
             words.number(c.psi), f"{words.share(c.missing[0])} → {words.share(c.missing[1])}",
             "–" if c.rows_worth is None else f"{c.rows_worth:,.0f}",
-            f'<span class="bad">{escape(words.said(c))}</span>' if moved else "–",
+            f'<span class="bad">{escape(told)}</span>' if c.drifted else "–" if told == "no" else escape(told),
         ])  # fmt: skip
     head = ["Column", "", "Distance", "Certified", "Needs", "p, corrected", "PSI", "Missing", "Rows worth", "Drift"]
     return _table(head, rows, ["", "", "n", "n", "n", "n", "n", "n", "n", ""], "No feature was watched.")
@@ -174,8 +214,8 @@ def _performance(performance: Performance | None) -> str:
         return ""
     rows = [
         [
-            escape(words.metric(m)), f"{m.reference:.4g}", f"{m.current:.4g}", f"{m.change:+.1%}", f"{m.limit:+.0%}",
-            f"{m.bound:+.1%}", f"{m.rows:,}",
+            escape(words.metric(m)), f"{m.reference:.4g}", f"{m.current:.4g}", words.moved(m, m.change),
+            f"{m.limit:+.0%}", words.moved(m, m.bound), f"{m.rows:,}",
             f'<span class="{_colour(m)}">{words.judged(m)}</span>',
         ]
         for m in performance.metrics

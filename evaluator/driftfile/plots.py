@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from evaluator.driftfile.result import SEVERITIES, ColumnDrift, StreamReport, StreamStep
+from evaluator.driftfile.result import SEVERITIES, Bars, StreamEvent, StreamStep
 
 INK, MUTED, GRID = "#1f2933", "#66727f", "#e4e8ec"
 BLUE, ORANGE = "#2563a8", "#d0702a"
@@ -35,11 +35,8 @@ _STYLE: Any = {
 _WIDTH = 10.6
 
 
-def distribution(column: ColumnDrift, name: str) -> str:
+def distribution(column: str, bars: Bars, name: str) -> str:
     """Reference and current shares of one column side by side; `name` makes the element's ids unique."""
-    bars = column.bars
-    if bars is None:
-        return ""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(5.2, 2.5), layout="constrained")
         axes = figure.subplots()
@@ -56,7 +53,7 @@ def distribution(column: ColumnDrift, name: str) -> str:
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_ylim(bottom=0)
         axes.grid(axis="x", visible=False)
-        return _svg(figure, name, f"Distribution of {column.name}, reference and current")
+        return _svg(figure, name, f"Distribution of {column}, reference and current")
 
 
 def _categories(axes: Axes, labels: Sequence[str], reference: Sequence[float], current: Sequence[float]) -> None:
@@ -68,60 +65,66 @@ def _categories(axes: Axes, labels: Sequence[str], reference: Sequence[float], c
     axes.set_xticks(at, short, rotation=40 if crowded else 0, ha="right" if crowded else "center")
 
 
-def severity(report: StreamReport) -> str:
-    """Severity over the rows, the rise of the loss, and the distances of the features that moved most."""
-    steps, names = report.steps, _worst(report.steps)
+def severity(
+    steps: Sequence[StreamStep], rows: int, reference_rows: int, name: str, events: Sequence[StreamEvent] = ()
+) -> str:
+    """Severity over the rows, the rise of the loss, and the distances of the features that moved most; `reference_rows`
+    are the first of them, each step holds until the next, and `name` says what one is of."""
+    names = _worst(steps)
     rises = [step for step in steps if step.rise is not None]
     heights = [0.9, *([1.0] if rises else []), *([0.28 * len(names) + 0.25] if names else [])]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 1.1 + 1.45 * sum(heights)), layout="constrained")
         grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
         plots = [row[0] for row in grid]
-        _steps(plots[0], report)
+        _steps(plots[0], steps, rows, reference_rows)
         if rises:
-            _rises(plots[1], rises)
+            _rises(plots[1], rises, rows, name)
         if names:
-            _heat(figure, plots[-1], steps, names)
-        plots[0].set_xlim(0, report.rows)
+            _heat(figure, plots[-1], steps, names, rows, name)
+        plots[0].set_xlim(0, rows)
         plots[-1].set_xlabel("row")
         plots[-1].xaxis.set_major_formatter(FuncFormatter(lambda row, _: f"{row:,.0f}"))
-        said = ", ".join(f"{e.event} {e.severity} {e.root_cause} at row {e.row}" for e in report.events) or "no event"
-        return _svg(figure, "severity", f"Severity over the rows: {said}")
+        said = ", ".join(f"{e.event} {e.severity} {e.root_cause} at row {e.row}" for e in events)
+        worst = max((step.severity for step in steps), key=SEVERITIES.index, default="NONE")
+        return _svg(figure, "severity", f"Severity over the rows: {said or f'at most {worst}'}")
 
 
-def _steps(axes: Axes, report: StreamReport) -> None:
-    rows = [step.row for step in report.steps]
-    ranks = [SEVERITIES.index(step.severity) for step in report.steps]
-    if rows:
+def _steps(axes: Axes, steps: Sequence[StreamStep], end: int, reference_rows: int) -> None:
+    rows = [*(step.row for step in steps), end]
+    ranks = [SEVERITIES.index(step.severity) for step in steps]
+    if ranks:
+        ranks.append(ranks[-1])
         for rank in range(1, len(SEVERITIES)):
             heights = [rank if r >= rank else rank - 1 for r in ranks]
             shown = [r >= rank for r in ranks]
             axes.fill_between(rows, rank - 1, heights, where=shown, step="post", color=COLOURS[rank], linewidth=0)
         axes.step(rows, ranks, where="post", color=INK, linewidth=1.0)
-    axes.axvspan(0, report.reference_rows, color=BLUE, alpha=0.08, linewidth=0)
-    axes.annotate("reference", (report.reference_rows / 2, 4.05), ha="center", va="top", fontsize=9, color=BLUE)
+    if reference_rows:
+        axes.axvspan(0, reference_rows, color=BLUE, alpha=0.08, linewidth=0)
+        axes.annotate("reference", (reference_rows / 2, 4.05), ha="center", va="top", fontsize=9, color=BLUE)
     axes.set_yticks(range(len(SEVERITIES)), [name.lower() for name in SEVERITIES])
     axes.set_ylim(0, 4.2)
     axes.set_title("Severity")
 
 
-def _rises(axes: Axes, steps: Sequence[StreamStep]) -> None:
+def _rises(axes: Axes, steps: Sequence[StreamStep], end: int, name: str) -> None:
+    rises = [step.rise for step in steps if step.rise is not None]
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.plot([step.row for step in steps], [step.rise for step in steps if step.rise is not None], color=ORANGE)
+    axes.step([*(step.row for step in steps), end], [*rises, rises[-1]], where="post", color=ORANGE)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:+.0%}"))
-    axes.set_title("Mean loss of a window against the reference's")
+    axes.set_title(f"Mean loss of a {name} against the reference's")
 
 
-def _heat(figure: Figure, axes: Axes, steps: Sequence[StreamStep], names: Sequence[str]) -> None:
+def _heat(figure: Figure, axes: Axes, steps: Sequence[StreamStep], names: Sequence[str], end: int, name: str) -> None:
     full = [step for step in steps if step.scores]
     table = np.array([[step.scores.get(name, np.nan) for step in full] for name in names])
-    rows = np.array([step.row for step in full], dtype=np.float64)
-    edges = np.concatenate([rows, [rows[-1] + (rows[-1] - rows[0]) / max(1, len(rows) - 1)]])
+    edges = np.array([*(step.row for step in full), max(end, full[-1].row + 1)], dtype=np.float64)
     mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), table, cmap="YlOrRd", vmin=0, vmax=1, rasterized=True)
     axes.set_yticks(np.arange(len(names)) + 0.5, [n if len(n) <= 24 else n[:23] + "…" for n in names])
     axes.invert_yaxis()
     axes.grid(visible=False)
-    axes.set_title("Distance of a window from the reference, the features that moved most")
+    axes.set_title(f"Distance of a {name} from the reference, the features that moved most")
     figure.colorbar(mesh, ax=axes, pad=0.01, aspect=14, ticks=[0, 0.5, 1])
 
 

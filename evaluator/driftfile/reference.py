@@ -14,10 +14,12 @@ import numpy.typing as npt
 from evaluator.drift.calibration import INDEPENDENT, Calibration
 from evaluator.drift.concept import ErrorReference
 from evaluator.drift.feature import Column, Feature
-from evaluator.drift.pane import count
+from evaluator.drift.pane import count_parts
 from evaluator.drift.performance import Task, losses_of, outcomes
 from evaluator.drift.profile import MISSING, SPECIALS, Profile, Truth
 from evaluator.drift.reading import is_categorical
+from evaluator.drift.regime import RegimeReference, remembers
+from evaluator.driftfile.answer import Answer
 from evaluator.driftfile.column import joined, taken
 from evaluator.driftfile.dependence import Stretches
 from evaluator.driftfile.reader import Batch
@@ -30,6 +32,10 @@ Ints = npt.NDArray[np.int64]
 
 _SEED = 20130101
 """Of the one permutation that takes the meaning from the order of rows."""
+NOTHING = ""
+"""The name of the column that stands for the rows where no column is watched; nobody is told of it."""
+_REGIMES = 16
+"""Columns of few values whose transitions are counted at most: they have to be, before it is known which remember."""
 FEWEST_ERRORS = 30
 """Losses below which nothing is said of them."""
 
@@ -43,6 +49,7 @@ class Known:
     target: Column | None
     prediction: Column | None
     roles: Roles | None
+    answer: Answer
 
     @property
     def score(self) -> bool:
@@ -73,13 +80,14 @@ def learn(reader: Iterable[Batch], settings: Settings) -> Known:
     target = joined(whole[settings.target]) if settings.target is not None else None
     prediction = joined(whole[settings.prediction]) if settings.prediction is not None else None
     roles = infer(settings, target, prediction) if target is not None and prediction is not None else None
-    return Known(rows, sample.columns(), target, prediction, roles)
+    answer = Answer() if prediction is None else Answer.of(prediction, roles)
+    return Known(rows, sample.columns(), target, prediction, roles, answer)
 
 
 def grids(known: Known, settings: Settings, name: str) -> Profile:
     """The profile with the final grids and truth; counts and dependence are still those of the sample."""
     said = settings.prediction
-    columns = dict(known.sample) or {"": np.zeros(1)}
+    columns = dict(known.sample) or {NOTHING: np.zeros(1)}
     profile = Profile.fit(
         columns,
         reference_id=name,
@@ -89,7 +97,10 @@ def grids(known: Known, settings: Settings, name: str) -> Profile:
         score=said if known.score else None,
     )
     truth = None if known.target is None else _truth(known, settings, known.target, 1)[0]
-    return _exchanged(profile, known.rows, 1, profile.features, None, truth)
+    kinds = {feature.name: feature for feature in profile.features}
+    few = [kinds[name] for name in profile.few_valued[:_REGIMES]] if settings.ordered else []
+    states = tuple(RegimeReference.of_states(f.name, f.counts, ordered=f.numeric) for f in few)
+    return _exchanged(profile, known.rows, 1, profile.features, None, truth, states)
 
 
 def completed(profile: Profile, known: Known, batches: Iterable[Batch], settings: Settings, window: int) -> Profile:
@@ -98,12 +109,15 @@ def completed(profile: Profile, known: Known, batches: Iterable[Batch], settings
     stretches = Stretches(known.rows, window)
     counts, done = np.zeros(profile.width, dtype=np.int64), 0
     stretches.keep(0, counts)
+    paths: list[list[Ints]] = [[] for _ in profile.regimes]
     for batch in batches:
-        first = 0
-        for last in stretches.cuts_within(done, batch.rows):
-            counts = counts + count(profile, {n: v[first:last] for n, v in batch.columns.items()}).counts
-            first = last
-            stretches.keep(done + last, counts)
+        for path, regime in zip(paths, profile.regimes, strict=True):
+            slots = profile.column_slots(profile.index[regime.feature], batch.columns[regime.feature])
+            path.append(regime.path(slots).astype(np.int8))
+        cuts = stretches.cuts_within(done, batch.rows)
+        for cut, part in zip(cuts, count_parts(profile, batch.columns, cuts), strict=True):
+            counts = counts + part
+            stretches.keep(done + cut, counts)
         done += batch.rows
     features = tuple(_feature(profile, i, counts, stretches, settings) for i in range(len(profile.features)))
     truth, losses = None, None
@@ -112,15 +126,21 @@ def completed(profile: Profile, known: Known, batches: Iterable[Batch], settings
     errors = None
     if losses is not None and len(losses) >= FEWEST_ERRORS:
         errors = ErrorReference.fit(losses, windows=(window,))
-    return _exchanged(profile, known.rows, window, features, errors, truth)
+    walked = [
+        regime.fitted(np.concatenate(path).astype(np.int64))
+        for regime, path in zip(profile.regimes, paths, strict=True)
+        if path
+    ]
+    regimes = tuple(regime for regime in walked if remembers(regime.counts))
+    return _exchanged(profile, known.rows, window, features, errors, truth, regimes)
 
 
 def _exchanged(
     profile: Profile, rows: int, window: int, features: tuple[Feature, ...], errors: ErrorReference | None,
-    truth: Truth | None,
+    truth: Truth | None, regimes: tuple[RegimeReference, ...],
 ) -> Profile:  # fmt: skip
     return Profile(
-        profile.reference_id, rows, window, (window,), features, errors, truth,
+        profile.reference_id, rows, window, (window,), features, errors, truth, regimes,
         given=profile.given, prediction=profile.prediction, score=profile.score,
     )  # fmt: skip
 

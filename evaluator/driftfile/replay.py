@@ -6,14 +6,14 @@ The same batches come each time; the temporary file vanishes at the end of the `
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from evaluator.drift.feature import Column
 from evaluator.drift.reading import Coded
-from evaluator.driftfile.reader import Batch, Reader
+from evaluator.driftfile.reader import Batch
 
 _Place = tuple[str, np.dtype[Any], tuple[str, ...] | None]
 """A column of a batch in the file: its name, how its numbers are written, and the texts that they are codes of."""
@@ -22,7 +22,7 @@ _Place = tuple[str, np.dtype[Any], tuple[str, ...] | None]
 class Replay:
     """Iterate a reader more than once. Columns of mixed cells are no arrays: with one, the reader is asked again."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Iterable[Batch]) -> None:
         self._reader = reader
         self._file = tempfile.TemporaryFile(prefix="gauntlet-")  # noqa: SIM115  closed by __exit__
         self._batches: list[tuple[int, int, list[_Place]]] | None = None

@@ -6,6 +6,7 @@ A number that there is no evidence for is None, and a note or a finding says why
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ class ColumnDrift:
 class Finding:
     """Something about the data that a person should know: its kind, the column (None: the whole table), a sentence.
 
-    `alarming`: it weighs on the severity; the others are notes.
+    `alarming`: a rule spoke of it too, or something is plainly broken; the others are notes.
     """
 
     kind: str
@@ -96,12 +97,24 @@ class Performance:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamStep:
+    """The state of the watch after a row, or that of the rows from one on, for plots: scores by feature, relative rise
+    of the mean loss, quality."""
+
+    row: int
+    severity: str
+    scores: dict[str, float]
+    rise: float | None
+    quality: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class DriftReport:
     """The whole answer for reference and current rows.
 
     features: every watched feature, drifted ones first; prediction, target: the same for these columns where both
     sides have them. performance: None without labels or an estimate; notes say what was inferred, left out, and why.
-    rows: of reference and current.
+    rows: of reference and current. steps: for the plots, the same judgement of consecutive parts of the current rows.
     """
 
     severity: str
@@ -117,6 +130,7 @@ class DriftReport:
     rows: tuple[int, int]
     notes: tuple[str, ...]
     settings: dict[str, Any]
+    steps: Sequence[StreamStep] = field(default=(), repr=False, compare=False)
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -166,19 +180,11 @@ class StreamEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamStep:
-    """The state of the watch after a row, for plots: scores by feature, relative rise of the mean loss, quality."""
-
-    row: int
-    severity: str
-    scores: dict[str, float]
-    rise: float | None
-    quality: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class StreamReport:
-    """The whole answer for one file in time order: every event, the worst severity and the last one."""
+    """The whole answer for one file in time order: every event, the worst severity and the last one.
+
+    bars: for the plots, the columns to blame (or those that moved most) in the reference and in the `last` rows.
+    """
 
     severity: str
     final_severity: str
@@ -189,9 +195,11 @@ class StreamReport:
     notes: tuple[str, ...]
     settings: dict[str, Any]
     steps: tuple[StreamStep, ...] = field(default=(), repr=False)
+    bars: dict[str, Bars] = field(default_factory=dict, repr=False)
+    last: int = field(default=0, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Fit for JSON; the plots' steps are left out."""
+        """Fit for JSON; what is only drawn is left out."""
         fitted: dict[str, Any] = _plain(self)
         return fitted
 
@@ -208,7 +216,7 @@ class StreamReport:
         return stream(self)
 
 
-_PLOTTED = ("bars", "steps")
+_PLOTTED = ("bars", "steps", "last")
 
 
 def _plain(value: Any) -> Any:

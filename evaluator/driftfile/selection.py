@@ -6,8 +6,8 @@ Columns are judged on the reference; explicit names always win over what a colum
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from evaluator.driftfile.result import Finding
 from evaluator.driftfile.settings import DriftRequestError, Settings
@@ -26,6 +26,17 @@ class Selection:
     texts: tuple[str, ...]
     findings: tuple[Finding, ...]
 
+    def without(self, reasons: Mapping[str, tuple[str, str]], settings: Settings, name: str) -> Selection:
+        """The same without some features, for these kinds and reasons; asked features stay. Raises DriftRequestError
+        when nothing is left to watch in the table `name`."""
+        left = {} if settings.features is not None else {n: r for n, r in reasons.items() if n in self.features}
+        features = tuple(feature for feature in self.features if feature not in left)
+        if not features and settings.target is None and settings.prediction is None:
+            raise DriftRequestError(f"{name}: no column is left to watch; name some with features")
+        told = tuple(Finding(kind, column, f"left out: {reason}") for column, (kind, reason) in left.items())
+        numbers = tuple(number for number in self.numbers if number not in left)
+        return replace(self, features=features, numbers=numbers, findings=(*self.findings, *told))
+
 
 def select(reference: Table, found: Survey, settings: Settings) -> Selection:
     """Raises DriftRequestError for a name that the reference has no column for, or when nothing is left to watch."""
@@ -37,7 +48,7 @@ def select(reference: Table, found: Survey, settings: Settings) -> Selection:
         if name not in reference.columns:
             close = difflib.get_close_matches(name, reference.columns, 1, 0.6)
             hint = f"; did you mean {close[0]!r}?" if close else f"; it has {_named(reference.columns)}"
-            raise DriftRequestError(f"{reference.name}: there is no column {name!r}{hint}")
+            raise DriftRequestError(f"{reference.name}: there is no column {name!r}{hint}{_delimiter(reference)}")
         if name in found.left_out and found.left_out[name][0] == "unreadable":
             raise DriftRequestError(found.left_out[name][1])
     roles = {settings.target, settings.prediction, settings.time}
@@ -52,7 +63,10 @@ def select(reference: Table, found: Survey, settings: Settings) -> Selection:
                 kind, reason = found.left_out[name]
                 findings.append(Finding(kind, name, f"left out: {reason}"))
     if not features and settings.target is None and settings.prediction is None:
-        raise DriftRequestError(f"{reference.name}: no column is left to watch; name some with features")
+        raise DriftRequestError(
+            f"{reference.name}: no column is left to watch; name some with features{_delimiter(reference)}"
+        )
+    findings += _joined_columns(reference)
     read = {*features, *roles}
     return Selection(
         features,
@@ -64,10 +78,13 @@ def select(reference: Table, found: Survey, settings: Settings) -> Selection:
 
 def compare_columns(reference: Table, current: Table, settings: Settings) -> list[Finding]:
     """Findings on columns that only one side has; of watched ones the rules themselves tell."""
-    findings: list[Finding] = []
+    findings = _joined_columns(current)
     if settings.target is not None and settings.target not in current.columns:
         message = f"{current.name} has no column {settings.target!r}: there are no labels yet"
         findings.append(Finding("no_target", settings.target, message))
+    if settings.time is not None and settings.time not in current.columns:
+        message = f"{current.name} has no column {settings.time!r}: nothing is said of times"
+        findings.append(Finding("column_gone", settings.time, message))
     if settings.features is None:
         extra = [name for name in current.columns if name not in reference.columns]
         findings += [
@@ -77,6 +94,20 @@ def compare_columns(reference: Table, current: Table, settings: Settings) -> lis
         if len(extra) > _LISTED:
             findings.append(Finding("column_extra", None, f"{len(extra) - _LISTED} more columns are new"))
     return findings
+
+
+def _delimiter(table: Table) -> str:
+    """A guess why a table has one column only, for the end of a sentence."""
+    if len(table.columns) != 1:
+        return ""
+    found = next((mark for mark in ";\t|" if mark in table.columns[0]), None)
+    told = {";": "a semicolon", "\t": "a tab", "|": "a bar"}
+    return "" if found is None else f"; is {told[found]} between its columns? only commas are read"
+
+
+def _joined_columns(table: Table) -> list[Finding]:
+    guess = _delimiter(table)
+    return [Finding("delimiter", None, f"{table.name} has one column, {table.columns[0]!r}{guess}")] if guess else []
 
 
 def _named(columns: Sequence[str]) -> str:

@@ -30,8 +30,9 @@ class Settings:
     counters or identifiers. mode: `gated` asks for an effect AND evidence, `simple` takes the plain thresholds. task,
     positive: None to infer them from the target's values. ordered: rows are in time order; dependence between
     neighbours is then measured on the reference and takes weight from the evidence. alpha: false-discovery rate over
-    all features of one comparison. season: of a stream, hold each number against the reference's of the same hour or
-    weekday (UTC), by the column `time`: seconds since 1970 or ISO 8601 texts.
+    all features of one comparison. time: the column that says when each row was, seconds since 1970 or ISO 8601 texts;
+    it is no feature, and what is odd about the times is told. season: of a stream, hold each number against the
+    reference's of the same hour or weekday (UTC) by `time`.
     """
 
     target: str | None = None
@@ -54,8 +55,8 @@ class Settings:
             raise DriftRequestError(f"alpha is above 0 and below 1, got {self.alpha}")
         if self.season is not None and self.season not in PERIODS:
             raise DriftRequestError(f"season is {' or '.join(PERIODS)}, not {self.season!r}")
-        if (self.season is None) != (self.time is None):
-            raise DriftRequestError("season and time go together: what the cycle is, and the column that says when")
+        if self.season is not None and self.time is None:
+            raise DriftRequestError("a season needs time: the column that says when each row was")
         if self.time is not None and self.time in (self.target, self.prediction, *(self.features or ())):
             raise DriftRequestError(f"{self.time!r} is the time and can't be something else too")
         if self.target is not None and self.target == self.prediction:

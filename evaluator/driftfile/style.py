@@ -22,7 +22,7 @@ p { margin: .3rem 0; max-width: 76ch; }
 .cards dd { margin: .1rem 0 0; font-size: 1.5rem; line-height: 1.3; font-weight: 600;
   font-variant-numeric: tabular-nums; }
 .cards small { display: block; font-size: .82rem; font-weight: 400; line-height: 1.4; color: var(--muted); }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 1.6rem 2rem;
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 460px), 1fr)); gap: 1.6rem 2rem;
   margin-top: 1rem; }
 figure { margin: 0; min-width: 0; } figure svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: .88rem; overflow-wrap: anywhere; } figcaption b { color: var(--ink); font-size: 1rem; }

@@ -6,16 +6,15 @@ Judged by the first rows alone, so that a column of times or identifiers is neve
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from evaluator.driftfile.counter import FEWEST, IDENTIFIER, Traits, traits
 from evaluator.driftfile.reader import KIND_ROWS, number_in
 from gauntlet.table import Codes, Table, TableError
 
-COUNTER = "counter"
-FEWEST = 50
-"""Rows below which a column of all different or ever rising values may be chance."""
 _IDENTIFIER = 0.5
 """Distinct texts per present row from which a column names rows rather than describes them."""
 _MOSTLY = 0.9
@@ -25,11 +24,15 @@ _TIME = re.compile(r"^\s*\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Names of the columns of numbers and of texts, in the table's order, and those left out with kind and reason."""
+    """Names of the columns of numbers and of texts, in the table's order, and those left out with kind and reason.
+
+    traits: of the columns that hold nothing but numbers; whether they count rows takes more than this table to tell.
+    """
 
     numbers: tuple[str, ...]
     texts: tuple[str, ...]
     left_out: dict[str, tuple[str, str]]
+    traits: Mapping[str, Traits] = field(default_factory=dict)
 
 
 def survey(table: Table, rows: int = KIND_ROWS) -> Survey:
@@ -38,34 +41,33 @@ def survey(table: Table, rows: int = KIND_ROWS) -> Survey:
     numbers: list[str] = []
     texts: list[str] = []
     left_out: dict[str, tuple[str, str]] = {}
-    always_rising = rising(table, [name for name in table.columns if kinds[name] == "number"], rows)
+    first = _first_codes(table, [name for name in table.columns if kinds[name] == "text"], rows)
     for name in table.columns:
         if kinds[name] == "number":
             numbers.append(name)
-            if name in always_rising:
-                left_out[name] = (COUNTER, "rises with every row: a time or a counter, not a distribution")
             continue
-        try:
-            codes = next(iter(table.chunks([], [name], rows=rows))).texts[name]
-        except TableError as error:
-            left_out[name] = ("unreadable", str(error))
+        codes = first[name]
+        if isinstance(codes, TableError):
+            left_out[name] = ("unreadable", str(codes))
             continue
         (numbers if _mostly_numbers(codes) else texts).append(name)
         reason = _names_rows(codes)
         if reason is not None:
             left_out[name] = reason
-    return Survey(tuple(numbers), tuple(texts), left_out)
+    found = traits(table, [name for name in table.columns if kinds[name] == "number"], rows)
+    return Survey(tuple(numbers), tuple(texts), left_out, found)
 
 
-def rising(table: Table, names: list[str], rows: int = KIND_ROWS) -> set[str]:
-    """Those of the columns of numbers that rise from each of the first rows to the next."""
+def _first_codes(table: Table, names: list[str], rows: int) -> dict[str, Codes | TableError]:
+    """The first `rows` rows of columns of texts, read at once, or the error of each one that can't be read."""
     if not names:
-        return set()
-    chunk = next(iter(table.chunks(names, [], rows=rows)))
-    if chunk.rows < FEWEST:
-        return set()
-    columns = {name: chunk.numbers[name] for name in names}
-    return {name for name, values in columns.items() if bool((values[1:] > values[:-1]).all())}
+        return {}
+    try:
+        return dict(next(iter(table.chunks([], names, rows=rows))).texts)
+    except TableError as error:
+        if len(names) == 1:
+            return {names[0]: error}
+    return {name: codes for one in names for name, codes in _first_codes(table, [one], rows).items()}
 
 
 def _mostly_numbers(codes: Codes) -> bool:
@@ -82,5 +84,5 @@ def _names_rows(codes: Codes) -> tuple[str, str] | None:
         return "timestamp", "holds times, which have no distribution to keep"
     if present >= FEWEST and len(codes.values) >= _IDENTIFIER * present:
         share = f"{len(codes.values):,} different values in its first {present:,}"
-        return "identifier", f"has {share}: it names rows rather than describes them"
+        return IDENTIFIER, f"has {share}: it names rows rather than describes them"
     return None

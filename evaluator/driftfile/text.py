@@ -19,10 +19,11 @@ def report(found: DriftReport) -> str:
         f"{len(found.features)} features drifted ({found.settings['mode']})",
         "",
     ]
-    outputs = words.outputs(found)
-    lines += _columns([*(column for column, _ in outputs), *found.features[:_ROWS]], {c.name: r for c, r in outputs})
-    if len(found.features) > _ROWS:
-        lines.append(f"… and {len(found.features) - _ROWS} more features, none of them worse")
+    outputs, columns = words.outputs(found), words.columns(found)
+    shown = columns[: _ROWS + len(outputs)]
+    lines += _columns(shown, {c.name: r for c, r in outputs})
+    if len(columns) > len(shown):
+        lines.append(f"… and {len(columns) - len(shown)} more features, none of them worse")
     lines += _performance(found.performance)
     lines += _quality(found.quality)
     lines += [f"Note: {note}" for note in found.notes]
@@ -65,7 +66,7 @@ def _columns(columns: Sequence[ColumnDrift], roles: dict[str, str]) -> list[str]
         lines.append(
             f"{short:{width}}  {words.number(column.statistic):>8}  {sides:>13}  "
             f"{words.number(column.threshold, 2):>5}  {words.p_value(p_value):>8}  {column.missing[1]:>7.1%}  "
-            f"{'YES ' + words.said(column) if column.drifted or column.signals else 'no'}"
+            f"{words.drift(column)}"
         )
     return lines
 
@@ -77,9 +78,10 @@ def _performance(performance: Performance | None) -> list[str]:
     for change in performance.metrics:
         mark = words.judged(change)
         mark = mark.upper() if change.breached else mark
+        by, bound = words.moved(change, change.change), words.moved(change, change.bound)
         lines.append(
-            f"  {words.metric(change)}: {change.reference:.4g} → {change.current:.4g} ({change.change:+.1%}; "
-            f"matters from {change.limit:+.0%}, 99 % bound {change.bound:+.1%}, {change.rows:,} rows): {mark}"
+            f"  {words.metric(change)}: {change.reference:.4g} → {change.current:.4g} ({by}; "
+            f"matters from {change.limit:+.0%}, 99 % bound {bound}, {change.rows:,} rows): {mark}"
         )
     return lines
 

@@ -23,6 +23,8 @@ ACTIONS = {
     "retrain_recent": "retrain on recent rows; older ones teach what no longer holds",
     "retrain_full": "retrain on all rows, old and new",
 }
+_ABSURD = 10.0
+"""Relative change from which it says nothing any more: the reference is nearly without error."""
 _METRICS = {"accuracy": "accuracy", "r2": "R²", "rmse": "RMSE"}
 
 
@@ -47,6 +49,13 @@ def judged(change: MetricChange) -> str:
         return "worse"
     beyond = change.change <= change.limit if change.limit < 0 else change.change >= change.limit
     return "perhaps worse, not certain" if beyond else "fine"
+
+
+def moved(change: MetricChange, relative: float) -> str:
+    """A change of a metric in percent, or in its own units where next to nothing is what it is relative to."""
+    if abs(change.change) < _ABSURD:
+        return f"{relative:+.1%}"
+    return f"{relative * abs(change.reference):+.3g}"
 
 
 def verdict(report: DriftReport) -> str:
@@ -78,6 +87,14 @@ def outputs(report: DriftReport) -> list[tuple[ColumnDrift, str]]:
     return [(column, role) for column, role in both if column is not None]
 
 
+def columns(report: DriftReport) -> list[ColumnDrift]:
+    """All columns for a table: those that drifted first, and among the others prediction and target."""
+    every = [*report.features, *(column for column, _ in outputs(report))]
+    drifted = [column for column in every if column.drifted]
+    still = [column for column, _ in outputs(report) if not column.drifted]
+    return [*drifted, *still, *(column for column in report.features if not column.drifted)]
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A number for a table; a dash where there is none."""
     if value is None:
@@ -103,3 +120,10 @@ def said(column: ColumnDrift) -> str:
             "missing": "missing values", "distribution": "moved", "categories": "moved", "prediction": "moved",
             "prior": "moved", "regime": "regime"}  # fmt: skip
     return ", ".join(dict.fromkeys(told.get(kind, kind.replace("_", " ")) for kind in column.signals)) or "–"
+
+
+def drift(column: ColumnDrift) -> str:
+    """Whether a column drifted, as the headline counts it, and what else the rules say about it."""
+    if column.drifted:
+        return f"YES {said(column)}"
+    return f"no, but {said(column)}" if column.signals else "no"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from gauntlet.cli import output
 from gauntlet.errors import BadInput
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     from gauntlet import analyze
     from gauntlet.table import open_table
 
-    for name in ("json", "html"):
-        _writable(name, getattr(arguments, name), arguments.log_file, arguments.json if name == "html" else None)
+    output.check("json", arguments.json, arguments.log_file)
+    output.check("html", arguments.html, arguments.log_file, arguments.json)
     table = open_table(arguments.log_file)
     # `disable=None`: silent unless standard error is a terminal.
     with tqdm(total=table.rows, unit=" rows", unit_scale=True, mininterval=0.5, disable=None, leave=False) as bar:
@@ -93,9 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
             progress=bar.update,
         )
     if arguments.html:
-        _write("html", arguments.html, _page(answer, Path(arguments.log_file).name))
+        output.write("html", arguments.html, _page(answer, Path(arguments.log_file).name))
     if arguments.json and arguments.json != "-":
-        _write("json", arguments.json, as_json(answer))
+        output.write("json", arguments.json, as_json(answer))
     print(as_json(answer) if arguments.json == "-" else text.render(answer), end="")
     return 0
 
@@ -121,22 +122,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(one) for one in value]
     return value
-
-
-def _writable(option: str, path: str | None, *taken: str | None) -> None:
-    """Refuse before the work what cannot be written after it, or would overwrite what it needs."""
-    if path is None or (option == "json" and path == "-"):
-        return
-    if not Path(path).parent.is_dir():
-        raise BadInput(f"--{option} {path}: there is no folder {Path(path).parent}")
-    if Path(path).is_dir():
-        raise BadInput(f"--{option} {path}: this is a folder")
-    if any(other is not None and Path(other).resolve() == Path(path).resolve() for other in taken):
-        raise BadInput(f"--{option} {path}: this file is already the log or another output")
-
-
-def _write(option: str, path: str, content: str) -> None:
-    try:
-        Path(path).write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"--{option} {path}: {error.strerror}") from error

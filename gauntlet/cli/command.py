@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gauntlet
-from gauntlet.cli import analyze, drift, given, plan
+from gauntlet.cli import analyze, drift, given, output, plan
 from gauntlet.errors import BadInput, ConfigError, GauntletError, ModelUnusable
 
 EXAMPLE = Path(gauntlet.__file__).parent / "example.yaml"
@@ -17,6 +17,10 @@ EXAMPLE = Path(gauntlet.__file__).parent / "example.yaml"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did its work, 2 for a usage, configuration or data error, 1 for anything else."""
+    return output.guarded(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))

@@ -9,9 +9,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gauntlet.cli import output
 from gauntlet.errors import BadInput
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def options(command: argparse.ArgumentParser) -> None:
     add("--reference-rows", metavar="N", type=int, help="its first N rows are the reference")
     add("--season", choices=("hour", "weekday"), help="hold numbers against the reference's of the same hour or "
         "weekday (UTC), for streams with a cycle; needs --time")  # fmt: skip
-    add("--time", metavar="COLUMN", help="when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z")
     add = command.add_argument
+    add("--time", metavar="COLUMN", help="when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z; "
+        "gaps, disorder and a clock that stands still are told")  # fmt: skip
     add("--target", metavar="COLUMN", help="the truth")
     add("--prediction", metavar="COLUMN", help="a label, the positive class's probability, or a number")
     add("--features", metavar="COLUMN", nargs="+", help="columns to watch, spaces or commas between; default: all")
@@ -56,9 +57,12 @@ def run(given: argparse.Namespace) -> int:
 
     if given.html == "-":
         raise BadInput("--html needs the name of a file")
+    inputs = (given.reference, given.current, given.stream)
+    output.check("json", given.json, *inputs)
+    output.check("html", given.html, *inputs, given.json)
     report = _stream(given) if given.stream is not None else _pair(given)
     if given.html is not None:
-        _write(given.html, report.to_html())
+        output.write("html", given.html, report.to_html())
     return REACHED if given.fail_on is not None and at_least(report.severity, given.fail_on) else 0
 
 
@@ -70,8 +74,8 @@ def _pair(given: argparse.Namespace) -> DriftReport:
         raise BadInput("give --reference and --current, or --stream and --reference-rows")
     if given.reference_rows is not None:
         raise BadInput("--reference-rows goes with --stream")
-    if given.season is not None or given.time is not None:
-        raise BadInput("--season and --time go with --stream")
+    if given.season is not None:
+        raise BadInput("--season goes with --stream")
     reference, current = open_table(given.reference), open_table(given.current)
     report = check(reference, current, _settings(given, reference.columns))
     if given.json == "-":
@@ -79,7 +83,7 @@ def _pair(given: argparse.Namespace) -> DriftReport:
         return report
     print(report.to_text())
     if given.json is not None:
-        _write(given.json, _json(report) + "\n")
+        output.write("json", given.json, _json(report) + "\n")
     return report
 
 
@@ -100,7 +104,7 @@ def _stream(given: argparse.Namespace) -> StreamReport:
     report = stream.report()
     print(report.to_text(), file=sys.stderr)
     if given.json is not None and given.json != "-":  # standard output has the events already
-        _write(given.json, _json(report) + "\n")
+        output.write("json", given.json, _json(report) + "\n")
     return report
 
 
@@ -127,10 +131,3 @@ def _names(given: Sequence[str], columns: Sequence[str]) -> list[str]:
 
 def _json(report: DriftReport | StreamReport) -> str:
     return json.dumps(report.to_dict(), indent=1, allow_nan=False)
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from error

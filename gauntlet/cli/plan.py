@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from gauntlet.cli import output
 from gauntlet.errors import BadInput
 
 MODES = ("group-sequential", "anytime", "msprt", "sprt", "fixed")
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     with tqdm(total=1, desc="planning", bar_format="{desc} {elapsed}", disable=None, leave=False):
         report = gauntlet.plan(**_given(arguments))
     if arguments.html:
-        _write("html", arguments.html, report.to_html().encode())
+        output.write("html", arguments.html, report.to_html())
     _answer(arguments, report)
     return 0
 
@@ -133,9 +134,9 @@ def _answer(arguments: argparse.Namespace, report: Any) -> None:
     if arguments.plot:
         from evaluator.planning import plots
 
-        _write("plot", arguments.plot, plots.drawn(report, Path(arguments.plot).suffix.lower().lstrip(".")))
+        output.write("plot", arguments.plot, plots.drawn(report, Path(arguments.plot).suffix.lower().lstrip(".")))
     if arguments.json and arguments.json != "-":
-        _write("json", arguments.json, as_json(report).encode())
+        output.write("json", arguments.json, as_json(report))
     print(as_json(report) if arguments.json == "-" else report.to_text(), end="")
 
 
@@ -154,20 +155,10 @@ def _finite(value: Any) -> Any:
 
 def _outputs(arguments: argparse.Namespace) -> None:
     """Refuse before the work what cannot be written after it."""
+    before: list[str | None] = []
     for option in ("json", "html", "plot"):
         path = getattr(arguments, option, None)
-        if path is None or (option == "json" and path == "-"):
-            continue
-        if not Path(path).parent.is_dir():
-            raise BadInput(f"--{option} {path}: there is no folder {Path(path).parent}")
-        if Path(path).is_dir():
-            raise BadInput(f"--{option} {path}: this is a folder")
-        if option == "plot" and Path(path).suffix.lower() not in _FORMATS:
+        output.check(option, path, *before)
+        before.append(path)
+        if option == "plot" and path is not None and Path(path).suffix.lower() not in _FORMATS:
             raise BadInput(f"--plot {path}: the ending says the kind, one of {', '.join(_FORMATS)}")
-
-
-def _write(option: str, path: str, content: bytes) -> None:
-    try:
-        Path(path).write_bytes(content)
-    except OSError as error:
-        raise BadInput(f"--{option} {path}: {error.strerror}") from error

@@ -99,8 +99,12 @@ def test_a_stream_prints_one_json_line_an_event(files: Path, capsys: pytest.Capt
         (["--reference", "a.csv", "--current", "a.csv", "--target", "aa"], "no column 'aa'"),
         (["--reference", "a.csv", "--current", "a.csv", "--json", "no/such/folder.json"], "folder.json"),
         (["--reference", "a.csv", "--current", "a.csv", "--html", "-"], "name of a file"),
-        (["--reference", "a.csv", "--current", "a.csv", "--season", "hour", "--time", "a"], "go with --stream"),
-        (["--stream", "stream.csv", "--reference-rows", "1000", "--season", "hour"], "go together"),
+        (["--reference", "a.csv", "--current", "none.csv", "--html", "."], "--html .: this is a folder"),
+        (["--reference", "a.csv", "--current", "none.csv", "--json", "no/a.json"], "no folder no"),
+        (["--reference", "a.csv", "--current", "none.csv", "--json", "a.csv"], "already an input"),
+        (["--reference", "a.csv", "--current", "none.csv", "--json", "o", "--html", "o"], "another output"),
+        (["--reference", "a.csv", "--current", "a.csv", "--season", "hour", "--time", "a"], "goes with --stream"),
+        (["--stream", "stream.csv", "--reference-rows", "1000", "--season", "hour"], "a season needs time"),
     ],
 )
 def test_a_usage_or_data_error_ends_with_two_and_says_why(
@@ -115,3 +119,15 @@ def test_an_unknown_severity_is_a_usage_error(files: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         pair(files, "same.parquet", "--fail-on", "SEVERE")
     assert stop.value.code == 2
+
+
+def test_an_output_that_can_not_be_opened_is_refused_before_the_work(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    missing = ["--reference", str(files / "none.csv"), "--current", str(files / "none.csv")]
+    assert main(["drift", *missing, "--json", str(files / "o.json")]) == 2
+    assert "o.json: Permission denied" in capsys.readouterr().err

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluator.drift.pane import count
+from evaluator.drift.calibration import (
+    QUANTILE,
+    calibrate,
+    calibrate_share,
+    inflation_in_use,
+    limit_in_use,
+    of_stretches,
+)
+from evaluator.drift.grid import BINS, Grid, numeric_grid
+from evaluator.drift.pane import count, count_parts
 from evaluator.drift.profile import ABSENT, INFINITE, MISSING, MISTYPED, SPECIALS, Profile
 
 
@@ -138,3 +147,72 @@ def test_a_dependent_reference_is_worth_fewer_rows() -> None:
     # Runs of forty equal values: one independent row in forty.
     assert 1 / 80 < by_name["slow"].shape[1].efficiency < 1 / 25
     assert by_name["slow"].shape[0].limit > 2 * by_name["quick"].shape[0].limit
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 5.0, 40.0])
+def test_single_precision_never_moves_a_value_to_another_slot(spread: float) -> None:
+    """Also on both sides of every edge; by the definition of the grid, value by value."""
+    values = np.random.default_rng(7).lognormal(0, spread, 5000)
+    grid = numeric_grid(values, np.sort(values))
+    assert grid.kind == "asinh"
+    edges = np.sinh(grid.low + np.arange(BINS + 1) / grid.step) * grid.scale + grid.centre
+    near = [edges * (1 + e) for e in (0.0, 1e-15, -1e-15, 1e-8, -1e-8, 1e-5, -1e-5)]
+    asked = np.concatenate([values, -values, [1e150, -1e150, 0.0], *near])
+    axis = np.arcsinh((asked - grid.centre) / grid.scale)
+    expected = np.clip((axis - grid.origin) * grid.step, 0, BINS + 1).astype(np.int64)
+    np.testing.assert_array_equal(grid.slot_of(asked), expected)
+
+
+def test_grids_that_single_precision_cannot_tell_apart_are_taken_in_double() -> None:
+    for grid in (Grid("asinh", 39.0, 39.5), Grid("asinh", -1e-9, 1e-9), Grid("asinh", 0.0, 345.0)):
+        edges = np.sinh(grid.low + np.arange(BINS + 1) / grid.step)
+        expected = np.clip((np.arcsinh(edges) - grid.origin) * grid.step, 0, BINS + 1).astype(np.int64)
+        np.testing.assert_array_equal(grid.slot_of(edges), expected)
+
+
+def test_parts_of_a_batch_are_counted_as_each_by_itself() -> None:
+    rng = np.random.default_rng(8)
+    reference = {name: rng.normal(size=5000) for name in "abc"} | {"t": rng.choice(["u", "v"], 5000)}
+    profile = Profile.fit(reference, reference_id="r")
+    batch: dict[str, Any] = {"a": rng.normal(size=4000), "b": rng.normal(0, 3, 4000), "t": rng.choice(["u", "w"], 4000)}
+    batch["b"][[5, 2000, 3999]] = [np.nan, np.inf, -1e300]
+    ends = [1, 1500, 1501, 3000, 4000]
+    parts = count_parts(profile, batch, ends)
+    for first, last, counts in zip([0, *ends], ends, parts, strict=False):
+        alone = count(profile, {name: values[first:last] for name, values in batch.items()}).counts
+        np.testing.assert_array_equal(counts, alone)
+
+
+@pytest.mark.parametrize("rows", [1, 100, 20_000])
+@pytest.mark.parametrize("share", [0.0, 0.003, 0.4, 1.0])
+def test_a_share_is_calibrated_as_two_slots_are(rows: int, share: float) -> None:
+    flags = np.random.default_rng(4).random(rows) < share
+    windows = (64, 256, 4000)
+    assert calibrate_share(flags, windows) == calibrate(flags.astype(np.int64), 2, windows, ordered=False)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("gaps", [0, 3])
+def test_stretches_are_held_against_the_rows_outside_them(ordered: bool, gaps: int) -> None:
+    """The definition, straight from shares; rows without a slot make stretches of different weight."""
+    rng = np.random.default_rng(9)
+    slots, places = 30, 400
+    codes = (np.cumsum(rng.integers(0, 2, 40_000)) // 50 + rng.integers(0, 9, 40_000)) % (slots + gaps)
+    codes = np.minimum(codes, slots)
+    rows, window = len(codes), 1000
+    starts = np.linspace(0, rows - window, places).astype(int)
+    counts = np.array([np.bincount(codes[s : s + window], minlength=slots + 1)[:slots] for s in starts])
+    total = np.bincount(codes, minlength=slots + 1)[:slots].astype(float)
+    own, present, mass = counts.sum(axis=1, keepdims=True), total.sum(), total / total.sum()
+    gap = counts / own - (total - counts) / (present - own)
+    if ordered:
+        gap, below = np.cumsum(gap, axis=1), np.cumsum(mass)
+        distance, squared, variance = abs(gap).max(axis=1), gap**2 @ mass, mass @ (below * (1 - below))
+    else:
+        distance, squared, variance = abs(gap).sum(axis=1) / 2, (gap**2).sum(axis=1), 1 - (mass**2).sum()
+    raw = squared.sum() / (variance * (1 / own + 1 / (present - own)).sum())
+    inflation = inflation_in_use(float(raw), window, window, rows)
+    limit = limit_in_use(float(np.quantile(distance, QUANTILE)), inflation, window, window, rows)
+    found = of_stretches(counts, total, rows, window, ordered=ordered)
+    assert found.efficiency == pytest.approx(1 / inflation, rel=1e-12)
+    assert found.limit == pytest.approx(min(limit, (1 + limit / 1.25) / 2), rel=1e-12)

@@ -12,7 +12,7 @@ import pytest
 import gauntlet
 from evaluator.drift.feature import Column
 from evaluator.drift.reading import Coded
-from evaluator.drift.seasons import Seasons, season_of
+from evaluator.drift.seasons import Seasons, season_of, thin
 from evaluator.driftfile import Settings, Stream, StreamEvent
 from evaluator.driftfile.moment import seconds
 from gauntlet.cli.command import main
@@ -123,8 +123,7 @@ def test_times_as_texts_and_numbers() -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"season": "hour"}, "go together"),
-        ({"time": "when"}, "go together"),
+        ({"season": "hour"}, "a season needs time"),
         ({"season": "month", "time": "when"}, "hour or weekday"),
         ({"season": "hour", "time": "when", "features": ["when"]}, "can't be something else"),
     ],
@@ -155,3 +154,28 @@ def test_the_command_reads_times_as_texts(tmp_path: Path, capsys: pytest.Capture
     assert main(["drift", *asked, "--time", "x"]) in (0, 3)
     assert main(["drift", *asked, "--time", "nope"]) == 2
     assert main(["drift", *asked]) == 2
+
+
+def test_a_season_that_came_twice_needs_fewer_rows_and_thin_ones_are_named() -> None:
+    def knots(step: float, days: float) -> tuple[int, list[str]]:
+        at = START + step * np.arange(int(days * 86_400 / step))
+        seasons = Seasons.fit({"x": np.random.default_rng(1).normal(size=len(at))}, at, "hour")
+        own = [not np.array_equal(one, seasons.knots["x"][-1]) for one in seasons.knots["x"][:-1]]
+        return sum(own), thin(at, "hour")
+
+    assert knots(60.0, 2.0) == (24, [])  # 120 rows an hour from two days
+    assert knots(30.0, 1.0)[0] == 0  # as many from one day
+    own, notes = knots(60.0, 2.5)
+    assert (own, notes) == (24, [])
+    own, notes = knots(10.0, 0.9)
+    assert own == 21
+    assert notes[0].startswith("3 of 24 hours have too few rows")
+    assert "(21:00, 22:00, 23:00)" in notes[0]
+    weekdays = START + 600.0 * np.arange(1000)
+    assert "Saturday" in thin(weekdays, "weekday")[0]
+
+
+def test_a_stream_tells_which_hours_are_thin() -> None:
+    stream = Stream(open_table(cyclic(2)), 1200, Settings.of(season="hour", time="when", features=["x"]))
+    list(stream.events())
+    assert any("of 24 hours have too few rows" in note for note in stream.report().notes)

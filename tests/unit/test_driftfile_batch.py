@@ -303,3 +303,33 @@ def test_a_large_fall_on_few_rows_is_not_called_fine() -> None:
     assert found.performance is not None
     assert not found.performance.metrics[0].breached
     assert "perhaps worse, not certain" in found.to_text()
+
+
+@pytest.mark.parametrize(("now", "found"), [(0.75, True), (0.95, False)])
+@pytest.mark.parametrize("kind", ["texts", "numbers"])
+def test_a_column_that_remembers_is_watched_for_its_transitions_without_being_asked(
+    kind: str, now: float, found: bool
+) -> None:
+    def chain(seed: int, stay: float) -> pd.DataFrame:
+        rng = np.random.default_rng(seed)
+        state = np.cumsum(np.where(rng.random(3000) < stay, 0, rng.integers(1, 4, 3000))) % 4
+        named = [f"s{s}" for s in state] if kind == "texts" else state
+        return pd.DataFrame({"state": named, "x": rng.normal(size=3000)})
+
+    report = gauntlet.drift(chain(1, 0.95), chain(2, now))
+    assert [signal["feature"] for signal in report.signals if signal["kind"] == "regime"] == ["state"] * found
+    assert (report.severity, report.root_cause) == (("LOW", "regime") if found else ("NONE", "none"))
+    assert gauntlet.drift(chain(1, 0.95), chain(2, now), ordered=False).severity == "NONE"
+
+
+def test_the_error_is_told_as_it_is_and_judged_with_its_wild_rows_limited() -> None:
+    rng = np.random.default_rng(9)
+    said = rng.normal(size=4000)
+    before = pd.DataFrame({"p": said, "y": said + 1e-9 * rng.normal(size=4000)})
+    now = pd.DataFrame({"p": said, "y": said + 0.1 * rng.normal(size=4000)})
+    report = gauntlet.drift(before, now, target="y", prediction="p")
+    assert report.performance is not None
+    (rmse,) = [metric for metric in report.performance.metrics if metric.name == "rmse"]
+    assert rmse.current == pytest.approx(np.sqrt(np.mean((now["y"] - now["p"]) ** 2)))
+    assert rmse.reference == pytest.approx(np.sqrt(np.mean((before["y"] - before["p"]) ** 2)))
+    assert rmse.critical

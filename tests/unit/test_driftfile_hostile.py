@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import gauntlet
 from evaluator.driftfile import DriftReport
+from gauntlet.errors import BadInput
 
 ROWS = 700
 
@@ -145,3 +147,43 @@ def test_a_reference_column_without_values_makes_no_stream_of_outliers() -> None
     stream = gauntlet.drift_stream(table, 1000, features=["a"])
     assert list(stream.events()) == []
     assert "empty_reference" in {finding.kind for finding in stream.report().quality.findings}
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_another_delimiter_is_suggested(mark: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    frame(1).to_csv(path, index=False, sep=mark)
+    with pytest.raises(BadInput, match="only commas are read"):
+        gauntlet.drift(path, path)
+    with pytest.raises(BadInput, match=r"no column 'y'.*only commas are read"):
+        gauntlet.drift(path, path, target="y")
+    found = gauntlet.drift(frame(1), path)
+    assert ("delimiter", None) in kinds(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n".encode("utf-16"), "not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "not UTF-8"),
+        ("a,bé\n1,2\n".encode("latin-1"), "not UTF-8"),
+        (b"a,b\n1,2\n3,x\0y\n", "NUL byte in line 3"),
+        (b"a,b\n1,2\n3,4\0\n", "NUL byte in line 3"),
+        (b'a,b\n1,2\n3,"4\n', "never closed, row 1"),
+        (b'a,b\n1,2\n3,"4', "never closed, row 1"),
+        (b'a,b\n1,2\n3,4\n5,"6\n7,8\n', "never closed"),
+    ],
+)
+def test_a_file_that_is_no_text_or_ends_within_a_quote_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=said):
+        gauntlet.drift(path, path)
+
+
+@pytest.mark.parametrize("content", [b'a,b\n1,2\n3,4"\n', b'a,b\n1,"2\n2"\n'])
+def test_a_quote_within_a_value_is_none_that_is_left_open(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    assert gauntlet.drift(path, path).severity == "NONE"

@@ -101,3 +101,36 @@ def test_a_stream_without_a_full_window_has_a_page() -> None:
     stream = gauntlet.drift_stream(frame(3, 0.0, 200), 150)
     assert list(stream.events()) == []
     checked(stream.report().to_html())
+
+
+def test_two_files_have_a_band_over_the_current_rows() -> None:
+    now = frame(2, 0.0, 2000)
+    now.loc[1000:1499, EVIL] += 3.0
+    found = gauntlet.drift(frame(1, 0.0), now)
+    page = found.to_html()
+    checked(page)
+    assert "Over the current rows" in page
+    assert 'id="severity-t"' in page
+    assert "Over the current rows" not in gauntlet.drift(frame(1, 0.0), frame(2, 0.0, 50)).to_html()
+
+
+def test_a_stream_shows_the_columns_to_blame_beside_the_reference() -> None:
+    rows = frame(3, 0.0, 4000)
+    rows.loc[2000:, EVIL] += 2.0
+    stream = gauntlet.drift_stream(rows, 1000)
+    list(stream.events())
+    report = stream.report()
+    assert list(report.bars) == [EVIL]
+    assert 1000 <= report.last <= 1088
+    assert "The columns to blame" in report.to_html()
+    assert {"bars", "last", "steps"}.isdisjoint(report.to_dict())
+    still = gauntlet.drift_stream(frame(3, 0.0, 4000), 1000)
+    list(still.events())
+    assert set(still.report().bars) == {EVIL, "c", "k"}
+    assert "moved most" in still.report().to_html()
+
+
+def test_one_figure_alone_is_no_wider_than_two() -> None:
+    from evaluator.driftfile.style import STYLE
+
+    assert "auto-fill, minmax(min(100%, 460px)" in STYLE

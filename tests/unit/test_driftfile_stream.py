@@ -113,3 +113,24 @@ def test_a_file_that_turns_out_too_short_is_refused(tmp_path: object) -> None:
     table(500).to_csv(path, index=False)
     with pytest.raises(BadInput, match="fewer rows than the 4,000"):
         list(gauntlet.drift_stream(path, REFERENCE).events())
+
+
+@pytest.mark.parametrize(("mode", "told"), [("gated", True), ("simple", False)])
+def test_a_column_whose_windows_can_hardly_speak_is_noted(mode: str, told: bool) -> None:
+    rng = np.random.default_rng(8)
+    rows = pd.DataFrame({"slow": np.cumsum(rng.normal(size=6000)), "quick": rng.normal(size=6000)})
+    stream = gauntlet.drift_stream(rows, REFERENCE, mode=mode)
+    list(stream.events())
+    notes = [note for note in stream.report().notes if "depend on each other so much in 1 columns" in note]
+    assert bool(notes) == told
+    assert all("slow: " in note and "quick" not in note for note in notes)
+
+
+@pytest.mark.parametrize("rows", ["200", 200.5, None])
+def test_a_number_of_reference_rows_that_is_none_is_refused(rows: object) -> None:
+    with pytest.raises(BadInput, match="whole number"):
+        gauntlet.drift_stream(table(), rows)  # type: ignore[arg-type]
+
+
+def test_any_kind_of_whole_number_will_do() -> None:
+    assert gauntlet.drift_stream(table(), np.int64(REFERENCE)).reference_rows == REFERENCE  # type: ignore[arg-type]

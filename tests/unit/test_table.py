@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -195,6 +196,47 @@ def test_a_value_larger_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyP
     table = csv(tmp_path, "a,b\n" + "1,2\n" * 10 + '1,"' + "x,1\n" * 5000)
     with pytest.raises(TableError, match=r"soon after row 10 .* never closed"):
         read(table, ["a"])
+
+
+@pytest.mark.parametrize("odd", ["true", '" FALSE "', "  NA ", "\u00a07\u00a0", '"1,5"'])
+def test_a_spelling_that_is_first_met_far_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str) -> None:
+    """Columns of numbers are parsed at once; from a cell that takes more, reading goes on as texts from its row."""
+    monkeypatch.setattr("gauntlet.table_file._SHORT", 1000)
+    text = "a,b,c\n" + '0.1,"-7",x\ny\n'.replace("x\ny", '"x\ny"') * 4000 + f"{odd},3,z\n" + " 5e-1 ,inf,\n" * 4000
+    table = csv(tmp_path, text)
+    spelled = {"true": 1.0, '" FALSE "': 0.0, "  NA ": np.nan, "\u00a07\u00a0": 7.0}
+    if odd not in spelled:
+        with pytest.raises(TableError, match=r"row 4,000 of a \(counted from 0\): '1,5' is not a number"):
+            read(table, ["a", "b"], ["c"], 999)
+        return
+    chunks = read(table, ["a", "b"], ["c"], 999)
+    assert [chunk.rows for chunk in chunks] == [999] * 8 + [9]
+    expected = np.array([0.1] * 4000 + [spelled[odd]] + [0.5] * 4000)
+    np.testing.assert_array_equal(np.concatenate([chunk.numbers["a"] for chunk in chunks]), expected)
+    np.testing.assert_array_equal(
+        np.concatenate([chunk.numbers["b"] for chunk in chunks]), [-7.0] * 4000 + [3.0] + [np.inf] * 4000
+    )
+    assert words(chunks, "c") == ["x\ny"] * 4000 + ["z"] + [None] * 4000
+
+
+def test_a_column_of_numbers_that_is_asked_for_as_text_too_keeps_its_spelling(tmp_path: Path) -> None:
+    chunk = read(csv(tmp_path, "a\n1.50\n2\n"), ["a"], ["a"])[0]
+    np.testing.assert_array_equal(chunk.numbers["a"], [1.5, 2.0])
+    assert chunk.texts["a"].values == ("1.50", "2")
+
+
+def test_a_row_longer_than_what_is_parsed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gauntlet.table_file._SHORT", 1000)
+    table = csv(tmp_path, "a,b\n" + "1,2\n" * 500 + f"3,{'x' * 5000}\n" + "4,2\n" * 500)
+    np.testing.assert_array_equal(read(table, ["a"])[0].numbers["a"], [1] * 500 + [3] + [4] * 500)
+
+
+def test_an_error_ends_the_reading_thread(tmp_path: Path) -> None:
+    for table in (csv(tmp_path, "a\n" + "1\n" * 5000 + "x\n"), csv(tmp_path, "a,b\n" + "1,2\n" * 5000 + "1\n")):
+        with pytest.raises(TableError):
+            read(table, ["a"], rows=100)
+    next(csv(tmp_path, "a\n" + "1\n" * 100_000).chunks(["a"], rows=100))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
 
 
 def test_balanced_quotes_and_blank_lines_are_fine(tmp_path: Path) -> None:
