@@ -104,7 +104,6 @@ class Profile:
         self._step = np.array([grid.step for grid in grids])[:, None]
         self._centre = np.array([grid.centre for grid in grids[self._linear :]])[:, None]
         self._scale = np.array([grid.scale for grid in grids[self._linear :]])[:, None]
-        self._base = self.starts[: len(grids), None].astype(np.float64)
         self._lowest = np.array([feature.low for feature in features[: self._numeric]])[:, None]
         self._highest = np.array([feature.high for feature in features[: self._numeric]])[:, None]
 
@@ -255,7 +254,8 @@ class Profile:
             axis *= self._step
         np.clip(axis, 0, BINS + 1, out=axis)
         codes = np.empty(values.shape, dtype=np.int64)
-        np.add(axis, self._base, out=codes[:bent], casting="unsafe")
+        np.copyto(codes[:bent], axis, casting="unsafe")  # cut off first: added to a large start, 0.99999999 is the next
+        codes[:bent] += self.starts[:bent, None]
         for i in range(bent, self._numeric):
             codes[i] = self.features[i].grid.slot_of(numbers[i])
             codes[i] += self.starts[i]

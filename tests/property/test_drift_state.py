@@ -142,3 +142,17 @@ def test_errors_one_by_one_or_together(errors: list[float], cut: int) -> None:
     restored.restore(json.loads(json.dumps(parts.snapshot())))
     assert events + restored.observe_errors(errors[cut:], 0.0) == expected
     assert restored.snapshot() == whole.snapshot()
+
+
+def test_a_value_at_the_end_of_a_slot_is_counted_alike_in_batches_of_any_length() -> None:
+    """The last feature's slots begin in the tens of thousands, where a number just below the next slot has no room."""
+    rng = np.random.default_rng(41)
+    reference = {f"x{i:02d}": rng.random(5000) for i in range(60)}
+    profile = Profile.fit(reference, reference_id="r")
+    last = profile.features[-1]
+    edges = last.grid.origin + np.arange(1, 513) / last.grid.step
+    near = np.concatenate([np.nextafter(edges, -np.inf), edges, np.nextafter(edges, np.inf)])
+    columns = {name: near for name in reference}
+    whole = count(profile, columns).counts
+    pieces = sum(count(profile, {n: v[i : i + 64] for n, v in columns.items()}).counts for i in range(0, len(near), 64))
+    assert np.array_equal(whole, pieces)
