@@ -51,6 +51,7 @@ class Saved(msgspec.Struct, kw_only=True):
     health: events.Health | None = None
     drift: events.Drift | None = None
     said: list[events.Drift] = []
+    pending: list[events.Drift] = []
     outbox: list[Record] = []
 
 

@@ -19,8 +19,9 @@ from gauntlet.model import BASELINE, CANDIDATE
 
 FEWEST_BLOCKS = 3
 """Blocks on either side of the episode's beginning below which nothing is said of a difference."""
-_ALIKE = 0.05
-"""p value of a difference between the arms' changes from which the drift is called alike."""
+_ALIKE = 0.01
+"""p value of a difference between the arms' changes from which nothing tells the drift apart from one of both; small,
+for it is asked at every look."""
 
 
 def open_episode(history: Sequence[Drift], at: float) -> tuple[Drift, float] | None:
@@ -71,7 +72,7 @@ def sentence(found: DriftCondition, metric: str) -> str:
         for arm, name in ((BASELINE, "champion"), (CANDIDATE, "challenger"))
     )
     if found.alike:
-        return f"{what} and met both arms alike (loss by {metric}: {moved}): it is not held against the challenger"
+        return f"{what}, and nothing shows that it met the arms differently (loss by {metric}: {moved})"
     return f"{what} and did not meet both arms alike (loss by {metric}: {moved}; p = {found.p_value:.2g})"
 
 

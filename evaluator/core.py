@@ -28,7 +28,7 @@ _log = logging.getLogger("gauntlet.evaluator")
 
 _SLACK = 1.0  # horizons that a finished join stays as a tombstone beyond its own: room for a lagging partition
 _ROLLOUTS_KEPT = 3  # sums of the latest rollouts; older ones are over, and their evaluations are on the log
-_SAID = 8  # drift events kept: those of the latest episodes, for what a look says about its time
+_SAID = 32  # drift events kept: those of the latest episodes, for what a look says about its time
 _LATEST = 1e11  # event times are seconds; one in milliseconds would move the watermark to the year 50000 for ever
 _LARGEST = 1e45  # of a regression's numbers: the square of a squared error is still a finite number
 
@@ -216,6 +216,7 @@ class Core:
             allocation=self._allocation,
             watch=self._watch.snapshot() if self._watch else None,
             said=self._said,
+            pending=[event for event in self._out if isinstance(event, events.Drift)],
             evaluation=self.evaluation,
             health=self.health,
             drift=self.drift,
@@ -240,7 +241,7 @@ class Core:
         self._previous = saved.previous
         self._allocation = saved.allocation
         self.evaluation, self.health, self.drift = saved.evaluation, saved.health, saved.drift
-        self._out = []
+        self._out = list(saved.pending)
         self._said = list(saved.said)
         self._watch = None
         if saved.watch is not None:
@@ -286,12 +287,9 @@ class Core:
             looks.next_block = index + 1
 
     def _said_of(self, champion: str) -> list[events.Drift]:
-        """What the present watch has said, if it is over this champion."""
-        watch = self._watch
-        if watch is None or watch.version != champion:
-            return []
+        """What the latest watch over this champion has said."""
         said = [*self._said, *(event for event in self._out if isinstance(event, events.Drift))]
-        return [event for event in said if event.model == champion and event.at >= watch.since]
+        return [event for event in said if event.model == champion]
 
     def _health(self, first_open: int, offsets: dict[str, int]) -> None:
         """One health event for each large block that has matured, about the champion of the latest prediction."""
@@ -353,6 +351,7 @@ class Core:
                 self._feed(rows)
                 rows = []
                 self._watch = self._start_watch(prediction.champion, prediction.at)
+                self._said = [event for event in self._said if event.model != prediction.champion]
             self._allocation = max(self._allocation, prediction.allocation)
             rows.append(prediction)
         self._feed(rows)
@@ -384,6 +383,7 @@ class Core:
             [match.exposure.output for match, _ in mine],
             [loss for _, loss in mine],
             [match.truth.at for match, _ in mine],
+            [match.exposure.at for match, _ in mine],
         )
 
 

@@ -31,11 +31,13 @@ def _drift(name: str, watch: Watch) -> None:
     metrics.DRIFT_SEVERITY.labels(name).set(Severity(watch.severity).rank)
     metrics.DRIFT_ACCEPTED.labels(name).set(watch.accepted)
     metrics.DATA_QUALITY.labels(name).set(_NONE if watch.quality is None else watch.quality)
-    for gauge in (metrics.DRIFT_SCORE, metrics.ERROR_RISE):
-        gauge.clear()  # a new champion is watched from nothing
-    for feature, score in watch.scores().items():
+    scores, rises = watch.scores(), watch.rises()
+    for gauge, values in ((metrics.DRIFT_SCORE, scores), (metrics.ERROR_RISE, rises)):
+        if not values:
+            gauge.clear()  # a new champion is watched from nothing
+    for feature, score in scores.items():
         metrics.DRIFT_SCORE.labels(name, feature).set(score)
-    for outcomes, rise in watch.rises().items():
+    for outcomes, rise in rises.items():
         metrics.ERROR_RISE.labels(name, outcomes).set(rise)
 
 

@@ -183,7 +183,10 @@ def look(
 def _condition(
     scheme: Scheme, terms: Terms, sums: RolloutSums, closed: list[int], drift: Sequence[Drift], at: float
 ) -> DriftCondition | None:
-    """The drift that is open at the look, with the blocks that ended before it began and those that began since."""
+    """The drift that is open at the look, with the blocks that ended before it began and those that began since.
+
+    It is context: what had been said when the look was taken may hang on how rows and outcomes were read.
+    """
     found = conditions.open_episode(drift, at)
     if found is None:
         return None
@@ -191,7 +194,9 @@ def _condition(
     first = (since - scheme.offset) / scheme.harm_block
     whole = _blocks(terms, [sums.blocks[index] for index in closed])
     used = [i for i in closed if _evidence(terms, sums.blocks[i])]
-    before = [block for i, block in zip(used, whole, strict=True) if i + 1 <= first]
+    # What an outcome told may be about a request as old as the horizon: the blocks between are on neither side.
+    gap = scheme.horizon / scheme.harm_block
+    before = [block for i, block in zip(used, whole, strict=True) if i + 1 <= first - gap]
     return conditions.condition(
         episode, since, before, [block for i, block in zip(used, whole, strict=True) if i >= first]
     )

@@ -7,8 +7,11 @@ the first rows that it served. A new champion is a new watch.
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from evaluator.drift import DriftEvent, Monitor
 from evaluator.yardstick import FEWEST_HONEST, Columns, Output, Usual, Yardstick
@@ -21,6 +24,13 @@ _log = logging.getLogger("gauntlet.evaluator")
 
 _FORMAT = 2
 """Of a snapshot."""
+_STRANGE = (OSError, EOFError, zlib.error, msgspec.MsgspecError, ValueError, KeyError, TypeError)
+"""What a damaged file, or a profile of another release, may raise."""
+
+
+def asked(settings: DriftConfig) -> dict[str, Any]:
+    """The settings under which rows are counted: state and profile of others can't be gone on with."""
+    return {"pane": settings.pane, "season": settings.season, "regimes": settings.regimes}
 
 
 class Watch:
@@ -57,16 +67,18 @@ class Watch:
         schema, reference = registry.get(version).schema, registry.reference(version)
         if reference is None or len(reference.honest) < FEWEST_HONEST:
             return cls(experiment, version, since, schema, settings, reference=reference)
-        asked = {"pane": settings.pane, "season": settings.season, "regimes": settings.regimes}
-        kept = registry.profile(version)
-        if kept is not None and kept.get("asked") == asked:
-            try:
+        try:
+            kept = registry.profile(version)
+            if kept is not None and kept.get("asked") == asked(settings):
                 return cls(experiment, version, since, schema, settings, yardstick=Yardstick.from_dict(kept))
-            except (ValueError, KeyError, TypeError) as error:
-                _log.warning("the profile of %s was fitted by another release and is fitted anew: %s", version, error)
+        except _STRANGE as error:
+            _log.warning("the kept profile of %s can't be used and is fitted anew: %s", version, error)
         columns = Columns(schema)
         fitted = Yardstick.fit(version, Usual.of(reference, columns), columns, settings)
-        registry.keep_profile(version, {"asked": asked, **fitted.to_dict()})
+        try:
+            registry.keep_profile(version, {"asked": asked(settings), **fitted.to_dict()})
+        except OSError as error:  # it is fitted again next time
+            _log.warning("the profile of %s can't be kept: %s", version, error)
         return cls(experiment, version, since, schema, settings, yardstick=fitted)
 
     def rows(self, predictions: Sequence[events.Prediction]) -> list[events.Drift]:
@@ -81,11 +93,12 @@ class Watch:
         return self._events(self._monitor.observe(self._yardstick.adjusted(self._columns.table(rest), at), at))
 
     def outcomes(
-        self, truths: Sequence[float], outputs: Sequence[Output | None], losses: Sequence[float], at: Sequence[float]
-    ) -> list[events.Drift]:
-        """Take in matured outcomes of the champion's answers, with the times at which they became known.
+        self, truths: Sequence[float], outputs: Sequence[Output | None], losses: Sequence[float],
+        at: Sequence[float], made: Sequence[float],
+    ) -> list[events.Drift]:  # fmt: skip
+        """Take in matured outcomes of the champion's answers, with the times `at` which they became known.
 
-        truths: class indices or numbers. losses: of the primary metric.
+        truths: class indices or numbers. losses: of the primary metric. made: the times of the requests.
         """
         answers, known = [self._columns.said(o) for o in outputs], [self._columns.truth(t) for t in truths]
         done = 0
@@ -98,7 +111,9 @@ class Watch:
         if self._monitor is None or done >= len(losses):
             return []
         return self._events(
-            self._monitor.observe_outcomes(known[done:], answers[done:], at[done:], losses=losses[done:])
+            self._monitor.observe_outcomes(
+                known[done:], answers[done:], at[done:], losses=losses[done:], made=made[done:]
+            )
         )
 
     @property
@@ -129,6 +144,7 @@ class Watch:
             "format": _FORMAT,
             "version": self.version,
             "since": self.since,
+            "asked": asked(self._settings),
             "first": {name: list(values) for name, values in self._first.items()},
             "first_at": list(self._first_at),
             "answers": list(self._answers),
@@ -141,10 +157,13 @@ class Watch:
     def restore(self, data: dict[str, Any]) -> bool:
         """Replace the state by a `snapshot` of the same watch; False, and nothing done, where it was taken by another
         release or under settings that change what is counted: then only a new watch can go on."""
-        if data.get("format") != _FORMAT:
+        if data.get("format") != _FORMAT or data["asked"] != asked(self._settings):
             return False
         learned = data["learned"]
-        yardstick = self._yardstick if learned is None else Yardstick.from_dict(learned)
+        try:
+            yardstick = self._yardstick if learned is None else Yardstick.from_dict(learned)
+        except _STRANGE:
+            return False
         counted_by = None if data["monitor"] is None else data["monitor"]["profile"]
         if counted_by != (None if yardstick is None else yardstick.profile.hash):
             return False
@@ -160,13 +179,16 @@ class Watch:
     def _room(self) -> int:
         """Rows to the next size at which something is done with those kept, so that batches make no difference."""
         kept, enough = len(self._first_at), self._settings.reference_rows
+        if self._given is not None:
+            return enough  # none is kept: the reference has its rows, and waits for outcomes
         return enough - kept if kept < enough else 4 * enough + 1 - kept
 
     def _keep(self, predictions: Sequence[events.Prediction]) -> int:
-        for name, values in self._columns.table(predictions).items():
-            self._first[name].extend(values)
-        self._first_at.extend(p.at for p in predictions)
-        self._learn()
+        if self._given is None:
+            for name, values in self._columns.table(predictions).items():
+                self._first[name].extend(values)
+            self._first_at.extend(p.at for p in predictions)
+            self._learn()
         return len(predictions)
 
     def _learn(self) -> None:

@@ -113,8 +113,8 @@ class SegmentResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 class DriftCondition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The drift episode that was open at a look, and what it did to the arms: the mean gain (minus the primary loss) of
-    each before it began and since; the p value of a difference between the two changes; whether they are `alike` (None:
-    too few blocks to tell)."""
+    each before it began and since; the p value of a difference between the two changes; `alike`: nothing shows that the
+    arms were met differently (None: too few blocks to tell)."""
 
     episode: str
     severity: str

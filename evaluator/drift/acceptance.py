@@ -29,8 +29,9 @@ class Acceptance:
         self._profile, self._settings = profile, settings
         self.reference: Profile | None = None
         self._standing: frozenset[Key] = frozenset()
-        self._since = (0, 0)
-        """Rows and outcomes when something moved last."""
+        self._since, self._since_at = 0, 0.0
+        """Rows when something moved last, and its time."""
+        self._judged = 0
 
     def look(self, windows: Windows, raised: Collection[Key]) -> Look:
         """Judge all columns: what is raised is raised against both references."""
@@ -39,20 +40,25 @@ class Acceptance:
             return found
         return found & look_at_features(self.reference, windows, self._settings, raised)
 
-    def due(self, raised: Collection[Key], everything: Collection[Key], rows: int, outcomes: int) -> bool:
-        """Whether what moved has stood for `accept_after` rows without news, and enough outcomes show no loss.
+    def judged(self, made: float) -> None:
+        """An outcome of a row of time `made` came: only those of rows that had moved tell what the move costs."""
+        self._judged += bool(self._standing) and made >= self._since_at
 
-        raised: keys of the columns' signals; everything: of all signals; rows, outcomes: seen so far.
+    def due(self, raised: Collection[Key], everything: Collection[Key], rows: int, at: float) -> bool:
+        """Whether what moved has stood for `accept_after` rows without news (and fills the longest window), and enough
+        outcomes of such rows show no loss.
+
+        raised: keys of the columns' signals; everything: of all signals; rows: seen so far, the last of them at `at`.
         """
         moved = frozenset(key for key in raised if key[0] in _MOVED)
         if not moved or any(kind in _FORBIDS for kind, _ in everything):
             self._standing = frozenset()
             return False
         if moved - self._standing:
-            self._since = (rows, outcomes)
+            self._since, self._since_at, self._judged = rows, at, 0
         self._standing = moved
-        wait, enough = self._settings.accept_after, FEWEST
-        return 0 < wait <= rows - self._since[0] and outcomes - self._since[1] >= enough
+        wait = self._settings.accept_after
+        return wait > 0 and rows - self._since >= max(wait, self._profile.windows[-1]) and self._judged >= FEWEST
 
     def accept(self, windows: Windows) -> bool:
         """Take the longest full window as the second reference; False while none is full."""
@@ -66,11 +72,13 @@ class Acceptance:
         return {
             "reference": None if self.reference is None else snapshot_of(self.reference),
             "standing": sorted(map(list, self._standing)),
-            "since": list(self._since),
+            "since": [self._since, self._since_at],
+            "judged": self._judged,
         }
 
     def restore(self, raw: dict[str, Any]) -> None:
         """Replace the state by a `snapshot`."""
         self.reference = None if raw["reference"] is None else restored(self._profile, raw["reference"])
         self._standing = frozenset((kind, feature) for kind, feature in raw["standing"])
-        self._since = (int(raw["since"][0]), int(raw["since"][1]))
+        self._since, self._since_at = int(raw["since"][0]), float(raw["since"][1])
+        self._judged = int(raw["judged"])

@@ -59,7 +59,7 @@ class Episodes:
     A signal is raised or cleared by `confirm` looks in a row (by one where the evidence is certain, or the mode is
     simple), and holds above `hysteresis` of its threshold. After a close, nothing of the same or a lower severity opens
     for `cooldown_rows`, unless its evidence is certain or it still stands then. Within an episode only a severity above
-    all announced ones is news; after `cooldown_rows` below it, it can be announced again.
+    all announced ones is news; after `renew_rows` below it, it can be announced again.
     """
 
     def __init__(self, key: str, settings: DriftSettings) -> None:
@@ -75,6 +75,7 @@ class Episodes:
         self._closed = Severity.NONE
         self._told = 0
         self._at_worst: tuple[Signal, ...] = ()
+        self._last_at: float | None = None
         self.judgement = CALM
 
     def raised(self, stream: str) -> frozenset[Key]:
@@ -118,7 +119,7 @@ class Episodes:
             self._below_since = None
         elif self._below_since is None:
             self._below_since = rows
-        elif rows - self._below_since >= self._settings.cooldown_rows:
+        elif rows - self._below_since >= self._settings.renew_rows:
             self._announced, self._below_since = severity, None
         return []
 
@@ -155,6 +156,8 @@ class Episodes:
     def _event(self, kind: EventKind, severity: Severity, rows: int, at: float, judged: Judgement) -> DriftEvent:
         assert self._open is not None
         self._told += 1
+        # Outcomes are looked at behind the rows of their time: what is said later never seems to be said before.
+        self._last_at = at = at if self._last_at is None else max(at, self._last_at)
         return DriftEvent(
             id=_digest(self._key, kind, str(self._told)),
             episode=self._open,
@@ -183,6 +186,7 @@ class Episodes:
             "closed_at": self._closed_at,
             "closed": int(self._closed),
             "told": self._told,
+            "last_at": self._last_at,
             "at_worst": [asdict(signal) for signal in self._at_worst],
         }
 
@@ -194,6 +198,7 @@ class Episodes:
         self._announced, self._worst = Severity(raw["announced"]), Severity(raw["worst"])
         self._below_since, self._closed_at = raw["below_since"], raw["closed_at"]
         self._closed, self._told = Severity(raw["closed"]), raw["told"]
+        self._last_at = raw["last_at"]
         self._at_worst = tuple(Signal(**signal) for signal in raw["at_worst"])
         self.judgement = judge(self._signals())
 

@@ -139,6 +139,9 @@ def _root_cause(signals: tuple[Signal, ...], moved: set[str], profile: Profile, 
     families = {signal.family for signal in signals}
     if any(signal.kind in _COLUMN or signal.kind == "quality" for signal in signals):
         return "quality"
+    bad = {signal.feature for signal in signals if signal.family == "quality"}
+    if bad and (not moved or moved & bad):
+        return "quality"  # cells that are broken explain a loss before anything else does
     if any(signal.kind in BREACHES for signal in signals):
         # Inputs that moved explain a loss that the scores themselves see; where there are no scores to ask, inputs that
         # moved widely may. Inputs that stand still can't.
@@ -149,9 +152,6 @@ def _root_cause(signals: tuple[Signal, ...], moved: set[str], profile: Profile, 
         # said, it is the outcomes that no longer follow from the inputs.
         follows = "prediction" in families or not (profile.prediction or profile.score)
         return "prior" if "prior" in families and follows and not moved else "concept"
-    bad = {signal.feature for signal in signals if signal.family == "quality"}
-    if bad and (not moved or moved & bad):
-        return "quality"
     if "prior" in families and not moved:
         return "prior"
     if moved or families & {"prediction", "estimate"}:  # a frozen model says something else only of other inputs

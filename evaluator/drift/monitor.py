@@ -93,9 +93,8 @@ class Monitor:
             look = self._acceptance.look(self._windows, raised) | self._chains.look(raised)
             at = float(times[done - held - 1])
             events += self._episodes.fold("features", look, self._judge, rows=self._clock, at=at)
-            seen = 0 if self._errors is None else self._errors.rows
             now = self._episodes.raised("features")
-            if self._acceptance.due(now, self._episodes.keys, self._windows.rows, seen):
+            if self._acceptance.due(now, self._episodes.keys, self._windows.rows, at):
                 self.accept()
         self._buffer = codes[:, done:].copy()
         return events
@@ -117,19 +116,22 @@ class Monitor:
             return []
         raised = self._episodes.raised("errors")
         look = look_at_errors(self._errors, self.settings, raised)
-        if raised and not look.held and (window := ended(self._errors, self.settings)) is not None:
+        simple = self.settings.simple
+        if raised and not simple and not look.held and (window := ended(self._errors, self.settings)) is not None:
             self._errors.keep(window)  # the drift has ended: its rows must not be found again
         return self._episodes.fold("errors", look, self._judge, rows=self._clock, at=at)
 
     def observe_outcomes(
-        self, targets: Column, predictions: Column, at: Times, *, losses: Column | None = None
-    ) -> list[DriftEvent]:
+        self, targets: Column, predictions: Column, at: Times, *, losses: Column | None = None,
+        made: Times | None = None,
+    ) -> list[DriftEvent]:  # fmt: skip
         """Take in truths with the champion's predictions, in order of maturity. Returns new events.
 
         Judges performance, the truths' distribution and the errors; rows without a truth are left out, those without
         a prediction count for the distribution only. Without targets in the profile nothing is judged. `losses`: each
-        row's, when the profile's `errors` were given and are of another kind than misses or absolute errors. Raises
-        ValueError when lengths differ. Use this or `observe_errors` for a stream, not both.
+        row's, when the profile's `errors` were given and are of another kind than misses or absolute errors. made: the
+        times of the rows that they are about (default: `at`). Raises ValueError when lengths differ. Use this or
+        `observe_errors` for a stream, not both.
         """
         truth = self.profile.truth
         times = _times(at, len(targets))
@@ -148,9 +150,12 @@ class Monitor:
             missed = np.where(np.isfinite(missed), np.asarray(losses, dtype=np.float64), np.nan)
         events: list[DriftEvent] = []
         known = (codes & (OUTLIER - 1)) < truth.distribution.slots
-        rows = zip(codes.tolist(), values.tolist(), squared.tolist(), missed.tolist(), times.tolist(), strict=True)
-        for code, value, error, loss, time in itertools.compress(rows, known.tolist()):
+        born = times if made is None else _times(made, len(targets))
+        facts = (codes, values, squared, missed, times, born)
+        rows = zip(*(column.tolist() for column in facts), strict=True)
+        for code, value, error, loss, time, was in itertools.compress(rows, known.tolist()):
             if math.isfinite(loss):
+                self._acceptance.judged(was)
                 events += self._observe_error(loss, time)
                 look = self._outcomes.judged(value, error, lambda: self._episodes.raised("performance"))
                 if look is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.drift.grid import Floats, Ints
+from evaluator.drift.grid import Ints
 from evaluator.drift.pane import Pane, count_codes
 from evaluator.drift.performance import WIDTHS, WINDOWS, MetricChange, changes
 from evaluator.drift.profile import Truth
@@ -109,9 +109,11 @@ class Outcomes:
                 break
             found += changes(reference, sums, settings.limits, z=z, plain=settings.simple)
         look = look_at_changes(found, settings, raised)
-        over = [recent.rows for change in found for recent in _over(change, found, settings.hysteresis)]
-        if over and any(key[0] in _KINDS.values() for key in raised) and not look.held and not settings.simple:
-            self._ring.keep(max(over) // BLOCK)  # the fall has ended: its rows must not be found again
+        if raised and not look.held and not settings.simple:
+            ended = [change for change in found if (_KINDS[change.name], "") in raised]
+            over = [recent.rows for change in ended for recent in _over(change, found, settings.hysteresis)]
+            if over:
+                self._ring.keep(max(over) // BLOCK)  # the fall has ended: its rows must not be found again
         return look
 
     def seen(self, code: int, raised: Callable[[], Collection[Key]]) -> Look | None:
@@ -127,10 +129,6 @@ class Outcomes:
         look = look_at_features(profile, self._prior, self._settings, raised())
         shapes = {key: signal for key, signal in look.raised.items() if signal.kind in SHAPES}
         return Look(shapes, frozenset(key for key in look.held if key[0] in SHAPES))
-
-    def values(self, window: int) -> Floats | None:
-        """The vector of sums over the last `window` outcomes, or None while there are fewer."""
-        return self._ring.total(window // BLOCK)
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as JSON-able values."""

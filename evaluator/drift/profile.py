@@ -352,6 +352,11 @@ class Profile:
         return np.concatenate(parts) if parts else np.empty(0)
 
     @cached_property
+    def cumulative_single(self) -> npt.NDArray[np.float32]:
+        """`cumulative` in single precision."""
+        return self.cumulative.astype(np.float32)
+
+    @cached_property
     def hash(self) -> str:
         """SHA-256 over everything that was fitted: the key under which counts may be added."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))

@@ -20,6 +20,11 @@ from evaluator.drift.window import View
 Effect = Literal["distance", "missing", "outliers", "unseen"]
 
 
+_DISTANCE, _SHARE = 4.0, 2.5
+"""Standard errors by which a shorter window must be below: a distance is the largest of many differences, and shares of
+a few per cent are near their thresholds for long."""
+
+
 def unseen_share(profile: Profile, view: View) -> Floats:
     """Share of a window's values that the reference never had (or, beyond its most frequent, has counted together),
     shape (features,); 0 for numbers."""
@@ -49,51 +54,66 @@ class Lookback:
             self._known.append(Recent.of(self._profile, view, place, distances, self._settings))
         *shorter, longest = self._known
         over = np.zeros(len(self._profile.features), dtype=np.bool_)
+        # A share's standard error, or for a distance the most that a cumulative share's can be.
+        share = longest.effects[effect].clip(0.0, 1.0)
+        spread = _DISTANCE * 0.5 if effect == "distance" else _SHARE * np.sqrt(share * (1.0 - share))
         for recent in shorter:
-            over |= recent.calm[effect] & (longest.effects[effect] - recent.effects[effect] >= recent.doubt[effect])
+            doubt = spread / np.sqrt(recent.independent[effect])
+            over |= recent.calm[effect] & (longest.effects[effect] - recent.effects[effect] >= doubt)
         return over
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """The effects in one window, shape (features,) each: distances, the rise of bad cells and of unseen values, the
-    share of outliers.
+    """The effects in one window, shape (features,) each: distances, and the shares of bad cells, outliers and unseen
+    values.
 
-    calm: whether each is back below its threshold; doubt: by how much it must be below a longer window's to tell.
+    calm: whether each is back below its threshold; independent: rows that the window is worth.
     """
 
     effects: dict[Effect, Floats]
     calm: dict[Effect, Bools]
-    doubt: dict[Effect, Floats]
+    independent: dict[Effect, Floats]
 
     @classmethod
     def of(cls, profile: Profile, view: View, place: int, distances: Floats, settings: DriftSettings) -> Recent:
         """Of the window with number `place`; `distances` are those of its features."""
         rows, present = max(1, view.rows), np.maximum(view.present, 1)
         floors = np.where(profile.ordered, settings.ks, settings.total_variation)
-        missing, outliers = view.specials.sum(axis=1) / rows - profile.bad_share, view.outliers / present
+        own = {
+            "missing": np.array([feature.missing[place].limit for feature in profile.features]),
+            "outliers": np.array([feature.outlying[place].limit for feature in profile.features]),
+        }
+        usual: dict[Effect, Floats] = {
+            "distance": np.zeros(len(profile.features)),
+            "missing": profile.bad_share,
+            "outliers": profile.outlier_share,
+            "unseen": profile.unseen_share,
+        }
         effects: dict[Effect, Floats] = {
             "distance": distances,
-            "missing": missing,
-            "outliers": outliers,
-            "unseen": unseen_share(profile, view) - profile.unseen_share,
+            "missing": view.specials.sum(axis=1) / rows,
+            "outliers": view.outliers / present,
+            "unseen": unseen_share(profile, view),
         }
-        limits: dict[Effect, Floats | float] = {
+        base = profile.outlier_share
+        limits: dict[Effect, Floats] = {
             "distance": np.maximum(floors, profile.limits[place]),
-            "missing": settings.missing,
-            "outliers": settings.outliers,
-            "unseen": settings.unseen,
+            "missing": usual["missing"] + np.maximum(settings.missing, own["missing"]),
+            "outliers": np.maximum(settings.outliers, base + np.maximum(own["outliers"], base / 4)),
+            "unseen": usual["unseen"] + settings.unseen,
         }
+        worth = present * profile.efficiencies[place]
         independent: dict[Effect, Floats] = {
-            "distance": present * profile.efficiencies[place],
+            "distance": worth,
             "missing": rows * np.array([feature.missing[place].efficiency for feature in profile.features]),
-            "outliers": present * profile.efficiencies[place],
-            "unseen": present * profile.efficiencies[place],
+            "outliers": worth,
+            "unseen": worth,
         }
         enough = view.present >= settings.fewest_rows
-        calm = {name: effects[name] <= settings.hysteresis * limits[name] for name in effects}
+        calm = {
+            name: effects[name] - usual[name] <= settings.hysteresis * (limits[name] - usual[name]) for name in effects
+        }
         for name in calm.keys() - {"missing"}:
             calm[name] &= enough
-        # A share's standard error is at most half a row's, and so is that of a cumulative one.
-        doubt = {name: settings.concept_z * 0.5 / np.sqrt(independent[name]) for name in effects}
-        return cls(effects, calm, doubt)
+        return cls(effects, calm, independent)

@@ -62,8 +62,9 @@ class DriftSettings:
     hysteresis: float = 0.8
     """A raised signal clears below this share of its threshold."""
     cooldown_rows: int = 1024
-    """Rows after a close, or after a fall in severity, before the same severity is announced again, unless its evidence
-    is certain."""
+    """Rows after a close before the same severity is announced again, unless its evidence is certain."""
+    renew_rows: int = 16_384
+    """Rows that an open episode must have been below a severity before it is announced again."""
     accept_after: int = 0
     """Rows for which moved inputs must stand, without news and with outcomes that show no loss, to become the second,
     accepted reference of a stream; 0: only when asked."""
@@ -92,5 +93,5 @@ class DriftSettings:
             raise ValueError("concept_rise, concept_z and performance_z must be above 0")
         if self.accept_after < 0:
             raise ValueError(f"accept_after must be at least 0, got {self.accept_after}")
-        if self.confirm < 1 or self.cooldown_rows < 0 or self.fewest_rows < 1:
-            raise ValueError("confirm and fewest_rows are at least 1, cooldown_rows at least 0")
+        if self.confirm < 1 or min(self.cooldown_rows, self.renew_rows) < 0 or self.fewest_rows < 1:
+            raise ValueError("confirm and fewest_rows are at least 1, cooldown_rows and renew_rows at least 0")

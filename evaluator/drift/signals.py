@@ -6,8 +6,10 @@ A look is a pure function of counts, profile and settings; what to make of sever
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from evaluator.drift.distance import (
     benjamini_hochberg,
@@ -36,10 +38,11 @@ MOST = 0.5
 """Share of rows from which a finding is a fact about the column and needs no test."""
 
 
-def distances(profile: Profile, view: View) -> Floats:
+def distances(profile: Profile, view: View, *, screening: bool = False) -> Floats:
     """Kolmogorov-Smirnov distance (lower bound) of each numeric, total variation of each categorical feature.
 
-    Shape (features,); zero where the reference or the window has no values.
+    Shape (features,); zero where the reference or the window has no values. screening: of numbers in single precision,
+    in half the time and within a millionth; `measure` is exact.
     """
     if not profile.features:
         return np.empty(0)
@@ -47,9 +50,11 @@ def distances(profile: Profile, view: View) -> Floats:
     even = profile.even
     if even:  # grids of one size, as a matrix: no number is repeated a slot
         slots = int(profile.starts[even - 1] + profile.sizes[even - 1])
-        gap = view.cumulative[:slots].reshape(even, -1) * (1.0 / np.maximum(view.present[:even], 1))[:, None]
-        gap -= profile.cumulative[:slots].reshape(even, -1)
-        np.abs(gap, out=gap).max(axis=1, out=found[:even])
+        reference: npt.NDArray[Any] = profile.cumulative_single if screening else profile.cumulative
+        gap = view.cumulative[:slots].reshape(even, -1).astype(reference.dtype)
+        gap *= (1.0 / np.maximum(view.present[:even], 1)).astype(reference.dtype)[:, None]
+        gap -= reference[:slots].reshape(even, -1)
+        found[:even] = np.maximum(gap.max(axis=1), -gap.min(axis=1))
     if even < len(found):
         first = int(profile.starts[even])
         each = np.repeat(1.0 / np.maximum(view.present[even:], 1), profile.sizes[even:])
@@ -77,7 +82,8 @@ def look_at_features(
     hypotheses = len(profile.features) * (len(profile.windows) + 1)
     quick = None if settings.simple or profile.quick is None else windows.view(profile.quick)
     if quick is not None:
-        shapes = _shape_signals(profile, quick, QUICK, settings, before, held, distances(profile, quick))
+        found = distances(profile, quick, screening=True)
+        shapes = _shape_signals(profile, quick, QUICK, settings, before, held, found)
         candidates += [signal for signal in shapes if _is_certain(signal, hypotheses, settings)]
     for place, rows in enumerate(profile.windows):
         view = windows.view(rows)
@@ -86,7 +92,7 @@ def look_at_features(
         if settings.simple:
             candidates += simple_signals(profile, view, place, settings)
             continue
-        found = distances(profile, view)
+        found = distances(profile, view, screening=True)
         lookback.add(place, view, found)
         candidates += _shape_signals(profile, view, place, settings, before, held, found, lookback)
         candidates += _share_signals(profile, view, place, settings, before, held, lookback)
@@ -201,7 +207,7 @@ def kind_of(feature: Feature) -> Kind:
 
 
 def measure(profile: Profile, view: View, feature: int, distance: float, *, place: int, threshold: float) -> Signal:
-    """The distance of one feature with its interval and p value."""
+    """The distance of one feature with its interval and p value; `distance` is taken as it is for texts."""
     fitted, rows = profile.features[feature], float(view.present[feature])
     # A dependent reference is itself only a few independent rows: as few as its longest windows say.
     efficiency = fitted.quick.efficiency if place == QUICK else fitted.shape[place].efficiency
@@ -210,6 +216,7 @@ def measure(profile: Profile, view: View, feature: int, distance: float, *, plac
     current = view.cumulative[span]
     if fitted.numeric:
         lower, upper = ks_interval(profile.cumulative[span], current / max(1.0, rows))
+        distance = lower if fitted.present and rows else distance
         upper = lower if fitted.grid.kind == "exact" else upper
         p_value = ks_p_value(distance, rows * efficiency, fitted.present * own)
     else:

@@ -22,7 +22,8 @@ def mean_of_stretches(parts: Floats, window: int) -> Calibration:
     """The calibration for means over `window` rows from all moving blocks of the reference (Künsch 1989).
 
     parts: shape (rows,), each row's part in the mean, in time order, larger is worse. The limit is how far above the
-    rest of the reference its own blocks come, in the units of `parts`; at least 0.
+    rest of the reference its own blocks come, in the units of `parts`; at least 0, and at most a third of the way to
+    the worst row, lest a total failure stays within it.
     """
     rows = len(parts)
     block = block_length(window, rows)
@@ -35,4 +36,5 @@ def mean_of_stretches(parts: Floats, window: int) -> Calibration:
     raw = float((gaps**2).mean() / (variance * (1.0 / block + 1.0 / (rows - block))))
     inflation = inflation_in_use(raw, window, block, rows)
     seen = max(0.0, float(np.quantile(gaps, QUANTILE)))
-    return Calibration(limit_in_use(seen, inflation, window, block, rows), 1.0 / inflation)
+    limit = min(limit_in_use(seen, inflation, window, block, rows), float(parts.max() - parts.mean()) / 3)
+    return Calibration(limit, 1.0 / inflation)

@@ -28,7 +28,7 @@ class View:
     """
 
     rows: int
-    cumulative: Ints
+    cumulative: npt.NDArray[np.integer[Any]]
     present: Ints
     specials: Ints
     outliers: Ints
@@ -127,15 +127,16 @@ class Windows:
         panes = window // self._profile.pane
         if panes > min(self.panes, self._capacity):
             return None
-        total = self._difference(self.panes - panes, self.panes).astype(np.int64)
+        total = self._difference(self.panes - panes, self.panes)
         features, slots = len(self._profile.features), self._profile.slots
         ends = self._profile.starts + self._profile.sizes - 1
+        rest = total[slots:].astype(np.int64)
         return View(
             rows=window,
             cumulative=total[:slots],
-            present=total[ends],
-            specials=total[slots : slots + SPECIALS * features].reshape(features, SPECIALS),
-            outliers=total[slots + SPECIALS * features :],
+            present=total[ends].astype(np.int64),
+            specials=rest[: SPECIALS * features].reshape(features, SPECIALS),
+            outliers=rest[SPECIALS * features :],
         )
 
     def _difference(self, start: int, end: int) -> npt.NDArray[np.uint32]:

@@ -152,7 +152,7 @@ def test_a_value_at_the_end_of_a_slot_is_counted_alike_in_batches_of_any_length(
     last = profile.features[-1]
     edges = last.grid.origin + np.arange(1, 513) / last.grid.step
     near = np.concatenate([np.nextafter(edges, -np.inf), edges, np.nextafter(edges, np.inf)])
-    columns = {name: near for name in reference}
+    columns = dict.fromkeys(reference, near)
     whole = count(profile, columns).counts
     pieces = sum(count(profile, {n: v[i : i + 64] for n, v in columns.items()}).counts for i in range(0, len(near), 64))
     assert np.array_equal(whole, pieces)

@@ -108,3 +108,39 @@ def test_a_regression_that_recovers_closes() -> None:
     events = Monitor(profile).observe_outcomes(truth[2000:], said[2000:], np.arange(14_000.0))
     assert told(events) == [("open", "concept"), ("close", "concept")]
     assert events[-1].at < 7000 + 1200
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("gaps", 1), ("gaps", 2), ("outliers", 1), ("new", 1), ("usual", 1)])
+def test_partial_damage_that_ends_is_not_found_again(kind: str, seed: int) -> None:
+    """A share a little over its threshold: the longest window is near it for thousands of rows after the end."""
+    rng = np.random.default_rng(seed)
+
+    def table(rows: int, first: int, end: int) -> dict[str, Any]:
+        hit = np.zeros(rows, dtype=np.bool_)
+        hit[first:end] = rng.random(end - first) < 0.14
+        x = rng.normal(size=rows)
+        if kind == "usual":  # a column that always has nearly too many
+            x = np.where(rng.random(rows) < 0.03, 9.0 * np.sign(x), np.clip(x, -1.5, 1.5))
+        x = np.where(hit, {"gaps": np.nan, "new": 0.0}.get(kind, 9.0), x)
+        text = np.where(hit & (kind == "new"), "new", rng.choice(["a", "b"], rows))
+        return {"x": x, "t": text.tolist()}
+
+    monitor = Monitor(Profile.fit(table(20_000, 0, 0), reference_id="r"))
+    events = monitor.observe(table(22_000, 6000, 10_000), np.arange(22_000.0))
+    assert [event.event for event in events if event.event != "escalate"] == ["open", "close"]
+    assert 10_000 < events[-1].at < 12_500
+
+
+def test_no_limit_from_the_reference_is_beyond_what_can_happen() -> None:
+    """A stretch of a thousand rows, all wrong, in the reference: a total failure is still far beyond its limits."""
+    rng = np.random.default_rng(8)
+    accuracy = np.full(8000, 0.9)
+    accuracy[3000:4000] = 0.0
+    truth, said = classified(rng, accuracy)
+    profile = Profile.fit({"p": said}, reference_id="r", prediction="p", targets=truth)
+    assert profile.truth is not None
+    assert profile.truth.performance is not None
+    assert profile.errors is not None
+    assert all(own.limit <= 1 / 3 for own in profile.truth.performance.own["accuracy"])
+    worst = 1 / profile.errors.mean - 1
+    assert all(2 * limit < worst for limit in profile.errors.limits)

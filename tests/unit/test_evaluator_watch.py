@@ -42,10 +42,12 @@ def matured(n: int, scale: float = 0.5, seed: int = 3) -> Matured:
     return truths.tolist(), [[1 - p, p] for p in score.tolist()], rng.exponential(scale, n).tolist()
 
 
-def tell(one: Watch, told: Matured, at: list[float], first: int = 0, end: int | None = None) -> list[events.Drift]:
+def tell(
+    one: Watch, told: Matured, at: list[float], first: int = 0, end: int | None = None, made: list[float] | None = None
+) -> list[events.Drift]:
     cut = slice(first, end)
     truths, outputs, losses = told
-    return one.outcomes(truths[cut], outputs[cut], losses[cut], at[cut])
+    return one.outcomes(truths[cut], outputs[cut], losses[cut], at[cut], (made or at)[cut])
 
 
 def times(n: int) -> list[float]:
@@ -210,6 +212,9 @@ def test_the_reference_is_fitted_once_and_kept_with_the_version(
     Watch.start("test", version, 0.0, registry, DriftConfig(pane=64))
     assert registry.profile(version)["asked"]["pane"] == 64  # type: ignore[index]
     registry.keep_profile(version, {**kept, "profile": {"version": 1}})  # of another release
+    (tmp_path / "registry" / version / "profile.json.gz").write_bytes(b"damaged")
+    assert Watch.start("test", version, 0.0, registry, SETTINGS).rows(stream) != []
+    registry.keep_profile(version, {**kept, "profile": {"version": 1}})
     anew = Watch.start("test", version, 0.0, registry, SETTINGS)
     assert anew.rows(stream) == watch_of(kept, version).rows(stream)
 
@@ -226,9 +231,16 @@ def test_a_state_that_it_can_not_go_on_with_is_refused_and_nothing_is_changed(gi
     saved = json.loads(json.dumps(one.snapshot()))
     other = watch(given, settings=DriftConfig(pane=64, reference_rows=200))
     fresh = other.snapshot()
-    assert other.restore({**saved, "format": 1}) is False
-    if given is not None:  # what was learned live comes with the state, panes and all
-        assert other.restore(saved) is False
+    assert watch(given).restore({**saved, "format": 1}) is False
+    assert other.restore(saved) is False
+    old = json.loads(json.dumps(saved))
+    if given is None:
+        old["learned"]["profile"]["version"] = 2  # of another release
+    else:
+        old["monitor"]["profile"] = "another"
+    again = watch(given)
+    assert again.restore(old) is False
+    assert again.restore(saved) is True
     assert other.snapshot() == fresh
     loose = watch(given, settings=DriftConfig(pane=32, reference_rows=200, ks=0.3, mode="simple"))
     assert loose.restore(saved) is True  # thresholds may change under a state: they count nothing
@@ -268,6 +280,19 @@ def test_moved_inputs_that_cost_nothing_become_the_new_normal() -> None:
     assert one.scores()["x"] > 0.3  # the distance to the training rows stays on show
     worse = [*rows(3000, shift=-1.0, start=14_000.0)]
     assert one.rows(worse)[0].event == "open"
+
+
+def test_outcomes_of_requests_before_the_move_accept_nothing() -> None:
+    """Labels that come late are about the old inputs for a while: they don't say what the new ones cost."""
+    one = watch(reference(), settings=DriftConfig(pane=32, reference_rows=200, accept_after=6000))
+    one.rows(rows(2000))
+    moved, told = rows(12_000, shift=1.0, start=2000.0), matured(14_000)
+    before = [-5000.0 + i for i in range(14_000)]
+    for i in range(0, 12_000, 500):
+        one.rows(moved[i : i + 500])
+        tell(one, told, [2000.0 + t for t in times(14_000)], i, i + 500, made=[min(t, 1999.0) for t in before])
+    assert one.severity == "LOW"
+    assert not one.accepted
 
 
 def test_moved_inputs_with_a_loss_are_never_accepted() -> None:
