@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -144,3 +145,27 @@ def test_no_limit_from_the_reference_is_beyond_what_can_happen() -> None:
     assert all(own.limit <= 1 / 3 for own in profile.truth.performance.own["accuracy"])
     worst = 1 / profile.errors.mean - 1
     assert all(2 * limit < worst for limit in profile.errors.limits)
+
+
+@pytest.mark.parametrize("size", [1, 33, 700])
+def test_what_is_forgotten_is_a_function_of_the_outcomes_alone(size: int) -> None:
+    """In batches of any size, and through a snapshot at each: the same events and the same state."""
+    rng = np.random.default_rng(11)
+    accuracy = np.full(9000, 0.9)
+    accuracy[3000:4500] = 0.4
+    truth, said = classified(rng, accuracy)
+    profile = Profile.fit({"p": said[:2000]}, reference_id="r", prediction="p", targets=truth[:2000])
+    truth, said, at = truth[2000:], said[2000:], np.arange(7000.0)
+    whole = Monitor(profile)
+    expected = whole.observe_outcomes(truth, said, at)
+    assert told(expected) == [("open", "concept"), ("close", "concept")]
+    one, events = Monitor(profile), []
+    for start in range(0, 7000, size):
+        cut = slice(start, start + size)
+        events += one.observe_outcomes(truth[cut], said[cut], at[cut])
+        if size > 1:
+            again = Monitor(profile)
+            again.restore(json.loads(json.dumps(one.snapshot())))
+            one = again
+    assert events == expected
+    assert one.snapshot() == whole.snapshot()

@@ -313,3 +313,20 @@ def test_an_outcome_is_judged_by_the_experiments_classes_before_the_first_predic
     core.step(batch([prediction(1, 1000.0)]))
     core.step(batch([prediction(2, 1001.0, champion="v0002", allocation=5), outcome(1, 1002.0, 1)]))
     assert core.counts["joined"] == 1
+
+
+def test_drift_that_was_not_said_yet_is_saved(make: Make) -> None:
+    """A commit may come before the outcomes are read: what the watch has found by then is said after a restart too."""
+    core = make()
+    stream = [prediction(i, 1000.0 + i, features={"x": float(i % 7)}) for i in range(5200)]
+    told = [outcome(i, 1000.0 + i + 0.5, i % 2) for i in range(5200)]
+    core.step(batch([*stream, *told]))
+    moved = [prediction(i, 1000.0 + i, features={"x": 50.0 + i % 7}) for i in range(5200, 8000)]
+    core.step(batch(moved))
+    saved = msgspec.json.decode(msgspec.json.encode(core.saved(1, {})), type=Saved)
+    assert [event.event for event in saved.pending][:1] == ["open"]
+    again = make()
+    again.adopt(saved)
+    said = [event for event in again.judge({}) if isinstance(event, events.Drift)]
+    assert said == [event for event in core.judge({}) if isinstance(event, events.Drift)] != []
+    assert again.saved(2, {}).pending == []
