@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from evaluator.drift.arrays import QUICK_PANES, Arrays
 from evaluator.drift.concept import ErrorReference
 from evaluator.drift.estimate import ScoreReference
 from evaluator.drift.feature import Column, Feature, Role, feature_dict, feature_from, fit_feature
@@ -29,8 +30,6 @@ PANE = 64
 """Rows a pane: how often a window moves on and is looked at."""
 WINDOWS = (250, 1000, 4000)
 """Rows a window, rounded up to whole panes: short ones are quick, long ones see small shifts."""
-QUICK_PANES = 2
-"""Panes of the quick look, for shifts too plain to wait for the shortest window."""
 MISSING, ABSENT, MISTYPED, INFINITE = range(4)
 SPECIALS = 4
 """Kinds of cell without a slot: no value, no column, a value of another type, an infinite number."""
@@ -53,7 +52,7 @@ class Truth:
     scores: ScoreReference | None
 
 
-class Profile:
+class Profile(Arrays):
     """The reference of one model version. Build with `fit` or `from_dict`; treat as immutable.
 
     `features` are ordered linear, asinh, exact, categories (each in the given order), so that whole blocks of columns
@@ -285,76 +284,6 @@ class Profile:
     def even(self) -> int:
         """Number of features, the first ones, whose grids have the same number of slots."""
         return self._linear + self._asinh
-
-    @cached_property
-    def ordered(self) -> npt.NDArray[np.bool_]:
-        """Which features are numeric."""
-        return np.arange(len(self.features)) < self._numeric
-
-    @cached_property
-    def present(self) -> Ints:
-        """Reference rows with a slot, a feature."""
-        return np.array([feature.present for feature in self.features], dtype=np.int64)
-
-    @cached_property
-    def importance(self) -> Floats:
-        """Weight a feature, summing to one."""
-        return np.array([feature.importance for feature in self.features])
-
-    @cached_property
-    def limits(self) -> Floats:
-        """The distance each feature keeps inside the reference, shape (windows, features)."""
-        return np.array([[feature.shape[w].limit for feature in self.features] for w in range(len(self.windows))])
-
-    @cached_property
-    def efficiencies(self) -> Floats:
-        """Independent rows a row, shape (windows, features)."""
-        return np.array([[feature.shape[w].efficiency for feature in self.features] for w in range(len(self.windows))])
-
-    @property
-    def quick(self) -> int | None:
-        """Rows of the quick look, or None where the shortest window is no longer than that."""
-        rows = QUICK_PANES * self.pane
-        return rows if rows < self.windows[0] else None
-
-    @cached_property
-    def quick_limits(self) -> Floats:
-        """As `limits`, of the quick look, shape (features,)."""
-        return np.array([feature.quick.limit for feature in self.features])
-
-    @cached_property
-    def bad_share(self) -> Floats:
-        """Share of reference rows without a slot, a feature."""
-        return np.array([sum(feature.specials) for feature in self.features]) / self.rows
-
-    @cached_property
-    def never_empty(self) -> npt.NDArray[np.bool_]:
-        """Features that have values in most reference rows, and in no stretch of it as few as none."""
-        stretches = np.array([max((own.limit for own in f.missing), default=0.0) for f in self.features])
-        return (self.bad_share < 0.5) & (1.0 - self.bad_share > stretches)
-
-    @cached_property
-    def outlier_share(self) -> Floats:
-        """Share of the reference's values that are outliers, a feature."""
-        return np.array([feature.outliers for feature in self.features]) / np.maximum(1, self.present)
-
-    @cached_property
-    def unseen_share(self) -> Floats:
-        """Share of values that are none of the reference's by its own rows: what has no slot of its own and, by Good
-        and Turing (Good 1953), as many as were seen once. 0 for numbers."""
-        once = np.array([0 if f.numeric else f.counts[-1] + (f.counts[:-1] == 1).sum() for f in self.features])
-        return np.asarray(once / np.maximum(1, self.present))
-
-    @cached_property
-    def cumulative(self) -> Floats:
-        """The reference's cumulative share in each slot, feature by feature; zero where it has no values."""
-        parts = [np.cumsum(feature.counts) / max(1, feature.present) for feature in self.features]
-        return np.concatenate(parts) if parts else np.empty(0)
-
-    @cached_property
-    def cumulative_single(self) -> npt.NDArray[np.float32]:
-        """`cumulative` in single precision."""
-        return self.cumulative.astype(np.float32)
 
     @cached_property
     def hash(self) -> str:
