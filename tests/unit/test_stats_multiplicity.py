@@ -127,7 +127,7 @@ def test_step_down_is_never_above_holm_and_beats_it_where_the_champion_is_shared
     for ours, theirs in zip(found, by_holm, strict=True):
         assert ours is not None
         assert theirs is not None
-        assert ours <= theirs
+        assert ours <= theirs * (1 + 1e-12)  # equal for the last one, but for the last bit on some processors
     assert found[0] is not None
     assert by_holm[0] is not None
     assert found[0] < 0.9 * by_holm[0]
