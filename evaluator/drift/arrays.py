@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from evaluator.drift.feature import Feature
 from evaluator.drift.grid import Floats, Ints
+from evaluator.drift.marks import Marks
 
 QUICK_PANES = 2
 """Panes of the quick look, for shifts too plain to wait for the shortest window."""
@@ -16,12 +17,24 @@ QUICK_PANES = 2
 
 class Arrays:
     """`features` in the order of the count vector, the numeric ones first; `windows` in rows, and the pane they are
-    made of; `rows` of the reference."""
+    made of; `rows` of the reference. The slots of a feature are `sizes` many from `starts` on, shape (features,)."""
 
     features: tuple[Feature, ...]
     windows: tuple[int, ...]
     pane: int
     rows: int
+    sizes: Ints
+    starts: Ints
+
+    @cached_property
+    def ends(self) -> Ints:
+        """The last slot of each feature."""
+        return self.starts + self.sizes - 1
+
+    def span(self, feature: int) -> slice:
+        """The slots of one feature."""
+        start = int(self.starts[feature])
+        return slice(start, start + int(self.sizes[feature]))
 
     @cached_property
     def ordered(self) -> npt.NDArray[np.bool_]:
@@ -40,8 +53,8 @@ class Arrays:
 
     @cached_property
     def limits(self) -> Floats:
-        """The distance each feature keeps inside the reference, shape (windows, features)."""
-        return np.array([[feature.shape[w].limit for feature in self.features] for w in range(len(self.windows))])
+        """The distance each feature keeps inside the reference, shape (windows + 1, features), the quick look last."""
+        return np.array([[own.limit for own in (*feature.shape, feature.quick)] for feature in self.features]).T
 
     @cached_property
     def efficiencies(self) -> Floats:
@@ -53,11 +66,6 @@ class Arrays:
         """Rows of the quick look, or None where the shortest window is no longer than that."""
         rows = QUICK_PANES * self.pane
         return rows if rows < self.windows[0] else None
-
-    @cached_property
-    def quick_limits(self) -> Floats:
-        """As `limits`, of the quick look, shape (features,)."""
-        return np.array([feature.quick.limit for feature in self.features])
 
     @cached_property
     def bad_share(self) -> Floats:
@@ -83,12 +91,19 @@ class Arrays:
         return np.asarray(once / np.maximum(1, self.present))
 
     @cached_property
+    def share_limits(self) -> Floats:
+        """The rise of the share of bad cells, and of outliers, that the reference's own windows keep to, shape (2,
+        windows, features)."""
+        kinds = [[feature.missing for feature in self.features], [feature.outlying for feature in self.features]]
+        return np.array([[[own[w].limit for own in kind] for w in range(len(self.windows))] for kind in kinds])
+
+    @cached_property
     def cumulative(self) -> Floats:
         """The reference's cumulative share in each slot, feature by feature; zero where it has no values."""
         parts = [np.cumsum(feature.counts) / max(1, feature.present) for feature in self.features]
         return np.concatenate(parts) if parts else np.empty(0)
 
     @cached_property
-    def cumulative_single(self) -> npt.NDArray[np.float32]:
-        """`cumulative` in single precision."""
-        return self.cumulative.astype(np.float32)
+    def marks(self) -> Marks:
+        """Where a look is taken first."""
+        return Marks(self.features)

@@ -23,8 +23,9 @@ from evaluator.drift.reading import batch_rows
 from evaluator.drift.regime import RegimeReference, Transitions, regime_change
 from evaluator.drift.report import FeatureReport, PerformanceReport, QualityReport, RegimeReport, Report
 from evaluator.drift.settings import DriftSettings
+from evaluator.drift.shapes import distances, floors, limits
 from evaluator.drift.signal import SHAPES, Signal
-from evaluator.drift.signals import distances, measure, shape_of_table, strongest, table_signals
+from evaluator.drift.signals import measure, shape_of_table, strongest, table_signals
 from evaluator.drift.window import View, view_of
 
 _BATCH_REGIME_P = 0.01
@@ -189,9 +190,7 @@ class Comparison:
         if truth.performance is not None:
             task = truth.performance.task
             if self._performance[0] > 0:
-                metrics += changes(
-                    truth.performance, self._performance, settings.limits, z=z, plain=settings.simple
-                )
+                metrics += changes(truth.performance, self._performance, settings.limits, z=z, plain=settings.simple)
         if truth.scores is not None and self.profile.score is not None:
             shape = self.profile.features[self.profile.index[self.profile.score]].shape[_place(self.profile, self.rows)]
             inflation = 1.0 if settings.simple else 1.0 / shape.efficiency
@@ -249,19 +248,16 @@ def _features(
 ) -> list[FeatureReport]:
     moved = {signal.feature for signal in signals if signal.kind in SHAPES}
     found = distances(profile, view)
-    limits = profile.limits[place] if profile.features else np.empty(0)
+    thresholds = floors(profile, settings) if settings.simple else limits(profile, settings)[place]
     reports = []
     for i, fitted in enumerate(profile.features):
-        floor = settings.ks if fitted.numeric else settings.total_variation
-        threshold = floor if settings.simple else max(floor, float(limits[i]))
-        measured = measure(profile, view, i, float(found[i]), place=place, threshold=threshold)
+        measured = measure(profile, view, i, float(found[i]), place=place, threshold=float(thresholds[i]))
         reports.append(_feature(fitted, view, profile, i, measured, fitted.name in moved))
     return reports
 
 
 def _feature(fitted: Feature, view: View, profile: Profile, i: int, measured: Signal, drifted: bool) -> FeatureReport:
-    start = int(profile.starts[i])
-    now = np.diff(view.cumulative[start : start + int(profile.sizes[i])], prepend=0)
+    now = view.slots(profile.span(i))
     return FeatureReport(
         name=fitted.name,
         kind="numeric" if fitted.numeric else "categorical",

@@ -35,7 +35,7 @@ def distribution(profile: Profile, name: str, counts: Ints) -> Distribution:
     """The column `name` of a table counted as `counts`, shape (profile.width,). Raises KeyError for no such column."""
     i = profile.index[name]
     fitted = profile.features[i]
-    now = counts[int(profile.starts[i]) : int(profile.starts[i] + profile.sizes[i])]
+    now = counts[profile.span(i)]
     marks = edges(fitted.grid)[:: BINS // BARS] if fitted.grid.kind in ("linear", "asinh") else np.empty(0)
     return Distribution(
         name,

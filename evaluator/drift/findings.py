@@ -57,8 +57,7 @@ def _of_column(profile: Profile, i: int, view: View) -> list[Finding]:
     if _more(infinite, rows, fitted.specials[INFINITE], profile.rows):
         text = f"{infinite} of {rows} values of {name} are infinite"
         found.append(Finding("infinite", name, infinite / rows, text))
-    start = int(profile.starts[i])
-    now = np.diff(view.cumulative[start : start + int(profile.sizes[i])], prepend=0)
+    now = view.slots(profile.span(i))
     if view.present[i] > 1 and np.count_nonzero(now) == 1 and np.count_nonzero(fitted.counts) > 1:
         found.append(Finding("constant", name, 1.0, f"all values of {name} are the same, or nearly"))
     return found + _unseen(fitted, now, rows)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.integer[Any]]
 Kind = Literal["linear", "asinh", "exact", "categories"]
 
 BINS = 512

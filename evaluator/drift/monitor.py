@@ -28,7 +28,7 @@ from evaluator.drift.profile import OUTLIER, TARGET, Profile
 from evaluator.drift.quality import quality_score
 from evaluator.drift.reading import batch_rows
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signals import distances
+from evaluator.drift.shapes import distances
 from evaluator.drift.window import View, Windows
 
 Times = float | Sequence[float] | npt.NDArray[np.float64]

@@ -5,13 +5,13 @@ A look is a pure function of counts, profile and settings; what to make of sever
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluator.drift.distance import (
+    Bools,
     benjamini_hochberg,
     g_test,
     ks_interval,
@@ -23,8 +23,10 @@ from evaluator.drift.feature import Feature
 from evaluator.drift.grid import Floats
 from evaluator.drift.profile import ABSENT, MISTYPED, Profile
 from evaluator.drift.quality import quality_score
-from evaluator.drift.recent import Effect, Lookback, unseen_share
+from evaluator.drift.recent import Lookback
 from evaluator.drift.settings import SIMPLE_P, DriftSettings
+from evaluator.drift.shapes import distances, far, floors, limits
+from evaluator.drift.shares import SHARES, Share, share_limits, shares, usual_shares
 from evaluator.drift.signal import SHAPES, Key, Kind, Look, Signal
 from evaluator.drift.window import View, Windows
 
@@ -33,37 +35,8 @@ QUICK = -1
 CERTAIN = 1e-6
 """Chance, in one look over all features and windows, below which a distribution's evidence needs no second look."""
 _TWICE = 2.0
-_SHARES: tuple[Effect, ...] = ("missing", "outliers", "unseen")
 MOST = 0.5
 """Share of rows from which a finding is a fact about the column and needs no test."""
-
-
-def distances(profile: Profile, view: View, *, screening: bool = False) -> Floats:
-    """Kolmogorov-Smirnov distance (lower bound) of each numeric, total variation of each categorical feature.
-
-    Shape (features,); zero where the reference or the window has no values. screening: of numbers in single precision,
-    in half the time and within a millionth; `measure` is exact.
-    """
-    if not profile.features:
-        return np.empty(0)
-    found = np.empty(len(profile.features))
-    even = profile.even
-    if even:  # grids of one size, as a matrix: no number is repeated a slot
-        slots = int(profile.starts[even - 1] + profile.sizes[even - 1])
-        reference: npt.NDArray[Any] = profile.cumulative_single if screening else profile.cumulative
-        gap = view.cumulative[:slots].reshape(even, -1).astype(reference.dtype)
-        gap *= (1.0 / np.maximum(view.present[:even], 1)).astype(reference.dtype)[:, None]
-        gap -= reference[:slots].reshape(even, -1)
-        found[:even] = np.maximum(gap.max(axis=1), -gap.min(axis=1))
-    if even < len(found):
-        first = int(profile.starts[even])
-        each = np.repeat(1.0 / np.maximum(view.present[even:], 1), profile.sizes[even:])
-        gap = np.abs(profile.cumulative[first:] - view.cumulative[first:] * each)
-        found[even:] = np.maximum.reduceat(gap, profile.starts[even:] - first)
-    for i in np.flatnonzero(~profile.ordered).tolist():
-        found[i] = _variation(profile, view, i)
-    found[(profile.present == 0) | (view.present == 0)] = 0.0
-    return found
 
 
 def look_at_features(
@@ -75,36 +48,44 @@ def look_at_features(
     `hysteresis` times their threshold. Twice the threshold with evidence good for a million looks is certain, and only
     that counts on the quick window.
     """
+    full = [rows for rows in profile.windows if windows.full(rows)]
+    if settings.simple:
+        return _simple_look(profile, [windows.view(rows) for rows in full], settings)
+    quick = [rows for rows in (profile.quick,) if rows is not None and windows.full(rows)]
+    if not profile.features or not full + quick:
+        return Look()
+    # First what is to be had without slots; nearly always it is that nothing is to be seen.
+    glance = windows.glance([*full, *quick])
+    places = [*range(len(full)), *(QUICK for _ in quick)]
+    asked = far(profile, glance, settings.hysteresis * limits(profile, settings)[places])
+    risen = _risen(profile, shares(profile, glance), share_limits(profile, settings)[:, places], settings)
     candidates: list[Signal] = []
     held: set[Key] = set()
     before = set(raised_before)
-    lookback = Lookback(profile, settings)
+    lookback = Lookback(profile, windows, settings)
     hypotheses = len(profile.features) * (len(profile.windows) + 1)
-    quick = None if settings.simple or profile.quick is None else windows.view(profile.quick)
-    if quick is not None:
-        found = distances(profile, quick, screening=True)
-        shapes = _shape_signals(profile, quick, QUICK, settings, before, held, found)
-        candidates += [signal for signal in shapes if _is_certain(signal, hypotheses, settings)]
-    for place, rows in enumerate(profile.windows):
-        view = windows.view(rows)
-        if view is None:
-            break
-        if settings.simple:
-            candidates += simple_signals(profile, view, place, settings)
+    for k, place in enumerate(places):
+        view = glance.view(k)
+        if place == QUICK:
+            shapes = _shape_signals(profile, view, place, settings, before, held, asked[k])
+            candidates += [signal for signal in shapes if _is_certain(signal, hypotheses, settings)]
             continue
-        found = distances(profile, view, screening=True)
-        lookback.add(place, view, found)
-        candidates += _shape_signals(profile, view, place, settings, before, held, found, lookback)
-        candidates += _share_signals(profile, view, place, settings, before, held, lookback)
+        candidates += _shape_signals(profile, view, place, settings, before, held, asked[k], lookback)
+        candidates += _share_signals(profile, view, place, settings, before, held, risen[:, k], lookback)
         if place == 0:
             candidates += _column_signals(profile, view, settings, before, held)
         if place == len(profile.windows) - 1:
             candidates += _displaced(profile, view, settings, before, held)
-    if not settings.simple:
-        candidates = _significant(candidates, hypotheses, settings.alpha)
+    candidates = _significant(candidates, hypotheses, settings.alpha)
     raised = strongest(candidates)
     certain = {signal.key for signal in candidates if _is_certain(signal, hypotheses, settings)}
     return Look(raised, frozenset(held | set(raised)), frozenset(certain))
+
+
+def _simple_look(profile: Profile, views: Iterable[View | None], settings: DriftSettings) -> Look:
+    found = [simple_signals(profile, view, place, settings) for place, view in enumerate(views) if view is not None]
+    raised = strongest(itertools.chain.from_iterable(found))
+    return Look(raised, frozenset(raised))
 
 
 def _is_certain(signal: Signal, hypotheses: int, settings: DriftSettings) -> bool:
@@ -127,7 +108,7 @@ def table_signals(profile: Profile, view: View, place: int, settings: DriftSetti
     """Judge a whole table once: every rule of windows that applies, on the one view; `place` is whose limits hold."""
     if settings.simple:
         return simple_signals(profile, view, place, settings)
-    candidates = _shape_signals(profile, view, place, settings, set(), set(), distances(profile, view))
+    candidates = _shape_signals(profile, view, place, settings, set(), set())
     candidates += _share_signals(profile, view, place, settings, set(), set())
     candidates += _column_signals(profile, view, settings, set(), set())
     candidates += _displaced(profile, view, settings, set(), set())
@@ -138,7 +119,7 @@ def shape_of_table(profile: Profile, view: View, place: int, settings: DriftSett
     """The distributions alone, judged once: for the outcomes, which have no cells to be broken."""
     if settings.simple:
         return [signal for signal in simple_signals(profile, view, place, settings) if signal.kind in SHAPES]
-    candidates = _shape_signals(profile, view, place, settings, set(), set(), distances(profile, view))
+    candidates = _shape_signals(profile, view, place, settings, set(), set())
     return _significant(candidates, len(profile.features), settings.batch_alpha)
 
 
@@ -146,9 +127,9 @@ def simple_signals(profile: Profile, view: View, place: int, settings: DriftSett
     """The bare thresholds: a distance over its threshold OR significant after false-discovery correction, more than
     5 % outliers, a low quality score."""
     found = distances(profile, view)
-    floors = np.where(profile.ordered, settings.ks, settings.total_variation)
+    thresholds = floors(profile, settings)
     tested = [
-        measure(profile, view, i, float(found[i]), place=place, threshold=float(floors[i]))
+        measure(profile, view, i, float(found[i]), place=place, threshold=float(thresholds[i]))
         for i in range(len(profile.features))
     ]
     significant = benjamini_hochberg(np.array([signal.p_value for signal in tested]), SIMPLE_P)
@@ -175,25 +156,25 @@ def _significant(candidates: list[Signal], hypotheses: int, alpha: float) -> lis
 
 
 def _shape_signals(
-    profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key], found: Floats,
-    lookback: Lookback | None = None,
+    profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key],
+    asked: Bools | None = None, lookback: Lookback | None = None,
 ) -> list[Signal]:  # fmt: skip
-    """`found`: the distances. lookback: what shorter windows say."""
-    floors = np.where(profile.ordered, settings.ks, settings.total_variation)
-    ratio = found / np.maximum(floors, profile.quick_limits if place == QUICK else profile.limits[place])
+    """asked: features that may be far off, by default all; lookback: what shorter windows say."""
+    signals: list[Signal] = []
+    if asked is not None and not asked.any():
+        return signals
+    found, thresholds = distances(profile, view, asked), limits(profile, settings)[place]
+    ratio = found / thresholds
     ratio[view.present < settings.fewest_rows] = 0.0
     if lookback is not None and (ratio >= settings.hysteresis).any():
-        ratio[lookback.past("distance")] = 0.0
-    signals: list[Signal] = []
+        ratio[lookback.past(place, "distance")] = 0.0
     for i in np.flatnonzero(ratio >= settings.hysteresis).tolist():
         feature = profile.features[i]
         kind = kind_of(feature)
         if (kind, feature.name) in before:
             held.add((kind, feature.name))
         elif ratio[i] >= 1.0:
-            signals.append(
-                measure(profile, view, i, float(found[i]), place=place, threshold=float(found[i] / ratio[i]))
-            )
+            signals.append(measure(profile, view, i, float(found[i]), place=place, threshold=float(thresholds[i])))
     return signals
 
 
@@ -211,116 +192,71 @@ def measure(profile: Profile, view: View, feature: int, distance: float, *, plac
     fitted, rows = profile.features[feature], float(view.present[feature])
     # A dependent reference is itself only a few independent rows: as few as its longest windows say.
     efficiency = fitted.quick.efficiency if place == QUICK else fitted.shape[place].efficiency
-    own = fitted.shape[-1].efficiency
-    span = slice(int(profile.starts[feature]), int(profile.starts[feature] + profile.sizes[feature]))
-    current = view.cumulative[span]
+    own, span = fitted.shape[-1].efficiency, profile.span(feature)
     if fitted.numeric:
-        lower, upper = ks_interval(profile.cumulative[span], current / max(1.0, rows))
+        lower, upper = ks_interval(profile.cumulative[span], np.cumsum(view.slots(span)) / max(1.0, rows))
         distance = lower if fitted.present and rows else distance
         upper = lower if fitted.grid.kind == "exact" else upper
         p_value = ks_p_value(distance, rows * efficiency, fitted.present * own)
     else:
         lower, upper = distance, distance
-        counts = with_unseen(fitted.counts, np.diff(current, prepend=0), full=fitted.grid.full)
+        counts = with_unseen(fitted.counts, view.slots(span), full=fitted.grid.full)
         p_value = g_test(*counts, own, efficiency)
     return Signal(kind_of(fitted), fitted.name, distance, lower, upper, threshold, p_value, view.rows)
 
 
-def _variation(profile: Profile, view: View, feature: int) -> float:
-    start, size = int(profile.starts[feature]), int(profile.sizes[feature])
-    counts = np.diff(view.cumulative[start : start + size], prepend=0)
-    share = profile.features[feature].counts / max(1, profile.features[feature].present)
-    return float(np.abs(counts / max(1, int(view.present[feature])) - share).sum() / 2)
+def _risen(profile: Profile, seen: Floats, limit: Floats, settings: DriftSettings) -> Bools:
+    """Which `shares` are so far on the way from the usual to their limit that they may raise or hold a signal, shape
+    (3, windows, features)."""
+    usual = usual_shares(profile)
+    return seen - usual >= settings.hysteresis * (limit - usual)
 
 
 def _share_signals(
     profile: Profile, view: View, place: int, settings: DriftSettings, before: set[Key], held: set[Key],
-    lookback: Lookback | None = None,
+    risen: Bools | None = None, lookback: Lookback | None = None,
 ) -> list[Signal]:  # fmt: skip
     """Outliers over 5 % of values and a quarter more than in the reference, bad cells risen by 5 % of rows, and texts
-    that are new in 5 % of values, all beyond what the reference's own windows do. lookback: what shorter windows say.
+    that are new in 5 % of values, all beyond what the reference's own windows do. risen: shape (3, features), what to
+    look at, where it is known; lookback: what shorter windows say.
     """
     signals: list[Signal] = []
-    bad = view.specials.sum(axis=1)
-    bad_rise = bad / view.rows - profile.bad_share
-    outliers = view.outliers / np.maximum(view.present, 1)
-    new = unseen_share(profile, view)
-    interesting = (
-        (bad_rise >= settings.hysteresis * settings.missing)
-        | (outliers >= settings.hysteresis * settings.outliers)
-        | (new - profile.unseen_share >= settings.hysteresis * settings.unseen)
-    )
-    for i in np.flatnonzero(interesting).tolist():
-        feature = profile.features[i]
-        missing, outlying = feature.missing[place], feature.outlying[place]
-        base = float(profile.outlier_share[i])
-        rules = (
-            _share_rule(
-                "missing",
-                feature,
-                float(bad_rise[i]),
-                max(settings.missing, missing.limit),
-                (float(bad[i]), float(view.rows), float(sum(feature.specials)), float(profile.rows)),
-                missing.efficiency,
-                view.rows,
-            ),
-            _share_rule(
-                "outliers",
-                feature,
-                float(outliers[i]),
-                max(settings.outliers, base + max(outlying.limit, base / 4)),
-                (
-                    float(view.outliers[i]),
-                    float(view.present[i]) if view.present[i] >= settings.fewest_rows else 0.0,
-                    float(feature.outliers),
-                    float(feature.present),
-                ),
-                # Too few outliers in the reference to show it, yet they come as dependent as the values do.
-                min(outlying.efficiency, feature.shape[place].efficiency),
-                view.rows,
-            ),
-            _share_rule(
-                "unseen",
-                feature,
-                float(new[i]),
-                float(profile.unseen_share[i]) + settings.unseen,
-                (
-                    float(new[i] * view.present[i]),
-                    float(view.present[i]) if view.present[i] >= settings.fewest_rows else 0.0,
-                    float(profile.unseen_share[i] * feature.present),
-                    float(feature.present),
-                ),
-                feature.shape[place].efficiency,
-                view.rows,
-            ),
-        )
-        for effect, signal in zip(_SHARES, rules, strict=True):
-            if lookback is not None and signal.strength >= settings.hysteresis and lookback.past(effect)[i]:
-                continue
-            # A share that was always there holds nothing: what counts is the way from it to the threshold.
-            start = {"outliers": base, "unseen": float(profile.unseen_share[i])}.get(signal.kind, 0.0)
-            if signal.key in before:
-                if signal.statistic - start >= settings.hysteresis * (signal.threshold - start):
-                    held.add(signal.key)
-            elif signal.strength >= 1.0:
-                signals.append(signal)
+    if risen is not None and not risen.any():
+        return signals
+    seen, limit = shares(profile, view), share_limits(profile, settings)[:, place]
+    if risen is None:
+        risen = _risen(profile, seen[:, None], limit[:, None], settings)[:, 0]
+    for k, i in zip(*(axis.tolist() for axis in np.nonzero(risen)), strict=True):
+        kind, feature = SHARES[k], profile.features[i]
+        if lookback is not None and lookback.past(place, kind)[i]:
+            continue
+        # A share that was always there holds nothing: what counts is the way from it to the limit.
+        if (kind, feature.name) in before:
+            held.add((kind, feature.name))
+        elif seen[k, i] >= limit[k, i]:
+            share, threshold = float(seen[k, i]), float(limit[k, i])
+            p_value = _share_p_value(profile, view, place, i, kind, settings)
+            signals.append(Signal(kind, feature.name, share, share, share, threshold, p_value, view.rows))
     return signals
 
 
-def _share_rule(
-    kind: Kind,
-    feature: Feature,
-    statistic: float,
-    threshold: float,
-    counts: tuple[float, float, float, float],
-    efficiency: float,
-    window: int,
-) -> Signal:
-    count, rows, reference_count, reference_rows = counts
-    p_value = share_p_value(
-        count * efficiency, rows * efficiency, reference_count * efficiency, reference_rows * efficiency
-    )
-    return Signal(kind, feature.name, statistic, statistic, statistic, threshold, p_value, window)
+def _share_p_value(profile: Profile, view: View, place: int, i: int, kind: Share, settings: DriftSettings) -> float:
+    """Of one feature's share against the reference's, in effective rows."""
+    feature = profile.features[i]
+    present = float(view.present[i]) if view.present[i] >= settings.fewest_rows else 0.0
+    own = feature.shape[place].efficiency
+    if kind == "missing":
+        efficiency = feature.missing[place].efficiency
+        counts = (float(view.specials[i].sum()), float(view.rows), float(sum(feature.specials)), float(profile.rows))
+    elif kind == "outliers":
+        # Too few outliers in the reference to show it, yet they come as dependent as the values do.
+        efficiency = min(feature.outlying[place].efficiency, own)
+        counts = (float(view.outliers[i]), present, float(feature.outliers), float(feature.present))
+    else:
+        efficiency = own
+        hidden = float(profile.unseen_share[i] * feature.present)
+        counts = (float(view.other[i]), present, hidden, float(feature.present))
+    return share_p_value(*(count * efficiency for count in counts))
 
 
 def _column_signals(

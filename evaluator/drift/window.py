@@ -7,60 +7,93 @@ Memory is bounded by the longest window. Prefix sums wrap modulo 2^32, which lea
 from __future__ import annotations
 
 import base64
+import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.grid import Ints
+from evaluator.drift.feature import Feature
+from evaluator.drift.grid import Counts, Ints
 from evaluator.drift.pane import Pane, ProfileMismatchError
 from evaluator.drift.profile import SPECIALS, Profile
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The counts of one window of `rows` rows: cumulative slot counts, and numbers a feature.
+    """The counts of one window of `rows` rows, valid until the windows move on.
 
-    cumulative: shape (slots,), counts up to and with each slot of its feature. present: rows with a slot. specials:
-    shape (features, SPECIALS). outliers: rows flagged. All integers.
+    Numbers a feature: present are rows with a slot, shape (features,); specials (features, SPECIALS); outliers rows
+    flagged, other rows in the last slot, (features,) each. Counts of slots are those in `end` less those in `start`.
     """
 
     rows: int
-    cumulative: npt.NDArray[np.integer[Any]]
     present: Ints
     specials: Ints
     outliers: Ints
+    other: Ints
+    end: Counts
+    start: Counts | None = None
+
+    def slots(self, at: slice | Ints) -> Ints:
+        """The counts of some slots, of the shape of `at`."""
+        counts = self.end[at] if self.start is None else self.end[at] - self.start[at]
+        return counts.astype(np.int64)
 
 
 def view_of(profile: Profile, rows: int, counts: Ints) -> View:
     """The view of `rows` rows counted as `counts`, shape (profile.width,)."""
     features, slots = len(profile.features), profile.slots
-    cumulative = np.cumsum(counts[:slots])
-    if features:
-        before = np.concatenate(([0], cumulative))[profile.starts]
-        cumulative = cumulative - np.repeat(before, profile.sizes)
     return View(
         rows=rows,
-        cumulative=cumulative,
-        present=cumulative[profile.starts + profile.sizes - 1],
+        present=np.add.reduceat(counts[:slots], profile.starts) if features else np.empty(0, dtype=np.int64),
         specials=counts[slots : slots + SPECIALS * features].reshape(features, SPECIALS),
         outliers=counts[slots + SPECIALS * features :],
+        other=counts[profile.ends],
+        end=counts,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What can be known of several windows without their slots: as `View` has it, with one axis more, the windows, in
+    front. marked: rows up to and with each of the profile's marks, shape (windows, numeric features, marks)."""
+
+    rows: Ints
+    present: Ints
+    specials: Ints
+    outliers: Ints
+    other: Ints
+    marked: Ints
+    end: Counts
+    starts: Sequence[Counts]
+
+    def view(self, window: int) -> View:
+        """One of the windows, by its place among them."""
+        return View(
+            rows=int(self.rows[window]),
+            present=self.present[window],
+            specials=self.specials[window],
+            outliers=self.outliers[window],
+            other=self.other[window],
+            end=self.end,
+            start=self.starts[window],
+        )
 
 
 def rebased(profile: Profile, view: View) -> Profile:
     """The profile with the rows of `view` as its reference: the same grids, outlier limits and calibrations, so that
     what was counted against the one can be held against the other."""
-    features = []
+    features: list[Feature] = []
     for i, fitted in enumerate(profile.features):
-        start = int(profile.starts[i])
-        counts = np.diff(view.cumulative[start : start + int(profile.sizes[i])], prepend=0)
         missing, absent, mistyped, infinite = (int(count) for count in view.specials[i])
         specials = (missing, absent, mistyped, infinite)
-        features.append(replace(fitted, counts=counts, specials=specials, outliers=int(view.outliers[i])))
-    return Profile(
+        counts, outliers = view.slots(profile.span(i)), int(view.outliers[i])
+        features.append(replace(fitted, counts=counts, specials=specials, outliers=outliers))
+    other = Profile(
         profile.reference_id,
         view.rows,
         profile.pane,
@@ -73,6 +106,8 @@ def rebased(profile: Profile, view: View) -> Profile:
         profile.prediction,
         profile.score,
     )
+    other.marks = profile.marks.against(features)
+    return other
 
 
 def snapshot_of(accepted: Profile) -> dict[str, Any]:
@@ -94,7 +129,9 @@ class Windows:
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self._capacity = profile.windows[-1] // profile.pane
-        self._prefix = np.zeros((self._capacity + 1, profile.width), dtype=np.uint32)
+        # A pane's counts, and what can be read off them once for all windows that will hold it.
+        width = profile.width + len(profile.features) + math.prod(profile.marks.shape)
+        self._prefix = np.zeros((self._capacity + 1, width), dtype=np.uint32)
         self._encoded: dict[int, str] = {}
         self.panes = 0
 
@@ -112,44 +149,49 @@ class Windows:
         self._push(pane.counts)
 
     def _push(self, counts: Ints) -> None:
-        slots, step = self._profile.slots, counts.copy()
-        np.cumsum(step[:slots], out=step[:slots])
-        if slots:
-            ends = step[self._profile.starts + self._profile.sizes - 1]
-            step[:slots] -= np.repeat(np.concatenate(([0], ends[:-1])), self._profile.sizes)
-        before = self._prefix[self.panes % (self._capacity + 1)]
+        profile = self._profile
+        marked = profile.marks.counted(counts[: profile.slots])
+        step = np.concatenate([counts, counts[profile.ends], marked.ravel()], dtype=np.uint32, casting="unsafe")
+        before = self._row(self.panes)
         self.panes += 1
-        np.add(before, step.astype(np.uint32), out=self._prefix[self.panes % (self._capacity + 1)])
+        np.add(before, step, out=self._row(self.panes))
         self._encoded.pop(self.panes - 1 - self._capacity, None)
+
+    def full(self, window: int) -> bool:
+        """Whether there are as many rows."""
+        return window <= min(self.panes, self._capacity) * self._profile.pane
 
     def view(self, window: int) -> View | None:
         """The last `window` rows (a whole number of panes), or None while there are fewer."""
-        panes = window // self._profile.pane
-        if panes > min(self.panes, self._capacity):
+        if not self.full(window):
             return None
-        total = self._difference(self.panes - panes, self.panes)
-        features, slots = len(self._profile.features), self._profile.slots
-        ends = self._profile.starts + self._profile.sizes - 1
-        rest = total[slots:].astype(np.int64)
-        return View(
-            rows=window,
-            cumulative=total[:slots],
-            present=total[ends].astype(np.int64),
-            specials=rest[: SPECIALS * features].reshape(features, SPECIALS),
-            outliers=rest[SPECIALS * features :],
-        )
+        return self.glance((window,)).view(0)
 
-    def _difference(self, start: int, end: int) -> npt.NDArray[np.uint32]:
-        ring = self._capacity + 1
-        newest: npt.NDArray[np.uint32] = self._prefix[end % ring] - self._prefix[start % ring]
-        return newest
+    def glance(self, windows: Sequence[int]) -> Glance:
+        """Windows that are full, in rows."""
+        profile = self._profile
+        features, slots = len(profile.features), profile.slots
+        end, starts = self._row(self.panes), [self._row(self.panes - window // profile.pane) for window in windows]
+        total = (end[slots:] - np.array([start[slots:] for start in starts])).astype(np.int64)
+        parts = np.cumsum([SPECIALS * features, features, features])
+        specials, outliers, other, marked = np.split(total, parts, axis=1)
+        specials = specials.reshape(len(windows), features, SPECIALS)
+        rows = np.array(windows, dtype=np.int64)
+        present = rows[:, None] - specials.sum(axis=2)
+        marked = marked.reshape(len(rows), *profile.marks.shape)
+        return Glance(rows, present, specials, outliers, other, marked, end, starts)
+
+    def _row(self, number: int) -> npt.NDArray[np.uint32]:
+        row: npt.NDArray[np.uint32] = self._prefix[number % (self._capacity + 1)]
+        return row
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as JSON-able values; a pane is packed once and then only copied."""
         held = range(max(0, self.panes - self._capacity), self.panes)
         for number in held:
             if number not in self._encoded:
-                self._encoded[number] = _pack(self._pane_counts(number))
+                pane = self._row(number + 1) - self._row(number)
+                self._encoded[number] = _pack(pane[: self._profile.width].astype(np.int64))
         return {"panes": self.panes, "counts": [self._encoded[number] for number in held]}
 
     def restore(self, raw: dict[str, Any]) -> None:
@@ -161,13 +203,6 @@ class Windows:
         for text in packed:
             self._push(_unpack(text, self._profile.width))
             self._encoded[self.panes - 1] = text
-
-    def _pane_counts(self, number: int) -> Ints:
-        counts = self._difference(number, number + 1).astype(np.int64)
-        cumulative = counts[: self._profile.slots].copy()
-        counts[1 : self._profile.slots] -= cumulative[:-1]
-        counts[self._profile.starts] = cumulative[self._profile.starts]
-        return counts
 
 
 def _pack(counts: Ints) -> str:

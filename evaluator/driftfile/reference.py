@@ -146,8 +146,7 @@ def _exchanged(
 
 
 def _feature(profile: Profile, i: int, counts: Ints, stretches: Stretches, settings: Settings) -> Feature:
-    fitted, start = profile.features[i], int(profile.starts[i])
-    slots = slice(start, start + int(profile.sizes[i]))
+    fitted, slots = profile.features[i], profile.span(i)
     special = profile.slots + SPECIALS * i
     wild = profile.slots + SPECIALS * len(profile.features) + i
     own, outliers = counts[slots], int(counts[wild])

@@ -72,9 +72,7 @@ class Verdict:
 
     def present(self, name: str) -> int:
         """Values of a column that the rules can use."""
-        i = self.profile.index[name]
-        start = int(self.profile.starts[i])
-        return int(self.comparison.counts[start : start + int(self.profile.sizes[i])].sum())
+        return int(self.comparison.counts[self.profile.span(self.profile.index[name])].sum())
 
     @cached_property
     def rise(self) -> Rise | None:
