@@ -6,6 +6,8 @@ slot by slot.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from evaluator.drift.distance import Bools, ks_interval, total_variation
@@ -20,10 +22,13 @@ def floors(profile: Profile, settings: DriftSettings) -> Floats:
     return np.where(profile.ordered, settings.ks, settings.total_variation)
 
 
+@lru_cache(maxsize=8)
 def limits(profile: Profile, settings: DriftSettings) -> Floats:
     """The distance that matters and that the reference's own windows don't reach, shape (windows + 1, features), the
-    quick look last."""
-    return np.maximum(floors(profile, settings), profile.limits)
+    quick look last; not to be written to."""
+    found: Floats = np.maximum(floors(profile, settings), profile.limits)
+    found.flags.writeable = False
+    return found
 
 
 def far(profile: Profile, glance: Glance, least: Floats) -> Bools:

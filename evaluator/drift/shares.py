@@ -5,6 +5,7 @@ Every first axis is `SHARES`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -32,9 +33,13 @@ def usual_shares(profile: Profile) -> Floats:
     return np.array([np.zeros_like(profile.bad_share), profile.outlier_share, profile.unseen_share])[:, None]
 
 
+@lru_cache(maxsize=8)
 def share_limits(profile: Profile, settings: DriftSettings) -> Floats:
-    """The shares that matter and that the reference's own windows don't reach, shape (3, windows, features)."""
+    """The shares that matter and that the reference's own windows don't reach, shape (3, windows, features); not to be
+    written to."""
     gaps, outlying = profile.share_limits
     outliers, unseen = profile.outlier_share, np.broadcast_to(profile.unseen_share + settings.unseen, gaps.shape)
     most = np.maximum(settings.outliers, outliers + np.maximum(outlying, outliers / 4))
-    return np.array([np.maximum(settings.missing, gaps), most, unseen])
+    found = np.array([np.maximum(settings.missing, gaps), most, unseen])
+    found.flags.writeable = False
+    return found

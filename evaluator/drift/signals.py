@@ -5,7 +5,6 @@ A look is a pure function of counts, profile and settings; what to make of sever
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Iterable
 
 import numpy as np
@@ -48,51 +47,67 @@ def look_at_features(
     `hysteresis` times their threshold. Twice the threshold with evidence good for a million looks is certain, and only
     that counts on the quick window.
     """
-    full = [rows for rows in profile.windows if windows.full(rows)]
+    held: set[Key] = set()
+    candidates: list[Signal] = []
+    hypotheses = len(profile.features) * (len(profile.windows) + 1)
     if settings.simple:
-        return _simple_look(profile, [windows.view(rows) for rows in full], settings)
+        for place, rows in enumerate(profile.windows):
+            view = windows.view(rows)
+            candidates += [] if view is None else simple_signals(profile, view, place, settings)
+    elif profile.features:
+        candidates = _candidates(profile, windows, settings, set(raised_before), held, hypotheses)
+        candidates = _significant(candidates, hypotheses, settings.alpha)
+    raised = strongest(candidates)
+    certain = {signal.key for signal in candidates if _is_certain(signal, hypotheses, settings)}
+    return Look(raised, frozenset(held | set(raised)), frozenset(certain))
+
+
+def _candidates(
+    profile: Profile, windows: Windows, settings: DriftSettings, before: set[Key], held: set[Key], hypotheses: int
+) -> list[Signal]:
+    """Effects with the evidence for them, from all windows that are full."""
+    full = [rows for rows in profile.windows if windows.full(rows)]
     quick = [rows for rows in (profile.quick,) if rows is not None and windows.full(rows)]
-    if not profile.features or not full + quick:
-        return Look()
-    # First what is to be had without slots; nearly always it is that nothing is to be seen.
+    if not full + quick:
+        return []
+    # First what is to be had without slots; nearly always it is that there is nothing to be seen.
     glance = windows.glance([*full, *quick])
     places = [*range(len(full)), *(QUICK for _ in quick)]
-    asked = far(profile, glance, settings.hysteresis * limits(profile, settings)[places])
-    risen = _risen(profile, shares(profile, glance), share_limits(profile, settings)[:, places], settings)
+    least = settings.hysteresis * limits(profile, settings)[places]
+    if quick and not before:  # there is nothing to hold, and only what is certain counts
+        least[-1] = np.maximum(least[-1], _plain(settings))
+    asked, seen = far(profile, glance, least), shares(profile, glance)
+    risen = _risen(profile, seen, share_limits(profile, settings)[:, places], settings)
+    # Broken cells are facts of the shortest window, displaced columns of the longest.
+    cells = glance.specials.any(axis=(1, 2)) & (np.array(places) == 0)
+    displaced = (seen[1] >= settings.hysteresis * MOST).any(axis=1) & (np.array(places) == len(profile.windows) - 1)
     candidates: list[Signal] = []
-    held: set[Key] = set()
-    before = set(raised_before)
     lookback = Lookback(profile, windows, settings)
-    hypotheses = len(profile.features) * (len(profile.windows) + 1)
-    for k, place in enumerate(places):
-        view = glance.view(k)
+    for k in np.flatnonzero(asked.any(axis=1) | risen.any(axis=(0, 2)) | cells | displaced).tolist():
+        view, place = glance.view(k), places[k]
         if place == QUICK:
             shapes = _shape_signals(profile, view, place, settings, before, held, asked[k])
             candidates += [signal for signal in shapes if _is_certain(signal, hypotheses, settings)]
             continue
         candidates += _shape_signals(profile, view, place, settings, before, held, asked[k], lookback)
         candidates += _share_signals(profile, view, place, settings, before, held, risen[:, k], lookback)
-        if place == 0:
+        if cells[k]:
             candidates += _column_signals(profile, view, settings, before, held)
-        if place == len(profile.windows) - 1:
+        if displaced[k]:
             candidates += _displaced(profile, view, settings, before, held)
-    candidates = _significant(candidates, hypotheses, settings.alpha)
-    raised = strongest(candidates)
-    certain = {signal.key for signal in candidates if _is_certain(signal, hypotheses, settings)}
-    return Look(raised, frozenset(held | set(raised)), frozenset(certain))
-
-
-def _simple_look(profile: Profile, views: Iterable[View | None], settings: DriftSettings) -> Look:
-    found = [simple_signals(profile, view, place, settings) for place, view in enumerate(views) if view is not None]
-    raised = strongest(itertools.chain.from_iterable(found))
-    return Look(raised, frozenset(raised))
+    return candidates
 
 
 def _is_certain(signal: Signal, hypotheses: int, settings: DriftSettings) -> bool:
     """Whether a distribution is so far off that chance can't be it, nor a drift too small to matter. Facts without a
     p value are asked twice."""
-    plain = signal.statistic >= _TWICE * max(settings.ks, settings.total_variation)
-    return signal.kind in SHAPES and plain and 0.0 < signal.p_value * hypotheses <= CERTAIN
+    plain = signal.kind in SHAPES and signal.statistic >= _plain(settings)
+    return plain and 0.0 < signal.p_value * hypotheses <= CERTAIN
+
+
+def _plain(settings: DriftSettings) -> float:
+    """The distance that is too large for a drift too small to matter."""
+    return _TWICE * max(settings.ks, settings.total_variation)
 
 
 def strongest(signals: Iterable[Signal]) -> dict[Key, Signal]:

@@ -173,13 +173,19 @@ class Windows:
         features, slots = len(profile.features), profile.slots
         end, starts = self._row(self.panes), [self._row(self.panes - window // profile.pane) for window in windows]
         total = (end[slots:] - np.array([start[slots:] for start in starts])).astype(np.int64)
-        parts = np.cumsum([SPECIALS * features, features, features])
-        specials, outliers, other, marked = np.split(total, parts, axis=1)
-        specials = specials.reshape(len(windows), features, SPECIALS)
+        specials = total[:, : SPECIALS * features].reshape(len(windows), features, SPECIALS)
+        outliers, other = total[:, SPECIALS * features :][:, : 2 * features].reshape(len(windows), 2, -1).swapaxes(0, 1)
         rows = np.array(windows, dtype=np.int64)
-        present = rows[:, None] - specials.sum(axis=2)
-        marked = marked.reshape(len(rows), *profile.marks.shape)
-        return Glance(rows, present, specials, outliers, other, marked, end, starts)
+        return Glance(
+            rows=rows,
+            present=rows[:, None] - specials.sum(axis=2),
+            specials=specials,
+            outliers=outliers,
+            other=other,
+            marked=total[:, (SPECIALS + 2) * features :].reshape(len(windows), *profile.marks.shape),
+            end=end,
+            starts=starts,
+        )
 
     def _row(self, number: int) -> npt.NDArray[np.uint32]:
         row: npt.NDArray[np.uint32] = self._prefix[number % (self._capacity + 1)]
