@@ -38,6 +38,8 @@ OUTLIER = 1 << 30
 TARGET = "target"
 """The name of the outcomes' column in their profile."""
 _VERSION = 3
+_AT_ONCE = 16_000
+"""Numbers encoded at once: under 128 kB, so that a processor's cache holds them and memory is not taken anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,59 +214,64 @@ class Profile(Arrays):
         """
         rows = batch_rows(columns)
         codes = np.empty((len(self.features), rows), dtype=np.int64)
-        values = np.zeros((self._numeric, rows))
-        absent: list[int] = []
-        mistyped: list[tuple[int, npt.NDArray[np.bool_]]] = []
-        for i, name in enumerate(self.names):
-            if name not in columns:
-                absent.append(i)
-            elif i >= self._numeric:
-                codes[i] = self.encode_categories(i, columns[name])
-            else:
-                values[i], wrong = read_numbers(columns[name])
-                if wrong is not None:
-                    mistyped.append((i, wrong))
-        codes[: self._numeric] = self._encode_numbers(values)
-        for i, wrong in mistyped:
-            codes[i, wrong] = self.special(i, MISTYPED)
-        for i in absent:
-            codes[i] = self.special(i, ABSENT)
+        some = max(1, _AT_ONCE // max(1, rows))
+        values = np.empty((min(some, self._numeric), rows))
+        for first in range(0, self._numeric, some):
+            last = min(first + some, self._numeric)
+            self._encode_numbers(columns, slice(first, last), values[: last - first], codes[first:last])
+        for i in range(self._numeric, len(self.features)):
+            column = columns.get(self.names[i])
+            codes[i] = self.special(i, ABSENT) if column is None else self.encode_categories(i, column)
         return codes
 
     def special(self, feature: int, kind: int) -> int:
         """The place of one kind of cell without a slot in a count vector."""
         return self.slots + SPECIALS * feature + kind
 
-    def _encode_numbers(self, values: Floats) -> Ints:
-        bent = self._linear + self._asinh
-        flat = values.ravel()
+    def _encode_numbers(self, columns: Mapping[str, Column], some: slice, values: Floats, codes: Ints) -> None:
+        """Fill `codes` of some numeric features; `values`, of the same shape, is written over."""
+        features = range(some.start, some.stop)
+        odd: list[tuple[int, npt.NDArray[np.bool_] | slice, int]] = []
+        for k, i in enumerate(features):
+            column = columns.get(self.names[i])
+            if column is None:
+                values[k] = 0.0
+                odd.append((k, slice(None), self.special(i, ABSENT)))
+                continue
+            values[k], wrong = read_numbers(column)
+            if wrong is not None:
+                odd.append((k, wrong, self.special(i, MISTYPED)))
+        flat, into = values.ravel(), codes.ravel()
         # One pass: NaN, infinite and huge cells all make the sum of squares something else than a small number.
         with np.errstate(over="ignore", invalid="ignore"):
             clean = bool(np.einsum("i,i->", flat, flat) <= HUGE**2)
-        finite = None if clean else np.abs(values) <= HUGE
-        numbers = values if finite is None else np.where(finite, values, 0.0)
-        axis = numbers[:bent].copy()
-        tail = axis[self._linear :]
+        bad = np.empty(0, dtype=np.int64) if clean else np.flatnonzero(~(np.abs(flat) <= HUGE))
+        kinds = np.where(np.isnan(flat[bad]), MISSING, INFINITE)
+        flat[bad] = 0.0
+        wild = np.flatnonzero((values < self._lowest[some]) | (values > self._highest[some]))
+        # Where among these features those of an even grid end, of a linear and then of a bent axis.
+        linear, bent = (
+            min(max(end - some.start, 0), len(values)) for end in (self._linear, self._linear + self._asinh)
+        )
+        for k in range(bent, len(values)):
+            codes[k] = self.features[some.start + k].grid.slot_of(values[k])
+        axis, tail = values[:bent], values[linear:bent]
+        before = slice(some.start, some.start + bent)
         with np.errstate(over="ignore"):
-            tail -= self._centre
-            tail /= self._scale
-            np.arcsinh(tail, out=tail)
-            axis -= self._origin
-            axis *= self._step
+            if linear < bent:
+                of = slice(some.start + linear - self._linear, some.start + bent - self._linear)
+                tail -= self._centre[of]
+                tail /= self._scale[of]
+                np.arcsinh(tail, out=tail)
+            axis -= self._origin[before]
+            axis *= self._step[before]
         np.clip(axis, 0, BINS + 1, out=axis)
-        codes = np.empty(values.shape, dtype=np.int64)
         np.copyto(codes[:bent], axis, casting="unsafe")  # cut off first: added to a large start, 0.99999999 is the next
-        codes[:bent] += self.starts[:bent, None]
-        for i in range(bent, self._numeric):
-            codes[i] = self.features[i].grid.slot_of(numbers[i])
-            codes[i] += self.starts[i]
-        wild = np.flatnonzero((numbers < self._lowest) | (numbers > self._highest))
-        codes.ravel()[wild] |= OUTLIER
-        if finite is not None:
-            features = np.arange(self._numeric)[:, None]
-            kind = np.where(np.isnan(values), MISSING, INFINITE)
-            codes = np.where(finite, codes, self.slots + SPECIALS * features + kind)
-        return codes
+        codes += self.starts[some, None]
+        into[wild] |= OUTLIER
+        into[bad] = self.slots + SPECIALS * (some.start + bad // max(1, values.shape[1])) + kinds
+        for k, cells, code in odd:
+            codes[k, cells] = code
 
     def encode_categories(self, feature: int, values: Column) -> Ints | list[int]:
         """Codes of a column of categories, shape (rows,)."""

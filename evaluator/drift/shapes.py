@@ -60,8 +60,9 @@ def distances(profile: Profile, view: View, asked: Bools | None = None) -> Float
 
 
 def _distance(profile: Profile, view: View, feature: int) -> float:
-    fitted, span = profile.features[feature], profile.span(feature)
-    shares = view.slots(span) / view.present[feature]
+    fitted, slots = profile.features[feature], view.slots(profile.span(feature))
+    present = int(view.present[feature])
     if not fitted.numeric:
-        return total_variation(fitted.counts / fitted.present, shares)
-    return ks_interval(profile.cumulative[span], np.cumsum(shares))[0]
+        return total_variation(fitted.counts / fitted.present, slots / present)
+    below = np.cumsum(slots, dtype=np.float64) * (1.0 / present)
+    return ks_interval(profile.cumulative[profile.span(feature)], below)[0]

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 from evaluator.drift.distance import ks_interval
+from evaluator.drift.marks import QUANTILES
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.pane import count
 from evaluator.drift.profile import Profile
-from evaluator.drift.window import Windows
+from evaluator.drift.shapes import distances, far
+from evaluator.drift.window import Windows, rebased
 
 CELLS = st.one_of(
     st.floats(),
@@ -94,6 +96,31 @@ def test_a_window_is_the_sum_of_its_panes(seeds: list[int]) -> None:
         assert view.slots(slice(0, PROFILE.slots)).tolist() == total[: PROFILE.slots].tolist()
         assert view.present.tolist() == [part.sum() for part in parts]
         assert view.outliers.tolist() == total[-4:].tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_no_distance_is_beyond_its_bound_from_the_marks(data: st.DataObject) -> None:
+    rows = st.lists(st.one_of(NUMBERS, st.just(1.0)), min_size=8, max_size=8)
+    few = data.draw(st.lists(NUMBERS, min_size=3, max_size=60))
+    seed, spread = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.floats(0.1, 4.0))
+    many = np.random.default_rng(seed).lognormal(0, spread, size=300)
+    columns = {"few": few * (300 // len(few)) + [1.0] * (300 % len(few)), "many": np.where(many > 2.0, 2.0, many)}
+    frozen = Profile.fit(columns, reference_id="v1", pane=8, windows=(16, 40))
+    windows = Windows(frozen)
+    for _ in range(data.draw(st.integers(5, 8))):
+        windows.push(count(frozen, {"few": data.draw(rows), "many": data.draw(rows)}))
+    glance = windows.glance(frozen.windows)
+    longest = glance.view(1)
+    for reference in (frozen, rebased(frozen, longest)):
+        bounds = reference.marks.at_most(glance.marked, glance.present)
+        for window in range(2):
+            exact = distances(reference, glance.view(window))
+            assert (bounds[window] >= exact).all()
+            if reference is frozen:  # tight enough to settle most looks: marks are a quantile apart, or a slot
+                assert (bounds[window] <= exact + 2 / QUANTILES + 1e-12)[glance.present[window] > 0].all()
+            asked = far(reference, glance, np.broadcast_to(exact, (2, 2)))[window]
+            assert asked.all(), "a feature as far off as the least was not asked for"
 
 
 NUMBERS = st.one_of(

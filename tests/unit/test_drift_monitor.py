@@ -12,7 +12,10 @@ from evaluator.drift.concept import ErrorReference
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.pane import Pane, ProfileMismatchError, count
 from evaluator.drift.profile import Profile
-from evaluator.drift.window import Windows
+from evaluator.drift.settings import DriftSettings
+from evaluator.drift.signal import Look
+from evaluator.drift.signals import look_at_features
+from evaluator.drift.window import Glance, Windows
 
 Table = dict[str, Any]
 
@@ -77,6 +80,56 @@ def test_a_burst_of_outliers_is_no_shift() -> None:
     events = monitor.observe(columns, 0.0)
     assert events[0].root_cause == "outlier_burst"
     assert found(monitor) == {("outliers", "x3")}
+
+
+def test_looking_at_the_slots_of_every_feature_finds_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def events() -> list[Any]:
+        monitor = Monitor(PROFILE, DriftSettings(accept_after=4096))
+        seen: list[Any] = []
+        for seed in range(12):
+            columns = table(100 + seed, 1024)
+            columns["x0"] = columns["x0"] * (1.0 + 0.2 * seed) + 0.1 * seed
+            columns["x1"] += (seed % 3 == 1) * 0.5
+            if seed > 6:
+                columns["x2"][:200] = np.nan
+                columns["x3"][::9] = 40.0
+                columns["colour"][:90] = ["violet"] * 90
+            if seed == 8:
+                monitor.accept()
+            seen += monitor.observe(columns, float(seed))
+        return seen
+
+    screened = events()
+    asked: list[bool] = []
+
+    def all_of_them(profile: Profile, glance: Glance, least: Any) -> Any:
+        asked.append(True)
+        return np.ones(glance.present.shape, dtype=np.bool_)
+
+    monkeypatch.setattr("evaluator.drift.signals.far", all_of_them)
+    assert events() == screened
+    assert asked
+    assert len(screened) >= 4
+
+
+def test_the_quick_look_holds_what_is_raised() -> None:
+    windows = Windows(PROFILE)
+    for pane in range(12):
+        columns = table(200 + pane, 64)
+        columns["x0"] += 0.55 * (pane >= 10)
+        windows.push(count(PROFILE, columns))
+    key = ("distribution", "x0")
+    assert look_at_features(PROFILE, windows, DriftSettings()) == Look()
+    assert look_at_features(PROFILE, windows, DriftSettings(), [key]).held == {key}
+
+
+def test_texts_in_the_place_of_gaps_are_another_type() -> None:
+    gaps = [None, None, 1.0, 2.0, None] * 1000
+    profile = Profile.fit({"x": gaps}, reference_id="v1")
+    windows = Windows(profile)
+    for _ in range(4):
+        windows.push(count(profile, {"x": ["a" if cell is None else cell for cell in gaps[:64]]}))
+    assert ("type_change", "x") in look_at_features(profile, windows, DriftSettings()).raised
 
 
 def test_one_absurd_cell_changes_nothing() -> None:
