@@ -54,7 +54,8 @@ class Arrays:
     @cached_property
     def limits(self) -> Floats:
         """The distance each feature keeps inside the reference, shape (windows + 1, features), the quick look last."""
-        return np.array([[own.limit for own in (*feature.shape, feature.quick)] for feature in self.features]).T
+        own = [[own.limit for own in (*feature.shape, feature.quick)] for feature in self.features]
+        return np.array(own).reshape(len(self.features), len(self.windows) + 1).T
 
     @cached_property
     def efficiencies(self) -> Floats:
