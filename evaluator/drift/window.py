@@ -60,7 +60,11 @@ def view_of(profile: Profile, rows: int, counts: Ints) -> View:
 @dataclass(frozen=True, slots=True)
 class Glance:
     """What can be known of several windows without their slots: as `View` has it, with one axis more, the windows, in
-    front. marked: rows up to and with each of the profile's marks, shape (windows, numeric features, marks)."""
+    front, and a `start` each.
+
+    marked: rows up to and with each of the profile's marks, shape (windows, numeric features, marks).
+    """
+
 
     rows: Ints
     present: Ints
