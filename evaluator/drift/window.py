@@ -65,7 +65,6 @@ class Glance:
     marked: rows up to and with each of the profile's marks, shape (windows, numeric features, marks).
     """
 
-
     rows: Ints
     present: Ints
     specials: Ints
