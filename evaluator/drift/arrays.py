@@ -23,6 +23,7 @@ class Arrays:
     windows: tuple[int, ...]
     pane: int
     rows: int
+    slots: int
     sizes: Ints
     starts: Ints
 
@@ -102,6 +103,12 @@ class Arrays:
     def cumulative(self) -> Floats:
         """The reference's cumulative share in each slot, feature by feature; zero where it has no values."""
         parts = [np.cumsum(feature.counts) / max(1, feature.present) for feature in self.features]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    @cached_property
+    def category_shares(self) -> Floats:
+        """The reference's share of each slot of the categorical features, one after the other."""
+        parts = [feature.counts / max(1, feature.present) for feature in self.features if not feature.numeric]
         return np.concatenate(parts) if parts else np.empty(0)
 
     @cached_property

@@ -52,11 +52,6 @@ def ks_p_value(distance: float, n: float, m: float) -> float:
     return float(min(1.0, 2.0 * max(tail, separated)))
 
 
-def total_variation(reference: Floats, current: Floats) -> float:
-    """Half the absolute difference of two distributions over the same slots."""
-    return float(np.abs(reference - current).sum() / 2)
-
-
 def with_unseen(reference: Ints, current: Ints, *, full: bool) -> tuple[Ints, Ints]:
     """Counts of categories in which the reference's rare ones and what it has not seen (the last slot) are one slot.
 

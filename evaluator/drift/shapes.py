@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from evaluator.drift.distance import Bools, ks_interval, total_variation
+from evaluator.drift.distance import Bools, ks_interval
 from evaluator.drift.grid import Floats
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
@@ -47,22 +47,28 @@ def distances(profile: Profile, view: View, asked: Bools | None = None) -> Float
     found = np.zeros(len(profile.features))
     there = (profile.present > 0) & (view.present > 0)
     known = np.flatnonzero(there if asked is None else there & asked)
-    # Grids of one size as a matrix, the others one by one.
+    # Grids of one size as a matrix, other numbers one by one, categories all at once.
     even = known[known < profile.even]
     if len(even):
         slots = profile.starts[even, None] + np.arange(profile.sizes[0])
         gap = np.cumsum(view.slots(slots), axis=1) * (1.0 / view.present[even, None])
         gap -= profile.cumulative[slots]
         found[even] = np.maximum(gap.max(axis=1), -gap.min(axis=1))
-    for i in known[len(even) :].tolist():
-        found[i] = _distance(profile, view, i)
+    numeric = profile.marks.shape[0]
+    for i in known[(known >= profile.even) & (known < numeric)].tolist():
+        span = profile.span(i)
+        below = np.cumsum(view.slots(span), dtype=np.float64) * (1.0 / int(view.present[i]))
+        found[i] = ks_interval(profile.cumulative[span], below)[0]
+    texts = known[known >= numeric]
+    if len(texts):
+        found[texts] = _variations(profile, view, numeric)[texts - numeric]
     return found
 
 
-def _distance(profile: Profile, view: View, feature: int) -> float:
-    fitted, slots = profile.features[feature], view.slots(profile.span(feature))
-    present = int(view.present[feature])
-    if not fitted.numeric:
-        return total_variation(fitted.counts / fitted.present, slots / present)
-    below = np.cumsum(slots, dtype=np.float64) * (1.0 / present)
-    return ks_interval(profile.cumulative[profile.span(feature)], below)[0]
+def _variations(profile: Profile, view: View, numeric: int) -> Floats:
+    """Total variation (half the absolute difference of the shares) of every categorical feature, which come after the
+    `numeric` ones, shape (categorical features,)."""
+    first, sizes = int(profile.starts[numeric]), profile.sizes[numeric:]
+    shares = view.slots(slice(first, profile.slots)) / np.repeat(np.maximum(1, view.present[numeric:]), sizes)
+    gap = np.abs(shares - profile.category_shares)
+    return np.asarray(np.add.reduceat(gap, profile.starts[numeric:] - first) / 2)

@@ -12,9 +12,12 @@ from evaluator.drift.distance import (
     ks_interval,
     ks_p_value,
     share_p_value,
-    total_variation,
     with_unseen,
 )
+from evaluator.drift.pane import count
+from evaluator.drift.profile import Profile
+from evaluator.drift.shapes import distances
+from evaluator.drift.window import view_of
 
 
 def test_the_interval_of_a_distance_known_at_bin_ends() -> None:
@@ -61,7 +64,12 @@ def test_a_share_has_the_binomial_tail() -> None:
 
 
 def test_total_variation_is_half_the_absolute_difference() -> None:
-    assert total_variation(np.array([0.5, 0.5]), np.array([0.2, 0.8])) == pytest.approx(0.3)
+    even = ["a", "b"] * 50
+    profile = Profile.fit({"x": even, "y": even, "n": [0.0, 1.0] * 50, "z": [None, "c"] * 50}, reference_id="v1")
+    columns = {"x": ["a"] * 2 + ["b"] * 8, "y": ["a"] * 5 + ["new"] * 4 + [None], "n": [0.0] * 10, "z": [None] * 10}
+    view = view_of(profile, 10, count(profile, columns).counts)
+    found = dict(zip(profile.names, distances(profile, view).tolist(), strict=True))
+    assert found == pytest.approx({"x": 0.3, "y": 0.5, "n": 0.5, "z": 0.0})
 
 
 def test_benjamini_hochberg_by_hand() -> None:
