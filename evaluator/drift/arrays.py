@@ -87,10 +87,10 @@ class Arrays:
 
     @cached_property
     def unseen_share(self) -> Floats:
-        """Share of values that are none of the reference's by its own rows: what has no slot of its own and, by Good
-        and Turing (Good 1953), as many as were seen once. 0 for numbers."""
-        once = np.array([0 if f.numeric else f.counts[-1] + (f.counts[:-1] == 1).sum() for f in self.features])
-        return np.asarray(once / np.maximum(1, self.present))
+        """Share of values that have no slot of their own: as many as in the reference and, where each of its values
+        has one, as were seen once by Good and Turing (Good 1953). 0 for numbers."""
+        once = [0 if feature.numeric else _without_slot(feature) for feature in self.features]
+        return np.asarray(once) / np.maximum(1, self.present)
 
     @cached_property
     def share_limits(self) -> Floats:
@@ -115,3 +115,8 @@ class Arrays:
     def marks(self) -> Marks:
         """Where a look is taken first."""
         return Marks(self.features)
+
+
+def _without_slot(feature: Feature) -> int:
+    singles = 0 if len(feature.chosen) else int(np.count_nonzero(feature.counts[:-1] == 1))
+    return int(feature.counts[-1]) + singles

@@ -52,18 +52,16 @@ def ks_p_value(distance: float, n: float, m: float) -> float:
     return float(min(1.0, 2.0 * max(tail, separated)))
 
 
-def with_unseen(reference: Ints, current: Ints, *, full: bool) -> tuple[Ints, Ints]:
+def with_unseen(reference: Ints, current: Ints) -> tuple[Ints, Ints]:
     """Counts of categories in which the reference's rare ones and what it has not seen (the last slot) are one slot.
 
     Values that a finite sample has not seen, or hardly, are more than it says, and all of them lie in the same
     direction. By Good and Turing (Good 1953, equation 14) categories seen up to r times have together the probability
-    of sum (s N_s, s = 1 to r + 1) / n, N_s of them having been seen s times. full: the last slot also holds all that
-    were seen less often than any that has a slot of its own.
+    of sum (s N_s, s = 1 to r + 1) / n, N_s of them having been seen s times.
     """
     kept = reference[:-1]
-    rare = max(_RARE, int(kept.min(initial=0)) - 1) if full else _RARE
-    pooled = np.append(kept <= rare, True)
-    hidden = (rare + 1) * int((kept == rare + 1).sum())
+    pooled = np.append(kept <= _RARE, True)
+    hidden = (_RARE + 1) * int((kept == _RARE + 1).sum())
     return (
         np.append(reference[~pooled], int(reference[pooled].sum()) + hidden),
         np.append(current[~pooled], int(current[pooled].sum())),

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.calibration import Calibration, calibrate, calibrate_share
-from evaluator.drift.grid import HUGE, Floats, Grid, Ints, category_grid, numeric_grid
+from evaluator.drift.grid import CATEGORIES, HUGE, Floats, Grid, Ints, category_grid, numeric_grid
 from evaluator.drift.reading import MISSING, WRONG, Coded, is_categorical, read_coded, read_numbers
 
 Column = Sequence[Any] | npt.NDArray[Any]
 Role = Literal["feature", "prediction", "target"]
 """What a column is to the model: an input, what it says (a label, a number, a score), or the truth."""
 _SIGMAS = 3.0
+_STRETCH = 64
+"""Rows in a row that choose categories, or don't: neighbours are often alike."""
 _ENOUGH = 1 << 17
 """Values from which limits, mean and spread are taken; all are counted."""
 
@@ -31,7 +33,9 @@ class Feature:
     `quick` with the shortest look at the shape.
 
     `low` and `high` are mean -+ 3 standard deviations of the values winsorised at the grid's limits; `outliers` how
-    many reference values lie beyond. `specials` counts missing, absent, mistyped and infinite cells.
+    many reference values lie beyond. `specials` counts missing, absent, mistyped and infinite cells. chosen: where the
+    categories with a slot are the most frequent of more, the counts of the rows that chose them, which are not among
+    `counts`; else empty.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Feature:
     outlying: tuple[Calibration, ...]
     quick: Calibration
     role: Role = "feature"
+    chosen: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def low(self) -> float:
@@ -73,10 +78,11 @@ def fit_feature(
     name: str, values: Column, windows: tuple[int, ...], quick: int, importance: float, role: Role = "feature"
 ) -> Feature:
     """Fit one column of any kind; odd values are counted, never an error. windows, quick: rows."""
+    chosen = np.empty(0, dtype=np.int64)
     if is_categorical(values):
         coded = values if isinstance(values, Coded) else read_coded(values)
-        counts = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.values))
-        grid = category_grid(coded.values, counts)
+        choosing = _choosing(coded)
+        grid = category_grid(coded.values, np.bincount(coded.codes[choosing], minlength=len(coded.values)))
         known = {category: slot for slot, category in enumerate(grid.categories)}
         slots = [*(known.get(value, len(known)) for value in coded.values), grid.slots, grid.slots]
         codes = np.array(slots, dtype=np.int64)[coded.codes]
@@ -84,6 +90,8 @@ def fit_feature(
         infinite = np.zeros(len(coded), dtype=np.bool_)
         outlying = infinite
         mean = deviation = 0.0
+        if len(choosing) < len(coded) - np.count_nonzero(coded.codes < 0):
+            chosen = np.bincount(codes[choosing], minlength=grid.slots)
     else:
         numbers, mistyped = read_numbers(values)
         wrong = np.zeros(len(numbers), dtype=np.bool_) if mistyped is None else mistyped
@@ -102,10 +110,11 @@ def fit_feature(
         low, high = mean - _SIGMAS * deviation, mean + _SIGMAS * deviation
         outlying = finite & ((numbers < low) | (numbers > high))
     hasty, *shape = calibrate(codes, grid.slots, (quick, *windows), ordered=grid.kind != "categories")
+    counts = np.bincount(codes, minlength=grid.slots + 1)[: grid.slots].astype(np.int64)
     return Feature(
         name=name,
         grid=grid,
-        counts=np.bincount(codes, minlength=grid.slots + 1)[: grid.slots].astype(np.int64),
+        counts=counts - chosen if len(chosen) else counts,
         specials=(int(missing.sum()), 0, int(wrong.sum()), int(infinite.sum())),
         mean=mean,
         deviation=deviation,
@@ -116,7 +125,21 @@ def fit_feature(
         outlying=calibrate_share(outlying, windows),
         quick=hasty,
         role=role,
+        chosen=chosen,
     )
+
+
+def _choosing(coded: Coded) -> Ints:
+    """The rows that choose which categories get a slot: all with a value if all categories do, else every second 64.
+
+    Those that came out on top in some rows are frequent there partly by chance and fall back in any others. Only rows
+    that had no part in the choice say how frequent they are.
+    """
+    present = np.flatnonzero(coded.codes >= 0)
+    if np.count_nonzero(np.bincount(coded.codes[present], minlength=1)) <= CATEGORIES:
+        return present
+    chosen: Ints = present[np.arange(len(present)) // _STRETCH % 2 == 0]
+    return chosen
 
 
 def _sample(values: Floats) -> Floats:
@@ -160,6 +183,7 @@ def feature_dict(feature: Feature) -> dict[str, Any]:
         "outlying": pairs(feature.outlying),
         "quick": pairs((feature.quick,)),
         "role": feature.role,
+        "chosen": feature.chosen.tolist(),
     }
 
 
@@ -184,4 +208,5 @@ def feature_from(raw: Mapping[str, Any]) -> Feature:
         outlying=calibrations(raw["outlying"]),
         quick=calibrations(raw["quick"])[0],
         role=raw["role"],
+        chosen=np.array(raw["chosen"], dtype=np.int64),
     )

@@ -17,6 +17,8 @@ from evaluator.drift.settings import DriftSettings
 from evaluator.drift.window import View
 
 _WORTH_A_WORD = 0.001
+_NOISE = 3.0
+"""Standard errors by which a share that both sides have must differ to be told."""
 """Share of cells below which one odd cell more than in the reference is not told."""
 
 
@@ -71,10 +73,10 @@ def _unseen(fitted: Feature, now: Ints, rows: int) -> list[Finding]:
     exact = fitted.grid.kind == "exact"
     own, unseen = (fitted.counts[1::2], int(now[::2].sum())) if exact else (fitted.counts[:-1], int(now[-1]))
     pooled = 0 if exact else int(fitted.counts[-1])
-    expected = int(np.count_nonzero(own == 1)) + pooled
-    # Those outside the pool were chosen for being frequent in the reference; some were by chance, and fall back.
-    fallen = 2.0 * float(np.sqrt(own).sum()) if pooled else 0.0
-    if unseen / present <= (expected + fallen) / fitted.present + _WORTH_A_WORD:
+    expected = pooled + (0 if len(fitted.chosen) else int(np.count_nonzero(own == 1)))
+    usual = expected / fitted.present
+    noise = _NOISE * np.sqrt(usual * (1.0 - usual) * (1.0 / present + 1.0 / fitted.present)) if pooled else 0.0
+    if unseen / present <= usual + noise + _WORTH_A_WORD:
         return []
     text = f"{unseen} of {rows} values of {name} are none that the reference knows"
     if pooled:

@@ -63,11 +63,6 @@ class Grid:
         return BINS + 2
 
     @property
-    def full(self) -> bool:
-        """Whether known categories may be among `other`."""
-        return len(self.categories) >= CATEGORIES
-
-    @property
     def step(self) -> float:
         """Slots per unit of the (transformed) axis."""
         return BINS / (self.high - self.low)

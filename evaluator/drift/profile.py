@@ -37,7 +37,7 @@ OUTLIER = 1 << 30
 """Flag on a code: the value is more than three standard deviations off the reference's mean."""
 TARGET = "target"
 """The name of the outcomes' column in their profile."""
-_VERSION = 3
+_VERSION = 4
 _AT_ONCE = 16_000
 """Numbers encoded at once: under 128 kB, so that a processor's cache holds them and memory is not taken anew."""
 

@@ -215,8 +215,8 @@ def measure(profile: Profile, view: View, feature: int, distance: float, *, plac
         p_value = ks_p_value(distance, rows * efficiency, fitted.present * own)
     else:
         lower, upper = distance, distance
-        counts = with_unseen(fitted.counts, view.slots(span), full=fitted.grid.full)
-        p_value = g_test(*counts, own, efficiency)
+        counts = fitted.counts, view.slots(span)
+        p_value = g_test(*(counts if len(fitted.chosen) else with_unseen(*counts)), own, efficiency)
     return Signal(kind_of(fitted), fitted.name, distance, lower, upper, threshold, p_value, view.rows)
 
 

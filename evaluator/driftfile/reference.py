@@ -158,7 +158,7 @@ def _feature(profile: Profile, i: int, counts: Ints, stretches: Stretches, setti
         outlying = _share(stretches, wild, outliers)
     return replace(
         fitted,
-        counts=own,
+        counts=own - fitted.chosen if len(fitted.chosen) else own,
         specials=(missing, absent, mistyped, infinite),
         outliers=outliers,
         shape=(shape,),

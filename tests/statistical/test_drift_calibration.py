@@ -10,6 +10,7 @@ import pytest
 from scipy.signal import lfilter
 from scipy.stats import ks_2samp
 
+from evaluator.drift.comparison import Comparison
 from evaluator.drift.distance import ks_interval
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.pane import count
@@ -187,3 +188,36 @@ def test_still_outcomes_scores_and_regimes_raise_no_alarm(reference: int) -> Non
     monitor = Monitor(profile)
     assert monitor.observe({name: values[reference:] for name, values in table.items()}, 0.0) == []
     assert monitor.observe_outcomes(truth[reference:], table["said"][reference:], 0.0) == []
+
+
+@pytest.mark.parametrize(("values", "reference"), [(300, 2000), (1000, 5000), (3000, 20_000)])
+def test_columns_of_more_values_than_slots_are_still_when_nothing_moves(values: int, reference: int) -> None:
+    below, opened = 0, 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+
+        def drawn(rows: int, rng: np.random.Generator = rng) -> dict[str, list[str]]:
+            return {"zip": [f"z{i}" for i in rng.integers(0, values, rows)]}
+
+        profile = Profile.fit(drawn(reference), reference_id="v1")
+        comparison = Comparison(profile)
+        comparison.add(drawn(reference))
+        report = comparison.report()
+        assert report.severity == "NONE"
+        below += report.features[0].p_value < 0.05
+        opened += len(Monitor(profile).observe(drawn(10_000), 0.0))
+    assert below <= 3  # of 12: P(more) = .002 at a true level of 5 %
+    assert opened == 0
+
+
+def test_a_move_among_more_values_than_slots_is_found() -> None:
+    rng = np.random.default_rng(4)
+    before = {"zip": [f"z{i}" for i in rng.integers(0, 1000, 20_000)]}
+    profile = Profile.fit(before, reference_id="v1")
+    first = profile.features[0].grid.categories[0]
+    moved = {"zip": [f"z{i}" if i % 2 else first for i in rng.integers(0, 1000, 4096)]}
+    events = Monitor(profile).observe(moved, 0.0)
+    assert events[0].features[0].feature == "zip"
+    assert events[0].rows <= 512
+    new = {"zip": [f"n{i}" if i % 2 else f"z{i}" for i in rng.integers(0, 1000, 4096)]}
+    assert ("unseen", "zip") in {signal.key for event in Monitor(profile).observe(new, 0.0) for signal in event.signals}

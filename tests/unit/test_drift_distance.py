@@ -93,7 +93,7 @@ def test_what_a_sample_has_not_seen_is_no_drift(categories: int, power: float, b
         reference = np.append(drawn[known], 0)
         current = np.append(other[known], other[~known].sum())
         plain.append(g_test(reference, current))
-        pooled.append(g_test(*with_unseen(reference, current, full=False)))
+        pooled.append(g_test(*with_unseen(reference, current)))
     assert np.mean(np.array(plain) < 0.001) > 0.5  # what it was
     assert np.mean(np.array(pooled) < 0.001) <= 0.02
     assert np.mean(np.array(pooled) < 0.05) <= 0.15
@@ -101,8 +101,7 @@ def test_what_a_sample_has_not_seen_is_no_drift(categories: int, power: float, b
 
 def test_pooling_keeps_rows_and_leaves_frequent_categories_alone() -> None:
     reference, current = np.array([50, 40, 6, 5, 1, 0]), np.array([45, 45, 5, 2, 1, 9])
-    was, now = with_unseen(reference, current, full=False)
+    was, now = with_unseen(reference, current)
     assert was.tolist() == [50, 40, 6, 6 + 6]  # five, one and none, and as many more as were seen six times
     assert now.tolist() == [45, 45, 5, 12]
-    was, now = with_unseen(reference, current, full=True)
     assert now.sum() == current.sum()

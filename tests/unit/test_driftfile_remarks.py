@@ -45,6 +45,15 @@ def test_rare_values_that_are_counted_together_are_not_called_unknown() -> None:
     assert "counted together" in told.message
 
 
+def test_rows_that_choose_the_most_frequent_values_do_not_say_how_frequent_they_are() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(3):
+        before, now = (pd.DataFrame({"zip": [f"z{i}" for i in rng.integers(0, 1000, 5000)]}) for _ in range(2))
+        found = gauntlet.drift(before, now)
+        assert found.severity == "NONE"
+        assert found.features[0].p_value > 0.001
+
+
 def test_numbers_that_hardly_repeat_in_the_reference_are_not_unseen_in_the_current_rows() -> None:
     assert of(gauntlet.drift(frame(1, 50), frame(2, 300)), "unseen_values", "a") == []
     few = frame(1).assign(a=np.arange(ROWS) % 4)
