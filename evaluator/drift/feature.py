@@ -90,7 +90,7 @@ def fit_feature(
         infinite = np.zeros(len(coded), dtype=np.bool_)
         outlying = infinite
         mean = deviation = 0.0
-        if len(choosing) < len(coded) - np.count_nonzero(coded.codes < 0):
+        if len(choosing) < np.count_nonzero(coded.codes >= 0):
             chosen = np.bincount(codes[choosing], minlength=grid.slots)
     else:
         numbers, mistyped = read_numbers(values)

@@ -17,9 +17,9 @@ from evaluator.drift.settings import DriftSettings
 from evaluator.drift.window import View
 
 _WORTH_A_WORD = 0.001
+"""Share of cells below which one odd cell more than in the reference is not told."""
 _NOISE = 3.0
 """Standard errors by which a share that both sides have must differ to be told."""
-"""Share of cells below which one odd cell more than in the reference is not told."""
 
 
 def findings_of(profile: Profile, view: View, extra: Mapping[str, int], settings: DriftSettings) -> tuple[Finding, ...]:
