@@ -16,6 +16,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(READY)
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports

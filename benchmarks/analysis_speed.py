@@ -1,6 +1,6 @@
 """What a look and a fold cost: 20 metrics × 10 segments at once, a million outcomes, a file of five million rows.
 
-    python -m benchmarks.analysis_speed [--rows 5000000]
+python -m benchmarks.analysis_speed [--rows 5000000]
 """
 
 from __future__ import annotations

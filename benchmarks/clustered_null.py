@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from evaluator.stats import Boundary, Evidence
-from evaluator.stats.plan import HARM_SIDE, WIN_SIDE, Side
-from evaluator.stats.statistic import evidence_of
+from evaluator.stats.cluster_robust import evidence_of
+from evaluator.stats.design import HARM_SIDE, WIN_SIDE, Side
 
 Floats = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int], Floats]
@@ -102,8 +102,13 @@ def main() -> None:
         print()
     if options.table in ("correlated", "all"):
         print("| autoregressive, looks from block 20 | mean | win | mirrored | harm |\n|---|---|---|---|---|")
-        for rho, mean, lengths in ((0.0, 0.0, (30, 60, 120)), (0.3, 0.0, (30, 60, 120)), (0.5, 0.0, (30, 60, 120)),
-                                   (0.5, 1.0, (30, 60, 120)), (0.0, 0.6, (30, 60))):  # fmt: skip
+        for rho, mean, lengths in (
+            (0.0, 0.0, (30, 60, 120)),
+            (0.3, 0.0, (30, 60, 120)),
+            (0.5, 0.0, (30, 60, 120)),
+            (0.5, 1.0, (30, 60, 120)),
+            (0.0, 0.6, (30, 60)),
+        ):
             for k in lengths:
                 name = f"ρ = {rho}, K = {k}"
                 rates = cell(lambda rho=rho, k=k, mean=mean: autoregressive(rng, k, rho) + mean, np.ones(k), 20, name)

@@ -19,9 +19,9 @@ from scipy.optimize import minimize
 from scipy.special import ndtri
 
 from evaluator.drift.comparison import Comparison
-from evaluator.drift.fusion import margin_of
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
+from evaluator.drift.severity import margin_of
 from evaluator.drift.signal import Key, Signal
 
 NUMBERS = 8

@@ -59,10 +59,16 @@ def stream(year: pd.DataFrame) -> tuple[list[dict[str, Any]], float]:
     begin = time.perf_counter()
     watch = gauntlet.drift_stream(year.drop(columns="month"), reference, target="late", prediction="probability")
     events = [
-        {"row": e.row, "month": int(months[e.row]), "event": e.event, "severity": e.severity,
-         "root_cause": e.root_cause, "signals": sorted({signal["kind"] for signal in e.signals})}
+        {
+            "row": e.row,
+            "month": int(months[e.row]),
+            "event": e.event,
+            "severity": e.severity,
+            "root_cause": e.root_cause,
+            "signals": sorted({signal["kind"] for signal in e.signals}),
+        }
         for e in watch.events()
-    ]  # fmt: skip
+    ]
     return events, time.perf_counter() - begin
 
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import ks_2samp
 
-from evaluator.drift.distance import ks_interval
+from evaluator.drift.distances import ks_interval
+from evaluator.drift.feature_signals import look_at_features
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.pane import count
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signals import look_at_features
-from evaluator.drift.window import Windows
+from evaluator.drift.windows import Windows
 
 FEATURES = 50
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from benchmarks.simulated import Floats, Sums
-from evaluator.stats.boundary import Boundary
-from evaluator.stats.mixture import best_rho, log_mixture
-from evaluator.stats.monitor import _TIGHTEST_AT
-from evaluator.stats.noise import Noise
+from evaluator.stats.cluster_robust import Evidence, evidence_of
+from evaluator.stats.design import Plan, Side
+from evaluator.stats.group_sequential import Boundary
+from evaluator.stats.normal_mixture import best_rho, log_mixture
 from evaluator.stats.panel import Tally, ready_for_harm, ready_for_win
-from evaluator.stats.plan import Plan, Side
-from evaluator.stats.statistic import Evidence, evidence_of
+from evaluator.stats.sequential_test import _TIGHTEST_AT
+from evaluator.stats.unit_variance import Noise
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -77,11 +77,7 @@ def unit_sums(sums: Sums) -> Floats:
 
 def _about(m: Floats, n: Floats, y: Floats, y2: Floats, y3: Floats) -> tuple[Floats, ...]:
     """Σ (y−m)ᵏ for k = 1 to 3."""
-    return (
-        y - m * n,
-        y2 - 2.0 * m * y + m**2 * n,
-        y3 - 3.0 * m * y2 + 3.0 * m**2 * y - m**3 * n,
-    )
+    return (y - m * n, y2 - 2.0 * m * y + m**2 * n, y3 - 3.0 * m * y2 + 3.0 * m**2 * y - m**3 * n)
 
 
 def evidence(sums: Floats, tally: Tally) -> Evidence:
@@ -111,11 +107,14 @@ def watch(sums: Sums) -> Watched:
     open_win = ready_for_win(tally, found, plan) & open_harm
     return Watched(
         t=rows[0, :, 1] / horizon,
-        score=found.score.reshape(shape), variance=found.variance.reshape(shape),
+        score=found.score.reshape(shape),
+        variance=found.variance.reshape(shape),
         z_win=_worth(found, found.t, open_win, "z_win").reshape(shape),
         z_harm=_worth(found, -found.t, open_harm, "z_harm").reshape(shape),
-        open_win=open_win.reshape(shape), open_harm=open_harm.reshape(shape), plan=plan,
-    )  # fmt: skip
+        open_win=open_win.reshape(shape),
+        open_harm=open_harm.reshape(shape),
+        plan=plan,
+    )
 
 
 def _worth(found: Evidence, t: Floats, ready: Bools, name: str) -> Floats:

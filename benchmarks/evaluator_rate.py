@@ -19,17 +19,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from evaluator.checkpoint import Checkpoint
-from evaluator.core import Core
-from evaluator.worker import Worker
-from gauntlet import config_file as configs
-from gauntlet import events, ids, keys, wiring
-from gauntlet.artefact import Feature, Schema
+from evaluator.service.checkpoint import Checkpoint
+from evaluator.service.pipeline import Core
+from evaluator.service.worker import Worker
+from gauntlet import adapters, events, ids, keys
 from gauntlet.config import Config
+from gauntlet.config import load as configs
 from gauntlet.log import Record, Stored
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
 from gauntlet.losses import loss
-from gauntlet.model import BASELINE, CANDIDATE, Task
+from gauntlet.registry.artifact import Feature, Schema
+from gauntlet.types import CHALLENGER, CHAMPION, Task
 
 FEATURES = [f"f{i:02d}" for i in range(12)]
 START = 1_700_000_000.0
@@ -98,43 +98,80 @@ async def _prepare(folder: Path, n: int, shadow: bool) -> tuple[Config, int]:
     treated = rng.random(n) < SHARE
     answered = rng.random(n) < 0.9
     schema = Schema(task=Task.CLASSIFICATION, features=tuple(Feature(name=f) for f in FEATURES), classes=(0, 1))
-    registry = wiring.registry(config)
+    registry = adapters.registry(config)
     first = slice(0, min(n, 5000))
     registry.register(
-        config.champion.model, schema, created_at=0.0,
+        config.champion.model,
+        schema,
+        created_at=0.0,
         reference={
-            "columns": dict(zip(FEATURES, x[first].T.tolist(), strict=True)), "at": list(range(first.stop)),
-            "errors": loss("log_loss", champion[first], truth[first]).tolist(), "errors_at": list(range(first.stop)),
+            "columns": dict(zip(FEATURES, x[first].T.tolist(), strict=True)),
+            "at": list(range(first.stop)),
+            "errors": loss("log_loss", champion[first], truth[first]).tolist(),
+            "errors_at": list(range(first.stop)),
         },
-    )  # fmt: skip
+    )
     registry.register(config.champion.model, schema, created_at=0.0)
     lag = int(_DELAY / _EVERY)
     names = [ids.uuid7(START + _EVERY * i) for i in range(n)]
-    rows, served, shadowed = x.tolist(), np.where(treated[:, None], challenger, champion), np.where(
-        treated[:, None], champion, challenger
-    )  # fmt: skip
+    rows, served, shadowed = (
+        x.tolist(),
+        np.where(treated[:, None], challenger, champion),
+        np.where(treated[:, None], champion, challenger),
+    )
     writer = LocalLogWriter(folder / "log", "router", durable=False)
     count = 0
     for start in range(0, n + lag, 1000):
         records: list[Record] = []
         for i in range(start, min(n, start + 1000)):
-            arm = CANDIDATE if treated[i] else BASELINE
+            arm = CHALLENGER if treated[i] else CHAMPION
             at = START + _EVERY * i
-            records.append(_record(keys.PREDICTIONS, events.Prediction(
-                id=names[i], at=at, experiment="bench", unit=names[i], bucket=0, assigned=arm, served=arm,
-                propensity=SHARE, allocation=2, champion="v0001", challenger="v0002", rollout="bench-r0001",
-                output=served[i].tolist(), features=dict(zip(FEATURES, rows[i], strict=True)),
-            )))  # fmt: skip
+            records.append(
+                _record(
+                    keys.PREDICTIONS,
+                    events.Prediction(
+                        id=names[i],
+                        at=at,
+                        experiment="bench",
+                        unit=names[i],
+                        bucket=0,
+                        assigned=arm,
+                        served=arm,
+                        propensity=SHARE,
+                        allocation=2,
+                        champion="v0001",
+                        challenger="v0002",
+                        rollout="bench-r0001",
+                        output=served[i].tolist(),
+                        features=dict(zip(FEATURES, rows[i], strict=True)),
+                    ),
+                )
+            )
             if shadow:
-                records.append(_record(keys.PREDICTIONS, events.Shadow(
-                    id=names[i], at=at, experiment="bench", arm=BASELINE if treated[i] else CANDIDATE,
-                    model="v0001" if treated[i] else "v0002", output=shadowed[i].tolist(), rollout="bench-r0001",
-                )))  # fmt: skip
+                records.append(
+                    _record(
+                        keys.PREDICTIONS,
+                        events.Shadow(
+                            id=names[i],
+                            at=at,
+                            experiment="bench",
+                            arm=CHAMPION if treated[i] else CHALLENGER,
+                            model="v0001" if treated[i] else "v0002",
+                            output=shadowed[i].tolist(),
+                            rollout="bench-r0001",
+                        ),
+                    )
+                )
         for i in range(max(0, start - lag), min(n, start + 1000 - lag)):
             if answered[i]:
-                records.append(_record(keys.OUTCOMES, events.Outcome(
-                    id=names[i], at=START + _EVERY * i + _DELAY, experiment="bench", value=int(truth[i]),
-                )))  # fmt: skip
+                records.append(
+                    _record(
+                        keys.OUTCOMES,
+                        events.Outcome(
+                            id=names[i], at=START + _EVERY * i + _DELAY, experiment="bench", value=int(truth[i])
+                        ),
+                    )
+                )
         await writer.append(records)
         count += len(records)
     await writer.close()
@@ -200,7 +237,7 @@ async def _evaluate(
     """CPU seconds that a fresh worker needs for the whole log; checks that it counted all of it."""
     folder = Path(config.data) / f"evaluator-{stepwise}-{run}"
     checkpoint = Checkpoint(folder / "evaluator.db")
-    core = Core(config, wiring.registry(config), checkpoint)
+    core = Core(config, adapters.registry(config), checkpoint)
     reader: Any = LocalLogReader(Path(config.data) / "log")
     unrolled = _Unrolled(reader, START + _EVERY * count + _DELAY)
     sink: Any = _Nowhere()

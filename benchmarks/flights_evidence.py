@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from tqdm import tqdm
 
+from evaluator.stats.cluster_robust import rows_of
+from evaluator.stats.design import Plan
 from evaluator.stats.panel import Panel, States, Tally, advance
-from evaluator.stats.plan import Plan
-from evaluator.stats.process import Arm, Block, paired_blocks, split_blocks
-from evaluator.stats.statistic import rows_of
-from evaluator.stats.sums import PairedSums, SplitSums
+from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
 from gauntlet.cli.demo import flights
 
 Floats = NDArray[np.float64]
@@ -104,8 +103,9 @@ def paired(found: Outcomes, parts: Sequence[Ints]) -> list[Block]:
     return paired_blocks(made)
 
 
-def split(champion: Floats, challenger: Floats, share: Floats, parts: Sequence[Ints],
-          rng: np.random.Generator) -> list[Block]:  # fmt: skip
+def split(
+    champion: Floats, challenger: Floats, share: Floats, parts: Sequence[Ints], rng: np.random.Generator
+) -> list[Block]:
     """Blocks of one draw of who gets which model."""
     arm = rng.random(len(share)) < share
     loss = np.where(arm, challenger, champion)

@@ -49,11 +49,13 @@ def gbstats_sign(arms, binary, rng):
     known = (n > 1 - binary) & (variance > 0)
     answered = known.all(axis=0) & (mean[0] != 0)
     test = SimpleNamespace(
-        stat_a=SimpleNamespace(n=n[0]), stat_b=SimpleNamespace(n=n[1]), alpha=config.alpha,
+        stat_a=SimpleNamespace(n=n[0]),
+        stat_b=SimpleNamespace(n=n[1]),
+        alpha=config.alpha,
         sequential_tuning_parameter=config.sequential_tuning_parameter,
         point_estimate=(mean[1] - mean[0]) / mean[0],
         variance=frequentist_variance(variance[0], mean[0], n[0], variance[1], mean[1], n[1], True),
-    )  # fmt: skip
+    )
     test.rho = SequentialTwoSidedTTest.rho.fget(test)
     low, high = SequentialTwoSidedTTest.confidence_interval.fget(test)
     sign = np.where(answered, (low > 0).astype(int) - (high < 0), 0)
@@ -116,11 +118,16 @@ def check_confidence(run, z, final):
         for arm, part in (("champion", run[:3]), ("challenger", run[3:]))
     )
     test = ZTest(
-        table, numerator_column="y", numerator_sum_squares_column="y", denominator_column="n",
-        categorical_group_columns="arm", ordinal_group_column="look",
-    )  # fmt: skip
-    found = test.difference("champion", "challenger", groupby="look", final_expected_sample_size_column="final",
-                            verbose=True).set_index("look")  # fmt: skip
+        table,
+        numerator_column="y",
+        numerator_sum_squares_column="y",
+        denominator_column="n",
+        categorical_group_columns="arm",
+        ordinal_group_column="look",
+    )
+    found = test.difference(
+        "champion", "challenger", groupby="look", final_expected_sample_size_column="final", verbose=True
+    ).set_index("look")
     mine = np.flatnonzero([np.allclose(z_row[looks], found["difference"] / found["std_err"]) for z_row in z])
     assert len(mine), "no run has the z values that the public interface gives"
 

@@ -27,7 +27,7 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 
 from gauntlet import bootstrap
-from gauntlet import config_file as configs
+from gauntlet.config import load as configs
 
 FEATURES = [f"f{i:02d}" for i in range(20)]
 BODY = json.dumps({"features": {name: 0.1 * i for i, name in enumerate(FEATURES)}})
@@ -95,8 +95,10 @@ def run(rounds: int = 5, seconds: int = 4) -> list[str]:
 def _wrk(url: str, script: Path, seconds: int) -> float:
     shown = subprocess.run(
         [*_pinned(1), "wrk", "-t1", "-c32", f"-d{seconds}s", "-s", str(script), url],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     if "Non-2xx" in shown:
         raise SystemExit(f"{url} refused requests:\n{shown}")
     return float(re.search(r"Requests/sec:\s+([\d.]+)", shown)[1])  # type: ignore[index]
@@ -111,10 +113,20 @@ def _echo(folder: Path) -> Iterator[str]:
     (folder / "echo_app.py").write_text(ECHO)
     port = _free_port()
     process = subprocess.Popen(
-        [*_pinned(0), sys.executable, "-m", "uvicorn", "echo_app:app", "--port", str(port), "--log-level", "error",
-         "--no-access-log"],
+        [
+            *_pinned(0),
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "echo_app:app",
+            "--port",
+            str(port),
+            "--log-level",
+            "error",
+            "--no-access-log",
+        ],
         cwd=folder,
-    )  # fmt: skip
+    )
     url = f"http://127.0.0.1:{port}/"
     try:
         _await(url, process)
@@ -132,14 +144,23 @@ def _router(folder: Path, model: str | None, delivery: str) -> Iterator[str]:
         x = rng.normal(size=(1000, 20))
         skops.io.dump(LogisticRegression().fit(x, (x[:, 0] > 0).astype(int)), folder / "model.skops")
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump({
-        "experiment": "bench", "task": "classification", "champion": {"model": model or "model.skops"},
-        "features": FEATURES, "classes": [0, 1], "router": {"port": 0, "delivery": delivery},
-    }))  # fmt: skip
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "experiment": "bench",
+                "task": "classification",
+                "champion": {"model": model or "model.skops"},
+                "features": FEATURES,
+                "classes": [0, 1],
+                "router": {"port": 0, "delivery": delivery},
+            }
+        )
+    )
     config = configs.load(path)
     asyncio.run(bootstrap.ensure(config))
-    process = subprocess.Popen([*_pinned(0), sys.executable, "-m", "gauntlet.cli", "router", str(path)],
-                               stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        [*_pinned(0), sys.executable, "-m", "gauntlet.cli", "router", str(path)], stderr=subprocess.DEVNULL
+    )
     address = Path(config.data) / "router.address"
     try:
         while not address.exists():

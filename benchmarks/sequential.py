@@ -57,10 +57,7 @@ def decide(cell: Cell, sums: Sums, asked: peers.Peers | None) -> tuple[engine.Wa
     watched = engine.watch(sums)
     if asked is not None:
         asked.ask(sums, watched.open_harm, binary=cell.law.kind == "bernoulli", final=HORIZON)
-    found = {
-        "ours": Decisions(*engine.group_sequential(watched)),
-        "anytime": Decisions(*engine.anytime(watched)),
-    }
+    found = {"ours": Decisions(*engine.group_sequential(watched)), "anytime": Decisions(*engine.anytime(watched))}
     if asked is not None:
         found |= {name: Decisions.signed(looks) for name, looks in asked.answers().items()}
     return watched, found
@@ -68,8 +65,9 @@ def decide(cell: Cell, sums: Sums, asked: peers.Peers | None) -> tuple[engine.Wa
 
 def grid(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterator[str]:
     """The A/A grid: law × drift × allocation."""
-    side, both, least = (float(binom.ppf(q, runs, rate)) / runs
-                         for q, rate in ((0.999, 0.025), (0.999, ALPHA), (0.001, 0.04)))  # fmt: skip
+    side, both, least = (
+        float(binom.ppf(q, runs, rate)) / runs for q, rate in ((0.999, 0.025), (0.999, ALPHA), (0.001, 0.04))
+    )
     yield f"### False decisions: {runs} A/A experiments a cell"
     yield (
         f"Limits: each side at most {side:.4f}, both at most {both:.4f}; group-sequential both at least {least:.4f}. "
@@ -79,9 +77,12 @@ def grid(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterator
     yield "| outcomes | drift | allocation | ours: better | worse | both | anytime | gbstats | confidence |"
     yield "|---|---|---|---|---|---|---|---|---|"
     cells = [
-        (name, Cell(allocation, drift, law)) for name, law in LAWS.items() for drift in DRIFTS
-        for allocation in ALLOCATIONS if only in f"{name} | {drift} | {allocation}"
-    ]  # fmt: skip
+        (name, Cell(allocation, drift, law))
+        for name, law in LAWS.items()
+        for drift in DRIFTS
+        for allocation in ALLOCATIONS
+        if only in f"{name} | {drift} | {allocation}"
+    ]
     missed: list[str] = []
     for name, cell in tqdm(cells, desc="A/A cells", disable=None, file=sys.stderr):
         _, found = decide(cell, draw(cell, runs, seed), asked)
@@ -92,8 +93,10 @@ def grid(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterator
             missed.append(title)
         shown = [f"{rate:.4f}{mark}" for rate, mark in zip((win, harm, any_side), marks, strict=True)]
         shown.append(_rate(found["anytime"], both))
-        shown += [" / ".join(_rate(found[name], both) for name in (peer, f"{peer} gated") if name in found)
-                  for peer in peers.PEERS]  # fmt: skip
+        shown += [
+            " / ".join(_rate(found[name], both) for name in (peer, f"{peer} gated") if name in found)
+            for peer in peers.PEERS
+        ]
         yield f"| {title} | {' | '.join(shown)} |"
     yield f"\n{len(cells) - len(missed)} of {len(cells)} cells within all limits." + "".join(
         f"\n- outside: {title}" for title in missed

@@ -98,9 +98,13 @@ class Sums:
     def arms(self) -> tuple[Floats, ...]:
         """n, Σ y and Σ y² of the champion, then of the challenger."""
         return (
-            self.n_champion, self.y_champion, self.yy_champion,
-            self.n_challenger, self.y_challenger, self.yy_challenger,
-        )  # fmt: skip
+            self.n_champion,
+            self.y_champion,
+            self.yy_champion,
+            self.n_challenger,
+            self.y_challenger,
+            self.yy_challenger,
+        )
 
 
 def seed_of(cell: Cell, seed: int) -> np.random.Generator:

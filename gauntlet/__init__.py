@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from evaluator.analysis.result import Analysis
-    from evaluator.driftfile import DriftReport, Stream
-    from evaluator.planning import PlanReport, SimulationReport
-    from evaluator.stats.metric import Metric
+    from evaluator.offline.drift import DriftReport, Stream
+    from evaluator.offline.experiment.result import Analysis
+    from evaluator.offline.planning import PlanReport, SimulationReport
+    from evaluator.stats.metrics.declaration import Metric
     from gauntlet.table import Table
 
 __version__ = "0.1.0"
@@ -48,7 +48,8 @@ def analyze(
     `progress` is called with the number of rows just read. Raises `gauntlet.errors.BadInput`, which names the option,
     or the column and the row (counted from 0), when there can be no answer.
     """
-    from evaluator.analysis import experiment, spec
+    from evaluator.offline.experiment import experiment
+    from evaluator.offline.experiment import settings as spec
     from gauntlet.table import Table, open_table
 
     table = source if isinstance(source, Table) else open_table(source)
@@ -94,7 +95,7 @@ def drift(
     The result has `severity`, `features`, `quality`, `performance` and more, and gives `to_dict()`, `to_text()` and
     `to_html()`. Raises `gauntlet.errors.BadInput`, naming the column or option, when there can be no answer.
     """
-    from evaluator.driftfile import Settings, check
+    from evaluator.offline.drift import Settings, check
     from gauntlet.table import Table, open_table
 
     settings = Settings.of(
@@ -129,7 +130,7 @@ def drift_stream(
     Iterate the result's `events()`, each given as soon as its row is read; then its `report()` is the whole answer.
     Raises `gauntlet.errors.BadInput` when there can be none.
     """
-    from evaluator.driftfile import Settings, Stream
+    from evaluator.offline.drift import Settings, Stream
     from gauntlet.table import Table, open_table
 
     settings = Settings.of(
@@ -178,8 +179,8 @@ def plan(
     `form.days`, `stopping`, `effects` and more, and gives `to_dict()`, `to_text()` and `to_html()`. Raises
     `gauntlet.errors.BadInput`, which names the option, when there can be no answer.
     """
-    from evaluator.planning import Question
-    from evaluator.planning import plan as planned
+    from evaluator.offline.planning import Question
+    from evaluator.offline.planning import plan as planned
 
     question = Question.of(
         baseline=baseline,
@@ -227,7 +228,7 @@ def simulate(
     with the days of the week, `skewness` is that of one outcome of a mean. `progress` is called with the number of runs
     just ended. The result has `scenarios` (no effect, the effect, harm) and `held`: no error rate is above its level.
     """
-    from evaluator.planning import Question, World, simulated
+    from evaluator.offline.planning import Question, World, simulated
 
     return simulated(
         Question.of(**question),

@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from gauntlet import artefact, control, rollout, wiring
-from gauntlet.artefact import Feature, Predictor, Schema
+from gauntlet import adapters, control, rollout
 from gauntlet.clock import moment
 from gauntlet.config import ChampionConfig, Config
 from gauntlet.errors import ConfigError
 from gauntlet.losses import loss
-from gauntlet.model import Task
-from gauntlet.registry import MOST_ROWS, Reference
+from gauntlet.registry import MOST_ROWS, Reference, artifact
+from gauntlet.registry.artifact import Feature, Predictor, Schema
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore
+from gauntlet.types import Task
 
 _log = logging.getLogger("gauntlet")
 
@@ -40,7 +40,7 @@ async def ensure(config: Config) -> Control:
 
     Raises `ModelUnusable` or `ConfigError` with the path and the cause; then nothing was written.
     """
-    folder = wiring.data(config)
+    folder = adapters.data(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "bootstrap.lock").open("w")
@@ -48,7 +48,7 @@ async def ensure(config: Config) -> Control:
         raise ConfigError(f"cannot write to the data folder {folder}: {error.strerror or error}") from error
     with lock:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)  # three services start at once; one registers
-        return await _ensure(config, wiring.state(config))
+        return await _ensure(config, adapters.state(config))
 
 
 async def _ensure(config: Config, state: StateStore) -> Control:
@@ -67,9 +67,9 @@ async def _ensure(config: Config, state: StateStore) -> Control:
 def champion(config: Config) -> tuple[object, Schema]:
     """The model that the configuration names, and what it takes and gives. Raises `ModelUnusable`."""
     given = config.champion
-    model = artefact.load(given.model, trusted=given.trusted, allow_pickle=given.allow_pickle)
+    model = artifact.load(given.model, trusted=given.trusted, allow_pickle=given.allow_pickle)
     features = [Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
-    return model, artefact.schema_of(model, config.task, features, config.classes, given.input)
+    return model, artifact.schema_of(model, config.task, features, config.classes, given.input)
 
 
 def _register_champion(config: Config) -> str:
@@ -78,7 +78,7 @@ def _register_champion(config: Config) -> str:
     reference = None
     if given.reference is not None:
         reference = _reference(Path(given.reference), given, Predictor(model, schema, "champion"), config.metric)
-    entry = wiring.registry(config).register(
+    entry = adapters.registry(config).register(
         given.model,
         schema,
         created_at=time.time(),

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gauntlet.model import Arm, Label, Scorer
+from gauntlet.types import Arm, Label, Scorer
 
 SCHEMA_VERSION = 1
 

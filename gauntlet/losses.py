@@ -8,17 +8,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet.model import Task
+from gauntlet.types import Task
 
 Floats = NDArray[np.float64]
 
 PROBABILITY_FLOOR = 1e-15
 """Log loss clips here: a certain and wrong answer costs 34.5, not infinity."""
 
-METRICS = {
-    Task.CLASSIFICATION: ("log_loss", "brier", "accuracy"),
-    Task.REGRESSION: ("squared_error", "absolute_error"),
-}
+METRICS = {Task.CLASSIFICATION: ("log_loss", "brier", "accuracy"), Task.REGRESSION: ("squared_error", "absolute_error")}
 """The primary metrics of each task; the first is the default. `accuracy` as a loss is the error, 0 or 1."""
 
 

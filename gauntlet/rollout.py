@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from gauntlet.errors import TransitionRefused
-from gauntlet.model import Decision
+from gauntlet.types import Decision
 
 SHADOW_STAGE = -1
 """The stage index of shadow: the challenger is scored beside the champion and serves nobody."""
@@ -75,7 +75,7 @@ class Bake(msgspec.Struct, frozen=True, kw_only=True):
     rollout: str
     since: float
     until: float
-    baseline: dict[str, float]
+    reference: dict[str, float]
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +127,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     shadow: Stage | None = None
     stages: tuple[Stage, ...] = ()
     bake_seconds: float = 0.0
-    baseline: dict[str, float] = {}
+    reference: dict[str, float] = {}
 
 
 def begin(experiment: str, champion: str, at: float) -> Control:
@@ -173,9 +173,15 @@ def _already(control: Control, command: Command, *states: str) -> bool:
 
 def _note(command: Command, decision: Decision, now: float, rollout: str | None, detail: str = "") -> Transition:
     return Transition(
-        command=command.name, decision=decision, actor=command.actor, reason=command.reason, at=now, rollout=rollout,
-        evidence=command.evidence, detail=detail,
-    )  # fmt: skip
+        command=command.name,
+        decision=decision,
+        actor=command.actor,
+        reason=command.reason,
+        at=now,
+        rollout=rollout,
+        evidence=command.evidence,
+        detail=detail,
+    )
 
 
 def _replace(control: Control, **changes: object) -> Control:
@@ -189,9 +195,14 @@ def _replace(control: Control, **changes: object) -> Control:
 
 def _ended(control: Control, rollout: Rollout, state: str, command: Command, now: float) -> tuple[Ended, ...]:
     end = Ended(
-        id=rollout.id, challenger=rollout.challenger, champion=control.champion, state=state, at=now,
-        actor=command.actor, reason=command.reason,
-    )  # fmt: skip
+        id=rollout.id,
+        challenger=rollout.challenger,
+        champion=control.champion,
+        state=state,
+        at=now,
+        actor=command.actor,
+        reason=command.reason,
+    )
     return (*control.ended, end)[-_ENDED_KEPT:]
 
 
@@ -208,9 +219,14 @@ def _challenge(control: Control, command: Command, now: float) -> Control:
         raise TransitionRefused(f"{command.version} is the champion already", code="already_champion")
     number = control.rollouts + 1
     rollout = Rollout(
-        id=f"{control.experiment}-r{number:04d}", challenger=command.version, stages=command.stages, stage=SHADOW_STAGE,
-        started_at=now, stage_since=now, shadow=command.shadow,
-    )  # fmt: skip
+        id=f"{control.experiment}-r{number:04d}",
+        challenger=command.version,
+        stages=command.stages,
+        stage=SHADOW_STAGE,
+        started_at=now,
+        stage_since=now,
+        shadow=command.shadow,
+    )
     note = _note(command, Decision.HOLD, now, rollout.id, f"{command.version} against {control.champion}, in shadow")
     return _replace(control, rollout=rollout, rollouts=number, last=note)
 
@@ -278,7 +294,7 @@ def _promote(control: Control, command: Command, now: float) -> Control:
     rollout = _running(control, command)
     bake = None
     if command.bake_seconds > 0:
-        bake = Bake(rollout=rollout.id, since=now, until=now + command.bake_seconds, baseline=command.baseline)
+        bake = Bake(rollout=rollout.id, since=now, until=now + command.bake_seconds, reference=command.reference)
     return _replace(
         control,
         champion=rollout.challenger,
@@ -290,9 +306,7 @@ def _promote(control: Control, command: Command, now: float) -> Control:
     )
 
 
-def _end(
-    control: Control, rollout: Rollout, command: Command, now: float, state: str, decision: Decision
-) -> Control:
+def _end(control: Control, rollout: Rollout, command: Command, now: float, state: str, decision: Decision) -> Control:
     note = _note(command, decision, now, rollout.id, f"{rollout.challenger} is out at {rollout.share:.2%}")
     return _replace(control, rollout=None, ended=_ended(control, rollout, state, command, now), last=note)
 

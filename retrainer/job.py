@@ -18,16 +18,16 @@ import msgspec
 import numpy as np
 
 import gauntlet
-from gauntlet import wiring
-from gauntlet.artefact import Predictor, Schema
+from gauntlet import adapters
 from gauntlet.config import RetrainConfig
 from gauntlet.errors import GauntletError, LogUnavailable
 from gauntlet.losses import loss
-from gauntlet.model import Task
 from gauntlet.registry import MOST_ROWS, Reference, Registry, Version
-from retrainer import compare, data, training
-from retrainer.data import Rows
-from retrainer.folder import Answer, JobFolder, Spec
+from gauntlet.registry.artifact import Predictor, Schema
+from gauntlet.types import Task
+from retrainer import dataset, holdout_gate, training
+from retrainer.dataset import Rows
+from retrainer.job_dir import Answer, JobFolder, Spec
 
 _LOG_RETRY_SECONDS = 1.0
 
@@ -70,59 +70,81 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
     model, schema = training.fit(champion, settings.trainer, train, settings.seed)
     seconds = time.monotonic() - began
     report(f"comparing on {len(holdout):,} held-out rows")
-    candidate = Predictor(model, schema, spec.job)
-    compared, answers = _compare(spec, champion, candidate, holdout)
+    challenger = Predictor(model, schema, spec.job)
+    compared, answers = _compare(spec, champion, challenger, holdout)
     judged = Answer(
-        accepted=compared.accepted, reason="; ".join(compared.reasons), training_seconds=seconds, split=sizes,
-        metrics={"champion": compared.champion, "candidate": compared.candidate, "holdout": _holdout(compared)},
-    )  # fmt: skip
+        accepted=compared.accepted,
+        reason="; ".join(compared.reasons),
+        training_seconds=seconds,
+        split=sizes,
+        metrics={"champion": compared.champion, "challenger": compared.challenger, "holdout": _holdout(compared)},
+    )
     if not judged.accepted:
         return judged
     judge(judged)
     report("registering")
     version = registry.register(
-        model, schema, created_at=spec.now, reference=_reference(spec, candidate, train, holdout, answers),
-        note=spec.job, parent=spec.champion, algorithm=training.algorithm(model), code_version=_code_version(),
-        rows=len(train), data_from=train.times[0], data_to=train.times[-1], metrics=compared.candidate,
+        model,
+        schema,
+        created_at=spec.now,
+        reference=_reference(spec, challenger, train, holdout, answers),
+        note=spec.job,
+        parent=spec.champion,
+        algorithm=training.algorithm(model),
+        code_version=_code_version(),
+        rows=len(train),
+        data_from=train.times[0],
+        data_to=train.times[-1],
+        metrics=compared.challenger,
         parameters={"seed": str(settings.seed), "trainer": settings.trainer or "clone", "data": _data_version(spec)},
-    )  # fmt: skip
+    )
     return msgspec.structs.replace(judged, version=version.version)
 
 
 def _compare(
-    spec: Spec, champion: Predictor, candidate: Predictor, holdout: Rows
-) -> tuple[compare.Comparison, compare.Floats]:
-    """Both models on the rows that the champion can answer, and the candidate's outputs on all."""
+    spec: Spec, champion: Predictor, challenger: Predictor, holdout: Rows
+) -> tuple[holdout_gate.Comparison, holdout_gate.Floats]:
+    """Both models on the rows that the champion can answer, and the challenger's outputs on all."""
     config, settings, schema = spec.config, spec.config.retrain, champion.schema
-    theirs, ours = champion.predict(holdout.features), candidate.predict(holdout.features)
+    theirs, ours = champion.predict(holdout.features), challenger.predict(holdout.features)
     answered = champion.valid(theirs)
-    broken = int((answered & ~candidate.valid(ours)).sum())
+    broken = int((answered & ~challenger.valid(ours)).sum())
     if broken:
         raise training.TrainingError(f"the new model gives no usable answer on {broken:,} of {len(holdout):,} rows")
     truth = _truths(schema, holdout)
     if not answered.any():
         raise training.TrainingError(f"the champion {spec.champion} gives no usable answer on any held-out row")
     truth, times = truth[answered], np.array(holdout.times)[answered]
-    found = compare.compare(
-        config.metric, theirs[answered], ours[answered], truth, times, task=schema.task,
-        block=config.evidence.block, offset=config.evidence.block_offset, min_improvement=settings.min_improvement,
+    found = holdout_gate.compare(
+        config.metric,
+        theirs[answered],
+        ours[answered],
+        truth,
+        times,
+        task=schema.task,
+        block=config.evidence.block,
+        offset=config.evidence.block_offset,
+        min_improvement=settings.min_improvement,
         confidence=settings.confidence,
-        repetitions=settings.bootstrap, seed=settings.seed,
-    )  # fmt: skip
+        repetitions=settings.bootstrap,
+        seed=settings.seed,
+    )
     return found, ours
 
 
-def _truths(schema: Schema, rows: Rows) -> compare.Floats:
+def _truths(schema: Schema, rows: Rows) -> holdout_gate.Floats:
     """Targets as class indices or numbers."""
     known = [schema.class_index(t) for t in rows.targets] if schema.task is Task.CLASSIFICATION else rows.targets
     return np.array(known, dtype=np.float64)
 
 
-def _holdout(compared: compare.Comparison) -> dict[str, float]:
+def _holdout(compared: holdout_gate.Comparison) -> dict[str, float]:
     numbers = {
-        "improvement": compared.improvement, "confidence": compared.confidence,
-        "rows": float(compared.rows), "blocks": float(compared.blocks),
-    }  # fmt: skip
+        "improvement": compared.improvement,
+        "confidence": compared.confidence,
+        "rows": float(compared.rows),
+        "blocks": float(compared.blocks),
+    }
     return numbers if compared.lower is None else {**numbers, "lower": compared.lower}
 
 
@@ -135,19 +157,19 @@ def _sizes(train: Rows, holdout: Rows, rows: Rows) -> dict[str, float]:
 
 
 def _reference(
-    spec: Spec, candidate: Predictor, train: Rows, holdout: Rows, outputs: compare.Floats
-) -> Reference:  # fmt: skip
-    """What drift is measured against: the newest rows as they came, with what the candidate said where it was not
+    spec: Spec, challenger: Predictor, train: Rows, holdout: Rows, outputs: holdout_gate.Floats
+) -> Reference:
+    """What drift is measured against: the newest rows as they came, with what the challenger said where it was not
     trained on them."""
     rows, unseen = [*train.features, *holdout.features], len(train)
-    valid = candidate.valid(outputs)
-    truth, losses = _truths(candidate.schema, holdout), np.full(len(holdout), np.nan)
+    valid = challenger.valid(outputs)
+    truth, losses = _truths(challenger.schema, holdout), np.full(len(holdout), np.nan)
     losses[valid] = loss(spec.config.metric, outputs[valid], truth[valid])
     said = [output if ok else None for output, ok in zip(outputs.tolist(), valid.tolist(), strict=True)]
     lost = [value if ok else None for value, ok in zip(losses.tolist(), valid.tolist(), strict=True)]
     newest = slice(-MOST_ROWS, None)
     return Reference(
-        columns={f.name: [row.get(f.name) for row in rows[newest]] for f in candidate.schema.features},
+        columns={f.name: [row.get(f.name) for row in rows[newest]] for f in challenger.schema.features},
         at=[*train.times, *holdout.times][newest],
         outputs=[*[None] * unseen, *said][newest],
         truths=[*[None] * unseen, *truth.tolist()][newest],
@@ -169,12 +191,17 @@ async def collect(spec: Spec, registry: Registry, report: Report) -> Rows:
     schema, config = registry.get(spec.champion).schema, spec.config
     while True:
         try:
-            reader = await wiring.log_reader(config)
+            reader = await adapters.log_reader(config)
             try:
-                return await data.collect(
-                    reader, schema, config.experiment, spec.matured - config.retrain.window, spec.matured,
-                    config.evidence.outcome_horizon, spec.ends,
-                )  # fmt: skip
+                return await dataset.collect(
+                    reader,
+                    schema,
+                    config.experiment,
+                    spec.matured - config.retrain.window,
+                    spec.matured,
+                    config.evidence.outcome_horizon,
+                    spec.ends,
+                )
             finally:
                 await reader.close()
         except LogUnavailable as error:
@@ -189,7 +216,7 @@ def run(folder: JobFolder) -> Answer:
         return answer
     spec = folder.spec()
     try:
-        registry = wiring.registry(spec.config)
+        registry = adapters.registry(spec.config)
         version, judged = registered(registry, spec.job), folder.judged()
         if version is not None and judged is not None:  # an earlier start got as far as registering
             answer = msgspec.structs.replace(judged, version=version.version)

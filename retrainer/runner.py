@@ -1,4 +1,8 @@
-"""The life of a retraining job: asked for, started, watched, judged, and its model made a challenger.
+"""The job's process: started in a session of its own, ended with everything it started when its time is up.
+
+It never outlives the retrainer: its standard input is a pipe that ends when the retrainer does, even by kill -9.
+
+The life of a retraining job: asked for, started, watched, judged, and its model made a challenger.
 
 Every step may be repeated after a crash: a job keeps its id, its data and its answer, and a version gets one rollout.
 """
@@ -8,25 +12,70 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import signal
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from gauntlet import metrics, wiring
+from gauntlet import adapters, telemetry
 from gauntlet.config import Config
 from gauntlet.events import Job
 from gauntlet.log import LogReader
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
-from retrainer import data, process, triggers
-from retrainer.decide import ACTOR
-from retrainer.folder import Answer, JobFolder, Spec
+from retrainer import dataset, triggers
+from retrainer.control_client import Orders
 from retrainer.job import registered
-from retrainer.jobs import LIVE, JobRecord, Ledger
-from retrainer.orders import Orders
+from retrainer.job_dir import Answer, JobFolder, Spec
+from retrainer.policy import ACTOR
+from retrainer.store import LIVE, JobRecord, Ledger
 from retrainer.triggers import Demand, Facts, Trigger
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How the process ended: by itself with an exit code, or aborted at its time limit; wall seconds either way."""
+
+    how: Literal["exited", "aborted"]
+    code: int
+    seconds: float
+
+
+async def run(folder: JobFolder, time_limit: float) -> Ended:
+    """Run the job in `folder` to its end, `time_limit` seconds at most. Cancelling kills it."""
+    began = time.monotonic()
+    # The job imports what the retrainer can import, a user's trainer among it.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
+    with folder.output.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "retrainer.job",
+            str(folder.spec_path),
+            "--leash",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=environment,
+        )
+    how: Literal["exited", "aborted"] = "exited"
+    try:
+        await asyncio.wait_for(process.wait(), time_limit)
+    except TimeoutError:
+        how = "aborted"
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # its children, too: the session is the group
+            os.killpg(process.pid, signal.SIGKILL)
+        code = await process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+    return Ended(how=how, code=code, seconds=time.monotonic() - began)
+
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +91,8 @@ class JobRunner:
         self._registry = registry
         self._ledger = ledger
         self._orders = orders
-        self._folders = wiring.data(self._config) / "jobs"
-        self._process: asyncio.Task[process.Ended] | None = None
+        self._folders = adapters.data(self._config) / "jobs"
+        self._process: asyncio.Task[Ended] | None = None
         self._refusals: list[str] = []
 
     def consider(self, demand: Demand, control: Control) -> Trigger:
@@ -72,29 +121,35 @@ class JobRunner:
     def _ask(self, demand: Demand, trigger: Trigger, facts: Facts) -> None:
         day = datetime.fromtimestamp(facts.now, UTC).strftime("%Y%m%d")
         job = JobRecord(
-            id=self._ledger.next_id(day), status="pending", trigger=demand.kind, demand=demand.id,
-            severity=demand.severity, reason=demand.reason, champion=facts.champion,
-            created_at=facts.now, updated_at=facts.now,
-        )  # fmt: skip
+            id=self._ledger.next_id(day),
+            status="pending",
+            trigger=demand.kind,
+            demand=demand.id,
+            severity=demand.severity,
+            reason=demand.reason,
+            champion=facts.champion,
+            created_at=facts.now,
+            updated_at=facts.now,
+        )
         self._ledger.put(job)
         _log.info("job %s asked for: %s", job.id, "; ".join(trigger.reasons))
 
     async def start(self) -> None:
         """Give the live job a process if it has none: a new job, or one that a killed retrainer has left behind."""
         job = self._ledger.live
-        metrics.JOB_RUNNING.labels(self._config.experiment).set(0 if job is None else 1)
+        telemetry.JOB_RUNNING.labels(self._config.experiment).set(0 if job is None else 1)
         if job is None or self._process is not None:
             return
         if job.starts >= _MOST_STARTS:
             await self._end(job, "failed", Answer(error=f"given up after {job.starts} starts without an end"), 0.0)
             return
         folder = JobFolder(self._folders / job.id)
-        ends = await data.ends(self._reader)
+        ends = await dataset.ends(self._reader)
         spec = Spec(job=job.id, champion=job.champion, now=job.created_at, ends=ends, config=self._config)
         await asyncio.to_thread(folder.prepare, spec)
         self._ledger.put(msgspec.structs.replace(job, status="running", starts=job.starts + 1))
         limit = self._config.retrain.time_limit
-        self._process = asyncio.create_task(process.run(folder, limit), name=job.id)
+        self._process = asyncio.create_task(run(folder, limit), name=job.id)
         _log.info("job %s runs (start %d, at most %g s)", job.id, job.starts + 1, limit)
 
     async def attend(self) -> None:
@@ -119,7 +174,7 @@ class JobRunner:
         job = self._ledger.live
         return None if job is None else job.event(self._config.experiment, JobFolder(self._folders / job.id).step())
 
-    async def _judge(self, job: JobRecord, task: asyncio.Task[process.Ended]) -> None:
+    async def _judge(self, job: JobRecord, task: asyncio.Task[Ended]) -> None:
         folder = JobFolder(self._folders / job.id)
         try:
             ended = task.result()
@@ -146,10 +201,14 @@ class JobRunner:
         if control.champion != job.champion:
             return f"{answer.reason}; not challenged: the champion is {control.champion} by now"
         command = Command(
-            name="challenge", actor=ACTOR, reason=f"{job.id}: {answer.reason}", version=answer.version,
-            evidence=job.id, shadow=self._config.shadow.stage(),
+            name="challenge",
+            actor=ACTOR,
+            reason=f"{job.id}: {answer.reason}",
+            version=answer.version,
+            evidence=job.id,
+            shadow=self._config.shadow.stage(),
             stages=tuple(stage.stage() for stage in self._config.ramp),
-        )  # fmt: skip
+        )
         if await self._orders.give(command, self._ledger.now, "evidence", time.monotonic()) is None:
             return f"{answer.reason}; not challenged: the state machine refused it"
         return answer.reason
@@ -161,11 +220,20 @@ class JobRunner:
             if version is not None:
                 await asyncio.to_thread(self._registry.set_status, version.version, "archived")
         ended = msgspec.structs.replace(
-            job, status=status, updated_at=now, ended_at=now, version=answer.version, seconds=seconds,
-            accepted=answer.accepted if status == "completed" else None, metrics=answer.metrics, split=answer.split,
-            training_seconds=answer.training_seconds, decision=answer.reason, error=answer.error,
-        )  # fmt: skip
+            job,
+            status=status,
+            updated_at=now,
+            ended_at=now,
+            version=answer.version,
+            seconds=seconds,
+            accepted=answer.accepted if status == "completed" else None,
+            metrics=answer.metrics,
+            split=answer.split,
+            training_seconds=answer.training_seconds,
+            decision=answer.reason,
+            error=answer.error,
+        )
         self._ledger.put(ended)
-        metrics.JOBS.labels(self._config.experiment, job.trigger, status).inc()
+        telemetry.JOBS.labels(self._config.experiment, job.trigger, status).inc()
         assert status not in LIVE
         _log.info("job %s %s: %s", job.id, status, answer.error or answer.reason)

@@ -11,7 +11,7 @@ import msgspec
 
 from gauntlet.config import RetrainConfig
 from gauntlet.events import Drift
-from gauntlet.model import Severity
+from gauntlet.types import Severity
 
 Kind = Literal["drift", "manual"]
 
@@ -96,9 +96,16 @@ def from_drift(drift: Drift, before: Demand | None) -> Demand | None:
     if drift.features:
         what += f" ({', '.join(f.name for f in drift.features[:5])})"
     return Demand(
-        kind="drift", id=drift.episode, at=drift.at, severity=severity, model=drift.model, reason=what,
-        action=drift.action, root_cause=drift.root_cause, attempted=attempted,
-    )  # fmt: skip
+        kind="drift",
+        id=drift.episode,
+        at=drift.at,
+        severity=severity,
+        model=drift.model,
+        reason=what,
+        action=drift.action,
+        root_cause=drift.root_cause,
+        attempted=attempted,
+    )
 
 
 def manual(id: str, at: float, model: str, actor: str, reason: str, *, urgent: bool = False) -> Demand:
@@ -117,34 +124,43 @@ def check(demand: Demand, facts: Facts, settings: RetrainConfig) -> Trigger:
         ),
         _severity(demand, settings),
         Condition(
-            name="root cause", met=not quarantined(demand),
+            name="root cause",
+            met=not quarantined(demand),
             detail=f"{demand.root_cause or 'none named'}, {demand.action or 'no action named'}"
             + (": bad data is quarantined, never learned" if quarantined(demand) else ""),
         ),
         Condition(
-            name="champion", met=demand.model == facts.champion,
+            name="champion",
+            met=demand.model == facts.champion,
             detail=f"it is about {demand.model}, the champion is {facts.champion}",
         ),
         Condition(
-            name="single flight", met=facts.running_job is None, passing=True,
+            name="single flight",
+            met=facts.running_job is None,
+            passing=True,
             detail=f"{facts.running_job} is running" if facts.running_job else "no job is running",
         ),
         Condition(
-            name="rollout", met=facts.rollout is None, passing=True,
+            name="rollout",
+            met=facts.rollout is None,
+            passing=True,
             detail=f"{facts.rollout} is running" if facts.rollout else "no rollout is running",
         ),
         Condition(
-            name="bake", met=urgent or facts.baking is None, passing=True,
+            name="bake",
+            met=urgent or facts.baking is None,
+            passing=True,
             detail=f"the champion of {facts.baking} is still being watched" if facts.baking else "no bake is running",
         ),
         _waited("min_interval", "the last job's start", facts.last_job_started, settings.min_interval, now, urgent),
         _waited("cool_down", "the last job's end", facts.last_job_ended, settings.cool_down, now, urgent),
         _waited("cool_down", "the last rollout's end", facts.last_rollout_ended, settings.cool_down, now, urgent),
         Condition(
-            name="attempts", met=facts.attempts < settings.max_attempts,
+            name="attempts",
+            met=facts.attempts < settings.max_attempts,
             detail=f"{facts.attempts} of at most {settings.max_attempts} jobs against {facts.champion}",
         ),
-    )  # fmt: skip
+    )
     return Trigger(should_retrain=all(c.met for c in conditions), urgent=urgent, conditions=conditions)
 
 

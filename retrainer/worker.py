@@ -14,21 +14,21 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
+from gauntlet import adapters, events, keys, status, telemetry
 from gauntlet import control as records
-from gauntlet import events, keys, metrics, progress, wiring
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
 from gauntlet.events import AnyEvent, Drift, Evaluation, Health
 from gauntlet.log import LogReader, LogWriter, Record, Stored
-from gauntlet.progress import RetrainerProgress
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore
-from retrainer import catalogue, triggers
-from retrainer.decide import decide
-from retrainer.jobs import LIVE, Ledger
-from retrainer.orders import Orders
+from gauntlet.status import RetrainerProgress
+from retrainer import registry_sync, triggers
+from retrainer.control_client import Orders
+from retrainer.policy import decide
 from retrainer.runner import JobRunner
+from retrainer.store import LIVE, Ledger
 from retrainer.triggers import Trigger
 
 _log = logging.getLogger(__name__)
@@ -56,15 +56,15 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
 
 
 async def _open(config: Config, stack: AsyncExitStack) -> Worker:
-    ledger = Ledger(wiring.data(config), config.experiment)
+    ledger = Ledger(adapters.data(config), config.experiment)
     stack.callback(ledger.close)
-    writer = await wiring.log_writer(config, "retrainer")
+    writer = await adapters.log_writer(config, "retrainer")
     stack.push_async_callback(writer.close)
-    reader = await wiring.log_reader(config)
+    reader = await adapters.log_reader(config)
     stack.push_async_callback(reader.close)
-    store = wiring.state(config)
+    store = adapters.state(config)
     stack.push_async_callback(store.close)
-    return Worker(config, reader, writer, store, wiring.registry(config), ledger)
+    return Worker(config, reader, writer, store, adapters.registry(config), ledger)
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:
@@ -168,7 +168,7 @@ class Worker:
         try:
             event = events.decode(record.value)
         except msgspec.MsgspecError as error:
-            metrics.DEAD_LETTERS.labels(topic).inc()
+            telemetry.DEAD_LETTERS.labels(topic).inc()
             _log.error("skipped, no event: %s/%s offset %d: %s", topic, partition, record.offset, error)
             return self._ledger.handled(topic, partition, record.offset, None)
         if event.experiment != self._experiment:
@@ -220,7 +220,7 @@ class Worker:
         """The registry follows the control record, whenever that has changed."""
         version, control = await self._orders.control()
         if version != self._reconciled:
-            await asyncio.to_thread(catalogue.reconcile, control, self._registry)
+            await asyncio.to_thread(registry_sync.reconcile, control, self._registry)
             self._reconciled = version
 
     async def _publish(self) -> None:
@@ -231,5 +231,5 @@ class Worker:
             jobs=[job.event(self._experiment) for job in list(self._ledger.jobs.values())[-_JOBS_SHOWN:]],
         )
         if report != self._published:
-            await progress.publish(self._store, keys.retrainer_progress(self._experiment), report)
+            await status.publish(self._store, keys.retrainer_progress(self._experiment), report)
             self._published = report

@@ -19,18 +19,18 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import gauntlet
+from gauntlet import adapters, keys, telemetry
 from gauntlet import clock as clocks
-from gauntlet import keys, metrics, wiring
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError, GauntletError
-from router import operate
+from router import admin
 from router.auth import Keys, NotAllowed
-from router.follower import Follower
+from router.control_follower import Follower
 from router.forwarder import Forwarder
-from router.predict import Predictions
+from router.http_v1 import HotRoutes, Receive, Scope, Send, refuse
+from router.inference import Predictions
 from router.recorder import Recorder
 from router.shadow import Shadower
-from router.v1 import HotRoutes, Receive, Scope, Send, refuse
 
 _log = logging.getLogger("gauntlet.router")
 
@@ -43,26 +43,33 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
     """Serve until `stop` is set. Raises `GauntletError` when it can't start, with the path and the cause."""
     auth = Keys(config.keys)
     clock = clocks.make(config.clock)
-    state = wiring.state(config)
-    registry = wiring.registry(config)
+    state = adapters.state(config)
+    registry = adapters.registry(config)
     follower = Follower(config, state, registry, clock, replica, Path(config.data) / f"control-{replica}.json")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(state.close)
         await follower.start()
         recorder = Recorder(
-            wiring.local_writer(config, _WRITER, indexed=[keys.PREDICTIONS]), wiring.local_reader(config), _WRITER,
+            adapters.local_writer(config, _WRITER, indexed=[keys.PREDICTIONS]),
+            adapters.local_reader(config),
+            _WRITER,
             config.router.delivery,
-        )  # fmt: skip
+        )
         stack.push_async_callback(recorder.close)
         shadower = Shadower(
             config.experiment, recorder, config.router.shadow_queue, config.router.deadline, follower.trip
         )
         predictions = Predictions(
-            config.router, config.experiment, clock, recorder, shadower, follower.trip,
+            config.router,
+            config.experiment,
+            clock,
+            recorder,
+            shadower,
+            follower.trip,
             replayed=config.clock == "events",
-        )  # fmt: skip
+        )
         hot = HotRoutes(config, follower, predictions, recorder, auth, clock)
-        operating = operate.routes(config, state, registry, follower, auth, clock)
+        operating = admin.routes(config, state, registry, follower, auth, clock)
         app = _dispatcher(config, hot, _operator_app(config, follower, operating, recorder))
         background = [asyncio.create_task(follower.run()), asyncio.create_task(shadower.run())]
         stack.push_async_callback(_cancel, background)
@@ -80,11 +87,11 @@ async def _forwarding(config: Config) -> AsyncIterator[None]:
     if config.log == "local":
         yield
         return
-    own = wiring.local_reader(config)
+    own = adapters.local_reader(config)
     forwarder = Forwarder(
         own,
-        lambda: wiring.log_writer(config, _WRITER),
-        wiring.data(config) / "forwarded.json",
+        lambda: adapters.log_writer(config, _WRITER),
+        adapters.data(config) / "forwarded.json",
         topics=[keys.PREDICTIONS, keys.OUTCOMES],
         partition=_WRITER,
     )
@@ -104,9 +111,9 @@ async def _show_lag(forwarder: Forwarder) -> None:
     lost: dict[str, int] = {}
     while True:
         for topic, events in forwarder.lag().items():
-            metrics.EVENTS_SPILLED.labels(topic).set(events)
+            telemetry.EVENTS_SPILLED.labels(topic).set(events)
         for topic, events in forwarder.lost().items():
-            metrics.EVENTS_LOST.labels(topic, "unknown").inc(events - lost.get(topic, 0))
+            telemetry.EVENTS_LOST.labels(topic, "unknown").inc(events - lost.get(topic, 0))
             lost[topic] = events
         await asyncio.sleep(1.0)
 
@@ -137,7 +144,7 @@ def _operator_app(config: Config, follower: Follower, routes: object, recorder: 
     async def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        metrics.REFUSED.labels("operate", "bad_request").inc()
+        telemetry.REFUSED.labels("operate", "bad_request").inc()
         return JSONResponse(
             {"error": {"code": "bad_request", "message": f"{where}: {first['msg']}", "retriable": False}}, 400
         )

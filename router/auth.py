@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gauntlet.config import KeyConfig
 from gauntlet.errors import ConfigError, GauntletError
-from gauntlet.model import Role
+from gauntlet.types import Role
 
 
 class NotAllowed(GauntletError):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 
-from gauntlet import events, keys, metrics
+from gauntlet import events, keys, telemetry
 from gauntlet.errors import LogUnavailable
 from gauntlet.log import Record
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
@@ -83,7 +83,7 @@ class Recorder:
                 _log.error("events are being lost, the challenger gets no traffic until this ends: %s", error)
             self.healthy = False
             for record, arm in zip(records, arms, strict=True):
-                metrics.EVENTS_LOST.labels(record.topic, arm).inc()
+                telemetry.EVENTS_LOST.labels(record.topic, arm).inc()
             return False
         self.healthy = True
         return True

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gauntlet import events, metrics
+from gauntlet import events, telemetry
 from gauntlet.errors import InvalidOutput
-from gauntlet.model import CANDIDATE, Scorer
-from router.arms import Arm, as_json
+from gauntlet.types import CHALLENGER, Scorer
+from router.model_worker import Arm, as_json
 from router.recorder import Recorder
-from router.table import Table
+from router.routing_table import Table
 
 _BATCH = 128  # rows in one call: what a live caller may have to wait for
 
@@ -46,7 +46,7 @@ class Shadower:
         for one in wanted[:room]:
             self._waiting.append((table, one))
         if len(wanted) > room:
-            metrics.SHADOWS.labels(self._experiment, "dropped").inc(len(wanted) - room)
+            telemetry.SHADOWS.labels(self._experiment, "dropped").inc(len(wanted) - room)
         if self._waiting:
             self._idle.clear()
             self._work.set()
@@ -77,9 +77,9 @@ class Shadower:
 
     async def _score(self, batch: list[tuple[Table, Wanted]]) -> None:
         table, (_, _, _, name) = batch[0]
-        arm = {"baseline": table.champion, "candidate": table.challenger, "previous": table.previous}[name]
-        if arm is None or arm.closed or (name == CANDIDATE and table.breaker.open):
-            metrics.SHADOWS.labels(self._experiment, "dropped").inc(len(batch))
+        arm = {"champion": table.champion, "challenger": table.challenger, "previous": table.previous}[name]
+        if arm is None or arm.closed or (name == CHALLENGER and table.breaker.open):
+            telemetry.SHADOWS.labels(self._experiment, "dropped").inc(len(batch))
             return
         self._recorder.shadows(await self._scores(table, arm, name, [wanted for _, wanted in batch]))
 
@@ -114,8 +114,8 @@ class Shadower:
                     error=reason,
                 )
             )
-            metrics.SHADOWS.labels(self._experiment, "scored" if usable else "failed").inc()
+            telemetry.SHADOWS.labels(self._experiment, "scored" if usable else "failed").inc()
             counted = index == 0 or reason != "timeout"  # one call that timed out is one failure, however many rows
-            if name == CANDIDATE and counted and table.breaker.record(_KINDS.get(reason, "error") if reason else None):
+            if name == CHALLENGER and counted and table.breaker.record(_KINDS.get(reason, "error") if reason else None):
                 self._on_trip(table)
         return shadows

@@ -9,18 +9,19 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from gauntlet import artefact, control, events, keys, rollout, wiring
-from gauntlet import config_file as configs
-from gauntlet.artefact import Feature
+from gauntlet import adapters, control, events, keys, rollout
 from gauntlet.cli.demo import flights as demo
 from gauntlet.cli.demo.replay import Sent
 from gauntlet.config import Config
+from gauntlet.config import load as configs
 from gauntlet.log import Record
 from gauntlet.log.local import LocalLogWriter
-from gauntlet.model import BASELINE, CANDIDATE, Task
-from gauntlet.progress import EvaluatorProgress
+from gauntlet.registry import artifact
+from gauntlet.registry.artifact import Feature
 from gauntlet.rollout import Command, Control
 from gauntlet.state.local import LocalState
+from gauntlet.status import EvaluatorProgress
+from gauntlet.types import CHALLENGER, CHAMPION, Task
 
 NAME = "flights"
 START = demo.YEAR_START
@@ -103,7 +104,7 @@ async def make(folder: Path, days: int = 90, a_day: int = 20) -> Run:
     year = flights(days, a_day)
     rows = year.rows()
     known = ~np.isnan(year.late)
-    registry = wiring.registry(config)
+    registry = adapters.registry(config)
     outputs: dict[str, Any] = {}
     # v0002 learns from the whole time, v0001 and v0003 from its first ninth.
     for name, upto in (("v0001", len(year) // 9), ("v0002", len(year)), ("v0003", len(year) // 9)):
@@ -111,17 +112,20 @@ async def make(folder: Path, days: int = 90, a_day: int = 20) -> Run:
         chosen = usable[:: max(1, len(usable) // 4000)]
         model = demo.train([rows[i] for i in chosen], year.late[chosen])
         features = [Feature(name=f, kind="text" if f in demo.CATEGORICAL else "number") for f in demo.FEATURES]
-        schema = artefact.schema_of(model, Task.CLASSIFICATION, features)
+        schema = artifact.schema_of(model, Task.CLASSIFICATION, features)
         assert registry.register(model, schema, created_at=0.0).version == name
-        outputs[name] = np.concatenate(
-            [model.predict_proba(rows[i : i + 20_000]) for i in range(0, len(rows), 20_000)]
-        )
+        outputs[name] = np.concatenate([model.predict_proba(rows[i : i + 20_000]) for i in range(0, len(rows), 20_000)])
     n = len(year)
     with_outcome = int(known.sum())
     sent = Sent(
-        flights=n, outcomes=with_outcome, never=n - with_outcome, answered=n, accepted=with_outcome, seconds=2.0,
+        flights=n,
+        outcomes=with_outcome,
+        never=n - with_outcome,
+        answered=n,
+        accepted=with_outcome,
+        seconds=2.0,
         end=float(START + (days + 2) * DAY),
-    )  # fmt: skip
+    )
     run = Run(config, year, sent)
     state = LocalState(folder / "state.db")
     await control.create(state, rollout.begin(NAME, "v0001", 0.0))
@@ -163,13 +167,18 @@ def _plan(days: int) -> dict[int, list[Command]]:
         on(0.24): step("challenge", "retrainer", "retrain_1: log loss 0.60 → 0.50", version="v0002", **challenge),
         on(0.30): step("advance", "retrainer", "stage -1 has passed its gate", evidence=f"{NAME}-r0001/{on(0.30)}"),
         on(0.34): step("advance", "retrainer", "stage 0 has passed its gate"),
-        on(0.44): step("promote", "retrainer", "the challenger is better & has passed the whole ramp",
-                       evidence=f"{NAME}-r0001/{on(0.44)}", bake_seconds=5.0 * DAY),
+        on(0.44): step(
+            "promote",
+            "retrainer",
+            "the challenger is better & has passed the whole ramp",
+            evidence=f"{NAME}-r0001/{on(0.44)}",
+            bake_seconds=5.0 * DAY,
+        ),
         on(0.56): step("settle", "retrainer", "it has held what it showed"),
-        on(0.62): step("challenge", "ann", "hand-made <candidate>", version="v0003", **challenge),
+        on(0.62): step("challenge", "ann", "hand-made <challenger>", version="v0003", **challenge),
         on(0.69): step("advance", "retrainer", "stage -1 has passed its gate"),
         on(0.76): step("rollback", "breaker", "breaker: 5 of 200 calls failed (ValueError)"),
-    }  # fmt: skip
+    }
 
 
 def _told(run: Run, day: int, now: float, record: Control, days: int) -> None:
@@ -180,13 +189,27 @@ def _told(run: Run, day: int, now: float, record: Control, days: int) -> None:
         effect, width = (0.03 if good else -0.05), 0.25 / age**0.5
         run.evaluations.append(
             events.Evaluation(
-                id=f"{record.rollout.id}/{day}", at=now, experiment=NAME, rollout=record.rollout.id,
-                champion=record.champion, challenger=record.rollout.challenger, form="paired", metric="log_loss",
-                result="inconclusive", reasons=["collecting"], effect=effect, lower=effect - width,
-                upper=effect + width, z=effect / width * 4, bound_win=3.0 + 4 / age, bound_harm=2.4 + 4 / age,
-                information_fraction=age / days, blocks=int(age * 2), pairs=int(age * 20),
+                id=f"{record.rollout.id}/{day}",
+                at=now,
+                experiment=NAME,
+                rollout=record.rollout.id,
+                champion=record.champion,
+                challenger=record.rollout.challenger,
+                form="paired",
+                metric="log_loss",
+                result="inconclusive",
+                reasons=["collecting"],
+                effect=effect,
+                lower=effect - width,
+                upper=effect + width,
+                z=effect / width * 4,
+                bound_win=3.0 + 4 / age,
+                bound_harm=2.4 + 4 / age,
+                information_fraction=age / days,
+                blocks=int(age * 2),
+                pairs=int(age * 20),
             )
-        )  # fmt: skip
+        )
     steps = {
         round(0.15 * days): ("open", "MEDIUM", "one", "v0001"),
         round(0.22 * days): ("escalate", "HIGH", "one", "v0001"),
@@ -195,54 +218,92 @@ def _told(run: Run, day: int, now: float, record: Control, days: int) -> None:
     }
     if day in steps:
         event, severity, episode, model = steps[day]
-        signals = [events.DriftSignal(name=f, statistic=s, lower=s - 0.05, upper=s + 0.05)
-                   for f, s in (("temp", 0.1 + day / days), ("dewp", 0.2), ("visib", 0.11))]  # fmt: skip
+        signals = [
+            events.DriftSignal(name=f, statistic=s, lower=s - 0.05, upper=s + 0.05)
+            for f, s in (("temp", 0.1 + day / days), ("dewp", 0.2), ("visib", 0.11))
+        ]
         run.drift.append(
             events.Drift(
-                id=f"{episode}-{event}", at=now, experiment=NAME, episode=episode, event=event, severity=severity,
-                confidence=0.9, root_cause="covariate", action="retrain_recent", model=model, rows=100,
-                features=signals, signals=[f"ks temp {0.1 + day / days:.3g}, threshold 0.15"],
+                id=f"{episode}-{event}",
+                at=now,
+                experiment=NAME,
+                episode=episode,
+                event=event,
+                severity=severity,
+                confidence=0.9,
+                root_cause="covariate",
+                action="retrain_recent",
+                model=model,
+                rows=100,
+                features=signals,
+                signals=[f"ks temp {0.1 + day / days:.3g}, threshold 0.15"],
             )
-        )  # fmt: skip
+        )
     for share, accepted, name in ((0.23, True, "retrain_1"), (0.95, False, "retrain_2")):
         if day == round(share * days):
-            figures = {"champion": {"log_loss": 0.6}, "candidate": {"log_loss": 0.5 if accepted else 0.61},
-                       "holdout": {"improvement": 0.1 if accepted else -0.01, "rows": 400.0}}  # fmt: skip
+            figures = {
+                "champion": {"log_loss": 0.6},
+                "challenger": {"log_loss": 0.5 if accepted else 0.61},
+                "holdout": {"improvement": 0.1 if accepted else -0.01, "rows": 400.0},
+            }
             for status in ("pending", "running", "completed"):
                 done = status == "completed"
                 run.jobs.append(
                     events.Job(
-                        id=name, at=now + 60.0 * done, experiment=NAME, status=status, trigger="drift", severity="HIGH",
-                        reason="log loss improves" if accepted else "no improvement", champion=record.champion,
-                        version="v0002" if accepted and done else None, accepted=accepted if done else None,
-                        metrics=figures if done else {}, seconds=3.0,
+                        id=name,
+                        at=now + 60.0 * done,
+                        experiment=NAME,
+                        status=status,
+                        trigger="drift",
+                        severity="HIGH",
+                        reason="log loss improves" if accepted else "no improvement",
+                        champion=record.champion,
+                        version="v0002" if accepted and done else None,
+                        accepted=accepted if done else None,
+                        metrics=figures if done else {},
+                        seconds=3.0,
                     )
-                )  # fmt: skip
+                )
 
 
 def _answered(run: Run, i: int, record: Control, outputs: dict[str, Any], rng: np.random.Generator) -> None:
     """One flight's prediction under `record`, and its shadow score."""
     running = record.rollout
-    assigned = CANDIDATE if running is not None and rng.random() < record.share else BASELINE
+    assigned = CHALLENGER if running is not None and rng.random() < record.share else CHAMPION
     broken = running is not None and running.challenger == "v0003" and i % 11 == 0
-    served = BASELINE if broken else assigned
-    model = running.challenger if running is not None and served == CANDIDATE else record.champion
+    served = CHAMPION if broken else assigned
+    model = running.challenger if running is not None and served == CHALLENGER else record.champion
     at = float(run.flights.departure[i])
     run.predictions.append(
         events.Prediction(
-            id=run.flights.key[i], at=at, experiment=NAME, unit=run.flights.key[i], bucket=0, assigned=assigned,
-            served=served, propensity=record.share, allocation=record.allocation, champion=record.champion,
-            challenger=running.challenger if running else None, rollout=running.id if running else None,
-            output=outputs[model][i].tolist(), features={"temp": run.flights.columns["temp"][i]},
-            fallback="error" if broken and assigned == CANDIDATE else None,
+            id=run.flights.key[i],
+            at=at,
+            experiment=NAME,
+            unit=run.flights.key[i],
+            bucket=0,
+            assigned=assigned,
+            served=served,
+            propensity=record.share,
+            allocation=record.allocation,
+            champion=record.champion,
+            challenger=running.challenger if running else None,
+            rollout=running.id if running else None,
+            output=outputs[model][i].tolist(),
+            features={"temp": run.flights.columns["temp"][i]},
+            fallback="error" if broken and assigned == CHALLENGER else None,
         )
-    )  # fmt: skip
+    )
     if running is not None and assigned == served:
-        other = running.challenger if served == BASELINE else record.champion
+        other = running.challenger if served == CHAMPION else record.champion
         run.shadows.append(
             events.Shadow(
-                id=run.flights.key[i], at=at, experiment=NAME, arm=CANDIDATE if served == BASELINE else BASELINE,
-                model=other, output=None if broken else outputs[other][i].tolist(), rollout=running.id,
+                id=run.flights.key[i],
+                at=at,
+                experiment=NAME,
+                arm=CHALLENGER if served == CHAMPION else CHAMPION,
+                model=other,
+                output=None if broken else outputs[other][i].tolist(),
+                rollout=running.id,
                 error="ValueError" if broken else None,
             )
-        )  # fmt: skip
+        )

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from gauntlet import artefact, control, events, keys, wiring
+from gauntlet import adapters, control, events, keys
 from gauntlet.config import Config
-from gauntlet.config_file import parse
+from gauntlet.config.load import parse
 from gauntlet.events import Drift, Outcome, Prediction
 from gauntlet.log import Record
+from gauntlet.registry import artifact
 from gauntlet.rollout import begin
 
 DAY = 86_400.0
@@ -54,25 +55,34 @@ async def lay(config: Config, *, days: int = 40, a_day: int = 60, turn: int | No
     """Write the stream to the log, register the champion, begin the experiment; return the stream's end."""
     x, y, times = rows(days, a_day, turn, seed, str(config.task))
     model = champion_of(str(config.task))
-    schema = artefact.schema_of(model, config.task, [artefact.Feature(name=name) for name in NAMES])
-    registry = wiring.registry(config)
+    schema = artifact.schema_of(model, config.task, [artifact.Feature(name=name) for name in NAMES])
+    registry = adapters.registry(config)
     assert registry.register(model, schema, created_at=START).version == CHAMPION
-    writer = wiring.local_writer(config, "router")
+    writer = adapters.local_writer(config, "router")
     records = []
     for i, at in enumerate(times):
         id = f"p{i:06d}"
         prediction = Prediction(
-            id=id, at=float(at), experiment=config.experiment, unit=id, bucket=0, assigned="baseline",
-            served="baseline", propensity=0.0, allocation=1, champion=CHAMPION, output=[0.5, 0.5],
+            id=id,
+            at=float(at),
+            experiment=config.experiment,
+            unit=id,
+            bucket=0,
+            assigned="champion",
+            served="champion",
+            propensity=0.0,
+            allocation=1,
+            champion=CHAMPION,
+            output=[0.5, 0.5],
             features=dict(zip(NAMES, map(float, x[i]), strict=True)),
-        )  # fmt: skip
+        )
         truth = float(y[i]) if config.task == "regression" else int(y[i])
         outcome = Outcome(id=id, at=float(at) + 3600, experiment=config.experiment, value=truth)
         records.append(Record(keys.PREDICTIONS, id, float(at), events.encode(prediction)))
         records.append(Record(keys.OUTCOMES, id, float(at) + 3600, events.encode(outcome)))
     await writer.append(records)
     await writer.close()
-    store = wiring.state(config)
+    store = adapters.state(config)
     await control.create(store, begin(config.experiment, CHAMPION, START))
     await store.close()
     return START + days * DAY
@@ -82,9 +92,15 @@ def drift(at: float, severity: str = "HIGH", event: str = "open", **more: object
     """A drift event about the champion, as the evaluator would say it."""
     known = {"root_cause": "concept", "action": "retrain_recent", "model": CHAMPION, "episode": "e1", **more}
     return Drift(
-        id=f"{known['episode']}-{event}", at=at, experiment="turning", event=event, severity=severity, confidence=0.9,
-        rows=1000, **known,
-    )  # fmt: skip
+        id=f"{known['episode']}-{event}",
+        at=at,
+        experiment="turning",
+        event=event,
+        severity=severity,
+        confidence=0.9,
+        rows=1000,
+        **known,
+    )
 
 
 def patient_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:

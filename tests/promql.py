@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from gauntlet import metrics
+from gauntlet import telemetry
 
 SCRAPED = frozenset({"job", "instance"})
 """Labels that Prometheus puts on every series."""
@@ -38,7 +38,7 @@ def use(expression: str) -> Use:
 
 def owned() -> dict[str, MetricWrapperBase]:
     """Gauntlet's metrics by their constant's name."""
-    return {name: metric for name, metric in vars(metrics).items() if isinstance(metric, MetricWrapperBase)}
+    return {name: metric for name, metric in vars(telemetry).items() if isinstance(metric, MetricWrapperBase)}
 
 
 def exposed() -> dict[str, frozenset[str]]:

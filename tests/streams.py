@@ -9,17 +9,17 @@ from typing import Any
 
 import msgspec
 
-from evaluator.checkpoint import Checkpoint
-from evaluator.core import Core
-from evaluator.worker import Worker
-from gauntlet import config_file as configs
-from gauntlet import events, keys, wiring
-from gauntlet.artefact import Feature, Schema
+from evaluator.service.checkpoint import Checkpoint
+from evaluator.service.pipeline import Core
+from evaluator.service.worker import Worker
+from gauntlet import adapters, events, keys
 from gauntlet.config import Config
+from gauntlet.config import load as configs
 from gauntlet.errors import Conflict, LogUnavailable, StateUnavailable
 from gauntlet.log import Record, Stored
-from gauntlet.model import BASELINE, CANDIDATE, Task
+from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.state import Versioned
+from gauntlet.types import CHALLENGER, CHAMPION, Task
 
 HORIZON = 100.0
 BLOCK = 20.0
@@ -53,7 +53,7 @@ def config(folder: Path, text: str = "", *, task: Task = Task.CLASSIFICATION, **
     classes = (0, 1) if task is Task.CLASSIFICATION else ()
     made = msgspec.structs.replace(configs.parse(_SETTINGS + text), data=str(folder), task=task, classes=list(classes))
     made = msgspec.structs.replace(made, evidence=msgspec.structs.replace(made.evidence, **evidence))
-    registry = wiring.registry(made)
+    registry = adapters.registry(made)
     for _ in range(3 - len(registry.versions())):
         registry.register(
             "nowhere:model", Schema(task=made.task, features=(Feature(name="x"),), classes=classes), created_at=0.0
@@ -64,25 +64,42 @@ def config(folder: Path, text: str = "", *, task: Task = Task.CLASSIFICATION, **
 def prediction(number: int, at: float, **changes: Any) -> events.Prediction:
     """Request `number`, answered by the champion under a rollout at 50 %."""
     facts: dict[str, Any] = {
-        "id": f"p{number:06d}", "at": at, "experiment": "test", "unit": f"u{number}", "bucket": 0, "assigned": BASELINE,
-        "served": BASELINE, "propensity": 0.5, "allocation": 2, "champion": "v0001", "challenger": "v0002",
-        "rollout": ROLLOUT, "output": [0.25, 0.75], "features": {"x": float(number % 7)},
-        "seconds": 0.01 * (1 + number % 5), "segments": {"country": ("DE", "FR", "IT")[number // 3 % 3]},
-    }  # fmt: skip
+        "id": f"p{number:06d}",
+        "at": at,
+        "experiment": "test",
+        "unit": f"u{number}",
+        "bucket": 0,
+        "assigned": CHAMPION,
+        "served": CHAMPION,
+        "propensity": 0.5,
+        "allocation": 2,
+        "champion": "v0001",
+        "challenger": "v0002",
+        "rollout": ROLLOUT,
+        "output": [0.25, 0.75],
+        "features": {"x": float(number % 7)},
+        "seconds": 0.01 * (1 + number % 5),
+        "segments": {"country": ("DE", "FR", "IT")[number // 3 % 3]},
+    }
     return events.Prediction(**(facts | changes))
 
 
 def treated(number: int, at: float, **changes: Any) -> events.Prediction:
     """Request `number`, answered by the challenger."""
-    return prediction(number, at, **({"assigned": CANDIDATE, "served": CANDIDATE, "output": [0.5, 0.5]} | changes))
+    return prediction(number, at, **({"assigned": CHALLENGER, "served": CHALLENGER, "output": [0.5, 0.5]} | changes))
 
 
 def shadow(number: int, at: float, **changes: Any) -> events.Shadow:
     """The challenger's answer to a request that the champion served."""
     facts: dict[str, Any] = {
-        "id": f"p{number:06d}", "at": at, "experiment": "test", "arm": CANDIDATE, "model": "v0002",
-        "output": [0.5, 0.5], "rollout": ROLLOUT,
-    }  # fmt: skip
+        "id": f"p{number:06d}",
+        "at": at,
+        "experiment": "test",
+        "arm": CHALLENGER,
+        "model": "v0002",
+        "output": [0.5, 0.5],
+        "rollout": ROLLOUT,
+    }
     return events.Shadow(**(facts | changes))
 
 
@@ -219,7 +236,7 @@ class Evaluator:
 
     def __init__(self, settings: Config, file: Path, log: Any, state: Any = None, writer: Any = None) -> None:
         self.checkpoint = Checkpoint(file)
-        self.core = Core(settings, wiring.registry(settings), self.checkpoint)
+        self.core = Core(settings, adapters.registry(settings), self.checkpoint)
         self.caught_up = False
         self.worker = Worker(settings, self.core, self.checkpoint, log, writer or log, state or MemoryState())
 
@@ -238,9 +255,12 @@ class Evaluator:
         """What must be the same however the log was read."""
         saved = self.core.saved(0, {})
         return {
-            "counts": {name: n for name, n in saved.counts.items() if n}, "fold": saved.fold, "looks": saved.looks,
-            "latest": saved.latest, "joins": self.core._joins.waiting(),
-        }  # fmt: skip
+            "counts": {name: n for name, n in saved.counts.items() if n},
+            "fold": saved.fold,
+            "looks": saved.looks,
+            "latest": saved.latest,
+            "joins": self.core._joins.waiting(),
+        }
 
     def close(self) -> None:
         """Also what kill -9 does to the file: an open transaction is gone."""

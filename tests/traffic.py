@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 import workbench
 
-from evaluator.checkpoint import Checkpoint
-from evaluator.core import Core
-from evaluator.worker import Worker
-from gauntlet import bootstrap, keys, progress, wiring
+from evaluator.service.checkpoint import Checkpoint
+from evaluator.service.pipeline import Core
+from evaluator.service.worker import Worker
+from gauntlet import adapters, bootstrap, keys, status
 from gauntlet.cli.up import SERVICES, Services
 from gauntlet.config import Config
 
@@ -60,7 +60,7 @@ class Loop:
 
     async def challenge(self) -> None:
         """Start a rollout of another model and wait until it is served."""
-        registry = wiring.registry(self.config)
+        registry = adapters.registry(self.config)
         model = workbench.classifier(2)
         entry = registry.register(model, registry.get("v0001").schema, created_at=0.0)
         await self.post(f"{self.url}/challenge", {"version": entry.version, "reason": "test"})
@@ -75,12 +75,12 @@ class Loop:
 
         async def there() -> bool:
             nonlocal found
-            store = wiring.state(self.config)
+            store = adapters.state(self.config)
             try:
                 version, value = await store.get(keys.evaluator_progress(self.config.experiment))
             finally:
                 await store.close()
-            found = msgspec.json.decode(value, type=progress.EvaluatorProgress).counts if version else {}
+            found = msgspec.json.decode(value, type=status.EvaluatorProgress).counts if version else {}
             return (
                 found.get("predictions", 0) >= predictions
                 and found.get("joined", 0) + found.get("late", 0) >= outcomes
@@ -132,10 +132,13 @@ async def send(
         stop = min(n, start + batch)
         if start < n:
             instances = [
-                {"features": dict(zip(workbench.FEATURES, x[i].tolist(), strict=True)), "id": f"p-{i:06d}",
-                 "at": START + 10.0 * i}
+                {
+                    "features": dict(zip(workbench.FEATURES, x[i].tolist(), strict=True)),
+                    "id": f"p-{i:06d}",
+                    "at": START + 10.0 * i,
+                }
                 for i in range(start, stop)
-            ]  # fmt: skip
+            ]
             await running.post("/v1/predict", {"instances": instances})
         due = range(max(0, start - late), min(n, start + batch - late))
         outcomes = [
@@ -163,8 +166,8 @@ class _Nowhere:
 async def one_pass(config: Config, folder: Path) -> Core:
     """What a fresh evaluator makes of the whole log in one go."""
     checkpoint = Checkpoint(folder / "evaluator.db")
-    reader = wiring.local_reader(config)
-    core = Core(config, wiring.registry(config), checkpoint)
+    reader = adapters.local_reader(config)
+    core = Core(config, adapters.registry(config), checkpoint)
     local = msgspec.structs.replace(config, state="local")
     worker = Worker(local, core, checkpoint, reader, _Nowhere(), _Nowhere())  # type: ignore[arg-type]
     while await worker._round():

@@ -14,10 +14,10 @@ import skops.io
 import yaml
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from evaluator import worker as evaluator
+from evaluator.service import worker as evaluator
 from gauntlet import bootstrap
-from gauntlet import config_file as configs
 from gauntlet.config import Config
+from gauntlet.config import load as configs
 from retrainer import worker as retrainer
 from router import app as router
 

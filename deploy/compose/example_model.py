@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gauntlet import artefact
+from gauntlet.registry import artifact
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     rows = iris.data.rename(columns=lambda name: name.removesuffix(" (cm)").replace(" ", "_"))
     species = iris.target.map(dict(enumerate(iris.target_names.tolist())))
     aside = path.with_name(f"new-{path.name}")
-    artefact.save(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(rows, species), aside)
+    artifact.save(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(rows, species), aside)
     aside.replace(path)
     sys.stdout.write(f"trained {path}\n")
     return 0

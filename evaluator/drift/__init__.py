@@ -32,17 +32,17 @@ rows, estimated, breached; or None), outputs (prediction, score, target), regime
 arrays or `Coded` (whole numbers into a tuple of texts, -1 missing: cheap for text columns of a file).
 """
 
+from evaluator.drift.columns import Coded
 from evaluator.drift.comparison import Comparison, compare
 from evaluator.drift.drawing import Distribution, distribution
-from evaluator.drift.episode import DriftEvent
-from evaluator.drift.fusion import Severity
+from evaluator.drift.episodes import DriftEvent
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.pane import ProfileMismatchError
 from evaluator.drift.profile import Profile
-from evaluator.drift.reading import Coded
 from evaluator.drift.report import FeatureReport, Finding, PerformanceReport, QualityReport, RegimeReport, Report
-from evaluator.drift.seasons import Seasons
+from evaluator.drift.seasonality import Seasons
 from evaluator.drift.settings import DriftSettings, Mode
+from evaluator.drift.severity import Severity
 from evaluator.drift.signal import Signal
 
 __all__ = [

@@ -9,24 +9,23 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evaluator.drift.divergence import psi, wasserstein
+from evaluator.drift.columns import batch_rows
+from evaluator.drift.data_quality import findings_of, quality_score
+from evaluator.drift.distances import psi, wasserstein
 from evaluator.drift.feature import Column, Feature
-from evaluator.drift.findings import findings_of
-from evaluator.drift.fusion import judge
+from evaluator.drift.feature_signals import measure, shape_of_table, strongest, table_signals
 from evaluator.drift.grid import Floats, Ints
-from evaluator.drift.outcomes import signal_of
+from evaluator.drift.markov import RegimeReference, Transitions, regime_change
 from evaluator.drift.pane import Pane, ProfileMismatchError, count
 from evaluator.drift.performance import WIDTHS, MetricChange, Task, changes, outcomes
+from evaluator.drift.performance_monitor import signal_of
 from evaluator.drift.profile import TARGET, Profile, Truth
-from evaluator.drift.quality import quality_score
-from evaluator.drift.reading import batch_rows
-from evaluator.drift.regime import RegimeReference, Transitions, regime_change
 from evaluator.drift.report import FeatureReport, PerformanceReport, QualityReport, RegimeReport, Report
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.shapes import distances, floors, limits
+from evaluator.drift.severity import judge
 from evaluator.drift.signal import SHAPES, Signal
-from evaluator.drift.signals import measure, shape_of_table, strongest, table_signals
-from evaluator.drift.window import View, view_of
+from evaluator.drift.window_distances import distances, floors, limits
+from evaluator.drift.windows import View, view_of
 
 _BATCH_REGIME_P = 0.01
 
@@ -175,9 +174,17 @@ class Comparison:
             )
             if drifted:
                 signals.append(
-                    Signal("regime", regime.feature, change.change, change.change, change.change, limit,
-                           change.p_value, change.transitions)
-                )  # fmt: skip
+                    Signal(
+                        "regime",
+                        regime.feature,
+                        change.change,
+                        change.change,
+                        change.change,
+                        limit,
+                        change.p_value,
+                        change.transitions,
+                    )
+                )
         return tuple(reports), signals
 
     def _judge_performance(self) -> tuple[PerformanceReport | None, list[Signal]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluator.drift.divergence import edges
+from evaluator.drift.distances import edges
 from evaluator.drift.feature import Feature
 from evaluator.drift.grid import BINS, Floats, Ints
 from evaluator.drift.profile import Profile

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.calibration import Calibration, calibrate, calibrate_share
+from evaluator.drift.columns import MISSING, WRONG, Coded, is_categorical, read_coded, read_numbers
 from evaluator.drift.grid import CATEGORIES, HUGE, Floats, Grid, Ints, category_grid, numeric_grid
-from evaluator.drift.reading import MISSING, WRONG, Coded, is_categorical, read_coded, read_numbers
 
 Column = Sequence[Any] | npt.NDArray[Any]
 Role = Literal["feature", "prediction", "target"]

@@ -159,10 +159,7 @@ def numeric_grid(values: Floats, ordered: Floats) -> Grid:
         bent = (float(np.arcsinh((low - centre) / scale)), float(np.arcsinh((high - centre) / scale)))
     grids = [
         grid
-        for grid in (
-            Grid("linear", low, high),
-            Grid("asinh", *bent, centre=centre, scale=scale),
-        )
+        for grid in (Grid("linear", low, high), Grid("asinh", *bent, centre=centre, scale=scale))
         if np.isfinite(grid.high - grid.low) and grid.high > grid.low and np.isfinite(grid.step)
     ]
     if not grids:  # a range at the limits of the number format: nothing finer than below, between and above

@@ -14,22 +14,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.acceptance import Acceptance
-from evaluator.drift.chains import Chains
-from evaluator.drift.concept import ErrorWindows
-from evaluator.drift.episode import DriftEvent, Episodes
+from evaluator.drift.columns import batch_rows
+from evaluator.drift.concept import ErrorWindows, ended, look_at_errors
+from evaluator.drift.data_quality import quality_score
+from evaluator.drift.episodes import DriftEvent, Episodes
 from evaluator.drift.feature import Column
-from evaluator.drift.fusion import Judgement, Severity, judge
-from evaluator.drift.losses import ended, look_at_errors
-from evaluator.drift.outcomes import Outcomes
 from evaluator.drift.pane import CHUNK, Pane, ProfileMismatchError, count_codes
 from evaluator.drift.performance import losses_of, outcomes
+from evaluator.drift.performance_monitor import Outcomes
 from evaluator.drift.profile import OUTLIER, TARGET, Profile
-from evaluator.drift.quality import quality_score
-from evaluator.drift.reading import batch_rows
+from evaluator.drift.reference_update import Acceptance
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.shapes import distances
-from evaluator.drift.window import View, Windows
+from evaluator.drift.severity import Judgement, Severity, judge
+from evaluator.drift.transitions import Chains
+from evaluator.drift.window_distances import distances
+from evaluator.drift.windows import View, Windows
 
 Times = float | Sequence[float] | npt.NDArray[np.float64]
 _EXTRA = 64
@@ -122,9 +121,14 @@ class Monitor:
         return self._episodes.fold("errors", look, self._judge, rows=self._clock, at=at)
 
     def observe_outcomes(
-        self, targets: Column, predictions: Column, at: Times, *, losses: Column | None = None,
+        self,
+        targets: Column,
+        predictions: Column,
+        at: Times,
+        *,
+        losses: Column | None = None,
         made: Times | None = None,
-    ) -> list[DriftEvent]:  # fmt: skip
+    ) -> list[DriftEvent]:
         """Take in truths with the champion's predictions, in order of maturity. Returns new events.
 
         Judges performance, the truths' distribution and the errors; rows without a truth are left out, those without

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from evaluator.drift.columns import batch_rows, read_numbers
 from evaluator.drift.feature import Column
 from evaluator.drift.grid import HUGE, STRIP, Ints
 from evaluator.drift.profile import ABSENT, INFINITE, MISSING, MISTYPED, OUTLIER, SPECIALS, Profile
-from evaluator.drift.reading import batch_rows, read_numbers
 
 CHUNK = 1024
 """Rows encoded at once: what keeps fifty columns in a processor's cache."""

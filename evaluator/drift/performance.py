@@ -14,10 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.calibration import INDEPENDENT, Calibration
+from evaluator.drift.calibration import INDEPENDENT, Calibration, mean_of_stretches
+from evaluator.drift.columns import is_categorical, read_categories, read_numbers
 from evaluator.drift.grid import Floats, tail
-from evaluator.drift.reading import is_categorical, read_categories, read_numbers
-from evaluator.drift.stretches import mean_of_stretches
 
 Column = Sequence[Any] | npt.NDArray[Any]
 Task = Literal["classification", "regression"]
@@ -93,9 +92,19 @@ def sums_of(task: Task, centre: float, truth: Floats, squared: Floats, raw: Floa
     d = truth[known] - centre
     d2 = d * d
     return np.array(
-        [len(e), d.sum(), d2.sum(), (d2 * d).sum(), (d2 * d2).sum(), e.sum(), (e * e).sum(), (e * d).sum(),
-         (e * d2).sum(), (e if raw is None else raw[known]).sum()]
-    )  # fmt: skip
+        [
+            len(e),
+            d.sum(),
+            d2.sum(),
+            (d2 * d).sum(),
+            (d2 * d2).sum(),
+            e.sum(),
+            (e * e).sum(),
+            (e * d).sum(),
+            (e * d2).sum(),
+            (e if raw is None else raw[known]).sum(),
+        ]
+    )
 
 
 def values_of(task: Task, sums: Floats) -> dict[Metric, tuple[float, float]]:
@@ -213,8 +222,14 @@ class PerformanceReference:
         """As JSON-able values."""
         own = {name: [[one.limit, one.efficiency] for one in each] for name, each in self.own.items()}
         limits = [None if math.isinf(limit) else limit for limit in (self.low, self.high, self.cap)]
-        return {"task": self.task, "centre": self.centre, "limits": limits, "sums": list(self.sums),
-                "windows": list(self.windows), "own": own}  # fmt: skip
+        return {
+            "task": self.task,
+            "centre": self.centre,
+            "limits": limits,
+            "sums": list(self.sums),
+            "windows": list(self.windows),
+            "own": own,
+        }
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> PerformanceReference:

@@ -16,15 +16,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.arrays import QUICK_PANES, Arrays
+from evaluator.drift.cbpe import ScoreReference
+from evaluator.drift.columns import Coded, batch_rows, read_categories, read_numbers
 from evaluator.drift.concept import ErrorReference
-from evaluator.drift.estimate import ScoreReference
 from evaluator.drift.feature import Column, Feature, Role, feature_dict, feature_from, fit_feature
+from evaluator.drift.feature_arrays import QUICK_PANES, Arrays
 from evaluator.drift.grid import BINS, HUGE, Floats, Ints
+from evaluator.drift.markov import STATES, RegimeReference, remembers
 from evaluator.drift.performance import WINDOWS as PERFORMANCE
 from evaluator.drift.performance import PerformanceReference, Task, losses_of, outcomes
-from evaluator.drift.reading import Coded, batch_rows, read_categories, read_numbers
-from evaluator.drift.regime import STATES, RegimeReference, remembers
 
 PANE = 64
 """Rows a pane: how often a window moves on and is looked at."""
@@ -177,9 +177,17 @@ class Profile(Arrays):
             errors = errors if errors is not None else losses
         reference = None if errors is None else ErrorReference.fit(errors)
         profile = cls(
-            reference_id, rows, pane, whole, tuple(fitted), reference, truth,
-            given=tuple(columns), prediction=prediction, score=score,
-        )  # fmt: skip
+            reference_id,
+            rows,
+            pane,
+            whole,
+            tuple(fitted),
+            reference,
+            truth,
+            given=tuple(columns),
+            prediction=prediction,
+            score=score,
+        )
         watched = profile.few_valued if regimes == "auto" else named
         fits = [profile._fit_regime(profile.index[name], columns[name]) for name in watched]
         profile.regimes = tuple(fit for fit in fits if regimes != "auto" or remembers(fit.counts))

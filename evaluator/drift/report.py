@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from evaluator.drift.fusion import Action, RootCause
 from evaluator.drift.performance import MetricChange, Task
 from evaluator.drift.settings import Mode
+from evaluator.drift.severity import Action, RootCause
 from evaluator.drift.signal import Signal
 
 FindingKind = Literal[

@@ -84,8 +84,22 @@ class DriftSettings:
     def __post_init__(self) -> None:
         if self.mode not in ("gated", "simple"):
             raise ValueError(f"mode is gated or simple, not {self.mode!r}")
-        shares = ("ks", "total_variation", "alpha", "outliers", "unseen", "missing", "quality_alarm", "quality_block",
-                  "quality_critical", "batch_alpha", "transition", "accuracy_fall", "r2_fall", "rmse_rise")  # fmt: skip
+        shares = (
+            "ks",
+            "total_variation",
+            "alpha",
+            "outliers",
+            "unseen",
+            "missing",
+            "quality_alarm",
+            "quality_block",
+            "quality_critical",
+            "batch_alpha",
+            "transition",
+            "accuracy_fall",
+            "r2_fall",
+            "rmse_rise",
+        )
         for name in (*shares, "many_features", "most_features", "hysteresis"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")

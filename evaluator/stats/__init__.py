@@ -5,15 +5,14 @@ Invariant: nothing here imports anything of Gauntlet's outside this package; the
 code.
 """
 
-from evaluator.stats.boundary import Boundary
-from evaluator.stats.plan import Plan, Side, horizon_information
-from evaluator.stats.process import Arm, Block, paired_blocks, split_blocks
-from evaluator.stats.refusal import NoAnswer, OrderError, OutcomeError, PlanError, PropensityError, StatsError
-from evaluator.stats.sequential import Look, State, Stop, advance
-from evaluator.stats.spending import Spending
+from evaluator.stats.alpha_spending import Spending
+from evaluator.stats.cluster_robust import Evidence, evidence
+from evaluator.stats.design import Plan, Side, horizon_information
+from evaluator.stats.errors import NoAnswer, OrderError, OutcomeError, PlanError, PropensityError, StatsError
+from evaluator.stats.group_sequential import Boundary
+from evaluator.stats.interim_analysis import Look, State, Stop, advance
+from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
 from evaluator.stats.srm import AssignmentCounts, SampleRatio, sample_ratio
-from evaluator.stats.statistic import Evidence, evidence
-from evaluator.stats.sums import PairedSums, SplitSums
 from evaluator.stats.verdict import Guardrail, Policy, Verdict, judge
 
 __all__ = [

@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-from evaluator.stats.exposure import Exposures
-from evaluator.stats.plan import HARM_MOST_CORRELATION, Mode, Plan, Side
-from evaluator.stats.process import Arm, Block
-from evaluator.stats.rate import rate_limits, rate_p
-from evaluator.stats.refusal import NoAnswer, StatsError
-from evaluator.stats.sequential import State, advance
+from evaluator.stats.binomial_rate import rate_limits, rate_p
+from evaluator.stats.design import HARM_MOST_CORRELATION, Mode, Plan, Side
+from evaluator.stats.errors import NoAnswer, StatsError
+from evaluator.stats.interim_analysis import State, advance
+from evaluator.stats.multiple_exposure import Exposures
+from evaluator.stats.score_process import Arm, Block
 from evaluator.stats.srm import AssignmentCounts
 
 Standing = Literal["safe", "open", "breached"]

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from evaluator.stats.mixture import log_mixture, mixture_bound
-from evaluator.stats.refusal import PlanError
-from evaluator.stats.sums import Floats
+from evaluator.stats.errors import PlanError
+from evaluator.stats.normal_mixture import log_mixture, mixture_bound
+from evaluator.stats.score_process import Floats
 
 Bools = NDArray[np.bool_]
 
@@ -188,13 +188,7 @@ class WaldSPRT:
 
     @classmethod
     def from_dict(
-        cls,
-        alpha: float,
-        data: dict[str, Any],
-        *,
-        effect: Floats | float,
-        beta: float,
-        horizon: Floats | float,
+        cls, alpha: float, data: dict[str, Any], *, effect: Floats | float, beta: float, horizon: Floats | float
     ) -> Self:
         fresh = cls.start(alpha, len(data["p"]), effect=effect, beta=beta, horizon=horizon)
         return replace(

@@ -24,8 +24,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-from evaluator.stats.refusal import NoAnswer, PlanError, StatsError
-from evaluator.stats.sums import Floats
+from evaluator.stats.errors import NoAnswer, PlanError, StatsError
+from evaluator.stats.score_process import Floats
 
 Alternative = Literal["two-sided", "greater"]
 

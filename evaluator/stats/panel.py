@@ -20,12 +20,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.stats.monitor import Monitor, Setting, restore, start
-from evaluator.stats.plan import Plan
-from evaluator.stats.process import Block, arms_of
-from evaluator.stats.refusal import StatsError
-from evaluator.stats.statistic import Bools, Evidence, evidence_of, rows_of
-from evaluator.stats.sums import Floats
+from evaluator.stats.cluster_robust import Bools, Evidence, evidence_of, rows_of
+from evaluator.stats.design import Plan
+from evaluator.stats.errors import StatsError
+from evaluator.stats.score_process import Block, Floats, arms_of
+from evaluator.stats.sequential_test import Monitor, Setting, restore, start
 
 BETTER, WORSE = 1.0, -1.0
 
@@ -131,10 +130,7 @@ class States:
             start(plan.mode, side.alpha, side.spending, cells, horizon=horizon, effect=effect)
             for side in (plan.win, plan.harm)
         )
-        return cls(
-            win, harm,
-            np.zeros(cells), np.full(cells, np.nan), np.full(cells, np.nan), Stops.none(cells),
-        )  # fmt: skip
+        return cls(win, harm, np.zeros(cells), np.full(cells, np.nan), np.full(cells, np.nan), Stops.none(cells))
 
     @property
     def p_value(self) -> Floats:
@@ -149,10 +145,13 @@ class States:
     def to_dict(self) -> dict[str, Any]:
         """Small and fit for JSON."""
         return {
-            "win": self.win.to_dict(), "harm": self.harm.to_dict(), "looks": self.looks.tolist(),
-            "lower": _listed(self.lower), "upper": _listed(self.upper),
+            "win": self.win.to_dict(),
+            "harm": self.harm.to_dict(),
+            "looks": self.looks.tolist(),
+            "lower": _listed(self.lower),
+            "upper": _listed(self.upper),
             "stops": {entry.name: _listed(getattr(self.stops, entry.name)) for entry in fields(self.stops)},
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_dict(
@@ -166,10 +165,13 @@ class States:
             for name, side in (("win", plan.win), ("harm", plan.harm))
         )
         return cls(
-            win, harm,
-            _floats(data["looks"]), _floats(data["lower"]), _floats(data["upper"]),
+            win,
+            harm,
+            _floats(data["looks"]),
+            _floats(data["lower"]),
+            _floats(data["upper"]),
             Stops(**{name: _floats(values) for name, values in data["stops"].items()}),
-        )  # fmt: skip
+        )
 
 
 def _listed(values: NDArray[Any]) -> list[Any]:
@@ -242,9 +244,7 @@ def decide(
     ready_win = ready_for_win(tally, support, plan) & ready_harm
 
     z_win, z_harm = support.z_win, against.z_harm
-    bound_harm, harm = states.harm.look(
-        against.information / harm_tally.horizon, z_harm, against.variance, ready_harm
-    )
+    bound_harm, harm = states.harm.look(against.information / harm_tally.horizon, z_harm, against.variance, ready_harm)
     bound_win, win = states.win.look(support.information / tally.horizon, z_win, support.variance, ready_win)
     # Limits hold at all looks at once: where this look has none, the last one's stands.
     lower, upper = support.lower(bound_win), against.upper(bound_harm)
@@ -262,17 +262,25 @@ def decide(
     counts = (harm_tally.champion[:, 0], harm_tally.challenger[:, 0])
     stops = states.stops.taken(stopping, Stops(looks, crossed, shown.effect, lower, upper, fraction, *counts))
     return States(win, harm, looks, lower, upper, stops), Looks(
-        shown=shown, support=support, harm=against, ready_win=ready_win, ready_harm=ready_harm,
+        shown=shown,
+        support=support,
+        harm=against,
+        ready_win=ready_win,
+        ready_harm=ready_harm,
         z=np.where(shown.t >= 0.0, z_win if shown is support else shown.z_win, -z_harm),
-        bound_win=np.where(ready_win, bound_win, np.inf), bound_harm=np.where(ready_harm, bound_harm, np.inf),
-        fraction=fraction, p_win=win.p, p_harm=harm.p,
-    )  # fmt: skip
+        bound_win=np.where(ready_win, bound_win, np.inf),
+        bound_harm=np.where(ready_harm, bound_harm, np.inf),
+        fraction=fraction,
+        p_win=win.p,
+        p_harm=harm.p,
+    )
 
 
 def _either(where: Bools, first: Evidence, second: Evidence) -> Evidence:
     """The first where it holds, else the second."""
     parts = {
         entry.name: np.where(where, getattr(first, entry.name), getattr(second, entry.name))
-        for entry in fields(first) if entry.name != "clustered"
-    }  # fmt: skip
+        for entry in fields(first)
+        if entry.name != "clustered"
+    }
     return replace(first, **parts)

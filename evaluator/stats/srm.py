@@ -17,8 +17,8 @@ from typing import Final, Self
 import numpy as np
 from scipy.special import logsumexp
 
-from evaluator.stats.refusal import NoAnswer, PropensityError, StatsError
-from evaluator.stats.sums import Bools, Floats
+from evaluator.stats.errors import NoAnswer, PropensityError, StatsError
+from evaluator.stats.score_process import Bools, Floats
 
 # Shifts of the log odds, from a fifth of a percent to a factor of 55, in steps of 15 %. Equal weights make a fixed
 # mixture (so exactly a martingale, with no quadrature error); steps that narrow cost under 1 % of its logarithm.

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from evaluator.stats.errors import NoAnswer, PlanError
 from evaluator.stats.guards import Standing
-from evaluator.stats.refusal import NoAnswer, PlanError
-from evaluator.stats.sequential import Look
+from evaluator.stats.interim_analysis import Look
 from evaluator.stats.srm import SampleRatio
 
 Result = Literal["better", "worse", "equivalent", "inconclusive", "invalid"]

@@ -17,7 +17,7 @@ from gauntlet.cli import output
 from gauntlet.errors import BadInput
 
 if TYPE_CHECKING:
-    from evaluator.analysis.result import Analysis
+    from evaluator.offline.experiment.result import Analysis
 
 MODES = ("group-sequential", "anytime", "exact", "msprt", "sprt", "fixed")
 SPEC = "column[:kind][:direction][:role][:margin=x][:min=N]"
@@ -64,7 +64,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Analyse, print and write; 0 when there is an answer. Raises `BadInput` for anything that was asked wrongly."""
-    from evaluator.analysis import text
+    from evaluator.offline.render import experiment_text
     from gauntlet import analyze
     from gauntlet.table import open_table
 
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         output.write("html", arguments.html, _page(answer, Path(arguments.log_file).name))
     if arguments.json and arguments.json != "-":
         output.write("json", arguments.json, as_json(answer))
-    print(as_json(answer) if arguments.json == "-" else text.render(answer), end="")
+    print(as_json(answer) if arguments.json == "-" else experiment_text.render(answer), end="")
     return 0
 
 
@@ -108,10 +108,10 @@ def as_json(answer: Analysis) -> str:
 
 def _page(answer: Analysis, title: str) -> str:
     try:
-        from evaluator.analysis import page
+        from evaluator.offline.render import experiment_page
     except ModuleNotFoundError as error:
         raise BadInput(f"--html needs {error.name}; install it with: pip install 'gauntlet-ml[demo]'") from error
-    return page.render(answer, title)
+    return experiment_page.render(answer, title)
 
 
 def _finite(value: Any) -> Any:

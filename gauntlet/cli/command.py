@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gauntlet
-from gauntlet.cli import analyze, drift, given, output, plan
+from gauntlet.cli import analyze, drift, load_config, output, plan
 from gauntlet.errors import BadInput, ConfigError, GauntletError, ModelUnusable
 
-EXAMPLE = Path(gauntlet.__file__).parent / "example.yaml"
+EXAMPLE = Path(gauntlet.__file__).parent / "config" / "example.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,7 +81,7 @@ def _up(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from gauntlet import bootstrap
 
-    config = given.load(arguments.config)
+    config = load_config.load(arguments.config)
     model, schema = bootstrap.champion(config)
     print(f"{arguments.config}: {config.experiment}, {type(model).__name__}, {len(schema.features)} features, fine")
     return 0

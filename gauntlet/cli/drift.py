@@ -15,7 +15,7 @@ from gauntlet.cli import output
 from gauntlet.errors import BadInput
 
 if TYPE_CHECKING:
-    from evaluator.driftfile import DriftReport, Settings, StreamReport
+    from evaluator.offline.drift import DriftReport, Settings, StreamReport
 
 MODES = ("gated", "simple")
 REACHED = 3
@@ -32,28 +32,44 @@ def options(command: argparse.ArgumentParser) -> None:
     add = one.add_argument
     add("--stream", metavar="FILE", help="watch this file row by row")
     add("--reference-rows", metavar="N", type=int, help="its first N rows are the reference")
-    add("--season", choices=("hour", "weekday"), help="hold numbers against the reference's of the same hour or "
-        "weekday (UTC), for streams with a cycle; needs --time")  # fmt: skip
+    add(
+        "--season",
+        choices=("hour", "weekday"),
+        help="hold numbers against the reference's of the same hour or "
+        "weekday (UTC), for streams with a cycle; needs --time",
+    )
     add = command.add_argument
-    add("--time", metavar="COLUMN", help="when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z; "
-        "gaps, disorder and a clock that stands still are told")  # fmt: skip
+    add(
+        "--time",
+        metavar="COLUMN",
+        help="when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z; "
+        "gaps, disorder and a clock that stands still are told",
+    )
     add("--target", metavar="COLUMN", help="the truth")
     add("--prediction", metavar="COLUMN", help="a label, the positive class's probability, or a number")
     add("--features", metavar="COLUMN", nargs="+", help="columns to watch, spaces or commas between; default: all")
-    add("--mode", choices=MODES, default=MODES[0], help="gated: effect AND evidence; simple: bare thresholds; "
-        "default: %(default)s")  # fmt: skip
+    add(
+        "--mode",
+        choices=MODES,
+        default=MODES[0],
+        help="gated: effect AND evidence; simple: bare thresholds; default: %(default)s",
+    )
     add("--task", choices=("classification", "regression"), help="default: by the target's values")
     add("--positive", metavar="CLASS", help="the class a probability is of; default: the last in order, 1 of 0 and 1")
     add("--unordered", action="store_true", help="the order of rows means nothing, so neighbours are independent")
-    add("--fail-on", type=str.upper, choices=("LOW", "MEDIUM", "HIGH", "CRITICAL"),
-        help=f"exit with {REACHED} at this severity or worse; default: exit with 0 whatever was found")  # fmt: skip
+    add(
+        "--fail-on",
+        type=str.upper,
+        choices=("LOW", "MEDIUM", "HIGH", "CRITICAL"),
+        help=f"exit with {REACHED} at this severity or worse; default: exit with 0 whatever was found",
+    )
     add("--json", metavar="FILE", help="write the answer as JSON; - is standard output, instead of the text")
     add("--html", metavar="FILE", help="write a page with plots")
 
 
 def run(given: argparse.Namespace) -> int:
     """Do the check; 0, or 3 where `--fail-on` was reached. Raises BadInput for a usage or data error."""
-    from evaluator.driftfile import at_least
+    from evaluator.offline.drift import at_least
 
     if given.html == "-":
         raise BadInput("--html needs the name of a file")
@@ -67,7 +83,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _pair(given: argparse.Namespace) -> DriftReport:
-    from evaluator.driftfile import check
+    from evaluator.offline.drift import check
     from gauntlet.table import open_table
 
     if given.reference is None or given.current is None:
@@ -88,7 +104,7 @@ def _pair(given: argparse.Namespace) -> DriftReport:
 
 
 def _stream(given: argparse.Namespace) -> StreamReport:
-    from evaluator.driftfile import Stream
+    from evaluator.offline.drift import Stream
     from gauntlet.table import open_table
 
     if given.reference is not None or given.current is not None:
@@ -109,7 +125,7 @@ def _stream(given: argparse.Namespace) -> StreamReport:
 
 
 def _settings(given: argparse.Namespace, columns: Sequence[str]) -> Settings:
-    from evaluator.driftfile import Settings
+    from evaluator.offline.drift import Settings
 
     return Settings.of(
         target=given.target,

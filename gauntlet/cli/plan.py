@@ -27,10 +27,31 @@ better: --baseline 0.05 --effect=-0.01 looks for an error rate that falls to 0.0
   gauntlet simulate --baseline 12.5 --sd 30 --effect 1 --traffic 20000 --ramp 0.5 --skewness 4 --runs 2000
 """
 _SETTINGS = (
-    "baseline", "effect", "traffic", "sd", "challenger_sd", "alpha", "harm_alpha", "power", "form", "discordance",
-    "sd_difference", "ramp", "fraction", "delay", "block", "harm_block", "min_blocks", "min_harm_blocks", "independent",
-    "cluster_size", "cluster_correlation", "block_correlation", "spending", "min_samples",
-)  # fmt: skip
+    "baseline",
+    "effect",
+    "traffic",
+    "sd",
+    "challenger_sd",
+    "alpha",
+    "harm_alpha",
+    "power",
+    "form",
+    "discordance",
+    "sd_difference",
+    "ramp",
+    "fraction",
+    "delay",
+    "block",
+    "harm_block",
+    "min_blocks",
+    "min_harm_blocks",
+    "independent",
+    "cluster_size",
+    "cluster_correlation",
+    "block_correlation",
+    "spending",
+    "min_samples",
+)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +72,13 @@ def simulate_options(parser: argparse.ArgumentParser) -> None:
     add("--mode", choices=MODES, default=MODES[0], help="when to stop; default: %(default)s")
     add("--drift", metavar="X", type=float, default=0.0, help="how far the baseline moves until the horizon, evenly")
     add("--weekly", metavar="X", type=float, default=0.0, help="how far it swings with the days of the week, ±")
-    add("--skewness", metavar="X", type=float, default=0.0, help="of one outcome, or of one pair's difference; 2: an "
-        "exponential's")  # fmt: skip
+    add(
+        "--skewness",
+        metavar="X",
+        type=float,
+        default=0.0,
+        help="of one outcome, or of one pair's difference; 2: an exponential's",
+    )
     add = parser.add_argument_group("where the answer goes").add_argument
     add("--json", metavar="FILE", help="write the answer as JSON; - is standard output, instead of the text")
     add("--plot", metavar="FILE", help="draw when runs ended: .png, .svg or .pdf")
@@ -74,8 +100,12 @@ def _question(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the traffic").add_argument
     add("--traffic", metavar="N", type=float, required=True, help="units (requests, users) a day")
     add("--form", choices=("split", "paired"), default="split", help="paired: by shadow scores; default: %(default)s")
-    add("--ramp", metavar="SHARE:TIME,…", default="0.01:2d,0.05:2d,0.1", help="the last stage needs no time; default: "
-        "%(default)s")  # fmt: skip
+    add(
+        "--ramp",
+        metavar="SHARE:TIME,…",
+        default="0.01:2d,0.05:2d,0.1",
+        help="the last stage needs no time; default: %(default)s",
+    )
     add("--discordance", metavar="X", type=float, help="paired: share of requests on which exactly one arm is right")
     add("--sd-difference", metavar="X", type=float, help="paired, a mean: of one pair's difference")
     add("--fraction", metavar="X", type=float, default=1.0, help="paired: share that both score; default: %(default)s")
@@ -132,9 +162,9 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _answer(arguments: argparse.Namespace, report: Any) -> None:
     if arguments.plot:
-        from evaluator.planning import plots
+        from evaluator.offline.render import plan_plots
 
-        output.write("plot", arguments.plot, plots.drawn(report, Path(arguments.plot).suffix.lower().lstrip(".")))
+        output.write("plot", arguments.plot, plan_plots.drawn(report, Path(arguments.plot).suffix.lower().lstrip(".")))
     if arguments.json and arguments.json != "-":
         output.write("json", arguments.json, as_json(report))
     print(as_json(report) if arguments.json == "-" else report.to_text(), end="")

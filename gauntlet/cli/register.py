@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import time
 
-from gauntlet import artefact, bootstrap, wiring
-from gauntlet.cli import given
+from gauntlet import adapters, bootstrap
+from gauntlet.cli import load_config
 from gauntlet.config import Config
 from gauntlet.errors import ModelUnusable
+from gauntlet.registry import artifact
 
 
 async def run(path: str, model: str, note: str, allow_pickle: bool) -> int:
     """Register `model` for the experiment of configuration `path` and print its version."""
-    print(await register(given.load(path), model, note, allow_pickle=allow_pickle))
+    print(await register(load_config.load(path), model, note, allow_pickle=allow_pickle))
     return 0
 
 
@@ -23,10 +24,10 @@ async def register(config: Config, model: str, note: str, *, allow_pickle: bool)
     Raises `ModelUnusable` when it does not load or has other classes than the champion.
     """
     record = await bootstrap.ensure(config)
-    registry = wiring.registry(config)
+    registry = adapters.registry(config)
     champion = registry.get(record.champion)
-    loaded = artefact.load(model, trusted=config.champion.trusted, allow_pickle=allow_pickle)
-    schema = artefact.schema_of(
+    loaded = artifact.load(model, trusted=config.champion.trusted, allow_pickle=allow_pickle)
+    schema = artifact.schema_of(
         loaded, config.task, champion.schema.features, champion.schema.classes, config.champion.input
     )
     if schema.classes != champion.schema.classes:

@@ -14,18 +14,18 @@ from pathlib import Path
 
 from prometheus_client import start_http_server
 
-from gauntlet import bootstrap, metrics
-from gauntlet.cli import given
+from gauntlet import bootstrap, telemetry
+from gauntlet.cli import load_config
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError
 
 _LINE = "%(asctime)s %(levelname)-7s %(name)s %(message)s"
-_ENTRY = {"router": "router.app", "evaluator": "evaluator.worker", "retrainer": "retrainer.worker"}
+_ENTRY = {"router": "router.app", "evaluator": "evaluator.service.worker", "retrainer": "retrainer.worker"}
 
 
 def run(name: str, path: str, *, die_with_stdin: bool) -> int:
     """Run service `name` until SIGINT or SIGTERM (or until standard input closes: then the parent is gone)."""
-    config = given.load(path)
+    config = load_config.load(path)
     logging.basicConfig(level=config.observe.log_level.upper(), format=_LINE, stream=sys.stderr)
     with asyncio.Runner(loop_factory=_loop) as runner:
         return runner.run(_run(name, config, die_with_stdin=die_with_stdin))
@@ -49,7 +49,7 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
     await bootstrap.ensure(config)
     with contextlib.ExitStack() as stack:
-        metrics.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three
+        telemetry.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three
         if name != "router":
             stack.callback(_serve_metrics(name, config))
         await importlib.import_module(_ENTRY[name]).serve(config, stop)

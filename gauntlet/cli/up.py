@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from gauntlet import bootstrap
-from gauntlet.cli import given
+from gauntlet.cli import load_config
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError
 
@@ -51,9 +51,17 @@ class Services:
         try:
             # The pipe on standard input is the children's lifeline: it closes with this process, however that ends.
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gauntlet.cli", name, str(self._path), "--die-with-stdin",
-                stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                sys.executable,
+                "-m",
+                "gauntlet.cli",
+                name,
+                str(self._path),
+                "--die-with-stdin",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         finally:
             if log is not None:
                 log.close()
@@ -87,7 +95,7 @@ class Services:
 
 def run(path: str) -> int:
     """Start everything for the configuration at `path` and stay until Ctrl-C."""
-    return asyncio.run(_run(Path(path), given.load(path)))
+    return asyncio.run(_run(Path(path), load_config.load(path)))
 
 
 async def _run(path: Path, config: Config) -> int:

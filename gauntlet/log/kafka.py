@@ -27,7 +27,7 @@ from gauntlet import keys
 from gauntlet.errors import LogUnavailable
 from gauntlet.log import Record, Stored, kafka_topics
 from gauntlet.log.kafka_topics import RECORD_BYTES, Address
-from gauntlet.log.murmur2 import partitions
+from gauntlet.log.partitioner import partitions
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gauntlet.artefact import Predictor, Schema
+from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.registry.reference import MOST_ROWS, Reference
 
 __all__ = ["ALIASES", "MOST_ROWS", "Reference", "Registry", "Version"]

@@ -11,10 +11,9 @@ from typing import Any
 
 import msgspec
 
-from gauntlet import artefact
-from gauntlet.artefact import Predictor, Schema
 from gauntlet.errors import ModelUnusable
-from gauntlet.registry import Reference, Version
+from gauntlet.registry import Reference, Version, artifact
+from gauntlet.registry.artifact import Predictor, Schema
 
 _STATUSES = ("staging", "canary", "production", "archived")
 
@@ -69,9 +68,9 @@ class LocalRegistry:
             target = draft / f"model{Path(model).suffix}"
             shutil.copyfile(model, target)
         else:
-            target = artefact.save(model, draft / "model")
+            target = artifact.save(model, draft / "model")
             facts["allow_pickle"] = target.suffix == ".joblib"
-        return target.name, artefact.sha256(target)
+        return target.name, artifact.sha256(target)
 
     def get(self, version: str) -> Version:
         path = self._root / version / "version.json"
@@ -82,7 +81,7 @@ class LocalRegistry:
     def load(self, version: str) -> Predictor:
         entry = self.get(version)
         source = entry.source if entry.checksum is None else str(self._root / version / entry.source)
-        model = artefact.load(source, trusted=entry.trusted, allow_pickle=entry.allow_pickle, checksum=entry.checksum)
+        model = artifact.load(source, trusted=entry.trusted, allow_pickle=entry.allow_pickle, checksum=entry.checksum)
         return Predictor(model, entry.schema, version)
 
     def reference(self, version: str) -> Reference | None:

@@ -53,10 +53,7 @@ class RedisState:
         address, self._prefix = _split(url)
         self._poll_seconds = poll_seconds
         self._redis = client.Redis.from_url(
-            address,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
+            address, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=Retry(NoBackoff(), 0)
         )
         self._put = self._redis.register_script(_PUT)
         self._channel = self._prefix + "changes"

@@ -18,10 +18,10 @@ import yaml
 from prometheus_client import REGISTRY
 
 from gauntlet import config as structs
-from gauntlet import config_file as configs
-from gauntlet import metrics
+from gauntlet import telemetry
 from gauntlet.cli import command
 from gauntlet.cli.up import SERVICES
+from gauntlet.config import load as configs
 from gauntlet.errors import ConfigError
 from retrainer import triggers
 from router.auth import Keys
@@ -119,18 +119,28 @@ def test_both_prometheus_configurations_differ_in_their_targets_only() -> None:
 
 
 COUNTED = {
-    "router": ["requests", "request_seconds", "fallback", "refused", "shadow", "events_lost", "outcomes_received",
-               "decisions", "rollback", "time_to_rollback_seconds"],
+    "router": [
+        "requests",
+        "request_seconds",
+        "fallback",
+        "refused",
+        "shadow",
+        "events_lost",
+        "outcomes_received",
+        "decisions",
+        "rollback",
+        "time_to_rollback_seconds",
+    ],
     "evaluator": ["outcomes", "join_lag_seconds", "verdict", "dead_letters"],
     "retrainer": ["retrain_jobs", "decisions", "rollback", "time_to_rollback_seconds", "dead_letters"],
-}  # fmt: skip
+}
 """The counters and histograms of each service."""
 
 _SERIES = """
 import sys
 from prometheus_client import generate_latest
-from gauntlet import metrics
-metrics.initialise("fresh", sys.argv[1])
+from gauntlet import telemetry
+telemetry.initialise("fresh", sys.argv[1])
 print(generate_latest().decode())
 """
 
@@ -146,12 +156,12 @@ def test_every_counter_of_a_service_stands_at_zero_from_the_start(service: str) 
 
 
 def test_every_counter_belongs_to_a_service() -> None:
-    counted = {m._name for m in promql.owned().values() if not isinstance(m, metrics.Gauge)}
+    counted = {m._name for m in promql.owned().values() if not isinstance(m, telemetry.Gauge)}
     assert {f"gauntlet_{name}" for names in COUNTED.values() for name in names} == counted
 
 
 def test_jobs_stand_at_zero_for_every_trigger_there_is() -> None:
-    metrics.initialise("triggers", "retrainer")
+    telemetry.initialise("triggers", "retrainer")
     shown = {
         sample.labels["trigger"]
         for family in REGISTRY.collect()

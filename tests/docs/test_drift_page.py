@@ -14,7 +14,7 @@ import pytest
 
 import gauntlet
 from evaluator.drift import DriftSettings
-from evaluator.drift.fusion import Action, RootCause, Severity
+from evaluator.drift.severity import Action, RootCause, Severity
 from evaluator.drift.signal import Kind
 from gauntlet.cli import main
 
@@ -78,10 +78,13 @@ def test_every_signal_severity_cause_and_action_has_its_place() -> None:
 def test_its_numbers_are_the_defaults() -> None:
     rules = DriftSettings()
     for text, value in (
-        ("distance ≥ 0.15", rules.ks), ("total variation ≥ 0.15", rules.total_variation),
-        ("score < 0.80", rules.quality_alarm), ("quality below 0.70", rules.quality_block),
-        ("quality below 0.60", rules.quality_critical), ("changed by 0.10", rules.transition),
-    ):  # fmt: skip
+        ("distance ≥ 0.15", rules.ks),
+        ("total variation ≥ 0.15", rules.total_variation),
+        ("score < 0.80", rules.quality_alarm),
+        ("quality below 0.70", rules.quality_block),
+        ("quality below 0.60", rules.quality_critical),
+        ("changed by 0.10", rules.transition),
+    ):
         assert text in PAGE
         assert float(text.split()[-1]) == value
     assert (rules.concept_rise, rules.accuracy_fall, rules.r2_fall, rules.rmse_rise) == (0.15, 0.05, 0.05, 0.10)

@@ -12,11 +12,11 @@ import yaml
 
 import gauntlet
 from gauntlet import config as structs
-from gauntlet import config_file as configs
 from gauntlet.cli import main
-from gauntlet.model import Task
+from gauntlet.config import load as configs
+from gauntlet.types import Task
 
-EXAMPLE = Path(gauntlet.__file__).parent / "example.yaml"
+EXAMPLE = Path(gauntlet.__file__).parent / "config" / "example.yaml"
 TEXT = EXAMPLE.read_text(encoding="utf-8")
 LINES = TEXT.splitlines()
 GIVEN = {"experiment", "task", "champion.model"}
@@ -96,8 +96,7 @@ def test_every_key_has_a_comment(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "field"),
-    [(name, field.name) for name, item in ITEMS.items() for field in msgspec.structs.fields(item)],
+    ("setting", "field"), [(name, field.name) for name, item in ITEMS.items() for field in msgspec.structs.fields(item)]
 )
 def test_settings_of_list_items_are_explained_above_the_empty_list(setting: str, field: str) -> None:
     shown = [line for line in _comment_above(KEYS[setting]) if re.match(rf"#\s+-?\s*{field}: \S+\s+# \S", line)]

@@ -21,8 +21,10 @@ def test_a_demo_of_five_days_adds_up_and_its_page_opens(tmp_path: Path, chromium
     folder = tmp_path / "demo"
     done = subprocess.run(
         [sys.executable, "-m", "gauntlet.cli", "demo", "--days", "5", "--run", str(folder)],
-        capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("status  http://127.0.0.1:")  # the first thing that is said
     summary = json.loads((folder / "summary.json").read_text())
@@ -41,8 +43,10 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     demo = subprocess.Popen(
         [sys.executable, "-m", "gauntlet.cli", "demo", "--days", "300", "--run", str(folder)],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     assert demo.stdout is not None
     try:
         _until(lambda: (folder / "data" / "router.address").exists(), seconds=60)

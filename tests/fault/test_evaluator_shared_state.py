@@ -15,8 +15,8 @@ import parts
 import pytest
 from streams import BLOCK, GUARDED, HORIZON, Evaluator, MemoryLog, batch, config, outcome, prediction, traffic
 
-from evaluator import worker as workers
-from evaluator.checkpoint import Checkpoint, Saved
+from evaluator.service import worker as workers
+from evaluator.service.checkpoint import Checkpoint, Saved
 from gauntlet import events, keys
 from gauntlet.config import Config
 from gauntlet.errors import Conflict
@@ -208,9 +208,7 @@ async def test_redis_is_emptied(
     assert len(verdicts(log)) == LOOKS
 
 
-async def test_redis_has_lost_its_last_commits(
-    tmp_path: Path, made: Config, log: MemoryLog, state: RedisState
-) -> None:
+async def test_redis_has_lost_its_last_commits(tmp_path: Path, made: Config, log: MemoryLog, state: RedisState) -> None:
     """Scenario 6: it came back from a copy that is older than the local file; the newer of the two counts."""
     evaluator = Evaluator(made, tmp_path / "e.db", log, state)
     await evaluator.worker._catch_up()

@@ -8,7 +8,7 @@ import pytest
 import traffic
 import workbench
 
-from evaluator.checkpoint import Checkpoint
+from evaluator.service.checkpoint import Checkpoint
 from gauntlet.errors import Conflict
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]

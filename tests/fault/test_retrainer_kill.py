@@ -17,11 +17,11 @@ import drifting
 import msgspec
 import pytest
 
-from gauntlet import control, events, keys, wiring
+from gauntlet import adapters, control, events, keys
 from gauntlet.config import Config
 from gauntlet.events import Job
 from gauntlet.log import Record
-from gauntlet.progress import RetrainerProgress
+from gauntlet.status import RetrainerProgress
 from retrainer.worker import serve
 
 _SERVE = """
@@ -45,7 +45,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 async def progress(config: Config) -> RetrainerProgress:
-    store = wiring.state(config)
+    store = adapters.state(config)
     _, value = await store.get(keys.retrainer_progress(config.experiment))
     await store.close()
     return msgspec.json.decode(value, type=RetrainerProgress) if value else RetrainerProgress()
@@ -89,7 +89,7 @@ async def test_kill_9_during_training_registers_exactly_one_version(
 ) -> None:
     config = drifting.configuration(tmp_path, trainer="drifting:patient_trainer")
     now = await drifting.lay(config)
-    evaluator = wiring.local_writer(config, "evaluator")
+    evaluator = adapters.local_writer(config, "evaluator")
     drift = drifting.drift(now)
     await evaluator.append([Record(keys.DRIFT, drift.id, drift.at, events.encode(drift))])
     await evaluator.close()
@@ -102,7 +102,7 @@ async def test_kill_9_during_training_registers_exactly_one_version(
     first.send_signal(signal.SIGKILL)
     first.wait()
     await asyncio.to_thread(released, Path(config.data) / "jobs" / begun[0].id / "lock")  # the orphan has ended, too
-    assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]
+    assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]
 
     (tmp_path / "go").touch()
     second = start(tmp_path)
@@ -115,7 +115,7 @@ async def test_kill_9_during_training_registers_exactly_one_version(
     # After a kill at the end the job is not run again: a third retrainer handles what comes next, and that's all.
     before = (tmp_path / "started").read_text()
     closed = drifting.drift(now + 60, event="close")
-    evaluator = wiring.local_writer(config, "evaluator")
+    evaluator = adapters.local_writer(config, "evaluator")
     await evaluator.append([Record(keys.DRIFT, closed.id, closed.at, events.encode(closed))])
     await evaluator.close()
     stop = asyncio.Event()
@@ -125,8 +125,8 @@ async def test_kill_9_during_training_registers_exactly_one_version(
     await third
     assert (tmp_path / "started").read_text() == before
     assert [(j.id, j.status) for j in await jobs(config)] == [(begun[0].id, "completed")]
-    assert [v.note for v in wiring.registry(config).versions()] == ["", begun[0].id]
-    store = wiring.state(config)
+    assert [v.note for v in adapters.registry(config).versions()] == ["", begun[0].id]
+    store = adapters.state(config)
     _, record = await control.read(store, config.experiment)
     history = await control.history(store, config.experiment)
     await store.close()

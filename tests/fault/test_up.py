@@ -110,9 +110,15 @@ async def running(path: Path) -> AsyncIterator[Up]:
     output = path.parent / "up.txt"
     with output.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gauntlet.cli", "up", str(path), stdin=asyncio.subprocess.DEVNULL, stdout=file,
+            sys.executable,
+            "-m",
+            "gauntlet.cli",
+            "up",
+            str(path),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
             stderr=file,
-        )  # fmt: skip
+        )
     one = Up(process, Path(workbench.load(path).data), output)
     try:
         await workbench.until(one.answers, 120)
@@ -138,9 +144,11 @@ async def test_a_killed_service_comes_back_and_all_end_together(tmp_path: Path) 
         async def back() -> bool:
             await asyncio.sleep(_LOOK_SECONDS)
             now = one.services()
-            return now.get("router") not in (None, before["router"]) and now.get("evaluator") not in (
-                None, before["evaluator"],
-            ) and await one.answers()  # fmt: skip
+            return (
+                now.get("router") not in (None, before["router"])
+                and now.get("evaluator") not in (None, before["evaluator"])
+                and await one.answers()
+            )
 
         await workbench.until(back, 120)
         assert one.services()["retrainer"] == before["retrainer"], "the others go on"
@@ -177,9 +185,14 @@ async def test_a_service_that_refuses_to_start_ends_them_all(tmp_path: Path) -> 
         port = taken.getsockname()[1]
         path = workbench.write(tmp_path, router={"port": port})
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gauntlet.cli", "up", str(path), stderr=asyncio.subprocess.PIPE,
+            sys.executable,
+            "-m",
+            "gauntlet.cli",
+            "up",
+            str(path),
+            stderr=asyncio.subprocess.PIPE,
             stdin=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         seen: set[int] = set()
 
         async def ended() -> bool:

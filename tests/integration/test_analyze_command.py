@@ -36,9 +36,19 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 ASKED = (
-    "--arm", "arm", "--champion", "old", "--share", "old=0.6,new=0.2,same=0.2", "--time", "at",
-    "--metric", "right:proportion:higher", "--metric", "latency:p90:lower:margin=2",
-)  # fmt: skip
+    "--arm",
+    "arm",
+    "--champion",
+    "old",
+    "--share",
+    "old=0.6,new=0.2,same=0.2",
+    "--time",
+    "at",
+    "--metric",
+    "right:proportion:higher",
+    "--metric",
+    "latency:p90:lower:margin=2",
+)
 
 
 def test_text_json_and_html_tell_the_same(log: Path, tmp_path: Path) -> None:
@@ -54,9 +64,22 @@ def test_text_json_and_html_tell_the_same(log: Path, tmp_path: Path) -> None:
     assert len(named) == len(answer["comparisons"]) == 2 * 2 * 3
     best = named["new", "right", None]
     wanted = {
-        "challenger", "metric", "segment", "n", "mean", "effect", "lower", "upper", "z", "p_value", "fixed", "verdict",
-        "reasons", "looks", "stopped",
-    }  # fmt: skip
+        "challenger",
+        "metric",
+        "segment",
+        "n",
+        "mean",
+        "effect",
+        "lower",
+        "upper",
+        "z",
+        "p_value",
+        "fixed",
+        "verdict",
+        "reasons",
+        "looks",
+        "stopped",
+    }
     assert set(best) >= wanted
     assert best["lower"] < 0.12 < best["upper"]
     assert set(best["stopped"]) == {"look", "rows", "verdict", "effect", "lower", "upper"}
@@ -84,9 +107,20 @@ def test_pairs_need_neither_arms_nor_shares(tmp_path: Path) -> None:
     (only,) = answer["comparisons"]
     assert only["effect"] == pytest.approx(float((frame.theirs - frame.ours).mean()))
     named = run(
-        str(path), "--paired", "ours,theirs", "--arm", "x", "--champion", "v1", "--challenger", "v2", "--metric",
-        "loss:mean:lower", "--json", "-",
-    )  # fmt: skip
+        str(path),
+        "--paired",
+        "ours,theirs",
+        "--arm",
+        "x",
+        "--champion",
+        "v1",
+        "--challenger",
+        "v2",
+        "--metric",
+        "loss:mean:lower",
+        "--json",
+        "-",
+    )
     assert list(json.loads(named.stdout)["comparisons"][0]["mean"]) == ["v1", "v2"]
 
 

@@ -16,7 +16,7 @@ FULL = Path("/dev/full")
 def started(arguments: list[str], output: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "gauntlet.cli", *arguments], stdout=output, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

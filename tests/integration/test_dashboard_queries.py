@@ -20,7 +20,7 @@ import yaml
 from parts.process import Process
 from prometheus_client import start_http_server
 
-from gauntlet import metrics
+from gauntlet import telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy" / "grafana" / "gauntlet.json").read_text())
@@ -254,24 +254,24 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
     """An experiment whose gauges stand as after a rollout's looks and one rollback; since when."""
     name = "dashboard"
     for service in ("router", "evaluator", "retrainer"):
-        metrics.initialise(name, service)
-    metrics.EFFECT.labels(name, "log_loss").set(0.012)
-    metrics.EFFECT_LOWER.labels(name, "log_loss").set(0.003)
-    metrics.EFFECT_UPPER.labels(name, "log_loss").set(0.021)
-    metrics.INFORMATION.labels(name).set(0.4)
-    metrics.SRM.labels(name).set(0.7)
-    for arm, loss in (("baseline", 0.512), ("candidate", 0.5)):
-        metrics.ARM_METRIC.labels(name, arm, "log_loss").set(loss)
-    metrics.GUARDRAIL_STATE.labels(name, "brier").set(2)
-    metrics.GUARDRAIL_EFFECT.labels(name, "brier").set(-0.03)
-    metrics.GUARDRAIL_UPPER.labels(name, "brier").set(-0.011)
-    metrics.LABEL_ARRIVAL.labels(name, "candidate").set(0.87)
-    metrics.SEGMENT_EFFECT.labels(name, "country", "DE").set(-0.2)
-    metrics.SEGMENT_P.labels(name, "country", "DE").set(0.004)
-    metrics.HOLDS.labels(name).set(1)
-    metrics.MOVED_UNITS.labels(name).set(3)
-    metrics.ETA.labels(name, "horizon").set(1200)
-    metrics.TIME_TO_ROLLBACK.labels(name).observe(0.02)
+        telemetry.initialise(name, service)
+    telemetry.EFFECT.labels(name, "log_loss").set(0.012)
+    telemetry.EFFECT_LOWER.labels(name, "log_loss").set(0.003)
+    telemetry.EFFECT_UPPER.labels(name, "log_loss").set(0.021)
+    telemetry.INFORMATION.labels(name).set(0.4)
+    telemetry.SRM.labels(name).set(0.7)
+    for arm, loss in (("champion", 0.512), ("challenger", 0.5)):
+        telemetry.ARM_METRIC.labels(name, arm, "log_loss").set(loss)
+    telemetry.GUARDRAIL_STATE.labels(name, "brier").set(2)
+    telemetry.GUARDRAIL_EFFECT.labels(name, "brier").set(-0.03)
+    telemetry.GUARDRAIL_UPPER.labels(name, "brier").set(-0.011)
+    telemetry.LABEL_ARRIVAL.labels(name, "challenger").set(0.87)
+    telemetry.SEGMENT_EFFECT.labels(name, "country", "DE").set(-0.2)
+    telemetry.SEGMENT_P.labels(name, "country", "DE").set(0.004)
+    telemetry.HOLDS.labels(name).set(1)
+    telemetry.MOVED_UNITS.labels(name).set(3)
+    telemetry.ETA.labels(name, "horizon").set(1200)
+    telemetry.TIME_TO_ROLLBACK.labels(name).observe(0.02)
     start = time.time()
     server, thread = start_http_server(0, "127.0.0.1")
     try:

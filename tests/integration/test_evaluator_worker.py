@@ -23,9 +23,9 @@ from streams import (
     traffic,
 )
 
-from evaluator import worker as workers
-from evaluator.checkpoint import Checkpoint
-from gauntlet import events, keys, progress, wiring
+from evaluator.service import worker as workers
+from evaluator.service.checkpoint import Checkpoint
+from gauntlet import adapters, events, keys, status
 from gauntlet.config import Config
 from gauntlet.errors import Conflict, LogUnavailable, StateUnavailable
 from gauntlet.log import Record
@@ -79,7 +79,7 @@ async def test_a_whole_log_is_read_committed_and_told(tmp_path: Path) -> None:
     evaluations = [event for event in ids(log) if event.startswith("test-r0001/")]
     assert evaluations == [f"test-r0001/{i}" for i in range(50, 50 + len(evaluations))]
     assert len(evaluations) == (299 - int(HORIZON)) // int(BLOCK)
-    told = msgspec.json.decode(state.records[keys.evaluator_progress("test")].value, type=progress.EvaluatorProgress)
+    told = msgspec.json.decode(state.records[keys.evaluator_progress("test")].value, type=status.EvaluatorProgress)
     assert told.counts["joined"] == 300
     assert told.evaluation is not None
     assert told.evaluation.id == evaluations[-1]
@@ -90,7 +90,7 @@ async def test_a_restarted_evaluator_still_tells_its_latest_judgement(tmp_path: 
     (await Evaluator(made, tmp_path / "e.db", log, state).read_all()).close()
     log.add(prediction(900, 1300.0))
     (await Evaluator(made, tmp_path / "e.db", log, state).read_all()).close()
-    told = msgspec.json.decode(state.records[keys.evaluator_progress("test")].value, type=progress.EvaluatorProgress)
+    told = msgspec.json.decode(state.records[keys.evaluator_progress("test")].value, type=status.EvaluatorProgress)
     assert told.evaluation is not None
     assert told.health is not None
 
@@ -117,7 +117,7 @@ BAD: list[tuple[str, bytes]] = [
     (keys.PREDICTIONS, events.encode(prediction(1, 1000.0)).replace(b'"type":"prediction"', b'"type":"wish"')),
     (keys.PREDICTIONS, events.encode(shadow(1, 1000.0, model="v0042"))),
     (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, features={"x": 0})).replace(b'"x":0', b'"x":' + DEEP)),
-]  # fmt: skip
+]
 
 
 async def test_what_can_not_be_used_is_set_aside_and_nothing_of_it_counted(tmp_path: Path) -> None:
@@ -136,9 +136,13 @@ async def test_what_can_not_be_used_is_set_aside_and_nothing_of_it_counted(tmp_p
 
 async def test_another_experiments_events_are_passed_over(tmp_path: Path) -> None:
     made, log = config(tmp_path), MemoryLog()
-    log.add(prediction(1, 1000.0), prediction(2, 9e9, experiment="other", champion="v0077"), outcome(1, 1010.0),
-            outcome(2, 1010.0, "no class of ours", experiment="other"),
-            shadow(1, 1000.0, experiment="other"))  # fmt: skip
+    log.add(
+        prediction(1, 1000.0),
+        prediction(2, 9e9, experiment="other", champion="v0077"),
+        outcome(1, 1010.0),
+        outcome(2, 1010.0, "no class of ours", experiment="other"),
+        shadow(1, 1000.0, experiment="other"),
+    )
     evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
     assert log.values(keys.DEAD_LETTERS) == []
     assert evaluator.core.watermark == 1000.0
@@ -149,9 +153,16 @@ async def test_another_experiments_events_are_passed_over(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("call", "after"),
-    [("seek", 0), ("seek", 1), *((call, after) for after in (0, 1, 2, 5) for call in
-     ("partitions", "read predictions", "read outcomes", "end outcomes", "append"))],
-)  # fmt: skip
+    [
+        ("seek", 0),
+        ("seek", 1),
+        *(
+            (call, after)
+            for after in (0, 1, 2, 5)
+            for call in ("partitions", "read predictions", "read outcomes", "end outcomes", "append")
+        ),
+    ],
+)
 async def test_an_outage_of_the_log_anywhere_only_delays(tmp_path: Path, call: str, after: int) -> None:
     """Predictions are read and then the outcomes' partition fails: the predictions must not be lost for that."""
     made, stream = config(tmp_path, GUARDED), traffic(300)
@@ -330,11 +341,11 @@ async def test_the_service_serves_the_embedded_log_until_it_is_stopped(tmp_path:
     await writer.close()
     stop = asyncio.Event()
     running = asyncio.create_task(workers.serve(made, stop))
-    state = wiring.state(made)
+    state = adapters.state(made)
     async with asyncio.timeout(30):
         while True:
             version, value = await state.get(keys.evaluator_progress("test"))
-            if version and msgspec.json.decode(value, type=progress.EvaluatorProgress).counts.get("joined") == 300:
+            if version and msgspec.json.decode(value, type=status.EvaluatorProgress).counts.get("joined") == 300:
                 break
             await asyncio.sleep(0.01)
             assert not running.done(), running.result()
@@ -344,7 +355,7 @@ async def test_the_service_serves_the_embedded_log_until_it_is_stopped(tmp_path:
     checkpoint = Checkpoint(tmp_path / "evaluator.db")
     assert checkpoint.saved.fold == one_pass(made, tmp_path, stream)["fold"]
     checkpoint.close()
-    reader = wiring.local_reader(made)
+    reader = adapters.local_reader(made)
     found = await reader.read(keys.EVALUATIONS, "evaluator", 0, 1000)
     await reader.close()
     names = [msgspec.json.decode(record.value)["id"] for record in found]

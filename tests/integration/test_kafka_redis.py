@@ -12,7 +12,7 @@ import pytest
 import traffic
 import workbench
 
-from evaluator.checkpoint import Checkpoint
+from evaluator.service.checkpoint import Checkpoint
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(280)]
 

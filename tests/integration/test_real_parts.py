@@ -109,12 +109,12 @@ def test_postgres_answers_and_keeps_its_rows_through_a_stop(postgres: parts.Post
 
 def test_prometheus_scrapes_a_target_and_answers_queries(prometheus: parts.Prometheus) -> None:
     registry = prometheus_client.CollectorRegistry()
-    prometheus_client.Gauge("parts_share", "A share.", ["arm"], registry=registry).labels("candidate").set(0.05)
+    prometheus_client.Gauge("parts_share", "A share.", ["arm"], registry=registry).labels("challenger").set(0.05)
     server, thread = prometheus_client.start_http_server(0, addr="127.0.0.1", registry=registry)
     began = time.time()
     try:
         prometheus.load(parts.scrape_config({"router": [f"127.0.0.1:{server.server_port}"]}))
-        [sample] = prometheus.await_samples('parts_share{arm="candidate"}')
+        [sample] = prometheus.await_samples('parts_share{arm="challenger"}')
         assert (sample.value, sample.labels["job"]) == (0.05, "router")
         [series] = prometheus.query_range("parts_share", start=began, end=sample.time + 1.0, step=0.1)
         assert {value for _, value in series.points} == {0.05}

@@ -12,21 +12,21 @@ import msgspec
 import numpy as np
 import pytest
 
-from gauntlet import control, events, keys, wiring
+from gauntlet import adapters, control, events, keys
 from gauntlet.config import Config
 from gauntlet.events import Event, Job
 from gauntlet.log import Record
-from gauntlet.progress import RetrainerProgress
-from retrainer import data, job
-from retrainer.folder import Answer, JobFolder, Spec
-from retrainer.jobs import Ledger
+from gauntlet.status import RetrainerProgress
+from retrainer import dataset, job
+from retrainer.job_dir import Answer, JobFolder, Spec
+from retrainer.store import Ledger
 from retrainer.worker import Worker
 
 
 async def order(config: Config, now: float, name: str = "retrain_20231224_001") -> JobFolder:
-    reader = wiring.local_reader(config)
+    reader = adapters.local_reader(config)
     folder = JobFolder(Path(config.data) / "jobs" / name)
-    ends = await data.ends(reader)
+    ends = await dataset.ends(reader)
     folder.prepare(Spec(job=name, champion=drifting.CHAMPION, now=now, ends=ends, config=config))
     await reader.close()
     return folder
@@ -61,14 +61,14 @@ async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_p
     assert (code, answer.error) == (0, None)
     assert answer.accepted, answer.reason
     assert answer.version == "v0002"
-    champion, candidate, holdout = (answer.metrics[name] for name in ("champion", "candidate", "holdout"))
-    assert candidate["log_loss"] < champion["log_loss"] - 0.01
-    assert candidate["accuracy"] > champion["accuracy"]
-    assert holdout["improvement"] == pytest.approx(champion["log_loss"] - candidate["log_loss"])
+    champion, challenger, holdout = (answer.metrics[name] for name in ("champion", "challenger", "holdout"))
+    assert challenger["log_loss"] < champion["log_loss"] - 0.01
+    assert challenger["accuracy"] > champion["accuracy"]
+    assert holdout["improvement"] == pytest.approx(champion["log_loss"] - challenger["log_loss"])
     assert 0 < holdout["lower"] < holdout["improvement"]
     assert holdout["blocks"] == 14
 
-    registry = wiring.registry(config)
+    registry = adapters.registry(config)
     version = registry.get("v0002")
     holdout_from = now - 15 * drifting.DAY  # one day more than the holdout: the outcome horizon
     assert (version.parent, version.note, version.algorithm) == ("v0001", "retrain_20231224_001", "LogisticRegression")
@@ -76,7 +76,7 @@ async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_p
     assert version.data_to is not None
     assert drifting.START <= version.data_from < version.data_to < holdout_from
     assert version.rows == answer.split["train_rows"]
-    assert version.metrics == candidate
+    assert version.metrics == challenger
     assert version.checksum
     predictor = registry.load("v0002")
     assert predictor.predict([{"x1": 2.0, "x2": 0.0, "x3": 0.0}])[0, 0] > 0.5, "it has learned the turned concept"
@@ -88,7 +88,7 @@ async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_p
     assert reference.at == sorted(reference.at)
     assert reference.honest == list(range(version.rows, reference.rows)), "what it was trained on is no measure"
     assert reference.at[version.rows - 1] < holdout_from <= reference.at[version.rows]
-    assert np.mean(reference.losses[version.rows :]) == pytest.approx(candidate["log_loss"])
+    assert np.mean(reference.losses[version.rows :]) == pytest.approx(challenger["log_loss"])
     row = {name: values[-1] for name, values in reference.columns.items()}
     assert reference.outputs[-1] == pytest.approx(predictor.predict([row])[0].tolist())
 
@@ -108,7 +108,7 @@ async def test_without_drift_the_champion_stays(tmp_path: Path) -> None:
     answer = await run(await order(config, now))
     assert (answer.accepted, answer.version, answer.error) == (False, None, None)
     assert "less than the 0.01 asked for" in answer.reason
-    assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]
+    assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]
 
 
 async def test_a_regression_is_retrained_too(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ async def test_a_regression_is_retrained_too(tmp_path: Path) -> None:
     now = await drifting.lay(config)
     answer = await run(await order(config, now))
     assert answer.accepted, answer.reason
-    assert set(answer.metrics["candidate"]) == {"rmse", "mae", "r2"}
-    assert answer.metrics["candidate"]["rmse"] < answer.metrics["champion"]["rmse"]
+    assert set(answer.metrics["challenger"]) == {"rmse", "mae", "r2"}
+    assert answer.metrics["challenger"]["rmse"] < answer.metrics["champion"]["rmse"]
 
 
 async def test_a_failing_trainer_is_named_and_leaves_nothing_registered(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ async def test_a_failing_trainer_is_named_and_leaves_nothing_registered(tmp_path
     assert answer.error is not None
     assert "drifting:broken_trainer" in answer.error
     assert "no luck today" in answer.error
-    assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]
+    assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]
 
 
 async def test_too_little_data_is_an_answer_and_no_failure(tmp_path: Path) -> None:
@@ -143,11 +143,11 @@ class House:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.store = wiring.state(config)
-        self.reader = wiring.local_reader(config)
-        self.writer = wiring.local_writer(config, "retrainer")
-        self.evaluator = wiring.local_writer(config, "evaluator")
-        self.registry = wiring.registry(config)
+        self.store = adapters.state(config)
+        self.reader = adapters.local_reader(config)
+        self.writer = adapters.local_writer(config, "retrainer")
+        self.evaluator = adapters.local_writer(config, "evaluator")
+        self.registry = adapters.registry(config)
         self.ledger = Ledger(Path(config.data), config.experiment)
         self.worker = Worker(config, self.reader, self.writer, self.store, self.registry, self.ledger)
 
@@ -221,12 +221,12 @@ async def test_a_killed_job_finds_the_version_that_it_had_registered(
         killed.setattr(JobFolder, "finish", die)
         with pytest.raises(KeyboardInterrupt):
             await asyncio.to_thread(job.run, folder)
-    assert [v.version for v in wiring.registry(config).versions()] == ["v0001", "v0002"]
+    assert [v.version for v in adapters.registry(config).versions()] == ["v0001", "v0002"]
     assert folder.answer() is None
     answer = await run(folder)
     assert (answer.accepted, answer.version) == (True, "v0002")
-    assert answer.metrics["candidate"] == wiring.registry(config).get("v0002").metrics
-    assert len(wiring.registry(config).versions()) == 2
+    assert answer.metrics["challenger"] == adapters.registry(config).get("v0002").metrics
+    assert len(adapters.registry(config).versions()) == 2
 
 
 async def test_a_running_job_delays_no_event_and_is_aborted_at_its_time_limit(tmp_path: Path) -> None:
@@ -252,4 +252,4 @@ async def test_a_running_job_delays_no_event_and_is_aborted_at_its_time_limit(tm
         await house.say(keys.DRIFT, drifting.drift(now + config.retrain.cool_down + 60, event="escalate"))
         await house.worker.step()
         assert [j.status for j in house.ledger.jobs.values()] == ["aborted", "running"]
-    assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]
+    assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]

@@ -7,13 +7,13 @@ import drifting
 import msgspec
 import pytest
 
-from gauntlet import control, events, keys, wiring
+from gauntlet import adapters, control, events, keys
 from gauntlet.errors import LogUnavailable, StateUnavailable
 from gauntlet.events import ArmSummary, Evaluation, Event, Health
 from gauntlet.log import Record
-from gauntlet.metrics import DECISIONS, ROLLBACKS
 from gauntlet.rollout import Command, Control, begin
-from retrainer.jobs import JobRecord, Ledger
+from gauntlet.telemetry import DECISIONS, ROLLBACKS
+from retrainer.store import JobRecord, Ledger
 from retrainer.worker import Worker
 
 DAY = drifting.DAY
@@ -26,11 +26,11 @@ class House:
     def __init__(self, folder: Path, experiment: str) -> None:
         self.config = msgspec.structs.replace(drifting.configuration(folder, enabled="false"), experiment=experiment)
         self.data = Path(self.config.data)
-        self.store = wiring.state(self.config)
-        self.reader = wiring.local_reader(self.config)
-        self.writer = wiring.local_writer(self.config, "retrainer")
-        self.evaluator = wiring.local_writer(self.config, "evaluator")
-        self.registry = wiring.registry(self.config)
+        self.store = adapters.state(self.config)
+        self.reader = adapters.local_reader(self.config)
+        self.writer = adapters.local_writer(self.config, "retrainer")
+        self.evaluator = adapters.local_writer(self.config, "evaluator")
+        self.registry = adapters.registry(self.config)
         self.open()
 
     def open(self) -> None:
@@ -52,11 +52,24 @@ class House:
     def look(self, day: float, **changes: object) -> Evaluation:
         arm = ArmSummary(model="v0002", exposures=9000, outcomes=9000, metrics={"accuracy": 0.9})
         known = Evaluation(
-            id=f"look-{day}", at=T0 + day * DAY, experiment=self.config.experiment,
-            rollout=f"{self.config.experiment}-r0001", champion="v0001", challenger="v0002", form="paired",
-            metric="log_loss", result="inconclusive", reasons=[], effect=0.02, lower=-0.01, upper=0.05, pairs=9000,
-            information_fraction=0.5, blocks=10, arms={"candidate": arm},
-        )  # fmt: skip
+            id=f"look-{day}",
+            at=T0 + day * DAY,
+            experiment=self.config.experiment,
+            rollout=f"{self.config.experiment}-r0001",
+            champion="v0001",
+            challenger="v0002",
+            form="paired",
+            metric="log_loss",
+            result="inconclusive",
+            reasons=[],
+            effect=0.02,
+            lower=-0.01,
+            upper=0.05,
+            pairs=9000,
+            information_fraction=0.5,
+            blocks=10,
+            arms={"challenger": arm},
+        )
         return msgspec.structs.replace(known, **changes)
 
     async def record(self) -> Control:
@@ -103,15 +116,21 @@ async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: 
     record = await house.record()
     assert (record.champion, record.previous) == ("v0002", "v0001")
     assert record.bake is not None
-    assert record.bake.baseline == {"accuracy": 0.9}
+    assert record.bake.reference == {"accuracy": 0.9}
     assert record.last is not None
     assert record.last.evidence == "look-20"
     assert "log_loss effect +0.02 [+0.001, +0.05] after 10 blocks" in record.last.reason
 
     fallen = Health(
-        id="h1", at=T0 + 25 * DAY, experiment=name, model="v0002", outcomes=600, metrics={}, window_outcomes=600,
+        id="h1",
+        at=T0 + 25 * DAY,
+        experiment=name,
+        model="v0002",
+        outcomes=600,
+        metrics={},
+        window_outcomes=600,
         window={"accuracy": 0.84},
-    )  # fmt: skip
+    )
     await house.say(fallen)
     await house.worker.step()
     record = await house.record()
@@ -170,10 +189,16 @@ async def test_what_is_no_event_or_cannot_be_judged_is_skipped(house: House) -> 
     await house.evaluator.append(
         [
             Record(keys.EVALUATIONS, "junk", T0, b"not json"),
-            Record(keys.DRIFT, "odd", T0, events.encode(msgspec.structs.replace(drifting.drift(T0), severity="PURPLE",
-                                                                               experiment=house.config.experiment))),
+            Record(
+                keys.DRIFT,
+                "odd",
+                T0,
+                events.encode(
+                    msgspec.structs.replace(drifting.drift(T0), severity="PURPLE", experiment=house.config.experiment)
+                ),
+            ),
         ]
-    )  # fmt: skip
+    )
     await house.say(house.look(3))
     await house.worker.step()
     assert await house.told() == ["begin", "challenge", "advance"]
@@ -201,9 +226,17 @@ async def test_an_outage_of_the_log_never_stops_decisions(house: House, monkeypa
         raise LogUnavailable("disk full")
 
     job = JobRecord(
-        id="retrain_20231115_001", status="failed", trigger="drift", demand="e1", severity="HIGH", reason="drift",
-        champion="v0001", created_at=T0, updated_at=T0, ended_at=T0,
-    )  # fmt: skip
+        id="retrain_20231115_001",
+        status="failed",
+        trigger="drift",
+        demand="e1",
+        severity="HIGH",
+        reason="drift",
+        champion="v0001",
+        created_at=T0,
+        updated_at=T0,
+        ended_at=T0,
+    )
     house.ledger.put(job)
     with monkeypatch.context() as outage:
         outage.setattr(house.writer, "append", down)

@@ -13,7 +13,7 @@ import pytest
 import skops.io
 import workbench
 
-from gauntlet import control, events, keys, wiring
+from gauntlet import adapters, control, events, keys
 from gauntlet.config import Config
 from gauntlet.errors import ModelUnusable
 
@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Config:
 
 
 async def recorded(config: Config, topic: str) -> list[Any]:
-    reader = wiring.local_reader(config)
+    reader = adapters.local_reader(config)
     try:
         return [events.decode(r.value) for r in await reader.read(topic, "router", 0, 100_000)]
     finally:
@@ -35,7 +35,7 @@ async def recorded(config: Config, topic: str) -> list[Any]:
 
 async def challenge(config: Config, client: httpx.AsyncClient, model: Any, **order: Any) -> str:
     """Register `model` and start its rollout; returns the version once the router serves it."""
-    registry = wiring.registry(config)
+    registry = adapters.registry(config)
     entry = registry.register(model, registry.get("v0001").schema, created_at=0.0)
     url = f"/v1/experiments/{config.experiment}"
     body = {"version": entry.version, "reason": "test", **order}
@@ -72,7 +72,7 @@ async def test_one_and_many_predictions_are_answered_and_recorded(config: Config
         assert outcome.status_code == 202
     found = await recorded(config, keys.PREDICTIONS)
     assert [e.id for e in found] == ["first", *ids]
-    assert all(e.assigned == e.served == "baseline" and e.propensity == 0 for e in found)
+    assert all(e.assigned == e.served == "champion" and e.propensity == 0 for e in found)
     assert [(o.id, o.value) for o in await recorded(config, keys.OUTCOMES)] == [("first", 1)]
 
 
@@ -195,7 +195,7 @@ async def test_both_arms_are_scored_in_shadow(config: Config) -> None:
     shadows = {e.id: e for e in found if isinstance(e, events.Shadow)}
     assert len(served) == len(shadows) == 300
     assert served.keys() == shadows.keys()
-    assert all(s.arm == "candidate" and s.model == "v0002" and s.output is not None for s in shadows.values())
+    assert all(s.arm == "challenger" and s.model == "v0002" and s.output is not None for s in shadows.values())
 
 
 class Failing:
@@ -266,7 +266,7 @@ async def test_a_challenger_that_cannot_load_is_rolled_back_and_the_old_one_serv
 ) -> None:
     url = f"/v1/experiments/{config.experiment}"
     async with workbench.running(config) as client:
-        registry = wiring.registry(config)
+        registry = adapters.registry(config)
         entry = registry.register(workbench.classifier(3), registry.get("v0001").schema, created_at=0.0)
         (tmp_path / "gauntlet-data" / "registry" / entry.version / "model.skops").write_bytes(
             b"not what was registered"
@@ -298,11 +298,14 @@ async def test_keys_and_their_roles(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("INGEST_KEY", "ingest-" + "i" * 20)
     monkeypatch.setenv("OPERATOR_KEY", "operator-" + "o" * 20)
     monkeypatch.setenv("VIEWER_KEY", "viewer-" + "v" * 20)
-    path = workbench.write(tmp_path, keys=[
-        {"name": "shop", "role": "ingest", "env": "INGEST_KEY"},
-        {"name": "ann", "role": "operator", "env": "OPERATOR_KEY"},
-        {"name": "wall", "role": "viewer", "env": "VIEWER_KEY"},
-    ])  # fmt: skip
+    path = workbench.write(
+        tmp_path,
+        keys=[
+            {"name": "shop", "role": "ingest", "env": "INGEST_KEY"},
+            {"name": "ann", "role": "operator", "env": "OPERATOR_KEY"},
+            {"name": "wall", "role": "viewer", "env": "VIEWER_KEY"},
+        ],
+    )
     config = workbench.load(path)
     body = {"features": workbench.instance(0)}
     url = "/v1/experiments/test"
@@ -320,13 +323,13 @@ async def test_keys_and_their_roles(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert (await client.post(f"{url}/rollback", json=order, headers=shop)).status_code == 403
         refused = await client.post(f"{url}/rollback", json=order, headers=ann)
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "no_previous")
-        forced = {**shop, "X-Gauntlet-Arm": "baseline"}
+        forced = {**shop, "X-Gauntlet-Arm": "champion"}
         assert (await client.post("/v1/predict", json=body, headers=forced)).status_code == 403
 
 
 async def test_forced_requests_are_marked(config: Config) -> None:
     async with workbench.running(config) as client:
-        forced = {"X-Gauntlet-Arm": "candidate"}
+        forced = {"X-Gauntlet-Arm": "challenger"}
         refused = await client.post("/v1/predict", json={"features": workbench.instance(0)}, headers=forced)
         assert refused.json()["error"]["code"] == "no_challenger"
         await challenge(config, client, workbench.classifier(2))
@@ -375,7 +378,7 @@ async def test_the_state_store_going_away_changes_nothing_for_callers(config: Co
 
 
 async def _control(config: Config) -> Any:
-    store = wiring.state(config)
+    store = adapters.state(config)
     try:
         return await control.read(store, config.experiment)
     finally:

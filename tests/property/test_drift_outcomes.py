@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluator.drift.concept import ErrorReference
+from evaluator.drift.markov import STATES, Transitions
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.pane import count
 from evaluator.drift.profile import Profile
-from evaluator.drift.regime import STATES, Transitions
 
 RNG = np.random.default_rng(0)
 SCORE = RNG.random(800)

@@ -11,21 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from evaluator.drift.distance import ks_interval
-from evaluator.drift.marks import QUANTILES
+from evaluator.drift.distances import ks_interval
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.pane import count
 from evaluator.drift.profile import Profile
-from evaluator.drift.shapes import distances, far
-from evaluator.drift.window import Windows, rebased
+from evaluator.drift.quantile_bounds import QUANTILES
+from evaluator.drift.window_distances import distances, far
+from evaluator.drift.windows import Windows, rebased
 
 CELLS = st.one_of(
-    st.floats(),
-    st.integers(),
-    st.booleans(),
-    st.none(),
-    st.text(max_size=3),
-    st.sampled_from(["a", "b", 0.5]),
+    st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3), st.sampled_from(["a", "b", 0.5])
 )
 PROFILE = Profile.fit(
     {

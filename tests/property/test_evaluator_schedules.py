@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import BLOCK, GUARDED, HORIZON, batch, config, outcome, prediction, shadow, treated
 
-from evaluator.checkpoint import Checkpoint
-from evaluator.core import Core
-from evaluator.fold import Fold
-from evaluator.join import JoinTable
-from evaluator.labels import ABSENT, OTHER, VALUES, capped, kept
+from evaluator.service.accumulators import Fold
+from evaluator.service.block_sums import Watched
+from evaluator.service.checkpoint import Checkpoint
+from evaluator.service.join import JoinTable
+from evaluator.service.pipeline import Core
+from evaluator.service.segment_labels import ABSENT, OTHER, VALUES, capped, kept
 from evaluator.stats import SplitSums
-from evaluator.sums import Watched
-from gauntlet import events, wiring
-from gauntlet.model import Task
+from gauntlet import adapters, events
+from gauntlet.types import Task
 
 _REPEATS = ("prediction_duplicate", "shadow_duplicate", "duplicate", "conflict", "outcomes")
 
@@ -33,14 +33,22 @@ def lives(draw: st.DrawFn, number: int) -> tuple[list[Any], list[Any]]:
     make = draw(st.sampled_from([prediction, treated]))
     first: list[Any] = []
     if draw(st.booleans()):
-        changes = draw(st.sampled_from([
-            {}, {"forced": True}, {"propensity": 0.0}, {"rollout": None, "challenger": None},
-            {"fallback": "error", "served": "baseline"}, {"fallback": "breaker_open", "served": "baseline"},
-            {"segments": {"country": f"c{number}", "plan": ""}, "seconds": 0.3},
-        ]))  # fmt: skip
+        changes = draw(
+            st.sampled_from(
+                [
+                    {},
+                    {"forced": True},
+                    {"propensity": 0.0},
+                    {"rollout": None, "challenger": None},
+                    {"fallback": "error", "served": "champion"},
+                    {"fallback": "breaker_open", "served": "champion"},
+                    {"segments": {"country": f"c{number}", "plan": ""}, "seconds": 0.3},
+                ]
+            )
+        )
         first.append(make(number, at, **changes))
     if draw(st.booleans()):
-        arm = draw(st.sampled_from([("candidate", "v0002"), ("baseline", "v0001"), ("previous", "v0003")]))
+        arm = draw(st.sampled_from([("challenger", "v0002"), ("champion", "v0001"), ("previous", "v0003")]))
         output = draw(st.sampled_from([None, [0.1, 0.9], [1 / 3, 2 / 3]]))
         first.append(shadow(number, at, arm=arm[0], model=arm[1], output=output))
         if draw(st.booleans()):
@@ -129,7 +137,7 @@ def test_expiry_on_the_way_and_everything_once_more_change_no_sum(log: tuple[lis
     predictions, outcomes, cuts = log
     with tempfile.TemporaryDirectory() as folder:
         made = config(Path(folder), GUARDED)
-        registry = wiring.registry(made)
+        registry = adapters.registry(made)
 
         def fresh(name: str) -> tuple[Core, Checkpoint]:
             checkpoint = Checkpoint(Path(folder) / name)
@@ -188,7 +196,7 @@ def test_a_stale_prediction_is_told_by_its_own_partitions_time(tmp_path: Path) -
     """A partition that lags behind another has nothing stale for it."""
     made = config(tmp_path)
     checkpoint = Checkpoint(tmp_path / "e.db")
-    core = Core(made, wiring.registry(made), checkpoint)
+    core = Core(made, adapters.registry(made), checkpoint)
     core.step(batch([prediction(1, 10_000.0)], "predictions/a"))
     counts = core.step(
         batch([prediction(2, 1000.0)], "predictions/b") + batch([prediction(3, 1000.0)], "predictions/a")

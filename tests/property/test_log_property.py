@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gauntlet.log import Record, Stored
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
-from gauntlet.log.murmur2 import partitions
+from gauntlet.log.partitioner import partitions
 
 TOPICS = st.sampled_from(["predictions", "outcomes", "jobs"])
 TIMES = st.floats(min_value=-1e6, max_value=1e10)

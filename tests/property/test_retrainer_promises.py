@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gauntlet.config import Config, EvidenceConfig
-from gauntlet.config_file import parse
+from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply, begin
-from retrainer.decide import decide
+from retrainer.policy import decide
 
 HOUR = 3600.0
 CONFIG = parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n")
@@ -47,9 +47,18 @@ def evaluation(number: int, at: float, rollout: Rollout, drawn: dict[str, object
     evidence = {k: drawn[k] for k in ("result", "crossed", "effect", "information_fraction", "pairs", "srm_p_value")}
     arm = ArmSummary(model="v2", exposures=100, outcomes=int(str(drawn["outcomes"])), metrics={"accuracy": 0.9})
     return Evaluation(
-        id=f"look-{number}", at=at, experiment="e", rollout="e-r0000" if drawn["stale"] else rollout.id, champion="v1",
-        challenger="v2", form="paired", metric="log_loss", reasons=[], arms={"candidate": arm}, **evidence,
-    )  # fmt: skip
+        id=f"look-{number}",
+        at=at,
+        experiment="e",
+        rollout="e-r0000" if drawn["stale"] else rollout.id,
+        champion="v1",
+        challenger="v2",
+        form="paired",
+        metric="log_loss",
+        reasons=[],
+        arms={"challenger": arm},
+        **evidence,
+    )
 
 
 @settings(max_examples=400, deadline=None)
@@ -115,12 +124,18 @@ def test_promises_over_a_whole_rollout(shadow: Stage, ramp: list[Stage], drawn: 
 def test_the_watch_reverts_only_a_fallen_champion_with_enough_outcomes(
     accuracy: float, shown: float, outcomes: int, at: float, model: str
 ) -> None:
-    bake = Bake(rollout="e-r0001", since=10.0, until=20.0, baseline={"accuracy": shown})
+    bake = Bake(rollout="e-r0001", since=10.0, until=20.0, reference={"accuracy": shown})
     control = Control(experiment="e", champion="v2", previous="v1", bake=bake)
     health = Health(
-        id="h", at=at, experiment="e", model=model, outcomes=1, metrics={}, window_outcomes=outcomes,
+        id="h",
+        at=at,
+        experiment="e",
+        model=model,
+        outcomes=1,
+        metrics={},
+        window_outcomes=outcomes,
         window={"accuracy": accuracy},
-    )  # fmt: skip
+    )
     command = decide(control, health, CONFIG, at)
     mine = model == "v2" and at >= 10
     fallen = mine and outcomes >= CONFIG.bake.min_outcomes and accuracy < shown - CONFIG.bake.max_drop

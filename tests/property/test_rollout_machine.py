@@ -96,15 +96,21 @@ def test_a_rollback_never_fails_while_a_rollout_runs(wishes: list[Command], last
     for step in wishes:
         record = apply(record, step, 1.0) or record
     if record.rollout is None:
-        record = rollout.apply(record, Command(
-            name="challenge", actor="a", reason="r", version="v9", shadow=last.shadow, stages=last.stages,
-        ), 2.0)  # fmt: skip
+        record = rollout.apply(
+            record,
+            Command(name="challenge", actor="a", reason="r", version="v9", shadow=last.shadow, stages=last.stages),
+            2.0,
+        )
     assert record.rollout is not None
     for named in (None, record.rollout.id):
         for version in (None, last.version, record.champion):
-            out = rollout.apply(record, Command(
-                name="rollback", actor="a", reason="r", rollout=named, version=version, from_stage=last.from_stage,
-            ), 3.0)  # fmt: skip
+            out = rollout.apply(
+                record,
+                Command(
+                    name="rollback", actor="a", reason="r", rollout=named, version=version, from_stage=last.from_stage
+                ),
+                3.0,
+            )
             assert (out.share, out.rollout, out.allocation) == (0.0, None, record.allocation + 1)
             assert (out.ended[-1].id, out.ended[-1].state) == (record.rollout.id, "rolled_back")
             assert out.champion == (version or record.champion)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.stats.betting import HARM, WIN, Bets, PairedWealth, SplitWealth
+from evaluator.stats.e_process import HARM, WIN, Bets, PairedWealth, SplitWealth
 
 unit = st.floats(0.0, 1.0)
 shares = st.floats(1e-6, 1.0 - 1e-6)
@@ -36,9 +36,13 @@ def test_one_step_is_fair_at_its_own_effect(share: float, m: float, bet: Bets, r
 
 
 @given(
-    share=shares, m=unit, bet=bets, arms=st.lists(st.booleans(), min_size=1, max_size=5), data=st.data(),
+    share=shares,
+    m=unit,
+    bet=bets,
+    arms=st.lists(st.booleans(), min_size=1, max_size=5),
+    data=st.data(),
     nulls=st.lists(st.floats(-1.0, 1.0), min_size=1, max_size=4, unique=True),
-)  # fmt: skip
+)
 def test_no_unit_ruins_a_bet_and_wealth_is_monotone_in_the_null(
     share: float, m: float, bet: Bets, arms: list[bool], data: st.DataObject, nulls: list[float]
 ) -> None:

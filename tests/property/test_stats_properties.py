@@ -24,7 +24,7 @@ from evaluator.stats import (
     evidence,
     paired_blocks,
     split_blocks,
-)  # fmt: skip
+)
 
 outcome = st.floats(-1e6, 1e6) | st.floats(-1e-6, 1e-6) | st.sampled_from([0.0, 1.0, -1.0])
 unit = st.tuples(st.booleans(), st.floats(1e-4, 1.0 - 1e-4), outcome)
@@ -53,9 +53,10 @@ def test_order_and_batching_change_no_bit(rows: list[tuple[bool, float, float]],
     random.shuffle(shuffled)
     batch = SplitSums()
     batch.add_many(
-        np.array([row[0] for row in shuffled], dtype=bool), np.array([row[1] for row in shuffled], dtype=float),
+        np.array([row[0] for row in shuffled], dtype=bool),
+        np.array([row[1] for row in shuffled], dtype=float),
         np.array([row[2] for row in shuffled], dtype=float),
-    )  # fmt: skip
+    )
     assert batch.to_list() == summed(rows).to_list()
 
 

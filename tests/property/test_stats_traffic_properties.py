@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluator.policies.level_budget import AlphaBudget, Kind
+from evaluator.policies.thompson import best_probabilities
 from evaluator.stats import Arm, NoAnswer
-from evaluator.stats.budget import AlphaBudget, Kind
-from evaluator.stats.exposure import Exposures
+from evaluator.stats.binomial_rate import log_rate_evidence, rate_limits
+from evaluator.stats.multiple_exposure import Exposures
 from evaluator.stats.multiplicity import benjamini_hochberg, dunnett, dunnett_bound, holm, many_to_one_error
-from evaluator.stats.rate import log_rate_evidence, rate_limits
-from evaluator.stats.thompson import best_probabilities
 
 exposure = st.tuples(st.integers(0, 60).map(str), st.sampled_from("abc"))
 exposures = st.lists(exposure, max_size=80)

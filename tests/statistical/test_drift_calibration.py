@@ -11,11 +11,11 @@ from scipy.signal import lfilter
 from scipy.stats import ks_2samp
 
 from evaluator.drift.comparison import Comparison
-from evaluator.drift.distance import ks_interval
+from evaluator.drift.distances import ks_interval
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.pane import count
 from evaluator.drift.profile import PANE, Profile
-from evaluator.drift.window import Windows
+from evaluator.drift.windows import Windows
 
 Matrix = npt.NDArray[np.float64]
 PANES = 2000

@@ -12,11 +12,10 @@ from river.drift import ADWIN
 
 from benchmarks.drift_concept import DETECTORS, gauntlet, measured
 from benchmarks.labelled_streams import FAMILIES
-from evaluator.drift import betting
+from evaluator.drift import e_detector
 from evaluator.drift.adwin import AdaptiveWindow
-from evaluator.drift.betting import Bets, upper_mean
-from evaluator.drift.concept import Rise
-from evaluator.drift.losses import look_at_errors
+from evaluator.drift.concept import Rise, look_at_errors
+from evaluator.drift.e_detector import Bets, upper_mean
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
@@ -25,7 +24,7 @@ from evaluator.drift.settings import DriftSettings
 @pytest.mark.parametrize("kind", ["rare", "common", "smooth"])
 def test_at_the_very_mean_the_bets_are_won_no_oftener_than_they_say(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worst that is no change: a mean of exactly m. Shortened to runs of 1,000, lest there be nothing to see."""
-    monkeypatch.setattr(betting, "RUN_LENGTH", 1000.0)
+    monkeypatch.setattr(e_detector, "RUN_LENGTH", 1000.0)
     rng = np.random.default_rng(1)
     rows = 200_000
     errors, null = {
@@ -39,7 +38,7 @@ def test_at_the_very_mean_the_bets_are_won_no_oftener_than_they_say(kind: str, m
 
 
 def test_correlated_errors_at_the_mean_win_no_oftener_with_their_inflation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(betting, "RUN_LENGTH", 1000.0)
+    monkeypatch.setattr(e_detector, "RUN_LENGTH", 1000.0)
     rng = np.random.default_rng(2)
     errors = np.repeat(rng.beta(2, 6, 10_000), 20)  # runs of twenty equal errors
     crossings = [sum(b.add(e) is not None for e in errors.tolist()) for b in (Bets(0.25, 20.0), Bets(0.25))]

@@ -14,7 +14,7 @@ from streams import ROLLOUT, Evaluator, MemoryLog, batch, config, outcome, predi
 from gauntlet import events
 from gauntlet.config import Config
 from gauntlet.rollout import Control, Rollout, Stage
-from retrainer.decide import decide
+from retrainer.policy import decide
 
 EVERY = 0.25  # seconds between requests; a coarse block has 160
 NO_DRIFT = "\ndrift: {enabled: false}\n"
@@ -25,9 +25,16 @@ segments."""
 
 
 def evaluations(
-    folder: Path, form: str, right: tuple[float, float], change: Callable[[Request, np.random.Generator], None],
-    *, text: str = "", n: int = 4000, seed: int = 1, **evidence: Any,
-) -> tuple[list[events.Evaluation], Config]:  # fmt: skip
+    folder: Path,
+    form: str,
+    right: tuple[float, float],
+    change: Callable[[Request, np.random.Generator], None],
+    *,
+    text: str = "",
+    n: int = 4000,
+    seed: int = 1,
+    **evidence: Any,
+) -> tuple[list[events.Evaluation], Config]:
     """All looks at `n` requests, split in halves, in which the arms are right with these probabilities."""
     settings = {"metric": "accuracy", "min_samples": 2500, "min_blocks": 20} | evidence
     made = config(folder, text + NO_DRIFT, form=form, **settings)
@@ -35,10 +42,15 @@ def evaluations(
     stream: list[Any] = []
     for i in range(n):
         request: Request = {
-            "i": i, "treated": bool(rng.random() < 0.5), "y": int(rng.random() < 0.5),
-            "right": [bool(rng.random() < p) for p in right], "label": True, "failed": False, "seconds": 0.01,
+            "i": i,
+            "treated": bool(rng.random() < 0.5),
+            "y": int(rng.random() < 0.5),
+            "right": [bool(rng.random() < p) for p in right],
+            "label": True,
+            "failed": False,
+            "seconds": 0.01,
             "segments": {},
-        }  # fmt: skip
+        }
         change(request, rng)
         stream += _events(request)
     stream.sort(key=lambda event: event.at)
@@ -56,12 +68,16 @@ def _events(request: Request) -> list[Any]:
     sure = [[0.2, 0.8] if request["y"] == right else [0.8, 0.2] for right in request["right"]]
     served = request["treated"] and not request["failed"]
     facts = {
-        "unit": f"p{i:06d}", "output": sure[served], "seconds": request["seconds"], "segments": request["segments"],
-        "served": "candidate" if served else "baseline", "fallback": "error" if request["failed"] else None,
-    }  # fmt: skip
+        "unit": f"p{i:06d}",
+        "output": sure[served],
+        "seconds": request["seconds"],
+        "segments": request["segments"],
+        "served": "challenger" if served else "champion",
+        "fallback": "error" if request["failed"] else None,
+    }
     found: list[Any] = [(treated if request["treated"] else prediction)(i, at, **facts)]
     if not request["failed"]:
-        arm, model = ("baseline", "v0001") if served else ("candidate", "v0002")
+        arm, model = ("champion", "v0001") if served else ("challenger", "v0002")
         found.append(shadow(i, at, arm=arm, model=model, output=sure[not served]))
     if request["label"]:
         found.append(outcome(i, at + 30.0, request["y"]))
@@ -176,8 +192,11 @@ def test_a_challenger_that_is_far_worse_for_a_few_is_held(tmp_path: Path, form: 
     assert last.reasons[0] == last.holds[0]
     assert [(s.name, s.value) for s in last.segments if s.harmed] == [("country", "DE")]
     assert [(s.name, s.value) for s in last.segments] == [
-        ("country", "DE"), ("country", "FR"), ("plan", "0"), ("plan", "1")
-    ]  # fmt: skip
+        ("country", "DE"),
+        ("country", "FR"),
+        ("plan", "0"),
+        ("plan", "1"),
+    ]
 
 
 def test_a_challenger_that_is_slower_in_one_of_ten_requests_is_out(tmp_path: Path) -> None:
@@ -222,8 +241,10 @@ def test_shadow_scores_that_fail_break_the_coverage_before_any_traffic(tmp_path:
     for i in range(2500):
         at = 1000.0 + EVERY * i
         failed = rng.random() < 0.05
-        stream += [prediction(i, at, propensity=0.0), shadow(i, at, output=None if failed else [0.4, 0.6],
-                   error="timeout" if failed else None)]  # fmt: skip
+        stream += [
+            prediction(i, at, propensity=0.0),
+            shadow(i, at, output=None if failed else [0.4, 0.6], error="timeout" if failed else None),
+        ]
     evaluator = Evaluator(made, tmp_path / "e.db", MemoryLog())
     evaluator.core.step(batch(stream))
     found = [event for event in evaluator.core.judge({}) if isinstance(event, events.Evaluation)]
@@ -252,5 +273,6 @@ def test_a_unit_that_meets_both_arms_makes_it_invalid_and_so_does_an_arm_without
     early = next(event for event in found if event.result == "invalid")
     assert early.reasons[0].startswith("multiple exposure: ")
     assert found[-1].moved_units == 1000
-    assert found[-1].holds == ["holds: no traffic: the challenger got none of 160 units where 80.0 were expected "
-                               "(p = 1.4e-48)"]  # fmt: skip
+    assert found[-1].holds == [
+        "holds: no traffic: the challenger got none of 160 units where 80.0 were expected (p = 1.4e-48)"
+    ]

@@ -11,35 +11,60 @@ import pytest
 from scipy.stats import binom
 
 import gauntlet
-from evaluator.planning import SimulationReport
-from evaluator.planning.result import Share
+from evaluator.offline.planning import SimulationReport
+from evaluator.offline.planning.result import Share
 
 # A design, what the closed forms may be wrong by, and the least share of a level that must be spent on it: blocks'
 # safeguards are meant to spend less.
 DESIGNS: dict[str, tuple[dict[str, Any], float, float]] = {
     "independent": ({"ramp": "0.5", "independent": True, "effect": 0.03}, 0.0, 0.75),
     "ramp, drifting weekly": (
-        {"baseline": 0.5, "ramp": "0.02:2d,0.1:2d,0.3", "independent": True, "effect": 0.04, "drift": 0.1,
-         "weekly": 0.05}, 0.02, 0.7,
+        {
+            "baseline": 0.5,
+            "ramp": "0.02:2d,0.1:2d,0.3",
+            "independent": True,
+            "effect": 0.04,
+            "drift": 0.1,
+            "weekly": 0.05,
+        },
+        0.02,
+        0.7,
     ),
     "rare, lower is better": (
-        {"baseline": 0.04, "effect": -0.015, "ramp": "0.1:1d,0.5", "independent": True, "traffic": 1000}, 0.02, 0.6,
+        {"baseline": 0.04, "effect": -0.015, "ramp": "0.1:1d,0.5", "independent": True, "traffic": 1000},
+        0.02,
+        0.6,
     ),
     "day blocks": ({"ramp": "0.5", "traffic": 500, "effect": 0.03, "harm_block": "1d"}, 0.015, 0.15),
     "harm blocks": ({"ramp": "0.3", "traffic": 600, "effect": 0.035, "runs": 500}, 0.015, 0.1),
-    "correlated blocks": (
-        {"ramp": "0.5", "traffic": 2000, "effect": 0.02, "block_correlation": 0.3}, 0.035, 0.2,
-    ),
+    "correlated blocks": ({"ramp": "0.5", "traffic": 2000, "effect": 0.02, "block_correlation": 0.3}, 0.035, 0.2),
     "users": (
-        {"ramp": "0.5", "traffic": 600, "effect": 0.06, "cluster_size": 4, "cluster_correlation": 0.3,
-         "harm_block": "1d"}, 0.02, 0.15,
+        {
+            "ramp": "0.5",
+            "traffic": 600,
+            "effect": 0.06,
+            "cluster_size": 4,
+            "cluster_correlation": 0.3,
+            "harm_block": "1d",
+        },
+        0.02,
+        0.15,
     ),
     "pairs": ({"form": "paired", "discordance": 0.12, "traffic": 120, "effect": 0.02, "independent": True}, 0.01, 0.7),
     "skewed mean": (
-        {"baseline": 12.0, "sd": 30.0, "effect": 4.0, "ramp": "0.5", "traffic": 200, "harm_block": "1d",
-         "skewness": 2.0}, 0.03, 0.1,
+        {
+            "baseline": 12.0,
+            "sd": 30.0,
+            "effect": 4.0,
+            "ramp": "0.5",
+            "traffic": 200,
+            "harm_block": "1d",
+            "skewness": 2.0,
+        },
+        0.03,
+        0.1,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module", params=list(DESIGNS))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from retrainer.compare import improvement
+from retrainer.holdout_gate import improvement
 
 RUNS = 1500
 BLOCKS = 14  # the default holdout: a week of validation and a week of test, in days

@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import binom
 
 from evaluator.stats import Boundary, Evidence, Spending, SplitSums, evidence, split_blocks
-from evaluator.stats.monitor import GroupSequential, Monitor, start
-from evaluator.stats.plan import HARM_SIDE, WIN_SIDE, Side
-from evaluator.stats.statistic import evidence_of
+from evaluator.stats.cluster_robust import evidence_of
+from evaluator.stats.design import HARM_SIDE, WIN_SIDE, Side
+from evaluator.stats.sequential_test import GroupSequential, Monitor, start
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Draw = Callable[[np.random.Generator], Floats]

@@ -11,16 +11,16 @@ import pytest
 from scipy.special import ndtr
 from scipy.stats import binom
 
+from evaluator.policies.continuous_aa import AAMonitor, Round
+from evaluator.policies.level_budget import AlphaBudget, Kind
+from evaluator.policies.off_policy import LoggedRewards, PolicyValue, TargetPolicy, policy_value
+from evaluator.policies.thompson import Allocation, allocation
 from evaluator.stats import Arm, Boundary, Plan, SplitSums, split_blocks
-from evaluator.stats.aa import AAMonitor, Round
-from evaluator.stats.betting import SplitWealth
-from evaluator.stats.budget import AlphaBudget, Kind
-from evaluator.stats.exposure import Exposures
+from evaluator.stats.e_process import SplitWealth
 from evaluator.stats.guards import ArrivalState, GuardReading, arrival_plan, label_arrival, multiple_exposure
-from evaluator.stats.mixture import best_rho, log_mixture
+from evaluator.stats.multiple_exposure import Exposures
 from evaluator.stats.multiplicity import benjamini_hochberg, dunnett_level, holm, sidak_level
-from evaluator.stats.offpolicy import LoggedRewards, PolicyValue, TargetPolicy, policy_value
-from evaluator.stats.thompson import Allocation, allocation
+from evaluator.stats.normal_mixture import best_rho, log_mixture
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from evaluator.policies.evidence_carryover import carried, exchange_rate
 from evaluator.stats import Boundary
-from evaluator.stats.betting import HARM, WIN, SplitWealth, effects
-from evaluator.stats.carry import carried, exchange_rate
+from evaluator.stats.cluster_robust import Evidence, evidence_of
+from evaluator.stats.design import HARM_SIDE, Side
+from evaluator.stats.e_process import HARM, WIN, SplitWealth, effects
 from evaluator.stats.modes import FixedHorizon, MixtureSPRT, WaldSPRT
-from evaluator.stats.plan import HARM_SIDE, Side
-from evaluator.stats.planning import fixed_power, group_sequential, split_variance
-from evaluator.stats.statistic import Evidence, evidence_of
+from evaluator.stats.power import fixed_power, group_sequential, split_variance
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Mode = MixtureSPRT | WaldSPRT | FixedHorizon

@@ -16,7 +16,7 @@ import workbench
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 
-from gauntlet import bootstrap, control, wiring
+from gauntlet import adapters, bootstrap, control
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError, ModelUnusable
 from gauntlet.losses import loss
@@ -47,17 +47,17 @@ def configured(folder: Path, text: str | bytes | list[str], name: str = "r.csv",
 
 def started(config: Config) -> Reference | None:
     record = asyncio.run(bootstrap.ensure(config))
-    return wiring.registry(config).reference(record.champion)
+    return adapters.registry(config).reference(record.champion)
 
 
 def refusal(config: Config) -> str:
     """Why the first start is refused; it then has left no version and no record behind."""
     with pytest.raises(ConfigError) as caught:
         started(config)
-    assert wiring.registry(config).versions() == []
+    assert adapters.registry(config).versions() == []
 
     async def record() -> object:
-        store = wiring.state(config)
+        store = adapters.state(config)
         try:
             return (await control.read(store, config.experiment))[1]
         finally:
@@ -73,14 +73,15 @@ def test_the_second_start_finds_the_first(tmp_path: Path) -> None:
     (tmp_path / "model.skops").unlink()  # the registry has it
     assert asyncio.run(bootstrap.ensure(config)) == first
     assert (first.champion, first.share, first.allocation) == ("v0001", 0.0, 1)
-    entry = wiring.registry(config).get("v0001")
+    entry = adapters.registry(config).get("v0001")
     assert (entry.algorithm, entry.rows, entry.note) == ("LogisticRegression", 0, "given at the first start")
-    assert [v.version for v in wiring.registry(config).versions()] == ["v0001"]
+    assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]
 
 
 ENSURE = """
 import asyncio, sys
-from gauntlet import bootstrap, config_file
+from gauntlet import bootstrap
+from gauntlet.config import load as config_file
 loaded = config_file.load(sys.argv[1])
 sys.stdin.readline()
 print(asyncio.run(bootstrap.ensure(loaded)).champion)
@@ -100,7 +101,7 @@ def test_several_processes_at_once_register_one_version(tmp_path: Path) -> None:
         process.stdin.write("\n")
         process.stdin.flush()
     assert {process.communicate(timeout=60)[0] for process in processes} == {"v0001\n"}
-    assert [v.version for v in wiring.registry(workbench.load(path)).versions()] == ["v0001"]
+    assert [v.version for v in adapters.registry(workbench.load(path)).versions()] == ["v0001"]
 
 
 def test_a_missing_model_is_refused_and_can_be_put_right(tmp_path: Path) -> None:
@@ -176,8 +177,10 @@ class TestReference:
 
     def test_times_are_read_where_they_are_asked_for(self, tmp_path: Path) -> None:
         text = lines()
-        timed = [f"{text[0]},t", *(f"{line},2026-01-{1 + i // 24 % 28:02d}T{i % 24:02d}:00:00Z"
-                                   for i, line in enumerate(text[1:]))]  # fmt: skip
+        timed = [
+            f"{text[0]},t",
+            *(f"{line},2026-01-{1 + i // 24 % 28:02d}T{i % 24:02d}:00:00Z" for i, line in enumerate(text[1:])),
+        ]
         found = started(configured(tmp_path / "iso", timed, time="t"))
         assert found is not None
         assert found.at[:2] == [1767225600.0, 1767229200.0]
@@ -218,8 +221,12 @@ class TestReference:
         content = lines()
         content[3] = f"1,2,3,{target}"
         config = configured(tmp_path, content)
-        workbench.write(tmp_path, workbench.regressor(), task="regression",
-                        champion={"model": "model.skops", "reference": "r.csv", "target": "y"})  # fmt: skip
+        workbench.write(
+            tmp_path,
+            workbench.regressor(),
+            task="regression",
+            champion={"model": "model.skops", "reference": "r.csv", "target": "y"},
+        )
         config = workbench.load(tmp_path / "config.yaml")
         assert refusal(config) == f"{tmp_path / 'r.csv'}:4: the target {target!r} is no finite number"
 

@@ -15,9 +15,9 @@ import workbench
 import yaml
 
 import gauntlet
-from gauntlet import bootstrap, wiring
-from gauntlet import config_file as configs
-from gauntlet.cli import given, main
+from gauntlet import adapters, bootstrap
+from gauntlet.cli import load_config, main
+from gauntlet.config import load as configs
 
 OWN_MODULE = """
 import numpy as np
@@ -61,7 +61,7 @@ def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
         ({"rooter": {}}, "unknown field `rooter`"),
         ({"evidence": {"alpha": 2}}, "alpha is in (0, 1)"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("command", ["check", "up", "router", "evaluator", "retrainer", "register"])
 def test_a_bad_configuration_is_refused_by_every_command(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, changes: dict[str, object], reason: str
@@ -124,14 +124,12 @@ def test_an_address_that_needs_keys_needs_them_in_the_environment(
 
 
 class TestRegister:
-    def test_prints_the_version_and_starts_no_rollout(
-        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
-    ) -> None:
+    def test_prints_the_version_and_starts_no_rollout(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         path = workbench.write(tmp_path)
         skops.io.dump(workbench.classifier(2), tmp_path / "better.skops")
         assert run(capsys, "register", path, tmp_path / "better.skops", "--note", "mine") == (0, "v0002\n", "")
         assert run(capsys, "register", path, tmp_path / "better.skops")[1] == "v0003\n"
-        entry = wiring.registry(workbench.load(path)).get("v0002")
+        entry = adapters.registry(workbench.load(path)).get("v0002")
         assert (entry.note, entry.parent, entry.algorithm) == ("mine", "v0001", "LogisticRegression")
         record = asyncio.run(bootstrap.ensure(workbench.load(path)))
         assert (record.champion, record.rollout) == ("v0001", None)
@@ -145,13 +143,16 @@ class TestRegister:
         skops.io.dump(type(model)().fit([[0.0], [1.0]], [0, 1]), tmp_path / "narrow.skops")
         joblib.dump(workbench.classifier(), tmp_path / "pickle.joblib")
         for name, reason in (
-            ("other.skops", "classes are [1, 2], not [0, 1]"), ("numbers.skops", "predict_proba"),
-            ("narrow.skops", "1 features, not 3"), ("pickle.joblib", "allow_pickle"), ("gone.skops", "no such file"),
-        ):  # fmt: skip
+            ("other.skops", "classes are [1, 2], not [0, 1]"),
+            ("numbers.skops", "predict_proba"),
+            ("narrow.skops", "1 features, not 3"),
+            ("pickle.joblib", "allow_pickle"),
+            ("gone.skops", "no such file"),
+        ):
             code, out, err = run(capsys, "register", path, tmp_path / name)
             assert (code, out) == (2, "")
             assert reason in err
-        assert len(wiring.registry(workbench.load(path)).versions()) == 1
+        assert len(adapters.registry(workbench.load(path)).versions()) == 1
         assert run(capsys, "register", path, tmp_path / "pickle.joblib", "--allow-pickle")[1] == "v0002\n"
 
 
@@ -171,8 +172,8 @@ def test_a_module_beside_the_configuration_is_found(tmp_path: Path) -> None:
 def test_the_folder_comes_after_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["somewhere"])
     path = workbench.write(tmp_path)
-    given.load(path)
-    given.load(path)
+    load_config.load(path)
+    load_config.load(path)
     assert sys.path == ["somewhere", str(tmp_path)]
 
 

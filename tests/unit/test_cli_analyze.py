@@ -6,15 +6,14 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 import gauntlet
-from evaluator.analysis import experiment
-from evaluator.analysis.result import Analysis, Comparison, Fixed
-from evaluator.analysis.spec import MODES, Settings, SettingsError
+from evaluator.offline.experiment import experiment
+from evaluator.offline.experiment.result import Analysis, Comparison, Fixed
+from evaluator.offline.experiment.settings import MODES, Settings, SettingsError
 from gauntlet.cli import analyze as command
 from gauntlet.cli import main
 from gauntlet.table import Table, TableError
@@ -240,23 +239,3 @@ def test_errors_name_the_option_and_exit_with_2(
     assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
-
-
-def test_a_page_without_matplotlib_says_what_to_install(
-    capsys: pytest.CaptureFixture[str], engine: Engine, log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(*_: Any) -> str:
-        raise ModuleNotFoundError("no", name="matplotlib")
-
-    import builtins
-
-    real = builtins.__import__
-
-    def importing(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "evaluator.analysis" and "page" in (rest[2] or ()):
-            missing()
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", importing)
-    code, _, err = run(capsys, log, *FULL, "--html", str(tmp_path / "page.html"))
-    assert (code, err) == (2, "gauntlet: --html needs matplotlib; install it with: pip install 'gauntlet-ml[demo]'\n")

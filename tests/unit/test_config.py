@@ -8,12 +8,12 @@ import msgspec
 import pytest
 import yaml
 
-from gauntlet import config_file as config
 from gauntlet.cli.command import EXAMPLE
 from gauntlet.config import Config
-from gauntlet.config_section import Seconds
+from gauntlet.config import load as config
+from gauntlet.config.section import Seconds
 from gauntlet.errors import ConfigError
-from gauntlet.model import Task
+from gauntlet.types import Task
 
 BASE = "experiment: e\ntask: classification\nchampion:\n  model: m.skops\n"
 NEXT = BASE.count("\n") + 1
@@ -32,12 +32,11 @@ def test_three_keys_are_enough_and_the_example_shows_every_default() -> None:
     assert (bare.metric, bare.router.port, bare.router.deadline) == ("log_loss", 8420, 2.0)
     assert [stage.share for stage in bare.ramp] == [0.01, 0.05, 0.1]
     shown = config.load(EXAMPLE)
-    assert msgspec.structs.replace(
-        bare, experiment=shown.experiment, champion=shown.champion, data=shown.data
-    ) == shown  # fmt: skip
+    assert msgspec.structs.replace(bare, experiment=shown.experiment, champion=shown.champion, data=shown.data) == shown
     assert msgspec.to_builtins(shown.champion) == {
-        **msgspec.to_builtins(bare.champion), "model": str(EXAMPLE.parent / "model.skops")
-    }  # fmt: skip
+        **msgspec.to_builtins(bare.champion),
+        "model": str(EXAMPLE.parent / "model.skops"),
+    }
 
 
 def test_the_example_names_every_key() -> None:
@@ -75,9 +74,19 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("250ms", 0.25), ("90s", 90), ("15m", 900), ("12h", 43_200), ("7d", 604_800), ("1.5h", 5400), (" 2 m ", 120),
-     (3, 3), (0.5, 0.5), (0, 0)],
-)  # fmt: skip
+    [
+        ("250ms", 0.25),
+        ("90s", 90),
+        ("15m", 900),
+        ("12h", 43_200),
+        ("7d", 604_800),
+        ("1.5h", 5400),
+        (" 2 m ", 120),
+        (3, 3),
+        (0.5, 0.5),
+        (0, 0),
+    ],
+)
 def test_durations(text: object, seconds: float) -> None:
     assert Seconds.parse(text) == pytest.approx(seconds)
 
@@ -176,7 +185,7 @@ IMPOSSIBLE = [
     ("features", "- ''", "names that are not empty"),
     ("classes", "- 1", "at least two, each once"),
     ("classes", "- 1\n  - true", "at least two, each once"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("section", "value", "reason"), IMPOSSIBLE)
@@ -209,7 +218,7 @@ def test_what_is_impossible_is_refused_with_its_line(section: str, value: str, r
         ("? [a, b]\n: 1", NEXT, "unhashable key"),
         ("---\nb: 1", NEXT, "another document"),
     ],
-)  # fmt: skip
+)
 def test_the_line_of_a_mistake(text: str, line: int, reason: str) -> None:
     message = refusal(BASE + text)
     assert message.startswith(f"c.yaml:{line}: ")

@@ -17,7 +17,7 @@ pytest.importorskip("pandas")
 import demo_year
 
 from gauntlet.cli.demo import page, plots, summary
-from gauntlet.cli.demo.facts import Facts
+from gauntlet.cli.demo.report_model import Facts
 
 
 @pytest.fixture(scope="module")

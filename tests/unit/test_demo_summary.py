@@ -14,10 +14,10 @@ pytest.importorskip("pandas", reason="the demo extra is not installed: pip insta
 
 import demo_year
 
-from gauntlet import wiring
+from gauntlet import adapters
 from gauntlet.cli.demo import summary
-from gauntlet.cli.demo.facts import Check, Facts
-from gauntlet.model import BASELINE, CANDIDATE
+from gauntlet.cli.demo.report_model import Check, Facts
+from gauntlet.types import CHALLENGER, CHAMPION
 
 
 @pytest.fixture
@@ -51,13 +51,27 @@ async def test_a_complete_run_reconciles(run: demo_year.Run) -> None:
 async def test_the_timeline_holds_every_step_in_order_with_actor_and_reason(run: demo_year.Run) -> None:
     facts = await told(run)
     assert [m.kind for m in facts.timeline] == [
-        "start", "drift open", "drift escalate", "job asked", "job completed", "rollout start", "stage", "stage",
-        "promotion", "bake passed", "rollout start", "stage", "rollback", "drift open", "drift close", "job asked",
+        "start",
+        "drift open",
+        "drift escalate",
+        "job asked",
+        "job completed",
+        "rollout start",
+        "stage",
+        "stage",
+        "promotion",
+        "bake passed",
+        "rollout start",
+        "stage",
+        "rollback",
+        "drift open",
+        "drift close",
+        "job asked",
         "job rejected",
-    ]  # fmt: skip
+    ]
     assert [m.at for m in facts.timeline] == sorted(m.at for m in facts.timeline)
     handed_in = facts.timeline[10]
-    assert (handed_in.actor, handed_in.reason) == ("ann", "hand-made <candidate>")
+    assert (handed_in.actor, handed_in.reason) == ("ann", "hand-made <challenger>")
     assert facts.timeline[0].at == facts.begin > 0, "the record is older than any flight, and has no time of its own"
 
 
@@ -74,7 +88,7 @@ async def test_rollouts_have_their_stages_and_the_look_that_decided(run: demo_ye
     assert first.final.lower < 0.03 < first.final.upper
     assert (second.state, second.actor) == ("rolled_back", "breaker")
     of_second = [p for p in run.predictions if p.rollout == second.id]
-    assert second.answers == sum(p.served == CANDIDATE for p in of_second) > 0
+    assert second.answers == sum(p.served == CHALLENGER for p in of_second) > 0
     assert second.fallbacks == sum(p.fallback is not None for p in of_second)
     assert second.shadow_failures == sum(s.error is not None for s in run.shadows) > 0
     assert second.answers_after == 0
@@ -92,7 +106,7 @@ async def test_the_decision_is_told_with_the_look_that_it_names(run: demo_year.R
 
 async def test_months_compare_what_was_served_with_the_first_champion_on_the_same_flights(run: demo_year.Run) -> None:
     facts = await told(run)
-    first = wiring.registry(run.config).load("v0001").predict(run.flights.rows())
+    first = adapters.registry(run.config).load("v0001").predict(run.flights.rows())
     known = ~np.isnan(run.flights.late)
     for month in facts.months:
         inside = known & (run.flights.month == month.month)
@@ -114,7 +128,7 @@ async def test_shares_are_counted_for_each_allocation(run: demo_year.Run) -> Non
     facts = await told(run)
     for r in facts.realised:
         mine = [p for p in run.predictions if p.allocation == r.allocation]
-        assert (r.requests, r.assigned) == (len(mine), sum(p.assigned == CANDIDATE for p in mine))
+        assert (r.requests, r.assigned) == (len(mine), sum(p.assigned == CHALLENGER for p in mine))
         assert r.high - r.share == pytest.approx(3 * (r.share * (1 - r.share) / len(mine)) ** 0.5)
     assert [r.share for r in facts.realised] == [0.1, 0.3, 0.1]
 
@@ -122,8 +136,8 @@ async def test_shares_are_counted_for_each_allocation(run: demo_year.Run) -> Non
 async def test_a_skewed_split_is_shown_outside_its_interval(run: demo_year.Run) -> None:
     allocation = next(p.allocation for p in run.predictions if p.propensity == 0.3)
     for i, p in enumerate(run.predictions):
-        if p.allocation == allocation and p.assigned == CANDIDATE:
-            run.predictions[i] = msgspec.structs.replace(p, assigned=BASELINE)
+        if p.allocation == allocation and p.assigned == CHALLENGER:
+            run.predictions[i] = msgspec.structs.replace(p, assigned=CHAMPION)
     facts = await told(run)
     assert [r.inside for r in facts.realised] == [True, False, True]
     assert "OUTSIDE" in summary.as_text(facts)
@@ -132,10 +146,15 @@ async def test_a_skewed_split_is_shown_outside_its_interval(run: demo_year.Run) 
 async def test_events_sent_twice_count_once(run: demo_year.Run) -> None:
     once = await told(run)
     await demo_year._append(
-        Path(run.config.data), "again",
-        [("predictions", run.predictions[100]), ("evaluations", run.evaluations[3]), ("drift", run.drift[0]),
-         ("jobs", run.jobs[1])],
-    )  # fmt: skip
+        Path(run.config.data),
+        "again",
+        [
+            ("predictions", run.predictions[100]),
+            ("evaluations", run.evaluations[3]),
+            ("drift", run.drift[0]),
+            ("jobs", run.jobs[1]),
+        ],
+    )
     twice = await summary.collect(run.config, run.flights, run.sent, time.monotonic())
     assert twice.reconciled
     assert (twice.timeline, twice.rollouts, twice.jobs) == (once.timeline, once.rollouts, once.jobs)
@@ -152,8 +171,12 @@ async def test_a_lost_prediction_is_named(run: demo_year.Run) -> None:
     facts = await told(run)
     assert not facts.reconciled
     assert broken(facts) == [
-        "flights on the log", "routed once", "predictions evaluated", "outcomes evaluated", "outcomes joined",
-    ]  # fmt: skip
+        "flights on the log",
+        "routed once",
+        "predictions evaluated",
+        "outcomes evaluated",
+        "outcomes joined",
+    ]
     text = summary.as_text(facts)
     assert f"1,799 of them on the log by id, 1 missing (the first: {lost.id})" in text
     assert "NOT RECONCILED: flights on the log" in text
@@ -172,19 +195,20 @@ async def test_an_answer_short_is_named(run: demo_year.Run) -> None:
 
 
 async def test_a_flight_routed_anew_is_named(run: demo_year.Run) -> None:
-    again = msgspec.structs.replace(run.predictions[5], assigned=CANDIDATE)
+    again = msgspec.structs.replace(run.predictions[5], assigned=CHALLENGER)
     run.predictions.append(again)
     facts = await told(run)
     assert broken(facts) == ["routed once"]
     assert check(facts, "routed once").counts == {"rerouted": 1, "misrouted": 0}
 
 
-@pytest.mark.parametrize("changed", [{"challenger": "v0003"}, {"rollout": "flights-r0002"}, {"champion": "v0003"},
-                                     {"allocation": 99}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changed", [{"challenger": "v0003"}, {"rollout": "flights-r0002"}, {"champion": "v0003"}, {"allocation": 99}]
+)
 async def test_an_answer_not_in_line_with_its_allocation_is_named(
     run: demo_year.Run, changed: dict[str, str | int]
 ) -> None:
-    place = next(i for i, p in enumerate(run.predictions) if p.served == CANDIDATE)
+    place = next(i for i, p in enumerate(run.predictions) if p.served == CHALLENGER)
     run.predictions[place] = msgspec.structs.replace(run.predictions[place], **changed)
     facts = await told(run)
     assert "routed once" in broken(facts)
@@ -204,7 +228,7 @@ async def test_a_look_after_the_end_is_not_what_decided(run: demo_year.Run) -> N
 async def test_a_challenger_that_answers_after_its_rollback_is_named(run: demo_year.Run) -> None:
     last = run.predictions[-1]
     run.predictions[-1] = msgspec.structs.replace(
-        last, served=CANDIDATE, assigned=CANDIDATE, challenger="v0003", rollout="flights-r0002"
+        last, served=CHALLENGER, assigned=CHALLENGER, challenger="v0003", rollout="flights-r0002"
     )
     facts = await told(run)
     assert broken(facts) == ["routed once", "answers after the end"]
@@ -213,7 +237,7 @@ async def test_a_challenger_that_answers_after_its_rollback_is_named(run: demo_y
 
 
 async def test_an_answer_of_the_old_allocation_recorded_after_the_rollback_counts_too(run: demo_year.Run) -> None:
-    place = max(i for i, p in enumerate(run.predictions) if p.served == CANDIDATE)
+    place = max(i for i, p in enumerate(run.predictions) if p.served == CHALLENGER)
     run.predictions.append(run.predictions.pop(place))
     facts = await told(run)
     assert broken(facts) == ["answers after the end"]

@@ -155,9 +155,13 @@ def test_pieces_in_any_cut_give_the_whole() -> None:
     current = table(10, 3000, shift=0.5)
     names = [name for name in current if name != "y"]
     profile = Profile.fit(
-        {name: REFERENCE[name] for name in names}, reference_id="r", targets=REFERENCE["y"], prediction="said",
-        score="score", regimes=["regime"],
-    )  # fmt: skip
+        {name: REFERENCE[name] for name in names},
+        reference_id="r",
+        targets=REFERENCE["y"],
+        prediction="said",
+        score="score",
+        regimes=["regime"],
+    )
 
     def part(start: int, end: int) -> Comparison:
         one = Comparison(profile)
@@ -208,7 +212,7 @@ def test_regression_has_r2_and_rmse() -> None:
         (lambda t: t.update(city=[f"c{i}" for i in range(2000)]), ("unseen_values", "city")),
         (lambda t: t.update(regime=np.full(2000, 77)), ("unseen_values", "regime")),
     ],
-)  # fmt: skip
+)
 def test_odd_input_is_a_named_finding(change: Any, finding: tuple[str, str]) -> None:
     current = table(12, 2000)
     change(current)

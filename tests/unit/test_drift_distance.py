@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chi2_contingency, ks_2samp, kstwo
 
-from evaluator.drift.distance import (
-    benjamini_hochberg,
-    g_test,
-    ks_interval,
-    ks_p_value,
-    share_p_value,
-    with_unseen,
-)
+from evaluator.drift.distances import benjamini_hochberg, g_test, ks_interval, ks_p_value, share_p_value, with_unseen
 from evaluator.drift.pane import count
 from evaluator.drift.profile import Profile
-from evaluator.drift.shapes import distances
-from evaluator.drift.window import view_of
+from evaluator.drift.window_distances import distances
+from evaluator.drift.windows import view_of
 
 
 def test_the_interval_of_a_distance_known_at_bin_ends() -> None:

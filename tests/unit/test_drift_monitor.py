@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from evaluator.drift.concept import ErrorReference
+from evaluator.drift.feature_signals import look_at_features
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.pane import Pane, ProfileMismatchError, count
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signal import Look
-from evaluator.drift.signals import look_at_features
-from evaluator.drift.window import Glance, Windows
+from evaluator.drift.windows import Glance, Windows
 
 Table = dict[str, Any]
 
@@ -106,7 +106,7 @@ def test_looking_at_the_slots_of_every_feature_finds_nothing_more(monkeypatch: p
         asked.append(True)
         return np.ones(glance.present.shape, dtype=np.bool_)
 
-    monkeypatch.setattr("evaluator.drift.signals.far", all_of_them)
+    monkeypatch.setattr("evaluator.drift.feature_signals.far", all_of_them)
     assert events() == screened
     assert asked
     assert len(screened) >= 4

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 
-from evaluator.drift.estimate import ScoreReference
+from evaluator.drift.cbpe import ScoreReference
 from evaluator.drift.performance import (
     PerformanceReference,
     Task,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluator.drift.episode import DriftEvent
+from evaluator.drift.episodes import DriftEvent
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
 
@@ -27,9 +27,7 @@ def outcomes(seed: int, bad: list[tuple[int, int]], rows: int, level: float = 0.
     for start, end in bad:
         accuracy[REFERENCE + start : REFERENCE + end] = level
     truth, said = classified(rng, accuracy)
-    profile = Profile.fit(
-        {"said": said[:REFERENCE]}, reference_id="r", prediction="said", targets=truth[:REFERENCE]
-    )
+    profile = Profile.fit({"said": said[:REFERENCE]}, reference_id="r", prediction="said", targets=truth[:REFERENCE])
     return Monitor(profile).observe_outcomes(truth[REFERENCE:], said[REFERENCE:], np.arange(float(rows)))
 
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from streams import HORIZON, prediction
 
-from evaluator.checkpoint import Checkpoint, Saved
-from evaluator.join import JoinTable
+from evaluator.service.checkpoint import Checkpoint, Saved
+from evaluator.service.join import JoinTable
 from gauntlet.errors import Conflict
 from gauntlet.log import Record
 

@@ -11,24 +11,30 @@ import pytest
 from prometheus_client import REGISTRY
 from streams import GUARDED, ROLLOUT, Evaluator, MemoryLog, batch, config, traffic
 
-from evaluator import gauges, guardrails, segments
-from evaluator.core import Core
-from evaluator.look import Looks, look
-from evaluator.scheme import Guard, Scheme, Terms, scheme, watched
+from evaluator.service import gauges, guardrails, segments
+from evaluator.service.block_sums import BlockSums, RolloutSums, Watched
+from evaluator.service.design import Guard, Scheme, Terms, scheme, watched
+from evaluator.service.evaluation import Looks, look
+from evaluator.service.pipeline import Core
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
-from evaluator.sums import BlockSums, RolloutSums, Watched
 from gauntlet import events
 from gauntlet.errors import ConfigError
-from gauntlet.model import Task
+from gauntlet.types import Task
 
 SHARE = 0.5
 
 
 def terms(**changes: Any) -> Terms:
     facts: dict[str, Any] = {
-        "form": "split", "alpha": 0.05, "harm_alpha": 0.05, "min_samples": 3000, "min_blocks": 20,
-        "min_harm_blocks": 5, "margin": 0.0, "share": SHARE,
-    }  # fmt: skip
+        "form": "split",
+        "alpha": 0.05,
+        "harm_alpha": 0.05,
+        "min_samples": 3000,
+        "min_blocks": 20,
+        "min_harm_blocks": 5,
+        "margin": 0.0,
+        "share": SHARE,
+    }
     return Terms(**(facts | changes))
 
 
@@ -107,8 +113,9 @@ def test_a_loss_is_read_where_its_sums_are(paired: bool) -> None:
     assert reading.standing == "breached"
     assert reading.result.effect == pytest.approx(-0.1, abs=0.04)
     assert (reading.result.champion, reading.result.challenger) == (
-        pytest.approx(1.0, abs=0.05), pytest.approx(1.1, abs=0.05)
-    )  # fmt: skip
+        pytest.approx(1.0, abs=0.05),
+        pytest.approx(1.1, abs=0.05),
+    )
     _, other = guardrails.read(guard("absolute_error", 0.05), made, None, found, [])
     assert other.standing == "open"
 
@@ -187,9 +194,14 @@ def a_win(n: int = 52, *, rng: int = 11, gain: float = 0.3, **changes: Any) -> R
 def settled(tmp_path: Path, sums: RolloutSums, **changes: Any) -> events.Evaluation:
     made = scheme(config(tmp_path))
     rules = Scheme(
-        terms=terms(**changes), metric=made.metric, experiment="test", block=40.0, harm_block=20.0, offset=0.0,
+        terms=terms(**changes),
+        metric=made.metric,
+        experiment="test",
+        block=40.0,
+        harm_block=20.0,
+        offset=0.0,
         horizon=0.0,
-    )  # fmt: skip
+    )
     looks = Looks.start(rules.terms)
     for last in range(len(sums.blocks)):
         found = look(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
@@ -212,10 +224,13 @@ def test_a_broken_guardrail_makes_a_win_worse_and_names_itself(tmp_path: Path) -
     assert found.reasons[0].startswith("guardrail fallback_rate is worse by at least 0.0")
 
 
-@pytest.mark.parametrize(("name", "value", "reason"), [
-    ("moved", 50, "multiple exposure: 2600 of 10400 units met both arms"),
-    ("arrived", None, "label arrival mismatch: outcomes arrived for 100.00%"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("moved", 50, "multiple exposure: 2600 of 10400 units met both arms"),
+        ("arrived", None, "label arrival mismatch: outcomes arrived for 100.00%"),
+    ],
+)
 def test_what_can_not_be_compared_is_no_win(tmp_path: Path, name: str, value: Any, reason: str) -> None:
     random = np.random.default_rng(23)
     sums = a_win()
@@ -314,14 +329,25 @@ def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Pat
 
     def said(standing: str, value: str) -> events.Evaluation:
         return events.Evaluation(
-            id="r/1", at=1.0, experiment="guards", rollout="r", champion="a", challenger="b", form="split",
-            metric="accuracy", result="inconclusive", reasons=[], holds=["x"], moved_units=4, eta_horizon=70,
+            id="r/1",
+            at=1.0,
+            experiment="guards",
+            rollout="r",
+            champion="a",
+            challenger="b",
+            form="split",
+            metric="accuracy",
+            result="inconclusive",
+            reasons=[],
+            holds=["x"],
+            moved_units=4,
+            eta_horizon=70,
             guardrails=[
                 events.GuardrailResult(name="label_arrival", standing=standing, margin=0.01, reason="", champion=0.9),
                 events.GuardrailResult(name=f"guard {value}", standing="open", margin=0.1, reason="", effect=-0.2),
             ],
             segments=[events.SegmentResult(name="country", value=value, champion=5, challenger=6, p_value=0.3)],
-        )  # fmt: skip
+        )
 
     gauges.show("guards", core, [said("open", "DE"), said("breached", "FR")])
     evaluator.close()
@@ -330,7 +356,7 @@ def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Pat
     assert shown("gauntlet_guardrail_effect", guardrail="guard DE") is None
     assert shown("gauntlet_segment_harm_p_value", segment="country", value="FR") == 0.3
     assert shown("gauntlet_segment_harm_p_value", segment="country", value="DE") is None
-    assert shown("gauntlet_label_arrival_ratio", arm="baseline") == 0.9
+    assert shown("gauntlet_label_arrival_ratio", arm="champion") == 0.9
     assert (shown("gauntlet_rollout_holds"), shown("gauntlet_moved_units")) == (1.0, 4.0)
     assert shown("gauntlet_eta_outcomes", until="horizon") == 70.0
     left = shown("gauntlet_eta_outcomes", until="decision")

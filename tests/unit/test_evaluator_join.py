@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from streams import HORIZON, outcome, prediction, shadow, treated
 
-from evaluator.join import JoinTable
+from evaluator.service.join import JoinTable
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_pair_needs_prediction_score_and_outcome_and_comes_once(table: JoinTab
         assert table.apply([event]).pairs == []
     (pair,) = table.apply([prediction(1, 0.0)]).pairs
     assert pair.score is not None
-    assert (pair.score.arm, pair.score.model, pair.score.output) == ("candidate", "v0002", [0.5, 0.5])
+    assert (pair.score.arm, pair.score.model, pair.score.output) == ("challenger", "v0002", [0.5, 0.5])
     again = table.apply([shadow(1, 0.0, output=[0.9, 0.1]), outcome(1, 5.0)])
     assert again.pairs == []
     assert again.counts["shadow_duplicate"] == 1
@@ -65,8 +65,8 @@ def test_a_pair_needs_prediction_score_and_outcome_and_comes_once(table: JoinTab
     ("event", "score"),
     [
         (prediction(1, 0.0), shadow(1, 0.0, output=None, error="timeout")),
-        (prediction(1, 0.0, assigned="candidate", fallback="error"), shadow(1, 0.0)),
-        (treated(1, 0.0, forced=True), shadow(1, 0.0, arm="baseline", model="v0001")),
+        (prediction(1, 0.0, assigned="challenger", fallback="error"), shadow(1, 0.0)),
+        (treated(1, 0.0, forced=True), shadow(1, 0.0, arm="champion", model="v0001")),
     ],
 )
 def test_failed_scores_fallbacks_and_forced_requests_are_no_pairs(
@@ -145,11 +145,18 @@ def test_a_score_of_another_rollouts_model_makes_no_pair(table: JoinTable) -> No
 def test_a_unit_that_changes_arms_under_one_allocation_has_moved_once(table: JoinTable) -> None:
     """Under another allocation its share may have grown into the challenger's."""
     unit = {"unit": "customer-1"}
-    found = table.apply([
-        prediction(1, 0.0, **unit), prediction(2, 1.0, **unit), treated(3, 2.0, **unit, allocation=3),
-        prediction(4, 3.0, **unit, allocation=3), treated(5, 4.0, **unit, allocation=3),
-        treated(6, 5.0, **unit, rollout="test-r0002"), treated(7, 6.0), treated(8, 7.0, **unit, forced=True),
-    ])  # fmt: skip
+    found = table.apply(
+        [
+            prediction(1, 0.0, **unit),
+            prediction(2, 1.0, **unit),
+            treated(3, 2.0, **unit, allocation=3),
+            prediction(4, 3.0, **unit, allocation=3),
+            treated(5, 4.0, **unit, allocation=3),
+            treated(6, 5.0, **unit, rollout="test-r0002"),
+            treated(7, 6.0),
+            treated(8, 7.0, **unit, forced=True),
+        ]
+    )
     assert [e.moved for e in found.exposures] == [False, False, False, True, False, False, False, False]
     assert [e.first for e in found.exposures] == [True, False, False, False, False, True, True, True]
 
@@ -164,10 +171,20 @@ def test_the_units_of_an_earlier_versions_file_are_known(db: sqlite3.Connection)
 
 
 def test_a_request_and_its_shadow_score_are_told_once_whatever_the_outcome_does(table: JoinTable) -> None:
-    scores = [table.apply([event]).scored for event in (
-        shadow(1, 0.0, output=None), prediction(1, 0.0), shadow(1, 0.0), outcome(1, 1.0), prediction(1, 0.0),
-        prediction(2, 0.0), shadow(2, 0.0), prediction(3, 0.0, fallback="error"), shadow(3, 0.0),
-    )]  # fmt: skip
+    scores = [
+        table.apply([event]).scored
+        for event in (
+            shadow(1, 0.0, output=None),
+            prediction(1, 0.0),
+            shadow(1, 0.0),
+            outcome(1, 1.0),
+            prediction(1, 0.0),
+            prediction(2, 0.0),
+            shadow(2, 0.0),
+            prediction(3, 0.0, fallback="error"),
+            shadow(3, 0.0),
+        )
+    ]
     assert [len(found) for found in scores] == [0, 1, 0, 0, 0, 0, 1, 0, 0]
     assert scores[1][0][1].output is None
 

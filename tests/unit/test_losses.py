@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from gauntlet.losses import METRICS, loss, losses, summary
-from gauntlet.model import Task
+from gauntlet.types import Task
 
 
 def probabilities(classes: int, n: int = 500) -> tuple[np.ndarray, np.ndarray]:

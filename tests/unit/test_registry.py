@@ -11,16 +11,13 @@ import msgspec
 import pytest
 import workbench
 
-from gauntlet import artefact
-from gauntlet.artefact import Feature, Schema
 from gauntlet.errors import ModelUnusable
-from gauntlet.model import Task
-from gauntlet.registry import Reference, Version
+from gauntlet.registry import Reference, Version, artifact
+from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.registry.local import LocalRegistry
+from gauntlet.types import Task
 
-SCHEMA = Schema(
-    task=Task.CLASSIFICATION, features=tuple(Feature(name=n) for n in workbench.FEATURES), classes=(0, 1)
-)  # fmt: skip
+SCHEMA = Schema(task=Task.CLASSIFICATION, features=tuple(Feature(name=n) for n in workbench.FEATURES), classes=(0, 1))
 
 
 @pytest.fixture
@@ -40,19 +37,28 @@ def code(call: object, *given: object) -> str:
 
 
 def test_a_version_comes_back_whole(registry: LocalRegistry, root: Path) -> None:
-    reference = Reference(columns={"x1": [1.0, None]}, at=[0.0, 1.0], outputs=[None, [0.5, 0.5]], truths=[None, 1.0],
-                          losses=[None, 0.7])  # fmt: skip
+    reference = Reference(
+        columns={"x1": [1.0, None]}, at=[0.0, 1.0], outputs=[None, [0.5, 0.5]], truths=[None, 1.0], losses=[None, 0.7]
+    )
     made = registry.register(
-        workbench.classifier(), SCHEMA, created_at=5.0, reference=reference, metrics={"auc": 0.7}, parent="v0000",
-        parameters={"C": "1"}, note="why",
-    )  # fmt: skip
+        workbench.classifier(),
+        SCHEMA,
+        created_at=5.0,
+        reference=reference,
+        metrics={"auc": 0.7},
+        parent="v0000",
+        parameters={"C": "1"},
+        note="why",
+    )
     assert made.version == "v0001"
     again = LocalRegistry(root)
     assert again.get("v0001") == made
     assert again.reference("v0001") == reference
     assert (made.source, made.allow_pickle, made.checksum) == (
-        "model.skops", False, artefact.sha256(root / "v0001" / "model.skops"),
-    )  # fmt: skip
+        "model.skops",
+        False,
+        artifact.sha256(root / "v0001" / "model.skops"),
+    )
     predictor = again.load("v0001")
     rows = [workbench.instance(1)]
     expected = workbench.classifier().predict_proba([[rows[0][n] for n in workbench.FEATURES]])
@@ -127,7 +133,7 @@ REGISTER = """
 import sys
 from pathlib import Path
 import msgspec
-from gauntlet.artefact import Schema
+from gauntlet.registry.artifact import Schema
 from gauntlet.registry import Reference
 from gauntlet.registry.local import LocalRegistry
 root, note, model, schema = sys.argv[1:]
@@ -139,14 +145,16 @@ for n in range(8):
 
 
 def test_two_processes_at_once_get_versions_of_their_own(root: Path, tmp_path: Path) -> None:
-    model = artefact.save(workbench.classifier(), tmp_path / "model")
+    model = artifact.save(workbench.classifier(), tmp_path / "model")
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", REGISTER, str(root), note, str(model), msgspec.json.encode(SCHEMA).decode()],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for note in ("one", "two")
-    ]  # fmt: skip
+    ]
     for process in processes:  # both have loaded everything before either begins
         assert process.stdin is not None
         process.stdin.write("\n")

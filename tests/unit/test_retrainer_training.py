@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gauntlet.artefact import Feature, Predictor, Schema
-from gauntlet.model import Label, Task
-from retrainer.data import Rows
+from gauntlet.registry.artifact import Feature, Predictor, Schema
+from gauntlet.types import Label, Task
+from retrainer.dataset import Rows
 from retrainer.training import TrainingError, algorithm, fit
 
 FEATURES = (Feature(name="x1"), Feature(name="x2"))
@@ -28,7 +28,7 @@ def rows(labels: tuple[Label, Label], count: int = 60) -> Rows:
     features = [{"x1": float(a), "x2": float(b)} for a, b in rng.normal(size=(count, 2))]
     return Rows(
         features=features, targets=[labels[int(r["x1"] > 0)] for r in features], times=[float(i) for i in range(count)]
-    )  # fmt: skip
+    )
 
 
 def champion(model: object, labels: tuple[Label, Label] = (0, 1)) -> Predictor:

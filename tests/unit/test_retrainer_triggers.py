@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from gauntlet.config import RetrainConfig
-from gauntlet.config_section import Seconds
+from gauntlet.config.section import Seconds
 from gauntlet.events import Drift, DriftSignal
-from gauntlet.model import Severity
+from gauntlet.types import Severity
 from retrainer.triggers import Demand, Facts, check, from_drift, manual
 
 HOUR = 3600.0
@@ -17,10 +17,19 @@ FACTS = Facts(now=NOW, champion="v1")
 
 def drift(severity: str = "HIGH", event: str = "open", **changes: object) -> Drift:
     known = Drift(
-        id="d1", at=NOW, experiment="e", episode="ep1", event=event, severity=severity, confidence=0.9,
-        root_cause="concept", action="retrain_recent", model="v1", rows=500,
+        id="d1",
+        at=NOW,
+        experiment="e",
+        episode="ep1",
+        event=event,
+        severity=severity,
+        confidence=0.9,
+        root_cause="concept",
+        action="retrain_recent",
+        model="v1",
+        rows=500,
         features=[DriftSignal(name="dep_hour", statistic=0.3)],
-    )  # fmt: skip
+    )
     return msgspec.structs.replace(known, **changes)
 
 
@@ -34,9 +43,18 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
     trigger = check(demand(), FACTS, SETTINGS)
     assert (trigger.should_retrain, trigger.urgent, trigger.refusals) == (True, False, [])
     assert [c.name for c in trigger.conditions] == [
-        "enabled", "drift", "root cause", "champion", "single flight", "rollout",
-        "bake", "min_interval", "cool_down", "cool_down", "attempts",
-    ]  # fmt: skip
+        "enabled",
+        "drift",
+        "root cause",
+        "champion",
+        "single flight",
+        "rollout",
+        "bake",
+        "min_interval",
+        "cool_down",
+        "cool_down",
+        "attempts",
+    ]
     assert len(trigger.reasons) == len(trigger.conditions)
     assert "dep_hour" in trigger.reasons[1]
 

@@ -11,10 +11,10 @@ import pytest
 
 from gauntlet import control, rollout
 from gauntlet.errors import Conflict, TransitionRefused
-from gauntlet.model import Decision
 from gauntlet.rollout import SHADOW_STAGE, Command, Control, Stage
 from gauntlet.state import Versioned
 from gauntlet.state.local import LocalState
+from gauntlet.types import Decision
 
 RAMP = tuple(Stage(share=share, min_seconds=60) for share in (0.01, 0.05, 0.1))
 SHADOW = Stage(share=0.0, min_seconds=60)
@@ -24,7 +24,7 @@ def order(name: str, **given: object) -> Command:
     if name == "challenge":
         given = {"version": "v2", "shadow": SHADOW, "stages": RAMP, **given}
     if name == "promote":
-        given = {"bake_seconds": 100.0, "baseline": {"accuracy": 0.9}, **given}
+        given = {"bake_seconds": 100.0, "reference": {"accuracy": 0.9}, **given}
     return Command(name=name, actor="ann", reason="because", **given)  # type: ignore[arg-type]
 
 
@@ -53,10 +53,18 @@ REVERTED = after(BAKING, order("rollback"))
 BAKING_AND_RUNNING = after(BAKING, order("challenge", version="v3"), order("advance"))
 
 STATES = {
-    "fresh": FRESH, "shadow": IN_SHADOW, "first": FIRST, "last": LAST, "paused": PAUSED, "baking": BAKING,
-    "settled": SETTLED, "rolled_back": ROLLED_BACK, "archived": ARCHIVED, "reverted": REVERTED,
+    "fresh": FRESH,
+    "shadow": IN_SHADOW,
+    "first": FIRST,
+    "last": LAST,
+    "paused": PAUSED,
+    "baking": BAKING,
+    "settled": SETTLED,
+    "rolled_back": ROLLED_BACK,
+    "archived": ARCHIVED,
+    "reverted": REVERTED,
     "both": BAKING_AND_RUNNING,
-}  # fmt: skip
+}
 
 # What each command does in each state: "does" changes the record, "same" leaves the very record, else a refusal's code.
 COMMANDS = {
@@ -74,9 +82,18 @@ COMMANDS = {
 }
 NONE = dict.fromkeys(("advance", "ramp", "pause", "resume", "approve", "promote", "abort", "archive"), "no_rollout")
 RUNS = {
-    "challenge": "same", "advance": "does", "ramp": "same", "pause": "does", "resume": "same", "approve": "does",
-    "promote": "does", "rollback": "does", "abort": "does", "archive": "does", "settle": "same",
-}  # fmt: skip
+    "challenge": "same",
+    "advance": "does",
+    "ramp": "same",
+    "pause": "does",
+    "resume": "same",
+    "approve": "does",
+    "promote": "does",
+    "rollback": "does",
+    "abort": "does",
+    "archive": "does",
+    "settle": "same",
+}
 TABLE = {
     "fresh": {**NONE, "challenge": "does", "rollback": "no_previous", "settle": "same"},
     "shadow": {**RUNS, "ramp": "does"},
@@ -86,16 +103,24 @@ TABLE = {
     "baking": {**NONE, "challenge": "already_champion", "promote": "same", "rollback": "does", "settle": "does"},
     "settled": {**NONE, "challenge": "already_champion", "promote": "same", "rollback": "does", "settle": "same"},
     "rolled_back": {
-        **NONE, "challenge": "does", "rollback": "same", "abort": "same", "archive": "same", "settle": "same",
+        **NONE,
+        "challenge": "does",
+        "rollback": "same",
+        "abort": "same",
+        "archive": "same",
+        "settle": "same",
     },
     "archived": {
-        **NONE, "challenge": "does", "rollback": "no_previous", "abort": "same", "archive": "same", "settle": "same",
+        **NONE,
+        "challenge": "does",
+        "rollback": "no_previous",
+        "abort": "same",
+        "archive": "same",
+        "settle": "same",
     },
-    "reverted": {
-        **NONE, "challenge": "does", "rollback": "same", "abort": "same", "archive": "same", "settle": "same",
-    },
+    "reverted": {**NONE, "challenge": "does", "rollback": "same", "abort": "same", "archive": "same", "settle": "same"},
     "both": {**RUNS, "challenge": "rollout_running", "settle": "does"},
-}  # fmt: skip
+}
 
 
 def test_the_table_is_whole() -> None:
@@ -116,8 +141,11 @@ def test_every_command_in_every_state(state: str, command: str) -> None:
         assert changed != record
         assert changed.last is not None
         assert (changed.last.command, changed.last.actor, changed.last.reason, changed.last.at) == (
-            command, "ann", "because", 20.0,
-        )  # fmt: skip
+            command,
+            "ann",
+            "because",
+            20.0,
+        )
         assert msgspec.json.decode(msgspec.json.encode(changed), type=Control) == changed
         if command != "advance":  # which asks for one step more, and is therefore sent with its stage
             assert rollout.apply(changed, wish, 30.0) is changed, "said twice, it changes once"
@@ -136,7 +164,7 @@ def test_a_rollout_from_first_to_last() -> None:
     assert (FIRST.share, LAST.share) == (0.01, 0.1)
     assert [r.allocation for r in (FRESH, IN_SHADOW, FIRST, LAST, BAKING, SETTLED)] == [1, 2, 3, 4, 5, 5]
     assert (BAKING.champion, BAKING.previous, BAKING.rollout, BAKING.share) == ("v2", "v1", None, 0.0)
-    assert BAKING.bake == rollout.Bake(rollout="e-r0001", since=10.0, until=110.0, baseline={"accuracy": 0.9})
+    assert BAKING.bake == rollout.Bake(rollout="e-r0001", since=10.0, until=110.0, reference={"accuracy": 0.9})
     assert [(e.id, e.state, e.champion, e.challenger) for e in BAKING.ended] == [("e-r0001", "promoted", "v1", "v2")]
     assert after(LAST, order("promote", bake_seconds=0.0)).bake is None
     assert SETTLED.bake is None

@@ -6,7 +6,7 @@ import pytest
 
 from gauntlet.config import KeyConfig
 from gauntlet.errors import ConfigError
-from gauntlet.model import Role
+from gauntlet.types import Role
 from router.auth import Keys, NotAllowed
 
 ENVIRON = {role.value.upper(): f"{role.value}-secret-0123456789" for role in Role}
@@ -48,12 +48,19 @@ def test_a_bearer_token_is_a_key(scheme: bytes) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {}, {b"x-api-key": b""}, {b"authorization": b"Bearer "}, {b"authorization": b"Bearer"},
-        {b"x-api-key": b"admin-secret-012345678"}, {b"x-api-key": b"admin-secret-01234567890"},
-        {b"x-api-key": b"ADMIN-SECRET-0123456789"}, {b"authorization": b"Basic admin-secret-0123456789"},
-        {b"authorization": b"admin-secret-0123456789"}, {b"x-api-key": "adminß".encode()}, {b"x-api-key": b"\xff" * 30},
+        {},
+        {b"x-api-key": b""},
+        {b"authorization": b"Bearer "},
+        {b"authorization": b"Bearer"},
+        {b"x-api-key": b"admin-secret-012345678"},
+        {b"x-api-key": b"admin-secret-01234567890"},
+        {b"x-api-key": b"ADMIN-SECRET-0123456789"},
+        {b"authorization": b"Basic admin-secret-0123456789"},
+        {b"authorization": b"admin-secret-0123456789"},
+        {b"x-api-key": "adminß".encode()},
+        {b"x-api-key": b"\xff" * 30},
     ],
-)  # fmt: skip
+)
 def test_any_other_key_is_nobodys(headers: dict[bytes, bytes]) -> None:
     assert code(Keys(KEYS, ENVIRON), headers) == "unauthenticated"
 

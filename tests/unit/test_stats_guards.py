@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import binom
 
 from evaluator.stats import AssignmentCounts, SplitSums, StatsError, split_blocks
-from evaluator.stats.exposure import Exposures
+from evaluator.stats.binomial_rate import log_rate_evidence, rate_limits, rate_p
+from evaluator.stats.design import Plan
 from evaluator.stats.guards import (
     ArrivalState,
     GuardReading,
@@ -18,8 +19,7 @@ from evaluator.stats.guards import (
     no_outcomes,
     no_traffic,
 )
-from evaluator.stats.plan import Plan
-from evaluator.stats.rate import log_rate_evidence, rate_limits, rate_p
+from evaluator.stats.multiple_exposure import Exposures
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.3, 0.9])
@@ -272,9 +272,11 @@ def test_the_two_directions_mirror_each_other() -> None:
     for k, part in enumerate(sums):
         treated = np.repeat([False, True], [part.n_champion, part.n_challenger])
         arrived = np.concatenate(
-            [np.repeat([1.0, 0.0], [part.y_champion >> 60, part.n_champion - (part.y_champion >> 60)]),
-             np.repeat([1.0, 0.0], [part.y_challenger >> 60, part.n_challenger - (part.y_challenger >> 60)])]
-        )  # fmt: skip
+            [
+                np.repeat([1.0, 0.0], [part.y_champion >> 60, part.n_champion - (part.y_champion >> 60)]),
+                np.repeat([1.0, 0.0], [part.y_challenger >> 60, part.n_challenger - (part.y_challenger >> 60)]),
+            ]
+        )
         again, other = SplitSums(), SplitSums()
         again.add_many(treated, np.full(len(treated), 0.1), arrived)
         other.add_many(treated, np.full(len(treated), 0.1), 1.0 - arrived)

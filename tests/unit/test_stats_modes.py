@@ -50,8 +50,11 @@ def test_msprt_mixes_the_likelihood_ratio_over_the_effects_of_its_side(t: float,
     z = effect / sigma
     mixed, _ = quad(
         lambda theta: 2.0 * norm.pdf(theta, scale=tau) * norm.pdf(effect, theta, sigma) / norm.pdf(effect, 0.0, sigma),
-        0.0, 2.0, points=[max(effect, 0.01), 0.2], limit=200,
-    )  # fmt: skip
+        0.0,
+        2.0,
+        points=[max(effect, 0.01), 0.2],
+        limit=200,
+    )
     _, after = one(STARTS["msprt"](1), t, z, variance)
     assert after.p[0] == pytest.approx(min(1.0, 1.0 / mixed), rel=1e-7)
     # The two-sided original and the closed form in the paper, where the decision is clear.

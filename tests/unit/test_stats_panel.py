@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from evaluator.stats import Plan, StatsError
-from evaluator.stats.monitor import MODES
 from evaluator.stats.panel import Panel, States, Tally, advance, fewest
+from evaluator.stats.sequential_test import MODES
 
 
 def panel(rng: np.random.Generator, cells: int, blocks: int, plan: Plan) -> Panel:

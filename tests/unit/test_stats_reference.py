@@ -18,8 +18,9 @@ from scipy.special import betaln
 from scipy.stats import beta, norm
 
 from evaluator.stats import AssignmentCounts, Boundary, Spending, sample_ratio
-from evaluator.stats.crossing import course
-from evaluator.stats.mixture import (
+from evaluator.stats.crossing_probability import course
+from evaluator.stats.modes import MixtureSPRT
+from evaluator.stats.normal_mixture import (
     best_rho,
     log_mixture,
     mixture_bound,
@@ -27,8 +28,7 @@ from evaluator.stats.mixture import (
     two_sided_log_mixture,
     two_sided_rho,
 )
-from evaluator.stats.modes import MixtureSPRT
-from evaluator.stats.planning import information_rate
+from evaluator.stats.power import information_rate
 
 Fixture = dict[str, Any]
 FIXTURES: Final[list[Fixture]] = json.loads(Path(__file__).with_name("stats_reference.json").read_text())["fixtures"]
@@ -352,8 +352,11 @@ def test_lindon_and_maleks_bayes_factor_and_ours_see_the_same_mismatch(name: str
     agrees(fixture, closed)
     mixed, _ = quad(
         lambda q: beta.pdf(q, a, b) * math.exp(first * math.log(q) + second * math.log(1.0 - q) - null),
-        max(0.01, theta - 0.2), min(0.99, theta + 0.2), points=[theta, first / (first + second)], limit=500,
-    )  # fmt: skip
+        max(0.01, theta - 0.2),
+        min(0.99, theta + 0.2),
+        points=[theta, first / (first + second)],
+        limit=500,
+    )
     assert math.log(mixed) == pytest.approx(closed, abs=1e-6)
     counts = AssignmentCounts()
     counts.add(False, 1.0 - theta, first)
@@ -375,12 +378,25 @@ def test_information_rates(name: str) -> None:
 
 PARAMETRISED: Final = ("spotify_seqbounds", "confseq_run_nm", "gbstats_rho", "gbstats_halfwidth", "SRM", "info_rate")
 ONE_BY_ONE: Final = {
-    "pocock_nominal_p_K2", "pocock_nominal_p_K3", "jennison_turnbull_constants", "gsdesign_WT_0.1_9",
-    "gsdesign_Deming_OF_K4", "rpact_OF_K3", "rpact_HaybittlePeto_K4", "rpact_asOF_alpha_spent", "ldbounds_rhelp_exit",
-    "spotify_test_two_sided_ci", "howard_best_rho", "howard_nm_bound", "howard_nm_logmix",
-    "confseq_one-sided normal_log_mixture(10,100,100)", "gbstats_test_seq_runs", "gbstats_test_seq1_abs",
-    "gbstats_test_seq_prop", "gbstats_ratio_seq_abs",
-}  # fmt: skip
+    "pocock_nominal_p_K2",
+    "pocock_nominal_p_K3",
+    "jennison_turnbull_constants",
+    "gsdesign_WT_0.1_9",
+    "gsdesign_Deming_OF_K4",
+    "rpact_OF_K3",
+    "rpact_HaybittlePeto_K4",
+    "rpact_asOF_alpha_spent",
+    "ldbounds_rhelp_exit",
+    "spotify_test_two_sided_ci",
+    "howard_best_rho",
+    "howard_nm_bound",
+    "howard_nm_logmix",
+    "confseq_one-sided normal_log_mixture(10,100,100)",
+    "gbstats_test_seq_runs",
+    "gbstats_test_seq1_abs",
+    "gbstats_test_seq_prop",
+    "gbstats_ratio_seq_abs",
+}
 
 
 def test_every_reference_value_is_checked_or_has_a_reason_not_to_be() -> None:

@@ -15,15 +15,40 @@ from evaluator.stats import (
     Stop,
     judge,
     sample_ratio,
-)  # fmt: skip
+)
 
 OPEN = Look(
-    number=7, n_champion=9000, n_challenger=1000, mean_champion=0.8, mean_challenger=0.81, effect=0.01, lower=-0.02,
-    upper=0.04, z=1.5, bound_win=2.5, bound_harm=2.6, information=900.0, information_fraction=0.25, spent_win=0.002,
-    spent_harm=0.002, p_value=0.4, p_win=0.2, p_harm=0.9, fixed_z=1.8, fixed_p=0.07, widening=1.2, widening_harm=1.2,
-    autocorrelation=0.1, skewness=-0.3,
-    n_blocks=22, margin=0.0, final=False, crossed=None, stop=None, reasons=("not decided",),
-)  # fmt: skip
+    number=7,
+    n_champion=9000,
+    n_challenger=1000,
+    mean_champion=0.8,
+    mean_challenger=0.81,
+    effect=0.01,
+    lower=-0.02,
+    upper=0.04,
+    z=1.5,
+    bound_win=2.5,
+    bound_harm=2.6,
+    information=900.0,
+    information_fraction=0.25,
+    spent_win=0.002,
+    spent_harm=0.002,
+    p_value=0.4,
+    p_win=0.2,
+    p_harm=0.9,
+    fixed_z=1.8,
+    fixed_p=0.07,
+    widening=1.2,
+    widening_harm=1.2,
+    autocorrelation=0.1,
+    skewness=-0.3,
+    n_blocks=22,
+    margin=0.0,
+    final=False,
+    crossed=None,
+    stop=None,
+    reasons=("not decided",),
+)
 
 
 def crossed(side: str) -> Look:

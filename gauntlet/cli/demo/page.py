@@ -9,7 +9,7 @@ from importlib.resources import files
 from string import Template
 
 from gauntlet.cli.demo import plots
-from gauntlet.cli.demo.facts import Check, Facts, Job, Moment, Month, Realised, Rollout
+from gauntlet.cli.demo.report_model import Check, Facts, Job, Moment, Month, Realised, Rollout
 from gauntlet.cli.demo.summary import day, failed, interval, month_name, served, stages, verdict
 
 _GOOD = ("promotion", "bake passed")
@@ -59,14 +59,24 @@ def _cards(facts: Facts) -> str:
     ends = [rollout.state for rollout in facts.rollouts]
     year = facts.year
     cards = [
-        ("Flights, each routed once" if facts.reconciled else "Flights sent", f"{facts.flights:,}",
-         f"{facts.outcomes:,} outcomes, {facts.never:,} flights never got one"),
-        ("Rollouts", str(len(ends)), f"{ends.count('promoted')} promoted, {ends.count('rolled_back')} rolled back, "
-         f"{ends.count('archived')} archived"),
-        ("Log loss of what was served", _number(year.log_loss),
-         f"{_number(year.log_loss_first)} with {facts.first} for ever"),
+        (
+            "Flights, each routed once" if facts.reconciled else "Flights sent",
+            f"{facts.flights:,}",
+            f"{facts.outcomes:,} outcomes, {facts.never:,} flights never got one",
+        ),
+        (
+            "Rollouts",
+            str(len(ends)),
+            f"{ends.count('promoted')} promoted, {ends.count('rolled_back')} rolled back, "
+            f"{ends.count('archived')} archived",
+        ),
+        (
+            "Log loss of what was served",
+            _number(year.log_loss),
+            f"{_number(year.log_loss_first)} with {facts.first} for ever",
+        ),
         ("Predictions a second", f"{facts.per_second:,.0f}", f"{facts.seconds:.0f} s for all, training included"),
-    ]  # fmt: skip
+    ]
     return "\n".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in cards
@@ -80,27 +90,39 @@ def _rollouts(rollouts: Sequence[Rollout], metric: str) -> str:
         figures = f"{look.blocks} blocks, {look.pairs:,} pairs, {look.information:.0%} of the evidence" if look else ""
         after = f", {r.answers_after:,} after its end" if r.state in ("rolled_back", "archived") else ""
         failures = f"{r.fallbacks:,} fallbacks, {r.shadow_failures:,} failed shadow scores"
-        rows.append([
-            f"{escape(r.challenger)} against {escape(r.champion)}<small>{escape(r.id)}</small>",
-            _pill(r.state.replace("_", " "), {"promoted": "good", "rolled_back": "bad"}.get(r.state, "")),
-            f"{day(r.started)}<br>{day(r.ended) if r.ended is not None else 'running'}",
-            f"{escape(interval(r))}<small>{figures}</small>",
-            f"{escape(stages(r))}<small>{r.answers:,} requests answered by it{after}; {failures}</small>"
-            f"<small>{escape(r.actor)}: {escape(r.reason)}</small>",
-        ])  # fmt: skip
-    head = ["Challenger", "End", "From, to", f"Effect on {escape(metric.replace('_', ' '))} at the decision",
-            "Stages and reason"]  # fmt: skip
+        rows.append(
+            [
+                f"{escape(r.challenger)} against {escape(r.champion)}<small>{escape(r.id)}</small>",
+                _pill(r.state.replace("_", " "), {"promoted": "good", "rolled_back": "bad"}.get(r.state, "")),
+                f"{day(r.started)}<br>{day(r.ended) if r.ended is not None else 'running'}",
+                f"{escape(interval(r))}<small>{figures}</small>",
+                f"{escape(stages(r))}<small>{r.answers:,} requests answered by it{after}; {failures}</small>"
+                f"<small>{escape(r.actor)}: {escape(r.reason)}</small>",
+            ]
+        )
+    head = [
+        "Challenger",
+        "End",
+        "From, to",
+        f"Effect on {escape(metric.replace('_', ' '))} at the decision",
+        "Stages and reason",
+    ]
     return _table(head, rows, classes=["t", "", "t", "", ""], empty="No rollout was started.")
 
 
 def _shares(realised: Sequence[Realised]) -> str:
     rows = [
         [
-            f"{escape(r.rollout)}", str(r.allocation), f"{100 * r.share:g} %", f"{100 * r.realised:.3f} %",
-            f"{100 * r.low:.3f} – {100 * r.high:.3f} %", f"{r.requests:,}", _yes(r.inside),
+            f"{escape(r.rollout)}",
+            str(r.allocation),
+            f"{100 * r.share:g} %",
+            f"{100 * r.realised:.3f} %",
+            f"{100 * r.low:.3f} – {100 * r.high:.3f} %",
+            f"{r.requests:,}",
+            _yes(r.inside),
         ]
         for r in realised
-    ]  # fmt: skip
+    ]
     head = ["Rollout", "Allocation", "Ordered", "Realised", "3σ interval", "Requests", "Inside"]
     return _table(head, rows, classes=["", "n", "n", "n", "n", "n", ""], empty="No challenger left the shadow.")
 
@@ -108,15 +130,22 @@ def _shares(realised: Sequence[Realised]) -> str:
 def _jobs(jobs: Sequence[Job], metric: str) -> str:
     rows = []
     for j in jobs:
-        champion, candidate = (j.metrics.get(who, {}).get(metric) for who in ("champion", "candidate"))
+        champion, challenger = (j.metrics.get(who, {}).get(metric) for who in ("champion", "challenger"))
         answer = j.version or ("rejected" if j.accepted is False else j.status)
-        rows.append([
-            escape(j.id), day(j.asked), f"{escape(j.trigger)}, {escape(j.severity)}", escape(j.champion),
-            _number(champion), _number(candidate),
-            _pill(answer, "good" if j.accepted else "bad" if j.status in ("failed", "aborted") else ""),
-            f"{j.seconds:.1f} s", f"<small>{escape(j.error or j.reason)}</small>",
-        ])  # fmt: skip
-    head = ["Job", "Asked for", "Trigger", "Champion", "Its loss", "Candidate's", "Answer", "Took", "Reason"]
+        rows.append(
+            [
+                escape(j.id),
+                day(j.asked),
+                f"{escape(j.trigger)}, {escape(j.severity)}",
+                escape(j.champion),
+                _number(champion),
+                _number(challenger),
+                _pill(answer, "good" if j.accepted else "bad" if j.status in ("failed", "aborted") else ""),
+                f"{j.seconds:.1f} s",
+                f"<small>{escape(j.error or j.reason)}</small>",
+            ]
+        )
+    head = ["Job", "Asked for", "Trigger", "Champion", "Its loss", "Challenger's", "Answer", "Took", "Reason"]
     return _table(head, rows, classes=["t", "t", "", "", "n", "n", "", "n", ""], empty="No job was asked for.")
 
 
@@ -125,14 +154,30 @@ def _months(months: Sequence[Month], first: str) -> str:
     for m in months:
         gain = None if m.log_loss is None or m.log_loss_first is None else m.log_loss_first - m.log_loss
         word = verdict(m)
-        rows.append([
-            month_name(m.month), f"{m.flights:,}", _number(m.log_loss), _number(m.log_loss_first),
-            "–" if gain is None else f"{gain:+.4f}",
-            _coloured(word.lower(), {"better": "good", "WORSE": "bad"}.get(word)),
-            _percent(m.accuracy), _percent(m.accuracy_first), escape(served(m)),
-        ])  # fmt: skip
-    head = ["Month", "Flights", "Log loss served", f"{escape(first)} for ever", "Gain", "", "Accuracy served",
-            f"{escape(first)} for ever", "Served by"]  # fmt: skip
+        rows.append(
+            [
+                month_name(m.month),
+                f"{m.flights:,}",
+                _number(m.log_loss),
+                _number(m.log_loss_first),
+                "–" if gain is None else f"{gain:+.4f}",
+                _coloured(word.lower(), {"better": "good", "WORSE": "bad"}.get(word)),
+                _percent(m.accuracy),
+                _percent(m.accuracy_first),
+                escape(served(m)),
+            ]
+        )
+    head = [
+        "Month",
+        "Flights",
+        "Log loss served",
+        f"{escape(first)} for ever",
+        "Gain",
+        "",
+        "Accuracy served",
+        f"{escape(first)} for ever",
+        "Served by",
+    ]
     return _table(head, rows, classes=["", "n", "n", "n", "n", "", "n", "n", ""], empty="")
 
 

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from gauntlet.cli.demo.facts import DriftStep, Facts, Look, Rollout
+from gauntlet.cli.demo.report_model import DriftStep, Facts, Look, Rollout
 from gauntlet.cli.demo.summary import interval, month_name
 
 _INK, _MUTED, _GRID = "#1f2933", "#66727f", "#e4e8ec"
@@ -29,13 +29,30 @@ _SEVERITIES = ("none", "low", "medium", "high", "critical")
 _SEVERITY_COLOURS = ("#ffffff", "#f6dfb0", "#eeb56b", "#dd7a45", "#b4232f")
 _FEATURES = 8  # rows of the feature plot
 _STYLE: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "gauntlet", "font.family": "sans-serif", "font.size": 10.5,
-    "font.sans-serif": ["DejaVu Sans"], "axes.edgecolor": "#c4ccd4", "axes.labelcolor": _MUTED, "axes.titlesize": 11,
-    "axes.titlecolor": _INK, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "axes.axisbelow": True, "grid.color": _GRID, "grid.linewidth": 0.8, "text.color": _INK,
-    "xtick.color": _MUTED, "ytick.color": _MUTED, "legend.frameon": False, "legend.fontsize": 9.5,
-    "lines.linewidth": 1.6, "lines.solid_capstyle": "round",
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gauntlet",
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "font.sans-serif": ["DejaVu Sans"],
+    "axes.edgecolor": "#c4ccd4",
+    "axes.labelcolor": _MUTED,
+    "axes.titlesize": 11,
+    "axes.titlecolor": _INK,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.8,
+    "text.color": _INK,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+}
 _WIDTH = 10.6
 
 
@@ -103,8 +120,12 @@ def drift(facts: Facts) -> str:
         for at in _changes(facts):
             for axes in (top, low):
                 axes.axvline(at, color=_GREEN, linewidth=1, linestyle=(0, (2, 2)))
-        points = [(_date(s.at), names.index(f.name), f.statistic) for s in facts.drift for f in s.features
-                  if s.event != "close" and f.name in names]  # fmt: skip
+        points = [
+            (_date(s.at), names.index(f.name), f.statistic)
+            for s in facts.drift
+            for f in s.features
+            if s.event != "close" and f.name in names
+        ]
         if points:
             x, y, size = (np.array(column) for column in zip(*points, strict=True))
             low.scatter(
@@ -121,8 +142,15 @@ def drift(facts: Facts) -> str:
             room = (facts.end - facts.begin) / 86_400 / 40  # a figure's width on this axis
             for at, row, value in points:
                 if not any(other == row and 0 < at - earlier < room for earlier, other, _ in points):
-                    low.annotate(f"{value:.2f}"[1:] if value < 1 else "1", (at, row), (0, -0.5), fontsize=8,
-                                 textcoords="offset points", ha="center", va="center")  # fmt: skip
+                    low.annotate(
+                        f"{value:.2f}"[1:] if value < 1 else "1",
+                        (at, row),
+                        (0, -0.5),
+                        fontsize=8,
+                        textcoords="offset points",
+                        ha="center",
+                        va="center",
+                    )
             low.set_yticks(range(len(names)), names)
             low.set_ylim(len(names) - 0.4, -0.6)
         else:
@@ -142,18 +170,33 @@ def months(facts: Facts) -> str:
         ours = [m.log_loss or 0.0 for m in rows]
         first = [m.log_loss_first or 0.0 for m in rows]
         if rows:
-            axes.vlines(x, ours, first, color=[_GREEN if a <= b else _RED for a, b in zip(ours, first, strict=True)],
-                        linewidth=5, alpha=0.25)  # fmt: skip
-            axes.plot(x, first, color=_ORANGE, marker="o", markersize=6,
-                      label=f"{facts.first}, the first champion, for ever")  # fmt: skip
+            axes.vlines(
+                x,
+                ours,
+                first,
+                color=[_GREEN if a <= b else _RED for a, b in zip(ours, first, strict=True)],
+                linewidth=5,
+                alpha=0.25,
+            )
+            axes.plot(
+                x, first, color=_ORANGE, marker="o", markersize=6, label=f"{facts.first}, the first champion, for ever"
+            )
             axes.plot(x, ours, color=_BLUE, marker="o", markersize=6, label="Gauntlet: what was served")
             axes.legend(loc="upper left")
             high, low = max(*ours, *first), min(*ours, *first)
             axes.set_ylim(low - 0.2 * (high - low) - 0.005, high + 0.2 * (high - low) + 0.005)
             for month in rows:
                 best = max(month.served.items(), key=lambda item: item[1], default=("", 0))[0]
-                axes.annotate(best, (month.month, 0), (0, 4), xycoords=("data", "axes fraction"), fontsize=8.5,
-                              textcoords="offset points", ha="center", color=_BLUE)  # fmt: skip
+                axes.annotate(
+                    best,
+                    (month.month, 0),
+                    (0, 4),
+                    xycoords=("data", "axes fraction"),
+                    fontsize=8.5,
+                    textcoords="offset points",
+                    ha="center",
+                    color=_BLUE,
+                )
             axes.set_xticks(x, [month_name(m) for m in x])
         else:
             _nothing(axes, "no flight has an outcome")
@@ -170,8 +213,11 @@ def severity(facts: Facts) -> tuple[list[float], list[int]]:
     for step in facts.drift:
         rank = 0 if step.event == "close" else _SEVERITIES.index(step.severity.lower())
         found.append((step.at, rank))
-    found += [(after.at, 0) for before, after in zip(facts.ramp, facts.ramp[1:], strict=False)
-              if after.champion != before.champion]  # fmt: skip
+    found += [
+        (after.at, 0)
+        for before, after in zip(facts.ramp, facts.ramp[1:], strict=False)
+        if after.champion != before.champion
+    ]
     found.sort(key=lambda item: item[0])
     return [at for at, _ in found], [rank for _, rank in found]
 
@@ -241,17 +287,32 @@ def _name(axes: Axes, rollout: Rollout, middle: float, level: int) -> None:
     """The rollout's name and end at the top of the plot, over its looks."""
     colour, text = _end(rollout)
     axes.annotate(
-        f"{rollout.challenger}\n{text}", (middle, 1), xycoords=("data", "axes fraction"), xytext=(0, -3 - 26 * level),
-        textcoords="offset points", ha="center", va="top", fontsize=9, color=colour,
-    )  # fmt: skip
+        f"{rollout.challenger}\n{text}",
+        (middle, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, -3 - 26 * level),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize=9,
+        color=colour,
+    )
 
 
 def _mark(axes: Axes, rollout: Rollout, at: float, height: float) -> None:
     colour, text = _end(rollout)
     axes.vlines(at, 0, height, color=colour, linewidth=1, linestyle=(0, (2, 2)))
     axes.plot([at], [height], marker="o", color=colour, markersize=6)
-    axes.annotate(f"{rollout.challenger} {text}", (at, height), (0, 5), textcoords="offset points", ha="center",
-                  va="bottom", fontsize=9, color=colour)  # fmt: skip
+    axes.annotate(
+        f"{rollout.challenger} {text}",
+        (at, height),
+        (0, 5),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=9,
+        color=colour,
+    )
 
 
 def _end(rollout: Rollout) -> tuple[str, str]:
@@ -282,8 +343,11 @@ def _ticks(begin: float, end: float) -> tuple[list[float], list[str]]:
     """Days of the axis and their names: each month's first, or in a short run a day every so many."""
     days = range(int(begin // 86_400) + 1, int(end // 86_400) + 1)
     dates = [(day, datetime.fromtimestamp(86_400 * day, UTC)) for day in days]
-    firsts = [(float(day), f"{date:%b}\n{date:%Y}" if date.month == 1 else f"{date:%b}")
-              for day, date in dates if date.day == 1]  # fmt: skip
+    firsts = [
+        (float(day), f"{date:%b}\n{date:%Y}" if date.month == 1 else f"{date:%b}")
+        for day, date in dates
+        if date.day == 1
+    ]
     if len(firsts) > 3:
         return [day for day, _ in firsts], [name for _, name in firsts]
     some = dates[:: max(1, len(dates) // 8)]
@@ -308,8 +372,14 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-labelledby="{name}-t" '
-                  r'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-                  rf'<title id="{name}-t">@description@</title>', text, count=1, flags=re.DOTALL)  # fmt: skip
+    text = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
+        rf'<svg viewBox="\1" role="img" aria-labelledby="{name}-t" '
+        r'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        rf'<title id="{name}-t">@description@</title>',
+        text,
+        count=1,
+        flags=re.DOTALL,
+    )
     text = re.sub(r"font: ([0-9.]+px) [^;\"]*", r"font-size: \1", text)  # the page's own font
     return text.replace("@description@", escape(description), 1).strip()

@@ -22,7 +22,8 @@ import numpy as np
 import skops.io
 from tqdm import tqdm
 
-from gauntlet import control, keys, progress, wiring
+from gauntlet import adapters, control, keys
+from gauntlet import status as progress
 from gauntlet.cli import register
 from gauntlet.cli.demo import flights as data
 from gauntlet.config import Config
@@ -36,7 +37,7 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Submission:
-    """A candidate that a person hands in on a day of the year, whatever else goes on."""
+    """A challenger that a person hands in on a day of the year, whatever else goes on."""
 
     day: int
     name: str
@@ -85,11 +86,11 @@ class Replay:
 
     async def run(self) -> Sent:
         """Send everything and wait until it is evaluated. Raises when a service refuses what it should take."""
-        state = wiring.state(self._config)
+        state = adapters.state(self._config)
         reader = None
         try:
             await self._ready()
-            reader = await wiring.log_reader(self._config)
+            reader = await adapters.log_reader(self._config)
             self._state, self._reader = state, reader
             began = time.monotonic()
             await self._replay()
@@ -253,5 +254,5 @@ def _exchange(
 
 
 _EMPTY: dict[Any, dict[str, Any]] = {
-    progress.RouterProgress: {"at": 0.0, "replica": "", "version": 0, "allocation": 0, "champion": ""},
+    progress.RouterProgress: {"at": 0.0, "replica": "", "version": 0, "allocation": 0, "champion": ""}
 }

@@ -24,11 +24,11 @@ from typing import TextIO
 import skops.io
 
 from gauntlet import bootstrap
-from gauntlet import config_file as configs
 from gauntlet.cli.demo import flights as data
 from gauntlet.cli.demo import page, summary
 from gauntlet.cli.demo.replay import Replay, Submission
 from gauntlet.cli.up import SERVICES, Services
+from gauntlet.config import load as configs
 from gauntlet.errors import ConfigError
 
 EXPERIMENT = "flights"
@@ -76,11 +76,19 @@ retrain: {{window: 60d, cool_down: 14d, min_data_points: 5000, min_improvement: 
 """
 
 SUBMISSIONS = (
-    Submission(day=60, name="fahrenheit-mixup", train=data.train_in_celsius,
-               reason="hand-made candidate: trained with temperatures in Celsius, served in Fahrenheit"),
-    Submission(day=261, name="no-imputer", train=data.train_without_imputer,
-               reason="hand-made candidate: can't take a missing weather reading"),
-)  # fmt: skip
+    Submission(
+        day=60,
+        name="fahrenheit-mixup",
+        train=data.train_in_celsius,
+        reason="hand-made challenger: trained with temperatures in Celsius, served in Fahrenheit",
+    ),
+    Submission(
+        day=261,
+        name="no-imputer",
+        train=data.train_without_imputer,
+        reason="hand-made challenger: can't take a missing weather reading",
+    ),
+)
 
 
 def run(folder: Path, *, days: int, log: str, state: str, hold: bool) -> int:
@@ -178,11 +186,15 @@ def _prepare(folder: Path, flights: data.Flights, ports: list[int], log: str, st
     path = folder / "config.yaml"
     path.write_text(
         _CONFIG.format(
-            log=log, state=state, features="\n".join(features), port=ports[0], evaluator_port=ports[1],
+            log=log,
+            state=state,
+            features="\n".join(features),
+            port=ports[0],
+            evaluator_port=ports[1],
             retrainer_port=ports[2],
         ),
         encoding="utf-8",
-    )  # fmt: skip
+    )
     return path
 
 

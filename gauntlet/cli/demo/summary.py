@@ -15,15 +15,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from gauntlet import control, events, keys, progress, wiring
-from gauntlet.artefact import Predictor
-from gauntlet.cli.demo import reckoning, recorded, story
-from gauntlet.cli.demo.facts import Check, Facts, Month, Rollout
+from gauntlet import adapters, control, events, keys, status
+from gauntlet.cli.demo import event_reader, reconciliation, timeline
+from gauntlet.cli.demo.event_reader import Floats, Predictions
 from gauntlet.cli.demo.flights import Flights
-from gauntlet.cli.demo.recorded import Floats, Predictions
 from gauntlet.cli.demo.replay import Sent
+from gauntlet.cli.demo.report_model import Check, Facts, Month, Rollout
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
+from gauntlet.registry.artifact import Predictor
 
 __all__ = ["Facts", "as_json", "as_text", "collect"]
 
@@ -41,7 +41,7 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
     Raises `GauntletError` when the log or the state can't be read.
     """
     name = config.experiment
-    state = wiring.state(config)
+    state = adapters.state(config)
     try:
         history = await control.history(state, name)
         _, value = await state.get(keys.evaluator_progress(name))
@@ -49,32 +49,32 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
         await state.close()
     if not history:
         raise GauntletError(f"the control record of {name} has no history: nothing was served")
-    counts = msgspec.json.decode(value, type=progress.EvaluatorProgress).counts if value else {}
-    first = wiring.registry(config).load(history[0][1].champion)
+    counts = msgspec.json.decode(value, type=status.EvaluatorProgress).counts if value else {}
+    first = adapters.registry(config).load(history[0][1].champion)
     ids = flights.key[: sent.flights]
-    places = recorded.places(ids)
+    places = event_reader.places(ids)
     classes = {label: index for index, label in enumerate(first.schema.classes)}
-    reader = await wiring.log_reader(config)
+    reader = await adapters.log_reader(config)
     try:
-        predictions = await recorded.predictions(reader, name, places)
-        outcomes = await recorded.outcomes(reader, name, places, classes)
-        evaluations = await recorded.each(reader, name, keys.EVALUATIONS, events.Evaluation)
-        drift = story.drift(await recorded.each(reader, name, keys.DRIFT, events.Drift))
-        jobs = story.jobs(await recorded.each(reader, name, keys.JOBS, events.Job))
+        predictions = await event_reader.predictions(reader, name, places)
+        outcomes = await event_reader.outcomes(reader, name, places, classes)
+        evaluations = await event_reader.each(reader, name, keys.EVALUATIONS, events.Evaluation)
+        drift = timeline.drift(await event_reader.each(reader, name, keys.DRIFT, events.Drift))
+        jobs = timeline.jobs(await event_reader.each(reader, name, keys.JOBS, events.Job))
     finally:
         await reader.close()
     begin = float(flights.departure[0])
     scores = await asyncio.to_thread(_scores, first, flights, sent.flights)
-    months, year = reckoning.months(flights.month[: sent.flights], predictions, outcomes, scores)
-    rollouts = [_counted(r, predictions, history) for r in story.rollouts(history, evaluations, begin, sent.end)]
-    checks = reckoning.checks(
+    months, year = reconciliation.months(flights.month[: sent.flights], predictions, outcomes, scores)
+    rollouts = [_counted(r, predictions, history) for r in timeline.rollouts(history, evaluations, begin, sent.end)]
+    checks = reconciliation.checks(
         keys=ids,
         sent={k: getattr(sent, k) for k in ("flights", "answered", "outcomes", "accepted", "never")},
         predictions=predictions,
         outcomes=outcomes,
         counts=counts,
         rollouts=rollouts,
-        wrong=reckoning.misrouted(predictions, history),
+        wrong=reconciliation.misrouted(predictions, history),
         horizon=float(config.evidence.outcome_horizon),
     )
     return Facts(
@@ -92,10 +92,10 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
         per_second=sent.flights / sent.seconds if sent.seconds > 0 else 0.0,
         reconciled=all(check.passed for check in checks),
         checks=tuple(checks),
-        timeline=tuple(story.timeline(history, drift, jobs, begin)),
+        timeline=tuple(timeline.timeline(history, drift, jobs, begin)),
         rollouts=tuple(rollouts),
-        ramp=tuple(story.ramp(history, begin)),
-        realised=tuple(reckoning.realised(predictions, history)),
+        ramp=tuple(timeline.ramp(history, begin)),
+        realised=tuple(reconciliation.realised(predictions, history)),
         drift=tuple(drift),
         jobs=tuple(jobs),
         months=tuple(months),
@@ -109,12 +109,12 @@ def _scores(model: Predictor, flights: Flights, n: int) -> Floats:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _counted(rollout: Rollout, predictions: Predictions, history: story.History) -> Rollout:
+def _counted(rollout: Rollout, predictions: Predictions, history: timeline.History) -> Rollout:
     mine = predictions.rollout == predictions.names.number(rollout.id)
     return msgspec.structs.replace(
         rollout,
         answers=int((mine & predictions.served).sum()),
-        answers_after=reckoning.answers_after(predictions, history, rollout),
+        answers_after=reconciliation.answers_after(predictions, history, rollout),
         fallbacks=int((mine & predictions.fallback).sum()),
         shadow_failures=predictions.shadow_failures.get(rollout.id, 0),
     )
@@ -152,7 +152,7 @@ def interval(rollout: Rollout) -> str:
 
 def stages(rollout: Rollout) -> str:
     """The stages with the days spent in each."""
-    return ", ".join(f"{story.share(s.share)} {(s.until - s.since) / 86_400:.1f} d" for s in rollout.stages)
+    return ", ".join(f"{timeline.share(s.share)} {(s.until - s.since) / 86_400:.1f} d" for s in rollout.stages)
 
 
 def verdict(month: Month) -> str:
@@ -186,7 +186,7 @@ def _lines(facts: Facts) -> Iterator[str]:
         yield from _heading("Retraining jobs (means on the held-out flights)")
         for job in facts.jobs:
             gate = f"{facts.metric} {_figure(job.metrics, 'champion', facts.metric)} → " + _figure(
-                job.metrics, "candidate", facts.metric
+                job.metrics, "challenger", facts.metric
             )
             answer = job.version or ("rejected" if job.accepted is False else job.status)
             yield f"{job.id:<22} {day(job.asked):<14} {job.champion} → {answer:<10} {gate}"
@@ -232,9 +232,13 @@ def _heading(text: str) -> Iterator[str]:
 
 def _wrapped(lead: str, text: str, indent: int) -> list[str]:
     return textwrap.wrap(
-        text, _WIDTH, initial_indent=lead, subsequent_indent=" " * indent, break_long_words=False,
+        text,
+        _WIDTH,
+        initial_indent=lead,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
         break_on_hyphens=False,
-    )  # fmt: skip
+    )
 
 
 def _rollout(rollout: Rollout) -> Iterator[str]:
@@ -265,5 +269,6 @@ def _month(month: Month) -> list[str]:
     return _wrapped(
         f"{lead}   {month.log_loss:.4f}    {month.log_loss_first:.4f}  {gain:+.4f} {verdict(month):<6} "
         f"{100 * (month.accuracy or 0):>9.1f} % {100 * (month.accuracy_first or 0):>7.1f} %   ",
-        served(month), _SERVED,
-    )  # fmt: skip
+        served(month),
+        _SERVED,
+    )

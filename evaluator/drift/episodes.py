@@ -1,0 +1,201 @@
+"""Looks over time folded into episodes: one opens, may escalate, and closes; each says so once.
+
+The fold is deterministic: the same looks in the same order give the same events with the same ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from evaluator.drift.settings import DriftSettings
+from evaluator.drift.severity import CALM, Action, Judgement, RootCause, Severity
+from evaluator.drift.signal import Key, Look, Signal
+
+EventKind = Literal["open", "escalate", "close"]
+
+
+@dataclass(frozen=True, slots=True)
+class DriftEvent:
+    """One thing said about an episode.
+
+    `rows` is the number of rows (or outcomes, where more) seen; `at` the event time of the last of them, as the
+    caller gave it. `features` are the top five to blame; `signals` all that is raised. A close carries the episode's
+    worst severity, and what it was about then.
+    """
+
+    id: str
+    episode: str
+    event: EventKind
+    severity: str
+    confidence: float
+    root_cause: RootCause
+    features: tuple[Signal, ...]
+    signals: tuple[Signal, ...]
+    action: Action
+    rows: int
+    at: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class _Track:
+    """A signal over the looks of its stream: looks in a row against its present state, and its last numbers."""
+
+    stream: str
+    on: bool
+    streak: int
+    signal: Signal
+
+
+class Episodes:
+    """Debounces signals and folds judgements into episodes.
+
+    A signal is raised or cleared by `confirm` looks in a row (by one where the evidence is certain, or the mode is
+    simple), and holds above `hysteresis` of its threshold. After a close, nothing of the same or a lower severity opens
+    for `cooldown_rows`, unless its evidence is certain or it still stands then. Within an episode only a severity above
+    all announced ones is news; after `renew_rows` below it, it can be announced again.
+    """
+
+    def __init__(self, key: str, settings: DriftSettings) -> None:
+        self._key = key
+        self._settings = settings
+        self._confirm = 1 if settings.simple else settings.confirm
+        self._tracks: dict[Key, _Track] = {}
+        self._open: str | None = None
+        self._announced = Severity.NONE
+        self._worst = Severity.NONE
+        self._below_since: int | None = None
+        self._closed_at: int | None = None
+        self._closed = Severity.NONE
+        self._told = 0
+        self._at_worst: tuple[Signal, ...] = ()
+        self._last_at: float | None = None
+        self.judgement = CALM
+
+    def raised(self, stream: str) -> frozenset[Key]:
+        """Keys of the signals now raised on a stream of looks."""
+        return frozenset(key for key, track in self._tracks.items() if track.on and track.stream == stream)
+
+    @property
+    def keys(self) -> frozenset[Key]:
+        """Keys of all signals now raised."""
+        return frozenset(key for key, track in self._tracks.items() if track.on)
+
+    def fold(
+        self, stream: str, look: Look, judge: Callable[[Iterable[Signal]], Judgement], *, rows: int, at: float
+    ) -> list[DriftEvent]:
+        """Take one look at `stream` into account; `judge` fuses the raised signals. Returns the news, mostly none."""
+        self._track(stream, look)
+        self.judgement = judge(self._signals())
+        severity = self.judgement.severity
+        if self._open is None:
+            return self._maybe_open(severity, rows, at, certain=bool(look.certain))
+        raised = self._signals()
+        if severity > self._worst or (severity == self._worst and len(raised) >= len(self._at_worst)):
+            self._worst, self._at_worst = severity, raised
+        if severity is Severity.NONE:
+            was = replace(judge(self._at_worst), action="none")
+            event = self._event("close", self._worst, rows, at, was)
+            self._at_worst = ()
+            self._open, self._closed_at, self._closed = None, rows, self._announced
+            self._announced, self._worst, self._below_since = Severity.NONE, Severity.NONE, None
+            return [event]
+        if severity > self._announced:
+            self._announced, self._below_since = severity, None
+            return [self._event("escalate", severity, rows, at, self.judgement)]
+        if severity == self._announced:
+            self._below_since = None
+        elif self._below_since is None:
+            self._below_since = rows
+        elif rows - self._below_since >= self._settings.renew_rows:
+            self._announced, self._below_since = severity, None
+        return []
+
+    def _track(self, stream: str, look: Look) -> None:
+        for key, signal in look.raised.items():
+            track = self._tracks.get(key)
+            if track is None:
+                track = self._tracks[key] = _Track(stream, False, 0, signal)
+            track.signal = signal
+        for key, track in list(self._tracks.items()):
+            if track.stream != stream:
+                continue
+            wanted = key in look.held if track.on else key in look.raised
+            track.streak = track.streak + 1 if wanted != track.on else 0
+            if track.streak >= (1 if key in look.certain else self._confirm):
+                track.on, track.streak = not track.on, 0
+            if not track.on and not wanted:
+                del self._tracks[key]
+
+    def _signals(self) -> tuple[Signal, ...]:
+        return tuple(self._tracks[key].signal for key in sorted(self._tracks) if self._tracks[key].on)
+
+    def _maybe_open(self, severity: Severity, rows: int, at: float, *, certain: bool) -> list[DriftEvent]:
+        if severity is Severity.NONE:
+            return []
+        cooling = self._closed_at is not None and rows - self._closed_at < self._settings.cooldown_rows
+        if cooling and severity <= self._closed and not certain:
+            return []
+        self._open = _digest(self._key, "episode", str(self._told))
+        self._announced = self._worst = severity
+        self._at_worst = self._signals()
+        return [self._event("open", severity, rows, at, self.judgement)]
+
+    def _event(self, kind: EventKind, severity: Severity, rows: int, at: float, judged: Judgement) -> DriftEvent:
+        assert self._open is not None
+        self._told += 1
+        # Outcomes are looked at behind the rows of their time: what is said later never seems to be said before.
+        self._last_at = at = at if self._last_at is None else max(at, self._last_at)
+        return DriftEvent(
+            id=_digest(self._key, kind, str(self._told)),
+            episode=self._open,
+            event=kind,
+            severity=severity.name,
+            confidence=judged.confidence,
+            root_cause=judged.root_cause,
+            features=judged.features,
+            signals=self._signals(),
+            action=judged.action,
+            rows=rows,
+            at=at,
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state as JSON-able values (the last judgement is made again from the signals)."""
+        return {
+            "tracks": [
+                {"stream": t.stream, "on": t.on, "streak": t.streak, "signal": asdict(t.signal)}
+                for _, t in sorted(self._tracks.items())
+            ],
+            "open": self._open,
+            "announced": int(self._announced),
+            "worst": int(self._worst),
+            "below_since": self._below_since,
+            "closed_at": self._closed_at,
+            "closed": int(self._closed),
+            "told": self._told,
+            "last_at": self._last_at,
+            "at_worst": [asdict(signal) for signal in self._at_worst],
+        }
+
+    def restore(self, raw: dict[str, Any], judge: Callable[[Iterable[Signal]], Judgement]) -> None:
+        """Replace the state by a `snapshot`."""
+        tracks = [_Track(t["stream"], t["on"], t["streak"], Signal(**t["signal"])) for t in raw["tracks"]]
+        self._tracks = {track.signal.key: track for track in tracks}
+        self._open = raw["open"]
+        self._announced, self._worst = Severity(raw["announced"]), Severity(raw["worst"])
+        self._below_since, self._closed_at = raw["below_since"], raw["closed_at"]
+        self._closed, self._told = Severity(raw["closed"]), raw["told"]
+        self._last_at = raw["last_at"]
+        self._at_worst = tuple(Signal(**signal) for signal in raw["at_worst"])
+        self.judgement = judge(self._signals())
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]

@@ -1,0 +1,152 @@
+"""Values held against the reference's values of the same hour or weekday, so that a cycle is no drift and hides none.
+
+A number becomes its place in the distribution that the reference has in that season (the probability integral
+transform): uniform in every season while nothing changed, however different the seasons are. Windows, panes and looks
+then work as ever, over all seasons at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluator.drift.columns import is_categorical, read_numbers
+from evaluator.drift.feature import Column
+from evaluator.drift.grid import HUGE, Floats, Ints
+
+Period = Literal["hour", "weekday"]
+PERIODS: Mapping[Period, tuple[float, int, float]] = {
+    "hour": (3600.0, 24, 0.0),
+    "weekday": (86_400.0, 7, 3.0),  # the first day of Unix time was a Thursday
+}
+"""Seconds a season, seasons a period, and the season in which Unix time begins: hours of UTC, weekdays from Monday."""
+FEWEST, FEWEST_TWICE = 250, 100
+"""Reference values a season needs: with fewer, its own noise reaches the distances that matter. Fewer will do where the
+season came at least twice: a window as short as they are many then spans several seasons, whose noise averages out."""
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_KNOTS = 257
+"""Quantiles kept a season; between them a value's place is interpolated, to within 1/256."""
+_ATOM = 0.02
+"""Share of a season in one value from which places would be ties: such a column is left as it is."""
+
+
+def season_of(at: npt.ArrayLike, period: Period) -> Ints:
+    """The season of each time in seconds since 1970 (UTC), counted from 0; times without one (NaN) are in -1."""
+    length, number, first = PERIODS[period]
+    times = np.asarray(at, dtype=np.float64)
+    known = np.isfinite(times)
+    places = np.mod(np.floor(np.where(known, times, 0.0) / length) + first, number)
+    return np.where(known, places, -1).astype(np.int64)
+
+
+def _needed(at: npt.ArrayLike, period: Period) -> Ints:
+    """Reference values that each season needs, by how often it came."""
+    length, number, _ = PERIODS[period]
+    times = np.asarray(at, dtype=np.float64)
+    visits = np.unique(np.floor(times[np.isfinite(times)] / length)) * length
+    often = np.bincount(season_of(visits, period), minlength=number)
+    return np.where(often >= 2, FEWEST_TWICE, FEWEST)
+
+
+def thin(at: npt.ArrayLike, period: Period) -> list[str]:
+    """A note on the seasons that the reference has too few rows of, if any, and on what is done with theirs."""
+    season, number = season_of(at, period), PERIODS[period][1]
+    needed = _needed(at, period)
+    few = np.flatnonzero(np.bincount(season[season >= 0], minlength=number) < needed).tolist()
+    if not few:
+        return []
+    named = ", ".join(_DAYS[i] if period == "weekday" else f"{i}:00" for i in few)
+    return [
+        f"{len(few)} of {number} {period}s have too few rows in the reference, fewer than {FEWEST_TWICE} or from one "
+        f"time only ({named}): their rows are held against the whole reference, where what only belongs to their "
+        f"{period} may look like drift"
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Seasons:
+    """The quantiles of each column in each season. `knots` has shape (seasons + 1, _KNOTS) a column: the last row is
+    all seasons together, for times in a season that the reference has too little of."""
+
+    period: Period
+    knots: Mapping[str, Floats]
+
+    @classmethod
+    def fit(cls, columns: Mapping[str, Column], at: npt.ArrayLike, period: Period) -> Seasons:
+        """From a reference; `at`: seconds since 1970 of each row. Columns of texts, of less than `FEWEST` values or of
+        few distinct ones are left as they are. Raises ValueError for an unknown period or where `at` differs in length.
+        """
+        if period not in PERIODS:
+            raise ValueError(f"a season is one of {', '.join(PERIODS)}, not {period!r}")
+        season, number = season_of(at, period), PERIODS[period][1]
+        needed = [*_needed(at, period).tolist(), FEWEST]
+        knots: dict[str, Floats] = {}
+        for name, column in columns.items():
+            if len(column) != len(season):
+                raise ValueError(f"{name} has {len(column)} rows with {len(season)} times")
+            if is_categorical(column):
+                continue
+            values = read_numbers(column)[0]
+            usable = np.abs(values) <= HUGE
+            groups = [values[usable & (season == i)] for i in range(number)]
+            whole = values[usable]
+            enough = [len(group) >= least for group, least in zip((*groups, whole), needed, strict=True)]
+            chosen = [group if own else whole for group, own in zip((*groups, whole), enough, strict=True)]
+            if not enough[-1] or any(_tied(group) for group in chosen):
+                continue
+            knots[name] = np.array([_quantiles(group) for group in chosen])
+        return cls(period, knots)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that are held against their season."""
+        return tuple(self.knots)
+
+    def adjusted(self, columns: Mapping[str, Column], at: npt.ArrayLike) -> dict[str, Column]:
+        """The columns with every number as its place in its season: from 0 to 1 within the season's range, beyond it
+        by the distance in ranges. Missing, infinite and odd cells stay what they are."""
+        season = season_of(at, self.period)
+        return {
+            name: self._places(self.knots[name], column, season) if name in self.knots else column
+            for name, column in columns.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {"period": self.period, "knots": {name: knots.tolist() for name, knots in self.knots.items()}}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Seasons:
+        """The inverse of `to_dict`, also after JSON."""
+        return cls(raw["period"], {name: np.array(knots) for name, knots in raw["knots"].items()})
+
+    @staticmethod
+    def _places(knots: Floats, column: Column, season: Ints) -> Column:
+        values, wrong = read_numbers(column)
+        places = values.copy()
+        usable = np.abs(values) <= HUGE
+        for i in np.unique(season).tolist():
+            rows, own = usable & (season == i), knots[i]
+            told, width = values[rows], own[-1] - own[0]
+            inside = np.interp(told, own, np.linspace(0.0, 1.0, _KNOTS))
+            with np.errstate(over="ignore"):
+                beyond = np.minimum(told - own[0], 0.0) + np.maximum(told - own[-1], 0.0)
+                places[rows] = inside + np.clip(beyond / width, -HUGE, HUGE)
+        if wrong is None:
+            return places
+        cells: list[Any] = places.tolist()
+        return [cell if odd else place for cell, place, odd in zip(list(column), cells, wrong.tolist(), strict=True)]
+
+
+def _quantiles(values: Floats) -> Floats:
+    found: Floats = np.quantile(values, np.linspace(0.0, 1.0, _KNOTS))
+    return found
+
+
+def _tied(values: Floats) -> bool:
+    """Whether one value holds so much of a season that its place is no number but a range."""
+    return bool(np.unique(values, return_counts=True)[1].max() > _ATOM * len(values))

@@ -1,0 +1,227 @@
+"""The looks, in order: from what the cells had at each look to boundaries, limits, p values and stops.
+
+Invariant: the plan is fixed before the first look is judged; a look's decision uses its own evidence and those before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtri
+
+from evaluator.offline.experiment.cells import MOST_BLOCKS, Cell
+from evaluator.offline.experiment.result import LookPoint
+from evaluator.offline.experiment.settings import Settings
+from evaluator.stats.alpha_spending import Spending
+from evaluator.stats.cluster_robust import MOST_CORRELATION, Evidence, evidence_of
+from evaluator.stats.design import HARM_RESERVE, Plan, Side
+from evaluator.stats.panel import BETTER, WORSE, Looks, States, Stops, Tally, decide
+from evaluator.stats.score_process import Floats
+from evaluator.stats.unit_variance import Noise
+
+# A metric of one class (AUC, recall, …) says nothing before each arm has so many rows of it: its number per row is only
+# as good as the past that it is linearised at.
+FEWEST_EVENTS = 50.0
+_NO_BETS = (np.nan,) * 4
+# Modes that look for a stated effect look for the one that the horizon would find with this power.
+_POWER_Z = 0.8416212335729143  # z of 80 %
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What every cell had at one look, after so many rows of the file. Cells that come later are missing at the end."""
+
+    rows: int
+    evidence: Evidence
+    champion: Floats
+    challenger: Floats
+    bets: Floats  # exact mode: shape (cells, 4), p of win and harm, lower and upper limit
+    events: Floats  # rows of the metric's class in the arm that has fewer of them; inf where it has none
+
+    @classmethod
+    def of(cls, rows: int, cells: Sequence[Cell], settings: Settings) -> Sight:
+        counts = [cell.counts for cell in cells]
+        bets = [cell.bets(settings.alpha / 2.0) if cell.exact else _NO_BETS for cell in cells]
+        return cls(
+            rows,
+            _evidence(cells, settings),
+            np.array([each.champion for each in counts]),
+            np.array([each.challenger for each in counts]),
+            np.array(bets),
+            np.array([cell.events for cell in cells]),
+        )
+
+    def widened(self, cells: int) -> Sight:
+        """The same with cells that were not there yet."""
+        more = cells - len(self.champion)
+        if not more:
+            return self
+        pad = ((0, more), (0, 0))
+        return Sight(
+            self.rows,
+            self.evidence.padded(more),
+            np.pad(self.champion, pad),
+            np.pad(self.challenger, pad),
+            np.pad(self.bets, pad, constant_values=np.nan),
+            np.pad(self.events, (0, more)),
+        )
+
+
+def _evidence(cells: Sequence[Cell], settings: Settings) -> Evidence:
+    margin = np.array([cell.margin for cell in cells])
+    clustered = settings.cluster is not None and max(len(cell.clusters) for cell in cells) <= MOST_BLOCKS
+    if clustered:
+        blocks = [cell.clusters.rows() for cell in cells]
+        rows = np.zeros((len(cells), max(map(len, blocks)), 4))
+        for index, block in enumerate(blocks):
+            rows[index, : len(block)] = block
+        return evidence_of(rows, margin=margin, clustered=True, most_correlation=MOST_CORRELATION)
+    rows = np.array([[_whole(cell)] for cell in cells])
+    noise = _noise(cells, settings, rows[:, 0, 2])
+    found = evidence_of(rows, margin=margin, clustered=False, most_correlation=0.0, noise=noise)
+    if settings.cluster is None:
+        return found
+    return replace(found, n_blocks=np.array([float(len(cell.clusters)) for cell in cells]))
+
+
+def _noise(cells: Sequence[Cell], settings: Settings, variance: Floats) -> Noise:
+    """Pairs and clusters of several rows have a law of their own, of which the rows' says nothing."""
+    sums = [cell.noise for cell in cells]
+    robust, drawn, robust_third, drawn_third = (
+        np.array([getattr(each, name) for each in sums]) for name in ("robust", "drawn", "robust_third", "drawn_third")
+    )
+    smaller = np.array([float(cell.arms[:, 0].min()) for cell in cells])
+    two_kinds = np.array([each.two_kinds for each in sums])
+    own = np.array([settings.paired is not None or 0 < len(cell.clusters) < cell.counts.units for cell in cells])
+    return Noise.of(robust, drawn, robust_third, drawn_third, two_kinds, smaller).unless(own, variance)
+
+
+def _whole(cell: Cell) -> tuple[float, float, float, float]:
+    """All of a cell as one block of independent units, or of independent clusters where there are any."""
+    counts = cell.counts
+    variance = counts.variance
+    if len(cell.clusters):
+        variance = max(variance, cell.clusters.variance(counts.score, counts.information))
+    return counts.score, counts.information, variance, float(counts.units)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The end of the looks, arrays over cells, and each cell's way there."""
+
+    states: States
+    last: Looks
+    sight: Sight
+    horizon: Floats
+    p_win: Floats
+    p_harm: Floats
+    stop_rows: Floats
+    history: list[list[LookPoint]]
+    decided: bool  # mode fixed: the look that counts has been made
+
+
+def watch(sights: Sequence[Sight], cells: Sequence[Cell], settings: Settings) -> Watched:
+    """Judge all looks. There is at least one."""
+    plan, horizon = _plan(settings), _horizons(cells, settings)
+    effect = _effects(sights, horizon, len(cells), settings)
+    states = States.start(plan, len(cells), horizon=horizon, effect=effect)
+    least = np.array([cell.metric.min_samples for cell in cells], dtype=np.float64)
+    history: list[list[LookPoint]] = [[] for _ in cells]
+    stop_rows = np.zeros(len(cells))
+    for sight in sights:
+        now = sight.widened(len(cells))
+        waiting = np.where(now.events >= FEWEST_EVENTS, least, np.inf)
+        tally, before = Tally(now.champion, now.challenger, horizon, waiting), states.stops
+        states, looks = decide(states, now.evidence, tally, now.evidence, tally, plan)
+        if settings.mode == "exact":
+            states, looks = _by_bets(states, before, looks, now, settings)
+        stop_rows = np.where(states.stops.look != before.look, sight.rows, stop_rows)
+        for index, cell in enumerate(cells):
+            if looks.ready_harm[index]:
+                history[index].append(_point(sight.rows, index, cell, states, looks))
+    decided = settings.mode != "fixed" or bool((looks.fraction >= 1.0).any())
+    return Watched(states, looks, now, horizon, looks.p_win, looks.p_harm, stop_rows, history, decided)
+
+
+def _plan(settings: Settings) -> Plan:
+    """Both directions alike. A reserve for after the horizon makes sense only where the file may go on past it."""
+    reserve = 0.0 if settings.min_samples is None else HARM_RESERVE
+    side = Side(alpha=settings.alpha / 2.0)
+    mode = "anytime" if settings.mode == "exact" else settings.mode
+    return Plan(
+        horizon=1.0,
+        win=side,
+        harm=replace(side, spending=Spending(reserve=reserve)),
+        mode=mode,  # type: ignore[arg-type]
+        clustered=settings.cluster is not None,
+        effect=1.0,
+    )
+
+
+def _horizons(cells: Sequence[Cell], settings: Settings) -> Floats:
+    """Information at which the planned evidence is complete, from propensities alone.
+
+    Without `min_samples` the file's end. With it, the information that this many of the challenger's outcomes carry at
+    the file's shares; a segment's part of it is its part of the file.
+    """
+    information = np.array([cell.counts.information for cell in cells])
+    if settings.min_samples is not None:
+        expected = np.array([cell.whole.expected for cell in cells])
+        information = information * settings.min_samples / np.where(expected > 0.0, expected, 1.0)
+    return np.where(information > 0.0, information, 1.0)
+
+
+def _effects(sights: Sequence[Sight], horizon: Floats, cells: int, settings: Settings) -> Floats:
+    """What msprt and sprt look for: the effect that the horizon would find with 80 % power, at the first variance."""
+    found = np.zeros(cells)
+    for sight in sights:
+        evidence = sight.widened(cells).evidence
+        spread = np.sqrt(evidence.variance / evidence.information / horizon)
+        found = np.where((found == 0.0) & evidence.there, (_z(settings.alpha / 2.0) + _POWER_Z) * spread, found)
+    return np.where(found > 0.0, found, 1.0)
+
+
+def _z(alpha: float) -> float:
+    return float(-ndtri(alpha))
+
+
+def _by_bets(states: States, before: Stops, looks: Looks, sight: Sight, settings: Settings) -> tuple[States, Looks]:
+    """The same look decided by wealth: exact p values and limits in place of those of the score process."""
+    p_win, p_harm, lower, upper = sight.bets.T
+    bets = ~np.isnan(p_win) & sight.evidence.there
+    level = settings.alpha / 2.0
+    crossed = np.where(bets & (p_harm <= level), WORSE, np.where(bets & (p_win <= level), BETTER, 0.0))
+    stopping = (crossed != 0.0) & ((before.crossed == 0.0) | ((before.crossed == BETTER) & (crossed == WORSE)))
+    lower = np.where(bets, np.where(np.isfinite(lower), lower, np.nan), states.lower)
+    upper = np.where(bets, np.where(np.isfinite(upper), upper, np.nan), states.upper)
+    made = states.looks + (bets & ~looks.ready_harm)
+    counts = (sight.champion[:, 0], sight.challenger[:, 0])
+    found = before.taken(stopping, Stops(made, crossed, looks.shown.effect, lower, upper, looks.fraction, *counts))
+    return replace(states, looks=made, lower=lower, upper=upper, stops=states.stops.taken(bets, found)), replace(
+        looks,
+        ready_win=np.where(bets, True, looks.ready_win),
+        ready_harm=np.where(bets, True, looks.ready_harm),
+        bound_win=np.where(bets, np.inf, looks.bound_win),
+        bound_harm=np.where(bets, np.inf, looks.bound_harm),
+        p_win=np.where(bets, p_win, looks.p_win),
+        p_harm=np.where(bets, p_harm, looks.p_harm),
+    )
+
+
+def _point(rows: int, index: int, cell: Cell, states: States, looks: Looks) -> LookPoint:
+    """One look in the metric's own units and sign."""
+    unit = cell.in_units
+    low, high = number(states.lower[index], unit), number(states.upper[index], unit)
+    bound_low, bound_high = number(-looks.bound_harm[index], cell.sign), number(looks.bound_win[index], cell.sign)
+    if unit < 0.0:
+        low, high, bound_low, bound_high = high, low, bound_high, bound_low
+    effect, z = number(looks.shown.effect[index], unit), number(looks.z[index], cell.sign)
+    return LookPoint(rows, effect, low, high, z, bound_low, bound_high)
+
+
+def number(value: float, factor: float = 1.0) -> float | None:
+    """A plain number times a factor, or None for what is not finite."""
+    found = float(value) * factor
+    return found if np.isfinite(found) else None

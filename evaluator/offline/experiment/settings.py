@@ -1,0 +1,374 @@
+"""What a person asks of an analysis, as one checked record: `Settings`, and metrics from their written form.
+
+Invariant: settings that contradict themselves can't be built, and every refusal names the option that it is about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, cast, get_args
+
+from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, kind_of
+from gauntlet.errors import BadInput
+
+Mode = Literal["group-sequential", "anytime", "exact", "msprt", "sprt", "fixed"]
+MODES: tuple[str, ...] = get_args(Mode)
+ROLES: tuple[str, ...] = get_args(Role)
+LARGEST_HORIZON = 1_000_000_000
+# Without any other word, both numbers of a row are losses.
+PAIRED_METRIC = "loss:mean:lower"
+# Kinds that say nothing about a direction; in the paired form the numbers are losses.
+_NEUTRAL = ("mean", "proportion")
+
+
+class SettingsError(BadInput):
+    """An analysis cannot be done as asked; the message names the option."""
+
+    code = "bad_settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to compare and how. Raises SettingsError.
+
+    Exactly one of `shares` (by arm, adding up to 1), `propensity` (column with P(challenger)) and `paired` (columns of
+    champion and challenger on the same row) is given; all but `paired` need `arm`. `challengers` empty: every other
+    value of the arm column. `min_samples` is the challenger's number of outcomes at which the evidence is complete,
+    None: when the file ends. `look_every` counts rows, None: a look when rows grew by 2 % and by at least 100.
+    """
+
+    arm: str | None
+    champion: str
+    challengers: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    shares: Mapping[str, float] | None = None
+    propensity: str | None = None
+    paired: tuple[str, str] | None = None
+    unit: str | None = None
+    cluster: str | None = None
+    covariates: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
+    time: str | None = None
+    mode: str = "group-sequential"
+    alpha: float = 0.05
+    min_samples: int | None = None
+    look_every: int | None = None
+
+    def __post_init__(self) -> None:
+        self._check_design()
+        self._check_arms()
+        self._check_metrics()
+        if self.mode not in MODES:
+            raise SettingsError(f"mode: there is no {self.mode!r}; known are {', '.join(MODES)}")
+        if not 0.0 < self.alpha <= 0.5:
+            raise SettingsError(f"alpha: {self.alpha!r} is not above 0 and at most 0.5")
+        if self.min_samples is not None and not 1 <= self.min_samples <= LARGEST_HORIZON:
+            raise SettingsError(f"min-samples: {self.min_samples!r} is not between 1 and {LARGEST_HORIZON:,}")
+        if self.look_every is not None and self.look_every < 1:
+            raise SettingsError(f"look-every: {self.look_every!r} is not at least 1")
+
+    def _check_design(self) -> None:
+        given = [
+            name
+            for name, value in (("share", self.shares), ("propensity", self.propensity), ("paired", self.paired))
+            if value is not None
+        ]
+        if len(given) != 1:
+            what = f"{' and '.join(given)} are given" if given else "none is given"
+            raise SettingsError(
+                f"exactly one of share (the arms' shares), propensity (a column) and paired (two columns) says how "
+                f"rows came to their arms; {what}"
+            )
+        if self.paired is None and self.arm is None:
+            raise SettingsError("arm: name the column that says which arm a row belongs to")
+        if self.paired is not None and self.paired[0] == self.paired[1]:
+            raise SettingsError(f"paired: champion and challenger are the same column, {self.paired[0]!r}")
+        for arm, share in (self.shares or {}).items():
+            if not (math.isfinite(share) and share > 0.0):
+                raise SettingsError(f"share: that of {arm!r} is {share!r}, not a positive number")
+        if self.shares is not None and not math.isclose(sum(self.shares.values()), 1.0, rel_tol=1e-9):
+            raise SettingsError(f"share: the shares add up to {sum(self.shares.values()):g}, not to 1")
+
+    def _check_arms(self) -> None:
+        if not self.champion:
+            raise SettingsError("champion: name the value of the arm column that is the champion")
+        if self.champion in self.challengers:
+            raise SettingsError(f"challenger: {self.champion!r} is the champion")
+        if len(set(self.challengers)) < len(self.challengers):
+            raise SettingsError("challenger: a challenger is named twice")
+        if len(self.challengers) != 1 and self.paired is not None:
+            raise SettingsError("challenger: a paired log has exactly one challenger")
+        if len(self.challengers) > 1 and self.propensity is not None:
+            raise SettingsError("propensity: the column is P(challenger), so there can be only one challenger")
+        if self.shares is not None:
+            missing = [arm for arm in (self.champion, *self.challengers) if arm not in self.shares]
+            if missing:
+                known = ", ".join(map(repr, self.shares))
+                raise SettingsError(f"share: {missing[0]!r} has none; shares are given for {known}")
+            if len(self.shares) < 2:
+                raise SettingsError("share: give one for every arm, such as champion=0.9,challenger=0.1")
+
+    def _check_metrics(self) -> None:
+        if not self.metrics:
+            raise SettingsError("metric: name at least one, such as loss:mean:lower")
+        names = [metric.name for metric in self.metrics]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise SettingsError(f"metric: {twice[0]!r} is given twice")
+        for option, columns in (("covariate", self.covariates), ("segment", self.segments)):
+            if len(set(columns)) < len(columns):
+                raise SettingsError(f"{option}: a column is named twice")
+            for column in columns:
+                if column == self.arm:
+                    raise SettingsError(f"{option}: {column!r} is the arm column")
+        measured = {column for metric in self.metrics for side in self.inputs(metric) for column in side}
+        for column in self.covariates:
+            if column in measured:
+                raise SettingsError(
+                    f"covariate: {column!r} is measured by a metric; a covariate must be known before the arm is drawn"
+                )
+
+    def inputs(self, metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The columns that the metric reads for a champion's and for a challenger's row.
+
+        They differ in the paired form alone: the first input comes from the arm's own column there, and a second one
+        (an outcome, a denominator) is shared.
+        """
+        if self.paired is None:
+            return metric.columns, metric.columns
+        champion, challenger = self.paired
+        return (champion, *metric.columns[1:]), (challenger, *metric.columns[1:])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fit for JSON."""
+        data = asdict(replace(self, shares=dict(self.shares) if self.shares is not None else None))
+        data["metrics"] = [asdict(metric) for metric in self.metrics]
+        return data
+
+
+def declared(
+    *,
+    columns: Collection[str] = (),
+    arm: str | None = None,
+    champion: object = None,
+    challenger: object = (),
+    metric: str | Metric | Iterable[str | Metric] = (),
+    share: str | Mapping[Any, float] | Iterable[str] | None = None,
+    propensity: str | None = None,
+    paired: str | Sequence[str] | None = None,
+    unit: str | None = None,
+    cluster: str | None = None,
+    covariate: str | Iterable[str] = (),
+    segment: str | Iterable[str] = (),
+    time: str | None = None,
+    mode: str = "group-sequential",
+    alpha: float = 0.05,
+    min_samples: int | None = None,
+    look_every: int | None = None,
+) -> Settings:
+    """Settings from options as people write them. Raises SettingsError.
+
+    `columns` are the table's (they tell a metric such as `accuracy` from a column of that name). One value does where
+    several are meant. Arms may be numbers or truth values; they are compared as a table writes them.
+    """
+    pair = None if paired is None else _pair(paired)
+    challengers = tuple(map(_value, _several(challenger)))
+    if pair is not None:
+        champion = "champion" if champion is None else champion
+        challengers = challengers or ("challenger",)
+        metric = metric or PAIRED_METRIC
+    return Settings(
+        arm=arm if pair is None else None,  # both arms are on every row
+        champion="" if champion is None else _value(champion),
+        challengers=challengers,
+        metrics=_metrics(_several(metric), columns, paired=pair is not None),
+        shares=None if share is None else _shares(share),
+        propensity=propensity,
+        paired=pair,
+        unit=unit,
+        cluster=cluster,
+        covariates=tuple(_several(covariate)),
+        segments=tuple(_several(segment)),
+        time=time,
+        mode=mode,
+        alpha=alpha,
+        min_samples=min_samples,
+        look_every=look_every,
+    )
+
+
+def parse_metric(text: str, columns: Collection[str] = (), *, paired: bool = False) -> Metric:
+    """A metric from `column[:kind][:direction][:role][:margin=x][:min=N]`, the tokens in any order.
+
+    The column is one name, or `numerator/denominator`, or `prediction/outcome` for kinds that compare the two; such a
+    kind alone reads the columns of these names, unless `columns` has one called like the kind. Raises SettingsError.
+    """
+    column, *tokens = text.split(":")
+    found: dict[str, str] = {}
+    for token in tokens:
+        sort = _sort(token, text)
+        if sort in found:
+            raise SettingsError(f"metric {text!r}: {found[sort]!r} and {token!r} are both a {sort}")
+        found[sort] = token
+    kind = found.get("kind")
+    alone = _compares(column) and column not in columns
+    if kind is None and alone:
+        column, kind = "", column
+    kind = kind or ("ratio" if "/" in column else "mean")
+    parts = _columns(column, kind, text)
+    margin = _number(found.get("margin", "margin=0"), text)
+    role = found.get("role", "guardrail" if "margin" in found else "primary")
+    higher = None
+    if "direction" in found:
+        higher = found["direction"] == "higher"
+    elif paired and kind in _NEUTRAL:
+        higher = False
+    try:
+        return declare(
+            kind if _compares(kind) else column,
+            kind,
+            parts,
+            higher_is_better=higher,
+            role=cast(Role, role),
+            margin=margin,
+            min_samples=_whole(found.get("min", "min=0"), text),
+        )
+    except MetricError as error:
+        raise SettingsError(f"metric {text!r}: {error}") from error
+
+
+def kind_text(metric: Metric) -> str:
+    """The kind as people write it: p99, recall@spam, mean."""
+    if metric.level is not None:
+        return f"p{100.0 * metric.level:g}"
+    return metric.kind if metric.positive is None else f"{metric.kind}@{metric.positive}"
+
+
+def _sort(token: str, text: str) -> str:
+    """What a token says, by its content."""
+    if token in ("higher", "lower"):
+        return "direction"
+    if token in ROLES:
+        return "role"
+    if token.startswith("margin="):
+        return "margin"
+    if token.startswith("min="):
+        return "min"
+    try:
+        kind_of(token)
+    except MetricError:
+        raise SettingsError(
+            f"metric {text!r}: {token!r} is no kind ({', '.join(KINDS)}, or p99 for a quantile), no direction "
+            f"(higher, lower), no role ({', '.join(ROLES)}), no margin=x and no min=N"
+        ) from None
+    return "kind"
+
+
+def _compares(kind: str) -> bool:
+    """Does this kind compare a prediction or a score with an outcome?"""
+    try:
+        return KINDS[kind_of(kind)[0]].inputs[1:] == ("outcome",)
+    except MetricError:
+        return False
+
+
+def _columns(column: str, kind: str, text: str) -> tuple[str, ...]:
+    inputs = KINDS[kind_of(kind)[0]].inputs
+    if len(inputs) == 1:  # a slash is part of the name
+        parts = [column]
+    elif _compares(kind):
+        first, _, second = column.partition("/")
+        parts = [first or inputs[0], second or inputs[1]] if column else list(inputs)
+    else:
+        parts = column.split("/")
+    if len(parts) != len(inputs) or not all(parts):
+        form = "/".join(inputs)
+        raise SettingsError(f"metric {text!r}: {kind} is written {form}:{kind}" if column else _nameless(text))
+    return tuple(parts)
+
+
+def _nameless(text: str) -> str:
+    return f"metric {text!r}: a column comes first, as in loss:mean:lower"
+
+
+def _number(token: str, text: str) -> float:
+    name, _, value = token.partition("=")
+    try:
+        return float(value)
+    except ValueError:
+        raise SettingsError(f"metric {text!r}: {name} {value!r} is not a number") from None
+
+
+def _whole(token: str, text: str) -> int:
+    value = token.partition("=")[2]
+    if not value.isdecimal():
+        raise SettingsError(f"metric {text!r}: min {value!r} is not a whole number")
+    return int(value)
+
+
+def _metrics(given: Sequence[str | Metric], columns: Collection[str], *, paired: bool) -> tuple[Metric, ...]:
+    """Names that clash get the kind (or, where two kinds are the same, the column) as well."""
+    metrics = [one if isinstance(one, Metric) else parse_metric(one, columns, paired=paired) for one in given]
+    names = [metric.name for metric in metrics]
+    return tuple(
+        replace(metric, name=f"{'/'.join(metric.columns)}:{kind_text(metric)}")
+        if names.count(metric.name) > 1 and not isinstance(one, Metric)
+        else metric
+        for metric, one in zip(metrics, given, strict=True)
+    )
+
+
+def _shares(given: str | Mapping[Any, float] | Iterable[str]) -> dict[str, float]:
+    """Shares that add up to 1, from numbers in any unit (percent, weights)."""
+    pairs: list[tuple[str, float]]
+    if isinstance(given, Mapping):
+        pairs = [(_value(arm), _share(_value(arm), share)) for arm, share in given.items()]
+    else:
+        pairs = []
+        for part in ",".join(_several(given)).split(","):
+            arm, equals, share = part.rpartition("=")
+            if not (equals and arm):
+                raise SettingsError(f"share: {part!r} is not of the form VALUE=0.5")
+            pairs.append((arm.strip(), _share(arm, share)))
+    arms = [arm for arm, _ in pairs]
+    if len(set(arms)) < len(arms):
+        raise SettingsError("share: an arm is named twice")
+    total = math.fsum(share for _, share in pairs)
+    return {arm: share / total for arm, share in pairs}
+
+
+def _share(arm: str, share: object) -> float:
+    try:
+        number = float(str(share).removesuffix("%"))
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0.0):
+        raise SettingsError(f"share: that of {arm!r} is {share!r}, not a positive number")
+    return number
+
+
+def _pair(given: str | Sequence[str]) -> tuple[str, str]:
+    parts = given.split(",") if isinstance(given, str) else list(given)
+    if len(parts) != 2 or not all(parts):
+        raise SettingsError(f"paired: give two columns, CHAMPION_COLUMN,CHALLENGER_COLUMN, not {given!r}")
+    return parts[0].strip(), parts[1].strip()
+
+
+def _several(given: Any) -> list[Any]:
+    """One value, or several; a text is one value."""
+    if given is None:
+        return []
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        return list(given)
+    return [given]
+
+
+def _value(arm: object) -> str:
+    """An arm's value as a table's text: true, 1 (also for 1.0), or the text itself."""
+    if isinstance(arm, str):
+        return arm
+    if str(arm) in ("True", "False"):
+        return str(arm).lower()
+    return str(arm).removesuffix(".0")

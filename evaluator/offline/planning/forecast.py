@@ -1,0 +1,337 @@
+"""What it costs that the engine estimates the variance, correlation and skewness of blocks: few blocks, few proofs.
+
+Invariant: the engine's own rule is applied (`Evidence.lower`), at quantiles of what it may estimate; nothing is random.
+
+What a test with a given horizon will do: its bounds at every look, and where its paths end for any true effect.
+
+Invariant: closed forms and integration only. Bounds are the engine's own; that they rest on a variance estimated from
+few blocks is allowed for look by look (`estimate.py`), so that power agrees with the simulated engine's to about 0.02.
+Effects are oriented here: larger is better.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Final
+
+import numpy as np
+from scipy.special import chdtri, ndtr, ndtri
+
+from evaluator.offline.planning.schedule import Looks, Schedule
+from evaluator.offline.planning.settings import Question, most_discordance
+from evaluator.stats.cluster_robust import FEWEST_BLOCKS, Evidence
+from evaluator.stats.crossing_probability import Course, course
+from evaluator.stats.design import Side
+from evaluator.stats.group_sequential import Boundary
+from evaluator.stats.power import block_widening, split_variance
+from evaluator.stats.score_process import Floats
+
+# Quantiles of the estimated variance, correlation and skewness of blocks. The high correlations are what keeps a test
+# of few blocks from ever deciding, so their tail needs the most.
+_VARIANCES, _CORRELATIONS, _SKEWNESSES = 8, 80, 4
+
+
+@lru_cache(maxsize=8192)
+def needed_score(
+    bound: float, blocks: int, equal: float, correlation: float, floor: float, most_correlation: float
+) -> Floats:
+    """S / √(its variance) at which z reaches the bound, at equally likely estimates; infinite where it can't.
+
+    blocks: scored ones, worth `equal` of equal information. correlation: the true lag-1 correlation of their scores.
+    floor: the least that the engine takes the variance for, as a share of the true one. most_correlation: the side's.
+    """
+    spread, widening, skewness = _estimates(max(blocks, FEWEST_BLOCKS), equal, correlation, most_correlation)
+    one = np.ones(len(widening))
+    found = Evidence(
+        one > 0.0,
+        one * blocks,
+        one * equal,
+        0.0 * one,
+        one,
+        one,
+        one,
+        one,
+        one,
+        0.0 * one,
+        widening,
+        skewness,
+        0.0 * one,
+        one,
+        0.0 * one,
+        0.0 * one,
+        one,
+        clustered=True,
+    )
+    variance = np.maximum(np.outer(spread, widening / block_widening(correlation)), floor)
+    return np.asarray((-found.lower(bound * one) * np.sqrt(variance)).ravel())
+
+
+@lru_cache(maxsize=4096)
+def _estimates(blocks: int, equal: float, correlation: float, most: float) -> tuple[Floats, Floats, Floats]:
+    """Variances (as shares of the true one), and pairs of widening and skewness, as estimated from normal AR(1) blocks.
+
+    The variance is about χ² with (n−1)(1−ρ²)/(1+ρ²) degrees of freedom, less what their common mean takes away. The
+    correlation's estimate has mean ρ − (1+4ρ)/n and variance (1−ρ²)/n (Marriott & Pope 1954; Bartlett 1946), then comes
+    the engine's correction. Skewness has variance 6(n−2)/((n+1)(n+3)) (Fisher 1930).
+    """
+    n = max(2.0, equal)
+    degrees = max(1.0, (n - 1.0) * (1.0 - correlation**2) / (1.0 + correlation**2))
+    share = max(0.1, 1.0 - (block_widening(correlation) - 1.0) / n)
+    variance = share * chdtri(degrees, _middles(_VARIANCES)) / degrees
+    middle, error = correlation - (1.0 + 4.0 * correlation) / n, math.sqrt((1.0 - correlation**2) / n)
+    raw = middle + error * ndtri(_middles(_CORRELATIONS))
+    r = np.clip((blocks * raw + 1.75) / (blocks - 4.0), 0.0, most)
+    skewness = math.sqrt(6.0 * max(0.5, n - 2.0) / ((n + 1.0) * (n + 3.0))) * ndtri(_middles(_SKEWNESSES))
+    grid = np.meshgrid((1.0 + r) / (1.0 - r), skewness, indexing="ij")
+    return np.asarray(variance, dtype=np.float64), grid[0].ravel(), grid[1].ravel()
+
+
+def _middles(count: int) -> Floats:
+    return (np.arange(count) + 0.5) / count
+
+
+# More looks than this change power by less than 0.002, and cost seconds.
+MOST_LOOKS: Final = 160
+# Enough to search with: power with more is lower by 0.005 at most, and then the horizon is raised to what it lacks.
+_ROUGH: Final = 40
+# A tail smaller than this is nothing.
+_LEAST: Final = 1e-300
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where the test ends at one effect (oriented). Shares are probabilities; days, outcomes and exposed are means."""
+
+    effect: float
+    better: float
+    worse: float
+    days: float
+    outcomes: float
+    challenger: float
+    exposed: float
+    half_by: float
+    most_by: float
+
+
+class Outlook:
+    """A question with its horizon: information at which the planned evidence is complete."""
+
+    def __init__(self, question: Question, information: float, most_looks: int = MOST_LOOKS) -> None:
+        self.question, self.information = question, information
+        self.schedule = Schedule(question)
+        self.plan = question.plan(information)
+        looks = self.schedule.looks(self.schedule.blocks_for(information, question.min_blocks))
+        final = looks.whole & (looks.win_information >= information * (1.0 - 1e-12))
+        if not question.independent:
+            final &= looks.win_blocks >= question.min_blocks
+        self.last = int(np.argmax(final))
+        self.looks: Looks = looks.until(self.last).thinned(most_looks, self.schedule.ratio)
+
+    @property
+    def days(self) -> float:
+        """From the first unit to the last look, the delay of its outcomes included."""
+        return float(self.looks.day[-1])
+
+    @property
+    def units(self) -> tuple[float, float]:
+        """Matured outcomes at the last look, and the challenger's among them. A pair is one of each."""
+        return float(self.looks.units[-1]), float(self.looks.challenger[-1])
+
+    def spread(self, effect: float) -> tuple[float, float]:
+        """The score's variance a unit of information, and what the engine takes it for at least, at that effect."""
+        q = self.question
+        if self.schedule.paired:
+            centred = pair_variance(q, effect)
+            return centred * q.design_effect, centred + (effect * effect if q.independent else 0.0)
+        if q.sd is None:
+            p, other = q.baseline, q.baseline + q.sign * effect
+            champion, challenger = p * (1.0 - p), other * (1.0 - other)
+        else:
+            champion, challenger = q.sd**2, (q.challenger_sd or q.sd) ** 2
+        slices = self._slices
+        robust = swapped = between = 0.0
+        for share, weight in slices:
+            robust += weight * split_variance(share, champion, challenger, effect)
+            swapped += weight * split_variance(1.0 - share, champion, challenger + effect * effect)
+            between += weight * share * (1.0 - share) * effect * effect
+        reported = max(robust, swapped) - (0.0 if q.independent else between)
+        return (robust - between) * q.design_effect, reported
+
+    def one_look(self, effect: float, power: float) -> float:
+        """Information at which the classical test, one look and nothing estimated, has this power at the effect:
+        ((z_{1−α} √v₀ + z_power √v₁) / δ)², v₀ the variance that it takes, v₁ the true one."""
+        true, taken = self._classical(effect)
+        z = -ndtri(self.plan.win.alpha) * math.sqrt(taken) + ndtri(power) * math.sqrt(true)
+        return float(z / effect) ** 2
+
+    def one_look_power(self, effect: float) -> float:
+        """The power of that test at this horizon."""
+        true, taken = self._classical(effect)
+        information = float(self.looks.information[-1])
+        z = effect * math.sqrt(information) + ndtri(self.plan.win.alpha) * math.sqrt(taken)
+        return float(ndtr(z / math.sqrt(true)))
+
+    def _classical(self, effect: float) -> tuple[float, float]:
+        true, reported = self.spread(effect)
+        return true, reported * self.question.design_effect
+
+    @cached_property
+    def _slices(self) -> list[tuple[float, float]]:
+        """Each share with its part of the information up to the last look."""
+        slices = self.schedule.slices(self.last + 1)
+        shares = np.unique(slices.share)
+        total = slices.information.sum()
+        return [(float(s), float(slices.information[slices.share == s].sum() / total)) for s in shares]
+
+    @cached_property
+    def win_bounds(self) -> Floats:
+        """For z at each look; infinite where the win side has no news or is not ready."""
+        looks, q = self.looks, self.question
+        ready = looks.whole & (looks.win_information > 0.0) & self._enough(win=True)
+        if not q.independent:
+            ready &= looks.win_blocks >= max(q.min_blocks, FEWEST_BLOCKS)
+        return _bounds(self.plan.win, looks.win_information / self.information, ready)
+
+    @cached_property
+    def harm_bounds(self) -> Floats:
+        looks, q = self.looks, self.question
+        ready = (looks.information > 0.0) & self._enough(win=False)
+        if not q.independent:
+            ready &= looks.blocks >= max(q.min_harm_blocks, FEWEST_BLOCKS)
+        return _bounds(self.plan.harm, looks.information / self.information, ready)
+
+    def _enough(self, *, win: bool) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Expected outcomes suffice: of the rarer kind in each arm for a win; for harm in both arms together."""
+        q, looks = self.question, self.looks
+        champion = looks.units if self.schedule.paired else looks.units - looks.challenger
+        smaller = np.minimum(champion, looks.challenger)
+        rarer = 1.0 if q.sd is not None else min(q.baseline, 1.0 - q.baseline)
+        if win:
+            return np.asarray(smaller * rarer >= self.plan.min_events)
+        both = (champion + looks.challenger) * rarer
+        return np.asarray((smaller >= 2 * self.plan.min_events) & (both >= self.plan.min_events))
+
+    @lru_cache(maxsize=256)  # noqa: B019  an outlook lives as long as its plan is being made
+    def course(self, effect: float) -> Course:
+        """Where paths first cross: upper is "better", lower is "worse". effect is oriented."""
+        looks = self.looks
+        true, reported = self.spread(effect)
+        drift = effect * math.sqrt(self.information / true)
+        t, seen = looks.information / self.information, np.flatnonzero(looks.information > 0.0)
+        mean = drift * np.sqrt(t)
+        late = drift * (np.sqrt(t) - np.sqrt(looks.win_information / self.information))
+        floor = reported / true
+        upper = late + self._felt(
+            self.win_bounds, mean - late, looks.win_blocks, looks.win_equal, floor, self.plan.win.most_correlation
+        )
+        lower = -self._felt(self.harm_bounds, -mean, looks.blocks, looks.equal, floor, self.plan.harm.most_correlation)
+        lower = np.minimum(lower, upper - 1e-9)
+        found = course(t[seen].tolist(), upper[seen].tolist(), lower[seen].tolist(), drift)
+        over, under = np.zeros(len(t)), np.zeros(len(t))
+        over[seen], under[seen] = found.upper, found.lower
+        return Course(t, over, under)
+
+    def _felt(self, bounds: Floats, mean: Floats, blocks: Floats, equal: Floats, floor: float, cap: float) -> Floats:
+        """The bounds for S / √(its true variance) that are crossed as often at a look as the engine's z crosses
+        `bounds`, where that statistic has this mean and variance 1."""
+        if self.question.independent:
+            return np.asarray(bounds * math.sqrt(floor))
+        felt = np.full(len(bounds), np.inf)
+        for look in np.flatnonzero(np.isfinite(bounds)):
+            needed = needed_score(
+                float(bounds[look]), int(blocks[look]), float(equal[look]), self.question.block_correlation, floor, cap
+            )
+            over, under = float(ndtr(mean[look] - needed).mean()), float(ndtr(needed - mean[look]).mean())
+            if over > 0.0:  # from the smaller tail, which is the exact one
+                felt[look] = mean[look] + (-ndtri(over) if over < under else ndtri(max(under, _LEAST)))
+        return felt
+
+    def power(self, effect: float) -> float:
+        return self.course(effect).above
+
+    def ending(self, effect: float) -> Ending:
+        found, looks = self.course(effect), self.looks
+        ended = found.upper + found.lower
+        ended[-1] += max(0.0, 1.0 - ended.sum())
+        days, by = looks.day, np.cumsum(ended)
+        return Ending(
+            effect,
+            found.above,
+            found.below,
+            *(float(ended @ of) for of in (days, looks.units, looks.challenger, looks.exposed)),
+            *(float(days[np.searchsorted(by, share)]) for share in (0.5, 0.9)),
+        )
+
+    def detectable(self) -> float:
+        """The effect (oriented) that the test finds with the wanted power, to about 1 %; inf if there is none."""
+        rough, power, most = Outlook(self.question, self.information, _ROUGH), self.question.power, self._largest
+        high = min(abs(self.question.effect), most)
+        while rough.power(high) < power:
+            if high >= most or high > 1e9 * abs(self.question.effect):
+                return math.inf
+            high = min(1.5 * high, most)
+        while rough.power(high / 1.5) >= power:
+            high /= 1.5
+        low = high / 1.5
+        for _ in range(5):
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if rough.power(middle) >= power else (middle, high)
+        return high
+
+    @property
+    def _largest(self) -> float:
+        q = self.question
+        if q.sd is not None:
+            return math.inf
+        room = 1.0 - q.baseline if q.sign > 0 else q.baseline
+        return room * (1.0 - 1e-9)
+
+
+def pair_variance(q: Question, effect: float) -> float:
+    """Variance of one pair's difference at that effect: discordance − effect² for a proportion."""
+    if q.sd_difference is not None:
+        return q.sd_difference**2
+    return discordance_at(q, effect) - effect * effect
+
+
+def discordance_at(q: Question, effect: float) -> float:
+    """The discordance at another effect (oriented) than the planned one: the same, where it is possible."""
+    assert q.discordance is not None
+    return max(abs(effect), min(q.discordance, most_discordance(q.baseline, q.sign * effect)))
+
+
+def needed(question: Question, power: float) -> Outlook:
+    """The outlook with the smallest horizon found that has this power at the question's effect.
+
+    A win needs `min_blocks`. Where those bring more evidence than needed, the horizon is what they bring: it costs no
+    time.
+    """
+    effect = abs(question.effect)
+    schedule = Schedule(question)
+    low = 1.0
+    if not question.independent:
+        looks = schedule.looks(schedule.blocks_for(1.0, question.min_blocks))
+        low = float(looks.win_information[np.argmax(looks.win_blocks >= max(1, question.min_blocks))])
+        found = Outlook(question, low)
+        if found.power(effect) >= power:
+            return found
+    high = max(low, Outlook(question, low).one_look(effect, power))
+    while Outlook(question, high, _ROUGH).power(effect) < power:
+        low, high = high, 1.15 * high
+    low = max(low, high / 1.15)
+    for _ in range(7):
+        middle = math.sqrt(low * high)
+        enough = Outlook(question, middle, _ROUGH).power(effect) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    while (found := Outlook(question, high)).power(effect) < power:
+        high *= 1.004
+    return found
+
+
+def _bounds(side: Side, times: Floats, ready: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Floats:
+    bounds, boundary = np.full(len(times), np.inf), Boundary(side.alpha, side.spending)
+    for look in np.flatnonzero(ready):
+        bounds[look], boundary = boundary.look(float(times[look]))
+    return bounds

@@ -1,0 +1,1 @@
+"""The report kit: results in, text and HTML out."""

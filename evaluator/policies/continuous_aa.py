@@ -1,0 +1,158 @@
+"""Continuous A/A: a permanent split of the champion against itself. Does the machine still keep its level?
+
+Invariant: every round is one whole test on traffic of its own. If the level is kept a round crosses a boundary with
+probability at most α, and its always-valid p value is at most u with probability at most u; all that is said here
+against that holds at every round at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+
+import numpy as np
+
+from evaluator.stats.binomial_rate import log_rate_evidences, rate_limits, rate_p
+from evaluator.stats.errors import StatsError
+from evaluator.stats.guards import GuardReading, Standing
+from evaluator.stats.interim_analysis import Look
+
+# Where the distribution of p values is compared with the diagonal.
+LEVELS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+# Shifts of the log odds of a crossing that the rolling monitor watches for; fewer than a single test needs, because
+# they are kept as state.
+_SHIFTS: Final = 0.1 * 1.5 ** np.arange(11)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A finished A/A test: did it ever cross, its always-valid p value, and the fixed p value of its last look."""
+
+    crossed: bool
+    p_value: float
+    fixed_p: float
+
+    def __post_init__(self) -> None:
+        for p in (self.p_value, self.fixed_p):
+            if not 0.0 <= p <= 1.0:
+                raise StatsError(f"{p!r} is not a p value")
+
+    @classmethod
+    def of(cls, look: Look) -> Self:
+        """The round that this look closes."""
+        return cls(look.crossed is not None, look.p_value, look.fixed_p)
+
+
+@dataclass(frozen=True, slots=True)
+class AAMonitor:
+    """All rounds so far. A value: `add` returns the next one.
+
+    alpha: both sides' level together. valid, fixed: rounds whose always-valid and fixed p is at most each of `LEVELS`.
+    recent: Shiryaev-Roberts statistics of the crossings. smallest: p values of the readings so far, for crossings,
+    always-valid and fixed p values.
+    """
+
+    alpha: float = 0.05
+    rounds: int = 0
+    crossed: int = 0
+    valid: tuple[int, ...] = (0,) * len(LEVELS)
+    fixed: tuple[int, ...] = (0,) * len(LEVELS)
+    recent: tuple[float, ...] = (0.0,) * len(_SHIFTS)
+    highest: float = 0.0
+    smallest: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.alpha < 1.0:
+            raise StatsError(f"the level {self.alpha!r} does not lie strictly between 0 and 1")
+
+    def add(self, done: Round) -> AAMonitor:
+        """With one more finished round, in the order in which they ended."""
+        factors = np.exp(_SHIFTS * done.crossed) / (1.0 + self.alpha * np.expm1(_SHIFTS))
+        recent = np.minimum((np.array(self.recent) + 1.0) * factors, 1e300)
+        added = replace(
+            self,
+            rounds=self.rounds + 1,
+            crossed=self.crossed + done.crossed,
+            valid=_counted(self.valid, done.p_value),
+            fixed=_counted(self.fixed, done.fixed_p),
+            recent=tuple(recent.tolist()),
+            highest=max(self.highest, float(recent.mean())),
+        )
+        now = (
+            rate_p(added.crossed, added.rounds, self.alpha),
+            _p(_mean_evidence(added.valid, added.rounds, (True,))),
+            _p(_mean_evidence(added.fixed, added.rounds, (True, False))),
+        )
+        crossings, valid, fixed = (min(pair) for pair in zip(self.smallest, now, strict=True))
+        return replace(added, smallest=(crossings, valid, fixed))
+
+    def read(self, *, level: float = 0.001, rounds_between: float = 10_000.0) -> tuple[GuardReading, ...]:
+        """Four readings; the first three are breached by accident with probability at most `level` each, ever.
+
+        - crossings: does a round cross more often than alpha?
+        - p values: is any share of always-valid p values ≤ u above u? (They may be larger than uniform.)
+        - fixed p values: are they uniform, at most and at least u below u? True for independent units only; with
+          clusters this one is expected to be breached, and shows what ignoring them would have cost.
+        - recent crossings: do they come too often lately, wherever "lately" begins? Σ over beginnings of the evidence
+          (Shiryaev-Roberts; an e-detector of Shin, Ramdas & Rinaldo 2023): a false alarm comes after `rounds_between`
+          rounds or more on average, and a machine that broke late is found as fast as one that broke early.
+        """
+        if not 0.0 < level < 1.0 or not rounds_between >= 1.0:
+            raise StatsError(f"no reading at level {level!r} with {rounds_between!r} rounds between false alarms")
+        names, last = ("A/A crossings", "A/A p values", "A/A fixed p values"), "A/A recent crossings"
+        if not self.rounds:
+            return tuple(GuardReading(name, "open", "no round is finished") for name in (*names, last))
+        share, (lower, upper) = self.crossed / self.rounds, rate_limits(self.crossed, self.rounds, 2.0 * level)
+        standing: Standing = "breached" if self.smallest[0] <= level else "safe" if upper <= self.alpha else "open"
+        counted = f"{self.crossed} of {self.rounds} rounds crossed a boundary, where {self.alpha:.2%} may"
+        readings = [GuardReading(names[0], standing, counted, share, lower, upper, self.smallest[0])]
+        for name, counts, p in zip(names[1:], (self.valid, self.fixed), self.smallest[1:], strict=True):
+            at, worst = max(zip(LEVELS, counts, strict=True), key=lambda pair: pair[1] / self.rounds - pair[0])
+            reason = f"{worst} of {self.rounds} p values are at most {at:g}, where {at * self.rounds:.1f} are expected"
+            readings.append(
+                GuardReading(name, "breached" if p <= level else "open", reason, worst / self.rounds, p_value=p)
+            )
+        found = self.highest >= rounds_between
+        reason = (
+            f"evidence for too many crossings lately reached {self.highest:.3g}; alarm at {rounds_between:g}, which "
+            "takes that many rounds on average if nothing is wrong"
+        )
+        alarm = GuardReading(last, "breached" if found else "open", reason, self.highest)
+        return (*readings, alarm)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that must be kept, fit for JSON."""
+        names = ("alpha", "rounds", "crossed", "highest")
+        lists = ("valid", "fixed", "recent", "smallest")
+        return {name: getattr(self, name) for name in names} | {name: list(getattr(self, name)) for name in lists}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        first, second, third = data["smallest"]
+        return cls(
+            data["alpha"],
+            data["rounds"],
+            data["crossed"],
+            tuple(data["valid"]),
+            tuple(data["fixed"]),
+            tuple(data["recent"]),
+            data["highest"],
+            (first, second, third),
+        )
+
+
+def _counted(counts: tuple[int, ...], p: float) -> tuple[int, ...]:
+    return tuple(count + (p <= level) for count, level in zip(counts, LEVELS, strict=True))
+
+
+def _mean_evidence(counts: Sequence[int], rounds: int, sides: tuple[bool, ...]) -> float:
+    """log of the mean over levels and sides of the evidence against P(p ≤ u) = u: a mean of martingales is one."""
+    events, rates = np.array(counts), np.array(LEVELS)
+    logs = np.concatenate([log_rate_evidences(events, rounds, rates, above=above) for above in sides])
+    return float(np.logaddexp.reduce(logs) - math.log(len(logs)))
+
+
+def _p(log_evidence: float) -> float:
+    return min(1.0, math.exp(-max(0.0, min(700.0, log_evidence))))

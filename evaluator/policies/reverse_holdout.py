@@ -1,0 +1,83 @@
+"""After the promotion: what did it really bring? A small share stays on the previous champion.
+
+Invariant: with A = 1 for the new champion and the logged propensities, S / I is the effect so far, and its interval
+holds at every moment at once, because nobody decides in advance when to read it.
+
+The effect is an average over units weighted by π(1−π); where it moves with time the interval follows that average. Give
+only the blocks of a later period to ask what the promotion still brings: that is a test of its own, with a state of its
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from evaluator.stats.design import Plan, Side
+from evaluator.stats.errors import NoAnswer
+from evaluator.stats.interim_analysis import State, advance
+from evaluator.stats.score_process import Block
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutReading:
+    """What the promotion has brought so far; the new champion minus the previous one, larger is better.
+
+    gained: the interval is above 0, lost: below. effect, lower and upper are per unit; total ones are for all units
+    that the new champion answered, in outcomes.
+    """
+
+    standing: Literal["gained", "open", "lost"]
+    effect: float
+    lower: float | None
+    upper: float | None
+    total: float
+    total_lower: float | None
+    total_upper: float | None
+    n_new: int
+    n_previous: int
+    p_value: float
+    reason: str
+
+
+def holdout_plan(horizon: float, *, alpha: float = 0.05, clustered: bool = True) -> Plan:
+    """The plan of a reverse holdout: anytime-valid, no end. `horizon` is the information (`horizon_information`) around
+    which the interval is to be tightest."""
+    return Plan(horizon, Side(alpha / 2.0), Side(alpha / 2.0), "anytime", clustered=clustered)
+
+
+def reverse_holdout(state: State, blocks: Sequence[Block], plan: Plan) -> tuple[State, HoldoutReading | NoAnswer]:
+    """One reading, at all closed blocks since the promotion.
+
+    The previous champion has the champion's place in the blocks and the new one the challenger's, so the logged
+    propensity is 1 − the share held out.
+    """
+    after, look = advance(state, blocks, plan)
+    if isinstance(look, NoAnswer):
+        return after, look
+    standing: Literal["gained", "open", "lost"] = "open"
+    if look.lower is not None and look.lower > 0.0:
+        standing = "gained"
+    elif look.upper is not None and look.upper < 0.0:
+        standing = "lost"
+    units = look.n_challenger
+    low, high = ("no limit" if each is None else f"{each:+.5g}" for each in (look.lower, look.upper))
+    said = {"gained": "the promotion has paid", "lost": "the promotion was a loss", "open": "its sign is still open"}
+    reason = (
+        f"{said[standing]}: {look.effect:+.5g} per unit (from {low} to {high}) over {units} units of the new "
+        f"champion, against {look.n_champion} of the previous one"
+    )
+    return after, HoldoutReading(
+        standing=standing,
+        effect=look.effect,
+        lower=look.lower,
+        upper=look.upper,
+        total=look.effect * units,
+        total_lower=None if look.lower is None else look.lower * units,
+        total_upper=None if look.upper is None else look.upper * units,
+        n_new=units,
+        n_previous=look.n_champion,
+        p_value=look.p_value,
+        reason=reason,
+    )

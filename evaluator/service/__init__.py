@@ -1,0 +1,1 @@
+"""The running evaluator: joins predictions and outcomes, accumulates them, judges rollouts, watches the champion."""

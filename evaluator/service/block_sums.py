@@ -1,0 +1,208 @@
+"""The sums that a rollout's evidence is kept in: exact, order-free, mergeable, block by block. Pure.
+
+Everything that a look needs is in here; adding is associative and commutative bit for bit, so the state depends on
+which records were read and not on the order in which they came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluator.service.counters import LatencyCounts, ShadowCounts
+from evaluator.service.segment_labels import capped, kept
+from evaluator.stats import AssignmentCounts, Block, PairedSums, SplitSums, paired_blocks, split_blocks
+from gauntlet.losses import METRICS, summary
+from gauntlet.types import CHALLENGER, CHAMPION, Task
+
+Floats = NDArray[np.float64]
+Sums = SplitSums | PairedSums
+
+_UNIT = 2**40  # figures shown to people: a thousandth of a billionth is fine enough, and sums stay exact
+
+
+@dataclass
+class LossSums:
+    """Sums of every loss of a task over some rows, in exact units of 2^-40."""
+
+    n: int = 0
+    sums: dict[str, int] = field(default_factory=dict)
+
+    def add(self, values: dict[str, Floats], rows: NDArray[np.intp] | slice) -> None:
+        n = 0
+        for name, array in values.items():
+            scaled = np.rint(array[rows] * _UNIT)
+            n = len(scaled)
+            self.sums[name] = self.sums.get(name, 0) + _total(scaled)
+        self.n += n
+
+    def merge(self, other: LossSums) -> None:
+        self.n += other.n
+        for name, value in other.sums.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+
+    def metrics(self, task: Task) -> dict[str, float]:
+        """The figures that people know; empty without rows."""
+        if not self.n:
+            return {}
+        return summary(task, {name: self.sums[name] / _UNIT / self.n for name in METRICS[task]})
+
+    def to_list(self) -> list[Any]:
+        return [self.n, {name: str(value) for name, value in self.sums.items()}]
+
+    @classmethod
+    def from_list(cls, data: Sequence[Any]) -> LossSums:
+        return cls(data[0], {name: int(value) for name, value in data[1].items()})
+
+
+def _total(values: Floats) -> int:
+    """The sum of whole numbers, exactly: in int64 where it surely fits."""
+    if len(values) * float(np.abs(values).max(initial=0.0)) < 2.0**62:
+        return int(values.astype(np.int64).sum())
+    return sum(int(value) for value in values.tolist())
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """What is summed for a rollout besides its primary metric: declared with its first request, and fixed from then on.
+
+    losses: names of other losses. recalls: name → index of the class whose errors are summed. segments: names of the
+    labels by whose values the primary metric is summed. paired: over pairs, else over the arms' own traffic.
+    """
+
+    paired: bool = False
+    losses: list[str] = []
+    recalls: dict[str, int] = {}
+    segments: list[str] = []
+    latency: bool = False
+
+
+NOTHING = Watched()
+
+
+@dataclass
+class BlockSums:
+    """One rollout's sums in one block of event time.
+
+    assignments: units by the propensity they were assigned at; arrived, fallbacks, errors: those of them whose outcome
+    came in time, whom the champion had to answer, and the part of these in which the challenger itself was at fault.
+    moved: units that met both arms under one allocation. metrics: sums of the guardrails' losses; segments: of the
+    primary metric by label and value. `whole` is False for a block from a state that did not count all of this yet.
+    """
+
+    assignments: AssignmentCounts = field(default_factory=AssignmentCounts)
+    exposures: dict[str, int] = field(default_factory=lambda: {CHAMPION: 0, CHALLENGER: 0})
+    split: SplitSums = field(default_factory=SplitSums)
+    paired: PairedSums = field(default_factory=PairedSums)
+    arms: dict[str, LossSums] = field(default_factory=lambda: {CHAMPION: LossSums(), CHALLENGER: LossSums()})
+    pairs: dict[str, LossSums] = field(default_factory=lambda: {CHAMPION: LossSums(), CHALLENGER: LossSums()})
+    arrived: AssignmentCounts = field(default_factory=AssignmentCounts)
+    fallbacks: AssignmentCounts = field(default_factory=AssignmentCounts)
+    errors: AssignmentCounts = field(default_factory=AssignmentCounts)
+    moved: int = 0
+    latency: LatencyCounts = field(default_factory=LatencyCounts)
+    shadows: ShadowCounts = field(default_factory=ShadowCounts)
+    metrics: dict[str, Sums] = field(default_factory=dict)
+    segments: dict[str, dict[str, Sums]] = field(default_factory=dict)
+    whole: bool = True
+
+    def cap_segments(self) -> None:
+        """Keep the values of every segment few, whatever clients send."""
+        self.segments = {name: capped(values, kept(values)) for name, values in self.segments.items()}
+
+    def to_list(self) -> list[Any]:
+        # Sums are integers of any size: as text they fit every JSON reader.
+        return [
+            self.assignments.to_list(),
+            self.exposures,
+            [self.fallbacks.to_list(), self.errors.to_list(), self.arrived.to_list(), self.moved, self.whole],
+            _texts(self.split),
+            _texts(self.paired),
+            {arm: sums.to_list() for arm, sums in self.arms.items()},
+            {arm: sums.to_list() for arm, sums in self.pairs.items()},
+            self.latency.to_list(),
+            self.shadows.to_list(),
+            {name: _texts(sums) for name, sums in sorted(self.metrics.items())},
+            {
+                name: {value: _texts(sums) for value, sums in sorted(values.items())}
+                for name, values in sorted(self.segments.items())
+            },
+        ]
+
+    @classmethod
+    def from_list(cls, data: Sequence[Any]) -> BlockSums:
+        """Also of what earlier versions wrote: the first seven entries, with the number of fallbacks alone."""
+        block = cls(
+            AssignmentCounts.from_list(data[0]),
+            data[1],
+            SplitSums.from_list([int(v) for v in data[3]]),
+            PairedSums.from_list([int(v) for v in data[4]]),
+            {arm: LossSums.from_list(sums) for arm, sums in data[5].items()},
+            {arm: LossSums.from_list(sums) for arm, sums in data[6].items()},
+            whole=False,
+        )
+        if isinstance(data[2], int):
+            return block
+        fallbacks, errors, arrived, block.moved, block.whole = data[2]
+        block.fallbacks = AssignmentCounts.from_list(fallbacks)
+        block.errors = AssignmentCounts.from_list(errors)
+        block.arrived = AssignmentCounts.from_list(arrived)
+        block.latency = LatencyCounts.from_list(data[7])
+        block.shadows = ShadowCounts(*data[8])
+        block.metrics = {name: _sums(texts) for name, texts in data[9].items()}
+        block.segments = {
+            name: {value: _sums(texts) for value, texts in values.items()} for name, values in data[10].items()
+        }
+        return block
+
+
+def blocks_of(sums: Sequence[Sums]) -> list[Block]:
+    """The blocks of one cell's sums in time order, which are all pairs or all of split traffic."""
+    if all(isinstance(part, PairedSums) for part in sums):
+        return paired_blocks([part for part in sums if isinstance(part, PairedSums)])
+    return split_blocks([part for part in sums if isinstance(part, SplitSums)])
+
+
+def _texts(sums: Sums) -> list[str]:
+    return [str(value) for value in sums.to_list()]
+
+
+def _sums(texts: Sequence[str]) -> Sums:
+    values = [int(text) for text in texts]
+    return PairedSums.from_list(values) if len(values) == len(PairedSums().to_list()) else SplitSums.from_list(values)
+
+
+@dataclass
+class RolloutSums:
+    """One rollout's evidence: what is watched, and the sums of each block (index → sums)."""
+
+    champion: str
+    challenger: str
+    watched: Watched = NOTHING
+    blocks: dict[int, BlockSums] = field(default_factory=dict)
+
+    def block(self, index: int) -> BlockSums:
+        if index not in self.blocks:
+            self.blocks[index] = BlockSums()
+        return self.blocks[index]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "champion": self.champion,
+            "challenger": self.challenger,
+            "watched": msgspec.to_builtins(self.watched),
+            "blocks": {str(index): sums.to_list() for index, sums in self.blocks.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RolloutSums:
+        return cls(
+            data["champion"],
+            data["challenger"],
+            msgspec.convert(data.get("watched", {}), Watched),
+            {int(index): BlockSums.from_list(sums) for index, sums in data["blocks"].items()},
+        )

@@ -1,0 +1,155 @@
+"""How an experiment is judged: made once from the configuration; the terms of a rollout's tests stay with it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from evaluator.service.block_sums import Watched
+from evaluator.stats import Plan, Policy, Side, horizon_information
+from evaluator.stats.design import HARM_SIDE
+from gauntlet.config import RATES, Config
+from gauntlet.errors import ConfigError
+from gauntlet.types import Label
+
+
+class Guard(msgspec.Struct, frozen=True, kw_only=True):
+    """One guardrail as it was declared; `margin` in units of `metric`."""
+
+    name: str
+    metric: str
+    margin: float
+    alpha: float
+    quantile: float = 0.99
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rollout's test was declared with. They stay with it: a changed configuration starts with the next."""
+
+    form: str
+    alpha: float
+    harm_alpha: float
+    min_samples: int
+    min_blocks: int
+    min_harm_blocks: int
+    margin: float
+    share: float
+    fraction: float = 1.0
+    guards: tuple[Guard, ...] = ()
+    label_arrival_margin: float = 0.01
+    require_safe: bool = False
+
+    @property
+    def paired(self) -> bool:
+        return self.form == "paired"
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(
+            horizon=horizon_information(self.min_samples, None if self.paired else self.share),
+            win=Side(alpha=self.alpha / 2),
+            harm=replace(HARM_SIDE, alpha=self.harm_alpha),
+            min_blocks_win=self.min_blocks,
+            min_blocks_harm=self.min_harm_blocks,
+        )
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(equivalence=self.margin or None)
+
+    @property
+    def split_horizon(self) -> float:
+        """Information that the arms' own traffic has collected when the planned evidence is complete: in the paired
+        form while so many requests were scored by both, at the ramp's last share."""
+        if self.paired:
+            return self.min_samples / self.fraction * self.share * (1.0 - self.share)
+        return horizon_information(self.min_samples, self.share)
+
+    def guard_plan(self, margin: float, alpha: float, *, paired: bool = False) -> Plan:
+        """The plan of a guard: `alpha` for a breach and as much for being shown to be safe, both also after the
+        horizon, for as long as the rollout goes on."""
+        side = replace(HARM_SIDE, alpha=alpha)
+        return Plan(
+            horizon=self.plan.horizon if paired else self.split_horizon,
+            win=side,
+            harm=side,
+            margin=margin,
+            min_blocks_win=self.min_harm_blocks,
+            min_blocks_harm=self.min_harm_blocks,
+        )
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How this experiment is judged: made once from the configuration."""
+
+    terms: Terms
+    metric: str
+    experiment: str
+    block: float
+    harm_block: float
+    offset: float
+    horizon: float
+
+    @property
+    def ratio(self) -> int:
+        """Harm blocks in one block."""
+        return round(self.block / self.harm_block)
+
+    def matured(self, watermark: float) -> int:
+        """The index of the first harm block that has not matured at `watermark`."""
+        return int((watermark - self.horizon - self.offset) // self.harm_block)
+
+    def known(self, last: int) -> int:
+        """The last block that is closed at the time of the look at block `last`: what needs no outcome is known."""
+        return last + int(self.horizon // self.harm_block)
+
+
+def scheme(config: Config) -> Scheme:
+    """The scheme of a configuration."""
+    evidence = config.evidence
+    terms = Terms(
+        form=evidence.form,
+        alpha=evidence.alpha,
+        harm_alpha=evidence.harm_alpha,
+        min_samples=evidence.min_samples,
+        min_blocks=evidence.min_blocks,
+        min_harm_blocks=evidence.min_harm_blocks,
+        margin=evidence.margin,
+        share=config.ramp[-1].share,
+        fraction=config.shadow.fraction or 1.0,
+        guards=tuple(
+            Guard(name=g.name, metric=g.metric, margin=g.margin, alpha=g.alpha, quantile=g.quantile or 0.99)
+            for g in config.guardrails
+        ),
+        label_arrival_margin=evidence.label_arrival_margin,
+        require_safe=evidence.require_safe,
+    )
+    return Scheme(
+        terms=terms,
+        metric=config.metric,
+        experiment=config.experiment,
+        block=float(evidence.block),
+        harm_block=float(evidence.harm_block),
+        offset=float(evidence.block_offset),
+        horizon=float(evidence.outcome_horizon),
+    )
+
+
+def watched(config: Config, classes: Mapping[Label, int]) -> Watched:
+    """What is to be summed for the guardrails and segments. Raises `ConfigError` on a recall of no class."""
+    recalls: dict[str, int] = {}
+    for guard in config.guardrails:
+        if guard.label is not None:
+            if guard.label not in classes:
+                raise ConfigError(f"guardrails have a {guard.name}, and the classes are {list(classes)}")
+            recalls[guard.name] = classes[guard.label]
+    return Watched(
+        paired=config.evidence.form == "paired",
+        losses=[g.metric for g in config.guardrails if g.metric not in (*RATES, "recall")],
+        recalls=recalls,
+        segments=list(config.segments),
+        latency=any(g.metric == "latency" for g in config.guardrails),
+    )

@@ -1,0 +1,158 @@
+"""What one champion version is measured against, and how requests and outcomes become columns that can be. Pure.
+
+A yardstick is fitted once, from the version's reference or the first rows it served, and never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluator.drift import DriftSettings, Monitor, Profile, Seasons
+from evaluator.drift.feature import Column
+from gauntlet.config.drift import DriftConfig
+from gauntlet.events import Prediction
+from gauntlet.registry import Reference
+from gauntlet.registry.artifact import Schema
+from gauntlet.types import Task
+
+Output = Sequence[float] | float
+
+FEWEST_HONEST = 30
+"""Rows with an honest answer and their truth that a reference needs; with fewer the champion's usual error is learned
+from its first live outcomes."""
+
+
+def rules(config: DriftConfig) -> DriftSettings:
+    """The thresholds of the configuration."""
+    return DriftSettings(
+        mode=config.mode,
+        ks=config.ks,
+        total_variation=config.ks,
+        outliers=config.outliers,
+        missing=config.missing,
+        quality_alarm=config.quality,
+        quality_block=config.quality_block,
+        concept_rise=config.error_rise,
+        transition=config.transition,
+        accuracy_fall=config.accuracy_fall,
+        r2_fall=config.r2_fall,
+        rmse_rise=config.rmse_rise,
+        accept_after=config.accept_after,
+    )
+
+
+class Columns:
+    """How a model's requests, answers and truths are read: two classes give a score, more a label, else a number."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._classes = schema.classes
+        self.task = schema.task
+        self.names = [feature.name for feature in schema.features]
+        self.prediction = "(prediction)"
+        """The column of what the model said; no feature is called so."""
+        while self.prediction in self.names:
+            self.prediction = f"({self.prediction})"
+
+    @property
+    def scored(self) -> bool:
+        """Whether the model says a probability of its second class."""
+        return len(self._classes) == 2
+
+    def said(self, output: Output | None) -> float | str | None:
+        """An output as one value."""
+        if output is None or isinstance(output, int | float):
+            return output
+        if self.scored:
+            return output[1]
+        return str(self._classes[max(range(len(output)), key=output.__getitem__)])
+
+    def truth(self, value: float) -> float | str:
+        """A truth (a class index, or a number) as a value of the same kind as the outputs', 0 or 1 beside a score."""
+        return value if self.scored or self.task is Task.REGRESSION else str(self._classes[int(value)])
+
+    def table(self, predictions: Sequence[Prediction]) -> dict[str, Column]:
+        """Requests as columns."""
+        found: dict[str, Column] = {name: [p.features.get(name) for p in predictions] for name in self.names}
+        found[self.prediction] = [self.said(p.output) for p in predictions]
+        return found
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Rows that say what is usual: `columns` as of `Columns.table`, their times (or none), and answers with their
+    truths and losses in an order of their own."""
+
+    columns: Mapping[str, Column]
+    at: Sequence[float]
+    answers: Column
+    truths: Column
+    losses: Sequence[float]
+
+    @classmethod
+    def of(cls, reference: Reference, columns: Columns) -> Usual:
+        """The registry's rows."""
+        table: dict[str, Column] = {name: reference.columns[name] for name in columns.names}
+        outputs = reference.outputs or [None] * reference.rows
+        table[columns.prediction] = [columns.said(output) for output in outputs]
+        honest = reference.honest
+        return cls(
+            table,
+            reference.at,
+            [table[columns.prediction][row] for row in honest],
+            [columns.truth(float(reference.truths[row] or 0.0)) for row in honest],
+            [float(reference.losses[row] or 0.0) for row in honest],
+        )
+
+
+class Yardstick:
+    """The profile, and the seasons that numbers are held against."""
+
+    def __init__(self, profile: Profile, seasons: Seasons | None) -> None:
+        self.profile, self._seasons = profile, seasons
+
+    @classmethod
+    def fit(cls, version: str, usual: Usual, columns: Columns, config: DriftConfig) -> Yardstick:
+        """From rows in time order; raises ValueError for none."""
+        table = dict(usual.columns)
+        seasons = None
+        if config.season is not None and len(usual.at):
+            inputs = {name: values for name, values in table.items() if name != columns.prediction}
+            seasons = Seasons.fit(inputs, usual.at, config.season)
+            table |= seasons.adjusted(inputs, usual.at)
+        honest = len(usual.losses) > 0
+        profile = Profile.fit(
+            table,
+            reference_id=version,
+            pane=config.pane,
+            errors=usual.losses if honest else None,
+            prediction=None if columns.scored else columns.prediction,
+            score=columns.prediction if columns.scored else None,
+            targets=usual.truths if honest else None,
+            answers=usual.answers if honest else None,
+            task="regression" if columns.task is Task.REGRESSION else "classification",
+            regimes=config.regimes,
+        )
+        return cls(profile, seasons)
+
+    def monitor(self, config: DriftConfig, key: str) -> Monitor:
+        """A fresh watch by it."""
+        return Monitor(self.profile, rules(config), key=key)
+
+    def adjusted(self, table: dict[str, Column], at: Sequence[float]) -> dict[str, Column]:
+        """Columns as the profile knows them."""
+        return table if self._seasons is None else self._seasons.adjusted(table, at)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {
+            "profile": self.profile.to_dict(),
+            "seasons": None if self._seasons is None else self._seasons.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Yardstick:
+        """The inverse of `to_dict`. Raises ValueError for a profile that this code does not know."""
+        seasons = raw["seasons"]
+        return cls(Profile.from_dict(raw["profile"]), None if seasons is None else Seasons.from_dict(seasons))

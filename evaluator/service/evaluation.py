@@ -1,0 +1,312 @@
+"""One look at one rollout: from its sums and the looks so far to an evaluation. Pure.
+
+A look is taken whenever a block has matured: closed, and older than the outcome horizon. Which looks are taken depends
+on the log alone, so the same log gives the same evaluations however it was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from evaluator.service import drift_context, guardrails, segments
+from evaluator.service.block_sums import BlockSums, LossSums, RolloutSums
+from evaluator.service.design import Scheme, Terms
+from evaluator.stats import (
+    AssignmentCounts,
+    Block,
+    Look,
+    PairedSums,
+    SampleRatio,
+    SplitSums,
+    State,
+    Verdict,
+    advance,
+    judge,
+    paired_blocks,
+    sample_ratio,
+    split_blocks,
+)
+from evaluator.stats.guards import ArrivalState
+from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
+from gauntlet.types import CHALLENGER, CHAMPION
+
+FORMAT = 2
+"""Of a test's state. One of another format is made anew, by taking its looks again."""
+
+
+@dataclass
+class Looks:
+    """What a rollout's tests remember: their terms, the sequential states, the next block, the smallest p values."""
+
+    terms: Terms
+    state: State
+    next_block: int | None = None
+    smallest_p: float = 1.0
+    moved_p: float = 1.0
+    arrival: ArrivalState | None = None
+    guards: dict[str, State] = field(default_factory=dict)
+    segments: dict[str, State] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, terms: Terms) -> Looks:
+        return cls(terms, State.start(terms.plan))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "terms": msgspec.json.decode(msgspec.json.encode(self.terms)),  # lists, as they come back
+            "state": self.state.to_dict(),
+            "next_block": self.next_block,
+            "smallest_p": self.smallest_p,
+            "moved_p": self.moved_p,
+            "arrival": self.arrival.to_dict() if self.arrival else None,
+            "guards": {name: state.to_dict() for name, state in self.guards.items()},
+            "segments": {name: state.to_dict() for name, state in self.segments.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Looks:
+        """Of another format only terms and next block are taken over: then its looks have to be taken again."""
+        terms = msgspec.convert(data["terms"], Terms)
+        if data.get("format") != FORMAT:
+            return cls(terms, State.start(terms.plan), data["next_block"])
+        plans = {guard.name: guardrails.plan(guard, terms) for guard in terms.guards}
+        arrival, segment = guardrails.arrival_plan(terms), segments.plan(terms)
+        return cls(
+            terms,
+            State.from_dict(terms.plan, data["state"]),
+            data["next_block"],
+            data["smallest_p"],
+            data["moved_p"],
+            ArrivalState.from_dict(arrival, data["arrival"]) if data["arrival"] else None,
+            {name: State.from_dict(plans[name], state) for name, state in data["guards"].items()},
+            {name: State.from_dict(segment, state) for name, state in data["segments"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class _Guards:
+    """What the guards say at one look."""
+
+    readings: list[guardrails.Reading]
+    arrival: GuardrailResult
+    arrival_differs: bool
+    segments: list[SegmentResult]
+    moved_units: int
+    moved: str | None
+    silent: str | None
+
+    @property
+    def holds(self) -> list[str]:
+        """What speaks against sending more traffic to the challenger."""
+        reasons = segments.harm(self.segments) + ([] if self.silent is None else [self.silent])
+        return [f"holds: {reason}" for reason in reasons]
+
+    def invalid(self) -> list[str]:
+        """Why the arms can't be compared."""
+        reasons = [] if self.moved is None else [self.moved]
+        if self.arrival.standing == "breached":
+            reasons.append(f"label arrival mismatch: {self.arrival.reason}")
+        return reasons
+
+
+def look(
+    scheme: Scheme,
+    name: str,
+    sums: RolloutSums,
+    looks: Looks,
+    last: int,
+    offsets: dict[str, int],
+    task: Any,
+    drift: Sequence[Drift] = (),
+) -> Evaluation:
+    """Look at all blocks up to and including harm block `last`; updates `looks`.
+
+    `offsets` are those whose records the sums hold: they make the evaluation repeatable. `drift`: what was said about
+    the champion's drift, in order.
+    """
+    at = (last + 1) * scheme.harm_block + scheme.offset + scheme.horizon
+    closed = sorted(index for index in sums.blocks if index <= last)
+    fine = [sums.blocks[index] for index in closed]
+    coarse = _coarse(sums, closed, scheme.ratio, last)
+    looks.state, answer = advance(
+        looks.state,
+        _blocks(looks.terms, coarse),
+        looks.terms.plan,
+        _blocks(looks.terms, fine) if scheme.ratio > 1 else None,
+    )
+    known = {index: block for index, block in sorted(sums.blocks.items()) if index <= scheme.known(last)}
+    assigned = _assignments(known.values())
+    ratio = sample_ratio(assigned, smallest_p=looks.smallest_p)
+    if isinstance(ratio, SampleRatio):
+        looks.smallest_p = ratio.p_value
+    guards = _guard(scheme, sums, looks, fine, known, assigned, last)
+    verdict = judge(
+        answer, guardrails=guardrails.breached(guards.readings), sample_ratio=ratio, policy=looks.terms.policy
+    )
+    result, reasons = _settled(verdict, guards, looks.terms)
+    numbers: dict[str, Any] = {}
+    if isinstance(answer, Look):
+        # A win that something speaks against is told in the reasons; whoever acts on `crossed` must not promote it.
+        crossed = answer.crossed if answer.crossed == "worse" or result == "better" else None
+        numbers = {
+            "crossed": crossed,
+            "effect": answer.effect,
+            "lower": answer.lower,
+            "upper": answer.upper,
+            "z": answer.z,
+            "bound_win": answer.bound_win,
+            "bound_harm": answer.bound_harm,
+            "p_value": answer.p_value,
+            "information_fraction": answer.information_fraction,
+            "blocks": answer.n_blocks,
+            "widening": answer.widening,
+            "skewness": answer.skewness,
+        }
+    drifted = _condition(scheme, looks.terms, sums, closed, drift, at)
+    return Evaluation(
+        id=f"{name}/{last}",
+        at=at,
+        experiment=scheme.experiment,
+        rollout=name,
+        champion=sums.champion,
+        challenger=sums.challenger,
+        form=looks.terms.form,
+        metric=scheme.metric,
+        result=result,
+        reasons=reasons if drifted is None else [*reasons, drift_context.sentence(drifted, scheme.metric)],
+        pairs=sum(b.paired.n for b in fine),
+        srm_p_value=ratio.p_value if isinstance(ratio, SampleRatio) else None,
+        arms=_arms(looks.terms, sums, fine, task),
+        offsets=offsets,
+        guardrails=[guards.arrival, *(reading.result for reading in guards.readings)],
+        segments=guards.segments,
+        holds=guards.holds,
+        moved_units=guards.moved_units,
+        eta_horizon=verdict.eta_horizon,
+        eta_decision=verdict.eta_decision,
+        drift=drifted,
+        **numbers,
+    )
+
+
+def _condition(
+    scheme: Scheme, terms: Terms, sums: RolloutSums, closed: list[int], drift: Sequence[Drift], at: float
+) -> DriftCondition | None:
+    """The drift that is open at the look, with the blocks that ended before it began and those that began since.
+
+    It is context: what had been said when the look was taken may hang on how rows and outcomes were read.
+    """
+    found = drift_context.open_episode(drift, at)
+    if found is None:
+        return None
+    episode, since = found
+    first = (since - scheme.offset) / scheme.harm_block
+    whole = _blocks(terms, [sums.blocks[index] for index in closed])
+    used = [i for i in closed if _evidence(terms, sums.blocks[i])]
+    # What an outcome told may be about a request as old as the horizon: the blocks between are on neither side.
+    gap = scheme.horizon / scheme.harm_block
+    before = [block for i, block in zip(used, whole, strict=True) if i + 1 <= first - gap]
+    return drift_context.condition(
+        episode, since, before, [block for i, block in zip(used, whole, strict=True) if i >= first]
+    )
+
+
+def _guard(
+    scheme: Scheme,
+    sums: RolloutSums,
+    looks: Looks,
+    matured: list[BlockSums],
+    known: dict[int, BlockSums],
+    assigned: AssignmentCounts,
+    last: int,
+) -> _Guards:
+    """Take every guard's look; updates `looks`. What needs no outcome is looked at up to the look's own time."""
+    terms, closed = looks.terms, list(known.values())
+    readings: list[guardrails.Reading] = []
+    for guard in terms.guards:
+        state, reading = guardrails.read(guard, terms, looks.guards.get(guard.name), matured, closed)
+        looks.guards[guard.name] = state
+        readings.append(reading)
+    looks.arrival, arrival, differs = guardrails.arrival(terms, looks.arrival, matured)
+    looks.segments, found = segments.read(sums.watched.segments, terms, looks.segments, matured)
+    units = sum(sum(pair) for pair in assigned.counts.values())
+    moved_units, looks.moved_p, moved = guardrails.moved(closed, units, looks.moved_p)
+    window = range(scheme.known(last) - scheme.ratio + 1, scheme.known(last) + 1)
+    silent = guardrails.silent([known[index] for index in window if index in known])
+    return _Guards(readings, arrival, differs, found, moved_units, moved, silent)
+
+
+def _settled(verdict: Verdict, guards: _Guards, terms: Terms) -> tuple[str, list[str]]:
+    """The verdict after the guards that can hold it, or make it invalid. Worse stands: taking a challenger out needs
+    no valid comparison."""
+    reasons = list(verdict.reasons)
+    if verdict.result in ("worse", "invalid"):
+        return verdict.result, reasons
+    if broken := guards.invalid():
+        return "invalid", broken + reasons
+    against = guards.holds
+    if verdict.result == "better":
+        if guards.arrival_differs:
+            against = [*against, f"better, but labels do not arrive alike: {guards.arrival.reason}"]
+        against += [f"better, but a guardrail looks broken: {why}" for why in guardrails.suspect(guards.readings)]
+        if terms.require_safe and (waits := guardrails.unsafe(guards.readings)):
+            against = [*against, f"better, but not shown to be safe yet: {', '.join(waits)}"]
+    if against and verdict.result != "equivalent":
+        return "inconclusive", against + reasons
+    return verdict.result, against + reasons
+
+
+def _assignments(closed: Iterable[BlockSums]) -> AssignmentCounts:
+    """Who had been assigned by the look's own time: they need no outcome, so those of the horizon are in too."""
+    total = AssignmentCounts()
+    for block in closed:
+        for share, (champion, challenger) in block.assignments.counts.items():
+            total.add(False, share, champion)
+            total.add(True, share, challenger)
+    return total
+
+
+def _coarse(sums: RolloutSums, closed: list[int], ratio: int, last: int) -> list[tuple[SplitSums, PairedSums]]:
+    """The blocks that a win is judged on, merged from the fine ones; one that is not closed yet is left out."""
+    merged: dict[int, tuple[SplitSums, PairedSums]] = {}
+    for index in closed:
+        big = index // ratio
+        if (big + 1) * ratio - 1 > last:
+            continue
+        split, paired = merged.get(big, (SplitSums(), PairedSums()))
+        block = sums.blocks[index]
+        merged[big] = (split.merge(block.split), paired.merge(block.paired))
+    return [merged[big] for big in sorted(merged)]
+
+
+def _blocks(terms: Terms, sums: list[tuple[SplitSums, PairedSums]] | list[BlockSums]) -> list[Block]:
+    """Blocks with anything in them, in time order: an hour without traffic is no evidence of anything."""
+    parts = [(s.split, s.paired) if isinstance(s, BlockSums) else s for s in sums]
+    if terms.paired:
+        return paired_blocks([paired for _, paired in parts if paired.n])
+    return split_blocks([split for split, _ in parts if split.n_champion + split.n_challenger])
+
+
+def _evidence(terms: Terms, block: BlockSums) -> int:
+    """Pairs, or units of the split, in a block."""
+    return block.paired.n if terms.paired else block.split.n_champion + block.split.n_challenger
+
+
+def _arms(terms: Terms, sums: RolloutSums, blocks: list[BlockSums], task: Any) -> dict[str, ArmSummary]:
+    arms: dict[str, ArmSummary] = {}
+    for arm, model in ((CHAMPION, sums.champion), (CHALLENGER, sums.challenger)):
+        total = LossSums()
+        for block in blocks:
+            total.merge(block.pairs[arm] if terms.paired else block.arms[arm])
+        arms[arm] = ArmSummary(
+            model=model,
+            exposures=sum(b.exposures[arm] for b in blocks),
+            outcomes=sum(b.arms[arm].n for b in blocks) if not terms.paired else total.n,
+            metrics=total.metrics(task),
+        )
+    return arms

@@ -1,0 +1,83 @@
+"""What the evaluator shows on /metrics: where it stands, and the latest of what it has said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evaluator.service.champion_monitor import Watch
+from evaluator.service.guardrails import LABEL_ARRIVAL
+from evaluator.service.pipeline import Core
+from gauntlet import events, telemetry
+from gauntlet.types import CHALLENGER, CHAMPION, Severity
+
+_STATES = ("safe", "open", "breached")
+_NONE = float("nan")  # no answer is no number: a gauge must not go on showing an old one
+
+
+def show(name: str, core: Core, out: Sequence[events.AnyEvent]) -> None:
+    """Show what was committed; `out` in the order in which it was said."""
+    telemetry.WATERMARK.labels(name).set(core.watermark)
+    if core.watch is not None:
+        _drift(name, core.watch)
+    for event in out:
+        if isinstance(event, events.Evaluation):
+            _evaluation(name, event)
+        elif isinstance(event, events.Health):
+            for metric, value in event.window.items():
+                telemetry.HEALTH.labels(name, metric).set(value)
+
+
+def _drift(name: str, watch: Watch) -> None:
+    telemetry.DRIFT_SEVERITY.labels(name).set(Severity(watch.severity).rank)
+    telemetry.DRIFT_ACCEPTED.labels(name).set(watch.accepted)
+    telemetry.DATA_QUALITY.labels(name).set(_NONE if watch.quality is None else watch.quality)
+    scores, rises = watch.scores(), watch.rises()
+    for gauge, values in ((telemetry.DRIFT_SCORE, scores), (telemetry.ERROR_RISE, rises)):
+        if not values:
+            gauge.clear()  # a new champion is watched from nothing
+    for feature, score in scores.items():
+        telemetry.DRIFT_SCORE.labels(name, feature).set(score)
+    for outcomes, rise in rises.items():
+        telemetry.ERROR_RISE.labels(name, outcomes).set(rise)
+
+
+def _evaluation(name: str, event: events.Evaluation) -> None:
+    telemetry.VERDICTS.labels(name, event.result).inc()
+    telemetry.INFORMATION.labels(name).set(event.information_fraction)
+    for gauge, value in (
+        (telemetry.EFFECT, event.effect),
+        (telemetry.EFFECT_LOWER, event.lower),
+        (telemetry.EFFECT_UPPER, event.upper),
+    ):
+        gauge.labels(name, event.metric).set(_NONE if value is None else value)
+    if event.srm_p_value is not None:
+        telemetry.SRM.labels(name).set(event.srm_p_value)
+    for arm, summary in event.arms.items():
+        for metric, value in summary.metrics.items():
+            telemetry.ARM_METRIC.labels(name, arm, metric).set(value)
+    telemetry.HOLDS.labels(name).set(len(event.holds))
+    telemetry.MOVED_UNITS.labels(name).set(event.moved_units)
+    for until, left in (("horizon", event.eta_horizon), ("decision", event.eta_decision)):
+        telemetry.ETA.labels(name, until).set(_NONE if left is None else left)
+    _guardrails(name, event.guardrails)
+    _segments(name, event.segments)
+
+
+def _guardrails(name: str, guards: Sequence[events.GuardrailResult]) -> None:
+    for gauge in (telemetry.GUARDRAIL_STATE, telemetry.GUARDRAIL_EFFECT, telemetry.GUARDRAIL_UPPER):
+        gauge.clear()  # the next rollout may have others
+    for guard in guards:
+        telemetry.GUARDRAIL_STATE.labels(name, guard.name).set(_STATES.index(guard.standing))
+        for gauge, value in ((telemetry.GUARDRAIL_EFFECT, guard.effect), (telemetry.GUARDRAIL_UPPER, guard.upper)):
+            gauge.labels(name, guard.name).set(_NONE if value is None else value)
+        if guard.name == LABEL_ARRIVAL:
+            for arm, share in ((CHAMPION, guard.champion), (CHALLENGER, guard.challenger)):
+                telemetry.LABEL_ARRIVAL.labels(name, arm).set(_NONE if share is None else share)
+
+
+def _segments(name: str, segments: Sequence[events.SegmentResult]) -> None:
+    for gauge in (telemetry.SEGMENT_EFFECT, telemetry.SEGMENT_P):
+        gauge.clear()  # a value that is not told apart any more must not stay on show
+    for segment in segments:
+        for gauge, value in ((telemetry.SEGMENT_EFFECT, segment.effect), (telemetry.SEGMENT_P, segment.p_value)):
+            gauge.labels(name, segment.name, segment.value).set(_NONE if value is None else value)

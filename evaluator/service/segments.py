@@ -1,0 +1,79 @@
+"""Segments: is the challenger worse for the requests with one value of a label, whatever it does for all? Pure.
+
+Invariant: with no harm anywhere, any value of any label is called harmed with probability at most `harm_alpha`, at any
+look ever made: each has an always-valid p value, and they are corrected together (Holm 1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from evaluator.service.block_sums import BlockSums, Sums, blocks_of
+from evaluator.service.design import Terms
+from evaluator.service.segment_labels import capped, kept
+from evaluator.stats import Look, NoAnswer, Plan, State, advance
+from evaluator.stats.multiplicity import holm
+from gauntlet.events import SegmentResult
+
+_PART = 0.25  # of all traffic, for which a segment's test is made tightest; it is valid for any
+
+
+def plan(terms: Terms) -> Plan:
+    """The plan of each segment's test: harm only, with no horizon, for nobody plans how large a segment will be."""
+    whole = terms.plan
+    return replace(whole, horizon=whole.horizon * _PART, mode="anytime", min_blocks_win=10**9)
+
+
+def read(
+    names: Sequence[str], terms: Terms, states: Mapping[str, State], matured: Sequence[BlockSums]
+) -> tuple[dict[str, State], list[SegmentResult]]:
+    """The look at every value of the named labels; states are by label=value."""
+    terms_plan = plan(terms)
+    after: dict[str, State] = {}
+    cells: list[tuple[str, str, Look | NoAnswer]] = []
+    for name in names:
+        for value, sums in sorted(_by_value(name, matured).items()):
+            key = f"{name}={value}"
+            after[key], answer = advance(states.get(key) or State.start(terms_plan), blocks_of(sums), terms_plan)
+            cells.append((name, value, answer))
+    corrected = holm([answer.p_harm if isinstance(answer, Look) else None for _, _, answer in cells])
+    return after, [
+        _result(name, value, answer, p, terms.harm_alpha)
+        for (name, value, answer), p in zip(cells, corrected, strict=True)
+    ]
+
+
+def _result(name: str, value: str, answer: Look | NoAnswer, p: float | None, alpha: float) -> SegmentResult:
+    numbers: dict[str, Any] = {}
+    if isinstance(answer, Look) and p is not None:
+        numbers = {
+            "effect": answer.effect,
+            "lower": answer.lower,
+            "upper": answer.upper,
+            "p_value": p,
+            "harmed": p <= alpha and answer.effect < 0,
+        }
+    return SegmentResult(name=name, value=value, champion=answer.n_champion, challenger=answer.n_challenger, **numbers)
+
+
+def harm(results: Sequence[SegmentResult]) -> list[str]:
+    """Why the rollout must not go on: a sentence for each segment that is worse off."""
+    return [
+        f"worse in segment {r.name}={r.value}: effect {r.effect:+.4g} over {r.champion + r.challenger:,} outcomes "
+        f"(p = {r.p_value:.2g})"
+        for r in results
+        if r.harmed
+    ]
+
+
+def _by_value(name: str, matured: Sequence[BlockSums]) -> dict[str, list[Sums]]:
+    """Each value's sums in time order."""
+    parts = [block.segments[name] for block in matured if name in block.segments]
+    apart = kept(value for part in parts for value in part)
+    found: dict[str, list[Sums]] = {}
+    for part in parts:
+        for value, sums in capped(part, apart).items():
+            found.setdefault(value, []).append(sums)
+    return found

@@ -1,0 +1,96 @@
+"""What is declared before the data: levels, spending, horizon and how much evidence a decision needs.
+
+Invariant: a plan that exists is possible; impossible values are refused when it is made.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from evaluator.stats.alpha_spending import MIXED, Spending
+from evaluator.stats.cluster_robust import MOST_CORRELATION
+from evaluator.stats.errors import PlanError
+from evaluator.stats.sequential_test import MODES
+
+Mode = Literal["group-sequential", "anytime", "msprt", "sprt", "fixed"]
+
+# A fifth of the harm side's level stays for after the horizon: a challenger kept on in an extension can still be
+# thrown out.
+HARM_RESERVE: Final = 0.2
+# A change for the worse in mid-experiment looks like strongly correlated blocks, and full widening would hide it for
+# ever. The harm side stops at a factor of 3: past that a false rollback, which costs a retry, is the smaller evil.
+HARM_MOST_CORRELATION: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One direction's one-sided level, how it is spent, and the correlation of blocks it allows for at most."""
+
+    alpha: float = 0.025
+    spending: Spending = MIXED
+    most_correlation: float = MOST_CORRELATION
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.alpha < 0.49:
+            raise PlanError(f"the level {self.alpha!r} of a side does not lie strictly between 0 and 0.49")
+        if not 0.0 <= self.most_correlation <= MOST_CORRELATION:
+            raise PlanError(f"the correlation {self.most_correlation!r} does not lie in [0, {MOST_CORRELATION}]")
+
+
+WIN_SIDE: Final = Side()
+HARM_SIDE: Final = Side(spending=Spending(reserve=HARM_RESERVE), most_correlation=HARM_MOST_CORRELATION)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The test of one metric.
+
+    horizon: information at which the planned evidence is complete, as `horizon_information` computes it.
+    margin: the null is effect = −margin; 0 asks "better or worse?", more than 0 asks "not worse by more than that?".
+    clustered: sum within blocks and take the variance from blocks. Only False if units are known to be independent.
+    min_blocks_win, min_blocks_harm: scored blocks needed before that side may be crossed (clustered only).
+    min_events: 0/1 outcomes of the rarer kind needed in each arm before the win side may be crossed, and in both arms
+    together before the harm side may (an arm that only fails must not be safe by that); outcomes of other kinds
+    need twice as many observations in each arm.
+    effect: what the modes msprt and sprt look for, in units of the metric; the others need none.
+    """
+
+    horizon: float
+    win: Side = WIN_SIDE
+    harm: Side = HARM_SIDE
+    mode: Mode = "group-sequential"
+    margin: float = 0.0
+    clustered: bool = True
+    min_blocks_win: int = 20
+    min_blocks_harm: int = 5
+    min_events: int = 5
+    effect: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.horizon) and self.horizon > 0.0):
+            raise PlanError(f"the horizon {self.horizon!r} is not a finite amount of information above 0")
+        if not (math.isfinite(self.margin) and self.margin >= 0.0):
+            raise PlanError(f"the margin {self.margin!r} is not a finite number of at least 0")
+        if self.mode not in MODES:
+            raise PlanError(f"unknown mode {self.mode!r}; known are {', '.join(MODES)}")
+        if self.mode in ("msprt", "sprt") and not (self.effect is not None and 0.0 < self.effect < math.inf):
+            raise PlanError(f"mode {self.mode} needs an effect to look for; {self.effect!r} is no number above 0")
+        if min(self.min_blocks_win, self.min_blocks_harm, self.min_events) < 0:
+            raise PlanError("the minimum numbers of blocks and events are at least 0")
+
+
+def horizon_information(min_samples: int, share: float | None) -> float:
+    """Information at which `min_samples` matured outcomes of the challenger are in.
+
+    `share` is the challenger's share of traffic at the end of the ramp: n(1−π), since n/π units carry π(1−π) each.
+    None is for pairs, where each carries 1.
+    """
+    if min_samples < 1:
+        raise PlanError(f"min_samples {min_samples!r} is not at least 1")
+    if share is None:
+        return float(min_samples)
+    if not 0.0 < share < 1.0:
+        raise PlanError(f"the share {share!r} does not lie strictly between 0 and 1")
+    return min_samples * (1.0 - share)

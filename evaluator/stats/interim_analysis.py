@@ -1,0 +1,236 @@
+"""A test of one comparison watched over time: a panel of one cell, with its answers in words.
+
+Invariant: `advance` is a pure function; the same state, blocks and plan give the same look and state byte for byte.
+What holds for a panel's cell holds here: the level however often one looks, and what happens past the horizon.
+
+The estimate at a crossing is too large on average, because crossing selects for it; the interval accounts for that,
+and a plain average of later data does not suffer from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from scipy.special import ndtr
+
+from evaluator.stats import panel
+from evaluator.stats.cluster_robust import Evidence
+from evaluator.stats.design import Plan
+from evaluator.stats.errors import NoAnswer
+from evaluator.stats.panel import BETTER, Looks, Panel, States
+from evaluator.stats.score_process import Arm, Block, arms_of
+
+Crossed = Literal["better", "worse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The first look at which a bound was crossed, with the interval valid there."""
+
+    look: int
+    crossed: Crossed
+    effect: float
+    lower: float | None
+    upper: float | None
+    information_fraction: float
+    n_champion: int
+    n_challenger: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The answer at one look. Larger outcomes are better; effect = challenger − champion per unit.
+
+    lower and upper: repeated confidence limits; each holds at all looks at once with its side's level, so also at the
+    stopping time. None: that side has no limit yet, for the reason given. bound_win and bound_harm are for z and −z;
+    None: that side can't be crossed at this look. p_win and p_harm are one-sided and always valid, p_value is twice
+    the smaller. fixed_z and fixed_p are the classical answer for independent units and one look, for comparison only.
+    widening and widening_harm multiply the variance for correlated blocks on either side. final: the horizon is reached
+    and looked at. crossed stays once it is set.
+    """
+
+    number: int
+    n_champion: int
+    n_challenger: int
+    mean_champion: float | None
+    mean_challenger: float | None
+    effect: float
+    lower: float | None
+    upper: float | None
+    z: float
+    bound_win: float | None
+    bound_harm: float | None
+    information: float
+    information_fraction: float
+    spent_win: float
+    spent_harm: float
+    p_value: float
+    p_win: float
+    p_harm: float
+    fixed_z: float
+    fixed_p: float
+    widening: float
+    widening_harm: float
+    autocorrelation: float
+    skewness: float
+    n_blocks: int
+    margin: float
+    final: bool
+    crossed: Crossed | None
+    stop: Stop | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """What a test remembers between looks. `to_dict` is small and fit for JSON; `from_dict` needs the same plan."""
+
+    cells: States
+
+    @classmethod
+    def start(cls, plan: Plan) -> State:
+        return cls(States.start(plan, 1))
+
+    @property
+    def stop(self) -> Stop | None:
+        stops = self.cells.stops
+        if not stops.look[0]:
+            return None
+        return Stop(
+            look=int(stops.look[0]),
+            crossed="better" if stops.crossed[0] == BETTER else "worse",
+            effect=float(stops.effect[0]),
+            lower=_finite(stops.lower[0]),
+            upper=_finite(stops.upper[0]),
+            information_fraction=float(stops.information_fraction[0]),
+            n_champion=int(stops.n_champion[0]),
+            n_challenger=int(stops.n_challenger[0]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.cells.to_dict()
+
+    @classmethod
+    def from_dict(cls, plan: Plan, data: dict[str, Any]) -> State:
+        return cls(States.from_dict(plan, data))
+
+
+def advance(
+    state: State, blocks: Sequence[Block], plan: Plan, harm_blocks: Sequence[Block] | None = None
+) -> tuple[State, Look | NoAnswer]:
+    """Look at all closed blocks so far, in time order (not only the new ones).
+
+    `harm_blocks`, where given, is the same traffic cut finer or later for the harm side alone: a false rollback costs a
+    retry, a missed harm costs users. Means and counts are then theirs. Raises OrderError if there is less information
+    than at the last look.
+    """
+    coarse, finer = Panel.of(blocks, plan), None if harm_blocks is None else Panel.of(harm_blocks, plan)
+    cells, looks = panel.advance(state.cells, coarse, plan, finer)
+    champion, challenger = arms_of(blocks if harm_blocks is None else harm_blocks)
+    if not looks.ready_harm[0]:
+        why = looks.harm.lacking(0) or too_little_for_harm(champion, challenger, int(looks.harm.n_blocks[0]), plan)
+        return state, NoAnswer(why, champion.n, challenger.n, int(looks.harm.n_blocks[0]))
+    wait_win = None if looks.ready_win[0] else too_little_for_win(*arms_of(blocks), looks.support, plan)
+    after = State(cells)
+    look = _look(after, looks, (champion, challenger), plan)
+    final = plan.mode == "group-sequential" and look.information_fraction >= 1.0 and not wait_win
+    look = replace(look, final=final)
+    return after, replace(look, reasons=tuple(_reasons(look, plan, wait_win)))
+
+
+def _look(state: State, looks: Looks, arms: tuple[Arm, Arm], plan: Plan) -> Look:
+    cells, shown, against = state.cells, looks.shown.cell(0), looks.harm.cell(0)
+    champion, challenger = arms
+    fixed_z = float(shown.score) / math.sqrt(float(shown.unit_variance))
+    stop = state.stop
+    return Look(
+        number=int(cells.looks[0]),
+        n_champion=champion.n,
+        n_challenger=challenger.n,
+        mean_champion=champion.mean,
+        mean_challenger=challenger.mean,
+        effect=float(shown.effect),
+        lower=_finite(cells.lower[0]),
+        upper=_finite(cells.upper[0]),
+        z=float(looks.z[0]),
+        bound_win=_finite(looks.bound_win[0]),
+        bound_harm=_finite(looks.bound_harm[0]),
+        information=float(shown.information),
+        information_fraction=float(looks.fraction[0]),
+        spent_win=float(cells.win.spent[0]),
+        spent_harm=float(cells.harm.spent[0]),
+        p_value=float(cells.p_value[0]),
+        p_win=float(looks.p_win[0]),
+        p_harm=float(looks.p_harm[0]),
+        fixed_z=fixed_z,
+        fixed_p=float(2.0 * ndtr(-abs(fixed_z))),
+        widening=float(shown.widening),
+        widening_harm=float(against.widening),
+        autocorrelation=float(shown.autocorrelation),
+        skewness=float(shown.skewness),
+        n_blocks=int(shown.n_blocks),
+        margin=plan.margin,
+        final=False,
+        crossed=None if stop is None else stop.crossed,
+        stop=stop,
+        reasons=(),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def too_little_for_harm(champion: Arm, challenger: Arm, n_blocks: int, plan: Plan) -> str:
+    """What the harm side still waits for, in words."""
+    needed = 2 * plan.min_events
+    if champion.n < needed or challenger.n < needed:
+        return f"champion has {champion.n} and challenger {challenger.n} matured outcomes; each needs {needed}"
+    if plan.clustered and n_blocks < plan.min_blocks_harm:
+        return f"{n_blocks} of at least {plan.min_blocks_harm} blocks are closed"
+    both = Arm(
+        champion.n + challenger.n, champion.total + challenger.total, champion.squares + challenger.squares
+    ).fewest
+    return f"{both:.0f} outcomes of the rarer kind in both arms together; {plan.min_events} are needed"
+
+
+def too_little_for_win(champion: Arm, challenger: Arm, support: Evidence, plan: Plan) -> str:
+    """What the win side of a single cell still waits for, in words."""
+    lacking = support.lacking(0)
+    if lacking is not None:
+        return lacking
+    if plan.clustered and support.n_blocks[0] < plan.min_blocks_win:
+        return f"{support.n_blocks[0]:.0f} of at least {plan.min_blocks_win} blocks are closed"
+    name, arm = min(("champion", champion), ("challenger", challenger), key=lambda pair: pair[1].fewest)
+    return f"the {name} has {arm.fewest:.0f} outcomes of the rarer kind; {plan.min_events} are needed"
+
+
+def _reasons(look: Look, plan: Plan, wait_win: str | None) -> list[str]:
+    share = f"{look.information_fraction:.0%} of the planned evidence"
+    null = f"−{plan.margin:g}" if plan.margin else "0"
+    reasons = []
+    if look.stop is not None:
+        side = "above" if look.stop.crossed == "better" else "below"
+        reasons.append(
+            f"{look.stop.crossed}: the effect {look.stop.effect:+.5g} is {side} {null} beyond the boundary at look "
+            f"{look.stop.look}, {look.stop.information_fraction:.0%} of the planned evidence"
+        )
+    elif look.final:
+        reasons.append(f"inconclusive at the horizon: z = {look.z:.2f} crossed no boundary by {share}")
+    else:
+        win = "none" if look.bound_win is None else f"{look.bound_win:.2f}"
+        harm = "none" if look.bound_harm is None else f"{-look.bound_harm:.2f}"
+        reasons.append(f"not decided: z = {look.z:.2f} between the bounds {harm} (worse) and {win} (better) at {share}")
+    if wait_win:
+        reasons.append(f"not enough for better yet: {wait_win}")
+    if plan.clustered:
+        reasons.append(
+            f"{look.n_blocks} blocks, skewness {look.skewness:.2f}; correlation {look.autocorrelation:.2f} of "
+            f"neighbouring blocks multiplies the variance by {look.widening:.2f}"
+        )
+        if look.skewness < -1.0:
+            reasons.append("rare blocks go far worse for the challenger than most: z is corrected for that skewness")
+    return reasons

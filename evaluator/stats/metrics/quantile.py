@@ -1,0 +1,326 @@
+"""Counts of numbers in fixed buckets of about equal relative width: quantiles and ranks without keeping the rows.
+
+Invariant: a number's bucket depends on nothing but the number, so histograms merge by adding, and order is kept: a
+smaller number never lands in a higher bucket. Memory is bounded by the grid, not by the rows.
+
+The buckets are those of a relative-error sketch (Masson, Rim & Lee 2019, "DDSketch") with every power of two cut into
+equal parts instead of logarithmic ones: the bits of a float are its bucket, so that finding it costs a shift.
+
+Quantiles (latency's p99, say) by a sequential binomial: which arm is above the champion's past quantile more often.
+
+Invariant: the threshold comes from earlier batches, so that what is tested is exactly a share of rows in each arm; the
+sketch decides where the threshold lies and nothing else.
+
+Equal shares above the champion's quantile mean equal quantiles. `scale` puts a difference of shares into the metric's
+units: one over the champion's mean density around the thresholds while they were in force, times how the density
+changes on the way from one arm's quantile to the other's, since F₁(q₁) − F₁(q₀) = ∫ f₁ from q₀ to q₁.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluator.stats.errors import StatsError
+from evaluator.stats.metrics.base import MEMORY, Influence, Snapshot, fading, numbers
+from evaluator.stats.metrics.declaration import Columns
+from evaluator.stats.score_process import Bools, Floats
+
+Ints = NDArray[np.int64]
+_MANTISSA: Final = 52
+_BIAS: Final = 1023
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Each power of two is cut into 2^bits buckets: a number and its bucket's edges differ by at most 2^-bits of it.
+
+    Magnitudes below 2^lowest count as zero, those from 2^highest on share the last bucket. With `mirrored` the buckets
+    between 1/2 and 1 are as fine near 1 as those below 1/2 are near 0, as probabilities ask for.
+    """
+
+    bits: int
+    lowest: int
+    highest: int
+    mirrored: bool = False
+
+    def buckets(self, values: Floats) -> Ints:
+        """Bucket of each finite value; rises with the value, shape kept."""
+        if not self.mirrored:
+            return self._signed(values)
+        upper = (values > 0.5) & (values <= 1.0)
+        # 1 − x is exact for x in (1/2, 1] (Sterbenz).
+        found = self._signed(np.where(upper, 1.0 - values, values))
+        half, one = self._bucket(0.5), self._bucket(1.0)
+        return np.where(upper, 2 * half - found, found + np.where(values > 1.0, 2 * half - one, 0))
+
+    def edges(self, buckets: Ints) -> Floats:
+        """Where each bucket begins, seen from zero: the edge of smaller magnitude. Not for mirrored grids."""
+        size = np.abs(buckets)
+        raw = np.where(size > 0, size + (self._first - 1), 0) << (_MANTISSA - self.bits)
+        return np.asarray(np.sign(buckets) * raw.astype(np.int64).view(np.float64))
+
+    def middles(self, buckets: Ints) -> Floats:
+        """A value of each bucket, half-way between its edges; zero's and the last ones' are their inner edge."""
+        if not self.mirrored:
+            return self._inside(buckets)
+        half, one = self._bucket(0.5), self._bucket(1.0)
+        beyond = buckets > 2 * half
+        found = self._inside(np.where(beyond, buckets - (2 * half - one), buckets))
+        upper = np.where(buckets == half, 0.5, 1.0 - self._inside(2 * half - buckets))  # 1/2 has its own
+        return np.where((buckets >= half) & ~beyond, upper, found)
+
+    def _inside(self, buckets: Ints) -> Floats:
+        return np.where(buckets == 0, 0.0, 0.5 * (self.edges(buckets) + self.edges(buckets + np.sign(buckets))))
+
+    @property
+    def _first(self) -> int:
+        return (_BIAS + self.lowest) << self.bits
+
+    def _bucket(self, value: float) -> int:
+        return int(self._signed(np.array([value]))[0])
+
+    def _signed(self, values: Floats) -> Ints:
+        raw = np.abs(values).view(np.int64) >> (_MANTISSA - self.bits)
+        size = np.clip(raw - (self._first - 1), 0, (self.highest - self.lowest) << self.bits)
+        return np.asarray(np.where(values < 0.0, -size, size))
+
+
+# Relative error of a value read back: at most 2^-7 (0.8 %), half of it in the middle; from 1e-12 to 1e12.
+VALUES: Final = Grid(bits=7, lowest=-40, highest=40)
+# Scores: ties within 1.6 % of the score or of its distance to 1, from 6e-8.
+SCORES: Final = Grid(bits=6, lowest=-24, highest=24, mirrored=True)
+
+
+class Histogram:
+    """Weights by bucket for several rows of the same grid at once (arms, classes), `counts` of shape (rows, width).
+
+    Column j is bucket lowest + j. Only the range that has been seen is kept.
+    """
+
+    __slots__ = ("counts", "lowest")
+
+    def __init__(self, rows: int) -> None:
+        self.lowest = 0
+        self.counts: Floats = np.zeros((rows, 0))
+
+    def add(self, rows: Ints, buckets: Ints) -> None:
+        """Count one in each (row, bucket)."""
+        if len(buckets):
+            low = int(buckets.min())
+            width = int(buckets.max()) - low + 1
+            height = len(self.counts)
+            flat = np.bincount(rows * width + (buckets - low), minlength=height * width)
+            self.add_counts(low, flat.reshape(height, width).astype(np.float64))
+
+    def add_counts(self, lowest: int, counts: Floats) -> None:
+        """Add weights (rows, width) whose first column is bucket `lowest`."""
+        width, mine = counts.shape[1], self.counts.shape[1]
+        if not width:
+            return
+        if not mine:
+            self.lowest, self.counts = lowest, counts.copy()
+            return
+        low, high = min(self.lowest, lowest), max(self.lowest + mine, lowest + width)
+        if (low, high) != (self.lowest, self.lowest + mine):
+            wide = np.zeros((len(self.counts), high - low))
+            wide[:, self.lowest - low : self.lowest - low + mine] = self.counts
+            self.lowest, self.counts = low, wide
+        self.counts[:, lowest - low : lowest - low + width] += counts
+
+    def positions(self, buckets: Ints) -> Ints:
+        """Column of each bucket, from 1; 0 for one below the range and width + 1 for one above it."""
+        return np.clip(buckets - (self.lowest - 1), 0, self.counts.shape[1] + 1)
+
+    def ranks(self) -> Floats:
+        """Share of each row's weight below each of `positions`, plus half of that in it: (rows, width + 2).
+
+        Every row needs some weight.
+        """
+        padded = np.pad(self.counts, ((0, 0), (1, 1)))
+        sums = padded.cumsum(axis=1)
+        return np.asarray((sums - 0.5 * padded) / sums[:, -1:])
+
+    def quantile(self, row: int, level: float, grid: Grid) -> float | None:
+        """The value below which this share of the row's weight lies, interpolated in its bucket; None if empty."""
+        counts = self.counts[row]
+        weights = counts.cumsum()
+        if not counts.any():
+            return None
+        target = level * weights[-1]
+        at = int(np.searchsorted(weights, target))
+        at = min(at, len(counts) - 1)
+        inside = (target - (weights[at] - counts[at])) / counts[at] if counts[at] else 0.0
+        low, high = self._span(at, grid)
+        return low + min(max(float(inside), 0.0), 1.0) * (high - low)
+
+    def below(self, row: int, value: float, grid: Grid) -> float:
+        """Share of the row's weight below a value, interpolated in its bucket: the inverse of `quantile`."""
+        counts = self.counts[row]
+        at = int(grid.buckets(np.array([value]))[0]) - self.lowest
+        if at < 0 or at >= len(counts):
+            return float(at >= 0)
+        low, high = self._span(at, grid)
+        inside = (value - low) / (high - low) if high > low else 0.5
+        return float((counts[:at].sum() + min(max(inside, 0.0), 1.0) * counts[at]) / counts.sum())
+
+    def _span(self, at: int, grid: Grid) -> tuple[float, float]:
+        bucket = self.lowest + at
+        if bucket == 0:
+            return 0.0, 0.0
+        ends = grid.edges(np.array([bucket, bucket + (1 if bucket > 0 else -1)]))
+        return float(ends.min()), float(ends.max())
+
+    def merge(self, other: Self, kept: float = 1.0) -> Self:
+        """The counts of both, one's own times `kept`, as a new object."""
+        new = type(self)(len(self.counts))
+        new.add_counts(self.lowest, self.counts * kept)
+        new.add_counts(other.lowest, other.counts)
+        return new
+
+    def moved(self, buckets: Ints) -> Histogram:
+        """The same weights in other buckets, one for each column."""
+        new = Histogram(len(self.counts))
+        if len(buckets):
+            low = int(buckets.min())
+            counts = np.zeros((len(self.counts), int(buckets.max()) - low + 1))
+            np.add.at(counts.T, buckets - low, self.counts.T)
+            new.add_counts(low, counts)
+        return new
+
+    def state(self) -> Snapshot:
+        """Buckets that hold anything and their weights by row, fit for JSON."""
+        kept = np.flatnonzero(self.counts.any(axis=0))
+        return {"buckets": (kept + self.lowest).tolist(), "counts": self.counts[:, kept].tolist()}
+
+    def restore(self, state: Snapshot, grid: Grid) -> None:
+        """Take over what `state` gave. Raises StatsError where it doesn't fit these rows or the grid."""
+        buckets = numbers(state, "buckets", (-1,)).astype(np.int64)
+        counts = numbers(state, "counts", (len(self.counts), len(buckets)))
+        ends = np.sort(grid.buckets(np.array([-1e100, 1e100])))
+        if len(buckets) and ((np.diff(buckets) <= 0).any() or buckets[0] < ends[0] or buckets[-1] > ends[1]):
+            raise StatsError("a snapshot of this histogram has buckets that are not of its grid, in rising order")
+        self.lowest = int(buckets[0]) if len(buckets) else 0
+        self.counts = np.zeros((len(counts), int(buckets[-1]) - self.lowest + 1 if len(buckets) else 0))
+        self.counts[:, buckets - self.lowest] = counts
+
+
+# So many of the champion's rows on the rarer side of its quantile before it serves as a threshold, and at least as
+# many times more in its fading past.
+_FEWEST_BEYOND: Final = 5.0
+_MEMORY_BEYOND: Final = 20.0
+# The density is read over this part of the rarer side, up and down: more if that is under 50 rows, but half at most.
+_BAND: Final = 0.25
+_BAND_ROWS: Final = 50.0
+_WIDEST_BAND: Final = 0.5
+
+
+class QuantileInfluence(Influence):
+    """Y = 1 for a row above the champion's past quantile at `level`, else 0."""
+
+    def __init__(self, level: float, kind: str = "quantile") -> None:
+        super().__init__(kind)
+        self.level = level
+        self._seen = Histogram(2)  # by arm
+        self._recent = Histogram(1)  # champion, fading
+        # Champion's rows; n₀n₁/n of its batches with a threshold, and their density there times that.
+        self._weights = np.zeros(3)
+
+    def values(self, treated: Bools, columns: Columns) -> Floats:
+        present = self._present(treated, columns)
+        threshold = self._recent.quantile(0, self.level, VALUES) if self._ripe() else None
+        if threshold is None:
+            return np.full(treated.shape, math.nan)
+        return np.where(present, columns[0] > threshold, math.nan)
+
+    def learn(self, treated: Bools, columns: Columns) -> None:
+        present = self._present(treated, columns)
+        batch = Histogram(2)
+        batch.add(treated[present].astype(np.int64), VALUES.buckets(columns[0][present]))
+        champion, challenger = (float(n) for n in batch.counts.sum(axis=1))
+        low, high = self._around(self._recent) if self._ripe() else (0.0, 0.0)
+        if champion and challenger and high > low:
+            weight = champion * challenger / (champion + challenger)
+            inside = np.count_nonzero(present & ~treated & (columns[0] > low) & (columns[0] <= high))
+            self._weights = self._weights + np.array([0.0, weight, weight * inside / champion / (high - low)])
+        self._weights = self._weights + np.array([champion, 0.0, 0.0])
+        self._seen.add_counts(batch.lowest, batch.counts)
+        self._recent.counts *= self._fading(champion)
+        self._recent.add_counts(batch.lowest, batch.counts[:1])
+
+    def figures(self) -> tuple[float | None, float | None]:
+        """Within 0.8 % of the quantiles of the rows themselves."""
+        champion, challenger = (self._seen.quantile(arm, self.level, VALUES) for arm in (0, 1))
+        return champion, challenger
+
+    @property
+    def scale(self) -> float:
+        """Metric's units by which the quantile moves for each unit of difference in the shares; 1 while unknown."""
+        _, weight, density = self._weights
+        slope = float(weight / density) if density > 0.0 else self._slope()
+        return 1.0 if slope is None else slope * self._bend()
+
+    def merge(self, other: Self) -> Self:
+        self._fits(other)
+        if self.level != other.level:
+            raise StatsError(f"quantiles at {self.level} and {other.level} do not merge")
+        new = type(self)(self.level, self.kind)
+        new._seen = self._seen.merge(other._seen)
+        new._recent = self._recent.merge(other._recent, self._fading(other._weights[0]))
+        new._weights = self._weights + other._weights
+        return new
+
+    def state(self) -> Snapshot:
+        seen, recent = self._seen.state(), self._recent.state()
+        return {"level": self.level, "seen": seen, "recent": recent, "weights": self._weights.tolist()}
+
+    def restore(self, state: Snapshot) -> None:
+        if state.get("level") != self.level:
+            raise StatsError(f"a snapshot of the quantile at {self.level} is not one at {state.get('level')!r}")
+        weights = numbers(state, "weights", (3,))
+        self._seen.restore(state.get("seen", {}), VALUES)
+        self._recent.restore(state.get("recent", {}), VALUES)
+        self._weights = weights
+
+    @property
+    def _rarer(self) -> float:
+        return min(self.level, 1.0 - self.level)
+
+    def _ripe(self) -> bool:
+        return float(self._recent.counts.sum()) * self._rarer >= _FEWEST_BEYOND
+
+    def _fading(self, rows: float) -> float:
+        return float(fading(rows * min(1.0, MEMORY * self._rarer / _MEMORY_BEYOND)))
+
+    def _around(self, champion: Histogram) -> tuple[float, float]:
+        """Where the champion's density is read: its quantile ± the step to the nearer end of the band.
+
+        Of the two sides of a tail that is the one with rows; reaching as far as the other would flatten the slope.
+        """
+        enough = _BAND_ROWS / float(champion.counts[0].sum())
+        band = min(max(_BAND * self._rarer, enough), _WIDEST_BAND * self._rarer)
+        low, here, high = (champion.quantile(0, self.level + step, VALUES) or 0.0 for step in (-band, 0.0, band))
+        step = min(here - low, high - here)
+        return here - step, here + step
+
+    def _slope(self) -> float | None:
+        """One over the champion's density at its quantile over all rows."""
+        if not self._seen.counts[:1].any():
+            return None
+        low, high = self._around(self._seen)
+        share = self._seen.below(0, high, VALUES) - self._seen.below(0, low, VALUES)
+        return (high - low) / share if high > low and share > 0.0 else None
+
+    def _bend(self) -> float:
+        """Slope on the way to the challenger's quantile over the champion's own, as far as rows lie between them."""
+        here, there = self.figures()
+        own = self._slope()
+        if here is None or there is None or own is None:
+            return 1.0
+        between = abs(self._seen.below(1, there, VALUES) - self._seen.below(1, here, VALUES))
+        prior = _BAND_ROWS / float(self._seen.counts[1].sum())
+        return (abs(there - here) / own + prior) / (between + prior)

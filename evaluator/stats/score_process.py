@@ -1,0 +1,360 @@
+"""Sufficient sums of one metric in one block, for split traffic and for pairs.
+
+Invariant: every unit is rounded to fixed point on its own and summed in integers, so the sums are the same bit for bit
+whatever the order of the units and however they were partitioned and merged.
+
+From closed blocks to scores: S, I and the unit variance of each block, for split traffic and for pairs.
+
+Invariant: a block's score uses a prediction m made from earlier blocks only, so that under no effect every block's
+score has mean zero whatever the ramp, the drift and the delay did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluator.stats.errors import OutcomeError, PropensityError, StatsError
+
+# One unit of the fixed point is 2^-60 (about 9e-19). Squared errors of daily returns are near 1e-8 and their squares
+# near 1e-16; with 2^-40 they would all round to nothing and the variance would vanish without a word.
+RESOLUTION = 2.0**60
+_UNIT = 2**60
+# Summing many: limbs of 45 bits, chunks of 2^14 values: partial sums stay under 2^60 and chunks in the cache.
+_LIMB = 45
+_CHUNK = 2**14
+# Squares of larger outcomes are no longer finite once they are scaled.
+LARGEST_OUTCOME = 1e100
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def _exact_total(values: Floats) -> int:
+    """Σ round(v · 2^60) as a Python integer: in limbs, so that no partial sum leaves the range of int64."""
+    total = 0
+    for start in range(0, len(values), _CHUNK):
+        rest, shift = np.rint(values[start : start + _CHUNK] * RESOLUTION), 0
+        while rest.any():
+            high = np.trunc(rest * 2.0**-_LIMB)
+            total += int((rest - high * 2.0**_LIMB).astype(np.int64).sum()) << shift
+            rest, shift = high, shift + _LIMB
+    return total
+
+
+def _outcomes(values: Floats) -> Floats:
+    array = np.ascontiguousarray(values, dtype=np.float64)
+    bad = np.flatnonzero(~(np.abs(array) <= LARGEST_OUTCOME))
+    if bad.size:
+        raise OutcomeError(f"outcome {array[bad[0]]!r} at position {bad[0]} is not a finite number of usable size")
+    return array
+
+
+def _raw(sums: SplitSums | PairedSums) -> list[int]:
+    return [getattr(sums, entry.name) for entry in fields(sums)]
+
+
+def _checked(values: Sequence[int], width: int) -> list[int]:
+    if len(values) != width or not all(type(value) is int for value in values):
+        raise StatsError(f"a snapshot of these sums is {width} integers, not {list(values)!r}")
+    return list(values)
+
+
+@dataclass(slots=True)
+class SplitSums:
+    """Sums over the units of one block of split traffic, for one metric oriented so that larger is better.
+
+    A is 1 for the challenger, π the logged probability of it, Y the outcome, a = A − π. Because Σ aY, Σ a, Σ a²Y and
+    so on are kept apart, any prediction m of Y can be applied afterwards (`score`, `variance`). All but the two
+    counts are integers in units of 2^-60. Fields are in the order of `to_list`.
+    """
+
+    n_champion: int = 0
+    n_challenger: int = 0
+    y_champion: int = 0
+    y_challenger: int = 0
+    yy_champion: int = 0
+    yy_challenger: int = 0
+    a: int = 0
+    aa: int = 0
+    ay: int = 0
+    aay: int = 0
+    aayy: int = 0
+    i: int = 0  # Σ π(1−π): information
+    iy: int = 0  # Σ π(1−π)Y and Σ π(1−π)Y²: the variance of S over re-randomisations of the same units
+    iyy: int = 0
+
+    def add(self, treated: bool, propensity: float, y: float) -> None:
+        """Count one matured unit. `propensity` is π in force at its assignment.
+
+        Raises OutcomeError on a y that is not finite (or beyond ±1e100) and PropensityError on π outside (0, 1),
+        leaving the sums as they were.
+        """
+        if not -LARGEST_OUTCOME <= y <= LARGEST_OUTCOME:
+            raise OutcomeError(f"outcome {y!r} is not a finite number of usable size")
+        if not 0.0 < propensity < 1.0:
+            raise PropensityError(f"propensity {propensity!r} does not lie strictly between 0 and 1")
+        yy = y * y
+        if treated:
+            a = 1.0 - propensity
+            self.n_challenger += 1
+            self.y_challenger += round(y * RESOLUTION)
+            self.yy_challenger += round(yy * RESOLUTION)
+        else:
+            a = -propensity
+            self.n_champion += 1
+            self.y_champion += round(y * RESOLUTION)
+            self.yy_champion += round(yy * RESOLUTION)
+        aa = a * a
+        i = propensity * (1.0 - propensity)
+        self.a += round(a * RESOLUTION)
+        self.aa += round(aa * RESOLUTION)
+        self.ay += round(a * y * RESOLUTION)
+        self.aay += round(aa * y * RESOLUTION)
+        self.aayy += round(aa * yy * RESOLUTION)
+        self.i += round(i * RESOLUTION)
+        self.iy += round(i * y * RESOLUTION)
+        self.iyy += round(i * yy * RESOLUTION)
+
+    def add_many(self, treated: Bools, propensity: Floats, y: Floats) -> None:
+        """Count many units, arrays of one shape (n,). Bit for bit what `add` on each of them gives, in any order."""
+        outcome = _outcomes(y)
+        arm = np.ascontiguousarray(treated, dtype=np.bool_)
+        share = np.ascontiguousarray(np.broadcast_to(propensity, outcome.shape), dtype=np.float64)
+        if arm.shape != outcome.shape or outcome.ndim != 1:
+            raise StatsError(f"arms of shape {arm.shape} do not fit outcomes of shape {outcome.shape}")
+        bad = np.flatnonzero(~((share > 0.0) & (share < 1.0)))
+        if bad.size:
+            raise PropensityError(f"propensity {share[bad[0]]!r} at position {bad[0]} is not strictly between 0 and 1")
+        square = outcome * outcome
+        a = np.where(arm, 1.0 - share, -share)
+        aa = a * a
+        i = share * (1.0 - share)
+        self.n_champion += int((~arm).sum())
+        self.n_challenger += int(arm.sum())
+        self.y_champion += _exact_total(outcome[~arm])
+        self.y_challenger += _exact_total(outcome[arm])
+        self.yy_champion += _exact_total(square[~arm])
+        self.yy_challenger += _exact_total(square[arm])
+        self.a += _exact_total(a)
+        self.aa += _exact_total(aa)
+        self.ay += _exact_total(a * outcome)
+        self.aay += _exact_total(aa * outcome)
+        self.aayy += _exact_total(aa * square)
+        self.i += _exact_total(i)
+        self.iy += _exact_total(i * outcome)
+        self.iyy += _exact_total(i * square)
+
+    def merge(self, other: SplitSums) -> SplitSums:
+        """The sums of both parts, as a new object. Associative and commutative bit for bit."""
+        return SplitSums(*(mine + theirs for mine, theirs in zip(_raw(self), _raw(other), strict=True)))
+
+    def to_list(self) -> list[int]:
+        """Fourteen integers (of any size) in the order of the fields: fit for JSON, not for 64-bit formats."""
+        return _raw(self)
+
+    @classmethod
+    def from_list(cls, values: Sequence[int]) -> Self:
+        return cls(*_checked(values, 14))
+
+    @property
+    def information(self) -> float:
+        """I = Σ π(1−π), in units: S / I estimates the mean difference between the arms."""
+        return self.i / _UNIT
+
+    def score(self, m: float) -> float:
+        """S = Σ (A−π)(Y−m) for any prediction m made without looking at this block."""
+        return self.ay / _UNIT - m * (self.a / _UNIT)
+
+    def variance(self, m: float) -> float:
+        """Σ (A−π)²(Y−m)², the robust variance of S if units are independent."""
+        return _quadratic(self.aayy, self.aay, self.aa, m)
+
+    def randomisation_variance(self, m: float) -> float:
+        """Σ π(1−π)(Y−m)², the variance of S over re-randomisations of the same outcomes.
+
+        It uses both arms' outcomes where the robust one rests on the few of the smaller arm, which understates the
+        spread exactly when bad outcomes happen to be missing there.
+        """
+        return _quadratic(self.iyy, self.iy, self.i, m)
+
+
+@dataclass(slots=True)
+class PairedSums:
+    """Sums over requests scored by both arms: D = Y_challenger − Y_champion = loss(champion) − loss(challenger).
+
+    All but the count are integers in units of 2^-60. Fields are in the order of `to_list`.
+    """
+
+    n: int = 0
+    d: int = 0
+    dd: int = 0
+    y_champion: int = 0
+    y_challenger: int = 0
+    yy_champion: int = 0
+    yy_challenger: int = 0
+
+    def add(self, y_champion: float, y_challenger: float) -> None:
+        """Count one request whose truth is known, with both arms' outcomes. Raises OutcomeError as `SplitSums.add`."""
+        if not -LARGEST_OUTCOME <= y_champion <= LARGEST_OUTCOME:
+            raise OutcomeError(f"outcome {y_champion!r} of the champion is not a finite number of usable size")
+        if not -LARGEST_OUTCOME <= y_challenger <= LARGEST_OUTCOME:
+            raise OutcomeError(f"outcome {y_challenger!r} of the challenger is not a finite number of usable size")
+        d = y_challenger - y_champion
+        self.n += 1
+        self.d += round(d * RESOLUTION)
+        self.dd += round(d * d * RESOLUTION)
+        self.y_champion += round(y_champion * RESOLUTION)
+        self.y_challenger += round(y_challenger * RESOLUTION)
+        self.yy_champion += round(y_champion * y_champion * RESOLUTION)
+        self.yy_challenger += round(y_challenger * y_challenger * RESOLUTION)
+
+    def add_many(self, y_champion: Floats, y_challenger: Floats) -> None:
+        """Count many requests, arrays of one shape (n,). Bit for bit what `add` on each of them gives, in any order."""
+        champion, challenger = _outcomes(y_champion), _outcomes(y_challenger)
+        if champion.shape != challenger.shape or champion.ndim != 1:
+            raise StatsError(f"outcomes of shapes {champion.shape} and {challenger.shape} are not pairs")
+        d = challenger - champion
+        self.n += len(d)
+        self.d += _exact_total(d)
+        self.dd += _exact_total(d * d)
+        self.y_champion += _exact_total(champion)
+        self.y_challenger += _exact_total(challenger)
+        self.yy_champion += _exact_total(champion * champion)
+        self.yy_challenger += _exact_total(challenger * challenger)
+
+    def merge(self, other: PairedSums) -> PairedSums:
+        """The sums of both parts, as a new object. Associative and commutative bit for bit."""
+        return PairedSums(*(mine + theirs for mine, theirs in zip(_raw(self), _raw(other), strict=True)))
+
+    def to_list(self) -> list[int]:
+        """Seven integers (of any size) in the order of the fields: fit for JSON, not for 64-bit formats."""
+        return _raw(self)
+
+    @classmethod
+    def from_list(cls, values: Sequence[int]) -> Self:
+        return cls(*_checked(values, 7))
+
+    @property
+    def information(self) -> float:
+        """I = number of pairs: S / I estimates the mean difference between the arms."""
+        return float(self.n)
+
+    def score(self, m: float = 0.0) -> float:
+        """S = Σ (D−m). m is 0 for the difference itself; a covariate's prediction of D otherwise."""
+        return self.d / _UNIT - m * self.n
+
+    def variance(self, m: float = 0.0) -> float:
+        """Σ (D−m)², uncentred, the variance of S if requests are independent."""
+        return max(0.0, self.dd / _UNIT - 2.0 * m * (self.d / _UNIT) + m * m * self.n)
+
+
+def _quadratic(squares: int, products: int, weights: int, m: float) -> float:
+    """Σ w(Y−m)² from Σ wY², Σ wY and Σ w. Rounding may leave it a hair under zero."""
+    value = squares / _UNIT - 2.0 * m * (products / _UNIT) + m * m * (weights / _UNIT)
+    if not math.isfinite(value):
+        raise OutcomeError(f"prediction {m!r} is not a finite number of usable size")
+    return max(0.0, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Count, sum and sum of squares of one arm's outcomes."""
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.n if self.n else None
+
+    @property
+    def fewest(self) -> float:
+        """Outcomes of the rarer kind if there are two kinds (0 and 1, or 0 and −1), else all outcomes."""
+        if self.squares == abs(self.total):
+            return min(abs(self.total), self.n - abs(self.total))
+        return self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One closed block of one metric: S, I and the unit variance of S at the prediction in force, and both arms' sums.
+
+    `variance` is for independent units. A block that could not be scored yet has information 0: its outcomes count, its
+    evidence does not.
+    """
+
+    champion: Arm
+    challenger: Arm
+    score: float = 0.0
+    information: float = 0.0
+    variance: float = 0.0
+    units: int = 0
+
+
+def _arm(n: int, total: int, squares: int) -> Arm:
+    return Arm(n, total / int(RESOLUTION), squares / int(RESOLUTION))
+
+
+def split_blocks(sums: Sequence[SplitSums], prior_mean: float | None = None) -> list[Block]:
+    """Blocks of split traffic in time order, each scored at the champion's mean over all EARLIER blocks.
+
+    `prior_mean` is the champion's mean known before the experiment (its holdout score, say) and serves until the
+    first block is closed. Without it the blocks before the first champion outcome have no prediction that did not
+    look at them; they are kept for the means and left out of the evidence.
+    """
+    blocks: list[Block] = []
+    n, total = 0, 0
+    for part in sums:
+        champion = _arm(part.n_champion, part.y_champion, part.yy_champion)
+        challenger = _arm(part.n_challenger, part.y_challenger, part.yy_challenger)
+        units = part.n_champion + part.n_challenger
+        m = total / (n * int(RESOLUTION)) if n else prior_mean
+        if m is None or not units:
+            blocks.append(Block(champion, challenger))
+        else:
+            variance = unit_variance(part.variance(m), part.randomisation_variance(m))
+            blocks.append(Block(champion, challenger, part.score(m), part.information, variance, units))
+        n += part.n_champion
+        total += part.y_champion
+    return blocks
+
+
+def unit_variance(robust: float, randomisation: float) -> float:
+    """Variance of S for independent units, from Σ (A−π)²(Y−m)² and Σ π(1−π)(Y−m)².
+
+    The first rests on the few units of the smaller arm and understates the spread exactly when bad outcomes happen to
+    be missing there; the second takes both arms' outcomes to vary alike.
+    """
+    return max(robust, randomisation)
+
+
+def paired_blocks(sums: Sequence[PairedSums]) -> list[Block]:
+    """Blocks of requests that both arms answered, in time order. No prediction is needed: the champion is one."""
+    return [
+        Block(
+            _arm(part.n, part.y_champion, part.yy_champion),
+            _arm(part.n, part.y_challenger, part.yy_challenger),
+            part.score(),
+            part.information,
+            part.variance(),
+            part.n,
+        )
+        for part in sums
+    ]
+
+
+def arms_of(blocks: Sequence[Block]) -> tuple[Arm, Arm]:
+    """Champion and challenger over all blocks."""
+    champions, challengers = [block.champion for block in blocks], [block.challenger for block in blocks]
+    return _total(champions), _total(challengers)
+
+
+def _total(arms: list[Arm]) -> Arm:
+    return Arm(sum(arm.n for arm in arms), math.fsum(arm.total for arm in arms), math.fsum(arm.squares for arm in arms))

@@ -1,0 +1,387 @@
+"""The configuration as typed, frozen structs, each setting with its default; the impossible is refused when made."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from gauntlet.config.drift import DriftConfig
+from gauntlet.config.section import Seconds, Section, check
+from gauntlet.losses import METRICS
+from gauntlet.rollout import Stage
+from gauntlet.types import Label, Role, Task
+
+
+class FeatureSpec(Section, frozen=True, kw_only=True):
+    """One input: its name, whether it is a number or a text, and whether a request without it is refused."""
+
+    name: str
+    kind: Literal["number", "text"] = "number"
+    required: bool = True
+
+
+class ChampionConfig(Section, frozen=True, kw_only=True):
+    """The model that serves at the first start, and the data it was trained on (for drift)."""
+
+    model: str
+    """Path of the artefact (`.skops`, `.joblib`) or `module:function` returning a model."""
+    trusted: list[str] = []
+    """Types that a skops file may hold beyond its safe defaults."""
+    input: Literal["auto", "matrix", "frame", "rows"] = "auto"
+    """How instances reach the model: a float matrix, a pandas frame, or a list of mappings."""
+    allow_pickle: bool = False
+    """Joblib files can run any code when loaded: only for files that you made yourself."""
+    reference: str | None = None
+    """CSV or CSV.gz of training rows in time order; without it the first rows served become the reference."""
+    target: str | None = None
+    """The reference's column with the truth: what the champion's error is when all is well."""
+    time: str | None = None
+    """The reference's column with the time of each row (seconds since 1970 or ISO 8601), for `drift.season`."""
+    held_out: bool = False
+    """True: the champion has never seen the reference rows, so its own loss on them counts. Else they are
+    cross-fitted."""
+
+
+class BreakerConfig(Section, frozen=True, kw_only=True):
+    """When the router takes the challenger out at once: failures among its latest calls."""
+
+    window: int = 200
+    min_failures: int = 5
+    failure_share: float = 0.02
+
+    def __post_init__(self) -> None:
+        check(self.window >= 1, "window is at least 1")
+        check(1 <= self.min_failures <= self.window, "min_failures is from 1 to window")
+        check(0 < self.failure_share <= 1, "failure_share is in (0, 1]")
+
+
+class RouterConfig(Section, frozen=True, kw_only=True):
+    """The HTTP service in front of the models."""
+
+    host: str = "127.0.0.1"
+    port: int = 8420
+    delivery: Literal["durable", "fast"] = "durable"
+    deadline: Seconds = Seconds(2.0)
+    challenger_timeout: Seconds = Seconds(0.25)
+    max_body_bytes: int = 8 * 2**20
+    max_instances: int = 4096
+    shadow_queue: int = 20_000
+    unknown_outcomes: Literal["refuse", "accept"] = "refuse"
+    """Outcomes of predictions that this replica never made: with several replicas, accept them (the evaluator
+    counts)."""
+    breaker: BreakerConfig = BreakerConfig()
+
+    def __post_init__(self) -> None:
+        check(0 <= self.port <= 65535, f"port is from 0 (any free one) to 65535, not {self.port}")
+        check(self.deadline > 0, "deadline is above 0")
+        check(0 < self.challenger_timeout < self.deadline, "challenger_timeout is above 0 and below deadline")
+        check(self.max_body_bytes >= 1024, "max_body_bytes is at least 1024")
+        check(self.max_instances >= 1, "max_instances is at least 1")
+        check(self.shadow_queue >= 0, "shadow_queue is at least 0")
+
+
+class EvidenceConfig(Section, frozen=True, kw_only=True):
+    """How the challenger is judged. Declared before the data; a change starts with the next rollout."""
+
+    metric: str | None = None
+    """The primary metric: log_loss, brier or accuracy; squared_error or absolute_error. Default: log_loss,
+    squared_error."""
+    form: Literal["paired", "split"] = "paired"
+    """`paired` judges both arms on the same requests (needs shadow scoring); `split` compares the arms' own traffic."""
+    alpha: float = 0.05
+    """Two-sided: a win may be false with at most alpha / 2."""
+    harm_alpha: float = 0.05
+    """One-sided level for throwing a challenger out: a false rollback costs a retry, a missed harm costs users."""
+    min_samples: int = 10_000
+    """Matured outcomes of the challenger (paired: pairs) at which the planned evidence is complete."""
+    outcome_horizon: Seconds = Seconds(86_400)
+    """A prediction matures this long after it was made; later outcomes are counted as late and not used."""
+    block: Seconds = Seconds(86_400)
+    """Outcomes within one block are taken as correlated; a win is judged on block sums."""
+    harm_block: Seconds = Seconds(21_600)
+    """Finer blocks for the harm side, so that harm is seen earlier; must divide `block`."""
+    block_offset: Seconds = Seconds(0)
+    """Where blocks begin, after midnight UTC: best in a quiet hour, so that no storm is cut in two."""
+    min_blocks: int = 20
+    """A win needs at least this many blocks."""
+    min_harm_blocks: int = 5
+    margin: float = 0.0
+    """Within ± this effect (in units of the metric) the arms count as equivalent; 0 switches that verdict off."""
+    inconclusive: Literal["archive", "extend"] = "archive"
+    """What happens at `min_samples` without an answer."""
+    label_arrival_margin: float = 0.01
+    """By how much the shares of requests whose outcome comes in time may differ between the arms. Shown to be more, it
+    makes the comparison invalid; a difference that is shown at all, and not to be within it, is enough to hold a win.
+    1 switches it off."""
+    require_safe: bool = False
+    """True: a win needs every guardrail shown to hold; else it is enough that none is shown to be broken."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.alpha < 1, "alpha is in (0, 1)")
+        check(0 < self.harm_alpha < 1, "harm_alpha is in (0, 1)")
+        check(self.min_samples >= 1, "min_samples is at least 1")
+        check(self.block > 0, "block is above 0")
+        check(self.harm_block > 0, "harm_block is above 0")
+        check(
+            self.block >= self.harm_block
+            and abs(self.block / self.harm_block - round(self.block / self.harm_block)) < 1e-9,
+            "block is a whole multiple of harm_block",
+        )
+        check(self.min_blocks >= 3, "min_blocks is at least 3: fewer blocks have no variance to speak of")
+        check(self.min_harm_blocks >= 3, "min_harm_blocks is at least 3")
+        check(self.margin >= 0, "margin is not negative")
+        check(0 < self.label_arrival_margin <= 1, "label_arrival_margin is in (0, 1]")
+
+
+RATES = ("fallback_rate", "error_rate", "coverage", "latency")
+"""Guardrails that need no outcome."""
+
+
+class GuardrailConfig(Section, frozen=True, kw_only=True):
+    """A metric that a challenger must not worsen by more than a margin; shown to do so, it is out."""
+
+    metric: str
+    """Another loss of the task, `recall` of one class, fallback_rate, error_rate, coverage or latency."""
+    margin: float
+    """In units of the metric: of the loss, a share of requests, or (latency) how much more of the challenger's requests
+    than of the champion's may be slower than the champion's own quantile."""
+    alpha: float = 0.05
+    """One-sided level of a false alarm, over the rollout's whole life."""
+    label: Label | None = None
+    """The class, for `recall`."""
+    quantile: float | None = None
+    """For `latency`; 0.99 if not given."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.margin < float("inf"), "margin is finite and not negative")
+        check(0 < self.alpha < 0.49, "alpha is in (0, 0.49)")
+        check((self.label is not None) == (self.metric == "recall"), "label belongs to recall, and recall needs one")
+        check(self.quantile is None or self.metric == "latency", "quantile belongs to latency")
+        check(self.quantile is None or 0.5 <= self.quantile < 1, "quantile is in [0.5, 1)")
+
+    @property
+    def name(self) -> str:
+        if self.metric == "recall":
+            return f"recall of {self.label}"
+        return f"latency p{100 * (self.quantile or 0.99):g}" if self.metric == "latency" else self.metric
+
+
+class StageConfig(Section, frozen=True, kw_only=True):
+    """One step of the ramp; it may be left after `min_time` and `min_outcomes`, and with approval where asked."""
+
+    share: float
+    min_time: Seconds = Seconds(2 * 86_400)
+    min_outcomes: int = 0
+    approval: bool = False
+
+    def __post_init__(self) -> None:
+        check(0 < self.share < 1, f"share is in (0, 1), not {self.share}")
+        check(abs(self.share * 1e6 - round(self.share * 1e6)) < 1e-6, "share has at most six decimals")
+        check(self.min_outcomes >= 0, "min_outcomes is not negative")
+
+    def stage(self) -> Stage:
+        return Stage(
+            share=self.share, min_seconds=float(self.min_time), min_outcomes=self.min_outcomes, approval=self.approval
+        )
+
+
+class ShadowConfig(Section, frozen=True, kw_only=True):
+    """The time before the ramp, in which the challenger is scored and serves nobody; and how much is paired."""
+
+    fraction: float = 1.0
+    """Share of requests that the other arm scores too, in shadow and on the ramp."""
+    min_time: Seconds = Seconds(2 * 86_400)
+    min_outcomes: int = 100
+    approval: bool = False
+
+    def __post_init__(self) -> None:
+        check(0 <= self.fraction <= 1, "fraction is in [0, 1]")
+        check(self.min_outcomes >= 0, "min_outcomes is not negative")
+
+    def stage(self) -> Stage:
+        return Stage(
+            share=0.0, min_seconds=float(self.min_time), min_outcomes=self.min_outcomes, approval=self.approval
+        )
+
+
+def _default_ramp() -> list[StageConfig]:
+    day = 86_400
+    return [
+        StageConfig(share=0.01, min_time=Seconds(2 * day)),
+        StageConfig(share=0.05, min_time=Seconds(2 * day)),
+        StageConfig(share=0.10, min_time=Seconds(3 * day)),
+    ]
+
+
+class BakeConfig(Section, frozen=True, kw_only=True):
+    """The watch after a promotion: back to the previous champion when the new one falls below what it had shown."""
+
+    time: Seconds = Seconds(14 * 86_400)
+    window: Seconds = Seconds(7 * 86_400)
+    """The champion's health is judged on this much of the latest matured traffic."""
+    max_drop: float = 0.05
+    """Fall of accuracy (classification; absolute) or rise of RMSE (regression; relative) that takes it back."""
+    min_outcomes: int = 500
+
+    def __post_init__(self) -> None:
+        check(self.window > 0, "window is above 0")
+        check(0 < self.max_drop < float("inf"), "max_drop is above 0 and finite")
+        check(self.min_outcomes >= 1, "min_outcomes is at least 1")
+
+
+class RetrainConfig(Section, frozen=True, kw_only=True):
+    """When a job starts and what it must show before its model meets any traffic."""
+
+    enabled: bool = True
+    trainer: str | None = None
+    """`module:function(rows, targets) -> fitted model`; default: the champion's own estimator, cloned and fitted
+    anew."""
+    on_severity: Literal["MEDIUM", "HIGH", "CRITICAL"] = "HIGH"
+    window: Seconds = Seconds(60 * 86_400)
+    """How far back the training data goes."""
+    validation: Seconds = Seconds(7 * 86_400)
+    test: Seconds = Seconds(7 * 86_400)
+    min_data_points: int = 100
+    min_interval: Seconds = Seconds(6 * 3600)
+    """At most one job in this time, unless the drift is CRITICAL."""
+    cool_down: Seconds = Seconds(7 * 86_400)
+    """After a job or a rollout has ended, wait this long before the next (a CRITICAL drift does not wait)."""
+    max_attempts: int = 20
+    """Jobs in one lineage (the same champion) at most."""
+    time_limit: Seconds = Seconds(300)
+    min_improvement: float = 0.01
+    """Improvement of the primary metric on the holdout, in its own units, below which a challenger is archived."""
+    confidence: float = 0.95
+    """One-sided confidence of the paired bootstrap that there is an improvement."""
+    bootstrap: int = 2000
+    seed: int = 20130101
+
+    def __post_init__(self) -> None:
+        check(0.5 <= self.confidence < 1, "confidence is in [0.5, 1)")
+        check(self.min_data_points >= 20, "min_data_points is at least 20")
+        check(self.window > self.validation + self.test, "window is longer than validation and test together")
+        check(self.bootstrap >= 200, "bootstrap is at least 200")
+        check(self.validation > 0, "validation is above 0")
+        check(self.test > 0, "test is above 0")
+        check(self.max_attempts >= 1, "max_attempts is at least 1")
+        check(self.time_limit > 0, "time_limit is above 0")
+        check(0 <= self.min_improvement < float("inf"), "min_improvement is finite and not negative")
+        check(self.seed >= 0, "seed is not negative")
+
+
+class KeyConfig(Section, frozen=True, kw_only=True):
+    """An API key: its role, and the environment variable that holds it (a key never stands in this file)."""
+
+    name: str
+    role: Role
+    env: str
+
+
+class ObserveConfig(Section, frozen=True, kw_only=True):
+    """Where evaluator and retrainer serve /metrics (the router serves its own); port 0 takes any free one."""
+
+    host: str = "127.0.0.1"
+    evaluator_port: int = 8421
+    retrainer_port: int = 8422
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __post_init__(self) -> None:
+        for name, port in (("evaluator_port", self.evaluator_port), ("retrainer_port", self.retrainer_port)):
+            check(0 <= port <= 65535, f"{name} is from 0 (any free one) to 65535, not {port}")
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """All of it."""
+
+    experiment: str
+    task: Task
+    champion: ChampionConfig
+    data: str = "gauntlet-data"
+    """Folder for the embedded log, the state, the registry and local files; relative to this file."""
+    log: str = "local"
+    state: str = "local"
+    clock: Literal["wall", "events"] = "wall"
+    """`events` takes the time from the requests themselves: for replays of recorded traffic."""
+    features: list[FeatureSpec | str] = []
+    """Default: the names that the model was fitted with."""
+    classes: list[str | int | float | bool] = []
+    """Default: the classes that the model was fitted with, in its order."""
+    router: RouterConfig = RouterConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
+    guardrails: list[GuardrailConfig] = []
+    segments: list[str] = []
+    """Labels in the requests' segments; harm to one value of one of them holds the ramp."""
+    shadow: ShadowConfig = ShadowConfig()
+    ramp: list[StageConfig] = msgspec.field(default_factory=_default_ramp)
+    bake: BakeConfig = BakeConfig()
+    drift: DriftConfig = DriftConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    observe: ObserveConfig = ObserveConfig()
+    keys: list[KeyConfig] = []
+
+    def __post_init__(self) -> None:
+        check(
+            re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.experiment) is not None,
+            f"experiment is a name of lower-case letters, digits and dashes, not {self.experiment!r}",
+        )
+        check(bool(self.ramp), "ramp has at least one stage")
+        shares = [stage.share for stage in self.ramp]
+        check(shares == sorted(set(shares)), f"ramp has shares that do not rise from stage to stage: {shares}")
+        check(self.log == "local" or self.log.startswith("kafka://"), f"log is local or kafka://…, not {self.log!r}")
+        check(
+            self.state == "local" or self.state.startswith(("redis://", "rediss://", "unix://")),
+            f"state is local or redis://…, not {self.state!r}",
+        )
+        names = [spec.name for spec in self.feature_specs()]
+        check(all(names), "features have names that are not empty")
+        check(len(set(names)) == len(names), f"features are named once each, not {names}")
+        check(len(set(self.classes)) == len(self.classes) != 1, "classes are at least two, each once")
+        check(not self.classes or self.task is Task.CLASSIFICATION, "classes belong to a classification")
+        ports = [p for p in (self.router.port, self.observe.evaluator_port, self.observe.retrainer_port) if p]
+        check(len(set(ports)) == len(ports), "observe has a port that another service has too")
+        check(len({key.name for key in self.keys}) == len(self.keys), "keys have a name of their own each")
+        known = METRICS[self.task]
+        check(
+            self.evidence.metric is None or self.evidence.metric in known,
+            f"evidence.metric of a {self.task} is one of {', '.join(known)}, not {self.evidence.metric!r}",
+        )
+        guards = [guard.name for guard in self.guardrails]
+        check(len(set(guards)) == len(guards), f"guardrails are declared once each, not {guards}")
+        for guard in self.guardrails:
+            recall = ("recall",) if self.task is Task.CLASSIFICATION else ()
+            others = tuple(metric for metric in known if metric != self.metric)
+            check(
+                guard.metric in others + recall + RATES,
+                f"guardrails of a {self.task} on {self.metric} are {', '.join(others + recall + RATES)}, "
+                f"not {guard.metric!r}",
+            )
+            check(
+                guard.label is None or not self.classes or guard.label in self.classes,
+                f"guardrails have a recall of {guard.label!r}, which is no class",
+            )
+        check(
+            all(self.segments) and len(set(self.segments)) == len(self.segments),
+            f"segments are names, once each, not {self.segments}",
+        )
+        check(
+            self.evidence.form == "split" or self.shadow.fraction > 0,
+            "shadow.fraction must be above 0 for evidence.form paired",
+        )
+        check(
+            self.drift.season is None or self.champion.reference is None or self.champion.time is not None,
+            "champion.time names the reference's column of times where drift.season is set",
+        )
+        check(
+            bool(self.keys) or self.router.host in ("127.0.0.1", "::1", "localhost"),
+            f"router.host {self.router.host} is open to other machines: give `keys`, or stay on 127.0.0.1",
+        )
+
+    @property
+    def metric(self) -> str:
+        """The primary metric."""
+        return self.evidence.metric or METRICS[self.task][0]
+
+    def feature_specs(self) -> list[FeatureSpec]:
+        return [FeatureSpec(name=f) if isinstance(f, str) else f for f in self.features]

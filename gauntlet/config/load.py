@@ -1,0 +1,119 @@
+"""The configuration's file: YAML read into `Config`; the unknown and the impossible are refused with their line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from gauntlet.config import Config
+from gauntlet.config.section import Seconds
+from gauntlet.errors import ConfigError
+
+
+def load(path: str | Path) -> Config:
+    """Read and check a configuration file.
+
+    Relative paths in it (data, champion.model, champion.reference) are resolved against its folder.
+    Raises `ConfigError` naming the file, the line, the key and the reason.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: this is not UTF-8 text, so it is not YAML") from error
+    config = parse(text, str(path))
+    base = path.resolve().parent
+    champion = config.champion
+    if ":" not in champion.model:
+        champion = msgspec.structs.replace(champion, model=str(base / champion.model))
+    if champion.reference is not None:
+        champion = msgspec.structs.replace(champion, reference=str(base / champion.reference))
+    return msgspec.structs.replace(config, data=str(base / config.data), champion=champion)
+
+
+def parse(text: str, name: str = "configuration") -> Config:
+    """A configuration from YAML text; `name` stands in its errors."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}:{_mark(error, text)}: this is not YAML: {_problem(error)}") from error
+    except (ValueError, RecursionError) as error:  # a date such as 2013-99-99; an alias that holds itself
+        raise ConfigError(f"{name}: this is not YAML that can be read: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{name}:1: a configuration is a mapping of keys to values")
+    try:
+        _refuse_repeated_keys(node, name)
+    except RecursionError:
+        raise ConfigError(f"{name}:1: an alias holds itself") from None
+    try:
+        return msgspec.convert(document, Config, dec_hook=_decode_hook, strict=True)
+    except msgspec.ValidationError as error:
+        message, path = _split(str(error))
+        key = message.split("`")[1] if "unknown field" in message else message.split()[0]
+        line = _line(node, [*path, *key.split(".")])  # the key itself where the reason begins with it, else its section
+        where = ".".join(str(p) for p in path) or "top level"
+        raise ConfigError(f"{name}:{line}: {where}: {message}") from error
+
+
+def _mark(error: yaml.YAMLError, text: str) -> int:
+    """The line that the YAML reader stopped at."""
+    mark = getattr(error, "problem_mark", None)
+    return int(mark.line) + 1 if mark else text.count("\n", 0, getattr(error, "position", 0)) + 1
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    return str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
+
+
+def _decode_hook(kind: type, value: object) -> object:
+    if kind is Seconds:
+        return Seconds.parse(value)
+    raise NotImplementedError(kind)
+
+
+def _split(message: str) -> tuple[str, list[str | int]]:
+    """Take msgspec's "reason - at `$.a.b[0]`" apart."""
+    match = re.fullmatch(r"(.*) - at `\$(.*)`", message, re.DOTALL)
+    if match is None:
+        return message, []
+    steps = re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", match[2])
+    return match[1], [int(index) if index else name for name, index in steps]
+
+
+def _line(node: Any, path: list[str | int]) -> int:
+    """The line of the deepest node on `path` that exists."""
+    line = node.start_mark.line + 1
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((p for p in node.value if p[0].value == str(step)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return int(line)
+
+
+def _refuse_repeated_keys(node: Any, name: str) -> None:
+    """YAML keeps the last of two equal keys in silence; a configuration must not."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{name}:{key.start_mark.line + 1}: {key.value} is given twice")
+            seen.add(key.value)
+            _refuse_repeated_keys(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated_keys(value, name)

@@ -1,0 +1,294 @@
+"""Model artefacts: load one after its checksum was checked, and ask it for predictions in one checked shape.
+
+Formats: skops (the default; no code runs on loading), joblib (a pickle: only where it was allowed by name), and
+`module:function`, a Python callable that returns a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from gauntlet.errors import BadInput, InvalidOutput, ModelUnusable
+from gauntlet.types import Label, Task
+
+Rows = Sequence[Mapping[str, Any]]
+"""Instances: one mapping of feature name to value each."""
+
+
+_LARGEST = 1.7976931348623157e308  # beyond it is no float64; NaN fails the comparison too
+
+_HARMLESS = ("numpy.dtype",)
+"""Types beyond skops' own safe list that hold no code: skops rebuilds a dtype from an empty array."""
+
+
+class Feature(msgspec.Struct, frozen=True, kw_only=True):
+    """One input of a model."""
+
+    name: str
+    kind: str = "number"
+    required: bool = True
+
+
+class Schema(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model takes and gives: its task, its features in order, its classes in order."""
+
+    task: Task
+    features: tuple[Feature, ...]
+    classes: tuple[Label, ...] = ()
+    input: str = "matrix"
+    """How rows reach the model: `matrix` (float64), `frame` (pandas) or `rows` (the mappings as they are)."""
+
+    def check_row(self, row: object, where: str) -> None:
+        """Raise `BadInput` naming the feature when `row` cannot be an instance of this schema."""
+        if not isinstance(row, Mapping):
+            raise BadInput(f"{where} is not an object of features", code="bad_instance")
+        for feature in self.features:
+            value = row.get(feature.name)
+            if value is None:
+                if feature.required:
+                    raise BadInput(f"{where} has no value for feature {feature.name!r}", code="missing_feature")
+            elif feature.kind == "number":
+                if isinstance(value, bool):
+                    continue
+                if not isinstance(value, int | float):
+                    raise BadInput(
+                        f"{where}: feature {feature.name!r} is a number, not {type(value).__name__}", code="wrong_type"
+                    )
+                if not abs(value) <= _LARGEST:
+                    raise BadInput(f"{where}: feature {feature.name!r} is not a finite number", code="not_finite")
+            elif not isinstance(value, str):
+                raise BadInput(
+                    f"{where}: feature {feature.name!r} is a text, not {type(value).__name__}", code="wrong_type"
+                )
+
+    def check_label(self, value: object, where: str) -> None:
+        """Raise `BadInput` when `value` cannot be the truth for a prediction of this schema."""
+        if self.task is Task.CLASSIFICATION:
+            if self.class_index(value) is None:
+                known = ", ".join(map(repr, self.classes[:10]))
+                raise BadInput(f"{where}: {value!r} is none of the classes ({known})", code="unknown_class")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+            raise BadInput(f"{where}: the outcome of a regression is a finite number", code="wrong_type")
+
+    def class_index(self, value: object) -> int | None:
+        """The place of a label among the classes; JSON's true and 1 and 1.0 are the same label, "1" is not."""
+        for index, label in enumerate(self.classes):
+            if isinstance(label, str) == isinstance(value, str) and label == value:
+                return index
+        return None
+
+
+def sha256(path: Path) -> str:
+    """The artefact's checksum, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(2**20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def load(
+    source: str, *, trusted: Sequence[str] = (), allow_pickle: bool = False, checksum: str | None = None
+) -> object:
+    """The model object behind a path or `module:function`.
+
+    Raises `ModelUnusable` naming the source and the cause: missing, checksum differs, format unknown, not trusted,
+    broken.
+    """
+    if ":" in source and not Path(source).exists():
+        return _call(source)
+    path = Path(source)
+    if not path.is_file():
+        raise ModelUnusable(f"model {path}: there is no such file", code="model_missing")
+    if checksum is not None and (found := sha256(path)) != checksum:
+        raise ModelUnusable(
+            f"model {path}: its SHA-256 is {found[:12]}…, the registry recorded {checksum[:12]}…", code="model_checksum"
+        )
+    if path.suffix not in (".skops", ".joblib"):
+        raise ModelUnusable(f"model {path}: known formats are .skops and .joblib", code="model_format")
+    if path.suffix == ".joblib" and not allow_pickle:
+        raise ModelUnusable(
+            f"model {path}: joblib files can run any code when loaded; set allow_pickle: true for files you made "
+            "yourself, or save the model with skops",
+            code="model_untrusted",
+        )
+    try:
+        return _load_skops(path, trusted) if path.suffix == ".skops" else _load_joblib(path)
+    except ModelUnusable:
+        raise
+    except Exception as error:  # whatever a broken artefact raises, the answer is the same
+        raise ModelUnusable(f"model {path}: {type(error).__name__}: {error}", code="model_broken") from error
+
+
+def _load_skops(path: Path, trusted: Sequence[str]) -> object:
+    import skops.io
+
+    trusted = [*_HARMLESS, *trusted]
+    unknown = set(skops.io.get_untrusted_types(file=path)) - set(trusted)
+    if unknown:
+        raise ModelUnusable(
+            f"model {path}: it holds types that nobody trusted yet: {', '.join(sorted(unknown))}; list them under "
+            "champion.trusted if you know them",
+            code="model_untrusted",
+        )
+    return skops.io.load(path, trusted=trusted)
+
+
+def _load_joblib(path: Path) -> object:
+    import joblib
+
+    return joblib.load(path)
+
+
+def _call(source: str) -> object:
+    module, _, name = source.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+        return factory()
+    except Exception as error:  # user code: whatever it raises, the answer is the same
+        raise ModelUnusable(f"model {source}: {type(error).__name__}: {error}", code="model_broken") from error
+
+
+def save(model: object, path: Path) -> Path:
+    """Write a fitted model as skops, or as joblib where skops does not know its types; return the path written.
+
+    Joblib is only ever loaded back from the registry that wrote it, checksum first.
+    """
+    import joblib
+    import skops.io
+
+    target = path.with_suffix(".skops")
+    with contextlib.suppress(Exception):  # skops refuses what it can't write in many ways; joblib takes the rest
+        skops.io.dump(model, target)
+        if set(skops.io.get_untrusted_types(file=target)) <= set(_HARMLESS):
+            return target
+    target.unlink(missing_ok=True)
+    target = path.with_suffix(".joblib")
+    joblib.dump(model, target)
+    return target
+
+
+def schema_of(
+    model: object, task: Task, features: Sequence[Feature] = (), classes: Sequence[Label] = (), kind: str = "auto"
+) -> Schema:
+    """What `model` takes and gives, from its own attributes where the caller does not say.
+
+    `kind` is how rows reach it: matrix, frame or rows; `auto` sees a frame where the model was fitted with one or takes
+    texts, and rows where a pipeline begins with a DictVectorizer. Raises `ModelUnusable` when nobody says.
+    """
+    fitted = getattr(model, "feature_names_in_", None)
+    if not features:
+        if fitted is None:
+            raise ModelUnusable("the model does not name its features; list them under `features`", code="no_features")
+        features = [Feature(name=str(name)) for name in fitted]
+    if task is Task.CLASSIFICATION:
+        if not hasattr(model, "predict_proba"):
+            raise ModelUnusable("a classification model needs predict_proba", code="no_probabilities")
+        own = [_plain(c) for c in getattr(model, "classes_", ())]
+        if classes and own and list(classes) != own:
+            raise ModelUnusable(f"the model's classes are {own}, not {list(classes)}", code="other_classes")
+        classes = own or list(classes)
+        if len(classes) < 2:
+            raise ModelUnusable("the model does not name its classes; list them under `classes`", code="no_classes")
+    elif not hasattr(model, "predict"):
+        raise ModelUnusable("a regression model needs predict", code="no_predict")
+    if kind == "auto":
+        first = model.steps[0][1] if hasattr(model, "steps") else model
+        if type(first).__name__ == "DictVectorizer":
+            kind = "rows"
+        else:
+            kind = "frame" if fitted is not None or any(f.kind != "number" for f in features) else "matrix"
+    takes = getattr(model, "n_features_in_", None)
+    if kind == "matrix" and takes is not None and takes != len(features):
+        raise ModelUnusable(f"the model was fitted with {takes} features, not {len(features)}", code="other_features")
+    return Schema(task=task, features=tuple(features), classes=tuple(classes), input=kind)
+
+
+def _plain(label: Any) -> Label:
+    return label.item() if isinstance(label, np.generic) else label  # type: ignore[no-any-return]
+
+
+class Predictor:
+    """A loaded model behind one call: rows in, a float64 array of checked shape out.
+
+    Classification gives (n, classes) probabilities, regression (n,). Raises `InvalidOutput` for anything else.
+    """
+
+    def __init__(self, model: object, schema: Schema, version: str) -> None:
+        self.model = model
+        self.schema = schema
+        self.version = version
+        self._names = [f.name for f in schema.features]
+        builders: dict[str, Callable[[Rows], Any]] = {"matrix": self._matrix, "frame": self._frame, "rows": self._rows}
+        self._build = builders[schema.input]
+        self._answer = model.predict_proba if schema.task is Task.CLASSIFICATION else model.predict  # type: ignore[attr-defined]
+
+    def predict(self, rows: Rows) -> NDArray[np.float64]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a model's warnings must not flood the log, nor raise under -W error
+            answer = self._answer(self._build(rows))
+        return self.checked(answer, len(rows))
+
+    def checked(self, answer: object, n: int) -> NDArray[np.float64]:
+        """`answer` as float64 of the right shape, or `InvalidOutput`."""
+        try:
+            output = np.asarray(answer, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidOutput(f"{self.version} answered with no numbers: {error}") from error
+        classes = len(self.schema.classes)
+        if self.schema.task is Task.CLASSIFICATION:
+            if output.shape == (n,) and classes == 2:  # a bare probability of the second class
+                output = np.column_stack([1.0 - output, output])
+            if output.shape != (n, classes):
+                raise InvalidOutput(f"{self.version} answered in shape {output.shape}, not {(n, classes)}")
+        else:
+            if output.shape == (n, 1):
+                output = output[:, 0]
+            if output.shape != (n,):
+                raise InvalidOutput(f"{self.version} answered in shape {output.shape}, not {(n,)}")
+        return output
+
+    def valid(self, output: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which rows of a checked output are usable: finite, and for classes in [0, 1] with sum 1 (to 1e-6)."""
+        if self.schema.task is Task.REGRESSION:
+            return np.isfinite(output)
+        inside = np.isfinite(output).all(axis=1) & (output >= 0).all(axis=1) & (output <= 1 + 1e-9).all(axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(inside & (np.abs(output.sum(axis=1) - 1) < 1e-6))
+
+    def inputs(self, rows: Rows) -> Any:
+        """Rows in the form that the model was fitted on: for training a successor just like it."""
+        return self._build(rows)
+
+    def _matrix(self, rows: Rows) -> NDArray[np.float64]:
+        nan = float("nan")
+        names = self._names
+        return np.array(
+            [[nan if (v := row.get(name)) is None else v for name in names] for row in rows], dtype=np.float64
+        )
+
+    def _rows(self, rows: Rows) -> list[dict[str, Any]]:
+        """Every declared feature and no other: a DictVectorizer would read a missing one as 0 without a word."""
+        names = self._names
+        return [{name: row.get(name) for name in names} for row in rows]
+
+    def _frame(self, rows: Rows) -> Any:
+        import pandas as pd
+
+        return pd.DataFrame({f.name: self._column(rows, f) for f in self.schema.features})
+
+    def _column(self, rows: Rows, feature: Feature) -> Any:
+        values = [row.get(feature.name) for row in rows]
+        if feature.kind == "number":
+            return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+        return np.array(values, dtype=object)

@@ -1,0 +1,388 @@
+"""A table of an experiment's rows: CSV, Parquet or a frame, read in chunks as arrays of numbers and coded texts.
+
+Invariant: chunks begin at multiples of the asked size, text codes mean the same in every chunk, and whatever cannot be
+read as asked raises `TableError` naming the column and the row (counted from 0, after the header).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gauntlet.table.prefetch import read_ahead
+from gauntlet.table.sources import NULLS, Source, TableError, of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Chunk", "Codes", "Table", "TableError", "open_table"]
+
+_NULLS = pa.array(NULLS)
+_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Texts of one column: `values[codes[i]]` is row i's, a code of −1 means that it has none.
+
+    `values` grows from chunk to chunk, at its end only, so a code once seen keeps its meaning.
+    """
+
+    codes: NDArray[np.int32]
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive rows from row `start` on; in `numbers`, NaN means that a row has none (infinity is passed on)."""
+
+    start: int
+    rows: int
+    numbers: Mapping[str, NDArray[np.float64]]
+    texts: Mapping[str, Codes]
+
+
+def open_table(source: str | Path | pd.DataFrame | pa.Table) -> Table:
+    """A table over a file's path or a frame in memory; raises `TableError` when it cannot be one."""
+    return Table(of(source))
+
+
+class Table:
+    """Rows in the order of the file. Every call of `chunks` reads from the beginning."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.name = source.name
+        self.columns = source.columns
+        self.rows = source.rows
+
+    def kinds(self, sample: int = 1000) -> dict[str, Literal["number", "text"]]:
+        """What each column holds, judged by its first `sample` rows; one without any value there is a number."""
+        for piece in _pieces(self._source.batches(self.columns), sample):
+            return {name: _kind(piece[i]) for i, name in enumerate(self.columns)}
+        raise TableError(f"{self.name}: no rows")
+
+    def chunks(self, numbers: Sequence[str], texts: Sequence[str] = (), rows: int = _ROWS) -> Iterator[Chunk]:
+        """The rows, `rows` at a time (fewer in the last chunk), with these columns as numbers and as texts.
+
+        A column may be asked for as both. `true` and `false` count as 1 and 0. Raises `TableError`.
+        """
+        self._check([*numbers, *texts])
+        coders = {name: _Coder() for name in texts}
+        start = 0
+        with closing(read_ahead(self._typed(numbers, texts, rows))) as pieces:
+            for piece in pieces:
+                columns = piece.columns
+                yield Chunk(
+                    start,
+                    piece.num_rows,
+                    {name: columns[i].to_numpy(zero_copy_only=False) for i, name in enumerate(numbers)},
+                    {name: coders[name].coded(columns[i]) for i, name in enumerate(texts, len(numbers))},
+                )
+                start += piece.num_rows
+        if not start:
+            raise TableError(f"{self.name}: no rows")
+
+    def _typed(self, numbers: Sequence[str], texts: Sequence[str], rows: int) -> Generator[pa.RecordBatch]:
+        """The rows, `rows` at a time, with these columns in this order, whatever the types that they are kept in."""
+        wanted = list(dict.fromkeys([*numbers, *texts]))
+        start = 0
+        # A table without any asked column still has rows to count.
+        for parts in _parts(self._source.batches(wanted or self.columns[:1], set(numbers) - set(texts)), rows):
+            alike = all(part.schema.equals(parts[0].schema) for part in parts[1:])
+            typed: list[pa.RecordBatch] = []
+            for part in [_joined(parts)] if alike else parts:
+                column = dict(zip(wanted, part.columns, strict=False))
+                arrays = [
+                    *(self._numbers(name, column[name], start) for name in numbers),
+                    *(self._text(name, column[name]) for name in texts),
+                ]
+                typed.append(pa.RecordBatch.from_arrays(arrays, names=[*numbers, *texts]) if wanted else part)
+                start += part.num_rows
+            yield _joined(typed)
+
+    def ordered_by(self, column: str) -> Table:
+        """The rows sorted by a column of numbers or ISO timestamps; rows with the same value keep their order.
+
+        Sixteen bytes a row are held while sorting and eight after it; `chunks` of the result writes the asked columns
+        to temporary files first. A table that is in order already is given back as it is.
+        """
+        self._check([column])
+        keys, in_order = self._keys(column)
+        if in_order:
+            return self
+        order = np.argsort(keys, kind="stable")
+        return _Ordered(self._source, order)
+
+    def _keys(self, column: str) -> tuple[NDArray[Any], bool]:
+        """The sort keys, in a temporary file, and whether they never go down."""
+        read: Callable[[pa.Array, int], NDArray[Any]] | None = None
+        last = None
+        in_order = True
+        start = 0
+        with _Spill() as spill:
+            for piece in _pieces(self._source.batches([column]), _ROWS):
+                values = _plain(piece[0])
+                empty = np.flatnonzero(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))
+                if len(empty):
+                    row = start + int(empty[0])
+                    raise TableError(
+                        f"{self.name}: row {row:,} of {column} (counted from 0) is empty; there is no order"
+                    )
+                read = read or self._key_reader(column, values)
+                keys = read(values, start)
+                in_order = in_order and bool(np.all(keys[1:] >= keys[:-1])) and (last is None or last <= keys[0])
+                last = keys[-1]
+                spill.write(keys)
+                start += len(keys)
+            if last is None:
+                raise TableError(f"{self.name}: no rows")
+            return spill.array(), in_order
+
+    def _key_reader(self, column: str, first: pa.Array) -> Callable[[pa.Array, int], NDArray[Any]]:
+        """Numbers, or times in nanoseconds; with a zone or without is decided by the first value."""
+        if pa.types.is_temporal(first.type):
+            narrow = pa.int32() if pa.types.is_date32(first.type) or pa.types.is_time32(first.type) else pa.int64()
+            return lambda values, _: values.cast(narrow).to_numpy(zero_copy_only=False)
+        if not _is_text(first) or _number_type(first[:1]):
+            return lambda values, start: self._numbers(column, values, start).to_numpy(zero_copy_only=False)
+        zone = pa.timestamp("ns", "UTC")
+        zoned = _castable(first[:1], zone)
+        target = zone if zoned else pa.timestamp("ns")
+        hint = "with a time zone, as in row 0" if zoned else "such as 2013-01-31T12:30:00"
+
+        def times(values: pa.Array, start: int) -> NDArray[Any]:
+            try:
+                keys: NDArray[np.int64] = pc.cast(values, target).cast(pa.int64()).to_numpy(zero_copy_only=False)
+            except pa.ArrowInvalid:
+                bad = _first_uncastable(values, target)
+                raise TableError(
+                    f"{self.name}: row {start + bad:,} of {column} (counted from 0): {values[bad].as_py()!r} is "
+                    f"neither a number nor an ISO time {hint}"
+                ) from None
+            return keys
+
+        return times
+
+    def _check(self, columns: Sequence[str]) -> None:
+        for column in columns:
+            if column not in self.columns:
+                close = difflib.get_close_matches(column, self.columns, 1, 0.6)
+                known = ", ".join(self.columns[:30]) + (", …" if len(self.columns) > 30 else "")
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise TableError(f"{self.name}: there is no column {column!r}; {hint}The columns are: {known}")
+
+    def _numbers(self, name: str, values: pa.Array, start: int) -> pa.Array:
+        """As 64-bit floats, null where there is none."""
+        values = _plain(values)
+        if _is_text(values):
+            try:
+                values = pc.cast(values, pa.float64())
+            except pa.ArrowInvalid:
+                values = self._spelled(name, values, start)
+        elif pa.types.is_boolean(values.type):
+            values = values.cast(pa.uint8())
+        elif not _number_type(values):
+            raise TableError(f"{self.name}: column {name!r} holds {values.type}, and a number is needed")
+        return values if pa.types.is_float64(values.type) else values.cast(pa.float64(), safe=False)
+
+    def _spelled(self, name: str, values: pa.Array, start: int) -> pa.Array:
+        """Numbers among spaces, and true and false in any case."""
+        trimmed = pc.utf8_trim_whitespace(values)
+        lower = pc.utf8_lower(trimmed)
+        known = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", trimmed))
+        known = pc.if_else(pc.is_in(known, _NULLS), pa.scalar(None, pa.string()), known)
+        try:
+            return pc.cast(known, pa.float64())
+        except pa.ArrowInvalid:
+            bad = _first_uncastable(known, pa.float64())
+            raise TableError(
+                f"{self.name}: row {start + bad:,} of {name} (counted from 0): {values[bad].as_py()!r} is not a number"
+            ) from None
+
+    def _text(self, name: str, values: pa.Array) -> pa.Array:
+        values = _plain(values)
+        if _is_text(values):
+            return values
+        try:
+            return values.cast(pa.string())
+        except pa.ArrowException as error:
+            raise TableError(f"{self.name}: column {name!r} holds {values.type}, which is no text") from error
+
+
+class _Ordered(Table):
+    """The same rows in another order; the asked columns are spilled to temporary files, then gathered."""
+
+    def __init__(self, source: Source, order: NDArray[np.intp]) -> None:
+        super().__init__(source)
+        self.rows = len(order)
+        self._order = order
+
+    def chunks(self, numbers: Sequence[str], texts: Sequence[str] = (), rows: int = _ROWS) -> Iterator[Chunk]:
+        known: dict[str, tuple[str, ...]] = {}
+        with ExitStack() as stack:
+            number_spills = {name: stack.enter_context(_Spill()) for name in numbers}
+            text_spills = {name: stack.enter_context(_Spill()) for name in texts}
+            for chunk in super().chunks(numbers, texts):
+                for name, array in chunk.numbers.items():
+                    number_spills[name].write(array)
+                for name, coded in chunk.texts.items():
+                    text_spills[name].write(coded.codes)
+                    known[name] = coded.values
+            number_columns = {name: spill.array() for name, spill in number_spills.items()}
+            text_columns = {name: (spill.array(), _Recoder(known[name])) for name, spill in text_spills.items()}
+        for start in range(0, len(self._order), rows):
+            taken = self._order[start : start + rows]
+            yield Chunk(
+                start,
+                len(taken),
+                {name: column[taken] for name, column in number_columns.items()},
+                {name: recoder.coded(column[taken]) for name, (column, recoder) in text_columns.items()},
+            )
+
+
+class _Spill:
+    """An array written once, front to back, into a nameless file; `array` maps it, and lives on after closing."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="gauntlet-")  # noqa: SIM115  closed by __exit__
+        self._kind: np.dtype[Any] = np.dtype(np.float64)
+
+    def write(self, array: NDArray[Any]) -> None:
+        self._kind = array.dtype
+        self._file.write(np.ascontiguousarray(array).data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()  # a mapping keeps the bytes
+
+    def array(self) -> NDArray[Any]:
+        self._file.flush()
+        return np.memmap(self._file, dtype=self._kind, mode="r")
+
+
+class _Coder(dict[str | None, int]):
+    """Texts to codes, given out in the order in which they are first seen."""
+
+    def __init__(self) -> None:
+        super().__init__({None: -1} | dict.fromkeys(NULLS, -1))
+        self._fresh: list[str] = []
+        self._values: tuple[str, ...] = ()
+
+    def __missing__(self, text: str) -> int:
+        code = len(self._values) + len(self._fresh)
+        self._fresh.append(text)
+        self[text] = code
+        return code
+
+    def coded(self, values: pa.Array) -> Codes:
+        encoded = values.dictionary_encode(null_encoding="encode")
+        texts = encoded.dictionary.to_numpy(zero_copy_only=False).tolist()
+        table = np.fromiter(map(self.__getitem__, texts), np.int32, len(texts))
+        if self._fresh:
+            self._values += tuple(self._fresh)
+            self._fresh = []
+        return Codes(table[encoded.indices.to_numpy(zero_copy_only=False)], self._values)
+
+
+class _Recoder:
+    """Codes in one order of rows to those that the same rows have in another: by where a text is first seen."""
+
+    def __init__(self, given: tuple[str, ...]) -> None:
+        self._given = given
+        self._code = np.full(len(given) + 1, -1, np.int32)  # its last place is where a code of −1 looks
+        self._values: tuple[str, ...] = ()
+
+    def coded(self, codes: NDArray[np.int32]) -> Codes:
+        found, first_at = np.unique(codes, return_index=True)
+        found = found[np.argsort(first_at)]
+        fresh = found[(found >= 0) & (self._code[found] < 0)]
+        self._code[fresh] = np.arange(len(self._values), len(self._values) + len(fresh))
+        self._values += tuple(self._given[code] for code in fresh.tolist())
+        return Codes(self._code[codes], self._values)
+
+
+def _pieces(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of exactly `rows`, but for the last."""
+    return map(_joined, _parts(batches, rows))
+
+
+def _parts(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:
+    """The parts of each such batch, whose types may differ."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        while batch.num_rows:
+            part = batch.slice(0, rows - count)
+            batch = batch.slice(part.num_rows)
+            held.append(part)
+            count += part.num_rows
+            if count == rows:
+                yield held
+                held, count = [], 0
+    if held:
+        yield held
+
+
+def _joined(parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
+def _is_text(values: pa.Array) -> bool:
+    kind = values.type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _number_type(values: pa.Array) -> bool:
+    kind = values.type
+    if _is_text(values):
+        return _castable(values, pa.float64())
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+    )
+
+
+def _kind(values: pa.Array) -> Literal["number", "text"]:
+    values = _plain(values)
+    if _is_text(values):
+        lower = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+        unclear = values.filter(pc.invert(pc.is_in(lower, pa.array(["true", "false"]))))
+        unclear = unclear.filter(pc.invert(pc.is_in(unclear, _NULLS)))
+        return "number" if _castable(pc.utf8_trim_whitespace(unclear), pa.float64()) else "text"
+    return "number" if pa.types.is_boolean(values.type) or _number_type(values) else "text"
+
+
+def _castable(values: pa.Array, target: pa.DataType) -> bool:
+    try:
+        pc.cast(values, target)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _first_uncastable(values: pa.Array, target: pa.DataType) -> int:
+    """The index of the first value that cannot be cast, given that one cannot; by halving."""
+    low, high = 0, len(values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _castable(values[low:middle], target):
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,166 @@
+"""Training data from the event log: predictions' features joined with their outcomes, within one window of event time.
+
+Reads a fixed range of offsets, so that the same job reads the same rows again; decodes nothing that it doesn't use.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+
+from gauntlet import keys
+from gauntlet.log import LogReader, Stored
+from gauntlet.registry.artifact import Schema
+from gauntlet.types import Label, Task
+
+_BATCH = 5000  # records a read: a few megabytes
+
+Ends = dict[str, int]
+"""Where each partition of predictions and outcomes ends for a job, keyed by `topic/partition`: the data's version."""
+
+
+class _Shadow(msgspec.Struct, tag="shadow"):
+    """The other kind of record on the predictions' topic; nothing of it is used."""
+
+
+class _Prediction(msgspec.Struct, tag="prediction"):
+    """Of a prediction, what training needs; its features stay bytes until an outcome asks for them."""
+
+    id: str
+    at: float
+    experiment: str
+    features: msgspec.Raw
+    forced: bool = False
+
+
+class _Outcome(msgspec.Struct, tag="outcome"):
+    id: str
+    at: float
+    experiment: str
+    value: Label
+
+
+_predictions = msgspec.json.Decoder(_Prediction | _Shadow)
+_outcomes = msgspec.json.Decoder(_Outcome)
+_features = msgspec.json.Decoder(dict[str, Any])
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """Joined rows in time order: features, targets and prediction times (seconds), and how many were left out and why.
+
+    Targets are class labels as the schema writes them, or floats.
+    """
+
+    features: list[dict[str, Any]]
+    targets: list[Label]
+    times: list[float]
+    skipped: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def between(self, start: float, end: float) -> Rows:
+        """The rows with start ≤ time < end."""
+        first, last = bisect_left(self.times, start), bisect_left(self.times, end)
+        return Rows(features=self.features[first:last], targets=self.targets[first:last], times=self.times[first:last])
+
+
+async def ends(reader: LogReader) -> Ends:
+    """The present ends of the log's data: what a job that starts now will read up to."""
+    return {
+        f"{topic}/{partition}": await reader.end(topic, partition)
+        for topic in (keys.PREDICTIONS, keys.OUTCOMES)
+        for partition in await reader.partitions(topic)
+    }
+
+
+async def collect(
+    reader: LogReader, schema: Schema, experiment: str, start: float, end: float, horizon: float, until: Ends
+) -> Rows:
+    """Predictions of [start, end] with the outcome that came within `horizon` seconds of each.
+
+    The first record of an id wins, of predictions and of outcomes alike, in the log's order; forced requests were
+    chosen by somebody and are left out. What can't be a row of `schema` is counted in `skipped`.
+    Raises `LogUnavailable`.
+    """
+    skipped = dict.fromkeys(("forced", "unlabelled", "late", "unusable"), 0)
+    truths: dict[str, tuple[float, Label]] = {}
+    async for record in _records(reader, keys.OUTCOMES, start, until):
+        if record.at > end + horizon:
+            continue
+        try:
+            outcome = _outcomes.decode(record.value)
+        except msgspec.MsgspecError:
+            skipped["unusable"] += 1
+            continue
+        if outcome.experiment == experiment and outcome.id not in truths:
+            truths[outcome.id] = (outcome.at, outcome.value)
+    found: list[tuple[float, str, msgspec.Raw, Label]] = []
+    seen: set[str] = set()
+    async for record in _records(reader, keys.PREDICTIONS, start, until):
+        if not start <= record.at <= end:
+            continue
+        try:
+            prediction = _predictions.decode(record.value)
+        except msgspec.MsgspecError:
+            skipped["unusable"] += 1
+            continue
+        if isinstance(prediction, _Shadow) or prediction.experiment != experiment or prediction.id in seen:
+            continue
+        seen.add(prediction.id)
+        if prediction.forced:
+            skipped["forced"] += 1
+        elif (truth := truths.get(prediction.id)) is None:
+            skipped["unlabelled"] += 1
+        elif truth[0] - prediction.at > horizon:
+            skipped["late"] += 1
+        else:
+            found.append((prediction.at, prediction.id, prediction.features, truth[1]))
+    found.sort(key=lambda row: row[:2])
+    rows = list(_usable(found, schema, skipped))
+    return Rows(
+        features=[features for _, features, _ in rows],
+        targets=[target for _, _, target in rows],
+        times=[at for at, _, _ in rows],
+        skipped={reason: count for reason, count in skipped.items() if count},
+    )
+
+
+def _usable(
+    found: list[tuple[float, str, msgspec.Raw, Label]], schema: Schema, skipped: dict[str, int]
+) -> Iterator[tuple[float, dict[str, Any], Label]]:
+    for at, _, raw, value in found:
+        target = _target(schema, value)
+        if target is None:
+            skipped["unusable"] += 1
+        else:
+            yield at, _features.decode(raw), target
+
+
+def _target(schema: Schema, value: Label) -> Label | None:
+    """The truth as the model writes it: JSON's true may stand for the class 1."""
+    if schema.task is Task.CLASSIFICATION:
+        index = schema.class_index(value)
+        return None if index is None else schema.classes[index]
+    if isinstance(value, bool | str) or not abs(value) < float("inf"):
+        return None
+    return float(value)
+
+
+async def _records(reader: LogReader, topic: str, start: float, until: Ends) -> AsyncIterator[Stored]:
+    for name, end in sorted(until.items()):
+        of, _, partition = name.partition("/")
+        if of != topic or not end:
+            continue
+        offset = await reader.seek(topic, partition, start)
+        while offset < end:
+            records: list[Stored] = await reader.read(topic, partition, offset, min(_BATCH, end - offset))
+            if not records:
+                break
+            for record in records:
+                if record.offset < end:
+                    yield record
+            offset = records[-1].offset + 1

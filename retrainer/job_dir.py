@@ -1,0 +1,129 @@
+"""A job's own folder: how the retrainer tells the job's process what to do, and how it hears what came of it.
+
+Every file is replaced in one step, so none is ever read half; the lock lets one process at a time work on a job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from gauntlet.config import Config
+from retrainer.dataset import Ends
+
+_S = TypeVar("_S", bound=msgspec.Struct)
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job is to do. `now` is the event time at which it was asked for; `ends` fixes the data it reads."""
+
+    job: str
+    champion: str
+    now: float
+    ends: Ends
+    config: Config
+
+    @property
+    def matured(self) -> float:
+        """The time of the newest rows to learn from: younger ones have their outcome only if it came early."""
+        return self.now - self.config.evidence.outcome_horizon
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a job. `accepted` with the registered `version`, or not, and why; or `error` when it failed.
+
+    `metrics` has both models on the same held-out rows and the gate's own numbers; `split` the rows and their times.
+    """
+
+    accepted: bool = False
+    reason: str = ""
+    version: str | None = None
+    metrics: dict[str, dict[str, float]] = {}
+    split: dict[str, float] = {}
+    training_seconds: float = 0.0
+    error: str | None = None
+
+
+class _Step(msgspec.Struct, frozen=True):
+    step: str
+
+
+class JobFolder:
+    """`<root>/<job>/{spec,step,judged,answer}.json`, `output.log` and `lock`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.output = path / "output.log"
+
+    @property
+    def spec_path(self) -> Path:
+        return self.path / "spec.json"
+
+    def prepare(self, spec: Spec) -> None:
+        """Write the job's orders; those of an earlier start of the same job stay, so that it reads the same data."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.spec_path.exists():
+            self._write("spec.json", spec)
+
+    def spec(self) -> Spec:
+        return msgspec.json.decode(self.spec_path.read_bytes(), type=Spec, dec_hook=_decode)
+
+    def report(self, step: str) -> None:
+        """Say which step the job is in."""
+        self._write("step.json", _Step(step))
+
+    def step(self) -> str:
+        found = self._read("step.json", _Step)
+        return found.step if found else ""
+
+    def judge(self, answer: Answer) -> None:
+        """Keep the holdout's answer before anything is registered: a restarted job then finds the version again."""
+        self._write("judged.json", answer)
+
+    def judged(self) -> Answer | None:
+        return self._read("judged.json", Answer)
+
+    def finish(self, answer: Answer) -> None:
+        self._write("answer.json", answer)
+
+    def answer(self) -> Answer | None:
+        """None while there is none: the job runs, or its process died before it could say."""
+        return self._read("answer.json", Answer)
+
+    def last_words(self, characters: int = 600) -> str:
+        """The end of what the job's process printed."""
+        try:
+            return self.output.read_text(encoding="utf-8", errors="replace")[-characters:].strip()
+        except OSError:
+            return ""
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Wait until no other process works on this job. The lock goes with its process, however that ends."""
+        with (self.path / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _read(self, name: str, kind: type[_S]) -> _S | None:
+        try:
+            return msgspec.json.decode((self.path / name).read_bytes(), type=kind)
+        except FileNotFoundError:
+            return None
+
+    def _write(self, name: str, content: msgspec.Struct) -> None:
+        aside = self.path / f".{name}.{os.getpid()}"
+        with aside.open("wb") as file:
+            file.write(msgspec.json.encode(content, enc_hook=float))  # the only foreign type is a duration
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(self.path / name)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    return kind(value)

@@ -1,0 +1,217 @@
+"""The retrainer's durable memory in one SQLite file: jobs, offsets, the open demand, job events still to tell.
+
+Commit order: everything that handling some events has changed goes into one transaction, offsets with it; only then are
+job events appended to the log, and then taken off the outbox (told at least once, and never before they are true).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from gauntlet.errors import StateUnavailable
+from gauntlet.events import Job
+from retrainer.triggers import Demand
+
+LIVE = ("pending", "running")
+"""Statuses of a job that still has a way to go."""
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One retraining job as the retrainer keeps it. Times are event times but for `seconds`, which are the wall's."""
+
+    id: str
+    status: str
+    trigger: str
+    demand: str
+    severity: str
+    reason: str
+    champion: str
+    created_at: float
+    updated_at: float
+    ended_at: float | None = None
+    version: str | None = None
+    accepted: bool | None = None
+    metrics: dict[str, dict[str, float]] = {}
+    split: dict[str, float] = {}
+    training_seconds: float = 0.0
+    seconds: float = 0.0
+    decision: str = ""
+    error: str | None = None
+    starts: int = 0
+
+    def event(self, experiment: str, step: str = "") -> Job:
+        """The record as the event that tells everybody about it."""
+        return Job(
+            id=self.id,
+            at=self.updated_at,
+            experiment=experiment,
+            status=self.status,
+            trigger=self.trigger,
+            severity=self.severity,
+            reason=self.decision or self.reason,
+            champion=self.champion,
+            step=step or self.status,
+            version=self.version,
+            accepted=self.accepted,
+            metrics=self.metrics,
+            seconds=self.seconds,
+            error=self.error,
+        )
+
+
+class Ledger:
+    """In memory what is on disk, plus what is not committed yet; `commit` makes the two equal.
+
+    One process a folder: a second one is refused with `StateUnavailable`, and may wait for the first one's end.
+    """
+
+    def __init__(self, folder: Path, experiment: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._experiment = experiment
+        self._lock = (folder / "retrainer.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise StateUnavailable(f"another retrainer works in {folder}", code="retrainer_running") from None
+        self._jsonl = folder / "retraining_jobs.jsonl"
+        self._db = sqlite3.connect(folder / "retrainer.db", isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, created_at REAL NOT NULL, status TEXT NOT NULL, "
+            "champion TEXT NOT NULL, record BLOB NOT NULL)"
+        )
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS offsets (topic TEXT, partition TEXT, offset INTEGER NOT NULL, "
+            "PRIMARY KEY (topic, partition))"
+        )
+        self._db.execute("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS outbox (number INTEGER PRIMARY KEY, event BLOB NOT NULL)")
+        rows = self._db.execute("SELECT record FROM jobs ORDER BY created_at, id")
+        self.jobs = {j.id: j for j in (msgspec.json.decode(row[0], type=JobRecord) for row in rows)}
+        self.offsets: dict[tuple[str, str], int] = {
+            (topic, partition): offset
+            for topic, partition, offset in self._db.execute("SELECT topic, partition, offset FROM offsets")
+        }
+        facts = dict(self._db.execute("SELECT name, value FROM facts"))
+        self.now = msgspec.json.decode(facts.get("now", b"0"), type=float)
+        self.demand = msgspec.json.decode(facts.get("demand", b"null"), type=Demand | None)
+        self._changed: dict[str, JobRecord] = {}
+        self._told: list[Job] = []
+        self._dirty = False
+
+    @property
+    def live(self) -> JobRecord | None:
+        """The job that is pending or running; there is never more than one."""
+        return next((job for job in reversed(self.jobs.values()) if job.status in LIVE), None)
+
+    def handled(self, topic: str, partition: str, offset: int, at: float | None) -> None:
+        """The record at `offset` is done with; `at` moves the events' clock, which never runs backwards."""
+        self.offsets[topic, partition] = offset + 1
+        if at is not None:
+            self.now = max(self.now, at)
+        self._dirty = True
+
+    def remember(self, demand: Demand | None) -> None:
+        """The demand that stays open, or none."""
+        if demand != self.demand:
+            self.demand = demand
+            self._dirty = True
+
+    def put(self, job: JobRecord) -> None:
+        """A job's new state, and the event that tells it."""
+        self.jobs[job.id] = job
+        self._changed[job.id] = job
+        self._told.append(job.event(self._experiment))
+        self._dirty = True
+
+    def next_id(self, day: str) -> str:
+        """`retrain_<day>_<number from 001>`; `day` is YYYYMMDD."""
+        taken = [int(job[-3:]) for job in self.jobs if job.startswith(f"retrain_{day}_")]
+        return f"retrain_{day}_{max(taken, default=0) + 1:03d}"
+
+    def commit(self) -> bool:
+        """Make every change since the last commit durable in one step; False when there was none."""
+        if not self._dirty:
+            return False
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?)",
+                [(j.id, j.created_at, j.status, j.champion, msgspec.json.encode(j)) for j in self._changed.values()],
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", [(*place, o) for place, o in self.offsets.items()]
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO facts VALUES (?, ?)",
+                [("now", msgspec.json.encode(self.now)), ("demand", msgspec.json.encode(self.demand))],
+            )
+            self._db.executemany(
+                "INSERT INTO outbox (event) VALUES (?)", [(msgspec.json.encode(event),) for event in self._told]
+            )
+            self._db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+        self._changed.clear()
+        self._told.clear()
+        self._dirty = False
+        return True
+
+    def outbox(self) -> list[tuple[int, Job]]:
+        """Committed job events that nobody has confirmed yet, oldest first."""
+        rows = self._db.execute("SELECT number, event FROM outbox ORDER BY number").fetchall()
+        return [(number, msgspec.json.decode(event, type=Job)) for number, event in rows]
+
+    def confirm(self, number: int) -> None:
+        """Every job event up to `number` is on the log."""
+        self._db.execute("DELETE FROM outbox WHERE number <= ?", (number,))
+
+    def write_line(self, job: str) -> None:
+        """Append an ended job to `retraining_jobs.jsonl`, unless it is its last line already."""
+        line = msgspec.json.encode(_line(self.jobs[job])) + b"\n"
+        with self._jsonl.open("ab+") as file:
+            file.seek(max(0, file.tell() - len(line)))
+            if file.read() == line:
+                return
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        self._db.close()
+        self._lock.close()
+
+
+def _line(job: JobRecord) -> dict[str, object]:
+    """An ended job as the job log writes it."""
+    decision = "failed" if job.accepted is None else "challenge" if job.accepted else "keep the champion"
+    return {
+        "job_id": job.id,
+        "trigger": job.trigger,
+        "trigger_value": job.reason,
+        "severity": job.severity,
+        "champion": job.champion,
+        "challenger": job.version,
+        "champion_metrics": job.metrics.get("champion", {}),
+        "challenger_metrics": job.metrics.get("challenger", {}),
+        "holdout": job.metrics.get("holdout", {}),
+        "split": job.split,
+        "training_seconds": job.training_seconds,
+        "seconds": job.seconds,
+        "status": job.status,
+        "decision": decision,
+        "decision_reason": job.decision,
+        "triggered_at": job.created_at,
+        "decided_at": job.ended_at,
+        "error": job.error,
+    }

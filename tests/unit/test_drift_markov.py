@@ -1,0 +1,135 @@
+"""Markov chains from counts: against chains worked out by hand and against numpy's eigenvectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluator.drift.markov import RegimeModel, RegimeReference, Transitions, regime_change, remembers, states_of
+from evaluator.drift.profile import Profile
+
+
+def test_a_chain_of_two_states_by_hand() -> None:
+    # Leaves 0 with 0.2, leaves 1 with 0.4: eigenvalues 1 and 0.4, stationary 2/3 and 1/3.
+    model = RegimeModel(np.array([[80, 20], [40, 60]]))
+    assert model.probabilities.tolist() == [[0.8, 0.2], [0.4, 0.6]]
+    assert model.stationary == pytest.approx([2 / 3, 1 / 3])
+    assert model.spectral_gap == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_stationary_law_is_the_left_eigenvector(seed: int) -> None:
+    model = RegimeModel(np.random.default_rng(seed).integers(1, 50, (5, 5)))
+    values, vectors = np.linalg.eig(model.probabilities.T)
+    vector = np.real(vectors[:, np.argmax(np.real(values))])
+    assert model.stationary == pytest.approx(vector / vector.sum())
+    assert model.stationary @ model.probabilities == pytest.approx(model.stationary)
+    assert model.spectral_gap == pytest.approx(1 - np.sort(np.abs(values))[-2])
+
+
+def test_the_gap_of_a_cycle_is_zero_of_a_coin_one_and_of_nothing_one() -> None:
+    assert RegimeModel(np.array([[0, 9], [9, 0]])).spectral_gap == pytest.approx(0.0)
+    assert RegimeModel(np.array([[0, 9], [9, 0]])).stationary == pytest.approx([0.5, 0.5])
+    assert RegimeModel(np.array([[5, 5], [5, 5]])).spectral_gap == pytest.approx(1.0)
+    assert RegimeModel(np.zeros((3, 3), dtype=np.int64)).spectral_gap == 1.0
+    assert RegimeModel(np.array([[8, 2, 0], [4, 6, 0], [0, 0, 0]])).spectral_gap == pytest.approx(0.6)
+    both = RegimeModel(np.array([[80, 20], [40, 60]])) + RegimeModel(np.array([[80, 20], [40, 60]]))
+    assert both.counts.tolist() == [[160, 40], [80, 120]]
+
+
+def test_stretches_add_with_their_seam_and_gaps_break_the_chain() -> None:
+    path = np.array([0, 0, 1, -1, 1, 2, 2, 0])
+    whole = Transitions.of(path, 3)
+    assert whole.counts.tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 1]]
+    for cut in range(len(path) + 1):
+        parts = Transitions.of(path[:cut], 3) + Transitions.of(path[cut:], 3)
+        assert parts.counts.tolist() == whole.counts.tolist()
+        assert (parts.first, parts.last) == (0, 0)
+    with pytest.raises(ValueError, match="don't add"):
+        _ = whole + Transitions.of(path, 4)
+
+
+def test_states_are_values_quantiles_or_the_most_frequent() -> None:
+    assert states_of(np.array([0, 5, 0, 5, 0]), ordered=True).tolist() == [0, 0, 0, 1, 1]
+    many = states_of(np.full(100, 10), ordered=True)
+    assert np.bincount(many).tolist() == [12, 13, 12, 13, 12, 13, 12, 13]
+    assert (np.diff(many) >= 0).all()
+    named = states_of(np.array([1, 9, 2, 8, 3, 7, 4, 6, 5]), ordered=False)
+    assert named[1] == 0
+    assert named[0] == named[2] == 7  # the two rarest share the last
+
+
+def chain(rng: np.random.Generator, rows: int, leave: float) -> np.ndarray:
+    return np.asarray(np.cumsum(np.where(rng.random(rows) < leave, rng.integers(1, 3, rows), 0)) % 3)
+
+
+def test_a_change_needs_size_rows_and_evidence() -> None:
+    rng = np.random.default_rng(1)
+    before = Transitions.of(chain(rng, 20_000, 0.2)).counts
+    changed = regime_change(before, Transitions.of(chain(rng, 5000, 0.4)).counts)
+    assert changed is not None
+    assert changed.change == pytest.approx(0.2, abs=0.04)
+    assert changed.p_value < 1e-10
+    same = regime_change(before, Transitions.of(chain(rng, 5000, 0.2)).counts)
+    assert same is not None
+    assert same.change < 0.05
+    assert same.p_value > 0.01
+    short = Transitions.of(chain(rng, 900, 0.4)).counts
+    assert regime_change(before, short) is None
+    assert regime_change(before, short, plain=True) is not None
+
+
+def test_counts_that_remember_are_worth_less() -> None:
+    before, now = np.array([[8000, 2000], [2000, 8000]]), np.array([[1000, 500], [400, 1600]])
+    plain, worth_less = regime_change(before, now), regime_change(before, now, inflation=40.0)
+    assert plain is not None
+    assert worth_less is not None
+    assert plain.p_value < 1e-20
+    assert worth_less.p_value > 0.01
+    assert regime_change(before, now, inflation=100.0) is None  # no row is left with enough
+
+
+def test_the_row_that_is_proven_speaks_before_a_larger_one_that_is_not() -> None:
+    before = np.array([[8000, 2000, 0], [2000, 8000, 0], [20, 0, 20]])
+    now = np.array([[1200, 800, 0], [400, 1600, 0], [32, 0, 8]])  # the third row moved more, on forty transitions
+    change = regime_change(before, now)
+    assert change is not None
+    assert (change.source, change.change) == (0, pytest.approx(0.2))
+
+
+def test_a_reference_whose_law_changes_by_itself_raises_the_bar() -> None:
+    rng = np.random.default_rng(2)
+    slots = chain(rng, 16_000, 0.2)
+    counts = np.bincount(slots, minlength=3)
+    calm = RegimeReference.fit("r", counts, slots, ordered=True)
+    assert calm.limit == 0.0
+    restless = np.concatenate([chain(rng, 8000, 0.2), chain(rng, 8000, 0.5)])
+    wild = RegimeReference.fit("r", np.bincount(restless, minlength=3), restless, ordered=True)
+    assert wild.limit > 0.2
+    again = RegimeReference.from_dict(wild.to_dict())
+    assert (again.limit, again.states.tolist(), again.counts.tolist()) == (
+        wild.limit,
+        wild.states.tolist(),
+        wild.counts.tolist(),
+    )
+    assert calm.path(np.array([2, -1, 0])).tolist() == [2, -1, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "watched"), [("sticky", True), ("turns", True), ("shuffled", False), ("sorted", False), ("still", False)]
+)
+def test_a_column_of_regimes_is_one_that_remembers(kind: str, watched: bool) -> None:
+    rng = np.random.default_rng(31)
+    moves = np.where(rng.random(3000) < 0.05, rng.integers(1, 4, 3000), 0)
+    sticky = np.cumsum(moves) % 4
+    column = {
+        "sticky": sticky,
+        "turns": np.arange(3000) % 3,
+        "shuffled": rng.permutation(sticky),
+        "sorted": np.sort(sticky),
+        "still": np.zeros(3000, dtype=np.int64),
+    }[kind]
+    assert remembers(Transitions.of(column).counts) is watched
+    table = {"x": rng.normal(size=3000), "s": [f"s{v}" for v in column]}
+    profile = Profile.fit(table, reference_id="r", regimes="auto")
+    assert [regime.feature for regime in profile.regimes] == (["s"] if watched else [])

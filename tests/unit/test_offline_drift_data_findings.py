@@ -1,0 +1,128 @@
+"""What is said about the data beside the judgement: true, told once, and the same in text and JSON."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import gauntlet
+from evaluator.drift.performance import MetricChange
+from evaluator.offline.drift import DriftReport
+from evaluator.offline.drift.result import Finding, Performance
+from evaluator.offline.render import drift_phrases
+
+ROWS = 1200
+
+
+def frame(seed: int, rows: int = ROWS) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, rows)
+    return pd.DataFrame(
+        {
+            "a": rng.normal(size=rows),
+            "c": rng.choice(["x", "y"], rows),
+            "y": truth,
+            "p": truth ^ (rng.random(rows) < 0.1),
+        }
+    )
+
+
+def of(found: DriftReport, kind: str, column: str | None) -> list[Finding]:
+    return [f for f in found.quality.findings if (f.kind, f.column) == (kind, column)]
+
+
+def test_rare_values_that_are_counted_together_are_not_called_unknown() -> None:
+    rng = np.random.default_rng(1)
+    zips = [f"z{i}" for i in range(2000)]
+    before, now = (pd.DataFrame({"zip": rng.choice(zips, 20_000)}) for _ in range(2))
+    assert of(gauntlet.drift(before, now), "unseen_values", "zip") == []
+    new = now.assign(zip=np.where(np.arange(20_000) % 2 == 0, "new", now["zip"]))
+    (told,) = of(gauntlet.drift(before, new), "unseen_values", "zip")
+    assert "256 most frequent" in told.message
+    assert "counted together" in told.message
+
+
+def test_rows_that_choose_the_most_frequent_values_do_not_say_how_frequent_they_are() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(3):
+        before, now = (pd.DataFrame({"zip": [f"z{i}" for i in rng.integers(0, 1000, 5000)]}) for _ in range(2))
+        found = gauntlet.drift(before, now)
+        assert found.severity == "NONE"
+        assert found.features[0].p_value > 0.001
+
+
+def test_numbers_that_hardly_repeat_in_the_reference_are_not_unseen_in_the_current_rows() -> None:
+    assert of(gauntlet.drift(frame(1, 50), frame(2, 300)), "unseen_values", "a") == []
+    few = frame(1).assign(a=np.arange(ROWS) % 4)
+    assert of(gauntlet.drift(few, frame(2).assign(a=np.arange(ROWS) % 5)), "unseen_values", "a")
+
+
+@pytest.mark.parametrize("asked", [{}, {"target": "y"}, {"target": "y", "prediction": "p"}])
+def test_no_column_without_a_name_is_ever_told(asked: dict[str, str]) -> None:
+    broken = pd.DataFrame({"a;c;y;p": ["1;2;3;4"] * 300})
+    found = gauntlet.drift(frame(1), broken, **asked)
+    assert all(f.column != "" and "column  " not in f.message for f in found.quality.findings)
+    assert all(feature.name for feature in found.features)
+    alone = gauntlet.drift(frame(1)[["y"]], frame(2)[["y"]], target="y")
+    assert alone.features == ()
+    assert all(f.column != "" for f in alone.quality.findings)
+
+
+def test_the_headline_counts_the_rows_that_say_yes() -> None:
+    now = frame(2).assign(a=np.nan, k=1)
+    now.loc[::8, "c"] = None  # a rule speaks of missing values, and no distribution moved
+    found = gauntlet.drift(frame(1), now, prediction="p")
+    assert found.drifted == ("a",)
+    lines = found.to_text().splitlines()
+    count = next(int(match[1]) for line in lines if (match := re.search(r"(\d+) of \d+ features drifted", line)))
+    assert count == sum("YES" in line for line in lines) == 1
+    assert any(line.startswith("c ") and "no, but missing values" in line for line in lines)
+
+
+def test_drifted_features_stand_above_an_unmoved_prediction_and_target() -> None:
+    found = gauntlet.drift(frame(1), frame(2).assign(a=lambda t: t["a"] + 1), target="y", prediction="p")
+    names = [line.split()[0] for line in found.to_text().splitlines()[5:9]]
+    assert names[0] == "a"
+    assert set(names[1:3]) == {"p", "y"}
+
+
+def test_wrong_cells_in_a_stream_are_findings() -> None:
+    rows = frame(3, 4000)
+    cells = rows["a"].astype(object)
+    cells[3000] = "ERR"
+    stream = gauntlet.drift_stream(rows.assign(a=cells), 2000)
+    assert list(stream.events()) == []
+    (told,) = [f for f in stream.report().quality.findings if f.kind == "type_change"]
+    assert (told.column, told.alarming) == ("a", False)
+    assert "1 of 2,000" in told.message
+    assert "row 3,000" in told.message
+
+
+def test_targets_that_are_missing_far_more_often_are_told_in_both_forms() -> None:
+    rows = frame(4, 4000).astype({"y": float})
+    rows.loc[2000::2, "y"] = np.nan
+    found = gauntlet.drift(rows[:2000], rows[2000:], target="y", prediction="p")
+    (told,) = of(found, "missing_target", "y")
+    assert "50.0%" in told.message
+    assert found.target is not None
+    assert found.target.missing == (0.0, 0.5)
+    stream = gauntlet.drift_stream(rows, 2000, target="y", prediction="p")
+    list(stream.events())
+    assert "missing_target" in {f.kind for f in stream.report().quality.findings}
+    assert of(gauntlet.drift(rows[:2000], rows[:2000], target="y"), "missing_target", "y") == []
+
+
+def test_a_change_from_next_to_no_error_is_told_in_its_own_units() -> None:
+    far = MetricChange("rmse", 1e-4, 0.0751, 750.0, 0.1, 700.0, 0.0, 1000, False, True, True)
+    near = MetricChange("rmse", 1.0, 1.5, 0.5, 0.1, 0.4, 0.0, 1000, False, True, True)
+    assert (drift_phrases.moved(far, far.change), drift_phrases.moved(far, far.bound)) == ("+0.075", "+0.07")
+    assert (drift_phrases.moved(near, near.change), drift_phrases.moved(near, near.bound)) == ("+50.0%", "+40.0%")
+    performance = Performance("regression", "number", None, (far,), ())
+    quiet = gauntlet.drift(frame(1), frame(2))
+    told = replace(quiet, performance=performance)
+    assert "(+0.075; matters from +10%, 99 % bound +0.07" in told.to_text()
+    assert "75000" not in told.to_text()

@@ -1,0 +1,70 @@
+"""What target and prediction mean together, from their values and from what was asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluator.drift.columns import Coded
+from evaluator.drift.feature import Column
+from evaluator.offline.drift.prediction_type import infer
+from evaluator.offline.drift.settings import DriftRequestError, Settings
+
+ASKED = Settings(target="y", prediction="p")
+TEXTS = Coded(np.array([0, 1, 1, -1, 0]), ("no", "yes"))
+
+
+@pytest.mark.parametrize(
+    ("target", "prediction", "task", "says", "positive"),
+    [
+        (np.array([0.0, 1.0, 1.0]), np.array([1.0, 1.0, 0.0]), "classification", "label", None),
+        (np.array([0.0, 1.0, 1.0]), np.array([0.2, 1.0, 0.7]), "classification", "probability", "1"),
+        (np.array([0.0, 0.0, np.nan]), np.array([0.2, 0.1, 0.7]), "classification", "probability", "1"),
+        (np.array([1.0, 2.0, 2.0]), np.array([0.2, 0.1, 0.7]), "classification", "probability", "2"),
+        (np.array([0.0, 1.0, 2.0]), np.array([2.0, 1.0, 0.0]), "classification", "label", None),
+        (np.array([0.0, 1.0, 2.0]), np.array([1.9, 1.1, 0.4]), "regression", "number", None),
+        (np.array([0.5, 1.5, 2.0]), np.array([0.5, 0.1, 0.9]), "regression", "number", None),
+        (np.array([0.0, 1.0, 1.0]), np.array([-3.0, 4.0, 2.2]), "regression", "number", None),
+        (TEXTS, np.array([0.2, 1.0, 0.7, 0.1, 0.1]), "classification", "probability", "yes"),
+        (TEXTS, TEXTS, "classification", "label", None),
+        (["a", "b", "c"], ["a", "x", "c"], "classification", "label", None),
+    ],
+)
+def test_the_values_tell(target: Column, prediction: Column, task: str, says: str, positive: str | None) -> None:
+    found = infer(ASKED, target, prediction)
+    assert (found.task, found.says, found.positive) == (task, says, positive)
+    assert "'y'" in found.note
+    assert "'p'" in found.note
+
+
+def test_asking_wins_over_what_values_look_like() -> None:
+    ones, shares = np.array([0.0, 1.0, 1.0]), np.array([0.2, 1.0, 0.7])
+    regression = infer(Settings(target="y", prediction="p", task="regression"), ones, shares)
+    assert (regression.task, regression.says) == ("regression", "number")
+    zero = infer(Settings(target="y", prediction="p", positive="0"), ones, shares)
+    assert np.asarray(zero.truth(np.array([0.0, 1.0, np.nan]))).tolist()[:2] == [1.0, 0.0]
+    assert np.isnan(np.asarray(zero.truth(np.array([np.nan])))[0])
+    no = infer(Settings(target="y", prediction="p", positive="no"), TEXTS, np.full(5, 0.3))
+    assert np.asarray(no.truth(TEXTS)).tolist()[:3] == [1.0, 0.0, 0.0]
+    assert np.isnan(np.asarray(no.truth(TEXTS))[3])
+
+
+@pytest.mark.parametrize(
+    ("target", "prediction", "settings", "said"),
+    [
+        (np.array([0.0, 1.0]), ["yes", "no"], ASKED, "one holds texts and the other numbers"),
+        (["a", "b", "c"], np.array([0.2, 0.3, 0.1]), ASKED, "needs a target of two classes"),
+        (np.array([np.nan]), np.array([0.2]), ASKED, "has no value"),
+        (["a", "b"], ["a", "b"], Settings(target="y", prediction="p", task="regression"), "needs numbers in both"),
+        (
+            np.array([0.0, 1.0]),
+            np.array([7.5, 2.0]),
+            Settings(target="y", prediction="p", task="classification"),
+            "neither one of the 2 classes nor a probability",
+        ),
+        (["a", "b"], np.array([0.2, 0.3]), Settings(target="y", prediction="p", positive="c"), "none of the target's"),
+    ],
+)
+def test_what_does_not_fit_is_refused(target: Column, prediction: Column, settings: Settings, said: str) -> None:
+    with pytest.raises(DriftRequestError, match=said):
+        infer(settings, target, prediction)

@@ -1,0 +1,297 @@
+"""Planning against statsmodels, scipy, other forms of the same formula, and closed forms of Brownian motion."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import entropy, multivariate_normal, norm
+from statsmodels.stats.power import NormalIndPower
+
+from evaluator.policies.evidence_carryover import carried, exchange_rate
+from evaluator.stats import Boundary, PlanError, Spending
+from evaluator.stats.crossing_probability import course
+from evaluator.stats.design import HARM_SIDE, Side
+from evaluator.stats.power import (
+    block_widening,
+    cluster_design_effect,
+    fixed_information,
+    fixed_power,
+    group_sequential,
+    information_per_unit,
+    information_rate,
+    kl,
+    least_units,
+    ramp_information,
+    ramp_units,
+    sequential_drift,
+    sequential_information,
+    split_variance,
+    wald_units,
+)
+
+TWENTIETHS = [k / 20 for k in range(1, 21)]
+
+
+# One look -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
+def test_sample_size_is_statsmodels(share: float, power: float) -> None:
+    sigma, effect = 0.4, 0.02
+    champion = NormalIndPower().solve_power(
+        effect_size=effect / sigma, alpha=0.025, power=power, ratio=share / (1.0 - share), alternative="larger"
+    )
+    information = fixed_information(effect, sigma**2, 0.025, power)
+    assert information / information_per_unit(share) == pytest.approx(champion / (1.0 - share), rel=1e-6)
+
+
+@pytest.mark.parametrize("effect", [-0.01, 0.0, 0.01, 0.05])
+def test_power_is_statsmodels(effect: float) -> None:
+    given = {"effect_size": effect / 0.4, "nobs1": 9000, "alpha": 0.025, "ratio": 1 / 9, "alternative": "larger"}
+    expected = NormalIndPower().power(**given)
+    assert fixed_power(effect, 0.16, 0.025, 10_000 * 0.09) == pytest.approx(float(expected), abs=1e-12)
+    if effect > 0.0:
+        power = fixed_power(effect, 0.16, 0.025, 900.0)
+        assert fixed_information(effect, 0.16, 0.025, power) == pytest.approx(900.0, rel=1e-9)
+
+
+def test_variance_of_split_traffic_by_enumeration() -> None:
+    share, p0, p1 = 0.1, 0.8, 0.83
+    squares = sum(
+        chance * rate * (arm - share) ** 2 * (y - p0) ** 2
+        for arm, chance, p in ((1, share, p1), (0, 1.0 - share, p0))
+        for y, rate in ((1, p), (0, 1.0 - p))
+    )
+    found = split_variance(share, p0 * (1 - p0), p1 * (1 - p1), p1 - p0)
+    assert found == pytest.approx(squares / (share * (1.0 - share)), rel=1e-12)
+
+
+def test_information_of_ramps_and_the_traffic_they_take() -> None:
+    stages = [(0.01, 1000.0), (0.05, 2000.0), (0.1, 5000.0)]
+    assert ramp_information(stages) == pytest.approx(9.9 + 95.0 + 450.0)
+    known = ((9.9, 1000.0), (5.0, 5.0 / 0.0099), (9.9 + 47.5, 2000.0), (554.9, 8000.0), (644.9, 9000.0))
+    for information, units in known:
+        assert ramp_units(information, stages) == pytest.approx(units)
+    with pytest.raises(PlanError):
+        ramp_units(1.0, [])
+
+
+def test_design_effects_are_variances_of_sums() -> None:
+    sizes, rho = np.array([1.0, 5.0, 9.0, 25.0]), 0.2
+    exact = (sizes + sizes * (sizes - 1.0) * rho).sum() / sizes.sum()
+    variation = sizes.std() / sizes.mean()
+    assert cluster_design_effect(float(sizes.mean()), rho, float(variation)) == pytest.approx(exact)
+    assert cluster_design_effect(1.0, 0.5) == 1.0
+    r, n = 0.4, 4000
+    lags = np.arange(1, n)
+    assert block_widening(r) == pytest.approx(1.0 + 2.0 * ((n - lags) / n * r**lags).sum(), rel=1e-3)
+    assert block_widening(0.0) == 1.0
+
+
+# Many looks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drift", [-1.0, 0.0, 2.0, 3.5, 5.0])
+def test_first_crossings_are_a_normal_integral(drift: float) -> None:
+    """Against the joint normal law of z at the first looks."""
+    times, bounds, lower = [0.3, 0.5, 1.0], [2.2, 2.0, 1.7], [-1.5, -1.0, 0.5]
+    found = course(times, bounds, lower, drift)
+    means = [drift * math.sqrt(t) for t in times]
+    correlations = np.array([[math.sqrt(min(s, t) / max(s, t)) for s in times] for t in times])
+    inside = [1.0, float(norm.cdf(bounds[0] - means[0]) - norm.cdf(lower[0] - means[0]))]
+    for k in (2, 3):
+        law = {"mean": means[:k], "cov": correlations[:k, :k], "lower_limit": lower[:k], "abseps": 1e-9, "rng": 1}
+        inside.append(float(multivariate_normal.cdf(bounds[:k], **law)))
+    assert found.upper + found.lower == pytest.approx(-np.diff(inside), abs=2e-6)
+    assert found.upper[0] == pytest.approx(norm.sf(bounds[0] - drift * math.sqrt(0.3)), abs=1e-12)
+    if drift == 0.0:
+        mirrored = course(times, [-b for b in lower], [-b for b in bounds])
+        assert mirrored.upper == pytest.approx(found.lower, abs=1e-12)
+
+
+def test_many_looks_at_a_line_come_near_the_closed_form() -> None:
+    """B(t) + θt ever over a by t = 1 (Bachelier-Lévy), watched often; a correction of 0.5826 σ for discreteness."""
+    looks, a, theta = 200, 1.5, 0.8
+    times = [k / looks for k in range(1, looks + 1)]
+    found = course(times, [a / math.sqrt(t) for t in times], None, theta).above
+    moved = a + 0.5826 / math.sqrt(looks)
+    expected = norm.sf(moved - theta) + math.exp(2.0 * theta * moved) * norm.cdf(-moved - theta)
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("spending", [Spending(), Spending("obrien-fleming"), Spending("power", 2.0)])
+def test_under_no_effect_a_plan_costs_its_level_at_each_look(spending: Spending) -> None:
+    found = group_sequential(0.0, TWENTIETHS, Side(spending=spending))
+    assert np.cumsum(found.upper) == pytest.approx([spending.spent(0.025, t) for t in TWENTIETHS], abs=1e-9)
+    both = group_sequential(0.0, TWENTIETHS, harm=HARM_SIDE)
+    assert both.above + both.below <= 0.045
+    assert both.above == pytest.approx(0.025, abs=2e-4)
+
+
+def test_power_and_sample_size_invert_each_other() -> None:
+    for harm in (None, HARM_SIDE):
+        for power in (0.3, 0.8, 0.9):
+            drift = sequential_drift(power, TWENTIETHS, harm=harm)
+            assert group_sequential(drift, TWENTIETHS, harm=harm).above == pytest.approx(power, abs=1e-8)
+            needed = sequential_information(0.02, 0.15, power, TWENTIETHS, harm=harm)
+            assert 0.02 * math.sqrt(needed / 0.15) == pytest.approx(drift, rel=1e-9)
+            # Looking costs something, and not much.
+            assert 1.0 < needed / fixed_information(0.02, 0.15, 0.025, power) < 1.25
+    assert sequential_drift(0.9, [1.0]) == pytest.approx(norm.isf(0.025) + norm.ppf(0.9), abs=1e-8)
+
+
+def test_jennison_and_turnbulls_inflation_of_pocock_and_obrien_fleming() -> None:
+    """Chapter 2: five looks, α = .05 two-sided, power .9: R_P = 1.207 and R_B = 1.026 times the fixed sample."""
+    times, fixed = [k / 5 for k in range(1, 6)], norm.isf(0.025) + norm.ppf(0.9)
+    for c, delta, expected in ((2.413, 0.5, 1.207), (2.040, 0.0, 1.026)):
+        bounds = [c * (k / 5) ** (delta - 0.5) for k in range(1, 6)]
+        low, high = 2.0, 5.0
+        for _ in range(60):
+            middle = (low + high) / 2.0
+            found = course(times, bounds, [-b for b in bounds], middle)
+            low, high = (middle, high) if found.above + found.below < 0.9 else (low, middle)
+        assert (middle / fixed) ** 2 == pytest.approx(expected, abs=1e-3)
+
+
+def test_expected_stopping() -> None:
+    none = course([0.5, 1.0], [math.inf, 9.0])
+    assert none.expected_time == pytest.approx(1.0, abs=1e-9)
+    assert none.time_by(0.5) == math.inf
+    sure = course([0.5, 1.0], [-9.0, 2.0], None, 1.0)
+    assert (sure.expected_time, sure.time_by(0.5)) == (pytest.approx(0.5), 0.5)
+    some = course([0.5, 1.0], [1.0, 2.0], None, 1.0)
+    first = float(norm.sf(1.0 - math.sqrt(0.5)))
+    assert some.expected_time == pytest.approx(0.5 * first + 1.0 - first, abs=1e-9)
+
+
+def test_the_default_plan_reaches_its_numbers_on_the_reference_traffic() -> None:
+    """p₀ = 0.80, horizon 50,000 units, a look every 50 in the table, every 500 here; E[N] against the oracle SPRT's."""
+    times = [k / 100 for k in range(1, 101)]
+    for share, p1, oracle, power, ratio in (
+        (0.1, 0.82, 28_234, 0.90, 1.10),
+        (0.1, 0.85, 5_014, 0.999, 1.75),
+        (0.5, 0.81, 35_752, 0.75, 1.00),
+    ):
+        v = split_variance(share, 0.16, p1 * (1.0 - p1), p1 - 0.8)
+        drift = (p1 - 0.8) * math.sqrt(50_000 * information_per_unit(share) / v)
+        found = group_sequential(drift, times, harm=HARM_SIDE)
+        assert found.above >= power
+        assert found.expected_time * 50_000 <= ratio * oracle
+
+
+def test_impossible_courses_are_refused() -> None:
+    for times, upper, lower in (
+        ([], [], None),
+        ([1.0], [1.0, 2.0], None),
+        ([0.0], [1.0], None),
+        ([0.5, 0.5], [1.0, 1.0], None),
+        ([1.0], [1.0], [1.0]),
+        ([math.inf], [1.0], None),
+    ):
+        with pytest.raises(PlanError):
+            course(times, upper, lower)
+    with pytest.raises(PlanError):
+        course([1.0], [1.0], None, math.nan)
+
+
+# What no test can beat ------------------------------------------------------------------------------------------------
+
+
+def test_divergence() -> None:
+    for p, q in ((0.3, 0.8), (0.5, 0.5), (0.0, 0.4), (1.0, 0.4)):
+        assert kl(p, q) == pytest.approx(float(entropy([p, 1.0 - p], [q, 1.0 - q])), abs=1e-14)
+    assert (kl(0.5, 0.0), kl(0.5, 1.0), kl(0.0, 0.0), kl(1.0, 1.0)) == (math.inf, math.inf, 0.0, 0.0)
+
+
+def test_the_composite_rate_is_the_mutual_information_and_less() -> None:
+    composite, simple = information_rate(0.3, 0.6, 0.9)
+    joint = np.array([[0.7 * 0.4, 0.7 * 0.6], [0.3 * 0.1, 0.3 * 0.9]])
+    product = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
+    assert composite == pytest.approx(float((joint * np.log(joint / product)).sum()), rel=1e-12)
+    assert composite < simple
+
+
+def test_lower_bound_and_walds_approximation() -> None:
+    rate = information_rate(0.1, 0.8, 0.82)[0]
+    bound = least_units(rate, 0.025, 0.1)
+    assert bound == pytest.approx((0.9 * math.log(0.9 / 0.025) + 0.1 * math.log(0.1 / 0.975)) / rate)
+    # A small effect's rate is δ² i / 2v, so Wald's mean under the alternative is the bound.
+    null, alternative = wald_units(0.001, 0.16, 0.025, 0.1, 0.09)
+    small = least_units(information_rate(0.1, 0.8, 0.801)[0], 0.025, 0.1)
+    assert alternative == pytest.approx(small, rel=0.005)
+    assert null < alternative
+    # The oracle SPRT was simulated to need 28,234 units here, at α/2 and power .9; no plan can need fewer than this.
+    assert 0.85 * 28_234 < bound < 28_234
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: information_per_unit(0.0),
+        lambda: split_variance(1.0, 1.0, 1.0),
+        lambda: block_widening(1.0),
+        lambda: cluster_design_effect(0.5, 0.1),
+        lambda: cluster_design_effect(5.0, 1.1),
+        lambda: fixed_information(0.0, 1.0, 0.1, 0.9),
+        lambda: fixed_information(0.1, -1.0, 0.1, 0.9),
+        lambda: fixed_information(0.1, 1.0, 0.1, 0.05),
+        lambda: fixed_information(0.1, 1.0, math.nan, 0.9),
+        lambda: sequential_drift(0.01, [1.0]),
+        lambda: sequential_information(0.0, 1.0, 0.9, [1.0]),
+        lambda: kl(1.1, 0.5),
+        lambda: least_units(0.0, 0.1, 0.1),
+        lambda: least_units(1.0, 0.0, 0.1),
+        lambda: wald_units(0.1, 1.0, 0.5, 0.6, 0.1),
+    ],
+)
+def test_impossible_plans_are_refused(call: object) -> None:
+    with pytest.raises(PlanError):
+        call()  # type: ignore[operator]
+
+
+# One clock for two stages ---------------------------------------------------------------------------------------------
+
+
+def test_carried_blocks_are_the_inverse_variance_weighted_sum() -> None:
+    rng = np.random.default_rng(1)
+    paired, split = (np.abs(rng.standard_normal((3, 6, 4))) + 0.1 for _ in range(2))
+    for cell in range(3):
+        (s1, i1, v1, n1), (s2, i2, v2, n2) = paired[cell].sum(axis=0), split[cell].sum(axis=0)
+        rate = exchange_rate(v1, i1, v2 / i2)
+        s, i, v, n = np.concatenate([carried(paired[cell], rate), split[cell]]).sum(axis=0)
+        weights = np.array([i1 * i1 / v1, i2 * i2 / v2])
+        best = (weights @ [s1 / i1, s2 / i2]) / weights.sum()
+        assert s / i == pytest.approx(best, rel=1e-12)
+        assert i * i / v == pytest.approx(weights.sum(), rel=1e-12)  # 1/Var adds up
+        assert v / i == pytest.approx(v2 / i2, rel=1e-12)
+        assert n == pytest.approx(n1 + n2)
+    rates = np.array([0.5, 1.0, 2.0])
+    together = carried(paired, rates)
+    for cell in range(3):
+        assert np.array_equal(together[cell], carried(paired[cell], float(rates[cell])))
+
+
+def test_a_pair_is_worth_as_much_as_the_design_says() -> None:
+    """Ten percent discordant at p = .8: a pair is worth about eighteen units of a 90/10 split, 180 of 99/1."""
+    for share, expected in ((0.1, 18.0), (0.01, 162.0)):
+        rate = exchange_rate(0.1, 1.0, split_variance(share, 0.16, 0.16))
+        assert rate / information_per_unit(share) == pytest.approx(expected, rel=0.02)
+
+
+def test_impossible_rates_are_refused() -> None:
+    for bad in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(PlanError):
+            carried(np.ones((2, 4)), bad)
+        for given in ((bad, 1.0, 1.0), (1.0, bad, 1.0), (1.0, 1.0, bad)):
+            with pytest.raises(PlanError):
+                exchange_rate(*given)
+
+
+def test_boundaries_agree_with_the_independent_integration_at_odd_times() -> None:
+    times, boundary, bounds = [0.013, 0.02, 0.3, 0.31, 0.7, 1.0, 1.3], Boundary(0.025, Spending(reserve=0.3)), []
+    for t in times:
+        bound, boundary = boundary.look(t)
+        bounds.append(bound)
+    spent = [Spending(reserve=0.3).spent(0.025, t) for t in times]
+    assert np.cumsum(course(times, bounds).upper) == pytest.approx(spent, abs=1e-8)
