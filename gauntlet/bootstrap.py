@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import fcntl
 import gzip
 import logging
 import math
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from gauntlet import adapters, control, rollout
+from gauntlet import adapters, control, files, rollout
 from gauntlet.clock import moment
 from gauntlet.config import ChampionConfig, Config
 from gauntlet.errors import ConfigError
@@ -43,12 +42,14 @@ async def ensure(config: Config) -> Control:
     folder = adapters.data(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "bootstrap.lock").open("w")
+        # Three services start at once; one registers.
+        lock = await asyncio.to_thread(files.lock, folder / "bootstrap.lock", wait=True)
     except OSError as error:
         raise ConfigError(f"cannot write to the data folder {folder}: {error.strerror or error}") from error
-    with lock:
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)  # three services start at once; one registers
+    try:
         return await _ensure(config, adapters.state(config))
+    finally:
+        lock.release()
 
 
 async def _ensure(config: Config, state: StateStore) -> Control:

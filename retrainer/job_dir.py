@@ -6,14 +6,13 @@ Every file is replaced in one step, so none is ever read half; the lock lets one
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from gauntlet import files
 from gauntlet.config import Config
 from retrainer.dataset import Ends
 
@@ -106,9 +105,11 @@ class JobFolder:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Wait until no other process works on this job. The lock goes with its process, however that ends."""
-        with (self.path / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock = files.lock(self.path / "lock", wait=True)
+        try:
             yield
+        finally:
+            lock.release()
 
     def _read(self, name: str, kind: type[_S]) -> _S | None:
         try:
@@ -117,12 +118,8 @@ class JobFolder:
             return None
 
     def _write(self, name: str, content: msgspec.Struct) -> None:
-        aside = self.path / f".{name}.{os.getpid()}"
-        with aside.open("wb") as file:
-            file.write(msgspec.json.encode(content, enc_hook=float))  # the only foreign type is a duration
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.path / name)
+        # The only type that needs a hook is a duration.
+        files.atomic_write(self.path / name, msgspec.json.encode(content, enc_hook=float))
 
 
 def _decode(kind: type, value: Any) -> Any:

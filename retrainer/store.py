@@ -7,13 +7,13 @@ job events appended to the log, and then taken off the outbox (told at least onc
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 from pathlib import Path
 
 import msgspec
 
+from gauntlet import files
 from gauntlet.errors import StateUnavailable
 from gauntlet.events import Job
 from retrainer.triggers import Demand
@@ -74,11 +74,9 @@ class Ledger:
     def __init__(self, folder: Path, experiment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._experiment = experiment
-        self._lock = (folder / "retrainer.lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
+            self._lock = files.lock(folder / "retrainer.lock")
+        except BlockingIOError:
             raise StateUnavailable(f"another retrainer works in {folder}", code="retrainer_running") from None
         self._jsonl = folder / "retraining_jobs.jsonl"
         self._db = sqlite3.connect(folder / "retrainer.db", isolation_level=None, check_same_thread=False)
@@ -189,7 +187,7 @@ class Ledger:
 
     def close(self) -> None:
         self._db.close()
-        self._lock.close()
+        self._lock.release()
 
 
 def _line(job: JobRecord) -> dict[str, object]:

@@ -20,6 +20,7 @@ from gauntlet import control, keys, status, telemetry
 from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError, ModelUnusable, StateUnavailable
+from gauntlet.files import atomic_write
 from gauntlet.registry import Registry
 from gauntlet.rollout import SHADOW_STAGE, Command, Control
 from gauntlet.state import StateStore
@@ -197,9 +198,7 @@ class Follower:
             asyncio.get_running_loop().call_later(grace, self._arms.pop(version).close)
 
     def _remember(self, version: int, record: Control) -> None:
-        aside = self._last_known.with_suffix(".new")
-        aside.write_bytes(msgspec.json.encode((version, record)))
-        aside.replace(self._last_known)
+        atomic_write(self._last_known, msgspec.json.encode((version, record)))
 
     def _last(self) -> tuple[int, Control | None]:
         try:

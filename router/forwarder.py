@@ -11,12 +11,12 @@ import contextlib
 import json
 import logging
 import math
-import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from gauntlet.errors import LogUnavailable
+from gauntlet.files import atomic_write
 from gauntlet.log import LogReader, LogWriter, Record, Stored
 
 _log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Forwarder:
             self._target = await self._connect()
         await self._target.append(batch)
         self._forwarded |= reached
-        await asyncio.to_thread(_save, self._progress, dict(self._forwarded))
+        await asyncio.to_thread(atomic_write, self._progress, json.dumps(self._forwarded).encode())
         return True
 
     async def _read(self, topic: str, offset: int) -> list[Stored]:
@@ -151,12 +151,3 @@ def _load(path: Path, topics: Sequence[str]) -> dict[str, int]:
     except (OSError, ValueError, TypeError) as error:
         _log.warning("everything is forwarded again: %s can't be read: %s", path, error)
         return {}
-
-
-def _save(path: Path, forwarded: dict[str, int]) -> None:
-    new = path.with_name(path.name + ".new")
-    with new.open("w") as file:
-        json.dump(forwarded, file)
-        file.flush()
-        os.fsync(file.fileno())  # else a crash of the machine may leave an empty file under the right name
-    new.replace(path)

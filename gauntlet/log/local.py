@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import queue
 import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
+from filelock import FileLock
+
+from gauntlet import files
 from gauntlet.errors import LogUnavailable
 from gauntlet.log import Record, Stored, segments
 
@@ -53,14 +54,14 @@ class LocalLogWriter:
         self._segment_bytes = segment_bytes
         self._retain_bytes = retain_bytes
         self._sync = "FULL" if durable else "NORMAL"
-        self._lock_file = _lock(self._folder)
+        self._lock = _lock(self._folder)
         try:
             existing = segments.files(self._folder)
             self._number = int(existing[-1].stem) if existing else 0
             self._next = _ends(existing[-1]) if existing else {}
             self._db = self._open(self._number)
         except BaseException as cause:
-            self._lock_file.close()
+            self._lock.release()
             if isinstance(cause, sqlite3.Error | OSError | ValueError):
                 raise LogUnavailable(f"cannot open the log in {self._folder}: {cause}") from cause
             raise
@@ -89,7 +90,7 @@ class LocalLogWriter:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._db.close()
-        self._lock_file.close()
+        self._lock.release()
 
     # The rest runs in the writer's thread.
 
@@ -198,15 +199,12 @@ class LocalLogWriter:
             excess -= size
 
 
-def _lock(folder: Path) -> IO[str]:
-    """The folder's lock, held until the file is closed; the kernel lets it go when the process dies."""
-    file = (folder / "lock").open("w")
+def _lock(folder: Path) -> FileLock:
+    """The folder's lock; the operating system releases it when the process dies."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
+        return files.lock(folder / "lock")
+    except BlockingIOError:
         raise LogUnavailable(f"another process writes {folder}; stop it first", code="log_locked") from None
-    return file
 
 
 def _resolve(futures: list[asyncio.Future[None]], error: LogUnavailable | None) -> None:

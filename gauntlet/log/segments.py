@@ -6,7 +6,6 @@ A topic is a table; `log_ends` says where each topic goes on after a segment. A 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.errors import LogUnavailable
+from gauntlet.files import fsync_directory, fsync_file
 from gauntlet.log import Stored
 
 _KEYS = 500  # parameters of one look-up: parsing grows with them
@@ -51,17 +51,9 @@ def make(path: Path, ends: Mapping[str, int]) -> None:
         db.execute(_ENDS)
         db.executemany("INSERT INTO log_ends VALUES (?, ?, NULL)", ends.items())
         db.execute("COMMIT")
-    _sync(unready)
+    fsync_file(unready)
     unready.rename(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync_directory(path.parent)
 
 
 def query(db: sqlite3.Connection, sql: str, parameters: tuple[object, ...] = ()) -> list[Any]:

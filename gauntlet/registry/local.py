@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from gauntlet import files
 from gauntlet.errors import ModelUnusable
 from gauntlet.registry import Reference, Version, artifact
 from gauntlet.registry.artifact import Predictor, Schema
@@ -41,20 +42,22 @@ class LocalRegistry:
             if reference is not None:
                 (draft / "reference.json.gz").write_bytes(_packed(reference))
             for file in draft.iterdir():
-                _sync(file)  # the control record that will name this version is safe on disk: so must the version be
+                files.fsync_file(
+                    file
+                )  # the control record that will name this version is safe on disk: so must the version be
             while True:  # another process may take the number first: then the next one is ours
                 name = f"v{self._last() + 1:04d}"
                 version = Version(
                     version=name, created_at=created_at, source=source, checksum=checksum, schema=schema, **facts
                 )
-                _write(draft / "version.json", msgspec.json.format(msgspec.json.encode(version)))
+                files.atomic_write(draft / "version.json", msgspec.json.format(msgspec.json.encode(version)))
                 try:
                     draft.rename(self._root / name)
                 except OSError:
                     if not (self._root / name).exists():
                         raise
                     continue
-                _sync(self._root)
+                files.fsync_directory(self._root)
                 return version
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -94,7 +97,7 @@ class LocalRegistry:
 
     def keep_profile(self, version: str, profile: dict[str, Any]) -> None:
         self.get(version)
-        _write(self._root / version / "profile.json.gz", _packed(profile))
+        files.atomic_write(self._root / version / "profile.json.gz", _packed(profile))
 
     def _unpacked(self, version: str, name: str) -> bytes | None:
         self.get(version)
@@ -108,7 +111,7 @@ class LocalRegistry:
         return self._read("aliases.json")
 
     def set_aliases(self, aliases: dict[str, str]) -> None:
-        _write(self._root / "aliases.json", msgspec.json.encode(aliases))
+        files.atomic_write(self._root / "aliases.json", msgspec.json.encode(aliases))
 
     def statuses(self) -> dict[str, str]:
         return self._read("status.json")
@@ -116,7 +119,7 @@ class LocalRegistry:
     def set_status(self, version: str, status: str) -> None:
         if status not in _STATUSES:
             raise ValueError(f"a status is one of {', '.join(_STATUSES)}, not {status!r}")
-        _write(self._root / "status.json", msgspec.json.encode({**self.statuses(), version: status}))
+        files.atomic_write(self._root / "status.json", msgspec.json.encode({**self.statuses(), version: status}))
 
     def _read(self, name: str) -> dict[str, str]:
         path = self._root / name
@@ -132,22 +135,3 @@ class LocalRegistry:
 
 def _packed(value: object) -> bytes:
     return gzip.compress(msgspec.json.encode(value), compresslevel=3, mtime=0)
-
-
-def _sync(path: Path) -> None:
-    """Make a file's content, or a folder's names, safe on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace a small file in one step, safe on disk before it is seen."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)

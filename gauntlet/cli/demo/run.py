@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
-import fcntl
 import gzip
 import os
 import shutil
@@ -19,11 +18,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import skops.io
 
-from gauntlet import bootstrap
+from gauntlet import bootstrap, files
 from gauntlet.cli.demo import flights as data
 from gauntlet.cli.demo import page, summary
 from gauntlet.cli.demo.replay import Replay, Submission
@@ -107,20 +105,20 @@ def run(folder: Path, *, days: int, log: str, state: str, hold: bool) -> int:
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[TextIO]:
+def _only_one(folder: Path) -> Iterator[None]:
     """A fresh folder, locked: the lock dies with this process, so a killed demo blocks nobody."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"another demo is running in {folder}; wait for it, or give --run another folder"
-            ) from None
+    try:
+        lock = files.lock(folder.parent / f".{folder.name}.lock")
+    except BlockingIOError:
+        raise ConfigError(f"another demo is running in {folder}; wait for it, or give --run another folder") from None
+    try:
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()
-        yield lock
+        yield
+    finally:
+        lock.release()
 
 
 async def _run(folder: Path, ports: list[int], *, days: int, log: str, state: str, hold: bool) -> int:

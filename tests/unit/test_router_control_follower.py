@@ -1,0 +1,43 @@
+"""What the follower keeps on the local disk for a start without the state store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import workbench
+
+from gauntlet import adapters, bootstrap
+from gauntlet.clock import EventClock
+from router.control_follower import Follower
+
+
+async def test_the_last_known_record_is_safe_on_disk_before_it_replaces_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = workbench.load(workbench.write(tmp_path))
+    await bootstrap.ensure(config)
+    copy = tmp_path / "control.json"
+    synced: list[int] = []
+    renamed: list[Path] = []
+    fsync, replace = os.fsync, os.replace
+
+    def count(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def check(source: str | Path, target: str | Path) -> None:
+        assert os.stat(source).st_ino in synced, f"{source} is renamed to {target} before its content is on disk"
+        renamed.append(Path(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", count)
+    monkeypatch.setattr(os, "replace", check)
+    state = adapters.state(config)
+    try:
+        await Follower(config, state, adapters.registry(config), EventClock(), "a", copy).start()
+    finally:
+        await state.close()
+    assert renamed == [copy]
+    assert tmp_path.stat().st_ino in synced
