@@ -1,16 +1,22 @@
-"""The control record in the state store: read it, and change it by compare-and-set through the rollout state
-machine."""
+"""The control record in the state store: changed only by compare-and-set, through the rollout state machine.
+
+Invariant: every accepted change is in the record's history, and is counted once, by the process that made it.
+"""
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 
-from gauntlet import keys, rollout
+from gauntlet import keys, rollout, telemetry
 from gauntlet.errors import Conflict, TransitionRefused
 from gauntlet.rollout import Command, Control
 from gauntlet.state import StateStore
+from gauntlet.telemetry import Cause
+from gauntlet.types import Decision
 
-_TRIES = 20  # each lost race means that somebody else got through, so this many in a row is not contention but a fault
+_TRIES = 20  # each lost race is another writer's success; so many in a row are a fault and no contention
 
 _decoder = msgspec.json.Decoder(Control)
 
@@ -37,12 +43,23 @@ async def create(store: StateStore, control: Control) -> tuple[int, Control]:
     return version, control
 
 
-async def change(store: StateStore, experiment: str, command: Command, now: float) -> tuple[int, Control, bool]:
-    """Apply `command` to the record as it is now; return its version, the record and whether anything changed.
+async def change(
+    store: StateStore,
+    experiment: str,
+    command: Command,
+    now: float,
+    *,
+    cause: Cause = "operator",
+    since: float | None = None,
+) -> tuple[int, Control, bool]:
+    """Apply `command` to the current record; return its version, the record and whether anything changed.
 
-    A lost race reads the record again and lets the state machine decide anew, so a command never acts on old news.
+    A lost race reads the record again and lets the state machine decide anew, so no command acts on a stale record.
+    A decision that is in force is counted here and nowhere else: a rollback with its `cause` and the time since
+    `since`, the monotonic time of the deciding event (default: the call).
     Raises `TransitionRefused`, `Conflict` (after many lost races) or `StateUnavailable`.
     """
+    since = time.monotonic() if since is None else since
     for _ in range(_TRIES):
         version, control = await read(store, experiment)
         if control is None:
@@ -54,5 +71,14 @@ async def change(store: StateStore, experiment: str, command: Command, now: floa
             version = await store.put(keys.control(experiment), msgspec.json.encode(after), version, keep=True)
         except Conflict:
             continue
+        _count(after, cause, time.monotonic() - since)
         return version, after, True
     raise Conflict(f"{command.name} lost {_TRIES} races on the control record of {experiment}")
+
+
+def _count(control: Control, cause: Cause, seconds: float) -> None:
+    assert control.last is not None, "every change leaves a transition"
+    telemetry.DECISIONS.labels(control.experiment, control.last.decision).inc()
+    if control.last.decision is Decision.ROLLBACK:
+        telemetry.ROLLBACKS.labels(control.experiment, cause).inc()
+        telemetry.TIME_TO_ROLLBACK.labels(control.experiment).observe(seconds)

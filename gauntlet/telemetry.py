@@ -9,6 +9,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from gauntlet import keys
 from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Decision, Result
 
+Cause = Literal["breaker", "evidence", "operator", "preflight", "watch"]
+"""What led to a rollback."""
+
 # Router
 REQUESTS = Counter(
     "gauntlet_requests_total",
@@ -143,9 +146,12 @@ TIME_TO_ROLLBACK = Histogram(
 _ROUTES = ("predict", "outcomes", "operate")
 _FALLBACK_REASONS = ("breaker_open", "error", "invalid_output", "timeout")
 _JOIN_RESULTS = ("joined", "late", "duplicate", "conflict", "orphan")
-_TRIGGERS = ("drift", "manual")
+_TRIGGERS = ("drift",)
 _JOB_ENDS = ("completed", "failed", "aborted")
-_CAUSES = {"router": ("breaker", "operator", "preflight"), "retrainer": ("evidence", "watch")}
+_CAUSES: dict[str, tuple[Cause, ...]] = {
+    "router": ("breaker", "operator", "preflight"),
+    "retrainer": ("evidence", "watch"),
+}
 
 
 def initialise(experiment: str, service: Literal["router", "evaluator", "retrainer"]) -> None:
@@ -198,7 +204,7 @@ def _retrainer(experiment: str) -> None:
     _decisions(experiment, _CAUSES["retrainer"])
 
 
-def _decisions(experiment: str, causes: tuple[str, ...]) -> None:
+def _decisions(experiment: str, causes: tuple[Cause, ...]) -> None:
     for decision in Decision:
         DECISIONS.labels(experiment, decision)
     for cause in causes:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from gauntlet import control as records
-from gauntlet import telemetry
 from gauntlet.errors import StateUnavailable, TransitionRefused
 from gauntlet.rollout import Command, Control
 from gauntlet.state import StateStore
-from gauntlet.types import Decision
+from gauntlet.telemetry import Cause
 
 _log = logging.getLogger(__name__)
 
@@ -29,20 +27,18 @@ class Orders:
             raise StateUnavailable(f"there is no control record of {self._experiment}", code="unknown_experiment")
         return version, control
 
-    async def give(self, command: Command, at: float, cause: str, arrived: float) -> Control | None:
+    async def give(self, command: Command, at: float, cause: Cause, arrived: float) -> Control | None:
         """Put a command into force by compare-and-set; None when the state machine refuses it (normal: old news).
 
         `at` is the event's time, `arrived` the monotonic time at which the event was read, for the time to rollback.
         """
         try:
-            version, control, changed = await records.change(self._store, self._experiment, command, at)
+            version, control, changed = await records.change(
+                self._store, self._experiment, command, at, cause=cause, since=arrived
+            )
         except TransitionRefused as refusal:
             _log.info("%s refused (%s): %s", command.name, refusal.code, refusal)
             return None
-        if changed and control.last is not None:
-            telemetry.DECISIONS.labels(self._experiment, control.last.decision).inc()
-            if control.last.decision == Decision.ROLLBACK:
-                telemetry.ROLLBACKS.labels(self._experiment, cause).inc()
-                telemetry.TIME_TO_ROLLBACK.labels(self._experiment).observe(time.monotonic() - arrived)
+        if changed:
             _log.info("decision %s in force as version %d: %s", command.name, version, command.reason)
         return control

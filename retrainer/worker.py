@@ -24,6 +24,7 @@ from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore
 from gauntlet.status import RetrainerProgress
+from gauntlet.telemetry import Cause
 from retrainer import registry_sync, triggers
 from retrainer.control_client import Orders
 from retrainer.policy import decide
@@ -175,7 +176,7 @@ class Worker:
             return self._ledger.handled(topic, partition, record.offset, None)
         command = await self._respond(event)
         if command is not None:
-            cause = "watch" if isinstance(event, Health) else "evidence"
+            cause: Cause = "watch" if isinstance(event, Health) else "evidence"
             await self._orders.give(command, event.at, cause, arrived)
         self._ledger.handled(topic, partition, record.offset, event.at)
         return await self._consider()

@@ -5,7 +5,6 @@ Every command is idempotent, needs a reason, and is in the audit with the caller
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,7 +21,7 @@ from gauntlet.errors import BadInput, GauntletError
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
 from gauntlet.state import StateStore
-from gauntlet.types import Decision, Role
+from gauntlet.types import Role
 from router.auth import Keys
 from router.control_follower import Follower
 from router.http_v1 import error_body, status_of
@@ -78,14 +77,8 @@ def routes(
 
     async def order(request: Request, experiment: str, command: str, given: Order, **extra: Any) -> Response:
         async def act(actor: str) -> dict[str, Any]:
-            began = time.monotonic()
             wish = Command(name=command, actor=actor, reason=given.reason, rollout=given.rollout, **extra)
             version, record, changed = await control.change(state, name, wish, clock.now())
-            if changed and record.last is not None:
-                telemetry.DECISIONS.labels(name, record.last.decision).inc()
-                if record.last.decision is Decision.ROLLBACK:
-                    telemetry.ROLLBACKS.labels(name, "operator").inc()
-                    telemetry.TIME_TO_ROLLBACK.labels(name).observe(time.monotonic() - began)
             return {"changed": changed, "version": version, "control": record}
 
         return await guarded(request, Role.OPERATOR, experiment, act)

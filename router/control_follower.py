@@ -24,6 +24,7 @@ from gauntlet.files import atomic_write
 from gauntlet.registry import Registry
 from gauntlet.rollout import SHADOW_STAGE, Command, Control
 from gauntlet.state import StateStore
+from gauntlet.telemetry import Cause
 from router import routing_table as tables
 from router.model_worker import Arm
 from router.routing_table import Table
@@ -91,19 +92,21 @@ class Follower:
         telemetry.BREAKER.labels(self._config.experiment, "challenger").set(1)
         self.roll_back("breaker", f"breaker: {table.breaker}", table.rollout)
 
-    def roll_back(self, actor: str, reason: str, rollout: str | None) -> None:
+    def roll_back(self, cause: Cause, reason: str, rollout: str | None) -> None:
         """Ask for a rollback in the background, again and again until the state store has taken it."""
         task = asyncio.create_task(
-            self._roll_back(Command(name="rollback", actor=actor, reason=reason, rollout=rollout))
+            self._roll_back(Command(name="rollback", actor=cause, reason=reason, rollout=rollout), cause)
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _roll_back(self, command: Command) -> None:
-        began = time.monotonic()
+    async def _roll_back(self, command: Command, cause: Cause) -> None:
+        since = time.monotonic()
         while True:
             try:
-                _, _, changed = await control.change(self._state, self._config.experiment, command, self._clock.now())
+                await control.change(
+                    self._state, self._config.experiment, command, self._clock.now(), cause=cause, since=since
+                )
             except StateUnavailable as error:
                 _log.warning("rollback of %s waits for the state store: %s", command.rollout, error)
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -111,10 +114,6 @@ class Follower:
             except GauntletError as error:
                 _log.info("rollback of %s was not needed: %s", command.rollout, error)
                 return
-            if changed:
-                telemetry.ROLLBACKS.labels(self._config.experiment, command.actor).inc()
-                telemetry.DECISIONS.labels(self._config.experiment, "rollback").inc()
-                telemetry.TIME_TO_ROLLBACK.labels(self._config.experiment).observe(time.monotonic() - began)
             return
 
     async def _take(self, version: int, record: Control) -> None:

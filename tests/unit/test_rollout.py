@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
-from gauntlet import control, rollout
+from gauntlet import control, rollout, telemetry
 from gauntlet.errors import Conflict, TransitionRefused
 from gauntlet.rollout import SHADOW_STAGE, Command, Control, Stage
 from gauntlet.state import Versioned
@@ -319,6 +320,26 @@ class TestContention:
         racing = Racing(stores[0], stores[1], [order("rollback")])
         version, record, changed = await control.change(racing, "e", order("rollback"), 11.0)  # type: ignore[arg-type]
         assert (version, record.rollout, changed) == (3, None, False)
+
+    async def test_each_change_in_force_is_counted_once_and_a_rollback_with_its_cause(
+        self, stores: list[LocalState]
+    ) -> None:
+        def counts() -> tuple[float | None, ...]:
+            value = REGISTRY.get_sample_value
+            return (
+                value("gauntlet_decisions_total", {"experiment": "e", "decision": "rollback"}),
+                value("gauntlet_rollback_total", {"experiment": "e", "cause": "breaker"}),
+                value("gauntlet_time_to_rollback_seconds_count", {"experiment": "e"}),
+            )
+
+        telemetry.initialise("e", "router")
+        before = counts()
+        await control.change(stores[0], "e", order("challenge"), 10.0)
+        assert counts() == before
+        racing = Racing(stores[0], stores[1], [order("ramp", stage=1)])
+        for _ in range(2):  # the second changes nothing
+            await control.change(racing, "e", order("rollback"), 11.0, cause="breaker")  # type: ignore[arg-type]
+        assert counts() == tuple(count + 1 for count in before if count is not None)
 
     async def test_a_rollback_wins_against_a_crowd_of_steps(self, stores: list[LocalState]) -> None:
         await control.change(stores[0], "e", order("challenge"), 10.0)
