@@ -6,7 +6,7 @@ A yardstick is fitted once, from the version's reference or the first rows it se
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from evaluator.drift import DriftSettings, Monitor, Profile, Seasons
@@ -25,22 +25,9 @@ from its first live outcomes."""
 
 
 def rules(config: DriftConfig) -> DriftSettings:
-    """The thresholds of the configuration."""
-    return DriftSettings(
-        mode=config.mode,
-        ks=config.ks,
-        total_variation=config.ks,
-        outliers=config.outliers,
-        missing=config.missing,
-        quality_alarm=config.quality,
-        quality_block=config.quality_block,
-        concept_rise=config.error_rise,
-        transition=config.transition,
-        accuracy_fall=config.accuracy_fall,
-        r2_fall=config.r2_fall,
-        rmse_rise=config.rmse_rise,
-        accept_after=config.accept_after,
-    )
+    """The thresholds of the configuration: the fields that both have."""
+    shared = {field.name for field in fields(DriftSettings)} & {*config.__struct_fields__}
+    return DriftSettings(**{name: getattr(config, name) for name in shared})
 
 
 class Columns:

@@ -1,4 +1,7 @@
-"""The settings of drift: thresholds, and what is watched."""
+"""The `drift` section of the configuration: thresholds, and what is watched.
+
+A threshold has the name and the default of the same field of `evaluator.drift.DriftSettings`, which is built from it.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,15 @@ class DriftConfig(Section, frozen=True, kw_only=True):
     mode: Literal["gated", "simple"] = "gated"
     """`simple` takes the thresholds without evidence: for comparison, it alarms on noise."""
     ks: float = 0.15
-    """Distance of a feature's distribution from the reference's: Kolmogorov-Smirnov, of texts total variation."""
+    """Kolmogorov-Smirnov distance of a numeric feature from the reference."""
+    total_variation: float = 0.15
+    """Total variation distance of a categorical feature from the reference."""
     outliers: float = 0.05
     missing: float = 0.05
-    quality: float = 0.80
+    quality_alarm: float = 0.80
     quality_block: float = 0.70
     transition: float = 0.10
-    error_rise: float = 0.15
+    concept_rise: float = 0.15
     accuracy_fall: float = 0.05
     r2_fall: float = 0.05
     rmse_rise: float = 0.10
@@ -39,9 +44,10 @@ class DriftConfig(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in (
             "ks",
+            "total_variation",
             "outliers",
             "missing",
-            "quality",
+            "quality_alarm",
             "quality_block",
             "transition",
             "accuracy_fall",
@@ -49,8 +55,8 @@ class DriftConfig(Section, frozen=True, kw_only=True):
             "rmse_rise",
         ):
             check(0 < getattr(self, name) < 1, f"{name} is in (0, 1)")
-        check(self.quality_block <= self.quality, "quality_block is at most quality")
-        check(self.error_rise > 0, "error_rise is above 0")
+        check(self.quality_block <= self.quality_alarm, "quality_block is at most quality_alarm")
+        check(self.concept_rise > 0, "concept_rise is above 0")
         check(self.accept_after >= 0, "accept_after is at least 0")
         check(16 <= self.pane <= 4096, "pane is from 16 to 4096 rows")
         check(self.reference_rows >= 100, "reference_rows is at least 100")

@@ -159,7 +159,7 @@ IMPOSSIBLE = [
     ("bake", "max_drop: .nan", "max_drop is above 0"),
     ("bake", "min_outcomes: 0", "min_outcomes is at least 1"),
     ("drift", "ks: 1", "ks is in (0, 1)"),
-    ("drift", "error_rise: 0", "error_rise is above 0"),
+    ("drift", "concept_rise: 0", "concept_rise is above 0"),
     ("drift", "pane: 8", "pane is from 16 to 4096 rows"),
     ("drift", "reference_rows: 10", "reference_rows is at least 100"),
     ("retrain", "confidence: 1", "confidence is in [0.5, 1)"),
