@@ -18,8 +18,8 @@ from river.drift import ADWIN, PageHinkley
 from river.drift.binary import DDM, EDDM, HDDMA
 
 from benchmarks.labelled_streams import FAMILIES, Misses, misses
+from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.monitor import Monitor
-from evaluator.drift.profile import Profile
 
 WITHIN = 1000
 Detector = Callable[[Misses], Iterator[int]]
@@ -27,9 +27,9 @@ Detector = Callable[[Misses], Iterator[int]]
 
 
 def gauntlet(stream: Misses) -> Iterator[int]:
-    profile = Profile.fit({"x": [0.0, 1.0]}, reference_id="bench", errors=stream.reference)
+    monitor = Monitor(fit_losses(stream.reference))
     times = np.arange(float(len(stream.live)))
-    for event in Monitor(profile).observe_errors(stream.live, times):
+    for event in observe_losses(monitor, stream.live, times):
         if event.event == "open":
             yield int(event.at)
 

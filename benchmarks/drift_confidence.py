@@ -18,9 +18,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import ndtri
 
+from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.comparison import Comparison
 from evaluator.drift.monitor import Monitor
-from evaluator.drift.profile import Profile
 from evaluator.drift.severity import margin_of
 from evaluator.drift.signal import Key, Signal
 
@@ -72,7 +72,7 @@ def right(signals: Iterable[Signal], truth: dict[Key, float]) -> bool:
 def cases(seed: int, tables: int, streams: int) -> Iterator[tuple[str, Case]]:
     rng = np.random.default_rng(seed)
     still = World(rng, {})
-    profile = Profile.fit(still.rows(5000), reference_id="r", errors=still.errors(5000), regimes=["regime"])
+    profile = fit_losses(still.errors(5000), still.rows(5000), regimes=["regime"])
     for _ in range(tables):
         truth = effects(rng)
         comparison = Comparison(profile)
@@ -84,11 +84,11 @@ def cases(seed: int, tables: int, streams: int) -> Iterator[tuple[str, Case]]:
         truth = effects(rng)
         monitor, world = Monitor(profile), World(rng, truth)
         monitor.observe(still.rows(256), 0.0)
-        monitor.observe_errors(still.errors(256), 0.0)
+        observe_losses(monitor, still.errors(256), 0.0)
         rows, losses = world.rows(4096), world.errors(4096)
         for start in range(0, 4096, 64):
             events = monitor.observe({name: values[start : start + 64] for name, values in rows.items()}, 0.0)
-            events += monitor.observe_errors(losses[start : start + 64], 0.0)
+            events += observe_losses(monitor, losses[start : start + 64], 0.0)
             opened = next((event for event in events if event.event == "open"), None)
             if opened is not None:
                 yield "stream", (opened.confidence, opened.signals, right(opened.signals, truth))

@@ -16,7 +16,7 @@ from evaluator.drift.feature import Column, Feature
 from evaluator.drift.feature_signals import measure, shape_of_table, strongest, table_signals
 from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.markov import RegimeReference, Transitions, regime_change
-from evaluator.drift.pane import Pane, ProfileMismatchError, count
+from evaluator.drift.pane import ProfileMismatchError, count
 from evaluator.drift.performance import WIDTHS, MetricChange, Task, changes, outcomes
 from evaluator.drift.performance_monitor import signal_of
 from evaluator.drift.profile import TARGET, Profile, Truth
@@ -101,11 +101,6 @@ class Comparison:
         both._performance = self._performance + later._performance
         both._estimate = self._estimate + later._estimate
         return both
-
-    @property
-    def pane(self) -> Pane:
-        """The features' counts as a pane."""
-        return Pane(self.profile.hash, self.rows, self.counts, dict(self.extra))
 
     def report(self) -> Report:
         """Judge what was counted so far. Any number of rows will do, also none."""
@@ -205,44 +200,6 @@ class Comparison:
             metrics += [] if change is None else [change]
         signals = [signal_of(change) for change in metrics if change.breached]
         return (PerformanceReport(task, tuple(metrics)) if metrics else None), signals
-
-
-def compare(
-    reference: Mapping[str, Column],
-    current: Mapping[str, Column],
-    *,
-    settings: DriftSettings | None = None,
-    prediction: str | None = None,
-    score: str | None = None,
-    target: str | None = None,
-    task: Task | None = None,
-    importance: Mapping[str, float] | None = None,
-    regimes: Sequence[str] = (),
-) -> Report:
-    """Compare two tables in memory: columns by name, of one length each, the prediction, score and target among them.
-
-    Raises ValueError for a reference without rows, columns that differ in length, or a named column the reference does
-    not have.
-    """
-    if target is not None and target not in reference:
-        raise ValueError(f"no such column: {target}")
-    inputs = {name: values for name, values in reference.items() if name != target}
-    profile = Profile.fit(
-        inputs,
-        reference_id="reference",
-        importance=importance,
-        prediction=prediction,
-        score=score,
-        targets=None if target is None else reference[target],
-        task=task,
-        regimes=regimes,
-    )
-    comparison = Comparison(profile, settings)
-    comparison.add(
-        {name: values for name, values in current.items() if name != target},
-        targets=None if target is None else current.get(target),
-    )
-    return comparison.report()
 
 
 def _place(profile: Profile, rows: int) -> int:

@@ -89,47 +89,21 @@ class Transitions:
         return int(self.counts.sum())
 
 
-@dataclass(frozen=True, slots=True)
-class RegimeModel:
-    """A Markov chain from transition counts, shape (states, states); states without a way out stay where they are."""
+def probabilities(counts: Ints) -> Floats:
+    """P[i, j] of the next state j after i from transition counts; a state without a way out stays where it is."""
+    rows = counts.sum(axis=1, keepdims=True)
+    found: Floats = np.where(rows > 0, counts / np.maximum(rows, 1), np.eye(len(counts)))
+    return found
 
-    counts: Ints
 
-    @property
-    def probabilities(self) -> Floats:
-        """P[i, j] of the next state j after i; rows sum to one."""
-        rows = self.counts.sum(axis=1, keepdims=True)
-        found: Floats = np.where(rows > 0, self.counts / np.maximum(rows, 1), np.eye(len(self.counts)))
-        return found
-
-    @property
-    def stationary(self) -> Floats:
-        """The long-run share of each state: pi P = pi, by the mean of the powers, which also exists for cycles."""
-        # (P + I) / 2 has the same stationary law and no cycles; squaring it reaches any length quickly.
-        lazy = (self.probabilities + np.eye(len(self.counts))) / 2
-        for _ in range(60):
-            lazy = lazy @ lazy
-            lazy /= lazy.sum(axis=1, keepdims=True)
-        start = self.counts.sum(axis=1) + self.counts.sum(axis=0)
-        share = start / start.sum() if start.sum() > 0 else np.full(len(start), 1.0 / len(start))
-        found: Floats = share @ lazy
-        return found
-
-    @property
-    def spectral_gap(self) -> float:
-        """1 - |second largest eigenvalue| of the states that occur: 0 never forgets, 1 forgets at once.
-
-        (Levin and Peres 2017, ch. 12: the absolute spectral gap.) 1.0 with fewer than two states.
-        """
-        used = np.flatnonzero(self.counts.sum(axis=1) + self.counts.sum(axis=0))
-        if len(used) < 2:
-            return 1.0
-        size = np.sort(np.abs(np.linalg.eigvals(self.probabilities[np.ix_(used, used)])))
-        return float(np.clip(1.0 - size[-2], 0.0, 1.0))
-
-    def __add__(self, other: RegimeModel) -> RegimeModel:
-        """The chain of both samples."""
-        return RegimeModel(self.counts + other.counts)
+def spectral_gap(counts: Ints) -> float:
+    """1 - |second largest eigenvalue| of the states that occur: 0 never forgets, 1 forgets at once; 1.0 with fewer than
+    two states (Levin and Peres 2017, ch. 12: the absolute spectral gap)."""
+    used = np.flatnonzero(counts.sum(axis=1) + counts.sum(axis=0))
+    if len(used) < 2:
+        return 1.0
+    size = np.sort(np.abs(np.linalg.eigvals(probabilities(counts)[np.ix_(used, used)])))
+    return float(np.clip(1.0 - size[-2], 0.0, 1.0))
 
 
 def remembers(counts: Ints) -> bool:
@@ -245,8 +219,8 @@ def regime_change(
         target=int(gap[best].argmax()),
         p_value=float(p_values[best]),
         transitions=total,
-        gap_before=RegimeModel(reference).spectral_gap,
-        gap_now=RegimeModel(current).spectral_gap,
+        gap_before=spectral_gap(reference),
+        gap_now=spectral_gap(current),
     )
 
 

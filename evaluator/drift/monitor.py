@@ -98,18 +98,6 @@ class Monitor:
         self._buffer = codes[:, done:].copy()
         return events
 
-    def observe_errors(self, errors: Sequence[float] | npt.NDArray[Any], at: Times) -> list[DriftEvent]:
-        """Take in matured losses of the champion in order of maturity, as in the profile's `errors`. Returns new
-        events.
-
-        Without reference errors nothing is judged. Losses that are not finite or negative are counted and left out.
-        """
-        values = np.asarray(errors, dtype=np.float64)
-        events: list[DriftEvent] = []
-        for value, time in zip(values.tolist(), _times(at, len(values)).tolist(), strict=True):
-            events += self._observe_error(value, time)
-        return events
-
     def _observe_error(self, error: float, at: float) -> list[DriftEvent]:
         if self._errors is None or not self._errors.add(error):
             return []
@@ -134,8 +122,7 @@ class Monitor:
         Judges performance, the truths' distribution and the errors; rows without a truth are left out, those without
         a prediction count for the distribution only. Without targets in the profile nothing is judged. `losses`: each
         row's, when the profile's `errors` were given and are of another kind than misses or absolute errors. made: the
-        times of the rows that they are about (default: `at`). Raises ValueError when lengths differ. Use this or
-        `observe_errors` for a stream, not both.
+        times of the rows that they are about (default: `at`). Raises ValueError when lengths differ.
         """
         truth = self.profile.truth
         times = _times(at, len(targets))
@@ -178,10 +165,6 @@ class Monitor:
         full. It also happens by itself, see `DriftSettings.accept_after`.
         """
         return self._acceptance.accept(self._windows)
-
-    def reject(self) -> None:
-        """Judge against the frozen reference alone again."""
-        self._acceptance.reference = None
 
     @property
     def accepted(self) -> bool:

@@ -35,13 +35,6 @@ class Pane:
     counts: Ints
     extra: Mapping[str, int] = field(default_factory=dict)
 
-    def __add__(self, other: Pane) -> Pane:
-        """The pane of both panes' rows. Raises ProfileMismatchError when they were counted against other profiles."""
-        if self.profile != other.profile:
-            raise ProfileMismatchError(f"counts of profile {self.profile[:12]} and {other.profile[:12]} don't add")
-        extra = {name: self.extra.get(name, 0) + other.extra.get(name, 0) for name in {*self.extra, *other.extra}}
-        return Pane(self.profile, self.rows + other.rows, self.counts + other.counts, extra)
-
 
 def count_codes(profile: Profile, codes: Ints) -> Ints:
     """The count vector of a batch of codes, shape (features, rows) to (profile.width,)."""

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.concept import ErrorReference
 from evaluator.drift.markov import STATES, Transitions
 from evaluator.drift.monitor import Monitor
@@ -113,6 +114,6 @@ def test_any_reference_of_errors_fits_and_survives_json(errors: list[float]) -> 
     reference = ErrorReference.fit(errors)
     assert ErrorReference.from_dict(json.loads(json.dumps(reference.to_dict(), allow_nan=False))) == reference
     assert 0.0 <= reference.scaled <= reference.most <= 1.0
-    monitor = Monitor(Profile.fit({"x": [1.0, 2.0]}, reference_id="r", errors=errors))
-    monitor.observe_errors(errors, 0.0)
+    monitor = Monitor(fit_losses(errors))
+    observe_losses(monitor, errors, 0.0)
     json.dumps(monitor.snapshot(), allow_nan=False)

@@ -10,6 +10,7 @@ import pytest
 from scipy.signal import lfilter
 from scipy.stats import ks_2samp
 
+from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.comparison import Comparison
 from evaluator.drift.distances import ks_interval
 from evaluator.drift.monitor import Monitor
@@ -152,21 +153,21 @@ def errors_of(kind: str, rng: np.random.Generator, rows: int) -> Matrix:
 @pytest.mark.parametrize("kind", ["miss", "squared", "heavy", "correlated"])
 def test_still_errors_raise_at_most_one_alarm_in_a_hundred_thousand(kind: str) -> None:
     rng = np.random.default_rng(10)
-    profile = Profile.fit({"x": [0.0, 1.0]}, reference_id="v1", errors=errors_of(kind, rng, 10000))
-    events = Monitor(profile).observe_errors(errors_of(kind, rng, 100_000), 0.0)
+    profile = fit_losses(errors_of(kind, rng, 10000))
+    events = observe_losses(Monitor(profile), errors_of(kind, rng, 100_000), 0.0)
     assert sum(event.event == "open" for event in events) <= 1
 
 
 @pytest.mark.parametrize(("kind", "factor", "most"), [("miss", 2.0, 512), ("squared", 2.0, 512), ("heavy", 3.0, 2048)])
 def test_errors_that_rise_are_found_soon(kind: str, factor: float, most: int) -> None:
     rng = np.random.default_rng(9)
-    profile = Profile.fit({"x": [0.0, 1.0]}, reference_id="v1", errors=errors_of(kind, rng, 10000))
+    profile = fit_losses(errors_of(kind, rng, 10000))
     delays: list[int] = []
     for _ in range(15):
         monitor = Monitor(profile)
-        monitor.observe_errors(errors_of(kind, rng, 4096), 0.0)
+        observe_losses(monitor, errors_of(kind, rng, 4096), 0.0)
         worse = (rng.random(4096) < 0.2 * factor) * 1.0 if kind == "miss" else factor * errors_of(kind, rng, 4096)
-        events = monitor.observe_errors(worse, 1.0)
+        events = observe_losses(monitor, worse, 1.0)
         assert events
         delays.append(events[0].rows - 4096)
     assert np.median(delays) <= most

@@ -12,12 +12,12 @@ from river.drift import ADWIN
 
 from benchmarks.drift_concept import DETECTORS, gauntlet, measured
 from benchmarks.labelled_streams import FAMILIES
+from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift import e_detector
 from evaluator.drift.adwin import AdaptiveWindow
 from evaluator.drift.concept import Rise, look_at_errors
 from evaluator.drift.e_detector import Bets, upper_mean
 from evaluator.drift.monitor import Monitor
-from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 
 
@@ -98,11 +98,11 @@ def test_a_second_opinion_lowers_the_evidence_asked_for(z: float, voted: bool, f
 
 def test_a_slow_rise_is_found_by_the_windows() -> None:
     rng = np.random.default_rng(5)
-    profile = Profile.fit({"x": [0.0, 1.0]}, reference_id="r", errors=rng.gamma(2.0, 0.5, 5000))
+    profile = fit_losses(rng.gamma(2.0, 0.5, 5000))
     monitor = Monitor(profile)
-    monitor.observe_errors(rng.gamma(2.0, 0.5, 4000), 0.0)
+    observe_losses(monitor, rng.gamma(2.0, 0.5, 4000), 0.0)
     slow = rng.gamma(2.0, 0.5, 3000) * np.linspace(1.0, 1.4, 3000)
-    event = monitor.observe_errors(slow, np.arange(3000.0))[0]
+    event = observe_losses(monitor, slow, np.arange(3000.0))[0]
     assert event.root_cause == "concept"
     assert event.at < 2800
     assert event.signals[0].window >= 256
@@ -123,10 +123,10 @@ def test_abrupt_changes_are_found_soon_and_stillness_is_quiet() -> None:
 
 def test_a_sudden_change_opens_at_the_outcome_that_won_and_says_when_it_began() -> None:
     rng = np.random.default_rng(6)
-    profile = Profile.fit({"x": [0.0, 1.0]}, reference_id="r", errors=(rng.random(5000) < 0.02) * 1.0)
+    profile = fit_losses((rng.random(5000) < 0.02) * 1.0)
     monitor = Monitor(profile)
-    assert monitor.observe_errors((rng.random(1000) < 0.02) * 1.0, 0.0) == []
-    event = monitor.observe_errors(np.ones(20), np.arange(20.0))[0]
+    assert observe_losses(monitor, (rng.random(1000) < 0.02) * 1.0, 0.0) == []
+    event = observe_losses(monitor, np.ones(20), np.arange(20.0))[0]
     assert event.event == "open"
     assert event.severity == "HIGH"
     assert event.at < 8
@@ -135,9 +135,9 @@ def test_a_sudden_change_opens_at_the_outcome_that_won_and_says_when_it_began() 
 
 
 def test_one_false_win_ends_by_itself() -> None:
-    profile = Profile.fit({"x": [0.0, 1.0]}, reference_id="r", errors=[1.0, *[0.0] * 49] * 20)
+    profile = fit_losses([1.0, *[0.0] * 49] * 20)
     monitor = Monitor(profile)
-    monitor.observe_errors([0.0] * 500, 0.0)
-    events = monitor.observe_errors([1.0] * 6 + [0.0] * 3000, 0.0)
+    observe_losses(monitor, [0.0] * 500, 0.0)
+    events = observe_losses(monitor, [1.0] * 6 + [0.0] * 3000, 0.0)
     assert [event.event for event in events] == ["open", "close"]
     assert 256 <= events[1].rows - events[0].rows <= 1500
