@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gauntlet.types import Arm, Label, Scorer
+from gauntlet.types import Arm, Cause, Label, Scorer
 
 SCHEMA_VERSION = 1
 
@@ -131,8 +131,10 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
 
     `at` is the watermark: the event time up to which every exposure has matured. `effect`, `lower` and `upper` are in
     units of the primary metric, positive when the challenger is better. None means: no answer yet, and `reasons` say
-    why. `crossed` says better only where nothing speaks against a promotion; `holds` is what speaks against going on.
-    `eta_horizon` and `eta_decision` are in outcomes, the latter if the effect stays as it is.
+    why. `result` with its `cause` is the verdict, and decisions are made on these two; `subject` is the guardrail or
+    segment that the cause is about, and the first of `reasons` is the cause as a sentence. `crossed` says better only
+    where nothing speaks against a promotion; `holds` is what speaks against going on. `eta_horizon` and `eta_decision`
+    are in outcomes, the latter if the effect stays as it is.
     """
 
     rollout: str
@@ -142,13 +144,13 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
     metric: str
     result: str
     reasons: list[str]
+    cause: Cause = Cause.EVIDENCE_INCOMPLETE
+    subject: str = ""
     crossed: str | None = None
     effect: float | None = None
     lower: float | None = None
     upper: float | None = None
     z: float | None = None
-    z_win: float | None = None
-    z_harm: float | None = None
     bound_win: float | None = None
     bound_harm: float | None = None
     p_value: float | None = None

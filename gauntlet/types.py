@@ -40,6 +40,37 @@ class Result(StrEnum):
     INVALID = "invalid"
 
 
+class Cause(StrEnum):
+    """Why a verdict is what it is; decided once, by the evaluator, and all that a decision needs to know of it."""
+
+    HARM = "harm"
+    """Worse: the primary metric has crossed its harm boundary."""
+    GUARDRAIL = "guardrail"
+    """Worse: a guardrail is shown to be broken."""
+    SAMPLE_RATIO = "sample_ratio"
+    """Invalid: the arms' counts do not fit the logged propensities."""
+    MULTIPLE_EXPOSURE = "multiple_exposure"
+    """Invalid: units met both arms under one allocation."""
+    LABEL_ARRIVAL = "label_arrival"
+    """Invalid: outcomes arrive for one arm more often than for the other."""
+    WIN = "win"
+    """Better: the win boundary is crossed, and the challenger is still ahead."""
+    FADED_WIN = "faded_win"
+    """Better: the win boundary was crossed at an earlier look, and the challenger is ahead no more."""
+    EQUIVALENT = "equivalent"
+    """Equivalent: the effect lies within the declared margin."""
+    SEGMENT_HARM = "segment_harm"
+    """Inconclusive: worse for the requests of one segment."""
+    NO_TRAFFIC = "no_traffic"
+    """Inconclusive: an arm gets none of the traffic that it was promised."""
+    UNSAFE_WIN = "unsafe_win"
+    """Inconclusive: a win, but a guard looks broken or is not shown to hold yet."""
+    NO_WINNER = "no_winner"
+    """Inconclusive: the planned evidence is complete."""
+    EVIDENCE_INCOMPLETE = "evidence_incomplete"
+    """Inconclusive: the planned evidence is not complete."""
+
+
 class Decision(StrEnum):
     """What is done about a verdict."""
 

@@ -1,22 +1,72 @@
-"""What to do about a look at the evidence: pure rules from (control record, evaluation or health) to a command or none.
+"""Decision policy: pure rules from the control record and an evaluation, or the champion's health, to a command.
 
-Promotion needs a win that has crossed its boundary; everything that is unclear holds. `now` is the event's own time.
+The evaluator's verdict is taken as it is: each cause has one rule, and nothing is tested or read out of sentences
+again. Promotion needs a win that lasts; whatever is unclear holds, and ends at the evaluation limit. `now` is the
+event's time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
 from gauntlet.config import Config
 from gauntlet.events import Evaluation, Health
 from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout
-from gauntlet.types import CHALLENGER, Result, Task
+from gauntlet.types import CHALLENGER, Cause, Result, Task
 
 ACTOR = "retrainer"
 
-SRM_ALPHA = 0.01
-"""Always-valid p value below which an `invalid` verdict is a broken split: no more traffic will mend it."""
-
 EXTENSION = 2.0
 """`inconclusive: extend` goes on to this many times the planned evidence, and no further."""
+
+
+class Rule(NamedTuple):
+    """What one cause asks for.
+
+    `command` is given at once, in any stage. Without one, `advances` says whether stages may be left through their
+    gates, and `promotes` whether the last may; what does not promote is archived at the evaluation limit: the planned
+    evidence (`EXTENSION` times that where a win is behind it or `evidence.inconclusive` says extend). With `timed` the
+    limit is also the same multiple of the rollout's planned time, the sum of its gates' minimum times: its evidence may
+    never be complete, and what makes it wait does not mend by waiting.
+    """
+
+    why: str
+    command: str | None = None
+    advances: bool = False
+    promotes: bool = False
+    extended: bool = False
+    timed: bool = False
+
+
+RULES: Final[Mapping[Cause, Rule]] = {
+    Cause.HARM: Rule("the challenger does harm", command="rollback"),
+    Cause.GUARDRAIL: Rule("the challenger breaks a guardrail", command="rollback"),
+    Cause.SAMPLE_RATIO: Rule("the arms' traffic does not match its shares", command="pause"),
+    Cause.MULTIPLE_EXPOSURE: Rule("the arms can't be compared: units met both", timed=True),
+    Cause.LABEL_ARRIVAL: Rule("the arms can't be compared: labels do not arrive alike", timed=True),
+    Cause.NO_TRAFFIC: Rule("an arm gets no traffic", timed=True),
+    Cause.SEGMENT_HARM: Rule("the challenger does harm to a segment"),
+    Cause.EQUIVALENT: Rule("the challenger is no better and no worse", command="archive"),
+    Cause.WIN: Rule("the challenger is better", advances=True, promotes=True),
+    Cause.FADED_WIN: Rule("the win did not last", advances=True, extended=True),
+    Cause.UNSAFE_WIN: Rule("a win that is not shown to be safe", advances=True),
+    Cause.NO_WINNER: Rule("the planned evidence is complete and shows no winner", advances=True),
+    Cause.EVIDENCE_INCOMPLETE: Rule("the planned evidence is incomplete", advances=True),
+}
+
+_GUARDS = frozenset(
+    {
+        Cause.GUARDRAIL,
+        Cause.SAMPLE_RATIO,
+        Cause.MULTIPLE_EXPOSURE,
+        Cause.LABEL_ARRIVAL,
+        Cause.NO_TRAFFIC,
+        Cause.SEGMENT_HARM,
+        Cause.UNSAFE_WIN,
+    }
+)
+"""Causes that a guard has found; the command's reason quotes its sentence."""
 
 
 def decide(control: Control, event: Evaluation | Health, config: Config, now: float) -> Command | None:
@@ -25,7 +75,7 @@ def decide(control: Control, event: Evaluation | Health, config: Config, now: fl
     An evaluation of a rollout that is not running, or of other models, is old news and asks for nothing.
     """
     if isinstance(event, Health):
-        return _watch(control, event, config, now)
+        return _bake(control, event, config, now)
     rollout = control.rollout
     if rollout is None or event.rollout != rollout.id:
         return None
@@ -35,43 +85,43 @@ def decide(control: Control, event: Evaluation | Health, config: Config, now: fl
 
 
 def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> Command | None:
-    crossed = look.crossed
-    if crossed == Result.WORSE or look.result == Result.WORSE:
-        # Where it is not the primary metric that shows the harm, the reasons begin with the guardrail that does.
-        shown = "" if crossed == Result.WORSE or not look.reasons else f" ({look.reasons[0]})"
-        return _command("rollback", rollout, look, f"the challenger does harm{shown}")
-    if rollout.paused:
+    rule = RULES[look.cause]
+    if rollout.paused and rule.command != "rollback":
         return None
-    if look.result == Result.INVALID:
-        if look.srm_p_value is not None and look.srm_p_value < SRM_ALPHA:
-            why = f"the arms' traffic does not match its shares (sequential p = {look.srm_p_value:.2g})"
-            return _command("pause", rollout, look, why)
-        return None
-    won = crossed == Result.BETTER
-    if not won and look.result == Result.EQUIVALENT:
-        return _command("archive", rollout, look, "the challenger is no better and no worse: the champion stays")
-    limit = EXTENSION if won or config.evidence.inconclusive == "extend" else 1.0
-    gaining = look.effect is not None and look.effect > 0
-    if look.information_fraction >= limit and not (won and gaining):
-        why = "the win did not last" if won else "the planned evidence is complete and shows no winner"
-        return _command("archive", rollout, look, f"{why}: the champion stays")
-    if look.holds or not gate_passed(rollout, look, config, now):
+    if rule.command is not None:
+        return _command(rule.command, rollout, look, _quoted(rule, look))
+    if not rule.promotes and _limit_reached(rollout, look, rule, config, now):
+        return _command("archive", rollout, look, f"{_quoted(rule, look)}: the champion stays")
+    if not rule.advances or not gate_passed(rollout, look, config, now):
         return None
     if not rollout.last_stage:
-        ahead = "ahead beyond its boundary" if won else "no harm seen"
+        ahead = "ahead beyond its boundary" if look.result == Result.BETTER else "no harm seen"
         why = f"stage {rollout.stage} ({rollout.share:.2%}) has passed its gate, {ahead}"
         return _command("advance", rollout, look, why)
-    if not (won and gaining):
+    if not rule.promotes:
         return None
     challenger = look.arms.get(CHALLENGER)
     return _command(
         "promote",
         rollout,
         look,
-        "the challenger is better and has passed the whole ramp",
+        f"{rule.why} and has passed the whole ramp",
         bake_seconds=float(config.bake.time),
         reference=challenger.metrics if challenger else None,
     )
+
+
+def _quoted(rule: Rule, look: Evaluation) -> str:
+    """The rule with the evaluator's own sentence about a guard or a segment."""
+    quoted = look.cause in _GUARDS and look.reasons
+    return f"{rule.why} ({look.reasons[0]})" if quoted else rule.why
+
+
+def _limit_reached(rollout: Rollout, look: Evaluation, rule: Rule, config: Config, now: float) -> bool:
+    """Whether the evaluation limit of `rule` is reached."""
+    limit = EXTENSION if rule.extended or config.evidence.inconclusive == "extend" else 1.0
+    planned = rollout.shadow.min_seconds + sum(stage.min_seconds for stage in rollout.stages)
+    return look.information_fraction >= limit or (rule.timed and now - rollout.started_at >= limit * planned)
 
 
 def gate_passed(rollout: Rollout, look: Evaluation, config: Config, now: float) -> bool:
@@ -97,7 +147,7 @@ def matured(rollout: Rollout, look: Evaluation, config: Config) -> float:
     return max(look.pairs, own) if config.shadow.fraction > 0 else float("inf")
 
 
-def _watch(control: Control, health: Health, config: Config, now: float) -> Command | None:
+def _bake(control: Control, health: Health, config: Config, now: float) -> Command | None:
     """The bake: back to the previous champion when the new one falls below what it showed; settled in the end."""
     bake = control.bake
     if bake is None or health.model != control.champion or health.at < bake.since:

@@ -19,6 +19,7 @@ from evaluator.stats import (
     AssignmentCounts,
     Block,
     Look,
+    NoAnswer,
     PairedSums,
     SampleRatio,
     SplitSums,
@@ -32,7 +33,7 @@ from evaluator.stats import (
 )
 from evaluator.stats.guards import ArrivalState
 from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
-from gauntlet.types import CHALLENGER, CHAMPION
+from gauntlet.types import CHALLENGER, CHAMPION, Cause, Result
 
 FORMAT = 2
 """Of a test's state. One of another format is made anew, by taking its looks again."""
@@ -90,7 +91,7 @@ class Looks:
 
 @dataclass(frozen=True)
 class _Guards:
-    """What the guards say at one look."""
+    """The guards' findings at one look."""
 
     readings: list[guardrails.Reading]
     arrival: GuardrailResult
@@ -101,17 +102,50 @@ class _Guards:
     silent: str | None
 
     @property
-    def holds(self) -> list[str]:
+    def holds(self) -> list[_Finding]:
         """What speaks against sending more traffic to the challenger."""
-        reasons = segments.harm(self.segments) + ([] if self.silent is None else [self.silent])
-        return [f"holds: {reason}" for reason in reasons]
+        found = [
+            _Finding(Cause.SEGMENT_HARM, f"{result.name}={result.value}", f"holds: {segments.sentence(result)}")
+            for result in self.segments
+            if result.harmed
+        ]
+        if self.silent is not None:
+            found.append(_Finding(Cause.NO_TRAFFIC, "", f"holds: {self.silent}"))
+        return found
 
-    def invalid(self) -> list[str]:
+    def invalid(self, ratio: SampleRatio | NoAnswer) -> list[_Finding]:
         """Why the arms can't be compared."""
-        reasons = [] if self.moved is None else [self.moved]
+        found = []
+        if isinstance(ratio, SampleRatio) and ratio.mismatch:
+            found.append(_Finding(Cause.SAMPLE_RATIO, "", f"sample ratio mismatch: {ratio.reason}"))
+        if self.moved is not None:
+            found.append(_Finding(Cause.MULTIPLE_EXPOSURE, "", self.moved))
         if self.arrival.standing == "breached":
-            reasons.append(f"label arrival mismatch: {self.arrival.reason}")
-        return reasons
+            found.append(_Finding(Cause.LABEL_ARRIVAL, "", f"label arrival mismatch: {self.arrival.reason}"))
+        return found
+
+    def doubts(self, require_safe: bool) -> list[_Finding]:
+        """Why a win on the primary metric is not taken yet."""
+        found = []
+        if self.arrival_differs:
+            reason = f"better, but labels do not arrive alike: {self.arrival.reason}"
+            found.append(_Finding(Cause.UNSAFE_WIN, guardrails.LABEL_ARRIVAL, reason))
+        for reading in guardrails.suspect(self.readings):
+            reason = f"better, but a guardrail looks broken: {reading.result.reason}"
+            found.append(_Finding(Cause.UNSAFE_WIN, reading.result.name, reason))
+        if require_safe and (waits := guardrails.unsafe(self.readings)):
+            reason = f"better, but not shown to be safe yet: {', '.join(waits)}"
+            found.append(_Finding(Cause.UNSAFE_WIN, waits[0], reason))
+        return found
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """One cause with the guardrail or segment that it is about, and a sentence for people."""
+
+    cause: Cause
+    subject: str
+    reason: str
 
 
 def look(
@@ -145,14 +179,12 @@ def look(
     if isinstance(ratio, SampleRatio):
         looks.smallest_p = ratio.p_value
     guards = _guard(scheme, sums, looks, fine, known, assigned, last)
-    verdict = judge(
-        answer, guardrails=guardrails.breached(guards.readings), sample_ratio=ratio, policy=looks.terms.policy
-    )
-    result, reasons = _settled(verdict, guards, looks.terms)
+    verdict = judge(answer, guardrails=guardrails.breached(guards.readings), policy=looks.terms.policy)
+    result, found, reasons = _verdict(answer, verdict, guards, ratio, looks.terms)
     numbers: dict[str, Any] = {}
     if isinstance(answer, Look):
         # A win that something speaks against is told in the reasons; whoever acts on `crossed` must not promote it.
-        crossed = answer.crossed if answer.crossed == "worse" or result == "better" else None
+        crossed = answer.crossed if answer.crossed == "worse" or result is Result.BETTER else None
         numbers = {
             "crossed": crossed,
             "effect": answer.effect,
@@ -178,6 +210,8 @@ def look(
         form=looks.terms.form,
         metric=scheme.metric,
         result=result,
+        cause=found.cause,
+        subject=found.subject,
         reasons=reasons if drifted is None else [*reasons, drift_context.sentence(drifted, scheme.metric)],
         pairs=sum(b.paired.n for b in fine),
         srm_p_value=ratio.p_value if isinstance(ratio, SampleRatio) else None,
@@ -185,10 +219,10 @@ def look(
         offsets=offsets,
         guardrails=[guards.arrival, *(reading.result for reading in guards.readings)],
         segments=guards.segments,
-        holds=guards.holds,
+        holds=[hold.reason for hold in guards.holds],
         moved_units=guards.moved_units,
-        eta_horizon=verdict.eta_horizon,
-        eta_decision=verdict.eta_decision,
+        eta_horizon=None if result is Result.INVALID else verdict.eta_horizon,
+        eta_decision=None if result is Result.INVALID else verdict.eta_decision,
         drift=drifted,
         **numbers,
     )
@@ -241,24 +275,34 @@ def _guard(
     return _Guards(readings, arrival, differs, found, moved_units, moved, silent)
 
 
-def _settled(verdict: Verdict, guards: _Guards, terms: Terms) -> tuple[str, list[str]]:
-    """The verdict after the guards that can hold it, or make it invalid. Worse stands: taking a challenger out needs
-    no valid comparison."""
-    reasons = list(verdict.reasons)
-    if verdict.result in ("worse", "invalid"):
-        return verdict.result, reasons
-    if broken := guards.invalid():
-        return "invalid", broken + reasons
-    against = guards.holds
-    if verdict.result == "better":
-        if guards.arrival_differs:
-            against = [*against, f"better, but labels do not arrive alike: {guards.arrival.reason}"]
-        against += [f"better, but a guardrail looks broken: {why}" for why in guardrails.suspect(guards.readings)]
-        if terms.require_safe and (waits := guardrails.unsafe(guards.readings)):
-            against = [*against, f"better, but not shown to be safe yet: {', '.join(waits)}"]
-    if against and verdict.result != "equivalent":
-        return "inconclusive", against + reasons
-    return verdict.result, against + reasons
+def _verdict(
+    answer: Look | NoAnswer, verdict: Verdict, guards: _Guards, ratio: SampleRatio | NoAnswer, terms: Terms
+) -> tuple[Result, _Finding, list[str]]:
+    """The verdict and its cause: the first of worse, invalid, equivalent, held, better and inconclusive.
+
+    `verdict` is that of the primary metric and the guardrails. Worse comes before invalid because taking a challenger
+    out needs no valid comparison. A win that a guard speaks against is inconclusive. The cause's own sentence is the
+    first of the reasons.
+    """
+    primary = Result(verdict.result)
+    known, held = list(verdict.reasons), [found.reason for found in guards.holds]
+    if primary is Result.WORSE:
+        broken = [guard.name for guard in guardrails.breached(guards.readings)]
+        cause = _Finding(Cause.GUARDRAIL, broken[0], known[0]) if broken else _Finding(Cause.HARM, "", known[0])
+        return Result.WORSE, cause, known
+    if invalid := guards.invalid(ratio):
+        return Result.INVALID, invalid[0], [found.reason for found in invalid] + known
+    if primary is Result.EQUIVALENT:
+        return Result.EQUIVALENT, _Finding(Cause.EQUIVALENT, "", known[0]), known + held
+    won = primary is Result.BETTER
+    if against := [*guards.holds, *(guards.doubts(terms.require_safe) if won else [])]:
+        return Result.INCONCLUSIVE, against[0], [found.reason for found in against] + known
+    if won:
+        ahead = isinstance(answer, Look) and answer.effect > 0
+        return Result.BETTER, _Finding(Cause.WIN if ahead else Cause.FADED_WIN, "", known[0]), known
+    complete = isinstance(answer, Look) and answer.information_fraction >= 1.0
+    cause = _Finding(Cause.NO_WINNER if complete else Cause.EVIDENCE_INCOMPLETE, "", known[0])
+    return Result.INCONCLUSIVE, cause, known
 
 
 def _assignments(closed: Iterable[BlockSums]) -> AssignmentCounts:

@@ -246,9 +246,9 @@ def unsafe(readings: Sequence[Reading]) -> list[str]:
     return [reading.result.name for reading in readings if reading.standing != "safe"]
 
 
-def suspect(readings: Sequence[Reading]) -> list[str]:
+def suspect(readings: Sequence[Reading]) -> list[Reading]:
     """Guards that look broken without its being shown: reason enough to wait."""
-    return [reading.result.reason for reading in readings if reading.suspect and reading.standing == "open"]
+    return [reading for reading in readings if reading.suspect and reading.standing == "open"]
 
 
 def breached(readings: Sequence[Reading]) -> list[Guardrail]:

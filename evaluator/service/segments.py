@@ -58,14 +58,12 @@ def _result(name: str, value: str, answer: Look | NoAnswer, p: float | None, alp
     return SegmentResult(name=name, value=value, champion=answer.n_champion, challenger=answer.n_challenger, **numbers)
 
 
-def harm(results: Sequence[SegmentResult]) -> list[str]:
-    """Why the rollout must not go on: a sentence for each segment that is worse off."""
-    return [
-        f"worse in segment {r.name}={r.value}: effect {r.effect:+.4g} over {r.champion + r.challenger:,} outcomes "
-        f"(p = {r.p_value:.2g})"
-        for r in results
-        if r.harmed
-    ]
+def sentence(result: SegmentResult) -> str:
+    """The harm to one segment in words."""
+    return (
+        f"worse in segment {result.name}={result.value}: effect {result.effect:+.4g} over "
+        f"{result.champion + result.challenger:,} outcomes (p = {result.p_value:.2g})"
+    )
 
 
 def _by_value(name: str, matured: Sequence[BlockSums]) -> dict[str, list[Sums]]:

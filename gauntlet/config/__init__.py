@@ -110,7 +110,9 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     margin: float = 0.0
     """Within ± this effect (in units of the metric) the arms count as equivalent; 0 switches that verdict off."""
     inconclusive: Literal["archive", "extend"] = "archive"
-    """What happens at `min_samples` without an answer."""
+    """What happens at the evaluation limit, `min_samples`, without a winner: the challenger is archived, or the test
+    goes on to twice that. A comparison that has become invalid, or an arm without traffic, is archived at the latest
+    when the minimum times of shadow and ramp (twice these) are over."""
     label_arrival_margin: float = 0.01
     """By how much the shares of requests whose outcome comes in time may differ between the arms. Shown to be more, it
     makes the comparison invalid; a difference that is shown at all, and not to be within it, is enough to hold a win.

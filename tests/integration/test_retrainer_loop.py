@@ -13,6 +13,7 @@ from gauntlet.events import ArmSummary, Evaluation, Event, Health
 from gauntlet.log import Record
 from gauntlet.rollout import Command, Control, begin
 from gauntlet.telemetry import DECISIONS, ROLLBACKS
+from gauntlet.types import Cause
 from retrainer.store import JobRecord, Ledger
 from retrainer.worker import Worker
 
@@ -111,7 +112,7 @@ async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: 
     assert record.rollout.stage_since == T0 + 6 * DAY, "two days each: decisions are dated by the evidence"
     assert house.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
 
-    await house.say(house.look(20, result="better", crossed="better", lower=0.001))
+    await house.say(house.look(20, result="better", cause=Cause.WIN, lower=0.001))
     await house.worker.step()
     record = await house.record()
     assert (record.champion, record.previous) == ("v0002", "v0001")
@@ -143,7 +144,7 @@ async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: 
 
 
 async def test_harm_is_rolled_back_though_no_retraining_is_wanted(house: House) -> None:
-    await house.say(house.look(0.5, result="worse", crossed="worse", effect=-0.1))
+    await house.say(house.look(0.5, result="worse", cause=Cause.HARM, effect=-0.1))
     await house.worker.step()
     record = await house.record()
     assert record.rollout is None
@@ -177,7 +178,7 @@ async def test_old_news_of_an_ended_rollout_is_read_and_not_acted_upon(house: Ho
     stages = tuple(stage.stage() for stage in house.config.ramp)
     again = Command(name="challenge", actor="op", reason="r", version="v0003", shadow=stages[0], stages=stages)
     await control.change(house.store, name, again, T0 + 2)
-    await house.say(house.look(5, result="worse", crossed="worse"), house.look(6, result="better", crossed="better"))
+    await house.say(house.look(5, result="worse", cause=Cause.HARM), house.look(6, result="better", cause=Cause.WIN))
     await house.worker.step()
     record = await house.record()
     assert record.rollout is not None

@@ -8,10 +8,12 @@ from gauntlet.config import Config, EvidenceConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply, begin
+from gauntlet.types import Cause
 from retrainer.policy import decide
 
 HOUR = 3600.0
 CONFIG = parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n")
+INVALID = (Cause.SAMPLE_RATIO, Cause.MULTIPLE_EXPOSURE, Cause.LABEL_ARRIVAL)
 EXTEND = msgspec.structs.replace(CONFIG, evidence=EvidenceConfig(inconclusive="extend"))
 
 stages = st.builds(
@@ -24,13 +26,10 @@ stages = st.builds(
 looks = st.fixed_dictionaries(
     {
         "wait": st.sampled_from([0.0, 60.0, HOUR, 6 * HOUR]),
-        "result": st.sampled_from(["better", "worse", "equivalent", "inconclusive", "invalid"]),
-        "crossed": st.sampled_from([None, None, "better", "better", "worse"]),
-        "effect": st.sampled_from([None, -0.1, 0.0, 0.1]),
+        "cause": st.sampled_from([Cause.WIN, Cause.WIN, Cause.EVIDENCE_INCOMPLETE, *Cause]),
         "information_fraction": st.sampled_from([0.0, 0.5, 1.0, 2.0]),
         "pairs": st.sampled_from([0, 49, 50]),
         "outcomes": st.sampled_from([0, 49, 50]),
-        "srm_p_value": st.sampled_from([None, 0.5, 1e-9]),
         "operator": st.sampled_from([None, None, None, "pause", "resume", "approve"]),
         "stale": st.sampled_from([False, False, False, True]),
     }
@@ -44,7 +43,7 @@ def started(shadow: Stage, ramp: list[Stage]) -> Control:
 
 
 def evaluation(number: int, at: float, rollout: Rollout, drawn: dict[str, object]) -> Evaluation:
-    evidence = {k: drawn[k] for k in ("result", "crossed", "effect", "information_fraction", "pairs", "srm_p_value")}
+    evidence = {k: drawn[k] for k in ("cause", "information_fraction", "pairs")}
     arm = ArmSummary(model="v2", exposures=100, outcomes=int(str(drawn["outcomes"])), metrics={"accuracy": 0.9})
     return Evaluation(
         id=f"look-{number}",
@@ -55,6 +54,7 @@ def evaluation(number: int, at: float, rollout: Rollout, drawn: dict[str, object
         challenger="v2",
         form="paired",
         metric="log_loss",
+        result="",
         reasons=[],
         arms={"challenger": arm},
         **evidence,
@@ -83,14 +83,16 @@ def test_promises_over_a_whole_rollout(shadow: Stage, ramp: list[Stage], drawn: 
         if one["stale"]:
             assert command is None
             continue
-        harm = "worse" in (look.crossed, look.result)
+        harm = look.cause in (Cause.HARM, Cause.GUARDRAIL)
         if harm:
             assert command is not None
             assert command.name == "rollback"
         if command is None:
             continue
-        if rollout.paused or look.result == "invalid":
-            assert command.name == "rollback" or (command.name == "pause" and not rollout.paused)
+        if rollout.paused:
+            assert command.name == "rollback"
+        if look.cause in INVALID:
+            assert command.name in ("pause", "archive")
         if command.name in ("advance", "promote"):
             assert not harm
             assert now - rollout.stage_since >= rollout.gate.min_seconds
@@ -98,9 +100,7 @@ def test_promises_over_a_whole_rollout(shadow: Stage, ramp: list[Stage], drawn: 
             assert not rollout.gate.approval or rollout.stage in rollout.approved
         if command.name == "promote":
             assert rollout.last_stage
-            assert look.crossed == "better"
-            assert look.effect is not None
-            assert look.effect > 0
+            assert look.cause is Cause.WIN
             assert one["outcomes"] >= rollout.gate.min_outcomes
         if command.name == "advance":
             assert not rollout.last_stage

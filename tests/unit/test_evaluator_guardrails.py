@@ -19,7 +19,7 @@ from evaluator.service.pipeline import Core
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from gauntlet import events
 from gauntlet.errors import ConfigError
-from gauntlet.types import Task
+from gauntlet.types import Cause, Task
 
 SHARE = 0.5
 
@@ -73,7 +73,7 @@ def test_a_few_failures_hold_a_win_before_they_prove_anything() -> None:
     rate = guard("fallback_rate", 0.001)
     _, reading = guardrails.read(rate, terms(), None, [], [*blocks(5), *blocks(1, failed=1)])
     assert (reading.standing, reading.suspect) == ("open", True)
-    assert guardrails.suspect([reading]) == [reading.result.reason]
+    assert guardrails.suspect([reading]) == [reading]
     _, fine = guardrails.read(guard("fallback_rate", 0.01), terms(), None, [], [*blocks(5), *blocks(1, failed=1)])
     assert guardrails.suspect([fine]) == []
 
@@ -210,9 +210,9 @@ def settled(tmp_path: Path, sums: RolloutSums, **changes: Any) -> events.Evaluat
 
 def test_a_win_with_every_guard_in_order_is_a_win_with_its_times(tmp_path: Path) -> None:
     found = settled(tmp_path, a_win())
-    assert (found.result, found.crossed, found.holds) == ("better", "better", [])
+    assert (found.result, found.cause, found.crossed, found.holds) == ("better", Cause.WIN, "better", [])
     early = settled(tmp_path, a_win(24, gain=0.03), min_samples=9000)
-    assert early.result == "inconclusive"
+    assert (early.result, early.cause) == ("inconclusive", Cause.EVIDENCE_INCOMPLETE)
     assert early.eta_horizon == pytest.approx(2 * 9000 - 24 * 200, abs=2000)
 
 
@@ -220,33 +220,45 @@ def test_a_broken_guardrail_makes_a_win_worse_and_names_itself(tmp_path: Path) -
     failing = AssignmentCounts()
     failing.add(True, SHARE, 5)
     found = settled(tmp_path, a_win(fallbacks=failing), guards=(guard("fallback_rate", 0.01),))
-    assert (found.result, found.crossed) == ("worse", None)
+    assert (found.result, found.cause, found.subject) == ("worse", Cause.GUARDRAIL, "fallback_rate")
+    assert found.crossed is None
     assert found.reasons[0].startswith("guardrail fallback_rate is worse by at least 0.0")
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "reason"),
+    ("name", "value", "cause", "reason"),
     [
-        ("moved", 50, "multiple exposure: 2600 of 10400 units met both arms"),
-        ("arrived", None, "label arrival mismatch: outcomes arrived for 100.00%"),
+        ("moved", 50, Cause.MULTIPLE_EXPOSURE, "multiple exposure: 2600 of 10400 units met both arms"),
+        ("arrived", None, Cause.LABEL_ARRIVAL, "label arrival mismatch: outcomes arrived for 100.00%"),
     ],
 )
-def test_what_can_not_be_compared_is_no_win(tmp_path: Path, name: str, value: Any, reason: str) -> None:
+def test_what_can_not_be_compared_is_no_win(tmp_path: Path, name: str, value: Any, cause: Cause, reason: str) -> None:
     random = np.random.default_rng(23)
     sums = a_win()
     for block in sums.blocks.values():
         setattr(block, name, value or AssignmentCounts({SHARE: [100, int(random.binomial(100, 0.8))]}))
     found = settled(tmp_path, sums)
-    assert (found.result, found.crossed) == ("invalid", None)
+    assert (found.result, found.cause, found.crossed) == ("invalid", cause, None)
     assert found.reasons[0].startswith(reason)
     assert any("better: the effect" in why for why in found.reasons)  # and what it would have been
+
+
+def test_harm_stands_although_the_arms_counts_do_not_fit(tmp_path: Path) -> None:
+    """Taking a challenger out needs no valid comparison; without harm the mismatch is the verdict."""
+    for gain, result, cause in ((0.3, "invalid", Cause.SAMPLE_RATIO), (-0.3, "worse", Cause.HARM)):
+        sums = a_win(gain=gain)
+        for block in sums.blocks.values():
+            block.assignments = block.arrived = AssignmentCounts({SHARE: [150, 50]})
+        found = settled(tmp_path, sums)
+        assert (found.result, found.cause) == (result, cause)
 
 
 def test_require_safe_holds_a_win_until_every_guardrail_is_shown_to_hold(tmp_path: Path) -> None:
     rails = (guard("fallback_rate", 0.01), guard("fallback_rate", 0.0001, name="strict"))
     assert settled(tmp_path, a_win(), guards=rails).result == "better"
     found = settled(tmp_path, a_win(), guards=rails, require_safe=True)
-    assert (found.result, found.crossed) == ("inconclusive", None)
+    assert (found.result, found.cause, found.subject) == ("inconclusive", Cause.UNSAFE_WIN, "strict")
+    assert found.crossed is None
     assert found.reasons[0] == "better, but not shown to be safe yet: strict"
     assert settled(tmp_path, a_win(), guards=rails[:1], require_safe=True).result == "better"
 
@@ -257,13 +269,14 @@ def test_a_challenger_whose_traffic_has_stopped_is_held(tmp_path: Path) -> None:
         sums.blocks[index].assignments = AssignmentCounts({SHARE: [20, 0]})
         sums.blocks[index].arrived = AssignmentCounts({SHARE: [20, 0]})
     found = settled(tmp_path, sums)
-    assert (found.result, found.crossed) == ("inconclusive", None)
+    assert (found.result, found.cause, found.crossed) == ("inconclusive", Cause.NO_TRAFFIC, None)
     assert found.holds[0].startswith("holds: no traffic: the challenger got none of 40 units where 20.0 were expected")
 
 
 def test_harm_to_one_segment_holds_what_wins_for_all(tmp_path: Path) -> None:
     found = settled(tmp_path, a_win(few=1.2))
-    assert (found.result, found.crossed) == ("inconclusive", None)
+    assert (found.result, found.cause, found.subject) == ("inconclusive", Cause.SEGMENT_HARM, "country=DE")
+    assert found.crossed is None
     assert found.holds == [found.reasons[0]]
     assert found.reasons[0].startswith("holds: worse in segment country=DE: effect -")
     assert [(s.value, s.harmed) for s in found.segments] == [("DE", True), ("FR", False)]

@@ -7,7 +7,8 @@ from gauntlet.config import BakeConfig, Config, EvidenceConfig, ShadowConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply
-from retrainer.policy import decide
+from gauntlet.types import Cause
+from retrainer.policy import RULES, decide
 
 DAY = 86_400.0
 CONFIG = parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n")
@@ -41,7 +42,8 @@ def look(outcomes: int = 1000, **changes: object) -> Evaluation:
         form="paired",
         metric="log_loss",
         result="better",
-        reasons=[],
+        cause=Cause.WIN,
+        reasons=["the first reason"],
         crossed="better",
         effect=0.02,
         lower=0.005,
@@ -81,11 +83,9 @@ def test_a_win_in_the_last_stage_after_its_gate_promotes_with_numbers_baseline_a
 @pytest.mark.parametrize(
     "changes",
     [
-        {"crossed": None, "result": "inconclusive"},
-        {"effect": -0.001},
-        {"effect": 0.0},
-        {"effect": None},
-        {"result": "invalid"},
+        {"cause": Cause.EVIDENCE_INCOMPLETE, "result": "inconclusive"},
+        {"cause": Cause.UNSAFE_WIN, "result": "inconclusive"},
+        {"cause": Cause.FADED_WIN},
         {"at": 12.9 * DAY},
         {"outcomes": 199},
     ],
@@ -95,31 +95,31 @@ def test_no_promotion_without_a_lasting_win_or_before_the_gate(changes: dict[str
 
 
 def test_a_rollback_for_a_guardrail_names_it() -> None:
-    broken = look(crossed=None, result="worse", reasons=["guardrail fallback_rate is worse by at least 0.002"])
+    reason = "guardrail fallback_rate is worse by at least 0.002"
+    broken = look(cause=Cause.GUARDRAIL, result="worse", subject="fallback_rate", reasons=[reason])
     command = decided(control(), broken)
     assert command is not None
     assert command.name == "rollback"
-    assert "guardrail fallback_rate is worse by at least 0.002" in command.reason
+    assert reason in command.reason
 
 
 @pytest.mark.parametrize("stage", [-1, 0, 1])
 def test_what_holds_a_rollout_holds_its_ramp_until_the_planned_evidence_is_complete(stage: int) -> None:
     """More traffic would do more of the harm; harm to all and the end of the evidence are not held up."""
-    held = {"crossed": None, "result": "inconclusive", "holds": ["holds: worse in segment country=DE"]}
+    held = {"cause": Cause.SEGMENT_HARM, "result": "inconclusive", "reasons": ["holds: worse in segment country=DE"]}
     assert named(control(stage), look(**held)) is None
-    assert named(control(stage), look(**held, information_fraction=1.0)) == "archive"
-    assert named(control(stage), look(**(held | {"crossed": "worse"}))) == "rollback"
+    command = decided(control(stage), look(**held, information_fraction=1.0))
+    assert command is not None
+    assert command.name == "archive"
+    assert "worse in segment country=DE" in command.reason
+    assert named(control(stage), look(**(held | {"cause": Cause.HARM, "result": "worse"}))) == "rollback"
 
 
-def test_a_crossing_stands_though_this_look_is_inside_the_boundary() -> None:
-    assert named(control(), look(result="inconclusive")) == "promote"
-
-
-@pytest.mark.parametrize("crossed", ["better", None])
-def test_every_stage_but_the_last_is_left_through_its_gate(crossed: str | None) -> None:
+@pytest.mark.parametrize("cause", [Cause.WIN, Cause.FADED_WIN, Cause.UNSAFE_WIN, Cause.EVIDENCE_INCOMPLETE])
+def test_every_stage_but_the_last_is_left_through_its_gate(cause: Cause) -> None:
     for stage in (-1, 0):
-        assert named(control(stage), look(crossed=crossed, result="inconclusive")) == "advance"
-        assert named(control(stage), look(crossed=crossed, at=11.9 * DAY)) is None
+        assert named(control(stage), look(cause=cause)) == "advance"
+        assert named(control(stage), look(cause=cause, at=11.9 * DAY)) is None
     assert named(control(-1), look(pairs=99, outcomes=0)) is None
     assert named(control(-1), look(pairs=100, outcomes=0)) == "advance"
     assert named(control(0), look(pairs=99_999, outcomes=49)) is None, "on the ramp its own outcomes count"
@@ -145,25 +145,55 @@ def test_without_shadow_scoring_there_are_no_pairs_to_wait_for() -> None:
 
 @pytest.mark.parametrize("stage", [-1, 0, 1])
 @pytest.mark.parametrize("paused", [False, True])
-@pytest.mark.parametrize("harm", [{"crossed": "worse"}, {"result": "worse"}, {"crossed": "worse", "result": "invalid"}])
-def test_harm_rolls_back_in_any_stage_paused_or_not(stage: int, paused: bool, harm: dict[str, str]) -> None:
-    command = decided(control(stage, paused=paused), look(**harm))
+@pytest.mark.parametrize("cause", [Cause.HARM, Cause.GUARDRAIL])
+def test_harm_rolls_back_in_any_stage_paused_or_not(stage: int, paused: bool, cause: Cause) -> None:
+    command = decided(control(stage, paused=paused), look(cause=cause, result="worse"))
     assert command is not None
     assert (command.name, command.rollout, command.from_stage) == ("rollback", "e-r0001", stage)
 
 
-def test_a_paused_rollout_waits_even_with_a_win() -> None:
+@pytest.mark.parametrize("cause", sorted(set(RULES) - {Cause.HARM, Cause.GUARDRAIL}))
+def test_a_paused_rollout_waits_whatever_is_said_but_harm(cause: Cause) -> None:
     for stage in (-1, 0, 1):
-        for event in (look(), look(result="equivalent", crossed=None), look(information_fraction=3.0, crossed=None)):
-            assert named(control(stage, paused=True), event) is None
+        assert named(control(stage, paused=True), look(cause=cause, information_fraction=3.0, at=99 * DAY)) is None
 
 
-def test_an_invalid_verdict_holds_and_a_sample_ratio_mismatch_pauses() -> None:
-    assert named(control(), look(result="invalid", srm_p_value=0.2)) is None
-    command = decided(control(0), look(result="invalid", srm_p_value=1e-6))
+def test_every_cause_has_its_rule() -> None:
+    assert set(RULES) == set(Cause)
+
+
+def test_a_sample_ratio_mismatch_pauses_with_its_p_value() -> None:
+    reason = "sample ratio mismatch: the challenger got 9 of 90 units (p = 1e-06)"
+    command = decided(control(0), look(cause=Cause.SAMPLE_RATIO, result="invalid", reasons=[reason]))
     assert command is not None
     assert command.name == "pause"
-    assert "1e-06" in command.reason
+    assert reason in command.reason
+
+
+def test_the_cause_named_for_a_pause_is_the_true_one() -> None:
+    """A small sample-ratio p value above the engine's level is no mismatch: labels are what is wrong here."""
+    labels = {"cause": Cause.LABEL_ARRIVAL, "result": "invalid", "srm_p_value": 0.005, "at": 6 * DAY}
+    assert named(control(0), look(**labels)) is None
+
+
+@pytest.mark.parametrize("cause", [Cause.LABEL_ARRIVAL, Cause.MULTIPLE_EXPOSURE, Cause.NO_TRAFFIC])
+@pytest.mark.parametrize("stage", [-1, 0, 1])
+def test_a_comparison_that_stays_invalid_ends_at_the_evidence_limit_or_with_its_planned_time(
+    stage: int, cause: Cause
+) -> None:
+    """The gates' minimum times are 2 + 2 + 3 days: without them such a rollout would keep retraining waiting for ever,
+    for its evidence may never be complete."""
+    extend = msgspec.structs.replace(CONFIG, evidence=EvidenceConfig(inconclusive="extend"))
+    invalid = {"cause": cause, "result": "invalid", "effect": None, "information_fraction": 0.0}
+    for config, days in ((CONFIG, 7), (extend, 14)):
+        assert named(control(stage), look(**invalid, at=days * DAY - 1), config) is None
+        command = decided(control(stage), look(**invalid, at=days * DAY), config)
+        assert command is not None
+        assert command.name == "archive"
+        assert "the first reason" in command.reason
+    complete = invalid | {"information_fraction": 1.0, "at": 1 * DAY}
+    assert named(control(stage), look(**complete)) == "archive"
+    assert named(control(stage), look(**complete), extend) is None
 
 
 def test_approval_is_waited_for_on_every_step() -> None:
@@ -173,26 +203,27 @@ def test_approval_is_waited_for_on_every_step() -> None:
         assert named(control(stage, stages=asked, approved=(stage,)), look()) == name
 
 
-def test_the_planned_evidence_without_a_winner_archives_or_extends_to_twice_of_it() -> None:
+@pytest.mark.parametrize("cause", [Cause.NO_WINNER, Cause.UNSAFE_WIN])
+def test_the_planned_evidence_without_a_winner_archives_or_extends_to_twice_of_it(cause: Cause) -> None:
     extend = msgspec.structs.replace(CONFIG, evidence=EvidenceConfig(inconclusive="extend"))
     for fraction, at_once, extended in ((0.99, None, None), (1.0, "archive", None), (2.0, "archive", "archive")):
-        event = look(crossed=None, result="inconclusive", information_fraction=fraction)
+        event = look(cause=cause, result="inconclusive", information_fraction=fraction)
         assert named(control(), event) == at_once
         assert named(control(), event, extend) == extended
 
 
 def test_equivalent_keeps_the_champion_and_so_does_a_win_that_did_not_last() -> None:
-    assert named(control(0), look(crossed=None, result="equivalent")) == "archive"
-    assert named(control(), look(effect=-0.01, information_fraction=1.5)) is None
-    assert named(control(), look(effect=-0.01, information_fraction=2.0)) == "archive"
+    assert named(control(0), look(cause=Cause.EQUIVALENT, result="equivalent")) == "archive"
+    assert named(control(), look(cause=Cause.FADED_WIN, information_fraction=1.5)) is None
+    assert named(control(), look(cause=Cause.FADED_WIN, information_fraction=2.0)) == "archive"
     assert named(control(), look(information_fraction=2.0)) == "promote"
 
 
 @pytest.mark.parametrize("old", [{"rollout": "e-r0000"}, {"champion": "v0"}, {"challenger": "v9"}])
 def test_old_news_asks_for_nothing(old: dict[str, str]) -> None:
     assert named(control(), look(**old)) is None
-    assert named(control(), look(**old, crossed="worse")) is None
-    assert named(msgspec.structs.replace(control(), rollout=None), look(crossed="worse")) is None
+    assert named(control(), look(**old, cause=Cause.HARM)) is None
+    assert named(msgspec.structs.replace(control(), rollout=None), look(cause=Cause.HARM)) is None
 
 
 def watched(**changes: object) -> Control:
