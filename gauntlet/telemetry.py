@@ -143,7 +143,12 @@ TIME_TO_ROLLBACK = Histogram(
 
 
 # What the bounded labels may hold, so that a counter can stand at zero before the first event counts.
-_ROUTES = ("predict", "outcomes", "operate")
+_REFUSALS = (
+    ("predict", "bad_request"),
+    ("outcomes", "bad_request"),
+    ("admin", "bad_request"),
+    ("unrouted", "forbidden"),  # a request from another origin, refused before routing
+)
 _FALLBACK_REASONS = ("breaker_open", "error", "invalid_output", "timeout")
 _JOIN_RESULTS = ("joined", "late", "duplicate", "conflict", "orphan")
 _TRIGGERS = ("drift",)
@@ -173,8 +178,8 @@ def _router(experiment: str) -> None:
         EVENTS_LOST.labels(keys.PREDICTIONS, scorer)
     for reason in _FALLBACK_REASONS:
         FALLBACKS.labels(experiment, reason)
-    for route in _ROUTES:
-        REFUSED.labels(route, "bad_request")
+    for route, reason in _REFUSALS:
+        REFUSED.labels(route, reason)
     for result in ("scored", "failed", "dropped"):
         SHADOWS.labels(experiment, result)
     for topic in (keys.PREDICTIONS, keys.OUTCOMES):

@@ -1,11 +1,11 @@
-"""The operator API: what runs, and the commands that go through the one state machine. FastAPI, typed, documented.
+"""Operator API: the state of an experiment, and the commands that go through the rollout state machine.
 
-Every command is idempotent, needs a reason, and is in the audit with the caller's name.
+Every command is idempotent, needs a reason, and is in the audit with the caller's name. Handlers raise
+`GauntletError`; the application turns it into an HTTP answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -13,214 +13,200 @@ from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from gauntlet import control, keys, telemetry
-from gauntlet import status as progress
+from gauntlet import control, keys
 from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import BadInput, GauntletError
 from gauntlet.registry import Registry
-from gauntlet.rollout import Command, Control
+from gauntlet.rollout import Command
 from gauntlet.state import StateStore
+from gauntlet.status import EvaluatorProgress, RetrainerProgress, RouterProgress
 from gauntlet.types import Role
-from router.auth import Keys
-from router.control_follower import Follower
-from router.http_v1 import error_body, status_of
+from router.auth import ApiKeys
+from router.control_follower import ControlFollower
 
 
-class Order(BaseModel):
-    """Why, and (optionally) which rollout: a command that names one never hits its successor."""
+class CommandBody(BaseModel):
+    """Why, and optionally which rollout: a command that names one never hits its successor."""
 
     model_config = ConfigDict(extra="forbid")
     reason: str = Field(min_length=1, max_length=500)
     rollout: str | None = None
 
 
-class RampOrder(Order):
+class RampBody(CommandBody):
     """`stage` is the index in the ramp, -1 for shadow."""
 
     stage: int
 
 
-class RollbackOrder(Order):
-    """`version` goes back to any kept version; without it, to before the last change."""
+class RollbackBody(CommandBody):
+    """`version` goes back to any kept version; without it, to the champion before the last change."""
 
     version: str | None = None
 
 
-class ChallengeOrder(Order):
+class ChallengeBody(CommandBody):
     """`version` is a registered model version."""
 
     version: str
 
 
-def routes(
-    config: Config, state: StateStore, registry: Registry, follower: Follower, auth: Keys, clock: Clock
-) -> APIRouter:
-    """The operator routes of one experiment."""
-    api = APIRouter(prefix="/v1/experiments", tags=["operate"])
-    name = config.experiment
+class AdminRoutes:
+    """The operator routes of one experiment, in `api`."""
 
-    def check(experiment: str) -> None:
-        if experiment != name:
-            raise BadInput(
-                f"there is no experiment {experiment!r}; this router serves {name!r}", code="unknown_experiment"
-            )
+    def __init__(
+        self,
+        config: Config,
+        state: StateStore,
+        registry: Registry,
+        follower: ControlFollower,
+        api_keys: ApiKeys,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._experiment = config.experiment
+        self._state = state
+        self._registry = registry
+        self._follower = follower
+        self._api_keys = api_keys
+        self._clock = clock
+        self.api = APIRouter(prefix="/v1/experiments", tags=["admin"])
+        self.api.get("")(self.experiments)
+        self.api.get("/{experiment}")(self.status)
+        self.api.get("/{experiment}/history")(self.history)
+        for command in (
+            self.promote,
+            self.rollback,
+            self.pause,
+            self.resume,
+            self.approve,
+            self.abort,
+            self.ramp,
+            self.challenge,
+        ):
+            self.api.post(f"/{{experiment}}/{command.__name__}")(command)
 
-    async def guarded(request: Request, role: Role, experiment: str, act: Callable[[str], Awaitable[Any]]) -> Response:
-        try:
-            caller = auth.require(dict(request.scope["headers"]), role)
-            check(experiment)
-            return _json(200, await act(caller.name))
-        except GauntletError as error:
-            telemetry.REFUSED.labels("operate", error.code).inc()
-            return _json(status_of(error), error_body(error))
-
-    async def order(request: Request, experiment: str, command: str, given: Order, **extra: Any) -> Response:
-        async def act(actor: str) -> dict[str, Any]:
-            wish = Command(name=command, actor=actor, reason=given.reason, rollout=given.rollout, **extra)
-            version, record, changed = await control.change(state, name, wish, clock.now())
-            return {"changed": changed, "version": version, "control": record}
-
-        return await guarded(request, Role.OPERATOR, experiment, act)
-
-    @api.get("")
-    async def experiments(request: Request) -> Response:
+    async def experiments(self, request: Request) -> Response:
         """The experiments that this router serves."""
+        self._require(request, Role.VIEWER, self._experiment)
+        return json_response(200, [self._experiment])
 
-        async def act(_: str) -> list[str]:
-            return [name]
-
-        return await guarded(request, Role.VIEWER, name, act)
-
-    @api.get("/{experiment}")
-    async def status(request: Request, experiment: str) -> Response:
+    async def status(self, request: Request, experiment: str) -> Response:
         """Everything about one experiment: control record, what this replica serves, evidence, drift, jobs."""
+        self._require(request, Role.VIEWER, experiment)
+        return json_response(200, await self._status())
 
-        async def act(_: str) -> dict[str, Any]:
-            return await _status(config, state, registry, follower)
-
-        return await guarded(request, Role.VIEWER, experiment, act)
-
-    @api.get("/{experiment}/history")
-    async def history(request: Request, experiment: str, after: int = Query(0, ge=0, le=2**53)) -> Response:
+    async def history(self, request: Request, experiment: str, after: int = Query(0, ge=0, le=2**53)) -> Response:
         """Every accepted change of the control record later than version `after`, with who, why and when."""
-
-        async def act(_: str) -> list[dict[str, Any]]:
-            kept = await control.history(state, name, after)
-            return [
-                {"version": version, "champion": c.champion, "share": c.share, "last": c.last} for version, c in kept
-            ]
-
-        return await guarded(request, Role.VIEWER, experiment, act)
-
-    @api.post("/{experiment}/promote")
-    async def promote(request: Request, experiment: str, body: Order = Body()) -> Response:
-        """Make the running challenger the champion now, whatever the evidence says; it is then watched as usual."""
-        return await order(request, experiment, "promote", body, bake_seconds=float(config.bake.time))
-
-    @api.post("/{experiment}/rollback")
-    async def rollback(request: Request, experiment: str, body: RollbackOrder = Body()) -> Response:
-        """Take the challenger out; without one, put the previous champion back; or go to a kept version."""
-        if body.version is not None:
-
-            async def act(_: str) -> Any:
-                return registry.get(body.version or "")
-
-            found = await guarded(request, Role.OPERATOR, experiment, act)
-            if found.status_code != 200:
-                return found
-        return await order(request, experiment, "rollback", body, version=body.version)
-
-    @api.post("/{experiment}/pause")
-    async def pause(request: Request, experiment: str, body: Order = Body()) -> Response:
-        """Keep the challenger at its share and take no further step up; harm still rolls it back."""
-        return await order(request, experiment, "pause", body)
-
-    @api.post("/{experiment}/resume")
-    async def resume(request: Request, experiment: str, body: Order = Body()) -> Response:
-        """Let the ramp go on."""
-        return await order(request, experiment, "resume", body)
-
-    @api.post("/{experiment}/approve")
-    async def approve(request: Request, experiment: str, body: Order = Body()) -> Response:
-        """Approve leaving the present stage, where its gate asks for it."""
-        return await order(request, experiment, "approve", body)
-
-    @api.post("/{experiment}/abort")
-    async def abort(request: Request, experiment: str, body: Order = Body()) -> Response:
-        """End the rollout and archive the challenger, without calling it a failure."""
-        return await order(request, experiment, "abort", body)
-
-    @api.post("/{experiment}/ramp")
-    async def ramp(request: Request, experiment: str, body: RampOrder = Body()) -> Response:
-        """Set the stage of the ramp by its index (-1: shadow), up or down."""
-        return await order(request, experiment, "ramp", body, stage=body.stage)
-
-    @api.post("/{experiment}/challenge")
-    async def challenge(request: Request, experiment: str, body: ChallengeOrder = Body()) -> Response:
-        """Start a rollout of a registered version, in shadow."""
-
-        async def act(_: str) -> Any:
-            return registry.get(body.version)
-
-        found = await guarded(request, Role.OPERATOR, experiment, act)
-        if found.status_code != 200:
-            return found
-        return await order(
-            request,
-            experiment,
-            "challenge",
-            body,
-            version=body.version,
-            shadow=config.shadow.stage(),
-            stages=tuple(stage.stage() for stage in config.ramp),
+        self._require(request, Role.VIEWER, experiment)
+        records = await control.history(self._state, experiment, after)
+        return json_response(
+            200, [{"version": v, "champion": c.champion, "share": c.share, "last": c.last} for v, c in records]
         )
 
-    return api
+    async def promote(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
+        """Make the running challenger the champion now, whatever the evidence says; the bake then follows as usual."""
+        return await self._command("promote", request, experiment, body, bake_seconds=float(self._config.bake.time))
 
+    async def rollback(self, request: Request, experiment: str, body: RollbackBody = Body()) -> Response:
+        """Take the challenger out; without one, put the previous champion back; or go to a kept version."""
+        return await self._command("rollback", request, experiment, body, version=body.version)
 
-async def _status(config: Config, state: StateStore, registry: Registry, follower: Follower) -> dict[str, Any]:
-    name = config.experiment
-    table = follower.table
-    problem = follower.problem
-    version, record = table.version if table else 0, table.control if table else None
-    reports: dict[str, Any] = {"evaluator": None, "retrainer": None, "routers": []}
-    try:
-        version, record = await control.read(state, name)
-        reports["evaluator"] = await _report(state, keys.evaluator_progress(name), progress.EvaluatorProgress)
-        reports["retrainer"] = await _report(state, keys.retrainer_progress(name), progress.RetrainerProgress)
-        reports["routers"] = [
-            await _report(state, key, progress.RouterProgress)
-            for key in await state.keys(keys.router_progress(name, ""))
-        ]
-    except GauntletError as error:
-        problem = str(error)
-    return {
-        "experiment": name,
-        "task": config.task,
-        "metric": config.metric,
-        "version": version,
-        "control": record,
-        "share": record.share if isinstance(record, Control) else None,
-        "serving": None
-        if table is None
-        else {
+    async def pause(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
+        """Keep the challenger at its share and take no further step up; harm still rolls it back."""
+        return await self._command("pause", request, experiment, body)
+
+    async def resume(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
+        """Let the ramp go on."""
+        return await self._command("resume", request, experiment, body)
+
+    async def approve(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
+        """Approve leaving the present stage, where its gate asks for it."""
+        return await self._command("approve", request, experiment, body)
+
+    async def abort(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
+        """End the rollout and archive the challenger, without calling it a failure."""
+        return await self._command("abort", request, experiment, body)
+
+    async def ramp(self, request: Request, experiment: str, body: RampBody = Body()) -> Response:
+        """Set the stage of the ramp by its index (-1: shadow), up or down."""
+        return await self._command("ramp", request, experiment, body, stage=body.stage)
+
+    async def challenge(self, request: Request, experiment: str, body: ChallengeBody = Body()) -> Response:
+        """Start a rollout of a registered version, in shadow."""
+        shadow, stages = self._config.shadow.stage(), tuple(stage.stage() for stage in self._config.ramp)
+        return await self._command(
+            "challenge", request, experiment, body, version=body.version, shadow=shadow, stages=stages
+        )
+
+    def _require(self, request: Request, role: Role, experiment: str) -> str:
+        """The caller's name. Raises `NotAllowed`, or `BadInput` for an experiment that is not served here."""
+        caller = self._api_keys.require(dict(request.scope["headers"]), role)
+        if experiment != self._experiment:
+            raise BadInput(
+                f"there is no experiment {experiment!r}; this router serves {self._experiment!r}",
+                code="unknown_experiment",
+            )
+        return caller.name
+
+    def _require_version(self, version: str) -> None:
+        """Raises `ModelUnusable` (`unknown_version`) when the registry has no such version."""
+        self._registry.get(version)
+
+    async def _command(
+        self, name: str, request: Request, experiment: str, body: CommandBody, version: str | None = None, **extra: Any
+    ) -> Response:
+        """Apply one command to the control record as the caller."""
+        actor = self._require(request, Role.OPERATOR, experiment)
+        if version is not None:
+            self._require_version(version)
+            extra["version"] = version
+        command = Command(name=name, actor=actor, reason=body.reason, rollout=body.rollout, **extra)
+        number, record, changed = await control.change(self._state, experiment, command, self._clock.now())
+        return json_response(200, {"changed": changed, "version": number, "control": record})
+
+    async def _status(self) -> dict[str, Any]:
+        """What the state store holds on the experiment, and what this replica serves; the latter even without it."""
+        name, table, problem = self._experiment, self._follower.table, self._follower.problem
+        version, record = (table.version, table.control) if table else (0, None)
+        evaluator = retrainer = None
+        routers = []
+        try:
+            version, record = await control.read(self._state, name)
+            evaluator = await self._report(keys.evaluator_progress(name), EvaluatorProgress)
+            retrainer = await self._report(keys.retrainer_progress(name), RetrainerProgress)
+            replicas = await self._state.keys(keys.router_progress(name, ""))
+            routers = [await self._report(key, RouterProgress) for key in replicas]
+        except GauntletError as error:
+            problem = str(error)
+        serving = table and {
             "version": table.version,
             "champion": table.champion.version,
             "challenger": table.challenger.version if table.challenger else None,
             "share": table.propensity,
-            "breaker": "open" if table.breaker.open else "closed",
-        },
-        "problem": problem,
-        "aliases": registry.aliases(),
-        **reports,
-    }
+            "breaker": self._follower.breaker_state,
+        }
+        return {
+            "experiment": name,
+            "task": self._config.task,
+            "metric": self._config.metric,
+            "version": version,
+            "control": record,
+            "share": record.share if record else None,
+            "serving": serving,
+            "problem": problem,
+            "aliases": self._registry.aliases(),
+            "evaluator": evaluator,
+            "retrainer": retrainer,
+            "routers": routers,
+        }
+
+    async def _report(self, key: str, kind: type[msgspec.Struct]) -> Any:
+        version, value = await self._state.get(key)
+        return msgspec.json.decode(value, type=kind) if version else None
 
 
-async def _report(state: StateStore, key: str, kind: type[msgspec.Struct]) -> Any:
-    version, value = await state.get(key)
-    return msgspec.json.decode(value, type=kind) if version else None
-
-
-def _json(status: int, body: Any) -> Response:
+def json_response(status: int, body: Any) -> Response:
+    """`body` as JSON; msgspec also encodes the records of the kernel."""
     return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")

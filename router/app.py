@@ -1,15 +1,14 @@
-"""The router service: start, serve, stop, in one screen.
+"""The router service: start, serve, stop.
 
-Start: local log → control record and models → HTTP. Stop: no new connections → shadow queue empty → log closed.
+Start: control record and models, local log, HTTP. Stop: no new connections, shadow queue empty, log closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -22,30 +21,32 @@ import gauntlet
 from gauntlet import adapters, keys, telemetry
 from gauntlet import clock as clocks
 from gauntlet.config import Config
-from gauntlet.errors import ConfigError, GauntletError
-from router import admin
-from router.auth import Keys, NotAllowed
-from router.control_follower import Follower
+from gauntlet.errors import BadInput, ConfigError, GauntletError
+from gauntlet.structured_logging import get_logger
+from router.admin import AdminRoutes, json_response
+from router.auth import ApiKeys, cross_origin
+from router.control_follower import ControlFollower
+from router.event_times import EventTimes
 from router.forwarder import Forwarder
-from router.http_v1 import HotRoutes, Receive, Scope, Send, refuse
-from router.inference import Predictions
+from router.http_v1 import InferenceRoutes, Receive, Scope, Send, error_body, refuse, status_of
+from router.inference import InferenceService
 from router.recorder import Recorder
-from router.shadow import Shadower
+from router.shadow import ShadowScorer
 
-_log = logging.getLogger("gauntlet.router")
+_log = get_logger("gauntlet.router")
 
 _DRAIN_SECONDS = 5.0
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_WRITER = "router"  # the router's own folder of the local log
+_WRITER = "router"  # the router's own partition of the local log
 
 
 async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0") -> None:
-    """Serve until `stop` is set. Raises `GauntletError` when it can't start, with the path and the cause."""
-    auth = Keys(config.keys)
+    """Serve until `stop` is set. Raises `GauntletError` when it can't start."""
+    api_keys = ApiKeys(config.keys)
     clock = clocks.make(config.clock)
+    times = EventTimes(clock, replay=config.clock == "events")
     state = adapters.state(config)
     registry = adapters.registry(config)
-    follower = Follower(config, state, registry, clock, replica, Path(config.data) / f"control-{replica}.json")
+    follower = ControlFollower(config, state, registry, clock, replica, Path(config.data) / f"control-{replica}.json")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(state.close)
         await follower.start()
@@ -56,34 +57,26 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
             config.router.delivery,
         )
         stack.push_async_callback(recorder.close)
-        shadower = Shadower(
-            config.experiment, recorder, config.router.shadow_queue, config.router.deadline, follower.trip
+        shadow = ShadowScorer(
+            config.experiment, recorder, follower.breaker, config.router.shadow_queue, config.router.deadline
         )
-        predictions = Predictions(
-            config.router,
-            config.experiment,
-            clock,
-            recorder,
-            shadower,
-            follower.trip,
-            replayed=config.clock == "events",
-        )
-        hot = HotRoutes(config, follower, predictions, recorder, auth, clock)
-        operating = admin.routes(config, state, registry, follower, auth, clock)
-        app = _dispatcher(config, hot, _operator_app(config, follower, operating, recorder))
-        background = [asyncio.create_task(follower.run()), asyncio.create_task(shadower.run())]
+        service = InferenceService(config.router, config.experiment, times, recorder, shadow, follower.breaker)
+        inference = InferenceRoutes(config, follower, service, recorder, api_keys, times)
+        admin = AdminRoutes(config, state, registry, follower, api_keys, clock)
+        app = _dispatcher(config, inference, _operator_app(admin, follower, recorder))
+        background = [asyncio.create_task(follower.run()), asyncio.create_task(shadow.run())]
         stack.push_async_callback(_cancel, background)
         async with _forwarding(config):
             await _serve_http(config, app, stop)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_DRAIN_SECONDS):
-                    await shadower.drained()
+                    await shadow.drained()
                     await recorder.settled()
 
 
 @contextlib.asynccontextmanager
 async def _forwarding(config: Config) -> AsyncIterator[None]:
-    """Ship the local log to the shared one, where there is one; on leaving, also what was recorded last."""
+    """Forward the local log to the shared one, if there is one; on exit, also the last records."""
     if config.log == "local":
         yield
         return
@@ -118,13 +111,13 @@ async def _show_lag(forwarder: Forwarder) -> None:
         await asyncio.sleep(1.0)
 
 
-def _dispatcher(config: Config, hot: HotRoutes, operator_app: FastAPI):  # type: ignore[no-untyped-def]
-    """The hot routes go straight to their handlers, past every framework; all the rest is FastAPI's."""
-    direct = {("POST", "/v1/predict"): hot.predict, ("POST", "/v1/outcomes"): hot.outcomes}
+def _dispatcher(config: Config, inference: InferenceRoutes, operator_app: FastAPI):  # type: ignore[no-untyped-def]
+    """The ASGI application: traffic goes straight to its handlers, everything else to FastAPI."""
+    direct = {("POST", "/v1/predict"): inference.predict, ("POST", "/v1/outcomes"): inference.outcomes}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            if not config.keys and (refusal := _foreign(scope["headers"])):
+            if not config.keys and (refusal := cross_origin(scope["headers"])):
                 await refuse(send, refusal)
                 return
             handler = direct.get((scope["method"], scope["path"]))
@@ -136,18 +129,23 @@ def _dispatcher(config: Config, hot: HotRoutes, operator_app: FastAPI):  # type:
     return app
 
 
-def _operator_app(config: Config, follower: Follower, routes: object, recorder: Recorder) -> FastAPI:
+def _operator_app(admin: AdminRoutes, follower: ControlFollower, recorder: Recorder) -> FastAPI:
+    """The operator API, the probes and the metrics."""
     app = FastAPI(title="Gauntlet router", version=gauntlet.__version__)
-    app.include_router(routes)  # type: ignore[arg-type]
+    app.include_router(admin.api)
+
+    @app.exception_handler(GauntletError)
+    async def refused(_: Request, error: GauntletError) -> Response:
+        telemetry.REFUSED.labels("admin", error.code).inc()
+        return json_response(status_of(error), error_body(error))
 
     @app.exception_handler(RequestValidationError)
-    async def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        telemetry.REFUSED.labels("operate", "bad_request").inc()
-        return JSONResponse(
-            {"error": {"code": "bad_request", "message": f"{where}: {first['msg']}", "retriable": False}}, 400
-        )
+        bad = BadInput(f"{where}: {first['msg']}", code="bad_request")
+        telemetry.REFUSED.labels("admin", bad.code).inc()
+        return json_response(status_of(bad), error_body(bad))
 
     @app.get("/healthz", tags=["observe"])
     async def healthz() -> dict[str, str]:
@@ -156,7 +154,7 @@ def _operator_app(config: Config, follower: Follower, routes: object, recorder: 
 
     @app.get("/readyz", tags=["observe"])
     async def readyz() -> JSONResponse:
-        """Predictions can be answered and recorded; a stale control record does not make a router unready."""
+        """Whether predictions can be answered and recorded; a stale control record does not make a router unready."""
         table = follower.table
         ready = table is not None and recorder.healthy
         return JSONResponse(
@@ -176,25 +174,8 @@ def _operator_app(config: Config, follower: Follower, routes: object, recorder: 
     return app
 
 
-def _foreign(headers: Iterable[tuple[bytes, bytes]]) -> GauntletError | None:
-    """Why a request did not come from this machine's own user, or None.
-
-    Without keys the loopback address is the only guard, and any page in a browser on this machine can send to it: by a
-    form (Origin), or by a name that it points here (Host).
-    """
-    for name, value in headers:
-        if name in (b"host", b"origin"):
-            host = value.decode("latin-1").rpartition("//")[2]
-            host = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-            if host not in _LOOPBACK:
-                return NotAllowed(
-                    f"without keys only this machine is served, not {name.decode()} {host!r}: give `keys`"
-                )
-    return None
-
-
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the service's `stop` event is the only way to end it."""
+    """uvicorn without its signal handlers: the service's `stop` event is the only way to end it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -216,7 +197,7 @@ async def _serve_http(config: Config, app: object, stop: asyncio.Event) -> None:
     with _socket(config.router.host, config.router.port) as listener:
         host, port = listener.getsockname()[:2]
         (Path(config.data) / "router.address").write_text(f"http://{host}:{port}\n")
-        _log.info("listening on http://%s:%d", host, port)
+        _log.info("listening", url=f"http://{host}:{port}", next="serving")
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
@@ -230,12 +211,11 @@ def _socket(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(1024)  # from here on nobody is refused: the address may be told
+        listener.listen(1024)  # connections queue up from here on, so the address may be published
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what is there, or set router.port",
-            code="port_taken",
+            f"cannot listen on {host}:{port}: {error.strerror}; free the port, or set router.port", code="port_taken"
         ) from error
     return listener
 

@@ -1,11 +1,13 @@
-"""Who is calling: API keys with roles, compared in constant time. Without any keys, only the loopback address is
-served."""
+"""Authentication by API keys with roles, compared in constant time, and the guard of a router without keys.
+
+Without keys only this machine is served: every caller on the loopback address is an admin.
+"""
 
 from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gauntlet.config import KeyConfig
@@ -14,24 +16,25 @@ from gauntlet.types import Role
 
 
 class NotAllowed(GauntletError):
-    """No key, an unknown key (`unauthenticated`), or a key whose role may not do this (`forbidden`)."""
+    """No key or an unknown one (`unauthenticated`), or a key whose role is too low (`forbidden`)."""
 
     code = "forbidden"
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who does something, for the audit."""
+    """The name and role of a caller, for the audit."""
 
     name: str
     role: Role
 
 
-_LOOPBACK = Caller("loopback", Role.ADMIN)
+_LOOPBACK_CALLER = Caller("loopback", Role.ADMIN)
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
-class Keys:
-    """The keys of the configuration, read from their environment variables once at start."""
+class ApiKeys:
+    """The keys of the configuration, read once at start from the environment variables that it names."""
 
     def __init__(self, configured: Sequence[KeyConfig], environ: Mapping[str, str] = os.environ) -> None:
         self._keys: list[tuple[bytes, Caller]] = []
@@ -46,26 +49,44 @@ class Keys:
             self._keys.append((secret.encode(), Caller(key.name, key.role)))
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
-        """Who sent these headers (`authorization: Bearer …` or `x-api-key`). Raises `NotAllowed`."""
+        """The caller behind `authorization: Bearer …` or `x-api-key`. Raises `NotAllowed`."""
         if not self._keys:
-            return _LOOPBACK
+            return _LOOPBACK_CALLER
         sent = headers.get(b"x-api-key", b"")
         bearer = headers.get(b"authorization", b"")
         if bearer[:7].lower() == b"bearer ":
             sent = bearer[7:].strip()
-        found: Caller | None = None
-        for secret, caller in self._keys:  # every key is compared, so that time tells nothing about which one matched
+        match: Caller | None = None
+        for secret, caller in self._keys:  # every key is compared, so that the time taken does not depend on the match
             if hmac.compare_digest(secret, sent):
-                found = caller
-        if found is None:
-            raise NotAllowed("an API key is needed: Authorization: Bearer …, or X-API-Key", code="unauthenticated")
-        return found
+                match = caller
+        if match is None:
+            raise NotAllowed("send an API key: `Authorization: Bearer …` or `X-API-Key: …`", code="unauthenticated")
+        return match
 
     def require(self, headers: Mapping[bytes, bytes], role: Role) -> Caller:
         """The caller, if its role is at least `role`. Raises `NotAllowed`."""
         if not self._keys:
-            return _LOOPBACK
+            return _LOOPBACK_CALLER
         caller = self.caller(headers)
         if caller.role.rank < role.rank:
-            raise NotAllowed(f"this needs the role {role}, key {caller.name!r} has {caller.role}")
+            raise NotAllowed(f"this needs the role {role}; key {caller.name!r} has {caller.role}")
         return caller
+
+
+def cross_origin(headers: Iterable[tuple[bytes, bytes]]) -> NotAllowed | None:
+    """The refusal of a request that names another host than this machine, or None.
+
+    Without keys the loopback address is the only guard, and any page in a browser on this machine can send to it: by a
+    form (Origin), or by a name that it points here (Host).
+    """
+    for name, value in headers:
+        if name in (b"host", b"origin"):
+            host = value.decode("latin-1").rpartition("//")[2]
+            host = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+            if host not in _LOOPBACK_HOSTS:
+                return NotAllowed(
+                    f"without keys only this machine is served, and {name.decode()} is {host!r}; "
+                    "set `keys` to serve other hosts"
+                )
+    return None

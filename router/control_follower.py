@@ -1,13 +1,12 @@
-"""The follower: keeps the router's table in step with the control record, and never serves from half a change.
+"""Control follower: keeps the routing table in step with the control record, and never serves half of a change.
 
-A new version's models load and warm before the old table lets go; a model that can't serve leaves the old table in
-force. The last record that worked is kept on the local disk, so that a router can start while the state store is away.
+A new version's models load and are rehearsed before the old table is replaced; a model that can't serve leaves it in
+force. The last record that worked is kept on the local disk, so that a router starts while the state store is away.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -16,28 +15,30 @@ from typing import Any
 
 import msgspec
 
-from gauntlet import control, keys, status, telemetry
+from gauntlet import control, files, keys, status, telemetry
 from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError, ModelUnusable, StateUnavailable
-from gauntlet.files import atomic_write
 from gauntlet.registry import Registry
 from gauntlet.rollout import SHADOW_STAGE, Command, Control
 from gauntlet.state import StateStore
+from gauntlet.structured_logging import get_logger
 from gauntlet.telemetry import Cause
-from router import routing_table as tables
-from router.model_worker import Arm
-from router.routing_table import Table
+from router import routing_table
+from router.breaker import CircuitBreaker
+from router.model_worker import ModelWorker
+from router.routing_table import RoutingTable
 
-_log = logging.getLogger("gauntlet.router")
+_log = get_logger("gauntlet.router")
 
-_POLL_SECONDS = 5.0  # a change comes with a hint; this only bounds how long a lost hint can hide one
+_POLL_SECONDS = 5.0  # a change comes with a notification; this bounds the delay where that gets lost
 _RETRY_SECONDS = 0.5
-_WARM_SECONDS = 30.0
+_REHEARSAL_SECONDS = 30.0
+_REHEARSAL_ROWS = 32
 
 
-class Follower:
-    """Owns `table`; everybody else only reads it."""
+class ControlFollower:
+    """Owns the routing table and the circuit breaker; the request path reads the one and records into the other."""
 
     def __init__(
         self, config: Config, state: StateStore, registry: Registry, clock: Clock, replica: str, last_known: Path
@@ -48,24 +49,24 @@ class Follower:
         self._clock = clock
         self._replica = replica
         self._last_known = last_known
-        self._arms: dict[str, Arm] = {}
+        self._models: dict[str, ModelWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.recent: deque[Mapping[str, Any]] = deque(maxlen=32)
-        self.table: Table | None = None
+        self.breaker = CircuitBreaker(config.router.breaker, self._breaker_opened)
+        self.recent_rows: deque[Mapping[str, Any]] = deque(maxlen=_REHEARSAL_ROWS)
+        self.table: RoutingTable | None = None
         self.problem: str | None = None
 
     async def start(self) -> None:
-        """Serve the record as it is. Raises `ModelUnusable` (its path and cause), or `StateUnavailable` without a
-        copy."""
+        """Build the first table. Raises `ModelUnusable`, or `StateUnavailable` where there is no local copy either."""
         try:
             version, record = await control.read(self._state, self._config.experiment)
         except StateUnavailable:
             version, record = self._last()
             if record is None:
                 raise
-            self.problem = "the state store does not answer; serving the last known record"
+            self.problem = "the state store does not answer; serving the last known control record"
         if record is None:
-            raise StateUnavailable(f"there is no control record for {self._config.experiment!r} yet")
+            raise StateUnavailable(f"experiment {self._config.experiment!r} has no control record yet")
         self._clock.observe(record.last.at if record.last else 0.0)
         await self._take(version, record)
 
@@ -76,128 +77,146 @@ class Follower:
                 await self._state.wait(_POLL_SECONDS)
                 version, record = await control.read(self._state, self._config.experiment)
                 if self.table is None or record is None or version <= self.table.version:
-                    if self.problem is not None and self.table is not None and version == self.table.version:
+                    if self.table is not None and version == self.table.version:
                         self.problem = None
                     continue
                 await self._take(version, record)
             except GauntletError as error:
                 if self.problem != str(error):
-                    _log.warning("still serving version %s: %s", self.table and self.table.version, error)
+                    _log.warning(
+                        "control_not_followed",
+                        version=self.table.version if self.table else 0,
+                        error=error,
+                        next=f"the present table serves; trying again every {_RETRY_SECONDS:g} s",
+                    )
                 self.problem = str(error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    def trip(self, table: Table) -> None:
-        """The breaker opened: this replica is at 0 % already; ask the state machine to roll back for everybody."""
-        _log.error("breaker opened for %s: %s", table.challenger and table.challenger.version, table.breaker)
-        telemetry.BREAKER.labels(self._config.experiment, "challenger").set(1)
-        self.roll_back("breaker", f"breaker: {table.breaker}", table.rollout)
+    @property
+    def breaker_state(self) -> str:
+        """`open` while the breaker keeps the running challenger from serving, else `closed`."""
+        challenged = self.table is not None and self.table.challenger is not None
+        return "open" if challenged and self.table and self.breaker.is_open(self.table.rollout) else "closed"
 
-    def roll_back(self, cause: Cause, reason: str, rollout: str | None) -> None:
-        """Ask for a rollback in the background, again and again until the state store has taken it."""
-        task = asyncio.create_task(
-            self._roll_back(Command(name="rollback", actor=cause, reason=reason, rollout=rollout), cause)
+    def _breaker_opened(self, rollout: str, failures: str) -> None:
+        """This replica is at 0 % already; ask the state machine to roll back on every replica."""
+        telemetry.BREAKER.labels(self._config.experiment, "challenger").set(1)
+        _log.error(
+            "breaker_opened", rollout=rollout, failures=failures, next="the champion answers; rollback requested"
         )
+        self._roll_back("breaker", f"breaker: {failures}", rollout)
+
+    def _roll_back(self, cause: Cause, reason: str, rollout: str) -> None:
+        """Request a rollback in the background, until the state store has taken it."""
+        command = Command(name="rollback", actor=cause, reason=reason, rollout=rollout)
+        task = asyncio.create_task(self._command(command, cause))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _roll_back(self, command: Command, cause: Cause) -> None:
-        since = time.monotonic()
+    async def _command(self, command: Command, cause: Cause) -> None:
+        began, name = time.monotonic(), self._config.experiment
         while True:
             try:
-                await control.change(
-                    self._state, self._config.experiment, command, self._clock.now(), cause=cause, since=since
-                )
-            except StateUnavailable as error:
-                _log.warning("rollback of %s waits for the state store: %s", command.rollout, error)
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            except GauntletError as error:
-                _log.info("rollback of %s was not needed: %s", command.rollout, error)
+                await control.change(self._state, name, command, self._clock.now(), cause=cause, since=began)
                 return
-            return
+            except StateUnavailable as error:
+                _log.warning(
+                    "rollback_delayed",
+                    rollout=command.rollout,
+                    error=error,
+                    next=f"trying again in {_RETRY_SECONDS:g} s; the champion answers meanwhile",
+                )
+                await asyncio.sleep(_RETRY_SECONDS)
+            except GauntletError as error:
+                _log.info("rollback_not_needed", rollout=command.rollout, reason=error, next="nothing to do")
+                return
 
     async def _take(self, version: int, record: Control) -> None:
-        """Load and warm what `record` needs, then swap the table in one step."""
-        # Who has served before needs no rehearsal: on the way back one odd request must not stand in between.
-        champion = await self._arm(record.champion, rehearse=False)
-        challenger: Arm | None = None
+        """Load and rehearse the models that `record` names, then replace the table in one step."""
+        # A version that has served before needs no rehearsal: on the way back one odd request must not stop it.
+        champion = await self._model(record.champion, rehearse=False)
+        challenger = await self._challenger(record, champion)
+        previous = await self._previous(record)
         if record.rollout is not None:
-            try:
-                challenger = await self._arm(record.rollout.challenger)
-                if (challenger.schema.task, challenger.schema.classes) != (
-                    champion.schema.task,
-                    champion.schema.classes,
-                ):
-                    raise ModelUnusable(f"{challenger.version} has other classes than champion {champion.version}")
-            except ModelUnusable as error:
-                _log.error("challenger %s can't serve: %s", record.rollout.challenger, error)
-                challenger = None
-                self.roll_back("preflight", f"the challenger can't serve: {error}", record.rollout.id)
-        self.table = tables.build(
-            version,
-            record,
-            champion,
-            challenger,
-            await self._watched(record),
-            self._config.router.breaker,
-            self._config.shadow.fraction,
-            self.table,
-        )
+            self.breaker.follow(record.rollout.id)
+        self.table = routing_table.build(version, record, champion, challenger, previous, self._config.shadow.fraction)
         self.problem = None
         self._remember(version, record)
-        self._drop_unused()
+        self._drop_unused(record)
         self._show(self.table)
         await self._acknowledge(self.table)
         _log.info(
-            "serving version %d: champion %s, challenger %s at %.2f %%",
-            version,
-            champion.version,
-            challenger.version if challenger else "none",
-            100 * record.share,
+            "routing_changed",
+            version=version,
+            champion=champion.version,
+            challenger=challenger.version if challenger else "none",
+            share=record.share,
+            next="serving",
         )
 
-    async def _watched(self, record: Control) -> Arm | None:
-        """The champion of before, for the comparison during a bake; without it the bake goes by the baseline alone."""
+    async def _challenger(self, record: Control, champion: ModelWorker) -> ModelWorker | None:
+        """The running challenger; None without a rollout, and where it can't serve, which requests a rollback."""
+        if record.rollout is None:
+            return None
+        try:
+            challenger = await self._model(record.rollout.challenger)
+            if challenger.schema.task != champion.schema.task or challenger.schema.classes != champion.schema.classes:
+                raise ModelUnusable(
+                    f"{challenger.version} has classes {challenger.schema.classes}, "
+                    f"champion {champion.version} has {champion.schema.classes}"
+                )
+        except ModelUnusable as error:
+            _log.error(
+                "challenger_unusable",
+                challenger=record.rollout.challenger,
+                error=error,
+                next="the champion serves; rollback requested",
+            )
+            self._roll_back("preflight", f"the challenger can't serve: {error}", record.rollout.id)
+            return None
+        return challenger
+
+    async def _previous(self, record: Control) -> ModelWorker | None:
+        """The previous champion during a bake; without it the bake goes by the new champion's own metric alone."""
         if record.bake is None or record.previous is None:
             return None
         try:
-            return await self._arm(record.previous, rehearse=False)
+            return await self._model(record.previous, rehearse=False)
         except ModelUnusable as error:
-            _log.warning("the previous champion can't be scored beside the new one: %s", error)
+            _log.warning(
+                "previous_champion_unusable",
+                version=record.previous,
+                error=error,
+                next="the bake goes on without a paired comparison",
+            )
             return None
 
-    async def _arm(self, version: str, *, rehearse: bool = True) -> Arm:
-        if version in self._arms:
-            return self._arms[version]
-        predictor = await asyncio.to_thread(self._registry.load, version)
-        arm = Arm(predictor)
-        if (
-            rehearse and self.recent
-        ):  # recorded requests are the best rehearsal: the model must answer them validly before any user
+    async def _model(self, version: str, *, rehearse: bool = True) -> ModelWorker:
+        """The loaded model. `rehearse`: it must first answer recent requests validly. Raises `ModelUnusable`."""
+        if version in self._models:
+            return self._models[version]
+        model = ModelWorker(await asyncio.to_thread(self._registry.load, version))
+        if rehearse and self.recent_rows:
             try:
-                _, valid = await arm.predict(list(self.recent), _WARM_SECONDS)
+                _, valid = await model.predict(list(self.recent_rows), _REHEARSAL_SECONDS)
             except Exception as error:
-                arm.close()
-                raise ModelUnusable(
-                    f"{version} failed on recorded requests: {type(error).__name__}: {error}"
-                ) from error
+                model.close()
+                raise ModelUnusable(f"{version} failed on recent requests: {type(error).__name__}: {error}") from error
             if not valid.any():
-                arm.close()
-                raise ModelUnusable(f"{version} gave no valid answer to {len(valid)} recorded requests")
-        self._arms[version] = arm
-        return arm
+                model.close()
+                raise ModelUnusable(f"{version} gave no valid answer to {len(valid)} recent requests")
+        self._models[version] = model
+        return model
 
-    def _drop_unused(self) -> None:
-        """Close arms that nobody may ask any more; the previous champion stays warm for the way back."""
-        assert self.table is not None
-        record = self.table.control
+    def _drop_unused(self, record: Control) -> None:
+        """Close models that no request can ask any more; the previous champion stays warm for a rollback."""
         wanted = {record.champion, record.previous, record.rollout and record.rollout.challenger}
         grace = 2 * self._config.router.deadline  # requests that hold the old table may still ask
-        for version in set(self._arms) - wanted:
-            asyncio.get_running_loop().call_later(grace, self._arms.pop(version).close)
+        for version in set(self._models) - wanted:
+            asyncio.get_running_loop().call_later(grace, self._models.pop(version).close)
 
     def _remember(self, version: int, record: Control) -> None:
-        atomic_write(self._last_known, msgspec.json.encode((version, record)))
+        files.atomic_write(self._last_known, msgspec.json.encode((version, record)))
 
     def _last(self) -> tuple[int, Control | None]:
         try:
@@ -205,16 +224,16 @@ class Follower:
         except (OSError, msgspec.MsgspecError):
             return 0, None
 
-    def _show(self, table: Table) -> None:
+    def _show(self, table: RoutingTable) -> None:
         name = self._config.experiment
         rollout = table.control.rollout
         telemetry.SHARE.labels(name, "challenger").set(table.propensity)
         telemetry.SHARE.labels(name, "champion").set(1 - table.propensity)
         telemetry.STAGE.labels(name).set(SHADOW_STAGE - 1 if rollout is None else rollout.stage)
         telemetry.EPOCH.labels(name).set(table.version)
-        telemetry.BREAKER.labels(name, "challenger").set(float(table.breaker.open))
+        telemetry.BREAKER.labels(name, "challenger").set(float(self.breaker_state == "open"))
 
-    async def _acknowledge(self, table: Table) -> None:
+    async def _acknowledge(self, table: RoutingTable) -> None:
         report = status.RouterProgress(
             at=self._clock.now(),
             replica=self._replica,
@@ -222,10 +241,15 @@ class Follower:
             allocation=table.control.allocation,
             champion=table.champion.version,
             challenger=table.challenger.version if table.challenger else None,
-            breaker="open" if table.breaker.open else "closed",
+            breaker=self.breaker_state,
             problem=self.problem,
         )
         try:
             await status.publish(self._state, keys.router_progress(self._config.experiment, self._replica), report)
         except GauntletError as error:
-            _log.warning("could not acknowledge version %d: %s", table.version, error)
+            _log.warning(
+                "acknowledgement_failed",
+                version=table.version,
+                error=error,
+                next="serving; the status page shows this replica as behind",
+            )

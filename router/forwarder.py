@@ -1,7 +1,7 @@
-"""Ships the router's own log to the shared one, at its own pace: an outage of the shared log is only lag here.
+"""Forwarder (outbox): copies the router's own log to the shared one; an outage of the shared log is only lag.
 
-The place up to which everything is forwarded is written after the broker's acknowledgement, never before: a crash in
-between sends some records twice, which their ids undo, and loses none.
+At-least-once: progress is written after the broker's acknowledgement. A crash in between sends some records twice,
+which readers deduplicate by id, and loses none.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,20 +17,21 @@ from pathlib import Path
 from gauntlet.errors import LogUnavailable
 from gauntlet.files import atomic_write
 from gauntlet.log import LogReader, LogWriter, Record, Stored
+from gauntlet.structured_logging import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger("gauntlet.router")
 
 BATCH = 1000  # records of one topic in one append: a few milliseconds of the router's time
 _IDLE_SECONDS = 0.05
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-_GOODBYE_SECONDS = 5.0  # for what is left when the router stops; the rest goes out after the next start
+_FINISH_SECONDS = 5.0  # for the last records when the router stops; the rest goes out after the next start
 
 
 class Forwarder:
-    """`run` until told to stop; never raises for an unavailable log, at either end.
+    """Forwards `topics` until told to stop; an unavailable log, at either end, never raises.
 
-    `connect` opens the shared log and is called until it succeeds. `progress` is the file that keeps how far each topic
-    is forwarded; without it everything is sent again.
+    `connect` opens the shared log and is called until it succeeds. `progress` is the file with the next offset of each
+    topic; without it everything is sent again.
     """
 
     def __init__(
@@ -53,12 +53,8 @@ class Forwarder:
         self._lost = dict.fromkeys(topics, 0)
 
     def lag(self) -> dict[str, int]:
-        """Records in the router's own log that are not yet on the shared one, by topic, as of the latest look."""
+        """Records in the router's own log that are not yet on the shared one, by topic, when last read."""
         return {topic: max(0, self._ends[topic] - at) for topic, at in self._forwarded.items()}
-
-    def forwarded(self) -> dict[str, int]:
-        """The offset in the router's own log up to which everything is on the shared one, by topic."""
-        return dict(self._forwarded)
 
     def lost(self) -> dict[str, int]:
         """Records that left the router's own log before they could be forwarded, by topic."""
@@ -72,14 +68,20 @@ class Forwarder:
                 try:
                     moved = await self._step()
                 except Exception as error:  # noqa: BLE001 - the router must not fall with its forwarder
-                    if not pause:  # once an outage
+                    if not pause:  # once per outage
                         unexpected = None if isinstance(error, LogUnavailable) else error
-                        _log.warning("forwarding pauses, records wait here: %s", error, exc_info=unexpected)
+                        _log.warning(
+                            "forwarding_paused",
+                            error=error,
+                            waiting=sum(self.lag().values()),
+                            next=f"records wait in the local log; trying again within {_LONGEST_PAUSE:g} s",
+                            exc_info=unexpected,
+                        )
                     pause = min(max(_FIRST_PAUSE, 2 * pause), _LONGEST_PAUSE)
                     await _sleep(stop, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the replicas' tries
                     continue
                 if pause:
-                    _log.warning("forwarding goes on; %s records wait", sum(self.lag().values()))
+                    _log.warning("forwarding_resumed", waiting=sum(self.lag().values()), next="catching up")
                 pause = 0.0
                 if not moved:
                     await _sleep(stop, _IDLE_SECONDS)
@@ -89,7 +91,7 @@ class Forwarder:
             await self._disconnect()
 
     async def _step(self) -> bool:
-        """Forward one batch of each topic; false when there was nothing."""
+        """Forward one batch of each topic; False when there was none."""
         reached: dict[str, int] = {}
         batch: list[Record] = []
         for topic, offset in self._forwarded.items():
@@ -115,23 +117,28 @@ class Forwarder:
                 raise
         kept = await self._source.seek(topic, self._partition, -math.inf)
         self._lost[topic] += max(0, kept - offset)
-        _log.error("the router's own log has no record %s of %s any more; forwarding from %s", offset, topic, kept)
+        _log.error("records_lost_before_forwarding", topic=topic, offset=offset, next=f"forwarding from offset {kept}")
         self._forwarded[topic] = kept
         return await self._source.read(topic, self._partition, kept, BATCH)
 
     async def _finish(self) -> None:
         try:
-            async with asyncio.timeout(_GOODBYE_SECONDS):
+            async with asyncio.timeout(_FINISH_SECONDS):
                 while await self._step():
                     pass
         except Exception as error:  # noqa: BLE001 - as above
-            _log.warning("%s records go out after the next start: %s", sum(self.lag().values()), error)
+            _log.warning(
+                "forwarding_unfinished",
+                error=error,
+                waiting=sum(self.lag().values()),
+                next="they are forwarded after the next start",
+            )
 
     async def _disconnect(self) -> None:
         target, self._target = self._target, None
         if target is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GOODBYE_SECONDS):
+                async with asyncio.timeout(_FINISH_SECONDS):
                     await target.close()
 
 
@@ -142,12 +149,12 @@ async def _sleep(stop: asyncio.Event, seconds: float) -> None:
 
 
 def _load(path: Path, topics: Sequence[str]) -> dict[str, int]:
-    """How far each topic is forwarded. A file that can't be read means from the start: duplicates do no harm."""
+    """The next offset of each topic. An unreadable file means from the start: duplicates do no harm."""
     try:
         found = json.loads(path.read_bytes())
         return {topic: int(found[topic]) for topic in topics if topic in found}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError) as error:
-        _log.warning("everything is forwarded again: %s can't be read: %s", path, error)
+        _log.warning("progress_unreadable", path=path, error=error, next="all records are forwarded again")
         return {}

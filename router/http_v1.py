@@ -1,7 +1,7 @@
-"""The hot routes, `POST /v1/predict` and `POST /v1/outcomes`, straight on ASGI: bytes are parsed once, into what is
-used.
+"""HTTP API v1 for traffic, `POST /v1/predict` and `POST /v1/outcomes`, written directly on ASGI for speed.
 
-Bad input is answered with 4xx and `{"error": {"code", "message"}}` before anything is recorded.
+A request is parsed once. Bad input is answered with 4xx and `{"error": {"code", "message", "retriable"}}` before
+anything is recorded or any clock has moved.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import Any
 import msgspec
 
 from gauntlet import events, ids, telemetry
-from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import BadInput, GauntletError, LogUnavailable, StateUnavailable, TransitionRefused
-from gauntlet.types import CHALLENGER, CHAMPION, Label, Role
-from gauntlet.types import Arm as ArmName
-from router.auth import Keys, NotAllowed
-from router.control_follower import Follower
-from router.inference import Answer, ChampionFailed, Instance, Predictions, check_jump
+from gauntlet.types import CHALLENGER, CHAMPION, Arm, Label, Role, Task
+from router.auth import ApiKeys, NotAllowed
+from router.control_follower import ControlFollower
+from router.event_times import EventTimes
+from router.inference import MAX_ID_LENGTH, ChampionFailed, InferenceService, Instance
 from router.recorder import Recorder
-from router.routing_table import Table
+from router.routing_table import RoutingTable
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 FORCE_HEADER = b"x-gauntlet-arm"
-_DRAIN_BYTES = 256 * 2**20  # a body over the limit is read to its end this far, so that its sender sees the answer
+_DRAIN_BYTES = 256 * 2**20  # how much of a body over the limit is still read, so that its sender sees the answer
+_CLOCK_SKEW_SECONDS = 60.0  # by how much another replica's clock may be ahead when it makes a prediction's id
 
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Many instances, or the fields of one."""
+    """The body of /v1/predict: `instances`, or the fields of a single one."""
 
     instances: list[Instance] | None = None
     experiment: str | None = None
@@ -55,7 +55,7 @@ class OutcomeIn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class OutcomesRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Many outcomes, or the fields of one."""
+    """The body of /v1/outcomes: `outcomes`, or the fields of a single one."""
 
     outcomes: list[OutcomeIn] | None = None
     experiment: str | None = None
@@ -87,32 +87,35 @@ _outcomes_decoder = msgspec.json.Decoder(OutcomesRequest)
 
 
 def status_of(error: GauntletError) -> int:
-    """The HTTP status for an error of the domain."""
+    """The HTTP status of a domain error: by its code, else by its type."""
     by_type = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     return _STATUS_BY_CODE.get(error.code, by_type)
 
 
 def error_body(error: GauntletError) -> dict[str, Any]:
-    """What a caller gets for an error: a stable code for machines, a sentence for people."""
+    """The JSON body of an error: a stable code for machines, a sentence for people."""
     return {"error": {"code": error.code, "message": str(error), "retriable": error.retriable}}
 
 
-class HotRoutes:
+class InferenceRoutes:
     """The two routes that carry traffic."""
 
     def __init__(
-        self, config: Config, follower: Follower, predictions: Predictions, recorder: Recorder, keys: Keys, clock: Clock
+        self,
+        config: Config,
+        follower: ControlFollower,
+        service: InferenceService,
+        recorder: Recorder,
+        api_keys: ApiKeys,
+        times: EventTimes,
     ) -> None:
         self._config = config
         self._experiment = config.experiment
-        self._limit = config.router.max_body_bytes
-        self._max_instances = config.router.max_instances
         self._follower = follower
-        self._predictions = predictions
+        self._service = service
         self._recorder = recorder
-        self._keys = keys
-        self._clock = clock
-        self._replayed = config.clock == "events"
+        self._api_keys = api_keys
+        self._times = times
         self._seconds = {
             arm: telemetry.REQUEST_SECONDS.labels(config.experiment, arm) for arm in (CHAMPION, CHALLENGER)
         }
@@ -122,44 +125,51 @@ class HotRoutes:
         started = time.monotonic()
         try:
             headers = dict(scope["headers"])
-            self._keys.require(headers, Role.INGEST)
+            self._api_keys.require(headers, Role.INGEST)
             forced = self._forced(headers)
             request = _decode(_predict_decoder, await self._body(headers, receive))
             self._check_experiment(request.experiment)
             instances = self._instances(request)
-            table = self._follower.table
-            if table is None:
-                raise StateUnavailable("the router is still starting", code="starting")
-            answers, recorded = await self._predictions.answer(table, instances, started, forced)
-            self._follower.recent.append(instances[0].features)
-            for arm in {CHAMPION if a.model == table.champion.version else CHALLENGER for a in answers}:
+            table = self._table()
+            predictions, recorded = await self._service.predict(table, instances, started, forced)
+            self._follower.recent_rows.append(instances[0].features)
+            for arm in {prediction.served for prediction in predictions}:
                 self._seconds[arm].observe(time.monotonic() - started)
-            shown = [_answer(table, answer) for answer in answers]
-            body = {"predictions": shown} if request.instances is not None else shown[0]
+            answers = [_answer(table, prediction) for prediction in predictions]
+            body = {"predictions": answers} if request.instances is not None else answers[0]
             await _send(send, 200, body, [] if recorded else [(b"x-gauntlet-recorded", b"no")])
         except GauntletError as error:
             await self._refuse(send, "predict", error)
 
     async def outcomes(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /v1/outcomes: accepted whole, or refused whole."""
+        """POST /v1/outcomes: all of a request's outcomes are accepted, or none."""
         try:
             headers = dict(scope["headers"])
-            self._keys.require(headers, Role.INGEST)
+            self._api_keys.require(headers, Role.INGEST)
             request = _decode(_outcomes_decoder, await self._body(headers, receive))
             self._check_experiment(request.experiment)
-            table = self._follower.table
-            if table is None:
-                raise StateUnavailable("the router is still starting", code="starting")
-            outcomes = [self._outcome(table, o, i) for i, o in enumerate(self._given(request))]
+            given = self._given_outcomes(request)
+            times = self._times.resolve([o.at for o in given], "outcomes")
+            table = self._table()
+            outcomes = [self._outcome(table, o, at, i) for i, (o, at) in enumerate(zip(given, times, strict=True))]
             await self._check_known([o.id for o in outcomes])
+            self._times.observe(times)
             await self._recorder.outcomes(outcomes)
             telemetry.OUTCOMES_RECEIVED.labels(self._experiment).inc(len(outcomes))
             await _send(send, 202, {"accepted": len(outcomes)})
         except GauntletError as error:
             await self._refuse(send, "outcomes", error)
 
+    def _table(self) -> RoutingTable:
+        if self._follower.table is None:
+            raise StateUnavailable("the router is still starting", code="starting")
+        return self._follower.table
+
     async def _check_known(self, ids: list[str]) -> None:
-        """Behind a load balancer any replica gets the outcome, so there the evaluator counts orphans instead."""
+        """Raises `BadInput` for predictions that this replica never made.
+
+        With `unknown_outcomes: accept` (several replicas behind a load balancer) the evaluator counts orphans instead.
+        """
         if self._config.router.unknown_outcomes == "accept":
             return
         unknown = await self._recorder.unknown(ids)
@@ -170,16 +180,16 @@ class HotRoutes:
                 code="unknown_prediction",
             )
 
-    def _forced(self, headers: dict[bytes, bytes]) -> ArmName | None:
+    def _forced(self, headers: dict[bytes, bytes]) -> Arm | None:
         value = headers.get(FORCE_HEADER)
         if value is None:
             return None
-        self._keys.require(headers, Role.OPERATOR)
+        self._api_keys.require(headers, Role.OPERATOR)
         if value == b"champion":
             return CHAMPION
         if value == b"challenger":
             return CHALLENGER
-        raise BadInput("X-Gauntlet-Arm is champion or challenger", code="bad_arm")
+        raise BadInput("X-Gauntlet-Arm must be `champion` or `challenger`", code="bad_arm")
 
     def _check_experiment(self, name: str | None) -> None:
         if name is not None and name != self._experiment:
@@ -202,17 +212,20 @@ class HotRoutes:
                 )
             ]
         if request.id or request.unit or request.at is not None or request.segments:
-            raise BadInput("with `instances`, id, unit, at and segments stand in each instance", code="bad_request")
+            raise BadInput(
+                "with `instances`, give `id`, `unit`, `at` and `segments` inside each instance", code="bad_request"
+            )
         if not request.instances:
             raise BadInput("`instances` is empty", code="no_instances")
-        if len(request.instances) > self._max_instances:
+        limit = self._config.router.max_instances
+        if len(request.instances) > limit:
             raise BadInput(
-                f"{len(request.instances)} instances in one request, the limit is {self._max_instances}",
+                f"{len(request.instances)} instances in one request; router.max_instances is {limit}",
                 code="too_many_instances",
             )
         return request.instances
 
-    def _given(self, request: OutcomesRequest) -> list[OutcomeIn]:
+    def _given_outcomes(self, request: OutcomesRequest) -> list[OutcomeIn]:
         if (request.outcomes is None) == (request.id is None):
             raise BadInput("give either `outcomes` (many) or `id` and `value` (one)", code="bad_request")
         if request.outcomes is not None:
@@ -220,32 +233,25 @@ class HotRoutes:
                 raise BadInput("`outcomes` is empty", code="no_outcomes")
             return request.outcomes
         if request.value is None or request.id is None:
-            raise BadInput("an outcome needs a value", code="bad_request")
+            raise BadInput("an outcome needs a `value`", code="bad_request")
         return [OutcomeIn(id=request.id, value=request.value, at=request.at, reward=request.reward)]
 
-    def _outcome(self, table: Table, outcome: OutcomeIn, index: int) -> events.Outcome:
+    def _outcome(self, table: RoutingTable, outcome: OutcomeIn, at: float, index: int) -> events.Outcome:
         where = f"outcomes[{index}]"
-        if not 0 < len(outcome.id) <= 200:
-            raise BadInput(f"{where}: id has from 1 to 200 characters", code="bad_id")
+        if not 0 < len(outcome.id) <= MAX_ID_LENGTH:
+            raise BadInput(f"{where}: `id` must have 1 to {MAX_ID_LENGTH} characters", code="bad_id")
         table.champion.schema.check_label(outcome.value, where)
         if outcome.reward is not None and not math.isfinite(outcome.reward):
-            raise BadInput(f"{where}: reward is a finite number", code="not_finite")
-        if outcome.at is not None:
-            if not (math.isfinite(outcome.at) and 0 <= outcome.at < 1e11):
-                raise BadInput(f"{where}: `at` is seconds since 1970", code="bad_time")
-            if not self._replayed:
-                raise BadInput(f"{where}: `at` is for replays (clock: events)", code="time_not_allowed")
-            check_jump(self._clock, outcome.at, where)
-            self._clock.observe(outcome.at)
-        at = outcome.at if outcome.at is not None else self._clock.now()
+            raise BadInput(f"{where}: `reward` must be a finite number", code="not_finite")
         made = ids.time_of(outcome.id)
-        if made is not None and made > at + 60:
+        if made is not None and made > at + _CLOCK_SKEW_SECONDS:
             raise BadInput(f"{where}: prediction {outcome.id} lies in the future", code="unknown_prediction")
         return events.Outcome(
             id=outcome.id, at=at, experiment=self._experiment, value=outcome.value, reward=outcome.reward
         )
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        limit = self._config.router.max_body_bytes
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -254,12 +260,12 @@ class HotRoutes:
                 raise BadInput("the caller went away before the request was complete", code="incomplete_request")
             chunk = message.get("body", b"")
             size += len(chunk)
-            if size <= self._limit:
+            if size <= limit:
                 chunks.append(chunk)
             if not message.get("more_body", False) or size > _DRAIN_BYTES:
                 break
-        if size > self._limit:
-            raise BadInput(f"the body is over the limit of {self._limit} bytes", code="body_too_large")
+        if size > limit:
+            raise BadInput(f"the body is larger than router.max_body_bytes = {limit}", code="body_too_large")
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _refuse(self, send: Send, route: str, error: GauntletError) -> None:
@@ -271,8 +277,8 @@ class HotRoutes:
 
 
 async def refuse(send: Send, error: GauntletError) -> None:
-    """Answer a request that gets no further than the door."""
-    telemetry.REFUSED.labels("door", error.code).inc()
+    """Refuse a request before it is routed."""
+    telemetry.REFUSED.labels("unrouted", error.code).inc()
     await _send(send, status_of(error), error_body(error))
 
 
@@ -282,15 +288,22 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     except msgspec.ValidationError as error:
         raise BadInput(str(error), code="bad_request") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"this is not JSON: {error}", code="malformed_json") from error
+        raise BadInput(f"the body is not JSON: {error}", code="malformed_json") from error
 
 
-def _answer(table: Table, answer: Answer) -> dict[str, Any]:
-    shown: dict[str, Any] = {"id": answer.id, "prediction": answer.prediction, "model": answer.model}
-    if answer.probabilities is not None:
-        classes = table.champion.schema.classes
-        shown["probabilities"] = {_name(c): p for c, p in zip(classes, answer.probabilities, strict=True)}
-    return shown
+def _answer(table: RoutingTable, prediction: events.Prediction) -> dict[str, Any]:
+    """What the caller gets for one prediction: the most probable class and all probabilities, or the number."""
+    output, schema = prediction.output, table.champion.schema
+    model = prediction.champion if prediction.served == CHAMPION else prediction.challenger
+    if schema.task is Task.REGRESSION or not isinstance(output, list):
+        return {"id": prediction.id, "prediction": output, "model": model}
+    best = max(range(len(output)), key=output.__getitem__)
+    return {
+        "id": prediction.id,
+        "prediction": schema.classes[best],
+        "model": model,
+        "probabilities": {_name(c): p for c, p in zip(schema.classes, output, strict=True)},
+    }
 
 
 def _name(label: Label) -> str:

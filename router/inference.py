@@ -1,55 +1,45 @@
-"""Answering predictions, free of any transport: assign, ask the arms inside one deadline, fall back, record, shadow.
+"""Inference service, independent of the transport: assign, ask the models within one deadline, fall back, record.
 
-The order is: both arms answer → the champion answers for whatever the challenger failed → the events are safe → the
-caller gets its answer → the other arm is scored in the background.
+Order: both arms answer; the champion answers whatever the challenger failed; the events are on disk; the caller gets
+its answer; the other arm is scored in shadow.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from gauntlet import events, telemetry
-from gauntlet.clock import Clock
 from gauntlet.config import RouterConfig
 from gauntlet.errors import BadInput, GauntletError, InvalidOutput
 from gauntlet.ids import uuid7
-from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Label, Scorer, Task
-from gauntlet.types import Arm as ArmName
+from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Arm, Scorer
 from router import assignment
-from router.model_worker import Arm, Output, as_json
+from router.breaker import CircuitBreaker
+from router.event_times import EventTimes
+from router.model_worker import ModelWorker, Output, as_json
 from router.recorder import Recorder
-from router.routing_table import Table
-from router.shadow import Shadower
+from router.routing_table import RoutingTable
+from router.shadow import ShadowRequest, ShadowScorer
 
-_MAX_ID = 200
-
-
-MAX_JUMP = 400 * 86_400.0
-"""Longest gap in a replay, in seconds. One time far in the future would mature everything at once, for good."""
-
-
-def check_jump(clock: Clock, at: float, where: str) -> None:
-    """Raise `BadInput` when `at` is further ahead of a replay's clock than any gap in recorded traffic."""
-    if 0 < clock.now() < at - MAX_JUMP:
-        raise BadInput(f"{where}: `at` is {(at - clock.now()) / 86_400:.0f} days ahead of all before", code="bad_time")
+MAX_ID_LENGTH = 200
+_MIN_WAIT_SECONDS = 0.001  # asked after its deadline, the champion gets a moment rather than a negative timeout
 
 
 class ChampionFailed(GauntletError):
-    """The champion gave no valid answer, and nobody else may."""
+    """The champion gave no valid answer in time, and no other model may serve."""
 
     code = "champion_failed"
     retriable = True
 
 
 class Instance(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One thing to predict. `id` makes it idempotent, `unit` makes it sticky (default: the id), `at` is for replays."""
+    """One row to predict. `id` makes it idempotent, `unit` sticky (default: the id); `at` is for replays."""
 
     features: dict[str, Any]
     id: str | None = None
@@ -60,134 +50,104 @@ class Instance(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(slots=True)
 class _Case:
-    """One instance on its way through."""
+    """One instance with its assignment; `output` and `fallback` are filled in by the models."""
 
+    instance: Instance
     id: str
     unit: str
     at: float
     bucket: int
-    assigned: ArmName
-    served: ArmName
-    propensity: float
-    instance: Instance
+    assigned: Arm
+    served: Arm
     output: list[float] | float | None = None
     fallback: str | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the caller gets for one instance; `probabilities` are in the model's order of classes."""
-
-    id: str
-    prediction: Label
-    probabilities: list[float] | None
-    model: str
-
-
-class Predictions:
-    """The predict operation over the table that is in force when a request comes in."""
+class InferenceService:
+    """The predict operation on the routing table that was in force when the request came in."""
 
     def __init__(
         self,
         settings: RouterConfig,
         experiment: str,
-        clock: Clock,
+        times: EventTimes,
         recorder: Recorder,
-        shadower: Shadower,
-        on_trip: Callable[[Table], None],
-        *,
-        replayed: bool,
+        shadow: ShadowScorer,
+        breaker: CircuitBreaker,
     ) -> None:
         self._settings = settings
         self._experiment = experiment
-        self._clock = clock
+        self._times = times
         self._recorder = recorder
-        self._shadower = shadower
-        self._on_trip = on_trip
-        self._replayed = replayed
+        self._shadow = shadow
+        self._breaker = breaker
         # Looking a child up by its labels costs more than counting with it.
-        self._answered = {
+        self._requests = {
             (assigned, served): telemetry.REQUESTS.labels(experiment, assigned, served, "200")
             for assigned in (CHAMPION, CHALLENGER)
             for served in (CHAMPION, CHALLENGER)
         }
 
-    async def answer(
-        self, table: Table, instances: Sequence[Instance], started: float, forced: ArmName | None = None
-    ) -> tuple[list[Answer], bool]:
-        """Answers in the order of `instances`, and whether their events were safe on disk before this returned.
+    async def predict(
+        self, table: RoutingTable, instances: Sequence[Instance], started: float, forced: Arm | None = None
+    ) -> tuple[list[events.Prediction], bool]:
+        """The answered predictions in the order of `instances`, and whether they were on disk before this returned.
 
-        `started` is the request's arrival (time.monotonic). Raises `BadInput` before anything happened, or
-        `ChampionFailed`; then nothing was recorded.
+        `started` is the request's arrival (`time.monotonic`). Raises `BadInput` before anything has changed, or
+        `ChampionFailed`; in both cases nothing is recorded.
         """
-        cases = [self._case(table, instance, index, forced) for index, instance in enumerate(instances)]
+        cases = self._cases(table, instances, forced)
+        propensity = table.propensity if self._recorder.healthy else 0.0
         await self._ask(table, cases, started + self._settings.deadline)
-        seconds = time.monotonic() - started
-        recorded = await self._recorder.predictions([self._event(table, c, seconds, forced) for c in cases])
+        seconds = round(time.monotonic() - started, 6)
+        predictions = [self._event(table, case, propensity, seconds, forced is not None) for case in cases]
+        recorded = await self._recorder.predictions(predictions)
         self._count(cases)
-        if table.challenger is not None or table.watching is not None:
-            absent: Scorer = CHALLENGER if table.challenger is not None else PREVIOUS
-            self._shadower.offer(
-                table,
-                [
-                    (c.id, c.at, c.instance.features, absent if c.served == CHAMPION else CHAMPION)
-                    for c in cases
-                    if c.fallback is None and assignment.shadowed(table.salt, c.unit, table.shadow_cut)
-                ],
-            )
-        return [self._answer(table, case) for case in cases], recorded
+        self._offer_shadow(table, cases)
+        return predictions, recorded
 
-    def _case(self, table: Table, instance: Instance, index: int, forced: ArmName | None) -> _Case:
-        where = f"instances[{index}]"
-        table.champion.schema.check_row(instance.features, where)
-        for name, value in (("id", instance.id), ("unit", instance.unit)):
-            if value is not None and not 0 < len(value) <= _MAX_ID:
-                raise BadInput(f"{where}: {name} has from 1 to {_MAX_ID} characters", code=f"bad_{name}")
-        if instance.at is not None:
-            if not self._replayed:
-                raise BadInput(
-                    f"{where}: `at` is for replays; this router keeps the wall clock (clock: wall)",
-                    code="time_not_allowed",
-                )
-            if not (math.isfinite(instance.at) and 0 <= instance.at < 1e11):
-                raise BadInput(f"{where}: `at` is seconds since 1970", code="bad_time")
-            check_jump(self._clock, instance.at, where)
-            self._clock.observe(instance.at)
-        at = instance.at if instance.at is not None else self._clock.now()
-        prediction_id = instance.id or uuid7(at)
-        unit = instance.unit or prediction_id
-        bucket = assignment.bucket(table.salt, unit)
-        healthy = self._recorder.healthy
-        assigned = assignment.arm(bucket, table.cut) if healthy else CHAMPION
-        if forced is not None:
-            if forced == CHALLENGER and table.challenger is None:
-                raise BadInput("no challenger is running, so none can be forced", code="no_challenger")
-            assigned = forced
-        return _Case(
-            prediction_id, unit, at, bucket, assigned, assigned, table.propensity if healthy else 0.0, instance
-        )
+    def _cases(self, table: RoutingTable, instances: Sequence[Instance], forced: Arm | None) -> list[_Case]:
+        """Validate the whole request, and only then move the clock and assign."""
+        for index, instance in enumerate(instances):
+            where = f"instances[{index}]"
+            table.champion.schema.check_row(instance.features, where)
+            for name, value in (("id", instance.id), ("unit", instance.unit)):
+                if value is not None and not 0 < len(value) <= MAX_ID_LENGTH:
+                    raise BadInput(f"{where}: `{name}` must have 1 to {MAX_ID_LENGTH} characters", code=f"bad_{name}")
+        times = self._times.resolve([instance.at for instance in instances], "instances")
+        if forced == CHALLENGER and table.challenger is None:
+            raise BadInput("X-Gauntlet-Arm: challenger needs a running rollout, and none is", code="no_challenger")
+        self._times.observe(times)
+        cut = table.cut if self._recorder.healthy else 0
+        cases = []
+        for instance, at in zip(instances, times, strict=True):
+            prediction_id = instance.id or uuid7(at)
+            unit = instance.unit or prediction_id
+            bucket = assignment.bucket(table.salt, unit)
+            arm = forced or assignment.arm(bucket, cut)
+            cases.append(_Case(instance, prediction_id, unit, at, bucket, assigned=arm, served=arm))
+        return cases
 
-    async def _ask(self, table: Table, cases: list[_Case], deadline: float) -> None:
-        """Fill in every case's output; what the challenger fails goes to the champion within the same deadline."""
-        theirs = [c for c in cases if c.assigned == CHALLENGER]
-        ours = [c for c in cases if c.assigned == CHAMPION]
-        if theirs:
+    async def _ask(self, table: RoutingTable, cases: list[_Case], deadline: float) -> None:
+        """Fill in every output; what the challenger fails goes to the champion within the same deadline."""
+        of_challenger = [c for c in cases if c.assigned == CHALLENGER]
+        of_champion = [c for c in cases if c.assigned == CHAMPION]
+        if of_challenger:
             await asyncio.gather(
-                self._ask_challenger(table, theirs), self._ask_champion(table.champion, ours, deadline)
+                self._ask_challenger(table, of_challenger), self._ask_champion(table.champion, of_champion, deadline)
             )
-            ours = [c for c in theirs if c.fallback is not None]
-        await self._ask_champion(table.champion, ours, deadline)
+            of_champion = [c for c in of_challenger if c.fallback is not None]
+        await self._ask_champion(table.champion, of_champion, deadline)
 
-    async def _ask_champion(self, champion: Arm, cases: list[_Case], deadline: float) -> None:
+    async def _ask_champion(self, champion: ModelWorker, cases: list[_Case], deadline: float) -> None:
         if not cases:
             return
+        seconds = max(_MIN_WAIT_SECONDS, deadline - time.monotonic())
         try:
-            output, valid = await champion.predict(
-                [c.instance.features for c in cases], max(0.001, deadline - time.monotonic())
-            )
+            output, valid = await champion.predict([c.instance.features for c in cases], seconds)
         except TimeoutError:
             raise ChampionFailed(
-                f"champion {champion.version} did not answer within the deadline", code="deadline_exceeded"
+                f"champion {champion.version} did not answer within router.deadline", code="deadline_exceeded"
             ) from None
         except Exception as error:
             raise ChampionFailed(f"champion {champion.version} failed: {type(error).__name__}: {error}") from error
@@ -199,16 +159,16 @@ class Predictions:
         for case, row in zip(cases, output, strict=True):
             case.output = as_json(row)
 
-    async def _ask_challenger(self, table: Table, cases: list[_Case]) -> None:
+    async def _ask_challenger(self, table: RoutingTable, cases: list[_Case]) -> None:
         """Never raises: a failure becomes the cases' `fallback` reason and is charged to the challenger."""
-        arm = table.challenger
         reason: str | None = None
         answers: Output | None = None
-        if arm is None or table.breaker.open:
+        if table.challenger is None or self._breaker.is_open(table.rollout):
             reason = "breaker_open"
         else:
             try:
-                answers = await arm.predict([c.instance.features for c in cases], self._settings.challenger_timeout)
+                rows = [c.instance.features for c in cases]
+                answers = await table.challenger.predict(rows, self._settings.challenger_timeout)
             except TimeoutError:
                 reason = "timeout"
             except InvalidOutput:
@@ -225,11 +185,12 @@ class Predictions:
             if case.fallback is not None:
                 case.served = CHAMPION
             # A call that failed as a whole is one failure, however many rows it had.
-            counted = case.fallback != "breaker_open" and (answers is not None or index == 0)
-            if counted and table.breaker.record(case.fallback):
-                self._on_trip(table)
+            if case.fallback != "breaker_open" and (answers is not None or index == 0):
+                self._breaker.record(table.rollout, case.fallback)
 
-    def _event(self, table: Table, case: _Case, seconds: float, forced: ArmName | None) -> events.Prediction:
+    def _event(
+        self, table: RoutingTable, case: _Case, propensity: float, seconds: float, forced: bool
+    ) -> events.Prediction:
         return events.Prediction(
             id=case.id,
             at=case.at,
@@ -238,7 +199,7 @@ class Predictions:
             bucket=case.bucket,
             assigned=case.assigned,
             served=case.served,
-            propensity=case.propensity,
+            propensity=propensity,
             allocation=table.control.allocation,
             champion=table.champion.version,
             challenger=table.challenger.version if table.challenger else None,
@@ -246,22 +207,27 @@ class Predictions:
             output=case.output,
             features=case.instance.features,
             fallback=case.fallback,
-            forced=forced is not None,
-            seconds=round(seconds, 6),
+            forced=forced,
+            seconds=seconds,
             segments=case.instance.segments,
         )
 
     def _count(self, cases: list[_Case]) -> None:
         for case in cases:
-            self._answered[case.assigned, case.served].inc()
+            self._requests[case.assigned, case.served].inc()
             if case.fallback is not None:
                 telemetry.FALLBACKS.labels(self._experiment, case.fallback).inc()
 
-    def _answer(self, table: Table, case: _Case) -> Answer:
-        assert case.output is not None, "every case has an answer, or ChampionFailed was raised"
-        model = table.champion if case.served == CHAMPION else table.challenger
-        assert model is not None, "a case is only served by an arm that is there"
-        if model.schema.task is Task.REGRESSION or not isinstance(case.output, list):
-            return Answer(case.id, case.output, None, model.version)  # type: ignore[arg-type]
-        best = max(range(len(case.output)), key=case.output.__getitem__)
-        return Answer(case.id, model.schema.classes[best], case.output, model.version)
+    def _offer_shadow(self, table: RoutingTable, cases: list[_Case]) -> None:
+        """Have the model that did not serve score the same rows: the other arm, or during a bake the one before."""
+        if table.challenger is None and table.bake_reference is None:
+            return
+        other: Scorer = CHALLENGER if table.challenger is not None else PREVIOUS
+        self._shadow.offer(
+            table,
+            [
+                ShadowRequest(c.id, c.at, c.instance.features, other if c.served == CHAMPION else CHAMPION)
+                for c in cases
+                if c.fallback is None and assignment.shadowed(table.salt, c.unit, table.shadow_cut)
+            ],
+        )

@@ -1,7 +1,7 @@
-"""An arm: a loaded model behind a thread of its own, its micro-batches, and its breaker.
+"""Model worker: one loaded model on a thread of its own, with dynamic micro-batching.
 
-Whatever queued up while the last batch was computing is the next batch, so a lone request waits for nothing. A model
-that hangs blocks only its own thread: callers time out, and the thread dies with the process.
+All calls that queued up during one batch form the next, so a lone request never waits for a batch to fill. A model
+that hangs blocks only its own thread: its callers time out, and the thread ends with the process.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet.config import BreakerConfig
 from gauntlet.registry.artifact import Predictor, Rows
 
 _REAP_SECONDS = 0.02  # how much later than its deadline a call may time out
 _MAX_BATCH = 1024  # rows in one model call; beyond it latency grows faster than throughput
 
 Output = tuple[NDArray[np.float64], NDArray[np.bool_]]
-"""Answers, one row an instance, and which of them are valid."""
+"""Outputs, one row per instance, and a mask of the rows that are valid."""
 
 _Call = tuple[Rows, "asyncio.Future[Output]"]
 
 
-class Arm:
-    """One model version, ready to answer. `close` lets its thread end after the calls under way.
+class ModelWorker:
+    """One model version, ready to answer. Live calls go before shadow calls.
 
-    Callers who wait for an answer go first; shadow work fills the time in between.
+    After `close` the calls under way are still answered, then the thread ends.
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -42,10 +41,10 @@ class Arm:
         self._deadlines: list[tuple[float, asyncio.Future[Output]]] = []
         self._work = threading.Condition()
         self._closed = False
-        threading.Thread(target=self._run, name=f"arm-{self.version}", daemon=True).start()
+        threading.Thread(target=self._run, name=f"model-{self.version}", daemon=True).start()
 
     async def predict(self, rows: Rows, seconds: float, *, shadow: bool = False) -> Output:
-        """The answers for `rows`, in order. Raises TimeoutError after `seconds`, else what the model did."""
+        """The outputs for `rows`, in order. Raises TimeoutError after `seconds`, or whatever the model raised."""
         if self._closed:
             raise RuntimeError(f"{self.version} is no longer served")
         loop = asyncio.get_running_loop()
@@ -64,8 +63,8 @@ class Arm:
         return await answer
 
     def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Time out whoever has waited too long: one sweep for all, because a timer a request costs as much as
-        the model."""
+        """Time out the calls that are past their deadline. One sweep for all: a timer per call costs as much as the
+        model."""
         now = loop.time()
         self._deadlines = [(due, answer) for due, answer in self._deadlines if not answer.done()]
         for due, answer in self._deadlines:
@@ -82,7 +81,7 @@ class Arm:
 
     @property
     def closed(self) -> bool:
-        """Nobody answers here any more."""
+        """True once `close` was called."""
         return self._closed
 
     def close(self) -> None:
@@ -92,11 +91,11 @@ class Arm:
 
     def _run(self) -> None:
         while (batch := self._next()) is not None:
-            # A caller that timed out needs no answer any more: do not compute for it.
+            # A caller that timed out needs no answer: do not compute for it.
             self._answer([(rows, answer) for rows, answer in batch if not answer.done()])
 
     def _next(self) -> list[_Call] | None:
-        """The next batch: all that waits live, or else one shadow call; None once closed and empty."""
+        """The next batch: all waiting live calls, or else one shadow call; None once closed and empty."""
         with self._work:
             while not (self._live or self._shadow or self._closed):
                 self._work.wait()
@@ -120,7 +119,7 @@ class Arm:
                 for single in batch:
                     self._answer([single])
                 return
-            _hand_over([(batch[0][1], _failure(error))])
+            _deliver([(batch[0][1], _failure(error))])
             return
         answers: list[tuple[asyncio.Future[Output], Output | Exception]] = []
         start = 0
@@ -128,25 +127,25 @@ class Arm:
             stop = start + len(rows)
             answers.append((answer, (output[start:stop], valid[start:stop])))
             start = stop
-        _hand_over(answers)
+        _deliver(answers)
 
 
 def _failure(error: BaseException) -> Exception:
-    """`error` as one that may cross into the event loop: SystemExit would end it, StopIteration no future takes."""
+    """`error` in a form that a future accepts: SystemExit would end the event loop, StopIteration is refused."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     return RuntimeError(f"the model raised {type(error).__name__}: {error}")
 
 
-def _hand_over(answers: list[tuple[asyncio.Future[Output], Output | Exception]]) -> None:
-    """Give all answers of a batch to their loop in one call: each wake-up of the loop costs as much as a request."""
+def _deliver(answers: list[tuple[asyncio.Future[Output], Output | Exception]]) -> None:
+    """Pass all results of a batch to the event loop in one call: each wake-up costs as much as a request."""
     try:
-        answers[0][0].get_loop().call_soon_threadsafe(_settle, answers)
-    except RuntimeError:  # the loop has closed: nobody waits any more
+        answers[0][0].get_loop().call_soon_threadsafe(_set_results, answers)
+    except RuntimeError:  # the loop has closed: no caller is left
         return
 
 
-def _settle(answers: list[tuple[asyncio.Future[Output], Output | Exception]]) -> None:
+def _set_results(answers: list[tuple[asyncio.Future[Output], Output | Exception]]) -> None:
     for answer, result in answers:
         if answer.done():
             continue
@@ -156,40 +155,6 @@ def _settle(answers: list[tuple[asyncio.Future[Output], Output | Exception]]) ->
             answer.set_result(result)
 
 
-class Breaker:
-    """Opens when too many of the challenger's latest calls failed; stays open for the rollout that it belongs to.
-
-    A failure is an error, a time-out or an invalid output. Pure: it counts, its owner acts.
-    """
-
-    def __init__(self, settings: BreakerConfig) -> None:
-        self._settings = settings
-        self._latest: deque[bool] = deque(maxlen=settings.window)
-        self._failures = 0
-        self.open = False
-        self.reasons: dict[str, int] = {}
-
-    def record(self, reason: str | None, calls: int = 1) -> bool:
-        """Count `calls` results (`reason` None: success); return True if this opened the breaker."""
-        if reason is not None:
-            self.reasons[reason] = self.reasons.get(reason, 0) + calls
-        for _ in range(calls):
-            if len(self._latest) == self._settings.window:
-                self._failures -= self._latest[0]
-            self._latest.append(reason is not None)
-            self._failures += reason is not None
-        if self.open or self._failures < self._settings.min_failures:
-            return False
-        if self._failures < self._settings.failure_share * len(self._latest):
-            return False
-        self.open = True
-        return True
-
-    def __str__(self) -> str:
-        named = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
-        return f"{self._failures} of the latest {len(self._latest)} calls failed ({named} since it started)"
-
-
 def as_json(output: Any) -> list[float] | float:
-    """One row of a checked output as it goes on the log."""
+    """One row of a checked output in the form that events carry."""
     return output.tolist()  # type: ignore[no-any-return]

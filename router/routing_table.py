@@ -1,35 +1,33 @@
-"""The serving table: one immutable picture of who serves, made from one version of the control record.
+"""Routing table: which models serve, at which share, under one version of the control record. Immutable.
 
-A request reads the table once and keeps it, so that a swap in its middle can't mix two allocations.
+A request reads the table once and keeps it, so that a change in between never mixes two allocations.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gauntlet.config import BreakerConfig
 from gauntlet.rollout import Control
 from router import assignment
-from router.model_worker import Arm, Breaker
+from router.model_worker import ModelWorker
 
 
 @dataclass(frozen=True)
-class Table:
-    """Everything that an answer needs to know about version `version` of the control record."""
+class RoutingTable:
+    """`salt` seeds the assignment; `cut` and `shadow_cut` are buckets out of `assignment.BUCKETS`."""
 
     version: int
     control: Control
-    champion: Arm
-    challenger: Arm | None
-    previous: Arm | None
-    breaker: Breaker
+    champion: ModelWorker
+    challenger: ModelWorker | None
+    previous: ModelWorker | None
     salt: str
     cut: int
     shadow_cut: int
 
     @property
-    def watching(self) -> Arm | None:
-        """The champion of before, while the new one bakes and no challenger takes its place in shadow."""
+    def bake_reference(self) -> ModelWorker | None:
+        """The previous champion, scored in shadow during the bake unless a challenger takes its place."""
         return self.previous if self.challenger is None else None
 
     @property
@@ -38,31 +36,26 @@ class Table:
 
     @property
     def propensity(self) -> float:
-        """The probability of the challenger that the cut really gives."""
+        """Probability that a unit is assigned to the challenger, as realised by the cut."""
         return self.cut / assignment.BUCKETS
 
 
 def build(
     version: int,
     control: Control,
-    champion: Arm,
-    challenger: Arm | None,
-    previous: Arm | None,
-    settings: BreakerConfig,
+    champion: ModelWorker,
+    challenger: ModelWorker | None,
+    previous: ModelWorker | None,
     shadow_fraction: float,
-    before: Table | None,
-) -> Table:
-    """The table for `control`. The breaker lives as long as its rollout: a step up does not forget failures."""
-    rollout = control.rollout.id if control.rollout else None
-    keep = before is not None and before.rollout == rollout
-    return Table(
+) -> RoutingTable:
+    """The table for version `version` of the control record, given the loaded models."""
+    return RoutingTable(
         version=version,
         control=control,
         champion=champion,
         challenger=challenger,
         previous=previous,
-        breaker=before.breaker if before is not None and keep else Breaker(settings),
-        salt=assignment.salt(control.experiment, rollout),
+        salt=assignment.salt(control.experiment, control.rollout.id if control.rollout else None),
         cut=assignment.cut(control.share) if challenger else 0,
         shadow_cut=assignment.cut(shadow_fraction) if challenger or previous else 0,
     )

@@ -1,53 +1,57 @@
-"""Shadow scoring: the arm that did not serve answers the same request, off the response path, in batches."""
+"""Shadow scoring: the model that did not serve scores the same request, off the response path and in batches."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from gauntlet import events, telemetry
 from gauntlet.errors import InvalidOutput
 from gauntlet.types import CHALLENGER, Scorer
-from router.model_worker import Arm, as_json
+from router.breaker import CircuitBreaker
+from router.model_worker import ModelWorker, as_json
 from router.recorder import Recorder
-from router.routing_table import Table
+from router.routing_table import RoutingTable
 
 _BATCH = 128  # rows in one call: what a live caller may have to wait for
 
-_KINDS = {"timeout": "timeout", "invalid_output": "invalid_output"}
-"""Failures as the breaker names them; every exception is an error to it, and stands by its name in the event."""
-
-Wanted = tuple[str, float, dict[str, Any], Scorer]
-"""Prediction id, its time, its features, and who is to score it."""
+_BREAKER_KINDS = ("timeout", "invalid_output")  # to the breaker every exception is an `error`; the event has its name
 
 
-class Shadower:
-    """A bounded queue and one task that empties it. When it is full new work is dropped and counted, never waited
-    for."""
+class ShadowRequest(NamedTuple):
+    """One served prediction that `scorer` is to score too."""
+
+    id: str
+    at: float
+    features: dict[str, Any]
+    scorer: Scorer
+
+
+class ShadowScorer:
+    """A bounded queue and one task that empties it. When the queue is full, new work is dropped and counted."""
 
     def __init__(
-        self, experiment: str, recorder: Recorder, limit: int, timeout: float, on_trip: Callable[[Table], None]
+        self, experiment: str, recorder: Recorder, breaker: CircuitBreaker, limit: int, timeout: float
     ) -> None:
         self._experiment = experiment
         self._recorder = recorder
+        self._breaker = breaker
         self._limit = limit
         self._timeout = timeout
-        self._on_trip = on_trip
-        self._waiting: deque[tuple[Table, Wanted]] = deque()
+        self._queue: deque[tuple[RoutingTable, ShadowRequest]] = deque()
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def offer(self, table: Table, wanted: Sequence[Wanted]) -> None:
-        """Take on as much as there is room for."""
-        room = max(0, self._limit - len(self._waiting))
-        for one in wanted[:room]:
-            self._waiting.append((table, one))
-        if len(wanted) > room:
-            telemetry.SHADOWS.labels(self._experiment, "dropped").inc(len(wanted) - room)
-        if self._waiting:
+    def offer(self, table: RoutingTable, requests: Sequence[ShadowRequest]) -> None:
+        """Queue as many of `requests` as there is room for."""
+        room = max(0, self._limit - len(self._queue))
+        self._queue.extend((table, request) for request in requests[:room])
+        if len(requests) > room:
+            telemetry.SHADOWS.labels(self._experiment, "dropped").inc(len(requests) - room)
+        if self._queue:
             self._idle.clear()
             self._work.set()
 
@@ -55,67 +59,68 @@ class Shadower:
         """Score until cancelled."""
         while True:
             await self._work.wait()
-            while self._waiting:
-                await self._score(self._next_batch())
+            while self._queue:
+                await self._score(*self._next_batch())
             self._work.clear()
             self._idle.set()
 
     async def drained(self) -> None:
-        """Return when nothing waits any more."""
+        """Return when the queue is empty."""
         await self._idle.wait()
 
-    def _next_batch(self) -> list[tuple[Table, Wanted]]:
-        """The longest run of equal table and arm at the head of the queue: order is kept, a batch has one model."""
-        head_table, head = self._waiting[0]
-        batch: list[tuple[Table, Wanted]] = []
-        while self._waiting and len(batch) < _BATCH:
-            table, wanted = self._waiting[0]
-            if table is not head_table or wanted[3] != head[3]:
+    def _next_batch(self) -> tuple[RoutingTable, list[ShadowRequest]]:
+        """The requests of one table and one model at the head of the queue, in order."""
+        head_table, head = self._queue[0]
+        batch: list[ShadowRequest] = []
+        while self._queue and len(batch) < _BATCH:
+            table, request = self._queue[0]
+            if table is not head_table or request.scorer != head.scorer:
                 break
-            batch.append(self._waiting.popleft())
-        return batch
+            batch.append(self._queue.popleft()[1])
+        return head_table, batch
 
-    async def _score(self, batch: list[tuple[Table, Wanted]]) -> None:
-        table, (_, _, _, name) = batch[0]
-        arm = {"champion": table.champion, "challenger": table.challenger, "previous": table.previous}[name]
-        if arm is None or arm.closed or (name == CHALLENGER and table.breaker.open):
+    async def _score(self, table: RoutingTable, batch: list[ShadowRequest]) -> None:
+        scorer = batch[0].scorer
+        model = {"champion": table.champion, "challenger": table.challenger, "previous": table.previous}[scorer]
+        if model is None or model.closed or (scorer == CHALLENGER and self._breaker.is_open(table.rollout)):
             telemetry.SHADOWS.labels(self._experiment, "dropped").inc(len(batch))
             return
-        self._recorder.shadows(await self._scores(table, arm, name, [wanted for _, wanted in batch]))
+        self._recorder.shadows(await self._scores(table, model, scorer, batch))
 
-    async def _scores(self, table: Table, arm: Arm, name: Scorer, wanted: list[Wanted]) -> list[events.Shadow]:
+    async def _scores(
+        self, table: RoutingTable, model: ModelWorker, scorer: Scorer, batch: list[ShadowRequest]
+    ) -> list[events.Shadow]:
         error: str | None = None
         answers = None
         try:
-            answers = await arm.predict([features for _, _, features, _ in wanted], self._timeout, shadow=True)
+            answers = await model.predict([request.features for request in batch], self._timeout, shadow=True)
         except TimeoutError:
             error = "timeout"
         except InvalidOutput:
             error = "invalid_output"
         except Exception as cause:  # noqa: BLE001 - the model's failure is what is to be recorded
             error = type(cause).__name__
-        if error is not None and error != "timeout" and len(wanted) > 1:
-            # (A model that hangs would hang for each of them.)
-            # One row that a model can't take must not cost its neighbours their score.
-            return [s for one in wanted for s in await self._scores(table, arm, name, [one])]
+        if error is not None and error != "timeout" and len(batch) > 1:
+            # One row that a model can't take must not cost its neighbours their score. (After a timeout, each row
+            # alone would time out too.)
+            return [s for request in batch for s in await self._scores(table, model, scorer, [request])]
         shadows = []
-        for index, (prediction_id, at, _, _) in enumerate(wanted):
+        for index, request in enumerate(batch):
             usable = answers is not None and bool(answers[1][index])
-            reason = None if usable else (error or "invalid_output")
+            failure = None if usable else (error or "invalid_output")
             shadows.append(
                 events.Shadow(
-                    id=prediction_id,
-                    at=at,
+                    id=request.id,
+                    at=request.at,
                     experiment=self._experiment,
-                    arm=name,
-                    model=arm.version,
+                    arm=scorer,
+                    model=model.version,
                     output=as_json(answers[0][index]) if usable and answers is not None else None,
                     rollout=table.rollout,
-                    error=reason,
+                    error=failure,
                 )
             )
             telemetry.SHADOWS.labels(self._experiment, "scored" if usable else "failed").inc()
-            counted = index == 0 or reason != "timeout"  # one call that timed out is one failure, however many rows
-            if name == CHALLENGER and counted and table.breaker.record(_KINDS.get(reason, "error") if reason else None):
-                self._on_trip(table)
+            if scorer == CHALLENGER and (index == 0 or failure != "timeout"):  # a call that timed out is one failure
+                self._breaker.record(table.rollout, "error" if failure and failure not in _BREAKER_KINDS else failure)
         return shadows

@@ -24,7 +24,7 @@ from gauntlet.cli.up import SERVICES
 from gauntlet.config import load as configs
 from gauntlet.errors import ConfigError
 from retrainer import triggers
-from router.auth import Keys
+from router.auth import ApiKeys
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -259,7 +259,7 @@ def test_the_open_router_has_keys_and_their_variables_reach_it() -> None:
     assert {key.env for key in CONFIG.keys} == set(environment)
     for name, value in environment.items():
         assert value.startswith(f"${{{name}:?"), "compose must refuse to start without it"
-    keys = Keys(CONFIG.keys, {name: "k" * 24 + name for name in environment})
+    keys = ApiKeys(CONFIG.keys, {name: "k" * 24 + name for name in environment})
     assert keys.caller({b"x-api-key": b"k" * 24 + b"GAUNTLET_OPERATOR_KEY"}).name == "operators"
 
 

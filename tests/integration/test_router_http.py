@@ -13,7 +13,7 @@ import pytest
 import skops.io
 import workbench
 
-from gauntlet import adapters, control, events, keys
+from gauntlet import adapters, control, events, keys, telemetry
 from gauntlet.config import Config
 from gauntlet.errors import ModelUnusable
 
@@ -438,3 +438,47 @@ async def test_a_replay_can_not_be_thrown_into_the_future(tmp_path: Path) -> Non
         refused = await client.post("/v1/predict", json={**body, "at": 9.9e10})
         assert refused.json()["error"]["code"] == "bad_time"
         assert (await client.post("/v1/predict", json={**body, "at": 1e9 + 86_400})).status_code == 200
+
+
+async def test_a_refused_request_leaves_the_replay_clock_where_it_was(tmp_path: Path) -> None:
+    """The time of an event without `at` tells where the clock stands."""
+    config = workbench.load(workbench.write(tmp_path, clock="events"))
+    row = workbench.instance(0)
+    refused: list[tuple[str, dict[str, Any]]] = [
+        ("predict", {"instances": [{"features": row, "at": 9e8}, {"features": {}}]}),
+        ("predict", {"instances": [{"features": row, "at": 9e8}, {"features": row, "id": ""}]}),
+        ("predict", {"instances": [{"features": row, "at": 9e8}, {"features": row, "at": -1}]}),
+        ("outcomes", {"outcomes": [{"id": "first", "value": 1, "at": 9e8}, {"id": "first", "value": 7}]}),
+        ("outcomes", {"outcomes": [{"id": "first", "value": 1, "at": 9e8}, {"id": "never-made", "value": 1}]}),
+    ]
+    async with workbench.running(config) as client:
+        await client.post("/v1/predict", json={"features": row, "id": "first", "at": 8.9e8})
+        for number, (route, body) in enumerate(refused):
+            assert (await client.post(f"/v1/{route}", json=body)).status_code in (400, 404), body
+            assert (await client.post("/v1/predict", json={"features": row, "id": f"n{number}"})).status_code == 200
+        forced = {"X-Gauntlet-Arm": "challenger"}
+        answer = await client.post("/v1/predict", json={"features": row, "at": 9e8}, headers=forced)
+        assert answer.json()["error"]["code"] == "no_challenger"
+        await client.post("/v1/outcomes", json={"id": "first", "value": 1})
+    assert {e.at for e in await recorded(config, keys.PREDICTIONS)} == {8.9e8}
+    assert [o.at for o in await recorded(config, keys.OUTCOMES)] == [8.9e8]
+
+
+async def test_one_request_can_not_jump_over_the_longest_gap_in_two_steps(tmp_path: Path) -> None:
+    config = workbench.load(workbench.write(tmp_path, clock="events"))
+    row = workbench.instance(0)
+    async with workbench.running(config) as client:
+        steps = [{"features": row, "at": 1e9}, {"features": row, "at": 1e9 + 401 * 86_400}]
+        refused = await client.post("/v1/predict", json={"instances": steps})
+        assert refused.json()["error"]["code"] == "bad_time"
+        assert "instances[1]" in refused.json()["error"]["message"]
+
+
+async def test_every_refusal_has_a_series_from_the_start(config: Config) -> None:
+    """A counter that is absent until its first increase hides that increase from `rate`."""
+    telemetry.initialise(config.experiment, "router")
+    async with workbench.running(config) as client:
+        before = (await client.get("/metrics")).text
+        for route in ("predict", "outcomes", "admin"):
+            assert f'gauntlet_refused_total{{reason="bad_request",route="{route}"}}' in before
+        assert 'gauntlet_refused_total{reason="forbidden",route="unrouted"}' in before

@@ -91,7 +91,7 @@ async def test_everything_goes_out_in_order_and_lag_goes_to_zero(own, tmp_path: 
     assert shared.of(OUTCOMES) == values(range(9))
     assert shared.records[3] == Record(PREDICTIONS, "key-3", 3.25, b"3")
     assert forwarder.lag() == {PREDICTIONS: 0, OUTCOMES: 0}
-    assert forwarder.forwarded() == {PREDICTIONS: 2 * BATCH + 10, OUTCOMES: 9}
+    assert json.loads((tmp_path / "forwarded.json").read_bytes()) == {PREDICTIONS: 2 * BATCH + 10, OUTCOMES: 9}
     assert shared.connections == 1
     assert shared.open == 0
 

@@ -7,13 +7,13 @@ import pytest
 from gauntlet.config import KeyConfig
 from gauntlet.errors import ConfigError
 from gauntlet.types import Role
-from router.auth import Keys, NotAllowed
+from router.auth import ApiKeys, NotAllowed
 
 ENVIRON = {role.value.upper(): f"{role.value}-secret-0123456789" for role in Role}
 KEYS = [KeyConfig(name=role.value, role=role, env=role.value.upper()) for role in Role]
 
 
-def code(keys: Keys, headers: dict[bytes, bytes], role: Role = Role.VIEWER) -> str:
+def code(keys: ApiKeys, headers: dict[bytes, bytes], role: Role = Role.VIEWER) -> str:
     with pytest.raises(NotAllowed) as caught:
         keys.require(headers, role)
     return caught.value.code
@@ -22,7 +22,7 @@ def code(keys: Keys, headers: dict[bytes, bytes], role: Role = Role.VIEWER) -> s
 @pytest.mark.parametrize("has", list(Role))
 @pytest.mark.parametrize("needed", list(Role))
 def test_a_role_may_do_what_the_roles_before_it_may(has: Role, needed: Role) -> None:
-    keys = Keys(KEYS, ENVIRON)
+    keys = ApiKeys(KEYS, ENVIRON)
     headers = {b"x-api-key": ENVIRON[has.value.upper()].encode()}
     if list(Role).index(has) < list(Role).index(needed):
         assert code(keys, headers, needed) == "forbidden"
@@ -38,7 +38,7 @@ def test_the_order_of_roles() -> None:
 
 @pytest.mark.parametrize("scheme", [b"Bearer ", b"bearer ", b"BEARER  "])
 def test_a_bearer_token_is_a_key(scheme: bytes) -> None:
-    keys = Keys(KEYS, ENVIRON)
+    keys = ApiKeys(KEYS, ENVIRON)
     assert keys.require({b"authorization": scheme + ENVIRON["ADMIN"].encode()}, Role.ADMIN).name == "admin"
     both = {b"authorization": scheme + ENVIRON["VIEWER"].encode(), b"x-api-key": ENVIRON["ADMIN"].encode()}
     assert keys.caller(both).name == "viewer"
@@ -62,11 +62,11 @@ def test_a_bearer_token_is_a_key(scheme: bytes) -> None:
     ],
 )
 def test_any_other_key_is_nobodys(headers: dict[bytes, bytes]) -> None:
-    assert code(Keys(KEYS, ENVIRON), headers) == "unauthenticated"
+    assert code(ApiKeys(KEYS, ENVIRON), headers) == "unauthenticated"
 
 
 def test_without_keys_everybody_on_loopback_is_its_admin() -> None:
-    caller = Keys([], {}).require({}, Role.ADMIN)
+    caller = ApiKeys([], {}).require({}, Role.ADMIN)
     assert (caller.name, caller.role) == ("loopback", Role.ADMIN)
 
 
@@ -78,7 +78,7 @@ def test_every_key_is_compared_whichever_matches(monkeypatch: pytest.MonkeyPatch
         return secret == sent
 
     monkeypatch.setattr("router.auth.hmac.compare_digest", digest)
-    keys = Keys(KEYS, ENVIRON)
+    keys = ApiKeys(KEYS, ENVIRON)
     for secret in ENVIRON.values():
         compared.clear()
         keys.caller({b"x-api-key": secret.encode()})
@@ -88,10 +88,10 @@ def test_every_key_is_compared_whichever_matches(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("environ", [{}, {"VIEWER": ""}, {"VIEWER": "fifteen-letters"}])
 def test_a_key_without_a_real_secret_stops_the_start(environ: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="'viewer': the environment variable VIEWER must hold at least 16"):
-        Keys(KEYS[:1], environ)
+        ApiKeys(KEYS[:1], environ)
 
 
 def test_two_keys_with_one_secret_stop_the_start() -> None:
     with pytest.raises(ConfigError, match="'admin': ADMIN holds the secret of another key") as caught:
-        Keys([KEYS[0], KEYS[-1]], {"VIEWER": "the-same-secret-twice", "ADMIN": "the-same-secret-twice"})
+        ApiKeys([KEYS[0], KEYS[-1]], {"VIEWER": "the-same-secret-twice", "ADMIN": "the-same-secret-twice"})
     assert "the-same" not in str(caught.value)

@@ -10,7 +10,7 @@ import workbench
 
 from gauntlet import adapters, bootstrap
 from gauntlet.clock import EventClock
-from router.control_follower import Follower
+from router.control_follower import ControlFollower
 
 
 async def test_the_last_known_record_is_safe_on_disk_before_it_replaces_the_old_one(
@@ -36,7 +36,7 @@ async def test_the_last_known_record_is_safe_on_disk_before_it_replaces_the_old_
     monkeypatch.setattr(os, "replace", check)
     state = adapters.state(config)
     try:
-        await Follower(config, state, adapters.registry(config), EventClock(), "a", copy).start()
+        await ControlFollower(config, state, adapters.registry(config), EventClock(), "a", copy).start()
     finally:
         await state.close()
     assert renamed == [copy]

@@ -1,24 +1,21 @@
-"""An arm's batches, its order of live before shadow, what its model raises; and the breaker's counting."""
+"""Model worker: batches, live before shadow calls, and what a model may raise."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gauntlet.config import BreakerConfig
 from gauntlet.errors import InvalidOutput
 from gauntlet.registry.artifact import Feature, Predictor, Rows, Schema
 from gauntlet.types import Task
 from router import model_worker
-from router.model_worker import Arm, Breaker
+from router.model_worker import ModelWorker
 
 SCHEMA = Schema(task=Task.REGRESSION, features=(Feature(name="x"),), input="rows")
 
@@ -52,15 +49,15 @@ class Gated:
 
 
 @contextmanager
-def arm_of(model: Gated) -> Iterator[Arm]:
+def worker_of(model: Gated) -> Iterator[ModelWorker]:
     before = set(threading.enumerate())
-    arm = Arm(Predictor(model, SCHEMA, "v1"))
+    worker = ModelWorker(Predictor(model, SCHEMA, "v1"))
     (thread,) = set(threading.enumerate()) - before
     try:
-        yield arm
+        yield worker
     finally:
         model.gate.set()
-        arm.close()
+        worker.close()
         thread.join(20)
         assert not thread.is_alive(), "close ends the thread"
 
@@ -69,19 +66,19 @@ def rows(*values: Any) -> list[dict[str, Any]]:
     return [{"x": value} for value in values]
 
 
-async def ask(arm: Arm, *values: Any, shadow: bool = False) -> list[float]:
-    output, valid = await arm.predict(rows(*values), 20, shadow=shadow)
+async def ask(worker: ModelWorker, *values: Any, shadow: bool = False) -> list[float]:
+    output, valid = await worker.predict(rows(*values), 20, shadow=shadow)
     assert len(output) == len(valid) == len(values)
     return output.tolist()  # type: ignore[no-any-return]
 
 
 async def test_what_waits_is_one_batch_and_everybody_gets_his_own() -> None:
     model = Gated()
-    with arm_of(model) as arm:
+    with worker_of(model) as worker:
         model.shut()
-        first = asyncio.create_task(ask(arm, 0))
+        first = asyncio.create_task(ask(worker, 0))
         await model.busy()
-        rest = [asyncio.create_task(ask(arm, *range(10 * n, 10 * n + n))) for n in range(1, 5)]
+        rest = [asyncio.create_task(ask(worker, *range(10 * n, 10 * n + n))) for n in range(1, 5)]
         await asyncio.sleep(0)  # they have queued up
         await asyncio.sleep(0)
         model.gate.set()
@@ -93,11 +90,11 @@ async def test_what_waits_is_one_batch_and_everybody_gets_his_own() -> None:
 async def test_a_batch_has_its_limit_but_one_large_call_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_worker, "_MAX_BATCH", 4)
     model = Gated()
-    with arm_of(model) as arm:
+    with worker_of(model) as worker:
         model.shut()
-        tasks = [asyncio.create_task(ask(arm, 0))]
+        tasks = [asyncio.create_task(ask(worker, 0))]
         await model.busy()
-        tasks += [asyncio.create_task(ask(arm, *values)) for values in ([1, 1], [2, 2], [3], [4] * 6, [5])]
+        tasks += [asyncio.create_task(ask(worker, *values)) for values in ([1, 1], [2, 2], [3], [4] * 6, [5])]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         model.gate.set()
@@ -107,13 +104,13 @@ async def test_a_batch_has_its_limit_but_one_large_call_stays_whole(monkeypatch:
 
 async def test_live_calls_go_before_shadow_work_that_came_first() -> None:
     model = Gated()
-    with arm_of(model) as arm:
+    with worker_of(model) as worker:
         model.shut()
-        tasks = [asyncio.create_task(ask(arm, 0))]
+        tasks = [asyncio.create_task(ask(worker, 0))]
         await model.busy()
-        tasks += [asyncio.create_task(ask(arm, value, shadow=True)) for value in (101, 102)]
+        tasks += [asyncio.create_task(ask(worker, value, shadow=True)) for value in (101, 102)]
         await asyncio.sleep(0)
-        tasks += [asyncio.create_task(ask(arm, value)) for value in (1, 2)]
+        tasks += [asyncio.create_task(ask(worker, value)) for value in (1, 2)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         model.gate.set()
@@ -123,11 +120,11 @@ async def test_live_calls_go_before_shadow_work_that_came_first() -> None:
 
 async def test_one_bad_request_does_not_fail_its_neighbours() -> None:
     model = Gated()
-    with arm_of(model) as arm:
+    with worker_of(model) as worker:
         model.shut()
-        first = asyncio.create_task(ask(arm, 0))
+        first = asyncio.create_task(ask(worker, 0))
         await model.busy()
-        rest = [asyncio.create_task(ask(arm, value)) for value in (1, KeyError("what"), 3)]
+        rest = [asyncio.create_task(ask(worker, value)) for value in (1, KeyError("what"), 3)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         model.gate.set()
@@ -138,124 +135,68 @@ async def test_one_bad_request_does_not_fail_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize("raised", [StopIteration("x"), SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=repr)
-async def test_whatever_a_model_raises_is_an_answer_and_the_arm_lives_on(raised: BaseException) -> None:
-    with arm_of(Gated()) as arm:
+async def test_whatever_a_model_raises_is_an_answer_and_the_worker_lives_on(raised: BaseException) -> None:
+    with worker_of(Gated()) as worker:
         with pytest.raises(RuntimeError, match=f"the model raised {type(raised).__name__}"):
-            await ask(arm, raised)
-        assert await ask(arm, 1) == [1]
+            await ask(worker, raised)
+        assert await ask(worker, 1) == [1]
 
 
 async def test_invalid_rows_are_marked_and_a_wrong_shape_is_raised() -> None:
-    with arm_of(Gated()) as arm:
-        _, valid = await arm.predict(rows(1.0, float("nan")), 20)
+    with worker_of(Gated()) as worker:
+        _, valid = await worker.predict(rows(1.0, float("nan")), 20)
         assert valid.tolist() == [True, False]
 
     class Short(Gated):
         def predict(self, rows: Rows) -> Any:
             return super().predict(rows)[1:]
 
-    with arm_of(Short()) as arm, pytest.raises(InvalidOutput):
-        await ask(arm, 1, 2)
+    with worker_of(Short()) as worker, pytest.raises(InvalidOutput):
+        await ask(worker, 1, 2)
 
 
 async def test_a_caller_who_gave_up_is_not_computed_for() -> None:
     model = Gated()
-    with arm_of(model) as arm:
+    with worker_of(model) as worker:
         model.shut()
-        first = asyncio.create_task(ask(arm, 0))
+        first = asyncio.create_task(ask(worker, 0))
         await model.busy()
         with pytest.raises(TimeoutError):
-            await arm.predict(rows(1), 0.01)
+            await worker.predict(rows(1), 0.01)
         with pytest.raises(TimeoutError):
-            await arm.predict(rows(2), 0.01, shadow=True)
+            await worker.predict(rows(2), 0.01, shadow=True)
         model.gate.set()
         await first
-        assert await ask(arm, 3) == [3]
+        assert await ask(worker, 3) == [3]
     assert model.calls == [[0], [3]]
 
 
 async def test_close_still_answers_what_was_under_way() -> None:
     model = Gated()
-    with arm_of(model) as arm:
+    with worker_of(model) as worker:
         model.shut()
-        tasks = [asyncio.create_task(ask(arm, 0))]
+        tasks = [asyncio.create_task(ask(worker, 0))]
         await model.busy()
-        tasks += [asyncio.create_task(ask(arm, 1)), asyncio.create_task(ask(arm, 2, shadow=True))]
+        tasks += [asyncio.create_task(ask(worker, 1)), asyncio.create_task(ask(worker, 2, shadow=True))]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        arm.close()
+        worker.close()
         model.gate.set()
         assert await asyncio.gather(*tasks) == [[0], [1], [2]]
 
 
-def test_a_loop_that_is_gone_does_not_kill_the_arm() -> None:
+def test_a_loop_that_is_gone_does_not_kill_the_worker() -> None:
     model = Gated()
 
     async def give_up() -> None:
         model.shut()
-        task = asyncio.create_task(ask(arm, 0))
+        task = asyncio.create_task(ask(worker, 0))
         await model.busy()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with arm_of(model) as arm:
+    with worker_of(model) as worker:
         asyncio.run(give_up())
         model.gate.set()
-        assert asyncio.run(ask(arm, 1)) == [1]
-
-
-class TestBreaker:
-    SETTINGS = BreakerConfig(window=10, min_failures=3, failure_share=0.5)
-
-    def test_needs_both_enough_failures_and_their_share(self) -> None:
-        breaker = Breaker(self.SETTINGS)
-        opened = [breaker.record(reason) for reason in ("error", None, None, "error", None, "timeout")]
-        assert opened == [False] * 5 + [True]
-        assert breaker.open
-        assert breaker.reasons == {"error": 2, "timeout": 1}
-        assert str(breaker) == "3 of the latest 6 calls failed (2 error, 1 timeout since it started)"
-
-    def test_the_share_counts(self) -> None:
-        breaker = Breaker(self.SETTINGS)
-        assert not any(breaker.record(None) for _ in range(6))
-        assert not any(breaker.record("error") for _ in range(4))
-        assert breaker.record("error")  # 5 of the latest 10
-
-    def test_old_failures_leave_the_window(self) -> None:
-        breaker = Breaker(self.SETTINGS)
-        breaker.record("error", 2)
-        breaker.record(None, 10)
-        assert not breaker.record("error", 2)
-        assert not breaker.open
-
-    def test_opens_once_and_stays_open(self) -> None:
-        breaker = Breaker(self.SETTINGS)
-        assert breaker.record("error", 5)
-        assert not breaker.record("error", 5)
-        assert not breaker.record(None, 100)
-        assert breaker.open
-
-    @given(
-        st.integers(1, 20),
-        st.data(),
-        st.lists(st.tuples(st.sampled_from([None, "error"]), st.integers(1, 4)), max_size=60),
-    )
-    def test_is_the_plain_count_over_the_window(
-        self, window: int, data: st.DataObject, records: list[tuple[str | None, int]]
-    ) -> None:
-        settings = BreakerConfig(
-            window=window, min_failures=data.draw(st.integers(1, window)), failure_share=data.draw(st.floats(0.01, 1))
-        )
-        breaker = Breaker(settings)
-        calls: list[bool] = []
-        opened: Callable[[list[bool]], bool] = lambda latest: (  # noqa: E731
-            sum(latest) >= settings.min_failures and sum(latest) >= settings.failure_share * len(latest)
-        )
-        was_open = False
-        for reason, times in records:
-            calls += [reason is not None] * times
-            now_open = was_open or opened(calls[-window:])
-            assert breaker.record(reason, times) == (now_open and not was_open)
-            assert breaker.open == now_open
-            was_open = now_open
+        assert asyncio.run(ask(worker, 1)) == [1]
