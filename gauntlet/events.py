@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gauntlet.types import Arm, Cause, Label, Scorer
+from gauntlet.types import Arm, Label, Scorer, VerdictCause
 
 SCHEMA_VERSION = 1
 
@@ -144,7 +144,7 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
     metric: str
     result: str
     reasons: list[str]
-    cause: Cause = Cause.EVIDENCE_INCOMPLETE
+    cause: VerdictCause = VerdictCause.EVIDENCE_INCOMPLETE
     subject: str = ""
     crossed: str | None = None
     effect: float | None = None

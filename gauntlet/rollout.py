@@ -364,7 +364,7 @@ def _archive(control: Control, command: Command, now: float) -> Control:
     return _end(control, _running(control, command), command, now, "archived", Decision.ARCHIVE)
 
 
-def _settle(control: Control, command: Command, now: float) -> Control:
+def _confirm(control: Control, command: Command, now: float) -> Control:
     """The bake is over: the new champion stands, and is watched for drift like any other."""
     if control.bake is None or command.rollout not in (None, control.bake.rollout):
         return control
@@ -382,5 +382,5 @@ _TRANSITIONS: dict[str, Callable[[Control, Command, float], Control]] = {
     "rollback": _rollback,
     "abort": _archive,
     "archive": _archive,
-    "settle": _settle,
+    "confirm": _confirm,
 }

@@ -40,7 +40,7 @@ class Result(StrEnum):
     INVALID = "invalid"
 
 
-class Cause(StrEnum):
+class VerdictCause(StrEnum):
     """Why a verdict is what it is; decided once, by the evaluator, and all that a decision needs to know of it."""
 
     HARM = "harm"

@@ -95,7 +95,7 @@ class JobFolder:
         """None while there is none: the job runs, or its process died before it could say."""
         return self._read("answer.json", Answer)
 
-    def last_words(self, characters: int = 600) -> str:
+    def output_tail(self, characters: int = 600) -> str:
         """The end of what the job's process printed."""
         try:
             return self.output.read_text(encoding="utf-8", errors="replace")[-characters:].strip()

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from gauntlet.config import Config
 from gauntlet.events import Evaluation, Health
 from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout
-from gauntlet.types import CHALLENGER, Cause, Result, Task
+from gauntlet.types import CHALLENGER, Result, Task, VerdictCause
 
 ACTOR = "retrainer"
 
@@ -39,31 +39,31 @@ class Rule(NamedTuple):
     timed: bool = False
 
 
-RULES: Final[Mapping[Cause, Rule]] = {
-    Cause.HARM: Rule("the challenger does harm", command="rollback"),
-    Cause.GUARDRAIL: Rule("the challenger breaks a guardrail", command="rollback"),
-    Cause.SAMPLE_RATIO: Rule("the arms' traffic does not match its shares", command="pause"),
-    Cause.MULTIPLE_EXPOSURE: Rule("the arms can't be compared: units met both", timed=True),
-    Cause.LABEL_ARRIVAL: Rule("the arms can't be compared: labels do not arrive alike", timed=True),
-    Cause.NO_TRAFFIC: Rule("an arm gets no traffic", timed=True),
-    Cause.SEGMENT_HARM: Rule("the challenger does harm to a segment"),
-    Cause.EQUIVALENT: Rule("the challenger is no better and no worse", command="archive"),
-    Cause.WIN: Rule("the challenger is better", advances=True, promotes=True),
-    Cause.FADED_WIN: Rule("the win did not last", advances=True, extended=True),
-    Cause.UNSAFE_WIN: Rule("a win that is not shown to be safe", advances=True),
-    Cause.NO_WINNER: Rule("the planned evidence is complete and shows no winner", advances=True),
-    Cause.EVIDENCE_INCOMPLETE: Rule("the planned evidence is incomplete", advances=True),
+RULES: Final[Mapping[VerdictCause, Rule]] = {
+    VerdictCause.HARM: Rule("the challenger does harm", command="rollback"),
+    VerdictCause.GUARDRAIL: Rule("the challenger breaks a guardrail", command="rollback"),
+    VerdictCause.SAMPLE_RATIO: Rule("the arms' traffic does not match its shares", command="pause"),
+    VerdictCause.MULTIPLE_EXPOSURE: Rule("the arms can't be compared: units met both", timed=True),
+    VerdictCause.LABEL_ARRIVAL: Rule("the arms can't be compared: labels do not arrive alike", timed=True),
+    VerdictCause.NO_TRAFFIC: Rule("an arm gets no traffic", timed=True),
+    VerdictCause.SEGMENT_HARM: Rule("the challenger does harm to a segment"),
+    VerdictCause.EQUIVALENT: Rule("the challenger is no better and no worse", command="archive"),
+    VerdictCause.WIN: Rule("the challenger is better", advances=True, promotes=True),
+    VerdictCause.FADED_WIN: Rule("the win did not last", advances=True, extended=True),
+    VerdictCause.UNSAFE_WIN: Rule("a win that is not shown to be safe", advances=True),
+    VerdictCause.NO_WINNER: Rule("the planned evidence is complete and shows no winner", advances=True),
+    VerdictCause.EVIDENCE_INCOMPLETE: Rule("the planned evidence is incomplete", advances=True),
 }
 
 _GUARDS = frozenset(
     {
-        Cause.GUARDRAIL,
-        Cause.SAMPLE_RATIO,
-        Cause.MULTIPLE_EXPOSURE,
-        Cause.LABEL_ARRIVAL,
-        Cause.NO_TRAFFIC,
-        Cause.SEGMENT_HARM,
-        Cause.UNSAFE_WIN,
+        VerdictCause.GUARDRAIL,
+        VerdictCause.SAMPLE_RATIO,
+        VerdictCause.MULTIPLE_EXPOSURE,
+        VerdictCause.LABEL_ARRIVAL,
+        VerdictCause.NO_TRAFFIC,
+        VerdictCause.SEGMENT_HARM,
+        VerdictCause.UNSAFE_WIN,
     }
 )
 """Causes that a guard has found; the command's reason quotes its sentence."""
@@ -156,9 +156,9 @@ def _bake(control: Control, health: Health, config: Config, now: float) -> Comma
         shown = bake.reference  # empty when an operator promoted: then the champion of before is the measure
         if not shown and health.previous == control.previous and health.previous_outcomes >= config.bake.min_outcomes:
             shown = health.previous_window
-        fall = fallen(health.window, shown, config)
-        if fall is not None and not worldwide(health, control.previous, config):
-            reason = f"{fall} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
+        loss = degradation(health.window, shown, config)
+        if loss is not None and not is_global_shift(health, control.previous, config):
+            reason = f"{loss} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
             # Without a version it would be about a rollout that already tries the next challenger.
             version = control.previous if control.rollout is not None else None
             return Command(
@@ -166,11 +166,11 @@ def _bake(control: Control, health: Health, config: Config, now: float) -> Comma
             )
     if health.at >= bake.until:
         reason = f"{control.champion} has held what it showed through its bake time"
-        return Command(name="settle", actor=ACTOR, reason=reason, rollout=bake.rollout, evidence=health.id)
+        return Command(name="confirm", actor=ACTOR, reason=reason, rollout=bake.rollout, evidence=health.id)
     return None
 
 
-def fallen(window: dict[str, float], reference: dict[str, float], config: Config) -> str | None:
+def degradation(window: dict[str, float], reference: dict[str, float], config: Config) -> str | None:
     """Why the watched champion is too far below `reference`, or None: accuracy by its fall, RMSE by its rise."""
     drop = config.bake.max_drop
     if config.task is Task.CLASSIFICATION:
@@ -184,7 +184,7 @@ def fallen(window: dict[str, float], reference: dict[str, float], config: Config
     return None
 
 
-def worldwide(health: Health, previous: str, config: Config) -> bool:
+def is_global_shift(health: Health, previous: str, config: Config) -> bool:
     """Whether `previous`, the champion of before, scored in shadow on the same requests, does no better: then the world
     has changed, and going back would not help. Unknown where it was not scored."""
     if health.previous != previous or health.previous_outcomes < config.bake.min_outcomes:

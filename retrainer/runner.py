@@ -1,17 +1,14 @@
-"""The job's process: started in a session of its own, ended with everything it started when its time is up.
+"""Job runner: one retraining job at a time in a process of its own, from request to rollout.
 
-It never outlives the retrainer: its standard input is a pipe that ends when the retrainer does, even by kill -9.
-
-The life of a retraining job: asked for, started, watched, judged, and its model made a challenger.
-
-Every step may be repeated after a crash: a job keeps its id, its data and its answer, and a version gets one rollout.
+The process has a session of its own and a pipe as standard input that ends with the retrainer, even by kill -9, so it
+never outlives it. Every step may be repeated after a crash: a job keeps its id, its data and its answer, and a version
+gets one rollout.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -28,25 +25,30 @@ from gauntlet.events import Job
 from gauntlet.log import LogReader
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
+from gauntlet.structured_logging import get_logger
 from retrainer import dataset, triggers
-from retrainer.control_client import Orders
+from retrainer.control_client import ControlClient
 from retrainer.job import registered
 from retrainer.job_dir import Answer, JobFolder, Spec
 from retrainer.policy import ACTOR
-from retrainer.store import LIVE, JobRecord, Ledger
-from retrainer.triggers import Demand, Facts, Trigger
+from retrainer.store import LIVE, JobRecord, RetrainerStore
+from retrainer.triggers import RetrainContext, RetrainRequest, Trigger
+
+_log = get_logger("gauntlet.retrainer")
+
+_MOST_STARTS = 5  # a job that takes its retrainer down with it must not do so for ever
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How the process ended: by itself with an exit code, or aborted at its time limit; wall seconds either way."""
+class ProcessEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job's process ended: by itself with an exit code, or aborted at its time limit; wall seconds either way."""
 
     how: Literal["exited", "aborted"]
     code: int
     seconds: float
 
 
-async def run(folder: JobFolder, time_limit: float) -> Ended:
-    """Run the job in `folder` to its end, `time_limit` seconds at most. Cancelling kills it."""
+async def run_process(folder: JobFolder, time_limit: float) -> ProcessEnd:
+    """Run the job in `folder` to its end, `time_limit` seconds at most. Cancelling kills the process."""
     began = time.monotonic()
     # The job imports what the retrainer can import, a user's trainer among it.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
@@ -74,32 +76,29 @@ async def run(folder: JobFolder, time_limit: float) -> Ended:
         code = await process.wait()
         assert process.stdin is not None
         process.stdin.close()
-    return Ended(how=how, code=code, seconds=time.monotonic() - began)
-
-
-_log = logging.getLogger(__name__)
-
-_MOST_STARTS = 5  # a job that takes its retrainer down with it must not do so for ever
+    return ProcessEnd(how=how, code=code, seconds=time.monotonic() - began)
 
 
 class JobRunner:
-    """At most one job at a time, in a process of its own; what became of it goes into the ledger, not yet committed."""
+    """At most one job at a time; its state goes into the store, and the caller commits."""
 
-    def __init__(self, config: Config, reader: LogReader, registry: Registry, ledger: Ledger, orders: Orders) -> None:
+    def __init__(
+        self, config: Config, reader: LogReader, registry: Registry, store: RetrainerStore, control: ControlClient
+    ) -> None:
         self._config = msgspec.structs.replace(config, data=str(Path(config.data).absolute()))
         self._reader = reader
         self._registry = registry
-        self._ledger = ledger
-        self._orders = orders
+        self._store = store
+        self._control = control
         self._folders = adapters.data(self._config) / "jobs"
-        self._process: asyncio.Task[Ended] | None = None
-        self._refusals: list[str] = []
+        self._process: asyncio.Task[ProcessEnd] | None = None
+        self._refused: list[str] = []
 
-    def consider(self, demand: Demand, control: Control) -> Trigger:
+    def consider(self, request: RetrainRequest, control: Control) -> Trigger:
         """Ask for a job if every condition is met; a refusal is logged when its reasons change."""
-        jobs, live = list(self._ledger.jobs.values()), self._ledger.live
-        facts = Facts(
-            now=self._ledger.now,
+        jobs, live = list(self._store.jobs.values()), self._store.live
+        context = RetrainContext(
+            now=self._store.now,
             champion=control.champion,
             rollout=control.rollout.id if control.rollout else None,
             baking=control.bake.rollout if control.bake else None,
@@ -109,34 +108,39 @@ class JobRunner:
             last_rollout_ended=control.ended[-1].at if control.ended else None,
             attempts=sum(j.champion == control.champion for j in jobs),
         )
-        trigger = triggers.check(demand, facts, self._config.retrain)
-        names = [c.name for c in trigger.conditions if not c.met]
+        trigger = triggers.check(request, context, self._config.retrain)
+        refused = [c.name for c in trigger.conditions if not c.met]
         if trigger.should_retrain:
-            self._ask(demand, trigger, facts)
-        elif names != self._refusals:
-            _log.info("no job for %s now: %s", demand.id, "; ".join(trigger.refusals))
-        self._refusals = names
+            self._create(request, trigger, context)
+        elif refused != self._refused:
+            _log.info(
+                "retraining_refused",
+                request=request.id,
+                reasons="; ".join(trigger.refusals),
+                next="asked again as time passes" if trigger.later else "the request is dropped",
+            )
+        self._refused = refused
         return trigger
 
-    def _ask(self, demand: Demand, trigger: Trigger, facts: Facts) -> None:
-        day = datetime.fromtimestamp(facts.now, UTC).strftime("%Y%m%d")
+    def _create(self, request: RetrainRequest, trigger: Trigger, context: RetrainContext) -> None:
+        day = datetime.fromtimestamp(context.now, UTC).strftime("%Y%m%d")
         job = JobRecord(
-            id=self._ledger.next_id(day),
+            id=self._store.next_id(day),
             status="pending",
-            trigger=demand.kind,
-            demand=demand.id,
-            severity=demand.severity,
-            reason=demand.reason,
-            champion=facts.champion,
-            created_at=facts.now,
-            updated_at=facts.now,
+            trigger=request.kind,
+            request=request.id,
+            severity=request.severity,
+            reason=request.reason,
+            champion=context.champion,
+            created_at=context.now,
+            updated_at=context.now,
         )
-        self._ledger.put(job)
-        _log.info("job %s asked for: %s", job.id, "; ".join(trigger.reasons))
+        self._store.put(job)
+        _log.info("job_created", job=job.id, reasons="; ".join(trigger.reasons))
 
     async def start(self) -> None:
         """Give the live job a process if it has none: a new job, or one that a killed retrainer has left behind."""
-        job = self._ledger.live
+        job = self._store.live
         telemetry.JOB_RUNNING.labels(self._config.experiment).set(0 if job is None else 1)
         if job is None or self._process is not None:
             return
@@ -147,16 +151,16 @@ class JobRunner:
         ends = await dataset.ends(self._reader)
         spec = Spec(job=job.id, champion=job.champion, now=job.created_at, ends=ends, config=self._config)
         await asyncio.to_thread(folder.prepare, spec)
-        self._ledger.put(msgspec.structs.replace(job, status="running", starts=job.starts + 1))
+        self._store.put(msgspec.structs.replace(job, status="running", starts=job.starts + 1))
         limit = self._config.retrain.time_limit
-        self._process = asyncio.create_task(run(folder, limit), name=job.id)
-        _log.info("job %s runs (start %d, at most %g s)", job.id, job.starts + 1, limit)
+        self._process = asyncio.create_task(run_process(folder, limit), name=job.id)
+        _log.info("job_started", job=job.id, start=job.starts + 1, time_limit=limit)
 
     async def attend(self) -> None:
         """Take up the answer of a job whose process has ended. Repeating it after an outage does no harm."""
         if self._process is None or not self._process.done():
             return
-        job = self._ledger.live
+        job = self._store.live
         if job is not None:
             await self._judge(job, self._process)
         self._process = None
@@ -171,10 +175,10 @@ class JobRunner:
 
     def running(self) -> Job | None:
         """The live job with the step that its process has reported."""
-        job = self._ledger.live
+        job = self._store.live
         return None if job is None else job.event(self._config.experiment, JobFolder(self._folders / job.id).step())
 
-    async def _judge(self, job: JobRecord, task: asyncio.Task[Ended]) -> None:
+    async def _judge(self, job: JobRecord, task: asyncio.Task[ProcessEnd]) -> None:
         folder = JobFolder(self._folders / job.id)
         try:
             ended = task.result()
@@ -185,8 +189,8 @@ class JobRunner:
             limit = self._config.retrain.time_limit
             return await self._end(job, "aborted", Answer(error=f"it took longer than {limit:g} s"), ended.seconds)
         if answer is None:
-            error_text = f"its process ended with code {ended.code}: {folder.last_words() or 'it said nothing'}"
-            return await self._end(job, "failed", Answer(error=error_text), ended.seconds)
+            reason = f"its process ended with code {ended.code}: {folder.output_tail() or 'no output'}"
+            return await self._end(job, "failed", Answer(error=reason), ended.seconds)
         if answer.error is not None:
             return await self._end(job, "failed", answer, ended.seconds)
         if answer.version is not None:
@@ -195,7 +199,7 @@ class JobRunner:
 
     async def _challenge(self, job: JobRecord, answer: Answer) -> str:
         """Give an accepted version its rollout, once; the answer's reason with what became of that."""
-        _, control = await self._orders.control()
+        control = self._control.record
         if control.champion == answer.version or any(e.challenger == answer.version for e in control.ended):
             return answer.reason  # done before the retrainer was killed, and over by now
         if control.champion != job.champion:
@@ -209,12 +213,12 @@ class JobRunner:
             shadow=self._config.shadow.stage(),
             stages=tuple(stage.stage() for stage in self._config.ramp),
         )
-        if await self._orders.give(command, self._ledger.now, "evidence", time.monotonic()) is None:
+        if not await self._control.apply(command, self._store.now, "evidence", time.monotonic()):
             return f"{answer.reason}; not challenged: the state machine refused it"
         return answer.reason
 
     async def _end(self, job: JobRecord, status: str, answer: Answer, seconds: float) -> None:
-        now = self._ledger.now
+        now = self._store.now
         if status != "completed":  # killed between registering and answering: such a version gets no turn
             version = await asyncio.to_thread(registered, self._registry, job.id)
             if version is not None:
@@ -233,7 +237,7 @@ class JobRunner:
             decision=answer.reason,
             error=answer.error,
         )
-        self._ledger.put(ended)
+        self._store.put(ended)
         telemetry.JOBS.labels(self._config.experiment, job.trigger, status).inc()
         assert status not in LIVE
-        _log.info("job %s %s: %s", job.id, status, answer.error or answer.reason)
+        _log.info("job_ended", job=job.id, status=status, reason=answer.error or answer.reason)

@@ -1,7 +1,7 @@
-"""The retrainer's durable memory in one SQLite file: jobs, offsets, the open demand, job events still to tell.
+"""Durable store of the retrainer, one SQLite file: jobs, offsets, the open request, and the outbox of job events.
 
 Commit order: everything that handling some events has changed goes into one transaction, offsets with it; only then are
-job events appended to the log, and then taken off the outbox (told at least once, and never before they are true).
+job events appended to the log, and then taken off the outbox (at least once, and never before they are true).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from gauntlet import files
 from gauntlet.errors import StateUnavailable
 from gauntlet.events import Job
-from retrainer.triggers import Demand
+from retrainer.triggers import RetrainRequest
 
 LIVE = ("pending", "running")
 """Statuses of a job that still has a way to go."""
@@ -28,7 +28,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     status: str
     trigger: str
-    demand: str
+    request: str
     severity: str
     reason: str
     champion: str
@@ -46,7 +46,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     starts: int = 0
 
     def event(self, experiment: str, step: str = "") -> Job:
-        """The record as the event that tells everybody about it."""
+        """The record as a job event."""
         return Job(
             id=self.id,
             at=self.updated_at,
@@ -65,7 +65,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Ledger:
+class RetrainerStore:
     """In memory what is on disk, plus what is not committed yet; `commit` makes the two equal.
 
     One process a folder: a second one is refused with `StateUnavailable`, and may wait for the first one's end.
@@ -100,9 +100,9 @@ class Ledger:
         }
         facts = dict(self._db.execute("SELECT name, value FROM facts"))
         self.now = msgspec.json.decode(facts.get("now", b"0"), type=float)
-        self.demand = msgspec.json.decode(facts.get("demand", b"null"), type=Demand | None)
+        self.request = msgspec.json.decode(facts.get("request", b"null"), type=RetrainRequest | None)
         self._changed: dict[str, JobRecord] = {}
-        self._told: list[Job] = []
+        self._new_events: list[Job] = []
         self._dirty = False
 
     @property
@@ -117,17 +117,17 @@ class Ledger:
             self.now = max(self.now, at)
         self._dirty = True
 
-    def remember(self, demand: Demand | None) -> None:
-        """The demand that stays open, or none."""
-        if demand != self.demand:
-            self.demand = demand
+    def remember(self, request: RetrainRequest | None) -> None:
+        """The request that stays open, or none."""
+        if request != self.request:
+            self.request = request
             self._dirty = True
 
     def put(self, job: JobRecord) -> None:
-        """A job's new state, and the event that tells it."""
+        """A job's new state, with its event for the outbox."""
         self.jobs[job.id] = job
         self._changed[job.id] = job
-        self._told.append(job.event(self._experiment))
+        self._new_events.append(job.event(self._experiment))
         self._dirty = True
 
     def next_id(self, day: str) -> str:
@@ -150,10 +150,10 @@ class Ledger:
             )
             self._db.executemany(
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)",
-                [("now", msgspec.json.encode(self.now)), ("demand", msgspec.json.encode(self.demand))],
+                [("now", msgspec.json.encode(self.now)), ("request", msgspec.json.encode(self.request))],
             )
             self._db.executemany(
-                "INSERT INTO outbox (event) VALUES (?)", [(msgspec.json.encode(event),) for event in self._told]
+                "INSERT INTO outbox (event) VALUES (?)", [(msgspec.json.encode(event),) for event in self._new_events]
             )
             self._db.execute("COMMIT")
         except BaseException:
@@ -161,7 +161,7 @@ class Ledger:
                 self._db.execute("ROLLBACK")
             raise
         self._changed.clear()
-        self._told.clear()
+        self._new_events.clear()
         self._dirty = False
         return True
 

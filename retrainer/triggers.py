@@ -1,6 +1,7 @@
-"""When to retrain: pure conditions on facts, every one of them named in the answer with what it found.
+"""Retraining triggers: pure conditions on a request and its context, each named in the answer with its detail.
 
-A demand that meets only passing obstacles (cool-down, a running rollout) stays open and is asked again as time passes.
+A request that meets only passing obstacles (cool-down, a running rollout) stays open and is judged again as time
+passes.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ Kind = Literal["drift", "manual"]
 _HOUR = 3600.0
 
 
-class Demand(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody or something asks for a new model: an open drift episode, or a person.
+class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for a new model: by an open drift episode, or by a person.
 
-    `attempted` says that a job has already answered it at this severity: an urgent demand jumps the queue only once,
+    `attempted` says that a job has already answered it at this severity: an urgent request jumps the queue only once,
     and an episode that stays open afterwards waits like any other.
     """
 
@@ -36,8 +37,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     attempted: bool = False
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the conditions are judged on. Times are seconds since the epoch, on the events' clock."""
+class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
+    """State that the conditions are judged on. Times are seconds since the epoch, on the events' clock."""
 
     now: float
     champion: str
@@ -82,8 +83,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
         return not self.should_retrain and all(c.met or c.passing for c in self.conditions)
 
 
-def from_drift(drift: Drift, before: Demand | None) -> Demand | None:
-    """The demand after one step of a drift episode: opened, kept or raised, or gone when the episode closes.
+def from_drift(drift: Drift, before: RetrainRequest | None) -> RetrainRequest | None:
+    """The request after one step of a drift episode: opened, kept or raised, or gone when the episode closes.
 
     A rise in severity is news and may jump the queue again.
     """
@@ -95,7 +96,7 @@ def from_drift(drift: Drift, before: Demand | None) -> Demand | None:
     what = f"{severity} drift, root cause {drift.root_cause}"
     if drift.features:
         what += f" ({', '.join(f.name for f in drift.features[:5])})"
-    return Demand(
+    return RetrainRequest(
         kind="drift",
         id=drift.episode,
         at=drift.at,
@@ -108,73 +109,75 @@ def from_drift(drift: Drift, before: Demand | None) -> Demand | None:
     )
 
 
-def manual(id: str, at: float, model: str, actor: str, reason: str, *, urgent: bool = False) -> Demand:
-    """The demand of a person; `urgent` skips the waiting times, never single flight or the attempt cap."""
+def manual(id: str, at: float, model: str, actor: str, reason: str, *, urgent: bool = False) -> RetrainRequest:
+    """The request of a person; `urgent` skips the waiting times, never single flight or the attempt cap."""
     severity = Severity.CRITICAL if urgent else Severity.HIGH
-    return Demand(kind="manual", id=id, at=at, severity=severity, model=model, reason=f"{actor}: {reason}")
+    return RetrainRequest(kind="manual", id=id, at=at, severity=severity, model=model, reason=f"{actor}: {reason}")
 
 
-def check(demand: Demand, facts: Facts, settings: RetrainConfig) -> Trigger:
-    """Judge every condition for `demand`. All are judged, even when the first has failed."""
-    now = facts.now
-    urgent = demand.severity is Severity.CRITICAL and not demand.attempted
+def check(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Trigger:
+    """Judge every condition for `request`. All are judged, even when the first has failed."""
+    now = context.now
+    urgent = request.severity is Severity.CRITICAL and not request.attempted
     conditions = (
         Condition(
             name="enabled", met=settings.enabled, detail="on" if settings.enabled else "retraining is switched off"
         ),
-        _severity(demand, settings),
+        _severity(request, settings),
         Condition(
             name="root cause",
-            met=not quarantined(demand),
-            detail=f"{demand.root_cause or 'none named'}, {demand.action or 'no action named'}"
-            + (": bad data is quarantined, never learned" if quarantined(demand) else ""),
+            met=not is_quarantined(request),
+            detail=f"{request.root_cause or 'none named'}, {request.action or 'no action named'}"
+            + (": bad data is quarantined, never learned" if is_quarantined(request) else ""),
         ),
         Condition(
             name="champion",
-            met=demand.model == facts.champion,
-            detail=f"it is about {demand.model}, the champion is {facts.champion}",
+            met=request.model == context.champion,
+            detail=f"it is about {request.model}, the champion is {context.champion}",
         ),
         Condition(
             name="single flight",
-            met=facts.running_job is None,
+            met=context.running_job is None,
             passing=True,
-            detail=f"{facts.running_job} is running" if facts.running_job else "no job is running",
+            detail=f"{context.running_job} is running" if context.running_job else "no job is running",
         ),
         Condition(
             name="rollout",
-            met=facts.rollout is None,
+            met=context.rollout is None,
             passing=True,
-            detail=f"{facts.rollout} is running" if facts.rollout else "no rollout is running",
+            detail=f"{context.rollout} is running" if context.rollout else "no rollout is running",
         ),
         Condition(
             name="bake",
-            met=urgent or facts.baking is None,
+            met=urgent or context.baking is None,
             passing=True,
-            detail=f"the champion of {facts.baking} is still being watched" if facts.baking else "no bake is running",
+            detail=f"the champion of {context.baking} is still being watched"
+            if context.baking
+            else "no bake is running",
         ),
-        _waited("min_interval", "the last job's start", facts.last_job_started, settings.min_interval, now, urgent),
-        _waited("cool_down", "the last job's end", facts.last_job_ended, settings.cool_down, now, urgent),
-        _waited("cool_down", "the last rollout's end", facts.last_rollout_ended, settings.cool_down, now, urgent),
+        _waited("min_interval", "the last job's start", context.last_job_started, settings.min_interval, now, urgent),
+        _waited("cool_down", "the last job's end", context.last_job_ended, settings.cool_down, now, urgent),
+        _waited("cool_down", "the last rollout's end", context.last_rollout_ended, settings.cool_down, now, urgent),
         Condition(
             name="attempts",
-            met=facts.attempts < settings.max_attempts,
-            detail=f"{facts.attempts} of at most {settings.max_attempts} jobs against {facts.champion}",
+            met=context.attempts < settings.max_attempts,
+            detail=f"{context.attempts} of at most {settings.max_attempts} jobs against {context.champion}",
         ),
     )
     return Trigger(should_retrain=all(c.met for c in conditions), urgent=urgent, conditions=conditions)
 
 
-def quarantined(demand: Demand) -> bool:
+def is_quarantined(request: RetrainRequest) -> bool:
     """Whether the data itself is at fault: a model learned from it would learn the fault."""
-    return demand.action == "quarantine" or demand.root_cause in ("quality", "data_quality")
+    return request.action == "quarantine" or request.root_cause in ("quality", "data_quality")
 
 
-def _severity(demand: Demand, settings: RetrainConfig) -> Condition:
-    if demand.kind == "manual":
-        return Condition(name="manual", met=True, detail=demand.reason)
+def _severity(request: RetrainRequest, settings: RetrainConfig) -> Condition:
+    if request.kind == "manual":
+        return Condition(name="manual", met=True, detail=request.reason)
     wanted = Severity(settings.on_severity)
-    met = demand.severity.rank >= wanted.rank
-    return Condition(name="drift", met=met, detail=f"{demand.reason}; jobs start at {wanted}")
+    met = request.severity.rank >= wanted.rank
+    return Condition(name="drift", met=met, detail=f"{request.reason}; jobs start at {wanted}")
 
 
 def _waited(name: str, since: str, at: float | None, wait: float, now: float, urgent: bool) -> Condition:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import sqlite3
 import time
 from contextlib import AsyncExitStack
@@ -15,7 +14,6 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from gauntlet import adapters, events, keys, status, telemetry
-from gauntlet import control as records
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
 from gauntlet.events import AnyEvent, Drift, Evaluation, Health
@@ -24,15 +22,15 @@ from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore
 from gauntlet.status import RetrainerProgress
+from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.telemetry import Cause
 from retrainer import registry_sync, triggers
-from retrainer.control_client import Orders
+from retrainer.control_client import ControlClient
 from retrainer.policy import decide
 from retrainer.runner import JobRunner
-from retrainer.store import LIVE, Ledger
-from retrainer.triggers import Trigger
+from retrainer.store import LIVE, RetrainerStore
 
-_log = logging.getLogger(__name__)
+_log = get_logger("gauntlet.retrainer")
 
 _TOPICS = (keys.EVALUATIONS, keys.DRIFT)
 _BATCH = 256
@@ -51,21 +49,23 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
                 worker = await _open(config, stack)
                 await worker.run(stop)
         except _OUTAGES as error:
-            _log.warning("the retrainer can't start yet, it tries again: %s", error)
             backoff = min(2 * backoff, _LONGEST_BACKOFF)
+            _log.warning(
+                "start_failed", experiment=config.experiment, error=error, next=f"starting again in {backoff:g} s"
+            )
             await _sleep(stop, backoff)
 
 
 async def _open(config: Config, stack: AsyncExitStack) -> Worker:
-    ledger = Ledger(adapters.data(config), config.experiment)
-    stack.callback(ledger.close)
+    store = RetrainerStore(adapters.data(config), config.experiment)
+    stack.callback(store.close)
     writer = await adapters.log_writer(config, "retrainer")
     stack.push_async_callback(writer.close)
     reader = await adapters.log_reader(config)
     stack.push_async_callback(reader.close)
-    store = adapters.state(config)
-    stack.push_async_callback(store.close)
-    return Worker(config, reader, writer, store, adapters.registry(config), ledger)
+    state = adapters.state(config)
+    stack.push_async_callback(state.close)
+    return Worker(config, reader, writer, state, adapters.registry(config), store)
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:
@@ -81,34 +81,40 @@ class Worker:
         config: Config,
         reader: LogReader,
         writer: LogWriter,
-        store: StateStore,
+        state: StateStore,
         registry: Registry,
-        ledger: Ledger,
+        store: RetrainerStore,
     ) -> None:
         self._config = config
         self._experiment = config.experiment
         self._reader = reader
         self._writer = writer
-        self._store = store
+        self._state = state
         self._registry = registry
-        self._ledger = ledger
-        self._orders = Orders(store, config.experiment)
-        self._runner = JobRunner(config, reader, registry, ledger, self._orders)
+        self._store = store
+        self._control = ControlClient(state, config.experiment)
+        self._runner = JobRunner(config, reader, registry, store, self._control)
+        self._dead_letters = LimitedLog(_log)
         self._reconciled = 0
         self._published: RetrainerProgress | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Turn until `stop` is set. A job that still runs then is ended, and started again with the next start."""
         backoff = _POLL_SECONDS
-        _log.info("retrainer of %s starts at event time %.0f", self._experiment, self._ledger.now)
+        _log.info("retrainer_started", experiment=self._experiment, event_time=round(self._store.now))
         try:
             while not stop.is_set():
                 try:
                     busy = await self.step()
                 except Exception as error:  # noqa: BLE001 - fail-static: whatever it is, hold, say so and try again
-                    trace = None if isinstance(error, _OUTAGES) else error
-                    _log.warning("holding, then trying again: %s", error, exc_info=trace)
                     backoff = min(2 * backoff, _LONGEST_BACKOFF)
+                    _log.warning(
+                        "decisions_paused",
+                        experiment=self._experiment,
+                        error=error,
+                        next=f"allocation stays as it is, next turn in {backoff:g} s",
+                        exc_info=None if isinstance(error, _OUTAGES) else error,
+                    )
                     await _sleep(stop, backoff)
                     continue
                 backoff = _POLL_SECONDS
@@ -122,40 +128,31 @@ class Worker:
         await self._runner.stop()
 
     async def step(self) -> bool:
-        """One turn: events, the job, one commit, and then everybody is told; True when events were handled.
+        """One turn: events, the job, one commit, and then the reports; True when events were handled.
 
-        Commands are in force before the offsets that caused them are committed, and nothing is told before that.
+        The control record is read once; compare-and-set protects every change of it. Commands are in force before the
+        offsets that caused them are committed, and nothing is published before that.
         """
-        _, control = await records.read(self._store, self._experiment)
-        if control is None:
+        if not await self._control.refresh():
             return False  # nobody has begun the experiment yet
         found = await self._records()
         for topic, partition, record in found:
             await self._handle(topic, partition, record)
         await self._runner.attend()
-        await self._consider()
+        self._consider()
         await self._runner.start()
-        self._ledger.commit()
+        self._store.commit()
         await self._reconcile()
         await self._publish()
-        await self._tell()
+        await self._send_job_events()
         return bool(found)
-
-    async def request(self, actor: str, reason: str, *, urgent: bool = False) -> Trigger:
-        """A person asks for a job; the answer names every condition. The job starts with the next turn."""
-        _, control = await self._orders.control()
-        now = self._ledger.now
-        demand = triggers.manual(f"manual-{now:.0f}", now, control.champion, actor, reason, urgent=urgent)
-        trigger = self._runner.consider(demand, control)
-        self._ledger.commit()
-        return trigger
 
     async def _records(self) -> list[tuple[str, str, Stored]]:
         """What is new, in the order of event time; within a partition always in the log's."""
         found = []
         for topic in _TOPICS:
             for partition in await self._reader.partitions(topic):
-                offset = self._ledger.offsets.get((topic, partition), 0)
+                offset = self._store.offsets.get((topic, partition), 0)
                 latest = float("-inf")
                 for record in await self._reader.read(topic, partition, offset, _BATCH):
                     latest = max(latest, record.at)
@@ -170,67 +167,73 @@ class Worker:
             event = events.decode(record.value)
         except msgspec.MsgspecError as error:
             telemetry.DEAD_LETTERS.labels(topic).inc()
-            _log.error("skipped, no event: %s/%s offset %d: %s", topic, partition, record.offset, error)
-            return self._ledger.handled(topic, partition, record.offset, None)
+            self._dead_letters.warning(
+                "event_unreadable", place=f"{topic}/{partition}", offset=record.offset, error=error, next="skipped"
+            )
+            return self._store.handled(topic, partition, record.offset, None)
         if event.experiment != self._experiment:
-            return self._ledger.handled(topic, partition, record.offset, None)
-        command = await self._respond(event)
-        if command is not None:
+            return self._store.handled(topic, partition, record.offset, None)
+        for _ in range(2):  # once more on the record as it is, where the state machine has refused
+            command = self._respond(event)
             cause: Cause = "watch" if isinstance(event, Health) else "evidence"
-            await self._orders.give(command, event.at, cause, arrived)
-        self._ledger.handled(topic, partition, record.offset, event.at)
-        return await self._consider()
+            if command is None or await self._control.apply(command, event.at, cause, arrived):
+                break
+        self._store.handled(topic, partition, record.offset, event.at)
+        return self._consider()
 
-    async def _respond(self, event: AnyEvent) -> Command | None:
-        """The command that an evaluation or the champion's health asks for; a drift event only changes the demand."""
-        _, control = await self._orders.control()
+    def _respond(self, event: AnyEvent) -> Command | None:
+        """The command that an evaluation or the champion's health asks for; drift changes the open request."""
         try:
             if isinstance(event, Evaluation | Health):
-                return decide(control, event, self._config, event.at)
+                return decide(self._control.record, event, self._config, event.at)
             if isinstance(event, Drift):
-                self._ledger.remember(triggers.from_drift(event, self._ledger.demand))
-                _log.info("drift %s %s: %s, %s", event.event, event.episode, event.severity, event.root_cause)
+                self._store.remember(triggers.from_drift(event, self._store.request))
+                _log.info(
+                    "drift_seen",
+                    step=event.event,
+                    episode=event.episode,
+                    severity=event.severity,
+                    root_cause=event.root_cause,
+                )
         except Exception:  # noqa: BLE001 - the rules are pure: what fails once fails always, and must stop nothing else
-            _log.exception("skipped, the rules can't judge it: %s", event.id)
+            _log.exception("event_not_judged", id=event.id, next="skipped")
         return None
 
-    async def _consider(self) -> None:
-        """Ask again for the open demand; it is forgotten when waiting can't help, and marked when it got its job."""
-        demand = self._ledger.demand
-        if demand is None:
+    def _consider(self) -> None:
+        """Ask again for the open request; it is forgotten when waiting can't help, and marked when it got its job."""
+        request = self._store.request
+        if request is None:
             return
-        _, control = await self._orders.control()
-        trigger = self._runner.consider(demand, control)
+        trigger = self._runner.consider(request, self._control.record)
         if trigger.should_retrain:
-            self._ledger.remember(msgspec.structs.replace(demand, attempted=True))
+            self._store.remember(msgspec.structs.replace(request, attempted=True))
         elif not trigger.later:
-            self._ledger.remember(None)
+            self._store.remember(None)
 
-    async def _tell(self) -> None:
+    async def _send_job_events(self) -> None:
         """Job events from the outbox onto the log, ended jobs into the job log; only then they leave the outbox."""
-        told = self._ledger.outbox()
-        if not told:
+        waiting = self._store.outbox()
+        if not waiting:
             return
-        await self._writer.append([Record(keys.JOBS, job.id, job.at, events.encode(job)) for _, job in told])
-        for _, job in told:
+        await self._writer.append([Record(keys.JOBS, job.id, job.at, events.encode(job)) for _, job in waiting])
+        for _, job in waiting:
             if job.status not in LIVE:
-                self._ledger.write_line(job.id)
-        self._ledger.confirm(told[-1][0])
+                self._store.write_line(job.id)
+        self._store.confirm(waiting[-1][0])
 
     async def _reconcile(self) -> None:
         """The registry follows the control record, whenever that has changed."""
-        version, control = await self._orders.control()
-        if version != self._reconciled:
-            await asyncio.to_thread(registry_sync.reconcile, control, self._registry)
-            self._reconciled = version
+        if self._control.version != self._reconciled:
+            await asyncio.to_thread(registry_sync.reconcile, self._control.record, self._registry)
+            self._reconciled = self._control.version
 
     async def _publish(self) -> None:
         report = RetrainerProgress(
-            at=self._ledger.now,
-            offsets={f"{topic}/{partition}": offset for (topic, partition), offset in self._ledger.offsets.items()},
+            at=self._store.now,
+            offsets={f"{topic}/{partition}": offset for (topic, partition), offset in self._store.offsets.items()},
             running=self._runner.running(),
-            jobs=[job.event(self._experiment) for job in list(self._ledger.jobs.values())[-_JOBS_SHOWN:]],
+            jobs=[job.event(self._experiment) for job in list(self._store.jobs.values())[-_JOBS_SHOWN:]],
         )
         if report != self._published:
-            await status.publish(self._store, keys.retrainer_progress(self._experiment), report)
+            await status.publish(self._state, keys.retrainer_progress(self._experiment), report)
             self._published = report

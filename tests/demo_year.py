@@ -174,7 +174,7 @@ def _plan(days: int) -> dict[int, list[Command]]:
             evidence=f"{NAME}-r0001/{on(0.44)}",
             bake_seconds=5.0 * DAY,
         ),
-        on(0.56): step("settle", "retrainer", "it has held what it showed"),
+        on(0.56): step("confirm", "retrainer", "it has held what it showed"),
         on(0.62): step("challenge", "ann", "hand-made <challenger>", version="v0003", **challenge),
         on(0.69): step("advance", "retrainer", "stage -1 has passed its gate"),
         on(0.76): step("rollback", "breaker", "breaker: 5 of 200 calls failed (ValueError)"),

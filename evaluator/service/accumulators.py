@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.service.block_sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, Watched
+from evaluator.service.block_sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, TrackedMetrics
 from evaluator.service.join import Exposure, Match, Score
 from evaluator.service.segment_labels import value_of
 from evaluator.stats import PairedSums, SplitSums
@@ -31,7 +31,7 @@ def block_index(at: float, seconds: float, offset: float) -> int:
     return math.floor((at - offset) / seconds)
 
 
-class Fold:
+class Accumulators:
     """All accumulators of one experiment."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Fold:
         block: float,
         offset: float,
         classes: Mapping[Label, int],
-        watched: Watched = NOTHING,
+        watched: TrackedMetrics = NOTHING,
     ) -> None:
         """`block` and `offset`: the finest blocks, in seconds. `classes`: each label's index; a regression has none.
         `watched`: what rollouts that begin from now on are summed for."""
@@ -211,7 +211,7 @@ class Fold:
         return self.rollouts[name]
 
     def _cells(
-        self, watched: Watched, block: BlockSums, truths: Floats, exposures: Sequence[Exposure]
+        self, watched: TrackedMetrics, block: BlockSums, truths: Floats, exposures: Sequence[Exposure]
     ) -> Iterator[tuple[dict[str, Any], str, str, Rows]]:
         """What is watched besides the primary metric: where its sums are, their name, the loss, and which rows."""
         for name in watched.losses:

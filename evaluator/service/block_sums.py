@@ -67,7 +67,7 @@ def _total(values: Floats) -> int:
     return sum(int(value) for value in values.tolist())
 
 
-class Watched(msgspec.Struct, frozen=True, kw_only=True):
+class TrackedMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """What is summed for a rollout besides its primary metric: declared with its first request, and fixed from then on.
 
     losses: names of other losses. recalls: name → index of the class whose errors are summed. segments: names of the
@@ -81,7 +81,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     latency: bool = False
 
 
-NOTHING = Watched()
+NOTHING = TrackedMetrics()
 
 
 @dataclass
@@ -182,7 +182,7 @@ class RolloutSums:
 
     champion: str
     challenger: str
-    watched: Watched = NOTHING
+    watched: TrackedMetrics = NOTHING
     blocks: dict[int, BlockSums] = field(default_factory=dict)
 
     def block(self, index: int) -> BlockSums:
@@ -203,6 +203,6 @@ class RolloutSums:
         return cls(
             data["champion"],
             data["challenger"],
-            msgspec.convert(data.get("watched", {}), Watched),
+            msgspec.convert(data.get("watched", {}), TrackedMetrics),
             {int(index): BlockSums.from_list(sums) for index, sums in data["blocks"].items()},
         )

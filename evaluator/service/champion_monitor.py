@@ -1,6 +1,6 @@
 """The watch over the champion: drift of its inputs, answers, outcomes and errors.
 
-Each champion has its own yardstick: fitted once to what the registry keeps with the version, and kept there, else to
+Each champion has its own baseline: fitted once to what the registry keeps with the version, and kept there, else to
 the first rows that it served. A new champion is a new watch.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from evaluator.drift import DriftEvent, Monitor
-from evaluator.service.drift_baseline import FEWEST_HONEST, Columns, Output, Usual, Yardstick
+from evaluator.service.drift_baseline import FEWEST_HONEST, ColumnReader, DriftBaseline, Output, ReferenceRows
 from gauntlet import events
 from gauntlet.config.drift import DriftConfig
 from gauntlet.registry import Reference, Registry
@@ -33,7 +33,7 @@ def asked(settings: DriftConfig) -> dict[str, Any]:
     return {"pane": settings.pane, "season": settings.season, "regimes": settings.regimes}
 
 
-class Watch:
+class ChampionMonitor:
     """Drift of one champion version. Its state is a function of the rows and outcomes it was given, in their order.
 
     `since`, the event time of its first row, tells two watches of one version apart: after a rollback the old champion
@@ -48,30 +48,32 @@ class Watch:
         schema: Schema,
         settings: DriftConfig,
         *,
-        yardstick: Yardstick | None = None,
+        baseline: DriftBaseline | None = None,
         reference: Reference | None = None,
     ) -> None:
-        """`yardstick`: what was fitted to the version's reference, if that has honest answers enough; else `reference`
+        """`baseline`: what was fitted to the version's reference, if that has honest answers enough; else `reference`
         gives the rows alone."""
         self.version = version
         self.since = since
         self._experiment = experiment
         self._settings = settings
-        self._columns = Columns(schema)
-        self._given = None if reference is None else Usual.of(reference, self._columns)
+        self._columns = ColumnReader(schema)
+        self._given = None if reference is None else ReferenceRows.of(reference, self._columns)
         self._first: dict[str, list[Any]] = {name: [] for name in (*self._columns.names, self._columns.prediction)}
         self._first_at: list[float] = []
         self._answers: list[Any] = []
         self._truths: list[Any] = []
         self._losses: list[float] = []
         self._learned = False
-        self._yardstick: Yardstick | None = None
+        self._baseline: DriftBaseline | None = None
         self._monitor: Monitor | None = None
-        if yardstick is not None:
-            self._judge_by(yardstick)
+        if baseline is not None:
+            self._judge_by(baseline)
 
     @classmethod
-    def start(cls, experiment: str, version: str, since: float, registry: Registry, settings: DriftConfig) -> Watch:
+    def start(
+        cls, experiment: str, version: str, since: float, registry: Registry, settings: DriftConfig
+    ) -> ChampionMonitor:
         """The watch of a version as it begins; what is fitted to its reference is kept in the registry."""
         schema, reference = registry.get(version).schema, registry.reference(version)
         if reference is None or len(reference.honest) < FEWEST_HONEST:
@@ -79,27 +81,27 @@ class Watch:
         try:
             kept = registry.profile(version)
             if kept is not None and kept.get("asked") == asked(settings):
-                return cls(experiment, version, since, schema, settings, yardstick=Yardstick.from_dict(kept))
+                return cls(experiment, version, since, schema, settings, baseline=DriftBaseline.from_dict(kept))
         except _STRANGE as error:
             _log.warning("the kept profile of %s can't be used and is fitted anew: %s", version, error)
-        columns = Columns(schema)
-        fitted = Yardstick.fit(version, Usual.of(reference, columns), columns, settings)
+        columns = ColumnReader(schema)
+        fitted = DriftBaseline.fit(version, ReferenceRows.of(reference, columns), columns, settings)
         try:
             registry.keep_profile(version, {"asked": asked(settings), **fitted.to_dict()})
         except OSError as error:  # it is fitted again next time
             _log.warning("the profile of %s can't be kept: %s", version, error)
-        return cls(experiment, version, since, schema, settings, yardstick=fitted)
+        return cls(experiment, version, since, schema, settings, baseline=fitted)
 
     def rows(self, predictions: Sequence[events.Prediction]) -> list[events.Drift]:
         """Take in requests that the champion answered, in the order of the log."""
         done = 0
         while self._monitor is None and done < len(predictions):
             done += self._keep(predictions[done : done + self._room()])
-        if self._monitor is None or self._yardstick is None or done == len(predictions):
+        if self._monitor is None or self._baseline is None or done == len(predictions):
             return []
         rest = predictions[done:]
         at = [p.at for p in rest]
-        return self._events(self._monitor.observe(self._yardstick.adjusted(self._columns.table(rest), at), at))
+        return self._events(self._monitor.observe(self._baseline.adjusted(self._columns.table(rest), at), at))
 
     def outcomes(
         self,
@@ -152,7 +154,7 @@ class Watch:
         return self._monitor.error_rise() if self._monitor is not None else {}
 
     def snapshot(self) -> dict[str, Any]:
-        """The state as JSON-able values; a yardstick that is in the registry is not repeated."""
+        """The state as JSON-able values; a baseline that is in the registry is not repeated."""
         return {
             "format": _FORMAT,
             "version": self.version,
@@ -163,7 +165,7 @@ class Watch:
             "answers": list(self._answers),
             "truths": list(self._truths),
             "losses": list(self._losses),
-            "learned": self._yardstick.to_dict() if self._learned and self._yardstick is not None else None,
+            "learned": self._baseline.to_dict() if self._learned and self._baseline is not None else None,
             "monitor": self._monitor.snapshot() if self._monitor is not None else None,
         }
 
@@ -174,19 +176,19 @@ class Watch:
             return False
         learned = data["learned"]
         try:
-            yardstick = self._yardstick if learned is None else Yardstick.from_dict(learned)
+            baseline = self._baseline if learned is None else DriftBaseline.from_dict(learned)
         except _STRANGE:
             return False
         counted_by = None if data["monitor"] is None else data["monitor"]["profile"]
-        if counted_by != (None if yardstick is None else yardstick.profile.hash):
+        if counted_by != (None if baseline is None else baseline.profile.hash):
             return False
         self._first = {name: list(values) for name, values in data["first"].items()}
         self._first_at = list(data["first_at"])
         self._answers, self._truths = list(data["answers"]), list(data["truths"])
         self._losses = list(data["losses"])
         self._learned = learned is not None
-        if yardstick is not None:
-            self._judge_by(yardstick).restore(data["monitor"])
+        if baseline is not None:
+            self._judge_by(baseline).restore(data["monitor"])
         return True
 
     def _room(self) -> int:
@@ -205,7 +207,7 @@ class Watch:
         return len(predictions)
 
     def _learn(self) -> None:
-        """Make the first rows served the yardstick, once there are enough of them and of their outcomes."""
+        """Make the first rows served the baseline, once there are enough of them and of their outcomes."""
         enough = self._settings.reference_rows
         if len(self._losses) < enough or (self._given is None and len(self._first_at) < enough):
             if len(self._first_at) > 4 * enough:  # outcomes are rare: keep the memory bounded, the reference recent
@@ -215,15 +217,15 @@ class Watch:
         rows = self._given
         columns = {name: values[:enough] for name, values in self._first.items()} if rows is None else rows.columns
         at = self._first_at[:enough] if rows is None else rows.at
-        usual = Usual(columns, at, self._answers, self._truths, self._losses)
+        usual = ReferenceRows(columns, at, self._answers, self._truths, self._losses)
         self._learned = True
-        self._judge_by(Yardstick.fit(self.version, usual, self._columns, self._settings))
+        self._judge_by(DriftBaseline.fit(self.version, usual, self._columns, self._settings))
         self._first = {name: [] for name in self._first}
         self._first_at, self._answers, self._truths, self._losses = [], [], [], []
 
-    def _judge_by(self, yardstick: Yardstick) -> Monitor:
-        self._yardstick = yardstick
-        self._monitor = yardstick.monitor(self._settings, f"{self._experiment}/{self.since!r}")
+    def _judge_by(self, baseline: DriftBaseline) -> Monitor:
+        self._baseline = baseline
+        self._monitor = baseline.monitor(self._settings, f"{self._experiment}/{self.since!r}")
         return self._monitor
 
     def _events(self, found: Sequence[DriftEvent]) -> list[events.Drift]:

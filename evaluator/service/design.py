@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from evaluator.service.block_sums import Watched
+from evaluator.service.block_sums import TrackedMetrics
 from evaluator.stats import Plan, Policy, Side, horizon_information
 from evaluator.stats.design import HARM_SIDE
 from gauntlet.config import RATES, Config
@@ -25,7 +25,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
     quantile: float = 0.99
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a rollout's test was declared with. They stay with it: a changed configuration starts with the next."""
 
     form: str
@@ -82,10 +82,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Scheme:
+class EvaluationDesign:
     """How this experiment is judged: made once from the configuration."""
 
-    terms: Terms
+    terms: RolloutPlan
     metric: str
     experiment: str
     block: float
@@ -107,10 +107,10 @@ class Scheme:
         return last + int(self.horizon // self.harm_block)
 
 
-def scheme(config: Config) -> Scheme:
+def scheme(config: Config) -> EvaluationDesign:
     """The scheme of a configuration."""
     evidence = config.evidence
-    terms = Terms(
+    terms = RolloutPlan(
         form=evidence.form,
         alpha=evidence.alpha,
         harm_alpha=evidence.harm_alpha,
@@ -127,7 +127,7 @@ def scheme(config: Config) -> Scheme:
         label_arrival_margin=evidence.label_arrival_margin,
         require_safe=evidence.require_safe,
     )
-    return Scheme(
+    return EvaluationDesign(
         terms=terms,
         metric=config.metric,
         experiment=config.experiment,
@@ -138,7 +138,7 @@ def scheme(config: Config) -> Scheme:
     )
 
 
-def watched(config: Config, classes: Mapping[Label, int]) -> Watched:
+def watched(config: Config, classes: Mapping[Label, int]) -> TrackedMetrics:
     """What is to be summed for the guardrails and segments. Raises `ConfigError` on a recall of no class."""
     recalls: dict[str, int] = {}
     for guard in config.guardrails:
@@ -146,7 +146,7 @@ def watched(config: Config, classes: Mapping[Label, int]) -> Watched:
             if guard.label not in classes:
                 raise ConfigError(f"guardrails have a {guard.name}, and the classes are {list(classes)}")
             recalls[guard.name] = classes[guard.label]
-    return Watched(
+    return TrackedMetrics(
         paired=config.evidence.form == "paired",
         losses=[g.metric for g in config.guardrails if g.metric not in (*RATES, "recall")],
         recalls=recalls,

@@ -1,6 +1,6 @@
 """What one champion version is measured against, and how requests and outcomes become columns that can be. Pure.
 
-A yardstick is fitted once, from the version's reference or the first rows it served, and never changes.
+A baseline is fitted once, from the version's reference or the first rows it served, and never changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def rules(config: DriftConfig) -> DriftSettings:
     return DriftSettings(**{name: getattr(config, name) for name in shared})
 
 
-class Columns:
+class ColumnReader:
     """How a model's requests, answers and truths are read: two classes give a score, more a label, else a number."""
 
     def __init__(self, schema: Schema) -> None:
@@ -67,8 +67,8 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Usual:
-    """Rows that say what is usual: `columns` as of `Columns.table`, their times (or none), and answers with their
+class ReferenceRows:
+    """Rows that say what is usual: `columns` as of `ColumnReader.table`, their times (or none), and answers with their
     truths and losses in an order of their own."""
 
     columns: Mapping[str, Column]
@@ -78,7 +78,7 @@ class Usual:
     losses: Sequence[float]
 
     @classmethod
-    def of(cls, reference: Reference, columns: Columns) -> Usual:
+    def of(cls, reference: Reference, columns: ColumnReader) -> ReferenceRows:
         """The registry's rows."""
         table: dict[str, Column] = {name: reference.columns[name] for name in columns.names}
         outputs = reference.outputs or [None] * reference.rows
@@ -93,14 +93,14 @@ class Usual:
         )
 
 
-class Yardstick:
+class DriftBaseline:
     """The profile, and the seasons that numbers are held against."""
 
     def __init__(self, profile: Profile, seasons: Seasons | None) -> None:
         self.profile, self._seasons = profile, seasons
 
     @classmethod
-    def fit(cls, version: str, usual: Usual, columns: Columns, config: DriftConfig) -> Yardstick:
+    def fit(cls, version: str, usual: ReferenceRows, columns: ColumnReader, config: DriftConfig) -> DriftBaseline:
         """From rows in time order; raises ValueError for none."""
         table = dict(usual.columns)
         seasons = None
@@ -128,7 +128,7 @@ class Yardstick:
         return Monitor(self.profile, rules(config), key=key)
 
     def adjusted(self, table: dict[str, Column], at: Sequence[float]) -> dict[str, Column]:
-        """Columns as the profile knows them."""
+        """ColumnReader as the profile knows them."""
         return table if self._seasons is None else self._seasons.adjusted(table, at)
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class Yardstick:
         }
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Yardstick:
+    def from_dict(cls, raw: Mapping[str, Any]) -> DriftBaseline:
         """The inverse of `to_dict`. Raises ValueError for a profile that this code does not know."""
         seasons = raw["seasons"]
         return cls(Profile.from_dict(raw["profile"]), None if seasons is None else Seasons.from_dict(seasons))

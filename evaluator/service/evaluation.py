@@ -14,7 +14,7 @@ import msgspec
 
 from evaluator.service import drift_context, guardrails, segments
 from evaluator.service.block_sums import BlockSums, LossSums, RolloutSums
-from evaluator.service.design import Scheme, Terms
+from evaluator.service.design import EvaluationDesign, RolloutPlan
 from evaluator.stats import (
     AssignmentCounts,
     Block,
@@ -33,17 +33,17 @@ from evaluator.stats import (
 )
 from evaluator.stats.guards import ArrivalState
 from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
-from gauntlet.types import CHALLENGER, CHAMPION, Cause, Result
+from gauntlet.types import CHALLENGER, CHAMPION, Result, VerdictCause
 
 FORMAT = 2
 """Of a test's state. One of another format is made anew, by taking its looks again."""
 
 
 @dataclass
-class Looks:
+class EvaluationState:
     """What a rollout's tests remember: their terms, the sequential states, the next block, the smallest p values."""
 
-    terms: Terms
+    terms: RolloutPlan
     state: State
     next_block: int | None = None
     smallest_p: float = 1.0
@@ -53,7 +53,7 @@ class Looks:
     segments: dict[str, State] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, terms: Terms) -> Looks:
+    def start(cls, terms: RolloutPlan) -> EvaluationState:
         return cls(terms, State.start(terms.plan))
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,9 +70,9 @@ class Looks:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Looks:
+    def from_dict(cls, data: dict[str, Any]) -> EvaluationState:
         """Of another format only terms and next block are taken over: then its looks have to be taken again."""
-        terms = msgspec.convert(data["terms"], Terms)
+        terms = msgspec.convert(data["terms"], RolloutPlan)
         if data.get("format") != FORMAT:
             return cls(terms, State.start(terms.plan), data["next_block"])
         plans = {guard.name: guardrails.plan(guard, terms) for guard in terms.guards}
@@ -105,23 +105,23 @@ class _Guards:
     def holds(self) -> list[_Finding]:
         """What speaks against sending more traffic to the challenger."""
         found = [
-            _Finding(Cause.SEGMENT_HARM, f"{result.name}={result.value}", f"holds: {segments.sentence(result)}")
+            _Finding(VerdictCause.SEGMENT_HARM, f"{result.name}={result.value}", f"holds: {segments.sentence(result)}")
             for result in self.segments
             if result.harmed
         ]
         if self.silent is not None:
-            found.append(_Finding(Cause.NO_TRAFFIC, "", f"holds: {self.silent}"))
+            found.append(_Finding(VerdictCause.NO_TRAFFIC, "", f"holds: {self.silent}"))
         return found
 
     def invalid(self, ratio: SampleRatio | NoAnswer) -> list[_Finding]:
         """Why the arms can't be compared."""
         found = []
         if isinstance(ratio, SampleRatio) and ratio.mismatch:
-            found.append(_Finding(Cause.SAMPLE_RATIO, "", f"sample ratio mismatch: {ratio.reason}"))
+            found.append(_Finding(VerdictCause.SAMPLE_RATIO, "", f"sample ratio mismatch: {ratio.reason}"))
         if self.moved is not None:
-            found.append(_Finding(Cause.MULTIPLE_EXPOSURE, "", self.moved))
+            found.append(_Finding(VerdictCause.MULTIPLE_EXPOSURE, "", self.moved))
         if self.arrival.standing == "breached":
-            found.append(_Finding(Cause.LABEL_ARRIVAL, "", f"label arrival mismatch: {self.arrival.reason}"))
+            found.append(_Finding(VerdictCause.LABEL_ARRIVAL, "", f"label arrival mismatch: {self.arrival.reason}"))
         return found
 
     def doubts(self, require_safe: bool) -> list[_Finding]:
@@ -129,13 +129,13 @@ class _Guards:
         found = []
         if self.arrival_differs:
             reason = f"better, but labels do not arrive alike: {self.arrival.reason}"
-            found.append(_Finding(Cause.UNSAFE_WIN, guardrails.LABEL_ARRIVAL, reason))
+            found.append(_Finding(VerdictCause.UNSAFE_WIN, guardrails.LABEL_ARRIVAL, reason))
         for reading in guardrails.suspect(self.readings):
             reason = f"better, but a guardrail looks broken: {reading.result.reason}"
-            found.append(_Finding(Cause.UNSAFE_WIN, reading.result.name, reason))
+            found.append(_Finding(VerdictCause.UNSAFE_WIN, reading.result.name, reason))
         if require_safe and (waits := guardrails.unsafe(self.readings)):
             reason = f"better, but not shown to be safe yet: {', '.join(waits)}"
-            found.append(_Finding(Cause.UNSAFE_WIN, waits[0], reason))
+            found.append(_Finding(VerdictCause.UNSAFE_WIN, waits[0], reason))
         return found
 
 
@@ -143,16 +143,16 @@ class _Guards:
 class _Finding:
     """One cause with the guardrail or segment that it is about, and a sentence for people."""
 
-    cause: Cause
+    cause: VerdictCause
     subject: str
     reason: str
 
 
 def look(
-    scheme: Scheme,
+    scheme: EvaluationDesign,
     name: str,
     sums: RolloutSums,
-    looks: Looks,
+    looks: EvaluationState,
     last: int,
     offsets: dict[str, int],
     task: Any,
@@ -229,7 +229,12 @@ def look(
 
 
 def _condition(
-    scheme: Scheme, terms: Terms, sums: RolloutSums, closed: list[int], drift: Sequence[Drift], at: float
+    scheme: EvaluationDesign,
+    terms: RolloutPlan,
+    sums: RolloutSums,
+    closed: list[int],
+    drift: Sequence[Drift],
+    at: float,
 ) -> DriftCondition | None:
     """The drift that is open at the look, with the blocks that ended before it began and those that began since.
 
@@ -251,9 +256,9 @@ def _condition(
 
 
 def _guard(
-    scheme: Scheme,
+    scheme: EvaluationDesign,
     sums: RolloutSums,
-    looks: Looks,
+    looks: EvaluationState,
     matured: list[BlockSums],
     known: dict[int, BlockSums],
     assigned: AssignmentCounts,
@@ -276,7 +281,7 @@ def _guard(
 
 
 def _verdict(
-    answer: Look | NoAnswer, verdict: Verdict, guards: _Guards, ratio: SampleRatio | NoAnswer, terms: Terms
+    answer: Look | NoAnswer, verdict: Verdict, guards: _Guards, ratio: SampleRatio | NoAnswer, terms: RolloutPlan
 ) -> tuple[Result, _Finding, list[str]]:
     """The verdict and its cause: the first of worse, invalid, equivalent, held, better and inconclusive.
 
@@ -288,20 +293,24 @@ def _verdict(
     known, held = list(verdict.reasons), [found.reason for found in guards.holds]
     if primary is Result.WORSE:
         broken = [guard.name for guard in guardrails.breached(guards.readings)]
-        cause = _Finding(Cause.GUARDRAIL, broken[0], known[0]) if broken else _Finding(Cause.HARM, "", known[0])
+        cause = (
+            _Finding(VerdictCause.GUARDRAIL, broken[0], known[0])
+            if broken
+            else _Finding(VerdictCause.HARM, "", known[0])
+        )
         return Result.WORSE, cause, known
     if invalid := guards.invalid(ratio):
         return Result.INVALID, invalid[0], [found.reason for found in invalid] + known
     if primary is Result.EQUIVALENT:
-        return Result.EQUIVALENT, _Finding(Cause.EQUIVALENT, "", known[0]), known + held
+        return Result.EQUIVALENT, _Finding(VerdictCause.EQUIVALENT, "", known[0]), known + held
     won = primary is Result.BETTER
     if against := [*guards.holds, *(guards.doubts(terms.require_safe) if won else [])]:
         return Result.INCONCLUSIVE, against[0], [found.reason for found in against] + known
     if won:
         ahead = isinstance(answer, Look) and answer.effect > 0
-        return Result.BETTER, _Finding(Cause.WIN if ahead else Cause.FADED_WIN, "", known[0]), known
+        return Result.BETTER, _Finding(VerdictCause.WIN if ahead else VerdictCause.FADED_WIN, "", known[0]), known
     complete = isinstance(answer, Look) and answer.information_fraction >= 1.0
-    cause = _Finding(Cause.NO_WINNER if complete else Cause.EVIDENCE_INCOMPLETE, "", known[0])
+    cause = _Finding(VerdictCause.NO_WINNER if complete else VerdictCause.EVIDENCE_INCOMPLETE, "", known[0])
     return Result.INCONCLUSIVE, cause, known
 
 
@@ -328,7 +337,7 @@ def _coarse(sums: RolloutSums, closed: list[int], ratio: int, last: int) -> list
     return [merged[big] for big in sorted(merged)]
 
 
-def _blocks(terms: Terms, sums: list[tuple[SplitSums, PairedSums]] | list[BlockSums]) -> list[Block]:
+def _blocks(terms: RolloutPlan, sums: list[tuple[SplitSums, PairedSums]] | list[BlockSums]) -> list[Block]:
     """Blocks with anything in them, in time order: an hour without traffic is no evidence of anything."""
     parts = [(s.split, s.paired) if isinstance(s, BlockSums) else s for s in sums]
     if terms.paired:
@@ -336,12 +345,12 @@ def _blocks(terms: Terms, sums: list[tuple[SplitSums, PairedSums]] | list[BlockS
     return split_blocks([split for split, _ in parts if split.n_champion + split.n_challenger])
 
 
-def _evidence(terms: Terms, block: BlockSums) -> int:
+def _evidence(terms: RolloutPlan, block: BlockSums) -> int:
     """Pairs, or units of the split, in a block."""
     return block.paired.n if terms.paired else block.split.n_champion + block.split.n_challenger
 
 
-def _arms(terms: Terms, sums: RolloutSums, blocks: list[BlockSums], task: Any) -> dict[str, ArmSummary]:
+def _arms(terms: RolloutPlan, sums: RolloutSums, blocks: list[BlockSums], task: Any) -> dict[str, ArmSummary]:
     arms: dict[str, ArmSummary] = {}
     for arm, model in ((CHAMPION, sums.champion), (CHALLENGER, sums.challenger)):
         total = LossSums()

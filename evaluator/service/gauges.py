@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evaluator.service.champion_monitor import Watch
+from evaluator.service.champion_monitor import ChampionMonitor
 from evaluator.service.guardrails import LABEL_ARRIVAL
 from evaluator.service.pipeline import Core
 from gauntlet import events, telemetry
@@ -27,7 +27,7 @@ def show(name: str, core: Core, out: Sequence[events.AnyEvent]) -> None:
                 telemetry.HEALTH.labels(name, metric).set(value)
 
 
-def _drift(name: str, watch: Watch) -> None:
+def _drift(name: str, watch: ChampionMonitor) -> None:
     telemetry.DRIFT_SEVERITY.labels(name).set(Severity(watch.severity).rank)
     telemetry.DRIFT_ACCEPTED.labels(name).set(watch.accepted)
     telemetry.DATA_QUALITY.labels(name).set(_NONE if watch.quality is None else watch.quality)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from evaluator.service.block_sums import BlockSums, blocks_of
 from evaluator.service.counters import class_end, indicator, quantile_class
-from evaluator.service.design import Guard, Terms
+from evaluator.service.design import Guard, RolloutPlan
 from evaluator.stats import (
     AssignmentCounts,
     Block,
@@ -50,19 +50,19 @@ class Reading:
         return self.result.standing
 
 
-def plan(guard: Guard, terms: Terms) -> Plan:
+def plan(guard: Guard, terms: RolloutPlan) -> Plan:
     """The plan of a guard; its information is that of pairs where pairs are what it compares."""
     paired = terms.paired and guard.metric not in ("fallback_rate", "error_rate", "latency")
     return terms.guard_plan(guard.margin, guard.alpha, paired=paired)
 
 
-def arrival_plan(terms: Terms) -> Plan:
+def arrival_plan(terms: RolloutPlan) -> Plan:
     """The plan of label arrival, for each of two directions, which are both harm sides."""
     return replace(terms.guard_plan(terms.label_arrival_margin, terms.alpha / 2), min_blocks_win=10**9)
 
 
 def read(
-    guard: Guard, terms: Terms, state: State | None, matured: Sequence[BlockSums], closed: Sequence[BlockSums]
+    guard: Guard, terms: RolloutPlan, state: State | None, matured: Sequence[BlockSums], closed: Sequence[BlockSums]
 ) -> tuple[State, Reading]:
     """A guard's look. `matured`: blocks whose outcomes are in; `closed`: those whose requests are, which is more."""
     blocks, threshold = _blocks(guard, terms, matured, closed)
@@ -99,7 +99,7 @@ def read(
 
 
 def _unanswered(
-    guard: Guard, terms: Terms, look: NoAnswer, guardrail: Guardrail, closed: Sequence[BlockSums]
+    guard: Guard, terms: RolloutPlan, look: NoAnswer, guardrail: Guardrail, closed: Sequence[BlockSums]
 ) -> Reading:
     """A guard without a test's answer: rare failures are counted all the same, and bounded exactly: the challenger's
     own share of them is at least the difference of the arms', for the champion's is at least nothing. Any other guard
@@ -124,7 +124,7 @@ def _signed(value: float | None, sign: float) -> float | None:
 
 
 def _blocks(
-    guard: Guard, terms: Terms, matured: Sequence[BlockSums], closed: Sequence[BlockSums]
+    guard: Guard, terms: RolloutPlan, matured: Sequence[BlockSums], closed: Sequence[BlockSums]
 ) -> tuple[list[Block], float | None]:
     """The guard's blocks in time order, and for a latency its threshold in seconds."""
     if guard.metric == "latency":
@@ -163,7 +163,7 @@ def _latency(quantile: float, closed: Sequence[BlockSums]) -> tuple[list[Block],
     return split_blocks(used), None if threshold is None else class_end(threshold)
 
 
-def _failed(guard: Guard, terms: Terms, closed: Sequence[BlockSums]) -> tuple[int, int]:
+def _failed(guard: Guard, terms: RolloutPlan, closed: Sequence[BlockSums]) -> tuple[int, int]:
     """The challenger's failures and requests; (0, 0) for a guard of another kind."""
     if guard.metric == "coverage" and terms.paired:
         counts = [b.shadows for b in closed]
@@ -179,7 +179,7 @@ def _count(counts: Sequence[AssignmentCounts], arm: int) -> int:
 
 
 def arrival(
-    terms: Terms, state: ArrivalState | None, matured: Sequence[BlockSums]
+    terms: RolloutPlan, state: ArrivalState | None, matured: Sequence[BlockSums]
 ) -> tuple[ArrivalState, GuardrailResult, bool]:
     """Label arrival's look, and whether a difference between the arms is shown that is not shown to be harmless.
 

@@ -88,7 +88,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS joins (id TEXT PRIMARY KEY, at REAL NOT NUL
 _UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET at = ?2, row = ?3"
 
 
-class Joined(msgspec.Struct):
+class JoinResult(msgspec.Struct):
     """What one batch brought: new predictions and their exposures, new matches, new pairs, requests that now
     have a shadow score (valid or not, whatever becomes of their outcome), and counts by kind."""
 
@@ -128,12 +128,12 @@ class JoinTable:
         db.execute("CREATE INDEX IF NOT EXISTS joins_at ON joins (at)")
         self._greatest = self._last_id()
 
-    def apply(self, events: Sequence[Prediction | Shadow | Outcome]) -> Joined:
+    def apply(self, events: Sequence[Prediction | Shadow | Outcome]) -> JoinResult:
         """Fold a batch into the table; the result does not depend on how the stream was cut into batches."""
         rows = self._load({event.id for event in events})
         known = {key: row.at for key, row in rows.items()}
         changed: dict[str, _Row] = {}
-        result = Joined([], [], [], [], [], Counter())
+        result = JoinResult([], [], [], [], [], Counter())
         for event in events:
             row = rows.get(event.id)
             if row is None:
@@ -206,7 +206,7 @@ class JoinTable:
             self._db.executemany(_UPSERT, moved)
             self._greatest = max(self._greatest, moved[-1][0])
 
-    def _prediction(self, row: _Row, event: Prediction, result: Joined) -> bool:
+    def _prediction(self, row: _Row, event: Prediction, result: JoinResult) -> bool:
         if row.exposure is not None:
             result.counts["prediction_duplicate"] += 1
             return False
@@ -259,7 +259,7 @@ class JoinTable:
         )
         return False, moved
 
-    def _shadow(self, row: _Row, event: Shadow, result: Joined) -> bool:
+    def _shadow(self, row: _Row, event: Shadow, result: JoinResult) -> bool:
         if row.score is not None:
             result.counts["shadow_duplicate"] += 1
             return False
@@ -268,7 +268,7 @@ class JoinTable:
         result.counts["shadow_failed"] += event.output is None
         return True
 
-    def _outcome(self, row: _Row, event: Outcome, result: Joined) -> bool:
+    def _outcome(self, row: _Row, event: Outcome, result: JoinResult) -> bool:
         result.counts["outcomes"] += 1
         if row.truth is not None:
             result.counts["duplicate" if row.truth.value == event.value else "conflict"] += 1
@@ -276,11 +276,11 @@ class JoinTable:
         row.truth = Truth(event.at, event.value)
         return True
 
-    def _score(self, row: _Row, result: Joined) -> None:
+    def _score(self, row: _Row, result: JoinResult) -> None:
         if row.exposure is not None and row.score is not None and _opposite(row.exposure, row.score):
             result.scored.append((row.exposure, row.score))
 
-    def _match(self, row: _Row, result: Joined) -> None:
+    def _match(self, row: _Row, result: JoinResult) -> None:
         if row.exposure is None or row.truth is None:
             return
         if not row.done:

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from evaluator.service.accumulators import Fold
+from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import LossSums
-from evaluator.service.champion_monitor import Watch
+from evaluator.service.champion_monitor import ChampionMonitor
 from evaluator.service.checkpoint import Checkpoint, Saved
-from evaluator.service.design import Scheme, watched
+from evaluator.service.design import EvaluationDesign, watched
 from evaluator.service.design import scheme as scheme_of
-from evaluator.service.evaluation import FORMAT, Looks, look
+from evaluator.service.evaluation import FORMAT, EvaluationState, look
 from evaluator.service.join import JoinTable, Match
 from gauntlet import events, keys
 from gauntlet.config import Config
@@ -52,11 +52,11 @@ class Core:
         self._classes: dict[Label, int] = {label: index for index, label in enumerate(first.classes)}
         self._known: set[str] = set()
         self._allocation = 0
-        self._scheme: Scheme = scheme_of(config)
+        self._scheme: EvaluationDesign = scheme_of(config)
         horizon = float(config.evidence.outcome_horizon)
         self._joins = JoinTable(checkpoint.db, horizon, config.segments)
         self._keep = horizon * (1 + _SLACK)
-        self._fold = Fold(
+        self._fold = Accumulators(
             config.task,
             config.metric,
             self._scheme.harm_block,
@@ -64,8 +64,8 @@ class Core:
             self._classes,
             watched(config, self._classes),
         )
-        self._looks: dict[str, Looks] = {}
-        self._watch: Watch | None = None
+        self._looks: dict[str, EvaluationState] = {}
+        self._watch: ChampionMonitor | None = None
         self._latest: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
         self._health_block: int | None = None
@@ -89,7 +89,7 @@ class Core:
         return self._counts
 
     @property
-    def watch(self) -> Watch | None:
+    def watch(self) -> ChampionMonitor | None:
         """The watch over the present champion; None before its first request."""
         return self._watch
 
@@ -150,7 +150,7 @@ class Core:
         return min(saved.latest.values(), default=0.0) - before - 1.0  # a log may round times down
 
     def step(self, batch: Batch) -> Counter[str]:
-        """Fold one batch; returns what it counted."""
+        """Accumulators one batch; returns what it counted."""
         counts: Counter[str] = Counter()
         fresh: list[events.Prediction | events.Shadow | events.Outcome] = []
         for source, event in batch:
@@ -255,9 +255,9 @@ class Core:
             else:
                 _log.warning("drift of %s is watched anew: another release, or other settings of drift", watch.version)
 
-    def _looks_of(self, name: str, data: dict[str, Any]) -> Looks:
+    def _looks_of(self, name: str, data: dict[str, Any]) -> EvaluationState:
         """A rollout's looks so far: what was kept, or the same looks taken again where that has another format."""
-        looks = Looks.from_dict(data)
+        looks = EvaluationState.from_dict(data)
         sums = self._fold.rollouts.get(name)
         if data.get("format") != FORMAT and looks.next_block is not None and sums is not None:
             for index in sorted(index for index in sums.blocks if index < (looks.next_block or 0)):
@@ -280,7 +280,7 @@ class Core:
     def _look(self, name: str, blocks: Iterable[int], first_open: int, offsets: dict[str, int]) -> None:
         looks = self._looks.get(name)
         if looks is None:
-            looks = self._looks[name] = Looks.start(self._scheme.terms)
+            looks = self._looks[name] = EvaluationState.start(self._scheme.terms)
         due = sorted(index for index in blocks if index < first_open)
         for index in due:
             if looks.next_block is not None and index < looks.next_block:
@@ -341,8 +341,8 @@ class Core:
         self._fold.forget(self.watermark - wide - self._scheme.block, keep)
         self._looks = {name: looks for name, looks in self._looks.items() if name in self._fold.rollouts}
 
-    def _start_watch(self, version: str, since: float) -> Watch:
-        return Watch.start(self._config.experiment, version, since, self._registry, self._config.drift)
+    def _start_watch(self, version: str, since: float) -> ChampionMonitor:
+        return ChampionMonitor.start(self._config.experiment, version, since, self._registry, self._config.drift)
 
     def _watch_rows(self, predictions: Sequence[events.Prediction]) -> None:
         rows: list[events.Prediction] = []

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from evaluator.service.block_sums import BlockSums, Sums, blocks_of
-from evaluator.service.design import Terms
+from evaluator.service.design import RolloutPlan
 from evaluator.service.segment_labels import capped, kept
 from evaluator.stats import Look, NoAnswer, Plan, State, advance
 from evaluator.stats.multiplicity import holm
@@ -20,14 +20,14 @@ from gauntlet.events import SegmentResult
 _PART = 0.25  # of all traffic, for which a segment's test is made tightest; it is valid for any
 
 
-def plan(terms: Terms) -> Plan:
+def plan(terms: RolloutPlan) -> Plan:
     """The plan of each segment's test: harm only, with no horizon, for nobody plans how large a segment will be."""
     whole = terms.plan
     return replace(whole, horizon=whole.horizon * _PART, mode="anytime", min_blocks_win=10**9)
 
 
 def read(
-    names: Sequence[str], terms: Terms, states: Mapping[str, State], matured: Sequence[BlockSums]
+    names: Sequence[str], terms: RolloutPlan, states: Mapping[str, State], matured: Sequence[BlockSums]
 ) -> tuple[dict[str, State], list[SegmentResult]]:
     """The look at every value of the named labels; states are by label=value."""
     terms_plan = plan(terms)

@@ -19,7 +19,7 @@ from gauntlet.log import Record
 from gauntlet.status import RetrainerProgress
 from retrainer import dataset, job
 from retrainer.job_dir import Answer, JobFolder, Spec
-from retrainer.store import Ledger
+from retrainer.store import RetrainerStore
 from retrainer.worker import Worker
 
 
@@ -143,13 +143,13 @@ class House:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.store = adapters.state(config)
+        self.state = adapters.state(config)
         self.reader = adapters.local_reader(config)
         self.writer = adapters.local_writer(config, "retrainer")
         self.evaluator = adapters.local_writer(config, "evaluator")
         self.registry = adapters.registry(config)
-        self.ledger = Ledger(Path(config.data), config.experiment)
-        self.worker = Worker(config, self.reader, self.writer, self.store, self.registry, self.ledger)
+        self.store = RetrainerStore(Path(config.data), config.experiment)
+        self.worker = Worker(config, self.reader, self.writer, self.state, self.registry, self.store)
 
     async def say(self, topic: str, *told: Event) -> None:
         await self.evaluator.append([Record(topic, e.id, e.at, events.encode(e)) for e in told])  # type: ignore[arg-type]
@@ -171,8 +171,8 @@ class House:
 
     async def __aexit__(self, *_: object) -> None:
         await self.worker.close()
-        self.ledger.close()
-        for part in (self.writer, self.evaluator, self.reader, self.store):
+        self.store.close()
+        for part in (self.writer, self.evaluator, self.reader, self.state):
             await part.close()
 
 
@@ -181,9 +181,9 @@ async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Pat
     now = await drifting.lay(config)
     async with House(config) as house:
         await house.say(keys.DRIFT, drifting.drift(now))
-        await house.turn_until(lambda: [j.status for j in house.ledger.jobs.values()] == ["completed"])
+        await house.turn_until(lambda: [j.status for j in house.store.jobs.values()] == ["completed"])
 
-        _, record = await control.read(house.store, "turning")
+        _, record = await control.read(house.state, "turning")
         assert record is not None
         assert record.rollout is not None
         assert (record.rollout.challenger, record.rollout.stage, record.rollout.started_at) == ("v0002", -1, now)
@@ -201,7 +201,7 @@ async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Pat
 
         assert house.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
         assert house.registry.statuses() == {"v0001": "production", "v0002": "staging"}
-        _, value = await house.store.get(keys.retrainer_progress("turning"))
+        _, value = await house.state.get(keys.retrainer_progress("turning"))
         report = msgspec.json.decode(value, type=RetrainerProgress)
         assert (report.at, report.running, report.offsets["drift/evaluator"]) == (now, None, 1)
         assert [job.status for job in report.jobs] == ["completed"]
@@ -235,21 +235,21 @@ async def test_a_running_job_delays_no_event_and_is_aborted_at_its_time_limit(tm
     async with House(config) as house:
         await house.say(keys.DRIFT, drifting.drift(now))
         await house.worker.step()
-        live = house.ledger.live
+        live = house.store.live
         assert live is not None
         assert live.status == "running"
         await house.say(keys.DRIFT, drifting.drift(now + 60, event="escalate"))
         await house.worker.step()
-        assert house.ledger.now == now + 60, "no event waits for the job"
-        assert house.ledger.live == live, "single flight"
-        await house.turn_until(lambda: house.ledger.jobs[live.id].status != "running")
-        aborted = house.ledger.jobs[live.id]
+        assert house.store.now == now + 60, "no event waits for the job"
+        assert house.store.live == live, "single flight"
+        await house.turn_until(lambda: house.store.jobs[live.id].status != "running")
+        aborted = house.store.jobs[live.id]
         assert (aborted.status, aborted.error, aborted.accepted) == ("aborted", "it took longer than 1 s", None)
-        assert house.ledger.demand is not None, "the episode is still open, and is asked again after the cool-down"
+        assert house.store.request is not None, "the episode is still open, and is asked again after the cool-down"
         await house.say(keys.DRIFT, drifting.drift(now + config.retrain.cool_down, event="escalate"))
         await house.worker.step()
-        assert len(house.ledger.jobs) == 1, "one minute is missing"
+        assert len(house.store.jobs) == 1, "one minute is missing"
         await house.say(keys.DRIFT, drifting.drift(now + config.retrain.cool_down + 60, event="escalate"))
         await house.worker.step()
-        assert [j.status for j in house.ledger.jobs.values()] == ["aborted", "running"]
+        assert [j.status for j in house.store.jobs.values()] == ["aborted", "running"]
     assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]

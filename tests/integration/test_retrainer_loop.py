@@ -13,8 +13,8 @@ from gauntlet.events import ArmSummary, Evaluation, Event, Health
 from gauntlet.log import Record
 from gauntlet.rollout import Command, Control, begin
 from gauntlet.telemetry import DECISIONS, ROLLBACKS
-from gauntlet.types import Cause
-from retrainer.store import JobRecord, Ledger
+from gauntlet.types import VerdictCause
+from retrainer.store import JobRecord, RetrainerStore
 from retrainer.worker import Worker
 
 DAY = drifting.DAY
@@ -27,7 +27,7 @@ class House:
     def __init__(self, folder: Path, experiment: str) -> None:
         self.config = msgspec.structs.replace(drifting.configuration(folder, enabled="false"), experiment=experiment)
         self.data = Path(self.config.data)
-        self.store = adapters.state(self.config)
+        self.state = adapters.state(self.config)
         self.reader = adapters.local_reader(self.config)
         self.writer = adapters.local_writer(self.config, "retrainer")
         self.evaluator = adapters.local_writer(self.config, "evaluator")
@@ -35,16 +35,16 @@ class House:
         self.open()
 
     def open(self) -> None:
-        self.ledger = Ledger(self.data, self.config.experiment)
-        self.worker = Worker(self.config, self.reader, self.writer, self.store, self.registry, self.ledger)
+        self.store = RetrainerStore(self.data, self.config.experiment)
+        self.worker = Worker(self.config, self.reader, self.writer, self.state, self.registry, self.store)
 
     async def begin(self) -> None:
-        await control.create(self.store, begin(self.config.experiment, "v0001", T0))
+        await control.create(self.state, begin(self.config.experiment, "v0001", T0))
         stages = tuple(stage.stage() for stage in self.config.ramp)
         challenge = Command(
             name="challenge", actor="t", reason="r", version="v0002", shadow=self.config.shadow.stage(), stages=stages
         )
-        await control.change(self.store, self.config.experiment, challenge, T0)
+        await control.change(self.state, self.config.experiment, challenge, T0)
 
     async def say(self, *told: Event) -> None:
         records = [Record(keys.EVALUATIONS, e.id, e.at, events.encode(e)) for e in told]  # type: ignore[arg-type]
@@ -74,18 +74,18 @@ class House:
         return msgspec.structs.replace(known, **changes)
 
     async def record(self) -> Control:
-        _, found = await control.read(self.store, self.config.experiment)
+        _, found = await control.read(self.state, self.config.experiment)
         assert found is not None
         return found
 
     async def told(self) -> list[str]:
-        history = await control.history(self.store, self.config.experiment)
+        history = await control.history(self.state, self.config.experiment)
         return [c.last.command for _, c in history if c.last is not None]
 
     async def close(self) -> None:
         await self.worker.close()
-        self.ledger.close()
-        for part in (self.writer, self.evaluator, self.reader, self.store):
+        self.store.close()
+        for part in (self.writer, self.evaluator, self.reader, self.state):
             await part.close()
 
 
@@ -112,7 +112,7 @@ async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: 
     assert record.rollout.stage_since == T0 + 6 * DAY, "two days each: decisions are dated by the evidence"
     assert house.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
 
-    await house.say(house.look(20, result="better", cause=Cause.WIN, lower=0.001))
+    await house.say(house.look(20, result="better", cause=VerdictCause.WIN, lower=0.001))
     await house.worker.step()
     record = await house.record()
     assert (record.champion, record.previous) == ("v0002", "v0001")
@@ -144,7 +144,7 @@ async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: 
 
 
 async def test_harm_is_rolled_back_though_no_retraining_is_wanted(house: House) -> None:
-    await house.say(house.look(0.5, result="worse", cause=Cause.HARM, effect=-0.1))
+    await house.say(house.look(0.5, result="worse", cause=VerdictCause.HARM, effect=-0.1))
     await house.worker.step()
     record = await house.record()
     assert record.rollout is None
@@ -159,31 +159,33 @@ async def test_events_handled_again_after_a_kill_change_nothing(house: House) ->
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(house.ledger, "commit", crash)  # dies after its commands are in force, before its offsets are
+        patch.setattr(house.store, "commit", crash)  # dies after its commands are in force, before its offsets are
         with pytest.raises(KeyboardInterrupt):
             await house.worker.step()
     before = await house.told()
     assert before == ["begin", "challenge", "advance", "advance"]
-    house.ledger.close()
+    house.store.close()
     house.open()
-    assert house.ledger.offsets == {}
+    assert house.store.offsets == {}
     await house.worker.step()
     assert await house.told() == before
-    assert house.ledger.offsets["evaluations", "evaluator"] == 4
+    assert house.store.offsets["evaluations", "evaluator"] == 4
 
 
 async def test_old_news_of_an_ended_rollout_is_read_and_not_acted_upon(house: House) -> None:
     name = house.config.experiment
-    await control.change(house.store, name, Command(name="abort", actor="op", reason="r"), T0 + 1)
+    await control.change(house.state, name, Command(name="abort", actor="op", reason="r"), T0 + 1)
     stages = tuple(stage.stage() for stage in house.config.ramp)
     again = Command(name="challenge", actor="op", reason="r", version="v0003", shadow=stages[0], stages=stages)
-    await control.change(house.store, name, again, T0 + 2)
-    await house.say(house.look(5, result="worse", cause=Cause.HARM), house.look(6, result="better", cause=Cause.WIN))
+    await control.change(house.state, name, again, T0 + 2)
+    await house.say(
+        house.look(5, result="worse", cause=VerdictCause.HARM), house.look(6, result="better", cause=VerdictCause.WIN)
+    )
     await house.worker.step()
     record = await house.record()
     assert record.rollout is not None
     assert record.rollout.challenger == "v0003"
-    assert house.ledger.offsets["evaluations", "evaluator"] == 2
+    assert house.store.offsets["evaluations", "evaluator"] == 2
 
 
 async def test_what_is_no_event_or_cannot_be_judged_is_skipped(house: House) -> None:
@@ -203,7 +205,7 @@ async def test_what_is_no_event_or_cannot_be_judged_is_skipped(house: House) -> 
     await house.say(house.look(3))
     await house.worker.step()
     assert await house.told() == ["begin", "challenge", "advance"]
-    assert house.ledger.offsets["drift", "evaluator"] == 1
+    assert house.store.offsets["drift", "evaluator"] == 1
 
 
 async def test_an_outage_of_the_state_holds_and_loses_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +215,7 @@ async def test_an_outage_of_the_state_holds_and_loses_nothing(house: House, monk
         raise StateUnavailable("gone for lunch")
 
     with monkeypatch.context() as outage:
-        outage.setattr(house.store, "put", down)
+        outage.setattr(house.state, "put", down)
         for _ in range(3):
             with pytest.raises(StateUnavailable):
                 await house.worker.step()
@@ -230,7 +232,7 @@ async def test_an_outage_of_the_log_never_stops_decisions(house: House, monkeypa
         id="retrain_20231115_001",
         status="failed",
         trigger="drift",
-        demand="e1",
+        request="e1",
         severity="HIGH",
         reason="drift",
         champion="v0001",
@@ -238,7 +240,7 @@ async def test_an_outage_of_the_log_never_stops_decisions(house: House, monkeypa
         updated_at=T0,
         ended_at=T0,
     )
-    house.ledger.put(job)
+    house.store.put(job)
     with monkeypatch.context() as outage:
         outage.setattr(house.writer, "append", down)
         for day in (3, 6):
@@ -246,8 +248,8 @@ async def test_an_outage_of_the_log_never_stops_decisions(house: House, monkeypa
             with pytest.raises(LogUnavailable):
                 await house.worker.step()
     assert await house.told() == ["begin", "challenge", "advance", "advance"]
-    assert [e.id for _, e in house.ledger.outbox()] == [job.id]
+    assert [e.id for _, e in house.store.outbox()] == [job.id]
     await house.worker.step()
-    assert house.ledger.outbox() == []
+    assert house.store.outbox() == []
     assert await house.reader.end(keys.JOBS, "retrainer") == 1
     assert job.id in (house.data / "retraining_jobs.jsonl").read_text()

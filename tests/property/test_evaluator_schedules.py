@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import BLOCK, GUARDED, HORIZON, batch, config, outcome, prediction, shadow, treated
 
-from evaluator.service.accumulators import Fold
-from evaluator.service.block_sums import Watched
+from evaluator.service.accumulators import Accumulators
+from evaluator.service.block_sums import TrackedMetrics
 from evaluator.service.checkpoint import Checkpoint
 from evaluator.service.join import JoinTable
 from evaluator.service.pipeline import Core
@@ -76,10 +76,10 @@ def schedules(draw: st.DrawFn) -> tuple[list[list[Any]], list[list[Any]]]:
 
 
 def evaluate(batches: list[list[Any]], *, paired: bool = False, reopen: bool = False) -> tuple[Any, Counter[str]]:
-    watched = Watched(
+    watched = TrackedMetrics(
         paired=paired, losses=["brier"], recalls={"recall of 1": 1}, segments=["country", "plan"], latency=True
     )
-    fold = Fold(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1}, watched)
+    fold = Accumulators(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1}, watched)
     counts: Counter[str] = Counter()
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         table = JoinTable(db, HORIZON, watched.segments)

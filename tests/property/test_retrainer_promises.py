@@ -8,12 +8,12 @@ from gauntlet.config import Config, EvidenceConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply, begin
-from gauntlet.types import Cause
+from gauntlet.types import VerdictCause
 from retrainer.policy import decide
 
 HOUR = 3600.0
 CONFIG = parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n")
-INVALID = (Cause.SAMPLE_RATIO, Cause.MULTIPLE_EXPOSURE, Cause.LABEL_ARRIVAL)
+INVALID = (VerdictCause.SAMPLE_RATIO, VerdictCause.MULTIPLE_EXPOSURE, VerdictCause.LABEL_ARRIVAL)
 EXTEND = msgspec.structs.replace(CONFIG, evidence=EvidenceConfig(inconclusive="extend"))
 
 stages = st.builds(
@@ -26,7 +26,7 @@ stages = st.builds(
 looks = st.fixed_dictionaries(
     {
         "wait": st.sampled_from([0.0, 60.0, HOUR, 6 * HOUR]),
-        "cause": st.sampled_from([Cause.WIN, Cause.WIN, Cause.EVIDENCE_INCOMPLETE, *Cause]),
+        "cause": st.sampled_from([VerdictCause.WIN, VerdictCause.WIN, VerdictCause.EVIDENCE_INCOMPLETE, *VerdictCause]),
         "information_fraction": st.sampled_from([0.0, 0.5, 1.0, 2.0]),
         "pairs": st.sampled_from([0, 49, 50]),
         "outcomes": st.sampled_from([0, 49, 50]),
@@ -83,7 +83,7 @@ def test_promises_over_a_whole_rollout(shadow: Stage, ramp: list[Stage], drawn: 
         if one["stale"]:
             assert command is None
             continue
-        harm = look.cause in (Cause.HARM, Cause.GUARDRAIL)
+        harm = look.cause in (VerdictCause.HARM, VerdictCause.GUARDRAIL)
         if harm:
             assert command is not None
             assert command.name == "rollback"
@@ -100,7 +100,7 @@ def test_promises_over_a_whole_rollout(shadow: Stage, ramp: list[Stage], drawn: 
             assert not rollout.gate.approval or rollout.stage in rollout.approved
         if command.name == "promote":
             assert rollout.last_stage
-            assert look.cause is Cause.WIN
+            assert look.cause is VerdictCause.WIN
             assert one["outcomes"] >= rollout.gate.min_outcomes
         if command.name == "advance":
             assert not rollout.last_stage
@@ -139,5 +139,5 @@ def test_the_watch_reverts_only_a_fallen_champion_with_enough_outcomes(
     command = decide(control, health, CONFIG, at)
     mine = model == "v2" and at >= 10
     fallen = mine and outcomes >= CONFIG.bake.min_outcomes and accuracy < shown - CONFIG.bake.max_drop
-    expected = "rollback" if fallen else "settle" if mine and at >= 20 else None
+    expected = "rollback" if fallen else "confirm" if mine and at >= 20 else None
     assert (command.name if command else None) == expected

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from streams import BLOCK, HORIZON, ROLLOUT, outcome, prediction, shadow, treated
 
-from evaluator.service.accumulators import Fold, block_index
+from evaluator.service.accumulators import Accumulators, block_index
 from evaluator.service.block_sums import LossSums
 from evaluator.service.join import JoinTable
 from gauntlet.losses import loss
@@ -19,11 +19,11 @@ from gauntlet.types import Task
 UNIT = 2.0**60
 
 
-def fold_of(found: list[Any], task: Task = Task.CLASSIFICATION, metric: str = "log_loss") -> Fold:
+def fold_of(found: list[Any], task: Task = Task.CLASSIFICATION, metric: str = "log_loss") -> Accumulators:
     db = sqlite3.connect(":memory:", isolation_level=None)
     joined = JoinTable(db, HORIZON).apply(found)
     db.close()
-    fold = Fold(task, metric, BLOCK, 0.0, {0: 0, 1: 1} if task is Task.CLASSIFICATION else {})
+    fold = Accumulators(task, metric, BLOCK, 0.0, {0: 0, 1: 1} if task is Task.CLASSIFICATION else {})
     fold.exposures(joined.exposures)
     fold.matches(joined.matches)
     fold.pairs(joined.pairs)
@@ -215,7 +215,7 @@ def test_a_snapshot_survives_json() -> None:
             *(e for i in range(40, 80) for e in (prediction(i, i), shadow(i, i), outcome(i, i + 2.0, i % 2))),
         ]
     )
-    other = Fold(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1})
+    other = Accumulators(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1})
     other.restore(json.loads(json.dumps(fold.to_dict())))
     assert other.rollouts == fold.rollouts
     assert other.models == fold.models

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from streams import config, prediction
 
-from evaluator.service.champion_monitor import Watch
-from evaluator.service.drift_baseline import Columns, Usual, Yardstick
+from evaluator.service.champion_monitor import ChampionMonitor
+from evaluator.service.drift_baseline import ColumnReader, DriftBaseline, ReferenceRows
 from gauntlet import adapters, events
 from gauntlet.config.drift import DriftConfig
 from gauntlet.registry import Reference
@@ -46,7 +46,12 @@ def matured(n: int, scale: float = 0.5, seed: int = 3) -> Matured:
 
 
 def tell(
-    one: Watch, told: Matured, at: list[float], first: int = 0, end: int | None = None, made: list[float] | None = None
+    one: ChampionMonitor,
+    told: Matured,
+    at: list[float],
+    first: int = 0,
+    end: int | None = None,
+    made: list[float] | None = None,
 ) -> list[events.Drift]:
     cut = slice(first, end)
     truths, outputs, losses = told
@@ -57,12 +62,12 @@ def times(n: int) -> list[float]:
     return [float(i) for i in range(n)]
 
 
-def watch(given: Reference | None = None, since: float = 0.0, settings: DriftConfig = SETTINGS) -> Watch:
+def watch(given: Reference | None = None, since: float = 0.0, settings: DriftConfig = SETTINGS) -> ChampionMonitor:
     if given is None or len(given.honest) < 30:
-        return Watch("test", "v0001", since, SCHEMA, settings, reference=given)
-    columns = Columns(SCHEMA)
-    fitted = Yardstick.fit("v0001", Usual.of(given, columns), columns, settings)
-    return Watch("test", "v0001", since, SCHEMA, settings, yardstick=fitted)
+        return ChampionMonitor("test", "v0001", since, SCHEMA, settings, reference=given)
+    columns = ColumnReader(SCHEMA)
+    fitted = DriftBaseline.fit("v0001", ReferenceRows.of(given, columns), columns, settings)
+    return ChampionMonitor("test", "v0001", since, SCHEMA, settings, baseline=fitted)
 
 
 def rows(n: int, shift: float = 0.0, seed: int = 2, start: float = 0.0) -> list[events.Prediction]:
@@ -153,7 +158,7 @@ def test_what_is_kept_while_outcomes_are_rare_is_bounded_and_recent() -> None:
 @pytest.mark.parametrize("given", [None, reference()])
 @pytest.mark.parametrize("cut", [0, 150, 420, 900])
 def test_restored_it_goes_on_as_if_uninterrupted(given: Reference | None, cut: int) -> None:
-    def feed(one: Watch, first: int, end: int) -> list[events.Drift]:
+    def feed(one: ChampionMonitor, first: int, end: int) -> list[events.Drift]:
         found: list[events.Drift] = []
         for i in range(first, end, 30):
             found += one.rows(stream[i : i + 30])
@@ -187,7 +192,7 @@ def test_it_starts_with_what_the_registry_keeps(tmp_path: Path) -> None:
     registry = adapters.registry(made)
     entry = registry.register("nowhere:model", SCHEMA, created_at=0.0, reference=reference())
     for version, judges in (("v0001", False), (entry.version, True)):
-        one = Watch.start("test", version, 0.0, registry, SETTINGS)
+        one = ChampionMonitor.start("test", version, 0.0, registry, SETTINGS)
         one.rows(rows(1000, shift=2.0))
         assert (one.severity != "NONE") is judges
 
@@ -198,7 +203,7 @@ def test_the_reference_is_fitted_once_and_kept_with_the_version(
     made = config(tmp_path)
     registry = adapters.registry(made)
     version = registry.register("nowhere:model", SCHEMA, created_at=0.0, reference=reference()).version
-    first = Watch.start("test", version, 0.0, registry, SETTINGS)
+    first = ChampionMonitor.start("test", version, 0.0, registry, SETTINGS)
     kept = registry.profile(version)
     assert kept is not None
 
@@ -206,24 +211,24 @@ def test_the_reference_is_fitted_once_and_kept_with_the_version(
         raise AssertionError("fitted twice")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Yardstick, "fit", never)
-        again = Watch.start("test", version, 0.0, registry, SETTINGS)
+        patch.setattr(DriftBaseline, "fit", never)
+        again = ChampionMonitor.start("test", version, 0.0, registry, SETTINGS)
         stream = rows(2000, shift=0.7)
         assert again.rows(stream) == first.rows(stream) != []
         with pytest.raises(AssertionError, match="fitted twice"):
-            Watch.start("test", version, 0.0, registry, DriftConfig(pane=64))
-    Watch.start("test", version, 0.0, registry, DriftConfig(pane=64))
+            ChampionMonitor.start("test", version, 0.0, registry, DriftConfig(pane=64))
+    ChampionMonitor.start("test", version, 0.0, registry, DriftConfig(pane=64))
     assert registry.profile(version)["asked"]["pane"] == 64  # type: ignore[index]
     registry.keep_profile(version, {**kept, "profile": {"version": 1}})  # of another release
     (tmp_path / "registry" / version / "profile.json.gz").write_bytes(b"damaged")
-    assert Watch.start("test", version, 0.0, registry, SETTINGS).rows(stream) != []
+    assert ChampionMonitor.start("test", version, 0.0, registry, SETTINGS).rows(stream) != []
     registry.keep_profile(version, {**kept, "profile": {"version": 1}})
-    anew = Watch.start("test", version, 0.0, registry, SETTINGS)
+    anew = ChampionMonitor.start("test", version, 0.0, registry, SETTINGS)
     assert anew.rows(stream) == watch_of(kept, version).rows(stream)
 
 
-def watch_of(kept: dict[str, Any], version: str) -> Watch:
-    return Watch("test", version, 0.0, SCHEMA, SETTINGS, yardstick=Yardstick.from_dict(kept))
+def watch_of(kept: dict[str, Any], version: str) -> ChampionMonitor:
+    return ChampionMonitor("test", version, 0.0, SCHEMA, SETTINGS, baseline=DriftBaseline.from_dict(kept))
 
 
 @pytest.mark.parametrize("given", [None, reference()])
@@ -341,8 +346,11 @@ def test_a_daily_cycle_is_no_drift_when_hours_are_held_against_hours() -> None:
 
 
 def test_columns_read_every_kind_of_answer() -> None:
-    two, three = Columns(SCHEMA), Columns(Schema(task=Task.CLASSIFICATION, features=(), classes=("a", "b", "c")))
-    number = Columns(Schema(task=Task.REGRESSION, features=(Feature(name="(prediction)"),)))
+    two, three = (
+        ColumnReader(SCHEMA),
+        ColumnReader(Schema(task=Task.CLASSIFICATION, features=(), classes=("a", "b", "c"))),
+    )
+    number = ColumnReader(Schema(task=Task.REGRESSION, features=(Feature(name="(prediction)"),)))
     assert (two.said([0.25, 0.75]), two.truth(1.0), two.scored) == (0.75, 1.0, True)
     assert (three.said([0.2, 0.5, 0.3]), three.truth(2.0), three.scored) == ("b", "c", False)
     assert (number.said(2.5), number.truth(3.5), number.scored) == (2.5, 3.5, False)

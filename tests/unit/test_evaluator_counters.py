@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from streams import BLOCK, HORIZON, ROLLOUT, outcome, prediction, shadow, treated
 
-from evaluator.service.accumulators import Fold
-from evaluator.service.block_sums import BlockSums, RolloutSums, Watched
+from evaluator.service.accumulators import Accumulators
+from evaluator.service.block_sums import BlockSums, RolloutSums, TrackedMetrics
 from evaluator.service.counters import LatencyCounts, ShadowCounts, class_end, indicator, quantile_class
 from evaluator.service.join import JoinTable
 from evaluator.service.segment_labels import ABSENT, OTHER, VALUES, value_of
@@ -19,14 +19,14 @@ from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from gauntlet.types import Task
 
 RNG = np.random.default_rng(7)
-EVERYTHING = Watched(losses=["brier"], recalls={"recall of 1": 1}, segments=["country"], latency=True)
+EVERYTHING = TrackedMetrics(losses=["brier"], recalls={"recall of 1": 1}, segments=["country"], latency=True)
 
 
-def block_of(found: list[Any], watched: Watched = EVERYTHING, index: int = 0) -> BlockSums:
+def block_of(found: list[Any], watched: TrackedMetrics = EVERYTHING, index: int = 0) -> BlockSums:
     db = sqlite3.connect(":memory:", isolation_level=None)
     joined = JoinTable(db, HORIZON, watched.segments).apply(found)
     db.close()
-    fold = Fold(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1}, watched)
+    fold = Accumulators(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1}, watched)
     fold.exposures(joined.exposures)
     fold.matches(joined.matches)
     fold.pairs(joined.pairs)
@@ -142,7 +142,9 @@ def test_what_is_watched_is_summed_over_its_own_rows(paired: bool) -> None:
     found: list[Any] = []
     for i in range(12):
         found += [prediction(i, 1.0, output=[0.4, 0.6]), shadow(i, 1.0, output=[0.7, 0.3]), outcome(i, 2.0, int(i < 9))]
-    block = block_of(found, Watched(paired=paired, losses=["brier"], recalls={"r": 1}, segments=["country", "plan"]))
+    block = block_of(
+        found, TrackedMetrics(paired=paired, losses=["brier"], recalls={"r": 1}, segments=["country", "plan"])
+    )
 
     def figures(sums: Any) -> tuple[int, float]:
         n = sums.n if paired else sums.n_champion
@@ -167,7 +169,7 @@ def test_a_block_survives_json() -> None:
     for i in range(40):
         arm = treated if i % 3 else prediction
         found += [arm(i, 1.0), shadow(i, 1.0), outcome(i, 2.0, i % 2)]
-    for watched in (EVERYTHING, Watched(paired=True, losses=["brier"], segments=["country"])):
+    for watched in (EVERYTHING, TrackedMetrics(paired=True, losses=["brier"], segments=["country"])):
         block = block_of(found, watched)
         assert BlockSums.from_list(json.loads(json.dumps(block.to_list()))) == block
         sums = RolloutSums("v0001", "v0002", watched, {0: block})
@@ -182,7 +184,7 @@ def test_a_block_of_an_earlier_version_keeps_its_sums_and_is_not_whole() -> None
     assert (old.split, old.assignments, old.arms, old.whole) == (block.split, block.assignments, block.arms, False)
     assert old.arrived == AssignmentCounts()
     assert BlockSums.from_list(json.loads(json.dumps(old.to_list()))) == old
-    assert RolloutSums.from_dict({"champion": "a", "challenger": "b", "blocks": {}}).watched == Watched()
+    assert RolloutSums.from_dict({"champion": "a", "challenger": "b", "blocks": {}}).watched == TrackedMetrics()
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -190,7 +192,7 @@ def test_clients_that_send_ever_new_values_fill_no_memory(paired: bool) -> None:
     found: list[Any] = []
     for i in range(70):
         found += [prediction(i, 1.0, segments={"country": f"c{i}"}), shadow(i, 1.0), outcome(i, 2.0)]
-    values = block_of(found, Watched(paired=paired, segments=["country"])).segments["country"]
+    values = block_of(found, TrackedMetrics(paired=paired, segments=["country"])).segments["country"]
     assert len(values) == VALUES + 1
     other = values[OTHER]
     assert (other.n if isinstance(other, PairedSums) else other.n_champion) == 70 - VALUES

@@ -24,10 +24,10 @@ from streams import (
     traffic,
 )
 
-from evaluator.service.accumulators import Fold
+from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import scheme
-from evaluator.service.evaluation import Looks, look
+from evaluator.service.evaluation import EvaluationState, look
 from evaluator.service.join import Exposure, Match, Truth
 from evaluator.stats import State
 from gauntlet import events
@@ -162,11 +162,11 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
         e = Exposure(at, arm, arm, share, 2, "v0001", "v0002", ROLLOUT, [0.3, 0.7], None, False)
         exposures.append(e)
         matches.append(Match(e, Truth(at + 1.0, int(rng.random() < 0.50 + 0.10 * i / (days * per_day))), None))
-    fold = Fold(Task.CLASSIFICATION, "accuracy", BLOCK, 0.0, {0: 0, 1: 1})
+    fold = Accumulators(Task.CLASSIFICATION, "accuracy", BLOCK, 0.0, {0: 0, 1: 1})
     fold.exposures(exposures)
     fold.matches(matches)
     sums = fold.rollouts[ROLLOUT]
-    looks = Looks.start(rules.terms)
+    looks = EvaluationState.start(rules.terms)
     for last in range(2 * days):
         found = look(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
         assert found.crossed is None, found.reasons
@@ -183,21 +183,21 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
 
 def test_looks_survive_json(tmp_path: Path) -> None:
     rules = scheme(config(tmp_path))
-    looks = Looks(rules.terms, State.start(rules.terms.plan), next_block=7, smallest_p=0.25)
-    again = Looks.from_dict(msgspec.json.decode(msgspec.json.encode(looks.to_dict())))
+    looks = EvaluationState(rules.terms, State.start(rules.terms.plan), next_block=7, smallest_p=0.25)
+    again = EvaluationState.from_dict(msgspec.json.decode(msgspec.json.encode(looks.to_dict())))
     assert again == looks
 
 
 def test_a_changed_configuration_starts_with_the_next_rollout(tmp_path: Path) -> None:
     before, after = (scheme(config(tmp_path, min_samples=n)) for n in (1000, 4000))
-    looks = Looks.from_dict(Looks.start(before.terms).to_dict())
+    looks = EvaluationState.from_dict(EvaluationState.start(before.terms).to_dict())
     sums = RolloutSums("v0001", "v0002")
     rng = np.random.default_rng(5)
     for index in range(30):
         treated = rng.random(200) < 0.5
         sums.block(index).split.add_many(treated, np.full(200, 0.5), rng.normal(size=200))
     found = look(after, ROLLOUT, sums, looks, 29, {}, Task.CLASSIFICATION)
-    again = look(before, ROLLOUT, sums, Looks.start(before.terms), 29, {}, Task.CLASSIFICATION)
+    again = look(before, ROLLOUT, sums, EvaluationState.start(before.terms), 29, {}, Task.CLASSIFICATION)
     assert found.information_fraction == again.information_fraction > 0
-    anew = look(after, ROLLOUT, sums, Looks.start(after.terms), 29, {}, Task.CLASSIFICATION)
+    anew = look(after, ROLLOUT, sums, EvaluationState.start(after.terms), 29, {}, Task.CLASSIFICATION)
     assert found.information_fraction != anew.information_fraction

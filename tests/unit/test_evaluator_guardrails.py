@@ -12,19 +12,19 @@ from prometheus_client import REGISTRY
 from streams import GUARDED, ROLLOUT, Evaluator, MemoryLog, batch, config, traffic
 
 from evaluator.service import gauges, guardrails, segments
-from evaluator.service.block_sums import BlockSums, RolloutSums, Watched
-from evaluator.service.design import Guard, Scheme, Terms, scheme, watched
-from evaluator.service.evaluation import Looks, look
+from evaluator.service.block_sums import BlockSums, RolloutSums, TrackedMetrics
+from evaluator.service.design import EvaluationDesign, Guard, RolloutPlan, scheme, watched
+from evaluator.service.evaluation import EvaluationState, look
 from evaluator.service.pipeline import Core
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from gauntlet import events
 from gauntlet.errors import ConfigError
-from gauntlet.types import Cause, Task
+from gauntlet.types import Task, VerdictCause
 
 SHARE = 0.5
 
 
-def terms(**changes: Any) -> Terms:
+def terms(**changes: Any) -> RolloutPlan:
     facts: dict[str, Any] = {
         "form": "split",
         "alpha": 0.05,
@@ -35,7 +35,7 @@ def terms(**changes: Any) -> Terms:
         "margin": 0.0,
         "share": SHARE,
     }
-    return Terms(**(facts | changes))
+    return RolloutPlan(**(facts | changes))
 
 
 def guard(metric: str, margin: float, **changes: Any) -> Guard:
@@ -173,7 +173,7 @@ def test_an_arm_without_traffic_is_missed_where_much_was_promised() -> None:
 def a_win(n: int = 52, *, rng: int = 11, gain: float = 0.3, **changes: Any) -> RolloutSums:
     """Blocks in which the challenger wins plainly; `changes` set fields of every block."""
     random = np.random.default_rng(rng)
-    sums = RolloutSums("v0001", "v0002", Watched(segments=["country"]))
+    sums = RolloutSums("v0001", "v0002", TrackedMetrics(segments=["country"]))
     for index, block in enumerate(blocks(n)):
         arm = random.random(200) < SHARE
         y = random.normal(size=200) + gain * arm
@@ -193,7 +193,7 @@ def a_win(n: int = 52, *, rng: int = 11, gain: float = 0.3, **changes: Any) -> R
 
 def settled(tmp_path: Path, sums: RolloutSums, **changes: Any) -> events.Evaluation:
     made = scheme(config(tmp_path))
-    rules = Scheme(
+    rules = EvaluationDesign(
         terms=terms(**changes),
         metric=made.metric,
         experiment="test",
@@ -202,7 +202,7 @@ def settled(tmp_path: Path, sums: RolloutSums, **changes: Any) -> events.Evaluat
         offset=0.0,
         horizon=0.0,
     )
-    looks = Looks.start(rules.terms)
+    looks = EvaluationState.start(rules.terms)
     for last in range(len(sums.blocks)):
         found = look(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
     return found
@@ -210,9 +210,9 @@ def settled(tmp_path: Path, sums: RolloutSums, **changes: Any) -> events.Evaluat
 
 def test_a_win_with_every_guard_in_order_is_a_win_with_its_times(tmp_path: Path) -> None:
     found = settled(tmp_path, a_win())
-    assert (found.result, found.cause, found.crossed, found.holds) == ("better", Cause.WIN, "better", [])
+    assert (found.result, found.cause, found.crossed, found.holds) == ("better", VerdictCause.WIN, "better", [])
     early = settled(tmp_path, a_win(24, gain=0.03), min_samples=9000)
-    assert (early.result, early.cause) == ("inconclusive", Cause.EVIDENCE_INCOMPLETE)
+    assert (early.result, early.cause) == ("inconclusive", VerdictCause.EVIDENCE_INCOMPLETE)
     assert early.eta_horizon == pytest.approx(2 * 9000 - 24 * 200, abs=2000)
 
 
@@ -220,7 +220,7 @@ def test_a_broken_guardrail_makes_a_win_worse_and_names_itself(tmp_path: Path) -
     failing = AssignmentCounts()
     failing.add(True, SHARE, 5)
     found = settled(tmp_path, a_win(fallbacks=failing), guards=(guard("fallback_rate", 0.01),))
-    assert (found.result, found.cause, found.subject) == ("worse", Cause.GUARDRAIL, "fallback_rate")
+    assert (found.result, found.cause, found.subject) == ("worse", VerdictCause.GUARDRAIL, "fallback_rate")
     assert found.crossed is None
     assert found.reasons[0].startswith("guardrail fallback_rate is worse by at least 0.0")
 
@@ -228,11 +228,13 @@ def test_a_broken_guardrail_makes_a_win_worse_and_names_itself(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "value", "cause", "reason"),
     [
-        ("moved", 50, Cause.MULTIPLE_EXPOSURE, "multiple exposure: 2600 of 10400 units met both arms"),
-        ("arrived", None, Cause.LABEL_ARRIVAL, "label arrival mismatch: outcomes arrived for 100.00%"),
+        ("moved", 50, VerdictCause.MULTIPLE_EXPOSURE, "multiple exposure: 2600 of 10400 units met both arms"),
+        ("arrived", None, VerdictCause.LABEL_ARRIVAL, "label arrival mismatch: outcomes arrived for 100.00%"),
     ],
 )
-def test_what_can_not_be_compared_is_no_win(tmp_path: Path, name: str, value: Any, cause: Cause, reason: str) -> None:
+def test_what_can_not_be_compared_is_no_win(
+    tmp_path: Path, name: str, value: Any, cause: VerdictCause, reason: str
+) -> None:
     random = np.random.default_rng(23)
     sums = a_win()
     for block in sums.blocks.values():
@@ -245,7 +247,7 @@ def test_what_can_not_be_compared_is_no_win(tmp_path: Path, name: str, value: An
 
 def test_harm_stands_although_the_arms_counts_do_not_fit(tmp_path: Path) -> None:
     """Taking a challenger out needs no valid comparison; without harm the mismatch is the verdict."""
-    for gain, result, cause in ((0.3, "invalid", Cause.SAMPLE_RATIO), (-0.3, "worse", Cause.HARM)):
+    for gain, result, cause in ((0.3, "invalid", VerdictCause.SAMPLE_RATIO), (-0.3, "worse", VerdictCause.HARM)):
         sums = a_win(gain=gain)
         for block in sums.blocks.values():
             block.assignments = block.arrived = AssignmentCounts({SHARE: [150, 50]})
@@ -257,7 +259,7 @@ def test_require_safe_holds_a_win_until_every_guardrail_is_shown_to_hold(tmp_pat
     rails = (guard("fallback_rate", 0.01), guard("fallback_rate", 0.0001, name="strict"))
     assert settled(tmp_path, a_win(), guards=rails).result == "better"
     found = settled(tmp_path, a_win(), guards=rails, require_safe=True)
-    assert (found.result, found.cause, found.subject) == ("inconclusive", Cause.UNSAFE_WIN, "strict")
+    assert (found.result, found.cause, found.subject) == ("inconclusive", VerdictCause.UNSAFE_WIN, "strict")
     assert found.crossed is None
     assert found.reasons[0] == "better, but not shown to be safe yet: strict"
     assert settled(tmp_path, a_win(), guards=rails[:1], require_safe=True).result == "better"
@@ -269,13 +271,13 @@ def test_a_challenger_whose_traffic_has_stopped_is_held(tmp_path: Path) -> None:
         sums.blocks[index].assignments = AssignmentCounts({SHARE: [20, 0]})
         sums.blocks[index].arrived = AssignmentCounts({SHARE: [20, 0]})
     found = settled(tmp_path, sums)
-    assert (found.result, found.cause, found.crossed) == ("inconclusive", Cause.NO_TRAFFIC, None)
+    assert (found.result, found.cause, found.crossed) == ("inconclusive", VerdictCause.NO_TRAFFIC, None)
     assert found.holds[0].startswith("holds: no traffic: the challenger got none of 40 units where 20.0 were expected")
 
 
 def test_harm_to_one_segment_holds_what_wins_for_all(tmp_path: Path) -> None:
     found = settled(tmp_path, a_win(few=1.2))
-    assert (found.result, found.cause, found.subject) == ("inconclusive", Cause.SEGMENT_HARM, "country=DE")
+    assert (found.result, found.cause, found.subject) == ("inconclusive", VerdictCause.SEGMENT_HARM, "country=DE")
     assert found.crossed is None
     assert found.holds == [found.reasons[0]]
     assert found.reasons[0].startswith("holds: worse in segment country=DE: effect -")

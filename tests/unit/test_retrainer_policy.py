@@ -7,7 +7,7 @@ from gauntlet.config import BakeConfig, Config, EvidenceConfig, ShadowConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply
-from gauntlet.types import Cause
+from gauntlet.types import VerdictCause
 from retrainer.policy import RULES, decide
 
 DAY = 86_400.0
@@ -42,7 +42,7 @@ def look(outcomes: int = 1000, **changes: object) -> Evaluation:
         form="paired",
         metric="log_loss",
         result="better",
-        cause=Cause.WIN,
+        cause=VerdictCause.WIN,
         reasons=["the first reason"],
         crossed="better",
         effect=0.02,
@@ -83,9 +83,9 @@ def test_a_win_in_the_last_stage_after_its_gate_promotes_with_numbers_baseline_a
 @pytest.mark.parametrize(
     "changes",
     [
-        {"cause": Cause.EVIDENCE_INCOMPLETE, "result": "inconclusive"},
-        {"cause": Cause.UNSAFE_WIN, "result": "inconclusive"},
-        {"cause": Cause.FADED_WIN},
+        {"cause": VerdictCause.EVIDENCE_INCOMPLETE, "result": "inconclusive"},
+        {"cause": VerdictCause.UNSAFE_WIN, "result": "inconclusive"},
+        {"cause": VerdictCause.FADED_WIN},
         {"at": 12.9 * DAY},
         {"outcomes": 199},
     ],
@@ -96,7 +96,7 @@ def test_no_promotion_without_a_lasting_win_or_before_the_gate(changes: dict[str
 
 def test_a_rollback_for_a_guardrail_names_it() -> None:
     reason = "guardrail fallback_rate is worse by at least 0.002"
-    broken = look(cause=Cause.GUARDRAIL, result="worse", subject="fallback_rate", reasons=[reason])
+    broken = look(cause=VerdictCause.GUARDRAIL, result="worse", subject="fallback_rate", reasons=[reason])
     command = decided(control(), broken)
     assert command is not None
     assert command.name == "rollback"
@@ -106,17 +106,23 @@ def test_a_rollback_for_a_guardrail_names_it() -> None:
 @pytest.mark.parametrize("stage", [-1, 0, 1])
 def test_what_holds_a_rollout_holds_its_ramp_until_the_planned_evidence_is_complete(stage: int) -> None:
     """More traffic would do more of the harm; harm to all and the end of the evidence are not held up."""
-    held = {"cause": Cause.SEGMENT_HARM, "result": "inconclusive", "reasons": ["holds: worse in segment country=DE"]}
+    held = {
+        "cause": VerdictCause.SEGMENT_HARM,
+        "result": "inconclusive",
+        "reasons": ["holds: worse in segment country=DE"],
+    }
     assert named(control(stage), look(**held)) is None
     command = decided(control(stage), look(**held, information_fraction=1.0))
     assert command is not None
     assert command.name == "archive"
     assert "worse in segment country=DE" in command.reason
-    assert named(control(stage), look(**(held | {"cause": Cause.HARM, "result": "worse"}))) == "rollback"
+    assert named(control(stage), look(**(held | {"cause": VerdictCause.HARM, "result": "worse"}))) == "rollback"
 
 
-@pytest.mark.parametrize("cause", [Cause.WIN, Cause.FADED_WIN, Cause.UNSAFE_WIN, Cause.EVIDENCE_INCOMPLETE])
-def test_every_stage_but_the_last_is_left_through_its_gate(cause: Cause) -> None:
+@pytest.mark.parametrize(
+    "cause", [VerdictCause.WIN, VerdictCause.FADED_WIN, VerdictCause.UNSAFE_WIN, VerdictCause.EVIDENCE_INCOMPLETE]
+)
+def test_every_stage_but_the_last_is_left_through_its_gate(cause: VerdictCause) -> None:
     for stage in (-1, 0):
         assert named(control(stage), look(cause=cause)) == "advance"
         assert named(control(stage), look(cause=cause, at=11.9 * DAY)) is None
@@ -145,26 +151,26 @@ def test_without_shadow_scoring_there_are_no_pairs_to_wait_for() -> None:
 
 @pytest.mark.parametrize("stage", [-1, 0, 1])
 @pytest.mark.parametrize("paused", [False, True])
-@pytest.mark.parametrize("cause", [Cause.HARM, Cause.GUARDRAIL])
-def test_harm_rolls_back_in_any_stage_paused_or_not(stage: int, paused: bool, cause: Cause) -> None:
+@pytest.mark.parametrize("cause", [VerdictCause.HARM, VerdictCause.GUARDRAIL])
+def test_harm_rolls_back_in_any_stage_paused_or_not(stage: int, paused: bool, cause: VerdictCause) -> None:
     command = decided(control(stage, paused=paused), look(cause=cause, result="worse"))
     assert command is not None
     assert (command.name, command.rollout, command.from_stage) == ("rollback", "e-r0001", stage)
 
 
-@pytest.mark.parametrize("cause", sorted(set(RULES) - {Cause.HARM, Cause.GUARDRAIL}))
-def test_a_paused_rollout_waits_whatever_is_said_but_harm(cause: Cause) -> None:
+@pytest.mark.parametrize("cause", sorted(set(RULES) - {VerdictCause.HARM, VerdictCause.GUARDRAIL}))
+def test_a_paused_rollout_waits_whatever_is_said_but_harm(cause: VerdictCause) -> None:
     for stage in (-1, 0, 1):
         assert named(control(stage, paused=True), look(cause=cause, information_fraction=3.0, at=99 * DAY)) is None
 
 
 def test_every_cause_has_its_rule() -> None:
-    assert set(RULES) == set(Cause)
+    assert set(RULES) == set(VerdictCause)
 
 
 def test_a_sample_ratio_mismatch_pauses_with_its_p_value() -> None:
     reason = "sample ratio mismatch: the challenger got 9 of 90 units (p = 1e-06)"
-    command = decided(control(0), look(cause=Cause.SAMPLE_RATIO, result="invalid", reasons=[reason]))
+    command = decided(control(0), look(cause=VerdictCause.SAMPLE_RATIO, result="invalid", reasons=[reason]))
     assert command is not None
     assert command.name == "pause"
     assert reason in command.reason
@@ -172,14 +178,14 @@ def test_a_sample_ratio_mismatch_pauses_with_its_p_value() -> None:
 
 def test_the_cause_named_for_a_pause_is_the_true_one() -> None:
     """A small sample-ratio p value above the engine's level is no mismatch: labels are what is wrong here."""
-    labels = {"cause": Cause.LABEL_ARRIVAL, "result": "invalid", "srm_p_value": 0.005, "at": 6 * DAY}
+    labels = {"cause": VerdictCause.LABEL_ARRIVAL, "result": "invalid", "srm_p_value": 0.005, "at": 6 * DAY}
     assert named(control(0), look(**labels)) is None
 
 
-@pytest.mark.parametrize("cause", [Cause.LABEL_ARRIVAL, Cause.MULTIPLE_EXPOSURE, Cause.NO_TRAFFIC])
+@pytest.mark.parametrize("cause", [VerdictCause.LABEL_ARRIVAL, VerdictCause.MULTIPLE_EXPOSURE, VerdictCause.NO_TRAFFIC])
 @pytest.mark.parametrize("stage", [-1, 0, 1])
 def test_a_comparison_that_stays_invalid_ends_at_the_evidence_limit_or_with_its_planned_time(
-    stage: int, cause: Cause
+    stage: int, cause: VerdictCause
 ) -> None:
     """The gates' minimum times are 2 + 2 + 3 days: without them such a rollout would keep retraining waiting for ever,
     for its evidence may never be complete."""
@@ -203,8 +209,8 @@ def test_approval_is_waited_for_on_every_step() -> None:
         assert named(control(stage, stages=asked, approved=(stage,)), look()) == name
 
 
-@pytest.mark.parametrize("cause", [Cause.NO_WINNER, Cause.UNSAFE_WIN])
-def test_the_planned_evidence_without_a_winner_archives_or_extends_to_twice_of_it(cause: Cause) -> None:
+@pytest.mark.parametrize("cause", [VerdictCause.NO_WINNER, VerdictCause.UNSAFE_WIN])
+def test_the_planned_evidence_without_a_winner_archives_or_extends_to_twice_of_it(cause: VerdictCause) -> None:
     extend = msgspec.structs.replace(CONFIG, evidence=EvidenceConfig(inconclusive="extend"))
     for fraction, at_once, extended in ((0.99, None, None), (1.0, "archive", None), (2.0, "archive", "archive")):
         event = look(cause=cause, result="inconclusive", information_fraction=fraction)
@@ -213,17 +219,17 @@ def test_the_planned_evidence_without_a_winner_archives_or_extends_to_twice_of_i
 
 
 def test_equivalent_keeps_the_champion_and_so_does_a_win_that_did_not_last() -> None:
-    assert named(control(0), look(cause=Cause.EQUIVALENT, result="equivalent")) == "archive"
-    assert named(control(), look(cause=Cause.FADED_WIN, information_fraction=1.5)) is None
-    assert named(control(), look(cause=Cause.FADED_WIN, information_fraction=2.0)) == "archive"
+    assert named(control(0), look(cause=VerdictCause.EQUIVALENT, result="equivalent")) == "archive"
+    assert named(control(), look(cause=VerdictCause.FADED_WIN, information_fraction=1.5)) is None
+    assert named(control(), look(cause=VerdictCause.FADED_WIN, information_fraction=2.0)) == "archive"
     assert named(control(), look(information_fraction=2.0)) == "promote"
 
 
 @pytest.mark.parametrize("old", [{"rollout": "e-r0000"}, {"champion": "v0"}, {"challenger": "v9"}])
 def test_old_news_asks_for_nothing(old: dict[str, str]) -> None:
     assert named(control(), look(**old)) is None
-    assert named(control(), look(**old, cause=Cause.HARM)) is None
-    assert named(msgspec.structs.replace(control(), rollout=None), look(cause=Cause.HARM)) is None
+    assert named(control(), look(**old, cause=VerdictCause.HARM)) is None
+    assert named(msgspec.structs.replace(control(), rollout=None), look(cause=VerdictCause.HARM)) is None
 
 
 def watched(**changes: object) -> Control:
@@ -286,9 +292,9 @@ def test_a_fall_during_the_bake_ends_the_next_rollout_with_it() -> None:
 
 def test_the_bake_is_settled_when_its_time_is_up() -> None:
     assert named(watched(), health(0.9, at=24 * DAY - 1)) is None
-    assert named(watched(), health(0.9, at=24 * DAY)) == "settle"
+    assert named(watched(), health(0.9, at=24 * DAY)) == "confirm"
     assert named(watched(), health(0.5, at=24 * DAY)) == "rollback"
-    assert named(watched(), health(0.9, at=24 * DAY, outcomes=0)) == "settle"
+    assert named(watched(), health(0.9, at=24 * DAY, outcomes=0)) == "confirm"
 
 
 def test_a_regression_is_watched_by_the_relative_rise_of_its_rmse() -> None:

@@ -7,77 +7,79 @@ import pytest
 
 from gauntlet.errors import StateUnavailable
 from gauntlet.types import Severity
-from retrainer.store import JobRecord, Ledger
-from retrainer.triggers import Demand
+from retrainer.store import JobRecord, RetrainerStore
+from retrainer.triggers import RetrainRequest
 
 JOB = JobRecord(
     id="retrain_20130601_001",
     status="pending",
     trigger="drift",
-    demand="ep1",
+    request="ep1",
     severity="HIGH",
     reason="drift",
     champion="v1",
     created_at=100.0,
     updated_at=100.0,
 )
-DEMAND = Demand(kind="drift", id="ep1", at=90.0, severity=Severity.HIGH, model="v1", reason="drift", attempted=True)
+REQUEST = RetrainRequest(
+    kind="drift", id="ep1", at=90.0, severity=Severity.HIGH, model="v1", reason="drift", attempted=True
+)
 
 
-def reopened(ledger: Ledger, folder: Path) -> Ledger:
-    ledger.close()
-    return Ledger(folder, "e")
+def reopened(store: RetrainerStore, folder: Path) -> RetrainerStore:
+    store.close()
+    return RetrainerStore(folder, "e")
 
 
 def test_everything_committed_is_there_after_a_restart(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, "e")
-    ledger.handled("drift", "evaluator", 6, 95.0)
-    ledger.handled("drift", "evaluator", 7, 90.0)
-    ledger.remember(DEMAND)
-    ledger.put(JOB)
-    assert ledger.commit()
-    assert not ledger.commit(), "nothing is new"
-    ledger = reopened(ledger, tmp_path)
-    assert ledger.offsets == {("drift", "evaluator"): 8}
-    assert ledger.now == 95.0, "the events' clock never runs backwards"
-    assert ledger.demand == DEMAND
-    assert ledger.jobs == {JOB.id: JOB}
-    assert ledger.live == JOB
-    ledger.remember(None)
-    ledger.commit()
-    ledger = reopened(ledger, tmp_path)
-    assert ledger.demand is None
-    ledger.close()
+    store = RetrainerStore(tmp_path, "e")
+    store.handled("drift", "evaluator", 6, 95.0)
+    store.handled("drift", "evaluator", 7, 90.0)
+    store.remember(REQUEST)
+    store.put(JOB)
+    assert store.commit()
+    assert not store.commit(), "nothing is new"
+    store = reopened(store, tmp_path)
+    assert store.offsets == {("drift", "evaluator"): 8}
+    assert store.now == 95.0, "the events' clock never runs backwards"
+    assert store.request == REQUEST
+    assert store.jobs == {JOB.id: JOB}
+    assert store.live == JOB
+    store.remember(None)
+    store.commit()
+    store = reopened(store, tmp_path)
+    assert store.request is None
+    store.close()
 
 
 def test_what_is_not_committed_is_gone_all_together(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, "e")
-    ledger.handled("drift", "evaluator", 6, 95.0)
-    ledger.put(JOB)
-    assert ledger.outbox() == [], "nobody hears of it before it is committed"
-    ledger = reopened(ledger, tmp_path)
-    assert (ledger.offsets, ledger.jobs, ledger.now, ledger.outbox()) == ({}, {}, 0.0, [])
-    ledger.close()
+    store = RetrainerStore(tmp_path, "e")
+    store.handled("drift", "evaluator", 6, 95.0)
+    store.put(JOB)
+    assert store.outbox() == [], "nobody hears of it before it is committed"
+    store = reopened(store, tmp_path)
+    assert (store.offsets, store.jobs, store.now, store.outbox()) == ({}, {}, 0.0, [])
+    store.close()
 
 
 def test_job_events_stay_in_the_outbox_until_they_are_confirmed(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, "e")
-    ledger.put(JOB)
-    ledger.put(msgspec.structs.replace(JOB, status="running"))
-    ledger.commit()
-    ledger = reopened(ledger, tmp_path)
-    told = ledger.outbox()
+    store = RetrainerStore(tmp_path, "e")
+    store.put(JOB)
+    store.put(msgspec.structs.replace(JOB, status="running"))
+    store.commit()
+    store = reopened(store, tmp_path)
+    told = store.outbox()
     assert [(e.id, e.status, e.at, e.experiment) for _, e in told] == [
         (JOB.id, "pending", 100.0, "e"),
         (JOB.id, "running", 100.0, "e"),
     ]
-    ledger.confirm(told[0][0])
-    assert [e.status for _, e in ledger.outbox()] == ["running"]
-    ledger.close()
+    store.confirm(told[0][0])
+    assert [e.status for _, e in store.outbox()] == ["running"]
+    store.close()
 
 
 def test_the_job_log_has_one_line_a_job_even_when_told_twice(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, "e")
+    store = RetrainerStore(tmp_path, "e")
     for number, status in ((1, "completed"), (2, "failed")):
         done = msgspec.structs.replace(
             JOB,
@@ -87,29 +89,29 @@ def test_the_job_log_has_one_line_a_job_even_when_told_twice(tmp_path: Path) -> 
             version="v2",
             accepted=status == "completed" or None,
         )
-        ledger.put(done)
-        ledger.write_line(done.id)
-        ledger.write_line(done.id)
+        store.put(done)
+        store.write_line(done.id)
+        store.write_line(done.id)
     lines = [msgspec.json.decode(line) for line in (tmp_path / "retraining_jobs.jsonl").read_bytes().splitlines()]
     assert [(x["job_id"], x["status"], x["decision"], x["decided_at"]) for x in lines] == [
         ("retrain_20130601_001", "completed", "challenge", 110.0),
         ("retrain_20130601_002", "failed", "failed", 110.0),
     ]
-    ledger.close()
+    store.close()
 
 
 def test_ids_count_up_within_a_day(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, "e")
-    assert ledger.next_id("20130601") == "retrain_20130601_001"
-    ledger.put(JOB)
-    assert ledger.next_id("20130601") == "retrain_20130601_002"
-    assert ledger.next_id("20130602") == "retrain_20130602_001"
-    ledger.close()
+    store = RetrainerStore(tmp_path, "e")
+    assert store.next_id("20130601") == "retrain_20130601_001"
+    store.put(JOB)
+    assert store.next_id("20130601") == "retrain_20130601_002"
+    assert store.next_id("20130602") == "retrain_20130602_001"
+    store.close()
 
 
 def test_a_second_retrainer_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, "e")
+    store = RetrainerStore(tmp_path, "e")
     with pytest.raises(StateUnavailable, match="another retrainer"):
-        Ledger(tmp_path, "e")
-    ledger.close()
-    Ledger(tmp_path, "e").close()
+        RetrainerStore(tmp_path, "e")
+    store.close()
+    RetrainerStore(tmp_path, "e").close()

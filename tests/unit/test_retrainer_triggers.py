@@ -1,4 +1,4 @@
-"""Every condition for a job, met and not met, and what becomes of a demand that has to wait."""
+"""Every condition for a job, met and not met, and what becomes of a request that has to wait."""
 
 import msgspec
 import pytest
@@ -7,12 +7,12 @@ from gauntlet.config import RetrainConfig
 from gauntlet.config.section import Seconds
 from gauntlet.events import Drift, DriftSignal
 from gauntlet.types import Severity
-from retrainer.triggers import Demand, Facts, check, from_drift, manual
+from retrainer.triggers import RetrainContext, RetrainRequest, check, from_drift, manual
 
 HOUR = 3600.0
 NOW = 1000 * HOUR
 SETTINGS = RetrainConfig(min_interval=Seconds(6 * HOUR), cool_down=Seconds(168 * HOUR), max_attempts=3)
-FACTS = Facts(now=NOW, champion="v1")
+CONTEXT = RetrainContext(now=NOW, champion="v1")
 
 
 def drift(severity: str = "HIGH", event: str = "open", **changes: object) -> Drift:
@@ -33,14 +33,14 @@ def drift(severity: str = "HIGH", event: str = "open", **changes: object) -> Dri
     return msgspec.structs.replace(known, **changes)
 
 
-def demand(**changes: object) -> Demand:
+def request(**changes: object) -> RetrainRequest:
     found = from_drift(drift(), None)
     assert found is not None
     return msgspec.structs.replace(found, **changes)
 
 
 def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
-    trigger = check(demand(), FACTS, SETTINGS)
+    trigger = check(request(), CONTEXT, SETTINGS)
     assert (trigger.should_retrain, trigger.urgent, trigger.refusals) == (True, False, [])
     assert [c.name for c in trigger.conditions] == [
         "enabled",
@@ -73,7 +73,7 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
     ],
 )
 def test_each_obstacle_alone_refuses_and_is_named(facts: dict[str, object], name: str, later: bool) -> None:
-    trigger = check(demand(), msgspec.structs.replace(FACTS, **facts), SETTINGS)
+    trigger = check(request(), msgspec.structs.replace(CONTEXT, **facts), SETTINGS)
     assert not trigger.should_retrain
     assert [c.name for c in trigger.conditions if not c.met] == [name]
     assert trigger.later is later
@@ -90,28 +90,28 @@ def test_each_obstacle_alone_refuses_and_is_named(facts: dict[str, object], name
     ],
 )
 def test_at_its_limit_an_obstacle_is_gone(facts: dict[str, object]) -> None:
-    assert check(demand(), msgspec.structs.replace(FACTS, **facts), SETTINGS).should_retrain
+    assert check(request(), msgspec.structs.replace(CONTEXT, **facts), SETTINGS).should_retrain
 
 
 def test_bad_data_and_mild_drift_and_a_switched_off_retrainer_never_make_a_job() -> None:
     for hopeless, settings in (
-        (demand(action="quarantine", severity=Severity.CRITICAL), SETTINGS),
-        (demand(root_cause="quality"), SETTINGS),
-        (demand(severity=Severity.MEDIUM), SETTINGS),
-        (demand(severity=Severity.CRITICAL), msgspec.structs.replace(SETTINGS, enabled=False)),
+        (request(action="quarantine", severity=Severity.CRITICAL), SETTINGS),
+        (request(root_cause="quality"), SETTINGS),
+        (request(severity=Severity.MEDIUM), SETTINGS),
+        (request(severity=Severity.CRITICAL), msgspec.structs.replace(SETTINGS, enabled=False)),
     ):
-        trigger = check(hopeless, FACTS, settings)
+        trigger = check(hopeless, CONTEXT, settings)
         assert not trigger.should_retrain
         assert not trigger.later
     mild = msgspec.structs.replace(SETTINGS, on_severity="MEDIUM")
-    assert check(demand(severity=Severity.MEDIUM), FACTS, mild).should_retrain
+    assert check(request(severity=Severity.MEDIUM), CONTEXT, mild).should_retrain
 
 
 def test_critical_drift_skips_the_waiting_times_once_and_nothing_else() -> None:
     waiting = msgspec.structs.replace(
-        FACTS, last_job_started=NOW - 1, last_job_ended=NOW - 1, last_rollout_ended=NOW - 1
+        CONTEXT, last_job_started=NOW - 1, last_job_ended=NOW - 1, last_rollout_ended=NOW - 1
     )
-    urgent = demand(severity=Severity.CRITICAL)
+    urgent = request(severity=Severity.CRITICAL)
     trigger = check(urgent, waiting, SETTINGS)
     assert (trigger.should_retrain, trigger.urgent) == (True, True)
     answered = msgspec.structs.replace(urgent, attempted=True)
@@ -139,8 +139,8 @@ def test_an_episode_opens_escalates_and_closes_its_demand() -> None:
 
 
 def test_a_person_may_ask_and_waits_like_everybody_unless_urgent() -> None:
-    waiting = msgspec.structs.replace(FACTS, last_job_ended=NOW - 1)
-    asked = check(manual("m1", NOW, "v1", "ann", "new labels"), FACTS, SETTINGS)
+    waiting = msgspec.structs.replace(CONTEXT, last_job_ended=NOW - 1)
+    asked = check(manual("m1", NOW, "v1", "ann", "new labels"), CONTEXT, SETTINGS)
     assert asked.should_retrain
     assert "manual: ann: new labels" in asked.reasons
     assert not check(manual("m1", NOW, "v1", "ann", "new labels"), waiting, SETTINGS).should_retrain

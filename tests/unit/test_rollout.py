@@ -47,7 +47,7 @@ FIRST = after(IN_SHADOW, order("advance"))
 LAST = after(FIRST, order("ramp", stage=2))
 PAUSED = after(FIRST, order("pause"))
 BAKING = after(LAST, order("promote"))
-SETTLED = after(BAKING, order("settle"))
+SETTLED = after(BAKING, order("confirm"))
 ROLLED_BACK = after(FIRST, order("rollback"))
 ARCHIVED = after(FIRST, order("archive"))
 REVERTED = after(BAKING, order("rollback"))
@@ -79,7 +79,7 @@ COMMANDS = {
     "rollback": order("rollback"),
     "abort": order("abort"),
     "archive": order("archive"),
-    "settle": order("settle"),
+    "confirm": order("confirm"),
 }
 NONE = dict.fromkeys(("advance", "ramp", "pause", "resume", "approve", "promote", "abort", "archive"), "no_rollout")
 RUNS = {
@@ -93,23 +93,23 @@ RUNS = {
     "rollback": "does",
     "abort": "does",
     "archive": "does",
-    "settle": "same",
+    "confirm": "same",
 }
 TABLE = {
-    "fresh": {**NONE, "challenge": "does", "rollback": "no_previous", "settle": "same"},
+    "fresh": {**NONE, "challenge": "does", "rollback": "no_previous", "confirm": "same"},
     "shadow": {**RUNS, "ramp": "does"},
     "first": RUNS,
     "last": {**RUNS, "advance": "last_stage", "ramp": "does"},
     "paused": {**RUNS, "advance": "paused", "pause": "same", "resume": "does"},
-    "baking": {**NONE, "challenge": "already_champion", "promote": "same", "rollback": "does", "settle": "does"},
-    "settled": {**NONE, "challenge": "already_champion", "promote": "same", "rollback": "does", "settle": "same"},
+    "baking": {**NONE, "challenge": "already_champion", "promote": "same", "rollback": "does", "confirm": "does"},
+    "settled": {**NONE, "challenge": "already_champion", "promote": "same", "rollback": "does", "confirm": "same"},
     "rolled_back": {
         **NONE,
         "challenge": "does",
         "rollback": "same",
         "abort": "same",
         "archive": "same",
-        "settle": "same",
+        "confirm": "same",
     },
     "archived": {
         **NONE,
@@ -117,10 +117,17 @@ TABLE = {
         "rollback": "no_previous",
         "abort": "same",
         "archive": "same",
-        "settle": "same",
+        "confirm": "same",
     },
-    "reverted": {**NONE, "challenge": "does", "rollback": "same", "abort": "same", "archive": "same", "settle": "same"},
-    "both": {**RUNS, "challenge": "rollout_running", "settle": "does"},
+    "reverted": {
+        **NONE,
+        "challenge": "does",
+        "rollback": "same",
+        "abort": "same",
+        "archive": "same",
+        "confirm": "same",
+    },
+    "both": {**RUNS, "challenge": "rollout_running", "confirm": "does"},
 }
 
 
@@ -262,8 +269,8 @@ class TestRollback:
 
 def test_settling_an_earlier_bake_leaves_the_later_one() -> None:
     second = after(BAKING_AND_RUNNING, order("promote"))
-    assert rollout.apply(second, order("settle", rollout="e-r0001"), 30.0) is second
-    assert after(second, order("settle", rollout="e-r0002")).bake is None
+    assert rollout.apply(second, order("confirm", rollout="e-r0001"), 30.0) is second
+    assert after(second, order("confirm", rollout="e-r0002")).bake is None
 
 
 def test_only_the_latest_fifty_ends_are_kept() -> None:

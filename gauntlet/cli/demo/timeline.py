@@ -23,7 +23,7 @@ _KINDS = {
     "rollback": "rollback",
     "archive": "archive",
     "abort": "archive",
-    "settle": "bake passed",
+    "confirm": "bake passed",
 }
 
 
