@@ -28,7 +28,7 @@ class ChampionConfig(Section, frozen=True, kw_only=True):
     model: str
     """Path of the artefact (`.skops`, `.joblib`) or `module:function` returning a model."""
     trusted: list[str] = []
-    """Types that a skops file may hold beyond its safe defaults."""
+    """Types that a skops file may hold beyond the estimators of scikit-learn, xgboost and lightgbm and their parts."""
     input: Literal["auto", "matrix", "frame", "rows"] = "auto"
     """How instances reach the model: a float matrix, a pandas frame, or a list of mappings."""
     allow_pickle: bool = False

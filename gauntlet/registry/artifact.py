@@ -1,7 +1,7 @@
-"""Model artefacts: load one after its checksum was checked, and ask it for predictions in one checked shape.
+"""Model artifacts: load one after its checksum was checked, and ask it for predictions in one checked shape.
 
-Formats: skops (the default; no code runs on loading), joblib (a pickle: only where it was allowed by name), and
-`module:function`, a Python callable that returns a model.
+Formats: skops (the default; loading runs no code of the file), joblib (a pickle: only where it was allowed by name),
+and `module:function`, a Python callable that returns a model.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.errors import BadInput, InvalidOutput, ModelUnusable
+from gauntlet.structured_logging import get_logger
 from gauntlet.types import Label, Task
+
+_log = get_logger("gauntlet")
 
 Rows = Sequence[Mapping[str, Any]]
 """Instances: one mapping of feature name to value each."""
 
 
 _LARGEST = 1.7976931348623157e308  # beyond it is no float64; NaN fails the comparison too
-
-_HARMLESS = ("numpy.dtype",)
-"""Types beyond skops' own safe list that hold no code: skops rebuilds a dtype from an empty array."""
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,18 +130,28 @@ def load(
         raise ModelUnusable(f"model {path}: {type(error).__name__}: {error}", code="model_broken") from error
 
 
-def _load_skops(path: Path, trusted: Sequence[str]) -> object:
+def _load_skops(path: Path, listed: Sequence[str]) -> object:
     import skops.io
 
-    trusted = [*_HARMLESS, *trusted]
-    unknown = set(skops.io.get_untrusted_types(file=path)) - set(trusted)
+    from gauntlet.registry.index_checks import check_indices
+    from gauntlet.registry.trusted_types import trusted
+
+    found = skops.io.get_untrusted_types(file=path)
+    reasons = trusted(found)
+    unknown = sorted(set(found) - set(reasons) - set(listed))
     if unknown:
+        line = ", ".join([*listed, *unknown])
         raise ModelUnusable(
-            f"model {path}: it holds types that nobody trusted yet: {', '.join(sorted(unknown))}; list them under "
-            "champion.trusted if you know them",
+            f"model {path}: it holds types that are not trusted: {', '.join(unknown)}. If you made the file yourself, "
+            f"or know what they run when loaded, write under `champion:` in the configuration:  trusted: [{line}]",
             code="model_untrusted",
         )
-    return skops.io.load(path, trusted=trusted)
+    for reason in sorted(set(reasons.values())):
+        types = ",".join(name for name, why in reasons.items() if why == reason)
+        _log.info("model_types_trusted", model=path, types=types, reason=reason, next="the model is loaded and checked")
+    model = skops.io.load(path, trusted=[*listed, *reasons])
+    check_indices(model)
+    return model
 
 
 def _load_joblib(path: Path) -> object:
@@ -167,10 +177,13 @@ def save(model: object, path: Path) -> Path:
     import joblib
     import skops.io
 
+    from gauntlet.registry.trusted_types import trusted
+
     target = path.with_suffix(".skops")
     with contextlib.suppress(Exception):  # skops refuses what it can't write in many ways; joblib takes the rest
         skops.io.dump(model, target)
-        if set(skops.io.get_untrusted_types(file=target)) <= set(_HARMLESS):
+        found = skops.io.get_untrusted_types(file=target)
+        if len(trusted(found)) == len(found):
             return target
     target.unlink(missing_ok=True)
     target = path.with_suffix(".joblib")
