@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from evaluator.stats import Boundary, Evidence
 from evaluator.stats.cluster_robust import evidence_of
-from evaluator.stats.design import HARM_SIDE, WIN_SIDE, Side
+from evaluator.stats.sequential_test import HARM_SIDE, WIN_SIDE, Side
 
 Floats = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int], Floats]

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from benchmarks.simulated import Floats, Sums
-from evaluator.stats.cluster_robust import Evidence, evidence_of
-from evaluator.stats.design import Plan, Side
+from evaluator.stats.always_valid import TIGHTEST_AT, best_rho, log_mixture
+from evaluator.stats.cluster_robust import evidence_of
+from evaluator.stats.evidence import Evidence, ScoreMoments
 from evaluator.stats.group_sequential import Boundary
-from evaluator.stats.normal_mixture import best_rho, log_mixture
 from evaluator.stats.panel import Tally, ready_for_harm, ready_for_win
-from evaluator.stats.sequential_test import _TIGHTEST_AT
-from evaluator.stats.unit_variance import Noise
+from evaluator.stats.sequential_test import Plan, Side
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -81,14 +80,14 @@ def _about(m: Floats, n: Floats, y: Floats, y2: Floats, y3: Floats) -> tuple[Flo
 
 
 def evidence(sums: Floats, tally: Tally) -> Evidence:
-    """The evidence at looks with these sums (looks, 7) and counts: `UnitNoise`'s rule, then the engine's statistic."""
+    """The evidence at looks with these sums (looks, 7) and counts, as the engine makes it."""
     score, information, units, robust, drawn, drawn_third, robust_third = sums.T
     two_kinds = np.ones(len(sums), dtype=np.bool_)
     for arm in (tally.champion, tally.challenger):
         two_kinds &= arm[:, 2] == arm[:, 1]
-    noise = Noise.of(robust, drawn, robust_third, drawn_third, two_kinds, tally.smaller)
-    rows = np.stack([score, information, noise.variance, units], axis=1)[:, None]
-    return evidence_of(rows, margin=np.zeros(len(sums)), clustered=False, most_correlation=0.0, noise=noise)
+    moments = ScoreMoments.of(robust, drawn, robust_third, drawn_third, two_kinds, tally.smaller)
+    rows = np.stack([score, information, moments.variance, units], axis=1)[:, None]
+    return evidence_of(rows, margin=np.zeros(len(sums)), clustered=False, most_correlation=0.0, moments=moments)
 
 
 def watch(sums: Sums) -> Watched:
@@ -189,7 +188,7 @@ def _anytime(watched: Watched, score: Floats, ready: Bools, alpha: float) -> Int
     found = np.zeros(len(score), dtype=np.int64)
     runs = np.flatnonzero(ready.any(axis=1))
     first = np.argmax(ready[runs], axis=1)
-    rho = best_rho(watched.variance[runs, first] * _TIGHTEST_AT / watched.t[first], alpha)
+    rho = best_rho(watched.variance[runs, first] * TIGHTEST_AT / watched.t[first], alpha)
     # The mixture sees S on the scale on which z is normal, as the monitor does.
     z = (watched.z_win if score is watched.score else watched.z_harm)[runs]
     v = watched.variance[runs]

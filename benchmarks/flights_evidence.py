@@ -22,9 +22,9 @@ from scipy.stats import binom
 from tqdm import tqdm
 
 from evaluator.stats.cluster_robust import rows_of
-from evaluator.stats.design import Plan
 from evaluator.stats.panel import Panel, States, Tally, advance
 from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
+from evaluator.stats.sequential_test import Plan
 from gauntlet.cli.demo import flights
 
 Floats = NDArray[np.float64]

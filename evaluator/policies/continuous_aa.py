@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from evaluator.stats.binomial_rate import log_rate_evidences, rate_limits, rate_p
+from evaluator.stats.always_valid import evidence_p, log_rate_evidences, rate_limits, rate_p
 from evaluator.stats.errors import StatsError
 from evaluator.stats.guards import GuardReading, Standing
 from evaluator.stats.interim_analysis import Look
@@ -82,8 +82,8 @@ class AAMonitor:
         )
         now = (
             rate_p(added.crossed, added.rounds, self.alpha),
-            _p(_mean_evidence(added.valid, added.rounds, (True,))),
-            _p(_mean_evidence(added.fixed, added.rounds, (True, False))),
+            evidence_p(_mean_evidence(added.valid, added.rounds, (True,))),
+            evidence_p(_mean_evidence(added.fixed, added.rounds, (True, False))),
         )
         crossings, valid, fixed = (min(pair) for pair in zip(self.smallest, now, strict=True))
         return replace(added, smallest=(crossings, valid, fixed))
@@ -152,7 +152,3 @@ def _mean_evidence(counts: Sequence[int], rounds: int, sides: tuple[bool, ...]) 
     events, rates = np.array(counts), np.array(LEVELS)
     logs = np.concatenate([log_rate_evidences(events, rounds, rates, above=above) for above in sides])
     return float(np.logaddexp.reduce(logs) - math.log(len(logs)))
-
-
-def _p(log_evidence: float) -> float:
-    return min(1.0, math.exp(-max(0.0, min(700.0, log_evidence))))

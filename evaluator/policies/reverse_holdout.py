@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluator.stats.design import Plan, Side
 from evaluator.stats.errors import NoAnswer
 from evaluator.stats.interim_analysis import State, advance
 from evaluator.stats.score_process import Block
+from evaluator.stats.sequential_test import Plan, Side
 
 
 @dataclass(frozen=True, slots=True)

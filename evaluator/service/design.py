@@ -9,7 +9,7 @@ import msgspec
 
 from evaluator.service.block_sums import TrackedMetrics
 from evaluator.stats import Plan, Policy, Side, horizon_information
-from evaluator.stats.design import HARM_SIDE
+from evaluator.stats.sequential_test import HARM_SIDE
 from gauntlet.config import RATES, Config
 from gauntlet.errors import ConfigError
 from gauntlet.types import Label

@@ -25,8 +25,8 @@ from evaluator.stats import (
     paired_blocks,
     split_blocks,
 )
-from evaluator.stats.binomial_rate import rate_limits, rate_p
-from evaluator.stats.guards import ArrivalState, GuardReading, label_arrival, no_traffic
+from evaluator.stats.always_valid import rate_limits
+from evaluator.stats.guards import ArrivalState, GuardReading, label_arrival, multiple_exposure, no_traffic
 from gauntlet.events import GuardrailResult
 
 LABEL_ARRIVAL = "label_arrival"
@@ -226,8 +226,9 @@ def moved(closed: Sequence[BlockSums], units: int, smallest_p: float) -> tuple[i
     n = sum(b.moved for b in closed)
     if not units:
         return n, smallest_p, None
-    p = min(smallest_p, rate_p(min(n, units), units, _MOVED))
-    if p > _MOVED_ALPHA:
+    reading = multiple_exposure(min(n, units), units, allowed=_MOVED, smallest_p=smallest_p, alpha=_MOVED_ALPHA)
+    p = smallest_p if reading.p_value is None else reading.p_value
+    if reading.ok:
         return n, p, None
     return n, p, f"multiple exposure: {n} of {units} units met both arms under one allocation (p = {p:.2g})"
 

@@ -6,13 +6,13 @@ code.
 """
 
 from evaluator.stats.alpha_spending import Spending
-from evaluator.stats.cluster_robust import Evidence, evidence
-from evaluator.stats.design import Plan, Side, horizon_information
 from evaluator.stats.errors import NoAnswer, OrderError, OutcomeError, PlanError, PropensityError, StatsError
+from evaluator.stats.evidence import Evidence
 from evaluator.stats.group_sequential import Boundary
 from evaluator.stats.interim_analysis import Look, State, Stop, advance
+from evaluator.stats.sample_ratio_mismatch import AssignmentCounts, SampleRatio, sample_ratio
 from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
-from evaluator.stats.srm import AssignmentCounts, SampleRatio, sample_ratio
+from evaluator.stats.sequential_test import Plan, Side, horizon_information
 from evaluator.stats.verdict import Guardrail, Policy, Verdict, judge
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "Stop",
     "Verdict",
     "advance",
-    "evidence",
     "horizon_information",
     "judge",
     "paired_blocks",

@@ -1,4 +1,4 @@
-"""How much of a level may be spent by a given information time: the spending functions and their parameters.
+"""Alpha spending: how much of a one-sided level may be spent by a given information time (Lan & DeMets 1983).
 
 Invariant: for every function, spent(alpha, 0) = 0, it never falls, and it never exceeds alpha.
 """
@@ -9,9 +9,11 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+import numpy as np
 from scipy.special import ndtr, ndtri
 
 from evaluator.stats.errors import PlanError
+from evaluator.stats.score_process import Bools, Floats
 
 Kind = Literal["mixed", "obrien-fleming", "pocock", "power", "hwang-shih-decani", "table"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
@@ -19,11 +21,11 @@ KINDS: Final[tuple[str, ...]] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """A one-sided spending function of information time t = I / I_max, for a level given when it is asked.
+    """A spending function of information time t = I / I_max.
 
     kind       | spent by t ≤ 1, as a share of α                 | parameter
     -----------|---------------------------------------------|----------
-    mixed      | w √t + (1−w) t³: early stops for large effects at little cost | w, default 0.2
+    mixed      | w √t + (1−w) t³: early stops for large effects at little cost in power | w, default 0.2
     obrien-fleming | 2(1 − Φ(z_{α/2} / √t)) / α  (Lan & DeMets 1983) | none
     pocock     | log(1 + (e−1)t)  (Lan & DeMets 1983)             | none
     power      | t^ρ  (Kim & DeMets 1987)                         | ρ > 0
@@ -99,3 +101,9 @@ class Spending:
 
 
 MIXED: Final = Spending()
+
+
+def consistent_p(p: Floats, before: Floats, crossed: Bools, alpha: float) -> Floats:
+    """The running p value, at most alpha exactly where a bound has been crossed now or before, despite rounding."""
+    p = np.where(crossed, np.minimum(p, alpha), p)
+    return np.where(~crossed & (before > alpha), np.maximum(p, math.nextafter(alpha, 1.0)), p)

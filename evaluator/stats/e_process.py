@@ -83,19 +83,6 @@ def effects() -> Floats:
     return np.concatenate([-above[::-1], [0.0], above])
 
 
-def to_unit(values: Floats, low: float, high: float) -> Floats:
-    """Outcomes on [0, 1] by their declared bounds. Effects are then in units of high − low.
-
-    Raises PlanError if the bounds are none, OutcomeError for an outcome that does not keep to them.
-    """
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise PlanError(f"[{low!r}, {high!r}] are no bounds of an outcome")
-    bad = np.flatnonzero(~((values >= low) & (values <= high)))
-    if bad.size:
-        raise OutcomeError(f"outcome {values[bad[0]]!r} at position {bad[0]} does not lie in [{low!r}, {high!r}]")
-    return (values - low) / (high - low)
-
-
 @dataclass(frozen=True, eq=False)
 class Wealth:
     """Log wealth of every bet (side, size, null), and the running peak of log E (side, null). A value: adding makes a
@@ -150,38 +137,9 @@ class Wealth:
             float(self.nulls[len(self.nulls) - high]) if high else math.inf,
         )
 
-    def merge(self, later: Self) -> Self:
-        """The wealth over both parts; what `later` carried is dropped in favour of this one's.
-
-        `later` must come after this part, or hold other units that were bet on without looking at this part's.
-        """
-        if self.bets != later.bets or not np.array_equal(self.nulls, later.nulls):
-            raise StatsError("wealths of other bets or other nulls do not merge")
-        return self._grown(later.logs)
-
     def _grown(self, gain: Floats) -> Self:
         after = replace(self, logs=self.logs + gain)
         return replace(after, peak=np.maximum(self.peak, after.log_e))
-
-    def to_dict(self) -> dict[str, Any]:
-        """All that must be kept, fit for JSON; exact."""
-        return {
-            "sizes": list(self.bets.sizes),
-            "weights": list(self.bets.weights),
-            "nulls": self.nulls.tolist(),
-            "logs": self.logs.tolist(),
-            "carried": self.carried.tolist(),
-            "peak": self.peak.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        bets = Bets(tuple(data["sizes"]), tuple(data["weights"]))
-        start = cls._start(bets, np.array(data["nulls"], dtype=np.float64), np.array(data["carried"]))
-        logs, peak = (np.array(data[name], dtype=np.float64) for name in ("logs", "peak"))
-        if logs.shape != start.logs.shape or peak.shape != start.peak.shape:
-            raise StatsError("a snapshot of a wealth has one log for each side, bet and null")
-        return replace(start, logs=logs, peak=peak)
 
     def _gain(self, units: _Units) -> Floats:
         """Σ log factors of every bet on these units, shape (2, D, G)."""

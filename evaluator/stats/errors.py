@@ -1,11 +1,14 @@
-"""What the statistics refuse, as types: a wrong number given to them, and a question that has no answer yet.
+"""Errors of the statistics, and the checks of settings that raise them.
 
-Invariant: bad input raises before any sum has changed; missing evidence is a value with a reason, never a number.
+Invariant: bad input raises before any sum has changed; missing evidence is a `NoAnswer` with a reason, never a number.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class StatsError(ValueError):
@@ -36,3 +39,17 @@ class NoAnswer:
     n_champion: int = 0
     n_challenger: int = 0
     n_blocks: int = 0
+
+
+def require_between(name: str, value: float, low: float, high: float, error: type[StatsError] = PlanError) -> None:
+    """Raise the error unless low < value < high."""
+    if not low < value < high:
+        raise error(f"the {name} {value!r} does not lie strictly between {low:g} and {high:g}")
+
+
+def positive_per_cell(name: str, value: NDArray[np.float64] | float, cells: int) -> NDArray[np.float64]:
+    """A finite number above 0 for each cell, shape (cells,), from one number or one a cell. Raises PlanError."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape not in ((), (cells,)) or not bool(np.all(np.isfinite(array) & (array > 0.0))):
+        raise PlanError(f"the {name} {value!r} is not a finite number above 0 for each of {cells} cells")
+    return np.broadcast_to(array, (cells,)).copy()

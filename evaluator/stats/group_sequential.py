@@ -1,31 +1,29 @@
-"""Lan-DeMets boundaries at arbitrary information times, by recursive numerical integration.
+"""Group-sequential tests: Lan-DeMets boundaries at arbitrary information times, by recursive numerical integration.
 
-Invariant: the bound at a look depends only on the times of the looks so far, never on data, and the probability under
-no effect that any bound up to t is crossed equals what the spending function allows by t.
+Sources: Lan & DeMets (1983); Armitage, McPherson & Rowe (1969) for the integration; Jennison & Turnbull (2000), chapter
+9, for the repeated p value. The score process at information time t is a Brownian motion B(t). With g the density of B
+at the last look on the paths that have not crossed, the bound c at the next look solves
+    ∫ g(u) Φ̄((c−u)/σ) du = f(t) − f(t_last), σ² = t − t_last, f the spending function; bounds are given as z = c / √t.
 
-The score process at information time t is a Brownian motion B(t) (Lan & DeMets 1983; Armitage, McPherson & Rowe
-1969). With g the density of B at the last look on the paths that have not crossed, the bound c at the next look
-solves ∫ g(u) Φ̄((c−u)/σ) du = f(t) − f(t_last), σ² = t − t_last. Bounds are given on the scale z = c / √t. A boundary
-is one-sided; the other side never stops it (non-binding), so each side keeps its level whatever is done about the
-other.
+Invariant: a bound depends only on the times of the looks so far, never on data, and the probability under no effect
+that any bound up to t is crossed equals what the spending function allows by t. A boundary is one-sided and
+non-binding: whatever is done about the other side, each keeps its level.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-from evaluator.stats.alpha_spending import MIXED, Spending
-from evaluator.stats.errors import OrderError, PlanError, StatsError
-
-Floats = NDArray[np.float64]
+from evaluator.stats.alpha_spending import MIXED, Spending, consistent_p
+from evaluator.stats.errors import OrderError, StatsError, require_between
+from evaluator.stats.score_process import Bools, Floats, Ints
 
 # A look less than this share of the last look's information later is too close to count: the grid would have to resolve
 # increments of that size, and nothing has been learned.
@@ -37,6 +35,10 @@ _LEAST: Final = 1e-15
 # Gauss-Legendre points for each panel of four standard deviations of the increment: error under 1e-9 a look.
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 _PANEL: Final = 4.0
+# Levels of the boundaries that give the repeated p value. Between two of them z_level against bound is nearly straight.
+LADDER: Final = (1e-6, 1e-4, 1e-3, 0.005, 0.02, 0.06, 0.16, 0.4)
+# The ladder looks only after this much more information time: p is as valid, and restoring it stays cheap.
+_RUNG_STEP: Final = 1.0 / 32.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +96,8 @@ def _measure(front: _Front, t: float) -> tuple[Floats, Floats]:
 @lru_cache(maxsize=1024)
 def _solve(front: _Front, t: float, allowed: float) -> float:
     """z such that uncrossed paths exceed z√t at time t with probability `allowed`; infinite if that is nothing."""
+    from scipy.optimize import brentq  # costs 0.1 s, which a process that never looks need not wait for
+
     if allowed < _LEAST:
         return math.inf
     if front.t == 0.0:
@@ -131,8 +135,7 @@ class Boundary:
     _front: _Front | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.alpha < 1.0:
-            raise PlanError(f"the level {self.alpha!r} does not lie strictly between 0 and 1")
+        require_between("level", self.alpha, 0.0, 1.0)
 
     @property
     def t(self) -> float:
@@ -184,3 +187,107 @@ class Boundary:
                 raise StatsError(f"{entry!r} is not a look of a boundary")
             entries.append((entry[0], math.inf if entry[1] is None else entry[1], entry[2]))
         return cls(alpha, spending, tuple(entries))
+
+
+@dataclass(frozen=True, eq=False)
+class Clock:
+    """The boundary of cells that have made the same looks, and a ladder of boundaries at other levels.
+
+    The ladder gives the repeated p value: the smallest level at which the same data would have stopped by now. A clock
+    depends on information alone, so any number of metrics share its cost.
+    """
+
+    boundary: Boundary
+    ladder: tuple[Boundary, ...]
+
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def start(alpha: float, spending: Spending) -> Clock:
+        """The clock before any look; one object for all that start alike, so that they share what follows."""
+        return Clock(Boundary(alpha, spending), tuple(Boundary(level, spending) for level in LADDER))
+
+    @lru_cache(maxsize=512)  # noqa: B019  clocks are small values, and both sides of many cells ask the same
+    def look(self, t: float) -> tuple[float, list[float] | None, Clock]:
+        """The bound at t, those of the ladder (None: no look of its own), and the clock after it."""
+        bound, boundary = self.boundary.look(t)
+        last = self.ladder[0].t
+        if t > last and (not last or t - last >= _RUNG_STEP or last < 1.0 <= t):
+            looks = [rung.look(t) for rung in self.ladder]
+            return bound, [at for at, _ in looks], Clock(boundary, tuple(rung for _, rung in looks))
+        return bound, None, Clock(boundary, self.ladder)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"looks": self.boundary.to_list(), "times": [t for t, _, _ in self.ladder[0].looks]}
+
+    @classmethod
+    def from_dict(cls, alpha: float, spending: Spending, data: dict[str, Any]) -> Clock:
+        ladder = [Boundary(level, spending) for level in LADDER]
+        for t in data["times"]:
+            ladder = [rung.look(t)[1] for rung in ladder]
+        return cls(Boundary.from_list(alpha, spending, data["looks"]), tuple(ladder))
+
+
+@dataclass(frozen=True, eq=False)
+class GroupSequential:
+    """The group-sequential test of one side: `clocks[of[cell]]` is the clock of that cell's looks."""
+
+    alpha: float
+    clocks: tuple[Clock, ...]
+    of: Ints
+    p: Floats
+
+    @classmethod
+    def start(cls, alpha: float, spending: Spending, cells: int = 1) -> Self:
+        return cls(alpha, (Clock.start(alpha, spending),), np.zeros(cells, dtype=np.int64), np.ones(cells))
+
+    @property
+    def spent(self) -> Floats:
+        return np.array([clock.boundary.spent for clock in self.clocks])[self.of]
+
+    def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
+        bounds, p = np.full(len(t), np.inf), self.p.copy()
+        of = np.full(len(t), -1)
+        clocks: list[Clock] = []
+        for clock, cells, time in self._groups(t, ready):
+            after = self.clocks[clock]
+            if time is not None:
+                bounds[cells], ladder, after = after.look(time)
+                if ladder is not None:
+                    p[cells] = np.minimum(p[cells], _levels_of(z[cells], ladder))
+            of[cells] = len(clocks)
+            clocks.append(after)
+        p = consistent_p(p, self.p, ready & (z >= bounds), self.alpha)
+        return bounds, replace(self, clocks=tuple(clocks), of=of, p=p)
+
+    def _groups(self, t: Floats, ready: Bools) -> list[tuple[int, Ints, float | None]]:
+        """(clock, cells, time of the next look or None) for each group of cells with the same looks so far."""
+        if ready.all() and (self.of == self.of[0]).all() and (t == t[0]).all():
+            return [(int(self.of[0]), np.arange(len(t)), float(t[0]))]
+        groups: dict[tuple[int, float | None], list[int]] = {}
+        for cell, key in enumerate(zip(self.of.tolist(), t.tolist(), ready.tolist(), strict=True)):
+            groups.setdefault((key[0], key[1] if key[2] else None), []).append(cell)
+        return [(clock, np.array(cells), time) for (clock, time), cells in groups.items()]
+
+    def to_dict(self) -> dict[str, Any]:
+        clocks = [clock.to_dict() for clock in self.clocks]
+        return {"clocks": clocks, "of": self.of.tolist(), "p": self.p.tolist()}
+
+    def restored(self, data: dict[str, Any]) -> Self:
+        spending = self.clocks[0].boundary.spending
+        clocks = tuple(Clock.from_dict(self.alpha, spending, clock) for clock in data["clocks"])
+        return replace(self, clocks=clocks, of=np.array(data["of"], dtype=np.int64), p=np.array(data["p"]))
+
+
+def _levels_of(z: Floats, bounds: list[float]) -> Floats:
+    """The level whose bound is z, from the ladder's falling bounds; rounded up below its end, 1 above it."""
+    levels = np.ones(len(z))
+    rungs = list(zip(LADDER, bounds, strict=True))
+    for (above, bound_above), (level, bound) in pairwise(rungs):
+        here = (z >= bound) & (z < bound_above)
+        if math.isinf(bound_above):
+            levels[here] = level
+        else:
+            share = (z[here] - bound) / (bound_above - bound)
+            levels[here] = ndtr((1.0 - share) * ndtri(level) + share * ndtri(above))
+    levels[z >= bounds[0]] = LADDER[0]
+    return levels

@@ -1,34 +1,33 @@
-"""Guards over the traffic itself: may this experiment's evidence be trusted at all?
-
-Invariant: a guard that is breached although all is in order is so with probability at most its alpha, however often it
-is read: each test here holds at every moment at once. Times are seconds since 1970, UTC, and given by the caller.
+"""Guards of the traffic: may this experiment's evidence be trusted at all?
 
 | guard | asks | breached if |
 |---|---|---|
-| multiple exposure | do units meet one arm only? | more units than allowed met several |
-| no traffic | does each arm get any of the traffic it was promised? | its getting none is too improbable |
-| no outcomes | does the truth still arrive? | the last outcome is older than allowed |
-| label arrival | does it arrive for both arms alike? | the arms' shares differ by more than the margin |
+| multiple exposure | does each unit meet one arm only? | more units than allowed met several |
+| no traffic | does each arm get some of the traffic that its propensity promised? | getting none is too improbable |
+| label arrival | do outcomes arrive alike for both arms? | the arms' shares differ by more than the margin |
 
-Label arrival looks in both directions: who withholds the labels of a challenger's failures, or of the champion's
-successes, makes a worse challenger win.
+Invariant: each test is always valid, so a guard is breached although all is in order with probability at most its
+alpha, however often it is read. Label arrival looks in both directions: withholding the labels of a challenger's
+failures, or of the champion's successes, makes a worse challenger win.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
+from zlib import crc32
 
-from evaluator.stats.binomial_rate import rate_limits, rate_p
-from evaluator.stats.design import HARM_MOST_CORRELATION, Mode, Plan, Side
-from evaluator.stats.errors import NoAnswer, StatsError
-from evaluator.stats.interim_analysis import State, advance
-from evaluator.stats.multiple_exposure import Exposures
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluator.stats.always_valid import rate_p
+from evaluator.stats.errors import NoAnswer, StatsError, require_between
+from evaluator.stats.interim_analysis import Look, State, Stop, advance
+from evaluator.stats.sample_ratio_mismatch import AssignmentCounts
 from evaluator.stats.score_process import Arm, Block
-from evaluator.stats.srm import AssignmentCounts
+from evaluator.stats.sequential_test import Plan
 
 Standing = Literal["safe", "open", "breached"]
 
@@ -56,38 +55,137 @@ class GuardReading:
         return self.standing != "breached"
 
 
-def _level(alpha: float) -> None:
-    if not 0.0 < alpha < 1.0:
-        raise StatsError(f"the level {alpha!r} does not lie strictly between 0 and 1")
-
-
 def multiple_exposure(
-    exposures: Exposures, *, allowed: float = 0.01, smallest_p: float = 1.0, alpha: float = 0.001
+    multiple: int,
+    units: int,
+    *,
+    allowed: float = 0.01,
+    smallest_p: float = 1.0,
+    alpha: float = 0.001,
+    weight: float = 1.0,
+    sample: str = "",
 ) -> GuardReading:
     """Do more than a share `allowed` of the units meet more than one arm?
 
-    A unit that has met one arm so far may still meet another. The evidence only grows by that, so at any moment it is
-    at most what the units' final state would give, and the p value is valid though nobody knows that state. For the
-    same reason "safe" is said of the exposures so far. `smallest_p` is the p_value of the last reading.
-
-    Beyond the sketch's capacity each level is a test of its own on its sample, so p is divided by a weight: 0.9 for
-    level 0, 0.1/(l(l+1)) for level l ≥ 1, which add to 1.
+    A unit that has met one arm so far may still meet another, which only adds evidence, so p is valid before the units'
+    final state is known. For the same reason "safe" is said of the exposures so far. `smallest_p` is the p_value of the
+    last reading. `weight`: this test's share of the level, where several are made; `sample` says what was sampled.
     """
-    _level(alpha)
+    require_between("level", alpha, 0.0, 1.0, StatsError)
     name = "multiple exposure"
-    units, multiple, level = exposures.units, exposures.multiple, exposures.level
     if not units:
         return GuardReading(name, "open", "no unit has been exposed yet")
-    weight = 0.9 if level == 0 else 0.1 / (level * (level + 1))
     p = min(smallest_p, 1.0, rate_p(multiple, units, allowed) / weight)
-    lower, upper = rate_limits(multiple, units, 2.0 * alpha * weight)
-    standing: Standing = "breached" if p <= alpha else "safe" if upper < allowed else "open"
-    sample = "" if exposures.exact else f" in a sample of about {exposures.distinct}"
-    said = {"breached": "more than", "safe": "not more than", "open": "not shown to be more or less than"}[standing]
+    standing: Standing = "open"
+    if p <= alpha:
+        standing = "breached"
+    elif rate_p(multiple, units, allowed, above=False) < alpha * weight:
+        standing = "safe"
+    comparison = {"breached": "more than", "safe": "not more than", "open": "not shown to be more or less than"}[
+        standing
+    ]
     reason = (
-        f"{multiple} of {units} units{sample} met more than one arm; that is {said} {allowed:.2%} of them (p = {p:.2g})"
+        f"{multiple} of {units} units{sample} met more than one arm; that is {comparison} {allowed:.2%} of them "
+        f"(p = {p:.2g})"
     )
-    return GuardReading(name, standing, reason, multiple / units, lower, upper, p)
+    return GuardReading(name, standing, reason, multiple / units, p_value=p)
+
+
+@dataclass(slots=True)
+class Exposures:
+    """Sketch of the arms that each unit met: exact up to `capacity` units, beyond it for a uniform sample of them.
+
+    Distinct sampling (Gibbons 2001): units are kept whose hash starts with `level` zero bits, and the level rises by
+    one when more than `capacity` are kept. A kept unit was never dropped before, so all of its arms are known. The
+    sketch depends only on the set of (unit, arm) pairs and the capacity. The default takes about 15 MB.
+    """
+
+    capacity: int = 65_536
+    level: int = 0
+    arms: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    multiple: int = 0
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1:
+            raise StatsError(f"a capacity of {self.capacity!r} units holds nothing")
+
+    @property
+    def units(self) -> int:
+        """Units in the sketch."""
+        return len(self.arms)
+
+    @property
+    def distinct(self) -> int:
+        """Distinct units met: exact at level 0, else an unbiased estimate."""
+        return len(self.arms) << self.level
+
+    def add_codes(
+        self,
+        units: NDArray[np.integer[Any]],
+        unit_names: Sequence[str],
+        arms: NDArray[np.integer[Any]],
+        arm_names: Sequence[str],
+    ) -> None:
+        """Many exposures as codes into names, arrays of one shape (n,). A code below 0 is a null and is skipped."""
+        if units.shape != arms.shape or units.ndim != 1:
+            raise StatsError(f"units of shape {units.shape} do not fit arms of shape {arms.shape}")
+        whole = (units >= 0) & (arms >= 0)
+        width = len(arm_names)
+        pairs = np.unique(units[whole].astype(np.int64) * width + arms[whole])
+        if self.level:
+            pairs = pairs[_kept([unit_names[unit] for unit in (pairs // width).tolist()], self.level)]
+        for pair in pairs.tolist():
+            self._meet(unit_names[pair // width], arm_names[pair % width])
+        self._shrink()
+
+    def _meet(self, unit: str, arm: str) -> None:
+        seen = self.arms.get(unit)
+        if seen is None:
+            self.arms[unit] = (arm,)
+        elif arm not in seen:
+            self.arms[unit] = tuple(sorted((*seen, arm)))
+            self.multiple += len(seen) == 1
+
+    def _shrink(self) -> None:
+        while len(self.arms) > self.capacity:
+            self.level += 1
+            self.arms = _sampled(self.arms, self.level)
+            self._recount()
+
+    def _recount(self) -> None:
+        self.multiple = sum(len(arms) > 1 for arms in self.arms.values())
+
+    def reading(self, *, allowed: float = 0.01, smallest_p: float = 1.0, alpha: float = 0.001) -> GuardReading:
+        """`multiple_exposure` of the sketch. Each level is a test of its own on its sample: their weights, 0.9 and then
+        0.1/(l(l+1)), add to 1."""
+        weight = 0.9 if self.level == 0 else 0.1 / (self.level * (self.level + 1))
+        sample = f" in a sample of about {self.distinct}" if self.level else ""
+        return multiple_exposure(
+            self.multiple, self.units, allowed=allowed, smallest_p=smallest_p, alpha=alpha, weight=weight, sample=sample
+        )
+
+
+def _marks(units: Collection[str]) -> NDArray[np.uint32]:
+    """A hash of each unit: CRC-32 and murmur3's finaliser, which is quick over many. A hash of its own, so that the
+    sample is independent of any hash that assigns arms."""
+    mark = np.fromiter((crc32(unit.encode("utf-8", "surrogatepass")) for unit in units), dtype=np.uint32)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        mark ^= mark >> np.uint32(shift)
+        mark *= np.uint32(factor)
+    mark ^= mark >> np.uint32(16)
+    return mark
+
+
+def _kept(units: Collection[str], level: int) -> NDArray[np.bool_]:
+    """Which units are in the sample of that level, shape (n,)."""
+    if level == 0:
+        return np.ones(len(units), dtype=np.bool_)
+    return np.asarray(_marks(units) >> np.uint32(32 - level) == 0)
+
+
+def _sampled(arms: Mapping[str, tuple[str, ...]], level: int) -> dict[str, tuple[str, ...]]:
+    kept = _kept(arms.keys(), level).tolist()
+    return {unit: met for (unit, met), keep in zip(arms.items(), kept, strict=True) if keep}
 
 
 def no_traffic(counts: AssignmentCounts, *, alpha: float = 0.001) -> GuardReading:
@@ -98,7 +196,7 @@ def no_traffic(counts: AssignmentCounts, *, alpha: float = 0.001) -> GuardReadin
     that probability: the p value is always valid as it is. Count a recent window to ask whether traffic has stopped
     (each window is a test of its own then).
     """
-    _level(alpha)
+    require_between("level", alpha, 0.0, 1.0, StatsError)
     name = "no traffic"
     units = sum(sum(pair) for pair in counts.counts.values())
     if not units:
@@ -112,33 +210,6 @@ def no_traffic(counts: AssignmentCounts, *, alpha: float = 0.001) -> GuardReadin
     p = min(1.0, 2.0 * math.exp(math.fsum(total * math.log1p(-chance) for chance, total in chances)))
     reason = f"the {called} got none of {units} units where {expected:.1f} were expected (p = {p:.2g})"
     return GuardReading(name, "breached" if p <= alpha else "open", reason, 0.0, p_value=p)
-
-
-def no_outcomes(
-    arm: str, *, now: float, first_due: float | None, last_outcome: float | None, longest: float
-) -> GuardReading:
-    """Has no outcome of the arm matured for longer than `longest` seconds?
-
-    `first_due`: when the arm's first exposure reached its horizon (None: none has yet), `last_outcome`: when the last
-    outcome matured (None: never). A rule on the clock and not a test: `longest` is to be well above the longest pause
-    that is normal.
-    """
-    name = "no outcomes"
-    if not (longest > 0.0 and math.isfinite(longest) and math.isfinite(now)):
-        raise StatsError(f"the longest pause {longest!r} at {now!r} is not a finite number of seconds above 0")
-    if first_due is None and last_outcome is None:
-        return GuardReading(name, "open", f"no exposure of the {arm} has reached its horizon yet")
-    since = max(time for time in (first_due, last_outcome) if time is not None)
-    pause = now - since
-    when = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
-    if last_outcome is None:
-        what = f"the {arm}'s first outcome was due at {when} and none has come"
-    else:
-        what = f"the {arm}'s last outcome matured at {when}"
-    reason = f"{what}, {pause:.0f} s ago; at most {longest:.0f} s are allowed"
-    if pause > longest:
-        return GuardReading(name, "breached", reason, pause)
-    return GuardReading(name, "safe" if last_outcome is not None else "open", reason, pause)
 
 
 @dataclass(frozen=True)
@@ -160,68 +231,53 @@ class ArrivalState:
         return cls(State.from_dict(plan, data["fewer"]), State.from_dict(plan, data["more"]))
 
 
-def arrival_plan(
-    horizon: float, *, margin: float = 0.01, alpha: float = 0.01, mode: Mode = "anytime", clustered: bool = True
-) -> Plan:
-    """The plan of `label_arrival`: alpha/2 for each direction, a difference of up to `margin` allowed.
-
-    `horizon` is information, as `horizon_information` computes it; in anytime mode it only says where the test is
-    made tightest. Both directions have the caution of a harm side: a missed attack costs users, a false alarm a look.
-    """
-    side = Side(alpha / 2.0, most_correlation=HARM_MOST_CORRELATION)
-    return Plan(horizon, side, side, mode, margin, clustered, min_blocks_win=5)
-
-
 def label_arrival(state: ArrivalState, blocks: Sequence[Block], plan: Plan) -> tuple[ArrivalState, GuardReading]:
-    """Did the outcome arrive by the horizon equally often in both arms?
+    """Do outcomes arrive by the horizon equally often in both arms?
 
     `blocks` are all closed blocks so far of Y = 1 if the outcome of an exposure was there at its horizon, else 0, as
-    `split_blocks` makes them: the same score process as for any metric, ramp-proof and clustered. The plan's harm side
-    is used for "fewer", and once more on the mirrored blocks for "more": its minimum of rare events counts both arms
-    together, so an arm that misses no label at all is compared too.
+    `split_blocks` makes them. The plan's harm side tests "fewer", and once more on the mirrored blocks "more": its
+    minimum of rare events counts both arms together, so an arm that misses no label at all is compared too.
     """
     fewer, low = advance(state.fewer, blocks, plan)
     more, high = advance(state.more, [_mirrored(block) for block in blocks], plan)
     after, name = ArrivalState(fewer, more), "label arrival"
     if isinstance(low, NoAnswer) or isinstance(high, NoAnswer):
-        waits = low if isinstance(low, NoAnswer) else high
-        assert isinstance(waits, NoAnswer)
-        stopped = fewer.stop or more.stop
-        if stopped is not None and stopped.crossed == "worse":
+        if _is_worse(fewer.stop) or _is_worse(more.stop):
             return after, GuardReading(name, "breached", "the arms' shares were shown to differ at an earlier look")
-        return after, GuardReading(name, "open", f"no answer yet: {waits.reason}")
+        waiting = low if isinstance(low, NoAnswer) else high
+        assert isinstance(waiting, NoAnswer)
+        return after, GuardReading(name, "open", f"no answer yet: {waiting.reason}")
     lower, upper = None if high.upper is None else -high.upper, low.upper
-    margin = plan.margin
-    p = min(1.0, 2.0 * min(float(each.cells.harm.p[0]) for each in (fewer, more)))
+    p = min(1.0, 2.0 * min(low.p_harm, high.p_harm))
     standing: Standing = "open"
-    if "worse" in (low.crossed, high.crossed):
+    if _is_worse(low.stop) or _is_worse(high.stop):
         standing = "breached"
-    elif lower is not None and upper is not None and -margin < lower <= upper < margin:
+    elif lower is not None and upper is not None and -plan.margin < lower <= upper < plan.margin:
         standing = "safe"
-    said = {"breached": "is beyond", "safe": "lies within", "open": "is not shown to be within or beyond"}[standing]
-    stop = next((look.stop for look in (low, high) if look.stop is not None and look.stop.crossed == "worse"), None)
-    if stop is not None and stop.look < low.number:
-        said = f"was, at look {stop.look}, shown to be beyond"
-    assert low.mean_champion is not None
-    assert low.mean_challenger is not None
-    reason = (
-        f"outcomes arrived for {low.mean_champion:.2%} of the champion's {low.n_champion} exposures and "
-        f"{low.mean_challenger:.2%} of the challenger's {low.n_challenger}: the difference {low.effect:+.2%}"
-        f"{_between(lower, upper)} {said} ±{margin:.2%}"
-    )
+    reason = _arrival_reason(low, high, standing, (lower, upper), plan.margin)
     return after, GuardReading(name, standing, reason, low.effect, lower, upper, p)
 
 
-def _between(lower: float | None, upper: float | None) -> str:
-    low = "no limit" if lower is None else f"{lower:+.2%}"
-    high = "no limit" if upper is None else f"{upper:+.2%}"
-    return f" (from {low} to {high})"
+def _is_worse(stop: Stop | None) -> bool:
+    return stop is not None and stop.crossed == "worse"
+
+
+def _arrival_reason(
+    low: Look, high: Look, standing: Standing, limits: tuple[float | None, float | None], margin: float
+) -> str:
+    lower, upper = ("no limit" if limit is None else f"{limit:+.2%}" for limit in limits)
+    relation = {"breached": "is beyond", "safe": "lies within", "open": "is not shown to be within or beyond"}[standing]
+    stop = next((look.stop for look in (low, high) if look.stop is not None and _is_worse(look.stop)), None)
+    if stop is not None and stop.look < low.number:
+        relation = f"was, at look {stop.look}, shown to be beyond"
+    return (
+        f"outcomes arrived for {low.mean_champion or 0.0:.2%} of the champion's {low.n_champion} exposures and "
+        f"{low.mean_challenger or 0.0:.2%} of the challenger's {low.n_challenger}: the difference {low.effect:+.2%}"
+        f" (from {lower} to {upper}) {relation} ±{margin:.2%}"
+    )
 
 
 def _mirrored(block: Block) -> Block:
     """The block of −Y: more of Y is less of it."""
-    return replace(block, champion=_negated(block.champion), challenger=_negated(block.challenger), score=-block.score)
-
-
-def _negated(arm: Arm) -> Arm:
-    return Arm(arm.n, -arm.total, arm.squares)
+    champion, challenger = (Arm(arm.n, -arm.total, arm.squares) for arm in (block.champion, block.challenger))
+    return replace(block, champion=champion, challenger=challenger, score=-block.score)

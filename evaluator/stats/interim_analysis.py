@@ -17,11 +17,11 @@ from typing import Any, Literal
 from scipy.special import ndtr
 
 from evaluator.stats import panel
-from evaluator.stats.cluster_robust import Evidence
-from evaluator.stats.design import Plan
 from evaluator.stats.errors import NoAnswer
+from evaluator.stats.evidence import Evidence
 from evaluator.stats.panel import BETTER, Looks, Panel, States
 from evaluator.stats.score_process import Arm, Block, arms_of
+from evaluator.stats.sequential_test import Plan
 
 Crossed = Literal["better", "worse"]
 
@@ -197,13 +197,13 @@ def too_little_for_harm(champion: Arm, challenger: Arm, n_blocks: int, plan: Pla
     return f"{both:.0f} outcomes of the rarer kind in both arms together; {plan.min_events} are needed"
 
 
-def too_little_for_win(champion: Arm, challenger: Arm, support: Evidence, plan: Plan) -> str:
-    """What the win side of a single cell still waits for, in words."""
-    lacking = support.lacking(0)
+def too_little_for_win(champion: Arm, challenger: Arm, support: Evidence, plan: Plan, cell: int = 0) -> str:
+    """What the win side of a cell still waits for, in words."""
+    lacking = support.lacking(cell)
     if lacking is not None:
         return lacking
-    if plan.clustered and support.n_blocks[0] < plan.min_blocks_win:
-        return f"{support.n_blocks[0]:.0f} of at least {plan.min_blocks_win} blocks are closed"
+    if plan.clustered and support.n_blocks[cell] < plan.min_blocks_win:
+        return f"{support.n_blocks[cell]:.0f} of at least {plan.min_blocks_win} blocks are closed"
     name, arm = min(("champion", champion), ("challenger", challenger), key=lambda pair: pair[1].fewest)
     return f"the {name} has {arm.fewest:.0f} outcomes of the rarer kind; {plan.min_events} are needed"
 

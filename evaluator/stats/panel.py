@@ -14,17 +14,16 @@ what to do is policy, not statistics. In anytime mode there is no end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evaluator.stats.cluster_robust import Bools, Evidence, evidence_of, rows_of
-from evaluator.stats.design import Plan
+from evaluator.stats.cluster_robust import evidence_of, rows_of
 from evaluator.stats.errors import StatsError
-from evaluator.stats.score_process import Block, Floats, arms_of
-from evaluator.stats.sequential_test import Monitor, Setting, restore, start
+from evaluator.stats.evidence import Evidence
+from evaluator.stats.score_process import Block, Bools, Floats, arms_of, from_json, to_json
+from evaluator.stats.sequential_test import Plan, SequentialTest, start
 
 BETTER, WORSE = 1.0, -1.0
 
@@ -114,20 +113,24 @@ class Stops:
 class States:
     """What the cells' tests remember between looks. lower, upper: the limits of the last look, nan for none."""
 
-    win: Monitor
-    harm: Monitor
+    win: SequentialTest
+    harm: SequentialTest
     looks: Floats
     lower: Floats
     upper: Floats
     stops: Stops
 
     @classmethod
-    def start(cls, plan: Plan, cells: int, *, horizon: Setting | None = None, effect: Setting | None = None) -> Self:
+    def start(cls, plan: Plan, cells: int, *, horizon: Floats | None = None, effect: Floats | None = None) -> Self:
         """Before the first look. horizon, effect: shape (cells,) where cells differ; else the plan's."""
-        horizon = plan.horizon if horizon is None else horizon
-        effect = plan.effect if effect is None else effect
         win, harm = (
-            start(plan.mode, side.alpha, side.spending, cells, horizon=horizon, effect=effect)
+            start(
+                plan.mode,
+                side,
+                cells,
+                horizon=plan.horizon if horizon is None else horizon,
+                effect=plan.effect if effect is None else effect,
+            )
             for side in (plan.win, plan.harm)
         )
         return cls(win, harm, np.zeros(cells), np.full(cells, np.nan), np.full(cells, np.nan), Stops.none(cells))
@@ -148,38 +151,23 @@ class States:
             "win": self.win.to_dict(),
             "harm": self.harm.to_dict(),
             "looks": self.looks.tolist(),
-            "lower": _listed(self.lower),
-            "upper": _listed(self.upper),
-            "stops": {entry.name: _listed(getattr(self.stops, entry.name)) for entry in fields(self.stops)},
+            "lower": to_json(self.lower),
+            "upper": to_json(self.upper),
+            "stops": {entry.name: to_json(getattr(self.stops, entry.name)) for entry in fields(self.stops)},
         }
 
     @classmethod
-    def from_dict(
-        cls, plan: Plan, data: dict[str, Any], *, horizon: Setting | None = None, effect: Setting | None = None
-    ) -> Self:
-        """The states of that snapshot, under the same plan, horizons and effects."""
-        horizon = plan.horizon if horizon is None else horizon
-        effect = plan.effect if effect is None else effect
-        win, harm = (
-            restore(plan.mode, side.alpha, side.spending, data[name], horizon=horizon, effect=effect)
-            for name, side in (("win", plan.win), ("harm", plan.harm))
-        )
+    def from_dict(cls, plan: Plan, data: dict[str, Any]) -> Self:
+        """The states of that snapshot, under the same plan."""
+        fresh = cls.start(plan, len(data["looks"]))
         return cls(
-            win,
-            harm,
-            _floats(data["looks"]),
-            _floats(data["lower"]),
-            _floats(data["upper"]),
-            Stops(**{name: _floats(values) for name, values in data["stops"].items()}),
+            fresh.win.restored(data["win"]),
+            fresh.harm.restored(data["harm"]),
+            from_json(data["looks"]),
+            from_json(data["lower"]),
+            from_json(data["upper"]),
+            Stops(**{name: from_json(values) for name, values in data["stops"].items()}),
         )
-
-
-def _listed(values: NDArray[Any]) -> list[Any]:
-    return [None if value != value else value for value in values.tolist()]
-
-
-def _floats(values: list[float | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -210,7 +198,7 @@ def ready_for_harm(tally: Tally, evidence: Evidence, plan: Plan) -> Bools:
     enough &= fewest(tally.champion + tally.challenger) >= plan.min_events
     if plan.clustered:
         enough &= evidence.n_blocks >= plan.min_blocks_harm
-    return enough & evidence.there
+    return enough & evidence.available
 
 
 def ready_for_win(tally: Tally, evidence: Evidence, plan: Plan) -> Bools:
@@ -219,7 +207,7 @@ def ready_for_win(tally: Tally, evidence: Evidence, plan: Plan) -> Bools:
     enough &= tally.smaller >= tally.least
     if plan.clustered:
         enough &= evidence.n_blocks >= plan.min_blocks_win
-    return enough & evidence.there
+    return enough & evidence.available
 
 
 def advance(states: States, panel: Panel, plan: Plan, harm_panel: Panel | None = None) -> tuple[States, Looks]:
@@ -251,7 +239,7 @@ def decide(
     lower = np.where(ready_win & np.isfinite(lower), lower, states.lower)
     upper = np.where(ready_harm & np.isfinite(upper), upper, states.upper)
 
-    shown = support if support.there.all() else _either(support.there, support, against)
+    shown = support if support.available.all() else support.or_else(against)
     fraction = shown.information / tally.horizon
     won, harmed = ready_win & (z_win >= bound_win), ready_harm & (z_harm >= bound_harm)
     crossed = np.where(harmed, WORSE, np.where(won, BETTER, 0.0))
@@ -274,13 +262,3 @@ def decide(
         p_win=win.p,
         p_harm=harm.p,
     )
-
-
-def _either(where: Bools, first: Evidence, second: Evidence) -> Evidence:
-    """The first where it holds, else the second."""
-    parts = {
-        entry.name: np.where(where, getattr(first, entry.name), getattr(second, entry.name))
-        for entry in fields(first)
-        if entry.name != "clustered"
-    }
-    return replace(first, **parts)

@@ -1,65 +1,102 @@
-"""How much evidence a test will need: sample sizes, power and expected stopping, and what no test can beat.
+"""Power: crossing probabilities of a sequential test, what a unit of traffic tells, and what no test can beat.
 
-Invariant: closed forms and exact integration, no simulation, so that the same question gives the same answer. Levels
-are one-sided throughout, effects are challenger − champion, larger is better.
+Invariant: closed forms and recursive numerical integration (Armitage, McPherson & Rowe 1969; Jennison & Turnbull 2000,
+chapter 19), no simulation; the probabilities of a course add up to 1 within 1e-8. Levels are one-sided, effects are
+challenger − champion, larger is better.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri, xlogy
+import numpy as np
+from scipy.special import ndtr, xlogy
 
-from evaluator.stats.crossing_probability import Course, course
-from evaluator.stats.design import WIN_SIDE, Side
-from evaluator.stats.errors import PlanError
-from evaluator.stats.group_sequential import Boundary
+from evaluator.stats.errors import PlanError, require_between
+from evaluator.stats.score_process import Floats
 
-# Drifts beyond this are decided at the first look.
-_MOST_DRIFT: Final = 60.0
-
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low < value < high:
-        raise PlanError(f"the {name} {value!r} does not lie strictly between {low:g} and {high:g}")
+# Paths further than this many standard deviations from their mean are not followed.
+_REACH: Final = 8.5
+# Gauss-Legendre points for each panel of two standard deviations of the smaller step beside it.
+_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+_PANEL: Final = 2.0
 
 
-# What a unit tells -----------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Course:
+    """Probabilities to cross the upper and the lower bound first at each look, shape (looks,) each."""
+
+    upper: Floats
+    lower: Floats
+
+    @property
+    def above(self) -> float:
+        """Probability ever to cross the upper bound first: the power of the win side."""
+        return float(self.upper.sum())
+
+    @property
+    def below(self) -> float:
+        """Probability ever to cross the lower bound first."""
+        return float(self.lower.sum())
+
+
+def course(
+    times: Sequence[float], upper: Sequence[float], lower: Sequence[float] | None = None, drift: float = 0.0
+) -> Course:
+    """Crossing probabilities of B(t) + drift · t, watched as z = (B(t) + drift t)/√t at rising times t > 0.
+
+    upper, lower: bounds for z at each look, infinite where there is none; without `lower` only the upper ones stop.
+    drift: the mean of z at t = 1, that is effect · √(I_max / (V/I)). Raises PlanError for impossible arguments.
+    """
+    at, high = np.asarray(times, dtype=np.float64), np.asarray(upper, dtype=np.float64)
+    low = np.full(len(at), -np.inf) if lower is None else np.asarray(lower, dtype=np.float64)
+    if not len(at) or not (len(at) == len(high) == len(low)) or not math.isfinite(drift):
+        raise PlanError("a course needs one bound a side for each of at least one look, and a finite drift")
+    if not (at[0] > 0.0 and bool(np.all(np.diff(at) > 0.0)) and bool(np.all(np.isfinite(at)))):
+        raise PlanError("the times of looks are positive and rise")
+    if bool(np.any(high <= low)):
+        raise PlanError("an upper bound lies above its lower bound")
+    over, under = np.zeros(len(at)), np.zeros(len(at))
+    points, masses, before = np.zeros(1), np.ones(1), 0.0
+    for look, t in enumerate(at):
+        spread, sigma = math.sqrt(t), math.sqrt(t - before)
+        mean = points + drift * (t - before)
+        top, bottom = high[look] * spread, low[look] * spread
+        over[look] = masses @ ndtr((mean - top) / sigma)
+        under[look] = masses @ ndtr((bottom - mean) / sigma)
+        if look + 1 == len(at):
+            break
+        finest = min(sigma, math.sqrt(at[look + 1] - t))
+        first, last = max(bottom, drift * t - _REACH * spread), min(top, drift * t + _REACH * spread)
+        if first >= last:  # no path worth following is left between the bounds
+            break
+        panels = max(1, math.ceil((last - first) / (_PANEL * finest)))
+        half = (last - first) / panels / 2.0
+        centres = first + half * (2.0 * np.arange(panels) + 1.0)
+        there = (centres[:, None] + half * _POINTS).ravel()
+        distance = (there[:, None] - mean) / sigma
+        density = np.exp(-0.5 * distance * distance) @ masses / (sigma * math.sqrt(2.0 * math.pi))
+        points, masses, before = there, np.tile(half * _WEIGHTS, panels) * density, t
+    return Course(over, under)
+
+
+# What a unit of traffic tells ---------------------------------------------------------------------------------------
 
 
 def information_per_unit(share: float) -> float:
     """π(1−π): the information of one unit of split traffic at the challenger's share π. A pair carries 1."""
-    _between("share", share, 0.0, 1.0)
+    require_between("share", share, 0.0, 1.0)
     return share * (1.0 - share)
 
 
 def split_variance(share: float, champion: float, challenger: float, effect: float = 0.0) -> float:
     """V/I of split traffic with these outcome variances and the champion's mean as prediction:
     (1−π)(σ₁² + δ²) + π σ₀², the mean of (A−π)²(Y−m)² over π(1−π). It hardly depends on π where variances are alike."""
-    _between("share", share, 0.0, 1.0)
+    require_between("share", share, 0.0, 1.0)
     return (1.0 - share) * (challenger + effect * effect) + share * champion
-
-
-def ramp_information(stages: Sequence[tuple[float, float]]) -> float:
-    """Information of a ramp, stages of (share, units)."""
-    return math.fsum(information_per_unit(share) * units for share, units in stages)
-
-
-def ramp_units(information: float, stages: Sequence[tuple[float, float]]) -> float:
-    """Units of traffic until a ramp has collected this information. The last stage goes on as long as it takes."""
-    if not stages:
-        raise PlanError("a ramp has at least one stage")
-    total = 0.0
-    for share, units in stages[:-1]:
-        rate = information_per_unit(share)
-        if rate * units >= information:
-            return total + information / rate
-        information -= rate * units
-        total += units
-    return total + information / information_per_unit(stages[-1][0])
 
 
 def cluster_design_effect(size: float, correlation: float, variation: float = 0.0) -> float:
@@ -72,66 +109,8 @@ def cluster_design_effect(size: float, correlation: float, variation: float = 0.
 
 def block_widening(correlation: float) -> float:
     """(1+r)/(1−r): how much a lag-1 correlation r of many AR(1) blocks widens the variance of their sum."""
-    _between("correlation of blocks", correlation, -1.0, 1.0)
+    require_between("correlation of blocks", correlation, -1.0, 1.0)
     return (1.0 + correlation) / (1.0 - correlation)
-
-
-# One look --------------------------------------------------------------------------------------------------------
-
-
-def fixed_information(effect: float, variance: float, alpha: float, power: float) -> float:
-    """Information at which the classical one-sided score test has this power: (z_{1−α} + z_power)² v / δ².
-
-    variance: V/I as of `split_variance`, times design effect or widening. Needs power > alpha.
-    """
-    _between("level", alpha, 0.0, 0.5)
-    _between("power", power, alpha, 1.0)
-    if not (math.isfinite(effect) and effect != 0.0 and math.isfinite(variance) and variance > 0.0):
-        raise PlanError(f"an effect of {effect!r} with variance {variance!r} has no sample size")
-    return float((ndtri(power) - ndtri(alpha)) ** 2) * variance / (effect * effect)
-
-
-def fixed_power(effect: float, variance: float, alpha: float, information: float) -> float:
-    """Power of that test at this information against effect > 0 (its chance of a false win for an effect ≤ 0)."""
-    return float(ndtr(effect * math.sqrt(information / variance) + ndtri(alpha)))
-
-
-# Many looks ------------------------------------------------------------------------------------------------------
-
-
-def group_sequential(drift: float, times: Sequence[float], win: Side = WIN_SIDE, harm: Side | None = None) -> Course:
-    """What a group-sequential test does when the mean of z at t = 1 is `drift` = δ √(I_max / v).
-
-    times: information times of the looks. With `harm` its side stops the test too: `below` is its share.
-    """
-    bounds = _bounds(win, times)
-    lower = None if harm is None else [-bound for bound in _bounds(harm, times)]
-    return course(times, bounds, lower, drift)
-
-
-def _bounds(side: Side, times: Sequence[float]) -> list[float]:
-    boundary, bounds = Boundary(side.alpha, side.spending), []
-    for t in times:
-        bound, boundary = boundary.look(t)
-        bounds.append(bound)
-    return bounds
-
-
-def sequential_drift(power: float, times: Sequence[float], win: Side = WIN_SIDE, harm: Side | None = None) -> float:
-    """The drift at which that test has this power. Its square over (z_{1−α} + z_power)² is the price of looking."""
-    _between("power", power, win.alpha, 1.0)
-    bounds = _bounds(win, times)
-    lower = None if harm is None else [-bound for bound in _bounds(harm, times)]
-    return float(brentq(lambda drift: course(times, bounds, lower, drift).above - power, 0.0, _MOST_DRIFT, xtol=1e-9))
-
-
-def sequential_information(
-    effect: float, variance: float, power: float, times: Sequence[float], win: Side = WIN_SIDE, harm: Side | None = None
-) -> float:
-    """I_max at which a group-sequential test with looks at these shares of it has this power against the effect."""
-    if not (math.isfinite(effect) and effect != 0.0 and math.isfinite(variance) and variance > 0.0):
-        raise PlanError(f"an effect of {effect!r} with variance {variance!r} has no sample size")
-    return sequential_drift(power, times, win, harm) ** 2 * variance / (effect * effect)
 
 
 # What no test can beat -------------------------------------------------------------------------------------------
@@ -154,7 +133,7 @@ def information_rate(share: float, champion: float, challenger: float) -> tuple[
     First against the composite null "equal rates, any": the mutual information of arm and outcome,
     π KL(p₁‖p̄) + (1−π) KL(p₀‖p̄) with p̄ = π p₁ + (1−π) p₀. Then against "the challenger has p₀": π KL(p₁‖p₀).
     """
-    _between("share", share, 0.0, 1.0)
+    require_between("share", share, 0.0, 1.0)
     pooled = share * challenger + (1.0 - share) * champion
     composite = share * kl(challenger, pooled) + (1.0 - share) * kl(champion, pooled)
     return composite, share * kl(challenger, champion)
@@ -163,8 +142,8 @@ def information_rate(share: float, champion: float, challenger: float) -> tuple[
 def least_units(rate: float, alpha: float, beta: float) -> float:
     """Lower bound of the mean number of units under the alternative for ANY test with one-sided level α and miss rate
     at most β: kl(1−β ‖ α) / rate (Wald 1945; Garivier & Kaufmann 2019, "Non-asymptotic sequential tests")."""
-    _between("level", alpha, 0.0, 1.0)
-    _between("miss rate beta", beta, 0.0, 1.0)
+    require_between("level", alpha, 0.0, 1.0)
+    require_between("miss rate beta", beta, 0.0, 1.0)
     if not rate > 0.0:
         raise PlanError(f"an information rate of {rate!r} a unit never decides")
     return kl(1.0 - beta, alpha) / rate
@@ -176,7 +155,7 @@ def wald_units(effect: float, variance: float, alpha: float, beta: float, per_un
     The log ratio drifts by ∓ δ² i / (2v) a unit of information i = per_unit; it ends near log((1−β)/α) or
     log(β/(1−α)), overshoot neglected.
     """
-    _between("level", alpha, 0.0, 1.0)
-    _between("miss rate beta", beta, 0.0, 1.0 - alpha)
+    require_between("level", alpha, 0.0, 1.0)
+    require_between("miss rate beta", beta, 0.0, 1.0 - alpha)
     step = effect * effect * per_unit / (2.0 * variance)
     return kl(alpha, 1.0 - beta) / step, kl(1.0 - beta, alpha) / step

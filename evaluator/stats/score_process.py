@@ -1,12 +1,12 @@
-"""Sufficient sums of one metric in one block, for split traffic and for pairs.
+"""The score process: sufficient sums of one metric in one block, and each block's score, information and variance.
 
-Invariant: every unit is rounded to fixed point on its own and summed in integers, so the sums are the same bit for bit
-whatever the order of the units and however they were partitioned and merged.
+With A = 1 for the challenger, π the logged probability of that, Y the outcome and m a prediction of Y from earlier
+blocks, a unit of split traffic has score (A−π)(Y−m) and information π(1−π); a pair has score Y_challenger − Y_champion
+and information 1. S/I estimates the effect.
 
-From closed blocks to scores: S, I and the unit variance of each block, for split traffic and for pairs.
-
-Invariant: a block's score uses a prediction m made from earlier blocks only, so that under no effect every block's
-score has mean zero whatever the ramp, the drift and the delay did.
+Invariants: every unit is rounded to fixed point on its own and summed in integers, so that sums are the same bit for
+bit however units are ordered, partitioned and merged; and because m comes from earlier blocks, under no effect every
+block's score has mean zero whatever the ramp, the drift and the delay did.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,17 @@ LARGEST_OUTCOME = 1e100
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+def to_json(values: NDArray[Any]) -> list[Any]:
+    """An array as a list, with null for NaN."""
+    return [None if value != value else value for value in values.tolist()]
+
+
+def from_json(values: Sequence[float | None]) -> Floats:
+    """The array of that list."""
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _exact_total(values: Floats) -> int:

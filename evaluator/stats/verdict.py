@@ -13,7 +13,7 @@ from typing import Final, Literal
 from evaluator.stats.errors import NoAnswer, PlanError
 from evaluator.stats.guards import Standing
 from evaluator.stats.interim_analysis import Look
-from evaluator.stats.srm import SampleRatio
+from evaluator.stats.sample_ratio_mismatch import SampleRatio
 
 Result = Literal["better", "worse", "equivalent", "inconclusive", "invalid"]
 

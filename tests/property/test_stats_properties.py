@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stats_builders import evidence
 
 from evaluator.stats import (
     AssignmentCounts,
@@ -21,7 +22,6 @@ from evaluator.stats import (
     SplitSums,
     State,
     advance,
-    evidence,
     paired_blocks,
     split_blocks,
 )

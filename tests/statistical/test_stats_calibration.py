@@ -9,11 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy.stats import binom
+from stats_builders import evidence
 
-from evaluator.stats import Boundary, Evidence, Spending, SplitSums, evidence, split_blocks
+from evaluator.stats import Boundary, Evidence, Spending, SplitSums, split_blocks
 from evaluator.stats.cluster_robust import evidence_of
-from evaluator.stats.design import HARM_SIDE, WIN_SIDE, Side
-from evaluator.stats.sequential_test import GroupSequential, Monitor, start
+from evaluator.stats.group_sequential import GroupSequential
+from evaluator.stats.sequential_test import HARM_SIDE, WIN_SIDE, SequentialTest, Side, start
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Draw = Callable[[np.random.Generator], Floats]
@@ -124,19 +125,19 @@ def test_boundaries_spend_their_level_and_no_less(spending: Spending) -> None:
     assert at_least(runs, 0.025) <= crossed <= at_most(runs, 0.025)
 
 
-def p_values(monitor: Monitor, paths: Floats) -> list[float]:
+def p_values(test: SequentialTest, paths: Floats) -> list[float]:
     """Final running p of each path, a cell each; V is t for a Brownian motion."""
     yes = np.ones(len(paths), dtype=bool)
     for t, z in zip(TIMES, paths.T, strict=True):
-        _, monitor = monitor.look(np.full(len(paths), t), z, np.full(len(paths), t), yes)
-    return monitor.p.tolist()
+        _, test = test.look(np.full(len(paths), t), z, np.full(len(paths), t), yes)
+    return test.p.tolist()
 
 
 @pytest.mark.parametrize("mode", ["group-sequential", "anytime"])
 def test_p_values_are_valid_at_every_level(mode: str) -> None:
     runs = 1500
-    monitor = start(mode, 0.025, Spending(), cells=runs)
-    found = np.array(p_values(monitor, motions(runs, 22)))
+    test = start(mode, Side(), runs)
+    found = np.array(p_values(test, motions(runs, 22)))
     for level in (0.002, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4):
         assert (found <= level).sum() <= at_most(runs, level), level
     if mode == "group-sequential":  # and not needlessly large

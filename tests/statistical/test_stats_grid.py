@@ -9,8 +9,8 @@ from scipy.stats import binom
 
 from benchmarks import engine
 from benchmarks.simulated import LAWS, Cell, Law, Sums, draw
-from evaluator.stats.design import Plan
 from evaluator.stats.panel import States, Tally, decide
+from evaluator.stats.sequential_test import Plan
 
 RUNS = 1000
 LOOKS, UNITS = 100, 500  # the horizon's 50,000 units with fewer looks

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import binom, chi2
 
+from evaluator.stats.metrics import influence
 from evaluator.stats.metrics.declaration import declare
-from evaluator.stats.metrics.influence_function import influence
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -8,15 +8,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, norm
+from stats_builders import expected_time, group_sequential
 
 from evaluator.policies.evidence_carryover import carried, exchange_rate
 from evaluator.stats import Boundary
-from evaluator.stats.cluster_robust import Evidence, evidence_of
-from evaluator.stats.design import HARM_SIDE, Side
+from evaluator.stats.cluster_robust import evidence_of
 from evaluator.stats.e_process import HARM, WIN, SplitWealth, effects
-from evaluator.stats.modes import FixedHorizon, MixtureSPRT, WaldSPRT
-from evaluator.stats.power import fixed_power, group_sequential, split_variance
+from evaluator.stats.evidence import Evidence
+from evaluator.stats.fixed_horizon import FixedHorizon
+from evaluator.stats.msprt import MixtureSPRT
+from evaluator.stats.power import split_variance
+from evaluator.stats.sequential_test import HARM_SIDE, Side
+from evaluator.stats.sprt import WaldSPRT
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Mode = MixtureSPRT | WaldSPRT | FixedHorizon
@@ -207,8 +211,10 @@ def test_a_plans_power_and_stopping_are_what_happens() -> None:
     wins = int(won[np.arange(runs), first].sum())
     assert at_least(runs, planned.above) <= wins <= at_most(runs, planned.above)
     stopped = (first + 1) / looks
-    assert stopped.mean() == pytest.approx(planned.expected_time, abs=4 * stopped.std() / math.sqrt(runs) + 0.01)
-    fixed = fixed_power(0.02, split_variance(share, 0.16, 0.82 * 0.18, 0.02), ALPHA, 4500.0)
+    assert stopped.mean() == pytest.approx(
+        expected_time(times, planned), abs=4 * stopped.std() / math.sqrt(runs) + 0.01
+    )
+    fixed = norm.cdf(0.02 * math.sqrt(4500.0 / split_variance(share, 0.16, 0.82 * 0.18, 0.02)) + norm.ppf(ALPHA))
     assert at_least(runs, fixed) <= (z[:, -1] >= 1.959964).sum() <= at_most(runs, fixed)
 
 

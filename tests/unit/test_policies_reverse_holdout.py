@@ -10,7 +10,7 @@ import pytest
 from evaluator.policies.continuous_aa import LEVELS, AAMonitor, Round
 from evaluator.policies.reverse_holdout import HoldoutReading, holdout_plan, reverse_holdout
 from evaluator.stats import NoAnswer, SplitSums, State, StatsError, split_blocks
-from evaluator.stats.binomial_rate import log_rate_evidence, rate_p
+from evaluator.stats.always_valid import log_rate_evidence, rate_p
 from evaluator.stats.guards import GuardReading
 from evaluator.stats.interim_analysis import Look, advance
 

@@ -1,6 +1,5 @@
 """The exact mode: expectations by full enumeration (never by simulation), invariances, limits, refusals."""
 
-import json
 import math
 from collections.abc import Callable, Iterator
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from evaluator.stats import OutcomeError, PlanError, PropensityError, StatsError
-from evaluator.stats.e_process import HARM, PAIRED_BETS, WIN, Bets, PairedWealth, SplitWealth, effects, to_unit
+from evaluator.stats.e_process import HARM, PAIRED_BETS, WIN, Bets, PairedWealth, SplitWealth, effects
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Past = tuple[tuple[int, float], ...]  # arm and outcome of the units so far
@@ -191,7 +190,7 @@ def test_the_factor_of_a_binary_unit_is_the_likelihood_ratio_of_its_effect() -> 
 
 @pytest.mark.parametrize("nulls", [None, np.linspace(-0.2, 0.2, 5)])
 @pytest.mark.parametrize("binary", [True, False])
-def test_a_batch_is_its_units_one_by_one_in_any_order_and_merged(nulls: Floats | None, binary: bool) -> None:
+def test_a_batch_is_its_units_one_by_one_in_any_order(nulls: Floats | None, binary: bool) -> None:
     arm, share, y = units(60, 1)
     if not binary:
         y = np.random.default_rng(2).random(60)
@@ -200,11 +199,6 @@ def test_a_batch_is_its_units_one_by_one_in_any_order_and_merged(nulls: Floats |
     for index in np.random.default_rng(3).permutation(60):
         single = single.add(arm[[index]], share[[index]], y[[index]], 0.65)
     assert single.logs == pytest.approx(whole.logs, abs=1e-11)
-    first = SplitWealth.start(nulls).add(arm[:20], share[:20], y[:20], 0.65)
-    second = SplitWealth.start(nulls).add(arm[20:], share[20:], y[20:], 0.65)
-    assert first.merge(second).logs == pytest.approx(whole.logs, abs=1e-11)
-    assert first.merge(second).log_e == pytest.approx(second.merge(first).log_e, abs=1e-11)
-    assert (first.merge(second).peak >= first.peak).all()
 
 
 def test_swapping_the_arms_swaps_the_sides() -> None:
@@ -216,17 +210,6 @@ def test_swapping_the_arms_swaps_the_sides() -> None:
     ):
         assert other.log_e[::-1] == pytest.approx(one.log_e, abs=1e-10)
     assert one.log_e[WIN, 0] > one.log_e[HARM, 0]
-
-
-def test_snapshot_and_restore_go_on_identically() -> None:
-    arm, share, y = units(100, 5)
-    for start in (SplitWealth.start(), SplitWealth.start(effects(), carried=np.full((2, len(effects())), 0.3))):
-        before = start.add(arm[:50], share[:50], y[:50], 0.7)
-        after = SplitWealth.from_dict(json.loads(json.dumps(before.to_dict())))
-        for name in ("nulls", "logs", "carried", "peak"):
-            assert np.array_equal(getattr(after, name), getattr(before, name))
-        rest = (arm[50:], share[50:], y[50:], 0.71)
-        assert np.array_equal(after.add(*rest).p, before.add(*rest).p)
 
 
 def test_p_is_the_inverse_of_the_largest_wealth_so_far() -> None:
@@ -325,16 +308,6 @@ def test_the_grid_of_effects() -> None:
     assert (np.diff(grid) > 0.0).all()
 
 
-def test_outcomes_with_declared_bounds_are_scaled() -> None:
-    assert to_unit(np.array([-3.0, 0.0, 1.0]), -3.0, 1.0) == pytest.approx([0.0, 0.75, 1.0])
-    for low, high in ((1.0, 1.0), (2.0, 1.0), (0.0, math.inf), (math.nan, 1.0)):
-        with pytest.raises(PlanError):
-            to_unit(np.array([0.5]), low, high)
-    for bad in (1.1, -0.1, math.nan, math.inf):
-        with pytest.raises(OutcomeError, match="position 1"):
-            to_unit(np.array([0.5, bad]), 0.0, 1.0)
-
-
 def test_extreme_units_leave_wealth_finite() -> None:
     for share, m, y in ((1e-9, 0.0, 1.0), (1.0 - 1e-9, 1.0, 0.0), (0.5, 0.0, 1.0), (1e-9, 0.5, 1.0)):
         for arm in (True, False):
@@ -373,7 +346,7 @@ def test_impossible_units_are_refused() -> None:
         PairedWealth.start().add(one, np.array([1.0, 0.0]))
 
 
-def test_impossible_settings_and_strangers_are_refused() -> None:
+def test_impossible_settings_are_refused() -> None:
     for sizes, weights in (((), ()), ((0.0,), ()), ((math.nan,), ()), ((0.1, 0.2), (1.0,)), ((0.1, 0.2), (0.9, 0.2))):
         with pytest.raises(PlanError):
             Bets(sizes, weights)
@@ -385,8 +358,4 @@ def test_impossible_settings_and_strangers_are_refused() -> None:
             SplitWealth.start(carried=carried)
     with pytest.raises(PlanError):
         SplitWealth.start().limits(0.0)
-    with pytest.raises(StatsError, match="merge"):
-        SplitWealth.start().merge(SplitWealth.start(effects()))
-    with pytest.raises(StatsError, match="snapshot"):
-        SplitWealth.from_dict({**SplitWealth.start().to_dict(), "logs": [[0.0]]})
     assert sum(PAIRED_BETS.weights) == pytest.approx(1.0)

@@ -6,20 +6,12 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binom
+from stats_builders import arrival_plan, expose
 
 from evaluator.stats import AssignmentCounts, SplitSums, StatsError, split_blocks
-from evaluator.stats.binomial_rate import log_rate_evidence, rate_limits, rate_p
-from evaluator.stats.design import Plan
-from evaluator.stats.guards import (
-    ArrivalState,
-    GuardReading,
-    arrival_plan,
-    label_arrival,
-    multiple_exposure,
-    no_outcomes,
-    no_traffic,
-)
-from evaluator.stats.multiple_exposure import Exposures
+from evaluator.stats.always_valid import log_rate_evidence, rate_limits, rate_p
+from evaluator.stats.guards import ArrivalState, Exposures, GuardReading, label_arrival, multiple_exposure, no_traffic
+from evaluator.stats.sequential_test import Plan
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.3, 0.9])
@@ -69,27 +61,24 @@ def test_rate_refusals() -> None:
 
 def exposed(units: int, every: int, capacity: int = 65_536) -> Exposures:
     """Each unit met a or b; every `every`-th both."""
-    sketch = Exposures(capacity)
-    for unit in range(units):
-        sketch.add(f"unit {unit}", "ab"[unit % 2])
-        if every and unit % every == 0:
-            sketch.add(f"unit {unit}", "ba"[unit % 2])
-    return sketch
+    once = [(f"unit {unit}", "ab"[unit % 2]) for unit in range(units)]
+    again = [(f"unit {unit}", "ba"[unit % 2]) for unit in range(units) if every and unit % every == 0]
+    return expose(Exposures(capacity), once + again)
 
 
 def test_sketch_is_exact_up_to_its_capacity() -> None:
     sketch = exposed(1000, 40, capacity=1000)
-    assert (sketch.exact, sketch.units, sketch.multiple, sketch.distinct) == (True, 1000, 25, 1000)
-    sketch.add("unit 3", "b")  # again the same
+    assert (sketch.level, sketch.units, sketch.multiple, sketch.distinct) == (0, 1000, 25, 1000)
+    expose(sketch, [("unit 3", "b")])  # again the same
     assert sketch.multiple == 25
-    sketch.add("unit 40", "c")  # a third arm is still one unit
+    expose(sketch, [("unit 40", "c")])  # a third arm is still one unit
     assert sketch.multiple == 25
     assert sketch.arms["unit 40"] == ("a", "b", "c")
 
 
 def test_beyond_its_capacity_the_sketch_is_a_fair_sample_with_whole_arms() -> None:
     sketch = exposed(20_000, 10, capacity=1000)
-    assert not sketch.exact
+    assert sketch.level > 0
     assert 400 <= sketch.units <= 1000
     assert sketch.distinct == pytest.approx(20_000, rel=0.15)
     assert sketch.multiple == sum(len(arms) > 1 for arms in sketch.arms.values())
@@ -116,7 +105,7 @@ def test_codes_are_the_same_exposures() -> None:
     one_by_one, by_codes = Exposures(64), Exposures(64)
     for unit, arm in zip(units, arms, strict=True):
         if unit >= 0 and arm >= 0:
-            one_by_one.add(names[unit], "ab"[arm])
+            expose(one_by_one, [(names[unit], "ab"[arm])])
     for part in (slice(0, 3000), slice(3000, 3500), slice(3500, None)):  # later ones meet a sketch that samples
         by_codes.add_codes(units[part], names, arms[part], ["a", "b"])
     assert by_codes == one_by_one
@@ -127,12 +116,10 @@ def test_codes_are_the_same_exposures() -> None:
 def test_sketch_refusals() -> None:
     with pytest.raises(StatsError):
         Exposures(0)
-    with pytest.raises(StatsError):
-        Exposures(4).merge(Exposures(5))
 
 
 def test_multiple_exposure_beyond_the_allowed_share_is_a_breach() -> None:
-    reading = multiple_exposure(exposed(5000, 40))
+    reading = exposed(5000, 40).reading()
     assert reading.standing == "breached"
     assert not reading.ok
     assert reading.value == 0.025
@@ -142,23 +129,32 @@ def test_multiple_exposure_beyond_the_allowed_share_is_a_breach() -> None:
 
 
 def test_multiple_exposure_within_the_allowed_share() -> None:
-    assert multiple_exposure(exposed(20_000, 1000)).standing == "safe"
-    assert multiple_exposure(exposed(300, 0)).standing == "open"
-    assert multiple_exposure(exposed(5000, 40), allowed=0.05).standing == "safe"
-    assert multiple_exposure(Exposures()).standing == "open"
+    assert exposed(20_000, 1000).reading().standing == "safe"
+    assert exposed(300, 0).reading().standing == "open"
+    assert exposed(5000, 40).reading(allowed=0.05).standing == "safe"
+    assert Exposures().reading().standing == "open"
 
 
 def test_multiple_exposure_found_once_stays_found_and_a_sample_costs_evidence() -> None:
-    assert multiple_exposure(exposed(300, 0), smallest_p=0.0004).standing == "breached"
+    assert exposed(300, 0).reading(smallest_p=0.0004).standing == "breached"
     sampled = exposed(20_000, 10, capacity=1000)
-    reading = multiple_exposure(sampled)
+    reading = sampled.reading()
     level = sampled.level
     assert reading.standing == "breached"
     weight = 0.1 / (level * (level + 1))
     assert reading.p_value == pytest.approx(rate_p(sampled.multiple, sampled.units, 0.01) / weight, rel=1e-9, abs=0.0)
     assert "in a sample of about" in reading.reason
     with pytest.raises(StatsError):
-        multiple_exposure(sampled, alpha=1.0)
+        sampled.reading(alpha=1.0)
+
+
+def test_multiple_exposure_of_counts_is_the_test_of_their_rate() -> None:
+    reading = multiple_exposure(125, 5000)
+    assert reading.p_value == rate_p(125, 5000, 0.01)
+    assert reading.standing == "breached"
+    assert multiple_exposure(3, 5000).standing == ("safe" if rate_limits(3, 5000, 0.002)[1] < 0.01 else "open")
+    edge = next(n for n in range(50) if multiple_exposure(n, 5000).standing == "open")
+    assert rate_limits(edge - 1, 5000, 0.002)[1] < 0.01 <= rate_limits(edge, 5000, 0.002)[1]
 
 
 def counted(*rows: tuple[float, int, int]) -> AssignmentCounts:
@@ -197,27 +193,6 @@ def test_no_traffic_with_traffic_or_without_any() -> None:
     assert no_traffic(counted((0.01, 300, 0))).standing == "open"
     with pytest.raises(StatsError):
         no_traffic(AssignmentCounts(), alpha=0.0)
-
-
-def silence(**times: float | None) -> GuardReading:
-    settings = {"now": 10_000.0, "first_due": 1000.0, "last_outcome": None, "longest": 600.0, **times}
-    return no_outcomes("challenger", **settings)  # type: ignore[arg-type]
-
-
-def test_no_outcomes_is_a_clock() -> None:
-    never = silence()
-    assert (never.standing, never.value) == ("breached", 9000.0)
-    assert "first outcome was due at 1970-01-01T00:16:40+00:00 and none has come" in never.reason
-    assert silence(last_outcome=9400.0).standing == "safe"
-    assert silence(last_outcome=9399.0).standing == "breached"
-    assert silence(first_due=9500.0).standing == "open"
-    assert silence(first_due=None).standing == "open"
-    assert silence(last_outcome=500.0, first_due=9500.0).standing == "safe"  # the arm has only now become due again
-    for bad in (0.0, float("inf"), float("nan")):
-        with pytest.raises(StatsError):
-            silence(longest=bad)
-    with pytest.raises(StatsError):
-        silence(now=float("nan"))
 
 
 def arrivals(champion: float, challenger: float, seed: int, blocks: int = 40, share: float = 0.1) -> list[SplitSums]:

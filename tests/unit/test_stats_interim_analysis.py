@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from stats_builders import evidence
 
 from evaluator.stats import (
     Arm,
@@ -21,14 +22,14 @@ from evaluator.stats import (
     SplitSums,
     State,
     advance,
-    evidence,
     horizon_information,
     split_blocks,
 )
 from evaluator.stats.alpha_spending import Spending
-from evaluator.stats.design import HARM_RESERVE
+from evaluator.stats.always_valid import AlwaysValid
+from evaluator.stats.group_sequential import GroupSequential
 from evaluator.stats.score_process import arms_of
-from evaluator.stats.sequential_test import Anytime, GroupSequential
+from evaluator.stats.sequential_test import HARM_RESERVE
 
 YES = np.ones(1, dtype=bool)
 
@@ -298,13 +299,13 @@ def test_a_billion_samples_are_a_plan_like_any_other() -> None:
 
 def test_p_stays_above_the_level_as_long_as_nothing_is_crossed() -> None:
     """Always just under the bound, on looks denser than those that p is computed at."""
-    monitor, boundary = GroupSequential.start(0.025, Spending("pocock")), Boundary(0.025, Spending("pocock"))
+    test, boundary = GroupSequential.start(0.025, Spending("pocock")), Boundary(0.025, Spending("pocock"))
     for k in range(1, 101):
         bound, boundary = boundary.look(k / 100)
-        _, monitor = monitor.look(np.array([k / 100]), np.array([bound - 1e-6]), np.array([k / 100]), YES)
-        assert monitor.p[0] > 0.025
-    _, monitor = monitor.look(np.ones(1), np.array([bound]), np.ones(1), YES)
-    assert monitor.p[0] <= 0.025
+        _, test = test.look(np.array([k / 100]), np.array([bound - 1e-6]), np.array([k / 100]), YES)
+        assert test.p[0] > 0.025
+    _, test = test.look(np.ones(1), np.array([bound]), np.ones(1), YES)
+    assert test.p[0] <= 0.025
 
 
 def test_harm_after_a_win_takes_the_win_back_and_a_win_after_harm_does_not() -> None:
@@ -332,9 +333,9 @@ def test_harm_after_a_win_takes_the_win_back_and_a_win_after_harm_does_not() -> 
     assert look.crossed == "worse"
 
 
-@pytest.mark.parametrize("monitor", [GroupSequential.start(0.025, Spending()), Anytime.start(0.025)])
-def test_p_never_rises_again(monitor: GroupSequential | Anytime) -> None:
-    _, high = monitor.look(np.array([0.4]), np.array([3.5]), np.array([0.4]), YES)
+@pytest.mark.parametrize("test", [GroupSequential.start(0.025, Spending()), AlwaysValid.start(0.025)])
+def test_p_never_rises_again(test: GroupSequential | AlwaysValid) -> None:
+    _, high = test.look(np.array([0.4]), np.array([3.5]), np.array([0.4]), YES)
     _, low = high.look(np.array([0.8]), np.array([0.0]), np.array([0.8]), YES)
     assert high.p[0] < 0.025
     assert low.p[0] == high.p[0]

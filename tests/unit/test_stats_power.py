@@ -5,55 +5,27 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import entropy, multivariate_normal, norm
-from statsmodels.stats.power import NormalIndPower
+from stats_builders import bounds_of, expected_time, group_sequential
 
 from evaluator.policies.evidence_carryover import carried, exchange_rate
-from evaluator.stats import Boundary, PlanError, Spending
-from evaluator.stats.crossing_probability import course
-from evaluator.stats.design import HARM_SIDE, Side
+from evaluator.stats import PlanError, Spending
 from evaluator.stats.power import (
     block_widening,
     cluster_design_effect,
-    fixed_information,
-    fixed_power,
-    group_sequential,
+    course,
     information_per_unit,
     information_rate,
     kl,
     least_units,
-    ramp_information,
-    ramp_units,
-    sequential_drift,
-    sequential_information,
     split_variance,
     wald_units,
 )
+from evaluator.stats.sequential_test import HARM_SIDE, Side
 
 TWENTIETHS = [k / 20 for k in range(1, 21)]
 
 
-# One look -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
-@pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
-def test_sample_size_is_statsmodels(share: float, power: float) -> None:
-    sigma, effect = 0.4, 0.02
-    champion = NormalIndPower().solve_power(
-        effect_size=effect / sigma, alpha=0.025, power=power, ratio=share / (1.0 - share), alternative="larger"
-    )
-    information = fixed_information(effect, sigma**2, 0.025, power)
-    assert information / information_per_unit(share) == pytest.approx(champion / (1.0 - share), rel=1e-6)
-
-
-@pytest.mark.parametrize("effect", [-0.01, 0.0, 0.01, 0.05])
-def test_power_is_statsmodels(effect: float) -> None:
-    given = {"effect_size": effect / 0.4, "nobs1": 9000, "alpha": 0.025, "ratio": 1 / 9, "alternative": "larger"}
-    expected = NormalIndPower().power(**given)
-    assert fixed_power(effect, 0.16, 0.025, 10_000 * 0.09) == pytest.approx(float(expected), abs=1e-12)
-    if effect > 0.0:
-        power = fixed_power(effect, 0.16, 0.025, 900.0)
-        assert fixed_information(effect, 0.16, 0.025, power) == pytest.approx(900.0, rel=1e-9)
+# What a unit of traffic tells ----------------------------------------------------------------------------------------
 
 
 def test_variance_of_split_traffic_by_enumeration() -> None:
@@ -65,16 +37,6 @@ def test_variance_of_split_traffic_by_enumeration() -> None:
     )
     found = split_variance(share, p0 * (1 - p0), p1 * (1 - p1), p1 - p0)
     assert found == pytest.approx(squares / (share * (1.0 - share)), rel=1e-12)
-
-
-def test_information_of_ramps_and_the_traffic_they_take() -> None:
-    stages = [(0.01, 1000.0), (0.05, 2000.0), (0.1, 5000.0)]
-    assert ramp_information(stages) == pytest.approx(9.9 + 95.0 + 450.0)
-    known = ((9.9, 1000.0), (5.0, 5.0 / 0.0099), (9.9 + 47.5, 2000.0), (554.9, 8000.0), (644.9, 9000.0))
-    for information, units in known:
-        assert ramp_units(information, stages) == pytest.approx(units)
-    with pytest.raises(PlanError):
-        ramp_units(1.0, [])
 
 
 def test_design_effects_are_variances_of_sums() -> None:
@@ -129,18 +91,6 @@ def test_under_no_effect_a_plan_costs_its_level_at_each_look(spending: Spending)
     assert both.above == pytest.approx(0.025, abs=2e-4)
 
 
-def test_power_and_sample_size_invert_each_other() -> None:
-    for harm in (None, HARM_SIDE):
-        for power in (0.3, 0.8, 0.9):
-            drift = sequential_drift(power, TWENTIETHS, harm=harm)
-            assert group_sequential(drift, TWENTIETHS, harm=harm).above == pytest.approx(power, abs=1e-8)
-            needed = sequential_information(0.02, 0.15, power, TWENTIETHS, harm=harm)
-            assert 0.02 * math.sqrt(needed / 0.15) == pytest.approx(drift, rel=1e-9)
-            # Looking costs something, and not much.
-            assert 1.0 < needed / fixed_information(0.02, 0.15, 0.025, power) < 1.25
-    assert sequential_drift(0.9, [1.0]) == pytest.approx(norm.isf(0.025) + norm.ppf(0.9), abs=1e-8)
-
-
 def test_jennison_and_turnbulls_inflation_of_pocock_and_obrien_fleming() -> None:
     """Chapter 2: five looks, α = .05 two-sided, power .9: R_P = 1.207 and R_B = 1.026 times the fixed sample."""
     times, fixed = [k / 5 for k in range(1, 6)], norm.isf(0.025) + norm.ppf(0.9)
@@ -152,17 +102,6 @@ def test_jennison_and_turnbulls_inflation_of_pocock_and_obrien_fleming() -> None
             found = course(times, bounds, [-b for b in bounds], middle)
             low, high = (middle, high) if found.above + found.below < 0.9 else (low, middle)
         assert (middle / fixed) ** 2 == pytest.approx(expected, abs=1e-3)
-
-
-def test_expected_stopping() -> None:
-    none = course([0.5, 1.0], [math.inf, 9.0])
-    assert none.expected_time == pytest.approx(1.0, abs=1e-9)
-    assert none.time_by(0.5) == math.inf
-    sure = course([0.5, 1.0], [-9.0, 2.0], None, 1.0)
-    assert (sure.expected_time, sure.time_by(0.5)) == (pytest.approx(0.5), 0.5)
-    some = course([0.5, 1.0], [1.0, 2.0], None, 1.0)
-    first = float(norm.sf(1.0 - math.sqrt(0.5)))
-    assert some.expected_time == pytest.approx(0.5 * first + 1.0 - first, abs=1e-9)
 
 
 def test_the_default_plan_reaches_its_numbers_on_the_reference_traffic() -> None:
@@ -177,7 +116,7 @@ def test_the_default_plan_reaches_its_numbers_on_the_reference_traffic() -> None
         drift = (p1 - 0.8) * math.sqrt(50_000 * information_per_unit(share) / v)
         found = group_sequential(drift, times, harm=HARM_SIDE)
         assert found.above >= power
-        assert found.expected_time * 50_000 <= ratio * oracle
+        assert expected_time(times, found) * 50_000 <= ratio * oracle
 
 
 def test_impossible_courses_are_refused() -> None:
@@ -233,12 +172,6 @@ def test_lower_bound_and_walds_approximation() -> None:
         lambda: block_widening(1.0),
         lambda: cluster_design_effect(0.5, 0.1),
         lambda: cluster_design_effect(5.0, 1.1),
-        lambda: fixed_information(0.0, 1.0, 0.1, 0.9),
-        lambda: fixed_information(0.1, -1.0, 0.1, 0.9),
-        lambda: fixed_information(0.1, 1.0, 0.1, 0.05),
-        lambda: fixed_information(0.1, 1.0, math.nan, 0.9),
-        lambda: sequential_drift(0.01, [1.0]),
-        lambda: sequential_information(0.0, 1.0, 0.9, [1.0]),
         lambda: kl(1.1, 0.5),
         lambda: least_units(0.0, 0.1, 0.1),
         lambda: least_units(1.0, 0.0, 0.1),
@@ -289,9 +222,7 @@ def test_impossible_rates_are_refused() -> None:
 
 
 def test_boundaries_agree_with_the_independent_integration_at_odd_times() -> None:
-    times, boundary, bounds = [0.013, 0.02, 0.3, 0.31, 0.7, 1.0, 1.3], Boundary(0.025, Spending(reserve=0.3)), []
-    for t in times:
-        bound, boundary = boundary.look(t)
-        bounds.append(bound)
+    times = [0.013, 0.02, 0.3, 0.31, 0.7, 1.0, 1.3]
+    bounds = bounds_of(Side(0.025, Spending(reserve=0.3)), times)
     spent = [Spending(reserve=0.3).spent(0.025, t) for t in times]
     assert np.cumsum(course(times, bounds).upper) == pytest.approx(spent, abs=1e-8)

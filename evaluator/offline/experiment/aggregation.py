@@ -13,10 +13,10 @@ import numpy as np
 from evaluator.offline.experiment.cells import Cell, Rows
 from evaluator.offline.experiment.log_reader import Batch, Reading, named
 from evaluator.offline.experiment.settings import Settings, SettingsError
+from evaluator.stats.guards import Exposures
 from evaluator.stats.metrics.declaration import ColumnError, Metric
-from evaluator.stats.multiple_exposure import Exposures
+from evaluator.stats.sample_ratio_mismatch import RatioEvidence
 from evaluator.stats.score_process import Bools, Floats
-from evaluator.stats.srm import RatioEvidence
 from gauntlet.table import TableError
 
 # A segment with more values than this is an identifier, and a verdict on each of them would be noise.

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.stats.e_process import PairedWealth, SplitWealth, effects
-from evaluator.stats.metrics.cuped import Adjustment
+from evaluator.stats.evidence import MomentSums
+from evaluator.stats.metrics import Influence, influence
+from evaluator.stats.metrics.cuped import CupedAdjustment
 from evaluator.stats.metrics.declaration import Metric
-from evaluator.stats.metrics.influence_function import Influence, influence
 from evaluator.stats.score_process import Bools, Floats
-from evaluator.stats.unit_variance import UnitNoise
 
 # With more clusters than this the safeguards for few, skewed and correlated ones have nothing left to correct, and the
 # clusters' second moments say all. Up to it every cluster is a block of the engine.
@@ -138,10 +138,10 @@ class Cell:
         self.difference = np.zeros(3)  # paired: n, Σ D, Σ D²
         self.expected = 0.0  # Σ π of scored units: challengers that were planned
         self._sums = np.zeros(3)  # S, I, and its variance as drawn (paired: Σ D²)
-        self.noise = UnitNoise()  # of the same rows, where they are independent and not paired
+        self.moments = MomentSums()  # of the same rows, where they are independent and not paired
         self._units = 0
         self.clusters = ClusterSums()
-        self._adjustment = Adjustment(covariates) if covariates and not paired else None
+        self._adjustment = CupedAdjustment(covariates) if covariates and not paired else None
         nulls = np.unique(np.append(effects(), -metric.margin))
         self._wealth = (PairedWealth if paired else SplitWealth).start(nulls) if exact else None
         self._null = int(np.searchsorted(nulls, -metric.margin))
@@ -186,7 +186,7 @@ class Cell:
             treated, share, residual = treated[scored], share[scored], (y - m)[scored]
             w = share * (1.0 - share)
             self._count(rows.clusters, there, scored, (treated - share) * residual, w, w * residual * residual)
-            self.noise.add(treated, share, residual, _two_kinds(y[scored]))
+            self.moments.add(treated, share, residual, _two_kinds(y[scored]))
             self.expected += float(share.sum())
             self._bet(treated, share, values[there][scored])
         for arm, part in enumerate((y[~rows.treated[there]], y[rows.treated[there]])):

@@ -17,13 +17,12 @@ from evaluator.offline.experiment.aggregation import Experiment, Key, questions,
 from evaluator.offline.experiment.fixed_horizon_test import fixed
 from evaluator.offline.experiment.result import Analysis, Comparison, Guard, SampleRatioResult, Stopped
 from evaluator.offline.experiment.sequential_looks import FEWEST_EVENTS, Watched, number
-from evaluator.stats.binomial_rate import rate_p
-from evaluator.stats.design import Plan
-from evaluator.stats.guards import multiple_exposure
+from evaluator.stats.always_valid import rate_p
 from evaluator.stats.interim_analysis import too_little_for_harm, too_little_for_win
 from evaluator.stats.multiplicity import benjamini_hochberg, holm
 from evaluator.stats.panel import BETTER, WORSE
 from evaluator.stats.score_process import Arm
+from evaluator.stats.sequential_test import Plan
 
 # An invalid experiment is thrown away, so sound ones are called invalid once in a thousand at most; by the look at the
 # end and by the test at all looks half of that each.
@@ -92,10 +91,12 @@ def _comparison(experiment: Experiment, watched: Watched, index: int, key: Key) 
         reasons=(),
         looks=looked,
         stopped=None,
-        information_fraction=float(looks.fraction[index]) if evidence.there[index] else None,
+        information_fraction=float(looks.fraction[index]) if evidence.available[index] else None,
         blocks=int(evidence.n_blocks[index]) if experiment.settings.cluster is not None else None,
-        widening=float(evidence.widening[index]) if evidence.clustered and evidence.there[index] else None,
-        skewness=float(evidence.skewness[index]) * cell.sign if evidence.clustered and evidence.there[index] else None,
+        widening=float(evidence.widening[index]) if evidence.clustered and evidence.available[index] else None,
+        skewness=float(evidence.skewness[index]) * cell.sign
+        if evidence.clustered and evidence.available[index]
+        else None,
         history=tuple(watched.history[index]),
     )
     crossed = float(states.stops.crossed[index])
@@ -208,7 +209,7 @@ def _lacking(experiment: Experiment, watched: Watched, index: int, draft: Compar
     if not looks.ready_harm[index]:
         return too_little_for_harm(champion, challenger, int(looks.shown.n_blocks[index]), plan)
     if not looks.ready_win[index]:
-        return too_little_for_win(champion, challenger, looks.shown.at(index), plan)
+        return too_little_for_win(champion, challenger, looks.shown, plan, index)
     return None
 
 
@@ -270,7 +271,7 @@ def _sample_ratio(experiment: Experiment) -> SampleRatioResult:
 def _guards(experiment: Experiment, watched: Watched, keys: list[Key]) -> list[Guard]:
     guards = []
     if experiment.settings.unit is not None and experiment.settings.paired is None:
-        reading = multiple_exposure(experiment.exposures, alpha=_GUARD_ALPHA)
+        reading = experiment.exposures.reading(alpha=_GUARD_ALPHA)
         guards.append(Guard(reading.name, reading.ok, reading.reason))
     guards += [_traffic(experiment, watched, index, key) for index, key in enumerate(keys) if key.metric < 0]
     if experiment.settings.paired is not None:

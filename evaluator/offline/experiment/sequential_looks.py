@@ -15,11 +15,11 @@ from evaluator.offline.experiment.cells import MOST_BLOCKS, Cell
 from evaluator.offline.experiment.result import LookPoint
 from evaluator.offline.experiment.settings import Settings
 from evaluator.stats.alpha_spending import Spending
-from evaluator.stats.cluster_robust import MOST_CORRELATION, Evidence, evidence_of
-from evaluator.stats.design import HARM_RESERVE, Plan, Side
+from evaluator.stats.cluster_robust import MOST_CORRELATION, evidence_of
+from evaluator.stats.evidence import Evidence, ScoreMoments
 from evaluator.stats.panel import BETTER, WORSE, Looks, States, Stops, Tally, decide
 from evaluator.stats.score_process import Floats
-from evaluator.stats.unit_variance import Noise
+from evaluator.stats.sequential_test import HARM_RESERVE, Plan, Side
 
 # A metric of one class (AUC, recall, …) says nothing before each arm has so many rows of it: its number per row is only
 # as good as the past that it is linearised at.
@@ -79,23 +79,25 @@ def _evidence(cells: Sequence[Cell], settings: Settings) -> Evidence:
             rows[index, : len(block)] = block
         return evidence_of(rows, margin=margin, clustered=True, most_correlation=MOST_CORRELATION)
     rows = np.array([[_whole(cell)] for cell in cells])
-    noise = _noise(cells, settings, rows[:, 0, 2])
-    found = evidence_of(rows, margin=margin, clustered=False, most_correlation=0.0, noise=noise)
+    moments = _moments(cells, settings, rows[:, 0, 2])
+    found = evidence_of(rows, margin=margin, clustered=False, most_correlation=0.0, moments=moments)
     if settings.cluster is None:
         return found
     return replace(found, n_blocks=np.array([float(len(cell.clusters)) for cell in cells]))
 
 
-def _noise(cells: Sequence[Cell], settings: Settings, variance: Floats) -> Noise:
+def _moments(cells: Sequence[Cell], settings: Settings, variance: Floats) -> ScoreMoments:
     """Pairs and clusters of several rows have a law of their own, of which the rows' says nothing."""
-    sums = [cell.noise for cell in cells]
-    robust, drawn, robust_third, drawn_third = (
-        np.array([getattr(each, name) for each in sums]) for name in ("robust", "drawn", "robust_third", "drawn_third")
+    sums = [cell.moments for cell in cells]
+    robust, randomisation, robust_third, randomisation_third = (
+        np.array([getattr(each, name) for each in sums])
+        for name in ("robust", "randomisation", "robust_third", "randomisation_third")
     )
     smaller = np.array([float(cell.arms[:, 0].min()) for cell in cells])
-    two_kinds = np.array([each.two_kinds for each in sums])
+    binary = np.array([each.binary for each in sums])
     own = np.array([settings.paired is not None or 0 < len(cell.clusters) < cell.counts.units for cell in cells])
-    return Noise.of(robust, drawn, robust_third, drawn_third, two_kinds, smaller).unless(own, variance)
+    moments = ScoreMoments.of(robust, randomisation, robust_third, randomisation_third, binary, smaller)
+    return moments.with_variance(variance, own)
 
 
 def _whole(cell: Cell) -> tuple[float, float, float, float]:
@@ -179,7 +181,7 @@ def _effects(sights: Sequence[Sight], horizon: Floats, cells: int, settings: Set
     for sight in sights:
         evidence = sight.widened(cells).evidence
         spread = np.sqrt(evidence.variance / evidence.information / horizon)
-        found = np.where((found == 0.0) & evidence.there, (_z(settings.alpha / 2.0) + _POWER_Z) * spread, found)
+        found = np.where((found == 0.0) & evidence.available, (_z(settings.alpha / 2.0) + _POWER_Z) * spread, found)
     return np.where(found > 0.0, found, 1.0)
 
 
@@ -190,7 +192,7 @@ def _z(alpha: float) -> float:
 def _by_bets(states: States, before: Stops, looks: Looks, sight: Sight, settings: Settings) -> tuple[States, Looks]:
     """The same look decided by wealth: exact p values and limits in place of those of the score process."""
     p_win, p_harm, lower, upper = sight.bets.T
-    bets = ~np.isnan(p_win) & sight.evidence.there
+    bets = ~np.isnan(p_win) & sight.evidence.available
     level = settings.alpha / 2.0
     crossed = np.where(bets & (p_harm <= level), WORSE, np.where(bets & (p_win <= level), BETTER, 0.0))
     stopping = (crossed != 0.0) & ((before.crossed == 0.0) | ((before.crossed == BETTER) & (crossed == WORSE)))

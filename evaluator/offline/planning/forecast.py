@@ -21,12 +21,11 @@ from scipy.special import chdtri, ndtr, ndtri
 
 from evaluator.offline.planning.schedule import Looks, Schedule
 from evaluator.offline.planning.settings import Question, most_discordance
-from evaluator.stats.cluster_robust import FEWEST_BLOCKS, Evidence
-from evaluator.stats.crossing_probability import Course, course
-from evaluator.stats.design import Side
+from evaluator.stats.cluster_robust import FEWEST_BLOCKS, ClusteredEvidence
 from evaluator.stats.group_sequential import Boundary
-from evaluator.stats.power import block_widening, split_variance
+from evaluator.stats.power import Course, block_widening, course, split_variance
 from evaluator.stats.score_process import Floats
+from evaluator.stats.sequential_test import Side
 
 # Quantiles of the estimated variance, correlation and skewness of blocks. The high correlations are what keeps a test
 # of few blocks from ever deciding, so their tail needs the most.
@@ -44,28 +43,23 @@ def needed_score(
     """
     spread, widening, skewness = _estimates(max(blocks, FEWEST_BLOCKS), equal, correlation, most_correlation)
     one = np.ones(len(widening))
-    found = Evidence(
-        one > 0.0,
-        one * blocks,
-        one * equal,
-        0.0 * one,
-        one,
-        one,
-        one,
-        one,
-        one,
-        0.0 * one,
-        widening,
-        skewness,
-        0.0 * one,
-        one,
-        0.0 * one,
-        0.0 * one,
-        one,
-        clustered=True,
+    evidence = ClusteredEvidence(
+        available=one > 0.0,
+        n_blocks=one * blocks,
+        score=0.0 * one,
+        information=one,
+        variance=one,
+        unit_variance=one,
+        autocorrelation=0.0 * one,
+        widening=widening,
+        skewness=skewness,
+        margin=0.0 * one,
+        n_equal=one * equal,
+        block_variance=one,
+        floor=one,
     )
     variance = np.maximum(np.outer(spread, widening / block_widening(correlation)), floor)
-    return np.asarray((-found.lower(bound * one) * np.sqrt(variance)).ravel())
+    return np.asarray((-evidence.lower(bound * one) * np.sqrt(variance)).ravel())
 
 
 @lru_cache(maxsize=4096)
@@ -231,7 +225,7 @@ class Outlook:
         found = course(t[seen].tolist(), upper[seen].tolist(), lower[seen].tolist(), drift)
         over, under = np.zeros(len(t)), np.zeros(len(t))
         over[seen], under[seen] = found.upper, found.lower
-        return Course(t, over, under)
+        return Course(over, under)
 
     def _felt(self, bounds: Floats, mean: Floats, blocks: Floats, equal: Floats, floor: float, cap: float) -> Floats:
         """The bounds for S / √(its true variance) that are crossed as often at a look as the engine's z crosses

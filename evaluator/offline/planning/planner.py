@@ -27,10 +27,9 @@ from evaluator.offline.planning.result import (
 )
 from evaluator.offline.planning.settings import Question
 from evaluator.offline.planning.simulation import Runs, World, simulate
-from evaluator.stats.design import horizon_information
 from evaluator.stats.power import information_rate, kl, least_units, wald_units
 from evaluator.stats.score_process import Floats
-from evaluator.stats.sequential_test import MODES
+from evaluator.stats.sequential_test import MODES, horizon_information
 from gauntlet.errors import BadInput
 
 # Multiples of the planned effect in the table of powers.

@@ -13,8 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from evaluator.offline.planning.settings import Question
-from evaluator.stats.score_process import Floats
-from evaluator.stats.sequential_test import Bools, Ints
+from evaluator.stats.score_process import Bools, Floats, Ints
 from gauntlet.errors import BadInput
 
 # Longer plans have more looks than anyone takes; such a test needs longer blocks or more traffic.

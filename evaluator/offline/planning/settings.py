@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, Self
 
 from evaluator.stats.alpha_spending import Spending
 from evaluator.stats.cluster_robust import MOST_CORRELATION
-from evaluator.stats.design import HARM_RESERVE, HARM_SIDE, Plan, Side
 from evaluator.stats.power import block_widening, cluster_design_effect
+from evaluator.stats.sequential_test import HARM_RESERVE, HARM_SIDE, Plan, Side
 from gauntlet.config.section import Seconds
 from gauntlet.errors import BadInput
 

@@ -23,8 +23,7 @@ from evaluator.offline.planning.forecast import Outlook, discordance_at
 from evaluator.offline.planning.schedule import Slices
 from evaluator.offline.planning.settings import Question
 from evaluator.stats.panel import Panel, States, Tally, advance
-from evaluator.stats.score_process import Floats
-from evaluator.stats.sequential_test import Ints
+from evaluator.stats.score_process import Floats, Ints
 from gauntlet.errors import BadInput
 
 

@@ -1,1 +1,49 @@
-"""Metrics by influence: each turns rows into per-unit terms whose difference estimates the effect."""
+"""Metrics as influence functions: one number for each row that a score process can sum.
+
+`influence` is the registry: it maps each declared kind to its class. Invariant: every kind of
+`declaration.KINDS` has one.
+"""
+
+from __future__ import annotations
+
+from evaluator.stats.errors import StatsError
+from evaluator.stats.metrics.auc import AucInfluence
+from evaluator.stats.metrics.base import LOSSES, Influence, MeanInfluence
+from evaluator.stats.metrics.declaration import Metric, MetricError
+from evaluator.stats.metrics.macro_f1 import MacroF1Influence
+from evaluator.stats.metrics.quantile import QuantileInfluence
+from evaluator.stats.metrics.ratio import RatioInfluence
+from evaluator.stats.metrics.regression import R2Influence, RmseInfluence
+
+__all__ = ["Influence", "influence"]
+
+
+def influence(metric: Metric, positive: float | None = None) -> Influence:
+    """A new influence function of this metric, for one comparison.
+
+    `positive` is the number that stands for the metric's class in the columns. It is needed where classes are texts;
+    otherwise the declared class is read as a number. Raises MetricError where it is not one.
+    """
+    if positive is None and metric.positive is not None:
+        try:
+            positive = float(metric.positive)
+        except ValueError as error:
+            raise MetricError(
+                f"metric {metric.name!r}: the class {metric.positive!r} is a text, so its number has to be given"
+            ) from error
+    if metric.kind in LOSSES:
+        return MeanInfluence(metric.kind, positive)
+    match metric.kind:
+        case "ratio" | "precision" | "recall" | "f1":
+            return RatioInfluence(metric.kind, positive)
+        case "quantile" if metric.level is not None:
+            return QuantileInfluence(metric.level)
+        case "auc":
+            return AucInfluence("auc", positive)
+        case "macro_f1":
+            return MacroF1Influence("macro_f1")
+        case "rmse":
+            return RmseInfluence("rmse")
+        case "r2":
+            return R2Influence("r2")
+    raise StatsError(f"there is no kind of metric {metric.kind!r}")

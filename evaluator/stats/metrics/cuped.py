@@ -1,20 +1,18 @@
-"""Covariates: a linear prediction of each row's value from what was known before the experiment touched it.
+"""CUPED: regression adjustment of each row's value by covariates known before the experiment.
 
-Invariant: a prediction uses earlier batches alone, so that taking it off leaves the score process a martingale; it can
-be wrong in any way and only costs variance.
+Sources: Deng, Xu, Kohavi & Walker (2013); with several covariates Lin (2013). Covariates that explain a share r² of a
+value reduce the variance of the score to 1 − r² of what it was.
 
-With covariates that explain a share r² of a value the variance of the score falls to 1 − r² of what it was (Deng, Xu,
-Kohavi & Walker 2013, "CUPED"; with several covariates the regression adjustment of Lin 2013).
+Invariant: a prediction uses earlier batches only, so the adjusted score stays a martingale however wrong it is.
 """
 
 from __future__ import annotations
 
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 
 from evaluator.stats.errors import OutcomeError, StatsError
-from evaluator.stats.metrics.base import Snapshot, numbers
 from evaluator.stats.metrics.declaration import Columns
 from evaluator.stats.score_process import LARGEST_OUTCOME, Bools, Floats
 
@@ -22,10 +20,10 @@ from evaluator.stats.score_process import LARGEST_OUTCOME, Bools, Floats
 _RANK: Final = 1e-9
 
 
-class Adjustment:
+class CupedAdjustment:
     """Least squares of a value on `columns` covariates over all learned rows of both arms.
 
-    Kept are n, the means and the centred cross-products of (covariates, value): of bounded size and mergeable.
+    It keeps n, the means and the centred cross-products of (covariates, value).
     """
 
     def __init__(self, columns: int) -> None:
@@ -56,36 +54,6 @@ class Adjustment:
         present = ~np.isnan(values)
         if present.any():
             self._join(*_moments(covariates[present], values[present], self._means[:-1]))
-
-    def merge(self, other: Self) -> Self:
-        """What the rows of both have taught, as a new object."""
-        if self.columns != other.columns:
-            raise StatsError(f"adjustments for {self.columns} and {other.columns} covariates do not merge")
-        new = type(self)(self.columns)
-        new._join(self._n, self._means, self._products)
-        new._join(other._n, other._means, other._products)
-        return new
-
-    def to_dict(self) -> Snapshot:
-        """Fit for JSON; numbers come back bit for bit."""
-        return {
-            "columns": self.columns,
-            "n": self._n,
-            "means": self._means.tolist(),
-            "products": self._products.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Snapshot) -> Self:
-        """The object whose `to_dict` this is. Raises StatsError where it can't be one."""
-        columns = data.get("columns")
-        if not isinstance(columns, int):
-            raise StatsError("this is not a snapshot of an adjustment")
-        new = cls(columns)
-        new._n = float(numbers(data, "n", (1,))[0])
-        new._means = numbers(data, "means", (columns + 1,))
-        new._products = numbers(data, "products", (columns + 1, columns + 1))
-        return new
 
     def _slopes(self) -> Floats:
         """Coefficients of the covariates: 0 for one that is constant, the shortest solution where some depend."""

@@ -1,36 +1,25 @@
-"""Counts of numbers in fixed buckets of about equal relative width: quantiles and ranks without keeping the rows.
+"""Quantiles (p99 of a latency, say) by a sequential binomial test: the share of each arm's rows above the champion's
+past quantile, which a sketch estimates.
 
-Invariant: a number's bucket depends on nothing but the number, so histograms merge by adding, and order is kept: a
-smaller number never lands in a higher bucket. Memory is bounded by the grid, not by the rows.
+Invariant: the threshold comes from earlier batches, so what is tested is exactly a share of rows; the sketch only
+decides where the threshold lies. Equal shares above the champion's quantile mean equal quantiles.
 
-The buckets are those of a relative-error sketch (Masson, Rim & Lee 2019, "DDSketch") with every power of two cut into
-equal parts instead of logarithmic ones: the bits of a float are its bucket, so that finding it costs a shift.
-
-Quantiles (latency's p99, say) by a sequential binomial: which arm is above the champion's past quantile more often.
-
-Invariant: the threshold comes from earlier batches, so that what is tested is exactly a share of rows in each arm; the
-sketch decides where the threshold lies and nothing else.
-
-Equal shares above the champion's quantile mean equal quantiles. `scale` puts a difference of shares into the metric's
-units: one over the champion's mean density around the thresholds while they were in force, times how the density
-changes on the way from one arm's quantile to the other's, since F₁(q₁) − F₁(q₀) = ∫ f₁ from q₀ to q₁.
+The sketch is DDSketch (Masson, Rim & Lee 2019) with every power of two cut into equal instead of logarithmic parts, so
+that a float's bits are its bucket. A bucket depends on the number alone and rises with it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evaluator.stats.errors import StatsError
-from evaluator.stats.metrics.base import MEMORY, Influence, Snapshot, fading, numbers
+from evaluator.stats.metrics.base import MEMORY, Influence, fading
 from evaluator.stats.metrics.declaration import Columns
-from evaluator.stats.score_process import Bools, Floats
+from evaluator.stats.score_process import Bools, Floats, Ints
 
-Ints = NDArray[np.int64]
 _MANTISSA: Final = 52
 _BIAS: Final = 1023
 
@@ -63,19 +52,6 @@ class Grid:
         size = np.abs(buckets)
         raw = np.where(size > 0, size + (self._first - 1), 0) << (_MANTISSA - self.bits)
         return np.asarray(np.sign(buckets) * raw.astype(np.int64).view(np.float64))
-
-    def middles(self, buckets: Ints) -> Floats:
-        """A value of each bucket, half-way between its edges; zero's and the last ones' are their inner edge."""
-        if not self.mirrored:
-            return self._inside(buckets)
-        half, one = self._bucket(0.5), self._bucket(1.0)
-        beyond = buckets > 2 * half
-        found = self._inside(np.where(beyond, buckets - (2 * half - one), buckets))
-        upper = np.where(buckets == half, 0.5, 1.0 - self._inside(2 * half - buckets))  # 1/2 has its own
-        return np.where((buckets >= half) & ~beyond, upper, found)
-
-    def _inside(self, buckets: Ints) -> Floats:
-        return np.where(buckets == 0, 0.0, 0.5 * (self.edges(buckets) + self.edges(buckets + np.sign(buckets))))
 
     @property
     def _first(self) -> int:
@@ -175,39 +151,6 @@ class Histogram:
         ends = grid.edges(np.array([bucket, bucket + (1 if bucket > 0 else -1)]))
         return float(ends.min()), float(ends.max())
 
-    def merge(self, other: Self, kept: float = 1.0) -> Self:
-        """The counts of both, one's own times `kept`, as a new object."""
-        new = type(self)(len(self.counts))
-        new.add_counts(self.lowest, self.counts * kept)
-        new.add_counts(other.lowest, other.counts)
-        return new
-
-    def moved(self, buckets: Ints) -> Histogram:
-        """The same weights in other buckets, one for each column."""
-        new = Histogram(len(self.counts))
-        if len(buckets):
-            low = int(buckets.min())
-            counts = np.zeros((len(self.counts), int(buckets.max()) - low + 1))
-            np.add.at(counts.T, buckets - low, self.counts.T)
-            new.add_counts(low, counts)
-        return new
-
-    def state(self) -> Snapshot:
-        """Buckets that hold anything and their weights by row, fit for JSON."""
-        kept = np.flatnonzero(self.counts.any(axis=0))
-        return {"buckets": (kept + self.lowest).tolist(), "counts": self.counts[:, kept].tolist()}
-
-    def restore(self, state: Snapshot, grid: Grid) -> None:
-        """Take over what `state` gave. Raises StatsError where it doesn't fit these rows or the grid."""
-        buckets = numbers(state, "buckets", (-1,)).astype(np.int64)
-        counts = numbers(state, "counts", (len(self.counts), len(buckets)))
-        ends = np.sort(grid.buckets(np.array([-1e100, 1e100])))
-        if len(buckets) and ((np.diff(buckets) <= 0).any() or buckets[0] < ends[0] or buckets[-1] > ends[1]):
-            raise StatsError("a snapshot of this histogram has buckets that are not of its grid, in rising order")
-        self.lowest = int(buckets[0]) if len(buckets) else 0
-        self.counts = np.zeros((len(counts), int(buckets[-1]) - self.lowest + 1 if len(buckets) else 0))
-        self.counts[:, buckets - self.lowest] = counts
-
 
 # So many of the champion's rows on the rarer side of its quantile before it serves as a threshold, and at least as
 # many times more in its fading past.
@@ -259,32 +202,14 @@ class QuantileInfluence(Influence):
 
     @property
     def scale(self) -> float:
-        """Metric's units by which the quantile moves for each unit of difference in the shares; 1 while unknown."""
+        """Movement of the quantile per unit of difference in the shares; 1 while unknown.
+
+        One over the champion's mean density around the thresholds while they were in force, times the change of density
+        on the way to the challenger's quantile: F₁(q₁) − F₁(q₀) = ∫ f₁ from q₀ to q₁.
+        """
         _, weight, density = self._weights
         slope = float(weight / density) if density > 0.0 else self._slope()
         return 1.0 if slope is None else slope * self._bend()
-
-    def merge(self, other: Self) -> Self:
-        self._fits(other)
-        if self.level != other.level:
-            raise StatsError(f"quantiles at {self.level} and {other.level} do not merge")
-        new = type(self)(self.level, self.kind)
-        new._seen = self._seen.merge(other._seen)
-        new._recent = self._recent.merge(other._recent, self._fading(other._weights[0]))
-        new._weights = self._weights + other._weights
-        return new
-
-    def state(self) -> Snapshot:
-        seen, recent = self._seen.state(), self._recent.state()
-        return {"level": self.level, "seen": seen, "recent": recent, "weights": self._weights.tolist()}
-
-    def restore(self, state: Snapshot) -> None:
-        if state.get("level") != self.level:
-            raise StatsError(f"a snapshot of the quantile at {self.level} is not one at {state.get('level')!r}")
-        weights = numbers(state, "weights", (3,))
-        self._seen.restore(state.get("seen", {}), VALUES)
-        self._recent.restore(state.get("recent", {}), VALUES)
-        self._weights = weights
 
     @property
     def _rarer(self) -> float:

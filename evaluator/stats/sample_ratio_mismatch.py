@@ -17,6 +17,7 @@ from typing import Final, Self
 import numpy as np
 from scipy.special import logsumexp
 
+from evaluator.stats.always_valid import evidence_p
 from evaluator.stats.errors import NoAnswer, PropensityError, StatsError
 from evaluator.stats.score_process import Bools, Floats
 
@@ -120,7 +121,7 @@ class RatioEvidence:
     @property
     def p(self) -> float:
         """1 / E at this moment, at most 1."""
-        return min(1.0, math.exp(-max(0.0, min(700.0, self.log_e))))
+        return evidence_p(self.log_e)
 
     @property
     def fixed_p(self) -> float:

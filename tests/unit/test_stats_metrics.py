@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -11,12 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from evaluator.stats.errors import OutcomeError, StatsError
+from evaluator.stats.errors import StatsError
+from evaluator.stats.metrics import Influence, influence
 from evaluator.stats.metrics.base import FEWEST_EVENTS, MEMORY, matched
-from evaluator.stats.metrics.cuped import Adjustment
 from evaluator.stats.metrics.declaration import ColumnError, MetricError, declare
-from evaluator.stats.metrics.influence_function import Influence, from_dict, influence
-from evaluator.stats.metrics.quantile import SCORES, VALUES, Grid, Histogram
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -68,6 +66,11 @@ def learned(kind: str, batches: int = 3, n: int = 700, seed: int = 0) -> Influen
     for batch in range(batches):
         found.learn(*rows(kind, n, seed + batch))
     return found
+
+
+def state_of(found: Influence, kind: str) -> tuple[object, ...]:
+    """What it has learned, as far as any answer shows it; NaNs are alike."""
+    return found.figures(), found.scale, repr(found.values(*rows(kind, 200, 51)).tolist())
 
 
 REFERENCE: dict[str, Callable[[Floats, Floats], float]] = {
@@ -165,38 +168,6 @@ def test_numbers_have_the_mean_of_the_figures_on_the_past_they_come_from(kind: s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_snapshot_through_json_gives_the_same_numbers_bit_for_bit(kind: str) -> None:
-    found = learned(kind)
-    back = from_dict(json.loads(json.dumps(found.to_dict())))
-    batch, later = rows(kind, 300, 50), rows(kind, 300, 51)
-    for one in (found, back):
-        one.learn(*batch)
-    assert back.figures() == found.figures()
-    assert back.scale == found.scale
-    np.testing.assert_array_equal(back.values(*later), found.values(*later))
-    assert back.to_dict() == found.to_dict()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_merging_is_learning_the_later_part_after_the_earlier(kind: str) -> None:
-    whole, parts = made(kind), []
-    for batch in range(4):
-        part = made(kind)
-        for one in (whole, part):
-            one.learn(*rows(kind, 500, batch))
-        parts.append(part)
-    left = parts[0].merge(parts[1]).merge(parts[2]).merge(parts[3])
-    right = parts[0].merge(parts[1].merge(parts[2].merge(parts[3])))
-    probe = rows(kind, 300, 60)
-    for merged in (left, right):
-        assert merged.figures() == pytest.approx(whole.figures(), rel=1e-12)
-        np.testing.assert_allclose(merged.values(*probe), whole.values(*probe), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(left.values(*probe), right.values(*probe), rtol=1e-9, atol=1e-9)
-    with pytest.raises(StatsError):
-        left.merge(made("f1" if kind != "f1" else "mean"))
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_rows_without_input_carry_no_evidence_and_teach_nothing(kind: str) -> None:
     with_holes, without = learned(kind), learned(kind)
     treated, columns = rows(kind, 300, 70)
@@ -210,13 +181,13 @@ def test_rows_without_input_carry_no_evidence_and_teach_nothing(kind: str) -> No
     np.testing.assert_array_equal(values[~missing], without.values(treated, columns)[~missing])
     with_holes.learn(treated, holed)
     without.learn(treated[~missing], tuple(column[~missing] for column in columns))
-    assert with_holes.to_dict() == without.to_dict()
+    assert state_of(with_holes, kind) == state_of(without, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_refused_batch_and_an_empty_one_leave_everything_as_it_was(kind: str) -> None:
     found = learned(kind)
-    before = found.to_dict()
+    before = state_of(found, kind)
     treated, columns = rows(kind, 20, 80)
     if kind != "coverage":
         broken = tuple(np.where(np.arange(20) == 7, -math.inf, column) for column in columns)
@@ -228,7 +199,7 @@ def test_a_refused_batch_and_an_empty_one_leave_everything_as_it_was(kind: str) 
     nothing = np.zeros(0, dtype=bool), tuple(np.zeros(0) for _ in columns)
     assert found.values(*nothing).shape == (0,)
     found.learn(*nothing)
-    assert found.to_dict() == before
+    assert state_of(found, kind) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -357,22 +328,14 @@ def test_auc_measures_each_arm_against_its_own_scores() -> None:
 @pytest.mark.parametrize(("origin", "unit"), [(0.0, 1.0), (650.0, 60.0), (-1e6, 0.5), (1e-9, 1e-12)])
 def test_auc_is_close_wherever_the_scores_lie(origin: float, unit: float) -> None:
     rng = np.random.default_rng(16)
-    parts, found = [], [made("auc"), made("auc")]
-    for part, shift in zip(found, (0.0, 2.0), strict=True):
+    parts, found = [], made("auc")
+    for shift in (0.0, 2.0):
         outcome = (rng.random(6000) < 0.1).astype(float)
         score = origin + unit * rng.normal(outcome * 1.2 + shift)
-        part.learn(np.zeros(6000, dtype=bool), (score, outcome))
+        found.learn(np.zeros(6000, dtype=bool), (score, outcome))
         parts.append((score, outcome))
     score, outcome = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    for merged in (found[0].merge(found[1]), found[1].merge(found[0]), made("auc").merge(found[0]).merge(found[1])):
-        assert merged.figures()[0] == pytest.approx(sk.roc_auc_score(outcome, score), abs=1e-4)
-
-
-@pytest.mark.parametrize("grid", [VALUES, SCORES])
-def test_the_middle_of_a_bucket_lies_in_it(grid: Grid) -> None:
-    ends = grid.buckets(np.array([-1e9, 1e9]))
-    buckets = np.arange(ends[0] + 1, ends[1])
-    np.testing.assert_array_equal(grid.buckets(grid.middles(buckets)), buckets)
+    assert found.figures()[0] == pytest.approx(sk.roc_auc_score(outcome, score), abs=1e-4)
 
 
 def test_macro_f1_by_hand() -> None:
@@ -409,33 +372,6 @@ def test_log_loss_of_a_certainty_that_fails_is_finite_and_that_of_scikit_learn()
     assert found.figures()[0] == pytest.approx(sk.log_loss(outcome, score), rel=1e-12)
 
 
-def test_a_quantile_is_tested_as_a_share_above_the_champions() -> None:
-    found = made("p50")
-    found.learn(np.zeros(1000, dtype=bool), (np.linspace(1.0, 3.0, 1000),))
-    values = found.values(np.array([True, False, True]), (np.array([2.1, 1.9, 5.0]),))
-    assert values.tolist() == [1.0, 0.0, 1.0]
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.05, 0.3])
-def test_the_scale_of_a_quantile_gives_its_own_units(shift: float) -> None:
-    rng = np.random.default_rng(7)
-    found = made("p95")
-    score = information = 0.0
-    for _ in range(20):
-        treated = rng.random(4000) < 0.3
-        columns = (np.exp(rng.normal(shift * treated, 0.5)) * 80.0,)
-        values = found.values(treated, columns)
-        if np.isfinite(values).all():
-            score += float(((treated - 0.3) * values).sum())
-            information += 0.21 * len(values)
-        found.learn(treated, columns)
-    champion, challenger = found.figures()
-    assert champion is not None
-    assert challenger is not None
-    gap = 80.0 * math.exp(0.5 * 1.6449) * (math.exp(shift) - 1.0)
-    assert score / information * found.scale == pytest.approx(gap, rel=0.1, abs=6.0)
-
-
 def test_memory_is_bounded_whatever_comes() -> None:
     rng = np.random.default_rng(9)
     for kind, most in (("p99", 2 * 81 * 128), ("auc", 8 * 7200)):
@@ -444,43 +380,9 @@ def test_memory_is_bounded_whatever_comes() -> None:
         values = np.ldexp(rng.normal(size=n), rng.integers(-300, 300, n))
         columns = (values,) if kind == "p99" else (values, (rng.random(n) < 0.5).astype(float))
         found.learn(rng.random(n) < 0.5, columns)
-        state = found.state()
-        parts = [part for part in state.values() if isinstance(part, dict)]
-        assert sum(len(part["buckets"]) * len(part["counts"]) for part in parts) <= 3 * most
+        assert len(pickle.dumps(found)) <= 8 * 3 * most
     with pytest.raises(StatsError, match="classes are more"):
         made("macro_f1").learn(np.zeros(20_000, dtype=bool), (np.arange(20_000.0), np.arange(20_000.0)))
-
-
-@pytest.mark.parametrize("grid", [VALUES, SCORES])
-def test_buckets_keep_the_order_and_lie_close(grid: Grid) -> None:
-    rng = np.random.default_rng(10)
-    values = np.sort(
-        np.concatenate([rng.normal(size=4000) * 3, rng.random(4000), 1 - rng.random(2000) ** 9, [0, 0.5, 1]])
-    )
-    buckets = grid.buckets(values)
-    assert (np.diff(buckets) >= 0).all()
-    same = buckets[1:] == buckets[:-1]
-    room = np.maximum(np.abs(values[1:]), np.abs(values[:-1]))
-    if grid.mirrored:
-        room = np.where((values[:-1] > 0.5) & (values[1:] <= 1.0), 1.0 - values[:-1], room)
-    assert (np.diff(values)[same] <= 2.0**-grid.bits * room[same] + 2.0**grid.lowest * 2).all()
-
-
-def test_a_histogram_reads_back_quantiles_within_its_relative_error() -> None:
-    rng = np.random.default_rng(11)
-    values = np.concatenate([rng.lognormal(-3, 2, 20_000), -rng.lognormal(1, 1, 5_000)])
-    histogram = Histogram(1)
-    for part in np.array_split(values, 7):
-        histogram.add(np.zeros(len(part), dtype=np.int64), VALUES.buckets(part))
-    for level in (0.001, 0.05, 0.25, 0.5, 0.9, 0.99, 0.999):
-        exact = float(np.quantile(values, level, method="inverted_cdf"))
-        found = histogram.quantile(0, level, VALUES)
-        assert found == pytest.approx(exact, rel=2**-7, abs=2**-40)
-        assert found is not None
-        assert histogram.below(0, found, VALUES) == pytest.approx(level, abs=1e-9)
-    assert histogram.below(0, -1e9, VALUES) == 0.0
-    assert histogram.below(0, 1e9, VALUES) == 1.0
-    assert Histogram(1).quantile(0, 0.5, VALUES) is None
 
 
 def test_matched_sums_compare_the_arms_and_not_the_calendar() -> None:
@@ -500,99 +402,3 @@ def test_a_named_class_may_be_a_text_once_its_number_is_known() -> None:
     found = influence(metric, positive=3.0)
     found.learn(np.zeros(4, dtype=bool), (np.array([3.0, 1.0, 3.0, 3.0]), np.array([3.0, 3.0, 1.0, 3.0])))
     assert found.figures()[0] == pytest.approx(2 / 3)
-    assert from_dict(found.to_dict()).figures() == found.figures()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_broken_snapshot_is_refused(kind: str) -> None:
-    good = learned(kind).to_dict()
-    for key in good:
-        broken = dict(good)
-        if key in ("kind", "level"):
-            broken[key] = "nonsense"
-        elif key == "positive":
-            broken[key] = [1]
-        else:
-            del broken[key]
-        with pytest.raises(StatsError):
-            from_dict(broken)
-    with pytest.raises(StatsError):
-        from_dict({})
-
-
-def covariates(n: int, rng: np.random.Generator, rho: float = 0.8) -> tuple[Columns, Floats]:
-    x = rng.normal(50.0, 4.0, n)
-    y = 7.0 + rho * (x - 50.0) / 4.0 + math.sqrt(1 - rho * rho) * rng.normal(size=n)
-    return (x,), y
-
-
-def test_an_adjustment_takes_off_the_share_of_variance_that_its_covariate_explains() -> None:
-    rng = np.random.default_rng(12)
-    adjustment = Adjustment(1)
-    plain = adjusted = 0.0
-    for _ in range(40):
-        columns, y = covariates(500, rng)
-        treated = rng.random(500) < 0.1
-        m = adjustment.predict(columns)
-        if adjustment.to_dict()["n"]:
-            plain += float(np.square((treated - 0.1) * (y - 7.0)).sum())
-            adjusted += float(np.square((treated - 0.1) * (y - m)).sum())
-        adjustment.learn(columns, y)
-    assert adjusted / plain == pytest.approx(1 - 0.8**2, abs=0.03)
-
-
-def test_an_adjustment_is_least_squares_on_the_past() -> None:
-    rng = np.random.default_rng(13)
-    x = rng.normal(size=(600, 3)) @ rng.normal(size=(3, 3)) + 1e6
-    y = x @ [0.5, -1.0, 2.0] + rng.normal(size=600)
-    adjustment = Adjustment(3)
-    for part in np.array_split(np.arange(600), 5):
-        adjustment.learn(tuple(x[part].T), y[part])
-    design = np.column_stack([np.ones(600), x - x.mean(axis=0)])
-    expected = design @ np.linalg.lstsq(design, y, rcond=None)[0]
-    np.testing.assert_allclose(adjustment.predict(tuple(x.T)), expected, rtol=1e-9)
-
-
-def test_an_adjustment_merges_and_comes_back_from_a_snapshot() -> None:
-    rng = np.random.default_rng(14)
-    whole, left, right = Adjustment(1), Adjustment(1), Adjustment(1)
-    for part in (left, right):
-        columns, y = covariates(300, rng)
-        whole.learn(columns, y)
-        part.learn(columns, y)
-    probe = covariates(50, rng)[0]
-    np.testing.assert_allclose(left.merge(right).predict(probe), whole.predict(probe), rtol=1e-12)
-    back = Adjustment.from_dict(json.loads(json.dumps(whole.to_dict())))
-    np.testing.assert_array_equal(back.predict(probe), whole.predict(probe))
-    with pytest.raises(StatsError):
-        left.merge(Adjustment(2))
-    with pytest.raises(StatsError):
-        Adjustment.from_dict({"columns": 1})
-
-
-def test_dependent_constant_and_missing_covariates_do_no_harm() -> None:
-    rng = np.random.default_rng(15)
-    (x,), y = covariates(2000, rng)
-    simple, crowded = Adjustment(1), Adjustment(4)
-    simple.learn((x,), y)
-    crowded.learn((x, -3.0 * x, np.full(2000, 1e7), np.full(2000, NAN)), y)
-    np.testing.assert_allclose(
-        crowded.predict((x, -3.0 * x, np.full(2000, 2e7), np.full(2000, NAN))), simple.predict((x,)), rtol=1e-6
-    )
-    assert simple.predict((np.array([NAN]),))[0] == pytest.approx(y.mean())
-
-
-def test_an_adjustment_without_past_or_covariates() -> None:
-    assert Adjustment(1).predict((np.array([3.0, 4.0]),)).tolist() == [0.0, 0.0]
-    few = Adjustment(1)
-    few.learn((np.array([1.0, 2.0]),), np.array([1.0, 5.0]))
-    assert few.predict((np.array([9.0]),)).tolist() == [3.0]
-    few.learn((np.array([1.0, 2.0]),), np.array([NAN, NAN]))
-    assert few.predict((np.array([9.0]),)).tolist() == [3.0]
-    for columns, values in (((np.array([math.inf]),), [1.0]), ((np.array([1.0]),), [-math.inf])):
-        with pytest.raises(OutcomeError, match="position 0"):
-            few.learn(columns, np.array(values))
-    with pytest.raises(StatsError):
-        few.predict((np.zeros(2), np.zeros(2)))
-    with pytest.raises(StatsError):
-        Adjustment(0)

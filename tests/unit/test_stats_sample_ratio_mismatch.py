@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from evaluator.stats import AssignmentCounts, NoAnswer, PropensityError, SampleRatio, StatsError, sample_ratio
-from evaluator.stats.srm import RatioEvidence
+from evaluator.stats.sample_ratio_mismatch import RatioEvidence
 
 
 @pytest.mark.parametrize("shares", [(0.5,) * 6, (0.01, 0.05, 0.1, 0.1), (0.01, 0.01, 0.05, 0.05, 0.1, 0.1, 0.99, 0.5)])

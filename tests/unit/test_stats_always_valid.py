@@ -3,7 +3,7 @@
 import pytest
 
 from evaluator.stats import PlanError
-from evaluator.stats.normal_mixture import best_rho, log_mixture, mixture_bound
+from evaluator.stats.always_valid import best_rho, log_mixture, mixture_bound
 
 RHO = best_rho(100.0, 0.05)
 

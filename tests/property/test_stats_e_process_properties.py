@@ -56,18 +56,20 @@ def test_no_unit_ruins_a_bet_and_wealth_is_monotone_in_the_null(
 
 
 @given(data=st.data(), m=unit, first=st.integers(0, 6))
-def test_parts_merge_to_the_whole_whatever_the_order(data: st.DataObject, m: float, first: int) -> None:
+def test_parts_add_up_to_the_whole_whatever_the_order(data: st.DataObject, m: float, first: int) -> None:
     rows = data.draw(st.lists(st.tuples(st.booleans(), shares, unit), min_size=first, max_size=8))
     arm, share, y = (np.array([row[k] for row in rows]) for k in range(3))
     arm = arm.astype(bool)
-    start = SplitWealth.start()
 
-    def part(chosen: slice) -> SplitWealth:
-        return start.add(arm[chosen], share[chosen], y[chosen], m)
+    def added(*parts: slice) -> SplitWealth:
+        wealth = SplitWealth.start()
+        for part in parts:
+            wealth = wealth.add(arm[part], share[part], y[part], m)
+        return wealth
 
-    a, b, whole = part(slice(None, first)), part(slice(first, None)), part(slice(None))
-    assert a.merge(b).logs == pytest.approx(whole.logs, rel=1e-9, abs=1e-9)
-    assert b.merge(a).logs == pytest.approx(whole.logs, rel=1e-9, abs=1e-9)
+    a, b, whole = slice(None, first), slice(first, None), added(slice(None))
+    assert added(a, b).logs == pytest.approx(whole.logs, rel=1e-9, abs=1e-9)
+    assert added(b, a).logs == pytest.approx(whole.logs, rel=1e-9, abs=1e-9)
 
 
 @given(d=st.lists(st.floats(-1.0, 1.0), min_size=1, max_size=6), null=st.floats(-1.0, 1.0), bet=bets)

@@ -11,7 +11,9 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from evaluator.stats import PlanError
-from evaluator.stats.modes import FixedHorizon, MixtureSPRT, WaldSPRT
+from evaluator.stats.fixed_horizon import FixedHorizon
+from evaluator.stats.msprt import MixtureSPRT
+from evaluator.stats.sprt import WaldSPRT
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Mode = MixtureSPRT | WaldSPRT | FixedHorizon
@@ -24,16 +26,8 @@ STARTS: dict[str, Callable[[int], Mode]] = {
 }
 
 
-def restored(name: str, data: dict[str, Any]) -> Mode:
-    if name == "msprt":
-        return MixtureSPRT.from_dict(ALPHA, data, tau=0.2, horizon=HORIZON)
-    if name == "sprt":
-        return WaldSPRT.from_dict(ALPHA, data, effect=0.2, beta=0.1, horizon=HORIZON)
-    return FixedHorizon.from_dict(ALPHA, data)
-
-
-def one(monitor: Mode, t: float, z: float, variance: float) -> tuple[float, Any]:
-    bounds, after = monitor.look(np.array([t]), np.array([z]), np.array([variance]), np.array([True]))
+def one(test: Mode, t: float, z: float, variance: float) -> tuple[float, Any]:
+    bounds, after = test.look(np.array([t]), np.array([z]), np.array([variance]), np.array([True]))
     return float(bounds[0]), after
 
 
@@ -65,10 +59,10 @@ def test_msprt_mixes_the_likelihood_ratio_over_the_effects_of_its_side(t: float,
 
 
 def test_msprt_keeps_the_scale_of_its_first_look() -> None:
-    _, monitor = one(STARTS["msprt"](1), 0.1, 0.0, 20.0)
-    assert monitor.rho[0] == pytest.approx((20.0 / 40.0 / 0.2) ** 2)
-    _, later = one(monitor, 0.2, 0.0, 300.0)
-    assert later.rho[0] == monitor.rho[0]
+    _, test = one(STARTS["msprt"](1), 0.1, 0.0, 20.0)
+    assert test.rho[0] == pytest.approx((20.0 / 40.0 / 0.2) ** 2)
+    _, later = one(test, 0.2, 0.0, 300.0)
+    assert later.rho[0] == test.rho[0]
 
 
 @pytest.mark.parametrize(("t", "effect", "ratio"), LOOKS)
@@ -89,26 +83,26 @@ def test_walds_ratio_is_that_of_two_normal_densities(t: float, effect: float, ra
 
 
 def test_walds_legs_add_up_to_the_whole_while_the_variance_keeps_its_rate() -> None:
-    rng, monitor = np.random.default_rng(1), STARTS["sprt"](1)
+    rng, test = np.random.default_rng(1), STARTS["sprt"](1)
     score, best, refuted = 0.0, 0.0, False
     for k in range(1, 61):
         score += 10.0 * 0.05 + math.sqrt(5.0) * rng.standard_normal()
         information, variance = 10.0 * k, 5.0 * k
         ratio = 0.2 * information * score / variance - (0.2 * information) ** 2 / (2.0 * variance)
         best, refuted = max(best, ratio), refuted or ratio <= math.log(0.1)
-        _, monitor = one(monitor, information / HORIZON, score / math.sqrt(variance), variance)
-        assert monitor.p[0] == pytest.approx(math.exp(-best), rel=1e-9)
-        assert monitor.accepted[0] == refuted
+        _, test = one(test, information / HORIZON, score / math.sqrt(variance), variance)
+        assert test.p[0] == pytest.approx(math.exp(-best), rel=1e-9)
+        assert test.accepted[0] == refuted
     assert refuted
 
 
 def test_walds_slope_follows_the_variance_by_legs() -> None:
     """At the first look V was half of what it should have been: a slope kept from then could not win any more."""
-    monitor = STARTS["sprt"](1)
+    test = STARTS["sprt"](1)
     slopes = []
     for k, variance in ((1, 0.125), (2, 0.5), (3, 0.75), (4, 1.0), (50, 12.5), (100, 25.0)):
-        bound, monitor = one(monitor, k / HORIZON, 0.0, variance)
-        slopes.append(float(monitor.slope[0]))
+        bound, test = one(test, k / HORIZON, 0.0, variance)
+        slopes.append(float(test.slope[0]))
     assert slopes == pytest.approx([1.6, 0.8, 0.8, 0.8, 0.8, 0.8])
     kept, proper = (math.log(40.0) / slope + slope * 25.0 / 2.0 for slope in (1.6, 0.8))
     expected = 0.2 * 100.0
@@ -116,40 +110,40 @@ def test_walds_slope_follows_the_variance_by_legs() -> None:
 
 
 def test_wald_accepts_the_null_when_the_effect_is_ruled_out_and_stays_so() -> None:
-    monitor = STARTS["sprt"](2)
+    test = STARTS["sprt"](2)
     t, variance = np.array([0.5, 0.5]), np.array([100.0, 100.0])
-    _, monitor = monitor.look(t, np.array([0.0, 4.0]), variance, np.array([True, True]))
-    assert monitor.accepted.tolist() == [True, False]
-    _, monitor = monitor.look(2.0 * t, np.array([5.0, 5.0]), 2.0 * variance, np.array([True, True]))
-    assert monitor.accepted.tolist() == [True, False]
-    assert (monitor.p <= ALPHA).all()
+    _, test = test.look(t, np.array([0.0, 4.0]), variance, np.array([True, True]))
+    assert test.accepted.tolist() == [True, False]
+    _, test = test.look(2.0 * t, np.array([5.0, 5.0]), 2.0 * variance, np.array([True, True]))
+    assert test.accepted.tolist() == [True, False]
+    assert (test.p <= ALPHA).all()
 
 
 def test_fixed_horizon_decides_once() -> None:
-    monitor = STARTS["fixed"](1)
+    test = STARTS["fixed"](1)
     for t in (0.2, 0.999):
-        bound, monitor = one(monitor, t, 9.0, 1.0)
-        assert (bound, monitor.p[0], monitor.spent[0]) == (math.inf, 1.0, 0.0)
-    bound, monitor = one(monitor, 1.02, 1.5, 1.0)
+        bound, test = one(test, t, 9.0, 1.0)
+        assert (bound, test.p[0], test.spent[0]) == (math.inf, 1.0, 0.0)
+    bound, test = one(test, 1.02, 1.5, 1.0)
     assert bound == pytest.approx(norm.isf(ALPHA), rel=1e-12)
-    assert monitor.p[0] == pytest.approx(norm.sf(1.5), rel=1e-12)
-    assert monitor.spent[0] == ALPHA
-    bound, after = one(monitor, 1.5, 9.0, 1.0)
-    assert (bound, after.p[0]) == (math.inf, monitor.p[0])
+    assert test.p[0] == pytest.approx(norm.sf(1.5), rel=1e-12)
+    assert test.spent[0] == ALPHA
+    bound, after = one(test, 1.5, 9.0, 1.0)
+    assert (bound, after.p[0]) == (math.inf, test.p[0])
 
 
 @pytest.mark.parametrize("name", STARTS)
 def test_p_is_at_most_the_level_exactly_when_a_bound_was_crossed(name: str) -> None:
     rng, cells = np.random.default_rng(2), 400
-    monitor, score, crossed = STARTS[name](cells), np.zeros(cells), np.zeros(cells, dtype=bool)
+    test, score, crossed = STARTS[name](cells), np.zeros(cells), np.zeros(cells, dtype=bool)
     for k in range(1, 31):
         score += 0.12 * 20.0 + math.sqrt(10.0) * rng.standard_normal(cells)
         t, variance = np.full(cells, k / 20.0), np.full(cells, 10.0 * k)
         z = score / np.sqrt(variance)
-        bounds, monitor = monitor.look(t, z, variance, np.ones(cells, dtype=bool))
+        bounds, test = test.look(t, z, variance, np.ones(cells, dtype=bool))
         crossed |= z >= bounds
-        assert np.array_equal(crossed, monitor.p <= ALPHA)
-        assert (monitor.spent <= ALPHA).all()
+        assert np.array_equal(crossed, test.p <= ALPHA)
+        assert (test.spent <= ALPHA).all()
     assert 100 < crossed.sum() < 400
 
 
@@ -189,7 +183,7 @@ def test_snapshot_and_restore_go_on_identically(name: str) -> None:
     for k in range(1, 16):
         t, variance = np.full(2, k / 10.0), np.array([4.0, 9.0]) * k
         z, ready = rng.standard_normal(2) + k / 5.0, np.array([k > 3, True])
-        kept = restored(name, json.loads(json.dumps(kept.to_dict())))
+        kept = STARTS[name](2).restored(json.loads(json.dumps(kept.to_dict())))
         bounds, through = through.look(t, z, variance, ready)
         again, kept = kept.look(t, z, variance, ready)
         assert np.array_equal(bounds, again)

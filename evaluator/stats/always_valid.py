@@ -1,0 +1,160 @@
+"""Always-valid tests: the normal mixture for a score, and the binomial mixture for a rate. Neither needs a horizon.
+
+Sources: Ville (1939); Robbins (1970); Howard, Ramdas, McAuliffe & Sekhon (2021), Proposition 6 and Section 3.2. With
+λ > 0 mixed over a half-normal of variance 1/ρ, exp(log_mixture(S, V)) = ∫ exp(λS − λ²V/2) dF(λ). If the log odds of an
+event are off by ε, a trial X multiplies the evidence for a rate by e^{εX} / (1 − r + r e^ε), mixed over ε.
+
+Invariant: under the null the evidence has mean at most 1 at every stopping time, so it ever reaches 1/α with
+probability at most α. The rate's evidence needs no normal approximation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+
+from evaluator.stats.errors import PlanError, StatsError, require_between
+from evaluator.stats.score_process import Bools, Floats, from_json, to_json
+
+# The information time at which the bound of a score is made tightest.
+TIGHTEST_AT: Final = 0.5
+# Newton's method starts above the root of a convex rising function, so it falls to it; six steps are usual.
+_MOST_STEPS: Final = 60
+# Shifts of the log odds from 2 % to a factor of 1,100 in steps of 15 %, equally weighted: a fixed mixture, so no
+# quadrature error enters; narrower steps gain under 1 % of its logarithm.
+_SHIFTS: Final = 0.02 * 1.15 ** np.arange(43)
+# Limits of a rate closer to 0 or 1 than this are 0 or 1.
+_EDGE: Final = 1e-12
+
+
+# The score: the normal mixture ------------------------------------------------------------------------------------
+
+
+def best_rho(v_opt: Floats | float, alpha: float) -> Floats:
+    """ρ that makes the one-sided bound at level alpha nearly tightest at variance v_opt, in the units of V."""
+    v = np.asarray(v_opt, dtype=np.float64)
+    if not (bool(np.all((v > 0.0) & np.isfinite(v))) and 0.0 < alpha < 0.5):
+        raise PlanError(f"no mixture is tightest at variance {v_opt!r} and level {alpha!r}")
+    log = 2.0 * math.log(1.0 / (2.0 * alpha))
+    return np.asarray(v / (log + math.log(1.0 + log)))
+
+
+def log_mixture(s: Floats | float, v: Floats | float, rho: Floats | float) -> Floats:
+    """Log evidence for a positive drift of a score s with variance v."""
+    s, w, rho = np.asarray(s), np.asarray(v) + rho, np.asarray(rho)
+    return np.asarray(0.5 * np.log(4.0 * rho / w) + s * s / (2.0 * w) + log_ndtr(s / np.sqrt(w)))
+
+
+def mixture_bound(v: Floats | float, alpha: float, rho: Floats | float) -> Floats:
+    """s at which log_mixture(s, v, ρ) reaches log(1/α)."""
+    target, w = math.log(1.0 / alpha), np.asarray(v) + rho
+    # Without Φ (which is above a half for s > 0) the equation has a closed solution on either side of this one.
+    s = np.sqrt(2.0 * w * (target + 0.5 * np.log(w / rho) + 1.0))
+    for _ in range(_MOST_STEPS):
+        hazard = np.exp(-s * s / (2.0 * w) - log_ndtr(s / np.sqrt(w))) / np.sqrt(2.0 * math.pi * w)
+        step = (log_mixture(s, v, rho) - target) / (s / w + hazard)
+        s = s - step
+        if np.all(np.abs(step) <= 1e-14 * s):
+            break
+    return np.asarray(s)
+
+
+@dataclass(frozen=True, eq=False)
+class AlwaysValid:
+    """The always-valid test of one side. ρ is fixed at a cell's first look, from the variance that the horizon promises
+    then; only efficiency depends on it, not the level."""
+
+    alpha: float
+    rho: Floats  # nan before the first look
+    log_evidence: Floats  # the largest so far
+
+    @classmethod
+    def start(cls, alpha: float, cells: int = 1) -> Self:
+        return cls(alpha, np.full(cells, np.nan), np.zeros(cells))
+
+    @property
+    def spent(self) -> Floats:
+        """All of alpha is at stake from the first look on."""
+        return np.where(np.isnan(self.rho), 0.0, self.alpha)
+
+    @property
+    def p(self) -> Floats:
+        return np.exp(-self.log_evidence)
+
+    def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
+        first = ready & np.isnan(self.rho)
+        rho = np.where(first, best_rho(np.where(ready, variance * TIGHTEST_AT / t, 1.0), self.alpha), self.rho)
+        v, r = np.where(ready, variance, 1.0), np.where(ready, rho, 1.0)
+        bounds = np.where(ready, mixture_bound(v, self.alpha, r) / np.sqrt(v), np.inf)
+        evidence = np.where(ready, log_mixture(np.where(ready, z, 0.0) * np.sqrt(v), v, r), 0.0)
+        return bounds, replace(self, rho=rho, log_evidence=np.maximum(self.log_evidence, evidence))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rho": to_json(self.rho), "log_evidence": self.log_evidence.tolist()}
+
+    def restored(self, data: dict[str, Any]) -> Self:
+        return replace(self, rho=from_json(data["rho"]), log_evidence=from_json(data["log_evidence"]))
+
+
+# A rate: the binomial mixture -------------------------------------------------------------------------------------
+
+
+def log_rate_evidence(events: int, trials: int, rate: float, *, above: bool = True) -> float:
+    """Log of the evidence that events come more (or, `above=False`, less) often than `rate`, in natural units.
+
+    Raises StatsError on a rate outside (0, 1) or counts that are not 0 ≤ events ≤ trials.
+    """
+    require_between("rate", rate, 0.0, 1.0, StatsError)
+    if not 0 <= events <= trials:
+        raise StatsError(f"{events!r} events in {trials!r} trials are impossible")
+    return float(log_rate_evidences(np.array([events]), trials, np.array([rate]), above=above)[0])
+
+
+def log_rate_evidences(events: NDArray[Any], trials: int, rates: Floats, *, above: bool) -> Floats:
+    """`log_rate_evidence` for several counts in the same trials, each with its rate, arrays of shape (n,)."""
+    shifts = _SHIFTS if above else -_SHIFTS
+    logs = events[:, None] * shifts - trials * np.log1p(rates[:, None] * np.expm1(shifts))
+    largest = logs.max(axis=1)
+    return np.asarray(largest + np.log(np.exp(logs - largest[:, None]).mean(axis=1)), dtype=np.float64)
+
+
+def evidence_p(log_evidence: float) -> float:
+    """The p value of an e-value, min(1, 1/E)."""
+    return min(1.0, math.exp(-max(0.0, min(700.0, log_evidence))))
+
+
+def rate_p(events: int, trials: int, rate: float, *, above: bool = True) -> float:
+    """The one-sided p value of "at most `rate`" (`above`) or "at least `rate`" at these counts.
+
+    To hold at all moments together keep the smallest so far.
+    """
+    return evidence_p(log_rate_evidence(events, trials, rate, above=above))
+
+
+def rate_limits(events: int, trials: int, alpha: float) -> tuple[float, float]:
+    """Confidence sequence of the rate: limits that hold at every number of trials at once, each at level alpha / 2.
+
+    They invert `rate_p`: evidence for "above r" falls as r rises. (0, 1) without trials.
+    """
+    from scipy.optimize import brentq  # see `group_sequential`
+
+    require_between("level", alpha, 0.0, 1.0, StatsError)
+    target = math.log(2.0 / alpha)
+
+    def limit(above: bool) -> float:
+        def excess(rate: float) -> float:
+            return log_rate_evidence(events, trials, rate, above=above) - target
+
+        refuted, kept = (_EDGE, 1.0 - _EDGE) if above else (1.0 - _EDGE, _EDGE)
+        if excess(refuted) <= 0.0:
+            return float(round(refuted))
+        if excess(kept) >= 0.0:
+            return float(round(kept))
+        return float(brentq(excess, _EDGE, 1.0 - _EDGE, xtol=1e-14, rtol=1e-12))
+
+    return limit(True), limit(False)

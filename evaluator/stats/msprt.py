@@ -1,0 +1,64 @@
+"""The mixture sequential probability ratio test (mSPRT), one-sided.
+
+Sources: Robbins (1970); Johari, Pekelis & Walsh (2015; 2022, "Always valid inference"). With θ̂ = S/I of variance
+σ² = V/I² the mixture of the likelihood ratio over effects N(0, τ²) is
+    Λ = √(σ²/(σ²+τ²)) exp(θ̂² τ² / (2 σ² (σ²+τ²))) = √(ρ/(V+ρ)) exp(S² / (2(V+ρ))),  ρ = (V/I)² / τ².
+A side mixes over the half of that normal in its direction, Λ₊ = 2 Φ(S/√(V+ρ)) Λ, and so keeps its level exactly. Twice
+the smaller p of both sides is theirs, 1/Λ, over Φ(|S|/√(V+ρ)), which is close to 1 where anything is decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from evaluator.stats.alpha_spending import consistent_p
+from evaluator.stats.always_valid import log_mixture, mixture_bound
+from evaluator.stats.errors import positive_per_cell, require_between
+from evaluator.stats.score_process import Bools, Floats, from_json, to_json
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureSPRT:
+    """The mSPRT of one side.
+
+    tau: standard deviation τ of the effects hoped for, in units of the effect. The smallest effect worth having is a
+    good one: the bound is then nearly tightest when that effect is found. ρ is fixed at a cell's first look, from the
+    V/I known then; only efficiency depends on it, not the level.
+    """
+
+    alpha: float
+    tau: Floats
+    horizon: Floats
+    rho: Floats  # nan before the first look
+    p: Floats
+
+    @classmethod
+    def start(cls, alpha: float, cells: int = 1, *, tau: Floats | float, horizon: Floats | float) -> Self:
+        """Before the first look. tau in units of the effect, horizon in units of I at t = 1; one, or one a cell."""
+        require_between("level", alpha, 0.0, 0.5)
+        tau, horizon = positive_per_cell("effect size", tau, cells), positive_per_cell("horizon", horizon, cells)
+        return cls(alpha, tau, horizon, np.full(cells, np.nan), np.ones(cells))
+
+    @property
+    def spent(self) -> Floats:
+        """All of alpha is at stake from the first look on."""
+        return np.where(np.isnan(self.rho), 0.0, self.alpha)
+
+    def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
+        v, z = np.where(ready, variance, 1.0), np.where(ready, z, 0.0)
+        ratio = v / np.where(ready, t * self.horizon, 1.0)
+        rho = np.where(ready & np.isnan(self.rho), (ratio / self.tau) ** 2, self.rho)
+        r = np.where(ready, rho, 1.0)
+        bounds = np.where(ready, mixture_bound(v, self.alpha, r) / np.sqrt(v), np.inf)
+        evidence = np.where(ready, log_mixture(z * np.sqrt(v), v, r), 0.0)
+        p = np.minimum(self.p, np.exp(-np.maximum(evidence, 0.0)))
+        return bounds, replace(self, rho=rho, p=consistent_p(p, self.p, ready & (z >= bounds), self.alpha))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rho": to_json(self.rho), "p": self.p.tolist()}
+
+    def restored(self, data: dict[str, Any]) -> Self:
+        return replace(self, rho=from_json(data["rho"]), p=from_json(data["p"]))
