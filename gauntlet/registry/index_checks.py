@@ -73,7 +73,7 @@ def _check(value: Any) -> Collection[str]:
         _require(
             value.t.ndim == 1 and 0 <= value.k < len(value.t) <= len(value.c) + value.k + 1, "the knots of a spline"
         )
-    elif scipy.sparse.issparse(value):
+    elif isinstance(value, scipy.sparse.spmatrix | scipy.sparse.sparray) and hasattr(value, "check_format"):
         value.check_format(full_check=True)
     return ()
 

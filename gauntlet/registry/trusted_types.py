@@ -119,7 +119,8 @@ def _loaded(name: str) -> type | None:
 
 def _names_below(base: type | None, package: str) -> Iterator[str]:
     """The names of all imported subclasses of `base` that `package` itself defines and that their names lead to."""
-    for cls in base.__subclasses__() if base is not None else ():
+    subclasses: list[type] = base.__subclasses__() if base is not None else []
+    for cls in subclasses:
         name = f"{cls.__module__}.{cls.__qualname__}"
         if name.startswith(f"{package}.") and _loaded(name) is cls:
             yield name
