@@ -1,1 +1,1 @@
-"""What commands and notebooks call: experiments, drift and plans from files and frames, without a service."""
+"""The file tools: experiments, drift and plans from files and frames, without a service; `api` has what users call."""

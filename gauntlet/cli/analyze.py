@@ -6,18 +6,11 @@ The answer goes to standard output, progress and errors to standard error; nothi
 from __future__ import annotations
 
 import argparse
-import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from gauntlet.cli import output
-from gauntlet.errors import BadInput
-
-if TYPE_CHECKING:
-    from evaluator.offline.experiment.result import Analysis
 
 MODES = ("group-sequential", "anytime", "exact", "msprt", "sprt", "fixed")
 SPEC = "column[:kind][:direction][:role][:margin=x][:min=N]"
@@ -64,7 +57,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Analyse, print and write; 0 when there is an answer. Raises `BadInput` for anything that was asked wrongly."""
-    from evaluator.offline.render import experiment_text
+    from evaluator.offline.render import as_json, experiment
     from gauntlet import analyze
     from gauntlet.table import open_table
 
@@ -94,31 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
             progress=bar.update,
         )
     if arguments.html:
-        output.write("html", arguments.html, _page(answer, Path(arguments.log_file).name))
+        output.write("html", arguments.html, experiment.html(answer, Path(arguments.log_file).name))
     if arguments.json and arguments.json != "-":
-        output.write("json", arguments.json, as_json(answer))
-    print(as_json(answer) if arguments.json == "-" else experiment_text.render(answer), end="")
+        output.write("json", arguments.json, as_json(answer) + "\n")
+    print(as_json(answer) + "\n" if arguments.json == "-" else experiment.text(answer), end="")
     return 0
-
-
-def as_json(answer: Analysis) -> str:
-    """The answer as JSON text; a number that is not finite is null, because JSON has no other word for it."""
-    return json.dumps(_finite(answer.to_dict()), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _page(answer: Analysis, title: str) -> str:
-    try:
-        from evaluator.offline.render import experiment_page
-    except ModuleNotFoundError as error:
-        raise BadInput(f"--html needs {error.name}; install it with: pip install 'gauntlet-ml[demo]'") from error
-    return experiment_page.render(answer, title)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    return value

@@ -6,7 +6,6 @@ Answers go to standard output, everything else to standard error; the exit code 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -70,6 +69,7 @@ def options(command: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Do the check; 0, or 3 where `--fail-on` was reached. Raises BadInput for a usage or data error."""
     from evaluator.offline.drift import at_least
+    from evaluator.offline.render import drift
 
     if given.html == "-":
         raise BadInput("--html needs the name of a file")
@@ -78,12 +78,13 @@ def run(given: argparse.Namespace) -> int:
     output.check("html", given.html, *inputs, given.json)
     report = _stream(given) if given.stream is not None else _pair(given)
     if given.html is not None:
-        output.write("html", given.html, report.to_html())
+        output.write("html", given.html, drift.html(report))
     return REACHED if given.fail_on is not None and at_least(report.severity, given.fail_on) else 0
 
 
 def _pair(given: argparse.Namespace) -> DriftReport:
     from evaluator.offline.drift import check
+    from evaluator.offline.render import drift
     from gauntlet.table import open_table
 
     if given.reference is None or given.current is None:
@@ -97,7 +98,7 @@ def _pair(given: argparse.Namespace) -> DriftReport:
     if given.json == "-":
         print(_json(report))
         return report
-    print(report.to_text())
+    print(drift.text(report), end="")
     if given.json is not None:
         output.write("json", given.json, _json(report) + "\n")
     return report
@@ -105,6 +106,7 @@ def _pair(given: argparse.Namespace) -> DriftReport:
 
 def _stream(given: argparse.Namespace) -> StreamReport:
     from evaluator.offline.drift import Stream
+    from evaluator.offline.render import as_json, drift
     from gauntlet.table import open_table
 
     if given.reference is not None or given.current is not None:
@@ -116,9 +118,9 @@ def _stream(given: argparse.Namespace) -> StreamReport:
     table = open_table(given.stream)
     stream = Stream(table, given.reference_rows, _settings(given, table.columns))
     for event in stream.events():
-        print(json.dumps(event.to_dict(), allow_nan=False), flush=True)
+        print(as_json(event, indent=None, ascii_only=True), flush=True)
     report = stream.report()
-    print(report.to_text(), file=sys.stderr)
+    print(drift.text(report), end="", file=sys.stderr)
     if given.json is not None and given.json != "-":  # standard output has the events already
         output.write("json", given.json, _json(report) + "\n")
     return report
@@ -146,4 +148,6 @@ def _names(given: Sequence[str], columns: Sequence[str]) -> list[str]:
 
 
 def _json(report: DriftReport | StreamReport) -> str:
-    return json.dumps(report.to_dict(), indent=1, allow_nan=False)
+    from evaluator.offline.render import as_json
+
+    return as_json(report, indent=1, ascii_only=True)

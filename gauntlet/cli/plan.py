@@ -6,8 +6,6 @@ Answers go to standard output, progress and errors to standard error; nothing is
 from __future__ import annotations
 
 import argparse
-import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +127,9 @@ def run(arguments: argparse.Namespace) -> int:
     with tqdm(total=1, desc="planning", bar_format="{desc} {elapsed}", disable=None, leave=False):
         report = gauntlet.plan(**_given(arguments))
     if arguments.html:
-        output.write("html", arguments.html, report.to_html())
+        from evaluator.offline.render import plan
+
+        output.write("html", arguments.html, plan.html(report))
     _answer(arguments, report)
     return 0
 
@@ -161,26 +161,14 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _answer(arguments: argparse.Namespace, report: Any) -> None:
+    from evaluator.offline.render import as_json, plan
+
     if arguments.plot:
-        from evaluator.offline.render import plan_plots
-
-        output.write("plot", arguments.plot, plan_plots.drawn(report, Path(arguments.plot).suffix.lower().lstrip(".")))
+        kind = Path(arguments.plot).suffix.lower().lstrip(".")
+        output.write("plot", arguments.plot, plan.picture(report, kind))
     if arguments.json and arguments.json != "-":
-        output.write("json", arguments.json, as_json(report))
-    print(as_json(report) if arguments.json == "-" else report.to_text(), end="")
-
-
-def as_json(report: Any) -> str:
-    """The answer as JSON text; a number that is not finite is null."""
-    return json.dumps(_finite(report.to_dict()), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+        output.write("json", arguments.json, as_json(report) + "\n")
+    print(as_json(report) + "\n" if arguments.json == "-" else plan.text(report), end="")
 
 
 def _outputs(arguments: argparse.Namespace) -> None:

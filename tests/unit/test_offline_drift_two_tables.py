@@ -303,7 +303,7 @@ def test_a_large_fall_on_few_rows_is_not_called_fine() -> None:
     found = gauntlet.drift(before, now, target="y", prediction="p")
     assert found.performance is not None
     assert not found.performance.metrics[0].breached
-    assert "perhaps worse, not certain" in found.to_text()
+    assert "perhaps worse, not certain" in gauntlet.to_text(found)
 
 
 @pytest.mark.parametrize(("now", "found"), [(0.75, True), (0.95, False)])

@@ -21,7 +21,8 @@ from evaluator.offline.experiment.result import (
     SampleRatioResult,
     Stopped,
 )
-from evaluator.offline.render import experiment_page, experiment_plots, experiment_text
+from evaluator.offline.render import experiment, figures
+from evaluator.offline.render import text as kit
 
 EVIL = "<script>alert(1)</script>&\"'$x_\\frac{$\x1b[31m\x00日本"
 
@@ -133,12 +134,12 @@ def flat(report: str) -> str:
 
 
 def test_the_verdict_and_its_reasons_come_first() -> None:
-    lines = experiment_text.render(analysis()).splitlines()
+    lines = experiment.text(analysis()).splitlines()
     assert lines[:3] == ["BETTER: gbm against old", "  - loss: gbm is better", "  - no guardrail is harmed"]
 
 
 def test_a_line_for_each_metric() -> None:
-    report = experiment_text.render(analysis())
+    report = experiment.text(analysis())
     (line,) = [line for line in report.splitlines() if line.startswith("  loss (primary)")]
     figures = ["gbm", "10,100", "9,900", "0.4120", "0.4005", "−0.0115", "−0.0194", "to", "−0.0036", "0.0003", "better"]
     assert line.split()[2:] == figures
@@ -151,7 +152,7 @@ def test_a_line_for_each_metric() -> None:
 
 
 def test_segments_ratio_guards_and_foot() -> None:
-    report = experiment_text.render(analysis())
+    report = experiment.text(analysis())
     words = flat(report)
     assert [line.split()[0] for line in report.splitlines() if line.startswith("  country=")] == [
         "country=de",
@@ -167,11 +168,11 @@ def test_segments_ratio_guards_and_foot() -> None:
 
 def test_many_segments_are_cut_with_a_word() -> None:
     parts = [comparison(segment=f"s={i:03d}", p_value=i / 1000, stopped=None) for i in range(100, 0, -1)]
-    report = experiment_text.render(analysis(comparisons=(comparison(), *parts)))
-    assert report.count("\n  s=") == experiment_text.MOST_SEGMENTS
+    report = experiment.text(analysis(comparisons=(comparison(), *parts)))
+    assert report.count("\n  s=") == 30
     assert "s=001" in report
     assert "s=031" not in report
-    assert f"… and {100 - experiment_text.MOST_SEGMENTS} more" in report
+    assert f"… and {100 - 30} more" in report
 
 
 def test_nothing_known_is_a_dash() -> None:
@@ -196,12 +197,12 @@ def test_nothing_known_is_a_dash() -> None:
         reasons=("no outcome of gbm yet",),
     )
     empty = analysis(comparisons=(nothing,), sample_ratio=None, guards=(), verdict="inconclusive", reasons=())
-    (line,) = [line for line in experiment_text.render(empty).splitlines() if line.startswith("  loss (primary)")]
+    (line,) = [line for line in experiment.text(empty).splitlines() if line.startswith("  loss (primary)")]
     assert line.split()[2:] == ["gbm", "0", "0", "–", "–", "–", "–", "–", "inconclusive"]
-    assert "no outcome of gbm yet" in experiment_text.render(empty)
-    assert "no look with an effect" in experiment_page.render(empty, "log")
-    assert experiment_text.render(replace(empty, comparisons=())).startswith("INCONCLUSIVE")
-    experiment_page.render(replace(empty, comparisons=()), "log")
+    assert "no outcome of gbm yet" in experiment.text(empty)
+    assert "no look with an effect" in experiment.html(empty, "log")
+    assert experiment.text(replace(empty, comparisons=())).startswith("INCONCLUSIVE")
+    experiment.html(replace(empty, comparisons=()), "log")
 
 
 @pytest.mark.parametrize(
@@ -239,16 +240,16 @@ def test_nothing_known_is_a_dash() -> None:
 )
 def test_why_the_classical_answer_differs(changes: dict[str, Any], settings: dict[str, Any], words: str) -> None:
     answer = analysis(settings=settings)
-    sentence = experiment_text.difference(answer, comparison(**changes))
+    sentence = experiment.difference(answer, comparison(**changes))
     assert re.search(words, sentence)
     assert sentence.endswith(".")
-    assert sentence in flat(experiment_text.render(replace(answer, comparisons=(comparison(**changes),))))
+    assert sentence in flat(experiment.text(replace(answer, comparisons=(comparison(**changes),))))
 
 
 def test_a_fixed_horizon_says_that_its_p_is_for_one_look() -> None:
-    assert "hold at the one look that was planned" in experiment_text.render(analysis(mode="fixed"))
-    assert "hold at every look at once" in experiment_text.render(analysis())
-    assert "hold at the one look that was planned" in experiment_page.render(analysis(mode="fixed"), "x")
+    assert "hold at the one look that was planned" in experiment.text(analysis(mode="fixed"))
+    assert "hold at every look at once" in experiment.text(analysis())
+    assert "hold at the one look that was planned" in experiment.html(analysis(mode="fixed"), "x")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ def test_a_fixed_horizon_says_that_its_p_is_for_one_look() -> None:
 )
 def test_intervals_have_as_many_decimals_as_they_mean(lower: float | None, upper: float | None, expected: str) -> None:
     one = comparison(lower=lower, upper=upper)
-    assert experiment_text.interval(lower, upper, experiment_text.decimals(one)) == expected
+    assert kit.interval(lower, upper, experiment.decimals(one)) == expected
 
 
 def test_a_name_cannot_drive_the_terminal() -> None:
@@ -283,7 +284,7 @@ def test_a_name_cannot_drive_the_terminal() -> None:
         ),
         sample_ratio=SampleRatioResult(None, None, True, {EVIL: 3}, {}, EVIL),
     )
-    report = experiment_text.render(evil)
+    report = experiment.text(evil)
     assert not [c for c in report if not c.isprintable() and c != "\n"]
     assert "MISMATCH" in report
 
@@ -315,7 +316,7 @@ class Reader(HTMLParser):
 
 
 def test_the_page_shows_what_the_text_says() -> None:
-    read = Reader(experiment_page.render(analysis(), "log.csv"))
+    read = Reader(experiment.html(analysis(), "log.csv"))
     words = flat(" ".join(read.texts))
     for expected in (
         "log.csv",
@@ -343,7 +344,7 @@ def test_the_page_shows_what_the_text_says() -> None:
 
 
 def test_the_same_answer_is_the_same_page() -> None:
-    assert experiment_page.render(analysis(), "log") == experiment_page.render(analysis(), "log")
+    assert experiment.html(analysis(), "log") == experiment.html(analysis(), "log")
 
 
 def test_the_page_takes_no_name_for_markup() -> None:
@@ -371,7 +372,7 @@ def test_the_page_takes_no_name_for_markup() -> None:
         mode=EVIL,
         settings={"arm": EVIL, EVIL: [EVIL], "metrics": [{EVIL: EVIL}]},
     )
-    content = experiment_page.render(evil, EVIL)
+    content = experiment.html(evil, EVIL)
     read = Reader(content)
     assert "script" not in read.tags
     assert not read.outside
@@ -395,32 +396,32 @@ def test_the_page_takes_no_name_for_markup() -> None:
     ],
 )
 def test_plots_are_whole_whatever_the_looks(one: Comparison) -> None:
-    drawn = experiment_plots.looks(analysis(), one, "looks0")
+    drawn = figures.looks(analysis(), one, "looks0")
     assert ElementTree.fromstring(drawn).tag.endswith("svg")
     assert len(drawn) < 150_000
-    assert experiment_plots.looks(analysis(), replace(one, history=()), "x") == ""
+    assert figures.looks(analysis(), replace(one, history=()), "x") is None
 
 
 def test_the_forest_has_a_row_for_each_segment() -> None:
     parts = [comparison(segment=f"s{i}", effect=i / 100, lower=None if i else -9.0, upper=None) for i in range(5)]
     unknown = comparison(segment="unknown", effect=None)
-    drawn = experiment_plots.forest(comparison(), [*parts, unknown], "forest0")
+    drawn = figures.forest(comparison(), [*parts, unknown], "forest0")
     names = [element.text for element in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")]
     assert {"all rows", "s0", "s1", "s2", "s3", "s4"} <= set(names)
     assert "unknown" not in names
-    assert experiment_plots.forest(comparison(), [unknown], "forest0") == ""
+    assert figures.forest(comparison(), [unknown], "forest0") is None
 
 
 def test_the_forest_keeps_the_largest_segments_and_the_table_all() -> None:
     parts = [
         comparison(segment=f"s={i:03d}", n={"old": 10 + i, "gbm": 10}, stopped=None, history=()) for i in range(100)
     ]
-    content = experiment_page.render(analysis(comparisons=(comparison(), *parts)), "log")
+    content = experiment.html(analysis(comparisons=(comparison(), *parts)), "log")
     assert "The 60 largest segments are drawn" in content
     assert content.count("s=039") == 1
     assert content.count("s=099") == 2
 
 
 def test_arrows_say_which_side_is_better() -> None:
-    assert "← challenger better" in experiment_plots.looks(analysis(), comparison(), "a")
-    assert "challenger better →" in experiment_plots.looks(analysis(), comparison(direction="higher"), "a")
+    assert "← challenger better" in figures.looks(analysis(), comparison(), "a")
+    assert "challenger better →" in figures.looks(analysis(), comparison(direction="higher"), "a")

@@ -211,15 +211,15 @@ def test_a_form_that_cannot_be_planned_does_not_hide_the_other() -> None:
     )
     assert report.other is None
     assert "traffic: " in report.notes[-1]
-    assert report.notes[-1][:20] in " ".join(report.to_text().split())
-    assert report.to_html()
+    assert report.notes[-1][:20] in " ".join(gauntlet.to_text(report).split())
+    assert gauntlet.to_html(report)
 
 
 def test_a_plan_speaks_in_text_page_and_json() -> None:
     report = gauntlet.plan(baseline=0.5, effect=-0.05, traffic=900, ramp="0.3", delay=0, independent=True)
     again = gauntlet.plan(baseline=0.5, effect=-0.05, traffic=900, ramp="0.3", delay=0, independent=True)
-    assert report.to_html() == again.to_html()
-    assert report.to_html().count("<svg") == 1
-    assert f"min_samples: {report.min_samples:,}" in report.to_text()
+    assert gauntlet.to_html(report) == gauntlet.to_html(again)
+    assert gauntlet.to_html(report).count("<svg") == 1
+    assert f"min_samples: {report.min_samples:,}" in gauntlet.to_text(report)
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["form"]["min_samples"] == report.min_samples
-    assert max(map(len, report.to_text().splitlines())) <= 118
+    assert max(map(len, gauntlet.to_text(report).splitlines())) <= 118

@@ -5,12 +5,12 @@ A number that there is no evidence for is None, and a note or a finding says why
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from evaluator.drift.performance import MetricChange
+from evaluator.offline.records import to_plain
 
 SEVERITIES = ("NONE", "LOW", "MEDIUM", "HIGH", "CRITICAL")
 """In worst-of order."""
@@ -139,20 +139,8 @@ class DriftReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Fit for JSON: no NaN, no infinity; the plots' bars are left out."""
-        fitted: dict[str, Any] = _plain(self)
+        fitted: dict[str, Any] = to_plain(self)
         return fitted
-
-    def to_text(self) -> str:
-        """A report for a terminal."""
-        from evaluator.offline.render.drift_text import report
-
-        return report(self)
-
-    def to_html(self) -> str:
-        """One self-contained page with plots. Raises DriftRequestError without matplotlib."""
-        from evaluator.offline.render.drift_page import report
-
-        return report(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +163,7 @@ class StreamEvent:
 
     def to_dict(self) -> dict[str, Any]:
         """Fit for JSON."""
-        fitted: dict[str, Any] = _plain(self)
+        fitted: dict[str, Any] = to_plain(self)
         return fitted
 
 
@@ -200,32 +188,5 @@ class StreamReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Fit for JSON; what is only drawn is left out."""
-        fitted: dict[str, Any] = _plain(self)
+        fitted: dict[str, Any] = to_plain(self)
         return fitted
-
-    def to_text(self) -> str:
-        """A report for a terminal."""
-        from evaluator.offline.render.drift_text import stream
-
-        return stream(self)
-
-    def to_html(self) -> str:
-        """One self-contained page with plots. Raises DriftRequestError without matplotlib."""
-        from evaluator.offline.render.drift_page import stream
-
-        return stream(self)
-
-
-_PLOTTED = ("bars", "steps", "last")
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name not in _PLOTTED}
-    if isinstance(value, dict):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

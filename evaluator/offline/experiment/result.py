@@ -6,8 +6,10 @@ better; verdicts know the direction. A number that there is no evidence for is N
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
+
+from evaluator.offline.records import to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,5 @@ class Analysis:
 
     def to_dict(self) -> dict[str, Any]:
         """Fit for JSON; histories are left out, they are for plots."""
-        data = asdict(self)
-        for comparison in data["comparisons"]:
-            del comparison["history"]
-        return data
+        plain: dict[str, Any] = to_plain(self)
+        return plain

@@ -5,8 +5,10 @@ Invariant: effects are in the metric's own units and sign; days count from the f
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from evaluator.offline.records import to_plain
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,9 @@ class PlanReport:
         return self.form.min_samples
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def to_text(self) -> str:
-        from evaluator.offline.render.plan_text import plan
-
-        return plan(self)
-
-    def to_html(self) -> str:
-        from evaluator.offline.render.plan_page import render
-
-        return render(self)
+        """Fit for JSON."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
 
 
 @dataclass(frozen=True)
@@ -180,9 +174,5 @@ class SimulationReport:
         return all(s.held is not False for one in self.scenarios for s in (one.better, one.worse, one.covered))
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "held": self.held}
-
-    def to_text(self) -> str:
-        from evaluator.offline.render.plan_text import simulation
-
-        return simulation(self)
+        """Fit for JSON."""
+        return {**to_plain(self), "held": self.held}

@@ -1,0 +1,225 @@
+"""A drift report of two files, or of a stream, as text for a terminal and as a page."""
+
+from __future__ import annotations
+
+from evaluator.drift.performance import MetricChange
+from evaluator.drift.settings import DriftSettings
+from evaluator.drift.signal import BREACHES
+from evaluator.offline.drift.result import ColumnDrift, DriftReport, Finding, StreamReport
+from evaluator.offline.render.text import printable, shortened, table
+
+_MOST_FEATURES = 15  # rows of the text; JSON and page have all
+_MOST_FIGURES = 12  # columns with a plot of their distributions
+_MOST_RELATIVE = 10.0  # relative change from which percents say nothing: the reference is nearly without error
+_CAUSES = {
+    "none": "nothing moved beyond what the reference does by itself",
+    "quality": "the data is damaged: cells or columns that the model needs are missing, of another type or unusable",
+    "covariate": "the inputs moved",
+    "concept": "the relation between inputs and outcome changed: the errors rose and the inputs do not explain it",
+    "prior": "the outcomes themselves are distributed differently",
+    "regime": "the way from one state to the next changed",
+    "outlier_burst": "unusually many extreme values",
+    "prediction": "the model's answers are distributed differently",
+}
+_ACTIONS = {
+    "none": "nothing to do",
+    "observe": "observe; drift of the inputs alone is no reason to retrain",
+    "quarantine": "quarantine these rows and mend their source; do not retrain on them",
+    "retrain_recent": "retrain on recent rows; older ones teach what no longer holds",
+    "retrain_full": "retrain on all rows, old and new",
+}
+_SIGNALS = {
+    "column_gone": "gone",
+    "type_change": "another type",
+    "displaced": "far outside",
+    "missing": "missing values",
+    **dict.fromkeys(("distribution", "categories", "prediction", "prior"), "moved"),
+}
+_METRICS = {"r2": "R²", "rmse": "RMSE"}
+
+
+def text(report: DriftReport | StreamReport) -> str:
+    """The report for a terminal, ending with a newline."""
+    lines = _stream_lines(report) if isinstance(report, StreamReport) else _report_lines(report)
+    score = "not known yet" if report.quality.score is None else f"{report.quality.score:.3f}"
+    findings = [f"  {'! ' if one.alarming else '  '}{_finding(one)}" for one in report.quality.findings]
+    notes = [f"Note: {note}" for note in report.notes]
+    return "\n".join([*lines, "", f"Data quality {score}", *map(printable, [*findings, *notes])]) + "\n"
+
+
+def _report_lines(report: DriftReport) -> list[str]:
+    lines = [f"NONE  {_verdict(report)}"]
+    if report.severity != "NONE":
+        cause = f"confidence {report.confidence:.2f}, root cause {report.root_cause}"
+        lines = [f"{report.severity}  {cause}: {_verdict(report)}", f"To do: {_action(report.action)}."]
+    lines += [
+        f"{report.rows[0]:,} reference rows, {report.rows[1]:,} current rows; {len(report.drifted)} of "
+        f"{len(report.features)} features drifted ({report.settings['mode']})",
+        "",
+    ]
+    roles, columns = _roles(report), _columns(report)
+    shown = columns[: _MOST_FEATURES + len(roles)]
+    rows = []
+    for c in shown:
+        name = f"{c.name} ({roles[c.name]})" if c.name in roles else c.name
+        figures = [_number(c.statistic), _certified(c), _number(c.threshold, 2), _p_value(c), f"{c.missing[1]:.1%}"]
+        rows.append([shortened(name, 28), *figures, _drifted(c)])
+    if rows:
+        lines += table(["column", "distance", "certified", "needs", "adj. p", "missing", "drift"], rows, "lrrrrrl")
+    if len(columns) > len(shown):
+        lines.append(f"… and {len(columns) - len(shown)} more features, none of them worse")
+    if report.performance is not None:
+        lines += ["", "Performance", *map(_metric_line, report.performance.metrics)]
+    return lines
+
+
+def _stream_lines(report: StreamReport) -> list[str]:
+    lines = [f"{report.severity}  {_stream_verdict(report)}"]
+    for event in report.events:
+        names = printable(", ".join(feature["name"] for feature in event.features[:3]))
+        lines.append(f"  row {event.row:>10,}  {event.event:9} {event.severity:9} {event.root_cause:14} {names}")
+    return lines
+
+
+def html(report: DriftReport | StreamReport) -> str:
+    """The page."""
+    from evaluator.offline.render import figures
+    from evaluator.offline.render.html import page
+
+    context: dict[str, object] = {
+        "report": report,
+        "action": _action,
+        "number": _number,
+        "findings": [(_finding(finding), finding.alarming) for finding in report.quality.findings],
+    }
+    if isinstance(report, StreamReport):
+        events, template, bars = report.events, "drift_stream.html", report.bars
+        context |= {
+            "verdict": _stream_verdict(report),
+            "steps": figures.severity(report.steps, report.rows, report.reference_rows, "window", events),
+        }
+    else:
+        shown, template = _drawn_columns(report), "drift.html"
+        bars = {column.name: column.bars for column in shown if column.bars is not None}
+        context |= {
+            "verdict": _verdict(report),
+            "columns": _columns(report),
+            "roles": _roles(report),
+            "shown": shown,
+            "steps": figures.severity(report.steps, report.rows[1], 0, "slice") if len(report.steps) > 1 else None,
+            "threshold": DriftSettings().ks,
+            **{name.__name__.lstrip("_"): name for name in _COLUMN_FORMATS},
+        }
+    context["distributions"] = {
+        name: figures.distribution(name, one, f"d{place}") for place, (name, one) in enumerate(bars.items())
+    }
+    return page(template, context)
+
+
+def _drawn_columns(report: DriftReport) -> list[ColumnDrift]:
+    """Columns with a plot: those that drifted, or else the few that moved most."""
+    outputs = [column for column in (report.prediction, report.target) if column is not None]
+    drifted = [column for column in (*report.features, *outputs) if column.drifted and column.bars is not None]
+    return drifted[:_MOST_FIGURES] or [c for c in [*outputs, *report.features] if c.bars is not None][:4]
+
+
+def _verdict(report: DriftReport) -> str:
+    if report.severity == "NONE":
+        return f"No drift: {_CAUSES['none']}."
+    cause = _CAUSES.get(report.root_cause, report.root_cause.replace("_", " "))
+    if report.root_cause != "concept" and any(signal["kind"] in BREACHES for signal in report.signals):
+        cause += ", and the model does worse"
+    return f"{cause[0].upper()}{cause[1:]}."
+
+
+def _stream_verdict(report: StreamReport) -> str:
+    opened = [event for event in report.events if event.event == "open"]
+    watched = report.rows - report.reference_rows
+    if not opened:
+        return f"No drift in {watched:,} rows after the {report.reference_rows:,} of the reference."
+    closed = report.events[-1].event == "close"
+    state = "the last one is over" if closed else f"the last one is still open, {report.final_severity}"
+    episodes = "One episode" if len(opened) == 1 else f"{len(opened)} episodes"
+    return f"{episodes} of drift in {watched:,} rows, the first from row {opened[0].row:,} on; {state}."
+
+
+def _action(name: str) -> str:
+    return _ACTIONS.get(name, name.replace("_", " "))
+
+
+def _roles(report: DriftReport) -> dict[str, str]:
+    """By name, the columns that are no features."""
+    both = ((report.prediction, "prediction"), (report.target, "target"))
+    return {column.name: role for column, role in both if column is not None}
+
+
+def _columns(report: DriftReport) -> list[ColumnDrift]:
+    """All columns for a table: those that drifted first, and among the others prediction and target."""
+    outputs = [column for column in (report.prediction, report.target) if column is not None]
+    drifted = [column for column in (*report.features, *outputs) if column.drifted]
+    return [*drifted, *(column for column in (*outputs, *report.features) if not column.drifted)]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _p_value(column: ColumnDrift) -> str:
+    value = column.p_value if column.adjusted_p_value is None else column.adjusted_p_value
+    if value is None:
+        return "–"
+    return "<1e-16" if value < 1e-16 else f"{value:.1e}" if value < 0.001 else f"{value:.3f}"
+
+
+def _certified(column: ColumnDrift) -> str:
+    return "–" if column.lower is None or column.upper is None else f"{column.lower:.3f} – {column.upper:.3f}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}".replace("%", " %")
+
+
+def _drifted(column: ColumnDrift) -> str:
+    """Whether a column drifted, as the headline counts it, and what else the rules say about it."""
+    kinds = [_SIGNALS.get(kind, kind.replace("_", " ")) for kind in column.signals]
+    signals = ", ".join(dict.fromkeys(kinds)) or "–"
+    if column.drifted:
+        return f"YES {signals}"
+    return f"no, but {signals}" if column.signals else "no"
+
+
+def _metric_name(change: MetricChange) -> str:
+    return _METRICS.get(change.name, change.name) + (" (estimated, no labels)" if change.estimated else "")
+
+
+def _metric_verdict(change: MetricChange) -> str:
+    """Whether a metric got worse; a large change without the evidence for it is not called fine."""
+    if change.breached:
+        return "worse"
+    beyond = change.change <= change.limit if change.limit < 0 else change.change >= change.limit
+    return "perhaps worse, not certain" if beyond else "fine"
+
+
+def _change(change: MetricChange, relative: float) -> str:
+    """A change of a metric in percent, or in its own units where next to nothing is what it is relative to."""
+    if abs(change.change) < _MOST_RELATIVE:
+        return f"{relative:+.1%}"
+    return f"{relative * abs(change.reference):+.3g}"
+
+
+def _metric_line(change: MetricChange) -> str:
+    verdict = _metric_verdict(change)
+    return (
+        f"  {_metric_name(change)}: {change.reference:.4g} → {change.current:.4g} ({_change(change, change.change)}; "
+        f"matters from {change.limit:+.0%}, 99 % bound {_change(change, change.bound)}, {change.rows:,} rows): "
+        f"{verdict.upper() if change.breached else verdict}"
+    )
+
+
+def _finding(finding: Finding) -> str:
+    named = finding.column is not None and finding.column not in finding.message
+    return f"{finding.column}: {finding.message}" if named else finding.message
+
+
+_COLUMN_FORMATS = (_certified, _p_value, _share, _drifted, _metric_name, _metric_verdict, _change)
+"""What the template of two files calls, by these names."""

@@ -1,0 +1,251 @@
+"""The answer of an experiment as text for a terminal and as a page: verdict and reasons first, then the figures."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from evaluator.offline.experiment.result import Analysis, Comparison
+from evaluator.offline.render.text import (
+    WIDTH,
+    bullets,
+    interval,
+    interval_decimals,
+    number,
+    p_value,
+    printable,
+    signed,
+    table,
+)
+
+_MOST_SEGMENTS = 30  # rows of a segment table in the text; JSON and page have all
+_MOST_IN_FOREST = 60  # segments in one plot
+_MOST_FIGURES = 24  # comparisons with plots of their own, primary metrics first
+_FIGURES = ("effect", "interval", "p", "verdict")
+_ROLES = ("primary", "guardrail", "signal", "exploratory")
+
+
+def text(answer: Analysis) -> str:
+    """The whole report, ending with a newline."""
+    head = f"{answer.verdict.upper()}: {', '.join(answer.challengers)} against {answer.champion}"
+    guards = [f"{guard.name}: {'in order' if guard.ok else 'NOT IN ORDER'}. {guard.reason}" for guard in answer.guards]
+    parts = [
+        [printable(head), *bullets(answer.reasons)],
+        _comparisons(answer),
+        _classical(answer),
+        _sample_ratio(answer),
+        *(_segments(answer, whole) for whole in overall(answer)),
+        ["Guards over the traffic:", *bullets(guards)] if guards else [],
+        [f"{answer.rows:,} rows, {answer.mode}, alpha {answer.alpha:g}, answer {printable(answer.id)}"],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def html(answer: Analysis, title: str) -> str:
+    """The page. `title` says which log this is, for example the file's name."""
+    from evaluator.offline.render import figures
+    from evaluator.offline.render.html import page
+
+    whole = overall(answer)
+    forests = []
+    for place, one in enumerate(whole):
+        inside = segments(answer, one)
+        largest = sorted(inside, key=lambda part: -sum(part.n.values()))[:_MOST_IN_FOREST]
+        drawn = [part for part in inside if part in largest]
+        if inside:
+            forests.append((one, inside, len(drawn), figures.forest(one, drawn, f"forest{place}")))
+    looks = [(one, figures.looks(answer, one, f"looks{place}")) for place, one in enumerate(whole[:_MOST_FIGURES])]
+    against = f"{', '.join(answer.challengers)} against {answer.champion}, the champion"
+    context = {
+        "title": title,
+        "answer": answer,
+        "lead": f"{against}, over {answer.rows:,} rows. {validity(answer)}",
+        "comparisons": whole,
+        "looks": looks,
+        "forests": forests,
+        "settings": [(k.replace("_", " "), _spelled(v)) for k, v in answer.settings.items() if v not in (None, (), [])],
+        **{one.__name__: one for one in (better, decimals, difference, evidence, ratio_levels)},
+    }
+    return page("experiment.html", context)
+
+
+def decimals(one: Comparison) -> int | None:
+    """How many decimals a comparison's figures have."""
+    return interval_decimals(one.lower, one.upper)
+
+
+def better(comparison: Comparison) -> str:
+    """Which direction is better, and what is accepted."""
+    margin = f", margin {number(comparison.margin)}" if comparison.margin else ""
+    return f"{comparison.direction} is better{margin}"
+
+
+def validity(answer: Analysis) -> str:
+    """What effects, intervals and p values mean in this mode."""
+    where = "at the one look that was planned" if answer.mode == "fixed" else "at every look at once"
+    return (
+        f"Effect: challenger − champion. Intervals and p values hold {where} ({answer.mode}, alpha {answer.alpha:g})."
+    )
+
+
+def overall(answer: Analysis) -> list[Comparison]:
+    """The comparisons over all rows, primary ones first."""
+    whole = [one for one in answer.comparisons if one.segment is None]
+    return sorted(whole, key=lambda one: _ROLES.index(one.role) if one.role in _ROLES else len(_ROLES))
+
+
+def segments(answer: Analysis, whole: Comparison) -> list[Comparison]:
+    """The segments of a comparison over all rows."""
+    key = (whole.challenger, whole.metric)
+    return [one for one in answer.comparisons if one.segment is not None and (one.challenger, one.metric) == key]
+
+
+def evidence(one: Comparison) -> str:
+    """How much was seen, and what it was corrected for."""
+    facts = [f"{one.looks:,} looks"]
+    if one.information_fraction is not None:
+        facts.append(f"{one.information_fraction:.0%} of the planned evidence")
+    if one.z is not None:
+        facts.append(f"z {number(one.z, 2)}")
+    if one.blocks is not None:
+        facts.append(f"{one.blocks:,} blocks")
+    if one.widening is not None and one.widening != 1.0:
+        facts.append(f"variance widened {one.widening:.2f}-fold for correlated blocks")
+    if one.skewness is not None:
+        facts.append(f"skewness {number(one.skewness, 2)}")
+    return ", ".join(facts)
+
+
+def difference(answer: Analysis, one: Comparison) -> str:
+    """One sentence: why the classical answer and the sequential one differ, or that they do not."""
+    fixed, valid, alpha = one.fixed.p_value, one.p_value, answer.alpha
+    if fixed is None or valid is None:
+        return "There is not enough evidence to compare the two answers."
+    limits = "; ".join(_classical_limits(answer, one))
+    if fixed < alpha <= valid:
+        why = limits or "it is valid for one look, planned before the first row"
+        return f"The classical test alone would call this significant, which is not safe here: {why}."
+    if valid < alpha <= fixed and one.stopped is not None:
+        return (
+            f"The sequential test had seen enough at look {one.stopped.look}; over all rows the difference is no "
+            "longer clear to the classical test, which forgets when the evidence came."
+        )
+    if valid < alpha <= fixed:
+        why = limits or "it weighs the rows otherwise"
+        return f"Only the sequential test sees a difference; about the classical one: {why}."
+    agreed = "Both see a difference" if fixed < alpha else "Neither sees a difference"
+    if fixed < valid:
+        clusters = ", and because the rows of a cluster are correlated" if answer.settings.get("cluster") else ""
+        return f"{agreed}; the sequential p is larger because it holds at every look, not at one alone{clusters}."
+    if valid < fixed and one.looks > 1:
+        return f"{agreed}; the sequential p is the smaller one because it keeps the evidence of its best look."
+    return f"{agreed}."
+
+
+def _classical_limits(answer: Analysis, one: Comparison) -> list[str]:
+    """What the classical test does not know about these rows."""
+    settings, limits = answer.settings, []
+    if one.looks > 1:
+        limits.append(f"it is valid for one planned look and there were {one.looks:,}")
+    if settings.get("cluster") and one.blocks is not None:
+        widened = f", widened {one.widening:.2f}-fold" if one.widening is not None and one.widening > 1.0 else ""
+        limits.append(f"it takes rows for independent, and they come in {one.blocks:,} clusters{widened}")
+    if settings.get("propensity"):
+        limits.append("it pools rows of different shares, so that a change over time looks like an effect")
+    if settings.get("covariates"):
+        limits.append("it does not use the covariates")
+    return limits
+
+
+def ratio_levels(answer: Analysis) -> str:
+    """The p values of the sample ratio."""
+    ratio = answer.sample_ratio
+    assert ratio is not None, "asked of an answer with a sample ratio"
+    return f"p {p_value(ratio.sequential_p_value)} at any look, {p_value(ratio.p_value)} at one"
+
+
+def _figures(answer: Analysis, one: Comparison) -> list[str]:
+    """Cells that all tables of the text share: counts, effect, interval, p and verdict."""
+    counts = [f"{one.n.get(arm, 0):,}" for arm in (answer.champion, one.challenger)]
+    effect = [signed(one.effect, decimals(one)), interval(one.lower, one.upper, decimals(one))]
+    return [*counts, *effect, p_value(one.p_value), one.verdict]
+
+
+def _comparisons(answer: Analysis) -> list[str]:
+    """A row a challenger and metric, and below the table what its verdict rests on."""
+    shown = overall(answer)
+    if not shown:
+        return []
+    head = [*("metric", "challenger", "n champion", "n chall.", "champion", "chall."), *_FIGURES]
+    rows = []
+    for one in shown:
+        means = [number(one.mean.get(arm), decimals(one)) for arm in (answer.champion, one.challenger)]
+        cells = _figures(answer, one)
+        rows.append([f"{one.metric} ({one.role})", one.challenger, *cells[:2], *means, *cells[2:]])
+    lines = [*textwrap.wrap(validity(answer), WIDTH), *table(head, rows, "llrrrrrrrl", most=40)]
+    for one in shown:
+        if one.adjusted_p_value is not None and one.adjusted_p_value != one.p_value:
+            correction = "after the correction for several comparisons"
+            lines.append(f"  {_name(one)}: p {p_value(one.adjusted_p_value)} {correction}")
+    for one in shown:
+        reasons = [reason for reason in one.reasons if reason not in answer.reasons]
+        lines += ["", f"  {_name(one)}: {one.verdict} ({better(one)})"]
+        lines += ["  " + line for line in bullets([*reasons, *_stop(one), evidence(one)])]
+    return lines
+
+
+def _stop(one: Comparison) -> list[str]:
+    stop = one.stopped
+    if stop is None or any(f"at look {stop.look}" in reason for reason in one.reasons):
+        return []
+    limits = interval(stop.lower, stop.upper, decimals(one))
+    return [
+        f"stopped at look {stop.look:,} after {stop.rows:,} rows: {stop.verdict}, effect "
+        f"{signed(stop.effect, decimals(one))} ({limits})"
+    ]
+
+
+def _classical(answer: Analysis) -> list[str]:
+    shown = [one for one in overall(answer) if one.fixed.p_value is not None or one.p_value is not None]
+    lines = [
+        f"{one.metric}, {one.challenger}: z {number(one.fixed.z, 2)}, p {p_value(one.fixed.p_value)}; sequential p "
+        f"{p_value(one.p_value)}. {difference(answer, one)}"
+        for one in shown
+    ]
+    return ["The classical answer on all rows, for comparison:", *bullets(lines)] if lines else []
+
+
+def _sample_ratio(answer: Analysis) -> list[str]:
+    if answer.sample_ratio is None:
+        return []
+    word = "MISMATCH" if answer.sample_ratio.mismatch else "in order"
+    return [f"Sample ratio: {word} ({ratio_levels(answer)})", *bullets([answer.sample_ratio.reason])]
+
+
+def _segments(answer: Analysis, whole: Comparison) -> list[str]:
+    inside = sorted(segments(answer, whole), key=lambda one: 2.0 if one.p_value is None else one.p_value)
+    if not inside:
+        return []
+    rows = [[one.segment or "", *_figures(answer, one)] for one in inside[:_MOST_SEGMENTS]]
+    head = ["segment", "n champion", "n chall.", *_FIGURES]
+    more = len(inside) - len(rows)
+    return [
+        f"Segments, {_name(whole)}, smallest p first:",
+        *table(head, rows, "lrrrrrl", most=40),
+        *([f"  … and {more:,} more, in --json and --html"] if more else []),
+    ]
+
+
+def _name(one: Comparison) -> str:
+    return printable(f"{one.metric}, {one.challenger}")
+
+
+def _spelled(value: object) -> str:
+    """A setting's value as people write it."""
+    if isinstance(value, dict) and {"name", "kind", "columns"} <= value.keys():  # a metric
+        return f"{value['name']} ({value['kind']} of {_spelled(value['columns'])}, {value.get('role', '')})"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_spelled(one)}" for name, one in value.items() if one is not None)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "; ".join(map(_spelled, value))
+    return number(value) if isinstance(value, float) else str(value)
