@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from gauntlet import adapters, control, files, rollout
 from gauntlet.clock import moment
@@ -141,6 +140,8 @@ def _honest_outputs(
         if not predictor.valid(output).all():
             raise ConfigError(f"{held_out}: the champion gives no valid answer to some rows", code="bad_reference")
         return output
+    from sklearn.base import clone  # slow to import, so only at the first start of a model with a reference
+
     half = len(rows) // 2
     outputs: list[NDArray[np.float64]] = []
     for score, fit in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):

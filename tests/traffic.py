@@ -56,7 +56,7 @@ class Loop:
 
     def kill(self, service: str) -> None:
         """kill -9."""
-        os.kill(self.services.pid(service), signal.SIGKILL)
+        os.kill(self.services.processes[service].pid, signal.SIGKILL)
 
     async def challenge(self) -> None:
         """Start a rollout of another model and wait until it is served."""

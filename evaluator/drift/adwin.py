@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from river.drift import ADWIN
-
 _LEVELS = 255
 """Errors are fed as whole 255ths, so that a byte each is the exact state."""
 _LONGEST = 4096
@@ -62,5 +60,7 @@ class AdaptiveWindow:
 
 
 def _fresh() -> Any:
+    from river.drift import ADWIN  # slow to import (scikit-learn comes with it), so only where errors are watched
+
     make: Any = ADWIN  # River has no types
     return make()

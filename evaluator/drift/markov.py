@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from evaluator.drift.grid import Floats, Ints
 
@@ -120,7 +120,7 @@ def remembers(counts: Ints) -> bool:
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / total
     statistic = float(((table - expected) ** 2 / np.maximum(expected, 1e-300)).sum())
     degrees = len(used) - 1
-    return bool(statistic >= _MEMORY**2 * total * degrees and chi2.sf(statistic, degrees**2) < _MEMORY_P)
+    return bool(statistic >= _MEMORY**2 * total * degrees and chdtrc(degrees**2, statistic) < _MEMORY_P)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ def _own(path: Ints, counts: Ints) -> tuple[float, float]:
         for row in np.flatnonzero((out >= FEWEST_FROM) & (was >= FEWEST_FROM)):
             statistic, degrees = _chi_square(rest[row], own[row], 1.0)
             total, freedom = total + statistic, freedom + degrees
-            if degrees and chi2.sf(statistic, degrees) < 0.01:
+            if degrees and chdtrc(degrees, statistic) < 0.01:
                 found.append(1.25 * float(np.abs(own[row] / out[row] - rest[row] / was[row]).max()))
     raw = total / freedom if freedom else 1.0
     noise = np.sqrt(2.0 / freedom) if freedom else 0.0
@@ -266,4 +266,4 @@ def _chi_square(reference: Ints, current: Ints, inflation: float) -> tuple[float
 
 def _p_value(reference: Ints, current: Ints, inflation: float) -> float:
     statistic, degrees = _chi_square(reference, current, inflation)
-    return float(chi2.sf(statistic, degrees)) if degrees else 1.0
+    return float(chdtrc(degrees, statistic)) if degrees else 1.0

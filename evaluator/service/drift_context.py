@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 from evaluator.stats import Block
 from evaluator.stats.score_process import Arm
@@ -98,4 +98,4 @@ def _difference(before: Sequence[Block], after: Sequence[Block]) -> float | None
     if variance <= 0.0:
         return 1.0 if was == now else 0.0
     freedom = variance**2 / (was_variance**2 / (m - 1) + now_variance**2 / (n - 1))
-    return float(2.0 * student.sf(abs(now - was) / math.sqrt(variance), freedom))
+    return float(2.0 * stdtr(freedom, -abs(now - was) / math.sqrt(variance)))

@@ -1,4 +1,4 @@
-"""The commands and their arguments; each does its work in a module of its own."""
+"""The commands and their options. Each command imports its own module when it runs, so that `--help` is instant."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gauntlet
-from gauntlet.cli import analyze, drift, load_config, output, plan
+from gauntlet.cli import analyze, drift, output, plan
 from gauntlet.errors import BadInput, ConfigError, GauntletError, ModelUnusable
 
 EXAMPLE = Path(gauntlet.__file__).parent / "config" / "example.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did its work, 2 for a usage, configuration or data error, 1 for anything else."""
+    """Run one command. Returns 0 on success, 2 for a usage, configuration or data error, 1 for any other."""
     return output.guarded(lambda: _run(argv))
 
 
@@ -80,10 +80,11 @@ def _up(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from gauntlet import bootstrap
+    from gauntlet.cli import load_config
 
     config = load_config.load(arguments.config)
     model, schema = bootstrap.champion(config)
-    print(f"{arguments.config}: {config.experiment}, {type(model).__name__}, {len(schema.features)} features, fine")
+    print(f"{arguments.config}: {config.experiment}, {type(model).__name__}, {len(schema.features)} features, ok")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""One service as a process: its log lines, its metrics port, its signals."""
+"""One service as a process: its log, its metrics port, its signals."""
 
 from __future__ import annotations
 
@@ -11,28 +11,32 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from prometheus_client import start_http_server
-
-from gauntlet import bootstrap, telemetry
 from gauntlet.cli import load_config
-from gauntlet.config import Config
-from gauntlet.errors import ConfigError
+from gauntlet.errors import ConfigError, StateUnavailable
+from gauntlet.structured_logging import get_logger
+
+if TYPE_CHECKING:
+    from gauntlet.config import Config
+
+_log = get_logger("gauntlet.service")
 
 _LINE = "%(asctime)s %(levelname)-7s %(name)s %(message)s"
-_ENTRY = {"router": "router.app", "evaluator": "evaluator.service.worker", "retrainer": "retrainer.worker"}
+_MODULES = {"router": "router.app", "evaluator": "evaluator.service.worker", "retrainer": "retrainer.worker"}
+_WAIT_SECONDS = 1.0
 
 
 def run(name: str, path: str, *, die_with_stdin: bool) -> int:
-    """Run service `name` until SIGINT or SIGTERM (or until standard input closes: then the parent is gone)."""
+    """Run service `name` until SIGINT or SIGTERM, or until standard input closes: then the parent process is gone."""
     config = load_config.load(path)
     logging.basicConfig(level=config.observe.log_level.upper(), format=_LINE, stream=sys.stderr)
-    with asyncio.Runner(loop_factory=_loop) as runner:
+    with asyncio.Runner(loop_factory=_event_loop) as runner:
         return runner.run(_run(name, config, die_with_stdin=die_with_stdin))
 
 
-def _loop() -> asyncio.AbstractEventLoop:
-    """uvloop where there is one: a third of the CPU time of a request."""
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where it is installed: it saves a third of a request's CPU time."""
     try:
         import uvloop
     except ImportError:  # Windows
@@ -47,13 +51,49 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
         loop.add_signal_handler(number, stop.set)
     if die_with_stdin:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
-    await bootstrap.ensure(config)
+    service = importlib.import_module(_MODULES[name])
+    if name == "router":
+        await _register_champion(config)
+    elif not await _champion_registered(name, config, stop):
+        return 0
+    from gauntlet import telemetry
+
     with contextlib.ExitStack() as stack:
         telemetry.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three
         if name != "router":
             stack.callback(_serve_metrics(name, config))
-        await importlib.import_module(_ENTRY[name]).serve(config, stop)
+        await service.serve(config, stop)
     return 0
+
+
+async def _register_champion(config: Config) -> None:
+    """The router's first start registers the champion. Later ones need no state store: the router keeps a copy."""
+    from gauntlet import bootstrap
+
+    with contextlib.suppress(StateUnavailable):
+        await bootstrap.ensure(config)
+
+
+async def _champion_registered(name: str, config: Config, stop: asyncio.Event) -> bool:
+    """Wait for the control record that the router's first start writes; False if `stop` came first."""
+    from gauntlet import adapters, control
+
+    state = adapters.state(config)
+    try:
+        waiting = False
+        while not stop.is_set():
+            _, record = await control.read(state, config.experiment)
+            if record is not None:
+                return True
+            if not waiting:
+                _log.info(
+                    "waiting_for_champion", service=name, next="starts once the router has registered the champion"
+                )
+            waiting = True
+            await state.wait(_WAIT_SECONDS)
+        return False
+    finally:
+        await state.close()
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -64,6 +104,8 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 def _serve_metrics(name: str, config: Config):  # type: ignore[no-untyped-def]
+    from prometheus_client import start_http_server
+
     port = config.observe.evaluator_port if name == "evaluator" else config.observe.retrainer_port
     try:
         server, thread = start_http_server(port, config.observe.host)

@@ -1,4 +1,5 @@
-"""`gauntlet up`: the three services under one command, each a process; a crashed one comes back, all stop together."""
+"""`gauntlet up`: supervises the three services, each a process. They start side by side, a crashed one is restarted,
+and all stop together."""
 
 from __future__ import annotations
 
@@ -8,17 +9,19 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gauntlet import bootstrap
 from gauntlet.cli import load_config
-from gauntlet.config import Config
-from gauntlet.errors import ConfigError
+from gauntlet.errors import ConfigError, StateUnavailable
+
+if TYPE_CHECKING:
+    from gauntlet.config import Config
 
 SERVICES = ("router", "evaluator", "retrainer")
 _BACKOFF_SECONDS = (0.2, 1.0, 5.0, 15.0)
-_CALM_SECONDS = 60.0  # a service that ran this long has its next restart at once again
+_STABLE_SECONDS = 60.0  # a service that ran this long restarts without a longer pause again
 _STOP_SECONDS = 10.0
-_REFUSED = 2  # the exit code of a configuration error: trying again can't help
+_REFUSED = 2  # exit code of a configuration error: a restart can't help
 
 
 class Services:
@@ -27,11 +30,11 @@ class Services:
     def __init__(self, path: Path, logs: Path | None = None) -> None:
         self._path = path
         self._logs = logs
-        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self.processes: dict[str, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
 
     async def run(self, name: str) -> int:
-        """Run a service, and again whenever it dies; return its exit code once it was stopped or refused to start."""
+        """Run a service, restarting it whenever it dies. Returns its exit code once stopped or refused."""
         failures = 0
         while True:
             began = time.monotonic()
@@ -39,7 +42,7 @@ class Services:
             code = await process.wait()
             if self._stopping.is_set() or code == _REFUSED:
                 return code
-            failures = 1 if time.monotonic() - began > _CALM_SECONDS else failures + 1
+            failures = 1 if time.monotonic() - began > _STABLE_SECONDS else failures + 1
             pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1]
             print(f"gauntlet: {name} ended with {code}; starting it again in {pause:g} s", file=sys.stderr)
             with contextlib.suppress(TimeoutError):
@@ -49,7 +52,7 @@ class Services:
     async def _start(self, name: str) -> asyncio.subprocess.Process:
         log = (self._logs / f"{name}.log").open("ab") if self._logs else None
         try:
-            # The pipe on standard input is the children's lifeline: it closes with this process, however that ends.
+            # Standard input is a pipe that closes with this process, however that ends: then the service stops too.
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -65,19 +68,15 @@ class Services:
         finally:
             if log is not None:
                 log.close()
-        self._processes[name] = process
-        if self._stopping.is_set():  # asked to stop in the middle of the start: `stop` did not see it
+        self.processes[name] = process
+        if self._stopping.is_set():  # `stop` was called during the start and did not see this process
             process.kill()
         return process
 
-    def pid(self, name: str) -> int:
-        """The process id of a running service."""
-        return self._processes[name].pid
-
     async def stop(self) -> None:
-        """Ask all to stop; whoever has not after ten seconds is killed."""
+        """Ask all services to stop; those still running after ten seconds are killed."""
         self._stopping.set()
-        running = [p for p in self._processes.values() if p.returncode is None]
+        running = [p for p in self.processes.values() if p.returncode is None]
         for process in running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
@@ -99,7 +98,6 @@ def run(path: str) -> int:
 
 
 async def _run(path: Path, config: Config) -> int:
-    record = await bootstrap.ensure(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -110,27 +108,43 @@ async def _run(path: Path, config: Config) -> int:
     tasks = {name: asyncio.create_task(services.run(name)) for name in SERVICES}
     waiting = asyncio.create_task(stop.wait())
     try:
-        await _announce(config, record.champion, address, [*tasks.values(), waiting])
+        await _announce(config, address, [*tasks.values(), waiting])
         await asyncio.wait([*tasks.values(), waiting], return_when=asyncio.FIRST_COMPLETED)
     finally:
         await services.stop()
         waiting.cancel()
-    codes = await asyncio.gather(*tasks.values())
+    codes = dict(zip(tasks, await asyncio.gather(*tasks.values()), strict=True))
     if stop.is_set():
         return 0
-    raise ConfigError("a service refused to start; its reason stands above") if _REFUSED in codes else SystemExit(1)
+    refused = [name for name, code in codes.items() if code == _REFUSED]
+    if not refused:
+        raise SystemExit(1)
+    raise ConfigError(f"the {refused[0]} refused to start, for the reason printed above; everything is stopped")
 
 
-async def _announce(config: Config, champion: str, address: Path, ends: list[asyncio.Task[object]]) -> None:
-    """Say where things are as soon as the router listens."""
+async def _announce(config: Config, address: Path, ends: list[asyncio.Task[object]]) -> None:
+    """Print the URLs as soon as the router listens; return silently if anything ends before that."""
     while not (address.exists() and address.read_text().endswith("\n")):  # the router may be writing it
         done, _ = await asyncio.wait(ends, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
         if done:
             return
     url = address.read_text().strip()
-    print(f"gauntlet is up: {config.experiment}, champion {champion}")
+    print(f"gauntlet is up: {config.experiment}, champion {await _champion(config)}")
     print(f"  predict   POST {url}/v1/predict")
     print(f"  outcomes  POST {url}/v1/outcomes")
     print(f"  status    GET  {url}/v1/experiments/{config.experiment}")
     print(f"  metrics   GET  {url}/metrics, API page {url}/docs")
     print("Ctrl-C stops everything.", flush=True)
+
+
+async def _champion(config: Config) -> str:
+    from gauntlet import adapters, control
+
+    state = adapters.state(config)
+    try:
+        _, record = await control.read(state, config.experiment)
+    except StateUnavailable:
+        record = None
+    finally:
+        await state.close()
+    return record.champion if record else "unknown (the state store does not answer)"

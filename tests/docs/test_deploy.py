@@ -283,7 +283,7 @@ def test_example_model_serves_the_compose_configuration(tmp_path: Path, capsys: 
     path = tmp_path / "config.yaml"
     path.write_text((DEPLOY / "compose" / "config.yaml").read_text().replace(CONFIG.champion.model, str(model)))
     assert command.main(["check", str(path)]) == 0
-    assert "iris, Pipeline, 4 features, fine" in capsys.readouterr().out
+    assert "iris, Pipeline, 4 features, ok" in capsys.readouterr().out
     said = subprocess.run(script, check=True, capture_output=True, text=True, timeout=120).stdout
     assert "there already" in said
     assert model.read_bytes() == made

@@ -204,7 +204,7 @@ async def test_a_service_that_refuses_to_start_ends_them_all(tmp_path: Path) -> 
         _, said = await process.communicate()
     assert process.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}".encode() in said
-    assert said.endswith(b"gauntlet: a service refused to start; its reason stands above\n")
+    assert said.endswith(b"the router refused to start, for the reason printed above; everything is stopped\n")
     assert len(seen) >= 2
     assert not any(map(alive, seen))
 

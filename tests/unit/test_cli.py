@@ -50,7 +50,7 @@ def test_the_example_is_a_configuration(capsys: pytest.CaptureFixture[str], tmp_
 
 def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = workbench.write(tmp_path)
-    assert run(capsys, "check", path) == (0, f"{path}: test, LogisticRegression, 3 features, fine\n", "")
+    assert run(capsys, "check", path) == (0, f"{path}: test, LogisticRegression, 3 features, ok\n", "")
     assert not (tmp_path / "gauntlet-data").exists(), "checking starts nothing"
 
 
@@ -85,12 +85,14 @@ def test_a_missing_configuration_is_refused(capsys: pytest.CaptureFixture[str], 
 
 
 @pytest.mark.parametrize("command", ["check", "up", "router"])
-def test_a_bad_model_is_refused_with_its_path(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+def test_a_bad_model_is_refused_with_its_path(capfd: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+    """The services write to the same standard error, as processes of their own under `up`."""
     path = workbench.write(tmp_path)
     (tmp_path / "model.skops").write_bytes(b"garbage")
-    code, _, err = run(capsys, command, path)
+    code, _, err = run(capfd, command, path)
     assert code == 2
     assert f"model {tmp_path / 'model.skops'}: BadZipFile" in err
+    assert ("the router refused to start" in err) == (command == "up")
 
 
 def test_a_model_with_other_features_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_a_module_beside_the_configuration_is_found(tmp_path: Path) -> None:
         [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert "Half, 3 features, fine" in shown.stdout
+    assert "Half, 3 features, ok" in shown.stdout
 
 
 def test_the_folder_comes_after_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,3 +185,40 @@ def test_usage_errors_and_the_version(capsys: pytest.CaptureFixture[str]) -> Non
     assert run(capsys, "check")[0] == 2
     assert run(capsys, "--version") == (0, f"{gauntlet.__version__}\n", "")
     assert run(capsys, "--help")[0] == 0
+
+
+HEAVY = {"sklearn", "scipy", "pandas", "pyarrow", "matplotlib", "river", "statsmodels", "skops", "fastapi"}
+LISTING = """
+import atexit, sys
+from gauntlet.cli import main
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def heavy_imports(*argv: str | Path) -> set[str]:
+    """The heavy libraries that a command has imported when it ends, in a process of its own."""
+    shown = subprocess.run([sys.executable, "-c", LISTING, *map(str, argv)], capture_output=True, text=True, check=True)
+    return HEAVY & {name.partition(".")[0] for name in shown.stderr.split()}
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["example"], ["up", "--help"], ["analyze", "--help"]])
+def test_what_needs_no_library_imports_none(argv: list[str]) -> None:
+    assert heavy_imports(*argv) == set()
+
+
+def test_check_imports_what_the_model_needs(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(OWN_MODULE)
+    own = workbench.write(tmp_path, champion={"model": "plain:make"}, classes=["no", "yes"])
+    assert heavy_imports("check", own) == set()
+    assert {"matplotlib", "river", "statsmodels", "fastapi"}.isdisjoint(
+        heavy_imports("check", workbench.write(tmp_path))
+    )
+
+
+@pytest.mark.parametrize("module", ["evaluator.service.worker", "retrainer.worker", "router.app"])
+def test_a_service_starts_without_the_libraries_that_only_some_of_its_work_needs(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    slow = {"sklearn", "pandas", "pyarrow", "matplotlib", "river", "statsmodels", "skops", "scipy.stats"}
+    assert slow.isdisjoint({*shown.stdout.split(), *(name.partition(".")[0] for name in shown.stdout.split())})

@@ -1,0 +1,142 @@
+"""Time from `gauntlet up` to the first prediction, beside the import of what any Python model server imports.
+
+    python benchmarks/startup.py [--runs 5]
+
+Every run starts the peer, then `gauntlet up` in a fresh folder (which registers the model), then again in the same
+folder; a ratio is the median over the runs' own ratios, so that a busy minute weighs on both sides. The target is 2.5.
+The light commands are shown with the heavy libraries that they import.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import skops.io
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+PEER = "import sklearn, fastapi, numpy"
+TARGET = 2.5
+HEAVY = ("sklearn", "scipy", "pandas", "pyarrow", "matplotlib", "river", "statsmodels", "skops", "fastapi", "numpy")
+CONFIG = """\
+experiment: startup
+task: classification
+champion: {model: model.skops}
+features: [x1, x2, x3]
+router: {port: 0, deadline: 30s}
+observe: {evaluator_port: 0, retrainer_port: 0}
+"""
+BODY = json.dumps({"features": {"x1": 0.1, "x2": -0.2, "x3": 0.3}}).encode()
+CONSTANT = """\
+class Constant:
+    classes_ = (0, 1)
+
+    def predict_proba(self, rows):
+        return [[0.5, 0.5]] * len(rows)
+"""
+_POLL_SECONDS = 0.005
+_LONGEST_SECONDS = 120.0
+_ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    runs = parser.parse_args().runs
+    seconds: dict[str, list[float]] = {"peer": [], "first start": [], "second start": []}
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as name:
+            folder = write_experiment(Path(name))
+            seconds["peer"].append(timed(["-c", PEER]))
+            seconds["first start"].append(first_prediction(folder))
+            seconds["second start"].append(first_prediction(folder))
+    print(f"{'':42} median  range        x peer (target {TARGET})")
+    for name, values in seconds.items():
+        label = f"python -c '{PEER}'" if name == "peer" else f"gauntlet up, {name}"
+        ratio = statistics.median(own / peer for own, peer in zip(values, seconds["peer"], strict=True))
+        print(f"{label:42} {statistics.median(values):4.2f} s  {min(values):.2f}-{max(values):.2f} s  {ratio:.2f}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_experiment(Path(name))
+        (folder / "constant.py").write_text(CONSTANT)
+        (folder / "own.yaml").write_text(CONFIG.replace("model.skops", "'constant:Constant'"))
+        for arguments in (["--help"], ["check", str(folder / "own.yaml")], ["check", str(folder / "config.yaml")]):
+            took = statistics.median(timed(["-m", "gauntlet.cli", *arguments]) for _ in range(runs))
+            label = " ".join(["gauntlet", *(Path(word).name for word in arguments)])
+            print(f"{label:42} {took:4.2f} s  imports {', '.join(heavy_imports(arguments)) or 'no heavy library'}")
+
+
+def write_experiment(folder: Path) -> Path:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(2000, 3))
+    y = (x @ [1.5, -1.0, 0.5] + rng.logistic(size=2000) > 0).astype(int)
+    skops.io.dump(make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y), folder / "model.skops")
+    (folder / "config.yaml").write_text(CONFIG)
+    return folder
+
+
+def timed(arguments: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, env=_ENVIRONMENT, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def first_prediction(folder: Path) -> float:
+    """Seconds from the start of `gauntlet up` to the first answered prediction; everything is stopped again."""
+    address = folder / "gauntlet-data" / "router.address"
+    address.unlink(missing_ok=True)
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gauntlet.cli", "up", str(folder / "config.yaml")],
+        env=_ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        while not answered(address):
+            if process.poll() is not None or time.perf_counter() - began > _LONGEST_SECONDS:
+                raise SystemExit("gauntlet up did not answer")
+            time.sleep(_POLL_SECONDS)
+        return time.perf_counter() - began
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def answered(address: Path) -> bool:
+    url = address.read_text() if address.exists() else ""
+    if not url.endswith("\n"):
+        return False
+    request = urllib.request.Request(f"{url.strip()}/v1/predict", BODY, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=_LONGEST_SECONDS) as response:
+        return "prediction" in json.load(response)
+
+
+def heavy_imports(arguments: list[str]) -> list[str]:
+    code = (
+        "import contextlib, io, sys\n"
+        "from gauntlet.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    main(sys.argv[1:])\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, env=_ENVIRONMENT, capture_output=True, text=True
+    )
+    return [name for name in HEAVY if name in result.stdout.split()]
+
+
+if __name__ == "__main__":
+    main()
