@@ -58,18 +58,19 @@ class Run:
     async def write(self) -> None:
         """Put it all on the log, and the evaluator's counts into the state store."""
         data = Path(self.config.data)
-        await _append(data, "router", [(keys.PREDICTIONS, e) for e in [*self.predictions, *self.shadows]])
-        await _append(data, "router", [(keys.OUTCOMES, e) for e in self.outcomes])
-        await _append(data, "evaluator", [(keys.EVALUATIONS, e) for e in self.evaluations])
-        await _append(data, "evaluator", [(keys.DRIFT, e) for e in self.drift])
-        await _append(data, "retrainer", [(keys.JOBS, e) for e in self.jobs])
+        await append(data, "router", [(keys.PREDICTIONS, e) for e in [*self.predictions, *self.shadows]])
+        await append(data, "router", [(keys.OUTCOMES, e) for e in self.outcomes])
+        await append(data, "evaluator", [(keys.EVALUATIONS, e) for e in self.evaluations])
+        await append(data, "evaluator", [(keys.DRIFT, e) for e in self.drift])
+        await append(data, "retrainer", [(keys.JOBS, e) for e in self.jobs])
         state = LocalState(data / "state.db")
         report = msgspec.json.encode(EvaluatorProgress(counts=self.counts))
         await state.put(keys.evaluator_progress(NAME), report, 0)
         await state.close()
 
 
-async def _append(data: Path, writer: str, found: list[tuple[str, Any]]) -> None:
+async def append(data: Path, writer: str, found: list[tuple[str, Any]]) -> None:
+    """Put events on the log; each is a topic and an event."""
     log = LocalLogWriter(data / "log", writer, durable=False)
     await log.append([Record(topic, event.id, event.at, events.encode(event)) for topic, event in found])
     await log.close()
@@ -130,17 +131,17 @@ async def make(folder: Path, days: int = 90, a_day: int = 20) -> Run:
     state = LocalState(folder / "state.db")
     await control.create(state, rollout.begin(NAME, "v0001", 0.0))
     rng = np.random.default_rng(11)
-    plan = _plan(days)
+    commands = _commands(days)
     for day in range(days):
         now = float(START + day * DAY)
-        for command in plan.get(day, []):
+        for command in commands.get(day, []):
             await control.change(state, NAME, command, now)
         _, record = await control.read(state, NAME)
         assert record is not None
-        _told(run, day, now, record, days)
+        _add_events(run, day, now, record, days)
         first = day * a_day
         for i in range(first, first + a_day):
-            _answered(run, i, record, outputs, rng)
+            _add_prediction(run, i, record, outputs, rng)
     await state.close()
     run.outcomes = [
         events.Outcome(id=year.key[i], at=float(year.arrival[i]), experiment=NAME, value=int(year.late[i]))
@@ -151,7 +152,7 @@ async def make(folder: Path, days: int = 90, a_day: int = 20) -> Run:
     return run
 
 
-def _plan(days: int) -> dict[int, list[Command]]:
+def _commands(days: int) -> dict[int, list[Command]]:
     """Which command is given on which day, for a run of `days`."""
 
     def on(share: float) -> int:
@@ -181,8 +182,8 @@ def _plan(days: int) -> dict[int, list[Command]]:
     }
 
 
-def _told(run: Run, day: int, now: float, record: Control, days: int) -> None:
-    """What evaluator and retrainer say on this day."""
+def _add_events(run: Run, day: int, now: float, record: Control, days: int) -> None:
+    """The evaluations, drift and job events of this day."""
     if record.rollout is not None:
         age = (now - record.rollout.started_at) / DAY + 1
         good = record.rollout.challenger == "v0002"
@@ -266,7 +267,7 @@ def _told(run: Run, day: int, now: float, record: Control, days: int) -> None:
                 )
 
 
-def _answered(run: Run, i: int, record: Control, outputs: dict[str, Any], rng: np.random.Generator) -> None:
+def _add_prediction(run: Run, i: int, record: Control, outputs: dict[str, Any], rng: np.random.Generator) -> None:
     """One flight's prediction under `record`, and its shadow score."""
     running = record.rollout
     assigned = CHALLENGER if running is not None and rng.random() < record.share else CHAMPION

@@ -8,10 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("pandas", reason="the demo extra is not installed: pip install 'gauntlet-ml[demo]'")
-pytest.importorskip("sklearn")
-
 import skops.io
 from sklearn.metrics import log_loss
 

@@ -1,4 +1,4 @@
-"""The demo's page stands alone, is the same for the same facts, and shows nothing unescaped."""
+"""The demo's page stands alone, is the same for the same report, and shows nothing unescaped."""
 
 from __future__ import annotations
 
@@ -8,33 +8,30 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
+import demo_year
 import msgspec
 import pytest
 
-pytest.importorskip("matplotlib", reason="the demo extra is not installed: pip install 'gauntlet-ml[demo]'")
-pytest.importorskip("pandas")
-
-import demo_year
-
-from gauntlet.cli.demo import page, plots, summary
-from gauntlet.cli.demo.report_model import Facts
+from gauntlet.cli.demo import page, plots, text
+from gauntlet.cli.demo import report as demo_report
+from gauntlet.cli.demo.report_model import Report
 
 
 @pytest.fixture(scope="module")
-def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     import asyncio
 
-    async def made(folder: Path) -> Facts:
+    async def collected(folder: Path) -> Report:
         run = await demo_year.make(folder, days=90, a_day=10)
         await run.write()
-        return await summary.collect(run.config, run.flights, run.sent, time.monotonic())
+        return await demo_report.collect(run.config, run.flights, run.sent, time.monotonic())
 
-    return asyncio.run(made(tmp_path_factory.mktemp("demo")))
+    return asyncio.run(collected(tmp_path_factory.mktemp("demo")))
 
 
 @pytest.fixture(scope="module")
-def html(facts: Facts) -> str:
-    return page.render(facts)
+def html(report: Report) -> str:
+    return page.render(report)
 
 
 class _Reader(HTMLParser):
@@ -88,50 +85,50 @@ def test_ids_are_unique_and_every_reference_has_its_target(html: str) -> None:
     assert reader.open == []
 
 
-def test_the_same_facts_give_the_same_page(facts: Facts, html: str) -> None:
-    assert page.render(facts) == html
+def test_the_same_report_gives_the_same_page(report: Report, html: str) -> None:
+    assert page.render(report) == html
 
 
-def test_texts_are_escaped(facts: Facts) -> None:
+def test_texts_are_escaped(report: Report) -> None:
     evil = "<script>alert('x')</script> & more"
-    moments = tuple(msgspec.structs.replace(m, text=evil, reason=evil, actor=evil) for m in facts.timeline)
-    rollouts = tuple(msgspec.structs.replace(r, reason=evil, challenger=evil) for r in facts.rollouts)
-    jobs = tuple(msgspec.structs.replace(j, reason=evil, version=evil) for j in facts.jobs)
+    moments = tuple(msgspec.structs.replace(m, text=evil, reason=evil, actor=evil) for m in report.timeline)
+    rollouts = tuple(msgspec.structs.replace(r, reason=evil, challenger=evil) for r in report.rollouts)
+    jobs = tuple(msgspec.structs.replace(j, reason=evil, version=evil) for j in report.jobs)
     drift = tuple(
         msgspec.structs.replace(d, features=tuple(msgspec.structs.replace(f, name=evil) for f in d.features))
-        for d in facts.drift
+        for d in report.drift
     )
-    html = page.render(msgspec.structs.replace(facts, timeline=moments, rollouts=rollouts, jobs=jobs, drift=drift))
+    html = page.render(msgspec.structs.replace(report, timeline=moments, rollouts=rollouts, jobs=jobs, drift=drift))
     assert "<script" not in html
-    assert "alert(&#x27;x&#x27;)" in html
+    assert "alert(&#39;x&#39;)" in html
 
 
-def test_the_template_takes_a_dollar_sign_in_a_text(facts: Facts) -> None:
-    moments = tuple(msgspec.structs.replace(m, reason="costs $title") for m in facts.timeline)
-    assert "costs $title" in page.render(msgspec.structs.replace(facts, timeline=moments))
+def test_template_syntax_in_a_text_stays_text(report: Report) -> None:
+    moments = tuple(msgspec.structs.replace(m, reason="costs {{ title }}") for m in report.timeline)
+    assert "costs {{ title }}" in page.render(msgspec.structs.replace(report, timeline=moments))
 
 
-def test_what_does_not_add_up_stands_at_the_top(facts: Facts, html: str) -> None:
+def test_what_does_not_add_up_stands_at_the_top(report: Report, html: str) -> None:
     assert "Every flight and every outcome is accounted for" in html
-    checks = (msgspec.structs.replace(facts.checks[0], passed=False), *facts.checks[1:])
-    bad = page.render(msgspec.structs.replace(facts, checks=checks, reconciled=False))
+    checks = (msgspec.structs.replace(report.checks[0], passed=False), *report.checks[1:])
+    bad = page.render(msgspec.structs.replace(report, checks=checks, reconciled=False))
     assert "Does not add up: flights answered" in bad
     assert "Every flight and every outcome is accounted for" not in bad
 
 
-def test_every_table_row_is_there(facts: Facts, html: str) -> None:
-    for rollout in facts.rollouts:
+def test_every_table_row_is_there(report: Report, html: str) -> None:
+    for rollout in report.rollouts:
         assert f"<small>{rollout.id}</small>" in html
-        assert summary.interval(rollout) in html
-    for check in facts.checks:
+        assert text.interval(rollout) in html
+    for check in report.checks:
         assert check.text.split(":")[0] in html
-    assert html.count('class="kind drift"') == len(facts.drift)
+    assert html.count('class="pill drift"') == len(report.drift)
 
 
 @pytest.mark.parametrize("plot", [plots.evidence, plots.ramp, plots.drift, plots.months])
-def test_plots_are_well_formed_and_described(plot: object, facts: Facts) -> None:
+def test_plots_are_well_formed_and_described(plot: object, report: Report) -> None:
     assert callable(plot)
-    tree = ElementTree.fromstring(plot(facts))
+    tree = ElementTree.fromstring(plot(report))
     assert tree.tag.endswith("svg")
     assert tree.get("role") == "img"
     title = tree[0]
@@ -141,23 +138,23 @@ def test_plots_are_well_formed_and_described(plot: object, facts: Facts) -> None
 
 
 @pytest.mark.parametrize("plot", [plots.evidence, plots.ramp, plots.drift, plots.months])
-def test_plots_of_a_run_in_which_nothing_happened(plot: object, facts: Facts) -> None:
+def test_plots_of_a_run_in_which_nothing_happened(plot: object, report: Report) -> None:
     assert callable(plot)
-    months = tuple(msgspec.structs.replace(m, log_loss=None, log_loss_first=None) for m in facts.months)
-    quiet = msgspec.structs.replace(facts, rollouts=(), drift=(), jobs=(), months=months, ramp=facts.ramp[:1])
+    months = tuple(msgspec.structs.replace(m, log_loss=None, log_loss_first=None) for m in report.months)
+    quiet = msgspec.structs.replace(report, rollouts=(), drift=(), jobs=(), months=months, ramp=report.ramp[:1])
     ElementTree.fromstring(plot(quiet))
 
 
-def test_severity_ends_with_the_champion_it_was_about(facts: Facts) -> None:
-    times, ranks = plots.severity(facts)
-    promoted = next(m.at for m in facts.timeline if m.kind == "promotion")
+def test_severity_ends_with_the_champion_it_was_about(report: Report) -> None:
+    times, ranks = plots.severity(report)
+    promoted = next(m.at for m in report.timeline if m.kind == "promotion")
     assert ranks == [0, 2, 3, 0, 1, 0]
     assert times[3] == promoted
 
 
-def test_the_plot_module_leaves_no_shared_state(facts: Facts) -> None:
+def test_the_plot_module_leaves_no_shared_state(report: Report) -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    plots.ramp(facts)
+    plots.ramp(report)
     assert dict(mpl.rcParams) == before

@@ -1,32 +1,28 @@
-"""The recorded traffic of the demo as columns: a million events of the log in a few seconds and little memory.
+"""The recorded events of one experiment, read back: traffic as data frames, everything else as a list of events.
 
-The first record of an id counts, as everywhere: at-least-once delivery may bring it again. Nothing here is remembered.
+Delivery is at least once, so an id can be on the log several times; its first record counts.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
 from gauntlet import events, keys
-from gauntlet.log import LogReader, Stored
+from gauntlet.log import LogReader
 from gauntlet.types import CHALLENGER, Label
 
-_BATCH = 10_000
+_BATCH = 10_000  # records a read
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 E = TypeVar("E", bound=events.Event)
 
 
-# What is needed of the traffic's events; decoding skips all other fields, the features above all.
 class _Prediction(msgspec.Struct, tag="prediction", gc=False):
+    """The fields of `events.Prediction` that the report needs; the decoder skips the others, above all the features."""
+
     id: str
     at: float
     experiment: str
@@ -54,189 +50,103 @@ class _Outcome(msgspec.Struct, tag="outcome", gc=False):
     value: Label
 
 
-class Names:
-    """Texts that repeat, as small numbers; None is 0."""
-
-    def __init__(self) -> None:
-        self.all: list[str | None] = [None]
-        self._numbers: dict[str | None, int] = {None: 0}
-
-    def number(self, name: str | None) -> int:
-        found = self._numbers.get(name)
-        if found is None:
-            found = self._numbers[name] = len(self.all)
-            self.all.append(name)
-        return found
-
-
 class Predictions(msgspec.Struct, frozen=True, kw_only=True):
-    """Answered requests in the order of the log, each id once.
+    """Answered requests.
 
-    flight: position among the ids asked for. partition: number of the log's partition. model: who answered.
-    assigned, served: True for the challenger. output: the probability of the second class. `records` counts all
-    records, `foreign` those of ids nobody asked for, `rerouted` those that repeat an id with another assignment.
+    table: one row an id that was asked for, indexed by it, in the log's order within each partition; columns
+    partition, at, allocation, champion, challenger, rollout, model (which version answered), assigned and served (True:
+    the challenger), fallback, forced, output (probability of the second class).
+    foreign: ids that nobody asked for. rerouted: records that repeat an id with another assignment.
+    shadow_failures: failed shadow scores by rollout.
     """
 
-    flight: Ints
-    partition: Ints
-    at: Floats
-    allocation: Ints
-    champion: Ints
-    challenger: Ints
-    rollout: Ints
-    model: Ints
-    assigned: Flags
-    served: Flags
-    fallback: Flags
-    forced: Flags
-    output: Floats
-    names: Names
-    records: int
+    table: pd.DataFrame
     foreign: int
     rerouted: int
     shadow_failures: dict[str, int]
 
 
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcomes, each id once, in the order of the log; `value` is the class's index, -1 for no class.
+    """Outcomes. table: one row an id that was asked for, indexed by it; columns at, value (index of the class, -1: no
+    class of the model). records: all records, repetitions included. conflicting: repetitions with another value."""
 
-    `records` counts all records, `foreign` the ids nobody asked for.
-    """
-
-    flight: Ints
-    at: Floats
-    value: Ints
+    table: pd.DataFrame
     records: int
     foreign: int
-    repeated: int
     conflicting: int
 
 
-async def _records(reader: LogReader, topic: str) -> AsyncIterator[tuple[int, list[Stored]]]:
-    """Everything of a topic, partition by partition, in batches."""
+async def predictions(reader: LogReader, experiment: str, ids: Sequence[str]) -> Predictions:
+    """All predictions of `experiment`; `ids` are those of the requests that were sent. Raises `LogUnavailable`."""
+    decode = msgspec.json.Decoder(_Prediction | _Shadow).decode
+    parts = [_table(_Prediction, [])]
+    failures: dict[str, int] = {}
+    async for partition, batch in _batches(reader, keys.PREDICTIONS, decode, experiment):
+        for event in batch:
+            if isinstance(event, _Shadow) and event.error is not None and event.rollout is not None:
+                failures[event.rollout] = failures.get(event.rollout, 0) + 1
+        answered = [event for event in batch if isinstance(event, _Prediction)]
+        part = _table(_Prediction, answered).assign(partition=partition)
+        part["output"] = [e.output[1] if isinstance(e.output, list) and len(e.output) > 1 else None for e in answered]
+        parts.append(part)
+    table = pd.concat(parts[1:] or parts, ignore_index=True)
+    table["assigned"], table["served"] = table["assigned"] == CHALLENGER, table["served"] == CHALLENGER
+    table["fallback"] = table["fallback"].notna()
+    table["model"] = table["challenger"].where(table["served"], table["champion"])
+    table["output"] = table["output"].astype(float)
+    first, again = _first(table)
+    route = ["allocation", "assigned"]
+    rerouted = (again[route].to_numpy() != first.loc[again.index, route].to_numpy()).any(axis=1)
+    expected = pd.Index(ids).get_indexer(first.index) >= 0
+    return Predictions(
+        table=first[expected], foreign=int((~expected).sum()), rerouted=int(rerouted.sum()), shadow_failures=failures
+    )
+
+
+async def outcomes(reader: LogReader, experiment: str, ids: Sequence[str], classes: Sequence[Label]) -> Outcomes:
+    """All outcomes of `experiment`; `classes` in the model's order. Raises `LogUnavailable`."""
+    decode = msgspec.json.Decoder(_Outcome).decode
+    index = {label: position for position, label in enumerate(classes)}
+    parts = [_table(_Outcome, [])]
+    async for _, batch in _batches(reader, keys.OUTCOMES, decode, experiment):
+        parts.append(_table(_Outcome, batch).assign(value=[index.get(e.value, -1) for e in batch]))
+    table = pd.concat(parts[1:] or parts, ignore_index=True)
+    first, again = _first(table)
+    conflicting = again["value"].to_numpy() != first.loc[again.index, "value"].to_numpy()
+    expected = pd.Index(ids).get_indexer(first.index) >= 0
+    return Outcomes(
+        table=first[expected], records=len(table), foreign=int((~expected).sum()), conflicting=int(conflicting.sum())
+    )
+
+
+async def all_of(reader: LogReader, topic: str, kind: type[E], experiment: str) -> list[E]:
+    """The events of one kind on a small topic, each id and content once, in order of time. Raises `LogUnavailable`."""
+    once: dict[bytes, E] = {}
+    async for _, batch in _batches(reader, topic, events.decode, experiment):
+        for event in batch:
+            if isinstance(event, kind):
+                once.setdefault(events.encode(event), event)
+    return sorted(once.values(), key=lambda event: event.at)
+
+
+async def _batches(
+    reader: LogReader, topic: str, decode: Callable[[bytes], Any], experiment: str
+) -> AsyncIterator[tuple[int, list[Any]]]:
+    """A topic's events of one experiment in batches, partition by partition; with the partition's number."""
     for number, partition in enumerate(await reader.partitions(topic)):
         offset = 0
-        while rows := await reader.read(topic, partition, offset, _BATCH):
-            yield number, rows
-            offset = rows[-1].offset + 1
+        while records := await reader.read(topic, partition, offset, _BATCH):
+            decoded = [decode(record.value) for record in records]
+            yield number, [event for event in decoded if event.experiment == experiment]
+            offset = records[-1].offset + 1
 
 
-async def predictions(reader: LogReader, experiment: str, places: Mapping[str, int]) -> Predictions:
-    """All predictions of `experiment`; `places` gives each expected id its position."""
-    decode = msgspec.json.Decoder(_Prediction | _Shadow).decode
-    names = Names()
-    numbers, reals = array("q"), array("d")
-    seen: dict[str, int] = {}
-    failures: dict[str, int] = {}
-    records = foreign = rerouted = 0
-    async for partition, rows in _records(reader, keys.PREDICTIONS):
-        for row in rows:
-            event = decode(row.value)
-            if event.experiment != experiment:
-                continue
-            if isinstance(event, _Shadow):
-                if event.error is not None and event.rollout is not None:
-                    failures[event.rollout] = failures.get(event.rollout, 0) + 1
-                continue
-            records += 1
-            assigned = event.assigned == CHALLENGER
-            route = event.allocation << 1 | assigned
-            if event.id in seen:
-                rerouted += seen[event.id] != route
-                continue
-            seen[event.id] = route
-            place = places.get(event.id)
-            if place is None:
-                foreign += 1
-                continue
-            flags = assigned | (event.served == CHALLENGER) << 1 | (event.fallback is not None) << 2 | event.forced << 3
-            given = event.output
-            numbers.extend(
-                (
-                    place,
-                    partition,
-                    event.allocation,
-                    names.number(event.champion),
-                    names.number(event.challenger),
-                    names.number(event.rollout),
-                    flags,
-                )
-            )
-            reals.extend((event.at, given[1] if isinstance(given, list) and len(given) > 1 else np.nan))
-    flight, part, allocation, champion, challenger, rollout, bits = np.array(numbers, dtype=np.int64).reshape(-1, 7).T
-    at, output = np.array(reals).reshape(-1, 2).T
-    served = bits & 2 > 0
-    return Predictions(
-        flight=flight,
-        partition=part,
-        at=at,
-        allocation=allocation,
-        champion=champion,
-        challenger=challenger,
-        rollout=rollout,
-        model=np.where(served, challenger, champion),
-        assigned=bits & 1 > 0,
-        served=served,
-        fallback=bits & 4 > 0,
-        forced=bits & 8 > 0,
-        output=output,
-        names=names,
-        records=records,
-        foreign=foreign,
-        rerouted=rerouted,
-        shadow_failures=failures,
-    )
+def _table(kind: type[msgspec.Struct], rows: Sequence[msgspec.Struct]) -> pd.DataFrame:
+    return pd.DataFrame.from_records(map(msgspec.structs.astuple, rows), columns=list(kind.__struct_fields__))
 
 
-async def outcomes(
-    reader: LogReader, experiment: str, places: Mapping[str, int], classes: Mapping[Label, int]
-) -> Outcomes:
-    """All outcomes of `experiment`; `classes` gives each label its index."""
-    decode = msgspec.json.Decoder(_Outcome).decode
-    flight, at, value = array("q"), array("d"), array("q")
-    seen: dict[str, Label] = {}
-    records = foreign = repeated = conflicting = 0
-    async for _, rows in _records(reader, keys.OUTCOMES):
-        for row in rows:
-            event = decode(row.value)
-            if event.experiment != experiment:
-                continue
-            records += 1
-            if event.id in seen:
-                same = seen[event.id] == event.value
-                repeated += same
-                conflicting += not same
-                continue
-            seen[event.id] = event.value
-            place = places.get(event.id)
-            if place is None:
-                foreign += 1
-                continue
-            flight.append(place)
-            at.append(event.at)
-            value.append(classes.get(event.value, -1))
-    return Outcomes(
-        flight=np.array(flight, dtype=np.int64),
-        at=np.array(at),
-        value=np.array(value, dtype=np.int64),
-        records=records,
-        foreign=foreign,
-        repeated=repeated,
-        conflicting=conflicting,
-    )
-
-
-async def each(reader: LogReader, experiment: str, topic: str, kind: type[E]) -> list[E]:
-    """The events of one kind on a small topic, in the order of their time; what was sent twice is there once."""
-    found: dict[bytes, E] = {}
-    async for _, rows in _records(reader, topic):
-        for row in rows:
-            event = events.decode(row.value)
-            if isinstance(event, kind) and event.experiment == experiment:
-                found.setdefault(row.value, event)
-    return sorted(found.values(), key=lambda event: event.at)
-
-
-def places(ids: Iterable[str]) -> dict[str, int]:
-    """Each id's position."""
-    return {one: number for number, one in enumerate(ids)}
+def _first(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Each id's first record, and all later ones, indexed by id."""
+    repeated = table.duplicated("id")
+    by_id = table.set_index("id")
+    return by_id[~repeated.to_numpy()], by_id[repeated.to_numpy()]

@@ -1,5 +1,4 @@
-"""The replay: flights become requests at their scheduled departure, arrivals become outcomes, on the flights' own
-clock.
+"""The replay: flights become requests at scheduled departure, arrivals become outcomes, on the flights' own clock.
 
 The clock runs as fast as the services keep up: at the end of each day it waits until the day before is evaluated and
 decided on, and while a model is being trained, because the minutes that takes are nothing on the flights' clock.
@@ -9,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,16 +21,18 @@ import skops.io
 from tqdm import tqdm
 
 from gauntlet import adapters, control, keys
-from gauntlet import status as progress
 from gauntlet.cli import register
 from gauntlet.cli.demo import flights as data
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
+from gauntlet.status import EvaluatorProgress, RetrainerProgress, RouterProgress
 
 _TICK = 1800  # seconds of the flights' clock in one request: about 25 flights in the day
-_START_SECONDS = 60.0
+_ROUTER_SECONDS = 60.0  # how long the router may be away, at the start or in a restart
 _SETTLE_SECONDS = 300.0
 _POLL_SECONDS = 0.05
+
+P = TypeVar("P", EvaluatorProgress, RetrainerProgress, RouterProgress)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Submission:
 
 @dataclass
 class Sent:
-    """What the replay sent, and what it got back."""
+    """What the replay sent (flights, outcomes, and flights that never get one), and what the router acknowledged."""
 
     flights: int = 0
     outcomes: int = 0
@@ -56,7 +56,6 @@ class Sent:
     accepted: int = 0
     seconds: float = 0.0
     end: float = 0.0
-    submissions: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Replay:
@@ -76,8 +75,7 @@ class Replay:
         self._folder = folder
         self._days = days
         self._waiting = [s for s in submissions if s.day < days]
-        # One connection a route. The standard library's client costs a tenth of an asynchronous one, and there is no
-        # crowd.
+        # One connection a route. The standard library's client costs a tenth of an asynchronous one.
         self._connections = {
             route: http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             for route in ("predict", "outcomes", "other")
@@ -85,13 +83,12 @@ class Replay:
         self._sent = Sent()
 
     async def run(self) -> Sent:
-        """Send everything and wait until it is evaluated. Raises when a service refuses what it should take."""
-        state = adapters.state(self._config)
+        """Send everything and wait until it is evaluated. Raises `GauntletError` when a service refuses a request."""
+        self._state = adapters.state(self._config)
         reader = None
         try:
-            await self._ready()
-            reader = await adapters.log_reader(self._config)
-            self._state, self._reader = state, reader
+            await _until(self._ready, _ROUTER_SECONDS, f"the router did not come up; see {self._folder}/router.log")
+            self._reader = reader = await adapters.log_reader(self._config)
             began = time.monotonic()
             await self._replay()
             self._sent.seconds = time.monotonic() - began
@@ -101,44 +98,31 @@ class Replay:
                 connection.close()
             if reader is not None:
                 await reader.close()
-            await state.close()
+            await self._state.close()
 
-    async def _ready(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while True:
-            if (await self._request("GET", "/readyz"))[0] == 200:
-                return
-            if time.monotonic() > deadline:
-                raise GauntletError(
-                    f"the router did not come up within {_START_SECONDS:g} s; see {self._folder}/router.log"
-                )
-            await asyncio.sleep(0.05)
+    async def _ready(self) -> bool:
+        return (await self._request("GET", "/readyz"))[0] == 200
 
     async def _replay(self) -> None:
-        flights = self._flights
-        end = data.YEAR_START + self._days * data.DAY
-        total = int(np.searchsorted(flights.departure, end))
-        rows = flights.rows(0, total)
-        departures = flights.departure[:total].tolist()
-        arrivals = flights.arrival[:total]
-        order = np.argsort(arrivals, kind="stable")
-        order = order[: int((~np.isnan(arrivals)).sum())]  # NaN sorts last: those flights never got an outcome
-        self._sent.never = total - len(order)
+        departures = self._flights.departure
+        departures = departures[: np.searchsorted(departures, data.YEAR_START + self._days * data.DAY)]
+        arrivals = self._flights.arrival[: len(departures)]
+        order = np.argsort(arrivals, kind="stable")[: np.count_nonzero(~np.isnan(arrivals))]  # NaN sorts last
+        arrivals = arrivals[order]
+        self._sent.never = len(departures) - len(order)
+        rows = self._flights.rows(0, len(departures))
         sent = landed = 0
         settled: asyncio.Task[None] | None = None
-        with tqdm(total=total, unit=" flights", unit_scale=True, desc="2013-01-01", mininterval=0.5) as bar:
+        with tqdm(total=len(rows), unit=" flights", unit_scale=True, desc="2013-01-01", mininterval=0.5) as bar:
             for day in range(self._days + 2):  # two days more, for the last arrivals
                 midnight = data.YEAR_START + day * data.DAY
                 for tick in range(midnight, midnight + data.DAY, _TICK):
-                    stop = sent
-                    while stop < total and departures[stop] < tick + _TICK:
-                        stop += 1
-                    arrived = landed
-                    while arrived < len(order) and arrivals[order[arrived]] < tick:
-                        arrived += 1
-                    due = [int(i) for i in order[landed:arrived]]
+                    stop = int(np.searchsorted(departures, tick + _TICK))
+                    arrived = int(np.searchsorted(arrivals, tick))
                     # What departs in this tick beside what had arrived before it: their predictions are all there.
-                    await asyncio.gather(self._predict(rows, departures, sent, stop), self._outcomes(due))
+                    await asyncio.gather(
+                        self._predict(rows, sent, stop), self._outcomes(order[landed:arrived].tolist())
+                    )
                     bar.update(stop - sent)
                     sent, landed = stop, arrived
                 bar.set_description(datetime.fromtimestamp(midnight, UTC).strftime("%Y-%m-%d"), refresh=False)
@@ -151,10 +135,11 @@ class Replay:
         self._sent.end = float(midnight + data.DAY)
         await self._settle()
 
-    async def _predict(self, rows: list[data.Row], departures: list[int], start: int, stop: int) -> None:
+    async def _predict(self, rows: list[data.Row], start: int, stop: int) -> None:
         if start == stop:
             return
-        instances = [{"features": rows[i], "id": self._flights.key[i], "at": departures[i]} for i in range(start, stop)]
+        ids, times = self._flights.key, self._flights.departure[start:stop].tolist()
+        instances = [{"features": rows[i], "id": ids[i], "at": at} for i, at in enumerate(times, start)]
         answer = await self._post("/v1/predict", {"instances": instances})
         self._sent.flights += stop - start
         self._sent.answered += len(answer["predictions"])
@@ -171,11 +156,11 @@ class Replay:
     async def _post(self, route: str, body: dict[str, Any]) -> Any:
         """Send until it is taken: a restarting router is waited for, a refusal is an error of the demo."""
         content = msgspec.json.encode(body)
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + _ROUTER_SECONDS
         while True:
             status, answer = await self._request("POST", route, content)
             if 200 <= status < 300:
-                return json.loads(answer)
+                return msgspec.json.decode(answer)
             if 300 <= status < 500 or time.monotonic() > deadline:
                 raise GauntletError(f"{route}: the router answered {status or 'nothing'}: {answer[:300].decode()}")
             await asyncio.sleep(0.2)
@@ -188,18 +173,15 @@ class Replay:
     async def _settle(self) -> None:
         """Wait until all that was sent so far is evaluated, decided on and in force, and no model is being trained."""
         flights, outcomes = self._sent.flights, self._sent.outcomes
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        while not await self._settled(flights, outcomes):
-            if time.monotonic() > deadline:
-                raise GauntletError(f"the services fell behind by more than {_SETTLE_SECONDS:g} s; see their logs")
-            await asyncio.sleep(_POLL_SECONDS)
+        behind = f"the services fell behind by more than {_SETTLE_SECONDS:g} s; see their logs in {self._folder}"
+        await _until(lambda: self._settled(flights, outcomes), _SETTLE_SECONDS, behind)
 
     async def _settled(self, flights: int, outcomes: int) -> bool:
         name = self._config.experiment
-        counts = (await self._report(keys.evaluator_progress(name), progress.EvaluatorProgress)).counts
+        counts = (await self._progress(keys.evaluator_progress(name), EvaluatorProgress)).counts
         if counts.get("predictions", 0) < flights or counts.get("outcomes", 0) < outcomes:
             return False
-        retrainer = await self._report(keys.retrainer_progress(name), progress.RetrainerProgress)
+        retrainer = await self._progress(keys.retrainer_progress(name), RetrainerProgress)
         if retrainer.running is not None:
             return False
         for topic in (keys.EVALUATIONS, keys.DRIFT):
@@ -208,18 +190,16 @@ class Replay:
                 if end > retrainer.offsets.get(f"{topic}/{partition}", 0):
                     return False
         version, _ = await control.read(self._state, name)
-        for key in await self._state.keys(keys.router_progress(name, "")):
-            if (await self._report(key, progress.RouterProgress)).version < version:
-                return False
-        return True
+        routers = await self._state.keys(keys.router_progress(name, ""))
+        return all([(await self._progress(key, RouterProgress)).version >= version for key in routers])
 
-    async def _report(self, key: str, kind: Any) -> Any:
-        version, value = await self._state.get(key)
-        return msgspec.json.decode(value, type=kind) if version else kind(**_EMPTY.get(kind, {}))
+    async def _progress(self, key: str, kind: type[P]) -> P:
+        """A service's report about itself; empty before its first one."""
+        _, value = await self._state.get(key)
+        return msgspec.json.decode(value or b"{}", type=kind)
 
     async def _submit(self, day: int) -> None:
-        """Hand in what is due, as a colleague would: register, then ask for a rollout; again tomorrow if one is
-        running."""
+        """Register a due challenger and ask for its rollout; ask again tomorrow while another rollout is running."""
         if not self._waiting or self._waiting[0].day > day:
             return
         due = self._waiting[0]
@@ -227,16 +207,22 @@ class Replay:
         model = self._folder / f"{due.name}.skops"
         if not model.exists():
             rows, labels = await asyncio.to_thread(self._flights.between, today - 60 * data.DAY, today - data.DAY)
-            fitted = await asyncio.to_thread(due.train, rows, labels)
-            await asyncio.to_thread(skops.io.dump, fitted, model)
+            await asyncio.to_thread(skops.io.dump, await asyncio.to_thread(due.train, rows, labels), model)
             self._version = await register.register(self._config, str(model), due.name, allow_pickle=False)
         order = msgspec.json.encode({"version": self._version, "reason": due.reason})
         status, answer = await self._request("POST", f"/v1/experiments/{self._config.experiment}/challenge", order)
         if status == 200:
             self._waiting.pop(0)
-            self._sent.submissions.append({"version": self._version, "name": due.name, "day": day, "at": today})
         elif status != 409:
             raise GauntletError(f"challenge: the router answered {status}: {answer[:300].decode()}")
+
+
+async def _until(condition: Callable[[], Awaitable[bool]], seconds: float, problem: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        if time.monotonic() > deadline:
+            raise GauntletError(problem)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def _exchange(
@@ -251,8 +237,3 @@ def _exchange(
         except (OSError, http.client.HTTPException):
             connection.close()
     return 0, b""
-
-
-_EMPTY: dict[Any, dict[str, Any]] = {
-    progress.RouterProgress: {"at": 0.0, "replica": "", "version": 0, "allocation": 0, "champion": ""}
-}

@@ -1,6 +1,6 @@
-"""What the demo says about its year: plain frozen facts, the same for the terminal, the JSON file and the page.
+"""The demo's report as plain frozen records: the one source of the terminal's text, `summary.json` and the HTML page.
 
-Times are UTC seconds on the flights' own clock; an effect is positive when the challenger is better.
+Times are UTC seconds on the flights' own clock. An effect is positive when the challenger is better.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import msgspec
 
 
-class Moment(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the timeline: when, what kind of thing, what, and who did it why."""
+class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the timeline: when, what kind of thing, what, who did it and why."""
 
     at: float
     kind: str
@@ -20,7 +20,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageTime(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a rollout stayed at one share; stage -1 is shadow."""
+    """How long a rollout stayed in one stage; stage -1 is shadow."""
 
     stage: int
     share: float
@@ -29,7 +29,7 @@ class StageTime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a rollout's evidence, as the evaluator recorded it. `bound_harm` is for -z."""
+    """One look at a rollout's evidence. The harm boundary is crossed where -z exceeds `bound_harm`."""
 
     id: str
     at: float
@@ -47,11 +47,11 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
-    """One challenger's way: where it came from, its stages and looks, and how it ended (`running` if it did not).
+    """One challenger's rollout: who started it, its stages and looks, and how it ended (`running` if it did not).
 
-    `final` is the look that stood at the decision. `answers` are the requests that the challenger answered;
-    `answers_after` those recorded after a later allocation had begun, which must be none. `fallbacks` are requests that
-    the champion had to answer for it, `shadow_failures` shadow scores that it could not give.
+    `final` is the look that the decision was made on. `answers` counts requests that the challenger answered,
+    `answers_after` those recorded under a later allocation (must be 0), `fallbacks` requests that the champion answered
+    in its place, `shadow_failures` failed shadow scores.
     """
 
     id: str
@@ -73,8 +73,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     shadow_failures: int = 0
 
 
-class Ramp(msgspec.Struct, frozen=True, kw_only=True):
-    """From `at` on: who is champion, who challenges, with which share of the traffic."""
+class AllocationStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of the control record: who is champion and who challenges with which share from `at` on."""
 
     at: float
     version: int
@@ -84,8 +84,8 @@ class Ramp(msgspec.Struct, frozen=True, kw_only=True):
     challenger: str | None
 
 
-class Feature(msgspec.Struct, frozen=True, kw_only=True):
-    """One feature's part in a drift event."""
+class FeatureDistance(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature's distance from its reference in a drift event, with its interval."""
 
     name: str
     statistic: float
@@ -93,8 +93,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     upper: float | None = None
 
 
-class DriftStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing said about a drift episode: open, escalate or close."""
+class DriftEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a drift episode: open, escalate or close."""
 
     at: float
     episode: str
@@ -104,12 +104,12 @@ class DriftStep(msgspec.Struct, frozen=True, kw_only=True):
     root_cause: str
     action: str
     model: str
-    features: tuple[Feature, ...] = ()
+    features: tuple[FeatureDistance, ...] = ()
     signals: tuple[str, ...] = ()
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One retraining job with its gate's figures: metrics of champion, challenger and the holdout comparison."""
+    """One retraining job; `metrics` holds the means of champion, challenger and holdout comparison at the gate."""
 
     id: str
     asked: float
@@ -127,9 +127,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Month(msgspec.Struct, frozen=True, kw_only=True):
-    """One month of flights: what was served against the first champion kept for ever, on the same flights.
+    """One month of flights (0: the whole year): what was served against the first champion, on the same flights.
 
-    `served` counts all flights by the version that answered. The losses are None where no flight has an outcome.
+    `served` counts all flights by the version that answered. Losses are None where no flight has an outcome.
     """
 
     month: int
@@ -142,8 +142,8 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
     accuracy_first: float | None
 
 
-class Realised(msgspec.Struct, frozen=True, kw_only=True):
-    """The challenger's real share of one allocation's requests, and the 3 sigma interval of the ordered one."""
+class RealisedShare(msgspec.Struct, frozen=True, kw_only=True):
+    """The challenger's share of one allocation's requests, and the 3 sigma interval around the ordered share."""
 
     allocation: int
     rollout: str
@@ -157,7 +157,7 @@ class Realised(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the reconciliation: a sentence with its numbers, and whether it holds."""
+    """One line of the reconciliation: a sentence with its counts, and whether it holds."""
 
     name: str
     passed: bool
@@ -165,11 +165,11 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `first` is the champion of the first day; `reconciled` that every check has passed.
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole report. `first` is the first day's champion; `reconciled` says that every check has passed.
 
-    `per_second` are predictions over the replay's `seconds`, with all that happened beside them; `total_seconds` go
-    from the demo's start to its summary.
+    `per_second` is predictions over the replay's `seconds`, which include evaluation and training; `total_seconds` run
+    from the demo's start to its report.
     """
 
     experiment: str
@@ -186,11 +186,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     per_second: float
     reconciled: bool
     checks: tuple[Check, ...]
-    timeline: tuple[Moment, ...]
+    timeline: tuple[TimelineEntry, ...]
     rollouts: tuple[Rollout, ...]
-    ramp: tuple[Ramp, ...]
-    realised: tuple[Realised, ...]
-    drift: tuple[DriftStep, ...]
+    ramp: tuple[AllocationStep, ...]
+    realised: tuple[RealisedShare, ...]
+    drift: tuple[DriftEvent, ...]
     jobs: tuple[Job, ...]
     months: tuple[Month, ...]
     year: Month

@@ -1,15 +1,13 @@
 """`gauntlet demo`: start the three services for the flights' January model, replay 2013, reconcile, report.
 
-What happens in between is decided by the services and the data. The script does two things an impatient colleague would
-do: it hands in a model with a unit mistake in March, and one that can't take a missing value in September.
+The services and the data decide what happens. The demo itself only hands in two broken challengers: one with a unit
+mistake in March, one that can't take a missing value in September.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import csv
-import gzip
 import os
 import shutil
 import signal
@@ -17,61 +15,23 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from importlib.resources import files as package_files
 from pathlib import Path
+from string import Template
 
+import pandas as pd
 import skops.io
 
 from gauntlet import bootstrap, files
 from gauntlet.cli.demo import flights as data
-from gauntlet.cli.demo import page, summary
+from gauntlet.cli.demo import page, report, text
 from gauntlet.cli.demo.replay import Replay, Submission
+from gauntlet.cli.demo.report_model import Report
 from gauntlet.cli.up import SERVICES, Services
 from gauntlet.config import load as configs
 from gauntlet.errors import ConfigError
 
 EXPERIMENT = "flights"
-
-_CONFIG = """\
-# Written by `gauntlet demo`; the same file works with `gauntlet up`.
-experiment: flights
-task: classification
-data: data
-log: {log}
-state: {state}
-clock: events                  # the flights' own time, not the wall clock
-
-champion:
-  model: january.skops         # logistic regression, trained on January 2013 and never again
-  reference: january.csv.gz    # what it was trained on: the reference for drift
-  target: late
-  input: rows
-
-features:
-{features}
-
-router: {{port: {port}}}
-observe: {{evaluator_port: {evaluator_port}, retrainer_port: {retrainer_port}}}
-
-evidence:
-  metric: log_loss
-  form: paired                 # both arms are judged on the same flights
-  min_samples: 40000           # about 45 days of flights with an outcome
-  outcome_horizon: 1d          # all but a few flights have landed a day after their scheduled departure
-  block: 12h                   # delays within half a day go together; a win is judged on half-day sums
-  block_offset: 9h             # blocks begin at 4 in the morning and 4 in the afternoon in New York
-  harm_block: 12h
-  min_blocks: 20
-  min_harm_blocks: 10
-
-shadow: {{fraction: 1.0, min_time: 7d, min_outcomes: 5000}}
-ramp:
-  - {{share: 0.01, min_time: 2d}}
-  - {{share: 0.05, min_time: 2d}}
-  - {{share: 0.10, min_time: 3d}}
-bake: {{time: 21d}}
-
-retrain: {{window: 60d, cool_down: 14d, min_data_points: 5000, min_improvement: 0.01}}
-"""
 
 SUBMISSIONS = (
     Submission(
@@ -92,11 +52,9 @@ SUBMISSIONS = (
 def run(folder: Path, *, days: int, log: str, state: str, hold: bool) -> int:
     """Run the demo in `folder`; 0 when every flight and every outcome is accounted for."""
     ports = _free_ports(3)
-    print(
-        f"status  http://127.0.0.1:{ports[0]}/v1/experiments/{EXPERIMENT}  (answers from the first flight on)",
-        flush=True,
-    )
-    with _only_one(folder):
+    status = f"http://127.0.0.1:{ports[0]}/v1/experiments/{EXPERIMENT}"
+    print(f"status  {status}  (answers from the first flight on)", flush=True)
+    with _fresh(folder):
         try:
             return asyncio.run(_run(folder.resolve(), ports, days=days, log=log, state=state, hold=hold))
         except KeyboardInterrupt:
@@ -105,8 +63,8 @@ def run(folder: Path, *, days: int, log: str, state: str, hold: bool) -> int:
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """A fresh folder, locked: the lock dies with this process, so a killed demo blocks nobody."""
+def _fresh(folder: Path) -> Iterator[None]:
+    """An empty `folder`, locked: the lock dies with this process, so a killed demo doesn't block the next."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = files.lock(folder.parent / f".{folder.name}.lock")
@@ -144,8 +102,7 @@ async def _run(folder: Path, ports: list[int], *, days: int, log: str, state: st
             raise ConfigError(f"{ended} ended early; {folder}/{ended}.log says why")
         sent = replay.result()
         print("\nreading the recorded events …", flush=True)
-        facts = await summary.collect(config, flights, sent, began)
-        code = _report(folder, facts)
+        code = _write(folder, await report.collect(config, flights, sent, began))
         if hold:
             print("holding; Ctrl-C stops everything", flush=True)
             await stop.wait()
@@ -157,49 +114,37 @@ async def _run(folder: Path, ports: list[int], *, days: int, log: str, state: st
         await asyncio.gather(replay, *tasks.values(), return_exceptions=True)
 
 
-def _report(folder: Path, facts: summary.Facts) -> int:
-    """Print the summary, write it as JSON and as a page, name their paths; the exit code says whether it adds up."""
-    report, html = folder / "summary.json", folder / "report.html"
-    report.write_bytes(summary.as_json(facts))
-    html.write_text(page.render(facts), encoding="utf-8")
-    print(summary.as_text(facts))
-    print(f"\nsummary  {_shown(report)}\npage     {_shown(html)}\nservice logs and recorded events in {_shown(folder)}")
-    return 0 if facts.reconciled else 1
-
-
-def _shown(path: Path) -> str:
-    return os.path.relpath(path)
+def _write(folder: Path, found: Report) -> int:
+    """Print the report, write it as JSON and as a page, name their paths; 0 if everything adds up, else 1."""
+    summary, html = folder / "summary.json", folder / "report.html"
+    summary.write_bytes(report.to_json(found))
+    html.write_text(page.render(found), encoding="utf-8")
+    print(text.to_text(found))
+    print(f"\nsummary  {os.path.relpath(summary)}\npage     {os.path.relpath(html)}")
+    print(f"service logs and recorded events in {os.path.relpath(folder)}")
+    return 0 if found.reconciled else 1
 
 
 def _prepare(folder: Path, flights: data.Flights, ports: list[int], log: str, state: str) -> Path:
     """Train the January model and write it, its reference and the configuration into `folder`."""
     rows, labels = flights.between(data.YEAR_START, data.YEAR_START + 31 * data.DAY)
     skops.io.dump(data.train(rows, labels), folder / "january.skops")
-    with gzip.open(folder / "january.csv.gz", "wt", newline="", compresslevel=1) as file:
-        writer = csv.DictWriter(file, [*data.FEATURES, "late"])
-        writer.writeheader()
-        writer.writerows({**row, "late": int(label)} for row, label in zip(rows, labels, strict=True))
+    reference = pd.DataFrame(rows).assign(late=labels.astype(int))
+    reference.to_csv(folder / "january.csv.gz", index=False, compression={"method": "gzip", "compresslevel": 1})
     features = [f"  - {{name: {name}, required: {str(name not in data.WEATHER).lower()}}}" for name in data.NUMERIC]
     features += [f"  - {{name: {name}, kind: text}}" for name in data.CATEGORICAL]
+    settings = dict(zip(("port", "evaluator_port", "retrainer_port"), map(str, ports), strict=True))
+    settings |= {"log": log, "state": state, "features": "\n".join(features)}
+    template = Template(package_files(__package__).joinpath("flights.yaml").read_text(encoding="utf-8"))
     path = folder / "config.yaml"
-    path.write_text(
-        _CONFIG.format(
-            log=log,
-            state=state,
-            features="\n".join(features),
-            port=ports[0],
-            evaluator_port=ports[1],
-            retrainer_port=ports[2],
-        ),
-        encoding="utf-8",
-    )
+    path.write_text(template.substitute(settings), encoding="utf-8")
     return path
 
 
 def _free_ports(n: int) -> list[int]:
     """Ports that are free now, all at once so that they differ."""
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in held]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [int(free.getsockname()[1]) for free in sockets]

@@ -1,4 +1,4 @@
-"""The demo's summary tells what was recorded, and names the line that does not add up."""
+"""The demo's report shows what was recorded, and names the line that does not add up."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import json
 import time
 from pathlib import Path
 
+import demo_year
 import msgspec
 import numpy as np
 import pytest
 
-pytest.importorskip("pandas", reason="the demo extra is not installed: pip install 'gauntlet-ml[demo]'")
-
-import demo_year
-
 from gauntlet import adapters
-from gauntlet.cli.demo import summary
-from gauntlet.cli.demo.report_model import Check, Facts
+from gauntlet.cli.demo import report, text
+from gauntlet.cli.demo.report_model import Check, Report
 from gauntlet.types import CHALLENGER, CHAMPION
 
 
@@ -25,32 +22,32 @@ async def run(tmp_path: Path) -> demo_year.Run:
     return await demo_year.make(tmp_path, days=90, a_day=20)
 
 
-async def told(run: demo_year.Run) -> Facts:
+async def collected(run: demo_year.Run) -> Report:
     await run.write()
-    return await summary.collect(run.config, run.flights, run.sent, time.monotonic() - 3.0)
+    return await report.collect(run.config, run.flights, run.sent, time.monotonic() - 3.0)
 
 
-def check(facts: Facts, name: str) -> Check:
-    return next(c for c in facts.checks if c.name == name)
+def check(found: Report, name: str) -> Check:
+    return next(c for c in found.checks if c.name == name)
 
 
-def broken(facts: Facts) -> list[str]:
-    return [c.name for c in facts.checks if not c.passed]
+def failed(found: Report) -> list[str]:
+    return [c.name for c in found.checks if not c.passed]
 
 
 async def test_a_complete_run_reconciles(run: demo_year.Run) -> None:
-    facts = await told(run)
-    assert broken(facts) == []
-    assert facts.reconciled
-    assert (facts.flights, facts.outcomes, facts.never) == (1800, 1738, 62)
-    assert facts.per_second == pytest.approx(900)
-    assert facts.total_seconds >= 3.0
-    assert (facts.first, facts.champion) == ("v0001", "v0002")
+    found = await collected(run)
+    assert failed(found) == []
+    assert found.reconciled
+    assert (found.flights, found.outcomes, found.never) == (1800, 1738, 62)
+    assert found.per_second == pytest.approx(900)
+    assert found.total_seconds >= 3.0
+    assert (found.first, found.champion) == ("v0001", "v0002")
 
 
 async def test_the_timeline_holds_every_step_in_order_with_actor_and_reason(run: demo_year.Run) -> None:
-    facts = await told(run)
-    assert [m.kind for m in facts.timeline] == [
+    found = await collected(run)
+    assert [m.kind for m in found.timeline] == [
         "start",
         "drift open",
         "drift escalate",
@@ -69,15 +66,15 @@ async def test_the_timeline_holds_every_step_in_order_with_actor_and_reason(run:
         "job asked",
         "job rejected",
     ]
-    assert [m.at for m in facts.timeline] == sorted(m.at for m in facts.timeline)
-    handed_in = facts.timeline[10]
+    assert [m.at for m in found.timeline] == sorted(m.at for m in found.timeline)
+    handed_in = found.timeline[10]
     assert (handed_in.actor, handed_in.reason) == ("ann", "hand-made <challenger>")
-    assert facts.timeline[0].at == facts.begin > 0, "the record is older than any flight, and has no time of its own"
+    assert found.timeline[0].at == found.begin > 0, "the record is older than any flight, and has no time of its own"
 
 
 async def test_rollouts_have_their_stages_and_the_look_that_decided(run: demo_year.Run) -> None:
-    facts = await told(run)
-    first, second = facts.rollouts
+    found = await collected(run)
+    first, second = found.rollouts
     assert (first.challenger, first.champion, first.state, first.actor) == ("v0002", "v0001", "promoted", "retrainer")
     assert [(s.share, (s.until - s.since) / demo_year.DAY) for s in first.stages] == [(0.0, 5), (0.1, 4), (0.3, 9)]
     # The decision names no look of its own day (that came later), so it is the last one known by then.
@@ -92,23 +89,23 @@ async def test_rollouts_have_their_stages_and_the_look_that_decided(run: demo_ye
     assert second.fallbacks == sum(p.fallback is not None for p in of_second)
     assert second.shadow_failures == sum(s.error is not None for s in run.shadows) > 0
     assert second.answers_after == 0
-    assert [step.share for step in facts.ramp] == [0, 0, 0.1, 0.3, 0, 0, 0, 0.1, 0]
+    assert [step.share for step in found.ramp] == [0, 0, 0.1, 0.3, 0, 0, 0, 0.1, 0]
 
 
-async def test_the_decision_is_told_with_the_look_that_it_names(run: demo_year.Run) -> None:
+async def test_the_decision_is_shown_with_the_look_that_it_names(run: demo_year.Run) -> None:
     run.evaluations.append(
         msgspec.structs.replace(run.evaluations[-30], id="flights-r0001/40", rollout="flights-r0001", effect=0.0456)
     )
-    facts = await told(run)
-    assert facts.rollouts[0].final is not None
-    assert facts.rollouts[0].final.effect == 0.0456
+    found = await collected(run)
+    assert found.rollouts[0].final is not None
+    assert found.rollouts[0].final.effect == 0.0456
 
 
 async def test_months_compare_what_was_served_with_the_first_champion_on_the_same_flights(run: demo_year.Run) -> None:
-    facts = await told(run)
+    found = await collected(run)
     first = adapters.registry(run.config).load("v0001").predict(run.flights.rows())
     known = ~np.isnan(run.flights.late)
-    for month in facts.months:
+    for month in found.months:
         inside = known & (run.flights.month == month.month)
         truth = run.flights.late[inside].astype(int)
         for_ever = -np.log(first[inside][np.arange(len(truth)), truth]).mean()
@@ -117,20 +114,20 @@ async def test_months_compare_what_was_served_with_the_first_champion_on_the_sam
         assert month.log_loss == pytest.approx(-np.log(ours[np.arange(len(truth)), truth]).mean())
         assert month.accuracy == pytest.approx((ours.argmax(axis=1) == truth).mean())
         assert month.outcomes == inside.sum()
-    assert facts.months[1].served.keys() == {"v0001", "v0002"}
-    assert sum(facts.year.served.values()) == facts.year.flights == 1800
-    assert facts.year.log_loss is not None
-    assert facts.year.log_loss_first is not None
-    assert facts.year.log_loss < facts.year.log_loss_first - 0.01, "v0002 is better, and serves most of the time"
+    assert found.months[1].served.keys() == {"v0001", "v0002"}
+    assert sum(found.year.served.values()) == found.year.flights == 1800
+    assert found.year.log_loss is not None
+    assert found.year.log_loss_first is not None
+    assert found.year.log_loss < found.year.log_loss_first - 0.01, "v0002 is better, and serves most of the time"
 
 
 async def test_shares_are_counted_for_each_allocation(run: demo_year.Run) -> None:
-    facts = await told(run)
-    for r in facts.realised:
+    found = await collected(run)
+    for r in found.realised:
         mine = [p for p in run.predictions if p.allocation == r.allocation]
         assert (r.requests, r.assigned) == (len(mine), sum(p.assigned == CHALLENGER for p in mine))
         assert r.high - r.share == pytest.approx(3 * (r.share * (1 - r.share) / len(mine)) ** 0.5)
-    assert [r.share for r in facts.realised] == [0.1, 0.3, 0.1]
+    assert [r.share for r in found.realised] == [0.1, 0.3, 0.1]
 
 
 async def test_a_skewed_split_is_shown_outside_its_interval(run: demo_year.Run) -> None:
@@ -138,14 +135,14 @@ async def test_a_skewed_split_is_shown_outside_its_interval(run: demo_year.Run) 
     for i, p in enumerate(run.predictions):
         if p.allocation == allocation and p.assigned == CHALLENGER:
             run.predictions[i] = msgspec.structs.replace(p, assigned=CHAMPION)
-    facts = await told(run)
-    assert [r.inside for r in facts.realised] == [True, False, True]
-    assert "OUTSIDE" in summary.as_text(facts)
+    found = await collected(run)
+    assert [r.inside for r in found.realised] == [True, False, True]
+    assert "OUTSIDE" in text.to_text(found)
 
 
 async def test_events_sent_twice_count_once(run: demo_year.Run) -> None:
-    once = await told(run)
-    await demo_year._append(
+    once = await collected(run)
+    await demo_year.append(
         Path(run.config.data),
         "again",
         [
@@ -155,7 +152,7 @@ async def test_events_sent_twice_count_once(run: demo_year.Run) -> None:
             ("jobs", run.jobs[1]),
         ],
     )
-    twice = await summary.collect(run.config, run.flights, run.sent, time.monotonic())
+    twice = await report.collect(run.config, run.flights, run.sent, time.monotonic())
     assert twice.reconciled
     assert (twice.timeline, twice.rollouts, twice.jobs) == (once.timeline, once.rollouts, once.jobs)
 
@@ -163,43 +160,43 @@ async def test_events_sent_twice_count_once(run: demo_year.Run) -> None:
 async def test_events_of_another_experiment_are_not_counted(run: demo_year.Run) -> None:
     run.predictions.append(msgspec.structs.replace(run.predictions[0], id="theirs", experiment="other"))
     run.outcomes.append(msgspec.structs.replace(run.outcomes[0], id="theirs", experiment="other"))
-    assert (await told(run)).reconciled
+    assert (await collected(run)).reconciled
 
 
 async def test_a_lost_prediction_is_named(run: demo_year.Run) -> None:
     lost = run.predictions.pop(700)
-    facts = await told(run)
-    assert not facts.reconciled
-    assert broken(facts) == [
+    found = await collected(run)
+    assert not found.reconciled
+    assert failed(found) == [
         "flights on the log",
         "routed once",
         "predictions evaluated",
         "outcomes evaluated",
         "outcomes joined",
     ]
-    text = summary.as_text(facts)
-    assert f"1,799 of them on the log by id, 1 missing (the first: {lost.id})" in text
-    assert "NOT RECONCILED: flights on the log" in text
+    shown = text.to_text(found)
+    assert f"1,799 of them on the log by id, 1 missing (the first: {lost.id})" in shown
+    assert "NOT RECONCILED: flights on the log" in shown
 
 
 async def test_an_evaluator_that_missed_a_prediction_is_named(run: demo_year.Run) -> None:
     run.counts["predictions"] -= 1
-    facts = await told(run)
-    assert broken(facts) == ["predictions evaluated"]
-    assert "1,799 distinct predictions evaluated, 1,800 on the log: NO" in summary.as_text(facts)
+    found = await collected(run)
+    assert failed(found) == ["predictions evaluated"]
+    assert "1,799 distinct predictions evaluated, 1,800 on the log: NO" in text.to_text(found)
 
 
 async def test_an_answer_short_is_named(run: demo_year.Run) -> None:
     run.sent.answered -= 1
-    assert broken(await told(run)) == ["flights answered"]
+    assert failed(await collected(run)) == ["flights answered"]
 
 
 async def test_a_flight_routed_anew_is_named(run: demo_year.Run) -> None:
     again = msgspec.structs.replace(run.predictions[5], assigned=CHALLENGER)
     run.predictions.append(again)
-    facts = await told(run)
-    assert broken(facts) == ["routed once"]
-    assert check(facts, "routed once").counts == {"rerouted": 1, "misrouted": 0}
+    found = await collected(run)
+    assert failed(found) == ["routed once"]
+    assert check(found, "routed once").counts == {"rerouted": 1, "misrouted": 0}
 
 
 @pytest.mark.parametrize(
@@ -210,19 +207,19 @@ async def test_an_answer_not_in_line_with_its_allocation_is_named(
 ) -> None:
     place = next(i for i, p in enumerate(run.predictions) if p.served == CHALLENGER)
     run.predictions[place] = msgspec.structs.replace(run.predictions[place], **changed)
-    facts = await told(run)
-    assert "routed once" in broken(facts)
-    assert check(facts, "routed once").counts["misrouted"] == 1
+    found = await collected(run)
+    assert "routed once" in failed(found)
+    assert check(found, "routed once").counts["misrouted"] == 1
 
 
 async def test_a_look_after_the_end_is_not_what_decided(run: demo_year.Run) -> None:
     last = run.evaluations[-1]
     later = msgspec.structs.replace(last, id="flights-r0002/later", at=last.at + 5 * demo_year.DAY, effect=0.9)
     run.evaluations.append(later)
-    facts = await told(run)
-    assert facts.rollouts[1].looks[-1].effect == 0.9
-    assert facts.rollouts[1].final is not None
-    assert facts.rollouts[1].final.effect == -0.05
+    found = await collected(run)
+    assert found.rollouts[1].looks[-1].effect == 0.9
+    assert found.rollouts[1].final is not None
+    assert found.rollouts[1].final.effect == -0.05
 
 
 async def test_a_challenger_that_answers_after_its_rollback_is_named(run: demo_year.Run) -> None:
@@ -230,31 +227,31 @@ async def test_a_challenger_that_answers_after_its_rollback_is_named(run: demo_y
     run.predictions[-1] = msgspec.structs.replace(
         last, served=CHALLENGER, assigned=CHALLENGER, challenger="v0003", rollout="flights-r0002"
     )
-    facts = await told(run)
-    assert broken(facts) == ["routed once", "answers after the end"]
-    assert facts.rollouts[1].answers_after == 1
-    assert "1 requests answered by a model after it was taken out (1 were): v0003 1: NO" in summary.as_text(facts)
+    found = await collected(run)
+    assert failed(found) == ["routed once", "answers after the end"]
+    assert found.rollouts[1].answers_after == 1
+    assert "1 requests answered by a model after it was taken out (1 were): v0003 1: NO" in text.to_text(found)
 
 
 async def test_an_answer_of_the_old_allocation_recorded_after_the_rollback_counts_too(run: demo_year.Run) -> None:
     place = max(i for i, p in enumerate(run.predictions) if p.served == CHALLENGER)
     run.predictions.append(run.predictions.pop(place))
-    facts = await told(run)
-    assert broken(facts) == ["answers after the end"]
+    found = await collected(run)
+    assert failed(found) == ["answers after the end"]
 
 
 async def test_outcomes_that_do_not_add_up_are_named(run: demo_year.Run) -> None:
     run.counts["joined"] -= 2
-    facts = await told(run)
-    assert broken(facts) == ["outcomes evaluated", "outcomes joined"]
-    assert "1,736 joined and 0 late; the log by itself gives 1,738 and 0: NO" in summary.as_text(facts)
+    found = await collected(run)
+    assert failed(found) == ["outcomes evaluated", "outcomes joined"]
+    assert "1,736 joined and 0 late; the log by itself gives 1,738 and 0: NO" in text.to_text(found)
 
 
 async def test_a_lost_outcome_is_named(run: demo_year.Run) -> None:
     run.outcomes.pop()
-    facts = await told(run)
-    assert "outcomes on the log" in broken(facts)
-    assert "flights without outcome" in broken(facts)
+    found = await collected(run)
+    assert "outcomes on the log" in failed(found)
+    assert "flights without outcome" in failed(found)
 
 
 async def test_late_and_repeated_outcomes_and_those_without_a_prediction_are_accounted_for(run: demo_year.Run) -> None:
@@ -262,9 +259,9 @@ async def test_late_and_repeated_outcomes_and_those_without_a_prediction_are_acc
     run.outcomes[0] = late
     run.outcomes.append(run.outcomes[1])
     run.counts |= {"joined": 1737, "late": 1, "duplicate": 1, "outcomes": 1739}
-    facts = await told(run)
-    assert broken(facts) == []
-    counts = check(facts, "outcomes evaluated").counts
+    found = await collected(run)
+    assert failed(found) == []
+    counts = check(found, "outcomes evaluated").counts
     assert (counts["late"], counts["duplicate"], counts["records"]) == (1, 1, 1739)
 
 
@@ -272,24 +269,24 @@ async def test_the_text_fits_a_terminal_and_says_where_gauntlet_is_worse(run: de
     for i, p in enumerate(run.predictions):
         if run.flights.month[i] == 3:
             run.predictions[i] = msgspec.structs.replace(p, output=[0.5, 0.5])
-    text = summary.as_text(await told(run))
-    assert max(map(len, text.splitlines())) <= 100
-    march = next(line for line in text.splitlines() if line.startswith("Mar  "))
+    shown = text.to_text(await collected(run))
+    assert max(map(len, shown.splitlines())) <= 100
+    march = next(line for line in shown.splitlines() if line.startswith("Mar  "))
     assert "WORSE" in march
-    assert "Reconciled: 1,800 flights, each routed once" in text
+    assert "Reconciled: 1,800 flights, each routed once" in shown
 
 
-async def test_the_json_is_the_facts_and_comes_back_as_them(run: demo_year.Run) -> None:
-    facts = await told(run)
-    data = summary.as_json(facts)
-    assert msgspec.json.decode(data, type=Facts) == facts
+async def test_the_json_round_trips(run: demo_year.Run) -> None:
+    found = await collected(run)
+    data = report.to_json(found)
+    assert msgspec.json.decode(data, type=Report) == found
     assert list(json.loads(data))[:4] == ["experiment", "metric", "first", "champion"]
     assert json.loads(data)["reconciled"] is True
 
 
-async def test_a_day_without_any_rollout_is_told_too(tmp_path: Path) -> None:
+async def test_rollouts_without_evaluations_have_no_effect(tmp_path: Path) -> None:
     run = await demo_year.make(tmp_path, days=90, a_day=20)
     run.drift, run.jobs, run.evaluations = [], [], []
-    facts = await told(run)
-    assert all(r.final is None for r in facts.rollouts)
-    assert "no effect known" in summary.as_text(facts)
+    found = await collected(run)
+    assert all(r.final is None for r in found.rollouts)
+    assert "no effect known" in text.to_text(found)

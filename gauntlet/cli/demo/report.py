@@ -1,0 +1,116 @@
+"""Collects the demo's report: reads the recorded events and the control record back, and reconciles them.
+
+Only the evaluator's own counts are taken from what a service says about itself, and those are checked against the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gauntlet import adapters, control, events, keys, status
+from gauntlet.cli.demo import event_reader, reconciliation, timeline
+from gauntlet.cli.demo.event_reader import Predictions
+from gauntlet.cli.demo.flights import Flights
+from gauntlet.cli.demo.replay import Sent
+from gauntlet.cli.demo.report_model import Report, Rollout
+from gauntlet.config import Config
+from gauntlet.errors import GauntletError
+from gauntlet.registry.artifact import Predictor
+
+_ROWS = 20_000  # instances scored at once: 20 MB of matrix
+
+
+async def collect(config: Config, flights: Flights, sent: Sent, began: float) -> Report:
+    """Read everything back and check it against what the replay `sent`; `began` is the demo's start (monotonic).
+
+    Raises `GauntletError` when the log or the state can't be read.
+    """
+    name = config.experiment
+    state = adapters.state(config)
+    try:
+        history = await control.history(state, name)
+        _, value = await state.get(keys.evaluator_progress(name))
+    finally:
+        await state.close()
+    if not history:
+        raise GauntletError(f"the control record of {name} has no history: nothing was served")
+    counts = msgspec.json.decode(value, type=status.EvaluatorProgress).counts if value else {}
+    first = adapters.registry(config).load(history[0][1].champion)
+    ids = flights.key[: sent.flights]
+    reader = await adapters.log_reader(config)
+    try:
+        predictions = await event_reader.predictions(reader, name, ids)
+        outcomes = await event_reader.outcomes(reader, name, ids, first.schema.classes)
+        evaluations = await event_reader.all_of(reader, keys.EVALUATIONS, events.Evaluation, name)
+        drift = timeline.drift(await event_reader.all_of(reader, keys.DRIFT, events.Drift, name))
+        jobs = timeline.jobs(await event_reader.all_of(reader, keys.JOBS, events.Job, name))
+    finally:
+        await reader.close()
+    begin = float(flights.departure[0])
+    scores = await asyncio.to_thread(_scores, first, flights, sent.flights)
+    by_flight = pd.DataFrame({"month": flights.month[: sent.flights], "first": scores}, index=pd.Index(ids))
+    months, year = reconciliation.months(by_flight, predictions, outcomes)
+    rollouts = [_counted(r, predictions, history) for r in timeline.rollouts(history, evaluations, begin, sent.end)]
+    checks = reconciliation.checks(
+        ids=ids,
+        sent=sent,
+        predictions=predictions,
+        outcomes=outcomes,
+        counts=counts,
+        rollouts=rollouts,
+        wrong=reconciliation.misrouted(predictions, history),
+        horizon=float(config.evidence.outcome_horizon),
+    )
+    return Report(
+        experiment=name,
+        metric=config.metric,
+        first=history[0][1].champion,
+        champion=history[-1][1].champion,
+        begin=begin,
+        end=sent.end,
+        flights=sent.flights,
+        outcomes=sent.outcomes,
+        never=sent.never,
+        seconds=sent.seconds,
+        total_seconds=time.monotonic() - began,
+        per_second=sent.flights / sent.seconds if sent.seconds > 0 else 0.0,
+        reconciled=all(check.passed for check in checks),
+        checks=tuple(checks),
+        timeline=tuple(timeline.timeline(history, drift, jobs, begin)),
+        rollouts=tuple(rollouts),
+        ramp=tuple(timeline.ramp(history, begin)),
+        realised=tuple(reconciliation.realised_shares(predictions, history)),
+        drift=tuple(drift),
+        jobs=tuple(jobs),
+        months=tuple(months),
+        year=year,
+    )
+
+
+def to_json(report: Report) -> bytes:
+    """The report with stable keys, indented; null where there is no answer."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2)
+
+
+def _scores(model: Predictor, flights: Flights, n: int) -> NDArray[np.float64]:
+    """The model's probability of the second class for the first `n` flights."""
+    parts = [model.predict(flights.rows(start, min(start + _ROWS, n)))[:, 1] for start in range(0, n, _ROWS)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _counted(rollout: Rollout, predictions: Predictions, history: timeline.History) -> Rollout:
+    """The rollout with the requests that it answered, lost to the champion, or answered too late."""
+    own = predictions.table[predictions.table["rollout"] == rollout.id]
+    return msgspec.structs.replace(
+        rollout,
+        answers=int(own["served"].sum()),
+        answers_after=reconciliation.answers_after(predictions, history, rollout),
+        fallbacks=int(own["fallback"].sum()),
+        shadow_failures=predictions.shadow_failures.get(rollout.id, 0),
+    )
