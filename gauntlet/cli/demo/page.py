@@ -13,6 +13,5 @@ from gauntlet.cli.demo.report_model import Report
 def render(report: Report) -> str:
     """The page; the same report gives the same bytes."""
     begin, end = (f"{datetime.fromtimestamp(at, UTC):%d %B %Y}".lstrip("0") for at in (report.begin, report.end))
-    return html.page(
-        "demo.html", folder=Path(__file__).parent, report=report, begin=begin, end=end, plots=plots, text=text
-    )
+    context = {"report": report, "begin": begin, "end": end, "plots": plots, "text": text}
+    return html.page("demo.html", context, folder=Path(__file__).parent)
