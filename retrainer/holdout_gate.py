@@ -49,7 +49,7 @@ def metrics(task: Task, output: Floats, truth: Floats) -> dict[str, float]:
     if task is Task.REGRESSION:
         spread = float(((truth - truth.mean()) ** 2).mean())
         if spread > 0:
-            found["r2"] = 1.0 - means["squared_error"] / spread
+            found["r2"] = 1.0 - means["mse"] / spread
     return found
 
 

@@ -199,7 +199,7 @@ def is_global_shift(health: Health, previous: str, config: Config) -> bool:
 def _rmse(metrics: dict[str, float]) -> float | None:
     if "rmse" in metrics:
         return metrics["rmse"]
-    squared = metrics.get("squared_error")
+    squared = metrics.get("mse")
     return None if squared is None or squared < 0 else float(squared**0.5)
 
 

@@ -86,8 +86,7 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     """How the challenger is judged. Declared before the data; a change starts with the next rollout."""
 
     metric: str | None = None
-    """The primary metric: log_loss, brier or accuracy; squared_error or absolute_error. Default: log_loss,
-    squared_error."""
+    """The primary metric: log_loss, brier or accuracy; mse or mae. Default: log_loss, mse."""
     form: Literal["paired", "split"] = "paired"
     """`paired` judges both arms on the same requests (needs shadow scoring); `split` compares the arms' own traffic."""
     alpha: float = 0.05

@@ -50,11 +50,11 @@ def test_the_example_names_every_key() -> None:
 
 def test_a_regression_has_its_own_metric() -> None:
     regression = BASE.replace("classification", "regression")
-    assert config.parse(regression).metric == "squared_error"
+    assert config.parse(regression).metric == "mse"
     assert config.parse(regression).task is Task.REGRESSION
-    assert config.parse(f"{regression}evidence: {{metric: absolute_error}}").metric == "absolute_error"
+    assert config.parse(f"{regression}evidence: {{metric: mae}}").metric == "mae"
     message = refusal(f"{regression}evidence: {{metric: log_loss}}")
-    assert "one of squared_error, absolute_error, not 'log_loss'" in message
+    assert "one of mse, mae, not 'log_loss'" in message
 
 
 def test_features_are_names_or_more() -> None:
@@ -141,7 +141,7 @@ IMPOSSIBLE = [
     ("guardrails", "- {metric: brier, margin: 0.1, quantile: 0.9}", "quantile belongs to latency"),
     ("guardrails", "- {metric: latency, margin: 0.1, quantile: 0.4}", "quantile is in [0.5, 1)"),
     ("guardrails", "- {metric: log_loss, margin: 0.1}", "guardrails of a classification on log_loss are brier, "),
-    ("guardrails", "- {metric: squared_error, margin: 0.1}", "latency, not 'squared_error'"),
+    ("guardrails", "- {metric: mse, margin: 0.1}", "latency, not 'mse'"),
     ("guardrails", "- {metric: brier, margin: 0}\n  - {metric: brier, margin: 1}", "guardrails are declared once each"),
     ("segments", "- a\n  - a", "segments are names, once each, not ['a', 'a']"),
     ("segments", "- ''", "segments are names"),
@@ -260,7 +260,7 @@ def test_guardrails_have_names_of_their_own() -> None:
     assert config.parse(with_classes % "a").guardrails[0].label == "a"
     assert "a recall of 'c', which is no class" in refusal(with_classes % "c")
     regression = BASE.replace("classification", "regression")
-    assert "guardrails of a regression on squared_error are absolute_error, fallback_rate" in refusal(
+    assert "guardrails of a regression on mse are mae, fallback_rate" in refusal(
         regression + "guardrails: [{metric: recall, label: 1, margin: 0.1}]"
     )
 

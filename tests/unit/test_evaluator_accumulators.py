@@ -181,7 +181,7 @@ def test_one_models_scores_as_challenger_and_as_champion_lie_side_by_side() -> N
     assert second.pairs["champion"].metrics(Task.CLASSIFICATION)["log_loss"] == pytest.approx(-np.log(0.6))
 
 
-@pytest.mark.parametrize("metric", ["squared_error", "absolute_error"])
+@pytest.mark.parametrize("metric", ["mse", "mae"])
 def test_a_regression_is_summed_in_its_own_units(metric: str) -> None:
     outputs, truths = np.array([1.5, -2.0, 1e6]), np.array([1.0, 2.0, -1e6])
     found: list[Any] = []
@@ -195,16 +195,16 @@ def test_a_regression_is_summed_in_its_own_units(metric: str) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 1e-9, 1e12, 1e45])
 def test_loss_sums_are_exact_for_any_size_and_any_cut(scale: float) -> None:
-    values = {"squared_error": np.random.default_rng(3).exponential(scale, 500)}
+    values = {"mse": np.random.default_rng(3).exponential(scale, 500)}
     whole, parts, rows = LossSums(), LossSums(), LossSums()
     whole.add(values, slice(None))
     for chosen in np.array_split(np.random.default_rng(4).permutation(500), 7):
         part = LossSums()
         part.add(values, chosen)
         parts.merge(part)
-    for value in values["squared_error"].tolist():
+    for value in values["mse"].tolist():
         rows.n += 1
-        rows.sums["squared_error"] = rows.sums.get("squared_error", 0) + round(value * 2**40)
+        rows.sums["mse"] = rows.sums.get("mse", 0) + round(value * 2**40)
     assert parts == whole == rows
 
 

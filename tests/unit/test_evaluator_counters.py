@@ -150,7 +150,7 @@ def test_what_is_watched_is_summed_over_its_own_rows(paired: bool) -> None:
         n = sums.n if paired else sums.n_champion
         return n, round(sums.y_champion / 2**60, 9)
 
-    assert figures(block.metrics["brier"]) == (12, -9 * 0.32 - 3 * 0.72)
+    assert figures(block.metrics["brier"]) == (12, -9 * 0.16 - 3 * 0.36)
     assert figures(block.metrics["r"]) == (9, 0.0)  # all nine of the class were found
     assert {value: figures(sums)[0] for value, sums in block.segments["country"].items()} == {"DE": 6, "FR": 3, "IT": 3}
     assert {value: figures(sums)[0] for value, sums in block.segments["plan"].items()} == {ABSENT: 12}

@@ -116,7 +116,7 @@ def test_a_loss_is_read_where_its_sums_are(paired: bool) -> None:
         pytest.approx(1.0, abs=0.05),
         pytest.approx(1.1, abs=0.05),
     )
-    _, other = guardrails.read(guard("absolute_error", 0.05), made, None, found, [])
+    _, other = guardrails.read(guard("mae", 0.05), made, None, found, [])
     assert other.standing == "open"
 
 

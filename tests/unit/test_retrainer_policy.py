@@ -302,7 +302,7 @@ def test_a_regression_is_watched_by_the_relative_rise_of_its_rmse() -> None:
     regression = msgspec.structs.replace(regression, bake=BakeConfig(max_drop=0.1))
     assert named(watched(), health(0.79), regression) == "rollback"  # RMSE 2.21 against 2.0
     assert named(watched(), health(0.81), regression) is None
-    squared = health(0.9, window={"squared_error": 4.9})
+    squared = health(0.9, window={"mse": 4.9})
     assert named(watched(), squared, regression) == "rollback"  # RMSE 2.2136
 
 
