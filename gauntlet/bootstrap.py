@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet import adapters, control, files, rollout
-from gauntlet.clock import moment
+from gauntlet.clock import parse_timestamp
 from gauntlet.config import ChampionConfig, Config
 from gauntlet.errors import ConfigError
 from gauntlet.losses import loss
@@ -189,7 +189,7 @@ def _time(text: str | None, before: list[float], where: str) -> float:
     try:
         at = float(text or "")
     except ValueError:
-        at = moment(text or "")
+        at = parse_timestamp(text or "")
     if not math.isfinite(at):
         raise ConfigError(
             f"{where}: {text!r} is no time (seconds since 1970, or 2026-01-31T12:00:00Z)", code="bad_reference"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -45,10 +46,23 @@ def make(kind: str) -> Clock:
     return EventClock() if kind == "events" else WallClock()
 
 
-def moment(text: str) -> float:
+_LENIENT = re.compile(
+    r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[T ](\d{1,2})(:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*(Z|UTC|[+-]\d{2}:?\d{2})?)?"
+)
+"""ISO 8601 as people write it: month, day or hour without a leading zero, UTC spelled out, a space before the zone."""
+
+
+def parse_timestamp(text: str) -> float:
     """Seconds since 1970 of a time in ISO 8601, in UTC where it names no zone; NaN for a text that is none."""
+    text = text.strip()
+    match = _LENIENT.fullmatch(text)
+    if match is not None:
+        year, month, day, hour, rest, zone = match.groups(default="")
+        text = f"{year}-{month:0>2}-{day:0>2}"
+        if hour:
+            text += f"T{hour:0>2}{rest}{zone.replace('UTC', 'Z')}"
     try:
-        told = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
+        time = datetime.fromisoformat(text)
     except ValueError:
         return math.nan
-    return (told if told.tzinfo is not None else told.replace(tzinfo=UTC)).timestamp()
+    return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()

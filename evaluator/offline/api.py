@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from evaluator.offline.drift import DriftReport, Stream, StreamReport
+    from evaluator.offline.drift import DriftReport, DriftStream, StreamReport
     from evaluator.offline.experiment.result import Analysis
     from evaluator.offline.planning import PlanReport, SimulationReport
     from evaluator.stats.metrics.declaration import Metric
@@ -95,10 +95,10 @@ def drift(
     The result has `severity`, `features`, `quality`, `performance` and more, and gives `to_dict()`; `to_text` and
     `to_html` render it. Raises `gauntlet.errors.BadInput`, naming the column or option, when there can be no answer.
     """
-    from evaluator.offline.drift import Settings, check
+    from evaluator.offline.drift import DriftFileSettings, compare_tables
     from gauntlet.table import Table, open_table
 
-    settings = Settings.of(
+    settings = DriftFileSettings.from_options(
         target=target,
         prediction=prediction,
         features=features,
@@ -109,7 +109,7 @@ def drift(
         time=time,
     )
     before, now = (side if isinstance(side, Table) else open_table(side) for side in (reference, current))
-    return check(before, now, settings)
+    return compare_tables(before, now, settings)
 
 
 def drift_stream(
@@ -124,16 +124,16 @@ def drift_stream(
     positive: object = None,
     season: str | None = None,
     time: str | None = None,
-) -> Stream:
+) -> DriftStream:
     """Watch one long table in time order against its first rows, as `gauntlet drift --stream` does.
 
     Iterate the result's `events()`, each given as soon as its row is read; then its `report()` is the whole answer.
     Raises `gauntlet.errors.BadInput` when there can be none.
     """
-    from evaluator.offline.drift import Settings, Stream
+    from evaluator.offline.drift import DriftFileSettings, DriftStream
     from gauntlet.table import Table, open_table
 
-    settings = Settings.of(
+    settings = DriftFileSettings.from_options(
         target=target,
         prediction=prediction,
         features=features,
@@ -143,7 +143,7 @@ def drift_stream(
         season=season,
         time=time,
     )
-    return Stream(source if isinstance(source, Table) else open_table(source), reference_rows, settings)
+    return DriftStream(source if isinstance(source, Table) else open_table(source), reference_rows, settings)
 
 
 def plan(

@@ -14,7 +14,7 @@ from gauntlet.cli import output
 from gauntlet.errors import BadInput
 
 if TYPE_CHECKING:
-    from evaluator.offline.drift import DriftReport, Settings, StreamReport
+    from evaluator.offline.drift import DriftFileSettings, DriftReport, StreamReport
 
 MODES = ("gated", "simple")
 REACHED = 3
@@ -68,7 +68,7 @@ def options(command: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Do the check; 0, or 3 where `--fail-on` was reached. Raises BadInput for a usage or data error."""
-    from evaluator.offline.drift import at_least
+    from evaluator.offline.drift import Severity
     from evaluator.offline.render import drift
 
     if given.html == "-":
@@ -79,11 +79,11 @@ def run(given: argparse.Namespace) -> int:
     report = _stream(given) if given.stream is not None else _pair(given)
     if given.html is not None:
         output.write("html", given.html, drift.html(report))
-    return REACHED if given.fail_on is not None and at_least(report.severity, given.fail_on) else 0
+    return REACHED if given.fail_on is not None and Severity[report.severity] >= Severity[given.fail_on] else 0
 
 
 def _pair(given: argparse.Namespace) -> DriftReport:
-    from evaluator.offline.drift import check
+    from evaluator.offline.drift import compare_tables
     from evaluator.offline.render import drift
     from gauntlet.table import open_table
 
@@ -94,7 +94,7 @@ def _pair(given: argparse.Namespace) -> DriftReport:
     if given.season is not None:
         raise BadInput("--season goes with --stream")
     reference, current = open_table(given.reference), open_table(given.current)
-    report = check(reference, current, _settings(given, reference.columns))
+    report = compare_tables(reference, current, _settings(given, reference.columns))
     if given.json == "-":
         print(_json(report))
         return report
@@ -105,7 +105,7 @@ def _pair(given: argparse.Namespace) -> DriftReport:
 
 
 def _stream(given: argparse.Namespace) -> StreamReport:
-    from evaluator.offline.drift import Stream
+    from evaluator.offline.drift import DriftStream
     from evaluator.offline.render import as_json, drift
     from gauntlet.table import open_table
 
@@ -116,7 +116,7 @@ def _stream(given: argparse.Namespace) -> StreamReport:
     if given.unordered:
         raise BadInput("--stream watches rows in time order, so --unordered has no meaning for it")
     table = open_table(given.stream)
-    stream = Stream(table, given.reference_rows, _settings(given, table.columns))
+    stream = DriftStream(table, given.reference_rows, _settings(given, table.columns))
     for event in stream.events():
         print(as_json(event, indent=None, ascii_only=True), flush=True)
     report = stream.report()
@@ -126,10 +126,10 @@ def _stream(given: argparse.Namespace) -> StreamReport:
     return report
 
 
-def _settings(given: argparse.Namespace, columns: Sequence[str]) -> Settings:
-    from evaluator.offline.drift import Settings
+def _settings(given: argparse.Namespace, columns: Sequence[str]) -> DriftFileSettings:
+    from evaluator.offline.drift import DriftFileSettings
 
-    return Settings.of(
+    return DriftFileSettings.from_options(
         target=given.target,
         prediction=given.prediction,
         features=None if given.features is None else _names(given.features, columns),

@@ -13,8 +13,8 @@ import gauntlet
 from evaluator.drift.columns import Coded
 from evaluator.drift.feature import Column
 from evaluator.drift.seasonality import Seasons, season_of, thin
-from evaluator.offline.drift import Settings, Stream, StreamEvent
-from evaluator.offline.drift.timeliness import seconds
+from evaluator.offline.drift import DriftFileSettings, DriftStream, StreamEvent
+from evaluator.offline.drift.data_findings import parse_timestamps
 from gauntlet.cli.command import main
 from gauntlet.errors import BadInput
 from gauntlet.table import open_table
@@ -35,8 +35,10 @@ def cyclic(days: int = 16, seed: int = 1, shifted: float = 0.0) -> pd.DataFrame:
 
 
 def events(table: pd.DataFrame, season: str | None) -> list[StreamEvent]:
-    settings = Settings.of(season=season, time=None if season is None else "when", features=["x", "still"])
-    return list(Stream(open_table(table), REFERENCE, settings).events())
+    settings = DriftFileSettings.from_options(
+        season=season, time=None if season is None else "when", features=["x", "still"]
+    )
+    return list(DriftStream(open_table(table), REFERENCE, settings).events())
 
 
 def test_the_daily_cycle_is_beyond_the_threshold_within_the_day() -> None:
@@ -115,30 +117,30 @@ def test_seasons_of_times(at: float, period: str, season: int) -> None:
 
 def test_times_as_texts_and_numbers() -> None:
     texts = Coded(np.array([0, 1, -1, 2, 3]), ("1970-01-01T01:00:00Z", "1970-01-01 02:00:00", "soon", "1970-01-02"))
-    assert np.allclose(seconds(texts), [3600.0, 7200.0, np.nan, np.nan, 86_400.0], equal_nan=True)
-    assert np.allclose(seconds(["1970-01-01T01:00:00+01:00", None]), [0.0, np.nan], equal_nan=True)
-    assert seconds(np.array([5.0])).tolist() == [5.0]
+    assert np.allclose(parse_timestamps(texts), [3600.0, 7200.0, np.nan, np.nan, 86_400.0], equal_nan=True)
+    assert np.allclose(parse_timestamps(["1970-01-01T01:00:00+01:00", None]), [0.0, np.nan], equal_nan=True)
+    assert parse_timestamps(np.array([5.0])).tolist() == [5.0]
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"season": "hour"}, "a season needs time"),
+        ({"season": "hour"}, "season needs time"),
         ({"season": "month", "time": "when"}, "hour or weekday"),
-        ({"season": "hour", "time": "when", "features": ["when"]}, "can't be something else"),
+        ({"season": "hour", "time": "when", "features": ["when"]}, "is the time and can't be a feature"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(asked: dict[str, object], said: str) -> None:
     with pytest.raises(BadInput, match=said):
-        Settings.of(**asked)  # type: ignore[arg-type]
+        DriftFileSettings.from_options(**asked)  # type: ignore[arg-type]
 
 
 def test_two_files_have_no_seasons() -> None:
-    from evaluator.offline.drift import check
+    from evaluator.offline.drift import compare_tables
 
     table = open_table(cyclic(2))
     with pytest.raises(BadInput, match="for a stream"):
-        check(table, table, Settings.of(season="hour", time="when"))
+        compare_tables(table, table, DriftFileSettings.from_options(season="hour", time="when"))
     assert gauntlet.drift(cyclic(2), cyclic(2)).severity == "NONE"
 
 
@@ -176,6 +178,8 @@ def test_a_season_that_came_twice_needs_fewer_rows_and_thin_ones_are_named() -> 
 
 
 def test_a_stream_tells_which_hours_are_thin() -> None:
-    stream = Stream(open_table(cyclic(2)), 1200, Settings.of(season="hour", time="when", features=["x"]))
+    stream = DriftStream(
+        open_table(cyclic(2)), 1200, DriftFileSettings.from_options(season="hour", time="when", features=["x"])
+    )
     list(stream.events())
     assert any("of 24 hours have too few rows" in note for note in stream.report().notes)

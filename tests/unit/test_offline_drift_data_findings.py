@@ -118,7 +118,7 @@ def test_targets_that_are_missing_far_more_often_are_told_in_both_forms() -> Non
 def test_a_change_from_next_to_no_error_is_told_in_its_own_units() -> None:
     far = MetricChange("rmse", 1e-4, 0.0751, 750.0, 0.1, 700.0, 0.0, 1000, False, True, True)
     near = MetricChange("rmse", 1.0, 1.5, 0.5, 0.1, 0.4, 0.0, 1000, False, True, True)
-    performance = Performance("regression", "number", None, (far, near), ())
+    performance = Performance("regression", "number", None, (far, near))
     quiet = gauntlet.drift(frame(1), frame(2))
     told = replace(quiet, performance=performance)
     assert "(+0.075; matters from +10%, 99 % bound +0.07" in gauntlet.to_text(told)

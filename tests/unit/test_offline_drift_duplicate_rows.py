@@ -8,7 +8,7 @@ import pytest
 
 import gauntlet
 from evaluator.drift.columns import Coded
-from evaluator.offline.drift.duplicate_rows import Repeats
+from evaluator.offline.drift.data_findings import DuplicateRows
 
 
 def frame(seed: int, rows: int = 2000) -> pd.DataFrame:
@@ -54,10 +54,10 @@ def test_a_stream_tells_them_too() -> None:
 
 
 def test_whole_numbers_and_codes_do_not_collide() -> None:
-    rows = Repeats()
+    rows = DuplicateRows()
     a, b = np.divmod(np.arange(90_000), 300)
     rows.add({"a": a.astype(float), "b": b.astype(float)}, len(a))
     assert rows.share(len(a)) == 0.0
-    coded = Repeats()
+    coded = DuplicateRows()
     coded.add({"a": Coded(a, tuple(map(str, range(300)))), "b": [float(v) if v % 2 else f"t{v}" for v in b]}, len(a))
     assert coded.share(len(a)) == 0.0

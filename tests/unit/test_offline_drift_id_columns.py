@@ -10,7 +10,7 @@ import pytest
 
 import gauntlet
 from evaluator.offline.drift import DriftReport
-from evaluator.offline.drift.columns import Traits, alone, goes_on
+from evaluator.offline.drift.columns import ColumnStats
 from gauntlet.errors import BadInput
 
 ROWS = 600
@@ -122,10 +122,10 @@ def test_nothing_left_to_watch_is_refused() -> None:
 
 
 def test_few_or_missing_values_say_nothing() -> None:
-    assert alone(Traits.of(np.arange(20.0))) is None
-    assert alone(Traits.of(np.append(np.arange(100.0), np.nan))) is None
-    assert goes_on(5.0, Traits.of(np.array([6.0, 7.0])))
-    assert not goes_on(6.5, Traits.of(np.array([6.0, 7.0])))
+    assert ColumnStats.of(np.arange(20.0)).exclusion() is None
+    assert ColumnStats.of(np.append(np.arange(100.0), np.nan)).exclusion() is None
+    assert ColumnStats.of(np.array([6.0, 7.0])).continues(5.0)
+    assert not ColumnStats.of(np.array([6.0, 7.0])).continues(6.5)
 
 
 def test_a_counter_with_a_broken_cell_behind_its_first_rows_is_no_crash(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import gauntlet
-from evaluator.offline.drift.prediction_type import Answer
+from evaluator.offline.drift.prediction_type import PredictionKind
 
 ROWS = 2000
 
@@ -53,7 +53,9 @@ def test_the_same_kind_is_no_finding_and_is_judged(labels: bool) -> None:
 
 
 def test_texts_and_numbers_of_a_regression_have_no_other_kind() -> None:
-    assert Answer.of(["a", "b"] * 20, None).told(np.array([0.5, 0.2]))[1] == 0
-    assert Answer.of(np.arange(100.0), None).told(np.array([0.5, 0.2]))[1] == 0  # whole, and too many to be labels
-    assert Answer.of(np.array([0.0, 1.0] * 4), None).told(np.array([0.5]))[1] == 0  # too few to say
-    assert Answer.of(np.array([0.0, 1.0] * 40), None).told(np.array([0.5, 1.0, np.nan]))[1] == 1
+    assert PredictionKind.of(["a", "b"] * 20, None).mark_mismatches(np.array([0.5, 0.2]))[1] == 0
+    assert (
+        PredictionKind.of(np.arange(100.0), None).mark_mismatches(np.array([0.5, 0.2]))[1] == 0
+    )  # whole, and too many to be labels
+    assert PredictionKind.of(np.array([0.0, 1.0] * 4), None).mark_mismatches(np.array([0.5]))[1] == 0  # too few to say
+    assert PredictionKind.of(np.array([0.0, 1.0] * 40), None).mark_mismatches(np.array([0.5, 1.0, np.nan]))[1] == 1

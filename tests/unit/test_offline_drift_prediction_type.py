@@ -8,14 +8,14 @@ import pytest
 from evaluator.drift.columns import Coded
 from evaluator.drift.feature import Column
 from evaluator.offline.drift.prediction_type import infer
-from evaluator.offline.drift.settings import DriftRequestError, Settings
+from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 
-ASKED = Settings(target="y", prediction="p")
+ASKED = DriftFileSettings(target="y", prediction="p")
 TEXTS = Coded(np.array([0, 1, 1, -1, 0]), ("no", "yes"))
 
 
 @pytest.mark.parametrize(
-    ("target", "prediction", "task", "says", "positive"),
+    ("target", "prediction", "task", "kind", "positive"),
     [
         (np.array([0.0, 1.0, 1.0]), np.array([1.0, 1.0, 0.0]), "classification", "label", None),
         (np.array([0.0, 1.0, 1.0]), np.array([0.2, 1.0, 0.7]), "classification", "probability", "1"),
@@ -30,23 +30,23 @@ TEXTS = Coded(np.array([0, 1, 1, -1, 0]), ("no", "yes"))
         (["a", "b", "c"], ["a", "x", "c"], "classification", "label", None),
     ],
 )
-def test_the_values_tell(target: Column, prediction: Column, task: str, says: str, positive: str | None) -> None:
+def test_the_values_tell(target: Column, prediction: Column, task: str, kind: str, positive: str | None) -> None:
     found = infer(ASKED, target, prediction)
-    assert (found.task, found.says, found.positive) == (task, says, positive)
+    assert (found.task, found.kind, found.positive) == (task, kind, positive)
     assert "'y'" in found.note
     assert "'p'" in found.note
 
 
 def test_asking_wins_over_what_values_look_like() -> None:
     ones, shares = np.array([0.0, 1.0, 1.0]), np.array([0.2, 1.0, 0.7])
-    regression = infer(Settings(target="y", prediction="p", task="regression"), ones, shares)
-    assert (regression.task, regression.says) == ("regression", "number")
-    zero = infer(Settings(target="y", prediction="p", positive="0"), ones, shares)
-    assert np.asarray(zero.truth(np.array([0.0, 1.0, np.nan]))).tolist()[:2] == [1.0, 0.0]
-    assert np.isnan(np.asarray(zero.truth(np.array([np.nan])))[0])
-    no = infer(Settings(target="y", prediction="p", positive="no"), TEXTS, np.full(5, 0.3))
-    assert np.asarray(no.truth(TEXTS)).tolist()[:3] == [1.0, 0.0, 0.0]
-    assert np.isnan(np.asarray(no.truth(TEXTS))[3])
+    regression = infer(DriftFileSettings(target="y", prediction="p", task="regression"), ones, shares)
+    assert (regression.task, regression.kind) == ("regression", "number")
+    zero = infer(DriftFileSettings(target="y", prediction="p", positive="0"), ones, shares)
+    assert np.asarray(zero.usable_target(np.array([0.0, 1.0, np.nan]))).tolist()[:2] == [1.0, 0.0]
+    assert np.isnan(np.asarray(zero.usable_target(np.array([np.nan])))[0])
+    no = infer(DriftFileSettings(target="y", prediction="p", positive="no"), TEXTS, np.full(5, 0.3))
+    assert np.asarray(no.usable_target(TEXTS)).tolist()[:3] == [1.0, 0.0, 0.0]
+    assert np.isnan(np.asarray(no.usable_target(TEXTS))[3])
 
 
 @pytest.mark.parametrize(
@@ -55,16 +55,28 @@ def test_asking_wins_over_what_values_look_like() -> None:
         (np.array([0.0, 1.0]), ["yes", "no"], ASKED, "one holds texts and the other numbers"),
         (["a", "b", "c"], np.array([0.2, 0.3, 0.1]), ASKED, "needs a target of two classes"),
         (np.array([np.nan]), np.array([0.2]), ASKED, "has no value"),
-        (["a", "b"], ["a", "b"], Settings(target="y", prediction="p", task="regression"), "needs numbers in both"),
+        (
+            ["a", "b"],
+            ["a", "b"],
+            DriftFileSettings(target="y", prediction="p", task="regression"),
+            "needs numbers in both",
+        ),
         (
             np.array([0.0, 1.0]),
             np.array([7.5, 2.0]),
-            Settings(target="y", prediction="p", task="classification"),
+            DriftFileSettings(target="y", prediction="p", task="classification"),
             "neither one of the 2 classes nor a probability",
         ),
-        (["a", "b"], np.array([0.2, 0.3]), Settings(target="y", prediction="p", positive="c"), "none of the target's"),
+        (
+            ["a", "b"],
+            np.array([0.2, 0.3]),
+            DriftFileSettings(target="y", prediction="p", positive="c"),
+            "none of the target's",
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused(target: Column, prediction: Column, settings: Settings, said: str) -> None:
+def test_what_does_not_fit_is_refused(
+    target: Column, prediction: Column, settings: DriftFileSettings, said: str
+) -> None:
     with pytest.raises(DriftRequestError, match=said):
         infer(settings, target, prediction)

@@ -11,9 +11,9 @@ import pytest
 
 import gauntlet
 from evaluator.drift.columns import Coded
-from evaluator.offline.drift.reference import Sample, Stretches, completed, grids, learn
-from evaluator.offline.drift.scan import Batch, Reader, Replay
-from evaluator.offline.drift.settings import Settings
+from evaluator.offline.drift.reference import MovingBlocks, ReferenceRows, SystematicSample, fit_grids, fit_profile
+from evaluator.offline.drift.scan import Batch, BatchCache, TableReader
+from evaluator.offline.drift.settings import DriftFileSettings
 from gauntlet.errors import BadInput
 from gauntlet.table import open_table
 
@@ -24,7 +24,7 @@ def frame(rows: int, seed: int = 1) -> pd.DataFrame:
     return pd.DataFrame({"a": numbers, "c": rng.choice(["x", "y", "z"], rows), "k": rng.integers(0, 5, rows)})
 
 
-def cells(reader: Reader, name: str) -> list[object]:
+def cells(reader: TableReader, name: str) -> list[object]:
     return [value for batch in reader for value in list(batch.columns[name])]
 
 
@@ -32,7 +32,7 @@ def test_a_cell_that_is_no_number_turns_up_late_and_no_row_is_lost_or_read_twice
     table = frame(30_000)
     spelled = [str(value) for value in table["a"]]
     spelled[25_000] = "oops"
-    reader = Reader(open_table(table.assign(a=spelled, b=table["k"])), ["a", "b"], ["c"], rows=4096)
+    reader = TableReader(open_table(table.assign(a=spelled, b=table["k"])), ["a", "b"], ["c"], rows=4096)
     starts = [batch.start for batch in reader]
     assert starts == list(range(0, 30_000, 4096))
     read = cells(reader, "a")
@@ -45,7 +45,7 @@ def test_a_cell_that_is_no_number_turns_up_late_and_no_row_is_lost_or_read_twice
 def test_two_broken_columns_are_both_read() -> None:
     table = frame(12_000)
     broken = {name: [*map(str, table["a"][:11_000]), *["?"] * 1000] for name in ("a", "b")}
-    reader = Reader(open_table(table.assign(**broken)), ["a", "b", "k"], [])
+    reader = TableReader(open_table(table.assign(**broken)), ["a", "b", "k"], [])
     assert cells(reader, "b")[10_999:11_001] == [float(table["a"][10_999]), "?"]
     assert reader.mixed == {"a", "b"}
     assert sum(batch.rows for batch in reader) == 12_000
@@ -55,13 +55,13 @@ def test_a_file_that_cannot_be_read_at_all_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ragged.csv"
     path.write_text("a,c\n" + "1,x\n" * 300 + "1,x,9\n", encoding="utf-8")
     with pytest.raises(BadInput, match="row 300"):
-        list(Reader(open_table(path), ["a"], ["c"]))
+        list(TableReader(open_table(path), ["a"], ["c"]))
 
 
-def test_texts_that_are_numbers_are_words_of_another_type_only_where_no_category_is_one() -> None:
+def test_texts_that_are_numbers_are_cells_of_another_type_only_where_no_category_is_one() -> None:
     table = open_table(pd.DataFrame({"c": ["1", "2", None, "1"]}))
-    assert cells(Reader(table, [], ["c"]), "c") == ["1", "2", None, "1"]
-    assert cells(Reader(table, [], ["c"], words=["c"]), "c") == [1.0, 2.0, None, 1.0]
+    assert cells(TableReader(table, [], ["c"]), "c") == ["1", "2", None, "1"]
+    assert cells(TableReader(table, [], ["c"], strict_texts=["c"]), "c") == [1.0, 2.0, None, 1.0]
 
 
 def test_the_same_rows_in_any_kind_of_file_give_the_same_answer(tmp_path: Path) -> None:
@@ -79,19 +79,19 @@ def test_the_same_rows_in_any_kind_of_file_give_the_same_answer(tmp_path: Path) 
 
 
 def test_batches_of_any_size_give_the_same_profile_and_the_same_sample() -> None:
-    table, settings = frame(50_000), Settings()
+    table, settings = frame(50_000), DriftFileSettings()
     profiles = []
     for rows in (1000, 7777, 50_000):
-        reader = Reader(open_table(table), ["a", "k"], ["c"], rows=rows)
-        known = learn(reader, settings)
-        profiles.append(completed(grids(known, settings, "r"), known, reader, settings, 2000))
+        reader = TableReader(open_table(table), ["a", "k"], ["c"], rows=rows)
+        known = ReferenceRows.read(reader, settings)
+        profiles.append(fit_profile(fit_grids(known, settings, "r"), known, reader, settings, 2000))
     assert profiles[0].hash == profiles[1].hash == profiles[2].hash
     assert profiles[0].rows == 50_000
     assert [feature.present for feature in profiles[0].features] == [50_000] * 3  # all rows, not the sample
 
 
 def test_a_sample_is_bounded_and_spread_evenly() -> None:
-    sample = Sample(100)
+    sample = SystematicSample(100)
     for start in range(0, 5000, 70):
         stop = min(5000, start + 70)
         sample.add({"n": np.arange(start, stop, dtype=float)}, stop - start)
@@ -103,7 +103,7 @@ def test_a_sample_is_bounded_and_spread_evenly() -> None:
 
 
 def test_a_sample_of_texts_keeps_their_meaning() -> None:
-    sample = Sample(10)
+    sample = SystematicSample(10)
     values: tuple[str, ...] = ()
     for start in range(0, 90, 9):
         values = (*values, *(f"v{i}" for i in range(start, start + 9)))
@@ -112,7 +112,7 @@ def test_a_sample_of_texts_keeps_their_meaning() -> None:
     assert kept == [f"v{i}" for i in range(0, 90, 8)]
 
 
-def test_stretches_measure_dependence_as_all_rows_do() -> None:
+def test_moving_blocks_measure_dependence_as_all_rows_do() -> None:
     """Against the calibration from rows in memory; the places differ a little, so the numbers may."""
     from evaluator.drift.calibration import calibrate
 
@@ -123,11 +123,11 @@ def test_stretches_measure_dependence_as_all_rows_do() -> None:
     for values in (level, rng.normal(size=20_000)):
         codes = np.digitize(values, np.quantile(values, np.linspace(0.02, 0.98, 49)))
         expected = calibrate(codes, 50, (1000,), ordered=True)[0]
-        stretches = Stretches(len(codes), 1000)
-        for cut in stretches.cuts.tolist():
-            stretches.keep(cut, np.bincount(codes[:cut], minlength=50))
+        blocks = MovingBlocks(len(codes), 1000)
+        for cut in blocks.cuts.tolist():
+            blocks.keep(cut, np.bincount(codes[:cut], minlength=50))
         total = np.bincount(codes, minlength=50).astype(float)
-        found = stretches.calibrate(stretches.counts(slice(0, 50)), total, ordered=True)
+        found = blocks.calibrate(blocks.counts(slice(0, 50)), total, ordered=True)
         assert found.efficiency == pytest.approx(expected.efficiency, rel=0.35)
         assert found.limit == pytest.approx(expected.limit, rel=0.25)
 
@@ -139,13 +139,13 @@ def test_a_second_reading_gives_the_same_batches(broken: bool) -> None:
         table["a"] = [*map(str, table["a"][:15_000]), *["?"] * 5000]
     reads: list[int] = []
 
-    class Counted(Reader):
+    class Counted(TableReader):
         def __iter__(self) -> Iterator[Batch]:
             reads.append(1)
             return super().__iter__()
 
-    with Replay(Counted(open_table(table), ["a", "k"], ["c"], rows=3000)) as replay:
-        first, again = ([(b.start, b.rows, {n: list(v) for n, v in b.columns.items()}) for b in replay] for _ in "12")
+    with BatchCache(Counted(open_table(table), ["a", "k"], ["c"], rows=3000)) as cache:
+        first, again = ([(b.start, b.rows, {n: list(v) for n, v in b.columns.items()}) for b in cache] for _ in "12")
     assert first == again
     assert sum(rows for _, rows, _ in again) == 20_000
     assert len(reads) == (2 if broken else 1)

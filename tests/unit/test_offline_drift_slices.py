@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import gauntlet
-from evaluator.offline.drift.slices import MOST
+from evaluator.offline.drift.slices import MOST_SLICES
 
 ROWS = 3000
 
@@ -25,7 +25,7 @@ def test_a_drift_that_comes_and_goes_is_seen_where_it_is() -> None:
     now = frame(2)
     now.loc[1000:1999, "a"] += 2
     steps = gauntlet.drift(frame(1), now).steps
-    assert len(steps) == MOST
+    assert len(steps) == MOST_SLICES
     loud = {step.row for step in steps if step.severity != "NONE"}
     assert loud == {step.row for step in steps if 900 < step.row < 2000}
     assert max(steps[10].scores, key=lambda name: steps[10].scores[name]) == "a"
@@ -37,8 +37,8 @@ def test_errors_that_rise_are_seen_where_they_do() -> None:
     steps = gauntlet.drift(frame(1), now, target="y", prediction="p").steps
     assert {step.severity for step in steps if step.row < 1400} == {"NONE"}
     assert {step.severity for step in steps if step.row >= 1500} <= {"HIGH", "CRITICAL"}
-    assert steps[-1].rise is not None
-    assert steps[-1].rise > 1
+    assert steps[-1].error_rise is not None
+    assert steps[-1].error_rise > 1
 
 
 @pytest.mark.parametrize("rows", [1, 63, 64, 1000, 50_000])
@@ -47,8 +47,8 @@ def test_a_file_of_unknown_length_has_boundedly_many_and_the_same_answer(tmp_pat
     now.to_csv(tmp_path / "now.csv", index=False)
     whole = gauntlet.drift(before, now, target="y", prediction="p")
     read = gauntlet.drift(before, tmp_path / "now.csv", target="y", prediction="p")
-    assert len(read.steps) <= MOST
-    assert len(read.steps) >= min(MOST // 2, -(-rows // 64))
+    assert len(read.steps) <= MOST_SLICES
+    assert len(read.steps) >= min(MOST_SLICES // 2, -(-rows // 64))
     assert [step.row for step in read.steps] == sorted({step.row for step in read.steps})
     assert read.to_dict() == whole.to_dict()
 

@@ -101,7 +101,8 @@ def test_a_shift_too_small_to_matter_alarms_the_simple_mode_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "said"), [(10, "at least 100 rows"), (12_000, "none is left to watch"), (50_000, "none is left")]
+    ("reference", "said"),
+    [(10, "reference_rows must be at least 100"), (12_000, "none is left to watch"), (50_000, "none is left")],
 )
 def test_a_reference_that_does_not_fit_is_refused(reference: int, said: str) -> None:
     with pytest.raises(BadInput, match=said):
@@ -134,3 +135,23 @@ def test_a_number_of_reference_rows_that_is_none_is_refused(rows: object) -> Non
 
 def test_any_kind_of_whole_number_will_do() -> None:
     assert gauntlet.drift_stream(table(), np.int64(REFERENCE)).reference_rows == REFERENCE  # type: ignore[arg-type]
+
+
+def test_a_report_reads_the_rows_that_no_event_was_asked_for() -> None:
+    rows = table()
+    rows.loc[6000:7999, "a"] += 1.5
+    expected = watched(rows)
+    unread = gauntlet.drift_stream(rows, REFERENCE)
+    assert list(unread.report().events) == expected
+    begun = gauntlet.drift_stream(rows, REFERENCE)
+    assert next(begun.events()) == expected[0]
+    report = begun.report()
+    assert (list(report.events), report.rows) == (expected, 12_000)
+
+
+def test_a_second_iteration_goes_on_where_the_first_one_stopped() -> None:
+    rows = table()
+    rows.loc[6000:7999, "a"] += 1.5
+    stream = gauntlet.drift_stream(rows, REFERENCE)
+    first = next(stream.events())
+    assert [first, *stream.events()] == watched(rows)

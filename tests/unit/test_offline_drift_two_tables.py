@@ -95,7 +95,7 @@ def test_rows_that_depend_on_their_neighbours_weigh_less_unless_order_means_noth
     shuffled = [gauntlet.drift(*pair, ordered=False) for pair in sides]
     assert [found.severity for found in ordered] == ["NONE"] * 6
     assert sum(found.severity != "NONE" for found in shuffled) >= 3
-    worth = {feature.name: feature.rows_worth for feature in ordered[0].features}
+    worth = {feature.name: feature.effective_rows for feature in ordered[0].features}
     assert worth["slow"] is not None
     assert worth["slow"] < 400
     assert any("depend" in note for note in ordered[0].notes)
@@ -191,7 +191,7 @@ def test_labels_that_miss_more_often_are_concept_drift_while_inputs_stand_still(
     assert found.severity in ("HIGH", "CRITICAL")
     assert (found.root_cause, found.action) == ("concept", "retrain_recent")
     assert found.performance is not None
-    assert found.performance.says == "label"
+    assert found.performance.prediction_kind == "label"
     accuracy = found.performance.metrics[0]
     assert (accuracy.name, accuracy.breached, accuracy.estimated) == ("accuracy", True, False)
     assert accuracy.reference == pytest.approx(0.9, abs=0.03)
@@ -222,7 +222,7 @@ def test_a_probability_of_a_text_class_and_a_rise_of_its_misses() -> None:
     before = told(REFERENCE, 0.1)
     found = gauntlet.drift(before, told(SAME, 0.35), target="y", prediction="p")
     assert found.performance is not None
-    assert (found.performance.says, found.performance.positive) == ("probability", "yes")
+    assert (found.performance.prediction_kind, found.performance.positive) == ("probability", "yes")
     assert found.root_cause == "concept"
     turned = gauntlet.drift(
         before.assign(p=1 - before["p"]), SAME.assign(p=0.5, y="no"), target="y", prediction="p", positive="no"
@@ -274,11 +274,11 @@ def test_a_prediction_that_is_gone_is_damage() -> None:
     [
         ({"features": ["a", "bb"]}, "no column 'bb'; did you mean 'b'"),
         ({"target": "nope"}, "no column 'nope'"),
-        ({"mode": "loose"}, "mode is gated or simple"),
+        ({"mode": "loose"}, "mode must be gated or simple"),
         ({"features": ["a", "a"]}, "more than once"),
         ({"target": "a", "prediction": "a"}, "same column"),
         ({"target": "a", "features": ["a"]}, "can't be a feature too"),
-        ({"task": "regression"}, "needs a target"),
+        ({"task": "regression"}, "needs target"),
         ({"target": "a", "prediction": "c"}, "one holds texts"),
     ],
 )

@@ -1,31 +1,24 @@
-"""Drift between files: `check` compares two tables, `Stream` watches one; the rules are those of `evaluator.drift`.
+"""Drift of files: `compare_tables` judges one table against another, `DriftStream` watches one in time order.
 
-Reads tables in batches and keeps counts, a bounded sample and the outcome columns; writes nothing.
+The rules are those of `evaluator.drift`. Tables are read in batches; kept are counts, a bounded sample and the outcome
+columns. Nothing is written.
 """
 
-from evaluator.offline.drift.result import (
-    SEVERITIES,
-    ColumnDrift,
-    DriftReport,
-    Finding,
-    StreamEvent,
-    StreamReport,
-    at_least,
-)
-from evaluator.offline.drift.settings import DriftRequestError, Settings
-from evaluator.offline.drift.stream import Stream
-from evaluator.offline.drift.two_tables import check
+from evaluator.drift.severity import Severity
+from evaluator.offline.drift.result import ColumnDrift, DriftReport, Finding, StreamEvent, StreamReport
+from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
+from evaluator.offline.drift.stream import DriftStream
+from evaluator.offline.drift.two_tables import compare_tables
 
 __all__ = [
-    "SEVERITIES",
     "ColumnDrift",
+    "DriftFileSettings",
     "DriftReport",
     "DriftRequestError",
+    "DriftStream",
     "Finding",
-    "Settings",
-    "Stream",
+    "Severity",
     "StreamEvent",
     "StreamReport",
-    "at_least",
-    "check",
+    "compare_tables",
 ]

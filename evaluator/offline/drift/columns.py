@@ -1,189 +1,159 @@
-"""Parts of a column put together and taken apart, whatever its cells are: arrays of numbers, coded texts or lists.
+"""Columns of a table: their schema, the counters and identifiers among them, and the selection that is watched.
 
-Columns of numbers that count or name rows, told by the order and the values of their first rows.
-
-They go on for ever or are new with every row, so their distribution says nothing of the data. A feature by which the
-file happens to be sorted looks alike at first: a counter goes on where the reference ended, or in equal whole steps.
-
-What the columns of a table are: numbers or texts, and which of them describe no distribution at all.
-
-Judged by the first rows alone, so that a column of times or identifiers is never read in full.
-
-Which columns are watched, and what has to be said about those that are not.
-
-Columns are judged on the reference; explicit names always win over what a column looks like.
+All is judged by the first rows, so that a column of timestamps or identifiers is never read in full. A counter or an
+identifier never ends or is new in every row: its distribution says nothing of the data. Names in the settings always
+win over what a column looks like.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.columns import Coded
-from evaluator.drift.feature import Column
 from evaluator.offline.drift.result import Finding
-from evaluator.offline.drift.scan import KIND_ROWS, number_in
-from evaluator.offline.drift.settings import DriftRequestError, Settings
+from evaluator.offline.drift.scan import SCHEMA_ROWS, parse_number
+from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
+from gauntlet.clock import parse_timestamp
 from gauntlet.table import Codes, Table, TableError
-
-
-def joined(parts: list[Column]) -> Column:
-    """Consecutive parts of one column as one; codes of a later part go on from those of the earlier ones."""
-    if len(parts) == 1:
-        return parts[0]
-    if all(isinstance(part, np.ndarray) for part in parts):
-        return np.concatenate([np.asarray(part) for part in parts])
-    if all(isinstance(part, Coded) for part in parts):
-        coded = [part for part in parts if isinstance(part, Coded)]
-        return Coded(np.concatenate([part.codes for part in coded]), coded[-1].values)
-    return [value for part in parts for value in part]
-
-
-def every(column: Column, first: int, step: int) -> Column:
-    """Each `step`-th row from `first` on, without holding on to the others."""
-    if isinstance(column, Coded):
-        return Coded(column.codes[first::step].copy(), column.values)
-    if isinstance(column, np.ndarray):
-        return np.array(column[first::step])
-    return list(column[first::step])
-
-
-def taken(column: Column, order: npt.NDArray[np.int64]) -> Column:
-    """The column's rows in another order."""
-    if isinstance(column, Coded):
-        return Coded(column.codes[order], column.values)
-    if isinstance(column, np.ndarray):
-        return np.asarray(column[order])
-    return [column[i] for i in order.tolist()]
-
 
 Floats = npt.NDArray[np.float64]
 
-COUNTER, IDENTIFIER = "counter", "identifier"
-COUNTS = "rises with the rows: a time or a counter, not a distribution"
-NAMES = "has another whole number in every row: it names rows rather than describes them"
-FEWEST = 50
-"""Rows below which a column of all different or ever rising values may be chance."""
+
+class Exclusion(NamedTuple):
+    """Why a column is left out: the kind of its finding, and the reason."""
+
+    kind: str
+    reason: str
+
+
+COUNTER = Exclusion("counter", "rises with the rows: a time or a counter, not a distribution")
+IDENTIFIER = Exclusion("identifier", "has another whole number in every row: it names rows rather than describes them")
+_TIMESTAMP = Exclusion("timestamp", "holds times, which have no distribution to keep")
+
+_FEWEST = 50
+"""Rows below which a column of distinct or ever rising values may be chance."""
 _STEPS = 10
-"""Distinct values from which never falling means something: a switch that was turned once is no counter."""
+"""Distinct values from which a column that never falls may be a counter: a switch that was turned once is none."""
 _OFTEN = 0.2
-"""Distinct values a row of a counter whose rows share values; a sorted feature of whole numbers has fewer."""
+"""Distinct values for each row of a counter whose rows share values; a sorted feature of whole numbers has fewer."""
 _DENSE = 10.0
-"""Range of the values over their number up to which whole numbers without a repetition were given out in turn."""
+"""Range over number of distinct whole numbers up to which they were given out in turn."""
 _NEW = 0.5
-"""Share of numbers that the first rows of the reference have not from which they are new with every row."""
-_EVEN = 1.63
-"""Kolmogorov's 99 % point, of values that are drawn evenly from a range, as random identifiers are."""
+"""Share of numbers that the reference's first rows don't have from which they are new in every row."""
+_KOLMOGOROV = 1.63
+"""99 % point of Kolmogorov's distribution, for values drawn evenly from a range, as random identifiers are."""
+_DISTINCT_TEXTS = 0.5
+"""Distinct texts for each present row from which they identify rows."""
+_MOSTLY_NUMBERS = 0.9
+"""Share of texts that are numbers from which the others are bad cells of a column of numbers."""
+_TEXTS_TRIED = 1000
+_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
-    """What the first values of a column look like.
+class ColumnStats:
+    """Order and distinctness of the first numbers of a column; all false for few of them, or where one is missing."""
 
-    rises: they never fall. steps: their distinct values lie whole and equal steps apart. whole: they are whole numbers,
-    many of them distinct. names: they are whole, all distinct, and fill or spread evenly over their range.
-    """
-
-    rises: bool
-    steps: bool
-    whole: bool
-    names: bool
     values: Floats
+    rises: bool = False
+    """They never fall."""
+    steps: bool = False
+    """Their distinct values lie whole and equal steps apart."""
+    whole: bool = False
+    """They are whole numbers, many of them distinct."""
+    identifies: bool = False
+    """They are whole, all distinct, and fill their range or spread evenly over it."""
 
     @classmethod
-    def of(cls, values: Floats) -> Traits:
-        """Of the first values; all is false for less than `FEWEST` or where one is missing."""
-        none = cls(False, False, False, False, values)
-        if len(values) < FEWEST or not np.isfinite(values).all():
-            return none
+    def of(cls, values: Floats) -> ColumnStats:
+        """Of the first values."""
+        if len(values) < _FEWEST or not np.isfinite(values).all():
+            return cls(values)
         distinct = np.unique(values)
         if len(distinct) < _STEPS:
-            return none
-        integers = bool((distinct == np.round(distinct)).all())
-        whole = integers and len(distinct) >= _OFTEN * len(values)
+            return cls(values)
+        whole = bool((distinct == np.round(distinct)).all()) and len(distinct) >= _OFTEN * len(values)
         gaps = np.diff(distinct)
-        names = whole and len(distinct) == len(values) and (_dense(distinct) or _evenly(distinct))
-        return cls(bool((np.diff(values) >= 0).all()), whole and bool((gaps == gaps[0]).all()), whole, names, values)
+        identifies = whole and len(distinct) == len(values) and (_is_dense(distinct) or _is_even(distinct))
+        return cls(values, _never_falls(values), whole and bool((gaps == gaps[0]).all()), whole, identifies)
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few values to judge."""
+        return len(self.values) < _FEWEST
+
+    def exclusion(self, *, ordered: bool = True) -> Exclusion | None:
+        """Why a column of one table is left out, None for a feature."""
+        if ordered and self.rises:
+            return COUNTER
+        return IDENTIFIER if self.identifies else None
+
+    def exclusion_beside(self, now: ColumnStats | None, *, ordered: bool) -> Exclusion | None:
+        """Why a column of two tables is left out, as far as their first rows tell; `now` is None where the current
+        table has no such numbers."""
+        few = now is None or now.few
+        if ordered and self.rises and self.steps and (few or (now is not None and now.whole)):
+            return COUNTER
+        if not self.identifies:
+            return None
+        if now is not None and not few:
+            new = 1 - float(np.isin(now.values, self.values).mean())
+            if not (now.identifies and (new >= _NEW or (self.steps and now.steps))):
+                return None
+        return self.exclusion(ordered=ordered)
+
+    def continues(self, end: float) -> bool:
+        """Whether these rows begin where the reference, which rises up to `end`, ended."""
+        rises = self.rises or (self.few and _never_falls(self.values))
+        return (rises or self.whole) and bool(self.values.min() >= end)
 
 
-def traits(table: Table, names: Sequence[str], rows: int = KIND_ROWS) -> dict[str, Traits]:
+def _never_falls(values: Floats) -> bool:
+    return bool((np.diff(values) >= 0).all())
+
+
+def _is_dense(distinct: Floats) -> bool:
+    return bool(distinct[-1] - distinct[0] < _DENSE * len(distinct))
+
+
+def _is_even(distinct: Floats) -> bool:
+    """Kolmogorov's test of sorted distinct values against the uniform distribution over their range."""
+    places = (distinct - distinct[0]) / (distinct[-1] - distinct[0])
+    distance = np.abs(places - np.linspace(0, 1, len(places))).max()
+    return bool(distance <= _KOLMOGOROV / math.sqrt(len(places)))
+
+
+def column_stats(table: Table, names: Sequence[str], rows: int = SCHEMA_ROWS) -> dict[str, ColumnStats]:
     """Of some columns of numbers of a table."""
     if not names:
         return {}
     chunk = next(iter(table.chunks(names, [], rows=rows)))
-    return {name: Traits.of(chunk.numbers[name]) for name in names}
-
-
-def alone(column: Traits, *, ordered: bool = True) -> tuple[str, str] | None:
-    """Kind and reason where a column of one table in time order counts or names rows."""
-    if ordered and column.rises:
-        return COUNTER, COUNTS
-    return (IDENTIFIER, NAMES) if column.names else None
-
-
-def between(before: Traits, now: Traits | None, *, ordered: bool) -> tuple[str, str] | None:
-    """Kind and reason where a column of two tables counts or names rows, as far as their first rows tell; `now` is None
-    where the other table has no such numbers."""
-    few = now is None or len(now.values) < FEWEST
-    if ordered and before.rises and before.steps and (few or (now is not None and now.whole)):
-        return COUNTER, COUNTS
-    if not before.names:
-        return None
-    told = (COUNTER, COUNTS) if ordered and before.rises else (IDENTIFIER, NAMES)
-    if now is None or few:
-        return told
-    new = 1 - float(np.isin(now.values, before.values).mean())
-    return told if now.names and (new >= _NEW or (before.steps and now.steps)) else None
-
-
-def goes_on(end: float, now: Traits) -> bool:
-    """Whether the current rows begin where the reference, which rises up to `end`, ended."""
-    rises = now.rises or (len(now.values) < FEWEST and bool((np.diff(now.values) >= 0).all()))
-    return (rises or now.whole) and bool(now.values.min() >= end)
-
-
-def _dense(distinct: Floats) -> bool:
-    return bool(distinct[-1] - distinct[0] < _DENSE * len(distinct))
-
-
-def _evenly(distinct: Floats) -> bool:
-    """Whether distinct values, in order, lie as evenly as random ones do."""
-    places = (distinct - distinct[0]) / (distinct[-1] - distinct[0])
-    off = np.abs(places - np.linspace(0, 1, len(places))).max()
-    return bool(off <= _EVEN / np.sqrt(len(places)))
-
-
-_IDENTIFIER = 0.5
-"""Distinct texts per present row from which a column names rows rather than describes them."""
-_MOSTLY = 0.9
-"""Share of texts that are numbers from which the others are bad cells in a column of numbers."""
-_TIME = re.compile(r"^\s*\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|UTC|[+-]\d{2}:?\d{2})?)?\s*$")
+    return {name: ColumnStats.of(chunk.numbers[name]) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """Names of the columns of numbers and of texts, in the table's order, and those left out with kind and reason.
-
-    traits: of the columns that hold nothing but numbers; whether they count rows takes more than this table to tell.
-    """
+class ColumnSchema:
+    """Columns of numbers and of texts in the table's order, those left out, and statistics of those that hold nothing
+    but numbers."""
 
     numbers: tuple[str, ...]
     texts: tuple[str, ...]
-    left_out: dict[str, tuple[str, str]]
-    traits: Mapping[str, Traits] = field(default_factory=dict)
+    left_out: Mapping[str, Exclusion]
+    stats: Mapping[str, ColumnStats]
 
 
-def survey(table: Table, rows: int = KIND_ROWS) -> Survey:
-    """Judge the columns by the first `rows` rows. Raises TableError for a table without rows."""
+def column_schema(table: Table, rows: int = SCHEMA_ROWS) -> ColumnSchema:
+    """By the first `rows` rows. Raises TableError for a table without rows."""
     kinds = table.kinds(rows)
     numbers: list[str] = []
     texts: list[str] = []
-    left_out: dict[str, tuple[str, str]] = {}
+    left_out: dict[str, Exclusion] = {}
     first = _first_codes(table, [name for name in table.columns if kinds[name] == "text"], rows)
     for name in table.columns:
         if kinds[name] == "number":
@@ -191,14 +161,14 @@ def survey(table: Table, rows: int = KIND_ROWS) -> Survey:
             continue
         codes = first[name]
         if isinstance(codes, TableError):
-            left_out[name] = ("unreadable", str(codes))
+            left_out[name] = Exclusion("unreadable", str(codes))
             continue
-        (numbers if _mostly_numbers(codes) else texts).append(name)
-        reason = _names_rows(codes)
-        if reason is not None:
-            left_out[name] = reason
-    found = traits(table, [name for name in table.columns if kinds[name] == "number"], rows)
-    return Survey(tuple(numbers), tuple(texts), left_out, found)
+        (numbers if _holds_numbers(codes) else texts).append(name)
+        exclusion = _text_exclusion(codes)
+        if exclusion is not None:
+            left_out[name] = exclusion
+    stats = column_stats(table, [name for name in table.columns if kinds[name] == "number"], rows)
+    return ColumnSchema(tuple(numbers), tuple(texts), left_out, stats)
 
 
 def _first_codes(table: Table, names: list[str], rows: int) -> dict[str, Codes | TableError]:
@@ -213,29 +183,26 @@ def _first_codes(table: Table, names: list[str], rows: int) -> dict[str, Codes |
     return {name: codes for one in names for name, codes in _first_codes(table, [one], rows).items()}
 
 
-def _mostly_numbers(codes: Codes) -> bool:
+def _holds_numbers(codes: Codes) -> bool:
     present = codes.codes[codes.codes >= 0]
     if not len(present):
         return False
-    spelled = np.array([number_in(value) is not None for value in codes.values])
-    return bool(spelled[present].mean() >= _MOSTLY)
+    numbers = np.array([parse_number(value) is not None for value in codes.values])
+    return bool(numbers[present].mean() >= _MOSTLY_NUMBERS)
 
 
-def _names_rows(codes: Codes) -> tuple[str, str] | None:
-    present = int((codes.codes >= 0).sum())
-    if present and all(_TIME.match(value) for value in codes.values[:1000]):
-        return "timestamp", "holds times, which have no distribution to keep"
-    if present >= FEWEST and len(codes.values) >= _IDENTIFIER * present:
-        share = f"{len(codes.values):,} different values in its first {present:,}"
-        return IDENTIFIER, f"has {share}: it names rows rather than describes them"
+def _text_exclusion(codes: Codes) -> Exclusion | None:
+    present, distinct = int((codes.codes >= 0).sum()), len(codes.values)
+    if present and all(math.isfinite(parse_timestamp(value)) for value in codes.values[:_TEXTS_TRIED]):
+        return _TIMESTAMP
+    if present >= _FEWEST and distinct >= _DISTINCT_TEXTS * present:
+        reason = f"has {distinct:,} different values in its first {present:,}: it names rows rather than describes them"
+        return Exclusion(IDENTIFIER.kind, reason)
     return None
 
 
-_LISTED = 20
-
-
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ColumnSelection:
     """features: watched columns in the table's order; numbers, texts: how they, target and prediction are read."""
 
     features: tuple[str, ...]
@@ -243,59 +210,58 @@ class Selection:
     texts: tuple[str, ...]
     findings: tuple[Finding, ...]
 
-    def without(self, reasons: Mapping[str, tuple[str, str]], settings: Settings, name: str) -> Selection:
-        """The same without some features, for these kinds and reasons; asked features stay. Raises DriftRequestError
-        when nothing is left to watch in the table `name`."""
-        left = {} if settings.features is not None else {n: r for n, r in reasons.items() if n in self.features}
-        features = tuple(feature for feature in self.features if feature not in left)
-        if not features and settings.target is None and settings.prediction is None:
-            raise DriftRequestError(f"{name}: no column is left to watch; name some with features")
-        told = tuple(Finding(kind, column, f"left out: {reason}") for column, (kind, reason) in left.items())
-        numbers = tuple(number for number in self.numbers if number not in left)
-        return replace(self, features=features, numbers=numbers, findings=(*self.findings, *told))
+    def excluding(
+        self, exclusions: Mapping[str, Exclusion], settings: DriftFileSettings, table: str
+    ) -> ColumnSelection:
+        """Without some features; those that the settings name stay. Raises DriftRequestError when none is left."""
+        if settings.features is not None:
+            return self
+        left_out = {name: exclusion for name, exclusion in exclusions.items() if name in self.features}
+        features = tuple(name for name in self.features if name not in left_out)
+        _require_columns(features, settings, table)
+        numbers = tuple(name for name in self.numbers if name not in left_out)
+        findings = (*self.findings, *_left_out_findings(left_out))
+        return replace(self, features=features, numbers=numbers, findings=findings)
 
 
-def select(reference: Table, found: Survey, settings: Settings) -> Selection:
+def select_columns(reference: Table, schema: ColumnSchema, settings: DriftFileSettings) -> ColumnSelection:
     """Raises DriftRequestError for a name that the reference has no column for, or when nothing is left to watch."""
-    asked = [
-        *(settings.features or ()),
-        *(n for n in (settings.target, settings.prediction, settings.time) if n is not None),
-    ]
-    for name in asked:
+    roles = [name for name in (settings.target, settings.prediction, settings.time) if name is not None]
+    for name in (*(settings.features or ()), *roles):
         if name not in reference.columns:
             close = difflib.get_close_matches(name, reference.columns, 1, 0.6)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; it has {_named(reference.columns)}"
-            raise DriftRequestError(f"{reference.name}: there is no column {name!r}{hint}{_delimiter(reference)}")
-        if name in found.left_out and found.left_out[name][0] == "unreadable":
-            raise DriftRequestError(found.left_out[name][1])
-    roles = {settings.target, settings.prediction, settings.time}
-    findings: list[Finding] = []
-    if settings.features is not None:
-        features = settings.features
-    else:
+            hint = f"; did you mean {close[0]!r}?" if close else f"; it has {_listed(reference.columns)}"
+            raise DriftRequestError(f"{reference.name}: there is no column {name!r}{hint}{_other_delimiter(reference)}")
+        if name in schema.left_out and schema.left_out[name].kind == "unreadable":
+            raise DriftRequestError(schema.left_out[name].reason)
+    findings: tuple[Finding, ...] = ()
+    features = settings.features
+    if features is None:
         candidates = [name for name in reference.columns if name not in roles]
-        features = tuple(name for name in candidates if name not in found.left_out)
-        for name in candidates:
-            if name in found.left_out:
-                kind, reason = found.left_out[name]
-                findings.append(Finding(kind, name, f"left out: {reason}"))
-    if not features and settings.target is None and settings.prediction is None:
-        raise DriftRequestError(
-            f"{reference.name}: no column is left to watch; name some with features{_delimiter(reference)}"
-        )
-    findings += _joined_columns(reference)
+        features = tuple(name for name in candidates if name not in schema.left_out)
+        findings = _left_out_findings({n: schema.left_out[n] for n in candidates if n in schema.left_out})
+    _require_columns(features, settings, reference.name, _other_delimiter(reference))
     read = {*features, *roles}
-    return Selection(
+    return ColumnSelection(
         features,
-        tuple(name for name in found.numbers if name in read),
-        tuple(name for name in found.texts if name in read),
-        tuple(findings),
+        tuple(name for name in schema.numbers if name in read),
+        tuple(name for name in schema.texts if name in read),
+        (*findings, *_delimiter_findings(reference)),
     )
 
 
-def compare_columns(reference: Table, current: Table, settings: Settings) -> list[Finding]:
-    """Findings on columns that only one side has; of watched ones the rules themselves tell."""
-    findings = _joined_columns(current)
+def _require_columns(features: Sequence[str], settings: DriftFileSettings, table: str, hint: str = "") -> None:
+    if not features and settings.target is None and settings.prediction is None:
+        raise DriftRequestError(f"{table}: no column is left to watch; name some with features{hint}")
+
+
+def _left_out_findings(left_out: Mapping[str, Exclusion]) -> tuple[Finding, ...]:
+    return tuple(Finding(kind, name, f"left out: {reason}") for name, (kind, reason) in left_out.items())
+
+
+def column_findings(reference: Table, current: Table, settings: DriftFileSettings) -> list[Finding]:
+    """On columns that only one side has; on missing features the drift rules raise signals."""
+    findings = _delimiter_findings(current)
     if settings.target is not None and settings.target not in current.columns:
         message = f"{current.name} has no column {settings.target!r}: there are no labels yet"
         findings.append(Finding("no_target", settings.target, message))
@@ -313,19 +279,20 @@ def compare_columns(reference: Table, current: Table, settings: Settings) -> lis
     return findings
 
 
-def _delimiter(table: Table) -> str:
-    """A guess why a table has one column only, for the end of a sentence."""
+def _delimiter_findings(table: Table) -> list[Finding]:
+    hint = _other_delimiter(table)
+    return [Finding("delimiter", None, f"{table.name} has one column, {table.columns[0]!r}{hint}")] if hint else []
+
+
+def _other_delimiter(table: Table) -> str:
+    """A guess why a table has one column only, for the end of a sentence; else empty."""
     if len(table.columns) != 1:
         return ""
-    found = next((mark for mark in ";\t|" if mark in table.columns[0]), None)
-    told = {";": "a semicolon", "\t": "a tab", "|": "a bar"}
-    return "" if found is None else f"; is {told[found]} between its columns? only commas are read"
+    names = {";": "a semicolon", "\t": "a tab", "|": "a bar"}
+    found = next((name for mark, name in names.items() if mark in table.columns[0]), None)
+    return "" if found is None else f"; is {found} between its columns? only commas are read"
 
 
-def _joined_columns(table: Table) -> list[Finding]:
-    guess = _delimiter(table)
-    return [Finding("delimiter", None, f"{table.name} has one column, {table.columns[0]!r}{guess}")] if guess else []
-
-
-def _named(columns: Sequence[str]) -> str:
-    return ", ".join(map(repr, columns[:_LISTED])) + (", …" if len(columns) > _LISTED else "")
+def _listed(columns: Iterable[str]) -> str:
+    names = [repr(name) for name in columns]
+    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")

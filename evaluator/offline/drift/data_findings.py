@@ -1,130 +1,358 @@
-"""What a person should know about the current rows of two files beside the judgement: findings and notes in words."""
+"""Findings about the data itself, beside drift: wrong cells, missing labels, duplicate rows, odd timestamps.
+
+`TimestampStats` and `DuplicateRows` are counted while rows are read. A finding says what the current rows have more
+of than the reference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+import numpy as np
+import numpy.typing as npt
+
+from evaluator.drift.columns import Coded, is_categorical, read_categories, read_numbers
 from evaluator.drift.feature import Column
 from evaluator.drift.profile import Profile
-from evaluator.drift.report import Finding as Fact
-from evaluator.offline.drift.prediction_type import present
-from evaluator.offline.drift.reference import NOTHING, Known
+from evaluator.drift.report import Finding as RuleFinding
+from evaluator.offline.drift.prediction_type import PredictionKind, PredictionType
 from evaluator.offline.drift.result import Finding
-from evaluator.offline.drift.settings import Settings
+from evaluator.offline.drift.settings import FEWEST_VALUES, DriftFileSettings
+from gauntlet.clock import parse_timestamp
 
-FEWEST = 10
-"""Present values below which nothing is said of a distribution; p values are exact enough from here on."""
-_FEW = 250
+Floats = npt.NDArray[np.float64]
+Hashes = npt.NDArray[np.uint64]
+
+NO_TIMESTAMPS = "time: {!r} has no timestamp in the reference (seconds since 1970, or ISO 8601)"
+
+_FEW_ROWS = 250
 """Rows with which only large shifts can be told from chance."""
 _DEPENDENT = 0.1
-"""Independent rows a row from which on dependence is worth a word; less may be chance."""
-_LACK = 0.05
-"""Share of rows without a target, more than in the reference, that is worth a word."""
-_SPEAKS = 30.0
-"""Independent rows with which a shift of half the reference's rows can just be told in a stream."""
+"""Independent rows for each row below which a column's dependence is noted; less may be chance."""
+_UNLABELLED = 0.05
+"""Share of rows without a target, above the reference's, from which it is a finding."""
+_JUDGEABLE = 30.0
+"""Independent rows with which a shift of half the reference's rows can just be detected in a stream."""
 _NAMED = 5
 _ALARMING = {"column_gone", "type_change", "missing", "infinite", "empty"}
 
+_BAD_TIMES = 0.001
+"""Share of rows, above the reference's, from which unreadable or unordered timestamps are a finding."""
+_DISORDER = 0.25
+"""Share of rows earlier than the one before from which there is no order left: in random order it is a half."""
+_STILL = 5.0
+"""Times the reference's longest run of one timestamp, and at least `_RUN` rows."""
+_RUN = 20
+_GAP = 3.0
+"""Times the reference's longest gap."""
+_CALENDAR = (0.0, 32_503_680_000.0)
+"""From 1970 to 3000; a number beyond is shown as a number."""
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """What was counted of the current rows. `odd`: cells of target and prediction that can be neither; `another`:
-    predictions of another kind; `targets`: rows with a target; `sampled`: some rows by column."""
-
-    rows: int
-    odd: Mapping[str, int]
-    another: int
-    targets: int
-    sampled: Mapping[str, Column]
-
-
-def findings(
-    facts: tuple[Fact, ...], seen: Counted, known: Known, profile: Profile, settings: Settings, alarmed: set[str]
-) -> list[Finding]:
-    """From the rules' own facts and what only files have; `alarmed` are the columns about which a rule spoke."""
-    rows = seen.rows
-    found = [
-        Finding(f.kind, f.feature or None, f.text, f.kind in _ALARMING and f.feature in alarmed)
-        for f in facts
-        if (f.feature != NOTHING or f.kind == "few_rows")
-        and (f.kind != "constant" or _constant(seen.sampled.get(f.feature)))
-        and not (f.kind == "type_change" and f.feature == settings.prediction and seen.another)
-    ]
-    found += [
-        Finding("few_rows", None, f"{count} {side} rows: only large shifts can be told from chance")
-        for side, count in (("reference", known.rows), ("current", rows))
-        if FEWEST <= count < _FEW
-    ]
-    found += [
-        Finding("empty_reference", f.name, f"the reference has no value of {f.name}: nothing to compare with")
-        for f in profile.features
-        if not f.present and f.name != NOTHING
-    ]
-    found += [
-        Finding("type_change", name, _oddity(name, odd, seen, known, settings), name in alarmed)
-        for name, odd in seen.odd.items()
-        if odd and not any(f.column == name and f.kind in ("type_change", "infinite") for f in found)
-    ]
-    target = settings.target
-    if target is not None and target in seen.odd:
-        if not seen.targets:
-            found.append(Finding("no_target", target, f"no row has a value of {target!r}: there are no labels yet"))
-        elif known.target is not None:
-            lack, was = 1 - seen.targets / rows, 1 - present(known.target) / known.rows
-            found += lacking(target, lack, was)
-    return found
+_HASHED = 1 << 19
+"""Rows that are hashed at most, the first of a table: 4 MB."""
+_MULTIPLIER = 0x9E3779B97F4A7C15
+"""2^64 over the golden ratio (Knuth 1998, 6.4); odd, so that multiplying by its powers loses no bit."""
+_WORD = 1 << 64
+_LOW_BITS = np.uint64(20)
+"""Bits of a float's fraction that are dropped: a product carries upwards only, and whole numbers use the upper bits."""
+_DUPLICATES = 0.05
+"""Share of duplicate rows, beyond twice the expected, from which they are a finding."""
+_FEWEST_HASHED = 50
 
 
-def lacking(target: str, lack: float, was: float) -> list[Finding]:
-    """Targets missing in far more rows than in the reference; labels may still come, so it alarms nobody."""
-    if lack <= was + _LACK:
+def parse_timestamps(column: Column) -> Floats:
+    """Seconds since 1970 (UTC), shape (rows,): numbers are seconds already, texts are ISO 8601; NaN for other cells."""
+    if isinstance(column, Coded):
+        used, inverse = np.unique(column.codes, return_inverse=True)
+        seconds = [math.nan if code < 0 else parse_timestamp(column.values[code]) for code in used.tolist()]
+        return np.array(seconds, dtype=np.float64)[inverse]
+    if is_categorical(column):
+        cells = read_categories(column)
+        return np.array([parse_timestamp(cell) if isinstance(cell, str) else math.nan for cell in cells])
+    return read_numbers(column)[0]
+
+
+class TimestampStats:
+    """Order, gaps and unreadable cells of a table's timestamps, in seconds; a row without one is NaN."""
+
+    def __init__(self, not_before: float = -math.inf) -> None:
+        self.rows = 0
+        self.unknown = 0
+        """Rows without a timestamp."""
+        self.first, self.last = math.inf, -math.inf
+        """Earliest and latest timestamp."""
+        self.falls = 0
+        """Rows that are earlier than the one before."""
+        self.run = (0, 0, math.nan)
+        """The longest run of rows with one timestamp: its length, its first row, the timestamp."""
+        self.gap = (0.0, 0)
+        """The longest step from one row to the next, and that next row."""
+        self.older = 0
+        """Rows earlier than `not_before`."""
+        self._not_before = not_before
+        self._open_run: tuple[float, int, int] | None = None
+        """The last timestamp, how many rows in a row have it, and the first of them."""
+
+    def add(self, seconds: Floats) -> None:
+        """The next rows."""
+        rows = np.flatnonzero(np.isfinite(seconds))
+        known = seconds[rows]
+        rows += self.rows
+        self.rows += len(seconds)
+        self.unknown += len(seconds) - len(known)
+        if not len(known):
+            return
+        self.first, self.last = min(self.first, float(known.min())), max(self.last, float(known.max()))
+        self.older += int(np.count_nonzero(known < self._not_before))
+        carried = 0
+        if self._open_run is not None:
+            last, length, start = self._open_run
+            known, rows = np.append(last, known), np.append(start, rows)
+            carried = length - 1
+        steps = np.diff(known)
+        self.falls += int(np.count_nonzero(steps < 0))
+        if len(steps) and steps.max() > self.gap[0]:
+            longest = int(np.argmax(steps))
+            self.gap = float(steps[longest]), int(rows[longest + 1])
+        starts = np.concatenate([[0], np.flatnonzero(steps != 0) + 1])
+        runs = np.diff(np.append(starts, len(known)))
+        runs[0] += carried
+        longest = int(np.argmax(runs))
+        if runs[longest] > self.run[0]:
+            self.run = int(runs[longest]), int(rows[starts[longest]]), float(known[starts[longest]])
+        self._open_run = float(known[-1]), int(runs[-1]), int(rows[starts[-1]])
+
+
+def timestamp_findings(column: str, before: TimestampStats, now: TimestampStats, offset: int = 0) -> list[Finding]:
+    """On the current rows' timestamps; `offset` is the number of the first current row."""
+    findings: list[Finding] = []
+    rows, known = max(1, now.rows), max(1, now.rows - now.unknown)
+
+    def add(kind: str, message: str, alarming: bool = False) -> None:
+        findings.append(Finding(kind, column, message, alarming))
+
+    if now.unknown / rows > before.unknown / max(1, before.rows) + _BAD_TIMES:
+        add("time_unknown", f"{now.unknown:,} of {rows:,} rows have no time that can be read in {column}")
+    disorder, usual = now.falls / known, before.falls / max(1, before.rows - before.unknown)
+    if disorder > usual + _BAD_TIMES:
+        message = f"{disorder:.1%} of rows are earlier than the row before by {column}, {usual:.1%} in the reference"
+        add("time_disorder", message, disorder >= _DISORDER > usual and known >= _RUN)
+    length, first, at = now.run
+    if length > max(_RUN - 1, _STILL * before.run[0]) and before.last > before.first:
+        message = (
+            f"{column} stands still at {_date(at)} for {length:,} rows from row {first + offset:,} on; at most "
+            f"{before.run[0]:,} in the reference"
+        )
+        add("time_still", message, length == known)
+    gap, after = now.gap
+    if 0 < _GAP * before.gap[0] < gap:
+        message = (
+            f"{_duration(gap)} without a row before row {after + offset:,} by {column}; at most "
+            f"{_duration(before.gap[0])} in the reference"
+        )
+        add("time_gap", message)
+    if now.older:
+        message = (
+            f"{now.older:,} of {rows:,} rows are older by {column} than all of the reference, which begins at "
+            f"{_date(before.first)}"
+        )
+        add("time_old", message)
+    return findings
+
+
+def _date(seconds: float) -> str:
+    if not _CALENDAR[0] <= seconds <= _CALENDAR[1]:
+        return f"{seconds:g}"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.1f} seconds"
+
+
+class DuplicateRows:
+    """Rows that equal an earlier row of the same table, by a hash of each row's cells; of a table's first rows."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._hashes: list[Hashes] = []
+
+    def add(self, columns: Mapping[str, Column], rows: int) -> None:
+        """The next `rows` rows; columns are the same in each call."""
+        rows = min(rows, _HASHED - self.rows)
+        if rows <= 0:
+            return
+        total, term = np.zeros(rows, dtype=np.uint64), np.empty(rows, dtype=np.uint64)
+        factor = 1
+        for values in columns.values():
+            factor = factor * _MULTIPLIER % _WORD
+            np.multiply(_cell_hashes(values[:rows], term), np.uint64(factor), out=term)
+            total += term
+        self.rows += rows
+        self._hashes.append(total)
+
+    def share(self, rows: int) -> float:
+        """Of the first `rows` rows, the share that equals an earlier one."""
+        if not rows:
+            return 0.0
+        hashes = np.sort(np.concatenate(self._hashes)[:rows])
+        return int(np.count_nonzero(hashes[1:] == hashes[:-1])) / rows
+
+
+def _cell_hashes(values: Column, out: Hashes) -> Hashes:
+    """A number for each cell, the same for equal cells; written to `out` where it has to be computed."""
+    if isinstance(values, Coded):
+        out[:] = values.codes
+        return out
+    if isinstance(values, np.ndarray) and values.dtype == np.float64:
+        return np.right_shift(np.ascontiguousarray(values).view(np.uint64), _LOW_BITS, out=out)
+    cells = [0 if cell is None or cell != cell else hash(cell) for cell in list(values)]
+    return np.array(cells, dtype=np.int64).view(np.uint64)
+
+
+def duplicate_findings(before: DuplicateRows, now: DuplicateRows) -> list[Finding]:
+    """Far more duplicates in the current rows than the reference would have in as many: few values repeat by nature."""
+    if now.rows < _FEWEST_HASHED or before.rows < _FEWEST_HASHED:
+        return []
+    share = now.share(now.rows)
+    if share <= _DUPLICATES:
+        return []
+    # The chance that a row is an old one grows at most as fast as the number of those there are.
+    expected = before.share(min(before.rows, now.rows)) * max(1.0, now.rows / before.rows)
+    if share <= 2 * expected + _DUPLICATES:
+        return []
+    message = f"{share:.1%} of rows repeat an earlier one exactly, {min(1.0, expected):.1%} would as in the reference"
+    return [Finding("repeated_rows", None, message)]
+
+
+def unlabelled_findings(target: str, share: float, usual: float) -> list[Finding]:
+    """Shares of rows without a target, now and in the reference; never alarming, for labels may still come."""
+    if share <= usual + _UNLABELLED:
         return []
     message = (
-        f"{lack:.1%} of rows have no value of {target}, {was:.1%} in the reference: what is said of the model "
+        f"{share:.1%} of rows have no value of {target}, {usual:.1%} in the reference: what is said of the model "
         "is about the others"
     )
     return [Finding("missing_target", target, message)]
 
 
-def _oddity(name: str, odd: int, seen: Counted, known: Known, settings: Settings) -> str:
-    if name == settings.prediction and seen.another:
-        return f"{seen.another} of {seen.rows} values of {name} are {known.answer.other}: nothing is judged by them"
+def empty_reference_findings(profile: Profile) -> list[Finding]:
+    """Features of which the reference has no value."""
+    return [
+        Finding("empty_reference", f.name, f"the reference has no value of {f.name}: nothing to compare with")
+        for f in profile.features
+        if f.name and not f.present
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class CellCounts:
+    """Counts of a whole table's current rows."""
+
+    rows: int
+    unusable: Mapping[str, int]
+    """Cells of target and prediction that can be neither."""
+    mismatched: int
+    """Predictions of another kind than the reference's."""
+    targets: int
+    """Rows with a target."""
+    sampled: Mapping[str, Column]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceCells:
+    """What the findings on cells compare with. unlabelled: the share of rows without a target, None without targets."""
+
+    rows: int
+    unlabelled: float | None
+    prediction_type: PredictionType | None
+    prediction_kind: PredictionKind
+
+
+def cell_findings(
+    rule_findings: Iterable[RuleFinding],
+    profile: Profile,
+    before: ReferenceCells,
+    now: CellCounts,
+    settings: DriftFileSettings,
+    signalled: set[str],
+) -> list[Finding]:
+    """Of the drift rules on two tables, and on their cells; `signalled` are the columns with a raised signal."""
+    target, prediction = settings.target, settings.prediction
+    findings = [
+        Finding(f.kind, f.feature or None, f.text, f.kind in _ALARMING and f.feature in signalled)
+        for f in rule_findings
+        if (f.feature or f.kind == "few_rows")
+        and (f.kind != "constant" or _is_constant(now.sampled.get(f.feature)))
+        and not (f.kind == "type_change" and f.feature == prediction and now.mismatched)
+    ]
+    findings += [
+        Finding("few_rows", None, f"{count} {side} rows: only large shifts can be told from chance")
+        for side, count in (("reference", before.rows), ("current", now.rows))
+        if FEWEST_VALUES <= count < _FEW_ROWS
+    ]
+    findings += empty_reference_findings(profile)
+    findings += [
+        Finding("type_change", name, _unusable(name, unusable, before, now, settings), name in signalled)
+        for name, unusable in now.unusable.items()
+        if unusable and not any(f.column == name and f.kind in ("type_change", "infinite") for f in findings)
+    ]
+    if target is not None and target in now.unusable:
+        if not now.targets:
+            message = f"no row has a value of {target!r}: there are no labels yet"
+            findings.append(Finding("no_target", target, message))
+        elif before.unlabelled is not None:
+            findings += unlabelled_findings(target, 1 - now.targets / now.rows, before.unlabelled)
+    return findings
+
+
+def _unusable(name: str, unusable: int, before: ReferenceCells, now: CellCounts, settings: DriftFileSettings) -> str:
+    if name == settings.prediction and now.mismatched:
+        mismatch = before.prediction_kind.mismatch
+        return f"{now.mismatched} of {now.rows} values of {name} are {mismatch}: nothing is judged by them"
     kind = "as in the reference"
-    if known.roles is not None and known.roles.says == "probability":
+    if before.prediction_type is not None and before.prediction_type.kind == "probability":
         kind = "a number from 0 to 1" if name != settings.target else "of the reference's classes"
-    return f"{odd} of {seen.rows} values of {name} are not {kind}: nothing is judged by them"
+    return f"{unusable} of {now.rows} values of {name} are not {kind}: nothing is judged by them"
 
 
-def _constant(values: Column | None) -> bool:
-    """Whether all sampled values are one: those beyond the reference's range share one place of its grid."""
+def _is_constant(values: Column | None) -> bool:
+    """Whether all sampled values are equal: those beyond the reference's range share one slot of its grid."""
     return values is not None and len({v for v in list(values) if v is not None and v == v}) <= 1
 
 
-def dependence(profile: Profile, place: int, then: str) -> list[str]:
-    """A note on the columns whose neighbouring rows say little beside each other, on windows of one `place`; `then` is
-    what follows from it."""
-    dependent = [f.name for f in profile.features if f.present and f.shape[place].efficiency < _DEPENDENT]
+def dependence_notes(profile: Profile) -> list[str]:
+    """On features of two tables whose neighbouring rows add little information to each other."""
+    dependent = [f.name for f in profile.features if f.present and f.shape[0].efficiency < _DEPENDENT]
     if not dependent:
         return []
-    some = ", ".join(dependent[:_NAMED]) + (", …" if len(dependent) > _NAMED else "")
-    told = f"neighbouring rows of the reference depend on each other in {len(dependent)} columns ({some})"
-    return [f"{told}: {then}"]
+    names = ", ".join(dependent[:_NAMED]) + (", …" if len(dependent) > _NAMED else "")
+    return [
+        f"neighbouring rows of the reference depend on each other in {len(dependent)} columns ({names}): "
+        "rows are weighed accordingly; if the order of rows means nothing, say so (unordered)"
+    ]
 
 
-def speechless(profile: Profile) -> list[str]:
-    """A note on the columns of a stream whose windows, however long, are worth next to no independent rows."""
+def weak_window_notes(profile: Profile) -> list[str]:
+    """On features of a stream whose windows, however long, are worth next to no independent rows."""
     worth = {
         f.name: max(window * one.efficiency for window, one in zip(profile.windows, f.shape, strict=True))
         for f in profile.features
         if f.present
     }
-    few = sorted((rows, name) for name, rows in worth.items() if rows < _SPEAKS)
-    if not few:
+    weak = sorted((rows, name) for name, rows in worth.items() if rows < _JUDGEABLE)
+    if not weak:
         return []
-    some = ", ".join(f"{name}: {max(1, round(rows))}" for rows, name in few[:_NAMED]) + (", …" if few[_NAMED:] else "")
+    names = ", ".join(f"{name}: {max(1, round(rows))}" for rows, name in weak[:_NAMED])
     return [
-        f"neighbouring rows of the reference depend on each other so much in {len(few)} columns that even the "
-        f"{profile.windows[-1]:,} rows of the longest window are worth few independent ones ({some}): there only what "
-        "is far outside will be told; a season, or fewer rows with more time between them, may say more"
+        f"neighbouring rows of the reference depend on each other so much in {len(weak)} columns that even the "
+        f"{profile.windows[-1]:,} rows of the longest window are worth few independent ones "
+        f"({names}{', …' if weak[_NAMED:] else ''}): there only what is far outside will be told; a season, or fewer "
+        "rows with more time between them, may say more"
     ]

@@ -1,15 +1,7 @@
-"""What the reference's own stretches say of rows that depend on their neighbours, from counts at places of the file.
+"""The reference of a file as a drift profile, in two passes over its batches.
 
-The counts up to a few hundred places are kept; their differences are overlapping stretches of any part of the file, so
-that one pass without rows in memory gives what `evaluator.drift.calibration` gives from all rows.
-
-A bounded sample of a table's rows, spread evenly over it, the same however the rows come in batches.
-
-It carries grids and plots; counts and evidence come from all rows.
-
-The reference of a file as a profile: grids from a spread sample, counts and dependence from all rows.
-
-Only the sample, target and prediction are ever held in memory, whatever the file's length.
+The first pass keeps a sample, from which grids are fitted, and all of target and prediction; the second counts all rows
+and measures how far moving blocks of them stray. Nothing else is held in memory, whatever the file's length.
 """
 
 from __future__ import annotations
@@ -21,218 +13,192 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.calibration import INDEPENDENT, Calibration, block_length, of_stretches
-from evaluator.drift.columns import is_categorical
+from evaluator.drift.columns import Coded, is_categorical
 from evaluator.drift.concept import ErrorReference
 from evaluator.drift.feature import Column, Feature
 from evaluator.drift.markov import RegimeReference, remembers
 from evaluator.drift.pane import count_parts
 from evaluator.drift.performance import Task, losses_of, outcomes
 from evaluator.drift.profile import MISSING, SPECIALS, Profile, Truth
-from evaluator.offline.drift.columns import every, joined, taken
-from evaluator.offline.drift.prediction_type import Answer, Roles, infer, of_kind
-from evaluator.offline.drift.scan import Batch
-from evaluator.offline.drift.settings import Settings
+from evaluator.offline.drift.prediction_type import PredictionKind, PredictionType, cells_of_kind, count_present, infer
+from evaluator.offline.drift.scan import Batch, concatenate
+from evaluator.offline.drift.settings import DriftFileSettings
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-PLACES = 128
-"""Stretches of the reference that are compared with the rest of it."""
+ROWS_ONLY = ""
+"""Name of the column that stands for the rows where no column is watched; it is in no report."""
+FEWEST_LOSSES = 30
+"""Losses below which nothing is said of them."""
+SAMPLE_ROWS = 16_384
+"""The fewest rows of a sample, where there are so many: a grid's limits at 0.05 % then rest on eight rows or more."""
+BLOCKS = 128
+"""Moving blocks of the reference that are compared with the rest of it."""
+_SEED = 20130101
+"""Of the one permutation that makes the order of rows meaningless."""
+_REGIMES = 16
+"""Columns of few values whose transitions are counted at most, before it is known which depend on the row before."""
 
 
-class Stretches:
-    """Stretches of a file of `rows` rows that stand for `window` rows, cut as the counts go by."""
+class SystematicSample:
+    """Every k-th row of columns as they pass; k doubles, so that from `size` up to twice as many rows are kept.
 
-    def __init__(self, rows: int, window: int) -> None:
-        self.rows, self.window = rows, window
-        self.block = block_length(window, rows)
-        if self.block < 2:
-            self.starts = np.empty(0, dtype=np.int64)
-        else:
-            last = rows - self.block
-            self.starts = np.unique(np.linspace(0, last, min(PLACES, last + 1)).astype(np.int64))
-        self.cuts = np.unique(np.concatenate([self.starts, self.starts + self.block]))
-        self._wanted = frozenset(self.cuts.tolist())
-        self._at: dict[int, npt.NDArray[np.uint32]] = {}
+    It is spread evenly over the table, and the same however the rows come in batches.
+    """
 
-    def cuts_within(self, done: int, rows: int) -> list[int]:
-        """Where the next `rows` rows, after `done` ones, are to be cut; the last one is `rows`."""
-        cuts = self.cuts - done
-        return sorted({*cuts[(cuts > 0) & (cuts < rows)].tolist(), rows}) if rows else []
-
-    def keep(self, place: int, counts: Ints) -> None:
-        """The count vector of the first `place` rows; kept where a stretch begins or ends."""
-        if place in self._wanted:
-            self._at[place] = counts.astype(np.uint32)
-
-    def counts(self, part: slice) -> Floats:
-        """Counts of each stretch in a part of the count vector, shape (places, slots)."""
-        at = self._at
-        upper = [at[start + self.block][part] for start in self.starts.tolist()]
-        lower = [at[start][part] for start in self.starts.tolist()]
-        if not upper:
-            return np.empty((0, part.stop - part.start))
-        return (np.array(upper) - np.array(lower)).astype(np.float64)
-
-    def calibrate(self, counts: Floats, total: Floats, *, ordered: bool) -> Calibration:
-        """Limit and efficiency of a column from its stretches' `counts` (places, slots) and the file's `total`."""
-        if not len(self.starts):
-            return INDEPENDENT
-        return of_stretches(counts, total, self.rows, self.window, ordered=ordered)
-
-
-SIZE = 16_384
-"""At least so many rows (where there are so many) and fewer than twice as many are kept: a grid's limits at 0.05 % then
-rest on eight rows or more."""
-
-
-class Sample:
-    """Every k-th row of columns as they stream by; k doubles so that between `size` and twice as many are kept."""
-
-    def __init__(self, size: int = SIZE) -> None:
+    def __init__(self, size: int = SAMPLE_ROWS) -> None:
         self._size = size
         self._stride = 1
         self._parts: dict[str, list[Column]] = {}
-        self.rows = 0
+        self._rows = 0
         self._kept = 0
 
     def add(self, columns: Mapping[str, Column], rows: int) -> None:
         """The next `rows` rows; columns are the same in each call."""
-        first = -self.rows % self._stride
+        first = -self._rows % self._stride
         for name, values in columns.items():
-            self._parts.setdefault(name, []).append(every(values, first, self._stride))
-        self.rows += rows
+            self._parts.setdefault(name, []).append(_every(values, first, self._stride))
+        self._rows += rows
         self._kept += len(range(first, rows, self._stride))
         while self._kept >= 2 * self._size:
-            self._parts = {name: [every(joined(parts), 0, 2)] for name, parts in self._parts.items()}
+            self._parts = {name: [_every(concatenate(parts), 0, 2)] for name, parts in self._parts.items()}
             self._stride *= 2
             self._kept = -(-self._kept // 2)
 
     def columns(self) -> dict[str, Column]:
-        """What is kept."""
-        return {name: joined(parts) for name, parts in self._parts.items()}
+        """The sampled rows by column."""
+        return {name: concatenate(parts) for name, parts in self._parts.items()}
 
 
-_SEED = 20130101
-"""Of the one permutation that takes the meaning from the order of rows."""
-NOTHING = ""
-"""The name of the column that stands for the rows where no column is watched; nobody is told of it."""
-_REGIMES = 16
-"""Columns of few values whose transitions are counted at most: they have to be, before it is known which remember."""
-FEWEST_ERRORS = 30
-"""Losses below which nothing is said of them."""
+def _every(column: Column, first: int, step: int) -> Column:
+    """Each `step`-th row from `first` on, as a copy that doesn't keep the others in memory."""
+    if isinstance(column, Coded):
+        return Coded(column.codes[first::step].copy(), column.values)
+    return np.array(column[first::step]) if isinstance(column, np.ndarray) else list(column[first::step])
+
+
+def _reordered(column: Column, order: Ints) -> Column:
+    if isinstance(column, Coded):
+        return Coded(column.codes[order], column.values)
+    return np.asarray(column[order]) if isinstance(column, np.ndarray) else [column[i] for i in order.tolist()]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What one pass over the reference gave: rows, a sample of its columns, and all of target and prediction."""
+class ReferenceRows:
+    """The first pass over a reference: rows, a sample of its columns, and all of target and prediction."""
 
     rows: int
     sample: Mapping[str, Column]
     target: Column | None
     prediction: Column | None
-    roles: Roles | None
-    answer: Answer
+    prediction_type: PredictionType | None
+    prediction_kind: PredictionKind
+
+    @classmethod
+    def read(cls, batches: Iterable[Batch], settings: DriftFileSettings) -> ReferenceRows:
+        """Raises DriftRequestError when target and prediction don't fit each other."""
+        sample, rows = SystematicSample(), 0
+        whole: dict[str, list[Column]] = {n: [] for n in (settings.target, settings.prediction) if n is not None}
+        for batch in batches:
+            sample.add(batch.without(settings.target).columns, batch.rows)
+            for name, parts in whole.items():
+                parts.append(batch.columns[name])
+            rows += batch.rows
+        target = None if settings.target is None else concatenate(whole[settings.target])
+        prediction = None if settings.prediction is None else concatenate(whole[settings.prediction])
+        known = infer(settings, target, prediction) if target is not None and prediction is not None else None
+        kind = PredictionKind() if prediction is None else PredictionKind.of(prediction, known)
+        return cls(rows, sample.columns(), target, prediction, known, kind)
 
     @property
-    def score(self) -> bool:
+    def scored(self) -> bool:
         """Whether the prediction is a probability."""
-        return self.roles is not None and self.roles.says == "probability"
+        return self.prediction_type is not None and self.prediction_type.kind == "probability"
 
-    def truth(self, target: Column) -> Column:
-        """Any rows' target as the rules take it; unknown where it can't be a truth."""
-        if self.roles is not None:
-            return self.roles.truth(target)
-        return of_kind(target, texts=self.target is not None and is_categorical(self.target))
+    @property
+    def unlabelled(self) -> float | None:
+        """The share of rows without a target; None where there is no target."""
+        return None if self.target is None else 1 - count_present(self.target) / self.rows
 
-    def said(self, prediction: Column) -> Column:
-        """Any rows' prediction, unknown where it can't be one."""
-        return prediction if self.roles is None else self.roles.said(prediction)
+    def usable_target(self, target: Column) -> Column:
+        """Any rows' target as the rules take it; cells that can't be a truth are missing."""
+        if self.prediction_type is not None:
+            return self.prediction_type.usable_target(target)
+        return cells_of_kind(target, texts=self.target is not None and is_categorical(self.target))
 
-
-def learn(reader: Iterable[Batch], settings: Settings) -> Known:
-    """Read the reference once. Raises DriftRequestError when target and prediction don't fit each other."""
-    sample, rows = Sample(), 0
-    asked = [name for name in (settings.target, settings.prediction) if name is not None]
-    whole: dict[str, list[Column]] = {name: [] for name in asked}
-    for batch in reader:
-        sample.add({n: values for n, values in batch.columns.items() if n != settings.target}, batch.rows)
-        for name in asked:
-            whole[name].append(batch.columns[name])
-        rows += batch.rows
-    target = joined(whole[settings.target]) if settings.target is not None else None
-    prediction = joined(whole[settings.prediction]) if settings.prediction is not None else None
-    roles = infer(settings, target, prediction) if target is not None and prediction is not None else None
-    answer = Answer() if prediction is None else Answer.of(prediction, roles)
-    return Known(rows, sample.columns(), target, prediction, roles, answer)
+    def usable_prediction(self, prediction: Column) -> Column:
+        """Any rows' prediction; cells that can't be one are missing."""
+        return prediction if self.prediction_type is None else self.prediction_type.usable_prediction(prediction)
 
 
-def grids(known: Known, settings: Settings, name: str) -> Profile:
-    """The profile with the final grids and truth; counts and dependence are still those of the sample."""
-    said = settings.prediction
-    columns = dict(known.sample) or {NOTHING: np.zeros(1)}
+def fit_grids(reference: ReferenceRows, settings: DriftFileSettings, name: str) -> Profile:
+    """The profile with its final grids and outcomes; counts and dependence are still those of the sample."""
+    prediction = settings.prediction
     profile = Profile.fit(
-        columns,
+        dict(reference.sample) or {ROWS_ONLY: np.zeros(1)},
         reference_id=name,
         pane=1,
         windows=(1,),
-        prediction=said if said is not None and not known.score else None,
-        score=said if known.score else None,
+        prediction=None if reference.scored else prediction,
+        score=prediction if reference.scored else None,
     )
-    truth = None if known.target is None else _truth(known, settings, known.target, 1)[0]
-    kinds = {feature.name: feature for feature in profile.features}
-    few = [kinds[name] for name in profile.few_valued[:_REGIMES]] if settings.ordered else []
+    by_name = {feature.name: feature for feature in profile.features}
+    few = [by_name[name] for name in profile.few_valued[:_REGIMES]] if settings.ordered else []
     states = tuple(RegimeReference.of_states(f.name, f.counts, ordered=f.numeric) for f in few)
-    return _exchanged(profile, known.rows, 1, profile.features, None, truth, states)
+    truth, _ = _fit_outcomes(reference, settings, 1)
+    return with_window(profile, 1, rows=reference.rows, truth=truth, regimes=states)
 
 
-def completed(profile: Profile, known: Known, batches: Iterable[Batch], settings: Settings, window: int) -> Profile:
-    """The profile of all rows of the reference, judged on stretches that stand for `window` rows."""
+def fit_profile(
+    grids: Profile, reference: ReferenceRows, batches: Iterable[Batch], settings: DriftFileSettings, window: int
+) -> Profile:
+    """The profile of all rows, calibrated on moving blocks for tables of `window` rows; the second pass."""
     window = max(1, window)
-    stretches = Stretches(known.rows, window)
-    counts, done = np.zeros(profile.width, dtype=np.int64), 0
-    stretches.keep(0, counts)
-    paths: list[list[Ints]] = [[] for _ in profile.regimes]
+    blocks = MovingBlocks(reference.rows, window)
+    counts, done = np.zeros(grids.width, dtype=np.int64), 0
+    blocks.keep(0, counts)
+    paths: list[list[Ints]] = [[] for _ in grids.regimes]
     for batch in batches:
-        for path, regime in zip(paths, profile.regimes, strict=True):
-            slots = profile.column_slots(profile.index[regime.feature], batch.columns[regime.feature])
+        for path, regime in zip(paths, grids.regimes, strict=True):
+            slots = grids.column_slots(grids.index[regime.feature], batch.columns[regime.feature])
             path.append(regime.path(slots).astype(np.int8))
-        cuts = stretches.cuts_within(done, batch.rows)
-        for cut, part in zip(cuts, count_parts(profile, batch.columns, cuts), strict=True):
+        cuts = blocks.cuts_within(done, batch.rows)
+        for cut, part in zip(cuts, count_parts(grids, batch.without(settings.target).columns, cuts), strict=True):
             counts = counts + part
-            stretches.keep(done + cut, counts)
+            blocks.keep(done + cut, counts)
         done += batch.rows
-    features = tuple(_feature(profile, i, counts, stretches, settings) for i in range(len(profile.features)))
-    truth, losses = None, None
-    if known.target is not None:
-        truth, losses = _truth(known, settings, known.target, window)
+    features = tuple(_fit_feature(grids, i, counts, blocks, settings) for i in range(len(grids.features)))
+    truth, losses = _fit_outcomes(reference, settings, window)
     errors = None
-    if losses is not None and len(losses) >= FEWEST_ERRORS:
+    if losses is not None and len(losses) >= FEWEST_LOSSES:
         errors = ErrorReference.fit(losses, windows=(window,))
-    walked = [
+    regimes = [
         regime.fitted(np.concatenate(path).astype(np.int64))
-        for regime, path in zip(profile.regimes, paths, strict=True)
+        for regime, path in zip(grids.regimes, paths, strict=True)
         if path
     ]
-    regimes = tuple(regime for regime in walked if remembers(regime.counts))
-    return _exchanged(profile, known.rows, window, features, errors, truth, regimes)
+    kept = tuple(regime for regime in regimes if remembers(regime.counts))
+    return with_window(grids, window, rows=reference.rows, features=features, errors=errors, truth=truth, regimes=kept)
 
 
-def _exchanged(
+def with_window(
     profile: Profile,
-    rows: int,
     window: int,
-    features: tuple[Feature, ...],
-    errors: ErrorReference | None,
+    *,
+    rows: int,
+    features: tuple[Feature, ...] | None = None,
+    errors: ErrorReference | None = None,
     truth: Truth | None,
-    regimes: tuple[RegimeReference, ...],
+    regimes: tuple[RegimeReference, ...] = (),
 ) -> Profile:
+    """A profile with the same grids for one window, the number of current rows."""
     return Profile(
         profile.reference_id,
         rows,
         window,
         (window,),
-        features,
+        profile.features if features is None else features,
         errors,
         truth,
         regimes,
@@ -242,17 +208,68 @@ def _exchanged(
     )
 
 
-def _feature(profile: Profile, i: int, counts: Ints, stretches: Stretches, settings: Settings) -> Feature:
+class MovingBlocks:
+    """Counts of up to `BLOCKS` overlapping blocks of a file (Künsch 1989) that stand for `window` rows.
+
+    The running counts are kept where a block begins or ends; their differences are the blocks' counts. So one pass
+    without rows in memory gives what `evaluator.drift.calibration` gives from all rows.
+    """
+
+    def __init__(self, rows: int, window: int) -> None:
+        self.rows, self.window = rows, window
+        self.block = block_length(window, rows)
+        self.starts = np.empty(0, dtype=np.int64)
+        if self.block >= 2:
+            last = rows - self.block
+            self.starts = np.unique(np.linspace(0, last, min(BLOCKS, last + 1)).astype(np.int64))
+        self.cuts = np.unique(np.concatenate([self.starts, self.starts + self.block]))
+        self._kept_rows = frozenset(self.cuts.tolist())
+        self._running: dict[int, npt.NDArray[np.uint32]] = {}
+
+    def cuts_within(self, done: int, rows: int) -> list[int]:
+        """Where the next `rows` rows, after `done` ones, are cut; the last cut is `rows`."""
+        cuts = self.cuts - done
+        return sorted({*cuts[(cuts > 0) & (cuts < rows)].tolist(), rows}) if rows else []
+
+    def keep(self, rows: int, counts: Ints) -> None:
+        """The count vector of the first `rows` rows; kept where a block begins or ends."""
+        if rows in self._kept_rows:
+            self._running[rows] = counts.astype(np.uint32)
+
+    def counts(self, part: slice) -> Floats:
+        """Counts of each block in a part of the count vector, shape (blocks, slots)."""
+        starts = self.starts.tolist()
+        if not starts:
+            return np.empty((0, part.stop - part.start))
+        upper = np.array([self._running[start + self.block][part] for start in starts])
+        lower = np.array([self._running[start][part] for start in starts])
+        counts: Floats = (upper - lower).astype(np.float64)
+        return counts
+
+    def calibrate(self, counts: Floats, total: Floats, *, ordered: bool) -> Calibration:
+        """Limit and efficiency of a column from its blocks' `counts` (blocks, slots) and the file's `total`."""
+        if not len(self.starts):
+            return INDEPENDENT
+        return of_stretches(counts, total, self.rows, self.window, ordered=ordered)
+
+    def calibrate_share(self, place: int, total: int) -> Calibration:
+        """Limit and efficiency of a share of cells, counted at one place of the count vector."""
+        counts = self.counts(slice(place, place + 1))
+        both = np.column_stack([self.block - counts, counts])
+        return self.calibrate(both, np.array([self.rows - total, total], dtype=np.float64), ordered=False)
+
+
+def _fit_feature(profile: Profile, i: int, counts: Ints, blocks: MovingBlocks, settings: DriftFileSettings) -> Feature:
     fitted, slots = profile.features[i], profile.span(i)
     special = profile.slots + SPECIALS * i
-    wild = profile.slots + SPECIALS * len(profile.features) + i
-    own, outliers = counts[slots], int(counts[wild])
+    outlier = profile.slots + SPECIALS * len(profile.features) + i
+    own, outliers = counts[slots], int(counts[outlier])
     missing, absent, mistyped, infinite = counts[special : special + SPECIALS].tolist()
     shape = gaps = outlying = INDEPENDENT
     if settings.ordered:
-        shape = stretches.calibrate(stretches.counts(slots), own.astype(np.float64), ordered=fitted.numeric)
-        gaps = _share(stretches, special + MISSING, missing)
-        outlying = _share(stretches, wild, outliers)
+        shape = blocks.calibrate(blocks.counts(slots), own.astype(np.float64), ordered=fitted.numeric)
+        gaps = blocks.calibrate_share(special + MISSING, missing)
+        outlying = blocks.calibrate_share(outlier, outliers)
     return replace(
         fitted,
         counts=own - fitted.chosen if len(fitted.chosen) else own,
@@ -264,35 +281,35 @@ def _feature(profile: Profile, i: int, counts: Ints, stretches: Stretches, setti
     )
 
 
-def _share(stretches: Stretches, place: int, total: int) -> Calibration:
-    """Of cells of one kind among all."""
-    of_kind = stretches.counts(slice(place, place + 1))
-    both = np.column_stack([stretches.block - of_kind, of_kind])
-    return stretches.calibrate(both, np.array([stretches.rows - total, total], dtype=np.float64), ordered=False)
-
-
-def _truth(known: Known, settings: Settings, target: Column, window: int) -> tuple[Truth | None, Floats | None]:
-    truth, said = known.truth(target), None if known.prediction is None else known.said(known.prediction)
+def _fit_outcomes(
+    reference: ReferenceRows, settings: DriftFileSettings, window: int
+) -> tuple[Truth | None, Floats | None]:
+    """The distribution of the target and the model's performance, and the loss of each row with both outcomes."""
+    if reference.target is None:
+        return None, None
+    target = reference.usable_target(reference.target)
+    prediction = None if reference.prediction is None else reference.usable_prediction(reference.prediction)
     if not settings.ordered:
-        order = np.random.default_rng(_SEED).permutation(known.rows)
-        truth, said = taken(truth, order), None if said is None else taken(said, order)
+        order = np.random.default_rng(_SEED).permutation(reference.rows)
+        target = _reordered(target, order)
+        prediction = None if prediction is None else _reordered(prediction, order)
     name = settings.prediction or ""
-    fitted = Profile.fit(
-        {name: truth if said is None else said},
+    truth = Profile.fit(
+        {name: target if prediction is None else prediction},
         reference_id=name,
         pane=window,
         windows=(window,),
-        prediction=name if said is not None and not known.score else None,
-        score=name if known.score else None,
-        targets=truth,
-        task=None if known.roles is None else known.roles.task,
-    )
-    if said is None or fitted.truth is None or fitted.truth.performance is None:
-        return fitted.truth, None
-    return fitted.truth, losses(fitted.truth.performance.task, truth, said)
+        prediction=name if prediction is not None and not reference.scored else None,
+        score=name if reference.scored else None,
+        targets=target,
+        task=None if reference.prediction_type is None else reference.prediction_type.task,
+    ).truth
+    if prediction is None or truth is None or truth.performance is None:
+        return truth, None
+    return truth, row_losses(truth.performance.task, target, prediction)
 
 
-def losses(task: Task, truth: Column, said: Column) -> Floats:
+def row_losses(task: Task, target: Column, prediction: Column) -> Floats:
     """Loss of each row with both: 1 for a miss and 0 for a hit, or the absolute error of a number."""
-    squared = outcomes(task, truth, said)[1]
+    squared = outcomes(task, target, prediction)[1]
     return losses_of(task, squared[np.isfinite(squared)])

@@ -1,17 +1,12 @@
-"""Rows of a table as the drift rules take them, whatever their cells hold: numbers, coded texts, or a mix of both.
+"""Reading a table in batches: numbers, coded texts, or lists of both where a column mixes them.
 
 Columns are read as the reference has them. A cell of another type never ends the reading: from the first one on, its
-column is read as texts and each text that is a number counts as one.
-
-Batches of a table as they pass, without the column of times, and what they say of times and of repeated rows.
-
-Batches read once from a file that is dear to parse, then again from a temporary file of plain arrays.
-
-The same batches come each time; the temporary file vanishes at the end of the `with` block.
+column is read as texts, and each text that is a number counts as one.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,14 +16,25 @@ import numpy as np
 
 from evaluator.drift.columns import Coded
 from evaluator.drift.feature import Column
-from evaluator.offline.drift.duplicate_rows import Repeats
-from evaluator.offline.drift.timeliness import Clock, seconds
+from evaluator.offline.drift.data_findings import DuplicateRows, TimestampStats, parse_timestamps
 from gauntlet.table import Chunk, Codes, Table, TableError
 
-ROWS = 16_384
-"""Rows a batch: a hundred columns of it are 13 MB."""
-KIND_ROWS = 10_000
+BATCH_ROWS = 16_384
+"""Rows of a batch: a hundred columns of it are 13 MB."""
+SCHEMA_ROWS = 10_000
 """Rows by which a column's kind is judged."""
+
+
+def concatenate(parts: list[Column]) -> Column:
+    """Consecutive parts of one column as one; the codes of a later part extend those of the earlier ones."""
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate([np.asarray(part) for part in parts])
+    if all(isinstance(part, Coded) for part in parts):
+        coded = [part for part in parts if isinstance(part, Coded)]
+        return Coded(np.concatenate([part.codes for part in coded]), coded[-1].values)
+    return [value for part in parts for value in part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +45,24 @@ class Batch:
     rows: int
     columns: Mapping[str, Column]
 
+    def part(self, first: int, end: int) -> Batch:
+        """Rows from `first` up to `end` of the batch."""
+        if first == 0 and end == self.rows:
+            return self
+        return Batch(
+            self.start + first, end - first, {name: values[first:end] for name, values in self.columns.items()}
+        )
 
-class Reader:
-    """The batches of a table with `numbers` read as numbers and `texts` as texts; columns it has not are left out."""
+    def without(self, *names: str | None) -> Batch:
+        """The batch without some columns."""
+        return replace(self, columns={name: values for name, values in self.columns.items() if name not in names})
+
+
+class TableReader:
+    """The batches of a table, with `numbers` read as numbers and `texts` as texts; columns it has not are left out.
+
+    strict_texts: those of `texts` in which a number would be a cell of another type.
+    """
 
     def __init__(
         self,
@@ -49,42 +70,38 @@ class Reader:
         numbers: Sequence[str],
         texts: Sequence[str],
         *,
-        words: Collection[str] = (),
-        rows: int = ROWS,
+        strict_texts: Collection[str] = (),
+        rows: int = BATCH_ROWS,
     ) -> None:
-        """words: those of `texts` in which a number would be a cell of another type."""
-        kinds = table.kinds(KIND_ROWS)
-        self.table = table
-        self.numbers = tuple(name for name in numbers if name in kinds)
-        self.texts = tuple(name for name in texts if name in kinds)
-        self.mixed = {name for name in self.numbers if kinds[name] == "text"}
+        kinds = table.kinds(SCHEMA_ROWS)
+        self._table, self._rows = table, rows
+        self._texts = tuple(name for name in texts if name in kinds)
+        self._numbers = [name for name in numbers if kinds.get(name) == "number"]
+        self.mixed = {name for name in numbers if kinds.get(name) == "text"}
         """Columns of numbers that are read as texts, because not all cells are numbers."""
-        self._strange = {name for name in words if kinds.get(name) == "number"}
-        self._rows = rows
+        self._strict = {name for name in strict_texts if kinds.get(name) == "number"}
 
     def __iter__(self) -> Iterator[Batch]:
         """Reads from the beginning. Raises TableError for a file that can't be read at all."""
         done = 0
         while True:
             try:
-                for chunk in self._chunks(done):
-                    yield self._batch(chunk)
-                    done = chunk.start + chunk.rows
+                for chunk in self._chunks(self._numbers, [*self._texts, *sorted(self.mixed)]):
+                    if chunk.start >= done:
+                        yield self._batch(chunk)
+                        done = chunk.start + chunk.rows
             except TableError:
-                if not self._doubt():
+                if not self._find_mixed_column():
                     raise
             else:
                 return
 
-    def _chunks(self, start: int) -> Iterator[Chunk]:
-        numbers = [name for name in self.numbers if name not in self.mixed]
-        for chunk in self.table.chunks(numbers, [*self.texts, *sorted(self.mixed)], rows=self._rows):
-            if chunk.start >= start:
-                yield chunk
+    def _chunks(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterable[Chunk]:
+        return self._table.chunks(numbers, texts, rows=self._rows)
 
-    def _doubt(self) -> bool:
-        """Find a column of numbers that has a cell which is none, and read it as texts from now on."""
-        suspects = [name for name in self.numbers if name not in self.mixed]
+    def _find_mixed_column(self) -> bool:
+        """Find, by bisection, a column of numbers with a cell that is none, and read it as texts from now on."""
+        suspects = list(self._numbers)
         if not suspects or not self._fails(suspects):
             return False
         while len(suspects) > 1:
@@ -92,12 +109,13 @@ class Reader:
             suspects = half if self._fails(half) else suspects[len(half) :]
         if self._fails([], suspects):
             return False
+        self._numbers.remove(suspects[0])
         self.mixed.add(suspects[0])
         return True
 
     def _fails(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> bool:
         try:
-            for _ in self.table.chunks(numbers, texts, rows=self._rows):
+            for _ in self._chunks(numbers, texts):
                 pass
         except TableError:
             return True
@@ -106,24 +124,22 @@ class Reader:
     def _batch(self, chunk: Chunk) -> Batch:
         columns: dict[str, Column] = dict(chunk.numbers)
         for name, codes in chunk.texts.items():
-            strange = name in self.mixed or name in self._strange
-            columns[name] = _numbers_among(codes) if strange else Coded(codes.codes, codes.values)
+            mixed = name in self.mixed or name in self._strict
+            columns[name] = _mixed_cells(codes) if mixed else Coded(codes.codes, codes.values)
         return Batch(chunk.start, chunk.rows, columns)
 
 
-def _numbers_among(codes: Codes) -> list[Any]:
-    """Each text that is a number as that number, other texts as they are, None where there is none."""
+def _mixed_cells(codes: Codes) -> list[Any]:
+    """Each text that is a number as that number, other texts as they are, None for a missing cell."""
     used, inverse = np.unique(codes.codes, return_inverse=True)
-    cells = [None if code < 0 else _cell(codes.values[code]) for code in used.tolist()]
+    cells: list[float | str | None] = []
+    for code in used.tolist():
+        number = None if code < 0 else parse_number(codes.values[code])
+        cells.append(codes.values[code] if number is None and code >= 0 else number)
     return [cells[i] for i in inverse.tolist()]
 
 
-def _cell(text: str) -> float | str:
-    number = number_in(text)
-    return text if number is None else number
-
-
-def number_in(text: str) -> float | None:
+def parse_number(text: str) -> float | None:
     """The number that a text spells, or None; true and false are 1 and 0."""
     try:
         return float(text)
@@ -131,70 +147,75 @@ def number_in(text: str) -> float | None:
         return {"true": 1.0, "false": 0.0}.get(text.strip().lower())
 
 
-class Passing:
-    """Iterate it as often as the batches themselves; noted is what the first whole reading saw."""
+class TableScan:
+    """The batches of a table without its timestamps; the first complete pass counts timestamps and duplicate rows."""
 
-    def __init__(self, batches: Iterable[Batch], time: str | None, *, uncertain: Collection[str] = ()) -> None:
-        """uncertain: columns that may yet turn out to count rows, so that no row with them is another's repetition."""
-        self._batches, self._time, self._uncertain = batches, time, frozenset(uncertain)
-        self.clock, self.repeats = Clock(), Repeats()
-        self._noted = False
+    def __init__(
+        self,
+        batches: Iterable[Batch],
+        time: str | None,
+        *,
+        ambiguous: Collection[str] = (),
+        not_before: float = -math.inf,
+    ) -> None:
+        """ambiguous: columns that may yet prove to be counters, so that no row with them duplicates another.
+        not_before: the first timestamp of the reference."""
+        self._batches, self._time, self._ambiguous = batches, time, ambiguous
+        self.timestamps, self.duplicates = TimestampStats(not_before), DuplicateRows()
+        self._counted = False
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
-            columns = {name: values for name, values in batch.columns.items() if name != self._time}
-            if not self._noted:
+            rest = batch.without(self._time)
+            if not self._counted:
                 if self._time is not None and self._time in batch.columns:
-                    self.clock.add(seconds(batch.columns[self._time]))
-                certain = {name: values for name, values in columns.items() if name not in self._uncertain}
-                self.repeats.add(certain, batch.rows if certain else 0)
-            yield replace(batch, columns=columns)
-        self._noted = True
+                    self.timestamps.add(parse_timestamps(batch.columns[self._time]))
+                compared = rest.without(*self._ambiguous).columns
+                self.duplicates.add(compared, batch.rows if compared else 0)
+            yield rest
+        self._counted = True
 
 
-_Place = tuple[str, np.dtype[Any], tuple[str, ...] | None]
-"""A column of a batch in the file: its name, how its numbers are written, and the texts that they are codes of."""
+class BatchCache:
+    """Batches that are dear to parse, kept as arrays in a temporary file, to iterate more than once.
 
+    With a column of mixed cells, which is no array, they are parsed again. The file vanishes with the `with` block.
+    """
 
-class Replay:
-    """Iterate a reader more than once. Columns of mixed cells are no arrays: with one, the reader is asked again."""
-
-    def __init__(self, reader: Iterable[Batch]) -> None:
-        self._reader = reader
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._source = batches
         self._file = tempfile.TemporaryFile(prefix="gauntlet-")  # noqa: SIM115  closed by __exit__
-        self._batches: list[tuple[int, int, list[_Place]]] | None = None
+        self._cached: list[tuple[int, int, dict[str, tuple[str, ...] | None]]] | None = None
+        """Start, rows and columns of each batch, with the texts that a column's numbers are codes of."""
 
-    def __enter__(self) -> Replay:
+    def __enter__(self) -> BatchCache:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._first() if self._batches is None else self._again(self._batches)
-
-    def _first(self) -> Iterator[Batch]:
-        written: list[tuple[int, int, list[_Place]]] | None = []
         self._file.seek(0)
-        for batch in self._reader:
-            if written is not None and any(isinstance(column, list) for column in batch.columns.values()):
-                written = None
-            if written is not None:
-                written.append((batch.start, batch.rows, [self._write(*item) for item in batch.columns.items()]))
+        return self._first_pass() if self._cached is None else self._later_pass(self._cached)
+
+    def _first_pass(self) -> Iterator[Batch]:
+        cached: list[tuple[int, int, dict[str, tuple[str, ...] | None]]] = []
+        arrays_only = True
+        for batch in self._source:
+            arrays_only = arrays_only and not any(isinstance(column, list) for column in batch.columns.values())
+            if arrays_only:
+                texts: dict[str, tuple[str, ...] | None] = {}
+                for name, column in batch.columns.items():
+                    texts[name] = column.values if isinstance(column, Coded) else None
+                    np.save(self._file, column.codes if isinstance(column, Coded) else np.asarray(column))
+                cached.append((batch.start, batch.rows, texts))
             yield batch
-        self._batches = written
+        self._cached = cached if arrays_only else None
 
-    def _write(self, name: str, column: Column) -> _Place:
-        values = column.values if isinstance(column, Coded) else None
-        array = np.ascontiguousarray(column.codes if isinstance(column, Coded) else np.asarray(column))
-        self._file.write(array.data)
-        return name, array.dtype, values
-
-    def _again(self, batches: list[tuple[int, int, list[_Place]]]) -> Iterator[Batch]:
-        self._file.seek(0)
-        for start, rows, places in batches:
+    def _later_pass(self, cached: list[tuple[int, int, dict[str, tuple[str, ...] | None]]]) -> Iterator[Batch]:
+        for start, rows, texts in cached:
             columns: dict[str, Column] = {}
-            for name, kind, values in places:
-                array = np.frombuffer(self._file.read(rows * kind.itemsize), dtype=kind)
+            for name, values in texts.items():
+                array = np.load(self._file)
                 columns[name] = array if values is None else Coded(array, values)
             yield Batch(start, rows, columns)

@@ -1,111 +1,100 @@
-"""What a drift check of files is asked for: which columns mean what, which rules, and what row order means.
-
-Immutable and checked on construction; nothing is read here.
-"""
+"""Settings of a drift check of files: the roles of columns, the rules, and what the order of rows means."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, get_args
 
+from evaluator.drift.performance import Task
 from evaluator.drift.seasonality import PERIODS, Period
+from evaluator.drift.settings import DriftSettings, Mode
 from gauntlet.errors import BadInput
 
-Mode = Literal["gated", "simple"]
-Task = Literal["classification", "regression"]
+FEWEST_VALUES = 10
+"""Present values below which nothing is said of a whole table's distribution; p values are exact enough from here on.
+A window of a stream needs more (`DriftSettings.fewest_rows`)."""
 
 
 class DriftRequestError(BadInput):
-    """What was asked for can't be answered from these files; the message names the file or option, and the reason."""
+    """The settings don't fit each other or the tables; the message names the option or the file, and the reason."""
 
     code = "bad_drift_request"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Raises DriftRequestError for settings that can't be meant.
-
-    target, prediction: columns, or None. features: columns to watch, None for all that are neither of these, nor times,
-    counters or identifiers. mode: `gated` asks for an effect AND evidence, `simple` takes the plain thresholds. task,
-    positive: None to infer them from the target's values. ordered: rows are in time order; dependence between
-    neighbours is then measured on the reference and takes weight from the evidence. alpha: false-discovery rate over
-    all features of one comparison. time: the column that says when each row was, seconds since 1970 or ISO 8601 texts;
-    it is no feature, and what is odd about the times is told. season: of a stream, hold each number against the
-    reference's of the same hour or weekday (UTC) by `time`.
-    """
+class DriftFileSettings:
+    """Checked when made: raises DriftRequestError. A threshold has the name that it has in `DriftSettings`."""
 
     target: str | None = None
+    """The column with the truth."""
     prediction: str | None = None
+    """The column with the model's label, probability or number."""
     features: tuple[str, ...] | None = None
+    """Watched columns; None: all but target, prediction, timestamps, counters and identifiers."""
     mode: Mode = "gated"
+    """`gated` asks for an effect AND evidence, `simple` for the bare thresholds."""
     task: Task | None = None
+    """None: inferred from the target's values."""
     positive: str | None = None
+    """The class that a probability is of; None: the last in order."""
     ordered: bool = True
-    alpha: float = 0.05
+    """Rows are in time order. Dependence between neighbours is measured on the reference and lowers the evidence."""
+    batch_alpha: float = 0.05
+    """False-discovery rate over the features when two tables are compared."""
     season: Period | None = None
+    """Of a stream: numbers are compared with the reference's of the same hour or weekday (UTC) by `time`."""
     time: str | None = None
+    """The column of timestamps: seconds since 1970, or ISO 8601 texts. It is no feature; its oddities are findings."""
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise DriftRequestError(f"mode is gated or simple, not {self.mode!r}")
-        if self.task is not None and self.task not in get_args(Task):
-            raise DriftRequestError(f"task is classification or regression, not {self.task!r}")
-        if not 0.0 < self.alpha < 1.0:
-            raise DriftRequestError(f"alpha is above 0 and below 1, got {self.alpha}")
-        if self.season is not None and self.season not in PERIODS:
-            raise DriftRequestError(f"season is {' or '.join(PERIODS)}, not {self.season!r}")
+        for name, allowed in (
+            ("mode", get_args(Mode)),
+            ("task", (None, *get_args(Task))),
+            ("season", (None, *PERIODS)),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                known = " or ".join(choice for choice in allowed if choice is not None)
+                raise DriftRequestError(f"{name} must be {known}, not {value!r}")
+        if not 0.0 < self.batch_alpha < 1.0:
+            raise DriftRequestError(f"batch_alpha must be between 0 and 1, not {self.batch_alpha}")
         if self.season is not None and self.time is None:
-            raise DriftRequestError("a season needs time: the column that says when each row was")
-        if self.time is not None and self.time in (self.target, self.prediction, *(self.features or ())):
-            raise DriftRequestError(f"{self.time!r} is the time and can't be something else too")
-        if self.target is not None and self.target == self.prediction:
-            raise DriftRequestError(f"target and prediction are the same column, {self.target!r}")
-        if self.features is not None:
-            if not self.features:
-                raise DriftRequestError("features names no column")
-            twice = {name for name in self.features if self.features.count(name) > 1}
-            if twice:
-                raise DriftRequestError(f"features names {', '.join(map(repr, sorted(twice)))} more than once")
-            for role in ("target", "prediction"):
-                if getattr(self, role) in self.features:
-                    raise DriftRequestError(f"{getattr(self, role)!r} is the {role} and can't be a feature too")
-        if self.task is not None and self.target is None:
-            raise DriftRequestError("a task needs a target")
-        if self.positive is not None and self.target is None:
-            raise DriftRequestError("a positive class needs a target")
+            raise DriftRequestError("season needs time: name the column of timestamps")
+        for name in ("task", "positive"):
+            if getattr(self, name) is not None and self.target is None:
+                raise DriftRequestError(f"{name} needs target: name the column with the truth")
+        self._check_roles()
+
+    def _check_roles(self) -> None:
+        """Each column has one role."""
+        if self.features is not None and not self.features:
+            raise DriftRequestError("features names no column; leave it out to watch all of them")
+        features = self.features or ()
+        repeated = sorted({name for name in features if features.count(name) > 1})
+        if repeated:
+            raise DriftRequestError(f"features names {', '.join(map(repr, repeated))} more than once")
+        roles = {role: getattr(self, role) for role in ("target", "prediction", "time")}
+        for role, column in roles.items():
+            other = next((name for name in roles if name != role and roles[name] == column), None)
+            if column is not None and other is not None:
+                raise DriftRequestError(f"{role} and {other} are the same column, {column!r}")
+            if column in features:
+                raise DriftRequestError(f"{column!r} is the {role} and can't be a feature too")
 
     @classmethod
-    def of(
-        cls,
-        *,
-        target: str | None = None,
-        prediction: str | None = None,
-        features: object = None,
-        mode: str = "gated",
-        task: str | None = None,
-        positive: object = None,
-        ordered: bool = True,
-        alpha: float = 0.05,
-        season: str | None = None,
-        time: str | None = None,
-    ) -> Settings:
-        """From loosely typed values as a command line or a notebook gives them."""
-        if isinstance(features, str):
-            features = (features,)
-        names = None if features is None else tuple(str(name) for name in cast("Iterable[object]", features))
+    def from_options(cls, *, features: Any = None, positive: Any = None, **options: Any) -> DriftFileSettings:
+        """From loosely typed values of a command line or notebook: one feature as a text, a class of any type."""
+        names = (features,) if isinstance(features, str) else features
         return cls(
-            target=target,
-            prediction=prediction,
-            features=names,
-            mode=cast("Mode", mode),
-            task=cast("Task | None", task),
+            features=None if names is None else tuple(str(name) for name in names),
             positive=None if positive is None else str(positive),
-            ordered=ordered,
-            alpha=float(alpha),
-            season=cast("Period | None", season),
-            time=time,
+            **options,
         )
+
+    @property
+    def rules(self) -> DriftSettings:
+        """The thresholds for two whole tables."""
+        return DriftSettings(mode=self.mode, batch_alpha=self.batch_alpha, fewest_rows=FEWEST_VALUES)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""

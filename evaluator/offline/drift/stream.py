@@ -1,4 +1,4 @@
-"""One long file in time order: its first rows are the reference, the others are watched row by row.
+"""One table in time order: its first rows are the reference, the others are watched row by row.
 
 Events are a function of the rows and settings alone; memory is bounded by the reference and the longest window.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from operator import index
 from typing import Any
 
@@ -20,312 +20,378 @@ from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
 from evaluator.drift.seasonality import Seasons, thin
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signal import Signal
-from evaluator.offline.drift.columns import Selection, Traits, alone, joined, select, survey
-from evaluator.offline.drift.data_findings import lacking, speechless
-from evaluator.offline.drift.duplicate_rows import Repeats
-from evaluator.offline.drift.duplicate_rows import finding as repeated
-from evaluator.offline.drift.histograms import category_bars, number_bars
-from evaluator.offline.drift.prediction_type import Answer, Roles, infer, present
-from evaluator.offline.drift.reference import Sample
-from evaluator.offline.drift.result import SEVERITIES, Bars, Finding, Quality, StreamEvent, StreamReport, StreamStep
-from evaluator.offline.drift.scan import KIND_ROWS, Reader
-from evaluator.offline.drift.settings import DriftRequestError, Settings
-from evaluator.offline.drift.timeliness import NO_TIMES, Clock, seconds
-from evaluator.offline.drift.timeliness import findings as odd_times
+from evaluator.drift.severity import Severity
+from evaluator.offline.drift import data_findings
+from evaluator.offline.drift.columns import ColumnSelection, ColumnStats, column_schema, select_columns
+from evaluator.offline.drift.data_findings import DuplicateRows, Floats, TimestampStats
+from evaluator.offline.drift.prediction_type import PredictionKind, PredictionType, count_present, infer
+from evaluator.offline.drift.reference import SystematicSample
+from evaluator.offline.drift.result import DriftStep, Finding, Histogram, Quality, StreamEvent, StreamReport
+from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, concatenate
+from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from gauntlet.table import Table
 
-FEWEST = 100
+FEWEST_ROWS = 100
 """Rows that a reference must have: with fewer, every window looks like drift or nothing does."""
-_RISE_WINDOW = 1024
-"""Outcomes over which the loss is drawn, or the nearest number that can be judged."""
-_DRAWN, _MOVED = 12, 4
-"""Columns whose distributions are drawn: those to blame at most, or where there are none."""
+_PLOTTED_WINDOW = 1024
+"""Outcomes over which the rise of the loss is plotted, or the nearest number that can be judged."""
+_BLAMED, _MOVED = 12, 4
+"""Columns whose histograms are plotted: those to blame at most, or where there are none."""
 _AWAY = 0.15
-"""Distance of a column from which it is drawn beside those to blame."""
+"""Distance of a column from which it is plotted beside those to blame."""
 _STEPS = 800
-"""Points over time that are kept for the plots, at most twice as many."""
+"""Points over time that are kept for plots, at most twice as many."""
 
 
-class Stream:
-    """The watch over one table. Iterate `events()` once, then ask for the `report()`."""
+class DriftStream:
+    """The watch over one table. `events()` reads on from where it stopped; `report()` reads what is left."""
 
-    def __init__(self, table: Table, reference_rows: int, settings: Settings) -> None:
+    def __init__(self, table: Table, reference_rows: int, settings: DriftFileSettings) -> None:
         """Raises DriftRequestError for settings that the table doesn't fit."""
         try:
-            reference_rows = index(reference_rows)
+            self.reference_rows = index(reference_rows)
         except TypeError:
-            message = f"the reference's rows are a whole number, not {reference_rows!r}"
-            raise DriftRequestError(message) from None
-        if reference_rows < FEWEST:
-            raise DriftRequestError(f"a reference needs at least {FEWEST} rows, asked for {reference_rows}")
-        if table.rows is not None and table.rows <= reference_rows:
+            raise DriftRequestError(f"reference_rows must be a whole number, not {reference_rows!r}") from None
+        if self.reference_rows < FEWEST_ROWS:
+            raise DriftRequestError(f"reference_rows must be at least {FEWEST_ROWS}, not {reference_rows}")
+        if table.rows is not None and table.rows <= self.reference_rows:
             raise DriftRequestError(
                 f"{table.name}: {table.rows:,} rows, so none is left to watch after {reference_rows:,} reference rows"
             )
-        self.settings = settings
-        self.reference_rows = reference_rows
-        self._table = table
-        found = survey(table, min(KIND_ROWS, reference_rows))
-        self._suspects = {name: first for name, first in found.traits.items() if alone(first) is not None}
-        self._selection: Selection = select(table, found, settings)
-        self._events: list[StreamEvent] = []
-        self._steps: list[StreamStep] = []
-        self._stride = 1
-        self._notes: list[str] = []
-        self._roles: Roles | None = None
-        self._answer = Answer()
-        self._another = 0
-        self._rows = 0
-        self._seasons: Seasons | None = None
-        self._odd: dict[str, int] = {}
-        self._mistyped: dict[str, tuple[int, int]] = {}
-        """Cells of another type in each feature, and the first row with one."""
-        self._attended = (Clock(), Repeats()), (Clock(), Repeats())
-        """Times and repetitions in the reference, and in the rows after it."""
-        self._sample = Sample()
-        self._last: deque[tuple[int, Mapping[str, Column]]] = deque()
-        """The last rows, of one window or a little more."""
-        self._last_rows, self._window = 0, 0
-        self._targets = 0
-        self._lacked = 0.0
-        """Share of the reference's rows without a target."""
-        self._monitor: Monitor | None = None
+        self._table, self._settings = table, settings
+        self._schema = column_schema(table, min(SCHEMA_ROWS, self.reference_rows))
+        self._selection = select_columns(table, self._schema, settings)
+        self._collector: EventCollector | None = None
+        self._events = self._read()
 
     def events(self) -> Iterator[StreamEvent]:
-        """Read the table and give each event as soon as it is known. Raises TableError where it can't be read."""
-        reader = Reader(self._table, self._selection.numbers, self._selection.texts)
-        held: dict[str, list[Column]] = {}
-        for batch in reader:
+        """Each event as soon as it is known. Raises TableError where the table can't be read."""
+        return self._events
+
+    def report(self) -> StreamReport:
+        """The report after the last row."""
+        for _ in self._events:
+            pass
+        if self._collector is None:
+            raise DriftRequestError(f"{self._table.name}: the table was not read up to the end of the reference")
+        return self._collector.report()
+
+    def _read(self) -> Iterator[StreamEvent]:
+        parts: dict[str, list[Column]] = {}
+        rows = 0
+        for batch in TableReader(self._table, self._selection.numbers, self._selection.texts):
             first = 0
-            if self._monitor is None:
+            if self._collector is None:
                 first = min(batch.rows, self.reference_rows - batch.start)
                 for name, values in batch.columns.items():
-                    held.setdefault(name, []).append(values[:first])
+                    parts.setdefault(name, []).append(values[:first])
                 if batch.start + first < self.reference_rows:
                     continue
-                self._monitor = self._begin({name: joined(parts) for name, parts in held.items()})
-                held = {}
-            rest = {name: values[first:] for name, values in batch.columns.items() if self._reads(name)}
-            if self.settings.time is not None:
-                rest[self.settings.time] = seconds(rest[self.settings.time])
-            self._attend(rest, *self._attended[1], batch.rows - first)
-            yield from self._watch(self._monitor, rest, batch.start + first, batch.rows - first)
-            self._rows = batch.start + batch.rows
-        if self._monitor is None or self._rows <= self.reference_rows:
+                columns = {name: concatenate(values) for name, values in parts.items()}
+                selection = self._without_counters(columns)
+                reference = StreamReference.fit(
+                    columns, self.reference_rows, selection, self._settings, self._table.name
+                )
+                self._collector = EventCollector(reference)
+                parts = {}
+            yield from self._collector.observe(batch.part(first, batch.rows))
+            rows = batch.start + batch.rows
+        if rows <= self.reference_rows:
             raise DriftRequestError(
                 f"{self._table.name}: fewer rows than the {self.reference_rows:,} of the reference and one to watch"
             )
 
-    def _begin(self, columns: dict[str, Column]) -> Monitor:
-        settings = self.settings
-        target, said = settings.target, settings.prediction
-        counting = {name: reason for name in self._suspects if (reason := self._counts(name, columns)) is not None}
-        self._selection = self._selection.without(counting, settings, self._table.name)
-        columns = {name: values for name, values in columns.items() if self._reads(name)}
-        if settings.time is not None:
-            columns[settings.time] = seconds(columns[settings.time])
-            if not np.isfinite(columns[settings.time]).any():
-                raise DriftRequestError(NO_TIMES.format(settings.time))
-        self._attend(columns, *self._attended[0], self.reference_rows)
-        self._attended[1][0].since = self._attended[0][0].first
-        truth: Column | None = None
-        if target is not None:
-            self._lacked = 1 - present(columns[target]) / self.reference_rows
-        if target is not None and said is not None:
-            self._roles = infer(settings, columns[target], columns[said])
-            self._notes.append(self._roles.note)
-            truth = self._roles.truth(columns[target])
-            columns = {**columns, said: self._roles.said(columns[said])}
-        elif target is not None:
-            truth = columns[target]
-        if said is not None:
-            self._answer = Answer.of(columns[said], self._roles)
-        watched = {name: values for name, values in columns.items() if name not in (target, settings.time)}
-        if settings.season is not None and settings.time is not None:
-            at = seconds(columns[settings.time])
-            features = {name: values for name, values in watched.items() if name != said}
-            self._seasons = Seasons.fit(features, at, settings.season)
-            watched |= self._seasons.adjusted(features, at)
-            self._notes += thin(at, settings.season)
-            held = ", ".join(self._seasons.names) or "no column"
-            self._notes.append(f"held against the same {settings.season} of the reference (UTC): {held}")
-        self._sample.add(watched, self.reference_rows)
-        score = said if self._roles is not None and self._roles.says == "probability" else None
+    def _without_counters(self, columns: Mapping[str, Column]) -> ColumnSelection:
+        """Without counters and identifiers, judged by the whole reference; a counter in even steps may begin anew."""
+        exclusions = {}
+        for name, first in self._schema.stats.items():
+            if name in columns and first.exclusion() is not None:
+                even = first.rises and first.steps
+                stats = first if even else ColumnStats.of(read_numbers(columns[name])[0])
+                exclusion = stats.exclusion()
+                if exclusion is not None:
+                    exclusions[name] = exclusion
+        return self._selection.excluding(exclusions, self._settings, self._table.name)
+
+
+@dataclass(frozen=True)
+class StreamReference:
+    """What the rows of a stream are compared with."""
+
+    name: str
+    rows: int
+    settings: DriftFileSettings
+    selection: ColumnSelection
+    profile: Profile
+    prediction_type: PredictionType | None
+    prediction_kind: PredictionKind
+    seasons: Seasons | None
+    unlabelled: float
+    """Share of rows without a target."""
+    timestamps: TimestampStats
+    duplicates: DuplicateRows
+    sample: Mapping[str, Column]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        columns: Mapping[str, Column],
+        rows: int,
+        selection: ColumnSelection,
+        settings: DriftFileSettings,
+        name: str,
+    ) -> StreamReference:
+        """Raises DriftRequestError when target and prediction, or the timestamps, don't fit the settings."""
+        target, prediction = settings.target, settings.prediction
+        watched = _selected(columns, selection, settings)
+        timestamps, duplicates = TimestampStats(), DuplicateRows()
+        seconds = _split_timestamps(watched, settings)
+        duplicates.add(watched, rows)
+        if seconds is not None:
+            if not np.isfinite(seconds).any():
+                raise DriftRequestError(data_findings.NO_TIMESTAMPS.format(settings.time))
+            timestamps.add(seconds)
+        notes: list[str] = []
+        truth = None if target is None else watched.pop(target)
+        unlabelled = 0.0 if truth is None else 1 - count_present(truth) / rows
+        known = None
+        if truth is not None and prediction is not None:
+            known = infer(settings, truth, watched[prediction])
+            notes.append(known.note)
+            truth = known.usable_target(truth)
+            watched[prediction] = known.usable_prediction(watched[prediction])
+        kind = PredictionKind() if prediction is None else PredictionKind.of(watched[prediction], known)
+        seasons = None
+        if settings.season is not None and seconds is not None:
+            inputs = {feature: values for feature, values in watched.items() if feature != prediction}
+            seasons = Seasons.fit(inputs, seconds, settings.season)
+            watched |= seasons.adjusted(inputs, seconds)
+            notes += thin(seconds, settings.season)
+            adjusted = ", ".join(seasons.names) or "no column"
+            notes.append(f"held against the same {settings.season} of the reference (UTC): {adjusted}")
+        sample = SystematicSample()
+        sample.add(watched, rows)
+        scored = known is not None and known.kind == "probability"
         profile = Profile.fit(
             watched,
-            reference_id=self._table.name,
-            prediction=None if score is not None else said,
-            score=score,
+            reference_id=name,
+            prediction=None if scored else prediction,
+            score=prediction if scored else None,
             targets=truth,
-            task=None if self._roles is None else self._roles.task,
+            task=None if known is None else known.task,
             regimes="auto",
         )
-        self._notes += [] if settings.mode == "simple" else speechless(profile)
+        if settings.mode != "simple":
+            notes += data_findings.weak_window_notes(profile)
+        return cls(
+            name,
+            rows,
+            settings,
+            selection,
+            profile,
+            known,
+            kind,
+            seasons,
+            unlabelled,
+            timestamps,
+            duplicates,
+            sample.columns(),
+            tuple(notes),
+        )
+
+
+def _selected(
+    columns: Mapping[str, Column], selection: ColumnSelection, settings: DriftFileSettings
+) -> dict[str, Column]:
+    names = {*selection.features, settings.target, settings.prediction, settings.time}
+    return {name: values for name, values in columns.items() if name in names}
+
+
+def _split_timestamps(columns: dict[str, Column], settings: DriftFileSettings) -> Floats | None:
+    """Take the column of timestamps out, as seconds since 1970."""
+    return None if settings.time is None else data_findings.parse_timestamps(columns.pop(settings.time))
+
+
+class EventCollector:
+    """Watches rows after the reference, pane by pane, and keeps the events and what a report says beside them."""
+
+    def __init__(self, reference: StreamReference) -> None:
+        self._reference, self._settings = reference, reference.settings
+        profile = reference.profile
+        self._monitor = Monitor(profile, DriftSettings(mode=self._settings.mode), key=reference.name)
+        self._events: list[StreamEvent] = []
+        self._steps: list[DriftStep] = []
+        self._stride = 1
+        """Panes from one step to the next."""
+        self._rows = reference.rows
+        self._targets = 0
+        self._mismatched = 0
+        """Predictions of another kind than the reference's."""
+        self._unusable: dict[str, int] = {}
+        """Cells of target and prediction that can be neither."""
+        self._mistyped: dict[str, tuple[int, int]] = {}
+        """Cells of another type in each feature, and the first row with one."""
+        self._timestamps, self._duplicates = TimestampStats(reference.timestamps.first), DuplicateRows()
         self._window = profile.windows[min(1, len(profile.windows) - 1)]
-        return Monitor(profile, DriftSettings(mode=settings.mode), key=self._table.name)
+        self._last: deque[tuple[int, Mapping[str, Column]]] = deque()
+        """The last rows, one window or a little more, for histograms."""
+        self._last_rows = 0
 
-    def _counts(self, name: str, columns: Mapping[str, Column]) -> tuple[str, str] | None:
-        """Why a column counts or names rows, by the whole reference; one that counts in even steps may begin anew."""
-        first = self._suspects[name]
-        if name not in columns:
-            return None
-        return alone(first if first.rises and first.steps else Traits.of(read_numbers(columns[name])[0]))
+    def observe(self, batch: Batch) -> Iterator[StreamEvent]:
+        """Watch the next rows; each event as soon as it is known."""
+        columns = _selected(batch.columns, self._reference.selection, self._settings)
+        seconds = _split_timestamps(columns, self._settings)
+        self._duplicates.add(columns, batch.rows)
+        if seconds is not None:
+            self._timestamps.add(seconds)
+        pane = self._reference.profile.pane
+        for first in range(0, batch.rows, pane):
+            end = min(first + pane, batch.rows)
+            part = {name: values[first:end] for name, values in columns.items()}
+            times = None if seconds is None else seconds[first:end]
+            for event in self._observe_pane(part, times, batch.start + first, end - first):
+                # Outcomes are judged after all rows of their pane, and an event is never known before an earlier one.
+                self._events.append(_stream_event(event, self._events[-1].row if self._events else 0))
+                yield self._events[-1]
+        self._rows = batch.start + batch.rows
 
-    def _reads(self, name: str) -> bool:
-        return name in (*self._selection.features, self.settings.target, self.settings.prediction, self.settings.time)
+    def _observe_pane(
+        self, columns: dict[str, Column], seconds: Floats | None, start: int, rows: int
+    ) -> list[DriftEvent]:
+        reference, prediction = self._reference, self._settings.prediction
+        targets = None if self._settings.target is None else columns.pop(self._settings.target)
+        if prediction is not None:
+            columns[prediction], mismatched = reference.prediction_kind.mark_mismatches(columns[prediction])
+            self._mismatched += mismatched
+        predictions = np.full(rows, np.nan) if prediction is None else columns[prediction]
+        if reference.seasons is not None and seconds is not None:
+            columns = reference.seasons.adjusted(columns, seconds)
+        self._keep_last(columns, rows)
+        self._count_mistyped(columns, start)
+        at = np.arange(start, start + rows, dtype=np.float64)
+        events = self._monitor.observe(columns, at)
+        if targets is not None:
+            self._targets += count_present(targets)
+            known = reference.prediction_type
+            if known is not None:
+                usable, answers = known.usable_target(targets), known.usable_prediction(predictions)
+                self._count_unusable("target", targets, usable)
+                self._count_unusable("prediction", predictions, answers)
+                targets, predictions = usable, answers
+            events += self._monitor.observe_outcomes(targets, predictions, at)
+        self._add_step(start + rows - 1)
+        return events
 
-    def _attend(self, columns: Mapping[str, Column], clock: Clock, repeats: Repeats, rows: int) -> None:
-        """Note what rows say of times and of repeated rows."""
-        time = self.settings.time
-        repeats.add({name: values for name, values in columns.items() if name != time}, rows)
-        if time is not None:
-            clock.add(seconds(columns[time]))
+    def _keep_last(self, columns: Mapping[str, Column], rows: int) -> None:
+        self._last.append((rows, columns))
+        self._last_rows += rows
+        while self._last_rows - self._last[0][0] >= self._window:
+            self._last_rows -= self._last.popleft()[0]
 
-    def _watch(self, monitor: Monitor, columns: dict[str, Column], start: int, rows: int) -> Iterator[StreamEvent]:
-        pane = monitor.profile.pane
-        target, said = self.settings.target, self.settings.prediction
-        for first in range(0, rows, pane):
-            part = {name: values[first : first + pane] for name, values in columns.items()}
-            size = min(pane, rows - first)
-            if said is not None:
-                part[said], another = self._answer.told(part[said])
-                self._another += another
-            at = np.arange(start + first, start + first + size, dtype=np.float64)
-            inputs = {name: values for name, values in part.items() if name not in (target, self.settings.time)}
-            if self._seasons is not None and self.settings.time is not None:
-                inputs = self._seasons.adjusted(inputs, seconds(part[self.settings.time]))
-            self._last.append((size, inputs))
-            self._last_rows += size
-            while self._last_rows - self._last[0][0] >= self._window:
-                self._last_rows -= self._last.popleft()[0]
-            self._count_odd(monitor.profile, inputs, start + first)
-            news = monitor.observe(inputs, at)
-            if target is not None:
-                self._targets += present(part[target])
-                truth, answer = part[target], np.full(size, np.nan) if said is None else part[said]
-                if self._roles is not None:
-                    truth, answer = self._roles.truth(part[target]), self._roles.said(answer)
-                    self._doubt(target, part[target], truth)
-                    self._doubt(said or "", part[said or ""], answer)
-                news += monitor.observe_outcomes(truth, answer, at)
-            self._step(monitor, int(at[-1]))
-            for event in news:
-                # Outcomes are looked at after all rows of their pane, and nothing is known before what came before it.
-                told = _told(event, self._events[-1].row if self._events else 0)
-                self._events.append(told)
-                yield told
-
-    def _count_odd(self, profile: Profile, inputs: Mapping[str, Column], start: int) -> None:
+    def _count_mistyped(self, columns: Mapping[str, Column], start: int) -> None:
         """Texts among the cells of a column of numbers; only a column with such cells comes as a list."""
-        for name, cells in inputs.items():
+        profile = self._reference.profile
+        for name, cells in columns.items():
             place = profile.index.get(name)
             if isinstance(cells, list) and place is not None and profile.features[place].numeric:
                 texts = [row for row, cell in enumerate(cells) if isinstance(cell, str)]
-                if texts and name != self.settings.prediction:
+                if texts and name != self._settings.prediction:
                     count, first = self._mistyped.get(name, (0, start + texts[0]))
                     self._mistyped[name] = count + len(texts), first
 
-    def _doubt(self, name: str, cells: Column, usable: Column) -> None:
-        self._odd[name] = self._odd.get(name, 0) + present(cells) - present(usable)
+    def _count_unusable(self, role: str, cells: Column, usable: Column) -> None:
+        self._unusable[role] = self._unusable.get(role, 0) + count_present(cells) - count_present(usable)
 
-    def _step(self, monitor: Monitor, row: int) -> None:
-        if (row // monitor.profile.pane) % self._stride:
+    def _add_step(self, row: int) -> None:
+        monitor = self._monitor
+        if (row // self._reference.profile.pane) % self._stride:
             return
         rises = monitor.error_rise()
-        rise = rises[min(rises, key=lambda window: abs(window - _RISE_WINDOW))] if rises else None
-        self._steps.append(StreamStep(row, monitor.severity.name, monitor.scores(), rise, monitor.quality()))
+        rise = rises[min(rises, key=lambda window: abs(window - _PLOTTED_WINDOW))] if rises else None
+        self._steps.append(DriftStep(row, monitor.severity.name, monitor.scores(), rise, monitor.quality()))
         if len(self._steps) >= 2 * _STEPS:
             self._steps = self._steps[::2]
             self._stride *= 2
 
     def report(self) -> StreamReport:
-        """What the events came to, after they have all been read."""
-        if self._monitor is None:
-            raise ValueError("the events have not been read")
-        worst = max((SEVERITIES.index(event.severity) for event in self._events), default=0)
+        """On all rows observed so far."""
+        reference, monitor = self._reference, self._monitor
+        worst = max((Severity[event.severity] for event in self._events), default=Severity.NONE)
         return StreamReport(
-            severity=SEVERITIES[worst],
-            final_severity=self._monitor.severity.name,
+            severity=worst.name,
+            final_severity=monitor.severity.name,
             events=tuple(self._events),
             rows=self._rows,
-            reference_rows=self.reference_rows,
-            quality=Quality(self._monitor.quality(), (*self._selection.findings, *self._refused(self._monitor))),
-            notes=tuple(self._notes),
-            settings=self.settings.to_dict(),
+            reference_rows=reference.rows,
+            quality=Quality(monitor.quality(), (*reference.selection.findings, *self._findings())),
+            notes=reference.notes,
+            settings=self._settings.to_dict(),
             steps=tuple(self._steps),
-            bars=self._bars(self._monitor.profile),
-            last=self._last_rows,
+            histograms=self._histograms(),
+            last_rows=self._last_rows,
         )
 
-    def _bars(self, profile: Profile) -> dict[str, Bars]:
-        """Of the columns to blame or far away now, or else of those that moved most, in the reference and in the last
-        rows; those that are furthest away come first."""
+    def _histograms(self) -> dict[str, Histogram]:
+        """Of the columns to blame or far away now, or else of those that moved most; the furthest first."""
+        profile, sample = self._reference.profile, self._reference.sample
         scores = self._steps[-1].scores if self._steps else {}
         order = sorted(scores, key=lambda name: (-scores[name], name))
         blamed = {feature["name"] for event in self._events for feature in event.features}
         blamed |= {name for name in order if scores[name] >= _AWAY} if blamed else set()
-        names = [name for name in order if name in blamed][:_DRAWN] or order[:_MOVED]
-        before, found = self._sample.columns(), dict[str, Bars]()
-        for name in names:
-            now = [columns[name] for _, columns in self._last if name in columns]
-            if now and name in before:
+        histograms: dict[str, Histogram] = {}
+        for name in [name for name in order if name in blamed][:_BLAMED] or order[:_MOVED]:
+            last = [columns[name] for _, columns in self._last if name in columns]
+            if last and name in sample:
                 numeric = profile.features[profile.index[name]].numeric
-                bars = (number_bars if numeric else category_bars)(before[name], joined(now))
-                found |= {} if bars is None else {name: bars}
-        return found
+                histogram = Histogram.of(sample[name], concatenate(last), numeric=numeric)
+                histograms |= {} if histogram is None else {name: histogram}
+        return histograms
 
-    def _refused(self, monitor: Monitor) -> list[Finding]:
-        found = [
-            Finding("empty_reference", f.name, f"the reference has no value of {f.name}: nothing to compare with")
-            for f in monitor.profile.features
-            if not f.present
+    def _findings(self) -> list[Finding]:
+        reference, settings = self._reference, self._settings
+        watched = max(1, self._rows - reference.rows)
+        signalled = {signal["feature"] for event in self._events for signal in event.signals}
+        findings = data_findings.empty_reference_findings(reference.profile)
+        findings += [
+            Finding("type_change", name, f"{count:,} values of {name} are none that a {role} can have: left out", True)
+            for name, role in ((settings.target, "target"), (settings.prediction, "prediction"))
+            if (count := self._unusable.get(role, 0)) and not (role == "prediction" and self._mismatched)
         ]
-        found += [
-            Finding("type_change", name, f"{odd:,} values of {name} are none that a {role} can have: left out", True)
-            for name, role in ((self.settings.target, "target"), (self.settings.prediction, "prediction"))
-            if name is not None and (odd := self._odd.get(name, 0)) and not (role == "prediction" and self._another)
-        ]
-        if self._another:
-            message = f"{self._another:,} values of {self.settings.prediction} are {self._answer.other}: left out"
-            found.append(Finding("type_change", self.settings.prediction, message, True))
-        watched, target = max(1, self._rows - self.reference_rows), self.settings.target
-        spoken = {signal["feature"] for event in self._events for signal in event.signals}
-        found += [
-            Finding(
-                "type_change",
-                name,
-                f"{count:,} of {watched:,} values of {name} are not a number, the first of them in row {first:,}",
-                name in spoken,
+        if self._mismatched:
+            mismatch = reference.prediction_kind.mismatch
+            message = f"{self._mismatched:,} values of {settings.prediction} are {mismatch}: left out"
+            findings.append(Finding("type_change", settings.prediction, message, True))
+        for name, (count, first) in self._mistyped.items():
+            message = f"{count:,} of {watched:,} values of {name} are not a number, the first of them in row {first:,}"
+            findings.append(Finding("type_change", name, message, name in signalled))
+        findings += data_findings.duplicate_findings(reference.duplicates, self._duplicates)
+        if settings.time is not None:
+            findings += data_findings.timestamp_findings(
+                settings.time, reference.timestamps, self._timestamps, reference.rows
             )
-            for name, (count, first) in self._mistyped.items()
-        ]
-        (clock, repeats), (clock_now, repeats_now) = self._attended
-        found += repeated(repeats, repeats_now)
-        if self.settings.time is not None:
-            found += odd_times(self.settings.time, clock, clock_now, self.reference_rows)
-        if target is not None:
-            found += lacking(target, 1 - self._targets / watched, self._lacked)
-        if monitor.refused_errors:
-            message = f"{monitor.refused_errors:,} rows without a usable target or prediction"
-            found.append(Finding("no_outcome", self.settings.target, message))
-        return found
+        if settings.target is not None:
+            unlabelled = 1 - self._targets / watched
+            findings += data_findings.unlabelled_findings(settings.target, unlabelled, reference.unlabelled)
+        if self._monitor.refused_errors:
+            message = f"{self._monitor.refused_errors:,} rows without a usable target or prediction"
+            findings.append(Finding("no_outcome", settings.target, message))
+        return findings
 
 
-def _told(event: DriftEvent, earliest: int) -> StreamEvent:
+def _stream_event(event: DriftEvent, earliest: int) -> StreamEvent:
+    features: list[dict[str, Any]] = []
+    for signal in event.features:
+        values = asdict(signal)
+        features.append({"name": values.pop("feature"), **values})
     return StreamEvent(
         row=max(earliest, int(event.at)),
         event=event.event,
         severity=event.severity,
         confidence=event.confidence,
         root_cause=event.root_cause,
-        features=tuple(_named(signal) for signal in event.features),
+        features=tuple(features),
         signals=tuple(asdict(signal) for signal in event.signals),
         action=event.action,
         episode=event.episode,
     )
-
-
-def _named(signal: Signal) -> dict[str, Any]:
-    told = asdict(signal)
-    return {"name": told.pop("feature"), **told}

@@ -1,6 +1,6 @@
-"""Rows of a file judged: the rules of `evaluator.drift` for a whole table, and what files add to them.
+"""Verdict on a whole table: the rules of `evaluator.drift`, and the evidence that only a complete file has.
 
-Files add evidence over all features at once, a rise of the mean loss over all rows, and cells that can be no outcome.
+That is significance over all features at once, a rise of the mean loss over all rows, and cells that can be no outcome.
 """
 
 from __future__ import annotations
@@ -11,38 +11,34 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import false_discovery_control
 
 from evaluator.drift.comparison import Comparison
 from evaluator.drift.concept import Rise, rise_of
 from evaluator.drift.feature_signals import kind_of
-from evaluator.drift.profile import Profile
 from evaluator.drift.report import Report
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, judge
 from evaluator.drift.signal import Key, Signal
-from evaluator.offline.drift.data_findings import FEWEST
-from evaluator.offline.drift.reference import FEWEST_ERRORS
+from evaluator.offline.drift.reference import FEWEST_LOSSES
+from evaluator.offline.drift.settings import FEWEST_VALUES
 
 Floats = npt.NDArray[np.float64]
 
 _SPREAD = 30
-"""Values of the reference from which on its standard deviation means something."""
+"""Values of the reference below which its standard deviation means nothing."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rules say of the rows in `comparison`. losses: of each of them with both target and prediction, and odd:
-    cells of target and prediction that can be neither. The profile is the comparison's."""
+    """What the rules say of the rows in `comparison`, against its profile.
+
+    losses: of each row with both target and prediction. unusable: cells of target and prediction that can be neither.
+    """
 
     comparison: Comparison
     losses: Floats
-    odd: dict[str, int]
-    alpha: float
-
-    @property
-    def profile(self) -> Profile:
-        """What the rows are held against."""
-        return self.comparison.profile
+    unusable: dict[str, int]
 
     @property
     def rules(self) -> DriftSettings:
@@ -51,67 +47,63 @@ class Verdict:
 
     @cached_property
     def report(self) -> Report:
-        """What `evaluator.drift` says."""
+        """The report of the rules of `evaluator.drift`."""
         return self.comparison.report()
 
     @cached_property
-    def adjusted(self) -> list[float]:
-        """The features' p values, corrected for all of them."""
-        return adjusted([feature.p_value for feature in self.report.features])
+    def adjusted_p_values(self) -> list[float]:
+        """The features' p values after Benjamini and Hochberg (1995), in the report's order."""
+        p_values = [feature.p_value for feature in self.report.features]
+        return [float(p_value) for p_value in false_discovery_control(p_values)] if p_values else []
 
     @cached_property
     def signals(self) -> dict[Key, Signal]:
-        """Everything that spoke."""
-        found = (*self.report.signals, *self._moved(), *self._risen(), *self._impossible())
-        return {signal.key: signal for signal in found if not self._baseless(signal)}
+        """Every raised signal."""
+        raised = (*self.report.signals, *self._shifts(), *self._error_rises(), *self._unusable_cells())
+        return {signal.key: signal for signal in raised if not self._is_baseless(signal)}
 
     @cached_property
     def judgement(self) -> Judgement:
-        """What it comes to."""
-        return judge(self.signals.values(), self.profile, self.rules)
+        """Severity, root cause and action over all signals."""
+        return judge(self.signals.values(), self.comparison.profile, self.rules)
 
     def present(self, name: str) -> int:
         """Values of a column that the rules can use."""
-        return int(self.comparison.counts[self.profile.span(self.profile.index[name])].sum())
+        profile = self.comparison.profile
+        return int(self.comparison.counts[profile.span(profile.index[name])].sum())
 
     @cached_property
-    def rise(self) -> Rise | None:
-        """The mean loss of all rows against the reference's, where there are enough."""
-        errors = self.profile.errors
-        if errors is None or len(self.losses) < FEWEST_ERRORS:
+    def error_rise(self) -> Rise | None:
+        """The mean loss of all rows against the reference's; None with too few losses."""
+        errors = self.comparison.profile.errors
+        if errors is None or len(self.losses) < FEWEST_LOSSES:
             return None
-        seen = np.minimum(self.losses, errors.cap)
-        return rise_of(errors, 0, len(seen), float(seen.sum()), float((seen**2).sum()), self.rules.concept_rise)
+        capped = np.minimum(self.losses, errors.cap)
+        total, squares = float(capped.sum()), float((capped**2).sum())
+        return rise_of(errors, 0, len(capped), total, squares, self.rules.concept_rise)
 
-    def _baseless(self, signal: Signal) -> bool:
-        """Three standard deviations of next to no values are no limit to be beyond of."""
-        index = self.profile.index.get(signal.feature)
-        few = index is not None and self.profile.features[index].present < _SPREAD
+    def _is_baseless(self, signal: Signal) -> bool:
+        """Three standard deviations of next to no values are no limit."""
+        profile = self.comparison.profile
+        index = profile.index.get(signal.feature)
+        few = index is not None and profile.features[index].present < _SPREAD
         return few and signal.kind in ("displaced", "outliers")
 
-    def _moved(self) -> list[Signal]:
-        """Features beyond their threshold that are significant among all features, whatever the others' effect."""
+    def _shifts(self) -> list[Signal]:
+        """Features beyond their threshold, and significant among all features whatever the others' effect."""
         if self.rules.simple:
             return []
-        features = {feature.name: feature for feature in self.profile.features}
+        features = {feature.name: feature for feature in self.comparison.profile.features}
+        rows, level = self.comparison.rows, self.rules.batch_alpha
         return [
-            Signal(
-                kind_of(features[f.name]),
-                f.name,
-                f.statistic,
-                f.lower,
-                f.upper,
-                f.threshold,
-                f.p_value,
-                self.comparison.rows,
-            )
-            for f, adjusted in zip(self.report.features, self.adjusted, strict=True)
-            if f.statistic >= f.threshold and adjusted <= self.alpha and self.present(f.name) >= FEWEST
+            Signal(kind_of(features[f.name]), f.name, f.statistic, f.lower, f.upper, f.threshold, f.p_value, rows)
+            for f, adjusted in zip(self.report.features, self.adjusted_p_values, strict=True)
+            if f.statistic >= f.threshold and adjusted <= level and self.present(f.name) >= FEWEST_VALUES
         ]
 
-    def _risen(self) -> list[Signal]:
+    def _error_rises(self) -> list[Signal]:
         """A rise of the mean loss, judged once over all rows."""
-        rise, rules = self.rise, self.rules
+        rise, rules = self.error_rise, self.rules
         if rise is None:
             return []
         threshold, z = (rules.concept_rise, -math.inf) if rules.simple else (rise.threshold, rules.performance_z)
@@ -122,23 +114,14 @@ class Verdict:
         rows = len(self.losses)
         return [Signal("concept", "", rise.rise, rise.lower, rise.upper, threshold, p_value, rows, critical)]
 
-    def _impossible(self) -> list[Signal]:
-        """A target or prediction with cells that can be neither: broken data, whatever the rest of it says."""
+    def _unusable_cells(self) -> list[Signal]:
+        """A target or prediction with many cells that can be neither: broken data, whatever the rest of it says."""
         rows, limit = self.comparison.rows, self.rules.missing
-        shares = {name: odd / max(1, rows) for name, odd in self.odd.items() if rows >= FEWEST}
+        if rows < FEWEST_VALUES:
+            return []
+        shares = {name: count / rows for name, count in self.unusable.items()}
         return [
             Signal("type_change", name, share, share, share, limit, 0.0, rows)
             for name, share in shares.items()
             if share > limit
         ]
-
-
-def adjusted(p_values: list[float]) -> list[float]:
-    """p values after Benjamini and Hochberg (1995): the smallest false-discovery rate at which each is rejected."""
-    values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(values, kind="stable")[::-1]
-    ranks = np.arange(len(values), 0, -1)
-    lowest = np.minimum.accumulate(values[order] * len(values) / ranks) if len(values) else values
-    back = np.empty(len(values))
-    back[order] = np.minimum(lowest, 1.0)
-    return list(back.tolist())

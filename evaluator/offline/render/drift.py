@@ -93,14 +93,14 @@ def html(report: DriftReport | StreamReport) -> str:
         "findings": [(_finding(finding), finding.alarming) for finding in report.quality.findings],
     }
     if isinstance(report, StreamReport):
-        events, template, bars = report.events, "drift_stream.html", report.bars
+        events, template, histograms = report.events, "drift_stream.html", report.histograms
         context |= {
             "verdict": _stream_verdict(report),
             "steps": figures.severity(report.steps, report.rows, report.reference_rows, "window", events),
         }
     else:
         shown, template = _drawn_columns(report), "drift.html"
-        bars = {column.name: column.bars for column in shown if column.bars is not None}
+        histograms = {column.name: column.histogram for column in shown if column.histogram is not None}
         context |= {
             "verdict": _verdict(report),
             "columns": _columns(report),
@@ -111,7 +111,7 @@ def html(report: DriftReport | StreamReport) -> str:
             **{name.__name__.lstrip("_"): name for name in _COLUMN_FORMATS},
         }
     context["distributions"] = {
-        name: figures.distribution(name, one, f"d{place}") for place, (name, one) in enumerate(bars.items())
+        name: figures.distribution(name, one, f"d{place}") for place, (name, one) in enumerate(histograms.items())
     }
     return page(template, context)
 
@@ -119,8 +119,8 @@ def html(report: DriftReport | StreamReport) -> str:
 def _drawn_columns(report: DriftReport) -> list[ColumnDrift]:
     """Columns with a plot: those that drifted, or else the few that moved most."""
     outputs = [column for column in (report.prediction, report.target) if column is not None]
-    drifted = [column for column in (*report.features, *outputs) if column.drifted and column.bars is not None]
-    return drifted[:_MOST_FIGURES] or [c for c in [*outputs, *report.features] if c.bars is not None][:4]
+    drifted = [column for column in (*report.features, *outputs) if column.drifted and column.histogram is not None]
+    return drifted[:_MOST_FIGURES] or [c for c in [*outputs, *report.features] if c.histogram is not None][:4]
 
 
 def _verdict(report: DriftReport) -> str:

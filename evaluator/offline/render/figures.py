@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from evaluator.offline.drift.result import SEVERITIES, Bars, StreamEvent, StreamStep
+from evaluator.drift.severity import Severity
+from evaluator.offline.drift.result import DriftStep, Histogram, StreamEvent
 from evaluator.offline.experiment.result import Analysis, Comparison, LookPoint
 from evaluator.offline.planning.result import PlanReport, SimulationReport
 from evaluator.offline.render import plot
@@ -210,23 +211,23 @@ def _thousands(value: float, _: object) -> str:
 # Drift ---------------------------------------------------------------------------------------------------------------
 
 
-def distribution(column: str, bars: Bars, name: str) -> Markup:
+def distribution(column: str, histogram: Histogram, name: str) -> Markup:
     """Reference and current shares of one column side by side."""
     with plot.drawing():
         figure = Figure(figsize=(5.2, 2.5), layout="constrained")
         axes = figure.subplots()
-        sides = ((bars.reference, BLUE), (bars.current, ORANGE))
-        if bars.labels:
-            at = np.arange(len(bars.labels))
+        sides = ((histogram.reference, BLUE), (histogram.current, ORANGE))
+        if histogram.labels:
+            at = np.arange(len(histogram.labels))
             for shift, (shares, colour) in zip((-0.2, 0.2), sides, strict=True):
                 axes.bar(at + shift, shares, 0.38, color=colour, alpha=0.85)
-            labels = [printable(shortened(label, 12)) for label in bars.labels]
+            labels = [printable(shortened(label, 12)) for label in histogram.labels]
             crowded = sum(map(len, labels)) > 46
             axes.set_xticks(at, labels, rotation=40 if crowded else 0, ha="right" if crowded else "center")
         else:
             for shares, colour in sides:
-                axes.stairs(shares, bars.edges, fill=True, color=colour, alpha=0.22)
-                axes.stairs(shares, bars.edges, color=colour, linewidth=1.3)
+                axes.stairs(shares, histogram.edges, fill=True, color=colour, alpha=0.22)
+                axes.stairs(shares, histogram.edges, color=colour, linewidth=1.3)
             axes.xaxis.set_major_locator(MaxNLocator(6))
             axes.margins(x=0.01)
         plot.percent_axis(axes.yaxis)
@@ -237,14 +238,14 @@ def distribution(column: str, bars: Bars, name: str) -> Markup:
 
 
 def severity(
-    steps: Sequence[StreamStep], rows: int, reference_rows: int, window: str, events: Sequence[StreamEvent] = ()
+    steps: Sequence[DriftStep], rows: int, reference_rows: int, window: str, events: Sequence[StreamEvent] = ()
 ) -> Markup:
     """Drift over the rows: severity, rise of the mean loss, and distances of the features that moved most.
 
     Each step holds until the next; the first `reference_rows` are the reference; `window` says what a step is of.
     """
     names = _most_moved(steps)
-    rises = [step for step in steps if step.rise is not None]
+    rises = [step for step in steps if step.error_rise is not None]
     heights = [0.9, *([1.0] if rises else []), *([0.28 * len(names) + 0.25] if names else [])]
     with plot.drawing():
         figure = Figure(figsize=(plot.WIDTH, 1.1 + 1.45 * sum(heights)), layout="constrained")
@@ -258,17 +259,17 @@ def severity(
         axes[0].set_xlim(0, rows)
         axes[-1].set_xlabel("row")
         axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda row, _: f"{row:,.0f}"))
-        worst = max((step.severity for step in steps), key=SEVERITIES.index, default="NONE")
+        worst = max((Severity[step.severity] for step in steps), default=Severity.NONE).name
         course = ", ".join(f"{e.event} {e.severity} {e.root_cause} at row {e.row}" for e in events)
         return plot.svg(figure, "severity", f"Severity over the rows: {course or f'at most {worst}'}")
 
 
-def _severities(axes: Axes, steps: Sequence[StreamStep], end: int, reference_rows: int) -> None:
+def _severities(axes: Axes, steps: Sequence[DriftStep], end: int, reference_rows: int) -> None:
     rows = [*(step.row for step in steps), end]
-    ranks = [SEVERITIES.index(step.severity) for step in steps]
+    ranks = [Severity[step.severity] for step in steps]
     if ranks:
         ranks.append(ranks[-1])
-        for rank in range(1, len(SEVERITIES)):
+        for rank in range(1, len(Severity)):
             heights = [rank if r >= rank else rank - 1 for r in ranks]
             reached = [r >= rank for r in ranks]
             colour = plot.SEVERITIES[rank]
@@ -277,20 +278,20 @@ def _severities(axes: Axes, steps: Sequence[StreamStep], end: int, reference_row
     if reference_rows:
         axes.axvspan(0, reference_rows, color=BLUE, alpha=0.08, linewidth=0)
         axes.annotate("reference", (reference_rows / 2, 4.05), ha="center", va="top", fontsize=9, color=BLUE)
-    axes.set_yticks(range(len(SEVERITIES)), [name.lower() for name in SEVERITIES])
+    axes.set_yticks(range(len(Severity)), [level.name.lower() for level in Severity])
     axes.set_ylim(0, 4.2)
     axes.set_title("Severity")
 
 
-def _rises(axes: Axes, steps: Sequence[StreamStep], end: int, window: str) -> None:
-    rises = [step.rise for step in steps if step.rise is not None]
+def _rises(axes: Axes, steps: Sequence[DriftStep], end: int, window: str) -> None:
+    rises = [step.error_rise for step in steps if step.error_rise is not None]
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.step([*(step.row for step in steps), end], [*rises, rises[-1]], where="post", color=ORANGE)
     plot.percent_axis(axes.yaxis, "+.0%")
     axes.set_title(f"Mean loss of a {window} against the reference's")
 
 
-def _heat(figure: Figure, axes: Axes, steps: Sequence[StreamStep], names: list[str], end: int, window: str) -> None:
+def _heat(figure: Figure, axes: Axes, steps: Sequence[DriftStep], names: list[str], end: int, window: str) -> None:
     scores = np.array([[step.scores.get(name, np.nan) for step in steps] for name in names])
     edges = np.array([*(step.row for step in steps), max(end, steps[-1].row + 1)], dtype=np.float64)
     mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), scores, cmap="YlOrRd", vmin=0, vmax=1, rasterized=True)
@@ -301,7 +302,7 @@ def _heat(figure: Figure, axes: Axes, steps: Sequence[StreamStep], names: list[s
     figure.colorbar(mesh, ax=axes, pad=0.01, aspect=14, ticks=[0, 0.5, 1])
 
 
-def _most_moved(steps: Sequence[StreamStep]) -> list[str]:
+def _most_moved(steps: Sequence[DriftStep]) -> list[str]:
     largest: dict[str, float] = {}
     for step in steps:
         for name, score in step.scores.items():

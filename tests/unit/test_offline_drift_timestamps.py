@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import gauntlet
+from evaluator.offline.drift.data_findings import TimestampStats
 from evaluator.offline.drift.result import Finding
-from evaluator.offline.drift.timeliness import Clock
 from gauntlet.errors import BadInput
 
 ROWS = 600
@@ -88,21 +88,21 @@ def test_what_the_reference_does_too_is_nothing_to_tell(change: Change) -> None:
     assert told(gauntlet.drift(before, now, time="when").quality.findings) == {}
 
 
-def test_however_the_rows_come_the_clock_says_the_same() -> None:
+def test_however_the_rows_come_the_statistics_are_the_same() -> None:
     at = gap(still(swapped(times(False))))
     at[::7] = np.nan
-    whole = Clock()
+    whole = TimestampStats()
     whole.add(at)
     for size in (1, 7, 64):
-        parts = Clock()
+        parts = TimestampStats()
         for first in range(0, ROWS, size):
             parts.add(at[first : first + size])
-        for name in ("rows", "unknown", "first", "last", "falls", "stay", "gap"):
+        for name in ("rows", "unknown", "first", "last", "falls", "run", "gap"):
             assert getattr(parts, name) == getattr(whole, name), name
 
 
 def test_a_column_without_any_time_is_refused_and_one_that_is_gone_is_told() -> None:
-    with pytest.raises(BadInput, match="no times"):
+    with pytest.raises(BadInput, match="no timestamp"):
         gauntlet.drift(frame(1, "soon"), frame(2, "soon"), time="when")
     found = gauntlet.drift(frame(1, times(False)), frame(2, times(True)).drop(columns="when"), time="when")
     assert told(found.quality.findings) == {"column_gone": False}

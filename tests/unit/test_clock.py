@@ -1,0 +1,36 @@
+"""Texts as times: ISO 8601, as people write it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gauntlet.clock import parse_timestamp
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-05T09:30:00Z",
+        " 2026-01-05 09:30 ",
+        "2026-1-5 9:30",
+        "2026-01-05 09:30:00 UTC",
+        "2026-01-05 09:30:00.000 Z",
+        "2026-01-05T10:30:00,0+0100",
+        "2026-01-05 08:30 -01:00",
+        "20260105T0930",
+    ],
+)
+def test_one_time_in_many_spellings(text: str) -> None:
+    assert parse_timestamp(text) == 1_767_605_400.0
+
+
+@pytest.mark.parametrize("text", ["2026-1-5", "2026-01-05"])
+def test_a_date_is_its_midnight(text: str) -> None:
+    assert parse_timestamp(text) == 1_767_571_200.0
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "2026-1-5x", "5 January 2026", "12:30"])
+def test_other_texts_are_no_time(text: str) -> None:
+    assert math.isnan(parse_timestamp(text))
