@@ -17,7 +17,7 @@ import pyarrow.csv
 
 import gauntlet
 from evaluator.stats import Plan, SplitSums
-from evaluator.stats.panel import Panel, States, Tally, advance
+from evaluator.stats.panel import ArmTotals, Panel, States, advance
 
 METRICS, SEGMENTS, BLOCKS = 20, 10, 60
 
@@ -29,7 +29,7 @@ def look() -> float:
     rows = np.stack([rng.normal(size=units.shape) * np.sqrt(units), units, units, units], axis=2)
     n = units.sum(axis=1)
     arm = np.stack([n, n / 2.0, n / 2.0], axis=1)
-    plan, tally, null = Plan(horizon=1.0), Tally(arm, arm, n), np.zeros(cells)
+    plan, tally, null = Plan(horizon=1.0), ArmTotals(arm, arm, n), np.zeros(cells)
     states = States.start(plan, cells)
     for blocks in range(5, BLOCKS + 1):
         before, panel = states, Panel(rows[:, :blocks], tally, null)

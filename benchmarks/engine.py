@@ -20,7 +20,7 @@ from evaluator.stats.always_valid import TIGHTEST_AT, best_rho, log_mixture
 from evaluator.stats.cluster_robust import evidence_of
 from evaluator.stats.evidence import Evidence, ScoreMoments
 from evaluator.stats.group_sequential import Boundary
-from evaluator.stats.panel import Tally, ready_for_harm, ready_for_win
+from evaluator.stats.panel import ArmTotals, ready_for_harm, ready_for_win
 from evaluator.stats.sequential_test import Plan, Side
 
 Bools = NDArray[np.bool_]
@@ -79,7 +79,7 @@ def _about(m: Floats, n: Floats, y: Floats, y2: Floats, y3: Floats) -> tuple[Flo
     return (y - m * n, y2 - 2.0 * m * y + m**2 * n, y3 - 3.0 * m * y2 + 3.0 * m**2 * y - m**3 * n)
 
 
-def evidence(sums: Floats, tally: Tally) -> Evidence:
+def evidence(sums: Floats, tally: ArmTotals) -> Evidence:
     """The evidence at looks with these sums (looks, 7) and counts, as the engine makes it."""
     score, information, units, robust, drawn, drawn_third, robust_third = sums.T
     two_kinds = np.ones(len(sums), dtype=np.bool_)
@@ -100,7 +100,7 @@ def watch(sums: Sums) -> Watched:
         np.stack([np.cumsum(part, axis=1).ravel() for part in arm], axis=1) for arm in (sums.arms[:3], sums.arms[3:])
     )
     flat = rows.reshape(-1, rows.shape[2])
-    tally = Tally(champion, challenger, np.full(len(flat), horizon))
+    tally = ArmTotals(champion, challenger, np.full(len(flat), horizon))
     found = evidence(flat, tally)
     open_harm = ready_for_harm(tally, found, plan)
     open_win = ready_for_win(tally, found, plan) & open_harm

@@ -22,7 +22,7 @@ from scipy.stats import binom
 from tqdm import tqdm
 
 from evaluator.stats.cluster_robust import rows_of
-from evaluator.stats.panel import Panel, States, Tally, advance
+from evaluator.stats.panel import ArmTotals, Panel, States, advance
 from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
 from evaluator.stats.sequential_test import Plan
 from gauntlet.cli.demo import flights
@@ -139,7 +139,7 @@ def watch(tests: Sequence[list[Block]], *, clustered: bool) -> Course:
         for arm in ("champion", "challenger")
     )
     for last in range(2, rows.shape[1] + 1):
-        tally = Tally(champion[:, last - 1], challenger[:, last - 1], np.full(len(tests), horizon))
+        tally = ArmTotals(champion[:, last - 1], challenger[:, last - 1], np.full(len(tests), horizon))
         # Units that count as independent need no block of their own: their sums so far are one.
         seen = rows[:, :last] if clustered else rows[:, :last].sum(axis=1, keepdims=True)
         states, looks = advance(states, Panel(seen, tally, np.zeros(len(tests))), plan)

@@ -1,28 +1,26 @@
-"""Continuous A/A: a permanent split of the champion against itself. Does the machine still keep its level?
+"""Continuous A/A: a permanent split of the champion against itself, which checks that the tests keep their level.
 
-Invariant: every round is one whole test on traffic of its own. If the level is kept a round crosses a boundary with
-probability at most α, and its always-valid p value is at most u with probability at most u; all that is said here
-against that holds at every round at once.
+Invariant: a round is one whole test on traffic of its own. Under the null it crosses a boundary with probability at
+most α, and its always-valid p value is at most u with probability at most u. Every reading holds at all rounds at once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
 
 from evaluator.stats.always_valid import evidence_p, log_rate_evidences, rate_limits, rate_p
-from evaluator.stats.errors import StatsError
+from evaluator.stats.errors import StatsError, require_between
 from evaluator.stats.guards import GuardReading, Standing
 from evaluator.stats.interim_analysis import Look
 
-# Where the distribution of p values is compared with the diagonal.
+# Levels u at which the distribution of p values is compared with the diagonal.
 LEVELS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-# Shifts of the log odds of a crossing that the rolling monitor watches for; fewer than a single test needs, because
-# they are kept as state.
+# Shifts of the log odds of a crossing that the e-detector looks for; fewer than a single test's, as they are state.
 _SHIFTS: Final = 0.1 * 1.5 ** np.arange(11)
 
 
@@ -40,18 +38,18 @@ class Round:
                 raise StatsError(f"{p!r} is not a p value")
 
     @classmethod
-    def of(cls, look: Look) -> Self:
-        """The round that this look closes."""
+    def from_look(cls, look: Look) -> Self:
+        """The round that ends with this look."""
         return cls(look.crossed is not None, look.p_value, look.fixed_p)
 
 
 @dataclass(frozen=True, slots=True)
 class AAMonitor:
-    """All rounds so far. A value: `add` returns the next one.
+    """All rounds so far, immutable.
 
     alpha: both sides' level together. valid, fixed: rounds whose always-valid and fixed p is at most each of `LEVELS`.
-    recent: Shiryaev-Roberts statistics of the crossings. smallest: p values of the readings so far, for crossings,
-    always-valid and fixed p values.
+    recent: Shiryaev-Roberts statistics of the crossings, highest: their largest mean. smallest: running p values of the
+    readings on crossings, always-valid and fixed p values.
     """
 
     alpha: float = 0.05
@@ -64,8 +62,7 @@ class AAMonitor:
     smallest: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.alpha < 1.0:
-            raise StatsError(f"the level {self.alpha!r} does not lie strictly between 0 and 1")
+        require_between("level", self.alpha, 0.0, 1.0, StatsError)
 
     def add(self, done: Round) -> AAMonitor:
         """With one more finished round, in the order in which they ended."""
@@ -91,13 +88,12 @@ class AAMonitor:
     def read(self, *, level: float = 0.001, rounds_between: float = 10_000.0) -> tuple[GuardReading, ...]:
         """Four readings; the first three are breached by accident with probability at most `level` each, ever.
 
-        - crossings: does a round cross more often than alpha?
-        - p values: is any share of always-valid p values ≤ u above u? (They may be larger than uniform.)
-        - fixed p values: are they uniform, at most and at least u below u? True for independent units only; with
-          clusters this one is expected to be breached, and shows what ignoring them would have cost.
-        - recent crossings: do they come too often lately, wherever "lately" begins? Σ over beginnings of the evidence
-          (Shiryaev-Roberts; an e-detector of Shin, Ramdas & Rinaldo 2023): a false alarm comes after `rounds_between`
-          rounds or more on average, and a machine that broke late is found as fast as one that broke early.
+        - crossings: do rounds cross more often than alpha?
+        - p values: is the share of always-valid p values ≤ u above u for some u?
+        - fixed p values: are they uniform? True for independent units only; with clusters a breach is expected, and
+          shows what ignoring them would have cost.
+        - recent crossings: are they too frequent since some moment? A Shiryaev-Roberts e-detector (Shin, Ramdas &
+          Rinaldo 2023): false alarms are `rounds_between` rounds or more apart on average.
         """
         if not 0.0 < level < 1.0 or not rounds_between >= 1.0:
             raise StatsError(f"no reading at level {level!r} with {rounds_between!r} rounds between false alarms")
@@ -123,24 +119,15 @@ class AAMonitor:
         return (*readings, alarm)
 
     def to_dict(self) -> dict[str, Any]:
-        """All that must be kept, fit for JSON."""
-        names = ("alpha", "rounds", "crossed", "highest")
-        lists = ("valid", "fixed", "recent", "smallest")
-        return {name: getattr(self, name) for name in names} | {name: list(getattr(self, name)) for name in lists}
+        """A snapshot, fit for JSON."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        first, second, third = data["smallest"]
-        return cls(
-            data["alpha"],
-            data["rounds"],
-            data["crossed"],
-            tuple(data["valid"]),
-            tuple(data["fixed"]),
-            tuple(data["recent"]),
-            data["highest"],
-            (first, second, third),
-        )
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**values)
 
 
 def _counted(counts: tuple[int, ...], p: float) -> tuple[int, ...]:

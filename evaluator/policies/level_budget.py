@@ -1,7 +1,7 @@
-"""The α budget of a lineage: what successive challengers may spend between them, promised before the first one.
+"""Level budget: the significance levels of a lineage's successive tests, with a promise over all of them.
 
-Invariant: a level is fixed when it is requested, from the number of the test and the results reported before; it never
-depends on the test's own data, and the same id always gets the same level.
+Invariant: a level is fixed when it is requested, from the number of the test and the results reported before it. The
+same test always gets the same level.
 
 | kind | level of the j-th test | promise over the whole lineage, however long |
 |---|---|---|
@@ -10,15 +10,11 @@ depends on the test's own data, and the same id always gets the same level.
 | lord | γ_j w₀ + (α−w₀) γ_{j−τ₁} + α Σ_{i≥2} γ_{j−τᵢ} | false promotions among promotions: at most α on average |
 
 γ_j = j^{−1.6} / ζ(1.6), which adds to 1: the first challenger gets 44 % of the budget, the tenth still 1.1 %.
-(Javanmard & Montanari's (2018) flatter sequence is made for thousands of tests and gives the first one 5 %.)
 
-lord is LORD++ (Ramdas, Yang, Wainwright & Jordan 2017, Section 3), τᵢ the time of the i-th rejection, w₀ = α/2. Every
-promotion earns level for those after it, so a lineage that goes on improving does not run dry. It asks that a null's
-p value is valid given the past: true if every test has traffic of its own, as successive challengers have. Its promise
-is on the false discovery rate: of the promotions made, few are false; not that there is none.
-
-Tests may overlap. A rejection counts for levels requested after it was reported, not before (LORD under asynchrony:
-Zrnic, Ramdas & Jordan 2021).
+lord is LORD++ (Ramdas, Yang, Wainwright & Jordan 2017, Section 3), τᵢ the time of the i-th rejection, w₀ = α/2: every
+promotion earns level for later tests. It needs p values that are valid given the past, which holds if every test has
+traffic of its own, and bounds the false discovery rate. Tests may overlap: a rejection counts for levels requested
+after it was reported (Zrnic, Ramdas & Jordan 2021).
 """
 
 from __future__ import annotations
@@ -30,7 +26,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from scipy.special import zeta
 
-from evaluator.stats.errors import OrderError, PlanError
+from evaluator.stats.errors import OrderError, PlanError, require_between
 
 Kind = Literal["power", "geometric", "lord"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
@@ -41,8 +37,7 @@ _TOTAL: Final = float(zeta(_EXPONENT))
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A level given to a test. rejected: its result, None until reported. reported_at: how many levels had been given
-    by then."""
+    """A level granted to a test. rejected: its result, None until reported. reported_at: levels granted by then."""
 
     test: str
     level: float
@@ -52,7 +47,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class AlphaBudget:
-    """The budget's settings and all that was granted so far. A value: `request` and `report` return the next one."""
+    """Settings of the budget and all levels granted so far, immutable."""
 
     alpha: float = 0.05
     kind: Kind = "power"
@@ -60,12 +55,10 @@ class AlphaBudget:
     grants: tuple[Grant, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.alpha < 1.0:
-            raise PlanError(f"the budget {self.alpha!r} does not lie strictly between 0 and 1")
+        require_between("budget", self.alpha, 0.0, 1.0)
         if self.kind not in KINDS:
             raise PlanError(f"unknown kind of budget {self.kind!r}; known are {', '.join(KINDS)}")
-        if not 0.0 < self.ratio < 1.0:
-            raise PlanError(f"the ratio {self.ratio!r} does not lie strictly between 0 and 1")
+        require_between("ratio", self.ratio, 0.0, 1.0)
 
     @property
     def granted(self) -> float:
@@ -73,8 +66,7 @@ class AlphaBudget:
         return math.fsum(grant.level for grant in self.grants)
 
     def request(self, test: str) -> tuple[float, AlphaBudget]:
-        """The level for that test, to be asked before it sees data, and the budget after it. Asking again changes
-        nothing."""
+        """The level for that test, requested before it sees data, and the next budget. Repeating changes nothing."""
         for grant in self.grants:
             if grant.test == test:
                 return grant.level, self
@@ -110,7 +102,7 @@ class AlphaBudget:
         return level
 
     def to_dict(self) -> dict[str, Any]:
-        """All that must be kept, fit for JSON."""
+        """A snapshot, fit for JSON."""
         grants = [[grant.test, grant.level, grant.rejected, grant.reported_at] for grant in self.grants]
         return {"alpha": self.alpha, "kind": self.kind, "ratio": self.ratio, "grants": grants}
 

@@ -1,10 +1,7 @@
-"""What would another policy have earned? Estimates from logged actions and propensities, before it meets traffic.
+"""Off-policy evaluation: the value of a policy from logged actions and propensities, and a gate before live traffic.
 
-Invariant: every weight is (challenger's chance of the logged action) / (its logged propensity). A policy whose actions
-were not logged often enough gets a refusal with its reason, never a number.
-
-With w the weight, Y the reward, q̂ a model's prediction of the reward made without these rows, v̂ its mean over the
-challenger's actions, and row terms ψ that average to the estimate:
+With w the weight (the policy's chance of the logged action over its propensity), Y the reward, q̂ a model's prediction
+of the reward made without these rows, v̂ its mean over the policy's actions, and row terms ψ that average to the value:
 
 | estimator | value | row term | right if |
 |---|---|---|---|
@@ -12,13 +9,13 @@ challenger's actions, and row terms ψ that average to the estimate:
 | snips | Σ wY / Σ w (Hájek 1971; Swaminathan & Joachims 2015) | v + w(Y−v) / w̄ | they are; bias of order 1/n |
 | dr | mean of v̂ + w(Y−q̂) (Robins, Rotnitzky & Zhao 1994; Dudík, Langford & Li 2011) | itself | they or q̂ are |
 
-Clipping puts min(w, M) for w. What that leaves out, b = E(w−M)⁺ of the policy's actions, has rewards that nobody
-weighed; with rewards in [low, high] it moves the value by at least `bias[0]` and at most `bias[1]`, and intervals are
-widened by it: b·[low, high] for ips, b·[low−v, high−v] for snips, ±b·(high−low) for dr.
+Clipping puts min(w, M) for w and leaves out b = E(w−M)⁺. Intervals are widened by the bias that this may cause with
+rewards in [low, high]: b·[low, high] for ips, b·[low−v, high−v] for snips, ±b·(high−low) for dr.
 
-Intervals: normal theory on ψ, summed within clusters first where given (t with clusters − 1 degrees); and, for rewards
-with declared bounds and a largest possible weight, the empirical Bernstein bound (Maurer & Pontil 2009, Theorem 4),
-which holds at every n ≥ 2 for independent rows. Both are for one look at a file that no longer grows.
+Intervals: normal theory on ψ, summed within clusters first where given (t with clusters − 1 degrees); and the empirical
+Bernstein bound (Maurer & Pontil 2009, Theorem 4) for independent rows with bounded rewards and weights, at every n ≥ 2.
+Both are for one look at a finished file. Invariant: a policy whose actions were not logged often enough is refused with
+a reason.
 """
 
 from __future__ import annotations
@@ -28,11 +25,10 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from evaluator.stats.errors import NoAnswer, OutcomeError, PlanError, PropensityError, StatsError
-from evaluator.stats.score_process import Bools, Floats
+from evaluator.stats.errors import NoAnswer, OutcomeError, PlanError, PropensityError, StatsError, require_between
+from evaluator.stats.score_process import Bools, Floats, Ints
 
 Estimator = Literal["ips", "snips", "dr"]
 RefusalKind = Literal["few rows", "no overlap", "heavy weights", "weights off"]
@@ -54,16 +50,16 @@ class Refused(NoAnswer):
 
 @dataclass(frozen=True, eq=False)
 class LoggedRewards:
-    """Logged rows, arrays of shape (n,): rewards (larger is better), propensity of the action that was taken, and
-    optionally the cluster (day, customer) of each as integers.
+    """Logged rows, arrays of shape (n,): rewards (larger is better), propensity of the action taken, and optionally the
+    cluster (day, customer) as integers.
 
-    lowest, highest: bounds that no reward can leave, where known; largest_weight: 1 / the smallest propensity that the
-    logging design allows, where known. Raises OutcomeError and PropensityError on what can't be.
+    lowest, highest: bounds of any reward; largest_weight: 1 / the smallest propensity that the logging design allows;
+    each where known. Raises OutcomeError and PropensityError on impossible values.
     """
 
     rewards: Floats
     propensity: Floats
-    clusters: NDArray[np.int64] | None = None
+    clusters: Ints | None = None
     lowest: float | None = None
     highest: float | None = None
     largest_weight: float | None = None
@@ -83,9 +79,7 @@ class LoggedRewards:
             raise PropensityError(f"propensity {self.propensity[bad[0]]!r} at position {bad[0]} is not in (0, 1]")
 
     @classmethod
-    def of_split(
-        cls, rewards: Floats, treated: Bools, challenger: Floats, clusters: NDArray[np.int64] | None = None
-    ) -> Self:
+    def of_split(cls, rewards: Floats, treated: Bools, challenger: Floats, clusters: Ints | None = None) -> Self:
         """The log of a champion/challenger split, with π = P(challenger) of each row as it was logged.
 
         On it `TargetPolicy(treated.astype(float))` always takes the challenger, `TargetPolicy(1.0 - treated)` never.
@@ -114,9 +108,11 @@ class TargetPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PolicyValue:
-    """Estimated mean reward of a policy. lower, upper: normal theory, clipping's bias included. certain_*: empirical
-    Bernstein, None without bounds, with clusters, or for snips. effective: (Σw)² / Σw² rows. cut: b above. bias: what
-    clipping may have taken from the estimate."""
+    """Estimated mean reward of a policy.
+
+    lower, upper: normal theory, clipping's bias included. certain_lower, certain_upper: empirical Bernstein, None
+    without bounds, with clusters, or for snips. effective: (Σw)² / Σw² rows. cut: b of clipping. bias: its limits.
+    """
 
     estimator: Estimator
     value: float
@@ -183,9 +179,8 @@ def gate(
     clip: float | None = None,
     min_effective: float = 50.0,
 ) -> GateReading:
-    """May the challenger go on to live traffic? pass: its value is shown to exceed the champion's by more than
-    `needed`;
-    fail: it is shown not to. `needed` below 0 is a non-inferiority margin.
+    """May the challenger go on to live traffic? pass: its value is shown to exceed the champion's by more than `needed`
+    (below 0: a non-inferiority margin); fail: it is shown not to.
 
     Without a `champion` the comparison is with the policy that was logged. Both are estimated on the same rows and
     their difference row by row, so what they have in common cancels.
@@ -244,8 +239,7 @@ def _terms(
 ) -> _Terms | Refused:
     if estimator not in get_args(Estimator):
         raise PlanError(f"unknown estimator {estimator!r}; known are {', '.join(get_args(Estimator))}")
-    if not 0.0 < alpha < 1.0:
-        raise PlanError(f"the level {alpha!r} does not lie strictly between 0 and 1")
+    require_between("level", alpha, 0.0, 1.0)
     if clip is not None and not clip >= 1.0:
         raise PlanError(f"weights can't be clipped at {clip!r}: their mean is 1")
     raw = _weights(log, policy)
@@ -319,7 +313,7 @@ def _model(log: LoggedRewards, policy: TargetPolicy) -> tuple[Floats, Floats]:
     return predicted, expected
 
 
-def _standard_error(deviations: Floats, clusters: NDArray[np.int64] | None) -> float:
+def _standard_error(deviations: Floats, clusters: Ints | None) -> float:
     sums: Floats = deviations
     if clusters is not None:
         _, of = np.unique(clusters, return_inverse=True)
@@ -327,7 +321,7 @@ def _standard_error(deviations: Floats, clusters: NDArray[np.int64] | None) -> f
     return math.sqrt(float(sums @ sums) * len(sums) / (len(sums) - 1)) / len(deviations)
 
 
-def _half_width(deviations: Floats, clusters: NDArray[np.int64] | None, alpha: float) -> tuple[float, int]:
+def _half_width(deviations: Floats, clusters: Ints | None, alpha: float) -> tuple[float, int]:
     """Half the width of the normal-theory interval, and the number of independent parts."""
     parts = len(deviations) if clusters is None else len(np.unique(clusters))
     return float(stdtrit(parts - 1, 1.0 - alpha / 2.0)) * _standard_error(deviations, clusters), parts
@@ -362,8 +356,8 @@ def _certain(
 
 
 def bernstein_half_width(terms: Floats, width: float, alpha: float) -> float:
-    """By how much the mean of independent terms, each within an interval of that width, may differ from its expectation
-    in one direction with probability at most alpha (Maurer & Pontil 2009, Theorem 4)."""
+    """One-sided deviation of the mean of independent terms, each within an interval of that width, that is exceeded
+    with probability at most alpha (Maurer & Pontil 2009, Theorem 4)."""
     n = len(terms)
     log = math.log(2.0 / alpha)
     return math.sqrt(2.0 * float(terms.var(ddof=1)) * log / n) + 7.0 * width * log / (3.0 * (n - 1))

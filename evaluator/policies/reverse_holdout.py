@@ -1,11 +1,8 @@
-"""After the promotion: what did it really bring? A small share stays on the previous champion.
+"""Reverse holdout: the gain of a promotion, measured by a small share that stays on the previous champion.
 
-Invariant: with A = 1 for the new champion and the logged propensities, S / I is the effect so far, and its interval
-holds at every moment at once, because nobody decides in advance when to read it.
-
-The effect is an average over units weighted by π(1−π); where it moves with time the interval follows that average. Give
-only the blocks of a later period to ask what the promotion still brings: that is a test of its own, with a state of its
-own.
+Invariant: with A = 1 for the new champion and the logged propensities S/I is the effect so far, averaged over units
+with weights π(1−π), and its interval is always valid. The blocks of a later period alone are a test of its own, with
+its own state.
 """
 
 from __future__ import annotations
@@ -22,10 +19,10 @@ from evaluator.stats.sequential_test import Plan, Side
 
 @dataclass(frozen=True, slots=True)
 class HoldoutReading:
-    """What the promotion has brought so far; the new champion minus the previous one, larger is better.
+    """The gain so far, new champion − previous one; larger is better.
 
-    gained: the interval is above 0, lost: below. effect, lower and upper are per unit; total ones are for all units
-    that the new champion answered, in outcomes.
+    gained: the interval is above 0, lost: below. effect, lower and upper are per unit; the totals are for all units
+    that the new champion answered.
     """
 
     standing: Literal["gained", "open", "lost"]
@@ -42,8 +39,7 @@ class HoldoutReading:
 
 
 def holdout_plan(horizon: float, *, alpha: float = 0.05, clustered: bool = True) -> Plan:
-    """The plan of a reverse holdout: anytime-valid, no end. `horizon` is the information (`horizon_information`) around
-    which the interval is to be tightest."""
+    """An always-valid plan. The interval is tightest about half-way to the information `horizon`."""
     return Plan(horizon, Side(alpha / 2.0), Side(alpha / 2.0), "anytime", clustered=clustered)
 
 
@@ -63,9 +59,9 @@ def reverse_holdout(state: State, blocks: Sequence[Block], plan: Plan) -> tuple[
         standing = "lost"
     units = look.n_challenger
     low, high = ("no limit" if each is None else f"{each:+.5g}" for each in (look.lower, look.upper))
-    said = {"gained": "the promotion has paid", "lost": "the promotion was a loss", "open": "its sign is still open"}
+    result = {"gained": "the promotion has paid", "lost": "the promotion was a loss", "open": "its sign is still open"}
     reason = (
-        f"{said[standing]}: {look.effect:+.5g} per unit (from {low} to {high}) over {units} units of the new "
+        f"{result[standing]}: {look.effect:+.5g} per unit (from {low} to {high}) over {units} units of the new "
         f"champion, against {look.n_champion} of the previous one"
     )
     return after, HoldoutReading(

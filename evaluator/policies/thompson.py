@@ -1,20 +1,12 @@
 """Thompson sampling as an allocation: each arm's share is the probability that it is the best, with a floor.
 
-Invariant: shares are a function of earlier outcomes alone, every arm has at least the floor, and they add to 1. So the
-propensity logged with a unit is fixed before the unit, which is all that an exact test needs.
+Invariant: shares are a function of earlier outcomes alone, every arm has at least the floor, and they add to 1. With
+the share in force logged as propensity π, E[(A − π)(Y − m) | past] = π(1 − π)·effect: under no effect the score is a
+martingale, and bets on it are an e-process (`e_process`, units in the order of assignment). Normal limits are not
+offered, because the naive z of adaptively allocated arms is not normal.
 
-Opt-in: it sends traffic to what looks best and collects less evidence on the rest. Two arms at .5 and .65, 2,400 units:
-the exact test below finds the difference in 26 % of runs with a floor of 1 %, in 80 % with 5 %, in all with 20 %. And
-because the allocation follows the outcomes, arms' means are biased and their difference over its naive standard error
-is not normal: of equal arms that z, at one look at the end, rejects 10 % at the level of 5 %.
-
-What stays valid: with π_t in force for unit t, a function of the past, and A_t drawn with it,
-E[(A_t − π_t)(Y_t − m_t) | past] = π_t(1 − π_t)·effect, so under no effect the score is a martingale however π_t was
-chosen, and bets on it are an e-process (the exact mode, with units in the order of assignment). Normal limits need
-more than that: information that the past determines. They are not offered for adaptive shares.
-
-With several arms, challenger i is compared with the champion over the units of those two, at π = s_i / (s_i + s_0) of
-the shares in force: a function of the past again.
+Opt-in: it collects less evidence on what looks worse, and the floor decides how much. With several arms, challenger i
+is compared with the champion over the units of those two, at π = s_i / (s_i + s_0) of the shares in force.
 """
 
 from __future__ import annotations
@@ -61,9 +53,9 @@ def allocation(
 ) -> Allocation | NoAnswer:
     """Shares for the units to come, from the outcomes so far (larger is better).
 
-    Until every arm has `burn_in` outcomes the shares are `start` (equal, if not given): the first outcomes decide too
-    little, and an arm that was unlucky at first would hardly be tried again. After it, floor + (1 − k·floor)·P(best).
-    Raises PlanError on impossible settings, OutcomeError on sums that no outcomes have.
+    Until every arm has `burn_in` outcomes the shares are `start` (default: equal), so that an arm that was unlucky at
+    first is tried again; afterwards floor + (1 − k·floor)·P(best). Raises PlanError on impossible settings and
+    OutcomeError on sums that no outcomes have.
     """
     size = len(arms)
     if size < 2:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from evaluator.service.block_sums import TrackedMetrics
-from evaluator.stats import Plan, Policy, Side, horizon_information
+from evaluator.stats import Plan, Side, horizon_information
 from evaluator.stats.sequential_test import HARM_SIDE
 from gauntlet.config import RATES, Config
 from gauntlet.errors import ConfigError
@@ -54,10 +54,6 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
             min_blocks_win=self.min_blocks,
             min_blocks_harm=self.min_harm_blocks,
         )
-
-    @property
-    def policy(self) -> Policy:
-        return Policy(equivalence=self.margin or None)
 
     @property
     def split_horizon(self) -> float:

@@ -179,7 +179,7 @@ def look(
     if isinstance(ratio, SampleRatio):
         looks.smallest_p = ratio.p_value
     guards = _guard(scheme, sums, looks, fine, known, assigned, last)
-    verdict = judge(answer, guardrails=guardrails.breached(guards.readings), policy=looks.terms.policy)
+    verdict = judge(answer, guardrails=guardrails.breached(guards.readings), equivalence=looks.terms.margin or None)
     result, found, reasons = _verdict(answer, verdict, guards, ratio, looks.terms)
     numbers: dict[str, Any] = {}
     if isinstance(answer, Look):

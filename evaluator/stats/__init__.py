@@ -13,7 +13,7 @@ from evaluator.stats.interim_analysis import Look, State, Stop, advance
 from evaluator.stats.sample_ratio_mismatch import AssignmentCounts, SampleRatio, sample_ratio
 from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
 from evaluator.stats.sequential_test import Plan, Side, horizon_information
-from evaluator.stats.verdict import Guardrail, Policy, Verdict, judge
+from evaluator.stats.verdict import Guardrail, Verdict, judge
 
 __all__ = [
     "Arm",
@@ -29,7 +29,6 @@ __all__ = [
     "PairedSums",
     "Plan",
     "PlanError",
-    "Policy",
     "PropensityError",
     "SampleRatio",
     "Side",

@@ -1,26 +1,19 @@
-"""The exact mode: bets against "no effect" whose wealth is evidence at any sample size, with no normal approximation.
+"""E-processes by betting: the exact mode, evidence at any sample size without a normal approximation.
 
-Invariant: under its null each side's wealth E is a nonnegative process that never grows on average, E_0 = 1, so that
-it ever reaches 1/α with probability at most α (Ville), however often one looks. Bets are fixed before their unit.
+Sources: Waudby-Smith & Ramdas (2024), "Estimating means of bounded random variables by betting", sections 4 and 5;
+Shafer (2021). A split unit with outcome Y in [0, 1], arm A, logged propensity π and prediction m from the past
+multiplies the wealth by
+    1 ± b (x − δ₀ w),   x = (A−π)(Y−m),  w = π(1−π),  b = min(d / (m(1−m)), 0.9 / the largest possible loss);
+a pair with D = Y_challenger − Y_champion has x = D and w = 1. + bets on an effect above δ₀ (the win side), − below it
+(harm). The wealth is the mixture E = Σ_d w_d Π_i (…) over bet sizes d with weights fixed in advance.
 
-A split unit with outcome Y in [0, 1], arm A, logged propensity π and a prediction m from the past multiplies by
-    1 ± b (x − δ₀ w),   x = (A−π)(Y−m),  w = π(1−π),  b = min(d / (m(1−m)), 0.9 / the largest loss possible),
-because x − δ₀w has mean zero where the effect is δ₀ (given the past; for δ₀ = 0 also given Y, by the randomisation
-alone). + bets on a larger effect (the win side), − on a smaller one (harm). A binary unit's factor is the likelihood
-ratio of an effect d. A pair with D = Y_challenger − Y_champion in [−1, 1] has x = D and w = 1: 1 ± b (D − δ₀).
-d is not known, so E = Σ_d w_d Π_i (…) mixes over sizes, in even ratios, with weights fixed in advance
-(Waudby-Smith & Ramdas 2024, "Estimating means of bounded random variables by betting", sections 4 and 5; Shafer 2021).
+Invariant: under its null E is a nonnegative supermartingale with E_0 = 1, so it ever reaches 1/α with probability at
+most α (Ville). Bets are fixed before their unit. Split traffic: arms are drawn unit by unit, so "no effect on any unit"
+is tested exactly however outcomes depend on each other; units that share one draw (a sticky user) are one unit, with
+their mean outcome. Pairs: D must have mean ≤ δ₀ given all before it; where days err together use blocks' means.
 
-What the nulls assume. Split: arms are drawn unit by unit, so under "no effect on any unit" E is exact however outcomes
-depend on each other; under a mean effect it must be ≤ δ₀ given the past at each unit, not only on average. Units that
-share one draw (a sticky user) are one unit: bet on their mean. Pairs: nothing is drawn, so D must have mean ≤ δ₀ given
-all before it. Where days err together that fails pair by pair; give blocks' mean outcomes in place of single ones.
-
-Wealths of separate parts multiply: logs add (`merge`). Evidence of an earlier stage, such as pairs in shadow before a
-split ramp, is carried on by starting with its log E: the product is valid if both stages test the same null and the
-later stage's bets are fair given all of the earlier one (it comes after it, or is independent of it), and if what is
-carried is E as it stands when the earlier stage ends, at any stopping time. Its largest value so far is not an e-value
-and must not be carried.
+Evidence of an earlier stage, such as pairs in shadow, is carried on by starting with its log E as it stands when that
+stage ends (not its largest value so far, which is no e-value). Both stages must test the same null.
 """
 
 from __future__ import annotations
@@ -33,8 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from evaluator.stats.errors import OutcomeError, PlanError, PropensityError, StatsError
-from evaluator.stats.score_process import Bools, Floats
+from evaluator.stats.errors import (
+    OutcomeError,
+    PlanError,
+    PropensityError,
+    StatsError,
+    positive_per_cell,
+    require_between,
+)
+from evaluator.stats.score_process import Bools, Floats, Ints
 
 # Rows of `log_e` and `p`.
 WIN, HARM = 0, 1
@@ -42,11 +42,11 @@ WIN, HARM = 0, 1
 _CAP: Final = 0.9
 # The bound from sums is loose for larger stakes.
 _CAP_FOR_SUMS: Final = 0.5
-# m(1−m) of rarer outcomes than that is not known well enough to bet by.
+# Rarer outcomes than this m(1−m) are not known well enough to bet by.
 _LEAST_SPREAD: Final = 1e-4
 # Rows at a time: they and their logs stay in the cache.
 _CHUNK: Final = 2**14
-# Outcomes of more than two kinds are put on this many steps where many nulls are tested at once.
+# Where many nulls are tested at once, continuous outcomes are put on this many steps.
 _STEPS: Final = 32
 # With more different propensities than these in a batch, counting them saves nothing.
 _MOST_SHARES: Final = 64
@@ -60,16 +60,15 @@ class Bets:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.sizes or not all(math.isfinite(size) and size > 0.0 for size in self.sizes):
-            raise PlanError(f"bets of sizes {self.sizes!r} are not finite numbers above 0")
+        positive_per_cell("sizes of bets", np.array(self.sizes), max(1, len(self.sizes)))
         if not self.weights:
             object.__setattr__(self, "weights", (1.0 / len(self.sizes),) * len(self.sizes))
         if len(self.weights) != len(self.sizes) or min(self.weights) <= 0.0 or abs(sum(self.weights) - 1.0) > 1e-12:
             raise PlanError(f"weights {self.weights!r} of {len(self.sizes)} bets are not shares of a whole")
 
 
-# Effects in units of 2√(m(1−m)), which is 1 for an even chance, so that rare outcomes get small bets. In ratios of two,
-# the worst-placed effect still grows at five sixths of the best rate.
+# Effects in units of 2√(m(1−m)), which is 1 for an even chance, so that rare outcomes get small bets. With ratios of
+# two the worst-placed effect still grows at five sixths of the best rate.
 SPLIT_BETS: Final = Bets(tuple(0.004 * 2.0**k for k in range(8)))
 # Fractions of the wealth staked on a pair, for mean differences down to a few in a thousand discordant pairs.
 PAIRED_BETS: Final = Bets(tuple(0.9 * 0.5**k for k in range(9)))
@@ -85,11 +84,10 @@ def effects() -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Wealth:
-    """Log wealth of every bet (side, size, null), and the running peak of log E (side, null). A value: adding makes a
-    new one.
+    """Log wealth of every bet (side, size, null) and the running peak of log E (side, null). Immutable.
 
-    nulls: shape (G,), rising; (0,) tests "no effect", (−margin,) non-inferiority, `effects()` gives limits. Bets of one
-    object keep clear of ruin at all its nulls, so a single null gets slightly bolder bets than it does on a grid.
+    nulls: shape (G,), rising; (0,) tests "no effect", (−margin,) non-inferiority, `effects()` gives limits. Bets are
+    kept from ruin at all nulls of the object, so a single null gets slightly bolder bets than on a grid.
     carried: log E of the stage before, shape (2, G).
     """
 
@@ -124,11 +122,9 @@ class Wealth:
         """Running confidence limits of the effect, each at level alpha at all times at once.
 
         The lower limit is the largest null with all nulls up to it rejected by the win side, the upper one likewise;
-        ±inf where none is. E of one side falls as its null goes away from the data, so a limit is never closer
-        to the estimate than the true one, and at most one step of the grid further.
+        ±inf where none is. On the grid of nulls a limit is conservative by at most one step.
         """
-        if not 0.0 < alpha < 1.0:
-            raise PlanError(f"the level {alpha!r} does not lie strictly between 0 and 1")
+        require_between("level", alpha, 0.0, 1.0)
         rejected = self.peak >= math.log(1.0 / alpha)
         low = int(np.cumprod(rejected[WIN]).sum())
         high = int(np.cumprod(rejected[HARM][::-1]).sum())
@@ -182,9 +178,11 @@ class Wealth:
 
 
 class _Units(NamedTuple):
-    """Units to bet on. x and w as above; down and up: the largest possible −x and x, before arm and outcome are known;
-    times: how many such units (fractions where an outcome lies between two steps), None for one each. Stakes are sizes
-    times scale."""
+    """Units to bet on.
+
+    x and w: as in the module's head. down, up: the largest possible −x and x before arm and outcome are known. times:
+    how many such units (fractions where an outcome lies between two steps), None for one each. A stake is size · scale.
+    """
 
     x: Floats
     w: Floats
@@ -205,17 +203,17 @@ class SplitWealth(Wealth):
     def add(self, treated: Bools, propensity: Floats | float, y: Floats, m: float) -> Self:
         """The wealth after these units, arrays of shape (n,), predicted by m in [0, 1] (any number from the past).
 
-        A batch gives what its units one by one would at the same m, but for the peak, which sees only ends of batches.
-        At several nulls, continuous outcomes are put on 33 steps and more than 64 different propensities are summed by
-        a bound, both so that no wealth comes out larger than it is. Raises OutcomeError and PropensityError.
+        A batch gives what its units one by one would at the same m, except that the peak sees only ends of batches. At
+        several nulls, continuous outcomes are put on 33 steps and more than 64 different propensities are bounded by
+        sums, both conservatively. Raises OutcomeError and PropensityError.
         """
-        y = _inside(y, 0.0)
+        y = _in_unit_interval(y)
         arm = np.asarray(treated, dtype=np.bool_)
         if arm.shape != y.shape:
             raise StatsError(f"arms of shape {arm.shape} do not fit outcomes of shape {y.shape}")
         if not 0.0 <= m <= 1.0:
             raise OutcomeError(f"the prediction {m!r} does not lie in [0, 1]")
-        shares, of = _distinct(propensity, len(y))
+        shares, index = _distinct(propensity, len(y))
         bad = np.flatnonzero(~((shares > 0.0) & (shares < 1.0)))
         if bad.size:
             raise PropensityError(f"propensity {shares[bad[0]]!r} does not lie strictly between 0 and 1")
@@ -224,13 +222,13 @@ class SplitWealth(Wealth):
         scale = 2.0 / math.sqrt(max(m * (1.0 - m), _LEAST_SPREAD))
         binary = bool(np.all((y == 0.0) | (y == 1.0)))
         if len(shares) > _MOST_SHARES or (len(self.nulls) == 1 and not binary):
-            share = shares[of]
+            share = shares[index]
             if len(self.nulls) > 1:
                 x, w = (arm - share) * (y - m), share * (1.0 - share)
                 return self._grown(self._least_gain(x, w, max(m, 1.0 - m), 0.25, scale))
             return self._grown(self._gain(_split_units(arm, share, y, None, m, scale)))
         steps = 1 if binary else _STEPS
-        count = _on_steps(y * steps, of * 2 + arm, 2 * len(shares), steps)
+        count = _on_steps(y * steps, index * 2 + arm, 2 * len(shares), steps)
         cell, step = np.divmod(np.flatnonzero(count), steps + 1)
         units = _split_units(cell % 2, shares[cell // 2], step / steps, count[count > 0.0], m, scale)
         return self._grown(self._gain(units))
@@ -246,7 +244,7 @@ class PairedWealth(Wealth):
 
     def add(self, y_champion: Floats, y_challenger: Floats) -> Self:
         """The wealth after these pairs, arrays of shape (n,). Steps as in `SplitWealth.add`. Raises OutcomeError."""
-        champion, challenger = _inside(y_champion, 0.0), _inside(y_challenger, 0.0)
+        champion, challenger = _in_unit_interval(y_champion), _in_unit_interval(y_challenger)
         if champion.shape != challenger.shape:
             raise StatsError(f"outcomes of shapes {champion.shape} and {challenger.shape} are not pairs")
         x = challenger - champion
@@ -271,29 +269,32 @@ def _log_product(gains: Floats, times: Floats | None) -> Floats:
     return np.asarray(np.log(products).sum(axis=0) + np.log1p(gains[whole:]).sum(axis=0))
 
 
-def _inside(values: Floats, low: float) -> Floats:
+def _in_unit_interval(values: Floats) -> Floats:
     y = np.asarray(values, dtype=np.float64)
-    bad = np.flatnonzero(~((y >= low) & (y <= 1.0)))
+    bad = np.flatnonzero(~((y >= 0.0) & (y <= 1.0)))
     if y.ndim != 1 or bad.size:
         what = f"outcome {y.flat[bad[0]]!r} at position {bad[0]}" if bad.size else f"an array of shape {y.shape}"
-        raise OutcomeError(f"{what} is not one outcome in [{low:g}, 1] a unit; scale outcomes by their bounds")
+        raise OutcomeError(f"{what} is not one outcome in [0, 1] a unit; scale outcomes by their bounds")
     return y
 
 
-def _distinct(propensity: Floats | float, n: int) -> tuple[Floats, NDArray[np.int64]]:
+def _distinct(propensity: Floats | float, n: int) -> tuple[Floats, Ints]:
     """The different propensities, and which one each unit has."""
     share = np.asarray(propensity, dtype=np.float64)
     if share.shape not in ((), (n,)):
         raise StatsError(f"propensities of shape {share.shape} do not fit {n} outcomes")
     if not share.shape or not n or bool(np.all(share == share[0])):
         return share.reshape(-1)[:1], np.zeros(n, dtype=np.int64)
-    shares, of = np.unique(share, return_inverse=True)
-    return shares, of
+    shares, index = np.unique(share, return_inverse=True)
+    return shares, index
 
 
-def _on_steps(place: Floats, cell: NDArray[np.int64], cells: int, steps: int) -> Floats:
-    """How many units are at each step 0 … steps of each cell, flat, shape (cells · (steps + 1),). A unit between two
-    steps is shared among them by its distance: log factors are concave in the outcome, so that understates them."""
+def _on_steps(place: Floats, cell: Ints, cells: int, steps: int) -> Floats:
+    """Number of units at each step 0 … steps of each cell, flat, shape (cells · (steps + 1),).
+
+    A unit between two steps is split between them by distance: log factors are concave in the outcome, so that this
+    understates them.
+    """
     low = np.minimum(place.astype(np.int64), steps - 1)
     high_part = place - low
     at = cell * (steps + 1) + low

@@ -1,10 +1,8 @@
-"""A test of one comparison watched over time: a panel of one cell, with its answers in words.
+"""The interim analysis (look) of one comparison: a panel of one cell, with its answer in words.
 
-Invariant: `advance` is a pure function; the same state, blocks and plan give the same look and state byte for byte.
-What holds for a panel's cell holds here: the level however often one looks, and what happens past the horizon.
-
-The estimate at a crossing is too large on average, because crossing selects for it; the interval accounts for that,
-and a plain average of later data does not suffer from it.
+Invariant: `advance` is a pure function; the same state, blocks and plan give the same look and state byte for byte. The
+level holds however often one looks (see `panel`). The estimate at a crossing is too large on average, because crossing
+selects for it; the interval accounts for that.
 """
 
 from __future__ import annotations
@@ -44,12 +42,11 @@ class Stop:
 class Look:
     """The answer at one look. Larger outcomes are better; effect = challenger − champion per unit.
 
-    lower and upper: repeated confidence limits; each holds at all looks at once with its side's level, so also at the
-    stopping time. None: that side has no limit yet, for the reason given. bound_win and bound_harm are for z and −z;
-    None: that side can't be crossed at this look. p_win and p_harm are one-sided and always valid, p_value is twice
-    the smaller. fixed_z and fixed_p are the classical answer for independent units and one look, for comparison only.
-    widening and widening_harm multiply the variance for correlated blocks on either side. final: the horizon is reached
-    and looked at. crossed stays once it is set.
+    lower, upper: repeated confidence limits, each valid at all looks at once with its side's level; None: no limit yet.
+    bound_win, bound_harm: bounds for z and −z; None: that side can't be crossed at this look. p_win, p_harm: one-sided
+    and always valid; p_value is twice the smaller. fixed_z, fixed_p: the classical answer for independent units and one
+    look, for comparison only. widening, widening_harm: factors of the variance for correlated blocks on either side.
+    final: the horizon is reached and looked at. crossed stays once it is set.
     """
 
     number: int
@@ -86,7 +83,7 @@ class Look:
 
 @dataclass(frozen=True)
 class State:
-    """What a test remembers between looks. `to_dict` is small and fit for JSON; `from_dict` needs the same plan."""
+    """State of a test between looks. `to_dict` is small and fit for JSON; `from_dict` needs the same plan."""
 
     cells: States
 
@@ -123,9 +120,8 @@ def advance(
 ) -> tuple[State, Look | NoAnswer]:
     """Look at all closed blocks so far, in time order (not only the new ones).
 
-    `harm_blocks`, where given, is the same traffic cut finer or later for the harm side alone: a false rollback costs a
-    retry, a missed harm costs users. Means and counts are then theirs. Raises OrderError if there is less information
-    than at the last look.
+    `harm_blocks`, where given, is the same traffic in finer or later blocks for the harm side alone; means and counts
+    are then theirs. Raises OrderError if there is less information than at the last look.
     """
     coarse, finer = Panel.of(blocks, plan), None if harm_blocks is None else Panel.of(harm_blocks, plan)
     cells, looks = panel.advance(state.cells, coarse, plan, finer)
@@ -133,12 +129,12 @@ def advance(
     if not looks.ready_harm[0]:
         why = looks.harm.lacking(0) or too_little_for_harm(champion, challenger, int(looks.harm.n_blocks[0]), plan)
         return state, NoAnswer(why, champion.n, challenger.n, int(looks.harm.n_blocks[0]))
-    wait_win = None if looks.ready_win[0] else too_little_for_win(*arms_of(blocks), looks.support, plan)
+    waiting = None if looks.ready_win[0] else too_little_for_win(*arms_of(blocks), looks.support, plan)
     after = State(cells)
     look = _look(after, looks, (champion, challenger), plan)
-    final = plan.mode == "group-sequential" and look.information_fraction >= 1.0 and not wait_win
+    final = plan.mode == "group-sequential" and look.information_fraction >= 1.0 and not waiting
     look = replace(look, final=final)
-    return after, replace(look, reasons=tuple(_reasons(look, plan, wait_win)))
+    return after, replace(look, reasons=tuple(_reasons(look, plan, waiting)))
 
 
 def _look(state: State, looks: Looks, arms: tuple[Arm, Arm], plan: Plan) -> Look:
@@ -185,7 +181,7 @@ def _finite(value: float) -> float | None:
 
 
 def too_little_for_harm(champion: Arm, challenger: Arm, n_blocks: int, plan: Plan) -> str:
-    """What the harm side still waits for, in words."""
+    """What the harm side still waits for."""
     needed = 2 * plan.min_events
     if champion.n < needed or challenger.n < needed:
         return f"champion has {champion.n} and challenger {challenger.n} matured outcomes; each needs {needed}"
@@ -198,7 +194,7 @@ def too_little_for_harm(champion: Arm, challenger: Arm, n_blocks: int, plan: Pla
 
 
 def too_little_for_win(champion: Arm, challenger: Arm, support: Evidence, plan: Plan, cell: int = 0) -> str:
-    """What the win side of a cell still waits for, in words."""
+    """What the win side of a cell still waits for."""
     lacking = support.lacking(cell)
     if lacking is not None:
         return lacking
@@ -208,7 +204,7 @@ def too_little_for_win(champion: Arm, challenger: Arm, support: Evidence, plan: 
     return f"the {name} has {arm.fewest:.0f} outcomes of the rarer kind; {plan.min_events} are needed"
 
 
-def _reasons(look: Look, plan: Plan, wait_win: str | None) -> list[str]:
+def _reasons(look: Look, plan: Plan, waiting: str | None) -> list[str]:
     share = f"{look.information_fraction:.0%} of the planned evidence"
     null = f"−{plan.margin:g}" if plan.margin else "0"
     reasons = []
@@ -224,8 +220,8 @@ def _reasons(look: Look, plan: Plan, wait_win: str | None) -> list[str]:
         win = "none" if look.bound_win is None else f"{look.bound_win:.2f}"
         harm = "none" if look.bound_harm is None else f"{-look.bound_harm:.2f}"
         reasons.append(f"not decided: z = {look.z:.2f} between the bounds {harm} (worse) and {win} (better) at {share}")
-    if wait_win:
-        reasons.append(f"not enough for better yet: {wait_win}")
+    if waiting:
+        reasons.append(f"not enough for better yet: {waiting}")
     if plan.clustered:
         reasons.append(
             f"{look.n_blocks} blocks, skewness {look.skewness:.2f}; correlation {look.autocorrelation:.2f} of "

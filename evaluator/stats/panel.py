@@ -1,14 +1,12 @@
-"""Many comparisons watched together: metrics, segments, challengers or simulated runs as cells of arrays.
+"""A panel: many comparisons tested together (metrics, segments, challengers, simulated runs) as cells of arrays.
 
 Invariant: a cell's answers are those it would get alone; cells that make the same looks only share the cost of their
-boundary. `advance` is a pure function; under no effect each side of a cell is crossed, at any look ever made, with
-probability at most its level.
+boundary. Under no effect each side of a cell is crossed, at any look ever made, with probability at most its level.
 
-Past the horizon (information time t > 1) the first look spends all that is left of a side's level at the time it
-really has. Later looks have nothing to spend, so they can't cross; what they show is the last interval that was
-decided on. A side with a `reserve` (the harm side has one by default) goes on spending it and can still be crossed,
-so a challenger kept on in an extension is never unwatched. Without a crossing by then the answer is inconclusive:
-what to do is policy, not statistics. In anytime mode there is no end.
+Past the horizon (information time t > 1) the first look spends all that is left of a side's level. Later looks have
+nothing to spend and can't cross; they show the last interval that was decided on. A side with a `reserve` (by default
+the harm side) goes on spending it, so a challenger kept on in an extension can still be stopped. In anytime mode there
+is no end.
 """
 
 from __future__ import annotations
@@ -29,11 +27,11 @@ BETTER, WORSE = 1.0, -1.0
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What each cell has counted so far.
+class ArmTotals:
+    """Counts of each cell's matured outcomes by arm.
 
-    champion, challenger: shape (cells, 3), columns (n, Σ Y, Σ Y²) of the matured outcomes.
-    horizon: shape (cells,), as in `Plan`. least: outcomes that each arm needs before anything is said of a cell.
+    champion, challenger: shape (cells, 3), columns (n, Σ Y, Σ Y²). horizon: shape (cells,), as in `Plan`. least:
+    outcomes that each arm needs before a cell is looked at.
     """
 
     champion: Floats
@@ -49,18 +47,18 @@ class Tally:
 
 @dataclass(frozen=True)
 class Panel:
-    """All closed blocks so far of each cell, its counts, and its margin (shape (cells,), as in `Plan`).
+    """All closed blocks so far of each cell, its counts, and its margin of shape (cells,).
 
     rows: shape (cells, blocks, 4), columns (score, information, unit variance, units); information 0 is no block.
     """
 
     rows: Floats
-    tally: Tally
+    totals: ArmTotals
     margin: Floats
 
     def __post_init__(self) -> None:
-        cells, tally = len(self.rows), self.tally
-        arrays = (tally.champion, tally.challenger, tally.horizon, self.margin)
+        cells, totals = len(self.rows), self.totals
+        arrays = (totals.champion, totals.challenger, totals.horizon, self.margin)
         shapes = (self.rows.shape[2:], *(each.shape for each in arrays))
         if shapes != ((4,), (cells, 3), (cells, 3), (cells,), (cells,)):
             raise StatsError(f"the arrays of a panel of {cells} cells have shapes {shapes}")
@@ -71,8 +69,8 @@ class Panel:
         champion, challenger = (
             np.array([[arm.n, arm.total, arm.squares]], dtype=np.float64) for arm in arms_of(blocks)
         )
-        tally = Tally(champion, challenger, np.array([plan.horizon]))
-        return cls(rows_of(blocks)[None], tally, np.array([plan.margin]))
+        totals = ArmTotals(champion, challenger, np.array([plan.horizon]))
+        return cls(rows_of(blocks)[None], totals, np.array([plan.margin]))
 
     def evidence(self, plan: Plan, most_correlation: float) -> Evidence:
         return evidence_of(self.rows, margin=self.margin, clustered=plan.clustered, most_correlation=most_correlation)
@@ -103,15 +101,15 @@ class Stops:
         zero, none = np.zeros(cells), np.full(cells, np.nan)
         return cls(zero, zero, none, none, none, none, zero, zero)
 
-    def taken(self, where: Bools, new: Stops) -> Stops:
-        """These, with the new ones in the cells where they stopped now."""
+    def updated(self, where: Bools, new: Stops) -> Stops:
+        """The new ones in the cells that stopped now, these elsewhere."""
         names = [entry.name for entry in fields(self)]
         return Stops(**{name: np.where(where, getattr(new, name), getattr(self, name)) for name in names})
 
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What the cells' tests remember between looks. lower, upper: the limits of the last look, nan for none."""
+    """State of the cells' tests between looks. lower, upper: the limits of the last look, nan for none."""
 
     win: SequentialTest
     harm: SequentialTest
@@ -174,9 +172,9 @@ class States:
 class Looks:
     """The answers of one look, shape (cells,) each. Larger outcomes are better.
 
-    shown: what effect, variance and blocks are reported from: the win side's evidence where there is any.
-    harm: the harm side's. ready_win, ready_harm: the sides that could be crossed. Bounds are infinite elsewhere.
-    p_win, p_harm: the running one-sided p values, always valid.
+    support, harm: the evidence of the win side and of the harm side. shown: what effect, variance and blocks are
+    reported from, the win side's where there is any. ready_win, ready_harm: the sides that could be crossed; bounds are
+    infinite elsewhere. p_win, p_harm: the running one-sided p values.
     """
 
     shown: Evidence
@@ -192,19 +190,19 @@ class Looks:
     p_harm: Floats
 
 
-def ready_for_harm(tally: Tally, evidence: Evidence, plan: Plan) -> Bools:
-    """Enough outcomes and blocks for the harm side; both arms together, as one that only fails must not be safe."""
-    enough = tally.smaller >= np.maximum(2 * plan.min_events, tally.least)
-    enough &= fewest(tally.champion + tally.challenger) >= plan.min_events
+def ready_for_harm(totals: ArmTotals, evidence: Evidence, plan: Plan) -> Bools:
+    """Enough outcomes and blocks for the harm side. Both arms count together: one that only fails must not be safe."""
+    enough = totals.smaller >= np.maximum(2 * plan.min_events, totals.least)
+    enough &= fewest(totals.champion + totals.challenger) >= plan.min_events
     if plan.clustered:
         enough &= evidence.n_blocks >= plan.min_blocks_harm
     return enough & evidence.available
 
 
-def ready_for_win(tally: Tally, evidence: Evidence, plan: Plan) -> Bools:
+def ready_for_win(totals: ArmTotals, evidence: Evidence, plan: Plan) -> Bools:
     """Enough outcomes in each arm, and blocks, for the win side."""
-    enough = np.minimum(fewest(tally.champion), fewest(tally.challenger)) >= plan.min_events
-    enough &= tally.smaller >= tally.least
+    enough = np.minimum(fewest(totals.champion), fewest(totals.challenger)) >= plan.min_events
+    enough &= totals.smaller >= totals.least
     if plan.clustered:
         enough &= evidence.n_blocks >= plan.min_blocks_win
     return enough & evidence.available
@@ -221,34 +219,34 @@ def advance(states: States, panel: Panel, plan: Plan, harm_panel: Panel | None =
         against = support.capped(plan.harm.most_correlation)
     else:
         against = (harm_panel or panel).evidence(plan, plan.harm.most_correlation)
-    return decide(states, support, panel.tally, against, (harm_panel or panel).tally, plan)
+    return decide(states, support, panel.totals, against, (harm_panel or panel).totals, plan)
 
 
 def decide(
-    states: States, support: Evidence, tally: Tally, against: Evidence, harm_tally: Tally, plan: Plan
+    states: States, support: Evidence, totals: ArmTotals, against: Evidence, harm_totals: ArmTotals, plan: Plan
 ) -> tuple[States, Looks]:
     """`advance` where the evidence of the win side (support) and of the harm side (against) is known already."""
-    ready_harm = ready_for_harm(harm_tally, against, plan)
-    ready_win = ready_for_win(tally, support, plan) & ready_harm
+    ready_harm = ready_for_harm(harm_totals, against, plan)
+    ready_win = ready_for_win(totals, support, plan) & ready_harm
 
     z_win, z_harm = support.z_win, against.z_harm
-    bound_harm, harm = states.harm.look(against.information / harm_tally.horizon, z_harm, against.variance, ready_harm)
-    bound_win, win = states.win.look(support.information / tally.horizon, z_win, support.variance, ready_win)
+    bound_harm, harm = states.harm.look(against.information / harm_totals.horizon, z_harm, against.variance, ready_harm)
+    bound_win, win = states.win.look(support.information / totals.horizon, z_win, support.variance, ready_win)
     # Limits hold at all looks at once: where this look has none, the last one's stands.
     lower, upper = support.lower(bound_win), against.upper(bound_harm)
     lower = np.where(ready_win & np.isfinite(lower), lower, states.lower)
     upper = np.where(ready_harm & np.isfinite(upper), upper, states.upper)
 
     shown = support if support.available.all() else support.or_else(against)
-    fraction = shown.information / tally.horizon
+    fraction = shown.information / totals.horizon
     won, harmed = ready_win & (z_win >= bound_win), ready_harm & (z_harm >= bound_harm)
     crossed = np.where(harmed, WORSE, np.where(won, BETTER, 0.0))
     looks = states.looks + ready_harm
     # Each side keeps its own level, so harm may still speak after a win: it takes the win back.
     before = states.stops.crossed
     stopping = (crossed != 0) & ((before == 0) | ((before == BETTER) & (crossed == WORSE)))
-    counts = (harm_tally.champion[:, 0], harm_tally.challenger[:, 0])
-    stops = states.stops.taken(stopping, Stops(looks, crossed, shown.effect, lower, upper, fraction, *counts))
+    counts = (harm_totals.champion[:, 0], harm_totals.challenger[:, 0])
+    stops = states.stops.updated(stopping, Stops(looks, crossed, shown.effect, lower, upper, fraction, *counts))
     return States(win, harm, looks, lower, upper, stops), Looks(
         shown=shown,
         support=support,

@@ -66,23 +66,43 @@ def _outcomes(values: Floats) -> Floats:
     return array
 
 
-def _raw(sums: SplitSums | PairedSums) -> list[int]:
-    return [getattr(sums, entry.name) for entry in fields(sums)]
-
-
-def _checked(values: Sequence[int], width: int) -> list[int]:
-    if len(values) != width or not all(type(value) is int for value in values):
-        raise StatsError(f"a snapshot of these sums is {width} integers, not {list(values)!r}")
-    return list(values)
+def _usable(y: float, arm: str = "") -> float:
+    if not -LARGEST_OUTCOME <= y <= LARGEST_OUTCOME:
+        raise OutcomeError(f"outcome {y!r}{arm} is not a finite number of usable size")
+    return y
 
 
 @dataclass(slots=True)
-class SplitSums:
+class _Sums:
+    """Sums as integers, counts as they are and the others in units of 2^-60."""
+
+    def merge(self, other: Self) -> Self:
+        """The sums of both parts, as a new object. Associative and commutative bit for bit."""
+        return type(self)(*(mine + theirs for mine, theirs in zip(self.to_list(), other.to_list(), strict=True)))
+
+    def to_list(self) -> list[int]:
+        """Integers (of any size) in the order of the fields: fit for JSON, not for 64-bit formats."""
+        return [getattr(self, entry.name) for entry in fields(self)]
+
+    @classmethod
+    def from_list(cls, values: Sequence[int]) -> Self:
+        width = len(fields(cls))
+        if len(values) != width or not all(type(value) is int for value in values):
+            raise StatsError(f"a snapshot of these sums is {width} integers, not {list(values)!r}")
+        return cls(*values)
+
+    def _add_totals(self, **terms: Floats) -> None:
+        """Add the exact sum of each array to the field of that name."""
+        for name, values in terms.items():
+            setattr(self, name, getattr(self, name) + _exact_total(values))
+
+
+@dataclass(slots=True)
+class SplitSums(_Sums):
     """Sums over the units of one block of split traffic, for one metric oriented so that larger is better.
 
-    A is 1 for the challenger, π the logged probability of it, Y the outcome, a = A − π. Because Σ aY, Σ a, Σ a²Y and
-    so on are kept apart, any prediction m of Y can be applied afterwards (`score`, `variance`). All but the two
-    counts are integers in units of 2^-60. Fields are in the order of `to_list`.
+    a = A − π. Because Σ aY, Σ a, Σ a²Y and so on are kept apart, any prediction m of Y can be applied afterwards
+    (`score`, `variance`).
     """
 
     n_champion: int = 0
@@ -106,8 +126,7 @@ class SplitSums:
         Raises OutcomeError on a y that is not finite (or beyond ±1e100) and PropensityError on π outside (0, 1),
         leaving the sums as they were.
         """
-        if not -LARGEST_OUTCOME <= y <= LARGEST_OUTCOME:
-            raise OutcomeError(f"outcome {y!r} is not a finite number of usable size")
+        _usable(y)
         if not 0.0 < propensity < 1.0:
             raise PropensityError(f"propensity {propensity!r} does not lie strictly between 0 and 1")
         yy = y * y
@@ -144,34 +163,13 @@ class SplitSums:
             raise PropensityError(f"propensity {share[bad[0]]!r} at position {bad[0]} is not strictly between 0 and 1")
         square = outcome * outcome
         a = np.where(arm, 1.0 - share, -share)
-        aa = a * a
-        i = share * (1.0 - share)
+        aa, i = a * a, share * (1.0 - share)
         self.n_champion += int((~arm).sum())
         self.n_challenger += int(arm.sum())
-        self.y_champion += _exact_total(outcome[~arm])
-        self.y_challenger += _exact_total(outcome[arm])
-        self.yy_champion += _exact_total(square[~arm])
-        self.yy_challenger += _exact_total(square[arm])
-        self.a += _exact_total(a)
-        self.aa += _exact_total(aa)
-        self.ay += _exact_total(a * outcome)
-        self.aay += _exact_total(aa * outcome)
-        self.aayy += _exact_total(aa * square)
-        self.i += _exact_total(i)
-        self.iy += _exact_total(i * outcome)
-        self.iyy += _exact_total(i * square)
-
-    def merge(self, other: SplitSums) -> SplitSums:
-        """The sums of both parts, as a new object. Associative and commutative bit for bit."""
-        return SplitSums(*(mine + theirs for mine, theirs in zip(_raw(self), _raw(other), strict=True)))
-
-    def to_list(self) -> list[int]:
-        """Fourteen integers (of any size) in the order of the fields: fit for JSON, not for 64-bit formats."""
-        return _raw(self)
-
-    @classmethod
-    def from_list(cls, values: Sequence[int]) -> Self:
-        return cls(*_checked(values, 14))
+        self._add_totals(y_champion=outcome[~arm], yy_champion=square[~arm])
+        self._add_totals(y_challenger=outcome[arm], yy_challenger=square[arm])
+        self._add_totals(a=a, aa=aa, ay=a * outcome, aay=aa * outcome, aayy=aa * square)
+        self._add_totals(i=i, iy=i * outcome, iyy=i * square)
 
     @property
     def information(self) -> float:
@@ -187,20 +185,13 @@ class SplitSums:
         return _quadratic(self.aayy, self.aay, self.aa, m)
 
     def randomisation_variance(self, m: float) -> float:
-        """Σ π(1−π)(Y−m)², the variance of S over re-randomisations of the same outcomes.
-
-        It uses both arms' outcomes where the robust one rests on the few of the smaller arm, which understates the
-        spread exactly when bad outcomes happen to be missing there.
-        """
+        """Σ π(1−π)(Y−m)², the variance of S over re-randomisations of the same outcomes."""
         return _quadratic(self.iyy, self.iy, self.i, m)
 
 
 @dataclass(slots=True)
-class PairedSums:
-    """Sums over requests scored by both arms: D = Y_challenger − Y_champion = loss(champion) − loss(challenger).
-
-    All but the count are integers in units of 2^-60. Fields are in the order of `to_list`.
-    """
+class PairedSums(_Sums):
+    """Sums over requests scored by both arms: D = Y_challenger − Y_champion = loss(champion) − loss(challenger)."""
 
     n: int = 0
     d: int = 0
@@ -212,11 +203,7 @@ class PairedSums:
 
     def add(self, y_champion: float, y_challenger: float) -> None:
         """Count one request whose truth is known, with both arms' outcomes. Raises OutcomeError as `SplitSums.add`."""
-        if not -LARGEST_OUTCOME <= y_champion <= LARGEST_OUTCOME:
-            raise OutcomeError(f"outcome {y_champion!r} of the champion is not a finite number of usable size")
-        if not -LARGEST_OUTCOME <= y_challenger <= LARGEST_OUTCOME:
-            raise OutcomeError(f"outcome {y_challenger!r} of the challenger is not a finite number of usable size")
-        d = y_challenger - y_champion
+        d = _usable(y_challenger, " of the challenger") - _usable(y_champion, " of the champion")
         self.n += 1
         self.d += round(d * RESOLUTION)
         self.dd += round(d * d * RESOLUTION)
@@ -232,24 +219,8 @@ class PairedSums:
             raise StatsError(f"outcomes of shapes {champion.shape} and {challenger.shape} are not pairs")
         d = challenger - champion
         self.n += len(d)
-        self.d += _exact_total(d)
-        self.dd += _exact_total(d * d)
-        self.y_champion += _exact_total(champion)
-        self.y_challenger += _exact_total(challenger)
-        self.yy_champion += _exact_total(champion * champion)
-        self.yy_challenger += _exact_total(challenger * challenger)
-
-    def merge(self, other: PairedSums) -> PairedSums:
-        """The sums of both parts, as a new object. Associative and commutative bit for bit."""
-        return PairedSums(*(mine + theirs for mine, theirs in zip(_raw(self), _raw(other), strict=True)))
-
-    def to_list(self) -> list[int]:
-        """Seven integers (of any size) in the order of the fields: fit for JSON, not for 64-bit formats."""
-        return _raw(self)
-
-    @classmethod
-    def from_list(cls, values: Sequence[int]) -> Self:
-        return cls(*_checked(values, 7))
+        self._add_totals(d=d, dd=d * d, y_champion=champion, y_challenger=challenger)
+        self._add_totals(yy_champion=champion * champion, yy_challenger=challenger * challenger)
 
     @property
     def information(self) -> float:
@@ -257,7 +228,7 @@ class PairedSums:
         return float(self.n)
 
     def score(self, m: float = 0.0) -> float:
-        """S = Σ (D−m). m is 0 for the difference itself; a covariate's prediction of D otherwise."""
+        """S = Σ (D−m), with m a covariate's prediction of D."""
         return self.d / _UNIT - m * self.n
 
     def variance(self, m: float = 0.0) -> float:
@@ -295,10 +266,9 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One closed block of one metric: S, I and the unit variance of S at the prediction in force, and both arms' sums.
+    """One closed block of one metric: both arms' sums, and S, I and the variance of S for independent units.
 
-    `variance` is for independent units. A block that could not be scored yet has information 0: its outcomes count, its
-    evidence does not.
+    A block that could not be scored yet has information 0: its outcomes count, its evidence does not.
     """
 
     champion: Arm
@@ -316,9 +286,9 @@ def _arm(n: int, total: int, squares: int) -> Arm:
 def split_blocks(sums: Sequence[SplitSums], prior_mean: float | None = None) -> list[Block]:
     """Blocks of split traffic in time order, each scored at the champion's mean over all EARLIER blocks.
 
-    `prior_mean` is the champion's mean known before the experiment (its holdout score, say) and serves until the
-    first block is closed. Without it the blocks before the first champion outcome have no prediction that did not
-    look at them; they are kept for the means and left out of the evidence.
+    `prior_mean` is the champion's mean known before the experiment (its holdout score, say), used until the first block
+    is closed. Without it the blocks before the first champion outcome are kept for the means and left out of the
+    evidence.
     """
     blocks: list[Block] = []
     n, total = 0, 0
@@ -330,20 +300,13 @@ def split_blocks(sums: Sequence[SplitSums], prior_mean: float | None = None) -> 
         if m is None or not units:
             blocks.append(Block(champion, challenger))
         else:
-            variance = unit_variance(part.variance(m), part.randomisation_variance(m))
+            # The robust variance rests on the few units of the smaller arm, and understates the spread exactly when bad
+            # outcomes happen to be missing there; the other takes both arms' outcomes to vary alike.
+            variance = max(part.variance(m), part.randomisation_variance(m))
             blocks.append(Block(champion, challenger, part.score(m), part.information, variance, units))
         n += part.n_champion
         total += part.y_champion
     return blocks
-
-
-def unit_variance(robust: float, randomisation: float) -> float:
-    """Variance of S for independent units, from Σ (A−π)²(Y−m)² and Σ π(1−π)(Y−m)².
-
-    The first rests on the few units of the smaller arm and understates the spread exactly when bad outcomes happen to
-    be missing there; the second takes both arms' outcomes to vary alike.
-    """
-    return max(robust, randomisation)
 
 
 def paired_blocks(sums: Sequence[PairedSums]) -> list[Block]:

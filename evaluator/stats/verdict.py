@@ -1,6 +1,6 @@
-"""From evidence and policy to a verdict: better, worse, equivalent, inconclusive or invalid, with reasons.
+"""The verdict on a comparison: better, worse, equivalent or inconclusive, with reasons.
 
-Invariant: `judge` is a pure function, and never says better without a crossed boundary and every guard in order.
+Invariant: never better without a crossed boundary, and never with a breached guardrail.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from evaluator.stats.errors import NoAnswer, PlanError
 from evaluator.stats.guards import Standing
 from evaluator.stats.interim_analysis import Look
-from evaluator.stats.sample_ratio_mismatch import SampleRatio
 
-Result = Literal["better", "worse", "equivalent", "inconclusive", "invalid"]
+Result = Literal["better", "worse", "equivalent", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,7 @@ class Guardrail:
     def standing(self) -> Standing:
         """safe: worse by more than the margin is ruled out; breached: it is shown; open: neither yet.
 
-        The limits invert the test of effect = −margin (score shifted by margin·I), so comparing them with −margin is
-        that test.
+        The limits invert the test of effect = −margin, so comparing them with −margin is that test.
         """
         if isinstance(self.look, NoAnswer):
             return "open"
@@ -47,25 +45,12 @@ class Guardrail:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """equivalence: effects within ± this are as good as none (None: never say equivalent). require_safe: better needs
-    every guardrail shown to be safe; else it is enough that none is breached."""
-
-    equivalence: float | None = None
-    require_safe: bool = False
-
-    def __post_init__(self) -> None:
-        if self.equivalence is not None and not (math.isfinite(self.equivalence) and self.equivalence > 0.0):
-            raise PlanError(f"the equivalence margin {self.equivalence!r} is not a finite number above 0")
-
-
-DEFAULT_POLICY: Final = Policy()
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """result, whether more evidence could still change it, reasons, and how many more outcomes (of both arms) to the
-    horizon and to a decision if the effect stays as it is; None where that can't be told."""
+    """A result with its reasons. final: more evidence can't change it any more.
+
+    eta_horizon, eta_decision: outcomes (of both arms) left to the horizon, and to a decision if the effect stays as it
+    is; None where unknown.
+    """
 
     result: Result
     final: bool
@@ -74,35 +59,25 @@ class Verdict:
     eta_decision: int | None = None
 
 
-def judge(
-    look: Look | NoAnswer,
-    *,
-    guardrails: Sequence[Guardrail] = (),
-    sample_ratio: SampleRatio | NoAnswer | None = None,
-    policy: Policy = DEFAULT_POLICY,
-) -> Verdict:
-    """The verdict on the primary metric's look: the first of invalid, worse (any metric), better, equivalent."""
-    if isinstance(sample_ratio, SampleRatio) and sample_ratio.mismatch:
-        return Verdict("invalid", True, (f"sample ratio mismatch: {sample_ratio.reason}",))
+def judge(look: Look | NoAnswer, *, guardrails: Sequence[Guardrail] = (), equivalence: float | None = None) -> Verdict:
+    """The verdict on the primary metric's look: the first of worse (any metric), better, equivalent, inconclusive.
+
+    equivalence: effects within ± this are as good as none; None: never equivalent.
+    """
+    if equivalence is not None and not (math.isfinite(equivalence) and equivalence > 0.0):
+        raise PlanError(f"the equivalence margin {equivalence!r} is not a finite number above 0")
     breached = [guard for guard in guardrails if guard.standing == "breached"]
     if breached:
         return Verdict("worse", True, tuple(_breach(guard) for guard in breached))
     if isinstance(look, NoAnswer):
         return Verdict("inconclusive", False, (f"no answer yet: {look.reason}",))
-    if look.crossed == "worse":
-        return Verdict("worse", True, look.reasons)
-    to_horizon, to_decision = _eta(look)
-    if look.crossed == "better":
-        unsafe = [guard.name for guard in guardrails if guard.standing != "safe"] if policy.require_safe else []
-        if not unsafe:
-            return Verdict("better", True, look.reasons)
-        waits = f"better, but not shown to be safe yet: {', '.join(unsafe)}"
-        return Verdict("inconclusive", look.final, (waits, *look.reasons), to_horizon, None)
-    bar = policy.equivalence
-    if bar is not None and look.lower is not None and look.upper is not None and -bar < look.lower <= look.upper < bar:
-        reason = f"the effect lies between {look.lower:+.5g} and {look.upper:+.5g}, within ±{bar:g}"
+    if look.crossed is not None:
+        return Verdict(look.crossed, True, look.reasons)
+    bar, lower, upper = equivalence, look.lower, look.upper
+    if bar is not None and lower is not None and upper is not None and -bar < lower <= upper < bar:
+        reason = f"the effect lies between {lower:+.5g} and {upper:+.5g}, within ±{bar:g}"
         return Verdict("equivalent", True, (reason, *look.reasons))
-    return Verdict("inconclusive", look.final, look.reasons, to_horizon, to_decision)
+    return Verdict("inconclusive", look.final, look.reasons, *_eta(look))
 
 
 def _breach(guard: Guardrail) -> str:
@@ -115,7 +90,7 @@ def _breach(guard: Guardrail) -> str:
 
 
 def _eta(look: Look) -> tuple[int | None, int | None]:
-    """Outcomes to t = 1 at the present rate of information; to z, growing as √t, meeting the present bound."""
+    """Outcomes until t = 1 at the present rate of information, and until z, growing as √t, meets the present bound."""
     outcomes = look.n_champion + look.n_challenger
     per_fraction = outcomes / look.information_fraction
     horizon = max(0, math.ceil(per_fraction * (1.0 - look.information_fraction)))

@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from benchmarks import engine
 from benchmarks.simulated import LAWS, Cell, Law, Sums, draw
-from evaluator.stats.panel import States, Tally, decide
+from evaluator.stats.panel import ArmTotals, States, decide
 from evaluator.stats.sequential_test import Plan
 
 RUNS = 1000
@@ -99,7 +99,7 @@ def test_all_looks_at_once_are_the_engines_looks_one_by_one() -> None:
     states = States.start(plan, runs)
     win, harm = np.zeros(runs, dtype=np.int64), np.zeros(runs, dtype=np.int64)
     for look in range(40):
-        tally = Tally(counted[:, look, :3], counted[:, look, 3:], np.full(runs, plan.horizon))
+        tally = ArmTotals(counted[:, look, :3], counted[:, look, 3:], np.full(runs, plan.horizon))
         found = engine.evidence(rows[:, look], tally)
         states, looks = decide(states, found, tally, found, tally, plan)
         for first, crossed in (

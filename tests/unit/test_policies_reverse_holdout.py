@@ -177,6 +177,6 @@ def test_a_round_is_closed_by_its_look() -> None:
     for k in (20, 40, 60):
         state, look = advance(state, split_blocks(sums[:k]), plan)
     assert isinstance(look, Look)
-    done = Round.of(look)
+    done = Round.from_look(look)
     assert done.crossed
     assert (done.p_value, done.fixed_p) == (look.p_value, look.fixed_p)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluator.stats import Plan, StatsError
-from evaluator.stats.panel import Panel, States, Tally, advance, fewest
+from evaluator.stats.panel import ArmTotals, Panel, States, advance, fewest
 from evaluator.stats.sequential_test import MODES
 
 
@@ -21,13 +21,13 @@ def panel(rng: np.random.Generator, cells: int, blocks: int, plan: Plan) -> Pane
     rows = np.stack([scores, n, n, n], axis=2)
     units = n.sum(axis=1)
     arm = np.stack([units, units / 2.0, units / 2.0], axis=1)
-    return Panel(rows, Tally(arm, arm, np.full(cells, plan.horizon)), np.full(cells, plan.margin))
+    return Panel(rows, ArmTotals(arm, arm, np.full(cells, plan.horizon)), np.full(cells, plan.margin))
 
 
 def first(whole: Panel, blocks: int, cell: slice = slice(None)) -> Panel:
-    tally = whole.tally
-    tally = Tally(tally.champion[cell], tally.challenger[cell], tally.horizon[cell])
-    return Panel(whole.rows[cell, :blocks], tally, whole.margin[cell])
+    totals = whole.totals
+    totals = ArmTotals(totals.champion[cell], totals.challenger[cell], totals.horizon[cell])
+    return Panel(whole.rows[cell, :blocks], totals, whole.margin[cell])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -59,9 +59,9 @@ def test_a_cell_answers_as_if_it_were_alone(mode: str, clustered: bool) -> None:
 def test_cells_with_the_same_looks_share_one_boundary() -> None:
     plan = Plan(horizon=1500.0)
     one = panel(np.random.default_rng(6), 1, 40, plan)
-    champion, challenger = (np.repeat(each, 30, axis=0) for each in (one.tally.champion, one.tally.challenger))
-    tally = Tally(champion, challenger, np.full(30, plan.horizon))
-    many = Panel(np.repeat(one.rows, 30, axis=0), tally, np.zeros(30))
+    champion, challenger = (np.repeat(each, 30, axis=0) for each in (one.totals.champion, one.totals.challenger))
+    totals = ArmTotals(champion, challenger, np.full(30, plan.horizon))
+    many = Panel(np.repeat(one.rows, 30, axis=0), totals, np.zeros(30))
     states = States.start(plan, 30)
     for k in range(1, 41):
         states, _ = advance(states, first(many, k), plan)
@@ -70,7 +70,7 @@ def test_cells_with_the_same_looks_share_one_boundary() -> None:
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(StatsError, match="panel of 2 cells"):
-        Panel(np.zeros((2, 3, 4)), Tally(np.zeros((2, 3)), np.zeros((1, 3)), np.ones(2)), np.zeros(2))
+        Panel(np.zeros((2, 3, 4)), ArmTotals(np.zeros((2, 3)), np.zeros((1, 3)), np.ones(2)), np.zeros(2))
 
 
 def test_the_rarer_kind_is_counted_where_there_are_two() -> None:

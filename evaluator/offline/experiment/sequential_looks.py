@@ -17,7 +17,7 @@ from evaluator.offline.experiment.settings import Settings
 from evaluator.stats.alpha_spending import Spending
 from evaluator.stats.cluster_robust import MOST_CORRELATION, evidence_of
 from evaluator.stats.evidence import Evidence, ScoreMoments
-from evaluator.stats.panel import BETTER, WORSE, Looks, States, Stops, Tally, decide
+from evaluator.stats.panel import BETTER, WORSE, ArmTotals, Looks, States, Stops, decide
 from evaluator.stats.score_process import Floats
 from evaluator.stats.sequential_test import HARM_RESERVE, Plan, Side
 
@@ -135,7 +135,7 @@ def watch(sights: Sequence[Sight], cells: Sequence[Cell], settings: Settings) ->
     for sight in sights:
         now = sight.widened(len(cells))
         waiting = np.where(now.events >= FEWEST_EVENTS, least, np.inf)
-        tally, before = Tally(now.champion, now.challenger, horizon, waiting), states.stops
+        tally, before = ArmTotals(now.champion, now.challenger, horizon, waiting), states.stops
         states, looks = decide(states, now.evidence, tally, now.evidence, tally, plan)
         if settings.mode == "exact":
             states, looks = _by_bets(states, before, looks, now, settings)
@@ -200,8 +200,8 @@ def _by_bets(states: States, before: Stops, looks: Looks, sight: Sight, settings
     upper = np.where(bets, np.where(np.isfinite(upper), upper, np.nan), states.upper)
     made = states.looks + (bets & ~looks.ready_harm)
     counts = (sight.champion[:, 0], sight.challenger[:, 0])
-    found = before.taken(stopping, Stops(made, crossed, looks.shown.effect, lower, upper, looks.fraction, *counts))
-    return replace(states, looks=made, lower=lower, upper=upper, stops=states.stops.taken(bets, found)), replace(
+    found = before.updated(stopping, Stops(made, crossed, looks.shown.effect, lower, upper, looks.fraction, *counts))
+    return replace(states, looks=made, lower=lower, upper=upper, stops=states.stops.updated(bets, found)), replace(
         looks,
         ready_win=np.where(bets, True, looks.ready_win),
         ready_harm=np.where(bets, True, looks.ready_harm),

@@ -22,7 +22,7 @@ import numpy as np
 from evaluator.offline.planning.forecast import Outlook, discordance_at
 from evaluator.offline.planning.schedule import Slices
 from evaluator.offline.planning.settings import Question
-from evaluator.stats.panel import Panel, States, Tally, advance
+from evaluator.stats.panel import ArmTotals, Panel, States, advance
 from evaluator.stats.score_process import Floats, Ints
 from gauntlet.errors import BadInput
 
@@ -274,13 +274,13 @@ def _batch(outlook: Outlook, source: Source, slices: Slices, runs: int, rng: np.
     found = Runs(np.zeros(runs), np.zeros(runs, dtype=np.int64), *(np.full(runs, np.nan) for _ in range(3)))
     for look in range(outlook.last + 1):
         whole = (look + 1) // ratio
-        tally = Tally(champion[:, look], challenger[:, look], horizon)
+        tally = ArmTotals(champion[:, look], challenger[:, look], horizon)
         small = Panel(fine[:, : look + 1], tally, margin)
         large = small
         if ratio > 1:
             before = whole * ratio - 1
             counted = (champion[:, before], challenger[:, before]) if whole else (0.0 * champion[:, 0],) * 2
-            large = Panel(coarse[:, :whole], Tally(*counted, horizon), margin)
+            large = Panel(coarse[:, :whole], ArmTotals(*counted, horizon), margin)
         states, looks = advance(states, large, plan, None if ratio == 1 else small)
         crossed, last = states.stops.crossed, look == outlook.last
         now = ~ended & ((crossed != 0.0) | last)

@@ -1,4 +1,4 @@
-"""The declaration of a metric: what is measured from which columns, which way is better, and what it may decide.
+"""Declaration of a metric: its kind, columns, direction and role, and the check of the values it is given.
 
 Invariant: an impossible declaration can't be built, and every refusal of a value names its input and its position.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, get_args
@@ -41,9 +40,9 @@ class ColumnError(OutcomeError):
 class Kind:
     """One kind of metric.
 
-    `inputs` names the columns it needs, in order. `higher_is_better` is the direction if none is declared. `bounded`:
-    the values that are tested lie in [0, 1], which exact mode needs. `plain`: a mean of one value a row, so that no
-    past is needed. `labelled`: a class may be named behind an .
+    inputs: the columns it needs, in order. higher_is_better: the default direction. bounded: the values tested lie in
+    [0, 1], as exact mode needs. plain: a mean of one value a row, which needs no past. labelled: a class may be named,
+    as in `recall@spam`.
     """
 
     inputs: tuple[str, ...]
@@ -86,10 +85,10 @@ KINDS: Final = MappingProxyType(
 class Metric:
     """A declared metric. Raises MetricError where the fields contradict each other.
 
-    `columns` are names of a table's columns in the order of the kind's `inputs`. `margin` ≥ 0, in the metric's units,
-    is the worsening that is still accepted. `min_samples` counts matured rows of the smaller arm before anything is
-    said. `level` is for quantiles alone: 0.99 for p99. `positive` names the class that precision, recall, F1, AUC, log
-    loss and Brier are about, as it is written in the column; None means 1.
+    columns: names of a table's columns in the order of the kind's inputs. margin: the worsening ≥ 0 that is still
+    accepted, in the metric's units. min_samples: rows of the smaller arm before the metric is tested. level: of
+    quantiles alone, 0.99 for p99. positive: the class that a labelled metric is about, as written in the column; None
+    means 1.
     """
 
     name: str
@@ -129,12 +128,10 @@ class Metric:
 
     @property
     def bounded(self) -> bool:
-        """The tested values lie in [0, 1], as exact mode needs."""
         return KINDS[self.kind].bounded
 
     @property
     def plain(self) -> bool:
-        """A mean of one value a row: nothing has to be learned before rows carry evidence."""
         return KINDS[self.kind].plain
 
 
@@ -173,11 +170,11 @@ def declare(
 
 
 def checked(kind: str, treated: Bools, columns: Columns, *, labelled: bool = False) -> Bools:
-    """Which rows have all their inputs, shape (n,). NaN is a missing input.
+    """Rows that have all their inputs, shape (n,). NaN is a missing input.
 
-    Raises ColumnError where a value can't belong to a metric of this kind (infinite, not 0 or 1, a probability outside
-    [0, 1], a negative denominator) and StatsError where shapes differ. `labelled`: outcomes name classes, so that any
-    number will do.
+    Raises ColumnError for a value that is impossible in a metric of this kind (infinite, not 0 or 1, a probability
+    outside [0, 1], a negative denominator) and StatsError where shapes differ. labelled: outcomes name classes, so that
+    any number is possible.
     """
     inputs = KINDS[kind].inputs
     if len(columns) != len(inputs):
@@ -190,48 +187,24 @@ def checked(kind: str, treated: Bools, columns: Columns, *, labelled: bool = Fal
     present = np.ones(treated.shape, dtype=np.bool_)
     largest = _LARGEST_SQUARED if kind in ("mse", "rmse", "r2") else LARGEST_OUTCOME
     for index, column in enumerate(columns):
-        here = ~np.isnan(column)
-        _refuse(here & ~(np.abs(column) <= largest), columns, index, inputs, "is not a number of usable size")
-        present &= here
-    for index, within, why in _rules(kind, labelled):
-        _refuse(~(within(columns[index]) | np.isnan(columns[index])), columns, index, inputs, why)
+        _refuse(np.abs(column) > largest, columns, index, inputs, "is not a number of usable size")
+        present &= ~np.isnan(column)
+    binary, probability = "is neither 0 nor 1", "is not a probability between 0 and 1"
+    first = columns[0]
+    if kind in ("proportion", "error_rate"):
+        _refuse((first != 0.0) & (first != 1.0), columns, 0, inputs, binary)
+    if kind in ("log_loss", "brier"):
+        _refuse((first < 0.0) | (first > 1.0), columns, 0, inputs, probability)
+    if kind == "ratio":
+        _refuse(columns[1] < 0.0, columns, 1, inputs, "is negative")
+    if kind in ("log_loss", "brier", "auc") and not labelled:
+        _refuse((columns[1] != 0.0) & (columns[1] != 1.0), columns, 1, inputs, binary)
     return present
 
 
 def _refuse(bad: Bools, columns: Columns, index: int, inputs: tuple[str, ...], why: str) -> None:
+    """Raise for the first bad value of a column that is not missing."""
+    bad = bad & ~np.isnan(columns[index])
     if bad.any():
         at = int(bad.argmax())
         raise ColumnError(f"{inputs[index]} {float(columns[index][at])!r} at position {at} {why}", index, at)
-
-
-# Which input, what holds for its values, and what to say of one for which it does not hold.
-_Rule = tuple[int, Callable[[Floats], Bools], str]
-
-
-def _rules(kind: str, labelled: bool) -> list[_Rule]:
-    match kind:
-        case "proportion" | "error_rate":
-            return [(0, _binary, "is neither 0 nor 1")]
-        case "ratio":
-            return [(1, _not_negative, "is negative")]
-        case "log_loss" | "brier":
-            return [(0, _share, "is not a probability between 0 and 1"), *_outcome(labelled)]
-        case "auc":
-            return _outcome(labelled)
-    return []
-
-
-def _outcome(labelled: bool) -> list[_Rule]:
-    return [] if labelled else [(1, _binary, "is neither 0 nor 1")]
-
-
-def _binary(column: Floats) -> Bools:
-    return np.asarray((column == 0.0) | (column == 1.0))
-
-
-def _share(column: Floats) -> Bools:
-    return np.asarray((column >= 0.0) & (column <= 1.0))
-
-
-def _not_negative(column: Floats) -> Bools:
-    return np.asarray(column >= 0.0)
