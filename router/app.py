@@ -90,25 +90,12 @@ async def _forwarding(config: Config) -> AsyncIterator[None]:
     )
     stop = asyncio.Event()
     forwarding = asyncio.create_task(forwarder.run(stop))
-    showing = asyncio.create_task(_show_lag(forwarder))
     try:
         yield
     finally:
         stop.set()
         await forwarding
-        await _cancel([showing])
         await own.close()
-
-
-async def _show_lag(forwarder: Forwarder) -> None:
-    lost: dict[str, int] = {}
-    while True:
-        for topic, events in forwarder.lag().items():
-            telemetry.EVENTS_SPILLED.labels(topic).set(events)
-        for topic, events in forwarder.lost().items():
-            telemetry.EVENTS_LOST.labels(topic, "unknown").inc(events - lost.get(topic, 0))
-            lost[topic] = events
-        await asyncio.sleep(1.0)
 
 
 def _dispatcher(config: Config, inference: InferenceRoutes, operator_app: FastAPI):  # type: ignore[no-untyped-def]
@@ -140,12 +127,10 @@ def _operator_app(admin: AdminRoutes, follower: ControlFollower, recorder: Recor
         return json_response(status_of(error), error_body(error))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        bad = BadInput(f"{where}: {first['msg']}", code="bad_request")
-        telemetry.REFUSED.labels("admin", bad.code).inc()
-        return json_response(status_of(bad), error_body(bad))
+        return await refused(request, BadInput(f"{where}: {first['msg']}", code="bad_request"))
 
     @app.get("/healthz", tags=["observe"])
     async def healthz() -> dict[str, str]:

@@ -83,12 +83,7 @@ class ControlFollower:
                 await self._take(version, record)
             except GauntletError as error:
                 if self.problem != str(error):
-                    _log.warning(
-                        "control_not_followed",
-                        version=self.table.version if self.table else 0,
-                        error=error,
-                        next=f"the present table serves; trying again every {_RETRY_SECONDS:g} s",
-                    )
+                    _log.warning("control_not_followed", error=error, next="serving the present table; trying again")
                 self.problem = str(error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -101,9 +96,7 @@ class ControlFollower:
     def _breaker_opened(self, rollout: str, failures: str) -> None:
         """This replica is at 0 % already; ask the state machine to roll back on every replica."""
         telemetry.BREAKER.labels(self._config.experiment, "challenger").set(1)
-        _log.error(
-            "breaker_opened", rollout=rollout, failures=failures, next="the champion answers; rollback requested"
-        )
+        _log.error("breaker_opened", rollout=rollout, failures=failures, next="champion answers; rollback requested")
         self._roll_back("breaker", f"breaker: {failures}", rollout)
 
     def _roll_back(self, cause: Cause, reason: str, rollout: str) -> None:
@@ -120,12 +113,7 @@ class ControlFollower:
                 await control.change(self._state, name, command, self._clock.now(), cause=cause, since=began)
                 return
             except StateUnavailable as error:
-                _log.warning(
-                    "rollback_delayed",
-                    rollout=command.rollout,
-                    error=error,
-                    next=f"trying again in {_RETRY_SECONDS:g} s; the champion answers meanwhile",
-                )
+                _log.warning("rollback_delayed", rollout=command.rollout, error=error, next="trying again")
                 await asyncio.sleep(_RETRY_SECONDS)
             except GauntletError as error:
                 _log.info("rollback_not_needed", rollout=command.rollout, reason=error, next="nothing to do")
@@ -145,14 +133,8 @@ class ControlFollower:
         self._drop_unused(record)
         self._show(self.table)
         await self._acknowledge(self.table)
-        _log.info(
-            "routing_changed",
-            version=version,
-            champion=champion.version,
-            challenger=challenger.version if challenger else "none",
-            share=record.share,
-            next="serving",
-        )
+        arms = {"champion": champion.version, "challenger": challenger and challenger.version}
+        _log.info("routing_changed", version=version, **arms, share=record.share, next="serving")
 
     async def _challenger(self, record: Control, champion: ModelWorker) -> ModelWorker | None:
         """The running challenger; None without a rollout, and where it can't serve, which requests a rollback."""
@@ -166,12 +148,7 @@ class ControlFollower:
                     f"champion {champion.version} has {champion.schema.classes}"
                 )
         except ModelUnusable as error:
-            _log.error(
-                "challenger_unusable",
-                challenger=record.rollout.challenger,
-                error=error,
-                next="the champion serves; rollback requested",
-            )
+            _log.error("challenger_unusable", rollout=record.rollout.id, error=error, next="rollback requested")
             self._roll_back("preflight", f"the challenger can't serve: {error}", record.rollout.id)
             return None
         return challenger
@@ -183,12 +160,7 @@ class ControlFollower:
         try:
             return await self._model(record.previous, rehearse=False)
         except ModelUnusable as error:
-            _log.warning(
-                "previous_champion_unusable",
-                version=record.previous,
-                error=error,
-                next="the bake goes on without a paired comparison",
-            )
+            _log.warning("previous_champion_unusable", error=error, next="the bake goes on without paired scores")
             return None
 
     async def _model(self, version: str, *, rehearse: bool = True) -> ModelWorker:
@@ -247,9 +219,4 @@ class ControlFollower:
         try:
             await status.publish(self._state, keys.router_progress(self._config.experiment, self._replica), report)
         except GauntletError as error:
-            _log.warning(
-                "acknowledgement_failed",
-                version=table.version,
-                error=error,
-                next="serving; the status page shows this replica as behind",
-            )
+            _log.warning("acknowledgement_failed", version=table.version, error=error, next="serving all the same")

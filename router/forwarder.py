@@ -14,6 +14,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from gauntlet import telemetry
 from gauntlet.errors import LogUnavailable
 from gauntlet.files import atomic_write
 from gauntlet.log import LogReader, LogWriter, Record, Stored
@@ -50,15 +51,10 @@ class Forwarder:
         self._target: LogWriter | None = None
         self._forwarded = dict.fromkeys(topics, 0) | _load(self._progress, topics)
         self._ends = dict(self._forwarded)
-        self._lost = dict.fromkeys(topics, 0)
 
     def lag(self) -> dict[str, int]:
         """Records in the router's own log that are not yet on the shared one, by topic, when last read."""
         return {topic: max(0, self._ends[topic] - at) for topic, at in self._forwarded.items()}
-
-    def lost(self) -> dict[str, int]:
-        """Records that left the router's own log before they could be forwarded, by topic."""
-        return dict(self._lost)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forward until `stop`, then send what is left as far as the shared log takes it within a few seconds."""
@@ -70,13 +66,7 @@ class Forwarder:
                 except Exception as error:  # noqa: BLE001 - the router must not fall with its forwarder
                     if not pause:  # once per outage
                         unexpected = None if isinstance(error, LogUnavailable) else error
-                        _log.warning(
-                            "forwarding_paused",
-                            error=error,
-                            waiting=sum(self.lag().values()),
-                            next=f"records wait in the local log; trying again within {_LONGEST_PAUSE:g} s",
-                            exc_info=unexpected,
-                        )
+                        _log.warning("forwarding_paused", error=error, next="trying again", exc_info=unexpected)
                     pause = min(max(_FIRST_PAUSE, 2 * pause), _LONGEST_PAUSE)
                     await _sleep(stop, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the replicas' tries
                     continue
@@ -96,6 +86,7 @@ class Forwarder:
         batch: list[Record] = []
         for topic, offset in self._forwarded.items():
             self._ends[topic] = await self._source.end(topic, self._partition)
+            telemetry.EVENTS_SPILLED.labels(topic).set(max(0, self._ends[topic] - offset))
             rows = await self._read(topic, offset)
             if rows:
                 batch += [Record(topic, row.key, row.at, row.value) for row in rows]
@@ -116,7 +107,7 @@ class Forwarder:
             if error.code != "offset_lost":
                 raise
         kept = await self._source.seek(topic, self._partition, -math.inf)
-        self._lost[topic] += max(0, kept - offset)
+        telemetry.EVENTS_LOST.labels(topic, "unknown").inc(max(0, kept - offset))
         _log.error("records_lost_before_forwarding", topic=topic, offset=offset, next=f"forwarding from offset {kept}")
         self._forwarded[topic] = kept
         return await self._source.read(topic, self._partition, kept, BATCH)
@@ -127,12 +118,8 @@ class Forwarder:
                 while await self._step():
                     pass
         except Exception as error:  # noqa: BLE001 - as above
-            _log.warning(
-                "forwarding_unfinished",
-                error=error,
-                waiting=sum(self.lag().values()),
-                next="they are forwarded after the next start",
-            )
+            waiting = sum(self.lag().values())
+            _log.warning("forwarding_unfinished", waiting=waiting, error=error, next="sent after the next start")
 
     async def _disconnect(self) -> None:
         target, self._target = self._target, None

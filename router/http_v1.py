@@ -28,24 +28,20 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-FORCE_HEADER = b"x-gauntlet-arm"
+_ARMS: dict[bytes, Arm] = {b"champion": CHAMPION, b"challenger": CHALLENGER}
 _DRAIN_BYTES = 256 * 2**20  # how much of a body over the limit is still read, so that its sender sees the answer
 _CLOCK_SKEW_SECONDS = 60.0  # by how much another replica's clock may be ahead when it makes a prediction's id
 
 
-class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of /v1/predict: `instances`, or the fields of a single one."""
+class PredictRequest(Instance, kw_only=True, forbid_unknown_fields=True):
+    """The body of /v1/predict: `instances`, or itself the only instance."""
 
+    features: dict[str, Any] | None = None  # type: ignore[assignment]
     instances: list[Instance] | None = None
     experiment: str | None = None
-    features: dict[str, Any] | None = None
-    id: str | None = None
-    unit: str | None = None
-    at: float | None = None
-    segments: dict[str, str] = {}
 
 
-class OutcomeIn(msgspec.Struct, forbid_unknown_fields=True):
+class OutcomeIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The truth for one prediction."""
 
     id: str
@@ -54,15 +50,13 @@ class OutcomeIn(msgspec.Struct, forbid_unknown_fields=True):
     reward: float | None = None
 
 
-class OutcomesRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of /v1/outcomes: `outcomes`, or the fields of a single one."""
+class OutcomesRequest(OutcomeIn, kw_only=True, forbid_unknown_fields=True):
+    """The body of /v1/outcomes: `outcomes`, or itself the only outcome."""
 
+    id: str | None = None  # type: ignore[assignment]
+    value: Label | None = None  # type: ignore[assignment]
     outcomes: list[OutcomeIn] | None = None
     experiment: str | None = None
-    id: str | None = None
-    value: Label | None = None
-    at: float | None = None
-    reward: float | None = None
 
 
 _STATUS: list[tuple[type[GauntletError], int]] = [
@@ -181,15 +175,13 @@ class InferenceRoutes:
             )
 
     def _forced(self, headers: dict[bytes, bytes]) -> Arm | None:
-        value = headers.get(FORCE_HEADER)
+        value = headers.get(b"x-gauntlet-arm")
         if value is None:
             return None
         self._api_keys.require(headers, Role.OPERATOR)
-        if value == b"champion":
-            return CHAMPION
-        if value == b"challenger":
-            return CHALLENGER
-        raise BadInput("X-Gauntlet-Arm must be `champion` or `challenger`", code="bad_arm")
+        if value not in _ARMS:
+            raise BadInput("X-Gauntlet-Arm must be `champion` or `challenger`", code="bad_arm")
+        return _ARMS[value]
 
     def _check_experiment(self, name: str | None) -> None:
         if name is not None and name != self._experiment:
@@ -201,16 +193,7 @@ class InferenceRoutes:
         if (request.instances is None) == (request.features is None):
             raise BadInput("give either `instances` (many) or `features` (one)", code="bad_request")
         if request.instances is None:
-            assert request.features is not None, "checked just above"
-            return [
-                Instance(
-                    features=request.features,
-                    id=request.id,
-                    unit=request.unit,
-                    at=request.at,
-                    segments=request.segments,
-                )
-            ]
+            return [request]
         if request.id or request.unit or request.at is not None or request.segments:
             raise BadInput(
                 "with `instances`, give `id`, `unit`, `at` and `segments` inside each instance", code="bad_request"
@@ -232,9 +215,9 @@ class InferenceRoutes:
             if not request.outcomes:
                 raise BadInput("`outcomes` is empty", code="no_outcomes")
             return request.outcomes
-        if request.value is None or request.id is None:
+        if request.value is None:
             raise BadInput("an outcome needs a `value`", code="bad_request")
-        return [OutcomeIn(id=request.id, value=request.value, at=request.at, reward=request.reward)]
+        return [request]
 
     def _outcome(self, table: RoutingTable, outcome: OutcomeIn, at: float, index: int) -> events.Outcome:
         where = f"outcomes[{index}]"
@@ -312,15 +295,7 @@ def _name(label: Label) -> str:
 
 async def _send(send: Send, status: int, body: object, headers: list[tuple[bytes, bytes]] | None = None) -> None:
     data = msgspec.json.encode(body)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(data)).encode()),
-                *(headers or []),
-            ],
-        }
-    )
+    length = (b"content-length", str(len(data)).encode())
+    fields = [(b"content-type", b"application/json"), length, *(headers or [])]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": data})

@@ -80,11 +80,7 @@ class Recorder:
             await self._writer.append(records)
         except LogUnavailable as error:
             if self.healthy:
-                _log.error(
-                    "events_not_recorded",
-                    error=error,
-                    next="the champion serves all traffic until the local log takes events again",
-                )
+                _log.error("events_not_recorded", error=error, next="champion serves all until the log recovers")
             self.healthy = False
             for record, arm in zip(records, arms, strict=True):
                 telemetry.EVENTS_LOST.labels(record.topic, arm).inc()

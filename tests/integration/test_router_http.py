@@ -332,6 +332,10 @@ async def test_forced_requests_are_marked(config: Config) -> None:
         forced = {"X-Gauntlet-Arm": "challenger"}
         refused = await client.post("/v1/predict", json={"features": workbench.instance(0)}, headers=forced)
         assert refused.json()["error"]["code"] == "no_challenger"
+        for other in ("candidate", "baseline", "Champion", ""):
+            unknown = {"X-Gauntlet-Arm": other}
+            answer = await client.post("/v1/predict", json={"features": workbench.instance(0)}, headers=unknown)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_arm")
         await challenge(config, client, workbench.classifier(2))
         answer = await client.post("/v1/predict", json={"features": workbench.instance(0)}, headers=forced)
         assert answer.json()["model"] == "v0002"
