@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gauntlet import control, keys
 from gauntlet.clock import Clock
 from gauntlet.config import Config
-from gauntlet.errors import BadInput, GauntletError
+from gauntlet.errors import GauntletError
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore
@@ -24,6 +24,7 @@ from gauntlet.status import EvaluatorProgress, RetrainerProgress, RouterProgress
 from gauntlet.types import Role
 from router.auth import ApiKeys
 from router.control_follower import ControlFollower
+from router.http_v1 import require_experiment
 
 
 class CommandBody(BaseModel):
@@ -75,17 +76,10 @@ class AdminRoutes:
         self.api.get("")(self.experiments)
         self.api.get("/{experiment}")(self.status)
         self.api.get("/{experiment}/history")(self.history)
-        for command in (
-            self.promote,
-            self.rollback,
-            self.pause,
-            self.resume,
-            self.approve,
-            self.abort,
-            self.ramp,
-            self.challenge,
-        ):
+        for command in (self.promote, self.rollback, self.pause, self.resume, self.approve, self.abort):
             self.api.post(f"/{{experiment}}/{command.__name__}")(command)
+        self.api.post("/{experiment}/ramp")(self.ramp)
+        self.api.post("/{experiment}/challenge")(self.challenge)
 
     async def experiments(self, request: Request) -> Response:
         """The experiments that this router serves."""
@@ -101,9 +95,8 @@ class AdminRoutes:
         """Every accepted change of the control record later than version `after`, with who, why and when."""
         self._require(request, Role.VIEWER, experiment)
         records = await control.history(self._state, experiment, after)
-        return json_response(
-            200, [{"version": v, "champion": c.champion, "share": c.share, "last": c.last} for v, c in records]
-        )
+        fields = [{"version": v, "champion": c.champion, "share": c.share, "last": c.last} for v, c in records]
+        return json_response(200, fields)
 
     async def promote(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
         """Make the running challenger the champion now, whatever the evidence says; the bake then follows as usual."""
@@ -143,11 +136,7 @@ class AdminRoutes:
     def _require(self, request: Request, role: Role, experiment: str) -> str:
         """The caller's name. Raises `NotAllowed`, or `BadInput` for an experiment that is not served here."""
         caller = self._api_keys.require(dict(request.scope["headers"]), role)
-        if experiment != self._experiment:
-            raise BadInput(
-                f"there is no experiment {experiment!r}; this router serves {self._experiment!r}",
-                code="unknown_experiment",
-            )
+        require_experiment(experiment, self._experiment)
         return caller.name
 
     def _require_version(self, version: str) -> None:

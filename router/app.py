@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import gauntlet
@@ -28,7 +28,7 @@ from router.auth import ApiKeys, cross_origin
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
 from router.forwarder import Forwarder
-from router.http_v1 import InferenceRoutes, Receive, Scope, Send, error_body, refuse, status_of
+from router.http_v1 import InferenceRoutes, Receive, Scope, Send, error_answer
 from router.inference import InferenceService
 from router.recorder import Recorder
 from router.shadow import ShadowScorer
@@ -50,16 +50,10 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(state.close)
         await follower.start()
-        recorder = Recorder(
-            adapters.local_writer(config, _WRITER, indexed=[keys.PREDICTIONS]),
-            adapters.local_reader(config),
-            _WRITER,
-            config.router.delivery,
-        )
+        writer = adapters.local_writer(config, _WRITER, indexed=[keys.PREDICTIONS])
+        recorder = Recorder(writer, adapters.local_reader(config), _WRITER, config.router.delivery)
         stack.push_async_callback(recorder.close)
-        shadow = ShadowScorer(
-            config.experiment, recorder, follower.breaker, config.router.shadow_queue, config.router.deadline
-        )
+        shadow = ShadowScorer(config.router, config.experiment, recorder, follower.breaker)
         service = InferenceService(config.router, config.experiment, times, recorder, shadow, follower.breaker)
         inference = InferenceRoutes(config, follower, service, recorder, api_keys, times)
         admin = AdminRoutes(config, state, registry, follower, api_keys, clock)
@@ -105,7 +99,7 @@ def _dispatcher(config: Config, inference: InferenceRoutes, operator_app: FastAP
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             if not config.keys and (refusal := cross_origin(scope["headers"])):
-                await refuse(send, refusal)
+                await inference.refuse(send, "unrouted", refusal)
                 return
             handler = direct.get((scope["method"], scope["path"]))
             if handler is not None:
@@ -124,7 +118,7 @@ def _operator_app(admin: AdminRoutes, follower: ControlFollower, recorder: Recor
     @app.exception_handler(GauntletError)
     async def refused(_: Request, error: GauntletError) -> Response:
         telemetry.REFUSED.labels("admin", error.code).inc()
-        return json_response(status_of(error), error_body(error))
+        return json_response(*error_answer(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -138,18 +132,12 @@ def _operator_app(admin: AdminRoutes, follower: ControlFollower, recorder: Recor
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["observe"])
-    async def readyz() -> JSONResponse:
+    async def readyz() -> Response:
         """Whether predictions can be answered and recorded; a stale control record does not make a router unready."""
-        table = follower.table
-        ready = table is not None and recorder.healthy
-        return JSONResponse(
-            {
-                "ready": ready,
-                "version": table.version if table else 0,
-                "problem": follower.problem if recorder.healthy else "the event log can't be written",
-            },
-            200 if ready else 503,
-        )
+        version = follower.table.version if follower.table else 0
+        ready = version > 0 and recorder.healthy
+        problem = follower.problem if recorder.healthy else "the event log can't be written"
+        return json_response(200 if ready else 503, {"ready": ready, "version": version, "problem": problem})
 
     @app.get("/metrics", tags=["observe"])
     async def scrape() -> Response:

@@ -24,7 +24,6 @@ from gauntlet.rollout import SHADOW_STAGE, Command, Control
 from gauntlet.state import StateStore
 from gauntlet.structured_logging import get_logger
 from gauntlet.telemetry import Cause
-from router import routing_table
 from router.breaker import CircuitBreaker
 from router.model_worker import ModelWorker
 from router.routing_table import RoutingTable
@@ -58,17 +57,19 @@ class ControlFollower:
 
     async def start(self) -> None:
         """Build the first table. Raises `ModelUnusable`, or `StateUnavailable` where there is no local copy either."""
+        problem = None
         try:
             version, record = await control.read(self._state, self._config.experiment)
         except StateUnavailable:
             version, record = self._last()
             if record is None:
                 raise
-            self.problem = "the state store does not answer; serving the last known control record"
+            problem = "the state store does not answer; serving the last known control record"
         if record is None:
             raise StateUnavailable(f"experiment {self._config.experiment!r} has no control record yet")
         self._clock.observe(record.last.at if record.last else 0.0)
         await self._take(version, record)
+        self.problem = problem
 
     async def run(self) -> None:
         """Follow until cancelled. An outage of the state store leaves the table as it is."""
@@ -90,8 +91,8 @@ class ControlFollower:
     @property
     def breaker_state(self) -> str:
         """`open` while the breaker keeps the running challenger from serving, else `closed`."""
-        challenged = self.table is not None and self.table.challenger is not None
-        return "open" if challenged and self.table and self.breaker.is_open(self.table.rollout) else "closed"
+        table = self.table
+        return "open" if table and table.challenger and self.breaker.is_open(table.rollout) else "closed"
 
     def _breaker_opened(self, rollout: str, failures: str) -> None:
         """This replica is at 0 % already; ask the state machine to roll back on every replica."""
@@ -127,9 +128,10 @@ class ControlFollower:
         previous = await self._previous(record)
         if record.rollout is not None:
             self.breaker.follow(record.rollout.id)
-        self.table = routing_table.build(version, record, champion, challenger, previous, self._config.shadow.fraction)
+        fraction = self._config.shadow.fraction
+        self.table = RoutingTable(version, record, champion, challenger, previous, fraction)
         self.problem = None
-        self._remember(version, record)
+        files.atomic_write(self._last_known, msgspec.json.encode((version, record)))
         self._drop_unused(record)
         self._show(self.table)
         await self._acknowledge(self.table)
@@ -143,10 +145,7 @@ class ControlFollower:
         try:
             challenger = await self._model(record.rollout.challenger)
             if challenger.schema.task != champion.schema.task or challenger.schema.classes != champion.schema.classes:
-                raise ModelUnusable(
-                    f"{challenger.version} has classes {challenger.schema.classes}, "
-                    f"champion {champion.version} has {champion.schema.classes}"
-                )
+                raise ModelUnusable(f"{challenger.version} has other classes than champion {champion.version}")
         except ModelUnusable as error:
             _log.error("challenger_unusable", rollout=record.rollout.id, error=error, next="rollback requested")
             self._roll_back("preflight", f"the challenger can't serve: {error}", record.rollout.id)
@@ -187,9 +186,6 @@ class ControlFollower:
         for version in set(self._models) - wanted:
             asyncio.get_running_loop().call_later(grace, self._models.pop(version).close)
 
-    def _remember(self, version: int, record: Control) -> None:
-        files.atomic_write(self._last_known, msgspec.json.encode((version, record)))
-
     def _last(self) -> tuple[int, Control | None]:
         try:
             return msgspec.json.decode(self._last_known.read_bytes(), type=tuple[int, Control])
@@ -197,8 +193,7 @@ class ControlFollower:
             return 0, None
 
     def _show(self, table: RoutingTable) -> None:
-        name = self._config.experiment
-        rollout = table.control.rollout
+        name, rollout = self._config.experiment, table.control.rollout
         telemetry.SHARE.labels(name, "challenger").set(table.propensity)
         telemetry.SHARE.labels(name, "champion").set(1 - table.propensity)
         telemetry.STAGE.labels(name).set(SHADOW_STAGE - 1 if rollout is None else rollout.stage)

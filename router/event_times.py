@@ -35,16 +35,12 @@ class EventTimes:
                 continue
             where = f"{field}[{index}]"
             if not self._replay:
-                raise BadInput(
-                    f"{where}: `at` is only accepted with `clock: events`; this router uses the wall clock",
-                    code="time_not_allowed",
-                )
+                raise BadInput(f"{where}: `at` needs the setting `clock: events`", code="time_not_allowed")
             if not (math.isfinite(at) and 0 <= at < _MAX_TIME):
                 raise BadInput(f"{where}: `at` must be in seconds since 1970", code="bad_time")
             if 0 < latest < at - _MAX_GAP_SECONDS:
-                raise BadInput(
-                    f"{where}: `at` is {(at - latest) / 86_400:.0f} days after the latest event", code="bad_time"
-                )
+                days = (at - latest) / 86_400
+                raise BadInput(f"{where}: `at` is {days:.0f} days after the latest event", code="bad_time")
             latest = max(latest, at)
             times.append(at)
         return times

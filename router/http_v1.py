@@ -80,15 +80,17 @@ _predict_decoder = msgspec.json.Decoder(PredictRequest)
 _outcomes_decoder = msgspec.json.Decoder(OutcomesRequest)
 
 
-def status_of(error: GauntletError) -> int:
-    """The HTTP status of a domain error: by its code, else by its type."""
+def error_answer(error: GauntletError) -> tuple[int, dict[str, Any]]:
+    """The HTTP status of a domain error, by its code or else its type, and its JSON body."""
     by_type = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    return _STATUS_BY_CODE.get(error.code, by_type)
+    body = {"code": error.code, "message": str(error), "retriable": error.retriable}
+    return _STATUS_BY_CODE.get(error.code, by_type), {"error": body}
 
 
-def error_body(error: GauntletError) -> dict[str, Any]:
-    """The JSON body of an error: a stable code for machines, a sentence for people."""
-    return {"error": {"code": error.code, "message": str(error), "retriable": error.retriable}}
+def require_experiment(named: str | None, served: str) -> None:
+    """Raises `BadInput` when a request names another experiment than the one that this router serves."""
+    if named is not None and named != served:
+        raise BadInput(f"no experiment {named!r} here; this router serves {served!r}", code="unknown_experiment")
 
 
 class InferenceRoutes:
@@ -110,9 +112,7 @@ class InferenceRoutes:
         self._recorder = recorder
         self._api_keys = api_keys
         self._times = times
-        self._seconds = {
-            arm: telemetry.REQUEST_SECONDS.labels(config.experiment, arm) for arm in (CHAMPION, CHALLENGER)
-        }
+        self._seconds = {arm: telemetry.REQUEST_SECONDS.labels(config.experiment, arm) for arm in _ARMS.values()}
 
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/predict."""
@@ -121,8 +121,8 @@ class InferenceRoutes:
             headers = dict(scope["headers"])
             self._api_keys.require(headers, Role.INGEST)
             forced = self._forced(headers)
-            request = _decode(_predict_decoder, await self._body(headers, receive))
-            self._check_experiment(request.experiment)
+            request = _decode(_predict_decoder, await self._body(receive))
+            require_experiment(request.experiment, self._experiment)
             instances = self._instances(request)
             table = self._table()
             predictions, recorded = await self._service.predict(table, instances, started, forced)
@@ -133,15 +133,15 @@ class InferenceRoutes:
             body = {"predictions": answers} if request.instances is not None else answers[0]
             await _send(send, 200, body, [] if recorded else [(b"x-gauntlet-recorded", b"no")])
         except GauntletError as error:
-            await self._refuse(send, "predict", error)
+            await self.refuse(send, "predict", error)
 
     async def outcomes(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/outcomes: all of a request's outcomes are accepted, or none."""
         try:
             headers = dict(scope["headers"])
             self._api_keys.require(headers, Role.INGEST)
-            request = _decode(_outcomes_decoder, await self._body(headers, receive))
-            self._check_experiment(request.experiment)
+            request = _decode(_outcomes_decoder, await self._body(receive))
+            require_experiment(request.experiment, self._experiment)
             given = self._given_outcomes(request)
             times = self._times.resolve([o.at for o in given], "outcomes")
             table = self._table()
@@ -152,7 +152,7 @@ class InferenceRoutes:
             telemetry.OUTCOMES_RECEIVED.labels(self._experiment).inc(len(outcomes))
             await _send(send, 202, {"accepted": len(outcomes)})
         except GauntletError as error:
-            await self._refuse(send, "outcomes", error)
+            await self.refuse(send, "outcomes", error)
 
     def _table(self) -> RoutingTable:
         if self._follower.table is None:
@@ -169,10 +169,8 @@ class InferenceRoutes:
         unknown = await self._recorder.unknown(ids)
         if unknown:
             some = ", ".join(f"outcomes[{i}] ({ids[i]})" for i in unknown[:10])
-            raise BadInput(
-                f"{len(unknown)} of {len(ids)} outcomes name a prediction that was never made here: {some}",
-                code="unknown_prediction",
-            )
+            reason = f"{len(unknown)} of {len(ids)} outcomes name a prediction that was never made here: {some}"
+            raise BadInput(reason, code="unknown_prediction")
 
     def _forced(self, headers: dict[bytes, bytes]) -> Arm | None:
         value = headers.get(b"x-gauntlet-arm")
@@ -183,29 +181,18 @@ class InferenceRoutes:
             raise BadInput("X-Gauntlet-Arm must be `champion` or `challenger`", code="bad_arm")
         return _ARMS[value]
 
-    def _check_experiment(self, name: str | None) -> None:
-        if name is not None and name != self._experiment:
-            raise BadInput(
-                f"there is no experiment {name!r}; this router serves {self._experiment!r}", code="unknown_experiment"
-            )
-
     def _instances(self, request: PredictRequest) -> list[Instance]:
         if (request.instances is None) == (request.features is None):
             raise BadInput("give either `instances` (many) or `features` (one)", code="bad_request")
         if request.instances is None:
             return [request]
         if request.id or request.unit or request.at is not None or request.segments:
-            raise BadInput(
-                "with `instances`, give `id`, `unit`, `at` and `segments` inside each instance", code="bad_request"
-            )
+            raise BadInput("give `id`, `unit`, `at` and `segments` inside each of `instances`", code="bad_request")
         if not request.instances:
             raise BadInput("`instances` is empty", code="no_instances")
-        limit = self._config.router.max_instances
-        if len(request.instances) > limit:
-            raise BadInput(
-                f"{len(request.instances)} instances in one request; router.max_instances is {limit}",
-                code="too_many_instances",
-            )
+        count, limit = len(request.instances), self._config.router.max_instances
+        if count > limit:
+            raise BadInput(f"{count} instances; router.max_instances is {limit}", code="too_many_instances")
         return request.instances
 
     def _given_outcomes(self, request: OutcomesRequest) -> list[OutcomeIn]:
@@ -233,7 +220,7 @@ class InferenceRoutes:
             id=outcome.id, at=at, experiment=self._experiment, value=outcome.value, reward=outcome.reward
         )
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _body(self, receive: Receive) -> bytes:
         limit = self._config.router.max_body_bytes
         chunks: list[bytes] = []
         size = 0
@@ -251,18 +238,13 @@ class InferenceRoutes:
             raise BadInput(f"the body is larger than router.max_body_bytes = {limit}", code="body_too_large")
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def _refuse(self, send: Send, route: str, error: GauntletError) -> None:
+    async def refuse(self, send: Send, route: str, error: GauntletError) -> None:
+        """Answer with `error` and count it under `route`."""
         telemetry.REFUSED.labels(route, error.code).inc()
-        status = status_of(error)
+        status, body = error_answer(error)
         if route == "predict":
             telemetry.REQUESTS.labels(self._experiment, "none", "none", str(status)).inc()
-        await _send(send, status, error_body(error))
-
-
-async def refuse(send: Send, error: GauntletError) -> None:
-    """Refuse a request before it is routed."""
-    telemetry.REFUSED.labels("unrouted", error.code).inc()
-    await _send(send, status_of(error), error_body(error))
+        await _send(send, status, body)
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:

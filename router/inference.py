@@ -146,16 +146,13 @@ class InferenceService:
         try:
             output, valid = await champion.predict([c.instance.features for c in cases], seconds)
         except TimeoutError:
-            raise ChampionFailed(
-                f"champion {champion.version} did not answer within router.deadline", code="deadline_exceeded"
-            ) from None
+            reason = f"champion {champion.version} did not answer within router.deadline"
+            raise ChampionFailed(reason, code="deadline_exceeded") from None
         except Exception as error:
             raise ChampionFailed(f"champion {champion.version} failed: {type(error).__name__}: {error}") from error
         if not valid.all():
-            raise ChampionFailed(
-                f"champion {champion.version} gave an invalid answer for instances[{int(valid.argmin())}]",
-                code="champion_invalid_output",
-            )
+            reason = f"champion {champion.version} gave an invalid answer for instances[{int(valid.argmin())}]"
+            raise ChampionFailed(reason, code="champion_invalid_output")
         for case, row in zip(cases, output, strict=True):
             case.output = as_json(row)
 

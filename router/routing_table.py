@@ -6,6 +6,7 @@ A request reads the table once and keeps it, so that a change in between never m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from gauntlet.rollout import Control
 from router import assignment
@@ -14,48 +15,40 @@ from router.model_worker import ModelWorker
 
 @dataclass(frozen=True)
 class RoutingTable:
-    """`salt` seeds the assignment; `cut` and `shadow_cut` are buckets out of `assignment.BUCKETS`."""
+    """Version `version` of the control record with its models loaded."""
 
     version: int
     control: Control
     champion: ModelWorker
     challenger: ModelWorker | None
     previous: ModelWorker | None
-    salt: str
-    cut: int
-    shadow_cut: int
+    shadow_fraction: float
 
     @property
     def bake_reference(self) -> ModelWorker | None:
         """The previous champion, scored in shadow during the bake unless a challenger takes its place."""
         return self.previous if self.challenger is None else None
 
-    @property
+    @cached_property
     def rollout(self) -> str | None:
         return self.control.rollout.id if self.control.rollout else None
+
+    @cached_property
+    def salt(self) -> str:
+        """The seed of the assignment."""
+        return assignment.salt(self.control.experiment, self.rollout)
+
+    @cached_property
+    def cut(self) -> int:
+        """The challenger's buckets, out of `assignment.BUCKETS`."""
+        return assignment.cut(self.control.share) if self.challenger else 0
+
+    @cached_property
+    def shadow_cut(self) -> int:
+        """The buckets that are scored in shadow."""
+        return assignment.cut(self.shadow_fraction) if self.challenger or self.previous else 0
 
     @property
     def propensity(self) -> float:
         """Probability that a unit is assigned to the challenger, as realised by the cut."""
         return self.cut / assignment.BUCKETS
-
-
-def build(
-    version: int,
-    control: Control,
-    champion: ModelWorker,
-    challenger: ModelWorker | None,
-    previous: ModelWorker | None,
-    shadow_fraction: float,
-) -> RoutingTable:
-    """The table for version `version` of the control record, given the loaded models."""
-    return RoutingTable(
-        version=version,
-        control=control,
-        champion=champion,
-        challenger=challenger,
-        previous=previous,
-        salt=assignment.salt(control.experiment, control.rollout.id if control.rollout else None),
-        cut=assignment.cut(control.share) if challenger else 0,
-        shadow_cut=assignment.cut(shadow_fraction) if challenger or previous else 0,
-    )

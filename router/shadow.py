@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gauntlet import events, telemetry
+from gauntlet.config import RouterConfig
 from gauntlet.errors import InvalidOutput
 from gauntlet.types import CHALLENGER, Scorer
 from router.breaker import CircuitBreaker
@@ -32,14 +33,12 @@ class ShadowRequest(NamedTuple):
 class ShadowScorer:
     """A bounded queue and one task that empties it. When the queue is full, new work is dropped and counted."""
 
-    def __init__(
-        self, experiment: str, recorder: Recorder, breaker: CircuitBreaker, limit: int, timeout: float
-    ) -> None:
+    def __init__(self, settings: RouterConfig, experiment: str, recorder: Recorder, breaker: CircuitBreaker) -> None:
         self._experiment = experiment
         self._recorder = recorder
         self._breaker = breaker
-        self._limit = limit
-        self._timeout = timeout
+        self._limit = settings.shadow_queue
+        self._timeout = settings.deadline
         self._queue: deque[tuple[RoutingTable, ShadowRequest]] = deque()
         self._work = asyncio.Event()
         self._idle = asyncio.Event()

@@ -10,6 +10,8 @@ import workbench
 
 from gauntlet import adapters, bootstrap
 from gauntlet.clock import EventClock
+from gauntlet.errors import StateUnavailable
+from gauntlet.state import Versioned
 from router.control_follower import ControlFollower
 
 
@@ -41,3 +43,28 @@ async def test_the_last_known_record_is_safe_on_disk_before_it_replaces_the_old_
         await state.close()
     assert renamed == [copy]
     assert tmp_path.stat().st_ino in synced
+
+
+async def test_a_start_without_the_state_store_serves_the_copy_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = workbench.load(workbench.write(tmp_path))
+    await bootstrap.ensure(config)
+    copy = tmp_path / "control.json"
+    state, registry = adapters.state(config), adapters.registry(config)
+
+    async def unavailable(*_: object) -> Versioned:
+        raise StateUnavailable("gone")
+
+    try:
+        await ControlFollower(config, state, registry, EventClock(), "a", copy).start()
+        monkeypatch.setattr(state, "get", unavailable)
+        follower = ControlFollower(config, state, registry, EventClock(), "a", copy)
+        await follower.start()
+        assert follower.table is not None
+        assert follower.table.champion.version == "v0001"
+        assert follower.problem is not None
+        with pytest.raises(StateUnavailable):
+            await ControlFollower(config, state, registry, EventClock(), "a", tmp_path / "none.json").start()
+    finally:
+        await state.close()
