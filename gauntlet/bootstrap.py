@@ -6,31 +6,27 @@ Idempotent: a second start, or a second process, finds what is there and changes
 from __future__ import annotations
 
 import asyncio
-import csv
-import gzip
-import logging
-import math
 import time
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet import adapters, control, files, rollout
-from gauntlet.clock import parse_timestamp
 from gauntlet.config import ChampionConfig, Config
-from gauntlet.errors import ConfigError
+from gauntlet.errors import BadInput, ConfigError
 from gauntlet.losses import loss
-from gauntlet.registry import MOST_ROWS, Reference, artifact
+from gauntlet.registry import Reference, artifact
 from gauntlet.registry.artifact import Feature, Predictor, Schema
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore
+from gauntlet.structured_logging import get_logger
 from gauntlet.types import Task
 
-_log = logging.getLogger("gauntlet")
+_log = get_logger("gauntlet")
+
+_FEWEST_ROWS = 100  # of a reference: fewer say nothing about a distribution's tails
 
 
 async def ensure(config: Config) -> Control:
@@ -77,7 +73,7 @@ def _register_champion(config: Config) -> str:
     model, schema = champion(config)
     reference = None
     if given.reference is not None:
-        reference = _reference(Path(given.reference), given, Predictor(model, schema, "champion"), config.metric)
+        reference = _reference(given.reference, given, Predictor(model, schema, "champion"), config.metric)
     entry = adapters.registry(config).register(
         given.model,
         schema,
@@ -92,55 +88,48 @@ def _register_champion(config: Config) -> str:
     return entry.version
 
 
-def _reference(path: Path, given: ChampionConfig, predictor: Predictor, metric: str) -> Reference:
-    """The reference rows of a CSV, and what the champion answers to and loses on each where the target is known."""
-    schema = predictor.schema
-    rows: list[dict[str, Any]] = []
-    truths: list[float] = []
-    at: list[float] = []
-    for line, record in _records(path):
-        wanted = (*(f.name for f in schema.features), given.target, given.time)
-        missing = [name for name in wanted if name is not None and name not in record]
-        if missing:
-            raise ConfigError(f"{path}:1: there is no column {missing[0]!r}", code="bad_reference")
-        where = f"{path}:{line}"
-        rows.append({f.name: _value(record[f.name], f, where) for f in schema.features})
-        if given.target is not None:
-            truths.append(_truth(record[given.target], schema, where))
-        if given.time is not None:
-            at.append(_time(record[given.time], at, where))
-    if len(rows) < 100:
-        raise ConfigError(f"{path}: {len(rows)} rows are no reference; give at least 100", code="bad_reference")
-    rows, truths, at = rows[-MOST_ROWS:], truths[-MOST_ROWS:], at[-MOST_ROWS:]
-    outputs: NDArray[np.float64] | None = None
-    if truths:
-        outputs = _honest_outputs(predictor, rows, np.array(truths), path if given.held_out else None)
-    columns = {f.name: [row[f.name] for row in rows] for f in schema.features}
+def _reference(path: str, given: ChampionConfig, predictor: Predictor, metric: str) -> Reference:
+    """The rows of a reference file, with the champion's outputs and losses where the target is known."""
+    from gauntlet.registry.reference_file import read_reference
+
+    try:
+        found = read_reference(path, predictor.schema, target=given.target, time=given.time)
+    except BadInput as error:
+        raise ConfigError(f"champion.reference: {error}", code="bad_reference") from error
+    if found.rows < _FEWEST_ROWS:
+        raise ConfigError(
+            f"champion.reference: {path} has {found.rows} rows; give at least {_FEWEST_ROWS}", code="bad_reference"
+        )
+    if not found.truths:
+        return found
+    rows = [dict(zip(found.columns, row, strict=True)) for row in zip(*found.columns.values(), strict=True)]
+    truth = np.array(found.truths, dtype=np.float64)
+    outputs = _held_out(predictor, rows, path) if given.held_out else _cross_fitted(predictor, rows, truth)
     if outputs is None:
-        return Reference(columns=columns, at=at)
-    losses = loss(metric, outputs, np.array(truths))
-    return Reference(columns=columns, at=at, outputs=outputs.tolist(), truths=[*truths], losses=losses.tolist())
+        return Reference(columns=found.columns, at=found.at)
+    losses = loss(metric, outputs, truth)
+    return msgspec.structs.replace(found, outputs=outputs.tolist(), losses=losses.tolist())
 
 
-def _honest_outputs(
-    predictor: Predictor, rows: list[dict[str, Any]], truth: NDArray[np.float64], held_out: Path | None
+def _held_out(predictor: Predictor, rows: list[dict[str, Any]], path: str) -> NDArray[np.float64]:
+    """The champion's outputs on rows that it has never seen."""
+    try:
+        output = predictor.predict(rows)
+    except Exception as error:  # the user's model may raise anything
+        raise ConfigError(f"{path}: the champion can't score these rows: {error}", code="bad_reference") from error
+    if not predictor.valid(output).all():
+        raise ConfigError(f"{path}: the champion gives no valid answer to some rows", code="bad_reference")
+    return output
+
+
+def _cross_fitted(
+    predictor: Predictor, rows: list[dict[str, Any]], truth: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """Answers to rows by a model that has not seen them; None where they can't be had.
+    """Out-of-sample outputs on training rows by 2-fold cross-fitting over halves of the time; None if it fails.
 
-    A model flatters itself on its own training rows, and every later month would look like drift. So two clones are
-    fitted, each on one half of the time, and answer to the other half. What can't be cloned learns its error live.
-    `held_out` is the file of rows that the model itself has never seen: then it answers to them.
+    In-sample errors are too small, and every later month would look like drift.
     """
-    if held_out is not None:
-        try:
-            output = predictor.predict(rows)
-        except Exception as error:  # the user's model may raise anything
-            reason = f"{held_out}: the champion can't score these rows: {error}"
-            raise ConfigError(reason, code="bad_reference") from error
-        if not predictor.valid(output).all():
-            raise ConfigError(f"{held_out}: the champion gives no valid answer to some rows", code="bad_reference")
-        return output
-    from sklearn.base import clone  # slow to import, so only at the first start of a model with a reference
+    from sklearn.base import clone
 
     half = len(rows) // 2
     outputs: list[NDArray[np.float64]] = []
@@ -149,7 +138,7 @@ def _honest_outputs(
             twin = clone(predictor.model).fit(predictor.inputs(rows[fit]), _labels(predictor.schema, truth[fit]))
             outputs.append(Predictor(twin, predictor.schema, "cross-fit").predict(rows[score]))
         except Exception as error:  # noqa: BLE001 - the user's model may raise anything, and it serves without this too
-            _log.warning("the reference's errors can't be cross-fitted and will be learned live: %s", error)
+            _log.warning("reference_not_cross_fitted", error=error, next="the champion's error is learned live")
             return None
     return np.concatenate(outputs)
 
@@ -157,69 +146,3 @@ def _honest_outputs(
 def _labels(schema: Schema, truth: NDArray[np.float64]) -> Any:
     """Class indices as the labels that the model was fitted with."""
     return truth if schema.task is Task.REGRESSION else np.array([schema.classes[int(i)] for i in truth])
-
-
-def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        opening = gzip.open if path.suffix == ".gz" else open
-        with opening(path, "rt", encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            for record in reader:
-                yield reader.line_num, record
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"cannot read the reference {path}: {error}", code="bad_reference") from error
-
-
-def _value(text: str | None, feature: Feature, where: str) -> float | str | None:
-    if text is None or text == "":
-        return None
-    if feature.kind == "text":
-        return text
-    try:
-        number = float(text)
-    except ValueError:
-        raise ConfigError(f"{where}: {feature.name} is no number: {text!r}", code="bad_reference") from None
-    if math.isinf(number):
-        raise ConfigError(f"{where}: {feature.name} is not finite: {text!r}", code="bad_reference")
-    return None if math.isnan(number) else number
-
-
-def _time(text: str | None, before: list[float], where: str) -> float:
-    """When a row was; rows are in time order."""
-    try:
-        at = float(text or "")
-    except ValueError:
-        at = parse_timestamp(text or "")
-    if not math.isfinite(at):
-        raise ConfigError(
-            f"{where}: {text!r} is no time (seconds since 1970, or 2026-01-31T12:00:00Z)", code="bad_reference"
-        )
-    if before and at < before[-1]:
-        raise ConfigError(f"{where}: {text!r} is before the row above it; sort the rows by time", code="bad_reference")
-    return at
-
-
-def _truth(text: str | None, schema: Schema, where: str) -> float:
-    """A target cell as a class index or a number."""
-    text = text or ""
-    if schema.task is Task.REGRESSION:
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise ConfigError(f"{where}: the target {text!r} is no finite number", code="bad_reference")
-        return number
-    for index, label in enumerate(schema.classes):
-        if text == str(label) or (not isinstance(label, str) and _same_number(text, label)):
-            return float(index)
-    raise ConfigError(f"{where}: the target {text!r} is none of the classes", code="bad_reference")
-
-
-def _same_number(text: str, label: float | int | bool) -> bool:
-    if text.lower() in ("true", "false"):
-        return (text.lower() == "true") == bool(label) and label in (0, 1)
-    try:
-        return float(text) == float(label)
-    except ValueError:
-        return False
