@@ -1,1 +1,1 @@
-"""Every number in the README, re-runnable: `python -m benchmarks` prints the table, each module its own part."""
+"""Every number in docs/benchmarks.md, re-runnable: one module a table; `python -m benchmarks` prints the rates."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the README's table, every line made in this run."""
+"""`python -m benchmarks`: serving and evaluation rates, every line made in this run."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from gauntlet.config.section import Section, check
 
 
 class DriftConfig(Section, frozen=True, kw_only=True):
-    """What counts as drift. Every threshold is ANDed with evidence; see the README for what each costs."""
+    """What counts as drift. Every threshold is ANDed with evidence; see docs/benchmarks.md for what that costs."""
 
     enabled: bool = True
     mode: Literal["gated", "simple"] = "gated"

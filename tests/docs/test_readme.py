@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,22 @@ def test_the_commands_it_names_exist() -> None:
     assert commands >= {"up", "register", "example"}
     for command in commands:
         assert re.search(rf"^\s+{command}\b", shown, re.MULTILINE), command
+
+
+def test_the_installation_names_an_extra_that_exists() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(re.findall(r"pip install '\.\[(\w+)\]'", README))
+    assert extras
+    assert extras <= project["optional-dependencies"].keys()
+    assert all((ROOT / name).is_file() for name in project["license-files"])
+
+
+def test_every_linked_page_exists_and_the_documentation_is_linked_before_anything_else() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert all((ROOT / link).is_file() for link in links if "://" not in link), links
+    first_screen = README[: README.index("## Install")]
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in first_screen, page.name
 
 
 def test_nothing_is_left_to_fill_in() -> None:
