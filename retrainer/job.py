@@ -22,7 +22,7 @@ from gauntlet import adapters
 from gauntlet.config import RetrainConfig
 from gauntlet.errors import GauntletError, LogUnavailable
 from gauntlet.losses import loss
-from gauntlet.registry import MOST_ROWS, Reference, Registry, Version
+from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Version
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Task
 from retrainer import dataset, holdout_gate, training
@@ -34,7 +34,7 @@ _LOG_RETRY_SECONDS = 1.0
 Report = Callable[[str], None]
 
 
-def registered(registry: Registry, job: str) -> Version | None:
+def registered(registry: ModelStore, job: str) -> Version | None:
     """The version that this job has registered, if it got so far."""
     return next((v for v in registry.versions() if v.note == job), None)
 
@@ -50,7 +50,7 @@ def split(rows: Rows, end: float, settings: RetrainConfig, champion_saw_to: floa
     return rows.between(-np.inf, start), rows.between(first, np.inf)
 
 
-def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Callable[[Answer], None]) -> Answer:
+def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Callable[[Answer], None]) -> Answer:
     """Train, compare, register; `judge` hears the holdout's answer before the registry does.
 
     Raises `GauntletError` for whatever makes the job fail; then nothing was registered.
@@ -186,7 +186,7 @@ def _data_version(spec: Spec) -> str:
     return ",".join(f"{name}:{end}" for name, end in sorted(spec.ends.items()) if end)
 
 
-async def collect(spec: Spec, registry: Registry, report: Report) -> Rows:
+async def collect(spec: Spec, registry: ModelStore, report: Report) -> Rows:
     """The window's rows; an outage of the log is waited out (the job's time limit bounds the wait)."""
     schema, config = registry.get(spec.champion).schema, spec.config
     while True:

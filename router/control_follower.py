@@ -19,7 +19,7 @@ from gauntlet import control, files, keys, status, telemetry
 from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError, ModelUnusable, StateUnavailable
-from gauntlet.registry import Registry
+from gauntlet.registry import ModelStore
 from gauntlet.rollout import SHADOW_STAGE, Command, Control
 from gauntlet.state import StateStore
 from gauntlet.structured_logging import get_logger
@@ -40,7 +40,7 @@ class ControlFollower:
     """Owns the routing table and the circuit breaker; the request path reads the one and records into the other."""
 
     def __init__(
-        self, config: Config, state: StateStore, registry: Registry, clock: Clock, replica: str, last_known: Path
+        self, config: Config, state: StateStore, registry: ModelStore, clock: Clock, replica: str, last_known: Path
     ) -> None:
         self._config = config
         self._state = state

@@ -1,4 +1,4 @@
-"""The model registry: versions with their artefact, checksum, schema, metrics, lineage, reference and aliases."""
+"""The model registry, as three ports: model versions, their drift references, and their aliases and statuses."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import msgspec
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.registry.reference import MOST_ROWS, Reference
 
-__all__ = ["ALIASES", "MOST_ROWS", "Reference", "Registry", "Version"]
-
-ALIASES = ("champion", "challenger", "previous")
+__all__ = ["MOST_ROWS", "ModelStore", "Reference", "ReferenceStore", "Registry", "Version", "VersionLabels"]
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One registered model version. `status` is staging, canary, production or archived."""
+    """One registered model version: where its artifact came from, what it takes and gives, and its lineage."""
 
     version: str
     created_at: float
@@ -35,8 +33,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Registry(Protocol):
-    """Where versions live. Registering is atomic: a version is there whole, or not at all."""
+class ModelStore(Protocol):
+    """Model versions. Registering is atomic: a version is there whole, or not at all."""
 
     def register(
         self,
@@ -47,29 +45,49 @@ class Registry(Protocol):
         reference: Reference | None = None,
         **facts: Any,
     ) -> Version:
-        """Store `model` (a fitted object, or the path or `module:function` of one) as the next version."""
+        """Store `model` (a fitted object, or the path or `module:function` of one) as the next version.
+
+        `facts` are further fields of `Version`.
+        """
 
     def get(self, version: str) -> Version:
         """Raises `ModelUnusable` for a version that is not there."""
 
     def load(self, version: str) -> Predictor:
-        """The version's model, checksum checked first. Raises `ModelUnusable`."""
+        """The version's model, its checksum checked first. Raises `ModelUnusable`."""
+
+    def versions(self) -> list[Version]:
+        """All versions, oldest first."""
+
+
+class ReferenceStore(Protocol):
+    """The drift reference of each version, and the profile fitted to it. Raises `ModelUnusable` without the version."""
 
     def reference(self, version: str) -> Reference | None:
-        """The drift reference stored with the version, if there is one."""
+        """The rows stored with the version, if any."""
 
     def profile(self, version: str) -> dict[str, Any] | None:
-        """What was fitted to the reference, once `keep_profile` has stored it."""
+        """The fitted profile, once `keep_profile` has stored it."""
 
     def keep_profile(self, version: str, profile: dict[str, Any]) -> None:
-        """Store what was fitted to the version's reference, so that it is fitted once and never changes."""
+        """Store the fitted profile, so that it is fitted once and then stays the same."""
 
-    def versions(self) -> list[Version]: ...
 
-    def aliases(self) -> dict[str, str]: ...
+class VersionLabels(Protocol):
+    """Names and statuses of versions, for people and other tools; Gauntlet itself goes by the control record."""
 
-    def set_aliases(self, aliases: dict[str, str]) -> None: ...
+    def aliases(self) -> dict[str, str]:
+        """Version by alias: champion, challenger and previous, as far as there are any."""
 
-    def statuses(self) -> dict[str, str]: ...
+    def set_aliases(self, aliases: dict[str, str]) -> None:
+        """Replace all aliases."""
 
-    def set_status(self, version: str, status: str) -> None: ...
+    def statuses(self) -> dict[str, str]:
+        """Status by version."""
+
+    def set_status(self, version: str, status: str) -> None:
+        """`status` is staging, canary, production or archived; ValueError for anything else."""
+
+
+class Registry(ModelStore, ReferenceStore, VersionLabels, Protocol):
+    """The whole registry, as the entry points make it; everybody else asks for the part that it needs."""

@@ -1,0 +1,45 @@
+"""The kernel is light: a process that only reads a configuration, or serves, imports no library that it doesn't use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import gauntlet
+
+HEAVY = {"sklearn", "scipy", "matplotlib", "pandas", "pyarrow", "river", "statsmodels", "skops", "joblib"}
+
+WHERE_NEEDED = {
+    "gauntlet.table",
+    "gauntlet.table.sources",
+    "gauntlet.table.prefetch",
+    "gauntlet.registry.reference_file",
+    "gauntlet.registry.index_checks",
+}
+"""Modules that are about one of these libraries; the others import them when a call needs them."""
+
+
+def kernel() -> list[str]:
+    root = Path(gauntlet.__file__).parent
+    names = (
+        ".".join(("gauntlet", *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
+        for path in sorted(root.rglob("*.py"))
+    )
+    return [name for name in names if not name.startswith("gauntlet.cli") and name not in WHERE_NEEDED]
+
+
+def test_no_module_of_the_kernel_imports_a_heavy_library() -> None:
+    names = kernel()
+    assert {"gauntlet.config.load", "gauntlet.bootstrap", "gauntlet.registry.artifact", "gauntlet.log.kafka"} <= set(
+        names
+    )
+    code = f"import sys, {', '.join(names)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert HEAVY.isdisjoint(loaded)
+
+
+def test_reading_a_configuration_imports_no_log_and_no_state_of_another_kind() -> None:
+    code = "import sys, gauntlet.config.load; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"aiokafka", "redis", "sqlite3", "fastapi"}.isdisjoint(loaded)
