@@ -85,7 +85,7 @@ def evidence(sums: Floats, tally: ArmTotals) -> Evidence:
     two_kinds = np.ones(len(sums), dtype=np.bool_)
     for arm in (tally.champion, tally.challenger):
         two_kinds &= arm[:, 2] == arm[:, 1]
-    moments = ScoreMoments.of(robust, drawn, robust_third, drawn_third, two_kinds, tally.smaller)
+    moments = ScoreMoments.from_sums(robust, drawn, robust_third, drawn_third, two_kinds, tally.smaller)
     rows = np.stack([score, information, moments.variance, units], axis=1)[:, None]
     return evidence_of(rows, margin=np.zeros(len(sums)), clustered=False, most_correlation=0.0, moments=moments)
 

@@ -55,7 +55,7 @@ class ClusteredEvidence(Evidence):
     clustered: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, rows: Floats, *, margin: Floats, most_correlation: float = MOST_CORRELATION) -> Self:
+    def from_rows(cls, rows: Floats, *, margin: Floats, most_correlation: float = MOST_CORRELATION) -> Self:
         """`most_correlation` caps r, and with it the widening."""
         scored = rows[:, :, 1] > 0.0
         n = scored.sum(axis=1).astype(np.float64)
@@ -166,5 +166,5 @@ def evidence_of(
     variance, and then in its place.
     """
     if clustered:
-        return ClusteredEvidence.of(rows, margin=margin, most_correlation=most_correlation)
-    return IndependentEvidence.of(rows, margin=margin, moments=moments)
+        return ClusteredEvidence.from_rows(rows, margin=margin, most_correlation=most_correlation)
+    return IndependentEvidence.from_rows(rows, margin=margin, moments=moments)

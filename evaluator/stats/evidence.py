@@ -50,7 +50,7 @@ class Evidence(ABC):
 
     @classmethod
     @abstractmethod
-    def of(cls, rows: Floats, *, margin: Floats) -> Self:
+    def from_rows(cls, rows: Floats, *, margin: Floats) -> Self:
         """The statistics of blocks as `rows_of` makes them, shape (cells, blocks, 4); margin of shape (cells,)."""
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Evidence(ABC):
 
     def padded(self, cells: int) -> Self:
         """The same with so many cells more at the end, which have no evidence."""
-        rest = type(self).of(np.zeros((cells, 1, 4)), margin=np.zeros(cells))
+        rest = type(self).from_rows(np.zeros((cells, 1, 4)), margin=np.zeros(cells))
         names = [entry.name for entry in fields(self)]
         return type(self)(**{name: np.concatenate([getattr(self, name), getattr(rest, name)]) for name in names})
 
@@ -133,7 +133,7 @@ class ScoreMoments:
     degrees: Floats
 
     @classmethod
-    def of(
+    def from_sums(
         cls,
         robust: Floats,
         randomisation: Floats,
@@ -153,14 +153,14 @@ class ScoreMoments:
         )
 
     @classmethod
-    def of_variance(cls, variance: Floats) -> ScoreMoments:
+    def from_variance(cls, variance: Floats) -> ScoreMoments:
         """A variance and nothing else: pairs, clusters, or units about which no more is known."""
         zero = np.zeros(len(variance))
         return cls(variance, zero, zero, zero, zero + 1.0)
 
     def with_variance(self, variance: Floats, where: Bools) -> ScoreMoments:
-        """`of_variance` in some cells, this elsewhere."""
-        other = ScoreMoments.of_variance(variance)
+        """`from_variance` in some cells, this elsewhere."""
+        other = ScoreMoments.from_variance(variance)
         return ScoreMoments(
             *(np.where(where, getattr(other, each.name), getattr(self, each.name)) for each in fields(self))
         )
@@ -206,12 +206,12 @@ class IndependentEvidence(Evidence):
     clustered: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, rows: Floats, *, margin: Floats, moments: ScoreMoments | None = None) -> Self:
+    def from_rows(cls, rows: Floats, *, margin: Floats, moments: ScoreMoments | None = None) -> Self:
         """`moments`, where given, take the place of the rows' variance."""
         score, information, variance, _ = rows.sum(axis=1).T
         n_blocks = (rows[:, :, 1] > 0.0).sum(axis=1).astype(np.float64)
         available = (n_blocks >= 1) & (variance > LEAST_VARIANCE)
-        moments = ScoreMoments.of_variance(variance) if moments is None else moments
+        moments = ScoreMoments.from_variance(variance) if moments is None else moments
         variance, zero = np.where(available, moments.variance, 1.0), np.zeros(len(rows))
         return cls(
             available=available,

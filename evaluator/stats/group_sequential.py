@@ -229,11 +229,11 @@ class Clock:
 
 @dataclass(frozen=True, eq=False)
 class GroupSequential:
-    """The group-sequential test of one side: `clocks[of[cell]]` is the clock of that cell's looks."""
+    """The group-sequential test of one side: `clocks[clock_of[cell]]` is the clock of that cell's looks."""
 
     alpha: float
     clocks: tuple[Clock, ...]
-    of: Ints
+    clock_of: Ints
     p: Floats
 
     @classmethod
@@ -242,11 +242,11 @@ class GroupSequential:
 
     @property
     def spent(self) -> Floats:
-        return np.array([clock.boundary.spent for clock in self.clocks])[self.of]
+        return np.array([clock.boundary.spent for clock in self.clocks])[self.clock_of]
 
     def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
         bounds, p = np.full(len(t), np.inf), self.p.copy()
-        of = np.full(len(t), -1)
+        clock_of = np.full(len(t), -1)
         clocks: list[Clock] = []
         for clock, cells, time in self._groups(t, ready):
             after = self.clocks[clock]
@@ -254,28 +254,28 @@ class GroupSequential:
                 bounds[cells], ladder, after = after.look(time)
                 if ladder is not None:
                     p[cells] = np.minimum(p[cells], _levels_of(z[cells], ladder))
-            of[cells] = len(clocks)
+            clock_of[cells] = len(clocks)
             clocks.append(after)
         p = consistent_p(p, self.p, ready & (z >= bounds), self.alpha)
-        return bounds, replace(self, clocks=tuple(clocks), of=of, p=p)
+        return bounds, replace(self, clocks=tuple(clocks), clock_of=clock_of, p=p)
 
     def _groups(self, t: Floats, ready: Bools) -> list[tuple[int, Ints, float | None]]:
         """(clock, cells, time of the next look or None) for each group of cells with the same looks so far."""
-        if ready.all() and (self.of == self.of[0]).all() and (t == t[0]).all():
-            return [(int(self.of[0]), np.arange(len(t)), float(t[0]))]
+        if ready.all() and (self.clock_of == self.clock_of[0]).all() and (t == t[0]).all():
+            return [(int(self.clock_of[0]), np.arange(len(t)), float(t[0]))]
         groups: dict[tuple[int, float | None], list[int]] = {}
-        for cell, key in enumerate(zip(self.of.tolist(), t.tolist(), ready.tolist(), strict=True)):
+        for cell, key in enumerate(zip(self.clock_of.tolist(), t.tolist(), ready.tolist(), strict=True)):
             groups.setdefault((key[0], key[1] if key[2] else None), []).append(cell)
         return [(clock, np.array(cells), time) for (clock, time), cells in groups.items()]
 
     def to_dict(self) -> dict[str, Any]:
         clocks = [clock.to_dict() for clock in self.clocks]
-        return {"clocks": clocks, "of": self.of.tolist(), "p": self.p.tolist()}
+        return {"clocks": clocks, "of": self.clock_of.tolist(), "p": self.p.tolist()}
 
     def restored(self, data: dict[str, Any]) -> Self:
         spending = self.clocks[0].boundary.spending
         clocks = tuple(Clock.from_dict(self.alpha, spending, clock) for clock in data["clocks"])
-        return replace(self, clocks=clocks, of=np.array(data["of"], dtype=np.int64), p=np.array(data["p"]))
+        return replace(self, clocks=clocks, clock_of=np.array(data["of"], dtype=np.int64), p=np.array(data["p"]))
 
 
 def _levels_of(z: Floats, bounds: list[float]) -> Floats:

@@ -123,7 +123,10 @@ def advance(
     `harm_blocks`, where given, is the same traffic in finer or later blocks for the harm side alone; means and counts
     are then theirs. Raises OrderError if there is less information than at the last look.
     """
-    coarse, finer = Panel.of(blocks, plan), None if harm_blocks is None else Panel.of(harm_blocks, plan)
+    coarse, finer = (
+        Panel.from_blocks(blocks, plan),
+        None if harm_blocks is None else Panel.from_blocks(harm_blocks, plan),
+    )
     cells, looks = panel.advance(state.cells, coarse, plan, finer)
     champion, challenger = arms_of(blocks if harm_blocks is None else harm_blocks)
     if not looks.ready_harm[0]:

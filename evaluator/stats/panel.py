@@ -64,7 +64,7 @@ class Panel:
             raise StatsError(f"the arrays of a panel of {cells} cells have shapes {shapes}")
 
     @classmethod
-    def of(cls, blocks: Sequence[Block], plan: Plan) -> Self:
+    def from_blocks(cls, blocks: Sequence[Block], plan: Plan) -> Self:
         """The panel of one comparison."""
         champion, challenger = (
             np.array([[arm.n, arm.total, arm.squares]], dtype=np.float64) for arm in arms_of(blocks)

@@ -89,7 +89,7 @@ class RatioEvidence:
         self.expected = 0.0
 
     @classmethod
-    def of(cls, counts: AssignmentCounts) -> Self:
+    def from_counts(cls, counts: AssignmentCounts) -> Self:
         evidence = cls()
         shares = np.array(list(counts.counts), dtype=np.float64)
         pairs = np.array(list(counts.counts.values()), dtype=np.float64).reshape(-1, 2)
@@ -137,7 +137,7 @@ def sample_ratio(counts: AssignmentCounts, *, smallest_p: float = 1.0, alpha: fl
     """
     if not 0.0 < alpha < 1.0:
         raise StatsError(f"the level {alpha!r} does not lie strictly between 0 and 1")
-    found = RatioEvidence.of(counts)
+    found = RatioEvidence.from_counts(counts)
     if not found.units:
         return NoAnswer("no unit has been assigned yet")
     p = min(smallest_p, found.p)

@@ -20,7 +20,7 @@ def settled(sums: MomentSums, smaller: float = 1000.0) -> ScoreMoments:
     arrays = (
         np.array([each]) for each in (sums.robust, sums.randomisation, sums.robust_third, sums.randomisation_third)
     )
-    return ScoreMoments.of(*arrays, np.array([sums.binary]), np.array([smaller]))
+    return ScoreMoments.from_sums(*arrays, np.array([sums.binary]), np.array([smaller]))
 
 
 def test_they_are_those_over_all_assignments_of_the_same_outcomes() -> None:
@@ -58,8 +58,8 @@ def look(s: float, law: ScoreMoments) -> Evidence:
 
 def test_of_two_kinds_the_assignment_alone_speaks_and_of_others_the_smaller_score() -> None:
     arrays = [np.array([value]) for value in (400.0, 100.0, 2400.0, 300.0)]
-    two = look(30.0, ScoreMoments.of(*arrays, np.array([True]), np.array([500.0])))
-    many = look(30.0, ScoreMoments.of(*arrays, np.array([False]), np.array([500.0])))
+    two = look(30.0, ScoreMoments.from_sums(*arrays, np.array([True]), np.array([500.0])))
+    many = look(30.0, ScoreMoments.from_sums(*arrays, np.array([False]), np.array([500.0])))
     assert two.variance[0] == 100.0
     assert many.variance[0] == 400.0
     z = two.z_win[0]
@@ -68,12 +68,16 @@ def test_of_two_kinds_the_assignment_alone_speaks_and_of_others_the_smaller_scor
     assert many.z_win[0] < z
     # Where the robust variance is the smaller one, the assignment's decides.
     arrays[0] = np.array([25.0])
-    assert look(30.0, ScoreMoments.of(*arrays, np.array([False]), np.array([500.0]))).z_win[0] == pytest.approx(z)
+    assert look(30.0, ScoreMoments.from_sums(*arrays, np.array([False]), np.array([500.0]))).z_win[0] == pytest.approx(
+        z
+    )
 
 
 def test_few_units_in_the_smaller_arm_are_no_normal_law() -> None:
     arrays = [np.array([value]) for value in (100.0, 100.0, 0.0, 0.0)]
-    few, many = (look(25.0, ScoreMoments.of(*arrays, np.array([False]), np.array([n]))).z_win[0] for n in (5.0, 5000.0))
+    few, many = (
+        look(25.0, ScoreMoments.from_sums(*arrays, np.array([False]), np.array([n]))).z_win[0] for n in (5.0, 5000.0)
+    )
     assert few == pytest.approx(1.83, abs=0.02)  # t = 2.5 with 4 degrees of freedom
     assert many == pytest.approx(2.5, abs=0.01)
 
@@ -81,7 +85,7 @@ def test_few_units_in_the_smaller_arm_are_no_normal_law() -> None:
 @pytest.mark.parametrize("s", [-41.0, -20.0, -3.0, 8.0, 24.0, 39.0])
 @pytest.mark.parametrize("two_kinds", [True, False])
 def test_limits_are_where_the_scores_are_at_their_bounds(s: float, two_kinds: bool) -> None:
-    law = ScoreMoments.of(
+    law = ScoreMoments.from_sums(
         *(np.array([v]) for v in (144.0, 100.0, 500.0, 300.0)), np.array([two_kinds]), np.array([80.0])
     )
     found = look(s, law)
@@ -94,6 +98,8 @@ def test_limits_are_where_the_scores_are_at_their_bounds(s: float, two_kinds: bo
 
 
 def test_what_cannot_be_reached_has_no_limit() -> None:
-    law = ScoreMoments.of(*(np.array([v]) for v in (100.0, 100.0, 0.0, -900.0)), np.array([True]), np.array([80.0]))
+    law = ScoreMoments.from_sums(
+        *(np.array([v]) for v in (100.0, 100.0, 0.0, -900.0)), np.array([True]), np.array([80.0])
+    )
     assert math.isinf(look(20.0, law).lower(np.array([4.0]))[0])
     assert math.isinf(look(20.0, law).lower(np.array([math.inf]))[0])

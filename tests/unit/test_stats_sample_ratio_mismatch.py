@@ -20,7 +20,7 @@ def test_expectation_under_the_logged_propensities_is_one(shares: tuple[float, .
         for share, arm in zip(shares, arms, strict=True):
             counts.add(arm, share)
         probability = math.prod(share if arm else 1.0 - share for share, arm in zip(shares, arms, strict=True))
-        total += probability * math.exp(RatioEvidence.of(counts).log_e)
+        total += probability * math.exp(RatioEvidence.from_counts(counts).log_e)
     assert total == pytest.approx(1.0, abs=1e-12)
 
 
@@ -34,7 +34,9 @@ def test_evidence_is_the_mean_likelihood_ratio() -> None:
                 shifted = 1.0 / (1.0 + (1.0 - share) / share * math.exp(-shift))
                 log += challenger * math.log(shifted / share) + champion * math.log((1.0 - shifted) / (1.0 - share))
             ratios.append(math.exp(log))
-    assert RatioEvidence.of(AssignmentCounts(counts)).log_e == pytest.approx(math.log(np.mean(ratios)), abs=1e-10)
+    assert RatioEvidence.from_counts(AssignmentCounts(counts)).log_e == pytest.approx(
+        math.log(np.mean(ratios)), abs=1e-10
+    )
 
 
 def found(*rows: tuple[float, int, int], **settings: float) -> SampleRatio:
@@ -94,7 +96,7 @@ def test_counting_units_or_counts_is_the_same() -> None:
         streamed.add_many(arm[start : start + 700], share[start : start + 700])
     for treated, propensity in zip(arm.tolist(), share.tolist(), strict=True):
         counts.add(treated, propensity)
-    at_once = RatioEvidence.of(counts)
+    at_once = RatioEvidence.from_counts(counts)
     assert (streamed.units, streamed.observed) == (at_once.units, at_once.observed)
     assert streamed.log_e == pytest.approx(at_once.log_e, rel=1e-10)
     assert streamed.fixed_p == pytest.approx(at_once.fixed_p, rel=1e-10)

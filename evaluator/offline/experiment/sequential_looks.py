@@ -96,7 +96,7 @@ def _moments(cells: Sequence[Cell], settings: Settings, variance: Floats) -> Sco
     smaller = np.array([float(cell.arms[:, 0].min()) for cell in cells])
     binary = np.array([each.binary for each in sums])
     own = np.array([settings.paired is not None or 0 < len(cell.clusters) < cell.counts.units for cell in cells])
-    moments = ScoreMoments.of(robust, randomisation, robust_third, randomisation_third, binary, smaller)
+    moments = ScoreMoments.from_sums(robust, randomisation, robust_third, randomisation_third, binary, smaller)
     return moments.with_variance(variance, own)
 
 

@@ -1,0 +1,24 @@
+"""docs/statistics.md names every file of the statistics and the policies, and none that does not exist."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "statistics.md").read_text()
+FOLDERS = ("evaluator/stats", "evaluator/stats/metrics", "evaluator/policies")
+# What the page needs not speak of: the packages, and the errors.
+UNNAMED = {"__init__.py", "errors.py"}
+
+
+def test_every_file_has_its_place_on_the_page() -> None:
+    files = {path.name for folder in FOLDERS for path in (ROOT / folder).glob("*.py")} - UNNAMED
+    named = set(re.findall(r"`(\w+\.py)`", PAGE)) | {f"{name}.py" for name in re.findall(r"`(\w+)\.\w+`", PAGE)}
+    assert files - named == set()
+    assert set(re.findall(r"`(\w+\.py)`", PAGE)) <= files
+
+
+def test_every_definition_named_with_its_file_is_there() -> None:
+    pairs = [pair for pair in re.findall(r"`(\w+)\.(\w+)`", PAGE) if pair[1] not in ("py", "json")]
+    assert len(pairs) >= 4
+    for module, name in pairs:
+        assert re.search(rf"^(def|class) {name}\b", (ROOT / FOLDERS[0] / f"{module}.py").read_text(), re.M), name
