@@ -15,7 +15,7 @@ import yaml
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from evaluator.service import worker as evaluator
-from gauntlet import bootstrap
+from gauntlet import adapters, bootstrap, events
 from gauntlet.config import Config
 from gauntlet.config import load as configs
 from retrainer import worker as retrainer
@@ -97,3 +97,33 @@ def instance(i: int) -> dict[str, float]:
     """The features of the i-th request, the same in every run."""
     rng = np.random.default_rng(i)
     return dict(zip(FEATURES, rng.normal(size=3).round(6).tolist(), strict=True))
+
+
+async def recorded(config: Config, topic: str) -> list[Any]:
+    """All events of `topic` in the router's own log."""
+    reader = adapters.local_reader(config)
+    try:
+        return [events.decode(r.value) for r in await reader.read(topic, "router", 0, 100_000)]
+    finally:
+        await reader.close()
+
+
+async def challenge(config: Config, client: httpx.AsyncClient, model: Any, **order: Any) -> str:
+    """Register `model` and start its rollout; returns the version once the router serves it."""
+    registry = adapters.registry(config)
+    entry = registry.register(model, registry.get("v0001").schema, created_at=0.0)
+    url = f"/v1/experiments/{config.experiment}"
+    body = {"version": entry.version, "reason": "test", **order}
+    assert (await client.post(f"{url}/challenge", json=body)).status_code == 200
+    await serving(client, url, challenger=entry.version)
+    return entry.version
+
+
+async def serving(client: httpx.AsyncClient, url: str, **expected: Any) -> None:
+    """Return once the experiment's status at `url` shows `expected` under `serving`."""
+
+    async def shown() -> bool:
+        status = (await client.get(url)).json()["serving"]
+        return all(status[name] == value for name, value in expected.items())
+
+    await until(shown)

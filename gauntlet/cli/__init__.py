@@ -1,12 +1,5 @@
-"""The command line: the only place, with `gauntlet/__init__`, that knows every package."""
-
-from __future__ import annotations
-
-import sys
+"""The command line: with `gauntlet/__init__`, the only code that knows every package."""
 
 from gauntlet.cli.command import main
 
 __all__ = ["main"]
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""`python -m gauntlet.cli`, for the supervisor that starts each service as a process of its own."""
+"""`python -m gauntlet.cli`: how `gauntlet up` starts each service as a process."""
 
 import sys
 

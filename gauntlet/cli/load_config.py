@@ -1,4 +1,4 @@
-"""The configuration that a command was given; a `module:function` in it may stand in a module beside it."""
+"""Loading the configuration that a command names; its folder becomes importable, for a `module:function` in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gauntlet.config import load as configs
 def load(path: str | Path) -> Config:
     """Read and check the file at `path`. Raises `ConfigError`.
 
-    Its folder can be imported from afterwards, after everything that is installed.
+    Its folder goes to the end of `sys.path`, so that no module in it hides an installed one.
     """
     config = configs.load(path)
     folder = str(Path(path).resolve().parent)

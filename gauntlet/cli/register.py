@@ -1,5 +1,4 @@
-"""`gauntlet register`: a model of one's own becomes a version in the registry; a rollout of it is a command of its
-own."""
+"""`gauntlet register`: puts a model into the registry as a new version. Starting its rollout is a separate command."""
 
 from __future__ import annotations
 
@@ -13,15 +12,15 @@ from gauntlet.registry import artifact
 
 
 async def run(path: str, model: str, note: str, allow_pickle: bool) -> int:
-    """Register `model` for the experiment of configuration `path` and print its version."""
+    """Register `model` for the experiment configured in the file at `path`, and print the new version."""
     print(await register(load_config.load(path), model, note, allow_pickle=allow_pickle))
     return 0
 
 
 async def register(config: Config, model: str, note: str, *, allow_pickle: bool) -> str:
-    """Put `model` into the registry and return its version.
+    """Register `model` and return its version.
 
-    Raises `ModelUnusable` when it does not load or has other classes than the champion.
+    Raises `ModelUnusable` when it does not load, or takes other features or gives other classes than the champion.
     """
     record = await bootstrap.ensure(config)
     registry = adapters.registry(config)

@@ -1,5 +1,7 @@
-"""`gauntlet up`: supervises the three services, each a process. They start side by side, a crashed one is restarted,
-and all stop together."""
+"""`gauntlet up`: supervises the three services, each a process.
+
+They start side by side, a crashed one is restarted, and all stop together.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ class Services:
         self._stopping = asyncio.Event()
 
     async def run(self, name: str) -> int:
-        """Run a service, restarting it whenever it dies. Returns its exit code once stopped or refused."""
+        """Run a service, restarting it when it dies. Returns its exit code once it is stopped, or refuses to start."""
         failures = 0
         while True:
             began = time.monotonic()
@@ -80,11 +82,10 @@ class Services:
         for process in running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-        _, pending = (
-            await asyncio.wait([asyncio.create_task(p.wait()) for p in running], timeout=_STOP_SECONDS)
-            if running
-            else (set(), set())
-        )
+        if not running:
+            return
+        waits = [asyncio.create_task(process.wait()) for process in running]
+        _, pending = await asyncio.wait(waits, timeout=_STOP_SECONDS)
         if pending:
             for process in running:
                 with contextlib.suppress(ProcessLookupError):
