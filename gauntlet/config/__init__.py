@@ -1,14 +1,21 @@
-"""The configuration as typed, frozen structs, each setting with its default; the impossible is refused when made."""
+"""The configuration as typed, frozen structs, each setting with its default.
+
+A range in a type is checked when a file is read (`gauntlet.config.load`), what spans several settings whenever a struct
+is made. A refusal names the setting and what it must be.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from gauntlet.config.drift import DriftConfig
-from gauntlet.config.section import Seconds, Section, check
+from gauntlet.config.section import Count, Fraction, NonNegative, Port, Positive, Seconds, Section, check
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Stage
 from gauntlet.types import Label, Role, Task
@@ -26,7 +33,7 @@ class ChampionConfig(Section, frozen=True, kw_only=True):
     """The model that serves at the first start, and the data it was trained on (for drift)."""
 
     model: str
-    """Path of the artefact (`.skops`, `.joblib`) or `module:function` returning a model."""
+    """Path of the artifact (`.skops`, `.joblib`) or `module:function` returning a model."""
     trusted: list[str] = []
     """Types that a skops file may hold beyond the estimators of scikit-learn, xgboost and lightgbm and their parts."""
     input: Literal["auto", "matrix", "frame", "rows"] = "auto"
@@ -47,39 +54,36 @@ class ChampionConfig(Section, frozen=True, kw_only=True):
 class BreakerConfig(Section, frozen=True, kw_only=True):
     """When the router takes the challenger out at once: failures among its latest calls."""
 
-    window: int = 200
-    min_failures: int = 5
-    failure_share: float = 0.02
+    window: Positive = 200
+    min_failures: Positive = 5
+    failure_share: Annotated[float, Meta(gt=0, le=1)] = 0.02
 
     def __post_init__(self) -> None:
-        check(self.window >= 1, "window is at least 1")
-        check(1 <= self.min_failures <= self.window, "min_failures is from 1 to window")
-        check(0 < self.failure_share <= 1, "failure_share is in (0, 1]")
+        check(self.min_failures <= self.window, "`min_failures` must be at most `window`")
 
 
 class RouterConfig(Section, frozen=True, kw_only=True):
     """The HTTP service in front of the models."""
 
     host: str = "127.0.0.1"
-    port: int = 8420
+    port: Port = 8420
     delivery: Literal["durable", "fast"] = "durable"
     deadline: Seconds = Seconds(2.0)
     challenger_timeout: Seconds = Seconds(0.25)
-    max_body_bytes: int = 8 * 2**20
-    max_instances: int = 4096
-    shadow_queue: int = 20_000
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 8 * 2**20
+    max_instances: Positive = 4096
+    shadow_queue: Count = 20_000
     unknown_outcomes: Literal["refuse", "accept"] = "refuse"
     """Outcomes of predictions that this replica never made: with several replicas, accept them (the evaluator
     counts)."""
     breaker: BreakerConfig = BreakerConfig()
 
     def __post_init__(self) -> None:
-        check(0 <= self.port <= 65535, f"port is from 0 (any free one) to 65535, not {self.port}")
-        check(self.deadline > 0, "deadline is above 0")
-        check(0 < self.challenger_timeout < self.deadline, "challenger_timeout is above 0 and below deadline")
-        check(self.max_body_bytes >= 1024, "max_body_bytes is at least 1024")
-        check(self.max_instances >= 1, "max_instances is at least 1")
-        check(self.shadow_queue >= 0, "shadow_queue is at least 0")
+        check(self.deadline > 0, "`deadline` must be greater than 0")
+        check(
+            0 < self.challenger_timeout < self.deadline,
+            "`challenger_timeout` must be greater than 0 and less than `deadline`",
+        )
 
 
 class EvidenceConfig(Section, frozen=True, kw_only=True):
@@ -89,11 +93,11 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     """The primary metric: log_loss, brier or accuracy; mse or mae. Default: log_loss, mse."""
     form: Literal["paired", "split"] = "paired"
     """`paired` judges both arms on the same requests (needs shadow scoring); `split` compares the arms' own traffic."""
-    alpha: float = 0.05
+    alpha: Fraction = 0.05
     """Two-sided: a win may be false with at most alpha / 2."""
-    harm_alpha: float = 0.05
+    harm_alpha: Fraction = 0.05
     """One-sided level for throwing a challenger out: a false rollback costs a retry, a missed harm costs users."""
-    min_samples: int = 10_000
+    min_samples: Positive = 10_000
     """Matured outcomes of the challenger (paired: pairs) at which the planned evidence is complete."""
     outcome_horizon: Seconds = Seconds(86_400)
     """A prediction matures this long after it was made; later outcomes are counted as late and not used."""
@@ -103,16 +107,16 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     """Finer blocks for the harm side, so that harm is seen earlier; must divide `block`."""
     block_offset: Seconds = Seconds(0)
     """Where blocks begin, after midnight UTC: best in a quiet hour, so that no storm is cut in two."""
-    min_blocks: int = 20
-    """A win needs at least this many blocks."""
-    min_harm_blocks: int = 5
-    margin: float = 0.0
+    min_blocks: Annotated[int, Meta(ge=3)] = 20
+    """A win needs at least this many blocks; fewer than 3 give no estimate of the variance."""
+    min_harm_blocks: Annotated[int, Meta(ge=3)] = 5
+    margin: Annotated[float, Meta(ge=0)] = 0.0
     """Within ± this effect (in units of the metric) the arms count as equivalent; 0 switches that verdict off."""
     inconclusive: Literal["archive", "extend"] = "archive"
     """What happens at the evaluation limit, `min_samples`, without a winner: the challenger is archived, or the test
     goes on to twice that. A comparison that has become invalid, or an arm without traffic, is archived at the latest
     when the minimum times of shadow and ramp (twice these) are over."""
-    label_arrival_margin: float = 0.01
+    label_arrival_margin: Annotated[float, Meta(gt=0, le=1)] = 0.01
     """By how much the shares of requests whose outcome comes in time may differ between the arms. Shown to be more, it
     makes the comparison invalid; a difference that is shown at all, and not to be within it, is enough to hold a win.
     1 switches it off."""
@@ -120,20 +124,13 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     """True: a win needs every guardrail shown to hold; else it is enough that none is shown to be broken."""
 
     def __post_init__(self) -> None:
-        check(0 < self.alpha < 1, "alpha is in (0, 1)")
-        check(0 < self.harm_alpha < 1, "harm_alpha is in (0, 1)")
-        check(self.min_samples >= 1, "min_samples is at least 1")
-        check(self.block > 0, "block is above 0")
-        check(self.harm_block > 0, "harm_block is above 0")
+        check(self.block > 0, "`block` must be greater than 0")
+        check(self.harm_block > 0, "`harm_block` must be greater than 0")
         check(
             self.block >= self.harm_block
             and abs(self.block / self.harm_block - round(self.block / self.harm_block)) < 1e-9,
-            "block is a whole multiple of harm_block",
+            "`block` must be a whole multiple of `harm_block`",
         )
-        check(self.min_blocks >= 3, "min_blocks is at least 3: fewer blocks have no variance to speak of")
-        check(self.min_harm_blocks >= 3, "min_harm_blocks is at least 3")
-        check(self.margin >= 0, "margin is not negative")
-        check(0 < self.label_arrival_margin <= 1, "label_arrival_margin is in (0, 1]")
 
 
 RATES = ("fallback_rate", "error_rate", "coverage", "latency")
@@ -145,22 +142,21 @@ class GuardrailConfig(Section, frozen=True, kw_only=True):
 
     metric: str
     """Another loss of the task, `recall` of one class, fallback_rate, error_rate, coverage or latency."""
-    margin: float
+    margin: NonNegative
     """In units of the metric: of the loss, a share of requests, or (latency) how much more of the challenger's requests
     than of the champion's may be slower than the champion's own quantile."""
-    alpha: float = 0.05
+    alpha: Annotated[float, Meta(gt=0, lt=0.49)] = 0.05
     """One-sided level of a false alarm, over the rollout's whole life."""
     label: Label | None = None
     """The class, for `recall`."""
-    quantile: float | None = None
+    quantile: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
     """For `latency`; 0.99 if not given."""
 
     def __post_init__(self) -> None:
-        check(0 <= self.margin < float("inf"), "margin is finite and not negative")
-        check(0 < self.alpha < 0.49, "alpha is in (0, 0.49)")
-        check((self.label is not None) == (self.metric == "recall"), "label belongs to recall, and recall needs one")
-        check(self.quantile is None or self.metric == "latency", "quantile belongs to latency")
-        check(self.quantile is None or 0.5 <= self.quantile < 1, "quantile is in [0.5, 1)")
+        recall = self.metric == "recall"
+        check(recall or self.label is None, "`label` is only valid with `metric: recall`")
+        check(not recall or self.label is not None, "`metric: recall` needs a `label`: the class that it is of")
+        check(self.quantile is None or self.metric == "latency", "`quantile` is only valid with `metric: latency`")
 
     @property
     def name(self) -> str:
@@ -172,15 +168,13 @@ class GuardrailConfig(Section, frozen=True, kw_only=True):
 class StageConfig(Section, frozen=True, kw_only=True):
     """One step of the ramp; it may be left after `min_time` and `min_outcomes`, and with approval where asked."""
 
-    share: float
+    share: Fraction
     min_time: Seconds = Seconds(2 * 86_400)
-    min_outcomes: int = 0
+    min_outcomes: Count = 0
     approval: bool = False
 
     def __post_init__(self) -> None:
-        check(0 < self.share < 1, f"share is in (0, 1), not {self.share}")
-        check(abs(self.share * 1e6 - round(self.share * 1e6)) < 1e-6, "share has at most six decimals")
-        check(self.min_outcomes >= 0, "min_outcomes is not negative")
+        check(abs(self.share * 1e6 - round(self.share * 1e6)) < 1e-6, "`share` must have at most six decimals")
 
     def stage(self) -> Stage:
         return Stage(
@@ -191,15 +185,11 @@ class StageConfig(Section, frozen=True, kw_only=True):
 class ShadowConfig(Section, frozen=True, kw_only=True):
     """The time before the ramp, in which the challenger is scored and serves nobody; and how much is paired."""
 
-    fraction: float = 1.0
+    fraction: Annotated[float, Meta(ge=0, le=1)] = 1.0
     """Share of requests that the other arm scores too, in shadow and on the ramp."""
     min_time: Seconds = Seconds(2 * 86_400)
-    min_outcomes: int = 100
+    min_outcomes: Count = 100
     approval: bool = False
-
-    def __post_init__(self) -> None:
-        check(0 <= self.fraction <= 1, "fraction is in [0, 1]")
-        check(self.min_outcomes >= 0, "min_outcomes is not negative")
 
     def stage(self) -> Stage:
         return Stage(
@@ -222,14 +212,12 @@ class BakeConfig(Section, frozen=True, kw_only=True):
     time: Seconds = Seconds(14 * 86_400)
     window: Seconds = Seconds(7 * 86_400)
     """The champion's health is judged on this much of the latest matured traffic."""
-    max_drop: float = 0.05
+    max_drop: Annotated[float, Meta(gt=0, le=sys.float_info.max)] = 0.05
     """Fall of accuracy (classification; absolute) or rise of RMSE (regression; relative) that takes it back."""
-    min_outcomes: int = 500
+    min_outcomes: Positive = 500
 
     def __post_init__(self) -> None:
-        check(self.window > 0, "window is above 0")
-        check(0 < self.max_drop < float("inf"), "max_drop is above 0 and finite")
-        check(self.min_outcomes >= 1, "min_outcomes is at least 1")
+        check(self.window > 0, "`window` must be greater than 0")
 
 
 class RetrainConfig(Section, frozen=True, kw_only=True):
@@ -244,32 +232,28 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     """How far back the training data goes."""
     validation: Seconds = Seconds(7 * 86_400)
     test: Seconds = Seconds(7 * 86_400)
-    min_data_points: int = 100
+    min_data_points: Annotated[int, Meta(ge=20)] = 100
     min_interval: Seconds = Seconds(6 * 3600)
     """At most one job in this time, unless the drift is CRITICAL."""
     cool_down: Seconds = Seconds(7 * 86_400)
     """After a job or a rollout has ended, wait this long before the next (a CRITICAL drift does not wait)."""
-    max_attempts: int = 20
+    max_attempts: Positive = 20
     """Jobs in one lineage (the same champion) at most."""
     time_limit: Seconds = Seconds(300)
-    min_improvement: float = 0.01
+    min_improvement: NonNegative = 0.01
     """Improvement of the primary metric on the holdout, in its own units, below which a challenger is archived."""
-    confidence: float = 0.95
+    confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
     """One-sided confidence of the paired bootstrap that there is an improvement."""
-    bootstrap: int = 2000
-    seed: int = 20130101
+    bootstrap: Annotated[int, Meta(ge=200)] = 2000
+    seed: Count = 20130101
 
     def __post_init__(self) -> None:
-        check(0.5 <= self.confidence < 1, "confidence is in [0.5, 1)")
-        check(self.min_data_points >= 20, "min_data_points is at least 20")
-        check(self.window > self.validation + self.test, "window is longer than validation and test together")
-        check(self.bootstrap >= 200, "bootstrap is at least 200")
-        check(self.validation > 0, "validation is above 0")
-        check(self.test > 0, "test is above 0")
-        check(self.max_attempts >= 1, "max_attempts is at least 1")
-        check(self.time_limit > 0, "time_limit is above 0")
-        check(0 <= self.min_improvement < float("inf"), "min_improvement is finite and not negative")
-        check(self.seed >= 0, "seed is not negative")
+        check(
+            self.window > self.validation + self.test, "`window` must be longer than `validation` and `test` together"
+        )
+        check(self.validation > 0, "`validation` must be greater than 0")
+        check(self.test > 0, "`test` must be greater than 0")
+        check(self.time_limit > 0, "`time_limit` must be greater than 0")
 
 
 class KeyConfig(Section, frozen=True, kw_only=True):
@@ -284,13 +268,9 @@ class ObserveConfig(Section, frozen=True, kw_only=True):
     """Where evaluator and retrainer serve /metrics (the router serves its own); port 0 takes any free one."""
 
     host: str = "127.0.0.1"
-    evaluator_port: int = 8421
-    retrainer_port: int = 8422
+    evaluator_port: Port = 8421
+    retrainer_port: Port = 8422
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-
-    def __post_init__(self) -> None:
-        for name, port in (("evaluator_port", self.evaluator_port), ("retrainer_port", self.retrainer_port)):
-            check(0 <= port <= 65535, f"{name} is from 0 (any free one) to 65535, not {port}")
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -315,7 +295,7 @@ class Config(Section, frozen=True, kw_only=True):
     segments: list[str] = []
     """Labels in the requests' segments; harm to one value of one of them holds the ramp."""
     shadow: ShadowConfig = ShadowConfig()
-    ramp: list[StageConfig] = msgspec.field(default_factory=_default_ramp)
+    ramp: Annotated[list[StageConfig], Meta(min_length=1)] = msgspec.field(default_factory=_default_ramp)
     bake: BakeConfig = BakeConfig()
     drift: DriftConfig = DriftConfig()
     retrain: RetrainConfig = RetrainConfig()
@@ -325,59 +305,64 @@ class Config(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check(
             re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.experiment) is not None,
-            f"experiment is a name of lower-case letters, digits and dashes, not {self.experiment!r}",
+            f"`experiment` must be a name of lower-case letters, digits and dashes, not {self.experiment!r}",
         )
-        check(bool(self.ramp), "ramp has at least one stage")
-        shares = [stage.share for stage in self.ramp]
-        check(shares == sorted(set(shares)), f"ramp has shares that do not rise from stage to stage: {shares}")
-        check(self.log == "local" or self.log.startswith("kafka://"), f"log is local or kafka://…, not {self.log!r}")
+        check(
+            self.log == "local" or self.log.startswith("kafka://"),
+            f"`log` must be local or kafka://…, not {self.log!r}",
+        )
         check(
             self.state == "local" or self.state.startswith(("redis://", "rediss://", "unix://")),
-            f"state is local or redis://…, not {self.state!r}",
+            f"`state` must be local or redis://…, not {self.state!r}",
         )
-        names = [spec.name for spec in self.feature_specs()]
-        check(all(names), "features have names that are not empty")
-        check(len(set(names)) == len(names), f"features are named once each, not {names}")
-        check(len(set(self.classes)) == len(self.classes) != 1, "classes are at least two, each once")
-        check(not self.classes or self.task is Task.CLASSIFICATION, "classes belong to a classification")
+        shares = [stage.share for stage in self.ramp]
+        check(shares == sorted(set(shares)), f"`ramp` must have shares that rise from stage to stage, not {shares}")
         ports = [p for p in (self.router.port, self.observe.evaluator_port, self.observe.retrainer_port) if p]
-        check(len(set(ports)) == len(ports), "observe has a port that another service has too")
-        check(len({key.name for key in self.keys}) == len(self.keys), "keys have a name of their own each")
-        known = METRICS[self.task]
+        check(len(set(ports)) == len(ports), f"`observe` must leave each service a port of its own, not {ports}")
+        _distinct("keys", [key.name for key in self.keys])
+        _distinct("segments", self.segments)
         check(
-            self.evidence.metric is None or self.evidence.metric in known,
-            f"evidence.metric of a {self.task} is one of {', '.join(known)}, not {self.evidence.metric!r}",
+            bool(self.keys) or self.router.host in ("127.0.0.1", "::1", "localhost"),
+            f"`router.host` {self.router.host} is open to other machines: give `keys`, or stay on 127.0.0.1",
         )
-        guards = [guard.name for guard in self.guardrails]
-        check(len(set(guards)) == len(guards), f"guardrails are declared once each, not {guards}")
-        for guard in self.guardrails:
-            recall = ("recall",) if self.task is Task.CLASSIFICATION else ()
-            others = tuple(metric for metric in known if metric != self.metric)
-            check(
-                guard.metric in others + recall + RATES,
-                f"guardrails of a {self.task} on {self.metric} are {', '.join(others + recall + RATES)}, "
-                f"not {guard.metric!r}",
-            )
-            check(
-                guard.label is None or not self.classes or guard.label in self.classes,
-                f"guardrails have a recall of {guard.label!r}, which is no class",
-            )
+        self._check_model()
+        self._check_evidence()
+
+    def _check_model(self) -> None:
+        _distinct("features", [spec.name for spec in self.feature_specs()])
+        check(len(set(self.classes)) == len(self.classes) != 1, "`classes` must be at least two, each once")
         check(
-            all(self.segments) and len(set(self.segments)) == len(self.segments),
-            f"segments are names, once each, not {self.segments}",
-        )
-        check(
-            self.evidence.form == "split" or self.shadow.fraction > 0,
-            "shadow.fraction must be above 0 for evidence.form paired",
+            not self.classes or self.task is Task.CLASSIFICATION, "`classes` is only valid with `task: classification`"
         )
         check(
             self.drift.season is None or self.champion.reference is None or self.champion.time is not None,
-            "champion.time names the reference's column of times where drift.season is set",
+            "`champion.time` must name the reference's column of times where `drift.season` is set",
+        )
+
+    def _check_evidence(self) -> None:
+        known = METRICS[self.task]
+        check(
+            self.evidence.metric is None or self.evidence.metric in known,
+            f"`evidence.metric` must be one of {', '.join(known)} with `task: {self.task}`, "
+            f"not {self.evidence.metric!r}",
         )
         check(
-            bool(self.keys) or self.router.host in ("127.0.0.1", "::1", "localhost"),
-            f"router.host {self.router.host} is open to other machines: give `keys`, or stay on 127.0.0.1",
+            self.evidence.form == "split" or self.shadow.fraction > 0,
+            "`shadow.fraction` must be greater than 0 with `evidence.form: paired`",
         )
+        _distinct("guardrails", [guard.name for guard in self.guardrails])
+        recall = ("recall",) if self.task is Task.CLASSIFICATION else ()
+        allowed = (*(metric for metric in known if metric != self.metric), *recall, *RATES)
+        for guard in self.guardrails:
+            check(
+                guard.metric in allowed,
+                f"`guardrails` must be on {', '.join(allowed)} with `task: {self.task}` and the primary metric "
+                f"{self.metric}, not on {guard.metric!r}",
+            )
+            check(
+                guard.label is None or not self.classes or guard.label in self.classes,
+                f"`guardrails` must have a `label` that is one of `classes`, not {guard.label!r}",
+            )
 
     @property
     def metric(self) -> str:
@@ -386,3 +371,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     def feature_specs(self) -> list[FeatureSpec]:
         return [FeatureSpec(name=f) if isinstance(f, str) else f for f in self.features]
+
+
+def _distinct(setting: str, names: Sequence[str]) -> None:
+    check(all(names) and len(set(names)) == len(names), f"`{setting}` must have names, each once, not {list(names)}")

@@ -1,4 +1,4 @@
-"""The configuration's file: YAML read into `Config`; the unknown and the impossible are refused with their line."""
+"""Reads the configuration file: YAML into `Config`. Whatever is refused is refused with its line."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def parse(text: str, name: str = "configuration") -> Config:
         return msgspec.convert(document, Config, dec_hook=_decode_hook, strict=True)
     except msgspec.ValidationError as error:
         message, path = _split(str(error))
-        key = message.split("`")[1] if "unknown field" in message else message.split()[0]
+        named = re.match(r"`([\w.]+)`|.*unknown field `(\w+)`", message)
+        key = (named[1] or named[2]) if named else ""
         line = _line(node, [*path, *key.split(".")])  # the key itself where the reason begins with it, else its section
         where = ".".join(str(p) for p in path) or "top level"
         raise ConfigError(f"{name}:{line}: {where}: {message}") from error

@@ -1,19 +1,26 @@
-"""What all sections of the configuration are made of.
-
-Durations are written `250ms`, `90s`, `15m`, `12h`, `7d`, or as a number of seconds.
-"""
+"""Building blocks of the configuration's sections: their base class, durations, and numbers with a range."""
 
 from __future__ import annotations
 
 import re
+import sys
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
+Fraction = Annotated[float, Meta(gt=0, lt=1)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+"""0 takes any free one."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Seconds(float):
-    """A duration in seconds, parsed from `12h`, `250ms` or a plain number."""
+    """A duration in seconds, written `250ms`, `90s`, `15m`, `12h`, `7d`, or as a number of seconds."""
 
     @classmethod
     def parse(cls, value: object) -> Seconds:
@@ -22,10 +29,10 @@ class Seconds(float):
         else:
             match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", str(value))
             if match is None:
-                raise ValueError(f"a duration looks like 250ms, 90s, 15m, 12h or 7d, not {value!r}")
+                raise ValueError(f"a duration must look like 250ms, 90s, 15m, 12h or 7d, not {value!r}")
             number = float(match[1]) * _UNITS[match[2]]
         if not 0 <= number < float("inf"):
-            raise ValueError(f"a duration is finite and not negative, not {value!r}")
+            raise ValueError(f"a duration must be finite and not negative, not {value!r}")
         return cls(number)
 
 
@@ -34,6 +41,6 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def check(condition: bool, reason: str) -> None:
-    """Refuse a setting: `reason` begins with its name."""
+    """Refuse a setting unless `condition`. `reason` begins with the setting's name, in backticks."""
     if not condition:
         raise ValueError(reason)

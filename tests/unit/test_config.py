@@ -54,7 +54,7 @@ def test_a_regression_has_its_own_metric() -> None:
     assert config.parse(regression).task is Task.REGRESSION
     assert config.parse(f"{regression}evidence: {{metric: mae}}").metric == "mae"
     message = refusal(f"{regression}evidence: {{metric: log_loss}}")
-    assert "one of mse, mae, not 'log_loss'" in message
+    assert "must be one of mse, mae with `task: regression`, not 'log_loss'" in message
 
 
 def test_features_are_names_or_more() -> None:
@@ -102,89 +102,97 @@ def test_what_is_no_duration(text: object) -> None:
 
 # Section, what stands in it, and what the refusal says. Each is refused with the line of its own key.
 IMPOSSIBLE = [
-    ("router", "port: 70000", "port is from 0"),
-    ("router", "port: -1", "port is from 0"),
+    ("router", "port: 70000", "router.port: Expected `int` <= 65535"),
+    ("router", "port: -1", "router.port: Expected `int` >= 0"),
     ("router", "port: true", "Expected `int`, got `bool`"),
     ("router", "port: '80'", "Expected `int`, got `str`"),
-    ("router", "deadline: 0", "deadline is above 0"),
-    ("router", "deadline: 5 parsecs", "a duration looks like"),
-    ("router", "deadline: -3", "a duration is finite and not negative"),
-    ("router", "challenger_timeout: 3s", "challenger_timeout is above 0 and below deadline"),
-    ("router", "max_body_bytes: 10", "max_body_bytes is at least 1024"),
-    ("router", "max_instances: 0", "max_instances is at least 1"),
-    ("router", "shadow_queue: -1", "shadow_queue is at least 0"),
+    ("router", "deadline: 0", "`deadline` must be greater than 0"),
+    ("router", "deadline: 5 parsecs", "a duration must look like"),
+    ("router", "deadline: -3", "a duration must be finite and not negative"),
+    ("router", "challenger_timeout: 3s", "`challenger_timeout` must be greater than 0 and less than `deadline`"),
+    ("router", "max_body_bytes: 10", "max_body_bytes: Expected `int` >= 1024"),
+    ("router", "max_instances: 0", "max_instances: Expected `int` >= 1"),
+    ("router", "shadow_queue: -1", "shadow_queue: Expected `int` >= 0"),
     ("router", "delivery: maybe", "Invalid enum value 'maybe'"),
     ("router", "prot: 1", "unknown field `prot`"),
     ("router", "host: 0.0.0.0", "give `keys`, or stay on 127.0.0.1"),
-    ("evidence", "alpha: 0", "alpha is in (0, 1)"),
-    ("evidence", "alpha: 1", "alpha is in (0, 1)"),
-    ("evidence", "alpha: .nan", "alpha is in (0, 1)"),
-    ("evidence", "harm_alpha: 1.5", "harm_alpha is in (0, 1)"),
-    ("evidence", "min_samples: 0", "min_samples is at least 1"),
-    ("evidence", "block: 0", "block is above 0"),
-    ("evidence", "harm_block: 0", "harm_block is above 0"),
-    ("evidence", "harm_block: 7h", "block is a whole multiple of harm_block"),
-    ("evidence", "harm_block: 10000000000d", "block is a whole multiple of harm_block"),
-    ("evidence", "min_blocks: 2", "min_blocks is at least 3"),
-    ("evidence", "min_harm_blocks: 2", "min_harm_blocks is at least 3"),
-    ("evidence", "margin: -0.1", "margin is not negative"),
-    ("evidence", "metric: f1", "one of log_loss, brier, accuracy, not 'f1'"),
+    ("evidence", "alpha: 0", "evidence.alpha: Expected `float` > 0.0"),
+    ("evidence", "alpha: 1", "evidence.alpha: Expected `float` < 1.0"),
+    ("evidence", "alpha: .nan", "evidence.alpha: Expected `float`"),
+    ("evidence", "harm_alpha: 1.5", "harm_alpha: Expected `float` < 1.0"),
+    ("evidence", "min_samples: 0", "min_samples: Expected `int` >= 1"),
+    ("evidence", "block: 0", "`block` must be greater than 0"),
+    ("evidence", "harm_block: 0", "`harm_block` must be greater than 0"),
+    ("evidence", "harm_block: 7h", "`block` must be a whole multiple of `harm_block`"),
+    ("evidence", "harm_block: 10000000000d", "`block` must be a whole multiple of `harm_block`"),
+    ("evidence", "min_blocks: 2", "min_blocks: Expected `int` >= 3"),
+    ("evidence", "min_harm_blocks: 2", "min_harm_blocks: Expected `int` >= 3"),
+    ("evidence", "margin: -0.1", "margin: Expected `float` >= 0.0"),
+    ("evidence", "metric: f1", "must be one of log_loss, brier, accuracy with `task: classification`, not 'f1'"),
     ("evidence", "form: triple", "Invalid enum value 'triple'"),
-    ("evidence", "label_arrival_margin: 0", "label_arrival_margin is in (0, 1]"),
-    ("evidence", "label_arrival_margin: 1.1", "label_arrival_margin is in (0, 1]"),
+    ("evidence", "label_arrival_margin: 0", "Expected `float` > 0.0"),
+    ("evidence", "label_arrival_margin: 1.1", "Expected `float` <= 1.0"),
     ("guardrails", "- {metric: brier}", "missing required field `margin`"),
-    ("guardrails", "- {metric: brier, margin: -0.1}", "margin is finite and not negative"),
-    ("guardrails", "- {metric: brier, margin: .nan}", "margin is finite and not negative"),
-    ("guardrails", "- {metric: brier, margin: 0.1, alpha: 0.5}", "alpha is in (0, 0.49)"),
-    ("guardrails", "- {metric: recall, margin: 0.1}", "label belongs to recall, and recall needs one"),
-    ("guardrails", "- {metric: brier, margin: 0.1, label: 1}", "label belongs to recall, and recall needs one"),
-    ("guardrails", "- {metric: brier, margin: 0.1, quantile: 0.9}", "quantile belongs to latency"),
-    ("guardrails", "- {metric: latency, margin: 0.1, quantile: 0.4}", "quantile is in [0.5, 1)"),
-    ("guardrails", "- {metric: log_loss, margin: 0.1}", "guardrails of a classification on log_loss are brier, "),
-    ("guardrails", "- {metric: mse, margin: 0.1}", "latency, not 'mse'"),
-    ("guardrails", "- {metric: brier, margin: 0}\n  - {metric: brier, margin: 1}", "guardrails are declared once each"),
-    ("segments", "- a\n  - a", "segments are names, once each, not ['a', 'a']"),
-    ("segments", "- ''", "segments are names"),
-    ("shadow", "fraction: 1.1", "fraction is in [0, 1]"),
-    ("shadow", "fraction: 0", "shadow.fraction must be above 0"),
-    ("shadow", "min_outcomes: -1", "min_outcomes is not negative"),
-    ("ramp", "- share: 0", "share is in (0, 1)"),
-    ("ramp", "- share: 1", "share is in (0, 1)"),
-    ("ramp", "- share: 0.12345678", "share has at most six decimals"),
-    ("ramp", "- {share: 0.1, min_outcomes: -1}", "min_outcomes is not negative"),
-    ("ramp", "- share: 0.2\n  - share: 0.1", "do not rise from stage to stage: [0.2, 0.1]"),
-    ("ramp", "- share: 0.1\n  - share: 0.1", "do not rise from stage to stage"),
-    ("bake", "window: 0", "window is above 0"),
-    ("bake", "max_drop: 0", "max_drop is above 0"),
-    ("bake", "max_drop: .nan", "max_drop is above 0"),
-    ("bake", "min_outcomes: 0", "min_outcomes is at least 1"),
-    ("drift", "ks: 1", "ks is in (0, 1)"),
-    ("drift", "concept_rise: 0", "concept_rise is above 0"),
-    ("drift", "pane: 8", "pane is from 16 to 4096 rows"),
-    ("drift", "reference_rows: 10", "reference_rows is at least 100"),
-    ("retrain", "confidence: 1", "confidence is in [0.5, 1)"),
-    ("retrain", "min_data_points: 5", "min_data_points is at least 20"),
-    ("retrain", "window: 1d", "window is longer than validation and test together"),
-    ("retrain", "bootstrap: 10", "bootstrap is at least 200"),
-    ("retrain", "test: 0", "test is above 0"),
-    ("retrain", "validation: 0", "validation is above 0"),
-    ("retrain", "max_attempts: 0", "max_attempts is at least 1"),
-    ("retrain", "time_limit: 0", "time_limit is above 0"),
-    ("retrain", "min_improvement: .nan", "min_improvement is finite and not negative"),
-    ("retrain", "seed: -1", "seed is not negative"),
+    ("guardrails", "- {metric: brier, margin: -0.1}", "guardrails.0.margin: Expected `float` >= 0.0"),
+    ("guardrails", "- {metric: brier, margin: .nan}", "guardrails.0.margin: Expected `float`"),
+    ("guardrails", "- {metric: brier, margin: 0.1, alpha: 0.5}", "guardrails.0.alpha: Expected `float` < 0.49"),
+    ("guardrails", "- {metric: recall, margin: 0.1}", "`metric: recall` needs a `label`"),
+    ("guardrails", "- {metric: brier, margin: 0.1, label: 1}", "`label` is only valid with `metric: recall`"),
+    ("guardrails", "- {metric: brier, margin: 0.1, quantile: 0.9}", "`quantile` is only valid with `metric: latency`"),
+    ("guardrails", "- {metric: latency, margin: 0.1, quantile: 0.4}", "quantile: Expected `float` >= 0.5"),
+    ("guardrails", "- {metric: log_loss, margin: 0.1}", "`guardrails` must be on brier, accuracy, recall, "),
+    ("guardrails", "- {metric: mse, margin: 0.1}", "and the primary metric log_loss, not on 'mse'"),
+    (
+        "guardrails",
+        "- {metric: brier, margin: 0}\n  - {metric: brier, margin: 1}",
+        "`guardrails` must have names, each once",
+    ),
+    ("segments", "- a\n  - a", "`segments` must have names, each once, not ['a', 'a']"),
+    ("segments", "- ''", "`segments` must have names"),
+    ("shadow", "fraction: 1.1", "fraction: Expected `float` <= 1.0"),
+    ("shadow", "fraction: 0", "`shadow.fraction` must be greater than 0"),
+    ("shadow", "min_outcomes: -1", "min_outcomes: Expected `int` >= 0"),
+    ("ramp", "- share: 0", "ramp.0.share: Expected `float` > 0.0"),
+    ("ramp", "- share: 1", "ramp.0.share: Expected `float` < 1.0"),
+    ("ramp", "- share: 0.12345678", "`share` must have at most six decimals"),
+    ("ramp", "- {share: 0.1, min_outcomes: -1}", "ramp.0.min_outcomes: Expected `int` >= 0"),
+    ("ramp", "- share: 0.2\n  - share: 0.1", "must have shares that rise from stage to stage, not [0.2, 0.1]"),
+    ("ramp", "- share: 0.1\n  - share: 0.1", "must have shares that rise from stage to stage"),
+    ("bake", "window: 0", "`window` must be greater than 0"),
+    ("bake", "max_drop: 0", "max_drop: Expected `float` > 0.0"),
+    ("bake", "max_drop: .nan", "max_drop: Expected `float`"),
+    ("bake", "min_outcomes: 0", "min_outcomes: Expected `int` >= 1"),
+    ("drift", "ks: 1", "ks: Expected `float` < 1.0"),
+    ("drift", "concept_rise: 0", "concept_rise: Expected `float` > 0.0"),
+    ("drift", "pane: 8", "pane: Expected `int` >= 16"),
+    ("drift", "reference_rows: 10", "reference_rows: Expected `int` >= 100"),
+    ("retrain", "confidence: 1", "confidence: Expected `float` < 1.0"),
+    ("retrain", "min_data_points: 5", "min_data_points: Expected `int` >= 20"),
+    ("retrain", "window: 1d", "`window` must be longer than `validation` and `test` together"),
+    ("retrain", "bootstrap: 10", "bootstrap: Expected `int` >= 200"),
+    ("retrain", "test: 0", "`test` must be greater than 0"),
+    ("retrain", "validation: 0", "`validation` must be greater than 0"),
+    ("retrain", "max_attempts: 0", "max_attempts: Expected `int` >= 1"),
+    ("retrain", "time_limit: 0", "`time_limit` must be greater than 0"),
+    ("retrain", "min_improvement: .nan", "min_improvement: Expected `float`"),
+    ("retrain", "seed: -1", "seed: Expected `int` >= 0"),
     ("retrain", "on_severity: LOW", "Invalid enum value 'LOW'"),
-    ("observe", "evaluator_port: 99999", "evaluator_port is from 0"),
-    ("observe", "retrainer_port: -5", "retrainer_port is from 0"),
-    ("observe", "retrainer_port: 8420", "observe has a port that another service has too"),
+    ("observe", "evaluator_port: 99999", "evaluator_port: Expected `int` <= 65535"),
+    ("observe", "retrainer_port: -5", "retrainer_port: Expected `int` >= 0"),
+    ("observe", "retrainer_port: 8420", "`observe` must leave each service a port of its own, not [8420, 8421, 8420]"),
     ("observe", "log_level: loud", "Invalid enum value 'loud'"),
     ("keys", "- {name: a, role: boss, env: A}", "Invalid enum value 'boss'"),
     ("keys", "- {name: a, role: admin}", "missing required field `env`"),
-    ("keys", "- {name: a, role: admin, env: A}\n  - {name: a, role: viewer, env: B}", "a name of their own"),
+    (
+        "keys",
+        "- {name: a, role: admin, env: A}\n  - {name: a, role: viewer, env: B}",
+        "`keys` must have names, each once",
+    ),
     ("features", "- {name: a, kind: blob}", "Invalid enum value 'blob'"),
-    ("features", "- a\n  - a", "features are named once each"),
-    ("features", "- ''", "names that are not empty"),
-    ("classes", "- 1", "at least two, each once"),
-    ("classes", "- 1\n  - true", "at least two, each once"),
+    ("features", "- a\n  - a", "`features` must have names, each once"),
+    ("features", "- ''", "`features` must have names"),
+    ("classes", "- 1", "`classes` must be at least two, each once"),
+    ("classes", "- 1\n  - true", "`classes` must be at least two, each once"),
 ]
 
 
@@ -193,7 +201,7 @@ def test_what_is_impossible_is_refused_with_its_line(section: str, value: str, r
     message = refusal(f"{BASE}\n# a remark\n{section}:\n  {value}\n")
     assert reason in message
     line = int(message.removeprefix("c.yaml:").partition(":")[0])
-    of_the_section = reason.split()[0] in (section, "block") or value.startswith("-")
+    of_the_section = reason.split()[0].strip("`") in (section, "block") or value.startswith("-")
     assert line in ((NEXT + 2, NEXT + 3) if of_the_section else (NEXT + 3,))
 
 
@@ -201,12 +209,12 @@ def test_what_is_impossible_is_refused_with_its_line(section: str, value: str, r
     ("text", "line", "reason"),
     [
         ("evidense: {}", NEXT, "top level: Object contains unknown field `evidense`"),
-        ("log: ftp://x", NEXT, "log is local or kafka://"),
-        ("state: memcached://x", NEXT, "state is local or redis://"),
+        ("log: ftp://x", NEXT, "`log` must be local or kafka://"),
+        ("state: memcached://x", NEXT, "`state` must be local or redis://"),
         ("clock: sundial", NEXT, "Invalid enum value 'sundial'"),
         ("router: []", NEXT, "Expected `object`, got `array`"),
         ("router:", NEXT, "Expected `object`, got `null`"),
-        ("ramp: []", NEXT, "ramp has at least one stage"),
+        ("ramp: []", NEXT, "ramp: Expected `array` of length >= 1"),
         ("data: a\ndata: b", NEXT + 1, "data is given twice"),
         ("router: {port: 1}\nevidence:\n  alpha: 0.1\n  alpha: 0.2", NEXT + 3, "alpha is given twice"),
         ("ramp:\n- share: 0.1\n  share: 0.2", NEXT + 2, "share is given twice"),
@@ -239,9 +247,9 @@ def test_odd_yaml_is_refused_like_any_other(text: str) -> None:
 
 def test_a_name_for_the_experiment() -> None:
     for name in ("Big", "-x", "a b", "a/b", "x" * 64, "../x", ""):
-        assert "experiment is a name" in refusal(BASE.replace("experiment: e", f"experiment: '{name}'"))
+        assert "`experiment` must be a name" in refusal(BASE.replace("experiment: e", f"experiment: '{name}'"))
     assert refusal("task: regression\nchampion: {model: m}").endswith("missing required field `experiment`")
-    assert "classes belong to a classification" in refusal(
+    assert "`classes` is only valid with `task: classification`" in refusal(
         BASE.replace("classification", "regression") + "classes: [a, b]"
     )
 
@@ -258,9 +266,9 @@ def test_guardrails_have_names_of_their_own() -> None:
     assert made.segments == ["country"]
     with_classes = BASE + "classes: [a, b]\nguardrails: [{metric: recall, label: %s, margin: 0.1}]"
     assert config.parse(with_classes % "a").guardrails[0].label == "a"
-    assert "a recall of 'c', which is no class" in refusal(with_classes % "c")
+    assert "must have a `label` that is one of `classes`, not 'c'" in refusal(with_classes % "c")
     regression = BASE.replace("classification", "regression")
-    assert "guardrails of a regression on mse are mae, fallback_rate" in refusal(
+    assert "`guardrails` must be on mae, fallback_rate" in refusal(
         regression + "guardrails: [{metric: recall, label: 1, margin: 0.1}]"
     )
 
