@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gauntlet
 from gauntlet.cli import analyze, drift, output, plan
@@ -34,14 +35,30 @@ def _run(argv: Sequence[str] | None) -> int:
         return 130
 
 
+class _Command(argparse.ArgumentParser):
+    """A command whose options are declared when it is chosen: the others import nothing for them."""
+
+    declare: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        declare, self.declare = self.declare, None
+        if declare is not None:
+            declare(self)
+        return super().parse_known_args(args, namespace)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gauntlet", description=gauntlet.__doc__)
     parser.add_argument("--version", action="version", version=gauntlet.__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
 
-    def add(name: str, run: object, about: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=about, description=about)
+    def add(
+        name: str, run: object, about: str, declare: Callable[[argparse.ArgumentParser], None] | None = None
+    ) -> argparse.ArgumentParser:
+        form = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(name, help=about, description=about, formatter_class=form)
         command.set_defaults(run=run)
+        command.declare = declare
         return command
 
     up = add("up", _up, "start router, evaluator and retrainer for a configuration")
@@ -59,10 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--note", default="", help="why it is there")
     register.add_argument("--allow-pickle", action="store_true", help="accept a joblib file that you made yourself")
     add("example", _example, "print a configuration with every default and what it means")
-    analyze.options(add("analyze", analyze.run, "compare a champion with its challengers from an experiment's log"))
-    drift.options(add("drift", drift.run, "compare two files, or watch one, for drift and data quality"))
-    plan.options(add("plan", plan.run, "sample size, duration and power of a test before its first row"))
-    plan.simulate_options(add("simulate", plan.run_simulation, "a planned test, run many times on simulated outcomes"))
+    add("analyze", analyze.run, "compare a champion with its challengers from an experiment's log", analyze.options)
+    add("drift", drift.run, "compare two files, or watch one, for drift and data quality", drift.options)
+    add("plan", plan.run, "sample size, duration and power of a test before its first row", plan.options)
+    add("simulate", plan.run_simulation, "a planned test, run many times on simulated outcomes", plan.simulate_options)
     demo = add("demo", _demo, "replay a year of real flights through the whole loop")
     demo.add_argument("--days", type=int, default=365, help="how many days of 2013 to replay")
     demo.add_argument("--run", dest="folder", default="runs/demo", help="folder for everything that the run writes")

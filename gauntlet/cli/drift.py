@@ -71,11 +71,7 @@ def run(given: argparse.Namespace) -> int:
     from evaluator.offline.drift import Severity
     from evaluator.offline.render import drift
 
-    if given.html == "-":
-        raise BadInput("--html needs the name of a file")
-    inputs = (given.reference, given.current, given.stream)
-    output.check("json", given.json, *inputs)
-    output.check("html", given.html, *inputs, given.json)
+    output.check(given, given.reference, given.current, given.stream)
     report = _stream(given) if given.stream is not None else _pair(given)
     if given.html is not None:
         output.write("html", given.html, drift.html(report))

@@ -1,10 +1,11 @@
-"""Where a command's answer goes: files that are refused before the work, and standard output that may close or fill up.
+"""Where a command's answer goes: files that are checked before the work, and standard output, which may close or fill.
 
 A reader that has had enough (`| head`) ends a command quietly; a full disk ends it with a sentence.
 """
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import select
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from gauntlet.errors import BadInput
 
@@ -21,11 +22,29 @@ CLOSED = 128 + 13
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def check(option: str, path: str | None, *taken: str | None) -> None:
-    """Refuse before the work what can't be written after it, or would overwrite one of `taken`. Raises BadInput."""
-    if path is None or (option == "json" and path == "-"):
-        return
-    asked, file = f"--{option} {path}", Path(path)
+def options(parser: argparse.ArgumentParser, *, html: bool = True, plot: str | None = None) -> None:
+    """Give a command the options that say where its answer goes; `plot` says what is drawn."""
+    add = parser.add_argument_group("where the answer goes").add_argument
+    add("--json", metavar="FILE", help="write the answer as JSON; - is standard output, instead of the text")
+    if html:
+        add("--html", metavar="FILE", help="write the answer as one page with plots")
+    if plot is not None:
+        add("--plot", metavar="FILE", help=f"draw {plot}: .png, .svg or .pdf")
+
+
+def check(arguments: argparse.Namespace, *inputs: str | None) -> None:
+    """Refuse before the work what can't be written after it, or would overwrite an input. Raises BadInput."""
+    taken = list(inputs)
+    for option in ("json", "html", "plot"):
+        path = getattr(arguments, option, None)
+        if path is not None and (option, path) != ("json", "-"):
+            _check_file(f"--{option} {path}", Path(path), taken)
+        taken.append(path)
+
+
+def _check_file(asked: str, file: Path, taken: list[str | None]) -> None:
+    if file.name == "-":
+        raise BadInput(f"{asked}: give the name of a file")
     if not file.parent.is_dir():
         raise BadInput(f"{asked}: there is no folder {file.parent}")
     if file.is_dir():
@@ -41,6 +60,19 @@ def check(option: str, path: str | None, *taken: str | None) -> None:
             file.unlink()
     except OSError as error:
         raise BadInput(f"{asked}: {error.strerror or error}") from error
+
+
+def answer(arguments: argparse.Namespace, report: Any, text: str, **form: Any) -> None:
+    """Print the text, or write the JSON, as `--json` says; `form` is the JSON's."""
+    from evaluator.offline.render import as_json
+
+    if arguments.json is None:
+        print(text, end="")
+        return
+    json = as_json(report, **form) + "\n"
+    if arguments.json != "-":
+        write("json", arguments.json, json)
+    print(json if arguments.json == "-" else text, end="")
 
 
 def write(option: str, path: str, content: str | bytes) -> None:
@@ -74,8 +106,11 @@ def guarded(command: Callable[[], int]) -> int:
 
 
 def _let_go(stream: TextIO) -> bool:
-    """Whether nobody reads a standard stream any more; if so, or if it can't be written, what it still holds goes
-    nowhere, or the end of the interpreter would fail once more."""
+    """True if the reader of a standard stream has gone.
+
+    The stream is then redirected to the null device, as it is where it can't be written, so that the interpreter's
+    shutdown doesn't raise once more.
+    """
     try:
         closed = _unread(stream.fileno())
         try:
@@ -85,16 +120,16 @@ def _let_go(stream: TextIO) -> bool:
         else:
             if not closed:
                 return False
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
     except (OSError, ValueError):  # no stream of the system's
         return False
     return closed
 
 
 def _unread(file: int) -> bool:
-    """Whether a file is a pipe whose reader has gone."""
+    """True if the file is a pipe whose reader has gone."""
     poll = select.poll()
     poll.register(file, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -202,9 +202,14 @@ def heavy_imports(*argv: str | Path) -> set[str]:
     return HEAVY & {name.partition(".")[0] for name in shown.stderr.split()}
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["example"], ["up", "--help"], ["analyze", "--help"]])
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["example"], ["up", "--help"]])
 def test_what_needs_no_library_imports_none(argv: list[str]) -> None:
     assert heavy_imports(*argv) == set()
+
+
+@pytest.mark.parametrize("command", ["analyze", "plan", "simulate"])
+def test_the_options_of_a_file_tool_are_those_of_its_settings_which_know_scipy_alone(command: str) -> None:
+    assert heavy_imports(command, "--help") <= {"scipy"}
 
 
 def test_check_imports_what_the_model_needs(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_plan_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     answer = json.loads(files["json"].read_text(encoding="utf-8"))
     out = capsys.readouterr().out
     assert f"min_samples: {answer['form']['min_samples']:,}" in out
-    assert answer["question"]["ramp"] == [[0.5, None]]
+    assert answer["settings"]["ramp"] == [[0.5, None]]
     assert answer["form"]["power"] >= 0.8
     assert files["html"].read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "<svg" in files["svg"].read_text(encoding="utf-8")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from evaluator.offline.experiment.settings import MODES, Settings, SettingsError, declared, kind_text, parse_metric
+from evaluator.offline.experiment.settings import AnalysisSettings, Mode, SettingsError, kind_text, parse_metric
 from evaluator.stats.metrics.declaration import Metric
+
+
+def asked(**options: Any) -> AnalysisSettings:
+    return AnalysisSettings.from_options(options)
+
 
 GOOD: dict[str, Any] = {"arm": "arm", "champion": "a", "metric": "loss", "share": "a=0.9,b=0.1"}
 
@@ -93,17 +98,17 @@ def test_kinds_in_their_written_form() -> None:
 
 def test_names_that_clash_say_more() -> None:
     def names(*metrics: str) -> list[str]:
-        return [metric.name for metric in declared(**GOOD | {"metric": metrics}).metrics]
+        return [metric.name for metric in asked(**GOOD | {"metric": metrics}).metrics]
 
     assert names("ms", "loss") == ["ms", "loss"]
     assert names("ms", "ms:p99", "loss") == ["ms:mean", "ms:p99", "loss"]
     assert names("p:auc", "q:auc", "accuracy") == ["p/outcome:auc", "q/outcome:auc", "accuracy"]
-    with pytest.raises(SettingsError, match="metric: 'ms:p99' is given twice"):
+    with pytest.raises(SettingsError, match="--metric names 'ms:p99' twice"):
         names("ms:p99", "ms:p99")
 
 
 def test_options_as_a_person_writes_them() -> None:
-    settings = declared(
+    settings = asked(
         arm="arm",
         champion=False,
         challenger=True,
@@ -123,7 +128,7 @@ def test_options_as_a_person_writes_them() -> None:
 
 @pytest.mark.parametrize("champion", [1, 1.0, np.int64(1), np.float64(1.0), "1"])
 def test_arms_that_are_numbers(champion: object) -> None:
-    settings = declared(**GOOD | {"champion": champion, "share": {champion: 1, 2: 1}})
+    settings = asked(**GOOD | {"champion": champion, "share": {champion: 1, 2: 1}})
     assert settings.champion == "1"
     assert settings.shares == {"1": 0.5, "2": 0.5}
 
@@ -132,84 +137,84 @@ def test_arms_that_are_numbers(champion: object) -> None:
     "share", ["a=50,b=50", "a=50%,b=50%", ["a=0.5", "b=0.5"], {"a": 3, "b": 3.0}, " a=1,b=1", "a=0.5,b=.5"]
 )
 def test_shares_in_any_unit(share: Any) -> None:
-    assert declared(**GOOD | {"share": share}).shares == {"a": 0.5, "b": 0.5}
+    assert asked(**GOOD | {"share": share}).shares == {"a": 0.5, "b": 0.5}
 
 
 def test_an_arm_with_an_equals_sign() -> None:
-    settings = declared(**GOOD | {"champion": "v=1", "share": "v=1=0.25,v=2=0.75"})
+    settings = asked(**GOOD | {"champion": "v=1", "share": "v=1=0.25,v=2=0.75"})
     assert settings.shares == {"v=1": 0.25, "v=2": 0.75}
 
 
 def test_a_paired_log_needs_nothing_else() -> None:
-    settings = declared(paired="old,new")
+    settings = asked(paired="old,new")
     assert (settings.paired, settings.champion, settings.challengers) == (("old", "new"), "champion", ("challenger",))
     (metric,) = settings.metrics
     assert metric == Metric("loss", "mean", ("loss",), False)
     assert settings.inputs(metric) == (("old",), ("new",))
-    named = declared(paired=["old", "new"], champion="v1", challenger="v2", metric="accuracy")
+    named = asked(paired=["old", "new"], champion="v1", challenger="v2", metric="accuracy")
     assert (named.champion, named.challengers) == ("v1", ("v2",))
     assert named.inputs(named.metrics[0]) == (("old", "outcome"), ("new", "outcome")), "the outcome is shared"
-    assert declared(paired="old,new", arm="arm").arm is None, "both arms are on every row"
+    assert asked(paired="old,new", arm="arm").arm is None, "both arms are on every row"
 
 
 def test_rows_of_both_arms_have_the_same_inputs() -> None:
-    settings = declared(**GOOD | {"metric": "p/label:auc"})
+    settings = asked(**GOOD | {"metric": "p/label:auc"})
     assert settings.inputs(settings.metrics[0]) == (("p", "label"), ("p", "label"))
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"share": None}, "exactly one of share .*; none is given"),
-    ({"propensity": "p"}, "exactly one of .*; share and propensity are given"),
-    ({"paired": "a,b"}, "share and paired are given"),
-    ({"share": None, "paired": "x,x", "arm": None}, "the same column, 'x'"),
-    ({"share": None, "paired": "x", "arm": None}, "paired: give two columns"),
-    ({"share": None, "paired": "x,", "arm": None}, "paired: give two columns"),
-    ({"share": None, "paired": "x,y", "arm": None, "challenger": ["b", "c"]}, "exactly one challenger"),
-    ({"arm": None}, "arm: name the column"),
-    ({"champion": None}, "champion: name the value"),
-    ({"challenger": "a"}, "challenger: 'a' is the champion"),
-    ({"challenger": ["b", "b"]}, "named twice"),
-    ({"challenger": "c"}, "share: 'c' has none; shares are given for 'a', 'b'"),
-    ({"share": "b=1,c=1"}, "share: 'a' has none"),
-    ({"share": "a=1"}, "one for every arm"),
-    ({"share": "a=1,a=1"}, "an arm is named twice"),
-    ({"share": "a"}, r"'a' is not of the form VALUE=0\.5"),
-    ({"share": "a=half,b=0.5"}, "that of 'a' is 'half', not a positive number"),
-    ({"share": {"a": 0, "b": 1}}, "that of 'a' is 0, not a positive"),
-    ({"share": {"a": -1, "b": 1}}, "not a positive"),
-    ({"share": {"a": float("inf"), "b": 1}}, "not a positive"),
-    ({"share": {"a": float("nan"), "b": 1}}, "not a positive"),
-    ({"share": None, "propensity": "p", "challenger": ["b", "c"]}, "only one challenger"),
-    ({"metric": ()}, "metric: name at least one"),
-    ({"segment": ["c", "c"]}, "segment: a column is named twice"),
-    ({"segment": "arm"}, "segment: 'arm' is the arm column"),
-    ({"covariate": "loss"}, "covariate: 'loss' is measured by a metric"),
-    ({"mode": "bayes"}, "mode: there is no 'bayes'; known are group-sequential, "),
-    ({"alpha": 0.0}, "alpha: 0.0 is not above 0"),
+    ({"share": None}, "exactly one of --share .*, not none"),
+    ({"propensity": "p"}, "exactly one of .*, not --share and --propensity"),
+    ({"paired": "a,b"}, "not --share and --paired"),
+    ({"share": None, "paired": "x,x", "arm": None}, "two columns, not 'x' twice"),
+    ({"share": None, "paired": "x", "arm": None}, "--paired must be CHAMPION_COLUMN,CHALLENGER_COLUMN"),
+    ({"share": None, "paired": "x,", "arm": None}, "--paired must be CHAMPION_COLUMN,CHALLENGER_COLUMN"),
+    ({"share": None, "paired": "x,y", "arm": None, "challenger": ["b", "c"]}, "only once with --paired"),
+    ({"arm": None}, "--arm is needed"),
+    ({"champion": None}, "--champion is needed"),
+    ({"challenger": "a"}, "--challenger must not be the champion, 'a'"),
+    ({"challenger": ["b", "b"]}, "names a challenger twice"),
+    ({"challenger": "c"}, "--share needs a share for 'c' too; it has them for 'a', 'b'"),
+    ({"share": "b=1,c=1"}, "--share needs a share for 'a'"),
+    ({"share": "a=1"}, "for every arm"),
+    ({"share": "a=1,a=1"}, "names an arm twice"),
+    ({"share": "a"}, r"must be of the form VALUE=0\.5, not 'a'"),
+    ({"share": "a=half,b=0.5"}, "must be a positive number for each arm, not 'half' for 'a'"),
+    ({"share": {"a": 0, "b": 1}}, "a positive number for each arm, not 0 for 'a'"),
+    ({"share": {"a": -1, "b": 1}}, "must be a positive number"),
+    ({"share": {"a": float("inf"), "b": 1}}, "must be a positive number"),
+    ({"share": {"a": float("nan"), "b": 1}}, "must be a positive number"),
+    ({"share": None, "propensity": "p", "challenger": ["b", "c"]}, "only once with --propensity"),
+    ({"metric": ()}, "--metric is needed"),
+    ({"segment": ["c", "c"]}, "--segment names a column twice"),
+    ({"segment": "arm"}, "--segment must not be the arm column, 'arm'"),
+    ({"covariate": "loss"}, "--covariate .* 'loss' is measured by a metric"),
+    ({"mode": "bayes"}, "--mode must be one of group-sequential, .*, not 'bayes'"),
+    ({"alpha": 0.0}, "--alpha must be greater than 0"),
     ({"alpha": 1.0}, "alpha"),
     ({"alpha": float("nan")}, "alpha"),
-    ({"min_samples": 0}, "min-samples: 0 is not between 1 and 1,000,000,000"),
+    ({"min_samples": 0}, "--min-samples must be at least 1 and at most 1,000,000,000, not 0"),
     ({"min_samples": 10**10}, "min-samples"),
-    ({"look_every": 0}, "look-every: 0 is not at least 1"),
+    ({"look_every": 0}, "--look-every must be at least 1, not 0"),
 ]
 
 
 @pytest.mark.parametrize(("change", "message"), REFUSED, ids=[str(change) for change, _ in REFUSED])
 def test_what_contradicts_itself_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        declared(**GOOD | change)
+        asked(**GOOD | change)
 
 
 def test_the_record_refuses_shares_that_do_not_add_up() -> None:
-    settings = declared(**GOOD)
-    with pytest.raises(SettingsError, match=r"add up to 1\.2, not to 1"):
+    settings = asked(**GOOD)
+    with pytest.raises(SettingsError, match=r"add up to 1, not to 1\.2"):
         replace(settings, shares={"a": 0.6, "b": 0.6})
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", get_args(Mode))
 def test_settings_fit_for_json(mode: str) -> None:
-    settings = declared(**GOOD | {"mode": mode, "segment": "country"})
+    settings = asked(**GOOD | {"mode": mode, "segment": "country"})
     data = json.loads(json.dumps(settings.to_dict()))
     assert (data["mode"], data["shares"], data["segments"]) == (mode, {"a": 0.9, "b": 0.1}, ["country"])
     assert data["metrics"][0]["name"] == "loss"
-    assert Settings.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert AnalysisSettings.__dataclass_params__.frozen  # type: ignore[attr-defined]

@@ -13,15 +13,15 @@ from statsmodels.stats.power import NormalIndPower, normal_power
 from statsmodels.stats.proportion import samplesize_proportions_2indep_onetail
 
 import gauntlet
-from evaluator.offline.planning import Question
-from evaluator.offline.planning.forecast import Outlook, needed, needed_score
-from evaluator.offline.planning.planner import chosen, plan
+from evaluator.offline.planning import PlanSettings
+from evaluator.offline.planning.forecast import Forecast, required_score, smallest_forecast
+from evaluator.offline.planning.planner import plan, planned_forecast
 from evaluator.offline.planning.schedule import Schedule
 from gauntlet.errors import BadInput
 
 
-def asked(**change: Any) -> Question:
-    return Question.of(**{"baseline": 0.8, "effect": 0.02, "traffic": 2000.0, **change})
+def asked(**change: Any) -> PlanSettings:
+    return PlanSettings(**{"baseline": 0.8, "effect": 0.02, "traffic": 2000.0, **change})
 
 
 # One look, against statsmodels ---------------------------------------------------------------------------------------
@@ -30,27 +30,27 @@ def asked(**change: Any) -> Question:
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.02])
 @pytest.mark.parametrize("power", [0.8, 0.95])
 def test_one_look_at_a_mean_needs_what_statsmodels_says(share: float, power: float) -> None:
-    question = asked(baseline=5.0, effect=0.01, sd=2.0, power=power, ramp=f"{share}", min_samples=1000)
-    outlook = Outlook(question, 1000.0)
-    units = outlook.one_look(0.01, power) / (share * (1.0 - share))
+    settings = asked(baseline=5.0, effect=0.01, sd=2.0, power=power, ramp=f"{share}", min_samples=1000)
+    forecast = Forecast(settings, 1000.0)
+    units = forecast.one_look(0.01, power) / (share * (1.0 - share))
     theirs = NormalIndPower().solve_power(
         0.005, alpha=0.025, power=power, ratio=(1 - share) / share, alternative="larger"
     )
     assert units == pytest.approx(theirs / share, rel=1e-3)
-    at = outlook.looks.information[-1] / (1.0 - share)
+    at = forecast.looks.information[-1] / (1.0 - share)
     theirs = NormalIndPower().power(0.04, at, 0.025, ratio=(1 - share) / share, alternative="larger")
-    assert outlook.one_look_power(0.08) == pytest.approx(theirs, abs=1e-3)
+    assert forecast.one_look_power(0.08) == pytest.approx(theirs, abs=1e-3)
 
 
 def test_one_look_at_a_proportion_needs_what_statsmodels_says() -> None:
-    outlook = Outlook(asked(ramp="0.5"), 1000.0)
+    forecast = Forecast(asked(ramp="0.5"), 1000.0)
     theirs = samplesize_proportions_2indep_onetail(0.02, 0.8, 0.8, ratio=1, alpha=0.025, alternative="larger")
-    assert outlook.one_look(0.02, 0.8) / 0.25 == pytest.approx(2 * theirs, rel=2e-3)
+    assert forecast.one_look(0.02, 0.8) / 0.25 == pytest.approx(2 * theirs, rel=2e-3)
 
 
 @pytest.mark.parametrize("effect", [-0.1, 0.0, 0.05, 0.1])
 def test_a_plan_of_one_look_has_the_classical_power(effect: float) -> None:
-    question = asked(
+    settings = asked(
         baseline=5.0,
         effect=0.1,
         sd=2.0,
@@ -62,10 +62,10 @@ def test_a_plan_of_one_look_has_the_classical_power(effect: float) -> None:
         traffic=300.0,
         min_samples=1200,
     )
-    outlook = chosen(question)
-    assert len(outlook.looks.day) == 1
+    forecast = planned_forecast(settings)
+    assert len(forecast.looks.day) == 1
     theirs = normal_power(effect / math.hypot(1.5, effect), 1200, 0.025, alternative="larger", sigma=1.0)
-    assert outlook.power(effect) == pytest.approx(theirs, abs=2e-3)
+    assert forecast.power(effect) == pytest.approx(theirs, abs=2e-3)
 
 
 # The traffic ---------------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_stages_may_change_within_a_block_and_clusters_stay_whole() -> None:
 def test_the_day_of_some_information_has_it(information: float) -> None:
     schedule = Schedule(asked(ramp="0.01:2d,0.05:2d,0.1", delay="12h"))
     day, got, start = schedule.day_of(information) - 0.5, 0.0, 0.0
-    for share, lasts in schedule.question.ramp:
+    for share, lasts in schedule.settings.ramp:
         got += share * (1 - share) * 2000 * max(0.0, min(day - start, lasts))
         start += lasts
     assert got == pytest.approx(information)
@@ -118,20 +118,20 @@ def test_a_test_of_a_century_is_refused() -> None:
 
 
 def test_the_planned_horizon_has_the_power_and_a_smaller_one_has_not() -> None:
-    question = asked(independent=True, delay=0, ramp="0.5", block="6h", harm_block="6h", traffic=4000.0)
-    found = needed(question, 0.8)
+    settings = asked(independent=True, delay=0, ramp="0.5", block="6h", harm_block="6h", traffic=4000.0)
+    found = smallest_forecast(settings, 0.8)
     assert found.power(0.02) >= 0.8
-    assert Outlook(question, 0.93 * found.information).power(0.02) < 0.8
+    assert Forecast(settings, 0.93 * found.information).power(0.02) < 0.8
     # What goes into the configuration is the challenger's outcomes; each is worth 1 − π there.
-    report = plan(question)
+    report = plan(settings)
     assert report.min_samples == pytest.approx(found.information / 0.5, abs=1.0)
     assert report.form.power >= 0.8
 
 
 @pytest.mark.parametrize("spending", ["mixed", "obrien-fleming", "pocock"])
 def test_no_side_is_crossed_more_often_than_its_level_and_nearly_as_often(spending: str) -> None:
-    question = asked(independent=True, ramp="0.5", min_samples=10_000, spending=spending)
-    ending = chosen(question).ending(0.0)
+    settings = asked(independent=True, ramp="0.5", min_samples=10_000, spending=spending)
+    ending = planned_forecast(settings).ending(0.0)
     assert 0.9 * 0.025 < ending.better <= 0.02501
     assert 0.8 * 0.05 * 0.9 < ending.worse <= 0.05  # a fifth stays in reserve for after the horizon
 
@@ -148,26 +148,26 @@ def test_lower_is_better_mirrors_higher_is_better() -> None:
 
 def test_yardsticks_are_in_order() -> None:
     report = plan(asked(independent=True, ramp="0.1", delay=0))
-    most, mean, classical, wald, least = (one.outcomes for one in report.yardsticks)
+    most, mean, classical, wald, least = (one.outcomes for one in report.reference_tests)
     assert least <= wald * 1.02
     assert wald < classical < most
     assert least < mean < most
 
 
 def test_clusters_and_delay_cost_what_they_should() -> None:
-    plain = Outlook(asked(ramp="0.5"), 5000.0)
-    clustered = Outlook(asked(ramp="0.5", cluster_size=10, cluster_correlation=0.1), 5000.0)
-    blocks = Outlook(asked(ramp="0.5", block_correlation=0.5), 5000.0)
+    plain = Forecast(asked(ramp="0.5"), 5000.0)
+    clustered = Forecast(asked(ramp="0.5", cluster_size=10, cluster_correlation=0.1), 5000.0)
+    blocks = Forecast(asked(ramp="0.5", block_correlation=0.5), 5000.0)
     assert clustered.one_look(0.02, 0.8) / plain.one_look(0.02, 0.8) == pytest.approx(1.9)
     assert blocks.one_look(0.02, 0.8) / plain.one_look(0.02, 0.8) == pytest.approx(3.0)
-    late = Outlook(asked(ramp="0.5", delay="9d"), 5000.0)
+    late = Forecast(asked(ramp="0.5", delay="9d"), 5000.0)
     assert late.days - plain.days == pytest.approx(8.0)
     assert late.power(0.02) == pytest.approx(plain.power(0.02))
 
 
 def test_few_blocks_cost_power_and_many_hardly_any() -> None:
     plain = -norm.ppf(0.025)
-    few, many = (float(np.median(needed_score(plain, n, float(n), 0.0, 1.0, 0.85))) for n in (20, 2000))
+    few, many = (float(np.median(required_score(plain, n, float(n), 0.0, 1.0, 0.85))) for n in (20, 2000))
     assert few > 1.1 * plain
     assert many == pytest.approx(plain, rel=0.03)
 
@@ -186,9 +186,9 @@ def test_a_given_horizon_is_taken() -> None:
     assert report.form.information == pytest.approx(2250.0)
     assert report.form.challenger >= 3000
     assert report.form.detectable is not None
-    assert Outlook(Question.of(baseline=0.8, effect=0.02, traffic=2000.0, ramp="0.25", independent=True), 2250.0).power(
-        report.form.detectable
-    ) == pytest.approx(0.8, abs=0.01)
+    assert Forecast(
+        PlanSettings(baseline=0.8, effect=0.02, traffic=2000.0, ramp="0.25", independent=True), 2250.0
+    ).power(report.form.detectable) == pytest.approx(0.8, abs=0.01)
 
 
 def test_the_paired_form_saves_what_discordance_says() -> None:

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluator.offline.planning import Question, World
+from evaluator.offline.planning import PlanSettings, SimulatedWorld
 from evaluator.offline.planning.schedule import Schedule, Slices
-from evaluator.offline.planning.simulation import Drawn, Source, _correlate, _rows
+from evaluator.offline.planning.simulation import ArmSums, OutcomeSampler, block_rows, correlate_blocks
 from evaluator.stats import PairedSums, SplitSums, paired_blocks, split_blocks
 from evaluator.stats.cluster_robust import rows_of
 
 RUNS = 4000
 
 
-def drawn(true: float, world: World | None = None, runs: int = RUNS, **change: Any) -> tuple[Drawn, Slices]:
-    question = Question.of(**{"baseline": 0.8, "effect": 0.1, "traffic": 200.0, "ramp": "0.3", **change})
-    slices = Schedule(question).slices(1)
-    source = Source(question, world or World(), slices, true, 30.0)
+def drawn(true: float, world: SimulatedWorld | None = None, runs: int = RUNS, **change: Any) -> tuple[ArmSums, Slices]:
+    settings = PlanSettings(**{"baseline": 0.8, "effect": 0.1, "traffic": 200.0, "ramp": "0.3", **change})
+    slices = Schedule(settings).slices(1)
+    source = OutcomeSampler(settings, world or SimulatedWorld(), slices, true, 30.0)
     return source.draw(np.random.default_rng(7), runs), slices
 
 
@@ -57,7 +57,7 @@ def test_clusters_widen_by_the_design_effect(change: dict[str, Any]) -> None:
     assert within[1] == pytest.approx(within[0], rel=0.02)
 
 
-def _residual(sums: Drawn) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _residual(sums: ArmSums) -> np.ndarray[Any, np.dtype[np.float64]]:
     mean = sums.y_champion.sum() / sums.n_champion.sum()
     return np.asarray((sums.y_champion - mean * sums.n_champion)[:, 0])
 
@@ -68,7 +68,7 @@ def test_means_have_the_spread_and_skewness_asked_for(skewness: float, clustered
     change = {"cluster_size": 2, "cluster_correlation": 0.3} if clustered else {}
     sums, _ = drawn(
         0.5,
-        World(skewness=skewness),
+        SimulatedWorld(skewness=skewness),
         baseline=9.0,
         effect=0.5,
         sd=2.0,
@@ -107,9 +107,9 @@ def test_pairs_disagree_as_often_as_said() -> None:
 
 
 def test_the_world_moves_the_baseline() -> None:
-    question = Question.of(baseline=0.5, effect=0.1, traffic=200.0)
-    world = World(drift=0.2, weekly=0.1)
-    assert world.baseline(question, np.array([0.0, 15.0, 30.0, 60.0, 1.75]), 30.0) == pytest.approx(
+    settings = PlanSettings(baseline=0.5, effect=0.1, traffic=200.0)
+    world = SimulatedWorld(drift=0.2, weekly=0.1)
+    assert world.baseline(settings, np.array([0.0, 15.0, 30.0, 60.0, 1.75]), 30.0) == pytest.approx(
         [
             0.5,
             0.6 + 0.1 * math.sin(30 * math.pi / 7),
@@ -129,10 +129,10 @@ def test_simulated_blocks_are_those_of_real_traffic() -> None:
         treated, y = rng.random(50) < share, rng.normal(2.0, 1.0, 50)
         blocks[index].add_many(treated, np.full(50, share), y)
         parts.append([value for arm in (~treated, treated) for value in (arm.sum(), y[arm].sum(), (y[arm] ** 2).sum())])
-    sums = Drawn(*(np.array(column, dtype=np.float64)[None] for column in zip(*parts, strict=True)))
+    sums = ArmSums(*(np.array(column, dtype=np.float64)[None] for column in zip(*parts, strict=True)))
     units = np.full(5, 50.0)
     slices = Slices(block, units, units, shares, units, shares * (1 - shares) * 50)
-    assert _rows(sums, slices, block)[0] == pytest.approx(rows_of(split_blocks(blocks)), rel=1e-9, abs=1e-9)
+    assert block_rows(sums, slices, block)[0] == pytest.approx(rows_of(split_blocks(blocks)), rel=1e-9, abs=1e-9)
 
 
 def test_simulated_pairs_are_those_of_real_traffic() -> None:
@@ -143,10 +143,10 @@ def test_simulated_pairs_are_those_of_real_traffic() -> None:
         blocks[index].add_many(y0, y1)
         d = y1 - y0
         parts.append([30.0, y0.sum(), (y0**2).sum(), 30.0, y1.sum(), (y1**2).sum(), d.sum(), (d**2).sum()])
-    sums = Drawn(*(np.array(column, dtype=np.float64)[None] for column in zip(*parts, strict=True)))
+    sums = ArmSums(*(np.array(column, dtype=np.float64)[None] for column in zip(*parts, strict=True)))
     units = np.full(2, 30.0)
     slices = Slices(np.array([0, 1]), units, units, units, units, units)
-    assert _rows(sums, slices, slices.block)[0] == pytest.approx(rows_of(paired_blocks(blocks)), rel=1e-9)
+    assert block_rows(sums, slices, slices.block)[0] == pytest.approx(rows_of(paired_blocks(blocks)), rel=1e-9)
 
 
 def test_the_filter_correlates_blocks_and_keeps_their_variance() -> None:
@@ -154,7 +154,7 @@ def test_the_filter_correlates_blocks_and_keeps_their_variance() -> None:
     rows = np.zeros((4000, 30, 4))
     rows[:, 1:, 1] = 25.0
     rows[:, 1:, 0] = 0.4 * 25.0 + 3.0 * rng.standard_normal((4000, 29))
-    _correlate(rows, 0.6, 0.4)
+    correlate_blocks(rows, 0.6, 0.4)
     noise = rows[:, 1:, 0] - 10.0
     assert not rows[:, 0].any()
     assert noise.std() == pytest.approx(3.0, rel=0.02)

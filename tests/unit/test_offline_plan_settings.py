@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.offline.planning import Question, World
+from evaluator.offline.planning import PlanSettings, SimulatedWorld
 from evaluator.offline.planning.settings import stages
 from gauntlet.errors import BadInput
 
@@ -17,10 +17,10 @@ MEAN: dict[str, Any] = {"baseline": 5.0, "effect": 0.1, "traffic": 2000.0, "sd":
 
 
 def test_durations_are_days_and_harm_blocks_a_quarter() -> None:
-    asked = Question.of(**GOOD, delay="36h", block="12h")
+    asked = PlanSettings(**GOOD, delay="36h", block="12h")
     assert (asked.delay, asked.block, asked.harm_block) == (1.5, 0.5, 0.125)
-    assert Question.of(**GOOD, delay=43_200).delay == 0.5
-    assert Question.of(**GOOD, block_correlation=0.3).harm_block == 1.0
+    assert PlanSettings(**GOOD, delay=43_200).delay == 0.5
+    assert PlanSettings(**GOOD, block_correlation=0.3).harm_block == 1.0
 
 
 def test_a_ramp_in_words_is_that_in_tuples() -> None:
@@ -43,8 +43,8 @@ def test_a_ramp_in_words_is_that_in_tuples() -> None:
         (GOOD, {"power": 0.01}, "power"),
         (GOOD, {"power": 1.0}, "power"),
         (GOOD, {"form": "both"}, "form"),
-        (GOOD, {"form": "paired"}, "discordance"),
-        (MEAN, {"form": "paired"}, "sd-difference"),
+        (GOOD, {"form": "paired"}, "form paired needs --discordance"),
+        (MEAN, {"form": "paired"}, "form paired needs --sd-difference"),
         (GOOD, {"discordance": 0.01}, "discordance"),
         (GOOD, {"discordance": 0.5}, "discordance"),
         (MEAN, {"discordance": 0.1}, "discordance"),
@@ -75,25 +75,25 @@ def test_a_ramp_in_words_is_that_in_tuples() -> None:
 def test_an_impossible_question_is_refused_by_the_name_of_its_option(
     base: dict[str, Any], change: dict[str, Any], option: str
 ) -> None:
-    Question.of(**base)
-    with pytest.raises(BadInput, match=rf"^{option}: "):
-        Question.of(**{**base, **change})
+    PlanSettings(**base)
+    with pytest.raises(BadInput, match=rf"^--{option}\b"):
+        PlanSettings(**{**base, **change})
 
 
 def test_unknown_agreement_of_the_arms_is_taken_as_none() -> None:
-    other, assumed = Question.of(**GOOD).other()
+    other, assumed = PlanSettings(**GOOD).other()
     assert (other.form, assumed) == ("paired", True)
     assert other.discordance == pytest.approx(0.8 * 0.18 + 0.82 * 0.2)
-    other, assumed = Question.of(**MEAN, challenger_sd=2.0).other()
+    other, assumed = PlanSettings(**MEAN, challenger_sd=2.0).other()
     assert (other.sd_difference, assumed) == (pytest.approx(math.sqrt(5.0)), True)
-    other, assumed = Question.of(**GOOD, discordance=0.1).other()
+    other, assumed = PlanSettings(**GOOD, discordance=0.1).other()
     assert (other.discordance, assumed) == (0.1, False)
-    other, assumed = Question.of(**GOOD, discordance=0.1, form="paired").other()
+    other, assumed = PlanSettings(**GOOD, discordance=0.1, form="paired").other()
     assert (other.form, assumed) == ("split", False)
 
 
 def test_a_question_is_fit_for_json() -> None:
-    given = json.loads(json.dumps(Question.of(**GOOD).to_dict(), allow_nan=False))
+    given = json.loads(json.dumps(PlanSettings(**GOOD).to_dict(), allow_nan=False))
     assert given["ramp"] == [[0.01, 2.0], [0.05, 2.0], [0.1, None]]
 
 
@@ -108,5 +108,5 @@ def test_a_question_is_fit_for_json() -> None:
     ],
 )
 def test_an_impossible_world_is_refused_too(base: dict[str, Any], world: dict[str, float], option: str) -> None:
-    with pytest.raises(BadInput, match=rf"^{option}: "):
-        World(**world).check(Question.of(**base), [0.02, -0.02], 30.0)
+    with pytest.raises(BadInput, match=rf"^--{option}\b"):
+        SimulatedWorld(**world).check_against(PlanSettings(**base), [0.02, -0.02], 30.0)

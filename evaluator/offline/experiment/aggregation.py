@@ -12,7 +12,7 @@ import numpy as np
 
 from evaluator.offline.experiment.cells import Cell, Rows
 from evaluator.offline.experiment.log_reader import Batch, Reading, named
-from evaluator.offline.experiment.settings import Settings, SettingsError
+from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.guards import Exposures
 from evaluator.stats.metrics.declaration import ColumnError, Metric
 from evaluator.stats.sample_ratio_mismatch import RatioEvidence
@@ -37,7 +37,7 @@ class Question:
         return Metric(self.name, kind, (self.name,), higher_is_better=True, role="signal")
 
 
-def questions(settings: Settings) -> tuple[Question, ...]:
+def questions(settings: AnalysisSettings) -> tuple[Question, ...]:
     """One for the inputs of each metric that decides (coverage is itself about what is missing), one a covariate."""
     deciding = [metric for metric in settings.metrics if metric.role in ("primary", "guardrail")]
     inputs = {metric.columns: None for metric in deciding or settings.metrics if metric.kind != "coverage"}
@@ -61,7 +61,7 @@ class Key:
 class Experiment:
     """What the rows so far have left behind."""
 
-    settings: Settings
+    settings: AnalysisSettings
     reading: Reading
     cells: dict[Key, Cell] = field(default_factory=dict)
     ratios: dict[int, RatioEvidence] = field(default_factory=dict)
@@ -93,7 +93,7 @@ def fold(experiment: Experiment, batch: Batch) -> None:
         if settings.mode == "exact" and not batch.first[known].all():
             again = batch.start + int(np.flatnonzero(known & ~batch.first)[0])
             raise experiment.reading.error(
-                again, settings.unit or "", "was there before: mode exact bets on each unit once; use anytime"
+                again, settings.unit or "", "was there before: --mode exact bets on each unit once; use anytime"
             )
         experiment.exposures.add_codes(
             batch.units.codes[known], batch.units.values, batch.arm[known], experiment.reading.arms
@@ -112,7 +112,7 @@ def fold(experiment: Experiment, batch: Batch) -> None:
         _compare(experiment, batch, challenger, rows, treated, propensity)
 
 
-def _propensity(settings: Settings, challenger: str, batch: Batch) -> Floats:
+def _propensity(settings: AnalysisSettings, challenger: str, batch: Batch) -> Floats:
     """P(challenger) of a row that went to the champion or to it."""
     if batch.propensity is not None:
         return batch.propensity
@@ -146,7 +146,7 @@ def _compare(
         experiment.lone[1] += int((came[1] & ~came[0]).sum())
 
 
-def _both(settings: Settings) -> list[tuple[str, ...]]:
+def _both(settings: AnalysisSettings) -> list[tuple[str, ...]]:
     """The columns of all metrics, the champion's and the challenger's."""
     sides = [settings.inputs(metric) for metric in settings.metrics]
     return [tuple(name for each in sides for name in each[arm]) for arm in (0, 1)]
@@ -171,15 +171,15 @@ def _segments(experiment: Experiment, batch: Batch, rows: Bools) -> list[tuple[t
     found: list[tuple[tuple[str, int] | None, Bools]] = [(None, rows)]
     for name, codes in batch.segments.items():
         if len(experiment.reading.segment_values[name]) > MOST_SEGMENTS:
-            raise SettingsError(f"segment: {name} has more than {MOST_SEGMENTS} values; is it an identifier?")
+            raise SettingsError(f"--segment {name} has more than {MOST_SEGMENTS} values; name a column with fewer")
         found += [((name, code), rows & (codes == code)) for code in np.unique(codes[rows]).tolist()]
     return found
 
 
-def _cell(settings: Settings, metric: Metric, positive: float | None, whole: Cell | None) -> Cell:
+def _cell(settings: AnalysisSettings, metric: Metric, positive: float | None, whole: Cell | None) -> Cell:
     if settings.mode == "exact" and not metric.bounded:
         raise SettingsError(
-            f"mode: exact needs outcomes between 0 and 1, which {metric.name} ({metric.kind}) need not have"
+            f"--mode exact needs outcomes between 0 and 1, which {metric.name} ({metric.kind}) need not have"
         )
     return Cell(
         metric,
@@ -200,7 +200,7 @@ def _located(experiment: Experiment, metric: Metric, batch: Batch, mask: Bools, 
     return experiment.reading.error(batch.start + int(rows[at]), column, why)
 
 
-def _rows(settings: Settings, metric: Metric, batch: Batch, mask: Bools, treated: Bools, share: Floats) -> Rows:
+def _rows(settings: AnalysisSettings, metric: Metric, batch: Batch, mask: Bools, treated: Bools, share: Floats) -> Rows:
     champion, challenger = settings.inputs(metric)
     return Rows(
         treated[mask],

@@ -13,18 +13,18 @@ from evaluator.offline.experiment.comparison import answer
 from evaluator.offline.experiment.log_reader import Reading
 from evaluator.offline.experiment.result import Analysis
 from evaluator.offline.experiment.sequential_looks import Sight, watch
-from evaluator.offline.experiment.settings import Settings, SettingsError
+from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from gauntlet.table import Table
 
 
-def run(table: Table, settings: Settings, progress: Callable[[int], object] | None = None) -> Analysis:
+def run(table: Table, settings: AnalysisSettings, progress: Callable[[int], object] | None = None) -> Analysis:
     """Analyse the log. `progress` is called with the number of rows read since its last call.
 
     Raises TableError for what can't be read as declared, naming column and row, and SettingsError for settings that
     don't fit the data.
     """
     if settings.mode == "exact" and settings.cluster is not None:
-        raise SettingsError("mode: exact takes rows as independent, so it can't be had with clusters; use anytime")
+        raise SettingsError("--mode exact can't be combined with --cluster; use --mode anytime")
     reading = Reading(table, settings)
     experiment, sights = Experiment(settings, reading), []
     for batch, look in reading.batches():
@@ -42,6 +42,6 @@ def _check_arms(experiment: Experiment) -> None:
     settings, arms = experiment.settings, experiment.reading.arms
     if settings.paired is None and not experiment.assigned.get(0):
         seen = ", ".join(map(repr, arms[1:])) or "none of the named arms"
-        raise SettingsError(f"champion: no row of {settings.arm} is {settings.champion!r}; there are {seen}")
+        raise SettingsError(f"--champion: no row of {settings.arm} is {settings.champion!r}; there are {seen}")
     if len(arms) < 2:
-        raise SettingsError(f"challenger: every row of {settings.arm} is {arms[0]!r}; there is nothing to compare")
+        raise SettingsError(f"--challenger: every row of {settings.arm} is {arms[0]!r}; there is nothing to compare")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.offline.experiment.settings import Settings, SettingsError
+from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.metrics.declaration import Metric
 from evaluator.stats.score_process import Bools, Floats
 from gauntlet.table import Chunk, Codes, Table, TableError
@@ -54,7 +54,7 @@ class Batch:
 class Reading:
     """One pass over a table. After it, `arms` are all arms met, the champion first, then challengers as they came."""
 
-    def __init__(self, table: Table, settings: Settings) -> None:
+    def __init__(self, table: Table, settings: AnalysisSettings) -> None:
         self._settings = settings
         self._table = table if settings.time is None else table.ordered_by(settings.time)
         others = [arm for arm in settings.shares or () if arm != settings.champion]
@@ -147,7 +147,7 @@ class Reading:
             elif metric.kind in _LABELS and self._kinds.get(metric.columns[-1]) == "text":
                 if metric.positive is None:
                     raise SettingsError(
-                        f"metric {metric.name!r}: {metric.columns[-1]} holds texts; say which class {metric.kind} is "
+                        f"--metric {metric.name!r}: {metric.columns[-1]} holds texts; say which class {metric.kind} is "
                         f"about, as in {metric.kind}@yes"
                     )
                 found[metric.columns[-1]] = metric.columns[-1]
@@ -203,8 +203,8 @@ class Reading:
                 self.arms.append(value)
                 if len(self.arms) > 2:
                     raise SettingsError(
-                        f"propensity: the column is P(challenger), but {settings.arm} holds several challengers: "
-                        f"{', '.join(map(repr, self.arms[1:]))}; name one with challenger, or give share"
+                        f"--propensity is P(challenger), but {settings.arm} holds several challengers: "
+                        f"{', '.join(map(repr, self.arms[1:]))}; name one with --challenger, or give --share"
                     )
             index.append(self.arms.index(value) if value in self.arms else -1)
         found = np.array(index, dtype=np.int64)[arms.codes]

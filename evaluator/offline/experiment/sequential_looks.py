@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from evaluator.offline.experiment.cells import MOST_BLOCKS, Cell
 from evaluator.offline.experiment.result import LookPoint
-from evaluator.offline.experiment.settings import Settings
+from evaluator.offline.experiment.settings import AnalysisSettings
 from evaluator.stats.alpha_spending import Spending
 from evaluator.stats.cluster_robust import MOST_CORRELATION, evidence_of
 from evaluator.stats.evidence import Evidence, ScoreMoments
@@ -41,7 +41,7 @@ class Sight:
     events: Floats  # rows of the metric's class in the arm that has fewer of them; inf where it has none
 
     @classmethod
-    def of(cls, rows: int, cells: Sequence[Cell], settings: Settings) -> Sight:
+    def of(cls, rows: int, cells: Sequence[Cell], settings: AnalysisSettings) -> Sight:
         counts = [cell.counts for cell in cells]
         bets = [cell.bets(settings.alpha / 2.0) if cell.exact else _NO_BETS for cell in cells]
         return cls(
@@ -69,7 +69,7 @@ class Sight:
         )
 
 
-def _evidence(cells: Sequence[Cell], settings: Settings) -> Evidence:
+def _evidence(cells: Sequence[Cell], settings: AnalysisSettings) -> Evidence:
     margin = np.array([cell.margin for cell in cells])
     clustered = settings.cluster is not None and max(len(cell.clusters) for cell in cells) <= MOST_BLOCKS
     if clustered:
@@ -86,7 +86,7 @@ def _evidence(cells: Sequence[Cell], settings: Settings) -> Evidence:
     return replace(found, n_blocks=np.array([float(len(cell.clusters)) for cell in cells]))
 
 
-def _moments(cells: Sequence[Cell], settings: Settings, variance: Floats) -> ScoreMoments:
+def _moments(cells: Sequence[Cell], settings: AnalysisSettings, variance: Floats) -> ScoreMoments:
     """Pairs and clusters of several rows have a law of their own, of which the rows' says nothing."""
     sums = [cell.moments for cell in cells]
     robust, randomisation, robust_third, randomisation_third = (
@@ -124,7 +124,7 @@ class Watched:
     decided: bool  # mode fixed: the look that counts has been made
 
 
-def watch(sights: Sequence[Sight], cells: Sequence[Cell], settings: Settings) -> Watched:
+def watch(sights: Sequence[Sight], cells: Sequence[Cell], settings: AnalysisSettings) -> Watched:
     """Judge all looks. There is at least one."""
     plan, horizon = _plan(settings), _horizons(cells, settings)
     effect = _effects(sights, horizon, len(cells), settings)
@@ -147,7 +147,7 @@ def watch(sights: Sequence[Sight], cells: Sequence[Cell], settings: Settings) ->
     return Watched(states, looks, now, horizon, looks.p_win, looks.p_harm, stop_rows, history, decided)
 
 
-def _plan(settings: Settings) -> Plan:
+def _plan(settings: AnalysisSettings) -> Plan:
     """Both directions alike. A reserve for after the horizon makes sense only where the file may go on past it."""
     reserve = 0.0 if settings.min_samples is None else HARM_RESERVE
     side = Side(alpha=settings.alpha / 2.0)
@@ -156,13 +156,13 @@ def _plan(settings: Settings) -> Plan:
         horizon=1.0,
         win=side,
         harm=replace(side, spending=Spending(reserve=reserve)),
-        mode=mode,  # type: ignore[arg-type]
+        mode=mode,
         clustered=settings.cluster is not None,
         effect=1.0,
     )
 
 
-def _horizons(cells: Sequence[Cell], settings: Settings) -> Floats:
+def _horizons(cells: Sequence[Cell], settings: AnalysisSettings) -> Floats:
     """Information at which the planned evidence is complete, from propensities alone.
 
     Without `min_samples` the file's end. With it, the information that this many of the challenger's outcomes carry at
@@ -175,7 +175,7 @@ def _horizons(cells: Sequence[Cell], settings: Settings) -> Floats:
     return np.where(information > 0.0, information, 1.0)
 
 
-def _effects(sights: Sequence[Sight], horizon: Floats, cells: int, settings: Settings) -> Floats:
+def _effects(sights: Sequence[Sight], horizon: Floats, cells: int, settings: AnalysisSettings) -> Floats:
     """What msprt and sprt look for: the effect that the horizon would find with 80 % power, at the first variance."""
     found = np.zeros(cells)
     for sight in sights:
@@ -189,7 +189,9 @@ def _z(alpha: float) -> float:
     return float(-ndtri(alpha))
 
 
-def _by_bets(states: States, before: Stops, looks: Looks, sight: Sight, settings: Settings) -> tuple[States, Looks]:
+def _by_bets(
+    states: States, before: Stops, looks: Looks, sight: Sight, settings: AnalysisSettings
+) -> tuple[States, Looks]:
     """The same look decided by wealth: exact p values and limits in place of those of the score process."""
     p_win, p_harm, lower, upper = sight.bets.T
     bets = ~np.isnan(p_win) & sight.evidence.available

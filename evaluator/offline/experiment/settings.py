@@ -1,4 +1,4 @@
-"""What a person asks of an analysis, as one checked record: `Settings`, and metrics from their written form.
+"""What a person asks of an analysis, as one checked record: `AnalysisSettings`, and metrics from their written form.
 
 Invariant: settings that contradict themselves can't be built, and every refusal names the option that it is about.
 """
@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
+from evaluator.offline.options import by_field, check_limits, option
+from evaluator.offline.records import to_plain
 from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, kind_of
 from gauntlet.errors import BadInput
 
 Mode = Literal["group-sequential", "anytime", "exact", "msprt", "sprt", "fixed"]
-MODES: tuple[str, ...] = get_args(Mode)
 ROLES: tuple[str, ...] = get_args(Role)
-LARGEST_HORIZON = 1_000_000_000
+_MOST_SAMPLES = 1_000_000_000
 # Without any other word, both numbers of a row are losses.
-PAIRED_METRIC = "loss:mean:lower"
+_PAIRED_METRIC = "loss:mean:lower"
 # Kinds that say nothing about a direction; in the paired form the numbers are losses.
 _NEUTRAL = ("mean", "proportion")
 
@@ -29,106 +30,133 @@ class SettingsError(BadInput):
     code = "bad_settings"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class AnalysisSettings:
     """What to compare and how. Raises SettingsError.
 
     Exactly one of `shares` (by arm, adding up to 1), `propensity` (column with P(challenger)) and `paired` (columns of
-    champion and challenger on the same row) is given; all but `paired` need `arm`. `challengers` empty: every other
-    value of the arm column. `min_samples` is the challenger's number of outcomes at which the evidence is complete,
-    None: when the file ends. `look_every` counts rows, None: a look when rows grew by 2 % and by at least 100.
+    champion and challenger on the same row) is given; all but `paired` need `arm`. Without `challengers` every other
+    value of the arm column is one. Without `min_samples` the evidence is complete when the file ends; without
+    `look_every` a look follows when rows grew by 2 % and by at least 100. `from_options` makes them from options as
+    people write them.
     """
 
-    arm: str | None
-    champion: str
-    challengers: tuple[str, ...]
-    metrics: tuple[Metric, ...]
-    shares: Mapping[str, float] | None = None
-    propensity: str | None = None
-    paired: tuple[str, str] | None = None
-    unit: str | None = None
-    cluster: str | None = None
-    covariates: tuple[str, ...] = ()
-    segments: tuple[str, ...] = ()
-    time: str | None = None
-    mode: str = "group-sequential"
-    alpha: float = 0.05
-    min_samples: int | None = None
-    look_every: int | None = None
+    arm: str | None = option("which arm a row belongs to", None, metavar="COLUMN")
+    champion: str = option("the champion's value in the arm column", "", metavar="VALUE")
+    challengers: tuple[str, ...] = option(
+        "again for each; default: every other value", (), name="challenger", repeated=True, metavar="VALUE"
+    )
+    metrics: tuple[Metric, ...] = option("again for each; see below", (), name="metric", repeated=True, metavar="SPEC")
+    shares: Mapping[str, float] | None = option(
+        "each arm's share of the traffic, constant", None, name="share", repeated=True, metavar="VALUE=0.5,…"
+    )
+    propensity: str | None = option(
+        "logged probability of the challenger when the row was assigned", None, metavar="COLUMN"
+    )
+    paired: tuple[str, str] | None = option(
+        "shadow log: the champion's and the challenger's loss on a row", None, metavar="COLUMN,COLUMN"
+    )
+    unit: str | None = option("who was assigned, to find those that met several arms", None, metavar="COLUMN")
+    cluster: str | None = option("rows with the same value are correlated, as those of a day", None, metavar="COLUMN")
+    covariates: tuple[str, ...] = option(
+        "known before the assignment, to lower the variance", (), name="covariate", repeated=True, metavar="COLUMN"
+    )
+    segments: tuple[str, ...] = option(
+        "the same comparison for each of its values", (), name="segment", repeated=True, metavar="COLUMN"
+    )
+    time: str | None = option(
+        "order of the rows: numbers or ISO times; default: the order of the file", None, metavar="COLUMN"
+    )
+    mode: Mode = option("when to stop", "group-sequential")
+    alpha: float = option("two-sided error rate", 0.05, above=0.0, most=0.5)
+    min_samples: int | None = option(
+        "challenger's outcomes that were planned; default: all there are", None, least=1, most=_MOST_SAMPLES
+    )
+    look_every: int | None = option("rows between looks; default: 2 % more rows, at least 100", None, least=1)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], columns: Collection[str] = ()) -> AnalysisSettings:
+        """From options as people write them. Raises SettingsError, and TypeError for an option that there isn't.
+
+        `columns` are the table's (they tell a metric such as `accuracy` from a column of that name). One value does
+        where several are meant. Arms may be numbers or truth values; they are compared as a table writes them.
+        """
+        given = by_field(cls, options)
+        for name in ("challengers", "metrics", "covariates", "segments"):
+            given[name] = tuple(_several(given.get(name)))
+        if given.get("paired") is not None:
+            given |= {"paired": _pair(given["paired"]), "arm": None}  # both arms are on every row
+            given["challengers"] = given["challengers"] or ("challenger",)
+            given["metrics"] = given["metrics"] or (_PAIRED_METRIC,)
+        champion = given.get("champion")
+        if champion is None:
+            champion = "" if given.get("paired") is None else "champion"
+        given["champion"] = _value(champion)
+        given["challengers"] = tuple(map(_value, given["challengers"]))
+        given["metrics"] = _metrics(given["metrics"], columns, paired=given.get("paired") is not None)
+        given["shares"] = None if given.get("shares") is None else _shares(given["shares"])
+        return cls(**given)
 
     def __post_init__(self) -> None:
+        check_limits(self, SettingsError)
         self._check_design()
         self._check_arms()
         self._check_metrics()
-        if self.mode not in MODES:
-            raise SettingsError(f"mode: there is no {self.mode!r}; known are {', '.join(MODES)}")
-        if not 0.0 < self.alpha <= 0.5:
-            raise SettingsError(f"alpha: {self.alpha!r} is not above 0 and at most 0.5")
-        if self.min_samples is not None and not 1 <= self.min_samples <= LARGEST_HORIZON:
-            raise SettingsError(f"min-samples: {self.min_samples!r} is not between 1 and {LARGEST_HORIZON:,}")
-        if self.look_every is not None and self.look_every < 1:
-            raise SettingsError(f"look-every: {self.look_every!r} is not at least 1")
 
     def _check_design(self) -> None:
-        given = [
-            name
-            for name, value in (("share", self.shares), ("propensity", self.propensity), ("paired", self.paired))
-            if value is not None
-        ]
+        designs = {"--share": self.shares, "--propensity": self.propensity, "--paired": self.paired}
+        given = [flag for flag, value in designs.items() if value is not None]
         if len(given) != 1:
-            what = f"{' and '.join(given)} are given" if given else "none is given"
             raise SettingsError(
-                f"exactly one of share (the arms' shares), propensity (a column) and paired (two columns) says how "
-                f"rows came to their arms; {what}"
+                "give exactly one of --share (the arms' shares), --propensity (a column) and --paired (two columns) to "
+                f"say how rows came to their arms, not {' and '.join(given) or 'none'}"
             )
         if self.paired is None and self.arm is None:
-            raise SettingsError("arm: name the column that says which arm a row belongs to")
+            raise SettingsError("--arm is needed: name the column that says which arm a row belongs to")
         if self.paired is not None and self.paired[0] == self.paired[1]:
-            raise SettingsError(f"paired: champion and challenger are the same column, {self.paired[0]!r}")
+            raise SettingsError(f"--paired needs two columns, not {self.paired[0]!r} twice")
         for arm, share in (self.shares or {}).items():
             if not (math.isfinite(share) and share > 0.0):
-                raise SettingsError(f"share: that of {arm!r} is {share!r}, not a positive number")
+                raise SettingsError(f"--share must be a positive number for each arm, not {share!r} for {arm!r}")
         if self.shares is not None and not math.isclose(sum(self.shares.values()), 1.0, rel_tol=1e-9):
-            raise SettingsError(f"share: the shares add up to {sum(self.shares.values()):g}, not to 1")
+            raise SettingsError(f"--share must have shares that add up to 1, not to {sum(self.shares.values()):g}")
 
     def _check_arms(self) -> None:
         if not self.champion:
-            raise SettingsError("champion: name the value of the arm column that is the champion")
+            raise SettingsError("--champion is needed: name the champion's value in the arm column")
         if self.champion in self.challengers:
-            raise SettingsError(f"challenger: {self.champion!r} is the champion")
+            raise SettingsError(f"--challenger must not be the champion, {self.champion!r}")
         if len(set(self.challengers)) < len(self.challengers):
-            raise SettingsError("challenger: a challenger is named twice")
+            raise SettingsError("--challenger names a challenger twice")
         if len(self.challengers) != 1 and self.paired is not None:
-            raise SettingsError("challenger: a paired log has exactly one challenger")
+            raise SettingsError("--challenger can be given only once with --paired")
         if len(self.challengers) > 1 and self.propensity is not None:
-            raise SettingsError("propensity: the column is P(challenger), so there can be only one challenger")
+            raise SettingsError("--challenger can be given only once with --propensity, which is P(challenger)")
         if self.shares is not None:
             missing = [arm for arm in (self.champion, *self.challengers) if arm not in self.shares]
             if missing:
                 known = ", ".join(map(repr, self.shares))
-                raise SettingsError(f"share: {missing[0]!r} has none; shares are given for {known}")
+                raise SettingsError(f"--share needs a share for {missing[0]!r} too; it has them for {known}")
             if len(self.shares) < 2:
-                raise SettingsError("share: give one for every arm, such as champion=0.9,challenger=0.1")
+                raise SettingsError("--share needs a share for every arm, such as champion=0.9,challenger=0.1")
 
     def _check_metrics(self) -> None:
         if not self.metrics:
-            raise SettingsError("metric: name at least one, such as loss:mean:lower")
+            raise SettingsError("--metric is needed: name at least one, such as loss:mean:lower")
         names = [metric.name for metric in self.metrics]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise SettingsError(f"metric: {twice[0]!r} is given twice")
-        for option, columns in (("covariate", self.covariates), ("segment", self.segments)):
-            if len(set(columns)) < len(columns):
-                raise SettingsError(f"{option}: a column is named twice")
-            for column in columns:
-                if column == self.arm:
-                    raise SettingsError(f"{option}: {column!r} is the arm column")
+            raise SettingsError(f"--metric names {twice[0]!r} twice")
         measured = {column for metric in self.metrics for side in self.inputs(metric) for column in side}
-        for column in self.covariates:
-            if column in measured:
-                raise SettingsError(
-                    f"covariate: {column!r} is measured by a metric; a covariate must be known before the arm is drawn"
-                )
+        for name, columns in (("--covariate", self.covariates), ("--segment", self.segments)):
+            if len(set(columns)) < len(columns):
+                raise SettingsError(f"{name} names a column twice")
+            if self.arm in columns:
+                raise SettingsError(f"{name} must not be the arm column, {self.arm!r}")
+        for column in measured.intersection(self.covariates):
+            raise SettingsError(
+                f"--covariate must be known before the arm is drawn, and {column!r} is measured by a metric"
+            )
 
     def inputs(self, metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The columns that the metric reads for a champion's and for a challenger's row.
@@ -143,60 +171,8 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Fit for JSON."""
-        data = asdict(replace(self, shares=dict(self.shares) if self.shares is not None else None))
-        data["metrics"] = [asdict(metric) for metric in self.metrics]
-        return data
-
-
-def declared(
-    *,
-    columns: Collection[str] = (),
-    arm: str | None = None,
-    champion: object = None,
-    challenger: object = (),
-    metric: str | Metric | Iterable[str | Metric] = (),
-    share: str | Mapping[Any, float] | Iterable[str] | None = None,
-    propensity: str | None = None,
-    paired: str | Sequence[str] | None = None,
-    unit: str | None = None,
-    cluster: str | None = None,
-    covariate: str | Iterable[str] = (),
-    segment: str | Iterable[str] = (),
-    time: str | None = None,
-    mode: str = "group-sequential",
-    alpha: float = 0.05,
-    min_samples: int | None = None,
-    look_every: int | None = None,
-) -> Settings:
-    """Settings from options as people write them. Raises SettingsError.
-
-    `columns` are the table's (they tell a metric such as `accuracy` from a column of that name). One value does where
-    several are meant. Arms may be numbers or truth values; they are compared as a table writes them.
-    """
-    pair = None if paired is None else _pair(paired)
-    challengers = tuple(map(_value, _several(challenger)))
-    if pair is not None:
-        champion = "champion" if champion is None else champion
-        challengers = challengers or ("challenger",)
-        metric = metric or PAIRED_METRIC
-    return Settings(
-        arm=arm if pair is None else None,  # both arms are on every row
-        champion="" if champion is None else _value(champion),
-        challengers=challengers,
-        metrics=_metrics(_several(metric), columns, paired=pair is not None),
-        shares=None if share is None else _shares(share),
-        propensity=propensity,
-        paired=pair,
-        unit=unit,
-        cluster=cluster,
-        covariates=tuple(_several(covariate)),
-        segments=tuple(_several(segment)),
-        time=time,
-        mode=mode,
-        alpha=alpha,
-        min_samples=min_samples,
-        look_every=look_every,
-    )
+        plain: dict[str, Any] = to_plain(self)
+        return plain
 
 
 def parse_metric(text: str, columns: Collection[str] = (), *, paired: bool = False) -> Metric:
@@ -210,7 +186,7 @@ def parse_metric(text: str, columns: Collection[str] = (), *, paired: bool = Fal
     for token in tokens:
         sort = _sort(token, text)
         if sort in found:
-            raise SettingsError(f"metric {text!r}: {found[sort]!r} and {token!r} are both a {sort}")
+            raise SettingsError(f"--metric {text!r}: {found[sort]!r} and {token!r} are both a {sort}")
         found[sort] = token
     kind = found.get("kind")
     alone = _compares(column) and column not in columns
@@ -236,7 +212,7 @@ def parse_metric(text: str, columns: Collection[str] = (), *, paired: bool = Fal
             min_samples=_whole(found.get("min", "min=0"), text),
         )
     except MetricError as error:
-        raise SettingsError(f"metric {text!r}: {error}") from error
+        raise SettingsError(f"--metric {text!r}: {error}") from error
 
 
 def kind_text(metric: Metric) -> str:
@@ -260,7 +236,7 @@ def _sort(token: str, text: str) -> str:
         kind_of(token)
     except MetricError:
         raise SettingsError(
-            f"metric {text!r}: {token!r} is no kind ({', '.join(KINDS)}, or p99 for a quantile), no direction "
+            f"--metric {text!r}: {token!r} is no kind ({', '.join(KINDS)}, or p99 for a quantile), no direction "
             f"(higher, lower), no role ({', '.join(ROLES)}), no margin=x and no min=N"
         ) from None
     return "kind"
@@ -285,12 +261,12 @@ def _columns(column: str, kind: str, text: str) -> tuple[str, ...]:
         parts = column.split("/")
     if len(parts) != len(inputs) or not all(parts):
         form = "/".join(inputs)
-        raise SettingsError(f"metric {text!r}: {kind} is written {form}:{kind}" if column else _nameless(text))
+        raise SettingsError(f"--metric {text!r}: {kind} is written {form}:{kind}" if column else _nameless(text))
     return tuple(parts)
 
 
 def _nameless(text: str) -> str:
-    return f"metric {text!r}: a column comes first, as in loss:mean:lower"
+    return f"--metric {text!r}: a column comes first, as in loss:mean:lower"
 
 
 def _number(token: str, text: str) -> float:
@@ -298,13 +274,13 @@ def _number(token: str, text: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise SettingsError(f"metric {text!r}: {name} {value!r} is not a number") from None
+        raise SettingsError(f"--metric {text!r}: {name} {value!r} is not a number") from None
 
 
 def _whole(token: str, text: str) -> int:
     value = token.partition("=")[2]
     if not value.isdecimal():
-        raise SettingsError(f"metric {text!r}: min {value!r} is not a whole number")
+        raise SettingsError(f"--metric {text!r}: min {value!r} is not a whole number")
     return int(value)
 
 
@@ -330,11 +306,11 @@ def _shares(given: str | Mapping[Any, float] | Iterable[str]) -> dict[str, float
         for part in ",".join(_several(given)).split(","):
             arm, equals, share = part.rpartition("=")
             if not (equals and arm):
-                raise SettingsError(f"share: {part!r} is not of the form VALUE=0.5")
+                raise SettingsError(f"--share must be of the form VALUE=0.5, not {part!r}")
             pairs.append((arm.strip(), _share(arm, share)))
     arms = [arm for arm, _ in pairs]
     if len(set(arms)) < len(arms):
-        raise SettingsError("share: an arm is named twice")
+        raise SettingsError("--share names an arm twice")
     total = math.fsum(share for _, share in pairs)
     return {arm: share / total for arm, share in pairs}
 
@@ -345,14 +321,14 @@ def _share(arm: str, share: object) -> float:
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number > 0.0):
-        raise SettingsError(f"share: that of {arm!r} is {share!r}, not a positive number")
+        raise SettingsError(f"--share must be a positive number for each arm, not {share!r} for {arm!r}")
     return number
 
 
 def _pair(given: str | Sequence[str]) -> tuple[str, str]:
     parts = given.split(",") if isinstance(given, str) else list(given)
     if len(parts) != 2 or not all(parts):
-        raise SettingsError(f"paired: give two columns, CHAMPION_COLUMN,CHALLENGER_COLUMN, not {given!r}")
+        raise SettingsError(f"--paired must be CHAMPION_COLUMN,CHALLENGER_COLUMN, not {given!r}")
     return parts[0].strip(), parts[1].strip()
 
 

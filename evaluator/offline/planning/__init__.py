@@ -1,11 +1,10 @@
 """Planning a test before its first row: sample size, duration and power, by closed forms and by simulation.
 
-Invariant: reads the question alone; the same question (and seed) gives the same answer.
+Invariant: reads the settings alone; the same settings (and seed) give the same answer.
 """
 
-from evaluator.offline.planning.planner import plan, simulated
+from evaluator.offline.planning.planner import plan, simulate
 from evaluator.offline.planning.result import PlanReport, SimulationReport
-from evaluator.offline.planning.settings import Question
-from evaluator.offline.planning.simulation import World
+from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, SimulationSettings
 
-__all__ = ["PlanReport", "Question", "SimulationReport", "World", "plan", "simulated"]
+__all__ = ["PlanReport", "PlanSettings", "SimulatedWorld", "SimulationReport", "SimulationSettings", "plan", "simulate"]

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import chdtri, ndtr, ndtri
 
 from evaluator.offline.planning.schedule import Looks, Schedule
-from evaluator.offline.planning.settings import Question, most_discordance
+from evaluator.offline.planning.settings import PlanSettings, most_discordance
 from evaluator.stats.cluster_robust import FEWEST_BLOCKS, ClusteredEvidence
 from evaluator.stats.group_sequential import Boundary
 from evaluator.stats.power import Course, block_widening, course, split_variance
@@ -33,7 +33,7 @@ _VARIANCES, _CORRELATIONS, _SKEWNESSES = 8, 80, 4
 
 
 @lru_cache(maxsize=8192)
-def needed_score(
+def required_score(
     bound: float, blocks: int, equal: float, correlation: float, floor: float, most_correlation: float
 ) -> Floats:
     """S / √(its variance) at which z reaches the bound, at equally likely estimates; infinite where it can't.
@@ -73,16 +73,16 @@ def _estimates(blocks: int, equal: float, correlation: float, most: float) -> tu
     n = max(2.0, equal)
     degrees = max(1.0, (n - 1.0) * (1.0 - correlation**2) / (1.0 + correlation**2))
     share = max(0.1, 1.0 - (block_widening(correlation) - 1.0) / n)
-    variance = share * chdtri(degrees, _middles(_VARIANCES)) / degrees
+    variance = share * chdtri(degrees, _midpoints(_VARIANCES)) / degrees
     middle, error = correlation - (1.0 + 4.0 * correlation) / n, math.sqrt((1.0 - correlation**2) / n)
-    raw = middle + error * ndtri(_middles(_CORRELATIONS))
+    raw = middle + error * ndtri(_midpoints(_CORRELATIONS))
     r = np.clip((blocks * raw + 1.75) / (blocks - 4.0), 0.0, most)
-    skewness = math.sqrt(6.0 * max(0.5, n - 2.0) / ((n + 1.0) * (n + 3.0))) * ndtri(_middles(_SKEWNESSES))
+    skewness = math.sqrt(6.0 * max(0.5, n - 2.0) / ((n + 1.0) * (n + 3.0))) * ndtri(_midpoints(_SKEWNESSES))
     grid = np.meshgrid((1.0 + r) / (1.0 - r), skewness, indexing="ij")
     return np.asarray(variance, dtype=np.float64), grid[0].ravel(), grid[1].ravel()
 
 
-def _middles(count: int) -> Floats:
+def _midpoints(count: int) -> Floats:
     return (np.arange(count) + 0.5) / count
 
 
@@ -109,17 +109,17 @@ class Ending:
     most_by: float
 
 
-class Outlook:
-    """A question with its horizon: information at which the planned evidence is complete."""
+class Forecast:
+    """A settings with its horizon: information at which the planned evidence is complete."""
 
-    def __init__(self, question: Question, information: float, most_looks: int = MOST_LOOKS) -> None:
-        self.question, self.information = question, information
-        self.schedule = Schedule(question)
-        self.plan = question.plan(information)
-        looks = self.schedule.looks(self.schedule.blocks_for(information, question.min_blocks))
+    def __init__(self, settings: PlanSettings, information: float, most_looks: int = MOST_LOOKS) -> None:
+        self.settings, self.information = settings, information
+        self.schedule = Schedule(settings)
+        self.plan = settings.plan(information)
+        looks = self.schedule.looks(self.schedule.blocks_for(information, settings.min_blocks))
         final = looks.whole & (looks.win_information >= information * (1.0 - 1e-12))
-        if not question.independent:
-            final &= looks.win_blocks >= question.min_blocks
+        if not settings.independent:
+            final &= looks.win_blocks >= settings.min_blocks
         self.last = int(np.argmax(final))
         self.looks: Looks = looks.until(self.last).thinned(most_looks, self.schedule.ratio)
 
@@ -133,9 +133,9 @@ class Outlook:
         """Matured outcomes at the last look, and the challenger's among them. A pair is one of each."""
         return float(self.looks.units[-1]), float(self.looks.challenger[-1])
 
-    def spread(self, effect: float) -> tuple[float, float]:
+    def score_variance(self, effect: float) -> tuple[float, float]:
         """The score's variance a unit of information, and what the engine takes it for at least, at that effect."""
-        q = self.question
+        q = self.settings
         if self.schedule.paired:
             centred = pair_variance(q, effect)
             return centred * q.design_effect, centred + (effect * effect if q.independent else 0.0)
@@ -168,8 +168,8 @@ class Outlook:
         return float(ndtr(z / math.sqrt(true)))
 
     def _classical(self, effect: float) -> tuple[float, float]:
-        true, reported = self.spread(effect)
-        return true, reported * self.question.design_effect
+        true, reported = self.score_variance(effect)
+        return true, reported * self.settings.design_effect
 
     @cached_property
     def _slices(self) -> list[tuple[float, float]]:
@@ -182,7 +182,7 @@ class Outlook:
     @cached_property
     def win_bounds(self) -> Floats:
         """For z at each look; infinite where the win side has no news or is not ready."""
-        looks, q = self.looks, self.question
+        looks, q = self.looks, self.settings
         ready = looks.whole & (looks.win_information > 0.0) & self._enough(win=True)
         if not q.independent:
             ready &= looks.win_blocks >= max(q.min_blocks, FEWEST_BLOCKS)
@@ -190,7 +190,7 @@ class Outlook:
 
     @cached_property
     def harm_bounds(self) -> Floats:
-        looks, q = self.looks, self.question
+        looks, q = self.looks, self.settings
         ready = (looks.information > 0.0) & self._enough(win=False)
         if not q.independent:
             ready &= looks.blocks >= max(q.min_harm_blocks, FEWEST_BLOCKS)
@@ -198,7 +198,7 @@ class Outlook:
 
     def _enough(self, *, win: bool) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Expected outcomes suffice: of the rarer kind in each arm for a win; for harm in both arms together."""
-        q, looks = self.question, self.looks
+        q, looks = self.settings, self.looks
         champion = looks.units if self.schedule.paired else looks.units - looks.challenger
         smaller = np.minimum(champion, looks.challenger)
         rarer = 1.0 if q.sd is not None else min(q.baseline, 1.0 - q.baseline)
@@ -207,35 +207,39 @@ class Outlook:
         both = (champion + looks.challenger) * rarer
         return np.asarray((smaller >= 2 * self.plan.min_events) & (both >= self.plan.min_events))
 
-    @lru_cache(maxsize=256)  # noqa: B019  an outlook lives as long as its plan is being made
+    @lru_cache(maxsize=256)  # noqa: B019  an forecast lives as long as its plan is being made
     def course(self, effect: float) -> Course:
         """Where paths first cross: upper is "better", lower is "worse". effect is oriented."""
         looks = self.looks
-        true, reported = self.spread(effect)
+        true, reported = self.score_variance(effect)
         drift = effect * math.sqrt(self.information / true)
         t, seen = looks.information / self.information, np.flatnonzero(looks.information > 0.0)
         mean = drift * np.sqrt(t)
         late = drift * (np.sqrt(t) - np.sqrt(looks.win_information / self.information))
         floor = reported / true
-        upper = late + self._felt(
+        upper = late + self._effective_bounds(
             self.win_bounds, mean - late, looks.win_blocks, looks.win_equal, floor, self.plan.win.most_correlation
         )
-        lower = -self._felt(self.harm_bounds, -mean, looks.blocks, looks.equal, floor, self.plan.harm.most_correlation)
+        lower = -self._effective_bounds(
+            self.harm_bounds, -mean, looks.blocks, looks.equal, floor, self.plan.harm.most_correlation
+        )
         lower = np.minimum(lower, upper - 1e-9)
         found = course(t[seen].tolist(), upper[seen].tolist(), lower[seen].tolist(), drift)
         over, under = np.zeros(len(t)), np.zeros(len(t))
         over[seen], under[seen] = found.upper, found.lower
         return Course(over, under)
 
-    def _felt(self, bounds: Floats, mean: Floats, blocks: Floats, equal: Floats, floor: float, cap: float) -> Floats:
+    def _effective_bounds(
+        self, bounds: Floats, mean: Floats, blocks: Floats, equal: Floats, floor: float, cap: float
+    ) -> Floats:
         """The bounds for S / √(its true variance) that are crossed as often at a look as the engine's z crosses
         `bounds`, where that statistic has this mean and variance 1."""
-        if self.question.independent:
+        if self.settings.independent:
             return np.asarray(bounds * math.sqrt(floor))
         felt = np.full(len(bounds), np.inf)
         for look in np.flatnonzero(np.isfinite(bounds)):
-            needed = needed_score(
-                float(bounds[look]), int(blocks[look]), float(equal[look]), self.question.block_correlation, floor, cap
+            needed = required_score(
+                float(bounds[look]), int(blocks[look]), float(equal[look]), self.settings.block_correlation, floor, cap
             )
             over, under = float(ndtr(mean[look] - needed).mean()), float(ndtr(needed - mean[look]).mean())
             if over > 0.0:  # from the smaller tail, which is the exact one
@@ -260,10 +264,10 @@ class Outlook:
 
     def detectable(self) -> float:
         """The effect (oriented) that the test finds with the wanted power, to about 1 %; inf if there is none."""
-        rough, power, most = Outlook(self.question, self.information, _ROUGH), self.question.power, self._largest
-        high = min(abs(self.question.effect), most)
+        rough, power, most = Forecast(self.settings, self.information, _ROUGH), self.settings.power, self._largest
+        high = min(abs(self.settings.effect), most)
         while rough.power(high) < power:
-            if high >= most or high > 1e9 * abs(self.question.effect):
+            if high >= most or high > 1e9 * abs(self.settings.effect):
                 return math.inf
             high = min(1.5 * high, most)
         while rough.power(high / 1.5) >= power:
@@ -276,50 +280,50 @@ class Outlook:
 
     @property
     def _largest(self) -> float:
-        q = self.question
+        q = self.settings
         if q.sd is not None:
             return math.inf
         room = 1.0 - q.baseline if q.sign > 0 else q.baseline
         return room * (1.0 - 1e-9)
 
 
-def pair_variance(q: Question, effect: float) -> float:
+def pair_variance(q: PlanSettings, effect: float) -> float:
     """Variance of one pair's difference at that effect: discordance − effect² for a proportion."""
     if q.sd_difference is not None:
         return q.sd_difference**2
     return discordance_at(q, effect) - effect * effect
 
 
-def discordance_at(q: Question, effect: float) -> float:
+def discordance_at(q: PlanSettings, effect: float) -> float:
     """The discordance at another effect (oriented) than the planned one: the same, where it is possible."""
     assert q.discordance is not None
     return max(abs(effect), min(q.discordance, most_discordance(q.baseline, q.sign * effect)))
 
 
-def needed(question: Question, power: float) -> Outlook:
-    """The outlook with the smallest horizon found that has this power at the question's effect.
+def smallest_forecast(settings: PlanSettings, power: float) -> Forecast:
+    """The forecast with the smallest horizon found that has this power at the settings's effect.
 
     A win needs `min_blocks`. Where those bring more evidence than needed, the horizon is what they bring: it costs no
     time.
     """
-    effect = abs(question.effect)
-    schedule = Schedule(question)
+    effect = abs(settings.effect)
+    schedule = Schedule(settings)
     low = 1.0
-    if not question.independent:
-        looks = schedule.looks(schedule.blocks_for(1.0, question.min_blocks))
-        low = float(looks.win_information[np.argmax(looks.win_blocks >= max(1, question.min_blocks))])
-        found = Outlook(question, low)
+    if not settings.independent:
+        looks = schedule.looks(schedule.blocks_for(1.0, settings.min_blocks))
+        low = float(looks.win_information[np.argmax(looks.win_blocks >= max(1, settings.min_blocks))])
+        found = Forecast(settings, low)
         if found.power(effect) >= power:
             return found
-    high = max(low, Outlook(question, low).one_look(effect, power))
-    while Outlook(question, high, _ROUGH).power(effect) < power:
+    high = max(low, Forecast(settings, low).one_look(effect, power))
+    while Forecast(settings, high, _ROUGH).power(effect) < power:
         low, high = high, 1.15 * high
     low = max(low, high / 1.15)
     for _ in range(7):
         middle = math.sqrt(low * high)
-        enough = Outlook(question, middle, _ROUGH).power(effect) >= power
+        enough = Forecast(settings, middle, _ROUGH).power(effect) >= power
         low, high = (low, middle) if enough else (middle, high)
-    while (found := Outlook(question, high)).power(effect) < power:
+    while (found := Forecast(settings, high)).power(effect) < power:
         high *= 1.004
     return found
 

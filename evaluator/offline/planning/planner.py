@@ -1,6 +1,6 @@
-"""`plan` and `simulate`: a question answered by closed forms, and by simulated runs of the engine.
+"""`plan` and `simulate`: a settings answered by closed forms, and by simulated runs of the engine.
 
-Invariant: both rest on one outlook (schedule, horizon, levels), so that their figures can be laid side by side.
+Invariant: both rest on one forecast (schedule, horizon, levels), so that their figures can be laid side by side.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ import numpy as np
 from scipy.stats import beta as beta_law
 from scipy.stats import binom
 
-from evaluator.offline.planning.forecast import Outlook, discordance_at, needed
+from evaluator.offline.planning.forecast import Forecast, discordance_at, smallest_forecast
 from evaluator.offline.planning.result import (
-    Expectation,
     FormPlan,
     Milestone,
+    OperatingCharacteristics,
     PlanReport,
+    ReferenceTest,
     Scenario,
     Share,
     SimulationReport,
-    Yardstick,
 )
-from evaluator.offline.planning.settings import Question
-from evaluator.offline.planning.simulation import Runs, World, simulate
+from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, SimulationSettings
+from evaluator.offline.planning.simulation import Runs, simulate_runs
 from evaluator.stats.power import information_rate, kl, least_units, wald_units
 from evaluator.stats.score_process import Floats
-from evaluator.stats.sequential_test import MODES, horizon_information
 from gauntlet.errors import BadInput
 
 # Multiples of the planned effect in the table of powers.
@@ -37,90 +36,82 @@ _MULTIPLES: Final = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 _CURVE: Final = tuple(np.linspace(-1.5, 2.0, 29).tolist())
 # Of a curve: a plot shows no more.
 _CURVE_LOOKS: Final = 40
-MOST_RUNS: Final = 1_000_000
 # Each look weighs all blocks so far anew, so that the work grows with the square of this.
 MOST_LOOKS: Final = 2000
 
 
-def plan(question: Question) -> PlanReport:
+def plan(settings: PlanSettings) -> PlanReport:
     """Sample size, duration, power and expected stopping; the other form beside it."""
-    outlook = chosen(question)
-    notes = _notes(outlook)
+    forecast = planned_forecast(settings)
+    notes = _notes(forecast)
     other, assumed = None, False
     try:
-        other_question, assumed = question.other()
-        other = _form(_rounded(other_question, needed(other_question, question.power).information))
+        other_settings, assumed = settings.other()
+        other = _form(_whole_samples(smallest_forecast(other_settings, settings.power)))
     except BadInput as error:
         notes.append(f"The other form can't be planned. {error}.")
     return PlanReport(
-        question=question.to_dict(),
-        form=_form(outlook),
+        settings=settings.to_dict(),
+        form=_form(forecast),
         other=other,
         other_assumed=assumed,
-        effects=_table(outlook, _MULTIPLES),
-        stopping=tuple(_expected(outlook, name, effect) for name, effect in scenarios(question)),
-        yardsticks=tuple(_yardsticks(outlook)),
-        progress=tuple(_progress(outlook)),
-        curve=_table(Outlook(question, outlook.information, _CURVE_LOOKS), _CURVE),
+        effects=_table(forecast, _MULTIPLES),
+        stopping=tuple(_expected(forecast, name, effect) for name, effect in scenarios(settings)),
+        reference_tests=tuple(_reference_tests(forecast)),
+        progress=tuple(_progress(forecast)),
+        curve=_table(Forecast(settings, forecast.information, _CURVE_LOOKS), _CURVE),
         notes=tuple(notes),
     )
 
 
-def _table(outlook: Outlook, multiples: Sequence[float]) -> tuple[Expectation, ...]:
-    size = abs(outlook.question.effect)
+def _table(forecast: Forecast, multiples: Sequence[float]) -> tuple[OperatingCharacteristics, ...]:
+    size = abs(forecast.settings.effect)
     return tuple(
-        _expected(outlook, f"{by:g} ×", by * size) for by in multiples if _possible(outlook.question, by * size)
+        _expected(forecast, f"{by:g} ×", by * size) for by in multiples if _possible(forecast.settings, by * size)
     )
 
 
-def chosen(question: Question) -> Outlook:
-    """The outlook at the horizon that was given, or else at the one that has the power."""
-    if question.min_samples is not None:
-        share = None if question.form == "paired" else question.share
-        return Outlook(question, horizon_information(question.min_samples, share))
-    return _rounded(question, needed(question, question.power).information)
+def planned_forecast(settings: PlanSettings) -> Forecast:
+    """The forecast at the horizon that was given, or else at the one that has the power."""
+    if settings.min_samples is not None:
+        return Forecast(settings, settings.horizon(settings.min_samples))
+    return _whole_samples(smallest_forecast(settings, settings.power))
 
 
-def _rounded(question: Question, information: float) -> Outlook:
-    """At the horizon of a whole number of samples, as the configuration has it."""
-    share = None if question.form == "paired" else question.share
-    samples = math.ceil(information / (1.0 if share is None else 1.0 - share) - 1e-9)
-    return Outlook(question, horizon_information(max(1, samples), share))
+def _whole_samples(forecast: Forecast) -> Forecast:
+    """The forecast at the horizon of a whole number of samples, as the configuration has it."""
+    samples = math.ceil(forecast.settings.samples(forecast.information) - 1e-9)
+    return Forecast(forecast.settings, forecast.settings.horizon(max(1, samples)))
 
 
-def scenarios(question: Question) -> list[tuple[str, float]]:
+def scenarios(settings: PlanSettings) -> list[tuple[str, float]]:
     """No effect, the effect, and harm of the same size (or half the room, where that is impossible); oriented."""
-    harm = abs(question.effect)
-    if not _possible(question, -harm):
-        harm = (question.baseline if question.sign > 0 else 1.0 - question.baseline) / 2.0
-    return [("no effect", 0.0), ("the effect", abs(question.effect)), ("harm", -harm)]
+    harm = abs(settings.effect)
+    if not _possible(settings, -harm):
+        harm = (settings.baseline if settings.sign > 0 else 1.0 - settings.baseline) / 2.0
+    return [("no effect", 0.0), ("the effect", abs(settings.effect)), ("harm", -harm)]
 
 
-def _possible(question: Question, effect: float) -> bool:
-    return not question.proportion or 0.0 < question.baseline + question.sign * effect < 1.0
+def _possible(settings: PlanSettings, effect: float) -> bool:
+    return not settings.proportion or 0.0 < settings.baseline + settings.sign * effect < 1.0
 
 
-def _samples(outlook: Outlook) -> int:
-    paired = outlook.question.form == "paired"
-    return round(outlook.information / (1.0 if paired else 1.0 - outlook.question.share))
-
-
-def _form(outlook: Outlook) -> FormPlan:
-    q, schedule, effect = outlook.question, outlook.schedule, abs(outlook.question.effect)
-    outcomes, challenger = outlook.units
-    variance, ending = outlook.spread(effect)[0], outlook.ending(effect)
-    fixed_day = schedule.day_of(outlook.one_look(effect, q.power))
-    detectable = outlook.detectable()
+def _form(forecast: Forecast) -> FormPlan:
+    q, schedule, effect = forecast.settings, forecast.schedule, abs(forecast.settings.effect)
+    outcomes, challenger = forecast.units
+    variance, ending = forecast.score_variance(effect)[0], forecast.ending(effect)
+    fixed_day = schedule.day_of(forecast.one_look(effect, q.power))
+    detectable = forecast.detectable()
     return FormPlan(
         form=q.form,
-        min_samples=_samples(outlook),
-        information=outlook.information,
+        min_samples=round(q.samples(forecast.information)),
+        information=forecast.information,
         outcomes=outcomes,
         champion=outcomes if schedule.paired else outcomes - challenger,
         challenger=challenger,
-        days=outlook.days,
-        blocks=(outlook.last + 1) // schedule.ratio,
-        looks=outlook.last + 1,
+        days=forecast.days,
+        blocks=(forecast.last + 1) // schedule.ratio,
+        looks=forecast.last + 1,
         power=ending.better,
         detectable=q.sign * detectable if math.isfinite(detectable) else None,
         variance=variance,
@@ -132,15 +123,15 @@ def _form(outlook: Outlook) -> FormPlan:
     )
 
 
-def _expected(outlook: Outlook, name: str, effect: float) -> Expectation:
-    q, found = outlook.question, outlook.ending(effect)
-    return Expectation(
+def _expected(forecast: Forecast, name: str, effect: float) -> OperatingCharacteristics:
+    q, found = forecast.settings, forecast.ending(effect)
+    return OperatingCharacteristics(
         name=name,
         effect=q.sign * effect + 0.0,
         challenger_value=q.baseline + q.sign * effect,
         better=found.better,
         worse=found.worse,
-        fixed_power=outlook.one_look_power(effect),
+        fixed_power=forecast.one_look_power(effect),
         days=found.days,
         half_by=found.half_by,
         most_by=found.most_by,
@@ -150,51 +141,51 @@ def _expected(outlook: Outlook, name: str, effect: float) -> Expectation:
     )
 
 
-def _yardsticks(outlook: Outlook) -> list[Yardstick]:
+def _reference_tests(forecast: Forecast) -> list[ReferenceTest]:
     """What others need for the same effect, level and power; blocks and their number left aside for the others."""
-    q, schedule, effect = outlook.question, outlook.schedule, abs(outlook.question.effect)
+    q, schedule, effect = forecast.settings, forecast.schedule, abs(forecast.settings.effect)
     alpha, miss = q.alpha / 2.0, 1.0 - q.power
-    true, reported = outlook.spread(effect)
-    ending = outlook.ending(effect)
+    true, reported = forecast.score_variance(effect)
+    ending = forecast.ending(effect)
 
-    def at(name: str, information: float) -> Yardstick:
+    def at(name: str, information: float) -> ReferenceTest:
         day = schedule.day_of(information)
-        return Yardstick(name, *schedule.units_at(day), day)
+        return ReferenceTest(name, *schedule.units_at(day), day)
 
     return [
-        Yardstick("this test, if it goes all the way", *outlook.units, outlook.days),
-        Yardstick("this test, on average", ending.outcomes, ending.challenger, ending.days),
-        at("classical test, one look at the end", outlook.one_look(effect, q.power)),
+        ReferenceTest("this test, if it goes all the way", *forecast.units, forecast.days),
+        ReferenceTest("this test, on average", ending.outcomes, ending.challenger, ending.days),
+        at("classical test, one look at the end", forecast.one_look(effect, q.power)),
         at(
             "Wald's test of just this effect, on average",
             wald_units(effect, max(true, reported * q.design_effect), alpha, miss, 1.0)[1],
         ),
-        at("least that any test needs on average", least_units(_rate(outlook) / q.design_effect, alpha, miss)),
+        at("least that any test needs on average", least_units(_rate(forecast) / q.design_effect, alpha, miss)),
     ]
 
 
-def _rate(outlook: Outlook) -> float:
+def _rate(forecast: Forecast) -> float:
     """Nats that a unit of information tells at most about the arms differing, units independent."""
-    q, effect = outlook.question, abs(outlook.question.effect)
+    q, effect = forecast.settings, abs(forecast.settings.effect)
     if not q.proportion:
-        return effect * effect / (2.0 * outlook.spread(effect)[0] / q.design_effect)
+        return effect * effect / (2.0 * forecast.score_variance(effect)[0] / q.design_effect)
     if q.form == "paired":  # concordant pairs tell nothing
         apart = discordance_at(q, effect)
         return apart * kl((apart + effect) / (2.0 * apart), 0.5)
     return information_rate(q.share, q.baseline, q.baseline + q.effect)[0] / (q.share * (1.0 - q.share))
 
 
-def _progress(outlook: Outlook) -> list[Milestone]:
-    looks, schedule = outlook.looks, outlook.schedule
-    slices = schedule.slices(outlook.last + 1)
+def _progress(forecast: Forecast) -> list[Milestone]:
+    looks, schedule = forecast.looks, forecast.schedule
+    slices = schedule.slices(forecast.last + 1)
     share = slices.share[np.searchsorted(slices.block, looks.block - 1, side="right") - 1]
     return [
         Milestone(
             day=float(looks.day[k]),
             share=float(share[k]),
-            fraction=float(looks.information[k] / outlook.information),
-            bound_better=_finite(outlook.win_bounds[k]),
-            bound_worse=_finite(-outlook.harm_bounds[k]),
+            fraction=float(looks.information[k] / forecast.information),
+            bound_better=_finite(forecast.win_bounds[k]),
+            bound_worse=_finite(-forecast.harm_bounds[k]),
         )
         for k in range(len(looks.day))
     ]
@@ -204,8 +195,8 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _notes(outlook: Outlook) -> list[str]:
-    q, looks = outlook.question, outlook.looks
+def _notes(forecast: Forecast) -> list[str]:
+    q, looks = forecast.settings, forecast.looks
     found = []
     if not q.independent and looks.win_blocks[-1] <= q.min_blocks and q.min_samples is None:
         found.append(
@@ -213,7 +204,7 @@ def _notes(outlook: Outlook) -> list[str]:
             "takes: the horizon is what they bring, and finer blocks would end sooner if the sums of blocks do not "
             "correlate."
         )
-    if not np.isfinite(outlook.win_bounds).any():
+    if not np.isfinite(forecast.win_bounds).any():
         found.append("No win is possible within this horizon: there are too few blocks or outcomes by then.")
     if q.form == "split":
         found.append("Days count from the start of the ramp; a shadow stage before it comes on top.")
@@ -231,51 +222,45 @@ def _notes(outlook: Outlook) -> list[str]:
 # Simulation ------------------------------------------------------------------------------------------------------
 
 
-def simulated(
-    question: Question,
-    world: World,
-    *,
-    runs: int,
-    seed: int,
-    mode: str = "group-sequential",
+def simulate(
+    settings: PlanSettings,
+    world: SimulatedWorld,
+    simulation: SimulationSettings,
     progress: Callable[[int], object] | None = None,
 ) -> SimulationReport:
-    """Type I errors, power, stopping, bias and coverage of simulated runs at the planned horizon."""
-    if not 1 <= runs <= MOST_RUNS:
-        raise BadInput(f"runs: {runs!r} is not from 1 to {MOST_RUNS:,}")
-    if seed < 0:
-        raise BadInput(f"seed: {seed!r} is not at least 0")
-    if mode not in MODES:
-        raise BadInput(f"mode: there is no {mode!r}; known are {', '.join(MODES)}")
-    outlook = chosen(question)
-    if outlook.last >= MOST_LOOKS:
-        raise BadInput(f"block: {outlook.last + 1:,} looks are too many to simulate; {MOST_LOOKS:,} are the most")
-    asked = scenarios(question)
-    world.check(question, [effect for _, effect in asked], outlook.days)
-    found = []
-    for place, (name, effect) in enumerate(asked):
-        ended = simulate(
-            outlook, effect, runs=runs, seed=seed * len(asked) + place, world=world, mode=mode, progress=progress
+    """Type I errors, power, stopping, bias and coverage of simulated runs at the planned horizon. Raises BadInput."""
+    forecast = planned_forecast(settings)
+    if forecast.last >= MOST_LOOKS:
+        raise BadInput(
+            f"--block must be longer: {forecast.last + 1:,} looks are simulated, and at most {MOST_LOOKS:,} can"
         )
-        found.append(_scenario(outlook, name, effect, ended, mode))
+    effects = scenarios(settings)
+    world.check_against(settings, [effect for _, effect in effects], forecast.days)
+    found = []
+    for place, (name, effect) in enumerate(effects):
+        seed = simulation.seed * len(effects) + place
+        ends = simulate_runs(
+            forecast, effect, world=world, runs=simulation.runs, seed=seed, mode=simulation.mode, progress=progress
+        )
+        found.append(_scenario(forecast, name, effect, ends, simulation.mode))
     return SimulationReport(
-        question=question.to_dict(),
+        settings=settings.to_dict(),
         world=asdict(world),
-        mode=mode,
-        runs=runs,
-        seed=seed,
-        min_samples=_samples(outlook),
-        days=outlook.days,
-        looks=outlook.last + 1,
+        mode=simulation.mode,
+        runs=simulation.runs,
+        seed=simulation.seed,
+        min_samples=round(settings.samples(forecast.information)),
+        days=forecast.days,
+        looks=forecast.last + 1,
         scenarios=tuple(found),
-        notes=tuple(_simulation_notes(outlook, mode)),
+        notes=tuple(_simulation_notes(forecast, simulation.mode)),
     )
 
 
-def _scenario(outlook: Outlook, name: str, effect: float, ended: Runs, mode: str) -> Scenario:
-    q, sequential = outlook.question, mode == "group-sequential"
-    planned = outlook.ending(effect)
-    looks = outlook.schedule.looks(outlook.last + 1)
+def _scenario(forecast: Forecast, name: str, effect: float, ended: Runs, mode: str) -> Scenario:
+    q, sequential = forecast.settings, mode == "group-sequential"
+    planned = forecast.ending(effect)
+    looks = forecast.schedule.looks(forecast.last + 1)
     days, runs = looks.day[ended.look], len(ended.look)
     error, levels = effect == 0.0, (q.alpha / 2.0, q.harm_alpha)
     better, worse = (int((ended.crossed == side).sum()) for side in (1.0, -1.0))
@@ -292,7 +277,7 @@ def _scenario(outlook: Outlook, name: str, effect: float, ended: Runs, mode: str
             runs - better - worse, runs, 1.0 - planned.better - planned.worse if sequential else None, None
         ),
         days=float(days.mean()),
-        planned_days=planned.days if sequential else outlook.days,
+        planned_days=planned.days if sequential else forecast.days,
         day_percentiles=tuple(np.percentile(days, (10, 50, 90), method="inverted_cdf").tolist()),
         outcomes=float(looks.units[ended.look].mean()),
         challenger=float(looks.challenger[ended.look].mean()),
@@ -329,12 +314,12 @@ def _share(count: int, runs: int, planned: float | None, level: float | None) ->
     return Share(count, count / runs, lower, upper, planned, level, allowed, held)
 
 
-def _simulation_notes(outlook: Outlook, mode: Any) -> list[str]:
+def _simulation_notes(forecast: Forecast, mode: Any) -> list[str]:
     found = [
         "Runs end at their first crossing or at the horizon; estimates of runs that crossed are too large on "
         "average, because crossing selects for it."
     ]
-    if outlook.question.block_correlation:
+    if forecast.settings.block_correlation:
         found.append("Correlated blocks: the deviations of block scores follow a first-order autoregression.")
     if mode != "group-sequential":
         found.append(f"The horizon is that of the group-sequential plan; {mode} is watched up to it.")

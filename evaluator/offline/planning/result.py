@@ -40,7 +40,7 @@ class FormPlan:
 
 
 @dataclass(frozen=True)
-class Expectation:
+class OperatingCharacteristics:
     """What to expect at one true effect. fixed_power is that of one look at the same horizon.
 
     days, outcomes, challenger and exposed (the challenger's traffic by then, matured or not) are means at the end;
@@ -62,7 +62,7 @@ class Expectation:
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class ReferenceTest:
     """Outcomes and days that a test needs to find the planned effect with the planned power."""
 
     name: str
@@ -87,15 +87,15 @@ class PlanReport:
     """The answer of `gauntlet plan`. other: the other form, None where it can't be planned; other_assumed: the arms'
     agreement was taken for none, as it was not given."""
 
-    question: dict[str, Any]
+    settings: dict[str, Any]
     form: FormPlan
     other: FormPlan | None
     other_assumed: bool
-    effects: tuple[Expectation, ...]
-    stopping: tuple[Expectation, ...]
-    yardsticks: tuple[Yardstick, ...]
+    effects: tuple[OperatingCharacteristics, ...]
+    stopping: tuple[OperatingCharacteristics, ...]
+    reference_tests: tuple[ReferenceTest, ...]
     progress: tuple[Milestone, ...]
-    curve: tuple[Expectation, ...]
+    curve: tuple[OperatingCharacteristics, ...]
     notes: tuple[str, ...]
 
     @property
@@ -157,7 +157,7 @@ class Scenario:
 class SimulationReport:
     """The answer of `gauntlet simulate`."""
 
-    question: dict[str, Any]
+    settings: dict[str, Any]
     world: dict[str, float]
     mode: str
     runs: int

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from evaluator.offline.planning.settings import Question
+from evaluator.offline.planning.settings import PlanSettings
 from evaluator.stats.score_process import Bools, Floats, Ints
 from gauntlet.errors import BadInput
 
@@ -69,17 +69,17 @@ class Looks:
 
 
 class Schedule:
-    """The traffic of a question, as long as it may go on."""
+    """The traffic of a settings, as long as it may go on."""
 
-    def __init__(self, question: Question) -> None:
-        self.question = question
-        self.ratio = round(question.block / question.harm_block)
-        self.paired = question.form == "paired"
-        self._rate = question.traffic * (question.fraction if self.paired else 1.0)
+    def __init__(self, settings: PlanSettings) -> None:
+        self.settings = settings
+        self.ratio = round(settings.block / settings.harm_block)
+        self.paired = settings.form == "paired"
+        self._rate = settings.traffic * (settings.fraction if self.paired else 1.0)
 
     def slices(self, blocks: int) -> Slices:
         """The slices of the first harm blocks."""
-        q = self.question
+        q = self.settings
         if blocks > MOST_BLOCKS:
             raise BadInput(
                 f"traffic: {q.traffic:g} units a day would need {blocks * q.harm_block:,.0f} days; with blocks of "
@@ -105,7 +105,7 @@ class Schedule:
 
     def looks(self, blocks: int) -> Looks:
         """The looks at the first harm blocks."""
-        q, s = self.question, self.slices(blocks)
+        q, s = self.settings, self.slices(blocks)
         fine = _floats(np.bincount(s.block, s.information, blocks))
         coarse = _floats(np.add.reduceat(fine, np.arange(0, blocks, self.ratio)))
         lost = 0 if self.paired else 1  # split: the first block has no earlier one to predict its outcomes from
@@ -134,7 +134,7 @@ class Schedule:
     def _exposed(self, day: Floats) -> Floats:
         """The challenger's traffic up to these days."""
         total, start = np.zeros(len(day)), 0.0
-        for share, lasts in self.question.ramp:
+        for share, lasts in self.settings.ramp:
             total += share * self._rate * np.clip(day - start, 0.0, lasts)
             start += lasts
         return total
@@ -142,24 +142,24 @@ class Schedule:
     def day_of(self, information: float) -> float:
         """When so much information has matured, blocks left aside."""
         left, day = information, 0.0
-        for share, lasts in [(1.0, math.inf)] if self.paired else self.question.ramp:
+        for share, lasts in [(1.0, math.inf)] if self.paired else self.settings.ramp:
             rate = self._rate * (1.0 if self.paired else share * (1.0 - share))
             if rate * lasts >= left:
-                return day + left / rate + self.question.delay
+                return day + left / rate + self.settings.delay
             left -= rate * lasts
             day += lasts
         raise AssertionError("the last stage has no end")
 
     def units_at(self, day: float) -> tuple[float, float]:
         """Matured outcomes and the challenger's among them, at that day."""
-        age = max(0.0, day - self.question.delay)
+        age = max(0.0, day - self.settings.delay)
         if self.paired:
             return self._rate * age, self._rate * age
         return self._rate * age, float(self._exposed(np.array([age]))[0])
 
     def blocks_for(self, information: float, win_blocks: int) -> int:
         """How many harm blocks hold surely so much information of the win side, and so many whole blocks."""
-        q = self.question
+        q = self.settings
         enough = math.ceil((self.day_of(information) - q.delay) / q.block) + 3
         return self.ratio * max(enough, win_blocks + 3)
 

@@ -1,239 +1,218 @@
-"""What is asked of a planned test: its metric, its levels, its traffic, and what is known of correlations.
+"""Settings of a planned test: its metric, its levels, its traffic, and what is known of correlations.
 
-Invariant: a question that exists can be answered; what can't is refused with the option's name. Durations are days,
-effects are challenger − champion in the metric's own units: the sign of the effect says which direction is better.
+Invariant: settings that exist can be planned with; others are refused with the option's name and a remedy. Durations
+are days. Effects are challenger − champion in the metric's own units: the sign of the effect says which way is better.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
+import numpy as np
+
+from evaluator.offline.options import check_limits, flag, option
+from evaluator.offline.records import to_plain
 from evaluator.stats.alpha_spending import Spending
 from evaluator.stats.cluster_robust import MOST_CORRELATION
 from evaluator.stats.power import block_widening, cluster_design_effect
-from evaluator.stats.sequential_test import HARM_RESERVE, HARM_SIDE, Plan, Side
+from evaluator.stats.score_process import Floats
+from evaluator.stats.sequential_test import HARM_RESERVE, HARM_SIDE, Mode, Plan, Side, horizon_information
 from gauntlet.config.section import Seconds
 from gauntlet.errors import BadInput
 
 Form = Literal["split", "paired"]
-FORMS: Final = ("split", "paired")
-SPENDINGS: Final = ("mixed", "obrien-fleming", "pocock")
-RAMP: Final = "0.01:2d,0.05:2d,0.1"
-# More would only wait: nobody plans a test of a century, and no sample size of that order means anything.
-MOST_SAMPLES: Final = 10**9
+SpendingShape = Literal["mixed", "obrien-fleming", "pocock"]
+Ramp = tuple[tuple[float, float], ...]
+_RAMP: Final = "0.01:2d,0.05:2d,0.1"
+# No sample size beyond this means anything.
+_MOST_SAMPLES: Final = 1_000_000_000
+_MOST_RUNS: Final = 1_000_000
+# Sizes of effects and deviations that double precision can compute with.
+_SIZES: Final = (1e-9, 1e12)
 _DAY: Final = 86_400.0
 
 
-def days(option: str, value: str | float) -> float:
-    """A duration in days from `12h`, `7d` or a number of seconds, as the configuration writes them."""
+class Days(float):
+    """A duration in days, already converted."""
+
+
+def days(option: str, value: str | float) -> Days:
+    """A duration from `12h`, `7d` or a number of seconds, as the configuration writes them. Raises BadInput."""
+    if isinstance(value, Days):
+        return value
     try:
         found = float(Seconds.parse(value)) / _DAY
     except (ValueError, TypeError) as error:
-        raise BadInput(f"{option}: {error}") from error
+        raise BadInput(f"{option} must be a duration: {error}") from error
     if not (math.isfinite(found) and found >= 0.0):
-        raise BadInput(f"{option}: {value!r} is no duration")
-    return found
+        raise BadInput(f"{option} must be a duration such as 12h or 7d, not {value!r}")
+    return Days(found)
 
 
-def stages(value: str | Iterable[tuple[float, str | float]]) -> tuple[tuple[float, float], ...]:
-    """Shares and days from `0.01:2d,0.05:2d,0.1`; the last stage lasts as long as it takes and needs no duration."""
+def stages(value: str | Iterable[Any]) -> Ramp:
+    """Shares and days from `0.01:2d,0.05:2d,0.1`; the last stage lasts as long as it takes. Raises BadInput."""
     if isinstance(value, str):
         parts: list[Any] = [part.split(":") for part in value.split(",")]
     else:
         parts = [tuple(stage) if isinstance(stage, Iterable) else (stage,) for stage in value]
-    found = []
-    for place, part in enumerate(parts):
+    found: list[tuple[float, float]] = []
+    for part in parts:
         if not 1 <= len(part) <= 2:
-            raise BadInput(f"ramp: {part!r} is not SHARE:DURATION, such as in {RAMP}")
-        given, time = part if len(part) == 2 else (part[0], "")
+            raise BadInput(f"--ramp must be stages SHARE:DURATION such as {_RAMP}, not {part!r}")
         try:
-            share = float(given)
+            share = float(part[0])
         except (TypeError, ValueError):
-            raise BadInput(f"ramp: {given!r} is not a share, such as in {RAMP}") from None
+            raise BadInput(f"--ramp must have numbers as shares, such as {_RAMP}, not {part[0]!r}") from None
         if not 0.0 < share < 1.0:
-            raise BadInput(f"ramp: the share {share:g} does not lie strictly between 0 and 1")
-        last = place == len(parts) - 1
-        if not last and time in ("", None):
-            raise BadInput(f"ramp: the stage {share:g} needs a duration, such as {share:g}:2d")
-        lasts = math.inf if last else days("ramp", time)
-        if not lasts > 0.0:
-            raise BadInput(f"ramp: the stage {share:g} lasts {time!r}; stages last longer than nothing")
-        found.append((share, lasts))
+            raise BadInput(f"--ramp must have shares between 0 and 1, both excluded, not {share:g}")
+        if len(found) == len(parts) - 1:
+            found.append((share, Days(math.inf)))
+            break
+        lasts = part[1] if len(part) == 2 else None
+        if lasts in ("", None):
+            raise BadInput(f"--ramp needs a duration for each stage but the last, such as {share:g}:2d")
+        if not days("--ramp", lasts) > 0.0:
+            raise BadInput(f"--ramp must have durations greater than 0; the stage {share:g} has {lasts!r}")
+        found.append((share, days("--ramp", lasts)))
+    if not found:
+        raise BadInput(f"--ramp needs a stage, such as {_RAMP}")
     return tuple(found)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """The settings of a plan; levels, blocks and the delay default to those of the configuration.
+_METRIC, _TRAFFIC, _CORRELATED, _RUNS = "what is looked for", "the traffic", "what is correlated", "the runs"
 
-    baseline, effect: the champion's proportion or mean, and the smallest difference worth having.
-    sd, challenger_sd: of one outcome, for a mean; without sd the metric is a proportion.
-    alpha: two-sided, so a win is false with at most alpha / 2; harm_alpha: one-sided, for throwing a challenger out.
-    discordance: share of pairs on which exactly one arm is right; sd_difference: of one pair's difference, for a mean.
-    traffic: units a day; fraction: share of them that the other arm scores too, in shadow (paired).
-    cluster_size, cluster_correlation: units that are assigned together, and the correlation of their outcomes.
-    block_correlation: lag-1 correlation of the sums of blocks.
-    independent: units are known to be independent, so that blocks need not be summed nor counted.
-    min_samples: the horizon, where it is given; else the one that has the power.
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """Levels, blocks and the delay default to those of the configuration.
+
+    Durations and the ramp may be given as people write them (`12h`, a number of seconds) and are kept in days. Without
+    `harm_block` it is a quarter of the block, or the block where blocks are correlated. Without `sd` the metric is a
+    proportion. Raises BadInput.
     """
 
-    baseline: float
-    effect: float
-    traffic: float
-    sd: float | None = None
-    challenger_sd: float | None = None
-    alpha: float = 0.05
-    harm_alpha: float = 0.05
-    power: float = 0.8
-    form: Form = "split"
-    discordance: float | None = None
-    sd_difference: float | None = None
-    ramp: tuple[tuple[float, float], ...] = ((0.01, 2.0), (0.05, 2.0), (0.1, math.inf))
-    fraction: float = 1.0
-    delay: float = 1.0
-    block: float = 1.0
-    harm_block: float = 0.25
-    min_blocks: int = 20
-    min_harm_blocks: int = 5
-    independent: bool = False
-    cluster_size: int = 1
-    cluster_correlation: float = 0.0
-    block_correlation: float = 0.0
-    spending: str = "mixed"
-    min_samples: int | None = None
-
-    @classmethod
-    def of(cls, *, ramp: Any = RAMP, delay: Any = "1d", block: Any = "1d", harm_block: Any = None, **rest: Any) -> Self:
-        """From durations as people write them. harm_block defaults to a quarter of the block, or to the block where
-        blocks are correlated."""
-        whole = days("block", block)
-        quarter = whole if rest.get("block_correlation") else whole / 4.0
-        fine = quarter if harm_block is None else days("harm-block", harm_block)
-        return cls(ramp=stages(ramp), delay=days("delay", delay), block=whole, harm_block=fine, **rest)
+    baseline: float = option("the champion's proportion, or mean with --sd", group=_METRIC)
+    effect: float = option("smallest difference worth having, with its sign", group=_METRIC)
+    traffic: float = option("units (requests, users) a day", above=0.0, group=_TRAFFIC)
+    sd: float | None = option("of one outcome: the metric is a mean", None, above=0.0, group=_METRIC)
+    challenger_sd: float | None = option("where it differs from the champion's", None, above=0.0, group=_METRIC)
+    alpha: float = option("two-sided, for a win", 0.05, above=0.0, most=0.4, group=_METRIC)
+    harm_alpha: float = option("one-sided, for harm", 0.05, above=0.0, most=0.4, group=_METRIC)
+    power: float = option("chance to find the effect", 0.8, above=0.0, below=1.0, group=_METRIC)
+    form: Form = option("paired: by shadow scores", "split", group=_TRAFFIC)
+    discordance: float | None = option(
+        "paired: share of requests on which exactly one arm is right", None, group=_TRAFFIC
+    )
+    sd_difference: float | None = option("paired, a mean: of one pair's difference", None, above=0.0, group=_TRAFFIC)
+    ramp: Ramp = option(
+        "the last stage needs no time", stages(_RAMP), metavar="SHARE:TIME,…", written=_RAMP, group=_TRAFFIC
+    )
+    fraction: float = option("paired: share that both score", 1.0, above=0.0, most=1.0, group=_TRAFFIC)
+    delay: float = option("until an outcome matures", Days(1.0), metavar="TIME", written="1d", group=_TRAFFIC)
+    block: float = option(
+        "outcomes within it may correlate", Days(1.0), metavar="TIME", written="1d", group=_CORRELATED
+    )
+    harm_block: float = option(
+        "finer, for the harm side; default: a quarter of the block", None, metavar="TIME", written="", group=_CORRELATED
+    )
+    min_blocks: int = option("that a win needs", 20, least=0, most=10_000, group=_CORRELATED)
+    min_harm_blocks: int = option("that harm needs", 5, least=0, most=10_000, group=_CORRELATED)
+    independent: bool = option("units are known to be independent: blocks are not needed", False, group=_CORRELATED)
+    cluster_size: int = option("units that are assigned together, as a user's are", 1, least=1, group=_CORRELATED)
+    cluster_correlation: float = option("of the outcomes of two of them", 0.0, least=0.0, below=1.0, group=_CORRELATED)
+    block_correlation: float = option(
+        "of the sums of neighbouring blocks", 0.0, least=0.0, most=MOST_CORRELATION, group=_CORRELATED
+    )
+    spending: SpendingShape = option("how the levels are spent over the looks", "mixed", group=_METRIC)
+    min_samples: int | None = option(
+        "plan for this horizon; default: the one that has the power", None, least=1, most=_MOST_SAMPLES, group=_METRIC
+    )
 
     def __post_init__(self) -> None:
-        self._numbers()
-        self._metric()
-        self._pairs()
-        self._times()
-        self._correlations()
+        for name in ("delay", "block"):
+            object.__setattr__(self, name, days(flag(name), getattr(self, name)))
+        fine = Days(self.block if self.block_correlation else self.block / 4.0)
+        fine = fine if self.harm_block is None else days("--harm-block", self.harm_block)
+        object.__setattr__(self, "harm_block", fine)
+        object.__setattr__(self, "ramp", stages(self.ramp))
+        check_limits(self)
+        self._check_effect()
+        self._check_pairs()
+        self._check_blocks()
 
-    def _numbers(self) -> None:
-        for name in (
-            "baseline",
-            "effect",
-            "traffic",
-            "power",
-            "alpha",
-            "harm_alpha",
-            "fraction",
-            "cluster_correlation",
-            "block_correlation",
-            "sd",
-            "challenger_sd",
-            "discordance",
-            "sd_difference",
-        ):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
-                raise BadInput(f"{_option(name)}: {value!r} is not a finite number")
+    def _check_effect(self) -> None:
         for name in ("effect", "sd", "challenger_sd", "sd_difference"):
             value = getattr(self, name)
-            if value and not 1e-9 <= abs(value) <= 1e12:
-                raise BadInput(f"{name}: {value:g} is beyond what can be computed with; choose another unit")
+            if value and not _SIZES[0] <= abs(value) <= _SIZES[1]:
+                raise BadInput(
+                    f"{flag(name)} must be from {_SIZES[0]:g} to {_SIZES[1]:g}, not {value:g}: rescale the unit"
+                )
         if self.effect == 0.0:
-            raise BadInput("effect: the smallest effect worth having is not 0; no test finds that")
-        if not self.traffic > 0.0:
-            raise BadInput(f"traffic: {self.traffic:g} units a day never answer anything")
-        for name in ("alpha", "harm_alpha"):
-            if not 0.0 < getattr(self, name) <= 0.4:
-                raise BadInput(f"{_option(name)}: {getattr(self, name):g} is not above 0 and at most 0.4")
-        if not self.alpha / 2.0 < self.power < 1.0:
-            raise BadInput(f"power: {self.power:g} does not lie between alpha / 2 and 1")
-        if self.form not in FORMS:
-            raise BadInput(f"form: there is no {self.form!r}; known are {', '.join(FORMS)}")
-        if self.spending not in SPENDINGS:
-            raise BadInput(f"spending: there is no {self.spending!r}; known are {', '.join(SPENDINGS)}")
-        if self.min_samples is not None and not 1 <= self.min_samples <= MOST_SAMPLES:
-            raise BadInput(f"min-samples: {self.min_samples!r} is not from 1 to {MOST_SAMPLES:,}")
-        for name in ("min_blocks", "min_harm_blocks"):
-            if not 0 <= getattr(self, name) <= 10_000:
-                raise BadInput(f"{_option(name)}: {getattr(self, name)!r} is not from 0 to 10,000")
-
-    def _metric(self) -> None:
-        if self.sd is None:
-            if self.challenger_sd is not None:
-                raise BadInput("challenger-sd: goes with --sd; a proportion has none of its own")
-            if not 0.0 < self.baseline < 1.0:
-                raise BadInput(
-                    f"baseline: {self.baseline:g} is no proportion between 0 and 1; for a mean give --sd as well"
-                )
-            if not 0.0 < self.baseline + self.effect < 1.0:
-                raise BadInput(f"effect: {self.baseline:g} {self.effect:+g} is no proportion between 0 and 1")
-        for name in ("sd", "challenger_sd"):
-            value = getattr(self, name)
-            if value is not None and not value > 0.0:
-                raise BadInput(f"{_option(name)}: {value:g} is not above 0")
-
-    def _pairs(self) -> None:
-        if self.sd is None and self.sd_difference is not None:
-            raise BadInput("sd-difference: goes with --sd; for a proportion give --discordance")
-        if self.sd is not None and self.discordance is not None:
-            raise BadInput("discordance: is for a proportion; for a mean give --sd-difference")
-        if self.form == "paired" and self.discordance is None and self.sd_difference is None:
-            wanted = "discordance: the paired form needs the share of requests on which exactly one arm is right"
-            raise BadInput(wanted if self.sd is None else "sd-difference: the paired form needs that of one pair")
-        if self.sd_difference is not None and not self.sd_difference > 0.0:
-            raise BadInput(f"sd-difference: {self.sd_difference:g} is not above 0")
-        if self.discordance is not None:
-            low, high = least_discordance(self.baseline, self.effect), most_discordance(self.baseline, self.effect)
-            if not low <= self.discordance <= high:
-                raise BadInput(
-                    f"discordance: {self.discordance:g} is impossible for {self.baseline:g} and an effect of "
-                    f"{self.effect:+g}; it lies from {low:g} to {high:g}"
-                )
-        if not 0.0 < self.fraction <= 1.0:
-            raise BadInput(f"fraction: {self.fraction:g} is not above 0 and at most 1")
-
-    def _times(self) -> None:
-        if not self.ramp:
-            raise BadInput("ramp: has no stage")
-        if not self.block > 0.0 or not self.harm_block > 0.0:
-            raise BadInput("block: lasts longer than nothing")
-        if not self.delay <= 3650.0:
-            raise BadInput(f"delay: {self.delay:g} days is more than ten years")
-        ratio = self.block / self.harm_block
-        if ratio < 1.0 - 1e-9 or abs(ratio - round(ratio)) > 1e-6:
-            raise BadInput(f"harm-block: {self.harm_block:g} days does not divide the block of {self.block:g} days")
-        if self.block_correlation and ratio > 1.5:
-            raise BadInput("harm-block: what finer blocks correlate by does not follow from --block-correlation")
-
-    def _correlations(self) -> None:
-        if self.cluster_size != int(self.cluster_size) or self.cluster_size < 1:
-            raise BadInput(f"cluster-size: {self.cluster_size!r} is not a whole number of at least 1")
-        if not 0.0 <= self.cluster_correlation < 1.0:
-            raise BadInput(f"cluster-correlation: {self.cluster_correlation:g} is not in [0, 1)")
-        if not 0.0 <= self.block_correlation <= MOST_CORRELATION:
-            raise BadInput(f"block-correlation: {self.block_correlation:g} is not in [0, {MOST_CORRELATION}]")
-        if (self.cluster_correlation > 0.0) != (self.cluster_size > 1):
-            raise BadInput("cluster-size: goes with --cluster-correlation, each above nothing")
-        if self.independent and (self.cluster_correlation or self.block_correlation):
-            raise BadInput("independent: units of correlated clusters or blocks are not")
-        if self.per_block < 1.0:
+            raise BadInput("--effect must not be 0: give the smallest difference worth having")
+        if self.power <= self.alpha / 2.0:
+            raise BadInput(f"--power must be greater than half of --alpha, {self.alpha / 2.0:g}, not {self.power:g}")
+        if self.sd is not None:
+            return
+        if self.challenger_sd is not None:
+            raise BadInput("--challenger-sd needs --sd; leave it out for a proportion")
+        if not 0.0 < self.baseline < 1.0:
             raise BadInput(
-                f"block: {self.per_block:.3g} {'clusters' if self.cluster_size > 1 else 'units'} come in a harm block "
-                f"of {self.harm_block:g} days; a block needs one at least"
+                f"--baseline must be between 0 and 1 for a proportion, not {self.baseline:g}; a mean needs --sd"
+            )
+        if not 0.0 < self.baseline + self.effect < 1.0:
+            raise BadInput(
+                f"--effect must leave the challenger's proportion between 0 and 1, not at {self.baseline:g} "
+                f"{self.effect:+g}"
             )
 
-    @property
-    def per_block(self) -> float:
-        """Clusters (of one unit, where there are none) that come in the finest block."""
+    def _check_pairs(self) -> None:
+        if self.sd is None and self.sd_difference is not None:
+            raise BadInput("--sd-difference needs --sd; for a proportion give --discordance")
+        if self.sd is not None and self.discordance is not None:
+            raise BadInput("--discordance can't be combined with --sd; for a mean give --sd-difference")
+        if self.form == "paired" and self.discordance is None and self.sd_difference is None:
+            option = "--discordance" if self.sd is None else "--sd-difference"
+            raise BadInput(f"--form paired needs {option}")
+        if self.discordance is not None:
+            low, high = abs(self.effect), most_discordance(self.baseline, self.effect)
+            if not low <= self.discordance <= high:
+                raise BadInput(
+                    f"--discordance must be from {low:g} to {high:g} for a baseline of {self.baseline:g} and an effect "
+                    f"of {self.effect:+g}, not {self.discordance:g}"
+                )
+
+    def _check_blocks(self) -> None:
+        for name in ("block", "harm_block"):
+            if not getattr(self, name) > 0.0:
+                raise BadInput(f"{flag(name)} must be greater than 0")
+        if not self.delay <= 3650.0:
+            raise BadInput(f"--delay must be at most ten years, not {self.delay:g} days")
+        ratio = self.block / self.harm_block
+        if ratio < 1.0 - 1e-9 or abs(ratio - round(ratio)) > 1e-6:
+            raise BadInput(
+                f"--harm-block must divide --block: {self.harm_block:g} days don't divide {self.block:g} days"
+            )
+        if self.block_correlation and ratio > 1.5:
+            raise BadInput("--harm-block can't be finer than --block when --block-correlation is given")
+        if (self.cluster_correlation > 0.0) != (self.cluster_size > 1):
+            raise BadInput(
+                "--cluster-size (at least 2) and --cluster-correlation (greater than 0) must be given together"
+            )
+        for name in ("cluster_correlation", "block_correlation"):
+            if self.independent and getattr(self, name):
+                raise BadInput(f"--independent can't be combined with {flag(name)}")
         pairs = self.fraction if self.form == "paired" else 1.0
-        return self.traffic * pairs * self.harm_block / self.cluster_size
+        per_block = self.traffic * pairs * self.harm_block / self.cluster_size
+        if per_block < 1.0:
+            raise BadInput(
+                f"--block must be longer, or --traffic larger: {per_block:.3g} "
+                f"{'clusters' if self.cluster_size > 1 else 'units'} come in a harm block of {self.harm_block:g} days, "
+                "and a block needs one"
+            )
 
     @property
     def proportion(self) -> bool:
@@ -248,6 +227,14 @@ class Question:
     def share(self) -> float:
         """The challenger's share at the end of the ramp."""
         return self.ramp[-1][0]
+
+    def horizon(self, samples: int) -> float:
+        """Information that so many outcomes of the challenger, or pairs, carry."""
+        return horizon_information(samples, None if self.form == "paired" else self.share)
+
+    def samples(self, information: float) -> float:
+        """Outcomes of the challenger, or pairs, that carry so much information."""
+        return information / (1.0 if self.form == "paired" else 1.0 - self.share)
 
     @cached_property
     def design_effect(self) -> float:
@@ -270,8 +257,8 @@ class Question:
             effect=abs(self.effect),
         )
 
-    def other(self) -> tuple[Question, bool]:
-        """The same question in the other form, and whether the arms' agreement had to be assumed for it.
+    def other(self) -> tuple[PlanSettings, bool]:
+        """The same settings in the other form, and whether the arms' agreement had to be assumed for it.
 
         Unknown agreement is taken as none at all: arms whose errors are independent of each other. Two models of one
         task agree far more than that, so it is what shadow scoring saves at least.
@@ -289,14 +276,9 @@ class Question:
         return other, not known
 
     def to_dict(self) -> dict[str, Any]:
-        given = asdict(self)
-        given["ramp"] = [[share, None if math.isinf(lasts) else lasts] for share, lasts in self.ramp]
-        return given
-
-
-def least_discordance(baseline: float, effect: float) -> float:
-    """Arms of these proportions are told apart by this share of the pairs at least."""
-    return abs(effect)
+        """Fit for JSON; the last stage of the ramp has no duration."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
 
 
 def most_discordance(baseline: float, effect: float) -> float:
@@ -305,5 +287,50 @@ def most_discordance(baseline: float, effect: float) -> float:
     return min(together, 2.0 - together)
 
 
-def _option(name: str) -> str:
-    return name.replace("_", "-")
+@dataclass(frozen=True, kw_only=True)
+class SimulatedWorld:
+    """What the outcomes of a simulation do besides the effect. Raises BadInput.
+
+    drift: the baseline moves evenly by this much from the first day to the planned horizon. weekly: it swings by ± this
+    much with the days of the week. skewness: of one outcome of a mean (paired: of one pair's difference).
+    """
+
+    drift: float = option("the baseline moves by this much until the horizon", 0.0, group=_RUNS)
+    weekly: float = option("it swings by ± this much over a week", 0.0, group=_RUNS)
+    skewness: float = option("of one outcome of a mean", 0.0, group=_RUNS, least=-50.0, most=50.0)
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+
+    def baseline(self, settings: PlanSettings, day: Floats, horizon: float) -> Floats:
+        """The champion's mean at these days, not oriented."""
+        moved = self.drift * np.minimum(1.0, day / horizon) + self.weekly * np.sin(2.0 * math.pi * day / 7.0)
+        return np.asarray(settings.baseline + moved)
+
+    def check_against(self, settings: PlanSettings, effects: Iterable[float], horizon: float) -> None:
+        """Raises BadInput where a plan's outcomes would be impossible in this world; effects are oriented."""
+        if not settings.proportion:
+            return
+        if self.skewness:
+            raise BadInput("--skewness needs --sd: the skewness of a proportion follows from it")
+        days = np.linspace(0.0, horizon, 2000)
+        for effect in (0.0, *(settings.sign * one for one in effects)):
+            reached = self.baseline(settings, days, horizon) + effect
+            if not (reached.min() > 0.0 and reached.max() < 1.0):
+                option = "--drift" if self.drift else "--weekly"
+                raise BadInput(
+                    f"{option} must keep the proportions between 0 and 1, not from {reached.min():.3g} to "
+                    f"{reached.max():.3g}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationSettings:
+    """How many runs, which random numbers, and the stopping rule that is simulated. Raises BadInput."""
+
+    runs: int = option("of each true effect", 2000, group=_RUNS, least=1, most=_MOST_RUNS)
+    seed: int = option("the same seed gives the same answer", 0, group=_RUNS, least=0)
+    mode: Mode = option("when to stop", "group-sequential", group=_RUNS)
+
+    def __post_init__(self) -> None:
+        check_limits(self)

@@ -1,13 +1,9 @@
-"""Simulated outcomes: the sums of both arms over every slice of traffic, for many runs at once.
+"""Simulated runs of a plan: drawn outcomes through the engine that decides rollouts, many runs at once.
 
-Invariant: the sums have exactly the law that unit by unit draws would give them. Without clusters or skewness they are
-drawn as sums; otherwise every unit is. Outcomes are oriented: larger is better. Means are centred at the baseline,
-which no test can tell.
-
-The same question by simulation: drawn outcomes through the engine that decides rollouts, run by run.
-
-Invariant: every run is a cell of `panel.advance`, so what is measured is what the running evaluator does; a run ends
-where its first bound is crossed, or at the horizon. The same settings and seed give the same figures.
+Invariant: the sums over a slice of traffic have exactly the law that unit by unit draws would give them; without
+clusters or skewness they are drawn as sums. Every run is a cell of `panel.advance`, so what is measured is what the
+running evaluator does; a run ends where its first bound is crossed, or at the horizon. Outcomes are oriented (larger is
+better) and means are centred at the baseline, which no test can tell. The same settings and seed give the same figures.
 """
 
 from __future__ import annotations
@@ -19,51 +15,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from evaluator.offline.planning.forecast import Outlook, discordance_at
+from evaluator.offline.planning.forecast import Forecast, discordance_at
 from evaluator.offline.planning.schedule import Slices
-from evaluator.offline.planning.settings import Question
+from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld
 from evaluator.stats.panel import ArmTotals, Panel, States, advance
 from evaluator.stats.score_process import Floats, Ints
-from gauntlet.errors import BadInput
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """What the outcomes do besides the effect.
-
-    drift: the baseline moves by this much from the first day to the planned horizon, evenly. weekly: it swings by ±
-    this much with the days of the week. skewness: of one outcome of a mean (paired: of one pair's difference).
-    """
-
-    drift: float = 0.0
-    weekly: float = 0.0
-    skewness: float = 0.0
-
-    def baseline(self, question: Question, day: Floats, horizon: float) -> Floats:
-        """The champion's mean at these days, not oriented."""
-        moved = self.drift * np.minimum(1.0, day / horizon) + self.weekly * np.sin(2.0 * math.pi * day / 7.0)
-        return np.asarray(question.baseline + moved)
-
-    def check(self, question: Question, effects: list[float], horizon: float) -> None:
-        """Raises BadInput, naming the option, where such outcomes are impossible."""
-        for name in ("drift", "weekly", "skewness"):
-            if not math.isfinite(getattr(self, name)):
-                raise BadInput(f"{name}: {getattr(self, name)!r} is not a finite number")
-        if self.skewness and question.proportion:
-            raise BadInput("skewness: is for a mean; that of a proportion follows from it")
-        if abs(self.skewness) > 50.0:
-            raise BadInput(f"skewness: {self.skewness:g} is not from −50 to 50")
-        if question.proportion:
-            days = np.linspace(0.0, horizon, 2000)
-            for effect in (0.0, *(question.sign * one for one in effects)):
-                reached = self.baseline(question, days, horizon) + effect
-                if not (reached.min() > 0.0 and reached.max() < 1.0):
-                    name = "drift" if self.drift else "weekly"
-                    raise BadInput(f"{name}: takes a proportion to {reached.min():.3g} … {reached.max():.3g}")
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class ArmSums:
     """Sums over each slice, shape (runs, slices) each. d, dd: Σ D and Σ D² over the pairs (paired form alone)."""
 
     n_champion: Floats
@@ -76,44 +36,46 @@ class Drawn:
     dd: Floats | None = None
 
 
-class Source:
-    """Draws the outcomes of one question in one world at one effect (oriented)."""
+class OutcomeSampler:
+    """Draws the outcomes of one settings in one world at one effect (oriented)."""
 
-    def __init__(self, question: Question, world: World, slices: Slices, effect: float, horizon: float) -> None:
-        self.question, self.world, self.slices, self.effect = question, world, slices, effect
+    def __init__(
+        self, settings: PlanSettings, world: SimulatedWorld, slices: Slices, effect: float, horizon: float
+    ) -> None:
+        self.settings, self.world, self.slices, self.effect = settings, world, slices, effect
         middle = (slices.start + slices.end) / 2.0
-        raw = world.baseline(question, middle, horizon)
-        up = question.sign > 0.0
+        raw = world.baseline(settings, middle, horizon)
+        up = settings.sign > 0.0
         self.means = raw if up else 1.0 - raw
-        if not question.proportion:
-            self.means = question.sign * (raw - question.baseline)
-        self.clusters = np.rint(slices.units / question.cluster_size).astype(np.int64)
+        if not settings.proportion:
+            self.means = settings.sign * (raw - settings.baseline)
+        self.clusters = np.rint(slices.units / settings.cluster_size).astype(np.int64)
 
     @property
     def by_unit(self) -> bool:
         """Every unit must be drawn."""
-        return bool(self.world.skewness) or (self.question.cluster_size > 1 and self.question.proportion)
+        return bool(self.world.skewness) or (self.settings.cluster_size > 1 and self.settings.proportion)
 
-    def draw(self, rng: np.random.Generator, runs: int) -> Drawn:
+    def draw(self, rng: np.random.Generator, runs: int) -> ArmSums:
         columns = [self._slice(rng, runs, place) for place in range(len(self.clusters))]
-        return Drawn(*(np.stack(parts, axis=1) for parts in zip(*columns, strict=True)))
+        return ArmSums(*(np.stack(parts, axis=1) for parts in zip(*columns, strict=True)))
 
     def _slice(self, rng: np.random.Generator, runs: int, place: int) -> tuple[Floats, ...]:
         clusters, mean = int(self.clusters[place]), float(self.means[place])
-        if self.question.form == "paired":
-            if self.question.proportion:
+        if self.settings.form == "paired":
+            if self.settings.proportion:
                 return self._pairs(rng, runs, clusters, mean)
             return self._differences(rng, runs, clusters, mean)
         treated = rng.binomial(clusters, float(self.slices.share[place]), runs)
         if self.by_unit:
             return self._units(rng, clusters, treated, mean)
-        champion = self._arm(rng, clusters - treated, mean, self.question.sd)
-        challenger = self._arm(rng, treated, mean + self.effect, self.question.challenger_sd or self.question.sd)
+        champion = self._arm(rng, clusters - treated, mean, self.settings.sd)
+        challenger = self._arm(rng, treated, mean + self.effect, self.settings.challenger_sd or self.settings.sd)
         return (*champion, *challenger)
 
     def _arm(self, rng: np.random.Generator, clusters: Ints, mean: float, sd: float | None) -> tuple[Floats, ...]:
         """n, Σ Y and Σ Y² of an arm of so many clusters in each run."""
-        size = self.question.cluster_size
+        size = self.settings.cluster_size
         if sd is None:
             total = rng.binomial(clusters, mean).astype(np.float64)
             return clusters.astype(np.float64), total, total
@@ -121,7 +83,7 @@ class Source:
 
     def _normal(self, rng: np.random.Generator, clusters: Ints, mean: float, sd: float) -> tuple[Floats, Floats]:
         """Σ Y and Σ Y² of clusters of normal outcomes: the sum and the squares about it are independent (Cochran)."""
-        size, rho = self.question.cluster_size, self.question.cluster_correlation
+        size, rho = self.settings.cluster_size, self.settings.cluster_correlation
         spread = sd * math.sqrt(size * (1.0 + (size - 1.0) * rho))  # of one cluster's sum
         total = clusters * size * mean + np.sqrt(clusters) * spread * rng.standard_normal(len(clusters))
         about = spread * spread * _chi_square(rng, clusters - 1)
@@ -130,7 +92,7 @@ class Source:
 
     def _units(self, rng: np.random.Generator, clusters: int, treated: Ints, mean: float) -> tuple[Floats, ...]:
         """Both arms from units drawn one by one; the first clusters of a run are the challenger's."""
-        q = self.question
+        q = self.settings
         mine = np.arange(clusters) < treated[:, None]
         if q.sd is None:
             given = np.where(mine, mean + self.effect, mean)
@@ -149,7 +111,7 @@ class Source:
 
     def _skewed(self, rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
         """Standard noise of that skewness, shape (runs, clusters, size), correlated within clusters: shifted gammas."""
-        q = self.question
+        q = self.settings
         size, rho = q.cluster_size, q.cluster_correlation
         # Shared and own parts are skewed alike; their sum has the skewness asked for.
         third = abs(self.world.skewness) / (rho**1.5 + (1.0 - rho) ** 1.5)
@@ -165,7 +127,7 @@ class Source:
 
     def _pairs(self, rng: np.random.Generator, runs: int, clusters: int, mean: float) -> tuple[Floats, ...]:
         """Pairs of 0/1 outcomes: both right, the challenger alone, the champion alone, neither."""
-        q, size, rho = self.question, self.question.cluster_size, self.question.cluster_correlation
+        q, size, rho = self.settings, self.settings.cluster_size, self.settings.cluster_correlation
         apart = self._apart(mean)
         lost, gained = (apart - self.effect) / 2.0, (apart + self.effect) / 2.0
         chances = np.maximum(0.0, [mean - lost, gained, lost, 1.0 - mean - gained])
@@ -181,12 +143,12 @@ class Source:
 
     def _apart(self, mean: float) -> float:
         """The discordance where the baseline has moved to this (oriented) mean."""
-        known, most = discordance_at(self.question, self.effect), 2.0 * mean + self.effect
+        known, most = discordance_at(self.settings, self.effect), 2.0 * mean + self.effect
         return max(abs(self.effect), min(known, most, 2.0 - most))
 
     def _differences(self, rng: np.random.Generator, runs: int, clusters: int, mean: float) -> tuple[Floats, ...]:
         """Pairs of a mean: only their differences matter to the test; the champion's sum is drawn apart."""
-        q = self.question
+        q = self.settings
         assert q.sd is not None
         assert q.sd_difference is not None
         if self.by_unit:
@@ -233,19 +195,19 @@ class Runs:
         return Runs(*(np.concatenate([getattr(part, name) for part in parts]) for name in Runs.__dataclass_fields__))
 
 
-def simulate(
-    outlook: Outlook,
+def simulate_runs(
+    forecast: Forecast,
     effect: float,
     *,
     runs: int,
     seed: int,
-    world: World,
+    world: SimulatedWorld,
     mode: str,
     progress: Callable[[int], object] | None = None,
 ) -> Runs:
     """So many runs at one effect (oriented). Each batch has a stream of its own, split off from the seed."""
-    slices = outlook.schedule.slices(outlook.last + 1)
-    source = Source(outlook.question, world, slices, effect, outlook.days)
+    slices = forecast.schedule.slices(forecast.last + 1)
+    source = OutcomeSampler(forecast.settings, world, slices, effect, forecast.days)
     size = _MOST_RUNS
     if source.by_unit:
         size = max(1, min(size, int(_MOST_UNITS / max(1.0, slices.units.max()))))
@@ -253,36 +215,38 @@ def simulate(
     for batch, child in enumerate(np.random.SeedSequence(seed).spawn(count)):
         here = min(size, runs - batch * size)
         rng = np.random.default_rng(child)
-        parts.append(_batch(outlook, source, slices, here, rng, mode))
+        parts.append(_batch(forecast, source, slices, here, rng, mode))
         if progress is not None:
             progress(here)
     return Runs.joined(parts)
 
 
-def _batch(outlook: Outlook, source: Source, slices: Slices, runs: int, rng: np.random.Generator, mode: Any) -> Runs:
-    question, ratio = outlook.question, outlook.schedule.ratio
-    plan = question.plan(outlook.information, mode)
+def _batch(
+    forecast: Forecast, source: OutcomeSampler, slices: Slices, runs: int, rng: np.random.Generator, mode: Any
+) -> Runs:
+    settings, ratio = forecast.settings, forecast.schedule.ratio
+    plan = settings.plan(forecast.information, mode)
     drawn = source.draw(rng, runs)
-    fine = _rows(drawn, slices, slices.block)
-    coarse = fine if ratio == 1 else _rows(drawn, slices, slices.block // ratio)
-    if question.block_correlation:
-        _correlate(fine, question.block_correlation, source.effect)
+    fine = block_rows(drawn, slices, slices.block)
+    coarse = fine if ratio == 1 else block_rows(drawn, slices, slices.block // ratio)
+    if settings.block_correlation:
+        correlate_blocks(fine, settings.block_correlation, source.effect)
     champion, challenger = _arms(drawn, slices.block)
     horizon, margin = np.full(runs, plan.horizon), np.zeros(runs)
     states = States.start(plan, runs)
     ended = np.zeros(runs, dtype=np.bool_)
     found = Runs(np.zeros(runs), np.zeros(runs, dtype=np.int64), *(np.full(runs, np.nan) for _ in range(3)))
-    for look in range(outlook.last + 1):
+    for look in range(forecast.last + 1):
         whole = (look + 1) // ratio
-        tally = ArmTotals(champion[:, look], challenger[:, look], horizon)
-        small = Panel(fine[:, : look + 1], tally, margin)
+        totals = ArmTotals(champion[:, look], challenger[:, look], horizon)
+        small = Panel(fine[:, : look + 1], totals, margin)
         large = small
         if ratio > 1:
             before = whole * ratio - 1
             counted = (champion[:, before], challenger[:, before]) if whole else (0.0 * champion[:, 0],) * 2
             large = Panel(coarse[:, :whole], ArmTotals(*counted, horizon), margin)
         states, looks = advance(states, large, plan, None if ratio == 1 else small)
-        crossed, last = states.stops.crossed, look == outlook.last
+        crossed, last = states.stops.crossed, look == forecast.last
         now = ~ended & ((crossed != 0.0) | last)
         if now.any():
             # The first crossing ends a run: a rollout that has won is promoted, not watched on.
@@ -296,7 +260,7 @@ def _batch(outlook: Outlook, source: Source, slices: Slices, runs: int, rng: np.
     return found
 
 
-def _arms(drawn: Drawn, block: Ints) -> tuple[Floats, Floats]:
+def _arms(drawn: ArmSums, block: Ints) -> tuple[Floats, Floats]:
     """Counts so far of both arms at each harm block: shape (runs, blocks, 3)."""
     first = _starts(block)
     return tuple(  # type: ignore[return-value]
@@ -313,7 +277,7 @@ def _starts(block: Ints) -> Ints:
     return np.flatnonzero(np.diff(block, prepend=-1))
 
 
-def _rows(drawn: Drawn, slices: Slices, block: Ints) -> Floats:
+def block_rows(drawn: ArmSums, slices: Slices, block: Ints) -> Floats:
     """Rows of a panel, shape (runs, blocks, 4), as `split_blocks` and `paired_blocks` make them of real traffic."""
     first = _starts(block)
 
@@ -342,7 +306,7 @@ def _rows(drawn: Drawn, slices: Slices, block: Ints) -> Floats:
     return rows
 
 
-def _correlate(rows: Floats, correlation: float, effect: float) -> None:
+def correlate_blocks(rows: Floats, correlation: float, effect: float) -> None:
     """Give the blocks' scores this lag-1 correlation, in place: their deviations go through a first-order filter that
     keeps each one's variance. Needs no finer blocks."""
     information = rows[:, :, 1]

@@ -323,7 +323,7 @@ def plan(report: PlanReport) -> Figure:
     classical = [one.fixed_power for one in report.curve]
     power.plot(effects, classical, color=GREY, linestyle=DASHED, label="classical, one look")
     power.plot(effects, [one.worse for one in report.curve], color=ORANGE, linestyle=DOTTED, label="ends worse")
-    power.axhline(report.question["power"], color=MUTED, linewidth=0.8)
+    power.axhline(report.settings["power"], color=MUTED, linewidth=0.8)
     power.set_ylim(0, 1.02)
     plot.percent_axis(power.yaxis)
     power.set_title("Probability of each end, by the true effect")
@@ -336,7 +336,7 @@ def plan(report: PlanReport) -> Figure:
     duration.set_title("Days to the end, by the true effect")
     duration.set_ylabel("days")
     for axes in (power, duration):
-        axes.axvline(report.question["effect"], color=INK, linewidth=0.9, linestyle=DOTTED)
+        axes.axvline(report.settings["effect"], color=INK, linewidth=0.9, linestyle=DOTTED)
         axes.axvline(0.0, color=INK, linewidth=0.9)
         axes.set_xlabel("true effect, challenger − champion")
     power.legend(loc="center right")

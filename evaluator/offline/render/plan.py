@@ -30,7 +30,7 @@ def html(report: PlanReport) -> str:
         drawn = plot.svg(figures.plan(report), "plan", "Power and duration by the true effect, and the evidence by day")
     context = {
         "report": report,
-        "question": _question(report.question),
+        "question": _question(report.settings),
         "detectable": _detectable(report),
         "figure": drawn,
         "expected": (_EXPECTED, _expected(report)),
@@ -52,7 +52,7 @@ def picture(report: PlanReport | SimulationReport, kind: str) -> bytes:
 
 
 def _plan(report: PlanReport) -> list[list[str]]:
-    form, asked = report.form, report.question
+    form, asked = report.form, report.settings
     unit, outcomes = "pairs", f"{whole(form.outcomes)} pairs"
     if form.form == "split":
         unit = "outcomes of the challenger"
@@ -87,7 +87,7 @@ def _simulation(report: SimulationReport) -> list[list[str]]:
         f"{report.seed}): {'no error rate is above its level' if report.held else 'AN ERROR RATE IS ABOVE ITS LEVEL'}"
     )
     asked = [
-        _question(report.question),
+        _question(report.settings),
         f"horizon min_samples {report.min_samples:,}, {whole(report.days)} days, {report.looks:,} looks",
         "; ".join(f"{name} {number(value)}" for name, value in report.world.items() if value),
     ]
@@ -113,7 +113,7 @@ def _question(asked: dict[str, Any]) -> str:
 
 
 def _detectable(report: PlanReport) -> str:
-    power, effect = percent(report.question["power"]), report.form.detectable
+    power, effect = percent(report.settings["power"]), report.form.detectable
     return f"{'no effect' if effect is None else signed(float(f'{effect:.2g}'))} is found with {power}"
 
 
@@ -129,7 +129,7 @@ def _saving(report: PlanReport) -> str:
         return "Only one of the forms can be planned; the notes say why."
     by_form = {form.form: form for form in (report.form, report.other)}
     split, paired = by_form["split"], by_form["paired"]
-    option = "--discordance" if report.question["sd"] is None else "--sd-difference"
+    option = "--discordance" if report.settings["sd"] is None else "--sd-difference"
     assumed = (
         f" That takes the arms' errors for independent, and two models of one task agree far more: give {option} for "
         "your own."
@@ -153,7 +153,7 @@ def _expected(report: PlanReport) -> list[list[str]]:
 
 
 def _needed(report: PlanReport) -> list[list[str]]:
-    return [[one.name, whole(one.outcomes), whole(one.challenger), whole(one.days)] for one in report.yardsticks]
+    return [[one.name, whole(one.outcomes), whole(one.challenger), whole(one.days)] for one in report.reference_tests]
 
 
 def _forms(report: PlanReport) -> list[list[str]]:
