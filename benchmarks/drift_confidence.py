@@ -22,7 +22,7 @@ from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.comparison import Comparison
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.severity import margin_of
-from evaluator.drift.signal import Key, Signal
+from evaluator.drift.signals import Key, Signal
 
 NUMBERS = 8
 KS = TV = ERROR = 0.15

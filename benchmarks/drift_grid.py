@@ -17,12 +17,11 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from evaluator.drift.distances import ks_interval
-from evaluator.drift.feature_signals import look_at_features
+from evaluator.drift.feature_detector import look_at_features
 from evaluator.drift.monitor import Monitor
-from evaluator.drift.pane import count
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.windows import Windows
+from evaluator.drift.windows import Windows, count
 
 FEATURES = 50
 

@@ -15,20 +15,21 @@ Pure: no clock, no file, no randomness of its own. Two entry points:
 Columns are lists, numpy arrays or `Coded` (integer codes into a tuple of strings, -1 for missing).
 """
 
-from evaluator.drift.columns import Coded
-from evaluator.drift.comparison import Comparison
+from evaluator.drift.columns import Coded, Column
+from evaluator.drift.comparison import Comparison, FeatureReport, PerformanceReport, RegimeReport, Report
+from evaluator.drift.data_quality import Finding, QualityReport
 from evaluator.drift.episodes import DriftEvent
 from evaluator.drift.monitor import Monitor
-from evaluator.drift.pane import ProfileMismatchError
 from evaluator.drift.profile import Profile
-from evaluator.drift.report import FeatureReport, Finding, PerformanceReport, QualityReport, RegimeReport, Report
-from evaluator.drift.seasonality import Seasons
+from evaluator.drift.seasonality import Seasonality
 from evaluator.drift.settings import DriftSettings, Mode
 from evaluator.drift.severity import Severity
-from evaluator.drift.signal import Signal
+from evaluator.drift.signals import Signal
+from evaluator.drift.windows import ProfileMismatchError
 
 __all__ = [
     "Coded",
+    "Column",
     "Comparison",
     "DriftEvent",
     "DriftSettings",
@@ -42,7 +43,7 @@ __all__ = [
     "QualityReport",
     "RegimeReport",
     "Report",
-    "Seasons",
+    "Seasonality",
     "Severity",
     "Signal",
 ]

@@ -1,11 +1,7 @@
-"""What the means of stretches of the reference do: how far they stray, and how many independent rows they are worth.
+"""Null calibration from the reference itself, by moving blocks (Künsch 1989) of its rows in time order.
 
-For everything that is a mean over rows in time order: losses, and by their influence accuracy, R² and RMSE.
-
-What the reference says of its own windows: how far they stray, and how many independent rows they are worth.
-
-Both come from windows of the reference in time order against the reference without them, so seasons, storms and other
-dependence inside the reference raise the bar by themselves.
+For each window length: the limit that windows of the reference keep, and its effective sample size. Seasons and other
+dependence inside the reference raise the limit and lower the effective sample size by themselves.
 """
 
 from __future__ import annotations
@@ -20,13 +16,108 @@ import numpy.typing as npt
 
 from evaluator.drift.grid import Floats, Ints
 
+Counted = TypeVar("Counted", Ints, Floats, Ints | Floats)
 
-def mean_of_stretches(parts: Floats, window: int) -> Calibration:
-    """The calibration for means over `window` rows from all moving blocks of the reference (Künsch 1989).
+QUANTILE = 0.999
+"""Quantile of the distances within the reference that is the limit."""
+BLOCKS = 8
+"""A block is at most this fraction of the reference; longer windows are extrapolated."""
+HEADROOM = 0.25
+"""Share by which a limit is raised, as a longer time has larger extremes; at most halfway to one."""
+_PLACES = 512
+_ROWS = 500_000
+_AT_ONCE = 1 << 16
+"""Numbers processed at once: half a megabyte."""
+_MARGIN = 0.9
+"""Coefficient of variation of one window's squared Cramér-von Mises distance: sqrt(1/45) / (1/6)."""
 
-    parts: shape (rows,), each row's part in the mean, in time order, larger is worse. The limit is how far above the
-    rest of the reference its own blocks come, in the units of `parts`; at least 0, and at most a third of the way to
-    the worst row, lest a total failure stays within it.
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """For one window length: the `limit` of its distance inside the reference, and effective rows per row."""
+
+    limit: float
+    efficiency: float
+
+
+INDEPENDENT = Calibration(0.0, 1.0)
+"""Exchangeable rows, or too few to calibrate on."""
+
+
+def block_length(window: int, rows: int) -> int:
+    """Rows of the reference's blocks that stand for windows of `window` rows."""
+    return min(window, rows // BLOCKS)
+
+
+def variance_inflation(raw: float, window: int, block: int, rows: int) -> float:
+    """The variance inflation of windows of `window` rows, estimated as `raw` on blocks of `block` rows.
+
+    One if `raw` is within its own error of one. Otherwise raised by one standard error and, for blocks shorter than the
+    window, by the square root of their ratio: halfway between short-range and long-range dependence.
+    """
+    error = _MARGIN / np.sqrt(rows / block)
+    if raw <= 1.0 + 2.0 * error:
+        return 1.0
+    return float(raw * (1.0 + error) * np.sqrt(window / block))
+
+
+def null_limit(seen: float, inflation: float, window: int, block: int, rows: int) -> float:
+    """The limit for windows of `window` rows from the `QUANTILE` `seen` on blocks of `block` rows, with `HEADROOM`.
+
+    Shorter blocks vary more than the window: by the ratio of the standard errors if rows are independent, by its square
+    root if they are not.
+    """
+    ratio = (1.0 / window + 1.0 / rows) / (1.0 / block + 1.0 / (rows - block))
+    return float(seen * (1.0 + HEADROOM) * min(1.0, ratio) ** (0.5 if inflation == 1.0 else 0.25))
+
+
+def calibrate(codes: Ints, slots: int, windows: tuple[int, ...], *, ordered: bool) -> tuple[Calibration, ...]:
+    """A calibration for each window length, from the slots of a reference in time order.
+
+    codes: shape (rows,), the slot of each row or `slots` where there is none. ordered: the distance is the
+    Kolmogorov-Smirnov distance, otherwise the total variation. Dependence is estimated by the quadratic distance
+    (Cramér-von Mises, or Euclidean for categories), whose mean for independent rows is sigma^2 (1 / w + 1 / (n - w)).
+    """
+    total = np.bincount(codes, minlength=slots + 1)[:slots].astype(np.float64)
+
+    def one(window: int) -> Calibration:
+        block = block_length(window, len(codes))
+        if _has_no_variation(block, total, len(codes)):
+            return INDEPENDENT
+        blocks = np.lib.stride_tricks.sliding_window_view(codes, block)
+        parts = _chunks(_block_starts(len(codes), block), max(block, slots))
+        counts = (_block_counts(blocks[starts], slots) for starts in parts)
+        return _calibration(counts, total, len(codes), window, ordered=ordered)
+
+    return tuple(map(one, windows))
+
+
+def calibrate_share(flags: npt.NDArray[np.bool_], windows: tuple[int, ...]) -> tuple[Calibration, ...]:
+    """As `calibrate` for the two unordered slots of `flags`, shape (rows,), in time order."""
+    rows = len(flags)
+    if flags.all() or not flags.any():
+        return (INDEPENDENT,) * len(windows)
+    below = np.zeros(rows + 1, dtype=np.int64)
+    np.cumsum(flags, out=below[1:])
+    total = np.array([rows - below[-1], below[-1]], dtype=np.float64)
+
+    def one(window: int) -> Calibration:
+        block = block_length(window, rows)
+        if _has_no_variation(block, total, rows):
+            return INDEPENDENT
+        starts = _block_starts(rows, block)
+        flagged = below[starts + block] - below[starts]
+        return calibrate_blocks(np.column_stack([block - flagged, flagged]), total, rows, window, ordered=False)
+
+    return tuple(map(one, windows))
+
+
+def calibrate_mean(parts: Floats, window: int) -> Calibration:
+    """The calibration of a mean over `window` rows from all moving blocks of the reference.
+
+    parts: shape (rows,), each row's part in the mean, in time order, larger is worse. The limit is the excess of blocks
+    over the rest of the reference, in the units of `parts`; at most a third of the way to the worst row, so that a
+    total failure is beyond it.
     """
     rows = len(parts)
     block = block_length(window, rows)
@@ -37,134 +128,34 @@ def mean_of_stretches(parts: Floats, window: int) -> Calibration:
     # Each block against the reference without it.
     gaps = (sums[block:] - sums[:-block]) / block * (rows / (rows - block))
     raw = float((gaps**2).mean() / (variance * (1.0 / block + 1.0 / (rows - block))))
-    inflation = inflation_in_use(raw, window, block, rows)
+    inflation = variance_inflation(raw, window, block, rows)
     seen = max(0.0, float(np.quantile(gaps, QUANTILE)))
-    limit = min(limit_in_use(seen, inflation, window, block, rows), float(parts.max() - parts.mean()) / 3)
+    limit = min(null_limit(seen, inflation, window, block, rows), float(parts.max() - parts.mean()) / 3)
     return Calibration(limit, 1.0 / inflation)
 
 
-T = TypeVar("T", Ints, Floats, Ints | Floats)
+def calibrate_blocks(counts: Ints | Floats, total: Floats, rows: int, window: int, *, ordered: bool) -> Calibration:
+    """The calibration for windows of `window` rows from blocks of a reference of `rows` rows.
 
-QUANTILE = 0.999
-"""Of the reference's own window distances: a feature drifts only beyond what it did at home."""
-BLOCKS = 8
-"""A reference is cut into at least so many blocks; longer windows than that are judged by extrapolation."""
-HEADROOM = 0.25
-"""A limit seen in one stretch of time is passed in a longer one: it is raised by so much, at most halfway to one."""
-_PLACES = 512
-_ROWS = 500_000
-_AT_ONCE = 1 << 16
-"""Numbers worked on at once: half a megabyte."""
-_MARGIN = 0.9
-"""Standard deviation of one window's squared Cramér-von Mises distance over its mean: sqrt(1/45) / (1/6)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """For one window length: the `limit` its distance keeps inside the reference, and effective rows per row."""
-
-    limit: float
-    efficiency: float
-
-
-INDEPENDENT = Calibration(0.0, 1.0)
-"""Rows whose order means nothing, or of which nothing can be said."""
-
-
-def block_length(window: int, rows: int) -> int:
-    """The length of the reference's windows that stand for windows of `window` rows."""
-    return min(window, rows // BLOCKS)
-
-
-def inflation_in_use(raw: float, window: int, block: int, rows: int) -> float:
-    """The variance inflation to apply on windows of `window` rows, measured as `raw` on blocks of `block` rows.
-
-    Within the estimate's own noise of one it is one. Above, it is raised by one standard error, and by the square root
-    of the ratio when the blocks are shorter than the window: halfway between fading and lasting dependence.
+    counts: shape (blocks, slots), each block of `block_length(window, rows)` rows; total: shape (slots,), of all rows.
+    Rows without a slot are in neither.
     """
-    error = _MARGIN / np.sqrt(rows / block)
-    if raw <= 1.0 + 2.0 * error:
-        return 1.0
-    return float(raw * (1.0 + error) * np.sqrt(window / block))
-
-
-def limit_in_use(seen: float, inflation: float, window: int, block: int, rows: int) -> float:
-    """The limit for windows of `window` rows from the `QUANTILE` `seen` on blocks of `block` rows, with `HEADROOM`.
-
-    Shorter blocks stray further than the window will: by the ratio of the standard errors when rows are independent, by
-    its square root when they are not.
-    """
-    ratio = (1.0 / window + 1.0 / rows) / (1.0 / block + 1.0 / (rows - block))
-    return float(seen * (1.0 + HEADROOM) * min(1.0, ratio) ** (0.5 if inflation == 1.0 else 0.25))
-
-
-def calibrate(codes: Ints, slots: int, windows: tuple[int, ...], *, ordered: bool) -> tuple[Calibration, ...]:
-    """One calibration a window length for a reference of slot numbers in time order.
-
-    codes: shape (rows,), the slot of each row or `slots` where there is none. ordered: slots are ordered, the
-    distance is Kolmogorov-Smirnov's; otherwise it is the total variation. Dependence is measured by the quadratic
-    distance (Cramér-von Mises against the reference's mass, Euclid for categories), whose mean for independent rows
-    is exactly sigma^2 (1 / w + 1 / (n - w)) for any distribution, ties included.
-    """
-    total = np.bincount(codes, minlength=slots + 1)[:slots].astype(np.float64)
-
-    def one(window: int) -> Calibration:
-        block = block_length(window, len(codes))
-        if _still(block, total, len(codes)):
-            return INDEPENDENT
-        stretches = np.lib.stride_tricks.sliding_window_view(codes, block)
-        parts = _parts(_starts(len(codes), block), max(block, slots))
-        counts = (_window_counts(stretches[starts], slots) for starts in parts)
-        return _calibration(counts, total, len(codes), window, ordered=ordered)
-
-    return tuple(map(one, windows))
-
-
-def calibrate_share(flags: npt.NDArray[np.bool_], windows: tuple[int, ...]) -> tuple[Calibration, ...]:
-    """As `calibrate` for two unordered slots, rows with a flag and rows without: sums between places are all it takes.
-
-    flags: shape (rows,), in time order.
-    """
-    rows = len(flags)
-    if flags.all() or not flags.any():
-        return (INDEPENDENT,) * len(windows)
-    below = np.zeros(rows + 1, dtype=np.int64)
-    np.cumsum(flags, out=below[1:])
-    total = np.array([rows - below[-1], below[-1]], dtype=np.float64)
-
-    def one(window: int) -> Calibration:
-        block = block_length(window, rows)
-        if _still(block, total, rows):
-            return INDEPENDENT
-        starts = _starts(rows, block)
-        flagged = below[starts + block] - below[starts]
-        return of_stretches(np.column_stack([block - flagged, flagged]), total, rows, window, ordered=False)
-
-    return tuple(map(one, windows))
-
-
-def of_stretches(counts: Ints | Floats, total: Floats, rows: int, window: int, *, ordered: bool) -> Calibration:
-    """The calibration for windows of `window` rows from stretches of a reference of `rows` rows.
-
-    counts: shape (places, slots), each a stretch of `block_length(window, rows)` rows; total: shape (slots,), of all
-    rows. Rows without a slot are in neither.
-    """
-    return _calibration(_parts(counts, len(total)), total, rows, window, ordered=ordered)
+    return _calibration(_chunks(counts, len(total)), total, rows, window, ordered=ordered)
 
 
 def _calibration(
     parts: Iterable[Ints | Floats], total: Floats, rows: int, window: int, *, ordered: bool
 ) -> Calibration:
-    """As `of_stretches`, from stretches that come some places at a time."""
+    """As `calibrate_blocks`, from blocks that come some at a time."""
     block, present, mass = block_length(window, rows), float(total.sum()), total / max(1.0, total.sum())
-    if _still(block, total, rows):
+    if _has_no_variation(block, total, rows):
         return INDEPENDENT
     if ordered:
         below = np.cumsum(total) / present
         variance = float((mass * below * (1.0 - below)).sum())
     else:
         variance = float(1.0 - (mass**2).sum())
-    found = np.concatenate([_strayed(counts, total, ordered=ordered) for counts in parts], axis=1)
+    found = np.concatenate([_block_distances(counts, total, ordered=ordered) for counts in parts], axis=1)
     distance, squared, noise = found[:, ~np.isnan(found[0])]
     if not len(distance):
         return INDEPENDENT
@@ -172,14 +163,14 @@ def _calibration(
     if variance <= 1e-12:
         return Calibration(seen, 1.0)
     raw = float(squared.sum() / (variance * noise.sum()))
-    inflation = inflation_in_use(raw, window, block, rows)
-    limit = min(limit_in_use(seen, inflation, window, block, rows), (1.0 + seen) / 2)
+    inflation = variance_inflation(raw, window, block, rows)
+    limit = min(null_limit(seen, inflation, window, block, rows), (1.0 + seen) / 2)
     return Calibration(limit, 1.0 / inflation)
 
 
-def _strayed(counts: Ints | Floats, total: Floats, *, ordered: bool) -> Floats:
-    """Each stretch against the rows outside it, shape (3, places): distance, squared distance, and 1 / w + 1 / (n - w)
-    for its w of n rows with a slot; NaN where there are none in it or none outside."""
+def _block_distances(counts: Ints | Floats, total: Floats, *, ordered: bool) -> Floats:
+    """Each block against the rows outside it, shape (3, blocks): distance, squared distance, and 1 / w + 1 / (n - w)
+    for its w of n rows with a slot; NaN where there are none inside or none outside."""
     present = float(total.sum())
     own = counts.sum(axis=1, keepdims=True, dtype=np.float64)
     # Whole numbers add up exactly, and several times faster than fractions.
@@ -202,28 +193,28 @@ def _strayed(counts: Ints | Floats, total: Floats, *, ordered: bool) -> Floats:
     return found
 
 
-def _parts(rows: T, width: int) -> Iterator[T]:
-    """Consecutive parts of an array so small that work on so many columns stays in a processor's cache."""
+def _chunks(rows: Counted, width: int) -> Iterator[Counted]:
+    """Consecutive parts of an array whose work on `width` columns stays in the processor's cache."""
     some = max(1, _AT_ONCE // width)
     return (rows[first : first + some] for first in range(0, len(rows), some))
 
 
-def _still(block: int, total: Floats, rows: int) -> bool:
-    """Too few rows for stretches, none with a slot, or all in one: nothing can stray."""
+def _has_no_variation(block: int, total: Floats, rows: int) -> bool:
+    """Whether rows are too few for blocks, none has a slot, or all share one."""
     return block < 2 or not total.any() or bool(total.max() == rows)
 
 
 @lru_cache(maxsize=16)
-def _starts(rows: int, block: int) -> Ints:
-    """Where the stretches of `block` rows begin, evenly over the reference; not to be written to."""
+def _block_starts(rows: int, block: int) -> Ints:
+    """First rows of the blocks, evenly over the reference; read-only."""
     places = max(2, min(_PLACES, _ROWS // block, rows - block + 1))
     starts = np.unique(np.linspace(0, rows - block, places).astype(np.int64))
     starts.flags.writeable = False
     return starts
 
 
-def _window_counts(rows: Ints, slots: int) -> Ints:
-    """Counts of stretches, shape (places, slots); `rows` are their codes, shape (places, block), and written over."""
+def _block_counts(rows: Ints, slots: int) -> Ints:
+    """Counts of blocks, shape (blocks, slots), from their codes, shape (blocks, block), which are overwritten."""
     rows += (np.arange(len(rows)) * (slots + 1))[:, None]
     counts = np.bincount(rows.ravel(), minlength=len(rows) * (slots + 1))
     return counts.reshape(len(rows), slots + 1)[:, :slots]

@@ -1,6 +1,6 @@
-"""Accuracy without labels: what calibrated scores say of themselves (CBPE, NannyML's confidence-based estimate).
+"""CBPE: confidence-based performance estimation, the accuracy without outcomes from calibrated scores (as in NannyML).
 
-Right only while the concept holds, so it is marked `estimated` and is never CRITICAL by itself.
+It holds only while the concept does, so that it is marked `estimated` and never CRITICAL by itself.
 """
 
 from __future__ import annotations
@@ -10,24 +10,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
-from evaluator.drift.columns import read_numbers
+from evaluator.drift.columns import Column, read_numbers
 from evaluator.drift.grid import Floats, Ints
-from evaluator.drift.performance import Column, MetricChange, change_of
+from evaluator.drift.performance import MetricChange, compare_metric
 
 BINS = 1024
 """Bins of the score."""
 _UNIT = 1_000_000
-"""The expected accuracy of a bin is a whole number of millionths: sums are exact and add in any order."""
+"""Expected accuracy is in whole millionths, so that sums are exact and add in any order."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreReference:
-    """The score's calibration on the reference as expected accuracy a bin, in millionths, and the accuracy there.
-
-    table: `BINS` whole numbers. rows, hits: of the reference.
-    """
+    """The score's calibration on the reference: `table` is the expected accuracy of each of `BINS` bins in millionths;
+    `rows` and `hits` give the reference's accuracy."""
 
     table: tuple[int, ...]
     rows: int
@@ -35,11 +32,13 @@ class ScoreReference:
 
     @classmethod
     def fit(cls, scores: Column, targets: Column) -> ScoreReference | None:
-        """From probabilities of the outcome 1 and outcomes 0 or 1 on held-out rows, of one length.
+        """From out-of-sample probabilities of outcome 1 and the outcomes, of one length.
 
-        The share of ones a bin is made monotone by isotonic regression (Zadrozny and Elkan 2002). None when the
-        outcomes are no 0/1 numbers or fewer than 100 rows have both.
+        The share of ones by bin is made monotone by isotonic regression (Zadrozny and Elkan 2002). None if the outcomes
+        are not 0 and 1, or fewer than 100 rows have both.
         """
+        from scipy.optimize import isotonic_regression  # slow to import, and only needed to fit
+
         if len(scores) != len(targets):
             raise ValueError(f"{len(targets)} targets with {len(scores)} scores")
         score, truth = read_numbers(scores)[0], read_numbers(targets)[0]
@@ -58,8 +57,8 @@ class ScoreReference:
         hits = int(np.count_nonzero((slot >= BINS // 2) == (truth == 1.0)))
         return cls(tuple(np.round(right * _UNIT).astype(np.int64).tolist()), len(score), hits)
 
-    def expected(self, scores: Column) -> Ints:
-        """Expected hits of each score in millionths, shape (rows,); -1 where there is no score."""
+    def expected_hits(self, scores: Column) -> Ints:
+        """Expected hits of each score in millionths, shape (rows,); -1 for no score."""
         score, _ = read_numbers(scores)
         known = np.isfinite(score)
         found = np.full(len(score), -1, dtype=np.int64)
@@ -68,12 +67,12 @@ class ScoreReference:
 
     @staticmethod
     def sums_of(expected: Ints) -> Ints:
-        """Rows, expected hits and their squares (in millionths) of a batch; rows without a score are left out."""
+        """Rows, expected hits and their squares in millionths, shape (3,); rows without a score are left out."""
         known = expected[expected >= 0]
         return np.array([len(known), known.sum(), (known * known // _UNIT).sum()], dtype=np.int64)
 
-    def change(self, sums: Ints, *, limit: float, z: float, inflation: float = 1.0) -> MetricChange | None:
-        """The estimated accuracy of a window's `sums` against that of the reference, or None without rows."""
+    def estimated_change(self, sums: Ints, *, limit: float, z: float, inflation: float = 1.0) -> MetricChange | None:
+        """The estimated accuracy of a window's `sums` against the reference's accuracy, or None without rows."""
         rows = float(sums[0])
         if rows == 0:
             return None
@@ -82,7 +81,7 @@ class ScoreReference:
         was = self.hits / self.rows
         reference = (was, was * (1.0 - was), float(self.rows))
         now = (mean, variance, rows)
-        return change_of("accuracy", reference, now, limit=limit, z=z, inflation=inflation, estimated=True)
+        return compare_metric("accuracy", reference, now, limit=limit, z=z, inflation=inflation, estimated=True)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""

@@ -1,6 +1,6 @@
-"""Columns as they come in (lists, arrays, anything array-like) read as numbers or categories, element by element.
+"""Input columns (lists, arrays, anything array-like) as numbers or categories.
 
-Reading one row or a thousand at a time gives the same values: that is what makes everything after it batch-invariant.
+Each element is read by itself, so that results do not depend on how rows are cut into batches.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.grid import Floats
+from evaluator.drift.grid import Bools, Floats
 
-Bools = npt.NDArray[np.bool_]
+Column = Sequence[Any] | npt.NDArray[Any]
 _MISSING_TYPES = ("NAType", "NaTType")
-MISSING, WRONG = -1, -2
-"""Codes of a cell without a value, and of one that is no string."""
+NO_VALUE, NO_STRING = -1, -2
+"""Codes of a missing cell, and of one that is no string."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coded(Sequence[str | None]):
-    """A column of strings as whole numbers into `values`, which are distinct; -1 is missing. What a columnar file gives
-    without a copy."""
+    """A dictionary-encoded column of strings: integer codes into the distinct `values`, -1 for missing."""
 
     codes: npt.NDArray[np.integer[Any]]
     values: tuple[str, ...]
@@ -46,12 +45,12 @@ class Coded(Sequence[str | None]):
         return (known[code] for code in self.codes.tolist())
 
 
-def _listed(values: Sequence[Any] | npt.NDArray[Any]) -> list[Any]:
+def _to_list(values: Column) -> list[Any]:
     tolist = getattr(values, "tolist", None)
     return list(tolist()) if tolist is not None else list(values)
 
 
-def _missing(value: Any) -> bool:
+def _is_missing(value: Any) -> bool:
     if value is None or type(value).__name__ in _MISSING_TYPES:
         return True
     return isinstance(value, float | np.floating) and bool(value != value)
@@ -64,11 +63,11 @@ def _number(value: Any) -> float | None:
             return float(value)
         except OverflowError:  # an integer beyond every float
             return np.inf if value > 0 else -np.inf
-    return np.nan if _missing(value) else None
+    return np.nan if _is_missing(value) else None
 
 
-def read_numbers(values: Sequence[Any] | npt.NDArray[Any]) -> tuple[Floats, Bools | None]:
-    """Numbers (NaN where missing) and a mask of the elements that are no number at all, or None when all are."""
+def read_numbers(values: Column) -> tuple[Floats, Bools | None]:
+    """Numbers, NaN where missing, and a mask of the elements of another type, or None when there are none."""
     try:
         array = (
             values if isinstance(values, np.ndarray) else np.asarray(values, dtype=None if len(values) else np.float64)
@@ -77,28 +76,28 @@ def read_numbers(values: Sequence[Any] | npt.NDArray[Any]) -> tuple[Floats, Bool
         array = np.empty(0, dtype=np.object_)
     if array.ndim == 1 and array.dtype.kind in "fiub":
         return array.astype(np.float64, copy=False), None
-    read = [_number(value) for value in _listed(values)]
+    read = [_number(value) for value in _to_list(values)]
     mistyped = np.array([number is None for number in read], dtype=np.bool_)
     numbers = np.array([np.nan if number is None else number for number in read], dtype=np.float64)
     return numbers, mistyped if mistyped.any() else None
 
 
-def read_categories(values: Sequence[Any] | npt.NDArray[Any]) -> list[str | bool | None]:
-    """Strings as they are, None where missing, False where it is no string."""
-    return [value if isinstance(value, str) else (None if _missing(value) else False) for value in _listed(values)]
+def read_categories(values: Column) -> list[str | bool | None]:
+    """Strings as they are, None where missing, False for another type."""
+    return [value if isinstance(value, str) else (None if _is_missing(value) else False) for value in _to_list(values)]
 
 
-def read_coded(values: Sequence[Any] | npt.NDArray[Any]) -> Coded:
-    """Strings as codes in order of first sight, `MISSING` or `WRONG` where there is none."""
+def encode_strings(values: Column) -> Coded:
+    """Strings as codes in order of first occurrence, `NO_VALUE` or `NO_STRING` for other cells."""
     known: dict[str, int] = {}
     codes = [
-        known.setdefault(value, len(known)) if isinstance(value, str) else MISSING if value is None else WRONG
+        known.setdefault(value, len(known)) if isinstance(value, str) else NO_VALUE if value is None else NO_STRING
         for value in read_categories(values)
     ]
     return Coded(np.array(codes, dtype=np.int64), tuple(known))
 
 
-def is_categorical(values: Sequence[Any] | npt.NDArray[Any]) -> bool:
+def is_categorical(values: Column) -> bool:
     """Whether most of the present values are strings."""
     if isinstance(values, Coded):
         return True
@@ -109,7 +108,7 @@ def is_categorical(values: Sequence[Any] | npt.NDArray[Any]) -> bool:
     return present > 0 and 2 * sum(isinstance(value, str) for value in read) > present
 
 
-def batch_rows(columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> int:
+def batch_rows(columns: Mapping[str, Column]) -> int:
     """Rows of a batch. Raises ValueError when its columns differ in length."""
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:

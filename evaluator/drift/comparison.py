@@ -1,37 +1,107 @@
-"""A whole table against the reference: counted in any number of pieces, judged once.
+"""Comparison of a whole table with the reference: counted in any number of pieces, judged once into a `Report`.
 
-State is counts and sums only; two comparisons of consecutive pieces add to that of both, bit for bit.
+State is counts and sums only; comparisons of consecutive pieces add exactly. A report needs neither table nor profile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from evaluator.drift.columns import batch_rows
-from evaluator.drift.data_quality import findings_of, quality_score
-from evaluator.drift.distances import psi, wasserstein
-from evaluator.drift.feature import Column, Feature
-from evaluator.drift.feature_signals import measure, shape_of_table, strongest, table_signals
+from evaluator.drift.columns import Column, batch_rows
+from evaluator.drift.data_quality import QualityReport, data_findings, quality_score
+from evaluator.drift.distances import distance_thresholds, plain_thresholds, psi, wasserstein
+from evaluator.drift.feature_detector import SignalContext, distribution_signals, measure_all, table_signals
 from evaluator.drift.grid import Floats, Ints
-from evaluator.drift.markov import RegimeReference, Transitions, regime_change
-from evaluator.drift.pane import ProfileMismatchError, count
-from evaluator.drift.performance import WIDTHS, MetricChange, Task, changes, outcomes
-from evaluator.drift.performance_monitor import signal_of
-from evaluator.drift.profile import TARGET, Profile, Truth
-from evaluator.drift.report import FeatureReport, PerformanceReport, QualityReport, RegimeReport, Report
-from evaluator.drift.settings import DriftSettings
-from evaluator.drift.severity import judge
-from evaluator.drift.signal import SHAPES, Signal
-from evaluator.drift.window_distances import distances, floors, limits
-from evaluator.drift.windows import View, view_of
+from evaluator.drift.markov import Transitions, judge_transitions
+from evaluator.drift.performance import WIDTHS, MetricChange, Task, compare_metrics, squared_errors
+from evaluator.drift.performance_monitor import metric_signal
+from evaluator.drift.profile import TARGET, GroundTruth, Profile
+from evaluator.drift.settings import DriftSettings, Mode
+from evaluator.drift.severity import Action, RootCause, judge
+from evaluator.drift.signals import DISTRIBUTION_KINDS, Signal, strongest
+from evaluator.drift.windows import ProfileMismatchError, WindowCounts, count
 
-_BATCH_REGIME_P = 0.01
+_REGIME_P = 0.01
+"""Significance level of a changed transition when tables are compared once."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureReport:
+    """One column: its distance with a certified interval and a p value, and two more distances.
+
+    `statistic` is the Kolmogorov-Smirnov distance of numbers (a lower bound on it) or the total variation of
+    categories; `drifted`: a rule fired. `wasserstein` is in the reference's standard deviations, None for categories.
+    """
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    statistic: float
+    lower: float
+    upper: float
+    p_value: float
+    threshold: float
+    drifted: bool
+    psi: float
+    wasserstein: float | None
+    importance: float
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceReport:
+    """The model's performance against the reference's; `estimated` metrics come from scores alone (CBPE)."""
+
+    task: Task
+    metrics: tuple[MetricChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeReport:
+    """A column's transitions: the largest change of a transition probability, and the chains' spectral gaps."""
+
+    feature: str
+    change: float
+    limit: float
+    p_value: float
+    transitions: int
+    spectral_gap_before: float
+    spectral_gap_now: float
+    drifted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The judgement over two tables and everything it rests on.
+
+    `features` are the inputs in the reference's order; `outputs` the prediction, the score and the outcome; `blamed`
+    the signals of the five top features by drift times importance.
+    """
+
+    severity: str
+    confidence: float
+    root_cause: RootCause
+    action: Action
+    mode: Mode
+    reference_rows: int
+    current_rows: int
+    features: tuple[FeatureReport, ...]
+    outputs: tuple[FeatureReport, ...]
+    quality: QualityReport
+    performance: PerformanceReport | None
+    regimes: tuple[RegimeReport, ...]
+    signals: tuple[Signal, ...]
+    blamed: tuple[Signal, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
 
 
 class Comparison:
-    """Counts of a table against `profile`. Feed it with `add`, in time order where transitions matter; ask `report`."""
+    """Counts of a table against `profile`: `add` pieces, in time order if transitions are watched; then `report`."""
 
     def __init__(self, profile: Profile, settings: DriftSettings | None = None) -> None:
         self.profile = profile
@@ -39,21 +109,21 @@ class Comparison:
         self.rows = 0
         self.counts: Ints = np.zeros(profile.width, dtype=np.int64)
         self.extra: dict[str, int] = {}
-        self._chains = {regime.feature: Transitions.of(np.empty(0, dtype=np.int64)) for regime in profile.regimes}
+        empty = Transitions.from_states(np.empty(0, dtype=np.int64))
+        self._transitions = dict.fromkeys((regime.feature for regime in profile.regimes), empty)
         truth = profile.truth
-        self.known = 0
-        """Rows with a target."""
-        self.outcomes: Ints = np.zeros(truth.distribution.width if truth else 0, dtype=np.int64)
+        self.target_rows = 0
+        self.target_counts: Ints = np.zeros(truth.distribution.width if truth else 0, dtype=np.int64)
         self._performance: Floats = np.zeros(WIDTHS[truth.performance.task] if truth and truth.performance else 0)
-        self._estimate: Ints = np.zeros(3, dtype=np.int64)
+        self._score_sums: Ints = np.zeros(3, dtype=np.int64)
 
     def add(
         self, columns: Mapping[str, Column], *, targets: Column | None = None, predictions: Column | None = None
     ) -> None:
-        """Count a piece. Missing and extra columns and odd values are findings.
+        """Count a piece; missing and extra columns and odd values are findings.
 
-        predictions: what to hold against the targets where it isn't the prediction's column as it stands. Raises
-        ValueError when columns, or `targets`, differ in length.
+        predictions: for the targets, if not the prediction's column. Raises ValueError if columns or `targets` differ
+        in length.
         """
         rows = batch_rows(columns)
         if targets is not None and len(targets) != rows and columns:
@@ -64,64 +134,63 @@ class Comparison:
         for name, seen in pane.extra.items():
             self.extra[name] = self.extra.get(name, 0) + seen
         for regime in self.profile.regimes:
-            moved = self._transitions(regime, columns.get(regime.feature), rows)
-            self._chains[regime.feature] = self._chains[regime.feature] + moved
+            name, values = regime.feature, columns.get(regime.feature)
+            slots = self.profile.column_slots(self.profile.index[name], values) if values is not None else None
+            path = np.full(rows, -1, dtype=np.int64) if slots is None else regime.path(slots)
+            self._transitions[name] = self._transitions[name] + Transitions.from_states(path)
         truth = self.profile.truth
         if truth is None:
             return
         score = columns.get(self.profile.score) if self.profile.score else None
         if truth.scores is not None and score is not None:
-            self._estimate = self._estimate + truth.scores.sums_of(truth.scores.expected(score))
+            self._score_sums = self._score_sums + truth.scores.sums_of(truth.scores.expected_hits(score))
         if targets is not None:
-            said = self.profile.prediction or self.profile.score or ""
-            self._add_truth(truth, targets, predictions if predictions is not None else columns.get(said))
+            output = self.profile.prediction or self.profile.score or ""
+            self._add_targets(truth, targets, predictions if predictions is not None else columns.get(output))
 
-    def _transitions(self, regime: RegimeReference, values: Column | None, rows: int) -> Transitions:
-        if values is None:
-            return Transitions.of(np.full(rows, -1, dtype=np.int64))
-        return Transitions.of(regime.path(self.profile.column_slots(self.profile.index[regime.feature], values)))
-
-    def _add_truth(self, truth: Truth, targets: Column, said: Column | None) -> None:
+    def _add_targets(self, truth: GroundTruth, targets: Column, predictions: Column | None) -> None:
         counted = count(truth.distribution, {TARGET: targets}).counts
-        self.outcomes = self.outcomes + counted
-        self.known += int(counted[: truth.distribution.slots].sum())
-        if truth.performance is not None and said is not None:
-            task = truth.performance.task
-            self._performance = self._performance + truth.performance.sums_of(*outcomes(task, targets, said))
+        self.target_counts = self.target_counts + counted
+        self.target_rows += int(counted[: truth.distribution.slots].sum())
+        if truth.performance is not None and predictions is not None:
+            rows = squared_errors(truth.performance.task, targets, predictions)
+            self._performance = self._performance + truth.performance.sums_of(*rows)
 
     def __add__(self, later: Comparison) -> Comparison:
-        """The comparison of both tables' rows. Raises ProfileMismatchError for another profile's."""
+        """The comparison of both tables' rows. Raises ProfileMismatchError for different profiles."""
         if self.profile.hash != later.profile.hash:
             raise ProfileMismatchError("comparisons against different profiles don't add")
         both = Comparison(self.profile, self.settings)
-        both.rows, both.known = self.rows + later.rows, self.known + later.known
-        both.counts, both.outcomes = self.counts + later.counts, self.outcomes + later.outcomes
+        both.rows, both.target_rows = self.rows + later.rows, self.target_rows + later.target_rows
+        both.counts, both.target_counts = self.counts + later.counts, self.target_counts + later.target_counts
         both.extra = {n: self.extra.get(n, 0) + later.extra.get(n, 0) for n in {*self.extra, *later.extra}}
-        both._chains = {name: chain + later._chains[name] for name, chain in self._chains.items()}
+        both._transitions = {name: counts + later._transitions[name] for name, counts in self._transitions.items()}
         both._performance = self._performance + later._performance
-        both._estimate = self._estimate + later._estimate
+        both._score_sums = self._score_sums + later._score_sums
         return both
 
     def report(self) -> Report:
-        """Judge what was counted so far. Any number of rows will do, also none."""
+        """Judge what was counted so far; any number of rows will do, also none."""
         profile, settings = self.profile, self.settings
-        view = view_of(profile, self.rows, self.counts)
-        place = _place(profile, self.rows)
-        signals = table_signals(profile, view, place, settings) if self.rows and profile.features else []
+        # The limits of the longest window that is not longer than the table, else of the shortest.
+        place = max(0, sum(window <= self.rows for window in profile.windows) - 1)
+        context = SignalContext(profile, settings, WindowCounts.of(profile, self.rows, self.counts), place)
+        signals = table_signals(context) if self.rows and profile.features else []
         outputs: list[FeatureReport] = []
         truth = profile.truth
-        if truth is not None and self.known:
-            seen = view_of(truth.distribution, self.known, self.outcomes)
-            moved = shape_of_table(truth.distribution, seen, place, settings)
+        if truth is not None and self.target_rows:
+            targets = WindowCounts.of(truth.distribution, self.target_rows, self.target_counts)
+            target_context = SignalContext(truth.distribution, settings, targets, place)
+            moved = distribution_signals(target_context)
             signals += moved
-            outputs += _features(truth.distribution, seen, place, settings, moved)
-        regimes, turned = self._regimes()
-        performance, worse = self._judge_performance()
-        found = tuple(strongest([*signals, *turned, *worse]).values())
+            outputs += _feature_reports(target_context, moved)
+        regimes, regime_signals = self._judge_regimes()
+        performance, losses = self._judge_performance(place)
+        found = tuple(strongest([*signals, *regime_signals, *losses]).values())
         judged = judge(found, profile, settings)
-        columns = dict(zip(profile.names, _features(profile, view, place, settings, found), strict=True))
-        roles = {feature.name: feature.role for feature in profile.features}
-        score = quality_score(profile, view)
+        columns = dict(zip(profile.names, _feature_reports(context, found), strict=True))
+        inputs = {feature.name for feature in profile.features if feature.role == "feature"}
+        findings = data_findings(profile, context.window, self.extra, settings)
         return Report(
             severity=judged.severity.name,
             confidence=judged.confidence,
@@ -130,36 +199,28 @@ class Comparison:
             mode=settings.mode,
             reference_rows=profile.rows,
             current_rows=self.rows,
-            features=tuple(columns[name] for name in profile.given if roles[name] == "feature"),
-            outputs=(*(columns[name] for name in profile.given if roles[name] != "feature"), *outputs),
-            quality=QualityReport(score, findings_of(profile, view, self.extra, settings)),
+            features=tuple(columns[name] for name in profile.column_order if name in inputs),
+            outputs=(*(columns[name] for name in profile.column_order if name not in inputs), *outputs),
+            quality=QualityReport(quality_score(profile, context.window), findings),
             performance=performance,
             regimes=regimes,
             signals=found,
             blamed=judged.features,
         )
 
-    def _regimes(self) -> tuple[tuple[RegimeReport, ...], list[Signal]]:
+    def _judge_regimes(self) -> tuple[tuple[RegimeReport, ...], list[Signal]]:
         reports: list[RegimeReport] = []
         signals: list[Signal] = []
-        settings = self.settings
         for regime in self.profile.regimes:
-            change = regime_change(
-                regime.counts,
-                self._chains[regime.feature].counts,
-                level=_BATCH_REGIME_P,
-                inflation=regime.inflation,
-                plain=settings.simple,
-            )
-            if change is None:
+            judged = judge_transitions(regime, self._transitions[regime.feature].counts, self.settings, _REGIME_P)
+            if judged is None:
                 continue
-            limit = settings.transition if settings.simple else max(settings.transition, regime.limit)
-            drifted = change.change > limit and (settings.simple or change.p_value < _BATCH_REGIME_P)
+            change, signal, drifted = judged
             reports.append(
                 RegimeReport(
                     feature=regime.feature,
                     change=change.change,
-                    limit=limit,
+                    limit=signal.threshold,
                     p_value=change.p_value,
                     transitions=change.transitions,
                     spectral_gap_before=change.gap_before,
@@ -167,23 +228,11 @@ class Comparison:
                     drifted=drifted,
                 )
             )
-            if drifted:
-                signals.append(
-                    Signal(
-                        "regime",
-                        regime.feature,
-                        change.change,
-                        change.change,
-                        change.change,
-                        limit,
-                        change.p_value,
-                        change.transitions,
-                    )
-                )
+            signals += [signal] if drifted else []
         return tuple(reports), signals
 
-    def _judge_performance(self) -> tuple[PerformanceReport | None, list[Signal]]:
-        truth, settings = self.profile.truth, self.settings
+    def _judge_performance(self, place: int) -> tuple[PerformanceReport | None, list[Signal]]:
+        profile, truth, settings = self.profile, self.profile.truth, self.settings
         if truth is None:
             return None, []
         z = 0.0 if settings.simple else settings.performance_z
@@ -192,46 +241,42 @@ class Comparison:
         if truth.performance is not None:
             task = truth.performance.task
             if self._performance[0] > 0:
-                metrics += changes(truth.performance, self._performance, settings.limits, z=z, plain=settings.simple)
-        if truth.scores is not None and self.profile.score is not None:
-            shape = self.profile.features[self.profile.index[self.profile.score]].shape[_place(self.profile, self.rows)]
-            inflation = 1.0 if settings.simple else 1.0 / shape.efficiency
-            change = truth.scores.change(self._estimate, limit=settings.limits["accuracy"], z=z, inflation=inflation)
+                metrics += compare_metrics(
+                    truth.performance, self._performance, settings.limits, z=z, plain=settings.simple
+                )
+        if truth.scores is not None and profile.score is not None:
+            efficiency = profile.features[profile.index[profile.score]].shape[place].efficiency
+            inflation = 1.0 if settings.simple else 1.0 / efficiency
+            limit = settings.limits["accuracy"]
+            change = truth.scores.estimated_change(self._score_sums, limit=limit, z=z, inflation=inflation)
             metrics += [] if change is None else [change]
-        signals = [signal_of(change) for change in metrics if change.breached]
+        signals = [metric_signal(change) for change in metrics if change.breached]
         return (PerformanceReport(task, tuple(metrics)) if metrics else None), signals
 
 
-def _place(profile: Profile, rows: int) -> int:
-    """Whose limits hold for a table of so many rows: the longest window that is not longer, else the shortest."""
-    return max(0, sum(window <= rows for window in profile.windows) - 1)
-
-
-def _features(
-    profile: Profile, view: View, place: int, settings: DriftSettings, signals: Sequence[Signal]
-) -> list[FeatureReport]:
-    moved = {signal.feature for signal in signals if signal.kind in SHAPES}
-    found = distances(profile, view)
-    thresholds = floors(profile, settings) if settings.simple else limits(profile, settings)[place]
+def _feature_reports(context: SignalContext, signals: Sequence[Signal]) -> list[FeatureReport]:
+    """Every column of the profile, drifted if one of the signals is about its distribution."""
+    profile, settings = context.profile, context.settings
+    moved = {signal.feature for signal in signals if signal.kind in DISTRIBUTION_KINDS}
+    simple, place = settings.simple, context.place
+    thresholds = plain_thresholds(profile, settings) if simple else distance_thresholds(profile, settings)[place]
     reports = []
-    for i, fitted in enumerate(profile.features):
-        measured = measure(profile, view, i, float(found[i]), place=place, threshold=float(thresholds[i]))
-        reports.append(_feature(fitted, view, profile, i, measured, fitted.name in moved))
+    for i, measured in enumerate(measure_all(context, thresholds)):
+        feature, current = profile.features[i], context.window.slots(profile.span(i))
+        distance = wasserstein(feature.grid, feature.counts, current, feature.deviation) if feature.numeric else None
+        reports.append(
+            FeatureReport(
+                name=feature.name,
+                kind="numeric" if feature.numeric else "categorical",
+                statistic=measured.statistic,
+                lower=measured.lower,
+                upper=measured.upper,
+                p_value=measured.p_value,
+                threshold=measured.threshold,
+                drifted=feature.name in moved,
+                psi=psi(feature.counts, current, ordered=feature.numeric),
+                wasserstein=distance,
+                importance=feature.importance,
+            )
+        )
     return reports
-
-
-def _feature(fitted: Feature, view: View, profile: Profile, i: int, measured: Signal, drifted: bool) -> FeatureReport:
-    now = view.slots(profile.span(i))
-    return FeatureReport(
-        name=fitted.name,
-        kind="numeric" if fitted.numeric else "categorical",
-        statistic=measured.statistic,
-        lower=measured.lower,
-        upper=measured.upper,
-        p_value=measured.p_value,
-        threshold=measured.threshold,
-        drifted=drifted,
-        psi=psi(fitted.counts, now, ordered=fitted.numeric),
-        wasserstein=wasserstein(fitted.grid, fitted.counts, now, fitted.deviation) if fitted.numeric else None,
-        importance=fitted.importance,
-    )

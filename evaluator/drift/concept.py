@@ -1,17 +1,14 @@
-"""One look at the errors: the windows' rises, the bets on every outcome, and ADWIN's vote, made one signal.
+"""Concept drift: the champion's matured losses against its losses on the reference.
 
-Of the same kind are all three: a change of concept, seen slowly, at once, or by a second opinion.
-
-Concept drift: the champion's matured errors against its errors on the reference.
-
-Sums per block of outcomes, a sequential bet on each outcome and ADWIN's window are the whole state; a rise counts only
-when it is large AND more than correlated errors do by chance. The reference must be errors the model did not train on,
-or the first honest outcome looks like drift.
+Three detectors give one signal: the rise of the mean on windows of outcomes, an e-detector on every outcome, and the
+vote of ADWIN. A rise counts if it is large AND beyond what autocorrelated losses do by chance. The reference's losses
+must be out-of-sample, or the first honest outcome looks like drift.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,100 +16,40 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.adwin import AdaptiveWindow
-from evaluator.drift.calibration import block_length, mean_of_stretches
-from evaluator.drift.e_detector import Bets, Crossing, upper_mean
-from evaluator.drift.grid import HUGE, tail
+from evaluator.drift.adwin import Adwin
+from evaluator.drift.calibration import block_length, calibrate_mean
+from evaluator.drift.e_detector import Crossing, EDetector, mean_upper_bound
+from evaluator.drift.grid import HUGE, upper_tail
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signal import Key, Look, Signal
+from evaluator.drift.signals import Key, LookResult, Signal, has_recovered
 
 KEY: Key = ("concept", "")
 SECONDED_Z = 3.0
-"""Standard errors that do when ADWIN saw the errors rise too."""
+"""Standard errors that suffice if ADWIN saw the mean rise too."""
 _SECONDED_WITHIN = 1024
 _HOLD = 256
-"""Outcomes for which a sudden change stands by itself; later the windows must see it."""
-
-
-def look_at_errors(errors: ErrorWindows, settings: DriftSettings, raised_before: Collection[Key] = ()) -> Look:
-    """Judge the errors: bets just won speak at once; else the rise beyond the threshold with the most evidence."""
-    found = errors.rises(settings.concept_rise)
-    if settings.simple:
-        passed = [rise for rise in found if rise.rise > settings.concept_rise]
-        return _look(_signal(max(passed, key=lambda r: r.rise), settings.concept_rise)) if passed else Look()
-    rises = [rise for rise in found if not _over(rise, found, settings)]
-    since = errors.since_crossing
-    recent = since is not None and since < _HOLD
-    needed = min(settings.concept_z, SECONDED_Z) if errors.adwin.voted(_SECONDED_WITHIN) else settings.concept_z
-    passed = [rise for rise in rises if rise.rise > rise.threshold and rise.z >= needed]
-    held = {KEY} if KEY in raised_before and _still_risen(rises, settings) else set()
-    if passed:
-        best = max(passed, key=lambda rise: rise.z)
-        critical = any(r.rise > 2 * r.threshold and r.z_beyond >= settings.concept_z for r in passed)
-        return _look(_signal(best, best.threshold, critical), certain=since == 0)
-    sudden = errors.sudden(settings.concept_rise) if recent else None
-    if sudden is None:
-        return Look({}, frozenset(held))
-    return _look(_signal(sudden, sudden.threshold), certain=True)
-
-
-def ended(errors: ErrorWindows, settings: DriftSettings) -> int | None:
-    """The longest of the windows that show that what a longer one still holds is past; None when there is none."""
-    found = errors.rises(settings.concept_rise)
-    return max((recent.window for rise in found for recent in _over(rise, found, settings)), default=None)
-
-
-def _look(signal: Signal, *, certain: bool = False) -> Look:
-    keys = frozenset({signal.key})
-    return Look({signal.key: signal}, keys, keys if certain else frozenset())
-
-
-def _signal(rise: Rise, threshold: float, critical: bool = False) -> Signal:
-    # One-sided normal tail by its bound exp(-z^2 / 2) / 2: the windows' means are only nearly normal.
-    p_value = math.exp(-(max(rise.z, 0.0) ** 2) / 2) / 2
-    return Signal("concept", "", rise.rise, rise.lower, rise.upper, threshold, p_value, rise.window, critical)
-
-
-def _over(rise: Rise, rises: list[Rise], settings: DriftSettings) -> list[Rise]:
-    """The shorter windows, each the end of this one, that show that what raised it is past: they are back below the
-    threshold, and plainly below the longer one."""
-    return [
-        recent
-        for recent in rises
-        if recent.window < rise.window
-        and recent.rise <= settings.hysteresis * recent.threshold
-        and rise.rise - recent.rise >= settings.concept_z * recent.error
-    ]
-
-
-def _still_risen(rises: list[Rise], settings: DriftSettings) -> bool:
-    """Whether a window still has most of the effect and half of the evidence, so that noise in short ones holds
-    nothing."""
-    return any(rise.rise > settings.hysteresis * rise.threshold and rise.z >= settings.concept_z / 2 for rise in rises)
+"""Outcomes for which a crossing of the e-detector stands alone; later the windows must show the rise."""
 
 
 ERROR_WINDOWS = (64, 256, 1024, 4096, 16384)
-"""Outcomes a window. The long ones see a slow decline that correlated errors hide from the short ones."""
+"""Outcomes of the windows. Long ones detect a slow decline that autocorrelation hides from short ones."""
 ERROR_BLOCK = 32
 """Outcomes between two looks."""
 FEWEST_INDEPENDENT = 30
-"""Independent outcomes a window must be worth: below, a normal limit says nothing of one storm or one bad hour."""
+"""Effective outcomes that a window needs for the normal approximation."""
 _CAP = 3.0
-"""Errors count up to so many times the reference's largest but a few: one absurd outcome is no change of concept, and
-one in the reference hides none."""
-
-
+"""Errors are limited to this multiple of the reference's upper tail, so that one absurd outcome neither makes nor hides
+a change of concept."""
 _LISTS = ("windows", "inflation", "limits")
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorReference:
-    """Mean and standard deviation of the reference's errors and what its own windows do.
+    """Mean and standard deviation of the reference's errors, and the null calibration of its windows.
 
-    `inflation` is the variance of a window's mean over that of independent errors, `limits` the relative rise windows
-    reach inside the reference, both a window; `mean_inflation` is that of the reference's own mean. `scale` is the
-    error that counts as one in [0, 1] (the 99th percentile), `scaled` the mean on that scale, `most` what the true one
-    is at most.
+    By window: `inflation` is the variance of the mean over that of independent errors, `limits` the relative rise
+    inside the reference; `mean_inflation` is that of the reference's own mean. `scale` is the error that counts as one
+    in [0, 1] (the 99th percentile), `scaled` the mean on that scale, `most` an upper bound on the true one.
     """
 
     rows: int
@@ -131,10 +68,9 @@ class ErrorReference:
     def fit(
         cls, errors: Sequence[float] | npt.NDArray[Any], *, windows: tuple[int, ...] = ERROR_WINDOWS
     ) -> ErrorReference:
-        """From out-of-sample errors in time order, shape (rows,): losses, absolute errors or 0/1 misses; higher is
-        worse.
+        """From out-of-sample losses in time order, shape (rows,), larger is worse.
 
-        Raises ValueError for fewer than 30 finite errors or for negative ones.
+        Raises ValueError for fewer than 30 finite losses or for negative ones.
         """
         values = np.asarray(errors, dtype=np.float64)
         values = values[np.abs(values) <= HUGE]  # false for NaN
@@ -142,12 +78,12 @@ class ErrorReference:
             raise ValueError(f"an error reference needs at least 30 finite errors, got {len(values)}")
         if values.min() < 0:
             raise ValueError("errors are losses: they can't be negative")
-        cap = _CAP * (tail(values) or float(values.max())) or math.inf  # misses may be rarer than the tail is long
+        cap = _CAP * (upper_tail(values) or float(values.max())) or math.inf
         values = np.minimum(values, cap)
         windows = tuple(sorted({-(-window // ERROR_BLOCK) * ERROR_BLOCK for window in windows}))
         base = float(values.mean())
-        fitted = [mean_of_stretches(values, window) for window in windows]
-        whole = mean_of_stretches(values, block_length(len(values), len(values)))
+        fitted = [calibrate_mean(values, window) for window in windows]
+        whole = calibrate_mean(values, block_length(len(values), len(values)))
         mean_inflation = 1.0 / whole.efficiency
         scale = float(np.quantile(values, 0.99)) or float(values.max()) or 1.0
         with np.errstate(over="ignore"):
@@ -163,27 +99,27 @@ class ErrorReference:
             mean_inflation=mean_inflation,
             scale=scale,
             scaled=float(scaled.mean()),
-            most=upper_mean(scaled, len(values) / mean_inflation),
+            most=mean_upper_bound(scaled, len(values) / mean_inflation),
         )
 
     @property
     def base(self) -> float:
-        """What rises are relative to: the mean, or about one miss in all rows when there was none."""
+        """The unit of relative rises: the mean, or one miss in all rows if there was none."""
         return self.mean or 1.0 / self.rows
 
     def null(self, threshold: float) -> float:
-        """The mean scaled error that is no news: `threshold` above the reference's, its own limit where errors depend
-        on each other, and not less than what its true mean may be."""
+        """Largest mean scaled error under the null hypothesis: the reference's raised by `threshold`, or by its own
+        limit if errors are autocorrelated, and at least the bound on its true mean."""
         dependent = [limit for limit, inflation in zip(self.limits, self.inflation, strict=True) if inflation > 1.0]
         return max(self.scaled * (1.0 + max([threshold, *dependent[-1:]])), self.most)
 
     @property
     def dependence(self) -> float:
-        """Inflation for stretches of up to some thousand errors."""
+        """Largest variance inflation of windows of up to 1,024 outcomes."""
         return max(1.0, *(i for window, i in zip(self.windows, self.inflation, strict=True) if window <= 1024))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values; no cap is None."""
+        """As JSON-able values; None for no cap."""
         return {**asdict(self), "cap": None if math.isinf(self.cap) else self.cap}
 
     @classmethod
@@ -194,10 +130,9 @@ class ErrorReference:
 
 
 @dataclass(frozen=True, slots=True)
-class Rise:
-    """A window's mean error against the reference's: `rise` is relative, with its standard `error` and 99 % interval,
-    `threshold` what it must exceed to matter, `z` standard errors of the rise, `z_beyond` of what exceeds the
-    threshold."""
+class ErrorRise:
+    """A window's mean error against the reference's: the relative `rise` with its standard `error` and 99 % interval,
+    the `threshold`, and the standard errors of the rise (`z`) and of its excess over the threshold (`z_beyond`)."""
 
     window: int
     mean: float
@@ -210,7 +145,9 @@ class Rise:
     error: float
 
 
-def rise_of(reference: ErrorReference, index: int, rows: int, total: float, squares: float, threshold: float) -> Rise:
+def error_rise(
+    reference: ErrorReference, index: int, rows: int, total: float, squares: float, threshold: float
+) -> ErrorRise:
     """The rise on the window `reference.windows[index]` from its sums, against `threshold` or the reference's own
     limit.
 
@@ -226,9 +163,9 @@ def rise_of(reference: ErrorReference, index: int, rows: int, total: float, squa
     base = reference.base
     threshold = max(threshold, reference.limits[index])
     if error == 0.0:
-        error = 1.0 / rows  # constant errors on both sides, so only a jump is possible; one outcome is its resolution
+        error = 1.0 / rows  # constant errors on both sides: one outcome is the resolution
     gap = mean - reference.mean
-    return Rise(
+    return ErrorRise(
         window=reference.windows[index],
         mean=mean,
         threshold=threshold,
@@ -250,19 +187,18 @@ class ErrorWindows:
 
     def __init__(self, reference: ErrorReference, threshold: float) -> None:
         self._reference = reference
-        self._capacity = reference.windows[-1] // ERROR_BLOCK
-        self._bets = Bets(reference.null(threshold), reference.dependence)
-        self.adwin = AdaptiveWindow()
+        self._e_detector = EDetector(reference.null(threshold), reference.dependence)
+        self.adwin = Adwin()
         self.crossing: Crossing | None = None
-        """The last time the bets were won, and `crossed_at` how many outcomes had been seen."""
+        """The last crossing of the e-detector; `crossed_at` is the number of outcomes at it."""
         self.crossed_at = 0
-        self._blocks: list[tuple[float, float]] = []
+        self._blocks: deque[tuple[float, float]] = deque(maxlen=reference.windows[-1] // ERROR_BLOCK)
         self._open: list[float] = []
         self.rows = 0
         self.refused = 0
 
     def add(self, error: float) -> bool:
-        """Count one outcome; True when there is something to look at: a block is complete, or the bets were won."""
+        """Count one loss; True when a look is due: a block is complete, or the e-detector crossed."""
         if not (math.isfinite(error) and error >= 0.0):
             self.refused += 1
             return False
@@ -270,23 +206,22 @@ class ErrorWindows:
         self.rows += 1
         scaled = min(error / self._reference.scale, 1.0)
         self.adwin.add(scaled)
-        crossing = self._bets.add(scaled)
+        crossing = self._e_detector.add(scaled)
         if crossing is not None:
             self.crossing, self.crossed_at = crossing, self.rows
         if len(self._open) < ERROR_BLOCK:
             return crossing is not None
         self._blocks.append((math.fsum(self._open), math.fsum(e * e for e in self._open)))
         self._open.clear()
-        del self._blocks[: -self._capacity]
         return True
 
     @property
     def since_crossing(self) -> int | None:
-        """Outcomes since the bets were last won, or None when they never were."""
+        """Outcomes since the last crossing, or None."""
         return None if self.crossing is None else self.rows - self.crossed_at
 
-    def sudden(self, threshold: float) -> Rise | None:
-        """What the last crossing says, as a rise on the stretch since the change; its `z` is that of its e-value."""
+    def sudden(self, threshold: float) -> ErrorRise | None:
+        """The last crossing as a rise since its change point; `z` is that of its e-value."""
         crossing, reference = self.crossing, self._reference
         if crossing is None:
             return None
@@ -295,10 +230,10 @@ class ErrorWindows:
         error = math.sqrt(variance * reference.dependence / crossing.rows) / base
         rise = crossing.mean / base - 1.0
         z = math.sqrt(2.0 * math.log(crossing.evidence))
-        return Rise(
+        return ErrorRise(
             crossing.rows,
             crossing.mean * reference.scale,
-            max(threshold, self._bets.null / base - 1.0),
+            max(threshold, self._e_detector.null / base - 1.0),
             rise,
             max(0.0, rise - 2.576 * error),
             rise + 2.576 * error,
@@ -307,13 +242,11 @@ class ErrorWindows:
             error,
         )
 
-    def rises(self, threshold: float) -> list[Rise]:
-        """The rise on each window that is full and worth `FEWEST_INDEPENDENT` outcomes, shortest first.
-
-        The longest window always speaks, lest a reference of few, dependent errors silence all.
-        """
-        found: list[Rise] = []
-        suffix = np.cumsum(np.asarray(self._blocks[::-1], dtype=np.float64).reshape(-1, 2), axis=0)
+    def rises(self, threshold: float) -> list[ErrorRise]:
+        """The rise on each full window of at least `FEWEST_INDEPENDENT` effective outcomes, shortest first; the longest
+        window always counts."""
+        found: list[ErrorRise] = []
+        suffix = np.cumsum(np.asarray(self._blocks, dtype=np.float64).reshape(-1, 2)[::-1], axis=0)
         for index, window in enumerate(self._reference.windows):
             blocks = window // ERROR_BLOCK
             if blocks > len(suffix):
@@ -321,12 +254,13 @@ class ErrorWindows:
             if window < FEWEST_INDEPENDENT * self._reference.inflation[index] and window < self._reference.windows[-1]:
                 continue
             total, squares = suffix[blocks - 1]
-            found.append(rise_of(self._reference, index, window, float(total), float(squares), threshold))
+            found.append(error_rise(self._reference, index, window, float(total), float(squares), threshold))
         return found
 
     def keep(self, window: int) -> None:
-        """Forget all but the last `window` outcomes: what was before is over."""
-        self._blocks = self._blocks[-(window // ERROR_BLOCK) :]
+        """Forget all but the last `window` outcomes."""
+        while len(self._blocks) > window // ERROR_BLOCK:
+            self._blocks.popleft()
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as JSON-able values."""
@@ -335,7 +269,7 @@ class ErrorWindows:
             "open": list(self._open),
             "rows": self.rows,
             "refused": self.refused,
-            "bets": self._bets.snapshot(),
+            "e_detector": self._e_detector.snapshot(),
             "adwin": self.adwin.snapshot(),
             "crossing": None if self.crossing is None else asdict(self.crossing),
             "crossed_at": self.crossed_at,
@@ -343,10 +277,67 @@ class ErrorWindows:
 
     def restore(self, raw: dict[str, Any]) -> None:
         """Replace the state by a `snapshot`."""
-        self._blocks = [(float(total), float(squares)) for total, squares in raw["blocks"]]
+        self._blocks.clear()
+        self._blocks.extend((float(total), float(squares)) for total, squares in raw["blocks"])
         self._open = [float(error) for error in raw["open"]]
         self.rows, self.refused = int(raw["rows"]), int(raw["refused"])
-        self._bets.restore(raw["bets"])
+        self._e_detector.restore(raw["e_detector"])
         self.adwin.restore(raw["adwin"])
         self.crossing = None if raw["crossing"] is None else Crossing(**raw["crossing"])
         self.crossed_at = int(raw["crossed_at"])
+
+
+def look_at_errors(errors: ErrorWindows, settings: DriftSettings, raised_before: Collection[Key] = ()) -> LookResult:
+    """Judge the losses: the rise beyond its threshold with the most evidence, or a recent crossing of the
+    e-detector."""
+    found = errors.rises(settings.concept_rise)
+    if settings.simple:
+        passed = [rise for rise in found if rise.rise > settings.concept_rise]
+        return _result(_signal(max(passed, key=lambda r: r.rise), settings.concept_rise)) if passed else LookResult()
+    rises = [rise for rise in found if not _recoveries(rise, found, settings)]
+    since = errors.since_crossing
+    recent = since is not None and since < _HOLD
+    needed = min(settings.concept_z, SECONDED_Z) if errors.adwin.rose_within(_SECONDED_WITHIN) else settings.concept_z
+    passed = [rise for rise in rises if rise.rise > rise.threshold and rise.z >= needed]
+    held = {KEY} if KEY in raised_before and _still_risen(rises, settings) else set()
+    if passed:
+        best = max(passed, key=lambda rise: rise.z)
+        critical = any(r.rise > 2 * r.threshold and r.z_beyond >= settings.concept_z for r in passed)
+        return _result(_signal(best, best.threshold, critical), certain=since == 0)
+    sudden = errors.sudden(settings.concept_rise) if recent else None
+    if sudden is None:
+        return LookResult.of([], held)
+    return _result(_signal(sudden, sudden.threshold), certain=True)
+
+
+def recovered_window(errors: ErrorWindows, settings: DriftSettings) -> int | None:
+    """The longest window that shows that the drift of a longer one has ended, or None."""
+    found = errors.rises(settings.concept_rise)
+    return max((recent.window for rise in found for recent in _recoveries(rise, found, settings)), default=None)
+
+
+def _result(signal: Signal, *, certain: bool = False) -> LookResult:
+    return LookResult.of([signal], certain=[signal.key] if certain else ())
+
+
+def _signal(rise: ErrorRise, threshold: float, critical: bool = False) -> Signal:
+    # The bound exp(-z^2 / 2) / 2 on the normal tail, as the windows' means are only nearly normal.
+    p_value = math.exp(-(max(rise.z, 0.0) ** 2) / 2) / 2
+    return Signal("concept", "", rise.rise, rise.lower, rise.upper, threshold, p_value, rise.window, critical)
+
+
+def _recoveries(rise: ErrorRise, rises: Sequence[ErrorRise], settings: DriftSettings) -> list[ErrorRise]:
+    """The shorter windows that show that the drift of this one has ended."""
+    return [
+        short
+        for short in rises
+        if short.window < rise.window
+        and has_recovered(
+            rise.rise, short.rise, calm=settings.hysteresis * short.threshold, margin=settings.concept_z * short.error
+        )
+    ]
+
+
+def _still_risen(rises: list[ErrorRise], settings: DriftSettings) -> bool:
+    """Whether a window still has most of the effect and half of the evidence."""
+    return any(rise.rise > settings.hysteresis * rise.threshold and rise.z >= settings.concept_z / 2 for rise in rises)

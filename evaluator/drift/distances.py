@@ -1,36 +1,40 @@
-"""Distances between a window and the reference from their counts, and the evidence that they are not chance.
+"""Distances between windows and the reference from their counts, and the evidence that they are not chance.
 
-Each is a pure function of counts and of effective sample sizes; nothing here knows features, windows or thresholds.
-
-Two more distances from the same counts: population stability index and Wasserstein's.
-
-They are reported beside the Kolmogorov-Smirnov distance and decide nothing: neither comes with its own evidence.
+Kolmogorov-Smirnov for numbers and total variation for categories decide; the population stability index and
+Wasserstein's distance are reported beside them.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import betainc, chdtrc, gammaln, smirnov
 
-from evaluator.drift.grid import BINS, Floats, Grid, Ints
+from evaluator.drift.grid import BINS, Bools, Floats, Grid, Ints
+from evaluator.drift.profile import Profile
+from evaluator.drift.quantile_bounds import QuantileBounds
+from evaluator.drift.settings import DriftSettings
+from evaluator.drift.windows import WindowCounts, WindowSummary
 
-Bools = npt.NDArray[np.bool_]
+Share = Literal["missing", "outliers", "unseen"]
+SHARES: tuple[Share, ...] = ("missing", "outliers", "unseen")
+"""Share of special cells among rows, over the reference's share of them; of values beyond three standard deviations; of
+values the reference never had (or, beyond its most frequent categories, counted together)."""
 _EXACT_ROWS = 64
 _RARE = 5
-"""Rows up to which a category is rare: what is expected of it is hardly known."""
+"""Rows up to which a category is rare, so that its expected count is hardly known."""
 _EXPECTED = 5.0
-"""Cochran's rule: cells with a smaller expected count are pooled before a chi-square limit is used."""
+"""Cochran's rule: cells with smaller expected counts are pooled."""
 
 
 def ks_interval(reference: Floats, current: Floats) -> tuple[float, float]:
-    """Certified interval of the two-sample Kolmogorov-Smirnov distance from cumulative shares on one grid, shape
-    (bins,).
+    """Certified interval of the two-sample Kolmogorov-Smirnov distance from two CDFs on one grid, shape (bins,).
 
-    Both cumulative functions are known at each bin's ends: the largest difference there is a lower bound. Within a bin
-    each is between its ends, so the distance is at most reference end minus current start, or the reverse.
+    The largest difference at the bins' ends is a lower bound. Within a bin each CDF is between its ends, so the
+    distance is at most the reference's end minus the current start, or the reverse.
     """
     lower = float(np.max(np.abs(reference - current), initial=0.0))
     below_reference = np.concatenate(([0.0], reference[:-1]))
@@ -40,27 +44,25 @@ def ks_interval(reference: Floats, current: Floats) -> tuple[float, float]:
 
 
 def ks_p_value(distance: float, n: float, m: float) -> float:
-    """p value (at most conservative) of a Kolmogorov-Smirnov distance between samples of effective sizes `n` and `m`.
+    """Conservative p value of a Kolmogorov-Smirnov distance between samples of effective sizes `n` and `m`.
 
-    At the harmonic size nm / (n + m): for few effective rows twice the exact one-sided law of Birnbaum and Tingey
-    (1951), which is the two-sided one from a distance of one half on; for many Massart's bound (1990), tight where it
-    matters. Never below 2 / C(n + m, n), the probability of complete separation: samples that don't overlap at all
-    can't say more.
+    At the harmonic size nm / (n + m): twice the exact one-sided law (Birnbaum and Tingey 1951) for few effective rows,
+    Massart's bound (1990) for many; at least 2 / C(n + m, n), the probability of complete separation.
     """
     if not (n > 0 and m > 0):
         return 1.0
     size = n * m / (n + m)
-    tail = smirnov(max(1, math.floor(size)), distance) if size < _EXACT_ROWS else math.exp(-2.0 * size * distance**2)
+    upper = smirnov(max(1, math.floor(size)), distance) if size < _EXACT_ROWS else math.exp(-2.0 * size * distance**2)
     separated = math.exp(gammaln(n + 1) + gammaln(m + 1) - gammaln(n + m + 1))
-    return float(min(1.0, 2.0 * max(tail, separated)))
+    return float(min(1.0, 2.0 * max(upper, separated)))
 
 
 def with_unseen(reference: Ints, current: Ints) -> tuple[Ints, Ints]:
-    """Counts of categories in which the reference's rare ones and what it has not seen (the last slot) are one slot.
+    """Counts of categories with the reference's rare ones and the unseen ones (the last slot) pooled.
 
-    Values that a finite sample has not seen, or hardly, are more than it says, and all of them lie in the same
-    direction. By Good and Turing (Good 1953, equation 14) categories seen up to r times have together the probability
-    of sum (s N_s, s = 1 to r + 1) / n, N_s of them having been seen s times.
+    A finite sample underestimates the probability of rare and unseen values. Categories seen up to r times have
+    together the probability sum (s N_s, s = 1 to r + 1) / n, N_s of them having been seen s times (Good 1953, equation
+    14).
     """
     kept = reference[:-1]
     pooled = np.append(kept <= _RARE, True)
@@ -74,8 +76,8 @@ def with_unseen(reference: Ints, current: Ints) -> tuple[Ints, Ints]:
 def g_test(reference: Ints, current: Ints, reference_efficiency: float = 1.0, efficiency: float = 1.0) -> float:
     """p value of the two-sample G test of homogeneity over the same slots (Sokal and Rohlf 1981, ch. 17).
 
-    Counts are scaled by the `efficiency` of their rows (effective rows per row); slots where a sample's
-    expected effective count is under five are pooled into one.
+    Counts are scaled by the `efficiency` of their rows (effective rows per row); slots with an expected count below
+    five are pooled.
     """
     table = np.vstack([reference * reference_efficiency, current * efficiency]).astype(np.float64)
     rows = table.sum(axis=1, keepdims=True)
@@ -95,29 +97,24 @@ def g_test(reference: Ints, current: Ints, reference_efficiency: float = 1.0, ef
 
 
 def share_p_value(count: float, rows: float, reference_count: float, reference_rows: float) -> float:
-    """P(a binomial share is at least `count` / `rows`) under the reference's share; effective counts may be fractional.
-
-    The reference's share is Laplace's (k + 1) / (n + 2), so that "never seen there" is not read as "impossible".
-    """
+    """Binomial P(share >= `count` / `rows`) under the reference's share by Laplace's rule, (k + 1) / (n + 2); effective
+    counts may be fractional."""
     if count <= 0 or rows <= 0:
         return 1.0
     share = (reference_count + 1.0) / (reference_rows + 2.0)
     return float(betainc(count, max(rows - count, 0.0) + 1.0, share))
 
 
-def benjamini_hochberg(p_values: Floats, alpha: float) -> Bools:
-    """Which hypotheses are rejected at false-discovery rate `alpha` (Benjamini and Hochberg 1995); shape kept."""
-    flat = np.asarray(p_values, dtype=np.float64).ravel()
-    order = np.argsort(flat, kind="stable")
-    passed = np.flatnonzero(flat[order] <= alpha * np.arange(1, len(flat) + 1) / max(1, len(flat)))
-    rejected = np.zeros(len(flat), dtype=np.bool_)
-    if len(passed):
-        rejected[order[: passed[-1] + 1]] = True
-    return rejected.reshape(np.shape(p_values))
+def reject_at(p_values: Floats, alpha: float) -> Bools:
+    """Mask of the hypotheses rejected at false-discovery rate `alpha` (Benjamini and Hochberg 1995)."""
+    from scipy.stats import false_discovery_control  # slow to import, and only needed where something has moved
+
+    rejected: Bools = false_discovery_control(p_values) <= alpha if len(p_values) else np.zeros(0, dtype=np.bool_)
+    return rejected
 
 
 GROUPS = 10
-"""Groups of the population stability index: deciles of the reference, as is usual."""
+"""Groups of the population stability index: deciles of the reference."""
 
 
 def psi(reference: Ints, current: Ints, *, ordered: bool) -> float:
@@ -139,7 +136,7 @@ def psi(reference: Ints, current: Ints, *, ordered: bool) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def edges(grid: Grid) -> Floats:
+def _edges(grid: Grid) -> Floats:
     """Edges of the bins between the limits of a linear or asinh grid in the feature's units, shape (BINS + 1,)."""
     axis = np.linspace(grid.low, grid.high, BINS + 1)
     return grid.centre + grid.scale * np.sinh(axis) if grid.kind == "asinh" else axis
@@ -148,9 +145,8 @@ def edges(grid: Grid) -> Floats:
 def wasserstein(grid: Grid, reference: Ints, current: Ints, deviation: float) -> float:
     """First Wasserstein distance between the limits of a numeric grid, in the reference's standard deviations.
 
-    The area between the cumulative shares; what lies beyond the limits counts as if it were at them, so that wild
-    values can't make the distance. A reference without spread gives 0.0 when nothing moved and infinity never: the
-    unit is then one.
+    The area between the two CDFs; values beyond the limits count as if they were at them. The unit is one for a
+    reference without spread.
     """
     if reference.sum() == 0 or current.sum() == 0:
         return 0.0
@@ -160,6 +156,88 @@ def wasserstein(grid: Grid, reference: Ints, current: Ints, deviation: float) ->
         widths = np.diff(np.asarray(grid.values))
         # Slots 2i and 2i+1 are the gap before the i-th value and the value: between two values both gaps count half.
         return float((widths * (gap[1:-2:2] + gap[2:-1:2]) / 2).sum() / unit)
-    at = edges(grid)
-    # A bin is passed with a gap that runs from that before it to that behind it.
+    at = _edges(grid)
+    # The gap runs linearly over a bin.
     return float((np.diff(at) * (gap[:-2] + gap[1:-1]) / 2).sum() / unit)
+
+
+def shares(profile: Profile, seen: WindowCounts | WindowSummary) -> Floats:
+    """The `SHARES` in a window or in several, shape (3, ..., features)."""
+    rows, present = np.asarray(seen.rows)[..., None], np.maximum(1, seen.present)
+    unseen = np.where(profile.ordered, 0, seen.other)
+    return np.array([seen.specials.sum(axis=-1) / rows - profile.bad_share, seen.outliers / present, unseen / present])
+
+
+def reference_shares(profile: Profile) -> Floats:
+    """The `SHARES` in the reference, shape (3, 1, features)."""
+    return np.array([np.zeros_like(profile.bad_share), profile.outlier_share, profile.unseen_share])[:, None]
+
+
+@lru_cache(maxsize=8)
+def share_thresholds(profile: Profile, settings: DriftSettings) -> Floats:
+    """Thresholds of the `SHARES`: the settings', or the limits inside the reference; shape (3, windows, features),
+    read-only."""
+    gaps, outlying = profile.share_limits
+    outliers, unseen = profile.outlier_share, np.broadcast_to(profile.unseen_share + settings.unseen, gaps.shape)
+    most = np.maximum(settings.outliers, outliers + np.maximum(outlying, outliers / 4))
+    thresholds = np.array([np.maximum(settings.missing, gaps), most, unseen])
+    thresholds.flags.writeable = False
+    return thresholds
+
+
+def plain_thresholds(profile: Profile, settings: DriftSettings) -> Floats:
+    """Thresholds of the distances by the settings alone, shape (features,)."""
+    return np.where(profile.ordered, settings.ks, settings.total_variation)
+
+
+@lru_cache(maxsize=8)
+def distance_thresholds(profile: Profile, settings: DriftSettings) -> Floats:
+    """Thresholds of the distances: the settings', or the limits inside the reference; shape (windows + 1, features),
+    the quick look last, read-only."""
+    thresholds: Floats = np.maximum(plain_thresholds(profile, settings), profile.limits)
+    thresholds.flags.writeable = False
+    return thresholds
+
+
+def may_reach(profile: Profile, bounds: QuantileBounds, summary: WindowSummary, least: Floats) -> Bools:
+    """Features whose distance may be `least`, shape (windows, features); categorical ones always may."""
+    numeric, present = profile.numeric_count, summary.present
+    possible = (profile.present > 0) & (present > 0)
+    upper = bounds.upper_bounds(summary.quantile_counts, present[:, :numeric])
+    possible[:, :numeric] &= upper >= least[:, :numeric]
+    return possible
+
+
+def distances(profile: Profile, window: WindowCounts, wanted: Bools | None = None) -> Floats:
+    """Kolmogorov-Smirnov distance (lower bound) of each numeric, total variation of each categorical feature.
+
+    Shape (features,); zero where the reference or the window has no values, or a feature is not `wanted`.
+    """
+    result = np.zeros(len(profile.features))
+    there = (profile.present > 0) & (window.present > 0)
+    known = np.flatnonzero(there if wanted is None else there & wanted)
+    # Evenly spaced grids as a matrix, other numeric ones one by one, categories all at once.
+    even = known[known < profile.even_count]
+    if len(even):
+        slots = profile.starts[even, None] + np.arange(profile.sizes[0])
+        gap = np.cumsum(window.slots(slots), axis=1) * (1.0 / window.present[even, None])
+        gap -= profile.cumulative[slots]
+        result[even] = np.maximum(gap.max(axis=1), -gap.min(axis=1))
+    numeric = profile.numeric_count
+    for i in known[(known >= profile.even_count) & (known < numeric)].tolist():
+        span = profile.span(i)
+        below = np.cumsum(window.slots(span), dtype=np.float64) * (1.0 / int(window.present[i]))
+        result[i] = ks_interval(profile.cumulative[span], below)[0]
+    texts = known[known >= numeric]
+    if len(texts):
+        result[texts] = _total_variations(profile, window, numeric)[texts - numeric]
+    return result
+
+
+def _total_variations(profile: Profile, window: WindowCounts, numeric: int) -> Floats:
+    """Total variation of each categorical feature, which come after the `numeric` ones, shape (categorical
+    features,)."""
+    first, sizes = int(profile.starts[numeric]), profile.sizes[numeric:]
+    current = window.slots(slice(first, profile.slots)) / np.repeat(np.maximum(1, window.present[numeric:]), sizes)
+    gap = np.abs(current - profile.category_shares)
+    return np.asarray(np.add.reduceat(gap, profile.starts[numeric:] - first) / 2)

@@ -1,6 +1,6 @@
-"""Looks over time folded into episodes: one opens, may escalate, and closes; each says so once.
+"""Drift episodes over the looks of a stream: one opens, may escalate, and closes, with one event each.
 
-The fold is deterministic: the same looks in the same order give the same events with the same ids.
+Deterministic: the same looks in the same order give the same events with the same ids.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.severity import CALM, Action, Judgement, RootCause, Severity
-from evaluator.drift.signal import Key, Look, Signal
+from evaluator.drift.severity import NO_DRIFT, Action, Judgement, RootCause, Severity
+from evaluator.drift.signals import Key, LookResult, Signal
 
 EventKind = Literal["open", "escalate", "close"]
 
 
 @dataclass(frozen=True, slots=True)
 class DriftEvent:
-    """One thing said about an episode.
+    """The opening, escalation or close of an episode.
 
-    `rows` is the number of rows (or outcomes, where more) seen; `at` the event time of the last of them, as the
-    caller gave it. `features` are the top five to blame; `signals` all that is raised. A close carries the episode's
-    worst severity, and what it was about then.
+    `rows` is the number of rows (or outcomes, if more) seen, `at` the event time of the last of them. `features` are
+    the top five, `signals` all that are raised. A close carries the episode's worst severity and its features then.
     """
 
     id: str
@@ -45,7 +44,7 @@ class DriftEvent:
 
 @dataclass(slots=True)
 class _Track:
-    """A signal over the looks of its stream: looks in a row against its present state, and its last numbers."""
+    """A signal over the looks of its stream: consecutive looks against its present state, and its last numbers."""
 
     stream: str
     on: bool
@@ -54,12 +53,12 @@ class _Track:
 
 
 class Episodes:
-    """Debounces signals and folds judgements into episodes.
+    """Debounces signals and combines judgements into episodes.
 
-    A signal is raised or cleared by `confirm` looks in a row (by one where the evidence is certain, or the mode is
-    simple), and holds above `hysteresis` of its threshold. After a close, nothing of the same or a lower severity opens
-    for `cooldown_rows`, unless its evidence is certain or it still stands then. Within an episode only a severity above
-    all announced ones is news; after `renew_rows` below it, it can be announced again.
+    A signal is raised or cleared by `confirm` consecutive looks (one if the evidence is certain, or the mode is
+    simple), and holds above `hysteresis` of its threshold. After a close, the same or a lower severity opens after
+    `cooldown_rows`, or at once if its evidence is certain. Within an episode only a severity above all announced ones
+    is an event; after `renew_rows` below it, it can be announced again.
     """
 
     def __init__(self, key: str, settings: DriftSettings) -> None:
@@ -73,10 +72,10 @@ class Episodes:
         self._below_since: int | None = None
         self._closed_at: int | None = None
         self._closed = Severity.NONE
-        self._told = 0
+        self._events = 0
         self._at_worst: tuple[Signal, ...] = ()
         self._last_at: float | None = None
-        self.judgement = CALM
+        self.judgement = NO_DRIFT
 
     def raised(self, stream: str) -> frozenset[Key]:
         """Keys of the signals now raised on a stream of looks."""
@@ -87,10 +86,10 @@ class Episodes:
         """Keys of all signals now raised."""
         return frozenset(key for key, track in self._tracks.items() if track.on)
 
-    def fold(
-        self, stream: str, look: Look, judge: Callable[[Iterable[Signal]], Judgement], *, rows: int, at: float
+    def update(
+        self, stream: str, look: LookResult, judge: Callable[[Iterable[Signal]], Judgement], *, rows: int, at: float
     ) -> list[DriftEvent]:
-        """Take one look at `stream` into account; `judge` fuses the raised signals. Returns the news, mostly none."""
+        """Take in one look at `stream`; `judge` judges the raised signals. Returns new events, mostly none."""
         self._track(stream, look)
         self.judgement = judge(self._signals())
         severity = self.judgement.severity
@@ -100,8 +99,8 @@ class Episodes:
         if severity > self._worst or (severity == self._worst and len(raised) >= len(self._at_worst)):
             self._worst, self._at_worst = severity, raised
         if severity is Severity.NONE:
-            was = replace(judge(self._at_worst), action="none")
-            event = self._event("close", self._worst, rows, at, was)
+            worst = replace(judge(self._at_worst), action="none")
+            event = self._event("close", self._worst, rows, at, worst)
             self._at_worst = ()
             self._open, self._closed_at, self._closed = None, rows, self._announced
             self._announced, self._worst, self._below_since = Severity.NONE, Severity.NONE, None
@@ -117,7 +116,7 @@ class Episodes:
             self._announced, self._below_since = severity, None
         return []
 
-    def _track(self, stream: str, look: Look) -> None:
+    def _track(self, stream: str, look: LookResult) -> None:
         for key, signal in look.raised.items():
             track = self._tracks.get(key)
             if track is None:
@@ -142,18 +141,18 @@ class Episodes:
         cooling = self._closed_at is not None and rows - self._closed_at < self._settings.cooldown_rows
         if cooling and severity <= self._closed and not certain:
             return []
-        self._open = _digest(self._key, "episode", str(self._told))
+        self._open = _digest(self._key, "episode", str(self._events))
         self._announced = self._worst = severity
         self._at_worst = self._signals()
         return [self._event("open", severity, rows, at, self.judgement)]
 
     def _event(self, kind: EventKind, severity: Severity, rows: int, at: float, judged: Judgement) -> DriftEvent:
         assert self._open is not None
-        self._told += 1
-        # Outcomes are looked at behind the rows of their time: what is said later never seems to be said before.
+        self._events += 1
+        # Outcomes mature after the rows of their time: event times must not go back.
         self._last_at = at = at if self._last_at is None else max(at, self._last_at)
         return DriftEvent(
-            id=_digest(self._key, kind, str(self._told)),
+            id=_digest(self._key, kind, str(self._events)),
             episode=self._open,
             event=kind,
             severity=severity.name,
@@ -167,7 +166,7 @@ class Episodes:
         )
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state as JSON-able values (the last judgement is made again from the signals)."""
+        """The whole state as JSON-able values."""
         return {
             "tracks": [
                 {"stream": t.stream, "on": t.on, "streak": t.streak, "signal": asdict(t.signal)}
@@ -179,7 +178,7 @@ class Episodes:
             "below_since": self._below_since,
             "closed_at": self._closed_at,
             "closed": int(self._closed),
-            "told": self._told,
+            "events": self._events,
             "last_at": self._last_at,
             "at_worst": [asdict(signal) for signal in self._at_worst],
         }
@@ -191,7 +190,7 @@ class Episodes:
         self._open = raw["open"]
         self._announced, self._worst = Severity(raw["announced"]), Severity(raw["worst"])
         self._below_since, self._closed_at = raw["below_since"], raw["closed_at"]
-        self._closed, self._told = Severity(raw["closed"]), raw["told"]
+        self._closed, self._events = Severity(raw["closed"]), raw["events"]
         self._last_at = raw["last_at"]
         self._at_worst = tuple(Signal(**signal) for signal in raw["at_worst"])
         self.judgement = judge(self._signals())

@@ -1,41 +1,45 @@
-"""One column of a reference: its grid, its counts and what it does inside the reference.
+"""One column of a reference: its grid, its counts and its null calibration; and all features of a reference as arrays.
 
-Fitted from the raw values once; everything later is compared with these numbers only.
+Fitted from the raw values once; windows are compared with these numbers only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluator.drift.calibration import Calibration, calibrate, calibrate_share
-from evaluator.drift.columns import MISSING, WRONG, Coded, is_categorical, read_coded, read_numbers
-from evaluator.drift.grid import CATEGORIES, HUGE, Floats, Grid, Ints, category_grid, numeric_grid
+from evaluator.drift.columns import NO_STRING, NO_VALUE, Coded, Column, encode_strings, is_categorical, read_numbers
+from evaluator.drift.grid import CATEGORIES, HUGE, Bools, Floats, Grid, Ints, category_grid, numeric_grid
 
-Column = Sequence[Any] | npt.NDArray[Any]
 Role = Literal["feature", "prediction", "target"]
-"""What a column is to the model: an input, what it says (a label, a number, a score), or the truth."""
+"""What a column is to the model: an input, its prediction (a label, a number, a score), or the outcome."""
+MISSING, ABSENT, MISTYPED, INFINITE = range(4)
+SPECIALS = 4
+"""Kinds of cell without a slot: no value, no column, a value of another type, an infinite number."""
+QUICK_PANES = 2
+"""Panes of the quick look, for shifts so large that the shortest window need not be awaited."""
 _SIGMAS = 3.0
-_STRETCH = 64
-"""Rows in a row that choose categories, or don't: neighbours are often alike."""
-_ENOUGH = 1 << 17
-"""Values from which limits, mean and spread are taken; all are counted."""
+_RUN = 64
+"""Consecutive rows that either all choose categories or none, as neighbours are often alike."""
+_SAMPLE = 1 << 17
+"""Values from which limits, mean and standard deviation are taken; all are counted."""
+_CALIBRATED = ("shape", "missing", "outlying")
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One feature of the reference. `counts` has one number a slot of `grid`; calibrations go with the windows, and
-    `quick` with the shortest look at the shape.
+    """One feature of the reference: `counts` by slot of `grid`, and a calibration for each window of its distribution
+    (`shape`), its special cells (`missing`) and its outliers (`outlying`); `quick` is that of the quick look.
 
-    `low` and `high` are mean -+ 3 standard deviations of the values winsorised at the grid's limits; `outliers` how
-    many reference values lie beyond. `specials` counts missing, absent, mistyped and infinite cells. chosen: where the
-    categories with a slot are the most frequent of more, the counts of the rows that chose them, which are not among
-    `counts`; else empty.
+    `mean` and `deviation` are of the winsorised values, `outliers` counts values beyond three deviations, `specials`
+    missing, absent, mistyped and infinite cells. chosen: if the categories with a slot are the most frequent of more,
+    the counts of the rows that chose them, which are not among `counts`; else empty.
     """
 
     name: str
@@ -55,7 +59,7 @@ class Feature:
 
     @property
     def low(self) -> float:
-        """Below this a value is an outlier; nothing is one for a reference without values."""
+        """Below this a value is an outlier; minus infinity for a reference without values."""
         return -math.inf if self.counts.max(initial=0) == 0 else self.mean - _SIGMAS * self.deviation
 
     @property
@@ -73,140 +77,271 @@ class Feature:
         """Whether the slots are ordered."""
         return self.grid.kind != "categories"
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        plain = ("name", "mean", "deviation", "outliers", "importance", "role")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            **{name: [list(astuple(one)) for one in getattr(self, name)] for name in _CALIBRATED},
+            "grid": self.grid.to_dict(),
+            "counts": self.counts.tolist(),
+            "specials": list(self.specials),
+            "quick": [list(astuple(self.quick))],
+            "chosen": self.chosen.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Feature:
+        """The inverse of `to_dict`, also after JSON."""
+        calibrations = {name: tuple(Calibration(*pair) for pair in raw[name]) for name in _CALIBRATED}
+        arrays = {name: np.array(raw[name], dtype=np.int64) for name in ("counts", "chosen")}
+        (quick,) = (Calibration(*pair) for pair in raw["quick"])
+        grid, specials = Grid.from_dict(raw["grid"]), tuple(raw["specials"])
+        return cls(**{**raw, **calibrations, **arrays, "grid": grid, "specials": specials, "quick": quick})
+
 
 def fit_feature(
     name: str, values: Column, windows: tuple[int, ...], quick: int, importance: float, role: Role = "feature"
 ) -> Feature:
     """Fit one column of any kind; odd values are counted, never an error. windows, quick: rows."""
-    chosen = np.empty(0, dtype=np.int64)
-    if is_categorical(values):
-        coded = values if isinstance(values, Coded) else read_coded(values)
-        choosing = _choosing(coded)
-        grid = category_grid(coded.values, np.bincount(coded.codes[choosing], minlength=len(coded.values)))
-        known = {category: slot for slot, category in enumerate(grid.categories)}
-        slots = [*(known.get(value, len(known)) for value in coded.values), grid.slots, grid.slots]
-        codes = np.array(slots, dtype=np.int64)[coded.codes]
-        missing, wrong = coded.codes == MISSING, coded.codes == WRONG
-        infinite = np.zeros(len(coded), dtype=np.bool_)
-        outlying = infinite
-        mean = deviation = 0.0
-        if len(choosing) < np.count_nonzero(coded.codes >= 0):
-            chosen = np.bincount(codes[choosing], minlength=grid.slots)
-    else:
-        numbers, mistyped = read_numbers(values)
-        wrong = np.zeros(len(numbers), dtype=np.bool_) if mistyped is None else mistyped
-        missing, finite = np.isnan(numbers) & ~wrong, np.abs(numbers) <= HUGE
-        infinite = ~finite & ~np.isnan(numbers)
-        present = numbers if finite.all() else numbers[finite]
-        few = _sample(present)
-        ordered = np.sort(few)
-        grid = numeric_grid(present, ordered)
-        codes = grid.slot_of(present)
-        if present is not numbers:
-            whole = np.full(len(numbers), grid.slots, dtype=np.int64)
-            whole[finite] = codes
-            codes = whole
-        mean, deviation = _winsorised(few, ordered)
-        low, high = mean - _SIGMAS * deviation, mean + _SIGMAS * deviation
-        outlying = finite & ((numbers < low) | (numbers > high))
-    hasty, *shape = calibrate(codes, grid.slots, (quick, *windows), ordered=grid.kind != "categories")
+    column = _fit_categories(values) if is_categorical(values) else _fit_numbers(values)
+    grid, codes, chosen = column.grid, column.codes, column.chosen
+    quickly, *shape = calibrate(codes, grid.slots, (quick, *windows), ordered=grid.kind != "categories")
     counts = np.bincount(codes, minlength=grid.slots + 1)[: grid.slots].astype(np.int64)
     return Feature(
         name=name,
         grid=grid,
         counts=counts - chosen if len(chosen) else counts,
-        specials=(int(missing.sum()), 0, int(wrong.sum()), int(infinite.sum())),
-        mean=mean,
-        deviation=deviation,
-        outliers=int(outlying.sum()),
+        specials=(int(column.missing.sum()), 0, int(column.mistyped.sum()), int(column.infinite.sum())),
+        mean=column.mean,
+        deviation=column.deviation,
+        outliers=int(column.outlying.sum()),
         importance=importance,
         shape=tuple(shape),
-        missing=calibrate_share(missing, windows),
-        outlying=calibrate_share(outlying, windows),
-        quick=hasty,
+        missing=calibrate_share(column.missing, windows),
+        outlying=calibrate_share(column.outlying, windows),
+        quick=quickly,
         role=role,
         chosen=chosen,
     )
 
 
-def _choosing(coded: Coded) -> Ints:
-    """The rows that choose which categories get a slot: all with a value if all categories do, else every second 64.
+@dataclass(frozen=True, slots=True)
+class _FittedColumn:
+    """The grid of a column, the slot of each row (`grid.slots` for none), and masks of its special cells."""
 
-    Those that came out on top in some rows are frequent there partly by chance and fall back in any others. Only rows
-    that had no part in the choice say how frequent they are.
+    grid: Grid
+    codes: Ints
+    missing: Bools
+    mistyped: Bools
+    infinite: Bools
+    outlying: Bools
+    mean: float
+    deviation: float
+    chosen: Ints
+
+
+def _fit_categories(values: Column) -> _FittedColumn:
+    coded = values if isinstance(values, Coded) else encode_strings(values)
+    choosing = _choosing(coded)
+    grid = category_grid(coded.values, np.bincount(coded.codes[choosing], minlength=len(coded.values)))
+    known = {category: slot for slot, category in enumerate(grid.categories)}
+    slots = [*(known.get(value, len(known)) for value in coded.values), grid.slots, grid.slots]
+    codes = np.array(slots, dtype=np.int64)[coded.codes]
+    chosen, none = np.empty(0, dtype=np.int64), np.zeros(len(coded), dtype=np.bool_)
+    if len(choosing) < np.count_nonzero(coded.codes >= 0):
+        chosen = np.bincount(codes[choosing], minlength=grid.slots)
+    missing, mistyped = coded.codes == NO_VALUE, coded.codes == NO_STRING
+    return _FittedColumn(grid, codes, missing, mistyped, none, none, 0.0, 0.0, chosen)
+
+
+def _fit_numbers(values: Column) -> _FittedColumn:
+    numbers, wrong = read_numbers(values)
+    mistyped = np.zeros(len(numbers), dtype=np.bool_) if wrong is None else wrong
+    missing, finite = np.isnan(numbers) & ~mistyped, np.abs(numbers) <= HUGE
+    present = numbers if finite.all() else numbers[finite]
+    sample = _sample(present)
+    ordered = np.sort(sample)
+    grid = numeric_grid(present, ordered)
+    codes = grid.slot_of(present)
+    if present is not numbers:
+        whole = np.full(len(numbers), grid.slots, dtype=np.int64)
+        whole[finite] = codes
+        codes = whole
+    mean, deviation = _winsorised(sample, ordered)
+    low, high = mean - _SIGMAS * deviation, mean + _SIGMAS * deviation
+    outlying = finite & ((numbers < low) | (numbers > high))
+    infinite, chosen = ~finite & ~np.isnan(numbers), np.empty(0, dtype=np.int64)
+    return _FittedColumn(grid, codes, missing, mistyped, infinite, outlying, mean, deviation, chosen)
+
+
+def _choosing(coded: Coded) -> Ints:
+    """The rows that choose which categories get a slot: all rows if all categories do, else every second run of 64.
+
+    The most frequent categories of some rows are so partly by chance (winner's curse), so that only the other rows
+    estimate their frequencies.
     """
     present = np.flatnonzero(coded.codes >= 0)
     if np.count_nonzero(np.bincount(coded.codes[present], minlength=1)) <= CATEGORIES:
         return present
-    chosen: Ints = present[np.arange(len(present)) // _STRETCH % 2 == 0]
+    chosen: Ints = present[np.arange(len(present)) // _RUN % 2 == 0]
     return chosen
 
 
 def _sample(values: Floats) -> Floats:
-    """`values`, or so many of them drawn with a fixed seed that order statistics are as good."""
-    if len(values) <= _ENOUGH:
+    """`values`, or `_SAMPLE` of them drawn with a fixed seed."""
+    if len(values) <= _SAMPLE:
         return values
-    return values[np.random.default_rng(0).integers(0, len(values), _ENOUGH)]
+    return values[np.random.default_rng(0).integers(0, len(values), _SAMPLE)]
 
 
 def _winsorised(values: Floats, ordered: Floats) -> tuple[float, float]:
-    """Mean and standard deviation with each tail pulled in to its 0.5 % order statistic: wild values don't widen it.
-
-    ordered: the same values sorted.
-    """
+    """Mean and standard deviation with each tail winsorised at its 0.5 % order statistic. ordered: `values` sorted."""
     if len(values) == 0:
         return 0.0, 0.0
     cut = max(1, int(0.005 * len(values))) if len(values) >= 10 else 0
     clipped = np.clip(values, ordered[cut], ordered[len(values) - 1 - cut])
-    if clipped.min() == clipped.max():  # a constant is its own mean, exactly: no rounding error makes it an outlier
+    if clipped.min() == clipped.max():  # exactly the constant, lest rounding make it an outlier
         return float(clipped[0]), 0.0
     return float(clipped.mean()), float(clipped.std())
 
 
-def feature_dict(feature: Feature) -> dict[str, Any]:
-    """As JSON-able values."""
+class FeatureArrays:
+    """All features of a reference as arrays, each computed once.
 
-    def pairs(calibrations: tuple[Calibration, ...]) -> list[list[float]]:
-        return [[one.limit, one.efficiency] for one in calibrations]
+    `features` are in the order of the count vector, the numeric ones first; `windows` and `pane` are in rows. A count
+    vector of `width` numbers holds the slots of each feature, `SPECIALS` numbers a feature, and an outlier count each.
+    """
 
-    return {
-        "name": feature.name,
-        "grid": feature.grid.to_dict(),
-        "counts": feature.counts.tolist(),
-        "specials": list(feature.specials),
-        "mean": feature.mean,
-        "deviation": feature.deviation,
-        "outliers": feature.outliers,
-        "importance": feature.importance,
-        "shape": pairs(feature.shape),
-        "missing": pairs(feature.missing),
-        "outlying": pairs(feature.outlying),
-        "quick": pairs((feature.quick,)),
-        "role": feature.role,
-        "chosen": feature.chosen.tolist(),
-    }
+    features: tuple[Feature, ...]
+    windows: tuple[int, ...]
+    pane: int
+    rows: int
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features."""
+        return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """The place of each feature by its name."""
+        return {name: i for i, name in enumerate(self.names)}
+
+    @cached_property
+    def sizes(self) -> Ints:
+        """Slots of each feature."""
+        return np.array([feature.grid.slots for feature in self.features], dtype=np.int64)
+
+    @cached_property
+    def starts(self) -> Ints:
+        """The first slot of each feature."""
+        return np.asarray(np.cumsum(self.sizes) - self.sizes)
+
+    @cached_property
+    def slots(self) -> int:
+        """Slots of all features."""
+        return int(self.sizes.sum())
+
+    @cached_property
+    def width(self) -> int:
+        """Length of a count vector."""
+        return self.slots + (SPECIALS + 1) * len(self.features)
+
+    @cached_property
+    def numeric_count(self) -> int:
+        """Number of numeric features, which are the first."""
+        return sum(feature.numeric for feature in self.features)
+
+    @cached_property
+    def even_count(self) -> int:
+        """Number of features with an evenly spaced grid, which are the first and have equally many slots."""
+        return sum(feature.grid.kind in ("linear", "asinh") for feature in self.features)
+
+    @cached_property
+    def ends(self) -> Ints:
+        """The last slot of each feature."""
+        return self.starts + self.sizes - 1
+
+    def span(self, feature: int) -> slice:
+        """The slots of one feature."""
+        start = int(self.starts[feature])
+        return slice(start, start + int(self.sizes[feature]))
+
+    @cached_property
+    def ordered(self) -> Bools:
+        """Mask of the numeric features."""
+        return np.array([feature.numeric for feature in self.features], dtype=np.bool_)
+
+    @cached_property
+    def present(self) -> Ints:
+        """Reference rows with a slot, by feature."""
+        return np.array([feature.present for feature in self.features], dtype=np.int64)
+
+    @cached_property
+    def importance(self) -> Floats:
+        """Weights of the features, with sum one."""
+        return np.array([feature.importance for feature in self.features])
+
+    @cached_property
+    def limits(self) -> Floats:
+        """Limits of the distances, shape (windows + 1, features), the quick look last."""
+        own = [[own.limit for own in (*feature.shape, feature.quick)] for feature in self.features]
+        return np.array(own).reshape(len(self.features), len(self.windows) + 1).T
+
+    @cached_property
+    def efficiencies(self) -> Floats:
+        """Effective rows per row, shape (windows, features)."""
+        return np.array([[feature.shape[w].efficiency for feature in self.features] for w in range(len(self.windows))])
+
+    @property
+    def quick(self) -> int | None:
+        """Rows of the quick look, or None if the shortest window is not longer."""
+        rows = QUICK_PANES * self.pane
+        return rows if rows < self.windows[0] else None
+
+    @cached_property
+    def bad_share(self) -> Floats:
+        """Share of reference rows without a slot, by feature."""
+        return np.array([sum(feature.specials) for feature in self.features]) / self.rows
+
+    @cached_property
+    def never_empty(self) -> Bools:
+        """Mask of features with values in most reference rows and in every block of them."""
+        gaps = np.array([max((own.limit for own in f.missing), default=0.0) for f in self.features])
+        return (self.bad_share < 0.5) & (1.0 - self.bad_share > gaps)
+
+    @cached_property
+    def outlier_share(self) -> Floats:
+        """Share of outliers among the reference's values, by feature."""
+        return np.array([feature.outliers for feature in self.features]) / np.maximum(1, self.present)
+
+    @cached_property
+    def unseen_share(self) -> Floats:
+        """Expected share of values without a slot of their own, by feature; 0 for numbers. If every category of the
+        reference has a slot, it is the share of categories seen once (Good 1953)."""
+        without = [0 if feature.numeric else _without_slot(feature) for feature in self.features]
+        return np.asarray(without) / np.maximum(1, self.present)
+
+    @cached_property
+    def share_limits(self) -> Floats:
+        """Limits of the rise of the shares of special cells and of outliers, shape (2, windows, features)."""
+        kinds = [[feature.missing for feature in self.features], [feature.outlying for feature in self.features]]
+        return np.array([[[own[w].limit for own in kind] for w in range(len(self.windows))] for kind in kinds])
+
+    @cached_property
+    def cumulative(self) -> Floats:
+        """Empirical distribution functions of the reference, shape (slots,); zero for features without values."""
+        parts = [np.cumsum(feature.counts) / max(1, feature.present) for feature in self.features]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    @cached_property
+    def category_shares(self) -> Floats:
+        """Shares of the slots of the categorical features in the reference, one feature after the other."""
+        parts = [feature.counts / max(1, feature.present) for feature in self.features if not feature.numeric]
+        return np.concatenate(parts) if parts else np.empty(0)
 
 
-def feature_from(raw: Mapping[str, Any]) -> Feature:
-    """The inverse of `feature_dict`, also after JSON."""
-
-    def calibrations(pairs: Sequence[Sequence[float]]) -> tuple[Calibration, ...]:
-        return tuple(Calibration(limit, efficiency) for limit, efficiency in pairs)
-
-    missing, absent, mistyped, infinite = raw["specials"]
-    return Feature(
-        name=raw["name"],
-        grid=Grid.from_dict(raw["grid"]),
-        counts=np.array(raw["counts"], dtype=np.int64),
-        specials=(missing, absent, mistyped, infinite),
-        mean=raw["mean"],
-        deviation=raw["deviation"],
-        outliers=raw["outliers"],
-        importance=raw["importance"],
-        shape=calibrations(raw["shape"]),
-        missing=calibrations(raw["missing"]),
-        outlying=calibrations(raw["outlying"]),
-        quick=calibrations(raw["quick"])[0],
-        role=raw["role"],
-        chosen=np.array(raw["chosen"], dtype=np.int64),
-    )
+def _without_slot(feature: Feature) -> int:
+    singles = 0 if len(feature.chosen) else int(np.count_nonzero(feature.counts[:-1] == 1))
+    return int(feature.counts[-1]) + singles

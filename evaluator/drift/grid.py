@@ -1,7 +1,7 @@
-"""How one feature's values become slots of a count vector.
+"""Grid of one feature: the map from its values to slots of a count vector.
 
-A grid is a monotone map of the value axis (or a dictionary of categories): counts over it give the Kolmogorov-Smirnov
-distance from below, and a bound on what the map hides. Equal grids are what makes counts of two partitions addable.
+A grid is a monotone map of the value axis, or a dictionary of categories. Counts over it give a lower bound on the
+Kolmogorov-Smirnov distance and a bound on what binning hides; counts over equal grids add.
 """
 
 from __future__ import annotations
@@ -15,37 +15,38 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.integer[Any]]
-Kind = Literal["linear", "asinh", "exact", "categories"]
+GridKind = Literal["linear", "asinh", "exact", "categories"]
 
 BINS = 512
-"""Bins between the limits: the distance is then at most the mass of one bin short."""
+"""Bins between the limits: the distance is short by at most the mass of one bin."""
 TAIL = 0.0005
-"""Share of the reference beyond each limit: what one wild value may not stretch."""
+"""Share of the reference beyond each limit, so that one extreme value cannot stretch the grid."""
 EXACT_VALUES = 64
-"""Up to so many distinct values each is counted by itself and the distance is exact."""
+"""Distinct values up to which each has its own slot and the distance is exact."""
 CATEGORIES = 256
-"""The most frequent categories that get a slot of their own; the rest and the unseen share `other`."""
+"""Most frequent categories with a slot of their own; rare and unseen ones share `other`."""
 _FINE = 1.0 / 128
-"""Share of one bin that costs a distance of 0.15 nothing: it is at most so much short, and mostly far less."""
+"""Largest share of one bin that a linear axis may have: the distance is short by at most as much."""
 HUGE = 1e150
-"""Beyond this a number counts as infinite: its square is no number any more."""
+"""Larger numbers count as infinite: their squares overflow."""
 STRIP = 16_384
-"""Values of one column worked on at once: what stays in a processor's cache."""
-_NARROW, _UNSURE = 40.0, 2.0**-9
-"""Single precision holds the square of e^40. With up to `BINS` slots a unit and an axis of at most `2 * BINS` slots it
-is at most a third of `_UNSURE` slots off: root, sums and logarithm lose a few units in the last of its 24 bits."""
+"""Values of one column processed at once, so that they stay in the processor's cache."""
+_SINGLE_REACH, _SINGLE_ERROR = 40.0, 2.0**-9
+"""Single precision holds the square of e^40. With at most `BINS` slots a unit and `2 * BINS` slots in all, its error is
+below a third of `_SINGLE_ERROR` slots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The slots of one feature: an affine or inverse-hyperbolic-sine grid, exact values, or categories.
+    """The slots of one feature on a linear or inverse-hyperbolic-sine axis, of exact values, or of categories.
 
     `linear` and `asinh` have `BINS` slots between `low` and `high` (on the transformed axis) and an overflow slot at
-    each end; `exact` has one slot a value and one for each gap between values; `categories` one a category and `other`.
+    each end; `exact` has a slot for each value and for each gap between values; `categories` one for each and `other`.
     """
 
-    kind: Kind
+    kind: GridKind
     low: float = 0.0
     high: float = 0.0
     centre: float = 0.0
@@ -69,7 +70,7 @@ class Grid:
 
     @property
     def origin(self) -> float:
-        """Where the (transformed) axis begins: the lower end of the underflow slot as wide as any other."""
+        """Lower end of the underflow slot, taken as wide as any other."""
         return self.low - 1.0 / self.step
 
     def slot_of(self, values: Floats) -> Ints:
@@ -82,22 +83,22 @@ class Grid:
             return np.concatenate([self.slot_of(values[i : i + STRIP]) for i in range(0, len(values), STRIP)])
         with np.errstate(over="ignore"):
             if self.kind == "linear":
-                return _slots(self._places(values))
+                return _slots(self._positions(values))
             values = (values - self.centre) / self.scale
             reach = max(-self.low, self.high)
-            if reach > _NARROW or self.step > BINS or reach * self.step > 2 * BINS:
-                return _slots(self._places(np.arcsinh(values)))
-            return self._bent_slots(values)
+            if reach > _SINGLE_REACH or self.step > BINS or reach * self.step > 2 * BINS:
+                return _slots(self._positions(np.arcsinh(values)))
+            return self._asinh_slots(values)
 
-    def _places(self, axis: Floats) -> Floats:
-        """Where on the grid numbers of the (transformed) axis lie: the slot is what is before the point."""
+    def _positions(self, axis: Floats) -> Floats:
+        """Positions on the (transformed) axis in slots; the integer part is the slot."""
         places: Floats = axis - self.origin
         places *= self.step
         return places
 
-    def _bent_slots(self, values: Floats) -> Ints:
-        """Slots of centred and scaled values: the inverse hyperbolic sine is taken in single precision, which costs a
-        quarter, and again in double where that is too near an edge to tell on which side of it the value lies."""
+    def _asinh_slots(self, values: Floats) -> Ints:
+        """Slots of centred and scaled values, by the inverse hyperbolic sine in single precision (four times faster),
+        and again in double precision for values too close to an edge of a slot."""
         narrow = values.astype(np.float32)
         places = np.square(narrow)
         places += np.float32(1.0)
@@ -110,9 +111,9 @@ class Grid:
         edge = np.rint(places)
         with np.errstate(invalid="ignore"):  # what is infinite in single precision is far beyond the last edge
             edge -= places
-        unsure = np.flatnonzero(np.abs(edge, out=edge) < _UNSURE)
+        uncertain = np.flatnonzero(np.abs(edge, out=edge) < _SINGLE_ERROR)
         slots = _slots(places)
-        slots.ravel()[unsure] = _slots(self._places(np.arcsinh(values.ravel()[unsure])))
+        slots.ravel()[uncertain] = _slots(self._positions(np.arcsinh(values.ravel()[uncertain])))
         return slots
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,19 +130,17 @@ def _slots(places: npt.NDArray[np.floating[Any]]) -> Ints:
     return np.clip(places, 0, BINS + 1, out=places).astype(np.int64)
 
 
-def tail(values: Floats) -> float:
-    """The value at `TAIL` from the upper end of `values`, at least one; rounded inwards: a lone wild one is beyond."""
+def upper_tail(values: Floats) -> float:
+    """The order statistic at `TAIL` from the upper end of `values` (at least one), rounded inwards."""
     rank = int((1.0 - TAIL) * (len(values) - 1))
     return float(np.partition(values, rank)[rank])
 
 
 def numeric_grid(values: Floats, ordered: Floats) -> Grid:
-    """The grid for a reference of finite `values` (1-D, any length, may be empty); limits are taken from `ordered`, all
-    of them or a sample, sorted.
+    """The grid for a reference of finite `values`, shape (rows,); `ordered` are all of them or a sample, sorted.
 
-    Limits are order statistics at `TAIL` from each end, rounded inwards, so that a lone wild value is beyond them
-    even in a hundred rows. The axis is linear, which is several times cheaper, where no bin of it has a larger share
-    than `_FINE`; else of the linear and the inverse-hyperbolic-sine axis the one with the lighter heaviest bin.
+    Limits are order statistics at `TAIL` from each end, rounded inwards. The axis is linear, which is several times
+    cheaper, where no bin has a larger share than `_FINE`; otherwise the axis with the smaller largest bin.
     """
     # A sample with too many distinct values answers without sorting everything.
     if np.count_nonzero(ordered[1:] != ordered[:-1]) < EXACT_VALUES:
@@ -151,31 +150,31 @@ def numeric_grid(values: Floats, ordered: Floats) -> Grid:
     last = len(ordered) - 1
     ranks = [int(np.ceil(TAIL * last)), last // 4, last // 2, last - last // 4, int((1.0 - TAIL) * last)]
     low, first, middle, third, high = ordered[ranks].tolist()
-    if not low < high:  # all but the tails is one value: let the tails span the axis
+    if not low < high:  # all but the tails is one value: the tails span the axis
         low, high = float(values.min()), float(values.max())
     centre = middle
     scale = (third - first) / 2 or (high - low) / 6
     with np.errstate(over="ignore"):
-        bent = (float(np.arcsinh((low - centre) / scale)), float(np.arcsinh((high - centre) / scale)))
+        transformed = (float(np.arcsinh((low - centre) / scale)), float(np.arcsinh((high - centre) / scale)))
     grids = [
         grid
-        for grid in (Grid("linear", low, high), Grid("asinh", *bent, centre=centre, scale=scale))
+        for grid in (Grid("linear", low, high), Grid("asinh", *transformed, centre=centre, scale=scale))
         if np.isfinite(grid.high - grid.low) and grid.high > grid.low and np.isfinite(grid.step)
     ]
-    if not grids:  # a range at the limits of the number format: nothing finer than below, between and above
+    if not grids:  # a range at the limits of the number format: below, between and above
         return Grid("exact", values=(low, high))
     enough = len(ordered) * _FINE
-    enough += 4.0 * np.sqrt(enough)  # what such a bin has at most in so few rows
-    if grids[0].kind == "linear" and _heaviest(grids[0], ordered) <= enough:
+    enough += 4.0 * np.sqrt(enough)  # sampling error of such a bin
+    if grids[0].kind == "linear" and _largest_bin(grids[0], ordered) <= enough:
         return grids[0]
-    return min(grids, key=lambda grid: _heaviest(grid, ordered))
+    return min(grids, key=lambda grid: _largest_bin(grid, ordered))
 
 
-def _heaviest(grid: Grid, values: Floats) -> int:
+def _largest_bin(grid: Grid, values: Floats) -> int:
     return int(np.bincount(grid.slot_of(values)).max())
 
 
 def category_grid(values: Sequence[str], counts: Ints, most: int = CATEGORIES) -> Grid:
-    """The grid for a reference of categories with these counts: the `most` frequent by count, then by name."""
+    """The grid for categories with these counts: the `most` frequent, ties by name."""
     seen = sorted((-int(count), value) for value, count in zip(values, counts, strict=True) if count > 0)[:most]
     return Grid("categories", categories=tuple(value for _, value in seen))

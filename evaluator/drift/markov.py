@@ -1,37 +1,42 @@
-"""Regimes: how a column moves from state to state, as counts of transitions, and the Markov chain they make.
+"""Markov chains of few-valued columns: transition counts, their comparison, and the watch over a stream.
 
-Counts of consecutive stretches add exactly: a stretch keeps its first and last state, and the seam is one transition.
+Transition counts of consecutive parts add exactly: a part keeps its first and last state, and the seam between two
+parts is one transition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from scipy.special import chdtrc
 
 from evaluator.drift.grid import Floats, Ints
+from evaluator.drift.settings import DriftSettings
+from evaluator.drift.signals import Key, LookResult, Signal
 
 STATES = 8
-"""States of a column at most: a number's quantile groups, or its most frequent categories and the rest."""
+"""Most states of a column: quantile groups of numbers, or the most frequent categories and the rest."""
 FEWEST_TRANSITIONS = 900
-"""Transitions below which nothing is said: those of a thousand rows, less some gaps."""
+"""Transitions that a comparison needs: a thousand rows, less some gaps."""
 FEWEST_FROM = 30
-"""Transitions out of a state below which its row is left out."""
+"""Transitions out of a state that its row needs."""
 _MEMORY = 0.1
-"""Cramér's V of one state and the next from which a column remembers enough to be called one of regimes."""
+"""Cramér's V of one state and the next from which a column has memory."""
 _MEMORY_P = 1e-6
 _FEWEST_CHANGES = 10
-"""Changes of state a state below which rows are merely sorted."""
+"""Changes of state per state that a chain needs; a sorted file has fewer."""
 
 
 def states_of(counts: Ints, *, ordered: bool) -> Ints:
-    """The state of each slot of a reference with these slot `counts`, shape (slots,).
+    """The state of each slot of a reference with these `counts`, shape (slots,).
 
-    Ordered slots are cut at the reference's quantiles, each distinct value by itself while there are at most `STATES`;
-    of categories the most frequent have a state each and the others share the last.
+    Ordered slots: one state a value if there are at most `STATES`, otherwise quantile groups. Categories: the most
+    frequent have a state each, the others share the last.
     """
     used = np.flatnonzero(counts)
     if not ordered:
@@ -40,19 +45,17 @@ def states_of(counts: Ints, *, ordered: bool) -> Ints:
         state[order[: STATES - 1]] = np.arange(min(STATES - 1, len(counts)))
         return state
     if len(used) <= STATES:
-        # Slots between two values seen belong to the nearer end; what was never seen must go somewhere.
+        # Slots between two values belong to the lower one.
         return np.clip(np.searchsorted(used, np.arange(len(counts)), "right") - 1, 0, None).astype(np.int64)
     total = int(counts.sum())
     middle = (np.cumsum(counts) - counts + counts // 2) * STATES // max(1, total)
-    found: Ints = np.minimum(STATES - 1, middle)
-    return found
+    return np.asarray(np.minimum(STATES - 1, middle))
 
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """Transitions of one stretch of rows: counts[i, j] from state i to j, its first and last state (-1: none).
-
-    A row without a state (missing) breaks the chain.
+    """Transition counts of consecutive rows, [i, j] from state i to j, with the first and last state (-1 for none, -2
+    without rows). A row without a state breaks the chain.
     """
 
     counts: Ints
@@ -60,8 +63,8 @@ class Transitions:
     last: int = -1
 
     @classmethod
-    def of(cls, states: Ints, size: int = STATES) -> Transitions:
-        """Of a stretch of states in time order, shape (rows,); -1 where there is none."""
+    def from_states(cls, states: Ints, size: int = STATES) -> Transitions:
+        """Of states in time order, shape (rows,); -1 for none."""
         if len(states) == 0:
             return cls(np.zeros((size, size), dtype=np.int64), -2, -2)
         before, after = states[:-1], states[1:]
@@ -71,7 +74,7 @@ class Transitions:
         return cls(counts.astype(np.int64), int(states[0]), int(states[-1]))
 
     def __add__(self, later: Transitions) -> Transitions:
-        """This stretch and the one that follows it. Raises ValueError for another number of states."""
+        """These rows and the `later` ones. Raises ValueError for another number of states."""
         if self.counts.shape != later.counts.shape:
             raise ValueError(f"{len(self.counts)} states and {len(later.counts)} don't add")
         if self.first == -2:
@@ -83,17 +86,11 @@ class Transitions:
             counts[self.last, later.first] += 1
         return Transitions(counts, self.first, later.last)
 
-    @property
-    def total(self) -> int:
-        """Transitions counted."""
-        return int(self.counts.sum())
-
 
 def probabilities(counts: Ints) -> Floats:
     """P[i, j] of the next state j after i from transition counts; a state without a way out stays where it is."""
     rows = counts.sum(axis=1, keepdims=True)
-    found: Floats = np.where(rows > 0, counts / np.maximum(rows, 1), np.eye(len(counts)))
-    return found
+    return np.asarray(np.where(rows > 0, counts / np.maximum(rows, 1), np.eye(len(counts))))
 
 
 def spectral_gap(counts: Ints) -> float:
@@ -106,11 +103,10 @@ def spectral_gap(counts: Ints) -> float:
     return float(np.clip(1.0 - size[-2], 0.0, 1.0))
 
 
-def remembers(counts: Ints) -> bool:
-    """Whether the next state depends on the present one, plainly and often enough to be watched: a column of regimes.
+def has_memory(counts: Ints) -> bool:
+    """Whether the next state depends on the present one, by Cramér's V (1946) and a chi-square test.
 
-    counts: transitions, shape (states, states). A file that is merely sorted by the column has too few changes of state
-    to be a chain; rows in no order have no memory. The dependence is Cramér's V (1946), its evidence the chi-square.
+    counts: transitions, shape (states, states). A file sorted by the column has too few changes of state to be a chain.
     """
     total, changes = int(counts.sum()), int(counts.sum() - np.trace(counts))
     used = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
@@ -125,10 +121,10 @@ def remembers(counts: Ints) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RegimeReference:
-    """The transitions of one column of the reference: the state of each of its slots and the counts.
+    """The Markov chain of one column of the reference: the state of each slot, and the transition counts.
 
-    `limit` is the change of a transition probability that stretches of the reference reach by themselves, `inflation`
-    how much larger than chance their chi-squares are: a number cut into states remembers more than its state.
+    `limit` is the change of a transition probability within the reference, `inflation` the ratio of the chi-squares
+    there to their expectation: a number cut into states has more memory than its state.
     """
 
     feature: str
@@ -139,35 +135,28 @@ class RegimeReference:
 
     @classmethod
     def fit(cls, feature: str, slot_counts: Ints, slots: Ints, *, ordered: bool) -> RegimeReference:
-        """From a column's counts a slot and its slots in time order (-1 where it has no value)."""
-        states = cls.of_states(feature, slot_counts, ordered=ordered)
-        return states.fitted(states.path(slots))
+        """From a column's counts by slot, and its slots in time order (-1 for none)."""
+        states = cls.without_counts(feature, slot_counts, ordered=ordered)
+        return states.with_counts(states.path(slots))
 
     @classmethod
-    def of_states(cls, feature: str, slot_counts: Ints, *, ordered: bool) -> RegimeReference:
-        """The states alone, to read paths with: no transition is known yet."""
+    def without_counts(cls, feature: str, slot_counts: Ints, *, ordered: bool) -> RegimeReference:
+        """The states alone, before transitions are counted."""
         nothing = np.zeros((STATES, STATES), dtype=np.int64)
         return cls(feature, states_of(slot_counts, ordered=ordered), nothing, 0.0, 1.0)
 
-    def fitted(self, path: Ints) -> RegimeReference:
-        """With the transitions of the reference's whole path of states."""
-        counts = Transitions.of(path).counts
-        return RegimeReference(self.feature, self.states, counts, *_own(path, counts))
+    def with_counts(self, path: Ints) -> RegimeReference:
+        """With the transitions of the whole reference's states in time order."""
+        counts = Transitions.from_states(path).counts
+        return RegimeReference(self.feature, self.states, counts, *_null_calibration(path, counts))
 
     def path(self, slots: Ints) -> Ints:
-        """The states of slots (-1 where there is none)."""
-        found: Ints = np.where(slots >= 0, self.states[slots], -1)
-        return found
+        """The states of slots, -1 for none."""
+        return np.asarray(np.where(slots >= 0, self.states[slots], -1))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return {
-            "feature": self.feature,
-            "states": self.states.tolist(),
-            "counts": self.counts.tolist(),
-            "limit": self.limit,
-            "inflation": self.inflation,
-        }
+        return {**asdict(self), "states": self.states.tolist(), "counts": self.counts.tolist()}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RegimeReference:
@@ -178,25 +167,23 @@ class RegimeReference:
 
 @dataclass(frozen=True, slots=True)
 class RegimeChange:
-    """The largest absolute change of a transition probability and the p value of its row (Bonferroni over rows)."""
+    """The largest absolute change of a transition probability, and the p value of its row (Bonferroni over rows)."""
 
     change: float
-    source: int
-    target: int
     p_value: float
     transitions: int
     gap_before: float
     gap_now: float
 
 
-def regime_change(
+def compare_transitions(
     reference: Ints, current: Ints, *, level: float = 0.01, inflation: float = 1.0, plain: bool = False
 ) -> RegimeChange | None:
-    """Compare two matrices of transition counts; None while there are too few transitions.
+    """Compare two matrices of transition counts; None for too few transitions.
 
-    Rows with fewer than `FEWEST_FROM` transitions on either side are left out. The evidence is the two-sample
-    chi-square of a row, corrected for the rows tested (Anderson and Goodman 1957); of the rows below `level`, else of
-    all, the one with the largest change speaks. inflation: of the chi-squares. plain: without those minima.
+    Each row with `FEWEST_FROM` transitions on both sides has a two-sample chi-square (Anderson and Goodman 1957),
+    corrected for the rows; of the rows below `level`, else of all, the one with the largest change counts. inflation:
+    of the chi-squares. plain: without those minima.
     """
     total = int(current.sum())
     fewest_from, fewest = (1, 1) if plain else (FEWEST_FROM * inflation, FEWEST_TRANSITIONS)
@@ -215,8 +202,6 @@ def regime_change(
     best = int(np.where(proven, changed, -1.0).argmax() if proven.any() else changed.argmax())
     return RegimeChange(
         change=float(changed[best]),
-        source=int(rows[best]),
-        target=int(gap[best].argmax()),
         p_value=float(p_values[best]),
         transitions=total,
         gap_before=spectral_gap(reference),
@@ -224,39 +209,39 @@ def regime_change(
     )
 
 
-def _own(path: Ints, counts: Ints) -> tuple[float, float]:
+def _null_calibration(path: Ints, counts: Ints) -> tuple[float, float]:
     """Limit and inflation from eighths of the reference, each against the rest.
 
-    The inflation is the mean of the chi-squares over that of their degrees of freedom, one within its own noise. Only
-    changes that are no chance there raise the limit, a quarter above the largest: a chain that keeps its law sets none.
+    The inflation is the sum of the chi-squares over their degrees of freedom, or one within its own error. The limit is
+    a quarter above the largest significant change, 0 for a stationary chain.
     """
-    found = [0.0]
+    changes = [0.0]
     total = freedom = 0.0
     for piece in np.array_split(path, 8):
-        own = Transitions.of(piece).counts
+        own = Transitions.from_states(piece).counts
         rest = counts - own
         out, was = own.sum(axis=1), rest.sum(axis=1)
         for row in np.flatnonzero((out >= FEWEST_FROM) & (was >= FEWEST_FROM)):
             statistic, degrees = _chi_square(rest[row], own[row], 1.0)
             total, freedom = total + statistic, freedom + degrees
             if degrees and chdtrc(degrees, statistic) < 0.01:
-                found.append(1.25 * float(np.abs(own[row] / out[row] - rest[row] / was[row]).max()))
+                changes.append(1.25 * float(np.abs(own[row] / out[row] - rest[row] / was[row]).max()))
     raw = total / freedom if freedom else 1.0
     noise = np.sqrt(2.0 / freedom) if freedom else 0.0
     if raw <= 1.0 + 3.0 * noise:
         return 0.0, 1.0
-    return min(1.0, max(found)), float(raw * (1.0 + noise))
+    return min(1.0, max(changes)), float(raw * (1.0 + noise))
 
 
 def _chi_square(reference: Ints, current: Ints, inflation: float) -> tuple[float, int]:
-    """Two-sample chi-square of one row and its degrees of freedom (0: nothing to compare); counts are deflated."""
+    """Two-sample chi-square of one row over the inflation, and its degrees of freedom (0: nothing to compare)."""
     table = np.vstack([reference, current]) / inflation
     table = table[:, table.sum(axis=0) > 0]
     if table.shape[1] < 2:
         return 0.0, 0
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
     rare = (expected < 5.0).any(axis=0)
-    if rare.any():  # Cochran's rule: rare targets are one
+    if rare.any():  # Cochran's rule
         table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
         expected = np.column_stack([expected[:, ~rare], expected[:, rare].sum(axis=1)])
     if table.shape[1] < 2 or expected.min() <= 0.0:
@@ -267,3 +252,69 @@ def _chi_square(reference: Ints, current: Ints, inflation: float) -> tuple[float
 def _p_value(reference: Ints, current: Ints, inflation: float) -> float:
     statistic, degrees = _chi_square(reference, current, inflation)
     return float(chdtrc(degrees, statistic)) if degrees else 1.0
+
+
+def judge_transitions(
+    regime: RegimeReference, current: Ints, settings: DriftSettings, level: float
+) -> tuple[RegimeChange, Signal, bool] | None:
+    """The change of a column's `current` transition counts, its signal, and whether that fires at `level`; None for too
+    few transitions."""
+    change = compare_transitions(regime.counts, current, level=level, inflation=regime.inflation, plain=settings.simple)
+    if change is None:
+        return None
+    limit = settings.transition if settings.simple else max(settings.transition, regime.limit)
+    signal = Signal.point(
+        "regime", regime.feature, change.change, threshold=limit, p_value=change.p_value, window=change.transitions
+    )
+    return change, signal, change.change > limit and (settings.simple or change.p_value < level)
+
+
+class TransitionMonitor:
+    """Transitions of the watched columns of one stream, on windows of `windows` rows in panes of `pane`."""
+
+    def __init__(
+        self, regimes: Sequence[RegimeReference], windows: tuple[int, ...], pane: int, settings: DriftSettings
+    ) -> None:
+        self._regimes, self._windows, self._pane, self._settings = regimes, windows, pane, settings
+        self._panes: list[deque[Ints]] = [deque(maxlen=windows[-1] // pane) for _ in regimes]
+        self._last = [-1] * len(regimes)
+
+    def push(self, slots: Sequence[Ints]) -> None:
+        """Take in a pane: the slots of each watched column, shape (rows,), -1 for none."""
+        for i, (regime, own) in enumerate(zip(self._regimes, slots, strict=True)):
+            path = regime.path(own)
+            self._panes[i].append(Transitions.from_states(np.concatenate(([self._last[i]], path))).counts)
+            self._last[i] = int(path[-1])
+
+    def look(self, raised: Collection[Key]) -> LookResult:
+        """Judge all windows that are full."""
+        settings = self._settings
+        # There is a look at every pane: the level is that of the features' looks, over all that is tested.
+        level = settings.alpha / max(1, len(self._regimes) * len(self._windows))
+        signals: list[Signal] = []
+        held: set[Key] = set()
+        for panes in (window // self._pane for window in self._windows):
+            for regime, counts in zip(self._regimes, self._panes, strict=True):
+                if len(counts) < panes:
+                    continue
+                current: Ints = sum(islice(counts, len(counts) - panes, None), np.zeros_like(regime.counts))
+                found = judge_transitions(regime, current, settings, level)
+                if found is None:
+                    continue
+                _, signal, drifted = found
+                if drifted:
+                    signals.append(signal)
+                elif signal.key in raised and signal.strength > settings.hysteresis and signal.p_value < 0.01:
+                    held.add(signal.key)
+        return LookResult.of(signals, held)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state as JSON-able values."""
+        return {"panes": [[one.tolist() for one in counts] for counts in self._panes], "last": list(self._last)}
+
+    def restore(self, raw: dict[str, Any]) -> None:
+        """Replace the state by a `snapshot`."""
+        for counts, panes in zip(self._panes, raw["panes"], strict=True):
+            counts.clear()
+            counts.extend(np.array(pane, dtype=np.int64) for pane in panes)
+        self._last = [int(state) for state in raw["last"]]

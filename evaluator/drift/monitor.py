@@ -1,7 +1,7 @@
-"""The drift of one champion against its reference: rows and matured outcomes in, drift events out.
+"""Drift monitor of one champion against its reference: rows and matured outcomes in, drift events out.
 
-State and events are a function of the rows and errors in the order given, not of how they were cut into batches. A new
-champion is a new monitor with a new profile.
+State and events are a function of the rows and outcomes in the order given, whatever the batches. A new champion needs
+a new monitor with a new profile.
 """
 
 from __future__ import annotations
@@ -12,53 +12,52 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from evaluator.drift.columns import batch_rows
-from evaluator.drift.concept import ErrorWindows, ended, look_at_errors
+from evaluator.drift.columns import Column, batch_rows
+from evaluator.drift.concept import ErrorWindows, look_at_errors, recovered_window
 from evaluator.drift.data_quality import quality_score
+from evaluator.drift.distances import distances
 from evaluator.drift.episodes import DriftEvent, Episodes
-from evaluator.drift.feature import Column
-from evaluator.drift.pane import CHUNK, Pane, ProfileMismatchError, count_codes
-from evaluator.drift.performance import losses_of, outcomes
-from evaluator.drift.performance_monitor import Outcomes
+from evaluator.drift.grid import Floats, Ints
+from evaluator.drift.markov import TransitionMonitor
+from evaluator.drift.performance import losses_of, squared_errors
+from evaluator.drift.performance_monitor import EstimatedPerformance, PerformanceMonitor
 from evaluator.drift.profile import OUTLIER, TARGET, Profile
-from evaluator.drift.reference_update import Acceptance
+from evaluator.drift.reference_update import ReferenceUpdate
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, Severity, judge
-from evaluator.drift.transitions import Chains
-from evaluator.drift.window_distances import distances
-from evaluator.drift.windows import View, Windows
+from evaluator.drift.windows import CHUNK, Pane, ProfileMismatchError, WindowCounts, Windows, count_codes
 
-Times = float | Sequence[float] | npt.NDArray[np.float64]
+Times = float | Sequence[float] | Floats
 _EXTRA = 64
-"""Names of unknown columns that are remembered."""
+"""Unknown columns that are counted at most."""
 
 
 class Monitor:
-    """Drives windows, looks and episodes. Not thread-safe; no clock: times are the caller's event times."""
+    """Drives windows, looks and episodes. Not thread-safe; times are the caller's event times."""
 
     def __init__(self, profile: Profile, settings: DriftSettings | None = None, *, key: str = "") -> None:
-        """`key` tells monitors of the same reference apart (experiment, partition) in the ids of their events."""
+        """`key` tells monitors of one reference apart (experiment, partition) in the ids of their events."""
         self.profile = profile
         self.settings = settings or DriftSettings()
         self._windows = Windows(profile)
         self._errors = ErrorWindows(profile.errors, self.settings.concept_rise) if profile.errors is not None else None
         self._episodes = Episodes(f"{profile.hash}/{key}", self.settings)
-        self._chains = Chains(profile, self.settings)
+        self._transitions = TransitionMonitor(profile.regimes, profile.windows, profile.pane, self.settings)
+        self._estimated = EstimatedPerformance(profile, self.settings)
         truth = profile.truth
-        self._outcomes = None if truth is None else Outcomes(truth, self.settings)
-        # Codes of the features, and in the last row the expected hits of the scores.
+        self._performance = None if truth is None else PerformanceMonitor(truth, self.settings)
+        # Codes of the features; in the last row the expected hits of the scores.
         self._buffer = np.empty((len(profile.features) + 1, 0), dtype=np.int64)
-        self._acceptance = Acceptance(profile, self.settings)
+        self._update = ReferenceUpdate(profile, self.settings)
         self.extra: dict[str, int] = {}
-        """Rows of each column the profile does not know."""
+        """Rows of each column that the profile does not have."""
 
     def observe(self, columns: Mapping[str, Column], at: Times) -> list[DriftEvent]:
-        """Take in a batch of feature rows; `at` is the event time of all of them or of each. Returns new events.
+        """Take in a batch of rows; `at` is the event time of all of them or of each. Returns new events.
 
-        A look is taken whenever a pane is full. Batches of 64 rows and more are cheap a row, single rows are not.
-        Missing and extra columns and odd values are findings; columns that differ in length raise ValueError.
+        There is a look whenever a pane is full; batches of at least 64 rows are cheapest. Missing and extra columns and
+        odd values are findings. Raises ValueError if columns differ in length.
         """
         rows = batch_rows(columns)
         times = _times(at, rows)
@@ -68,17 +67,17 @@ class Monitor:
         events: list[DriftEvent] = []
         for start in range(0, rows, CHUNK):
             chunk = {name: values[start : start + CHUNK] for name, values in columns.items()}
-            codes = np.vstack([self.profile.encode(chunk), self._expected(chunk)])
-            events += self._take(codes, times[start : start + CHUNK])
+            codes = np.vstack([self.profile.encode(chunk), self._expected_hits(chunk)])
+            events += self._advance(codes, times[start : start + CHUNK])
         return events
 
-    def _expected(self, columns: Mapping[str, Column]) -> npt.NDArray[np.int64]:
+    def _expected_hits(self, columns: Mapping[str, Column]) -> Ints:
         truth, score = self.profile.truth, self.profile.score
         if truth is None or truth.scores is None or score is None or score not in columns:
             return np.full(batch_rows(columns), -1, dtype=np.int64)
-        return truth.scores.expected(columns[score])
+        return truth.scores.expected_hits(columns[score])
 
-    def _take(self, codes: npt.NDArray[np.int64], times: npt.NDArray[np.float64]) -> list[DriftEvent]:
+    def _advance(self, codes: Ints, times: Floats) -> list[DriftEvent]:
         pane, held = self.profile.pane, self._buffer.shape[1]
         codes = np.concatenate([self._buffer, codes], axis=1) if held else codes
         events: list[DriftEvent] = []
@@ -86,17 +85,26 @@ class Monitor:
         while codes.shape[1] - done >= pane:
             full = codes[:-1, done : done + pane]
             self._windows.push(Pane(self.profile.hash, pane, count_codes(self.profile, full)))
-            self._chains.push(full, codes[-1, done : done + pane])
+            self._transitions.push([self._slots(full, regime.feature) for regime in self.profile.regimes])
+            self._estimated.push(codes[-1, done : done + pane])
             done += pane
             raised = self._episodes.raised("features")
-            look = self._acceptance.look(self._windows, raised) | self._chains.look(raised)
+            look = (
+                self._update.look(self._windows, raised) | self._transitions.look(raised) | self._estimated.look(raised)
+            )
             at = float(times[done - held - 1])
-            events += self._episodes.fold("features", look, self._judge, rows=self._clock, at=at)
-            now = self._episodes.raised("features")
-            if self._acceptance.due(now, self._episodes.keys, self._windows.rows, at):
+            events += self._episodes.update("features", look, self._judge, rows=self._seen, at=at)
+            raised = self._episodes.raised("features")
+            if self._update.is_due(raised, self._episodes.keys, self._windows.rows, at):
                 self.accept()
         self._buffer = codes[:, done:].copy()
         return events
+
+    def _slots(self, codes: Ints, name: str) -> Ints:
+        """Slots of one column from the codes of all, -1 for none."""
+        feature = self.profile.index[name]
+        slots = (codes[feature] & (OUTLIER - 1)) - self.profile.starts[feature]
+        return np.where(slots < self.profile.sizes[feature], slots, -1)
 
     def _observe_error(self, error: float, at: float) -> list[DriftEvent]:
         if self._errors is None or not self._errors.add(error):
@@ -104,9 +112,14 @@ class Monitor:
         raised = self._episodes.raised("errors")
         look = look_at_errors(self._errors, self.settings, raised)
         simple = self.settings.simple
-        if raised and not simple and not look.held and (window := ended(self._errors, self.settings)) is not None:
+        if (
+            raised
+            and not simple
+            and not look.held
+            and (window := recovered_window(self._errors, self.settings)) is not None
+        ):
             self._errors.keep(window)  # the drift has ended: its rows must not be found again
-        return self._episodes.fold("errors", look, self._judge, rows=self._clock, at=at)
+        return self._episodes.update("errors", look, self._judge, rows=self._seen, at=at)
 
     def observe_outcomes(
         self,
@@ -117,12 +130,12 @@ class Monitor:
         losses: Column | None = None,
         made: Times | None = None,
     ) -> list[DriftEvent]:
-        """Take in truths with the champion's predictions, in order of maturity. Returns new events.
+        """Take in outcomes with the champion's predictions, in order of maturity. Returns new events.
 
-        Judges performance, the truths' distribution and the errors; rows without a truth are left out, those without
-        a prediction count for the distribution only. Without targets in the profile nothing is judged. `losses`: each
-        row's, when the profile's `errors` were given and are of another kind than misses or absolute errors. made: the
-        times of the rows that they are about (default: `at`). Raises ValueError when lengths differ.
+        Judges performance, the outcomes' distribution and the losses; rows without an outcome are left out, those
+        without a prediction count for the distribution only. Without targets in the profile nothing is judged. losses:
+        if the profile's `errors` are other than misses or absolute errors. made: event times of the rows (default:
+        `at`). Raises ValueError if lengths differ.
         """
         truth = self.profile.truth
         times = _times(at, len(targets))
@@ -130,51 +143,50 @@ class Monitor:
             raise ValueError(f"{len(targets)} targets with {len(predictions)} predictions")
         if losses is not None and len(losses) != len(targets):
             raise ValueError(f"{len(targets)} targets with {len(losses)} losses")
-        if truth is None or self._outcomes is None:
+        if truth is None or self._performance is None:
             return []
         codes = truth.distribution.encode({TARGET: targets})[0]
         values = squared = missed = np.full(len(targets), np.nan)
         if truth.performance is not None:
-            values, squared = outcomes(truth.performance.task, targets, predictions)
+            values, squared = squared_errors(truth.performance.task, targets, predictions)
             missed = losses_of(truth.performance.task, squared)
         if losses is not None:
             missed = np.where(np.isfinite(missed), np.asarray(losses, dtype=np.float64), np.nan)
         events: list[DriftEvent] = []
         known = (codes & (OUTLIER - 1)) < truth.distribution.slots
-        born = times if made is None else _times(made, len(targets))
-        facts = (codes, values, squared, missed, times, born)
+        row_times = times if made is None else _times(made, len(targets))
+        facts = (codes, values, squared, missed, times, row_times)
         rows = zip(*(column.tolist() for column in facts), strict=True)
-        for code, value, error, loss, time, was in itertools.compress(rows, known.tolist()):
+        for code, value, error, loss, time, row_time in itertools.compress(rows, known.tolist()):
             if math.isfinite(loss):
-                self._acceptance.judged(was)
+                self._update.add_outcome(row_time)
                 events += self._observe_error(loss, time)
-                look = self._outcomes.judged(value, error, lambda: self._episodes.raised("performance"))
+                look = self._performance.add_outcome(value, error, lambda: self._episodes.raised("performance"))
                 if look is not None:
-                    events += self._episodes.fold("performance", look, self._judge, rows=self._clock, at=time)
-            look = self._outcomes.seen(code, lambda: self._episodes.raised("truths"))
+                    events += self._episodes.update("performance", look, self._judge, rows=self._seen, at=time)
+            look = self._performance.add_target(code, lambda: self._episodes.raised("truths"))
             if look is not None:
-                events += self._episodes.fold("truths", look, self._judge, rows=self._clock, at=time)
+                events += self._episodes.update("truths", look, self._judge, rows=self._seen, at=time)
         return events
 
     def _judge(self, signals: Iterable[Any]) -> Judgement:
         return judge(signals, self.profile, self.settings)
 
     def accept(self) -> bool:
-        """Take the longest full window as the second reference: what came is the new normal, and columns like it, or
-        like the frozen one, have not drifted. An episode about them closes in the next looks. False while no window is
-        full. It also happens by itself, see `DriftSettings.accept_after`.
+        """Take the longest full window as the accepted reference: columns like it, or like the frozen one, have not
+        drifted. False while no window is full. See also `DriftSettings.accept_after`.
         """
-        return self._acceptance.accept(self._windows)
+        return self._update.accept(self._windows)
 
     @property
     def accepted(self) -> bool:
         """Whether there is an accepted reference."""
-        return self._acceptance.reference is not None
+        return self._update.reference is not None
 
     @property
-    def _clock(self) -> int:
+    def _seen(self) -> int:
         errors = self._errors.rows if self._errors is not None else 0
-        return max(self._windows.rows, errors, self._outcomes.rows if self._outcomes is not None else 0)
+        return max(self._windows.rows, errors, self._performance.rows if self._performance is not None else 0)
 
     @property
     def rows(self) -> int:
@@ -188,7 +200,7 @@ class Monitor:
 
     @property
     def judgement(self) -> Judgement:
-        """The whole judgement now."""
+        """The judgement now."""
         return self._episodes.judgement
 
     @property
@@ -197,22 +209,19 @@ class Monitor:
         return self._errors.refused if self._errors is not None else 0
 
     def scores(self, window: int | None = None, *, accepted: bool = False) -> dict[str, float]:
-        """Distance of each feature to the frozen reference, or the accepted one, on a window (default: the second);
-        empty while that is not full.
-
-        Kolmogorov-Smirnov for numbers, total variation for categories, both from 0 to 1. `window`: rows, one of
-        `profile.windows`.
+        """Distance of each feature to the frozen reference, or the accepted one, from 0 to 1; empty while the window is
+        not full. window: rows, one of `profile.windows` (default: the second).
         """
-        view = self._view(window)
-        reference = self._acceptance.reference if accepted else self.profile
-        if view is None or reference is None:
+        counts = self._window(window)
+        reference = self._update.reference if accepted else self.profile
+        if counts is None or reference is None:
             return {}
-        return dict(zip(self.profile.names, distances(reference, view).tolist(), strict=True))
+        return dict(zip(self.profile.names, distances(reference, counts).tolist(), strict=True))
 
     def quality(self, window: int | None = None) -> float | None:
         """The quality score on a window, from 0 to 1, or None while that is not full."""
-        view = self._view(window)
-        return None if view is None else quality_score(self.profile, view)
+        counts = self._window(window)
+        return None if counts is None else quality_score(self.profile, counts)
 
     def error_rise(self) -> dict[int, float]:
         """Relative rise of the mean error over the reference's on each error window that is full."""
@@ -220,9 +229,9 @@ class Monitor:
             return {}
         return {rise.window: rise.rise for rise in self._errors.rises(self.settings.concept_rise)}
 
-    def _view(self, window: int | None) -> View | None:
+    def _window(self, window: int | None) -> WindowCounts | None:
         windows = self.profile.windows
-        return self._windows.view(window if window is not None else windows[min(1, len(windows) - 1)])
+        return self._windows.window(window if window is not None else windows[min(1, len(windows) - 1)])
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as JSON-able values."""
@@ -230,31 +239,33 @@ class Monitor:
             "profile": self.profile.hash,
             "windows": self._windows.snapshot(),
             "errors": None if self._errors is None else self._errors.snapshot(),
-            "chains": self._chains.snapshot(),
-            "outcomes": None if self._outcomes is None else self._outcomes.snapshot(),
+            "transitions": self._transitions.snapshot(),
+            "estimated": self._estimated.snapshot(),
+            "performance": None if self._performance is None else self._performance.snapshot(),
             "episodes": self._episodes.snapshot(),
             "buffer": self._buffer.T.tolist(),
             "extra": dict(self.extra),
-            "acceptance": self._acceptance.snapshot(),
+            "update": self._update.snapshot(),
         }
 
     def restore(self, raw: Mapping[str, Any]) -> None:
-        """Replace the state by a `snapshot`. Raises ProfileMismatchError when it was taken against another profile."""
+        """Replace the state by a `snapshot`. Raises ProfileMismatchError for one of another profile."""
         if raw["profile"] != self.profile.hash:
             raise ProfileMismatchError("the snapshot was taken against another profile")
         self._windows.restore(raw["windows"])
         if self._errors is not None:
             self._errors.restore(raw["errors"])
-        self._chains.restore(raw["chains"])
-        if self._outcomes is not None:
-            self._outcomes.restore(raw["outcomes"])
+        self._transitions.restore(raw["transitions"])
+        self._estimated.restore(raw["estimated"])
+        if self._performance is not None:
+            self._performance.restore(raw["performance"])
         self._episodes.restore(raw["episodes"], self._judge)
         self._buffer = np.array(raw["buffer"], dtype=np.int64).reshape(-1, len(self.profile.features) + 1).T.copy()
         self.extra = dict(raw["extra"])
-        self._acceptance.restore(raw["acceptance"])
+        self._update.restore(raw["update"])
 
 
-def _times(at: Times, rows: int) -> npt.NDArray[np.float64]:
+def _times(at: Times, rows: int) -> Floats:
     times = np.asarray(at, dtype=np.float64)
     if times.ndim == 0:
         return np.full(rows, float(times))

@@ -1,45 +1,43 @@
-"""Accuracy, R² and RMSE of a window against the reference's, from sums that add.
+"""Accuracy, R² and RMSE of a window against the reference's, from moment sums that add.
 
-A change counts when it is large, for this model too, whose own stretches of the reference may stray further than the
-rule says, AND its one-sided bound excludes none: all stand in every `MetricChange`.
+A change is a breach if it is large, compared also with blocks of the reference itself, AND its one-sided confidence
+bound excludes none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from evaluator.drift.calibration import INDEPENDENT, Calibration, mean_of_stretches
-from evaluator.drift.columns import is_categorical, read_categories, read_numbers
-from evaluator.drift.grid import Floats, tail
+from evaluator.drift.calibration import INDEPENDENT, Calibration, calibrate_mean
+from evaluator.drift.columns import Column, is_categorical, read_categories, read_numbers
+from evaluator.drift.grid import Floats, upper_tail
 
-Column = Sequence[Any] | npt.NDArray[Any]
 Task = Literal["classification", "regression"]
 Metric = Literal["accuracy", "r2", "rmse"]
 WIDTHS: Mapping[Task, int] = {"classification": 2, "regression": 10}
-"""Numbers a vector of sums has: rows and hits; or rows, the moments of truth and squared error, and the squared errors
-as they are, whatever limit the moments take them at."""
+"""Length of a vector of sums: rows and hits; or rows, moments of truth and limited squared error, and the unlimited
+squared errors."""
 WINDOWS = (512, 2048, 8192)
-"""Outcomes a window: no fewer than the rules ask for, and more for what is noisy."""
+"""Outcomes of the windows."""
 FEWEST = 500
-"""Outcomes below which nothing is said."""
+"""Outcomes that a metric needs."""
 FEWEST_WEAK = 5000
-"""Outcomes R² needs when the reference's is under `WEAK`: a weak fit's R² is mostly noise."""
+"""Outcomes that R² needs if the reference's is under `WEAK`, where it is mostly noise."""
 WEAK = 0.6
 _CLASSES = 20
 _CAP = 9.0
-"""Squared errors count up to so many times the reference's largest but for a few."""
+"""Squared errors are limited to this multiple of the reference's upper tail."""
 _LARGEST = 1e150
-"""A larger squared error says that the number is none, and its own square would not be one."""
+"""Larger squared errors are left out; their squares overflow."""
 
 
 def task_of(targets: Column, predictions: Column) -> Task:
-    """Classification when either side is mostly strings or the truth is a few whole numbers; otherwise regression."""
+    """Classification if either side is mostly strings or the truth is a few whole numbers; otherwise regression."""
     if is_categorical(targets) or is_categorical(predictions):
         return "classification"
     truth, _ = read_numbers(targets)
@@ -47,11 +45,11 @@ def task_of(targets: Column, predictions: Column) -> Task:
     return "classification" if len(known) <= _CLASSES and bool((known == np.round(known)).all()) else "regression"
 
 
-def outcomes(task: Task, targets: Column, predictions: Column) -> tuple[Floats, Floats]:
+def squared_errors(task: Task, targets: Column, predictions: Column) -> tuple[Floats, Floats]:
     """Truth and squared error of each row, shape (rows,) each; NaN where either is unknown.
 
-    Classification: the error is 0 or 1, the truth is not needed and is 0. Predictions of a 0/1 truth that are no whole
-    numbers are scores, cut at one half. Raises ValueError when the lengths differ.
+    Classification: the error is 0 or 1 and the truth, which is not needed, 0. Fractional predictions of a 0/1 truth are
+    scores, cut at one half. Raises ValueError if the lengths differ.
     """
     if len(targets) != len(predictions):
         raise ValueError(f"{len(targets)} targets with {len(predictions)} predictions")
@@ -59,19 +57,19 @@ def outcomes(task: Task, targets: Column, predictions: Column) -> tuple[Floats, 
         pairs = zip(_labels(targets), _labels(predictions), strict=True)
         missed = np.array([math.nan if t is None or p is None else float(t != p) for t, p in pairs], dtype=np.float64)
         return missed * 0.0, missed
-    truth, said = read_numbers(targets)[0], read_numbers(predictions)[0]
-    known = np.isfinite(truth) & np.isfinite(said)
-    truth, said = np.where(known, truth, math.nan), np.where(known, said, math.nan)
+    truth, predicted = read_numbers(targets)[0], read_numbers(predictions)[0]
+    known = np.isfinite(truth) & np.isfinite(predicted)
+    truth, predicted = np.where(known, truth, math.nan), np.where(known, predicted, math.nan)
     if task == "regression":
         with np.errstate(over="ignore"):
-            return truth, (truth - said) ** 2
-    fractional = (said != np.round(said)) & (said > 0) & (said < 1)
-    said = np.where(fractional & ((truth == 0) | (truth == 1)), np.asarray(said >= 0.5, dtype=np.float64), said)
-    return truth * 0.0, np.where(known, np.asarray(truth != said, dtype=np.float64), math.nan)
+            return truth, (truth - predicted) ** 2
+    score = (predicted != np.round(predicted)) & (predicted > 0) & (predicted < 1) & ((truth == 0) | (truth == 1))
+    predicted = np.where(score, np.asarray(predicted >= 0.5, dtype=np.float64), predicted)
+    return truth * 0.0, np.where(known, np.asarray(truth != predicted, dtype=np.float64), math.nan)
 
 
 def losses_of(task: Task, squared: Floats) -> Floats:
-    """Losses for concept drift from squared errors: misses as they are, absolute errors of numbers."""
+    """Losses for concept drift from squared errors: misses, or absolute errors."""
     return squared if task == "classification" else np.sqrt(squared)
 
 
@@ -82,45 +80,34 @@ def _labels(values: Column) -> list[str | None]:
     return [None if not math.isfinite(n) else str(int(n)) if n == int(n) else str(n) for n in numbers.tolist()]
 
 
-def sums_of(task: Task, centre: float, truth: Floats, squared: Floats, raw: Floats | None = None) -> Floats:
-    """The vector of sums of rows from `outcomes` (NaN rows left out), shape (WIDTHS[task],); `centre` is near the
-    truth's mean. raw: the squared errors before a limit was put on them."""
+def moment_sums(task: Task, centre: float, truth: Floats, squared: Floats, raw: Floats | None = None) -> Floats:
+    """The vector of sums of rows from `squared_errors`, NaN rows left out, shape (WIDTHS[task],).
+
+    centre: near the truth's mean, for precision. raw: the unlimited squared errors."""
     known = np.isfinite(squared) & (squared < _LARGEST)
     e = squared[known]
     if task == "classification":
         return np.array([len(e), len(e) - e.sum()])
     d = truth[known] - centre
     d2 = d * d
-    return np.array(
-        [
-            len(e),
-            d.sum(),
-            d2.sum(),
-            (d2 * d).sum(),
-            (d2 * d2).sum(),
-            e.sum(),
-            (e * e).sum(),
-            (e * d).sum(),
-            (e * d2).sum(),
-            (e if raw is None else raw[known]).sum(),
-        ]
-    )
+    moments = (d, d2, d2 * d, d2 * d2, e, e * e, e * d, e * d2, e if raw is None else raw[known])
+    return np.array([len(e), *(moment.sum() for moment in moments)])
 
 
-def values_of(task: Task, sums: Floats) -> dict[Metric, tuple[float, float]]:
-    """Each metric with the variance of one row's part in it (delta method); empty without rows.
+def metric_values(task: Task, sums: Floats) -> dict[Metric, tuple[float, float]]:
+    """Each metric with the variance of one row's influence on it (delta method); empty without rows.
 
-    R² = 1 - E / V: one row's part is -(e - E) / V + E ((y - mean)² - V) / V² (Casella and Berger 2002, 5.5.24 for the
-    ratio). RMSE is the root of E: the part is (e - E) / (2 RMSE).
+    R² = 1 - E / V has the influence -(e - E) / V + E ((y - mean)² - V) / V² (Casella and Berger 2002, 5.5.24), the
+    RMSE, the root of E, (e - E) / (2 RMSE).
     """
     n = float(sums[0])
     if n < 2:
         return {}
     if task == "classification":
         share = float(sums[1]) / n
-        # Agresti and Coull's two more of each: an accuracy of exactly one is not known exactly.
-        honest = (float(sums[1]) + 2.0) / (n + 4.0)
-        return {"accuracy": (share, honest * (1.0 - honest))}
+        # Agresti and Coull's interval: two more hits and misses, as an accuracy of one is not known exactly.
+        adjusted = (float(sums[1]) + 2.0) / (n + 4.0)
+        return {"accuracy": (share, adjusted * (1.0 - adjusted))}
     d1, d2, d3, d4, e1, e2, ed, ed2 = (float(value) / n for value in sums[1:9])
     spread = d2 - d1 * d1
     found: dict[Metric, tuple[float, float]] = {}
@@ -137,15 +124,15 @@ def values_of(task: Task, sums: Floats) -> dict[Metric, tuple[float, float]]:
     return found
 
 
-def parts_of(task: Task, truth: Floats, squared: Floats) -> dict[Metric, Floats]:
-    """Each row's part in how much worse each metric is, relative to its value: shape (rows,) each, mean 0.
+def influences(task: Task, truth: Floats, squared: Floats) -> dict[Metric, Floats]:
+    """Influence function (Hampel 1974) of each metric, relative to its value, larger is worse: shape (rows,), mean 0.
 
-    The influence function (Hampel 1974): on any stretch of the rows the metric is worse by about the mean of its parts.
+    On any block of the rows the metric is worse by about the mean of its influences.
     """
     mean, off = float(squared.mean()), truth - truth.mean()
     spread = float((off * off).mean())
     found: dict[Metric, Floats] = {}
-    for name, (value, _) in values_of(task, sums_of(task, float(truth.mean()), truth, squared)).items():
+    for name, (value, _) in metric_values(task, moment_sums(task, float(truth.mean()), truth, squared)).items():
         if name == "accuracy":
             part = squared - mean
         elif name == "rmse":
@@ -158,11 +145,11 @@ def parts_of(task: Task, truth: Floats, squared: Floats) -> dict[Metric, Floats]
 
 @dataclass(frozen=True, slots=True)
 class PerformanceReference:
-    """What the model did on the reference's held-out rows: its vector of sums about `centre`.
+    """The model's performance on the reference's held-out rows: a vector of sums about `centre`.
 
-    Truths count within `low` and `high`, squared errors up to `cap`, on both sides: R² rests on moments that a single
-    wild row would make. `own` has a calibration for each of `windows` (outcomes) a metric: how much worse, relative to
-    its value, the metric is on stretches of the reference itself, and how many independent rows a row is worth.
+    Truths are limited to `low` and `high`, squared errors to `cap`, here and in windows, as a single extreme row would
+    dominate the moments of R². `calibrations` by metric, one for each of `windows` (in outcomes): the relative loss on
+    blocks of the reference itself, and the effective rows per row.
     """
 
     task: Task
@@ -172,41 +159,41 @@ class PerformanceReference:
     cap: float
     sums: tuple[float, ...]
     windows: tuple[int, ...]
-    own: Mapping[str, tuple[Calibration, ...]]
+    calibrations: Mapping[str, tuple[Calibration, ...]]
 
     @classmethod
     def fit(
         cls, targets: Column, predictions: Column, task: Task | None = None, *, windows: Sequence[int] = WINDOWS
     ) -> PerformanceReference:
-        """From truths and predictions of one length in time order, which the model must not have trained on.
+        """From out-of-sample truths and predictions of one length in time order.
 
-        Raises ValueError when fewer than 30 rows have both.
+        Raises ValueError if fewer than 30 rows have both.
         """
         task = task or task_of(targets, predictions)
-        truth, squared = outcomes(task, targets, predictions)
+        truth, squared = squared_errors(task, targets, predictions)
         known = np.isfinite(truth) & np.isfinite(squared) & (squared < _LARGEST)
         truth, squared = truth[known], squared[known]
         if len(truth) < 30:
             raise ValueError(f"performance needs at least 30 rows with truth and prediction, got {len(truth)}")
         low, high, cap, raw = -math.inf, math.inf, math.inf, squared
         if task == "regression":
-            first, last = -tail(-truth), tail(truth)
+            first, last = -upper_tail(-truth), upper_tail(truth)
             low, high = first - (last - first), last + (last - first)
-            cap = _CAP * (tail(squared) or float(squared.max())) or math.inf
+            cap = _CAP * (upper_tail(squared) or float(squared.max())) or math.inf
             truth, squared = np.clip(truth, low, high), np.minimum(squared, cap)
         centre = float(truth.mean())
-        own: dict[str, tuple[Calibration, ...]] = {
-            name: tuple(mean_of_stretches(parts, window) for window in windows)
-            for name, parts in parts_of(task, truth, squared).items()
+        calibrations: dict[str, tuple[Calibration, ...]] = {
+            name: tuple(calibrate_mean(parts, window) for window in windows)
+            for name, parts in influences(task, truth, squared).items()
         }
-        sums = sums_of(task, centre, truth, squared, raw)
-        return cls(task, centre, low, high, cap, tuple(sums.tolist()), tuple(windows), own)
+        sums = moment_sums(task, centre, truth, squared, raw)
+        return cls(task, centre, low, high, cap, tuple(sums.tolist()), tuple(windows), calibrations)
 
     def sums_of(self, truth: Floats, squared: Floats) -> Floats:
-        """The vector of sums of a window's rows, from `outcomes`."""
+        """The vector of sums of a window's rows from `squared_errors`."""
         known = np.isfinite(squared) & (squared < _LARGEST)
         truth, raw = np.clip(truth[known], self.low, self.high), squared[known]
-        return sums_of(self.task, self.centre, truth, np.minimum(raw, self.cap), raw)
+        return moment_sums(self.task, self.centre, truth, np.minimum(raw, self.cap), raw)
 
     @property
     def rows(self) -> int:
@@ -214,13 +201,13 @@ class PerformanceReference:
         return int(self.sums[0])
 
     def calibration(self, metric: str, rows: int) -> Calibration:
-        """Of the shortest window that is no shorter than `rows`, else of the longest."""
+        """Of the shortest window with at least `rows`, else of the longest."""
         place = min(sum(window < rows for window in self.windows), len(self.windows) - 1)
-        return self.own[metric][place] if metric in self.own else INDEPENDENT
+        return self.calibrations[metric][place] if metric in self.calibrations else INDEPENDENT
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
-        own = {name: [[one.limit, one.efficiency] for one in each] for name, each in self.own.items()}
+        own = {name: [list(astuple(one)) for one in each] for name, each in self.calibrations.items()}
         limits = [None if math.isinf(limit) else limit for limit in (self.low, self.high, self.cap)]
         return {
             "task": self.task,
@@ -252,10 +239,10 @@ class PerformanceReference:
 class MetricChange:
     """One metric on a window against the reference.
 
-    `reference` and `current` are what they are. `change` is relative to the reference's value, wild rows limited,
-    negative for a fall; `limit` what it must pass to matter; `bound` the one-sided bound of the change towards none (a
-    fall from 0.8 to 0.7 may be -0.125 with bound -0.09). `breached`: beyond the limit AND the bound excludes none, on
-    enough rows; `critical`: twice the limit and the bound beyond it.
+    `reference` and `current` are plain values. `change` is relative to the reference's value with extreme rows limited,
+    negative for a fall; `limit` its threshold; `bound` its one-sided confidence bound (a fall from 0.8 to 0.7 may be
+    -0.125 with bound -0.09). `breached`: beyond the limit AND the bound excludes none, on enough rows; `critical`:
+    beyond twice the limit and the bound beyond it.
     """
 
     name: str
@@ -271,7 +258,7 @@ class MetricChange:
     critical: bool
 
 
-def change_of(
+def compare_metric(
     name: str,
     reference: tuple[float, float, float],
     current: tuple[float, float, float],
@@ -281,17 +268,17 @@ def change_of(
     inflation: float = 1.0,
     fewest: int = FEWEST,
     estimated: bool = False,
-    told: tuple[float, float] | None = None,
+    reported: tuple[float, float] | None = None,
 ) -> MetricChange:
-    """Judge one metric; `reference` and `current` are value, variance of a row's part, rows. told: both values as they
-    are told, where wild rows were limited in what is judged.
+    """Judge one metric; `reference` and `current` are value, variance of a row's influence, and rows.
 
-    limit: relative change that matters, signed. inflation: variance of a window's mean over that of independent rows,
-    for both sides. z: of the one-sided bound; 0 asks for no evidence and then few rows will do.
+    limit: signed relative change that matters. z: normal quantile of the one-sided bound; 0 needs no evidence and no
+    `fewest` rows. inflation: variance of a mean over that of independent rows, for both sides. reported: the plain
+    values, where extreme rows were limited.
     """
     worse = math.copysign(1.0, limit)
     (was, was_variance, was_rows), (now, now_variance, rows) = reference, current
-    # Never less than the reference's: a few rows that make all of a window's moments leave it hardly any variance.
+    # At least the reference's: if a few rows dominate a window's moments, its own variance is hardly known.
     now_variance = max(now_variance, was_variance)
     error = math.sqrt(inflation * (was_variance / max(1.0, was_rows) + now_variance / max(1.0, rows)))
     base = abs(was) or 1e-12
@@ -302,8 +289,8 @@ def change_of(
     judged = rows >= (fewest if z > 0 else 1) and was > 0
     return MetricChange(
         name=name,
-        reference=was if told is None else told[0],
-        current=now if told is None else told[1],
+        reference=was if reported is None else reported[0],
+        current=now if reported is None else reported[1],
         change=worse * gap,
         limit=limit,
         bound=worse * bound,
@@ -315,22 +302,24 @@ def change_of(
     )
 
 
-def changes(
+def compare_metrics(
     reference: PerformanceReference, sums: Floats, limits: Mapping[str, float], *, z: float, plain: bool = False
 ) -> list[MetricChange]:
-    """Every metric of the window's `sums` against the reference; `limits` are relative changes by metric, or what the
-    reference's own stretches reach where that is more. plain: those limits alone, as if all rows were independent."""
-    was, now = values_of(reference.task, np.asarray(reference.sums)), values_of(reference.task, sums)
+    """Every metric of the window's `sums` against the reference.
+
+    limits: relative changes that matter by metric, raised to the reference's own limits; plain: without those, as if
+    rows were independent."""
+    was, now = metric_values(reference.task, np.asarray(reference.sums)), metric_values(reference.task, sums)
     rows = float(sums[0])
     found: list[MetricChange] = []
     for name, (value, variance) in was.items():
         if name not in now:
             continue
         weak = name == "r2" and value < WEAK
-        told = (_plain_rmse(reference.sums), _plain_rmse(sums)) if name == "rmse" else None
+        plain_values = (_plain_rmse(reference.sums), _plain_rmse(sums)) if name == "rmse" else None
         own = INDEPENDENT if plain else reference.calibration(name, int(rows))
         found.append(
-            change_of(
+            compare_metric(
                 name,
                 (value, variance, reference.rows),
                 (*now[name], rows),
@@ -338,12 +327,12 @@ def changes(
                 z=z,
                 inflation=1.0 / own.efficiency,
                 fewest=FEWEST_WEAK if weak else FEWEST,
-                told=told,
+                reported=plain_values,
             )
         )
     return found
 
 
 def _plain_rmse(sums: Sequence[float] | Floats) -> float:
-    """The root of the mean squared error as it is."""
+    """The root of the unlimited mean squared error."""
     return math.sqrt(float(sums[9]) / float(sums[0]))

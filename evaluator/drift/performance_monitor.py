@@ -1,91 +1,99 @@
-"""Matured outcomes as they come: performance on windows of blocks, and the distribution of the truth itself.
+"""Performance of a stream against the reference: metrics on matured outcomes, their estimate from scores (CBPE), and
+the distribution of the outcomes themselves.
 
-State is a function of the outcomes in the order given. Rows without a truth are left out before they get here.
+State is a function of the rows in the order given. Rows without an outcome are left out before.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from evaluator.drift.feature_signals import look_at_features, strongest
-from evaluator.drift.grid import Ints
-from evaluator.drift.pane import Pane, count_codes
-from evaluator.drift.performance import WIDTHS, WINDOWS, MetricChange, changes
-from evaluator.drift.profile import Truth
+from evaluator.drift.feature_detector import look_at_features
+from evaluator.drift.grid import Floats, Ints
+from evaluator.drift.performance import WINDOWS, MetricChange, compare_metrics
+from evaluator.drift.profile import GroundTruth, Profile
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signal import SHAPES, Key, Kind, Look, Signal
-from evaluator.drift.windows import Ring, Windows
+from evaluator.drift.signals import DISTRIBUTION_KINDS, Key, Kind, LookResult, Signal, has_recovered
+from evaluator.drift.windows import Pane, Windows, count_codes
 
 BLOCK = 128
 """Outcomes between two looks at the performance."""
 _KINDS: dict[str, Kind] = {"accuracy": "accuracy", "r2": "r2", "rmse": "rmse"}
 
 
-def signal_of(change: MetricChange) -> Signal:
-    """A breached metric as a signal: how much worse it is, relative to the reference."""
-    worse, doubt = abs(change.change), abs(change.change - change.bound)
+def metric_signal(change: MetricChange) -> Signal:
+    """A breached metric as a signal of its relative loss."""
+    loss, margin = abs(change.change), abs(change.change - change.bound)
     return Signal(
-        "estimated_accuracy" if change.estimated else _KINDS[change.name],
-        "",
-        worse,
-        max(0.0, worse - doubt),
-        worse + doubt,
-        abs(change.limit),
-        change.p_value,
-        change.rows,
-        change.critical and not change.estimated,
+        kind="estimated_accuracy" if change.estimated else _KINDS[change.name],
+        feature="",
+        statistic=loss,
+        lower=max(0.0, loss - margin),
+        upper=loss + margin,
+        threshold=abs(change.limit),
+        p_value=change.p_value,
+        window=change.rows,
+        critical=change.critical and not change.estimated,
     )
 
 
-def look_at_changes(found: Sequence[MetricChange], settings: DriftSettings, raised: Collection[Key]) -> Look:
+def look_at_changes(changes: Sequence[MetricChange], settings: DriftSettings, raised: Collection[Key]) -> LookResult:
     """Judge the changes of metrics on several windows: those breached, and those raised before that hold."""
     signals: list[Signal] = []
     held: set[Key] = set()
-    for change in found:
-        if not settings.simple and _over(change, found, settings.hysteresis):
+    for change in changes:
+        if not settings.simple and _recoveries(change, changes, settings.hysteresis):
             continue
-        signal = signal_of(change)
+        signal = metric_signal(change)
         if change.breached:
             signals.append(signal)
         elif signal.key in raised and change.change / change.limit > settings.hysteresis and change.p_value < 0.025:
             held.add(signal.key)
-    kept = strongest(signals)
-    return Look(kept, frozenset(held | set(kept)))
+    return LookResult.of(signals, held)
 
 
-def _over(change: MetricChange, others: Iterable[MetricChange], hysteresis: float) -> list[MetricChange]:
-    """The shorter windows, each the end of this one's, that show that the change is past: they are back below the
-    limit, and better than the longer one by more than their own doubt."""
+def _recoveries(change: MetricChange, others: Sequence[MetricChange], hysteresis: float) -> list[MetricChange]:
+    """The shorter windows that show that the loss of this one has ended."""
     worse = math.copysign(1.0, change.limit)
     return [
-        recent
-        for recent in others
-        if recent.name == change.name
-        and recent.rows < change.rows
-        and recent.change / recent.limit <= hysteresis
-        and worse * (change.change - recent.change) >= abs(recent.change - recent.bound)
+        short
+        for short in others
+        if short.name == change.name
+        and short.rows < change.rows
+        and has_recovered(
+            worse * change.change,
+            worse * short.change,
+            calm=hysteresis * abs(short.limit),
+            margin=abs(short.change - short.bound),
+        )
     ]
 
 
-class Outcomes:
-    """Performance and truth of one stream against the reference's."""
+def _window_sum(blocks: deque[Any], count: int) -> Any:
+    """Sum of the last `count` vectors, or None while there are fewer."""
+    return sum(islice(blocks, len(blocks) - count, None)) if count <= len(blocks) else None
 
-    def __init__(self, truth: Truth, settings: DriftSettings) -> None:
+
+class PerformanceMonitor:
+    """Performance metrics and distribution of the outcomes of one stream."""
+
+    def __init__(self, truth: GroundTruth, settings: DriftSettings) -> None:
         self._truth, self._settings = truth, settings
-        self._prior = Windows(truth.distribution)
+        self._targets = Windows(truth.distribution)
         self._codes: list[int] = []
-        performance = truth.performance
-        self._ring = Ring(WINDOWS[-1] // BLOCK, WIDTHS[performance.task] if performance else 0)
+        self._blocks: deque[Floats] = deque(maxlen=WINDOWS[-1] // BLOCK)
         self._open: list[tuple[float, float]] = []
         self.rows = 0
 
-    def judged(self, truth: float, squared: float, raised: Callable[[], Collection[Key]]) -> Look | None:
-        """Take in one outcome with a prediction; what the performance says when that completes a block. `raised` tells
-        the keys now raised."""
+    def add_outcome(self, truth: float, squared: float, raised: Callable[[], Collection[Key]]) -> LookResult | None:
+        """Take in one outcome with its squared error; the look at the performance if that completes a block. `raised`
+        gives the keys now raised."""
         reference = self._truth.performance
         if reference is None:
             return None
@@ -93,30 +101,30 @@ class Outcomes:
         if len(self._open) < BLOCK:
             return None
         pairs = np.array(self._open)
-        self._ring.push(reference.sums_of(pairs[:, 0], pairs[:, 1]))
+        self._blocks.append(reference.sums_of(pairs[:, 0], pairs[:, 1]))
         self._open.clear()
         return self._look(raised())
 
-    def _look(self, raised: Collection[Key]) -> Look:
+    def _look(self, raised: Collection[Key]) -> LookResult:
         reference, settings = self._truth.performance, self._settings
         assert reference is not None
         z = 0.0 if settings.simple else settings.concept_z
-        found: list[MetricChange] = []
+        changes: list[MetricChange] = []
         for window in WINDOWS:
-            sums = self._ring.total(window // BLOCK)
+            sums = _window_sum(self._blocks, window // BLOCK)
             if sums is None:
                 break
-            found += changes(reference, sums, settings.limits, z=z, plain=settings.simple)
-        look = look_at_changes(found, settings, raised)
+            changes += compare_metrics(reference, sums, settings.limits, z=z, plain=settings.simple)
+        look = look_at_changes(changes, settings, raised)
         if raised and not look.held and not settings.simple:
-            ended = [change for change in found if (_KINDS[change.name], "") in raised]
-            over = [recent.rows for change in ended for recent in _over(change, found, settings.hysteresis)]
-            if over:
-                self._ring.keep(max(over) // BLOCK)  # the fall has ended: its rows must not be found again
+            ended = [change for change in changes if (_KINDS[change.name], "") in raised]
+            recovered = [short.rows for change in ended for short in _recoveries(change, changes, settings.hysteresis)]
+            while recovered and len(self._blocks) > max(recovered) // BLOCK:
+                self._blocks.popleft()  # the loss has ended: its rows must not be found again
         return look
 
-    def seen(self, code: int, raised: Callable[[], Collection[Key]]) -> Look | None:
-        """Take in one truth as its code in the profile of truths; what their distribution says when a pane is full."""
+    def add_target(self, code: int, raised: Callable[[], Collection[Key]]) -> LookResult | None:
+        """Take in the code of one outcome in its profile; the look at their distribution if that completes a pane."""
         self.rows += 1
         self._codes.append(code)
         profile = self._truth.distribution
@@ -124,25 +132,71 @@ class Outcomes:
             return None
         codes: Ints = np.array([self._codes], dtype=np.int64)
         self._codes.clear()
-        self._prior.push(Pane(profile.hash, profile.pane, count_codes(profile, codes)))
-        look = look_at_features(profile, self._prior, self._settings, raised())
-        shapes = {key: signal for key, signal in look.raised.items() if signal.kind in SHAPES}
-        return Look(shapes, frozenset(key for key in look.held if key[0] in SHAPES))
+        self._targets.push(Pane(profile.hash, profile.pane, count_codes(profile, codes)))
+        look = look_at_features(profile, self._targets, self._settings, raised())
+        shapes = {key: signal for key, signal in look.raised.items() if signal.kind in DISTRIBUTION_KINDS}
+        return LookResult(shapes, frozenset(key for key in look.held if key[0] in DISTRIBUTION_KINDS))
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as JSON-able values."""
         return {
-            "prior": self._prior.snapshot(),
+            "targets": self._targets.snapshot(),
             "codes": list(self._codes),
-            "blocks": self._ring.snapshot(),
+            "blocks": [block.tolist() for block in self._blocks],
             "open": [list(pair) for pair in self._open],
             "rows": self.rows,
         }
 
     def restore(self, raw: dict[str, Any]) -> None:
         """Replace the state by a `snapshot`."""
-        self._prior.restore(raw["prior"])
+        self._targets.restore(raw["targets"])
         self._codes = [int(code) for code in raw["codes"]]
-        self._ring.restore(raw["blocks"])
+        self._blocks.clear()
+        self._blocks.extend(np.array(block, dtype=np.float64) for block in raw["blocks"])
         self._open = [(float(truth), float(squared)) for truth, squared in raw["open"]]
         self.rows = int(raw["rows"])
+
+
+class EstimatedPerformance:
+    """The accuracy that the scores of one stream estimate (CBPE), on the windows of `profile`."""
+
+    def __init__(self, profile: Profile, settings: DriftSettings) -> None:
+        self._profile, self._settings = profile, settings
+        self._panes: deque[Ints] = deque(maxlen=profile.windows[-1] // profile.pane)
+
+    def push(self, expected: Ints) -> None:
+        """Take in the expected hits of a pane's scores, -1 for no score."""
+        truth = self._profile.truth
+        if truth is not None and truth.scores is not None:
+            self._panes.append(truth.scores.sums_of(expected))
+
+    def look(self, raised: Collection[Key]) -> LookResult:
+        """Judge all windows that are full."""
+        profile, settings, truth = self._profile, self._settings, self._profile.truth
+        if truth is None or truth.scores is None or profile.score is None:
+            return LookResult()
+        calibrations = profile.features[profile.index[profile.score]].shape
+        changes: list[MetricChange] = []
+        for window, calibration in zip(profile.windows, calibrations, strict=True):
+            sums = _window_sum(self._panes, window // profile.pane)
+            change = (
+                None
+                if sums is None
+                else truth.scores.estimated_change(
+                    sums,
+                    limit=settings.limits["accuracy"],
+                    z=0.0 if settings.simple else settings.concept_z,
+                    inflation=1.0 if settings.simple else 1.0 / calibration.efficiency,
+                )
+            )
+            changes += [] if change is None else [change]
+        return look_at_changes(changes, settings, raised)
+
+    def snapshot(self) -> list[list[int]]:
+        """The whole state as JSON-able values."""
+        return [pane.tolist() for pane in self._panes]
+
+    def restore(self, raw: list[list[int]]) -> None:
+        """Replace the state by a `snapshot`."""
+        self._panes.clear()
+        self._panes.extend(np.array(pane, dtype=np.int64) for pane in raw)

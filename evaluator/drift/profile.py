@@ -1,50 +1,57 @@
-"""The frozen reference of one model version: grids, counts and what each feature does inside the reference.
+"""The frozen reference of one model version: grids, counts and null calibrations of its columns.
 
-Fitted once, stored with the version, never changed: everything counted against it carries its hash, and counts of
-different hashes are never added.
+Fitted once, stored with the version, never changed. Counts carry the hash of their profile; counts of different hashes
+are never added.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluator.drift.cbpe import ScoreReference
-from evaluator.drift.columns import Coded, batch_rows, read_categories, read_numbers
+from evaluator.drift.columns import Coded, Column, batch_rows, read_categories, read_numbers
 from evaluator.drift.concept import ErrorReference
-from evaluator.drift.feature import Column, Feature, Role, feature_dict, feature_from, fit_feature
-from evaluator.drift.feature_arrays import QUICK_PANES, Arrays
-from evaluator.drift.grid import BINS, HUGE, Floats, Ints
-from evaluator.drift.markov import STATES, RegimeReference, remembers
-from evaluator.drift.performance import WINDOWS as PERFORMANCE
-from evaluator.drift.performance import PerformanceReference, Task, losses_of, outcomes
+from evaluator.drift.feature import (
+    ABSENT,
+    INFINITE,
+    MISSING,
+    MISTYPED,
+    QUICK_PANES,
+    SPECIALS,
+    Feature,
+    FeatureArrays,
+    Role,
+    fit_feature,
+)
+from evaluator.drift.grid import BINS, HUGE, Bools, Floats, Ints
+from evaluator.drift.markov import STATES, RegimeReference, has_memory
+from evaluator.drift.performance import WINDOWS as PERFORMANCE_WINDOWS
+from evaluator.drift.performance import PerformanceReference, Task, losses_of, squared_errors
 
 PANE = 64
-"""Rows a pane: how often a window moves on and is looked at."""
+"""Rows of a pane: the step of the windows, and the rows between two looks."""
 WINDOWS = (250, 1000, 4000)
-"""Rows a window, rounded up to whole panes: short ones are quick, long ones see small shifts."""
-MISSING, ABSENT, MISTYPED, INFINITE = range(4)
-SPECIALS = 4
-"""Kinds of cell without a slot: no value, no column, a value of another type, an infinite number."""
+"""Rows of the windows, rounded up to whole panes: short ones react fast, long ones detect small shifts."""
 OUTLIER = 1 << 30
-"""Flag on a code: the value is more than three standard deviations off the reference's mean."""
+"""Flag on a code: the value is more than three standard deviations from the reference's mean."""
 TARGET = "target"
-"""The name of the outcomes' column in their profile."""
+"""Name of the outcomes' column in their own profile."""
 _VERSION = 4
-_AT_ONCE = 16_000
-"""Numbers encoded at once: under 128 kB, so that a processor's cache holds them and memory is not taken anew."""
+_CHUNK = 16_000
+"""Numbers encoded at once: under 128 kB, so that they stay in the processor's cache."""
+_KIND_ORDER = ("linear", "asinh", "exact", "categories")
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """What the reference knows of outcomes: their distribution as a profile of one column, and how good the model was.
+class GroundTruth:
+    """The reference's outcomes: their distribution as a profile of one column, and the model's performance on them.
 
     `performance` needs predictions, `scores` a score and 0/1 outcomes.
     """
@@ -53,60 +60,43 @@ class Truth:
     performance: PerformanceReference | None
     scores: ScoreReference | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {
+            "distribution": self.distribution.to_dict(),
+            "performance": None if self.performance is None else self.performance.to_dict(),
+            "scores": None if self.scores is None else self.scores.to_dict(),
+        }
 
-class Profile(Arrays):
-    """The reference of one model version. Build with `fit` or `from_dict`; treat as immutable.
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> GroundTruth:
+        """The inverse of `to_dict`."""
+        return cls(
+            Profile.from_dict(raw["distribution"]),
+            None if raw["performance"] is None else PerformanceReference.from_dict(raw["performance"]),
+            None if raw["scores"] is None else ScoreReference.from_dict(raw["scores"]),
+        )
 
-    `features` are ordered linear, asinh, exact, categories (each in the given order), so that whole blocks of columns
-    are counted at once; `given` are their names in the order given. A count vector has, in this order: each feature's
-    slots, `SPECIALS` numbers a feature, one outlier count a feature.
+
+@dataclass(frozen=True, eq=False)
+class Profile(FeatureArrays):
+    """The reference of one model version. Build with `fit` or `from_dict`.
+
+    `features` are ordered linear, asinh, exact, categories, so that whole blocks of columns are encoded at once;
+    `column_order` has their names as given. `prediction` and `score` name the model's outputs among them.
     """
 
-    def __init__(
-        self,
-        reference_id: str,
-        rows: int,
-        pane: int,
-        windows: tuple[int, ...],
-        features: tuple[Feature, ...],
-        errors: ErrorReference | None = None,
-        truth: Truth | None = None,
-        regimes: tuple[RegimeReference, ...] = (),
-        given: tuple[str, ...] = (),
-        prediction: str | None = None,
-        score: str | None = None,
-    ) -> None:
-        self.reference_id = reference_id
-        self.rows = rows
-        self.pane = pane
-        self.windows = windows
-        self.features = features
-        self.errors = errors
-        self.truth = truth
-        self.regimes = regimes
-        self.given = given or tuple(feature.name for feature in features)
-        self.prediction = prediction
-        self.score = score
-        self.names = tuple(feature.name for feature in features)
-        self.index = {name: i for i, name in enumerate(self.names)}
-        self.sizes = np.array([feature.grid.slots for feature in features], dtype=np.int64)
-        self.starts = np.cumsum(self.sizes) - self.sizes
-        self.slots = int(self.sizes.sum())
-        self.width = self.slots + (SPECIALS + 1) * len(features)
-        kinds = [feature.grid.kind for feature in features]
-        self._linear, self._asinh = kinds.count("linear"), kinds.count("asinh")
-        self._numeric = len(kinds) - kinds.count("categories")
-        self._categories = {
-            i: {name: slot for slot, name in enumerate(features[i].grid.categories)}
-            for i in range(self._numeric, len(features))
-        }
-        grids = [feature.grid for feature in features[: self._linear + self._asinh]]
-        self._origin = np.array([grid.origin for grid in grids])[:, None]
-        self._step = np.array([grid.step for grid in grids])[:, None]
-        self._centre = np.array([grid.centre for grid in grids[self._linear :]])[:, None]
-        self._scale = np.array([grid.scale for grid in grids[self._linear :]])[:, None]
-        self._lowest = np.array([feature.low for feature in features[: self._numeric]])[:, None]
-        self._highest = np.array([feature.high for feature in features[: self._numeric]])[:, None]
+    reference_id: str
+    rows: int
+    pane: int
+    windows: tuple[int, ...]
+    features: tuple[Feature, ...]
+    column_order: tuple[str, ...]
+    errors: ErrorReference | None = None
+    truth: GroundTruth | None = None
+    regimes: tuple[RegimeReference, ...] = ()
+    prediction: str | None = None
+    score: str | None = None
 
     @classmethod
     def fit(
@@ -127,85 +117,65 @@ class Profile(Arrays):
     ) -> Profile:
         """Fit a reference.
 
-        columns: name to values, all of one length, rows in time order. Columns mostly of strings are categories;
-        numbers and booleans are numeric; None and NaN are missing. windows: rows, rounded up to whole panes. errors:
-        the model's out-of-sample losses in time order, of any length, for concept drift. importance: weight a feature
-        (default: all equal), scaled to sum to one. prediction, score: columns that are no inputs but what the model
-        says (a label or a number; the probability of outcome 1). targets: the truth of each row, None where unknown;
-        with a prediction or score it gives performance, and `errors` unless they are given. answers: what the model
-        said to each of the `targets`, where these are not the truth of the columns' rows. task: default by the truth.
-        regimes: columns whose transitions are watched; auto: the features of at most eight values that remember.
+        columns: values by name, of one length, rows in time order; mostly strings are categories, other columns
+        numeric, None and NaN missing. windows: rows, rounded up to whole panes. errors: out-of-sample losses in time
+        order, of any length, for concept drift. importance: weights of the features (default: equal), scaled to sum
+        one. prediction, score: the columns of the model's outputs (a label or a number; the probability of outcome 1).
+        targets: the outcome of each row, None where unknown; with a prediction or score they give performance, and
+        `errors` unless given. answers: the predictions for `targets`, where these are not of the columns' rows. task:
+        default from the targets. regimes: columns whose transitions are watched; auto: those with few values and
+        memory.
 
-        Raises ValueError when there are no rows, columns differ in length, a named column is not there, or a number is
-        out of range.
+        Raises ValueError for no rows, columns of different lengths, an unknown column, or a number out of range.
         """
-        lengths = {name: len(values) for name, values in columns.items()}
-        rows = max(lengths.values(), default=0)
+        rows = batch_rows(columns)
         if rows == 0:
             raise ValueError("a reference needs at least one row")
-        if min(lengths.values()) != rows:
-            raise ValueError(f"reference columns differ in length: {lengths}")
         if pane < 1 or not windows or min(windows) < 1:
-            raise ValueError("pane and windows are numbers of rows, at least one each")
+            raise ValueError("pane and windows must be at least 1 row each")
         whole = tuple(sorted({-(-int(window) // pane) * pane for window in windows}))
         roles: dict[str, Role] = {name: "prediction" for name in (prediction, score) if name is not None}
-        named = () if regimes == "auto" else regimes
-        unknown = sorted({*roles, *named} - set(columns))
+        unknown = sorted({*roles, *(() if regimes == "auto" else regimes)} - set(columns))
         if unknown:
             raise ValueError(f"no such column: {', '.join(unknown)}")
-        weights = {
-            name: 0.0 if name in roles else float((importance or {}).get(name, 0.0 if importance else 1.0))
-            for name in columns
-        }
-        total = sum(weights.values())
-        if min(weights.values()) < 0 or (total <= 0 and len(weights) > len(roles)):
-            raise ValueError("importances must be at least zero and not all zero")
-        fitted = [
-            fit_feature(
-                name, values, whole, QUICK_PANES * pane, weights[name] / (total or 1.0), roles.get(name, "feature")
-            )
+        weights = _importances(columns, roles, importance)
+        features = [
+            fit_feature(name, values, whole, QUICK_PANES * pane, weights[name], roles.get(name, "feature"))
             for name, values in columns.items()
         ]
-        order = ("linear", "asinh", "exact", "categories")
-        fitted.sort(key=lambda feature: order.index(feature.grid.kind))
-        truth = None
+        features.sort(key=lambda feature: _KIND_ORDER.index(feature.grid.kind))
+        truth, losses = None, None
         if targets is not None:
-            own = prediction or score
-            said = answers if answers is not None or not own else columns[own]
-            scores = None if not score else said if own == score else columns[score]
-            truth, losses = _fit_truth(targets, said, scores, task, pane, whole)
-            errors = errors if errors is not None else losses
-        reference = None if errors is None else ErrorReference.fit(errors)
+            output = prediction or score
+            predicted = answers if answers is not None or not output else columns[output]
+            scores = None if not score else predicted if output == score else columns[score]
+            truth, losses = _fit_truth(targets, predicted, scores, task, pane, whole)
+        errors = errors if errors is not None else losses
         profile = cls(
             reference_id,
             rows,
             pane,
             whole,
-            tuple(fitted),
-            reference,
+            tuple(features),
+            tuple(columns),
+            None if errors is None else ErrorReference.fit(errors),
             truth,
-            given=tuple(columns),
             prediction=prediction,
             score=score,
         )
-        watched = profile.few_valued if regimes == "auto" else named
-        fits = [profile._fit_regime(profile.index[name], columns[name]) for name in watched]
-        profile.regimes = tuple(fit for fit in fits if regimes != "auto" or remembers(fit.counts))
-        return profile
+        if regimes == "auto":
+            found = _fit_regimes(profile, columns, profile.few_valued)
+            return replace(profile, regimes=tuple(regime for regime in found if has_memory(regime.counts)))
+        return replace(profile, regimes=_fit_regimes(profile, columns, regimes))
 
     @property
     def few_valued(self) -> tuple[str, ...]:
-        """Features that take at most as many values as a column of regimes has states."""
+        """Features with at least two values and at most as many as a Markov chain has states."""
         few = [f.name for f in self.features if f.role == "feature" and 2 <= np.count_nonzero(f.counts) <= STATES]
-        return tuple(name for name in self.given if name in few)
-
-    def _fit_regime(self, feature: int, values: Column) -> RegimeReference:
-        fitted = self.features[feature]
-        slots = self.column_slots(feature, values)
-        return RegimeReference.fit(fitted.name, fitted.counts, slots, ordered=fitted.numeric)
+        return tuple(name for name in self.column_order if name in few)
 
     def column_slots(self, feature: int, values: Column) -> Ints:
-        """The slot of each value of one column within its feature, -1 where it has none."""
+        """The slot of each value of one column within its feature, -1 for none."""
         fitted = self.features[feature]
         if not fitted.numeric:
             codes = np.asarray(self.encode_categories(feature, values)) - self.starts[feature]
@@ -217,30 +187,29 @@ class Profile(Arrays):
     def encode(self, columns: Mapping[str, Column]) -> Ints:
         """Codes of a batch, shape (features, rows): each an index into the count vector, perhaps with `OUTLIER`.
 
-        A feature without a column is absent in all rows; columns that are no features are ignored. Raises ValueError
-        when columns differ in length.
+        Missing columns are absent in all rows, unknown ones are ignored. Raises ValueError if columns differ in length.
         """
         rows = batch_rows(columns)
         codes = np.empty((len(self.features), rows), dtype=np.int64)
-        some = max(1, _AT_ONCE // max(1, rows))
-        values = np.empty((min(some, self._numeric), rows))
-        for first in range(0, self._numeric, some):
-            last = min(first + some, self._numeric)
+        some = max(1, _CHUNK // max(1, rows))
+        values = np.empty((min(some, self.numeric_count), rows))
+        for first in range(0, self.numeric_count, some):
+            last = min(first + some, self.numeric_count)
             self._encode_numbers(columns, slice(first, last), values[: last - first], codes[first:last])
-        for i in range(self._numeric, len(self.features)):
+        for i in range(self.numeric_count, len(self.features)):
             column = columns.get(self.names[i])
             codes[i] = self.special(i, ABSENT) if column is None else self.encode_categories(i, column)
         return codes
 
     def special(self, feature: int, kind: int) -> int:
-        """The place of one kind of cell without a slot in a count vector."""
+        """Index of a kind of special cell in a count vector."""
         return self.slots + SPECIALS * feature + kind
 
     def _encode_numbers(self, columns: Mapping[str, Column], some: slice, values: Floats, codes: Ints) -> None:
-        """Fill `codes` of some numeric features; `values`, of the same shape, is written over."""
-        features = range(some.start, some.stop)
-        odd: list[tuple[int, npt.NDArray[np.bool_] | slice, int]] = []
-        for k, i in enumerate(features):
+        """Fill `codes` of some numeric features; `values`, of the same shape, is overwritten."""
+        grids = self._numeric_grids
+        odd: list[tuple[int, Bools | slice, int]] = []
+        for k, i in enumerate(range(some.start, some.stop)):
             column = columns.get(self.names[i])
             if column is None:
                 values[k] = 0.0
@@ -250,40 +219,38 @@ class Profile(Arrays):
             if wrong is not None:
                 odd.append((k, wrong, self.special(i, MISTYPED)))
         flat, into = values.ravel(), codes.ravel()
-        # One pass: NaN, infinite and huge cells all make the sum of squares something else than a small number.
+        # One pass: any NaN, infinite or huge cell makes the sum of squares NaN or too large.
         with np.errstate(over="ignore", invalid="ignore"):
             clean = bool(np.einsum("i,i->", flat, flat) <= HUGE**2)
         bad = np.empty(0, dtype=np.int64) if clean else np.flatnonzero(~(np.abs(flat) <= HUGE))
         kinds = np.where(np.isnan(flat[bad]), MISSING, INFINITE)
         flat[bad] = 0.0
-        wild = np.flatnonzero((values < self._lowest[some]) | (values > self._highest[some]))
-        # Where among these features those of an even grid end, of a linear and then of a bent axis.
-        linear, bent = (
-            min(max(end - some.start, 0), len(values)) for end in (self._linear, self._linear + self._asinh)
-        )
-        for k in range(bent, len(values)):
+        outside = np.flatnonzero((values < grids.lowest[some]) | (values > grids.highest[some]))
+        # Ends of the linear and of all evenly spaced grids among these features.
+        linear, even = (min(max(end - some.start, 0), len(values)) for end in (grids.linear, self.even_count))
+        for k in range(even, len(values)):
             codes[k] = self.features[some.start + k].grid.slot_of(values[k])
-        axis, tail = values[:bent], values[linear:bent]
-        before = slice(some.start, some.start + bent)
+        axis, tail = values[:even], values[linear:even]
+        before = slice(some.start, some.start + even)
         with np.errstate(over="ignore"):
-            if linear < bent:
-                of = slice(some.start + linear - self._linear, some.start + bent - self._linear)
-                tail -= self._centre[of]
-                tail /= self._scale[of]
+            if linear < even:
+                block = slice(some.start + linear - grids.linear, some.start + even - grids.linear)
+                tail -= grids.centre[block]
+                tail /= grids.scale[block]
                 np.arcsinh(tail, out=tail)
-            axis -= self._origin[before]
-            axis *= self._step[before]
+            axis -= grids.origin[before]
+            axis *= grids.step[before]
         np.clip(axis, 0, BINS + 1, out=axis)
-        np.copyto(codes[:bent], axis, casting="unsafe")  # cut off first: added to a large start, 0.99999999 is the next
+        np.copyto(codes[:even], axis, casting="unsafe")  # before the start is added, which would round up
         codes += self.starts[some, None]
-        into[wild] |= OUTLIER
+        into[outside] |= OUTLIER
         into[bad] = self.slots + SPECIALS * (some.start + bad // max(1, values.shape[1])) + kinds
         for k, cells, code in odd:
             codes[k, cells] = code
 
     def encode_categories(self, feature: int, values: Column) -> Ints | list[int]:
-        """Codes of a column of categories, shape (rows,)."""
-        known, start = self._categories[feature], int(self.starts[feature])
+        """Codes of a categorical column, shape (rows,)."""
+        known, start = self._category_slots[feature], int(self.starts[feature])
         other = len(known)
         missing, mistyped = self.special(feature, MISSING), self.special(feature, MISTYPED)
         if isinstance(values, Coded):
@@ -295,10 +262,16 @@ class Profile(Arrays):
             for value in read_categories(values)
         ]
 
-    @property
-    def even(self) -> int:
-        """Number of features, the first ones, whose grids have the same number of slots."""
-        return self._linear + self._asinh
+    @cached_property
+    def _category_slots(self) -> dict[int, dict[str, int]]:
+        return {
+            i: {name: slot for slot, name in enumerate(self.features[i].grid.categories)}
+            for i in range(self.numeric_count, len(self.features))
+        }
+
+    @cached_property
+    def _numeric_grids(self) -> _NumericGrids:
+        return _NumericGrids.of(self.features[: self.numeric_count], self.even_count)
 
     @cached_property
     def hash(self) -> str:
@@ -314,65 +287,109 @@ class Profile(Arrays):
             "rows": self.rows,
             "pane": self.pane,
             "windows": list(self.windows),
-            "features": [feature_dict(feature) for feature in self.features],
+            "features": [feature.to_dict() for feature in self.features],
             "errors": None if self.errors is None else self.errors.to_dict(),
-            "truth": None if self.truth is None else _truth_dict(self.truth),
+            "truth": None if self.truth is None else self.truth.to_dict(),
             "regimes": [regime.to_dict() for regime in self.regimes],
-            "given": list(self.given),
+            "given": list(self.column_order),
             "prediction": self.prediction,
             "score": self.score,
         }
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Profile:
-        """The inverse of `to_dict`, also after JSON. Raises ValueError for a version this code does not know."""
+        """The inverse of `to_dict`, also after JSON. Raises ValueError for an unknown version."""
         if raw.get("version") != _VERSION:
             raise ValueError(f"profile version {raw.get('version')!r} is not {_VERSION}")
-        errors = raw["errors"]
         return cls(
             raw["reference_id"],
             raw["rows"],
             raw["pane"],
             tuple(raw["windows"]),
-            tuple(feature_from(feature) for feature in raw["features"]),
-            None if errors is None else ErrorReference.from_dict(errors),
-            None if raw["truth"] is None else _truth_from(raw["truth"]),
-            tuple(RegimeReference.from_dict(regime) for regime in raw["regimes"]),
+            tuple(Feature.from_dict(feature) for feature in raw["features"]),
             tuple(raw["given"]),
+            None if raw["errors"] is None else ErrorReference.from_dict(raw["errors"]),
+            None if raw["truth"] is None else GroundTruth.from_dict(raw["truth"]),
+            tuple(RegimeReference.from_dict(regime) for regime in raw["regimes"]),
             raw["prediction"],
             raw["score"],
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _NumericGrids:
+    """Grids of the numeric features as columns, shape (features, 1): the evenly spaced ones, of which the first
+    `linear` are linear; `centre` and `scale` of the asinh ones; outlier limits of all."""
+
+    linear: int
+    origin: Floats
+    step: Floats
+    centre: Floats
+    scale: Floats
+    lowest: Floats
+    highest: Floats
+
+    @classmethod
+    def of(cls, features: Sequence[Feature], even: int) -> _NumericGrids:
+        """From the numeric features, the evenly spaced ones first."""
+        grids = [feature.grid for feature in features[:even]]
+        linear = sum(grid.kind == "linear" for grid in grids)
+
+        def column(values: Iterable[float]) -> Floats:
+            return np.array(list(values), dtype=np.float64)[:, None]
+
+        return cls(
+            linear,
+            column(grid.origin for grid in grids),
+            column(grid.step for grid in grids),
+            column(grid.centre for grid in grids[linear:]),
+            column(grid.scale for grid in grids[linear:]),
+            column(feature.low for feature in features),
+            column(feature.high for feature in features),
+        )
+
+
+def _importances(
+    columns: Iterable[str], roles: Mapping[str, Role], importance: Mapping[str, float] | None
+) -> dict[str, float]:
+    """Weights with sum one; 0 for the model's outputs. Raises ValueError for negative ones, or all zero."""
+    given, default = importance or {}, 0.0 if importance else 1.0
+    weights = {name: 0.0 if name in roles else float(given.get(name, default)) for name in columns}
+    total = sum(weights.values())
+    if min(weights.values()) < 0 or (total <= 0 and len(weights) > len(roles)):
+        raise ValueError("importances must be at least zero and not all zero")
+    return {name: weight / (total or 1.0) for name, weight in weights.items()}
+
+
 def _fit_truth(
-    targets: Column, said: Column | None, scores: Column | None, task: Task | None, pane: int, windows: tuple[int, ...]
-) -> tuple[Truth, Floats | None]:
-    """What the outcomes say, and the losses of the rows that have one (None for fewer than 30)."""
+    targets: Column,
+    predicted: Column | None,
+    scores: Column | None,
+    task: Task | None,
+    pane: int,
+    windows: tuple[int, ...],
+) -> tuple[GroundTruth, Floats | None]:
+    """The outcomes' reference, and the losses of rows with a prediction (None for fewer than 30)."""
     column = fit_feature(TARGET, targets, windows, QUICK_PANES * pane, 1.0, "target")
-    distribution = Profile(TARGET, len(targets), pane, windows, (column,))
+    distribution = Profile(TARGET, len(targets), pane, windows, (column,), (TARGET,))
     performance = losses = None
-    if said is not None:
+    if predicted is not None:
         try:
-            performance = PerformanceReference.fit(targets, said, task, windows=sorted({*PERFORMANCE, *windows}))
-        except ValueError:  # too few rows with both: nothing to hold a window against
+            lengths = sorted({*PERFORMANCE_WINDOWS, *windows})
+            performance = PerformanceReference.fit(targets, predicted, task, windows=lengths)
+        except ValueError:  # too few rows with both: there is no performance to compare with
             performance = None
-    if performance is not None and said is not None:
-        squared = outcomes(performance.task, targets, said)[1]
+    if performance is not None and predicted is not None:
+        squared = squared_errors(performance.task, targets, predicted)[1]
         losses = losses_of(performance.task, squared[np.isfinite(squared)])
-    return Truth(distribution, performance, ScoreReference.fit(scores, targets) if scores is not None else None), losses
+    calibrated = ScoreReference.fit(scores, targets) if scores is not None else None
+    return GroundTruth(distribution, performance, calibrated), losses
 
 
-def _truth_dict(truth: Truth) -> dict[str, Any]:
-    return {
-        "distribution": truth.distribution.to_dict(),
-        "performance": None if truth.performance is None else truth.performance.to_dict(),
-        "scores": None if truth.scores is None else truth.scores.to_dict(),
-    }
-
-
-def _truth_from(raw: Mapping[str, Any]) -> Truth:
-    return Truth(
-        Profile.from_dict(raw["distribution"]),
-        None if raw["performance"] is None else PerformanceReference.from_dict(raw["performance"]),
-        None if raw["scores"] is None else ScoreReference.from_dict(raw["scores"]),
-    )
+def _fit_regimes(profile: Profile, columns: Mapping[str, Column], names: Iterable[str]) -> tuple[RegimeReference, ...]:
+    regimes = []
+    for name in names:
+        feature = profile.features[profile.index[name]]
+        slots = profile.column_slots(profile.index[name], columns[name])
+        regimes.append(RegimeReference.fit(name, feature.counts, slots, ordered=feature.numeric))
+    return tuple(regimes)

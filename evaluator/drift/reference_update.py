@@ -1,84 +1,124 @@
-"""The second reference of a stream: what came after a move of the inputs, once it is accepted as normal.
+"""The accepted reference of a stream: the rows after a covariate shift, once they are the new normal.
 
-Columns that are like either reference have not drifted: the model knows the one and has proved itself on the other.
-Errors, outcomes and transitions are always held against the frozen one: a model that got worse stays so.
+Columns like either reference have not drifted: the model was trained on the frozen one and has performed on the
+accepted one. Losses, outcomes and transitions are always judged against the frozen one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
-from evaluator.drift.feature_signals import look_at_features
+import numpy as np
+
+from evaluator.drift.feature import Feature
+from evaluator.drift.feature_detector import look_at_features
 from evaluator.drift.performance import FEWEST
 from evaluator.drift.profile import Profile
+from evaluator.drift.quantile_bounds import QuantileBounds
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signal import BREACHES, Key, Kind, Look
-from evaluator.drift.windows import Windows, rebased, restored, snapshot_of
+from evaluator.drift.signals import PERFORMANCE_KINDS, Key, Kind, LookResult
+from evaluator.drift.windows import WindowCounts, Windows, pack_counts, unpack_counts
 
-_MOVED: frozenset[Kind] = frozenset({"distribution", "categories", "unseen", "displaced", "outliers", "prediction"})
-"""What a second reference can answer."""
-_FORBIDS: frozenset[Kind] = BREACHES | {"estimated_accuracy", "missing", "column_gone", "type_change", "quality"}
-"""A loss, seen or estimated, and broken data are never normal."""
+_ACCEPTABLE: frozenset[Kind] = frozenset(
+    {"distribution", "categories", "unseen", "displaced", "outliers", "prediction"}
+)
+"""Kinds that an accepted reference can explain."""
+_FORBIDDING: frozenset[Kind] = PERFORMANCE_KINDS | {
+    "estimated_accuracy",
+    "missing",
+    "column_gone",
+    "type_change",
+    "quality",
+}
+"""A loss, seen or estimated, and bad data are never the new normal."""
 
 
-class Acceptance:
-    """Holds columns against the frozen `profile` and, where there is one, the accepted `reference`."""
+def with_counts(profile: Profile, window: WindowCounts) -> Profile:
+    """The profile with the rows of `window` as its reference, on the same grids, outlier limits and calibrations."""
+    features: list[Feature] = []
+    for i, feature in enumerate(profile.features):
+        missing, absent, mistyped, infinite = window.specials[i].tolist()
+        specials = (missing, absent, mistyped, infinite)
+        counts, outliers = window.slots(profile.span(i)), int(window.outliers[i])
+        features.append(replace(feature, counts=counts, specials=specials, outliers=outliers))
+    return replace(profile, rows=window.rows, features=tuple(features))
+
+
+class ReferenceUpdate:
+    """Judges columns against the frozen `profile` and, if there is one, the accepted `reference`."""
 
     def __init__(self, profile: Profile, settings: DriftSettings) -> None:
         self._profile, self._settings = profile, settings
         self.reference: Profile | None = None
+        self._bounds: QuantileBounds | None = None
         self._standing: frozenset[Key] = frozenset()
         self._since, self._since_at = 0, 0.0
-        """Rows when something moved last, and its time."""
-        self._judged = 0
+        """Rows and event time at the last new signal."""
+        self._outcomes = 0
 
-    def look(self, windows: Windows, raised: Collection[Key]) -> Look:
-        """Judge all columns: what is raised is raised against both references."""
-        found = look_at_features(self._profile, windows, self._settings, raised)
+    def look(self, windows: Windows, raised: Collection[Key]) -> LookResult:
+        """Judge all columns; a raised signal is raised against both references."""
+        frozen = look_at_features(self._profile, windows, self._settings, raised)
         if self.reference is None:
-            return found
-        return found & look_at_features(self.reference, windows, self._settings, raised)
+            return frozen
+        if self._bounds is None:
+            self._bounds = windows.bounds.against(self.reference.features)
+        return frozen & look_at_features(self.reference, windows, self._settings, raised, self._bounds)
 
-    def judged(self, made: float) -> None:
-        """An outcome of a row of time `made` came: only those of rows that had moved tell what the move costs."""
-        self._judged += bool(self._standing) and made >= self._since_at
+    def add_outcome(self, made: float) -> None:
+        """Count the outcome of a row of time `made`: those of rows after the shift show its cost."""
+        self._outcomes += bool(self._standing) and made >= self._since_at
 
-    def due(self, raised: Collection[Key], everything: Collection[Key], rows: int, at: float) -> bool:
-        """Whether what moved has stood for `accept_after` rows without news (and fills the longest window), and enough
-        outcomes of such rows show no loss.
+    def is_due(self, raised: Collection[Key], all_raised: Collection[Key], rows: int, at: float) -> bool:
+        """Whether the shift has stood without new signals for `accept_after` rows (and the longest window), and enough
+        outcomes since show no loss.
 
-        raised: keys of the columns' signals; everything: of all signals; rows: seen so far, the last of them at `at`.
+        raised: keys of the columns' signals; all_raised: of all signals; rows: seen so far, the last of them at `at`.
         """
-        moved = frozenset(key for key in raised if key[0] in _MOVED)
-        if not moved or any(kind in _FORBIDS for kind, _ in everything):
+        moved = frozenset(key for key in raised if key[0] in _ACCEPTABLE)
+        if not moved or any(kind in _FORBIDDING for kind, _ in all_raised):
             self._standing = frozenset()
             return False
         if moved - self._standing:
-            self._since, self._since_at, self._judged = rows, at, 0
+            self._since, self._since_at, self._outcomes = rows, at, 0
         self._standing = moved
         wait = self._settings.accept_after
-        return wait > 0 and rows - self._since >= max(wait, self._profile.windows[-1]) and self._judged >= FEWEST
+        return wait > 0 and rows - self._since >= max(wait, self._profile.windows[-1]) and self._outcomes >= FEWEST
 
     def accept(self, windows: Windows) -> bool:
-        """Take the longest full window as the second reference; False while none is full."""
-        full = [view for window in self._profile.windows if (view := windows.view(window)) is not None]
+        """Take the longest full window as the accepted reference; False while none is full."""
+        full = [window for rows in self._profile.windows if (window := windows.window(rows)) is not None]
         if full:
-            self.reference = rebased(self._profile, full[-1])
+            self.reference, self._bounds = with_counts(self._profile, full[-1]), None
         return bool(full)
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as JSON-able values."""
         return {
-            "reference": None if self.reference is None else snapshot_of(self.reference),
+            "reference": None if self.reference is None else _pack(self.reference),
             "standing": sorted(map(list, self._standing)),
             "since": [self._since, self._since_at],
-            "judged": self._judged,
+            "outcomes": self._outcomes,
         }
 
     def restore(self, raw: dict[str, Any]) -> None:
         """Replace the state by a `snapshot`."""
-        self.reference = None if raw["reference"] is None else restored(self._profile, raw["reference"])
+        reference, profile = raw["reference"], self._profile
+        self.reference = self._bounds = None
+        if reference is not None:
+            rows, counts = int(reference["rows"]), unpack_counts(reference["counts"], profile.width)
+            self.reference = with_counts(profile, WindowCounts.of(profile, rows, counts))
         self._standing = frozenset((kind, feature) for kind, feature in raw["standing"])
         self._since, self._since_at = int(raw["since"][0]), float(raw["since"][1])
-        self._judged = int(raw["judged"])
+        self._outcomes = int(raw["outcomes"])
+
+
+def _pack(reference: Profile) -> dict[str, Any]:
+    """The rows and the count vector of an accepted reference as JSON-able values."""
+    slots = [feature.counts for feature in reference.features]
+    specials = [np.array(feature.specials) for feature in reference.features]
+    outliers = np.array([feature.outliers for feature in reference.features], dtype=np.int64)
+    counts = np.concatenate([*slots, *specials, outliers]).astype(np.int64)
+    return {"rows": reference.rows, "counts": pack_counts(counts)}

@@ -1,8 +1,7 @@
-"""Values held against the reference's values of the same hour or weekday, so that a cycle is no drift and hides none.
+"""Seasonal adjustment: values against the reference's values of the same hour or weekday.
 
-A number becomes its place in the distribution that the reference has in that season (the probability integral
-transform): uniform in every season while nothing changed, however different the seasons are. Windows, panes and looks
-then work as ever, over all seasons at once.
+A number becomes its quantile in the reference's distribution of that season (probability integral transform), which is
+uniform in every season while nothing has changed. The drift rules then apply to all seasons at once.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.columns import is_categorical, read_numbers
-from evaluator.drift.feature import Column
+from evaluator.drift.columns import Column, is_categorical, read_numbers
 from evaluator.drift.grid import HUGE, Floats, Ints
 
 Period = Literal["hour", "weekday"]
@@ -23,19 +21,19 @@ PERIODS: Mapping[Period, tuple[float, int, float]] = {
     "hour": (3600.0, 24, 0.0),
     "weekday": (86_400.0, 7, 3.0),  # the first day of Unix time was a Thursday
 }
-"""Seconds a season, seasons a period, and the season in which Unix time begins: hours of UTC, weekdays from Monday."""
+"""Seconds of a season, seasons of a period, and the season at the Unix epoch; hours of UTC, weekdays from Monday."""
 FEWEST, FEWEST_TWICE = 250, 100
-"""Reference values a season needs: with fewer, its own noise reaches the distances that matter. Fewer will do where the
-season came at least twice: a window as short as they are many then spans several seasons, whose noise averages out."""
+"""Reference values that a season needs, lest its sampling error reach the thresholds; fewer if it came at least twice,
+as the errors of several seasons then average out in a window."""
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _KNOTS = 257
-"""Quantiles kept a season; between them a value's place is interpolated, to within 1/256."""
+"""Quantiles kept for each season, with linear interpolation between them."""
 _ATOM = 0.02
-"""Share of a season in one value from which places would be ties: such a column is left as it is."""
+"""Share of one value in a season from which a column is not adjusted, as its quantiles are ties."""
 
 
 def season_of(at: npt.ArrayLike, period: Period) -> Ints:
-    """The season of each time in seconds since 1970 (UTC), counted from 0; times without one (NaN) are in -1."""
+    """The season of each time in seconds since 1970 (UTC), from 0; -1 for NaN."""
     length, number, first = PERIODS[period]
     times = np.asarray(at, dtype=np.float64)
     known = np.isfinite(times)
@@ -43,8 +41,8 @@ def season_of(at: npt.ArrayLike, period: Period) -> Ints:
     return np.where(known, places, -1).astype(np.int64)
 
 
-def _needed(at: npt.ArrayLike, period: Period) -> Ints:
-    """Reference values that each season needs, by how often it came."""
+def _required_rows(at: npt.ArrayLike, period: Period) -> Ints:
+    """Reference values that each season needs, by how often it occurred."""
     length, number, _ = PERIODS[period]
     times = np.asarray(at, dtype=np.float64)
     visits = np.unique(np.floor(times[np.isfinite(times)] / length)) * length
@@ -52,10 +50,10 @@ def _needed(at: npt.ArrayLike, period: Period) -> Ints:
     return np.where(often >= 2, FEWEST_TWICE, FEWEST)
 
 
-def thin(at: npt.ArrayLike, period: Period) -> list[str]:
-    """A note on the seasons that the reference has too few rows of, if any, and on what is done with theirs."""
+def sparse_seasons(at: npt.ArrayLike, period: Period) -> list[str]:
+    """A note on the seasons with too few rows in the reference, if any."""
     season, number = season_of(at, period), PERIODS[period][1]
-    needed = _needed(at, period)
+    needed = _required_rows(at, period)
     few = np.flatnonzero(np.bincount(season[season >= 0], minlength=number) < needed).tolist()
     if not few:
         return []
@@ -68,22 +66,22 @@ def thin(at: npt.ArrayLike, period: Period) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Seasons:
-    """The quantiles of each column in each season. `knots` has shape (seasons + 1, _KNOTS) a column: the last row is
-    all seasons together, for times in a season that the reference has too little of."""
+class Seasonality:
+    """Quantiles of each column in each season: `knots` of shape (seasons + 1, _KNOTS) by column. The last row is of all
+    seasons together, for seasons with too few rows."""
 
     period: Period
     knots: Mapping[str, Floats]
 
     @classmethod
-    def fit(cls, columns: Mapping[str, Column], at: npt.ArrayLike, period: Period) -> Seasons:
-        """From a reference; `at`: seconds since 1970 of each row. Columns of texts, of less than `FEWEST` values or of
-        few distinct ones are left as they are. Raises ValueError for an unknown period or where `at` differs in length.
+    def fit(cls, columns: Mapping[str, Column], at: npt.ArrayLike, period: Period) -> Seasonality:
+        """From a reference; `at`: seconds since 1970 of each row. Categories, and columns of less than `FEWEST` values
+        or of few distinct ones, are not adjusted. Raises ValueError for an unknown period or another length of `at`.
         """
         if period not in PERIODS:
             raise ValueError(f"a season is one of {', '.join(PERIODS)}, not {period!r}")
         season, number = season_of(at, period), PERIODS[period][1]
-        needed = [*_needed(at, period).tolist(), FEWEST]
+        needed = [*_required_rows(at, period).tolist(), FEWEST]
         knots: dict[str, Floats] = {}
         for name, column in columns.items():
             if len(column) != len(season):
@@ -103,15 +101,15 @@ class Seasons:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that are held against their season."""
+        """The adjusted columns."""
         return tuple(self.knots)
 
     def adjusted(self, columns: Mapping[str, Column], at: npt.ArrayLike) -> dict[str, Column]:
-        """The columns with every number as its place in its season: from 0 to 1 within the season's range, beyond it
-        by the distance in ranges. Missing, infinite and odd cells stay what they are."""
+        """The columns with each number as its quantile in its season, from 0 to 1 within the season's range, beyond it
+        by the distance in ranges. Missing, infinite and odd cells are unchanged."""
         season = season_of(at, self.period)
         return {
-            name: self._places(self.knots[name], column, season) if name in self.knots else column
+            name: self._quantiles_of(self.knots[name], column, season) if name in self.knots else column
             for name, column in columns.items()
         }
 
@@ -120,21 +118,21 @@ class Seasons:
         return {"period": self.period, "knots": {name: knots.tolist() for name, knots in self.knots.items()}}
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Seasons:
+    def from_dict(cls, raw: Mapping[str, Any]) -> Seasonality:
         """The inverse of `to_dict`, also after JSON."""
         return cls(raw["period"], {name: np.array(knots) for name, knots in raw["knots"].items()})
 
     @staticmethod
-    def _places(knots: Floats, column: Column, season: Ints) -> Column:
+    def _quantiles_of(knots: Floats, column: Column, season: Ints) -> Column:
         values, wrong = read_numbers(column)
         places = values.copy()
         usable = np.abs(values) <= HUGE
         for i in np.unique(season).tolist():
             rows, own = usable & (season == i), knots[i]
-            told, width = values[rows], own[-1] - own[0]
-            inside = np.interp(told, own, np.linspace(0.0, 1.0, _KNOTS))
+            numbers, width = values[rows], own[-1] - own[0]
+            inside = np.interp(numbers, own, np.linspace(0.0, 1.0, _KNOTS))
             with np.errstate(over="ignore"):
-                beyond = np.minimum(told - own[0], 0.0) + np.maximum(told - own[-1], 0.0)
+                beyond = np.minimum(numbers - own[0], 0.0) + np.maximum(numbers - own[-1], 0.0)
                 places[rows] = inside + np.clip(beyond / width, -HUGE, HUGE)
         if wrong is None:
             return places
@@ -148,5 +146,5 @@ def _quantiles(values: Floats) -> Floats:
 
 
 def _tied(values: Floats) -> bool:
-    """Whether one value holds so much of a season that its place is no number but a range."""
+    """Whether one value has more than a share of `_ATOM` of a season."""
     return bool(np.unique(values, return_counts=True)[1].max() > _ATOM * len(values))

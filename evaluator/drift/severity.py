@@ -1,6 +1,6 @@
-"""Signals of all families made one judgement: severity, confidence, root cause, features to blame, what to do.
+"""Judgement over all signals: severity, confidence, root cause, top features and the recommended action.
 
-Data drift alone never asks for training: only a loss that was seen does, and bad data asks for quarantine first.
+Covariate drift alone never asks for training, only a loss seen on outcomes does; bad data asks for quarantine first.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from scipy.special import ndtri
 
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signal import BREACHES, Signal
+from evaluator.drift.signals import PERFORMANCE_KINDS, Signal
 
 RootCause = Literal["none", "quality", "covariate", "concept", "prior", "regime", "outlier_burst"]
 Action = Literal["none", "observe", "quarantine", "retrain_recent", "retrain_full"]
 TOP = 5
 _COLUMN = ("column_gone", "type_change")
 _STRONG = 2.0
-"""Times its threshold from which one feature's drift is more than a mild sign."""
-_MATTERS = (-0.68, 1.44)
-"""Intercept and slope of the chance that an effect which passed its threshold is beyond it in truth, in `margin_of`."""
+"""Multiple of its threshold from which the drift of a single feature is strong."""
+_EFFECT_CURVE = (-0.68, 1.44)
+"""Intercept and slope of the logistic curve in `margin_of`: the chance that the true effect is beyond its threshold."""
 _PRIOR = 0.01
-"""Share of looks during which something drifts, before any evidence: what a p value is weighed against."""
+"""Prior probability of drift in a look."""
 
 
 class Severity(IntEnum):
-    """Worst-of order of drift."""
+    """Severity of drift in worst-of order."""
 
     NONE = 0
     LOW = 1
@@ -41,7 +41,7 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the signals raised at one time mean together."""
+    """The meaning of the signals raised at one time; `features` are the top features."""
 
     severity: Severity
     confidence: float
@@ -50,45 +50,45 @@ class Judgement:
     action: Action
 
 
-CALM = Judgement(Severity.NONE, 0.0, "none", (), "none")
-"""Nothing raised."""
+NO_DRIFT = Judgement(Severity.NONE, 0.0, "none", (), "none")
+"""Without any signal."""
 
 
 def judge(signals: Iterable[Signal], profile: Profile, settings: DriftSettings) -> Judgement:
-    """Fuse the signals raised now.
+    """Judge the signals raised now.
 
-    Severity: LOW for data drift in a feature; MEDIUM for a tenth of the importance (in at least two features, or in one
-    that drifted twice its threshold), two families, low quality or a loss that is only estimated; HIGH for a rise of
-    the error or a fall of performance seen on outcomes, and for quality so low that nothing may be learned; CRITICAL
-    for twice a breach, for a breach with most features drifted, or for very low quality.
+    Severity: LOW for covariate drift in a feature; MEDIUM for a tenth of the importance (in two features, or one at
+    twice its threshold), two families, low quality or an estimated loss; HIGH for a loss seen on outcomes, and for
+    quality too low to train on; CRITICAL for twice the threshold of a loss, a loss with most features drifted, or very
+    low quality.
     """
     found = tuple(signals)
     if not found:
-        return CALM
+        return NO_DRIFT
     moved = {signal.feature for signal in found if signal.family == "covariate"}
-    families = {signal.family for signal in _told_apart(found, moved)}
+    families = {signal.family for signal in _distinct_evidence(found, moved)}
     share = sum(feature.importance for feature in profile.features if feature.name in moved)
     strong = any(signal.family == "covariate" and signal.strength >= _STRONG for signal in found)
     wide = share >= settings.many_features and (len(moved) >= 2 or strong)
-    breach = any(signal.kind in BREACHES for signal in found)
+    loss = any(signal.kind in PERFORMANCE_KINDS for signal in found)
     worst = any(signal.critical for signal in found)
     blocked = any(signal.kind == "quality" and 1.0 - signal.statistic < settings.quality_block for signal in found)
-    if worst or (breach and len(moved) >= 2 and share >= settings.most_features):
+    if worst or (loss and len(moved) >= 2 and share >= settings.most_features):
         severity = Severity.CRITICAL
-    elif breach or blocked:
+    elif loss or blocked:
         severity = Severity.HIGH
     elif wide or len(families) >= 2 or any(signal.kind in ("quality", "estimated_accuracy") for signal in found):
         severity = Severity.MEDIUM
     else:
         severity = Severity.LOW
     cause = _root_cause(found, moved, profile, wide=len(moved) >= 2 and wide)
-    sure = confidence_of(_told_apart(found, moved), profile)
-    return Judgement(severity, sure, cause, _to_blame(found, profile), _action(cause, breach))
+    sure = confidence_of(_distinct_evidence(found, moved), profile)
+    return Judgement(severity, sure, cause, _top_features(found, profile), _action(cause, loss))
 
 
-def _told_apart(signals: tuple[Signal, ...], moved: set[str]) -> list[Signal]:
-    """Without the outliers and regimes of features that moved, and without what the model says of moved inputs and what
-    comes of them: those are the same finding twice."""
+def _distinct_evidence(signals: tuple[Signal, ...], moved: set[str]) -> list[Signal]:
+    """Without signals that repeat another: outliers and regimes of features that moved, and predictions and outcomes of
+    moved inputs."""
     return [
         signal
         for signal in signals
@@ -111,8 +111,8 @@ def confidence_of(signals: Iterable[Signal], profile: Profile) -> float:
         if signal.p_value <= 0.0:
             sure = 1.0
         else:
-            moved = _posterior(signal.p_value * (1 if signal.kind in BREACHES else tested))
-            sure = moved / (1.0 + math.exp(-(_MATTERS[0] + _MATTERS[1] * margin_of(signal))))
+            moved = _posterior(signal.p_value * (1 if signal.kind in PERFORMANCE_KINDS else tested))
+            sure = moved / (1.0 + math.exp(-(_EFFECT_CURVE[0] + _EFFECT_CURVE[1] * margin_of(signal))))
         best[signal.family] = max(sure, best.get(signal.family, 0.0))
     return 1.0 - math.prod(1.0 - sure for sure in best.values())
 
@@ -142,7 +142,7 @@ def _root_cause(signals: tuple[Signal, ...], moved: set[str], profile: Profile, 
     bad = {signal.feature for signal in signals if signal.family == "quality"}
     if bad and (not moved or moved & bad):
         return "quality"  # cells that are broken explain a loss before anything else does
-    if any(signal.kind in BREACHES for signal in signals):
+    if any(signal.kind in PERFORMANCE_KINDS for signal in signals):
         # Inputs that moved explain a loss that the scores themselves see; where there are no scores to ask, inputs that
         # moved widely may. Inputs that stand still can't.
         scored = profile.truth is not None and profile.truth.scores is not None
@@ -159,17 +159,17 @@ def _root_cause(signals: tuple[Signal, ...], moved: set[str], profile: Profile, 
     return "regime" if "regime" in families else "outlier_burst"
 
 
-def _action(cause: RootCause, breach: bool) -> Action:
+def _action(cause: RootCause, loss: bool) -> Action:
     if cause == "quality":
         return "quarantine"
-    if not breach:
+    if not loss:
         return "observe"
     # A changed concept makes old rows wrong; moved inputs leave them right, only too few where the traffic is now.
     return "retrain_recent" if cause in ("concept", "prior") else "retrain_full"
 
 
-def _to_blame(signals: tuple[Signal, ...], profile: Profile) -> tuple[Signal, ...]:
-    """The worst signal of each feature, the first `TOP` by strength times importance."""
+def _top_features(signals: tuple[Signal, ...], profile: Profile) -> tuple[Signal, ...]:
+    """The worst signal of each feature; the first `TOP` by strength times importance."""
     weights = {feature.name: feature.importance for feature in profile.features if feature.role == "feature"}
     worst: dict[str, Signal] = {}
     for signal in sorted(signals, key=lambda s: (s.kind in _COLUMN, s.family == "quality", s.strength)):

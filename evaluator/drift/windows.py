@@ -1,11 +1,7 @@
-"""The last blocks of a stream as vectors of sums: windows of whole blocks are their sums.
+"""Counts of rows against one profile: panes, and the sliding windows of whole panes over a stream.
 
-Memory is bounded by the longest window; whole numbers add exactly, other sums in the order of the blocks.
-
-Sliding windows of whole panes as differences of prefix sums: moving on costs one addition however long the window
-is.
-
-Memory is bounded by the longest window. Prefix sums wrap modulo 2^32, which leaves their differences exact.
+Counts of panes add as integers, so any split of the rows gives the same counts. A window is a difference of prefix sums
+modulo 2^32: moving on costs one addition whatever its length, and memory is bounded by the longest window.
 """
 
 from __future__ import annotations
@@ -13,59 +9,132 @@ from __future__ import annotations
 import base64
 import math
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.feature import Feature
-from evaluator.drift.grid import Counts, Floats, Ints
-from evaluator.drift.pane import Pane, ProfileMismatchError
-from evaluator.drift.profile import SPECIALS, Profile
+from evaluator.drift.columns import Column, batch_rows, read_numbers
+from evaluator.drift.feature import ABSENT, INFINITE, MISSING, MISTYPED, SPECIALS
+from evaluator.drift.grid import HUGE, STRIP, Counts, Ints
+from evaluator.drift.profile import OUTLIER, Profile
+from evaluator.drift.quantile_bounds import bounds_of
+
+CHUNK = 1024
+"""Rows encoded at once, so that fifty columns stay in the processor's cache."""
 
 
-class Ring:
-    """Vectors of `width` numbers, the newest `capacity` of them. Whole numbers are exact up to 2^53."""
-
-    def __init__(self, capacity: int, width: int) -> None:
-        self._blocks = np.zeros((0, width))
-        self._capacity = capacity
-
-    def __len__(self) -> int:
-        return len(self._blocks)
-
-    def push(self, block: Floats) -> None:
-        """Take in the next block's vector, shape (width,)."""
-        self._blocks = np.concatenate([self._blocks, block[None]])[-self._capacity :]
-
-    def total(self, blocks: int) -> Floats | None:
-        """The sum of the last `blocks` vectors, or None while there are fewer."""
-        if blocks > len(self._blocks):
-            return None
-        total: Floats = self._blocks[len(self._blocks) - blocks :].sum(axis=0)
-        return total
-
-    def keep(self, blocks: int) -> None:
-        """Drop all but the newest `blocks` vectors."""
-        self._blocks = self._blocks[max(0, len(self._blocks) - blocks) :]
-
-    def snapshot(self) -> list[list[float]]:
-        """The whole state as JSON-able values."""
-        return [list(block) for block in self._blocks.tolist()]
-
-    def restore(self, raw: list[Any]) -> None:
-        """Replace the state by a `snapshot`."""
-        self._blocks = np.array(raw, dtype=np.float64).reshape(-1, self._blocks.shape[1])
+class ProfileMismatchError(ValueError):
+    """Counts against different profiles were about to be added. A retry cannot help."""
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Pane:
+    """`rows` rows counted against the profile with hash `profile`; `counts` has the layout of `FeatureArrays`.
+
+    `extra` counts the rows of columns that the profile does not have.
+    """
+
+    profile: str
+    rows: int
+    counts: Ints
+    extra: Mapping[str, int] = field(default_factory=dict)
+
+
+def count_codes(profile: Profile, codes: Ints) -> Ints:
+    """The count vector of a batch of codes, shape (features, rows) to (profile.width,)."""
+    counts = np.bincount((codes & (OUTLIER - 1)).ravel(), minlength=profile.width)
+    wild = np.flatnonzero(codes >= OUTLIER) // codes.shape[1] if codes.size else np.empty(0, dtype=np.int64)
+    counts[profile.slots + SPECIALS * len(profile.features) :] = np.bincount(wild, minlength=len(profile.features))
+    return counts.astype(np.int64, copy=False)
+
+
+def count(profile: Profile, columns: Mapping[str, Column]) -> Pane:
+    """Count a batch; missing and extra columns and values of another type are counted, never an error.
+
+    Raises ValueError if columns differ in length.
+    """
+    rows = batch_rows(columns)
+    extra = {name: rows for name in columns if name not in profile.index}
+    if rows <= CHUNK:
+        return Pane(profile.hash, rows, count_codes(profile, profile.encode(columns)), extra)
+    counts = np.zeros(profile.width, dtype=np.int64)
+    for i, name in enumerate(profile.names):
+        _count_column(profile, i, columns.get(name), rows, counts)
+    return Pane(profile.hash, rows, counts, extra)
+
+
+def count_parts(profile: Profile, columns: Mapping[str, Column], ends: Sequence[int]) -> Ints:
+    """Count vectors of consecutive parts of a batch, shape (parts, profile.width), as if each were counted alone.
+
+    ends: the ascending ends of the parts, the last one the rows of the batch. Raises ValueError if columns differ in
+    length.
+    """
+    rows = batch_rows(columns)
+    parts = [slice(first, last) for first, last in zip([0, *ends[:-1]], ends, strict=True)]
+    if len(parts) == 1 or rows <= CHUNK:
+        return np.array([count(profile, {n: v[part] for n, v in columns.items()}).counts for part in parts])
+    counts = np.zeros((len(parts), profile.width), dtype=np.int64)
+    for i, name in enumerate(profile.names):
+        fitted, values = profile.features[i], columns.get(name)
+        clean = fitted.numeric and isinstance(values, np.ndarray) and values.dtype == np.float64
+        if clean and isinstance(values, np.ndarray) and bool(values.min() >= -HUGE and values.max() <= HUGE):
+            # Numbers find their slots once for all parts.
+            slots, far = fitted.grid.slot_of(values), (values < fitted.low) | (values > fitted.high)
+            for part, into in zip(parts, counts, strict=True):
+                into[profile.span(i)] = np.bincount(slots[part], minlength=fitted.grid.slots)
+                into[_outlier_index(profile, i)] = np.count_nonzero(far[part])
+            continue
+        for part, into in zip(parts, counts, strict=True):
+            _count_column(profile, i, None if values is None else values[part], part.stop - part.start, into)
+    return counts
+
+
+def _outlier_index(profile: Profile, feature: int) -> int:
+    return profile.slots + SPECIALS * len(profile.features) + feature
+
+
+def _count_column(profile: Profile, feature: int, values: Column | None, rows: int, into: Ints) -> None:
+    """Count one whole column into a count vector, as `encode` and `count_codes` do; None for an absent column.
+
+    One column at a time stays in the processor's cache.
+    """
+    fitted = profile.features[feature]
+    slots, start = into[profile.span(feature)], profile.special(feature, 0)
+    specials = into[start : start + SPECIALS]
+    if values is None:
+        specials[ABSENT] = rows
+        return
+    if not fitted.numeric:
+        codes = np.asarray(profile.encode_categories(feature, values))
+        for kind in (MISSING, MISTYPED):
+            specials[kind] = np.count_nonzero(codes == start + kind)
+        codes = codes - profile.starts[feature]
+        slots += np.bincount(codes[codes < fitted.grid.slots], minlength=fitted.grid.slots)
+        return
+    numbers, wrong = read_numbers(values)
+    for first in range(0, rows, STRIP):
+        strip = numbers[first : first + STRIP]
+        mistyped = None if wrong is None else wrong[first : first + STRIP]
+        if mistyped is not None or not (strip.min() >= -HUGE and strip.max() <= HUGE):  # false for NaN
+            nan, finite = np.isnan(strip), np.abs(strip) <= HUGE
+            wrongly = 0 if mistyped is None else np.count_nonzero(mistyped)
+            specials[MISTYPED] += wrongly
+            specials[MISSING] += np.count_nonzero(nan) - wrongly
+            specials[INFINITE] += np.count_nonzero(~finite & ~nan)
+            strip = strip[finite]
+        slots += np.bincount(fitted.grid.slot_of(strip), minlength=fitted.grid.slots)
+        into[_outlier_index(profile, feature)] += np.count_nonzero((strip < fitted.low) | (strip > fitted.high))
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCounts:
     """The counts of one window of `rows` rows, valid until the windows move on.
 
-    Numbers a feature: present are rows with a slot, shape (features,); specials (features, SPECIALS); outliers rows
-    flagged, other rows in the last slot, (features,) each. Counts of slots are those in `end` less those in `start`.
+    By feature: present are rows with a slot, shape (features,); specials (features, SPECIALS); outliers rows flagged,
+    other rows in the last slot, (features,) each. Counts by slot are those of `end` less those of `start`.
     """
 
     rows: int
@@ -76,31 +145,30 @@ class View:
     end: Counts
     start: Counts | None = None
 
+    @classmethod
+    def of(cls, profile: Profile, rows: int, counts: Ints) -> WindowCounts:
+        """Of `rows` rows with one count vector, shape (profile.width,)."""
+        features, slots = len(profile.features), profile.slots
+        return cls(
+            rows=rows,
+            present=np.add.reduceat(counts[:slots], profile.starts) if features else np.empty(0, dtype=np.int64),
+            specials=counts[slots : slots + SPECIALS * features].reshape(features, SPECIALS),
+            outliers=counts[slots + SPECIALS * features :],
+            other=counts[profile.ends],
+            end=counts,
+        )
+
     def slots(self, at: slice | Ints) -> Ints:
         """The counts of some slots, of the shape of `at`."""
         counts = self.end[at] if self.start is None else self.end[at] - self.start[at]
         return counts.astype(np.int64)
 
 
-def view_of(profile: Profile, rows: int, counts: Ints) -> View:
-    """The view of `rows` rows counted as `counts`, shape (profile.width,)."""
-    features, slots = len(profile.features), profile.slots
-    return View(
-        rows=rows,
-        present=np.add.reduceat(counts[:slots], profile.starts) if features else np.empty(0, dtype=np.int64),
-        specials=counts[slots : slots + SPECIALS * features].reshape(features, SPECIALS),
-        outliers=counts[slots + SPECIALS * features :],
-        other=counts[profile.ends],
-        end=counts,
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """What can be known of several windows without their slots: as `View` has it, with one axis more, the windows, in
-    front, and a `start` each.
+class WindowSummary:
+    """Several windows without their slots: the fields of `WindowCounts` with one more axis, the windows, in front.
 
-    marked: rows up to and with each of the profile's marks, shape (windows, numeric features, marks).
+    quantile_counts: rows up to and with each quantile slot, shape (windows, numeric features, quantiles).
     """
 
     rows: Ints
@@ -108,81 +176,43 @@ class Glance:
     specials: Ints
     outliers: Ints
     other: Ints
-    marked: Ints
+    quantile_counts: Ints
     end: Counts
     starts: Sequence[Counts]
 
-    def view(self, window: int) -> View:
-        """One of the windows, by its place among them."""
-        return View(
-            rows=int(self.rows[window]),
-            present=self.present[window],
-            specials=self.specials[window],
-            outliers=self.outliers[window],
-            other=self.other[window],
+    def window(self, place: int) -> WindowCounts:
+        """One of the windows."""
+        return WindowCounts(
+            rows=int(self.rows[place]),
+            present=self.present[place],
+            specials=self.specials[place],
+            outliers=self.outliers[place],
+            other=self.other[place],
             end=self.end,
-            start=self.starts[window],
+            start=self.starts[place],
         )
 
 
-def rebased(profile: Profile, view: View) -> Profile:
-    """The profile with the rows of `view` as its reference: the same grids, outlier limits and calibrations, so that
-    what was counted against the one can be held against the other."""
-    features: list[Feature] = []
-    for i, fitted in enumerate(profile.features):
-        missing, absent, mistyped, infinite = (int(count) for count in view.specials[i])
-        specials = (missing, absent, mistyped, infinite)
-        counts, outliers = view.slots(profile.span(i)), int(view.outliers[i])
-        features.append(replace(fitted, counts=counts, specials=specials, outliers=outliers))
-    other = Profile(
-        profile.reference_id,
-        view.rows,
-        profile.pane,
-        profile.windows,
-        tuple(features),
-        profile.errors,
-        profile.truth,
-        profile.regimes,
-        profile.given,
-        profile.prediction,
-        profile.score,
-    )
-    other.marks = profile.marks.against(features)
-    return other
-
-
-def snapshot_of(accepted: Profile) -> dict[str, Any]:
-    """What `restored` needs beside the frozen profile, as JSON-able values."""
-    slots = [feature.counts for feature in accepted.features]
-    specials = [np.array(feature.specials) for feature in accepted.features]
-    outliers = np.array([feature.outliers for feature in accepted.features], dtype=np.int64)
-    return {"rows": accepted.rows, "counts": _pack(np.concatenate([*slots, *specials, outliers]).astype(np.int64))}
-
-
-def restored(profile: Profile, raw: dict[str, Any]) -> Profile:
-    """The accepted reference of a `snapshot_of`."""
-    return rebased(profile, view_of(profile, int(raw["rows"]), _unpack(raw["counts"], profile.width)))
-
-
 class Windows:
-    """The last panes of a stream against one profile."""
+    """The last panes of a stream against one profile; `bounds` are at the quantiles of its features."""
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self._capacity = profile.windows[-1] // profile.pane
-        # A pane's counts, and what can be read off them once for all windows that will hold it.
-        width = profile.width + len(profile.features) + math.prod(profile.marks.shape)
+        self.bounds = bounds_of(profile)
+        # A pane's counts, and what is derived from them once for all windows that will hold it.
+        width = profile.width + len(profile.features) + math.prod(self.bounds.shape)
         self._prefix = np.zeros((self._capacity + 1, width), dtype=np.uint32)
         self._encoded: dict[int, str] = {}
         self.panes = 0
 
     @property
     def rows(self) -> int:
-        """Rows of all panes so far, also of those no longer held."""
+        """Rows of all panes so far."""
         return self.panes * self._profile.pane
 
     def push(self, pane: Pane) -> None:
-        """Move on by a full pane. Raises ProfileMismatchError for another profile's, ValueError for another length."""
+        """Move on by a full pane. Raises ProfileMismatchError for another profile, ValueError for another length."""
         if pane.profile != self._profile.hash:
             raise ProfileMismatchError(f"pane of profile {pane.profile[:12]}, windows of {self._profile.hash[:12]}")
         if pane.rows != self._profile.pane:
@@ -191,25 +221,23 @@ class Windows:
 
     def _push(self, counts: Ints) -> None:
         profile = self._profile
-        marked = profile.marks.counted(counts[: profile.slots])
-        step = np.concatenate([counts, counts[profile.ends], marked.ravel()], dtype=np.uint32, casting="unsafe")
+        cumulative = self.bounds.cumulative_counts(counts[: profile.slots])
+        step = np.concatenate([counts, counts[profile.ends], cumulative.ravel()], dtype=np.uint32, casting="unsafe")
         before = self._row(self.panes)
         self.panes += 1
         np.add(before, step, out=self._row(self.panes))
         self._encoded.pop(self.panes - 1 - self._capacity, None)
 
     def full(self, window: int) -> bool:
-        """Whether there are as many rows."""
+        """Whether there are `window` rows."""
         return window <= min(self.panes, self._capacity) * self._profile.pane
 
-    def view(self, window: int) -> View | None:
-        """The last `window` rows (a whole number of panes), or None while there are fewer."""
-        if not self.full(window):
-            return None
-        return self.glance((window,)).view(0)
+    def window(self, rows: int) -> WindowCounts | None:
+        """The last `rows` rows (a whole number of panes), or None while there are fewer."""
+        return self.summary((rows,)).window(0) if self.full(rows) else None
 
-    def glance(self, windows: Sequence[int]) -> Glance:
-        """Windows that are full, in rows."""
+    def summary(self, windows: Sequence[int]) -> WindowSummary:
+        """Full windows of so many rows."""
         profile = self._profile
         features, slots = len(profile.features), profile.slots
         end, starts = self._row(self.panes), [self._row(self.panes - window // profile.pane) for window in windows]
@@ -217,13 +245,13 @@ class Windows:
         specials = total[:, : SPECIALS * features].reshape(len(windows), features, SPECIALS)
         outliers, other = total[:, SPECIALS * features :][:, : 2 * features].reshape(len(windows), 2, -1).swapaxes(0, 1)
         rows = np.array(windows, dtype=np.int64)
-        return Glance(
+        return WindowSummary(
             rows=rows,
             present=rows[:, None] - specials.sum(axis=2),
             specials=specials,
             outliers=outliers,
             other=other,
-            marked=total[:, (SPECIALS + 2) * features :].reshape(len(windows), *profile.marks.shape),
+            quantile_counts=total[:, (SPECIALS + 2) * features :].reshape(len(windows), *self.bounds.shape),
             end=end,
             starts=starts,
         )
@@ -233,12 +261,12 @@ class Windows:
         return row
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state as JSON-able values; a pane is packed once and then only copied."""
+        """The whole state as JSON-able values; each pane is packed once."""
         held = range(max(0, self.panes - self._capacity), self.panes)
         for number in held:
             if number not in self._encoded:
                 pane = self._row(number + 1) - self._row(number)
-                self._encoded[number] = _pack(pane[: self._profile.width].astype(np.int64))
+                self._encoded[number] = pack_counts(pane[: self._profile.width].astype(np.int64))
         return {"panes": self.panes, "counts": [self._encoded[number] for number in held]}
 
     def restore(self, raw: dict[str, Any]) -> None:
@@ -248,17 +276,19 @@ class Windows:
         self._prefix[:] = 0
         self._encoded = {}
         for text in packed:
-            self._push(_unpack(text, self._profile.width))
+            self._push(unpack_counts(text, self._profile.width))
             self._encoded[self.panes - 1] = text
 
 
-def _pack(counts: Ints) -> str:
+def pack_counts(counts: Ints) -> str:
+    """A count vector as compressed text."""
     used = np.flatnonzero(counts)
     sparse = np.concatenate([np.diff(used, prepend=0), counts[used]]).astype("<u4")
     return base64.b64encode(zlib.compress(sparse.tobytes(), 1)).decode("ascii")
 
 
-def _unpack(text: str, width: int) -> Ints:
+def unpack_counts(text: str, width: int) -> Ints:
+    """The inverse of `pack_counts` for a vector of `width` numbers."""
     sparse = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u4").astype(np.int64)
     half = len(sparse) // 2
     counts = np.zeros(width, dtype=np.int64)

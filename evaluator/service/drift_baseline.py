@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from evaluator.drift import DriftSettings, Monitor, Profile, Seasons
-from evaluator.drift.feature import Column
+from evaluator.drift import DriftSettings, Monitor, Profile, Seasonality
+from evaluator.drift.columns import Column
 from gauntlet.config.drift import DriftConfig
 from gauntlet.events import Prediction
 from gauntlet.registry import Reference
@@ -96,7 +96,7 @@ class ReferenceRows:
 class DriftBaseline:
     """The profile, and the seasons that numbers are held against."""
 
-    def __init__(self, profile: Profile, seasons: Seasons | None) -> None:
+    def __init__(self, profile: Profile, seasons: Seasonality | None) -> None:
         self.profile, self._seasons = profile, seasons
 
     @classmethod
@@ -106,7 +106,7 @@ class DriftBaseline:
         seasons = None
         if config.season is not None and len(usual.at):
             inputs = {name: values for name, values in table.items() if name != columns.prediction}
-            seasons = Seasons.fit(inputs, usual.at, config.season)
+            seasons = Seasonality.fit(inputs, usual.at, config.season)
             table |= seasons.adjusted(inputs, usual.at)
         honest = len(usual.losses) > 0
         profile = Profile.fit(
@@ -142,4 +142,4 @@ class DriftBaseline:
     def from_dict(cls, raw: Mapping[str, Any]) -> DriftBaseline:
         """The inverse of `to_dict`. Raises ValueError for a profile that this code does not know."""
         seasons = raw["seasons"]
-        return cls(Profile.from_dict(raw["profile"]), None if seasons is None else Seasons.from_dict(seasons))
+        return cls(Profile.from_dict(raw["profile"]), None if seasons is None else Seasonality.from_dict(seasons))

@@ -15,7 +15,7 @@ import pytest
 import gauntlet
 from evaluator.drift import DriftSettings
 from evaluator.drift.severity import Action, RootCause, Severity
-from evaluator.drift.signal import Kind
+from evaluator.drift.signals import Kind
 from gauntlet.cli import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "drift.md").read_text(encoding="utf-8")

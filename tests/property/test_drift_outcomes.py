@@ -14,8 +14,8 @@ from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.concept import ErrorReference
 from evaluator.drift.markov import STATES, Transitions
 from evaluator.drift.monitor import Monitor
-from evaluator.drift.pane import count
 from evaluator.drift.profile import Profile
+from evaluator.drift.windows import count
 
 RNG = np.random.default_rng(0)
 SCORE = RNG.random(800)

@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 from benchmarks.loss_stream import fit_losses, observe_losses
-from evaluator.drift.distances import ks_interval
+from evaluator.drift.distances import distances, far, ks_interval
 from evaluator.drift.monitor import Monitor
-from evaluator.drift.pane import count
 from evaluator.drift.profile import Profile
 from evaluator.drift.quantile_bounds import QUANTILES
-from evaluator.drift.window_distances import distances, far
-from evaluator.drift.windows import Windows, rebased
+from evaluator.drift.windows import Windows, count, rebased
 
 CELLS = st.one_of(
     st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3), st.sampled_from(["a", "b", 0.5])

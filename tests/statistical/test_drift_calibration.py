@@ -14,9 +14,8 @@ from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.comparison import Comparison
 from evaluator.drift.distances import ks_interval
 from evaluator.drift.monitor import Monitor
-from evaluator.drift.pane import count
 from evaluator.drift.profile import PANE, Profile
-from evaluator.drift.windows import Windows
+from evaluator.drift.windows import Windows, count
 
 Matrix = npt.NDArray[np.float64]
 PANES = 2000

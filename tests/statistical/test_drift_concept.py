@@ -14,9 +14,9 @@ from benchmarks.drift_concept import DETECTORS, gauntlet, measured
 from benchmarks.labelled_streams import FAMILIES
 from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift import e_detector
-from evaluator.drift.adwin import AdaptiveWindow
+from evaluator.drift.adwin import Adwin
 from evaluator.drift.concept import Rise, look_at_errors
-from evaluator.drift.e_detector import Bets, upper_mean
+from evaluator.drift.e_detector import EDetector, mean_upper_bound
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.settings import DriftSettings
 
@@ -32,7 +32,7 @@ def test_at_the_very_mean_the_bets_are_won_no_oftener_than_they_say(kind: str, m
         "common": ((rng.random(rows) < 0.3) * 1.0, 0.3),
         "smooth": (rng.beta(2, 6, rows), 0.25),
     }[kind]
-    bets = Bets(null)
+    bets = EDetector(null)
     crossings = sum(bets.add(error) is not None for error in errors.tolist())
     assert 1 <= crossings <= rows / 1000
 
@@ -41,27 +41,27 @@ def test_correlated_errors_at_the_mean_win_no_oftener_with_their_inflation(monke
     monkeypatch.setattr(e_detector, "RUN_LENGTH", 1000.0)
     rng = np.random.default_rng(2)
     errors = np.repeat(rng.beta(2, 6, 10_000), 20)  # runs of twenty equal errors
-    crossings = [sum(b.add(e) is not None for e in errors.tolist()) for b in (Bets(0.25, 20.0), Bets(0.25))]
+    crossings = [sum(b.add(e) is not None for e in errors.tolist()) for b in (EDetector(0.25, 20.0), EDetector(0.25))]
     assert crossings[0] <= 200 < crossings[1]
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.002, 0.05, 0.4])
 def test_the_bound_on_the_references_mean_holds(mean: float) -> None:
     rng = np.random.default_rng(3)
-    bounds = np.array([upper_mean((rng.random(1000) < mean) * 1.0, 1000.0) for _ in range(500)])
+    bounds = np.array([mean_upper_bound((rng.random(1000) < mean) * 1.0, 1000.0) for _ in range(500)])
     assert (bounds < mean).sum() <= 3
     assert bounds.mean() <= mean + 5 * np.sqrt(mean / 1000) + 0.011
-    assert upper_mean((rng.random(1000) < 0.1) * 1.0, 50.0) > 0.15  # a thousand rows worth fifty say less
+    assert mean_upper_bound((rng.random(1000) < 0.1) * 1.0, 50.0) > 0.15  # a thousand rows worth fifty say less
 
 
 def test_adwin_is_rivers_and_survives_a_snapshot() -> None:
     rng = np.random.default_rng(4)
     errors = np.concatenate([(rng.random(3000) < 0.1) * 1.0, (rng.random(3000) < 0.4) * 1.0])
-    ours, theirs = AdaptiveWindow(), ADWIN()
+    ours, theirs = Adwin(), ADWIN()
     detected = []
     for row, error in enumerate(errors.tolist()):
         if row % 500 == 499:
-            restored = AdaptiveWindow()
+            restored = Adwin()
             restored.restore(json.loads(json.dumps(ours.snapshot())))
             ours = restored
         risen = ours.add(error)
@@ -77,7 +77,7 @@ def test_adwin_is_rivers_and_survives_a_snapshot() -> None:
 
 def test_adwin_that_began_anew_still_knows_what_was_before() -> None:
     rng = np.random.default_rng(7)
-    adwin = AdaptiveWindow()
+    adwin = Adwin()
     assert not any(adwin.add(error) for error in ((rng.random(4096) < 0.1) * 1.0).tolist())
     assert any(adwin.add(error) for error in ((rng.random(200) < 0.6) * 1.0).tolist())
     assert len(adwin.snapshot()["fed"]) < 2000

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chi2_contingency, ks_2samp, kstwo
 
-from evaluator.drift.distances import benjamini_hochberg, g_test, ks_interval, ks_p_value, share_p_value, with_unseen
-from evaluator.drift.pane import count
+from evaluator.drift.distances import distances, g_test, ks_interval, ks_p_value, reject_at, share_p_value, with_unseen
 from evaluator.drift.profile import Profile
-from evaluator.drift.window_distances import distances
-from evaluator.drift.windows import view_of
+from evaluator.drift.windows import count, view_of
 
 
 def test_the_interval_of_a_distance_known_at_bin_ends() -> None:
@@ -67,9 +65,9 @@ def test_total_variation_is_half_the_absolute_difference() -> None:
 
 def test_benjamini_hochberg_by_hand() -> None:
     p_values = np.array([[0.01, 0.9], [0.03, 0.02]])
-    assert benjamini_hochberg(p_values, 0.05).tolist() == [[True, False], [True, True]]
-    assert not benjamini_hochberg(np.array([0.02, 0.9, 0.9, 0.9]), 0.05).any()
-    assert benjamini_hochberg(np.empty(0), 0.05).shape == (0,)
+    assert reject_at(p_values, 0.05).tolist() == [[True, False], [True, True]]
+    assert not reject_at(np.array([0.02, 0.9, 0.9, 0.9]), 0.05).any()
+    assert reject_at(np.empty(0), 0.05).shape == (0,)
 
 
 @pytest.mark.parametrize(("categories", "power", "before", "now"), [(300, 1.3, 1000, 1000), (100, 1.0, 100, 100)])

@@ -12,7 +12,7 @@ from evaluator.drift.episodes import DriftEvent, Episodes
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, Severity, confidence_of, judge
-from evaluator.drift.signal import Kind, Look, Signal
+from evaluator.drift.signals import Kind, Look, Signal
 
 PROFILE = Profile.fit({name: [0.0, 1.0] * 50 for name in "abcdefghij"}, reference_id="v1")
 SETTINGS = DriftSettings(cooldown_rows=1000)

@@ -8,9 +8,9 @@ import pytest
 from evaluator.drift.markov import (
     RegimeReference,
     Transitions,
+    compare_transitions,
+    has_memory,
     probabilities,
-    regime_change,
-    remembers,
     spectral_gap,
     states_of,
 )
@@ -66,33 +66,33 @@ def chain(rng: np.random.Generator, rows: int, leave: float) -> np.ndarray:
 def test_a_change_needs_size_rows_and_evidence() -> None:
     rng = np.random.default_rng(1)
     before = Transitions.of(chain(rng, 20_000, 0.2)).counts
-    changed = regime_change(before, Transitions.of(chain(rng, 5000, 0.4)).counts)
+    changed = compare_transitions(before, Transitions.of(chain(rng, 5000, 0.4)).counts)
     assert changed is not None
     assert changed.change == pytest.approx(0.2, abs=0.04)
     assert changed.p_value < 1e-10
-    same = regime_change(before, Transitions.of(chain(rng, 5000, 0.2)).counts)
+    same = compare_transitions(before, Transitions.of(chain(rng, 5000, 0.2)).counts)
     assert same is not None
     assert same.change < 0.05
     assert same.p_value > 0.01
     short = Transitions.of(chain(rng, 900, 0.4)).counts
-    assert regime_change(before, short) is None
-    assert regime_change(before, short, plain=True) is not None
+    assert compare_transitions(before, short) is None
+    assert compare_transitions(before, short, plain=True) is not None
 
 
 def test_counts_that_remember_are_worth_less() -> None:
     before, now = np.array([[8000, 2000], [2000, 8000]]), np.array([[1000, 500], [400, 1600]])
-    plain, worth_less = regime_change(before, now), regime_change(before, now, inflation=40.0)
+    plain, worth_less = compare_transitions(before, now), compare_transitions(before, now, inflation=40.0)
     assert plain is not None
     assert worth_less is not None
     assert plain.p_value < 1e-20
     assert worth_less.p_value > 0.01
-    assert regime_change(before, now, inflation=100.0) is None  # no row is left with enough
+    assert compare_transitions(before, now, inflation=100.0) is None  # no row is left with enough
 
 
 def test_the_row_that_is_proven_speaks_before_a_larger_one_that_is_not() -> None:
     before = np.array([[8000, 2000, 0], [2000, 8000, 0], [20, 0, 20]])
     now = np.array([[1200, 800, 0], [400, 1600, 0], [32, 0, 8]])  # the third row moved more, on forty transitions
-    change = regime_change(before, now)
+    change = compare_transitions(before, now)
     assert change is not None
     assert (change.source, change.change) == (0, pytest.approx(0.2))
 
@@ -129,7 +129,7 @@ def test_a_column_of_regimes_is_one_that_remembers(kind: str, watched: bool) -> 
         "sorted": np.sort(sticky),
         "still": np.zeros(3000, dtype=np.int64),
     }[kind]
-    assert remembers(Transitions.of(column).counts) is watched
+    assert has_memory(Transitions.of(column).counts) is watched
     table = {"x": rng.normal(size=3000), "s": [f"s{v}" for v in column]}
     profile = Profile.fit(table, reference_id="r", regimes="auto")
     assert [regime.feature for regime in profile.regimes] == (["s"] if watched else [])

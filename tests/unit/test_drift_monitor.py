@@ -10,13 +10,12 @@ import pytest
 
 from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.concept import ErrorReference
-from evaluator.drift.feature_signals import look_at_features
+from evaluator.drift.feature_detector import look_at_features
 from evaluator.drift.monitor import Monitor
-from evaluator.drift.pane import Pane, ProfileMismatchError, count
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signal import Look
-from evaluator.drift.windows import Glance, Windows
+from evaluator.drift.signals import Look
+from evaluator.drift.windows import Pane, ProfileMismatchError, Windows, WindowSummary, count
 
 Table = dict[str, Any]
 
@@ -103,11 +102,11 @@ def test_looking_at_the_slots_of_every_feature_finds_nothing_more(monkeypatch: p
     screened = events()
     asked: list[bool] = []
 
-    def all_of_them(profile: Profile, glance: Glance, least: Any) -> Any:
+    def all_of_them(profile: Profile, glance: WindowSummary, least: Any) -> Any:
         asked.append(True)
         return np.ones(glance.present.shape, dtype=np.bool_)
 
-    monkeypatch.setattr("evaluator.drift.feature_signals.far", all_of_them)
+    monkeypatch.setattr("evaluator.drift.feature_detector.far", all_of_them)
     assert events() == screened
     assert asked
     assert len(screened) >= 4

@@ -14,12 +14,12 @@ from evaluator.drift.cbpe import ScoreReference
 from evaluator.drift.performance import (
     PerformanceReference,
     Task,
-    change_of,
     changes,
+    compare_metric,
+    metric_values,
     outcomes,
     sums_of,
     task_of,
-    values_of,
 )
 
 LIMITS = {"accuracy": -0.05, "r2": -0.05, "rmse": 0.10}
@@ -36,11 +36,11 @@ def summed(task: Task, truth: Any, said: Any, centre: float = 0.0) -> Any:
 
 def test_the_metrics_are_scikit_learns() -> None:
     truth, said = regression(np.random.default_rng(1), 3000)
-    found = values_of("regression", summed("regression", truth, said, 100.0))
+    found = metric_values("regression", summed("regression", truth, said, 100.0))
     assert found["r2"][0] == pytest.approx(r2_score(truth, said))
     assert found["rmse"][0] == pytest.approx(root_mean_squared_error(truth, said))
     labels, guesses = ["a", "b", "b", "a"] * 100, ["a", "b", "a", "a"] * 100
-    accuracy = values_of("classification", summed("classification", labels, guesses))["accuracy"]
+    accuracy = metric_values("classification", summed("classification", labels, guesses))["accuracy"]
     assert accuracy[0] == pytest.approx(accuracy_score(labels, guesses))
 
 
@@ -54,7 +54,7 @@ def test_the_variances_are_those_of_repeated_samples(metric: Any, fanned: bool) 
         truth, said = regression(rng, 800)
         if fanned:
             truth = said + 0.5 * (said - 100.0) * rng.normal(size=800)
-        found = values_of("regression", summed("regression", truth, said, 100.0))
+        found = metric_values("regression", summed("regression", truth, said, 100.0))
         values.append(found[metric][0])
         variances.append(found[metric][1] / 800)
     assert np.mean(variances) == pytest.approx(np.var(values), rel=0.2)
@@ -133,8 +133,8 @@ def test_bounds_miss_no_more_than_they_say_and_inflation_widens_them() -> None:
         rmse = next(one for one in changes(fitted, sums, LIMITS, z=2.326) if one.name == "rmse")
         false += rmse.bound > 0
     assert 2 <= false <= 22  # one in a hundred
-    plain = change_of("accuracy", (0.9, 0.09, 1e4), (0.8, 0.16, 1000.0), limit=-0.05, z=2.326)
-    wide = change_of("accuracy", (0.9, 0.09, 1e4), (0.8, 0.16, 1000.0), limit=-0.05, z=2.326, inflation=30.0)
+    plain = compare_metric("accuracy", (0.9, 0.09, 1e4), (0.8, 0.16, 1000.0), limit=-0.05, z=2.326)
+    wide = compare_metric("accuracy", (0.9, 0.09, 1e4), (0.8, 0.16, 1000.0), limit=-0.05, z=2.326, inflation=30.0)
     assert plain.breached
     assert not wide.breached
 
@@ -143,7 +143,7 @@ def test_a_perfect_reference_and_too_few_rows_crash_nothing() -> None:
     perfect = PerformanceReference.fit([1.0, 2.5] * 50, [1.0, 2.5] * 50)
     changes(perfect, summed("regression", [1.0, 2.5], [1.0, 3.0], perfect.centre), LIMITS, z=2.326)
     constant = PerformanceReference.fit([1.5] * 50, [1.0, 2.0] * 25, "regression")
-    assert "r2" not in values_of("regression", np.asarray(constant.sums))
+    assert "r2" not in metric_values("regression", np.asarray(constant.sums))
     with pytest.raises(ValueError, match="at least 30"):
         PerformanceReference.fit([1.0] * 29, [1.0] * 29)
 

@@ -11,14 +11,15 @@ import pytest
 from evaluator.drift.calibration import (
     QUANTILE,
     calibrate,
+    calibrate_blocks,
     calibrate_share,
-    inflation_in_use,
-    limit_in_use,
-    of_stretches,
+    null_limit,
+    variance_inflation,
 )
+from evaluator.drift.feature import ABSENT, INFINITE, MISSING, MISTYPED, SPECIALS
 from evaluator.drift.grid import BINS, Grid, numeric_grid
-from evaluator.drift.pane import count, count_parts
-from evaluator.drift.profile import ABSENT, INFINITE, MISSING, MISTYPED, SPECIALS, Profile
+from evaluator.drift.profile import Profile
+from evaluator.drift.windows import count, count_parts
 
 
 def specials(profile: Profile, columns: dict[str, Any], name: str) -> list[int]:
@@ -211,9 +212,9 @@ def test_stretches_are_held_against_the_rows_outside_them(ordered: bool, gaps: i
     else:
         distance, squared, variance = abs(gap).sum(axis=1) / 2, (gap**2).sum(axis=1), 1 - (mass**2).sum()
     raw = squared.sum() / (variance * (1 / own + 1 / (present - own)).sum())
-    inflation = inflation_in_use(float(raw), window, window, rows)
-    limit = limit_in_use(float(np.quantile(distance, QUANTILE)), inflation, window, window, rows)
-    found = of_stretches(counts, total, rows, window, ordered=ordered)
+    inflation = variance_inflation(float(raw), window, window, rows)
+    limit = null_limit(float(np.quantile(distance, QUANTILE)), inflation, window, window, rows)
+    found = calibrate_blocks(counts, total, rows, window, ordered=ordered)
     assert found.efficiency == pytest.approx(1 / inflation, rel=1e-12)
     assert found.limit == pytest.approx(min(limit, (1 + limit / 1.25) / 2), rel=1e-12)
 

@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 
 import gauntlet
-from evaluator.drift.columns import Coded
-from evaluator.drift.feature import Column
-from evaluator.drift.seasonality import Seasons, season_of, thin
+from evaluator.drift.columns import Coded, Column
+from evaluator.drift.seasonality import Seasonality, season_of, sparse_seasons
 from evaluator.offline.drift import DriftFileSettings, DriftStream, StreamEvent
 from evaluator.offline.drift.data_findings import parse_timestamps
 from gauntlet.cli.command import main
@@ -65,7 +64,7 @@ def test_with_seasons_a_shift_is_found_that_the_cycle_hides_without_them() -> No
 def test_places_are_even_in_every_season_whatever_the_seasons_are() -> None:
     table = cyclic()
     at = table["when"].to_numpy()
-    seasons = Seasons.fit({"x": table["x"].to_numpy()[:REFERENCE]}, at[:REFERENCE], "hour")
+    seasons = Seasonality.fit({"x": table["x"].to_numpy()[:REFERENCE]}, at[:REFERENCE], "hour")
     places = np.asarray(seasons.adjusted({"x": table["x"].to_numpy()[REFERENCE:]}, at[REFERENCE:])["x"])
     hour = season_of(at[REFERENCE:], "hour")
     for own in range(24):
@@ -76,7 +75,7 @@ def test_places_are_even_in_every_season_whatever_the_seasons_are() -> None:
 def test_cells_that_are_no_numbers_stay_and_far_values_stay_far() -> None:
     rng = np.random.default_rng(2)
     at = START + MINUTE * np.arange(20 * DAY)
-    seasons = Seasons.fit({"x": rng.normal(size=len(at))}, at, "hour")
+    seasons = Seasonality.fit({"x": rng.normal(size=len(at))}, at, "hour")
     places = list(seasons.adjusted({"x": [0.0, None, "odd", np.inf, 1e6, -1e6]}, np.full(6, START))["x"])
     assert places[0] == pytest.approx(0.5, abs=0.05)
     assert np.isnan(places[1])
@@ -93,7 +92,7 @@ def test_texts_and_columns_of_few_values_are_left_as_they_are() -> None:
         "k": np.arange(REFERENCE) % 5,
         "n": np.full(REFERENCE, np.nan),
     }
-    seasons = Seasons.fit(columns, at, "hour")
+    seasons = Seasonality.fit(columns, at, "hour")
     assert seasons.names == ()
     assert seasons.adjusted(columns, at) == columns
 
@@ -161,9 +160,9 @@ def test_the_command_reads_times_as_texts(tmp_path: Path, capsys: pytest.Capture
 def test_a_season_that_came_twice_needs_fewer_rows_and_thin_ones_are_named() -> None:
     def knots(step: float, days: float) -> tuple[int, list[str]]:
         at = START + step * np.arange(int(days * 86_400 / step))
-        seasons = Seasons.fit({"x": np.random.default_rng(1).normal(size=len(at))}, at, "hour")
+        seasons = Seasonality.fit({"x": np.random.default_rng(1).normal(size=len(at))}, at, "hour")
         own = [not np.array_equal(one, seasons.knots["x"][-1]) for one in seasons.knots["x"][:-1]]
-        return sum(own), thin(at, "hour")
+        return sum(own), sparse_seasons(at, "hour")
 
     assert knots(60.0, 2.0) == (24, [])  # 120 rows an hour from two days
     assert knots(30.0, 1.0)[0] == 0  # as many from one day
@@ -174,7 +173,7 @@ def test_a_season_that_came_twice_needs_fewer_rows_and_thin_ones_are_named() -> 
     assert notes[0].startswith("3 of 24 hours have too few rows")
     assert "(21:00, 22:00, 23:00)" in notes[0]
     weekdays = START + 600.0 * np.arange(1000)
-    assert "Saturday" in thin(weekdays, "weekday")[0]
+    assert "Saturday" in sparse_seasons(weekdays, "weekday")[0]
 
 
 def test_a_stream_tells_which_hours_are_thin() -> None:

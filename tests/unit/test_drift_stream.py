@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluator.drift.feature_signals import _is_certain
+from evaluator.drift.feature_detector import _is_certain
 from evaluator.drift.markov import Transitions
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signal import Signal
+from evaluator.drift.signals import Signal
 
 Rows = dict[str, Any]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluator.drift.columns import Coded
-from evaluator.drift.feature import Column
+from evaluator.drift.columns import Coded, Column
 from evaluator.offline.drift.prediction_type import infer
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 

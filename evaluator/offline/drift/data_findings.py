@@ -14,10 +14,9 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.columns import Coded, is_categorical, read_categories, read_numbers
-from evaluator.drift.feature import Column
+from evaluator.drift.columns import Coded, Column, is_categorical, read_categories, read_numbers
+from evaluator.drift.data_quality import Finding as RuleFinding
 from evaluator.drift.profile import Profile
-from evaluator.drift.report import Finding as RuleFinding
 from evaluator.offline.drift.prediction_type import PredictionKind, PredictionType
 from evaluator.offline.drift.result import Finding
 from evaluator.offline.drift.settings import FEWEST_VALUES, DriftFileSettings

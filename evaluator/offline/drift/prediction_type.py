@@ -12,8 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.columns import Coded, is_categorical, read_categories, read_numbers
-from evaluator.drift.feature import Column
+from evaluator.drift.columns import Coded, Column, is_categorical, read_categories, read_numbers
 from evaluator.drift.performance import Task
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 

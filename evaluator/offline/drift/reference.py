@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.calibration import INDEPENDENT, Calibration, block_length, of_stretches
-from evaluator.drift.columns import Coded, is_categorical
+from evaluator.drift.calibration import INDEPENDENT, Calibration, block_length, calibrate_blocks
+from evaluator.drift.columns import Coded, Column, is_categorical
 from evaluator.drift.concept import ErrorReference
-from evaluator.drift.feature import Column, Feature
-from evaluator.drift.markov import RegimeReference, remembers
-from evaluator.drift.pane import count_parts
-from evaluator.drift.performance import Task, losses_of, outcomes
-from evaluator.drift.profile import MISSING, SPECIALS, Profile, Truth
+from evaluator.drift.feature import MISSING, SPECIALS, Feature
+from evaluator.drift.markov import RegimeReference, has_memory
+from evaluator.drift.performance import Task, losses_of, squared_errors
+from evaluator.drift.profile import GroundTruth, Profile
+from evaluator.drift.windows import count_parts
 from evaluator.offline.drift.prediction_type import PredictionKind, PredictionType, cells_of_kind, count_present, infer
 from evaluator.offline.drift.scan import Batch, concatenate
 from evaluator.offline.drift.settings import DriftFileSettings
@@ -145,7 +145,7 @@ def fit_grids(reference: ReferenceRows, settings: DriftFileSettings, name: str) 
     )
     by_name = {feature.name: feature for feature in profile.features}
     few = [by_name[name] for name in profile.few_valued[:_REGIMES]] if settings.ordered else []
-    states = tuple(RegimeReference.of_states(f.name, f.counts, ordered=f.numeric) for f in few)
+    states = tuple(RegimeReference.without_counts(f.name, f.counts, ordered=f.numeric) for f in few)
     truth, _ = _fit_outcomes(reference, settings, 1)
     return with_window(profile, 1, rows=reference.rows, truth=truth, regimes=states)
 
@@ -174,11 +174,11 @@ def fit_profile(
     if losses is not None and len(losses) >= FEWEST_LOSSES:
         errors = ErrorReference.fit(losses, windows=(window,))
     regimes = [
-        regime.fitted(np.concatenate(path).astype(np.int64))
+        regime.with_counts(np.concatenate(path).astype(np.int64))
         for regime, path in zip(grids.regimes, paths, strict=True)
         if path
     ]
-    kept = tuple(regime for regime in regimes if remembers(regime.counts))
+    kept = tuple(regime for regime in regimes if has_memory(regime.counts))
     return with_window(grids, window, rows=reference.rows, features=features, errors=errors, truth=truth, regimes=kept)
 
 
@@ -189,22 +189,19 @@ def with_window(
     rows: int,
     features: tuple[Feature, ...] | None = None,
     errors: ErrorReference | None = None,
-    truth: Truth | None,
+    truth: GroundTruth | None,
     regimes: tuple[RegimeReference, ...] = (),
 ) -> Profile:
     """A profile with the same grids for one window, the number of current rows."""
-    return Profile(
-        profile.reference_id,
-        rows,
-        window,
-        (window,),
-        profile.features if features is None else features,
-        errors,
-        truth,
-        regimes,
-        given=profile.given,
-        prediction=profile.prediction,
-        score=profile.score,
+    return replace(
+        profile,
+        rows=rows,
+        pane=window,
+        windows=(window,),
+        features=profile.features if features is None else features,
+        errors=errors,
+        truth=truth,
+        regimes=regimes,
     )
 
 
@@ -250,7 +247,7 @@ class MovingBlocks:
         """Limit and efficiency of a column from its blocks' `counts` (blocks, slots) and the file's `total`."""
         if not len(self.starts):
             return INDEPENDENT
-        return of_stretches(counts, total, self.rows, self.window, ordered=ordered)
+        return calibrate_blocks(counts, total, self.rows, self.window, ordered=ordered)
 
     def calibrate_share(self, place: int, total: int) -> Calibration:
         """Limit and efficiency of a share of cells, counted at one place of the count vector."""
@@ -283,7 +280,7 @@ def _fit_feature(profile: Profile, i: int, counts: Ints, blocks: MovingBlocks, s
 
 def _fit_outcomes(
     reference: ReferenceRows, settings: DriftFileSettings, window: int
-) -> tuple[Truth | None, Floats | None]:
+) -> tuple[GroundTruth | None, Floats | None]:
     """The distribution of the target and the model's performance, and the loss of each row with both outcomes."""
     if reference.target is None:
         return None, None
@@ -311,5 +308,5 @@ def _fit_outcomes(
 
 def row_losses(task: Task, target: Column, prediction: Column) -> Floats:
     """Loss of each row with both: 1 for a miss and 0 for a hit, or the absolute error of a number."""
-    squared = outcomes(task, target, prediction)[1]
+    squared = squared_errors(task, target, prediction)[1]
     return losses_of(task, squared[np.isfinite(squared)])

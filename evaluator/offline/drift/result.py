@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.drift.columns import Coded, read_categories, read_numbers
-from evaluator.drift.feature import Column
+from evaluator.drift.columns import Coded, Column, read_categories, read_numbers
 from evaluator.drift.performance import MetricChange
 from evaluator.offline.records import to_plain
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.drift.columns import Coded
-from evaluator.drift.feature import Column
+from evaluator.drift.columns import Coded, Column
 from evaluator.offline.drift.data_findings import DuplicateRows, TimestampStats, parse_timestamps
 from gauntlet.table import Chunk, Codes, Table, TableError
 

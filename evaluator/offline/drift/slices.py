@@ -144,8 +144,8 @@ def _for_fewer_rows(profile: Profile, rows: int) -> Profile:
         if performance is not None:
             own = {
                 name: tuple(replace(one, limit=one.limit * raised) for one in known)
-                for name, known in performance.own.items()
+                for name, known in performance.calibrations.items()
             }
-            performance = replace(performance, own=own)
+            performance = replace(performance, calibrations=own)
         truth = replace(truth, distribution=_for_fewer_rows(truth.distribution, rows), performance=performance)
     return with_window(profile, rows, rows=profile.rows, features=features, errors=errors, truth=truth)

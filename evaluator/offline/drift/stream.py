@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.drift.columns import read_numbers
+from evaluator.drift.columns import Column, read_numbers
 from evaluator.drift.episodes import DriftEvent
-from evaluator.drift.feature import Column
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
-from evaluator.drift.seasonality import Seasons, thin
+from evaluator.drift.seasonality import Seasonality, sparse_seasons
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Severity
 from evaluator.offline.drift import data_findings
@@ -125,7 +124,7 @@ class StreamReference:
     profile: Profile
     prediction_type: PredictionType | None
     prediction_kind: PredictionKind
-    seasons: Seasons | None
+    seasons: Seasonality | None
     unlabelled: float
     """Share of rows without a target."""
     timestamps: TimestampStats
@@ -165,9 +164,9 @@ class StreamReference:
         seasons = None
         if settings.season is not None and seconds is not None:
             inputs = {feature: values for feature, values in watched.items() if feature != prediction}
-            seasons = Seasons.fit(inputs, seconds, settings.season)
+            seasons = Seasonality.fit(inputs, seconds, settings.season)
             watched |= seasons.adjusted(inputs, seconds)
-            notes += thin(seconds, settings.season)
+            notes += sparse_seasons(seconds, settings.season)
             adjusted = ", ".join(seasons.names) or "no column"
             notes.append(f"held against the same {settings.season} of the reference (UTC): {adjusted}")
         sample = SystematicSample()

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from evaluator.drift.columns import read_numbers
-from evaluator.drift.feature import Column
-from evaluator.drift.profile import SPECIALS, Profile
-from evaluator.drift.report import FeatureReport
-from evaluator.drift.signal import SHAPES, Signal
+from evaluator.drift.columns import Column, read_numbers
+from evaluator.drift.comparison import FeatureReport
+from evaluator.drift.feature import SPECIALS
+from evaluator.drift.profile import Profile
+from evaluator.drift.signals import DISTRIBUTION_KINDS, Signal
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import (
     COUNTER,
@@ -272,7 +272,7 @@ class _ReportBuilder:
         column = replace(
             _measured(name, measured, signals),
             adjusted_p_value=adjusted,
-            drifted=emptied or any(signal.kind in SHAPES or signal.kind in _FACTS for signal in signals),
+            drifted=emptied or any(signal.kind in DISTRIBUTION_KINDS or signal.kind in _FACTS for signal in signals),
             missing=(sum(fitted.specials) / profile.rows, missing / rows),
             effective_rows=present * fitted.shape[0].efficiency,
         )

@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import false_discovery_control
 
-from evaluator.drift.comparison import Comparison
-from evaluator.drift.concept import Rise, rise_of
-from evaluator.drift.feature_signals import kind_of
-from evaluator.drift.report import Report
+from evaluator.drift.comparison import Comparison, Report
+from evaluator.drift.concept import ErrorRise, error_rise
+from evaluator.drift.feature_detector import distribution_kind
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, judge
-from evaluator.drift.signal import Key, Signal
+from evaluator.drift.signals import Key, Signal
 from evaluator.offline.drift.reference import FEWEST_LOSSES
 from evaluator.offline.drift.settings import FEWEST_VALUES
 
@@ -73,14 +72,14 @@ class Verdict:
         return int(self.comparison.counts[profile.span(profile.index[name])].sum())
 
     @cached_property
-    def error_rise(self) -> Rise | None:
+    def error_rise(self) -> ErrorRise | None:
         """The mean loss of all rows against the reference's; None with too few losses."""
         errors = self.comparison.profile.errors
         if errors is None or len(self.losses) < FEWEST_LOSSES:
             return None
         capped = np.minimum(self.losses, errors.cap)
         total, squares = float(capped.sum()), float((capped**2).sum())
-        return rise_of(errors, 0, len(capped), total, squares, self.rules.concept_rise)
+        return error_rise(errors, 0, len(capped), total, squares, self.rules.concept_rise)
 
     def _is_baseless(self, signal: Signal) -> bool:
         """Three standard deviations of next to no values are no limit."""
@@ -96,7 +95,9 @@ class Verdict:
         features = {feature.name: feature for feature in self.comparison.profile.features}
         rows, level = self.comparison.rows, self.rules.batch_alpha
         return [
-            Signal(kind_of(features[f.name]), f.name, f.statistic, f.lower, f.upper, f.threshold, f.p_value, rows)
+            Signal(
+                distribution_kind(features[f.name]), f.name, f.statistic, f.lower, f.upper, f.threshold, f.p_value, rows
+            )
             for f, adjusted in zip(self.report.features, self.adjusted_p_values, strict=True)
             if f.statistic >= f.threshold and adjusted <= level and self.present(f.name) >= FEWEST_VALUES
         ]

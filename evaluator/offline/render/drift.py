@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evaluator.drift.performance import MetricChange
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signal import BREACHES
+from evaluator.drift.signals import PERFORMANCE_KINDS
 from evaluator.offline.drift.result import ColumnDrift, DriftReport, Finding, StreamReport
 from evaluator.offline.render.text import printable, shortened, table
 
@@ -127,7 +127,7 @@ def _verdict(report: DriftReport) -> str:
     if report.severity == "NONE":
         return f"No drift: {_CAUSES['none']}."
     cause = _CAUSES.get(report.root_cause, report.root_cause.replace("_", " "))
-    if report.root_cause != "concept" and any(signal["kind"] in BREACHES for signal in report.signals):
+    if report.root_cause != "concept" and any(signal["kind"] in PERFORMANCE_KINDS for signal in report.signals):
         cause += ", and the model does worse"
     return f"{cause[0].upper()}{cause[1:]}."
 
