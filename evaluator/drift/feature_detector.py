@@ -105,7 +105,7 @@ def look_at_features(
     hypotheses = len(profile.features) * (len(profile.windows) + 1)
     found = _candidates(profile, windows, settings, before, bounds or windows.bounds, hypotheses)
     signals = _significant(found.signals, hypotheses, settings.alpha)
-    certain = {signal.key for signal in signals if _is_certain(signal, hypotheses, settings)}
+    certain = {signal.key for signal in signals if is_certain(signal, hypotheses, settings)}
     return LookResult.of(signals, found.held, certain)
 
 
@@ -139,7 +139,7 @@ def _candidates(
         window, place = summary.window(k), places[k]
         if place == QUICK:
             quickly = _distance_signals(SignalContext(profile, settings, window, place, before), far[k])
-            found += _Found([s for s in quickly.signals if _is_certain(s, hypotheses, settings)], quickly.held)
+            found += _Found([s for s in quickly.signals if is_certain(s, hypotheses, settings)], quickly.held)
             continue
         context = SignalContext(profile, settings, window, place, before, recovery)
         found += _distance_signals(context, far[k])
@@ -151,7 +151,7 @@ def _candidates(
     return found
 
 
-def _is_certain(signal: Signal, hypotheses: int, settings: DriftSettings) -> bool:
+def is_certain(signal: Signal, hypotheses: int, settings: DriftSettings) -> bool:
     """Whether a distribution moved by far more than chance, and far enough. Facts without a p value need two looks."""
     plain = signal.kind in DISTRIBUTION_KINDS and signal.statistic >= _plain_distance(settings)
     return plain and 0.0 < signal.p_value * hypotheses <= CERTAIN

@@ -101,8 +101,8 @@ PATHS = st.lists(st.integers(-1, STATES - 1), max_size=30)
 @settings(max_examples=100, deadline=None)
 @given(PATHS, PATHS, PATHS)
 def test_stretches_of_transitions_are_associative(a: list[int], b: list[int], c: list[int]) -> None:
-    first, second, third = (Transitions.of(np.array(path, dtype=np.int64)) for path in (a, b, c))
-    whole = Transitions.of(np.array(a + b + c, dtype=np.int64))
+    first, second, third = (Transitions.from_states(np.array(path, dtype=np.int64)) for path in (a, b, c))
+    whole = Transitions.from_states(np.array(a + b + c, dtype=np.int64))
     for merged in ((first + second) + third, first + (second + third)):
         assert merged.counts.tolist() == whole.counts.tolist()
         assert (merged.first, merged.last) == (whole.first, whole.last)

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 from benchmarks.loss_stream import fit_losses, observe_losses
-from evaluator.drift.distances import distances, far, ks_interval
+from evaluator.drift.distances import distances, ks_interval, may_reach
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
 from evaluator.drift.quantile_bounds import QUANTILES
-from evaluator.drift.windows import Windows, count, rebased
+from evaluator.drift.reference_update import with_counts
+from evaluator.drift.windows import Windows, count
 
 CELLS = st.one_of(
     st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3), st.sampled_from(["a", "b", 0.5])
@@ -78,7 +79,7 @@ def test_a_window_is_the_sum_of_its_panes(seeds: list[int]) -> None:
         panes.append(count(PROFILE, columns))
         windows.push(panes[-1])
     for rows in PROFILE.windows:
-        view = windows.view(rows)
+        view = windows.window(rows)
         if len(panes) < rows // 8:
             assert view is None
             continue
@@ -92,7 +93,7 @@ def test_a_window_is_the_sum_of_its_panes(seeds: list[int]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_no_distance_is_beyond_its_bound_from_the_marks(data: st.DataObject) -> None:
+def test_no_distance_is_beyond_its_bound_at_the_quantiles(data: st.DataObject) -> None:
     rows = st.lists(st.one_of(NUMBERS, st.just(1.0)), min_size=8, max_size=8)
     few = data.draw(st.lists(NUMBERS, min_size=3, max_size=60))
     seed, spread = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.floats(0.1, 4.0))
@@ -102,17 +103,18 @@ def test_no_distance_is_beyond_its_bound_from_the_marks(data: st.DataObject) -> 
     windows = Windows(frozen)
     for _ in range(data.draw(st.integers(5, 8))):
         windows.push(count(frozen, {"few": data.draw(rows), "many": data.draw(rows)}))
-    glance = windows.glance(frozen.windows)
-    longest = glance.view(1)
-    for reference in (frozen, rebased(frozen, longest)):
-        bounds = reference.marks.at_most(glance.marked, glance.present)
+    summary = windows.summary(frozen.windows)
+    longest = summary.window(1)
+    accepted = with_counts(frozen, longest)
+    for reference, quantiles in ((frozen, windows.bounds), (accepted, windows.bounds.against(accepted.features))):
+        bounds = quantiles.upper_bounds(summary.quantile_counts, summary.present)
         for window in range(2):
-            exact = distances(reference, glance.view(window))
+            exact = distances(reference, summary.window(window))
             assert (bounds[window] >= exact).all()
-            if reference is frozen:  # tight enough to settle most looks: marks are a quantile apart, or a slot
-                assert (bounds[window] <= exact + 2 / QUANTILES + 1e-12)[glance.present[window] > 0].all()
-            asked = far(reference, glance, np.broadcast_to(exact, (2, 2)))[window]
-            assert asked.all(), "a feature as far off as the least was not asked for"
+            if reference is frozen:  # tight enough to settle most looks: slots are a quantile apart, or a slot
+                assert (bounds[window] <= exact + 2 / QUANTILES + 1e-12)[summary.present[window] > 0].all()
+            possible = may_reach(reference, quantiles, summary, np.broadcast_to(exact, (2, 2)))[window]
+            assert possible.all(), "a feature as far off as the least was not asked for"
 
 
 NUMBERS = st.one_of(

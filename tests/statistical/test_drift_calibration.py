@@ -133,7 +133,7 @@ def test_the_distance_of_a_slid_window_is_that_of_its_rows() -> None:
     windows = Windows(profile)
     for pane in range(100):
         windows.push(count(profile, columns(stream[pane * PANE : (pane + 1) * PANE])))
-    view = windows.view(1024)
+    view = windows.window(1024)
     assert view is not None
     lower, upper = ks_interval(profile.cumulative, np.cumsum(view.slots(slice(0, profile.slots))) / 1024)
     assert lower <= float(ks_2samp(reference[:, 0], stream[-1024:, 0]).statistic) <= upper

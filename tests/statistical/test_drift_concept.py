@@ -15,7 +15,7 @@ from benchmarks.labelled_streams import FAMILIES
 from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift import e_detector
 from evaluator.drift.adwin import Adwin
-from evaluator.drift.concept import Rise, look_at_errors
+from evaluator.drift.concept import ErrorRise, look_at_errors
 from evaluator.drift.e_detector import EDetector, mean_upper_bound
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.settings import DriftSettings
@@ -71,8 +71,8 @@ def test_adwin_is_rivers_and_survives_a_snapshot() -> None:
         if row < 4000:
             assert risen == theirs.drift_detected
     assert 3000 <= detected[0] < 3200
-    assert ours.voted(6000 - detected[0])
-    assert not ours.voted(10)
+    assert ours.rose_within(6000 - detected[0])
+    assert not ours.rose_within(10)
 
 
 def test_adwin_that_began_anew_still_knows_what_was_before() -> None:
@@ -88,8 +88,8 @@ def test_adwin_that_began_anew_still_knows_what_was_before() -> None:
 )
 def test_a_second_opinion_lowers_the_evidence_asked_for(z: float, voted: bool, found: bool) -> None:
     errors: Any = SimpleNamespace(
-        rises=lambda threshold: [Rise(256, 1.3, 0.15, 0.3, 0.1, 0.5, z, 1.0, 0.3 / z)],
-        adwin=SimpleNamespace(voted=lambda within: voted),
+        rises=lambda threshold: [ErrorRise(256, 1.3, 0.15, 0.3, 0.1, 0.5, z, 1.0, 0.3 / z)],
+        adwin=SimpleNamespace(rose_within=lambda within: voted),
         since_crossing=None,
         sudden=lambda threshold: None,
     )

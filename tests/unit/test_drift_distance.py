@@ -8,7 +8,7 @@ from scipy.stats import binom, chi2_contingency, ks_2samp, kstwo
 
 from evaluator.drift.distances import distances, g_test, ks_interval, ks_p_value, reject_at, share_p_value, with_unseen
 from evaluator.drift.profile import Profile
-from evaluator.drift.windows import count, view_of
+from evaluator.drift.windows import WindowCounts, count
 
 
 def test_the_interval_of_a_distance_known_at_bin_ends() -> None:
@@ -58,7 +58,7 @@ def test_total_variation_is_half_the_absolute_difference() -> None:
     even = ["a", "b"] * 50
     profile = Profile.fit({"x": even, "y": even, "n": [0.0, 1.0] * 50, "z": [None, "c"] * 50}, reference_id="v1")
     columns = {"x": ["a"] * 2 + ["b"] * 8, "y": ["a"] * 5 + ["new"] * 4 + [None], "n": [0.0] * 10, "z": [None] * 10}
-    view = view_of(profile, 10, count(profile, columns).counts)
+    view = WindowCounts.of(profile, 10, count(profile, columns).counts)
     found = dict(zip(profile.names, distances(profile, view).tolist(), strict=True))
     assert found == pytest.approx({"x": 0.3, "y": 0.5, "n": 0.5, "z": 0.0})
 

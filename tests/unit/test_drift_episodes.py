@@ -12,7 +12,7 @@ from evaluator.drift.episodes import DriftEvent, Episodes
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, Severity, confidence_of, judge
-from evaluator.drift.signals import Kind, Look, Signal
+from evaluator.drift.signals import Kind, LookResult, Signal
 
 PROFILE = Profile.fit({name: [0.0, 1.0] * 50 for name in "abcdefghij"}, reference_id="v1")
 SETTINGS = DriftSettings(cooldown_rows=1000)
@@ -24,18 +24,18 @@ def signal(
     return Signal(kind, feature, statistic, statistic, statistic, 0.15, p, 256, critical)
 
 
-def look(*signals: Signal) -> Look:
-    return Look({one.key: one for one in signals}, frozenset(one.key for one in signals))
+def look(*signals: Signal) -> LookResult:
+    return LookResult({one.key: one for one in signals}, frozenset(one.key for one in signals))
 
 
 def judged(signals: object) -> Judgement:
     return judge(signals, PROFILE, SETTINGS)  # type: ignore[arg-type]
 
 
-def told(episodes: Episodes, looks: list[tuple[str, Look]], start: int = 0) -> list[DriftEvent]:
+def told(episodes: Episodes, looks: list[tuple[str, LookResult]], start: int = 0) -> list[DriftEvent]:
     events: list[DriftEvent] = []
     for number, (stream, one) in enumerate(looks, start + 1):
-        events += episodes.fold(stream, one, judged, rows=64 * number, at=float(number))
+        events += episodes.update(stream, one, judged, rows=64 * number, at=float(number))
     return events
 
 
@@ -53,7 +53,7 @@ def test_one_look_is_no_drift_and_two_are() -> None:
 
 
 def test_a_held_signal_keeps_its_episode_open() -> None:
-    held = ("x", Look({}, frozenset({("distribution", "a")})))
+    held = ("x", LookResult({}, frozenset({("distribution", "a")})))
     drift = ("x", look(signal()))
     assert kinds(told(Episodes("k", SETTINGS), [drift, drift, *[held] * 50])) == [("open", "LOW", 2)]
 
@@ -148,7 +148,10 @@ def test_the_features_to_blame_are_five_by_strength_and_importance() -> None:
 
 def test_certain_evidence_does_not_wait_for_the_cool_down() -> None:
     drift, calm = ("x", look(signal())), ("x", look())
-    sure = ("x", Look({("distribution", "a"): signal()}, frozenset({("distribution", "a")}), {("distribution", "a")}))
+    sure = (
+        "x",
+        LookResult({("distribution", "a"): signal()}, frozenset({("distribution", "a")}), {("distribution", "a")}),
+    )
     events = told(Episodes("k", SETTINGS), [drift, drift, calm, calm, calm, sure])
     assert kinds(events) == [("open", "LOW", 2), ("close", "LOW", 4), ("open", "LOW", 6)]
 

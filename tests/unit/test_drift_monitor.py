@@ -13,8 +13,9 @@ from evaluator.drift.concept import ErrorReference
 from evaluator.drift.feature_detector import look_at_features
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
+from evaluator.drift.quantile_bounds import QuantileBounds
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.signals import Look
+from evaluator.drift.signals import LookResult
 from evaluator.drift.windows import Pane, ProfileMismatchError, Windows, WindowSummary, count
 
 Table = dict[str, Any]
@@ -102,11 +103,11 @@ def test_looking_at_the_slots_of_every_feature_finds_nothing_more(monkeypatch: p
     screened = events()
     asked: list[bool] = []
 
-    def all_of_them(profile: Profile, glance: WindowSummary, least: Any) -> Any:
+    def all_of_them(profile: Profile, bounds: QuantileBounds, summary: WindowSummary, least: Any) -> Any:
         asked.append(True)
-        return np.ones(glance.present.shape, dtype=np.bool_)
+        return np.ones(summary.present.shape, dtype=np.bool_)
 
-    monkeypatch.setattr("evaluator.drift.feature_detector.far", all_of_them)
+    monkeypatch.setattr("evaluator.drift.feature_detector.may_reach", all_of_them)
     assert events() == screened
     assert asked
     assert len(screened) >= 4
@@ -119,7 +120,7 @@ def test_the_quick_look_holds_what_is_raised() -> None:
         columns["x0"] += 0.55 * (pane >= 10)
         windows.push(count(PROFILE, columns))
     key = ("distribution", "x0")
-    assert look_at_features(PROFILE, windows, DriftSettings()) == Look()
+    assert look_at_features(PROFILE, windows, DriftSettings()) == LookResult()
     assert look_at_features(PROFILE, windows, DriftSettings(), [key]).held == {key}
 
 
@@ -244,7 +245,7 @@ def test_prefix_sums_that_wrap_leave_windows_exact() -> None:
     huge = Pane(pane.profile, 64, pane.counts * (2**25 - 1))
     for _ in range(200):
         windows.push(huge)
-    view = windows.view(256)
+    view = windows.window(256)
     assert view is not None
     slots = slice(0, PROFILE.slots)
     assert view.slots(slots).tolist() == (4 * huge.counts[slots] % 2**32).tolist()

@@ -14,11 +14,11 @@ from evaluator.drift.cbpe import ScoreReference
 from evaluator.drift.performance import (
     PerformanceReference,
     Task,
-    changes,
     compare_metric,
+    compare_metrics,
     metric_values,
-    outcomes,
-    sums_of,
+    moment_sums,
+    squared_errors,
     task_of,
 )
 
@@ -31,7 +31,7 @@ def regression(rng: np.random.Generator, rows: int, noise: float = 0.5) -> tuple
 
 
 def summed(task: Task, truth: Any, said: Any, centre: float = 0.0) -> Any:
-    return sums_of(task, centre, *outcomes(task, truth, said))
+    return moment_sums(task, centre, *squared_errors(task, truth, said))
 
 
 def test_the_metrics_are_scikit_learns() -> None:
@@ -82,12 +82,12 @@ def test_the_task_is_told_from_the_truth(targets: Any, predictions: Any, task: s
 
 
 def test_rows_without_truth_or_prediction_are_left_out_and_scores_are_cut_at_half() -> None:
-    assert outcomes("classification", [0, 1, None, 1], [0.2, 0.9, 0.5, None])[1].tolist()[:2] == [0.0, 0.0]
-    assert np.isnan(outcomes("classification", [0, 1, None, 1], [0.2, 0.9, 0.5, None])[1][2:]).all()
-    assert outcomes("classification", ["1", "0"], [1, 1])[1].tolist() == [0.0, 1.0]
-    assert np.isnan(outcomes("regression", [1.0, np.inf], [np.nan, 1.0])[1]).all()
+    assert squared_errors("classification", [0, 1, None, 1], [0.2, 0.9, 0.5, None])[1].tolist()[:2] == [0.0, 0.0]
+    assert np.isnan(squared_errors("classification", [0, 1, None, 1], [0.2, 0.9, 0.5, None])[1][2:]).all()
+    assert squared_errors("classification", ["1", "0"], [1, 1])[1].tolist() == [0.0, 1.0]
+    assert np.isnan(squared_errors("regression", [1.0, np.inf], [np.nan, 1.0])[1]).all()
     with pytest.raises(ValueError, match="2 targets with 1 predictions"):
-        outcomes("regression", [1.0, 2.0], [1.0])
+        squared_errors("regression", [1.0, 2.0], [1.0])
 
 
 def reference(rng: np.random.Generator) -> PerformanceReference:
@@ -102,7 +102,7 @@ def test_a_change_is_size_and_bound_and_rows() -> None:
 
     def found(noise: float, rows: int, z: float = 2.326) -> dict[str, Any]:
         sums = summed("regression", *regression(rng, rows, noise), fitted.centre)
-        return {change.name: change for change in changes(fitted, sums, LIMITS, z=z)}
+        return {change.name: change for change in compare_metrics(fitted, sums, LIMITS, z=z)}
 
     worse = found(0.6, 5000)
     assert worse["rmse"].breached
@@ -120,7 +120,7 @@ def test_a_weak_fit_needs_more_rows_for_r2() -> None:
     weak = PerformanceReference.fit(*regression(rng, 20_000, 1.2))
     for rows, breached in ((3000, False), (6000, True)):
         sums = summed("regression", *regression(rng, rows, 1.6), weak.centre)
-        change = next(one for one in changes(weak, sums, LIMITS, z=2.326) if one.name == "r2")
+        change = next(one for one in compare_metrics(weak, sums, LIMITS, z=2.326) if one.name == "r2")
         assert change.breached is breached
 
 
@@ -130,7 +130,7 @@ def test_bounds_miss_no_more_than_they_say_and_inflation_widens_them() -> None:
     false = 0
     for _ in range(1000):
         sums = summed("regression", *regression(rng, 500), fitted.centre)
-        rmse = next(one for one in changes(fitted, sums, LIMITS, z=2.326) if one.name == "rmse")
+        rmse = next(one for one in compare_metrics(fitted, sums, LIMITS, z=2.326) if one.name == "rmse")
         false += rmse.bound > 0
     assert 2 <= false <= 22  # one in a hundred
     plain = compare_metric("accuracy", (0.9, 0.09, 1e4), (0.8, 0.16, 1000.0), limit=-0.05, z=2.326)
@@ -141,7 +141,7 @@ def test_bounds_miss_no_more_than_they_say_and_inflation_widens_them() -> None:
 
 def test_a_perfect_reference_and_too_few_rows_crash_nothing() -> None:
     perfect = PerformanceReference.fit([1.0, 2.5] * 50, [1.0, 2.5] * 50)
-    changes(perfect, summed("regression", [1.0, 2.5], [1.0, 3.0], perfect.centre), LIMITS, z=2.326)
+    compare_metrics(perfect, summed("regression", [1.0, 2.5], [1.0, 3.0], perfect.centre), LIMITS, z=2.326)
     constant = PerformanceReference.fit([1.5] * 50, [1.0, 2.0] * 25, "regression")
     assert "r2" not in metric_values("regression", np.asarray(constant.sums))
     with pytest.raises(ValueError, match="at least 30"):
@@ -161,13 +161,13 @@ def test_the_estimate_is_the_accuracy_also_of_scores_that_are_too_sure() -> None
     assert fitted is not None
     assert ScoreReference.from_dict(fitted.to_dict()) == fitted
     scores, truth = scored(rng, 20_000, 0.7, bent=2.0)
-    change = fitted.change(fitted.sums_of(fitted.expected(scores)), limit=-0.05, z=2.326)
+    change = fitted.estimated_change(fitted.sums_of(fitted.expected_hits(scores)), limit=-0.05, z=2.326)
     assert change is not None
     assert change.current == pytest.approx(np.mean((scores >= 0.5) == truth), abs=0.01)
     assert change.breached
     assert change.estimated
-    parts = fitted.sums_of(fitted.expected(scores[:777])) + fitted.sums_of(fitted.expected(scores[777:]))
-    assert parts.tolist() == fitted.sums_of(fitted.expected(scores)).tolist()
+    parts = fitted.sums_of(fitted.expected_hits(scores[:777])) + fitted.sums_of(fitted.expected_hits(scores[777:]))
+    assert parts.tolist() == fitted.sums_of(fitted.expected_hits(scores)).tolist()
 
 
 def test_scores_without_use_estimate_nothing() -> None:
@@ -175,8 +175,8 @@ def test_scores_without_use_estimate_nothing() -> None:
     assert ScoreReference.fit([0.5] * 200, [3] * 200) is None
     fitted = ScoreReference.fit([0.2, 0.8] * 100, [0, 1] * 100)
     assert fitted is not None
-    assert fitted.expected([0.9, None, float("nan"), 7.0, -3.0]).tolist()[1:3] == [-1, -1]
-    assert fitted.change(fitted.sums_of(fitted.expected([None])), limit=-0.05, z=1.0) is None
+    assert fitted.expected_hits([0.9, None, float("nan"), 7.0, -3.0]).tolist()[1:3] == [-1, -1]
+    assert fitted.estimated_change(fitted.sums_of(fitted.expected_hits([None])), limit=-0.05, z=1.0) is None
 
 
 @pytest.mark.parametrize("wild", [1e3, 1e5, 1e9])
@@ -192,9 +192,13 @@ def test_one_wild_label_is_no_loss_and_hides_none(wild: float) -> None:
     worse = truth[5000:] + 2.5 * rng.normal(size=7000)
     worse[7] = wild  # among rows that are worse in earnest it hides nothing either
     for fitted in (clean, dirty):
-        found = changes(fitted, fitted.sums_of(*outcomes("regression", now, said[5000:])), LIMITS, z=2.326)
+        found = compare_metrics(
+            fitted, fitted.sums_of(*squared_errors("regression", now, said[5000:])), LIMITS, z=2.326
+        )
         assert [change.name for change in found if change.breached] == []
-        found = changes(fitted, fitted.sums_of(*outcomes("regression", worse, said[5000:])), LIMITS, z=2.326)
+        found = compare_metrics(
+            fitted, fitted.sums_of(*squared_errors("regression", worse, said[5000:])), LIMITS, z=2.326
+        )
         assert {change.name for change in found if change.critical} == {"rmse", "r2"}
 
 
@@ -206,7 +210,9 @@ def test_a_few_rows_that_make_all_moments_leave_no_certainty() -> None:
     fitted = PerformanceReference.fit(truth[:1000], said[:1000], "regression")
     for start in range(1000, 6000, 512):
         window = slice(start, start + 512)
-        found = changes(fitted, fitted.sums_of(*outcomes("regression", truth[window], said[window])), LIMITS, z=4.0)
+        found = compare_metrics(
+            fitted, fitted.sums_of(*squared_errors("regression", truth[window], said[window])), LIMITS, z=4.0
+        )
         assert [change.name for change in found if change.breached] == []
 
 
@@ -234,9 +240,9 @@ def test_what_the_reference_does_by_itself_is_no_fall(task: Task) -> None:
     truth, said = stretch(20_000)
     breached = 0
     for start in range(0, 20_000, 512):
-        sums = fitted.sums_of(*outcomes(task, truth[start : start + 512], said[start : start + 512]))
-        breached += any(change.breached for change in changes(fitted, sums, LIMITS, z=4.0))
+        sums = fitted.sums_of(*squared_errors(task, truth[start : start + 512], said[start : start + 512]))
+        breached += any(change.breached for change in compare_metrics(fitted, sums, LIMITS, z=4.0))
     assert breached == 0
-    far = fitted.sums_of(*outcomes(task, *stretch(8000, 0.3)))
-    assert any(change.breached for change in changes(fitted, far, LIMITS, z=4.0))
+    far = fitted.sums_of(*squared_errors(task, *stretch(8000, 0.3)))
+    assert any(change.breached for change in compare_metrics(fitted, far, LIMITS, z=4.0))
     assert PerformanceReference.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted

@@ -140,7 +140,7 @@ def test_no_limit_from_the_reference_is_beyond_what_can_happen() -> None:
     assert profile.truth is not None
     assert profile.truth.performance is not None
     assert profile.errors is not None
-    assert all(own.limit <= 1 / 3 for own in profile.truth.performance.own["accuracy"])
+    assert all(own.limit <= 1 / 3 for own in profile.truth.performance.calibrations["accuracy"])
     worst = 1 / profile.errors.mean - 1
     assert all(2 * limit < worst for limit in profile.errors.limits)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluator.drift.feature_detector import _is_certain
+from evaluator.drift.feature_detector import is_certain
 from evaluator.drift.markov import Transitions
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
@@ -112,8 +112,8 @@ def test_transitions_across_panes_and_batches_are_all_counted() -> None:
     monitor, path = Monitor(profile), chain(rng, 256)
     for start in range(0, 256, 50):
         monitor.observe({"state": path[start : start + 50]}, 0.0)
-    counted = np.array(monitor.snapshot()["chains"]["rings"][0]).sum(axis=0).reshape(8, 8)[:4, :4]
-    assert counted.tolist() == Transitions.of(path, 4).counts.tolist()
+    counted = np.array(monitor.snapshot()["transitions"]["panes"][0]).sum(axis=0)[:4, :4]
+    assert counted.tolist() == Transitions.from_states(path, 4).counts.tolist()
 
 
 def test_a_number_cut_into_states_remembers_more_and_raises_no_false_regimes() -> None:
@@ -127,10 +127,10 @@ def test_a_number_cut_into_states_remembers_more_and_raises_no_false_regimes() -
 
 def test_what_is_certain_is_far_and_beyond_chance() -> None:
     far = Signal("distribution", "x", 0.4, 0.4, 0.4, 0.15, 1e-12, 128)
-    assert _is_certain(far, 200, DriftSettings())
-    assert not _is_certain(replace(far, p_value=1e-8), 200, DriftSettings())  # few independent rows
-    assert not _is_certain(replace(far, statistic=0.25), 200, DriftSettings())
-    assert not _is_certain(replace(far, kind="displaced", p_value=0.0), 200, DriftSettings())
+    assert is_certain(far, 200, DriftSettings())
+    assert not is_certain(replace(far, p_value=1e-8), 200, DriftSettings())  # few independent rows
+    assert not is_certain(replace(far, statistic=0.25), 200, DriftSettings())
+    assert not is_certain(replace(far, kind="displaced", p_value=0.0), 200, DriftSettings())
 
 
 def test_a_far_shift_needs_one_look_and_a_near_one_two() -> None:
