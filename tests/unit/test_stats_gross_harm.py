@@ -1,0 +1,125 @@
+"""The gross-harm watch: level at its null whatever the losses' law, speed on plain harm, late harm, snapshots."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from evaluator.stats.gross_harm import BATCH, FRACTIONS, GrossHarmWatch
+
+
+def watched(champion: np.ndarray, challenger: np.ndarray, *, margin: float = 0.2, alpha: float = 0.005) -> int | None:
+    """Pairs until the alarm, or None."""
+    watch = GrossHarmWatch(margin, alpha)
+    for start in range(0, len(champion), BATCH):
+        if watch.add(champion[start : start + BATCH], challenger[start : start + BATCH]):
+            return start + BATCH
+    return None
+
+
+def test_wealth_is_one_on_average_at_the_null() -> None:
+    """Enumerated: after one pair that sets the cap, eight pairs; the champion loses .5, the challenger 2.5 or nothing,
+    with the mean at the null exactly."""
+    margin, capped = 0.2, 2.5
+    chance = 0.5 * (1 + margin) / capped
+    total = np.zeros(len(FRACTIONS))
+    for path in itertools.product((capped, 0.0), repeat=8):
+        watch = GrossHarmWatch(margin, 1e-300, batch=1)
+        watch.add(np.array([0.5]), np.array([0.5]))
+        watch.add(np.full(8, 0.5), np.array(path))
+        p = math.prod(chance if x else 1 - chance for x in path)
+        total += p * np.exp(np.array(watch.totals[3:]))
+    assert total == pytest.approx(np.ones(len(FRACTIONS)), abs=1e-12)
+
+
+@pytest.mark.parametrize("law", ["two values", "log-normal"])
+def test_false_alarms_at_the_null_stay_within_the_level(law: str) -> None:
+    """Capped means at exactly 1.2 to 1, alpha .05, 1,500 pairs, 600 runs."""
+    rng, runs, alarms = np.random.default_rng(5), 600, 0
+    for _ in range(runs):
+        if law == "two values":
+            champion = np.full(1500, 0.4)
+            challenger = np.where(rng.random(1500) < 0.4 * 1.2 / 1.5, 1.5, 0.0)
+        else:
+            champion = np.exp(rng.normal(size=1500))
+            challenger = 1.2 * np.exp(rng.normal(size=1500))
+        alarms += watched(champion, challenger, alpha=0.05) is not None
+    assert alarms <= binom.ppf(0.999, runs, 0.05)
+
+
+def logistic(rng: np.random.Generator, n: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Log losses of a logistic champion and of a challenger of that kind on n requests."""
+    x = rng.normal(size=(n, 5)) @ np.array([1.0, -1.0, 0.5, 0.8, -0.3])
+    y = rng.random(n) < 1 / (1 + np.exp(-x))
+    champion = np.logaddexp(0.0, np.where(y, -0.8, 0.8) * x)
+    slopes = {"inverted": -0.8, "equal": 0.85, "better": 1.0}
+    if kind == "gross":
+        return champion, 1.5 * champion
+    return champion, np.logaddexp(0.0, np.where(y, -1.0, 1.0) * slopes[kind] * x)
+
+
+@pytest.mark.parametrize("kind", ["inverted", "gross"])
+def test_plain_harm_is_seen_within_300_pairs(kind: str) -> None:
+    taken = [watched(*logistic(np.random.default_rng(seed), 320, kind)) for seed in range(200)]
+    assert all(pairs is not None and pairs <= 300 for pairs in taken)
+
+
+@pytest.mark.parametrize("kind", ["equal", "better"])
+def test_equal_and_better_challengers_are_left_alone(kind: str) -> None:
+    assert not any(watched(*logistic(np.random.default_rng(seed), 20_000, kind)) for seed in range(20))
+
+
+def test_harm_that_begins_late_is_seen_after_a_quarter_of_what_came_before() -> None:
+    rng = np.random.default_rng(3)
+    fine, broken = logistic(rng, 4000, "better"), logistic(rng, 2000, "inverted")
+    taken = watched(np.concatenate([fine[0], broken[0]]), np.concatenate([fine[1], broken[1]]))
+    assert taken is not None
+    assert taken <= 4000 * 1.25 + 300
+
+
+def test_a_rare_disaster_of_the_champion_does_not_blame_the_challenger() -> None:
+    """Typically a third worse, but without the champion's rare large losses: better on average, so no alarm."""
+    rng = np.random.default_rng(4)
+    champion = np.where(rng.random(3000) < 0.02, 40.0, 0.5)
+    assert watched(champion, np.full(3000, 0.67)) is None
+
+
+def test_the_alarm_says_what_it_saw() -> None:
+    watch = GrossHarmWatch(0.2, 0.005)
+    found = watch.add(np.full(400, 0.5), np.full(400, 1.0))
+    assert found is not None
+    assert found.pairs < 300
+    assert f"over {found.pairs} pairs the challenger's loss is 1 where the champion's is 0.5" in found.reason
+    assert watch.add(np.zeros(100), np.zeros(100)) == found  # it stays
+
+
+def test_a_champion_without_loss_gives_no_measure_and_no_alarm() -> None:
+    assert watched(np.zeros(2000), np.ones(2000)) is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 60), min_size=1, max_size=12))
+def test_pieces_and_snapshots_change_nothing(seed: int, sizes: list[int]) -> None:
+    champion, challenger = logistic(np.random.default_rng(seed), sum(sizes), "gross")
+    whole, pieces, at = GrossHarmWatch(0.2, 0.005), GrossHarmWatch(0.2, 0.005), 0
+    whole.add(champion, challenger)
+    for size in sizes:
+        pieces.add(champion[at : at + size], challenger[at : at + size])
+        pieces = GrossHarmWatch.from_dict(json.loads(json.dumps(pieces.to_dict())))
+        at += size
+    assert pieces == whole
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 3.0))
+def test_a_larger_loss_of_the_challenger_is_never_less_decisive(seed: int, more: float) -> None:
+    champion, challenger = logistic(np.random.default_rng(seed), 320, "gross")
+    first, second = (watched(champion, losses) for losses in (challenger, challenger + more))
+    assert first is None or (second is not None and second <= first)
