@@ -12,16 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from scipy.special import ndtr
+import numpy as np
+from scipy.special import ndtr, ndtri
 
 from evaluator.stats import panel
+from evaluator.stats.cluster_robust import rows_of
 from evaluator.stats.errors import NoAnswer
 from evaluator.stats.evidence import Evidence
+from evaluator.stats.multiscale import HARM_SCALES, WIN_SCALES, weakest
 from evaluator.stats.panel import BETTER, Looks, Panel, States
 from evaluator.stats.score_process import Arm, Block, arms_of
 from evaluator.stats.sequential_test import Plan
 
 Crossed = Literal["better", "worse"]
+
+DETECTION = 0.9
+"""Probability with which harm of the size `Look.detectable_harm` is shown by a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +51,9 @@ class Look:
     lower, upper: repeated confidence limits, each valid at all looks at once with its side's level; None: no limit yet.
     bound_win, bound_harm: bounds for z and −z; None: that side can't be crossed at this look. p_win, p_harm: one-sided
     and always valid; p_value is twice the smaller. fixed_z, fixed_p: the classical answer for independent units and one
-    look, for comparison only. widening, widening_harm: factors of the variance for correlated blocks on either side.
-    final: the horizon is reached and looked at. crossed stays once it is set.
+    look, for comparison only. detectable_harm: effect below 0 that this look shows as harm with probability
+    `DETECTION`, as a number above 0; None where the harm side made no look. widening, widening_harm: factors of the
+    variance for correlated blocks on either side. final: the horizon is reached and looked at. crossed stays once set.
     """
 
     number: int
@@ -69,6 +76,7 @@ class Look:
     p_harm: float
     fixed_z: float
     fixed_p: float
+    detectable_harm: float | None
     widening: float
     widening_harm: float
     autocorrelation: float
@@ -128,11 +136,34 @@ def advance(
         None if harm_blocks is None else Panel.from_blocks(harm_blocks, plan),
     )
     cells, looks = panel.advance(state.cells, coarse, plan, finer)
-    champion, challenger = arms_of(blocks if harm_blocks is None else harm_blocks)
+    return _answer(state, cells, looks, blocks, blocks if harm_blocks is None else harm_blocks, plan)
+
+
+def advance_at_scales(
+    state: State, win: Sequence[Sequence[Block]], harm: Sequence[Sequence[Block]], plan: Plan
+) -> tuple[State, Look | NoAnswer]:
+    """`advance` with blocks at the scales `WIN_SCALES` and `HARM_SCALES` of `multiscale`, the finest first.
+
+    `win` holds the traffic of whole blocks of the longest scale, `harm` all closed blocks of each. State, looks and
+    plan are those of `advance`; the plan's minimum numbers of blocks are asked of the scale that decides.
+    """
+    margin = np.array([plan.margin])
+    support = weakest(WIN_SCALES, [rows_of(blocks)[None] for blocks in win], margin=margin, sign=1.0)
+    against = weakest(HARM_SCALES, [rows_of(blocks)[None] for blocks in harm], margin=margin, sign=-1.0)
+    tallies = (Panel.from_blocks(blocks[0], plan).tally for blocks in (win, harm))
+    cells, looks = panel.decide(state.cells, support, next(tallies), against, next(tallies), plan)
+    return _answer(state, cells, looks, win[0], harm[0], plan)
+
+
+def _answer(
+    state: State, cells: States, looks: Looks, win: Sequence[Block], harm: Sequence[Block], plan: Plan
+) -> tuple[State, Look | NoAnswer]:
+    """The look in words, or why there is none yet."""
+    champion, challenger = arms_of(harm)
     if not looks.ready_harm[0]:
         why = looks.harm.lacking(0) or too_little_for_harm(champion, challenger, int(looks.harm.n_blocks[0]), plan)
         return state, NoAnswer(why, champion.n, challenger.n, int(looks.harm.n_blocks[0]))
-    waiting = None if looks.ready_win[0] else too_little_for_win(*arms_of(blocks), looks.support, plan)
+    waiting = None if looks.ready_win[0] else too_little_for_win(*arms_of(win), looks.support, plan)
     after = State(cells)
     look = _look(after, looks, (champion, challenger), plan)
     final = plan.mode == "group-sequential" and look.information_fraction >= 1.0 and not waiting
@@ -166,6 +197,7 @@ def _look(state: State, looks: Looks, arms: tuple[Arm, Arm], plan: Plan) -> Look
         p_harm=float(looks.p_harm[0]),
         fixed_z=fixed_z,
         fixed_p=float(2.0 * ndtr(-abs(fixed_z))),
+        detectable_harm=_detectable(against, looks.bound_harm[0]),
         widening=float(shown.widening),
         widening_harm=float(against.widening),
         autocorrelation=float(shown.autocorrelation),
@@ -177,6 +209,14 @@ def _look(state: State, looks: Looks, arms: tuple[Arm, Arm], plan: Plan) -> Look
         stop=stop,
         reasons=(),
     )
+
+
+def _detectable(against: Evidence, bound: float) -> float | None:
+    """How large harm has to be for this look to show it with probability `DETECTION`, as a number above 0."""
+    if not math.isfinite(bound):
+        return None
+    reach = float(against.upper(np.asarray(bound)) - against.effect)
+    return _finite(reach + float(ndtri(DETECTION)) * math.sqrt(against.variance) / float(against.information))
 
 
 def _finite(value: float) -> float | None:

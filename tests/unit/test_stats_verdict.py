@@ -26,6 +26,7 @@ OPEN = Look(
     p_win=0.2,
     p_harm=0.9,
     fixed_z=1.8,
+    detectable_harm=None,
     fixed_p=0.07,
     widening=1.2,
     widening_harm=1.2,

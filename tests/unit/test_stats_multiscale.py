@@ -1,0 +1,183 @@
+"""Evidence at several scales: no bound by the number of blocks, few blocks, storms worth days, exact limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.stats import binom, norm, t
+
+from evaluator.stats.errors import NoAnswer
+from evaluator.stats.group_sequential import Boundary
+from evaluator.stats.interim_analysis import State, advance_at_scales
+from evaluator.stats.multiscale import HARM_SCALES, WIN_SCALES, Scale, StudentisedEvidence, weakest
+from evaluator.stats.score_process import PairedSums, paired_blocks
+from evaluator.stats.sequential_test import Plan
+
+Floats = np.ndarray
+HOURS = 24
+A_DAY = 2000
+PER_HOUR = A_DAY / HOURS
+ZERO = np.zeros(1)
+
+
+def scales(hours: Floats, per_hour: float = PER_HOUR) -> list[Floats]:
+    """Sums of hours, shape (runs, hours), of differences with variance 1, as rows of hours, quarters and days."""
+    found = []
+    for length in (1, 6, HOURS):
+        blocks = hours.shape[1] // length
+        sums = hours[:, : blocks * length].reshape(len(hours), blocks, length).sum(axis=2)
+        units = np.full_like(sums, per_hour * length)
+        found.append(np.stack([sums, units, units, units], axis=2))
+    return found
+
+
+def independent(rng: np.random.Generator, runs: int, days: int, effect: float = 0.0) -> Floats:
+    return rng.normal(effect * PER_HOUR, np.sqrt(PER_HOUR), (runs, days * HOURS))
+
+
+def test_at_one_scale_it_is_students_t_test() -> None:
+    """Blocks with the variance that units explain at most, no skewness: T and its law by hand."""
+    hours = np.array([[3.0, 1.0, 2.0, 2.0, 1.0, 3.0]]) * 10
+    rows = scales(np.repeat(hours, 4, axis=1))[0]
+    rows[:, :, 2] = 1e-6
+    found = StudentisedEvidence.at_scale(rows, rows, margin=ZERO, scale=Scale(5))
+    sums = rows[0, :, 0]
+    n, plain = len(sums), sums.std(ddof=1)
+    r = found.autocorrelation[0]
+    assert found.t[0] == pytest.approx(sums.mean() * np.sqrt(n) / (plain * np.sqrt((1 + r) / (1 - r))), rel=1e-4)
+    assert found.z_win[0] == pytest.approx(norm.isf(t.sf(found.t[0], n - 1)), rel=1e-6)
+
+
+def test_few_days_that_agree_show_a_large_effect() -> None:
+    """Five days and 10,000 pairs of .3 standard deviations; the statistic bounded by √5 could not."""
+    rows = scales(independent(np.random.default_rng(1), 50, 5, 0.3))
+    assert (weakest(WIN_SCALES, rows, margin=np.zeros(50), sign=1.0).z_win > 2.6).all()
+
+
+def test_a_win_waits_for_five_whole_days_and_says_so() -> None:
+    rows = scales(independent(np.random.default_rng(1), 1, 3, 0.3))
+    found = weakest(WIN_SCALES, rows, margin=ZERO, sign=1.0)
+    assert not found.available[0]
+    assert found.lacking(0) == "2 more whole blocks of the longest scale have to close"
+    assert weakest(HARM_SCALES, rows, margin=ZERO, sign=-1.0).available[0]
+
+
+def test_limits_invert_the_score() -> None:
+    """The lower limit at the score itself is the null, and so is the upper one."""
+    rng = np.random.default_rng(2)
+    rows = scales(independent(rng, 40, 9, 0.05) + 10 * rng.exponential(size=(40, 9 * HOURS)))
+    for sign, score, limit in ((1.0, "z_win", "lower"), (-1.0, "z_harm", "upper")):
+        for margin in (0.0, 0.02):
+            found = weakest(WIN_SCALES, rows, margin=np.full(40, margin), sign=sign)
+            inner = getattr(found, limit)(getattr(found, score))
+            assert inner == pytest.approx(np.full(40, -margin), abs=1e-9)
+
+
+def test_equal_outcomes_have_no_score_and_no_warning() -> None:
+    rows = scales(np.zeros((1, 7 * HOURS)))
+    rows = [np.concatenate([each[:, :, :2], np.zeros_like(each[:, :, :1]), each[:, :, 3:]], axis=2) for each in rows]
+    assert not weakest(WIN_SCALES, rows, margin=ZERO, sign=1.0).available[0]
+
+
+def storms(rng: np.random.Generator, runs: int, days: int) -> Floats:
+    """5 % of half-days shift all differences by an exponential amount in either direction."""
+    shape = (runs, 2 * days)
+    shift = (rng.random(shape) < 0.05) * rng.exponential(0.5, shape) * rng.choice([-1.0, 1.0], shape)
+    return independent(rng, runs, days) + np.repeat(shift, 12, axis=1) * PER_HOUR
+
+
+def day_effects(rng: np.random.Generator, runs: int, days: int) -> Floats:
+    return independent(rng, runs, days) + np.repeat(rng.normal(0.0, 0.1, (runs, days)), HOURS, axis=1) * PER_HOUR
+
+
+def correlated_days(rng: np.random.Generator, runs: int, days: int) -> Floats:
+    """Day effects with correlation .5 from day to day."""
+    return independent(rng, runs, days) + np.repeat(_autoregressive(rng, runs, days, 0.5), HOURS, axis=1) * PER_HOUR
+
+
+def correlated_hours(rng: np.random.Generator, runs: int, days: int) -> Floats:
+    """Hour effects with correlation .8 from hour to hour."""
+    return independent(rng, runs, days) + _autoregressive(rng, runs, days * HOURS, 0.8) * PER_HOUR
+
+
+def cycle(rng: np.random.Generator, runs: int, days: int) -> Floats:
+    return independent(rng, runs, days) + 0.1 * np.sin(2 * np.pi * np.arange(days * HOURS) / HOURS) * PER_HOUR
+
+
+def _autoregressive(rng: np.random.Generator, runs: int, n: int, correlation: float) -> Floats:
+    noise = rng.normal(0.0, np.sqrt(1 - correlation**2), (runs, n))
+    values = np.empty((runs, n))
+    values[:, 0] = rng.normal(size=runs)
+    for k in range(1, n):
+        values[:, k] = correlation * values[:, k - 1] + noise[:, k]
+    return 0.1 * values
+
+
+def wins(hours: Floats, alpha: float = 0.025) -> float:
+    """Share of runs that cross the win boundary with a look at the end of each day from the fifth."""
+    days, boundary = hours.shape[1] // HOURS, Boundary(alpha)
+    won = np.zeros(len(hours), dtype=bool)
+    for day in range(5, days + 1):
+        bound, boundary = boundary.look(day / days)
+        found = weakest(WIN_SCALES, scales(hours[:, : day * HOURS]), margin=np.zeros(len(hours)), sign=1.0)
+        won |= found.available & (found.z_win >= bound)
+    return float(won.mean())
+
+
+@pytest.mark.parametrize("world", [independent, storms, day_effects, correlated_days, correlated_hours, cycle])
+def test_the_level_holds_in_every_world(world: Callable[..., Floats]) -> None:
+    runs = 1000
+    assert wins(world(np.random.default_rng(11), runs, 14)) * runs <= binom.ppf(0.999, runs, 0.025)
+
+
+def test_independent_traffic_comes_close_to_the_test_of_units() -> None:
+    """Power .94 at the same looks for units known to be independent; days' quantiles cost a little."""
+    hours, runs = independent(np.random.default_rng(12), 600, 14, 0.03), 600
+    boundary, won = Boundary(0.025), np.zeros(runs, dtype=bool)
+    for day in range(5, 15):
+        bound, boundary = boundary.look(day / 14)
+        won |= hours[:, : day * HOURS].sum(axis=1) / np.sqrt(day * A_DAY) >= bound
+    assert wins(hours) >= 0.85
+    assert wins(hours) >= won.mean() - 0.12
+
+
+def paired(values: Floats) -> list[list]:
+    """Blocks of hours, quarters and days from differences, shape (hours, pairs an hour)."""
+    found = []
+    for length in (1, 6, HOURS):
+        blocks = []
+        for start in range(0, len(values) - length + 1, length):
+            sums, part = PairedSums(), values[start : start + length].ravel()
+            sums.add_many(1.0 + part % 0.7, 1.0 + part % 0.7 + part)
+            blocks.append(sums)
+        found.append(paired_blocks(blocks))
+    return found
+
+
+def test_a_look_says_how_much_harm_it_would_have_shown() -> None:
+    """Two days of 2,000 equal pairs: detectable harm about (bound + 1.28) standard errors; fewer pairs: more."""
+    values = np.random.default_rng(3).normal(size=(2 * HOURS, 83))
+    plan = Plan(horizon=14 * A_DAY, min_blocks_win=5, min_blocks_harm=6)
+    for thinned in (1, 5):
+        harm = paired(values[:, ::thinned])
+        _, look = advance_at_scales(State.start(plan), [[], [], []], harm, plan)
+        assert not isinstance(look, NoAnswer)
+        assert look.bound_harm is not None
+        about = (look.bound_harm + 1.2816) / np.sqrt(values[:, ::thinned].size)
+        assert look.detectable_harm == pytest.approx(about, rel=0.35)
+        assert look.bound_win is None
+        assert any("5 more whole blocks" in reason for reason in look.reasons)
+
+
+def test_looks_at_scales_survive_a_snapshot_and_end_in_a_win() -> None:
+    values = np.random.default_rng(4).normal(0.3, 1.0, (7 * HOURS, 40))
+    plan = Plan(horizon=14 * 40 * HOURS, min_blocks_win=5, min_blocks_harm=6)
+    state, crossed = State.start(plan), None
+    for day in range(1, 8):
+        blocks = paired(values[: day * HOURS])
+        state, look = advance_at_scales(State.from_dict(plan, state.to_dict()), blocks, blocks, plan)
+        assert not isinstance(look, NoAnswer)
+        crossed = crossed or (day if look.crossed == "better" else None)
+    assert crossed == 5
