@@ -57,9 +57,9 @@ def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"router": {"port": 70000}}, "router: port is from 0"),
+        ({"router": {"port": 70000}}, "router.port: Expected `int` <= 65535"),
         ({"rooter": {}}, "unknown field `rooter`"),
-        ({"evidence": {"alpha": 2}}, "alpha is in (0, 1)"),
+        ({"evidence": {"alpha": 2}}, "evidence.alpha: Expected `float` < 1.0"),
     ],
 )
 @pytest.mark.parametrize("command", ["check", "up", "router", "evaluator", "retrainer", "register"])
