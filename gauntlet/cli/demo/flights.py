@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 Value = float | int | str | None
 Row = dict[str, Value]
+Labels = Sequence[float] | NDArray[np.float64]
 
 WEATHER = ("temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib")
 NUMERIC = (*WEATHER, "hour", "distance")
@@ -100,55 +102,40 @@ def load() -> Flights:
     )
 
 
-def train(rows: Sequence[Mapping[str, Value]], labels: Sequence[float] | NDArray[np.float64]) -> Pipeline:
+def train(rows: Sequence[Mapping[str, Value]], labels: Labels) -> Pipeline:
     """Logistic regression on instances as they arrive in a request; `predict_proba(rows)[:, 1]` is P(late).
 
     Numbers enter linearly, texts one-hot (a text never seen counts as none), null becomes the training median. The
     result is deterministic and saves with skops. Raises ValueError where the labels hold one class only.
     """
-    pipeline = Pipeline(
-        [
-            # Dicts in, dense matrix out: a batch of 15 costs a sixth of the same model behind a DataFrame.
-            ("encode", DictVectorizer(sparse=False)),
-            ("impute", SimpleImputer(strategy="median")),
-            ("scale", StandardScaler()),
-            ("model", LogisticRegression(max_iter=1000)),
-        ]
-    )
-    return pipeline.fit(list(rows), np.asarray(labels, dtype=np.float64).astype(np.int64))
+    return _fit(rows, labels, [("impute", SimpleImputer(strategy="median"))])
 
 
-def train_in_celsius(rows: Sequence[Mapping[str, Value]], labels: Sequence[float] | NDArray[np.float64]) -> Pipeline:
-    """The demo's first mistake, made on purpose: `temp` is in Celsius for training only, requests bring Fahrenheit.
+def train_in_celsius(rows: Sequence[Mapping[str, Value]], labels: Labels) -> Pipeline:
+    """The demo's first mistake: `temp` is in Celsius for training only, requests bring Fahrenheit.
 
-    Test data exported the same way shows nothing: the scaler undoes a change of unit. Live traffic shows it.
+    Test data exported the same way shows nothing, because the scaler undoes a change of unit. Live traffic shows it.
     """
     return train([celsius(row) for row in rows], labels)
 
 
-def train_without_imputer(
-    rows: Sequence[Mapping[str, Value]], labels: Sequence[float] | NDArray[np.float64]
-) -> Pipeline:
-    """The demo's second mistake: nulls are dropped from training instead of imputed, so that serving one raises.
+def train_without_imputer(rows: Sequence[Mapping[str, Value]], labels: Labels) -> Pipeline:
+    """The demo's second mistake: rows with nulls are dropped from training instead of imputed, so serving one raises.
 
-    `pressure`, null in one request of nine, is left out; what is left fails with ValueError only on the rare hours for
+    `pressure`, null in one request of nine, is left out. What is left fails with ValueError only in the rare hours for
     which a weather station sent nothing at all, weeks after the rollout began.
     """
-    complete: list[Row] = []
-    kept: list[float] = []
-    for row, label in zip(rows, labels, strict=True):
-        usable = {name: value for name, value in row.items() if name != "pressure"}
-        if None not in usable.values():
-            complete.append(usable)
-            kept.append(float(label))
-    pipeline = Pipeline(
-        [
-            ("encode", DictVectorizer(sparse=False)),
-            ("scale", StandardScaler()),
-            ("model", LogisticRegression(max_iter=1000)),
-        ]
-    )
-    return pipeline.fit(complete, np.asarray(kept).astype(np.int64))
+    usable = [{name: value for name, value in row.items() if name != "pressure"} for row in rows]
+    complete = [None not in row.values() for row in usable]
+    return _fit(list(compress(usable, complete)), list(compress(labels, complete)), [])
+
+
+def _fit(rows: Sequence[Mapping[str, Value]], labels: Labels, imputation: list[tuple[str, SimpleImputer]]) -> Pipeline:
+    # Dicts in, dense matrix out: a batch of 15 costs a sixth of the same model behind a DataFrame.
+    encode = ("encode", DictVectorizer(sparse=False))
+    model = ("model", LogisticRegression(max_iter=1000))
+    pipeline = Pipeline([encode, *imputation, ("scale", StandardScaler()), model])
+    return pipeline.fit(list(rows), np.asarray(labels, dtype=np.float64).astype(np.int64))
 
 
 def celsius(row: Mapping[str, Value]) -> Row:

@@ -64,12 +64,12 @@ def evidence(report: Report) -> Markup:
 
 def _effect(axes: Axes, rollout: Rollout) -> None:
     colour = _ENDS[rollout.state][0]
-    looks = [look for look in rollout.looks if look.effect is not None]
-    times = [look.at / _DAY for look in looks]
-    low = [-_OPEN if look.lower is None else look.lower for look in looks]
-    high = [_OPEN if look.upper is None else look.upper for look in looks]
+    looks = [(look, look.effect) for look in rollout.looks if look.effect is not None]
+    times = [look.at / _DAY for look, _ in looks]
+    low = [-_OPEN if look.lower is None else look.lower for look, _ in looks]
+    high = [_OPEN if look.upper is None else look.upper for look, _ in looks]
     axes.fill_between(times, low, high, color=colour, alpha=0.16, linewidth=0)
-    axes.plot(times, [look.effect for look in looks if look.effect is not None], color=colour)
+    axes.plot(times, [effect for _, effect in looks], color=colour)
     if rollout.ended is not None:
         axes.axvline(rollout.ended / _DAY, color=colour, **_RULE)
     final = rollout.final

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from gauntlet.cli.demo.event_reader import Outcomes, Predictions
 from gauntlet.cli.demo.replay import Sent
-from gauntlet.cli.demo.report_model import Check, Month, RealisedShare, Rollout
-from gauntlet.cli.demo.timeline import History
+from gauntlet.cli.demo.report_model import AllocationStep, Check, Month, RealisedShare, Rollout
 from gauntlet.losses import loss
 
 _TAKEN_OUT = ("rolled_back", "archived")
@@ -58,64 +58,50 @@ def _means(p: NDArray[np.float64], truth: NDArray[np.float64]) -> tuple[float | 
     return float(loss("log_loss", output, truth).mean()), float(1 - loss("accuracy", output, truth).mean())
 
 
-def realised_shares(predictions: Predictions, history: History) -> list[RealisedShare]:
+def realised_shares(predictions: Predictions, ramp: Sequence[AllocationStep]) -> list[RealisedShare]:
     """For every allocation with a challenger on live traffic: its realised share beside the ordered one."""
     table = predictions.table[~predictions.table["forced"]]
-    groups = dict(iter(table.groupby("allocation")["assigned"]))
-    found: dict[int, RealisedShare] = {}
-    for _, control in history:
-        p = control.share
-        if control.rollout is None or p == 0 or control.allocation not in groups:
-            continue
-        group = groups[control.allocation]
-        n, assigned = len(group), int(group.sum())
-        spread = 3 * math.sqrt(p * (1 - p) / n)
-        share = RealisedShare(
-            allocation=control.allocation,
-            rollout=control.rollout.id,
-            share=p,
-            requests=n,
-            assigned=assigned,
-            realised=assigned / n,
-            low=max(0.0, p - spread),
-            high=min(1.0, p + spread),
-            inside=abs(assigned / n - p) <= spread,
-        )
-        found.setdefault(control.allocation, share)
-    return list(found.values())
+    assigned = dict(iter(table.groupby("allocation")["assigned"]))
+    live = {step.allocation: step for step in ramp if step.share > 0 and step.allocation in assigned}
+    return [_realised(step, len(assigned[number]), int(assigned[number].sum())) for number, step in live.items()]
 
 
-def misrouted(predictions: Predictions, history: History) -> int:
+def _realised(step: AllocationStep, requests: int, assigned: int) -> RealisedShare:
+    p, realised = step.share, assigned / requests
+    spread = 3 * math.sqrt(p * (1 - p) / requests)
+    return RealisedShare(
+        allocation=step.allocation,
+        rollout=step.rollout or "",
+        share=p,
+        requests=requests,
+        assigned=assigned,
+        realised=realised,
+        low=max(0.0, p - spread),
+        high=min(1.0, p + spread),
+        inside=abs(realised - p) <= spread,
+    )
+
+
+def misrouted(predictions: Predictions, ramp: Sequence[AllocationStep]) -> int:
     """Answers by a model that the allocation they name doesn't give to the arm that served."""
-    ordered = {
-        control.allocation: (
-            control.champion,
-            control.rollout.challenger if control.rollout else None,
-            control.rollout.id if control.rollout else None,
-        )
-        for _, control in history
-    }
     columns = ["champion", "challenger", "rollout"]
-    in_force = pd.DataFrame.from_dict(ordered, orient="index", columns=columns)
-    expected = in_force.reindex(predictions.table["allocation"]).fillna("").to_numpy()
-    differs = predictions.table[columns].fillna("").to_numpy() != expected
+    steps = pd.DataFrame(map(msgspec.structs.asdict, ramp)).drop_duplicates("allocation", keep="last")
+    ordered = steps.set_index("allocation")[columns].reindex(predictions.table["allocation"])
+    differs = predictions.table[columns].fillna("").to_numpy() != ordered.fillna("").to_numpy()
     served_wrong = predictions.table["served"].to_numpy() & differs[:, 1:].any(axis=1)
     return int((differs[:, 0] | served_wrong).sum())
 
 
-def answers_after(predictions: Predictions, history: History, rollout: Rollout) -> int:
+def answers_after(predictions: Predictions, ramp: Sequence[AllocationStep], rollout: Rollout) -> int:
     """Requests that a model answered after it was taken out and until a later allocation lets it in again.
 
     "After" goes by the log: from the first answer of a later allocation on, in each partition.
     """
     if rollout.state not in _TAKEN_OUT:
         return 0
-    model = rollout.challenger
-    present = {  # a rollout that ends in shadow doesn't change the allocation: its last record counts
-        control.allocation: model in (control.champion, control.rollout.challenger if control.rollout else None)
-        for _, control in history
-    }
-    table = predictions.table
+    model, table = rollout.challenger, predictions.table
+    # A rollout that ends in shadow doesn't change the allocation, so of one allocation the last step counts.
+    present = {step.allocation: model in (step.champion, step.challenger) for step in ramp}
     latest = table.groupby("partition")["allocation"].cummax()
     return int(((table["model"] == model) & ~latest.map(present).eq(True)).sum())
 

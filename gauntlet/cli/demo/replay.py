@@ -58,37 +58,31 @@ class Sent:
     end: float = 0.0
 
 
+@dataclass
 class Replay:
     """One pass over the first `days` days of 2013."""
 
-    def __init__(
-        self,
-        config: Config,
-        flights: data.Flights,
-        folder: Path,
-        port: int,
-        days: int,
-        submissions: Sequence[Submission],
-    ) -> None:
-        self._config = config
-        self._flights = flights
-        self._folder = folder
-        self._days = days
-        self._waiting = [s for s in submissions if s.day < days]
+    config: Config
+    flights: data.Flights
+    folder: Path
+    port: int
+    days: int
+    submissions: Sequence[Submission]
+
+    def __post_init__(self) -> None:
+        self._waiting = [s for s in self.submissions if s.day < self.days]
         # One connection a route. The standard library's client costs a tenth of an asynchronous one.
-        self._connections = {
-            route: http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            for route in ("predict", "outcomes", "other")
-        }
+        routes = ("predict", "outcomes", "other")
+        self._connections = {r: http.client.HTTPConnection("127.0.0.1", self.port, timeout=60) for r in routes}
         self._sent = Sent()
 
     async def run(self) -> Sent:
         """Send everything and wait until it is evaluated. Raises `GauntletError` when a service refuses a request."""
-        self._state = adapters.state(self._config)
+        self._state = adapters.state(self.config)
         reader = None
         try:
-            await _until(self._ready, _ROUTER_SECONDS, f"the router did not come up; see {self._folder}/router.log")
-            self._reader = reader = await adapters.log_reader(self._config)
+            await _until(self._ready, _ROUTER_SECONDS, f"the router did not come up; see {self.folder}/router.log")
+            self._reader = reader = await adapters.log_reader(self.config)
             began = time.monotonic()
             await self._replay()
             self._sent.seconds = time.monotonic() - began
@@ -104,17 +98,17 @@ class Replay:
         return (await self._request("GET", "/readyz"))[0] == 200
 
     async def _replay(self) -> None:
-        departures = self._flights.departure
-        departures = departures[: np.searchsorted(departures, data.YEAR_START + self._days * data.DAY)]
-        arrivals = self._flights.arrival[: len(departures)]
+        departures = self.flights.departure
+        departures = departures[: np.searchsorted(departures, data.YEAR_START + self.days * data.DAY)]
+        arrivals = self.flights.arrival[: len(departures)]
         order = np.argsort(arrivals, kind="stable")[: np.count_nonzero(~np.isnan(arrivals))]  # NaN sorts last
         arrivals = arrivals[order]
         self._sent.never = len(departures) - len(order)
-        rows = self._flights.rows(0, len(departures))
+        rows = self.flights.rows(0, len(departures))
         sent = landed = 0
         settled: asyncio.Task[None] | None = None
         with tqdm(total=len(rows), unit=" flights", unit_scale=True, desc="2013-01-01", mininterval=0.5) as bar:
-            for day in range(self._days + 2):  # two days more, for the last arrivals
+            for day in range(self.days + 2):  # two days more, for the last arrivals
                 midnight = data.YEAR_START + day * data.DAY
                 for tick in range(midnight, midnight + data.DAY, _TICK):
                     stop = int(np.searchsorted(departures, tick + _TICK))
@@ -138,7 +132,7 @@ class Replay:
     async def _predict(self, rows: list[data.Row], start: int, stop: int) -> None:
         if start == stop:
             return
-        ids, times = self._flights.key, self._flights.departure[start:stop].tolist()
+        ids, times = self.flights.key, self.flights.departure[start:stop].tolist()
         instances = [{"features": rows[i], "id": ids[i], "at": at} for i, at in enumerate(times, start)]
         answer = await self._post("/v1/predict", {"instances": instances})
         self._sent.flights += stop - start
@@ -147,7 +141,7 @@ class Replay:
     async def _outcomes(self, due: Sequence[int]) -> None:
         if not due:
             return
-        flights = self._flights
+        flights = self.flights
         outcomes = [{"id": flights.key[i], "value": int(flights.late[i]), "at": float(flights.arrival[i])} for i in due]
         answer = await self._post("/v1/outcomes", {"outcomes": outcomes})
         self._sent.outcomes += len(due)
@@ -173,11 +167,11 @@ class Replay:
     async def _settle(self) -> None:
         """Wait until all that was sent so far is evaluated, decided on and in force, and no model is being trained."""
         flights, outcomes = self._sent.flights, self._sent.outcomes
-        behind = f"the services fell behind by more than {_SETTLE_SECONDS:g} s; see their logs in {self._folder}"
+        behind = f"the services fell behind by more than {_SETTLE_SECONDS:g} s; see their logs in {self.folder}"
         await _until(lambda: self._settled(flights, outcomes), _SETTLE_SECONDS, behind)
 
     async def _settled(self, flights: int, outcomes: int) -> bool:
-        name = self._config.experiment
+        name = self.config.experiment
         counts = (await self._progress(keys.evaluator_progress(name), EvaluatorProgress)).counts
         if counts.get("predictions", 0) < flights or counts.get("outcomes", 0) < outcomes:
             return False
@@ -204,13 +198,13 @@ class Replay:
             return
         due = self._waiting[0]
         today = data.YEAR_START + (day + 1) * data.DAY
-        model = self._folder / f"{due.name}.skops"
+        model = self.folder / f"{due.name}.skops"
         if not model.exists():
-            rows, labels = await asyncio.to_thread(self._flights.between, today - 60 * data.DAY, today - data.DAY)
+            rows, labels = await asyncio.to_thread(self.flights.between, today - 60 * data.DAY, today - data.DAY)
             await asyncio.to_thread(skops.io.dump, await asyncio.to_thread(due.train, rows, labels), model)
-            self._version = await register.register(self._config, str(model), due.name, allow_pickle=False)
+            self._version = await register.register(self.config, str(model), due.name, allow_pickle=False)
         order = msgspec.json.encode({"version": self._version, "reason": due.reason})
-        status, answer = await self._request("POST", f"/v1/experiments/{self._config.experiment}/challenge", order)
+        status, answer = await self._request("POST", f"/v1/experiments/{self.config.experiment}/challenge", order)
         if status == 200:
             self._waiting.pop(0)
         elif status != 409:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ from gauntlet.cli.demo import event_reader, reconciliation, timeline
 from gauntlet.cli.demo.event_reader import Predictions
 from gauntlet.cli.demo.flights import Flights
 from gauntlet.cli.demo.replay import Sent
-from gauntlet.cli.demo.report_model import Report, Rollout
+from gauntlet.cli.demo.report_model import AllocationStep, Report, Rollout
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
 from gauntlet.registry.artifact import Predictor
@@ -56,7 +57,8 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
     scores = await asyncio.to_thread(_scores, first, flights, sent.flights)
     by_flight = pd.DataFrame({"month": flights.month[: sent.flights], "first": scores}, index=pd.Index(ids))
     months, year = reconciliation.months(by_flight, predictions, outcomes)
-    rollouts = [_counted(r, predictions, history) for r in timeline.rollouts(history, evaluations, begin, sent.end)]
+    ramp = timeline.ramp(history, begin)
+    rollouts = [_counted(r, predictions, ramp) for r in timeline.rollouts(history, evaluations, begin, sent.end)]
     checks = reconciliation.checks(
         ids=ids,
         sent=sent,
@@ -64,7 +66,7 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
         outcomes=outcomes,
         counts=counts,
         rollouts=rollouts,
-        wrong=reconciliation.misrouted(predictions, history),
+        wrong=reconciliation.misrouted(predictions, ramp),
         horizon=float(config.evidence.outcome_horizon),
     )
     return Report(
@@ -84,8 +86,8 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
         checks=tuple(checks),
         timeline=tuple(timeline.timeline(history, drift, jobs, begin)),
         rollouts=tuple(rollouts),
-        ramp=tuple(timeline.ramp(history, begin)),
-        realised=tuple(reconciliation.realised_shares(predictions, history)),
+        ramp=tuple(ramp),
+        realised=tuple(reconciliation.realised_shares(predictions, ramp)),
         drift=tuple(drift),
         jobs=tuple(jobs),
         months=tuple(months),
@@ -104,13 +106,13 @@ def _scores(model: Predictor, flights: Flights, n: int) -> NDArray[np.float64]:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _counted(rollout: Rollout, predictions: Predictions, history: timeline.History) -> Rollout:
+def _counted(rollout: Rollout, predictions: Predictions, ramp: Sequence[AllocationStep]) -> Rollout:
     """The rollout with the requests that it answered, lost to the champion, or answered too late."""
     own = predictions.table[predictions.table["rollout"] == rollout.id]
     return msgspec.structs.replace(
         rollout,
         answers=int(own["served"].sum()),
-        answers_after=reconciliation.answers_after(predictions, history, rollout),
+        answers_after=reconciliation.answers_after(predictions, ramp, rollout),
         fallbacks=int(own["fallback"].sum()),
         shadow_failures=predictions.shadow_failures.get(rollout.id, 0),
     )

@@ -82,6 +82,7 @@ class AllocationStep(msgspec.Struct, frozen=True, kw_only=True):
     share: float
     champion: str
     challenger: str | None
+    rollout: str | None
 
 
 class FeatureDistance(msgspec.Struct, frozen=True, kw_only=True):

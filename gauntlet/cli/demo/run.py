@@ -33,19 +33,11 @@ from gauntlet.errors import ConfigError
 
 EXPERIMENT = "flights"
 
+_CELSIUS = "hand-made challenger: trained with temperatures in Celsius, served in Fahrenheit"
+_NO_IMPUTER = "hand-made challenger: can't take a missing weather reading"
 SUBMISSIONS = (
-    Submission(
-        day=60,
-        name="fahrenheit-mixup",
-        train=data.train_in_celsius,
-        reason="hand-made challenger: trained with temperatures in Celsius, served in Fahrenheit",
-    ),
-    Submission(
-        day=261,
-        name="no-imputer",
-        train=data.train_without_imputer,
-        reason="hand-made challenger: can't take a missing weather reading",
-    ),
+    Submission(day=60, name="fahrenheit-mixup", train=data.train_in_celsius, reason=_CELSIUS),
+    Submission(day=261, name="no-imputer", train=data.train_without_imputer, reason=_NO_IMPUTER),
 )
 
 

@@ -49,6 +49,7 @@ def ramp(history: History, begin: float) -> list[AllocationStep]:
             share=control.share,
             champion=control.champion,
             challenger=control.rollout.challenger if control.rollout else None,
+            rollout=control.rollout.id if control.rollout else None,
         )
         for version, control in history
     ]
