@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from evaluator.service.checkpoint import Checkpoint
-from evaluator.service.pipeline import Core
+from evaluator.service.pipeline import Pipeline
 from evaluator.service.worker import Worker
 from gauntlet import adapters, events, ids, keys
 from gauntlet.config import Config
@@ -237,27 +237,27 @@ async def _evaluate(
     """CPU seconds that a fresh worker needs for the whole log; checks that it counted all of it."""
     folder = Path(config.data) / f"evaluator-{stepwise}-{run}"
     checkpoint = Checkpoint(folder / "evaluator.db")
-    core = Core(config, adapters.registry(config), checkpoint)
+    pipeline = Pipeline(config, adapters.registry(config), checkpoint)
     reader: Any = LocalLogReader(Path(config.data) / "log")
     unrolled = _Unrolled(reader, START + _EVERY * count + _DELAY)
     sink: Any = _Nowhere()
-    worker = Worker(config, core, checkpoint, unrolled if stepwise else reader, sink, sink)  # type: ignore[arg-type]
+    worker = Worker(config, pipeline, checkpoint, unrolled if stepwise else reader, sink, sink)  # type: ignore[arg-type]
     if profile is not None:
         asyncio.to_thread = _inline  # type: ignore[assignment] - the profiler sees one thread
         profile.enable()
     before = time.process_time()
     while True:
-        while await worker._round():
+        while await worker.step():
             pass
         if not stepwise or not unrolled.go_on():
             break
-    await worker._save()
+    await worker.commit()
     seconds = time.process_time() - before
     if profile is not None:
         profile.disable()
     await reader.close()
     checkpoint.close()
-    counts = core.counts
+    counts = pipeline.counts
     seen = counts["predictions"] + counts["shadows"] + counts["outcomes"]
     if seen != count or counts["joined"] != counts["outcomes"]:
         raise SystemExit(f"{count} events were written, and the evaluator counted {dict(counts)}")

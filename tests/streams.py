@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from evaluator.service.checkpoint import Checkpoint
-from evaluator.service.pipeline import Core
-from evaluator.service.worker import Worker
+from evaluator.service.pipeline import Pipeline
+from evaluator.service.worker import Worker, WorkerSettings
 from gauntlet import adapters, events, keys
 from gauntlet.config import Config
 from gauntlet.config import load as configs
@@ -24,6 +24,9 @@ from gauntlet.types import CHALLENGER, CHAMPION, Task
 HORIZON = 100.0
 BLOCK = 20.0
 ROLLOUT = "test-r0001"
+
+EAGER = WorkerSettings(predictions=40, outcomes=25, commit=0.0, idle=0.001, discover=0.0, backoff=0.001)
+"""Small steps, and a commit after every one of them."""
 
 _SETTINGS = f"""
 experiment: test
@@ -121,7 +124,7 @@ def traffic(n: int, *, every: float = 1.0, start: int = 0, delay: float = 30.0) 
 
 
 def batch(found: Iterable[events.AnyEvent], source: str = "predictions/a") -> list[tuple[str, Any]]:
-    """As the core takes them."""
+    """As the pipeline takes them."""
     return [(source, event) for event in found]
 
 
@@ -234,34 +237,48 @@ class MemoryState:
 class Evaluator:
     """One evaluator's life on a file and ports: made, turned until all is read, killed or closed."""
 
-    def __init__(self, settings: Config, file: Path, log: Any, state: Any = None, writer: Any = None) -> None:
+    def __init__(
+        self, made: Config, file: Path, log: Any, state: Any = None, *, settings: WorkerSettings = EAGER
+    ) -> None:
         self.checkpoint = Checkpoint(file)
-        self.core = Core(settings, adapters.registry(settings), self.checkpoint)
+        self.pipeline = Pipeline(made, adapters.registry(made), self.checkpoint)
         self.caught_up = False
-        self.worker = Worker(settings, self.core, self.checkpoint, log, writer or log, state or MemoryState())
+        self.worker = Worker(made, self.pipeline, self.checkpoint, log, log, state or MemoryState(), settings)
 
     async def read_all(self, *, save: bool = True) -> Evaluator:
         """Catch up (once, as a service does at its start), read to the end and commit."""
         if not self.caught_up:
-            await self.worker._catch_up()
+            await self.worker.catch_up()
             self.caught_up = True
-        while await self.worker._round():
+        while await self.worker.step():
             pass
         if save:
-            await self.worker._save()
+            await self.worker.commit()
         return self
 
     def facts(self) -> dict[str, Any]:
         """What must be the same however the log was read."""
-        saved = self.core.saved(0, {})
+        saved = self.pipeline.state(0, {})
         return {
             "counts": {name: n for name, n in saved.counts.items() if n},
-            "fold": saved.fold,
-            "looks": saved.looks,
+            "accumulators": saved.accumulators,
+            "rollouts": saved.rollouts,
             "latest": saved.latest,
-            "joins": self.core._joins.waiting(),
+            "joins": self.pipeline.joins_held,
         }
 
     def close(self) -> None:
         """Also what kill -9 does to the file: an open transaction is gone."""
         self.checkpoint.close()
+
+
+def one_pass(made: Config, folder: Path, stream: Iterable[events.AnyEvent]) -> dict[str, Any]:
+    """What one step over a whole stream makes of it: the facts that every other way of reading must end with."""
+    evaluator, stream = Evaluator(made, folder / "one-pass.db", MemoryLog()), list(stream)
+    evaluator.pipeline.step(batch(e for e in stream if not isinstance(e, events.Outcome)))
+    evaluator.pipeline.step(batch(e for e in stream if isinstance(e, events.Outcome)))
+    evaluator.pipeline.expire_joins()
+    evaluator.pipeline.evaluate({})
+    facts = evaluator.facts()
+    evaluator.close()
+    return facts

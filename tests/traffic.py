@@ -17,7 +17,7 @@ import numpy as np
 import workbench
 
 from evaluator.service.checkpoint import Checkpoint
-from evaluator.service.pipeline import Core
+from evaluator.service.pipeline import Pipeline
 from evaluator.service.worker import Worker
 from gauntlet import adapters, bootstrap, keys, status
 from gauntlet.cli.up import SERVICES, Services
@@ -163,16 +163,16 @@ class _Nowhere:
         return expected + 1
 
 
-async def one_pass(config: Config, folder: Path) -> Core:
+async def evaluated_in_one_pass(config: Config, folder: Path) -> Pipeline:
     """What a fresh evaluator makes of the whole log in one go."""
     checkpoint = Checkpoint(folder / "evaluator.db")
     reader = adapters.local_reader(config)
-    core = Core(config, adapters.registry(config), checkpoint)
+    pipeline = Pipeline(config, adapters.registry(config), checkpoint)
     local = msgspec.structs.replace(config, state="local")
-    worker = Worker(local, core, checkpoint, reader, _Nowhere(), _Nowhere())  # type: ignore[arg-type]
-    while await worker._round():
+    worker = Worker(local, pipeline, checkpoint, reader, _Nowhere(), _Nowhere())  # type: ignore[arg-type]
+    while await worker.step():
         pass
-    await worker._save()
+    await worker.commit()
     await reader.close()
     checkpoint.close()
-    return core
+    return pipeline

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.service.block_sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, TrackedMetrics
-from evaluator.service.join import Exposure, Match, Score
+from evaluator.service.join import Exposure, JoinResult, Match, Score
 from evaluator.service.segment_labels import value_of
 from evaluator.stats import PairedSums, SplitSums
 from gauntlet.losses import losses
@@ -54,6 +54,14 @@ class Accumulators:
         self.rollouts: dict[str, RolloutSums] = {}
         self.models: dict[str, dict[int, LossSums]] = {}
 
+    def add(self, joined: JoinResult) -> Floats:
+        """Add what a batch has joined; returns the primary losses of its matches."""
+        self.exposures(joined.exposures)
+        losses = self.matches(joined.matches)
+        self.pairs(joined.pairs)
+        self.scored(joined.scored)
+        return losses
+
     def exposures(self, exposures: Sequence[Exposure]) -> None:
         """Count who was assigned where, what became of it and how long it took; forced requests are no evidence."""
         mine = [e for e in exposures if e.rollout is not None and e.challenger is not None and not e.forced]
@@ -91,7 +99,7 @@ class Accumulators:
     def scored(self, scored: Iterable[tuple[Exposure, Score]]) -> None:
         """Count whether the shadow scores of requests are valid answers; whose truth is known or not."""
         for exposure, score in scored:
-            if _other_arm(exposure) == (score.arm, score.model):
+            if _scored_by_other_arm(exposure, score):
                 valid = score.output is not None
                 ours = exposure.served == CHAMPION
                 self._rollout_of(exposure).block(self._index(exposure.at)).shadows.add(ours or valid, valid or not ours)
@@ -150,7 +158,7 @@ class Accumulators:
             index = self._index(match.exposure.at)
             assert match.score is not None, "a pair has a shadow score"
             shadows[match.score.model, index].append(i)
-            if _other_arm(match.exposure) == (match.score.arm, match.score.model):
+            if _scored_by_other_arm(match.exposure, match.score):
                 groups[match.exposure.rollout, index].append(i)
         for (_, index), rows in groups.items():
             exposures = [pairs[i].exposure for i in rows]
@@ -241,10 +249,6 @@ class Accumulators:
         return np.array([self._classes[m.truth.value] for m in matches], dtype=np.float64)
 
 
-def _other_arm(exposure: Exposure) -> tuple[str, str] | None:
-    """The arm that did not serve, and its model; None outside a rollout."""
-    if exposure.rollout is None or exposure.challenger is None:
-        return None
-    if exposure.served == CHAMPION:
-        return CHALLENGER, exposure.challenger
-    return CHAMPION, exposure.champion
+def _scored_by_other_arm(exposure: Exposure, score: Score) -> bool:
+    """Whether the shadow score is of the rollout's arm that did not serve."""
+    return exposure.rollout is not None and (score.arm, score.model) == exposure.other_arm

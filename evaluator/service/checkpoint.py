@@ -29,11 +29,12 @@ _TABLES = (
 )
 
 
-class Saved(msgspec.Struct, kw_only=True):
+class EvaluatorState(msgspec.Struct, kw_only=True):
     """What one commit holds besides the join table. `commit` counts commits and is the fence.
 
-    `settings` are those that the sums were made with, and mean nothing under others. `outbox` is what was not sent yet,
-    as (topic, key, time, bytes); only the shared state needs it, for the local file has a table of its own.
+    settings: those that the sums were made with, which mean nothing under others. latest: event time by partition.
+    rollouts: the state of each rollout's tests. drift_pending: events that are found and not in an outbox yet. outbox:
+    what was not sent yet; only the shared state needs it, for the local file has a table of its own.
     """
 
     commit: int = 0
@@ -41,17 +42,15 @@ class Saved(msgspec.Struct, kw_only=True):
     offsets: dict[str, int] = {}
     latest: dict[str, float] = {}
     counts: dict[str, int] = {}
-    fold: dict[str, Any] | None = None
-    looks: dict[str, dict[str, Any]] = {}
+    accumulators: dict[str, Any] | None = None
+    rollouts: dict[str, dict[str, Any]] = {}
     health_block: int | None = None
     previous: str | None = None
-    allocation: int = 0
-    watch: dict[str, Any] | None = None
+    drift_state: dict[str, Any] | None = None
+    drift_pending: list[events.Drift] = []
     evaluation: events.Evaluation | None = None
     health: events.Health | None = None
     drift: events.Drift | None = None
-    said: list[events.Drift] = []
-    pending: list[events.Drift] = []
     outbox: list[Record] = []
 
 
@@ -67,7 +66,7 @@ class Checkpoint:
         for table in _TABLES:
             self.db.execute(table)
         row = self.db.execute("SELECT data FROM saved").fetchone()
-        self.saved = msgspec.json.decode(row[0], type=Saved) if row else Saved()
+        self.saved = msgspec.json.decode(row[0], type=EvaluatorState) if row else EvaluatorState()
 
     def begin(self) -> None:
         """Open the transaction that the next `commit` ends; the join table may be changed from here on.

@@ -103,8 +103,8 @@ class EvaluationDesign:
         return last + int(self.horizon // self.harm_block)
 
 
-def scheme(config: Config) -> EvaluationDesign:
-    """The scheme of a configuration."""
+def evaluation_design(config: Config) -> EvaluationDesign:
+    """How the experiment of a configuration is judged."""
     evidence = config.evidence
     terms = RolloutPlan(
         form=evidence.form,
@@ -134,7 +134,7 @@ def scheme(config: Config) -> EvaluationDesign:
     )
 
 
-def watched(config: Config, classes: Mapping[Label, int]) -> TrackedMetrics:
+def tracked_metrics(config: Config, classes: Mapping[Label, int]) -> TrackedMetrics:
     """What is to be summed for the guardrails and segments. Raises `ConfigError` on a recall of no class."""
     recalls: dict[str, int] = {}
     for guard in config.guardrails:

@@ -35,9 +35,6 @@ from evaluator.stats.guards import ArrivalState
 from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
 from gauntlet.types import CHALLENGER, CHAMPION, Result, VerdictCause
 
-FORMAT = 2
-"""Of a test's state. One of another format is made anew, by taking its looks again."""
-
 
 @dataclass
 class EvaluationState:
@@ -58,7 +55,6 @@ class EvaluationState:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
             "terms": msgspec.json.decode(msgspec.json.encode(self.terms)),  # lists, as they come back
             "state": self.state.to_dict(),
             "next_block": self.next_block,
@@ -71,10 +67,7 @@ class EvaluationState:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> EvaluationState:
-        """Of another format only terms and next block are taken over: then its looks have to be taken again."""
         terms = msgspec.convert(data["terms"], RolloutPlan)
-        if data.get("format") != FORMAT:
-            return cls(terms, State.start(terms.plan), data["next_block"])
         plans = {guard.name: guardrails.plan(guard, terms) for guard in terms.guards}
         arrival, segment = guardrails.arrival_plan(terms), segments.plan(terms)
         return cls(
@@ -148,8 +141,8 @@ class _Finding:
     reason: str
 
 
-def look(
-    scheme: EvaluationDesign,
+def evaluate(
+    design: EvaluationDesign,
     name: str,
     sums: RolloutSums,
     looks: EvaluationState,
@@ -163,22 +156,22 @@ def look(
     `offsets` are those whose records the sums hold: they make the evaluation repeatable. `drift`: what was said about
     the champion's drift, in order.
     """
-    at = (last + 1) * scheme.harm_block + scheme.offset + scheme.horizon
+    at = (last + 1) * design.harm_block + design.offset + design.horizon
     closed = sorted(index for index in sums.blocks if index <= last)
     fine = [sums.blocks[index] for index in closed]
-    coarse = _coarse(sums, closed, scheme.ratio, last)
+    coarse = _coarse(sums, closed, design.ratio, last)
     looks.state, answer = advance(
         looks.state,
         _blocks(looks.terms, coarse),
         looks.terms.plan,
-        _blocks(looks.terms, fine) if scheme.ratio > 1 else None,
+        _blocks(looks.terms, fine) if design.ratio > 1 else None,
     )
-    known = {index: block for index, block in sorted(sums.blocks.items()) if index <= scheme.known(last)}
+    known = {index: block for index, block in sorted(sums.blocks.items()) if index <= design.known(last)}
     assigned = _assignments(known.values())
     ratio = sample_ratio(assigned, smallest_p=looks.smallest_p)
     if isinstance(ratio, SampleRatio):
         looks.smallest_p = ratio.p_value
-    guards = _guard(scheme, sums, looks, fine, known, assigned, last)
+    guards = _guard(design, sums, looks, fine, known, assigned, last)
     verdict = judge(answer, guardrails=guardrails.breached(guards.readings), equivalence=looks.terms.margin or None)
     result, found, reasons = _verdict(answer, verdict, guards, ratio, looks.terms)
     numbers: dict[str, Any] = {}
@@ -199,20 +192,20 @@ def look(
             "widening": answer.widening,
             "skewness": answer.skewness,
         }
-    drifted = _condition(scheme, looks.terms, sums, closed, drift, at)
+    drifted = _condition(design, looks.terms, sums, closed, drift, at)
     return Evaluation(
         id=f"{name}/{last}",
         at=at,
-        experiment=scheme.experiment,
+        experiment=design.experiment,
         rollout=name,
         champion=sums.champion,
         challenger=sums.challenger,
         form=looks.terms.form,
-        metric=scheme.metric,
+        metric=design.metric,
         result=result,
         cause=found.cause,
         subject=found.subject,
-        reasons=reasons if drifted is None else [*reasons, drift_context.sentence(drifted, scheme.metric)],
+        reasons=reasons if drifted is None else [*reasons, drift_context.sentence(drifted, design.metric)],
         pairs=sum(b.paired.n for b in fine),
         srm_p_value=ratio.p_value if isinstance(ratio, SampleRatio) else None,
         arms=_arms(looks.terms, sums, fine, task),
@@ -229,7 +222,7 @@ def look(
 
 
 def _condition(
-    scheme: EvaluationDesign,
+    design: EvaluationDesign,
     terms: RolloutPlan,
     sums: RolloutSums,
     closed: list[int],
@@ -244,11 +237,11 @@ def _condition(
     if found is None:
         return None
     episode, since = found
-    first = (since - scheme.offset) / scheme.harm_block
+    first = (since - design.offset) / design.harm_block
     whole = _blocks(terms, [sums.blocks[index] for index in closed])
     used = [i for i in closed if _evidence(terms, sums.blocks[i])]
     # What an outcome told may be about a request as old as the horizon: the blocks between are on neither side.
-    gap = scheme.horizon / scheme.harm_block
+    gap = design.horizon / design.harm_block
     before = [block for i, block in zip(used, whole, strict=True) if i + 1 <= first - gap]
     return drift_context.condition(
         episode, since, before, [block for i, block in zip(used, whole, strict=True) if i >= first]
@@ -256,7 +249,7 @@ def _condition(
 
 
 def _guard(
-    scheme: EvaluationDesign,
+    design: EvaluationDesign,
     sums: RolloutSums,
     looks: EvaluationState,
     matured: list[BlockSums],
@@ -275,7 +268,7 @@ def _guard(
     looks.segments, found = segments.read(sums.watched.segments, terms, looks.segments, matured)
     units = sum(sum(pair) for pair in assigned.counts.values())
     moved_units, looks.moved_p, moved = guardrails.moved(closed, units, looks.moved_p)
-    window = range(scheme.known(last) - scheme.ratio + 1, scheme.known(last) + 1)
+    window = range(design.known(last) - design.ratio + 1, design.known(last) + 1)
     silent = guardrails.silent([known[index] for index in window if index in known])
     return _Guards(readings, arrival, differs, found, moved_units, moved, silent)
 

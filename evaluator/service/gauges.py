@@ -1,4 +1,4 @@
-"""What the evaluator shows on /metrics: where it stands, and the latest of what it has said."""
+"""Gauges of the evaluator on /metrics: the watermark, the champion's drift, and the latest evaluation and health."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from evaluator.service.champion_monitor import ChampionMonitor
 from evaluator.service.guardrails import LABEL_ARRIVAL
-from evaluator.service.pipeline import Core
+from evaluator.service.pipeline import OutputEvent, Pipeline
 from gauntlet import events, telemetry
 from gauntlet.types import CHALLENGER, CHAMPION, Severity
 
@@ -14,11 +14,11 @@ _STATES = ("safe", "open", "breached")
 _NONE = float("nan")  # no answer is no number: a gauge must not go on showing an old one
 
 
-def show(name: str, core: Core, out: Sequence[events.AnyEvent]) -> None:
-    """Show what was committed; `out` in the order in which it was said."""
-    telemetry.WATERMARK.labels(name).set(core.watermark)
-    if core.watch is not None:
-        _drift(name, core.watch)
+def show(name: str, pipeline: Pipeline, out: Sequence[OutputEvent]) -> None:
+    """Set the gauges to what was committed; `out` are its events, oldest first."""
+    telemetry.WATERMARK.labels(name).set(pipeline.watermark)
+    if pipeline.monitor is not None:
+        _drift(name, pipeline.monitor)
     for event in out:
         if isinstance(event, events.Evaluation):
             _evaluation(name, event)
@@ -27,11 +27,11 @@ def show(name: str, core: Core, out: Sequence[events.AnyEvent]) -> None:
                 telemetry.HEALTH.labels(name, metric).set(value)
 
 
-def _drift(name: str, watch: ChampionMonitor) -> None:
-    telemetry.DRIFT_SEVERITY.labels(name).set(Severity(watch.severity).rank)
-    telemetry.DRIFT_ACCEPTED.labels(name).set(watch.accepted)
-    telemetry.DATA_QUALITY.labels(name).set(_NONE if watch.quality is None else watch.quality)
-    scores, rises = watch.scores(), watch.rises()
+def _drift(name: str, monitor: ChampionMonitor) -> None:
+    telemetry.DRIFT_SEVERITY.labels(name).set(Severity(monitor.severity).rank)
+    telemetry.DRIFT_ACCEPTED.labels(name).set(monitor.accepted)
+    telemetry.DATA_QUALITY.labels(name).set(_NONE if monitor.quality is None else monitor.quality)
+    scores, rises = monitor.scores(), monitor.rises()
     for gauge, values in ((telemetry.DRIFT_SCORE, scores), (telemetry.ERROR_RISE, rises)):
         if not values:
             gauge.clear()  # a new champion is watched from nothing

@@ -1,4 +1,4 @@
-"""The join: predictions, shadow scores and outcomes meet by prediction id, in any order, each at most once.
+"""Stream join of predictions, shadow scores and outcomes by prediction id, in any order, each at most once.
 
 The first prediction, the first shadow score and the first outcome of an id win; whatever comes again is counted and
 changes nothing. Rows stay as tombstones until the horizon is over, so that a redelivered pair can't count twice.
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gauntlet.events import Outcome, Prediction, Shadow
-from gauntlet.types import CHAMPION, PREVIOUS
+from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS
 
 
 class Exposure(msgspec.Struct, frozen=True, array_like=True):
@@ -32,12 +32,17 @@ class Exposure(msgspec.Struct, frozen=True, array_like=True):
     fallback: str | None
     forced: bool
     first: bool = True
-    """Whether its unit met the split for the first time in this rollout: only that was a draw of its own."""
+    """The unit's first exposure to the split in this rollout: only that was a draw of its own."""
     moved: bool = False
-    """Whether its unit had met the other arm under the same allocation, for the first time."""
+    """The unit's first exposure to the other arm under the same allocation."""
     seconds: float = 0.0
     segments: dict[str, str] = {}
     """The declared labels among the request's."""
+
+    @property
+    def other_arm(self) -> tuple[str, str | None]:
+        """The arm that did not serve, and its model (None outside a rollout)."""
+        return (CHALLENGER, self.challenger) if self.served == CHAMPION else (CHAMPION, self.champion)
 
 
 class Score(msgspec.Struct, frozen=True, array_like=True):
@@ -83,14 +88,14 @@ _UNITS = (
     "CREATE TABLE IF NOT EXISTS units (rollout TEXT, unit TEXT, arm TEXT, allocation INTEGER, moved INTEGER,"
     " PRIMARY KEY (rollout, unit)) WITHOUT ROWID"
 )
-_UNITS_SINCE = ("arm TEXT", "allocation INTEGER", "moved INTEGER")  # columns that a first version's table has not
 _TABLE = "CREATE TABLE IF NOT EXISTS joins (id TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL) WITHOUT ROWID"
 _UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET at = ?2, row = ?3"
 
 
 class JoinResult(msgspec.Struct):
-    """What one batch brought: new predictions and their exposures, new matches, new pairs, requests that now
-    have a shadow score (valid or not, whatever becomes of their outcome), and counts by kind."""
+    """What one batch has joined: new predictions with their exposures, matches (exposure and outcome), pairs (a shadow
+    score, too), requests that now have a shadow score (valid or not, whatever becomes of their outcome), and counts by
+    kind."""
 
     predictions: list[Prediction]
     exposures: list[Exposure]
@@ -100,15 +105,14 @@ class JoinResult(msgspec.Struct):
     counts: Counter[str]
 
 
-def _opposite(exposure: Exposure, score: Score) -> bool:
-    """Whether the score is of the arm that did not serve, and of the model that it had then.
+def _makes_pair(exposure: Exposure, score: Score) -> bool:
+    """Whether the score is of the champion before, or of the arm that did not serve and the model that it had then.
 
-    An id that was predicted again later brings another rollout's score."""
-    if exposure.fallback is not None or exposure.forced or score.arm == exposure.served:
+    An id that was predicted again later brings another rollout's score.
+    """
+    if exposure.fallback is not None or exposure.forced:
         return False
-    if score.arm == PREVIOUS:
-        return True
-    return score.model == (exposure.champion if score.arm == CHAMPION else exposure.challenger)
+    return score.arm == PREVIOUS or (score.arm, score.model) == exposure.other_arm
 
 
 class JoinTable:
@@ -121,10 +125,6 @@ class JoinTable:
         self._segments = segments
         db.execute(_TABLE)
         db.execute(_UNITS)
-        known = {row[1] for row in db.execute("PRAGMA table_info(units)")}
-        for column in _UNITS_SINCE:
-            if column.split()[0] not in known:
-                db.execute(f"ALTER TABLE units ADD COLUMN {column}")
         db.execute("CREATE INDEX IF NOT EXISTS joins_at ON joins (at)")
         self._greatest = self._last_id()
 
@@ -169,8 +169,8 @@ class JoinTable:
         marks = ",".join("?" * len(kept))
         self._db.execute(f"DELETE FROM units WHERE rollout NOT IN ({marks})", kept)  # noqa: S608 - question marks only
 
-    def waiting(self) -> int:
-        """Rows in the table, finished or not."""
+    def __len__(self) -> int:
+        """Rows of the table, finished or not."""
         return int(self._db.execute("SELECT count(*) FROM joins").fetchone()[0])
 
     def _last_id(self) -> str:
@@ -211,31 +211,31 @@ class JoinTable:
             result.counts["prediction_duplicate"] += 1
             return False
         row.at = event.at
-        first, moved = self._meet(event)
+        first, moved = self._expose_unit(event)
         row.exposure = Exposure(
-            event.at,
-            event.assigned,
-            event.served,
-            event.propensity,
-            event.allocation,
-            event.champion,
-            event.challenger,
-            event.rollout,
-            event.output,
-            event.fallback,
-            event.forced,
-            first,
-            moved,
-            event.seconds,
-            {name: event.segments[name] for name in self._segments if name in event.segments},
+            at=event.at,
+            assigned=event.assigned,
+            served=event.served,
+            propensity=event.propensity,
+            allocation=event.allocation,
+            champion=event.champion,
+            challenger=event.challenger,
+            rollout=event.rollout,
+            output=event.output,
+            fallback=event.fallback,
+            forced=event.forced,
+            first=first,
+            moved=moved,
+            seconds=event.seconds,
+            segments={name: event.segments[name] for name in self._segments if name in event.segments},
         )
         result.predictions.append(event)
         result.exposures.append(row.exposure)
         result.counts["predictions"] += 1
         return True
 
-    def _meet(self, event: Prediction) -> tuple[bool, bool]:
-        """Remember which arm the unit met; whether it is its first meeting, and whether it moved to the other arm.
+    def _expose_unit(self, event: Prediction) -> tuple[bool, bool]:
+        """Record which arm the unit was exposed to; whether that is its first exposure, and whether it has moved.
 
         A sticky unit's later requests go where its first one went, so they prove nothing new. Its share may grow into
         the challenger's; under one allocation it has no reason to move.
@@ -277,7 +277,7 @@ class JoinTable:
         return True
 
     def _score(self, row: _Row, result: JoinResult) -> None:
-        if row.exposure is not None and row.score is not None and _opposite(row.exposure, row.score):
+        if row.exposure is not None and row.score is not None and _makes_pair(row.exposure, row.score):
             result.scored.append((row.exposure, row.score))
 
     def _match(self, row: _Row, result: JoinResult) -> None:
@@ -291,5 +291,5 @@ class JoinTable:
                 result.matches.append(Match(row.exposure, row.truth, None))
         if row.score is not None and not row.paired and not row.late:
             row.paired = True
-            if row.score.output is not None and _opposite(row.exposure, row.score):
+            if row.score.output is not None and _makes_pair(row.exposure, row.score):
                 result.pairs.append(Match(row.exposure, row.truth, row.score))

@@ -1,6 +1,6 @@
-"""The evaluator service: read, fold, commit, send, report, for ever.
+"""The evaluator as a service: read, fold, commit, send, report, for ever.
 
-Predictions first, then outcomes up to where their log stood after that, and only then judgement, so that an exposure
+Predictions first, then outcomes up to where their log stood after that, and only then the looks, so that an exposure
 never matures before the outcomes that were there for it were read. An outage of log or state only delays: an offset
 moves when its record was folded, and a commit that was begun is finished before anything else is read.
 """
@@ -9,79 +9,87 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from evaluator.service import gauges
-from evaluator.service.checkpoint import Checkpoint, Saved
-from evaluator.service.pipeline import Core
+from evaluator.service.checkpoint import Checkpoint, EvaluatorState
+from evaluator.service.pipeline import OutputEvent, Pipeline
+from evaluator.service.validation import TOPICS, InputEvent, InvalidEvent
 from gauntlet import adapters, events, keys, status, telemetry
 from gauntlet.config import Config
 from gauntlet.errors import Conflict, GauntletError, LogUnavailable, StateUnavailable
 from gauntlet.log import LogReader, LogWriter, Record, Stored
 from gauntlet.state import StateStore
+from gauntlet.structured_logging import LimitedLog, get_logger
 
-_log = logging.getLogger("gauntlet.evaluator")
+_log = get_logger("gauntlet.evaluator")
 
-_BATCH = 2000  # predictions of a partition in one round: about 0.1 s of work, so that a stop is never far away
-_OUTCOMES = 5000  # the same for outcomes
-_COMMIT_SECONDS = 0.2  # how much work a crash repeats, and how late a verdict can be
-_IDLE_SECONDS = 0.02
-_DISCOVER_SECONDS = 2.0
-_BACKOFF_SECONDS = 0.5
+T = TypeVar("T")
 
-Happening = events.Prediction | events.Shadow | events.Outcome
-Read = list[tuple[str, Stored]]
+Records = list[tuple[str, Stored]]
 """Records with the `topic/partition` that each came from."""
 
-_DECODERS: dict[str, msgspec.json.Decoder[Happening]] = {
-    keys.PREDICTIONS: msgspec.json.Decoder(events.Prediction | events.Shadow),
-    keys.OUTCOMES: msgspec.json.Decoder(events.Outcome),
-}
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Batch sizes (records of a partition) and intervals (seconds) of the worker's loop."""
+
+    predictions: int = 2000
+    """About 0.1 s of work, so that a stop is never far away."""
+    outcomes: int = 5000
+    commit: float = 0.2
+    """How much work a crash repeats, and how late a verdict can be."""
+    idle: float = 0.02
+    discover: float = 2.0
+    """Between two looks for new partitions."""
+    backoff: float = 0.5
+    """After an outage."""
 
 
 class _Commit(NamedTuple):
-    """A commit that is ready to be written: its number, its bytes, what to send after it, what to show after it."""
+    """A commit that is ready to be written: its number, its bytes, its outbox, and the events to show after it."""
 
     number: int
     data: bytes
     outbox: list[Record]
-    events: list[events.AnyEvent]
+    events: list[OutputEvent]
 
 
 async def serve(config: Config, stop: asyncio.Event) -> None:
     """Evaluate until `stop` is set. Raises `Conflict` when another evaluator works on the same experiment."""
+    settings = WorkerSettings()
     async with contextlib.AsyncExitStack() as stack:
         checkpoint = Checkpoint(Path(config.data) / "evaluator.db")
         stack.callback(checkpoint.close)
         state = adapters.state(config)
         stack.push_async_callback(state.close)
-        reader = await _patiently(lambda: adapters.log_reader(config), stop)
+        reader = await _connected(lambda: adapters.log_reader(config), stop, settings.backoff)
         if reader is None:
             return
         stack.push_async_callback(reader.close)
-        writer = await _patiently(lambda: adapters.log_writer(config, "evaluator"), stop)
+        writer = await _connected(lambda: adapters.log_writer(config, "evaluator"), stop, settings.backoff)
         if writer is None:
             return
         stack.push_async_callback(writer.close)
-        core = await asyncio.to_thread(Core, config, adapters.registry(config), checkpoint)
-        worker = Worker(config, core, checkpoint, reader, writer, state)
-        await worker.run(stop)
+        pipeline = await asyncio.to_thread(Pipeline, config, adapters.registry(config), checkpoint)
+        await Worker(config, pipeline, checkpoint, reader, writer, state, settings).run(stop)
 
 
-async def _patiently(connect, stop: asyncio.Event):  # type: ignore[no-untyped-def]
-    """Connect, however long the other side needs to come up; None when stopped first."""
+async def _connected(connect: Callable[[], Awaitable[T]], stop: asyncio.Event, backoff: float) -> T | None:
+    """The connection, however long the other side needs to come up; None when stopped first."""
     while not stop.is_set():
         try:
             return await connect()
         except (LogUnavailable, StateUnavailable) as error:
-            _log.warning("waiting: %s", error)
-            await _pause(stop, _BACKOFF_SECONDS)
+            _log.warning("connection_failed", error=error, next=f"connecting again in {backoff:g} s")
+            await _pause(stop, backoff)
     return None
 
 
@@ -92,20 +100,21 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 
 
 class Worker:
-    """Moves events between the ports and the core."""
+    """Moves events between the ports and the pipeline. After `catch_up`, `step` is one turn of its loop."""
 
     def __init__(
         self,
         config: Config,
-        core: Core,
+        pipeline: Pipeline,
         checkpoint: Checkpoint,
         reader: LogReader,
         writer: LogWriter,
         state: StateStore,
+        settings: WorkerSettings = WorkerSettings(),
     ) -> None:
-        self._config = config
         self._name = config.experiment
-        self._core = core
+        self._pipeline = pipeline
+        self._settings = settings
         self._checkpoint = checkpoint
         self._reader = reader
         self._writer = writer
@@ -113,18 +122,25 @@ class Worker:
         self._shared = config.state != "local"
         self._shared_version = 0
         self._commit = checkpoint.saved.commit
-        self._offsets = dict(checkpoint.saved.offsets)
+        self.offsets = dict(checkpoint.saved.offsets)
+        """Where each `topic/partition` is read next; committed or not."""
         self._partitions: dict[str, list[str]] = {}
         self._discovered = 0.0
-        self._targets: dict[str, int] = {}  # how far each outcome partition is to be read before the next judgement
+        self._targets: dict[str, int] = {}  # how far each outcome partition is to be read before the next looks
         self._drained = False
         self._committed = time.monotonic()
         self._dirty = False
         self._prepared: _Commit | None = None
         self._unsure = False
         self._unsent = True
-        self._letters: list[Record] = []
+        self._dead_letters: list[Record] = []
+        self._limited_log = LimitedLog(_log)
         self._joined = telemetry.JOIN_LAG.labels(self._name)
+
+    @property
+    def flushed(self) -> bool:
+        """Whether everything that was read is committed, and its events are sent."""
+        return not self._dirty and not self._unsent
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until stopped; what was read and not committed is simply read again next time."""
@@ -133,18 +149,19 @@ class Worker:
             while not stop.is_set():
                 try:
                     if not ready:
-                        await self._catch_up()
+                        await self.catch_up()
                         ready = True
-                    if not await self._round():
-                        await _pause(stop, _IDLE_SECONDS)
+                    if not await self.step():
+                        await _pause(stop, self._settings.idle)
                 except (LogUnavailable, StateUnavailable) as error:
-                    _log.warning("holding: %s", error)
-                    await _pause(stop, _BACKOFF_SECONDS)
+                    wait = self._settings.backoff
+                    _log.warning("evaluation_paused", experiment=self._name, error=error, next=f"retried in {wait:g} s")
+                    await _pause(stop, wait)
             if self._dirty:
                 with contextlib.suppress(LogUnavailable, StateUnavailable):
-                    await self._save()
+                    await self.commit()
 
-    async def _catch_up(self) -> None:
+    async def catch_up(self) -> None:
         """Scaled out: agree with the shared state, which commits first, by replaying joins that only it knows of."""
         if not self._shared:
             return
@@ -152,147 +169,44 @@ class Worker:
         self._shared_version = version
         if not version:
             return
-        shared = msgspec.json.decode(value, type=Saved)
+        shared = msgspec.json.decode(value, type=EvaluatorState)
         if shared.commit <= self._commit:
             return
-        _log.info("replaying joins from commit %d to %d", self._commit, shared.commit)
+        _log.info("joins_replayed", since_commit=self._commit, to_commit=shared.commit, next="reading goes on there")
         for place, end in shared.offsets.items():
             topic, partition = place.split("/", 1)
-            oldest = await self._reader.seek(topic, partition, self._core.oldest(shared, topic))
-            offset = max(self._offsets.get(place, 0), oldest)
+            oldest = await self._reader.seek(topic, partition, self._pipeline.replay_from(shared, topic))
+            offset = max(self.offsets.get(place, 0), oldest)
             while offset < end:
-                found = await self._reader.read(topic, partition, offset, min(_OUTCOMES, end - offset))
+                limit = min(self._settings.outcomes, end - offset)
+                found = await self._reader.read(topic, partition, offset, limit)
                 if not found:
                     raise LogUnavailable(f"{place} ends at {offset}, the shared state knows {end}", code="offset_lost")
                 await asyncio.to_thread(self._rebuild, topic, [(place, one) for one in found])
                 offset = found[-1].offset + 1
         await asyncio.to_thread(self._adopt, shared, value)
-        self._offsets = dict(shared.offsets)
+        self.offsets = dict(shared.offsets)
         self._commit = shared.commit
 
-    def _rebuild(self, topic: str, records: Read) -> None:
-        self._checkpoint.begin()
-        self._core.rebuild(self._decode(topic, records)[0])
-
-    def _adopt(self, shared: Saved, data: bytes) -> None:
-        self._checkpoint.begin()
-        self._core.adopt(shared)
-        self._checkpoint.forget_outbox()  # what of it was not sent stands in the shared one
-        self._checkpoint.commit(data, shared.commit, shared.outbox, after=self._commit)
-
-    async def _round(self) -> bool:
+    async def step(self) -> bool:
         """Read, fold and (when it is time) commit; False when there was nothing to do."""
         if self._prepared is not None:
-            await self._save()
+            await self.commit()
         if self._unsent:
             await self._send()
         await self._discover()
         busy = await self._read_on()
-        if self._dirty and time.monotonic() - self._committed >= _COMMIT_SECONDS:
-            await self._save()
+        if self._dirty and time.monotonic() - self._committed >= self._settings.commit:
+            await self.commit()
         return busy
 
-    async def _discover(self) -> None:
-        if self._partitions and time.monotonic() - self._discovered < _DISCOVER_SECONDS:
-            return
-        found = {topic: await self._reader.partitions(topic) for topic in _DECODERS}
-        for topic, partitions in found.items():
-            for partition in partitions:
-                place = f"{topic}/{partition}"
-                if place not in self._offsets:  # new, or this evaluator is: the log may not begin at 0 any more
-                    self._offsets[place] = await self._reader.seek(topic, partition, float("-inf"))
-        self._partitions = found
-        self._discovered = time.monotonic()
-
-    async def _read_on(self) -> bool:
-        """The next predictions, or more of the outcomes that were there after the last ones; False when all is read."""
-        busy = False
-        if not self._targets:
-            self._drained = False
-            predictions, offsets = await self._read(keys.PREDICTIONS, None)
-            busy = await self._take(keys.PREDICTIONS, predictions, offsets)
-            ends = {
-                f"{keys.OUTCOMES}/{partition}": await self._reader.end(keys.OUTCOMES, partition)
-                for partition in self._partitions[keys.OUTCOMES]
-            }
-            self._targets = {place: end for place, end in ends.items() if self._offsets[place] < end}
-        outcomes, offsets = await self._read(keys.OUTCOMES, self._targets)
-        busy = await self._take(keys.OUTCOMES, outcomes, offsets) or busy
-        self._targets = {  # one that gives nothing more is compacted, or not visible yet: the next round goes on there
-            place: end for place, end in self._targets.items() if place in offsets and offsets[place] < end
-        }
-        self._drained = not self._targets
-        return busy
-
-    async def _read(self, topic: str, ends: dict[str, int] | None) -> tuple[Read, dict[str, int]]:
-        """Records from where each partition stands (up to its end in `ends`), and where it stands after them."""
-        found: Read = []
-        offsets: dict[str, int] = {}
-        for partition in self._partitions[topic]:
-            place = f"{topic}/{partition}"
-            limit = _BATCH
-            if ends is not None:
-                limit = min(_OUTCOMES, ends.get(place, 0) - self._offsets[place])
-            if limit <= 0:
-                continue
-            records = await self._reader.read(topic, partition, self._offsets[place], limit)
-            if records:
-                found.extend((place, record) for record in records)
-                offsets[place] = records[-1].offset + 1
-        return found, offsets
-
-    async def _take(self, topic: str, records: Read, offsets: dict[str, int]) -> bool:
-        if not records:
-            return False
-        await asyncio.to_thread(self._fold, topic, records)
-        self._offsets.update(offsets)
-        self._dirty = True
-        return True
-
-    def _fold(self, topic: str, records: Read) -> None:
-        """In a thread: SQLite and numpy must not hold up heartbeats."""
-        self._checkpoint.begin()
-        batch, dead = self._decode(topic, records)
-        self._count(self._core.step(batch))
-        for lag in self._core.lags:
-            self._joined.observe(lag)
-        for letter in dead:
-            telemetry.DEAD_LETTERS.labels(letter.topic).inc()
-        self._letters += [Record(keys.DEAD_LETTERS, r.key, r.at, r.value) for r in dead]
-
-    def _count(self, counts: Counter[str]) -> None:
-        for result in ("joined", "late", "duplicate", "conflict", "orphan"):
-            if counts[result]:
-                telemetry.OUTCOMES.labels(self._name, result).inc(counts[result])
-
-    def _decode(self, topic: str, records: Read) -> tuple[list[tuple[str, Happening]], list[Record]]:
-        """Usable events of this experiment, and the records that are none (for the dead-letter topic)."""
-        good: list[tuple[str, Happening]] = []
-        dead: list[Record] = []
-        decode = _DECODERS[topic].decode
-        for place, record in records:
-            try:
-                event = decode(record.value)
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also no UTF-8, or nested without end
-                complaint: str | None = str(error)
-            else:
-                if event.experiment != self._name:
-                    continue
-                complaint = self._core.complaint(event)
-                if complaint is None:
-                    good.append((place, event))
-                    continue
-            _log.warning("%s at %d is set aside: %s", place, record.offset, complaint)
-            dead.append(Record(topic, record.key, record.at, record.value))
-        return good, dead
-
-    async def _save(self) -> None:
-        """Judge what has matured and commit everything: shared state first, local file second, outbox last.
+    async def commit(self) -> None:
+        """Take the looks that are due and commit everything: shared state first, local file second, outbox last.
 
         A commit that an outage interrupts stays as it is and is tried again: its events exist only once.
         """
         if self._prepared is None:
-            self._prepared = await asyncio.to_thread(self._prepare, self._commit + 1, dict(self._offsets))
+            self._prepared = await asyncio.to_thread(self._prepare, self._commit + 1, dict(self.offsets))
         commit = self._prepared
         if self._shared:
             await self._share(commit.data)
@@ -303,18 +217,122 @@ class Worker:
         self._dirty = False
         self._unsent = bool(commit.outbox)
         await self._send()
-        gauges.show(self._name, self._core, commit.events)
+        gauges.show(self._name, self._pipeline, commit.events)
         await self._report()
+
+    def _rebuild(self, topic: str, records: Records) -> None:
+        self._checkpoint.begin()
+        self._pipeline.rebuild_joins(self._decode(topic, records)[0])
+
+    def _adopt(self, shared: EvaluatorState, data: bytes) -> None:
+        self._checkpoint.begin()
+        self._pipeline.adopt(shared)
+        self._checkpoint.forget_outbox()  # what of it was not sent stands in the shared one
+        self._checkpoint.commit(data, shared.commit, shared.outbox, after=self._commit)
+
+    async def _discover(self) -> None:
+        if self._partitions and time.monotonic() - self._discovered < self._settings.discover:
+            return
+        found = {topic: await self._reader.partitions(topic) for topic in TOPICS}
+        for topic, partitions in found.items():
+            for partition in partitions:
+                place = f"{topic}/{partition}"
+                if place not in self.offsets:  # new, or this evaluator is: the log may not begin at 0 any more
+                    self.offsets[place] = await self._reader.seek(topic, partition, float("-inf"))
+        self._partitions = found
+        self._discovered = time.monotonic()
+
+    async def _read_on(self) -> bool:
+        """The next predictions, or more of the outcomes that were there after the last ones; False when all is read."""
+        busy = False
+        if not self._targets:
+            self._drained = False
+            predictions, offsets = await self._read(keys.PREDICTIONS, None)
+            busy = await self._fold(keys.PREDICTIONS, predictions, offsets)
+            ends = {
+                f"{keys.OUTCOMES}/{partition}": await self._reader.end(keys.OUTCOMES, partition)
+                for partition in self._partitions[keys.OUTCOMES]
+            }
+            self._targets = {place: end for place, end in ends.items() if self.offsets[place] < end}
+        outcomes, offsets = await self._read(keys.OUTCOMES, self._targets)
+        busy = await self._fold(keys.OUTCOMES, outcomes, offsets) or busy
+        self._targets = {  # one that gives nothing more is compacted, or not visible yet: the next round goes on there
+            place: end for place, end in self._targets.items() if place in offsets and offsets[place] < end
+        }
+        self._drained = not self._targets
+        return busy
+
+    async def _read(self, topic: str, ends: dict[str, int] | None) -> tuple[Records, dict[str, int]]:
+        """Records from where each partition stands (up to its end in `ends`), and where it stands after them."""
+        found: Records = []
+        offsets: dict[str, int] = {}
+        for partition in self._partitions[topic]:
+            place = f"{topic}/{partition}"
+            limit = self._settings.predictions
+            if ends is not None:
+                limit = min(self._settings.outcomes, ends.get(place, 0) - self.offsets[place])
+            if limit <= 0:
+                continue
+            records = await self._reader.read(topic, partition, self.offsets[place], limit)
+            if records:
+                found.extend((place, record) for record in records)
+                offsets[place] = records[-1].offset + 1
+        return found, offsets
+
+    async def _fold(self, topic: str, records: Records, offsets: dict[str, int]) -> bool:
+        if not records:
+            return False
+        await asyncio.to_thread(self._fold_in_thread, topic, records)
+        self.offsets.update(offsets)
+        self._dirty = True
+        return True
+
+    def _fold_in_thread(self, topic: str, records: Records) -> None:
+        """SQLite and numpy must not hold up heartbeats."""
+        self._checkpoint.begin()
+        batch, dead = self._decode(topic, records)
+        self._count(self._pipeline.step(batch))
+        for lag in self._pipeline.lags:
+            self._joined.observe(lag)
+        for letter in dead:
+            telemetry.DEAD_LETTERS.labels(letter.topic).inc()
+        self._dead_letters += [Record(keys.DEAD_LETTERS, r.key, r.at, r.value) for r in dead]
+
+    def _count(self, counts: Counter[str]) -> None:
+        for result in ("joined", "late", "duplicate", "conflict", "orphan"):
+            if counts[result]:
+                telemetry.OUTCOMES.labels(self._name, result).inc(counts[result])
+
+    def _decode(self, topic: str, records: Records) -> tuple[list[tuple[str, InputEvent]], list[Record]]:
+        """Valid events of this experiment, and the records that are none (for the dead-letter topic)."""
+        valid: list[tuple[str, InputEvent]] = []
+        dead: list[Record] = []
+        for place, record in records:
+            try:
+                event = self._pipeline.validator.decode(topic, record.value)
+            except InvalidEvent as error:
+                self._limited_log.warning(
+                    "event_invalid",
+                    place=place,
+                    offset=record.offset,
+                    error=error,
+                    next="sent to the dead-letter topic",
+                )
+                dead.append(Record(topic, record.key, record.at, record.value))
+                continue
+            if event is not None:
+                valid.append((place, event))
+        return valid, dead
 
     def _prepare(self, number: int, offsets: dict[str, int]) -> _Commit:
         self._checkpoint.begin()
-        found: list[events.AnyEvent] = []
+        found: list[OutputEvent] = []
         if self._drained:
-            self._count(self._core.settle())
-            found += self._core.judge(offsets)
+            self._count(self._pipeline.expire_joins())
+            found += self._pipeline.evaluate(offsets)
         new = [Record(_TOPIC[type(event)], event.id, event.at, events.encode(event)) for event in found]
-        new, self._letters = new + self._letters, []
-        saved = self._core.saved(number, offsets)
+        new, self._dead_letters = new + self._dead_letters, []
+        saved = self._pipeline.state(number, offsets)
         if self._shared:
             saved.outbox = [record for _, record in self._checkpoint.outbox()] + new
         return _Commit(number, msgspec.json.encode(saved), new, found)
@@ -347,21 +365,23 @@ class Worker:
         for topic, partitions in self._partitions.items():
             for partition in partitions:
                 end = await self._reader.end(topic, partition)
-                lag += max(0, end - self._offsets.get(f"{topic}/{partition}", 0))
+                lag += max(0, end - self.offsets.get(f"{topic}/{partition}", 0))
         telemetry.EVALUATOR_LAG.labels(self._name).set(lag)
         report = status.EvaluatorProgress(
             at=time.time(),
-            watermark=self._core.watermark,
-            offsets=dict(self._offsets),
-            counts=dict(self._core.counts),
-            evaluation=self._core.evaluation,
-            health=self._core.health,
-            drift=self._core.drift,
+            watermark=self._pipeline.watermark,
+            offsets=dict(self.offsets),
+            counts=dict(self._pipeline.counts),
+            evaluation=self._pipeline.evaluation,
+            health=self._pipeline.health,
+            drift=self._pipeline.drift,
         )
         try:
             await status.publish(self._state, keys.evaluator_progress(self._name), report)
         except GauntletError as error:
-            _log.warning("could not report: %s", error)
+            _log.warning(
+                "status_not_published", experiment=self._name, error=error, next="published with the next commit"
+            )
 
 
 _TOPIC: dict[type, str] = {

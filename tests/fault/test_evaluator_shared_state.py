@@ -4,6 +4,8 @@ ends with exactly the sums of one pass, and every verdict is told."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import itertools
 import uuid
 from collections.abc import AsyncIterator
@@ -13,10 +15,10 @@ from typing import Any
 import msgspec
 import parts
 import pytest
-from streams import BLOCK, GUARDED, HORIZON, Evaluator, MemoryLog, batch, config, outcome, prediction, traffic
+from streams import BLOCK, GUARDED, HORIZON, Evaluator, MemoryLog, config, one_pass, outcome, prediction, traffic
 
-from evaluator.service import worker as workers
-from evaluator.service.checkpoint import Checkpoint, Saved
+from evaluator.service.checkpoint import Checkpoint, EvaluatorState
+from evaluator.service.worker import WorkerSettings
 from gauntlet import events, keys
 from gauntlet.config import Config
 from gauntlet.errors import Conflict
@@ -29,15 +31,14 @@ STREAM = traffic(N)
 LOOKS = (N - 1 - int(HORIZON)) // int(BLOCK)
 
 
+STEPS = WorkerSettings(predictions=60, commit=0.0)
+"""Small steps, and a commit after every one of them."""
+
+fresh = functools.partial(Evaluator, settings=STEPS)
+
+
 class Killed(BaseException):
     """kill -9 at this very place."""
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small rounds, and a commit after every one of them."""
-    monkeypatch.setattr(workers, "_BATCH", 60)
-    monkeypatch.setattr(workers, "_COMMIT_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -60,17 +61,6 @@ def log() -> MemoryLog:
     return found
 
 
-def one_pass(made: Config, folder: Path) -> dict[str, Any]:
-    evaluator = Evaluator(made, folder / "one-pass.db", MemoryLog())
-    evaluator.core.step(batch(e for e in STREAM if not isinstance(e, events.Outcome)))
-    evaluator.core.step(batch(e for e in STREAM if isinstance(e, events.Outcome)))
-    evaluator.core.settle()
-    evaluator.core.judge({})
-    facts = evaluator.facts()
-    evaluator.close()
-    return facts
-
-
 def verdicts(log: MemoryLog) -> dict[str, set[bytes]]:
     """What was told under each id; a second telling must say the same."""
     found: dict[str, set[bytes]] = {}
@@ -79,17 +69,17 @@ def verdicts(log: MemoryLog) -> dict[str, set[bytes]]:
     return {name: values for name, values in found.items() if name.startswith("test-r")}
 
 
-async def shared(state: RedisState) -> Saved:
-    return msgspec.json.decode((await state.get(keys.evaluator_state("test"))).value, type=Saved)
+async def shared(state: RedisState) -> EvaluatorState:
+    return msgspec.json.decode((await state.get(keys.evaluator_state("test"))).value, type=EvaluatorState)
 
 
-def local(path: Path) -> Saved:
+def local(path: Path) -> EvaluatorState:
     checkpoint = Checkpoint(path)
     checkpoint.close()
     return checkpoint.saved
 
 
-def retain(log: MemoryLog, saved: Saved) -> None:
+def retain(log: MemoryLog, saved: EvaluatorState) -> None:
     """What retention may take: all but what a rebuild needs."""
     for topic, horizons in ((keys.PREDICTIONS, 4), (keys.OUTCOMES, 2)):
         oldest = min(saved.latest.values()) - horizons * HORIZON - 2.0
@@ -118,11 +108,11 @@ async def test_killed_between_the_commit_to_redis_and_the_local_one(
 ) -> None:
     """Scenario 1: the sums are a commit ahead of the joins; they are replayed, and the verdicts of that commit told."""
     file = tmp_path / "e.db"
-    await kill_before_local_commit(Evaluator(made, file, log, state), number, monkeypatch)
+    await kill_before_local_commit(fresh(made, file, log, state), number, monkeypatch)
     assert (await shared(state)).commit == number
     assert local(file).commit == number - 1
-    again = await Evaluator(made, file, log, state).read_all()
-    assert again.facts() == one_pass(made, tmp_path)
+    again = await fresh(made, file, log, state).read_all()
+    assert again.facts() == one_pass(made, tmp_path, STREAM)
     again.close()
     assert len(verdicts(log)) == LOOKS
     assert all(len(told) == 1 for told in verdicts(log).values())
@@ -134,13 +124,13 @@ async def test_killed_there_again_and_again(
 ) -> None:
     """Scenario 2: every second commit is torn."""
     for number in itertools.count(2, 2):
-        evaluator = Evaluator(made, tmp_path / "e.db", log, state)
+        evaluator = fresh(made, tmp_path / "e.db", log, state)
         try:
             await kill_before_local_commit(evaluator, number, monkeypatch)
         except pytest.fail.Exception:
             break  # it got to the end without that commit
         assert number < 100
-    assert evaluator.facts() == one_pass(made, tmp_path)
+    assert evaluator.facts() == one_pass(made, tmp_path, STREAM)
     evaluator.close()
     assert len(verdicts(log)) == LOOKS
 
@@ -150,16 +140,16 @@ async def test_the_local_file_is_lost(
     tmp_path: Path, made: Config, log: MemoryLog, state: RedisState, rounds: int
 ) -> None:
     """Scenario 3: a new machine; the joins come from the log, even where that is not kept from its beginning."""
-    first = Evaluator(made, tmp_path / "first.db", log, state)
-    await first.worker._catch_up()
+    first = fresh(made, tmp_path / "first.db", log, state)
+    await first.worker.catch_up()
     for _ in range(rounds):
-        await first.worker._round()
+        await first.worker.step()
     first.close()
     saved = await shared(state)
     if rounds == 30:
         retain(log, saved)
-    second = await Evaluator(made, tmp_path / "second.db", log, state).read_all()
-    expected = one_pass(made, tmp_path)
+    second = await fresh(made, tmp_path / "second.db", log, state).read_all()
+    expected = one_pass(made, tmp_path, STREAM)
     assert second.facts() == expected
     # The joins are really there: all of the last requests' outcomes come once more, and none counts again.
     log.add(*(e for e in STREAM if isinstance(e, events.Outcome) and e.at > 900.0 + N))
@@ -167,7 +157,7 @@ async def test_the_local_file_is_lost(
     await second.read_all()
     after = second.facts()
     second.close()
-    assert after["fold"] == expected["fold"]
+    assert after["accumulators"] == expected["accumulators"]
     assert after["counts"]["joined"] == expected["counts"]["joined"]
     assert len(verdicts(log)) == LOOKS
 
@@ -176,15 +166,15 @@ async def test_a_file_that_is_far_behind_catches_up(
     tmp_path: Path, made: Config, log: MemoryLog, state: RedisState
 ) -> None:
     """Scenario 4: an old machine comes back; another one has worked on, and retention has taken what lay between."""
-    old = Evaluator(made, tmp_path / "old.db", log, state)
-    await old.worker._catch_up()
-    await old.worker._round()
+    old = fresh(made, tmp_path / "old.db", log, state)
+    await old.worker.catch_up()
+    await old.worker.step()
     old.close()
-    (await Evaluator(made, tmp_path / "new.db", log, state).read_all()).close()
+    (await fresh(made, tmp_path / "new.db", log, state).read_all()).close()
     retain(log, await shared(state))
     assert log.first[keys.PREDICTIONS, "a"] > local(tmp_path / "old.db").offsets["predictions/a"]
-    back = await Evaluator(made, tmp_path / "old.db", log, state).read_all()
-    assert back.facts() == one_pass(made, tmp_path)
+    back = await fresh(made, tmp_path / "old.db", log, state).read_all()
+    assert back.facts() == one_pass(made, tmp_path, STREAM)
     back.close()
 
 
@@ -192,17 +182,17 @@ async def test_redis_is_emptied(
     tmp_path: Path, made: Config, log: MemoryLog, state: RedisState, redis_server: parts.Redis
 ) -> None:
     """Scenario 5: the local file has everything; a running evaluator stops at the fence, the next one goes on."""
-    evaluator = Evaluator(made, tmp_path / "e.db", log, state)
-    await evaluator.worker._catch_up()
+    evaluator = fresh(made, tmp_path / "e.db", log, state)
+    await evaluator.worker.catch_up()
     evaluator.caught_up = True
     for _ in range(3):
-        await evaluator.worker._round()
+        await evaluator.worker.step()
     await state._redis.delete(state._record(keys.evaluator_state("test")))
     with pytest.raises(Conflict):
         await evaluator.read_all()
     evaluator.close()
-    again = await Evaluator(made, tmp_path / "e.db", log, state).read_all()
-    assert again.facts() == one_pass(made, tmp_path)
+    again = await fresh(made, tmp_path / "e.db", log, state).read_all()
+    assert again.facts() == one_pass(made, tmp_path, STREAM)
     again.close()
     assert (await shared(state)).commit == local(tmp_path / "e.db").commit > 3
     assert len(verdicts(log)) == LOOKS
@@ -210,26 +200,26 @@ async def test_redis_is_emptied(
 
 async def test_redis_has_lost_its_last_commits(tmp_path: Path, made: Config, log: MemoryLog, state: RedisState) -> None:
     """Scenario 6: it came back from a copy that is older than the local file; the newer of the two counts."""
-    evaluator = Evaluator(made, tmp_path / "e.db", log, state)
-    await evaluator.worker._catch_up()
-    await evaluator.worker._round()
+    evaluator = fresh(made, tmp_path / "e.db", log, state)
+    await evaluator.worker.catch_up()
+    await evaluator.worker.step()
     old = await state.get(keys.evaluator_state("test"))
     await evaluator.read_all()
     evaluator.close()
     name = state._record(keys.evaluator_state("test"))
     await state._redis.hset(name, mapping={"version": old.version, "value": old.value})
     log.add(prediction(5000, 1000.0 + N), outcome(5000, 1000.0 + N))
-    again = await Evaluator(made, tmp_path / "e.db", log, state).read_all()
-    assert again.core.counts["joined"] == N + 1
-    assert again.core.counts["predictions"] == N + 1
+    again = await fresh(made, tmp_path / "e.db", log, state).read_all()
+    assert again.pipeline.counts["joined"] == N + 1
+    assert again.pipeline.counts["predictions"] == N + 1
     again.close()
     assert (await shared(state)).commit == local(tmp_path / "e.db").commit
 
 
 async def test_of_two_evaluators_one_stops(tmp_path: Path, made: Config, log: MemoryLog, state: RedisState) -> None:
     """Scenario 7: both on files of their own; each record counts once, whoever wins."""
-    one = Evaluator(made, tmp_path / "one.db", log, state)
-    two = Evaluator(made, tmp_path / "two.db", log, state)
+    one = fresh(made, tmp_path / "one.db", log, state)
+    two = fresh(made, tmp_path / "two.db", log, state)
     stop = asyncio.Event()
     running = {asyncio.create_task(one.worker.run(stop)), asyncio.create_task(two.worker.run(stop))}
     async with asyncio.timeout(30):
@@ -244,11 +234,11 @@ async def test_of_two_evaluators_one_stops(tmp_path: Path, made: Config, log: Me
     one.close()
     two.close()
     saved = await shared(state)
-    expected = one_pass(made, tmp_path)
-    assert saved.fold == expected["fold"]
+    expected = one_pass(made, tmp_path, STREAM)
+    assert saved.accumulators == expected["accumulators"]
     assert saved.counts == expected["counts"]
     # The one that stopped comes back, takes over and still counts the same.
-    back = await Evaluator(made, tmp_path / "two.db", log, state).read_all()
+    back = await fresh(made, tmp_path / "two.db", log, state).read_all()
     assert back.facts() == expected
     back.close()
     assert len(verdicts(log)) == LOOKS
@@ -256,15 +246,15 @@ async def test_of_two_evaluators_one_stops(tmp_path: Path, made: Config, log: Me
 
 async def test_a_zombie_is_fenced(tmp_path: Path, made: Config, log: MemoryLog, state: RedisState) -> None:
     """Scenario 8: one that slept through another's whole work wakes up in the middle of a round."""
-    zombie = Evaluator(made, tmp_path / "zombie.db", log, state)
-    await zombie.worker._catch_up()
+    never = dataclasses.replace(STEPS, commit=float("inf"))  # folds, and does not commit yet
+    zombie = fresh(made, tmp_path / "zombie.db", log, state, settings=never)
+    await zombie.worker.catch_up()
     zombie.caught_up = True
-    zombie.worker._committed = float("inf")  # folds, and does not commit yet
-    await zombie.worker._round()
-    (await Evaluator(made, tmp_path / "other.db", log, state).read_all()).close()
+    await zombie.worker.step()
+    (await fresh(made, tmp_path / "other.db", log, state).read_all()).close()
     before = await state.get(keys.evaluator_state("test"))
     with pytest.raises(Conflict):
-        await zombie.worker._save()
+        await zombie.worker.commit()
     zombie.close()
     assert await state.get(keys.evaluator_state("test")) == before
     assert local(tmp_path / "zombie.db").commit == 0

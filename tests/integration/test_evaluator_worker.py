@@ -1,8 +1,9 @@
-"""The worker between log, core and checkpoint: nothing is skipped or folded twice, every verdict goes out once."""
+"""The worker between log, pipeline and checkpoint: nothing is skipped or folded twice, every verdict goes out once."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 from streams import (
     BLOCK,
+    EAGER,
     GUARDED,
     HORIZON,
     Evaluator,
@@ -17,44 +19,21 @@ from streams import (
     MemoryState,
     batch,
     config,
+    one_pass,
     outcome,
     prediction,
     shadow,
     traffic,
 )
 
-from evaluator.service import worker as workers
 from evaluator.service.checkpoint import Checkpoint
-from gauntlet import adapters, events, keys, status
-from gauntlet.config import Config
+from evaluator.service.worker import serve
+from gauntlet import adapters, events, keys, status, telemetry
 from gauntlet.errors import Conflict, LogUnavailable, StateUnavailable
 from gauntlet.log import Record
 from gauntlet.log.local import LocalLogWriter
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small rounds, and a commit after every one of them."""
-    monkeypatch.setattr(workers, "_BATCH", 40)
-    monkeypatch.setattr(workers, "_OUTCOMES", 25)
-    monkeypatch.setattr(workers, "_COMMIT_SECONDS", 0.0)
-    monkeypatch.setattr(workers, "_DISCOVER_SECONDS", 0.0)
-    monkeypatch.setattr(workers, "_BACKOFF_SECONDS", 0.001)
-    monkeypatch.setattr(workers, "_IDLE_SECONDS", 0.001)
-
-
-def one_pass(made: Config, folder: Path, stream: list[Any]) -> dict[str, Any]:
-    """What one step over everything makes of it."""
-    evaluator = Evaluator(made, folder / "one-pass.db", MemoryLog())
-    evaluator.core.step(batch(e for e in stream if not isinstance(e, events.Outcome)))
-    evaluator.core.step(batch(e for e in stream if isinstance(e, events.Outcome)))
-    evaluator.core.settle()
-    evaluator.core.judge({})
-    facts = evaluator.facts()
-    evaluator.close()
-    return facts
 
 
 def filled(stream: list[Any]) -> MemoryLog:
@@ -128,10 +107,25 @@ async def test_what_can_not_be_used_is_set_aside_and_nothing_of_it_counted(tmp_p
     log.add(prediction(1, 1000.0), shadow(1, 1000.0), outcome(1, 1010.0))
     evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
     assert sorted(log.values(keys.DEAD_LETTERS)) == sorted(value for _, value in BAD)
-    counts = {name: n for name, n in evaluator.core.counts.items() if n}
+    counts = {name: n for name, n in evaluator.pipeline.counts.items() if n}
     assert counts == {"predictions": 1, "shadows": 1, "outcomes": 1, "joined": 1}
     (await evaluator.read_all()).close()
     assert len(log.values(keys.DEAD_LETTERS)) == len(BAD)
+
+
+async def test_a_poisoned_topic_fills_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every record is counted and kept on the dead-letter topic; the line says for how many it stands."""
+    made, log = config(tmp_path), MemoryLog()
+    before = telemetry.DEAD_LETTERS.labels(keys.PREDICTIONS)._value.get()
+    for _ in range(200):
+        log.raw(keys.PREDICTIONS, b"no event", at=1000.0)
+    (await Evaluator(made, tmp_path / "e.db", log).read_all()).close()
+    assert len(log.values(keys.DEAD_LETTERS)) == 200
+    assert telemetry.DEAD_LETTERS.labels(keys.PREDICTIONS)._value.get() == before + 200
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == 1
+    assert "event=event_invalid count=1 place=predictions/a offset=0" in lines[0]
+    assert 'next="sent to the dead-letter topic"' in lines[0]
 
 
 async def test_another_experiments_events_are_passed_over(tmp_path: Path) -> None:
@@ -145,9 +139,9 @@ async def test_another_experiments_events_are_passed_over(tmp_path: Path) -> Non
     )
     evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
     assert log.values(keys.DEAD_LETTERS) == []
-    assert evaluator.core.watermark == 1000.0
-    assert evaluator.core.counts == {"predictions": 1, "outcomes": 1, "joined": 1}
-    assert evaluator.worker._offsets == {"predictions/a": 3, "outcomes/a": 2}
+    assert evaluator.pipeline.watermark == 1000.0
+    assert evaluator.pipeline.counts == {"predictions": 1, "outcomes": 1, "joined": 1}
+    assert evaluator.worker.offsets == {"predictions/a": 3, "outcomes/a": 2}
     evaluator.close()
 
 
@@ -176,7 +170,7 @@ async def test_an_outage_of_the_log_anywhere_only_delays(tmp_path: Path, call: s
             await asyncio.sleep(0)
             assert not running.done(), running.result()
         log.heal()
-        while evaluator.core.counts["joined"] < 300 or evaluator.worker._dirty or evaluator.worker._unsent:
+        while evaluator.pipeline.counts["joined"] < 300 or not evaluator.worker.flushed:
             await asyncio.sleep(0)
             assert not running.done(), running.result()
     stop.set()
@@ -193,12 +187,12 @@ async def test_a_verdict_that_could_not_be_sent_goes_out_when_nothing_new_comes(
     log.fail("append")
     with pytest.raises(LogUnavailable):
         await evaluator.read_all()
-    while evaluator.worker._dirty:
+    for _ in range(3):
         with pytest.raises(LogUnavailable):
-            await evaluator.worker._round()
+            await evaluator.worker.step()
     assert log.sent == []
     log.heal()
-    while await evaluator.worker._round():
+    while await evaluator.worker.step():
         pass
     evaluator.close()
     assert len([i for i in ids(log) if i.startswith("test-r")]) == (299 - int(HORIZON)) // int(BLOCK)
@@ -226,31 +220,29 @@ async def test_killed_between_two_rounds_it_goes_on_where_it_had_committed(tmp_p
     log = filled(stream)
     first = Evaluator(made, tmp_path / "e.db", log)
     for _ in range(rounds):
-        await first.worker._round()
-    first.worker._checkpoint.begin()
-    first.core.step(batch(traffic(50, start=9000)))  # folded and not committed
+        await first.worker.step()
+    first.checkpoint.begin()
+    first.pipeline.step(batch(traffic(50, start=9000)))  # folded and not committed
     first.close()
     second = await Evaluator(made, tmp_path / "e.db", log).read_all()
     assert second.facts() == one_pass(made, tmp_path, stream)
     second.close()
 
 
-async def test_nothing_is_judged_before_the_outcomes_of_its_time_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_is_judged_before_the_outcomes_of_its_time_are_read(tmp_path: Path) -> None:
     """A long backlog of outcomes is read in pieces, with commits in between; each look has all of its outcomes."""
-    monkeypatch.setattr(workers, "_BATCH", 1000)
     made, stream = config(tmp_path, GUARDED), traffic(300)
     log = filled([e for e in stream if not isinstance(e, events.Outcome)])
     log.add(*(outcome(10**6 + i, 900.0) for i in range(500)))  # of somebody else's requests, before ours
     log.add(*(e for e in stream if isinstance(e, events.Outcome)))
-    evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
+    settings = dataclasses.replace(EAGER, predictions=1000)
+    evaluator = await Evaluator(made, tmp_path / "e.db", log, settings=settings).read_all()
     assert sum(call == f"read {keys.OUTCOMES}" for call, _ in log.calls) >= 800 / 25
     looks = [msgspec.json.decode(v, type=events.Evaluation) for v in log.values(keys.EVALUATIONS) if b"test-r" in v]
     for found in looks:
         matured = round((found.at - HORIZON - 1000.0) / BLOCK) * 20
         assert sum(arm.outcomes for arm in found.arms.values()) == matured
-    assert evaluator.core.counts["orphan"] == 500
+    assert evaluator.pipeline.counts["orphan"] == 500
     evaluator.close()
 
 
@@ -261,8 +253,8 @@ async def test_a_log_that_no_longer_begins_at_its_beginning_is_read_from_where_i
     log.trim(keys.OUTCOMES, 40)
     evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
     kept = [msgspec.json.decode(r.value)["type"] for r in log.records[keys.PREDICTIONS, "a"]]
-    assert evaluator.core.counts["predictions"] == kept.count("prediction")
-    assert evaluator.core.counts["outcomes"] == 160
+    assert evaluator.pipeline.counts["predictions"] == kept.count("prediction")
+    assert evaluator.pipeline.counts["outcomes"] == 160
     evaluator.close()
 
 
@@ -272,8 +264,8 @@ async def test_a_partition_that_appears_later_is_found(tmp_path: Path) -> None:
     for event in traffic(50, start=50):
         log.add(event, partition="b")
     await evaluator.read_all()
-    assert evaluator.core.counts["joined"] == 100
-    assert set(evaluator.worker._offsets) == {f"{t}/{p}" for t in ("predictions", "outcomes") for p in "ab"}
+    assert evaluator.pipeline.counts["joined"] == 100
+    assert set(evaluator.worker.offsets) == {f"{t}/{p}" for t in ("predictions", "outcomes") for p in "ab"}
     evaluator.close()
 
 
@@ -286,7 +278,7 @@ async def test_a_put_whose_answer_was_lost_is_recognised(tmp_path: Path) -> None
     stop = asyncio.Event()
     running = asyncio.create_task(evaluator.worker.run(stop))
     async with asyncio.timeout(20):
-        while evaluator.core.counts["joined"] < 300 or evaluator.worker._dirty:
+        while evaluator.pipeline.counts["joined"] < 300 or not evaluator.worker.flushed:
             state.lose_answer = True
             await asyncio.sleep(0.002)
             assert not running.done(), running.result()
@@ -305,16 +297,16 @@ async def test_an_outage_of_the_state_holds_the_commit_and_reads_no_further(tmp_
     evaluator.caught_up = True
     state.down = True
     with pytest.raises(StateUnavailable):
-        await evaluator.worker._round()
-    offsets, calls = dict(evaluator.worker._offsets), len(log.calls)
+        await evaluator.worker.step()
+    offsets, calls = dict(evaluator.worker.offsets), len(log.calls)
     for _ in range(5):
         with pytest.raises(StateUnavailable):
-            await evaluator.worker._round()
-    assert evaluator.worker._offsets == offsets
+            await evaluator.worker.step()
+    assert evaluator.worker.offsets == offsets
     assert len(log.calls) == calls
     state.down = False
     await evaluator.read_all()
-    assert evaluator.core.counts["joined"] == 300
+    assert evaluator.pipeline.counts["joined"] == 300
     assert len([i for i in ids(log) if i.startswith("test-r")]) == (299 - int(HORIZON)) // int(BLOCK)
     evaluator.close()
 
@@ -324,7 +316,7 @@ async def test_a_conflict_that_is_not_ones_own_stops_it(tmp_path: Path) -> None:
     log, state = filled(traffic(300)), MemoryState()
     evaluator = Evaluator(made, tmp_path / "e.db", log, state)
     evaluator.caught_up = True
-    await evaluator.worker._round()
+    await evaluator.worker.step()
     key = keys.evaluator_state("test")
     await state.put(key, b"another's", state.records[key].version)
     with pytest.raises(Conflict):
@@ -340,7 +332,7 @@ async def test_the_service_serves_the_embedded_log_until_it_is_stopped(tmp_path:
         await writer.append([Record(topic, event.id, event.at, events.encode(event))])
     await writer.close()
     stop = asyncio.Event()
-    running = asyncio.create_task(workers.serve(made, stop))
+    running = asyncio.create_task(serve(made, stop))
     state = adapters.state(made)
     async with asyncio.timeout(30):
         while True:
@@ -353,7 +345,7 @@ async def test_the_service_serves_the_embedded_log_until_it_is_stopped(tmp_path:
     await running
     await state.close()
     checkpoint = Checkpoint(tmp_path / "evaluator.db")
-    assert checkpoint.saved.fold == one_pass(made, tmp_path, stream)["fold"]
+    assert checkpoint.saved.accumulators == one_pass(made, tmp_path, stream)["accumulators"]
     checkpoint.close()
     reader = adapters.local_reader(made)
     found = await reader.read(keys.EVALUATIONS, "evaluator", 0, 1000)

@@ -17,7 +17,7 @@ from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import TrackedMetrics
 from evaluator.service.checkpoint import Checkpoint
 from evaluator.service.join import JoinTable
-from evaluator.service.pipeline import Core
+from evaluator.service.pipeline import Pipeline
 from evaluator.service.segment_labels import ABSENT, OTHER, VALUES, capped, kept
 from evaluator.stats import SplitSums
 from gauntlet import adapters, events
@@ -93,7 +93,7 @@ def evaluate(batches: list[list[Any]], *, paired: bool = False, reopen: bool = F
             fold.scored(joined.scored)
             counts += joined.counts
         counts += table.expire(1e9)
-        assert table.waiting() == 0
+        assert len(table) == 0
     return fold.to_dict(), counts
 
 
@@ -139,14 +139,14 @@ def test_expiry_on_the_way_and_everything_once_more_change_no_sum(log: tuple[lis
         made = config(Path(folder), GUARDED)
         registry = adapters.registry(made)
 
-        def fresh(name: str) -> tuple[Core, Checkpoint]:
+        def fresh(name: str) -> tuple[Pipeline, Checkpoint]:
             checkpoint = Checkpoint(Path(folder) / name)
-            return Core(made, registry, checkpoint), checkpoint
+            return Pipeline(made, registry, checkpoint), checkpoint
 
         whole, one = fresh("whole.db")
         whole.step(predictions)
         whole.step(outcomes)
-        whole.settle()
+        whole.expire_joins()
         pieces, two = fresh("pieces.db")
         for again in (False, True):
             done = 0
@@ -157,10 +157,10 @@ def test_expiry_on_the_way_and_everything_once_more_change_no_sum(log: tuple[lis
                 due = sum(event.at <= now for _, event in outcomes)
                 pieces.step(outcomes[done:due])
                 done = max(done, due)
-                pieces.settle()
+                pieces.expire_joins()
             if not again:
-                assert pieces.saved(0, {}).fold == whole.saved(0, {}).fold
-        assert pieces.saved(0, {}).fold == whole.saved(0, {}).fold
+                assert pieces.state(0, {}).accumulators == whole.state(0, {}).accumulators
+        assert pieces.state(0, {}).accumulators == whole.state(0, {}).accumulators
         for name in ("predictions", "joined", "late"):
             assert pieces.counts[name] == whole.counts[name]
         one.close()
@@ -196,9 +196,9 @@ def test_a_stale_prediction_is_told_by_its_own_partitions_time(tmp_path: Path) -
     """A partition that lags behind another has nothing stale for it."""
     made = config(tmp_path)
     checkpoint = Checkpoint(tmp_path / "e.db")
-    core = Core(made, adapters.registry(made), checkpoint)
-    core.step(batch([prediction(1, 10_000.0)], "predictions/a"))
-    counts = core.step(
+    pipeline = Pipeline(made, adapters.registry(made), checkpoint)
+    pipeline.step(batch([prediction(1, 10_000.0)], "predictions/a"))
+    counts = pipeline.step(
         batch([prediction(2, 1000.0)], "predictions/b") + batch([prediction(3, 1000.0)], "predictions/a")
     )
     checkpoint.close()

@@ -55,9 +55,9 @@ def evaluations(
         stream += _events(request)
     stream.sort(key=lambda event: event.at)
     evaluator = Evaluator(made, folder / "e.db", MemoryLog())
-    evaluator.core.step(batch(stream))
-    evaluator.core.settle()
-    found = [event for event in evaluator.core.judge({}) if isinstance(event, events.Evaluation)]
+    evaluator.pipeline.step(batch(stream))
+    evaluator.pipeline.expire_joins()
+    found = [event for event in evaluator.pipeline.evaluate({}) if isinstance(event, events.Evaluation)]
     evaluator.close()
     assert len(found) > 40
     return found, made
@@ -246,8 +246,8 @@ def test_shadow_scores_that_fail_break_the_coverage_before_any_traffic(tmp_path:
             shadow(i, at, output=None if failed else [0.4, 0.6], error="timeout" if failed else None),
         ]
     evaluator = Evaluator(made, tmp_path / "e.db", MemoryLog())
-    evaluator.core.step(batch(stream))
-    found = [event for event in evaluator.core.judge({}) if isinstance(event, events.Evaluation)]
+    evaluator.pipeline.step(batch(stream))
+    found = [event for event in evaluator.pipeline.evaluate({}) if isinstance(event, events.Evaluation)]
     evaluator.close()
     first = next(event for event in found if event.result == "worse")
     assert first.reasons[0].startswith("guardrail coverage is worse by at least 0.0")
@@ -267,8 +267,8 @@ def test_a_unit_that_meets_both_arms_makes_it_invalid_and_so_does_an_arm_without
     for i in range(2000, 2800):
         stream.append(prediction(i, 1000.0 + EVERY * i))
     evaluator = Evaluator(made, tmp_path / "e.db", MemoryLog())
-    evaluator.core.step(batch(sorted(stream, key=lambda event: event.at)))
-    found = [event for event in evaluator.core.judge({}) if isinstance(event, events.Evaluation)]
+    evaluator.pipeline.step(batch(sorted(stream, key=lambda event: event.at)))
+    found = [event for event in evaluator.pipeline.evaluate({}) if isinstance(event, events.Evaluation)]
     evaluator.close()
     early = next(event for event in found if event.result == "invalid")
     assert early.reasons[0].startswith("multiple exposure: ")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from streams import HORIZON, prediction
 
-from evaluator.service.checkpoint import Checkpoint, Saved
+from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.join import JoinTable
 from gauntlet.errors import Conflict
 from gauntlet.log import Record
@@ -18,12 +18,12 @@ LETTERS = [Record("evaluations", "a/1", 5.0, b"one"), Record("drift", "b", 6.0, 
 
 
 def data(number: int) -> bytes:
-    return msgspec.json.encode(Saved(commit=number, offsets={"predictions/a": 10 * number}))
+    return msgspec.json.encode(EvaluatorState(commit=number, offsets={"predictions/a": 10 * number}))
 
 
 def test_a_commit_is_all_there_after_reopening(tmp_path: Path) -> None:
     first = Checkpoint(tmp_path / "deep" / "e.db")
-    assert first.saved == Saved()
+    assert first.saved == EvaluatorState()
     table = JoinTable(first.db, HORIZON)
     first.begin()
     table.apply([prediction(1, 5.0)])
@@ -31,7 +31,7 @@ def test_a_commit_is_all_there_after_reopening(tmp_path: Path) -> None:
     first.close()
     second = Checkpoint(tmp_path / "deep" / "e.db")
     assert (second.saved.commit, second.saved.offsets) == (1, {"predictions/a": 10})
-    assert JoinTable(second.db, HORIZON).waiting() == 1
+    assert len(JoinTable(second.db, HORIZON)) == 1
     assert [record for _, record in second.outbox()] == LETTERS
     second.close()
 
@@ -47,7 +47,7 @@ def test_a_crash_before_the_commit_leaves_nothing_of_it(tmp_path: Path) -> None:
     first.close()
     second = Checkpoint(tmp_path / "e.db")
     assert second.saved.commit == 1
-    assert JoinTable(second.db, HORIZON).waiting() == 0
+    assert len(JoinTable(second.db, HORIZON)) == 0
     assert second.outbox() == []
     second.close()
 
@@ -60,7 +60,7 @@ def test_an_error_in_the_work_undoes_the_joins_too(tmp_path: Path) -> None:
         table.apply([prediction(1, 5.0)])
         raise RuntimeError("broken")
     assert not one.db.in_transaction
-    assert table.waiting() == 0
+    assert len(table) == 0
     one.close()
 
 
@@ -73,7 +73,7 @@ def test_the_fence_lets_one_of_two_commit_and_undoes_the_other(tmp_path: Path) -
     with pytest.raises(Conflict, match="another evaluator has made commit 1"):
         second.commit(data(1), 1, LETTERS, after=0)
     assert not second.db.in_transaction
-    assert (table.waiting(), second.outbox()) == (0, [])
+    assert (len(table), second.outbox()) == (0, [])
     first.commit(data(2), 2, [], after=1)
     first.close()
     second.close()
@@ -127,7 +127,7 @@ def test_forgetting_the_outbox_is_part_of_the_commit(tmp_path: Path) -> None:
 
 
 def test_saved_survives_json_with_its_records() -> None:
-    saved = Saved(commit=3, outbox=LETTERS, latest={"predictions/a": 1.5})
-    again = msgspec.json.decode(msgspec.json.encode(saved), type=Saved)
+    saved = EvaluatorState(commit=3, outbox=LETTERS, latest={"predictions/a": 1.5})
+    again = msgspec.json.decode(msgspec.json.encode(saved), type=EvaluatorState)
     assert again == saved
     assert isinstance(again.outbox[0], Record)

@@ -11,7 +11,7 @@ import pytest
 from streams import Evaluator, MemoryLog, batch, config, outcome, prediction, shadow, treated
 
 from evaluator.service import drift_context
-from evaluator.service.checkpoint import Saved
+from evaluator.service.checkpoint import EvaluatorState
 from evaluator.stats import Block
 from evaluator.stats.score_process import Arm
 from gauntlet import events
@@ -96,11 +96,11 @@ def looks(folder: Path, stream: list[Any], form: str) -> list[events.Evaluation]
     evaluator = Evaluator(made, folder / "e.db", MemoryLog())
     found: list[Any] = []
     for start in range(0, len(stream), 500):
-        evaluator.core.step(batch(stream[start : start + 500]))
-        evaluator.core.settle()
-        found += evaluator.core.judge({})
-        saved = msgspec.json.encode(evaluator.core.saved(1, {}))
-        evaluator.core.adopt(msgspec.json.decode(saved, type=Saved))  # what was said survives a restart
+        evaluator.pipeline.step(batch(stream[start : start + 500]))
+        evaluator.pipeline.expire_joins()
+        found += evaluator.pipeline.evaluate({})
+        saved = msgspec.json.encode(evaluator.pipeline.state(1, {}))
+        evaluator.pipeline.adopt(msgspec.json.decode(saved, type=EvaluatorState))  # what was said survives a restart
     evaluator.close()
     assert any(isinstance(event, events.Drift) and event.severity in ("HIGH", "CRITICAL") for event in found)
     return [event for event in found if isinstance(event, events.Evaluation)]

@@ -26,8 +26,8 @@ from streams import (
 
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import RolloutSums
-from evaluator.service.design import scheme
-from evaluator.service.evaluation import EvaluationState, look
+from evaluator.service.design import evaluation_design
+from evaluator.service.evaluation import EvaluationState, evaluate
 from evaluator.service.join import Exposure, Match, Truth
 from evaluator.stats import State
 from gauntlet import events
@@ -42,9 +42,9 @@ def evaluations(folder: Path, made: Config, batches: list[list[Any]]) -> list[ev
     evaluator = Evaluator(made, folder / "e.db", MemoryLog())
     found: list[Any] = []
     for piece in batches:
-        evaluator.core.step(batch(piece))
-        evaluator.core.settle()
-        found += evaluator.core.judge({})
+        evaluator.pipeline.step(batch(piece))
+        evaluator.pipeline.expire_joins()
+        found += evaluator.pipeline.evaluate({})
     evaluator.close()
     return [event for event in found if isinstance(event, events.Evaluation)]
 
@@ -84,17 +84,17 @@ def test_reading_one_by_one_or_all_at_once_gives_the_same_evaluations(tmp_path: 
 
 def test_a_block_is_looked_at_when_it_has_matured_and_only_then(tmp_path: Path) -> None:
     made = config(tmp_path)
-    rules = scheme(made)
+    rules = evaluation_design(made)
     ready = BLOCK + HORIZON
     assert [rules.matured(at) for at in (ready - 0.01, ready, ready + BLOCK)] == [0, 1, 2]
     evaluator = Evaluator(made, tmp_path / "e.db", MemoryLog())
     start = 50 * BLOCK
-    evaluator.core.step(batch([prediction(1, start), outcome(1, start + 1.0), prediction(2, start + ready - 0.01)]))
-    assert evaluator.core.judge({}) == []
-    evaluator.core.step(batch([prediction(3, start + ready)]))
-    (found,) = [e for e in evaluator.core.judge({"a": 7}) if isinstance(e, events.Evaluation)]
+    evaluator.pipeline.step(batch([prediction(1, start), outcome(1, start + 1.0), prediction(2, start + ready - 0.01)]))
+    assert evaluator.pipeline.evaluate({}) == []
+    evaluator.pipeline.step(batch([prediction(3, start + ready)]))
+    (found,) = [e for e in evaluator.pipeline.evaluate({"a": 7}) if isinstance(e, events.Evaluation)]
     assert (found.at, found.offsets, found.arms["champion"].outcomes) == (start + ready, {"a": 7}, 1)
-    assert evaluator.core.judge({}) == []  # once
+    assert evaluator.pipeline.evaluate({}) == []  # once
     evaluator.close()
 
 
@@ -148,7 +148,7 @@ def test_the_paired_form_counts_pairs_and_ignores_who_served(tmp_path: Path) -> 
 def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: int) -> None:
     """Simpson's trap: 1 → 5 → 10 % while the truth drifts from 0.50 to 0.60. Pooled, the challenger seems to win."""
     made = config(tmp_path, metric="accuracy", min_samples=3000, min_blocks=10)
-    rules = scheme(made)
+    rules = evaluation_design(made)
     rng = np.random.default_rng(seed)
     days, per_day = 30, 2000
     salt = assignment.salt("test", f"{ROLLOUT}-{seed}")
@@ -168,7 +168,7 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
     sums = fold.rollouts[ROLLOUT]
     looks = EvaluationState.start(rules.terms)
     for last in range(2 * days):
-        found = look(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
+        found = evaluate(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
         assert found.crossed is None, found.reasons
         assert found.result in ("inconclusive", "equivalent")
     pooled = found.arms["challenger"].metrics["accuracy"] - found.arms["champion"].metrics["accuracy"]
@@ -182,22 +182,22 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
 
 
 def test_looks_survive_json(tmp_path: Path) -> None:
-    rules = scheme(config(tmp_path))
+    rules = evaluation_design(config(tmp_path))
     looks = EvaluationState(rules.terms, State.start(rules.terms.plan), next_block=7, smallest_p=0.25)
     again = EvaluationState.from_dict(msgspec.json.decode(msgspec.json.encode(looks.to_dict())))
     assert again == looks
 
 
 def test_a_changed_configuration_starts_with_the_next_rollout(tmp_path: Path) -> None:
-    before, after = (scheme(config(tmp_path, min_samples=n)) for n in (1000, 4000))
+    before, after = (evaluation_design(config(tmp_path, min_samples=n)) for n in (1000, 4000))
     looks = EvaluationState.from_dict(EvaluationState.start(before.terms).to_dict())
     sums = RolloutSums("v0001", "v0002")
     rng = np.random.default_rng(5)
     for index in range(30):
         treated = rng.random(200) < 0.5
         sums.block(index).split.add_many(treated, np.full(200, 0.5), rng.normal(size=200))
-    found = look(after, ROLLOUT, sums, looks, 29, {}, Task.CLASSIFICATION)
-    again = look(before, ROLLOUT, sums, EvaluationState.start(before.terms), 29, {}, Task.CLASSIFICATION)
+    found = evaluate(after, ROLLOUT, sums, looks, 29, {}, Task.CLASSIFICATION)
+    again = evaluate(before, ROLLOUT, sums, EvaluationState.start(before.terms), 29, {}, Task.CLASSIFICATION)
     assert found.information_fraction == again.information_fraction > 0
-    anew = look(after, ROLLOUT, sums, EvaluationState.start(after.terms), 29, {}, Task.CLASSIFICATION)
+    anew = evaluate(after, ROLLOUT, sums, EvaluationState.start(after.terms), 29, {}, Task.CLASSIFICATION)
     assert found.information_fraction != anew.information_fraction

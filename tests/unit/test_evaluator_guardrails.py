@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
-from streams import GUARDED, ROLLOUT, Evaluator, MemoryLog, batch, config, traffic
+from streams import ROLLOUT, Evaluator, MemoryLog, config
 
 from evaluator.service import gauges, guardrails, segments
 from evaluator.service.block_sums import BlockSums, RolloutSums, TrackedMetrics
-from evaluator.service.design import EvaluationDesign, Guard, RolloutPlan, scheme, watched
-from evaluator.service.evaluation import EvaluationState, look
-from evaluator.service.pipeline import Core
+from evaluator.service.design import EvaluationDesign, Guard, RolloutPlan, evaluation_design, tracked_metrics
+from evaluator.service.evaluation import EvaluationState, evaluate
+from evaluator.service.pipeline import Pipeline
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from gauntlet import events
 from gauntlet.errors import ConfigError
@@ -192,7 +191,7 @@ def a_win(n: int = 52, *, rng: int = 11, gain: float = 0.3, **changes: Any) -> R
 
 
 def settled(tmp_path: Path, sums: RolloutSums, **changes: Any) -> events.Evaluation:
-    made = scheme(config(tmp_path))
+    made = evaluation_design(config(tmp_path))
     rules = EvaluationDesign(
         terms=terms(**changes),
         metric=made.metric,
@@ -204,7 +203,7 @@ def settled(tmp_path: Path, sums: RolloutSums, **changes: Any) -> events.Evaluat
     )
     looks = EvaluationState.start(rules.terms)
     for last in range(len(sums.blocks)):
-        found = look(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
+        found = evaluate(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
     return found
 
 
@@ -307,31 +306,11 @@ def test_the_more_values_are_looked_at_the_more_each_has_to_show() -> None:
     assert found[1][-1].p_value == pytest.approx(10 * alone)
 
 
-def test_looks_of_an_earlier_format_are_taken_again(tmp_path: Path) -> None:
-    """What was decided is decided again, from the sums; nothing is said twice."""
-    made = config(tmp_path, GUARDED)
-    first = Evaluator(made, tmp_path / "a.db", MemoryLog())
-    first.core.step(batch(traffic(700)))
-    said = first.core.judge({})
-    saved = first.core.saved(1, {})
-    old = msgspec.json.decode(msgspec.json.encode(saved), type=type(saved))
-    for looks in old.looks.values():
-        del looks["format"]
-        looks["state"] = {"of": "an earlier version"}
-    second = Evaluator(made, tmp_path / "b.db", MemoryLog())
-    second.core.adopt(old)
-    assert len(said) > 20
-    assert second.core.judge({}) == []
-    assert second.core.saved(1, {}).looks == saved.looks
-    first.close()
-    second.close()
-
-
 def test_a_recall_of_no_class_is_refused_at_the_start(tmp_path: Path) -> None:
     made = config(tmp_path, "guardrails: [{metric: recall, label: 1, margin: 0.1}]")
-    assert watched(made, {0: 0, 1: 1}).recalls == {"recall of 1": 1}
+    assert tracked_metrics(made, {0: 0, 1: 1}).recalls == {"recall of 1": 1}
     with pytest.raises(ConfigError, match="recall of 1, and the classes are"):
-        watched(made, {"a": 0, "b": 1})
+        tracked_metrics(made, {"a": 0, "b": 1})
 
 
 def shown(name: str, **labels: str) -> float | None:
@@ -340,7 +319,7 @@ def shown(name: str, **labels: str) -> float | None:
 
 def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Path) -> None:
     evaluator = Evaluator(config(tmp_path), tmp_path / "e.db", MemoryLog())
-    core: Core = evaluator.core
+    pipeline: Pipeline = evaluator.pipeline
 
     def said(standing: str, value: str) -> events.Evaluation:
         return events.Evaluation(
@@ -364,7 +343,7 @@ def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Pat
             segments=[events.SegmentResult(name="country", value=value, champion=5, challenger=6, p_value=0.3)],
         )
 
-    gauges.show("guards", core, [said("open", "DE"), said("breached", "FR")])
+    gauges.show("guards", pipeline, [said("open", "DE"), said("breached", "FR")])
     evaluator.close()
     assert shown("gauntlet_guardrail_state", guardrail="label_arrival") == 2.0
     assert shown("gauntlet_guardrail_effect", guardrail="guard FR") == -0.2

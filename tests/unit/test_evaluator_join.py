@@ -81,17 +81,17 @@ def test_expiry_counts_orphans_once_and_requests_without_an_outcome_not_at_all(t
     table.apply([prediction(1, 10.0), prediction(2, 10.0), outcome(2, 20.0), outcome(3, 15.0), shadow(4, 12.0)])
     assert table.expire(10.0) == {}
     assert table.expire(15.0) == {}
-    assert table.waiting() == 1
+    assert len(table) == 1
     assert table.expire(15.5) == {"orphan": 1}
     assert table.expire(1e9) == {}
-    assert table.waiting() == 0
+    assert len(table) == 0
 
 
 def test_a_row_expires_by_its_predictions_time_whatever_came_first(table: JoinTable) -> None:
     table.apply([outcome(1, 90.0)])
     table.apply([prediction(1, 10.0)])
     assert table.expire(50.0) == {}
-    assert table.waiting() == 0
+    assert len(table) == 0
 
 
 def test_what_comes_after_expiry_joins_nothing(table: JoinTable) -> None:
@@ -159,15 +159,6 @@ def test_a_unit_that_changes_arms_under_one_allocation_has_moved_once(table: Joi
     )
     assert [e.moved for e in found.exposures] == [False, False, False, True, False, False, False, False]
     assert [e.first for e in found.exposures] == [True, False, False, False, False, True, True, True]
-
-
-def test_the_units_of_an_earlier_versions_file_are_known(db: sqlite3.Connection) -> None:
-    db.execute("CREATE TABLE units (rollout TEXT, unit TEXT, PRIMARY KEY (rollout, unit)) WITHOUT ROWID")
-    db.execute("INSERT INTO units VALUES ('test-r0001', 'old')")
-    table = JoinTable(db, HORIZON)
-    found = table.apply([prediction(1, 0.0, unit="old"), treated(2, 1.0, unit="old"), prediction(3, 2.0, unit="new")])
-    assert [(e.first, e.moved) for e in found.exposures] == [(False, False), (False, True), (True, False)]
-    JoinTable(db, HORIZON)
 
 
 def test_a_request_and_its_shadow_score_are_told_once_whatever_the_outcome_does(table: JoinTable) -> None:

@@ -1,4 +1,4 @@
-"""The core: watermark, health, what it refuses, what it forgets, and that a restart leaves no trace."""
+"""The pipeline: watermark, health, what it refuses, what it forgets, and that a restart leaves no trace."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from streams import (
     treated,
 )
 
-from evaluator.service.checkpoint import Saved
-from evaluator.service.pipeline import Core
+from evaluator.service.checkpoint import EvaluatorState
+from evaluator.service.pipeline import Pipeline
 from gauntlet import events
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError
 from gauntlet.types import Task
 
-Make = Callable[..., Core]
+Make = Callable[..., Pipeline]
 
 
 @pytest.fixture
@@ -39,52 +39,59 @@ def make(tmp_path: Path) -> Iterator[Make]:
     """Fresh cores on files of their own; `saved` is what one starts from."""
     opened: list[Evaluator] = []
 
-    def fresh(made: Config | None = None, saved: Saved | None = None) -> Core:
+    def fresh(made: Config | None = None, saved: EvaluatorState | None = None) -> Pipeline:
         evaluator = Evaluator(made or config(tmp_path), tmp_path / f"{len(opened)}.db", MemoryLog())
         opened.append(evaluator)
         if saved is not None:
-            evaluator.core.adopt(msgspec.json.decode(msgspec.json.encode(saved), type=Saved))
-        return evaluator.core
+            evaluator.pipeline.adopt(msgspec.json.decode(msgspec.json.encode(saved), type=EvaluatorState))
+        return evaluator.pipeline
 
     yield fresh
     for evaluator in opened:
         evaluator.close()
 
 
-def health(core: Core, found: list[Any] | None = None) -> list[events.Health]:
-    out = core.judge({}) if found is None else found
+def health(pipeline: Pipeline, found: list[Any] | None = None) -> list[events.Health]:
+    out = pipeline.evaluate({}) if found is None else found
     return [event for event in out if isinstance(event, events.Health)]
 
 
+def monitored(pipeline: Pipeline) -> dict[str, Any]:
+    """The state of the champion's drift monitor."""
+    state = pipeline.state(1, {}).drift_state
+    assert state is not None
+    return state["monitor"]
+
+
 def test_the_watermark_is_the_slowest_partitions(make: Make) -> None:
-    core = make()
-    assert core.watermark == 0.0
-    core.step(batch([prediction(1, 500.0)], "predictions/a"))
-    assert core.watermark == 500.0
-    core.step(batch([prediction(2, 200.0), prediction(3, 190.0)], "predictions/b"))
-    assert core.watermark == 200.0
-    core.step(batch([shadow(2, 900.0), outcome(2, 900.0)], "predictions/b"))  # only predictions move it
-    assert core.watermark == 200.0
-    core.step(batch([prediction(4, 800.0)], "predictions/b"))
-    assert core.watermark == 500.0
+    pipeline = make()
+    assert pipeline.watermark == 0.0
+    pipeline.step(batch([prediction(1, 500.0)], "predictions/a"))
+    assert pipeline.watermark == 500.0
+    pipeline.step(batch([prediction(2, 200.0), prediction(3, 190.0)], "predictions/b"))
+    assert pipeline.watermark == 200.0
+    pipeline.step(batch([shadow(2, 900.0), outcome(2, 900.0)], "predictions/b"))  # only predictions move it
+    assert pipeline.watermark == 200.0
+    pipeline.step(batch([prediction(4, 800.0)], "predictions/b"))
+    assert pipeline.watermark == 500.0
 
 
 def test_a_lagging_partition_holds_every_look_back(make: Make) -> None:
-    core = make()
-    core.step(batch([prediction(1, 1000.0), prediction(2, 9000.0)], "predictions/a"))
-    core.step(batch([prediction(3, 1000.0 + HORIZON + BLOCK - 0.01)], "predictions/b"))
-    assert core.judge({}) == []
-    core.step(batch([prediction(4, 1000.0 + HORIZON + BLOCK)], "predictions/b"))
-    assert len([e for e in core.judge({}) if isinstance(e, events.Evaluation)]) == 1
+    pipeline = make()
+    pipeline.step(batch([prediction(1, 1000.0), prediction(2, 9000.0)], "predictions/a"))
+    pipeline.step(batch([prediction(3, 1000.0 + HORIZON + BLOCK - 0.01)], "predictions/b"))
+    assert pipeline.evaluate({}) == []
+    pipeline.step(batch([prediction(4, 1000.0 + HORIZON + BLOCK)], "predictions/b"))
+    assert len([e for e in pipeline.evaluate({}) if isinstance(e, events.Evaluation)]) == 1
 
 
 def test_health_is_told_once_for_each_matured_block_with_its_window(make: Make) -> None:
-    core = make()
+    pipeline = make()
     found: list[events.Health] = []
     values = np.random.default_rng(3).integers(0, 2, 600)
     for i in range(600):
-        core.step(batch([prediction(i, 1000.0 + i), outcome(i, 1001.0 + i, int(values[i]))]))
-        found += health(core)
+        pipeline.step(batch([prediction(i, 1000.0 + i), outcome(i, 1001.0 + i, int(values[i]))]))
+        found += health(pipeline)
     assert [e.id for e in found] == [f"v0001/{big}" for big in range(25, 25 + len(found))]
     assert len(found) == (599 - int(HORIZON)) // int(2 * BLOCK)
     last = found[-1]
@@ -93,7 +100,7 @@ def test_health_is_told_once_for_each_matured_block_with_its_window(make: Make) 
     assert last.metrics["accuracy"] == pytest.approx(np.mean(values[end - 40 : end] == 1))
     assert last.window["accuracy"] == pytest.approx(np.mean(values[end - 80 : end] == 1))
     assert (last.previous, last.previous_outcomes, last.previous_window) == (None, 0, {})
-    assert core.health == last
+    assert pipeline.health == last
 
 
 def test_health_is_the_same_when_all_is_read_before_the_first_judgement(make: Make) -> None:
@@ -109,7 +116,7 @@ def test_health_is_the_same_when_all_is_read_before_the_first_judgement(make: Ma
 
 
 def test_the_champion_of_before_is_compared_on_the_same_window(make: Make) -> None:
-    core = make()
+    pipeline = make()
     stream: list[Any] = []
     for i in range(300):
         alone = {"rollout": None, "challenger": None, "champion": "v0002"}
@@ -118,13 +125,13 @@ def test_the_champion_of_before_is_compared_on_the_same_window(make: Make) -> No
             outcome(i, 1001.0 + i, 1),
             shadow(i, 1000.0 + i, arm="previous", model="v0001", output=[0.9, 0.1], rollout=None),
         ]
-    core.step(batch(stream))
-    last = health(core)[-1]
+    pipeline.step(batch(stream))
+    last = health(pipeline)[-1]
     assert (last.model, last.previous) == ("v0002", "v0001")
     assert (last.window_outcomes, last.previous_outcomes) == (80, 80)
     assert (last.window["accuracy"], last.previous_window["accuracy"]) == (1.0, 0.0)
     # Rolled back to it, it is not its own predecessor.
-    core.step(
+    pipeline.step(
         batch(
             [
                 e
@@ -136,7 +143,7 @@ def test_the_champion_of_before_is_compared_on_the_same_window(make: Make) -> No
             ]
         )
     )
-    last = health(core)[-1]
+    last = health(pipeline)[-1]
     assert (last.model, last.previous, last.previous_outcomes, last.previous_window) == ("v0001", None, 0, {})
 
 
@@ -165,7 +172,7 @@ def test_the_champion_of_before_is_compared_on_the_same_window(make: Make) -> No
     ],
 )
 def test_what_can_not_be_counted_is_refused_with_the_reason(make: Make, event: Any, reason: str) -> None:
-    complaint = make().complaint(event)
+    complaint = make().validator.validation_error(event)
     assert complaint is not None
     assert reason in complaint
 
@@ -182,7 +189,7 @@ def test_what_can_not_be_counted_is_refused_with_the_reason(make: Make, event: A
     ],
 )
 def test_what_can_be_counted_is_not(make: Make, event: Any) -> None:
-    assert make().complaint(event) is None
+    assert make().validator.validation_error(event) is None
 
 
 @pytest.mark.parametrize(
@@ -203,25 +210,25 @@ def test_what_can_be_counted_is_not(make: Make, event: Any) -> None:
 )
 def test_a_regression_takes_numbers_that_can_be_squared(tmp_path: Path, event: Any, fine: bool) -> None:
     evaluator = Evaluator(config(tmp_path, task=Task.REGRESSION), tmp_path / "r.db", MemoryLog())
-    assert (evaluator.core.complaint(event) is None) is fine
+    assert (evaluator.pipeline.validator.validation_error(event) is None) is fine
     if fine:  # and the worst of what is let through is really counted
-        evaluator.core.step(batch([prediction(1, 1.0, output=1e45), prediction(2, 2.0, output=-1e45)]))
-        evaluator.core.step(batch([outcome(1, 5.0, -1e45), outcome(2, 5.0, 1e45), shadow(1, 1.0, output=-1e45)]))
-        assert evaluator.core.counts["joined"] == 2
+        evaluator.pipeline.step(batch([prediction(1, 1.0, output=1e45), prediction(2, 2.0, output=-1e45)]))
+        evaluator.pipeline.step(batch([outcome(1, 5.0, -1e45), outcome(2, 5.0, 1e45), shadow(1, 1.0, output=-1e45)]))
+        assert evaluator.pipeline.counts["joined"] == 2
     evaluator.close()
 
 
 def test_the_latest_rollouts_are_kept_by_number_not_by_spelling(make: Make) -> None:
-    core = make()
+    pipeline = make()
     for i, number in enumerate([9997, 9998, 9999, 10_000, 10_001]):
-        core.step(batch([prediction(i, 1000.0 + i, rollout=f"test-r{number:04d}")]))
-    core.judge({})
-    assert set(core.saved(0, {}).fold["rollouts"]) == {"test-r9999", "test-r10000", "test-r10001"}  # type: ignore[index]
+        pipeline.step(batch([prediction(i, 1000.0 + i, rollout=f"test-r{number:04d}")]))
+    pipeline.evaluate({})
+    assert set(pipeline.state(0, {}).accumulators["rollouts"]) == {"test-r9999", "test-r10000", "test-r10001"}  # type: ignore[index]
 
 
 def test_memory_stays_bounded_over_a_long_run(tmp_path: Path, make: Make) -> None:
     """Two thousand blocks, eighty rollouts: the checkpoint is no larger at the end than after the first few."""
-    core = make(config(tmp_path, "drift: {reference_rows: 100, pane: 16}"))
+    pipeline = make(config(tmp_path, "drift: {reference_rows: 100, pane: 16}"))
     sizes, waiting, looks = [], [], 0
     for big in range(80):
         start = 1000.0 + big * 25 * BLOCK
@@ -237,16 +244,16 @@ def test_memory_stays_bounded_over_a_long_run(tmp_path: Path, make: Make) -> Non
                 outcome(10**6 + big * 25 + i, start + i * BLOCK),
             )
         ]
-        core.step(batch(found))
-        core.settle()
-        looks += sum(isinstance(event, events.Evaluation) for event in core.judge({}))
-        sizes.append(len(msgspec.json.encode(core.saved(0, {}))))
-        waiting.append(core._joins.waiting())
+        pipeline.step(batch(found))
+        pipeline.expire_joins()
+        looks += sum(isinstance(event, events.Evaluation) for event in pipeline.evaluate({}))
+        sizes.append(len(msgspec.json.encode(pipeline.state(0, {}))))
+        waiting.append(pipeline.joins_held)
     assert looks > 80 * 25 - 10  # nothing was forgotten before it was looked at
-    assert core.counts["orphan"] > 0.9 * 80 * 25
+    assert pipeline.counts["orphan"] > 0.9 * 80 * 25
     assert max(waiting) <= 2 * (25 + 2 * HORIZON / BLOCK + 1)
     assert max(sizes[40:]) < 1.2 * max(sizes[5:10])
-    assert len(core._looks) <= 3
+    assert len(pipeline.state(0, {}).rollouts) <= 3
 
 
 @pytest.mark.parametrize("cut", [1, 333, 700, 1100])
@@ -258,53 +265,53 @@ def test_a_restart_from_json_leaves_no_trace(tmp_path: Path, make: Make, cut: in
     whole_out: list[Any] = []
     for piece in (stream[:cut], stream[cut:]):
         whole.step(batch(piece))
-        whole.settle()
-        whole_out += whole.judge({})
+        whole.expire_joins()
+        whole_out += whole.evaluate({})
     first.step(batch(stream[:cut]))
-    first.settle()
-    out: list[Any] = list(first.judge({}))
-    second = make(made, first.saved(1, {}))
+    first.expire_joins()
+    out: list[Any] = list(first.evaluate({}))
+    second = make(made, first.state(1, {}))
     assert (second.evaluation, second.health, second.drift) == (first.evaluation, first.health, first.drift)
-    second.rebuild(batch(stream[:cut]))
-    second.adopt(first.saved(1, {}))
+    second.rebuild_joins(batch(stream[:cut]))
+    second.adopt(first.state(1, {}))
     second.step(batch(stream[cut:]))
-    second.settle()
-    out += second.judge({})
+    second.expire_joins()
+    out += second.evaluate({})
     assert msgspec.json.encode(out) == msgspec.json.encode(whole_out)
-    assert msgspec.json.encode(second.saved(2, {})) == msgspec.json.encode(whole.saved(2, {}))
-    assert second._joins.waiting() == whole._joins.waiting()
+    assert msgspec.json.encode(second.state(2, {})) == msgspec.json.encode(whole.state(2, {}))
+    assert second.joins_held == whole.joins_held
 
 
 @pytest.mark.parametrize("stream", [traffic(300), [outcome(1, 1000.0)]])
 def test_adopting_replaces_everything_that_was_there(make: Make, stream: list[Any]) -> None:
     source, other = make(), make()
     source.step(batch(stream))
-    source.judge({})
+    source.evaluate({})
     other.step(batch([prediction(i, 1000.0 + i, rollout="test-r0007") for i in range(400)], "predictions/b"))
-    other.judge({})
-    saved = source.saved(3, {"predictions/a": 5})
-    other.adopt(msgspec.json.decode(msgspec.json.encode(saved), type=Saved))
-    assert msgspec.json.encode(other.saved(3, {"predictions/a": 5})) == msgspec.json.encode(saved)
+    other.evaluate({})
+    saved = source.state(3, {"predictions/a": 5})
+    other.adopt(msgspec.json.decode(msgspec.json.encode(saved), type=EvaluatorState))
+    assert msgspec.json.encode(other.state(3, {"predictions/a": 5})) == msgspec.json.encode(saved)
 
 
 def test_what_a_rebuild_brings_back_is_not_counted_again_when_it_expires(make: Make) -> None:
     stream = [*traffic(300), outcome(9999, 1000.0)]
-    core = make()
-    core.step(batch(stream))
-    core.settle()
-    assert core.counts["orphan"] == 1
+    pipeline = make()
+    pipeline.step(batch(stream))
+    pipeline.expire_joins()
+    assert pipeline.counts["orphan"] == 1
     again = make()
-    again.rebuild(batch(stream))
-    again.adopt(core.saved(1, {}))
+    again.rebuild_joins(batch(stream))
+    again.adopt(pipeline.state(1, {}))
     again.step(batch(traffic(300, start=300)))
-    again.settle()
+    again.expire_joins()
     assert again.counts["orphan"] == 1
 
 
 def test_other_settings_than_the_sums_were_made_with_are_refused_by_name(tmp_path: Path, make: Make) -> None:
-    core = make()
-    core.step(batch(traffic(50)))
-    saved = core.saved(1, {})
+    pipeline = make()
+    pipeline.step(batch(traffic(50)))
+    saved = pipeline.state(1, {})
     make(config(tmp_path, min_samples=77, alpha=0.01), saved)  # a plan may change between rollouts
     for section, value in (("harm_block", 10.0), ("outcome_horizon", 50.0), ("metric", "brier")):
         with pytest.raises(ConfigError, match=f"evidence.{section} was") as error:
@@ -313,51 +320,48 @@ def test_other_settings_than_the_sums_were_made_with_are_refused_by_name(tmp_pat
 
 
 def test_a_partition_that_lags_does_not_bring_the_old_champion_back(make: Make) -> None:
-    core = make()
+    pipeline = make()
     new = {"champion": "v0002", "allocation": 5, "rollout": None, "challenger": None}
-    core.step(batch([prediction(1, 1000.0), prediction(2, 1010.0, **new)], "predictions/a"))
-    core.step(batch([prediction(3, 1005.0), prediction(4, 1011.0, **new)], "predictions/b"))
-    watch = core.saved(1, {}).watch
-    assert watch is not None
+    pipeline.step(batch([prediction(1, 1000.0), prediction(2, 1010.0, **new)], "predictions/a"))
+    pipeline.step(batch([prediction(3, 1005.0), prediction(4, 1011.0, **new)], "predictions/b"))
+    watch = monitored(pipeline)
     assert (watch["version"], watch["since"], watch["first"]["x"]) == ("v0002", 1010.0, [2.0, 4.0])
-    core.step(batch([prediction(5, 1020.0, allocation=6)]))  # a rollback is a newer allocation
-    watch = core.saved(1, {}).watch
-    assert watch is not None
+    pipeline.step(batch([prediction(5, 1020.0, allocation=6)]))  # a rollback is a newer allocation
+    watch = monitored(pipeline)
     assert (watch["version"], watch["since"]) == ("v0001", 1020.0)
 
 
 def test_redelivered_requests_are_not_watched_twice(make: Make) -> None:
-    core = make()
+    pipeline = make()
     stream = [prediction(i, 1000.0 + i) for i in range(20)]
-    core.step(batch(stream))
-    core.step(batch(stream))
-    watch = core.saved(1, {}).watch
-    assert watch is not None
+    pipeline.step(batch(stream))
+    pipeline.step(batch(stream))
+    watch = monitored(pipeline)
     assert len(watch["first"]["x"]) == 20
 
 
 def test_an_outcome_is_judged_by_the_experiments_classes_before_the_first_prediction_and_after_a_promotion(
     make: Make,
 ) -> None:
-    core = make()
-    assert core.complaint(outcome(1, 5.0, "no class")) is not None
-    core.step(batch([prediction(1, 1000.0)]))
-    core.step(batch([prediction(2, 1001.0, champion="v0002", allocation=5), outcome(1, 1002.0, 1)]))
-    assert core.counts["joined"] == 1
+    pipeline = make()
+    assert pipeline.validator.validation_error(outcome(1, 5.0, "no class")) is not None
+    pipeline.step(batch([prediction(1, 1000.0)]))
+    pipeline.step(batch([prediction(2, 1001.0, champion="v0002", allocation=5), outcome(1, 1002.0, 1)]))
+    assert pipeline.counts["joined"] == 1
 
 
 def test_drift_that_was_not_said_yet_is_saved(make: Make) -> None:
     """A commit may come before the outcomes are read: what the watch has found by then is said after a restart too."""
-    core = make()
+    pipeline = make()
     stream = [prediction(i, 1000.0 + i, features={"x": float(i % 7)}) for i in range(5200)]
     told = [outcome(i, 1000.0 + i + 0.5, i % 2) for i in range(5200)]
-    core.step(batch([*stream, *told]))
+    pipeline.step(batch([*stream, *told]))
     moved = [prediction(i, 1000.0 + i, features={"x": 50.0 + i % 7}) for i in range(5200, 8000)]
-    core.step(batch(moved))
-    saved = msgspec.json.decode(msgspec.json.encode(core.saved(1, {})), type=Saved)
-    assert [event.event for event in saved.pending][:1] == ["open"]
+    pipeline.step(batch(moved))
+    saved = msgspec.json.decode(msgspec.json.encode(pipeline.state(1, {})), type=EvaluatorState)
+    assert [event.event for event in saved.drift_pending][:1] == ["open"]
     again = make()
     again.adopt(saved)
-    said = [event for event in again.judge({}) if isinstance(event, events.Drift)]
-    assert said == [event for event in core.judge({}) if isinstance(event, events.Drift)] != []
-    assert again.saved(2, {}).pending == []
+    said = [event for event in again.evaluate({}) if isinstance(event, events.Drift)]
+    assert said == [event for event in pipeline.evaluate({}) if isinstance(event, events.Drift)] != []
+    assert again.state(2, {}).drift_pending == []

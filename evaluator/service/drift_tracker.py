@@ -1,0 +1,132 @@
+"""Drift of whichever version is champion: one monitor at a time, and what it has found so far.
+
+A new champion, or an old one that a rollback brings back, gets a new monitor. Only requests that the champion answered
+and nobody forced are given to it: chance sends units to an arm, so these are like all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from evaluator.service.block_sums import Floats
+from evaluator.service.champion_monitor import ChampionMonitor
+from evaluator.service.join import Match
+from gauntlet.config import Config
+from gauntlet.events import Drift, Prediction
+from gauntlet.registry import Registry
+from gauntlet.structured_logging import get_logger
+from gauntlet.types import CHAMPION, Label, Task
+
+_log = get_logger("gauntlet.evaluator")
+
+_HISTORY = 32  # drift events kept: those of the latest episodes, for the context of a look
+
+
+class DriftTracker:
+    """The champion's monitor, its latest events, and those not sent yet (`pending`)."""
+
+    def __init__(self, config: Config, registry: Registry, classes: Mapping[Label, int]) -> None:
+        self._config = config
+        self._registry = registry
+        self._classes = classes
+        self._allocation = 0
+        self._history: list[Drift] = []
+        self.monitor: ChampionMonitor | None = None
+        """None before the first request."""
+        self.pending: list[Drift] = []
+
+    def observe(self, predictions: Sequence[Prediction], matches: Sequence[Match], losses: Floats) -> None:
+        """Take in a batch: new requests, and outcomes that have met theirs with the primary loss of each."""
+        self._observe_requests(predictions)
+        if self.monitor is not None and self._config.drift.enabled:
+            self._observe_outcomes(self.monitor, matches, losses)
+
+    def take(self) -> list[Drift]:
+        """The pending events, which count as sent from now on."""
+        taken, self.pending = self.pending, []
+        return taken
+
+    def remember(self, event: Drift) -> None:
+        """Keep an event that is sent, as context for later looks."""
+        self._history = [*self._history, event][-_HISTORY:]
+
+    def history(self, version: str) -> list[Drift]:
+        """The latest monitor's events about this champion, sent or not, in order."""
+        return [event for event in [*self._history, *self.pending] if event.model == version]
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state but for `pending`, as JSON-able values."""
+        return {
+            "allocation": self._allocation,
+            "history": msgspec.to_builtins(self._history),
+            "monitor": self.monitor.snapshot() if self.monitor else None,
+        }
+
+    def restore(self, data: dict[str, Any] | None, pending: Sequence[Drift]) -> None:
+        """Replace the state by that of a `snapshot`; a monitor that can't go on starts anew."""
+        self.pending, self.monitor = list(pending), None
+        data = data or {"allocation": 0, "history": [], "monitor": None}
+        self._allocation = data["allocation"]
+        self._history = msgspec.convert(data["history"], list[Drift])
+        if (saved := data["monitor"]) is None:
+            return
+        monitor = self._start(saved["version"], saved["since"])
+        if monitor.restore(saved):
+            self.monitor = monitor
+        else:
+            _log.warning(
+                "drift_state_unusable",
+                version=monitor.version,
+                reason="made by another release, or under other settings of drift",
+                next="the champion is monitored anew",
+            )
+
+    def _start(self, version: str, since: float) -> ChampionMonitor:
+        return ChampionMonitor.start(self._config.experiment, version, since, self._registry, self._config.drift)
+
+    def _observe_requests(self, predictions: Sequence[Prediction]) -> None:
+        rows: list[Prediction] = []
+        for prediction in predictions:
+            if prediction.allocation < self._allocation and self.monitor is not None:
+                # A partition that lags still tells of an old champion; it doesn't come back by that.
+                if prediction.champion != self.monitor.version:
+                    continue
+            elif self.monitor is None or prediction.champion != self.monitor.version:
+                self._feed(rows)
+                rows = []
+                self.monitor = self._start(prediction.champion, prediction.at)
+                self._history = [event for event in self._history if event.model != prediction.champion]
+            self._allocation = max(self._allocation, prediction.allocation)
+            rows.append(prediction)
+        self._feed(rows)
+
+    def _feed(self, predictions: Sequence[Prediction]) -> None:
+        if self.monitor is None or not self._config.drift.enabled:
+            return
+        own = [p for p in predictions if p.served == CHAMPION and not p.forced]
+        if own:
+            self.pending += self.monitor.rows(own)
+
+    def _observe_outcomes(self, monitor: ChampionMonitor, matches: Sequence[Match], losses: Floats) -> None:
+        own = [
+            (match, float(loss))
+            for match, loss in zip(matches, losses, strict=True)
+            if match.exposure.champion == monitor.version
+            and match.exposure.served == CHAMPION
+            and not match.exposure.forced
+        ]
+        if not own:
+            return
+        truths: list[Any] = [match.truth.value for match, _ in own]
+        if self._config.task is Task.CLASSIFICATION:
+            truths = [self._classes[value] for value in truths]
+        self.pending += monitor.outcomes(
+            [float(truth) for truth in truths],
+            [match.exposure.output for match, _ in own],
+            [loss for _, loss in own],
+            [match.truth.at for match, _ in own],
+            [match.exposure.at for match, _ in own],
+        )

@@ -1,0 +1,106 @@
+"""Validation of the log's records: decoded events that can be evidence, or the reason why a record can't be. Pure.
+
+The log is shared: not only the router writes to its topics. Whatever is let through can be counted; one record that
+stopped the evaluator would stop it for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gauntlet import events, keys
+from gauntlet.config import Config
+from gauntlet.errors import ConfigError, ModelUnusable
+from gauntlet.registry import Registry
+from gauntlet.types import Label, Task
+
+InputEvent = events.Prediction | events.Shadow | events.Outcome
+
+Batch = Sequence[tuple[str, InputEvent]]
+"""Events with the `topic/partition` that each came from, in the order of their partition."""
+
+_LATEST = 1e11  # event times are seconds; one in milliseconds would move the watermark to the year 50000 for ever
+_LARGEST = 1e45  # of a regression's numbers: the square of a squared error is still a finite number
+_ROUNDING = 1e-6  # by which a distribution's sum may miss 1
+
+_DECODERS: dict[str, msgspec.json.Decoder[InputEvent]] = {
+    keys.PREDICTIONS: msgspec.json.Decoder(events.Prediction | events.Shadow),
+    keys.OUTCOMES: msgspec.json.Decoder(events.Outcome),
+}
+
+TOPICS = tuple(_DECODERS)
+"""The topics that the evaluator reads."""
+
+
+class InvalidEvent(ValueError):
+    """A record that can't be evidence; it belongs on the dead-letter topic."""
+
+
+class EventValidator:
+    """Validates the events of one experiment. All its versions have the first one's classes: the router serves no
+    others."""
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        """Raises `ConfigError` on a setting that names no feature."""
+        schema = registry.versions()[0].schema
+        unknown = set(config.drift.regimes) - {feature.name for feature in schema.features}
+        if unknown:
+            raise ConfigError(f"drift.regimes has {sorted(unknown)[0]!r}, which is no feature")
+        self.task = schema.task
+        self.classes: dict[Label, int] = {label: index for index, label in enumerate(schema.classes)}
+        self._experiment = config.experiment
+        self._registry = registry
+        self._known_versions: set[str] = set()
+
+    def decode(self, topic: str, data: bytes) -> InputEvent | None:
+        """The event in a record's bytes; None for another experiment's. Raises `InvalidEvent`."""
+        try:
+            event = _DECODERS[topic].decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also no UTF-8, or nested without end
+            raise InvalidEvent(str(error)) from error
+        if event.experiment != self._experiment:
+            return None
+        if (reason := self.validation_error(event)) is not None:
+            raise InvalidEvent(reason)
+        return event
+
+    def validation_error(self, event: InputEvent) -> str | None:
+        """Why an event can't be evidence, or None."""
+        if not 0 <= event.at <= _LATEST:
+            return f"{event.at!r} is no time in seconds since 1970"
+        if isinstance(event, events.Outcome):
+            return self._label_error(event.value)
+        if event.output is None:
+            return None if isinstance(event, events.Shadow) else "a prediction has an output"
+        version = event.champion if isinstance(event, events.Prediction) else event.model
+        return self._version_error(version) or self._output_error(event.output)
+
+    def _version_error(self, version: str) -> str | None:
+        if version not in self._known_versions:
+            try:
+                self._registry.get(version)
+            except ModelUnusable as error:
+                return str(error)
+            self._known_versions.add(version)
+        return None
+
+    def _label_error(self, value: Label) -> str | None:
+        if self.task is Task.CLASSIFICATION:
+            return None if value in self.classes else f"the outcome {value!r} is none of {list(self.classes)}"
+        if isinstance(value, bool | str) or not abs(value) <= _LARGEST:
+            return f"the outcome {value!r} is no number of a usable size"
+        return None
+
+    def _output_error(self, output: list[float] | float) -> str | None:
+        if self.task is Task.REGRESSION:
+            if isinstance(output, list) or not abs(output) <= _LARGEST:
+                return f"the output {output!r} is no number of a usable size"
+        elif (
+            not isinstance(output, list)
+            or len(output) != len(self.classes)
+            or not (min(output) >= 0 and max(output) <= 1 + 1e-9 and abs(sum(output) - 1) < _ROUNDING)
+        ):
+            return f"the output {output!r} is no distribution over {len(self.classes)} classes"
+        return None
