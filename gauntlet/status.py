@@ -1,6 +1,6 @@
-"""What each service reports about itself in the state store, for status pages and for whoever waits for it.
+"""Status records: what each service reports about itself in the state store, for status pages.
 
-One writer per record; nobody decides anything from these: decisions go by events and by the control record.
+One writer per record. No decision reads them: decisions go by events and by the control record.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gauntlet.state import StateStore
 
 
 class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the evaluator is, what it counted, and its latest judgement. `offsets` is keyed by `topic/partition`."""
+    """How far the evaluator is, what it counted, and its latest evaluation. `offsets` is keyed by `topic/partition`."""
 
     at: float = 0.0
     watermark: float = 0.0
@@ -42,11 +42,10 @@ class RouterProgress(msgspec.Struct, frozen=True, kw_only=True):
     champion: str
     challenger: str | None = None
     breaker: str = "closed"
-    forwarded: dict[str, int] = {}
     problem: str | None = None
 
 
 async def publish(store: StateStore, key: str, report: msgspec.Struct) -> None:
-    """Replace one's own report; the only writer of a key never conflicts, save with its own predecessor."""
+    """Replace a service's own report. The only writer of a key conflicts with nobody but its own predecessor."""
     version, _ = await store.get(key)
     await store.put(key, msgspec.json.encode(report), version)

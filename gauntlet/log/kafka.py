@@ -7,7 +7,6 @@ lie side by side. Kafka keeps times in whole milliseconds: `at` comes back round
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
@@ -28,15 +27,15 @@ from gauntlet.errors import LogUnavailable
 from gauntlet.log import Record, Stored, kafka_topics
 from gauntlet.log.kafka_topics import RECORD_BYTES, Address
 from gauntlet.log.partitioner import partitions
+from gauntlet.structured_logging import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger("gauntlet.log")
 
 _REQUEST_SECONDS = 10.0  # one request; the library's 40 s would hold a writer's caller for as long
 _CALL_SECONDS = 15.0  # one append, read, end or seek with all its requests
 _BATCH_BYTES = 256 * 2**10
 _CODEC = "zstd"  # aiokafka asks lz4 for level 9: three times the time on the caller's loop for larger batches
 _FETCH_BYTES = 2**20
-_FOREVER = str(2**63 - 1)
 
 # ListOffsets' special times (Kafka protocol, key 2), and its answer when no record is that young.
 _EARLIEST, _LATEST, _NOWHERE = -2, -1, -1
@@ -49,11 +48,15 @@ def _milliseconds(at: float) -> int:
     return max(0, math.floor(min(at, 1e15) * 1000))
 
 
-def _warn_of_slow_parts() -> None:
+async def _prepared(url: str, topics: Sequence[str]) -> Address:
+    """The log's address, once all its topics can be used."""
+    address = kafka_topics.parse(url)
     if "_crecords" not in DefaultRecordBatchBuilder.__module__:
-        _log.warning("aiokafka runs without its C extension: the log is 5 to 36 times slower; install a binary wheel")
+        _log.warning("kafka_without_c_extension", next="the log is 5 to 36 times slower; install a wheel of aiokafka")
     if not has_zstd():
-        _log.warning("cramjam is not installed: batches go out uncompressed, and compressed ones can't be read")
+        _log.warning("kafka_without_zstd", next="compressed batches can't be read or written; install cramjam")
+    await kafka_topics.make(address, topics)
+    return address
 
 
 class KafkaLogWriter:
@@ -74,10 +77,7 @@ class KafkaLogWriter:
     @classmethod
     async def connect(cls, url: str, topics: Sequence[str] = keys.TOPICS) -> KafkaLogWriter:
         """Make the topics that are missing. Raises `LogUnavailable` when Kafka is down, `ConfigError` for a bad URL."""
-        address = kafka_topics.parse(url)
-        _warn_of_slow_parts()
-        await kafka_topics.make(address, topics)
-        return cls(address)
+        return cls(await _prepared(url, topics))
 
     async def append(self, records: Sequence[Record]) -> None:
         if not records:
@@ -154,7 +154,7 @@ async def _stop(producer: AIOKafkaProducer) -> None:
 
 
 class _Page:
-    """What one fetch brought of a partition, decoded as far as it was read."""
+    """One fetch of a partition, decoded lazily."""
 
     def __init__(self, offset: int, data: bytes = b"") -> None:
         self.offset = offset  # the record that `take` gives next
@@ -182,9 +182,9 @@ class _Page:
 class KafkaLogReader:
     """`LogReader` on Kafka, one plain fetch at a time.
 
-    A consumer's background fetches hold its connection for as long as they wait for new records, and say nothing about
-    the end. A fetch that doesn't wait is answered at once, and empty only at the end, which is what the port promises.
-    Whatever fails drops the connection; the next call makes a new one.
+    aiokafka's consumer holds its connection while it waits for new records, and doesn't tell where the end is. A fetch
+    that doesn't wait is answered at once, and is empty only at the end, as the port promises. A failure drops the
+    connection; the next call makes a new one.
 
     Raises `LogUnavailable` with code `offset_lost` for an offset that retention took, or that is past the end because
     the topic was made anew. `seek(…, -inf)` gives the oldest kept.
@@ -194,23 +194,20 @@ class KafkaLogReader:
         self._address = address
         self._client: AIOKafkaClient | None = None
         self._pages: dict[TopicPartition, _Page] = {}
-        self._turns: dict[TopicPartition, asyncio.Lock] = {}
+        self._locks: dict[TopicPartition, asyncio.Lock] = {}
         self._connecting = asyncio.Lock()
         self._closed = False
 
     @classmethod
     async def connect(cls, url: str, topics: Sequence[str] = keys.TOPICS) -> KafkaLogReader:
         """Make the topics that are missing. Raises `LogUnavailable` when Kafka is down, `ConfigError` for a bad URL."""
-        address = kafka_topics.parse(url)
-        _warn_of_slow_parts()
-        await kafka_topics.make(address, topics)
-        return cls(address)
+        return cls(await _prepared(url, topics))
 
     async def partitions(self, topic: str) -> list[str]:
         async def names(client: AIOKafkaClient) -> list[str]:
             return [str(number) for number in sorted(await client._wait_on_metadata(self._address.prefix + topic))]
 
-        return await self._asked(names)
+        return await self._request(names)
 
     async def read(self, topic: str, partition: str, offset: int, limit: int) -> list[Stored]:
         place = self._place(topic, partition)
@@ -219,32 +216,32 @@ class KafkaLogReader:
             page = self._pages.get(place)
             if page is None or page.offset != offset:
                 page = _Page(offset)
-            while not (found := page.take(limit)):
+            while not (taken := page.take(limit)):
                 start = page.offset
                 page, end = await _fetch(client, place, start)
                 if start >= end:
                     break
             self._pages[place] = page
-            return found
+            return taken
 
         if limit < 1:
             return []
-        async with self._turns.setdefault(place, asyncio.Lock()):
-            return await self._asked(rows)
+        async with self._locks.setdefault(place, asyncio.Lock()):
+            return await self._request(rows)
 
     async def end(self, topic: str, partition: str) -> int:
         place = self._place(topic, partition)
-        return await self._asked(lambda client: _offset(client, place, _LATEST))
+        return await self._request(lambda client: _offset(client, place, _LATEST))
 
     async def seek(self, topic: str, partition: str, at: float) -> int:
         place = self._place(topic, partition)
 
         async def first(client: AIOKafkaClient) -> int:
-            end = await _offset(client, place, _LATEST)  # asked first: what comes in between is not skipped
-            found = await _offset(client, place, _milliseconds(at) if at > 0 else _EARLIEST)
-            return end if found == _NOWHERE else found
+            end = await _offset(client, place, _LATEST)  # first: a record that arrives in between is not skipped
+            offset = await _offset(client, place, _milliseconds(at) if at > 0 else _EARLIEST)
+            return end if offset == _NOWHERE else offset
 
-        return await self._asked(first)
+        return await self._request(first)
 
     async def close(self) -> None:
         self._closed = True
@@ -253,14 +250,14 @@ class KafkaLogReader:
     def _place(self, topic: str, partition: str) -> TopicPartition:
         return TopicPartition(self._address.prefix + topic, int(partition))
 
-    async def _asked(self, question: Callable[[AIOKafkaClient], Awaitable[T]]) -> T:
+    async def _request(self, call: Callable[[AIOKafkaClient], Awaitable[T]]) -> T:
         if self._closed:
             raise LogUnavailable("this reader of the Kafka log is closed")
         client: AIOKafkaClient | None = None
         try:
             async with asyncio.timeout(_CALL_SECONDS):
                 client = await self._connected()
-                return await question(client)
+                return await call(client)
         except OffsetOutOfRangeError as error:
             raise LogUnavailable(f"Kafka has no record {error} (any more)", code="offset_lost") from error
         except (KafkaError, OSError, TimeoutError) as error:

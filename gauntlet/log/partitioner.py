@@ -1,7 +1,4 @@
-"""Kafka's own choice of a partition: MurmurHash2 of the key, for many keys at once (pure).
-
-The same answer as every Java client's default partitioner, at a twentieth of the time of a loop over bytes in Python.
-"""
+"""Kafka's default partitioner: MurmurHash2 of the key, vectorised over keys. Equal to the Java client's; pure."""
 
 from __future__ import annotations
 
@@ -17,15 +14,14 @@ _R = np.uint32(24)
 
 def partitions(keys: Sequence[bytes], count: int) -> list[int]:
     """The partition of each key among `count`, as in Kafka's `Utils.toPositive(Utils.murmur2(key)) % count`."""
-    answer = np.empty(len(keys), dtype=np.int64)
+    chosen = np.empty(len(keys), dtype=np.int64)
     by_length: dict[int, list[int]] = {}
     for index, key in enumerate(keys):
         by_length.setdefault(len(key), []).append(index)
     for length, indices in by_length.items():
         block = np.frombuffer(b"".join([keys[i] for i in indices]), dtype=np.uint8).reshape(len(indices), length)
-        answer[indices] = (_hash(block) & np.uint32(0x7FFFFFFF)) % np.uint32(count)
-    found: list[int] = answer.tolist()
-    return found
+        chosen[indices] = (_hash(block) & np.uint32(0x7FFFFFFF)) % np.uint32(count)
+    return [int(partition) for partition in chosen]
 
 
 def _hash(keys: NDArray[np.uint8]) -> NDArray[np.uint32]:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gauntlet.table.prefetch import read_ahead
-from gauntlet.table.sources import NULLS, Source, TableError, of
+from gauntlet.table.sources import NULLS, Source, TableError, open_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ class Chunk:
 
 def open_table(source: str | Path | pd.DataFrame | pa.Table) -> Table:
     """A table over a file's path or a frame in memory; raises `TableError` when it cannot be one."""
-    return Table(of(source))
+    return Table(open_source(source))
 
 
 class Table:

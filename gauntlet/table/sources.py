@@ -50,7 +50,7 @@ class Source(Protocol):
         """
 
 
-def of(source: str | Path | pd.DataFrame | pa.Table) -> Source:
+def open_source(source: str | Path | pd.DataFrame | pa.Table) -> Source:
     """The source behind a path or a frame; raises `TableError` when it cannot be one."""
     if isinstance(source, (str, Path)):
         return _file(Path(source))
