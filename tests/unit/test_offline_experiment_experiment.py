@@ -429,7 +429,7 @@ def spoiled(column: str, value: Any, row: int = 77) -> pd.DataFrame:
         (log(400), {"metric": "nothing"}, "no column 'nothing'"),
         (log(400), {"metric": "loss:mean", "mode": "exact"}, "exact needs outcomes between 0 and 1"),
         (spoiled("arm", "C"), {"share": None, "propensity": "pi"}, "several challengers: 'B', 'C'"),
-        (log(400), {"cluster": "country", "mode": "exact"}, "exact takes rows as independent"),
+        (log(400), {"cluster": "country", "mode": "exact"}, "exact can't be combined with --cluster"),
         (log(400).assign(user=0), {"unit": "user", "mode": "exact"}, "row 1 of user .* was there before"),
         (log(400).assign(country=range(400)), {"segment": "country"}, "more than 100 values"),
         (log(400)[:0], {}, "no rows"),
