@@ -17,6 +17,7 @@ import httpx
 import pytest
 import workbench
 
+from gauntlet import bootstrap
 from gauntlet.cli import up
 from gauntlet.cli.up import SERVICES, Services
 
@@ -281,3 +282,53 @@ async def test_output_goes_to_a_log_each_where_asked(tmp_path: Path, monkeypatch
     starting(monkeypatch, "import sys; print('hello', flush=True); sys.exit(2)")
     await Services(tmp_path / "c.yaml", logs=tmp_path).run("retrainer")
     assert (tmp_path / "retrainer.log").read_text() == "hello\n"
+
+
+@contextlib.asynccontextmanager
+async def one_service(name: str, path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gauntlet.cli", name, str(path))
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def until_written(file: Path) -> None:
+    async def written() -> bool:
+        return file.exists() and file.stat().st_size > 0
+
+    await workbench.until(written, 60)
+
+
+@pytest.mark.parametrize("name", ["evaluator", "retrainer"])
+async def test_a_service_waits_for_the_router_to_register_the_champion(tmp_path: Path, name: str) -> None:
+    """Scenario 8: a service starts before the router ever has; it waits, then starts, and ends with code 0."""
+    path = workbench.write(tmp_path)
+    config = workbench.load(path)
+    async with one_service(name, path) as process:
+        await until_written(Path(config.data) / "state.db")
+        await asyncio.sleep(0.2)
+        assert not (Path(config.data) / f"{name}.address").exists()
+        assert not list((Path(config.data) / "registry").glob("v*")), "only the router registers"
+        await bootstrap.ensure(config)
+        await until_written(Path(config.data) / f"{name}.address")
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+async def test_a_router_starts_from_its_copy_while_the_state_store_is_away(tmp_path: Path) -> None:
+    """Scenario 9: a router that has served before starts again, and its state store does not answer."""
+    path = workbench.write(tmp_path)
+    config = workbench.load(path)
+    async with workbench.running(config):
+        pass
+    address = Path(config.data) / "router.address"
+    address.unlink()
+    async with one_service("router", workbench.write(tmp_path, state="redis://127.0.0.1:1/0")):
+        await until_written(address)
+        async with httpx.AsyncClient(base_url=address.read_text().strip(), timeout=20) as client:
+            answer = await client.post("/v1/predict", json={"features": workbench.instance(1)})
+            assert (answer.status_code, answer.json()["model"]) == (200, "v0001")
+            assert "state store" in (await client.get("/readyz")).json()["problem"]
