@@ -78,11 +78,6 @@ class AlwaysValid:
         return cls(alpha, np.full(cells, np.nan), np.zeros(cells))
 
     @property
-    def spent(self) -> Floats:
-        """All of alpha is at stake from the first look on."""
-        return np.where(np.isnan(self.rho), 0.0, self.alpha)
-
-    @property
     def p(self) -> Floats:
         return np.exp(-self.log_evidence)
 

@@ -15,10 +15,7 @@ from evaluator.stats.score_process import Bools, Floats, from_json
 
 @dataclass(frozen=True, eq=False)
 class FixedHorizon:
-    """The classical test: a cell's first look at t ≥ 1 decides at z_{1−α}, and nothing before or after it does.
-
-    p is 1 until then and stays as it is from then on, so looking on costs nothing and wins nothing.
-    """
+    """The classical test of one side: a cell's first look at t ≥ 1 decides at z_{1−α}. p is 1 before it and stays."""
 
     alpha: float
     p: Floats
@@ -28,10 +25,6 @@ class FixedHorizon:
     def start(cls, alpha: float, cells: int = 1) -> Self:
         require_between("level", alpha, 0.0, 0.5)
         return cls(alpha, np.ones(cells), np.zeros(cells, dtype=np.bool_))
-
-    @property
-    def spent(self) -> Floats:
-        return np.where(self.done, self.alpha, 0.0)
 
     def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
         now = ready & ~self.done & (t >= 1.0)

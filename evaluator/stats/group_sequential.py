@@ -240,10 +240,6 @@ class GroupSequential:
     def start(cls, alpha: float, spending: Spending, cells: int = 1) -> Self:
         return cls(alpha, (Clock.start(alpha, spending),), np.zeros(cells, dtype=np.int64), np.ones(cells))
 
-    @property
-    def spent(self) -> Floats:
-        return np.array([clock.boundary.spent for clock in self.clocks])[self.clock_of]
-
     def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
         bounds, p = np.full(len(t), np.inf), self.p.copy()
         clock_of = np.full(len(t), -1)

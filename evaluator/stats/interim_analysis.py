@@ -50,10 +50,10 @@ class Look:
 
     lower, upper: repeated confidence limits, each valid at all looks at once with its side's level; None: no limit yet.
     bound_win, bound_harm: bounds for z and −z; None: that side can't be crossed at this look. p_win, p_harm: one-sided
-    and always valid; p_value is twice the smaller. fixed_z, fixed_p: the classical answer for independent units and one
-    look, for comparison only. detectable_harm: effect below 0 that this look shows as harm with probability
-    `DETECTION`, as a number above 0; None where the harm side made no look. widening, widening_harm: factors of the
-    variance for correlated blocks on either side. final: the horizon is reached and looked at. crossed stays once set.
+    and always valid; p_value is twice the smaller. fixed_p: the classical answer of one look at independent units, for
+    comparison only. detectable_harm: effect below 0 that this look shows as harm with probability `DETECTION`, as a
+    number above 0; None where the harm side made no look. widening: factor of the variance for correlated blocks.
+    final: the horizon is reached and looked at. crossed stays once it is set.
     """
 
     number: int
@@ -69,16 +69,12 @@ class Look:
     bound_harm: float | None
     information: float
     information_fraction: float
-    spent_win: float
-    spent_harm: float
     p_value: float
     p_win: float
     p_harm: float
-    fixed_z: float
     fixed_p: float
     detectable_harm: float | None
     widening: float
-    widening_harm: float
     autocorrelation: float
     skewness: float
     n_blocks: int
@@ -190,16 +186,12 @@ def _look(state: State, looks: Looks, arms: tuple[Arm, Arm], plan: Plan) -> Look
         bound_harm=_finite(looks.bound_harm[0]),
         information=float(shown.information),
         information_fraction=float(looks.fraction[0]),
-        spent_win=float(cells.win.spent[0]),
-        spent_harm=float(cells.harm.spent[0]),
         p_value=float(cells.p_value[0]),
         p_win=float(looks.p_win[0]),
         p_harm=float(looks.p_harm[0]),
-        fixed_z=fixed_z,
         fixed_p=float(2.0 * ndtr(-abs(fixed_z))),
         detectable_harm=_detectable(against, looks.bound_harm[0]),
         widening=float(shown.widening),
-        widening_harm=float(against.widening),
         autocorrelation=float(shown.autocorrelation),
         skewness=float(shown.skewness),
         n_blocks=int(shown.n_blocks),

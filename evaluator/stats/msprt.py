@@ -42,11 +42,6 @@ class MixtureSPRT:
         tau, horizon = positive_per_cell("effect size", tau, cells), positive_per_cell("horizon", horizon, cells)
         return cls(alpha, tau, horizon, np.full(cells, np.nan), np.ones(cells))
 
-    @property
-    def spent(self) -> Floats:
-        """All of alpha is at stake from the first look on."""
-        return np.where(np.isnan(self.rho), 0.0, self.alpha)
-
     def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
         v, z = np.where(ready, variance, 1.0), np.where(ready, z, 0.0)
         ratio = v / np.where(ready, t * self.horizon, 1.0)

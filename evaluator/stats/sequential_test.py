@@ -107,17 +107,13 @@ class SequentialTest(Protocol):
     """The test of one side, whatever the mode. Arrays have one entry for each cell."""
 
     @property
-    def spent(self) -> Floats:
-        """Level spent so far, at most the side's alpha."""
-
-    @property
     def p(self) -> Floats:
         """The running one-sided p value."""
 
     def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
         """Bounds for z at information times t, where S has these variances, and the test after that look.
 
-        Only cells that are `ready` are looked at: the others' bound is infinite, and nothing of theirs is spent.
+        Only cells that are `ready` are looked at; the others' bound is infinite, and they spend nothing.
         """
 
     def to_dict(self) -> dict[str, Any]:

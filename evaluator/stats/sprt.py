@@ -55,11 +55,6 @@ class WaldSPRT:
             alpha, beta, effect, horizon, none, np.zeros((5, cells)), np.ones(cells), np.zeros(cells, dtype=np.bool_)
         )
 
-    @property
-    def spent(self) -> Floats:
-        """All of alpha is at stake from the first look on."""
-        return np.where(np.isnan(self.slope), 0.0, self.alpha)
-
     def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
         v, z = np.where(ready, variance, 1.0), np.where(ready, z, 0.0)
         information = np.where(ready, t * self.horizon, 1.0)

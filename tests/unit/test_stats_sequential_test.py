@@ -123,11 +123,10 @@ def test_fixed_horizon_decides_once() -> None:
     test = STARTS["fixed"](1)
     for t in (0.2, 0.999):
         bound, test = one(test, t, 9.0, 1.0)
-        assert (bound, test.p[0], test.spent[0]) == (math.inf, 1.0, 0.0)
+        assert (bound, test.p[0]) == (math.inf, 1.0)
     bound, test = one(test, 1.02, 1.5, 1.0)
     assert bound == pytest.approx(norm.isf(ALPHA), rel=1e-12)
     assert test.p[0] == pytest.approx(norm.sf(1.5), rel=1e-12)
-    assert test.spent[0] == ALPHA
     bound, after = one(test, 1.5, 9.0, 1.0)
     assert (bound, after.p[0]) == (math.inf, test.p[0])
 
@@ -143,7 +142,6 @@ def test_p_is_at_most_the_level_exactly_when_a_bound_was_crossed(name: str) -> N
         bounds, test = test.look(t, z, variance, np.ones(cells, dtype=bool))
         crossed |= z >= bounds
         assert np.array_equal(crossed, test.p <= ALPHA)
-        assert (test.spent <= ALPHA).all()
     assert 100 < crossed.sum() < 400
 
 
@@ -172,7 +170,6 @@ def test_cells_are_watched_apart_and_those_not_ready_are_left_alone(name: str) -
             else:
                 assert bounds[cell] == math.inf
             assert together.p[cell] == apart[cell].p[0]
-            assert together.spent[cell] == apart[cell].spent[0]
     assert together.p.min() < 1.0
 
 

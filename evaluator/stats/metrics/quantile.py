@@ -152,11 +152,10 @@ class Histogram:
         return float(ends.min()), float(ends.max())
 
 
-# So many of the champion's rows on the rarer side of its quantile before it serves as a threshold, and at least as
-# many times more in its fading past.
+# Rows of the champion on the rarer side of its quantile that a threshold needs, and that its fading past should hold.
 _FEWEST_BEYOND: Final = 5.0
 _MEMORY_BEYOND: Final = 20.0
-# The density is read over this part of the rarer side, up and down: more if that is under 50 rows, but half at most.
+# The density is read over a quarter of the rarer side, up and down: more if that is under 50 rows, but half at most.
 _BAND: Final = 0.25
 _BAND_ROWS: Final = 50.0
 _WIDEST_BAND: Final = 0.5
@@ -170,8 +169,8 @@ class QuantileInfluence(Influence):
         self.level = level
         self._seen = Histogram(2)  # by arm
         self._recent = Histogram(1)  # champion, fading
-        # Champion's rows; n₀n₁/n of its batches with a threshold, and their density there times that.
-        self._weights = np.zeros(3)
+        # Σ n₀n₁/n over batches with a threshold, and the same times the champion's density there.
+        self._weights = np.zeros(2)
 
     def values(self, treated: Bools, columns: Columns) -> Floats:
         present = self._present(treated, columns)
@@ -189,8 +188,7 @@ class QuantileInfluence(Influence):
         if champion and challenger and high > low:
             weight = champion * challenger / (champion + challenger)
             inside = np.count_nonzero(present & ~treated & (columns[0] > low) & (columns[0] <= high))
-            self._weights = self._weights + np.array([0.0, weight, weight * inside / champion / (high - low)])
-        self._weights = self._weights + np.array([champion, 0.0, 0.0])
+            self._weights = self._weights + np.array([weight, weight * inside / champion / (high - low)])
         self._seen.add_counts(batch.lowest, batch.counts)
         self._recent.counts *= self._fading(champion)
         self._recent.add_counts(batch.lowest, batch.counts[:1])
@@ -207,7 +205,7 @@ class QuantileInfluence(Influence):
         One over the champion's mean density around the thresholds while they were in force, times the change of density
         on the way to the challenger's quantile: F₁(q₁) − F₁(q₀) = ∫ f₁ from q₀ to q₁.
         """
-        _, weight, density = self._weights
+        weight, density = self._weights
         slope = float(weight / density) if density > 0.0 else self._slope()
         return 1.0 if slope is None else slope * self._bend()
 
