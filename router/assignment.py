@@ -1,7 +1,7 @@
-"""Assignment: a seeded hash of the unit to a bucket, and one cut between the arms. Pure.
+"""Sticky assignment: a seeded hash maps each unit to a bucket, and a cut divides the buckets between the arms. Pure.
 
-The same unit meets the same arm in every process and after every restart, and nobody changes arm on a step up: the
-challenger's buckets at 1 % are a subset of those at 5 %, because a stage only moves the cut.
+A unit gets the same arm in every process and after every restart. On a step up no unit leaves the challenger: its
+buckets at 1 % are a subset of those at 5 %, because a stage only moves the cut.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ _SHADOW = "shadow"
 
 
 def salt(experiment: str, rollout: str | None) -> str:
-    """What seeds the hash. Each rollout draws anew, so that no unit is every challenger's first victim."""
+    """The seed of the hash. Each rollout has its own, so that no unit is among the first of every challenger."""
     return f"{experiment}\x1f{rollout or ''}\x1f"
 
 
 def bucket(salt: str, unit: str) -> int:
-    """The unit's bucket in [0, BUCKETS): XXH3-64 of salt and unit, scaled without a modulo's bias."""
+    """The unit's bucket in [0, BUCKETS): XXH3-64 of salt and unit, scaled without the bias of a modulo."""
     return xxhash.xxh3_64_intdigest((salt + unit).encode()) * BUCKETS >> 64
 
 
 def cut(share: float) -> int:
-    """How many buckets a share of traffic takes."""
+    """The number of buckets in a share of traffic."""
     return round(share * BUCKETS)
 
 
 def arm(bucket: int, cut: int) -> Arm:
-    """The challenger has the buckets below the cut."""
+    """The arm of a bucket: the challenger has those below the cut."""
     return CHALLENGER if bucket < cut else CHAMPION
 
 
 def shadowed(salt: str, unit: str, fraction_cut: int) -> bool:
-    """Whether the other arm scores this unit too; drawn independently of the assignment."""
+    """Whether the other arm scores this unit in shadow; independent of the assignment."""
     return fraction_cut >= BUCKETS or bucket(salt + _SHADOW, unit) < fraction_cut

@@ -100,8 +100,7 @@ class ShadowScorer:
         except Exception as cause:  # noqa: BLE001 - the model's failure is what is to be recorded
             error = type(cause).__name__
         if error is not None and error != "timeout" and len(batch) > 1:
-            # One row that a model can't take must not cost its neighbours their score. (After a timeout, each row
-            # alone would time out too.)
+            # One row that a model can't take must not cost its neighbours their score; a model that hangs stays hung.
             return [s for request in batch for s in await self._scores(table, model, scorer, [request])]
         shadows = []
         for index, request in enumerate(batch):

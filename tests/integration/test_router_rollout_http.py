@@ -261,3 +261,14 @@ async def test_without_keys_no_web_page_may_send(config: Config, headers: dict[s
         own = {"Origin": "http://localhost:3000"}
         body = {"features": workbench.instance(0)}
         assert (await client.post("/v1/predict", json=body, headers=own)).status_code == 200
+
+
+async def test_the_arms_have_one_name_each_on_the_wire(config: Config) -> None:
+    async with workbench.running(config) as client:
+        await challenge(config, client, workbench.classifier(2))
+        await client.post("/v1/predict", json={"features": workbench.instance(0)})
+        for path in ("/metrics", "/openapi.json", "/v1/experiments/test", "/v1/experiments/test/history"):
+            text = (await client.get(path)).text
+            assert "champion" in text, path
+            assert "baseline" not in text, path
+            assert "candidate" not in text, path
