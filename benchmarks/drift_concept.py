@@ -7,10 +7,8 @@ an alarm comes within 1,000 rows after it; alarms before it, and on streams with
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,7 +101,6 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=50, help="streams with a change, a family")
     parser.add_argument("--still-rows", type=int, default=200_000, help="rows of the stream without one, a family")
     parser.add_argument("--only", choices=DETECTORS, help="one detector")
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     results = {
         name: measured(detector, given.streams, given.still_rows)
@@ -115,8 +112,6 @@ def main() -> None:
         for family, numbers in families.items():
             found, delay = numbers["found"], numbers["median_delay"]
             print(f"{name:18} {family:8} {found:6.0%} {delay:6.0f} {numbers['false_alarms_per_100000']:22.2f}")
-    if given.json is not None:
-        given.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,7 +112,6 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=1500)
     parser.add_argument("--streams", type=int, default=500)
     parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.fit:
         curve = fitted([case for _, case in cases(2, given.tables, given.streams)])
@@ -137,8 +134,6 @@ def main() -> None:
             print(f"{kind:8} {low:6.2f} - {high:5.2f} {len(group):9} {said:16.3f} {was:7.3f}")
         off = sum(row["findings"] * abs(row["said"] - row["right"]) for row in results[kind]) / len(mine)
         print(f"{kind:8} expected calibration error {off:.3f}")
-    if given.json is not None:
-        given.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ regimes, a classifier's and a regression's outcomes. Every alarm is false.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,7 +82,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=64_000, help="rows a stream")
     parser.add_argument("--streams", type=int, default=3, help="streams of each kind")
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     results: dict[str, dict[str, dict[str, float]]] = {}
     print(f"{'stream':12} {'mode':7} {'looks in alarm':>15} {'episodes / 100,000 rows':>24}")
@@ -97,8 +94,6 @@ def main() -> None:
             episodes = 1e5 * total["episodes"] / (given.rows * given.streams)
             results.setdefault(stream, {})[mode] = {"looks_in_alarm": alarmed, "episodes_per_100000": episodes}
             print(f"{stream:12} {mode:7} {alarmed:15.1%} {episodes:24.2f}")
-    if given.json is not None:
-        given.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

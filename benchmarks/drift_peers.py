@@ -8,52 +8,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import ks_2samp
 
+from benchmarks import peer_environment
+from benchmarks.drift_grid import seconds
 from evaluator.drift import Comparison, Profile
 
-HERE = Path(__file__).parent
-FOLDER = HERE.parent / ".parts" / "drift_peers"
 FEATURES, ROWS = 50, 100_000
-
-
-def interpreter() -> Path:
-    """Evidently's Python, in an environment made on first use. pandas 1 has wheels for Python 3.11 at most."""
-    made, pins = FOLDER / "bin" / "python", HERE / "drift_peers.txt"
-    note = FOLDER / "installed.txt"
-    if not note.exists() or note.read_text() != pins.read_text():
-        python = sys.executable if sys.version_info[:2] == (3, 11) else "python3.11"
-        print(f"making Evidently's environment in {FOLDER.name}/ (once)", file=sys.stderr)
-        subprocess.run([python, "-m", "venv", "--clear", str(FOLDER)], check=True)
-        install = [str(made), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, "--requirement", str(pins)], check=True)
-        note.write_text(pins.read_text())
-    return made
-
-
-def seconds(job: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        job()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", type=Path, help="a Python that has Evidently, instead of making one")
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    python = parser.parse_args().python or peer_environment.python("drift_peers")
     rng = np.random.default_rng(20130101)
     reference, current = rng.normal(size=(ROWS, FEATURES)), rng.normal(0.1, 1.0, size=(ROWS, FEATURES))
     tables = [{f"x{i}": np.ascontiguousarray(side[:, i]) for i in range(FEATURES)} for side in (reference, current)]
@@ -72,15 +44,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tables.npz"
         np.savez(path, reference=reference, current=current)
-        command = [str(given.python or interpreter()), str(HERE / "drift_peers_side.py"), str(path)]
+        command = [str(python), str(Path(__file__).with_name("drift_peers_side.py")), str(path)]
         answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     results["evidently"] = answer["default"]
     results["evidently, ks"] = answer["ks"]
     print(f"{FEATURES} features x {ROWS} rows; Evidently {answer['version']}")
     for name, took in results.items():
         print(f"{name:24} {took:8.4f} s   {took / results['gauntlet']:7.1f} x ours")
-    if given.json is not None:
-        given.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from gauntlet.log import Record, Stored
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
 from gauntlet.losses import loss
 from gauntlet.registry.artifact import Feature, Schema
-from gauntlet.types import CHALLENGER, CHAMPION, Task
+from gauntlet.types import Task
 
 FEATURES = [f"f{i:02d}" for i in range(12)]
 START = 1_700_000_000.0
@@ -38,6 +38,7 @@ _EVERY = 3.0  # seconds of event time between predictions
 _STEP = 2000  # predictions in one step of a log that is read as it comes
 _DELAY = 3600.0
 
+_VERSIONS = {"champion": "v0001", "challenger": "v0002"}
 _SETTINGS = """
 experiment: bench
 task: classification
@@ -88,94 +89,57 @@ def _profile(predictions: int) -> None:
 
 async def _prepare(folder: Path, n: int, shadow: bool) -> tuple[Config, int]:
     """A registry with two versions and a log of `n` predictions with what belongs to them; the number of its events."""
-    config = msgspec.structs.replace(
-        configs.parse(_SETTINGS.replace("FORM", "paired" if shadow else "split")), data=str(folder)
-    )
+    config = configs.parse(_SETTINGS.replace("FORM", "paired" if shadow else "split"))
+    config = msgspec.structs.replace(config, data=str(folder))
     rng = np.random.default_rng(20130101)
     x = rng.normal(size=(n, len(FEATURES)))
     truth = rng.random(n) < 1 / (1 + np.exp(-x[:, 0]))
     champion, challenger = (_probabilities(x @ rng.normal(0.2, 0.1, len(FEATURES))) for _ in range(2))
-    treated = rng.random(n) < SHARE
-    answered = rng.random(n) < 0.9
-    schema = Schema(task=Task.CLASSIFICATION, features=tuple(Feature(name=f) for f in FEATURES), classes=(0, 1))
-    registry = adapters.registry(config)
-    first = slice(0, min(n, 5000))
-    registry.register(
-        config.champion.model,
-        schema,
-        created_at=0.0,
-        reference={
-            "columns": dict(zip(FEATURES, x[first].T.tolist(), strict=True)),
-            "at": list(range(first.stop)),
-            "errors": loss("log_loss", champion[first], truth[first]).tolist(),
-            "errors_at": list(range(first.stop)),
-        },
-    )
-    registry.register(config.champion.model, schema, created_at=0.0)
-    lag = int(_DELAY / _EVERY)
-    names = [ids.uuid7(START + _EVERY * i) for i in range(n)]
-    rows, served, shadowed = (
-        x.tolist(),
-        np.where(treated[:, None], challenger, champion),
-        np.where(treated[:, None], champion, challenger),
-    )
+    treated, answered = rng.random(n) < SHARE, rng.random(n) < 0.9
+    _register(config, x[:5000], loss("log_loss", champion, truth)[:5000])
     writer = LocalLogWriter(folder / "log", "router", durable=False)
-    count = 0
+    names, lag, count = [ids.uuid7(START + _EVERY * i) for i in range(n)], int(_DELAY / _EVERY), 0
     for start in range(0, n + lag, 1000):
         records: list[Record] = []
         for i in range(start, min(n, start + 1000)):
-            arm = CHALLENGER if treated[i] else CHAMPION
-            at = START + _EVERY * i
-            records.append(
-                _record(
-                    keys.PREDICTIONS,
-                    events.Prediction(
-                        id=names[i],
-                        at=at,
-                        experiment="bench",
-                        unit=names[i],
-                        bucket=0,
-                        assigned=arm,
-                        served=arm,
-                        propensity=SHARE,
-                        allocation=2,
-                        champion="v0001",
-                        challenger="v0002",
-                        rollout="bench-r0001",
-                        output=served[i].tolist(),
-                        features=dict(zip(FEATURES, rows[i], strict=True)),
-                    ),
-                )
+            arms = ("challenger", "champion") if treated[i] else ("champion", "challenger")
+            outputs = {"champion": champion[i].tolist(), "challenger": challenger[i].tolist()}
+            shared: Any = {"id": names[i], "at": START + _EVERY * i, "experiment": "bench", "rollout": "bench-r0001"}
+            prediction = events.Prediction(
+                unit=names[i],
+                bucket=0,
+                assigned=arms[0],
+                served=arms[0],
+                propensity=SHARE,
+                allocation=2,
+                **_VERSIONS,
+                output=outputs[arms[0]],
+                features=dict(zip(FEATURES, x[i].tolist(), strict=True)),
+                **shared,
             )
+            records.append(_record(keys.PREDICTIONS, prediction))
             if shadow:
-                records.append(
-                    _record(
-                        keys.PREDICTIONS,
-                        events.Shadow(
-                            id=names[i],
-                            at=at,
-                            experiment="bench",
-                            arm=CHAMPION if treated[i] else CHALLENGER,
-                            model="v0001" if treated[i] else "v0002",
-                            output=shadowed[i].tolist(),
-                            rollout="bench-r0001",
-                        ),
-                    )
-                )
-        for i in range(max(0, start - lag), min(n, start + 1000 - lag)):
-            if answered[i]:
-                records.append(
-                    _record(
-                        keys.OUTCOMES,
-                        events.Outcome(
-                            id=names[i], at=START + _EVERY * i + _DELAY, experiment="bench", value=int(truth[i])
-                        ),
-                    )
-                )
+                scored = events.Shadow(arm=arms[1], model=_VERSIONS[arms[1]], output=outputs[arms[1]], **shared)
+                records.append(_record(keys.PREDICTIONS, scored))
+        for i in filter(answered.__getitem__, range(max(0, start - lag), min(n, start + 1000 - lag))):
+            at = START + _EVERY * i + _DELAY
+            outcome = events.Outcome(id=names[i], at=at, experiment="bench", value=int(truth[i]))
+            records.append(_record(keys.OUTCOMES, outcome))
         await writer.append(records)
         count += len(records)
     await writer.close()
     return config, count
+
+
+def _register(config: Config, x: np.ndarray, errors: np.ndarray) -> None:
+    """Both versions; the first with a drift reference of these rows and losses."""
+    schema = Schema(task=Task.CLASSIFICATION, features=tuple(Feature(name=f) for f in FEATURES), classes=(0, 1))
+    times = list(range(len(x)))
+    columns = dict(zip(FEATURES, x.T.tolist(), strict=True))
+    reference: Reference = {"columns": columns, "at": times, "errors": errors.tolist(), "errors_at": times}
+    registry = adapters.registry(config)
+    registry.register(config.champion.model, schema, created_at=0.0, reference=reference)
+    registry.register(config.champion.model, schema, created_at=0.0)
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:

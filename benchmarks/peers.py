@@ -1,6 +1,6 @@
-"""GrowthBook's gbstats and Spotify's confidence beside ours: an environment of their own, and a child process in it.
+"""GrowthBook's gbstats and Spotify's confidence, run in a child process with an environment of its own.
 
-Invariant: both see exactly the sums that ours saw; nothing of theirs (numpy 1, pandas 1) enters this environment.
+Both see exactly the sums that Gauntlet's engine saw.
 
     python -m benchmarks.peers      makes the environment and checks that both packages answer
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,28 +18,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import peer_environment
 from benchmarks.simulated import UNITS, Sums
 
-HERE: Final = Path(__file__).parent
-FOLDER: Final = HERE.parent / ".parts" / "peers"
 PEERS: Final = ("gbstats", "confidence")
 
 Ints = NDArray[np.int64]
-
-
-def interpreter() -> Path:
-    """Their Python, in an environment that is made on first use. pandas 1 has wheels for Python 3.11 at most."""
-    made = FOLDER / "bin" / "python"
-    pins = (HERE / "peers.txt").read_text()
-    note = FOLDER / "installed.txt"
-    if not note.exists() or note.read_text() != pins:
-        python = sys.executable if sys.version_info[:2] == (3, 11) else "python3.11"
-        print(f"making the peers' environment in {FOLDER.name}/ (once)", file=sys.stderr)
-        subprocess.run([python, "-m", "venv", "--clear", str(FOLDER)], check=True)
-        install = [str(made), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, "--requirement", str(HERE / "peers.txt")], check=True)
-        note.write_text(pins)
-    return made
 
 
 class Peers:
@@ -70,9 +53,8 @@ class Peers:
 def running() -> Iterator[Peers]:
     """The peers' process, ended on leaving."""
     with tempfile.TemporaryDirectory() as name:
-        process = subprocess.Popen(
-            [str(interpreter()), str(HERE / "peers_side.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        command = [str(peer_environment.python("peers")), str(Path(__file__).with_name("peers_side.py"))]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             yield Peers(process, Path(name))
         finally:
