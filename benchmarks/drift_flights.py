@@ -6,6 +6,7 @@ of 2013: months like the reference should be quiet, the summer should be found. 
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -56,6 +57,7 @@ def _kinds(signals: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     year = table()
     print("Months like their neighbours")
     for before, now in LIKE:

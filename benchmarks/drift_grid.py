@@ -5,6 +5,7 @@ Ratios to scipy's loop are taken in the same run on the same rows; nothing here 
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 import timeit
@@ -117,6 +118,7 @@ def false_alarms(rng: np.random.Generator) -> dict[str, float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     rng = np.random.default_rng(20130101)
     results = {
         "scipy_50x100000": against_scipy(rng),

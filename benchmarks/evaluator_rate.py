@@ -29,6 +29,7 @@ from gauntlet.log import Record, Stored
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
 from gauntlet.losses import loss
 from gauntlet.registry.artifact import Feature, Schema
+from gauntlet.registry.reference import Reference
 from gauntlet.types import Task
 
 FEATURES = [f"f{i:02d}" for i in range(12)]
@@ -96,7 +97,7 @@ async def _prepare(folder: Path, n: int, shadow: bool) -> tuple[Config, int]:
     truth = rng.random(n) < 1 / (1 + np.exp(-x[:, 0]))
     champion, challenger = (_probabilities(x @ rng.normal(0.2, 0.1, len(FEATURES))) for _ in range(2))
     treated, answered = rng.random(n) < SHARE, rng.random(n) < 0.9
-    _register(config, x[:5000], loss("log_loss", champion, truth)[:5000])
+    _register(config, x[:5000], champion[:5000], truth[:5000])
     writer = LocalLogWriter(folder / "log", "router", durable=False)
     names, lag, count = [ids.uuid7(START + _EVERY * i) for i in range(n)], int(_DELAY / _EVERY), 0
     for start in range(0, n + lag, 1000):
@@ -131,12 +132,16 @@ async def _prepare(folder: Path, n: int, shadow: bool) -> tuple[Config, int]:
     return config, count
 
 
-def _register(config: Config, x: np.ndarray, errors: np.ndarray) -> None:
-    """Both versions; the first with a drift reference of these rows and losses."""
+def _register(config: Config, x: np.ndarray, outputs: np.ndarray, truth: np.ndarray) -> None:
+    """Both versions; the first with these rows as its drift reference."""
     schema = Schema(task=Task.CLASSIFICATION, features=tuple(Feature(name=f) for f in FEATURES), classes=(0, 1))
-    times = list(range(len(x)))
-    columns = dict(zip(FEATURES, x.T.tolist(), strict=True))
-    reference: Reference = {"columns": columns, "at": times, "errors": errors.tolist(), "errors_at": times}
+    reference = Reference(
+        columns=dict(zip(FEATURES, x.T.tolist(), strict=True)),
+        at=list(map(float, range(len(x)))),
+        outputs=outputs.tolist(),
+        truths=truth.astype(float).tolist(),
+        losses=loss("log_loss", outputs, truth).tolist(),
+    )
     registry = adapters.registry(config)
     registry.register(config.champion.model, schema, created_at=0.0, reference=reference)
     registry.register(config.champion.model, schema, created_at=0.0)
@@ -151,7 +156,7 @@ def _record(topic: str, event: Any) -> Record:
     return Record(topic, event.id, event.at, events.encode(event))
 
 
-class _Nowhere:
+class Nowhere:
     """A log and a state that take everything and keep nothing."""
 
     async def append(self, records: Any) -> None:
@@ -164,8 +169,8 @@ class _Nowhere:
         return expected + 1
 
 
-class _Unrolled:
-    """A reader that shows the log up to a moment of event time, which moves on when all before it was read."""
+class GrowingLog:
+    """A reader that shows the log up to a moment of event time; `advance` moves it on."""
 
     def __init__(self, reader: LocalLogReader, last: float) -> None:
         self._reader = reader
@@ -190,7 +195,7 @@ class _Unrolled:
     async def close(self) -> None:
         return
 
-    def go_on(self) -> bool:
+    def advance(self) -> bool:
         self._now += _STEP * _EVERY
         return self._now <= self._last + _STEP * _EVERY
 
@@ -203,9 +208,9 @@ async def _evaluate(
     checkpoint = Checkpoint(folder / "evaluator.db")
     pipeline = Pipeline(config, adapters.registry(config), checkpoint)
     reader: Any = LocalLogReader(Path(config.data) / "log")
-    unrolled = _Unrolled(reader, START + _EVERY * count + _DELAY)
-    sink: Any = _Nowhere()
-    worker = Worker(config, pipeline, checkpoint, unrolled if stepwise else reader, sink, sink)  # type: ignore[arg-type]
+    growing = GrowingLog(reader, START + _EVERY * count + _DELAY)
+    sink: Any = Nowhere()
+    worker = Worker(config, pipeline, checkpoint, growing if stepwise else reader, sink, sink)  # type: ignore[arg-type]
     if profile is not None:
         asyncio.to_thread = _inline  # type: ignore[assignment] - the profiler sees one thread
         profile.enable()
@@ -213,7 +218,7 @@ async def _evaluate(
     while True:
         while await worker.step():
             pass
-        if not stepwise or not unrolled.go_on():
+        if not stepwise or not growing.advance():
             break
     await worker.commit()
     seconds = time.process_time() - before

@@ -26,6 +26,7 @@ from evaluator.stats.panel import ArmTotals, Panel, States, advance
 from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
 from evaluator.stats.sequential_test import Plan
 from gauntlet.cli.demo import flights
+from gauntlet.losses import loss
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -62,12 +63,6 @@ class Outcomes:
         return [stage[start : start + FINE] for stage in stages for start in range(0, len(stage), FINE)]
 
 
-def log_loss(p: Floats, late: Floats) -> Floats:
-    p = np.clip(p, 1e-15, 1.0 - 1e-15)
-    found: Floats = -(late * np.log(p) + (1.0 - late) * np.log1p(-p))
-    return found
-
-
 def outcomes() -> dict[int, Outcomes]:
     """By month of the start. In February the retrained model is January's own."""
     year = flights.load()
@@ -78,8 +73,7 @@ def outcomes() -> dict[int, Outcomes]:
     ends = np.searchsorted(month, np.arange(1, 14))  # the first flight of each month, by number from 0
 
     def losses(until: int, start: int, stop: int) -> Floats:
-        model = models[until]
-        return log_loss(model.predict_proba(rows[start:stop])[:, 1], late[start:stop])
+        return loss("log_loss", models[until].predict_proba(rows[start:stop]), late[start:stop])
 
     models = {}
     for until in tqdm(range(1, 12), desc="models trained", disable=None, file=sys.stderr):

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import skops.io
@@ -93,12 +95,8 @@ def run(rounds: int = 5, seconds: int = 4) -> list[str]:
 
 
 def _wrk(url: str, script: Path, seconds: int) -> float:
-    shown = subprocess.run(
-        [*_pinned(1), "wrk", "-t1", "-c32", f"-d{seconds}s", "-s", str(script), url],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    command = [*_pinned(1), "wrk", "-t1", "-c32", f"-d{seconds}s", "-s", str(script), url]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in shown:
         raise SystemExit(f"{url} refused requests:\n{shown}")
     return float(re.search(r"Requests/sec:\s+([\d.]+)", shown)[1])  # type: ignore[index]
@@ -111,29 +109,15 @@ def _pinned(core: int) -> list[str]:
 @contextlib.contextmanager
 def _echo(folder: Path) -> Iterator[str]:
     (folder / "echo_app.py").write_text(ECHO)
-    port = _free_port()
-    process = subprocess.Popen(
-        [
-            *_pinned(0),
-            sys.executable,
-            "-m",
-            "uvicorn",
-            "echo_app:app",
-            "--port",
-            str(port),
-            "--log-level",
-            "error",
-            "--no-access-log",
-        ],
-        cwd=folder,
-    )
-    url = f"http://127.0.0.1:{port}/"
-    try:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--port", str(port), "--log-level", "error", "--no-access-log"]
+    command = [*_pinned(0), sys.executable, "-m", "uvicorn", "echo_app:app", *options]
+    with _running(command, cwd=folder) as process:
+        url = f"http://127.0.0.1:{port}/"
         _await(url, process)
         yield url
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextlib.contextmanager
@@ -143,31 +127,33 @@ def _router(folder: Path, model: str | None, delivery: str) -> Iterator[str]:
         rng = np.random.default_rng(1)
         x = rng.normal(size=(1000, 20))
         skops.io.dump(LogisticRegression().fit(x, (x[:, 0] > 0).astype(int)), folder / "model.skops")
+    settings = {
+        "experiment": "bench",
+        "task": "classification",
+        "champion": {"model": model or "model.skops"},
+        "features": FEATURES,
+        "classes": [0, 1],
+        "router": {"port": 0, "delivery": delivery},
+    }
     path = folder / "config.yaml"
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "experiment": "bench",
-                "task": "classification",
-                "champion": {"model": model or "model.skops"},
-                "features": FEATURES,
-                "classes": [0, 1],
-                "router": {"port": 0, "delivery": delivery},
-            }
-        )
-    )
+    path.write_text(yaml.safe_dump(settings))
     config = configs.load(path)
     asyncio.run(bootstrap.ensure(config))
-    process = subprocess.Popen(
-        [*_pinned(0), sys.executable, "-m", "gauntlet.cli", "router", str(path)], stderr=subprocess.DEVNULL
-    )
     address = Path(config.data) / "router.address"
-    try:
+    command = [*_pinned(0), sys.executable, "-m", "gauntlet.cli", "router", str(path)]
+    with _running(command, stderr=subprocess.DEVNULL) as process:
         while not address.exists():
             time.sleep(0.05)
         url = address.read_text().strip()
         _await(url + "/healthz", process)
         yield url + "/v1/predict"
+
+
+@contextlib.contextmanager
+def _running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, **options)
+    try:
+        yield process
     finally:
         process.terminate()
         process.wait()
@@ -176,22 +162,12 @@ def _router(folder: Path, model: str | None, delivery: str) -> Iterator[str]:
 def _await(url: str, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None:
         try:
-            urllib.request.urlopen(
-                urllib.request.Request(url, data=b"{}" if url.endswith("/") else None), timeout=1
-            ).close()
+            urllib.request.urlopen(url, b"{}" if url.endswith("/") else None, timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:
             return
     raise SystemExit(f"{url} ended with {process.returncode}")
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

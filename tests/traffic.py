@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import workbench
 
+from benchmarks.evaluator_rate import Nowhere
 from evaluator.service.checkpoint import Checkpoint
 from evaluator.service.pipeline import Pipeline
 from evaluator.service.worker import Worker
@@ -150,26 +151,13 @@ async def send(
     return n, sent
 
 
-class _Nowhere:
-    """A log and a state that forget everything."""
-
-    async def append(self, records: Any) -> None:
-        return
-
-    async def get(self, key: str) -> tuple[int, bytes]:
-        return 0, b""
-
-    async def put(self, key: str, value: bytes, expected: int) -> int:
-        return expected + 1
-
-
 async def evaluated_in_one_pass(config: Config, folder: Path) -> Pipeline:
     """What a fresh evaluator makes of the whole log in one go."""
     checkpoint = Checkpoint(folder / "evaluator.db")
     reader = adapters.local_reader(config)
     pipeline = Pipeline(config, adapters.registry(config), checkpoint)
     local = msgspec.structs.replace(config, state="local")
-    worker = Worker(local, pipeline, checkpoint, reader, _Nowhere(), _Nowhere())  # type: ignore[arg-type]
+    worker = Worker(local, pipeline, checkpoint, reader, Nowhere(), Nowhere())  # type: ignore[arg-type]
     while await worker.step():
         pass
     await worker.commit()
