@@ -33,12 +33,12 @@ def analyze(
     `verdict`, `reasons`, `comparisons` and more, and gives `to_dict()`; `to_text` and `to_html` render it. Raises
     `gauntlet.errors.BadInput`, which names the option, or the column and the row (counted from 0).
     """
-    from evaluator.offline.experiment.experiment import run
+    from evaluator.offline.experiment import analysis
     from evaluator.offline.experiment.settings import AnalysisSettings
     from gauntlet.table import Table, open_table
 
     table = source if isinstance(source, Table) else open_table(source)
-    return run(table, AnalysisSettings.from_options(options, table.columns), progress)
+    return analysis.run(table, AnalysisSettings.from_options(options, table.columns), progress)
 
 
 def drift(

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import gauntlet
-from evaluator.offline.experiment import experiment
-from evaluator.offline.experiment.result import Analysis, Comparison, Fixed
+from evaluator.offline.experiment import analysis
+from evaluator.offline.experiment.result import Analysis, Comparison, FixedHorizon
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from gauntlet.cli import main
 from gauntlet.table import Table, TableError
@@ -39,7 +39,7 @@ ANSWER = Analysis(
             None,
             None,
             None,
-            Fixed(None, None),
+            FixedHorizon(None, None),
             "inconclusive",
             (),
             0,
@@ -80,7 +80,7 @@ class Engine:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     made = Engine()
-    monkeypatch.setattr(experiment, "run", made.run)
+    monkeypatch.setattr(analysis, "run", made.run)
     return made
 
 

@@ -5,13 +5,12 @@ Invariant: a row is counted once in each cell that it belongs to, and a unit onc
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from evaluator.offline.experiment.cells import Cell, Rows
-from evaluator.offline.experiment.log_reader import Batch, Reading, named
+from evaluator.offline.experiment.log_reader import Batch, LogReader, named
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.guards import Exposures
 from evaluator.stats.metrics.declaration import ColumnError, Metric
@@ -24,9 +23,9 @@ MOST_SEGMENTS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked about the traffic itself: do these columns come alike for both arms (arrival), is this covariate
-    the same in both (balance)?"""
+class TrafficCheck:
+    """A check of the traffic itself: these columns come alike for both arms (label arrival), or this covariate is the
+    same in both (balance)."""
 
     name: str
     columns: tuple[str, ...]
@@ -37,19 +36,19 @@ class Question:
         return Metric(self.name, kind, (self.name,), higher_is_better=True, role="signal")
 
 
-def questions(settings: AnalysisSettings) -> tuple[Question, ...]:
+def traffic_checks(settings: AnalysisSettings) -> tuple[TrafficCheck, ...]:
     """One for the inputs of each metric that decides (coverage is itself about what is missing), one a covariate."""
     deciding = [metric for metric in settings.metrics if metric.role in ("primary", "guardrail")]
     inputs = {metric.columns: None for metric in deciding or settings.metrics if metric.kind != "coverage"}
-    arrivals = [Question("label arrival", columns) for columns in inputs]
-    return (*arrivals, *(Question(f"balance of {name}", (name,)) for name in settings.covariates))
+    arrivals = [TrafficCheck("label arrival", columns) for columns in inputs]
+    return (*arrivals, *(TrafficCheck(f"balance of {name}", (name,)) for name in settings.covariates))
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """Which comparison a cell is: challenger's index in `Reading.arms`, metric's index, segment (None: all rows).
+class CellKey:
+    """Which comparison a cell is: challenger's index in `LogReader.arms`, metric's index, segment (None: all rows).
 
-    A negative metric −1−k is the k-th of `questions`.
+    A negative metric −1−k is the k-th of `traffic_checks`.
     """
 
     challenger: int
@@ -62,14 +61,16 @@ class Experiment:
     """What the rows so far have left behind."""
 
     settings: AnalysisSettings
-    reading: Reading
-    cells: dict[Key, Cell] = field(default_factory=dict)
+    log: LogReader
+    cells: dict[CellKey, Cell] = field(default_factory=dict)
     ratios: dict[int, RatioEvidence] = field(default_factory=dict)
     smallest_p: dict[int, float] = field(default_factory=dict)
     assigned: dict[int, int] = field(default_factory=dict)  # units by arm
     served: RatioEvidence | None = None  # the same if the propensity were that of the row's own arm
     exposures: Exposures = field(default_factory=Exposures)
-    lone: list[int] = field(default_factory=lambda: [0, 0])  # pairs of which only the champion's, the challenger's came
+    unpaired: list[int] = field(
+        default_factory=lambda: [0, 0]
+    )  # pairs of which only the champion's, the challenger's came
     rows: int = 0
 
     def check_ratios(self) -> None:
@@ -78,29 +79,29 @@ class Experiment:
             self.smallest_p[challenger] = min(self.smallest_p.get(challenger, 1.0), ratio.p)
 
 
-def fold(experiment: Experiment, batch: Batch) -> None:
+def add_batch(experiment: Experiment, batch: Batch) -> None:
     """Count a batch. Raises TableError for a value that its metric can't have."""
     settings = experiment.settings
     experiment.rows += len(batch)
     if settings.paired is not None:
         _compare(experiment, batch, 1, np.ones(len(batch), dtype=np.bool_), np.zeros(len(batch), dtype=np.bool_), None)
         return
-    counts = np.bincount(batch.arm[batch.first & (batch.arm >= 0)], minlength=len(experiment.reading.arms))
+    counts = np.bincount(batch.arm[batch.first & (batch.arm >= 0)], minlength=len(experiment.log.arms))
     for arm, n in enumerate(counts.tolist()):
         experiment.assigned[arm] = experiment.assigned.get(arm, 0) + n
     if batch.units is not None:
         known = batch.arm >= 0
         if settings.mode == "exact" and not batch.first[known].all():
             again = batch.start + int(np.flatnonzero(known & ~batch.first)[0])
-            raise experiment.reading.error(
+            raise experiment.log.error(
                 again, settings.unit or "", "was there before: --mode exact bets on each unit once; use anytime"
             )
         experiment.exposures.add_codes(
-            batch.units.codes[known], batch.units.values, batch.arm[known], experiment.reading.arms
+            batch.units.codes[known], batch.units.values, batch.arm[known], experiment.log.arms
         )
-    for challenger in range(1, len(experiment.reading.arms)):
+    for challenger in range(1, len(experiment.log.arms)):
         rows = (batch.arm == 0) | (batch.arm == challenger)
-        propensity = _propensity(settings, experiment.reading.arms[challenger], batch)
+        propensity = _propensity(settings, experiment.log.arms[challenger], batch)
         treated = batch.arm == challenger
         ratio = experiment.ratios.setdefault(challenger, RatioEvidence())
         counted = rows & batch.first
@@ -129,21 +130,21 @@ def _compare(
     segments = _segments(experiment, batch, rows)
     for index, metric in enumerate(settings.metrics):
         for segment, mask in segments:
-            key = Key(challenger, index, segment)
+            key = CellKey(challenger, index, segment)
             cell = experiment.cells.get(key)
             if cell is None:
-                whole = experiment.cells.get(Key(challenger, index))
-                cell = experiment.cells[key] = _cell(settings, metric, experiment.reading.positive(metric), whole)
+                whole = experiment.cells.get(CellKey(challenger, index))
+                cell = experiment.cells[key] = _cell(settings, metric, experiment.log.positive(metric), whole)
             try:
                 cell.add(_rows(settings, metric, batch, mask, treated, share))
             except ColumnError as error:
                 raise _located(experiment, metric, batch, mask, error) from error
     if settings.paired is None:
-        _ask(experiment, batch, challenger, rows, treated, share)
+        _check_traffic(experiment, batch, challenger, rows, treated, share)
     else:
         came = [np.all([~np.isnan(batch.columns[name]) for name in side], axis=0) for side in _both(settings)]
-        experiment.lone[0] += int((came[0] & ~came[1]).sum())
-        experiment.lone[1] += int((came[1] & ~came[0]).sum())
+        experiment.unpaired[0] += int((came[0] & ~came[1]).sum())
+        experiment.unpaired[1] += int((came[1] & ~came[0]).sum())
 
 
 def _both(settings: AnalysisSettings) -> list[tuple[str, ...]]:
@@ -152,16 +153,18 @@ def _both(settings: AnalysisSettings) -> list[tuple[str, ...]]:
     return [tuple(name for each in sides for name in each[arm]) for arm in (0, 1)]
 
 
-def _ask(experiment: Experiment, batch: Batch, challenger: int, rows: Bools, treated: Bools, share: Floats) -> None:
+def _check_traffic(
+    experiment: Experiment, batch: Batch, challenger: int, rows: Bools, treated: Bools, share: Floats
+) -> None:
     """Who withholds labels, or takes as known before what the arm has changed, can make anything win."""
     clusters = None if batch.clusters is None else batch.clusters[rows]
-    for index, question in enumerate(questions(experiment.settings)):
-        key = Key(challenger, -1 - index)
+    for index, check in enumerate(traffic_checks(experiment.settings)):
+        key = CellKey(challenger, -1 - index)
         if key not in experiment.cells:
-            experiment.cells[key] = Cell(question.metric)
-        values = batch.columns[question.columns[0]][rows]
-        if question.name == "label arrival":
-            there = [~np.isnan(batch.columns[name][rows]) for name in question.columns]
+            experiment.cells[key] = Cell(check.metric)
+        values = batch.columns[check.columns[0]][rows]
+        if check.name == "label arrival":
+            there = [~np.isnan(batch.columns[name][rows]) for name in check.columns]
             values = np.all(there, axis=0).astype(np.float64)
         experiment.cells[key].add(Rows(treated[rows], share[rows], (values,), None, clusters, ()))
 
@@ -170,7 +173,7 @@ def _segments(experiment: Experiment, batch: Batch, rows: Bools) -> list[tuple[t
     """All rows, and those of every segment that is in the batch."""
     found: list[tuple[tuple[str, int] | None, Bools]] = [(None, rows)]
     for name, codes in batch.segments.items():
-        if len(experiment.reading.segment_values[name]) > MOST_SEGMENTS:
+        if len(experiment.log.segment_values[name]) > MOST_SEGMENTS:
             raise SettingsError(f"--segment {name} has more than {MOST_SEGMENTS} values; name a column with fewer")
         found += [((name, code), rows & (codes == code)) for code in np.unique(codes[rows]).tolist()]
     return found
@@ -196,8 +199,7 @@ def _located(experiment: Experiment, metric: Metric, batch: Batch, mask: Bools, 
     rows = np.flatnonzero(mask)
     side, at = divmod(error.position, len(rows))
     column = experiment.settings.inputs(metric)[side][error.index]
-    why = re.sub(r"^\w+ (.*) at position \d+ (.*)$", r"is \1, which \2", str(error))
-    return experiment.reading.error(batch.start + int(rows[at]), column, why)
+    return experiment.log.error(batch.start + int(rows[at]), column, f"is {error.value!r}, which {error.why}")
 
 
 def _rows(settings: AnalysisSettings, metric: Metric, batch: Batch, mask: Bools, treated: Bools, share: Floats) -> Rows:
@@ -212,6 +214,6 @@ def _rows(settings: AnalysisSettings, metric: Metric, batch: Batch, mask: Bools,
     )
 
 
-def segment_name(reading: Reading, segment: tuple[str, int] | None) -> str | None:
+def segment_name(log: LogReader, segment: tuple[str, int] | None) -> str | None:
     """`country=DE`, or None for all rows."""
-    return None if segment is None else f"{segment[0]}={named(reading.segment_values[segment[0]], segment[1])}"
+    return None if segment is None else f"{segment[0]}={named(log.segment_values[segment[0]], segment[1])}"

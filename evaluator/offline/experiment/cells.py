@@ -190,7 +190,7 @@ class Cell:
             self.expected += float(share.sum())
             self._bet(treated, share, values[there][scored])
         for arm, part in enumerate((y[~rows.treated[there]], y[rows.treated[there]])):
-            self._tally(arm, part)
+            self._add_arm(arm, part)
         if self._adjustment is not None:
             self._adjustment.learn(tuple(column[there] for column in rows.covariates), y)
 
@@ -208,7 +208,7 @@ class Cell:
         self.expected += len(d)
         self._bet_pairs(champion[there], challenger[there])
         for arm, part in enumerate((champion[there], challenger[there])):
-            self._tally(arm, self.sign * part)
+            self._add_arm(arm, self.sign * part)
 
     def _present(self, columns: tuple[Floats, ...]) -> Bools:
         if self.metric.kind == "coverage":
@@ -232,7 +232,7 @@ class Cell:
         if clusters is not None:
             self.clusters.add(clusters[there][scored], score, w, variance)
 
-    def _tally(self, arm: int, y: Floats) -> None:
+    def _add_arm(self, arm: int, y: Floats) -> None:
         self.arms[arm] += [len(y), float(y.sum()), float(np.square(y).sum())]
 
     def _bet(self, treated: Bools, share: Floats, values: Floats) -> None:

@@ -27,7 +27,7 @@ class LookPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
+class FixedHorizon:
     """The classical answer on all rows, for comparison: one look, independent units, no ramp, no peeking."""
 
     z: float | None
@@ -70,7 +70,7 @@ class Comparison:
     z: float | None
     p_value: float | None
     adjusted_p_value: float | None
-    fixed: Fixed
+    fixed: FixedHorizon
     verdict: str
     reasons: tuple[str, ...]
     looks: int

@@ -30,7 +30,7 @@ _POWER_Z = 0.8416212335729143  # z of 80 %
 
 
 @dataclass(frozen=True)
-class Sight:
+class LookSnapshot:
     """What every cell had at one look, after so many rows of the file. Cells that come later are missing at the end."""
 
     rows: int
@@ -41,7 +41,7 @@ class Sight:
     events: Floats  # rows of the metric's class in the arm that has fewer of them; inf where it has none
 
     @classmethod
-    def of(cls, rows: int, cells: Sequence[Cell], settings: AnalysisSettings) -> Sight:
+    def of(cls, rows: int, cells: Sequence[Cell], settings: AnalysisSettings) -> LookSnapshot:
         counts = [cell.counts for cell in cells]
         bets = [cell.bets(settings.alpha / 2.0) if cell.exact else _NO_BETS for cell in cells]
         return cls(
@@ -53,13 +53,13 @@ class Sight:
             np.array([cell.events for cell in cells]),
         )
 
-    def widened(self, cells: int) -> Sight:
+    def widened(self, cells: int) -> LookSnapshot:
         """The same with cells that were not there yet."""
         more = cells - len(self.champion)
         if not more:
             return self
         pad = ((0, more), (0, 0))
-        return Sight(
+        return LookSnapshot(
             self.rows,
             self.evidence.padded(more),
             np.pad(self.champion, pad),
@@ -110,12 +110,12 @@ def _whole(cell: Cell) -> tuple[float, float, float, float]:
 
 
 @dataclass(frozen=True)
-class Watched:
+class LookResults:
     """The end of the looks, arrays over cells, and each cell's way there."""
 
     states: States
     last: Looks
-    sight: Sight
+    snapshot: LookSnapshot
     horizon: Floats
     p_win: Floats
     p_harm: Floats
@@ -124,27 +124,27 @@ class Watched:
     decided: bool  # mode fixed: the look that counts has been made
 
 
-def watch(sights: Sequence[Sight], cells: Sequence[Cell], settings: AnalysisSettings) -> Watched:
+def judge_looks(snapshots: Sequence[LookSnapshot], cells: Sequence[Cell], settings: AnalysisSettings) -> LookResults:
     """Judge all looks. There is at least one."""
     plan, horizon = _plan(settings), _horizons(cells, settings)
-    effect = _effects(sights, horizon, len(cells), settings)
+    effect = _effects(snapshots, horizon, len(cells), settings)
     states = States.start(plan, len(cells), horizon=horizon, effect=effect)
     least = np.array([cell.metric.min_samples for cell in cells], dtype=np.float64)
     history: list[list[LookPoint]] = [[] for _ in cells]
     stop_rows = np.zeros(len(cells))
-    for sight in sights:
-        now = sight.widened(len(cells))
+    for snapshot in snapshots:
+        now = snapshot.widened(len(cells))
         waiting = np.where(now.events >= FEWEST_EVENTS, least, np.inf)
         tally, before = ArmTotals(now.champion, now.challenger, horizon, waiting), states.stops
         states, looks = decide(states, now.evidence, tally, now.evidence, tally, plan)
         if settings.mode == "exact":
             states, looks = _by_bets(states, before, looks, now, settings)
-        stop_rows = np.where(states.stops.look != before.look, sight.rows, stop_rows)
+        stop_rows = np.where(states.stops.look != before.look, snapshot.rows, stop_rows)
         for index, cell in enumerate(cells):
             if looks.ready_harm[index]:
-                history[index].append(_point(sight.rows, index, cell, states, looks))
+                history[index].append(_point(snapshot.rows, index, cell, states, looks))
     decided = settings.mode != "fixed" or bool((looks.fraction >= 1.0).any())
-    return Watched(states, looks, now, horizon, looks.p_win, looks.p_harm, stop_rows, history, decided)
+    return LookResults(states, looks, now, horizon, looks.p_win, looks.p_harm, stop_rows, history, decided)
 
 
 def _plan(settings: AnalysisSettings) -> Plan:
@@ -175,11 +175,11 @@ def _horizons(cells: Sequence[Cell], settings: AnalysisSettings) -> Floats:
     return np.where(information > 0.0, information, 1.0)
 
 
-def _effects(sights: Sequence[Sight], horizon: Floats, cells: int, settings: AnalysisSettings) -> Floats:
+def _effects(snapshots: Sequence[LookSnapshot], horizon: Floats, cells: int, settings: AnalysisSettings) -> Floats:
     """What msprt and sprt look for: the effect that the horizon would find with 80 % power, at the first variance."""
     found = np.zeros(cells)
-    for sight in sights:
-        evidence = sight.widened(cells).evidence
+    for snapshot in snapshots:
+        evidence = snapshot.widened(cells).evidence
         spread = np.sqrt(evidence.variance / evidence.information / horizon)
         found = np.where((found == 0.0) & evidence.available, (_z(settings.alpha / 2.0) + _POWER_Z) * spread, found)
     return np.where(found > 0.0, found, 1.0)
@@ -190,18 +190,18 @@ def _z(alpha: float) -> float:
 
 
 def _by_bets(
-    states: States, before: Stops, looks: Looks, sight: Sight, settings: AnalysisSettings
+    states: States, before: Stops, looks: Looks, snapshot: LookSnapshot, settings: AnalysisSettings
 ) -> tuple[States, Looks]:
     """The same look decided by wealth: exact p values and limits in place of those of the score process."""
-    p_win, p_harm, lower, upper = sight.bets.T
-    bets = ~np.isnan(p_win) & sight.evidence.available
+    p_win, p_harm, lower, upper = snapshot.bets.T
+    bets = ~np.isnan(p_win) & snapshot.evidence.available
     level = settings.alpha / 2.0
     crossed = np.where(bets & (p_harm <= level), WORSE, np.where(bets & (p_win <= level), BETTER, 0.0))
     stopping = (crossed != 0.0) & ((before.crossed == 0.0) | ((before.crossed == BETTER) & (crossed == WORSE)))
     lower = np.where(bets, np.where(np.isfinite(lower), lower, np.nan), states.lower)
     upper = np.where(bets, np.where(np.isfinite(upper), upper, np.nan), states.upper)
     made = states.looks + (bets & ~looks.ready_harm)
-    counts = (sight.champion[:, 0], sight.challenger[:, 0])
+    counts = (snapshot.champion[:, 0], snapshot.challenger[:, 0])
     found = before.updated(stopping, Stops(made, crossed, looks.shown.effect, lower, upper, looks.fraction, *counts))
     return replace(states, looks=made, lower=lower, upper=upper, stops=states.stops.updated(bets, found)), replace(
         looks,

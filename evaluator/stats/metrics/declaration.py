@@ -28,10 +28,15 @@ class MetricError(StatsError):
 
 
 class ColumnError(OutcomeError):
-    """A value doesn't fit the metric. `index` counts the metric's inputs, `position` the rows of the batch, from 0."""
+    """A value doesn't fit the metric; `why` ends the sentence "it …".
 
-    def __init__(self, message: str, index: int, position: int) -> None:
-        super().__init__(message)
+    `index` counts the metric's inputs, `position` the rows of the batch, from 0.
+    """
+
+    def __init__(self, name: str, value: float, why: str, *, index: int, position: int) -> None:
+        super().__init__(f"{name} {value!r} at position {position} {why}")
+        self.value = value
+        self.why = why
         self.index = index
         self.position = position
 
@@ -207,4 +212,4 @@ def _refuse(bad: Bools, columns: Columns, index: int, inputs: tuple[str, ...], w
     bad = bad & ~np.isnan(columns[index])
     if bad.any():
         at = int(bad.argmax())
-        raise ColumnError(f"{inputs[index]} {float(columns[index][at])!r} at position {at} {why}", index, at)
+        raise ColumnError(inputs[index], float(columns[index][at]), why, index=index, position=at)
