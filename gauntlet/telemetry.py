@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -142,21 +143,45 @@ TIME_TO_ROLLBACK = Histogram(
 )
 
 
-# What the bounded labels may hold, so that a counter can stand at zero before the first event counts.
-_REFUSALS = (
-    ("predict", "bad_request"),
-    ("outcomes", "bad_request"),
-    ("admin", "bad_request"),
-    ("unrouted", "forbidden"),  # a request from another origin, refused before routing
-)
-_FALLBACK_REASONS = ("breaker_open", "error", "invalid_output", "timeout")
-_JOIN_RESULTS = ("joined", "late", "duplicate", "conflict", "orphan")
-_TRIGGERS = ("drift",)
-_JOB_ENDS = ("completed", "failed", "aborted")
-_CAUSES: dict[str, tuple[Cause, ...]] = {
-    "router": ("breaker", "operator", "preflight"),
-    "retrainer": ("evidence", "watch"),
+_Zeros = Mapping[Counter | Gauge | Histogram, Sequence[tuple[str, ...]]]
+
+_DECIDED: _Zeros = {DECISIONS: [(decision,) for decision in Decision], TIME_TO_ROLLBACK: [()]}
+_OF_EXPERIMENT: dict[str, _Zeros] = {
+    "router": {
+        REQUESTS: [(CHAMPION, CHAMPION, "200"), (CHALLENGER, CHALLENGER, "200"), (CHALLENGER, CHAMPION, "200")],
+        REQUEST_SECONDS: [(CHAMPION,), (CHALLENGER,)],
+        FALLBACKS: [("breaker_open",), ("error",), ("invalid_output",), ("timeout",)],
+        SHADOWS: [("scored",), ("failed",), ("dropped",)],
+        OUTCOMES_RECEIVED: [()],
+        BREAKER: [(CHALLENGER,)],
+        ROLLBACKS: [("breaker",), ("operator",), ("preflight",)],
+        **_DECIDED,
+    },
+    "evaluator": {
+        OUTCOMES: [("joined",), ("late",), ("duplicate",), ("conflict",), ("orphan",)],
+        VERDICTS: [(verdict,) for verdict in Result],
+        JOIN_LAG: [()],
+    },
+    "retrainer": {
+        JOBS: [(kind, end) for kind in ("drift", "manual") for end in ("completed", "failed", "aborted")],
+        JOB_RUNNING: [()],
+        ROLLBACKS: [("evidence",), ("watch",)],
+        **_DECIDED,
+    },
 }
+"""The values that the bounded labels behind `experiment` may take, by service."""
+
+_OF_PROCESS: dict[str, _Zeros] = {
+    "router": {
+        EVENTS_LOST: [(keys.PREDICTIONS, scorer) for scorer in (CHAMPION, CHALLENGER, PREVIOUS)],
+        # The last: a request from another origin, refused before it is routed.
+        REFUSED: [*((route, "bad_request") for route in ("predict", "outcomes", "admin")), ("unrouted", "forbidden")],
+        EVENTS_SPILLED: [(keys.PREDICTIONS,), (keys.OUTCOMES,)],
+    },
+    "evaluator": {DEAD_LETTERS: [(keys.PREDICTIONS,), (keys.OUTCOMES,)]},
+    "retrainer": {DEAD_LETTERS: [(keys.EVALUATIONS,), (keys.DRIFT,)]},
+}
+"""The same for metrics without an experiment."""
 
 
 def initialise(experiment: str, service: Literal["router", "evaluator", "retrainer"]) -> None:
@@ -166,52 +191,9 @@ def initialise(experiment: str, service: Literal["router", "evaluator", "retrain
     without the zero a dashboard shows no data, and an alert misses the first rollback. Gauges are left alone where zero
     would claim something that nobody has measured yet.
     """
-    {"router": _router, "evaluator": _evaluator, "retrainer": _retrainer}[service](experiment)
-
-
-def _router(experiment: str) -> None:
-    for assigned, served in ((CHAMPION, CHAMPION), (CHALLENGER, CHALLENGER), (CHALLENGER, CHAMPION)):
-        REQUESTS.labels(experiment, assigned, served, "200")
-    for arm in (CHAMPION, CHALLENGER):
-        REQUEST_SECONDS.labels(experiment, arm)
-    for scorer in (CHAMPION, CHALLENGER, PREVIOUS):
-        EVENTS_LOST.labels(keys.PREDICTIONS, scorer)
-    for reason in _FALLBACK_REASONS:
-        FALLBACKS.labels(experiment, reason)
-    for route, reason in _REFUSALS:
-        REFUSED.labels(route, reason)
-    for result in ("scored", "failed", "dropped"):
-        SHADOWS.labels(experiment, result)
-    for topic in (keys.PREDICTIONS, keys.OUTCOMES):
-        EVENTS_SPILLED.labels(topic)
-    OUTCOMES_RECEIVED.labels(experiment)
-    BREAKER.labels(experiment, CHALLENGER)
-    _decisions(experiment, _CAUSES["router"])
-
-
-def _evaluator(experiment: str) -> None:
-    for result in _JOIN_RESULTS:
-        OUTCOMES.labels(experiment, result)
-    for verdict in Result:
-        VERDICTS.labels(experiment, verdict)
-    for topic in (keys.PREDICTIONS, keys.OUTCOMES):
-        DEAD_LETTERS.labels(topic)
-    JOIN_LAG.labels(experiment)
-
-
-def _retrainer(experiment: str) -> None:
-    for trigger in _TRIGGERS:
-        for status in _JOB_ENDS:
-            JOBS.labels(experiment, trigger, status)
-    for topic in (keys.EVALUATIONS, keys.DRIFT):
-        DEAD_LETTERS.labels(topic)
-    JOB_RUNNING.labels(experiment)
-    _decisions(experiment, _CAUSES["retrainer"])
-
-
-def _decisions(experiment: str, causes: tuple[Cause, ...]) -> None:
-    for decision in Decision:
-        DECISIONS.labels(experiment, decision)
-    for cause in causes:
-        ROLLBACKS.labels(experiment, cause)
-    TIME_TO_ROLLBACK.labels(experiment)
+    for metric, values in _OF_EXPERIMENT[service].items():
+        for labels in values:
+            metric.labels(experiment, *labels)
+    for metric, values in _OF_PROCESS[service].items():
+        for labels in values:
+            metric.labels(*labels)
