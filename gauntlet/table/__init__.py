@@ -193,7 +193,7 @@ class Table:
         elif pa.types.is_boolean(values.type):
             values = values.cast(pa.uint8())
         elif not _number_type(values):
-            raise TableError(f"{self.name}: column {name!r} holds {values.type}, and a number is needed")
+            raise TableError(f"{self.name}: column {name!r} holds {values.type}, and a number is needed", column=name)
         return values if pa.types.is_float64(values.type) else values.cast(pa.float64(), safe=False)
 
     def _spelled(self, name: str, values: pa.Array, start: int) -> pa.Array:
@@ -207,7 +207,8 @@ class Table:
         except pa.ArrowInvalid:
             bad = _first_uncastable(known, pa.float64())
             raise TableError(
-                f"{self.name}: row {start + bad:,} of {name} (counted from 0): {values[bad].as_py()!r} is not a number"
+                f"{self.name}: row {start + bad:,} of {name} (counted from 0): {values[bad].as_py()!r} is not a number",
+                column=name,
             ) from None
 
     def _text(self, name: str, values: pa.Array) -> pa.Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,9 +31,16 @@ _BAD_COLUMN = re.compile(r"In CSV column #(\d+): .*CSV conversion error", re.DOT
 
 
 class TableError(BadInput):
-    """A table cannot be read as asked; the message names the file, the column and the row (counted from 0)."""
+    """A table cannot be read as asked; the message names the file, the column and the row (counted from 0).
+
+    `column` is the column with a cell of another type than asked for, where that is the reason.
+    """
 
     code = "bad_table"
+
+    def __init__(self, message: str, *, column: str | None = None) -> None:
+        super().__init__(message)
+        self.column = column
 
 
 class Source(Protocol):
@@ -210,10 +218,15 @@ class CsvFile:
 
 
 class _Counted(io.RawIOBase):
-    """A byte stream that counts what passes, so that swallowed rows are noticed."""
+    """A byte stream that counts what passes, so that swallowed rows are noticed.
+
+    Arrow reads ahead in a thread of its own. Closing waits for that read: the file's descriptor may be given to the
+    next file opened, and a read under way would then take bytes out of that one.
+    """
 
     def __init__(self, stream: pa.NativeFile) -> None:
         self._stream = stream
+        self._reading = threading.Lock()
         self.quotes = 0
         self.lines = 0
         self.nul: int | None = None
@@ -225,7 +238,8 @@ class _Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        block = self._stream.read(len(buffer))
+        with self._reading:
+            block = b"" if self._stream.closed else self._stream.read(len(buffer))
         buffer[: len(block)] = block
         if self.nul is None and b"\0" in block:
             self.nul = self.lines + block.count(b"\n", 0, block.index(b"\0"))
@@ -250,7 +264,8 @@ class _Counted(io.RawIOBase):
         return False
 
     def close(self) -> None:
-        self._stream.close()
+        with self._reading:
+            self._stream.close()
         super().close()
 
 
