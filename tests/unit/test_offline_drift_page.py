@@ -118,13 +118,13 @@ def test_a_stream_shows_the_columns_to_blame_beside_the_reference() -> None:
     stream = gauntlet.drift_stream(rows, 1000)
     list(stream.events())
     report = stream.report()
-    assert list(report.histograms) == [EVIL]
+    assert list(report.samples) == [EVIL]
     assert 1000 <= report.last_rows <= 1088
     assert "The columns to blame" in gauntlet.to_html(report)
-    assert {"histograms", "last_rows", "steps"}.isdisjoint(report.to_dict())
+    assert {"samples", "last_rows", "steps"}.isdisjoint(report.to_dict())
     still = gauntlet.drift_stream(frame(3, 0.0, 4000), 1000)
     list(still.events())
-    assert set(still.report().histograms) == {EVIL, "c", "k"}
+    assert set(still.report().samples) == {EVIL, "c", "k"}
     assert "moved most" in gauntlet.to_html(still.report())
 
 

@@ -7,8 +7,7 @@ of than the reference.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,15 +16,13 @@ import numpy.typing as npt
 from evaluator.drift.columns import Coded, Column, is_categorical, read_categories, read_numbers
 from evaluator.drift.data_quality import Finding as RuleFinding
 from evaluator.drift.profile import Profile
-from evaluator.offline.drift.prediction_type import PredictionKind, PredictionType
+from evaluator.offline.drift.prediction_type import OutcomeCounts, ReferenceOutcomes
 from evaluator.offline.drift.result import Finding
-from evaluator.offline.drift.settings import FEWEST_VALUES, DriftFileSettings
+from evaluator.offline.drift.settings import FEWEST_VALUES
 from gauntlet.clock import parse_timestamp
 
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
-
-NO_TIMESTAMPS = "time: {!r} has no timestamp in the reference (seconds since 1970, or ISO 8601)"
 
 _FEW_ROWS = 250
 """Rows with which only large shifts can be told from chance."""
@@ -250,80 +247,72 @@ def empty_reference_findings(profile: Profile) -> list[Finding]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class CellCounts:
-    """Counts of a whole table's current rows."""
-
-    rows: int
-    unusable: Mapping[str, int]
-    """Cells of target and prediction that can be neither."""
-    mismatched: int
-    """Predictions of another kind than the reference's."""
-    targets: int
-    """Rows with a target."""
-    sampled: Mapping[str, Column]
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceCells:
-    """What the findings on cells compare with. unlabelled: the share of rows without a target, None without targets."""
-
-    rows: int
-    unlabelled: float | None
-    prediction_type: PredictionType | None
-    prediction_kind: PredictionKind
-
-
-def cell_findings(
-    rule_findings: Iterable[RuleFinding],
-    profile: Profile,
-    before: ReferenceCells,
-    now: CellCounts,
-    settings: DriftFileSettings,
-    signalled: set[str],
+def rule_findings(
+    findings: Iterable[RuleFinding], sample: Mapping[str, Column], signalled: Collection[str], replaced: str | None
 ) -> list[Finding]:
-    """Of the drift rules on two tables, and on their cells; `signalled` are the columns with a raised signal."""
-    target, prediction = settings.target, settings.prediction
-    findings = [
+    """Findings of the drift rules on two tables. signalled: columns with a raised signal. replaced: a column whose
+    change of type has a finding of its own."""
+    return [
         Finding(f.kind, f.feature or None, f.text, f.kind in _ALARMING and f.feature in signalled)
-        for f in rule_findings
+        for f in findings
         if (f.feature or f.kind == "few_rows")
-        and (f.kind != "constant" or _is_constant(now.sampled.get(f.feature)))
-        and not (f.kind == "type_change" and f.feature == prediction and now.mismatched)
+        and (f.kind != "constant" or _is_constant(sample.get(f.feature)))
+        and not (f.kind == "type_change" and f.feature == replaced)
     ]
-    findings += [
-        Finding("few_rows", None, f"{count} {side} rows: only large shifts can be told from chance")
-        for side, count in (("reference", before.rows), ("current", now.rows))
-        if FEWEST_VALUES <= count < _FEW_ROWS
-    ]
-    findings += empty_reference_findings(profile)
-    findings += [
-        Finding("type_change", name, _unusable(name, unusable, before, now, settings), name in signalled)
-        for name, unusable in now.unusable.items()
-        if unusable and not any(f.column == name and f.kind in ("type_change", "infinite") for f in findings)
-    ]
-    if target is not None and target in now.unusable:
-        if not now.targets:
-            message = f"no row has a value of {target!r}: there are no labels yet"
-            findings.append(Finding("no_target", target, message))
-        elif before.unlabelled is not None:
-            findings += unlabelled_findings(target, 1 - now.targets / now.rows, before.unlabelled)
-    return findings
-
-
-def _unusable(name: str, unusable: int, before: ReferenceCells, now: CellCounts, settings: DriftFileSettings) -> str:
-    if name == settings.prediction and now.mismatched:
-        mismatch = before.prediction_kind.mismatch
-        return f"{now.mismatched} of {now.rows} values of {name} are {mismatch}: nothing is judged by them"
-    kind = "as in the reference"
-    if before.prediction_type is not None and before.prediction_type.kind == "probability":
-        kind = "a number from 0 to 1" if name != settings.target else "of the reference's classes"
-    return f"{unusable} of {now.rows} values of {name} are not {kind}: nothing is judged by them"
 
 
 def _is_constant(values: Column | None) -> bool:
     """Whether all sampled values are equal: those beyond the reference's range share one slot of its grid."""
     return values is not None and len({v for v in list(values) if v is not None and v == v}) <= 1
+
+
+def few_rows_findings(reference_rows: int, rows: int) -> list[Finding]:
+    """Tables whose rows are few and yet enough to be judged."""
+    return [
+        Finding("few_rows", None, f"{count} {side} rows: only large shifts can be told from chance")
+        for side, count in (("reference", reference_rows), ("current", rows))
+        if FEWEST_VALUES <= count < _FEW_ROWS
+    ]
+
+
+def outcome_findings(
+    before: ReferenceOutcomes, now: OutcomeCounts, rows: int, signalled: Collection[str], known: Collection[str | None]
+) -> list[Finding]:
+    """Cells of target and prediction that can be neither, and targets that are missing, in the `rows` of a table;
+    `known` are columns of which another finding says so."""
+    findings: list[Finding] = []
+    target, prediction_type = before.settings.target, before.prediction_type
+    for name, unusable in now.unusable.items():
+        kind = "not as in the reference"
+        if prediction_type is not None and prediction_type.kind == "probability":
+            kind = "not of the reference's classes" if name == target else "not a number from 0 to 1"
+        if name == before.settings.prediction and now.mismatched:
+            unusable, kind = now.mismatched, before.prediction_kind.mismatch
+        if unusable and name not in known:
+            message = f"{unusable} of {rows} values of {name} are {kind}: nothing is judged by them"
+            findings.append(Finding("type_change", name, message, name in signalled))
+    if target is not None and target in now.unusable:
+        if not now.targets:
+            message = f"no row has a value of {target!r}: there are no labels yet"
+            findings.append(Finding("no_target", target, message))
+        elif before.unlabelled is not None:
+            findings += unlabelled_findings(target, 1 - now.targets / rows, before.unlabelled)
+    return findings
+
+
+def stream_outcome_findings(before: ReferenceOutcomes, now: OutcomeCounts) -> list[Finding]:
+    """Cells of target and prediction in a stream that can be neither; without both columns only mismatched ones."""
+    findings: list[Finding] = []
+    roles = {before.settings.target: "target", before.settings.prediction: "prediction"}
+    for name, unusable in now.unusable.items():
+        kind = f"none that a {roles[name]} can have"
+        mismatched = name == before.settings.prediction and now.mismatched > 0
+        if mismatched:
+            unusable, kind = now.mismatched, before.prediction_kind.mismatch
+        if unusable and (mismatched or before.prediction_type is not None):
+            message = f"{unusable:,} values of {name} are {kind}: left out"
+            findings.append(Finding("type_change", name, message, alarming=True))
+    return findings
 
 
 def dependence_notes(profile: Profile) -> list[str]:

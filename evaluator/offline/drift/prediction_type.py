@@ -6,7 +6,7 @@ the current rows that are not of the reference's type are found and left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -180,6 +180,91 @@ def _text(value: float | str) -> str:
     if isinstance(value, str):
         return value
     return str(int(value)) if value == int(value) else repr(value)
+
+
+@dataclass
+class OutcomeCounts:
+    """Cells of target and prediction in some rows."""
+
+    targets: int = 0
+    """Rows with a target, whatever it is."""
+    mismatched: int = 0
+    """Predictions of another kind than the reference's."""
+    unusable: dict[str, int] = field(default_factory=dict)
+    """By column, cells that can be neither target nor prediction."""
+
+    def __add__(self, later: OutcomeCounts) -> OutcomeCounts:
+        names = {**self.unusable, **later.unusable}
+        unusable = {name: self.unusable.get(name, 0) + later.unusable.get(name, 0) for name in names}
+        return OutcomeCounts(self.targets + later.targets, self.mismatched + later.mismatched, unusable)
+
+    def add_unusable(self, name: str, cells: Column, usable: Column, *, at_least: int = 0) -> None:
+        """Count the cells of a column that have no usable value."""
+        unusable = max(at_least, count_present(cells) - count_present(usable))
+        self.unusable[name] = self.unusable.get(name, 0) + unusable
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceOutcomes:
+    """Target and prediction of the reference, by which those of other rows are read."""
+
+    settings: DriftFileSettings
+    prediction_type: PredictionType | None
+    """None without both columns."""
+    prediction_kind: PredictionKind
+    texts: bool
+    """Whether the target holds texts."""
+    unlabelled: float | None
+    """Share of rows without a target; None without the column."""
+
+    @classmethod
+    def of(cls, settings: DriftFileSettings, target: Column | None, prediction: Column | None) -> ReferenceOutcomes:
+        """Raises DriftRequestError when the two don't fit each other."""
+        known = infer(settings, target, prediction) if target is not None and prediction is not None else None
+        kind = PredictionKind() if prediction is None else PredictionKind.of(prediction, known)
+        texts = target is not None and is_categorical(target)
+        unlabelled = None if target is None else 1 - count_present(target) / len(target)
+        return cls(settings, known, kind, texts, unlabelled)
+
+    @property
+    def scored(self) -> bool:
+        """Whether the prediction is a probability."""
+        return self.prediction_type is not None and self.prediction_type.kind == "probability"
+
+    @property
+    def task(self) -> Task | None:
+        """The task, where both columns tell it."""
+        return None if self.prediction_type is None else self.prediction_type.task
+
+    def usable_target(self, target: Column) -> Column:
+        """The target as the rules take it; cells that can't be a truth are missing."""
+        if self.prediction_type is not None:
+            return self.prediction_type.usable_target(target)
+        return cells_of_kind(target, texts=self.texts)
+
+    def usable_prediction(self, prediction: Column) -> Column:
+        """The prediction; cells that can't be one are missing."""
+        return prediction if self.prediction_type is None else self.prediction_type.usable_prediction(prediction)
+
+    def take(self, columns: dict[str, Column], counts: OutcomeCounts) -> tuple[Column | None, Column | None]:
+        """The usable target and prediction of some rows, each None without its column; both are counted.
+
+        The target is taken out of `columns`; predictions of another kind become texts there, which no number is.
+        """
+        target, prediction = self.settings.target, self.settings.prediction
+        usable_target = usable_prediction = None
+        if target is not None and target in columns:
+            cells = columns.pop(target)
+            usable_target = self.usable_target(cells)
+            counts.targets += count_present(cells)
+            counts.add_unusable(target, cells, usable_target)
+        if prediction is not None and prediction in columns:
+            cells, mismatched = self.prediction_kind.mark_mismatches(columns[prediction])
+            columns[prediction] = cells
+            usable_prediction = self.usable_prediction(cells)
+            counts.mismatched += mismatched
+            counts.add_unusable(prediction, cells, usable_prediction, at_least=mismatched)
+        return usable_target, usable_prediction
 
 
 @dataclass(frozen=True, slots=True)

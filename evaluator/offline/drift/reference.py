@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.calibration import INDEPENDENT, Calibration, block_length, calibrate_blocks
-from evaluator.drift.columns import Coded, Column, is_categorical
+from evaluator.drift.columns import Coded, Column
 from evaluator.drift.concept import ErrorReference
 from evaluator.drift.feature import MISSING, SPECIALS, Feature
 from evaluator.drift.markov import RegimeReference, has_memory
 from evaluator.drift.performance import Task, losses_of, squared_errors
 from evaluator.drift.profile import GroundTruth, Profile
 from evaluator.drift.windows import count_parts
-from evaluator.offline.drift.prediction_type import PredictionKind, PredictionType, cells_of_kind, count_present, infer
+from evaluator.offline.drift.prediction_type import ReferenceOutcomes
 from evaluator.offline.drift.scan import Batch, concatenate
 from evaluator.offline.drift.settings import DriftFileSettings
 
@@ -92,44 +92,22 @@ class ReferenceRows:
     sample: Mapping[str, Column]
     target: Column | None
     prediction: Column | None
-    prediction_type: PredictionType | None
-    prediction_kind: PredictionKind
+    outcomes: ReferenceOutcomes
 
     @classmethod
     def read(cls, batches: Iterable[Batch], settings: DriftFileSettings) -> ReferenceRows:
         """Raises DriftRequestError when target and prediction don't fit each other."""
         sample, rows = SystematicSample(), 0
-        whole: dict[str, list[Column]] = {n: [] for n in (settings.target, settings.prediction) if n is not None}
+        targets: list[Column] = []
+        predictions: list[Column] = []
         for batch in batches:
             sample.add(batch.without(settings.target).columns, batch.rows)
-            for name, parts in whole.items():
-                parts.append(batch.columns[name])
+            for name, parts in ((settings.target, targets), (settings.prediction, predictions)):
+                if name is not None:
+                    parts.append(batch.columns[name])
             rows += batch.rows
-        target = None if settings.target is None else concatenate(whole[settings.target])
-        prediction = None if settings.prediction is None else concatenate(whole[settings.prediction])
-        known = infer(settings, target, prediction) if target is not None and prediction is not None else None
-        kind = PredictionKind() if prediction is None else PredictionKind.of(prediction, known)
-        return cls(rows, sample.columns(), target, prediction, known, kind)
-
-    @property
-    def scored(self) -> bool:
-        """Whether the prediction is a probability."""
-        return self.prediction_type is not None and self.prediction_type.kind == "probability"
-
-    @property
-    def unlabelled(self) -> float | None:
-        """The share of rows without a target; None where there is no target."""
-        return None if self.target is None else 1 - count_present(self.target) / self.rows
-
-    def usable_target(self, target: Column) -> Column:
-        """Any rows' target as the rules take it; cells that can't be a truth are missing."""
-        if self.prediction_type is not None:
-            return self.prediction_type.usable_target(target)
-        return cells_of_kind(target, texts=self.target is not None and is_categorical(self.target))
-
-    def usable_prediction(self, prediction: Column) -> Column:
-        """Any rows' prediction; cells that can't be one are missing."""
-        return prediction if self.prediction_type is None else self.prediction_type.usable_prediction(prediction)
+        target, prediction = (concatenate(parts) if parts else None for parts in (targets, predictions))
+        return cls(rows, sample.columns(), target, prediction, ReferenceOutcomes.of(settings, target, prediction))
 
 
 def fit_grids(reference: ReferenceRows, settings: DriftFileSettings, name: str) -> Profile:
@@ -140,14 +118,14 @@ def fit_grids(reference: ReferenceRows, settings: DriftFileSettings, name: str) 
         reference_id=name,
         pane=1,
         windows=(1,),
-        prediction=None if reference.scored else prediction,
-        score=prediction if reference.scored else None,
+        prediction=None if reference.outcomes.scored else prediction,
+        score=prediction if reference.outcomes.scored else None,
     )
     by_name = {feature.name: feature for feature in profile.features}
     few = [by_name[name] for name in profile.few_valued[:_REGIMES]] if settings.ordered else []
     states = tuple(RegimeReference.without_counts(f.name, f.counts, ordered=f.numeric) for f in few)
     truth, _ = _fit_outcomes(reference, settings, 1)
-    return with_window(profile, 1, rows=reference.rows, truth=truth, regimes=states)
+    return replace(profile, rows=reference.rows, truth=truth, regimes=states)
 
 
 def fit_profile(
@@ -179,29 +157,15 @@ def fit_profile(
         if path
     ]
     kept = tuple(regime for regime in regimes if has_memory(regime.counts))
-    return with_window(grids, window, rows=reference.rows, features=features, errors=errors, truth=truth, regimes=kept)
-
-
-def with_window(
-    profile: Profile,
-    window: int,
-    *,
-    rows: int,
-    features: tuple[Feature, ...] | None = None,
-    errors: ErrorReference | None = None,
-    truth: GroundTruth | None,
-    regimes: tuple[RegimeReference, ...] = (),
-) -> Profile:
-    """A profile with the same grids for one window, the number of current rows."""
     return replace(
-        profile,
-        rows=rows,
+        grids,
+        rows=reference.rows,
         pane=window,
         windows=(window,),
-        features=profile.features if features is None else features,
+        features=features,
         errors=errors,
         truth=truth,
-        regimes=regimes,
+        regimes=kept,
     )
 
 
@@ -284,8 +248,9 @@ def _fit_outcomes(
     """The distribution of the target and the model's performance, and the loss of each row with both outcomes."""
     if reference.target is None:
         return None, None
-    target = reference.usable_target(reference.target)
-    prediction = None if reference.prediction is None else reference.usable_prediction(reference.prediction)
+    outcomes, prediction = reference.outcomes, reference.prediction
+    target = outcomes.usable_target(reference.target)
+    prediction = None if prediction is None else outcomes.usable_prediction(prediction)
     if not settings.ordered:
         order = np.random.default_rng(_SEED).permutation(reference.rows)
         target = _reordered(target, order)
@@ -296,10 +261,10 @@ def _fit_outcomes(
         reference_id=name,
         pane=window,
         windows=(window,),
-        prediction=name if prediction is not None and not reference.scored else None,
-        score=name if reference.scored else None,
+        prediction=None if outcomes.scored else settings.prediction,
+        score=settings.prediction if outcomes.scored else None,
         targets=target,
-        task=None if reference.prediction_type is None else reference.prediction_type.task,
+        task=outcomes.task,
     ).truth
     if prediction is None or truth is None or truth.performance is None:
         return truth, None

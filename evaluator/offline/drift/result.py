@@ -5,102 +5,22 @@ A number without evidence is None, and a note or a finding gives the reason.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from evaluator.drift.columns import Coded, Column, read_categories, read_numbers
+from evaluator.drift.columns import Column
 from evaluator.drift.performance import MetricChange
 from evaluator.offline.records import to_plain
 
-Floats = npt.NDArray[np.float64]
-
-_BINS = 36
-_CATEGORIES = 9
-_TAIL = 0.005
-"""Share of the values at either end that a histogram's range may leave out."""
-_FEW = 12
-"""Up to so many distinct whole numbers have a bar each."""
-_HUGE = 1e150
-"""Beyond it the width of a bin overflows."""
-
 
 @dataclass(frozen=True, slots=True)
-class Histogram:
-    """Distributions of one column in the reference and now, as shares of the present values; for plots only.
+class ColumnSample:
+    """Rows of one column on both sides, for a histogram."""
 
-    edges: of the bins of numbers, shape (bins + 1,), else empty. labels: of the bars of categories or of few whole
-    numbers, else empty.
-    """
-
-    edges: tuple[float, ...]
-    labels: tuple[str, ...]
-    reference: tuple[float, ...]
-    current: tuple[float, ...]
-
-    @classmethod
-    def of(cls, reference: Column, current: Column, *, numeric: bool) -> Histogram | None:
-        """From samples of both sides; None where one has no value or no bin fits between the values."""
-        return cls._of_numbers(reference, current) if numeric else cls._of_categories(reference, current)
-
-    @classmethod
-    def _of_numbers(cls, reference: Column, current: Column) -> Histogram | None:
-        """Over the range that holds nearly all of both; values beyond it count at its ends."""
-        before, now = _finite(reference), _finite(current)
-        if not len(before) or not len(now):
-            return None
-        ranges = [np.quantile(side, (_TAIL, 1 - _TAIL)) for side in (before, now)]
-        low, high = min(float(one[0]) for one in ranges), max(float(one[1]) for one in ranges)
-        distinct = np.unique(np.concatenate([np.unique(before), np.unique(now)]))
-        if len(distinct) <= _FEW and bool((distinct == np.round(distinct)).all()):
-            labels = tuple(f"{value:g}" for value in distinct)
-            return cls((), labels, _shares_of_values(before, distinct), _shares_of_values(now, distinct))
-        if not (low < high and np.isfinite(high - low)):
-            low, high = low - 0.5, high + 0.5
-        edges = np.linspace(low, high, _BINS + 1)
-        if not (np.diff(edges) > 0).all():
-            return None
-        return cls(tuple(edges.tolist()), (), _shares_of_bins(before, edges), _shares_of_bins(now, edges))
-
-    @classmethod
-    def _of_categories(cls, reference: Column, current: Column) -> Histogram | None:
-        """Of the categories that are most frequent on either side, the rest as one."""
-        before, now = _category_counts(reference), _category_counts(current)
-        if not before or not now:
-            return None
-        share = {name: max(before[name] / before.total(), now[name] / now.total()) for name in {*before, *now}}
-        names = sorted(share, key=lambda name: (-share[name], name))
-        shown = names[:_CATEGORIES] if len(names) > _CATEGORIES + 1 else names
-        sides = [[side[name] / side.total() for name in shown] for side in (before, now)]
-        if len(shown) < len(names):
-            shown = [*shown, f"{len(names) - len(shown)} others"]
-            sides = [[*side, max(0.0, 1.0 - sum(side))] for side in sides]
-        return cls((), tuple(shown), tuple(sides[0]), tuple(sides[1]))
-
-
-def _finite(column: Column) -> Floats:
-    values = read_numbers(column)[0]
-    return values[np.abs(values) <= _HUGE]
-
-
-def _category_counts(column: Column) -> Counter[str]:
-    if isinstance(column, Coded):
-        counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values)).tolist()
-        return Counter({value: count for value, count in zip(column.values, counts, strict=True) if count})
-    return Counter(value for value in read_categories(column) if isinstance(value, str))
-
-
-def _shares_of_bins(values: Floats, edges: Floats) -> tuple[float, ...]:
-    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-    return tuple((counts / len(values)).tolist())
-
-
-def _shares_of_values(values: Floats, distinct: Floats) -> tuple[float, ...]:
-    return tuple((np.bincount(np.searchsorted(distinct, values), minlength=len(distinct)) / len(values)).tolist())
+    reference: Column
+    current: Column
+    numeric: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +52,7 @@ class ColumnDrift:
     """Independent rows that the current ones are worth: the effective sample size."""
     signals: tuple[str, ...]
     """Kinds of the signals raised about the column."""
-    histogram: Histogram | None = field(default=None, repr=False)
+    sample: ColumnSample | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +148,7 @@ class StreamEvent:
     features: tuple[dict[str, Any], ...]
     """The top five to blame: name, statistic, lower, upper, p_value, threshold, kind."""
     signals: tuple[dict[str, Any], ...]
-    """All raised signals, as `evaluator.drift.signal.Signal`."""
+    """All raised signals, as `evaluator.drift.signals.Signal`."""
     action: str
     episode: str
 
@@ -251,7 +171,7 @@ class StreamReport:
     notes: tuple[str, ...]
     settings: dict[str, Any]
     steps: tuple[DriftStep, ...] = field(default=(), repr=False)
-    histograms: dict[str, Histogram] = field(default_factory=dict, repr=False)
+    samples: dict[str, ColumnSample] = field(default_factory=dict, repr=False, compare=False)
     """Of the columns to blame, or of those that moved most: the reference against the `last_rows`."""
     last_rows: int = field(default=0, repr=False)
 

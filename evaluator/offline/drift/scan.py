@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 
 from evaluator.drift.columns import Coded, Column
-from evaluator.offline.drift.data_findings import DuplicateRows, TimestampStats, parse_timestamps
+from evaluator.offline.drift.data_findings import (
+    DuplicateRows,
+    Floats,
+    TimestampStats,
+    duplicate_findings,
+    parse_timestamps,
+    timestamp_findings,
+)
+from evaluator.offline.drift.result import Finding
+from evaluator.offline.drift.settings import DriftRequestError
 from gauntlet.table import Chunk, Codes, Table, TableError
 
 BATCH_ROWS = 16_384
@@ -43,14 +52,16 @@ class Batch:
     start: int
     rows: int
     columns: Mapping[str, Column]
+    seconds: Floats | None = None
+    """Timestamps of the rows, where they are asked for."""
 
     def part(self, first: int, end: int) -> Batch:
         """Rows from `first` up to `end` of the batch."""
         if first == 0 and end == self.rows:
             return self
-        return Batch(
-            self.start + first, end - first, {name: values[first:end] for name, values in self.columns.items()}
-        )
+        columns = {name: values[first:end] for name, values in self.columns.items()}
+        seconds = None if self.seconds is None else self.seconds[first:end]
+        return Batch(self.start + first, end - first, columns, seconds)
 
     def without(self, *names: str | None) -> Batch:
         """The batch without some columns."""
@@ -84,41 +95,19 @@ class TableReader:
         """Reads from the beginning. Raises TableError for a file that can't be read at all."""
         done = 0
         while True:
+            texts = [*self._texts, *sorted(self.mixed)]
             try:
-                for chunk in self._chunks(self._numbers, [*self._texts, *sorted(self.mixed)]):
+                for chunk in self._table.chunks(self._numbers, texts, rows=self._rows):
                     if chunk.start >= done:
                         yield self._batch(chunk)
                         done = chunk.start + chunk.rows
-            except TableError:
-                if not self._find_mixed_column():
+            except TableError as error:
+                if error.column not in self._numbers:
                     raise
+                self._numbers.remove(error.column)
+                self.mixed.add(error.column)
             else:
                 return
-
-    def _chunks(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterable[Chunk]:
-        return self._table.chunks(numbers, texts, rows=self._rows)
-
-    def _find_mixed_column(self) -> bool:
-        """Find, by bisection, a column of numbers with a cell that is none, and read it as texts from now on."""
-        suspects = list(self._numbers)
-        if not suspects or not self._fails(suspects):
-            return False
-        while len(suspects) > 1:
-            half = suspects[: len(suspects) // 2]
-            suspects = half if self._fails(half) else suspects[len(half) :]
-        if self._fails([], suspects):
-            return False
-        self._numbers.remove(suspects[0])
-        self.mixed.add(suspects[0])
-        return True
-
-    def _fails(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> bool:
-        try:
-            for _ in self._chunks(numbers, texts):
-                pass
-        except TableError:
-            return True
-        return False
 
     def _batch(self, chunk: Chunk) -> Batch:
         columns: dict[str, Column] = dict(chunk.numbers)
@@ -146,32 +135,52 @@ def parse_number(text: str) -> float | None:
         return {"true": 1.0, "false": 0.0}.get(text.strip().lower())
 
 
-class TableScan:
-    """The batches of a table without its timestamps; the first complete pass counts timestamps and duplicate rows."""
+class TableStats:
+    """Timestamps and duplicate rows of a table, counted as its batches pass."""
 
-    def __init__(
-        self,
-        batches: Iterable[Batch],
-        time: str | None,
-        *,
-        ambiguous: Collection[str] = (),
-        not_before: float = -math.inf,
-    ) -> None:
-        """ambiguous: columns that may yet prove to be counters, so that no row with them duplicates another.
-        not_before: the first timestamp of the reference."""
-        self._batches, self._time, self._ambiguous = batches, time, ambiguous
+    def __init__(self, time: str | None, *, ambiguous: Collection[str] = (), not_before: float = -math.inf) -> None:
+        """time: the column of timestamps. ambiguous: columns that may yet prove to be counters, so that no row with
+        them duplicates another. not_before: the first timestamp of the reference."""
+        self._time, self._ambiguous = time, ambiguous
         self.timestamps, self.duplicates = TimestampStats(not_before), DuplicateRows()
+
+    def add(self, batch: Batch) -> Batch:
+        """Count the next rows; returns them without the column of timestamps."""
+        rest = batch.without(self._time)
+        if self._time is not None and self._time in batch.columns:
+            seconds = parse_timestamps(batch.columns[self._time])
+            self.timestamps.add(seconds)
+            rest = replace(rest, seconds=seconds)
+        compared = rest.without(*self._ambiguous).columns
+        self.duplicates.add(compared, batch.rows if compared else 0)
+        return rest
+
+    def require_timestamps(self) -> None:
+        """Raises DriftRequestError where the reference has none."""
+        if self._time is not None and self.timestamps.unknown == self.timestamps.rows:
+            raise DriftRequestError(
+                f"time: {self._time!r} has no timestamp in the reference (seconds since 1970, or ISO 8601)"
+            )
+
+    def findings(self, reference: TableStats, first_row: int = 0) -> list[Finding]:
+        """What these rows, the first of them in row `first_row` of the file, have more of than the reference."""
+        findings = duplicate_findings(reference.duplicates, self.duplicates)
+        if self._time is not None and self.timestamps.rows:
+            findings += timestamp_findings(self._time, reference.timestamps, self.timestamps, first_row)
+        return findings
+
+
+class TableScan:
+    """The batches of a table without its timestamps; the first complete pass counts `stats`."""
+
+    def __init__(self, batches: Iterable[Batch], stats: TableStats, time: str | None) -> None:
+        self.stats = stats
+        self._batches, self._time = batches, time
         self._counted = False
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
-            rest = batch.without(self._time)
-            if not self._counted:
-                if self._time is not None and self._time in batch.columns:
-                    self.timestamps.add(parse_timestamps(batch.columns[self._time]))
-                compared = rest.without(*self._ambiguous).columns
-                self.duplicates.add(compared, batch.rows if compared else 0)
-            yield rest
+            yield batch.without(self._time) if self._counted else self.stats.add(batch)
         self._counted = True
 
 

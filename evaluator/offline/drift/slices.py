@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
-from typing import overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ from evaluator.drift.calibration import Calibration
 from evaluator.drift.comparison import Comparison
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
-from evaluator.offline.drift.reference import ROWS_ONLY, with_window
+from evaluator.offline.drift.prediction_type import OutcomeCounts
+from evaluator.offline.drift.reference import ROWS_ONLY
 from evaluator.offline.drift.result import DriftStep
 from evaluator.offline.drift.scan import BATCH_ROWS, Batch
 from evaluator.offline.drift.verdict import Verdict
@@ -34,22 +35,22 @@ FEWEST_ROWS = 64
 
 @dataclass
 class Slice:
-    """Consecutive rows: their counts, losses of those with both outcomes, cells that can be no outcome."""
+    """Consecutive rows: their counts, losses of those with both outcomes, counts of target and prediction."""
 
     comparison: Comparison
     losses: list[Floats] = field(default_factory=list)
-    unusable: dict[str, int] = field(default_factory=dict)
+    outcomes: OutcomeCounts = field(default_factory=OutcomeCounts)
 
     def __add__(self, later: Slice) -> Slice:
-        names = {**self.unusable, **later.unusable}
-        unusable = {name: self.unusable.get(name, 0) + later.unusable.get(name, 0) for name in names}
-        return Slice(self.comparison + later.comparison, [*self.losses, *later.losses], unusable)
+        losses = [*self.losses, *later.losses]
+        return Slice(self.comparison + later.comparison, losses, self.outcomes + later.outcomes)
 
     def verdict(self, profile: Profile) -> Verdict:
         """Against a profile with the same grids."""
         comparison = copy.copy(self.comparison)
         comparison.profile = profile
-        return Verdict(comparison, np.concatenate(self.losses) if self.losses else np.empty(0), self.unusable)
+        losses = np.concatenate(self.losses) if self.losses else np.empty(0)
+        return Verdict(comparison, losses, self.outcomes.unusable)
 
 
 class Slices:
@@ -113,11 +114,7 @@ class SliceSteps(Sequence[DriftStep]):
     def __len__(self) -> int:
         return len(self._slices)
 
-    @overload
-    def __getitem__(self, at: int) -> DriftStep: ...
-    @overload
-    def __getitem__(self, at: slice) -> tuple[DriftStep, ...]: ...
-    def __getitem__(self, at: int | slice) -> DriftStep | tuple[DriftStep, ...]:
+    def __getitem__(self, at: Any) -> Any:
         return self._steps[at]
 
 
@@ -148,4 +145,4 @@ def _for_fewer_rows(profile: Profile, rows: int) -> Profile:
             }
             performance = replace(performance, calibrations=own)
         truth = replace(truth, distribution=_for_fewer_rows(truth.distribution, rows), performance=performance)
-    return with_window(profile, rows, rows=profile.rows, features=features, errors=errors, truth=truth)
+    return replace(profile, pane=rows, windows=(rows,), features=features, errors=errors, truth=truth, regimes=())

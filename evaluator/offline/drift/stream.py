@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from operator import index
 from typing import Any
 
@@ -22,11 +22,10 @@ from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Severity
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats, column_schema, select_columns
-from evaluator.offline.drift.data_findings import DuplicateRows, Floats, TimestampStats
-from evaluator.offline.drift.prediction_type import PredictionKind, PredictionType, count_present, infer
+from evaluator.offline.drift.prediction_type import OutcomeCounts, ReferenceOutcomes
 from evaluator.offline.drift.reference import SystematicSample
-from evaluator.offline.drift.result import DriftStep, Finding, Histogram, Quality, StreamEvent, StreamReport
-from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, concatenate
+from evaluator.offline.drift.result import ColumnSample, DriftStep, Finding, Quality, StreamEvent, StreamReport
+from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, TableStats, concatenate
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from gauntlet.table import Table
 
@@ -87,11 +86,8 @@ class DriftStream:
                 if batch.start + first < self.reference_rows:
                     continue
                 columns = {name: concatenate(values) for name, values in parts.items()}
-                selection = self._without_counters(columns)
-                reference = StreamReference.fit(
-                    columns, self.reference_rows, selection, self._settings, self._table.name
-                )
-                self._collector = EventCollector(reference)
+                reference = Batch(0, self.reference_rows, columns)
+                self._collector = EventCollector(self._fit(reference))
                 parts = {}
             yield from self._collector.observe(batch.part(first, batch.rows))
             rows = batch.start + batch.rows
@@ -100,17 +96,18 @@ class DriftStream:
                 f"{self._table.name}: fewer rows than the {self.reference_rows:,} of the reference and one to watch"
             )
 
-    def _without_counters(self, columns: Mapping[str, Column]) -> ColumnSelection:
-        """Without counters and identifiers, judged by the whole reference; a counter in even steps may begin anew."""
+    def _fit(self, rows: Batch) -> StreamReference:
+        """Without counters and identifiers, judged by all rows; a counter in even steps may begin anew."""
         exclusions = {}
         for name, first in self._schema.stats.items():
-            if name in columns and first.exclusion() is not None:
+            if name in rows.columns and first.exclusion() is not None:
                 even = first.rises and first.steps
-                stats = first if even else ColumnStats.of(read_numbers(columns[name])[0])
+                stats = first if even else ColumnStats.of(read_numbers(rows.columns[name])[0])
                 exclusion = stats.exclusion()
                 if exclusion is not None:
                     exclusions[name] = exclusion
-        return self._selection.excluding(exclusions, self._settings, self._table.name)
+        selection = self._selection.excluding(exclusions, self._settings, self._table.name)
+        return StreamReference.fit(rows, selection, self._settings, self._table.name)
 
 
 @dataclass(frozen=True)
@@ -122,94 +119,53 @@ class StreamReference:
     settings: DriftFileSettings
     selection: ColumnSelection
     profile: Profile
-    prediction_type: PredictionType | None
-    prediction_kind: PredictionKind
+    outcomes: ReferenceOutcomes
     seasons: Seasonality | None
-    unlabelled: float
-    """Share of rows without a target."""
-    timestamps: TimestampStats
-    duplicates: DuplicateRows
+    stats: TableStats
     sample: Mapping[str, Column]
     notes: tuple[str, ...]
 
     @classmethod
-    def fit(
-        cls,
-        columns: Mapping[str, Column],
-        rows: int,
-        selection: ColumnSelection,
-        settings: DriftFileSettings,
-        name: str,
-    ) -> StreamReference:
+    def fit(cls, rows: Batch, selection: ColumnSelection, settings: DriftFileSettings, name: str) -> StreamReference:
         """Raises DriftRequestError when target and prediction, or the timestamps, don't fit the settings."""
-        target, prediction = settings.target, settings.prediction
-        watched = _selected(columns, selection, settings)
-        timestamps, duplicates = TimestampStats(), DuplicateRows()
-        seconds = _split_timestamps(watched, settings)
-        duplicates.add(watched, rows)
-        if seconds is not None:
-            if not np.isfinite(seconds).any():
-                raise DriftRequestError(data_findings.NO_TIMESTAMPS.format(settings.time))
-            timestamps.add(seconds)
-        notes: list[str] = []
-        truth = None if target is None else watched.pop(target)
-        unlabelled = 0.0 if truth is None else 1 - count_present(truth) / rows
-        known = None
-        if truth is not None and prediction is not None:
-            known = infer(settings, truth, watched[prediction])
-            notes.append(known.note)
-            truth = known.usable_target(truth)
-            watched[prediction] = known.usable_prediction(watched[prediction])
-        kind = PredictionKind() if prediction is None else PredictionKind.of(watched[prediction], known)
+        stats = TableStats(settings.time)
+        batch = stats.add(_selected(rows, selection, settings))
+        stats.require_timestamps()
+        columns = dict(batch.columns)
+        target = None if settings.target is None else columns.pop(settings.target)
+        prediction = None if settings.prediction is None else columns[settings.prediction]
+        outcomes = ReferenceOutcomes.of(settings, target, prediction)
+        notes = [] if outcomes.prediction_type is None else [outcomes.prediction_type.note]
+        if settings.prediction is not None and prediction is not None:
+            columns[settings.prediction] = outcomes.usable_prediction(prediction)
         seasons = None
-        if settings.season is not None and seconds is not None:
-            inputs = {feature: values for feature, values in watched.items() if feature != prediction}
-            seasons = Seasonality.fit(inputs, seconds, settings.season)
-            watched |= seasons.adjusted(inputs, seconds)
-            notes += sparse_seasons(seconds, settings.season)
+        if settings.season is not None and batch.seconds is not None:
+            inputs = {feature: values for feature, values in columns.items() if feature != settings.prediction}
+            seasons = Seasonality.fit(inputs, batch.seconds, settings.season)
+            columns |= seasons.adjusted(inputs, batch.seconds)
+            notes += sparse_seasons(batch.seconds, settings.season)
             adjusted = ", ".join(seasons.names) or "no column"
             notes.append(f"held against the same {settings.season} of the reference (UTC): {adjusted}")
         sample = SystematicSample()
-        sample.add(watched, rows)
-        scored = known is not None and known.kind == "probability"
+        sample.add(columns, rows.rows)
         profile = Profile.fit(
-            watched,
+            columns,
             reference_id=name,
-            prediction=None if scored else prediction,
-            score=prediction if scored else None,
-            targets=truth,
-            task=None if known is None else known.task,
+            prediction=None if outcomes.scored else settings.prediction,
+            score=settings.prediction if outcomes.scored else None,
+            targets=None if target is None else outcomes.usable_target(target),
+            task=outcomes.task,
             regimes="auto",
         )
         if settings.mode != "simple":
             notes += data_findings.weak_window_notes(profile)
-        return cls(
-            name,
-            rows,
-            settings,
-            selection,
-            profile,
-            known,
-            kind,
-            seasons,
-            unlabelled,
-            timestamps,
-            duplicates,
-            sample.columns(),
-            tuple(notes),
-        )
+        kept, known = sample.columns(), tuple(notes)
+        return cls(name, rows.rows, settings, selection, profile, outcomes, seasons, stats, kept, known)
 
 
-def _selected(
-    columns: Mapping[str, Column], selection: ColumnSelection, settings: DriftFileSettings
-) -> dict[str, Column]:
+def _selected(batch: Batch, selection: ColumnSelection, settings: DriftFileSettings) -> Batch:
     names = {*selection.features, settings.target, settings.prediction, settings.time}
-    return {name: values for name, values in columns.items() if name in names}
-
-
-def _split_timestamps(columns: dict[str, Column], settings: DriftFileSettings) -> Floats | None:
-    """Take the column of timestamps out, as seconds since 1970."""
-    return None if settings.time is None else data_findings.parse_timestamps(columns.pop(settings.time))
+    return replace(batch, columns={name: values for name, values in batch.columns.items() if name in names})
 
 
 class EventCollector:
@@ -219,19 +175,15 @@ class EventCollector:
         self._reference, self._settings = reference, reference.settings
         profile = reference.profile
         self._monitor = Monitor(profile, DriftSettings(mode=self._settings.mode), key=reference.name)
+        self._stats = TableStats(self._settings.time, not_before=reference.stats.timestamps.first)
+        self._counts = OutcomeCounts()
+        self._rows = reference.rows
         self._events: list[StreamEvent] = []
         self._steps: list[DriftStep] = []
         self._stride = 1
         """Panes from one step to the next."""
-        self._rows = reference.rows
-        self._targets = 0
-        self._mismatched = 0
-        """Predictions of another kind than the reference's."""
-        self._unusable: dict[str, int] = {}
-        """Cells of target and prediction that can be neither."""
         self._mistyped: dict[str, tuple[int, int]] = {}
         """Cells of another type in each feature, and the first row with one."""
-        self._timestamps, self._duplicates = TimestampStats(reference.timestamps.first), DuplicateRows()
         self._window = profile.windows[min(1, len(profile.windows) - 1)]
         self._last: deque[tuple[int, Mapping[str, Column]]] = deque()
         """The last rows, one window or a little more, for histograms."""
@@ -239,54 +191,33 @@ class EventCollector:
 
     def observe(self, batch: Batch) -> Iterator[StreamEvent]:
         """Watch the next rows; each event as soon as it is known."""
-        columns = _selected(batch.columns, self._reference.selection, self._settings)
-        seconds = _split_timestamps(columns, self._settings)
-        self._duplicates.add(columns, batch.rows)
-        if seconds is not None:
-            self._timestamps.add(seconds)
+        rows = self._stats.add(_selected(batch, self._reference.selection, self._settings))
         pane = self._reference.profile.pane
-        for first in range(0, batch.rows, pane):
-            end = min(first + pane, batch.rows)
-            part = {name: values[first:end] for name, values in columns.items()}
-            times = None if seconds is None else seconds[first:end]
-            for event in self._observe_pane(part, times, batch.start + first, end - first):
+        for first in range(0, rows.rows, pane):
+            for event in self._observe_pane(rows.part(first, min(first + pane, rows.rows))):
                 # Outcomes are judged after all rows of their pane, and an event is never known before an earlier one.
                 self._events.append(_stream_event(event, self._events[-1].row if self._events else 0))
                 yield self._events[-1]
         self._rows = batch.start + batch.rows
 
-    def _observe_pane(
-        self, columns: dict[str, Column], seconds: Floats | None, start: int, rows: int
-    ) -> list[DriftEvent]:
-        reference, prediction = self._reference, self._settings.prediction
-        targets = None if self._settings.target is None else columns.pop(self._settings.target)
-        if prediction is not None:
-            columns[prediction], mismatched = reference.prediction_kind.mark_mismatches(columns[prediction])
-            self._mismatched += mismatched
-        predictions = np.full(rows, np.nan) if prediction is None else columns[prediction]
-        if reference.seasons is not None and seconds is not None:
-            columns = reference.seasons.adjusted(columns, seconds)
-        self._keep_last(columns, rows)
-        self._count_mistyped(columns, start)
-        at = np.arange(start, start + rows, dtype=np.float64)
-        events = self._monitor.observe(columns, at)
-        if targets is not None:
-            self._targets += count_present(targets)
-            known = reference.prediction_type
-            if known is not None:
-                usable, answers = known.usable_target(targets), known.usable_prediction(predictions)
-                self._count_unusable("target", targets, usable)
-                self._count_unusable("prediction", predictions, answers)
-                targets, predictions = usable, answers
-            events += self._monitor.observe_outcomes(targets, predictions, at)
-        self._add_step(start + rows - 1)
-        return events
-
-    def _keep_last(self, columns: Mapping[str, Column], rows: int) -> None:
-        self._last.append((rows, columns))
-        self._last_rows += rows
+    def _observe_pane(self, rows: Batch) -> list[DriftEvent]:
+        reference, columns = self._reference, dict(rows.columns)
+        targets, predictions = reference.outcomes.take(columns, self._counts)
+        if reference.seasons is not None:
+            assert rows.seconds is not None
+            columns = reference.seasons.adjusted(columns, rows.seconds)
+        self._last.append((rows.rows, columns))
+        self._last_rows += rows.rows
         while self._last_rows - self._last[0][0] >= self._window:
             self._last_rows -= self._last.popleft()[0]
+        self._count_mistyped(columns, rows.start)
+        at = np.arange(rows.start, rows.start + rows.rows, dtype=np.float64)
+        events = self._monitor.observe(columns, at)
+        if targets is not None:
+            unknown = np.full(rows.rows, np.nan)
+            events += self._monitor.observe_outcomes(targets, unknown if predictions is None else predictions, at)
+        self._add_step(rows.start + rows.rows - 1)
+        return events
 
     def _count_mistyped(self, columns: Mapping[str, Column], start: int) -> None:
         """Texts among the cells of a column of numbers; only a column with such cells comes as a list."""
@@ -298,9 +229,6 @@ class EventCollector:
                 if texts and name != self._settings.prediction:
                     count, first = self._mistyped.get(name, (0, start + texts[0]))
                     self._mistyped[name] = count + len(texts), first
-
-    def _count_unusable(self, role: str, cells: Column, usable: Column) -> None:
-        self._unusable[role] = self._unusable.get(role, 0) + count_present(cells) - count_present(usable)
 
     def _add_step(self, row: int) -> None:
         monitor = self._monitor
@@ -327,51 +255,38 @@ class EventCollector:
             notes=reference.notes,
             settings=self._settings.to_dict(),
             steps=tuple(self._steps),
-            histograms=self._histograms(),
+            samples=self._samples(),
             last_rows=self._last_rows,
         )
 
-    def _histograms(self) -> dict[str, Histogram]:
+    def _samples(self) -> dict[str, ColumnSample]:
         """Of the columns to blame or far away now, or else of those that moved most; the furthest first."""
         profile, sample = self._reference.profile, self._reference.sample
         scores = self._steps[-1].scores if self._steps else {}
         order = sorted(scores, key=lambda name: (-scores[name], name))
         blamed = {feature["name"] for event in self._events for feature in event.features}
         blamed |= {name for name in order if scores[name] >= _AWAY} if blamed else set()
-        histograms: dict[str, Histogram] = {}
+        samples: dict[str, ColumnSample] = {}
         for name in [name for name in order if name in blamed][:_BLAMED] or order[:_MOVED]:
             last = [columns[name] for _, columns in self._last if name in columns]
             if last and name in sample:
                 numeric = profile.features[profile.index[name]].numeric
-                histogram = Histogram.of(sample[name], concatenate(last), numeric=numeric)
-                histograms |= {} if histogram is None else {name: histogram}
-        return histograms
+                samples[name] = ColumnSample(sample[name], concatenate(last), numeric)
+        return samples
 
     def _findings(self) -> list[Finding]:
-        reference, settings = self._reference, self._settings
-        watched = max(1, self._rows - reference.rows)
-        signalled = {signal["feature"] for event in self._events for signal in event.signals}
+        reference, settings, counts = self._reference, self._settings, self._counts
+        outcomes, watched = reference.outcomes, max(1, self._rows - reference.rows)
         findings = data_findings.empty_reference_findings(reference.profile)
-        findings += [
-            Finding("type_change", name, f"{count:,} values of {name} are none that a {role} can have: left out", True)
-            for name, role in ((settings.target, "target"), (settings.prediction, "prediction"))
-            if (count := self._unusable.get(role, 0)) and not (role == "prediction" and self._mismatched)
-        ]
-        if self._mismatched:
-            mismatch = reference.prediction_kind.mismatch
-            message = f"{self._mismatched:,} values of {settings.prediction} are {mismatch}: left out"
-            findings.append(Finding("type_change", settings.prediction, message, True))
+        findings += data_findings.stream_outcome_findings(outcomes, counts)
+        signalled = {signal["feature"] for event in self._events for signal in event.signals}
         for name, (count, first) in self._mistyped.items():
             message = f"{count:,} of {watched:,} values of {name} are not a number, the first of them in row {first:,}"
             findings.append(Finding("type_change", name, message, name in signalled))
-        findings += data_findings.duplicate_findings(reference.duplicates, self._duplicates)
-        if settings.time is not None:
-            findings += data_findings.timestamp_findings(
-                settings.time, reference.timestamps, self._timestamps, reference.rows
-            )
-        if settings.target is not None:
-            unlabelled = 1 - self._targets / watched
-            findings += data_findings.unlabelled_findings(settings.target, unlabelled, reference.unlabelled)
+        findings += self._stats.findings(reference.stats, reference.rows)
+        if settings.target is not None and outcomes.unlabelled is not None:
+            unlabelled = 1 - counts.targets / watched
+            findings += data_findings.unlabelled_findings(settings.target, unlabelled, outcomes.unlabelled)
         if self._monitor.refused_errors:
             message = f"{self._monitor.refused_errors:,} rows without a usable target or prediction"
             findings.append(Finding("no_outcome", settings.target, message))

@@ -5,9 +5,10 @@ The reference is read twice (grids, then counts), the current table once. The ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,18 +17,9 @@ from evaluator.drift.comparison import FeatureReport
 from evaluator.drift.feature import SPECIALS
 from evaluator.drift.profile import Profile
 from evaluator.drift.signals import DISTRIBUTION_KINDS, Signal
+from evaluator.offline.drift import columns as table_columns
 from evaluator.offline.drift import data_findings
-from evaluator.offline.drift.columns import (
-    COUNTER,
-    ColumnSchema,
-    ColumnSelection,
-    ColumnStats,
-    column_findings,
-    column_schema,
-    column_stats,
-    select_columns,
-)
-from evaluator.offline.drift.prediction_type import count_present
+from evaluator.offline.drift.columns import ColumnSelection, ColumnStats
 from evaluator.offline.drift.reference import (
     ROWS_ONLY,
     ReferenceRows,
@@ -36,8 +28,16 @@ from evaluator.offline.drift.reference import (
     fit_profile,
     row_losses,
 )
-from evaluator.offline.drift.result import ColumnDrift, DriftReport, Finding, Histogram, Performance, Quality
-from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, BatchCache, TableReader, TableScan, parse_number
+from evaluator.offline.drift.result import ColumnDrift, ColumnSample, DriftReport, Finding, Performance, Quality
+from evaluator.offline.drift.scan import (
+    SCHEMA_ROWS,
+    Batch,
+    BatchCache,
+    TableReader,
+    TableScan,
+    TableStats,
+    parse_number,
+)
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from evaluator.offline.drift.slices import Slice, Slices
 from evaluator.offline.drift.verdict import Verdict
@@ -45,6 +45,10 @@ from gauntlet.table import Table
 
 _FACTS = {"column_gone", "type_change", "displaced"}
 """Signals that say by themselves that a column drifted, beside those on its distribution."""
+_NO_EVIDENCE: dict[str, Any] = dict.fromkeys(
+    ("statistic", "lower", "upper", "p_value", "adjusted_p_value", "psi", "wasserstein", "effective_rows")
+)
+"""The numbers that a column without a value on one side does not have."""
 
 
 def compare_tables(reference: Table, current: Table, settings: DriftFileSettings) -> DriftReport:
@@ -55,30 +59,22 @@ def compare_tables(reference: Table, current: Table, settings: DriftFileSettings
     if settings.season is not None:
         raise DriftRequestError("season is for a stream; two tables are compared as they are")
     columns = _Columns.choose(reference, current, settings)
-    reader = TableReader(reference, columns.selection.numbers, columns.selection.texts)
-    before_scan = TableScan(reader, settings.time, ambiguous=columns.ambiguous)
+    scan = columns.scan(reference, TableStats(settings.time, ambiguous=columns.ambiguous), settings)
     # Only a table whose length is known before it is read is cheap to read twice.
-    with BatchCache(before_scan) if reference.rows is None else nullcontext(before_scan) as batches:
+    with BatchCache(scan) if reference.rows is None else nullcontext(scan) as batches:
         before = ReferenceRows.read(batches, settings)
-        if settings.time is not None and before_scan.timestamps.unknown == before.rows:
-            raise DriftRequestError(data_findings.NO_TIMESTAMPS.format(settings.time))
+        scan.stats.require_timestamps()
         columns, before, notes = columns.without_continuing(before, settings, reference.name)
         grids = fit_grids(before, settings, reference.name)
-        current_reader = TableReader(
-            current,
-            columns.selection.numbers,
-            columns.selection.texts,
-            strict_texts=_texts_without_numbers(grids, settings),
-        )
-        now_scan = TableScan(
-            current_reader, settings.time, ambiguous=columns.ambiguous, not_before=before_scan.timestamps.first
-        )
-        now = CurrentRows.read(now_scan, grids, before, settings, current.rows)
+        stats = TableStats(settings.time, ambiguous=columns.ambiguous, not_before=scan.stats.timestamps.first)
+        current_scan = columns.scan(current, stats, settings, strict_texts=_texts_without_numbers(grids, settings))
+        now = CurrentRows.read(current_scan, grids, before, settings, current.rows)
         profile = fit_profile(grids, before, batches, settings, now.total.comparison.rows)
-    findings = [*columns.selection.findings, *column_findings(reference, current, settings)]
-    findings += data_findings.duplicate_findings(before_scan.duplicates, now_scan.duplicates)
-    if settings.time is not None and settings.time in current.columns:
-        findings += data_findings.timestamp_findings(settings.time, before_scan.timestamps, now_scan.timestamps)
+    findings = [
+        *columns.selection.findings,
+        *table_columns.column_findings(reference, current, settings),
+        *stats.findings(scan.stats),
+    ]
     return _ReportBuilder(profile, before, now, now.total.verdict(profile), settings).report(findings, notes)
 
 
@@ -94,22 +90,25 @@ class _Columns:
 
     @classmethod
     def choose(cls, reference: Table, current: Table, settings: DriftFileSettings) -> _Columns:
-        schema = column_schema(reference)
-        now = cls._current_stats(schema, current)
+        schema, kinds = table_columns.column_schema(reference), current.kinds(SCHEMA_ROWS)
+        suspects = [name for name, before in schema.stats.items() if before.rises or before.identifies]
+        now = table_columns.column_stats(current, [name for name in suspects if kinds.get(name) == "number"])
         exclusions = {
             name: exclusion
             for name, before in schema.stats.items()
             if (exclusion := before.exclusion_beside(now.get(name), ordered=settings.ordered)) is not None
         }
-        selection = select_columns(reference, schema, settings).excluding(exclusions, settings, reference.name)
+        selection = table_columns.select_columns(reference, schema, settings)
         gone = (name for name in reference.columns if name not in current.columns)
+        selection = selection.excluding(exclusions, settings, reference.name)
         return cls(selection, schema.stats, now, frozenset([*now, *gone]))
 
-    @staticmethod
-    def _current_stats(schema: ColumnSchema, current: Table) -> dict[str, ColumnStats]:
-        kinds = current.kinds(SCHEMA_ROWS)
-        suspects = [name for name, before in schema.stats.items() if before.rises or before.identifies]
-        return column_stats(current, [name for name in suspects if kinds.get(name) == "number"])
+    def scan(
+        self, table: Table, stats: TableStats, settings: DriftFileSettings, strict_texts: Collection[str] = ()
+    ) -> TableScan:
+        """The batches of the selected columns."""
+        reader = TableReader(table, self.selection.numbers, self.selection.texts, strict_texts=strict_texts)
+        return TableScan(reader, stats, settings.time)
 
     def without_continuing(
         self, reference: ReferenceRows, settings: DriftFileSettings, table: str
@@ -119,7 +118,7 @@ class _Columns:
         features = self.selection.features
         rising = [n for n in self.now if settings.ordered and n in features and self.before[n].rises]
         ends = {name: float(np.nanmax(read_numbers(reference.sample[name])[0])) for name in rising}
-        continuing = {name: COUNTER for name in rising if self.now[name].continues(ends[name])}
+        continuing = {name: table_columns.COUNTER for name in rising if self.now[name].continues(ends[name])}
         selection = self.selection.excluding(continuing, settings, table)
         sorted_by = [name for name in rising if name in selection.features and self.now[name].rises]
         notes = []
@@ -146,12 +145,8 @@ class CurrentRows:
     """The pass over the current table: counts by slice, and a sample for plots."""
 
     slices: Slices
-    sample: SystematicSample = field(default_factory=SystematicSample)
-    targets: int = 0
-    """Rows with a target, whatever it is."""
-    mismatched: int = 0
-    """Predictions of another kind than the reference's."""
-    total: Slice = field(init=False)
+    total: Slice
+    sample: Mapping[str, Column]
 
     @classmethod
     def read(
@@ -163,46 +158,18 @@ class CurrentRows:
         rows: int | None,
     ) -> CurrentRows:
         """Count all batches against the grids of `profile`; `rows` is their number where it is known."""
-        current = cls(Slices(profile, settings.rules, rows))
+        slices, sample = Slices(profile, settings.rules, rows), SystematicSample()
+        performance = None if profile.truth is None else profile.truth.performance
         for batch in batches:
-            for part, some in current.slices.split(batch):
-                current._add(part, some, profile, reference, settings)
-        current.total = current.slices.total()
-        return current
-
-    def _add(
-        self, part: Slice, batch: Batch, profile: Profile, reference: ReferenceRows, settings: DriftFileSettings
-    ) -> None:
-        target, prediction = settings.target, settings.prediction
-        columns = dict(batch.without(target).columns)
-        usable_target = usable_prediction = None
-        if target is not None and target in batch.columns:
-            cells = batch.columns[target]
-            usable_target = reference.usable_target(cells)
-            self.targets += count_present(cells)
-            self._count_unusable(part, target, cells, usable_target)
-        if prediction is not None and prediction in columns:
-            columns[prediction], mismatched = reference.prediction_kind.mark_mismatches(columns[prediction])
-            self.mismatched += mismatched
-            usable_prediction = reference.usable_prediction(columns[prediction])
-            self._count_unusable(part, prediction, columns[prediction], usable_prediction, at_least=mismatched)
-        if not columns and batch.rows:
-            columns = {ROWS_ONLY: np.zeros(batch.rows)}
-        part.comparison.add(columns, targets=usable_target, predictions=usable_prediction)
-        self.sample.add(columns, batch.rows)
-        truth = profile.truth
-        if (
-            usable_target is not None
-            and usable_prediction is not None
-            and truth is not None
-            and truth.performance is not None
-        ):
-            part.losses.append(row_losses(truth.performance.task, usable_target, usable_prediction))
-
-    @staticmethod
-    def _count_unusable(part: Slice, name: str, cells: Column, usable: Column, at_least: int = 0) -> None:
-        unusable = max(at_least, count_present(cells) - count_present(usable))
-        part.unusable[name] = part.unusable.get(name, 0) + unusable
+            for part, some in slices.split(batch):
+                columns = dict(some.columns)
+                target, prediction = reference.outcomes.take(columns, part.outcomes)
+                columns = columns or {ROWS_ONLY: np.zeros(some.rows)}
+                part.comparison.add(columns, targets=target, predictions=prediction)
+                sample.add(columns, some.rows)
+                if target is not None and prediction is not None and performance is not None:
+                    part.losses.append(row_losses(performance.task, target, prediction))
+        return cls(slices, slices.total(), sample.columns())
 
 
 @dataclass(frozen=True)
@@ -216,37 +183,37 @@ class _ReportBuilder:
     settings: DriftFileSettings
 
     def report(self, findings: list[Finding], notes: list[str]) -> DriftReport:
+        """With the findings on the tables, and notes on their columns."""
         rules, judgement, signals = self.verdict.report, self.verdict.judgement, self.verdict.signals.values()
         by_column: dict[str, list[Signal]] = {}
         for signal in signals:
             by_column.setdefault(signal.feature, []).append(signal)
-        sample = self.current.sample.columns()
         features = [
-            self._column(feature, by_column, adjusted, sample)
+            self._column(feature, by_column, adjusted)
             for feature, adjusted in zip(rules.features, self.verdict.adjusted_p_values, strict=True)
             if feature.name != ROWS_ONLY
         ]
         features.sort(key=lambda c: (not c.drifted, -((c.statistic or 0.0) / (c.threshold or 1.0)), c.name))
         outputs = {output.name: output for output in rules.outputs}
-        prediction, target = outputs.get(self.settings.prediction or ""), outputs.get("target")
-        known = self.reference.prediction_type
+        prediction = outputs.get(self.settings.prediction or "")
+        target = outputs.get("target") if self.settings.target is not None else None
+        known, performance = self.reference.outcomes.prediction_type, None
         if known is not None:
             notes = [*notes, known.note]
-        if self.settings.ordered and not self.settings.rules.simple:
+            if rules.performance is not None:
+                performance = Performance(known.task, known.kind, known.positive, rules.performance.metrics)
+        if self.settings.ordered and self.settings.mode != "simple":
             notes = [*notes, *data_findings.dependence_notes(self.profile)]
-        performance = None
-        if rules.performance is not None and known is not None:
-            performance = Performance(known.task, known.kind, known.positive, rules.performance.metrics)
         return DriftReport(
             severity=judgement.severity.name,
             confidence=judgement.confidence,
             root_cause=judgement.root_cause,
             action=judgement.action,
             features=tuple(features),
-            quality=Quality(rules.quality.score, (*self._cell_findings(set(by_column), sample), *findings)),
+            quality=Quality(rules.quality.score, (*self._cell_findings(by_column), *findings)),
             performance=performance,
-            prediction=None if prediction is None else self._column(prediction, by_column, None, sample),
-            target=None if target is None or self.settings.target is None else self._target(target, by_column),
+            prediction=None if prediction is None else self._column(prediction, by_column, None),
+            target=None if target is None else self._target(target, by_column.get(target.name, [])),
             signals=tuple(asdict(signal) for signal in signals),
             rows=(self.reference.rows, self.verdict.comparison.rows),
             notes=tuple(notes),
@@ -255,69 +222,45 @@ class _ReportBuilder:
         )
 
     def _column(
-        self,
-        measured: FeatureReport,
-        by_column: Mapping[str, list[Signal]],
-        adjusted: float | None,
-        sample: Mapping[str, Column],
+        self, measured: FeatureReport, by_column: Mapping[str, list[Signal]], adjusted: float | None
     ) -> ColumnDrift:
         profile, name = self.profile, measured.name
         i = profile.index[name]
         fitted, signals = profile.features[i], by_column.get(name, [])
         special = profile.slots + SPECIALS * i
-        counts, rows = self.verdict.comparison.counts, max(1, self.verdict.comparison.rows)
-        missing = int(counts[special : special + SPECIALS].sum())
+        missing = int(self.verdict.comparison.counts[special : special + SPECIALS].sum())
         present = self.verdict.present(name)
-        emptied = fitted.present > 0 and not present and bool(signals)
+        drifted = any(signal.kind in DISTRIBUTION_KINDS or signal.kind in _FACTS for signal in signals)
+        sample = None
+        if name in self.current.sample and name in self.reference.sample:
+            sample = ColumnSample(self.reference.sample[name], self.current.sample[name], fitted.numeric)
         column = replace(
             _measured(name, measured, signals),
             adjusted_p_value=adjusted,
-            drifted=emptied or any(signal.kind in DISTRIBUTION_KINDS or signal.kind in _FACTS for signal in signals),
-            missing=(sum(fitted.specials) / profile.rows, missing / rows),
+            drifted=drifted or (fitted.present > 0 and not present and bool(signals)),
+            missing=(sum(fitted.specials) / profile.rows, missing / max(1, self.verdict.comparison.rows)),
             effective_rows=present * fitted.shape[0].efficiency,
+            sample=sample,
         )
-        if not fitted.present or not present:
-            return replace(
-                column,
-                statistic=None,
-                lower=None,
-                upper=None,
-                p_value=None,
-                adjusted_p_value=None,
-                psi=None,
-                wasserstein=None,
-                effective_rows=None,
-                histogram=self._histogram(name, sample, numeric=fitted.numeric),
-            )
-        return replace(
-            column,
-            lower=min(measured.lower, measured.statistic),
-            upper=max(measured.upper, measured.statistic),
-            histogram=self._histogram(name, sample, numeric=fitted.numeric),
-        )
+        return column if fitted.present and present else replace(column, **_NO_EVIDENCE)
 
-    def _target(self, measured: FeatureReport, by_column: Mapping[str, list[Signal]]) -> ColumnDrift:
+    def _target(self, measured: FeatureReport, signals: Iterable[Signal]) -> ColumnDrift:
         """The target's distribution, and its shares of rows without a value."""
-        unlabelled = self.reference.unlabelled
-        now = 1 - self.current.targets / max(1, self.verdict.comparison.rows)
-        column = _measured(self.settings.target or "", measured, by_column.get(measured.name, []))
+        unlabelled = self.reference.outcomes.unlabelled
+        now = 1 - self.current.total.outcomes.targets / max(1, self.verdict.comparison.rows)
+        column = _measured(self.settings.target or "", measured, signals)
         return replace(column, missing=(1.0 if unlabelled is None else unlabelled, now))
 
-    def _histogram(self, name: str, sample: Mapping[str, Column], *, numeric: bool) -> Histogram | None:
-        if name not in sample or name not in self.reference.sample:
-            return None
-        return Histogram.of(self.reference.sample[name], sample[name], numeric=numeric)
-
-    def _cell_findings(self, signalled: set[str], sample: Mapping[str, Column]) -> list[Finding]:
-        reference, current = self.reference, self.current
-        before = data_findings.ReferenceCells(
-            reference.rows, reference.unlabelled, reference.prediction_type, reference.prediction_kind
-        )
-        now = data_findings.CellCounts(
-            self.verdict.comparison.rows, self.verdict.unusable, current.mismatched, current.targets, sample
-        )
+    def _cell_findings(self, signalled: Collection[str]) -> list[Finding]:
+        """Of the drift rules, and on the cells of all columns."""
+        reference, counts, rows = self.reference, self.current.total.outcomes, self.verdict.comparison.rows
+        replaced = self.settings.prediction if counts.mismatched else None
         rule_findings = self.verdict.report.quality.findings
-        return data_findings.cell_findings(rule_findings, self.profile, before, now, self.settings, signalled)
+        findings = data_findings.rule_findings(rule_findings, self.current.sample, signalled, replaced)
+        findings += data_findings.few_rows_findings(reference.rows, rows)
+        findings += data_findings.empty_reference_findings(self.profile)
+        known = {finding.column for finding in findings if finding.kind in ("type_change", "infinite")}
+        return findings + data_findings.outcome_findings(reference.outcomes, counts, rows, signalled, known)
 
 
 def _measured(name: str, measured: FeatureReport, signals: Iterable[Signal]) -> ColumnDrift:
@@ -325,8 +268,8 @@ def _measured(name: str, measured: FeatureReport, signals: Iterable[Signal]) -> 
         name=name,
         kind=measured.kind,
         statistic=measured.statistic,
-        lower=measured.lower,
-        upper=measured.upper,
+        lower=min(measured.lower, measured.statistic),
+        upper=max(measured.upper, measured.statistic),
         p_value=measured.p_value,
         adjusted_p_value=None,
         threshold=measured.threshold,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
+
 from evaluator.drift.performance import MetricChange
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import PERFORMANCE_KINDS
-from evaluator.offline.drift.result import ColumnDrift, DriftReport, Finding, StreamReport
+from evaluator.offline.drift.result import ColumnDrift, ColumnSample, DriftReport, Finding, StreamReport
+from evaluator.offline.render.histogram import Histogram
 from evaluator.offline.render.text import printable, shortened, table
 
 _MOST_FEATURES = 15  # rows of the text; JSON and page have all
@@ -93,14 +97,15 @@ def html(report: DriftReport | StreamReport) -> str:
         "findings": [(_finding(finding), finding.alarming) for finding in report.quality.findings],
     }
     if isinstance(report, StreamReport):
-        events, template, histograms = report.events, "drift_stream.html", report.histograms
+        events, template = report.events, "drift_stream.html"
+        histograms = _histograms(report.samples.items(), len(report.samples))
         context |= {
             "verdict": _stream_verdict(report),
             "steps": figures.severity(report.steps, report.rows, report.reference_rows, "window", events),
         }
     else:
-        shown, template = _drawn_columns(report), "drift.html"
-        histograms = {column.name: column.histogram for column in shown if column.histogram is not None}
+        shown, histograms = _drawn_columns(report)
+        template = "drift.html"
         context |= {
             "verdict": _verdict(report),
             "columns": _columns(report),
@@ -116,11 +121,21 @@ def html(report: DriftReport | StreamReport) -> str:
     return page(template, context)
 
 
-def _drawn_columns(report: DriftReport) -> list[ColumnDrift]:
-    """Columns with a plot: those that drifted, or else the few that moved most."""
+def _drawn_columns(report: DriftReport) -> tuple[list[ColumnDrift], dict[str, Histogram]]:
+    """Columns with a plot and their histograms: those that drifted, or else the few that moved most."""
     outputs = [column for column in (report.prediction, report.target) if column is not None]
-    drifted = [column for column in (*report.features, *outputs) if column.drifted and column.histogram is not None]
-    return drifted[:_MOST_FIGURES] or [c for c in [*outputs, *report.features] if c.histogram is not None][:4]
+    drifted = [column for column in (*report.features, *outputs) if column.drifted]
+    for columns, most in ((drifted, _MOST_FIGURES), ([*outputs, *report.features], 4)):
+        histograms = _histograms(((column.name, column.sample) for column in columns), most)
+        if histograms:
+            break
+    return [column for column in columns if column.name in histograms], histograms
+
+
+def _histograms(samples: Iterable[tuple[str, ColumnSample | None]], most: int) -> dict[str, Histogram]:
+    """Of the first `most` columns that have one."""
+    found = ((name, Histogram.of(sample)) for name, sample in samples)
+    return dict(islice(((name, histogram) for name, histogram in found if histogram is not None), most))
 
 
 def _verdict(report: DriftReport) -> str:

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from evaluator.drift.severity import Severity
-from evaluator.offline.drift.result import DriftStep, Histogram, StreamEvent
+from evaluator.offline.drift.result import DriftStep, StreamEvent
 from evaluator.offline.experiment.result import Analysis, Comparison, LookPoint
 from evaluator.offline.planning.result import PlanReport, SimulationReport
 from evaluator.offline.render import plot
+from evaluator.offline.render.histogram import Histogram
 from evaluator.offline.render.plot import BLUE, DASHED, DOTTED, GREEN, GREY, INK, LINE, MUTED, ORANGE
 from evaluator.offline.render.text import (
     interval,
