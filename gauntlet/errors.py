@@ -45,7 +45,7 @@ class Conflict(GauntletError):
 
 
 class ModelUnusable(GauntletError):
-    """A model artefact is missing, does not match its checksum, or fails to load or to answer."""
+    """A model artifact is missing, does not match its checksum, or fails to load or to answer."""
 
     code = "model_unusable"
 

@@ -89,7 +89,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sha256(path: Path) -> str:
-    """The artefact's checksum, read in chunks."""
+    """The artifact's checksum, read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for chunk in iter(lambda: file.read(2**20), b""):
@@ -126,7 +126,7 @@ def load(
         return _load_skops(path, trusted) if path.suffix == ".skops" else _load_joblib(path)
     except ModelUnusable:
         raise
-    except Exception as error:  # whatever a broken artefact raises, the answer is the same
+    except Exception as error:  # whatever a broken artifact raises, the answer is the same
         raise ModelUnusable(f"model {path}: {type(error).__name__}: {error}", code="model_broken") from error
 
 

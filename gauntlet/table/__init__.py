@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Chunk", "Codes", "Table", "TableError", "open_table"]
 
 _NULLS = pa.array(NULLS)
-_ROWS = 65_536
+CHUNK_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Table:
             return {name: _kind(piece[i]) for i, name in enumerate(self.columns)}
         raise TableError(f"{self.name}: no rows")
 
-    def chunks(self, numbers: Sequence[str], texts: Sequence[str] = (), rows: int = _ROWS) -> Iterator[Chunk]:
+    def chunks(self, numbers: Sequence[str], texts: Sequence[str] = (), rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
         """The rows, `rows` at a time (fewer in the last chunk), with these columns as numbers and as texts.
 
         A column may be asked for as both. `true` and `false` count as 1 and 0. Raises `TableError`.
@@ -131,7 +131,7 @@ class Table:
         in_order = True
         start = 0
         with _Spill() as spill:
-            for piece in _pieces(self._source.batches([column]), _ROWS):
+            for piece in _pieces(self._source.batches([column]), CHUNK_ROWS):
                 values = _plain(piece[0])
                 empty = np.flatnonzero(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))
                 if len(empty):
@@ -229,7 +229,7 @@ class _Ordered(Table):
         self.rows = len(order)
         self._order = order
 
-    def chunks(self, numbers: Sequence[str], texts: Sequence[str] = (), rows: int = _ROWS) -> Iterator[Chunk]:
+    def chunks(self, numbers: Sequence[str], texts: Sequence[str] = (), rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
         known: dict[str, tuple[str, ...]] = {}
         with ExitStack() as stack:
             number_spills = {name: stack.enter_context(_Spill()) for name in numbers}

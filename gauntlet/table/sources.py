@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 SUPPORTED = "CSV (.csv), gzipped CSV (.csv.gz) or Parquet (.parquet)"
 NULLS = ("", "#N/A", "#NA", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "-nan", "-NaN")
-_BLOCK = 4 << 20  # bytes of CSV parsed at once where a row is long; a single row must fit
-_SHORT = 1 << 20  # bytes of CSV parsed at once otherwise: what stays in a processor's cache
+LARGE_BLOCK_BYTES = 4 << 20  # bytes of CSV parsed at once where a row is long; a single row must fit
+BLOCK_BYTES = 1 << 20  # bytes of CSV parsed at once otherwise: what stays in a processor's cache
 _TAIL = 1 << 16  # bytes that are kept of the end: a last line
 _BAD_COLUMN = re.compile(r"In CSV column #(\d+): .*CSV conversion error", re.DOTALL)
 
@@ -130,7 +130,7 @@ class CsvFile:
         return _Counted(pa.input_stream(self.name, compression=self._compression))
 
     def batches(self, columns: Sequence[str], numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
-        parsed, block, rows = set(numbers), min(_SHORT, _BLOCK), 0
+        parsed, block, rows = set(numbers), min(BLOCK_BYTES, LARGE_BLOCK_BYTES), 0
         ragged: list[arrow_csv.InvalidRow] = []
         while True:
             try:
@@ -142,8 +142,8 @@ class CsvFile:
                 bad = _BAD_COLUMN.match(str(error))
                 if bad is not None and self.columns[int(bad[1])] in parsed:
                     parsed.remove(self.columns[int(bad[1])])
-                elif block < _BLOCK and not ragged and "straddling" in str(error):
-                    block = _BLOCK
+                elif block < LARGE_BLOCK_BYTES and not ragged and "straddling" in str(error):
+                    block = LARGE_BLOCK_BYTES
                 else:
                     raise self._explained(error, ragged, rows) from error
             else:
@@ -209,7 +209,7 @@ class CsvFile:
             return TableError(f"{self.name}: no rows")
         if "straddling" in text:
             return TableError(
-                f"{self.name}: a value of more than {_BLOCK >> 20} MB at or soon after row {rows:,} "
+                f"{self.name}: a value of more than {LARGE_BLOCK_BYTES >> 20} MB at or soon after row {rows:,} "
                 '(rows are counted from 0); is there a quote (") that is never closed?'
             )
         if "invalid UTF8" in text:

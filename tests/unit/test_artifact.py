@@ -1,4 +1,4 @@
-"""Model artefacts: what a model takes and gives, which rows and labels are refused, what loads and what does not."""
+"""Model artifacts: what a model takes and gives, which rows and labels are refused, what loads and what does not."""
 
 from __future__ import annotations
 

@@ -118,9 +118,9 @@ def test_the_pipeline_survives_missing_and_unseen_values(year: demo.Flights, jan
 
 
 def test_the_pipeline_saves_without_pickle(year: demo.Flights, january: Any) -> None:
-    artefact = skops.io.dumps(january)
-    assert skops.io.get_untrusted_types(data=artefact) == ["numpy.dtype"]
-    restored = skops.io.loads(artefact, trusted=["numpy.dtype"])
+    artifact = skops.io.dumps(january)
+    assert skops.io.get_untrusted_types(data=artifact) == ["numpy.dtype"]
+    restored = skops.io.loads(artifact, trusted=["numpy.dtype"])
     rows = year.rows(1000, 1100)
     assert (restored.predict_proba(rows) == january.predict_proba(rows)).all()
 

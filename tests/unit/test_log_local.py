@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,7 @@ async def test_a_second_writer_of_the_same_folder_is_refused(tmp_path: Path) -> 
 APPEND = """
 import asyncio, sys
 from pathlib import Path
+from typing import Any
 from gauntlet.log import Record
 from gauntlet.log.local import LocalLogWriter
 
@@ -269,15 +271,26 @@ async def test_one_callers_bad_record_does_not_hurt_its_neighbours(tmp_path: Pat
     await reader.close()
 
 
-async def test_a_full_disk_refuses_whole_calls_and_goes_on_later(tmp_path: Path) -> None:
+async def test_a_full_disk_refuses_whole_calls_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SQLite's page limit answers just as a full disk does (SQLITE_FULL)."""
+    connections: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def connected(*given: Any, **named: Any) -> sqlite3.Connection:
+        connections.append(connect(*given, **named))
+        return connections[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", connected)
     writer, reader = LocalLogWriter(tmp_path, "router"), LocalLogReader(tmp_path)
     await writer.append(records(range(10)))
-    writer._db.execute("PRAGMA max_page_count=20")
+    written = connections[-1]
+    written.execute("PRAGMA max_page_count=20")
     with pytest.raises(LogUnavailable, match="full"):
         await writer.append(records(range(10, 1000)))
     assert await reader.end(PREDICTIONS, "router") == 10
-    writer._db.execute("PRAGMA max_page_count=100000")
+    written.execute("PRAGMA max_page_count=100000")
     await writer.append(records(range(10, 1000)))
     assert [number(row) for row in await read_all(reader)] == list(range(1000))
     await writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 import workbench
 
+from gauntlet import files
 from gauntlet.errors import ModelUnusable
 from gauntlet.registry import Reference, Version, artifact
 from gauntlet.registry.artifact import Feature, Schema
@@ -116,17 +118,23 @@ def test_a_number_that_somebody_took_meanwhile_is_skipped(
     registry: LocalRegistry, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = registry.register(workbench.classifier(), SCHEMA, created_at=1.0)
-    seen = iter([0, 0, 1])  # twice the other process's folder was not there yet when this one looked
-    monkeypatch.setattr(registry, "_last", lambda: next(seen))
-    assert registry.register(workbench.classifier(), SCHEMA, created_at=2.0).version == "v0002"
-    assert registry.get("v0001") == first
+    write = files.atomic_write
+
+    def raced(path: Path, data: bytes) -> None:
+        write(path, data)
+        if not (root / "v0002").exists():  # between this one's look and its rename
+            shutil.copytree(root / "v0001", root / "v0002")
+
+    monkeypatch.setattr(files, "atomic_write", raced)
+    assert registry.register(workbench.classifier(), SCHEMA, created_at=2.0).version == "v0003"
+    assert registry.get("v0002") == first
 
 
 def test_after_v9999_comes_v10000(registry: LocalRegistry, root: Path) -> None:
     made = registry.register(workbench.classifier(), SCHEMA, created_at=0.0)
     (root / made.version).rename(root / "v9999")
     assert registry.register(workbench.classifier(), SCHEMA, created_at=0.0).version == "v10000"
-    assert registry._names() == ["v9999", "v10000"]
+    assert [v.version for v in registry.versions()] == [made.version, "v10000"]
 
 
 REGISTER = """

@@ -187,14 +187,14 @@ def test_errors_say_where(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_ragged_row_far_behind_knows_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gauntlet.table.sources._BLOCK", 1000)
+    monkeypatch.setattr("gauntlet.table.sources.LARGE_BLOCK_BYTES", 1000)
     table = csv(tmp_path, "a,b\n" + "1,2\n" * 5000 + "3\n" + "1,2\n" * 5000)
     with pytest.raises(TableError, match="row 5,000 "):
         read(table, ["a"])
 
 
 def test_a_value_larger_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gauntlet.table.sources._BLOCK", 1000)
+    monkeypatch.setattr("gauntlet.table.sources.LARGE_BLOCK_BYTES", 1000)
     table = csv(tmp_path, "a,b\n" + "1,2\n" * 10 + '1,"' + "x,1\n" * 5000)
     with pytest.raises(TableError, match=r"soon after row 10 .* never closed"):
         read(table, ["a"])
@@ -203,7 +203,7 @@ def test_a_value_larger_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("odd", ["true", '" FALSE "', "  NA ", "\u00a07\u00a0", '"1,5"'])
 def test_a_spelling_that_is_first_met_far_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str) -> None:
     """Columns of numbers are parsed at once; from a cell that takes more, reading goes on as texts from its row."""
-    monkeypatch.setattr("gauntlet.table.sources._SHORT", 1000)
+    monkeypatch.setattr("gauntlet.table.sources.BLOCK_BYTES", 1000)
     text = "a,b,c\n" + '0.1,"-7",x\ny\n'.replace("x\ny", '"x\ny"') * 4000 + f"{odd},3,z\n" + " 5e-1 ,inf,\n" * 4000
     table = csv(tmp_path, text)
     spelled = {"true": 1.0, '" FALSE "': 0.0, "  NA ": np.nan, "\u00a07\u00a0": 7.0}
@@ -228,7 +228,7 @@ def test_a_column_of_numbers_that_is_asked_for_as_text_too_keeps_its_spelling(tm
 
 
 def test_a_row_longer_than_what_is_parsed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gauntlet.table.sources._SHORT", 1000)
+    monkeypatch.setattr("gauntlet.table.sources.BLOCK_BYTES", 1000)
     table = csv(tmp_path, "a,b\n" + "1,2\n" * 500 + f"3,{'x' * 5000}\n" + "4,2\n" * 500)
     np.testing.assert_array_equal(read(table, ["a"])[0].numbers["a"], [1] * 500 + [3] + [4] * 500)
 
@@ -356,7 +356,7 @@ def test_rows_in_order_already_are_read_as_they_are(tmp_path: Path) -> None:
 
 
 def test_order_across_the_boundary_of_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_ROWS", 2)
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 2)
     frame = pd.DataFrame({"at": [1, 3, 2, 4]})
     np.testing.assert_array_equal(read(open_table(frame).ordered_by("at"), ["at"])[0].numbers["at"], [1, 2, 3, 4])
 
