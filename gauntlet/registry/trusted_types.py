@@ -74,7 +74,7 @@ _BOOSTING = {
 def trusted(names: Iterable[str]) -> dict[str, str]:
     """Those of `names` (`module.type`) that need no entry under `champion.trusted`, with the reason of each."""
     names = sorted(names)
-    table = dict(_scikit_learn())
+    table = dict(_scikit_learn()) if names else {}
     for package in _BOOSTING:
         if any(name.startswith(f"{package}.") for name in names) and importlib.util.find_spec(package) is not None:
             table |= _boosting(package)

@@ -245,3 +245,9 @@ def refused(model: object, tmp_path: Path) -> None:
     with pytest.raises(ModelUnusable, match="damaged or crafted") as caught:
         artifact.load(write(model, tmp_path / "m.skops"))
     assert caught.value.code == "model_broken"
+
+
+def test_whoever_lists_a_type_answers_for_its_content(tmp_path: Path) -> None:
+    model = LogisticRegression().fit(X, CLASS)
+    model.extra = DecisionTreeClassifier().fit(X, CLASS).tree_
+    artifact.load(write(model, tmp_path / "m.skops"), trusted=["sklearn.tree._tree.Tree"])
