@@ -31,6 +31,7 @@ from evaluator.stats.errors import NoAnswer, OutcomeError, PlanError, Propensity
 from evaluator.stats.score_process import Bools, Floats, Ints
 
 Estimator = Literal["ips", "snips", "dr"]
+GateResult = Literal["pass", "fail", "no answer"]
 RefusalKind = Literal["few rows", "no overlap", "heavy weights", "weights off"]
 
 # Fewer clusters than this give no variance worth the name; the same number that a promotion needs.
@@ -107,6 +108,26 @@ class TargetPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimation:
+    """Settings of an estimate: level 1 − alpha of the interval, M ≥ 1 of clipping, effective rows needed."""
+
+    estimator: Estimator = "snips"
+    alpha: float = 0.05
+    clip: float | None = None
+    min_effective: float = 50.0
+
+    def __post_init__(self) -> None:
+        if self.estimator not in get_args(Estimator):
+            raise PlanError(f"unknown estimator {self.estimator!r}; known are {', '.join(get_args(Estimator))}")
+        require_between("level", self.alpha, 0.0, 1.0)
+        if self.clip is not None and not self.clip >= 1.0:
+            raise PlanError(f"weights can't be clipped at {self.clip!r}: their mean is 1")
+
+
+DEFAULT: Final = Estimation()
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyValue:
     """Estimated mean reward of a policy.
 
@@ -133,7 +154,7 @@ class PolicyValue:
 class GateReading:
     """The offline gate's answer on the difference in value, challenger − champion."""
 
-    result: Literal["pass", "fail", "no answer"]
+    result: GateResult
     reason: str
     difference: float | None = None
     lower: float | None = None
@@ -151,33 +172,19 @@ class _Terms:
     cut: float
 
 
-def policy_value(
-    log: LoggedRewards,
-    policy: TargetPolicy,
-    *,
-    estimator: Estimator = "snips",
-    alpha: float = 0.05,
-    clip: float | None = None,
-    min_effective: float = 50.0,
-) -> PolicyValue | Refused:
-    """The policy's mean reward with a two-sided 1 − alpha interval, or why these rows can't tell it.
-
-    `clip` is M, at least 1. `min_effective`: effective rows (and, with clusters, at least 20 clusters) needed.
-    """
-    found = _terms(log, policy, estimator, alpha, clip, min_effective)
-    return found if isinstance(found, Refused) else _value(log, policy, found, estimator, alpha, clip)
+def policy_value(log: LoggedRewards, policy: TargetPolicy, settings: Estimation = DEFAULT) -> PolicyValue | Refused:
+    """The policy's mean reward with its interval, or why these rows can't tell it."""
+    terms = _terms(log, policy, settings)
+    return terms if isinstance(terms, Refused) else _value(log, policy, terms, settings)
 
 
 def gate(
     log: LoggedRewards,
     challenger: TargetPolicy,
     champion: TargetPolicy | None = None,
+    settings: Estimation = DEFAULT,
     *,
     needed: float = 0.0,
-    estimator: Estimator = "snips",
-    alpha: float = 0.05,
-    clip: float | None = None,
-    min_effective: float = 50.0,
 ) -> GateReading:
     """May the challenger go on to live traffic? pass: its value is shown to exceed the champion's by more than `needed`
     (below 0: a non-inferiority margin); fail: it is shown not to.
@@ -190,40 +197,36 @@ def gate(
     against = TargetPolicy(log.propensity, challenger.predicted, challenger.predicted) if champion is None else champion
     terms, values = [], []
     for name, policy in (("challenger", challenger), ("champion", against)):
-        found = _terms(log, policy, estimator, alpha, clip, min_effective)
+        found = _terms(log, policy, settings)
         if isinstance(found, Refused):
             return GateReading("no answer", f"the {name}'s value can't be told: {found.reason}")
         terms.append(found)
-        values.append(_value(log, policy, found, estimator, alpha, clip))
+        values.append(_value(log, policy, found, settings))
     ours, theirs = terms
     difference = ours.value - theirs.value
-    half, _ = _half_width(ours.rows - theirs.rows - difference, log.clusters, alpha)
+    half, _ = _half_width(ours.rows - theirs.rows - difference, log.clusters, settings.alpha)
     lower = difference - half + ours.bias[0] - theirs.bias[1]
     upper = difference + half + ours.bias[1] - theirs.bias[0]
     what = (
         f"the challenger's value {values[0].value:.5g} less the champion's {values[1].value:.5g} is {difference:+.5g} "
         f"(from {lower:+.5g} to {upper:+.5g})"
     )
-    if lower > needed:
-        return GateReading("pass", f"{what}, above {needed:+.5g}", difference, lower, upper, *values)
-    if upper <= needed:
-        return GateReading("fail", f"{what}, not above {needed:+.5g}", difference, lower, upper, *values)
-    return GateReading("no answer", f"{what}, on either side of {needed:+.5g}", difference, lower, upper, *values)
+    result: GateResult = "pass" if lower > needed else "fail" if upper <= needed else "no answer"
+    relation = {"pass": "above", "fail": "not above", "no answer": "on either side of"}[result]
+    return GateReading(result, f"{what}, {relation} {needed:+.5g}", difference, lower, upper, *values)
 
 
-def _value(
-    log: LoggedRewards, policy: TargetPolicy, terms: _Terms, estimator: Estimator, alpha: float, clip: float | None
-) -> PolicyValue:
-    half, clusters = _half_width(terms.rows - terms.value, log.clusters, alpha)
-    certain = _certain(log, policy, terms, estimator, alpha, clip)
+def _value(log: LoggedRewards, policy: TargetPolicy, terms: _Terms, settings: Estimation) -> PolicyValue:
+    half, clusters = _half_width(terms.rows - terms.value, log.clusters, settings.alpha)
+    certain = _certain(log, policy, terms, settings) or (None, None)
     weights = terms.weights
     return PolicyValue(
-        estimator=estimator,
+        estimator=settings.estimator,
         value=terms.value,
         lower=terms.value - half + terms.bias[0],
         upper=terms.value + half + terms.bias[1],
-        certain_lower=None if certain is None else certain[0],
-        certain_upper=None if certain is None else certain[1],
+        certain_lower=certain[0],
+        certain_upper=certain[1],
         n=len(log.rewards),
         n_clusters=clusters,
         effective=float(weights.sum() ** 2 / (weights @ weights)),
@@ -234,17 +237,11 @@ def _value(
     )
 
 
-def _terms(
-    log: LoggedRewards, policy: TargetPolicy, estimator: Estimator, alpha: float, clip: float | None, effective: float
-) -> _Terms | Refused:
-    if estimator not in get_args(Estimator):
-        raise PlanError(f"unknown estimator {estimator!r}; known are {', '.join(get_args(Estimator))}")
-    require_between("level", alpha, 0.0, 1.0)
-    if clip is not None and not clip >= 1.0:
-        raise PlanError(f"weights can't be clipped at {clip!r}: their mean is 1")
+def _terms(log: LoggedRewards, policy: TargetPolicy, settings: Estimation) -> _Terms | Refused:
+    estimator, clip = settings.estimator, settings.clip
     raw = _weights(log, policy)
     weights = raw if clip is None else np.minimum(raw, clip)
-    refused = _overlap(log, raw, weights, effective)
+    refused = _overlap(log, raw, weights, settings.min_effective)
     if refused is not None:
         return refused
     mean = float(weights.mean())
@@ -316,8 +313,8 @@ def _model(log: LoggedRewards, policy: TargetPolicy) -> tuple[Floats, Floats]:
 def _standard_error(deviations: Floats, clusters: Ints | None) -> float:
     sums: Floats = deviations
     if clusters is not None:
-        _, of = np.unique(clusters, return_inverse=True)
-        sums = np.bincount(of, deviations).astype(np.float64)
+        _, index = np.unique(clusters, return_inverse=True)
+        sums = np.bincount(index, deviations).astype(np.float64)
     return math.sqrt(float(sums @ sums) * len(sums) / (len(sums) - 1)) / len(deviations)
 
 
@@ -328,9 +325,10 @@ def _half_width(deviations: Floats, clusters: Ints | None, alpha: float) -> tupl
 
 
 def _certain(
-    log: LoggedRewards, policy: TargetPolicy, terms: _Terms, estimator: Estimator, alpha: float, clip: float | None
+    log: LoggedRewards, policy: TargetPolicy, terms: _Terms, settings: Estimation
 ) -> tuple[float, float] | None:
     """The empirical Bernstein interval with clipping's bias bounded at a share of the level of its own."""
+    estimator, alpha, clip = settings.estimator, settings.alpha, settings.clip
     most = min(log.largest_weight or math.inf, clip or math.inf)
     if log.clusters is not None or estimator == "snips" or log.lowest is None or log.highest is None:
         return None

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,8 +97,12 @@ class Wealth:
     carried: Floats
     peak: Floats
 
+    DEFAULT_BETS: ClassVar[Bets]
+
     @classmethod
-    def _start(cls, bets: Bets, nulls: Floats | None, carried: Floats | None) -> Self:
+    def start(cls, nulls: Floats | None = None, bets: Bets | None = None, carried: Floats | None = None) -> Self:
+        """Before the first unit. nulls default to "no effect" alone."""
+        bets = cls.DEFAULT_BETS if bets is None else bets
         grid = np.zeros(1) if nulls is None else np.asarray(nulls, dtype=np.float64)
         if grid.ndim != 1 or not len(grid) or not bool(np.all(np.abs(grid) <= 1.0)) or bool(np.any(np.diff(grid) <= 0)):
             raise PlanError("null effects are rising numbers in [−1, 1]")
@@ -195,10 +199,7 @@ class _Units(NamedTuple):
 class SplitWealth(Wealth):
     """The exact mode of split traffic: outcomes in [0, 1], larger is better."""
 
-    @classmethod
-    def start(cls, nulls: Floats | None = None, bets: Bets = SPLIT_BETS, carried: Floats | None = None) -> Self:
-        """Before the first unit. nulls default to "no effect" alone."""
-        return cls._start(bets, nulls, carried)
+    DEFAULT_BETS = SPLIT_BETS
 
     def add(self, treated: Bools, propensity: Floats | float, y: Floats, m: float) -> Self:
         """The wealth after these units, arrays of shape (n,), predicted by m in [0, 1] (any number from the past).
@@ -237,10 +238,7 @@ class SplitWealth(Wealth):
 class PairedWealth(Wealth):
     """The exact mode of requests that both arms answered: outcomes in [0, 1], larger is better."""
 
-    @classmethod
-    def start(cls, nulls: Floats | None = None, bets: Bets = PAIRED_BETS, carried: Floats | None = None) -> Self:
-        """Before the first pair. nulls default to "no effect" alone."""
-        return cls._start(bets, nulls, carried)
+    DEFAULT_BETS = PAIRED_BETS
 
     def add(self, y_champion: Floats, y_challenger: Floats) -> Self:
         """The wealth after these pairs, arrays of shape (n,). Steps as in `SplitWealth.add`. Raises OutcomeError."""

@@ -23,9 +23,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from evaluator.stats.score_process import Floats
 
 CAP: Final = 5.0
 """Losses count up to so many times the champion's mean loss."""

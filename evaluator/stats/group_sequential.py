@@ -59,6 +59,14 @@ class _Front:
 _START: Final = _Front(0.0, np.zeros(1), np.ones(1), 0.0, math.inf)
 
 
+def gauss_legendre(low: float, high: float, panel: float) -> tuple[Floats, Floats]:
+    """Points and weights of a Gauss-Legendre rule on [low, high], eight points to a panel of at most that width."""
+    count = max(1, math.ceil((high - low) / panel))
+    half = (high - low) / count / 2.0
+    centres = low + half * (2.0 * np.arange(count) + 1.0)
+    return (centres[:, None] + half * _POINTS).ravel(), np.tile(half * _WEIGHTS, count)
+
+
 def _density(at: Floats, points: Floats, masses: Floats, sigma: float) -> Floats:
     """Σ_j mass_j φ((at − point_j)/σ)/σ, over the points within reach only; both grids rise."""
     first = np.searchsorted(points, at - (_REACH + 0.5) * sigma)
@@ -84,12 +92,7 @@ def _measure(front: _Front, t: float) -> tuple[Floats, Floats]:
     spread = math.sqrt(front.t)
     low, high = -_REACH * spread, min(front.cut, _REACH * spread)
     low = min(low, high - _REACH * spread)
-    panel = min(_PANEL * min(arrived, math.sqrt(t - front.t)), spread)
-    count = max(1, math.ceil((high - low) / panel))
-    half = (high - low) / count / 2.0
-    centres = low + half * (2.0 * np.arange(count) + 1.0)
-    points = (centres[:, None] + half * _POINTS).ravel()
-    weights = np.tile(half * _WEIGHTS, count)
+    points, weights = gauss_legendre(low, high, min(_PANEL * min(arrived, math.sqrt(t - front.t)), spread))
     return points, weights * _density(points, front.points, front.masses, arrived)
 
 
@@ -175,13 +178,13 @@ class Boundary:
         return front
 
     def to_list(self) -> list[list[float | None]]:
-        """[[t, bound or null where there is none, level spent], …]: all that must be kept."""
+        """A snapshot: [[t, bound or null where there is none, level spent], …]."""
         return [[t, bound if math.isfinite(bound) else None, spent] for t, bound, spent in self.looks]
 
     @classmethod
     def from_list(cls, alpha: float, spending: Spending, looks: list[list[float | None]]) -> Boundary:
         """The boundary of that snapshot. Raises StatsError if it is not one."""
-        entries: list[tuple[float, float, float]] = []
+        entries = []
         for entry in looks:
             if len(entry) != 3 or entry[0] is None or entry[2] is None:
                 raise StatsError(f"{entry!r} is not a look of a boundary")

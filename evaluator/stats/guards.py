@@ -14,7 +14,7 @@ failures, or of the champion's successes, makes a worse challenger win.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 from zlib import crc32
@@ -77,15 +77,13 @@ def multiple_exposure(
         return GuardReading(name, "open", "no unit has been exposed yet")
     p = min(smallest_p, 1.0, rate_p(multiple, units, allowed) / weight)
     standing: Standing = "open"
+    relation = "not shown to be more or less than"
     if p <= alpha:
-        standing = "breached"
+        standing, relation = "breached", "more than"
     elif rate_p(multiple, units, allowed, above=False) < alpha * weight:
-        standing = "safe"
-    comparison = {"breached": "more than", "safe": "not more than", "open": "not shown to be more or less than"}[
-        standing
-    ]
+        standing, relation = "safe", "not more than"
     reason = (
-        f"{multiple} of {units} units{sample} met more than one arm; that is {comparison} {allowed:.2%} of them "
+        f"{multiple} of {units} units{sample} met more than one arm; that is {relation} {allowed:.2%} of them "
         f"(p = {p:.2g})"
     )
     return GuardReading(name, standing, reason, multiple / units, p_value=p)
@@ -133,10 +131,14 @@ class Exposures:
         width = len(arm_names)
         pairs = np.unique(units[whole].astype(np.int64) * width + arms[whole])
         if self.level:
-            pairs = pairs[_kept([unit_names[unit] for unit in (pairs // width).tolist()], self.level)]
+            pairs = pairs[_sampled([unit_names[unit] for unit in (pairs // width).tolist()], self.level)]
         for pair in pairs.tolist():
             self._meet(unit_names[pair // width], arm_names[pair % width])
-        self._shrink()
+        while len(self.arms) > self.capacity:
+            self.level += 1
+            kept = _sampled(self.arms.keys(), self.level).tolist()
+            self.arms = {unit: met for (unit, met), keep in zip(self.arms.items(), kept, strict=True) if keep}
+            self.multiple = sum(len(met) > 1 for met in self.arms.values())
 
     def _meet(self, unit: str, arm: str) -> None:
         seen = self.arms.get(unit)
@@ -145,15 +147,6 @@ class Exposures:
         elif arm not in seen:
             self.arms[unit] = tuple(sorted((*seen, arm)))
             self.multiple += len(seen) == 1
-
-    def _shrink(self) -> None:
-        while len(self.arms) > self.capacity:
-            self.level += 1
-            self.arms = _sampled(self.arms, self.level)
-            self._recount()
-
-    def _recount(self) -> None:
-        self.multiple = sum(len(arms) > 1 for arms in self.arms.values())
 
     def reading(self, *, allowed: float = 0.01, smallest_p: float = 1.0, alpha: float = 0.001) -> GuardReading:
         """`multiple_exposure` of the sketch. Each level is a test of its own on its sample: their weights, 0.9 and then
@@ -165,36 +158,23 @@ class Exposures:
         )
 
 
-def _marks(units: Collection[str]) -> NDArray[np.uint32]:
-    """A hash of each unit: CRC-32 and murmur3's finaliser, which is quick over many. A hash of its own, so that the
-    sample is independent of any hash that assigns arms."""
+def _sampled(units: Collection[str], level: int) -> NDArray[np.bool_]:
+    """Which units are in the sample of a level ≥ 1, shape (n,). The hash (CRC-32, murmur3's finaliser) is its own, so
+    that the sample is independent of any hash that assigns arms."""
     mark = np.fromiter((crc32(unit.encode("utf-8", "surrogatepass")) for unit in units), dtype=np.uint32)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         mark ^= mark >> np.uint32(shift)
         mark *= np.uint32(factor)
     mark ^= mark >> np.uint32(16)
-    return mark
-
-
-def _kept(units: Collection[str], level: int) -> NDArray[np.bool_]:
-    """Which units are in the sample of that level, shape (n,)."""
-    if level == 0:
-        return np.ones(len(units), dtype=np.bool_)
-    return np.asarray(_marks(units) >> np.uint32(32 - level) == 0)
-
-
-def _sampled(arms: Mapping[str, tuple[str, ...]], level: int) -> dict[str, tuple[str, ...]]:
-    kept = _kept(arms.keys(), level).tolist()
-    return {unit: met for (unit, met), keep in zip(arms.items(), kept, strict=True) if keep}
+    return np.asarray(mark >> np.uint32(32 - level) == 0)
 
 
 def no_traffic(counts: AssignmentCounts, *, alpha: float = 0.001) -> GuardReading:
     """Has an arm got none of the units that the logged propensities promised it?
 
     The probability of that is exact: Π(1−π) over all units for the challenger, Ππ for the champion; p is twice the
-    smaller. "None so far" only ever ends, so the first moment at which that product is below a level comes with at most
-    that probability: the p value is always valid as it is. Count a recent window to ask whether traffic has stopped
-    (each window is a test of its own then).
+    smaller. It is always valid, because the product only falls until "none so far" ends. Counts of a recent window ask
+    whether traffic has stopped; each window is a test of its own.
     """
     require_between("level", alpha, 0.0, 1.0, StatsError)
     name = "no traffic"

@@ -16,12 +16,12 @@ import numpy as np
 from scipy.special import ndtr, xlogy
 
 from evaluator.stats.errors import PlanError, require_between
+from evaluator.stats.group_sequential import gauss_legendre
 from evaluator.stats.score_process import Floats
 
 # Paths further than this many standard deviations from their mean are not followed.
 _REACH: Final = 8.5
-# Gauss-Legendre points for each panel of two standard deviations of the smaller step beside it.
-_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+# Width of a panel of the quadrature, in standard deviations of the smaller step beside it.
 _PANEL: Final = 2.0
 
 
@@ -73,23 +73,14 @@ def course(
         first, last = max(bottom, drift * t - _REACH * spread), min(top, drift * t + _REACH * spread)
         if first >= last:  # no path worth following is left between the bounds
             break
-        panels = max(1, math.ceil((last - first) / (_PANEL * finest)))
-        half = (last - first) / panels / 2.0
-        centres = first + half * (2.0 * np.arange(panels) + 1.0)
-        there = (centres[:, None] + half * _POINTS).ravel()
-        distance = (there[:, None] - mean) / sigma
+        nodes, weights = gauss_legendre(first, last, _PANEL * finest)
+        distance = (nodes[:, None] - mean) / sigma
         density = np.exp(-0.5 * distance * distance) @ masses / (sigma * math.sqrt(2.0 * math.pi))
-        points, masses, before = there, np.tile(half * _WEIGHTS, panels) * density, t
+        points, masses, before = nodes, weights * density, t
     return Course(over, under)
 
 
 # What a unit of traffic tells ---------------------------------------------------------------------------------------
-
-
-def information_per_unit(share: float) -> float:
-    """π(1−π): the information of one unit of split traffic at the challenger's share π. A pair carries 1."""
-    require_between("share", share, 0.0, 1.0)
-    return share * (1.0 - share)
 
 
 def split_variance(share: float, champion: float, challenger: float, effect: float = 0.0) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from evaluator.stats.always_valid import evidence_p
-from evaluator.stats.errors import NoAnswer, PropensityError, StatsError
+from evaluator.stats.errors import NoAnswer, PropensityError, StatsError, require_between
 from evaluator.stats.score_process import Bools, Floats
 
 # Shifts of the log odds, from a fifth of a percent to a factor of 55, in steps of 15 %. Equal weights make a fixed
@@ -66,8 +66,8 @@ class AssignmentCounts:
 
 @dataclass(frozen=True, slots=True)
 class SampleRatio:
-    """p_value: always valid, the smallest so far. observed, expected: units of the challenger. fixed_p: one look, z
-    test."""
+    """p_value: always valid, the smallest so far. observed, expected: units of the challenger. fixed_p: z test of one
+    look."""
 
     p_value: float
     mismatch: bool
@@ -130,13 +130,11 @@ class RatioEvidence:
 
 
 def sample_ratio(counts: AssignmentCounts, *, smallest_p: float = 1.0, alpha: float = 0.001) -> SampleRatio | NoAnswer:
-    """The test at this moment. `smallest_p` is the p_value of the last look (keep it: mismatch once found stays found).
+    """The test at this moment. `smallest_p` is the p_value of the last look, so that a mismatch once found stays found.
 
-    `alpha` is small because an invalid experiment is thrown away: 1 in 1000 sound ones is, at most, over its whole
-    life.
+    `alpha` is small because an invalid experiment is thrown away.
     """
-    if not 0.0 < alpha < 1.0:
-        raise StatsError(f"the level {alpha!r} does not lie strictly between 0 and 1")
+    require_between("level", alpha, 0.0, 1.0, StatsError)
     found = RatioEvidence.from_counts(counts)
     if not found.units:
         return NoAnswer("no unit has been assigned yet")

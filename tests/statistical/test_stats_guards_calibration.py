@@ -14,7 +14,7 @@ from stats_builders import arrival_plan, expose
 
 from evaluator.policies.continuous_aa import AAMonitor, Round
 from evaluator.policies.level_budget import AlphaBudget, Kind
-from evaluator.policies.off_policy import LoggedRewards, PolicyValue, TargetPolicy, policy_value
+from evaluator.policies.off_policy import Estimation, LoggedRewards, PolicyValue, TargetPolicy, policy_value
 from evaluator.policies.thompson import Allocation, allocation
 from evaluator.stats import Arm, Boundary, Plan, SplitSums, split_blocks
 from evaluator.stats.always_valid import best_rho, log_mixture
@@ -242,14 +242,14 @@ def test_off_policy_intervals_cover(estimator: str, days: bool) -> None:
     rng, runs, missed, uncertain, naive = np.random.default_rng(40), 400, 0, 0, 0
     for _ in range(runs):
         log, policy, true = logged(rng, 1200, days)
-        found = policy_value(log, policy, estimator=estimator)  # type: ignore[arg-type]
+        found = policy_value(log, policy, Estimation(estimator))  # type: ignore[arg-type]
         assert isinstance(found, PolicyValue)
         missed += not found.lower <= true <= found.upper
         if found.certain_lower is not None and found.certain_upper is not None:
             uncertain += not found.certain_lower <= true <= found.certain_upper
         if days:
             apart = LoggedRewards(log.rewards, log.propensity)
-            alone = policy_value(apart, policy, estimator=estimator)  # type: ignore[arg-type]
+            alone = policy_value(apart, policy, Estimation(estimator))  # type: ignore[arg-type]
             assert isinstance(alone, PolicyValue)
             naive += not alone.lower <= true <= alone.upper
     assert at_least(runs, 0.035) <= missed <= at_most(runs, 0.055)

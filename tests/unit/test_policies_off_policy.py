@@ -9,6 +9,7 @@ from scipy.stats import t
 from statsmodels.api import OLS
 
 from evaluator.policies.off_policy import (
+    Estimation,
     LoggedRewards,
     PolicyValue,
     Refused,
@@ -23,13 +24,13 @@ Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 def value(log: LoggedRewards, policy: TargetPolicy, **settings: Any) -> PolicyValue:
-    found = policy_value(log, policy, **settings)
+    found = policy_value(log, policy, Estimation(**settings))
     assert isinstance(found, PolicyValue), found
     return found
 
 
 def refused(log: LoggedRewards, policy: TargetPolicy, **settings: Any) -> Refused:
-    found = policy_value(log, policy, **settings)
+    found = policy_value(log, policy, Estimation(**settings))
     assert isinstance(found, Refused), found
     return found
 
@@ -242,9 +243,9 @@ def test_bad_input_raises() -> None:
         policy_value(log, TargetPolicy(ones))
     for settings in ({"estimator": "magic"}, {"alpha": 0.0}, {"clip": 0.5}, {"estimator": "dr"}):
         with pytest.raises(PlanError):
-            policy_value(log, TargetPolicy(policy.chance), **settings)  # type: ignore[arg-type]
+            policy_value(log, TargetPolicy(policy.chance), Estimation(**settings))  # type: ignore[arg-type]
     with pytest.raises(OutcomeError):
-        policy_value(log, TargetPolicy(policy.chance, ones, ones), estimator="dr")
+        policy_value(log, TargetPolicy(policy.chance, ones, ones), Estimation("dr"))
     with pytest.raises(PlanError):
         gate(log, policy, needed=math.nan)
 
@@ -277,7 +278,7 @@ def test_gate_passes_fails_and_says_when_it_does_not_know() -> None:
 def test_gate_allows_for_what_clipping_took(estimator: str) -> None:
     """The challenger is worth .6. Clipped, ips sees a fraction of it: that is not a proof of being worse."""
     log, policy = heavy()
-    reading = gate(log, policy, estimator=estimator, clip=5.0)  # type: ignore[arg-type]
+    reading = gate(log, policy, settings=Estimation(estimator, clip=5.0))  # type: ignore[arg-type]
     assert reading.challenger is not None
     assert reading.champion is not None
     assert reading.difference is not None
@@ -287,9 +288,8 @@ def test_gate_allows_for_what_clipping_took(estimator: str) -> None:
     assert reading.lower < 0.6 - log.rewards.mean() < reading.upper
     unclipped = reading.upper - reading.lower - (reading.challenger.bias[1] - reading.challenger.bias[0])
     assert 0.0 < unclipped < 0.05
-    back = gate(
-        log, TargetPolicy(log.propensity, policy.predicted, policy.predicted), policy, estimator=estimator, clip=5.0
-    )  # type: ignore[arg-type]
+    champion = TargetPolicy(log.propensity, policy.predicted, policy.predicted)
+    back = gate(log, champion, policy, Estimation(estimator, clip=5.0))  # type: ignore[arg-type]
     assert (back.lower, back.upper) == pytest.approx((-reading.upper, -reading.lower))
 
 
