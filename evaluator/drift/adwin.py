@@ -50,11 +50,9 @@ class Adwin:
             self._adwin.update(level / _LEVELS)
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state as JSON-able values."""
         return {"fed": base64.b64encode(self._fed).decode("ascii"), "rows": self.rows, "rose_at": self.rose_at}
 
     def restore(self, raw: dict[str, Any]) -> None:
-        """Replace the state by a `snapshot`."""
         self._replay(bytearray(base64.b64decode(raw["fed"])))
         self.rows, self.rose_at = int(raw["rows"]), raw["rose_at"]
 

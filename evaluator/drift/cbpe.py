@@ -84,12 +84,10 @@ class ScoreReference:
         return compare_metric("accuracy", reference, now, limit=limit, z=z, inflation=inflation, estimated=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
         return {"table": list(self.table), "rows": self.rows, "hits": self.hits}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ScoreReference:
-        """The inverse of `to_dict`."""
         return cls(tuple(raw["table"]), raw["rows"], raw["hits"])
 
 

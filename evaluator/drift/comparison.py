@@ -96,7 +96,6 @@ class Report:
     blamed: tuple[Signal, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
         return asdict(self)
 
 

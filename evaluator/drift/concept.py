@@ -124,7 +124,6 @@ class ErrorReference:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> ErrorReference:
-        """The inverse of `to_dict`."""
         cap = math.inf if raw["cap"] is None else raw["cap"]
         return cls(**{**raw, "cap": cap, **{k: tuple(raw[k]) for k in _LISTS}})
 
@@ -181,8 +180,7 @@ def error_rise(
 class ErrorWindows:
     """Sums of errors and of their squares over the last windows, in blocks of `ERROR_BLOCK` outcomes.
 
-    What it holds is a function of the sequence of outcomes only. Not finite or negative outcomes are counted in
-    `refused` and left out.
+    State is a function of the sequence of errors; negative ones and those that are not finite are left out.
     """
 
     def __init__(self, reference: ErrorReference, threshold: float) -> None:
@@ -195,12 +193,10 @@ class ErrorWindows:
         self._blocks: deque[tuple[float, float]] = deque(maxlen=reference.windows[-1] // ERROR_BLOCK)
         self._open: list[float] = []
         self.rows = 0
-        self.refused = 0
 
     def add(self, error: float) -> bool:
         """Count one loss; True when a look is due: a block is complete, or the e-detector crossed."""
         if not (math.isfinite(error) and error >= 0.0):
-            self.refused += 1
             return False
         self._open.append(min(error, self._reference.cap))
         self.rows += 1
@@ -263,12 +259,10 @@ class ErrorWindows:
             self._blocks.popleft()
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state as JSON-able values."""
         return {
             "blocks": [list(block) for block in self._blocks],
             "open": list(self._open),
             "rows": self.rows,
-            "refused": self.refused,
             "e_detector": self._e_detector.snapshot(),
             "adwin": self.adwin.snapshot(),
             "crossing": None if self.crossing is None else asdict(self.crossing),
@@ -276,11 +270,10 @@ class ErrorWindows:
         }
 
     def restore(self, raw: dict[str, Any]) -> None:
-        """Replace the state by a `snapshot`."""
         self._blocks.clear()
         self._blocks.extend((float(total), float(squares)) for total, squares in raw["blocks"])
         self._open = [float(error) for error in raw["open"]]
-        self.rows, self.refused = int(raw["rows"]), int(raw["refused"])
+        self.rows = int(raw["rows"])
         self._e_detector.restore(raw["e_detector"])
         self.adwin.restore(raw["adwin"])
         self.crossing = None if raw["crossing"] is None else Crossing(**raw["crossing"])

@@ -100,10 +100,8 @@ class EDetector:
         return Crossing(len(segment), float(segment.mean()), float(segment.std()), evidence)
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state as JSON-able values."""
         return {"sums": list(self._sums), "recent": list(self._recent)}
 
     def restore(self, raw: dict[str, Any]) -> None:
-        """Replace the state by a `snapshot`."""
         self._sums = [float(value) for value in raw["sums"]]
         self._recent = deque((float(value) for value in raw["recent"]), maxlen=_RECENT)

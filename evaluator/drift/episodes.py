@@ -38,7 +38,6 @@ class DriftEvent:
     at: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
         return asdict(self)
 
 
@@ -50,6 +49,22 @@ class _Track:
     on: bool
     streak: int
     signal: Signal
+
+
+@dataclass(slots=True)
+class _State:
+    """The open episode, if any: severities announced and worst, the signals at the worst, and the rows since which the
+    severity is below the announced one; rows and severity of the last close; number and last time of the events."""
+
+    open: str | None = None
+    announced: Severity = Severity.NONE
+    worst: Severity = Severity.NONE
+    at_worst: tuple[Signal, ...] = ()
+    below_since: int | None = None
+    closed_at: int | None = None
+    closed: Severity = Severity.NONE
+    events: int = 0
+    last_at: float | None = None
 
 
 class Episodes:
@@ -66,15 +81,7 @@ class Episodes:
         self._settings = settings
         self._confirm = 1 if settings.simple else settings.confirm
         self._tracks: dict[Key, _Track] = {}
-        self._open: str | None = None
-        self._announced = Severity.NONE
-        self._worst = Severity.NONE
-        self._below_since: int | None = None
-        self._closed_at: int | None = None
-        self._closed = Severity.NONE
-        self._events = 0
-        self._at_worst: tuple[Signal, ...] = ()
-        self._last_at: float | None = None
+        self._state = _State()
         self.judgement = NO_DRIFT
 
     def raised(self, stream: str) -> frozenset[Key]:
@@ -90,30 +97,31 @@ class Episodes:
         self, stream: str, look: LookResult, judge: Callable[[Iterable[Signal]], Judgement], *, rows: int, at: float
     ) -> list[DriftEvent]:
         """Take in one look at `stream`; `judge` judges the raised signals. Returns new events, mostly none."""
+        state = self._state
         self._track(stream, look)
         self.judgement = judge(self._signals())
         severity = self.judgement.severity
-        if self._open is None:
+        if state.open is None:
             return self._maybe_open(severity, rows, at, certain=bool(look.certain))
         raised = self._signals()
-        if severity > self._worst or (severity == self._worst and len(raised) >= len(self._at_worst)):
-            self._worst, self._at_worst = severity, raised
+        if severity > state.worst or (severity == state.worst and len(raised) >= len(state.at_worst)):
+            state.worst, state.at_worst = severity, raised
         if severity is Severity.NONE:
-            worst = replace(judge(self._at_worst), action="none")
-            event = self._event("close", self._worst, rows, at, worst)
-            self._at_worst = ()
-            self._open, self._closed_at, self._closed = None, rows, self._announced
-            self._announced, self._worst, self._below_since = Severity.NONE, Severity.NONE, None
+            worst = replace(judge(state.at_worst), action="none")
+            event = self._event("close", state.worst, rows, at, worst)
+            state.at_worst = ()
+            state.open, state.closed_at, state.closed = None, rows, state.announced
+            state.announced, state.worst, state.below_since = Severity.NONE, Severity.NONE, None
             return [event]
-        if severity > self._announced:
-            self._announced, self._below_since = severity, None
+        if severity > state.announced:
+            state.announced, state.below_since = severity, None
             return [self._event("escalate", severity, rows, at, self.judgement)]
-        if severity == self._announced:
-            self._below_since = None
-        elif self._below_since is None:
-            self._below_since = rows
-        elif rows - self._below_since >= self._settings.renew_rows:
-            self._announced, self._below_since = severity, None
+        if severity == state.announced:
+            state.below_since = None
+        elif state.below_since is None:
+            state.below_since = rows
+        elif rows - state.below_since >= self._settings.renew_rows:
+            state.announced, state.below_since = severity, None
         return []
 
     def _track(self, stream: str, look: LookResult) -> None:
@@ -138,22 +146,22 @@ class Episodes:
     def _maybe_open(self, severity: Severity, rows: int, at: float, *, certain: bool) -> list[DriftEvent]:
         if severity is Severity.NONE:
             return []
-        cooling = self._closed_at is not None and rows - self._closed_at < self._settings.cooldown_rows
-        if cooling and severity <= self._closed and not certain:
+        cooling = self._state.closed_at is not None and rows - self._state.closed_at < self._settings.cooldown_rows
+        if cooling and severity <= self._state.closed and not certain:
             return []
-        self._open = _digest(self._key, "episode", str(self._events))
-        self._announced = self._worst = severity
-        self._at_worst = self._signals()
+        self._state.open = _digest(self._key, "episode", str(self._state.events))
+        self._state.announced = self._state.worst = severity
+        self._state.at_worst = self._signals()
         return [self._event("open", severity, rows, at, self.judgement)]
 
     def _event(self, kind: EventKind, severity: Severity, rows: int, at: float, judged: Judgement) -> DriftEvent:
-        assert self._open is not None
-        self._events += 1
+        assert self._state.open is not None
+        self._state.events += 1
         # Outcomes mature after the rows of their time: event times must not go back.
-        self._last_at = at = at if self._last_at is None else max(at, self._last_at)
+        self._state.last_at = at = at if self._state.last_at is None else max(at, self._state.last_at)
         return DriftEvent(
-            id=_digest(self._key, kind, str(self._events)),
-            episode=self._open,
+            id=_digest(self._key, kind, str(self._state.events)),
+            episode=self._state.open,
             event=kind,
             severity=severity.name,
             confidence=judged.confidence,
@@ -166,33 +174,15 @@ class Episodes:
         )
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state as JSON-able values."""
-        return {
-            "tracks": [
-                {"stream": t.stream, "on": t.on, "streak": t.streak, "signal": asdict(t.signal)}
-                for _, t in sorted(self._tracks.items())
-            ],
-            "open": self._open,
-            "announced": int(self._announced),
-            "worst": int(self._worst),
-            "below_since": self._below_since,
-            "closed_at": self._closed_at,
-            "closed": int(self._closed),
-            "events": self._events,
-            "last_at": self._last_at,
-            "at_worst": [asdict(signal) for signal in self._at_worst],
-        }
+        return {"tracks": [asdict(track) for _, track in sorted(self._tracks.items())], "state": asdict(self._state)}
 
     def restore(self, raw: dict[str, Any], judge: Callable[[Iterable[Signal]], Judgement]) -> None:
-        """Replace the state by a `snapshot`."""
-        tracks = [_Track(t["stream"], t["on"], t["streak"], Signal(**t["signal"])) for t in raw["tracks"]]
+        tracks = [_Track(**{**track, "signal": Signal(**track["signal"])}) for track in raw["tracks"]]
         self._tracks = {track.signal.key: track for track in tracks}
-        self._open = raw["open"]
-        self._announced, self._worst = Severity(raw["announced"]), Severity(raw["worst"])
-        self._below_since, self._closed_at = raw["below_since"], raw["closed_at"]
-        self._closed, self._events = Severity(raw["closed"]), raw["events"]
-        self._last_at = raw["last_at"]
-        self._at_worst = tuple(Signal(**signal) for signal in raw["at_worst"])
+        state = raw["state"]
+        severities = {name: Severity(state[name]) for name in ("announced", "worst", "closed")}
+        at_worst = tuple(Signal(**signal) for signal in state["at_worst"])
+        self._state = _State(**{**state, **severities, "at_worst": at_worst})
         self.judgement = judge(self._signals())
 
 

@@ -78,7 +78,6 @@ class Feature:
         return self.grid.kind != "categories"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
         plain = ("name", "mean", "deviation", "outliers", "importance", "role")
         return {
             **{name: getattr(self, name) for name in plain},
@@ -92,7 +91,6 @@ class Feature:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Feature:
-        """The inverse of `to_dict`, also after JSON."""
         calibrations = {name: tuple(Calibration(*pair) for pair in raw[name]) for name in _CALIBRATED}
         arrays = {name: np.array(raw[name], dtype=np.int64) for name in ("counts", "chosen")}
         (quick,) = (Calibration(*pair) for pair in raw["quick"])

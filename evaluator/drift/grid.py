@@ -117,7 +117,6 @@ class Grid:
         return slots
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
         return asdict(self)
 
     @classmethod

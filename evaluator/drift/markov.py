@@ -155,12 +155,10 @@ class RegimeReference:
         return np.asarray(np.where(slots >= 0, self.states[slots], -1))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
         return {**asdict(self), "states": self.states.tolist(), "counts": self.counts.tolist()}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RegimeReference:
-        """The inverse of `to_dict`."""
         states, counts = (np.array(raw[name], dtype=np.int64) for name in ("states", "counts"))
         return cls(raw["feature"], states, counts, raw["limit"], raw["inflation"])
 
@@ -309,11 +307,9 @@ class TransitionMonitor:
         return LookResult.of(signals, held)
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state as JSON-able values."""
         return {"panes": [[one.tolist() for one in counts] for counts in self._panes], "last": list(self._last)}
 
     def restore(self, raw: dict[str, Any]) -> None:
-        """Replace the state by a `snapshot`."""
         for counts, panes in zip(self._panes, raw["panes"], strict=True):
             counts.clear()
             counts.extend(np.array(pane, dtype=np.int64) for pane in panes)

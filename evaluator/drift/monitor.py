@@ -203,20 +203,13 @@ class Monitor:
         """The judgement now."""
         return self._episodes.judgement
 
-    @property
-    def refused_errors(self) -> int:
-        """Losses left out for being negative or not finite."""
-        return self._errors.refused if self._errors is not None else 0
-
-    def scores(self, window: int | None = None, *, accepted: bool = False) -> dict[str, float]:
-        """Distance of each feature to the frozen reference, or the accepted one, from 0 to 1; empty while the window is
-        not full. window: rows, one of `profile.windows` (default: the second).
-        """
-        counts = self._window(window)
-        reference = self._update.reference if accepted else self.profile
-        if counts is None or reference is None:
+    def scores(self) -> dict[str, float]:
+        """Distance of each feature to the frozen reference on the second window, from 0 to 1; empty while that is not
+        full."""
+        counts = self._window(None)
+        if counts is None:
             return {}
-        return dict(zip(self.profile.names, distances(reference, counts).tolist(), strict=True))
+        return dict(zip(self.profile.names, distances(self.profile, counts).tolist(), strict=True))
 
     def quality(self, window: int | None = None) -> float | None:
         """The quality score on a window, from 0 to 1, or None while that is not full."""
@@ -234,7 +227,6 @@ class Monitor:
         return self._windows.window(window if window is not None else windows[min(1, len(windows) - 1)])
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state as JSON-able values."""
         return {
             "profile": self.profile.hash,
             "windows": self._windows.snapshot(),

@@ -206,7 +206,6 @@ class PerformanceReference:
         return self.calibrations[metric][place] if metric in self.calibrations else INDEPENDENT
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
         own = {name: [list(astuple(one)) for one in each] for name, each in self.calibrations.items()}
         limits = [None if math.isinf(limit) else limit for limit in (self.low, self.high, self.cap)]
         return {
@@ -220,7 +219,6 @@ class PerformanceReference:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> PerformanceReference:
-        """The inverse of `to_dict`."""
         own = {name: tuple(Calibration(*one) for one in each) for name, each in raw["own"].items()}
         low, high, cap = raw["limits"]
         return cls(

@@ -138,7 +138,6 @@ class PerformanceMonitor:
         return LookResult(shapes, frozenset(key for key in look.held if key[0] in DISTRIBUTION_KINDS))
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state as JSON-able values."""
         return {
             "targets": self._targets.snapshot(),
             "codes": list(self._codes),
@@ -148,7 +147,6 @@ class PerformanceMonitor:
         }
 
     def restore(self, raw: dict[str, Any]) -> None:
-        """Replace the state by a `snapshot`."""
         self._targets.restore(raw["targets"])
         self._codes = [int(code) for code in raw["codes"]]
         self._blocks.clear()
@@ -193,10 +191,8 @@ class EstimatedPerformance:
         return look_at_changes(changes, settings, raised)
 
     def snapshot(self) -> list[list[int]]:
-        """The whole state as JSON-able values."""
         return [pane.tolist() for pane in self._panes]
 
     def restore(self, raw: list[list[int]]) -> None:
-        """Replace the state by a `snapshot`."""
         self._panes.clear()
         self._panes.extend(np.array(pane, dtype=np.int64) for pane in raw)

@@ -61,7 +61,6 @@ class GroundTruth:
     scores: ScoreReference | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
         return {
             "distribution": self.distribution.to_dict(),
             "performance": None if self.performance is None else self.performance.to_dict(),
@@ -70,7 +69,6 @@ class GroundTruth:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> GroundTruth:
-        """The inverse of `to_dict`."""
         return cls(
             Profile.from_dict(raw["distribution"]),
             None if raw["performance"] is None else PerformanceReference.from_dict(raw["performance"]),
@@ -280,7 +278,6 @@ class Profile(FeatureArrays):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
         return {
             "version": _VERSION,
             "reference_id": self.reference_id,

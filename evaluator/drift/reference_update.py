@@ -95,7 +95,6 @@ class ReferenceUpdate:
         return bool(full)
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state as JSON-able values."""
         return {
             "reference": None if self.reference is None else _pack(self.reference),
             "standing": sorted(map(list, self._standing)),
@@ -104,7 +103,6 @@ class ReferenceUpdate:
         }
 
     def restore(self, raw: dict[str, Any]) -> None:
-        """Replace the state by a `snapshot`."""
         reference, profile = raw["reference"], self._profile
         self.reference = self._bounds = None
         if reference is not None:

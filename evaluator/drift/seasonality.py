@@ -114,12 +114,10 @@ class Seasonality:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
         return {"period": self.period, "knots": {name: knots.tolist() for name, knots in self.knots.items()}}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Seasonality:
-        """The inverse of `to_dict`, also after JSON."""
         return cls(raw["period"], {name: np.array(knots) for name, knots in raw["knots"].items()})
 
     @staticmethod

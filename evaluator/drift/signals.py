@@ -31,19 +31,10 @@ Key = tuple[Kind, str]
 """A signal's identity over time: its kind and its feature (empty for the whole table)."""
 Family = Literal["covariate", "outliers", "quality", "concept", "estimate", "prediction", "prior", "regime"]
 _FAMILIES: dict[Kind, Family] = {
-    "distribution": "covariate",
-    "categories": "covariate",
-    "unseen": "covariate",
-    "displaced": "covariate",
+    **dict.fromkeys(("distribution", "categories", "unseen", "displaced"), "covariate"),
+    **dict.fromkeys(("missing", "column_gone", "type_change", "quality"), "quality"),
+    **dict.fromkeys(("concept", "accuracy", "r2", "rmse"), "concept"),
     "outliers": "outliers",
-    "missing": "quality",
-    "column_gone": "quality",
-    "type_change": "quality",
-    "quality": "quality",
-    "concept": "concept",
-    "accuracy": "concept",
-    "r2": "concept",
-    "rmse": "concept",
     "estimated_accuracy": "estimate",
     "prediction": "prediction",
     "prior": "prior",

@@ -193,10 +193,11 @@ def test_errors_that_double_are_high_then_critical_and_a_return_closes() -> None
     assert observe_losses(monitor, rng.exponential(size=40000), 2.0)[-1].event == "close"
 
 
-def test_errors_that_are_no_numbers_are_left_out_and_negative_ones_counted() -> None:
-    monitor = Monitor(PROFILE)
-    observe_losses(monitor, [float("nan"), float("inf"), -1.0, 0.5], 0.0)
-    assert monitor.refused_errors == 1
+def test_errors_that_are_no_losses_are_left_out() -> None:
+    monitor, clean = Monitor(PROFILE), Monitor(PROFILE)
+    observe_losses(monitor, [float("nan"), float("inf"), -1.0, 0.5] * 500, 0.0)
+    observe_losses(clean, [0.5] * 500, 0.0)
+    assert monitor.error_rise() == clean.error_rise() != {}
     unknown = Monitor(Profile.fit({"x": [1.0]}, reference_id="v1"))
     assert observe_losses(unknown, [1e9] * 5000, 0.0) == []
 

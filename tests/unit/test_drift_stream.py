@@ -188,7 +188,7 @@ def test_what_was_accepted_is_the_new_normal_and_a_further_move_is_news() -> Non
     for one in (monitor, restored):
         assert [event.event for event in one.observe(still, 1.0)] == ["close"]
         assert one.scores()["x"] > 0.3
-        assert one.scores(accepted=True)["x"] < 0.1
+        assert one.accepted
         event = one.observe(far, 2.0)[0]
         assert (event.event, event.features[0].feature) == ("open", "x")
 

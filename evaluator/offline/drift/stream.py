@@ -287,9 +287,6 @@ class EventCollector:
         if settings.target is not None and outcomes.unlabelled is not None:
             unlabelled = 1 - counts.targets / watched
             findings += data_findings.unlabelled_findings(settings.target, unlabelled, outcomes.unlabelled)
-        if self._monitor.refused_errors:
-            message = f"{self._monitor.refused_errors:,} rows without a usable target or prediction"
-            findings.append(Finding("no_outcome", settings.target, message))
         return findings
 
 
