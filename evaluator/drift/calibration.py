@@ -7,9 +7,8 @@ dependence inside the reference raise the limit and lower the effective sample s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +31,7 @@ _MARGIN = 0.9
 """Coefficient of variation of one window's squared Cramér-von Mises distance: sqrt(1/45) / (1/6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(NamedTuple):
     """For one window length: the `limit` of its distance inside the reference, and effective rows per row."""
 
     limit: float

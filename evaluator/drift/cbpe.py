@@ -5,9 +5,7 @@ It holds only while the concept does, so that it is marked `estimated` and never
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -82,13 +80,6 @@ class ScoreReference:
         reference = (was, was * (1.0 - was), float(self.rows))
         now = (mean, variance, rows)
         return compare_metric("accuracy", reference, now, limit=limit, z=z, inflation=inflation, estimated=True)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"table": list(self.table), "rows": self.rows, "hits": self.hits}
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> ScoreReference:
-        return cls(tuple(raw["table"]), raw["rows"], raw["hits"])
 
 
 def _slots(scores: Floats) -> Ints:

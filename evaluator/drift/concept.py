@@ -19,7 +19,7 @@ import numpy.typing as npt
 from evaluator.drift.adwin import Adwin
 from evaluator.drift.calibration import block_length, calibrate_mean
 from evaluator.drift.e_detector import Crossing, EDetector, mean_upper_bound
-from evaluator.drift.grid import HUGE, upper_tail
+from evaluator.drift.grid import HUGE, UNLIMITED, upper_tail
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import Key, LookResult, Signal, has_recovered
 
@@ -40,7 +40,6 @@ FEWEST_INDEPENDENT = 30
 _CAP = 3.0
 """Errors are limited to this multiple of the reference's upper tail, so that one absurd outcome neither makes nor hides
 a change of concept."""
-_LISTS = ("windows", "inflation", "limits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class ErrorReference:
             raise ValueError(f"an error reference needs at least 30 finite errors, got {len(values)}")
         if values.min() < 0:
             raise ValueError("errors are losses: they can't be negative")
-        cap = _CAP * (upper_tail(values) or float(values.max())) or math.inf
+        cap = _CAP * (upper_tail(values) or float(values.max())) or UNLIMITED
         values = np.minimum(values, cap)
         windows = tuple(sorted({-(-window // ERROR_BLOCK) * ERROR_BLOCK for window in windows}))
         base = float(values.mean())
@@ -117,15 +116,6 @@ class ErrorReference:
     def dependence(self) -> float:
         """Largest variance inflation of windows of up to 1,024 outcomes."""
         return max(1.0, *(i for window, i in zip(self.windows, self.inflation, strict=True) if window <= 1024))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values; None for no cap."""
-        return {**asdict(self), "cap": None if math.isinf(self.cap) else self.cap}
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> ErrorReference:
-        cap = math.inf if raw["cap"] is None else raw["cap"]
-        return cls(**{**raw, "cap": cap, **{k: tuple(raw[k]) for k in _LISTS}})
 
 
 @dataclass(frozen=True, slots=True)

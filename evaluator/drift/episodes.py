@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from evaluator.drift.grid import from_builtins, to_builtins
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import NO_DRIFT, Action, Judgement, RootCause, Severity
 from evaluator.drift.signals import Key, LookResult, Signal
@@ -174,15 +175,11 @@ class Episodes:
         )
 
     def snapshot(self) -> dict[str, Any]:
-        return {"tracks": [asdict(track) for _, track in sorted(self._tracks.items())], "state": asdict(self._state)}
+        return {"tracks": to_builtins(sorted(self._tracks.items())), "state": to_builtins(self._state)}
 
     def restore(self, raw: dict[str, Any], judge: Callable[[Iterable[Signal]], Judgement]) -> None:
-        tracks = [_Track(**{**track, "signal": Signal(**track["signal"])}) for track in raw["tracks"]]
-        self._tracks = {track.signal.key: track for track in tracks}
-        state = raw["state"]
-        severities = {name: Severity(state[name]) for name in ("announced", "worst", "closed")}
-        at_worst = tuple(Signal(**signal) for signal in state["at_worst"])
-        self._state = _State(**{**state, **severities, "at_worst": at_worst})
+        self._tracks = dict(from_builtins(raw["tracks"], list[tuple[Key, _Track]]))
+        self._state = from_builtins(raw["state"], _State)
         self.judgement = judge(self._signals())
 
 

@@ -6,10 +6,9 @@ Fitted from the raw values once; windows are compared with these numbers only.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -29,7 +28,6 @@ _RUN = 64
 """Consecutive rows that either all choose categories or none, as neighbours are often alike."""
 _SAMPLE = 1 << 17
 """Values from which limits, mean and standard deviation are taken; all are counted."""
-_CALIBRATED = ("shape", "missing", "outlying")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +74,6 @@ class Feature:
     def numeric(self) -> bool:
         """Whether the slots are ordered."""
         return self.grid.kind != "categories"
-
-    def to_dict(self) -> dict[str, Any]:
-        plain = ("name", "mean", "deviation", "outliers", "importance", "role")
-        return {
-            **{name: getattr(self, name) for name in plain},
-            **{name: [list(astuple(one)) for one in getattr(self, name)] for name in _CALIBRATED},
-            "grid": self.grid.to_dict(),
-            "counts": self.counts.tolist(),
-            "specials": list(self.specials),
-            "quick": [list(astuple(self.quick))],
-            "chosen": self.chosen.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Feature:
-        calibrations = {name: tuple(Calibration(*pair) for pair in raw[name]) for name in _CALIBRATED}
-        arrays = {name: np.array(raw[name], dtype=np.int64) for name in ("counts", "chosen")}
-        (quick,) = (Calibration(*pair) for pair in raw["quick"])
-        grid, specials = Grid.from_dict(raw["grid"]), tuple(raw["specials"])
-        return cls(**{**raw, **calibrations, **arrays, "grid": grid, "specials": specials, "quick": quick})
 
 
 def fit_feature(

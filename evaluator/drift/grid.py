@@ -6,10 +6,12 @@ Kolmogorov-Smirnov distance and a bound on what binning hides; counts over equal
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.integer[Any]]
+Record = TypeVar("Record")
 GridKind = Literal["linear", "asinh", "exact", "categories"]
 
 BINS = 512
@@ -31,6 +34,8 @@ _FINE = 1.0 / 128
 """Largest share of one bin that a linear axis may have: the distance is short by at most as much."""
 HUGE = 1e150
 """Larger numbers count as infinite: their squares overflow."""
+UNLIMITED = sys.float_info.max
+"""A limit that limits nothing, as JSON has no infinity."""
 STRIP = 16_384
 """Values of one column processed at once, so that they stay in the processor's cache."""
 _SINGLE_REACH, _SINGLE_ERROR = 40.0, 2.0**-9
@@ -116,14 +121,6 @@ class Grid:
         slots.ravel()[uncertain] = _slots(self._positions(np.arcsinh(values.ravel()[uncertain])))
         return slots
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> Grid:
-        """The inverse of `to_dict`, also after JSON turned tuples into lists."""
-        return cls(**{**raw, "values": tuple(raw["values"]), "categories": tuple(raw["categories"])})
-
 
 def _slots(places: npt.NDArray[np.floating[Any]]) -> Ints:
     return np.clip(places, 0, BINS + 1, out=places).astype(np.int64)
@@ -177,3 +174,17 @@ def category_grid(values: Sequence[str], counts: Ints, most: int = CATEGORIES) -
     """The grid for categories with these counts: the `most` frequent, ties by name."""
     seen = sorted((-int(count), value) for value, count in zip(values, counts, strict=True) if count > 0)[:most]
     return Grid("categories", categories=tuple(value for _, value in seen))
+
+
+def to_builtins(record: Any) -> Any:
+    """A dataclass as JSON-able values; arrays become lists."""
+    return msgspec.to_builtins(record, enc_hook=lambda array: array.tolist())
+
+
+def from_builtins(raw: Any, kind: type[Record]) -> Record:
+    """The inverse of `to_builtins`, also after JSON. Raises msgspec.ValidationError for other values."""
+
+    def array(kind: Any, values: Any) -> Any:
+        return np.array(values, dtype=get_args(get_args(kind)[1])[0])
+
+    return msgspec.convert(raw, kind, dec_hook=array)

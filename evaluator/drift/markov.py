@@ -7,8 +7,8 @@ parts is one transition.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -153,14 +153,6 @@ class RegimeReference:
     def path(self, slots: Ints) -> Ints:
         """The states of slots, -1 for none."""
         return np.asarray(np.where(slots >= 0, self.states[slots], -1))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "states": self.states.tolist(), "counts": self.counts.tolist()}
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> RegimeReference:
-        states, counts = (np.array(raw[name], dtype=np.int64) for name in ("states", "counts"))
-        return cls(raw["feature"], states, counts, raw["limit"], raw["inflation"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from evaluator.drift.calibration import INDEPENDENT, Calibration, calibrate_mean
 from evaluator.drift.columns import Column, is_categorical, read_categories, read_numbers
-from evaluator.drift.grid import Floats, upper_tail
+from evaluator.drift.grid import UNLIMITED, Floats, upper_tail
 
 Task = Literal["classification", "regression"]
 Metric = Literal["accuracy", "r2", "rmse"]
@@ -175,11 +175,11 @@ class PerformanceReference:
         truth, squared = truth[known], squared[known]
         if len(truth) < 30:
             raise ValueError(f"performance needs at least 30 rows with truth and prediction, got {len(truth)}")
-        low, high, cap, raw = -math.inf, math.inf, math.inf, squared
+        low, high, cap, raw = -UNLIMITED, UNLIMITED, UNLIMITED, squared
         if task == "regression":
             first, last = -upper_tail(-truth), upper_tail(truth)
             low, high = first - (last - first), last + (last - first)
-            cap = _CAP * (upper_tail(squared) or float(squared.max())) or math.inf
+            cap = _CAP * (upper_tail(squared) or float(squared.max())) or UNLIMITED
             truth, squared = np.clip(truth, low, high), np.minimum(squared, cap)
         centre = float(truth.mean())
         calibrations: dict[str, tuple[Calibration, ...]] = {
@@ -204,33 +204,6 @@ class PerformanceReference:
         """Of the shortest window with at least `rows`, else of the longest."""
         place = min(sum(window < rows for window in self.windows), len(self.windows) - 1)
         return self.calibrations[metric][place] if metric in self.calibrations else INDEPENDENT
-
-    def to_dict(self) -> dict[str, Any]:
-        own = {name: [list(astuple(one)) for one in each] for name, each in self.calibrations.items()}
-        limits = [None if math.isinf(limit) else limit for limit in (self.low, self.high, self.cap)]
-        return {
-            "task": self.task,
-            "centre": self.centre,
-            "limits": limits,
-            "sums": list(self.sums),
-            "windows": list(self.windows),
-            "own": own,
-        }
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> PerformanceReference:
-        own = {name: tuple(Calibration(*one) for one in each) for name, each in raw["own"].items()}
-        low, high, cap = raw["limits"]
-        return cls(
-            raw["task"],
-            raw["centre"],
-            -math.inf if low is None else low,
-            math.inf if high is None else high,
-            math.inf if cap is None else cap,
-            tuple(raw["sums"]),
-            tuple(raw["windows"]),
-            own,
-        )
 
 
 @dataclass(frozen=True, slots=True)

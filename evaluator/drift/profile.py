@@ -30,7 +30,7 @@ from evaluator.drift.feature import (
     Role,
     fit_feature,
 )
-from evaluator.drift.grid import BINS, HUGE, Bools, Floats, Ints
+from evaluator.drift.grid import BINS, HUGE, Bools, Floats, Ints, from_builtins, to_builtins
 from evaluator.drift.markov import STATES, RegimeReference, has_memory
 from evaluator.drift.performance import WINDOWS as PERFORMANCE_WINDOWS
 from evaluator.drift.performance import PerformanceReference, Task, losses_of, squared_errors
@@ -43,7 +43,7 @@ OUTLIER = 1 << 30
 """Flag on a code: the value is more than three standard deviations from the reference's mean."""
 TARGET = "target"
 """Name of the outcomes' column in their own profile."""
-_VERSION = 4
+_VERSION = 5
 _CHUNK = 16_000
 """Numbers encoded at once: under 128 kB, so that they stay in the processor's cache."""
 _KIND_ORDER = ("linear", "asinh", "exact", "categories")
@@ -59,21 +59,6 @@ class GroundTruth:
     distribution: Profile
     performance: PerformanceReference | None
     scores: ScoreReference | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "distribution": self.distribution.to_dict(),
-            "performance": None if self.performance is None else self.performance.to_dict(),
-            "scores": None if self.scores is None else self.scores.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> GroundTruth:
-        return cls(
-            Profile.from_dict(raw["distribution"]),
-            None if raw["performance"] is None else PerformanceReference.from_dict(raw["performance"]),
-            None if raw["scores"] is None else ScoreReference.from_dict(raw["scores"]),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,39 +263,14 @@ class Profile(FeatureArrays):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "version": _VERSION,
-            "reference_id": self.reference_id,
-            "rows": self.rows,
-            "pane": self.pane,
-            "windows": list(self.windows),
-            "features": [feature.to_dict() for feature in self.features],
-            "errors": None if self.errors is None else self.errors.to_dict(),
-            "truth": None if self.truth is None else self.truth.to_dict(),
-            "regimes": [regime.to_dict() for regime in self.regimes],
-            "given": list(self.column_order),
-            "prediction": self.prediction,
-            "score": self.score,
-        }
+        return {"version": _VERSION, **to_builtins(self)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Profile:
         """The inverse of `to_dict`, also after JSON. Raises ValueError for an unknown version."""
         if raw.get("version") != _VERSION:
             raise ValueError(f"profile version {raw.get('version')!r} is not {_VERSION}")
-        return cls(
-            raw["reference_id"],
-            raw["rows"],
-            raw["pane"],
-            tuple(raw["windows"]),
-            tuple(Feature.from_dict(feature) for feature in raw["features"]),
-            tuple(raw["given"]),
-            None if raw["errors"] is None else ErrorReference.from_dict(raw["errors"]),
-            None if raw["truth"] is None else GroundTruth.from_dict(raw["truth"]),
-            tuple(RegimeReference.from_dict(regime) for regime in raw["regimes"]),
-            raw["prediction"],
-            raw["score"],
-        )
+        return from_builtins(raw, cls)
 
 
 @dataclass(frozen=True, slots=True)

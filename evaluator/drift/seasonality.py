@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.columns import Column, is_categorical, read_numbers
-from evaluator.drift.grid import HUGE, Floats, Ints
+from evaluator.drift.grid import HUGE, Floats, Ints, from_builtins, to_builtins
 
 Period = Literal["hour", "weekday"]
 PERIODS: Mapping[Period, tuple[float, int, float]] = {
@@ -114,11 +114,12 @@ class Seasonality:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        return {"period": self.period, "knots": {name: knots.tolist() for name, knots in self.knots.items()}}
+        values: dict[str, Any] = to_builtins(self)
+        return values
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Seasonality:
-        return cls(raw["period"], {name: np.array(knots) for name, knots in raw["knots"].items()})
+        return from_builtins(raw, cls)
 
     @staticmethod
     def _quantiles_of(knots: Floats, column: Column, season: Ints) -> Column:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.concept import ErrorReference
+from evaluator.drift.grid import from_builtins, to_builtins
 from evaluator.drift.markov import STATES, Transitions
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
@@ -112,7 +113,7 @@ def test_stretches_of_transitions_are_associative(a: list[int], b: list[int], c:
 @given(st.lists(st.floats(0, 1e149), min_size=30, max_size=300))
 def test_any_reference_of_errors_fits_and_survives_json(errors: list[float]) -> None:
     reference = ErrorReference.fit(errors)
-    assert ErrorReference.from_dict(json.loads(json.dumps(reference.to_dict(), allow_nan=False))) == reference
+    assert from_builtins(json.loads(json.dumps(to_builtins(reference), allow_nan=False)), ErrorReference) == reference
     assert 0.0 <= reference.scaled <= reference.most <= 1.0
     monitor = Monitor(fit_losses(errors))
     observe_losses(monitor, errors, 0.0)

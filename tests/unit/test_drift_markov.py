@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evaluator.drift.grid import from_builtins, to_builtins
 from evaluator.drift.markov import (
     RegimeReference,
     Transitions,
@@ -106,7 +107,7 @@ def test_a_reference_whose_law_changes_by_itself_raises_the_bar() -> None:
     restless = np.concatenate([chain(rng, 8000, 0.2), chain(rng, 8000, 0.5)])
     wild = RegimeReference.fit("r", np.bincount(restless, minlength=3), restless, ordered=True)
     assert wild.limit > 0.2
-    again = RegimeReference.from_dict(wild.to_dict())
+    again = from_builtins(to_builtins(wild), RegimeReference)
     assert (again.limit, again.states.tolist(), again.counts.tolist()) == (
         wild.limit,
         wild.states.tolist(),

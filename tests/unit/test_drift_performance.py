@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 
 from evaluator.drift.cbpe import ScoreReference
+from evaluator.drift.grid import from_builtins, to_builtins
 from evaluator.drift.performance import (
     PerformanceReference,
     Task,
@@ -97,7 +98,7 @@ def reference(rng: np.random.Generator) -> PerformanceReference:
 def test_a_change_is_size_and_bound_and_rows() -> None:
     rng = np.random.default_rng(4)
     fitted = reference(rng)
-    again = PerformanceReference.from_dict(fitted.to_dict())
+    again = from_builtins(to_builtins(fitted), PerformanceReference)
     assert again == fitted
 
     def found(noise: float, rows: int, z: float = 2.326) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def test_the_estimate_is_the_accuracy_also_of_scores_that_are_too_sure() -> None
     rng = np.random.default_rng(7)
     fitted = ScoreReference.fit(*scored(rng, 40_000, 2.0, bent=2.0))
     assert fitted is not None
-    assert ScoreReference.from_dict(fitted.to_dict()) == fitted
+    assert from_builtins(to_builtins(fitted), ScoreReference) == fitted
     scores, truth = scored(rng, 20_000, 0.7, bent=2.0)
     change = fitted.estimated_change(fitted.sums_of(fitted.expected_hits(scores)), limit=-0.05, z=2.326)
     assert change is not None
@@ -245,4 +246,4 @@ def test_what_the_reference_does_by_itself_is_no_fall(task: Task) -> None:
     assert breached == 0
     far = fitted.sums_of(*squared_errors(task, *stretch(8000, 0.3)))
     assert any(change.breached for change in compare_metrics(fitted, far, LIMITS, z=4.0))
-    assert PerformanceReference.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+    assert from_builtins(json.loads(json.dumps(to_builtins(fitted))), PerformanceReference) == fitted

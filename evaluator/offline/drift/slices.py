@@ -127,7 +127,7 @@ def _for_fewer_rows(profile: Profile, rows: int) -> Profile:
     raised = math.sqrt((1 / rows + 1 / profile.rows) / (1 / window + 1 / profile.rows))
 
     def shares(known: tuple[Calibration, ...]) -> tuple[Calibration, ...]:
-        return tuple(replace(one, limit=min(one.limit * raised, (1 + one.limit) / 2)) for one in known)
+        return tuple(one._replace(limit=min(one.limit * raised, (1 + one.limit) / 2)) for one in known)
 
     features = tuple(
         replace(f, shape=shares(f.shape), missing=shares(f.missing), outlying=shares(f.outlying))
@@ -140,7 +140,7 @@ def _for_fewer_rows(profile: Profile, rows: int) -> Profile:
         performance = truth.performance
         if performance is not None:
             own = {
-                name: tuple(replace(one, limit=one.limit * raised) for one in known)
+                name: tuple(one._replace(limit=one.limit * raised) for one in known)
                 for name, known in performance.calibrations.items()
             }
             performance = replace(performance, calibrations=own)
