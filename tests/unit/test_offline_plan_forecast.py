@@ -110,7 +110,7 @@ def test_the_day_of_some_information_has_it(information: float) -> None:
 
 
 def test_a_test_of_a_century_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"^traffic: "):
+    with pytest.raises(BadInput, match=r"^--traffic must"):
         plan(asked(effect=0.0001, traffic=100.0))
 
 

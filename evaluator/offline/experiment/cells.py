@@ -1,11 +1,8 @@
-"""Scores summed within clusters (a unit's rows, a day, a customer), as they come, in any order.
-
-Invariant: the sums of a cluster are exact whenever its rows came; the second moments over clusters follow every change.
-
-The sums of one cell (a challenger against the champion, one metric, one segment) over a file's rows.
+"""Sums of one cell (a challenger against the champion, one metric, one segment) over a file's rows.
 
 Invariant: a row's score uses predictions made from earlier batches only; what a look needs is in the sums, no row is
-kept. Outcomes are turned so that larger is better before anything is added.
+kept. Outcomes are oriented, so that larger is better, before anything is added. Rows of a cluster may come in any
+order.
 """
 
 from __future__ import annotations

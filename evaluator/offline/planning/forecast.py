@@ -1,12 +1,9 @@
-"""What it costs that the engine estimates the variance, correlation and skewness of blocks: few blocks, few proofs.
+"""Forecast of a test with a given horizon: its boundaries at every look, and where its paths end for any true effect.
 
-Invariant: the engine's own rule is applied (`Evidence.lower`), at quantiles of what it may estimate; nothing is random.
-
-What a test with a given horizon will do: its bounds at every look, and where its paths end for any true effect.
-
-Invariant: closed forms and integration only. Bounds are the engine's own; that they rest on a variance estimated from
-few blocks is allowed for look by look (`estimate.py`), so that power agrees with the simulated engine's to about 0.02.
-Effects are oriented here: larger is better.
+Closed forms and numerical integration; nothing is random. Boundaries are the engine's own. The engine estimates the
+variance, correlation and skewness of blocks, and decides less often where blocks are few: its rule (`Evidence.lower`)
+is applied at quantiles of what it may estimate, look by look, so that power agrees with the simulated engine's to about
+0.02. Effects are oriented here: larger is better.
 """
 
 from __future__ import annotations
@@ -110,7 +107,7 @@ class Ending:
 
 
 class Forecast:
-    """A settings with its horizon: information at which the planned evidence is complete."""
+    """A plan's settings at a horizon: the information at which the planned evidence is complete."""
 
     def __init__(self, settings: PlanSettings, information: float, most_looks: int = MOST_LOOKS) -> None:
         self.settings, self.information = settings, information
@@ -134,7 +131,7 @@ class Forecast:
         return float(self.looks.units[-1]), float(self.looks.challenger[-1])
 
     def score_variance(self, effect: float) -> tuple[float, float]:
-        """The score's variance a unit of information, and what the engine takes it for at least, at that effect."""
+        """Variance of the score a unit of information at that effect, and the least that the engine reports for it."""
         q = self.settings
         if self.schedule.paired:
             centred = pair_variance(q, effect)
@@ -207,7 +204,7 @@ class Forecast:
         both = (champion + looks.challenger) * rarer
         return np.asarray((smaller >= 2 * self.plan.min_events) & (both >= self.plan.min_events))
 
-    @lru_cache(maxsize=256)  # noqa: B019  an forecast lives as long as its plan is being made
+    @lru_cache(maxsize=256)  # noqa: B019  a forecast lives as long as its plan is being made
     def course(self, effect: float) -> Course:
         """Where paths first cross: upper is "better", lower is "worse". effect is oriented."""
         looks = self.looks
@@ -301,7 +298,7 @@ def discordance_at(q: PlanSettings, effect: float) -> float:
 
 
 def smallest_forecast(settings: PlanSettings, power: float) -> Forecast:
-    """The forecast with the smallest horizon found that has this power at the settings's effect.
+    """The forecast with the smallest horizon found that has this power at the settings' effect.
 
     A win needs `min_blocks`. Where those bring more evidence than needed, the horizon is what they bring: it costs no
     time.

@@ -1,4 +1,4 @@
-"""`plan` and `simulate`: a settings answered by closed forms, and by simulated runs of the engine.
+"""`plan` and `simulate`: a plan answered by closed forms, and by simulated runs of the engine.
 
 Invariant: both rest on one forecast (schedule, horizon, levels), so that their figures can be laid side by side.
 """

@@ -69,7 +69,7 @@ class Looks:
 
 
 class Schedule:
-    """The traffic of a settings, as long as it may go on."""
+    """The traffic of a plan, as long as it may go on."""
 
     def __init__(self, settings: PlanSettings) -> None:
         self.settings = settings
@@ -82,8 +82,9 @@ class Schedule:
         q = self.settings
         if blocks > MOST_BLOCKS:
             raise BadInput(
-                f"traffic: {q.traffic:g} units a day would need {blocks * q.harm_block:,.0f} days; with blocks of "
-                f"{q.block:g} days no more than {MOST_BLOCKS * q.harm_block:,.0f} can be planned"
+                f"--traffic must be larger, or --block longer: {q.traffic:g} units a day need "
+                f"{blocks * q.harm_block:,.0f} days, and with blocks of {q.block:g} days "
+                f"{MOST_BLOCKS * q.harm_block:,.0f} can be planned"
             )
         ends = np.arange(1, blocks + 1) * q.harm_block
         stage_ends = np.cumsum([lasts for _, lasts in q.ramp])

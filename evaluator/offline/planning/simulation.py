@@ -37,7 +37,7 @@ class ArmSums:
 
 
 class OutcomeSampler:
-    """Draws the outcomes of one settings in one world at one effect (oriented)."""
+    """Draws the outcomes of one plan in one world at one effect (oriented)."""
 
     def __init__(
         self, settings: PlanSettings, world: SimulatedWorld, slices: Slices, effect: float, horizon: float

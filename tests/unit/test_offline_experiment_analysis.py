@@ -1,4 +1,6 @@
-"""An analysis of a log, from rows to verdict: what it must get right whatever the file looks like."""
+"""An analysis of a log: effects, looks, units, clusters, modes, and what can't be read."""
+
+from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
@@ -8,42 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from experiment_builders import analysed, find, log, only, spoiled, units
 
-import gauntlet
-from evaluator.offline.experiment.result import Analysis, Comparison
 from gauntlet.errors import GauntletError
-
-SHARES = {"A": 0.8, "B": 0.2}
-
-
-def log(n: int, effect: float = 0.0, seed: int = 1, share: float = 0.2) -> pd.DataFrame:
-    """Rows with a 0/1 outcome, a skewed loss and two segments; B is better by `effect` in both."""
-    rng = np.random.default_rng(seed)
-    b = rng.random(n) < share
-    return pd.DataFrame(
-        {
-            "arm": np.where(b, "B", "A"),
-            "y": (rng.random(n) < 0.6 + effect * b).astype(float),
-            "loss": rng.exponential(1.0, n) - effect * b,
-            "country": rng.choice(["DE", "FR"], n),
-            "pi": share,
-        }
-    )
-
-
-def analysed(frame: Any, **options: Any) -> Analysis:
-    given = {"arm": "arm", "champion": "A", "metric": "y:proportion", "share": SHARES} | options
-    return gauntlet.analyze(frame, **{name: value for name, value in given.items() if value is not None})
-
-
-def only(analysis: Analysis) -> Comparison:
-    (comparison,) = analysis.comparisons
-    return comparison
-
-
-def of(analysis: Analysis, **wanted: Any) -> Comparison:
-    (found,) = [c for c in analysis.comparisons if all(getattr(c, name) == value for name, value in wanted.items())]
-    return found
 
 
 def test_a_file_is_answered_alike_in_every_form(tmp_path: Path) -> None:
@@ -150,100 +119,20 @@ def test_a_ramp_over_a_drifting_baseline_shows_nothing_where_the_pooled_test_sho
     assert not found.sample_ratio.mismatch
 
 
-def test_harm_in_a_segment_holds_what_is_better_overall() -> None:
-    frame = log(20_000)
-    rng, b, here = np.random.default_rng(6), frame.arm == "B", frame.country == "FR"
-    frame["y"] = (rng.random(len(frame)) < 0.6 + np.where(here, -0.12, 0.25) * b).astype(float)
-    found = analysed(frame, segment="country")
-    assert of(found, segment=None).verdict == "better"
-    assert of(found, segment="country=FR").verdict == "worse"
-    assert of(found, segment="country=DE").verdict == "better"
-    assert found.verdict == "inconclusive"
-    assert "country=FR" in found.reasons[0]
-
-
-def test_a_guardrail_beyond_its_margin_is_worse_whatever_the_primary_says() -> None:
-    frame = log(8000, 0.15)
-    frame["latency"] = np.random.default_rng(7).exponential(1.0, len(frame)) + 0.5 * (frame.arm == "B")
-    found = analysed(frame, metric=["y:proportion", "latency:mean:lower:margin=0.1"])
-    assert of(found, metric="y").verdict == "better"
-    assert of(found, metric="latency").verdict == "worse"
-    assert found.verdict == "worse"
-    assert found.reasons[0].startswith("latency")
-
-
-def test_within_its_margin_and_no_better_is_equivalent() -> None:
-    found = only(analysed(log(20_000), metric="y:proportion:margin=0.08:primary"))
-    assert found.verdict == "equivalent"
-    assert found.lower is not None
-    assert -0.08 < found.lower < 0.0
-
-
-def test_several_questions_need_stronger_answers() -> None:
-    rng, frame = np.random.default_rng(8), log(6000, 0.04, seed=16)
-    alone = only(analysed(frame))
-    assert alone.verdict == "better"
-    assert alone.p_value is not None
-    assert 0.01 < alone.p_value <= 0.05
-    for name in ("n1", "n2", "n3", "n4"):
-        frame[name] = rng.random(len(frame))
-    many = analysed(frame, metric=["y:proportion", "n1", "n2", "n3", "n4"])
-    assert of(many, metric="y").verdict == "inconclusive"
-    assert of(many, metric="y").adjusted_p_value == pytest.approx(5 * alone.p_value)
-    assert "once 5 comparisons are asked" in of(many, metric="y").reasons[0]
-    signals = analysed(frame, metric=["y:proportion", "n1:signal", "n2:signal"])
-    assert signals.verdict == "better"
-
-
 def test_each_challenger_is_compared_with_the_champion_alone() -> None:
     rng, n = np.random.default_rng(20), 20_000
     arm = rng.choice(["A", "B", "C"], n, p=[0.6, 0.2, 0.2])
     frame = pd.DataFrame({"arm": arm, "y": rng.random(n) < np.where(arm == "C", 0.7, 0.6)})
     found = analysed(frame, share="A=60%,B=20%,C=20%")
     assert [c.challenger for c in found.comparisons] == ["B", "C"]
-    assert of(found, challenger="C").verdict == "better"
-    assert of(found, challenger="B").verdict == "inconclusive"
+    assert find(found, challenger="C").verdict == "better"
+    assert find(found, challenger="B").verdict == "inconclusive"
     assert found.verdict == "better"
     assert found.reasons[-1].startswith("C: ")
     assert found.sample_ratio is not None
     assert found.sample_ratio.expected == pytest.approx({"A": 12_000, "B": 4000, "C": 4000})
     one = analysed(frame, share="A=60%,B=20%,C=20%", challenger="C")
-    assert only(one).effect == of(found, challenger="C").effect
-
-
-def test_arms_that_do_not_fit_their_shares_make_it_invalid() -> None:
-    found = analysed(log(5000, 0.1, share=0.26))
-    assert found.verdict == "invalid"
-    assert found.sample_ratio is not None
-    assert found.sample_ratio.mismatch
-    assert "sample ratio" in found.reasons[0]
-
-
-def test_a_propensity_of_the_rows_own_arm_is_recognised() -> None:
-    frame = log(5000)
-    frame["pi"] = np.where(frame.arm == "B", 0.2, 0.8)
-    found = analysed(frame, share=None, propensity="pi")
-    assert found.verdict == "invalid"
-    assert "give P(B)" in found.reasons[0]
-
-
-def test_withholding_the_labels_of_failures_makes_nothing_win() -> None:
-    frame = log(8000)
-    fails = (frame.arm == "B") & (frame.y == 0.0) & (np.random.default_rng(10).random(len(frame)) < 0.4)
-    frame.loc[fails, "y"] = np.nan
-    found = analysed(frame)
-    assert only(found).verdict == "better"  # what the outcomes that came seem to say
-    assert found.verdict == "invalid"
-    assert "label arrival" in found.reasons[0]
-
-
-def units(n: int, seed: int, exposed_twice: bool = False) -> pd.DataFrame:
-    """Ten rows a unit; the unit's own level makes most of the variance."""
-    rng = np.random.default_rng(seed)
-    unit = rng.integers(0, n // 10, n)
-    b, level = rng.random(n // 10) < 0.5, rng.normal(0.0, 2.0, n // 10)
-    arm = rng.random(n) < 0.5 if exposed_twice else b[unit]
-    return pd.DataFrame({"arm": np.where(arm, "B", "A"), "y": level[unit] + rng.normal(0.0, 1.0, n), "user": unit})
+    assert only(one).effect == find(found, challenger="C").effect
 
 
 def test_rows_of_one_unit_are_no_independent_evidence() -> None:
@@ -253,13 +142,6 @@ def test_rows_of_one_unit_are_no_independent_evidence() -> None:
     ratio = ((rows.z or 0.0) / (people.z or 1.0)) ** 2
     assert 5.0 < ratio < 12.0  # 1 + (about 10 − 1 + 1) · 4/5
     assert analysed(frame, unit="user", **options).sample_ratio.observed["B"] < 1100  # type: ignore[union-attr]
-
-
-def test_units_in_both_arms_make_it_invalid() -> None:
-    frame = units(3000, 5, exposed_twice=True)
-    found = analysed(frame, metric="y", share={"A": 1, "B": 1}, unit="user")
-    assert found.verdict == "invalid"
-    assert "multiple exposure" in found.reasons[0]
 
 
 @pytest.mark.parametrize("clusters", [40, 1500])
@@ -338,11 +220,11 @@ def test_classes_may_be_texts() -> None:
     frame["prediction"] = np.where(hit, frame.outcome, rng.choice(["cat", "dog", "cow"], 4000))
     frame["score"] = np.clip((frame.outcome == "dog") * 0.3 + rng.random(4000) * 0.7, 0.0, 1.0)
     found = analysed(frame, metric=["accuracy", "recall@dog", "macro_f1", "score:auc@dog"])
-    assert of(found, metric="accuracy").verdict == "better"
+    assert find(found, metric="accuracy").verdict == "better"
     dogs = frame[frame.outcome == "dog"]
     recall = (dogs.prediction == "dog").groupby(dogs.arm).mean()
-    assert of(found, metric="recall@dog").mean == pytest.approx(recall.to_dict())
-    assert 0.7 < (of(found, kind="auc").mean["A"] or 0.0) < 1.0
+    assert find(found, metric="recall@dog").mean == pytest.approx(recall.to_dict())
+    assert 0.7 < (find(found, kind="auc").mean["A"] or 0.0) < 1.0
 
 
 def test_a_horizon_further_than_the_file_decides_later_and_says_what_is_missing() -> None:
@@ -370,46 +252,6 @@ def test_the_same_data_and_settings_have_the_same_id() -> None:
     assert analysed(frame).id == analysed(frame.copy()).id
     assert analysed(frame).id != analysed(frame, alpha=0.1).id
     assert analysed(frame).id != analysed(log(1000, seed=9)).id
-
-
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        ({"y": 1.0}, "no noise to compare"),
-        ({"y": np.nan}, "has no outcomes"),
-        ({"y": np.r_[np.ones(3), np.zeros(3997)]}, "rarer kind"),
-    ],
-)
-def test_no_answer_is_no_number(change: dict[str, Any], why: str) -> None:
-    found = only(analysed(log(4000).assign(**change)))
-    assert why in found.reasons[0]
-    assert found.verdict == "inconclusive"
-    assert (found.effect, found.lower, found.upper, found.z, found.p_value) == (None,) * 5
-
-
-def test_an_arm_of_failures_only_is_no_p_of_one() -> None:
-    frame = log(2000)
-    found = only(analysed(frame.assign(y=(frame.arm == "B").astype(float))))
-    assert (found.verdict, found.p_value, found.lower) == ("inconclusive", None, None)
-    assert any("A" in reason or "champion" in reason for reason in found.reasons[1:])
-    exact = only(analysed(frame.assign(y=(frame.arm == "B").astype(float)), mode="exact"))
-    assert exact.verdict == "better"
-
-
-@pytest.mark.parametrize("rows", [1, 2, 10, 40])
-def test_a_handful_of_rows_is_no_answer(rows: int) -> None:
-    frame = log(40)
-    frame.loc[0, "arm"] = "A"
-    found = only(analysed(frame[:rows]))
-    assert (found.verdict, found.effect, found.p_value) == ("inconclusive", None, None)
-    assert "no answer yet" in found.reasons[0]
-
-
-def spoiled(column: str, value: Any, row: int = 77) -> pd.DataFrame:
-    frame = log(400)
-    frame[column] = frame[column].astype(object)
-    frame.loc[row, column] = value
-    return frame
 
 
 @pytest.mark.parametrize(
@@ -441,75 +283,3 @@ def spoiled(column: str, value: Any, row: int = 77) -> pd.DataFrame:
 def test_what_cannot_be_read_is_named(frame: pd.DataFrame, options: dict[str, Any], named: str) -> None:
     with pytest.raises(GauntletError, match=named):
         analysed(frame, **options)
-
-
-def test_withheld_labels_of_any_deciding_metric_are_seen() -> None:
-    frame = log(8000)
-    frame["x"] = np.random.default_rng(21).normal(size=8000)
-    fails = (frame.arm == "B") & (frame.y == 0.0) & (np.random.default_rng(22).random(8000) < 0.4)
-    frame.loc[fails, "y"] = np.nan
-    found = analysed(frame, metric=["x", "y:proportion"])
-    assert found.verdict == "invalid"
-    assert "label arrival" in found.reasons[0]
-    assert analysed(frame, metric=["x", "y:coverage"]).verdict != "invalid"
-
-
-def test_withholding_one_arms_values_of_pairs_is_seen() -> None:
-    rng = np.random.default_rng(23)
-    frame = pd.DataFrame({"a": (rng.random(6000) < 0.3) * 1.0, "b": (rng.random(6000) < 0.3) * 1.0})
-    frame.loc[(frame.b == 1.0) & (rng.random(6000) < 0.5), "b"] = np.nan
-    found = analysed(frame, arm=None, champion=None, metric=None, share=None, paired="a,b")
-    assert only(found).verdict == "better"
-    assert found.verdict == "invalid"
-    assert "missing more often" in found.reasons[0]
-
-
-def test_a_gap_in_arrival_that_is_not_proof_yet_holds_a_win() -> None:
-    frame = log(8000, 0.15)
-    frame.loc[(frame.arm == "B") & (np.random.default_rng(26).random(8000) < 0.011), "y"] = np.nan
-    frame.loc[(frame.arm == "A") & (np.random.default_rng(25).random(8000) < 0.002), "y"] = np.nan
-    found = analysed(frame)
-    assert only(found).verdict == "better"
-    assert found.verdict == "inconclusive"
-    assert found.reasons[0].startswith("held: values may not come alike")
-
-
-def test_a_covariate_that_the_arm_has_changed_is_none() -> None:
-    frame = log(8000)
-    frame["after"] = np.random.default_rng(24).normal(size=8000) - 0.3 * (frame.arm == "B")
-    frame["y"] = frame.after + 0.3 * (frame.arm == "B")
-    found = analysed(frame, metric="y", covariate="after")
-    assert found.verdict == "invalid"
-    assert "balance of after" in found.reasons[0]
-
-
-@pytest.mark.parametrize(("mode", "samples"), [("group-sequential", 100), ("exact", None), ("fixed", 100)])
-def test_a_win_that_turned_round_is_not_called_one(mode: str, samples: int | None) -> None:
-    rng, n = np.random.default_rng(27), 3000
-    b = rng.random(n) < 0.5
-    effect = np.where(np.arange(n) < 700, 0.35, -0.2)
-    y = (rng.random(n) < 0.5 + effect * b).astype(float)
-    frame = pd.DataFrame({"arm": np.where(b, "B", "A"), "y": y})
-    found = only(analysed(frame, share="A=1,B=1", mode=mode, min_samples=samples))
-    assert found.effect is not None
-    assert found.effect < 0.0
-    assert found.verdict != "better"
-    assert found.lower is None or found.upper is None or found.lower <= found.effect <= found.upper
-
-
-def test_guardrails_alone_make_no_winner_and_margins_no_way_round_the_correction() -> None:
-    frame = log(6000, 0.1)
-    alone = analysed(frame, metric="y:proportion:guardrail")
-    assert (alone.verdict, alone.reasons[0][:10]) == ("equivalent", "no primary")
-    frame["z"] = frame.y
-    both = analysed(frame, metric=["y:proportion:primary:margin=0.3", "z:proportion:primary:margin=0.3"])
-    assert {c.verdict for c in both.comparisons} == {"equivalent"}
-
-
-def test_a_metric_of_one_class_waits_for_rows_of_it() -> None:
-    rng, frame = np.random.default_rng(28), log(4000)
-    frame["outcome"] = (rng.random(4000) < 0.02).astype(float)
-    frame["score"] = rng.random(4000)
-    found = only(analysed(frame, metric="score:auc"))
-    assert found.effect is None
-    assert "rows of the metric's class" in found.reasons[0]
