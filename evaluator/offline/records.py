@@ -1,4 +1,4 @@
-"""Result records as plain values, fit for JSON."""
+"""Records of results as plain values, fit for JSON."""
 
 from __future__ import annotations
 
@@ -21,3 +21,14 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+class PlainRecord:
+    """A frozen record that is JSON-able as the dictionary of its fields."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values, without what is only plotted."""
+        values: dict[str, Any] = to_plain(self)
+        return values

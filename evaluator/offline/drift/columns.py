@@ -14,15 +14,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from evaluator.drift.grid import Floats
 from evaluator.offline.drift.result import Finding
 from evaluator.offline.drift.scan import SCHEMA_ROWS, parse_number
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from gauntlet.clock import parse_timestamp
 from gauntlet.table import Codes, Table, TableError
-
-Floats = npt.NDArray[np.float64]
 
 
 class Exclusion(NamedTuple):
@@ -36,22 +34,17 @@ COUNTER = Exclusion("counter", "rises with the rows: a time or a counter, not a 
 IDENTIFIER = Exclusion("identifier", "has another whole number in every row: it names rows rather than describes them")
 _TIMESTAMP = Exclusion("timestamp", "holds times, which have no distribution to keep")
 
-_FEWEST = 50
-"""Rows below which a column of distinct or ever rising values may be chance."""
+_FEWEST = 50  # rows below which a column of distinct or ever rising values may be chance
 _STEPS = 10
 """Distinct values from which a column that never falls may be a counter: a switch that was turned once is none."""
 _OFTEN = 0.2
 """Distinct values for each row of a counter whose rows share values; a sorted feature of whole numbers has fewer."""
-_DENSE = 10.0
-"""Range over number of distinct whole numbers up to which they were given out in turn."""
-_NEW = 0.5
-"""Share of numbers that the reference's first rows don't have from which they are new in every row."""
+_DENSE = 10.0  # range over number of distinct whole numbers up to which they were given out in turn
+_NEW = 0.5  # share of numbers that the reference's first rows don't have from which they are new in every row
 _KOLMOGOROV = 1.63
 """99 % point of Kolmogorov's distribution, for values drawn evenly from a range, as random identifiers are."""
-_DISTINCT_TEXTS = 0.5
-"""Distinct texts for each present row from which they identify rows."""
-_MOSTLY_NUMBERS = 0.9
-"""Share of texts that are numbers from which the others are bad cells of a column of numbers."""
+_DISTINCT_TEXTS = 0.5  # distinct texts for each present row from which they identify rows
+_MOSTLY_NUMBERS = 0.9  # share of texts that are numbers from which the others are bad cells of a column of numbers
 _TEXTS_TRIED = 1000
 _LISTED = 20
 

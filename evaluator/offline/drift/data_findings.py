@@ -15,47 +15,37 @@ import numpy.typing as npt
 
 from evaluator.drift.columns import Coded, Column, is_categorical, read_categories, read_numbers
 from evaluator.drift.data_quality import Finding as RuleFinding
+from evaluator.drift.grid import Floats
 from evaluator.drift.profile import Profile
 from evaluator.offline.drift.prediction_type import OutcomeCounts, ReferenceOutcomes
 from evaluator.offline.drift.result import Finding
 from evaluator.offline.drift.settings import FEWEST_VALUES
 from gauntlet.clock import parse_timestamp
 
-Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
 
-_FEW_ROWS = 250
-"""Rows with which only large shifts can be told from chance."""
-_DEPENDENT = 0.1
-"""Independent rows for each row below which a column's dependence is noted; less may be chance."""
-_UNLABELLED = 0.05
-"""Share of rows without a target, above the reference's, from which it is a finding."""
-_JUDGEABLE = 30.0
-"""Independent rows with which a shift of half the reference's rows can just be detected in a stream."""
+_FEW_ROWS = 250  # rows with which only large shifts can be told from chance
+_DEPENDENT = 0.1  # independent rows for each row below which a column's dependence is noted; less may be chance
+_UNLABELLED = 0.05  # share of rows without a target, above the reference's, from which it is a finding
+_JUDGEABLE = 30.0  # independent rows with which a shift of half the reference's rows can just be detected in a stream
 _NAMED = 5
 _ALARMING = {"column_gone", "type_change", "missing", "infinite", "empty"}
 
-_BAD_TIMES = 0.001
-"""Share of rows, above the reference's, from which unreadable or unordered timestamps are a finding."""
+_BAD_TIMES = 0.001  # share of rows, above the reference's, from which unreadable or unordered timestamps are a finding
 _DISORDER = 0.25
 """Share of rows earlier than the one before from which there is no order left: in random order it is a half."""
-_STILL = 5.0
-"""Times the reference's longest run of one timestamp, and at least `_RUN` rows."""
+_STILL = 5.0  # times the reference's longest run of one timestamp, and at least `_RUN` rows
 _RUN = 20
-_GAP = 3.0
-"""Times the reference's longest gap."""
-_CALENDAR = (0.0, 32_503_680_000.0)
-"""From 1970 to 3000; a number beyond is shown as a number."""
+_GAP = 3.0  # times the reference's longest gap
+_CALENDAR = (0.0, 32_503_680_000.0)  # from 1970 to 3000; a number beyond is shown as a number
 
-_HASHED = 1 << 19
-"""Rows that are hashed at most, the first of a table: 4 MB."""
+_HASHED = 1 << 19  # rows that are hashed at most, the first of a table: 4 MB
 _MULTIPLIER = 0x9E3779B97F4A7C15
 """2^64 over the golden ratio (Knuth 1998, 6.4); odd, so that multiplying by its powers loses no bit."""
 _WORD = 1 << 64
 _LOW_BITS = np.uint64(20)
 """Bits of a float's fraction that are dropped: a product carries upwards only, and whole numbers use the upper bits."""
-_DUPLICATES = 0.05
-"""Share of duplicate rows, beyond twice the expected, from which they are a finding."""
+_DUPLICATES = 0.05  # share of duplicate rows, beyond twice the expected, from which they are a finding
 _FEWEST_HASHED = 50
 
 

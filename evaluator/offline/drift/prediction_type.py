@@ -16,15 +16,11 @@ from evaluator.drift.columns import Coded, Column, is_categorical, read_categori
 from evaluator.drift.performance import Task
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 
-Floats = npt.NDArray[np.float64]
 Kind = Literal["label", "probability", "number"]
 
-_CLASSES = 20
-"""Distinct whole numbers up to which they are classes, where the prediction fits."""
-_FEWEST = 10
-"""Cells below which their kind is not judged."""
-_STRAY = 0.05
-"""Share of values strictly between 0 and 1, among labels, above which all of them are probabilities."""
+_CLASSES = 20  # distinct whole numbers up to which they are classes, where the prediction fits
+_FEWEST = 10  # cells below which their kind is not judged
+_STRAY = 0.05  # share of values strictly between 0 and 1, among labels, above which all of them are probabilities
 _MOSTLY = 0.5
 _CHANCE = 1e-6
 """Chance of nothing but exact zeros and ones, as often as the reference has them, below which they are labels."""

@@ -16,6 +16,7 @@ from evaluator.drift.calibration import INDEPENDENT, Calibration, block_length, 
 from evaluator.drift.columns import Coded, Column
 from evaluator.drift.concept import ErrorReference
 from evaluator.drift.feature import MISSING, SPECIALS, Feature
+from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.markov import RegimeReference, has_memory
 from evaluator.drift.performance import Task, losses_of, squared_errors
 from evaluator.drift.profile import GroundTruth, Profile
@@ -23,9 +24,6 @@ from evaluator.drift.windows import count_parts
 from evaluator.offline.drift.prediction_type import ReferenceOutcomes
 from evaluator.offline.drift.scan import Batch, concatenate
 from evaluator.offline.drift.settings import DriftFileSettings
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 ROWS_ONLY = ""
 """Name of the column that stands for the rows where no column is watched; it is in no report."""
@@ -35,8 +33,7 @@ SAMPLE_ROWS = 16_384
 """The fewest rows of a sample, where there are so many: a grid's limits at 0.05 % then rest on eight rows or more."""
 BLOCKS = 128
 """Moving blocks of the reference that are compared with the rest of it."""
-_SEED = 20130101
-"""Of the one permutation that makes the order of rows meaningless."""
+_SEED = 20130101  # of the one permutation that makes the order of rows meaningless
 _REGIMES = 16
 """Columns of few values whose transitions are counted at most, before it is known which depend on the row before."""
 

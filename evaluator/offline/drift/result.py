@@ -11,7 +11,7 @@ from typing import Any
 
 from evaluator.drift.columns import Column
 from evaluator.drift.performance import MetricChange
-from evaluator.offline.records import to_plain
+from evaluator.offline.records import PlainRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class DriftStep:
 
 
 @dataclass(frozen=True, slots=True)
-class DriftReport:
+class DriftReport(PlainRecord):
     """Drift of current rows against reference rows."""
 
     severity: str
@@ -129,14 +129,9 @@ class DriftReport:
         """Names of the features that drifted, worst first."""
         return tuple(feature.name for feature in self.features if feature.drifted)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values, without what is only plotted."""
-        values: dict[str, Any] = to_plain(self)
-        return values
-
 
 @dataclass(frozen=True, slots=True)
-class StreamEvent:
+class StreamEvent(PlainRecord):
     """The opening, escalation or close of a drift episode in a stream."""
 
     row: int
@@ -152,14 +147,9 @@ class StreamEvent:
     action: str
     episode: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        values: dict[str, Any] = to_plain(self)
-        return values
-
 
 @dataclass(frozen=True, slots=True)
-class StreamReport:
+class StreamReport(PlainRecord):
     """Drift of one file in time order: every event, the worst severity and the last one."""
 
     severity: str
@@ -174,8 +164,3 @@ class StreamReport:
     samples: dict[str, ColumnSample] = field(default_factory=dict, repr=False, compare=False)
     """Of the columns to blame, or of those that moved most: the reference against the `last_rows`."""
     last_rows: int = field(default=0, repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values, without what is only plotted."""
-        values: dict[str, Any] = to_plain(self)
-        return values

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from evaluator.drift.columns import Coded, Column
+from evaluator.drift.grid import Floats
 from evaluator.offline.drift.data_findings import (
     DuplicateRows,
-    Floats,
     TimestampStats,
     duplicate_findings,
     parse_timestamps,

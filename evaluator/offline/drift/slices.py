@@ -13,10 +13,10 @@ from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluator.drift.calibration import Calibration
 from evaluator.drift.comparison import Comparison
+from evaluator.drift.grid import Floats
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.offline.drift.prediction_type import OutcomeCounts
@@ -24,8 +24,6 @@ from evaluator.offline.drift.reference import ROWS_ONLY
 from evaluator.offline.drift.result import DriftStep
 from evaluator.offline.drift.scan import BATCH_ROWS, Batch
 from evaluator.offline.drift.verdict import Verdict
-
-Floats = npt.NDArray[np.float64]
 
 MOST_SLICES = 24
 """Slices at the end; at least half as many where there are rows enough."""

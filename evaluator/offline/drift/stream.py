@@ -31,14 +31,10 @@ from gauntlet.table import Table
 
 FEWEST_ROWS = 100
 """Rows that a reference must have: with fewer, every window looks like drift or nothing does."""
-_PLOTTED_WINDOW = 1024
-"""Outcomes over which the rise of the loss is plotted, or the nearest number that can be judged."""
-_BLAMED, _MOVED = 12, 4
-"""Columns whose histograms are plotted: those to blame at most, or where there are none."""
-_AWAY = 0.15
-"""Distance of a column from which it is plotted beside those to blame."""
-_STEPS = 800
-"""Points over time that are kept for plots, at most twice as many."""
+_PLOTTED_WINDOW = 1024  # outcomes over which the rise of the loss is plotted, or the nearest number that can be judged
+_BLAMED, _MOVED = 12, 4  # columns whose histograms are plotted: those to blame at most, or where there are none
+_AWAY = 0.15  # distance of a column from which it is plotted beside those to blame
+_STEPS = 800  # points over time that are kept for plots, at most twice as many
 
 
 class DriftStream:

@@ -10,22 +10,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import false_discovery_control
 
 from evaluator.drift.comparison import Comparison, Report
 from evaluator.drift.concept import ErrorRise, error_rise
 from evaluator.drift.feature_detector import distribution_kind
+from evaluator.drift.grid import Floats
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, judge
 from evaluator.drift.signals import Key, Signal
 from evaluator.offline.drift.reference import FEWEST_LOSSES
 from evaluator.offline.drift.settings import FEWEST_VALUES
 
-Floats = npt.NDArray[np.float64]
-
-_SPREAD = 30
-"""Values of the reference below which its standard deviation means nothing."""
+_SPREAD = 30  # values of the reference below which its standard deviation means nothing
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluator.drift.columns import Coded, Column, read_categories, read_numbers
+from evaluator.drift.grid import Floats
 from evaluator.offline.drift.result import ColumnSample
-
-Floats = npt.NDArray[np.float64]
 
 _BINS = 36
 _CATEGORIES = 9
-_TAIL = 0.005
-"""Share of the values at either end that a histogram's range may leave out."""
-_FEW = 12
-"""Up to so many distinct whole numbers have a bar each."""
-_HUGE = 1e150
-"""Beyond it the width of a bin overflows."""
+_TAIL = 0.005  # share of the values at either end that a histogram's range may leave out
+_FEW = 12  # up to so many distinct whole numbers have a bar each
+_HUGE = 1e150  # beyond it the width of a bin overflows
 
 
 @dataclass(frozen=True, slots=True)
