@@ -1,4 +1,4 @@
-"""Which implementation stands behind each port, chosen by the configuration's URLs and by nothing else."""
+"""The implementation behind each port, chosen by the configuration's URLs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The first start: the user's model becomes version 1 and the champion, and the control record comes into being.
+"""The first start: registers the configured model as version 1 and creates the control record with it as champion.
 
-Idempotent: a second start, or a second process, finds what is there and changes nothing.
+Idempotent: a second start, or a second process at the same time, changes nothing.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ async def _ensure(config: Config, state: StateStore) -> Control:
 
 
 def champion(config: Config) -> tuple[object, Schema]:
-    """The model that the configuration names, and what it takes and gives. Raises `ModelUnusable`."""
+    """The configured model and its schema. Raises `ModelUnusable`."""
     given = config.champion
     model = artifact.load(given.model, trusted=given.trusted, allow_pickle=given.allow_pickle)
     features = [Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]

@@ -1,4 +1,4 @@
-"""Errors of the domain. They say what was wrong, where, and whether trying again helps; they know no HTTP."""
+"""Domain errors: what was wrong, where, and whether trying again helps. They know no HTTP."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Time-ordered prediction ids: UUID version 7 (RFC 9562, section 5.7), at the event's own time.
 
-Ordered ids keep the evaluator's join table append-mostly and turn its expiry into a range delete.
+Ordered ids make inserts into the evaluator's join table appends, and its expiry a range delete.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every topic, state key and metric name in one place, so that no two parts can spell one differently."""
+"""Names of topics and state keys, in one place."""
 
 from __future__ import annotations
 

@@ -21,8 +21,7 @@ _ENDED_KEPT = 50  # enough for every status page; the store's history has them a
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of the ramp and its gate: an AND of time, matured outcomes, no harm and (optionally) a human's
-    approval."""
+    """One step of the ramp, and its gate: time AND matured outcomes AND no harm AND (optionally) approval."""
 
     share: float
     min_seconds: float
@@ -31,7 +30,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
-    """One challenger's life while it is running; `stage` is an index into `stages`, or SHADOW_STAGE."""
+    """A running challenger; `stage` is an index into `stages`, or SHADOW_STAGE."""
 
     id: str
     challenger: str
@@ -70,7 +69,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bake(msgspec.Struct, frozen=True, kw_only=True):
-    """The time after a promotion in which the new champion is watched against what it showed in its rollout."""
+    """The time after a promotion in which the new champion is compared with `reference`, its figures in the rollout."""
 
     rollout: str
     since: float
@@ -114,7 +113,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A wish to change the record: what, by whom, why; `rollout` and `from_stage` guard against acting on old news."""
+    """A requested change: what, by whom, why. `rollout` and `from_stage` guard against a decision on a stale record."""
 
     name: str
     actor: str
@@ -328,7 +327,7 @@ def _rollback(control: Control, command: Command, now: float) -> Control:
     if command.version is not None:
         return _revert(control, command, command.version, now)
     if command.rollout is None and control.last is not None and control.last.decision is Decision.ROLLBACK:
-        return control  # said twice: the second must not take the champion out too; to go further back, name a version
+        return control  # a repeated command must not take the champion out too; to go further back, name a version
     if control.previous is None:
         raise TransitionRefused("there is no challenger and no previous champion to go back to", code="no_previous")
     return _revert(control, command, control.previous, now)
@@ -365,7 +364,7 @@ def _archive(control: Control, command: Command, now: float) -> Control:
 
 
 def _confirm(control: Control, command: Command, now: float) -> Control:
-    """The bake is over: the new champion stands, and is watched for drift like any other."""
+    """End the bake; the new champion stays."""
     if control.bake is None or command.rollout not in (None, control.bake.rollout):
         return control
     return _replace(control, bake=None, last=_note(command, Decision.HOLD, now, control.bake.rollout, "bake passed"))

@@ -1,4 +1,4 @@
-"""Every Prometheus metric in one place: name, meaning, labels. Units stand in the name; no label is unbounded."""
+"""All Prometheus metrics: name, meaning, labels. Units stand in the name; no label is unbounded."""
 
 from __future__ import annotations
 
@@ -187,9 +187,8 @@ _OF_PROCESS: dict[str, _Zeros] = {
 def initialise(experiment: str, service: Literal["router", "evaluator", "retrainer"]) -> None:
     """Let every counter that `service` may ever increase stand at zero; once, before it serves its first scrape.
 
-    A labelled counter is absent until its first increase, and from nothing to one is no increase to Prometheus' `rate`:
-    without the zero a dashboard shows no data, and an alert misses the first rollback. Gauges are left alone where zero
-    would claim something that nobody has measured yet.
+    A labelled counter is absent until its first increase, and `rate` sees none from absent to one: an alert would miss
+    the first rollback. Gauges are left alone where zero would claim a measurement.
     """
     for metric, values in _OF_EXPERIMENT[service].items():
         for labels in values:

@@ -30,7 +30,7 @@ class FeatureSpec(Section, frozen=True, kw_only=True):
 
 
 class ChampionConfig(Section, frozen=True, kw_only=True):
-    """The model that serves at the first start, and the data it was trained on (for drift)."""
+    """The first champion, and the data it was trained on (the drift reference)."""
 
     model: str
     """Path of the artifact (`.skops`, `.joblib`) or `module:function` returning a model."""
@@ -41,18 +41,17 @@ class ChampionConfig(Section, frozen=True, kw_only=True):
     allow_pickle: bool = False
     """Joblib files can run any code when loaded: only for files that you made yourself."""
     reference: str | None = None
-    """CSV or CSV.gz of training rows in time order; without it the first rows served become the reference."""
+    """CSV, gzipped CSV or Parquet of training rows in time order; by default the first rows served."""
     target: str | None = None
-    """The reference's column with the truth: what the champion's error is when all is well."""
+    """The reference's column with the truth, for the champion's error in the reference."""
     time: str | None = None
     """The reference's column with the time of each row (seconds since 1970 or ISO 8601), for `drift.season`."""
     held_out: bool = False
-    """True: the champion has never seen the reference rows, so its own loss on them counts. Else they are
-    cross-fitted."""
+    """True: the champion has never seen the reference rows, so its own loss on them counts. Else it is cross-fitted."""
 
 
 class BreakerConfig(Section, frozen=True, kw_only=True):
-    """When the router takes the challenger out at once: failures among its latest calls."""
+    """The circuit breaker: how many failures among its latest calls take the challenger out at once."""
 
     window: Positive = 200
     min_failures: Positive = 5
@@ -96,7 +95,7 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     alpha: Fraction = 0.05
     """Two-sided: a win may be false with at most alpha / 2."""
     harm_alpha: Fraction = 0.05
-    """One-sided level for throwing a challenger out: a false rollback costs a retry, a missed harm costs users."""
+    """One-sided level of a false rollback for harm."""
     min_samples: Positive = 10_000
     """Matured outcomes of the challenger (paired: pairs) at which the planned evidence is complete."""
     outcome_horizon: Seconds = Seconds(86_400)
@@ -104,9 +103,9 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     block: Seconds = Seconds(86_400)
     """Outcomes within one block are taken as correlated; a win is judged on block sums."""
     harm_block: Seconds = Seconds(21_600)
-    """Finer blocks for the harm side, so that harm is seen earlier; must divide `block`."""
+    """Blocks of the harm side, finer so that harm is seen earlier; must divide `block`."""
     block_offset: Seconds = Seconds(0)
-    """Where blocks begin, after midnight UTC: best in a quiet hour, so that no storm is cut in two."""
+    """When blocks begin, after midnight UTC: best in a quiet hour, so that no burst is cut in two."""
     min_blocks: Annotated[int, Meta(ge=3)] = 20
     """A win needs at least this many blocks; fewer than 3 give no estimate of the variance."""
     min_harm_blocks: Annotated[int, Meta(ge=3)] = 5
@@ -117,9 +116,8 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     goes on to twice that. A comparison that has become invalid, or an arm without traffic, is archived at the latest
     when the minimum times of shadow and ramp (twice these) are over."""
     label_arrival_margin: Annotated[float, Meta(gt=0, le=1)] = 0.01
-    """By how much the shares of requests whose outcome comes in time may differ between the arms. Shown to be more, it
-    makes the comparison invalid; a difference that is shown at all, and not to be within it, is enough to hold a win.
-    1 switches it off."""
+    """By how much the shares of requests with an outcome in time may differ between the arms. Shown to be more, the
+    comparison is invalid; a significant difference that may be more holds a win. 1 switches the check off."""
     require_safe: bool = False
     """True: a win needs every guardrail shown to hold; else it is enough that none is shown to be broken."""
 
@@ -138,10 +136,10 @@ RATES = ("fallback_rate", "error_rate", "coverage", "latency")
 
 
 class GuardrailConfig(Section, frozen=True, kw_only=True):
-    """A metric that a challenger must not worsen by more than a margin; shown to do so, it is out."""
+    """A guardrail: a metric that the challenger must not worsen by more than a margin, or it is rolled back."""
 
     metric: str
-    """Another loss of the task, `recall` of one class, fallback_rate, error_rate, coverage or latency."""
+    """Another loss of the task, `recall`, fallback_rate, error_rate, coverage or latency."""
     margin: NonNegative
     """In units of the metric: of the loss, a share of requests, or (latency) how much more of the challenger's requests
     than of the champion's may be slower than the champion's own quantile."""
@@ -207,7 +205,7 @@ def _default_ramp() -> list[StageConfig]:
 
 
 class BakeConfig(Section, frozen=True, kw_only=True):
-    """The watch after a promotion: back to the previous champion when the new one falls below what it had shown."""
+    """The bake after a promotion: back to the previous champion if the new one falls below what its rollout showed."""
 
     time: Seconds = Seconds(14 * 86_400)
     window: Seconds = Seconds(7 * 86_400)
@@ -221,7 +219,7 @@ class BakeConfig(Section, frozen=True, kw_only=True):
 
 
 class RetrainConfig(Section, frozen=True, kw_only=True):
-    """When a job starts and what it must show before its model meets any traffic."""
+    """When a retraining job starts, and the gate that its model must pass on held-out rows."""
 
     enabled: bool = True
     trainer: str | None = None
@@ -234,7 +232,7 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     test: Seconds = Seconds(7 * 86_400)
     min_data_points: Annotated[int, Meta(ge=20)] = 100
     min_interval: Seconds = Seconds(6 * 3600)
-    """At most one job in this time, unless the drift is CRITICAL."""
+    """At most one job in this time; CRITICAL drift does not wait."""
     cool_down: Seconds = Seconds(7 * 86_400)
     """After a job or a rollout has ended, wait this long before the next (a CRITICAL drift does not wait)."""
     max_attempts: Positive = 20
@@ -274,7 +272,7 @@ class ObserveConfig(Section, frozen=True, kw_only=True):
 
 
 class Config(Section, frozen=True, kw_only=True):
-    """All of it."""
+    """The whole configuration."""
 
     experiment: str
     task: Task

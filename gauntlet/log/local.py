@@ -28,7 +28,7 @@ _Call = tuple[Sequence[Record], "asyncio.Future[None]"]
 
 
 class LocalLogWriter:
-    """Group commit in a thread of its own: whatever was appended while the last commit ran goes into the next one.
+    """Group commit in a thread: calls that arrive while a commit runs go into the next one.
 
     Commit order: records of one `append` call, then the calls in their order, then one fsync (synchronous=FULL); only
     then the callers wake. `durable=False` trades the fsync of each commit for SQLite's NORMAL (a crash of the machine,
@@ -83,7 +83,7 @@ class LocalLogWriter:
         await done
 
     async def close(self) -> None:
-        """Commit what was appended, then let the folder go. A second call does nothing."""
+        """Commit what was appended, then release the folder. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -127,7 +127,7 @@ class LocalLogWriter:
     def _settle(self, group: list[_Call]) -> None:
         error = self._commit([records for records, _ in group])
         if error is not None and len(group) > 1:
-            for call in group:  # one call's unusable record must not take its neighbours' down
+            for call in group:  # one call's unusable record must not fail the others
                 self._settle([call])
             return
         waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
@@ -176,8 +176,8 @@ class LocalLogWriter:
         size = path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
         if size < self._segment_bytes:
             return
-        # Readers build on it that a file with a successor never changes again. So when the new file can't be made or
-        # opened, the append fails and the next one tries again; the old file takes no more records.
+        # Readers rely on a file with a successor never changing. So when the new file can't be made or opened, the
+        # append fails and the next one tries again; the old file takes no more records.
         new = self._open(self._number + 1)
         old, self._db = self._db, new
         self._number += 1
@@ -251,7 +251,7 @@ class LocalLogReader:
         return await asyncio.to_thread(self._seek, topic, partition, at)
 
     async def known(self, topic: str, partition: str, keys: Sequence[str]) -> set[str]:
-        """Which of `keys` have a record there; not of the port, for only the router asks its own log."""
+        """Those of `keys` that have a record there. Not in the port: only the router asks, of its own log."""
         return await asyncio.to_thread(self._known, topic, partition, keys)
 
     async def close(self) -> None:
@@ -273,7 +273,7 @@ class LocalLogReader:
             if not found:
                 if files.end(topic) == offset:
                     return []
-                found = files.rows(topic, offset, limit)  # what came in between
+                found = files.rows(topic, offset, limit)  # arrived in between
         # Offsets are dense, so a first row elsewhere, or none before the end, means that records are gone.
         if not found or found[0].offset != offset or found[-1].offset - offset != len(found) - 1:
             raise LogUnavailable(f"{topic}/{partition} has no record {offset} (any more)", code="offset_lost")

@@ -1,6 +1,6 @@
-"""One writer's folder of the embedded log: its segment files, their tables, and how they are read.
+"""Segments of the embedded log: the SQLite files in one writer's folder, and reading them.
 
-A topic is a table; `log_ends` says where each topic goes on after a segment. A segment with a successor never changes.
+A topic is a table; `log_ends` has each topic's next offset after a segment. A segment with a successor never changes.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ def files(folder: Path) -> list[Path]:
 
 
 def make(path: Path, ends: Mapping[str, int]) -> None:
-    """A new segment that goes on at `ends`. It gets its name when it is whole: a file whose making was cut short needs
-    repair, and readers, who open read-only, could neither do that nor pass it by."""
+    """Make a segment that goes on at `ends`, under another name until it is complete.
+
+    A half-made SQLite file needs repair, which readers, who open it read-only, can't do.
+    """
     unready = path.with_suffix(".new")
     for left_over in path.parent.glob(unready.name + "*"):
         left_over.unlink()
@@ -67,7 +69,7 @@ def query(db: sqlite3.Connection, sql: str, parameters: tuple[object, ...] = ())
 
 
 class Partition:
-    """One writer's folder as a reader sees it: which segments there are, and the few that are open."""
+    """A reader's view of one writer's folder: its segments, of which a few are kept open."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -105,7 +107,7 @@ class Partition:
         return None
 
     def known(self, topic: str, keys: Sequence[str]) -> set[str]:
-        """Which of `keys` have a record of the topic; fast where the writer indexes it. Newest segments first."""
+        """Those of `keys` that have a record of the topic, newest segments first; fast where the writer indexes it."""
         found: set[str] = set()
         for path, _ in reversed(self._listing()):
             missing = [key for key in keys if key not in found]

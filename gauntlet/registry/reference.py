@@ -1,4 +1,4 @@
-"""The rows that say what is usual for a model version: what drift is measured against."""
+"""The drift reference of a model version: rows in time order, with outputs and losses where they are known."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import Any
 import msgspec
 
 MOST_ROWS = 100_000
-"""Rows that are kept: the newest, one after the other, for they also tell how long neighbours depend on each other."""
+"""Rows kept: the newest, without gaps, because their autocorrelation is estimated too."""
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """Rows in time order; every list has one entry a row, or none at all where nothing of its kind is known.
 
     columns: the features. at: seconds since 1970. outputs, truths (class indices, or numbers) and losses (of the
-    primary metric) are None where the model was trained on the row, gave no valid answer, or the truth is unknown: only
-    an honest answer is a measure.
+    primary metric) are None where the model was trained on the row, gave no valid answer, or the truth is unknown.
     """
 
     columns: dict[str, list[Any]]
@@ -31,6 +30,6 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def honest(self) -> list[int]:
-        """Rows with an output, a truth and a loss."""
+        """Places of the rows with an out-of-sample output, a truth and a loss."""
         known = zip(self.outputs, self.truths, self.losses, strict=True)
         return [row for row, facts in enumerate(known) if None not in facts]

@@ -1,6 +1,6 @@
 """The state store: small versioned records, changed only by compare-and-set, each with its history.
 
-The history is written in the same atomic step as the change, so the audit of a record can't miss a version.
+The history is written in the same atomic step as the change, so an audit can't miss a version.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Versioned(NamedTuple):
 
 
 class StateStore(Protocol):
-    """Raises `StateUnavailable` when the store does not answer in time; the caller keeps what it last knew."""
+    """Every call raises `StateUnavailable` when the store does not answer in time."""
 
     async def get(self, key: str) -> Versioned:
         """The record, or `Versioned(0, b"")`."""

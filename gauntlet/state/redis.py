@@ -1,7 +1,7 @@
 """The shared state store: Redis, each change one Lua script, so that record, history and notice are one atomic step.
 
 A record is a hash {version, value}; its history a stream whose entry ids are the versions. Pub/sub is only a hint:
-everybody looks again within a few seconds anyway.
+every waiter polls within a few seconds anyway.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gauntlet.errors import Conflict, StateUnavailable
 from gauntlet.state import Versioned
 
 PREFIX = "gauntlet:"
-_TIMEOUT = 0.25  # the default client takes over 20 s to give a hung server up; callers go on with what they last knew
+_TIMEOUT = 0.25  # by default the client waits over 20 s for a hung server
 _RECONNECT_SECONDS = 0.25
 
 # KEYS: record, history, index of keys. ARGV: expected version, value, keep (1 or 0), key, channel.
@@ -44,9 +44,9 @@ return version
 class RedisState:
     """`StateStore` on Redis. `url`: redis://, rediss:// or unix://, with `?prefix=` for its keys (default `gauntlet:`).
 
-    Connects when first used and again by itself; every failure is `StateUnavailable` within about half a second, and it
+    Connects at first use and reconnects by itself. A failure is `StateUnavailable` within about half a second, and
     leaves open whether a `put` took place: read the record before writing again.
-    `poll_seconds` bounds a `wait` for a notice that was lost (it comes between half of that and all of it).
+    `poll_seconds` is the longest `wait` when a notice is lost (at random between half of it and all).
     """
 
     def __init__(self, url: str, *, poll_seconds: float = 5.0) -> None:
@@ -110,13 +110,13 @@ class RedisState:
         await self._redis.aclose()
 
     async def _listen(self) -> None:
-        """Return at the next notice, or once subscribed (anew): what was published before that, nobody heard."""
+        """Return at the next notice, or once (re)subscribed, because earlier notices may have been missed."""
         while True:
             try:
                 if self._subscription is None:
                     self._subscription = self._redis.pubsub(ignore_subscribe_messages=True)
                     await self._subscription.subscribe(self._channel)
-                    await self._subscription.get_message(timeout=_TIMEOUT)  # the server's word that it has begun
+                    await self._subscription.get_message(timeout=_TIMEOUT)  # the server's confirmation
                     return
                 while await self._subscription.get_message(timeout=self._poll_seconds) is None:
                     pass
@@ -142,7 +142,7 @@ class RedisState:
             raise StateUnavailable(f"Redis does not answer: {error}") from error
 
     def _refuse_if_closed(self) -> None:
-        if self._closed:  # the library would connect again, and nobody would close that connection
+        if self._closed:  # the library would connect again
             raise StateUnavailable("this client of Redis is closed")
 
     def _record(self, key: str) -> str:

@@ -1,6 +1,6 @@
-"""An iterator's next items made by a thread of its own while the last one is worked on, in order and boundedly many.
+"""Prefetching: a background thread makes an iterator's next items while the caller works on the last one.
 
-Worth it where making and working both leave Python for long: parsing here, array arithmetic there.
+It pays where both sides release the interpreter lock for long, such as parsing and array arithmetic.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _AHEAD = 2
-"""Items made before they are asked for: each is held in memory."""
+"""Items held in memory before they are asked for."""
 _END: Any = object()
 
 
 def read_ahead(items: Generator[T]) -> Generator[T]:
-    """The same items. An error of theirs is raised where its item would have come; closed early, so are they."""
+    """The same items in the same order; an error is raised in its item's place. Closing it closes `items`."""
     with closing(items), ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
         coming = deque(thread.submit(next, items, _END) for _ in range(_AHEAD))
         try:
