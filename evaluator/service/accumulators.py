@@ -41,16 +41,16 @@ class Accumulators:
         block: float,
         offset: float,
         classes: Mapping[Label, int],
-        watched: TrackedMetrics = NOTHING,
+        tracked: TrackedMetrics = NOTHING,
     ) -> None:
         """`block` and `offset`: the finest blocks, in seconds. `classes`: each label's index; a regression has none.
-        `watched`: what rollouts that begin from now on are summed for."""
+        `tracked`: what rollouts that begin from now on are summed for."""
         self._task = task
         self._metric = metric
         self._block = block
         self._offset = offset
         self._classes = classes
-        self._watched = watched
+        self._tracked = tracked
         self.rollouts: dict[str, RolloutSums] = {}
         self.models: dict[str, dict[int, LossSums]] = {}
 
@@ -92,7 +92,7 @@ class Accumulators:
                     block.errors.add(treated, propensity, n)
         for e in mine:
             sums = self._rollout_of(e)
-            if sums.watched.latency:
+            if sums.tracked.latency:
                 share = e.propensity if e.first and 0 < e.propensity < 1 else 0.0
                 sums.block(self._index(e.at)).latency.add(e.assigned == CHALLENGER, share, e.seconds)
 
@@ -137,8 +137,8 @@ class Accumulators:
                     block.arms[arm].add(values, chosen[mask])
             for (arm, share), n in Counter(zip(treated.tolist(), propensities.tolist(), strict=True)).items():
                 block.arrived.add(arm, share, n)
-            if not sums.watched.paired:
-                for cells, name, metric, some in self._cells(sums.watched, block, truths[chosen], exposures):
+            if not sums.tracked.paired:
+                for cells, name, metric, some in self._cells(sums.tracked, block, truths[chosen], exposures):
                     cell = cells.setdefault(name, SplitSums())
                     cell.add_many(treated[some], propensities[some], -values[metric][chosen[some]])
                 block.cap_segments()
@@ -171,8 +171,8 @@ class Accumulators:
             block.paired.add_many(-champion[self._metric], -challenger[self._metric])
             block.pairs[CHAMPION].add(champion, slice(None))
             block.pairs[CHALLENGER].add(challenger, slice(None))
-            if sums.watched.paired:
-                for cells, name, metric, some in self._cells(sums.watched, block, truths[chosen], exposures):
+            if sums.tracked.paired:
+                for cells, name, metric, some in self._cells(sums.tracked, block, truths[chosen], exposures):
                     cell = cells.setdefault(name, PairedSums())
                     cell.add_many(-champion[metric][some], -challenger[metric][some])
                 block.cap_segments()
@@ -215,20 +215,20 @@ class Accumulators:
         assert name is not None, "only exposures of a rollout come here"
         assert challenger is not None, "a rollout has a challenger"
         if name not in self.rollouts:
-            self.rollouts[name] = RolloutSums(champion, challenger, self._watched)
+            self.rollouts[name] = RolloutSums(champion, challenger, self._tracked)
         return self.rollouts[name]
 
     def _cells(
-        self, watched: TrackedMetrics, block: BlockSums, truths: Floats, exposures: Sequence[Exposure]
+        self, tracked: TrackedMetrics, block: BlockSums, truths: Floats, exposures: Sequence[Exposure]
     ) -> Iterator[tuple[dict[str, Any], str, str, Rows]]:
-        """What is watched besides the primary metric: where its sums are, their name, the loss, and which rows."""
-        for name in watched.losses:
+        """What is tracked besides the primary metric: where its sums are, their name, the loss, and which rows."""
+        for name in tracked.losses:
             yield block.metrics, name, name, slice(None)
-        for name, label in watched.recalls.items():
+        for name, label in tracked.recalls.items():
             rows = np.flatnonzero(truths == label)
             if len(rows):
                 yield block.metrics, name, "accuracy", rows
-        for name in watched.segments:
+        for name in tracked.segments:
             found: dict[str, list[int]] = defaultdict(list)
             for row, exposure in enumerate(exposures):
                 found[value_of(exposure.segments, name)].append(row)

@@ -91,7 +91,7 @@ class BlockSums:
     assignments: units by the propensity they were assigned at; arrived, fallbacks, errors: those of them whose outcome
     came in time, whom the champion had to answer, and the part of these in which the challenger itself was at fault.
     moved: units that met both arms under one allocation. metrics: sums of the guardrails' losses; segments: of the
-    primary metric by label and value. `whole` is False for a block from a state that did not count all of this yet.
+    primary metric by label and value.
     """
 
     assignments: AssignmentCounts = field(default_factory=AssignmentCounts)
@@ -108,56 +108,54 @@ class BlockSums:
     shadows: ShadowCounts = field(default_factory=ShadowCounts)
     metrics: dict[str, Sums] = field(default_factory=dict)
     segments: dict[str, dict[str, Sums]] = field(default_factory=dict)
-    whole: bool = True
 
     def cap_segments(self) -> None:
         """Keep the values of every segment few, whatever clients send."""
         self.segments = {name: capped(values, kept(values)) for name, values in self.segments.items()}
 
-    def to_list(self) -> list[Any]:
-        # Sums are integers of any size: as text they fit every JSON reader.
-        return [
-            self.assignments.to_list(),
-            self.exposures,
-            [self.fallbacks.to_list(), self.errors.to_list(), self.arrived.to_list(), self.moved, self.whole],
-            _texts(self.split),
-            _texts(self.paired),
-            {arm: sums.to_list() for arm, sums in self.arms.items()},
-            {arm: sums.to_list() for arm, sums in self.pairs.items()},
-            self.latency.to_list(),
-            self.shadows.to_list(),
-            {name: _texts(sums) for name, sums in sorted(self.metrics.items())},
-            {
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: sums are integers of any size, and as text they fit every reader."""
+        return {
+            "assignments": self.assignments.to_list(),
+            "exposures": self.exposures,
+            "split": _texts(self.split),
+            "paired": _texts(self.paired),
+            "arms": {arm: sums.to_list() for arm, sums in self.arms.items()},
+            "pairs": {arm: sums.to_list() for arm, sums in self.pairs.items()},
+            "arrived": self.arrived.to_list(),
+            "fallbacks": self.fallbacks.to_list(),
+            "errors": self.errors.to_list(),
+            "moved": self.moved,
+            "latency": self.latency.to_list(),
+            "shadows": self.shadows.to_list(),
+            "metrics": {name: _texts(sums) for name, sums in sorted(self.metrics.items())},
+            "segments": {
                 name: {value: _texts(sums) for value, sums in sorted(values.items())}
                 for name, values in sorted(self.segments.items())
             },
-        ]
+        }
 
     @classmethod
-    def from_list(cls, data: Sequence[Any]) -> BlockSums:
-        """Also of what earlier versions wrote: the first seven entries, with the number of fallbacks alone."""
-        block = cls(
-            AssignmentCounts.from_list(data[0]),
-            data[1],
-            SplitSums.from_list([int(v) for v in data[3]]),
-            PairedSums.from_list([int(v) for v in data[4]]),
-            {arm: LossSums.from_list(sums) for arm, sums in data[5].items()},
-            {arm: LossSums.from_list(sums) for arm, sums in data[6].items()},
-            whole=False,
+    def from_dict(cls, data: dict[str, Any]) -> BlockSums:
+        return cls(
+            assignments=AssignmentCounts.from_list(data["assignments"]),
+            exposures=data["exposures"],
+            split=SplitSums.from_list([int(v) for v in data["split"]]),
+            paired=PairedSums.from_list([int(v) for v in data["paired"]]),
+            arms={arm: LossSums.from_list(sums) for arm, sums in data["arms"].items()},
+            pairs={arm: LossSums.from_list(sums) for arm, sums in data["pairs"].items()},
+            arrived=AssignmentCounts.from_list(data["arrived"]),
+            fallbacks=AssignmentCounts.from_list(data["fallbacks"]),
+            errors=AssignmentCounts.from_list(data["errors"]),
+            moved=data["moved"],
+            latency=LatencyCounts.from_list(data["latency"]),
+            shadows=ShadowCounts(*data["shadows"]),
+            metrics={name: _sums(texts) for name, texts in data["metrics"].items()},
+            segments={
+                name: {value: _sums(texts) for value, texts in values.items()}
+                for name, values in data["segments"].items()
+            },
         )
-        if isinstance(data[2], int):
-            return block
-        fallbacks, errors, arrived, block.moved, block.whole = data[2]
-        block.fallbacks = AssignmentCounts.from_list(fallbacks)
-        block.errors = AssignmentCounts.from_list(errors)
-        block.arrived = AssignmentCounts.from_list(arrived)
-        block.latency = LatencyCounts.from_list(data[7])
-        block.shadows = ShadowCounts(*data[8])
-        block.metrics = {name: _sums(texts) for name, texts in data[9].items()}
-        block.segments = {
-            name: {value: _sums(texts) for value, texts in values.items()} for name, values in data[10].items()
-        }
-        return block
 
 
 def blocks_of(sums: Sequence[Sums]) -> list[Block]:
@@ -178,11 +176,11 @@ def _sums(texts: Sequence[str]) -> Sums:
 
 @dataclass
 class RolloutSums:
-    """One rollout's evidence: what is watched, and the sums of each block (index → sums)."""
+    """One rollout's evidence: what is tracked, and the sums of each block (index → sums)."""
 
     champion: str
     challenger: str
-    watched: TrackedMetrics = NOTHING
+    tracked: TrackedMetrics = NOTHING
     blocks: dict[int, BlockSums] = field(default_factory=dict)
 
     def block(self, index: int) -> BlockSums:
@@ -194,8 +192,8 @@ class RolloutSums:
         return {
             "champion": self.champion,
             "challenger": self.challenger,
-            "watched": msgspec.to_builtins(self.watched),
-            "blocks": {str(index): sums.to_list() for index, sums in self.blocks.items()},
+            "tracked": msgspec.to_builtins(self.tracked),
+            "blocks": {str(index): sums.to_dict() for index, sums in self.blocks.items()},
         }
 
     @classmethod
@@ -203,6 +201,6 @@ class RolloutSums:
         return cls(
             data["champion"],
             data["challenger"],
-            msgspec.convert(data.get("watched", {}), TrackedMetrics),
-            {int(index): BlockSums.from_list(sums) for index, sums in data["blocks"].items()},
+            msgspec.convert(data["tracked"], TrackedMetrics),
+            {int(index): BlockSums.from_dict(sums) for index, sums in data["blocks"].items()},
         )

@@ -1,4 +1,4 @@
-"""How an experiment is judged: made once from the configuration; the terms of a rollout's tests stay with it. Pure."""
+"""Design of an experiment's evaluation: blocks, horizon, and the declared parameters of each rollout's tests. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from gauntlet.config import RATES, Config
 from gauntlet.errors import ConfigError
 from gauntlet.types import Label
 
+_BY_ASSIGNMENT = ("fallback_rate", "error_rate", "latency")  # guardrails that compare the arms' own traffic
+_NEVER = 10**9  # blocks before a side is tested that isn't wanted
+_SEGMENT_SHARE = 0.25  # of all traffic, for which a segment's test is made tightest; it is valid for any
+
 
 class Guard(msgspec.Struct, frozen=True, kw_only=True):
     """One guardrail as it was declared; `margin` in units of `metric`."""
@@ -26,7 +30,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rollout's test was declared with. They stay with it: a changed configuration starts with the next."""
+    """Declared parameters of one rollout's tests. They stay with it: a changed configuration starts with the next."""
 
     form: str
     alpha: float
@@ -46,7 +50,8 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         return self.form == "paired"
 
     @property
-    def plan(self) -> Plan:
+    def primary(self) -> Plan:
+        """The test of the primary metric."""
         return Plan(
             horizon=horizon_information(self.min_samples, None if self.paired else self.share),
             win=Side(alpha=self.alpha / 2),
@@ -55,20 +60,27 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
             min_blocks_harm=self.min_harm_blocks,
         )
 
-    @property
-    def split_horizon(self) -> float:
-        """Information that the arms' own traffic has collected when the planned evidence is complete: in the paired
-        form while so many requests were scored by both, at the ramp's last share."""
-        if self.paired:
-            return self.min_samples / self.fraction * self.share * (1.0 - self.share)
-        return horizon_information(self.min_samples, self.share)
+    def guardrail(self, guard: Guard) -> Plan:
+        """The test of a guardrail; its information is that of pairs where pairs are what it compares."""
+        return self._guard(guard.margin, guard.alpha, paired=self.paired and guard.metric not in _BY_ASSIGNMENT)
 
-    def guard_plan(self, margin: float, alpha: float, *, paired: bool = False) -> Plan:
-        """The plan of a guard: `alpha` for a breach and as much for being shown to be safe, both also after the
-        horizon, for as long as the rollout goes on."""
+    @property
+    def label_arrival(self) -> Plan:
+        """The test of label arrival in each of two directions, both harm sides."""
+        return replace(self._guard(self.label_arrival_margin, self.alpha / 2), min_blocks_win=_NEVER)
+
+    @property
+    def segment(self) -> Plan:
+        """The test of a segment: harm only, with no horizon, for nobody plans how large a segment will be."""
+        plan = self.primary
+        return replace(plan, horizon=plan.horizon * _SEGMENT_SHARE, mode="anytime", min_blocks_win=_NEVER)
+
+    def _guard(self, margin: float, alpha: float, *, paired: bool = False) -> Plan:
+        """`alpha` for a breach and as much for being shown to be safe, both also after the horizon, for as long as the
+        rollout goes on."""
         side = replace(HARM_SIDE, alpha=alpha)
         return Plan(
-            horizon=self.plan.horizon if paired else self.split_horizon,
+            horizon=self.primary.horizon if paired else self._split_horizon,
             win=side,
             harm=side,
             margin=margin,
@@ -76,12 +88,20 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
             min_blocks_harm=self.min_harm_blocks,
         )
 
+    @property
+    def _split_horizon(self) -> float:
+        """Information that the arms' own traffic has collected when the planned evidence is complete: in the paired
+        form while so many requests were scored by both, at the ramp's last share."""
+        if self.paired:
+            return self.min_samples / self.fraction * self.share * (1.0 - self.share)
+        return horizon_information(self.min_samples, self.share)
+
 
 @dataclass(frozen=True)
 class EvaluationDesign:
-    """How this experiment is judged: made once from the configuration."""
+    """How the experiment is evaluated, made once from the configuration. Times are in seconds."""
 
-    terms: RolloutPlan
+    plan: RolloutPlan
     metric: str
     experiment: str
     block: float
@@ -104,9 +124,9 @@ class EvaluationDesign:
 
 
 def evaluation_design(config: Config) -> EvaluationDesign:
-    """How the experiment of a configuration is judged."""
+    """The design of a configuration's experiment."""
     evidence = config.evidence
-    terms = RolloutPlan(
+    plan = RolloutPlan(
         form=evidence.form,
         alpha=evidence.alpha,
         harm_alpha=evidence.harm_alpha,
@@ -124,7 +144,7 @@ def evaluation_design(config: Config) -> EvaluationDesign:
         require_safe=evidence.require_safe,
     )
     return EvaluationDesign(
-        terms=terms,
+        plan=plan,
         metric=config.metric,
         experiment=config.experiment,
         block=float(evidence.block),
@@ -135,7 +155,7 @@ def evaluation_design(config: Config) -> EvaluationDesign:
 
 
 def tracked_metrics(config: Config, classes: Mapping[Label, int]) -> TrackedMetrics:
-    """What is to be summed for the guardrails and segments. Raises `ConfigError` on a recall of no class."""
+    """Metrics to sum for the guardrails and segments. Raises `ConfigError` on a recall of no class."""
     recalls: dict[str, int] = {}
     for guard in config.guardrails:
         if guard.label is not None:

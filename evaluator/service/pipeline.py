@@ -216,7 +216,7 @@ class Pipeline:
     def _evaluations(self, name: str, first_open: int, offsets: dict[str, int]) -> Iterable[Evaluation]:
         """The looks at one rollout that have become due."""
         sums = self._accumulators.rollouts[name]
-        state = self._states.setdefault(name, EvaluationState.start(self._design.terms))
+        state = self._states.setdefault(name, EvaluationState.start(self._design.plan))
         history = self._drift.history(sums.champion)
         for index in sorted(index for index in sums.blocks if index < first_open):
             if state.next_block is None or index >= state.next_block:

@@ -7,40 +7,31 @@ look ever made: each has an always-valid p value, and they are corrected togethe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from evaluator.service.block_sums import BlockSums, Sums, blocks_of
 from evaluator.service.design import RolloutPlan
 from evaluator.service.segment_labels import capped, kept
-from evaluator.stats import Look, NoAnswer, Plan, State, advance
+from evaluator.stats import Look, NoAnswer, State, advance
 from evaluator.stats.multiplicity import holm
 from gauntlet.events import SegmentResult
 
-_PART = 0.25  # of all traffic, for which a segment's test is made tightest; it is valid for any
-
-
-def plan(terms: RolloutPlan) -> Plan:
-    """The plan of each segment's test: harm only, with no horizon, for nobody plans how large a segment will be."""
-    whole = terms.plan
-    return replace(whole, horizon=whole.horizon * _PART, mode="anytime", min_blocks_win=10**9)
-
 
 def read(
-    names: Sequence[str], terms: RolloutPlan, states: Mapping[str, State], matured: Sequence[BlockSums]
+    names: Sequence[str], plan: RolloutPlan, states: Mapping[str, State], matured: Sequence[BlockSums]
 ) -> tuple[dict[str, State], list[SegmentResult]]:
     """The look at every value of the named labels; states are by label=value."""
-    terms_plan = plan(terms)
+    test = plan.segment
     after: dict[str, State] = {}
     cells: list[tuple[str, str, Look | NoAnswer]] = []
     for name in names:
         for value, sums in sorted(_by_value(name, matured).items()):
             key = f"{name}={value}"
-            after[key], answer = advance(states.get(key) or State.start(terms_plan), blocks_of(sums), terms_plan)
+            after[key], answer = advance(states.get(key) or State.start(test), blocks_of(sums), test)
             cells.append((name, value, answer))
     corrected = holm([answer.p_harm if isinstance(answer, Look) else None for _, _, answer in cells])
     return after, [
-        _result(name, value, answer, p, terms.harm_alpha)
+        _result(name, value, answer, p, plan.harm_alpha)
         for (name, value, answer), p in zip(cells, corrected, strict=True)
     ]
 

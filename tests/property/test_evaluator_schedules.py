@@ -76,16 +76,16 @@ def schedules(draw: st.DrawFn) -> tuple[list[list[Any]], list[list[Any]]]:
 
 
 def evaluate(batches: list[list[Any]], *, paired: bool = False, reopen: bool = False) -> tuple[Any, Counter[str]]:
-    watched = TrackedMetrics(
+    tracked = TrackedMetrics(
         paired=paired, losses=["brier"], recalls={"recall of 1": 1}, segments=["country", "plan"], latency=True
     )
-    fold = Accumulators(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1}, watched)
+    fold = Accumulators(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1}, tracked)
     counts: Counter[str] = Counter()
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-        table = JoinTable(db, HORIZON, watched.segments)
+        table = JoinTable(db, HORIZON, tracked.segments)
         for events_ in batches:
             if reopen:
-                table = JoinTable(db, HORIZON, watched.segments)
+                table = JoinTable(db, HORIZON, tracked.segments)
             joined = table.apply(events_)
             fold.exposures(joined.exposures)
             fold.matches(joined.matches)

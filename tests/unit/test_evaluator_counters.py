@@ -22,11 +22,11 @@ RNG = np.random.default_rng(7)
 EVERYTHING = TrackedMetrics(losses=["brier"], recalls={"recall of 1": 1}, segments=["country"], latency=True)
 
 
-def block_of(found: list[Any], watched: TrackedMetrics = EVERYTHING, index: int = 0) -> BlockSums:
+def block_of(found: list[Any], tracked: TrackedMetrics = EVERYTHING, index: int = 0) -> BlockSums:
     db = sqlite3.connect(":memory:", isolation_level=None)
-    joined = JoinTable(db, HORIZON, watched.segments).apply(found)
+    joined = JoinTable(db, HORIZON, tracked.segments).apply(found)
     db.close()
-    fold = Accumulators(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1}, watched)
+    fold = Accumulators(Task.CLASSIFICATION, "log_loss", BLOCK, 0.0, {0: 0, 1: 1}, tracked)
     fold.exposures(joined.exposures)
     fold.matches(joined.matches)
     fold.pairs(joined.pairs)
@@ -138,7 +138,7 @@ def test_shadow_scores_count_once_with_or_without_an_outcome() -> None:
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_what_is_watched_is_summed_over_its_own_rows(paired: bool) -> None:
+def test_what_is_tracked_is_summed_over_its_own_rows(paired: bool) -> None:
     found: list[Any] = []
     for i in range(12):
         found += [prediction(i, 1.0, output=[0.4, 0.6]), shadow(i, 1.0, output=[0.7, 0.3]), outcome(i, 2.0, int(i < 9))]
@@ -169,22 +169,11 @@ def test_a_block_survives_json() -> None:
     for i in range(40):
         arm = treated if i % 3 else prediction
         found += [arm(i, 1.0), shadow(i, 1.0), outcome(i, 2.0, i % 2)]
-    for watched in (EVERYTHING, TrackedMetrics(paired=True, losses=["brier"], segments=["country"])):
-        block = block_of(found, watched)
-        assert BlockSums.from_list(json.loads(json.dumps(block.to_list()))) == block
-        sums = RolloutSums("v0001", "v0002", watched, {0: block})
+    for tracked in (EVERYTHING, TrackedMetrics(paired=True, losses=["brier"], segments=["country"])):
+        block = block_of(found, tracked)
+        assert BlockSums.from_dict(json.loads(json.dumps(block.to_dict()))) == block
+        sums = RolloutSums("v0001", "v0002", tracked, {0: block})
         assert RolloutSums.from_dict(json.loads(json.dumps(sums.to_dict()))) == sums
-
-
-def test_a_block_of_an_earlier_version_keeps_its_sums_and_is_not_whole() -> None:
-    """Its arrivals and failures were not counted from its first request on: they can't be evidence."""
-    block = block_of([prediction(1, 1.0), outcome(1, 2.0)])
-    new = json.loads(json.dumps(block.to_list()))
-    old = BlockSums.from_list([*new[:2], 3, *new[3:7]])
-    assert (old.split, old.assignments, old.arms, old.whole) == (block.split, block.assignments, block.arms, False)
-    assert old.arrived == AssignmentCounts()
-    assert BlockSums.from_list(json.loads(json.dumps(old.to_list()))) == old
-    assert RolloutSums.from_dict({"champion": "a", "challenger": "b", "blocks": {}}).watched == TrackedMetrics()
 
 
 @pytest.mark.parametrize("paired", [False, True])

@@ -166,7 +166,7 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
     fold.exposures(exposures)
     fold.matches(matches)
     sums = fold.rollouts[ROLLOUT]
-    looks = EvaluationState.start(rules.terms)
+    looks = EvaluationState.start(rules.plan)
     for last in range(2 * days):
         found = evaluate(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
         assert found.crossed is None, found.reasons
@@ -183,21 +183,21 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
 
 def test_looks_survive_json(tmp_path: Path) -> None:
     rules = evaluation_design(config(tmp_path))
-    looks = EvaluationState(rules.terms, State.start(rules.terms.plan), next_block=7, smallest_p=0.25)
+    looks = EvaluationState(rules.plan, State.start(rules.plan.primary), next_block=7, sample_ratio_p=0.25)
     again = EvaluationState.from_dict(msgspec.json.decode(msgspec.json.encode(looks.to_dict())))
     assert again.to_dict() == looks.to_dict()
 
 
 def test_a_changed_configuration_starts_with_the_next_rollout(tmp_path: Path) -> None:
     before, after = (evaluation_design(config(tmp_path, min_samples=n)) for n in (1000, 4000))
-    looks = EvaluationState.from_dict(EvaluationState.start(before.terms).to_dict())
+    looks = EvaluationState.from_dict(EvaluationState.start(before.plan).to_dict())
     sums = RolloutSums("v0001", "v0002")
     rng = np.random.default_rng(5)
     for index in range(30):
         treated = rng.random(200) < 0.5
         sums.block(index).split.add_many(treated, np.full(200, 0.5), rng.normal(size=200))
     found = evaluate(after, ROLLOUT, sums, looks, 29, {}, Task.CLASSIFICATION)
-    again = evaluate(before, ROLLOUT, sums, EvaluationState.start(before.terms), 29, {}, Task.CLASSIFICATION)
+    again = evaluate(before, ROLLOUT, sums, EvaluationState.start(before.plan), 29, {}, Task.CLASSIFICATION)
     assert found.information_fraction == again.information_fraction > 0
-    anew = evaluate(after, ROLLOUT, sums, EvaluationState.start(after.terms), 29, {}, Task.CLASSIFICATION)
+    anew = evaluate(after, ROLLOUT, sums, EvaluationState.start(after.plan), 29, {}, Task.CLASSIFICATION)
     assert found.information_fraction != anew.information_fraction

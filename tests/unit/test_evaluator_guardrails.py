@@ -23,7 +23,7 @@ from gauntlet.types import Task, VerdictCause
 SHARE = 0.5
 
 
-def terms(**changes: Any) -> RolloutPlan:
+def plan(**changes: Any) -> RolloutPlan:
     facts: dict[str, Any] = {
         "form": "split",
         "alpha": 0.05,
@@ -41,13 +41,11 @@ def guard(metric: str, margin: float, **changes: Any) -> Guard:
     return Guard(**({"name": metric, "metric": metric, "margin": margin, "alpha": 0.05} | changes))
 
 
-def blocks(
-    n: int, *, each: int = 100, missing: tuple[int, int] = (0, 0), failed: int = 0, whole: bool = True
-) -> list[BlockSums]:
+def blocks(n: int, *, each: int = 100, missing: tuple[int, int] = (0, 0), failed: int = 0) -> list[BlockSums]:
     """`n` blocks with `each` units an arm, of which some lack their outcome (by arm) or were failed."""
     found = []
     for _ in range(n):
-        block = BlockSums(whole=whole)
+        block = BlockSums()
         for arm in (False, True):
             block.assignments.add(arm, SHARE, each)
             block.arrived.add(arm, SHARE, each - missing[arm])
@@ -60,34 +58,34 @@ def blocks(
 def test_a_rate_with_no_events_is_bounded_by_the_requests_it_was_seen_in() -> None:
     rate = guard("fallback_rate", 0.01)
     for n, standing in ((1, "open"), (10, "safe")):
-        _, reading = guardrails.read(rate, terms(), None, [], blocks(n))
+        _, reading = guardrails.read(rate, plan(), None, [], blocks(n))
         assert (reading.standing, reading.suspect) == (standing, False)
         assert reading.result.reason.startswith(f"fallback_rate: 0 of the challenger's {100 * n} requests")
-    _, nothing = guardrails.read(rate, terms(), None, [], [])
+    _, nothing = guardrails.read(rate, plan(), None, [], [])
     assert (nothing.standing, nothing.suspect) == ("open", True)  # declared, and not asked yet: a win waits for it
     assert "no answer yet" in nothing.result.reason
 
 
 def test_a_few_failures_hold_a_win_before_they_prove_anything() -> None:
     rate = guard("fallback_rate", 0.001)
-    _, reading = guardrails.read(rate, terms(), None, [], [*blocks(5), *blocks(1, failed=1)])
+    _, reading = guardrails.read(rate, plan(), None, [], [*blocks(5), *blocks(1, failed=1)])
     assert (reading.standing, reading.suspect) == ("open", True)
     assert guardrails.suspect([reading]) == [reading]
-    _, fine = guardrails.read(guard("fallback_rate", 0.01), terms(), None, [], [*blocks(5), *blocks(1, failed=1)])
+    _, fine = guardrails.read(guard("fallback_rate", 0.01), plan(), None, [], [*blocks(5), *blocks(1, failed=1)])
     assert guardrails.suspect([fine]) == []
 
 
 def test_failures_beyond_the_margin_break_the_guard_and_within_it_they_do_not() -> None:
     rng = np.random.default_rng(3)
     found = [blocks(1, failed=int(rng.poisson(3.0)))[0] for _ in range(40)]
-    _, broken = guardrails.read(guard("fallback_rate", 0.01), terms(), None, [], found)
+    _, broken = guardrails.read(guard("fallback_rate", 0.01), plan(), None, [], found)
     assert broken.standing == "breached"
     assert broken.result.effect == pytest.approx(-0.03, abs=0.01)
     assert broken.result.champion == 0.0
     assert broken.result.challenger == pytest.approx(0.03, abs=0.01)
-    _, fine = guardrails.read(guard("fallback_rate", 0.06), terms(), None, [], found)
+    _, fine = guardrails.read(guard("fallback_rate", 0.06), plan(), None, [], found)
     assert fine.standing == "safe"
-    _, errors = guardrails.read(guard("error_rate", 0.01), terms(), None, [], found)
+    _, errors = guardrails.read(guard("error_rate", 0.01), plan(), None, [], found)
     assert (errors.standing, errors.result.effect) == ("safe", None)  # they were no errors of its own
 
 
@@ -107,7 +105,7 @@ def test_a_loss_is_read_where_its_sums_are(paired: bool) -> None:
             sums.add_many(arm, np.full(80, SHARE), np.where(arm, theirs, ours))
         block.metrics["brier"] = sums
         found.append(block)
-    made = terms(form="paired" if paired else "split")
+    made = plan(form="paired" if paired else "split")
     _, reading = guardrails.read(guard("brier", 0.05), made, None, found, [])
     assert reading.standing == "breached"
     assert reading.result.effect == pytest.approx(-0.1, abs=0.04)
@@ -127,46 +125,47 @@ def test_arrival_is_compared_in_both_directions() -> None:
             missing = [int(rng.binomial(100, 0.02)), int(rng.binomial(100, 0.02))]
             missing[arm] += int(rng.binomial(90, 0.08))
             found += blocks(1, missing=(missing[0], missing[1]))
-        _, result, differs = guardrails.arrival(terms(), None, found)
+        _, result, differs = guardrails.label_arrival(plan(), None, found)
         assert (result.standing, differs) == ("breached", True)
         assert result.effect is not None
         assert sign * result.effect == pytest.approx(0.07, abs=0.03)
-        _, result, differs = guardrails.arrival(terms(label_arrival_margin=0.2), None, found)
+        _, result, differs = guardrails.label_arrival(plan(label_arrival_margin=0.2), None, found)
         assert (result.standing, differs) == ("safe", False)
-        _, result, differs = guardrails.arrival(terms(label_arrival_margin=abs(result.effect or 0.0)), None, found)
+        _, result, differs = guardrails.label_arrival(plan(label_arrival_margin=abs(result.effect or 0.0)), None, found)
         assert (result.standing, differs) == ("open", True), "shown to differ, by how much is open"
 
 
-def test_arrival_without_a_missing_label_is_bounded_and_of_blocks_that_are_not_whole_unknown() -> None:
-    _, result, differs = guardrails.arrival(terms(), None, blocks(30))
+def test_arrival_without_a_missing_label_is_bounded() -> None:
+    _, result, differs = guardrails.label_arrival(plan(), None, blocks(30))
     assert (result.standing, differs, result.champion, result.challenger) == ("safe", False, 1.0, 1.0)
-    _, result, differs = guardrails.arrival(terms(), None, blocks(2))
+    _, result, differs = guardrails.label_arrival(plan(), None, blocks(2))
     assert (result.standing, differs) == ("open", False)
-    _, result, differs = guardrails.arrival(terms(), None, blocks(30, missing=(0, 60), whole=False))
+    _, result, differs = guardrails.label_arrival(plan(), None, [])
     assert (result.standing, differs, result.champion) == ("open", False, None)
 
 
 def test_units_that_move_are_too_many_or_not_and_stay_so() -> None:
     found = blocks(10)
-    assert guardrails.moved(found, 0, 1.0) == (0, 1.0, None)
-    assert guardrails.moved(found, 2000, 1.0)[2] is None
+    assert guardrails.multiple_exposure(found, 0, 1.0).p_value is None
+    assert guardrails.multiple_exposure(found, 2000, 1.0).ok
     found[3].moved = 60
-    n, p, why = guardrails.moved(found, 2000, 1.0)
-    assert (n, p <= 0.001) == (60, True)
-    assert why is not None
-    assert why.startswith("multiple exposure: 60 of 2000 units met both arms under one allocation")
-    assert guardrails.moved(found, 200_000, p)[2] is not None
+    reading = guardrails.multiple_exposure(found, 2000, 1.0)
+    assert not reading.ok
+    assert reading.p_value is not None
+    assert reading.p_value <= 0.001
+    assert reading.reason.startswith("60 of 2000 units met more than one arm")
+    assert not guardrails.multiple_exposure(found, 200_000, reading.p_value).ok
 
 
 def test_an_arm_without_traffic_is_missed_where_much_was_promised() -> None:
     one = AssignmentCounts()
     one.add(False, 0.1, 500)
-    assert guardrails.silent([BlockSums(assignments=one)]) is not None
+    assert not guardrails.no_traffic([BlockSums(assignments=one)]).ok
     few = AssignmentCounts()
     few.add(False, 0.1, 50)
-    assert guardrails.silent([BlockSums(assignments=few)]) is None
-    assert guardrails.silent([]) is None
-    assert guardrails.silent(blocks(2)) is None
+    assert guardrails.no_traffic([BlockSums(assignments=few)]).ok
+    assert guardrails.no_traffic([]).ok
+    assert guardrails.no_traffic(blocks(2)).ok
 
 
 def a_win(n: int = 52, *, rng: int = 11, gain: float = 0.3, **changes: Any) -> RolloutSums:
@@ -193,7 +192,7 @@ def a_win(n: int = 52, *, rng: int = 11, gain: float = 0.3, **changes: Any) -> R
 def settled(tmp_path: Path, sums: RolloutSums, **changes: Any) -> events.Evaluation:
     made = evaluation_design(config(tmp_path))
     rules = EvaluationDesign(
-        terms=terms(**changes),
+        plan=plan(**changes),
         metric=made.metric,
         experiment="test",
         block=40.0,
@@ -201,7 +200,7 @@ def settled(tmp_path: Path, sums: RolloutSums, **changes: Any) -> events.Evaluat
         offset=0.0,
         horizon=0.0,
     )
-    looks = EvaluationState.start(rules.terms)
+    looks = EvaluationState.start(rules.plan)
     for last in range(len(sums.blocks)):
         found = evaluate(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
     return found
@@ -227,7 +226,7 @@ def test_a_broken_guardrail_makes_a_win_worse_and_names_itself(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "value", "cause", "reason"),
     [
-        ("moved", 50, VerdictCause.MULTIPLE_EXPOSURE, "multiple exposure: 2600 of 10400 units met both arms"),
+        ("moved", 50, VerdictCause.MULTIPLE_EXPOSURE, "multiple exposure: 2600 of 10400 units met more than one arm"),
         ("arrived", None, VerdictCause.LABEL_ARRIVAL, "label arrival mismatch: outcomes arrived for 100.00%"),
     ],
 )
@@ -289,7 +288,7 @@ def test_harm_to_one_segment_holds_what_wins_for_all(tmp_path: Path) -> None:
 
 def test_the_more_values_are_looked_at_the_more_each_has_to_show() -> None:
     """Holm: with ten values the worst has its p value times ten; one without an answer counts too."""
-    made, found = terms(form="paired"), []
+    made, found = plan(form="paired"), []
     for others in (0, 9):
         random = np.random.default_rng(13)
         past = []
