@@ -1,10 +1,13 @@
 """Builders for the tests of the statistics."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy.optimize import brentq
 
 from evaluator.stats import Block, Boundary, Evidence, NoAnswer, Plan, Side
+from evaluator.stats.always_valid import best_rho, log_mixture
 from evaluator.stats.cluster_robust import MOST_CORRELATION, evidence_of, rows_of
 from evaluator.stats.guards import Exposures
 from evaluator.stats.power import Course, course
@@ -59,3 +62,20 @@ def expected_time(times: Sequence[float], found: Course) -> float:
     """Mean information time at the end: at the crossing, or at the last look without one."""
     ended = found.upper + found.lower
     return float(ended @ np.asarray(times) + (1.0 - ended.sum()) * times[-1])
+
+
+def two_sided_rho(v_opt: float, alpha: float) -> float:
+    """The two-sided bound is tightest where that of one side is at half the level."""
+    return float(best_rho(v_opt, alpha / 2.0))
+
+
+def two_sided_log_mixture(s: float, v: float, rho: float) -> float:
+    """The whole normal is the mean of its two halves, which are the one-sided mixtures."""
+    return float(np.logaddexp(log_mixture(s, v, rho), log_mixture(-s, v, rho))) - math.log(2.0)
+
+
+def two_sided_bound(v: float, alpha: float, rho: float) -> float:
+    def excess(s: float) -> float:
+        return two_sided_log_mixture(s, v, rho) - math.log(1.0 / alpha)
+
+    return float(brentq(excess, 0.0, 50.0 * math.sqrt(v + rho), xtol=1e-13, rtol=1e-14))

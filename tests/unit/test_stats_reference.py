@@ -16,6 +16,7 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import betaln
 from scipy.stats import beta, norm
+from stats_builders import two_sided_bound, two_sided_log_mixture, two_sided_rho
 
 from evaluator.stats import AssignmentCounts, Boundary, Spending, sample_ratio
 from evaluator.stats.always_valid import best_rho, log_mixture, mixture_bound
@@ -32,9 +33,7 @@ _QUANTILE = "compares two whole distributions; ours asks how often the challenge
 NOT_OURS: Final[dict[str, str]] = {
     "confseq_gamma_exponential_log_mixture(10,100,100,2)": _OTHER_MIXTURE,
     "confseq_gamma_exponential_mixture_bound(100,.05,100,c=2)": _OTHER_MIXTURE,
-    "confseq_run_ge_v=100_vopt=100_c=2": _OTHER_MIXTURE,
-    "confseq_run_ge_v=50_vopt=100_c=2": _OTHER_MIXTURE,
-    "confseq_run_ge_v=500_vopt=100_c=2": _OTHER_MIXTURE,
+    **{f"confseq_run_ge_v={v}_vopt=100_c=2": _OTHER_MIXTURE for v in (50, 100, 500)},
     "confseq_beta_binomial one-sided bound": _OTHER_MIXTURE,
     "confseq_bernoulli_ci(100, 200, 0.05, 1)": _OTHER_MIXTURE,
     "confseq_bernoulli_ci(5, 50, 0.05, 50)": _OTHER_MIXTURE,
@@ -55,23 +54,6 @@ NOT_OURS: Final[dict[str, str]] = {
     "ville_BernoulliCS(alpha=.05) on Y[:1000]": _ONE_SAMPLE,
     "gbstats_test_ttest_abs": "Welch's t has no logged propensity; our classical answer is the score z",
 }
-
-
-def two_sided_rho(v_opt: float, alpha: float) -> float:
-    """The two-sided bound is tightest where that of one side is at half the level."""
-    return float(best_rho(v_opt, alpha / 2.0))
-
-
-def two_sided_log_mixture(s: float, v: float, rho: float) -> float:
-    """The whole normal is the mean of its two halves, which are the one-sided mixtures."""
-    return float(np.logaddexp(log_mixture(s, v, rho), log_mixture(-s, v, rho))) - math.log(2.0)
-
-
-def two_sided_bound(v: float, alpha: float, rho: float) -> float:
-    def excess(s: float) -> float:
-        return two_sided_log_mixture(s, v, rho) - math.log(1.0 / alpha)
-
-    return float(brentq(excess, 0.0, 50.0 * math.sqrt(v + rho), xtol=1e-13, rtol=1e-14))
 
 
 def agrees(fixture: Fixture, found: Any) -> None:
