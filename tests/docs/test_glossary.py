@@ -19,11 +19,12 @@ DEFINED = {term: (meaning, field, where) for term, meaning, field, where in ROWS
 TERMS = """
     allocation, always-valid inference, archive, arm, assignment, bake, block, boundary, breaker, CBPE, challenger,
     champion, checkpoint, control record, cool-down, CUPED, day cluster, dead letter, decision, discordance, displaced,
-    e-process, episode, experiment, exposure, fallback, forced request, form, gate, guardrail, harm block, hold,
+    e-process, episode, experiment, exposure, fallback, forced request, form, gate, gross-harm watch, guardrail,
+    harm block, hold,
     holdout gate, information, interval, join, label arrival, level, log, look, margin, metric, multiple exposure,
     no traffic, optional stopping, oracle, outbox, outcome, outcome horizon, pair, pane, planned evidence, power,
     profile, promotion, propensity, quality, ramp, reference, regime, registry, rollback, rollout, root cause,
-    sample ratio, segment, severity, shadow, share, signal, stage, state store, trigger, unit, verdict, watermark,
+    sample ratio, scale, segment, severity, shadow, share, signal, stage, state store, trigger, unit, verdict, watermark,
     window, z
 """
 
