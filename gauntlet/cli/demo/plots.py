@@ -36,13 +36,14 @@ def evidence(report: Report) -> Markup:
     with plot.drawing():
         figure, (top, low) = _figure(report, 6.4, (1.25, 1))
         shown = [r for r in report.rollouts if any(look.effect is not None for look in r.looks)]
-        for rollout in shown:
-            _effect(top, rollout)
-            _z(low, rollout)
         if not shown:
             _nothing(top, "no rollout had evidence")
-        for axes in (top, low):
+        for axes, line in ((top, _effect), (low, _z)):
             axes.axhline(0, color=plot.INK, linewidth=0.9)
+            for rollout in shown:
+                line(axes, rollout)
+                if rollout.ended is not None:
+                    axes.axvline(rollout.ended / _DAY, color=_ENDS[rollout.state][0], **_RULE)
         reach = max((abs(value) for r in shown for value in _visible(r.looks)), default=0.0)
         top.set_ylim(-2 * max(reach, _LINEAR), 2 * max(reach, _LINEAR))
         reach = max((abs(look.z) for r in shown for look in r.looks if look.z is not None), default=0.0)
@@ -70,8 +71,6 @@ def _effect(axes: Axes, rollout: Rollout) -> None:
     high = [_OPEN if look.upper is None else look.upper for look, _ in looks]
     axes.fill_between(times, low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(times, [effect for _, effect in looks], color=colour)
-    if rollout.ended is not None:
-        axes.axvline(rollout.ended / _DAY, color=colour, **_RULE)
     final = rollout.final
     if final is not None and final.effect is not None:
         axes.plot([final.at / _DAY], [final.effect], marker="o", markersize=7, color=colour, markeredgecolor="white")
@@ -84,8 +83,6 @@ def _z(axes: Axes, rollout: Rollout) -> None:
     harm = [(look.at / _DAY, -look.bound_harm) for look in rollout.looks if look.bound_harm is not None]
     for points, line in ((z, {"color": colour}), (win, _BOUND), (harm, _BOUND)):
         axes.plot(*np.array(points).reshape(-1, 2).T, **line)
-    if rollout.ended is not None:
-        axes.axvline(rollout.ended / _DAY, color=colour, **_RULE)
 
 
 def ramp(report: Report) -> Markup:
@@ -188,19 +185,16 @@ def months(report: Report) -> Markup:
     with plot.drawing():
         figure = Figure(figsize=(plot.WIDTH, 3.6), layout="constrained")
         axes = figure.add_subplot()
-        rows = [(m, m.log_loss, m.log_loss_first) for m in report.months]
-        known = [(m, ours, first) for m, ours, first in rows if ours is not None and first is not None]
+        known = [m for m in report.months if m.log_loss is not None]
         if known:
-            x = [m.month for m, _, _ in known]
-            ours, first = [ours for _, ours, _ in known], [first for _, _, first in known]
+            x, ours, first = zip(*((m.month, m.log_loss or 0, m.log_loss_first or 0) for m in known), strict=True)
             colours = [plot.GREEN if a <= b else plot.RED for a, b in zip(ours, first, strict=True)]
             axes.vlines(x, ours, first, color=colours, linewidth=5, alpha=0.25)
-            label = f"{report.first}, the first champion, for ever"
-            axes.plot(x, first, color=plot.ORANGE, marker="s", markersize=6, label=label)
+            axes.plot(x, first, color=plot.ORANGE, marker="s", markersize=6, label=f"{report.first} for ever")
             axes.plot(x, ours, color=plot.BLUE, marker="o", markersize=6, label="Gauntlet: what was served")
             axes.legend(loc="upper left")
             axes.margins(y=0.2)
-            for month, _, _ in known:
+            for month in known:
                 most = max(month.served, key=lambda version: month.served[version], default="")
                 style: Any = {"color": plot.BLUE, "ha": "center", "xycoords": ("data", "axes fraction")}
                 plot.note(axes, most, (month.month, 0), (0, 4), **style)
@@ -210,7 +204,7 @@ def months(report: Report) -> Markup:
         axes.set_xlim(0.5, 12.5) if len(known) > 6 else axes.margins(x=0.1)
         axes.grid(axis="x", visible=False)
         axes.set_ylabel("mean log loss (lower is better)")
-        figures = ", ".join(f"{month_name(m.month)} {ours:.3f} and {first:.3f}" for m, ours, first in known)
+        figures = ", ".join(f"{month_name(m.month)} {m.log_loss:.3f} and {m.log_loss_first:.3f}" for m in known)
         return plot.svg(figure, "months", f"Log loss by month, served and first champion for ever: {figures}")
 
 

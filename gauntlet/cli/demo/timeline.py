@@ -13,6 +13,7 @@ import msgspec
 from gauntlet import events
 from gauntlet.cli.demo.report_model import AllocationStep, DriftEvent, Job, Look, Rollout, StageTime, TimelineEntry
 from gauntlet.rollout import Control, Ended
+from gauntlet.rollout import Rollout as RunningRollout
 
 History = Sequence[tuple[int, Control]]
 R = TypeVar("R")
@@ -56,9 +57,8 @@ def ramp(history: History, begin: float) -> list[AllocationStep]:
 
 
 def drift(found: Sequence[events.Drift]) -> list[DriftEvent]:
-    """The drift events, each id once, oldest first."""
-    once = {event.id: event for event in found}
-    return [_project(event, DriftEvent) for event in sorted(once.values(), key=lambda event: event.at)]
+    """The drift events, each id once; `found` is sorted by time."""
+    return [_project(event, DriftEvent) for event in {event.id: event for event in found}.values()]
 
 
 def jobs(found: Sequence[events.Job]) -> list[Job]:
@@ -76,22 +76,16 @@ def jobs(found: Sequence[events.Job]) -> list[Job]:
 
 
 def rollouts(history: History, evaluations: Sequence[events.Evaluation], begin: float, end: float) -> list[Rollout]:
-    """Every rollout of the history, in order; `end` closes the stage of one that is still running."""
+    """Every rollout of the history, in order; `end` closes the stage of one that is still running.
+
+    evaluations: oldest first.
+    """
     found: dict[str, Rollout] = {}
     for _, control in history:
         at = time_of(control, begin)
         running, last = control.rollout, control.last
         if running is not None:
-            before = found.get(running.id) or Rollout(
-                id=running.id,
-                challenger=running.challenger,
-                champion=control.champion,
-                started=running.started_at,
-                started_by=last.actor if last else "",
-                started_why=last.reason if last else "",
-                state="running",
-                looks=_looks(evaluations, running.id),
-            )
+            before = found.get(running.id) or _started(running, control, evaluations)
             if not before.stages or before.stages[-1].stage != running.stage:
                 stage = StageTime(stage=running.stage, share=running.share, since=at, until=end)
                 before = msgspec.structs.replace(before, stages=(*_closed(before.stages, at), stage))
@@ -100,16 +94,23 @@ def rollouts(history: History, evaluations: Sequence[events.Evaluation], begin: 
             rollout = found.get(ended.id)
             if rollout is not None and (rollout.state, rollout.ended) != (ended.state, ended.at):
                 found[ended.id] = _ended(rollout, ended, last.evidence if last else None)
-    # The last known look stands for a rollout that is still running.
-    return [
-        r if r.ended is not None else msgspec.structs.replace(r, final=(r.looks or (None,))[-1]) for r in found.values()
-    ]
+    return list(found.values())
 
 
-def _looks(evaluations: Sequence[events.Evaluation], rollout: str) -> tuple[Look, ...]:
-    once = {e.id: e for e in evaluations if e.rollout == rollout}
-    return tuple(
-        _project(e, Look, information=e.information_fraction) for e in sorted(once.values(), key=lambda e: e.at)
+def _started(running: RunningRollout, control: Control, evaluations: Sequence[events.Evaluation]) -> Rollout:
+    """The rollout with all its looks; while it runs, the last one is its final look."""
+    once = {e.id: e for e in evaluations if e.rollout == running.id}
+    looks = tuple(_project(e, Look, information=e.information_fraction) for e in once.values())
+    return Rollout(
+        id=running.id,
+        challenger=running.challenger,
+        champion=control.champion,
+        started=running.started_at,
+        started_by=control.last.actor if control.last else "",
+        started_why=control.last.reason if control.last else "",
+        state="running",
+        looks=looks,
+        final=looks[-1] if looks else None,
     )
 
 
