@@ -124,7 +124,6 @@ class ErrorRise:
     the `threshold`, and the standard errors of the rise (`z`) and of its excess over the threshold (`z_beyond`)."""
 
     window: int
-    mean: float
     threshold: float
     rise: float
     lower: float
@@ -156,7 +155,6 @@ def error_rise(
     gap = mean - reference.mean
     return ErrorRise(
         window=reference.windows[index],
-        mean=mean,
         threshold=threshold,
         rise=gap / base,
         lower=(gap - 2.576 * error) / base,
@@ -218,7 +216,6 @@ class ErrorWindows:
         z = math.sqrt(2.0 * math.log(crossing.evidence))
         return ErrorRise(
             crossing.rows,
-            crossing.mean * reference.scale,
             max(threshold, self._e_detector.null / base - 1.0),
             rise,
             max(0.0, rise - 2.576 * error),

@@ -21,7 +21,7 @@ RUN_LENGTH = 200_000.0
 _BETS = (0.08, 0.2, 0.35, 0.5, 0.7, 0.9)
 """Alternative mean of each bet, from m (0) to certain misses (1) on a logarithmic axis."""
 _RECENT = 64
-"""Outcomes kept to say when the change began."""
+"""Outcomes kept to locate the change point."""
 _DELTA = 1e-3
 """Chance that the reference's bound on its own mean is too low."""
 

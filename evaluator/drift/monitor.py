@@ -29,8 +29,6 @@ from evaluator.drift.severity import Judgement, Severity, judge
 from evaluator.drift.windows import CHUNK, Pane, ProfileMismatchError, WindowCounts, Windows, count_codes
 
 Times = float | Sequence[float] | Floats
-_EXTRA = 64
-"""Unknown columns that are counted at most."""
 
 
 class Monitor:
@@ -50,20 +48,15 @@ class Monitor:
         # Codes of the features; in the last row the expected hits of the scores.
         self._buffer = np.empty((len(profile.features) + 1, 0), dtype=np.int64)
         self._update = ReferenceUpdate(profile, self.settings)
-        self.extra: dict[str, int] = {}
-        """Rows of each column that the profile does not have."""
 
     def observe(self, columns: Mapping[str, Column], at: Times) -> list[DriftEvent]:
         """Take in a batch of rows; `at` is the event time of all of them or of each. Returns new events.
 
-        There is a look whenever a pane is full; batches of at least 64 rows are cheapest. Missing and extra columns and
-        odd values are findings. Raises ValueError if columns differ in length.
+        There is a look whenever a pane is full; batches of at least 64 rows are cheapest. Unknown columns are
+        ignored; missing ones and odd values lower the quality. Raises ValueError if columns differ in length.
         """
         rows = batch_rows(columns)
         times = _times(at, rows)
-        for name in columns:
-            if name not in self.profile.index and (name in self.extra or len(self.extra) < _EXTRA):
-                self.extra[name] = self.extra.get(name, 0) + rows
         events: list[DriftEvent] = []
         for start in range(0, rows, CHUNK):
             chunk = {name: values[start : start + CHUNK] for name, values in columns.items()}
@@ -236,7 +229,6 @@ class Monitor:
             "performance": None if self._performance is None else self._performance.snapshot(),
             "episodes": self._episodes.snapshot(),
             "buffer": self._buffer.T.tolist(),
-            "extra": dict(self.extra),
             "update": self._update.snapshot(),
         }
 
@@ -253,7 +245,6 @@ class Monitor:
             self._performance.restore(raw["performance"])
         self._episodes.restore(raw["episodes"], self._judge)
         self._buffer = np.array(raw["buffer"], dtype=np.int64).reshape(-1, len(self.profile.features) + 1).T.copy()
-        self.extra = dict(raw["extra"])
         self._update.restore(raw["update"])
 
 

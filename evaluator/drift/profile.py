@@ -111,16 +111,10 @@ class Profile(FeatureArrays):
 
         Raises ValueError for no rows, columns of different lengths, an unknown column, or a number out of range.
         """
-        rows = batch_rows(columns)
+        rows, whole = batch_rows(columns), _whole_panes(windows, pane)
         if rows == 0:
             raise ValueError("a reference needs at least one row")
-        if pane < 1 or not windows or min(windows) < 1:
-            raise ValueError("pane and windows must be at least 1 row each")
-        whole = tuple(sorted({-(-int(window) // pane) * pane for window in windows}))
-        roles: dict[str, Role] = {name: "prediction" for name in (prediction, score) if name is not None}
-        unknown = sorted({*roles, *(() if regimes == "auto" else regimes)} - set(columns))
-        if unknown:
-            raise ValueError(f"no such column: {', '.join(unknown)}")
+        roles = _output_roles(columns, prediction, score)
         weights = _importances(columns, roles, importance)
         features = [
             fit_feature(name, values, whole, QUICK_PANES * pane, weights[name], roles.get(name, "feature"))
@@ -146,9 +140,6 @@ class Profile(FeatureArrays):
             prediction=prediction,
             score=score,
         )
-        if regimes == "auto":
-            found = _fit_regimes(profile, columns, profile.few_valued)
-            return replace(profile, regimes=tuple(regime for regime in found if has_memory(regime.counts)))
         return replace(profile, regimes=_fit_regimes(profile, columns, regimes))
 
     @property
@@ -306,6 +297,26 @@ class _NumericGrids:
         )
 
 
+def _whole_panes(windows: Sequence[int], pane: int) -> tuple[int, ...]:
+    """Ascending windows of whole panes. Raises ValueError for none, and for less than a row."""
+    if pane < 1 or not windows or min(windows) < 1:
+        raise ValueError("pane and windows must be at least 1 row each")
+    return tuple(sorted({-(-int(window) // pane) * pane for window in windows}))
+
+
+def _require(columns: Mapping[str, Column], names: Iterable[str]) -> None:
+    unknown = sorted({*names} - set(columns))
+    if unknown:
+        raise ValueError(f"no such column: {', '.join(unknown)}")
+
+
+def _output_roles(columns: Mapping[str, Column], *outputs: str | None) -> dict[str, Role]:
+    """Roles of the model's outputs. Raises ValueError for an unknown column."""
+    roles: dict[str, Role] = {name: "prediction" for name in outputs if name is not None}
+    _require(columns, roles)
+    return roles
+
+
 def _importances(
     columns: Iterable[str], roles: Mapping[str, Role], importance: Mapping[str, float] | None
 ) -> dict[str, float]:
@@ -343,10 +354,15 @@ def _fit_truth(
     return GroundTruth(distribution, performance, calibrated), losses
 
 
-def _fit_regimes(profile: Profile, columns: Mapping[str, Column], names: Iterable[str]) -> tuple[RegimeReference, ...]:
+def _fit_regimes(
+    profile: Profile, columns: Mapping[str, Column], names: Sequence[str] | Literal["auto"]
+) -> tuple[RegimeReference, ...]:
+    """The Markov chains of the columns; auto: of those with few values and memory."""
+    watched = profile.few_valued if names == "auto" else names
+    _require(columns, watched)
     regimes = []
-    for name in names:
+    for name in watched:
         feature = profile.features[profile.index[name]]
         slots = profile.column_slots(profile.index[name], columns[name])
         regimes.append(RegimeReference.fit(name, feature.counts, slots, ordered=feature.numeric))
-    return tuple(regimes)
+    return tuple(regime for regime in regimes if names != "auto" or has_memory(regime.counts))

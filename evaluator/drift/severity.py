@@ -120,7 +120,7 @@ def confidence_of(signals: Iterable[Signal], profile: Profile) -> float:
 def margin_of(signal: Signal) -> float:
     """Standard errors by which the statistic exceeds its threshold.
 
-    The statistic is as many standard errors from zero as its p value says, so the threshold takes its share of them.
+    The p value gives the z of the statistic; that of the threshold is smaller in proportion.
     """
     z = -float(ndtri(max(signal.p_value, 1e-300) / 2.0))
     return max(z, 0.0) * (1.0 - 1.0 / max(signal.strength, 1e-3))
@@ -141,20 +141,18 @@ def _root_cause(signals: tuple[Signal, ...], moved: set[str], profile: Profile, 
         return "quality"
     bad = {signal.feature for signal in signals if signal.family == "quality"}
     if bad and (not moved or moved & bad):
-        return "quality"  # cells that are broken explain a loss before anything else does
+        return "quality"  # broken cells explain a loss before anything else
     if any(signal.kind in PERFORMANCE_KINDS for signal in signals):
-        # Inputs that moved explain a loss that the scores themselves see; where there are no scores to ask, inputs that
-        # moved widely may. Inputs that stand still can't.
+        # Moved inputs explain a loss if the scores estimate it too; without scores, if many inputs moved.
         scored = profile.truth is not None and profile.truth.scores is not None
         if moved and ("estimate" in families or (wide and not scored)):
             return "covariate"
-        # Other shares of the same outcomes come with other inputs, and the model says so; where it says what it always
-        # said, it is the outcomes that no longer follow from the inputs.
+        # If the predictions moved with the outcomes, their shares have changed; if not, the concept has.
         follows = "prediction" in families or not (profile.prediction or profile.score)
         return "prior" if "prior" in families and follows and not moved else "concept"
     if "prior" in families and not moved:
         return "prior"
-    if moved or families & {"prediction", "estimate"}:  # a frozen model says something else only of other inputs
+    if moved or families & {"prediction", "estimate"}:  # a frozen model's predictions move only with its inputs
         return "covariate"
     return "regime" if "regime" in families else "outlier_burst"
 
@@ -164,7 +162,7 @@ def _action(cause: RootCause, loss: bool) -> Action:
         return "quarantine"
     if not loss:
         return "observe"
-    # A changed concept makes old rows wrong; moved inputs leave them right, only too few where the traffic is now.
+    # A changed concept makes old rows wrong; moved inputs only make those like today's too few.
     return "retrain_recent" if cause in ("concept", "prior") else "retrain_full"
 
 

@@ -88,7 +88,7 @@ def test_adwin_that_began_anew_still_knows_what_was_before() -> None:
 )
 def test_a_second_opinion_lowers_the_evidence_asked_for(z: float, voted: bool, found: bool) -> None:
     errors: Any = SimpleNamespace(
-        rises=lambda threshold: [ErrorRise(256, 1.3, 0.15, 0.3, 0.1, 0.5, z, 1.0, 0.3 / z)],
+        rises=lambda threshold: [ErrorRise(256, 0.15, 0.3, 0.1, 0.5, z, 1.0, 0.3 / z)],
         adwin=SimpleNamespace(rose_within=lambda within: voted),
         since_crossing=None,
         sudden=lambda threshold: None,

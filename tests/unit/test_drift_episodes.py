@@ -13,6 +13,7 @@ from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, Severity, confidence_of, judge
 from evaluator.drift.signals import Kind, LookResult, Signal
+from gauntlet import types
 
 PROFILE = Profile.fit({name: [0.0, 1.0] * 50 for name in "abcdefghij"}, reference_id="v1")
 SETTINGS = DriftSettings(cooldown_rows=1000)
@@ -208,3 +209,8 @@ def test_impossible_settings_are_refused() -> None:
         DriftSettings(ks=0.0)
     with pytest.raises(ValueError, match="confirm"):
         DriftSettings(confirm=0)
+
+
+def test_severities_are_those_of_the_kernel_in_its_order() -> None:
+    assert [severity.name for severity in Severity] == [severity.value for severity in types.Severity]
+    assert [int(severity) for severity in Severity] == [severity.rank for severity in types.Severity]
