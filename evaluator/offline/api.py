@@ -5,7 +5,7 @@ The functions import what they need when they are called, so that a command star
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,71 +44,37 @@ def analyze(
 def drift(
     reference: str | Path | pd.DataFrame | pa.Table | Table,
     current: str | Path | pd.DataFrame | pa.Table | Table,
-    *,
-    target: str | None = None,
-    prediction: str | None = None,
-    features: str | Iterable[str] | None = None,
-    mode: str = "gated",
-    task: str | None = None,
-    positive: object = None,
-    ordered: bool = True,
-    time: str | None = None,
+    **options: Any,
 ) -> DriftReport:
-    """Compare current rows with reference rows, as `gauntlet drift --reference A --current B` does.
+    """Compare current rows with reference rows: the options of `gauntlet drift --reference A --current B`.
 
     Each side is the path of a CSV, gzipped CSV or Parquet file, or a frame in memory; rows are in time order unless
-    `ordered` says that their order means nothing. The other names are the command's options (`gauntlet drift --help`).
-    The result has `severity`, `features`, `quality`, `performance` and more, and gives `to_dict()`; `to_text` and
-    `to_html` render it. Raises `gauntlet.errors.BadInput`, naming the column or option, when there can be no answer.
+    `ordered` says that their order means nothing. `DriftFileSettings` lists the options; `gauntlet drift --help`
+    explains them. The report has `severity`, `features`, `quality`, `performance` and more, and gives `to_dict()`;
+    `to_text` and `to_html` render it. Raises `gauntlet.errors.BadInput`, naming the column or option.
     """
     from evaluator.offline.drift import DriftFileSettings, compare_tables
     from gauntlet.table import Table, open_table
 
-    settings = DriftFileSettings.from_options(
-        target=target,
-        prediction=prediction,
-        features=features,
-        mode=mode,
-        task=task,
-        positive=positive,
-        ordered=ordered,
-        time=time,
-    )
+    settings = DriftFileSettings.from_options(**options)
     before, now = (side if isinstance(side, Table) else open_table(side) for side in (reference, current))
     return compare_tables(before, now, settings)
 
 
 def drift_stream(
-    source: str | Path | pd.DataFrame | pa.Table | Table,
-    reference_rows: int,
-    *,
-    target: str | None = None,
-    prediction: str | None = None,
-    features: str | Iterable[str] | None = None,
-    mode: str = "gated",
-    task: str | None = None,
-    positive: object = None,
-    season: str | None = None,
-    time: str | None = None,
+    source: str | Path | pd.DataFrame | pa.Table | Table, reference_rows: int, **options: Any
 ) -> DriftStream:
-    """Watch one long table in time order against its first rows, as `gauntlet drift --stream` does.
+    """Watch one long table in time order against its first rows: the options of `gauntlet drift --stream`.
 
     Iterate the result's `events()`, each given as soon as its row is read; then its `report()` is the whole answer.
-    Raises `gauntlet.errors.BadInput` when there can be none.
+    Raises `gauntlet.errors.BadInput`, naming the column or option.
     """
-    from evaluator.offline.drift import DriftFileSettings, DriftStream
+    from evaluator.offline.drift import DriftFileSettings, DriftRequestError, DriftStream
     from gauntlet.table import Table, open_table
 
-    settings = DriftFileSettings.from_options(
-        target=target,
-        prediction=prediction,
-        features=features,
-        mode=mode,
-        task=task,
-        positive=positive,
-        season=season,
-        time=time,
-    )
+    settings = DriftFileSettings.from_options(**options)
+    if not settings.ordered:
+        raise DriftRequestError("--unordered can't be combined with --stream, which watches rows in time order")
     return DriftStream(source if isinstance(source, Table) else open_table(source), reference_rows, settings)
 
 

@@ -8,142 +8,96 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gauntlet.cli import output
 from gauntlet.errors import BadInput
 
 if TYPE_CHECKING:
-    from evaluator.offline.drift import DriftFileSettings, DriftReport, StreamReport
+    from evaluator.offline.drift import DriftReport, StreamReport
 
-MODES = ("gated", "simple")
 REACHED = 3
 """Exit code where the severity is that of `--fail-on` or worse."""
 
 
-def options(command: argparse.ArgumentParser) -> None:
-    """Give the sub-command its arguments."""
-    files = command.add_argument_group("two files")
-    add = files.add_argument
+def options(parser: argparse.ArgumentParser) -> None:
+    """Give the command its arguments."""
+    from evaluator.offline.drift.settings import DriftFileSettings
+    from evaluator.offline.options import add_options
+
+    add = parser.add_argument_group("two files").add_argument
     add("--reference", metavar="A", help="rows that were in order: CSV, gzipped CSV or Parquet")
     add("--current", metavar="B", help="rows to judge, a file of any of the same kinds")
-    one = command.add_argument_group("one long file in time order: prints one JSON line an event")
-    add = one.add_argument
+    add = parser.add_argument_group("one long file in time order: prints one JSON line an event").add_argument
     add("--stream", metavar="FILE", help="watch this file row by row")
     add("--reference-rows", metavar="N", type=int, help="its first N rows are the reference")
-    add(
-        "--season",
-        choices=("hour", "weekday"),
-        help="hold numbers against the reference's of the same hour or "
-        "weekday (UTC), for streams with a cycle; needs --time",
-    )
-    add = command.add_argument
-    add(
-        "--time",
-        metavar="COLUMN",
-        help="when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z; "
-        "gaps, disorder and a clock that stands still are told",
-    )
-    add("--target", metavar="COLUMN", help="the truth")
-    add("--prediction", metavar="COLUMN", help="a label, the positive class's probability, or a number")
-    add("--features", metavar="COLUMN", nargs="+", help="columns to watch, spaces or commas between; default: all")
-    add(
-        "--mode",
-        choices=MODES,
-        default=MODES[0],
-        help="gated: effect AND evidence; simple: bare thresholds; default: %(default)s",
-    )
-    add("--task", choices=("classification", "regression"), help="default: by the target's values")
-    add("--positive", metavar="CLASS", help="the class a probability is of; default: the last in order, 1 of 0 and 1")
-    add("--unordered", action="store_true", help="the order of rows means nothing, so neighbours are independent")
-    add(
-        "--fail-on",
-        type=str.upper,
-        choices=("LOW", "MEDIUM", "HIGH", "CRITICAL"),
-        help=f"exit with {REACHED} at this severity or worse; default: exit with 0 whatever was found",
-    )
-    add("--json", metavar="FILE", help="write the answer as JSON; - is standard output, instead of the text")
-    add("--html", metavar="FILE", help="write a page with plots")
+    add_options(parser, DriftFileSettings)
+    add = parser.add_argument
+    severities = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+    told = f"exit with {REACHED} at this severity or worse; default: exit with 0 whatever was found"
+    add("--fail-on", type=str.upper, choices=severities, help=told)
+    output.options(parser)
 
 
-def run(given: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Do the check; 0, or 3 where `--fail-on` was reached. Raises BadInput for a usage or data error."""
     from evaluator.offline.drift import Severity
     from evaluator.offline.render import drift
 
-    output.check(given, given.reference, given.current, given.stream)
-    report = _stream(given) if given.stream is not None else _pair(given)
-    if given.html is not None:
-        output.write("html", given.html, drift.html(report))
-    return REACHED if given.fail_on is not None and Severity[report.severity] >= Severity[given.fail_on] else 0
+    output.check(arguments, arguments.reference, arguments.current, arguments.stream)
+    report = _stream(arguments) if arguments.stream is not None else _pair(arguments)
+    if arguments.html is not None:
+        output.write("html", arguments.html, drift.html(report))
+    limit = arguments.fail_on
+    return REACHED if limit is not None and Severity[report.severity] >= Severity[limit] else 0
 
 
-def _pair(given: argparse.Namespace) -> DriftReport:
-    from evaluator.offline.drift import compare_tables
+def _pair(arguments: argparse.Namespace) -> DriftReport:
+    import gauntlet
     from evaluator.offline.render import drift
     from gauntlet.table import open_table
 
-    if given.reference is None or given.current is None:
+    if arguments.reference is None or arguments.current is None:
         raise BadInput("give --reference and --current, or --stream and --reference-rows")
-    if given.reference_rows is not None:
-        raise BadInput("--reference-rows goes with --stream")
-    if given.season is not None:
-        raise BadInput("--season goes with --stream")
-    reference, current = open_table(given.reference), open_table(given.current)
-    report = compare_tables(reference, current, _settings(given, reference.columns))
-    if given.json == "-":
-        print(_json(report))
-        return report
-    print(drift.text(report), end="")
-    if given.json is not None:
-        output.write("json", given.json, _json(report) + "\n")
+    for name in ("reference_rows", "season"):
+        if getattr(arguments, name, None) is not None:
+            raise BadInput(f"--{name.replace('_', '-')} needs --stream")
+    reference, current = open_table(arguments.reference), open_table(arguments.current)
+    report: DriftReport = gauntlet.drift(reference, current, **_given(arguments, reference.columns))
+    output.answer(arguments, report, drift.text(report), **_JSON)
     return report
 
 
-def _stream(given: argparse.Namespace) -> StreamReport:
-    from evaluator.offline.drift import DriftStream
+def _stream(arguments: argparse.Namespace) -> StreamReport:
+    import gauntlet
     from evaluator.offline.render import as_json, drift
     from gauntlet.table import open_table
 
-    if given.reference is not None or given.current is not None:
-        raise BadInput("--stream watches one file; --reference and --current compare two")
-    if given.reference_rows is None:
+    if arguments.reference is not None or arguments.current is not None:
+        raise BadInput("--stream can't be combined with --reference or --current: it watches one file")
+    if arguments.reference_rows is None:
         raise BadInput("--stream needs --reference-rows: how many of its first rows are the reference")
-    if given.unordered:
-        raise BadInput("--stream watches rows in time order, so --unordered has no meaning for it")
-    table = open_table(given.stream)
-    stream = DriftStream(table, given.reference_rows, _settings(given, table.columns))
+    table = open_table(arguments.stream)
+    stream = gauntlet.drift_stream(table, arguments.reference_rows, **_given(arguments, table.columns))
     for event in stream.events():
         print(as_json(event, indent=None, ascii_only=True), flush=True)
-    report = stream.report()
+    report: StreamReport = stream.report()
     print(drift.text(report), end="", file=sys.stderr)
-    if given.json is not None and given.json != "-":  # standard output has the events already
-        output.write("json", given.json, _json(report) + "\n")
+    if arguments.json is not None and arguments.json != "-":  # standard output has the events already
+        output.write("json", arguments.json, as_json(report, **_JSON) + "\n")
     return report
 
 
-def _settings(given: argparse.Namespace, columns: Sequence[str]) -> DriftFileSettings:
-    from evaluator.offline.drift import DriftFileSettings
-
-    return DriftFileSettings.from_options(
-        target=given.target,
-        prediction=given.prediction,
-        features=None if given.features is None else _names(given.features, columns),
-        mode=given.mode,
-        task=given.task,
-        positive=given.positive,
-        ordered=not given.unordered,
-        season=given.season,
-        time=given.time,
-    )
+_JSON: dict[str, Any] = {"indent": 1, "ascii_only": True}
 
 
-def _names(given: Sequence[str], columns: Sequence[str]) -> list[str]:
-    """Names with commas between, unless a column is called just so."""
-    return [name for text in given for name in ([text] if text in columns else text.split(",")) if name]
+def _given(arguments: argparse.Namespace, columns: Sequence[str]) -> dict[str, Any]:
+    """The options that were given; features with commas between them, unless a column is called just so."""
+    from evaluator.offline.drift.settings import DriftFileSettings
+    from evaluator.offline.options import chosen
 
-
-def _json(report: DriftReport | StreamReport) -> str:
-    from evaluator.offline.render import as_json
-
-    return as_json(report, indent=1, ascii_only=True)
+    given = chosen(arguments, DriftFileSettings)
+    if "features" in given:
+        parts = ([text] if text in columns else text.split(",") for text in given["features"])
+        given["features"] = [name for names in parts for name in names if name]
+    return given

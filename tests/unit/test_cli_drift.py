@@ -94,7 +94,7 @@ def test_a_stream_prints_one_json_line_an_event(files: Path, capsys: pytest.Capt
         (["--stream", "stream.csv", "--reference-rows", "5"], "at least 100"),
         (["--stream", "stream.csv", "--reference-rows", "1000", "--unordered"], "time order"),
         (["--stream", "stream.csv", "--reference-rows", "1000", "--current", "a.csv"], "watches one file"),
-        (["--reference", "a.csv", "--current", "a.csv", "--reference-rows", "9"], "goes with --stream"),
+        (["--reference", "a.csv", "--current", "a.csv", "--reference-rows", "9"], "needs --stream"),
         (["--reference", "a.csv", "--current", "none.csv"], "none.csv"),
         (["--reference", "a.csv", "--current", "a.csv", "--target", "aa"], "no column 'aa'"),
         (["--reference", "a.csv", "--current", "a.csv", "--json", "no/such/folder.json"], "folder.json"),
@@ -103,8 +103,8 @@ def test_a_stream_prints_one_json_line_an_event(files: Path, capsys: pytest.Capt
         (["--reference", "a.csv", "--current", "none.csv", "--json", "no/a.json"], "no folder no"),
         (["--reference", "a.csv", "--current", "none.csv", "--json", "a.csv"], "already an input"),
         (["--reference", "a.csv", "--current", "none.csv", "--json", "o", "--html", "o"], "another output"),
-        (["--reference", "a.csv", "--current", "a.csv", "--season", "hour", "--time", "a"], "goes with --stream"),
-        (["--stream", "stream.csv", "--reference-rows", "1000", "--season", "hour"], "season needs time"),
+        (["--reference", "a.csv", "--current", "a.csv", "--season", "hour", "--time", "a"], "needs --stream"),
+        (["--stream", "stream.csv", "--reference-rows", "1000", "--season", "hour"], "--season needs --time"),
     ],
 )
 def test_a_usage_or_data_error_ends_with_two_and_says_why(

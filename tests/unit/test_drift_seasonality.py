@@ -124,8 +124,8 @@ def test_times_as_texts_and_numbers() -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"season": "hour"}, "season needs time"),
-        ({"season": "month", "time": "when"}, "hour or weekday"),
+        ({"season": "hour"}, "--season needs --time"),
+        ({"season": "month", "time": "when"}, "--season must be one of hour, weekday"),
         ({"season": "hour", "time": "when", "features": ["when"]}, "is the time and can't be a feature"),
     ],
 )

@@ -274,11 +274,11 @@ def test_a_prediction_that_is_gone_is_damage() -> None:
     [
         ({"features": ["a", "bb"]}, "no column 'bb'; did you mean 'b'"),
         ({"target": "nope"}, "no column 'nope'"),
-        ({"mode": "loose"}, "mode must be gated or simple"),
+        ({"mode": "loose"}, "--mode must be one of gated, simple"),
         ({"features": ["a", "a"]}, "more than once"),
         ({"target": "a", "prediction": "a"}, "same column"),
         ({"target": "a", "features": ["a"]}, "can't be a feature too"),
-        ({"task": "regression"}, "needs target"),
+        ({"task": "regression"}, "needs --target"),
         ({"target": "a", "prediction": "c"}, "one holds texts"),
     ],
 )
