@@ -62,25 +62,25 @@ async def _ensure(config: Config, state: StateStore) -> Control:
 
 def champion(config: Config) -> tuple[object, Schema]:
     """The configured model and its schema. Raises `ModelUnusable`."""
-    given = config.champion
-    model = artifact.load(given.model, trusted=given.trusted, allow_pickle=given.allow_pickle)
+    settings = config.champion
+    model = artifact.load(settings.model, trusted=settings.trusted, allow_pickle=settings.allow_pickle)
     features = [Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
-    return model, artifact.schema_of(model, config.task, features, config.classes, given.input)
+    return model, artifact.schema_of(model, config.task, features, config.classes, settings.input)
 
 
 def _register_champion(config: Config) -> str:
-    given = config.champion
+    settings = config.champion
     model, schema = champion(config)
     reference = None
-    if given.reference is not None:
-        reference = _reference(given.reference, given, Predictor(model, schema, "champion"), config.metric)
+    if settings.reference is not None:
+        reference = _reference(settings.reference, settings, Predictor(model, schema, "champion"), config.metric)
     entry = adapters.registry(config).register(
-        given.model,
+        settings.model,
         schema,
         created_at=time.time(),
         reference=reference,
-        trusted=tuple(given.trusted),
-        allow_pickle=given.allow_pickle,
+        trusted=tuple(settings.trusted),
+        allow_pickle=settings.allow_pickle,
         algorithm=type(model).__name__,
         rows=reference.rows if reference else 0,
         note="given at the first start",
@@ -88,12 +88,12 @@ def _register_champion(config: Config) -> str:
     return entry.version
 
 
-def _reference(path: str, given: ChampionConfig, predictor: Predictor, metric: str) -> Reference:
+def _reference(path: str, settings: ChampionConfig, predictor: Predictor, metric: str) -> Reference:
     """The rows of a reference file, with the champion's outputs and losses where the target is known."""
     from gauntlet.registry.reference_file import read_reference
 
     try:
-        found = read_reference(path, predictor.schema, target=given.target, time=given.time)
+        found = read_reference(path, predictor.schema, target=settings.target, time=settings.time)
     except BadInput as error:
         raise ConfigError(f"champion.reference: {error}", code="bad_reference") from error
     if found.rows < _FEWEST_ROWS:
@@ -104,7 +104,7 @@ def _reference(path: str, given: ChampionConfig, predictor: Predictor, metric: s
         return found
     rows = [dict(zip(found.columns, row, strict=True)) for row in zip(*found.columns.values(), strict=True)]
     truth = np.array(found.truths, dtype=np.float64)
-    outputs = _held_out(predictor, rows, path) if given.held_out else _cross_fitted(predictor, rows, truth)
+    outputs = _held_out(predictor, rows, path) if settings.held_out else _cross_fitted(predictor, rows, truth)
     if outputs is None:
         return Reference(columns=found.columns, at=found.at)
     losses = loss(metric, outputs, truth)

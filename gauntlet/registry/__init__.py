@@ -37,13 +37,7 @@ class ModelStore(Protocol):
     """Model versions. Registering is atomic: a version is there whole, or not at all."""
 
     def register(
-        self,
-        model: object | str,
-        schema: Schema,
-        *,
-        created_at: float,
-        reference: Reference | None = None,
-        **facts: Any,
+        self, model: object, schema: Schema, *, created_at: float, reference: Reference | None = None, **facts: Any
     ) -> Version:
         """Store `model` (a fitted object, or the path or `module:function` of one) as the next version.
 

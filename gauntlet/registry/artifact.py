@@ -89,12 +89,9 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sha256(path: Path) -> str:
-    """The artifact's checksum, read in chunks."""
-    digest = hashlib.sha256()
+    """The artifact's checksum."""
     with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(2**20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load(
@@ -110,9 +107,10 @@ def load(
     path = Path(source)
     if not path.is_file():
         raise ModelUnusable(f"model {path}: there is no such file", code="model_missing")
-    if checksum is not None and (found := sha256(path)) != checksum:
+    if checksum is not None and (actual := sha256(path)) != checksum:
         raise ModelUnusable(
-            f"model {path}: its SHA-256 is {found[:12]}…, the registry recorded {checksum[:12]}…", code="model_checksum"
+            f"model {path}: its SHA-256 is {actual[:12]}…, the registry recorded {checksum[:12]}…",
+            code="model_checksum",
         )
     if path.suffix not in (".skops", ".joblib"):
         raise ModelUnusable(f"model {path}: known formats are .skops and .joblib", code="model_format")
@@ -123,7 +121,11 @@ def load(
             code="model_untrusted",
         )
     try:
-        return _load_skops(path, trusted) if path.suffix == ".skops" else _load_joblib(path)
+        if path.suffix == ".skops":
+            return _load_skops(path, trusted)
+        import joblib
+
+        return joblib.load(path)
     except ModelUnusable:
         raise
     except Exception as error:  # whatever a broken artifact raises, the answer is the same
@@ -156,17 +158,10 @@ def _load_skops(path: Path, listed: Sequence[str]) -> object:
     return model
 
 
-def _load_joblib(path: Path) -> object:
-    import joblib
-
-    return joblib.load(path)
-
-
 def _call(source: str) -> object:
     module, _, name = source.partition(":")
     try:
-        factory = getattr(importlib.import_module(module), name)
-        return factory()
+        return getattr(importlib.import_module(module), name)()
     except Exception as error:  # user code: whatever it raises, the answer is the same
         raise ModelUnusable(f"model {source}: {type(error).__name__}: {error}", code="model_broken") from error
 

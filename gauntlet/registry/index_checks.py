@@ -81,32 +81,25 @@ def _check(value: Any) -> Collection[str]:
 def _check_tree(tree: Any, features: int) -> None:
     """Children come after their parent, within the tree; so every path ends. A leaf has no left child (-1)."""
     _require(isinstance(tree, Tree) and 1 <= tree.node_count <= tree.capacity, "the size of a tree")
-    inner = tree.children_left != -1
-    _check_nodes(np.arange(tree.node_count), inner, tree.children_left, tree.children_right, tree.feature, features)
+    _check_nodes(tree.children_left != -1, tree.children_left, tree.children_right, tree.feature, features)
 
 
 def _check_predictor(predictor: Any, categorical: NDArray[np.bool_]) -> None:
     _require(isinstance(predictor, TreePredictor) and len(predictor.nodes) > 0, "the size of a tree")
     nodes = predictor.nodes
     inner = nodes["is_leaf"] == 0
-    _check_nodes(np.arange(len(nodes)), inner, nodes["left"], nodes["right"], nodes["feature_idx"], len(categorical))
+    _check_nodes(inner, nodes["left"], nodes["right"], nodes["feature_idx"], len(categorical))
     split = nodes[inner & (nodes["is_categorical"] != 0)]
     bitsets = predictor.raw_left_cat_bitsets
-    _require(bitsets.ndim == 2 and bitsets.shape[1] == 8, "the categories of a tree")
-    _require(bool((split["bitset_idx"] < len(bitsets)).all()), "the categories of a tree")
-    _require(bool(categorical[split["feature_idx"]].all()), "the categories of a tree")
+    whole = bitsets.ndim == 2 and bitsets.shape[1] == 8 and (split["bitset_idx"] < len(bitsets)).all()
+    _require(bool(whole and categorical[split["feature_idx"]].all()), "the categories of a tree")
 
 
 def _check_nodes(
-    index: NDArray[Any],
-    inner: NDArray[np.bool_],
-    left: NDArray[Any],
-    right: NDArray[Any],
-    feature: NDArray[Any],
-    features: int,
+    inner: NDArray[np.bool_], left: NDArray[Any], right: NDArray[Any], feature: NDArray[Any], features: int
 ) -> None:
     for child in (left[inner].astype(np.int64), right[inner].astype(np.int64)):
-        _require(bool(((child > index[inner]) & (child < len(index))).all()), "the children of a tree's node")
+        _require(bool(((child > np.flatnonzero(inner)) & (child < len(inner))).all()), "the children of a tree's node")
     _require(bool(((feature[inner] >= 0) & (feature[inner] < features)).all()), "the features of a tree's node")
 
 

@@ -28,13 +28,7 @@ class LocalRegistry:
         self._root.mkdir(parents=True, exist_ok=True)
 
     def register(
-        self,
-        model: object | str,
-        schema: Schema,
-        *,
-        created_at: float,
-        reference: Reference | None = None,
-        **facts: Any,
+        self, model: object, schema: Schema, *, created_at: float, reference: Reference | None = None, **facts: Any
     ) -> Version:
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._root))
         try:
@@ -62,7 +56,7 @@ class LocalRegistry:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-    def _store(self, model: object | str, draft: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
+    def _store(self, model: object, draft: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
         if isinstance(model, str) and not Path(model).is_file():
             if ":" not in model:
                 raise ModelUnusable(f"model {model}: there is no such file", code="model_missing")
