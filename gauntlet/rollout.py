@@ -262,20 +262,12 @@ def _ramp(control: Control, command: Command, now: float) -> Control:
     return control if command.stage == rollout.stage else _move(control, command, rollout, command.stage, now)
 
 
-def _pause(control: Control, command: Command, now: float) -> Control:
-    rollout = _running(control, command)
-    if rollout.paused:
+def _pause_or_resume(control: Control, command: Command, now: float) -> Control:
+    rollout, paused = _running(control, command), command.name == "pause"
+    if rollout.paused == paused:
         return control
-    paused = msgspec.structs.replace(rollout, paused=True)
-    return _replace(control, rollout=paused, last=_note(command, Decision.HOLD, now, rollout.id))
-
-
-def _resume(control: Control, command: Command, now: float) -> Control:
-    rollout = _running(control, command)
-    if not rollout.paused:
-        return control
-    resumed = msgspec.structs.replace(rollout, paused=False)
-    return _replace(control, rollout=resumed, last=_note(command, Decision.HOLD, now, rollout.id))
+    changed = msgspec.structs.replace(rollout, paused=paused)
+    return _replace(control, rollout=changed, last=_note(command, Decision.HOLD, now, rollout.id))
 
 
 def _approve(control: Control, command: Command, now: float) -> Control:
@@ -374,8 +366,8 @@ _TRANSITIONS: dict[str, Callable[[Control, Command, float], Control]] = {
     "challenge": _challenge,
     "advance": _advance,
     "ramp": _ramp,
-    "pause": _pause,
-    "resume": _resume,
+    "pause": _pause_or_resume,
+    "resume": _pause_or_resume,
     "approve": _approve,
     "promote": _promote,
     "rollback": _rollback,
