@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,39 +62,47 @@ DETECTORS: dict[str, Detector] = {
 }
 
 
+@dataclass
+class Count:
+    """Delays of the changes that were found, and false alarms in a number of rows before or without a change."""
+
+    streams: int = 0
+    delays: list[int] = field(default_factory=list)
+    false: int = 0
+    rows: int = 0
+
+    def add(self, alarms: list[int], change: int) -> None:
+        self.false += sum(row < change for row in alarms)
+        self.rows += change
+        self.delays += [row - change + 1 for row in alarms if row >= change][:1]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {
+            "found": len(self.delays) / self.streams,
+            "median_delay": statistics.median(self.delays) if self.delays else float("nan"),
+            "false_alarms_per_100000": 1e5 * self.false / self.rows,
+            "still_rows": self.rows,
+        }
+
+
 def measured(detector: Detector, streams: int, still_rows: int) -> dict[str, dict[str, float]]:
     """Figures a family and together; the same seeds for every detector."""
-    results: dict[str, dict[str, float]] = {}
-    all_delays: list[int] = []
-    all_false = all_rows = 0
+    counts: dict[str, Count] = {}
     for number, (name, family) in enumerate(FAMILIES.items()):
-        delays: list[int] = []
-        false = rows = 0
+        count = counts[name] = Count(streams)
         for seed in range(streams):
             rng = np.random.default_rng([number, seed])
             stream = misses(family, rng, int(rng.integers(2000, 8000)), WITHIN)
-            alarms = list(detector(stream))
-            false += sum(row < stream.change for row in alarms)
-            rows += stream.change
-            after = [row - stream.change + 1 for row in alarms if row >= stream.change]
-            delays += after[:1]
+            count.add(list(detector(stream)), stream.change)
         still = misses(family, np.random.default_rng([number, 10**6]), still_rows, 0)
-        false += sum(1 for _ in detector(still))
-        rows += still_rows
-        results[name] = {
-            "found": len(delays) / streams,
-            "median_delay": statistics.median(delays) if delays else float("nan"),
-            "false_alarms_per_100000": 1e5 * false / rows,
-        }
-        all_delays += delays
-        all_false, all_rows = all_false + false, all_rows + rows
-    results["all"] = {
-        "found": len(all_delays) / (streams * len(FAMILIES)),
-        "median_delay": statistics.median(all_delays) if all_delays else float("nan"),
-        "false_alarms_per_100000": 1e5 * all_false / all_rows,
-        "still_rows": all_rows,
-    }
-    return results
+        count.add(list(detector(still)), still_rows)
+    parts = list(counts.values())
+    delays = [delay for part in parts for delay in part.delays]
+    counts["all"] = Count(
+        streams * len(parts), delays, sum(part.false for part in parts), sum(part.rows for part in parts)
+    )
+    return {name: count.figures for name, count in counts.items()}
 
 
 def main() -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import cProfile
-import pstats
 import statistics
 import tempfile
 import time
@@ -52,11 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--predictions", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--profile", action="store_true", help="print where the time goes instead")
     arguments = parser.parse_args()
-    if arguments.profile:
-        _profile(arguments.predictions)
-        return
     for line in run(arguments.predictions, arguments.rounds):
         print(line)
 
@@ -78,14 +72,6 @@ def run(predictions: int = 40_000, rounds: int = 3) -> list[str]:
                 title = f"{'with' if shadow else 'without'} shadow scores, {'as it came' if stepwise else 'a backlog'}"
                 lines.append(f"| {title} | {count:,} | {count / seconds:,.0f} | {1e6 * seconds / count:.1f} |")
     return lines
-
-
-def _profile(predictions: int) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        config, count = asyncio.run(_prepare(Path(name), predictions, True))
-        profile = cProfile.Profile()
-        asyncio.run(_evaluate(config, count, stepwise=True, run=0, profile=profile))
-        pstats.Stats(profile).sort_stats("tottime").print_stats(30)
 
 
 async def _prepare(folder: Path, n: int, shadow: bool) -> tuple[Config, int]:
@@ -200,9 +186,7 @@ class GrowingLog:
         return self._now <= self._last + _STEP * _EVERY
 
 
-async def _evaluate(
-    config: Config, count: int, *, stepwise: bool, run: int, profile: cProfile.Profile | None = None
-) -> float:
+async def _evaluate(config: Config, count: int, *, stepwise: bool, run: int) -> float:
     """CPU seconds that a fresh worker needs for the whole log; checks that it counted all of it."""
     folder = Path(config.data) / f"evaluator-{stepwise}-{run}"
     checkpoint = Checkpoint(folder / "evaluator.db")
@@ -211,9 +195,6 @@ async def _evaluate(
     growing = GrowingLog(reader, START + _EVERY * count + _DELAY)
     sink: Any = Nowhere()
     worker = Worker(config, pipeline, checkpoint, growing if stepwise else reader, sink, sink)  # type: ignore[arg-type]
-    if profile is not None:
-        asyncio.to_thread = _inline  # type: ignore[assignment] - the profiler sees one thread
-        profile.enable()
     before = time.process_time()
     while True:
         while await worker.step():
@@ -222,8 +203,6 @@ async def _evaluate(
             break
     await worker.commit()
     seconds = time.process_time() - before
-    if profile is not None:
-        profile.disable()
     await reader.close()
     checkpoint.close()
     counts = pipeline.counts
@@ -231,10 +210,6 @@ async def _evaluate(
     if seen != count or counts["joined"] != counts["outcomes"]:
         raise SystemExit(f"{count} events were written, and the evaluator counted {dict(counts)}")
     return seconds
-
-
-async def _inline(call: Any, /, *arguments: Any, **named: Any) -> Any:
-    return call(*arguments, **named)
 
 
 if __name__ == "__main__":
