@@ -1,8 +1,7 @@
-"""Sequential statistics of a champion and a challenger: pure functions and frozen records, no I/O, no clock, no
-randomness.
+"""Sequential statistics of a champion and a challenger. The methods are described in docs/statistics.md.
 
-Invariant: nothing here imports anything of Gauntlet's outside this package; the running evaluator uses exactly this
-code.
+Invariant: pure functions and records, without I/O, clock or randomness, that import nothing else of Gauntlet; live
+rollouts, `gauntlet analyze` and `gauntlet plan` use the same code.
 """
 
 from evaluator.stats.alpha_spending import Spending

@@ -84,15 +84,19 @@ def course(
 
 
 def split_variance(share: float, champion: float, challenger: float, effect: float = 0.0) -> float:
-    """V/I of split traffic with these outcome variances and the champion's mean as prediction:
-    (1−π)(σ₁² + δ²) + π σ₀², the mean of (A−π)²(Y−m)² over π(1−π). It hardly depends on π where variances are alike."""
+    """V/I of split traffic with these outcome variances σ₀², σ₁² and the champion's mean as prediction.
+
+    It is (1−π)(σ₁² + δ²) + π σ₀², the mean of (A−π)²(Y−m)² over π(1−π).
+    """
     require_between("share", share, 0.0, 1.0)
     return (1.0 - share) * (challenger + effect * effect) + share * champion
 
 
 def cluster_design_effect(size: float, correlation: float, variation: float = 0.0) -> float:
-    """Kish's design effect 1 + ((1 + cv²) n̄ − 1) ρ of clusters of mean size n̄, coefficient of variation cv, and
-    correlation ρ between the scores of two units of one cluster."""
+    """Kish's design effect 1 + ((1 + cv²) n̄ − 1) ρ.
+
+    Clusters have mean size n̄, coefficient of variation cv, and correlation ρ between the scores of two of their units.
+    """
     if not (size >= 1.0 and 0.0 <= correlation <= 1.0 and variation >= 0.0):
         raise PlanError(f"no clusters of size {size!r}, correlation {correlation!r} and variation {variation!r}")
     return 1.0 + max(0.0, (1.0 + variation * variation) * size - 1.0) * correlation
@@ -119,7 +123,7 @@ def kl(p: float, q: float) -> float:
 
 
 def information_rate(share: float, champion: float, challenger: float) -> tuple[float, float]:
-    """Nats a unit of binary outcomes tells at most about the arms differing, at true rates p₀ and p₁.
+    """Information rates in nats per unit of binary outcomes, at true rates p₀ and p₁.
 
     First against the composite null "equal rates, any": the mutual information of arm and outcome,
     π KL(p₁‖p̄) + (1−π) KL(p₀‖p̄) with p̄ = π p₁ + (1−π) p₀. Then against "the challenger has p₀": π KL(p₁‖p₀).
@@ -131,8 +135,10 @@ def information_rate(share: float, champion: float, challenger: float) -> tuple[
 
 
 def least_units(rate: float, alpha: float, beta: float) -> float:
-    """Lower bound of the mean number of units under the alternative for ANY test with one-sided level α and miss rate
-    at most β: kl(1−β ‖ α) / rate (Wald 1945; Garivier & Kaufmann 2019, "Non-asymptotic sequential tests")."""
+    """Lower bound of the mean number of units under the alternative, for any test of one-sided level α and miss rate β.
+
+    kl(1−β ‖ α) / rate: Wald (1945); Garivier & Kaufmann (2019), "Non-asymptotic sequential tests".
+    """
     require_between("level", alpha, 0.0, 1.0)
     require_between("miss rate beta", beta, 0.0, 1.0)
     if not rate > 0.0:

@@ -1,10 +1,10 @@
-"""Sample-ratio mismatch under a ramp: do the arms' counts fit the probabilities that were logged?
-
-Invariant: the mixture is a martingale of mean 1 whatever the ramp did, because each unit is compared with the
-probability in force when it was assigned; so the test holds at every moment at once.
+"""Sample-ratio mismatch (SRM) under a ramp: do the arms' counts fit the probabilities that were logged?
 
 Under mismatch the log odds of assignment are off by ε at every stage: E(ε) = Π (e^{εA} / (1 − π + π e^ε)), and the
-evidence is an average of E over ε. Lindon & Malek (2022) assume a constant share; this needs only the logged π.
+evidence is the mean of E over ε. Lindon & Malek (2022) assume a constant share; this needs only the logged π.
+
+Invariant: the evidence is a martingale of mean 1 whatever the ramp did, because each unit is compared with the
+probability in force when it was assigned. So the test is always valid.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from evaluator.stats.errors import NoAnswer, PropensityError, StatsError, requir
 from evaluator.stats.score_process import Bools, Floats
 
 # Shifts of the log odds, from a fifth of a percent to a factor of 55, in steps of 15 %. Equal weights make a fixed
-# mixture (so exactly a martingale, with no quadrature error); steps that narrow cost under 1 % of its logarithm.
+# mixture, exactly a martingale; narrower steps gain under 1 % of its logarithm.
 _MAGNITUDES: Final = 0.002 * 1.15 ** np.arange(55)
 _SHIFTS: Final = np.concatenate([-_MAGNITUDES, _MAGNITUDES])
 # Distinct propensities at a time: their growth under every shift stays in the cache.
@@ -79,7 +79,7 @@ class SampleRatio:
 
 
 class RatioEvidence:
-    """The evidence so far: log E(ε) of every shift, added up unit by unit, and what was expected of the counts."""
+    """The evidence so far: log E(ε) of every shift, and the challenger's observed and expected units."""
 
     def __init__(self) -> None:
         self._logs = np.zeros(len(_SHIFTS))

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from evaluator.stats.errors import OutcomeError, StatsError
-from evaluator.stats.metrics.declaration import KINDS, ColumnError, Metric, MetricError, checked, declare, kind_of
+from evaluator.stats.metrics.declaration import (
+    KINDS,
+    ColumnError,
+    Metric,
+    MetricError,
+    declare,
+    parse_kind,
+    rows_with_inputs,
+)
 
 NAN = math.nan
 
@@ -49,7 +57,7 @@ def test_bounded_kinds_are_those_whose_values_lie_in_the_unit_interval() -> None
     ],
 )
 def test_a_written_kind_is_read(text: str, expected: tuple[str, float | None, str | None]) -> None:
-    kind, level, positive = kind_of(text)
+    kind, level, positive = parse_kind(text)
     assert (kind, positive) == (expected[0], expected[2])
     assert level == (None if expected[1] is None else pytest.approx(expected[1], abs=1e-15))
 
@@ -57,7 +65,7 @@ def test_a_written_kind_is_read(text: str, expected: tuple[str, float | None, st
 @pytest.mark.parametrize("text", ["", "p0", "p100", "quantile", "media", "recall@", "mean@2", "macro_f1@1", "p99@1"])
 def test_a_kind_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(MetricError, match="kind"):
-        kind_of(text)
+        parse_kind(text)
 
 
 @pytest.mark.parametrize(
@@ -104,22 +112,22 @@ def test_a_value_that_does_not_fit_is_named_by_input_and_position(
 ) -> None:
     arrays = tuple(np.array(column) for column in columns)
     with pytest.raises(ColumnError, match=says) as caught:
-        checked(kind, arms(len(arrays[0])), arrays)
+        rows_with_inputs(kind, arms(len(arrays[0])), arrays)
     assert (caught.value.index, caught.value.position) == (index, position)
     assert isinstance(caught.value, OutcomeError)
 
 
 def test_rows_with_a_missing_input_are_told_apart_and_not_refused() -> None:
-    present = checked("ratio", arms(3), (np.array([1.0, NAN, 2.0]), np.array([1.0, 1.0, NAN])))
+    present = rows_with_inputs("ratio", arms(3), (np.array([1.0, NAN, 2.0]), np.array([1.0, 1.0, NAN])))
     assert present.tolist() == [True, False, False]
-    assert checked("coverage", arms(3), (np.array([1.0, NAN, math.inf]),)).all()
+    assert rows_with_inputs("coverage", arms(3), (np.array([1.0, NAN, math.inf]),)).all()
 
 
 def test_outcomes_may_be_any_label_where_a_class_is_named() -> None:
-    assert checked("auc", arms(2), (np.array([0.1, 0.2]), np.array([7.0, 3.0])), labelled=True).all()
+    assert rows_with_inputs("auc", arms(2), (np.array([0.1, 0.2]), np.array([7.0, 3.0])), labelled=True).all()
 
 
 @pytest.mark.parametrize("columns", [(np.zeros(2),), (np.zeros(2), np.zeros(3)), (np.zeros((2, 1)), np.zeros(2))])
 def test_columns_of_wrong_number_or_shape_are_refused(columns: tuple[np.ndarray, ...]) -> None:  # type: ignore[type-arg]
     with pytest.raises(StatsError):
-        checked("ratio", arms(2), columns)
+        rows_with_inputs("ratio", arms(2), columns)

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast, get_args
 
 from evaluator.offline.options import by_field, check_limits, option
 from evaluator.offline.records import to_plain
-from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, kind_of
+from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, parse_kind
 from gauntlet.errors import BadInput
 
 Mode = Literal["group-sequential", "anytime", "exact", "msprt", "sprt", "fixed"]
@@ -233,7 +233,7 @@ def _sort(token: str, text: str) -> str:
     if token.startswith("min="):
         return "min"
     try:
-        kind_of(token)
+        parse_kind(token)
     except MetricError:
         raise SettingsError(
             f"--metric {text!r}: {token!r} is no kind ({', '.join(KINDS)}, or p99 for a quantile), no direction "
@@ -245,13 +245,13 @@ def _sort(token: str, text: str) -> str:
 def _compares(kind: str) -> bool:
     """Does this kind compare a prediction or a score with an outcome?"""
     try:
-        return KINDS[kind_of(kind)[0]].inputs[1:] == ("outcome",)
+        return KINDS[parse_kind(kind)[0]].inputs[1:] == ("outcome",)
     except MetricError:
         return False
 
 
 def _columns(column: str, kind: str, text: str) -> tuple[str, ...]:
-    inputs = KINDS[kind_of(kind)[0]].inputs
+    inputs = KINDS[parse_kind(kind)[0]].inputs
     if len(inputs) == 1:  # a slash is part of the name
         parts = [column]
     elif _compares(kind):

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from evaluator.stats.errors import StatsError
-from evaluator.stats.metrics.declaration import Columns, checked
+from evaluator.stats.metrics.declaration import Columns, rows_with_inputs
 from evaluator.stats.score_process import Bools, Floats
 
 # Events in the champion's past before a metric is linearised at it.
@@ -66,7 +66,7 @@ class Influence(ABC):
         self.learn(*_stacked(champion, challenger))
 
     def _present(self, treated: Bools, columns: Columns) -> Bools:
-        return checked(self.kind, treated, columns, labelled=self.positive is not None)
+        return rows_with_inputs(self.kind, treated, columns, labelled=self.positive is not None)
 
 
 class MeanInfluence(Influence):

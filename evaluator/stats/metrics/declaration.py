@@ -143,7 +143,7 @@ class Metric:
 _QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
 
 
-def kind_of(text: str) -> tuple[str, float | None, str | None]:
+def parse_kind(text: str) -> tuple[str, float | None, str | None]:
     """(kind, level, class) of a written kind: `mean`, `p99`, `p99.9`, `recall@spam`. Raises MetricError."""
     name, at, positive = text.partition("@")
     found = _QUANTILE.fullmatch(name)
@@ -168,13 +168,13 @@ def declare(
     margin: float = 0.0,
     min_samples: int = 0,
 ) -> Metric:
-    """A metric from a kind as people write it (see `kind_of`), with the kind's own direction unless one is given."""
-    known, level, positive = kind_of(kind)
+    """A metric from a kind as people write it (see `parse_kind`), with the kind's own direction unless one is given."""
+    known, level, positive = parse_kind(kind)
     better = KINDS[known].higher_is_better if higher_is_better is None else higher_is_better
     return Metric(name, known, columns, better, role, margin, min_samples, level, positive)
 
 
-def checked(kind: str, treated: Bools, columns: Columns, *, labelled: bool = False) -> Bools:
+def rows_with_inputs(kind: str, treated: Bools, columns: Columns, *, labelled: bool = False) -> Bools:
     """Rows that have all their inputs, shape (n,). NaN is a missing input.
 
     Raises ColumnError for a value that is impossible in a metric of this kind (infinite, not 0 or 1, a probability
