@@ -16,9 +16,10 @@ Columns are lists, numpy arrays or `Coded` (integer codes into a tuple of string
 """
 
 from evaluator.drift.columns import Coded, Column
-from evaluator.drift.comparison import Comparison, FeatureReport, PerformanceReport, RegimeReport, Report
+from evaluator.drift.comparison import Comparison, FeatureReport, PerformanceReport, Report
 from evaluator.drift.data_quality import Finding, QualityReport
 from evaluator.drift.episodes import DriftEvent
+from evaluator.drift.markov import RegimeReport
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
 from evaluator.drift.seasonality import Seasonality

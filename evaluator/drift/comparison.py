@@ -16,7 +16,7 @@ from evaluator.drift.data_quality import QualityReport, data_findings, quality_s
 from evaluator.drift.distances import distance_thresholds, plain_thresholds, psi, wasserstein
 from evaluator.drift.feature_detector import SignalContext, distribution_signals, measure_all, table_signals
 from evaluator.drift.grid import Floats, Ints
-from evaluator.drift.markov import Transitions, judge_transitions
+from evaluator.drift.markov import RegimeReport, Transitions, judge_transitions
 from evaluator.drift.performance import WIDTHS, MetricChange, Task, compare_metrics, squared_errors
 from evaluator.drift.performance_monitor import metric_signal
 from evaluator.drift.profile import TARGET, GroundTruth, Profile
@@ -56,20 +56,6 @@ class PerformanceReport:
 
     task: Task
     metrics: tuple[MetricChange, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RegimeReport:
-    """A column's transitions: the largest change of a transition probability, and the chains' spectral gaps."""
-
-    feature: str
-    change: float
-    limit: float
-    p_value: float
-    transitions: int
-    spectral_gap_before: float
-    spectral_gap_now: float
-    drifted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +169,13 @@ class Comparison:
             moved = distribution_signals(target_context)
             signals += moved
             outputs += _feature_reports(target_context, moved)
-        regimes, regime_signals = self._judge_regimes()
+        judged_regimes = (
+            judge_transitions(regime, self._transitions[regime.feature].counts, settings, _REGIME_P)
+            for regime in profile.regimes
+        )
+        regimes = tuple(regime for regime in judged_regimes if regime is not None)
         performance, losses = self._judge_performance(place)
-        found = tuple(strongest([*signals, *regime_signals, *losses]).values())
+        found = tuple(strongest([*signals, *(regime.signal for regime in regimes if regime.drifted), *losses]).values())
         judged = judge(found, profile, settings)
         columns = dict(zip(profile.names, _feature_reports(context, found), strict=True))
         inputs = {feature.name for feature in profile.features if feature.role == "feature"}
@@ -206,29 +196,6 @@ class Comparison:
             signals=found,
             blamed=judged.features,
         )
-
-    def _judge_regimes(self) -> tuple[tuple[RegimeReport, ...], list[Signal]]:
-        reports: list[RegimeReport] = []
-        signals: list[Signal] = []
-        for regime in self.profile.regimes:
-            judged = judge_transitions(regime, self._transitions[regime.feature].counts, self.settings, _REGIME_P)
-            if judged is None:
-                continue
-            change, signal, drifted = judged
-            reports.append(
-                RegimeReport(
-                    feature=regime.feature,
-                    change=change.change,
-                    limit=signal.threshold,
-                    p_value=change.p_value,
-                    transitions=change.transitions,
-                    spectral_gap_before=change.gap_before,
-                    spectral_gap_now=change.gap_now,
-                    drifted=drifted,
-                )
-            )
-            signals += [signal] if drifted else []
-        return tuple(reports), signals
 
     def _judge_performance(self, place: int) -> tuple[PerformanceReport | None, list[Signal]]:
         profile, truth, settings = self.profile, self.profile.truth, self.settings

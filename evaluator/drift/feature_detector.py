@@ -7,7 +7,7 @@ A look is a pure function of counts, profile and settings. Episodes combine the 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -71,8 +71,8 @@ class SignalContext:
 class _Found:
     """Signals that fired, and keys of earlier ones that hold."""
 
-    signals: list[Signal]
-    held: set[Key]
+    signals: list[Signal] = field(default_factory=list)
+    held: set[Key] = field(default_factory=set)
 
     def __iadd__(self, other: _Found) -> _Found:
         self.signals.extend(other.signals)
@@ -120,7 +120,7 @@ def _candidates(
     """Effects with their evidence from all windows that are full."""
     full = [rows for rows in profile.windows if windows.full(rows)]
     quick = [rows for rows in (profile.quick,) if rows is not None and windows.full(rows)]
-    found = _Found([], set())
+    found = _Found()
     if not profile.features or not full + quick:
         return found
     # First what is known without the slots, which nearly always shows that nothing has moved.
@@ -218,7 +218,7 @@ def _significant(candidates: list[Signal], hypotheses: int, alpha: float) -> lis
 def _distance_signals(context: SignalContext, far: Bools | None = None) -> _Found:
     """Distances over their thresholds. far: features that may reach them, by default all."""
     profile, settings, window = context.profile, context.settings, context.window
-    found = _Found([], set())
+    found = _Found()
     if far is not None and not far.any():
         return found
     measured = distances(profile, window, far)
@@ -280,7 +280,7 @@ def _risen(profile: Profile, seen: Floats, thresholds: Floats, settings: DriftSe
 def _share_signals(context: SignalContext, risen: Bools | None = None) -> _Found:
     """Outliers, special cells and unseen categories over their thresholds. risen: shape (3, features), if known."""
     profile, settings, window = context.profile, context.settings, context.window
-    found = _Found([], set())
+    found = _Found()
     if risen is not None and not risen.any():
         return found
     seen, thresholds = shares(profile, window), share_thresholds(profile, settings)[:, context.place]
@@ -332,7 +332,7 @@ def _share_p_value(context: SignalContext, i: int, kind: Share) -> float:
 def _column_signals(context: SignalContext) -> _Found:
     """Facts that need no test: a column gone or of another type, and the quality score."""
     profile, settings, window = context.profile, context.settings, context.window
-    found = _Found([], set())
+    found = _Found()
     if not profile.features:
         return found
     kinds: tuple[tuple[Kind, int], ...] = (("column_gone", ABSENT), ("type_change", MISTYPED))
@@ -361,7 +361,7 @@ def _displaced_signals(context: SignalContext) -> _Found:
     A fact rather than a test: slowly varying values, such as the weather, have few effective rows in a window.
     """
     profile, settings, window = context.profile, context.settings, context.window
-    found = _Found([], set())
+    found = _Found()
     enough = window.present >= settings.fewest_rows
     share = np.where(enough & profile.ordered, window.outliers / np.maximum(window.present, 1), 0.0)
     share[profile.outlier_share >= MOST] = 0.0

@@ -244,19 +244,48 @@ def _p_value(reference: Ints, current: Ints, inflation: float) -> float:
     return float(chdtrc(degrees, statistic)) if degrees else 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class RegimeReport:
+    """A column's transitions: the largest change of a transition probability, and the chains' spectral gaps."""
+
+    feature: str
+    change: float
+    limit: float
+    p_value: float
+    transitions: int
+    spectral_gap_before: float
+    spectral_gap_now: float
+    drifted: bool
+
+    @property
+    def signal(self) -> Signal:
+        """The change as a signal."""
+        threshold, window = self.limit, self.transitions
+        return Signal.point(
+            "regime", self.feature, self.change, threshold=threshold, p_value=self.p_value, window=window
+        )
+
+
 def judge_transitions(
     regime: RegimeReference, current: Ints, settings: DriftSettings, level: float
-) -> tuple[RegimeChange, Signal, bool] | None:
-    """The change of a column's `current` transition counts, its signal, and whether that fires at `level`; None for too
-    few transitions."""
-    change = compare_transitions(regime.counts, current, level=level, inflation=regime.inflation, plain=settings.simple)
+) -> RegimeReport | None:
+    """A column's `current` transition counts against the reference's at `level`; None for too few transitions."""
+    simple = settings.simple
+    change = compare_transitions(regime.counts, current, level=level, inflation=regime.inflation, plain=simple)
     if change is None:
         return None
-    limit = settings.transition if settings.simple else max(settings.transition, regime.limit)
-    signal = Signal.point(
-        "regime", regime.feature, change.change, threshold=limit, p_value=change.p_value, window=change.transitions
+    limit = settings.transition if simple else max(settings.transition, regime.limit)
+    drifted = change.change > limit and (simple or change.p_value < level)
+    return RegimeReport(
+        regime.feature,
+        change.change,
+        limit,
+        change.p_value,
+        change.transitions,
+        change.gap_before,
+        change.gap_now,
+        drifted,
     )
-    return change, signal, change.change > limit and (settings.simple or change.p_value < level)
 
 
 class TransitionMonitor:
@@ -288,11 +317,11 @@ class TransitionMonitor:
                 if len(counts) < panes:
                     continue
                 current: Ints = sum(islice(counts, len(counts) - panes, None), np.zeros_like(regime.counts))
-                found = judge_transitions(regime, current, settings, level)
-                if found is None:
+                judged = judge_transitions(regime, current, settings, level)
+                if judged is None:
                     continue
-                _, signal, drifted = found
-                if drifted:
+                signal = judged.signal
+                if judged.drifted:
                     signals.append(signal)
                 elif signal.key in raised and signal.strength > settings.hysteresis and signal.p_value < 0.01:
                     held.add(signal.key)
