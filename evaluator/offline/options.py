@@ -76,17 +76,18 @@ def _fields(record: Any) -> tuple[_Field, ...]:
     for one in fields(record):
         if "option" not in one.metadata:
             continue
-        told, kind = one.metadata["option"], hints[one.name]
+        spec, kind = one.metadata["option"], hints[one.name]
         if get_origin(kind) in (Union, UnionType):
             kind = next(part for part in get_args(kind) if part is not NoneType)
         choices = tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else None
-        found.append(_Field(one.name, told.name or one.name, told, str if choices else kind, choices, one.default))
+        found.append(_Field(one.name, spec.name or one.name, spec, str if choices else kind, choices, one.default))
     return tuple(found)
 
 
 def by_field(record: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options that are the record's, under the names of its fields."""
-    return {one.field: options[one.name] for one in _fields(record) if one.name in options}
+    """Those of the options that are the record's, under the names of its fields; lists are tuples."""
+    given = {one.field: options[one.name] for one in _fields(record) if one.name in options}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def build(options: Mapping[str, Any], *records: type) -> list[Any]:
@@ -121,25 +122,25 @@ def add_options(parser: argparse.ArgumentParser, *records: type) -> None:
     """Give a command the options of these records. What is not given is absent from the parsed arguments."""
     groups: dict[str | None, Any] = {None: parser}
     for one in (each for record in records for each in _fields(record)):
-        told, numeric = one.option, one.type in (int, float) and one.option.written is None
-        if told.group not in groups:
-            groups[told.group] = parser.add_argument_group(told.group)
+        spec, numeric = one.option, one.type in (int, float) and one.option.written is None
+        if spec.group not in groups:
+            groups[spec.group] = parser.add_argument_group(spec.group)
         settings: dict[str, Any] = {
             "dest": one.name,
             "default": argparse.SUPPRESS,
-            "help": told.help.replace("%", "%%"),
+            "help": spec.help.replace("%", "%%"),
         }
         if one.type is bool:
-            settings |= {"action": "store_const", "const": told.negated is None}
+            settings |= {"action": "store_const", "const": spec.negated is None}
         else:
-            metavar = told.metavar or {int: "N", float: "X"}.get(one.type)
+            metavar = spec.metavar or {int: "N", float: "X"}.get(one.type)
             settings |= {"choices": one.choices} if one.choices else {"metavar": metavar}
-            settings |= {"action": "append"} if told.repeated else {"nargs": told.nargs}
+            settings |= {"action": "append"} if spec.repeated else {"nargs": spec.nargs}
             settings |= {"type": one.type if numeric else str, "required": one.default is MISSING}
-            default = one.default if told.written is None else told.written
+            default = one.default if spec.written is None else spec.written
             if default not in (None, MISSING, (), ""):
                 settings["help"] += f"; default: {default}"
-        groups[told.group].add_argument(flag(told.negated or one.name), **settings)
+        groups[spec.group].add_argument(flag(spec.negated or one.name), **settings)
 
 
 def chosen(arguments: argparse.Namespace, *records: type) -> dict[str, Any]:

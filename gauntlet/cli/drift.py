@@ -34,8 +34,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, DriftFileSettings)
     add = parser.add_argument
     severities = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
-    told = f"exit with {REACHED} at this severity or worse; default: exit with 0 whatever was found"
-    add("--fail-on", type=str.upper, choices=severities, help=told)
+    about = f"exit with {REACHED} at this severity or worse; default: exit with 0 whatever was found"
+    add("--fail-on", type=str.upper, choices=severities, help=about)
     output.options(parser)
 
 

@@ -131,7 +131,7 @@ def test_the_planned_horizon_has_the_power_and_a_smaller_one_has_not() -> None:
 @pytest.mark.parametrize("spending", ["mixed", "obrien-fleming", "pocock"])
 def test_no_side_is_crossed_more_often_than_its_level_and_nearly_as_often(spending: str) -> None:
     settings = asked(independent=True, ramp="0.5", min_samples=10_000, spending=spending)
-    ending = planned_forecast(settings).ending(0.0)
+    ending = planned_forecast(settings).characteristics(0.0)
     assert 0.9 * 0.025 < ending.better <= 0.02501
     assert 0.8 * 0.05 * 0.9 < ending.worse <= 0.05  # a fifth stays in reserve for after the horizon
 
@@ -210,7 +210,7 @@ def test_a_form_that_cannot_be_planned_does_not_hide_the_other() -> None:
         baseline=0.8, effect=0.03, traffic=50, form="paired", discordance=0.05, ramp="0.0001", independent=True
     )
     assert report.other is None
-    assert "traffic: " in report.notes[-1]
+    assert "--traffic must be larger" in report.notes[-1]
     assert report.notes[-1][:20] in " ".join(gauntlet.to_text(report).split())
     assert gauntlet.to_html(report)
 

@@ -9,13 +9,13 @@ is applied at quantiles of what it may estimate, look by look, so that power agr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
 import numpy as np
 from scipy.special import chdtri, ndtr, ndtri
 
+from evaluator.offline.planning.result import OperatingCharacteristics
 from evaluator.offline.planning.schedule import Looks, Schedule
 from evaluator.offline.planning.settings import PlanSettings, most_discordance
 from evaluator.stats.cluster_robust import FEWEST_BLOCKS, ClusteredEvidence
@@ -89,21 +89,6 @@ MOST_LOOKS: Final = 160
 _ROUGH: Final = 40
 # A tail smaller than this is nothing.
 _LEAST: Final = 1e-300
-
-
-@dataclass(frozen=True)
-class Ending:
-    """Where the test ends at one effect (oriented). Shares are probabilities; days, outcomes and exposed are means."""
-
-    effect: float
-    better: float
-    worse: float
-    days: float
-    outcomes: float
-    challenger: float
-    exposed: float
-    half_by: float
-    most_by: float
 
 
 class Forecast:
@@ -246,17 +231,25 @@ class Forecast:
     def power(self, effect: float) -> float:
         return self.course(effect).above
 
-    def ending(self, effect: float) -> Ending:
-        found, looks = self.course(effect), self.looks
+    def characteristics(self, effect: float, name: str = "") -> OperatingCharacteristics:
+        """Where the test ends at one (oriented) effect, and when."""
+        settings, looks, found = self.settings, self.looks, self.course(effect)
         ended = found.upper + found.lower
         ended[-1] += max(0.0, 1.0 - ended.sum())
         days, by = looks.day, np.cumsum(ended)
-        return Ending(
-            effect,
-            found.above,
-            found.below,
-            *(float(ended @ of) for of in (days, looks.units, looks.challenger, looks.exposed)),
-            *(float(days[np.searchsorted(by, share)]) for share in (0.5, 0.9)),
+        return OperatingCharacteristics(
+            name=name,
+            effect=settings.sign * effect + 0.0,
+            challenger_value=settings.baseline + settings.sign * effect,
+            better=found.above,
+            worse=found.below,
+            fixed_power=self.one_look_power(effect),
+            days=float(ended @ days),
+            half_by=float(days[np.searchsorted(by, 0.5)]),
+            most_by=float(days[np.searchsorted(by, 0.9)]),
+            outcomes=float(ended @ looks.units),
+            challenger=float(ended @ looks.challenger),
+            exposed=float(ended @ looks.exposed),
         )
 
     def detectable(self) -> float:

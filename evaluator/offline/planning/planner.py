@@ -56,7 +56,7 @@ def plan(settings: PlanSettings) -> PlanReport:
         other=other,
         other_assumed=assumed,
         effects=_table(forecast, _MULTIPLES),
-        stopping=tuple(_expected(forecast, name, effect) for name, effect in scenarios(settings)),
+        stopping=tuple(forecast.characteristics(effect, name) for name, effect in scenarios(settings)),
         reference_tests=tuple(_reference_tests(forecast)),
         progress=tuple(_progress(forecast)),
         curve=_table(Forecast(settings, forecast.information, _CURVE_LOOKS), _CURVE),
@@ -67,7 +67,7 @@ def plan(settings: PlanSettings) -> PlanReport:
 def _table(forecast: Forecast, multiples: Sequence[float]) -> tuple[OperatingCharacteristics, ...]:
     size = abs(forecast.settings.effect)
     return tuple(
-        _expected(forecast, f"{by:g} ×", by * size) for by in multiples if _possible(forecast.settings, by * size)
+        forecast.characteristics(by * size, f"{by:g} ×") for by in multiples if _possible(forecast.settings, by * size)
     )
 
 
@@ -99,7 +99,7 @@ def _possible(settings: PlanSettings, effect: float) -> bool:
 def _form(forecast: Forecast) -> FormPlan:
     q, schedule, effect = forecast.settings, forecast.schedule, abs(forecast.settings.effect)
     outcomes, challenger = forecast.units
-    variance, ending = forecast.score_variance(effect)[0], forecast.ending(effect)
+    variance, expected = forecast.score_variance(effect)[0], forecast.characteristics(effect)
     fixed_day = schedule.day_of(forecast.one_look(effect, q.power))
     detectable = forecast.detectable()
     return FormPlan(
@@ -112,32 +112,14 @@ def _form(forecast: Forecast) -> FormPlan:
         days=forecast.days,
         blocks=(forecast.last + 1) // schedule.ratio,
         looks=forecast.last + 1,
-        power=ending.better,
+        power=expected.better,
         detectable=q.sign * detectable if math.isfinite(detectable) else None,
         variance=variance,
         design_effect=q.design_effect,
         fixed_outcomes=schedule.units_at(fixed_day)[0],
         fixed_days=fixed_day,
-        expected_outcomes=ending.outcomes,
-        expected_days=ending.days,
-    )
-
-
-def _expected(forecast: Forecast, name: str, effect: float) -> OperatingCharacteristics:
-    q, found = forecast.settings, forecast.ending(effect)
-    return OperatingCharacteristics(
-        name=name,
-        effect=q.sign * effect + 0.0,
-        challenger_value=q.baseline + q.sign * effect,
-        better=found.better,
-        worse=found.worse,
-        fixed_power=forecast.one_look_power(effect),
-        days=found.days,
-        half_by=found.half_by,
-        most_by=found.most_by,
-        outcomes=found.outcomes,
-        challenger=found.challenger,
-        exposed=found.exposed,
+        expected_outcomes=expected.outcomes,
+        expected_days=expected.days,
     )
 
 
@@ -146,7 +128,7 @@ def _reference_tests(forecast: Forecast) -> list[ReferenceTest]:
     q, schedule, effect = forecast.settings, forecast.schedule, abs(forecast.settings.effect)
     alpha, miss = q.alpha / 2.0, 1.0 - q.power
     true, reported = forecast.score_variance(effect)
-    ending = forecast.ending(effect)
+    expected = forecast.characteristics(effect)
 
     def at(name: str, information: float) -> ReferenceTest:
         day = schedule.day_of(information)
@@ -154,7 +136,7 @@ def _reference_tests(forecast: Forecast) -> list[ReferenceTest]:
 
     return [
         ReferenceTest("this test, if it goes all the way", *forecast.units, forecast.days),
-        ReferenceTest("this test, on average", ending.outcomes, ending.challenger, ending.days),
+        ReferenceTest("this test, on average", expected.outcomes, expected.challenger, expected.days),
         at("classical test, one look at the end", forecast.one_look(effect, q.power)),
         at(
             "Wald's test of just this effect, on average",
@@ -259,7 +241,7 @@ def simulate(
 
 def _scenario(forecast: Forecast, name: str, effect: float, ended: Runs, mode: str) -> Scenario:
     q, sequential = forecast.settings, mode == "group-sequential"
-    planned = forecast.ending(effect)
+    planned = forecast.characteristics(effect)
     looks = forecast.schedule.looks(forecast.last + 1)
     days, runs = looks.day[ended.look], len(ended.look)
     error, levels = effect == 0.0, (q.alpha / 2.0, q.harm_alpha)
