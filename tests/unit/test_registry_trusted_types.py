@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import skops.io
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     GradientBoostingRegressor,
@@ -81,6 +82,18 @@ def test_a_model_of_scikit_learn_loads_without_a_list_and_answers_alike(model: A
     fitted = clone(model).fit(X, target)
     loaded = artifact.load(write(fitted, tmp_path / "m.skops"))
     np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))  # type: ignore[attr-defined]
+
+
+def test_columns_that_are_selected_by_type_load_too(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": X[:, 0], "kind": np.where(X[:, 3] > 0, "a", "b")})
+    select = make_column_transformer(
+        (StandardScaler(), make_column_selector(dtype_include=np.number)),
+        (OneHotEncoder(), make_column_selector(dtype_exclude=np.number)),
+        remainder="passthrough",
+    )
+    fitted = make_pipeline(select, LogisticRegression()).fit(frame, CLASS)
+    loaded = artifact.load(write(fitted, tmp_path / "m.skops"))
+    np.testing.assert_array_equal(loaded.predict(frame), fitted.predict(frame))  # type: ignore[attr-defined]
 
 
 def test_what_was_trusted_is_logged_with_the_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
