@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 import gauntlet
-from evaluator.offline.drift.prediction_type import PredictionKind
+from evaluator.drift import Column
+from evaluator.offline.drift.prediction_type import PredictionType
+from evaluator.offline.drift.settings import DriftFileSettings
 
 ROWS = 2000
 
@@ -52,10 +54,13 @@ def test_the_same_kind_is_no_finding_and_is_judged(labels: bool) -> None:
     assert (found.severity, found.performance is None) == ("NONE", False)
 
 
+def mismatches(reference: Column, *cells: float) -> int:
+    known = PredictionType.infer(DriftFileSettings(prediction="p"), None, reference)
+    return known.mark_mismatches(np.array(cells))[1]
+
+
 def test_texts_and_numbers_of_a_regression_have_no_other_kind() -> None:
-    assert PredictionKind.of(["a", "b"] * 20, None).mark_mismatches(np.array([0.5, 0.2]))[1] == 0
-    assert (
-        PredictionKind.of(np.arange(100.0), None).mark_mismatches(np.array([0.5, 0.2]))[1] == 0
-    )  # whole, and too many to be labels
-    assert PredictionKind.of(np.array([0.0, 1.0] * 4), None).mark_mismatches(np.array([0.5]))[1] == 0  # too few to say
-    assert PredictionKind.of(np.array([0.0, 1.0] * 40), None).mark_mismatches(np.array([0.5, 1.0, np.nan]))[1] == 1
+    assert mismatches(["a", "b"] * 20, 0.5, 0.2) == 0
+    assert mismatches(np.arange(100.0), 0.5, 0.2) == 0  # whole, and too many to be labels
+    assert mismatches(np.array([0.0, 1.0] * 4), 0.5) == 0  # too few to say
+    assert mismatches(np.array([0.0, 1.0] * 40), 0.5, 1.0, np.nan) == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluator.drift.columns import Coded, Column
-from evaluator.offline.drift.prediction_type import infer
+from evaluator.offline.drift.prediction_type import PredictionType
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 
 ASKED = DriftFileSettings(target="y", prediction="p")
@@ -30,20 +30,20 @@ TEXTS = Coded(np.array([0, 1, 1, -1, 0]), ("no", "yes"))
     ],
 )
 def test_the_values_tell(target: Column, prediction: Column, task: str, kind: str, positive: str | None) -> None:
-    found = infer(ASKED, target, prediction)
+    found = PredictionType.infer(ASKED, target, prediction)
     assert (found.task, found.kind, found.positive) == (task, kind, positive)
-    assert "'y'" in found.note
-    assert "'p'" in found.note
+    assert "'y'" in found.notes[0]
+    assert "'p'" in found.notes[0]
 
 
 def test_asking_wins_over_what_values_look_like() -> None:
     ones, shares = np.array([0.0, 1.0, 1.0]), np.array([0.2, 1.0, 0.7])
-    regression = infer(DriftFileSettings(target="y", prediction="p", task="regression"), ones, shares)
+    regression = PredictionType.infer(DriftFileSettings(target="y", prediction="p", task="regression"), ones, shares)
     assert (regression.task, regression.kind) == ("regression", "number")
-    zero = infer(DriftFileSettings(target="y", prediction="p", positive="0"), ones, shares)
+    zero = PredictionType.infer(DriftFileSettings(target="y", prediction="p", positive="0"), ones, shares)
     assert np.asarray(zero.usable_target(np.array([0.0, 1.0, np.nan]))).tolist()[:2] == [1.0, 0.0]
     assert np.isnan(np.asarray(zero.usable_target(np.array([np.nan])))[0])
-    no = infer(DriftFileSettings(target="y", prediction="p", positive="no"), TEXTS, np.full(5, 0.3))
+    no = PredictionType.infer(DriftFileSettings(target="y", prediction="p", positive="no"), TEXTS, np.full(5, 0.3))
     assert np.asarray(no.usable_target(TEXTS)).tolist()[:3] == [1.0, 0.0, 0.0]
     assert np.isnan(np.asarray(no.usable_target(TEXTS))[3])
 
@@ -78,4 +78,4 @@ def test_what_does_not_fit_is_refused(
     target: Column, prediction: Column, settings: DriftFileSettings, said: str
 ) -> None:
     with pytest.raises(DriftRequestError, match=said):
-        infer(settings, target, prediction)
+        PredictionType.infer(settings, target, prediction)

@@ -12,7 +12,7 @@ import pytest
 import gauntlet
 from evaluator.drift.columns import Coded
 from evaluator.offline.drift.reference import MovingBlocks, ReferenceRows, SystematicSample, fit_grids, fit_profile
-from evaluator.offline.drift.scan import Batch, BatchCache, TableReader
+from evaluator.offline.drift.scan import Batch, TableReader, TableScan, TableStats
 from evaluator.offline.drift.settings import DriftFileSettings
 from gauntlet.errors import BadInput
 from gauntlet.table import open_table
@@ -144,8 +144,9 @@ def test_a_second_reading_gives_the_same_batches(broken: bool) -> None:
             reads.append(1)
             return super().__iter__()
 
-    with BatchCache(Counted(open_table(table), ["a", "k"], ["c"], rows=3000)) as cache:
-        first, again = ([(b.start, b.rows, {n: list(v) for n, v in b.columns.items()}) for b in cache] for _ in "12")
+    reader = Counted(open_table(table), ["a", "k"], ["c"], rows=3000)
+    with TableScan(reader, TableStats(None), cached=True) as scan:
+        first, again = ([(b.start, b.rows, {n: list(v) for n, v in b.columns.items()}) for b in scan] for _ in "12")
     assert first == again
     assert sum(rows for _, rows, _ in again) == 20_000
     assert len(reads) == (2 if broken else 1)

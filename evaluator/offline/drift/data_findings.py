@@ -17,7 +17,7 @@ from evaluator.drift.columns import Coded, Column, is_categorical, read_categori
 from evaluator.drift.data_quality import Finding as RuleFinding
 from evaluator.drift.grid import Floats
 from evaluator.drift.profile import Profile
-from evaluator.offline.drift.prediction_type import OutcomeCounts, ReferenceOutcomes
+from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType
 from evaluator.offline.drift.result import Finding
 from evaluator.offline.drift.settings import FEWEST_VALUES
 from gauntlet.clock import parse_timestamp
@@ -266,18 +266,18 @@ def few_rows_findings(reference_rows: int, rows: int) -> list[Finding]:
 
 
 def outcome_findings(
-    before: ReferenceOutcomes, now: OutcomeCounts, rows: int, signalled: Collection[str], known: Collection[str | None]
+    before: PredictionType, now: OutcomeCounts, rows: int, signalled: Collection[str], known: Collection[str | None]
 ) -> list[Finding]:
     """Cells of target and prediction that can be neither, and targets that are missing, in the `rows` of a table;
     `known` are columns of which another finding says so."""
     findings: list[Finding] = []
-    target, prediction_type = before.settings.target, before.prediction_type
+    target = before.settings.target
     for name, unusable in now.unusable.items():
         kind = "not as in the reference"
-        if prediction_type is not None and prediction_type.kind == "probability":
+        if before.scored:
             kind = "not of the reference's classes" if name == target else "not a number from 0 to 1"
         if name == before.settings.prediction and now.mismatched:
-            unusable, kind = now.mismatched, before.prediction_kind.mismatch
+            unusable, kind = now.mismatched, before.mismatch
         if unusable and name not in known:
             message = f"{unusable} of {rows} values of {name} are {kind}: nothing is judged by them"
             findings.append(Finding("type_change", name, message, name in signalled))
@@ -290,7 +290,7 @@ def outcome_findings(
     return findings
 
 
-def stream_outcome_findings(before: ReferenceOutcomes, now: OutcomeCounts) -> list[Finding]:
+def stream_outcome_findings(before: PredictionType, now: OutcomeCounts) -> list[Finding]:
     """Cells of target and prediction in a stream that can be neither; without both columns only mismatched ones."""
     findings: list[Finding] = []
     roles = {before.settings.target: "target", before.settings.prediction: "prediction"}
@@ -298,8 +298,8 @@ def stream_outcome_findings(before: ReferenceOutcomes, now: OutcomeCounts) -> li
         kind = f"none that a {roles[name]} can have"
         mismatched = name == before.settings.prediction and now.mismatched > 0
         if mismatched:
-            unusable, kind = now.mismatched, before.prediction_kind.mismatch
-        if unusable and (mismatched or before.prediction_type is not None):
+            unusable, kind = now.mismatched, before.mismatch
+        if unusable and (mismatched or before.kind is not None):
             message = f"{unusable:,} values of {name} are {kind}: left out"
             findings.append(Finding("type_change", name, message, alarming=True))
     return findings

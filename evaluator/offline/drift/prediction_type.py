@@ -6,7 +6,7 @@ the current rows that are not of the reference's type are found and left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -26,25 +26,81 @@ _CHANCE = 1e-6
 """Chance of nothing but exact zeros and ones, as often as the reference has them, below which they are labels."""
 
 
+@dataclass
+class OutcomeCounts:
+    """Cells of target and prediction in some rows."""
+
+    targets: int = 0
+    """Rows with a target, whatever it is."""
+    mismatched: int = 0
+    """Predictions of another kind than the reference's."""
+    unusable: dict[str, int] = field(default_factory=dict)
+    """By column, cells that can be neither target nor prediction."""
+
+    def __add__(self, later: OutcomeCounts) -> OutcomeCounts:
+        names = {**self.unusable, **later.unusable}
+        unusable = {name: self.unusable.get(name, 0) + later.unusable.get(name, 0) for name in names}
+        return OutcomeCounts(self.targets + later.targets, self.mismatched + later.mismatched, unusable)
+
+    def add_unusable(self, name: str, cells: Column, usable: Column, *, at_least: int = 0) -> None:
+        """Count the cells of a column that have no usable value."""
+        unusable = max(at_least, count_present(cells) - count_present(usable))
+        self.unusable[name] = self.unusable.get(name, 0) + unusable
+
+
 @dataclass(frozen=True, slots=True)
 class PredictionType:
-    """What target and prediction mean together."""
+    """What target and prediction mean in the reference, by which those of other rows are read."""
 
-    task: Task
-    kind: Kind
-    positive: str | None
-    """The class that a probability is of, as a text; None without a probability."""
-    note: str
+    settings: DriftFileSettings
+    task: Task | None = None
+    """None without both columns, as is `kind`."""
+    kind: Kind | None = None
+    positive: str | None = None
+    """The class that a probability is of, as a text."""
+    notes: tuple[str, ...] = ()
+    """What was inferred, in a sentence."""
     texts: bool = False
-    """Whether the reference's target, and with it a label, is of texts."""
+    """Whether the target, and with it a label, holds texts."""
     classes: frozenset[float | str] = frozenset()
     """Beside a probability the two classes; empty where the reference shows fewer."""
+    unlabelled: float | None = None
+    """Share of rows without a target; None without the column."""
+    whole: bool = False
+    """Whether the prediction holds whole numbers of few kinds: labels."""
+    certain_share: float | None = None
+    """The share of exact zeros and ones in a prediction of probabilities, where those are few."""
+
+    @classmethod
+    def infer(cls, settings: DriftFileSettings, target: Column | None, prediction: Column | None) -> PredictionType:
+        """From the reference's values. Raises DriftRequestError when the two don't fit each other or the settings."""
+        known = cls(settings)
+        if target is not None:
+            unlabelled = 1 - count_present(target) / len(target)
+            known = replace(known, texts=is_categorical(target), unlabelled=unlabelled)
+        if prediction is not None:
+            if target is not None:
+                known = _infer_both(known, target, prediction)
+            known = _judge_values(known, prediction)
+        return known
+
+    @property
+    def scored(self) -> bool:
+        """Whether the prediction is a probability."""
+        return self.kind == "probability"
+
+    @property
+    def mismatch(self) -> str:
+        """What cells of another kind than the reference's are, for a finding."""
+        if self.whole:
+            return "probabilities, and the reference has labels"
+        return "labels, and the reference has probabilities"
 
     def usable_target(self, target: Column) -> Column:
         """The target as the drift rules take it: 0 and 1 beside a probability, else as it is; cells that can't be a
         truth are missing."""
-        cells = cells_of_kind(target, texts=self.texts)
-        if self.kind != "probability":
+        cells = _cells_of_kind(target, texts=self.texts)
+        if not self.scored:
             return cells
         assert self.positive is not None
         positive = self.positive if self.texts else float(self.positive)
@@ -60,49 +116,76 @@ class PredictionType:
 
     def usable_prediction(self, prediction: Column) -> Column:
         """The prediction; cells of another type, and probabilities beyond 0 and 1, are missing."""
-        cells = cells_of_kind(prediction, texts=self.texts and self.kind == "label")
-        if self.kind == "probability" and isinstance(cells, np.ndarray):
+        if self.kind is None:
+            return prediction
+        cells = _cells_of_kind(prediction, texts=self.texts and self.kind == "label")
+        if self.scored and isinstance(cells, np.ndarray):
             with np.errstate(invalid="ignore"):
                 return np.where((cells >= 0) & (cells <= 1), cells, np.nan)
         return cells
 
+    def take(self, columns: dict[str, Column], counts: OutcomeCounts) -> tuple[Column | None, Column | None]:
+        """The usable target and prediction of some rows, each None without its column; both are counted.
 
-def count_present(column: Column) -> int:
-    """Cells that are not missing, whatever they hold."""
-    if isinstance(column, Coded):
-        return int((column.codes >= 0).sum())
-    if isinstance(column, np.ndarray) and column.dtype.kind in "fiub":
-        return int((~np.isnan(column.astype(np.float64, copy=False))).sum())
-    return sum(cell is not None and cell == cell for cell in column)
+        The target is taken out of `columns`; predictions of another kind become texts there, which no number is.
+        """
+        target, prediction = self.settings.target, self.settings.prediction
+        usable_target = usable_prediction = None
+        if target is not None and target in columns:
+            cells = columns.pop(target)
+            usable_target = self.usable_target(cells)
+            counts.targets += count_present(cells)
+            counts.add_unusable(target, cells, usable_target)
+        if prediction is not None and prediction in columns:
+            cells, mismatched = self.mark_mismatches(columns[prediction])
+            columns[prediction] = cells
+            usable_prediction = self.usable_prediction(cells)
+            counts.mismatched += mismatched
+            counts.add_unusable(prediction, cells, usable_prediction, at_least=mismatched)
+        return usable_target, usable_prediction
+
+    def mark_mismatches(self, prediction: Column) -> tuple[Column, int]:
+        """The cells, those of the other kind as texts, which no number is; and how many they are."""
+        mismatched = self._mismatched(prediction)
+        count = int(np.count_nonzero(mismatched))
+        if not count:
+            return prediction, 0
+        cells = zip(list(prediction), mismatched.tolist(), strict=True)
+        return [f"{cell}" if other else cell for cell, other in cells], count
+
+    def _mismatched(self, prediction: Column) -> npt.NDArray[np.bool_]:
+        none = np.zeros(len(prediction), dtype=np.bool_)
+        if not (self.whole or self.certain_share is not None) or is_categorical(prediction):
+            return none
+        numbers = read_numbers(prediction)[0]
+        known = np.isfinite(numbers)
+        present = int(np.count_nonzero(known))
+        if self.whole:
+            between = (numbers > 0) & (numbers < 1)
+            many = present >= _FEWEST and np.count_nonzero(between) > _STRAY * present
+            return known if many else between
+        assert self.certain_share is not None
+        certain = (numbers == 0) | (numbers == 1)
+        chance = max(self.certain_share, 1e-3) ** present
+        return known if present >= _FEWEST and chance < _CHANCE and certain[known].all() else none
 
 
-def cells_of_kind(column: Column, *, texts: bool) -> Column:
-    """The column as texts or as numbers; cells of the other kind, and infinite ones, are missing."""
-    if texts:
-        if isinstance(column, Coded):
-            return column
-        return [value if isinstance(value, str) else None for value in read_categories(column)]
-    numbers = read_numbers(column)[0]
-    return numbers if np.isfinite(numbers).all() else np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def infer(settings: DriftFileSettings, target: Column, prediction: Column) -> PredictionType:
-    """From the reference's values. Raises DriftRequestError when the two don't fit each other or the settings."""
+def _infer_both(known: PredictionType, target: Column, prediction: Column) -> PredictionType:
+    settings, texts, text_labels = known.settings, known.texts, is_categorical(prediction)
     names = f"target {settings.target!r} and prediction {settings.prediction!r}"
     classes, predicted = _distinct(target), _distinct(prediction)
     if not classes or not predicted:
         raise DriftRequestError(f"{names}: one of them has no value in the reference")
-    texts, text_labels = is_categorical(target), is_categorical(prediction)
     task = settings.task or _task(target, prediction, classes, predicted)
     if task == "regression":
         if texts or text_labels:
             raise DriftRequestError(f"{names}: regression needs numbers in both")
-        return PredictionType(task, "number", None, f"{names}: numbers, regression")
+        return replace(known, task=task, kind="number", notes=(f"{names}: numbers, regression",))
     if text_labels != texts and (text_labels or not _within_unit(prediction)):
         raise DriftRequestError(f"{names}: one holds texts and the other numbers, so no prediction can be right")
     if text_labels or (not texts and set(predicted) <= set(classes)):
         note = f"{names}: {len(classes)} classes and a predicted label, classification"
-        return PredictionType(task, "label", None, note, texts)
+        return replace(known, task=task, kind="label", notes=(note,))
     if not _within_unit(prediction):
         raise DriftRequestError(
             f"{names}: the prediction is neither one of the {len(classes)} classes nor a probability from 0 to 1; "
@@ -115,12 +198,42 @@ def infer(settings: DriftFileSettings, target: Column, prediction: Column) -> Pr
         )
     positive = _positive_class(settings, classes)
     note = f"{names}: classification, the prediction is the probability of {positive!r}"
-    both: frozenset[float | str] = frozenset()
-    if len(classes) == 2:
-        both = frozenset(classes)
-    elif not texts and set(classes) <= {0.0, 1.0}:
-        both = frozenset((0.0, 1.0))
-    return PredictionType(task, "probability", positive, note, texts, both)
+    both = classes if len(classes) == 2 else [0.0, 1.0] if not texts and set(classes) <= {0.0, 1.0} else []
+    return replace(known, task=task, kind="probability", positive=positive, notes=(note,), classes=frozenset(both))
+
+
+def _judge_values(known: PredictionType, prediction: Column) -> PredictionType:
+    """Whether the prediction holds labels or probabilities; in a regression all numbers are of one kind."""
+    if is_categorical(prediction) or known.kind == "number":
+        return known
+    numbers = read_numbers(prediction)[0]
+    values = numbers[np.isfinite(numbers)]
+    if len(values) < _FEWEST:
+        return known
+    whole = values == np.round(values)
+    if whole.all():
+        return replace(known, whole=len(np.unique(values)) <= _CLASSES)
+    within = bool((values >= 0).all() and (values <= 1).all())
+    return replace(known, certain_share=float(whole.mean()) if within and whole.mean() < _MOSTLY else None)
+
+
+def count_present(column: Column) -> int:
+    """Cells that are not missing, whatever they hold."""
+    if isinstance(column, Coded):
+        return int((column.codes >= 0).sum())
+    if isinstance(column, np.ndarray) and column.dtype.kind in "fiub":
+        return int((~np.isnan(column.astype(np.float64, copy=False))).sum())
+    return sum(cell is not None and cell == cell for cell in column)
+
+
+def _cells_of_kind(column: Column, *, texts: bool) -> Column:
+    """The column as texts or as numbers; cells of the other kind, and infinite ones, are missing."""
+    if texts:
+        if isinstance(column, Coded):
+            return column
+        return [value if isinstance(value, str) else None for value in read_categories(column)]
+    numbers = read_numbers(column)[0]
+    return numbers if np.isfinite(numbers).all() else np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def _task(target: Column, prediction: Column, classes: list[float | str], predicted: list[float | str]) -> Task:
@@ -176,145 +289,3 @@ def _text(value: float | str) -> str:
     if isinstance(value, str):
         return value
     return str(int(value)) if value == int(value) else repr(value)
-
-
-@dataclass
-class OutcomeCounts:
-    """Cells of target and prediction in some rows."""
-
-    targets: int = 0
-    """Rows with a target, whatever it is."""
-    mismatched: int = 0
-    """Predictions of another kind than the reference's."""
-    unusable: dict[str, int] = field(default_factory=dict)
-    """By column, cells that can be neither target nor prediction."""
-
-    def __add__(self, later: OutcomeCounts) -> OutcomeCounts:
-        names = {**self.unusable, **later.unusable}
-        unusable = {name: self.unusable.get(name, 0) + later.unusable.get(name, 0) for name in names}
-        return OutcomeCounts(self.targets + later.targets, self.mismatched + later.mismatched, unusable)
-
-    def add_unusable(self, name: str, cells: Column, usable: Column, *, at_least: int = 0) -> None:
-        """Count the cells of a column that have no usable value."""
-        unusable = max(at_least, count_present(cells) - count_present(usable))
-        self.unusable[name] = self.unusable.get(name, 0) + unusable
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceOutcomes:
-    """Target and prediction of the reference, by which those of other rows are read."""
-
-    settings: DriftFileSettings
-    prediction_type: PredictionType | None
-    """None without both columns."""
-    prediction_kind: PredictionKind
-    texts: bool
-    """Whether the target holds texts."""
-    unlabelled: float | None
-    """Share of rows without a target; None without the column."""
-
-    @classmethod
-    def of(cls, settings: DriftFileSettings, target: Column | None, prediction: Column | None) -> ReferenceOutcomes:
-        """Raises DriftRequestError when the two don't fit each other."""
-        known = infer(settings, target, prediction) if target is not None and prediction is not None else None
-        kind = PredictionKind() if prediction is None else PredictionKind.of(prediction, known)
-        texts = target is not None and is_categorical(target)
-        unlabelled = None if target is None else 1 - count_present(target) / len(target)
-        return cls(settings, known, kind, texts, unlabelled)
-
-    @property
-    def scored(self) -> bool:
-        """Whether the prediction is a probability."""
-        return self.prediction_type is not None and self.prediction_type.kind == "probability"
-
-    @property
-    def task(self) -> Task | None:
-        """The task, where both columns tell it."""
-        return None if self.prediction_type is None else self.prediction_type.task
-
-    def usable_target(self, target: Column) -> Column:
-        """The target as the rules take it; cells that can't be a truth are missing."""
-        if self.prediction_type is not None:
-            return self.prediction_type.usable_target(target)
-        return cells_of_kind(target, texts=self.texts)
-
-    def usable_prediction(self, prediction: Column) -> Column:
-        """The prediction; cells that can't be one are missing."""
-        return prediction if self.prediction_type is None else self.prediction_type.usable_prediction(prediction)
-
-    def take(self, columns: dict[str, Column], counts: OutcomeCounts) -> tuple[Column | None, Column | None]:
-        """The usable target and prediction of some rows, each None without its column; both are counted.
-
-        The target is taken out of `columns`; predictions of another kind become texts there, which no number is.
-        """
-        target, prediction = self.settings.target, self.settings.prediction
-        usable_target = usable_prediction = None
-        if target is not None and target in columns:
-            cells = columns.pop(target)
-            usable_target = self.usable_target(cells)
-            counts.targets += count_present(cells)
-            counts.add_unusable(target, cells, usable_target)
-        if prediction is not None and prediction in columns:
-            cells, mismatched = self.prediction_kind.mark_mismatches(columns[prediction])
-            columns[prediction] = cells
-            usable_prediction = self.usable_prediction(cells)
-            counts.mismatched += mismatched
-            counts.add_unusable(prediction, cells, usable_prediction, at_least=mismatched)
-        return usable_target, usable_prediction
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionKind:
-    """Whether the reference's prediction column holds labels or probabilities; neither where that can't be judged."""
-
-    labels: bool = False
-    """It holds whole numbers of few kinds."""
-    certain_share: float | None = None
-    """The share of exact zeros and ones, where it holds probabilities."""
-
-    @classmethod
-    def of(cls, prediction: Column, known: PredictionType | None) -> PredictionKind:
-        """By the reference's values; in a regression whole numbers and others are of one kind."""
-        if is_categorical(prediction) or (known is not None and known.kind == "number"):
-            return cls()
-        numbers = read_numbers(prediction)[0]
-        values = numbers[np.isfinite(numbers)]
-        if len(values) < _FEWEST:
-            return cls()
-        whole = values == np.round(values)
-        if whole.all():
-            return cls(labels=len(np.unique(values)) <= _CLASSES)
-        within = bool((values >= 0).all() and (values <= 1).all())
-        return cls(certain_share=float(whole.mean()) if within and whole.mean() < _MOSTLY else None)
-
-    @property
-    def mismatch(self) -> str:
-        """What cells of the other kind are, for a finding."""
-        if self.labels:
-            return "probabilities, and the reference has labels"
-        return "labels, and the reference has probabilities"
-
-    def mark_mismatches(self, prediction: Column) -> tuple[Column, int]:
-        """The cells, those of the other kind as texts, which no number is; and how many they are."""
-        mismatched = self._mismatched(prediction)
-        count = int(np.count_nonzero(mismatched))
-        if not count:
-            return prediction, 0
-        cells = zip(list(prediction), mismatched.tolist(), strict=True)
-        return [f"{cell}" if other else cell for cell, other in cells], count
-
-    def _mismatched(self, prediction: Column) -> npt.NDArray[np.bool_]:
-        none = np.zeros(len(prediction), dtype=np.bool_)
-        if not (self.labels or self.certain_share is not None) or is_categorical(prediction):
-            return none
-        numbers = read_numbers(prediction)[0]
-        known = np.isfinite(numbers)
-        present = int(np.count_nonzero(known))
-        if self.labels:
-            between = (numbers > 0) & (numbers < 1)
-            many = present >= _FEWEST and np.count_nonzero(between) > _STRAY * present
-            return known if many else between
-        assert self.certain_share is not None
-        certain = (numbers == 0) | (numbers == 1)
-        chance = max(self.certain_share, 1e-3) ** present
-        return known if present >= _FEWEST and chance < _CHANCE and certain[known].all() else none

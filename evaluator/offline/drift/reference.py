@@ -21,7 +21,7 @@ from evaluator.drift.markov import RegimeReference, has_memory
 from evaluator.drift.performance import Task, losses_of, squared_errors
 from evaluator.drift.profile import GroundTruth, Profile
 from evaluator.drift.windows import count_parts
-from evaluator.offline.drift.prediction_type import ReferenceOutcomes
+from evaluator.offline.drift.prediction_type import PredictionType
 from evaluator.offline.drift.scan import Batch, concatenate
 from evaluator.offline.drift.settings import DriftFileSettings
 
@@ -89,7 +89,7 @@ class ReferenceRows:
     sample: Mapping[str, Column]
     target: Column | None
     prediction: Column | None
-    outcomes: ReferenceOutcomes
+    prediction_type: PredictionType
 
     @classmethod
     def read(cls, batches: Iterable[Batch], settings: DriftFileSettings) -> ReferenceRows:
@@ -104,7 +104,7 @@ class ReferenceRows:
                     parts.append(batch.columns[name])
             rows += batch.rows
         target, prediction = (concatenate(parts) if parts else None for parts in (targets, predictions))
-        return cls(rows, sample.columns(), target, prediction, ReferenceOutcomes.of(settings, target, prediction))
+        return cls(rows, sample.columns(), target, prediction, PredictionType.infer(settings, target, prediction))
 
 
 def fit_grids(reference: ReferenceRows, settings: DriftFileSettings, name: str) -> Profile:
@@ -115,8 +115,8 @@ def fit_grids(reference: ReferenceRows, settings: DriftFileSettings, name: str) 
         reference_id=name,
         pane=1,
         windows=(1,),
-        prediction=None if reference.outcomes.scored else prediction,
-        score=prediction if reference.outcomes.scored else None,
+        prediction=None if reference.prediction_type.scored else prediction,
+        score=prediction if reference.prediction_type.scored else None,
     )
     by_name = {feature.name: feature for feature in profile.features}
     few = [by_name[name] for name in profile.few_valued[:_REGIMES]] if settings.ordered else []
@@ -245,9 +245,9 @@ def _fit_outcomes(
     """The distribution of the target and the model's performance, and the loss of each row with both outcomes."""
     if reference.target is None:
         return None, None
-    outcomes, prediction = reference.outcomes, reference.prediction
-    target = outcomes.usable_target(reference.target)
-    prediction = None if prediction is None else outcomes.usable_prediction(prediction)
+    known, prediction = reference.prediction_type, reference.prediction
+    target = known.usable_target(reference.target)
+    prediction = None if prediction is None else known.usable_prediction(prediction)
     if not settings.ordered:
         order = np.random.default_rng(_SEED).permutation(reference.rows)
         target = _reordered(target, order)
@@ -258,10 +258,10 @@ def _fit_outcomes(
         reference_id=name,
         pane=window,
         windows=(window,),
-        prediction=None if outcomes.scored else settings.prediction,
-        score=settings.prediction if outcomes.scored else None,
+        prediction=None if known.scored else settings.prediction,
+        score=settings.prediction if known.scored else None,
         targets=target,
-        task=outcomes.task,
+        task=known.task,
     ).truth
     if prediction is None or truth is None or truth.performance is None:
         return truth, None

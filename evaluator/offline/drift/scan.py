@@ -141,14 +141,14 @@ class TableStats:
     def __init__(self, time: str | None, *, ambiguous: Collection[str] = (), not_before: float = -math.inf) -> None:
         """time: the column of timestamps. ambiguous: columns that may yet prove to be counters, so that no row with
         them duplicates another. not_before: the first timestamp of the reference."""
-        self._time, self._ambiguous = time, ambiguous
+        self.time, self._ambiguous = time, ambiguous
         self.timestamps, self.duplicates = TimestampStats(not_before), DuplicateRows()
 
     def add(self, batch: Batch) -> Batch:
         """Count the next rows; returns them without the column of timestamps."""
-        rest = batch.without(self._time)
-        if self._time is not None and self._time in batch.columns:
-            seconds = parse_timestamps(batch.columns[self._time])
+        rest = batch.without(self.time)
+        if self.time is not None and self.time in batch.columns:
+            seconds = parse_timestamps(batch.columns[self.time])
             self.timestamps.add(seconds)
             rest = replace(rest, seconds=seconds)
         compared = rest.without(*self._ambiguous).columns
@@ -157,71 +157,59 @@ class TableStats:
 
     def require_timestamps(self) -> None:
         """Raises DriftRequestError where the reference has none."""
-        if self._time is not None and self.timestamps.unknown == self.timestamps.rows:
+        if self.time is not None and self.timestamps.unknown == self.timestamps.rows:
             raise DriftRequestError(
-                f"time: {self._time!r} has no timestamp in the reference (seconds since 1970, or ISO 8601)"
+                f"time: {self.time!r} has no timestamp in the reference (seconds since 1970, or ISO 8601)"
             )
 
     def findings(self, reference: TableStats, first_row: int = 0) -> list[Finding]:
         """What these rows, the first of them in row `first_row` of the file, have more of than the reference."""
         findings = duplicate_findings(reference.duplicates, self.duplicates)
-        if self._time is not None and self.timestamps.rows:
-            findings += timestamp_findings(self._time, reference.timestamps, self.timestamps, first_row)
+        if self.time is not None and self.timestamps.rows:
+            findings += timestamp_findings(self.time, reference.timestamps, self.timestamps, first_row)
         return findings
 
 
 class TableScan:
-    """The batches of a table without its timestamps; the first complete pass counts `stats`."""
+    """The batches of a table without its timestamps, to iterate more than once; the first pass counts `stats`.
 
-    def __init__(self, batches: Iterable[Batch], stats: TableStats, time: str | None) -> None:
-        self.stats = stats
-        self._batches, self._time = batches, time
-        self._counted = False
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._batches:
-            yield batch.without(self._time) if self._counted else self.stats.add(batch)
-        self._counted = True
-
-
-class BatchCache:
-    """Batches that are dear to parse, kept as arrays in a temporary file, to iterate more than once.
-
-    With a column of mixed cells, which is no array, they are parsed again. The file vanishes with the `with` block.
+    cached: the table is dear to parse, so its arrays are kept in a temporary file that vanishes with the `with` block.
+    A column of mixed cells is no array: with one, the table is parsed again.
     """
 
-    def __init__(self, batches: Iterable[Batch]) -> None:
-        self._source = batches
+    def __init__(self, reader: Iterable[Batch], stats: TableStats, *, cached: bool) -> None:
+        self.stats = stats
+        self._reader, self._cached, self._passed = reader, cached, False
         self._file = tempfile.TemporaryFile(prefix="gauntlet-")  # noqa: SIM115  closed by __exit__
-        self._cached: list[tuple[int, int, dict[str, tuple[str, ...] | None]]] | None = None
-        """Start, rows and columns of each batch, with the texts that a column's numbers are codes of."""
+        self._layouts: list[tuple[int, int, dict[str, tuple[str, ...] | None]]] = []
+        """Start, rows and columns of each cached batch, with the texts that a column's numbers are codes of."""
 
-    def __enter__(self) -> BatchCache:
+    def __enter__(self) -> TableScan:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def __iter__(self) -> Iterator[Batch]:
-        self._file.seek(0)
-        return self._first_pass() if self._cached is None else self._later_pass(self._cached)
+        if not self._passed:
+            return self._first_pass()
+        return self._cached_pass() if self._cached else (batch.without(self.stats.time) for batch in self._reader)
 
     def _first_pass(self) -> Iterator[Batch]:
-        cached: list[tuple[int, int, dict[str, tuple[str, ...] | None]]] = []
-        arrays_only = True
-        for batch in self._source:
-            arrays_only = arrays_only and not any(isinstance(column, list) for column in batch.columns.values())
-            if arrays_only:
+        for batch in map(self.stats.add, self._reader):
+            self._cached = self._cached and not any(isinstance(column, list) for column in batch.columns.values())
+            if self._cached:
                 texts: dict[str, tuple[str, ...] | None] = {}
                 for name, column in batch.columns.items():
                     texts[name] = column.values if isinstance(column, Coded) else None
                     np.save(self._file, column.codes if isinstance(column, Coded) else np.asarray(column))
-                cached.append((batch.start, batch.rows, texts))
+                self._layouts.append((batch.start, batch.rows, texts))
             yield batch
-        self._cached = cached if arrays_only else None
+        self._passed = True
 
-    def _later_pass(self, cached: list[tuple[int, int, dict[str, tuple[str, ...] | None]]]) -> Iterator[Batch]:
-        for start, rows, texts in cached:
+    def _cached_pass(self) -> Iterator[Batch]:
+        self._file.seek(0)
+        for start, rows, texts in self._layouts:
             columns: dict[str, Column] = {}
             for name, values in texts.items():
                 array = np.load(self._file)

@@ -22,7 +22,7 @@ from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Severity
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats, column_schema, select_columns
-from evaluator.offline.drift.prediction_type import OutcomeCounts, ReferenceOutcomes
+from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType
 from evaluator.offline.drift.reference import SystematicSample
 from evaluator.offline.drift.result import ColumnSample, DriftStep, Finding, Quality, StreamEvent, StreamReport
 from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, TableStats, concatenate
@@ -115,7 +115,7 @@ class StreamReference:
     settings: DriftFileSettings
     selection: ColumnSelection
     profile: Profile
-    outcomes: ReferenceOutcomes
+    prediction_type: PredictionType
     seasons: Seasonality | None
     stats: TableStats
     sample: Mapping[str, Column]
@@ -130,10 +130,10 @@ class StreamReference:
         columns = dict(batch.columns)
         target = None if settings.target is None else columns.pop(settings.target)
         prediction = None if settings.prediction is None else columns[settings.prediction]
-        outcomes = ReferenceOutcomes.of(settings, target, prediction)
-        notes = [] if outcomes.prediction_type is None else [outcomes.prediction_type.note]
+        known = PredictionType.infer(settings, target, prediction)
+        notes = [*known.notes]
         if settings.prediction is not None and prediction is not None:
-            columns[settings.prediction] = outcomes.usable_prediction(prediction)
+            columns[settings.prediction] = known.usable_prediction(prediction)
         seasons = None
         if settings.season is not None and batch.seconds is not None:
             inputs = {feature: values for feature, values in columns.items() if feature != settings.prediction}
@@ -147,16 +147,16 @@ class StreamReference:
         profile = Profile.fit(
             columns,
             reference_id=name,
-            prediction=None if outcomes.scored else settings.prediction,
-            score=settings.prediction if outcomes.scored else None,
-            targets=None if target is None else outcomes.usable_target(target),
-            task=outcomes.task,
+            prediction=None if known.scored else settings.prediction,
+            score=settings.prediction if known.scored else None,
+            targets=None if target is None else known.usable_target(target),
+            task=known.task,
             regimes="auto",
         )
         if settings.mode != "simple":
             notes += data_findings.weak_window_notes(profile)
-        kept, known = sample.columns(), tuple(notes)
-        return cls(name, rows.rows, settings, selection, profile, outcomes, seasons, stats, kept, known)
+        kept = sample.columns()
+        return cls(name, rows.rows, settings, selection, profile, known, seasons, stats, kept, tuple(notes))
 
 
 def _selected(batch: Batch, selection: ColumnSelection, settings: DriftFileSettings) -> Batch:
@@ -198,7 +198,7 @@ class EventCollector:
 
     def _observe_pane(self, rows: Batch) -> list[DriftEvent]:
         reference, columns = self._reference, dict(rows.columns)
-        targets, predictions = reference.outcomes.take(columns, self._counts)
+        targets, predictions = reference.prediction_type.take(columns, self._counts)
         if reference.seasons is not None:
             assert rows.seconds is not None
             columns = reference.seasons.adjusted(columns, rows.seconds)
@@ -272,17 +272,17 @@ class EventCollector:
 
     def _findings(self) -> list[Finding]:
         reference, settings, counts = self._reference, self._settings, self._counts
-        outcomes, watched = reference.outcomes, max(1, self._rows - reference.rows)
+        known, watched = reference.prediction_type, max(1, self._rows - reference.rows)
         findings = data_findings.empty_reference_findings(reference.profile)
-        findings += data_findings.stream_outcome_findings(outcomes, counts)
+        findings += data_findings.stream_outcome_findings(known, counts)
         signalled = {signal["feature"] for event in self._events for signal in event.signals}
         for name, (count, first) in self._mistyped.items():
             message = f"{count:,} of {watched:,} values of {name} are not a number, the first of them in row {first:,}"
             findings.append(Finding("type_change", name, message, name in signalled))
         findings += self._stats.findings(reference.stats, reference.rows)
-        if settings.target is not None and outcomes.unlabelled is not None:
+        if settings.target is not None and known.unlabelled is not None:
             unlabelled = 1 - counts.targets / watched
-            findings += data_findings.unlabelled_findings(settings.target, unlabelled, outcomes.unlabelled)
+            findings += data_findings.unlabelled_findings(settings.target, unlabelled, known.unlabelled)
         return findings
 
 

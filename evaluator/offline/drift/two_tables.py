@@ -6,7 +6,6 @@ The reference is read twice (grids, then counts), the current table once. The ru
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,15 +28,7 @@ from evaluator.offline.drift.reference import (
     row_losses,
 )
 from evaluator.offline.drift.result import ColumnDrift, ColumnSample, DriftReport, Finding, Performance, Quality
-from evaluator.offline.drift.scan import (
-    SCHEMA_ROWS,
-    Batch,
-    BatchCache,
-    TableReader,
-    TableScan,
-    TableStats,
-    parse_number,
-)
+from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, TableScan, TableStats, parse_number
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from evaluator.offline.drift.slices import Slice, Slices
 from evaluator.offline.drift.verdict import Verdict
@@ -59,21 +50,21 @@ def compare_tables(reference: Table, current: Table, settings: DriftFileSettings
     if settings.season is not None:
         raise DriftRequestError("season is for a stream; two tables are compared as they are")
     columns = _Columns.choose(reference, current, settings)
-    scan = columns.scan(reference, TableStats(settings.time, ambiguous=columns.ambiguous), settings)
+    stats = TableStats(settings.time, ambiguous=columns.ambiguous)
     # Only a table whose length is known before it is read is cheap to read twice.
-    with BatchCache(scan) if reference.rows is None else nullcontext(scan) as batches:
+    with TableScan(columns.reader(reference), stats, cached=reference.rows is None) as batches:
         before = ReferenceRows.read(batches, settings)
-        scan.stats.require_timestamps()
+        stats.require_timestamps()
         columns, before, notes = columns.without_continuing(before, settings, reference.name)
         grids = fit_grids(before, settings, reference.name)
-        stats = TableStats(settings.time, ambiguous=columns.ambiguous, not_before=scan.stats.timestamps.first)
-        current_scan = columns.scan(current, stats, settings, strict_texts=_texts_without_numbers(grids, settings))
-        now = CurrentRows.read(current_scan, grids, before, settings, current.rows)
+        current_stats = TableStats(settings.time, ambiguous=columns.ambiguous, not_before=stats.timestamps.first)
+        reader = columns.reader(current, strict_texts=_texts_without_numbers(grids, settings))
+        now = CurrentRows.read(map(current_stats.add, reader), grids, before, settings, current.rows)
         profile = fit_profile(grids, before, batches, settings, now.total.comparison.rows)
     findings = [
         *columns.selection.findings,
         *table_columns.column_findings(reference, current, settings),
-        *stats.findings(scan.stats),
+        *current_stats.findings(stats),
     ]
     return _ReportBuilder(profile, before, now, now.total.verdict(profile), settings).report(findings, notes)
 
@@ -103,12 +94,9 @@ class _Columns:
         selection = selection.excluding(exclusions, settings, reference.name)
         return cls(selection, schema.stats, now, frozenset([*now, *gone]))
 
-    def scan(
-        self, table: Table, stats: TableStats, settings: DriftFileSettings, strict_texts: Collection[str] = ()
-    ) -> TableScan:
+    def reader(self, table: Table, strict_texts: Collection[str] = ()) -> TableReader:
         """The batches of the selected columns."""
-        reader = TableReader(table, self.selection.numbers, self.selection.texts, strict_texts=strict_texts)
-        return TableScan(reader, stats, settings.time)
+        return TableReader(table, self.selection.numbers, self.selection.texts, strict_texts=strict_texts)
 
     def without_continuing(
         self, reference: ReferenceRows, settings: DriftFileSettings, table: str
@@ -163,7 +151,7 @@ class CurrentRows:
         for batch in batches:
             for part, some in slices.split(batch):
                 columns = dict(some.columns)
-                target, prediction = reference.outcomes.take(columns, part.outcomes)
+                target, prediction = reference.prediction_type.take(columns, part.outcomes)
                 columns = columns or {ROWS_ONLY: np.zeros(some.rows)}
                 part.comparison.add(columns, targets=target, predictions=prediction)
                 sample.add(columns, some.rows)
@@ -197,11 +185,10 @@ class _ReportBuilder:
         outputs = {output.name: output for output in rules.outputs}
         prediction = outputs.get(self.settings.prediction or "")
         target = outputs.get("target") if self.settings.target is not None else None
-        known, performance = self.reference.outcomes.prediction_type, None
-        if known is not None:
-            notes = [*notes, known.note]
-            if rules.performance is not None:
-                performance = Performance(known.task, known.kind, known.positive, rules.performance.metrics)
+        known, performance = self.reference.prediction_type, None
+        notes = [*notes, *known.notes]
+        if rules.performance is not None and known.task is not None and known.kind is not None:
+            performance = Performance(known.task, known.kind, known.positive, rules.performance.metrics)
         if self.settings.ordered and self.settings.mode != "simple":
             notes = [*notes, *data_findings.dependence_notes(self.profile)]
         return DriftReport(
@@ -246,7 +233,7 @@ class _ReportBuilder:
 
     def _target(self, measured: FeatureReport, signals: Iterable[Signal]) -> ColumnDrift:
         """The target's distribution, and its shares of rows without a value."""
-        unlabelled = self.reference.outcomes.unlabelled
+        unlabelled = self.reference.prediction_type.unlabelled
         now = 1 - self.current.total.outcomes.targets / max(1, self.verdict.comparison.rows)
         column = _measured(self.settings.target or "", measured, signals)
         return replace(column, missing=(1.0 if unlabelled is None else unlabelled, now))
@@ -260,7 +247,7 @@ class _ReportBuilder:
         findings += data_findings.few_rows_findings(reference.rows, rows)
         findings += data_findings.empty_reference_findings(self.profile)
         known = {finding.column for finding in findings if finding.kind in ("type_change", "infinite")}
-        return findings + data_findings.outcome_findings(reference.outcomes, counts, rows, signalled, known)
+        return findings + data_findings.outcome_findings(reference.prediction_type, counts, rows, signalled, known)
 
 
 def _measured(name: str, measured: FeatureReport, signals: Iterable[Signal]) -> ColumnDrift:
