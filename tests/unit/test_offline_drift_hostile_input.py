@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from drift_tables import finding_kinds
 
 import gauntlet
-from evaluator.offline.drift import DriftReport
 from gauntlet.errors import BadInput
 
 ROWS = 700
@@ -30,10 +30,6 @@ def frame(seed: int, rows: int = ROWS) -> pd.DataFrame:
             "said": said,
         }
     )
-
-
-def kinds(found: DriftReport) -> set[tuple[str, str | None]]:
-    return {(finding.kind, finding.column) for finding in found.quality.findings}
 
 
 def damaged(column: str, cells: Any) -> pd.DataFrame:
@@ -83,7 +79,7 @@ def test_a_target_or_prediction_that_can_be_none_is_damage_and_not_a_worse_model
 ) -> None:
     found = gauntlet.drift(frame(1), damaged(column, cells), target=asked[0], prediction=asked[1])
     assert (found.root_cause, found.action) == ("quality", "quarantine")
-    assert {("type_change", column), ("infinite", column)} & kinds(found)
+    assert {("type_change", column), ("infinite", column)} & finding_kinds(found)
     assert not {"concept", "accuracy", "prior"} & {signal["kind"] for signal in found.signals}
 
 
@@ -93,7 +89,7 @@ def test_a_few_odd_targets_are_told_and_change_nothing() -> None:
     cells[:7] = "hello"
     found = gauntlet.drift(frame(1), table.assign(y=cells), target="y", prediction="p")
     assert found.severity == "NONE"
-    assert ("type_change", "y") in kinds(found)
+    assert ("type_change", "y") in finding_kinds(found)
 
 
 def test_a_class_that_is_new_among_labels_is_still_a_class() -> None:
@@ -104,7 +100,7 @@ def test_a_class_that_is_new_among_labels_is_still_a_class() -> None:
 def test_targets_still_to_come_are_not_called_broken() -> None:
     found = gauntlet.drift(frame(1), damaged("y", None), target="y", prediction="p")
     assert found.severity == "NONE"
-    assert ("no_target", "y") in kinds(found)
+    assert ("no_target", "y") in finding_kinds(found)
 
 
 def test_one_row_never_says_that_the_errors_rose() -> None:
@@ -116,7 +112,7 @@ def test_a_reference_without_values_has_no_type_and_no_outliers() -> None:
     empty = frame(1).assign(a=np.nan, c=None)
     found = gauntlet.drift(empty, frame(2), features=["a", "c"])
     assert found.severity == "NONE"
-    assert {("empty_reference", "a"), ("empty_reference", "c")} <= kinds(found)
+    assert {("empty_reference", "a"), ("empty_reference", "c")} <= finding_kinds(found)
 
 
 def test_a_stream_is_judged_by_its_reference_rows_and_texts_after_them_are_damage() -> None:
@@ -158,7 +154,7 @@ def test_another_delimiter_is_suggested(mark: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no column 'y'.*only commas are read"):
         gauntlet.drift(path, path, target="y")
     found = gauntlet.drift(frame(1), path)
-    assert ("delimiter", None) in kinds(found)
+    assert ("delimiter", None) in finding_kinds(found)
 
 
 @pytest.mark.parametrize(

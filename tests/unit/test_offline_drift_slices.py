@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from drift_tables import slow_and_quick
 
 import gauntlet
 from evaluator.offline.drift.slices import MOST_SLICES
@@ -54,13 +55,6 @@ def test_a_file_of_unknown_length_has_boundedly_many_and_the_same_answer(tmp_pat
 
 
 def test_slices_of_a_slow_stationary_series_are_quiet() -> None:
-    def walk(seed: int) -> pd.DataFrame:
-        noise = np.random.default_rng(seed).normal(size=8000)
-        level = np.zeros(8000)
-        for i in range(1, 8000):
-            level[i] = 0.98 * level[i - 1] + noise[i]
-        return pd.DataFrame({"slow": level, "quick": noise})
-
     for seed in range(4):
-        steps = gauntlet.drift(walk(seed), walk(seed + 50)).steps
+        steps = gauntlet.drift(slow_and_quick(seed, 8000, 0.98), slow_and_quick(seed + 50, 8000, 0.98)).steps
         assert {step.severity for step in steps} == {"NONE"}

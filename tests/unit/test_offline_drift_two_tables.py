@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from drift_tables import finding_kinds, slow_and_quick
 
 import gauntlet
-from evaluator.offline.drift import DriftReport
 from gauntlet.errors import BadInput
 
 ROWS = 800
@@ -32,10 +32,6 @@ def outcome(table: pd.DataFrame, seed: int, wrong: float) -> pd.DataFrame:
 
 
 REFERENCE, SAME = frame(1), frame(2)
-
-
-def findings(found: DriftReport) -> set[tuple[str, str | None]]:
-    return {(finding.kind, finding.column) for finding in found.quality.findings}
 
 
 def test_the_same_distribution_is_quiet_and_is_json() -> None:
@@ -83,14 +79,7 @@ def test_evidence_without_an_effect_is_no_drift_when_gated_but_is_when_simple() 
 
 
 def test_rows_that_depend_on_their_neighbours_weigh_less_unless_order_means_nothing() -> None:
-    def walk(seed: int) -> pd.DataFrame:
-        noise = np.random.default_rng(seed).normal(size=4000)
-        level = np.zeros(4000)
-        for i in range(1, 4000):
-            level[i] = 0.99 * level[i - 1] + noise[i]
-        return pd.DataFrame({"slow": level, "quick": noise})
-
-    sides = [(walk(seed), walk(seed + 100)) for seed in range(6)]
+    sides = [(slow_and_quick(seed, 4000, 0.99), slow_and_quick(seed + 100, 4000, 0.99)) for seed in range(6)]
     ordered = [gauntlet.drift(*pair) for pair in sides]
     shuffled = [gauntlet.drift(*pair, ordered=False) for pair in sides]
     assert [found.severity for found in ordered] == ["NONE"] * 6
@@ -125,7 +114,7 @@ def test_damage_is_named_and_asks_for_quarantine_not_for_retraining(
     current: pd.DataFrame, finding: tuple[str, str]
 ) -> None:
     found = gauntlet.drift(REFERENCE, current)
-    assert finding in findings(found)
+    assert finding in finding_kinds(found)
     assert (found.root_cause, found.action) == ("quality", "quarantine")
     assert found.quality.score is not None
     assert found.quality.score < 0.95
@@ -143,7 +132,7 @@ def test_damage_is_named_and_asks_for_quarantine_not_for_retraining(
     ids=["extra", "ten rows", "one row", "constant", "unseen"],
 )
 def test_oddities_are_named_and_are_no_crash(current: pd.DataFrame, finding: tuple[str, str | None]) -> None:
-    assert finding in findings(gauntlet.drift(REFERENCE, current))
+    assert finding in finding_kinds(gauntlet.drift(REFERENCE, current))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +158,7 @@ def test_times_counters_and_identifiers_are_left_out_with_a_word_unless_asked_fo
     before, now = with_keys(REFERENCE, "2020-01-01"), with_keys(SAME, "2021-01-01")
     found = gauntlet.drift(before, now)
     assert {feature.name for feature in found.features} == {"a", "b", "c"}
-    assert {("timestamp", "at"), ("timestamp", "text_at"), ("counter", "row"), ("identifier", "user")} <= findings(
+    assert {("timestamp", "at"), ("timestamp", "text_at"), ("counter", "row"), ("identifier", "user")} <= finding_kinds(
         found
     )
     assert found.severity == "NONE"
@@ -249,7 +238,7 @@ def test_without_labels_the_probability_gives_an_estimate_and_a_word() -> None:
     reference = scored[0].assign(y=(np.random.default_rng(1).random(ROWS) < scored[0]["p"]).astype(int))
     for current in (scored[1], scored[1].assign(y=np.nan)):
         found = gauntlet.drift(reference, current, target="y", prediction="p")
-        assert ("no_target", "y") in findings(found)
+        assert ("no_target", "y") in finding_kinds(found)
         assert found.performance is not None
         assert [metric.estimated for metric in found.performance.metrics] == [True]
 
@@ -265,7 +254,7 @@ def test_a_prediction_without_a_target_is_watched_for_drift() -> None:
 def test_a_prediction_that_is_gone_is_damage() -> None:
     before = outcome(REFERENCE, 5, 0.1)
     found = gauntlet.drift(before, outcome(SAME, 6, 0.1).drop(columns="p"), target="y", prediction="p")
-    assert ("column_gone", "p") in findings(found)
+    assert ("column_gone", "p") in finding_kinds(found)
     assert found.action == "quarantine"
 
 
@@ -294,7 +283,7 @@ def test_an_empty_table_is_refused() -> None:
 
 def test_values_that_all_lie_beyond_the_reference_are_not_called_constant() -> None:
     found = gauntlet.drift(REFERENCE, SAME.assign(a=SAME["a"] + 50))
-    assert ("constant", "a") not in findings(found)
+    assert ("constant", "a") not in finding_kinds(found)
     assert found.drifted == ("a",)
 
 
