@@ -5,6 +5,7 @@ State is counts and sums only; comparisons of consecutive pieces add exactly. A 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from evaluator.drift.feature_detector import SignalContext, distribution_signals
 from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.markov import RegimeReport, Transitions, judge_transitions
 from evaluator.drift.performance import WIDTHS, MetricChange, Task, compare_metrics, squared_errors
-from evaluator.drift.performance_monitor import metric_signal
+from evaluator.drift.performance_monitor import estimated_change, metric_signal
 from evaluator.drift.profile import TARGET, GroundTruth, Profile
 from evaluator.drift.settings import DriftSettings, Mode
 from evaluator.drift.severity import Action, RootCause, judge
@@ -93,7 +94,7 @@ class Comparison:
         self.settings = settings or DriftSettings()
         self.rows = 0
         self.counts: Ints = np.zeros(profile.width, dtype=np.int64)
-        self.extra: dict[str, int] = {}
+        self.extra: Counter[str] = Counter()
         empty = Transitions.from_states(np.empty(0, dtype=np.int64))
         self._transitions = dict.fromkeys((regime.feature for regime in profile.regimes), empty)
         truth = profile.truth
@@ -116,8 +117,7 @@ class Comparison:
         pane = count(self.profile, columns)
         self.rows += rows
         self.counts = self.counts + pane.counts
-        for name, seen in pane.extra.items():
-            self.extra[name] = self.extra.get(name, 0) + seen
+        self.extra.update(pane.extra)
         for regime in self.profile.regimes:
             name, values = regime.feature, columns.get(regime.feature)
             slots = self.profile.column_slots(self.profile.index[name], values) if values is not None else None
@@ -148,7 +148,7 @@ class Comparison:
         both = Comparison(self.profile, self.settings)
         both.rows, both.target_rows = self.rows + later.rows, self.target_rows + later.target_rows
         both.counts, both.target_counts = self.counts + later.counts, self.target_counts + later.target_counts
-        both.extra = {n: self.extra.get(n, 0) + later.extra.get(n, 0) for n in {*self.extra, *later.extra}}
+        both.extra = self.extra + later.extra
         both._transitions = {name: counts + later._transitions[name] for name, counts in self._transitions.items()}
         both._performance = self._performance + later._performance
         both._score_sums = self._score_sums + later._score_sums
@@ -210,12 +210,8 @@ class Comparison:
                 metrics += compare_metrics(
                     truth.performance, self._performance, settings.limits, z=z, plain=settings.simple
                 )
-        if truth.scores is not None and profile.score is not None:
-            efficiency = profile.features[profile.index[profile.score]].shape[place].efficiency
-            inflation = 1.0 if settings.simple else 1.0 / efficiency
-            limit = settings.limits["accuracy"]
-            change = truth.scores.estimated_change(self._score_sums, limit=limit, z=z, inflation=inflation)
-            metrics += [] if change is None else [change]
+        estimated = estimated_change(profile, self._score_sums, settings, place, z)
+        metrics += [] if estimated is None else [estimated]
         signals = [metric_signal(change) for change in metrics if change.breached]
         return (PerformanceReport(task, tuple(metrics)) if metrics else None), signals
 

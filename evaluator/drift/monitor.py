@@ -26,7 +26,7 @@ from evaluator.drift.profile import OUTLIER, TARGET, Profile
 from evaluator.drift.reference_update import ReferenceUpdate
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, Severity, judge
-from evaluator.drift.windows import CHUNK, Pane, ProfileMismatchError, WindowCounts, Windows, count_codes
+from evaluator.drift.windows import CHUNK, Pane, ProfileMismatchError, WindowCounts, Windows
 
 Times = float | Sequence[float] | Floats
 
@@ -77,7 +77,7 @@ class Monitor:
         done = 0
         while codes.shape[1] - done >= pane:
             full = codes[:-1, done : done + pane]
-            self._windows.push(Pane(self.profile.hash, pane, count_codes(self.profile, full)))
+            self._windows.push(Pane.of_codes(self.profile, full))
             self._transitions.push([self._slots(full, regime.feature) for regime in self.profile.regimes])
             self._estimated.push(codes[-1, done : done + pane])
             done += pane
@@ -104,14 +104,10 @@ class Monitor:
             return []
         raised = self._episodes.raised("errors")
         look = look_at_errors(self._errors, self.settings, raised)
-        simple = self.settings.simple
-        if (
-            raised
-            and not simple
-            and not look.held
-            and (window := recovered_window(self._errors, self.settings)) is not None
-        ):
-            self._errors.keep(window)  # the drift has ended: its rows must not be found again
+        if raised and not look.held and not self.settings.simple:
+            window = recovered_window(self._errors, self.settings)
+            if window is not None:
+                self._errors.keep(window)  # the drift has ended: its rows must not be found again
         return self._episodes.update("errors", look, self._judge, rows=self._seen, at=at)
 
     def observe_outcomes(

@@ -20,7 +20,7 @@ from evaluator.drift.performance import WINDOWS, MetricChange, compare_metrics
 from evaluator.drift.profile import GroundTruth, Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import DISTRIBUTION_KINDS, Key, Kind, LookResult, Signal, has_recovered
-from evaluator.drift.windows import Pane, Windows, count_codes
+from evaluator.drift.windows import Pane, Windows
 
 BLOCK = 128
 """Outcomes between two looks at the performance."""
@@ -73,6 +73,19 @@ def _recoveries(change: MetricChange, others: Sequence[MetricChange], hysteresis
             margin=abs(short.change - short.bound),
         )
     ]
+
+
+def estimated_change(
+    profile: Profile, sums: Ints, settings: DriftSettings, place: int, z: float
+) -> MetricChange | None:
+    """The accuracy that scores with these `sums` estimate (CBPE), against the reference's; the scores' dependence is
+    that of window `place`. None without scores."""
+    if profile.truth is None or profile.truth.scores is None or profile.score is None:
+        return None
+    efficiency = profile.features[profile.index[profile.score]].shape[place].efficiency
+    inflation = 1.0 if settings.simple else 1.0 / efficiency
+    limit = settings.limits["accuracy"]
+    return profile.truth.scores.estimated_change(sums, limit=limit, z=z, inflation=inflation)
 
 
 def _window_sum(blocks: deque[Any], count: int) -> Any:
@@ -132,7 +145,7 @@ class PerformanceMonitor:
             return None
         codes: Ints = np.array([self._codes], dtype=np.int64)
         self._codes.clear()
-        self._targets.push(Pane(profile.hash, profile.pane, count_codes(profile, codes)))
+        self._targets.push(Pane.of_codes(profile, codes))
         look = look_at_features(profile, self._targets, self._settings, raised())
         shapes = {key: signal for key, signal in look.raised.items() if signal.kind in DISTRIBUTION_KINDS}
         return LookResult(shapes, frozenset(key for key in look.held if key[0] in DISTRIBUTION_KINDS))
@@ -170,23 +183,12 @@ class EstimatedPerformance:
 
     def look(self, raised: Collection[Key]) -> LookResult:
         """Judge all windows that are full."""
-        profile, settings, truth = self._profile, self._settings, self._profile.truth
-        if truth is None or truth.scores is None or profile.score is None:
-            return LookResult()
-        calibrations = profile.features[profile.index[profile.score]].shape
+        profile, settings = self._profile, self._settings
+        z = 0.0 if settings.simple else settings.concept_z
         changes: list[MetricChange] = []
-        for window, calibration in zip(profile.windows, calibrations, strict=True):
+        for place, window in enumerate(profile.windows):
             sums = _window_sum(self._panes, window // profile.pane)
-            change = (
-                None
-                if sums is None
-                else truth.scores.estimated_change(
-                    sums,
-                    limit=settings.limits["accuracy"],
-                    z=0.0 if settings.simple else settings.concept_z,
-                    inflation=1.0 if settings.simple else 1.0 / calibration.efficiency,
-                )
-            )
+            change = None if sums is None else estimated_change(profile, sums, settings, place, z)
             changes += [] if change is None else [change]
         return look_at_changes(changes, settings, raised)
 

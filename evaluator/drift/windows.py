@@ -42,6 +42,11 @@ class Pane:
     counts: Ints
     extra: Mapping[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of_codes(cls, profile: Profile, codes: Ints) -> Pane:
+        """Of rows encoded by the profile, shape (features, rows)."""
+        return cls(profile.hash, codes.shape[1], count_codes(profile, codes))
+
 
 def count_codes(profile: Profile, codes: Ints) -> Ints:
     """The count vector of a batch of codes, shape (features, rows) to (profile.width,)."""
