@@ -18,6 +18,7 @@ from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.metrics._dist_metrics import MinkowskiDistance64
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
@@ -69,6 +70,8 @@ def _check(value: Any) -> Collection[str]:
         _require(False, "a tree outside of an estimator")
     elif isinstance(value, KDTree | BallTree):
         _check_neighbors(value, bounds=2 if isinstance(value, KDTree) else 1)
+    elif isinstance(value, MinkowskiDistance64):
+        _require(_weights(value) == 0, "the weights of a metric")
     elif isinstance(value, BSpline):
         _require(
             value.t.ndim == 1 and 0 <= value.k < len(value.t) <= len(value.c) + value.k + 1, "the knots of a spline"
@@ -110,7 +113,13 @@ def _check_neighbors(tree: KDTree | BallTree, bounds: int) -> None:
     _require(len(nodes) > 0 and bool(inside.all()), "the rows of a k-d tree")
     last = np.flatnonzero(nodes["is_leaf"] == 0).max(initial=-1)
     _require(2 * last + 2 < len(nodes) or last < 0, "the nodes of a k-d tree")
+    weighted = [_weights(part) for part in tree.__getstate__() if isinstance(part, MinkowskiDistance64)]
+    _require(set(weighted) <= {0, data.shape[1]}, "the weights of a k-d tree's metric")
     _require(node_bounds.shape == (bounds, len(nodes), data.shape[1]), "the bounds of a k-d tree")
+
+
+def _weights(metric: MinkowskiDistance64) -> int:
+    return len(metric.__getstate__()[1])
 
 
 def _require(condition: bool, part: str) -> None:

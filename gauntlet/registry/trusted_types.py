@@ -43,6 +43,7 @@ _PARTS = {
     "sklearn.metrics._dist_metrics.EuclideanDistance64": _PART,
     "sklearn.metrics._dist_metrics.ManhattanDistance64": _PART,
     "sklearn.metrics._dist_metrics.ChebyshevDistance64": _PART,
+    "sklearn.metrics._dist_metrics.MinkowskiDistance64": _PART,
     "sklearn.calibration._CalibratedClassifier": _PART,
     "sklearn.cluster._bisect_k_means._BisectingTree": _PART,
     "sklearn.compose._column_transformer.make_column_selector": _PART,

@@ -64,6 +64,7 @@ MODELS = [
     StackingClassifier([("a", FOREST), ("b", LogisticRegression())], DecisionTreeClassifier()),
     GridSearchCV(FOREST, {"max_depth": [2, 3]}, cv=2),
     KNeighborsClassifier(),
+    KNeighborsClassifier(p=3, metric_params={"w": np.ones(4)}),
     MLPClassifier(hidden_layer_sizes=(3,), max_iter=2, random_state=0),
     TweedieRegressor(power=1.5),
     GaussianProcessRegressor(),
@@ -240,12 +241,16 @@ def test_boosting_with_damaged_trees_is_refused(tmp_path: Path) -> None:
     refused(staged, tmp_path)
 
 
-def test_neighbours_and_sparse_arrays_with_indices_outside_are_refused(tmp_path: Path) -> None:
+def test_neighbours_with_indices_outside_are_refused(tmp_path: Path) -> None:
     model = KNeighborsClassifier(algorithm="kd_tree").fit(X, CLASS)
     state = list(model._tree.__getstate__())
     state[1] = state[1] + 500
     model._tree.__setstate__(tuple(state))
     refused(model, tmp_path)
+    weighted = KNeighborsClassifier(p=3, metric_params={"w": np.ones(4)}).fit(X, CLASS)
+    metric = next(part for part in weighted._tree.__getstate__() if hasattr(part, "pairwise"))
+    metric.__setstate__((3.0, np.ones(2), np.zeros((1, 1))))
+    refused(weighted, tmp_path)
 
 
 def test_a_tree_without_an_estimator_is_refused(tmp_path: Path) -> None:
@@ -264,3 +269,11 @@ def test_whoever_lists_a_type_answers_for_its_content(tmp_path: Path) -> None:
     model = LogisticRegression().fit(X, CLASS)
     model.extra = DecisionTreeClassifier().fit(X, CLASS).tree_
     artifact.load(write(model, tmp_path / "m.skops"), trusted=["sklearn.tree._tree.Tree"])
+
+
+def test_a_sparse_array_with_indices_outside_is_refused(tmp_path: Path) -> None:
+    model = LogisticRegression().fit(X, CLASS).sparsify()
+    model.coef_.indices[0] = 99
+    with pytest.raises(ModelUnusable, match="index") as caught:
+        artifact.load(write(model, tmp_path / "m.skops"))
+    assert caught.value.code == "model_broken"
