@@ -98,7 +98,7 @@ class ControlFollower:
         """This replica is at 0 % already; ask the state machine to roll back on every replica."""
         telemetry.BREAKER.labels(self._config.experiment, "challenger").set(1)
         _log.error("breaker_opened", rollout=rollout, failures=failures, next="champion answers; rollback requested")
-        self._roll_back("breaker", f"breaker: {failures}", rollout)
+        self._roll_back("breaker", failures, rollout)
 
     def _roll_back(self, cause: Cause, reason: str, rollout: str) -> None:
         """Request a rollback in the background, until the state store has taken it."""

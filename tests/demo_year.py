@@ -178,7 +178,7 @@ def _commands(days: int) -> dict[int, list[Command]]:
         on(0.56): step("confirm", "retrainer", "it has held what it showed"),
         on(0.62): step("challenge", "ann", "hand-made <challenger>", version="v0003", **challenge),
         on(0.69): step("advance", "retrainer", "stage -1 has passed its gate"),
-        on(0.76): step("rollback", "breaker", "breaker: 5 of 200 calls failed (ValueError)"),
+        on(0.76): step("rollback", "breaker", "5 of 200 calls failed (ValueError)"),
     }
 
 
