@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evaluator.offline.experiment.cells import Cell, Rows
-from evaluator.offline.experiment.log_reader import Batch, LogReader, named
+from evaluator.offline.experiment.log_reader import Batch, LogReader, segment_value
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.guards import Exposures
 from evaluator.stats.metrics.declaration import ColumnError, Metric
@@ -37,7 +37,7 @@ class TrafficCheck:
 
 
 def traffic_checks(settings: AnalysisSettings) -> tuple[TrafficCheck, ...]:
-    """One for the inputs of each metric that decides (coverage is itself about what is missing), one a covariate."""
+    """Label arrival for the inputs of each deciding metric but coverage, and balance for each covariate."""
     deciding = [metric for metric in settings.metrics if metric.role in ("primary", "guardrail")]
     inputs = {metric.columns: None for metric in deciding or settings.metrics if metric.kind != "coverage"}
     arrivals = [TrafficCheck("label arrival", columns) for columns in inputs]
@@ -46,7 +46,7 @@ def traffic_checks(settings: AnalysisSettings) -> tuple[TrafficCheck, ...]:
 
 @dataclass(frozen=True, slots=True)
 class CellKey:
-    """Which comparison a cell is: challenger's index in `LogReader.arms`, metric's index, segment (None: all rows).
+    """Key of a cell: challenger's index in `LogReader.arms`, metric's index, segment (None: all rows).
 
     A negative metric −1−k is the k-th of `traffic_checks`.
     """
@@ -58,7 +58,7 @@ class CellKey:
 
 @dataclass
 class Experiment:
-    """What the rows so far have left behind."""
+    """Accumulated counts and sums of the rows read so far."""
 
     settings: AnalysisSettings
     log: LogReader
@@ -74,13 +74,13 @@ class Experiment:
     rows: int = 0
 
     def check_ratios(self) -> None:
-        """A look at the arms' counts."""
+        """Take a look at the sample ratio: keep the smallest p value of each challenger."""
         for challenger, ratio in self.ratios.items():
             self.smallest_p[challenger] = min(self.smallest_p.get(challenger, 1.0), ratio.p)
 
 
 def add_batch(experiment: Experiment, batch: Batch) -> None:
-    """Count a batch. Raises TableError for a value that its metric can't have."""
+    """Add a batch to all cells and guards. Raises TableError for a value that its metric can't have."""
     settings = experiment.settings
     experiment.rows += len(batch)
     if settings.paired is not None:
@@ -114,7 +114,7 @@ def add_batch(experiment: Experiment, batch: Batch) -> None:
 
 
 def _propensity(settings: AnalysisSettings, challenger: str, batch: Batch) -> Floats:
-    """P(challenger) of a row that went to the champion or to it."""
+    """P(challenger | champion or this challenger) of each row, shape (n,)."""
     if batch.propensity is not None:
         return batch.propensity
     assert settings.shares is not None, "shares or propensities are given"
@@ -142,13 +142,13 @@ def _compare(
     if settings.paired is None:
         _check_traffic(experiment, batch, challenger, rows, treated, share)
     else:
-        came = [np.all([~np.isnan(batch.columns[name]) for name in side], axis=0) for side in _both(settings)]
+        came = [np.all([~np.isnan(batch.columns[name]) for name in side], axis=0) for side in _paired_columns(settings)]
         experiment.unpaired[0] += int((came[0] & ~came[1]).sum())
         experiment.unpaired[1] += int((came[1] & ~came[0]).sum())
 
 
-def _both(settings: AnalysisSettings) -> list[tuple[str, ...]]:
-    """The columns of all metrics, the champion's and the challenger's."""
+def _paired_columns(settings: AnalysisSettings) -> list[tuple[str, ...]]:
+    """Paired form: input columns of all metrics, the champion's and the challenger's."""
     sides = [settings.inputs(metric) for metric in settings.metrics]
     return [tuple(name for each in sides for name in each[arm]) for arm in (0, 1)]
 
@@ -195,7 +195,7 @@ def _cell(settings: AnalysisSettings, metric: Metric, positive: float | None, wh
 
 
 def _located(experiment: Experiment, metric: Metric, batch: Batch, mask: Bools, error: ColumnError) -> TableError:
-    """The refused value by its column and row. In the paired form a batch's challengers stand behind its champions."""
+    """The error of a refused value, by row and column. Paired form: a batch's challengers follow its champions."""
     rows = np.flatnonzero(mask)
     side, at = divmod(error.position, len(rows))
     column = experiment.settings.inputs(metric)[side][error.index]
@@ -216,4 +216,4 @@ def _rows(settings: AnalysisSettings, metric: Metric, batch: Batch, mask: Bools,
 
 def segment_name(log: LogReader, segment: tuple[str, int] | None) -> str | None:
     """`country=DE`, or None for all rows."""
-    return None if segment is None else f"{segment[0]}={named(log.segment_values[segment[0]], segment[1])}"
+    return None if segment is None else f"{segment[0]}={segment_value(log.segment_values[segment[0]], segment[1])}"

@@ -120,7 +120,7 @@ def _sample_ratio(experiment: Experiment) -> SampleRatioResult:
 
 
 def _guards(experiment: Experiment, results: LookResults) -> tuple[list[Guard], dict[int, list[str]]]:
-    """The guards, and by challenger what they doubt without having shown it."""
+    """Readings of all guards; and by challenger the doubts, which hold a win without making the experiment invalid."""
     guards: list[Guard] = []
     doubts: dict[int, list[str]] = {}
     if experiment.settings.unit is not None and experiment.settings.paired is None:
@@ -140,7 +140,7 @@ def _guards(experiment: Experiment, results: LookResults) -> tuple[list[Guard], 
 
 
 def _traffic(experiment: Experiment, key: CellKey, p: float) -> tuple[Guard, str | None]:
-    """The guard of one traffic check, and its reason as a doubt where it is no more than that."""
+    """Reading of one traffic check with p value p; and the doubt where p is at most the experiment's alpha."""
     check = traffic_checks(experiment.settings)[-1 - key.metric]
     arms, ok = (experiment.log.arms[0], experiment.log.arms[key.challenger]), p > _GUARD_ALPHA
     champion, challenger = (value or 0.0 for value in experiment.cells[key].influence.figures())
@@ -155,7 +155,7 @@ def _traffic(experiment: Experiment, key: CellKey, p: float) -> tuple[Guard, str
 
 
 def _pairing(experiment: Experiment) -> Guard:
-    """Values of one arm only make no pair; if it is one arm's more often, the pairs are chosen."""
+    """Label arrival of pairs: rows with one arm's value alone, which must be as frequent for both (p = 0.5)."""
     champion, challenger = experiment.unpaired
     both = champion + challenger
     p = min(1.0, 2.0 * min(rate_p(champion, both, 0.5), rate_p(challenger, both, 0.5))) if both else 1.0
@@ -166,7 +166,7 @@ def _pairing(experiment: Experiment) -> Guard:
 
 
 def _identity(settings: dict[str, object], rows: int, compared: Iterable[Comparison]) -> str:
-    """The same data and settings always give the same id."""
+    """Identifier of an answer: a hash of its settings and figures."""
     numbers = [[one.challenger, one.metric, one.segment, one.effect, one.lower, one.upper] for one in compared]
     text = json.dumps([settings, rows, numbers], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -110,7 +110,7 @@ class Counts(NamedTuple):
 
 
 class Cell:
-    """Running sums; `add` in file order."""
+    """Running sums of one comparison. Batches must be added in the order of the file."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Cell:
         covariates: int = 0,
         whole: Cell | None = None,
     ) -> None:
-        """`whole` is the cell of all segments together; None where it is this one."""
+        """`whole`: the cell over all segments; None: this one is."""
         self.metric = metric
         self.whole = self if whole is None else whole
         self.paired = paired
@@ -145,7 +145,7 @@ class Cell:
 
     @property
     def margin(self) -> float:
-        """In the units of the scores."""
+        """The metric's margin in the units of the scores."""
         return self.metric.margin / self.influence.scale
 
     @property
@@ -163,7 +163,7 @@ class Cell:
         return float(self._of_class.min()) if self.metric.kind in _ONE_CLASS and not self.paired else math.inf
 
     def add(self, rows: Rows) -> None:
-        """Score a batch with what is known from before it, then learn it. Raises ColumnError for a bad value."""
+        """Score a batch with predictions of earlier batches, then learn from it. Raises ColumnError for a bad value."""
         if rows.other is not None:
             self._add_pairs(rows)
             return
@@ -183,7 +183,7 @@ class Cell:
             treated, share, residual = treated[scored], share[scored], (y - m)[scored]
             w = share * (1.0 - share)
             self._count(rows.clusters, there, scored, (treated - share) * residual, w, w * residual * residual)
-            self.moments.add(treated, share, residual, _two_kinds(y[scored]))
+            self.moments.add(treated, share, residual, _is_binary(y[scored]))
             self.expected += float(share.sum())
             self._bet(treated, share, values[there][scored])
         for arm, part in enumerate((y[~rows.treated[there]], y[rows.treated[there]])):
@@ -213,7 +213,7 @@ class Cell:
         return np.asarray(~np.isnan(columns).any(axis=0))
 
     def _predicted(self, rows: Rows, there: Bools) -> Floats:
-        """m of each row, from the batches before: the covariates' prediction, or the champion's mean; NaN without."""
+        """Predicted outcome m of each row: from covariates, or the champion's mean so far; NaN before there is one."""
         n, total, _ = self.arms[0]
         mean = total / n if n else math.nan
         if self._adjustment is None or not n:
@@ -223,7 +223,7 @@ class Cell:
     def _count(
         self, clusters: Codes | None, there: Bools, scored: Bools, score: Floats, w: Floats, variance: Floats
     ) -> None:
-        """Scores of the scored rows, their information, and their variance as independent units."""
+        """Add scores, information and variances (as independent units) of the scored rows."""
         self._sums += [float(score.sum()), float(w.sum()), float(variance.sum())]
         self._units += len(score)
         if clusters is not None:
@@ -235,15 +235,15 @@ class Cell:
     def _bet(self, treated: Bools, share: Floats, values: Floats) -> None:
         if isinstance(self._wealth, SplitWealth):
             n, total, _ = self.arms[0]
-            m = float(np.clip(self._turned(np.array([self.sign * total / n]))[0], 0.0, 1.0))
-            self._wealth = self._wealth.add(treated, share, self._turned(values), m)
+            m = float(np.clip(self._oriented(np.array([self.sign * total / n]))[0], 0.0, 1.0))
+            self._wealth = self._wealth.add(treated, share, self._oriented(values), m)
 
     def _bet_pairs(self, champion: Floats, challenger: Floats) -> None:
         if isinstance(self._wealth, PairedWealth):
-            self._wealth = self._wealth.add(self._turned(champion), self._turned(challenger))
+            self._wealth = self._wealth.add(self._oriented(champion), self._oriented(challenger))
 
-    def _turned(self, values: Floats) -> Floats:
-        """Values in [0, 1] with larger ones better."""
+    def _oriented(self, values: Floats) -> Floats:
+        """Values in [0, 1], oriented so that larger is better."""
         return values if self.sign > 0.0 else 1.0 - values
 
     @property
@@ -258,7 +258,7 @@ class Cell:
         return p_win, p_harm, *self._wealth.limits(alpha)
 
 
-def _two_kinds(y: Floats) -> bool:
-    """Are these all 0 and 1, or all 0 and −1?"""
+def _is_binary(y: Floats) -> bool:
+    """True if all values are 0 and 1, or all are 0 and −1."""
     first = float(np.abs(y).max(initial=0.0))
     return first in (0.0, 1.0) and bool(np.all((y == 0.0) | (y == 1.0)) or np.all((y == 0.0) | (y == -1.0)))

@@ -25,7 +25,7 @@ _LEAST_P = 1e-300
 
 
 def comparisons(experiment: Experiment, results: LookResults) -> dict[CellKey, Comparison]:
-    """Every challenger × metric × segment."""
+    """The comparison of every challenger × metric × segment, by the key of its cell."""
     keys = {key: index for index, key in enumerate(experiment.cells) if key.metric >= 0}
     p_values = {key: _p_value(results, index, experiment.settings.alpha) for key, index in keys.items()}
     corrected: dict[CellKey, tuple[float | None, int]] = {}
@@ -62,7 +62,10 @@ def two_sided(results: LookResults, index: int) -> float:
 
 
 def _p_value(results: LookResults, index: int, alpha: float) -> float | None:
-    """Two-sided, once both sides are watched. Before, only harm can speak: 1 would sound like an answer."""
+    """Two-sided p value; None before both sides are tested, unless the harm side alone has crossed.
+
+    With the harm side alone p = 1 would look like an answer.
+    """
     if not results.states.looks[index]:
         return None
     p = two_sided(results, index)
@@ -169,7 +172,7 @@ def _stopped(
 
 
 def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: int) -> str | None:
-    """What this cell waits for; None where nothing is missing."""
+    """Reason why a cell has no answer yet, or none for better; None if nothing is missing."""
     looks, cell, clustered = results.last, experiment.cells[key], experiment.settings.cluster is not None
     champion, challenger = (Arm(int(n), total, squares) for n, total, squares in cell.arms.tolist())
     for arm, n in zip((0, key.challenger), cell.n, strict=True):
@@ -192,7 +195,7 @@ def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: 
 
 
 def fixed_horizon(cell: Cell) -> FixedHorizon:
-    """The classical test on all rows, to stand beside the sequential one; nothing is decided by it.
+    """The classical fixed-horizon test on all rows, shown for comparison; it decides nothing.
 
     Two proportions: the pooled z test. Other means: unpooled (Welch). Pairs: the paired test. Other metrics: the score
     test of all rows without clusters. None where nothing varies.

@@ -69,7 +69,7 @@ class LogReader:
         self._numbers, self._texts = numbers, texts
 
     def positive(self, metric: Metric) -> float | None:
-        """The number that stands for a metric's class."""
+        """The number that encodes a metric's positive class; None for metrics without one."""
         if metric.positive is None:
             return None
         if metric.columns[-1] in self._class_columns():
@@ -77,7 +77,7 @@ class LogReader:
         return None
 
     def error(self, row: int, column: str, why: str) -> TableError:
-        """What is wrong with a row, counted from 0."""
+        """The error of a cell, with its row (counted from 0) and column."""
         order = f"counted from 0 in the order of {self._settings.time}" if self._settings.time else "counted from 0"
         return TableError(f"{self._table.name}: row {row:,} of {column} ({order}) {why}")
 
@@ -117,7 +117,7 @@ class LogReader:
         return int(changes[at]) + start if at < len(changes) else start + 2**62
 
     def _changes(self, batch: Batch) -> Ints:
-        """Rows of the chunk at which another cluster begins than the row before had."""
+        """Rows of the chunk whose cluster differs from that of the row before."""
         if batch.clusters is None:
             return np.zeros(0, dtype=np.int64)
         before = np.concatenate([[self._last_cluster], batch.clusters[:-1]])
@@ -138,7 +138,7 @@ class LogReader:
         return list(dict.fromkeys(numbers)), list(dict.fromkeys(texts))
 
     def _class_columns(self) -> dict[str, str]:
-        """Columns that hold classes as texts, each with the name of the set of classes that it shares."""
+        """Columns that hold classes as texts, each with the name of the encoding that it shares."""
         found: dict[str, str] = {}
         for metric in self._settings.metrics:
             columns = [name for side in self._settings.inputs(metric) for name in side]
@@ -222,7 +222,7 @@ class LogReader:
         return values
 
     def _first(self, chunk: Chunk) -> Bools:
-        """Rows that are the first of their unit; a row without a unit is one of its own."""
+        """Mask of the rows that are the first of their unit; a row without a unit counts as first."""
         if self._settings.unit is None:
             return np.ones(chunk.rows, dtype=np.bool_)
         units = chunk.texts[self._settings.unit]
@@ -264,6 +264,6 @@ def _part(batch: Batch, start: int, end: int) -> Batch:
     )
 
 
-def named(values: Sequence[str], code: int) -> str:
-    """A segment's value as people write it."""
+def segment_value(values: Sequence[str], code: int) -> str:
+    """Name of a segment's value; `(none)` for a null."""
     return values[code] if code >= 0 else "(none)"

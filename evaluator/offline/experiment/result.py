@@ -1,4 +1,4 @@
-"""What an analysis answers: frozen records, the same in Python, JSON, text and HTML.
+"""Records of the answer to an analysis, the same in Python, JSON, text and HTML.
 
 Invariant: effects, limits and z are in the metric's own units and signs, challenger − champion, whichever direction is
 better; verdicts know the direction. A number that there is no evidence for is None, and the reasons say why.
@@ -28,7 +28,7 @@ class LookPoint:
 
 @dataclass(frozen=True, slots=True)
 class FixedHorizon:
-    """The classical answer on all rows, for comparison: one look, independent units, no ramp, no peeking."""
+    """The classical test on all rows, for comparison: one planned look, independent units, constant shares."""
 
     z: float | None
     p_value: float | None
@@ -36,7 +36,7 @@ class FixedHorizon:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The look at which a boundary was first crossed, and what could be said there."""
+    """The look at which a boundary was first crossed, with the effect and its limits there."""
 
     look: int
     rows: int
@@ -84,7 +84,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class SampleRatioResult:
-    """Do the arms' counts fit the shares? `sequential_p_value` holds at any moment, `p_value` for one look."""
+    """Test of the arms' counts against their shares. `sequential_p_value` holds at any look, `p_value` at one."""
 
     p_value: float | None
     sequential_p_value: float | None
@@ -96,7 +96,7 @@ class SampleRatioResult:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """One guard over the traffic itself: its name, whether it is in order, and what it saw."""
+    """Reading of a guard of the traffic: `ok` unless a breach is shown."""
 
     name: str
     ok: bool
@@ -105,7 +105,7 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """The whole answer. `id` depends on the data's evidence and the settings alone."""
+    """The answer to an analysis. `id` depends on the data's evidence and the settings alone."""
 
     id: str
     verdict: str

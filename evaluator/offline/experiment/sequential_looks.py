@@ -31,7 +31,7 @@ _POWER_Z = 0.8416212335729143  # z of 80 %
 
 @dataclass(frozen=True)
 class LookSnapshot:
-    """What every cell had at one look, after so many rows of the file. Cells that come later are missing at the end."""
+    """Evidence of every cell at one look, after `rows` of the file. Cells that come later are missing at the end."""
 
     rows: int
     evidence: Evidence
@@ -53,8 +53,8 @@ class LookSnapshot:
             np.array([cell.events for cell in cells]),
         )
 
-    def widened(self, cells: int) -> LookSnapshot:
-        """The same with cells that were not there yet."""
+    def padded(self, cells: int) -> LookSnapshot:
+        """The snapshot padded with cells that came later, which have no evidence."""
         more = cells - len(self.champion)
         if not more:
             return self
@@ -87,7 +87,7 @@ def _evidence(cells: Sequence[Cell], settings: AnalysisSettings) -> Evidence:
 
 
 def _moments(cells: Sequence[Cell], settings: AnalysisSettings, variance: Floats) -> ScoreMoments:
-    """Pairs and clusters of several rows have a law of their own, of which the rows' says nothing."""
+    """Moments of the score; pairs and clusters of several rows have a variance of their own in place of the rows'."""
     sums = [cell.moments for cell in cells]
     robust, randomisation, robust_third, randomisation_third = (
         np.array([getattr(each, name) for each in sums])
@@ -111,7 +111,7 @@ def _whole(cell: Cell) -> tuple[float, float, float, float]:
 
 @dataclass(frozen=True)
 class LookResults:
-    """The end of the looks, arrays over cells, and each cell's way there."""
+    """States after the last look, arrays over cells, and the history of each cell."""
 
     states: States
     last: Looks
@@ -125,7 +125,7 @@ class LookResults:
 
 
 def judge_looks(snapshots: Sequence[LookSnapshot], cells: Sequence[Cell], settings: AnalysisSettings) -> LookResults:
-    """Judge all looks. There is at least one."""
+    """Take all looks in order. There is at least one."""
     plan, horizon = _plan(settings), _horizons(cells, settings)
     effect = _effects(snapshots, horizon, len(cells), settings)
     states = States.start(plan, len(cells), horizon=horizon, effect=effect)
@@ -133,7 +133,7 @@ def judge_looks(snapshots: Sequence[LookSnapshot], cells: Sequence[Cell], settin
     history: list[list[LookPoint]] = [[] for _ in cells]
     stop_rows = np.zeros(len(cells))
     for snapshot in snapshots:
-        now = snapshot.widened(len(cells))
+        now = snapshot.padded(len(cells))
         waiting = np.where(now.events >= FEWEST_EVENTS, least, np.inf)
         tally, before = ArmTotals(now.champion, now.challenger, horizon, waiting), states.stops
         states, looks = decide(states, now.evidence, tally, now.evidence, tally, plan)
@@ -148,7 +148,7 @@ def judge_looks(snapshots: Sequence[LookSnapshot], cells: Sequence[Cell], settin
 
 
 def _plan(settings: AnalysisSettings) -> Plan:
-    """Both directions alike. A reserve for after the horizon makes sense only where the file may go on past it."""
+    """The test plan, symmetric in both directions; it has a reserve past the horizon only where the file may go on."""
     reserve = 0.0 if settings.min_samples is None else HARM_RESERVE
     side = Side(alpha=settings.alpha / 2.0)
     mode = "anytime" if settings.mode == "exact" else settings.mode
@@ -176,10 +176,10 @@ def _horizons(cells: Sequence[Cell], settings: AnalysisSettings) -> Floats:
 
 
 def _effects(snapshots: Sequence[LookSnapshot], horizon: Floats, cells: int, settings: AnalysisSettings) -> Floats:
-    """What msprt and sprt look for: the effect that the horizon would find with 80 % power, at the first variance."""
+    """Alternative of msprt and sprt: the effect that the horizon finds with 80 % power, at the first variance."""
     found = np.zeros(cells)
     for snapshot in snapshots:
-        evidence = snapshot.widened(cells).evidence
+        evidence = snapshot.padded(cells).evidence
         spread = np.sqrt(evidence.variance / evidence.information / horizon)
         found = np.where((found == 0.0) & evidence.available, (_z(settings.alpha / 2.0) + _POWER_Z) * spread, found)
     return np.where(found > 0.0, found, 1.0)

@@ -25,7 +25,7 @@ _NEUTRAL = ("mean", "proportion")
 
 
 class SettingsError(BadInput):
-    """An analysis cannot be done as asked; the message names the option."""
+    """Settings that contradict themselves or the data; the message names the option and a remedy."""
 
     code = "bad_settings"
 
@@ -223,7 +223,7 @@ def kind_text(metric: Metric) -> str:
 
 
 def _sort(token: str, text: str) -> str:
-    """What a token says, by its content."""
+    """Sort of a token: kind, direction, role, margin or min."""
     if token in ("higher", "lower"):
         return "direction"
     if token in ROLES:
@@ -243,7 +243,7 @@ def _sort(token: str, text: str) -> str:
 
 
 def _compares(kind: str) -> bool:
-    """Does this kind compare a prediction or a score with an outcome?"""
+    """True for kinds that compare a prediction or a score with an outcome."""
     try:
         return KINDS[parse_kind(kind)[0]].inputs[1:] == ("outcome",)
     except MetricError:
@@ -285,7 +285,7 @@ def _whole(token: str, text: str) -> int:
 
 
 def _metrics(given: Sequence[str | Metric], columns: Collection[str], *, paired: bool) -> tuple[Metric, ...]:
-    """Names that clash get the kind (or, where two kinds are the same, the column) as well."""
+    """Metrics from their written form; names that clash are completed by column and kind."""
     metrics = [one if isinstance(one, Metric) else parse_metric(one, columns, paired=paired) for one in given]
     names = [metric.name for metric in metrics]
     return tuple(
@@ -333,7 +333,7 @@ def _pair(given: str | Sequence[str]) -> tuple[str, str]:
 
 
 def _several(given: Any) -> list[Any]:
-    """One value, or several; a text is one value."""
+    """A list of the given value or values; a text is one value."""
     if given is None:
         return []
     if isinstance(given, Iterable) and not isinstance(given, str):

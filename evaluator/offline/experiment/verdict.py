@@ -16,7 +16,7 @@ from evaluator.stats.panel import BETTER, WORSE
 
 @dataclass(frozen=True, slots=True)
 class LookFacts:
-    """What the looks of one comparison came to, in the metric's own units and sign.
+    """Facts of one comparison after its looks, in the metric's own units and sign.
 
     verdict: that of its own boundary. oriented_effect: positive is better. contradictory: the limits of the looks that
     counted exclude the present effect, so there are none. fraction: of the planned evidence. waits: why better, or
@@ -48,7 +48,7 @@ class LookFacts:
 
 
 def of_boundary(crossed: float, margin: float, lower: float) -> str:
-    """What a comparison's own boundary says. With a margin, crossing shows only that it is not worse by more."""
+    """Verdict of a comparison's own boundary. With a margin, crossing shows only that it is not worse by more."""
     if crossed == WORSE:
         return "worse"
     if crossed == BETTER:
@@ -108,7 +108,7 @@ def _reasons(facts: LookFacts) -> list[str]:
 
 
 def _horizon(facts: LookFacts) -> list[str]:
-    """How much of the planned evidence is in."""
+    """Sentence on the share of the planned evidence."""
     fraction = facts.fraction or 0.0
     if fraction >= 1.0:
         complete = "the planned evidence is complete: further rows can show, but not decide"

@@ -155,7 +155,7 @@ class Forecast:
 
     @cached_property
     def _slices(self) -> list[tuple[float, float]]:
-        """Each share with its part of the information up to the last look."""
+        """Pairs of a share and its part of the information up to the last look."""
         slices = self.schedule.slices(self.last + 1)
         shares = np.unique(slices.share)
         total = slices.information.sum()
@@ -163,7 +163,7 @@ class Forecast:
 
     @cached_property
     def win_bounds(self) -> Floats:
-        """For z at each look; infinite where the win side has no news or is not ready."""
+        """Boundary of z at each look; infinite where the win side has no new block or isn't ready."""
         looks, q = self.looks, self.settings
         ready = looks.whole & (looks.win_information > 0.0) & self._enough(win=True)
         if not q.independent:
@@ -179,7 +179,7 @@ class Forecast:
         return _bounds(self.plan.harm, looks.information / self.information, ready)
 
     def _enough(self, *, win: bool) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Expected outcomes suffice: of the rarer kind in each arm for a win; for harm in both arms together."""
+        """Looks with enough expected outcomes of the rarer kind: in each arm for a win, in both together for harm."""
         q, looks = self.settings, self.looks
         champion = looks.units if self.schedule.paired else looks.units - looks.challenger
         smaller = np.minimum(champion, looks.challenger)
@@ -191,7 +191,7 @@ class Forecast:
 
     @lru_cache(maxsize=256)  # noqa: B019  a forecast lives as long as its plan is being made
     def course(self, effect: float) -> Course:
-        """Where paths first cross: upper is "better", lower is "worse". effect is oriented."""
+        """First-crossing probabilities of the score process at an oriented effect: upper is better, lower is worse."""
         looks = self.looks
         true, reported = self.score_variance(effect)
         drift = effect * math.sqrt(self.information / true)
@@ -232,7 +232,7 @@ class Forecast:
         return self.course(effect).above
 
     def characteristics(self, effect: float, name: str = "") -> OperatingCharacteristics:
-        """Where the test ends at one (oriented) effect, and when."""
+        """Operating characteristics at one oriented effect; `name` is that of the row in a report."""
         settings, looks, found = self.settings, self.looks, self.course(effect)
         ended = found.upper + found.lower
         ended[-1] += max(0.0, 1.0 - ended.sum())

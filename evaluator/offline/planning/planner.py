@@ -124,7 +124,7 @@ def _form(forecast: Forecast) -> FormPlan:
 
 
 def _reference_tests(forecast: Forecast) -> list[ReferenceTest]:
-    """What others need for the same effect, level and power; blocks and their number left aside for the others."""
+    """Sizes of this test and of others for the same effect, level and power; the others take no account of blocks."""
     q, schedule, effect = forecast.settings, forecast.schedule, abs(forecast.settings.effect)
     alpha, miss = q.alpha / 2.0, 1.0 - q.power
     true, reported = forecast.score_variance(effect)
@@ -147,7 +147,7 @@ def _reference_tests(forecast: Forecast) -> list[ReferenceTest]:
 
 
 def _rate(forecast: Forecast) -> float:
-    """Nats that a unit of information tells at most about the arms differing, units independent."""
+    """Kullback-Leibler information (nats) about a difference of the arms, at most, per unit of information."""
     q, effect = forecast.settings, abs(forecast.settings.effect)
     if not q.proportion:
         return effect * effect / (2.0 * forecast.score_variance(effect)[0] / q.design_effect)

@@ -1,4 +1,4 @@
-"""What a plan and a simulation answer: typed records that become JSON as they stand.
+"""Records of the answers to a plan and a simulation.
 
 Invariant: effects are in the metric's own units and sign; days count from the first unit of the form's own traffic.
 """
@@ -41,7 +41,7 @@ class FormPlan:
 
 @dataclass(frozen=True)
 class OperatingCharacteristics:
-    """What to expect at one true effect. fixed_power is that of one look at the same horizon.
+    """Operating characteristics of the test at one true effect. fixed_power is that of one look at the same horizon.
 
     days, outcomes, challenger and exposed (the challenger's traffic by then, matured or not) are means at the end;
     half_by and most_by are the days by which half and nine tenths of such tests have ended.
@@ -110,7 +110,7 @@ class PlanReport:
 
 @dataclass(frozen=True)
 class Share:
-    """So many of the runs, with Clopper and Pearson's 99 % limits. planned is what the closed forms say.
+    """A share of the runs with Clopper and Pearson's 99 % limits. planned is what the closed forms say.
 
     allowed: where the true rate may not exceed a level, the most runs that a rate at that level gives but once in a
     thousand times; held says that there were no more.
@@ -128,7 +128,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What the runs at one true effect did. Percentiles of days are (10 %, 50 %, 90 %).
+    """Simulated runs at one true effect. Percentiles of days are (10 %, 50 %, 90 %).
 
     estimate is the mean estimate at the end, bias its distance from the truth, winners_bias that of the runs that ended
     better. covered: the interval at the end holds the truth.

@@ -1,4 +1,4 @@
-"""When evidence comes in: the slices of traffic along the ramp, the blocks they fall into, and the looks.
+"""Arrival of evidence: the slices of traffic along the ramp, the blocks they fall into, and the looks.
 
 Invariant: the same slices serve the closed forms and the simulation, so that both speak of the same traffic. A slice is
 one share within one harm block; units are whole clusters.
@@ -60,7 +60,7 @@ class Looks:
         return Looks(**{name: value[: last + 1] for name, value in vars(self).items()})
 
     def thinned(self, most: int, ratio: int) -> Looks:
-        """So many looks at most, evenly, the last one kept, and only those with whole blocks where some must go."""
+        """At most so many looks, evenly spaced, the last one kept; whole blocks only, where some are dropped."""
         if len(self.day) <= most:
             return self
         step = ratio * math.ceil(len(self.day) / ratio / most)
@@ -69,7 +69,7 @@ class Looks:
 
 
 class Schedule:
-    """The traffic of a plan, as long as it may go on."""
+    """Traffic of a plan over time."""
 
     def __init__(self, settings: PlanSettings) -> None:
         self.settings = settings
@@ -141,7 +141,7 @@ class Schedule:
         return total
 
     def day_of(self, information: float) -> float:
-        """When so much information has matured, blocks left aside."""
+        """Day on which so much information has matured, without regard to blocks."""
         left, day = information, 0.0
         for share, lasts in [(1.0, math.inf)] if self.paired else self.settings.ramp:
             rate = self._rate * (1.0 if self.paired else share * (1.0 - share))
@@ -159,7 +159,7 @@ class Schedule:
         return self._rate * age, float(self._exposed(np.array([age]))[0])
 
     def blocks_for(self, information: float, win_blocks: int) -> int:
-        """How many harm blocks hold surely so much information of the win side, and so many whole blocks."""
+        """A number of harm blocks that surely holds so much information of the win side and so many whole blocks."""
         q = self.settings
         enough = math.ceil((self.day_of(information) - q.delay) / q.block) + 3
         return self.ratio * max(enough, win_blocks + 3)

@@ -37,7 +37,7 @@ _DAY: Final = 86_400.0
 
 
 class Days(float):
-    """A duration in days, already converted."""
+    """A duration in days, already converted from its written form."""
 
 
 def days(option: str, value: str | float) -> Days:
@@ -289,7 +289,7 @@ def most_discordance(baseline: float, effect: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedWorld:
-    """What the outcomes of a simulation do besides the effect. Raises BadInput.
+    """Changes of the simulated outcomes over time, and their skewness. Raises BadInput.
 
     drift: the baseline moves evenly by this much from the first day to the planned horizon. weekly: it swings by ± this
     much with the days of the week. skewness: of one outcome of a mean (paired: of one pair's difference).

@@ -53,7 +53,7 @@ class OutcomeSampler:
 
     @property
     def by_unit(self) -> bool:
-        """Every unit must be drawn."""
+        """True if units must be drawn one by one: sums alone have no closed law."""
         return bool(self.world.skewness) or (self.settings.cluster_size > 1 and self.settings.proportion)
 
     def draw(self, rng: np.random.Generator, runs: int) -> ArmSums:
@@ -179,7 +179,7 @@ _MOST_UNITS: Final = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """How each run ended, shape (runs,) each: crossed is 1 (better), −1 (worse) or 0 (the horizon).
+    """Ends of the runs, shape (runs,) each: crossed is 1 (better), −1 (worse) or 0 (the horizon).
 
     look counts from 0. effect, lower and upper (infinite where there is no limit) are those at the end.
     """
@@ -205,7 +205,7 @@ def simulate_runs(
     mode: str,
     progress: Callable[[int], object] | None = None,
 ) -> Runs:
-    """So many runs at one effect (oriented). Each batch has a stream of its own, split off from the seed."""
+    """Simulate `runs` tests at one oriented effect. Each batch has a stream of its own, split off from the seed."""
     slices = forecast.schedule.slices(forecast.last + 1)
     source = OutcomeSampler(forecast.settings, world, slices, effect, forecast.days)
     size = _MOST_RUNS
