@@ -1,1 +1,1 @@
-"""The running evaluator: joins predictions and outcomes, accumulates them, judges rollouts, watches the champion."""
+"""The evaluator's process: joins predictions and outcomes, evaluates rollouts, monitors the champion's drift."""

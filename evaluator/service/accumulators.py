@@ -1,4 +1,4 @@
-"""The fold: exposures and matched outcomes become exact, order-free sums, by rollout, time block and metric. Pure.
+"""Accumulators of one experiment: exact, order-free sums by rollout, time block and metric. Pure.
 
 Adding is associative and commutative bit for bit, so the state depends on which records were read and not on the order
 in which predictions and outcomes came in.

@@ -1,4 +1,4 @@
-"""The checkpoint: joins, sums, looks, watch, offsets and outbox change in one transaction, fenced against zombies.
+"""The checkpoint: joins, sums, looks, drift, offsets and outbox change in one transaction, fenced against zombies.
 
 Commit order: (scaled out: the shared state by compare-and-set first, then) the local SQLite file, then the outbox is
 sent. A crash between the two leaves the local file one commit behind: the join table is brought up to the shared

@@ -126,22 +126,15 @@ class EvaluationDesign:
 def evaluation_design(config: Config) -> EvaluationDesign:
     """The design of a configuration's experiment."""
     evidence = config.evidence
+    shared = {name: getattr(evidence, name) for name in RolloutPlan.__struct_fields__ if hasattr(evidence, name)}
     plan = RolloutPlan(
-        form=evidence.form,
-        alpha=evidence.alpha,
-        harm_alpha=evidence.harm_alpha,
-        min_samples=evidence.min_samples,
-        min_blocks=evidence.min_blocks,
-        min_harm_blocks=evidence.min_harm_blocks,
-        margin=evidence.margin,
+        **shared,
         share=config.ramp[-1].share,
         fraction=config.shadow.fraction or 1.0,
         guards=tuple(
             Guard(name=g.name, metric=g.metric, margin=g.margin, alpha=g.alpha, quantile=g.quantile or 0.99)
             for g in config.guardrails
         ),
-        label_arrival_margin=evidence.label_arrival_margin,
-        require_safe=evidence.require_safe,
     )
     return EvaluationDesign(
         plan=plan,

@@ -1,6 +1,6 @@
-"""What one champion version is measured against, and how requests and outcomes become columns that can be. Pure.
+"""Drift baseline of one champion version: the fitted reference profile, and the conversion of events to columns. Pure.
 
-A baseline is fitted once, from the version's reference or the first rows it served, and never changes.
+A baseline is fitted once, to the version's reference or the first rows it served, and never changes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from gauntlet.types import Task
 Output = Sequence[float] | float
 
 FEWEST_HONEST = 30
-"""Rows with an honest answer and their truth that a reference needs; with fewer the champion's usual error is learned
-from its first live outcomes."""
+"""Rows with an honest prediction (the model was not fitted on them) and a truth that a reference needs; with fewer the
+champion's usual error is learned from its first live outcomes."""
 
 
 def rules(config: DriftConfig) -> DriftSettings:
@@ -31,100 +31,101 @@ def rules(config: DriftConfig) -> DriftSettings:
 
 
 class ColumnReader:
-    """How a model's requests, answers and truths are read: two classes give a score, more a label, else a number."""
+    """Reads a model's requests, predictions and truths as values of columns: of two classes the second's probability,
+    of more the likeliest label, of a regression the number."""
 
     def __init__(self, schema: Schema) -> None:
         self._classes = schema.classes
         self.task = schema.task
         self.names = [feature.name for feature in schema.features]
         self.prediction = "(prediction)"
-        """The column of what the model said; no feature is called so."""
+        """The name of the column of predictions; no feature is called so."""
         while self.prediction in self.names:
             self.prediction = f"({self.prediction})"
 
     @property
     def scored(self) -> bool:
-        """Whether the model says a probability of its second class."""
+        """Whether a prediction is the probability of the second class."""
         return len(self._classes) == 2
 
-    def said(self, output: Output | None) -> float | str | None:
-        """An output as one value."""
+    def value(self, output: Output | None) -> float | str | None:
+        """A prediction as one value."""
         if output is None or isinstance(output, int | float):
             return output
         if self.scored:
             return output[1]
         return str(self._classes[max(range(len(output)), key=output.__getitem__)])
 
-    def truth(self, value: float) -> float | str:
+    def target(self, value: float) -> float | str:
         """A truth (a class index, or a number) as a value of the same kind as the outputs', 0 or 1 beside a score."""
         return value if self.scored or self.task is Task.REGRESSION else str(self._classes[int(value)])
 
-    def table(self, predictions: Sequence[Prediction]) -> dict[str, Column]:
+    def columns(self, predictions: Sequence[Prediction]) -> dict[str, Column]:
         """Requests as columns."""
         found: dict[str, Column] = {name: [p.features.get(name) for p in predictions] for name in self.names}
-        found[self.prediction] = [self.said(p.output) for p in predictions]
+        found[self.prediction] = [self.value(p.output) for p in predictions]
         return found
 
 
 @dataclass(frozen=True)
 class ReferenceRows:
-    """Rows that say what is usual: `columns` as of `ColumnReader.table`, their times (or none), and answers with their
-    truths and losses in an order of their own."""
+    """Rows that a baseline is fitted to: `columns` with their times (or none), and predictions with their truths and
+    losses, in an order of their own."""
 
     columns: Mapping[str, Column]
     at: Sequence[float]
-    answers: Column
+    predictions: Column
     truths: Column
     losses: Sequence[float]
 
     @classmethod
-    def of(cls, reference: Reference, columns: ColumnReader) -> ReferenceRows:
+    def of(cls, reference: Reference, reader: ColumnReader) -> ReferenceRows:
         """The registry's rows."""
-        table: dict[str, Column] = {name: reference.columns[name] for name in columns.names}
+        table: dict[str, Column] = {name: reference.columns[name] for name in reader.names}
         outputs = reference.outputs or [None] * reference.rows
-        table[columns.prediction] = [columns.said(output) for output in outputs]
+        table[reader.prediction] = [reader.value(output) for output in outputs]
         honest = reference.honest
         return cls(
             table,
             reference.at,
-            [table[columns.prediction][row] for row in honest],
-            [columns.truth(float(reference.truths[row] or 0.0)) for row in honest],
+            [table[reader.prediction][row] for row in honest],
+            [reader.target(float(reference.truths[row] or 0.0)) for row in honest],
             [float(reference.losses[row] or 0.0) for row in honest],
         )
 
 
 class DriftBaseline:
-    """The profile, and the seasons that numbers are held against."""
+    """The reference profile, and the seasonality that is taken out of numbers first."""
 
     def __init__(self, profile: Profile, seasons: Seasonality | None) -> None:
         self.profile, self._seasons = profile, seasons
 
     @classmethod
-    def fit(cls, version: str, usual: ReferenceRows, columns: ColumnReader, config: DriftConfig) -> DriftBaseline:
+    def fit(cls, version: str, rows: ReferenceRows, reader: ColumnReader, config: DriftConfig) -> DriftBaseline:
         """From rows in time order; raises ValueError for none."""
-        table = dict(usual.columns)
+        table = dict(rows.columns)
         seasons = None
-        if config.season is not None and len(usual.at):
-            inputs = {name: values for name, values in table.items() if name != columns.prediction}
-            seasons = Seasonality.fit(inputs, usual.at, config.season)
-            table |= seasons.adjusted(inputs, usual.at)
-        honest = len(usual.losses) > 0
+        if config.season is not None and len(rows.at):
+            inputs = {name: values for name, values in table.items() if name != reader.prediction}
+            seasons = Seasonality.fit(inputs, rows.at, config.season)
+            table |= seasons.adjusted(inputs, rows.at)
+        honest = len(rows.losses) > 0
         profile = Profile.fit(
             table,
             reference_id=version,
             pane=config.pane,
-            errors=usual.losses if honest else None,
-            prediction=None if columns.scored else columns.prediction,
-            score=columns.prediction if columns.scored else None,
-            targets=usual.truths if honest else None,
-            answers=usual.answers if honest else None,
-            task="regression" if columns.task is Task.REGRESSION else "classification",
+            errors=rows.losses if honest else None,
+            prediction=None if reader.scored else reader.prediction,
+            score=reader.prediction if reader.scored else None,
+            targets=rows.truths if honest else None,
+            answers=rows.predictions if honest else None,
+            task="regression" if reader.task is Task.REGRESSION else "classification",
             regimes=config.regimes,
         )
         return cls(profile, seasons)
 
     def monitor(self, config: DriftConfig, key: str) -> Monitor:
-        """A fresh watch by it."""
+        """A fresh monitor against it."""
         return Monitor(self.profile, rules(config), key=key)
 
     def adjusted(self, table: dict[str, Column], at: Sequence[float]) -> dict[str, Column]:

@@ -108,7 +108,7 @@ class DriftTracker:
             return
         own = [p for p in predictions if p.served == CHAMPION and not p.forced]
         if own:
-            self.pending += self.monitor.rows(own)
+            self.pending += self.monitor.observe_requests(own)
 
     def _observe_outcomes(self, monitor: ChampionMonitor, matches: Sequence[Match], losses: Floats) -> None:
         own = [
@@ -123,7 +123,7 @@ class DriftTracker:
         truths: list[Any] = [match.truth.value for match, _ in own]
         if self._config.task is Task.CLASSIFICATION:
             truths = [self._classes[value] for value in truths]
-        self.pending += monitor.outcomes(
+        self.pending += monitor.observe_outcomes(
             [float(truth) for truth in truths],
             [match.exposure.output for match, _ in own],
             [loss for _, loss in own],

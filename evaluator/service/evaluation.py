@@ -35,6 +35,20 @@ from evaluator.stats.guards import ArrivalState, GuardReading
 from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
 from gauntlet.types import CHALLENGER, CHAMPION, Result, Task, VerdictCause
 
+_NUMBERS = [
+    "effect",
+    "lower",
+    "upper",
+    "z",
+    "bound_win",
+    "bound_harm",
+    "p_value",
+    "information_fraction",
+    "widening",
+    "skewness",
+]
+"""Fields of a look that an evaluation carries as they are."""
+
 
 @dataclass
 class EvaluationState:
@@ -203,20 +217,9 @@ def _numbers(answer: Look | NoAnswer, result: Result) -> dict[str, Any]:
     """The look's figures; none without an answer. A win that something speaks against has not `crossed`."""
     if isinstance(answer, NoAnswer):
         return {}
-    return {
-        "crossed": answer.crossed if answer.crossed == "worse" or result is Result.BETTER else None,
-        "effect": answer.effect,
-        "lower": answer.lower,
-        "upper": answer.upper,
-        "z": answer.z,
-        "bound_win": answer.bound_win,
-        "bound_harm": answer.bound_harm,
-        "p_value": answer.p_value,
-        "information_fraction": answer.information_fraction,
-        "blocks": answer.n_blocks,
-        "widening": answer.widening,
-        "skewness": answer.skewness,
-    }
+    numbers = {name: getattr(answer, name) for name in _NUMBERS}
+    crossed = answer.crossed if answer.crossed == "worse" or result is Result.BETTER else None
+    return {**numbers, "crossed": crossed, "blocks": answer.n_blocks}
 
 
 def _drift_context(

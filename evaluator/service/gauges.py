@@ -34,7 +34,7 @@ def _drift(name: str, monitor: ChampionMonitor) -> None:
     scores, rises = monitor.scores(), monitor.rises()
     for gauge, values in ((telemetry.DRIFT_SCORE, scores), (telemetry.ERROR_RISE, rises)):
         if not values:
-            gauge.clear()  # a new champion is watched from nothing
+            gauge.clear()  # a new champion has none yet
     for feature, score in scores.items():
         telemetry.DRIFT_SCORE.labels(name, feature).set(score)
     for outcomes, rise in rises.items():

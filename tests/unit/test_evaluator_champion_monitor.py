@@ -1,4 +1,4 @@
-"""The watch over one champion: its reference, given or learned live, and its state as a function of the rows."""
+"""The drift monitor of one champion: its reference, given or learned live, and its state as a function of the rows."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def tell(
 ) -> list[events.Drift]:
     cut = slice(first, end)
     truths, outputs, losses = told
-    return one.outcomes(truths[cut], outputs[cut], losses[cut], at[cut], (made or at)[cut])
+    return one.observe_outcomes(truths[cut], outputs[cut], losses[cut], at[cut], (made or at)[cut])
 
 
 def times(n: int) -> list[float]:
     return [float(i) for i in range(n)]
 
 
-def watch(given: Reference | None = None, since: float = 0.0, settings: DriftConfig = SETTINGS) -> ChampionMonitor:
+def monitor(given: Reference | None = None, since: float = 0.0, settings: DriftConfig = SETTINGS) -> ChampionMonitor:
     if given is None or len(given.honest) < 30:
         return ChampionMonitor("test", "v0001", since, SCHEMA, settings, reference=given)
     columns = ColumnReader(SCHEMA)
@@ -80,9 +80,9 @@ def rows(n: int, shift: float = 0.0, seed: int = 2, start: float = 0.0) -> list[
 
 
 def test_a_reference_from_the_registry_judges_from_the_first_row_on() -> None:
-    one = watch(reference())
-    assert one.rows(rows(2000)) == []
-    found = one.rows(rows(1500, shift=1.5, start=2000.0))
+    one = monitor(reference())
+    assert one.observe_requests(rows(2000)) == []
+    found = one.observe_requests(rows(1500, shift=1.5, start=2000.0))
     assert found[0].event == "open"
     assert {e.model for e in found} == {"v0001"}
     assert found[0].features[0].name == "x"
@@ -93,8 +93,8 @@ def test_a_reference_from_the_registry_judges_from_the_first_row_on() -> None:
 
 
 def test_without_a_reference_the_first_rows_served_become_it() -> None:
-    one = watch()
-    assert one.rows(rows(400, seed=5)) == []
+    one = monitor()
+    assert one.observe_requests(rows(400, seed=5)) == []
     assert one.snapshot()["learned"] is None
     told = matured(200)
     assert tell(one, told, times(200), 0, 199) == []
@@ -103,14 +103,14 @@ def test_without_a_reference_the_first_rows_served_become_it() -> None:
     learned = one.snapshot()["learned"]
     assert learned["profile"]["rows"] == 200
     assert one.snapshot()["first"] == {"x": [], "(prediction)": []}
-    assert one.snapshot()["losses"] == one.snapshot()["truths"] == one.snapshot()["answers"] == []
-    assert one.rows(rows(1500, shift=1.5)) != []
+    assert one.snapshot()["losses"] == one.snapshot()["truths"] == one.snapshot()["predictions"] == []
+    assert one.observe_requests(rows(1500, shift=1.5)) != []
     assert one.snapshot()["learned"] == learned
 
 
 def test_a_reference_with_few_errors_learns_them_live_and_keeps_its_rows() -> None:
-    one = watch(reference(n=2000, honest=29))
-    one.rows(rows(50))
+    one = monitor(reference(n=2000, honest=29))
+    one.observe_requests(rows(50))
     tell(one, matured(200), times(200))
     assert one.snapshot()["learned"]["profile"]["rows"] == 2000
     assert tell(one, matured(1500, scale=2.0), times(1500)) != []
@@ -119,36 +119,36 @@ def test_a_reference_with_few_errors_learns_them_live_and_keeps_its_rows() -> No
 @pytest.mark.parametrize("given", [None, reference()])
 @pytest.mark.parametrize("size", [1, 7, 333])
 def test_cutting_rows_and_losses_into_batches_changes_nothing(given: Reference | None, size: int) -> None:
-    whole, cut = watch(given), watch(given)
+    whole, cut = monitor(given), monitor(given)
     calm, bad, told = rows(700), rows(900, shift=1.2, seed=8, start=700.0), matured(300)
     worse, at = matured(900, 1.5), times(900)
-    found = tell(whole, told, at[:300]) + whole.rows(calm + bad) + tell(whole, worse, at)
+    found = tell(whole, told, at[:300]) + whole.observe_requests(calm + bad) + tell(whole, worse, at)
     pieces: list[events.Drift] = []
     for i in range(0, 300, size):
         pieces += tell(cut, told, at[:300], i, i + size)
     for i in range(0, 1600, size):
-        pieces += cut.rows((calm + bad)[i : i + size])
+        pieces += cut.observe_requests((calm + bad)[i : i + size])
     for i in range(0, 900, size):
         pieces += tell(cut, worse, at, i, i + size)
     assert pieces == found != []
     assert cut.snapshot() == whole.snapshot()
 
 
-def test_rows_beyond_the_reference_are_watched_not_lost() -> None:
+def test_rows_beyond_the_reference_are_monitored_not_lost() -> None:
     """The row that completes the reference lies in the middle of a batch."""
-    one = watch()
+    one = monitor()
     tell(one, matured(200), times(200))
-    one.rows(rows(1000))
+    one.observe_requests(rows(1000))
     assert one.snapshot()["learned"]["profile"]["rows"] == 200
     assert one._monitor is not None
     assert one._monitor.rows == 800
 
 
 def test_what_is_kept_while_outcomes_are_rare_is_bounded_and_recent() -> None:
-    one = watch()
+    one = monitor()
     stream = rows(5000)
     for i in range(0, 5000, 450):
-        one.rows(stream[i : i + 450])
+        one.observe_requests(stream[i : i + 450])
         assert len(one.snapshot()["first"]["x"]) <= 4 * SETTINGS.reference_rows
     kept = one.snapshot()["first"]["x"]
     assert kept == [p.features["x"] for p in stream][-len(kept) :]
@@ -161,13 +161,13 @@ def test_restored_it_goes_on_as_if_uninterrupted(given: Reference | None, cut: i
     def feed(one: ChampionMonitor, first: int, end: int) -> list[events.Drift]:
         found: list[events.Drift] = []
         for i in range(first, end, 30):
-            found += one.rows(stream[i : i + 30])
+            found += one.observe_requests(stream[i : i + 30])
             found += tell(one, told, times(1200), i, i + 30)
         return found
 
     stream = rows(600) + rows(600, shift=1.5, seed=9, start=600.0)
     told = matured(1200)
-    whole, before, after = watch(given), watch(given), watch(given)
+    whole, before, after = monitor(given), monitor(given), monitor(given)
     found = feed(whole, 0, 1200)
     feed(before, 0, cut)
     after.restore(json.loads(json.dumps(before.snapshot())))
@@ -178,13 +178,13 @@ def test_restored_it_goes_on_as_if_uninterrupted(given: Reference | None, cut: i
 
 def test_a_champion_that_comes_back_is_news_again() -> None:
     """After a rollback the same version, reference and drift: the events must not repeat the ids of the first time."""
-    first, second = watch(reference(), since=0.0), watch(reference(), since=5000.0)
+    first, second = monitor(reference(), since=0.0), monitor(reference(), since=5000.0)
     bad = rows(1500, shift=1.5)
-    one, two = first.rows(bad), second.rows(bad)
+    one, two = first.observe_requests(bad), second.observe_requests(bad)
     assert len(one) == len(two) > 0
     assert not {e.id for e in one} & {e.id for e in two}
     assert not {e.episode for e in one} & {e.episode for e in two}
-    assert [e.id for e in watch(reference(), since=0.0).rows(bad)] == [e.id for e in one]
+    assert [e.id for e in monitor(reference(), since=0.0).observe_requests(bad)] == [e.id for e in one]
 
 
 def test_it_starts_with_what_the_registry_keeps(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_it_starts_with_what_the_registry_keeps(tmp_path: Path) -> None:
     entry = registry.register("nowhere:model", SCHEMA, created_at=0.0, reference=reference())
     for version, judges in (("v0001", False), (entry.version, True)):
         one = ChampionMonitor.start("test", version, 0.0, registry, SETTINGS)
-        one.rows(rows(1000, shift=2.0))
+        one.observe_requests(rows(1000, shift=2.0))
         assert (one.severity != "NONE") is judges
 
 
@@ -214,58 +214,57 @@ def test_the_reference_is_fitted_once_and_kept_with_the_version(
         patch.setattr(DriftBaseline, "fit", never)
         again = ChampionMonitor.start("test", version, 0.0, registry, SETTINGS)
         stream = rows(2000, shift=0.7)
-        assert again.rows(stream) == first.rows(stream) != []
+        assert again.observe_requests(stream) == first.observe_requests(stream) != []
         with pytest.raises(AssertionError, match="fitted twice"):
             ChampionMonitor.start("test", version, 0.0, registry, DriftConfig(pane=64))
     ChampionMonitor.start("test", version, 0.0, registry, DriftConfig(pane=64))
-    assert registry.profile(version)["asked"]["pane"] == 64  # type: ignore[index]
+    assert registry.profile(version)["settings"]["pane"] == 64  # type: ignore[index]
     registry.keep_profile(version, {**kept, "profile": {"version": 1}})  # of another release
     (tmp_path / "registry" / version / "profile.json.gz").write_bytes(b"damaged")
-    assert ChampionMonitor.start("test", version, 0.0, registry, SETTINGS).rows(stream) != []
+    assert ChampionMonitor.start("test", version, 0.0, registry, SETTINGS).observe_requests(stream) != []
     registry.keep_profile(version, {**kept, "profile": {"version": 1}})
     anew = ChampionMonitor.start("test", version, 0.0, registry, SETTINGS)
-    assert anew.rows(stream) == watch_of(kept, version).rows(stream)
+    assert anew.observe_requests(stream) == monitor_of(kept, version).observe_requests(stream)
 
 
-def watch_of(kept: dict[str, Any], version: str) -> ChampionMonitor:
+def monitor_of(kept: dict[str, Any], version: str) -> ChampionMonitor:
     return ChampionMonitor("test", version, 0.0, SCHEMA, SETTINGS, baseline=DriftBaseline.from_dict(kept))
 
 
 @pytest.mark.parametrize("given", [None, reference()])
 def test_a_state_that_it_can_not_go_on_with_is_refused_and_nothing_is_changed(given: Reference | None) -> None:
-    one = watch(given)
-    one.rows(rows(400))
+    one = monitor(given)
+    one.observe_requests(rows(400))
     tell(one, matured(200), times(200))
     saved = json.loads(json.dumps(one.snapshot()))
-    other = watch(given, settings=DriftConfig(pane=64, reference_rows=200))
+    other = monitor(given, settings=DriftConfig(pane=64, reference_rows=200))
     fresh = other.snapshot()
-    assert watch(given).restore({**saved, "format": 1}) is False
     assert other.restore(saved) is False
     old = json.loads(json.dumps(saved))
     if given is None:
         old["learned"]["profile"]["version"] = 2  # of another release
     else:
         old["monitor"]["profile"] = "another"
-    again = watch(given)
+    again = monitor(given)
     assert again.restore(old) is False
     assert again.restore(saved) is True
     assert other.snapshot() == fresh
-    loose = watch(given, settings=DriftConfig(pane=32, reference_rows=200, ks=0.3, mode="simple"))
+    loose = monitor(given, settings=DriftConfig(pane=32, reference_rows=200, ks=0.3, mode="simple"))
     assert loose.restore(saved) is True  # thresholds may change under a state: they count nothing
 
 
-def test_answers_are_watched_too() -> None:
-    one = watch(reference())
-    assert one.rows(rows(2000)) == []
+def test_predictions_are_monitored_too() -> None:
+    one = monitor(reference())
+    assert one.observe_requests(rows(2000)) == []
     surer = [prediction(i, 2000.0 + i, features=p.features, output=[0.02, 0.98]) for i, p in enumerate(rows(600))]
-    found = one.rows(surer)
+    found = one.observe_requests(surer)
     assert found[0].event == "open"
     assert {signal.split()[0] for event in found for signal in event.signals} <= {"prediction", "estimated_accuracy"}
     assert one.scores()["(prediction)"] > 0.3
 
 
 def test_an_accuracy_that_falls_is_high_though_the_loss_stays() -> None:
-    one = watch(reference())
+    one = monitor(reference())
     assert tell(one, matured(2000), times(2000)) == []
     truths, outputs, losses = matured(3000, seed=9)
     turned = [1 - truth for truth in truths]
@@ -276,47 +275,47 @@ def test_an_accuracy_that_falls_is_high_though_the_loss_stays() -> None:
 
 def test_moved_inputs_that_cost_nothing_become_the_new_normal() -> None:
     settings = DriftConfig(pane=32, reference_rows=200, accept_after=6000)
-    one = watch(reference(), settings=settings)
+    one = monitor(reference(), settings=settings)
     stream, told = rows(14_000, shift=1.0), matured(14_000)
     found: list[events.Drift] = []
     for i in range(0, 14_000, 500):
-        found += one.rows(stream[i : i + 500])
+        found += one.observe_requests(stream[i : i + 500])
         found += tell(one, told, times(14_000), i, i + 500)
     assert [event.event for event in found] == ["open", "close"]
     assert 6000 < found[1].rows < 8000
     assert one.accepted
     assert one.scores()["x"] > 0.3  # the distance to the training rows stays on show
     worse = [*rows(3000, shift=-1.0, start=14_000.0)]
-    assert one.rows(worse)[0].event == "open"
+    assert one.observe_requests(worse)[0].event == "open"
 
 
 def test_outcomes_of_requests_before_the_move_accept_nothing() -> None:
     """Labels that come late are about the old inputs for a while: they don't say what the new ones cost."""
-    one = watch(reference(), settings=DriftConfig(pane=32, reference_rows=200, accept_after=6000))
-    one.rows(rows(2000))
+    one = monitor(reference(), settings=DriftConfig(pane=32, reference_rows=200, accept_after=6000))
+    one.observe_requests(rows(2000))
     moved, told = rows(12_000, shift=1.0, start=2000.0), matured(14_000)
     before = [-5000.0 + i for i in range(14_000)]
     for i in range(0, 12_000, 500):
-        one.rows(moved[i : i + 500])
+        one.observe_requests(moved[i : i + 500])
         tell(one, told, [2000.0 + t for t in times(14_000)], i, i + 500, made=[min(t, 1999.0) for t in before])
     assert one.severity == "LOW"
     assert not one.accepted
 
 
 def test_moved_inputs_with_a_loss_are_never_accepted() -> None:
-    one = watch(reference(), settings=DriftConfig(pane=32, reference_rows=200, accept_after=6000))
+    one = monitor(reference(), settings=DriftConfig(pane=32, reference_rows=200, accept_after=6000))
     stream, told = rows(14_000, shift=1.0), matured(14_000, scale=0.8)
     for i in range(0, 14_000, 500):
-        one.rows(stream[i : i + 500])
+        one.observe_requests(stream[i : i + 500])
         tell(one, told, times(14_000), i, i + 500)
     assert not one.accepted
     assert one.severity in ("HIGH", "CRITICAL")
 
 
 def test_quality_that_is_too_low_is_told_with_its_score() -> None:
-    one = watch(reference())
+    one = monitor(reference())
     gone = [prediction(i, float(i), features={}) for i in range(600)]
-    found = one.rows(gone)
+    found = one.observe_requests(gone)
     assert found[-1].quality == 0.0
     assert (found[-1].root_cause, found[-1].action) == ("quality", "quarantine")
     assert one.quality == 0.0
@@ -340,9 +339,9 @@ def test_a_daily_cycle_is_no_drift_when_hours_are_held_against_hours() -> None:
 
     seasonal = DriftConfig(pane=32, season="hour")
     for shift, found in ((0.0, False), (2.0, True)):
-        assert (watch(given, settings=seasonal).rows(requests(shift)) != []) is found
-    saved = json.loads(json.dumps(watch(given, settings=seasonal).snapshot()))
-    assert watch(given, settings=seasonal).restore(saved)
+        assert (monitor(given, settings=seasonal).observe_requests(requests(shift)) != []) is found
+    saved = json.loads(json.dumps(monitor(given, settings=seasonal).snapshot()))
+    assert monitor(given, settings=seasonal).restore(saved)
 
 
 def test_columns_read_every_kind_of_answer() -> None:
@@ -351,9 +350,9 @@ def test_columns_read_every_kind_of_answer() -> None:
         ColumnReader(Schema(task=Task.CLASSIFICATION, features=(), classes=("a", "b", "c"))),
     )
     number = ColumnReader(Schema(task=Task.REGRESSION, features=(Feature(name="(prediction)"),)))
-    assert (two.said([0.25, 0.75]), two.truth(1.0), two.scored) == (0.75, 1.0, True)
-    assert (three.said([0.2, 0.5, 0.3]), three.truth(2.0), three.scored) == ("b", "c", False)
-    assert (number.said(2.5), number.truth(3.5), number.scored) == (2.5, 3.5, False)
-    assert two.said(None) is three.said(None) is number.said(None) is None
+    assert (two.value([0.25, 0.75]), two.target(1.0), two.scored) == (0.75, 1.0, True)
+    assert (three.value([0.2, 0.5, 0.3]), three.target(2.0), three.scored) == ("b", "c", False)
+    assert (number.value(2.5), number.target(3.5), number.scored) == (2.5, 3.5, False)
+    assert two.value(None) is three.value(None) is number.value(None) is None
     assert number.prediction == "((prediction))"
-    assert list(number.table([prediction(1, 0.0, output=2.5)])) == ["(prediction)", "((prediction))"]
+    assert list(number.columns([prediction(1, 0.0, output=2.5)])) == ["(prediction)", "((prediction))"]
