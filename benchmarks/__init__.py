@@ -1,1 +1,1 @@
-"""Every number in docs/benchmarks.md, re-runnable: one module a table; `python -m benchmarks` prints the rates."""
+"""Every number in docs/benchmarks.md, re-runnable: a module for each table, the README's figures by `__main__`."""

@@ -1,16 +1,23 @@
-"""`python -m benchmarks`: serving and evaluation rates, every line made in this run."""
+"""`python -m benchmarks`: the figures of the README, made in this run: some minutes, and 2 GB of files for a while."""
 
 from __future__ import annotations
 
 import platform
 
-from benchmarks import evaluator_rate, predict_route
+from benchmarks import analysis_speed, drift_files, evaluator_rate, predict_route
 
 
 def main() -> None:
     print(f"Python {platform.python_version()}, {platform.machine()}\n")
-    for part in (predict_route, evaluator_rate):
-        print("\n".join(part.run()), end="\n\n", flush=True)
+    for part in (
+        analysis_speed,
+        predict_route,
+        evaluator_rate,
+        drift_files,
+    ):  # the first reports this process's peak memory
+        for line in part.run():
+            print(line, flush=True)
+        print()
 
 
 if __name__ == "__main__":

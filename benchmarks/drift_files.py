@@ -87,7 +87,7 @@ def cost(reference: Path, current: Path) -> str:
     return f"{costs} | {answer['severity']} | {drifted}"
 
 
-def run(rows: int) -> Iterator[str]:
+def run(rows: int = 1_000_000) -> Iterator[str]:
     """The table as markdown, a line a kind of file."""
     yield f"`gauntlet drift` on a reference and a current file of {rows:,} rows × {COLUMNS} columns each, x0 moved:\n"
     yield "| files | MB on disk | wall s | processor s | peak MiB | severity | drifted |"
@@ -103,4 +103,5 @@ def run(rows: int) -> Iterator[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    print("\n".join(run(parser.parse_args().rows)))
+    for line in run(parser.parse_args().rows):
+        print(line, flush=True)
