@@ -9,12 +9,8 @@ from benchmarks import analysis_speed, drift_files, evaluator_rate, predict_rout
 
 def main() -> None:
     print(f"Python {platform.python_version()}, {platform.machine()}\n")
-    for part in (
-        analysis_speed,
-        predict_route,
-        evaluator_rate,
-        drift_files,
-    ):  # the first reports this process's peak memory
+    # analysis_speed comes first, because it reports the peak memory of this process.
+    for part in (analysis_speed, predict_route, evaluator_rate, drift_files):
         for line in part.run():
             print(line, flush=True)
         print()

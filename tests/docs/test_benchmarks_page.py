@@ -9,7 +9,9 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 PARTS = {"__main__", "peers", "peers_side", "drift_peers_side"}  # of other benchmarks
 RUNNABLE = {
-    path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")
+    path.stem
+    for path in (ROOT / "benchmarks").glob("*.py")
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 } - PARTS
 
 
