@@ -272,9 +272,7 @@ def _severities(axes: Axes, steps: Sequence[DriftStep], end: int, reference_rows
         ranks.append(ranks[-1])
         for rank in range(1, len(Severity)):
             heights = [rank if r >= rank else rank - 1 for r in ranks]
-            reached = [r >= rank for r in ranks]
-            colour = plot.SEVERITIES[rank]
-            axes.fill_between(rows, rank - 1, heights, where=reached, step="post", color=colour, linewidth=0)
+            axes.fill_between(rows, rank - 1, heights, step="post", color=plot.SEVERITIES[rank], linewidth=0)
         axes.step(rows, ranks, where="post", color=INK, linewidth=1.0)
     if reference_rows:
         axes.axvspan(0, reference_rows, color=BLUE, alpha=0.08, linewidth=0)
