@@ -14,7 +14,7 @@ from evaluator.offline.render import figures
 def test_a_severity_of_a_single_step_is_filled_like_any_other(rank: int) -> None:
     steps = [DriftStep(100 * place, severity, {}, None, None) for place, severity in enumerate(("NONE", "CRITICAL"))]
     drawn = figures.severity([*steps, DriftStep(200, "NONE", {}, None, None)], 400, 0, "window")
-    (area,) = re.findall(rf'FillBetweenPolyCollection_{rank}">.*?d="(.*?)"', drawn, re.DOTALL)
+    (area,) = re.findall(rf'FillBetweenPolyCollection_{rank}">.*? d="(.*?)"', drawn, re.DOTALL)
     points = [(float(x), float(y)) for x, y in re.findall(r"[ML] (\S+) (\S+)", area)]
     top = min(y for _, y in points)
     at_top = [x for x, y in points if y == top]
