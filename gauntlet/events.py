@@ -26,8 +26,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaults=True):
     """One answered request, with the assignment as it was when the unit met it.
 
-    `assigned` is what the hash said, `served` whose answer the caller got; they differ under fallback, and analysis
-    goes by `assigned` (intention to treat). `propensity` is the probability of the challenger that was in force.
+    `assigned` is the arm of the hash, `served` the arm whose answer the caller got; they differ under fallback, and
+    analysis goes by `assigned` (intention to treat). `propensity` is the probability of the challenger that was in
+    force.
     `output` is the served answer: class probabilities in the experiment's order of classes, or one number for a
     regression.
     """
@@ -174,8 +175,8 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
 class Health(Event, tag="health", frozen=True, kw_only=True, omit_defaults=True):
     """The champion's own matured performance over one block, and over the watch window that the bake is judged on.
 
-    During a bake `previous` is the champion of before, scored in shadow on the same requests: when both fall, the world
-    has changed, and going back would not help.
+    During a bake `previous` is the champion of before, scored in shadow on the same requests: when both fall, it is a
+    shift for both, and going back would not help.
     """
 
     model: str

@@ -1,4 +1,4 @@
 """The retrainer: drift becomes a job, a job's model a challenger, and the evaluator's verdicts become decisions.
 
-The rules (decide, triggers, compare) are pure; worker, job and store are the thin shell around them.
+The rules (policy, triggers, holdout_gate) are pure; worker, runner, job and store are the thin shell around them.
 """

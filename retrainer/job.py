@@ -51,7 +51,7 @@ def split(rows: Rows, end: float, settings: RetrainConfig, champion_saw_to: floa
 
 
 def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Callable[[Answer], None]) -> Answer:
-    """Train, compare, register; `judge` hears the holdout's answer before the registry does.
+    """Train, compare, register; `judge` is called with the holdout's answer before anything is registered.
 
     Raises `GauntletError` for whatever makes the job fail; then nothing was registered.
     """
@@ -159,19 +159,19 @@ def _sizes(train: Rows, holdout: Rows, rows: Rows) -> dict[str, float]:
 def _reference(
     spec: Spec, challenger: Predictor, train: Rows, holdout: Rows, outputs: holdout_gate.Floats
 ) -> Reference:
-    """What drift is measured against: the newest rows as they came, with what the challenger said where it was not
-    trained on them."""
+    """Drift reference of the new version: the newest rows as they came, with its predictions where it was not
+    fitted on them."""
     rows, unseen = [*train.features, *holdout.features], len(train)
     valid = challenger.valid(outputs)
     truth, losses = _truths(challenger.schema, holdout), np.full(len(holdout), np.nan)
     losses[valid] = loss(spec.config.metric, outputs[valid], truth[valid])
-    said = [output if ok else None for output, ok in zip(outputs.tolist(), valid.tolist(), strict=True)]
+    predicted = [output if ok else None for output, ok in zip(outputs.tolist(), valid.tolist(), strict=True)]
     lost = [value if ok else None for value, ok in zip(losses.tolist(), valid.tolist(), strict=True)]
     newest = slice(-MOST_ROWS, None)
     return Reference(
         columns={f.name: [row.get(f.name) for row in rows[newest]] for f in challenger.schema.features},
         at=[*train.times, *holdout.times][newest],
-        outputs=[*[None] * unseen, *said][newest],
+        outputs=[*[None] * unseen, *predicted][newest],
         truths=[*[None] * unseen, *truth.tolist()][newest],
         losses=[*[None] * unseen, *lost][newest],
     )

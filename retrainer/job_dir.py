@@ -1,4 +1,4 @@
-"""A job's own folder: how the retrainer tells the job's process what to do, and how it hears what came of it.
+"""Job directory: the files through which the retrainer and a job's process exchange specification, progress and answer.
 
 Every file is replaced in one step, so none is ever read half; the lock lets one process at a time work on a job.
 """
@@ -20,7 +20,7 @@ _S = TypeVar("_S", bound=msgspec.Struct)
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job is to do. `now` is the event time at which it was asked for; `ends` fixes the data it reads."""
+    """Specification of a job. `now` is the event time of its request; `ends` fixes the data it reads."""
 
     job: str
     champion: str
@@ -35,7 +35,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a job. `accepted` with the registered `version`, or not, and why; or `error` when it failed.
+    """Result of a job: `accepted` with the registered `version`, or not, and why; or `error` when it failed.
 
     `metrics` has both models on the same held-out rows and the gate's own numbers; `split` the rows and their times.
     """
@@ -65,7 +65,7 @@ class JobFolder:
         return self.path / "spec.json"
 
     def prepare(self, spec: Spec) -> None:
-        """Write the job's orders; those of an earlier start of the same job stay, so that it reads the same data."""
+        """Write the specification; that of an earlier start of the same job stays, so that it reads the same data."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.spec_path.exists():
             self._write("spec.json", spec)
@@ -74,7 +74,7 @@ class JobFolder:
         return msgspec.json.decode(self.spec_path.read_bytes(), type=Spec, dec_hook=_decode)
 
     def report(self, step: str) -> None:
-        """Say which step the job is in."""
+        """Publish the step that the job is in."""
         self._write("step.json", _Step(step))
 
     def step(self) -> str:
@@ -92,7 +92,7 @@ class JobFolder:
         self._write("answer.json", answer)
 
     def answer(self) -> Answer | None:
-        """None while there is none: the job runs, or its process died before it could say."""
+        """None while there is none: the job runs, or its process has died without one."""
         return self._read("answer.json", Answer)
 
     def output_tail(self, characters: int = 600) -> str:

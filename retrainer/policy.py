@@ -148,7 +148,7 @@ def matured(rollout: Rollout, look: Evaluation, config: Config) -> float:
 
 
 def _bake(control: Control, health: Health, config: Config, now: float) -> Command | None:
-    """The bake: back to the previous champion when the new one falls below what it showed; settled in the end."""
+    """The bake: back to the previous champion when the new one falls below its reference; confirmed in the end."""
     bake = control.bake
     if bake is None or health.model != control.champion or health.at < bake.since:
         return None
@@ -185,8 +185,8 @@ def degradation(window: dict[str, float], reference: dict[str, float], config: C
 
 
 def is_global_shift(health: Health, previous: str, config: Config) -> bool:
-    """Whether `previous`, the champion of before, scored in shadow on the same requests, does no better: then the world
-    has changed, and going back would not help. Unknown where it was not scored."""
+    """Whether `previous`, the champion of before, scored in shadow on the same requests, does no better: a shift for
+    both models, so that going back would not help. False where it was not scored enough."""
     if health.previous != previous or health.previous_outcomes < config.bake.min_outcomes:
         return False
     if config.task is Task.CLASSIFICATION:

@@ -1,7 +1,7 @@
-"""Drift as a condition of a verdict: what an open episode did to each arm, and whether it met both alike. Pure.
+"""Drift context of a look: the effect of an open episode on each arm, and whether it met both alike. Pure.
 
-The tests compare arms on the same traffic, so a world that changes for both moves neither of them apart. Here that is
-said in numbers, so that nobody takes the world's change for the challenger's fault.
+The tests compare arms on the same traffic, so drift that meets both moves neither of them apart. The context shows that
+in numbers, so that drift is not taken for the challenger's fault.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gauntlet.events import Drift, DriftCondition
 from gauntlet.types import CHALLENGER, CHAMPION
 
 FEWEST_BLOCKS = 3
-"""Blocks on either side of the episode's beginning below which nothing is said of a difference."""
+"""Blocks on either side of the episode's beginning that a test of the difference needs."""
 _ALIKE = 0.01
 """p value of a difference between the arms' changes from which nothing tells the drift apart from one of both; small,
 for it is asked at every look."""
@@ -27,7 +27,7 @@ for it is asked at every look."""
 def open_episode(history: Sequence[Drift], at: float) -> tuple[Drift, float] | None:
     """The last step of the episode that is open at event time `at`, and when it began; None when none is.
 
-    history: drift events in the order in which they were said.
+    history: drift events in the order in which they were found.
     """
     known = [event for event in history if event.at <= at]
     if not known or known[-1].event == "close":

@@ -77,7 +77,7 @@ def _guardrails(name: str, guards: Sequence[events.GuardrailResult]) -> None:
 
 def _segments(name: str, segments: Sequence[events.SegmentResult]) -> None:
     for gauge in (telemetry.SEGMENT_EFFECT, telemetry.SEGMENT_P):
-        gauge.clear()  # a value that is not told apart any more must not stay on show
+        gauge.clear()  # a value that is not kept any more must not stay on show
     for segment in segments:
         for gauge, value in ((telemetry.SEGMENT_EFFECT, segment.effect), (telemetry.SEGMENT_P, segment.p_value)):
             gauge.labels(name, segment.name, segment.value).set(_NONE if value is None else value)

@@ -1,7 +1,7 @@
-"""Labels that requests bring, and which of their values are told apart. Pure.
+"""Values of request labels that make a segment of their own. Pure.
 
-A label may have any number of values, so only those with the smallest hashes are told apart and the rest are one value:
-which ones those are depends on the values alone, not on the order in which they came, and merging parts agrees.
+A label may have any number of values, so only those with the smallest hashes are kept and the rest are one value. Which
+ones depends on the values alone, not on their order, and merging parts agrees.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeVar
 from evaluator.stats import PairedSums, SplitSums
 
 VALUES = 20
-"""Values of one label that are told apart."""
+"""Values of one label that are kept."""
 OTHER = "(other)"
 """All others."""
 ABSENT = "(none)"
@@ -29,7 +29,7 @@ def value_of(labels: Mapping[str, str], name: str) -> str:
 
 
 def kept(values: Iterable[str]) -> set[str]:
-    """Those of the values that are told apart: at most `VALUES`, and the two names that stand for no value."""
+    """The values that are kept: at most `VALUES`, and the two names that stand for no value."""
     named = {value for value in values if value not in (OTHER, ABSENT)}
     return {OTHER, ABSENT, *sorted(named, key=_hash)[:VALUES]}
 

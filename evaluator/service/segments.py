@@ -1,4 +1,4 @@
-"""Segments: is the challenger worse for the requests with one value of a label, whatever it does for all? Pure.
+"""Segments: a harm test of the primary metric for each value of each declared label. Pure.
 
 Invariant: with no harm anywhere, any value of any label is called harmed with probability at most `harm_alpha`, at any
 look ever made: each has an always-valid p value, and they are corrected together (Holm 1979).
