@@ -155,7 +155,9 @@ class Worker:
                         await _pause(stop, self._settings.idle)
                 except (LogUnavailable, StateUnavailable) as error:
                     wait = self._settings.backoff
-                    _log.warning("evaluation_paused", experiment=self._name, error=error, next=f"retried in {wait:g} s")
+                    self._limited_log.warning(
+                        "evaluation_paused", experiment=self._name, error=error, next=f"retried every {wait:g} s"
+                    )
                     await _pause(stop, wait)
             if self._dirty:
                 with contextlib.suppress(LogUnavailable, StateUnavailable):
