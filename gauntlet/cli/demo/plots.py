@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from evaluator.offline.render import plot
+from gauntlet.cli.demo.phrases import interval, month_name
 from gauntlet.cli.demo.report_model import DriftEvent, Look, Report, Rollout
-from gauntlet.cli.demo.text import interval, month_name
 from gauntlet.types import Severity
 
 _DAY = 86_400
