@@ -33,15 +33,7 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
     Raises `GauntletError` when the log or the state can't be read.
     """
     name = config.experiment
-    state = adapters.state(config)
-    try:
-        history = await control.history(state, name)
-        _, value = await state.get(keys.evaluator_progress(name))
-    finally:
-        await state.close()
-    if not history:
-        raise GauntletError(f"the control record of {name} has no history: nothing was served")
-    counts = msgspec.json.decode(value, type=status.EvaluatorProgress).counts if value else {}
+    history, counts = await _from_state(config)
     first = adapters.registry(config).load(history[0][1].champion)
     ids = flights.key[: sent.flights]
     reader = await adapters.log_reader(config)
@@ -93,6 +85,19 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
         months=tuple(months),
         year=year,
     )
+
+
+async def _from_state(config: Config) -> tuple[timeline.History, dict[str, int]]:
+    """The control record's history, and the evaluator's own counts."""
+    state = adapters.state(config)
+    try:
+        history = await control.history(state, config.experiment)
+        _, value = await state.get(keys.evaluator_progress(config.experiment))
+    finally:
+        await state.close()
+    if not history:
+        raise GauntletError(f"the control record of {config.experiment} has no history: nothing was served")
+    return history, msgspec.json.decode(value or b"{}", type=status.EvaluatorProgress).counts
 
 
 def to_json(report: Report) -> bytes:
