@@ -130,12 +130,13 @@ class DriftCondition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaults=True):
     """One look at one rollout's evidence: a pure function of the offsets it names and of the configuration.
 
-    `at` is the watermark: the event time up to which every exposure has matured. `effect`, `lower` and `upper` are in
-    units of the primary metric, positive when the challenger is better. None means: no answer yet, and `reasons` say
-    why. `result` with its `cause` is the verdict, and decisions are made on these two; `subject` is the guardrail or
-    segment that the cause is about, and the first of `reasons` is the cause as a sentence. `crossed` says better only
-    where nothing speaks against a promotion; `holds` is what speaks against going on. `eta_horizon` and `eta_decision`
-    are in outcomes, the latter if the effect stays as it is.
+    `at` is the watermark: the event time up to which every exposure has matured. `effect`, `lower` and `upper` are
+    in units of the primary metric, positive when the challenger is better. None means: no answer yet, and `reasons`
+    say why. `result` with its `cause` is the verdict, and decisions are made on these two; `subject` is the
+    guardrail or segment that the cause is about, and the first of `reasons` is the cause as a sentence. `crossed`
+    says better only where nothing speaks against a promotion; `holds` is what speaks against going on.
+    `gross_harm_excluded`: harm of the gross margin's size would have shown by now and did not; no stage is left
+    before. `eta_horizon` and `eta_decision` are in outcomes, the latter if the effect stays as it is.
     """
 
     rollout: str
@@ -160,6 +161,7 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
     pairs: int = 0
     widening: float | None = None
     skewness: float | None = None
+    gross_harm_excluded: bool = False
     srm_p_value: float | None = None
     arms: dict[str, ArmSummary] = {}
     offsets: dict[str, int] = {}

@@ -43,6 +43,8 @@ class Result(StrEnum):
 class VerdictCause(StrEnum):
     """Why a verdict is what it is; decided once, by the evaluator, and all that a decision needs to know of it."""
 
+    GROSS_HARM = "gross_harm"
+    """Worse: the watch over single pairs has seen a loss beyond the gross margin."""
     HARM = "harm"
     """Worse: the primary metric has crossed its harm boundary."""
     GUARDRAIL = "guardrail"
@@ -66,7 +68,9 @@ class VerdictCause(StrEnum):
     UNSAFE_WIN = "unsafe_win"
     """Inconclusive: a win, but a guard looks broken or is not shown to hold yet."""
     NO_WINNER = "no_winner"
-    """Inconclusive: the planned evidence is complete."""
+    """Inconclusive: the planned evidence is complete, and would have shown the smallest effect worth finding."""
+    UNDERPOWERED = "underpowered"
+    """Inconclusive: the planned evidence is complete, and would have missed that effect too often."""
     EVIDENCE_INCOMPLETE = "evidence_incomplete"
     """Inconclusive: the planned evidence is not complete."""
 

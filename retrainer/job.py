@@ -122,7 +122,7 @@ def _compare(
         truth,
         times,
         task=schema.task,
-        block=config.evidence.block,
+        block=config.evidence.longest_block,
         offset=config.evidence.block_offset,
         min_improvement=settings.min_improvement,
         confidence=settings.confidence,

@@ -28,7 +28,8 @@ class Rule(NamedTuple):
     gates, and `promotes` whether the last may; what does not promote is archived at the evaluation limit: the planned
     evidence (`EXTENSION` times that where a win is behind it or `evidence.inconclusive` says extend). With `timed` the
     limit is also the same multiple of the rollout's planned time, the sum of its gates' minimum times: its evidence may
-    never be complete, and what makes it wait does not mend by waiting.
+    never be complete, and what makes it wait does not mend by waiting. With
+    `lapses` it is also `EXTENSION` times `evidence.max_duration`: traffic may have fallen to next to nothing.
     """
 
     why: str
@@ -37,9 +38,11 @@ class Rule(NamedTuple):
     promotes: bool = False
     extended: bool = False
     timed: bool = False
+    lapses: bool = False
 
 
 RULES: Final[Mapping[VerdictCause, Rule]] = {
+    VerdictCause.GROSS_HARM: Rule("the challenger does gross harm", command="rollback"),
     VerdictCause.HARM: Rule("the challenger does harm", command="rollback"),
     VerdictCause.GUARDRAIL: Rule("the challenger breaks a guardrail", command="rollback"),
     VerdictCause.SAMPLE_RATIO: Rule("the arms' traffic does not match its shares", command="pause"),
@@ -52,11 +55,13 @@ RULES: Final[Mapping[VerdictCause, Rule]] = {
     VerdictCause.FADED_WIN: Rule("the win did not last", advances=True, extended=True),
     VerdictCause.UNSAFE_WIN: Rule("a win that is not shown to be safe", advances=True),
     VerdictCause.NO_WINNER: Rule("the planned evidence is complete and shows no winner", advances=True),
-    VerdictCause.EVIDENCE_INCOMPLETE: Rule("the planned evidence is incomplete", advances=True),
+    VerdictCause.UNDERPOWERED: Rule("the planned evidence is complete and too weak to tell", advances=True),
+    VerdictCause.EVIDENCE_INCOMPLETE: Rule("the planned evidence is incomplete", advances=True, lapses=True),
 }
 
 _GUARDS = frozenset(
     {
+        VerdictCause.GROSS_HARM,
         VerdictCause.GUARDRAIL,
         VerdictCause.SAMPLE_RATIO,
         VerdictCause.MULTIPLE_EXPOSURE,
@@ -121,18 +126,27 @@ def _limit_reached(rollout: Rollout, look: Evaluation, rule: Rule, config: Confi
     """Whether the evaluation limit of `rule` is reached."""
     limit = EXTENSION if rule.extended or config.evidence.inconclusive == "extend" else 1.0
     planned = rollout.shadow.min_seconds + sum(stage.min_seconds for stage in rollout.stages)
-    return look.information_fraction >= limit or (rule.timed and now - rollout.started_at >= limit * planned)
+    age = now - rollout.started_at
+    return (
+        look.information_fraction >= limit
+        or (rule.timed and age >= limit * planned)
+        or (rule.lapses and age >= EXTENSION * config.evidence.max_duration)
+    )
 
 
 def gate_passed(rollout: Rollout, look: Evaluation, config: Config, now: float) -> bool:
-    """Whether the rollout's stage may be left: its time, its matured outcomes and its approval.
+    """Whether the rollout's stage may be left: its time, its matured outcomes, its approval, and a look that would have
+    shown gross harm.
 
-    A look at or before the stage's start says nothing about the stage, so one look never passes two gates.
+    A look at or before the stage's start says nothing about the stage, so one look never passes two gates. The arms'
+    own traffic (`form: split`) begins with the ramp, so that no look can be asked for in shadow.
     """
     gate = rollout.gate
     if now <= rollout.stage_since or now - rollout.stage_since < gate.min_seconds:
         return False
     if gate.approval and rollout.stage not in rollout.approved:
+        return False
+    if not look.gross_harm_excluded and not (rollout.stage == SHADOW_STAGE and look.form == "split"):
         return False
     return matured(rollout, look, config) >= gate.min_outcomes
 

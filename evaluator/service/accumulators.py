@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.service.block_sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, TrackedMetrics
+from evaluator.service.gross_harm import GrossHarmMonitor
 from evaluator.service.join import Exposure, JoinResult, Match, Score
 from evaluator.service.segment_labels import value_of
 from evaluator.stats import PairedSums, SplitSums
@@ -42,15 +43,17 @@ class Accumulators:
         offset: float,
         classes: Mapping[Label, int],
         tracked: TrackedMetrics = NOTHING,
+        gross_harm: GrossHarmMonitor | None = None,
     ) -> None:
         """`block` and `offset`: the finest blocks, in seconds. `classes`: each label's index; a regression has none.
-        `tracked`: what rollouts that begin from now on are summed for."""
+        `tracked`: what rollouts that begin from now on are summed for. `gross_harm`: who is shown each comparison."""
         self._task = task
         self._metric = metric
         self._block = block
         self._offset = offset
         self._classes = classes
         self._tracked = tracked
+        self._gross_harm = gross_harm
         self.rollouts: dict[str, RolloutSums] = {}
         self.models: dict[str, dict[int, LossSums]] = {}
 
@@ -135,6 +138,9 @@ class Accumulators:
             for arm, mask in ((CHAMPION, ~treated), (CHALLENGER, treated)):
                 if mask.any():
                     block.arms[arm].add(values, chosen[mask])
+            if self._gross_harm is not None and not sums.tracked.paired:
+                losses = values[self._metric][chosen]
+                self._gross_harm.arms(str(exposures[0].rollout), losses[~treated], losses[treated])
             for (arm, share), n in Counter(zip(treated.tolist(), propensities.tolist(), strict=True)).items():
                 block.arrived.add(arm, share, n)
             if not sums.tracked.paired:
@@ -169,6 +175,8 @@ class Accumulators:
             champion = {name: np.where(ours, served[name][chosen], scored[name][chosen]) for name in served}
             challenger = {name: np.where(ours, scored[name][chosen], served[name][chosen]) for name in served}
             block.paired.add_many(-champion[self._metric], -challenger[self._metric])
+            if self._gross_harm is not None:
+                self._gross_harm.pairs(str(exposures[0].rollout), champion[self._metric], challenger[self._metric])
             block.pairs[CHAMPION].add(champion, slice(None))
             block.pairs[CHALLENGER].add(challenger, slice(None))
             if sums.tracked.paired:

@@ -18,6 +18,12 @@ _BY_ASSIGNMENT = ("fallback_rate", "error_rate", "latency")  # guardrails that c
 _NEVER = 10**9  # blocks before a side is tested that isn't wanted
 _SEGMENT_SHARE = 0.25  # of all traffic, for which a segment's test is made tightest; it is valid for any
 
+MIN_CYCLES = 5
+"""With blocks of several scales: whole cycles before a win."""
+
+MIDDLE_PARTS = 4
+"""Blocks of the middle scale in one cycle."""
+
 
 class Guard(msgspec.Struct, frozen=True, kw_only=True):
     """One guardrail as it was declared; `margin` in units of `metric`."""
@@ -44,6 +50,32 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     guards: tuple[Guard, ...] = ()
     label_arrival_margin: float = 0.01
     require_safe: bool = False
+    gross_margin: float = 0.2
+    min_effect: float = 0.05
+    scaled: bool = False
+    duration: float = 0.0
+    max_duration: float = 0.0
+    planned_samples: int | None = None
+
+    def with_traffic(self, samples: float, seconds: float) -> RolloutPlan:
+        """The plan once the traffic is known, as `samples` of the challenger (paired: pairs) in so many seconds.
+
+        The planned evidence is what comes within `duration`, or `min_samples` if that is more, but no more than what
+        comes within `max_duration`. How much traffic there is says nothing of the effect, so the level holds.
+        """
+        rate = samples / seconds
+        least = min(max(self.min_samples, rate * self.duration), rate * self.max_duration)
+        return msgspec.structs.replace(self, planned_samples=max(1, round(least)))
+
+    @property
+    def samples(self) -> int:
+        """Outcomes of the challenger (paired: pairs) at which the planned evidence is complete."""
+        return self.planned_samples or self.min_samples
+
+    @property
+    def waits_for_traffic(self) -> bool:
+        """Whether the traffic of the first cycle must be counted before the plan is complete."""
+        return self.scaled and self.planned_samples is None
 
     @property
     def paired(self) -> bool:
@@ -53,10 +85,10 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     def primary(self) -> Plan:
         """The test of the primary metric."""
         return Plan(
-            horizon=horizon_information(self.min_samples, None if self.paired else self.share),
+            horizon=horizon_information(self.samples, None if self.paired else self.share),
             win=Side(alpha=self.alpha / 2),
             harm=replace(HARM_SIDE, alpha=self.harm_alpha),
-            min_blocks_win=self.min_blocks,
+            min_blocks_win=MIN_CYCLES if self.scaled else self.min_blocks,
             min_blocks_harm=self.min_harm_blocks,
         )
 
@@ -93,8 +125,8 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         """Information that the arms' own traffic has collected when the planned evidence is complete: in the paired
         form while so many requests were scored by both, at the ramp's last share."""
         if self.paired:
-            return self.min_samples / self.fraction * self.share * (1.0 - self.share)
-        return horizon_information(self.min_samples, self.share)
+            return self.samples / self.fraction * self.share * (1.0 - self.share)
+        return horizon_information(self.samples, self.share)
 
 
 @dataclass(frozen=True)
@@ -140,8 +172,8 @@ def evaluation_design(config: Config) -> EvaluationDesign:
         plan=plan,
         metric=config.metric,
         experiment=config.experiment,
-        block=float(evidence.block),
-        harm_block=float(evidence.harm_block),
+        block=evidence.longest_block,
+        harm_block=evidence.finest_block,
         offset=float(evidence.block_offset),
         horizon=float(evidence.outcome_horizon),
     )

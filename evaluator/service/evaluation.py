@@ -12,25 +12,12 @@ from typing import Any
 
 import msgspec
 
-from evaluator.service import drift_context, guardrails, segments
+from evaluator.service import drift_context, guardrails, primary_metric, segments
 from evaluator.service.block_sums import BlockSums, LossSums, RolloutSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
-from evaluator.stats import (
-    AssignmentCounts,
-    Block,
-    Look,
-    NoAnswer,
-    PairedSums,
-    SampleRatio,
-    SplitSums,
-    State,
-    Verdict,
-    advance,
-    judge,
-    paired_blocks,
-    sample_ratio,
-    split_blocks,
-)
+from evaluator.service.primary_metric import blocks_of, evidence_units
+from evaluator.stats import AssignmentCounts, Look, NoAnswer, SampleRatio, State, Verdict, judge, sample_ratio
+from evaluator.stats.gross_harm import GrossHarm
 from evaluator.stats.guards import ArrivalState, GuardReading
 from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
 from gauntlet.types import CHALLENGER, CHAMPION, Result, Task, VerdictCause
@@ -67,6 +54,16 @@ class EvaluationState:
     @classmethod
     def start(cls, plan: RolloutPlan) -> EvaluationState:
         return cls(plan, State.start(plan.primary))
+
+    def planned(self, design: EvaluationDesign, sums: RolloutSums, last: int) -> bool:
+        """Whether looks may be taken: at once, or after a first cycle, whose traffic the plan is then made with."""
+        if self.plan.waits_for_traffic:
+            samples = primary_metric.first_cycle_samples(design, self.plan, sums, last)
+            if samples is None:
+                return False
+            self.plan = self.plan.with_traffic(samples, design.block)
+            self.primary = State.start(self.plan.primary)
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -175,12 +172,7 @@ def evaluate(
     at = (last + 1) * design.harm_block + design.offset + design.horizon
     matured = {index: block for index, block in sorted(sums.blocks.items()) if index <= last}
     fine, plan = list(matured.values()), state.plan
-    state.primary, answer = advance(
-        state.primary,
-        _blocks(plan, _coarse(matured, design.ratio, last)),
-        plan.primary,
-        _blocks(plan, fine) if design.ratio > 1 else None,
-    )
+    state.primary, answer = primary_metric.look(design, plan, state.primary, matured, last)
     guards = _guard(design, sums, state, fine, last)
     verdict = judge(answer, guardrails=guardrails.breached(guards.guardrails), equivalence=plan.margin or None)
     result, found, reasons = _verdict(answer, verdict, guards, plan)
@@ -209,17 +201,41 @@ def evaluate(
         eta_horizon=None if result is Result.INVALID else verdict.eta_horizon,
         eta_decision=None if result is Result.INVALID else verdict.eta_decision,
         drift=context,
-        **_numbers(answer, result),
+        **_numbers(answer, result, plan),
     )
 
 
-def _numbers(answer: Look | NoAnswer, result: Result) -> dict[str, Any]:
+def gross_harm_evaluation(
+    design: EvaluationDesign, name: str, sums: RolloutSums, alarm: GrossHarm, at: float, offsets: dict[str, int]
+) -> Evaluation:
+    """The evaluation that an alarm of the gross-harm watch makes at once, between two looks."""
+    return Evaluation(
+        id=f"{name}/gross-harm",
+        at=at,
+        experiment=design.experiment,
+        rollout=name,
+        champion=sums.champion,
+        challenger=sums.challenger,
+        form=design.plan.form,
+        metric=design.metric,
+        result=Result.WORSE,
+        cause=VerdictCause.GROSS_HARM,
+        reasons=[alarm.reason],
+        crossed="worse",
+        effect=alarm.champion_loss - alarm.challenger_loss,
+        pairs=alarm.pairs,
+        offsets=offsets,
+    )
+
+
+def _numbers(answer: Look | NoAnswer, result: Result, plan: RolloutPlan) -> dict[str, Any]:
     """The look's figures; none without an answer. A win that something speaks against has not `crossed`."""
     if isinstance(answer, NoAnswer):
         return {}
     numbers = {name: getattr(answer, name) for name in _NUMBERS}
     crossed = answer.crossed if answer.crossed == "worse" or result is Result.BETTER else None
-    return {**numbers, "crossed": crossed, "blocks": answer.n_blocks}
+    excluded = primary_metric.excludes_gross_harm(answer, plan)
+    return {**numbers, "crossed": crossed, "blocks": answer.n_blocks, "gross_harm_excluded": excluded}
 
 
 def _drift_context(
@@ -237,8 +253,8 @@ def _drift_context(
     first = (since - design.offset) / design.harm_block
     # An outcome may be about a request as old as the horizon: the blocks between are on neither side.
     gap = design.horizon / design.harm_block
-    used = {index: block for index, block in matured.items() if _evidence(plan, block)}
-    blocks = dict(zip(used, _blocks(plan, list(used.values())), strict=True))
+    used = {index: block for index, block in matured.items() if evidence_units(plan, block)}
+    blocks = dict(zip(used, blocks_of(plan, list(used.values())), strict=True))
     before = [block for index, block in blocks.items() if index + 1 <= first - gap]
     return drift_context.condition(episode, since, before, [b for index, b in blocks.items() if index >= first])
 
@@ -300,8 +316,10 @@ def _verdict(
     if won:
         cause = VerdictCause.WIN if isinstance(answer, Look) and answer.effect > 0 else VerdictCause.FADED_WIN
         return Result.BETTER, _Finding(cause, "", known[0]), known
-    complete = isinstance(answer, Look) and answer.information_fraction >= 1.0
-    cause = VerdictCause.NO_WINNER if complete else VerdictCause.EVIDENCE_INCOMPLETE
+    cause = VerdictCause.EVIDENCE_INCOMPLETE
+    if isinstance(answer, Look) and answer.information_fraction >= 1.0:
+        underpowered = primary_metric.is_underpowered(answer, plan)
+        cause = VerdictCause.UNDERPOWERED if underpowered else VerdictCause.NO_WINNER
     return Result.INCONCLUSIVE, _Finding(cause, "", known[0]), known
 
 
@@ -310,30 +328,6 @@ def _assignments(closed: Iterable[BlockSums]) -> AssignmentCounts:
     for block in closed:
         total = total.merge(block.assignments)
     return total
-
-
-def _coarse(matured: dict[int, BlockSums], ratio: int, last: int) -> list[tuple[SplitSums, PairedSums]]:
-    """The blocks that a win is judged on, merged from the fine ones; one that is not closed yet is left out."""
-    merged: dict[int, tuple[SplitSums, PairedSums]] = {}
-    for index, block in matured.items():
-        coarse = index // ratio
-        if (coarse + 1) * ratio - 1 <= last:
-            split, paired = merged.get(coarse, (SplitSums(), PairedSums()))
-            merged[coarse] = (split.merge(block.split), paired.merge(block.paired))
-    return [merged[coarse] for coarse in sorted(merged)]
-
-
-def _blocks(plan: RolloutPlan, sums: Sequence[tuple[SplitSums, PairedSums]] | Sequence[BlockSums]) -> list[Block]:
-    """Blocks with anything in them, in time order: an hour without traffic is no evidence of anything."""
-    parts = [(s.split, s.paired) if isinstance(s, BlockSums) else s for s in sums]
-    if plan.paired:
-        return paired_blocks([paired for _, paired in parts if paired.n])
-    return split_blocks([split for split, _ in parts if split.n_champion + split.n_challenger])
-
-
-def _evidence(plan: RolloutPlan, block: BlockSums) -> int:
-    """Pairs, or units of the split, in a block."""
-    return block.paired.n if plan.paired else block.split.n_champion + block.split.n_challenger
 
 
 def _arms(plan: RolloutPlan, sums: RolloutSums, blocks: list[BlockSums], task: Task) -> dict[str, ArmSummary]:

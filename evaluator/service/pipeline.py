@@ -15,7 +15,8 @@ from evaluator.service.champion_monitor import ChampionMonitor
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.design import evaluation_design, tracked_metrics
 from evaluator.service.drift_tracker import DriftTracker
-from evaluator.service.evaluation import EvaluationState, evaluate
+from evaluator.service.evaluation import EvaluationState, evaluate, gross_harm_evaluation
+from evaluator.service.gross_harm import GrossHarmMonitor
 from evaluator.service.health import HealthTracker
 from evaluator.service.join import JoinTable
 from evaluator.service.validation import Batch, EventValidator, InputEvent
@@ -70,6 +71,7 @@ class Pipeline:
         classes = self.validator.classes
         self._watermark = Watermark(self._keep)
         self._joins = JoinTable(checkpoint.db, self._design.horizon, config.segments)
+        self._gross_harm = GrossHarmMonitor(config.evidence.gross_margin, config.evidence.gross_alpha)
         self._accumulators = Accumulators(
             config.task,
             self._design.metric,
@@ -77,6 +79,7 @@ class Pipeline:
             self._design.offset,
             classes,
             tracked_metrics(config, classes),
+            self._gross_harm,
         )
         self._drift = DriftTracker(config, registry, classes)
         self._health = HealthTracker(config, self._design)
@@ -169,6 +172,7 @@ class Pipeline:
             counts=dict(self.counts),
             accumulators=self._accumulators.to_dict(),
             rollouts={name: state.to_dict() for name, state in self._states.items()},
+            gross_harm=self._gross_harm.to_dict(),
             health_block=self._health.next_block,
             previous=self._health.previous,
             drift_state=self._drift.snapshot(),
@@ -186,6 +190,7 @@ class Pipeline:
         self.counts = Counter(state.counts)
         self._accumulators.restore(state.accumulators)
         self._states = {name: EvaluationState.from_dict(data) for name, data in state.rollouts.items()}
+        self._gross_harm.restore(state.gross_harm)
         self._health.next_block, self._health.previous = state.health_block, state.previous
         self._drift.restore(state.drift_state, state.drift_pending)
         self.evaluation, self.health, self.drift = state.evaluation, state.health, state.drift
@@ -218,8 +223,11 @@ class Pipeline:
         sums = self._accumulators.rollouts[name]
         state = self._states.setdefault(name, EvaluationState.start(self._design.plan))
         history = self._drift.history(sums.champion)
+        alarm = self._gross_harm.take(name)
+        if alarm is not None:
+            yield gross_harm_evaluation(self._design, name, sums, alarm, self.watermark, offsets)
         for index in sorted(index for index in sums.blocks if index < first_open):
-            if state.next_block is None or index >= state.next_block:
+            if (state.next_block is None or index >= state.next_block) and state.planned(self._design, sums, index):
                 yield evaluate(self._design, name, sums, state, index, offsets, self._config.task, history)
                 state.next_block = index + 1
 
@@ -239,5 +247,6 @@ class Pipeline:
         if len(keep) < len(numbered):
             self._joins.forget_units(keep)
         window = max(float(self._config.bake.window), self._design.block) + self._keep
+        self._gross_harm.forget(keep)
         self._accumulators.forget(self.watermark - window - self._design.block, keep)
         self._states = {name: state for name, state in self._states.items() if name in keep}

@@ -8,7 +8,7 @@ from evaluator.stats.alpha_spending import Spending
 from evaluator.stats.errors import NoAnswer, OrderError, OutcomeError, PlanError, PropensityError, StatsError
 from evaluator.stats.evidence import Evidence
 from evaluator.stats.group_sequential import Boundary
-from evaluator.stats.interim_analysis import Look, State, Stop, advance
+from evaluator.stats.interim_analysis import Look, State, Stop, advance, advance_at_scales
 from evaluator.stats.sample_ratio_mismatch import AssignmentCounts, SampleRatio, sample_ratio
 from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
 from evaluator.stats.sequential_test import Plan, Side, horizon_information
@@ -38,6 +38,7 @@ __all__ = [
     "Stop",
     "Verdict",
     "advance",
+    "advance_at_scales",
     "horizon_information",
     "judge",
     "paired_blocks",

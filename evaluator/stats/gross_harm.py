@@ -34,7 +34,6 @@ BATCH: Final = 16
 """Pairs between two updates of the cap; the first batch only sets it."""
 SPACING: Final = 0.25
 """A new start follows when the pairs since the last one are this share of all pairs."""
-MOST_STARTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,6 @@ class GrossHarmWatch:
             gain = np.log1p(np.outer(bet, FRACTIONS)).sum(axis=0)
             if not self.starts or pairs - self.starts[-1][0] >= SPACING * pairs:
                 self.starts.append(self.totals)
-                self.starts = self.starts[-MOST_STARTS:]
         totals += np.concatenate([[len(batch)], batch.sum(axis=0), gain])
         self.totals = totals.tolist()
         self.alarm = self._judge()

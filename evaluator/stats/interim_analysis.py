@@ -26,8 +26,8 @@ from evaluator.stats.sequential_test import Plan
 
 Crossed = Literal["better", "worse"]
 
-DETECTION = 0.9
-"""Probability with which harm of the size `Look.detectable_harm` is shown by a look."""
+POWER = 0.8
+"""Probability with which an effect of the size `Look.detectable_win` is shown by a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class Look:
     lower, upper: repeated confidence limits, each valid at all looks at once with its side's level; None: no limit yet.
     bound_win, bound_harm: bounds for z and −z; None: that side can't be crossed at this look. p_win, p_harm: one-sided
     and always valid; p_value is twice the smaller. fixed_p: the classical answer of one look at independent units, for
-    comparison only. detectable_harm: effect below 0 that this look shows as harm with probability `DETECTION`, as a
-    number above 0; None where the harm side made no look. widening: factor of the variance for correlated blocks.
-    final: the horizon is reached and looked at. crossed stays once it is set.
+    comparison only. standard_error: of the effect, on the harm side. detectable_win: the effect that a look at this
+    evidence shows as a win with probability `POWER`; None where the win side made no look. widening: factor of the
+    variance for correlated blocks. final: the horizon is reached and looked at. crossed stays once it is set.
     """
 
     number: int
@@ -73,7 +73,8 @@ class Look:
     p_win: float
     p_harm: float
     fixed_p: float
-    detectable_harm: float | None
+    standard_error: float
+    detectable_win: float | None
     widening: float
     autocorrelation: float
     skewness: float
@@ -190,7 +191,8 @@ def _look(state: State, looks: Looks, arms: tuple[Arm, Arm], plan: Plan) -> Look
         p_win=float(looks.p_win[0]),
         p_harm=float(looks.p_harm[0]),
         fixed_p=float(2.0 * ndtr(-abs(fixed_z))),
-        detectable_harm=_detectable(against, looks.bound_harm[0]),
+        standard_error=math.sqrt(against.variance) / float(against.information),
+        detectable_win=_detectable(looks.support.cell(0), float(looks.bound_win[0])),
         widening=float(shown.widening),
         autocorrelation=float(shown.autocorrelation),
         skewness=float(shown.skewness),
@@ -203,12 +205,12 @@ def _look(state: State, looks: Looks, arms: tuple[Arm, Arm], plan: Plan) -> Look
     )
 
 
-def _detectable(against: Evidence, bound: float) -> float | None:
-    """How large harm has to be for this look to show it with probability `DETECTION`, as a number above 0."""
+def _detectable(support: Evidence, bound: float) -> float | None:
+    """How large an effect has to be for a look at this evidence to show it as a win with probability `POWER`."""
     if not math.isfinite(bound):
         return None
-    reach = float(against.upper(np.asarray(bound)) - against.effect)
-    return _finite(reach + float(ndtri(DETECTION)) * math.sqrt(against.variance) / float(against.information))
+    reach = float(support.effect - support.lower(np.asarray(bound)))
+    return _finite(reach + float(ndtri(POWER)) * math.sqrt(support.variance) / float(support.information))
 
 
 def _finite(value: float) -> float | None:

@@ -15,10 +15,12 @@ import msgspec
 from msgspec import Meta
 
 from gauntlet.config.drift import DriftConfig
+from gauntlet.config.evidence import RATES as RATES
+from gauntlet.config.evidence import EvidenceConfig, GuardrailConfig
 from gauntlet.config.section import Count, Fraction, NonNegative, Port, Positive, Seconds, Section, check
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Stage
-from gauntlet.types import Label, Role, Task
+from gauntlet.types import Role, Task
 
 
 class FeatureSpec(Section, frozen=True, kw_only=True):
@@ -83,84 +85,6 @@ class RouterConfig(Section, frozen=True, kw_only=True):
             0 < self.challenger_timeout < self.deadline,
             "`challenger_timeout` must be greater than 0 and less than `deadline`",
         )
-
-
-class EvidenceConfig(Section, frozen=True, kw_only=True):
-    """How the challenger is judged. Declared before the data; a change starts with the next rollout."""
-
-    metric: str | None = None
-    """The primary metric: log_loss, brier or accuracy; mse or mae. Default: log_loss, mse."""
-    form: Literal["paired", "split"] = "paired"
-    """`paired` judges both arms on the same requests (needs shadow scoring); `split` compares the arms' own traffic."""
-    alpha: Fraction = 0.05
-    """Two-sided: a win may be false with at most alpha / 2."""
-    harm_alpha: Fraction = 0.05
-    """One-sided level of a false rollback for harm."""
-    min_samples: Positive = 10_000
-    """Matured outcomes of the challenger (paired: pairs) at which the planned evidence is complete."""
-    outcome_horizon: Seconds = Seconds(86_400)
-    """A prediction matures this long after it was made; later outcomes are counted as late and not used."""
-    block: Seconds = Seconds(86_400)
-    """Outcomes within one block are taken as correlated; a win is judged on block sums."""
-    harm_block: Seconds = Seconds(21_600)
-    """Blocks of the harm side, finer so that harm is seen earlier; must divide `block`."""
-    block_offset: Seconds = Seconds(0)
-    """When blocks begin, after midnight UTC: best in a quiet hour, so that no burst is cut in two."""
-    min_blocks: Annotated[int, Meta(ge=3)] = 20
-    """A win needs at least this many blocks; fewer than 3 give no estimate of the variance."""
-    min_harm_blocks: Annotated[int, Meta(ge=3)] = 5
-    margin: Annotated[float, Meta(ge=0)] = 0.0
-    """Within ± this effect (in units of the metric) the arms count as equivalent; 0 switches that verdict off."""
-    inconclusive: Literal["archive", "extend"] = "archive"
-    """What happens at the evaluation limit, `min_samples`, without a winner: the challenger is archived, or the test
-    goes on to twice that. A comparison that has become invalid, or an arm without traffic, is archived at the latest
-    when the minimum times of shadow and ramp (twice these) are over."""
-    label_arrival_margin: Annotated[float, Meta(gt=0, le=1)] = 0.01
-    """By how much the shares of requests with an outcome in time may differ between the arms. Shown to be more, the
-    comparison is invalid; a significant difference that may be more holds a win. 1 switches the check off."""
-    require_safe: bool = False
-    """True: a win needs every guardrail shown to hold; else it is enough that none is shown to be broken."""
-
-    def __post_init__(self) -> None:
-        check(self.block > 0, "`block` must be greater than 0")
-        check(self.harm_block > 0, "`harm_block` must be greater than 0")
-        check(
-            self.block >= self.harm_block
-            and abs(self.block / self.harm_block - round(self.block / self.harm_block)) < 1e-9,
-            "`block` must be a whole multiple of `harm_block`",
-        )
-
-
-RATES = ("fallback_rate", "error_rate", "coverage", "latency")
-"""Guardrails that need no outcome."""
-
-
-class GuardrailConfig(Section, frozen=True, kw_only=True):
-    """A guardrail: a metric that the challenger must not worsen by more than a margin, or it is rolled back."""
-
-    metric: str
-    """Another loss of the task, `recall`, fallback_rate, error_rate, coverage or latency."""
-    margin: NonNegative
-    """In units of the metric: of the loss, a share of requests, or (latency) how much more of the challenger's requests
-    than of the champion's may be slower than the champion's own quantile."""
-    alpha: Annotated[float, Meta(gt=0, lt=0.49)] = 0.05
-    """One-sided level of a false alarm, over the rollout's whole life."""
-    label: Label | None = None
-    """The class, for `recall`."""
-    quantile: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
-    """For `latency`; 0.99 if not given."""
-
-    def __post_init__(self) -> None:
-        recall = self.metric == "recall"
-        check(recall or self.label is None, "`label` is only valid with `metric: recall`")
-        check(not recall or self.label is not None, "`metric: recall` needs a `label`: the class that it is of")
-        check(self.quantile is None or self.metric == "latency", "`quantile` is only valid with `metric: latency`")
-
-    @property
-    def name(self) -> str:
-        if self.metric == "recall":
-            return f"recall of {self.label}"
-        return f"latency p{100 * (self.quantile or 0.99):g}" if self.metric == "latency" else self.metric
 
 
 class StageConfig(Section, frozen=True, kw_only=True):

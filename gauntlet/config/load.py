@@ -10,7 +10,7 @@ import msgspec
 import yaml
 
 from gauntlet.config import Config
-from gauntlet.config.section import Seconds
+from gauntlet.config.section import BlockLength, Seconds
 from gauntlet.errors import ConfigError
 
 
@@ -75,8 +75,8 @@ def _problem(error: yaml.YAMLError) -> str:
 
 
 def _decode_hook(kind: type, value: object) -> object:
-    if kind is Seconds:
-        return Seconds.parse(value)
+    if kind in (Seconds, BlockLength):
+        return kind.parse(value)
     raise NotImplementedError(kind)
 
 

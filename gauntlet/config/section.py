@@ -36,6 +36,23 @@ class Seconds(float):
         return cls(number)
 
 
+class BlockLength(Seconds):
+    """The length of blocks of outcomes: a duration, or `auto` (its value is then 0)."""
+
+    @classmethod
+    def parse(cls, value: object) -> BlockLength:
+        if value == "auto":
+            return cls(0)
+        length = cls(Seconds.parse(value))
+        if not length:
+            raise ValueError("a block must be `auto` or longer than 0")
+        return length
+
+    @property
+    def auto(self) -> bool:
+        return not self
+
+
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all sections: unknown keys are refused."""
 

@@ -69,6 +69,7 @@ class House:
             pairs=9000,
             information_fraction=0.5,
             blocks=10,
+            gross_harm_excluded=True,
             arms={"challenger": arm},
         )
         return msgspec.structs.replace(known, **changes)

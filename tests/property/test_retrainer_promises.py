@@ -29,6 +29,7 @@ looks = st.fixed_dictionaries(
         "cause": st.sampled_from([VerdictCause.WIN, VerdictCause.WIN, VerdictCause.EVIDENCE_INCOMPLETE, *VerdictCause]),
         "information_fraction": st.sampled_from([0.0, 0.5, 1.0, 2.0]),
         "pairs": st.sampled_from([0, 49, 50]),
+        "gross_harm_excluded": st.sampled_from([True, True, True, False]),
         "outcomes": st.sampled_from([0, 49, 50]),
         "operator": st.sampled_from([None, None, None, "pause", "resume", "approve"]),
         "stale": st.sampled_from([False, False, False, True]),
@@ -43,7 +44,7 @@ def started(shadow: Stage, ramp: list[Stage]) -> Control:
 
 
 def evaluation(number: int, at: float, rollout: Rollout, drawn: dict[str, object]) -> Evaluation:
-    evidence = {k: drawn[k] for k in ("cause", "information_fraction", "pairs")}
+    evidence = {k: drawn[k] for k in ("cause", "information_fraction", "pairs", "gross_harm_excluded")}
     arm = ArmSummary(model="v2", exposures=100, outcomes=int(str(drawn["outcomes"])), metrics={"accuracy": 0.9})
     return Evaluation(
         id=f"look-{number}",
@@ -95,6 +96,7 @@ def test_promises_over_a_whole_rollout(shadow: Stage, ramp: list[Stage], drawn: 
             assert command.name in ("pause", "archive")
         if command.name in ("advance", "promote"):
             assert not harm
+            assert look.gross_harm_excluded
             assert now - rollout.stage_since >= rollout.gate.min_seconds
             assert now > rollout.stage_since
             assert not rollout.gate.approval or rollout.stage in rollout.approved

@@ -50,6 +50,7 @@ def look(outcomes: int = 1000, **changes: object) -> Evaluation:
         upper=0.035,
         information_fraction=0.62,
         blocks=24,
+        gross_harm_excluded=True,
         pairs=12_345,
         arms={"challenger": ArmSummary(model="v2", exposures=1100, outcomes=outcomes, metrics={"accuracy": 0.9})},
     )
@@ -131,6 +132,25 @@ def test_every_stage_but_the_last_is_left_through_its_gate(cause: VerdictCause) 
     assert named(control(0), look(pairs=99_999, outcomes=49)) is None, "on the ramp its own outcomes count"
 
 
+def test_no_stage_is_left_before_gross_harm_would_have_shown() -> None:
+    """Not even by a win; split traffic has no evidence before the ramp, so its shadow stage asks for no look."""
+    for stage in (-1, 0, 1):
+        assert named(control(stage), look(gross_harm_excluded=False)) is None
+    split = {"form": "split", "gross_harm_excluded": False}
+    assert named(control(-1), look(**split)) == "advance"
+    assert named(control(0), look(**split)) is None
+
+
+def test_evidence_that_never_comes_lapses() -> None:
+    """At twice `max_duration`, whatever share of the planned evidence is in."""
+    waiting = {"cause": VerdictCause.EVIDENCE_INCOMPLETE, "information_fraction": 0.1, "gross_harm_excluded": False}
+    running = control(0)
+    assert running.rollout is not None
+    limit = running.rollout.started_at + 2 * CONFIG.evidence.max_duration
+    assert named(running, look(at=limit - 1, **waiting)) is None
+    assert named(running, look(at=limit, **waiting)) == "archive"
+
+
 def test_one_look_never_passes_two_gates_even_without_waiting_times() -> None:
     free = tuple(Stage(share=s, min_seconds=0.0) for s in (0.01, 0.1))
     running = control(0, stages=free)
@@ -151,14 +171,14 @@ def test_without_shadow_scoring_there_are_no_pairs_to_wait_for() -> None:
 
 @pytest.mark.parametrize("stage", [-1, 0, 1])
 @pytest.mark.parametrize("paused", [False, True])
-@pytest.mark.parametrize("cause", [VerdictCause.HARM, VerdictCause.GUARDRAIL])
+@pytest.mark.parametrize("cause", [VerdictCause.GROSS_HARM, VerdictCause.HARM, VerdictCause.GUARDRAIL])
 def test_harm_rolls_back_in_any_stage_paused_or_not(stage: int, paused: bool, cause: VerdictCause) -> None:
     command = decided(control(stage, paused=paused), look(cause=cause, result="worse"))
     assert command is not None
     assert (command.name, command.rollout, command.from_stage) == ("rollback", "e-r0001", stage)
 
 
-@pytest.mark.parametrize("cause", sorted(set(RULES) - {VerdictCause.HARM, VerdictCause.GUARDRAIL}))
+@pytest.mark.parametrize("cause", sorted(cause for cause, rule in RULES.items() if rule.command != "rollback"))
 def test_a_paused_rollout_waits_whatever_is_said_but_harm(cause: VerdictCause) -> None:
     for stage in (-1, 0, 1):
         assert named(control(stage, paused=True), look(cause=cause, information_fraction=3.0, at=99 * DAY)) is None

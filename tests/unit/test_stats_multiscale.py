@@ -157,19 +157,30 @@ def paired(values: Floats) -> list[list]:
     return found
 
 
-def test_a_look_says_how_much_harm_it_would_have_shown() -> None:
-    """Two days of 2,000 equal pairs: detectable harm about (bound + 1.28) standard errors; fewer pairs: more."""
+def test_a_look_says_how_exact_it_is_and_what_it_waits_for() -> None:
+    """Two days of 2,000 equal pairs, and a fifth of them: the standard error is about that of independent pairs."""
     values = np.random.default_rng(3).normal(size=(2 * HOURS, 83))
     plan = Plan(horizon=14 * A_DAY, min_blocks_win=5, min_blocks_harm=6)
     for thinned in (1, 5):
         harm = paired(values[:, ::thinned])
         _, look = advance_at_scales(State.start(plan), [[], [], []], harm, plan)
         assert not isinstance(look, NoAnswer)
-        assert look.bound_harm is not None
-        about = (look.bound_harm + 1.2816) / np.sqrt(values[:, ::thinned].size)
-        assert look.detectable_harm == pytest.approx(about, rel=0.35)
-        assert look.bound_win is None
+        assert look.standard_error == pytest.approx(values[:, ::thinned].size ** -0.5, rel=0.35)
+        assert look.bound_win is look.detectable_win is None
         assert any("5 more whole blocks" in reason for reason in look.reasons)
+
+
+def test_a_look_says_which_effect_it_would_show_with_80_percent() -> None:
+    """At seven days of 1,992 pairs: (bound + .84) standard errors, and more for the few days."""
+    values = np.random.default_rng(5).normal(size=(7 * HOURS, 83))
+    plan = Plan(horizon=14 * A_DAY, min_blocks_win=5, min_blocks_harm=6)
+    blocks = paired(values)
+    _, look = advance_at_scales(State.start(plan), blocks, blocks, plan)
+    assert not isinstance(look, NoAnswer)
+    assert look.bound_win is not None
+    assert look.detectable_win is not None
+    about = (look.bound_win + 0.84) / values.size**0.5
+    assert about < look.detectable_win < 2.5 * about
 
 
 def test_looks_at_scales_survive_a_snapshot_and_end_in_a_win() -> None:

@@ -1,0 +1,85 @@
+"""The look at a rollout's primary metric: blocks, the sequential test on them, and the facts that gates ask for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evaluator.service.block_sums import BlockSums, RolloutSums
+from evaluator.service.design import MIDDLE_PARTS, EvaluationDesign, RolloutPlan
+from evaluator.stats import (
+    Block,
+    Look,
+    NoAnswer,
+    PairedSums,
+    SplitSums,
+    State,
+    advance,
+    advance_at_scales,
+    paired_blocks,
+    split_blocks,
+)
+
+_CLEAR = 2.0
+"""Standard errors between an effect and gross harm from which that is excluded."""
+
+
+def look(
+    design: EvaluationDesign, plan: RolloutPlan, state: State, matured: dict[int, BlockSums], last: int
+) -> tuple[State, Look | NoAnswer]:
+    """The next look, at all blocks up to and including `last`, with the state of the test after it."""
+    if not plan.scaled:
+        fine = blocks_of(plan, list(matured.values())) if design.ratio > 1 else None
+        return advance(state, blocks_of(plan, _merged(matured, design.ratio, last)), plan.primary, fine)
+    lengths = (1, design.ratio // MIDDLE_PARTS, design.ratio)
+    whole = {i: block for i, block in matured.items() if (i // design.ratio + 1) * design.ratio - 1 <= last}
+    win, harm = ([blocks_of(plan, _merged(blocks, length, last)) for length in lengths] for blocks in (whole, matured))
+    return advance_at_scales(state, win, harm, plan.primary)
+
+
+def first_cycle_samples(design: EvaluationDesign, plan: RolloutPlan, sums: RolloutSums, last: int) -> float | None:
+    """Outcomes of the challenger (paired: pairs) that one cycle brings at the ramp's last share, counted in the first
+    one with traffic; None before it is over."""
+    traffic = {
+        index: block.paired.n if plan.paired else sum(block.exposures.values()) for index, block in sums.blocks.items()
+    }
+    first = min((index for index, n in traffic.items() if n), default=last + 1)
+    if last - first + 1 < design.ratio:
+        return None
+    units = sum(n for index, n in traffic.items() if first <= index < first + design.ratio)
+    return units if plan.paired else units * plan.share
+
+
+def excludes_gross_harm(answer: Look, plan: RolloutPlan) -> bool:
+    """Whether harm of the gross margin, a share of the champion's loss, would have shown by now and did not."""
+    gross = plan.gross_margin * abs(answer.mean_champion or 0.0)
+    return answer.effect - _CLEAR * answer.standard_error > -gross
+
+
+def is_underpowered(answer: Look, plan: RolloutPlan) -> bool:
+    """Whether this evidence misses the smallest effect worth finding more often than promised."""
+    smallest = plan.min_effect * abs(answer.mean_champion or 0.0)
+    return answer.detectable_win is None or answer.detectable_win > smallest
+
+
+def _merged(matured: dict[int, BlockSums], length: int, last: int) -> list[tuple[SplitSums, PairedSums]]:
+    """Blocks of `length` fine ones each; one that is not closed yet is left out."""
+    merged: dict[int, tuple[SplitSums, PairedSums]] = {}
+    for index, block in matured.items():
+        coarse = index // length
+        if (coarse + 1) * length - 1 <= last:
+            split, paired = merged.get(coarse, (SplitSums(), PairedSums()))
+            merged[coarse] = (split.merge(block.split), paired.merge(block.paired))
+    return [merged[coarse] for coarse in sorted(merged)]
+
+
+def blocks_of(plan: RolloutPlan, sums: Sequence[tuple[SplitSums, PairedSums]] | Sequence[BlockSums]) -> list[Block]:
+    """Blocks with anything in them, in time order: an hour without traffic is no evidence of anything."""
+    parts = [(s.split, s.paired) if isinstance(s, BlockSums) else s for s in sums]
+    if plan.paired:
+        return paired_blocks([paired for _, paired in parts if paired.n])
+    return split_blocks([split for split, _ in parts if split.n_champion + split.n_challenger])
+
+
+def evidence_units(plan: RolloutPlan, block: BlockSums) -> int:
+    """Pairs, or units of the split, in a block."""
+    return block.paired.n if plan.paired else block.split.n_champion + block.split.n_challenger

@@ -1,0 +1,119 @@
+"""How a challenger is judged: the settings of its evidence and of its guardrails."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from gauntlet.config.section import BlockLength, Fraction, NonNegative, Positive, Seconds, Section, check
+from gauntlet.types import Label
+
+CYCLE_PARTS = 24
+"""With `block: auto`, blocks are this part of the cycle: hours of a day."""
+
+
+class EvidenceConfig(Section, frozen=True, kw_only=True):
+    """How the challenger is judged. Declared before the data; a change starts with the next rollout."""
+
+    metric: str | None = None
+    """The primary metric: log_loss, brier or accuracy; mse or mae. Default: log_loss, mse."""
+    form: Literal["paired", "split"] = "paired"
+    """`paired` judges both arms on the same requests (needs shadow scoring); `split` compares the arms' own traffic."""
+    alpha: Fraction = 0.05
+    """Two-sided: a win may be false with at most alpha / 2."""
+    harm_alpha: Fraction = 0.05
+    """One-sided level of a false rollback for harm."""
+    min_samples: Positive = 10_000
+    """Matured outcomes of the challenger (paired: pairs) at which the planned evidence is complete. With `block: auto`
+    it is the least: all that the traffic brings within `duration` is planned with, and no more than within
+    `max_duration`."""
+    duration: Seconds = Seconds(14 * 86_400)
+    max_duration: Seconds = Seconds(40 * 86_400)
+    outcome_horizon: Seconds = Seconds(86_400)
+    """A prediction matures this long after it was made; later outcomes are counted as late and not used."""
+    block: BlockLength = BlockLength(0)
+    """`auto`: evidence is judged at several scales from a 24th of `cycle` to the cycle, and the weakest decides. A
+    duration: outcomes within one block are taken as correlated, and a win is judged on block sums alone."""
+    cycle: Seconds = Seconds(86_400)
+    """With `block: auto`: the time over which outcomes repeat or err together, by default a day."""
+    harm_block: Seconds | None = None
+    """Finer blocks for the harm side, so that harm is seen earlier; must divide `block`. Default: a quarter of it."""
+    block_offset: Seconds = Seconds(0)
+    """When blocks begin, after midnight UTC: best in a quiet hour, so that no burst is cut in two."""
+    min_blocks: Annotated[int, Meta(ge=3)] = 20
+    """With an explicit `block`: a win needs at least this many; fewer than 3 give no estimate of the variance."""
+    min_harm_blocks: Annotated[int, Meta(ge=3)] = 5
+    gross_margin: Annotated[float, Meta(gt=0)] = 0.2
+    """Share of the champion's loss by which a challenger is grossly worse: shown on single pairs, it is out at once,
+    and no stage is left before harm of that size could have been seen."""
+    min_effect: Annotated[float, Meta(gt=0)] = 0.05
+    """Share of the champion's loss that the test promises to find with 80 %. "No winner" is said where it would have
+    been found, "underpowered" where not."""
+    gross_alpha: Fraction = 0.005
+    """Level of that watch over a rollout's life."""
+    margin: Annotated[float, Meta(ge=0)] = 0.0
+    """Within ± this effect (in units of the metric) the arms count as equivalent; 0 switches that verdict off."""
+    inconclusive: Literal["archive", "extend"] = "archive"
+    """What happens at the evaluation limit, `min_samples`, without a winner: the challenger is archived, or the test
+    goes on to twice that. A comparison that has become invalid, or an arm without traffic, is archived at the latest
+    when the minimum times of shadow and ramp (twice these) are over."""
+    label_arrival_margin: Annotated[float, Meta(gt=0, le=1)] = 0.01
+    """By how much the shares of requests with an outcome in time may differ between the arms. Shown to be more, the
+    comparison is invalid; a significant difference that may be more holds a win. 1 switches the check off."""
+    require_safe: bool = False
+    """True: a win needs every guardrail shown to hold; else it is enough that none is shown to be broken."""
+
+    def __post_init__(self) -> None:
+        check(self.cycle > 0, "`cycle` must be greater than 0")
+        check(0 < self.duration <= self.max_duration, "`duration` must be greater than 0, and at most `max_duration`")
+        if self.block.auto:
+            check(self.harm_block is None, "`harm_block` is only valid with an explicit `block`")
+            return
+        check(self.finest_block > 0, "`harm_block` must be greater than 0")
+        parts = self.block / self.finest_block
+        check(parts >= 1 and abs(parts - round(parts)) < 1e-9, "`block` must be a whole multiple of `harm_block`")
+
+    @property
+    def longest_block(self) -> float:
+        """Seconds of the blocks that a win is judged on, of several lengths the longest."""
+        return float(self.cycle if self.block.auto else self.block)
+
+    @property
+    def finest_block(self) -> float:
+        """Seconds of the blocks that sums are kept for."""
+        if self.block.auto:
+            return float(self.cycle) / CYCLE_PARTS
+        return float(self.block) / 4 if self.harm_block is None else float(self.harm_block)
+
+
+RATES = ("fallback_rate", "error_rate", "coverage", "latency")
+"""Guardrails that need no outcome."""
+
+
+class GuardrailConfig(Section, frozen=True, kw_only=True):
+    """A guardrail: a metric that the challenger must not worsen by more than a margin, or it is rolled back."""
+
+    metric: str
+    """Another loss of the task, `recall`, fallback_rate, error_rate, coverage or latency."""
+    margin: NonNegative
+    """In units of the metric: of the loss, a share of requests, or (latency) how much more of the challenger's requests
+    than of the champion's may be slower than the champion's own quantile."""
+    alpha: Annotated[float, Meta(gt=0, lt=0.49)] = 0.05
+    """One-sided level of a false alarm, over the rollout's whole life."""
+    label: Label | None = None
+    """The class, for `recall`."""
+    quantile: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
+    """For `latency`; 0.99 if not given."""
+
+    def __post_init__(self) -> None:
+        recall = self.metric == "recall"
+        check(recall or self.label is None, "`label` is only valid with `metric: recall`")
+        check(not recall or self.label is not None, "`metric: recall` needs a `label`: the class that it is of")
+        check(self.quantile is None or self.metric == "latency", "`quantile` is only valid with `metric: latency`")
+
+    @property
+    def name(self) -> str:
+        if self.metric == "recall":
+            return f"recall of {self.label}"
+        return f"latency p{100 * (self.quantile or 0.99):g}" if self.metric == "latency" else self.metric
