@@ -159,8 +159,10 @@ def evaluation_design(config: Config) -> EvaluationDesign:
     """The design of a configuration's experiment."""
     evidence = config.evidence
     shared = {name: getattr(evidence, name) for name in RolloutPlan.__struct_fields__ if hasattr(evidence, name)}
+    times = {name: float(getattr(evidence, name)) for name in ("duration", "max_duration")}
     plan = RolloutPlan(
-        **shared,
+        **(shared | times),
+        scaled=evidence.block.auto,
         share=config.ramp[-1].share,
         fraction=config.shadow.fraction or 1.0,
         guards=tuple(

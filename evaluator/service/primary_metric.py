@@ -1,4 +1,4 @@
-"""The look at a rollout's primary metric: blocks, the sequential test on them, and the facts that gates ask for. Pure."""
+"""The look at a rollout's primary metric: its blocks, the sequential test on them, and what gates ask of it. Pure."""
 
 from __future__ import annotations
 
