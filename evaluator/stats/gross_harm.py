@@ -7,13 +7,13 @@ The null hypothesis is "the challenger's loss is at most 1 + margin times the ch
 and wealth multiplies by 1 + f X / ((1 + margin) cap), f in `FRACTIONS`, cap `CAP` times the champion's mean loss over
 earlier pairs. Under the null the wealth is a supermartingale (Waudby-Smith & Ramdas 2024, "Estimating means of bounded
 random variables by betting"), whatever the losses' law, so by Ville's inequality it ever exceeds 1/alpha with
-probability at most alpha. The watch starts again and again, since harm may begin late: the j-th start has level
-alpha / (j (j + 1)), and all starts together have alpha.
+probability at most alpha. Bets begin anew every `WINDOW` pairs, since harm may begin late; window w has the level
+alpha / (w (w + 1)), and all windows together have alpha.
 
-Losses are capped because no test can exclude a rarer, larger loss that has not been seen. A challenger is out only if
-its uncapped mean is beyond the margin as well.
-
-The margin keeps storms out: equal models differ within hours, but not by that share of the champion's loss.
+Equal models differ within a storm or a day by a part of their loss. Three things keep that from an alarm: the margin;
+the window, in which a small difference can't earn much; and that the mean loss must be worse by twice the margin.
+Losses are capped in the bets because no test can exclude a rarer, larger loss that has not been seen, but not in those
+means.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from evaluator.stats.score_process import Floats
+Floats = NDArray[np.float64]
 
 CAP: Final = 5.0
 """Losses count up to so many times the champion's mean loss."""
@@ -32,8 +33,8 @@ FRACTIONS: Final = (0.1, 0.25, 0.5, 0.9)
 """Shares of the largest possible bet; the wealth is the mean over them."""
 BATCH: Final = 16
 """Pairs between two updates of the cap; the first batch only sets it."""
-SPACING: Final = 0.25
-"""A new start follows when the pairs since the last one are this share of all pairs."""
+WINDOW: Final = 512
+"""Pairs after which bets begin anew; a multiple of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +58,18 @@ class GrossHarm:
 class GrossHarmWatch:
     """The watch of one rollout. `add` takes pairs in any order that does not depend on their losses.
 
-    margin: share of the champion's loss that is allowed; alpha: level over the rollout's life. Every number in `starts`
-    is a running total at that start: pairs, champion's and challenger's loss, and the log wealth of each fraction.
+    margin: share of the champion's loss that is allowed; alpha: level over the rollout's life. pairs, champion: how
+    many pairs were counted, and the champion's loss on them. window: its number; since: pairs, both arms' losses,
+    and the log wealth of each fraction since it began.
     """
 
     margin: float
     alpha: float
     batch: int = BATCH
-    totals: list[float] = field(default_factory=lambda: [0.0] * (3 + len(FRACTIONS)))
-    starts: list[list[float]] = field(default_factory=list)
+    pairs: int = 0
+    champion: float = 0.0
+    window: int = 1
+    since: list[float] = field(default_factory=lambda: [0.0] * (3 + len(FRACTIONS)))
     waiting: list[list[float]] = field(default_factory=list)
     alarm: GrossHarm | None = None
 
@@ -90,28 +94,24 @@ class GrossHarmWatch:
         return cls(**{**data, "alarm": alarm})
 
     def _step(self, batch: Floats) -> None:
-        totals = np.array(self.totals)
-        pairs, champion = totals[0], totals[1]
         gain = np.zeros(len(FRACTIONS))
-        if champion > 0.0:
-            cap = CAP * champion / pairs
+        if self.champion > 0.0:
+            cap = CAP * self.champion / self.pairs
             capped = np.minimum(batch, cap)
             bet = (capped[:, 1] - (1.0 + self.margin) * capped[:, 0]) / ((1.0 + self.margin) * cap)
             gain = np.log1p(np.outer(bet, FRACTIONS)).sum(axis=0)
-            if not self.starts or pairs - self.starts[-1][0] >= SPACING * pairs:
-                self.starts.append(self.totals)
-        totals += np.concatenate([[len(batch)], batch.sum(axis=0), gain])
-        self.totals = totals.tolist()
+        self.pairs += len(batch)
+        self.champion += float(batch[:, 0].sum())
+        self.since = (np.array(self.since) + np.concatenate([[len(batch)], batch.sum(axis=0), gain])).tolist()
         self.alarm = self._judge()
+        if self.since[0] >= WINDOW:
+            self.window, self.since = self.window + 1, [0.0] * len(self.since)
 
     def _judge(self) -> GrossHarm | None:
-        if not self.starts:
+        pairs, champion, challenger, *wealths = self.since
+        wealth = float(np.logaddexp.reduce(wealths)) - math.log(len(FRACTIONS))
+        if wealth < math.log(self.window * (self.window + 1.0) / self.alpha):
             return None
-        since = np.array(self.totals) - np.array(self.starts)
-        wealth = np.logaddexp.reduce(since[:, 3:], axis=1) - math.log(len(FRACTIONS))
-        order = np.arange(1, len(since) + 1)
-        for j in np.flatnonzero(wealth >= np.log(order * (order + 1.0) / self.alpha)):
-            pairs, champion, challenger = (float(x) for x in since[j, :3])
-            if challenger > (1.0 + self.margin) * champion:
-                return GrossHarm(int(pairs), champion / pairs, challenger / pairs, self.margin)
-        return None
+        if challenger <= (1.0 + 2.0 * self.margin) * champion:
+            return None
+        return GrossHarm(int(pairs), champion / pairs, challenger / pairs, self.margin)

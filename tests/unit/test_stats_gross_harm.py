@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from evaluator.stats.gross_harm import BATCH, FRACTIONS, GrossHarmWatch
+from evaluator.stats.gross_harm import BATCH, FRACTIONS, WINDOW, GrossHarmWatch
 
 
 def watched(champion: np.ndarray, challenger: np.ndarray, *, margin: float = 0.2, alpha: float = 0.005) -> int | None:
@@ -35,7 +35,7 @@ def test_wealth_is_one_on_average_at_the_null() -> None:
         watch.add(np.array([0.5]), np.array([0.5]))
         watch.add(np.full(8, 0.5), np.array(path))
         p = math.prod(chance if x else 1 - chance for x in path)
-        total += p * np.exp(np.array(watch.totals[3:]))
+        total += p * np.exp(np.array(watch.since[3:]))
     assert total == pytest.approx(np.ones(len(FRACTIONS)), abs=1e-12)
 
 
@@ -76,12 +76,20 @@ def test_equal_and_better_challengers_are_left_alone(kind: str) -> None:
     assert not any(watched(*logistic(np.random.default_rng(seed), 20_000, kind)) for seed in range(20))
 
 
-def test_harm_that_begins_late_is_seen_after_a_quarter_of_what_came_before() -> None:
+def test_harm_that_begins_late_is_seen_within_two_windows() -> None:
     rng = np.random.default_rng(3)
-    fine, broken = logistic(rng, 4000, "better"), logistic(rng, 2000, "inverted")
+    fine, broken = logistic(rng, 28_000, "better"), logistic(rng, 2 * WINDOW, "inverted")
     taken = watched(np.concatenate([fine[0], broken[0]]), np.concatenate([fine[1], broken[1]]))
     assert taken is not None
-    assert taken <= 4000 * 1.25 + 300
+    assert taken > 28_000
+
+
+def test_a_day_on_which_the_challenger_is_a_third_worse_is_no_gross_harm() -> None:
+    """A thousand pairs of a third more loss amid equal ones, as real equal models have them."""
+    rng = np.random.default_rng(6)
+    champion = rng.exponential(0.5, 8000)
+    challenger = champion * np.where((np.arange(8000) // 1000) == 3, 1.33, 1.0)
+    assert watched(champion, challenger) is None
 
 
 def test_a_rare_disaster_of_the_champion_does_not_blame_the_challenger() -> None:
