@@ -141,7 +141,7 @@ def apply(control: Control, command: Command, now: float) -> Control:
     Returns the same object when the effect is already in place. Raises `TransitionRefused` when the state does
     not allow it; its code is machine-readable (`no_rollout`, `stale_command`, `rollout_running`, …).
     """
-    transition = _TRANSITIONS.get(command.name)
+    transition = TRANSITIONS.get(command.name)
     if transition is None:
         raise TransitionRefused(f"there is no command {command.name!r}", code="unknown_command")
     if not command.reason.strip():
@@ -362,7 +362,7 @@ def _confirm(control: Control, command: Command, now: float) -> Control:
     return _replace(control, bake=None, last=_note(command, Decision.HOLD, now, control.bake.rollout, "bake passed"))
 
 
-_TRANSITIONS: dict[str, Callable[[Control, Command, float], Control]] = {
+TRANSITIONS: dict[str, Callable[[Control, Command, float], Control]] = {
     "challenge": _challenge,
     "advance": _advance,
     "ramp": _ramp,
@@ -375,3 +375,4 @@ _TRANSITIONS: dict[str, Callable[[Control, Command, float], Control]] = {
     "archive": _archive,
     "confirm": _confirm,
 }
+"""Each command's transition, by the command's name."""

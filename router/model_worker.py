@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gauntlet.registry.artifact import Predictor, Rows
 
 _REAP_SECONDS = 0.02  # how much later than its deadline a call may time out
-_MAX_BATCH = 1024  # rows in one model call; beyond it latency grows faster than throughput
+MAX_BATCH = 1024  # rows in one model call; beyond it latency grows faster than throughput
 
 Output = tuple[NDArray[np.float64], NDArray[np.bool_]]
 """Outputs, one row per instance, and a mask of the rows that are valid."""
@@ -31,8 +31,9 @@ class ModelWorker:
     After `close` the calls under way are still answered, then the thread ends.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, *, max_batch: int = MAX_BATCH) -> None:
         self.predictor = predictor
+        self._max_batch = max_batch
         self.version = predictor.version
         self.schema = predictor.schema
         self._live: deque[_Call] = deque()
@@ -103,7 +104,7 @@ class ModelWorker:
                 return [self._shadow.popleft()] if self._shadow else None
             batch = [self._live.popleft()]
             size = len(batch[0][0])
-            while self._live and size + len(self._live[0][0]) <= _MAX_BATCH:
+            while self._live and size + len(self._live[0][0]) <= self._max_batch:
                 batch.append(self._live.popleft())
                 size += len(batch[-1][0])
             return batch

@@ -1,5 +1,5 @@
 """What a PromQL expression uses of Gauntlet's metrics, and what Gauntlet really exposes.
-Invariant: the truth is gauntlet.metrics itself; nothing here knows a metric by name."""
+Invariant: the truth is gauntlet.telemetry itself; nothing here knows a metric by name."""
 
 import re
 from dataclasses import dataclass
@@ -46,13 +46,14 @@ def exposed() -> dict[str, frozenset[str]]:
     found: dict[str, frozenset[str]] = {"up": SCRAPED}
     for metric in owned().values():
         for name, extra in names(metric).items():
-            found[name] = frozenset(metric._labelnames) | extra | SCRAPED
+            labels = metric._labelnames  # the client library shows them nowhere else before the first sample
+            found[name] = frozenset(labels) | extra | SCRAPED
     return found
 
 
 def names(metric: MetricWrapperBase) -> dict[str, frozenset[str]]:
     """The series of one metric with the labels that its kind adds."""
-    name = metric._name
+    name: str = metric.describe()[0].name
     if isinstance(metric, Counter):
         return {f"{name}_total": frozenset()}
     if isinstance(metric, Histogram):

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except (BadInput, ConfigError, ModelUnusable) as error:
@@ -47,7 +47,8 @@ class _Command(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, with every command and its options."""
     parser = argparse.ArgumentParser(prog="gauntlet", description=gauntlet.__doc__)
     parser.add_argument("--version", action="version", version=gauntlet.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)

@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,18 +21,31 @@ if TYPE_CHECKING:
     from gauntlet.config import Config
 
 SERVICES = ("router", "evaluator", "retrainer")
-_BACKOFF_SECONDS = (0.2, 1.0, 5.0, 15.0)
+BACKOFF_SECONDS = (0.2, 1.0, 5.0, 15.0)
 _STABLE_SECONDS = 60.0  # a service that ran this long restarts without a longer pause again
-_STOP_SECONDS = 10.0
+STOP_SECONDS = 10.0
 _REFUSED = 2  # exit code of a configuration error: a restart can't help
 
 
 class Services:
-    """The processes of one configuration."""
+    """The processes of one configuration.
 
-    def __init__(self, path: Path, logs: Path | None = None) -> None:
+    `backoff` holds the seconds before the first, second, ... restart in a row; the last one repeats. A service that is
+    asked to stop has `stop_seconds` to do so.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        logs: Path | None = None,
+        *,
+        backoff: Sequence[float] = BACKOFF_SECONDS,
+        stop_seconds: float = STOP_SECONDS,
+    ) -> None:
         self._path = path
         self._logs = logs
+        self._backoff = backoff
+        self._stop_seconds = stop_seconds
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
 
@@ -45,7 +59,7 @@ class Services:
             if self._stopping.is_set() or code == _REFUSED:
                 return code
             failures = 1 if time.monotonic() - began > _STABLE_SECONDS else failures + 1
-            pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1]
+            pause = self._backoff[min(failures, len(self._backoff)) - 1]
             print(f"gauntlet: {name} ended with {code}; starting it again in {pause:g} s", file=sys.stderr)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
@@ -76,7 +90,7 @@ class Services:
         return process
 
     async def stop(self) -> None:
-        """Ask all services to stop; those still running after ten seconds are killed."""
+        """Ask all services to stop; those still running after `stop_seconds` are killed."""
         self._stopping.set()
         running = [p for p in self.processes.values() if p.returncode is None]
         for process in running:
@@ -85,7 +99,7 @@ class Services:
         if not running:
             return
         waits = [asyncio.create_task(process.wait()) for process in running]
-        _, pending = await asyncio.wait(waits, timeout=_STOP_SECONDS)
+        _, pending = await asyncio.wait(waits, timeout=self._stop_seconds)
         if pending:
             for process in running:
                 with contextlib.suppress(ProcessLookupError):

@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -31,8 +32,6 @@ from gauntlet.structured_logging import get_logger
 
 _log = get_logger("gauntlet.log")
 
-_REQUEST_SECONDS = 10.0  # one request; the library's 40 s would hold a writer's caller for as long
-_CALL_SECONDS = 15.0  # one append, read, end or seek with all its requests
 _BATCH_BYTES = 256 * 2**10
 _CODEC = "zstd"  # aiokafka asks lz4 for level 9: three times the time on the caller's loop for larger batches
 _FETCH_BYTES = 2**20
@@ -41,6 +40,17 @@ _FETCH_BYTES = 2**20
 _EARLIEST, _LATEST, _NOWHERE = -2, -1, -1
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds until an unanswered operation is `LogUnavailable`."""
+
+    request: float = 10.0  # one request; the library's 40 s would hold a writer's caller for as long
+    call: float = 15.0  # one append, read, end or seek with all its requests
+
+
+TIMEOUTS = Timeouts()
 
 
 def _milliseconds(at: float) -> int:
@@ -67,17 +77,20 @@ class KafkaLogWriter:
     The producer that failed is given up, and the next append makes a new one.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, timeouts: Timeouts = TIMEOUTS) -> None:
         self._address = address
+        self._timeouts = timeouts
         self._producer: AIOKafkaProducer | None = None
         self._stopping: set[asyncio.Task[None]] = set()
         self._order = asyncio.Lock()
         self._closed = False
 
     @classmethod
-    async def connect(cls, url: str, topics: Sequence[str] = keys.TOPICS) -> KafkaLogWriter:
+    async def connect(
+        cls, url: str, topics: Sequence[str] = keys.TOPICS, timeouts: Timeouts = TIMEOUTS
+    ) -> KafkaLogWriter:
         """Make the topics that are missing. Raises `LogUnavailable` when Kafka is down, `ConfigError` for a bad URL."""
-        return cls(await _prepared(url, topics))
+        return cls(await _prepared(url, topics), timeouts)
 
     async def append(self, records: Sequence[Record]) -> None:
         if not records:
@@ -86,7 +99,7 @@ class KafkaLogWriter:
             if self._closed:
                 raise LogUnavailable("this writer of the Kafka log is closed")
             try:
-                async with asyncio.timeout(_CALL_SECONDS):
+                async with asyncio.timeout(self._timeouts.call):
                     await self._send(await self._started(), records)
             except (KafkaError, OSError, TimeoutError) as error:
                 self._give_up()
@@ -107,7 +120,7 @@ class KafkaLogWriter:
                 compression_type=_CODEC if has_zstd() else None,
                 max_batch_size=_BATCH_BYTES,
                 max_request_size=RECORD_BYTES,
-                request_timeout_ms=int(_REQUEST_SECONDS * 1000),
+                request_timeout_ms=int(self._timeouts.request * 1000),
             )
             await self._producer.start()
         return self._producer
@@ -190,8 +203,9 @@ class KafkaLogReader:
     the topic was made anew. `seek(…, -inf)` gives the oldest kept.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, timeouts: Timeouts = TIMEOUTS) -> None:
         self._address = address
+        self._timeouts = timeouts
         self._client: AIOKafkaClient | None = None
         self._pages: dict[TopicPartition, _Page] = {}
         self._locks: dict[TopicPartition, asyncio.Lock] = {}
@@ -199,9 +213,11 @@ class KafkaLogReader:
         self._closed = False
 
     @classmethod
-    async def connect(cls, url: str, topics: Sequence[str] = keys.TOPICS) -> KafkaLogReader:
+    async def connect(
+        cls, url: str, topics: Sequence[str] = keys.TOPICS, timeouts: Timeouts = TIMEOUTS
+    ) -> KafkaLogReader:
         """Make the topics that are missing. Raises `LogUnavailable` when Kafka is down, `ConfigError` for a bad URL."""
-        return cls(await _prepared(url, topics))
+        return cls(await _prepared(url, topics), timeouts)
 
     async def partitions(self, topic: str) -> list[str]:
         async def names(client: AIOKafkaClient) -> list[str]:
@@ -255,7 +271,7 @@ class KafkaLogReader:
             raise LogUnavailable("this reader of the Kafka log is closed")
         client: AIOKafkaClient | None = None
         try:
-            async with asyncio.timeout(_CALL_SECONDS):
+            async with asyncio.timeout(self._timeouts.call):
                 client = await self._connected()
                 return await call(client)
         except OffsetOutOfRangeError as error:
@@ -268,7 +284,7 @@ class KafkaLogReader:
         async with self._connecting:
             if self._client is None:
                 client = AIOKafkaClient(
-                    bootstrap_servers=self._address.servers, request_timeout_ms=int(_REQUEST_SECONDS * 1000)
+                    bootstrap_servers=self._address.servers, request_timeout_ms=int(self._timeouts.request * 1000)
                 )
                 try:
                     await client.bootstrap()

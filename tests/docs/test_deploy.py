@@ -156,7 +156,7 @@ def test_every_counter_of_a_service_stands_at_zero_from_the_start(service: str) 
 
 
 def test_every_counter_belongs_to_a_service() -> None:
-    counted = {m._name for m in promql.owned().values() if not isinstance(m, telemetry.Gauge)}
+    counted = {m.describe()[0].name for m in promql.owned().values() if not isinstance(m, telemetry.Gauge)}
     assert {f"gauntlet_{name}" for names in COUNTED.values() for name in names} == counted
 
 
@@ -233,7 +233,7 @@ def test_one_broker_keeps_one_copy_of_everything() -> None:
 
 
 def test_each_service_is_a_command_that_exists_with_the_mounted_configuration() -> None:
-    parser = command._parser()
+    parser = command.parser()
     for service in SERVICES:
         asked = CONTAINERS[service]["command"]
         assert parser.parse_args(asked).service == service

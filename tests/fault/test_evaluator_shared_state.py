@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import parts
 import pytest
+import redis.asyncio
 from streams import BLOCK, GUARDED, HORIZON, Evaluator, MemoryLog, config, one_pass, outcome, prediction, traffic
 
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
@@ -41,10 +42,36 @@ class Killed(BaseException):
     """kill -9 at this very place."""
 
 
+class Keyspace:
+    """What Redis holds under one test's own prefix, to lose it or to bring an older copy of it back."""
+
+    def __init__(self, url: str) -> None:
+        self.prefix = f"{uuid.uuid4().hex}:"
+        self.url = f"{url}?prefix={self.prefix}"
+        self.client = redis.asyncio.Redis.from_url(url)
+
+    async def copy(self) -> dict[bytes, bytes]:
+        return {key: await self.client.dump(key) async for key in self.client.scan_iter(f"{self.prefix}*")}
+
+    async def lose(self) -> None:
+        assert await self.client.delete(*await self.copy()) > 0
+
+    async def bring_back(self, copy: dict[bytes, bytes]) -> None:
+        await self.lose()
+        for key, value in copy.items():
+            await self.client.restore(key, 0, value)
+
+
 @pytest.fixture
-async def state(redis_server: parts.Redis) -> AsyncIterator[RedisState]:
-    """Keys of this test's own."""
-    store = RedisState(f"{redis_server.url}?prefix={uuid.uuid4().hex}:")
+async def keyspace(redis_server: parts.Redis) -> AsyncIterator[Keyspace]:
+    found = Keyspace(redis_server.url)
+    yield found
+    await found.client.aclose()
+
+
+@pytest.fixture
+async def state(keyspace: Keyspace) -> AsyncIterator[RedisState]:
+    store = RedisState(keyspace.url)
     yield store
     await store.close()
 
@@ -179,7 +206,7 @@ async def test_a_file_that_is_far_behind_catches_up(
 
 
 async def test_redis_is_emptied(
-    tmp_path: Path, made: Config, log: MemoryLog, state: RedisState, redis_server: parts.Redis
+    tmp_path: Path, made: Config, log: MemoryLog, state: RedisState, keyspace: Keyspace
 ) -> None:
     """Scenario 5: the local file has everything; a running evaluator stops at the fence, the next one goes on."""
     evaluator = fresh(made, tmp_path / "e.db", log, state)
@@ -187,7 +214,7 @@ async def test_redis_is_emptied(
     evaluator.caught_up = True
     for _ in range(3):
         await evaluator.worker.step()
-    await state._redis.delete(state._record(keys.evaluator_state("test")))
+    await keyspace.lose()
     with pytest.raises(Conflict):
         await evaluator.read_all()
     evaluator.close()
@@ -198,16 +225,17 @@ async def test_redis_is_emptied(
     assert len(verdicts(log)) == LOOKS
 
 
-async def test_redis_has_lost_its_last_commits(tmp_path: Path, made: Config, log: MemoryLog, state: RedisState) -> None:
+async def test_redis_has_lost_its_last_commits(
+    tmp_path: Path, made: Config, log: MemoryLog, state: RedisState, keyspace: Keyspace
+) -> None:
     """Scenario 6: it came back from a copy that is older than the local file; the newer of the two counts."""
     evaluator = fresh(made, tmp_path / "e.db", log, state)
     await evaluator.worker.catch_up()
     await evaluator.worker.step()
-    old = await state.get(keys.evaluator_state("test"))
+    old = await keyspace.copy()
     await evaluator.read_all()
     evaluator.close()
-    name = state._record(keys.evaluator_state("test"))
-    await state._redis.hset(name, mapping={"version": old.version, "value": old.value})
+    await keyspace.bring_back(old)
     log.add(prediction(5000, 1000.0 + N), outcome(5000, 1000.0 + N))
     again = await fresh(made, tmp_path / "e.db", log, state).read_all()
     assert again.pipeline.counts["joined"] == N + 1

@@ -11,11 +11,10 @@ from uuid import uuid4
 import parts
 import pytest
 
-import gauntlet.log.kafka
 from gauntlet.errors import LogUnavailable
 from gauntlet.keys import OUTCOMES, PREDICTIONS
 from gauntlet.log import LogWriter, Record
-from gauntlet.log.kafka import KafkaLogReader, KafkaLogWriter
+from gauntlet.log.kafka import KafkaLogReader, KafkaLogWriter, Timeouts
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
 from router.forwarder import Forwarder
 
@@ -136,14 +135,11 @@ async def test_the_router_starts_while_kafka_is_down(kafka: parts.Kafka, address
     await task
 
 
-async def test_readers_and_writers_say_unavailable_and_recover(
-    kafka: parts.Kafka, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_readers_and_writers_say_unavailable_and_recover(kafka: parts.Kafka, address: str) -> None:
     """Scenario: Kafka stops under an open writer and reader. Expected: LogUnavailable; both go on when it is back."""
-    monkeypatch.setattr(gauntlet.log.kafka, "_REQUEST_SECONDS", 2.0)
-    monkeypatch.setattr(gauntlet.log.kafka, "_CALL_SECONDS", 3.0)
-    writer = await KafkaLogWriter.connect(address, TOPICS)
-    reader = await KafkaLogReader.connect(address, TOPICS)
+    impatient = Timeouts(request=2.0, call=3.0)
+    writer = await KafkaLogWriter.connect(address, TOPICS, impatient)
+    reader = await KafkaLogReader.connect(address, TOPICS, impatient)
     try:
         await writer.append(records(range(10)))
         places = {p: await reader.read(PREDICTIONS, p, 0, 100) for p in await reader.partitions(PREDICTIONS)}

@@ -227,9 +227,8 @@ async def test_stopping_during_the_pause_before_a_restart_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Scenario 4: a crashed service waits for its next start when all are asked to stop."""
-    monkeypatch.setattr(up, "_BACKOFF_SECONDS", (1000.0,))
     starting(monkeypatch, "raise SystemExit(7)")
-    services = Services(tmp_path)
+    services = Services(tmp_path, backoff=[1000.0])
     task = asyncio.create_task(services.run("router"))
     said = ""
 
@@ -254,14 +253,13 @@ async def test_stopping_in_the_middle_of_a_start_ends_what_is_starting(
 
 async def test_what_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scenario 6: a service that ignores SIGTERM."""
-    monkeypatch.setattr(up, "_STOP_SECONDS", 0.2)
     deaf = tmp_path / "deaf"
     starting(
         monkeypatch,
         "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         f"pathlib.Path({str(deaf)!r}).touch(); time.sleep(60)",
     )
-    services = Services(tmp_path)
+    services = Services(tmp_path, stop_seconds=0.2)
     task = asyncio.create_task(services.run("router"))
 
     async def listening() -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from builders.samples import sample
 from streams import (
     BLOCK,
     EAGER,
@@ -28,7 +29,7 @@ from streams import (
 
 from evaluator.service.checkpoint import Checkpoint
 from evaluator.service.worker import serve
-from gauntlet import adapters, events, keys, status, telemetry
+from gauntlet import adapters, events, keys, status
 from gauntlet.errors import Conflict, LogUnavailable, StateUnavailable
 from gauntlet.log import Record
 from gauntlet.log.local import LocalLogWriter
@@ -116,12 +117,12 @@ async def test_what_can_not_be_used_is_set_aside_and_nothing_of_it_counted(tmp_p
 async def test_a_poisoned_topic_fills_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Every record is counted and kept on the dead-letter topic; the line says for how many it stands."""
     made, log = config(tmp_path), MemoryLog()
-    before = telemetry.DEAD_LETTERS.labels(keys.PREDICTIONS)._value.get()
+    before = sample("gauntlet_dead_letters_total", topic=keys.PREDICTIONS) or 0
     for _ in range(200):
         log.raw(keys.PREDICTIONS, b"no event", at=1000.0)
     (await Evaluator(made, tmp_path / "e.db", log).read_all()).close()
     assert len(log.values(keys.DEAD_LETTERS)) == 200
-    assert telemetry.DEAD_LETTERS.labels(keys.PREDICTIONS)._value.get() == before + 200
+    assert sample("gauntlet_dead_letters_total", topic=keys.PREDICTIONS) == before + 200
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(lines) == 1
     assert "event=event_invalid count=1 place=predictions/a offset=0" in lines[0]

@@ -6,13 +6,13 @@ from pathlib import Path
 import drifting
 import msgspec
 import pytest
+from builders.samples import sample
 
 from gauntlet import adapters, control, events, keys
 from gauntlet.errors import LogUnavailable, StateUnavailable
 from gauntlet.events import ArmSummary, Evaluation, Event, Health
 from gauntlet.log import Record
 from gauntlet.rollout import Command, Control, begin
-from gauntlet.telemetry import DECISIONS, ROLLBACKS
 from gauntlet.types import VerdictCause
 from retrainer.store import JobRecord, RetrainerStore
 from retrainer.worker import Worker
@@ -98,10 +98,6 @@ async def house(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
     await built.close()
 
 
-def counted(metric: object, **labels: str) -> float:
-    return float(metric.labels(**labels)._value.get())  # type: ignore[attr-defined]
-
-
 async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: House) -> None:
     name = house.config.experiment
     await house.say(*(house.look(day) for day in range(1, 20)))
@@ -139,9 +135,9 @@ async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: 
     assert (record.champion, record.bake) == ("v0001", None)
     assert record.ended[-1].state == "rolled_back"
     assert house.registry.aliases() == {"champion": "v0001", "previous": "v0002"}
-    assert counted(ROLLBACKS, experiment=name, cause="watch") == 1
-    assert counted(DECISIONS, experiment=name, decision="advance") == 3
-    assert counted(DECISIONS, experiment=name, decision="promote") == 1
+    assert sample("gauntlet_rollback_total", experiment=name, cause="watch") == 1
+    assert sample("gauntlet_decisions_total", experiment=name, decision="advance") == 3
+    assert sample("gauntlet_decisions_total", experiment=name, decision="promote") == 1
 
 
 async def test_harm_is_rolled_back_though_no_retraining_is_wanted(house: House) -> None:
@@ -150,7 +146,7 @@ async def test_harm_is_rolled_back_though_no_retraining_is_wanted(house: House) 
     record = await house.record()
     assert record.rollout is None
     assert record.ended[-1].state == "rolled_back"
-    assert counted(ROLLBACKS, experiment=house.config.experiment, cause="evidence") == 1
+    assert sample("gauntlet_rollback_total", experiment=house.config.experiment, cause="evidence") == 1
 
 
 async def test_events_handled_again_after_a_kill_change_nothing(house: House) -> None:

@@ -8,7 +8,7 @@ HOST = "127.0.0.1"
 
 # Linux gives outgoing connections 32768 and up. A port from up there could be lost to some client between a server's
 # stop and its start again, and a client that retries a dead port there can even be connected to itself.
-_LOWEST, _HIGHEST = 20_000, 32_000
+LOWEST, HIGHEST = 20_000, 32_000
 _ATTEMPTS = 100
 
 
@@ -20,7 +20,7 @@ def free_port() -> int:
     """
     draw = random.SystemRandom()
     for _ in range(_ATTEMPTS):
-        port = draw.randint(_LOWEST, _HIGHEST)
+        port = draw.randint(LOWEST, HIGHEST)
         with socket.socket() as probe:
             # Without SO_REUSEADDR servers' old connections in TIME_WAIT count as taken, which errs on the safe side.
             try:
@@ -28,4 +28,4 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
-    raise OSError(f"no free port found between {_LOWEST} and {_HIGHEST} in {_ATTEMPTS} draws")
+    raise OSError(f"no free port found between {LOWEST} and {HIGHEST} in {_ATTEMPTS} draws")

@@ -21,7 +21,7 @@ def commands(draw: st.DrawFn) -> Command:
     ramp = draw(shares)
     approval = st.sampled_from([False, False, True])
     return Command(
-        name=draw(st.sampled_from([*rollout._TRANSITIONS, "challenge", "advance", "promote", "rollback"])),
+        name=draw(st.sampled_from([*rollout.TRANSITIONS, "challenge", "advance", "promote", "rollback"])),
         actor="a",
         reason="r",
         rollout=draw(st.sampled_from([None, None, *ROLLOUTS])),

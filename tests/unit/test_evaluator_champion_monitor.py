@@ -140,8 +140,8 @@ def test_rows_beyond_the_reference_are_monitored_not_lost() -> None:
     tell(one, matured(200), times(200))
     one.observe_requests(rows(1000))
     assert one.snapshot()["learned"]["profile"]["rows"] == 200
-    assert one._monitor is not None
-    assert one._monitor.rows == 800
+    monitored = one.snapshot()["monitor"]
+    assert monitored["windows"]["panes"] * SETTINGS.pane + len(monitored["buffer"]) == 800
 
 
 def test_what_is_kept_while_outcomes_are_rare_is_bounded_and_recent() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import REGISTRY
+from builders.samples import sample
 from streams import ROLLOUT, Evaluator, MemoryLog, config
 
 from evaluator.service import gauges, guardrails, segments
@@ -312,8 +312,8 @@ def test_a_recall_of_no_class_is_refused_at_the_start(tmp_path: Path) -> None:
         tracked_metrics(made, {"a": 0, "b": 1})
 
 
-def shown(name: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(name, {"experiment": "guards", **labels})
+def gauge(name: str, **labels: str) -> float | None:
+    return sample(name, experiment="guards", **labels)
 
 
 def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Path) -> None:
@@ -344,14 +344,14 @@ def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Pat
 
     gauges.show("guards", pipeline, [said("open", "DE"), said("breached", "FR")])
     evaluator.close()
-    assert shown("gauntlet_guardrail_state", guardrail="label_arrival") == 2.0
-    assert shown("gauntlet_guardrail_effect", guardrail="guard FR") == -0.2
-    assert shown("gauntlet_guardrail_effect", guardrail="guard DE") is None
-    assert shown("gauntlet_segment_harm_p_value", segment="country", value="FR") == 0.3
-    assert shown("gauntlet_segment_harm_p_value", segment="country", value="DE") is None
-    assert shown("gauntlet_label_arrival_ratio", arm="champion") == 0.9
-    assert (shown("gauntlet_rollout_holds"), shown("gauntlet_moved_units")) == (1.0, 4.0)
-    assert shown("gauntlet_eta_outcomes", until="horizon") == 70.0
-    left = shown("gauntlet_eta_outcomes", until="decision")
+    assert gauge("gauntlet_guardrail_state", guardrail="label_arrival") == 2.0
+    assert gauge("gauntlet_guardrail_effect", guardrail="guard FR") == -0.2
+    assert gauge("gauntlet_guardrail_effect", guardrail="guard DE") is None
+    assert gauge("gauntlet_segment_harm_p_value", segment="country", value="FR") == 0.3
+    assert gauge("gauntlet_segment_harm_p_value", segment="country", value="DE") is None
+    assert gauge("gauntlet_label_arrival_ratio", arm="champion") == 0.9
+    assert (gauge("gauntlet_rollout_holds"), gauge("gauntlet_moved_units")) == (1.0, 4.0)
+    assert gauge("gauntlet_eta_outcomes", until="horizon") == 70.0
+    left = gauge("gauntlet_eta_outcomes", until="decision")
     assert left is not None
     assert np.isnan(left)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
+from builders.samples import sample
 
 from gauntlet.errors import LogUnavailable
 from gauntlet.keys import OUTCOMES, PREDICTIONS
@@ -57,7 +57,7 @@ def values(numbers: range) -> list[bytes]:
 
 def lost(topic: str) -> float:
     """Records that were counted as gone before they could be forwarded."""
-    return REGISTRY.get_sample_value("gauntlet_events_lost_total", {"topic": topic, "arm": "unknown"}) or 0.0
+    return sample("gauntlet_events_lost_total", topic=topic, arm="unknown") or 0.0
 
 
 @pytest.fixture

@@ -211,8 +211,8 @@ def test_free_ports_can_be_bound_and_lie_below_the_ephemeral_range() -> None:
 def test_a_bound_port_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        monkeypatch.setattr("parts.port._LOWEST", port)
-        monkeypatch.setattr("parts.port._HIGHEST", port)
+        monkeypatch.setattr("parts.port.LOWEST", port)
+        monkeypatch.setattr("parts.port.HIGHEST", port)
         with pytest.raises(OSError, match="no free port"):
             parts.free_port()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from prometheus_client import REGISTRY
+from builders.samples import sample
 
 from gauntlet import control, rollout, telemetry
 from gauntlet.errors import Conflict, TransitionRefused
@@ -132,7 +132,7 @@ TABLE = {
 
 
 def test_the_table_is_whole() -> None:
-    assert set(COMMANDS) == set(rollout._TRANSITIONS)
+    assert set(COMMANDS) == set(rollout.TRANSITIONS)
     assert set(TABLE) == set(STATES)
     assert all(set(row) == set(COMMANDS) for row in TABLE.values())
 
@@ -332,11 +332,10 @@ class TestContention:
         self, stores: list[LocalState]
     ) -> None:
         def counts() -> tuple[float | None, ...]:
-            value = REGISTRY.get_sample_value
             return (
-                value("gauntlet_decisions_total", {"experiment": "e", "decision": "rollback"}),
-                value("gauntlet_rollback_total", {"experiment": "e", "cause": "breaker"}),
-                value("gauntlet_time_to_rollback_seconds_count", {"experiment": "e"}),
+                sample("gauntlet_decisions_total", experiment="e", decision="rollback"),
+                sample("gauntlet_rollback_total", experiment="e", cause="breaker"),
+                sample("gauntlet_time_to_rollback_seconds_count", experiment="e"),
             )
 
         telemetry.initialise("e", "router")

@@ -14,7 +14,6 @@ import pytest
 from gauntlet.errors import InvalidOutput
 from gauntlet.registry.artifact import Feature, Predictor, Rows, Schema
 from gauntlet.types import Task
-from router import model_worker
 from router.model_worker import ModelWorker
 
 SCHEMA = Schema(task=Task.REGRESSION, features=(Feature(name="x"),), input="rows")
@@ -49,9 +48,9 @@ class Gated:
 
 
 @contextmanager
-def worker_of(model: Gated) -> Iterator[ModelWorker]:
+def worker_of(model: Gated, **settings: int) -> Iterator[ModelWorker]:
     before = set(threading.enumerate())
-    worker = ModelWorker(Predictor(model, SCHEMA, "v1"))
+    worker = ModelWorker(Predictor(model, SCHEMA, "v1"), **settings)
     (thread,) = set(threading.enumerate()) - before
     try:
         yield worker
@@ -87,10 +86,9 @@ async def test_what_waits_is_one_batch_and_everybody_gets_his_own() -> None:
     assert model.calls == [[0], [10, 20, 21, 30, 31, 32, 40, 41, 42, 43]]
 
 
-async def test_a_batch_has_its_limit_but_one_large_call_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_worker, "_MAX_BATCH", 4)
+async def test_a_batch_has_its_limit_but_one_large_call_stays_whole() -> None:
     model = Gated()
-    with worker_of(model) as worker:
+    with worker_of(model, max_batch=4) as worker:
         model.shut()
         tasks = [asyncio.create_task(ask(worker, 0))]
         await model.busy()
