@@ -13,7 +13,7 @@ from gauntlet import keys, rollout, telemetry
 from gauntlet.errors import Conflict, TransitionRefused
 from gauntlet.rollout import Command, Control
 from gauntlet.state import StateStore
-from gauntlet.telemetry import Cause
+from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Decision
 
 _TRIES = 20  # each lost race is another writer's success; so many in a row are a fault and no contention
@@ -49,7 +49,7 @@ async def change(
     command: Command,
     now: float,
     *,
-    cause: Cause = "operator",
+    cause: RollbackCause = "operator",
     since: float | None = None,
 ) -> tuple[int, Control, bool]:
     """Apply `command` to the current record; return its version, the record and whether anything changed.
@@ -76,7 +76,7 @@ async def change(
     raise Conflict(f"{command.name} lost {_TRIES} races on the control record of {experiment}")
 
 
-def _count(control: Control, cause: Cause, seconds: float) -> None:
+def _count(control: Control, cause: RollbackCause, seconds: float) -> None:
     assert control.last is not None, "every change leaves a transition"
     telemetry.DECISIONS.labels(control.experiment, control.last.decision).inc()
     if control.last.decision is Decision.ROLLBACK:

@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from gauntlet import keys
 from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Decision, Result
 
-Cause = Literal["breaker", "evidence", "operator", "preflight", "watch"]
+RollbackCause = Literal["breaker", "evidence", "operator", "preflight", "watch"]
 """What led to a rollback."""
 
 # Router

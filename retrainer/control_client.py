@@ -7,7 +7,7 @@ from gauntlet.errors import StateUnavailable, TransitionRefused
 from gauntlet.rollout import Command, Control
 from gauntlet.state import StateStore
 from gauntlet.structured_logging import get_logger
-from gauntlet.telemetry import Cause
+from gauntlet.telemetry import RollbackCause
 
 _log = get_logger("gauntlet.retrainer")
 
@@ -33,7 +33,7 @@ class ControlClient:
         self.version, self._record = await control.read(self._state, self._experiment)
         return self._record is not None
 
-    async def apply(self, command: Command, at: float, cause: Cause, arrived: float) -> bool:
+    async def apply(self, command: Command, at: float, cause: RollbackCause, arrived: float) -> bool:
         """Put a command into force; False, with the record read again, where the state machine refuses it.
 
         `at` is the event's time, `arrived` the monotonic time at which the event was read, for the time to rollback.

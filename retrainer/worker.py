@@ -23,7 +23,7 @@ from gauntlet.rollout import Command
 from gauntlet.state import StateStore
 from gauntlet.status import RetrainerProgress
 from gauntlet.structured_logging import LimitedLog, get_logger
-from gauntlet.telemetry import Cause
+from gauntlet.telemetry import RollbackCause
 from retrainer import registry_sync, triggers
 from retrainer.control_client import ControlClient
 from retrainer.policy import decide
@@ -175,7 +175,7 @@ class Worker:
             return self._store.handled(topic, partition, record.offset, None)
         for _ in range(2):  # once more on the record as it is, where the state machine has refused
             command = self._respond(event)
-            cause: Cause = "watch" if isinstance(event, Health) else "evidence"
+            cause: RollbackCause = "watch" if isinstance(event, Health) else "evidence"
             if command is None or await self._control.apply(command, event.at, cause, arrived):
                 break
         self._store.handled(topic, partition, record.offset, event.at)

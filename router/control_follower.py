@@ -23,7 +23,7 @@ from gauntlet.registry import ModelStore
 from gauntlet.rollout import SHADOW_STAGE, Command, Control
 from gauntlet.state import StateStore
 from gauntlet.structured_logging import get_logger
-from gauntlet.telemetry import Cause
+from gauntlet.telemetry import RollbackCause
 from router.breaker import CircuitBreaker
 from router.model_worker import ModelWorker
 from router.routing_table import RoutingTable
@@ -100,14 +100,14 @@ class ControlFollower:
         _log.error("breaker_opened", rollout=rollout, failures=failures, next="champion answers; rollback requested")
         self._roll_back("breaker", failures, rollout)
 
-    def _roll_back(self, cause: Cause, reason: str, rollout: str) -> None:
+    def _roll_back(self, cause: RollbackCause, reason: str, rollout: str) -> None:
         """Request a rollback in the background, until the state store has taken it."""
         command = Command(name="rollback", actor=cause, reason=reason, rollout=rollout)
         task = asyncio.create_task(self._command(command, cause))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _command(self, command: Command, cause: Cause) -> None:
+    async def _command(self, command: Command, cause: RollbackCause) -> None:
         began, name = time.monotonic(), self._config.experiment
         while True:
             try:

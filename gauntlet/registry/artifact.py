@@ -135,6 +135,7 @@ def load(
 def _load_skops(path: Path, listed: Sequence[str]) -> object:
     import skops.io
 
+    from gauntlet.registry import index_checks
     from gauntlet.registry.trusted_types import trusted
 
     types = set(skops.io.get_untrusted_types(file=path)) - set(listed)
@@ -151,10 +152,9 @@ def _load_skops(path: Path, listed: Sequence[str]) -> object:
         names = ",".join(name for name, why in reasons.items() if why == reason)
         _log.info("model_types_trusted", model=path, types=names, reason=reason, next="the model is loaded and checked")
     model = skops.io.load(path, trusted=[*listed, *reasons])
-    if reasons:  # whoever lists a type answers for its content, too
-        from gauntlet.registry.index_checks import check_indices
-
-        check_indices(model)
+    index_checks.refuse_memory(model, path)
+    if reasons:  # whoever lists a type answers for its indices, too
+        index_checks.check_indices(model)
     return model
 
 

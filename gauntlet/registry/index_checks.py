@@ -1,19 +1,22 @@
-"""Checks of a loaded model's compiled parts: scikit-learn and scipy follow their indices without bounds checks.
+"""Checks of a loaded model's content, which skops does not audit: it audits types.
 
-skops audits types and not contents, so a crafted file of harmless types could make a prediction read or write outside
-of its arrays. Invariant: every tree belongs to an estimator that bounds its features.
+scikit-learn and scipy follow the indices of compiled parts without bounds checks, so a crafted file of harmless types
+could make a prediction read or write outside of its arrays. And an estimator with `memory` loads pickles from that
+folder when it is fitted again. Invariant: every tree belongs to an estimator that bounds its features.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
+from sklearn.base import BaseEstimator
 from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
@@ -23,20 +26,41 @@ from sklearn.neighbors import BallTree, KDTree
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
+from gauntlet.errors import ModelUnusable
+
 
 def check_indices(model: object) -> None:
-    """Visit every object that `model` holds. Raises ValueError or AttributeError for a part that is damaged."""
+    """Raises ValueError or AttributeError for a compiled part that is damaged."""
+    _visit(model, _check)
+
+
+def refuse_memory(model: object, path: Path) -> None:
+    """Raises ModelUnusable for an estimator with a cache: joblib would load pickles from its folder at the next fit."""
+
+    def check(value: object) -> Collection[str]:
+        if isinstance(value, BaseEstimator) and getattr(value, "memory", None) is not None:
+            raise ModelUnusable(
+                f"model {path}: its {type(value).__name__} has memory={value.memory!r}, a folder whose pickles would "
+                "be loaded when the model is fitted again; save the model anew with memory=None in that estimator",
+                code="model_untrusted",
+            )
+        return ()
+
+    _visit(model, check)
+
+
+def _visit(model: object, check: Callable[[object], Collection[str]]) -> None:
+    """Check every object that `model` holds, except below the attributes that `check` returns for their owner."""
     seen: dict[int, object] = {}
     stack = [model]
     while stack:
         value = stack.pop()
         if id(value) not in seen:
             seen[id(value)] = value  # kept alive, so that no later object gets its id
-            stack += _held(value, checked=_check(value))
+            stack += _held(value, checked=check(value))
 
 
 def _held(value: Any, checked: Collection[str]) -> Iterator[object]:
-    """The objects that `value` holds, except the attributes in `checked`."""
     if isinstance(value, Mapping):
         yield from value.values()
     elif isinstance(value, list | tuple | set):

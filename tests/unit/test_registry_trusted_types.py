@@ -34,7 +34,7 @@ from sklearn.linear_model import LogisticRegression, TweedieRegressor
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
@@ -277,3 +277,18 @@ def test_a_sparse_array_with_indices_outside_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelUnusable, match="indices must be") as caught:
         artifact.load(write(model, tmp_path / "m.skops"))
     assert caught.value.code == "model_broken"
+
+
+@pytest.mark.parametrize("listed", [[], ["sklearn.pipeline.Pipeline"]])
+def test_a_pipeline_with_a_cache_is_refused_because_a_refit_would_load_its_pickles(
+    listed: list[str], tmp_path: Path
+) -> None:
+    inner = Pipeline([("scale", StandardScaler()), ("model", LogisticRegression())]).fit(X, CLASS)
+    inner.memory = str(tmp_path / "cache")
+    model = Pipeline([("all", inner)])
+    path = write(model, tmp_path / "m.skops")
+    with pytest.raises(ModelUnusable, match=rf"{path}.*Pipeline has memory='{inner.memory}'.*memory=None") as caught:
+        artifact.load(path, trusted=listed)
+    assert caught.value.code == "model_untrusted"
+    inner.memory = None
+    assert isinstance(artifact.load(write(model, tmp_path / "n.skops"), trusted=listed), Pipeline)
