@@ -6,15 +6,8 @@ import platform
 
 from benchmarks import analysis_speed, drift_files, evaluator_rate, predict_route
 
-
-def main() -> None:
+if __name__ == "__main__":
     print(f"Python {platform.python_version()}, {platform.machine()}\n")
     # analysis_speed comes first, because it reports the peak memory of this process.
     for part in (analysis_speed, predict_route, evaluator_rate, drift_files):
-        for line in part.run():
-            print(line, flush=True)
-        print()
-
-
-if __name__ == "__main__":
-    main()
+        print(*part.run(), "", sep="\n", flush=True)

@@ -1,11 +1,7 @@
-"""What a look and a fold cost: 20 metrics × 10 segments at once, a million outcomes, a file of five million rows.
-
-python -m benchmarks.analysis_speed [--rows 5000000]
-"""
+"""What a look and a fold cost: 20 metrics × 10 segments at once, a million outcomes, a file of five million rows."""
 
 from __future__ import annotations
 
-import argparse
 import resource
 import tempfile
 import time
@@ -17,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 import gauntlet
+from benchmarks import header, main, row
 from evaluator.stats import Plan, SplitSums
 from evaluator.stats.panel import ArmTotals, Panel, States, advance
 
@@ -72,16 +69,13 @@ def file(rows: int) -> tuple[float, float, float]:
 
 def run(rows: int = 5_000_000) -> Iterator[str]:
     """The table's lines."""
-    yield "| what | cost |\n|---|---|"
-    yield f"| a look over {METRICS} metrics × {SEGMENTS} segments, 60 blocks, boundary known | {look():.2f} ms |"
-    yield f"| a million outcomes added exactly | {fold():.2f} s of CPU |"
+    yield header("what", "cost")
+    yield row(f"a look over {METRICS} metrics × {SEGMENTS} segments, 60 blocks, boundary known", f"{look():.2f} ms")
+    yield row("a million outcomes added exactly", f"{fold():.2f} s of CPU")
     wall, cpu, memory = file(rows)
     cost = f"{wall:.1f} s ({cpu:.1f} s of CPU), {memory:.0f} MB"
-    yield f"| `gauntlet analyze`, {rows:,} rows of CSV, two metrics | {cost} |"
+    yield row(f"`gauntlet analyze`, {rows:,} rows of CSV, two metrics", cost)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=5_000_000)
-    for line in run(parser.parse_args().rows):
-        print(line, flush=True)
+    main(run)

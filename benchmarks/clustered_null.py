@@ -1,20 +1,18 @@
 """False decisions and power of the block statistic, on few, skewed and correlated blocks, looking after each.
 
 Invariant: it runs the evaluator's own code (`evidence`, `Boundary`), seeded, so the same options print the same tables.
-
-    python benchmarks/clustered_null.py [--runs 4000] [--seed 1] [--table laws|correlated|ramp|all]
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks import header, main, row
 from evaluator.stats import Boundary, Evidence
 from evaluator.stats.cluster_robust import evidence_of
 from evaluator.stats.sequential_test import HARM_SIDE, WIN_SIDE, Side
@@ -55,14 +53,14 @@ def look(scores: Floats, information: Floats, side: Side) -> Evidence:
 
 
 def crossings(
-    draw: Callable[[], Floats], information: Floats, first: int, runs: int, name: str, quiet: bool
+    draw: Callable[[], Floats], information: Floats, first: int, runs: int, name: str
 ) -> tuple[float, float, float]:
     """Shares of runs that cross the win side, the win side with the arms swapped, and the harm side."""
     limits = bounds(np.cumsum(information) / information.sum(), first)
     scores = np.stack([draw() for _ in range(runs)])
     found = np.zeros((3, runs), dtype=bool)
     looks = range(first, len(information) + 1)
-    for k in tqdm(looks, desc=name, leave=False, disable=quiet, file=sys.stderr):
+    for k in tqdm(looks, desc=name, leave=False, disable=None, file=sys.stderr):
         win = look(scores[:, :k], information[:k], WIN_SIDE)
         harm = look(scores[:, :k], information[:k], HARM_SIDE)
         found |= np.stack([win.z_win, win.z_harm, harm.z_harm]) >= limits[k]
@@ -70,38 +68,32 @@ def crossings(
     return up, down, harm_up
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=4000, help="runs of each cell (default 4000)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--table", choices=("laws", "correlated", "ramp", "all"), default="all")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    options = parser.parse_args()
-    rng = np.random.default_rng(options.seed)
+def run(
+    runs: int = 4000, seed: int = 1, table: tuple[str, ...] = ("all", "laws", "correlated", "ramp")
+) -> Iterator[str]:
+    """The tables asked for."""
+    rng = np.random.default_rng(seed)
 
     def cell(draw: Callable[[], Floats], information: Floats, first: int, name: str) -> str:
-        rates = crossings(draw, information, first, options.runs, name, options.quiet)
-        return " | ".join(f"{rate:.3f}" for rate in rates)
+        return " | ".join(f"{rate:.3f}" for rate in crossings(draw, information, first, runs, name))
 
-    print(f"One side at .025, default spending, a look after each block; {options.runs} runs a row. False decisions:")
-    print("win = challenger declared better; mirrored = the same with the arms swapped; harm = harm side's settings.\n")
-    if options.table in ("laws", "all"):
-        print("| law, K = 30 blocks | first look | win | mirrored | harm |\n|---|---|---|---|---|")
+    yield f"One side at .025, default spending, a look after each block; {runs} runs a row. False decisions:"
+    yield "win = challenger declared better; mirrored = the same with the arms swapped; harm = harm side's settings.\n"
+    if table in ("laws", "all"):
+        yield header("law, K = 30 blocks", "first look", "win", "mirrored", "harm")
         for name, law in LAWS.items():
             for first in (5, 20):
-                rates = cell(lambda law=law: law(rng, 30), np.ones(30), first, name)
-                print(f"| {name} | block {first} | {rates} |")
-        print()
-    if options.table in ("ramp", "all"):
-        print("| ramp, information 1 : 5 : 10 by thirds of 30 blocks | first look | win | mirrored | harm |")
-        print("|---|---|---|---|---|")
+                yield row(name, f"block {first}", cell(lambda law=law: law(rng, 30), np.ones(30), first, name))
+        yield ""
+    if table in ("ramp", "all"):
+        yield header("ramp, information 1 : 5 : 10 by thirds of 30 blocks", "first look", "win", "mirrored", "harm")
         information = np.repeat([1.0, 5.0, 10.0], 10)
         for name, law in LAWS.items():
             rates = cell(lambda law=law: law(rng, 30) * np.sqrt(information), information, 20, name)
-            print(f"| {name} | block 20 | {rates} |")
-        print()
-    if options.table in ("correlated", "all"):
-        print("| autoregressive, looks from block 20 | mean | win | mirrored | harm |\n|---|---|---|---|---|")
+            yield row(name, "block 20", rates)
+        yield ""
+    if table in ("correlated", "all"):
+        yield header("autoregressive, looks from block 20", "mean", "win", "mirrored", "harm")
         for rho, mean, lengths in (
             (0.0, 0.0, (30, 60, 120)),
             (0.3, 0.0, (30, 60, 120)),
@@ -112,8 +104,8 @@ def main() -> None:
             for k in lengths:
                 name = f"ρ = {rho}, K = {k}"
                 rates = cell(lambda rho=rho, k=k, mean=mean: autoregressive(rng, k, rho) + mean, np.ones(k), 20, name)
-                print(f"| {name} | {mean:g} σ | {rates} |", flush=True)
+                yield row(name, f"{mean:g} σ", rates)
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -6,7 +6,6 @@ an alarm comes within 1,000 rows after it; alarms before it, and on streams with
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from river.drift import ADWIN, PageHinkley
 from river.drift.binary import DDM, EDDM, HDDMA
 
+from benchmarks import main
 from benchmarks.labelled_streams import FAMILIES, Misses, misses
 from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.monitor import Monitor
@@ -105,23 +105,16 @@ def measured(detector: Detector, streams: int, still_rows: int) -> dict[str, dic
     return {name: count.figures for name, count in counts.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--streams", type=int, default=50, help="streams with a change, a family")
-    parser.add_argument("--still-rows", type=int, default=200_000, help="rows of the stream without one, a family")
-    parser.add_argument("--only", choices=DETECTORS, help="one detector")
-    given = parser.parse_args()
-    results = {
-        name: measured(detector, given.streams, given.still_rows)
-        for name, detector in DETECTORS.items()
-        if given.only in (None, name)
-    }
-    print(f"{'detector':18} {'stream':8} {'found':>6} {'delay':>6} {'false / 100,000 rows':>22}")
-    for name, families in results.items():
-        for family, numbers in families.items():
+def run(streams: int = 50, still_rows: int = 200_000, only: tuple[str, ...] = ("all", *DETECTORS)) -> Iterator[str]:
+    """The table, over `streams` with a change and one of `still_rows` without, a family each."""
+    yield f"{'detector':18} {'stream':8} {'found':>6} {'delay':>6} {'false / 100,000 rows':>22}"
+    for name, detector in DETECTORS.items():
+        if only not in ("all", name):
+            continue
+        for family, numbers in measured(detector, streams, still_rows).items():
             found, delay = numbers["found"], numbers["median_delay"]
-            print(f"{name:18} {family:8} {found:6.0%} {delay:6.0f} {numbers['false_alarms_per_100000']:22.2f}")
+            yield f"{name:18} {family:8} {found:6.0%} {delay:6.0f} {numbers['false_alarms_per_100000']:22.2f}"
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -7,7 +7,6 @@ drawn from, not in the sample. `--fit` prints the two numbers of the curve, from
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import ndtri
 
+from benchmarks import main
 from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.comparison import Comparison
 from evaluator.drift.monitor import Monitor
@@ -107,34 +107,25 @@ def fitted(found: list[Case]) -> tuple[float, float]:
     return float(best[0]), float(best[1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tables", type=int, default=1500)
-    parser.add_argument("--streams", type=int, default=500)
-    parser.add_argument("--fit", action="store_true")
-    given = parser.parse_args()
-    if given.fit:
-        curve = fitted([case for _, case in cases(2, given.tables, given.streams)])
-        print(f"intercept {curve[0]:.2f}, slope {curve[1]:.2f}")
+def run(tables: int = 1500, streams: int = 500, fit: bool = False) -> Iterator[str]:
+    """How often findings are right by their confidence, of tables, of streams, and of both."""
+    if fit:
+        intercept, slope = fitted([case for _, case in cases(2, tables, streams)])
+        yield f"intercept {intercept:.2f}, slope {slope:.2f}"
         return
-    found = list(cases(1, given.tables, given.streams))
-    edges = [0.0, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99, 1.0]
-    results: dict[str, list[dict[str, float]]] = {}
-    print(f"{'of':8} {'confidence':>14} {'findings':>9} {'mean confidence':>16} {'right':>7}")
+    found = list(cases(1, tables, streams))
+    yield f"{'of':8} {'confidence':>14} {'findings':>9} {'mean confidence':>16} {'right':>7}"
     for kind in ("table", "stream", "both"):
         mine = [case for source, case in found if kind in (source, "both")]
-        for low, high in itertools.pairwise(edges):
-            group = [case for case in mine if low < case[0] <= high]
-            if not group:
-                continue
-            said = float(np.mean([case[0] for case in group]))
-            was = float(np.mean([case[2] for case in group]))
-            row = {"low": low, "high": high, "findings": len(group), "said": said, "right": was}
-            results.setdefault(kind, []).append(row)
-            print(f"{kind:8} {low:6.2f} - {high:5.2f} {len(group):9} {said:16.3f} {was:7.3f}")
-        off = sum(row["findings"] * abs(row["said"] - row["right"]) for row in results[kind]) / len(mine)
-        print(f"{kind:8} expected calibration error {off:.3f}")
+        error = 0.0
+        for low, high in itertools.pairwise([0.0, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99, 1.0]):
+            group = [(confidence, correct) for confidence, _, correct in mine if low < confidence <= high]
+            if group:
+                confidence, correct = np.mean(group, axis=0)
+                error += len(group) * abs(confidence - correct) / len(mine)
+                yield f"{kind:8} {low:6.2f} - {high:5.2f} {len(group):9} {confidence:16.3f} {correct:7.3f}"
+        yield f"{kind:8} expected calibration error {error:.3f}"
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

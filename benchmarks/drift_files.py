@@ -6,7 +6,6 @@ processor time and peak memory are all of it, start and imports included. The fi
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
+
+from benchmarks import header, main, row
 
 COLUMNS = 100
 CATEGORIES = 10
@@ -58,20 +59,8 @@ def write(path: Path, rows: int, shift: float, seed: int) -> None:
 
 def cost(reference: Path, current: Path) -> str:
     """Run the command on two files; its costs and its answer as cells of the table."""
-    files = ["--reference", str(reference), "--current", str(current)]
-    command = [
-        sys.executable,
-        "-m",
-        "gauntlet.cli",
-        "drift",
-        *files,
-        "--target",
-        "y",
-        "--prediction",
-        "p",
-        "--json",
-        "-",
-    ]
+    options = f"--reference {reference} --current {current} --target y --prediction p --json -"
+    command = [sys.executable, "-m", "gauntlet.cli", "drift", *options.split()]
     begun = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -90,18 +79,14 @@ def cost(reference: Path, current: Path) -> str:
 def run(rows: int = 1_000_000) -> Iterator[str]:
     """The table as markdown, a line a kind of file."""
     yield f"`gauntlet drift` on a reference and a current file of {rows:,} rows × {COLUMNS} columns each, x0 moved:\n"
-    yield "| files | MB on disk | wall s | processor s | peak MiB | severity | drifted |"
-    yield "|---|---:|---:|---:|---:|---|---|"
+    yield header("files", "MB on disk", "wall s", "processor s", "peak MiB", "severity", "drifted")
     for kind in ("parquet", "csv"):
         with tempfile.TemporaryDirectory() as folder:
             reference, current = Path(folder) / f"reference.{kind}", Path(folder) / f"current.{kind}"
             write(reference, rows, 0.0, 1)
             write(current, rows, SHIFT, 2)
-            yield f"| {kind} | {cost(reference, current)} |"
+            yield row(kind, cost(reference, current))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    for line in run(parser.parse_args().rows):
-        print(line, flush=True)
+    main(run)

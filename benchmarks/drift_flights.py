@@ -6,7 +6,6 @@ of 2013: months like the reference should be quiet, the summer should be found. 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 import gauntlet
+from benchmarks import main
 from gauntlet.cli.demo import flights
 
 REFERENCE = (2, 3)
@@ -56,20 +56,21 @@ def _kinds(signals: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(sorted({signal["kind"] for signal in signals}))
 
 
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+def run() -> Iterator[str]:
+    """Months like their neighbours, the year by month, and the year as a stream."""
     year = table()
-    print("Months like their neighbours")
+    yield "Months like their neighbours"
     for before, now in LIKE:
         for mode in ("gated", "simple"):
-            print(against(year, (before,), now, mode))
-    print("Against February and March")
+            yield against(year, (before,), now, mode)
+    yield "Against February and March"
     for month in range(4, 13):
-        print(against(year, REFERENCE, month, "gated"))
+        yield against(year, REFERENCE, month, "gated")
     begin = time.perf_counter()
     events = list(stream(year))
-    print(f"As a stream: {len(year):,} rows in {time.perf_counter() - begin:.1f} s", *events, sep="\n")
+    yield f"As a stream: {len(year):,} rows in {time.perf_counter() - begin:.1f} s"
+    yield from events
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

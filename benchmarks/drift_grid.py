@@ -5,16 +5,16 @@ Ratios to scipy's loop are taken in the same run on the same rows; nothing here 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from scipy.stats import ks_2samp
 
+from benchmarks import main
 from evaluator.drift.distances import ks_interval
 from evaluator.drift.feature_detector import look_at_features
 from evaluator.drift.monitor import Monitor
@@ -117,22 +117,20 @@ def false_alarms(rng: np.random.Generator) -> dict[str, float]:
     return {"streams": 5, "panes_each": 2000, "episodes": episodes}
 
 
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+def run() -> Iterator[str]:
+    """All figures, by what they are of."""
     rng = np.random.default_rng(20130101)
-    results = {
-        "scipy_50x100000": against_scipy(rng),
-        "pane_64": slide_and_check(rng, 64),
-        "pane_256": slide_and_check(rng, 256),
-        "one_sigma_pane_64": delays(rng, 64),
-        "one_sigma_pane_256": delays(rng, 256),
-        "still": false_alarms(rng),
-    }
-    for name, numbers in results.items():
-        print(name)
-        for key, value in numbers.items():
-            print(f"  {key:30} {value:.6g}")
+    for name, part in {
+        "scipy_50x100000": against_scipy,
+        "pane_64": lambda rng: slide_and_check(rng, 64),
+        "pane_256": lambda rng: slide_and_check(rng, 256),
+        "one_sigma_pane_64": lambda rng: delays(rng, 64),
+        "one_sigma_pane_256": lambda rng: delays(rng, 256),
+        "still": false_alarms,
+    }.items():
+        yield name
+        yield from (f"  {key:30} {value:.6g}" for key, value in part(rng).items())
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -6,13 +6,14 @@ regimes, a classifier's and a regression's outcomes. Every alarm is false.
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from scipy.signal import lfilter
 
+from benchmarks import main
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings, Mode
@@ -78,23 +79,15 @@ def watched(mode: Mode, stream: str, rows: int, seed: int) -> Counter[str]:
     return tally
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=64_000, help="rows a stream")
-    parser.add_argument("--streams", type=int, default=3, help="streams of each kind")
-    given = parser.parse_args()
-    results: dict[str, dict[str, dict[str, float]]] = {}
-    print(f"{'stream':12} {'mode':7} {'looks in alarm':>15} {'episodes / 100,000 rows':>24}")
+def run(rows: int = 64_000, streams: int = 3) -> Iterator[str]:
+    """Looks in alarm and episodes of `streams` streams of each kind, in either mode."""
+    yield f"{'stream':12} {'mode':7} {'looks in alarm':>15} {'episodes / 100,000 rows':>24}"
     for stream in ("independent", "wandering", "regimes", "classifier", "regression"):
         for mode in ("simple", "gated"):
-            total: Counter[str] = Counter()
-            for seed in range(given.streams):
-                total += watched(mode, stream, given.rows, seed)
-            alarmed = total["alarmed"] / total["looks"]
-            episodes = 1e5 * total["episodes"] / (given.rows * given.streams)
-            results.setdefault(stream, {})[mode] = {"looks_in_alarm": alarmed, "episodes_per_100000": episodes}
-            print(f"{stream:12} {mode:7} {alarmed:15.1%} {episodes:24.2f}")
+            total = sum((watched(mode, stream, rows, seed) for seed in range(streams)), Counter[str]())
+            alarmed, episodes = total["alarmed"] / total["looks"], 1e5 * total["episodes"] / (rows * streams)
+            yield f"{stream:12} {mode:7} {alarmed:15.1%} {episodes:24.2f}"
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

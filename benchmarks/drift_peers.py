@@ -6,26 +6,24 @@ from `drift_peers.txt`; all three see the same two tables in the same run, and o
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import ks_2samp
 
-from benchmarks import peer_environment
+from benchmarks import main, peer_environment
 from benchmarks.drift_grid import seconds
 from evaluator.drift import Comparison, Profile
 
 FEATURES, ROWS = 50, 100_000
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", type=Path, help="a Python that has Evidently, instead of making one")
-    python = parser.parse_args().python or peer_environment.python("drift_peers")
+def run(python: str = "") -> Iterator[str]:
+    """The three costs; `python` has Evidently already, so that no environment is made."""
     rng = np.random.default_rng(20130101)
     reference, current = rng.normal(size=(ROWS, FEATURES)), rng.normal(0.1, 1.0, size=(ROWS, FEATURES))
     tables = [{f"x{i}": np.ascontiguousarray(side[:, i]) for i in range(FEATURES)} for side in (reference, current)]
@@ -44,14 +42,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tables.npz"
         np.savez(path, reference=reference, current=current)
-        command = [str(python), str(Path(__file__).with_name("drift_peers_side.py")), str(path)]
+        command = [
+            python or str(peer_environment.python("drift_peers")),
+            str(Path(__file__).with_name("drift_peers_side.py")),
+            str(path),
+        ]
         answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     results["evidently"] = answer["default"]
     results["evidently, ks"] = answer["ks"]
-    print(f"{FEATURES} features x {ROWS} rows; Evidently {answer['version']}")
+    yield f"{FEATURES} features x {ROWS} rows; Evidently {answer['version']}"
     for name, took in results.items():
-        print(f"{name:24} {took:8.4f} s   {took / results['gauntlet']:7.1f} x ours")
+        yield f"{name:24} {took:8.4f} s   {took / results['gauntlet']:7.1f} x ours"
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

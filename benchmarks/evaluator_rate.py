@@ -6,17 +6,18 @@ A champion with a drift reference of 12 features against a challenger at 10 %; o
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from benchmarks import header, main, row
 from evaluator.service.checkpoint import Checkpoint
 from evaluator.service.pipeline import Pipeline
 from evaluator.service.worker import Worker
@@ -46,22 +47,10 @@ evidence: {outcome_horizon: 2h, block: 4h, harm_block: 1h, form: FORM}
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--predictions", type=int, default=40_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    for line in run(arguments.predictions, arguments.rounds):
-        print(line)
-
-
-def run(predictions: int = 40_000, rounds: int = 3) -> list[str]:
+def run(predictions: int = 40_000, rounds: int = 3) -> Iterator[str]:
     """The table's lines: the median of `rounds` runs each, over the worker's own CPU time (all its threads)."""
-    lines = [
-        f"| {predictions:,} predictions of {len(FEATURES)} features, outcomes for 90 %, drift on"
-        " | events | events/s of CPU | microseconds an event |",
-        "|---|---|---|---|",
-    ]
+    what = f"{predictions:,} predictions of {len(FEATURES)} features, outcomes for 90 %, drift on"
+    yield header(what, "events", "events/s of CPU", "microseconds an event")
     with tempfile.TemporaryDirectory() as name:
         for shadow in (False, True):
             config, count = asyncio.run(_prepare(Path(name) / f"shadow-{shadow}", predictions, shadow))
@@ -70,8 +59,7 @@ def run(predictions: int = 40_000, rounds: int = 3) -> list[str]:
                     asyncio.run(_evaluate(config, count, stepwise=stepwise, run=run)) for run in range(rounds)
                 )
                 title = f"{'with' if shadow else 'without'} shadow scores, {'as it came' if stepwise else 'a backlog'}"
-                lines.append(f"| {title} | {count:,} | {count / seconds:,.0f} | {1e6 * seconds / count:.1f} |")
-    return lines
+                yield row(title, f"{count:,}", f"{count / seconds:,.0f}", f"{1e6 * seconds / count:.1f}")
 
 
 async def _prepare(folder: Path, n: int, shadow: bool) -> tuple[Config, int]:
@@ -213,4 +201,4 @@ async def _evaluate(config: Config, count: int, *, stepwise: bool, run: int) -> 
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

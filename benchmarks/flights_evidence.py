@@ -3,17 +3,14 @@
 Invariant: every block, look and crossing is made by the evaluator's own code from the losses of real predictions; only
 who gets which model is drawn, with a seed.
 
-    python -m benchmarks.flights_evidence [--seeds 60] [--draws 20] [--seed 1]
-
 Each test runs for 45 days from the first of a month, as the demo's does. Pairs: both models' log losses on the same
 flights. Split: the demo's ramp, 1 % for two days, 5 % for two, then 10 %.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from tqdm import tqdm
 
+from benchmarks import header, main, row
 from evaluator.stats.cluster_robust import rows_of
 from evaluator.stats.panel import ArmTotals, Panel, States, advance
 from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
@@ -163,17 +161,19 @@ def traffic(course: Course, parts: Sequence[Ints]) -> tuple[float, str]:
     return flown, f"{flown:,.0f} ({words})"
 
 
-def pairs(found: dict[int, Outcomes], draws: int, seed: int) -> list[str]:
+def pairs(found: dict[int, Outcomes], draws: int, seed: int) -> Iterator[str]:
     """The table of monthly pairs."""
-    lines = [
-        f"### January's model (champion) against one retrained on all prior data; split: {draws} draws of the ramp",
+    yield f"### January's model (champion) against one retrained on all prior data; split: {draws} draws of the ramp"
+    yield (
         "Flights until a decision, at most 45 days. Days: day blocks, as the evaluator decides. Flights: the same with "
         "flights taken for independent, which leaves out that days differ. Equal error: how many flights the split "
-        "form needs for one of the pairs', for the same standard error of the effect, from both tests' ends.\n",
-        "| month | loss January | retrained | days: pairs | days: split | equal error "
-        "| flights: pairs | flights: split | equal error |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+        "form needs for one of the pairs', for the same standard error of the effect, from both tests' ends.\n"
+    )
+    yield header(
+        *("month", "loss January", "retrained"),
+        *("days: pairs", "days: split", "equal error"),
+        *("flights: pairs", "flights: split", "equal error"),
+    )
     ratios: list[float] = []
     decided: dict[bool, list[float]] = {True: [], False: []}
     for first, data in tqdm(found.items(), desc="pairs", disable=None, file=sys.stderr):
@@ -191,20 +191,18 @@ def pairs(found: dict[int, Outcomes], draws: int, seed: int) -> list[str]:
             decided[clustered].append(split_flown / pairs_flown)
             cells += [pairs_text, split_text, f"{ratio:.1f}"]
         ratios.append(ratio)
-        losses = f"{data.january.mean():.4f} | {data.retrained.mean():.4f}"
-        lines.append(f"| {MONTHS[first]} | {losses} | {' | '.join(cells)} |")
+        yield row(MONTHS[first], f"{data.january.mean():.4f}", f"{data.retrained.mean():.4f}", *cells)
     months = len(ratios)
     by_day, by_flight = (sum(ratio >= 10.0 for ratio in decided[clustered]) for clustered in (True, False))
-    lines.append(
+    yield (
         f"\nPairs decide with at most a tenth of the split form's flights in {by_day} of {months} months on day blocks,"
         f" in {by_flight} with flights taken for independent (a test left open counts as decided at its end, so the "
         f"ratio is a lower limit where the split stays open). At equal standard error, flights independent, in "
         f"{sum(ratio >= 10.0 for ratio in ratios)} of {months}."
     )
-    return lines
 
 
-def same(found: dict[int, Outcomes], seeds: int, seed: int) -> list[str]:
+def same(found: dict[int, Outcomes], seeds: int, seed: int) -> Iterator[str]:
     """January's model against itself under the ramp: the number of false decisions, with its binomial limit."""
     totals = {True: np.zeros(2, dtype=np.int64), False: np.zeros(2, dtype=np.int64)}
     starts = [first for first in found if first < 12]  # from December on there are no 45 days
@@ -218,29 +216,22 @@ def same(found: dict[int, Outcomes], seeds: int, seed: int) -> list[str]:
             totals[clustered] += [np.count_nonzero(course.better), np.count_nonzero(course.worse)]
     runs = seeds * len(starts)
     limit = int(binom.ppf(0.999, runs, 0.025))
-    lines = [
-        f"### A/A: January's model against itself under the ramp, {len(starts)} starts × {seeds} draws = {runs} tests",
-        f"One side at .025: at most {limit} of {runs} may be wrong.\n",
-        "| blocks | false winners | false losers | within the limit |",
-        "|---|---|---|---|",
-    ]
+    yield f"### A/A: January's model against itself under the ramp, {len(starts)} starts × {seeds} draws = {runs} tests"
+    yield f"One side at .025: at most {limit} of {runs} may be wrong.\n"
+    yield header("blocks", "false winners", "false losers", "within the limit")
     for clustered, (better, worse) in totals.items():
         within = "yes" if max(better, worse) <= limit else "**no**"
         name = "days" if clustered else "independent flights"
-        lines.append(f"| {name} | {better} ({better / runs:.4f}) | {worse} ({worse / runs:.4f}) | {within} |")
-    return lines
+        yield row(name, f"{better} ({better / runs:.4f})", f"{worse} ({worse / runs:.4f})", within)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=60, help="draws for each start of the A/A test (default 60)")
-    parser.add_argument("--draws", type=int, default=20, help="draws of the split for each pair (default 20)")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+def run(seeds: int = 60, draws: int = 20, seed: int = 1) -> Iterator[str]:
+    """Both tables: `draws` of the split for each pair, `seeds` draws for each start of the A/A test."""
     found = outcomes()
-    for table in (pairs(found, options.draws, options.seed), same(found, options.seeds, options.seed)):
-        print("\n".join(table), end="\n\n", flush=True)
+    yield from pairs(found, draws, seed)
+    yield ""
+    yield from same(found, seeds, seed)
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

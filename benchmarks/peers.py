@@ -1,8 +1,6 @@
 """GrowthBook's gbstats and Spotify's confidence, run in a child process with an environment of its own.
 
 Both see exactly the sums that Gauntlet's engine saw.
-
-    python -m benchmarks.peers      makes the environment and checks that both packages answer
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import peer_environment
-from benchmarks.simulated import UNITS, Sums
+from benchmarks.simulated import Sums
 
 PEERS: Final = ("gbstats", "confidence")
 
@@ -60,17 +58,3 @@ def running() -> Iterator[Peers]:
         finally:
             process.kill()
             process.wait()
-
-
-def main() -> None:
-    from benchmarks.simulated import LAWS, Cell, draw
-
-    cell = Cell("90/10", "flat", LAWS["Bernoulli .2"], looks=40)
-    with running() as peers:
-        peers.ask(draw(cell, 100, 1), np.ones((100, 40), dtype=np.bool_), binary=True, final=40.0 * UNITS)
-        for name, looks in peers.answers().items():
-            print(f"{name}: {np.count_nonzero(looks)} of 100 A/A experiments declared significant within 40 looks")
-
-
-if __name__ == "__main__":
-    main()

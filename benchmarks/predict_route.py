@@ -5,7 +5,6 @@ One core for the server, the other for the load (wrk, 32 connections), 20 float 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -28,6 +27,7 @@ import skops.io
 import yaml
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks import header, main, row
 from gauntlet import bootstrap
 from gauntlet.config import load as configs
 
@@ -55,16 +55,7 @@ class LinearModel:
         return np.column_stack([1 - p, p])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
-    arguments = parser.parse_args()
-    for line in run(arguments.rounds, arguments.seconds):
-        print(line)
-
-
-def run(rounds: int = 5, seconds: int = 4) -> list[str]:
+def run(rounds: int = 5, seconds: int = 4) -> Iterator[str]:
     """The table's lines."""
     if shutil.which("wrk") is None:
         raise SystemExit("this benchmark needs wrk (Debian: apt-get install wrk)")
@@ -84,14 +75,10 @@ def run(rounds: int = 5, seconds: int = 4) -> list[str]:
             for name, url in servers.items():
                 rates[name].append(_wrk(url, script, seconds))
     base = statistics.median(rates["bare uvicorn echo"])
-    lines = [
-        "| POST /v1/predict, one instance of 20 features, 32 connections | requests/s | ratio to the echo |",
-        "|---|---|---|",
-    ]
+    yield header("POST /v1/predict, one instance of 20 features, 32 connections", "requests/s", "ratio to the echo")
     for name, found in rates.items():
         middle = statistics.median(found)
-        lines.append(f"| {name} | {middle:,.0f} | {middle / base:.2f} |")
-    return lines
+        yield row(name, f"{middle:,.0f}", f"{middle / base:.2f}")
 
 
 def _wrk(url: str, script: Path, seconds: int) -> float:
@@ -171,4 +158,4 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -1,14 +1,11 @@
 """Type I error, power and traffic of the sequential engine beside GrowthBook's, Spotify's, the oracle and the bound.
 
-    python -m benchmarks.sequential [--runs 1000] [--seed 1] [--cells TEXT] [--no-peers] [--table grid|power|all]
-
 A/A and A/B experiments of 50,000 units with a look after each 50, two-sided level .05. Every method sees the same
 experiments; every number comes with binomial limits that a right method breaks once in a thousand cells.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
@@ -19,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from tqdm import tqdm
 
-from benchmarks import engine, oracle, peers
+from benchmarks import engine, header, main, oracle, peers, row
 from benchmarks.simulated import ALLOCATIONS, DRIFTS, LAWS, LOOKS, UNITS, Cell, Law, Sums, draw
 
 Ints = NDArray[np.int64]
@@ -74,8 +71,7 @@ def grid(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterator
         "`!` above a limit, `v` under the lower one. Peers: as they come / looking only where ours does, once either "
         "arm has 10 outcomes and both together 5 events.\n"
     )
-    yield "| outcomes | drift | allocation | ours: better | worse | both | anytime | gbstats | confidence |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield header("outcomes", "drift", "allocation", "ours: better", "worse", "both", "anytime", *peers.PEERS)
     cells = [
         (name, Cell(allocation, drift, law))
         for name, law in LAWS.items()
@@ -97,7 +93,7 @@ def grid(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterator
             " / ".join(_rate(found[name], both) for name in (peer, f"{peer} gated") if name in found)
             for peer in peers.PEERS
         ]
-        yield f"| {title} | {' | '.join(shown)} |"
+        yield row(title, *shown)
     yield f"\n{len(cells) - len(missed)} of {len(cells)} cells within all limits." + "".join(
         f"\n- outside: {title}" for title in missed
     )
@@ -128,8 +124,7 @@ def power(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterato
         "E[N]: units until a decision or the horizon. Oracle: the SPRT that knows both rates, level .025. Bound: "
         "kl(1−β‖.025) / I_KL at ours' power. Intervals: ± 2 standard errors. One look: the score test at the horizon.\n"
     )
-    yield "| cell | method | power ± | wrong way | E[N] | E[N] / oracle |"
-    yield "|---|---|---|---|---|---|"
+    yield header("cell", "method", "power ±", "wrong way", "E[N]", "E[N] / oracle")
     for allocation, drift, p0, p1 in tqdm(POWER_CELLS, desc="A/B cells", disable=None, file=sys.stderr):
         title = f"{allocation}, {drift}, {p0:.2f} → {p1:.2f}"
         if only not in title:
@@ -147,32 +142,30 @@ def power(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterato
             better, worse, _ = decisions.rates
             ratio = f"{decisions.units / base:.2f}" if base else ""
             error = 2.0 * (better * (1.0 - better) / runs) ** 0.5
-            rates = f"{better:.3f} ± {error:.3f} | {worse:.4f}"
-            yield f"| {title} | {method} | {rates} | {decisions.units:,.0f} | {ratio} |"
+            yield row(title, method, f"{better:.3f} ± {error:.3f}", f"{worse:.4f}", f"{decisions.units:,.0f}", ratio)
         if constant and base:
             (share,) = ALLOCATIONS[allocation]
             least = oracle.least_units(share, p0, p1, found["ours"].rates[0], ALPHA / 2)
-            yield f"| {title} | KL bound | | | {least:,.0f} | {least / base:.2f} |"
+            yield row(title, "KL bound", "", "", f"{least:,.0f}", f"{least / base:.2f}")
         better, worse = oracle.one_look(watched.score, watched.variance, ALPHA / 2)
-        yield f"| {title} | one look | {better:.3f} | {worse:.4f} | {HORIZON:,.0f} | |"
+        yield row(title, "one look", f"{better:.3f}", f"{worse:.4f}", f"{HORIZON:,.0f}", "")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000, help="experiments of each cell (default 1000)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--cells", default="", metavar="TEXT", help="only cells whose line contains this")
-    parser.add_argument("--table", choices=("grid", "power", "all"), default="all")
-    parser.add_argument("--no-peers", action="store_true", help="ours alone")
-    options = parser.parse_args()
+def run(
+    runs: int = 1000,
+    seed: int = 1,
+    cells: str = "",
+    table: tuple[str, ...] = ("all", "grid", "power"),
+    no_peers: bool = False,
+) -> Iterator[str]:
+    """The tables asked for, `runs` experiments a cell, of the cells whose line contains `cells`."""
     with contextlib.ExitStack() as stack:
-        asked = None if options.no_peers else stack.enter_context(peers.running())
-        for name, table in (("power", power), ("grid", grid)):
-            if options.table in (name, "all"):
-                for line in table(options.runs, options.seed, options.cells, asked):
-                    print(line, flush=True)
-                print()
+        asked = None if no_peers else stack.enter_context(peers.running())
+        for name, lines in (("power", power), ("grid", grid)):
+            if table in (name, "all"):
+                yield from lines(runs, seed, cells, asked)
+                yield ""
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -1,7 +1,5 @@
 """Time from `gauntlet up` to the first prediction, beside the import of what any Python model server imports.
 
-    python benchmarks/startup.py [--runs 5]
-
 Every run starts the peer, then `gauntlet up` in a fresh folder (which registers the model), then again in the same
 folder; a ratio is the median over the runs' own ratios, so that a busy minute weighs on both sides. The target is 2.5.
 The light commands are shown with the heavy libraries that they import.
@@ -9,7 +7,6 @@ The light commands are shown with the heavy libraries that they import.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -19,6 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +24,8 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from benchmarks import main
 
 PEER = "import sklearn, fastapi, numpy"
 TARGET = 2.5
@@ -53,10 +53,8 @@ _ENVIRONMENT = os.environ | {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+def run(runs: int = 5) -> Iterator[str]:
+    """Both tables: the medians of `runs` starts, and the light commands."""
     seconds: dict[str, list[float]] = {"peer": [], "first start": [], "second start": []}
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as name:
@@ -64,11 +62,11 @@ def main() -> None:
             seconds["peer"].append(timed(["-c", PEER]))
             seconds["first start"].append(first_prediction(folder))
             seconds["second start"].append(first_prediction(folder))
-    print(f"{'':42} median  range        x peer (target {TARGET})")
+    yield f"{'':42} median  range        x peer (target {TARGET})"
     for name, values in seconds.items():
         label = f"python -c '{PEER}'" if name == "peer" else f"gauntlet up, {name}"
         ratio = statistics.median(own / peer for own, peer in zip(values, seconds["peer"], strict=True))
-        print(f"{label:42} {statistics.median(values):4.2f} s  {min(values):.2f}-{max(values):.2f} s  {ratio:.2f}")
+        yield f"{label:42} {statistics.median(values):4.2f} s  {min(values):.2f}-{max(values):.2f} s  {ratio:.2f}"
     with tempfile.TemporaryDirectory() as name:
         folder = write_experiment(Path(name))
         (folder / "constant.py").write_text(CONSTANT)
@@ -76,7 +74,7 @@ def main() -> None:
         for arguments in (["--help"], ["check", str(folder / "own.yaml")], ["check", str(folder / "config.yaml")]):
             took = statistics.median(timed(["-m", "gauntlet.cli", *arguments]) for _ in range(runs))
             label = " ".join(["gauntlet", *(Path(word).name for word in arguments)])
-            print(f"{label:42} {took:4.2f} s  imports {', '.join(heavy_imports(arguments)) or 'no heavy library'}")
+            yield f"{label:42} {took:4.2f} s  imports {', '.join(heavy_imports(arguments)) or 'no heavy library'}"
 
 
 def write_experiment(folder: Path) -> Path:
@@ -139,4 +137,4 @@ def heavy_imports(arguments: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-PARTS = {"__main__", "peers", "peers_side", "drift_peers_side"}  # of other benchmarks
+PARTS = {"__main__", "peers_side", "drift_peers_side"}  # of other benchmarks
 RUNNABLE = {
     path.stem
     for path in (ROOT / "benchmarks").glob("*.py")
