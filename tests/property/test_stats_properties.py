@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from builders.statistics import evidence
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stats_builders import evidence
 
 from evaluator.stats import (
     AssignmentCounts,

@@ -4,9 +4,9 @@ import json
 import math
 
 import pytest
+from builders.statistics import expose
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stats_builders import expose
 
 from evaluator.policies.level_budget import AlphaBudget, Kind
 from evaluator.policies.thompson import best_probabilities

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
+from builders.statistics import at_least, at_most
 
 import gauntlet
 
@@ -28,5 +28,5 @@ def verdicts(seed: int) -> list[str]:
 def test_no_effect_is_called_one_as_often_as_declared() -> None:
     found = verdicts(31)
     for side in ("better", "worse"):
-        assert found.count(side) <= binom.ppf(0.999, RUNS, 0.025)
-    assert found.count("better") + found.count("worse") >= binom.ppf(0.001, RUNS, 0.04)
+        assert found.count(side) <= at_most(RUNS, 0.025)
+    assert found.count("better") + found.count("worse") >= at_least(RUNS, 0.04)

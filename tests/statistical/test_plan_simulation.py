@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scipy.stats import binom
+from builders.statistics import at_least, at_most
 
 import gauntlet
 from evaluator.offline.planning import SimulationReport
@@ -80,9 +80,9 @@ def test_error_rates_keep_their_levels_and_use_them(measured: tuple[SimulationRe
     null = report.scenarios[0]
     for side in (null.better, null.worse):
         assert side.level is not None
-        assert side.count <= binom.ppf(0.999, report.runs, side.level)
-        assert side.count >= binom.ppf(0.001, report.runs, least * side.level)
-    assert null.covered.share >= binom.ppf(0.001, report.runs, 1.0 - 0.075) / report.runs
+        assert side.count <= at_most(report.runs, side.level)
+        assert side.count >= at_least(report.runs, least * side.level)
+    assert null.covered.share >= at_least(report.runs, 1.0 - 0.075) / report.runs
 
 
 def test_power_and_duration_are_those_that_were_planned(measured: tuple[SimulationReport, float, float]) -> None:
@@ -96,7 +96,7 @@ def test_power_and_duration_are_those_that_were_planned(measured: tuple[Simulati
 def _near(share: Share, wrong: float, runs: int) -> None:
     assert share.planned is not None
     low, high = max(0.0, share.planned - wrong), min(1.0, share.planned + wrong)
-    assert binom.ppf(0.001, runs, low) <= share.count <= binom.ppf(0.999, runs, high)
+    assert at_least(runs, low) <= share.count <= at_most(runs, high)
 
 
 def test_estimates_at_the_end_are_covered_and_hardly_biased(measured: tuple[SimulationReport, float, float]) -> None:

@@ -5,7 +5,7 @@ Standard error of a rate near 0.05 over 1,500 runs: 0.0056.
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from builders.statistics import at_least, at_most
 
 from retrainer.holdout_gate import improvement
 
@@ -34,13 +34,13 @@ def rate(law: str, confidence: float = 0.95, effect: float = 0.0) -> int:
 @pytest.mark.parametrize("law", ["normal", "storms"])
 def test_without_an_effect_at_most_alpha_is_called_better(law: str) -> None:
     count = rate(law)
-    assert count <= binom.ppf(0.999, RUNS, 0.05)
-    assert count >= binom.ppf(0.001, RUNS, 0.025), "a gate that never opens would pass the limit above, too"
+    assert count <= at_most(RUNS, 0.05)
+    assert count >= at_least(RUNS, 0.025), "a gate that never opens would pass the limit above, too"
 
 
 def test_skewed_days_stay_within_twice_alpha() -> None:
     """Better on most days and far worse on few: no bound over 14 blocks sees what has hardly happened yet."""
-    assert rate("skewed") <= binom.ppf(0.999, RUNS, 0.10)
+    assert rate("skewed") <= at_most(RUNS, 0.10)
 
 
 def test_one_day_standard_deviation_is_seen_most_of_the_time() -> None:

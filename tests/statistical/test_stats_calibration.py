@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.stats import binom
-from stats_builders import evidence
+from builders.statistics import at_least, at_most, evidence
 
 from evaluator.stats import Boundary, Evidence, Spending, SplitSums, split_blocks
 from evaluator.stats.cluster_robust import evidence_of
@@ -18,14 +17,6 @@ from evaluator.stats.sequential_test import HARM_SIDE, WIN_SIDE, SequentialTest,
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Draw = Callable[[np.random.Generator], Floats]
-
-
-def at_most(runs: int, rate: float) -> int:
-    return int(binom.ppf(0.999, runs, rate))
-
-
-def at_least(runs: int, rate: float) -> int:
-    return int(binom.ppf(0.001, runs, rate))
 
 
 def look(runs: Floats, side: Side = WIN_SIDE) -> Evidence:

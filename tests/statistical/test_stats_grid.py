@@ -5,7 +5,7 @@ Limits are binomial: a right rate breaks one once in a thousand seeds, and the s
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from builders.statistics import at_least, at_most
 
 from benchmarks import engine
 from benchmarks.simulated import LAWS, Cell, Law, Sums, draw
@@ -14,14 +14,6 @@ from evaluator.stats.sequential_test import Plan
 
 RUNS = 1000
 LOOKS, UNITS = 100, 500  # the horizon's 50,000 units with fewer looks
-
-
-def at_most(rate: float, runs: int = RUNS) -> int:
-    return int(binom.ppf(0.999, runs, rate))
-
-
-def at_least(rate: float, runs: int = RUNS) -> int:
-    return int(binom.ppf(0.001, runs, rate))
 
 
 def cell(allocation: str, drift: str, law: Law) -> Cell:
@@ -38,10 +30,10 @@ def crossings(sums: Sums) -> tuple[int, int, int]:
 @pytest.mark.parametrize("law", ["Bernoulli .01", "Bernoulli .2", "Bernoulli .8"])
 def test_false_decisions_on_two_kinds_of_outcomes(law: str, allocation: str, drift: str) -> None:
     win, harm, both = crossings(draw(cell(allocation, drift, LAWS[law]), RUNS, 5))
-    assert win <= at_most(0.025)
-    assert harm <= at_most(0.025)
-    assert both <= at_most(0.05)
-    assert both >= at_least(0.04)
+    assert win <= at_most(RUNS, 0.025)
+    assert harm <= at_most(RUNS, 0.025)
+    assert both <= at_most(RUNS, 0.05)
+    assert both >= at_least(RUNS, 0.04)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +48,9 @@ def test_false_decisions_on_two_kinds_of_outcomes(law: str, allocation: str, dri
 def test_false_decisions_on_other_outcomes(law: str, allocation: str, drift: str) -> None:
     runs = 600
     win, harm, both = crossings(draw(cell(allocation, drift, LAWS[law]), runs, 6))
-    assert max(win, harm) <= at_most(0.025, runs)
-    assert both <= at_most(0.05, runs)
-    assert both >= at_least(0.04, runs)
+    assert max(win, harm) <= at_most(runs, 0.025)
+    assert both <= at_most(runs, 0.05)
+    assert both >= at_least(runs, 0.04)
 
 
 def test_the_grid_can_fail() -> None:
@@ -77,7 +69,7 @@ def test_the_grid_can_fail() -> None:
 def test_power(allocation: str, drift: str, p0: float, effect: float, power: float) -> None:
     sums = draw(cell(allocation, drift, Law("bernoulli", p0, effect)), RUNS, 8)
     win, harm, _ = crossings(sums)
-    assert win >= at_least(power)
+    assert win >= at_least(RUNS, power)
     assert harm <= 2
 
 

@@ -8,9 +8,8 @@ import math
 
 import numpy as np
 import pytest
+from builders.statistics import arrival_plan, at_least, at_most, expose
 from scipy.special import ndtr
-from scipy.stats import binom
-from stats_builders import arrival_plan, expose
 
 from evaluator.policies.continuous_aa import AAMonitor, Round
 from evaluator.policies.level_budget import AlphaBudget, Kind
@@ -23,14 +22,6 @@ from evaluator.stats.guards import ArrivalState, Exposures, GuardReading, label_
 from evaluator.stats.multiplicity import benjamini_hochberg, holm, sidak_level
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-
-
-def at_most(runs: int, rate: float) -> int:
-    return int(binom.ppf(0.999, runs, rate))
-
-
-def at_least(runs: int, rate: float) -> int:
-    return int(binom.ppf(0.001, runs, rate))
 
 
 @pytest.mark.parametrize(

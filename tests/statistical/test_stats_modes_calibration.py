@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.stats import binom, norm
-from stats_builders import expected_time, group_sequential
+from builders.statistics import at_least, at_most, expected_time, group_sequential
+from scipy.stats import norm
 
 from evaluator.policies.evidence_carryover import carried, exchange_rate
 from evaluator.stats import Boundary
@@ -38,14 +38,6 @@ RATES: dict[str, Callable[[float], float]] = {
     "rising": lambda t: 0.25 + 2.0 * t,
     "falling": lambda t: 1.0 / (0.1 + t),
 }
-
-
-def at_most(runs: int, rate: float) -> int:
-    return int(binom.ppf(0.999, runs, rate))
-
-
-def at_least(runs: int, rate: float) -> int:
-    return int(binom.ppf(0.001, runs, rate))
 
 
 def watched(name: str, rate: str, effect: float, seed: int, runs: int = RUNS, times: int = 40) -> Mode:

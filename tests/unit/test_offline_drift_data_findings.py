@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from builders.drift_tables import features, labelled
 
 import gauntlet
 from evaluator.drift.performance import MetricChange
@@ -18,16 +19,7 @@ ROWS = 1200
 
 
 def frame(seed: int, rows: int = ROWS) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(0, 2, rows)
-    return pd.DataFrame(
-        {
-            "a": rng.normal(size=rows),
-            "c": rng.choice(["x", "y"], rows),
-            "y": truth,
-            "p": truth ^ (rng.random(rows) < 0.1),
-        }
-    )
+    return labelled(features(seed, rows, "a", "c"), seed)
 
 
 def of(found: DriftReport, kind: str, column: str | None) -> list[Finding]:

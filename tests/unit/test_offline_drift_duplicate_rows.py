@@ -5,15 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from builders.drift_tables import features
 
 import gauntlet
 from evaluator.drift.columns import Coded
 from evaluator.offline.drift.data_findings import DuplicateRows
-
-
-def frame(seed: int, rows: int = 2000) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    return pd.DataFrame({"x": rng.normal(size=rows), "k": rng.integers(0, 9, rows), "c": rng.choice(["a", "b"], rows)})
 
 
 def repeated(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
@@ -21,34 +17,34 @@ def repeated(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
 
 
 def test_a_hundred_rows_that_come_twenty_times_are_told() -> None:
-    (message,) = repeated(frame(1), pd.concat([frame(2, 100)] * 20))
+    (message,) = repeated(features(1, 2000), pd.concat([features(2, 100)] * 20))
     assert message.startswith("95.0% of rows repeat an earlier one exactly, 0.0%")
 
 
 def test_a_file_that_was_written_twice_is_told_though_no_half_of_it_repeats() -> None:
-    assert repeated(frame(1), pd.concat([frame(2)] * 2))
+    assert repeated(features(1, 2000), pd.concat([features(2, 2000)] * 2))
 
 
 @pytest.mark.parametrize("rows", [300, 2000, 20_000])
-@pytest.mark.parametrize("columns", [["k", "c"], ["x", "k", "c"], ["c"]])
+@pytest.mark.parametrize("columns", [["k", "c"], ["a", "k", "c"], ["c"]])
 def test_rows_of_few_values_repeat_by_nature(columns: list[str], rows: int) -> None:
-    assert repeated(frame(1)[columns], frame(2, rows)[columns]) == []
+    assert repeated(features(1, 2000)[columns], features(2, rows)[columns]) == []
 
 
 def test_rounded_numbers_repeat_the_more_the_more_rows_there_are() -> None:
-    before, now = frame(1)[["x"]].round(3), frame(2, 6000)[["x"]].round(3)
+    before, now = features(1, 2000)[["a"]].round(3), features(2, 6000)[["a"]].round(3)
     assert repeated(before, now) == []
 
 
 def test_a_target_that_has_not_come_yet_makes_no_repetitions() -> None:
-    before = frame(1).assign(y=lambda t: t["x"])[["k", "c", "y"]]
-    found = gauntlet.drift(before, frame(2)[["k", "c"]], target="y")
+    before = features(1, 2000).assign(y=lambda t: t["a"])[["k", "c", "y"]]
+    found = gauntlet.drift(before, features(2, 2000)[["k", "c"]], target="y")
     assert "repeated_rows" not in {f.kind for f in found.quality.findings}
 
 
 def test_a_stream_tells_them_too() -> None:
-    for rows, kinds in ((frame(2), set()), (pd.concat([frame(2, 100)] * 20), {"repeated_rows"})):
-        stream = gauntlet.drift_stream(pd.concat([frame(1), rows]), 2000, features=["x", "k", "c"])
+    for rows, kinds in ((features(2, 2000), set()), (pd.concat([features(2, 100)] * 20), {"repeated_rows"})):
+        stream = gauntlet.drift_stream(pd.concat([features(1, 2000), rows]), 2000, features=["a", "k", "c"])
         list(stream.events())
         assert {f.kind for f in stream.report().quality.findings} == kinds
 

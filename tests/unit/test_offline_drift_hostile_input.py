@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from drift_tables import finding_kinds
+from builders.drift_tables import features, finding_kinds
 
 import gauntlet
 from gauntlet.errors import BadInput
@@ -19,16 +19,12 @@ ROWS = 700
 def frame(seed: int, rows: int = ROWS) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     score = rng.random(rows)
-    said = rng.choice(["no", "yes"], rows)
-    return pd.DataFrame(
-        {
-            "a": rng.normal(size=rows),
-            "c": rng.choice(["x", "y", "z"], rows),
-            "y": (rng.random(rows) < score).astype(int),
-            "p": score,
-            "label": np.where(rng.random(rows) < 0.1, "no", said),
-            "said": said,
-        }
+    answer = rng.choice(["no", "yes"], rows)
+    return features(seed, rows, "a", "c").assign(
+        y=(rng.random(rows) < score).astype(int),
+        p=score,
+        answer=answer,
+        label=np.where(rng.random(rows) < 0.1, "no", answer),
     )
 
 
@@ -70,8 +66,8 @@ def test_a_table_is_like_itself(table: pd.DataFrame, mode: str) -> None:
         ("p", "hello", ("y", "p")),
         ("p", 37.0, ("y", "p")),
         ("p", np.inf, ("y", "p")),
-        ("said", 7, ("said", "label")),
-        ("label", 7, ("said", "label")),
+        ("answer", 7, ("answer", "label")),
+        ("label", 7, ("answer", "label")),
     ],
 )
 def test_a_target_or_prediction_that_can_be_none_is_damage_and_not_a_worse_model(
@@ -93,7 +89,7 @@ def test_a_few_odd_targets_are_told_and_change_nothing() -> None:
 
 
 def test_a_class_that_is_new_among_labels_is_still_a_class() -> None:
-    found = gauntlet.drift(frame(1), damaged("said", "maybe"), target="said", prediction="label")
+    found = gauntlet.drift(frame(1), damaged("answer", "maybe"), target="answer", prediction="label")
     assert found.action == "retrain_recent"
 
 
@@ -158,7 +154,7 @@ def test_another_delimiter_is_suggested(mark: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("a,b\n1,2\n".encode("utf-16"), "not UTF-8"),
         ("a,b\n1,2\n".encode("utf-16-le"), "not UTF-8"),
@@ -171,10 +167,10 @@ def test_another_delimiter_is_suggested(mark: str, tmp_path: Path) -> None:
         (b'a,b\n1,2\n3,4\n5,"6\n7,8\n', "never closed"),
     ],
 )
-def test_a_file_that_is_no_text_or_ends_within_a_quote_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_text_or_ends_within_a_quote_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(content)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         gauntlet.drift(path, path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from builders.drift_tables import features
 
 import gauntlet
 from evaluator.offline.drift import DriftReport
@@ -22,8 +23,7 @@ IDS = RNG.permutation(ROWS) + 10_000
 
 
 def frame(seed: int, **more: object) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    return pd.DataFrame({"x": rng.normal(size=ROWS), "z": rng.normal(size=ROWS)}).assign(**more)
+    return features(seed, ROWS, "a", "b").assign(**more)
 
 
 def left_out(found: DriftReport) -> dict[str, str]:
@@ -50,7 +50,7 @@ def test_what_counts_or_names_rows_is_left_out(before: np.ndarray, now: np.ndarr
     found = gauntlet.drift(frame(1, k=before), frame(2, k=now))
     assert left_out(found) == {"k": kind}
     assert found.severity == "NONE"
-    assert {feature.name for feature in found.features} == {"x", "z"}
+    assert {feature.name for feature in found.features} == {"a", "b"}
 
 
 def test_what_counts_rows_is_left_out_of_few_current_rows_too() -> None:
@@ -59,19 +59,19 @@ def test_what_counts_rows_is_left_out_of_few_current_rows_too() -> None:
 
 
 def test_a_feature_that_both_files_are_sorted_by_is_watched_and_told() -> None:
-    before, now = frame(1).sort_values("x"), frame(2, x=lambda t: t["x"] + 1).sort_values("x")
+    before, now = frame(1).sort_values("a"), frame(2, a=lambda t: t["a"] + 1).sort_values("a")
     found = gauntlet.drift(before, now)
     assert left_out(found) == {}
-    assert {feature.name for feature in found.features} == {"x", "z"}
-    assert any("sorted by x" in note and "--unordered" in note for note in found.notes)
-    assert gauntlet.drift(before, now, ordered=False).drifted == ("x",)
+    assert {feature.name for feature in found.features} == {"a", "b"}
+    assert any("sorted by a" in note and "--unordered" in note for note in found.notes)
+    assert gauntlet.drift(before, now, ordered=False).drifted == ("a",)
 
 
 def test_without_an_order_a_shift_is_found_where_the_order_would_be_a_counter() -> None:
-    before = frame(1).sort_values("x")
-    later = frame(2, x=lambda t: t["x"] + 9).sort_values("x")  # goes on where the reference ended
-    assert left_out(gauntlet.drift(before, later)) == {"x": "counter"}
-    assert gauntlet.drift(before, later, ordered=False).drifted == ("x",)
+    before = frame(1).sort_values("a")
+    later = frame(2, a=lambda t: t["a"] + 9).sort_values("a")  # goes on where the reference ended
+    assert left_out(gauntlet.drift(before, later)) == {"a": "counter"}
+    assert gauntlet.drift(before, later, ordered=False).drifted == ("a",)
 
 
 def test_a_sorted_feature_of_a_long_file_does_not_look_like_one_that_goes_on() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from builders.drift_tables import features
 
 import gauntlet
 from evaluator.drift.columns import Coded
@@ -18,18 +19,12 @@ from gauntlet.errors import BadInput
 from gauntlet.table import open_table
 
 
-def frame(rows: int, seed: int = 1) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    numbers = np.round(rng.normal(size=rows), 4)
-    return pd.DataFrame({"a": numbers, "c": rng.choice(["x", "y", "z"], rows), "k": rng.integers(0, 5, rows)})
-
-
 def cells(reader: TableReader, name: str) -> list[object]:
     return [value for batch in reader for value in list(batch.columns[name])]
 
 
 def test_a_cell_that_is_no_number_turns_up_late_and_no_row_is_lost_or_read_twice() -> None:
-    table = frame(30_000)
+    table = features(1, 30_000)
     spelled = [str(value) for value in table["a"]]
     spelled[25_000] = "oops"
     reader = TableReader(open_table(table.assign(a=spelled, b=table["k"])), ["a", "b"], ["c"], rows=4096)
@@ -43,7 +38,7 @@ def test_a_cell_that_is_no_number_turns_up_late_and_no_row_is_lost_or_read_twice
 
 
 def test_two_broken_columns_are_both_read() -> None:
-    table = frame(12_000)
+    table = features(1, 12_000)
     broken = {name: [*map(str, table["a"][:11_000]), *["?"] * 1000] for name in ("a", "b")}
     reader = TableReader(open_table(table.assign(**broken)), ["a", "b", "k"], [])
     assert cells(reader, "b")[10_999:11_001] == [float(table["a"][10_999]), "?"]
@@ -65,7 +60,7 @@ def test_texts_that_are_numbers_are_cells_of_another_type_only_where_no_category
 
 
 def test_the_same_rows_in_any_kind_of_file_give_the_same_answer(tmp_path: Path) -> None:
-    before, now = frame(3000), frame(2500, 2)
+    before, now = features(1, 3000), features(2, 2500)
     now["a"] += 0.7
     for name, table in (("before", before), ("now", now)):
         table.to_csv(tmp_path / f"{name}.csv", index=False)
@@ -79,7 +74,7 @@ def test_the_same_rows_in_any_kind_of_file_give_the_same_answer(tmp_path: Path) 
 
 
 def test_batches_of_any_size_give_the_same_profile_and_the_same_sample() -> None:
-    table, settings = frame(50_000), DriftFileSettings()
+    table, settings = features(1, 50_000), DriftFileSettings()
     profiles = []
     for rows in (1000, 7777, 50_000):
         reader = TableReader(open_table(table), ["a", "k"], ["c"], rows=rows)
@@ -134,7 +129,7 @@ def test_moving_blocks_measure_dependence_as_all_rows_do() -> None:
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_second_reading_gives_the_same_batches(broken: bool) -> None:
-    table = frame(20_000)
+    table = features(1, 20_000)
     if broken:
         table["a"] = [*map(str, table["a"][:15_000]), *["?"] * 5000]
     reads: list[int] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drift_tables import slow_and_quick
+from builders.drift_tables import features, labelled, slow_and_quick
 
 import gauntlet
 from evaluator.offline.drift.slices import MOST_SLICES
@@ -15,11 +15,8 @@ from evaluator.offline.drift.slices import MOST_SLICES
 ROWS = 3000
 
 
-def frame(seed: int, rows: int = ROWS) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    a = rng.normal(size=rows)
-    truth = (a > 0).astype(int)
-    return pd.DataFrame({"a": a, "c": rng.choice(["x", "y"], rows), "y": truth, "p": truth ^ (rng.random(rows) < 0.1)})
+def frame(seed: int, rows: int = 3000) -> pd.DataFrame:
+    return labelled(features(seed, rows, "a", "c"), seed)
 
 
 def test_a_drift_that_comes_and_goes_is_seen_where_it_is() -> None:

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from builders.drift_tables import features, labelled
 
 import gauntlet
 from evaluator.offline.drift import StreamEvent
@@ -15,18 +16,8 @@ from gauntlet.errors import BadInput
 REFERENCE = 4000
 
 
-def table(rows: int = 12_000, seed: int = 4) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(0, 2, rows)
-    return pd.DataFrame(
-        {
-            "a": rng.normal(size=rows),
-            "b": rng.normal(size=rows),
-            "c": rng.choice(["x", "y"], rows),
-            "y": truth,
-            "p": np.where(rng.random(rows) < 0.1, 1 - truth, truth),
-        }
-    )
+def stream_rows(rows: int = 12_000, seed: int = 4) -> pd.DataFrame:
+    return labelled(features(seed, rows, "a", "b", "c"), seed)
 
 
 def watched(rows: pd.DataFrame, **asked: str) -> list[StreamEvent]:
@@ -34,7 +25,7 @@ def watched(rows: pd.DataFrame, **asked: str) -> list[StreamEvent]:
 
 
 def test_a_still_stream_is_quiet() -> None:
-    stream = gauntlet.drift_stream(table(), REFERENCE, target="y", prediction="p")
+    stream = gauntlet.drift_stream(stream_rows(), REFERENCE, target="y", prediction="p")
     assert list(stream.events()) == []
     report = stream.report()
     assert (report.severity, report.final_severity, report.rows) == ("NONE", "NONE", 12_000)
@@ -43,7 +34,7 @@ def test_a_still_stream_is_quiet() -> None:
 
 
 def test_a_shift_opens_soon_after_it_begins_names_its_feature_and_closes_after_it_ends() -> None:
-    rows = table()
+    rows = stream_rows()
     rows.loc[6000:7999, "a"] += 1.5
     events = watched(rows)
     assert 6000 <= events[0].row < 6400
@@ -59,7 +50,7 @@ def test_a_shift_opens_soon_after_it_begins_names_its_feature_and_closes_after_i
 
 
 def test_labels_that_begin_to_miss_are_concept_drift_while_inputs_stand_still() -> None:
-    rows = table()
+    rows = stream_rows()
     turned = np.arange(12_000) >= 8000
     rows["y"] = np.where(turned & (np.arange(12_000) % 2 == 0), 1 - rows["y"], rows["y"])
     events = watched(rows, target="y", prediction="p")
@@ -71,13 +62,13 @@ def test_labels_that_begin_to_miss_are_concept_drift_while_inputs_stand_still() 
 
 
 def test_rows_without_a_label_yet_are_left_out() -> None:
-    rows = table()
+    rows = stream_rows()
     rows["y"] = rows["y"].astype(float).where(np.arange(12_000) < 9000)
     assert watched(rows, target="y", prediction="p") == []
 
 
 def test_a_column_that_breaks_late_is_quality_and_no_crash() -> None:
-    rows = table(20_000)
+    rows = stream_rows(20_000)
     spelled = rows["a"].astype(str)
     spelled[15_000:] = "ERR"
     events = watched(rows.assign(a=spelled))
@@ -86,15 +77,15 @@ def test_a_column_that_breaks_late_is_quality_and_no_crash() -> None:
 
 
 def test_events_do_not_depend_on_the_rows_that_follow() -> None:
-    rows = table()
+    rows = stream_rows()
     rows.loc[6000:, "a"] += 1.5
     whole, part = watched(rows), watched(rows[:9000])
     assert part == [event for event in whole if event.row < 9000]
 
 
 def test_a_shift_too_small_to_matter_alarms_the_simple_mode_alone() -> None:
-    rows = table()
-    rows.loc[5000:, "a"] += 0.2
+    rows = stream_rows()
+    rows.loc[5000:, "a"] += 0.1
     assert watched(rows[["a", "b"]]) == []
     simple = watched(rows[["a", "b"]], mode="simple")
     assert "a" in {feature["name"] for event in simple for feature in event.features}
@@ -106,12 +97,12 @@ def test_a_shift_too_small_to_matter_alarms_the_simple_mode_alone() -> None:
 )
 def test_a_reference_that_does_not_fit_is_refused(reference: int, said: str) -> None:
     with pytest.raises(BadInput, match=said):
-        gauntlet.drift_stream(table(), reference)
+        gauntlet.drift_stream(stream_rows(), reference)
 
 
 def test_a_file_that_turns_out_too_short_is_refused(tmp_path: object) -> None:
     path = f"{tmp_path}/short.csv"
-    table(500).to_csv(path, index=False)
+    stream_rows(500).to_csv(path, index=False)
     with pytest.raises(BadInput, match="fewer rows than the 4,000"):
         list(gauntlet.drift_stream(path, REFERENCE).events())
 
@@ -130,15 +121,15 @@ def test_a_column_whose_windows_can_hardly_speak_is_noted(mode: str, told: bool)
 @pytest.mark.parametrize("rows", ["200", 200.5, None])
 def test_a_number_of_reference_rows_that_is_none_is_refused(rows: object) -> None:
     with pytest.raises(BadInput, match="whole number"):
-        gauntlet.drift_stream(table(), rows)  # type: ignore[arg-type]
+        gauntlet.drift_stream(stream_rows(), rows)  # type: ignore[arg-type]
 
 
 def test_any_kind_of_whole_number_will_do() -> None:
-    assert gauntlet.drift_stream(table(), np.int64(REFERENCE)).reference_rows == REFERENCE  # type: ignore[arg-type]
+    assert gauntlet.drift_stream(stream_rows(), np.int64(REFERENCE)).reference_rows == REFERENCE  # type: ignore[arg-type]
 
 
 def test_a_report_reads_the_rows_that_no_event_was_asked_for() -> None:
-    rows = table()
+    rows = stream_rows()
     rows.loc[6000:7999, "a"] += 1.5
     expected = watched(rows)
     unread = gauntlet.drift_stream(rows, REFERENCE)
@@ -150,7 +141,7 @@ def test_a_report_reads_the_rows_that_no_event_was_asked_for() -> None:
 
 
 def test_a_second_iteration_goes_on_where_the_first_one_stopped() -> None:
-    rows = table()
+    rows = stream_rows()
     rows.loc[6000:7999, "a"] += 1.5
     stream = gauntlet.drift_stream(rows, REFERENCE)
     first = next(stream.events())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from builders.drift_tables import features
 
 import gauntlet
 from evaluator.offline.drift.data_findings import TimestampStats
@@ -23,7 +24,7 @@ def times(later: bool) -> np.ndarray:
 
 
 def frame(seed: int, at: object) -> pd.DataFrame:
-    return pd.DataFrame({"when": at, "x": np.random.default_rng(seed).normal(size=ROWS)})
+    return features(seed, ROWS, "a").assign(when=at)
 
 
 def told(findings: tuple[Finding, ...]) -> dict[str, bool]:
@@ -65,7 +66,7 @@ def test_odd_times_are_told_by_two_files(change: Change, kinds: dict[str, bool],
     found = gauntlet.drift(*sides, time="when")
     assert told(found.quality.findings) == kinds
     assert found.severity == "NONE"
-    assert [feature.name for feature in found.features] == ["x"]
+    assert [feature.name for feature in found.features] == ["a"]
     assert any(said in f.message for f in found.quality.findings) or not kinds
 
 

@@ -8,30 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from drift_tables import finding_kinds, slow_and_quick
+from builders.drift_tables import features, finding_kinds, labelled, slow_and_quick
 
 import gauntlet
 from gauntlet.errors import BadInput
 
-ROWS = 800
+ROWS, NAMES = 800, ("a", "b", "c")
 
 
-def frame(seed: int, rows: int = ROWS) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {"a": rng.normal(size=rows), "b": rng.exponential(size=rows), "c": rng.choice(["x", "y", "z"], rows)}
-    )
-
-
-def outcome(table: pd.DataFrame, seed: int, wrong: float) -> pd.DataFrame:
-    """With a target that follows `a` and a label that misses a share of it."""
-    rng = np.random.default_rng(seed)
-    truth = (table["a"] > 0).astype(int)
-    miss = rng.random(len(table)) < wrong
-    return table.assign(y=truth, p=np.where(miss, 1 - truth, truth))
-
-
-REFERENCE, SAME = frame(1), frame(2)
+REFERENCE, SAME = features(1, ROWS, *NAMES), features(2, ROWS, *NAMES)
 
 
 def test_the_same_distribution_is_quiet_and_is_json() -> None:
@@ -61,7 +46,7 @@ def test_a_shift_is_found_in_its_feature_alone_with_the_exact_distance_inside_it
 
 
 def test_an_effect_without_evidence_is_no_drift_when_gated_but_is_when_simple() -> None:
-    few = frame(7, 40)  # a distance above 0.15 by chance alone
+    few = features(7, 40, *NAMES)  # a distance above 0.15 by chance alone
     gated, simple = gauntlet.drift(REFERENCE, few), gauntlet.drift(REFERENCE, few, mode="simple")
     assert max(feature.statistic or 0.0 for feature in gated.features) > 0.15
     assert gated.severity == "NONE"
@@ -69,7 +54,7 @@ def test_an_effect_without_evidence_is_no_drift_when_gated_but_is_when_simple() 
 
 
 def test_evidence_without_an_effect_is_no_drift_when_gated_but_is_when_simple() -> None:
-    before, now = frame(3, 20_000), frame(4, 20_000)
+    before, now = features(3, 20_000, *NAMES), features(4, 20_000, *NAMES)
     now["a"] += 0.1
     gated, simple = gauntlet.drift(before, now), gauntlet.drift(before, now, mode="simple")
     a = next(feature for feature in gated.features if feature.name == "a")
@@ -176,7 +161,7 @@ def test_only_the_asked_features_are_watched() -> None:
 
 
 def test_labels_that_miss_more_often_are_concept_drift_while_inputs_stand_still() -> None:
-    found = gauntlet.drift(outcome(REFERENCE, 5, 0.1), outcome(SAME, 6, 0.3), target="y", prediction="p")
+    found = gauntlet.drift(labelled(REFERENCE, 5, 0.1), labelled(SAME, 6, 0.3), target="y", prediction="p")
     assert found.severity in ("HIGH", "CRITICAL")
     assert (found.root_cause, found.action) == ("concept", "retrain_recent")
     assert found.performance is not None
@@ -190,8 +175,8 @@ def test_labels_that_miss_more_often_are_concept_drift_while_inputs_stand_still(
 
 
 def test_misses_that_rise_by_half_are_concept_drift_though_accuracy_hardly_falls() -> None:
-    before, now = frame(21, 12_000), frame(22, 12_000)
-    found = gauntlet.drift(outcome(before, 5, 0.05), outcome(now, 6, 0.08), target="y", prediction="p")
+    before, now = features(21, 12_000, *NAMES), features(22, 12_000, *NAMES)
+    found = gauntlet.drift(labelled(before, 5, 0.05), labelled(now, 6, 0.08), target="y", prediction="p")
     assert found.performance is not None
     assert not found.performance.metrics[0].breached
     assert [signal["kind"] for signal in found.signals] == ["concept"]
@@ -199,13 +184,13 @@ def test_misses_that_rise_by_half_are_concept_drift_though_accuracy_hardly_falls
 
 
 def test_the_same_misses_are_quiet() -> None:
-    found = gauntlet.drift(outcome(REFERENCE, 5, 0.1), outcome(SAME, 6, 0.1), target="y", prediction="p")
+    found = gauntlet.drift(labelled(REFERENCE, 5, 0.1), labelled(SAME, 6, 0.1), target="y", prediction="p")
     assert found.severity == "NONE"
 
 
 def test_a_probability_of_a_text_class_and_a_rise_of_its_misses() -> None:
     def told(table: pd.DataFrame, wrong: float) -> pd.DataFrame:
-        table = outcome(table, 9, wrong)
+        table = labelled(table, 9, wrong)
         return table.assign(y=np.where(table["y"] == 1, "yes", "no"), p=np.where(table["p"] == 1, 0.9, 0.1))
 
     before = told(REFERENCE, 0.1)
@@ -252,8 +237,8 @@ def test_a_prediction_without_a_target_is_watched_for_drift() -> None:
 
 
 def test_a_prediction_that_is_gone_is_damage() -> None:
-    before = outcome(REFERENCE, 5, 0.1)
-    found = gauntlet.drift(before, outcome(SAME, 6, 0.1).drop(columns="p"), target="y", prediction="p")
+    before = labelled(REFERENCE, 5, 0.1)
+    found = gauntlet.drift(before, labelled(SAME, 6, 0.1).drop(columns="p"), target="y", prediction="p")
     assert ("column_gone", "p") in finding_kinds(found)
     assert found.action == "quarantine"
 
@@ -288,7 +273,7 @@ def test_values_that_all_lie_beyond_the_reference_are_not_called_constant() -> N
 
 
 def test_a_large_fall_on_few_rows_is_not_called_fine() -> None:
-    before, now = outcome(REFERENCE, 5, 0.1), outcome(SAME.head(60), 8, 0.25)
+    before, now = labelled(REFERENCE, 5, 0.1), labelled(SAME.head(60), 8, 0.25)
     found = gauntlet.drift(before, now, target="y", prediction="p")
     assert found.performance is not None
     assert not found.performance.metrics[0].breached

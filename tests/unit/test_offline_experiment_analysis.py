@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from experiment_builders import analysed, find, log, only, spoiled, units
+from builders.experiments import analysed, find, log, only, spoiled, units
 
 from gauntlet.errors import GauntletError
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from experiment_builders import EVIL, analysis, comparison, history
+from builders.experiments import EVIL, analysis, comparison, history
 
 from evaluator.offline.experiment.result import Comparison, Guard, SampleRatioResult, Stopped
 from evaluator.offline.render import experiment, figures

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from experiment_builders import EVIL, analysis, comparison
+from builders.experiments import EVIL, analysis, comparison
 
 from evaluator.offline.experiment.result import FixedHorizon, Guard, SampleRatioResult
 from evaluator.offline.render import experiment

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from experiment_builders import analysed, find, log, only, units
+from builders.experiments import analysed, find, log, only, units
 
 
 def test_harm_in_a_segment_holds_what_is_better_overall() -> None:

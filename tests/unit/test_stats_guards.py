@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from builders.statistics import arrival_plan, expose
 from scipy.stats import binom
-from stats_builders import arrival_plan, expose
 
 from evaluator.stats import AssignmentCounts, SplitSums, StatsError, split_blocks
 from evaluator.stats.always_valid import log_rate_evidence, rate_limits, rate_p

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from stats_builders import evidence
+from builders.statistics import evidence
 
 from evaluator.stats import (
     Arm,

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.stats import binom, norm, t
+from builders.statistics import at_most
+from scipy.stats import norm, t
 
 from evaluator.stats.errors import NoAnswer
 from evaluator.stats.group_sequential import Boundary
@@ -130,7 +131,7 @@ def wins(hours: Floats, alpha: float = 0.025) -> float:
 @pytest.mark.parametrize("world", [independent, storms, day_effects, correlated_days, correlated_hours, cycle])
 def test_the_level_holds_in_every_world(world: Callable[..., Floats]) -> None:
     runs = 1000
-    assert wins(world(np.random.default_rng(11), runs, 14)) * runs <= binom.ppf(0.999, runs, 0.025)
+    assert wins(world(np.random.default_rng(11), runs, 14)) * runs <= at_most(runs, 0.025)
 
 
 def test_independent_traffic_comes_close_to_the_test_of_units() -> None:

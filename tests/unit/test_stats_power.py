@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from builders.statistics import bounds_of, expected_time, group_sequential
 from scipy.stats import entropy, multivariate_normal, norm
-from stats_builders import bounds_of, expected_time, group_sequential
 
 from evaluator.policies.evidence_carryover import carried, exchange_rate
 from evaluator.stats import PlanError, Spending

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from builders.statistics import two_sided_bound, two_sided_log_mixture, two_sided_rho
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import betaln
 from scipy.stats import beta, norm
-from stats_builders import two_sided_bound, two_sided_log_mixture, two_sided_rho
 
 from evaluator.stats import AssignmentCounts, Boundary, Spending, sample_ratio
 from evaluator.stats.always_valid import best_rho, log_mixture, mixture_bound

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from builders.statistics import evidence
 from scipy import stats
-from stats_builders import evidence
 from statsmodels.stats.proportion import proportions_ztest
 from statsmodels.tsa.stattools import acf
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.stats import binom
 
 from evaluator.stats import Block, Boundary, Evidence, NoAnswer, Plan, Side
 from evaluator.stats.always_valid import best_rho, log_mixture
@@ -13,6 +14,16 @@ from evaluator.stats.guards import Exposures
 from evaluator.stats.power import Course, course
 from evaluator.stats.score_process import arms_of
 from evaluator.stats.sequential_test import HARM_MOST_CORRELATION, WIN_SIDE, Mode
+
+
+def at_most(runs: int, rate: float) -> int:
+    """The most events that `runs` runs may show at this rate: exceeded by chance once in a thousand."""
+    return int(binom.ppf(0.999, runs, rate))
+
+
+def at_least(runs: int, rate: float) -> int:
+    """The fewest events that `runs` runs may show at this rate: undercut by chance once in a thousand."""
+    return int(binom.ppf(0.001, runs, rate))
 
 
 def evidence(
