@@ -91,7 +91,7 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
         note=spec.job,
         parent=spec.champion,
         algorithm=training.algorithm(model),
-        code_version=_code_version(),
+        code_version=gauntlet.__version__,
         rows=len(train),
         data_from=train.times[0],
         data_to=train.times[-1],
@@ -175,10 +175,6 @@ def _reference(
         truths=[*[None] * unseen, *truth.tolist()][newest],
         losses=[*[None] * unseen, *lost][newest],
     )
-
-
-def _code_version() -> str:
-    return str(getattr(gauntlet, "__version__", ""))
 
 
 def _data_version(spec: Spec) -> str:

@@ -15,7 +15,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,7 +31,7 @@ from retrainer.control_client import ControlClient
 from retrainer.job import registered
 from retrainer.job_dir import Answer, JobFolder, Spec
 from retrainer.policy import ACTOR
-from retrainer.store import LIVE, JobRecord, RetrainerStore
+from retrainer.store import JobRecord, RetrainerStore
 from retrainer.triggers import RetrainContext, RetrainRequest, Trigger
 
 _log = get_logger("gauntlet.retrainer")
@@ -39,11 +39,10 @@ _log = get_logger("gauntlet.retrainer")
 _MOST_STARTS = 5  # a job that takes its retrainer down with it must not do so for ever
 
 
-class ProcessEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job's process ended: by itself with an exit code, or aborted at its time limit; wall seconds either way."""
+class ProcessEnd(NamedTuple):
+    """How a job's process ended: its exit code, None where it was aborted at its time limit; and its wall seconds."""
 
-    how: Literal["exited", "aborted"]
-    code: int
+    code: int | None
     seconds: float
 
 
@@ -53,30 +52,27 @@ async def run_process(folder: JobFolder, time_limit: float) -> ProcessEnd:
     # The job imports what the retrainer can import, a user's trainer among it.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
     with folder.output.open("ab") as output:
+        command = [sys.executable, "-m", "retrainer.job", str(folder.spec_path), "--leash"]
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "retrainer.job",
-            str(folder.spec_path),
-            "--leash",
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=output,
             stderr=output,
             start_new_session=True,
             env=environment,
         )
-    how: Literal["exited", "aborted"] = "exited"
+    code = None
     try:
-        await asyncio.wait_for(process.wait(), time_limit)
+        code = await asyncio.wait_for(process.wait(), time_limit)
     except TimeoutError:
-        how = "aborted"
+        pass
     finally:
         with contextlib.suppress(ProcessLookupError):  # its children, too: the session is the group
             os.killpg(process.pid, signal.SIGKILL)
-        code = await process.wait()
+        await process.wait()
         assert process.stdin is not None
         process.stdin.close()
-    return ProcessEnd(how=how, code=code, seconds=time.monotonic() - began)
+    return ProcessEnd(code, time.monotonic() - began)
 
 
 class JobRunner:
@@ -185,17 +181,16 @@ class JobRunner:
         except OSError as error:
             return await self._end(job, "failed", Answer(error=f"its process could not start: {error}"), 0.0)
         answer = folder.answer()
-        if answer is None and ended.how == "aborted":
-            limit = self._config.retrain.time_limit
-            return await self._end(job, "aborted", Answer(error=f"it took longer than {limit:g} s"), ended.seconds)
-        if answer is None:
-            reason = f"its process ended with code {ended.code}: {folder.output_tail() or 'no output'}"
-            return await self._end(job, "failed", Answer(error=reason), ended.seconds)
-        if answer.error is not None:
-            return await self._end(job, "failed", answer, ended.seconds)
-        if answer.version is not None:
-            answer = msgspec.structs.replace(answer, reason=await self._challenge(job, answer))
-        return await self._end(job, "completed", answer, ended.seconds)
+        status = "failed"
+        if answer is None and ended.code is None:
+            status, answer = "aborted", Answer(error=f"it took longer than {self._config.retrain.time_limit:g} s")
+        elif answer is None:
+            answer = Answer(error=f"its process ended with code {ended.code}: {folder.output_tail() or 'no output'}")
+        elif answer.error is None:
+            status = "completed"
+            if answer.version is not None:
+                answer = msgspec.structs.replace(answer, reason=await self._challenge(job, answer))
+        return await self._end(job, status, answer, ended.seconds)
 
     async def _challenge(self, job: JobRecord, answer: Answer) -> str:
         """Give an accepted version its rollout, once; the answer's reason with what became of that."""
@@ -223,21 +218,8 @@ class JobRunner:
             version = await asyncio.to_thread(registered, self._registry, job.id)
             if version is not None:
                 await asyncio.to_thread(self._registry.set_status, version.version, "archived")
-        ended = msgspec.structs.replace(
-            job,
-            status=status,
-            updated_at=now,
-            ended_at=now,
-            version=answer.version,
-            seconds=seconds,
-            accepted=answer.accepted if status == "completed" else None,
-            metrics=answer.metrics,
-            split=answer.split,
-            training_seconds=answer.training_seconds,
-            decision=answer.reason,
-            error=answer.error,
+        self._store.put(
+            msgspec.structs.replace(job, status=status, updated_at=now, ended_at=now, seconds=seconds, answer=answer)
         )
-        self._store.put(ended)
         telemetry.JOBS.labels(self._config.experiment, job.trigger, status).inc()
-        assert status not in LIVE
         _log.info("job_ended", job=job.id, status=status, reason=answer.error or answer.reason)

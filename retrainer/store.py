@@ -16,6 +16,7 @@ import msgspec
 from gauntlet import files
 from gauntlet.errors import StateUnavailable
 from gauntlet.events import Job
+from retrainer.job_dir import Answer
 from retrainer.triggers import RetrainRequest
 
 LIVE = ("pending", "running")
@@ -35,15 +36,14 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     updated_at: float
     ended_at: float | None = None
-    version: str | None = None
-    accepted: bool | None = None
-    metrics: dict[str, dict[str, float]] = {}
-    split: dict[str, float] = {}
-    training_seconds: float = 0.0
     seconds: float = 0.0
-    decision: str = ""
-    error: str | None = None
     starts: int = 0
+    answer: Answer = Answer()
+
+    @property
+    def accepted(self) -> bool | None:
+        """The gate's answer, None without one."""
+        return self.answer.accepted if self.status == "completed" else None
 
     def event(self, experiment: str, step: str = "") -> Job:
         """The record as a job event."""
@@ -54,14 +54,14 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
             status=self.status,
             trigger=self.trigger,
             severity=self.severity,
-            reason=self.decision or self.reason,
+            reason=self.answer.reason or self.reason,
             champion=self.champion,
             step=step or self.status,
-            version=self.version,
+            version=self.answer.version,
             accepted=self.accepted,
-            metrics=self.metrics,
+            metrics=self.answer.metrics,
             seconds=self.seconds,
-            error=self.error,
+            error=self.answer.error,
         )
 
 
@@ -192,24 +192,24 @@ class RetrainerStore:
 
 def _line(job: JobRecord) -> dict[str, object]:
     """An ended job as the job log writes it."""
-    decision = "failed" if job.accepted is None else "challenge" if job.accepted else "keep the champion"
+    answer = job.answer
     return {
         "job_id": job.id,
         "trigger": job.trigger,
         "trigger_value": job.reason,
         "severity": job.severity,
         "champion": job.champion,
-        "challenger": job.version,
-        "champion_metrics": job.metrics.get("champion", {}),
-        "challenger_metrics": job.metrics.get("challenger", {}),
-        "holdout": job.metrics.get("holdout", {}),
-        "split": job.split,
-        "training_seconds": job.training_seconds,
+        "challenger": answer.version,
+        "champion_metrics": answer.metrics.get("champion", {}),
+        "challenger_metrics": answer.metrics.get("challenger", {}),
+        "holdout": answer.metrics.get("holdout", {}),
+        "split": answer.split,
+        "training_seconds": answer.training_seconds,
         "seconds": job.seconds,
         "status": job.status,
-        "decision": decision,
-        "decision_reason": job.decision,
+        "decision": {None: "failed", True: "challenge", False: "keep the champion"}[job.accepted],
+        "decision_reason": answer.reason,
         "triggered_at": job.created_at,
         "decided_at": job.ended_at,
-        "error": job.error,
+        "error": answer.error,
     }

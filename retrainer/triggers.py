@@ -14,8 +14,6 @@ from gauntlet.config import RetrainConfig
 from gauntlet.events import Drift
 from gauntlet.types import Severity
 
-Kind = Literal["drift", "manual"]
-
 _HOUR = 3600.0
 
 
@@ -26,7 +24,7 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     and an episode that stays open afterwards waits like any other.
     """
 
-    kind: Kind
+    kind: Literal["drift", "manual"]
     id: str
     at: float
     severity: Severity
@@ -51,7 +49,7 @@ class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
 
 
-class Condition(msgspec.Struct, frozen=True, kw_only=True):
+class Condition(msgspec.Struct, frozen=True):
     """One condition with its verdict; `passing` obstacles may be gone later, the others won't go by waiting."""
 
     name: str
@@ -117,51 +115,45 @@ def manual(id: str, at: float, model: str, actor: str, reason: str, *, urgent: b
 
 def check(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Trigger:
     """Judge every condition for `request`. All are judged, even when the first has failed."""
-    now = context.now
     urgent = request.severity is Severity.CRITICAL and not request.attempted
+    quarantined = is_quarantined(request)
+
+    def waited(name: str, since: str, at: float | None, wait: float) -> Condition:
+        if at is None:
+            return Condition(name, True, f"{since}: there is none", passing=True)
+        hours = (context.now - at) / _HOUR
+        detail = f"{hours:.1f} h since {since}, {wait / _HOUR:.1f} h wanted{', urgent' if urgent else ''}"
+        return Condition(name, urgent or context.now - at >= wait, detail, passing=True)
+
+    def absent(name: str, what: str | None, present: str, none: str, waived: bool = False) -> Condition:
+        return Condition(name, waived or what is None, present.format(what) if what else none, passing=True)
+
     conditions = (
-        Condition(
-            name="enabled", met=settings.enabled, detail="on" if settings.enabled else "retraining is switched off"
-        ),
+        Condition("enabled", settings.enabled, "on" if settings.enabled else "retraining is switched off"),
         _severity(request, settings),
         Condition(
-            name="root cause",
-            met=not is_quarantined(request),
-            detail=f"{request.root_cause or 'none named'}, {request.action or 'no action named'}"
-            + (": bad data is quarantined, never learned" if is_quarantined(request) else ""),
+            "root cause",
+            not quarantined,
+            f"{request.root_cause or 'none named'}, {request.action or 'no action named'}"
+            + (": bad data is quarantined, never learned" if quarantined else ""),
         ),
         Condition(
-            name="champion",
-            met=request.model == context.champion,
-            detail=f"it is about {request.model}, the champion is {context.champion}",
+            "champion",
+            request.model == context.champion,
+            f"it is about {request.model}, the champion is {context.champion}",
         ),
-        Condition(
-            name="single flight",
-            met=context.running_job is None,
-            passing=True,
-            detail=f"{context.running_job} is running" if context.running_job else "no job is running",
+        absent("single flight", context.running_job, "{} is running", "no job is running"),
+        absent("rollout", context.rollout, "{} is running", "no rollout is running"),
+        absent(
+            "bake", context.baking, "the champion of {} is still being watched", "no bake is running", waived=urgent
         ),
+        waited("min_interval", "the last job's start", context.last_job_started, settings.min_interval),
+        waited("cool_down", "the last job's end", context.last_job_ended, settings.cool_down),
+        waited("cool_down", "the last rollout's end", context.last_rollout_ended, settings.cool_down),
         Condition(
-            name="rollout",
-            met=context.rollout is None,
-            passing=True,
-            detail=f"{context.rollout} is running" if context.rollout else "no rollout is running",
-        ),
-        Condition(
-            name="bake",
-            met=urgent or context.baking is None,
-            passing=True,
-            detail=f"the champion of {context.baking} is still being watched"
-            if context.baking
-            else "no bake is running",
-        ),
-        _waited("min_interval", "the last job's start", context.last_job_started, settings.min_interval, now, urgent),
-        _waited("cool_down", "the last job's end", context.last_job_ended, settings.cool_down, now, urgent),
-        _waited("cool_down", "the last rollout's end", context.last_rollout_ended, settings.cool_down, now, urgent),
-        Condition(
-            name="attempts",
-            met=context.attempts < settings.max_attempts,
-            detail=f"{context.attempts} of at most {settings.max_attempts} jobs against {context.champion}",
+            "attempts",
+            context.attempts < settings.max_attempts,
+            f"{context.attempts} of at most {settings.max_attempts} jobs against {context.champion}",
         ),
     )
     return Trigger(should_retrain=all(c.met for c in conditions), urgent=urgent, conditions=conditions)
@@ -174,14 +166,6 @@ def is_quarantined(request: RetrainRequest) -> bool:
 
 def _severity(request: RetrainRequest, settings: RetrainConfig) -> Condition:
     if request.kind == "manual":
-        return Condition(name="manual", met=True, detail=request.reason)
+        return Condition("manual", True, request.reason)
     wanted = Severity(settings.on_severity)
-    met = request.severity.rank >= wanted.rank
-    return Condition(name="drift", met=met, detail=f"{request.reason}; jobs start at {wanted}")
-
-
-def _waited(name: str, since: str, at: float | None, wait: float, now: float, urgent: bool) -> Condition:
-    if at is None:
-        return Condition(name=name, met=True, passing=True, detail=f"{since}: there is none")
-    detail = f"{(now - at) / _HOUR:.1f} h since {since}, {wait / _HOUR:.1f} h wanted{', urgent' if urgent else ''}"
-    return Condition(name=name, met=urgent or now - at >= wait, passing=True, detail=detail)
+    return Condition("drift", request.severity.rank >= wanted.rank, f"{request.reason}; jobs start at {wanted}")

@@ -244,7 +244,7 @@ async def test_a_running_job_delays_no_event_and_is_aborted_at_its_time_limit(tm
         assert house.store.live == live, "single flight"
         await house.turn_until(lambda: house.store.jobs[live.id].status != "running")
         aborted = house.store.jobs[live.id]
-        assert (aborted.status, aborted.error, aborted.accepted) == ("aborted", "it took longer than 1 s", None)
+        assert (aborted.status, aborted.answer.error, aborted.accepted) == ("aborted", "it took longer than 1 s", None)
         assert house.store.request is not None, "the episode is still open, and is asked again after the cool-down"
         await house.say(keys.DRIFT, drifting.drift(now + config.retrain.cool_down, event="escalate"))
         await house.worker.step()

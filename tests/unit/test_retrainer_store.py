@@ -7,6 +7,7 @@ import pytest
 
 from gauntlet.errors import StateUnavailable
 from gauntlet.types import Severity
+from retrainer.job_dir import Answer
 from retrainer.store import JobRecord, RetrainerStore
 from retrainer.triggers import RetrainRequest
 
@@ -86,8 +87,7 @@ def test_the_job_log_has_one_line_a_job_even_when_told_twice(tmp_path: Path) -> 
             id=f"retrain_20130601_00{number}",
             status=status,
             ended_at=110.0,
-            version="v2",
-            accepted=status == "completed" or None,
+            answer=Answer(version="v2", accepted=True),
         )
         store.put(done)
         store.write_line(done.id)
