@@ -127,27 +127,24 @@ class Table:
     def _keys(self, column: str) -> tuple[NDArray[Any], bool]:
         """The sort keys, in a temporary file, and whether they never go down."""
         read: Callable[[pa.Array, int], NDArray[Any]] | None = None
-        last = None
-        in_order = True
         start = 0
         with _Spill() as spill:
             for piece in _pieces(self._source.batches([column]), CHUNK_ROWS):
                 values = _plain(piece[0])
                 empty = np.flatnonzero(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))
                 if len(empty):
-                    row = start + int(empty[0])
-                    raise TableError(
-                        f"{self.name}: row {row:,} of {column} (counted from 0) is empty; there is no order"
-                    )
+                    raise self._error(start + int(empty[0]), column, " is empty; there is no order")
                 read = read or self._key_reader(column, values)
-                keys = read(values, start)
-                in_order = in_order and bool(np.all(keys[1:] >= keys[:-1])) and (last is None or last <= keys[0])
-                last = keys[-1]
-                spill.write(keys)
-                start += len(keys)
-            if last is None:
+                spill.write(read(values, start))
+                start += len(values)
+            if not start:
                 raise TableError(f"{self.name}: no rows")
-            return spill.array(), in_order
+            keys = spill.array()
+        return keys, bool(np.all(keys[1:] >= keys[:-1]))
+
+    def _error(self, row: int, column: str, reason: str, *, cell: bool = False) -> TableError:
+        message = f"{self.name}: row {row:,} of {column} (counted from 0){reason}"
+        return TableError(message, column=column if cell else None)
 
     def _key_reader(self, column: str, first: pa.Array) -> Callable[[pa.Array, int], NDArray[Any]]:
         """Numbers, or times in nanoseconds; with a zone or without is decided by the first value."""
@@ -157,19 +154,17 @@ class Table:
         if not _is_text(first) or _number_type(first[:1]):
             return lambda values, start: self._numbers(column, values, start).to_numpy(zero_copy_only=False)
         zone = pa.timestamp("ns", "UTC")
-        zoned = _castable(first[:1], zone)
+        zoned = _cast(first[:1], zone) is not None
         target = zone if zoned else pa.timestamp("ns")
         hint = "with a time zone, as in row 0" if zoned else "such as 2013-01-31T12:30:00"
 
         def times(values: pa.Array, start: int) -> NDArray[Any]:
-            try:
-                keys: NDArray[np.int64] = pc.cast(values, target).cast(pa.int64()).to_numpy(zero_copy_only=False)
-            except pa.ArrowInvalid:
+            cast = _cast(values, target)
+            if cast is None:
                 bad = _first_uncastable(values, target)
-                raise TableError(
-                    f"{self.name}: row {start + bad:,} of {column} (counted from 0): {values[bad].as_py()!r} is "
-                    f"neither a number nor an ISO time {hint}"
-                ) from None
+                reason = f": {values[bad].as_py()!r} is neither a number nor an ISO time {hint}"
+                raise self._error(start + bad, column, reason)
+            keys: NDArray[np.int64] = cast.cast(pa.int64()).to_numpy(zero_copy_only=False)
             return keys
 
         return times
@@ -186,30 +181,16 @@ class Table:
         """As 64-bit floats, null where there is none."""
         values = _plain(values)
         if _is_text(values):
-            try:
-                values = pc.cast(values, pa.float64())
-            except pa.ArrowInvalid:
-                values = self._spelled(name, values, start)
-        elif pa.types.is_boolean(values.type):
+            numbers = _cast(values, pa.float64())
+            if numbers is None and (numbers := _cast(spelled := _spelled(values), pa.float64())) is None:
+                bad = _first_uncastable(spelled, pa.float64())
+                raise self._error(start + bad, name, f": {values[bad].as_py()!r} is not a number", cell=True)
+            return numbers
+        if pa.types.is_boolean(values.type):
             values = values.cast(pa.uint8())
         elif not _number_type(values):
             raise TableError(f"{self.name}: column {name!r} holds {values.type}, and a number is needed", column=name)
-        return values if pa.types.is_float64(values.type) else values.cast(pa.float64(), safe=False)
-
-    def _spelled(self, name: str, values: pa.Array, start: int) -> pa.Array:
-        """Numbers among spaces, and true and false in any case."""
-        trimmed = pc.utf8_trim_whitespace(values)
-        lower = pc.utf8_lower(trimmed)
-        known = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", trimmed))
-        known = pc.if_else(pc.is_in(known, _NULLS), pa.scalar(None, pa.string()), known)
-        try:
-            return pc.cast(known, pa.float64())
-        except pa.ArrowInvalid:
-            bad = _first_uncastable(known, pa.float64())
-            raise TableError(
-                f"{self.name}: row {start + bad:,} of {name} (counted from 0): {values[bad].as_py()!r} is not a number",
-                column=name,
-            ) from None
+        return values.cast(pa.float64(), safe=False)
 
     def _text(self, name: str, values: pa.Array) -> pa.Array:
         values = _plain(values)
@@ -230,7 +211,7 @@ class _Ordered(Table):
         self._order = order
 
     def chunks(self, numbers: Sequence[str], texts: Sequence[str] = (), rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
-        known: dict[str, tuple[str, ...]] = {}
+        known: dict[str, pa.Array] = {}
         with ExitStack() as stack:
             number_spills = {name: stack.enter_context(_Spill()) for name in numbers}
             text_spills = {name: stack.enter_context(_Spill()) for name in texts}
@@ -239,16 +220,20 @@ class _Ordered(Table):
                     number_spills[name].write(array)
                 for name, coded in chunk.texts.items():
                     text_spills[name].write(coded.codes)
-                    known[name] = coded.values
+                    known[name] = pa.array(coded.values, pa.string())
             number_columns = {name: spill.array() for name, spill in number_spills.items()}
-            text_columns = {name: (spill.array(), _Recoder(known[name])) for name, spill in text_spills.items()}
+            text_columns = {name: spill.array() for name, spill in text_spills.items()}
+        coders = {name: _Coder() for name in texts}  # codes go by where a text is first seen in this order
         for start in range(0, len(self._order), rows):
             taken = self._order[start : start + rows]
             yield Chunk(
                 start,
                 len(taken),
                 {name: column[taken] for name, column in number_columns.items()},
-                {name: recoder.coded(column[taken]) for name, (column, recoder) in text_columns.items()},
+                {
+                    name: coders[name].coded(known[name].take(pa.array(column[taken], mask=column[taken] < 0)))
+                    for name, column in text_columns.items()
+                },
             )
 
 
@@ -298,23 +283,6 @@ class _Coder(dict[str | None, int]):
         return Codes(table[encoded.indices.to_numpy(zero_copy_only=False)], self._values)
 
 
-class _Recoder:
-    """Codes in one order of rows to those that the same rows have in another: by where a text is first seen."""
-
-    def __init__(self, given: tuple[str, ...]) -> None:
-        self._given = given
-        self._code = np.full(len(given) + 1, -1, np.int32)  # its last place is where a code of −1 looks
-        self._values: tuple[str, ...] = ()
-
-    def coded(self, codes: NDArray[np.int32]) -> Codes:
-        found, first_at = np.unique(codes, return_index=True)
-        found = found[np.argsort(first_at)]
-        fresh = found[(found >= 0) & (self._code[found] < 0)]
-        self._code[fresh] = np.arange(len(self._values), len(self._values) + len(fresh))
-        self._values += tuple(self._given[code] for code in fresh.tolist())
-        return Codes(self._code[codes], self._values)
-
-
 def _pieces(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
     """The same rows in batches of exactly `rows`, but for the last."""
     return map(_joined, _parts(batches, rows))
@@ -353,7 +321,7 @@ def _is_text(values: pa.Array) -> bool:
 def _number_type(values: pa.Array) -> bool:
     kind = values.type
     if _is_text(values):
-        return _castable(values, pa.float64())
+        return _cast(values, pa.float64()) is not None
     return bool(
         pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
     )
@@ -361,20 +329,24 @@ def _number_type(values: pa.Array) -> bool:
 
 def _kind(values: pa.Array) -> Literal["number", "text"]:
     values = _plain(values)
-    if _is_text(values):
-        lower = pc.utf8_lower(pc.utf8_trim_whitespace(values))
-        unclear = values.filter(pc.invert(pc.is_in(lower, pa.array(["true", "false"]))))
-        unclear = unclear.filter(pc.invert(pc.is_in(unclear, _NULLS)))
-        return "number" if _castable(pc.utf8_trim_whitespace(unclear), pa.float64()) else "text"
+    values = _spelled(values) if _is_text(values) else values
     return "number" if pa.types.is_boolean(values.type) or _number_type(values) else "text"
 
 
-def _castable(values: pa.Array, target: pa.DataType) -> bool:
+def _spelled(values: pa.Array) -> pa.Array:
+    """Texts without spaces around them, true and false (in any case) as 1 and 0, and null for what stands for none."""
+    trimmed = pc.utf8_trim_whitespace(values)
+    lower = pc.utf8_lower(trimmed)
+    known = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", trimmed))
+    return pc.if_else(pc.is_in(known, _NULLS), pa.scalar(None, known.type), known)
+
+
+def _cast(values: pa.Array, target: pa.DataType) -> pa.Array | None:
+    """None where a value cannot be cast."""
     try:
-        pc.cast(values, target)
+        return pc.cast(values, target)
     except pa.ArrowInvalid:
-        return False
-    return True
+        return None
 
 
 def _first_uncastable(values: pa.Array, target: pa.DataType) -> int:
@@ -382,7 +354,7 @@ def _first_uncastable(values: pa.Array, target: pa.DataType) -> int:
     low, high = 0, len(values)
     while high - low > 1:
         middle = (low + high) // 2
-        if _castable(values[low:middle], target):
+        if _cast(values[low:middle], target) is not None:
             low = middle
         else:
             high = middle
