@@ -68,7 +68,6 @@ def file(rows: int) -> tuple[float, float, float]:
 
 
 def run(rows: int = 5_000_000) -> Iterator[str]:
-    """The table's lines."""
     yield header("what", "cost")
     yield row(f"a look over {METRICS} metrics × {SEGMENTS} segments, 60 blocks, boundary known", f"{look():.2f} ms")
     yield row("a million outcomes added exactly", f"{fold():.2f} s of CPU")

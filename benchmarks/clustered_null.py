@@ -71,7 +71,6 @@ def crossings(
 def run(
     runs: int = 4000, seed: int = 1, table: tuple[str, ...] = ("all", "laws", "correlated", "ramp")
 ) -> Iterator[str]:
-    """The tables asked for."""
     rng = np.random.default_rng(seed)
 
     def cell(draw: Callable[[], Floats], information: Floats, first: int, name: str) -> str:

@@ -49,7 +49,6 @@ def batches(rows: int, shift: float, seed: int) -> list[pa.RecordBatch]:
 
 
 def write(path: Path, rows: int, shift: float, seed: int) -> None:
-    """A table as Parquet or CSV, by the file's name."""
     table = pa.Table.from_batches(batches(rows, shift, seed))
     if path.suffix == ".parquet":
         pq.write_table(table, path)
@@ -77,7 +76,6 @@ def cost(reference: Path, current: Path) -> str:
 
 
 def run(rows: int = 1_000_000) -> Iterator[str]:
-    """The table as markdown, a line a kind of file."""
     yield f"`gauntlet drift` on a reference and a current file of {rows:,} rows × {COLUMNS} columns each, x0 moved:\n"
     yield header("files", "MB on disk", "wall s", "processor s", "peak MiB", "severity", "drifted")
     for kind in ("parquet", "csv"):

@@ -57,7 +57,6 @@ def _kinds(signals: Sequence[Mapping[str, Any]]) -> str:
 
 
 def run() -> Iterator[str]:
-    """Months like their neighbours, the year by month, and the year as a stream."""
     year = table()
     yield "Months like their neighbours"
     for before, now in LIKE:

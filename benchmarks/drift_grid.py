@@ -32,7 +32,6 @@ def table(rng: np.random.Generator, rows: int, shift: float = 0.0) -> dict[str, 
 
 
 def seconds(job: Callable[[], object], repeats: int = 5) -> float:
-    """The median wall time of a job."""
     return statistics.median(timeit.repeat(job, number=1, repeat=repeats))
 
 
@@ -118,7 +117,6 @@ def false_alarms(rng: np.random.Generator) -> dict[str, float]:
 
 
 def run() -> Iterator[str]:
-    """All figures, by what they are of."""
     rng = np.random.default_rng(20130101)
     for name, part in {
         "scipy_50x100000": against_scipy,

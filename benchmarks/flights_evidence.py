@@ -162,7 +162,6 @@ def traffic(course: Course, parts: Sequence[Ints]) -> tuple[float, str]:
 
 
 def pairs(found: dict[int, Outcomes], draws: int, seed: int) -> Iterator[str]:
-    """The table of monthly pairs."""
     yield f"### January's model (champion) against one retrained on all prior data; split: {draws} draws of the ramp"
     yield (
         "Flights until a decision, at most 45 days. Days: day blocks, as the evaluator decides. Flights: the same with "

@@ -56,7 +56,6 @@ class LinearModel:
 
 
 def run(rounds: int = 5, seconds: int = 4) -> Iterator[str]:
-    """The table's lines."""
     if shutil.which("wrk") is None:
         raise SystemExit("this benchmark needs wrk (Debian: apt-get install wrk)")
     with contextlib.ExitStack() as stack:

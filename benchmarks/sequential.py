@@ -50,7 +50,6 @@ class Decisions:
 
 
 def decide(cell: Cell, sums: Sums, asked: peers.Peers | None) -> tuple[engine.Watched, dict[str, Decisions]]:
-    """Every method's decisions on those experiments."""
     watched = engine.watch(sums)
     if asked is not None:
         asked.ask(sums, watched.open_harm, binary=cell.law.kind == "bernoulli", final=HORIZON)

@@ -113,7 +113,6 @@ def seed_of(cell: Cell, seed: int) -> np.random.Generator:
 
 
 def draw(cell: Cell, runs: int, seed: int) -> Sums:
-    """`runs` experiments of that cell."""
     rng, law = seed_of(cell, seed), cell.law
     treated = rng.binomial(cell.units, cell.shares, (runs, cell.looks)).astype(np.int64)
     n_challenger = treated.astype(np.float64)

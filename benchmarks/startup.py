@@ -54,7 +54,6 @@ _ENVIRONMENT = os.environ | {
 
 
 def run(runs: int = 5) -> Iterator[str]:
-    """Both tables: the medians of `runs` starts, and the light commands."""
     seconds: dict[str, list[float]] = {"peer": [], "first start": [], "second start": []}
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as name:

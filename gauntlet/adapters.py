@@ -30,7 +30,6 @@ def local_reader(config: Config) -> LocalLogReader:
 
 
 async def log_writer(config: Config, writer: str) -> LogWriter:
-    """The shared event log, for writing as `writer`."""
     if config.log == "local":
         return local_writer(config, writer)
     from gauntlet.log.kafka import KafkaLogWriter
@@ -39,7 +38,6 @@ async def log_writer(config: Config, writer: str) -> LogWriter:
 
 
 async def log_reader(config: Config) -> LogReader:
-    """The shared event log, for reading."""
     if config.log == "local":
         return local_reader(config)
     from gauntlet.log.kafka import KafkaLogReader
@@ -48,7 +46,6 @@ async def log_reader(config: Config) -> LogReader:
 
 
 def state(config: Config) -> StateStore:
-    """The state store."""
     if config.state == "local":
         return LocalState(data(config) / "state.db")
     from gauntlet.state.redis import RedisState
@@ -57,5 +54,4 @@ def state(config: Config) -> StateStore:
 
 
 def registry(config: Config) -> Registry:
-    """The model registry."""
     return LocalRegistry(data(config) / "registry")

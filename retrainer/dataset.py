@@ -63,7 +63,6 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.times)
 
     def between(self, start: float, end: float) -> Rows:
-        """The rows with start ≤ time < end."""
         first, last = bisect_left(self.times, start), bisect_left(self.times, end)
         return Rows(features=self.features[first:last], targets=self.targets[first:last], times=self.times[first:last])
 

@@ -35,7 +35,6 @@ Report = Callable[[str], None]
 
 
 def registered(registry: ModelStore, job: str) -> Version | None:
-    """The version that this job has registered, if it got so far."""
     return next((v for v in registry.versions() if v.note == job), None)
 
 

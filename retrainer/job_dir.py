@@ -74,7 +74,6 @@ class JobFolder:
         return msgspec.json.decode(self.spec_path.read_bytes(), type=Spec, dec_hook=_decode)
 
     def report(self, step: str) -> None:
-        """Publish the step that the job is in."""
         self._write("step.json", _Step(step))
 
     def step(self) -> str:
@@ -96,7 +95,6 @@ class JobFolder:
         return self._read("answer.json", Answer)
 
     def output_tail(self, characters: int = 600) -> str:
-        """The end of what the job's process printed."""
         try:
             return self.output.read_text(encoding="utf-8", errors="replace")[-characters:].strip()
         except OSError:

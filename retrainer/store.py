@@ -46,7 +46,6 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         return self.answer.accepted if self.status == "completed" else None
 
     def event(self, experiment: str, step: str = "") -> Job:
-        """The record as a job event."""
         return Job(
             id=self.id,
             at=self.updated_at,
@@ -107,7 +106,6 @@ class RetrainerStore:
 
     @property
     def live(self) -> JobRecord | None:
-        """The job that is pending or running; there is never more than one."""
         return next((job for job in reversed(self.jobs.values()) if job.status in LIVE), None)
 
     def handled(self, topic: str, partition: str, offset: int, at: float | None) -> None:
@@ -118,7 +116,6 @@ class RetrainerStore:
         self._dirty = True
 
     def remember(self, request: RetrainRequest | None) -> None:
-        """The request that stays open, or none."""
         if request != self.request:
             self.request = request
             self._dirty = True
@@ -166,7 +163,6 @@ class RetrainerStore:
         return True
 
     def outbox(self) -> list[tuple[int, Job]]:
-        """Committed job events that nobody has confirmed yet, oldest first."""
         rows = self._db.execute("SELECT number, event FROM outbox ORDER BY number").fetchall()
         return [(number, msgspec.json.decode(event, type=Job)) for number, event in rows]
 

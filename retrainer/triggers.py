@@ -67,12 +67,10 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reasons(self) -> list[str]:
-        """The conditions that speak for it."""
         return [f"{c.name}: {c.detail}" for c in self.conditions if c.met]
 
     @property
     def refusals(self) -> list[str]:
-        """The conditions that stand against it."""
         return [f"{c.name}: {c.detail}" for c in self.conditions if not c.met]
 
     @property

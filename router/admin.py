@@ -140,13 +140,11 @@ class AdminRoutes:
         return caller.name
 
     def _require_version(self, version: str) -> None:
-        """Raises `ModelUnusable` (`unknown_version`) when the registry has no such version."""
         self._registry.get(version)
 
     async def _command(
         self, name: str, request: Request, experiment: str, body: CommandBody, version: str | None = None, **extra: Any
     ) -> Response:
-        """Apply one command to the control record as the caller."""
         actor = self._require(request, Role.OPERATOR, experiment)
         if version is not None:
             self._require_version(version)

@@ -27,7 +27,6 @@ def bucket(salt: str, unit: str) -> int:
 
 
 def cut(share: float) -> int:
-    """The number of buckets in a share of traffic."""
     return round(share * BUCKETS)
 
 

@@ -115,7 +115,6 @@ class InferenceRoutes:
         self._seconds = {arm: telemetry.REQUEST_SECONDS.labels(config.experiment, arm) for arm in _ARMS.values()}
 
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /v1/predict."""
         started = time.monotonic()
         try:
             headers = dict(scope["headers"])

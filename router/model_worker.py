@@ -82,7 +82,6 @@ class ModelWorker:
 
     @property
     def closed(self) -> bool:
-        """True once `close` was called."""
         return self._closed
 
     def close(self) -> None:

@@ -39,7 +39,6 @@ class Recorder:
         return True
 
     def shadows(self, shadows: Sequence[events.Shadow]) -> None:
-        """Record shadow scores in the background."""
         records = [Record(keys.PREDICTIONS, s.id, s.at, events.encode(s)) for s in shadows]
         self._in_background(self._append(records, [s.arm for s in shadows]))
 

@@ -35,7 +35,6 @@ class RoutingTable:
 
     @cached_property
     def salt(self) -> str:
-        """The seed of the assignment."""
         return assignment.salt(self.control.experiment, self.rollout)
 
     @cached_property

@@ -55,7 +55,6 @@ class ShadowScorer:
             self._work.set()
 
     async def run(self) -> None:
-        """Score until cancelled."""
         while True:
             await self._work.wait()
             while self._queue:
@@ -64,7 +63,6 @@ class ShadowScorer:
             self._idle.set()
 
     async def drained(self) -> None:
-        """Return when the queue is empty."""
         await self._idle.wait()
 
     def _next_batch(self) -> tuple[RoutingTable, list[ShadowRequest]]:

@@ -89,7 +89,6 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sha256(path: Path) -> str:
-    """The artifact's checksum."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

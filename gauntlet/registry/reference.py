@@ -25,7 +25,6 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rows(self) -> int:
-        """Number of rows."""
         return max(map(len, self.columns.values()), default=0)
 
     @property
