@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import re
 import time
@@ -44,6 +46,13 @@ class EventClock:
 def make(kind: str) -> Clock:
     """The clock named in the configuration: `wall` or `events`."""
     return EventClock() if kind == "events" else WallClock()
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait for `stop`, `seconds` at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
 
 
 _LENIENT = re.compile(

@@ -6,7 +6,6 @@ Whatever fails outside (log, state, disk) means hold and try again; an event han
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 import time
 from contextlib import AsyncExitStack
@@ -14,6 +13,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from gauntlet import adapters, events, keys, status, telemetry
+from gauntlet.clock import pause
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
 from gauntlet.events import AnyEvent, Drift, Evaluation, Health
@@ -53,7 +53,7 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
             _log.warning(
                 "start_failed", experiment=config.experiment, error=error, next=f"starting again in {backoff:g} s"
             )
-            await _sleep(stop, backoff)
+            await pause(stop, backoff)
 
 
 async def _open(config: Config, stack: AsyncExitStack) -> Worker:
@@ -66,11 +66,6 @@ async def _open(config: Config, stack: AsyncExitStack) -> Worker:
     state = adapters.state(config)
     stack.push_async_callback(state.close)
     return Worker(config, reader, writer, state, adapters.registry(config), store)
-
-
-async def _sleep(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
 
 
 class Worker:
@@ -115,11 +110,11 @@ class Worker:
                         next=f"allocation stays as it is, next turn in {backoff:g} s",
                         exc_info=None if isinstance(error, _OUTAGES) else error,
                     )
-                    await _sleep(stop, backoff)
+                    await pause(stop, backoff)
                     continue
                 backoff = _POLL_SECONDS
                 if not busy:
-                    await _sleep(stop, _POLL_SECONDS)
+                    await pause(stop, _POLL_SECONDS)
         finally:
             await self.close()
 

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from gauntlet import telemetry
+from gauntlet.clock import pause
 from gauntlet.errors import LogUnavailable
 from gauntlet.files import atomic_write
 from gauntlet.log import LogReader, LogWriter, Record, Stored
@@ -58,24 +59,24 @@ class Forwarder:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forward until `stop`, then send what is left as far as the shared log takes it within a few seconds."""
-        pause = 0.0
+        backoff = 0.0
         try:
             while not stop.is_set():
                 try:
                     moved = await self._step()
                 except Exception as error:  # noqa: BLE001 - the router must not fall with its forwarder
-                    if not pause:  # once per outage
+                    if not backoff:  # once per outage
                         unexpected = None if isinstance(error, LogUnavailable) else error
                         _log.warning("forwarding_paused", error=error, next="trying again", exc_info=unexpected)
-                    pause = min(max(_FIRST_PAUSE, 2 * pause), _LONGEST_PAUSE)
-                    await _sleep(stop, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the replicas' tries
+                    backoff = min(max(_FIRST_PAUSE, 2 * backoff), _LONGEST_PAUSE)
+                    await pause(stop, backoff * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the replicas' tries
                     continue
-                if pause:
+                if backoff:
                     _log.warning("forwarding_resumed", waiting=sum(self.lag().values()), next="catching up")
-                pause = 0.0
+                backoff = 0.0
                 if not moved:
-                    await _sleep(stop, _IDLE_SECONDS)
-            if not pause:
+                    await pause(stop, _IDLE_SECONDS)
+            if not backoff:
                 await self._finish()
         finally:
             await self._disconnect()
@@ -127,12 +128,6 @@ class Forwarder:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FINISH_SECONDS):
                     await target.close()
-
-
-async def _sleep(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
 
 
 def _load(path: Path, topics: Sequence[str]) -> dict[str, int]:

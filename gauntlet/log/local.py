@@ -20,6 +20,7 @@ from filelock import FileLock
 from gauntlet import files
 from gauntlet.errors import LogUnavailable
 from gauntlet.log import Record, Stored, segments
+from gauntlet.threads import in_thread
 
 SEGMENT_BYTES = 256 * 2**20
 _GROUP = 4096  # records in one commit at most: keeps a commit under ~50 ms, so a durable answer never waits long
@@ -241,30 +242,15 @@ class LocalLogReader:
             return []
         return sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir())
 
-    async def read(self, topic: str, partition: str, offset: int, limit: int) -> list[Stored]:
-        return await asyncio.to_thread(self._read, topic, partition, offset, limit)
-
-    async def end(self, topic: str, partition: str) -> int:
-        return await asyncio.to_thread(self._end, topic, partition)
-
-    async def seek(self, topic: str, partition: str, at: float) -> int:
-        return await asyncio.to_thread(self._seek, topic, partition, at)
-
-    async def known(self, topic: str, partition: str, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` that have a record there. Not in the port: only the router asks, of its own log."""
-        return await asyncio.to_thread(self._known, topic, partition, keys)
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._close)
-
-    # The rest runs in threads, one call at a time.
+    # Threads run one call at a time.
 
     def _partition(self, name: str) -> segments.Partition:
         if self._closed:
             raise LogUnavailable(f"this reader of the log in {self._root} is closed")
         return self._partitions.setdefault(name, segments.Partition(self._root / name))
 
-    def _read(self, topic: str, partition: str, offset: int, limit: int) -> list[Stored]:
+    @in_thread
+    def read(self, topic: str, partition: str, offset: int, limit: int) -> list[Stored]:
         if limit < 1:
             return []
         with self._lock:
@@ -279,23 +265,28 @@ class LocalLogReader:
             raise LogUnavailable(f"{topic}/{partition} has no record {offset} (any more)", code="offset_lost")
         return found
 
-    def _end(self, topic: str, partition: str) -> int:
+    @in_thread
+    def end(self, topic: str, partition: str) -> int:
         segments.table(topic)
         with self._lock:
             return self._partition(partition).end(topic)
 
-    def _seek(self, topic: str, partition: str, at: float) -> int:
+    @in_thread
+    def seek(self, topic: str, partition: str, at: float) -> int:
         with self._lock:
             files = self._partition(partition)
             end = files.end(topic)
             found = files.seek(topic, at)
         return end if found is None else found
 
-    def _known(self, topic: str, partition: str, keys: Sequence[str]) -> set[str]:
+    @in_thread
+    def known(self, topic: str, partition: str, keys: Sequence[str]) -> set[str]:
+        """Those of `keys` that have a record there. Not in the port: only the router asks, of its own log."""
         with self._lock:
             return self._partition(partition).known(topic, keys)
 
-    def _close(self) -> None:
+    @in_thread
+    def close(self) -> None:
         with self._lock:
             self._closed = True
             for files in self._partitions.values():

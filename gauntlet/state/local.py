@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gauntlet.errors import Conflict, StateUnavailable
 from gauntlet.state import Versioned
+from gauntlet.threads import in_thread
 
 _POLL_SECONDS = 0.02  # PRAGMA data_version costs microseconds; this bounds how late a change is noticed
 
@@ -42,18 +43,6 @@ class LocalState:
             self._seen = self._changes()
             opened.pop_all()
 
-    async def get(self, key: str) -> Versioned:
-        return await asyncio.to_thread(self._get, key)
-
-    async def put(self, key: str, value: bytes, expected: int, *, keep: bool = False) -> int:
-        return await asyncio.to_thread(self._put, key, value, expected, keep)
-
-    async def history(self, key: str, after: int = 0) -> list[Versioned]:
-        return await asyncio.to_thread(self._history, key, after)
-
-    async def keys(self, prefix: str) -> list[str]:
-        return await asyncio.to_thread(self._keys, prefix)
-
     async def wait(self, seconds: float) -> None:
         """As the port says. A change since the last wait's end counts; of several waiters at once each is woken."""
         deadline = asyncio.get_running_loop().time() + seconds
@@ -65,10 +54,6 @@ class LocalState:
             if self._seen != before or left <= 0:
                 return
             await asyncio.sleep(min(_POLL_SECONDS, left))
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._close)
-        self._watch.close()
 
     def _connect(self, patience: float) -> sqlite3.Connection:
         return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=patience)
@@ -88,16 +73,20 @@ class LocalState:
         with self._translated(), self._lock:
             yield self._db
 
-    def _close(self) -> None:
+    @in_thread
+    def close(self) -> None:
         with self._lock:
             self._db.close()
+        self._watch.close()
 
-    def _get(self, key: str) -> Versioned:
+    @in_thread
+    def get(self, key: str) -> Versioned:
         with self._locked() as db:
             row = db.execute("SELECT version, value FROM records WHERE key = ?", (key,)).fetchone()
         return Versioned(*row) if row else Versioned(0, b"")
 
-    def _put(self, key: str, value: bytes, expected: int, keep: bool) -> int:
+    @in_thread
+    def put(self, key: str, value: bytes, expected: int, *, keep: bool = False) -> int:
         with self._locked() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -115,14 +104,16 @@ class LocalState:
                 raise
         return expected + 1
 
-    def _history(self, key: str, after: int) -> list[Versioned]:
+    @in_thread
+    def history(self, key: str, after: int = 0) -> list[Versioned]:
         with self._locked() as db:
             rows = db.execute(
                 "SELECT version, value FROM history WHERE key = ? AND version > ? ORDER BY version", (key, after)
             ).fetchall()
         return [Versioned(*row) for row in rows]
 
-    def _keys(self, prefix: str) -> list[str]:
+    @in_thread
+    def keys(self, prefix: str) -> list[str]:
         with self._locked() as db:
             rows = db.execute("SELECT key FROM records WHERE substr(key, 1, ?) = ? ORDER BY key", (len(prefix), prefix))
             return [row[0] for row in rows]
