@@ -20,6 +20,7 @@ from gauntlet.state.redis import RedisState
 
 KEY = "control/flights"
 NEVER = 3600.0  # a poll that far apart can't be what woke a test
+SOON = 60.0  # what a loaded machine may take to wake a waiter
 
 
 @dataclass
@@ -167,13 +168,28 @@ async def settled(store: StateStore) -> None:
     await store.wait(0.05)
 
 
-async def changed(store: StateStore, version: int) -> int:
-    """How many waits it took to see a later version."""
-    waits = 0
-    while (await store.get(KEY)).version <= version:
-        await store.wait(NEVER)
-        waits += 1
-    return waits
+class Waiter:
+    """Waits for a version of the record later than `version`, each time as long as the store lets it."""
+
+    def __init__(self, store: StateStore, version: int = 0) -> None:
+        self.waiting = asyncio.Event()
+        self.waits = asyncio.create_task(self._count(store, version))
+
+    async def _count(self, store: StateStore, version: int) -> int:
+        """How many waits it took."""
+        waits = 0
+        while (await store.get(KEY)).version <= version:
+            self.waiting.set()  # nobody else runs between this and the inside of `wait`
+            await store.wait(NEVER)
+            waits += 1
+        return waits
+
+
+async def waited(store: StateStore, seconds: float = NEVER) -> float:
+    """How many seconds one wait took."""
+    before = asyncio.get_running_loop().time()
+    await store.wait(seconds)
+    return asyncio.get_running_loop().time() - before
 
 
 async def test_wait_wakes_every_waiter_at_a_change(backend: Backend) -> None:
@@ -181,10 +197,12 @@ async def test_wait_wakes_every_waiter_at_a_change(backend: Backend) -> None:
     writer, readers = backend.store(), [backend.store() for _ in range(2)]
     for reader in readers:
         await settled(reader)
-    waiting = [asyncio.create_task(changed(reader, 0)) for reader in [*readers, readers[0]]]
-    await asyncio.sleep(0.05)
+    waiters = [Waiter(reader) for reader in [*readers, readers[0]]]
+    for waiter in waiters:
+        await waiter.waiting.wait()
     await writer.put(KEY, b"new", 0)
-    assert all(waits <= 3 for waits in await asyncio.gather(*waiting))
+    for waiter in waiters:
+        assert 1 <= await waiter.waits <= 3
 
 
 async def test_wait_knows_of_a_change_made_before_it(backend: Backend) -> None:
@@ -192,7 +210,7 @@ async def test_wait_knows_of_a_change_made_before_it(backend: Backend) -> None:
     await settled(reader)
     assert (await reader.get(KEY)).version == 0
     await writer.put(KEY, b"new", 0)
-    await reader.wait(NEVER)
+    assert await waited(reader) < SOON
     assert (await reader.get(KEY)).version == 1
 
 
@@ -200,15 +218,13 @@ async def test_wait_sees_the_stores_own_changes(backend: Backend) -> None:
     store = backend.store()
     await settled(store)
     await store.put(KEY, b"new", 0)
-    await store.wait(NEVER)
+    assert await waited(store) < SOON
 
 
 async def test_wait_ends_without_a_change(backend: Backend) -> None:
     store = backend.store()
     await settled(store)
-    before = asyncio.get_running_loop().time()
-    await store.wait(0.1)
-    assert asyncio.get_running_loop().time() - before >= 0.09
+    assert await waited(store, 0.1) >= 0.09
 
 
 async def test_a_hung_store_is_unavailable_and_comes_back(backend: Backend) -> None:
@@ -253,10 +269,10 @@ async def test_redis_down_is_unavailable_at_once_and_recovers(redis_server: part
         assert await store.history(KEY) == [Versioned(1, b"one")]
         await store.wait(NEVER)  # subscribed anew: look again
         await settled(store)
-        waiting = asyncio.create_task(changed(store, 1))
-        await asyncio.sleep(0.05)
+        waiter = Waiter(store, 1)
+        await waiter.waiting.wait()
         await other.put(KEY, b"two", 1)
-        assert await waiting <= 3
+        assert 1 <= await waiter.waits <= 3
     finally:
         await store.close()
         await other.close()
@@ -266,7 +282,7 @@ async def test_redis_polls_when_hints_are_lost(redis_server: parts.Redis) -> Non
     store = RedisState(f"{redis_server.url}?prefix=contract-{uuid4().hex}:", poll_seconds=0.1)
     try:
         await settled(store)
-        await store.wait(NEVER)
+        assert await waited(store) < SOON
     finally:
         await store.close()
 

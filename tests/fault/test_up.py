@@ -284,7 +284,11 @@ async def test_output_goes_to_a_log_each_where_asked(tmp_path: Path, monkeypatch
 
 @contextlib.asynccontextmanager
 async def one_service(name: str, path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gauntlet.cli", name, str(path))
+    """The service as a process; what it logs is in `NAME.log` beside its configuration."""
+    with (path.parent / f"{name}.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gauntlet.cli", name, str(path), stdout=log, stderr=log
+        )
     try:
         yield process
     finally:
@@ -293,9 +297,11 @@ async def one_service(name: str, path: Path) -> AsyncIterator[asyncio.subprocess
         await process.wait()
 
 
-async def until_written(file: Path) -> None:
+async def until_written(file: Path, text: str = "") -> None:
+    """Return once the file is not empty and has `text` in it."""
+
     async def written() -> bool:
-        return file.exists() and file.stat().st_size > 0
+        return file.exists() and file.stat().st_size > 0 and text in file.read_bytes().decode("utf-8", "replace")
 
     await workbench.until(written, 60)
 
@@ -306,8 +312,7 @@ async def test_a_service_waits_for_the_router_to_register_the_champion(tmp_path:
     path = workbench.write(tmp_path)
     config = workbench.load(path)
     async with one_service(name, path) as process:
-        await until_written(Path(config.data) / "state.db")
-        await asyncio.sleep(0.2)
+        await until_written(path.parent / f"{name}.log", "event=waiting_for_champion")
         assert not (Path(config.data) / f"{name}.address").exists()
         assert not list((Path(config.data) / "registry").glob("v*")), "only the router registers"
         await bootstrap.ensure(config)

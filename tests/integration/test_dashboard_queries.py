@@ -243,7 +243,9 @@ def test_traffic_on_the_dashboard_is_the_traffic_that_was(prometheus: parts.Prom
 
 @pytest.mark.parametrize("annotation", ANNOTATIONS, ids=lambda one: one["name"])
 def test_annotations_can_be_asked(prometheus: parts.Prometheus, annotation: dict[str, Any]) -> None:
-    prometheus.query(_filled(annotation["expr"], EXPERIMENT, 60.0))
+    found = prometheus.query(_filled(annotation["expr"], EXPERIMENT, 60.0))
+    shown = set(re.findall(r"\{\{\s*(\w+)\s*\}\}", annotation["textFormat"]))
+    assert all(shown <= sample.labels.keys() for sample in found)
 
 
 # What needs a rollout, from the metric objects that the services use

@@ -111,7 +111,9 @@ class TestRows:
         ],
     )
     def test_that_are_taken(self, row: dict[str, Any]) -> None:
+        given = dict(row)
         SCHEMA.check_row(row, "here")
+        assert row == given, "a check changes nothing"
 
     @pytest.mark.parametrize(
         ("row", "code", "named"),

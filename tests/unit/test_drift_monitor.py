@@ -244,10 +244,14 @@ def test_prefix_sums_that_wrap_leave_windows_exact() -> None:
     assert view.slots(slots).tolist() == (4 * huge.counts[slots] % 2**32).tolist()
 
 
-def test_a_snapshot_is_strict_json() -> None:
+def test_a_snapshot_and_its_events_survive_strict_json() -> None:
     monitor = Monitor(PROFILE)
     shifted = table(8, 700)
     shifted["x0"] = shifted["x0"] + 3
     events = monitor.observe(shifted, 0.0)
-    json.dumps(monitor.snapshot(), allow_nan=False)
-    json.dumps([event.to_dict() for event in events], allow_nan=False)
+    restored = Monitor(PROFILE)
+    restored.restore(json.loads(json.dumps(monitor.snapshot(), allow_nan=False)))
+    assert restored.snapshot() == monitor.snapshot()
+    assert restored.observe(table(9, 700), 1.0) == monitor.observe(table(9, 700), 1.0)
+    decoded = json.loads(json.dumps([event.to_dict() for event in events], allow_nan=False))
+    assert [(one["id"], one["severity"]) for one in decoded] == [(event.id, event.severity) for event in events] != []

@@ -80,7 +80,11 @@ def test_a_quiet_answer_has_a_page_too() -> None:
 
 @pytest.mark.parametrize("current", [frame(2, 0.0, 1), frame(2, 0.0).assign(k=np.nan), frame(2, 0.0).drop(columns="c")])
 def test_poor_data_has_a_page(current: pd.DataFrame) -> None:
-    checked(gauntlet.to_html(gauntlet.drift(frame(1, 0.0), current)))
+    found = gauntlet.drift(frame(1, 0.0), current)
+    page = gauntlet.to_html(found)
+    checked(page)
+    assert found.severity in page
+    assert f"{len(current):,}" in page
 
 
 def test_a_stream_has_a_page_with_its_events() -> None:

@@ -268,7 +268,9 @@ def refused(model: object, tmp_path: Path) -> None:
 def test_whoever_lists_a_type_answers_for_its_content(tmp_path: Path) -> None:
     model = LogisticRegression().fit(X, CLASS)
     model.extra = DecisionTreeClassifier().fit(X, CLASS).tree_
-    artifact.load(write(model, tmp_path / "m.skops"), trusted=["sklearn.tree._tree.Tree"])
+    loaded: Any = artifact.load(write(model, tmp_path / "m.skops"), trusted=["sklearn.tree._tree.Tree"])
+    assert (loaded.predict(X) == model.predict(X)).all()
+    assert loaded.extra.node_count == model.extra.node_count
 
 
 def test_a_sparse_array_with_indices_outside_is_refused(tmp_path: Path) -> None:
