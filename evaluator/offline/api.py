@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from evaluator.offline.drift import DriftReport, DriftStream, StreamReport
+    from evaluator.offline.drift.result import DriftReport, StreamReport
+    from evaluator.offline.drift.stream import DriftStream
     from evaluator.offline.experiment.result import Analysis
-    from evaluator.offline.planning import PlanReport, SimulationReport
+    from evaluator.offline.planning.result import PlanReport, SimulationReport
     from gauntlet.table import Table
 
 
@@ -53,7 +54,8 @@ def drift(
     explains them. The report has `severity`, `features`, `quality`, `performance` and more, and gives `to_dict()`;
     `to_text` and `to_html` render it. Raises `gauntlet.errors.BadInput`, naming the column or option.
     """
-    from evaluator.offline.drift import DriftFileSettings, compare_tables
+    from evaluator.offline.drift.settings import DriftFileSettings
+    from evaluator.offline.drift.two_tables import compare_tables
     from gauntlet.table import Table, open_table
 
     settings = DriftFileSettings.from_options(**options)
@@ -69,7 +71,8 @@ def drift_stream(
     Iterate the result's `events()`, each given as soon as its row is read; then its `report()` is the whole answer.
     Raises `gauntlet.errors.BadInput`, naming the column or option.
     """
-    from evaluator.offline.drift import DriftFileSettings, DriftRequestError, DriftStream
+    from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
+    from evaluator.offline.drift.stream import DriftStream
     from gauntlet.table import Table, open_table
 
     settings = DriftFileSettings.from_options(**options)
@@ -86,10 +89,10 @@ def plan(**options: Any) -> PlanReport:
     gives `to_dict()`; `to_text` and `to_html` render it. Raises `gauntlet.errors.BadInput`, naming the option.
     """
     from evaluator.offline import planning
-    from evaluator.offline.options import build
+    from evaluator.offline.planning.settings import PlanSettings
+    from evaluator.offline.records import build
 
-    (settings,) = build(options, planning.PlanSettings)
-    return planning.plan(settings)
+    return planning.plan(*build(options, PlanSettings))
 
 
 def simulate(*, progress: Callable[[int], object] | None = None, **options: Any) -> SimulationReport:
@@ -100,17 +103,17 @@ def simulate(*, progress: Callable[[int], object] | None = None, **options: Any)
     effect, harm) and `held`: no error rate is above its level. Raises `gauntlet.errors.BadInput`, naming the option.
     """
     from evaluator.offline import planning
-    from evaluator.offline.options import build
+    from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, SimulationSettings
+    from evaluator.offline.records import build
 
-    records = (planning.PlanSettings, planning.SimulatedWorld, planning.SimulationSettings)
-    settings, world, simulation = build(options, *records)
+    settings, world, simulation = build(options, PlanSettings, SimulatedWorld, SimulationSettings)
     return planning.simulate(settings, world, simulation, progress)
 
 
 def to_text(report: Analysis | DriftReport | StreamReport | PlanReport | SimulationReport) -> str:
     """A report as text for a terminal."""
     from evaluator.offline.experiment.result import Analysis
-    from evaluator.offline.planning import PlanReport, SimulationReport
+    from evaluator.offline.planning.result import PlanReport, SimulationReport
     from evaluator.offline.render import drift, experiment, plan
 
     if isinstance(report, Analysis):
@@ -121,7 +124,7 @@ def to_text(report: Analysis | DriftReport | StreamReport | PlanReport | Simulat
 def to_html(report: Analysis | DriftReport | StreamReport | PlanReport, title: str = "Experiment") -> str:
     """A report as one page with plots, which needs no other file; `title` says which experiment it is of."""
     from evaluator.offline.experiment.result import Analysis
-    from evaluator.offline.planning import PlanReport
+    from evaluator.offline.planning.result import PlanReport
     from evaluator.offline.render import drift, experiment, plan
 
     if isinstance(report, Analysis):

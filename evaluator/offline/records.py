@@ -1,10 +1,153 @@
-"""Records of results as plain values, fit for JSON."""
+"""Records of the file tools: options on the way in, plain values fit for JSON on the way out.
+
+A frozen record is the only list of a command's options: a field is declared by `option`, with its help and its limits.
+The command line builds its parser from the record (`add_options`), the public functions build the record from keywords
+of the same names (`build`), and the record refuses what is out of its limits (`check_limits`), naming the option as the
+command line has it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import math
-from dataclasses import fields, is_dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+from gauntlet.errors import BadInput
+
+
+@dataclass(frozen=True)
+class _Option:
+    """What the command line says of a field; see `option`."""
+
+    help: str
+    name: str | None = None
+    negated: str | None = None
+    written: str | None = None
+    repeated: bool = False
+    nargs: str | None = None
+    metavar: str | None = None
+    group: str | None = None
+    above: float | None = None
+    least: float | None = None
+    below: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field that is an option: its type without None, its choices, and its default (MISSING: required)."""
+
+    field: str
+    name: str
+    option: _Option
+    type: Any
+    choices: tuple[str, ...] | None
+    default: Any
+
+
+def option(help: str, default: Any = MISSING, **more: Any) -> Any:
+    """A field of a frozen dataclass that is an option of a command.
+
+    name: of the option, where the field is called otherwise. repeated: it may be given several times. negated: the flag
+    that switches a truth value off. written: the default as people write it, where a number is written as text. nargs,
+    metavar: as argparse has them. group: a heading of the help. above, least, below, most: limits of a number, the
+    first and third of them excluded.
+    """
+    return field(default=default, metadata={"option": _Option(help, **more)})
+
+
+_LIMITS: Final[tuple[tuple[str, str, Callable[[float, float], bool]], ...]] = (
+    ("above", "greater than", lambda value, limit: value > limit),
+    ("least", "at least", lambda value, limit: value >= limit),
+    ("below", "less than", lambda value, limit: value < limit),
+    ("most", "at most", lambda value, limit: value <= limit),
+)
+
+
+def flag(name: str) -> str:
+    """An option as it is written on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def _fields(record: Any) -> tuple[_Field, ...]:
+    hints, found = get_type_hints(record), []
+    for one in fields(record):
+        if "option" not in one.metadata:
+            continue
+        spec, kind = one.metadata["option"], hints[one.name]
+        if get_origin(kind) in (Union, UnionType):
+            kind = next(part for part in get_args(kind) if part is not NoneType)
+        choices = tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else None
+        found.append(_Field(one.name, spec.name or one.name, spec, str if choices else kind, choices, one.default))
+    return tuple(found)
+
+
+def by_field(record: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that are the record's, under the names of its fields; lists are tuples."""
+    given = {one.field: options[one.name] for one in _fields(record) if one.name in options}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def build(options: Mapping[str, Any], *records: type) -> list[Any]:
+    """The records from options by name. Raises TypeError for a name that none of them has."""
+    known = [one.name for record in records for one in _fields(record)]
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join(known)}")
+    return [record(**by_field(record, options)) for record in records]
+
+
+def check_limits(record: object, error: type[BadInput] = BadInput) -> None:
+    """Raises the error for a number that is not finite or beyond its limits, or a word that is no choice."""
+    for one in _fields(type(record)):
+        value, name = getattr(record, one.field), flag(one.name)
+        if value is None:
+            continue
+        if one.choices is not None and value not in one.choices:
+            raise error(f"{name} must be one of {', '.join(one.choices)}, not {value!r}")
+        if one.type not in (int, float):
+            continue
+        finite = isinstance(value, int | float) and math.isfinite(value)
+        if not finite or (one.type is int and value != int(value)):
+            raise error(f"{name} must be a {'whole' if one.type is int else 'finite'} number, not {value!r}")
+        limits = [(word, getattr(one.option, key), fits) for key, word, fits in _LIMITS]
+        given = [(f"{word} {limit:,.12g}", fits(value, limit)) for word, limit, fits in limits if limit is not None]
+        if not all(fits for _, fits in given):
+            raise error(f"{name} must be {' and '.join(words for words, _ in given)}, not {value!r}")
+
+
+def add_options(parser: argparse.ArgumentParser, *records: type) -> None:
+    """Give a command the options of these records. What is not given is absent from the parsed arguments."""
+    groups: dict[str | None, Any] = {None: parser}
+    for one in (each for record in records for each in _fields(record)):
+        spec, numeric = one.option, one.type in (int, float) and one.option.written is None
+        if spec.group not in groups:
+            groups[spec.group] = parser.add_argument_group(spec.group)
+        settings: dict[str, Any] = {
+            "dest": one.name,
+            "default": argparse.SUPPRESS,
+            "help": spec.help.replace("%", "%%"),
+        }
+        if one.type is bool:
+            settings |= {"action": "store_const", "const": spec.negated is None}
+        else:
+            metavar = spec.metavar or {int: "N", float: "X"}.get(one.type)
+            settings |= {"choices": one.choices} if one.choices else {"metavar": metavar}
+            settings |= {"action": "append"} if spec.repeated else {"nargs": spec.nargs}
+            settings |= {"type": one.type if numeric else str, "required": one.default is MISSING}
+            default = one.default if spec.written is None else spec.written
+            if default not in (None, MISSING, (), ""):
+                settings["help"] += f"; default: {default}"
+        groups[spec.group].add_argument(flag(spec.negated or one.name), **settings)
+
+
+def chosen(arguments: argparse.Namespace, *records: type) -> dict[str, Any]:
+    """The options of these records that the command line gave."""
+    given = vars(arguments)
+    return {one.name: given[one.name] for record in records for one in _fields(record) if one.name in given}
 
 
 def to_plain(value: Any) -> Any:

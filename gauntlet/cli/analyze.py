@@ -30,7 +30,7 @@ Exactly one of --share, --propensity and --paired says how rows came to their ar
 def options(parser: argparse.ArgumentParser) -> None:
     """Give the command its arguments."""
     from evaluator.offline.experiment.settings import AnalysisSettings
-    from evaluator.offline.options import add_options
+    from evaluator.offline.records import add_options
 
     parser.epilog = _EPILOG
     parser.add_argument(
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Analyse, print and write; 0 when there is an answer. Raises BadInput for anything that was asked wrongly."""
     import gauntlet
     from evaluator.offline.experiment.settings import AnalysisSettings
-    from evaluator.offline.options import chosen
+    from evaluator.offline.records import chosen
     from evaluator.offline.render import experiment
     from gauntlet.table import open_table
 

@@ -14,7 +14,7 @@ from gauntlet.cli import output
 from gauntlet.errors import BadInput
 
 if TYPE_CHECKING:
-    from evaluator.offline.drift import DriftReport, StreamReport
+    from evaluator.offline.drift.result import DriftReport, StreamReport
 
 REACHED = 3
 """Exit code where the severity is that of `--fail-on` or worse."""
@@ -23,7 +23,7 @@ REACHED = 3
 def options(parser: argparse.ArgumentParser) -> None:
     """Give the command its arguments."""
     from evaluator.offline.drift.settings import DriftFileSettings
-    from evaluator.offline.options import add_options
+    from evaluator.offline.records import add_options
 
     add = parser.add_argument_group("two files").add_argument
     add("--reference", metavar="A", help="rows that were in order: CSV, gzipped CSV or Parquet")
@@ -41,7 +41,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the check; 0, or 3 where `--fail-on` was reached. Raises BadInput for a usage or data error."""
-    from evaluator.offline.drift import Severity
+    from evaluator.drift.severity import Severity
     from evaluator.offline.render import drift
 
     output.check(arguments, arguments.reference, arguments.current, arguments.stream)
@@ -94,7 +94,7 @@ _JSON: dict[str, Any] = {"indent": 1, "ascii_only": True}
 def _given(arguments: argparse.Namespace, columns: Sequence[str]) -> dict[str, Any]:
     """The options that were given; features with commas between them, unless a column is called just so."""
     from evaluator.offline.drift.settings import DriftFileSettings
-    from evaluator.offline.options import chosen
+    from evaluator.offline.records import chosen
 
     given = chosen(arguments, DriftFileSettings)
     if "features" in given:

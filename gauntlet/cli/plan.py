@@ -27,8 +27,8 @@ better: --baseline 0.05 --effect=-0.01 looks for an error rate that falls to 0.0
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Give `plan` its arguments."""
-    from evaluator.offline.options import add_options
-    from evaluator.offline.planning import PlanSettings
+    from evaluator.offline.planning.settings import PlanSettings
+    from evaluator.offline.records import add_options
 
     parser.epilog = _EPILOG
     add_options(parser, PlanSettings)
@@ -37,8 +37,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def simulate_options(parser: argparse.ArgumentParser) -> None:
     """Give `simulate` its arguments."""
-    from evaluator.offline.options import add_options
-    from evaluator.offline.planning import PlanSettings, SimulatedWorld, SimulationSettings
+    from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, SimulationSettings
+    from evaluator.offline.records import add_options
 
     parser.epilog = _EPILOG
     add_options(parser, PlanSettings, SimulationSettings, SimulatedWorld)
@@ -48,8 +48,8 @@ def simulate_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Plan, print and write; 0 when there is an answer. Raises BadInput, naming the option, when there is none."""
     import gauntlet
-    from evaluator.offline.options import chosen
-    from evaluator.offline.planning import PlanSettings
+    from evaluator.offline.planning.settings import PlanSettings
+    from evaluator.offline.records import chosen
     from evaluator.offline.render import plan
 
     _check(arguments)
@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
 def run_simulation(arguments: argparse.Namespace) -> int:
     """Simulate, print and write; 0 when there is an answer, whatever it says."""
     import gauntlet
-    from evaluator.offline.options import chosen
-    from evaluator.offline.planning import PlanSettings, SimulatedWorld, SimulationSettings
+    from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, SimulationSettings
+    from evaluator.offline.records import chosen
 
     _check(arguments)
     given = chosen(arguments, PlanSettings, SimulatedWorld, SimulationSettings)

@@ -11,8 +11,7 @@ import pytest
 from builders.statistics import at_least, at_most
 
 import gauntlet
-from evaluator.offline.planning import SimulationReport
-from evaluator.offline.planning.result import Share
+from evaluator.offline.planning.result import Share, SimulationReport
 
 # A design, what the closed forms may be wrong by, and the least share of a level that must be spent on it: blocks'
 # safeguards are meant to spend less.

@@ -12,7 +12,7 @@ import demo_year
 import msgspec
 import pytest
 
-from gauntlet.cli.demo import phrases, plots, render
+from gauntlet.cli.demo import phrases, plots
 from gauntlet.cli.demo import report as demo_report
 from gauntlet.cli.demo.report_model import Report
 
@@ -31,7 +31,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 @pytest.fixture(scope="module")
 def html(report: Report) -> str:
-    return render.to_html(report)
+    return demo_report.to_html(report)
 
 
 class _Reader(HTMLParser):
@@ -86,7 +86,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(html: str) -> None:
 
 
 def test_the_same_report_gives_the_same_page(report: Report, html: str) -> None:
-    assert render.to_html(report) == html
+    assert demo_report.to_html(report) == html
 
 
 def test_texts_are_escaped(report: Report) -> None:
@@ -98,20 +98,21 @@ def test_texts_are_escaped(report: Report) -> None:
         msgspec.structs.replace(d, features=tuple(msgspec.structs.replace(f, name=evil) for f in d.features))
         for d in report.drift
     )
-    html = render.to_html(msgspec.structs.replace(report, timeline=moments, rollouts=rollouts, jobs=jobs, drift=drift))
+    hostile = msgspec.structs.replace(report, timeline=moments, rollouts=rollouts, jobs=jobs, drift=drift)
+    html = demo_report.to_html(hostile)
     assert "<script" not in html
     assert "alert(&#39;x&#39;)" in html
 
 
 def test_template_syntax_in_a_text_stays_text(report: Report) -> None:
     moments = tuple(msgspec.structs.replace(m, reason="costs {{ title }}") for m in report.timeline)
-    assert "costs {{ title }}" in render.to_html(msgspec.structs.replace(report, timeline=moments))
+    assert "costs {{ title }}" in demo_report.to_html(msgspec.structs.replace(report, timeline=moments))
 
 
 def test_what_does_not_add_up_stands_at_the_top(report: Report, html: str) -> None:
     assert "Every flight and every outcome is accounted for" in html
     checks = (msgspec.structs.replace(report.checks[0], passed=False), *report.checks[1:])
-    bad = render.to_html(msgspec.structs.replace(report, checks=checks, reconciled=False))
+    bad = demo_report.to_html(msgspec.structs.replace(report, checks=checks, reconciled=False))
     assert "Does not add up: flights answered" in bad
     assert "Every flight and every outcome is accounted for" not in bad
 

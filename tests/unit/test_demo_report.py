@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gauntlet import adapters
-from gauntlet.cli.demo import render, report
+from gauntlet.cli.demo import report
 from gauntlet.cli.demo.report_model import Check, Report
 from gauntlet.types import CHALLENGER, CHAMPION
 
@@ -137,7 +137,7 @@ async def test_a_skewed_split_is_shown_outside_its_interval(run: demo_year.Run) 
             run.predictions[i] = msgspec.structs.replace(p, assigned=CHAMPION)
     found = await collected(run)
     assert [r.inside for r in found.realised] == [True, False, True]
-    assert "OUTSIDE" in render.to_text(found)
+    assert "OUTSIDE" in report.to_text(found)
 
 
 async def test_events_sent_twice_count_once(run: demo_year.Run) -> None:
@@ -174,7 +174,7 @@ async def test_a_lost_prediction_is_named(run: demo_year.Run) -> None:
         "outcomes evaluated",
         "outcomes joined",
     ]
-    shown = render.to_text(found)
+    shown = report.to_text(found)
     assert f"1,799 of them on the log by id, 1 missing (the first: {lost.id})" in shown
     assert "NOT RECONCILED: flights on the log" in shown
 
@@ -183,7 +183,7 @@ async def test_an_evaluator_that_missed_a_prediction_is_named(run: demo_year.Run
     run.counts["predictions"] -= 1
     found = await collected(run)
     assert failed(found) == ["predictions evaluated"]
-    assert "1,799 distinct predictions evaluated, 1,800 on the log: NO" in render.to_text(found)
+    assert "1,799 distinct predictions evaluated, 1,800 on the log: NO" in report.to_text(found)
 
 
 async def test_an_answer_short_is_named(run: demo_year.Run) -> None:
@@ -230,7 +230,7 @@ async def test_a_challenger_that_answers_after_its_rollback_is_named(run: demo_y
     found = await collected(run)
     assert failed(found) == ["routed once", "answers after the end"]
     assert found.rollouts[1].answers_after == 1
-    assert "1 requests answered by a model after it was taken out (1 were): v0003 1: NO" in render.to_text(found)
+    assert "1 requests answered by a model after it was taken out (1 were): v0003 1: NO" in report.to_text(found)
 
 
 async def test_an_answer_of_the_old_allocation_recorded_after_the_rollback_counts_too(run: demo_year.Run) -> None:
@@ -244,7 +244,7 @@ async def test_outcomes_that_do_not_add_up_are_named(run: demo_year.Run) -> None
     run.counts["joined"] -= 2
     found = await collected(run)
     assert failed(found) == ["outcomes evaluated", "outcomes joined"]
-    assert "1,736 joined and 0 late; the log by itself gives 1,738 and 0: NO" in render.to_text(found)
+    assert "1,736 joined and 0 late; the log by itself gives 1,738 and 0: NO" in report.to_text(found)
 
 
 async def test_a_lost_outcome_is_named(run: demo_year.Run) -> None:
@@ -269,7 +269,7 @@ async def test_the_text_fits_a_terminal_and_says_where_gauntlet_is_worse(run: de
     for i, p in enumerate(run.predictions):
         if run.flights.month[i] == 3:
             run.predictions[i] = msgspec.structs.replace(p, output=[0.5, 0.5])
-    shown = render.to_text(await collected(run))
+    shown = report.to_text(await collected(run))
     assert max(map(len, shown.splitlines())) <= 100
     march = next(line for line in shown.splitlines() if line.startswith("Mar  "))
     assert "WORSE" in march
@@ -289,4 +289,4 @@ async def test_rollouts_without_evaluations_have_no_effect(tmp_path: Path) -> No
     run.drift, run.jobs, run.evaluations = [], [], []
     found = await collected(run)
     assert all(r.final is None for r in found.rollouts)
-    assert "no effect known" in render.to_text(found)
+    assert "no effect known" in report.to_text(found)

@@ -12,8 +12,10 @@ import pytest
 import gauntlet
 from evaluator.drift.columns import Coded, Column
 from evaluator.drift.seasonality import Seasonality, season_of, sparse_seasons
-from evaluator.offline.drift import DriftFileSettings, DriftStream, StreamEvent
 from evaluator.offline.drift.data_findings import parse_timestamps
+from evaluator.offline.drift.result import StreamEvent
+from evaluator.offline.drift.settings import DriftFileSettings
+from evaluator.offline.drift.stream import DriftStream
 from gauntlet.cli.command import main
 from gauntlet.errors import BadInput
 from gauntlet.table import open_table
@@ -135,7 +137,7 @@ def test_what_can_not_be_meant_is_refused(asked: dict[str, object], said: str) -
 
 
 def test_two_files_have_no_seasons() -> None:
-    from evaluator.offline.drift import compare_tables
+    from evaluator.offline.drift.two_tables import compare_tables
 
     table = open_table(cyclic(2))
     with pytest.raises(BadInput, match="for a stream"):

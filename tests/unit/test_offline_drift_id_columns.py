@@ -10,8 +10,8 @@ import pytest
 from builders.drift_tables import features
 
 import gauntlet
-from evaluator.offline.drift import DriftReport
 from evaluator.offline.drift.columns import ColumnStats
+from evaluator.offline.drift.result import DriftReport
 from gauntlet.errors import BadInput
 
 ROWS = 600

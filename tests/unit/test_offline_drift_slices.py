@@ -10,7 +10,7 @@ import pytest
 from builders.drift_tables import features, labelled, slow_and_quick
 
 import gauntlet
-from evaluator.offline.drift.slices import MOST_SLICES
+from evaluator.offline.drift.verdict import MOST_SLICES
 
 ROWS = 3000
 

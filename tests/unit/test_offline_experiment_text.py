@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from builders.experiments import EVIL, analysis, comparison
 
+from evaluator.offline import render as kit
 from evaluator.offline.experiment.result import FixedHorizon, Guard, SampleRatioResult
 from evaluator.offline.render import experiment
-from evaluator.offline.render import text as kit
 
 
 def flat(report: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluator.offline.planning import PlanSettings, SimulatedWorld
 from evaluator.offline.planning.schedule import Schedule, Slices
+from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld
 from evaluator.offline.planning.simulation import ArmSums, OutcomeSampler, block_rows, correlate_blocks
 from evaluator.stats import PairedSums, SplitSums, paired_blocks, split_blocks
 from evaluator.stats.cluster_robust import rows_of

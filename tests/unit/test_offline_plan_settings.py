@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.offline.planning import PlanSettings, SimulatedWorld
-from evaluator.offline.planning.settings import stages
+from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, stages
 from gauntlet.errors import BadInput
 
 GOOD: dict[str, Any] = {"baseline": 0.8, "effect": 0.02, "traffic": 2000.0}

@@ -8,7 +8,7 @@ from typing import Any
 from evaluator.drift.performance import Task
 from evaluator.drift.seasonality import Period
 from evaluator.drift.settings import DriftSettings, Mode
-from evaluator.offline.options import check_limits, option
+from evaluator.offline.records import check_limits, option
 from gauntlet.errors import BadInput
 
 FEWEST_VALUES = 10

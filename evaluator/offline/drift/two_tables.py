@@ -30,8 +30,7 @@ from evaluator.offline.drift.reference import (
 from evaluator.offline.drift.result import ColumnDrift, ColumnSample, DriftReport, Finding, Performance, Quality
 from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, TableScan, TableStats, parse_number
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
-from evaluator.offline.drift.slices import Slice, Slices
-from evaluator.offline.drift.verdict import Verdict
+from evaluator.offline.drift.verdict import Slice, Slices, Verdict
 from gauntlet.table import Table
 
 _FACTS = {"column_gone", "type_change", "displaced"}

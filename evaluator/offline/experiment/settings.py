@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-from evaluator.offline.options import by_field, check_limits, option
-from evaluator.offline.records import to_plain
+from evaluator.offline.records import by_field, check_limits, option, to_plain
 from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, parse_kind
 from gauntlet.errors import BadInput
 

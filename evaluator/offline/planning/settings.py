@@ -14,8 +14,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from evaluator.offline.options import check_limits, flag, option
-from evaluator.offline.records import to_plain
+from evaluator.offline.records import check_limits, flag, option, to_plain
 from evaluator.stats.alpha_spending import Spending
 from evaluator.stats.cluster_robust import MOST_CORRELATION
 from evaluator.stats.power import block_widening, cluster_design_effect

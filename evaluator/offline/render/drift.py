@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from evaluator.drift.performance import MetricChange
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import PERFORMANCE_KINDS
 from evaluator.offline.drift.result import ColumnDrift, ColumnSample, DriftReport, Finding, StreamReport
-from evaluator.offline.render.histogram import Histogram
-from evaluator.offline.render.text import printable, shortened, table
+from evaluator.offline.render import rendered
+
+if TYPE_CHECKING:
+    from evaluator.offline.render.plot import Histogram
 
 _MOST_FEATURES = 15  # rows of the text; JSON and page have all
 _MOST_FIGURES = 12  # columns with a plot of their distributions
@@ -44,81 +47,41 @@ _METRICS = {"r2": "R²", "rmse": "RMSE"}
 
 def text(report: DriftReport | StreamReport) -> str:
     """The report for a terminal, ending with a newline."""
-    lines = _stream_lines(report) if isinstance(report, StreamReport) else _report_lines(report)
-    score = "not known yet" if report.quality.score is None else f"{report.quality.score:.3f}"
-    findings = [f"  {'! ' if one.alarming else '  '}{_finding(one)}" for one in report.quality.findings]
-    notes = [f"Note: {note}" for note in report.notes]
-    return "\n".join([*lines, "", f"Data quality {score}", *map(printable, [*findings, *notes])]) + "\n"
-
-
-def _report_lines(report: DriftReport) -> list[str]:
-    lines = [f"NONE  {_verdict(report)}"]
-    if report.severity != "NONE":
-        cause = f"confidence {report.confidence:.2f}, root cause {report.root_cause}"
-        lines = [f"{report.severity}  {cause}: {_verdict(report)}", f"To do: {_action(report.action)}."]
-    lines += [
-        f"{report.rows[0]:,} reference rows, {report.rows[1]:,} current rows; {len(report.drifted)} of "
-        f"{len(report.features)} features drifted ({report.settings['mode']})",
-        "",
-    ]
-    roles, columns = _roles(report), _columns(report)
-    shown = columns[: _MOST_FEATURES + len(roles)]
-    rows = []
-    for c in shown:
-        name = f"{c.name} ({roles[c.name]})" if c.name in roles else c.name
-        figures = [_number(c.statistic), _certified(c), _number(c.threshold, 2), _p_value(c), f"{c.missing[1]:.1%}"]
-        rows.append([shortened(name, 28), *figures, _drifted(c)])
-    if rows:
-        lines += table(["column", "distance", "certified", "needs", "adj. p", "missing", "drift"], rows, "lrrrrrl")
-    if len(columns) > len(shown):
-        lines.append(f"… and {len(columns) - len(shown)} more features, none of them worse")
-    if report.performance is not None:
-        lines += ["", "Performance", *map(_metric_line, report.performance.metrics)]
-    return lines
-
-
-def _stream_lines(report: StreamReport) -> list[str]:
-    lines = [f"{report.severity}  {_stream_verdict(report)}"]
-    for event in report.events:
-        names = printable(", ".join(feature["name"] for feature in event.features[:3]))
-        lines.append(f"  row {event.row:>10,}  {event.event:9} {event.severity:9} {event.root_cause:14} {names}")
-    return lines
+    template = "drift_stream.txt" if isinstance(report, StreamReport) else "drift.txt"
+    return rendered(template, {"most_features": _MOST_FEATURES, **_context(report)})
 
 
 def html(report: DriftReport | StreamReport) -> str:
     """The page."""
     from evaluator.offline.render import figures
-    from evaluator.offline.render.html import page
 
-    context: dict[str, object] = {
-        "report": report,
-        "action": _action,
-        "number": _number,
-        "findings": [(_finding(finding), finding.alarming) for finding in report.quality.findings],
-    }
+    context, steps = _context(report), None
     if isinstance(report, StreamReport):
-        events, template = report.events, "drift_stream.html"
         histograms = _histograms(report.samples.items(), len(report.samples))
-        context |= {
-            "verdict": _stream_verdict(report),
-            "steps": figures.severity(report.steps, report.rows, report.reference_rows, "window", events),
-        }
+        steps = figures.severity(report.steps, report.rows, report.reference_rows, "window", report.events)
     else:
-        shown, histograms = _drawn_columns(report)
-        template = "drift.html"
-        context |= {
-            "verdict": _verdict(report),
-            "columns": _columns(report),
-            "roles": _roles(report),
-            "shown": shown,
-            "steps": figures.severity(report.steps, report.rows[1], 0, "slice") if len(report.steps) > 1 else None,
-            "threshold": DriftSettings().ks,
-            **{name.__name__.lstrip("_"): name for name in _COLUMN_FORMATS},
-        }
+        context["shown"], histograms = _drawn_columns(report)
+        if len(report.steps) > 1:
+            steps = figures.severity(report.steps, report.rows[1], 0, "slice")
+    context |= {"steps": steps, "threshold": DriftSettings().ks}
     context["distributions"] = {
         name: figures.distribution(name, one, f"d{place}") for place, (name, one) in enumerate(histograms.items())
     }
-    return page(template, context)
+    return rendered("drift_stream.html" if isinstance(report, StreamReport) else "drift.html", context)
+
+
+def _context(report: DriftReport | StreamReport) -> dict[str, Any]:
+    """What text and page share: sentences, the columns, and functions of one number, column or metric."""
+    if isinstance(report, StreamReport):
+        own: dict[str, Any] = {"verdict": _stream_verdict(report)}
+    else:
+        own = {"verdict": _verdict(report), "columns": _columns(report), "roles": _roles(report)}
+    return {
+        "report": report,
+        "findings": [(_finding(finding), finding.alarming) for finding in report.quality.findings],
+        **own,
+        **{name.__name__.lstrip("_"): name for name in _FORMATS},
+    }
 
 
 def _drawn_columns(report: DriftReport) -> tuple[list[ColumnDrift], dict[str, Histogram]]:
@@ -134,6 +97,8 @@ def _drawn_columns(report: DriftReport) -> tuple[list[ColumnDrift], dict[str, Hi
 
 def _histograms(samples: Iterable[tuple[str, ColumnSample | None]], most: int) -> dict[str, Histogram]:
     """Of the first `most` columns that have one."""
+    from evaluator.offline.render.plot import Histogram
+
     found = ((name, Histogram.of(sample)) for name, sample in samples)
     return dict(islice(((name, histogram) for name, histogram in found if histogram is not None), most))
 
@@ -222,19 +187,10 @@ def _change(change: MetricChange, relative: float) -> str:
     return f"{relative * abs(change.reference):+.3g}"
 
 
-def _metric_line(change: MetricChange) -> str:
-    verdict = _metric_verdict(change)
-    return (
-        f"  {_metric_name(change)}: {change.reference:.4g} → {change.current:.4g} ({_change(change, change.change)}; "
-        f"matters from {change.limit:+.0%}, 99 % bound {_change(change, change.bound)}, {change.rows:,} rows): "
-        f"{verdict.upper() if change.breached else verdict}"
-    )
-
-
 def _finding(finding: Finding) -> str:
     named = finding.column is not None and finding.column not in finding.message
     return f"{finding.column}: {finding.message}" if named else finding.message
 
 
-_COLUMN_FORMATS = (_certified, _p_value, _share, _drifted, _metric_name, _metric_verdict, _change)
-"""What the template of two files calls, by these names."""
+_FORMATS = (_action, _certified, _change, _drifted, _metric_name, _metric_verdict, _number, _p_value, _share)
+"""What the templates call, by these names."""

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from evaluator.offline.experiment.result import Analysis, Comparison
-from evaluator.offline.render.text import (
-    WIDTH,
-    bullets,
-    interval,
-    interval_decimals,
-    number,
-    p_value,
-    printable,
-    signed,
-    table,
-)
+from evaluator.offline.render import interval, interval_decimals, number, p_value, rendered, signed
 
 _MOST_SEGMENTS = 30  # rows of a segment table in the text; JSON and page have all
 _MOST_IN_FOREST = 60  # segments in one plot
 _MOST_FIGURES = 24  # comparisons with plots of their own, primary metrics first
-_FIGURES = ("effect", "interval", "p", "verdict")
 _ROLES = ("primary", "guardrail", "signal", "exploratory")
 
 
 def text(answer: Analysis) -> str:
     """The whole report, ending with a newline."""
-    head = f"{answer.verdict.upper()}: {', '.join(answer.challengers)} against {answer.champion}"
-    guards = [f"{guard.name}: {'in order' if guard.ok else 'NOT IN ORDER'}. {guard.reason}" for guard in answer.guards]
-    parts = [
-        [printable(head), *bullets(answer.reasons)],
-        _comparisons(answer),
-        _classical(answer),
-        _sample_ratio(answer),
-        *(_segments(answer, whole) for whole in overall(answer)),
-        ["Guards over the traffic:", *bullets(guards)] if guards else [],
-        [f"{answer.rows:,} rows, {answer.mode}, alpha {answer.alpha:g}, answer {printable(answer.id)}"],
-    ]
-    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+    inside = [(whole, sorted(segments(answer, whole), key=_by_p_value)) for whole in overall(answer)]
+    return rendered("experiment.txt", {"segments": inside, "most_segments": _MOST_SEGMENTS, **_context(answer)})
 
 
 def html(answer: Analysis, title: str) -> str:
     """The page. `title` says which log this is, for example the file's name."""
     from evaluator.offline.render import figures
-    from evaluator.offline.render.html import page
 
     whole = overall(answer)
     forests = []
@@ -54,19 +31,38 @@ def html(answer: Analysis, title: str) -> str:
         drawn = [part for part in inside if part in largest]
         if inside:
             forests.append((one, inside, len(drawn), figures.forest(one, drawn, f"forest{place}")))
-    looks = [(one, figures.looks(answer, one, f"looks{place}")) for place, one in enumerate(whole[:_MOST_FIGURES])]
-    against = f"{', '.join(answer.challengers)} against {answer.champion}, the champion"
     context = {
         "title": title,
-        "answer": answer,
-        "lead": f"{against}, over {answer.rows:,} rows. {validity(answer)}",
-        "comparisons": whole,
-        "looks": looks,
+        "looks": [
+            (one, figures.looks(answer, one, f"looks{place}")) for place, one in enumerate(whole[:_MOST_FIGURES])
+        ],
         "forests": forests,
         "settings": [(k.replace("_", " "), _spelled(v)) for k, v in answer.settings.items() if v not in (None, (), [])],
-        **{one.__name__: one for one in (better, decimals, difference, evidence, ratio_levels)},
     }
-    return page("experiment.html", context)
+    return rendered("experiment.html", context | _context(answer))
+
+
+def _context(answer: Analysis) -> dict[str, object]:
+    """What text and page share: the comparisons over all rows, and functions of one comparison."""
+
+    def figures(one: Comparison) -> list[str]:
+        counts = [f"{one.n.get(arm, 0):,}" for arm in (answer.champion, one.challenger)]
+        effect = [signed(one.effect, decimals(one)), interval(one.lower, one.upper, decimals(one))]
+        return [*counts, *effect, p_value(one.p_value), one.verdict]
+
+    functions = (better, decimals, difference, evidence, figures, ratio_levels)
+    where = "at the one look that was planned" if answer.mode == "fixed" else "at every look at once"
+    return {
+        "answer": answer,
+        "comparisons": overall(answer),
+        "validity": f"Effect: challenger − champion. Intervals and p values hold {where} ({answer.mode}, alpha "
+        f"{answer.alpha:g}).",
+        **{one.__name__: one for one in functions},
+    }
+
+
+def _by_p_value(one: Comparison) -> float:
+    return 2.0 if one.p_value is None else one.p_value
 
 
 def decimals(one: Comparison) -> int | None:
@@ -78,14 +74,6 @@ def better(comparison: Comparison) -> str:
     """Which direction is better, and what is accepted."""
     margin = f", margin {number(comparison.margin)}" if comparison.margin else ""
     return f"{comparison.direction} is better{margin}"
-
-
-def validity(answer: Analysis) -> str:
-    """What effects, intervals and p values mean in this mode."""
-    where = "at the one look that was planned" if answer.mode == "fixed" else "at every look at once"
-    return (
-        f"Effect: challenger − champion. Intervals and p values hold {where} ({answer.mode}, alpha {answer.alpha:g})."
-    )
 
 
 def overall(answer: Analysis) -> list[Comparison]:
@@ -162,82 +150,6 @@ def ratio_levels(answer: Analysis) -> str:
     ratio = answer.sample_ratio
     assert ratio is not None, "asked of an answer with a sample ratio"
     return f"p {p_value(ratio.sequential_p_value)} at any look, {p_value(ratio.p_value)} at one"
-
-
-def _figures(answer: Analysis, one: Comparison) -> list[str]:
-    """Cells that all tables of the text share: counts, effect, interval, p and verdict."""
-    counts = [f"{one.n.get(arm, 0):,}" for arm in (answer.champion, one.challenger)]
-    effect = [signed(one.effect, decimals(one)), interval(one.lower, one.upper, decimals(one))]
-    return [*counts, *effect, p_value(one.p_value), one.verdict]
-
-
-def _comparisons(answer: Analysis) -> list[str]:
-    """A row a challenger and metric, and below the table what its verdict rests on."""
-    shown = overall(answer)
-    if not shown:
-        return []
-    head = [*("metric", "challenger", "n champion", "n chall.", "champion", "chall."), *_FIGURES]
-    rows = []
-    for one in shown:
-        means = [number(one.mean.get(arm), decimals(one)) for arm in (answer.champion, one.challenger)]
-        cells = _figures(answer, one)
-        rows.append([f"{one.metric} ({one.role})", one.challenger, *cells[:2], *means, *cells[2:]])
-    lines = [*textwrap.wrap(validity(answer), WIDTH), *table(head, rows, "llrrrrrrrl", most=40)]
-    for one in shown:
-        if one.adjusted_p_value is not None and one.adjusted_p_value != one.p_value:
-            correction = "after the correction for several comparisons"
-            lines.append(f"  {_name(one)}: p {p_value(one.adjusted_p_value)} {correction}")
-    for one in shown:
-        reasons = [reason for reason in one.reasons if reason not in answer.reasons]
-        lines += ["", f"  {_name(one)}: {one.verdict} ({better(one)})"]
-        lines += ["  " + line for line in bullets([*reasons, *_stop(one), evidence(one)])]
-    return lines
-
-
-def _stop(one: Comparison) -> list[str]:
-    stop = one.stopped
-    if stop is None or any(f"at look {stop.look}" in reason for reason in one.reasons):
-        return []
-    limits = interval(stop.lower, stop.upper, decimals(one))
-    return [
-        f"stopped at look {stop.look:,} after {stop.rows:,} rows: {stop.verdict}, effect "
-        f"{signed(stop.effect, decimals(one))} ({limits})"
-    ]
-
-
-def _classical(answer: Analysis) -> list[str]:
-    shown = [one for one in overall(answer) if one.fixed.p_value is not None or one.p_value is not None]
-    lines = [
-        f"{one.metric}, {one.challenger}: z {number(one.fixed.z, 2)}, p {p_value(one.fixed.p_value)}; sequential p "
-        f"{p_value(one.p_value)}. {difference(answer, one)}"
-        for one in shown
-    ]
-    return ["The classical answer on all rows, for comparison:", *bullets(lines)] if lines else []
-
-
-def _sample_ratio(answer: Analysis) -> list[str]:
-    if answer.sample_ratio is None:
-        return []
-    word = "MISMATCH" if answer.sample_ratio.mismatch else "in order"
-    return [f"Sample ratio: {word} ({ratio_levels(answer)})", *bullets([answer.sample_ratio.reason])]
-
-
-def _segments(answer: Analysis, whole: Comparison) -> list[str]:
-    inside = sorted(segments(answer, whole), key=lambda one: 2.0 if one.p_value is None else one.p_value)
-    if not inside:
-        return []
-    rows = [[one.segment or "", *_figures(answer, one)] for one in inside[:_MOST_SEGMENTS]]
-    head = ["segment", "n champion", "n chall.", *_FIGURES]
-    more = len(inside) - len(rows)
-    return [
-        f"Segments, {_name(whole)}, smallest p first:",
-        *table(head, rows, "lrrrrrl", most=40),
-        *([f"  … and {more:,} more, in --json and --html"] if more else []),
-    ]
-
-
-def _name(one: Comparison) -> str:
-    return printable(f"{one.metric}, {one.challenger}")
 
 
 def _spelled(value: object) -> str:

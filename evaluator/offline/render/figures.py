@@ -18,19 +18,18 @@ from evaluator.drift.severity import Severity
 from evaluator.offline.drift.result import DriftStep, StreamEvent
 from evaluator.offline.experiment.result import Analysis, Comparison, LookPoint
 from evaluator.offline.planning.result import PlanReport, SimulationReport
-from evaluator.offline.render import plot
-from evaluator.offline.render.histogram import Histogram
-from evaluator.offline.render.plot import BLUE, DASHED, DOTTED, GREEN, GREY, INK, LINE, MUTED, ORANGE
-from evaluator.offline.render.text import (
+from evaluator.offline.render import (
     interval,
     interval_decimals,
     number,
     percent,
+    plot,
     printable,
     shortened,
     signed,
     whole,
 )
+from evaluator.offline.render.plot import BLUE, DASHED, DOTTED, GREEN, GREY, INK, LINE, MUTED, ORANGE, Histogram
 
 _VERDICTS = {"better": (GREEN, "^"), "worse": (ORANGE, "v"), "equivalent": (BLUE, "s")}
 """Colour and mark of a verdict."""

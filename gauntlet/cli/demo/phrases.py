@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import UTC, datetime
 
 from gauntlet.cli.demo.report_model import Job, Month, Report, Rollout
 from gauntlet.cli.demo.timeline import share_text
 
+_WIDTH = 100
 _EQUAL = 5e-5  # log losses that print alike
 _MONTHS = ("year", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -90,3 +92,15 @@ def conclusion(report: Report) -> str:
     if failed:
         return f"NOT RECONCILED: {failed}."
     return f"Reconciled: {report.flights:,} flights, each routed once; every outcome joined or accounted for."
+
+
+def wrapped(text: str, lead: str = "", indent: int = 0) -> str:
+    """The text behind `lead` in at most 100 columns, its further lines indented."""
+    wrapper = textwrap.TextWrapper(_WIDTH, initial_indent=lead, subsequent_indent=" " * indent)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return "\n".join(wrapper.wrap(text))
+
+
+def brief(text: str, width: int) -> str:
+    """The first words of a text."""
+    return textwrap.shorten(text, width, placeholder=" …")

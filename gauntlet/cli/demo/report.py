@@ -1,4 +1,4 @@
-"""Collects the demo's report: reads the recorded events and the control record back, and reconciles them.
+"""The demo's report: collected from the recorded events and the control record, reconciled, and rendered.
 
 Only the evaluator's own counts are taken from what a service says about itself, and those are checked against the log.
 """
@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evaluator.offline.render import rendered
 from gauntlet import adapters, control, events, keys, status
-from gauntlet.cli.demo import event_reader, reconciliation, timeline
+from gauntlet.cli.demo import event_reader, phrases, plots, reconciliation, timeline
 from gauntlet.cli.demo.event_reader import Predictions
 from gauntlet.cli.demo.flights import Flights
 from gauntlet.cli.demo.replay import Sent
@@ -24,6 +27,7 @@ from gauntlet.config import Config
 from gauntlet.errors import GauntletError
 from gauntlet.registry.artifact import Predictor
 
+_HERE = Path(__file__).parent
 _ROWS = 20_000  # instances scored at once: 20 MB of matrix
 
 
@@ -103,6 +107,19 @@ async def _from_state(config: Config) -> tuple[timeline.History, dict[str, int]]
 def to_json(report: Report) -> bytes:
     """The report with stable keys, indented; null where there is no answer."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2)
+
+
+def to_html(report: Report) -> str:
+    """One page, which needs no other file; the same report gives the same bytes."""
+    begin, end = (f"{datetime.fromtimestamp(at, UTC):%d %B %Y}".lstrip("0") for at in (report.begin, report.end))
+    return rendered(
+        "report.html", {"report": report, "begin": begin, "end": end, "plots": plots, "text": phrases}, _HERE
+    )
+
+
+def to_text(report: Report) -> str:
+    """The report for a terminal, in at most 100 columns."""
+    return rendered("report.txt", {"report": report, "text": phrases}, _HERE)
 
 
 def _scores(model: Predictor, flights: Flights, n: int) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ import skops.io
 
 from gauntlet import bootstrap, files
 from gauntlet.cli.demo import flights as data
-from gauntlet.cli.demo import render, report
+from gauntlet.cli.demo import report
 from gauntlet.cli.demo.replay import Replay, Submission
 from gauntlet.cli.demo.report_model import Report
 from gauntlet.cli.up import SERVICES, Services
@@ -110,8 +110,8 @@ def _write(folder: Path, found: Report) -> int:
     """Print the report, write it as JSON and as a page, name their paths; 0 if everything adds up, else 1."""
     summary, html = folder / "summary.json", folder / "report.html"
     summary.write_bytes(report.to_json(found))
-    html.write_text(render.to_html(found), encoding="utf-8")
-    print(render.to_text(found))
+    html.write_text(report.to_html(found), encoding="utf-8")
+    print(report.to_text(found))
     print(f"\nsummary  {os.path.relpath(summary)}\npage     {os.path.relpath(html)}")
     print(f"service logs and recorded events in {os.path.relpath(folder)}")
     return 0 if found.reconciled else 1

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from evaluator.offline.options import add_options, build, check_limits, chosen, option
+from evaluator.offline.records import add_options, build, check_limits, chosen, option
 from gauntlet.errors import BadInput
 
 
