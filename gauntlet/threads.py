@@ -1,10 +1,11 @@
-"""Blocking methods as coroutines, each call of which runs in a thread of the default pool."""
+"""Between an event loop and threads: blocking methods as coroutines, and a thread's results for those who wait."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 S = TypeVar("S")
@@ -13,8 +14,26 @@ T = TypeVar("T")
 
 
 def in_thread(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Each call of the method runs in a thread of the default pool."""
+
     @functools.wraps(method)
     async def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.to_thread(method, self, *args, **kwargs)
 
     return call
+
+
+def deliver(results: Sequence[tuple[asyncio.Future[T], T | Exception]]) -> None:
+    """Settle futures of one event loop from another thread, in one call: each wake-up costs as much as a request."""
+    with contextlib.suppress(RuntimeError):  # the loop has closed: no caller is left
+        results[0][0].get_loop().call_soon_threadsafe(_settle, results)
+
+
+def _settle(results: Sequence[tuple[asyncio.Future[T], T | Exception]]) -> None:
+    for future, result in results:
+        if future.done():  # its caller was cancelled, or has timed out
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

@@ -16,13 +16,13 @@ import msgspec
 
 from gauntlet import events, telemetry
 from gauntlet.config import RouterConfig
-from gauntlet.errors import BadInput, GauntletError, InvalidOutput
+from gauntlet.errors import BadInput, GauntletError
 from gauntlet.ids import uuid7
 from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Arm, Scorer
 from router import assignment
 from router.breaker import CircuitBreaker
 from router.event_times import EventTimes
-from router.model_worker import ModelWorker, Output, as_json
+from router.model_worker import ModelWorker, as_json, breaker_kind
 from router.recorder import Recorder
 from router.routing_table import RoutingTable
 from router.shadow import ShadowRequest, ShadowScorer
@@ -158,31 +158,22 @@ class InferenceService:
 
     async def _ask_challenger(self, table: RoutingTable, cases: list[_Case]) -> None:
         """Never raises: a failure becomes the cases' `fallback` reason and is charged to the challenger."""
-        reason: str | None = None
-        answers: Output | None = None
         if table.challenger is None or self._breaker.is_open(table.rollout):
-            reason = "breaker_open"
-        else:
-            try:
-                rows = [c.instance.features for c in cases]
-                answers = await table.challenger.predict(rows, self._settings.challenger_timeout)
-            except TimeoutError:
-                reason = "timeout"
-            except InvalidOutput:
-                reason = "invalid_output"
-            except Exception:  # noqa: BLE001 - whatever a challenger raises, its users get the champion's answer
-                reason = "error"
+            for case in cases:
+                case.fallback, case.served = "breaker_open", CHAMPION
+            return
+        rows = [c.instance.features for c in cases]
+        answers = await table.challenger.attempt(rows, self._settings.challenger_timeout)
         for index, case in enumerate(cases):
-            if answers is None:
-                case.fallback = reason
+            if isinstance(answers, str):
+                case.fallback = breaker_kind(answers)
             elif not answers[1][index]:
                 case.fallback = "invalid_output"
             else:
                 case.output = as_json(answers[0][index])
             if case.fallback is not None:
                 case.served = CHAMPION
-            # A call that failed as a whole is one failure, however many rows it had.
-            if case.fallback != "breaker_open" and (answers is not None or index == 0):
+            if index == 0 or not isinstance(answers, str):  # a call that failed as a whole is one failure
                 self._breaker.record(table.rollout, case.fallback)
 
     def _event(

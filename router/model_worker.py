@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gauntlet.errors import InvalidOutput
 from gauntlet.registry.artifact import Predictor, Rows
+from gauntlet.threads import deliver
 
 _REAP_SECONDS = 0.02  # how much later than its deadline a call may time out
 MAX_BATCH = 1024  # rows in one model call; beyond it latency grows faster than throughput
@@ -62,6 +64,17 @@ class ModelWorker:
         if len(self._deadlines) == 1:
             loop.call_later(_REAP_SECONDS, self._reap, loop)
         return await answer
+
+    async def attempt(self, rows: Rows, seconds: float, *, shadow: bool = False) -> Output | str:
+        """As `predict`, but a failure is the answer: `timeout`, `invalid_output`, or the name of what was raised."""
+        try:
+            return await self.predict(rows, seconds, shadow=shadow)
+        except TimeoutError:
+            return "timeout"
+        except InvalidOutput:
+            return "invalid_output"
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
+            return type(error).__name__
 
     def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
         """Time out the calls that are past their deadline. One sweep for all: a timer per call costs as much as the
@@ -119,7 +132,7 @@ class ModelWorker:
                 for single in batch:
                     self._answer([single])
                 return
-            _deliver([(batch[0][1], _failure(error))])
+            deliver([(batch[0][1], _failure(error))])
             return
         answers: list[tuple[asyncio.Future[Output], Output | Exception]] = []
         start = 0
@@ -127,7 +140,7 @@ class ModelWorker:
             stop = start + len(rows)
             answers.append((answer, (output[start:stop], valid[start:stop])))
             start = stop
-        _deliver(answers)
+        deliver(answers)
 
 
 def _failure(error: BaseException) -> Exception:
@@ -137,22 +150,9 @@ def _failure(error: BaseException) -> Exception:
     return RuntimeError(f"the model raised {type(error).__name__}: {error}")
 
 
-def _deliver(answers: list[tuple[asyncio.Future[Output], Output | Exception]]) -> None:
-    """Pass all results of a batch to the event loop in one call: each wake-up costs as much as a request."""
-    try:
-        answers[0][0].get_loop().call_soon_threadsafe(_set_results, answers)
-    except RuntimeError:  # the loop has closed: no caller is left
-        return
-
-
-def _set_results(answers: list[tuple[asyncio.Future[Output], Output | Exception]]) -> None:
-    for answer, result in answers:
-        if answer.done():
-            continue
-        if isinstance(result, Exception):
-            answer.set_exception(result)
-        else:
-            answer.set_result(result)
+def breaker_kind(failure: str | None) -> str | None:
+    """The kind of a failure as the breaker and `fallback` count it: whatever was raised is an `error`."""
+    return failure if failure in (None, "timeout", "invalid_output") else "error"
 
 
 def as_json(output: Any) -> list[float] | float:

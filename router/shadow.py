@@ -9,16 +9,13 @@ from typing import Any, NamedTuple
 
 from gauntlet import events, telemetry
 from gauntlet.config import RouterConfig
-from gauntlet.errors import InvalidOutput
 from gauntlet.types import CHALLENGER, Scorer
 from router.breaker import CircuitBreaker
-from router.model_worker import ModelWorker, as_json
+from router.model_worker import ModelWorker, as_json, breaker_kind
 from router.recorder import Recorder
 from router.routing_table import RoutingTable
 
 _BATCH = 128  # rows in one call: what a live caller may have to wait for
-
-_BREAKER_KINDS = ("timeout", "invalid_output")  # to the breaker every exception is an `error`; the event has its name
 
 
 class ShadowRequest(NamedTuple):
@@ -87,23 +84,19 @@ class ShadowScorer:
     async def _scores(
         self, table: RoutingTable, model: ModelWorker, scorer: Scorer, batch: list[ShadowRequest]
     ) -> list[events.Shadow]:
-        error: str | None = None
-        answers = None
-        try:
-            answers = await model.predict([request.features for request in batch], self._timeout, shadow=True)
-        except TimeoutError:
-            error = "timeout"
-        except InvalidOutput:
-            error = "invalid_output"
-        except Exception as cause:  # noqa: BLE001 - the model's failure is what is to be recorded
-            error = type(cause).__name__
-        if error is not None and error != "timeout" and len(batch) > 1:
+        answers = await model.attempt([request.features for request in batch], self._timeout, shadow=True)
+        if isinstance(answers, str) and answers != "timeout" and len(batch) > 1:
             # One row that a model can't take must not cost its neighbours their score; a model that hangs stays hung.
             return [s for request in batch for s in await self._scores(table, model, scorer, [request])]
         shadows = []
         for index, request in enumerate(batch):
-            usable = answers is not None and bool(answers[1][index])
-            failure = None if usable else (error or "invalid_output")
+            failure = output = None
+            if isinstance(answers, str):
+                failure = answers
+            elif answers[1][index]:
+                output = as_json(answers[0][index])
+            else:
+                failure = "invalid_output"
             shadows.append(
                 events.Shadow(
                     id=request.id,
@@ -111,12 +104,12 @@ class ShadowScorer:
                     experiment=self._experiment,
                     arm=scorer,
                     model=model.version,
-                    output=as_json(answers[0][index]) if usable and answers is not None else None,
+                    output=output,
                     rollout=table.rollout,
                     error=failure,
                 )
             )
-            telemetry.SHADOWS.labels(self._experiment, "scored" if usable else "failed").inc()
+            telemetry.SHADOWS.labels(self._experiment, "failed" if failure else "scored").inc()
             if scorer == CHALLENGER and (index == 0 or failure != "timeout"):  # a call that timed out is one failure
-                self._breaker.record(table.rollout, "error" if failure and failure not in _BREAKER_KINDS else failure)
+                self._breaker.record(table.rollout, breaker_kind(failure))
         return shadows

@@ -20,7 +20,7 @@ from filelock import FileLock
 from gauntlet import files
 from gauntlet.errors import LogUnavailable
 from gauntlet.log import Record, Stored, segments
-from gauntlet.threads import in_thread
+from gauntlet.threads import deliver, in_thread
 
 SEGMENT_BYTES = 256 * 2**20
 _GROUP = 4096  # records in one commit at most: keeps a commit under ~50 ms, so a durable answer never waits long
@@ -131,12 +131,7 @@ class LocalLogWriter:
             for call in group:  # one call's unusable record must not fail the others
                 self._settle([call])
             return
-        waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-        for _, done in group:
-            waiting.setdefault(done.get_loop(), []).append(done)
-        for loop, futures in waiting.items():
-            with contextlib.suppress(RuntimeError):  # the callers' loop is gone; their records are safe all the same
-                loop.call_soon_threadsafe(_resolve, futures, error)
+        deliver([(done, error) for _, done in group])
 
     def _commit(self, calls: list[Sequence[Record]]) -> LogUnavailable | None:
         ends = dict(self._next)
@@ -206,16 +201,6 @@ def _lock(folder: Path) -> FileLock:
         return files.lock(folder / "lock")
     except BlockingIOError:
         raise LogUnavailable(f"another process writes {folder}; stop it first", code="log_locked") from None
-
-
-def _resolve(futures: list[asyncio.Future[None]], error: LogUnavailable | None) -> None:
-    for future in futures:
-        if future.done():  # its caller was cancelled
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
 
 
 def _ends(path: Path) -> dict[str, int]:
