@@ -49,16 +49,10 @@ def unit_sums(sums: Sums) -> Floats:
     """S, I, units, and the four sums of `UnitNoise`, at each look, as `gauntlet analyze` adds them up; shape (runs,
     looks, 7). m is the champion's mean over all units of earlier looks."""
     share = sums.shares
-    before = np.cumsum(sums.y_champion, axis=1)[:, :-1] / np.maximum(np.cumsum(sums.n_champion, axis=1)[:, :-1], 1.0)
-    m = np.concatenate([np.zeros((len(before), 1)), before], axis=1)
-    champion, challenger = (
-        _about(m, *powers)
-        for powers in (
-            (sums.n_champion, sums.y_champion, sums.yy_champion, sums.yyy_champion),
-            (sums.n_challenger, sums.y_challenger, sums.yy_challenger, sums.yyy_challenger),
-        )
-    )
-    w, lean, units = share * (1.0 - share), 1.0 - 2.0 * share, sums.n_champion + sums.n_challenger
+    n, y = (np.cumsum(part, axis=1)[:, :-1] for part in sums.champion[:2])
+    m = np.concatenate([np.zeros((len(n), 1)), y / np.maximum(n, 1.0)], axis=1)
+    champion, challenger = _about(m, *sums.champion), _about(m, *sums.challenger)
+    w, lean, units = share * (1.0 - share), 1.0 - 2.0 * share, sums.champion[0] + sums.challenger[0]
     columns = [
         (1.0 - share) * challenger[0] - share * champion[0],
         w * units,
@@ -123,6 +117,7 @@ def _worth(found: Evidence, t: Floats, ready: Bools, name: str) -> Floats:
     return z
 
 
+@lru_cache(maxsize=4096)
 class _Bounds:
     """One side's bounds when its first look is at a given place; made as far as they are asked for."""
 
@@ -135,11 +130,6 @@ class _Bounds:
             bound, self._boundary = self._boundary.look(self._times[len(self._made)])
             self._made.append(bound)
         return self._made[look]
-
-
-@lru_cache(maxsize=4096)
-def _bounds(side: Side, times: tuple[float, ...], first: int) -> _Bounds:
-    return _Bounds(side, times, first)
 
 
 def crossings(t: Floats, z: Floats, ready: Bools, side: Side) -> Ints:
@@ -155,7 +145,7 @@ def crossings(t: Floats, z: Floats, ready: Bools, side: Side) -> Ints:
     runs = np.flatnonzero(near.any(axis=1))
     first = np.argmax(ready[runs], axis=1)
     for start in np.unique(first):
-        own, bounds = runs[first == start], _bounds(side, times, int(start))
+        own, bounds = runs[first == start], _Bounds(side, times, int(start))
         for look in np.flatnonzero(near[own].any(axis=0)).tolist():
             open_runs = own[found[own] == 0]
             if not near[open_runs].any():

@@ -150,8 +150,6 @@ class GrowingLog:
         self._reader = reader
         self._last = last
         self._now = START
-        self._read = 0
-        self.more = True
 
     async def partitions(self, topic: str) -> list[str]:
         return await self._reader.partitions(topic)

@@ -44,7 +44,7 @@ def sprt(sums: Sums, p0: float, p1: float, alpha: float) -> Ints:
     The ratio is at most 1 on average under every common rate (Turner, Ly & Grünwald 2024), so this keeps alpha.
     """
     q = nearest_null(sums.shares, p0, p1)  # type: ignore[arg-type]  # shares change on a ramp
-    gain = _log_ratio(sums.n_champion, sums.y_champion, p0, q) + _log_ratio(sums.n_challenger, sums.y_challenger, p1, q)
+    gain = _log_ratio(*sums.champion[:2], p0, q) + _log_ratio(*sums.challenger[:2], p1, q)
     over = np.cumsum(gain, axis=1) >= math.log(1.0 / alpha)
     return np.where(over.any(axis=1), np.argmax(over, axis=1) + 1, 0)
 

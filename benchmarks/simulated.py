@@ -85,26 +85,13 @@ class Sums:
     """Counts, and sums of y, y² and y³, of either arm's new units, all of shape (runs, looks); shares (looks,)."""
 
     shares: Floats
-    n_champion: Floats
-    y_champion: Floats
-    yy_champion: Floats
-    yyy_champion: Floats
-    n_challenger: Floats
-    y_challenger: Floats
-    yy_challenger: Floats
-    yyy_challenger: Floats
+    champion: tuple[Floats, ...]
+    challenger: tuple[Floats, ...]
 
     @property
     def arms(self) -> tuple[Floats, ...]:
         """n, Σ y and Σ y² of the champion, then of the challenger."""
-        return (
-            self.n_champion,
-            self.y_champion,
-            self.yy_champion,
-            self.n_challenger,
-            self.y_challenger,
-            self.yy_challenger,
-        )
+        return (*self.champion[:3], *self.challenger[:3])
 
 
 def seed_of(cell: Cell, seed: int) -> np.random.Generator:
@@ -116,13 +103,14 @@ def draw(cell: Cell, runs: int, seed: int) -> Sums:
     rng, law = seed_of(cell, seed), cell.law
     treated = rng.binomial(cell.units, cell.shares, (runs, cell.looks)).astype(np.int64)
     n_challenger = treated.astype(np.float64)
+    n_champion = cell.units - n_challenger
     if law.kind == "bernoulli":
         mean = expit(logit(law.mean) + 0.25 * cell.moves)
         y_challenger = rng.binomial(treated, mean + law.effect).astype(np.float64)
         y_champion = rng.binomial(cell.units - treated, mean).astype(np.float64)
-        return Sums(cell.shares, cell.units - n_challenger, *(y_champion,) * 3, n_challenger, *(y_challenger,) * 3)
+        return Sums(cell.shares, (n_champion, *(y_champion,) * 3), (n_challenger, *(y_challenger,) * 3))
     champion, challenger = _powers(rng, cell, treated)
-    return Sums(cell.shares, cell.units - n_challenger, *champion, n_challenger, *challenger)
+    return Sums(cell.shares, (n_champion, *champion), (n_challenger, *challenger))
 
 
 def _powers(

@@ -6,7 +6,7 @@ Reads a fixed range of offsets, so that the same job reads the same rows again; 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -97,7 +97,7 @@ async def collect(
             continue
         if outcome.experiment == experiment and outcome.id not in truths:
             truths[outcome.id] = (outcome.at, outcome.value)
-    found: list[tuple[float, str, msgspec.Raw, Label]] = []
+    rows: list[tuple[float, str, dict[str, Any], Label]] = []
     seen: set[str] = set()
     async for record in _records(reader, keys.PREDICTIONS, start, until):
         if not start <= record.at <= end:
@@ -116,27 +116,17 @@ async def collect(
             skipped["unlabelled"] += 1
         elif truth[0] - prediction.at > horizon:
             skipped["late"] += 1
-        else:
-            found.append((prediction.at, prediction.id, prediction.features, truth[1]))
-    found.sort(key=lambda row: row[:2])
-    rows = list(_usable(found, schema, skipped))
-    return Rows(
-        features=[features for _, features, _ in rows],
-        targets=[target for _, _, target in rows],
-        times=[at for at, _, _ in rows],
-        skipped={reason: count for reason, count in skipped.items() if count},
-    )
-
-
-def _usable(
-    found: list[tuple[float, str, msgspec.Raw, Label]], schema: Schema, skipped: dict[str, int]
-) -> Iterator[tuple[float, dict[str, Any], Label]]:
-    for at, _, raw, value in found:
-        target = _target(schema, value)
-        if target is None:
+        elif (target := _target(schema, truth[1])) is None:
             skipped["unusable"] += 1
         else:
-            yield at, _features.decode(raw), target
+            rows.append((prediction.at, prediction.id, _features.decode(prediction.features), target))
+    rows.sort(key=lambda row: row[:2])
+    return Rows(
+        features=[row[2] for row in rows],
+        targets=[row[3] for row in rows],
+        times=[row[0] for row in rows],
+        skipped={reason: count for reason, count in skipped.items() if count},
+    )
 
 
 def _target(schema: Schema, value: Label) -> Label | None:

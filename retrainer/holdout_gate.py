@@ -128,25 +128,22 @@ def compare(
     found = improvement(
         difference, times, block, offset=offset, confidence=confidence, repetitions=repetitions, seed=seed
     )
-    reasons = []
     enough = found.estimate >= min_improvement
-    reasons.append(
-        f"{metric} improves by {found.estimate:.4g} a row on {len(difference):,} held-out rows, "
-        f"{'at least' if enough else 'less than'} the {min_improvement:g} asked for"
-    )
     sure = found.lower is not None and found.lower > 0
     if found.lower is None:
-        reasons.append(
-            f"{found.blocks} blocks are too few or too alike for a bound (it takes {MIN_BLOCKS} or more): no answer"
-        )
+        bound = f"{found.blocks} blocks are too few or too alike for a bound (it takes {MIN_BLOCKS} or more): no answer"
     else:
-        reasons.append(
+        bound = (
             f"at {confidence:.0%} confidence over {found.blocks} blocks the improvement is at least {found.lower:.4g}, "
             f"{'above' if sure else 'not above'} 0"
         )
     return Comparison(
         accepted=enough and sure,
-        reasons=reasons,
+        reasons=[
+            f"{metric} improves by {found.estimate:.4g} a row on {len(difference):,} held-out rows, "
+            f"{'at least' if enough else 'less than'} the {min_improvement:g} asked for",
+            bound,
+        ],
         metric=metric,
         improvement=found.estimate,
         lower=found.lower,

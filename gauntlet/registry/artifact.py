@@ -239,13 +239,14 @@ class Predictor:
         self.version = version
         self._names = [f.name for f in schema.features]
         builders: dict[str, Callable[[Rows], Any]] = {"matrix": self._matrix, "frame": self._frame, "rows": self._rows}
-        self._build = builders[schema.input]
+        self.inputs = builders[schema.input]
+        """Gives rows in the form that the model was fitted on: for training a successor just like it."""
         self._answer = model.predict_proba if schema.task is Task.CLASSIFICATION else model.predict  # type: ignore[attr-defined]
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a model's warnings must not flood the log, nor raise under -W error
-            answer = self._answer(self._build(rows))
+            answer = self._answer(self.inputs(rows))
         return self.checked(answer, len(rows))
 
     def checked(self, answer: object, n: int) -> NDArray[np.float64]:
@@ -274,10 +275,6 @@ class Predictor:
         inside = np.isfinite(output).all(axis=1) & (output >= 0).all(axis=1) & (output <= 1 + 1e-9).all(axis=1)
         with np.errstate(invalid="ignore"):
             return np.asarray(inside & (np.abs(output.sum(axis=1) - 1) < 1e-6))
-
-    def inputs(self, rows: Rows) -> Any:
-        """Rows in the form that the model was fitted on: for training a successor just like it."""
-        return self._build(rows)
 
     def _matrix(self, rows: Rows) -> NDArray[np.float64]:
         nan = float("nan")
