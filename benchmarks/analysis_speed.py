@@ -45,7 +45,7 @@ def fold() -> float:
     rng, n = np.random.default_rng(2), 1_000_000
     arm, share, y = rng.random(n) < 0.1, np.full(n, 0.1), (rng.random(n) < 0.8).astype(np.float64)
     started = time.process_time()
-    SplitSums().add_many(arm, share, y)
+    SplitSums().add(arm, share, y)
     return time.process_time() - started
 
 

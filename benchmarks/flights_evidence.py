@@ -90,7 +90,7 @@ def paired(found: Outcomes, parts: Sequence[Ints]) -> list[Block]:
     made = []
     for part in parts:
         sums = PairedSums()
-        sums.add_many(-found.january[part], -found.retrained[part])
+        sums.add(-found.january[part], -found.retrained[part])
         made.append(sums)
     return paired_blocks(made)
 
@@ -104,7 +104,7 @@ def split(
     made = []
     for part in parts:
         sums = SplitSums()
-        sums.add_many(arm[part], share[part], -loss[part])
+        sums.add(arm[part], share[part], -loss[part])
         made.append(sums)
     return split_blocks(made)
 

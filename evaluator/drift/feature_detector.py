@@ -14,6 +14,8 @@ import numpy as np
 from evaluator.drift.data_quality import quality_score
 from evaluator.drift.distances import (
     SHARES,
+    Effect,
+    FeatureRecovery,
     Share,
     distance_thresholds,
     distances,
@@ -32,11 +34,9 @@ from evaluator.drift.distances import (
 from evaluator.drift.feature import ABSENT, MISTYPED, Feature
 from evaluator.drift.grid import Bools, Floats
 from evaluator.drift.profile import Profile
-from evaluator.drift.quantile_bounds import QuantileBounds
-from evaluator.drift.recovery import Effect, FeatureRecovery
 from evaluator.drift.settings import SIMPLE_P, DriftSettings
 from evaluator.drift.signals import DISTRIBUTION_KINDS, Key, Kind, LookResult, Signal
-from evaluator.drift.windows import WindowCounts, Windows
+from evaluator.drift.windows import QuantileBounds, WindowCounts, Windows
 
 QUICK = -1
 """The quick look, in place of the index of a window."""

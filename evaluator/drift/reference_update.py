@@ -16,10 +16,9 @@ from evaluator.drift.feature import Feature
 from evaluator.drift.feature_detector import look_at_features
 from evaluator.drift.performance import FEWEST
 from evaluator.drift.profile import Profile
-from evaluator.drift.quantile_bounds import QuantileBounds
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import PERFORMANCE_KINDS, Key, Kind, LookResult
-from evaluator.drift.windows import WindowCounts, Windows, pack_counts, unpack_counts
+from evaluator.drift.windows import QuantileBounds, WindowCounts, Windows, pack_counts, unpack_counts
 
 _ACCEPTABLE: frozenset[Kind] = frozenset(
     {"distribution", "categories", "unseen", "displaced", "outliers", "prediction"}

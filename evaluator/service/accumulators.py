@@ -134,7 +134,7 @@ class Accumulators:
             treated = np.array([e.assigned == CHALLENGER for e in exposures])
             propensities = np.array([e.propensity for e in exposures])
             chosen = np.array(rows)
-            block.split.add_many(treated, propensities, -values[self._metric][chosen])
+            block.split.add(treated, propensities, -values[self._metric][chosen])
             for arm, mask in ((CHAMPION, ~treated), (CHALLENGER, treated)):
                 if mask.any():
                     block.arms[arm].add(values, chosen[mask])
@@ -146,7 +146,7 @@ class Accumulators:
             if not sums.tracked.paired:
                 for cells, name, metric, some in self._cells(sums.tracked, block, truths[chosen], exposures):
                     cell = cells.setdefault(name, SplitSums())
-                    cell.add_many(treated[some], propensities[some], -values[metric][chosen[some]])
+                    cell.add(treated[some], propensities[some], -values[metric][chosen[some]])
                 block.cap_segments()
         return values[self._metric]
 
@@ -174,7 +174,7 @@ class Accumulators:
             ours = np.array([e.served == CHAMPION for e in exposures])
             champion = {name: np.where(ours, served[name][chosen], scored[name][chosen]) for name in served}
             challenger = {name: np.where(ours, scored[name][chosen], served[name][chosen]) for name in served}
-            block.paired.add_many(-champion[self._metric], -challenger[self._metric])
+            block.paired.add(-champion[self._metric], -challenger[self._metric])
             if self._gross_harm is not None:
                 self._gross_harm.pairs(str(exposures[0].rollout), champion[self._metric], challenger[self._metric])
             block.pairs[CHAMPION].add(champion, slice(None))
@@ -182,7 +182,7 @@ class Accumulators:
             if sums.tracked.paired:
                 for cells, name, metric, some in self._cells(sums.tracked, block, truths[chosen], exposures):
                     cell = cells.setdefault(name, PairedSums())
-                    cell.add_many(-champion[metric][some], -challenger[metric][some])
+                    cell.add(-champion[metric][some], -challenger[metric][some])
                 block.cap_segments()
         for (model, index), rows in shadows.items():
             self._model(model, index).add(scored, np.array(rows))

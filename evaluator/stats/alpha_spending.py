@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -55,17 +56,11 @@ class Spending:
             raise PlanError("power spending needs a parameter (the exponent) above 0")
         if self.kind == "hwang-shih-decani" and value is None:
             raise PlanError("hwang-shih-decani spending needs a parameter (gamma)")
-        if self.kind == "table":
-            self._check_points()
-
-    def _check_points(self) -> None:
-        if not self.points or self.points[-1] != (1.0, 1.0):
+        if self.kind == "table" and (not self.points or self.points[-1] != (1.0, 1.0)):
             raise PlanError("a spending table ends in the point (1, 1)")
-        previous = (0.0, 0.0)
-        for point in self.points:
-            if not (point[0] > previous[0] and point[1] >= previous[1]):
-                raise PlanError(f"a spending table rises from (0, 0); the point {point} after {previous} does not")
-            previous = point
+        for before, point in pairwise(((0.0, 0.0), *self.points)):
+            if not (point[0] > before[0] and point[1] >= before[1]):
+                raise PlanError(f"a spending table rises from (0, 0); the point {point} after {before} does not")
 
     def spent(self, alpha: float, t: float) -> float:
         """Level spent by information time t ≥ 0, in [0, alpha]."""
@@ -76,28 +71,21 @@ class Spending:
         return alpha * (1.0 - self.reserve / t)
 
     def _share(self, alpha: float, t: float) -> float:
-        if self.kind == "mixed":
-            weight = 0.2 if self.parameter is None else self.parameter
-            return weight * math.sqrt(t) + (1.0 - weight) * t**3
-        if self.kind == "obrien-fleming":
-            return float(2.0 * ndtr(ndtri(alpha / 2.0) / math.sqrt(t))) / alpha
-        if self.kind == "pocock":
-            return math.log(1.0 + (math.e - 1.0) * t)
-        if self.kind == "power":
-            assert self.parameter is not None
-            return float(t**self.parameter)
-        if self.kind == "hwang-shih-decani":
-            assert self.parameter is not None
-            return math.expm1(-self.parameter * t) / math.expm1(-self.parameter) if self.parameter else t
-        return self._interpolated(t)
-
-    def _interpolated(self, t: float) -> float:
-        before = (0.0, 0.0)
-        for point in self.points:
-            if t <= point[0]:
-                return before[1] + (point[1] - before[1]) * (t - before[0]) / (point[0] - before[0])
-            before = point
-        return 1.0
+        value = self.parameter or 0.0
+        match self.kind:
+            case "mixed":
+                weight = 0.2 if self.parameter is None else value
+                return weight * math.sqrt(t) + (1.0 - weight) * t**3
+            case "obrien-fleming":
+                return float(2.0 * ndtr(ndtri(alpha / 2.0) / math.sqrt(t))) / alpha
+            case "pocock":
+                return math.log(1.0 + (math.e - 1.0) * t)
+            case "power":
+                return float(t**value)
+            case "hwang-shih-decani":
+                return math.expm1(-value * t) / math.expm1(-value) if value else t
+        times, shares = zip((0.0, 0.0), *self.points, strict=True)
+        return float(np.interp(t, times, shares))
 
 
 MIXED: Final = Spending()

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
 from evaluator.stats.errors import PlanError, StatsError, require_between
-from evaluator.stats.score_process import Bools, Floats, from_json, to_json
+from evaluator.stats.score_process import Bools, CellArrays, Floats
 
 # The information time at which the bound of a score is made tightest.
 TIGHTEST_AT: Final = 0.5
@@ -64,14 +64,22 @@ def mixture_bound(v: Floats | float, alpha: float, rho: Floats | float) -> Float
     return np.asarray(s)
 
 
+def mixture_look(z: Floats, variance: Floats, rho: Floats, alpha: float, ready: Bools) -> tuple[Floats, Floats]:
+    """The bound for z and the log evidence of each cell that is `ready`; infinite and 0 elsewhere."""
+    v, r = np.where(ready, variance, 1.0), np.where(ready, rho, 1.0)
+    bounds = np.where(ready, mixture_bound(v, alpha, r) / np.sqrt(v), np.inf)
+    return bounds, np.where(ready, log_mixture(np.where(ready, z, 0.0) * np.sqrt(v), v, r), 0.0)
+
+
 @dataclass(frozen=True, eq=False)
-class AlwaysValid:
+class AlwaysValid(CellArrays):
     """The always-valid test of one side. ρ is fixed at a cell's first look, from the variance that the horizon promises
     then; only efficiency depends on it, not the level."""
 
     alpha: float
     rho: Floats  # nan before the first look
     log_evidence: Floats  # the largest so far
+    kept: ClassVar[tuple[str, ...]] = ("rho", "log_evidence")
 
     @classmethod
     def start(cls, alpha: float, cells: int = 1) -> Self:
@@ -84,16 +92,8 @@ class AlwaysValid:
     def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
         first = ready & np.isnan(self.rho)
         rho = np.where(first, best_rho(np.where(ready, variance * TIGHTEST_AT / t, 1.0), self.alpha), self.rho)
-        v, r = np.where(ready, variance, 1.0), np.where(ready, rho, 1.0)
-        bounds = np.where(ready, mixture_bound(v, self.alpha, r) / np.sqrt(v), np.inf)
-        evidence = np.where(ready, log_mixture(np.where(ready, z, 0.0) * np.sqrt(v), v, r), 0.0)
+        bounds, evidence = mixture_look(z, variance, rho, self.alpha, ready)
         return bounds, replace(self, rho=rho, log_evidence=np.maximum(self.log_evidence, evidence))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"rho": to_json(self.rho), "log_evidence": self.log_evidence.tolist()}
-
-    def restored(self, data: dict[str, Any]) -> Self:
-        return replace(self, rho=from_json(data["rho"]), log_evidence=from_json(data["log_evidence"]))
 
 
 # A rate: the binomial mixture -------------------------------------------------------------------------------------

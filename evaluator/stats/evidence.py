@@ -13,16 +13,25 @@ same formulas and from its own numbers alone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from evaluator.stats.score_process import Bools, Floats
 
+Record = TypeVar("Record")
+
 # Far under the resolution of the sums; only keeps powers of a variance from vanishing.
 LEAST_VARIANCE: Final = 1e-150
+
+
+def combined(function: Callable[..., Any], first: Record, *others: Any) -> Record:
+    """The record whose every field is the function of that field in these records."""
+    names = [entry.name for entry in fields(first)]  # type: ignore[arg-type]
+    return type(first)(**{name: function(*(getattr(each, name) for each in (first, *others))) for name in names})
 
 
 @dataclass(frozen=True)
@@ -67,20 +76,16 @@ class Evidence(ABC):
 
     def cell(self, index: int) -> Self:
         """The evidence of one cell, its fields plain numbers."""
-        return type(self)(**{entry.name: getattr(self, entry.name)[index] for entry in fields(self)})
+        return combined(lambda values: values[index], self)
 
     def padded(self, cells: int) -> Self:
         """The same with so many cells more at the end, which have no evidence."""
         rest = type(self).from_rows(np.zeros((cells, 1, 4)), margin=np.zeros(cells))
-        names = [entry.name for entry in fields(self)]
-        return type(self)(**{name: np.concatenate([getattr(self, name), getattr(rest, name)]) for name in names})
+        return combined(lambda *pair: np.concatenate(pair), self, rest)
 
     def or_else(self, other: Evidence) -> Self:
         """This evidence where it is available, elsewhere the other of the same kind."""
-        names = [entry.name for entry in fields(self)]
-        return type(self)(
-            **{name: np.where(self.available, getattr(self, name), getattr(other, name)) for name in names}
-        )
+        return combined(lambda mine, theirs: np.where(self.available, mine, theirs), self, other)
 
     def lacking(self, index: int) -> str | None:
         """Why that cell has no evidence yet; None where it has."""
@@ -161,9 +166,7 @@ class ScoreMoments:
     def with_variance(self, variance: Floats, where: Bools) -> ScoreMoments:
         """`from_variance` in some cells, this elsewhere."""
         other = ScoreMoments.from_variance(variance)
-        return ScoreMoments(
-            *(np.where(where, getattr(other, each.name), getattr(self, each.name)) for each in fields(self))
-        )
+        return combined(lambda mine, theirs: np.where(where, theirs, mine), self, other)
 
     @property
     def variance(self) -> Floats:

@@ -10,18 +10,18 @@ the smaller p of both sides is theirs, 1/Λ, over Φ(|S|/√(V+ρ)), which is cl
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
 from evaluator.stats.alpha_spending import consistent_p
-from evaluator.stats.always_valid import log_mixture, mixture_bound
+from evaluator.stats.always_valid import mixture_look
 from evaluator.stats.errors import positive_per_cell, require_between
-from evaluator.stats.score_process import Bools, Floats, from_json, to_json
+from evaluator.stats.score_process import Bools, CellArrays, Floats
 
 
 @dataclass(frozen=True, eq=False)
-class MixtureSPRT:
+class MixtureSPRT(CellArrays):
     """The mSPRT of one side.
 
     tau: standard deviation τ of the effects hoped for, in units of the effect. The smallest effect worth having is a
@@ -34,6 +34,7 @@ class MixtureSPRT:
     horizon: Floats
     rho: Floats  # nan before the first look
     p: Floats
+    kept: ClassVar[tuple[str, ...]] = ("rho", "p")
 
     @classmethod
     def start(cls, alpha: float, cells: int = 1, *, tau: Floats | float, horizon: Floats | float) -> Self:
@@ -43,17 +44,8 @@ class MixtureSPRT:
         return cls(alpha, tau, horizon, np.full(cells, np.nan), np.ones(cells))
 
     def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
-        v, z = np.where(ready, variance, 1.0), np.where(ready, z, 0.0)
-        ratio = v / np.where(ready, t * self.horizon, 1.0)
+        ratio = np.where(ready, variance, 1.0) / np.where(ready, t * self.horizon, 1.0)
         rho = np.where(ready & np.isnan(self.rho), (ratio / self.tau) ** 2, self.rho)
-        r = np.where(ready, rho, 1.0)
-        bounds = np.where(ready, mixture_bound(v, self.alpha, r) / np.sqrt(v), np.inf)
-        evidence = np.where(ready, log_mixture(z * np.sqrt(v), v, r), 0.0)
+        bounds, evidence = mixture_look(z, variance, rho, self.alpha, ready)
         p = np.minimum(self.p, np.exp(-np.maximum(evidence, 0.0)))
         return bounds, replace(self, rho=rho, p=consistent_p(p, self.p, ready & (z >= bounds), self.alpha))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"rho": to_json(self.rho), "p": self.p.tolist()}
-
-    def restored(self, data: dict[str, Any]) -> Self:
-        return replace(self, rho=from_json(data["rho"]), p=from_json(data["p"]))

@@ -19,7 +19,7 @@ import numpy as np
 
 from evaluator.stats.cluster_robust import evidence_of, rows_of
 from evaluator.stats.errors import StatsError
-from evaluator.stats.evidence import Evidence
+from evaluator.stats.evidence import Evidence, combined
 from evaluator.stats.score_process import Block, Bools, Floats, arms_of, from_json, to_json
 from evaluator.stats.sequential_test import Plan, SequentialTest, start
 
@@ -103,8 +103,7 @@ class Stops:
 
     def updated(self, where: Bools, new: Stops) -> Stops:
         """The new ones in the cells that stopped now, these elsewhere."""
-        names = [entry.name for entry in fields(self)]
-        return Stops(**{name: np.where(where, getattr(new, name), getattr(self, name)) for name in names})
+        return combined(lambda old, now: np.where(where, now, old), self, new)
 
 
 @dataclass(frozen=True, eq=False)

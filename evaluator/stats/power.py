@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtr, xlogy
+from scipy.special import ndtr, rel_entr
 
 from evaluator.stats.errors import PlanError, require_between
 from evaluator.stats.group_sequential import gauss_legendre
@@ -108,6 +108,40 @@ def block_widening(correlation: float) -> float:
     return (1.0 + correlation) / (1.0 - correlation)
 
 
+# Evidence carried over from pairs in shadow to the split ramp ------------------------------------------------------
+
+
+def exchange_rate(paired_variance: float, paired_information: float, split_variance: float) -> float:
+    """κ: information of the split stage that one unit of information of the paired stage is worth.
+
+    Stage k has v_k = V_k/I_k, and κ = v_2/v_1 is the inverse-variance weight: S = κ S_1 + S_2, V = κ² V_1 + V_2 and
+    I = κ I_1 + I_2. Fix it before the split stage starts: S is then one martingale, and the level holds whatever κ is.
+
+    paired_variance, paired_information: V and I (the number of pairs) when the paired stage ends, V as the look uses it
+    (blocks and widening included). split_variance: V/I to expect of the split stage, from data before it, as
+    `split_variance` computes it (times the design effect that V shows in the paired stage, if there is one).
+    """
+    for name, value in (
+        ("paired variance", paired_variance),
+        ("paired information", paired_information),
+        ("split variance", split_variance),
+    ):
+        require_between(f"{name} of the exchange rate", value, 0.0, math.inf)
+    return split_variance * paired_information / paired_variance
+
+
+def carried(rows: Floats, rate: Floats | float) -> Floats:
+    """Blocks of the paired stage in the units of the split stage, to put in front of that stage's blocks.
+
+    rows: shape (…, blocks, 4), columns as in `cluster_robust.rows_of`. rate: κ, one number or one a cell, shape (…).
+    """
+    kappa = np.asarray(rate, dtype=np.float64)
+    if not bool(np.all(np.isfinite(kappa) & (kappa > 0.0))):
+        raise PlanError(f"the rate {rate!r} is not a finite number above 0")
+    factors = np.stack([kappa, kappa, kappa * kappa, np.ones_like(kappa)], axis=-1)
+    return np.asarray(rows * factors[..., None, :], dtype=np.float64)
+
+
 # What no test can beat -------------------------------------------------------------------------------------------
 
 
@@ -115,11 +149,7 @@ def kl(p: float, q: float) -> float:
     """Kullback-Leibler divergence of Bernoulli(p) from Bernoulli(q), in nats; inf where q is 0 or 1 and p is not."""
     if not (0.0 <= p <= 1.0 and 0.0 <= q <= 1.0):
         raise PlanError(f"{p!r} and {q!r} are not both probabilities")
-    if (q == 0.0 and p > 0.0) or (q == 1.0 and p < 1.0):
-        return math.inf
-    if q in (0.0, 1.0):
-        return 0.0
-    return float(xlogy(p, p / q) + xlogy(1.0 - p, (1.0 - p) / (1.0 - q)))
+    return float(rel_entr(p, q) + rel_entr(1.0 - p, 1.0 - q))
 
 
 def information_rate(share: float, champion: float, challenger: float) -> tuple[float, float]:

@@ -96,7 +96,7 @@ class RatioEvidence:
         evidence._add(shares, pairs.sum(axis=1), int(pairs[:, 1].sum()))
         return evidence
 
-    def add_many(self, treated: Bools, propensity: Floats) -> None:
+    def add(self, treated: Bools, propensity: Floats) -> None:
         """Count assigned units, arrays of shape (n,). Raises PropensityError on π outside (0, 1)."""
         shares, times = np.unique(propensity, return_counts=True)
         if len(shares) and not (shares[0] > 0.0 and shares[-1] < 1.0):

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +36,27 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 
+class CellArrays:
+    """A frozen record of arrays with an entry for each cell; the fields named in `kept` are its snapshot."""
+
+    kept: ClassVar[tuple[str, ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A snapshot, fit for JSON."""
+        return {name: to_json(getattr(self, name)) for name in self.kept}
+
+    def restored(self, data: dict[str, Any]) -> Self:
+        """The record of that snapshot; `self` is one of the same settings and cells."""
+        arrays = {name: from_json(data[name]).astype(getattr(self, name).dtype) for name in self.kept}
+        return replace(self, **arrays)  # type: ignore[type-var]
+
+
 def to_json(values: NDArray[Any]) -> list[Any]:
     """An array as a list, with null for NaN."""
     return [None if value != value else value for value in values.tolist()]
 
 
-def from_json(values: Sequence[float | None]) -> Floats:
+def from_json(values: Sequence[Any]) -> Floats:
     """The array of that list."""
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
@@ -58,18 +73,12 @@ def _exact_total(values: Floats) -> int:
     return total
 
 
-def _outcomes(values: Floats) -> Floats:
-    array = np.ascontiguousarray(values, dtype=np.float64)
+def _outcomes(values: Floats | float) -> Floats:
+    array = np.atleast_1d(np.asarray(values, dtype=np.float64))
     bad = np.flatnonzero(~(np.abs(array) <= LARGEST_OUTCOME))
     if bad.size:
         raise OutcomeError(f"outcome {array[bad[0]]!r} at position {bad[0]} is not a finite number of usable size")
     return array
-
-
-def _usable(y: float, arm: str = "") -> float:
-    if not -LARGEST_OUTCOME <= y <= LARGEST_OUTCOME:
-        raise OutcomeError(f"outcome {y!r}{arm} is not a finite number of usable size")
-    return y
 
 
 @dataclass(slots=True)
@@ -120,41 +129,14 @@ class SplitSums(_Sums):
     iy: int = 0  # Σ π(1−π)Y and Σ π(1−π)Y²: the variance of S over re-randomisations of the same units
     iyy: int = 0
 
-    def add(self, treated: bool, propensity: float, y: float) -> None:
-        """Count one matured unit. `propensity` is π in force at its assignment.
+    def add(self, treated: Bools | bool, propensity: Floats | float, y: Floats | float) -> None:
+        """Count matured units, one or arrays of shape (n,); `propensity` is π in force at their assignment.
 
         Raises OutcomeError on a y that is not finite (or beyond ±1e100) and PropensityError on π outside (0, 1),
         leaving the sums as they were.
         """
-        _usable(y)
-        if not 0.0 < propensity < 1.0:
-            raise PropensityError(f"propensity {propensity!r} does not lie strictly between 0 and 1")
-        yy = y * y
-        if treated:
-            a = 1.0 - propensity
-            self.n_challenger += 1
-            self.y_challenger += round(y * RESOLUTION)
-            self.yy_challenger += round(yy * RESOLUTION)
-        else:
-            a = -propensity
-            self.n_champion += 1
-            self.y_champion += round(y * RESOLUTION)
-            self.yy_champion += round(yy * RESOLUTION)
-        aa = a * a
-        i = propensity * (1.0 - propensity)
-        self.a += round(a * RESOLUTION)
-        self.aa += round(aa * RESOLUTION)
-        self.ay += round(a * y * RESOLUTION)
-        self.aay += round(aa * y * RESOLUTION)
-        self.aayy += round(aa * yy * RESOLUTION)
-        self.i += round(i * RESOLUTION)
-        self.iy += round(i * y * RESOLUTION)
-        self.iyy += round(i * yy * RESOLUTION)
-
-    def add_many(self, treated: Bools, propensity: Floats, y: Floats) -> None:
-        """Count many units, arrays of one shape (n,). Bit for bit what `add` on each of them gives, in any order."""
         outcome = _outcomes(y)
-        arm = np.ascontiguousarray(treated, dtype=np.bool_)
+        arm = np.atleast_1d(np.asarray(treated, dtype=np.bool_))
         share = np.ascontiguousarray(np.broadcast_to(propensity, outcome.shape), dtype=np.float64)
         if arm.shape != outcome.shape or outcome.ndim != 1:
             raise StatsError(f"arms of shape {arm.shape} do not fit outcomes of shape {outcome.shape}")
@@ -201,19 +183,8 @@ class PairedSums(_Sums):
     yy_champion: int = 0
     yy_challenger: int = 0
 
-    def add(self, y_champion: float, y_challenger: float) -> None:
-        """Count one request whose truth is known, with both arms' outcomes. Raises OutcomeError as `SplitSums.add`."""
-        d = _usable(y_challenger, " of the challenger") - _usable(y_champion, " of the champion")
-        self.n += 1
-        self.d += round(d * RESOLUTION)
-        self.dd += round(d * d * RESOLUTION)
-        self.y_champion += round(y_champion * RESOLUTION)
-        self.y_challenger += round(y_challenger * RESOLUTION)
-        self.yy_champion += round(y_champion * y_champion * RESOLUTION)
-        self.yy_challenger += round(y_challenger * y_challenger * RESOLUTION)
-
-    def add_many(self, y_champion: Floats, y_challenger: Floats) -> None:
-        """Count many requests, arrays of one shape (n,). Bit for bit what `add` on each of them gives, in any order."""
+    def add(self, y_champion: Floats | float, y_challenger: Floats | float) -> None:
+        """Count requests whose truth is known, one or arrays of shape (n,). Raises OutcomeError as `SplitSums.add`."""
         champion, challenger = _outcomes(y_champion), _outcomes(y_challenger)
         if champion.shape != challenger.shape or champion.ndim != 1:
             raise StatsError(f"outcomes of shapes {champion.shape} and {challenger.shape} are not pairs")

@@ -8,17 +8,19 @@ side −z, each with a level of its own. An impossible plan can't be built.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol, Self, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, get_args
 
-from evaluator.stats.alpha_spending import MIXED, Spending
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from evaluator.stats.alpha_spending import MIXED, Spending, consistent_p
 from evaluator.stats.always_valid import AlwaysValid
 from evaluator.stats.cluster_robust import MOST_CORRELATION
 from evaluator.stats.errors import PlanError, require_between
-from evaluator.stats.fixed_horizon import FixedHorizon
 from evaluator.stats.group_sequential import GroupSequential
 from evaluator.stats.msprt import MixtureSPRT
-from evaluator.stats.score_process import Bools, Floats
+from evaluator.stats.score_process import Bools, CellArrays, Floats
 from evaluator.stats.sprt import WaldSPRT
 
 Mode = Literal["group-sequential", "anytime", "msprt", "sprt", "fixed"]
@@ -121,6 +123,27 @@ class SequentialTest(Protocol):
 
     def restored(self, data: dict[str, Any]) -> Self:
         """The test of that snapshot. `self` is one that was started with the same settings and cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class FixedHorizon(CellArrays):
+    """The classical test of one side: a cell's first look at t ≥ 1 decides at z_{1−α}. p is 1 before it and stays."""
+
+    alpha: float
+    p: Floats
+    done: Bools
+    kept: ClassVar[tuple[str, ...]] = ("p", "done")
+
+    @classmethod
+    def start(cls, alpha: float, cells: int = 1) -> Self:
+        require_between("level", alpha, 0.0, 0.5)
+        return cls(alpha, np.ones(cells), np.zeros(cells, dtype=np.bool_))
+
+    def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
+        now = ready & ~self.done & (t >= 1.0)
+        bounds = np.where(now, -ndtri(self.alpha), np.inf)
+        p = np.where(now, ndtr(-np.where(now, z, 0.0)), self.p)
+        return bounds, replace(self, p=consistent_p(p, self.p, now & (z >= bounds), self.alpha), done=self.done | now)
 
 
 def start(

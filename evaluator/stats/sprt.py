@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 
 from evaluator.stats.alpha_spending import consistent_p
 from evaluator.stats.errors import positive_per_cell, require_between
-from evaluator.stats.score_process import Bools, Floats, from_json, to_json
+from evaluator.stats.score_process import Bools, CellArrays, Floats
 
 # Wald's slope is set anew whenever the information has grown by this factor: the variance known at the first look may
 # rest on five blocks, and a slope twice too steep can never win.
@@ -22,7 +22,7 @@ _LEG: Final = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class WaldSPRT:
+class WaldSPRT(CellArrays):
     """The SPRT of one side against an effect δ > 0 in its direction.
 
     V/I is an estimate and may move with the traffic, so λ is set at the first look and again each time the information
@@ -41,6 +41,7 @@ class WaldSPRT:
     legs: Floats  # shape (5, cells): S, V, I at the start of the leg, log evidence for and against δ of the legs before
     p: Floats
     accepted: Bools
+    kept: ClassVar[tuple[str, ...]] = ("slope", "legs", "p", "accepted")
 
     @classmethod
     def start(
@@ -76,21 +77,4 @@ class WaldSPRT:
             legs=legs,
             p=consistent_p(p, self.p, ready & (z >= bounds), self.alpha),
             accepted=self.accepted | (ready & (refuted >= math.log(1.0 / self.beta))),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "slope": to_json(self.slope),
-            "legs": self.legs.tolist(),
-            "p": self.p.tolist(),
-            "accepted": self.accepted.tolist(),
-        }
-
-    def restored(self, data: dict[str, Any]) -> Self:
-        return replace(
-            self,
-            slope=from_json(data["slope"]),
-            legs=np.array(data["legs"], dtype=np.float64),
-            p=from_json(data["p"]),
-            accepted=np.array(data["accepted"], dtype=np.bool_),
         )

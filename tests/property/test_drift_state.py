@@ -15,9 +15,8 @@ from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.distances import distances, ks_interval, may_reach
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
-from evaluator.drift.quantile_bounds import QUANTILES
 from evaluator.drift.reference_update import with_counts
-from evaluator.drift.windows import Windows, count
+from evaluator.drift.windows import QUANTILES, Windows, count
 
 CELLS = st.one_of(
     st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3), st.sampled_from(["a", "b", 0.5])

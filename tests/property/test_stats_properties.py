@@ -52,7 +52,7 @@ def test_order_and_batching_change_no_bit(rows: list[tuple[bool, float, float]],
     shuffled = list(rows)
     random.shuffle(shuffled)
     batch = SplitSums()
-    batch.add_many(
+    batch.add(
         np.array([row[0] for row in shuffled], dtype=bool),
         np.array([row[1] for row in shuffled], dtype=float),
         np.array([row[2] for row in shuffled], dtype=float),
@@ -69,7 +69,7 @@ def test_pairs_merge_batch_and_restore(rows: list[tuple[float, float]], cut: int
         return sums
 
     whole, batch = of(rows), PairedSums()
-    batch.add_many(np.array([row[0] for row in rows], dtype=float), np.array([row[1] for row in rows], dtype=float))
+    batch.add(np.array([row[0] for row in rows], dtype=float), np.array([row[1] for row in rows], dtype=float))
     assert of(rows[:cut]).merge(of(rows[cut:])) == of(rows[cut:]).merge(of(rows[:cut])) == whole == batch
     assert PairedSums.from_list(json.loads(json.dumps(whole.to_list()))) == whole
 
@@ -163,7 +163,7 @@ def test_looks_at_any_times_are_pure_and_resumable(seed: int, looks: set[int], e
     sums = []
     for _ in range(40):
         pair = PairedSums()
-        pair.add_many(rng.random(30), rng.random(30) + effect)
+        pair.add(rng.random(30), rng.random(30) + effect)
         sums.append(pair)
     blocks, plan = paired_blocks(sums), Plan(horizon=900.0)
     state = State.start(plan)

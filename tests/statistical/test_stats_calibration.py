@@ -174,7 +174,7 @@ def ramp(rng: np.random.Generator, drift: float, effect: float, blocks: int = 30
         arm = rng.random(600) < share
         y = (rng.random(600) < 0.5 + drift * stage + effect * arm).astype(float)
         sums = SplitSums()
-        sums.add_many(arm, np.full(600, share), y)
+        sums.add(arm, np.full(600, share), y)
         made.append(sums)
     return made
 
@@ -212,7 +212,7 @@ def test_independent_units_keep_the_level_each_way_where_outcomes_are_rare(share
         parts = []
         for _ in range(10):
             arm, sums = rng.random(2000) < share, SplitSums()
-            sums.add_many(arm, np.full(2000, share), (rng.random(2000) < p).astype(float))
+            sums.add(arm, np.full(2000, share), (rng.random(2000) < p).astype(float))
             parts.append(sums)
         blocks = split_blocks(parts, prior_mean=p)
         for k in range(10):

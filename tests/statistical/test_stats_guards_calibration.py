@@ -64,7 +64,7 @@ def arrival(
         treated = rng.random(200) < share
         chance = np.clip(np.where(treated, challenger, champion) + shift, 0.02, 0.98)
         part = SplitSums()
-        part.add_many(treated, np.full(200, share), (rng.random(200) < chance).astype(np.float64))
+        part.add(treated, np.full(200, share), (rng.random(200) < chance).astype(np.float64))
         sums.append(part)
         if block % 4 == 3:
             state, reading = label_arrival(state, split_blocks(sums), plan)

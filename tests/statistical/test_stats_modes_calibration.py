@@ -11,15 +11,13 @@ import pytest
 from builders.statistics import at_least, at_most, expected_time, group_sequential
 from scipy.stats import norm
 
-from evaluator.policies.evidence_carryover import carried, exchange_rate
 from evaluator.stats import Boundary
 from evaluator.stats.cluster_robust import evidence_of
 from evaluator.stats.e_process import HARM, WIN, SplitWealth, effects
 from evaluator.stats.evidence import Evidence
-from evaluator.stats.fixed_horizon import FixedHorizon
 from evaluator.stats.msprt import MixtureSPRT
-from evaluator.stats.power import split_variance
-from evaluator.stats.sequential_test import HARM_SIDE, Side
+from evaluator.stats.power import carried, exchange_rate, split_variance
+from evaluator.stats.sequential_test import HARM_SIDE, FixedHorizon, Side
 from evaluator.stats.sprt import WaldSPRT
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]

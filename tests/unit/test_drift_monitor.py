@@ -13,10 +13,9 @@ from evaluator.drift.concept import ErrorReference
 from evaluator.drift.feature_detector import look_at_features
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
-from evaluator.drift.quantile_bounds import QuantileBounds
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import LookResult
-from evaluator.drift.windows import Pane, ProfileMismatchError, Windows, WindowSummary, count
+from evaluator.drift.windows import Pane, ProfileMismatchError, QuantileBounds, Windows, WindowSummary, count
 
 Table = dict[str, Any]
 

@@ -195,7 +195,7 @@ def test_a_changed_configuration_starts_with_the_next_rollout(tmp_path: Path) ->
     rng = np.random.default_rng(5)
     for index in range(30):
         treated = rng.random(200) < 0.5
-        sums.block(index).split.add_many(treated, np.full(200, 0.5), rng.normal(size=200))
+        sums.block(index).split.add(treated, np.full(200, 0.5), rng.normal(size=200))
     found = evaluate(after, ROLLOUT, sums, looks, 29, {}, Task.CLASSIFICATION)
     again = evaluate(before, ROLLOUT, sums, EvaluationState.start(before.plan), 29, {}, Task.CLASSIFICATION)
     assert found.information_fraction == again.information_fraction > 0

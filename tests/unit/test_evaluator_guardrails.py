@@ -98,11 +98,11 @@ def test_a_loss_is_read_where_its_sums_are(paired: bool) -> None:
         ours, theirs = rng.normal(-1.0, 0.2, 80), rng.normal(-1.1, 0.2, 80)
         if paired:
             sums: SplitSums | PairedSums = PairedSums()
-            sums.add_many(ours, theirs)  # type: ignore[arg-type]
+            sums.add(ours, theirs)  # type: ignore[arg-type]
         else:
             sums = SplitSums()
             arm = rng.random(80) < SHARE
-            sums.add_many(arm, np.full(80, SHARE), np.where(arm, theirs, ours))
+            sums.add(arm, np.full(80, SHARE), np.where(arm, theirs, ours))
         block.metrics["brier"] = sums
         found.append(block)
     made = plan(form="paired" if paired else "split")
@@ -175,13 +175,13 @@ def a_win(n: int = 52, *, rng: int = 11, gain: float = 0.3, **changes: Any) -> R
     for index, block in enumerate(blocks(n)):
         arm = random.random(200) < SHARE
         y = random.normal(size=200) + gain * arm
-        block.split.add_many(arm, np.full(200, SHARE), y)
+        block.split.add(arm, np.full(200, SHARE), y)
         few = np.arange(200) < 40
         block.segments["country"] = {"DE": SplitSums(), "FR": SplitSums()}
         for value, rows, move in (("DE", few, changes.get("few", 0.0)), ("FR", ~few, 0.0)):
             cell = block.segments["country"][value]
             assert isinstance(cell, SplitSums)
-            cell.add_many(arm[rows], np.full(int(rows.sum()), SHARE), (y - move * arm)[rows])
+            cell.add(arm[rows], np.full(int(rows.sum()), SHARE), (y - move * arm)[rows])
         for name, value in changes.items():
             if name != "few":
                 setattr(block, name, value)
@@ -294,7 +294,7 @@ def test_the_more_values_are_looked_at_the_more_each_has_to_show() -> None:
         past = []
         for _ in range(12):
             cells: dict[str, Any] = {value: PairedSums() for value in ("worst", *(f"v{i}" for i in range(others)))}
-            cells["worst"].add_many(random.normal(size=30), random.normal(size=30) - 1.0)
+            cells["worst"].add(random.normal(size=30), random.normal(size=30) - 1.0)
             past.append(BlockSums(segments={"s": cells}))
         found.append(segments.read(["s"], made, {}, past)[1])
     assert [len(results) for results in found] == [1, 10]

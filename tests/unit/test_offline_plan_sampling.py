@@ -127,7 +127,7 @@ def test_simulated_blocks_are_those_of_real_traffic() -> None:
     blocks, parts = [SplitSums() for _ in range(4)], []
     for share, index in zip(shares, block, strict=True):
         treated, y = rng.random(50) < share, rng.normal(2.0, 1.0, 50)
-        blocks[index].add_many(treated, np.full(50, share), y)
+        blocks[index].add(treated, np.full(50, share), y)
         parts.append([value for arm in (~treated, treated) for value in (arm.sum(), y[arm].sum(), (y[arm] ** 2).sum())])
     sums = ArmSums(*(np.array(column, dtype=np.float64)[None] for column in zip(*parts, strict=True)))
     units = np.full(5, 50.0)
@@ -140,7 +140,7 @@ def test_simulated_pairs_are_those_of_real_traffic() -> None:
     blocks, parts = [PairedSums(), PairedSums()], []
     for index in range(2):
         y0, y1 = rng.normal(size=(2, 30))
-        blocks[index].add_many(y0, y1)
+        blocks[index].add(y0, y1)
         d = y1 - y0
         parts.append([30.0, y0.sum(), (y0**2).sum(), 30.0, y1.sum(), (y1**2).sum(), d.sum(), (d**2).sum()])
     sums = ArmSums(*(np.array(column, dtype=np.float64)[None] for column in zip(*parts, strict=True)))

@@ -22,7 +22,7 @@ def blocks_of(previous: float, new: float, seed: int, days: int = 60) -> list[Sp
         treated = rng.random(500) < 0.95
         y = (rng.random(500) < np.where(treated, new, previous)).astype(np.float64)
         sums = SplitSums()
-        sums.add_many(treated, np.full(500, 0.95), y)
+        sums.add(treated, np.full(500, 0.95), y)
         made.append(sums)
     return made
 

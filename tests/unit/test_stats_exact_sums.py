@@ -56,7 +56,7 @@ def test_pairs_are_the_formulas() -> None:
 def test_squares_of_tiny_outcomes_do_not_vanish() -> None:
     """Squared errors of returns: Y near 1e-8, Y² near 1e-16."""
     sums, y = SplitSums(), -RNG.exponential(1e-8, 400)
-    sums.add_many(ARM[:400], PI[:400], y)
+    sums.add(ARM[:400], PI[:400], y)
     assert sums.variance(0.0) == pytest.approx(float(((ARM - PI)[:400] ** 2 * y**2).sum()), rel=0.01)
 
 
@@ -67,7 +67,7 @@ def test_large_outcomes_and_many_limbs_agree_with_one_by_one() -> None:
     pi = np.full(5, 0.25)
     for index in range(5):
         one.add(bool(arm[index]), 0.25, float(y[index]))
-    many.add_many(arm, pi, y)
+    many.add(arm, pi, y)
     assert one.to_list() == many.to_list()
 
 
@@ -76,10 +76,10 @@ def test_outcomes_that_are_no_numbers_are_refused_and_nothing_is_counted(y: floa
     sums, pairs = SplitSums(), PairedSums()
     for call in (
         lambda: sums.add(True, 0.1, y),
-        lambda: sums.add_many(np.array([True, False]), np.array([0.1, 0.1]), np.array([0.5, y])),
+        lambda: sums.add(np.array([True, False]), np.array([0.1, 0.1]), np.array([0.5, y])),
         lambda: pairs.add(0.0, y),
         lambda: pairs.add(y, 0.0),
-        lambda: pairs.add_many(np.array([0.0, 1.0]), np.array([y, 1.0])),
+        lambda: pairs.add(np.array([0.0, 1.0]), np.array([y, 1.0])),
     ):
         with pytest.raises(OutcomeError):
             call()
@@ -93,15 +93,15 @@ def test_impossible_propensities_are_refused_and_nothing_is_counted(pi: float) -
     with pytest.raises(PropensityError):
         sums.add(True, pi, 1.0)
     with pytest.raises(PropensityError, match="position 1"):
-        sums.add_many(np.array([True, True]), np.array([0.5, pi]), np.array([1.0, 1.0]))
+        sums.add(np.array([True, True]), np.array([0.5, pi]), np.array([1.0, 1.0]))
     assert sums == SplitSums()
 
 
 def test_shapes_and_snapshots_that_do_not_fit_are_refused() -> None:
     with pytest.raises(StatsError, match="shape"):
-        SplitSums().add_many(np.array([True]), np.full(2, 0.5), np.array([1.0, 2.0]))
+        SplitSums().add(np.array([True]), np.full(2, 0.5), np.array([1.0, 2.0]))
     with pytest.raises(StatsError, match="pairs"):
-        PairedSums().add_many(np.zeros(2), np.zeros(3))
+        PairedSums().add(np.zeros(2), np.zeros(3))
     for wrong in ([1, 2], [1.0] * 14, ["1"] * 14):
         with pytest.raises(StatsError, match="14 integers"):
             SplitSums.from_list(wrong)

@@ -202,7 +202,7 @@ def arrivals(champion: float, challenger: float, seed: int, blocks: int = 40, sh
         treated = rng.random(500) < share
         arrived = rng.random(500) < np.where(treated, challenger, champion)
         sums = SplitSums()
-        sums.add_many(treated, np.full(500, share), arrived.astype(np.float64))
+        sums.add(treated, np.full(500, share), arrived.astype(np.float64))
         made.append(sums)
     return made
 
@@ -253,8 +253,8 @@ def test_the_two_directions_mirror_each_other() -> None:
             ]
         )
         again, other = SplitSums(), SplitSums()
-        again.add_many(treated, np.full(len(treated), 0.1), arrived)
-        other.add_many(treated, np.full(len(treated), 0.1), 1.0 - arrived)
+        again.add(treated, np.full(len(treated), 0.1), arrived)
+        other.add(treated, np.full(len(treated), 0.1), 1.0 - arrived)
         assert again == part, k
         mirrored.append(other)
     one, two = watched(sums, PLAN), watched(mirrored, PLAN)

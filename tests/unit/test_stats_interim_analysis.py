@@ -233,7 +233,7 @@ def test_independent_units_need_no_blocks() -> None:
     plan = Plan(horizon=horizon_information(1000, 0.5), clustered=False)
     rng, sums = np.random.default_rng(5), SplitSums()
     arm = rng.random(1000) < 0.5
-    sums.add_many(arm, np.full(1000, 0.5), (rng.random(1000) < np.where(arm, 0.85, 0.7)).astype(float))
+    sums.add(arm, np.full(1000, 0.5), (rng.random(1000) < np.where(arm, 0.85, 0.7)).astype(float))
     _, answer = advance(State.start(plan), split_blocks([sums], prior_mean=0.7), plan)
     assert isinstance(answer, Look)
     assert answer.crossed == "better"

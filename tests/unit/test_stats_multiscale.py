@@ -152,7 +152,7 @@ def paired(values: Floats) -> list[list]:
         blocks = []
         for start in range(0, len(values) - length + 1, length):
             sums, part = PairedSums(), values[start : start + length].ravel()
-            sums.add_many(1.0 + part % 0.7, 1.0 + part % 0.7 + part)
+            sums.add(1.0 + part % 0.7, 1.0 + part % 0.7 + part)
             blocks.append(sums)
         found.append(paired_blocks(blocks))
     return found

@@ -7,12 +7,13 @@ import pytest
 from builders.statistics import bounds_of, expected_time, group_sequential
 from scipy.stats import entropy, multivariate_normal, norm
 
-from evaluator.policies.evidence_carryover import carried, exchange_rate
 from evaluator.stats import PlanError, Spending
 from evaluator.stats.power import (
     block_widening,
+    carried,
     cluster_design_effect,
     course,
+    exchange_rate,
     information_rate,
     kl,
     least_units,

@@ -93,7 +93,7 @@ def test_counting_units_or_counts_is_the_same() -> None:
     arm, counts = rng.random(5000) < share, AssignmentCounts()
     streamed = RatioEvidence()
     for start in range(0, 5000, 700):
-        streamed.add_many(arm[start : start + 700], share[start : start + 700])
+        streamed.add(arm[start : start + 700], share[start : start + 700])
     for treated, propensity in zip(arm.tolist(), share.tolist(), strict=True):
         counts.add(treated, propensity)
     at_once = RatioEvidence.from_counts(counts)
@@ -101,4 +101,4 @@ def test_counting_units_or_counts_is_the_same() -> None:
     assert streamed.log_e == pytest.approx(at_once.log_e, rel=1e-10)
     assert streamed.fixed_p == pytest.approx(at_once.fixed_p, rel=1e-10)
     with pytest.raises(PropensityError):
-        streamed.add_many(np.array([True]), np.array([1.0]))
+        streamed.add(np.array([True]), np.array([1.0]))

@@ -154,7 +154,7 @@ def test_units_declared_independent_give_the_two_proportion_test() -> None:
     sums = SplitSums()
     arm = np.repeat([False, True], [n0, n1])
     y = np.concatenate([np.arange(n0) < x0, np.arange(n1) < x1]).astype(float)
-    sums.add_many(arm, np.full(1000, 0.1), y)
+    sums.add(arm, np.full(1000, 0.1), y)
     mean = (x0 + x1) / 1000
     found = evidence(split_blocks([sums], prior_mean=mean), clustered=False)
     assert isinstance(found, Evidence)
@@ -170,7 +170,7 @@ def test_a_block_is_scored_at_the_champions_mean_of_earlier_blocks_only() -> Non
     parts = []
     for level in (0.2, 0.9, 0.5):
         sums = SplitSums()
-        sums.add_many(np.array([False, False, True]), np.full(3, 0.3), np.array([level, level + 0.2, 5.0]))
+        sums.add(np.array([False, False, True]), np.full(3, 0.3), np.array([level, level + 0.2, 5.0]))
         parts.append(sums)
     made = split_blocks(parts)
     assert made[0].information == 0.0  # no prediction yet: counted, not scored
@@ -179,13 +179,13 @@ def test_a_block_is_scored_at_the_champions_mean_of_earlier_blocks_only() -> Non
     assert made[2].score == pytest.approx(parts[2].score((0.2 + 0.4 + 0.9 + 1.1) / 4))
     assert split_blocks(parts, prior_mean=0.25)[0].score == pytest.approx(parts[0].score(0.25))
     changed = [*parts[:2], SplitSums()]
-    changed[2].add_many(np.array([False]), np.full(1, 0.3), np.array([99.0]))
+    changed[2].add(np.array([False]), np.full(1, 0.3), np.array([99.0]))
     assert split_blocks(changed)[:2] == made[:2]
 
 
 def test_pairs_need_no_prediction() -> None:
     sums = PairedSums()
-    sums.add_many(np.array([0.0, 1.0, 1.0]), np.array([1.0, 1.0, 0.5]))
+    sums.add(np.array([0.0, 1.0, 1.0]), np.array([1.0, 1.0, 0.5]))
     (block,) = paired_blocks([sums])
     assert (block.score, block.information, block.variance, block.units) == (0.5, 3.0, 1.25, 3)
     assert block.challenger.mean == pytest.approx(2.5 / 3)

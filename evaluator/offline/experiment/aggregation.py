@@ -105,11 +105,11 @@ def add_batch(experiment: Experiment, batch: Batch) -> None:
         treated = batch.arm == challenger
         ratio = experiment.ratios.setdefault(challenger, RatioEvidence())
         counted = rows & batch.first
-        ratio.add_many(treated[counted], propensity[counted])
+        ratio.add(treated[counted], propensity[counted])
         if batch.propensity is not None:
             experiment.served = experiment.served or RatioEvidence()
             own = np.where(treated, propensity, 1.0 - propensity)
-            experiment.served.add_many(treated[counted], own[counted])
+            experiment.served.add(treated[counted], own[counted])
         _compare(experiment, batch, challenger, rows, treated, propensity)
 
 

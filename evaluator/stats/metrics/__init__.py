@@ -10,9 +10,8 @@ from evaluator.stats.errors import StatsError
 from evaluator.stats.metrics.auc import AucInfluence
 from evaluator.stats.metrics.base import LOSSES, Influence, MeanInfluence
 from evaluator.stats.metrics.declaration import Metric, MetricError
-from evaluator.stats.metrics.macro_f1 import MacroF1Influence
+from evaluator.stats.metrics.delta_method import MacroF1Influence, RatioInfluence
 from evaluator.stats.metrics.quantile import QuantileInfluence
-from evaluator.stats.metrics.ratio import RatioInfluence
 from evaluator.stats.metrics.regression import R2Influence, RmseInfluence
 
 __all__ = ["Influence", "influence"]

@@ -11,7 +11,6 @@ imperfect past is a product of two errors, those of F and of G. Distributions ar
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
@@ -37,17 +36,15 @@ class AucInfluence(Influence):
         self._seen = Histogram(4)  # all rows learned
         self._matched = Histogram(4)  # those of batches with both arms, weighted alike, fading
 
-    def values(self, treated: Bools, columns: Columns) -> Floats:
-        present = self._present(treated, columns)
+    def _numbers(self, treated: Bools, columns: Columns) -> Floats | None:
         tables = self._tables()
         if tables is None:
-            return np.full(treated.shape, math.nan)
-        at = self._matched.positions(self._buckets(np.where(present, columns[0], 0.0)))
+            return None
+        at = self._matched.positions(self._buckets(np.nan_to_num(columns[0])))
         rows = 2 * treated + class_of(columns[1], self.positive)
-        return np.where(present, tables.ravel()[rows * tables.shape[1] + at], math.nan)
+        return np.asarray(tables.ravel()[rows * tables.shape[1] + at])
 
-    def learn(self, treated: Bools, columns: Columns) -> None:
-        present = self._present(treated, columns)
+    def _learn(self, treated: Bools, present: Bools, columns: Columns) -> None:
         rows = (2 * treated + class_of(columns[1], self.positive))[present]
         scores = columns[0][present]
         if self._frame is None and len(scores):
@@ -62,13 +59,10 @@ class AucInfluence(Influence):
             self._matched.counts *= fading(weight)
             self._matched.add_counts(batch.lowest, alike)
 
-    def figures(self) -> tuple[float | None, float | None]:
+    def _figure(self, arm: int) -> float | None:
         """Exact but for ties of scores in one bucket: off by at most half the share of such pairs."""
-        counts = self._seen.counts
-        champion, challenger = (
-            _auc(counts[arm : arm + 2]) if counts[arm : arm + 2].any(axis=1).all() else None for arm in (0, 2)
-        )
-        return champion, challenger
+        counts = self._seen.counts[2 * arm : 2 * arm + 2]
+        return _auc(counts) if counts.any(axis=1).all() else None
 
     def _buckets(self, scores: Floats) -> Ints:
         origin, unit = self._frame or (0.0, 1.0)

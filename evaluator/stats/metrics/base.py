@@ -30,24 +30,38 @@ class Influence(ABC):
 
     A batch goes through `values` first and through `learn` afterwards. A batch is `treated` (n,), True for the
     challenger, and the metric's input columns, each (n,) with NaN for a missing input. Both methods raise ColumnError
-    for an impossible value and StatsError for shapes that don't fit, before anything has changed.
+    for an impossible value and StatsError for shapes that don't fit, before anything has changed. A kind of metric
+    gives `_numbers`, `_learn` and `_figure`.
     """
 
     def __init__(self, kind: str, positive: float | None = None) -> None:
         self.kind = kind
         self.positive = positive
 
-    @abstractmethod
     def values(self, treated: Bools, columns: Columns) -> Floats:
         """The number of each row, (n,). NaN: no evidence, as an input is missing or there is too little past."""
+        present, numbers = self._present(treated, columns), self._numbers(treated, columns)
+        return np.where(present, math.nan if numbers is None else numbers, math.nan)
 
-    @abstractmethod
     def learn(self, treated: Bools, columns: Columns) -> None:
         """Add the batch to the past. What compares the arms ignores batches that lack one of them."""
+        self._learn(treated, self._present(treated, columns), columns)
 
-    @abstractmethod
     def figures(self) -> tuple[float | None, float | None]:
         """Champion's and challenger's value of the metric itself over all rows learned; None where undefined."""
+        return self._figure(0), self._figure(1)
+
+    @abstractmethod
+    def _numbers(self, treated: Bools, columns: Columns) -> Floats | Bools | None:
+        """The number of each row, whatever where an input is missing; None while there is too little past."""
+
+    @abstractmethod
+    def _learn(self, treated: Bools, present: Bools, columns: Columns) -> None:
+        """`learn` from the rows that have their inputs."""
+
+    @abstractmethod
+    def _figure(self, arm: int) -> float | None:
+        """One arm's value: 0 is the champion, 1 the challenger."""
 
     @property
     def scale(self) -> float:
@@ -76,17 +90,15 @@ class MeanInfluence(Influence):
         super().__init__(kind, positive)
         self._sums = np.zeros((2, 2))  # by arm: n, Σ value
 
-    def values(self, treated: Bools, columns: Columns) -> Floats:
-        present = self._present(treated, columns)
-        return np.where(present, LOSSES[self.kind](columns, self.positive), math.nan)
+    def _numbers(self, treated: Bools, columns: Columns) -> Floats:
+        return LOSSES[self.kind](columns, self.positive)
 
-    def learn(self, treated: Bools, columns: Columns) -> None:
-        present = self._present(treated, columns)
+    def _learn(self, treated: Bools, present: Bools, columns: Columns) -> None:
         self._sums = self._sums + by_arm(treated, present, LOSSES[self.kind](columns, self.positive))
 
-    def figures(self) -> tuple[float | None, float | None]:
-        champion, challenger = (float(total) / float(n) if n else None for n, total in self._sums)
-        return champion, challenger
+    def _figure(self, arm: int) -> float | None:
+        n, total = self._sums[arm]
+        return quotient(float(total), float(n))
 
 
 def class_of(outcome: Floats, positive: float | None) -> Bools:

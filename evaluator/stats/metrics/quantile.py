@@ -10,7 +10,6 @@ that a float's bits are its bucket. A bucket depends on the number alone and ris
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -172,15 +171,11 @@ class QuantileInfluence(Influence):
         # Σ n₀n₁/n over batches with a threshold, and the same times the champion's density there.
         self._weights = np.zeros(2)
 
-    def values(self, treated: Bools, columns: Columns) -> Floats:
-        present = self._present(treated, columns)
+    def _numbers(self, treated: Bools, columns: Columns) -> Bools | None:
         threshold = self._recent.quantile(0, self.level, VALUES) if self._ripe() else None
-        if threshold is None:
-            return np.full(treated.shape, math.nan)
-        return np.where(present, columns[0] > threshold, math.nan)
+        return None if threshold is None else columns[0] > threshold
 
-    def learn(self, treated: Bools, columns: Columns) -> None:
-        present = self._present(treated, columns)
+    def _learn(self, treated: Bools, present: Bools, columns: Columns) -> None:
         batch = Histogram(2)
         batch.add(treated[present].astype(np.int64), VALUES.buckets(columns[0][present]))
         champion, challenger = (float(n) for n in batch.counts.sum(axis=1))
@@ -193,10 +188,9 @@ class QuantileInfluence(Influence):
         self._recent.counts *= self._fading(champion)
         self._recent.add_counts(batch.lowest, batch.counts[:1])
 
-    def figures(self) -> tuple[float | None, float | None]:
-        """Within 0.8 % of the quantiles of the rows themselves."""
-        champion, challenger = (self._seen.quantile(arm, self.level, VALUES) for arm in (0, 1))
-        return champion, challenger
+    def _figure(self, arm: int) -> float | None:
+        """Within 0.8 % of the quantile of the rows themselves."""
+        return self._seen.quantile(arm, self.level, VALUES)
 
     @property
     def scale(self) -> float:

@@ -22,9 +22,9 @@ class RmseInfluence(DeltaMethod):
     r̂₁ = r̂₀ √ρ̂.
     """
 
-    def figures(self) -> tuple[float | None, float | None]:
-        champion, challenger = (math.sqrt(sums[2] / sums[0]) if sums[0] else None for sums in self._sums)
-        return champion, challenger
+    def _figure(self, arm: int) -> float | None:
+        n, _, squares = self._sums[arm]
+        return math.sqrt(squares / n) if n else None
 
     def _linear(self, anchor: Anchor, treated: Bools, columns: Columns) -> Floats:
         root = math.sqrt(anchor.mean)
@@ -49,17 +49,15 @@ class R2Influence(Influence):
         self._sums = np.zeros((2, 4))  # by arm
         self._recent = np.zeros((1, 4))  # champion, fading
 
-    def values(self, treated: Bools, columns: Columns) -> Floats:
-        present = self._present(treated, columns)
+    def _numbers(self, treated: Bools, columns: Columns) -> Floats | None:
         n, squares, centre, spread = (float(total) for total in self._recent[0])
         if n < FEWEST_EVENTS or spread == 0.0:
-            return np.full(treated.shape, math.nan)
+            return None
         ratio = squares / spread
         residual = np.square(columns[0] - columns[1]) - ratio * np.square(columns[1] - centre)
-        return np.where(present, 1.0 - ratio - residual * (n / spread), math.nan)
+        return 1.0 - ratio - residual * (n / spread)
 
-    def learn(self, treated: Bools, columns: Columns) -> None:
-        present = self._present(treated, columns)
+    def _learn(self, treated: Bools, present: Bools, columns: Columns) -> None:
         square, outcome = np.square(columns[0] - columns[1]), columns[1]
         totals = by_arm(treated, present, square, outcome)
         centres = totals[:, 2] / np.maximum(totals[:, 0], 1.0)
@@ -70,10 +68,9 @@ class R2Influence(Influence):
         self._recent = _pooled(faded, batch[:1])
         self._sums = _pooled(self._sums, batch)
 
-    def figures(self) -> tuple[float | None, float | None]:
-        unexplained = [quotient(float(sums[1]), float(sums[3])) for sums in self._sums]
-        champion, challenger = (None if share is None else 1.0 - share for share in unexplained)
-        return champion, challenger
+    def _figure(self, arm: int) -> float | None:
+        unexplained = quotient(float(self._sums[arm, 1]), float(self._sums[arm, 3]))
+        return None if unexplained is None else 1.0 - unexplained
 
 
 def _pooled(mine: Floats, theirs: Floats) -> Floats:
