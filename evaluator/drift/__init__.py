@@ -16,35 +16,13 @@ Columns are lists, numpy arrays or `Coded` (integer codes into a tuple of string
 """
 
 from evaluator.drift.columns import Coded, Column
-from evaluator.drift.comparison import Comparison, FeatureReport, PerformanceReport, Report
-from evaluator.drift.data_quality import Finding, QualityReport
+from evaluator.drift.comparison import Comparison, Report
 from evaluator.drift.episodes import DriftEvent
-from evaluator.drift.markov import RegimeReport
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
 from evaluator.drift.seasonality import Seasonality
-from evaluator.drift.settings import DriftSettings, Mode
-from evaluator.drift.severity import Severity
-from evaluator.drift.signals import Signal
+from evaluator.drift.settings import DriftSettings
 from evaluator.drift.windows import ProfileMismatchError
 
-__all__ = [
-    "Coded",
-    "Column",
-    "Comparison",
-    "DriftEvent",
-    "DriftSettings",
-    "FeatureReport",
-    "Finding",
-    "Mode",
-    "Monitor",
-    "PerformanceReport",
-    "Profile",
-    "ProfileMismatchError",
-    "QualityReport",
-    "RegimeReport",
-    "Report",
-    "Seasonality",
-    "Severity",
-    "Signal",
-]
+__all__ = ["Coded", "Column", "Comparison", "DriftEvent", "DriftSettings", "Monitor", "Profile", "ProfileMismatchError"]
+__all__ += ["Report", "Seasonality"]

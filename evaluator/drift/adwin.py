@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from evaluator.drift.state import Stateful
+
 _LEVELS = 255
 """Errors are fed as multiples of 1/255, so that one byte each is the exact state."""
 _LONGEST = 4096
@@ -15,7 +17,7 @@ _KEPT = 1024
 """A window of `_LONGEST` errors starts anew with the last `_KEPT`, which bounds the state."""
 
 
-class Adwin:
+class Adwin(Stateful):
     """Feeds scaled errors in [0, 1] to River's ADWIN and remembers when their mean last rose."""
 
     def __init__(self) -> None:
@@ -52,7 +54,7 @@ class Adwin:
     def snapshot(self) -> dict[str, Any]:
         return {"fed": base64.b64encode(self._fed).decode("ascii"), "rows": self.rows, "rose_at": self.rose_at}
 
-    def restore(self, raw: dict[str, Any]) -> None:
+    def restore(self, raw: Any) -> None:
         self._replay(bytearray(base64.b64decode(raw["fed"])))
         self.rows, self.rose_at = int(raw["rows"]), raw["rose_at"]
 

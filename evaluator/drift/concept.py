@@ -8,10 +8,9 @@ must be out-of-sample, or the first honest outcome looks like drift.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from evaluator.drift.e_detector import Crossing, EDetector, mean_upper_bound
 from evaluator.drift.grid import HUGE, UNLIMITED, upper_tail
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import Key, LookResult, Signal, has_recovered
+from evaluator.drift.state import BlockSums, Stateful
 
 KEY: Key = ("concept", "")
 SECONDED_Z = 3.0
@@ -165,11 +165,19 @@ def error_rise(
     )
 
 
-class ErrorWindows:
+class ErrorWindows(Stateful):
     """Sums of errors and of their squares over the last windows, in blocks of `ERROR_BLOCK` outcomes.
 
     State is a function of the sequence of errors; negative ones and those that are not finite are left out.
     """
+
+    values: ClassVar[Mapping[str, Any]] = {
+        "_open": list[float],
+        "rows": int,
+        "crossing": Crossing | None,
+        "crossed_at": int,
+    }
+    parts: ClassVar[tuple[str, ...]] = ("_blocks", "_e_detector", "adwin")
 
     def __init__(self, reference: ErrorReference, threshold: float) -> None:
         self._reference = reference
@@ -178,7 +186,7 @@ class ErrorWindows:
         self.crossing: Crossing | None = None
         """The last crossing of the e-detector; `crossed_at` is the number of outcomes at it."""
         self.crossed_at = 0
-        self._blocks: deque[tuple[float, float]] = deque(maxlen=reference.windows[-1] // ERROR_BLOCK)
+        self._blocks = BlockSums(reference.windows[-1] // ERROR_BLOCK)
         self._open: list[float] = []
         self.rows = 0
 
@@ -195,7 +203,7 @@ class ErrorWindows:
             self.crossing, self.crossed_at = crossing, self.rows
         if len(self._open) < ERROR_BLOCK:
             return crossing is not None
-        self._blocks.append((math.fsum(self._open), math.fsum(e * e for e in self._open)))
+        self._blocks.push(np.array([math.fsum(self._open), math.fsum(e * e for e in self._open)]))
         self._open.clear()
         return True
 
@@ -229,7 +237,7 @@ class ErrorWindows:
         """The rise on each full window of at least `FEWEST_INDEPENDENT` effective outcomes, shortest first; the longest
         window always counts."""
         found: list[ErrorRise] = []
-        suffix = np.cumsum(np.asarray(self._blocks, dtype=np.float64).reshape(-1, 2)[::-1], axis=0)
+        suffix = self._blocks.suffix_sums()
         for index, window in enumerate(self._reference.windows):
             blocks = window // ERROR_BLOCK
             if blocks > len(suffix):
@@ -242,29 +250,7 @@ class ErrorWindows:
 
     def keep(self, window: int) -> None:
         """Forget all but the last `window` outcomes."""
-        while len(self._blocks) > window // ERROR_BLOCK:
-            self._blocks.popleft()
-
-    def snapshot(self) -> dict[str, Any]:
-        return {
-            "blocks": [list(block) for block in self._blocks],
-            "open": list(self._open),
-            "rows": self.rows,
-            "e_detector": self._e_detector.snapshot(),
-            "adwin": self.adwin.snapshot(),
-            "crossing": None if self.crossing is None else asdict(self.crossing),
-            "crossed_at": self.crossed_at,
-        }
-
-    def restore(self, raw: dict[str, Any]) -> None:
-        self._blocks.clear()
-        self._blocks.extend((float(total), float(squares)) for total, squares in raw["blocks"])
-        self._open = [float(error) for error in raw["open"]]
-        self.rows = int(raw["rows"])
-        self._e_detector.restore(raw["e_detector"])
-        self.adwin.restore(raw["adwin"])
-        self.crossing = None if raw["crossing"] is None else Crossing(**raw["crossing"])
-        self.crossed_at = int(raw["crossed_at"])
+        self._blocks.keep(window // ERROR_BLOCK)
 
 
 def look_at_errors(errors: ErrorWindows, settings: DriftSettings, raised_before: Collection[Key] = ()) -> LookResult:

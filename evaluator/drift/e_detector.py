@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import rel_entr
 
 from evaluator.drift.grid import Floats
+from evaluator.drift.state import Stateful
 
 RUN_LENGTH = 200_000.0
 """Average run length: outcomes between two false crossings, at least."""
@@ -54,12 +56,14 @@ class Crossing:
     evidence: float
 
 
-class EDetector:
+class EDetector(Stateful):
     """The e-detector over scaled errors in [0, 1]. Deterministic; the state is a few numbers.
 
     null: the mean m of the null hypothesis, in (0, 1). inflation: variance of a window's mean over that of independent
     errors; each factor is raised to its inverse, which keeps its mean at most one where sums are nearly normal.
     """
+
+    values: ClassVar[Mapping[str, Any]] = {"_sums": list[float], "_recent": list[float]}
 
     def __init__(self, null: float, inflation: float = 1.0) -> None:
         self.null = min(max(null, 1e-9), 0.999)
@@ -98,10 +102,3 @@ class EDetector:
         segment = values[len(values) - 1 - start :]
         evidence = sum(self._sums) / len(self._sums)
         return Crossing(len(segment), float(segment.mean()), float(segment.std()), evidence)
-
-    def snapshot(self) -> dict[str, Any]:
-        return {"sums": list(self._sums), "recent": list(self._recent)}
-
-    def restore(self, raw: dict[str, Any]) -> None:
-        self._sums = [float(value) for value in raw["sums"]]
-        self._recent = deque((float(value) for value in raw["recent"]), maxlen=_RECENT)

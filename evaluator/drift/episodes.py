@@ -6,14 +6,14 @@ Deterministic: the same looks in the same order give the same events with the sa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from evaluator.drift.grid import from_builtins, to_builtins
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import NO_DRIFT, Action, Judgement, RootCause, Severity
 from evaluator.drift.signals import Key, LookResult, Signal
+from evaluator.drift.state import Stateful, from_builtins, to_builtins
 
 EventKind = Literal["open", "escalate", "close"]
 
@@ -68,7 +68,7 @@ class _State:
     last_at: float | None = None
 
 
-class Episodes:
+class Episodes(Stateful):
     """Debounces signals and combines judgements into episodes.
 
     A signal is raised or cleared by `confirm` consecutive looks (one if the evidence is certain, or the mode is
@@ -100,11 +100,11 @@ class Episodes:
         """Take in one look at `stream`; `judge` judges the raised signals. Returns new events, mostly none."""
         state = self._state
         self._track(stream, look)
-        self.judgement = judge(self._signals())
+        self.judgement = judge(self.signals)
         severity = self.judgement.severity
         if state.open is None:
             return self._maybe_open(severity, rows, at, certain=bool(look.certain))
-        raised = self._signals()
+        raised = self.signals
         if severity > state.worst or (severity == state.worst and len(raised) >= len(state.at_worst)):
             state.worst, state.at_worst = severity, raised
         if severity is Severity.NONE:
@@ -141,7 +141,9 @@ class Episodes:
             if not track.on and not wanted:
                 del self._tracks[key]
 
-    def _signals(self) -> tuple[Signal, ...]:
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The signals now raised."""
         return tuple(self._tracks[key].signal for key in sorted(self._tracks) if self._tracks[key].on)
 
     def _maybe_open(self, severity: Severity, rows: int, at: float, *, certain: bool) -> list[DriftEvent]:
@@ -152,7 +154,7 @@ class Episodes:
             return []
         self._state.open = _digest(self._key, "episode", str(self._state.events))
         self._state.announced = self._state.worst = severity
-        self._state.at_worst = self._signals()
+        self._state.at_worst = self.signals
         return [self._event("open", severity, rows, at, self.judgement)]
 
     def _event(self, kind: EventKind, severity: Severity, rows: int, at: float, judged: Judgement) -> DriftEvent:
@@ -168,7 +170,7 @@ class Episodes:
             confidence=judged.confidence,
             root_cause=judged.root_cause,
             features=judged.features,
-            signals=self._signals(),
+            signals=self.signals,
             action=judged.action,
             rows=rows,
             at=at,
@@ -177,10 +179,10 @@ class Episodes:
     def snapshot(self) -> dict[str, Any]:
         return {"tracks": to_builtins(sorted(self._tracks.items())), "state": to_builtins(self._state)}
 
-    def restore(self, raw: dict[str, Any], judge: Callable[[Iterable[Signal]], Judgement]) -> None:
+    def restore(self, raw: Mapping[str, Any]) -> None:
+        """Replace all but the `judgement` by a `snapshot`."""
         self._tracks = dict(from_builtins(raw["tracks"], list[tuple[Key, _Track]]))
         self._state = from_builtins(raw["state"], _State)
-        self.judgement = judge(self._signals())
 
 
 def _digest(*parts: str) -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +18,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.integer[Any]]
-Record = TypeVar("Record")
 GridKind = Literal["linear", "asinh", "exact", "categories"]
 
 BINS = 512
@@ -174,17 +172,3 @@ def category_grid(values: Sequence[str], counts: Ints, most: int = CATEGORIES) -
     """The grid for categories with these counts: the `most` frequent, ties by name."""
     seen = sorted((-int(count), value) for value, count in zip(values, counts, strict=True) if count > 0)[:most]
     return Grid("categories", categories=tuple(value for _, value in seen))
-
-
-def to_builtins(record: Any) -> Any:
-    """A dataclass as JSON-able values; arrays become lists."""
-    return msgspec.to_builtins(record, enc_hook=lambda array: array.tolist())
-
-
-def from_builtins(raw: Any, kind: type[Record]) -> Record:
-    """The inverse of `to_builtins`, also after JSON. Raises msgspec.ValidationError for other values."""
-
-    def array(kind: Any, values: Any) -> Any:
-        return np.array(values, dtype=get_args(get_args(kind)[1])[0])
-
-    return msgspec.convert(raw, kind, dec_hook=array)

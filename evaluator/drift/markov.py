@@ -6,11 +6,9 @@ parts is one transition.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import chdtrc
@@ -18,6 +16,7 @@ from scipy.special import chdtrc
 from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import Key, LookResult, Signal
+from evaluator.drift.state import BlockSums, Stateful
 
 STATES = 8
 """Most states of a column: quantile groups of numbers, or the most frequent categories and the rest."""
@@ -155,50 +154,6 @@ class RegimeReference:
         return np.asarray(np.where(slots >= 0, self.states[slots], -1))
 
 
-@dataclass(frozen=True, slots=True)
-class RegimeChange:
-    """The largest absolute change of a transition probability, and the p value of its row (Bonferroni over rows)."""
-
-    change: float
-    p_value: float
-    transitions: int
-    gap_before: float
-    gap_now: float
-
-
-def compare_transitions(
-    reference: Ints, current: Ints, *, level: float = 0.01, inflation: float = 1.0, plain: bool = False
-) -> RegimeChange | None:
-    """Compare two matrices of transition counts; None for too few transitions.
-
-    Each row with `FEWEST_FROM` transitions on both sides has a two-sample chi-square (Anderson and Goodman 1957),
-    corrected for the rows; of the rows below `level`, else of all, the one with the largest change counts. inflation:
-    of the chi-squares. plain: without those minima.
-    """
-    total = int(current.sum())
-    fewest_from, fewest = (1, 1) if plain else (FEWEST_FROM * inflation, FEWEST_TRANSITIONS)
-    if total < fewest or int(reference.sum()) < fewest:
-        return None
-    out, was = current.sum(axis=1), reference.sum(axis=1)
-    rows = np.flatnonzero((out >= fewest_from) & (was >= fewest_from))
-    if len(rows) == 0:
-        return None
-    gap = np.abs(current[rows] / out[rows, None] - reference[rows] / was[rows, None])
-    p_values = np.minimum(
-        1.0, len(rows) * np.array([_p_value(reference[row], current[row], inflation) for row in rows])
-    )
-    changed = gap.max(axis=1)
-    proven = (p_values < level) & (not plain)
-    best = int(np.where(proven, changed, -1.0).argmax() if proven.any() else changed.argmax())
-    return RegimeChange(
-        change=float(changed[best]),
-        p_value=float(p_values[best]),
-        transitions=total,
-        gap_before=spectral_gap(reference),
-        gap_now=spectral_gap(current),
-    )
-
-
 def _null_calibration(path: Ints, counts: Ints) -> tuple[float, float]:
     """Limit and inflation from eighths of the reference, each against the rest.
 
@@ -260,49 +215,56 @@ class RegimeReport:
     @property
     def signal(self) -> Signal:
         """The change as a signal."""
-        threshold, window = self.limit, self.transitions
-        return Signal.point(
-            "regime", self.feature, self.change, threshold=threshold, p_value=self.p_value, window=window
-        )
+        return Signal("regime", self.feature, *(self.change,) * 3, self.limit, self.p_value, self.transitions)
 
 
 def judge_transitions(
     regime: RegimeReference, current: Ints, settings: DriftSettings, level: float
 ) -> RegimeReport | None:
-    """A column's `current` transition counts against the reference's at `level`; None for too few transitions."""
-    simple = settings.simple
-    change = compare_transitions(regime.counts, current, level=level, inflation=regime.inflation, plain=simple)
-    if change is None:
+    """A column's `current` transition counts against the reference's; None for too few transitions.
+
+    Each row with `FEWEST_FROM` transitions on both sides has a two-sample chi-square (Anderson and Goodman 1957),
+    corrected for the rows (Bonferroni); of the rows below `level`, else of all, the one with the largest change counts.
+    The mode `simple` needs no minima and no evidence.
+    """
+    simple, reference, inflation = settings.simple, regime.counts, regime.inflation
+    total = int(current.sum())
+    fewest_from, fewest = (1, 1) if simple else (FEWEST_FROM * inflation, FEWEST_TRANSITIONS)
+    if total < fewest or int(reference.sum()) < fewest:
         return None
+    out, was = current.sum(axis=1), reference.sum(axis=1)
+    rows = np.flatnonzero((out >= fewest_from) & (was >= fewest_from))
+    if len(rows) == 0:
+        return None
+    changed = np.abs(current[rows] / out[rows, None] - reference[rows] / was[rows, None]).max(axis=1)
+    p_values = np.minimum(1.0, len(rows) * np.array([_p_value(reference[i], current[i], inflation) for i in rows]))
+    proven = (p_values < level) & (not simple)
+    best = int(np.where(proven, changed, -1.0).argmax() if proven.any() else changed.argmax())
+    change, p_value = float(changed[best]), float(p_values[best])
     limit = settings.transition if simple else max(settings.transition, regime.limit)
-    drifted = change.change > limit and (simple or change.p_value < level)
-    return RegimeReport(
-        regime.feature,
-        change.change,
-        limit,
-        change.p_value,
-        change.transitions,
-        change.gap_before,
-        change.gap_now,
-        drifted,
-    )
+    drifted = change > limit and (simple or p_value < level)
+    gaps = spectral_gap(reference), spectral_gap(current)
+    return RegimeReport(regime.feature, change, limit, p_value, total, *gaps, drifted)
 
 
-class TransitionMonitor:
+class TransitionMonitor(Stateful):
     """Transitions of the watched columns of one stream, on windows of `windows` rows in panes of `pane`."""
+
+    values: ClassVar[Mapping[str, Any]] = {"_last": list[int]}
+    parts: ClassVar[tuple[str, ...]] = ("_panes",)
 
     def __init__(
         self, regimes: Sequence[RegimeReference], windows: tuple[int, ...], pane: int, settings: DriftSettings
     ) -> None:
         self._regimes, self._windows, self._pane, self._settings = regimes, windows, pane, settings
-        self._panes: list[deque[Ints]] = [deque(maxlen=windows[-1] // pane) for _ in regimes]
+        self._panes = [BlockSums(windows[-1] // pane) for _ in regimes]
         self._last = [-1] * len(regimes)
 
     def push(self, slots: Sequence[Ints]) -> None:
         """Take in a pane: the slots of each watched column, shape (rows,), -1 for none."""
         for i, (regime, own) in enumerate(zip(self._regimes, slots, strict=True)):
             path = regime.path(own)
-            self._panes[i].append(Transitions.from_states(np.concatenate(([self._last[i]], path))).counts)
+            self._panes[i].push(Transitions.from_states(np.concatenate(([self._last[i]], path))).counts)
             self._last[i] = int(path[-1])
 
     def look(self, raised: Collection[Key]) -> LookResult:
@@ -314,10 +276,8 @@ class TransitionMonitor:
         held: set[Key] = set()
         for panes in (window // self._pane for window in self._windows):
             for regime, counts in zip(self._regimes, self._panes, strict=True):
-                if len(counts) < panes:
-                    continue
-                current: Ints = sum(islice(counts, len(counts) - panes, None), np.zeros_like(regime.counts))
-                judged = judge_transitions(regime, current, settings, level)
+                current = counts.window(panes)
+                judged = None if current is None else judge_transitions(regime, current, settings, level)
                 if judged is None:
                     continue
                 signal = judged.signal
@@ -326,12 +286,3 @@ class TransitionMonitor:
                 elif signal.key in raised and signal.strength > settings.hysteresis and signal.p_value < 0.01:
                     held.add(signal.key)
         return LookResult.of(signals, held)
-
-    def snapshot(self) -> dict[str, Any]:
-        return {"panes": [[one.tolist() for one in counts] for counts in self._panes], "last": list(self._last)}
-
-    def restore(self, raw: dict[str, Any]) -> None:
-        for counts, panes in zip(self._panes, raw["panes"], strict=True):
-            counts.clear()
-            counts.extend(np.array(pane, dtype=np.int64) for pane in panes)
-        self._last = [int(state) for state in raw["last"]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,13 +26,24 @@ from evaluator.drift.profile import OUTLIER, TARGET, Profile
 from evaluator.drift.reference_update import ReferenceUpdate
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, Severity, judge
+from evaluator.drift.state import Stateful
 from evaluator.drift.windows import CHUNK, Pane, ProfileMismatchError, WindowCounts, Windows
 
 Times = float | Sequence[float] | Floats
 
 
-class Monitor:
+class Monitor(Stateful):
     """Drives windows, looks and episodes. Not thread-safe; times are the caller's event times."""
+
+    parts: ClassVar[tuple[str, ...]] = (
+        "_windows",
+        "_errors",
+        "_transitions",
+        "_estimated",
+        "_performance",
+        "_episodes",
+        "_update",
+    )
 
     def __init__(self, profile: Profile, settings: DriftSettings | None = None, *, key: str = "") -> None:
         """`key` tells monitors of one reference apart (experiment, partition) in the ids of their events."""
@@ -216,32 +227,15 @@ class Monitor:
         return self._windows.window(window if window is not None else windows[min(1, len(windows) - 1)])
 
     def snapshot(self) -> dict[str, Any]:
-        return {
-            "profile": self.profile.hash,
-            "windows": self._windows.snapshot(),
-            "errors": None if self._errors is None else self._errors.snapshot(),
-            "transitions": self._transitions.snapshot(),
-            "estimated": self._estimated.snapshot(),
-            "performance": None if self._performance is None else self._performance.snapshot(),
-            "episodes": self._episodes.snapshot(),
-            "buffer": self._buffer.T.tolist(),
-            "update": self._update.snapshot(),
-        }
+        return {"profile": self.profile.hash, "buffer": self._buffer.T.tolist(), **super().snapshot()}
 
     def restore(self, raw: Mapping[str, Any]) -> None:
         """Replace the state by a `snapshot`. Raises ProfileMismatchError for one of another profile."""
         if raw["profile"] != self.profile.hash:
             raise ProfileMismatchError("the snapshot was taken against another profile")
-        self._windows.restore(raw["windows"])
-        if self._errors is not None:
-            self._errors.restore(raw["errors"])
-        self._transitions.restore(raw["transitions"])
-        self._estimated.restore(raw["estimated"])
-        if self._performance is not None:
-            self._performance.restore(raw["performance"])
-        self._episodes.restore(raw["episodes"], self._judge)
+        super().restore(raw)
+        self._episodes.judgement = self._judge(self._episodes.signals)
         self._buffer = np.array(raw["buffer"], dtype=np.int64).reshape(-1, len(self.profile.features) + 1).T.copy()
-        self._update.restore(raw["update"])
 
 
 def _times(at: Times, rows: int) -> Floats:

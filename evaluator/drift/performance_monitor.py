@@ -7,19 +7,18 @@ State is a function of the rows in the order given. Rows without an outcome are 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from evaluator.drift.feature_detector import look_at_features
-from evaluator.drift.grid import Floats, Ints
+from evaluator.drift.grid import Ints
 from evaluator.drift.performance import WINDOWS, MetricChange, compare_metrics
 from evaluator.drift.profile import GroundTruth, Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import DISTRIBUTION_KINDS, Key, Kind, LookResult, Signal, has_recovered
+from evaluator.drift.state import BlockSums, Stateful
 from evaluator.drift.windows import Pane, Windows
 
 BLOCK = 128
@@ -88,19 +87,17 @@ def estimated_change(
     return profile.truth.scores.estimated_change(sums, limit=limit, z=z, inflation=inflation)
 
 
-def _window_sum(blocks: deque[Any], count: int) -> Any:
-    """Sum of the last `count` vectors, or None while there are fewer."""
-    return sum(islice(blocks, len(blocks) - count, None)) if count <= len(blocks) else None
-
-
-class PerformanceMonitor:
+class PerformanceMonitor(Stateful):
     """Performance metrics and distribution of the outcomes of one stream."""
+
+    values: ClassVar[Mapping[str, Any]] = {"_codes": list[int], "_open": list[tuple[float, float]], "rows": int}
+    parts: ClassVar[tuple[str, ...]] = ("_targets", "_blocks")
 
     def __init__(self, truth: GroundTruth, settings: DriftSettings) -> None:
         self._truth, self._settings = truth, settings
         self._targets = Windows(truth.distribution)
         self._codes: list[int] = []
-        self._blocks: deque[Floats] = deque(maxlen=WINDOWS[-1] // BLOCK)
+        self._blocks = BlockSums(WINDOWS[-1] // BLOCK)
         self._open: list[tuple[float, float]] = []
         self.rows = 0
 
@@ -114,7 +111,7 @@ class PerformanceMonitor:
         if len(self._open) < BLOCK:
             return None
         pairs = np.array(self._open)
-        self._blocks.append(reference.sums_of(pairs[:, 0], pairs[:, 1]))
+        self._blocks.push(reference.sums_of(pairs[:, 0], pairs[:, 1]))
         self._open.clear()
         return self._look(raised())
 
@@ -124,7 +121,7 @@ class PerformanceMonitor:
         z = 0.0 if settings.simple else settings.concept_z
         changes: list[MetricChange] = []
         for window in WINDOWS:
-            sums = _window_sum(self._blocks, window // BLOCK)
+            sums = self._blocks.window(window // BLOCK)
             if sums is None:
                 break
             changes += compare_metrics(reference, sums, settings.limits, z=z, plain=settings.simple)
@@ -132,8 +129,8 @@ class PerformanceMonitor:
         if raised and not look.held and not settings.simple:
             ended = [change for change in changes if (_KINDS[change.name], "") in raised]
             recovered = [short.rows for change in ended for short in _recoveries(change, changes, settings.hysteresis)]
-            while recovered and len(self._blocks) > max(recovered) // BLOCK:
-                self._blocks.popleft()  # the loss has ended: its rows must not be found again
+            if recovered:
+                self._blocks.keep(max(recovered) // BLOCK)  # the loss has ended: its rows must not be found again
         return look
 
     def add_target(self, code: int, raised: Callable[[], Collection[Key]]) -> LookResult | None:
@@ -150,36 +147,19 @@ class PerformanceMonitor:
         shapes = {key: signal for key, signal in look.raised.items() if signal.kind in DISTRIBUTION_KINDS}
         return LookResult(shapes, frozenset(key for key in look.held if key[0] in DISTRIBUTION_KINDS))
 
-    def snapshot(self) -> dict[str, Any]:
-        return {
-            "targets": self._targets.snapshot(),
-            "codes": list(self._codes),
-            "blocks": [block.tolist() for block in self._blocks],
-            "open": [list(pair) for pair in self._open],
-            "rows": self.rows,
-        }
 
-    def restore(self, raw: dict[str, Any]) -> None:
-        self._targets.restore(raw["targets"])
-        self._codes = [int(code) for code in raw["codes"]]
-        self._blocks.clear()
-        self._blocks.extend(np.array(block, dtype=np.float64) for block in raw["blocks"])
-        self._open = [(float(truth), float(squared)) for truth, squared in raw["open"]]
-        self.rows = int(raw["rows"])
-
-
-class EstimatedPerformance:
+class EstimatedPerformance(Stateful):
     """The accuracy that the scores of one stream estimate (CBPE), on the windows of `profile`."""
 
     def __init__(self, profile: Profile, settings: DriftSettings) -> None:
         self._profile, self._settings = profile, settings
-        self._panes: deque[Ints] = deque(maxlen=profile.windows[-1] // profile.pane)
+        self._panes = BlockSums(profile.windows[-1] // profile.pane)
 
     def push(self, expected: Ints) -> None:
         """Take in the expected hits of a pane's scores, -1 for no score."""
         truth = self._profile.truth
         if truth is not None and truth.scores is not None:
-            self._panes.append(truth.scores.sums_of(expected))
+            self._panes.push(truth.scores.sums_of(expected))
 
     def look(self, raised: Collection[Key]) -> LookResult:
         """Judge all windows that are full."""
@@ -187,14 +167,13 @@ class EstimatedPerformance:
         z = 0.0 if settings.simple else settings.concept_z
         changes: list[MetricChange] = []
         for place, window in enumerate(profile.windows):
-            sums = _window_sum(self._panes, window // profile.pane)
+            sums = self._panes.window(window // profile.pane)
             change = None if sums is None else estimated_change(profile, sums, settings, place, z)
             changes += [] if change is None else [change]
         return look_at_changes(changes, settings, raised)
 
-    def snapshot(self) -> list[list[int]]:
-        return [pane.tolist() for pane in self._panes]
+    def snapshot(self) -> Any:
+        return self._panes.snapshot()
 
-    def restore(self, raw: list[list[int]]) -> None:
-        self._panes.clear()
-        self._panes.extend(np.array(pane, dtype=np.int64) for pane in raw)
+    def restore(self, raw: Any) -> None:
+        self._panes.restore(raw)

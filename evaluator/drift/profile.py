@@ -30,10 +30,11 @@ from evaluator.drift.feature import (
     Role,
     fit_feature,
 )
-from evaluator.drift.grid import BINS, HUGE, Bools, Floats, Ints, from_builtins, to_builtins
+from evaluator.drift.grid import BINS, HUGE, Bools, Floats, Ints
 from evaluator.drift.markov import STATES, RegimeReference, has_memory
 from evaluator.drift.performance import WINDOWS as PERFORMANCE_WINDOWS
 from evaluator.drift.performance import PerformanceReference, Task, losses_of, squared_errors
+from evaluator.drift.state import from_builtins, to_builtins
 
 PANE = 64
 """Rows of a pane: the step of the windows, and the rows between two looks."""

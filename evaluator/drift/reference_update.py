@@ -6,9 +6,9 @@ accepted one. Losses, outcomes and transitions are always judged against the fro
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from evaluator.drift.performance import FEWEST
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import PERFORMANCE_KINDS, Key, Kind, LookResult
+from evaluator.drift.state import Stateful
 from evaluator.drift.windows import QuantileBounds, WindowCounts, Windows, pack_counts, unpack_counts
 
 _ACCEPTABLE: frozenset[Kind] = frozenset(
@@ -45,8 +46,10 @@ def with_counts(profile: Profile, window: WindowCounts) -> Profile:
     return replace(profile, rows=window.rows, features=tuple(features))
 
 
-class ReferenceUpdate:
+class ReferenceUpdate(Stateful):
     """Judges columns against the frozen `profile` and, if there is one, the accepted `reference`."""
+
+    values: ClassVar[Mapping[str, Any]] = {"_standing": frozenset[Key], "_outcomes": int}
 
     def __init__(self, profile: Profile, settings: DriftSettings) -> None:
         self._profile, self._settings = profile, settings
@@ -94,28 +97,17 @@ class ReferenceUpdate:
         return bool(full)
 
     def snapshot(self) -> dict[str, Any]:
-        return {
-            "reference": None if self.reference is None else _pack(self.reference),
-            "standing": sorted(map(list, self._standing)),
-            "since": [self._since, self._since_at],
-            "outcomes": self._outcomes,
-        }
-
-    def restore(self, raw: dict[str, Any]) -> None:
-        reference, profile = raw["reference"], self._profile
-        self.reference = self._bounds = None
+        reference, saved = self.reference, super().snapshot()
         if reference is not None:
-            rows, counts = int(reference["rows"]), unpack_counts(reference["counts"], profile.width)
-            self.reference = with_counts(profile, WindowCounts.of(profile, rows, counts))
-        self._standing = frozenset((kind, feature) for kind, feature in raw["standing"])
-        self._since, self._since_at = int(raw["since"][0]), float(raw["since"][1])
-        self._outcomes = int(raw["outcomes"])
+            parts = zip(*((f.counts, f.specials, [f.outliers]) for f in reference.features), strict=True)
+            counts = np.concatenate([each for part in parts for each in part]).astype(np.int64)
+            saved["reference"] = {"rows": reference.rows, "counts": pack_counts(counts)}
+        return {"reference": None, **saved, "since": [self._since, self._since_at]}
 
-
-def _pack(reference: Profile) -> dict[str, Any]:
-    """The rows and the count vector of an accepted reference as JSON-able values."""
-    slots = [feature.counts for feature in reference.features]
-    specials = [np.array(feature.specials) for feature in reference.features]
-    outliers = np.array([feature.outliers for feature in reference.features], dtype=np.int64)
-    counts = np.concatenate([*slots, *specials, outliers]).astype(np.int64)
-    return {"rows": reference.rows, "counts": pack_counts(counts)}
+    def restore(self, raw: Mapping[str, Any]) -> None:
+        super().restore(raw)
+        self._since, self._since_at = raw["since"]
+        self.reference = self._bounds = None
+        if raw["reference"] is not None:
+            rows, counts = raw["reference"]["rows"], unpack_counts(raw["reference"]["counts"], self._profile.width)
+            self.reference = with_counts(self._profile, WindowCounts.of(self._profile, rows, counts))

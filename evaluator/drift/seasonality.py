@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.columns import Column, is_categorical, read_numbers
-from evaluator.drift.grid import HUGE, Floats, Ints, from_builtins, to_builtins
+from evaluator.drift.grid import HUGE, Floats, Ints
+from evaluator.drift.state import from_builtins, to_builtins
 
 Period = Literal["hour", "weekday"]
 PERIODS: Mapping[Period, tuple[float, int, float]] = {

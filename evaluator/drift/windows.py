@@ -21,6 +21,7 @@ from evaluator.drift.columns import Column, batch_rows, read_numbers
 from evaluator.drift.feature import ABSENT, INFINITE, MISSING, MISTYPED, SPECIALS, Feature, FeatureArrays
 from evaluator.drift.grid import HUGE, STRIP, Counts, Floats, Ints
 from evaluator.drift.profile import OUTLIER, Profile
+from evaluator.drift.state import Stateful
 
 CHUNK = 1024
 """Rows encoded at once, so that fifty columns stay in the processor's cache."""
@@ -278,7 +279,7 @@ def _around(feature: Feature, quantiles: Ints, length: int) -> tuple[Floats, Flo
     return np.pad(before, (0, length - len(own)), "edge"), np.pad(until, (0, length - len(own)), "edge")
 
 
-class Windows:
+class Windows(Stateful):
     """The last panes of a stream against one profile; `bounds` are at the quantiles of its features."""
 
     def __init__(self, profile: Profile) -> None:
@@ -354,7 +355,7 @@ class Windows:
                 self._encoded[number] = pack_counts(pane[: self._profile.width].astype(np.int64))
         return {"panes": self.panes, "counts": [self._encoded[number] for number in held]}
 
-    def restore(self, raw: dict[str, Any]) -> None:
+    def restore(self, raw: Any) -> None:
         """Replace the state by a `snapshot` taken against the same profile."""
         packed = list(raw["counts"])
         self.panes = int(raw["panes"]) - len(packed)

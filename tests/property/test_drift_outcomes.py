@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.concept import ErrorReference
-from evaluator.drift.grid import from_builtins, to_builtins
 from evaluator.drift.markov import STATES, Transitions
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
+from evaluator.drift.state import from_builtins, to_builtins
 from evaluator.drift.windows import count
 
 RNG = np.random.default_rng(0)

@@ -86,7 +86,7 @@ def test_a_snapshot_in_the_middle_changes_nothing() -> None:
     for cut in range(len(looks)):
         first, second = Episodes("k", SETTINGS), Episodes("k", SETTINGS)
         events = told(first, looks[:cut])
-        second.restore(json.loads(json.dumps(first.snapshot())), judged)
+        second.restore(json.loads(json.dumps(first.snapshot())))
         assert events + told(second, looks[cut:], cut) == expected
         assert second.snapshot() == whole.snapshot()
 

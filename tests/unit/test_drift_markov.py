@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluator.drift.grid import from_builtins, to_builtins
 from evaluator.drift.markov import (
     RegimeReference,
+    RegimeReport,
     Transitions,
-    compare_transitions,
     has_memory,
+    judge_transitions,
     probabilities,
     spectral_gap,
     states_of,
 )
 from evaluator.drift.profile import Profile
+from evaluator.drift.settings import DriftSettings, Mode
+from evaluator.drift.state import from_builtins, to_builtins
 
 
 def test_a_chain_of_two_states_by_hand() -> None:
@@ -64,36 +66,43 @@ def chain(rng: np.random.Generator, rows: int, leave: float) -> np.ndarray:
     return np.asarray(np.cumsum(np.where(rng.random(rows) < leave, rng.integers(1, 3, rows), 0)) % 3)
 
 
+def compare(
+    before: np.ndarray, now: np.ndarray, *, inflation: float = 1.0, mode: Mode = "gated"
+) -> RegimeReport | None:
+    regime = RegimeReference("c", np.arange(len(before)), before, 0.0, inflation)
+    return judge_transitions(regime, now, DriftSettings(mode=mode), 0.01)
+
+
 def test_a_change_needs_size_rows_and_evidence() -> None:
     rng = np.random.default_rng(1)
     before = Transitions.from_states(chain(rng, 20_000, 0.2)).counts
-    changed = compare_transitions(before, Transitions.from_states(chain(rng, 5000, 0.4)).counts)
+    changed = compare(before, Transitions.from_states(chain(rng, 5000, 0.4)).counts)
     assert changed is not None
     assert changed.change == pytest.approx(0.2, abs=0.04)
     assert changed.p_value < 1e-10
-    same = compare_transitions(before, Transitions.from_states(chain(rng, 5000, 0.2)).counts)
+    same = compare(before, Transitions.from_states(chain(rng, 5000, 0.2)).counts)
     assert same is not None
     assert same.change < 0.05
     assert same.p_value > 0.01
     short = Transitions.from_states(chain(rng, 900, 0.4)).counts
-    assert compare_transitions(before, short) is None
-    assert compare_transitions(before, short, plain=True) is not None
+    assert compare(before, short) is None
+    assert compare(before, short, mode="simple") is not None
 
 
 def test_counts_that_remember_are_worth_less() -> None:
     before, now = np.array([[8000, 2000], [2000, 8000]]), np.array([[1000, 500], [400, 1600]])
-    plain, worth_less = compare_transitions(before, now), compare_transitions(before, now, inflation=40.0)
+    plain, worth_less = compare(before, now), compare(before, now, inflation=40.0)
     assert plain is not None
     assert worth_less is not None
     assert plain.p_value < 1e-20
     assert worth_less.p_value > 0.01
-    assert compare_transitions(before, now, inflation=100.0) is None  # no row is left with enough
+    assert compare(before, now, inflation=100.0) is None  # no row is left with enough
 
 
 def test_the_row_that_is_proven_speaks_before_a_larger_one_that_is_not() -> None:
     before = np.array([[8000, 2000, 0], [2000, 8000, 0], [20, 0, 20]])
     now = np.array([[1200, 800, 0], [400, 1600, 0], [32, 0, 8]])  # the third row moved more, on forty transitions
-    change = compare_transitions(before, now)
+    change = compare(before, now)
     assert change is not None
     assert change.change == pytest.approx(0.2)
 

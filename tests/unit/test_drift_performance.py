@@ -11,7 +11,6 @@ import pytest
 from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
 
 from evaluator.drift.cbpe import ScoreReference
-from evaluator.drift.grid import from_builtins, to_builtins
 from evaluator.drift.performance import (
     PerformanceReference,
     Task,
@@ -22,6 +21,7 @@ from evaluator.drift.performance import (
     squared_errors,
     task_of,
 )
+from evaluator.drift.state import from_builtins, to_builtins
 
 LIMITS = {"accuracy": -0.05, "r2": -0.05, "rmse": 0.10}
 
