@@ -1,7 +1,7 @@
 """Null calibration from the reference itself, by moving blocks (Künsch 1989) of its rows in time order.
 
-For each window length: the limit that windows of the reference keep, and its effective sample size. Seasons and other
-dependence inside the reference raise the limit and lower the effective sample size by themselves.
+For each window length: the limit that windows of the reference keep, and its effective sample size. Both allow for
+seasons and other dependence inside the reference.
 """
 
 from __future__ import annotations

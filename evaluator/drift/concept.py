@@ -1,8 +1,7 @@
 """Concept drift: the champion's matured losses against its losses on the reference.
 
 Three detectors give one signal: the rise of the mean on windows of outcomes, an e-detector on every outcome, and the
-vote of ADWIN. A rise counts if it is large AND beyond what autocorrelated losses do by chance. The reference's losses
-must be out-of-sample, or the first honest outcome looks like drift.
+vote of ADWIN. The reference's losses must be out-of-sample, or the first honest outcome looks like drift.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Data quality: one score from 0 to 1 over the features, and findings about single columns in words.
 
-Only what is worse than in the reference counts. Completeness, validity (type, finite numbers) and schema are in the
-score. Uniqueness is not: distinct counts of a window are no difference of sums. Freshness is not: it needs a clock.
-Findings need no test and raise no alarm by themselves.
+Only what is worse than in the reference counts: completeness, validity (type, finite numbers) and schema. Findings need
+no test and raise no alarm by themselves.
 """
 
 from __future__ import annotations

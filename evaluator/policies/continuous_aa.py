@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from evaluator.stats.always_valid import evidence_p, log_rate_evidences, rate_limits, rate_p
+from evaluator.stats.always_valid import evidence_p, log_rate_evidence, rate_limits, rate_p
 from evaluator.stats.errors import StatsError, require_between
 from evaluator.stats.guards import GuardReading, Standing
 from evaluator.stats.interim_analysis import Look
@@ -137,5 +137,5 @@ def _counted(counts: tuple[int, ...], p: float) -> tuple[int, ...]:
 def _mean_evidence(counts: Sequence[int], rounds: int, sides: tuple[bool, ...]) -> float:
     """log of the mean over levels and sides of the evidence against P(p ≤ u) = u: a mean of martingales is one."""
     events, rates = np.array(counts), np.array(LEVELS)
-    logs = np.concatenate([log_rate_evidences(events, rounds, rates, above=above) for above in sides])
+    logs = np.concatenate([log_rate_evidence(events, rounds, rates, above=above) for above in sides])
     return float(np.logaddexp.reduce(logs) - math.log(len(logs)))

@@ -1,20 +1,15 @@
 """Level budget: the significance levels of a lineage's successive tests, with a promise over all of them.
 
-Invariant: a level is fixed when it is requested, from the number of the test and the results reported before it. The
-same test always gets the same level.
+Invariant: a level is fixed when it is requested, from the number of the test and the results reported before it.
 
-| kind | level of the j-th test | promise over the whole lineage, however long |
+| kind | level of the j-th test, γ_j = j^{−1.6} / ζ(1.6) | promise over the whole lineage, however long |
 |---|---|---|
 | power | α γ_j | ever one false promotion: at most α (Bonferroni), any dependence |
 | geometric | α (1−q) q^{j−1} | the same; q near 1 saves more for later tests |
 | lord | γ_j w₀ + (α−w₀) γ_{j−τ₁} + α Σ_{i≥2} γ_{j−τᵢ} | false promotions among promotions: at most α on average |
 
-γ_j = j^{−1.6} / ζ(1.6), which adds to 1: the first challenger gets 44 % of the budget, the tenth still 1.1 %.
-
-lord is LORD++ (Ramdas, Yang, Wainwright & Jordan 2017, Section 3), τᵢ the time of the i-th rejection, w₀ = α/2: every
-promotion earns level for later tests. It needs p values that are valid given the past, which holds if every test has
-traffic of its own, and bounds the false discovery rate. Tests may overlap: a rejection counts for levels requested
-after it was reported (Zrnic, Ramdas & Jordan 2021).
+lord is LORD++ (Ramdas, Yang, Wainwright & Jordan 2017, Section 3), τᵢ the time of the i-th rejection, w₀ = α/2. Its
+p values must be valid given the past. A rejection counts for levels requested after its report (Zrnic et al. 2021).
 """
 
 from __future__ import annotations

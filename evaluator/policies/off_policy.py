@@ -1,7 +1,7 @@
 """Off-policy evaluation: the value of a policy from logged actions and propensities, and a gate before live traffic.
 
 With w the weight (the policy's chance of the logged action over its propensity), Y the reward, q̂ a model's prediction
-of the reward made without these rows, v̂ its mean over the policy's actions, and row terms ψ that average to the value:
+of it, v̂ that prediction's mean over the policy's actions, and row terms ψ that average to the value:
 
 | estimator | value | row term | right if |
 |---|---|---|---|
@@ -9,13 +9,8 @@ of the reward made without these rows, v̂ its mean over the policy's actions, a
 | snips | Σ wY / Σ w (Hájek 1971; Swaminathan & Joachims 2015) | v + w(Y−v) / w̄ | they are; bias of order 1/n |
 | dr | mean of v̂ + w(Y−q̂) (Robins, Rotnitzky & Zhao 1994; Dudík, Langford & Li 2011) | itself | they or q̂ are |
 
-Clipping puts min(w, M) for w and leaves out b = E(w−M)⁺. Intervals are widened by the bias that this may cause with
-rewards in [low, high]: b·[low, high] for ips, b·[low−v, high−v] for snips, ±b·(high−low) for dr.
-
-Intervals: normal theory on ψ, summed within clusters first where given (t with clusters − 1 degrees); and the empirical
-Bernstein bound (Maurer & Pontil 2009, Theorem 4) for independent rows with bounded rewards and weights, at every n ≥ 2.
-Both are for one look at a finished file. Invariant: a policy whose actions were not logged often enough is refused with
-a reason.
+Intervals are for one look at a finished file, and are widened by the bias that clipping weights may cause. Invariant: a
+policy whose actions were not logged often enough is refused with a reason.
 """
 
 from __future__ import annotations

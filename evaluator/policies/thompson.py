@@ -1,12 +1,9 @@
 """Thompson sampling as an allocation: each arm's share is the probability that it is the best, with a floor.
 
-Invariant: shares are a function of earlier outcomes alone, every arm has at least the floor, and they add to 1. With
-the share in force logged as propensity π, E[(A − π)(Y − m) | past] = π(1 − π)·effect: under no effect the score is a
-martingale, and bets on it are an e-process (`e_process`, units in the order of assignment). Normal limits are not
-offered, because the naive z of adaptively allocated arms is not normal.
-
-Opt-in: it collects less evidence on what looks worse, and the floor decides how much. With several arms, challenger i
-is compared with the champion over the units of those two, at π = s_i / (s_i + s_0) of the shares in force.
+Invariant: shares are a function of earlier outcomes alone, each arm has at least the floor, and they add to 1. With the
+share in force logged as propensity, bets on the score are an e-process (`e_process`). Normal limits are not offered:
+the naive z of adaptively allocated arms is not normal. With several arms, challenger i is compared with the champion
+over the units of those two, at π = s_i / (s_i + s_0).
 """
 
 from __future__ import annotations

@@ -1,25 +1,21 @@
 """Always-valid tests: the normal mixture for a score, and the binomial mixture for a rate. Neither needs a horizon.
 
-Sources: Ville (1939); Robbins (1970); Howard, Ramdas, McAuliffe & Sekhon (2021), Proposition 6 and Section 3.2. With
-λ > 0 mixed over a half-normal of variance 1/ρ, exp(log_mixture(S, V)) = ∫ exp(λS − λ²V/2) dF(λ). If the log odds of an
-event are off by ε, a trial X multiplies the evidence for a rate by e^{εX} / (1 − r + r e^ε), mixed over ε.
-
+Sources: Ville (1939); Robbins (1970); Howard, Ramdas, McAuliffe & Sekhon (2021), Proposition 6 and Section 3.2.
 Invariant: under the null the evidence has mean at most 1 at every stopping time, so it ever reaches 1/α with
-probability at most α. The rate's evidence needs no normal approximation.
+probability at most α. The rate's evidence mixes over shifts of the log odds and needs no normal approximation.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
 from evaluator.stats.errors import PlanError, StatsError, require_between
-from evaluator.stats.score_process import Bools, CellArrays, Floats
+from evaluator.stats.score_process import Bools, CellArrays, Floats, Ints
 
 # The information time at which the bound of a score is made tightest.
 TIGHTEST_AT: Final = 0.5
@@ -99,23 +95,21 @@ class AlwaysValid(CellArrays):
 # A rate: the binomial mixture -------------------------------------------------------------------------------------
 
 
-def log_rate_evidence(events: int, trials: int, rate: float, *, above: bool = True) -> float:
+def log_rate_evidence(events: Ints | int, trials: int, rate: Floats | float, *, above: bool = True) -> Floats:
     """Log of the evidence that events come more (or, `above=False`, less) often than `rate`, in natural units.
 
-    Raises StatsError on a rate outside (0, 1) or counts that are not 0 ≤ events ≤ trials.
+    Several counts in the same trials may have a rate each, in arrays of one shape. Raises StatsError on a rate outside
+    (0, 1) or counts that are not 0 ≤ events ≤ trials.
     """
-    require_between("rate", rate, 0.0, 1.0, StatsError)
-    if not 0 <= events <= trials:
+    count, rates = np.asarray(events)[..., None], np.asarray(rate, dtype=np.float64)[..., None]
+    if not np.all((rates > 0.0) & (rates < 1.0)):
+        raise StatsError(f"the rate {rate!r} does not lie strictly between 0 and 1")
+    if not np.all((count >= 0) & (count <= trials)):
         raise StatsError(f"{events!r} events in {trials!r} trials are impossible")
-    return float(log_rate_evidences(np.array([events]), trials, np.array([rate]), above=above)[0])
-
-
-def log_rate_evidences(events: NDArray[Any], trials: int, rates: Floats, *, above: bool) -> Floats:
-    """`log_rate_evidence` for several counts in the same trials, each with its rate, arrays of shape (n,)."""
     shifts = _SHIFTS if above else -_SHIFTS
-    logs = events[:, None] * shifts - trials * np.log1p(rates[:, None] * np.expm1(shifts))
-    largest = logs.max(axis=1)
-    return np.asarray(largest + np.log(np.exp(logs - largest[:, None]).mean(axis=1)), dtype=np.float64)
+    logs = count * shifts - trials * np.log1p(rates * np.expm1(shifts))
+    largest = logs.max(axis=-1)
+    return np.asarray(largest + np.log(np.exp(logs - largest[..., None]).mean(axis=-1)), dtype=np.float64)
 
 
 def evidence_p(log_evidence: float) -> float:
@@ -128,7 +122,7 @@ def rate_p(events: int, trials: int, rate: float, *, above: bool = True) -> floa
 
     To hold at all moments together keep the smallest so far.
     """
-    return evidence_p(log_rate_evidence(events, trials, rate, above=above))
+    return evidence_p(float(log_rate_evidence(events, trials, rate, above=above)))
 
 
 def rate_limits(events: int, trials: int, alpha: float) -> tuple[float, float]:
@@ -143,7 +137,7 @@ def rate_limits(events: int, trials: int, alpha: float) -> tuple[float, float]:
 
     def limit(above: bool) -> float:
         def excess(rate: float) -> float:
-            return log_rate_evidence(events, trials, rate, above=above) - target
+            return float(log_rate_evidence(events, trials, rate, above=above)) - target
 
         refuted, kept = (_EDGE, 1.0 - _EDGE) if above else (1.0 - _EDGE, _EDGE)
         if excess(refuted) <= 0.0:

@@ -1,17 +1,8 @@
 """Cluster-robust evidence: the statistic of blocks (days, storms, customers) whose units err together.
 
-Scores are summed within blocks and the variance is built from the blocks (Liang & Zeger 1986). Few, skewed and
-correlated blocks make that optimistic, so that four safeguards apply:
-
-1. f = (1+r)/(1−r) widens the variance for a lag-1 correlation r of the blocks, r = clip((n r̂ + 1.75)/(n − 4), 0, 0.85),
-   which corrects the bias of r̂ (Marriott & Pope 1954) and its low moments under repeated looks.
-2. z_bounded = T √n' / √(n' − 1 + T²), T the t statistic at the widened variance and n' = n_e/f, n_e = (Σ i)² / Σ i² the
-   blocks of equal information that these are worth (Kish). It can't exceed √n': few blocks that agree are no proof.
-3. z_skew: Hall's (1992) transformation of T removes the effect of skewness, then t with n_e − 1 degrees → normal.
-4. The variance is at least that of independent units.
-
-The smaller of z_bounded and z_skew decides, in each direction. Both are functions of T alone, so limits invert them
-exactly: the lower limit at bound b is above the null just when z_win is above b.
+Scores are summed within blocks and the variance is built from the blocks (Liang & Zeger 1986), with four safeguards
+against few, skewed and correlated blocks (docs/statistics.md, "Clusters"). Invariant: both scores of a side are
+functions of T alone, so limits invert the deciding one exactly.
 """
 
 from __future__ import annotations

@@ -1,19 +1,13 @@
 """E-processes by betting: the exact mode, evidence at any sample size without a normal approximation.
 
-Sources: Waudby-Smith & Ramdas (2024), "Estimating means of bounded random variables by betting", sections 4 and 5;
-Shafer (2021). A split unit with outcome Y in [0, 1], arm A, logged propensity π and prediction m from the past
-multiplies the wealth by
+Sources: Waudby-Smith & Ramdas (2024), sections 4 and 5; Shafer (2021). A split unit with outcome Y in [0, 1], arm A,
+logged propensity π and prediction m from the past multiplies the wealth by
     1 ± b (x − δ₀ w),   x = (A−π)(Y−m),  w = π(1−π),  b = min(d / (m(1−m)), 0.9 / the largest possible loss);
-a pair with D = Y_challenger − Y_champion has x = D and w = 1. + bets on an effect above δ₀ (the win side), − below it
-(harm). The wealth is the mixture E = Σ_d w_d Π_i (…) over bet sizes d with weights fixed in advance.
+a pair with D = Y_challenger − Y_champion has x = D and w = 1. + bets on an effect above δ₀ (the win side), − below it.
 
-Invariant: under its null E is a nonnegative supermartingale with E_0 = 1, so it ever reaches 1/α with probability at
-most α (Ville). Bets are fixed before their unit. Split traffic: arms are drawn unit by unit, so "no effect on any unit"
-is tested exactly however outcomes depend on each other; units that share one draw (a sticky user) are one unit, with
-their mean outcome. Pairs: D must have mean ≤ δ₀ given all before it; where days err together use blocks' means.
-
-Evidence of an earlier stage, such as pairs in shadow, is carried on by starting with its log E as it stands when that
-stage ends (not its largest value so far, which is no e-value). Both stages must test the same null.
+Invariant: under its null the mixture E over bet sizes d is a supermartingale with E_0 = 1, so it ever reaches 1/α with
+probability at most α (Ville). Units that share one draw of the arm (a sticky user) are one unit. A later stage may
+start with the log E at which an earlier one ended, if both test the same null (docs/statistics.md, "Exact mode").
 """
 
 from __future__ import annotations
@@ -52,26 +46,14 @@ _STEPS: Final = 32
 _MOST_SHARES: Final = 64
 
 
-@dataclass(frozen=True)
-class Bets:
-    """Sizes d of the bets that are mixed, and their weights (even, unless given; they sum to 1)."""
-
-    sizes: tuple[float, ...]
-    weights: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        positive_per_cell("sizes of bets", np.array(self.sizes), max(1, len(self.sizes)))
-        if not self.weights:
-            object.__setattr__(self, "weights", (1.0 / len(self.sizes),) * len(self.sizes))
-        if len(self.weights) != len(self.sizes) or min(self.weights) <= 0.0 or abs(sum(self.weights) - 1.0) > 1e-12:
-            raise PlanError(f"weights {self.weights!r} of {len(self.sizes)} bets are not shares of a whole")
-
+Bets = tuple[float, ...]
+"""Sizes d of the bets that are mixed with equal weights."""
 
 # Effects in units of 2√(m(1−m)), which is 1 for an even chance, so that rare outcomes get small bets. With ratios of
 # two the worst-placed effect still grows at five sixths of the best rate.
-SPLIT_BETS: Final = Bets(tuple(0.004 * 2.0**k for k in range(8)))
+SPLIT_BETS: Final[Bets] = tuple(0.004 * 2.0**k for k in range(8))
 # Fractions of the wealth staked on a pair, for mean differences down to a few in a thousand discordant pairs.
-PAIRED_BETS: Final = Bets(tuple(0.9 * 0.5**k for k in range(9)))
+PAIRED_BETS: Final[Bets] = tuple(0.9 * 0.5**k for k in range(9))
 
 
 def effects() -> Floats:
@@ -103,19 +85,19 @@ class Wealth:
     def start(cls, nulls: Floats | None = None, bets: Bets | None = None, carried: Floats | None = None) -> Self:
         """Before the first unit. nulls default to "no effect" alone."""
         bets = cls.DEFAULT_BETS if bets is None else bets
+        positive_per_cell("sizes of bets", np.array(bets), max(1, len(bets)))
         grid = np.zeros(1) if nulls is None else np.asarray(nulls, dtype=np.float64)
         if grid.ndim != 1 or not len(grid) or not bool(np.all(np.abs(grid) <= 1.0)) or bool(np.any(np.diff(grid) <= 0)):
             raise PlanError("null effects are rising numbers in [−1, 1]")
         start = np.zeros((2, len(grid))) if carried is None else np.asarray(carried, dtype=np.float64)
         if start.shape != (2, len(grid)) or bool(np.any(np.isnan(start) | (start == np.inf))):
             raise PlanError(f"carried evidence is one log E for each side and null, shape (2, {len(grid)})")
-        return cls(bets, grid, np.zeros((2, len(bets.sizes), len(grid))), start, np.maximum(start, 0.0))
+        return cls(bets, grid, np.zeros((2, len(bets), len(grid))), start, np.maximum(start, 0.0))
 
     @property
     def log_e(self) -> Floats:
         """Log wealth of the mixture, with what was carried: shape (2, G), rows WIN and HARM."""
-        weights = np.log(self.bets.weights)[None, :, None]
-        return np.asarray(self.carried + logsumexp(self.logs + weights, axis=1))
+        return np.asarray(self.carried + logsumexp(self.logs, axis=1) - math.log(len(self.bets)))
 
     @property
     def p(self) -> Floats:
@@ -151,7 +133,7 @@ class Wealth:
             times = None if units.times is None else units.times[part]
             for side, sign, loss in ((WIN, 1.0, units.down[part]), (HARM, -1.0, units.up[part])):
                 most = self._most(side, loss, units.w[part])
-                for size, amount in enumerate(self.bets.sizes):
+                for size, amount in enumerate(self.bets):
                     stake = sign * np.minimum(amount * units.scale, most)
                     gain[side, size] += _log_product(stake[:, None] * moved, times)
         return gain
@@ -168,7 +150,7 @@ class Wealth:
         gain = np.zeros_like(self.logs)
         for side, sign in ((WIN, 1.0), (HARM, -1.0)):
             worst = max(loss + (self.nulls[-1] if side == WIN else -self.nulls[0]) * most_w, loss)
-            for size, amount in enumerate(self.bets.sizes):
+            for size, amount in enumerate(self.bets):
                 stake = min(amount * scale, _CAP_FOR_SUMS / worst)
                 c = stake * worst
                 psi = (-math.log1p(-c) - c) / (c * c)

@@ -1,13 +1,8 @@
 """The statistic of one look, and how it follows from the variance of independent units.
 
-S = Σ (A−π) r with r = Y−m has, given outcomes that the arm does not change, the variance V = Σ w r² and the third
-cumulant Σ w (1−2π) r³ over the assignments that could have been drawn, w = π(1−π). Both arms' outcomes enter, not only
-the few of a small arm. The robust variance R = Σ (A−π)² r² rests on those few and is correlated with S where outcomes
-are skewed; but only it allows for arms with equal means and unequal spreads. Binary outcomes need V alone, as their
-mean is their law. Others are scored by both, and the smaller score decides.
-
-Invariant: everything is computed for many cells at once (metrics, segments, challengers, simulated runs), each by the
-same formulas and from its own numbers alone.
+Two variances of S = Σ (A−π)(Y−m) are known: that over re-randomisations of the arms, and the robust one; which decides
+is in docs/statistics.md, "Independent units". Invariant: many cells are computed at once (metrics, segments,
+challengers, simulated runs), each by the same formulas and from its own numbers alone.
 """
 
 from __future__ import annotations

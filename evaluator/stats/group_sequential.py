@@ -1,13 +1,10 @@
 """Group-sequential tests: Lan-DeMets boundaries at arbitrary information times, by recursive numerical integration.
 
-Sources: Lan & DeMets (1983); Armitage, McPherson & Rowe (1969) for the integration; Jennison & Turnbull (2000), chapter
-9, for the repeated p value. The score process at information time t is a Brownian motion B(t). With g the density of B
-at the last look on the paths that have not crossed, the bound c at the next look solves
-    ∫ g(u) Φ̄((c−u)/σ) du = f(t) − f(t_last), σ² = t − t_last, f the spending function; bounds are given as z = c / √t.
+Sources: Lan & DeMets (1983); Armitage, McPherson & Rowe (1969); Jennison & Turnbull (2000), chapter 9, for the repeated
+p value. With g the density of the score process (a Brownian motion in information time) at the last look on the paths
+that have not crossed, the bound c at the next look solves ∫ g(u) Φ̄((c−u)/σ) du = f(t) − f(t_last), σ² = t − t_last.
 
-Invariant: a bound depends only on the times of the looks so far, never on data, and the probability under no effect
-that any bound up to t is crossed equals what the spending function allows by t. A boundary is one-sided and
-non-binding: whatever is done about the other side, each keeps its level.
+Invariant: a bound depends only on the times of the looks so far, never on data. Each side is non-binding.
 """
 
 from __future__ import annotations

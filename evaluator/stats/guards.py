@@ -1,14 +1,8 @@
 """Guards of the traffic: may this experiment's evidence be trusted at all?
 
-| guard | asks | breached if |
-|---|---|---|
-| multiple exposure | does each unit meet one arm only? | more units than allowed met several |
-| no traffic | does each arm get some of the traffic that its propensity promised? | getting none is too improbable |
-| label arrival | do outcomes arrive alike for both arms? | the arms' shares differ by more than the margin |
-
-Invariant: each test is always valid, so a guard is breached although all is in order with probability at most its
-alpha, however often it is read. Label arrival looks in both directions: withholding the labels of a challenger's
-failures, or of the champion's successes, makes a worse challenger win.
+Does each unit meet one arm only (multiple exposure), does each arm get the traffic that its propensity promised (no
+traffic), and do outcomes arrive alike for both arms (label arrival)? Invariant: each test is always valid, so a guard
+is breached although all is in order with probability at most its alpha, however often it is read.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """The mixture sequential probability ratio test (mSPRT), one-sided.
 
-Sources: Robbins (1970); Johari, Pekelis & Walsh (2015; 2022, "Always valid inference"). With θ̂ = S/I of variance
-σ² = V/I² the mixture of the likelihood ratio over effects N(0, τ²) is
-    Λ = √(σ²/(σ²+τ²)) exp(θ̂² τ² / (2 σ² (σ²+τ²))) = √(ρ/(V+ρ)) exp(S² / (2(V+ρ))),  ρ = (V/I)² / τ².
-A side mixes over the half of that normal in its direction, Λ₊ = 2 Φ(S/√(V+ρ)) Λ, and so keeps its level exactly. Twice
-the smaller p of both sides is theirs, 1/Λ, over Φ(|S|/√(V+ρ)), which is close to 1 where anything is decided.
+Sources: Robbins (1970); Johari, Pekelis & Walsh (2015; 2022, "Always valid inference"). The likelihood ratio is mixed
+over effects N(0, τ²), of which a side takes the half in its direction: the normal mixture with ρ = (V/I)² / τ².
 """
 
 from __future__ import annotations

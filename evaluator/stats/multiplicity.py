@@ -1,11 +1,8 @@
 """Multiple testing: Holm for confirmatory families, Benjamini-Hochberg for exploratory ones, Šidák for challengers.
 
 Invariant: adjusted values keep the order of the input. A comparison without an answer stays None, but counts as a
-member of its family, because the family was declared before the data.
-
-Under continuous monitoring: Holm on always-valid p values keeps the family-wise error at every moment, because it is
-monotone in the p values. Benjamini-Hochberg at a stopping time keeps the false discovery rate under positive
-dependence only (PRDS; Benjamini & Yekutieli 2001, Theorem 1.2); `dependent=True` holds under any (Theorem 1.3).
+member of its family, because the family was declared before the data. What holds under continuous monitoring is in
+docs/statistics.md, "Several questions at once".
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
 """A panel: many comparisons tested together (metrics, segments, challengers, simulated runs) as cells of arrays.
 
 Invariant: a cell's answers are those it would get alone; cells that make the same looks only share the cost of their
-boundary. Under no effect each side of a cell is crossed, at any look ever made, with probability at most its level.
-
-Past the horizon (information time t > 1) the first look spends all that is left of a side's level. Later looks have
-nothing to spend and can't cross; they show the last interval that was decided on. A side with a `reserve` (by default
-the harm side) goes on spending it, so a challenger kept on in an extension can still be stopped. In anytime mode there
-is no end.
+boundary. Under no effect each side of a cell is crossed, at any look ever made, with probability at most its level. At
+information time t > 1 only a side's `reserve` is left to spend; other looks show the last interval that was decided on.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from evaluator.stats.e_process import HARM, WIN, Bets, PairedWealth, SplitWealth
 
 unit = st.floats(0.0, 1.0)
 shares = st.floats(1e-6, 1.0 - 1e-6)
-bets = st.lists(st.floats(1e-4, 0.9), min_size=1, max_size=3).map(lambda sizes: Bets(tuple(sizes)))
+bets = st.lists(st.floats(1e-4, 0.9), min_size=1, max_size=3).map(tuple)
 
 
 def one(wealth: SplitWealth, arm: bool, share: float, y: float, m: float) -> np.ndarray:

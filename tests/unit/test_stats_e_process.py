@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from evaluator.stats import OutcomeError, PlanError, PropensityError, StatsError
-from evaluator.stats.e_process import HARM, PAIRED_BETS, WIN, Bets, PairedWealth, SplitWealth, effects
+from evaluator.stats.e_process import HARM, WIN, PairedWealth, SplitWealth, effects
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Past = tuple[tuple[int, float], ...]  # arm and outcome of the units so far
 
 SHARES = (0.5, 0.1, 0.01, 0.3, 0.9, 0.07, 0.5, 0.2)
-FEW = Bets((0.01, 0.05, 0.4))
+FEW = (0.01, 0.05, 0.4)
 
 
 def predicted(past: Past) -> float:
@@ -157,7 +157,7 @@ def test_evidence_of_shadow_carried_into_the_ramp_is_one_on_average_but_not_its_
             pair = (np.array([float(d < 0)]), np.array([float(d > 0)]))
             shadow(wealth.add(*pair), chance * p, left - 1, rest)
 
-    shadow(PairedWealth.start(bets=Bets((0.3,))), 1.0, 3, rest=True)
+    shadow(PairedWealth.start(bets=(0.3,)), 1.0, 3, rest=True)
     assert totals["now"] == pytest.approx(np.ones((2, 1)), abs=1e-12)
     assert totals["peak"].max() > 1.05
 
@@ -183,7 +183,7 @@ def test_the_factor_of_a_binary_unit_is_the_likelihood_ratio_of_its_effect() -> 
         (False, 1.0, other / m),
         (False, 0.0, (1.0 - other) / (1.0 - m)),
     ):
-        wealth = SplitWealth.start(bets=Bets((size,))).add(np.array([arm]), share, np.array([y]), m)
+        wealth = SplitWealth.start(bets=(size,)).add(np.array([arm]), share, np.array([y]), m)
         assert wealth.log_e[WIN, 0] == pytest.approx(math.log(ratio), abs=1e-14)
         assert wealth.log_e[HARM, 0] == pytest.approx(math.log(2.0 - ratio), abs=1e-14)
 
@@ -214,7 +214,7 @@ def test_swapping_the_arms_swaps_the_sides() -> None:
 
 def test_p_is_the_inverse_of_the_largest_wealth_so_far() -> None:
     arm, share = np.array([True] * 6), np.full(6, 0.5)
-    wealth = SplitWealth.start(bets=Bets((0.3,)))
+    wealth = SplitWealth.start(bets=(0.3,))
     assert wealth.p == pytest.approx(np.ones((2, 1)))
     up = wealth.add(arm, share, np.ones(6), 0.5)
     down = up.add(arm, share, np.zeros(6), 0.5)
@@ -225,7 +225,7 @@ def test_p_is_the_inverse_of_the_largest_wealth_so_far() -> None:
     assert down.p[HARM, 0] == 1.0 if down.log_e[HARM, 0] <= 0.0 else down.p[HARM, 0] < 1.0
 
 
-SMALL = Bets((0.004, 0.02))  # too small for any cap to matter, so that wealths of one null and of many agree
+SMALL = (0.004, 0.02)  # too small for any cap to matter, so that wealths of one null and of many agree
 
 
 def test_wealth_on_a_grid_is_never_larger_than_the_exact_one() -> None:
@@ -251,7 +251,7 @@ def test_the_bound_from_sums_is_the_quadratic_one_unit_by_unit() -> None:
     rng, n, m, size = np.random.default_rng(10), 300, 0.3, 0.1
     share, y, nulls = rng.uniform(0.1, 0.6, n), rng.random(n), np.array([-0.4, 0.0, 0.2])
     arm = rng.random(n) < share
-    found = SplitWealth.start(nulls, Bets((size,))).add(arm, share, y, m).logs
+    found = SplitWealth.start(nulls, (size,)).add(arm, share, y, m).logs
     for side, sign, worst in ((WIN, 1.0, 0.7 + 0.2 * 0.25), (HARM, -1.0, 0.7 + 0.4 * 0.25)):
         stake = min(size * 2.0 / math.sqrt(m * (1.0 - m)), 0.5 / worst)
         c = stake * worst
@@ -347,9 +347,10 @@ def test_impossible_units_are_refused() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    for sizes, weights in (((), ()), ((0.0,), ()), ((math.nan,), ()), ((0.1, 0.2), (1.0,)), ((0.1, 0.2), (0.9, 0.2))):
+    sizes: tuple[float, ...]
+    for sizes in ((), (0.0,), (math.nan,)):
         with pytest.raises(PlanError):
-            Bets(sizes, weights)
+            SplitWealth.start(bets=sizes)
     for nulls in (np.zeros(0), np.array([0.1, 0.0]), np.array([1.5]), np.array([math.nan])):
         with pytest.raises(PlanError):
             SplitWealth.start(nulls)
@@ -358,4 +359,3 @@ def test_impossible_settings_are_refused() -> None:
             SplitWealth.start(carried=carried)
     with pytest.raises(PlanError):
         SplitWealth.start().limits(0.0)
-    assert sum(PAIRED_BETS.weights) == pytest.approx(1.0)

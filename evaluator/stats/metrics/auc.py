@@ -1,12 +1,10 @@
 """AUC by placement values: where a row's score lies among the past scores of the other class.
 
-Sources: Hanley & Hajian-Tilaki (1997) for placement values, van der Vaart (1998), ch. 20.1, for the expansion. With θ̂
-the arm's past AUC, p̂ the share of the class, G the past distribution of the others' scores and F that of the class's,
+Sources: Hanley & Hajian-Tilaki (1997); van der Vaart (1998), ch. 20.1. With θ̂ the arm's past AUC, p̂ the share of the
+class, G the past distribution of the others' scores and F that of the class's,
     Y = θ̂ + (G(s) − θ̂) / p̂ for a row of the class, θ̂ + (1 − F(s) − θ̂) / (1 − p̂) for one of the others.
 
-Invariant: each arm is measured against its own past, so a mere shift of a model's scores is no gain. The bias of an
-imperfect past is a product of two errors, those of F and of G. Distributions are kept as histograms: scores within
-1.6 % count as ties, which moves an AUC by less than 1e-4.
+Invariant: each arm is measured against its own past. Scores within 1.6 % count as ties: an AUC moves by under 1e-4.
 """
 
 from __future__ import annotations

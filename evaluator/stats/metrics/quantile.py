@@ -1,11 +1,8 @@
 """Quantiles (p99 of a latency, say) by a sequential binomial test: the share of each arm's rows above the champion's
 past quantile, which a sketch estimates.
 
-Invariant: the threshold comes from earlier batches, so what is tested is exactly a share of rows; the sketch only
-decides where the threshold lies. Equal shares above the champion's quantile mean equal quantiles.
-
-The sketch is DDSketch (Masson, Rim & Lee 2019) with every power of two cut into equal instead of logarithmic parts, so
-that a float's bits are its bucket. A bucket depends on the number alone and rises with it.
+Invariant: the threshold comes from earlier batches, so what is tested is exactly a share of rows. It is DDSketch
+(Masson, Rim & Lee 2019) with powers of two cut into equal instead of logarithmic parts: a float's bits are its bucket.
 """
 
 from __future__ import annotations
