@@ -15,7 +15,7 @@ import numpy as np
 from evaluator.drift.columns import Column, batch_rows
 from evaluator.drift.data_quality import QualityReport, data_findings, quality_score
 from evaluator.drift.distances import distance_thresholds, plain_thresholds, psi, wasserstein
-from evaluator.drift.feature_detector import SignalContext, distribution_signals, measure_all, table_signals
+from evaluator.drift.feature_detector import SignalContext, measure_all, table_signals
 from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.markov import RegimeReport, Transitions, judge_transitions
 from evaluator.drift.performance import WIDTHS, MetricChange, Task, compare_metrics, squared_errors
@@ -166,7 +166,7 @@ class Comparison:
         if truth is not None and self.target_rows:
             targets = WindowCounts.of(truth.distribution, self.target_rows, self.target_counts)
             target_context = SignalContext(truth.distribution, settings, targets, place)
-            moved = distribution_signals(target_context)
+            moved = table_signals(target_context, cells=False)
             signals += moved
             outputs += _feature_reports(target_context, moved)
         judged_regimes = (
@@ -228,13 +228,9 @@ def _feature_reports(context: SignalContext, signals: Sequence[Signal]) -> list[
         distance = wasserstein(feature.grid, feature.counts, current, feature.deviation) if feature.numeric else None
         reports.append(
             FeatureReport(
-                name=feature.name,
-                kind="numeric" if feature.numeric else "categorical",
-                statistic=measured.statistic,
-                lower=measured.lower,
-                upper=measured.upper,
-                p_value=measured.p_value,
-                threshold=measured.threshold,
+                feature.name,
+                "numeric" if feature.numeric else "categorical",
+                *(measured.statistic, measured.lower, measured.upper, measured.p_value, measured.threshold),
                 drifted=feature.name in moved,
                 psi=psi(feature.counts, current, ordered=feature.numeric),
                 wasserstein=distance,

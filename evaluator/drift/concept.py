@@ -208,7 +208,6 @@ class ErrorWindows(Stateful):
 
     @property
     def since_crossing(self) -> int | None:
-        """Outcomes since the last crossing, or None."""
         return None if self.crossing is None else self.rows - self.crossed_at
 
     def sudden(self, threshold: float) -> ErrorRise | None:
@@ -293,14 +292,9 @@ def _signal(rise: ErrorRise, threshold: float, critical: bool = False) -> Signal
 
 def _recoveries(rise: ErrorRise, rises: Sequence[ErrorRise], settings: DriftSettings) -> list[ErrorRise]:
     """The shorter windows that show that the drift of this one has ended."""
-    return [
-        short
-        for short in rises
-        if short.window < rise.window
-        and has_recovered(
-            rise.rise, short.rise, calm=settings.hysteresis * short.threshold, margin=settings.concept_z * short.error
-        )
-    ]
+    calm, z = settings.hysteresis, settings.concept_z
+    shorter = [short for short in rises if short.window < rise.window]
+    return [s for s in shorter if has_recovered(rise.rise, s.rise, calm=calm * s.threshold, margin=z * s.error)]
 
 
 def _still_risen(rises: list[ErrorRise], settings: DriftSettings) -> bool:

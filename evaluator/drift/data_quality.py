@@ -96,28 +96,31 @@ def data_findings(
 
 def _column_findings(profile: Profile, i: int, window: WindowCounts) -> list[Finding]:
     fitted, name, rows = profile.features[i], profile.names[i], window.rows
-    found: list[Finding] = []
     absent, missing, mistyped, infinite = (int(window.specials[i, k]) for k in (ABSENT, MISSING, MISTYPED, INFINITE))
-    if absent == rows:
-        return [Finding("column_gone", name, 1.0, f"column {name} is gone")]
+    found: list[Finding] = []
+
+    def add(kind: FindingKind, share: float, text: str) -> None:
+        found.append(Finding(kind, name, share, text))
+
     if absent:
-        found.append(Finding("column_gone", name, absent / rows, f"column {name} is gone from {absent} of {rows} rows"))
-    kind = "a number" if fitted.numeric else "a text"
+        part = "" if absent == rows else f" from {absent} of {rows} rows"
+        add("column_gone", absent / rows, f"column {name} is gone{part}")
+    if absent == rows:
+        return found
     if _more(mistyped, rows, fitted.specials[MISTYPED], profile.rows):
-        text = f"{mistyped} of {rows} values of {name} are not {kind}"
-        found.append(Finding("type_change", name, mistyped / rows, text))
+        kind = "a number" if fitted.numeric else "a text"
+        add("type_change", mistyped / rows, f"{mistyped} of {rows} values of {name} are not {kind}")
     if missing == rows and fitted.specials[MISSING] < profile.rows:
-        return [*found, Finding("empty", name, 1.0, f"column {name} has no value at all")]
+        add("empty", 1.0, f"column {name} has no value at all")
+        return found
     if _more(missing, rows, fitted.specials[MISSING], profile.rows):
         was = fitted.specials[MISSING] / profile.rows
-        text = f"{missing / rows:.1%} of {name} is missing, {was:.1%} in the reference"
-        found.append(Finding("missing", name, missing / rows, text))
+        add("missing", missing / rows, f"{missing / rows:.1%} of {name} is missing, {was:.1%} in the reference")
     if _more(infinite, rows, fitted.specials[INFINITE], profile.rows):
-        text = f"{infinite} of {rows} values of {name} are infinite"
-        found.append(Finding("infinite", name, infinite / rows, text))
+        add("infinite", infinite / rows, f"{infinite} of {rows} values of {name} are infinite")
     now = window.slots(profile.span(i))
     if window.present[i] > 1 and np.count_nonzero(now) == 1 and np.count_nonzero(fitted.counts) > 1:
-        found.append(Finding("constant", name, 1.0, f"all values of {name} are the same, or nearly"))
+        add("constant", 1.0, f"all values of {name} are the same, or nearly")
     return found + _unseen_findings(fitted, now, rows)
 
 

@@ -62,7 +62,6 @@ class Feature:
 
     @property
     def high(self) -> float:
-        """Above this a value is an outlier."""
         return math.inf if self.counts.max(initial=0) == 0 else self.mean + _SIGMAS * self.deviation
 
     @property
@@ -72,7 +71,6 @@ class Feature:
 
     @property
     def numeric(self) -> bool:
-        """Whether the slots are ordered."""
         return self.grid.kind != "categories"
 
 
@@ -196,27 +194,22 @@ class FeatureArrays:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the features."""
         return tuple(feature.name for feature in self.features)
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """The place of each feature by its name."""
         return {name: i for i, name in enumerate(self.names)}
 
     @cached_property
     def sizes(self) -> Ints:
-        """Slots of each feature."""
         return np.array([feature.grid.slots for feature in self.features], dtype=np.int64)
 
     @cached_property
     def starts(self) -> Ints:
-        """The first slot of each feature."""
         return np.asarray(np.cumsum(self.sizes) - self.sizes)
 
     @cached_property
     def slots(self) -> int:
-        """Slots of all features."""
         return int(self.sizes.sum())
 
     @cached_property
@@ -226,7 +219,6 @@ class FeatureArrays:
 
     @cached_property
     def numeric_count(self) -> int:
-        """Number of numeric features, which are the first."""
         return sum(feature.numeric for feature in self.features)
 
     @cached_property
@@ -236,7 +228,6 @@ class FeatureArrays:
 
     @cached_property
     def ends(self) -> Ints:
-        """The last slot of each feature."""
         return self.starts + self.sizes - 1
 
     def span(self, feature: int) -> slice:
@@ -246,7 +237,6 @@ class FeatureArrays:
 
     @cached_property
     def ordered(self) -> Bools:
-        """Mask of the numeric features."""
         return np.array([feature.numeric for feature in self.features], dtype=np.bool_)
 
     @cached_property

@@ -161,23 +161,12 @@ def _plain_distance(settings: DriftSettings) -> float:
     return _PLAIN * max(settings.ks, settings.total_variation)
 
 
-def table_signals(context: SignalContext) -> list[Signal]:
-    """Judge a whole table once by every rule of windows that applies."""
+def table_signals(context: SignalContext, *, cells: bool = True) -> list[Signal]:
+    """Judge a whole table once by every rule of windows that applies; without `cells` only the distributions."""
     if context.settings.simple:
-        return simple_signals(context)
-    candidates = [
-        signal
-        for rule in (_distance_signals, _share_signals, _column_signals, _displaced_signals)
-        for signal in rule(context).signals
-    ]
-    return _significant(candidates, len(context.profile.features), context.settings.batch_alpha)
-
-
-def distribution_signals(context: SignalContext) -> list[Signal]:
-    """Judge the distributions of a whole table once, without its cells: for the outcomes."""
-    if context.settings.simple:
-        return [signal for signal in simple_signals(context) if signal.kind in DISTRIBUTION_KINDS]
-    candidates = _distance_signals(context).signals
+        return [signal for signal in simple_signals(context) if cells or signal.kind in DISTRIBUTION_KINDS]
+    rules = (_distance_signals, _share_signals, _column_signals, _displaced_signals)
+    candidates = [signal for rule in (rules if cells else rules[:1]) for signal in rule(context).signals]
     return _significant(candidates, len(context.profile.features), context.settings.batch_alpha)
 
 
@@ -308,24 +297,18 @@ def _share_signals(context: SignalContext, risen: Bools | None = None) -> _Found
 def _share_p_value(context: SignalContext, i: int, kind: Share) -> float:
     """Of one feature's share against the reference's, in effective rows."""
     profile, window, place = context.profile, context.window, context.place
-    feature = profile.features[i]
-    present = float(window.present[i]) if window.present[i] >= context.settings.fewest_rows else 0.0
-    efficiency = feature.shape[place].efficiency
+    feature, efficiency = profile.features[i], profile.features[i].shape[place].efficiency
+    present = int(window.present[i]) if window.present[i] >= context.settings.fewest_rows else 0
+    counts: tuple[float, float, float, float]
     if kind == "missing":
         efficiency = feature.missing[place].efficiency
-        counts = (
-            float(window.specials[i].sum()),
-            float(window.rows),
-            float(sum(feature.specials)),
-            float(profile.rows),
-        )
+        counts = int(window.specials[i].sum()), window.rows, sum(feature.specials), profile.rows
     elif kind == "outliers":
         # The reference may have too few outliers to show that they depend on each other as the values do.
         efficiency = min(feature.outlying[place].efficiency, efficiency)
-        counts = (float(window.outliers[i]), present, float(feature.outliers), float(feature.present))
+        counts = int(window.outliers[i]), present, feature.outliers, feature.present
     else:
-        unseen = float(profile.unseen_share[i] * feature.present)
-        counts = (float(window.other[i]), present, unseen, float(feature.present))
+        counts = int(window.other[i]), present, float(profile.unseen_share[i]) * feature.present, feature.present
     return share_p_value(*(count * efficiency for count in counts))
 
 

@@ -59,7 +59,6 @@ class Grid:
 
     @property
     def slots(self) -> int:
-        """Number of slots."""
         if self.kind == "exact":
             return 2 * len(self.values) + 1
         if self.kind == "categories":

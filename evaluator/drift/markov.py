@@ -214,7 +214,6 @@ class RegimeReport:
 
     @property
     def signal(self) -> Signal:
-        """The change as a signal."""
         return Signal("regime", self.feature, *(self.change,) * 3, self.limit, self.p_value, self.transitions)
 
 

@@ -180,7 +180,6 @@ class Monitor(Stateful):
 
     @property
     def accepted(self) -> bool:
-        """Whether there is an accepted reference."""
         return self._update.reference is not None
 
     @property
@@ -190,17 +189,14 @@ class Monitor(Stateful):
 
     @property
     def rows(self) -> int:
-        """Feature rows taken in."""
         return self._windows.rows + self._buffer.shape[1]
 
     @property
     def severity(self) -> Severity:
-        """The severity now."""
         return self._episodes.judgement.severity
 
     @property
     def judgement(self) -> Judgement:
-        """The judgement now."""
         return self._episodes.judgement
 
     def scores(self) -> dict[str, float]:

@@ -59,19 +59,13 @@ def look_at_changes(changes: Sequence[MetricChange], settings: DriftSettings, ra
 
 def _recoveries(change: MetricChange, others: Sequence[MetricChange], hysteresis: float) -> list[MetricChange]:
     """The shorter windows that show that the loss of this one has ended."""
-    worse = math.copysign(1.0, change.limit)
-    return [
-        short
-        for short in others
-        if short.name == change.name
-        and short.rows < change.rows
-        and has_recovered(
-            worse * change.change,
-            worse * short.change,
-            calm=hysteresis * abs(short.limit),
-            margin=abs(short.change - short.bound),
-        )
-    ]
+    loss = math.copysign(1.0, change.limit) * change.change
+
+    def shows_it(short: MetricChange) -> bool:
+        now, margin = math.copysign(1.0, change.limit) * short.change, abs(short.change - short.bound)
+        return bool(has_recovered(loss, now, calm=hysteresis * abs(short.limit), margin=margin))
+
+    return [s for s in others if s.name == change.name and s.rows < change.rows and shows_it(s)]
 
 
 def estimated_change(

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -209,9 +209,9 @@ class Profile(FeatureArrays):
         before = slice(some.start, some.start + even)
         with np.errstate(over="ignore"):
             if linear < even:
-                block = slice(some.start + linear - grids.linear, some.start + even - grids.linear)
-                tail -= grids.centre[block]
-                tail /= grids.scale[block]
+                bent = slice(some.start + linear, some.start + even)
+                tail -= grids.centre[bent]
+                tail /= grids.scale[bent]
                 np.arcsinh(tail, out=tail)
             axis -= grids.origin[before]
             axis *= grids.step[before]
@@ -246,7 +246,11 @@ class Profile(FeatureArrays):
 
     @cached_property
     def _numeric_grids(self) -> _NumericGrids:
-        return _NumericGrids.of(self.features[: self.numeric_count], self.even_count)
+        even = [feature.grid for feature in self.features[: self.even_count]]
+        axes = np.array([(grid.origin, grid.step, grid.centre, grid.scale) for grid in even]).reshape(-1, 4)
+        limits = np.array([(f.low, f.high) for f in self.features[: self.numeric_count]]).reshape(-1, 2)
+        linear = sum(grid.kind == "linear" for grid in even)
+        return _NumericGrids(linear, *axes.T[:, :, None], *limits.T[:, :, None])
 
     @cached_property
     def hash(self) -> str:
@@ -265,10 +269,9 @@ class Profile(FeatureArrays):
         return from_builtins(raw, cls)
 
 
-@dataclass(frozen=True, slots=True)
-class _NumericGrids:
-    """Grids of the numeric features as columns, shape (features, 1): the evenly spaced ones, of which the first
-    `linear` are linear; `centre` and `scale` of the asinh ones; outlier limits of all."""
+class _NumericGrids(NamedTuple):
+    """Numeric features as columns, shape (features, 1): axes of the evenly spaced grids, the first `linear` of which
+    are linear, and outlier limits of all."""
 
     linear: int
     origin: Floats
@@ -277,25 +280,6 @@ class _NumericGrids:
     scale: Floats
     lowest: Floats
     highest: Floats
-
-    @classmethod
-    def of(cls, features: Sequence[Feature], even: int) -> _NumericGrids:
-        """From the numeric features, the evenly spaced ones first."""
-        grids = [feature.grid for feature in features[:even]]
-        linear = sum(grid.kind == "linear" for grid in grids)
-
-        def column(values: Iterable[float]) -> Floats:
-            return np.array(list(values), dtype=np.float64)[:, None]
-
-        return cls(
-            linear,
-            column(grid.origin for grid in grids),
-            column(grid.step for grid in grids),
-            column(grid.centre for grid in grids[linear:]),
-            column(grid.scale for grid in grids[linear:]),
-            column(feature.low for feature in features),
-            column(feature.high for feature in features),
-        )
 
 
 def _whole_panes(windows: Sequence[int], pane: int) -> tuple[int, ...]:

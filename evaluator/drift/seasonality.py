@@ -102,7 +102,6 @@ class Seasonality:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The adjusted columns."""
         return tuple(self.knots)
 
     def adjusted(self, columns: Mapping[str, Column], at: npt.ArrayLike) -> dict[str, Column]:

@@ -75,7 +75,6 @@ class DriftSettings:
 
     @property
     def simple(self) -> bool:
-        """Whether the mode is `simple`."""
         return self.mode == "simple"
 
     @property

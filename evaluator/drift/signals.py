@@ -82,7 +82,6 @@ class Signal:
 
     @property
     def key(self) -> Key:
-        """The kind and the feature."""
         return self.kind, self.feature
 
     @property
@@ -97,7 +96,6 @@ class Signal:
 
 
 def strongest(signals: Iterable[Signal]) -> dict[Key, Signal]:
-    """The strongest signal of each key."""
     best: dict[Key, Signal] = {}
     for signal in signals:
         if signal.key not in best or signal.strength > best[signal.key].strength:

@@ -47,7 +47,6 @@ class Pane:
 
     @classmethod
     def of_codes(cls, profile: Profile, codes: Ints) -> Pane:
-        """Of rows encoded by the profile, shape (features, rows)."""
         return cls(profile.hash, codes.shape[1], count_codes(profile, codes))
 
 
@@ -66,12 +65,7 @@ def count(profile: Profile, columns: Mapping[str, Column]) -> Pane:
     """
     rows = batch_rows(columns)
     extra = {name: rows for name in columns if name not in profile.index}
-    if rows <= CHUNK:
-        return Pane(profile.hash, rows, count_codes(profile, profile.encode(columns)), extra)
-    counts = np.zeros(profile.width, dtype=np.int64)
-    for i, name in enumerate(profile.names):
-        _count_column(profile, i, columns.get(name), rows, counts)
-    return Pane(profile.hash, rows, counts, extra)
+    return Pane(profile.hash, rows, count_parts(profile, columns, [rows])[0], extra)
 
 
 def count_parts(profile: Profile, columns: Mapping[str, Column], ends: Sequence[int]) -> Ints:
@@ -82,12 +76,13 @@ def count_parts(profile: Profile, columns: Mapping[str, Column], ends: Sequence[
     """
     rows = batch_rows(columns)
     parts = [slice(first, last) for first, last in zip([0, *ends[:-1]], ends, strict=True)]
-    if len(parts) == 1 or rows <= CHUNK:
-        return np.array([count(profile, {n: v[part] for n, v in columns.items()}).counts for part in parts])
+    if rows <= CHUNK:
+        pieces = ({name: values[part] for name, values in columns.items()} for part in parts)
+        return np.array([count_codes(profile, profile.encode(piece)) for piece in pieces])
     counts = np.zeros((len(parts), profile.width), dtype=np.int64)
     for i, name in enumerate(profile.names):
         fitted, values = profile.features[i], columns.get(name)
-        clean = fitted.numeric and isinstance(values, np.ndarray) and values.dtype == np.float64
+        clean = len(parts) > 1 and fitted.numeric and isinstance(values, np.ndarray) and values.dtype == np.float64
         if clean and isinstance(values, np.ndarray) and bool(values.min() >= -HUGE and values.max() <= HUGE):
             # Numbers find their slots once for all parts.
             slots, far = fitted.grid.slot_of(values), (values < fitted.low) | (values > fitted.high)
@@ -189,7 +184,6 @@ class WindowSummary:
     starts: Sequence[Counts]
 
     def window(self, place: int) -> WindowCounts:
-        """One of the windows."""
         return WindowCounts(
             rows=int(self.rows[place]),
             present=self.present[place],
@@ -315,7 +309,6 @@ class Windows(Stateful):
         self._encoded.pop(self.panes - 1 - self._capacity, None)
 
     def full(self, window: int) -> bool:
-        """Whether there are `window` rows."""
         return window <= min(self.panes, self._capacity) * self._profile.pane
 
     def window(self, rows: int) -> WindowCounts | None:

@@ -39,7 +39,6 @@ class Round:
 
     @classmethod
     def from_look(cls, look: Look) -> Self:
-        """The round that ends with this look."""
         return cls(look.crossed is not None, look.p_value, look.fixed_p)
 
 
@@ -119,8 +118,7 @@ class AAMonitor:
         return (*readings, alarm)
 
     def to_dict(self) -> dict[str, Any]:
-        """A snapshot, fit for JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

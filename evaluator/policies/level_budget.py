@@ -97,7 +97,6 @@ class AlphaBudget:
         return level
 
     def to_dict(self) -> dict[str, Any]:
-        """A snapshot, fit for JSON."""
         grants = [[grant.test, grant.level, grant.rejected, grant.reported_at] for grant in self.grants]
         return {"alpha": self.alpha, "kind": self.kind, "ratio": self.ratio, "grants": grants}
 

@@ -12,30 +12,26 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evaluator.stats.errors import NoAnswer
-from evaluator.stats.interim_analysis import State, advance
+from evaluator.stats.interim_analysis import Look, State, advance
 from evaluator.stats.score_process import Block
 from evaluator.stats.sequential_test import Plan, Side
 
 
 @dataclass(frozen=True, slots=True)
 class HoldoutReading:
-    """The gain so far, new champion − previous one; larger is better.
-
-    gained: the interval is above 0, lost: below. effect, lower and upper are per unit; the totals are for all units
-    that the new champion answered.
-    """
+    """The gain so far, new champion − previous one, larger is better: the `look` at it, with the new champion in the
+    challenger's place. gained: its interval is above 0, lost: below."""
 
     standing: Literal["gained", "open", "lost"]
-    effect: float
-    lower: float | None
-    upper: float | None
-    total: float
-    total_lower: float | None
-    total_upper: float | None
-    n_new: int
-    n_previous: int
-    p_value: float
+    look: Look
     reason: str
+
+    @property
+    def total(self) -> tuple[float, float | None, float | None]:
+        """The effect and its limits for all units that the new champion answered."""
+        effect, units = self.look.effect, self.look.n_challenger
+        lower, upper = (None if limit is None else limit * units for limit in (self.look.lower, self.look.upper))
+        return effect * units, lower, upper
 
 
 def holdout_plan(horizon: float, *, alpha: float = 0.05, clustered: bool = True) -> Plan:
@@ -57,23 +53,10 @@ def reverse_holdout(state: State, blocks: Sequence[Block], plan: Plan) -> tuple[
         standing = "gained"
     elif look.upper is not None and look.upper < 0.0:
         standing = "lost"
-    units = look.n_challenger
     low, high = ("no limit" if each is None else f"{each:+.5g}" for each in (look.lower, look.upper))
     result = {"gained": "the promotion has paid", "lost": "the promotion was a loss", "open": "its sign is still open"}
     reason = (
-        f"{result[standing]}: {look.effect:+.5g} per unit (from {low} to {high}) over {units} units of the new "
-        f"champion, against {look.n_champion} of the previous one"
+        f"{result[standing]}: {look.effect:+.5g} per unit (from {low} to {high}) over {look.n_challenger} units of the "
+        f"new champion, against {look.n_champion} of the previous one"
     )
-    return after, HoldoutReading(
-        standing=standing,
-        effect=look.effect,
-        lower=look.lower,
-        upper=look.upper,
-        total=look.effect * units,
-        total_lower=None if look.lower is None else look.lower * units,
-        total_upper=None if look.upper is None else look.upper * units,
-        n_new=units,
-        n_previous=look.n_champion,
-        p_value=look.p_value,
-        reason=reason,
-    )
+    return after, HoldoutReading(standing, look, reason)

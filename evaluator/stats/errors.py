@@ -42,7 +42,6 @@ class NoAnswer:
 
 
 def require_between(name: str, value: float, low: float, high: float, error: type[StatsError] = PlanError) -> None:
-    """Raise the error unless low < value < high."""
     if not low < value < high:
         raise error(f"the {name} {value!r} does not lie strictly between {low:g} and {high:g}")
 

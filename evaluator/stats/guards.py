@@ -45,7 +45,6 @@ class GuardReading:
 
     @property
     def ok(self) -> bool:
-        """Nothing is known to be wrong."""
         return self.standing != "breached"
 
 
@@ -103,7 +102,6 @@ class Exposures:
 
     @property
     def units(self) -> int:
-        """Units in the sketch."""
         return len(self.arms)
 
     @property

@@ -8,15 +8,15 @@ information time t > 1 only a side's `reserve` is left to spend; other looks sho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from evaluator.stats.cluster_robust import evidence_of, rows_of
 from evaluator.stats.errors import StatsError
 from evaluator.stats.evidence import Evidence, combined
-from evaluator.stats.score_process import Block, Bools, Floats, arms_of, from_json, to_json
+from evaluator.stats.score_process import Block, Bools, CellArrays, Floats, arms_of
 from evaluator.stats.sequential_test import Plan, SequentialTest, start
 
 BETTER, WORSE = 1.0, -1.0
@@ -37,7 +37,6 @@ class ArmTotals:
 
     @property
     def smaller(self) -> Floats:
-        """Outcomes of the arm that has fewer."""
         return np.minimum(self.champion[:, 0], self.challenger[:, 0])
 
 
@@ -80,7 +79,7 @@ def fewest(arm: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Stops:
+class Stops(CellArrays):
     """The first look of each cell at which a bound was crossed, with the interval valid there. look 0: none yet."""
 
     look: Floats
@@ -98,12 +97,11 @@ class Stops:
         return cls(zero, zero, none, none, none, none, zero, zero)
 
     def updated(self, where: Bools, new: Stops) -> Stops:
-        """The new ones in the cells that stopped now, these elsewhere."""
         return combined(lambda old, now: np.where(where, now, old), self, new)
 
 
 @dataclass(frozen=True, eq=False)
-class States:
+class States(CellArrays):
     """State of the cells' tests between looks. lower, upper: the limits of the last look, nan for none."""
 
     win: SequentialTest
@@ -112,6 +110,7 @@ class States:
     lower: Floats
     upper: Floats
     stops: Stops
+    kept: ClassVar[tuple[str, ...]] = ("looks", "lower", "upper")
 
     @classmethod
     def start(cls, plan: Plan, cells: int, *, horizon: Floats | None = None, effect: Floats | None = None) -> Self:
@@ -134,28 +133,14 @@ class States:
         return np.minimum(1.0, 2.0 * np.minimum(self.win.p, self.harm.p))
 
     def to_dict(self) -> dict[str, Any]:
-        """Small and fit for JSON."""
-        return {
-            "win": self.win.to_dict(),
-            "harm": self.harm.to_dict(),
-            "looks": self.looks.tolist(),
-            "lower": to_json(self.lower),
-            "upper": to_json(self.upper),
-            "stops": {entry.name: to_json(getattr(self.stops, entry.name)) for entry in fields(self.stops)},
-        }
+        parts = {"win": self.win.to_dict(), "harm": self.harm.to_dict(), "stops": self.stops.to_dict()}
+        return {**super().to_dict(), **parts}
 
     @classmethod
     def from_dict(cls, plan: Plan, data: dict[str, Any]) -> Self:
-        """The states of that snapshot, under the same plan."""
-        fresh = cls.start(plan, len(data["looks"]))
-        return cls(
-            fresh.win.restored(data["win"]),
-            fresh.harm.restored(data["harm"]),
-            from_json(data["looks"]),
-            from_json(data["lower"]),
-            from_json(data["upper"]),
-            Stops(**{name: from_json(values) for name, values in data["stops"].items()}),
-        )
+        fresh = cls.start(plan, len(data["looks"])).restored(data)
+        sides = fresh.win.restored(data["win"]), fresh.harm.restored(data["harm"])
+        return replace(fresh, win=sides[0], harm=sides[1], stops=fresh.stops.restored(data["stops"]))
 
 
 @dataclass(frozen=True)

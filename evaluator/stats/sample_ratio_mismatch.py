@@ -44,7 +44,6 @@ class AssignmentCounts:
         self.counts.setdefault(propensity, [0, 0])[bool(treated)] += units
 
     def merge(self, other: AssignmentCounts) -> AssignmentCounts:
-        """Both counts together, as a new object."""
         merged = AssignmentCounts({share: list(pair) for share, pair in self.counts.items()})
         for share, pair in other.counts.items():
             merged.add(False, share, pair[0])

@@ -37,17 +37,18 @@ Ints = NDArray[np.int64]
 
 
 class CellArrays:
-    """A frozen record of arrays with an entry for each cell; the fields named in `kept` are its snapshot."""
+    """A frozen record of arrays, one entry a cell. Its snapshot has the fields in `kept`, by default all."""
 
-    kept: ClassVar[tuple[str, ...]]
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """A snapshot, fit for JSON."""
-        return {name: to_json(getattr(self, name)) for name in self.kept}
+        return {name: to_json(getattr(self, name)) for name in self.kept or vars(self)}
 
     def restored(self, data: dict[str, Any]) -> Self:
         """The record of that snapshot; `self` is one of the same settings and cells."""
-        arrays = {name: from_json(data[name]).astype(getattr(self, name).dtype) for name in self.kept}
+        old = {name: getattr(self, name) for name in self.kept or vars(self)}
+        arrays = {name: from_json(data[name]).astype(array.dtype) for name, array in old.items()}
         return replace(self, **arrays)  # type: ignore[type-var]
 
 
@@ -57,7 +58,6 @@ def to_json(values: NDArray[Any]) -> list[Any]:
 
 
 def from_json(values: Sequence[Any]) -> Floats:
-    """The array of that list."""
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
@@ -296,7 +296,6 @@ def paired_blocks(sums: Sequence[PairedSums]) -> list[Block]:
 
 
 def arms_of(blocks: Sequence[Block]) -> tuple[Arm, Arm]:
-    """Champion and challenger over all blocks."""
     champions, challengers = [block.champion for block in blocks], [block.challenger for block in blocks]
     return _total(champions), _total(challengers)
 

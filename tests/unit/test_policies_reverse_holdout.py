@@ -45,15 +45,16 @@ def test_holdout_says_what_the_promotion_brought(new: float, standing: str) -> N
     reading = held_out(blocks_of(0.8, new, 1))
     assert isinstance(reading, HoldoutReading)
     assert reading.standing == standing
-    assert reading.lower is not None
-    assert reading.upper is not None
-    assert reading.lower < new - 0.8 < reading.upper
-    assert reading.n_new + reading.n_previous == 30_000
-    assert reading.total == pytest.approx(reading.effect * reading.n_new)
-    assert reading.total_lower == pytest.approx(reading.lower * reading.n_new)
-    assert reading.total_upper == pytest.approx(reading.upper * reading.n_new)
-    assert (reading.p_value <= 0.05) is (standing != "open")
-    assert (reading.lower > 0.0, reading.upper < 0.0) == (standing == "gained", standing == "lost")
+    found = reading.look
+    assert found.lower is not None
+    assert found.upper is not None
+    assert found.lower < new - 0.8 < found.upper
+    assert found.n_challenger + found.n_champion == 30_000
+    assert reading.total == pytest.approx(
+        tuple(value * found.n_challenger for value in (found.effect, found.lower, found.upper))
+    )
+    assert (found.p_value <= 0.05) is (standing != "open")
+    assert (found.lower > 0.0, found.upper < 0.0) == (standing == "gained", standing == "lost")
 
 
 def test_holdout_without_evidence() -> None:
@@ -66,7 +67,7 @@ def test_holdout_follows_the_average_where_the_effect_fades() -> None:
     """Ten points for thirty days, none for thirty: five on average."""
     reading = held_out(blocks_of(0.8, 0.9, 3, 30) + blocks_of(0.8, 0.8, 4, 30))
     assert isinstance(reading, HoldoutReading)
-    assert reading.effect == pytest.approx(0.05, abs=0.02)
+    assert reading.look.effect == pytest.approx(0.05, abs=0.02)
 
 
 def monitored(rounds: list[Round], alpha: float = 0.05) -> AAMonitor:

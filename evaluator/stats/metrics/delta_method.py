@@ -157,7 +157,6 @@ class MacroF1Influence(Influence):
         return np.where(known, at, len(self._classes))
 
     def _widen(self, known: Floats) -> None:
-        """Add the classes that are new among `known`."""
         at = np.searchsorted(known, self._classes)
         for name in ("_sums", "_recent", "_matched"):
             old = getattr(self, name)
