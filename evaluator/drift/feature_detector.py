@@ -180,14 +180,7 @@ def simple_signals(context: SignalContext) -> list[Signal]:
     ]
     outliers = np.where(profile.ordered, window.outliers / np.maximum(window.present, 1), 0.0)
     signals += [
-        Signal.point(
-            "outliers",
-            profile.names[i],
-            float(outliers[i]),
-            threshold=settings.outliers,
-            p_value=1.0,
-            window=window.rows,
-        )
+        Signal.point("outliers", profile.names[i], float(outliers[i]), settings.outliers, window.rows, p_value=1.0)
         for i in np.flatnonzero(outliers > settings.outliers).tolist()
     ]
     return signals + _column_signals(context).signals
@@ -282,14 +275,9 @@ def _share_signals(context: SignalContext, risen: Bools | None = None) -> _Found
         if key in context.raised_before:
             found.held.add(key)
         elif seen[k, i] >= thresholds[k, i]:
+            p_value = _share_p_value(context, i, SHARES[k])
             found.signals.append(
-                Signal.point(
-                    *key,
-                    float(seen[k, i]),
-                    threshold=float(thresholds[k, i]),
-                    p_value=_share_p_value(context, i, SHARES[k]),
-                    window=window.rows,
-                )
+                Signal.point(*key, float(seen[k, i]), float(thresholds[k, i]), window.rows, p_value=p_value)
             )
     return found
 
@@ -324,15 +312,11 @@ def _column_signals(context: SignalContext) -> _Found:
         possible = profile.present > 0 if kind == "type_change" else True
         share = window.specials[:, special] / max(1, window.rows)
         for i in np.flatnonzero((share >= MOST) & possible).tolist():
-            found.signals.append(
-                Signal.point(kind, profile.names[i], float(share[i]), threshold=MOST, window=window.rows)
-            )
+            found.signals.append(Signal.point(kind, profile.names[i], float(share[i]), MOST, window.rows))
     lack, threshold = 1.0 - quality_score(profile, window), 1.0 - settings.quality_alarm
     if lack > threshold:
         critical = lack > 1.0 - settings.quality_critical
-        found.signals.append(
-            Signal.point("quality", "", lack, threshold=threshold, window=window.rows, critical=critical)
-        )
+        found.signals.append(Signal.point("quality", "", lack, threshold, window.rows, critical=critical))
     elif lack > settings.hysteresis * threshold and ("quality", "") in context.raised_before:
         found.held.add(("quality", ""))
     return found

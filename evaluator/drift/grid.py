@@ -36,9 +36,6 @@ UNLIMITED = sys.float_info.max
 """A limit that limits nothing, as JSON has no infinity."""
 STRIP = 16_384
 """Values of one column processed at once, so that they stay in the processor's cache."""
-_SINGLE_REACH, _SINGLE_ERROR = 40.0, 2.0**-9
-"""Single precision holds the square of e^40. With at most `BINS` slots a unit and `2 * BINS` slots in all, its error is
-below a third of `_SINGLE_ERROR` slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,43 +81,10 @@ class Grid:
         if values.ndim == 1 and len(values) > STRIP:
             return np.concatenate([self.slot_of(values[i : i + STRIP]) for i in range(0, len(values), STRIP)])
         with np.errstate(over="ignore"):
-            if self.kind == "linear":
-                return _slots(self._positions(values))
-            values = (values - self.centre) / self.scale
-            reach = max(-self.low, self.high)
-            if reach > _SINGLE_REACH or self.step > BINS or reach * self.step > 2 * BINS:
-                return _slots(self._positions(np.arcsinh(values)))
-            return self._asinh_slots(values)
-
-    def _positions(self, axis: Floats) -> Floats:
-        """Positions on the (transformed) axis in slots; the integer part is the slot."""
-        places: Floats = axis - self.origin
-        places *= self.step
-        return places
-
-    def _asinh_slots(self, values: Floats) -> Ints:
-        """Slots of centred and scaled values, by the inverse hyperbolic sine in single precision (four times faster),
-        and again in double precision for values too close to an edge of a slot."""
-        narrow = values.astype(np.float32)
-        places = np.square(narrow)
-        places += np.float32(1.0)
-        np.sqrt(places, out=places)
-        places += np.abs(narrow)
-        np.log(places, out=places)
-        np.copysign(places, narrow, out=places)
-        places -= np.float32(self.origin)
-        places *= np.float32(self.step)
-        edge = np.rint(places)
-        with np.errstate(invalid="ignore"):  # what is infinite in single precision is far beyond the last edge
-            edge -= places
-        uncertain = np.flatnonzero(np.abs(edge, out=edge) < _SINGLE_ERROR)
-        slots = _slots(places)
-        slots.ravel()[uncertain] = _slots(self._positions(np.arcsinh(values.ravel()[uncertain])))
-        return slots
-
-
-def _slots(places: npt.NDArray[np.floating[Any]]) -> Ints:
-    return np.clip(places, 0, BINS + 1, out=places).astype(np.int64)
+            axis = values if self.kind == "linear" else np.arcsinh((values - self.centre) / self.scale)
+            places: Floats = axis - self.origin
+            places *= self.step
+            return np.clip(places, 0, BINS + 1, out=places).astype(np.int64)
 
 
 def upper_tail(values: Floats) -> float:

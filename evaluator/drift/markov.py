@@ -214,7 +214,7 @@ class RegimeReport:
 
     @property
     def signal(self) -> Signal:
-        return Signal("regime", self.feature, *(self.change,) * 3, self.limit, self.p_value, self.transitions)
+        return Signal.point("regime", self.feature, self.change, self.limit, self.transitions, self.p_value)
 
 
 def judge_transitions(

@@ -71,7 +71,6 @@ class Signal:
         kind: Kind,
         feature: str,
         statistic: float,
-        *,
         threshold: float,
         window: int,
         p_value: float = 0.0,

@@ -33,8 +33,8 @@ units = st.lists(unit, max_size=60)
 
 def summed(rows: list[tuple[bool, float, float]]) -> SplitSums:
     sums = SplitSums()
-    for row in rows:
-        sums.add(*row)
+    arms, shares, outcomes = zip(*rows, strict=True) if rows else ((), (), ())
+    sums.add(np.array(arms, dtype=bool), np.array(shares, dtype=float), np.array(outcomes, dtype=float))
     return sums
 
 
@@ -51,26 +51,23 @@ def test_merge_is_associative_commutative_and_one_pass(
 def test_order_and_batching_change_no_bit(rows: list[tuple[bool, float, float]], random: np.random.Generator) -> None:
     shuffled = list(rows)
     random.shuffle(shuffled)
-    batch = SplitSums()
-    batch.add(
-        np.array([row[0] for row in shuffled], dtype=bool),
-        np.array([row[1] for row in shuffled], dtype=float),
-        np.array([row[2] for row in shuffled], dtype=float),
-    )
-    assert batch.to_list() == summed(rows).to_list()
+    one_by_one = SplitSums()
+    for row in shuffled:
+        one_by_one.add(*row)
+    assert one_by_one.to_list() == summed(rows).to_list()
 
 
 @given(st.lists(st.tuples(outcome, outcome), max_size=60), st.integers(0, 60))
 def test_pairs_merge_batch_and_restore(rows: list[tuple[float, float]], cut: int) -> None:
     def of(part: list[tuple[float, float]]) -> PairedSums:
         sums = PairedSums()
-        for row in part:
-            sums.add(*row)
+        sums.add(np.array([row[0] for row in part], dtype=float), np.array([row[1] for row in part], dtype=float))
         return sums
 
-    whole, batch = of(rows), PairedSums()
-    batch.add(np.array([row[0] for row in rows], dtype=float), np.array([row[1] for row in rows], dtype=float))
-    assert of(rows[:cut]).merge(of(rows[cut:])) == of(rows[cut:]).merge(of(rows[:cut])) == whole == batch
+    whole, one_by_one = of(rows), PairedSums()
+    for row in rows:
+        one_by_one.add(*row)
+    assert of(rows[:cut]).merge(of(rows[cut:])) == of(rows[cut:]).merge(of(rows[:cut])) == whole == one_by_one
     assert PairedSums.from_list(json.loads(json.dumps(whole.to_list()))) == whole
 
 
@@ -95,9 +92,9 @@ def test_swapping_arms_flips_the_effect(days: list[list[tuple[bool, float]]]) ->
     one, other = [], []
     for day in days:
         mine, theirs = SplitSums(), SplitSums()
-        for arm, y in day:
-            mine.add(arm, 0.5, y)
-            theirs.add(not arm, 0.5, y)
+        arms, y = np.array([arm for arm, _ in day]), np.array([outcome for _, outcome in day])
+        mine.add(arms, 0.5, y)
+        theirs.add(~arms, 0.5, y)
         # Series of one day each, so that no champion's mean of earlier days serves as the prediction.
         one += split_blocks([mine], prior_mean=0.5)
         other += split_blocks([theirs], prior_mean=0.5)
