@@ -78,36 +78,29 @@ def calibrate(codes: Ints, slots: int, windows: tuple[int, ...], *, ordered: boo
     """
     total = np.bincount(codes, minlength=slots + 1)[:slots].astype(np.float64)
 
-    def one(window: int) -> Calibration:
+    def counts(window: int) -> Iterator[Ints]:
         block = block_length(window, len(codes))
-        if _has_no_variation(block, total, len(codes)):
-            return INDEPENDENT
         blocks = np.lib.stride_tricks.sliding_window_view(codes, block)
-        parts = _chunks(_block_starts(len(codes), block), max(block, slots))
-        counts = (_block_counts(blocks[starts], slots) for starts in parts)
-        return _calibration(counts, total, len(codes), window, ordered=ordered)
+        for starts in _chunks(_block_starts(len(codes), block), max(block, slots)):
+            yield _block_counts(blocks[starts], slots)
 
-    return tuple(map(one, windows))
+    return tuple(_calibration(counts(window), total, len(codes), window, ordered=ordered) for window in windows)
 
 
 def calibrate_share(flags: npt.NDArray[np.bool_], windows: tuple[int, ...]) -> tuple[Calibration, ...]:
     """As `calibrate` for the two unordered slots of `flags`, shape (rows,), in time order."""
     rows = len(flags)
-    if flags.all() or not flags.any():
-        return (INDEPENDENT,) * len(windows)
     below = np.zeros(rows + 1, dtype=np.int64)
     np.cumsum(flags, out=below[1:])
     total = np.array([rows - below[-1], below[-1]], dtype=np.float64)
 
-    def one(window: int) -> Calibration:
+    def counts(window: int) -> Iterator[Ints]:
         block = block_length(window, rows)
-        if _has_no_variation(block, total, rows):
-            return INDEPENDENT
         starts = _block_starts(rows, block)
         flagged = below[starts + block] - below[starts]
-        return calibrate_blocks(np.column_stack([block - flagged, flagged]), total, rows, window, ordered=False)
+        yield np.column_stack([block - flagged, flagged])
 
-    return tuple(map(one, windows))
+    return tuple(_calibration(counts(window), total, rows, window, ordered=False) for window in windows)
 
 
 def calibrate_mean(parts: Floats, window: int) -> Calibration:
@@ -144,7 +137,7 @@ def calibrate_blocks(counts: Ints | Floats, total: Floats, rows: int, window: in
 def _calibration(
     parts: Iterable[Ints | Floats], total: Floats, rows: int, window: int, *, ordered: bool
 ) -> Calibration:
-    """As `calibrate_blocks`, from blocks that come some at a time."""
+    """As `calibrate_blocks`, from blocks that come some at a time; none is asked for where nothing varies."""
     block, present, mass = block_length(window, rows), float(total.sum()), total / max(1.0, total.sum())
     if _has_no_variation(block, total, rows):
         return INDEPENDENT

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -100,8 +100,7 @@ def fit_feature(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _FittedColumn:
+class _FittedColumn(NamedTuple):
     """The grid of a column, the slot of each row (`grid.slots` for none), and masks of its special cells."""
 
     grid: Grid
@@ -110,9 +109,9 @@ class _FittedColumn:
     mistyped: Bools
     infinite: Bools
     outlying: Bools
-    mean: float
-    deviation: float
-    chosen: Ints
+    mean: float = 0.0
+    deviation: float = 0.0
+    chosen: Ints = np.empty(0, dtype=np.int64)
 
 
 def _fit_categories(values: Column) -> _FittedColumn:
@@ -122,31 +121,28 @@ def _fit_categories(values: Column) -> _FittedColumn:
     known = {category: slot for slot, category in enumerate(grid.categories)}
     slots = [*(known.get(value, len(known)) for value in coded.values), grid.slots, grid.slots]
     codes = np.array(slots, dtype=np.int64)[coded.codes]
-    chosen, none = np.empty(0, dtype=np.int64), np.zeros(len(coded), dtype=np.bool_)
+    none = np.zeros(len(coded), dtype=np.bool_)
+    column = _FittedColumn(grid, codes, coded.codes == NO_VALUE, coded.codes == NO_STRING, none, none)
     if len(choosing) < np.count_nonzero(coded.codes >= 0):
-        chosen = np.bincount(codes[choosing], minlength=grid.slots)
-    missing, mistyped = coded.codes == NO_VALUE, coded.codes == NO_STRING
-    return _FittedColumn(grid, codes, missing, mistyped, none, none, 0.0, 0.0, chosen)
+        return column._replace(chosen=np.bincount(codes[choosing], minlength=grid.slots))
+    return column
 
 
 def _fit_numbers(values: Column) -> _FittedColumn:
     numbers, wrong = read_numbers(values)
     mistyped = np.zeros(len(numbers), dtype=np.bool_) if wrong is None else wrong
     missing, finite = np.isnan(numbers) & ~mistyped, np.abs(numbers) <= HUGE
-    present = numbers if finite.all() else numbers[finite]
+    present = numbers[finite]
     sample = _sample(present)
     ordered = np.sort(sample)
     grid = numeric_grid(present, ordered)
-    codes = grid.slot_of(present)
-    if present is not numbers:
-        whole = np.full(len(numbers), grid.slots, dtype=np.int64)
-        whole[finite] = codes
-        codes = whole
+    codes = np.full(len(numbers), grid.slots, dtype=np.int64)
+    codes[finite] = grid.slot_of(present)
     mean, deviation = _winsorised(sample, ordered)
     low, high = mean - _SIGMAS * deviation, mean + _SIGMAS * deviation
     outlying = finite & ((numbers < low) | (numbers > high))
-    infinite, chosen = ~finite & ~np.isnan(numbers), np.empty(0, dtype=np.int64)
-    return _FittedColumn(grid, codes, missing, mistyped, infinite, outlying, mean, deviation, chosen)
+    infinite = ~finite & ~np.isnan(numbers)
+    return _FittedColumn(grid, codes, missing, mistyped, infinite, outlying, mean, deviation)
 
 
 def _choosing(coded: Coded) -> Ints:

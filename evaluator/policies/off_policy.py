@@ -44,6 +44,13 @@ class Refused(NoAnswer):
     kind: RefusalKind = "few rows"
 
 
+def _refuse_unless(good: Bools, name: str, values: Floats, what: str, error: type[StatsError]) -> None:
+    """Raise the error for the first value that is not good."""
+    if not good.all():
+        at = int(good.argmin())
+        raise error(f"{name} {values[at]!r} at position {at} is not {what}")
+
+
 @dataclass(frozen=True, eq=False)
 class LoggedRewards:
     """Logged rows, arrays of shape (n,): rewards (larger is better), propensity of the action taken, and optionally the
@@ -67,12 +74,10 @@ class LoggedRewards:
             raise StatsError(f"clusters of shape {self.clusters.shape} do not fit rewards {self.rewards.shape}")
         low = -math.inf if self.lowest is None else self.lowest
         high = math.inf if self.highest is None else self.highest
-        bad = np.flatnonzero(~(np.isfinite(self.rewards) & (self.rewards >= low) & (self.rewards <= high)))
-        if bad.size:
-            raise OutcomeError(f"reward {self.rewards[bad[0]]!r} at position {bad[0]} is not finite and within bounds")
-        bad = np.flatnonzero(~((self.propensity > 0.0) & (self.propensity <= 1.0)))
-        if bad.size:
-            raise PropensityError(f"propensity {self.propensity[bad[0]]!r} at position {bad[0]} is not in (0, 1]")
+        within = np.isfinite(self.rewards) & (self.rewards >= low) & (self.rewards <= high)
+        _refuse_unless(within, "reward", self.rewards, "finite and within bounds", OutcomeError)
+        possible = (self.propensity > 0.0) & (self.propensity <= 1.0)
+        _refuse_unless(possible, "propensity", self.propensity, "in (0, 1]", PropensityError)
 
     @classmethod
     def of_split(cls, rewards: Floats, treated: Bools, challenger: Floats, clusters: Ints | None = None) -> Self:
@@ -259,9 +264,7 @@ def _weights(log: LoggedRewards, policy: TargetPolicy) -> Floats:
     chance = policy.chance
     if chance.shape != log.rewards.shape:
         raise StatsError(f"chances of shape {chance.shape} do not fit rewards of shape {log.rewards.shape}")
-    bad = np.flatnonzero(~((chance >= 0.0) & (chance <= 1.0)))
-    if bad.size:
-        raise PropensityError(f"the policy's chance {chance[bad[0]]!r} at position {bad[0]} is not in [0, 1]")
+    _refuse_unless((chance >= 0.0) & (chance <= 1.0), "the policy's chance", chance, "in [0, 1]", PropensityError)
     return np.asarray(chance / log.propensity, dtype=np.float64)
 
 
@@ -325,27 +328,24 @@ def _certain(
     """The empirical Bernstein interval with clipping's bias bounded at a share of the level of its own."""
     estimator, alpha, clip = settings.estimator, settings.alpha, settings.clip
     most = min(log.largest_weight or math.inf, clip or math.inf)
-    if log.clusters is not None or estimator == "snips" or log.lowest is None or log.highest is None:
+    if log.clusters is not None or estimator == "snips" or not math.isfinite(most):
         return None
-    if not math.isfinite(most):
+    if log.lowest is None or log.highest is None:
         return None
     low, high = log.lowest, log.highest
     if estimator == "ips":
-        smallest, largest = min(0.0, most * low), max(0.0, most * high)
+        ends, bias = (min(0.0, most * low), max(0.0, most * high)), (min(0.0, low), max(0.0, high))
     else:
         predicted, expected = _model(log, policy)
         if min(predicted.min(), expected.min()) < low or max(predicted.max(), expected.max()) > high:
             return None
-        smallest, largest = low - most * (high - low), high + most * (high - low)
-    share = alpha / 2.0 if clip is None else alpha / 4.0
-    half = bernstein_half_width(terms.rows, largest - smallest, share)
-    if clip is None:
-        return terms.value - half, terms.value + half
-    left_out = bernstein_half_width(terms.weights, most, alpha / 2.0)
-    cut = min(1.0, max(0.0, 1.0 - float(terms.weights.mean()) + left_out))
-    if estimator == "ips":
-        return terms.value - half + min(0.0, cut * low), terms.value + half + max(0.0, cut * high)
-    return terms.value - half - cut * (high - low), terms.value + half + cut * (high - low)
+        ends, bias = (low - most * (high - low), high + most * (high - low)), (low - high, high - low)
+    half = bernstein_half_width(terms.rows, ends[1] - ends[0], alpha / 2.0 if clip is None else alpha / 4.0)
+    cut = 0.0
+    if clip is not None:
+        left_out = bernstein_half_width(terms.weights, most, alpha / 2.0)
+        cut = min(1.0, max(0.0, 1.0 - float(terms.weights.mean()) + left_out))
+    return terms.value - half + cut * bias[0], terms.value + half + cut * bias[1]
 
 
 def bernstein_half_width(terms: Floats, width: float, alpha: float) -> float:

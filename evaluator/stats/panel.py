@@ -167,20 +167,16 @@ class Looks:
 
 def ready_for_harm(totals: ArmTotals, evidence: Evidence, plan: Plan) -> Bools:
     """Enough outcomes and blocks for the harm side. Both arms count together: one that only fails must not be safe."""
-    enough = totals.smaller >= np.maximum(2 * plan.min_events, totals.least)
-    enough &= fewest(totals.champion + totals.challenger) >= plan.min_events
-    if plan.clustered:
-        enough &= evidence.n_blocks >= plan.min_blocks_harm
-    return enough & evidence.available
+    enough = fewest(totals.champion + totals.challenger) >= plan.min_events
+    enough &= totals.smaller >= np.maximum(2 * plan.min_events, totals.least)
+    return enough & evidence.available & (not plan.clustered or evidence.n_blocks >= plan.min_blocks_harm)
 
 
 def ready_for_win(totals: ArmTotals, evidence: Evidence, plan: Plan) -> Bools:
     """Enough outcomes in each arm, and blocks, for the win side."""
     enough = np.minimum(fewest(totals.champion), fewest(totals.challenger)) >= plan.min_events
     enough &= totals.smaller >= totals.least
-    if plan.clustered:
-        enough &= evidence.n_blocks >= plan.min_blocks_win
-    return enough & evidence.available
+    return enough & evidence.available & (not plan.clustered or evidence.n_blocks >= plan.min_blocks_win)
 
 
 def advance(states: States, panel: Panel, plan: Plan, harm_panel: Panel | None = None) -> tuple[States, Looks]:

@@ -6,15 +6,23 @@
 
 from __future__ import annotations
 
-from evaluator.stats.errors import StatsError
 from evaluator.stats.metrics.auc import AucInfluence
-from evaluator.stats.metrics.base import LOSSES, Influence, MeanInfluence
+from evaluator.stats.metrics.base import Influence, MeanInfluence
 from evaluator.stats.metrics.declaration import Metric, MetricError
 from evaluator.stats.metrics.delta_method import MacroF1Influence, RatioInfluence
 from evaluator.stats.metrics.quantile import QuantileInfluence
 from evaluator.stats.metrics.regression import R2Influence, RmseInfluence
 
 __all__ = ["Influence", "influence"]
+
+_CLASSES: dict[str, type[Influence]] = {
+    **dict.fromkeys(("ratio", "precision", "recall", "f1"), RatioInfluence),
+    "auc": AucInfluence,
+    "macro_f1": MacroF1Influence,
+    "rmse": RmseInfluence,
+    "r2": R2Influence,
+}
+"""Kinds that are not the mean of a value a row; a quantile also needs its level."""
 
 
 def influence(metric: Metric, positive: float | None = None) -> Influence:
@@ -30,19 +38,6 @@ def influence(metric: Metric, positive: float | None = None) -> Influence:
             raise MetricError(
                 f"metric {metric.name!r}: the class {metric.positive!r} is a text, so its number has to be given"
             ) from error
-    if metric.kind in LOSSES:
-        return MeanInfluence(metric.kind, positive)
-    match metric.kind:
-        case "ratio" | "precision" | "recall" | "f1":
-            return RatioInfluence(metric.kind, positive)
-        case "quantile" if metric.level is not None:
-            return QuantileInfluence(metric.level)
-        case "auc":
-            return AucInfluence("auc", positive)
-        case "macro_f1":
-            return MacroF1Influence("macro_f1")
-        case "rmse":
-            return RmseInfluence("rmse")
-        case "r2":
-            return R2Influence("r2")
-    raise StatsError(f"there is no kind of metric {metric.kind!r}")
+    if metric.kind == "quantile" and metric.level is not None:
+        return QuantileInfluence(metric.level)
+    return _CLASSES.get(metric.kind, MeanInfluence)(metric.kind, positive)
