@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from evaluator.drift.performance import Task
 from evaluator.drift.seasonality import Period
 from evaluator.drift.settings import DriftSettings, Mode
-from evaluator.offline.records import check_limits, option
+from evaluator.offline.records import PlainRecord, check_limits, option
 from gauntlet.errors import BadInput
 
 FEWEST_VALUES = 10
@@ -23,7 +23,7 @@ class DriftRequestError(BadInput):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriftFileSettings:
+class DriftFileSettings(PlainRecord):
     """Checked when made: raises DriftRequestError. A threshold has the name that it has in `DriftSettings`."""
 
     target: str | None = option("the truth", None, metavar="COLUMN")
@@ -94,7 +94,3 @@ class DriftFileSettings:
     def rules(self) -> DriftSettings:
         """The thresholds for two whole tables."""
         return DriftSettings(mode=self.mode, batch_alpha=self.batch_alpha, fewest_rows=FEWEST_VALUES)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        return asdict(self)

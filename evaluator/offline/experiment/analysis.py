@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable
 from scipy.stats import chisquare
 
 from evaluator.offline.experiment.aggregation import CellKey, Experiment, add_batch, traffic_checks
-from evaluator.offline.experiment.comparison import comparisons, two_sided
+from evaluator.offline.experiment.comparison import comparisons, of_experiment, two_sided
 from evaluator.offline.experiment.log_reader import LogReader
 from evaluator.offline.experiment.result import Analysis, Comparison, Guard, SampleRatioResult
 from evaluator.offline.experiment.sequential_looks import LookResults, LookSnapshot, judge_looks
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
-from evaluator.offline.experiment.verdict import of_experiment
 from evaluator.stats.always_valid import rate_p
 from gauntlet.table import Table
 

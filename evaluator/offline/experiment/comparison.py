@@ -1,22 +1,25 @@
-"""Comparisons in the metrics' own units: effects, limits, p values with their correction, and the classical test.
+"""Comparisons in the metrics' own units: effects, limits, p values with their correction; verdicts and their reasons.
 
-Invariant: a pure function of what was counted; each comparison is made once, when all that it says is known.
+Invariant: a pure function of what was counted. Nothing is called better while a guard is broken or in doubt, while a
+guardrail or a declared segment is worse, or where the evidence doesn't survive the correction over everything that was
+asked.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from scipy.special import ndtr
 
-from evaluator.offline.experiment import verdict
 from evaluator.offline.experiment.aggregation import CellKey, Experiment, segment_name
 from evaluator.offline.experiment.cells import Cell
-from evaluator.offline.experiment.result import Comparison, FixedHorizon, LookPoint, Stopped
+from evaluator.offline.experiment.result import Comparison, FixedHorizon, Guard, SampleRatioResult, Stopped
 from evaluator.offline.experiment.sequential_looks import FEWEST_EVENTS, LookResults, number
 from evaluator.stats.interim_analysis import too_little_for_harm, too_little_for_win
 from evaluator.stats.multiplicity import benjamini_hochberg, holm
+from evaluator.stats.panel import BETTER, WORSE
 from evaluator.stats.score_process import Arm
 from evaluator.stats.sequential_test import Plan
 
@@ -33,11 +36,10 @@ def comparisons(experiment: Experiment, results: LookResults) -> dict[CellKey, C
         correct = benjamini_hochberg if name[0] == "exploratory" else holm
         adjusted = correct([p_values[key] for key in family])
         corrected |= {key: (p, len(family)) for key, p in zip(family, adjusted, strict=True)}
-    found = {}
-    for key, index in keys.items():
-        facts = _facts(experiment, results, key, index, corrected.get(key, (None, 1)))
-        found[key] = _comparison(experiment, key, facts, p_values[key], results.history[index])
-    return found
+    return {
+        key: _comparison(experiment, results, key, index, p_values[key], *corrected.get(key, (None, 1)))
+        for key, index in keys.items()
+    }
 
 
 def _families(experiment: Experiment, keys: dict[CellKey, float | None]) -> dict[tuple[object, ...], list[CellKey]]:
@@ -74,11 +76,27 @@ def _p_value(results: LookResults, index: int, alpha: float) -> float | None:
 
 
 def _comparison(
-    experiment: Experiment, key: CellKey, facts: verdict.LookFacts, p_value: float | None, history: Sequence[LookPoint]
+    experiment: Experiment,
+    results: LookResults,
+    key: CellKey,
+    index: int,
+    p_value: float | None,
+    corrected: float | None,
+    family: int,
 ) -> Comparison:
+    """index: of the cell. corrected: the p value after the correction over a family of so many comparisons."""
     cell, arms = experiment.cells[key], (experiment.log.arms[0], experiment.log.arms[key.challenger])
-    decided, reasons = verdict.of_comparison(facts)
-    return Comparison(
+    states, evidence = results.states, results.last.shown
+    looks = int(states.looks[index])
+    effect = number(evidence.effect[index], cell.in_units) if looks else None
+    limits = _limits(cell, float(states.lower[index]), float(states.upper[index]))
+    # Limits that exclude the present effect stem from looks that could still decide; beside it they would mislead.
+    contradictory = effect is not None and not _contains(limits[0], effect, limits[1])
+    available = bool(evidence.available[index])
+    clustered = available and evidence.clustered
+    lower_in_units = float(states.lower[index]) * cell.influence.scale
+    own = _of_boundary(float(states.stops.crossed[index]), cell.metric.margin, lower_in_units)
+    one = Comparison(
         challenger=arms[1],
         metric=cell.metric.name,
         segment=segment_name(experiment.log, key.segment),
@@ -88,61 +106,101 @@ def _comparison(
         margin=cell.metric.margin,
         n=dict(zip(arms, cell.n, strict=True)),
         mean=dict(zip(arms, cell.influence.figures(), strict=True)),
-        effect=facts.effect,
-        lower=facts.lower,
-        upper=facts.upper,
-        z=facts.z,
-        p_value=p_value,
-        adjusted_p_value=facts.corrected,
-        fixed=fixed_horizon(cell),
-        verdict=decided,
-        reasons=reasons,
-        looks=facts.looks,
-        stopped=facts.stopped,
-        information_fraction=facts.fraction,
-        blocks=facts.blocks,
-        widening=facts.widening,
-        skewness=facts.skewness,
-        history=tuple(history),
-    )
-
-
-def _facts(
-    experiment: Experiment, results: LookResults, key: CellKey, index: int, corrected: tuple[float | None, int]
-) -> verdict.LookFacts:
-    cell, settings, looks = experiment.cells[key], experiment.settings, int(results.states.looks[index])
-    states, evidence = results.states, results.last.shown
-    effect = number(evidence.effect[index], cell.in_units) if looks else None
-    limits = _limits(cell, float(states.lower[index]), float(states.upper[index]))
-    # Limits that exclude the present effect stem from looks that could still decide; beside it they would mislead.
-    contradictory = effect is not None and not _contains(limits[0], effect, limits[1])
-    available = bool(evidence.available[index])
-    clustered = available and evidence.clustered
-    lower_in_units = float(states.lower[index]) * cell.influence.scale
-    own = verdict.of_boundary(float(states.stops.crossed[index]), cell.metric.margin, lower_in_units)
-    return verdict.LookFacts(
-        verdict=own,
-        mode=settings.mode,
-        alpha=settings.alpha,
-        planned=settings.min_samples is not None,
-        rows=experiment.rows,
-        looks=looks,
         effect=effect,
-        oriented_effect=None if effect is None else effect * cell.sign,
         lower=None if contradictory else limits[0],
         upper=None if contradictory else limits[1],
-        contradictory=contradictory,
-        margin=cell.metric.margin,
         z=number(results.last.z[index], cell.sign) if looks else None,
-        fraction=float(results.last.fraction[index]) if available else None,
-        blocks=int(evidence.n_blocks[index]) if settings.cluster is not None else None,
+        p_value=p_value,
+        adjusted_p_value=corrected,
+        fixed=fixed_horizon(cell),
+        verdict=own,
+        reasons=(),
+        looks=looks,
+        stopped=_stopped(results, cell, index, own, limits),
+        information_fraction=float(results.last.fraction[index]) if available else None,
+        blocks=int(evidence.n_blocks[index]) if experiment.settings.cluster is not None else None,
         widening=float(evidence.widening[index]) if clustered else None,
         skewness=float(evidence.skewness[index]) * cell.sign if clustered else None,
-        waits=_lacking(experiment, results, key, index),
-        stopped=_stopped(results, cell, index, own, limits),
-        corrected=corrected[0],
-        family=corrected[1],
+        history=tuple(results.history[index]),
     )
+    reasons = _reasons(experiment, one, _lacking(experiment, results, key, index))
+    if contradictory:
+        reasons.append(
+            "no interval: the limits of the looks that counted and the effect over all rows contradict each other"
+        )
+    return _decided(one, reasons, experiment.settings.alpha, family)
+
+
+def _of_boundary(crossed: float, margin: float, lower: float) -> str:
+    """Verdict of a comparison's own boundary. With a margin, crossing shows only that it is not worse by more."""
+    if crossed == WORSE:
+        return "worse"
+    if crossed == BETTER:
+        return "better" if not margin or lower > 0.0 else "equivalent"
+    return "inconclusive"
+
+
+def _decided(one: Comparison, reasons: list[str], alpha: float, family: int) -> Comparison:
+    """With the verdict over all rows, after the correction over so many comparisons."""
+    verdict, p, effect = one.verdict, one.adjusted_p_value, one.effect
+    # An equivalent challenger may be worse by less than the margin.
+    turned = effect is not None and (effect if one.direction == "higher" else -effect) <= -one.margin
+    if verdict in ("better", "equivalent") and turned:
+        verdict = "inconclusive"
+        reasons.insert(0, f"it crossed its boundary, but over all rows the effect is {effect:+.5g}: not decided")
+    if p is not None and p > alpha and verdict != "inconclusive":
+        verdict = "inconclusive"
+        asked = f"not enough once {family} comparisons are asked at a time"
+        reasons.insert(0, f"{asked}: p = {p:.3g} after correction, above {alpha:g}")
+    elif p is not None and verdict == "better" and one.margin:
+        # p is about the margin; that it is better as well would be one more question.
+        verdict = "equivalent"
+    return replace(one, verdict=verdict, reasons=tuple(reasons))
+
+
+def _reasons(experiment: Experiment, one: Comparison, waits: str | None) -> list[str]:
+    """waits: why better, or anything, can't be said yet."""
+    if not one.looks:
+        return [f"no answer yet, because {waits}"]
+    reasons, null = [], f"a margin of {one.margin:g}" if one.margin else "no effect"
+    stop = one.stopped
+    if stop is not None:
+        what = "not worse by more than the margin" if stop.verdict == "equivalent" else stop.verdict
+        limits = ", ".join("…" if limit is None else f"{limit:+.5g}" for limit in (stop.lower, stop.upper))
+        reasons.append(
+            f"{what}: the effect {stop.effect:+.5g} [{limits}] crossed the boundary against {null} at look "
+            f"{stop.look}, after {stop.rows:,} rows"
+        )
+    else:
+        looks = (
+            "at the only look that counts, the last" if experiment.settings.mode == "fixed" else f"in {one.looks} looks"
+        )
+        reasons.append(f"inconclusive: z = {one.z or 0.0:.2f} crossed no boundary {looks}")
+        if waits is not None:
+            reasons.append(f"not enough for better yet: {waits}")
+        if experiment.settings.min_samples is not None:
+            reasons += _horizon(experiment, one)
+    if one.blocks is not None:
+        widening = (
+            ""
+            if one.widening is None
+            else f", skewness {one.skewness or 0.0:.2f}; correlation of neighbours multiplies the variance by "
+            f"{one.widening:.2f}"
+        )
+        reasons.append(f"{one.blocks} clusters{widening}")
+    return reasons
+
+
+def _horizon(experiment: Experiment, one: Comparison) -> list[str]:
+    """Sentence on the share of the planned evidence."""
+    fraction = one.information_fraction or 0.0
+    if fraction >= 1.0:
+        complete = "the planned evidence is complete: further rows can show, but not decide"
+        return [complete] if experiment.settings.mode == "group-sequential" else []
+    if fraction <= 0.0:
+        return []
+    left = math.ceil(experiment.rows * (1.0 / fraction - 1.0))
+    return [f"{fraction:.0%} of the planned evidence is in; about {left:,} more rows would complete it"]
 
 
 def _limits(cell: Cell, lower: float, upper: float) -> tuple[float | None, float | None]:
@@ -225,3 +283,57 @@ def _two_means(cell: Cell) -> float | None:
 
 def _mean_z(mean: float, variance: float) -> float | None:
     return mean / math.sqrt(variance) if variance > 0.0 else None
+
+
+def of_experiment(
+    comparisons: Iterable[tuple[int, Comparison]],
+    arms: Sequence[str],
+    ratio: SampleRatioResult | None,
+    guards: Sequence[Guard],
+    doubts: dict[int, list[str]],
+) -> tuple[str, list[str]]:
+    """The first of invalid, better (a challenger that passed everything), worse, equivalent, inconclusive.
+
+    Comparisons and doubts (what is not shown to be wrong, and still reason enough not to call anything better) come
+    with the index of their challenger in `arms`.
+    """
+    broken = [f"sample ratio mismatch: {ratio.reason}"] if ratio is not None and ratio.mismatch else []
+    broken += [f"{guard.name}: {guard.reason}" for guard in guards if not guard.ok]
+    if broken:
+        return "invalid", broken
+    comparisons = list(comparisons)
+    verdicts, reasons = [], []
+    for index in range(1, len(arms)):
+        own = [one for challenger, one in comparisons if challenger == index]
+        verdict, why = _of_challenger(own, doubts.get(index, []))
+        verdicts.append(verdict)
+        reasons += [f"{arms[index]}: {reason}" if len(arms) > 2 else reason for reason in why]
+    if "better" in verdicts:
+        return "better", reasons
+    for verdict in ("worse", "equivalent"):
+        if all(one == verdict for one in verdicts):
+            return verdict, reasons
+    return "inconclusive", reasons
+
+
+def _of_challenger(comparisons: Sequence[Comparison], doubts: Sequence[str]) -> tuple[str, list[str]]:
+    deciding = [one for one in comparisons if one.role in ("primary", "guardrail")]
+    worse = [one for one in deciding if one.verdict == "worse"]
+    harmed = [one for one in worse if one.segment is None]
+    if harmed:
+        return "worse", [f"{one.metric}: {one.reasons[0]}" for one in harmed]
+    whole = [one for one in deciding if one.segment is None]
+    primaries = [one for one in whole if one.role == "primary"]
+    asked = primaries or whole
+    if not asked:
+        return "inconclusive", ["no primary metric was asked for: exploratory and signal metrics decide nothing"]
+    reasons = [f"{one.metric}: {reason}" if len(asked) > 1 else reason for one in asked for reason in one.reasons]
+    verdicts = {one.verdict for one in asked}
+    if "better" in verdicts and (worse or doubts):
+        held = [f"held: worse in segment {one.segment}: {one.reasons[0]}" for one in worse]
+        return "inconclusive", [*held, *doubts, *reasons]
+    if "better" in verdicts and primaries:
+        return "better", reasons
+    if "better" in verdicts:
+        return "equivalent", ["no primary metric was asked for, and no guardrail is worse", *reasons]
+    return ("equivalent" if verdicts == {"equivalent"} else "inconclusive"), reasons

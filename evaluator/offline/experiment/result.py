@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluator.offline.records import to_plain
+from evaluator.offline.records import PlainRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class Analysis:
+class Analysis(PlainRecord):
     """The answer to an analysis. `id` depends on the data's evidence and the settings alone."""
 
     id: str
@@ -119,8 +119,3 @@ class Analysis:
     alpha: float
     rows: int
     settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Fit for JSON; histories are left out, they are for plots."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-from evaluator.offline.records import by_field, check_limits, option, to_plain
+from evaluator.offline.records import PlainRecord, by_field, check_limits, option
 from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, parse_kind
 from gauntlet.errors import BadInput
 
@@ -30,7 +30,7 @@ class SettingsError(BadInput):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalysisSettings:
+class AnalysisSettings(PlainRecord):
     """What to compare and how. Raises SettingsError.
 
     Exactly one of `shares` (by arm, adding up to 1), `propensity` (column with P(challenger)) and `paired` (columns of
@@ -167,11 +167,6 @@ class AnalysisSettings:
             return metric.columns, metric.columns
         champion, challenger = self.paired
         return (champion, *metric.columns[1:]), (challenger, *metric.columns[1:])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Fit for JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
 
 
 def parse_metric(text: str, columns: Collection[str] = (), *, paired: bool = False) -> Metric:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from evaluator.offline.records import to_plain
+from evaluator.offline.records import PlainRecord, to_plain
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Milestone:
 
 
 @dataclass(frozen=True)
-class PlanReport:
+class PlanReport(PlainRecord):
     """The answer of `gauntlet plan`. other: the other form, None where it can't be planned; other_assumed: the arms'
     agreement was taken for none, as it was not given."""
 
@@ -101,11 +101,6 @@ class PlanReport:
     @property
     def min_samples(self) -> int:
         return self.form.min_samples
-
-    def to_dict(self) -> dict[str, Any]:
-        """Fit for JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from evaluator.offline.records import check_limits, flag, option, to_plain
+from evaluator.offline.records import PlainRecord, check_limits, flag, option
 from evaluator.stats.alpha_spending import Spending
 from evaluator.stats.cluster_robust import MOST_CORRELATION
 from evaluator.stats.power import block_widening, cluster_design_effect
@@ -86,7 +86,7 @@ _METRIC, _TRAFFIC, _CORRELATED, _RUNS = "what is looked for", "the traffic", "wh
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanSettings:
+class PlanSettings(PlainRecord):
     """Levels, blocks and the delay default to those of the configuration.
 
     Durations and the ramp may be given as people write them (`12h`, a number of seconds) and are kept in days. Without
@@ -273,11 +273,6 @@ class PlanSettings:
             spread = math.hypot(self.sd, self.challenger_sd or self.sd)
         other = replace(self, form="paired", discordance=discordance, sd_difference=spread, min_samples=None)
         return other, not known
-
-    def to_dict(self) -> dict[str, Any]:
-        """Fit for JSON; the last stage of the ramp has no duration."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
 
 
 def most_discordance(baseline: float, effect: float) -> float:
