@@ -45,7 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
     import gauntlet
     from evaluator.offline.experiment.settings import AnalysisSettings
     from evaluator.offline.records import chosen
-    from evaluator.offline.render import experiment
     from gauntlet.table import open_table
 
     output.check(arguments, arguments.log_file)
@@ -53,7 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
     # `disable=None`: silent unless standard error is a terminal.
     with tqdm(total=table.rows, unit=" rows", unit_scale=True, mininterval=0.5, disable=None, leave=False) as bar:
         answer = gauntlet.analyze(table, **chosen(arguments, AnalysisSettings), progress=bar.update)
-    if arguments.html:
-        output.write("html", arguments.html, experiment.html(answer, Path(arguments.log_file).name))
-    output.answer(arguments, answer, experiment.text(answer))
+    output.answer(arguments, answer, Path(arguments.log_file).name)
     return 0

@@ -42,19 +42,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do the check; 0, or 3 where `--fail-on` was reached. Raises BadInput for a usage or data error."""
     from evaluator.drift.severity import Severity
-    from evaluator.offline.render import drift
 
     output.check(arguments, arguments.reference, arguments.current, arguments.stream)
     report = _stream(arguments) if arguments.stream is not None else _pair(arguments)
-    if arguments.html is not None:
-        output.write("html", arguments.html, drift.html(report))
     limit = arguments.fail_on
     return REACHED if limit is not None and Severity[report.severity] >= Severity[limit] else 0
 
 
 def _pair(arguments: argparse.Namespace) -> DriftReport:
     import gauntlet
-    from evaluator.offline.render import drift
     from gauntlet.table import open_table
 
     if arguments.reference is None or arguments.current is None:
@@ -64,13 +60,13 @@ def _pair(arguments: argparse.Namespace) -> DriftReport:
             raise BadInput(f"--{name.replace('_', '-')} needs --stream")
     reference, current = open_table(arguments.reference), open_table(arguments.current)
     report: DriftReport = gauntlet.drift(reference, current, **_given(arguments, reference.columns))
-    output.answer(arguments, report, drift.text(report), **_JSON)
+    output.answer(arguments, report, **_JSON)
     return report
 
 
 def _stream(arguments: argparse.Namespace) -> StreamReport:
     import gauntlet
-    from evaluator.offline.render import as_json, drift
+    from evaluator.offline.render import as_json
     from gauntlet.table import open_table
 
     if arguments.reference is not None or arguments.current is not None:
@@ -82,7 +78,9 @@ def _stream(arguments: argparse.Namespace) -> StreamReport:
     for event in stream.events():
         print(as_json(event, indent=None, ascii_only=True), flush=True)
     report: StreamReport = stream.report()
-    print(drift.text(report), end="", file=sys.stderr)
+    print(gauntlet.to_text(report), end="", file=sys.stderr)
+    if arguments.html is not None:
+        output.write("html", arguments.html, gauntlet.to_html(report))
     if arguments.json is not None and arguments.json != "-":  # standard output has the events already
         output.write("json", arguments.json, as_json(report, **_JSON) + "\n")
     return report

@@ -19,6 +19,7 @@ from gauntlet.errors import BadInput
 
 CLOSED = 128 + 13
 """Exit code where standard output was closed early: what a shell shows of a program that a closed pipe ended."""
+_PLOTS = (".png", ".svg", ".pdf")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -40,6 +41,9 @@ def check(arguments: argparse.Namespace, *inputs: str | None) -> None:
         if path is not None and (option, path) != ("json", "-"):
             _check_file(f"--{option} {path}", Path(path), taken)
         taken.append(path)
+    plot = getattr(arguments, "plot", None)
+    if plot and Path(plot).suffix.lower() not in _PLOTS:
+        raise BadInput(f"--plot {plot}: the file's ending must be one of {', '.join(_PLOTS)}")
 
 
 def _check_file(asked: str, file: Path, taken: list[str | None]) -> None:
@@ -62,17 +66,24 @@ def _check_file(asked: str, file: Path, taken: list[str | None]) -> None:
         raise BadInput(f"{asked}: {error.strerror or error}") from error
 
 
-def answer(arguments: argparse.Namespace, report: Any, text: str, **form: Any) -> None:
-    """Print the text, or write the JSON, as `--json` says; `form` is the JSON's."""
+def answer(arguments: argparse.Namespace, report: Any, title: str = "Experiment", **form: Any) -> None:
+    """Write the page and the plots that were asked for, and print the text, or the JSON for `--json -`.
+
+    title: of the page. form: the JSON's.
+    """
+    import gauntlet
     from evaluator.offline.render import as_json
 
-    if arguments.json is None:
-        print(text, end="")
-        return
-    json = as_json(report, **form) + "\n"
-    if arguments.json != "-":
+    if getattr(arguments, "html", None):
+        write("html", arguments.html, gauntlet.to_html(report, title))
+    if getattr(arguments, "plot", None):
+        from evaluator.offline.render import plan
+
+        write("plot", arguments.plot, plan.picture(report, Path(arguments.plot).suffix.lower().lstrip(".")))
+    json = None if arguments.json is None else as_json(report, **form) + "\n"
+    if json is not None and arguments.json != "-":
         write("json", arguments.json, json)
-    print(json if arguments.json == "-" else text, end="")
+    print(json if arguments.json == "-" else gauntlet.to_text(report), end="")
 
 
 def write(option: str, path: str, content: str | bytes) -> None:

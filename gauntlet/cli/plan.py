@@ -6,15 +6,11 @@ Answers go to standard output, progress and errors to standard error; nothing is
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from gauntlet.cli import output
-from gauntlet.errors import BadInput
 
-_FORMATS = (".png", ".svg", ".pdf")
 _EPILOG = """\
 Levels, blocks, delay and minimum numbers default to those of the configuration. The effect's sign says which way is
 better: --baseline 0.05 --effect=-0.01 looks for an error rate that falls to 0.04. Durations: 90s, 15m, 12h, 7d.
@@ -50,14 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     import gauntlet
     from evaluator.offline.planning.settings import PlanSettings
     from evaluator.offline.records import chosen
-    from evaluator.offline.render import plan
 
-    _check(arguments)
+    output.check(arguments)
     with tqdm(total=1, desc="planning", bar_format="{desc} {elapsed}", disable=None, leave=False):
         report = gauntlet.plan(**chosen(arguments, PlanSettings))
-    if arguments.html:
-        output.write("html", arguments.html, plan.html(report))
-    return _answer(arguments, report)
+    output.answer(arguments, report)
+    return 0
 
 
 def run_simulation(arguments: argparse.Namespace) -> int:
@@ -66,24 +60,9 @@ def run_simulation(arguments: argparse.Namespace) -> int:
     from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, SimulationSettings
     from evaluator.offline.records import chosen
 
-    _check(arguments)
+    output.check(arguments)
     given = chosen(arguments, PlanSettings, SimulatedWorld, SimulationSettings)
     with tqdm(total=3 * given.get("runs", SimulationSettings.runs), unit=" runs", disable=None, leave=False) as bar:
         report = gauntlet.simulate(**given, progress=bar.update)
-    return _answer(arguments, report)
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    output.check(arguments)
-    if arguments.plot and Path(arguments.plot).suffix.lower() not in _FORMATS:
-        raise BadInput(f"--plot {arguments.plot}: the file's ending must be one of {', '.join(_FORMATS)}")
-
-
-def _answer(arguments: argparse.Namespace, report: Any) -> int:
-    from evaluator.offline.render import plan
-
-    if arguments.plot:
-        kind = Path(arguments.plot).suffix.lower().lstrip(".")
-        output.write("plot", arguments.plot, plan.picture(report, kind))
-    output.answer(arguments, report, plan.text(report))
+    output.answer(arguments, report)
     return 0

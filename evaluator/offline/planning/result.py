@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from evaluator.offline.records import PlainRecord, to_plain
+from evaluator.offline.records import PlainRecord
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class SimulationReport:
+class SimulationReport(PlainRecord):
     """The answer of `gauntlet simulate`."""
 
     settings: dict[str, Any]
@@ -170,4 +170,4 @@ class SimulationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Fit for JSON."""
-        return {**to_plain(self), "held": self.held}
+        return {**super().to_dict(), "held": self.held}
