@@ -14,7 +14,7 @@ from gauntlet.cli import output
 from gauntlet.errors import BadInput
 
 if TYPE_CHECKING:
-    from evaluator.offline.drift.result import DriftReport, StreamReport
+    from evaluator.offline.drift.records import DriftReport, StreamReport
 
 REACHED = 3
 """Exit code where the severity is that of `--fail-on` or worse."""
@@ -22,7 +22,7 @@ REACHED = 3
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Give the command its arguments."""
-    from evaluator.offline.drift.settings import DriftFileSettings
+    from evaluator.offline.drift.records import DriftFileSettings
     from evaluator.offline.records import add_options
 
     add = parser.add_argument_group("two files").add_argument
@@ -91,7 +91,7 @@ _JSON: dict[str, Any] = {"indent": 1, "ascii_only": True}
 
 def _given(arguments: argparse.Namespace, columns: Sequence[str]) -> dict[str, Any]:
     """The options that were given; features with commas between them, unless a column is called just so."""
-    from evaluator.offline.drift.settings import DriftFileSettings
+    from evaluator.offline.drift.records import DriftFileSettings
     from evaluator.offline.records import chosen
 
     given = chosen(arguments, DriftFileSettings)

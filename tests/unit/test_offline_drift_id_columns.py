@@ -11,7 +11,7 @@ from builders.drift_tables import features
 
 import gauntlet
 from evaluator.offline.drift.columns import ColumnStats
-from evaluator.offline.drift.result import DriftReport
+from evaluator.offline.drift.records import DriftReport
 from gauntlet.errors import BadInput
 
 ROWS = 600

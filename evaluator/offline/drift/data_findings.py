@@ -18,8 +18,7 @@ from evaluator.drift.data_quality import Finding as RuleFinding
 from evaluator.drift.grid import Floats
 from evaluator.drift.profile import Profile
 from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType
-from evaluator.offline.drift.result import Finding
-from evaluator.offline.drift.settings import FEWEST_VALUES
+from evaluator.offline.drift.records import FEWEST_VALUES, Finding
 from gauntlet.clock import parse_timestamp
 
 Hashes = npt.NDArray[np.uint64]

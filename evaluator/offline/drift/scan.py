@@ -23,8 +23,7 @@ from evaluator.offline.drift.data_findings import (
     parse_timestamps,
     timestamp_findings,
 )
-from evaluator.offline.drift.result import Finding
-from evaluator.offline.drift.settings import DriftRequestError
+from evaluator.offline.drift.records import DriftRequestError, Finding
 from gauntlet.table import Chunk, Codes, Table, TableError
 
 BATCH_ROWS = 16_384

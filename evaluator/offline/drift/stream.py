@@ -23,10 +23,18 @@ from evaluator.drift.severity import Severity
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats, column_schema, select_columns
 from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType
+from evaluator.offline.drift.records import (
+    ColumnSample,
+    DriftFileSettings,
+    DriftRequestError,
+    DriftStep,
+    Finding,
+    Quality,
+    StreamEvent,
+    StreamReport,
+)
 from evaluator.offline.drift.reference import SystematicSample
-from evaluator.offline.drift.result import ColumnSample, DriftStep, Finding, Quality, StreamEvent, StreamReport
 from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, TableStats, concatenate
-from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from gauntlet.table import Table
 
 FEWEST_ROWS = 100

@@ -19,6 +19,16 @@ from evaluator.drift.signals import DISTRIBUTION_KINDS, Signal
 from evaluator.offline.drift import columns as table_columns
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats
+from evaluator.offline.drift.records import (
+    ColumnDrift,
+    ColumnSample,
+    DriftFileSettings,
+    DriftReport,
+    DriftRequestError,
+    Finding,
+    Performance,
+    Quality,
+)
 from evaluator.offline.drift.reference import (
     ROWS_ONLY,
     ReferenceRows,
@@ -27,9 +37,7 @@ from evaluator.offline.drift.reference import (
     fit_profile,
     row_losses,
 )
-from evaluator.offline.drift.result import ColumnDrift, ColumnSample, DriftReport, Finding, Performance, Quality
 from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, TableScan, TableStats, parse_number
-from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from evaluator.offline.drift.verdict import Slice, Slices, Verdict
 from gauntlet.table import Table
 
