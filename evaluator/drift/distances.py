@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import betainc, chdtrc, gammaln, smirnov
 
 from evaluator.drift.grid import BINS, Bools, Floats, Grid, Ints
+from evaluator.drift.markov import pooled_table
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import has_recovered
@@ -32,8 +33,6 @@ is near its threshold for long."""
 _EXACT_ROWS = 64
 _RARE = 5
 """Rows up to which a category is rare, so that its expected count is hardly known."""
-_EXPECTED = 5.0
-"""Cochran's rule: cells with smaller expected counts are pooled."""
 
 
 def ks_interval(reference: Floats, current: Floats) -> tuple[float, float]:
@@ -86,16 +85,9 @@ def g_test(reference: Ints, current: Ints, reference_efficiency: float = 1.0, ef
     five are pooled.
     """
     table = np.vstack([reference * reference_efficiency, current * efficiency]).astype(np.float64)
-    rows = table.sum(axis=1, keepdims=True)
-    if not (rows > 0).all():
+    if not (table.sum(axis=1) > 0).all():
         return 1.0
-    expected = rows * table.sum(axis=0) / table.sum()
-    rare = (expected < _EXPECTED).any(axis=0)
-    if rare.any():
-        table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
-        expected = np.column_stack([expected[:, ~rare], expected[:, rare].sum(axis=1)])
-    used = expected.min(axis=0) > 0
-    table, expected = table[:, used], expected[:, used]
+    table, expected = pooled_table(table)
     if table.shape[1] < 2:
         return 1.0
     terms = table * np.log(np.where(table > 0, table / expected, 1.0))

@@ -78,13 +78,10 @@ class EDetector(Stateful):
         """Take in one scaled error; a `Crossing` when the evidence crosses, after which the detector restarts."""
         gap = error - self.null
         self._recent.append(error)
-        if self._power == 1.0:
-            self._sums = [(s + 1.0) * (1.0 + k * gap) for s, k in zip(self._sums, self._stakes)]  # noqa: B905
-        else:
-            self._sums = [
-                (s + 1.0) * max(0.0, 1.0 + stake * gap) ** self._power
-                for s, stake in zip(self._sums, self._stakes, strict=True)
-            ]
+        self._sums = [
+            (s + 1.0) * max(0.0, 1.0 + stake * gap) ** self._power
+            for s, stake in zip(self._sums, self._stakes, strict=True)
+        ]
         if sum(self._sums) < RUN_LENGTH * len(_BETS):
             return None
         crossing = self._crossing()

@@ -85,14 +85,9 @@ class Episodes(Stateful):
         self._state = _State()
         self.judgement = NO_DRIFT
 
-    def raised(self, stream: str) -> frozenset[Key]:
-        """Keys of the signals now raised on a stream of looks."""
-        return frozenset(key for key, track in self._tracks.items() if track.on and track.stream == stream)
-
-    @property
-    def keys(self) -> frozenset[Key]:
-        """Keys of all signals now raised."""
-        return frozenset(key for key, track in self._tracks.items() if track.on)
+    def raised(self, stream: str | None = None) -> frozenset[Key]:
+        """Keys of the signals now raised, on one stream of looks or on all."""
+        return frozenset(key for key, track in self._tracks.items() if track.on and stream in (None, track.stream))
 
     def update(
         self, stream: str, look: LookResult, judge: Callable[[Iterable[Signal]], Judgement], *, rows: int, at: float

@@ -178,18 +178,22 @@ def _null_calibration(path: Ints, counts: Ints) -> tuple[float, float]:
     return min(1.0, max(changes)), float(raw * (1.0 + noise))
 
 
-def _chi_square(reference: Ints, current: Ints, inflation: float) -> tuple[float, int]:
-    """Two-sample chi-square of one row over the inflation, and its degrees of freedom (0: nothing to compare)."""
-    table = np.vstack([reference, current]) / inflation
-    table = table[:, table.sum(axis=0) > 0]
-    if table.shape[1] < 2:
-        return 0.0, 0
+def pooled_table(table: Floats) -> tuple[Floats, Floats]:
+    """A two-sample table of counts and its expectation if both are alike; columns in which either expects less than
+    five are pooled (Cochran's rule), those without counts left out."""
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
     rare = (expected < 5.0).any(axis=0)
-    if rare.any():  # Cochran's rule
+    if rare.any():
         table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
         expected = np.column_stack([expected[:, ~rare], expected[:, rare].sum(axis=1)])
-    if table.shape[1] < 2 or expected.min() <= 0.0:
+    used = expected.min(axis=0) > 0
+    return table[:, used], expected[:, used]
+
+
+def _chi_square(reference: Ints, current: Ints, inflation: float) -> tuple[float, int]:
+    """Two-sample chi-square of one row over the inflation, and its degrees of freedom (0: nothing to compare)."""
+    table, expected = pooled_table(np.vstack([reference, current]) / inflation)
+    if table.shape[1] < 2:
         return 0.0, 0
     return float(((table - expected) ** 2 / expected).sum()), table.shape[1] - 1
 

@@ -99,7 +99,7 @@ class Monitor(Stateful):
             at = float(times[done - held - 1])
             events += self._episodes.update("features", look, self._judge, rows=self._seen, at=at)
             raised = self._episodes.raised("features")
-            if self._update.is_due(raised, self._episodes.keys, self._windows.rows, at):
+            if self._update.is_due(raised, self._episodes.raised(), self._windows.rows, at):
                 self.accept()
         self._buffer = codes[:, done:].copy()
         return events
