@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from gauntlet.errors import BadInput
+from gauntlet.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,14 @@ def _fields(record: Any) -> tuple[_Field, ...]:
     return tuple(found)
 
 
+def check_names(options: Mapping[str, Any], *records: type) -> None:
+    """Raises TypeError for an option that none of the records has."""
+    known = [one.name for record in records for one in _fields(record)]
+    for name in sorted(options.keys() - set(known)):
+        hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+        raise TypeError(f"there is no option {name!r}; {hint}")
+
+
 def by_field(record: type, options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the options that are the record's, under the names of its fields; lists are tuples."""
     given = {one.field: options[one.name] for one in _fields(record) if one.name in options}
@@ -93,10 +102,7 @@ def by_field(record: type, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def build(options: Mapping[str, Any], *records: type) -> list[Any]:
     """The records from options by name. Raises TypeError for a name that none of them has."""
-    known = [one.name for record in records for one in _fields(record)]
-    unknown = sorted(options.keys() - set(known))
-    if unknown:
-        raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join(known)}")
+    check_names(options, *records)
     return [record(**by_field(record, options)) for record in records]
 
 

@@ -11,6 +11,8 @@ from gauntlet.types import Label
 
 CYCLE_PARTS = 24
 """With `block: auto`, blocks are this part of the cycle: hours of a day."""
+MOST_LEVEL = 0.49
+"""The one-sided level of a test must be below it, as `evaluator.stats.sequential_test.Side` demands."""
 
 
 class EvidenceConfig(Section, frozen=True, kw_only=True):
@@ -20,9 +22,9 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     """The primary metric: log_loss, brier or accuracy; mse or mae. Default: log_loss, mse."""
     form: Literal["paired", "split"] = "paired"
     """`paired` judges both arms on the same requests (needs shadow scoring); `split` compares the arms' own traffic."""
-    alpha: Fraction = 0.05
+    alpha: Annotated[float, Meta(gt=0, lt=2 * MOST_LEVEL)] = 0.05
     """Two-sided: a win may be false with at most alpha / 2."""
-    harm_alpha: Fraction = 0.05
+    harm_alpha: Annotated[float, Meta(gt=0, lt=MOST_LEVEL)] = 0.05
     """One-sided level of a false rollback for harm."""
     min_samples: Positive = 10_000
     """Matured outcomes of the challenger (paired: pairs) at which the planned evidence is complete. With `block: auto`
@@ -99,7 +101,7 @@ class GuardrailConfig(Section, frozen=True, kw_only=True):
     margin: NonNegative
     """In units of the metric: of the loss, a share of requests, or (latency) how much more of the challenger's requests
     than of the champion's may be slower than the champion's own quantile."""
-    alpha: Annotated[float, Meta(gt=0, lt=0.49)] = 0.05
+    alpha: Annotated[float, Meta(gt=0, lt=MOST_LEVEL)] = 0.05
     """One-sided level of a false alarm, over the rollout's whole life."""
     label: Label | None = None
     """The class, for `recall`."""

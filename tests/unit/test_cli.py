@@ -59,7 +59,7 @@ def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     [
         ({"router": {"port": 70000}}, "router.port: Expected `int` <= 65535"),
         ({"rooter": {}}, "unknown field `rooter`"),
-        ({"evidence": {"alpha": 2}}, "evidence.alpha: Expected `float` < 1.0"),
+        ({"evidence": {"alpha": 2}}, "evidence.alpha: Expected `float` < 0.98"),
     ],
 )
 @pytest.mark.parametrize("command", ["check", "up", "router", "evaluator", "retrainer", "register"])

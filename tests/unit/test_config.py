@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
 import pytest
 import yaml
 
+from evaluator.stats import Plan, Side
 from gauntlet.cli.command import EXAMPLE
 from gauntlet.config import Config
 from gauntlet.config import load as config
@@ -55,6 +57,12 @@ def test_a_regression_has_its_own_metric() -> None:
     assert config.parse(f"{regression}evidence: {{metric: mae}}").metric == "mae"
     message = refusal(f"{regression}evidence: {{metric: log_loss}}")
     assert "must be one of mse, mae with `task: regression`, not 'log_loss'" in message
+
+
+def test_the_highest_levels_that_are_accepted_make_a_plan() -> None:
+    levels = f"evidence: {{alpha: {math.nextafter(0.98, 0)!r}, harm_alpha: {math.nextafter(0.49, 0)!r}}}"
+    evidence = config.parse(BASE + levels).evidence
+    Plan(horizon=1.0, win=Side(evidence.alpha / 2), harm=Side(evidence.harm_alpha))
 
 
 def test_features_are_names_or_more() -> None:
@@ -117,9 +125,9 @@ IMPOSSIBLE = [
     ("router", "prot: 1", "unknown field `prot`"),
     ("router", "host: 0.0.0.0", "give `keys`, or stay on 127.0.0.1"),
     ("evidence", "alpha: 0", "evidence.alpha: Expected `float` > 0.0"),
-    ("evidence", "alpha: 1", "evidence.alpha: Expected `float` < 1.0"),
+    ("evidence", "alpha: 0.98", "evidence.alpha: Expected `float` < 0.98"),
     ("evidence", "alpha: .nan", "evidence.alpha: Expected `float`"),
-    ("evidence", "harm_alpha: 1.5", "harm_alpha: Expected `float` < 1.0"),
+    ("evidence", "harm_alpha: 0.49", "harm_alpha: Expected `float` < 0.49"),
     ("evidence", "min_samples: 0", "min_samples: Expected `int` >= 1"),
     ("evidence", "block: 0", "a block must be `auto` or longer than 0"),
     ("evidence", "{block: 1d, harm_block: 0}", "`harm_block` must be greater than 0"),

@@ -7,10 +7,14 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pandas as pd
 import pytest
 
+import gauntlet
 from evaluator.offline.records import add_options, build, check_limits, chosen, option
 from gauntlet.errors import BadInput
+
+TABLE = pd.DataFrame({"arm": ["a", "b"], "loss": [0.0, 1.0]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,5 +80,22 @@ def test_a_refusal_names_the_option_and_what_it_must_be(change: dict[str, Any], 
 def test_an_unknown_or_missing_keyword_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(TypeError, match="there is no option 'pepper'; there are salt, bowls"):
         build({"salt": 1.0, "pepper": 2.0}, Soup)
+    with pytest.raises(TypeError, match="there is no option 'bowl'; did you mean 'bowls'"):
+        build({"salt": 1.0, "bowl": 2.0}, Soup)
     with pytest.raises(TypeError, match="salt"):
         build({}, Soup)
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong", "meant"),
+    [
+        (lambda **given: gauntlet.analyze(TABLE, **given), "metrics", "metric"),
+        (lambda **given: gauntlet.drift(TABLE, TABLE, **given), "targt", "target"),
+        (lambda **given: gauntlet.drift_stream(TABLE, 10, **given), "feature", "features"),
+        (gauntlet.plan, "trafic", "traffic"),
+        (gauntlet.simulate, "run", "runs"),
+    ],
+)
+def test_every_public_function_refuses_a_misspelt_option(call: Any, wrong: str, meant: str) -> None:
+    with pytest.raises(TypeError, match=f"there is no option '{wrong}'; did you mean '{meant}'"):
+        call(**{wrong: "x"})

@@ -14,7 +14,7 @@ from evaluator.drift.columns import Column
 from evaluator.drift.performance import MetricChange, Task
 from evaluator.drift.seasonality import Period
 from evaluator.drift.settings import DriftSettings, Mode
-from evaluator.offline.records import PlainRecord, check_limits, option
+from evaluator.offline.records import PlainRecord, check_limits, check_names, option
 from gauntlet.errors import BadInput
 
 FEWEST_VALUES = 10
@@ -88,7 +88,11 @@ class DriftFileSettings(PlainRecord):
 
     @classmethod
     def from_options(cls, *, features: Any = None, positive: Any = None, **options: Any) -> DriftFileSettings:
-        """From loosely typed values of a command line or notebook: one feature as a text, a class of any type."""
+        """From loosely typed values of a command line or notebook: one feature as a text, a class of any type.
+
+        Raises TypeError for an option that there isn't.
+        """
+        check_names(options, cls)
         names = (features,) if isinstance(features, str) else features
         return cls(
             features=None if names is None else tuple(str(name) for name in names),

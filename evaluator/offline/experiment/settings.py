@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-from evaluator.offline.records import PlainRecord, by_field, check_limits, option
+from evaluator.offline.records import PlainRecord, by_field, check_limits, check_names, option
 from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, parse_kind
 from gauntlet.errors import BadInput
 
@@ -80,6 +80,7 @@ class AnalysisSettings(PlainRecord):
         `columns` are the table's (they tell a metric such as `accuracy` from a column of that name). One value does
         where several are meant. Arms may be numbers or truth values; they are compared as a table writes them.
         """
+        check_names(options, cls)
         given = by_field(cls, options)
         for name in ("challengers", "metrics", "covariates", "segments"):
             given[name] = tuple(_several(given.get(name)))
