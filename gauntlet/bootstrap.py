@@ -60,20 +60,24 @@ async def _ensure(config: Config, state: StateStore) -> Control:
         await state.close()
 
 
-def champion(config: Config) -> tuple[object, Schema]:
-    """The configured model and its schema. Raises `ModelUnusable`."""
+def read_champion(config: Config) -> tuple[object, Schema, Reference | None]:
+    """The configured model, its schema, and its reference rows.
+
+    Raises `ModelUnusable` or `ConfigError` for whatever a first start refuses.
+    """
     settings = config.champion
     model = artifact.load(settings.model, trusted=settings.trusted, allow_pickle=settings.allow_pickle)
     features = [Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
-    return model, artifact.schema_of(model, config.task, features, config.classes, settings.input)
+    schema = artifact.schema_of(model, config.task, features, config.classes, settings.input)
+    reference = None
+    if settings.reference is not None:
+        reference = _reference(settings.reference, settings, Predictor(model, schema, "champion"), config.metric)
+    return model, schema, reference
 
 
 def _register_champion(config: Config) -> str:
     settings = config.champion
-    model, schema = champion(config)
-    reference = None
-    if settings.reference is not None:
-        reference = _reference(settings.reference, settings, Predictor(model, schema, "champion"), config.metric)
+    model, schema, reference = read_champion(config)
     entry = adapters.registry(config).register(
         settings.model,
         schema,

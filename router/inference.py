@@ -35,7 +35,10 @@ class ChampionFailed(GauntletError):
     """The champion gave no valid answer in time, and no other model may serve."""
 
     code = "champion_failed"
-    retriable = True
+
+    def __init__(self, message: str, *, code: str | None = None, retriable: bool = True) -> None:
+        super().__init__(message, code=code)
+        self.retriable = retriable
 
 
 class Instance(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -149,7 +152,9 @@ class InferenceService:
             reason = f"champion {champion.version} did not answer within router.deadline"
             raise ChampionFailed(reason, code="deadline_exceeded") from None
         except Exception as error:
-            raise ChampionFailed(f"champion {champion.version} failed: {type(error).__name__}: {error}") from error
+            reason = f"champion {champion.version} failed: {type(error).__name__}: {error}"
+            # A model that refuses these values refuses them again.
+            raise ChampionFailed(reason, retriable=not isinstance(error, ValueError)) from error
         if not valid.all():
             reason = f"champion {champion.version} gave an invalid answer for instances[{int(valid.argmin())}]"
             raise ChampionFailed(reason, code="champion_invalid_output")

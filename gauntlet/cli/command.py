@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
     up = add("up", _up, "start router, evaluator and retrainer for a configuration")
     up.add_argument("config", help="YAML file; `gauntlet example` prints one with every default")
-    check = add("check", _check, "read a configuration and the model it names, and say what is wrong")
+    check = add("check", _check, "read a configuration, the model and the reference it names, and say what is wrong")
     check.add_argument("config")
     for service in ("router", "evaluator", "retrainer"):
         one = add(service, _service, f"run the {service} alone")
@@ -101,8 +101,13 @@ def _check(arguments: argparse.Namespace) -> int:
     from gauntlet.cli import load_config
 
     config = load_config.load(arguments.config)
-    model, schema = bootstrap.champion(config)
+    model, schema, reference = bootstrap.read_champion(config)
     print(f"{arguments.config}: {config.experiment}, {type(model).__name__}, {len(schema.features)} features, ok")
+    print(f"task: {config.task}" + (f", classes {', '.join(map(str, schema.classes))}" if schema.classes else ""))
+    print(f"features: {', '.join(feature.name for feature in schema.features)}")
+    if reference is not None:
+        losses = "with the champion's error on them" if reference.losses else "without the champion's error on them"
+        print(f"reference: the newest {reference.rows:,} rows, {losses}")
     return 0
 
 

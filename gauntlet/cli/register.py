@@ -20,11 +20,18 @@ async def run(path: str, model: str, note: str, allow_pickle: bool) -> int:
 async def register(config: Config, model: str, note: str, *, allow_pickle: bool) -> str:
     """Register `model` and return its version.
 
-    Raises `ModelUnusable` when it does not load, or takes other features or gives other classes than the champion.
+    Raises `ModelUnusable` when it does not load, takes other features, gives other classes or has another task than the
+    champion.
     """
     record = await bootstrap.ensure(config)
     registry = adapters.registry(config)
     champion = registry.get(record.champion)
+    if config.task is not champion.schema.task:
+        raise ModelUnusable(
+            f"`task: {config.task}`, but {config.experiment} has run as {champion.schema.task} since its first start; "
+            "give a new task a new `experiment`",
+            code="wrong_task",
+        )
     loaded = artifact.load(model, trusted=config.champion.trusted, allow_pickle=allow_pickle)
     schema = artifact.schema_of(
         loaded, config.task, champion.schema.features, champion.schema.classes, config.champion.input

@@ -1,7 +1,7 @@
 """Model artifacts: load one after its checksum was checked, and ask it for predictions in one checked shape.
 
 Formats: skops (the default; loading runs no code of the file), joblib (a pickle: only where it was allowed by name),
-and `module:function`, a Python callable that returns a model.
+and `module:function`: a function of rows that is itself the model, or one without arguments that returns a model.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import inspect
+import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.errors import BadInput, InvalidOutput, ModelUnusable
+from gauntlet.spelling import did_you_mean
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Label, Task
 
@@ -115,8 +119,9 @@ def load(
         raise ModelUnusable(f"model {path}: known formats are .skops and .joblib", code="model_format")
     if path.suffix == ".joblib" and not allow_pickle:
         raise ModelUnusable(
-            f"model {path}: joblib files can run any code when loaded; set allow_pickle: true for files you made "
-            "yourself, or save the model with skops",
+            f"model {path}: joblib files can run any code when loaded; set champion.allow_pickle: true in the "
+            "configuration, or give --allow-pickle to `gauntlet register`, for files you made yourself; "
+            "or save the model with skops",
             code="model_untrusted",
         )
     try:
@@ -157,12 +162,27 @@ def _load_skops(path: Path, listed: Sequence[str]) -> object:
     return model
 
 
+class FunctionModel:
+    """A plain function of rows (a list of mappings) as a model: it returns probabilities, or numbers, one per row."""
+
+    def __init__(self, function: Callable[[Rows], Any]) -> None:
+        self.predict = self.predict_proba = function
+
+
 def _call(source: str) -> object:
     module, _, name = source.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)()
+        function = getattr(importlib.import_module(module), name)
+        return FunctionModel(function) if _takes_rows(function) else function()
     except Exception as error:  # user code: whatever it raises, the answer is the same
         raise ModelUnusable(f"model {source}: {type(error).__name__}: {error}", code="model_broken") from error
+
+
+def _takes_rows(function: Any) -> bool:
+    """Whether a function has exactly one argument that must be given; a class or a factory has none."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return inspect.isfunction(function) and sum(p.kind in positional and p.default is p.empty for p in parameters) == 1
 
 
 def save(model: object, path: Path) -> Path:
@@ -193,13 +213,18 @@ def schema_of(
     """What `model` takes and gives, from its own attributes where the caller does not say.
 
     `kind` is how rows reach it: matrix, frame or rows; `auto` sees a frame where the model was fitted with one or takes
-    texts, and rows where a pipeline begins with a DictVectorizer. Raises `ModelUnusable` when nobody says.
+    texts, and rows where a pipeline begins with a DictVectorizer or the model is a function. Features come in the
+    model's own order. Raises `ModelUnusable` when nobody says, or when the model takes other features or has another
+    task.
     """
-    fitted = getattr(model, "feature_names_in_", None)
+    fitted = _fitted_names(model)
     if not features:
-        if fitted is None:
+        if not fitted:
             raise ModelUnusable("the model does not name its features; list them under `features`", code="no_features")
-        features = [Feature(name=str(name)) for name in fitted]
+        features = [Feature(name=name) for name in fitted]
+    elif fitted and not _made_up(model, fitted):
+        features = _in_model_order(model, fitted, features)
+    _check_task(model, task)
     if task is Task.CLASSIFICATION:
         if not hasattr(model, "predict_proba"):
             raise ModelUnusable("a classification model needs predict_proba", code="no_probabilities")
@@ -212,15 +237,68 @@ def schema_of(
     elif not hasattr(model, "predict"):
         raise ModelUnusable("a regression model needs predict", code="no_predict")
     if kind == "auto":
-        first = model.steps[0][1] if hasattr(model, "steps") else model
-        if type(first).__name__ == "DictVectorizer":
+        if isinstance(model, FunctionModel) or type(_first_step(model)).__name__ == "DictVectorizer":
             kind = "rows"
         else:
-            kind = "frame" if fitted is not None or any(f.kind != "number" for f in features) else "matrix"
+            kind = "frame" if fitted or any(f.kind != "number" for f in features) else "matrix"
     takes = getattr(model, "n_features_in_", None)
     if kind == "matrix" and takes is not None and takes != len(features):
         raise ModelUnusable(f"the model was fitted with {takes} features, not {len(features)}", code="other_features")
     return Schema(task=task, features=tuple(features), classes=tuple(classes), input=kind)
+
+
+def _first_step(model: Any) -> Any:
+    return model.steps[0][1] if hasattr(model, "steps") else model
+
+
+def _fitted_names(model: object) -> list[str]:
+    """The names of the columns that the model was fitted with; empty if it was fitted without names."""
+    fitted = getattr(model, "feature_names_in_", None)
+    return [str(name) for name in fitted] if fitted is not None else []
+
+
+def _made_up(model: object, fitted: list[str]) -> bool:
+    """LightGBM gives the columns of a matrix names of its own."""
+    lightgbm = type(_first_step(model)).__module__.startswith("lightgbm")
+    return lightgbm and all(re.fullmatch(r"Column_\d+", name) for name in fitted)
+
+
+def _in_model_order(model: object, fitted: list[str], features: Sequence[Feature]) -> list[Feature]:
+    """The features in the order that the model was fitted with. Raises `ModelUnusable` if it takes others."""
+    declared = {feature.name: feature for feature in features}
+    unknown = [name for name in declared if name not in fitted]
+    missing = [name for name in fitted if name not in declared and name not in _dropped(model, fitted)]
+    if unknown or missing:
+        reasons = [f"`features` has {_quoted(unknown)}, which the model was not fitted with"] if unknown else []
+        reasons += [f"the model was fitted with {_quoted(missing)}, which `features` has not"] if missing else []
+        hint = did_you_mean(unknown[0], missing) if unknown else ""
+        raise ModelUnusable("; ".join([*reasons, *([hint] if hint else [])]), code="other_features")
+    return [declared[name] for name in fitted if name in declared]
+
+
+def _dropped(model: object, fitted: list[str]) -> set[str]:
+    """Columns that a ColumnTransformer in front drops: a frame may come without them."""
+    dropped: set[str] = set()
+    for _, step, columns in getattr(_first_step(model), "transformers_", ()):
+        if isinstance(step, str) and step == "drop" and isinstance(columns, list):
+            dropped |= {fitted[column] if isinstance(column, int) else str(column) for column in columns}
+    return dropped
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:10])) + (", …" if len(names) > 10 else "")
+
+
+def _check_task(model: object, task: Task) -> None:
+    """Raise `ModelUnusable` for a classifier of scikit-learn's kind in a regression, and the reverse."""
+    base = sys.modules.get("sklearn.base")  # a model of scikit-learn's kind has imported it
+    if base is None or not isinstance(model, base.BaseEstimator):
+        return
+    for other, matches in (("classifier", base.is_classifier), ("regressor", base.is_regressor)):
+        if matches(model) and (other == "classifier") != (task is Task.CLASSIFICATION):
+            raise ModelUnusable(
+                f"`task: {task}`, but the model is a {other} ({type(model).__name__})", code="wrong_task"
+            )
 
 
 def _plain(label: Any) -> Label:

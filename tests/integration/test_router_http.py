@@ -217,3 +217,25 @@ async def test_every_refusal_has_a_series_from_the_start(config: Config) -> None
         for route in ("predict", "outcomes", "admin"):
             assert f'gauntlet_refused_total{{reason="bad_request",route="{route}"}}' in before
         assert 'gauntlet_refused_total{reason="forbidden",route="unrouted"}' in before
+
+
+def picky(rows: list[dict[str, float]]) -> list[float]:
+    """A model that refuses one value for what it is, and another because of a passing fault."""
+    if rows[0]["x1"] == 1:
+        raise ValueError("no ones")
+    if rows[0]["x1"] == 2:
+        raise OSError("the disk is full")
+    return [0.5 for _ in rows]
+
+
+async def test_a_value_that_the_champion_refuses_is_not_worth_a_retry(tmp_path: Path) -> None:
+    champion = {"model": f"{__name__}:picky"}
+    async with workbench.running(
+        workbench.load(workbench.write(tmp_path, champion=champion, classes=[0, 1]))
+    ) as client:
+        for x1, retriable in ((1, False), (2, True)):
+            refused = await client.post("/v1/predict", json={"features": {"x1": x1, "x2": 0, "x3": 0}})
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"], error["retriable"]) == (503, "champion_failed", retriable)
+        served = await client.post("/v1/predict", json={"features": {"x1": 0, "x2": 0, "x3": 0}})
+        assert served.json()["probabilities"] == {"0": 0.5, "1": 0.5}

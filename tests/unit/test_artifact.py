@@ -16,11 +16,11 @@ from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from gauntlet.errors import BadInput, InvalidOutput, ModelUnusable
 from gauntlet.registry import artifact
-from gauntlet.registry.artifact import Feature, Predictor, Schema
+from gauntlet.registry.artifact import Feature, Predictor, Rows, Schema
 from gauntlet.types import Task
 
 X3 = tuple(Feature(name=name) for name in workbench.FEATURES)
@@ -36,6 +36,11 @@ class Constant:
         return self.answer
 
     predict = predict_proba
+
+
+def larger_x1(rows: Rows) -> list[float]:
+    """A function of rows that is a model."""
+    return [row["x1"] for row in rows]
 
 
 def unusable(code: str, *given: Any, **named: Any) -> str:
@@ -82,12 +87,51 @@ class TestSchema:
 
     def test_says_what_is_missing(self) -> None:
         unusable("no_features", workbench.classifier(), Task.CLASSIFICATION)
-        unusable("no_probabilities", workbench.regressor(), Task.CLASSIFICATION, X3)
+        unusable("no_probabilities", object(), Task.CLASSIFICATION, X3)
         unusable("no_classes", Constant(), Task.CLASSIFICATION, X3)
         unusable("no_predict", object(), Task.REGRESSION, X3)
         model = workbench.classifier()
         assert "[0, 1], not [1, 0]" in unusable("other_classes", model, Task.CLASSIFICATION, X3, [1, 0])
         assert "3 features, not 2" in unusable("other_features", model, Task.CLASSIFICATION, X3[:2])
+
+    def test_features_that_the_model_was_not_fitted_with_are_refused_by_name(self) -> None:
+        model = LogisticRegression().fit(pd.DataFrame({"radius": [0.0, 1.0], "texture": [1.0, 0.0]}), [0, 1])
+
+        def refused(*names: str) -> str:
+            return unusable("other_features", model, Task.CLASSIFICATION, [Feature(name=name) for name in names])
+
+        assert refused("radius", "textur") == (
+            "`features` has 'textur', which the model was not fitted with; "
+            "the model was fitted with 'texture', which `features` has not; did you mean 'texture'?"
+        )
+        assert refused("radius") == "the model was fitted with 'texture', which `features` has not"
+        assert refused("radius", "texture", "hue") == "`features` has 'hue', which the model was not fitted with"
+
+    @pytest.mark.parametrize("kind", ["auto", "matrix"])
+    def test_features_in_another_order_reach_the_model_in_its_own(self, kind: str) -> None:
+        frame = pd.DataFrame({"b": [0.0, 1.0, 2.0, 3.0], "a": [1.0, 1.0, 0.0, 0.0]})
+        model = LogisticRegression().fit(frame, [0, 0, 1, 1])
+        schema = artifact.schema_of(model, Task.CLASSIFICATION, [Feature(name="a"), Feature(name="b")], kind=kind)
+        assert Predictor(model, schema, "v").predict([{"a": 0.0, "b": 3.0}])[0, 1] > 0.8
+
+    def test_a_column_that_the_pipeline_drops_need_not_be_a_feature(self) -> None:
+        frame = pd.DataFrame({"id": [1, 2, 3, 4], "wind": [1.0, 2.0, 3.0, 4.0], "rain": [0.0, 1.0, 0.0, 1.0]})
+        for step in (
+            ColumnTransformer([("keep", "passthrough", ["wind", "rain"])]),
+            ColumnTransformer([("id", "drop", ["id"])], remainder="passthrough"),
+        ):
+            model = make_pipeline(step, LogisticRegression()).fit(frame, [0, 0, 1, 1])
+            features = [Feature(name="wind"), Feature(name="rain")]
+            schema = artifact.schema_of(model, Task.CLASSIFICATION, features)
+            assert Predictor(model, schema, "v").predict([{"wind": 1.0, "rain": 0.0}]).shape == (1, 2)
+            assert "fitted with 'rain'" in unusable("other_features", model, Task.CLASSIFICATION, features[:1])
+
+    @pytest.mark.parametrize(("task", "other"), [("regression", "classifier"), ("classification", "regressor")])
+    def test_a_model_of_the_other_task_is_refused(self, task: str, other: str) -> None:
+        model = workbench.classifier() if other == "classifier" else workbench.regressor()
+        for one in (model, make_pipeline(StandardScaler(), model)):
+            message = unusable("wrong_task", one, Task(task), X3)
+            assert message == f"`task: {task}`, but the model is a {other} ({type(one).__name__})"
 
     def test_a_callables_classes_come_from_the_caller(self) -> None:
         assert artifact.schema_of(Constant(), Task.CLASSIFICATION, X3, ["a", "b"]).classes == ("a", "b")
@@ -249,7 +293,18 @@ class TestFiles:
         assert isinstance(artifact.load("workbench:classifier"), LogisticRegression)
         assert "ModuleNotFoundError" in unusable("model_broken", "no_such_module:make")
         assert "AttributeError" in unusable("model_broken", "workbench:no_such_function")
-        assert "missing" in unusable("model_broken", "workbench:load")  # it wants an argument
+        assert "missing" in unusable("model_broken", "workbench:challenge")  # it wants three arguments
+
+    def test_a_function_of_rows_is_the_model(self) -> None:
+        model = artifact.load(f"{__name__}:larger_x1")
+        two = artifact.schema_of(model, Task.CLASSIFICATION, X3, ["no", "yes"])
+        rows = [{"x1": 0.25, "x2": 1.0, "x3": None, "more": 1}, {"x1": 1.0, "x2": 0.0, "x3": 0.0}]
+        assert two.input == "rows"
+        assert Predictor(model, two, "v").predict(rows).tolist() == [[0.75, 0.25], [0.0, 1.0]]
+        number = artifact.schema_of(model, Task.REGRESSION, X3)
+        assert Predictor(model, number, "v").predict(rows).tolist() == [0.25, 1.0]
+        unusable("no_features", model, Task.REGRESSION)
+        unusable("no_classes", model, Task.CLASSIFICATION, X3)
 
 
 class TestPredictor:

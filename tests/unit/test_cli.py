@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import joblib
+import pandas as pd
 import pytest
 import skops.io
 import workbench
@@ -50,7 +51,27 @@ def test_the_example_is_a_configuration(capsys: pytest.CaptureFixture[str], tmp_
 
 def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = workbench.write(tmp_path)
-    assert run(capsys, "check", path) == (0, f"{path}: test, LogisticRegression, 3 features, ok\n", "")
+    said = (
+        f"{path}: test, LogisticRegression, 3 features, ok\ntask: classification, classes 0, 1\nfeatures: x1, x2, x3\n"
+    )
+    assert run(capsys, "check", path) == (0, said, "")
+    assert not (tmp_path / "gauntlet-data").exists(), "checking starts nothing"
+
+
+def test_check_reads_the_reference_as_up_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    champion = {"model": "model.skops", "reference": "rows.csv", "target": "y"}
+    path = workbench.write(tmp_path, champion=champion)
+    code, _, err = run(capsys, "check", path)
+    assert code == 2
+    assert err.startswith("gauntlet: champion.reference: ")
+    rows = "".join(f"{i % 7},{i % 5},{i % 3},{i % 2}\n" for i in range(200))
+    (tmp_path / "rows.csv").write_text("x1,x2,x3,truth\n" + rows)
+    code, _, err = run(capsys, "check", path)
+    assert (code, "there is no column 'y'" in err) == (2, True)
+    (tmp_path / "rows.csv").write_text("x1,x2,x3,y\n" + rows)
+    code, out, err = run(capsys, "check", path)
+    assert (code, err) == (0, "")
+    assert out.endswith("reference: the newest 200 rows, with the champion's error on them\n")
     assert not (tmp_path / "gauntlet-data").exists(), "checking starts nothing"
 
 
@@ -143,11 +164,14 @@ class TestRegister:
         skops.io.dump(model, tmp_path / "other.skops")
         skops.io.dump(workbench.regressor(), tmp_path / "numbers.skops")
         skops.io.dump(type(model)().fit([[0.0], [1.0]], [0, 1]), tmp_path / "narrow.skops")
+        renamed = pd.DataFrame({"x1": [0.0, 1.0], "x2": [0.0, 1.0], "y3": [0.0, 1.0]})
+        skops.io.dump(type(model)().fit(renamed, [0, 1]), tmp_path / "renamed.skops")
         joblib.dump(workbench.classifier(), tmp_path / "pickle.joblib")
         for name, reason in (
             ("other.skops", "classes are [1, 2], not [0, 1]"),
-            ("numbers.skops", "predict_proba"),
+            ("numbers.skops", "`task: classification`, but the model is a regressor (LinearRegression)"),
             ("narrow.skops", "1 features, not 3"),
+            ("renamed.skops", "`features` has 'x3', which the model was not fitted with"),
             ("pickle.joblib", "allow_pickle"),
             ("gone.skops", "no such file"),
         ):
@@ -156,6 +180,9 @@ class TestRegister:
             assert reason in err
         assert len(adapters.registry(workbench.load(path)).versions()) == 1
         assert run(capsys, "register", path, tmp_path / "pickle.joblib", "--allow-pickle")[1] == "v0002\n"
+        path.write_text(path.read_text().replace("task: classification", "task: regression"))
+        code, _, err = run(capsys, "register", path, tmp_path / "numbers.skops")
+        assert (code, "test has run as classification since its first start" in err) == (2, True)
 
 
 def test_a_module_beside_the_configuration_is_found(tmp_path: Path) -> None:
