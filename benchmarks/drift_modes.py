@@ -53,26 +53,24 @@ def watched(mode: Mode, stream: str, rows: int, seed: int) -> Counter[str]:
     rng = np.random.default_rng(seed)
     settings = DriftSettings(mode=mode)
     tally: Counter[str] = Counter()
-    feed: list[Any]
     if stream in ("classifier", "regression"):
         draw = classified if stream == "classifier" else regressed
         truth, said = draw(rng, 10_000)
         monitor = Monitor(Profile.fit({"p": said}, reference_id="r", prediction="p", targets=truth), settings)
-        step = 128
         truth, said = draw(rng, rows)
-        feed = [(truth[i : i + step], said[i : i + step]) for i in range(0, rows, step)]
+        looks = (monitor.observe_outcomes(truth[i : i + 128], said[i : i + 128], 0.0) for i in range(0, rows, 128))
     else:
         make = {"independent": independent, "wandering": wandering, "regimes": regimes}[stream]
         table = make(rng, 20_000 + rows)
         head = {name: values[:20_000] for name, values in table.items()}
-        watched_regimes = ["regime"] if stream == "regimes" else []
-        monitor = Monitor(Profile.fit(head, reference_id="r", regimes=watched_regimes), settings)
-        step = 64
-        feed = [
-            {name: values[i : i + step] for name, values in table.items()} for i in range(20_000, 20_000 + rows, step)
-        ]
-    for piece in feed:
-        events = monitor.observe(piece, 0.0) if isinstance(piece, dict) else monitor.observe_outcomes(*piece, 0.0)
+        monitor = Monitor(
+            Profile.fit(head, reference_id="r", regimes=[name for name in head if name == "regime"]), settings
+        )
+        looks = (
+            monitor.observe({name: values[i : i + 64] for name, values in table.items()}, 0.0)
+            for i in range(20_000, 20_000 + rows, 64)
+        )
+    for events in looks:
         tally["looks"] += 1
         tally["alarmed"] += monitor.severity > 0
         tally["episodes"] += sum(event.event == "open" for event in events)

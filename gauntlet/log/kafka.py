@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -58,18 +58,29 @@ def _milliseconds(at: float) -> int:
     return max(0, math.floor(min(at, 1e15) * 1000))
 
 
-async def _prepared(url: str, topics: Sequence[str]) -> Address:
-    """The log's address, once all its topics can be used."""
-    address = kafka_topics.parse(url)
-    if "_crecords" not in DefaultRecordBatchBuilder.__module__:
-        _log.warning("kafka_without_c_extension", next="the log is 5 to 36 times slower; install a wheel of aiokafka")
-    if not has_zstd():
-        _log.warning("kafka_without_zstd", next="compressed batches can't be read or written; install cramjam")
-    await kafka_topics.make(address, topics)
-    return address
+class _Connection:
+    """What both sides know: the log's address and their patience."""
+
+    def __init__(self, address: Address, timeouts: Timeouts = TIMEOUTS) -> None:
+        self._address = address
+        self._timeouts = timeouts
+        self._closed = False
+
+    @classmethod
+    async def connect(cls, url: str, topics: Sequence[str] = keys.TOPICS, timeouts: Timeouts = TIMEOUTS) -> Self:
+        """Make the topics that are missing. Raises `LogUnavailable` when Kafka is down, `ConfigError` for a bad URL."""
+        address = kafka_topics.parse(url)
+        if "_crecords" not in DefaultRecordBatchBuilder.__module__:
+            _log.warning(
+                "kafka_without_c_extension", next="the log is 5 to 36 times slower; install a wheel of aiokafka"
+            )
+        if not has_zstd():
+            _log.warning("kafka_without_zstd", next="compressed batches can't be read or written; install cramjam")
+        await kafka_topics.make(address, topics)
+        return cls(address, timeouts)
 
 
-class KafkaLogWriter:
+class KafkaLogWriter(_Connection):
     """`LogWriter` on Kafka: acks=all, idempotence off (ids deduplicate; an idempotent producer hangs in an outage).
 
     Order per key holds through failures: calls go one after the other, and a partition's next batch leaves only after
@@ -78,19 +89,10 @@ class KafkaLogWriter:
     """
 
     def __init__(self, address: Address, timeouts: Timeouts = TIMEOUTS) -> None:
-        self._address = address
-        self._timeouts = timeouts
+        super().__init__(address, timeouts)
         self._producer: AIOKafkaProducer | None = None
         self._stopping: set[asyncio.Task[None]] = set()
         self._order = asyncio.Lock()
-        self._closed = False
-
-    @classmethod
-    async def connect(
-        cls, url: str, topics: Sequence[str] = keys.TOPICS, timeouts: Timeouts = TIMEOUTS
-    ) -> KafkaLogWriter:
-        """Make the topics that are missing. Raises `LogUnavailable` when Kafka is down, `ConfigError` for a bad URL."""
-        return cls(await _prepared(url, topics), timeouts)
 
     async def append(self, records: Sequence[Record]) -> None:
         if not records:
@@ -192,7 +194,7 @@ class _Page:
             self._reached = batch.next_offset
 
 
-class KafkaLogReader:
+class KafkaLogReader(_Connection):
     """`LogReader` on Kafka, one plain fetch at a time.
 
     aiokafka's consumer holds its connection while it waits for new records, and doesn't tell where the end is. A fetch
@@ -204,20 +206,11 @@ class KafkaLogReader:
     """
 
     def __init__(self, address: Address, timeouts: Timeouts = TIMEOUTS) -> None:
-        self._address = address
-        self._timeouts = timeouts
+        super().__init__(address, timeouts)
         self._client: AIOKafkaClient | None = None
         self._pages: dict[TopicPartition, _Page] = {}
         self._locks: dict[TopicPartition, asyncio.Lock] = {}
         self._connecting = asyncio.Lock()
-        self._closed = False
-
-    @classmethod
-    async def connect(
-        cls, url: str, topics: Sequence[str] = keys.TOPICS, timeouts: Timeouts = TIMEOUTS
-    ) -> KafkaLogReader:
-        """Make the topics that are missing. Raises `LogUnavailable` when Kafka is down, `ConfigError` for a bad URL."""
-        return cls(await _prepared(url, topics), timeouts)
 
     async def partitions(self, topic: str) -> list[str]:
         async def names(client: AIOKafkaClient) -> list[str]:

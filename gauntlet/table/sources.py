@@ -61,12 +61,21 @@ class Source(Protocol):
 def open_source(source: str | Path | pd.DataFrame | pa.Table) -> Source:
     """The source behind a path or a frame; raises `TableError` when it cannot be one."""
     if isinstance(source, (str, Path)):
-        return _file(Path(source))
-    if isinstance(source, pa.Table):
-        return _checked(ArrowTable(source))
-    if type(source).__module__.split(".")[0] == "pandas" and hasattr(source, "columns"):
-        return _checked(Frame(source))
-    raise TableError(f"a table is a path, a pandas.DataFrame or a pyarrow.Table, not {type(source).__name__}")
+        opened = _file(Path(source))
+    elif isinstance(source, pa.Table):
+        opened = ArrowTable(source)
+    elif type(source).__module__.split(".")[0] == "pandas" and hasattr(source, "columns"):
+        opened = Frame(source)
+    else:
+        raise TableError(f"a table is a path, a pandas.DataFrame or a pyarrow.Table, not {type(source).__name__}")
+    if not opened.columns:
+        raise TableError(f"{opened.name}: no columns")
+    twice = sorted({column for column in opened.columns if opened.columns.count(column) > 1})
+    if twice:
+        raise TableError(f"{opened.name}: column {twice[0]!r} is there twice; every column needs a name of its own")
+    if opened.rows == 0:
+        raise TableError(f"{opened.name}: no rows")
+    return opened
 
 
 def _file(path: Path) -> Source:
@@ -82,26 +91,15 @@ def _file(path: Path) -> Source:
     if not magic:
         raise TableError(f"{name}: the file is empty")
     if magic == b"PAR1":
-        return _checked(ParquetFile(name))
+        return ParquetFile(name)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".parquet"]:
         raise TableError(f"{name}: this is no Parquet file (it does not begin with PAR1)")
     if magic[:2] == b"\x1f\x8b":
-        return _checked(CsvFile(name, gzipped=True))
+        return CsvFile(name, gzipped=True)
     if ".csv" in suffixes[-2:]:
-        return _checked(CsvFile(name, gzipped=False))
+        return CsvFile(name, gzipped=False)
     raise TableError(f"{name}: only {SUPPORTED} can be read")
-
-
-def _checked(source: Source) -> Source:
-    if not source.columns:
-        raise TableError(f"{source.name}: no columns")
-    twice = sorted({column for column in source.columns if source.columns.count(column) > 1})
-    if twice:
-        raise TableError(f"{source.name}: column {twice[0]!r} is there twice; every column needs a name of its own")
-    if source.rows == 0:
-        raise TableError(f"{source.name}: no rows")
-    return source
 
 
 class CsvFile:
