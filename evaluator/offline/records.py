@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -21,10 +21,17 @@ from gauntlet.spelling import did_you_mean
 
 @dataclass(frozen=True)
 class _Option:
-    """What the command line says of a field; see `option`."""
+    """What the command line says of a field; see `option`.
+
+    field, type, choices: of the record's field, its type without None; filled in when the record is read.
+    """
 
     help: str
-    name: str | None = None
+    default: Any
+    name: str = ""
+    field: str = ""
+    type: Any = None
+    choices: tuple[str, ...] | None = None
     negated: str | None = None
     written: str | None = None
     repeated: bool = False
@@ -37,18 +44,6 @@ class _Option:
     most: float | None = None
 
 
-@dataclass(frozen=True)
-class _Field:
-    """A field that is an option: its type without None, its choices, and its default (MISSING: required)."""
-
-    field: str
-    name: str
-    option: _Option
-    type: Any
-    choices: tuple[str, ...] | None
-    default: Any
-
-
 def option(help: str, default: Any = MISSING, **more: Any) -> Any:
     """A field of a frozen dataclass that is an option of a command.
 
@@ -57,7 +52,7 @@ def option(help: str, default: Any = MISSING, **more: Any) -> Any:
     metavar: as argparse has them. group: a heading of the help. above, least, below, most: limits of a number, the
     first and third of them excluded.
     """
-    return field(default=default, metadata={"option": _Option(help, **more)})
+    return field(default=default, metadata={"option": _Option(help, default, **more)})
 
 
 _LIMITS: Final[tuple[tuple[str, str, Callable[[float, float], bool]], ...]] = (
@@ -73,7 +68,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _fields(record: Any) -> tuple[_Field, ...]:
+def _fields(record: Any) -> tuple[_Option, ...]:
     hints, found = get_type_hints(record), []
     for one in fields(record):
         if "option" not in one.metadata:
@@ -82,7 +77,8 @@ def _fields(record: Any) -> tuple[_Field, ...]:
         if get_origin(kind) in (Union, UnionType):
             kind = next(part for part in get_args(kind) if part is not NoneType)
         choices = tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else None
-        found.append(_Field(one.name, spec.name or one.name, spec, str if choices else kind, choices, one.default))
+        kind = str if choices else kind
+        found.append(replace(spec, name=spec.name or one.name, field=one.name, type=kind, choices=choices))
     return tuple(found)
 
 
@@ -119,7 +115,7 @@ def check_limits(record: object, error: type[BadInput] = BadInput) -> None:
         finite = isinstance(value, int | float) and math.isfinite(value)
         if not finite or (one.type is int and value != int(value)):
             raise error(f"{name} must be a {'whole' if one.type is int else 'finite'} number, not {value!r}")
-        limits = [(word, getattr(one.option, key), fits) for key, word, fits in _LIMITS]
+        limits = [(word, getattr(one, key), fits) for key, word, fits in _LIMITS]
         given = [(f"{word} {limit:,.12g}", fits(value, limit)) for word, limit, fits in limits if limit is not None]
         if not all(fits for _, fits in given):
             raise error(f"{name} must be {' and '.join(words for words, _ in given)}, not {value!r}")
@@ -129,25 +125,21 @@ def add_options(parser: argparse.ArgumentParser, *records: type) -> None:
     """Give a command the options of these records. What is not given is absent from the parsed arguments."""
     groups: dict[str | None, Any] = {None: parser}
     for one in (each for record in records for each in _fields(record)):
-        spec, numeric = one.option, one.type in (int, float) and one.option.written is None
-        if spec.group not in groups:
-            groups[spec.group] = parser.add_argument_group(spec.group)
-        settings: dict[str, Any] = {
-            "dest": one.name,
-            "default": argparse.SUPPRESS,
-            "help": spec.help.replace("%", "%%"),
-        }
+        numeric = one.type in (int, float) and one.written is None
+        if one.group not in groups:
+            groups[one.group] = parser.add_argument_group(one.group)
+        settings: dict[str, Any] = {"dest": one.name, "default": argparse.SUPPRESS, "help": one.help.replace("%", "%%")}
         if one.type is bool:
-            settings |= {"action": "store_const", "const": spec.negated is None}
+            settings |= {"action": "store_const", "const": one.negated is None}
         else:
-            metavar = spec.metavar or {int: "N", float: "X"}.get(one.type)
+            metavar = one.metavar or {int: "N", float: "X"}.get(one.type)
             settings |= {"choices": one.choices} if one.choices else {"metavar": metavar}
-            settings |= {"action": "append"} if spec.repeated else {"nargs": spec.nargs}
+            settings |= {"action": "append"} if one.repeated else {"nargs": one.nargs}
             settings |= {"type": one.type if numeric else str, "required": one.default is MISSING}
-            default = one.default if spec.written is None else spec.written
+            default = one.default if one.written is None else one.written
             if default not in (None, MISSING, (), ""):
                 settings["help"] += f"; default: {default}"
-        groups[spec.group].add_argument(flag(spec.negated or one.name), **settings)
+        groups[one.group].add_argument(flag(one.negated or one.name), **settings)
 
 
 def chosen(arguments: argparse.Namespace, *records: type) -> dict[str, Any]:

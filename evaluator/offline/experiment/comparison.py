@@ -60,7 +60,7 @@ def _families(experiment: Experiment, keys: dict[CellKey, float | None]) -> dict
 
 def two_sided(results: LookResults, index: int) -> float:
     """Always-valid p value of a cell, both directions together."""
-    return min(1.0, 2.0 * min(float(results.p_win[index]), float(results.p_harm[index])))
+    return min(1.0, 2.0 * min(float(results.last.p_win[index]), float(results.last.p_harm[index])))
 
 
 def _p_value(results: LookResults, index: int, alpha: float) -> float | None:

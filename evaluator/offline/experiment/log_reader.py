@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,21 +248,15 @@ class LogReader:
 
 
 def _part(batch: Batch, start: int, end: int) -> Batch:
-    part = slice(start, end)
+    def cut(values: Any) -> Any:
+        if isinstance(values, Mapping):
+            return {name: array[start:end] for name, array in values.items()}
+        if isinstance(values, Codes):
+            return Codes(values.codes[start:end], values.values)
+        return None if values is None else values[start:end]
 
-    def cut(values: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-        return {name: array[part] for name, array in values.items()}
-
-    return Batch(
-        start=batch.start + start,
-        arm=batch.arm[part],
-        propensity=None if batch.propensity is None else batch.propensity[part],
-        columns=cut(batch.columns),  # type: ignore[arg-type]
-        segments=cut(batch.segments),  # type: ignore[arg-type]
-        first=batch.first[part],
-        units=None if batch.units is None else Codes(batch.units.codes[part], batch.units.values),
-        clusters=None if batch.clusters is None else batch.clusters[part],
-    )
+    cuts = {name: cut(getattr(batch, name)) for name in Batch.__slots__ if name != "start"}
+    return Batch(start=batch.start + start, **cuts)
 
 
 def segment_value(values: Sequence[str], code: int) -> str:

@@ -115,10 +115,6 @@ class LookResults:
 
     states: States
     last: Looks
-    snapshot: LookSnapshot
-    horizon: Floats
-    p_win: Floats
-    p_harm: Floats
     stop_rows: Floats
     history: list[list[LookPoint]]
     decided: bool  # mode fixed: the look that counts has been made
@@ -144,7 +140,7 @@ def judge_looks(snapshots: Sequence[LookSnapshot], cells: Sequence[Cell], settin
             if looks.ready_harm[index]:
                 history[index].append(_point(snapshot.rows, index, cell, states, looks))
     decided = settings.mode != "fixed" or bool((looks.fraction >= 1.0).any())
-    return LookResults(states, looks, now, horizon, looks.p_win, looks.p_harm, stop_rows, history, decided)
+    return LookResults(states, looks, stop_rows, history, decided)
 
 
 def _plan(settings: AnalysisSettings) -> Plan:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 
-class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
+class TimelineEntry(msgspec.Struct, frozen=True):
     """One line of the timeline: when, what kind of thing, what, who did it and why."""
 
     at: float

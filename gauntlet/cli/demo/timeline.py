@@ -141,15 +141,17 @@ def timeline(history: History, drift: Sequence[DriftEvent], jobs: Sequence[Job],
         names = ", ".join(feature.name for feature in step.features[:3])
         text = f"{step.severity} {step.root_cause.replace('_', ' ')}" + (f": {names}" if names else "")
         found.append(
-            _entry(step.at, f"drift {step.event}", f"{text} ({step.model})", "evaluator", "; ".join(step.signals))
+            TimelineEntry(
+                step.at, f"drift {step.event}", f"{text} ({step.model})", "evaluator", "; ".join(step.signals)
+            )
         )
     for job in jobs:
         why = f"{job.trigger}, {job.severity}"
-        found.append(_entry(job.asked, "job asked", f"{job.id} to succeed {job.champion}", "retrainer", why))
+        found.append(TimelineEntry(job.asked, "job asked", f"{job.id} to succeed {job.champion}", "retrainer", why))
         if job.ended is not None:
             kind = f"job {job.status}" if job.accepted is not False else "job rejected"
             text = f"{job.id} → {job.version}" if job.version else f"{job.id}: no new version"
-            found.append(_entry(job.ended, kind, text, "retrainer", job.error or job.reason))
+            found.append(TimelineEntry(job.ended, kind, text, "retrainer", job.error or job.reason))
 
     def rank(entry: TimelineEntry) -> int:
         return next((i for i, kind in enumerate(_CAUSES_FIRST) if entry.kind.startswith(kind)), len(_CAUSES_FIRST))
@@ -160,7 +162,7 @@ def timeline(history: History, drift: Sequence[DriftEvent], jobs: Sequence[Job],
 def _decision(control: Control, begin: float) -> TimelineEntry:
     last = control.last
     if last is None or last.command == "begin":
-        return _entry(begin, "start", f"{control.champion} is champion", "gauntlet", last.reason if last else "")
+        return TimelineEntry(begin, "start", f"{control.champion} is champion", "gauntlet", last.reason if last else "")
     kind = _KINDS.get(last.command, last.command)
     challenger = control.rollout.challenger if control.rollout else ""
     text = last.detail or challenger
@@ -168,11 +170,7 @@ def _decision(control: Control, begin: float) -> TimelineEntry:
         text = f"{challenger} to {share_text(control.share)}"
     elif kind == "bake passed":
         text = f"{control.champion} stays champion"
-    return _entry(time_of(control, begin), kind, text, last.actor, last.reason, last.rollout)
-
-
-def _entry(at: float, kind: str, text: str, actor: str, reason: str, rollout: str | None = None) -> TimelineEntry:
-    return TimelineEntry(at=at, kind=kind, text=text, actor=actor, reason=reason, rollout=rollout)
+    return TimelineEntry(time_of(control, begin), kind, text, last.actor, last.reason, last.rollout)
 
 
 def _project(event: events.Event, record: type[R], **more: Any) -> R:
