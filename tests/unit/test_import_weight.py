@@ -43,3 +43,10 @@ def test_reading_a_configuration_imports_no_log_and_no_state_of_another_kind() -
     code = "import sys, gauntlet.config.load; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"aiokafka", "redis", "sqlite3", "fastapi"}.isdisjoint(loaded)
+
+
+def test_the_help_of_drift_reads_no_table() -> None:
+    code = "import sys; from gauntlet.cli import main\ntry: main(['drift', '--help'])\nfinally: print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "--reference-rows" in told
+    assert {"pandas", "pyarrow", "matplotlib", "jinja2"}.isdisjoint(told.splitlines()[-1].split())
