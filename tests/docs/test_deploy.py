@@ -284,8 +284,8 @@ def test_example_model_serves_the_compose_configuration(tmp_path: Path, capsys: 
     path.write_text((DEPLOY / "compose" / "config.yaml").read_text().replace(CONFIG.champion.model, str(model)))
     assert command.main(["check", str(path)]) == 0
     assert "iris, Pipeline, 4 features, ok" in capsys.readouterr().out
-    said = subprocess.run(script, check=True, capture_output=True, text=True, timeout=120).stdout
-    assert "there already" in said
+    output = subprocess.run(script, check=True, capture_output=True, text=True, timeout=120).stdout
+    assert "there already" in output
     assert model.read_bytes() == made
 
 

@@ -1,4 +1,4 @@
-"""docs/drift.md by the letter: its commands run on files that fit them, and every name it gives is one that is said."""
+"""docs/drift.md by the letter: its commands run on files that fit them, and it lists the names that there are."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_its_commands_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     capsys.readouterr()
     assert main(stream[1:]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[0])
-    said = re.search(r"one JSON line each: (.*?)\. A close", PAGE, re.DOTALL)
-    assert said is not None
-    assert first.keys() == set(re.findall(r"`(\w+)`", said[1]))
+    listed = re.search(r"one JSON line each: (.*?)\. A close", PAGE, re.DOTALL)
+    assert listed is not None
+    assert first.keys() == set(re.findall(r"`(\w+)`", listed[1]))
     assert first["event"] == "open"
     assert first["row"] > 56_000
     assert main([*pair[1:], "--fail-on", "MEDIUM"]) == 3

@@ -16,7 +16,18 @@ import msgspec
 import parts
 import pytest
 import redis.asyncio
-from streams import BLOCK, GUARDED, HORIZON, Evaluator, MemoryLog, config, one_pass, outcome, prediction, traffic
+from builders.evaluator_events import (
+    BLOCK,
+    GUARDED,
+    HORIZON,
+    Evaluator,
+    MemoryLog,
+    config,
+    one_pass,
+    outcome,
+    prediction,
+    traffic,
+)
 
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.worker import WorkerSettings
@@ -142,7 +153,7 @@ async def test_killed_between_the_commit_to_redis_and_the_local_one(
     assert again.facts() == one_pass(made, tmp_path, STREAM)
     again.close()
     assert len(verdicts(log)) == LOOKS
-    assert all(len(told) == 1 for told in verdicts(log).values())
+    assert all(len(values) == 1 for values in verdicts(log).values())
     assert local(file).commit == (await shared(state)).commit
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import traffic
-import workbench
+from builders import service_processes, small_experiment
 
 from evaluator.service.checkpoint import Checkpoint
 from gauntlet.errors import Conflict
@@ -18,19 +17,19 @@ EVIDENCE = {"outcome_horizon": "2h", "block": "4h", "harm_block": "1h", "min_sam
 
 async def test_kill_nine_of_each_service_changes_no_count(tmp_path: Path) -> None:
     """Scenario 1: router, evaluator (twice) and retrainer are killed while traffic, shadow scores and outcomes flow."""
-    path = workbench.write(tmp_path, clock="events", evidence=EVIDENCE)
+    path = small_experiment.write(tmp_path, clock="events", evidence=EVIDENCE)
     killed = {8: "evaluator", 14: "router", 20: "retrainer", 26: "evaluator"}
     n = 4000
-    async with traffic.loop(path) as running:
+    async with service_processes.loop(path) as running:
         await running.challenge()
 
         async def kill(number: int) -> None:
             if number in killed:
                 running.kill(killed[number])
 
-        predictions, outcomes = await traffic.send(running, n, 100, kill)
+        predictions, outcomes = await service_processes.send(running, n, 100, kill)
         await running.counted(predictions, outcomes)
-    config = workbench.load(path)
+    config = small_experiment.load(path)
     checkpoint = Checkpoint(Path(config.data) / "evaluator.db")
     saved = checkpoint.saved
     checkpoint.close()
@@ -38,7 +37,7 @@ async def test_kill_nine_of_each_service_changes_no_count(tmp_path: Path) -> Non
     assert saved.counts["joined"] == outcomes
     assert saved.counts.get("late", 0) == saved.counts.get("conflict", 0) == 0
     assert saved.counts["shadows"] > 0.8 * n  # what the killed router had not scored yet is lost, and only that
-    again = (await traffic.evaluated_in_one_pass(config, tmp_path / "again")).state(0, {})
+    again = (await service_processes.evaluated_in_one_pass(config, tmp_path / "again")).state(0, {})
     assert again.accumulators == saved.accumulators  # bit for bit
     assert {k: v for k, v in again.counts.items() if k != "orphan"} == saved.counts
     assert again.rollouts == saved.rollouts

@@ -13,9 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-import drifting
 import msgspec
 import pytest
+from builders import retraining_data
 
 from gauntlet import adapters, control, events, keys
 from gauntlet.config import Config
@@ -27,9 +27,9 @@ from retrainer.worker import serve
 _SERVE = """
 import asyncio, sys
 from pathlib import Path
-import drifting
+from builders import retraining_data
 from retrainer.worker import serve
-config = drifting.configuration(Path(sys.argv[1]), trainer="drifting:patient_trainer")
+config = retraining_data.configuration(Path(sys.argv[1]), trainer="builders.retraining_data:patient_trainer")
 asyncio.run(serve(config, asyncio.Event()))
 """
 
@@ -38,7 +38,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path),
-        "DRIFTING_FOLDER": str(folder),
+        "TRAINER_FOLDER": str(folder),
     }
     with (folder / "retrainer.log").open("ab") as log:
         return subprocess.Popen([sys.executable, "-c", _SERVE, str(folder)], env=environment, stdout=log, stderr=log)
@@ -87,10 +87,10 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
 async def test_kill_9_during_training_registers_exactly_one_version(
     tmp_path: Path, processes: list[subprocess.Popen[bytes]]
 ) -> None:
-    config = drifting.configuration(tmp_path, trainer="drifting:patient_trainer")
-    now = await drifting.lay(config)
+    config = retraining_data.configuration(tmp_path, trainer="builders.retraining_data:patient_trainer")
+    now = await retraining_data.lay(config)
     evaluator = adapters.local_writer(config, "evaluator")
-    drift = drifting.drift(now)
+    drift = retraining_data.drift(now)
     await evaluator.append([Record(keys.DRIFT, drift.id, drift.at, events.encode(drift))])
     await evaluator.close()
 
@@ -114,7 +114,7 @@ async def test_kill_9_during_training_registers_exactly_one_version(
 
     # After a kill at the end the job is not run again: a third retrainer handles what comes next, and that's all.
     before = (tmp_path / "started").read_text()
-    closed = drifting.drift(now + 60, event="close")
+    closed = retraining_data.drift(now + 60, event="close")
     evaluator = adapters.local_writer(config, "evaluator")
     await evaluator.append([Record(keys.DRIFT, closed.id, closed.at, events.encode(closed))])
     await evaluator.close()

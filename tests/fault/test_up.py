@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-import workbench
+from builders import small_experiment
 
 from gauntlet import bootstrap
 from gauntlet.cli import up
@@ -103,7 +103,7 @@ class Up:
         async def gone() -> bool:
             return not any(map(alive, self.seen)) and all(map(is_free, self.addresses().values()))
 
-        await workbench.until(gone, 60)
+        await small_experiment.until(gone, 60)
 
 
 @contextlib.asynccontextmanager
@@ -120,9 +120,9 @@ async def running(path: Path) -> AsyncIterator[Up]:
             stdout=file,
             stderr=file,
         )
-    one = Up(process, Path(workbench.load(path).data), output)
+    one = Up(process, Path(small_experiment.load(path).data), output)
     try:
-        await workbench.until(one.answers, 120)
+        await small_experiment.until(one.answers, 120)
         yield one
     finally:
         one.services()
@@ -136,7 +136,7 @@ async def running(path: Path) -> AsyncIterator[Up]:
 @needs_proc
 async def test_a_killed_service_comes_back_and_all_end_together(tmp_path: Path) -> None:
     """Scenario 1: kill -9 of the router and of the evaluator; both come back; SIGTERM ends everything with code 0."""
-    async with running(workbench.write(tmp_path)) as one:
+    async with running(small_experiment.write(tmp_path)) as one:
         before = one.services()
         assert set(before) == set(SERVICES)
         for name in ("router", "evaluator"):
@@ -151,26 +151,26 @@ async def test_a_killed_service_comes_back_and_all_end_together(tmp_path: Path) 
                 and await one.answers()
             )
 
-        await workbench.until(back, 120)
+        await small_experiment.until(back, 120)
         assert one.services()["retrainer"] == before["retrainer"], "the others go on"
         async with httpx.AsyncClient() as client:
             answer = await client.post(
-                f"{one.addresses()['router']}/v1/predict", json={"features": workbench.instance(1)}
+                f"{one.addresses()['router']}/v1/predict", json={"features": small_experiment.instance(1)}
             )
         assert answer.status_code == 200
         one.process.terminate()
         assert await asyncio.wait_for(one.process.wait(), 30) == 0
         await one.nothing_left()
-        said = one.output.read_text()
-        assert "gauntlet is up: test, champion v0001" in said
-        assert "router ended with -9; starting it again in 0.2 s" in said
-        assert "Traceback" not in said
+        output = one.output.read_text()
+        assert "gauntlet is up: test, champion v0001" in output
+        assert "router ended with -9; starting it again in 0.2 s" in output
+        assert "Traceback" not in output
 
 
 @needs_proc
 async def test_killing_up_itself_ends_its_services(tmp_path: Path) -> None:
     """Scenario 2: kill -9 of `up`; its services see their standard input close and leave in good order."""
-    path = workbench.write(tmp_path)
+    path = small_experiment.write(tmp_path)
     async with running(path) as one:
         one.process.kill()
         await one.process.wait()
@@ -184,7 +184,7 @@ async def test_a_service_that_refuses_to_start_ends_them_all(tmp_path: Path) -> 
     """Scenario 3: the router's port is taken; `up` ends with code 2 and the reason, and leaves nobody behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        path = workbench.write(tmp_path, router={"port": port})
+        path = small_experiment.write(tmp_path, router={"port": port})
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -201,11 +201,11 @@ async def test_a_service_that_refuses_to_start_ends_them_all(tmp_path: Path) -> 
             seen.update(children(process.pid).values())
             return process.returncode is not None
 
-        await workbench.until(ended, 120)
-        _, said = await process.communicate()
+        await small_experiment.until(ended, 120)
+        _, output = await process.communicate()
     assert process.returncode == 2
-    assert f"cannot listen on 127.0.0.1:{port}".encode() in said
-    assert said.endswith(b"the router refused to start, for the reason printed above; everything is stopped\n")
+    assert f"cannot listen on 127.0.0.1:{port}".encode() in output
+    assert output.endswith(b"the router refused to start, for the reason printed above; everything is stopped\n")
     assert len(seen) >= 2
     assert not any(map(alive, seen))
 
@@ -230,14 +230,14 @@ async def test_stopping_during_the_pause_before_a_restart_starts_nothing(
     starting(monkeypatch, "raise SystemExit(7)")
     services = Services(tmp_path, backoff=[1000.0])
     task = asyncio.create_task(services.run("router"))
-    said = ""
+    output = ""
 
     async def crashed() -> bool:
-        nonlocal said
-        said += capsys.readouterr().err
-        return "router ended with 7; starting it again in 1000 s" in said
+        nonlocal output
+        output += capsys.readouterr().err
+        return "router ended with 7; starting it again in 1000 s" in output
 
-    await workbench.until(crashed)
+    await small_experiment.until(crashed)
     await services.stop()
     assert await asyncio.wait_for(task, 20) == 7
 
@@ -265,7 +265,7 @@ async def test_what_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.
     async def listening() -> bool:
         return deaf.exists()
 
-    await workbench.until(listening)
+    await small_experiment.until(listening)
     await services.stop()
     assert await asyncio.wait_for(task, 20) == -signal.SIGKILL
 
@@ -303,14 +303,14 @@ async def until_written(file: Path, text: str = "") -> None:
     async def written() -> bool:
         return file.exists() and file.stat().st_size > 0 and text in file.read_bytes().decode("utf-8", "replace")
 
-    await workbench.until(written, 60)
+    await small_experiment.until(written, 60)
 
 
 @pytest.mark.parametrize("name", ["evaluator", "retrainer"])
 async def test_a_service_waits_for_the_router_to_register_the_champion(tmp_path: Path, name: str) -> None:
     """Scenario 8: a service starts before the router ever has; it waits, then starts, and ends with code 0."""
-    path = workbench.write(tmp_path)
-    config = workbench.load(path)
+    path = small_experiment.write(tmp_path)
+    config = small_experiment.load(path)
     async with one_service(name, path) as process:
         await until_written(path.parent / f"{name}.log", "event=waiting_for_champion")
         assert not (Path(config.data) / f"{name}.address").exists()
@@ -323,15 +323,15 @@ async def test_a_service_waits_for_the_router_to_register_the_champion(tmp_path:
 
 async def test_a_router_starts_from_its_copy_while_the_state_store_is_away(tmp_path: Path) -> None:
     """Scenario 9: a router that has served before starts again, and its state store does not answer."""
-    path = workbench.write(tmp_path)
-    config = workbench.load(path)
-    async with workbench.running(config):
+    path = small_experiment.write(tmp_path)
+    config = small_experiment.load(path)
+    async with small_experiment.running(config):
         pass
     address = Path(config.data) / "router.address"
     address.unlink()
-    async with one_service("router", workbench.write(tmp_path, state="redis://127.0.0.1:1/0")):
+    async with one_service("router", small_experiment.write(tmp_path, state="redis://127.0.0.1:1/0")):
         await until_written(address)
         async with httpx.AsyncClient(base_url=address.read_text().strip(), timeout=20) as client:
-            answer = await client.post("/v1/predict", json={"features": workbench.instance(1)})
+            answer = await client.post("/v1/predict", json={"features": small_experiment.instance(1)})
             assert (answer.status_code, answer.json()["model"]) == (200, "v0001")
             assert "state store" in (await client.get("/readyz")).json()["problem"]

@@ -125,7 +125,7 @@ def test_pairs_need_neither_arms_nor_shares(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"--arm": "nothing"}, "no column 'nothing'"),
         ({"--champion": "older"}, "older"),
@@ -137,11 +137,11 @@ def test_pairs_need_neither_arms_nor_shares(tmp_path: Path) -> None:
         ({"--min-samples": "0"}, "min-samples"),
     ],
 )
-def test_a_usage_or_data_error_exits_with_2_and_names_it(log: Path, change: dict[str, str], said: str) -> None:
+def test_a_usage_or_data_error_exits_with_2_and_names_it(log: Path, change: dict[str, str], message: str) -> None:
     asked = dict(zip(ASKED[::2], ASKED[1::2], strict=True)) | change
     done = run(str(log), *(word for pair in asked.items() for word in pair))
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -38,8 +38,8 @@ def test_a_reader_that_has_gone_ends_it_quietly(commands: dict[str, list[str]], 
     command = started(commands[name], subprocess.PIPE)
     assert command.stdout is not None
     command.stdout.close()
-    _, told = command.communicate()
-    assert (command.returncode, told) == (141, "")
+    _, errors = command.communicate()
+    assert (command.returncode, errors) == (141, "")
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
@@ -47,8 +47,8 @@ def test_a_reader_that_has_gone_ends_it_quietly(commands: dict[str, list[str]], 
 def test_a_full_disk_ends_it_with_a_sentence(commands: dict[str, list[str]], name: str) -> None:
     with FULL.open("w") as full:
         command = started(commands[name], full)
-        _, told = command.communicate()
+        _, errors = command.communicate()
     assert command.returncode == 2
-    assert told.startswith("gauntlet: ")
-    assert "Traceback" not in told
-    assert "ignored" not in told
+    assert errors.startswith("gauntlet: ")
+    assert "Traceback" not in errors
+    assert "ignored" not in errors

@@ -33,8 +33,8 @@ def test_two_files_and_a_stream_as_processes(tmp_path: Path) -> None:
     roles = ("--target", "y", "--prediction", "p", "--fail-on", "HIGH")
     both = command("--reference", tmp_path / "before.csv", "--current", tmp_path / "now.parquet", *roles, "--json", "-")
     assert (both.returncode, both.stderr) == (3, "")
-    told = json.loads(both.stdout)
-    assert (told["root_cause"], told["action"]) == ("concept", "retrain_recent")
+    answer = json.loads(both.stdout)
+    assert (answer["root_cause"], answer["action"]) == ("concept", "retrain_recent")
     one = command("--stream", tmp_path / "all.csv.gz", "--reference-rows", 2000, *roles)
     assert one.returncode == 3
     first = json.loads(one.stdout.splitlines()[0])

@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from builders.samples import sample
-from streams import (
+from builders.evaluator_events import (
     BLOCK,
     EAGER,
     GUARDED,
@@ -26,6 +25,7 @@ from streams import (
     shadow,
     traffic,
 )
+from builders.samples import sample
 
 from evaluator.service.checkpoint import Checkpoint
 from evaluator.service.worker import serve
@@ -47,7 +47,7 @@ def ids(log: MemoryLog) -> list[str]:
     return [msgspec.json.decode(value)["id"] for value in log.values(keys.EVALUATIONS)]
 
 
-async def test_a_whole_log_is_read_committed_and_told(tmp_path: Path) -> None:
+async def test_a_whole_log_is_read_committed_and_reported(tmp_path: Path) -> None:
     made, stream = config(tmp_path, GUARDED), traffic(300)
     log, state = filled(stream), MemoryState()
     evaluator = await Evaluator(made, tmp_path / "e.db", log, state).read_all()
@@ -59,10 +59,10 @@ async def test_a_whole_log_is_read_committed_and_told(tmp_path: Path) -> None:
     evaluations = [event for event in ids(log) if event.startswith("test-r0001/")]
     assert evaluations == [f"test-r0001/{i}" for i in range(50, 50 + len(evaluations))]
     assert len(evaluations) == (299 - int(HORIZON)) // int(BLOCK)
-    told = msgspec.json.decode(state.records[keys.evaluator_progress("test")].value, type=status.EvaluatorProgress)
-    assert told.counts["joined"] == 300
-    assert told.evaluation is not None
-    assert told.evaluation.id == evaluations[-1]
+    progress = msgspec.json.decode(state.records[keys.evaluator_progress("test")].value, type=status.EvaluatorProgress)
+    assert progress.counts["joined"] == 300
+    assert progress.evaluation is not None
+    assert progress.evaluation.id == evaluations[-1]
 
 
 async def test_a_restarted_evaluator_still_tells_its_latest_judgement(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ async def test_a_restarted_evaluator_still_tells_its_latest_judgement(tmp_path: 
     (await Evaluator(made, tmp_path / "e.db", log, state).read_all()).close()
     log.add(prediction(900, 1300.0))
     (await Evaluator(made, tmp_path / "e.db", log, state).read_all()).close()
-    told = msgspec.json.decode(state.records[keys.evaluator_progress("test")].value, type=status.EvaluatorProgress)
-    assert told.evaluation is not None
-    assert told.health is not None
+    progress = msgspec.json.decode(state.records[keys.evaluator_progress("test")].value, type=status.EvaluatorProgress)
+    assert progress.evaluation is not None
+    assert progress.health is not None
 
 
 DEEP = b"[" * 90_000 + b"]" * 90_000

@@ -9,8 +9,7 @@ from typing import Any
 
 import parts
 import pytest
-import traffic
-import workbench
+from builders import service_processes, small_experiment
 
 from evaluator.service.checkpoint import Checkpoint
 
@@ -22,12 +21,12 @@ EVIDENCE = {"outcome_horizon": "2h", "block": "6h", "harm_block": "2h", "min_sam
 
 async def counts(folder: Path, **changes: Any) -> dict[str, int]:
     """One run of 20,000 with a challenger in shadow; what the evaluator counted."""
-    path = workbench.write(folder, clock="events", evidence=EVIDENCE, retrain={"enabled": False}, **changes)
-    async with traffic.loop(path) as running:
+    path = small_experiment.write(folder, clock="events", evidence=EVIDENCE, retrain={"enabled": False}, **changes)
+    async with service_processes.loop(path) as running:
         await running.challenge()
-        predictions, outcomes = await traffic.send(running, N, 250)
+        predictions, outcomes = await service_processes.send(running, N, 250)
         await running.counted(predictions, outcomes, shadows=N)
-    config = workbench.load(path)
+    config = small_experiment.load(path)
     checkpoint = Checkpoint(Path(config.data) / "evaluator.db")
     checkpoint.close()
     return {name: count for name, count in checkpoint.saved.counts.items() if name != "orphan"}

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import drifting
 import msgspec
 import numpy as np
 import pytest
+from builders import retraining_data
 
 from gauntlet import adapters, control, events, keys
 from gauntlet.config import Config
@@ -27,7 +27,7 @@ async def order(config: Config, now: float, name: str = "retrain_20231224_001") 
     reader = adapters.local_reader(config)
     folder = JobFolder(Path(config.data) / "jobs" / name)
     ends = await dataset.ends(reader)
-    folder.prepare(Spec(job=name, champion=drifting.CHAMPION, now=now, ends=ends, config=config))
+    folder.prepare(Spec(job=name, champion=retraining_data.CHAMPION, now=now, ends=ends, config=config))
     await reader.close()
     return folder
 
@@ -54,9 +54,9 @@ async def run(folder: JobFolder) -> Answer:
     return answer
 
 
-async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_path: Path) -> None:
-    config = drifting.configuration(tmp_path)
-    now = await drifting.lay(config)
+async def test_a_turned_concept_gives_an_accepted_and_registered_challenger(tmp_path: Path) -> None:
+    config = retraining_data.configuration(tmp_path)
+    now = await retraining_data.lay(config)
     code, answer = await asyncio.to_thread(run_process, await order(config, now))
     assert (code, answer.error) == (0, None)
     assert answer.accepted, answer.reason
@@ -70,11 +70,11 @@ async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_p
 
     registry = adapters.registry(config)
     version = registry.get("v0002")
-    holdout_from = now - 15 * drifting.DAY  # one day more than the holdout: the outcome horizon
+    holdout_from = now - 15 * retraining_data.DAY  # one day more than the holdout: the outcome horizon
     assert (version.parent, version.note, version.algorithm) == ("v0001", "retrain_20231224_001", "LogisticRegression")
     assert version.data_from is not None
     assert version.data_to is not None
-    assert drifting.START <= version.data_from < version.data_to < holdout_from
+    assert retraining_data.START <= version.data_from < version.data_to < holdout_from
     assert version.rows == answer.split["train_rows"]
     assert version.metrics == challenger
     assert version.checksum
@@ -83,7 +83,7 @@ async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_p
 
     reference = registry.reference("v0002")
     assert reference is not None
-    assert list(reference.columns) == list(drifting.NAMES)
+    assert list(reference.columns) == list(retraining_data.NAMES)
     assert reference.rows == len(reference.at) == version.rows + answer.split["holdout_rows"]
     assert reference.at == sorted(reference.at)
     assert reference.honest == list(range(version.rows, reference.rows)), "what it was trained on is no measure"
@@ -96,15 +96,15 @@ async def test_a_turned_concept_gives_an_accepted_and_registered_candidate(tmp_p
 async def test_the_same_job_gives_the_same_answer_twice(tmp_path: Path) -> None:
     answers = []
     for name in ("one", "two"):
-        config = drifting.configuration(tmp_path / name)
-        now = await drifting.lay(config)
+        config = retraining_data.configuration(tmp_path / name)
+        now = await retraining_data.lay(config)
         answers.append(msgspec.structs.replace(await run(await order(config, now)), training_seconds=0.0))
     assert answers[0] == answers[1]
 
 
 async def test_without_drift_the_champion_stays(tmp_path: Path) -> None:
-    config = drifting.configuration(tmp_path)
-    now = await drifting.lay(config, turn=None)
+    config = retraining_data.configuration(tmp_path)
+    now = await retraining_data.lay(config, turn=None)
     answer = await run(await order(config, now))
     assert (answer.accepted, answer.version, answer.error) == (False, None, None)
     assert "less than the 0.01 asked for" in answer.reason
@@ -112,8 +112,8 @@ async def test_without_drift_the_champion_stays(tmp_path: Path) -> None:
 
 
 async def test_a_regression_is_retrained_too(tmp_path: Path) -> None:
-    config = drifting.configuration(tmp_path, "regression")
-    now = await drifting.lay(config)
+    config = retraining_data.configuration(tmp_path, "regression")
+    now = await retraining_data.lay(config)
     answer = await run(await order(config, now))
     assert answer.accepted, answer.reason
     assert set(answer.metrics["challenger"]) == {"rmse", "mae", "r2"}
@@ -121,24 +121,24 @@ async def test_a_regression_is_retrained_too(tmp_path: Path) -> None:
 
 
 async def test_a_failing_trainer_is_named_and_leaves_nothing_registered(tmp_path: Path) -> None:
-    config = drifting.configuration(tmp_path, trainer="drifting:broken_trainer")
-    now = await drifting.lay(config)
+    config = retraining_data.configuration(tmp_path, trainer="builders.retraining_data:broken_trainer")
+    now = await retraining_data.lay(config)
     answer = await run(await order(config, now))
     assert answer.error is not None
-    assert "drifting:broken_trainer" in answer.error
+    assert "builders.retraining_data:broken_trainer" in answer.error
     assert "no luck today" in answer.error
     assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]
 
 
 async def test_too_little_data_is_an_answer_and_no_failure(tmp_path: Path) -> None:
-    config = drifting.configuration(tmp_path)
-    now = await drifting.lay(config, days=15, a_day=60)
+    config = retraining_data.configuration(tmp_path)
+    now = await retraining_data.lay(config, days=15, a_day=60)
     answer = await run(await order(config, now))
     assert (answer.accepted, answer.error) == (False, None)
     assert "not enough labelled rows" in answer.reason
 
 
-class House:
+class RetrainerLoop:
     """A worker on real local ports, turned by hand."""
 
     def __init__(self, config: Config) -> None:
@@ -151,8 +151,8 @@ class House:
         self.store = RetrainerStore(Path(config.data), config.experiment)
         self.worker = Worker(config, self.reader, self.writer, self.state, self.registry, self.store)
 
-    async def say(self, topic: str, *told: Event) -> None:
-        await self.evaluator.append([Record(topic, e.id, e.at, events.encode(e)) for e in told])  # type: ignore[arg-type]
+    async def publish(self, topic: str, *new: Event) -> None:
+        await self.evaluator.append([Record(topic, e.id, e.at, events.encode(e)) for e in new])  # type: ignore[arg-type]
 
     async def turn_until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
@@ -166,7 +166,7 @@ class House:
             for r in await self.reader.read(topic, partition, 0, 1000)
         ]
 
-    async def __aenter__(self) -> "House":
+    async def __aenter__(self) -> "RetrainerLoop":
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -177,13 +177,13 @@ class House:
 
 
 async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Path) -> None:
-    config = drifting.configuration(tmp_path)
-    now = await drifting.lay(config)
-    async with House(config) as house:
-        await house.say(keys.DRIFT, drifting.drift(now))
-        await house.turn_until(lambda: [j.status for j in house.store.jobs.values()] == ["completed"])
+    config = retraining_data.configuration(tmp_path)
+    now = await retraining_data.lay(config)
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.DRIFT, retraining_data.drift(now))
+        await loop.turn_until(lambda: [j.status for j in loop.store.jobs.values()] == ["completed"])
 
-        _, record = await control.read(house.state, "turning")
+        _, record = await control.read(loop.state, "turning")
         assert record is not None
         assert record.rollout is not None
         assert (record.rollout.challenger, record.rollout.stage, record.rollout.started_at) == ("v0002", -1, now)
@@ -192,16 +192,16 @@ async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Pat
         assert record.last.actor == "retrainer"
         assert "log_loss improves by" in record.last.reason
 
-        told = [e for e in await house.events(keys.JOBS) if isinstance(e, Job)]
-        assert [e.status for e in told] == ["pending", "running", "completed"]
-        assert {e.id for e in told} == {"retrain_20231225_001"}
-        assert (told[-1].accepted, told[-1].version) == (True, "v0002")
+        jobs = [e for e in await loop.events(keys.JOBS) if isinstance(e, Job)]
+        assert [e.status for e in jobs] == ["pending", "running", "completed"]
+        assert {e.id for e in jobs} == {"retrain_20231225_001"}
+        assert (jobs[-1].accepted, jobs[-1].version) == (True, "v0002")
         lines = (Path(config.data) / "retraining_jobs.jsonl").read_text().splitlines()
         assert [msgspec.json.decode(line)["decision"] for line in lines] == ["challenge"]
 
-        assert house.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
-        assert house.registry.statuses() == {"v0001": "production", "v0002": "staging"}
-        _, value = await house.state.get(keys.retrainer_progress("turning"))
+        assert loop.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
+        assert loop.registry.statuses() == {"v0001": "production", "v0002": "staging"}
+        _, value = await loop.state.get(keys.retrainer_progress("turning"))
         report = msgspec.json.decode(value, type=RetrainerProgress)
         assert (report.at, report.running, report.offsets["drift/evaluator"]) == (now, None, 1)
         assert [job.status for job in report.jobs] == ["completed"]
@@ -210,8 +210,8 @@ async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Pat
 async def test_a_killed_job_finds_the_version_that_it_had_registered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = drifting.configuration(tmp_path)
-    now = await drifting.lay(config)
+    config = retraining_data.configuration(tmp_path)
+    now = await retraining_data.lay(config)
     folder = await order(config, now)
 
     def die(_: JobFolder, __: Answer) -> None:
@@ -230,26 +230,28 @@ async def test_a_killed_job_finds_the_version_that_it_had_registered(
 
 
 async def test_a_running_job_delays_no_event_and_is_aborted_at_its_time_limit(tmp_path: Path) -> None:
-    config = drifting.configuration(tmp_path, trainer="drifting:patient_trainer", time_limit="1s")
-    now = await drifting.lay(config)
-    async with House(config) as house:
-        await house.say(keys.DRIFT, drifting.drift(now))
-        await house.worker.step()
-        live = house.store.live
+    config = retraining_data.configuration(
+        tmp_path, trainer="builders.retraining_data:patient_trainer", time_limit="1s"
+    )
+    now = await retraining_data.lay(config)
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.DRIFT, retraining_data.drift(now))
+        await loop.worker.step()
+        live = loop.store.live
         assert live is not None
         assert live.status == "running"
-        await house.say(keys.DRIFT, drifting.drift(now + 60, event="escalate"))
-        await house.worker.step()
-        assert house.store.now == now + 60, "no event waits for the job"
-        assert house.store.live == live, "single flight"
-        await house.turn_until(lambda: house.store.jobs[live.id].status != "running")
-        aborted = house.store.jobs[live.id]
+        await loop.publish(keys.DRIFT, retraining_data.drift(now + 60, event="escalate"))
+        await loop.worker.step()
+        assert loop.store.now == now + 60, "no event waits for the job"
+        assert loop.store.live == live, "single flight"
+        await loop.turn_until(lambda: loop.store.jobs[live.id].status != "running")
+        aborted = loop.store.jobs[live.id]
         assert (aborted.status, aborted.answer.error, aborted.accepted) == ("aborted", "it took longer than 1 s", None)
-        assert house.store.request is not None, "the episode is still open, and is asked again after the cool-down"
-        await house.say(keys.DRIFT, drifting.drift(now + config.retrain.cool_down, event="escalate"))
-        await house.worker.step()
-        assert len(house.store.jobs) == 1, "one minute is missing"
-        await house.say(keys.DRIFT, drifting.drift(now + config.retrain.cool_down + 60, event="escalate"))
-        await house.worker.step()
-        assert [j.status for j in house.store.jobs.values()] == ["aborted", "running"]
+        assert loop.store.request is not None, "the episode is still open, and is asked again after the cool-down"
+        await loop.publish(keys.DRIFT, retraining_data.drift(now + config.retrain.cool_down, event="escalate"))
+        await loop.worker.step()
+        assert len(loop.store.jobs) == 1, "one minute is missing"
+        await loop.publish(keys.DRIFT, retraining_data.drift(now + config.retrain.cool_down + 60, event="escalate"))
+        await loop.worker.step()
+        assert [j.status for j in loop.store.jobs.values()] == ["aborted", "running"]
     assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import drifting
 import msgspec
 import pytest
+from builders import retraining_data
 from builders.samples import sample
 
 from gauntlet import adapters, control, events, keys
@@ -17,15 +17,17 @@ from gauntlet.types import VerdictCause
 from retrainer.store import JobRecord, RetrainerStore
 from retrainer.worker import Worker
 
-DAY = drifting.DAY
-T0 = drifting.START
+DAY = retraining_data.DAY
+T0 = retraining_data.START
 
 
-class House:
+class RetrainerLoop:
     """A begun experiment with a challenger v0002 in shadow, an evaluator's voice, and a worker."""
 
     def __init__(self, folder: Path, experiment: str) -> None:
-        self.config = msgspec.structs.replace(drifting.configuration(folder, enabled="false"), experiment=experiment)
+        self.config = msgspec.structs.replace(
+            retraining_data.configuration(folder, enabled="false"), experiment=experiment
+        )
         self.data = Path(self.config.data)
         self.state = adapters.state(self.config)
         self.reader = adapters.local_reader(self.config)
@@ -46,8 +48,8 @@ class House:
         )
         await control.change(self.state, self.config.experiment, challenge, T0)
 
-    async def say(self, *told: Event) -> None:
-        records = [Record(keys.EVALUATIONS, e.id, e.at, events.encode(e)) for e in told]  # type: ignore[arg-type]
+    async def publish(self, *new: Event) -> None:
+        records = [Record(keys.EVALUATIONS, e.id, e.at, events.encode(e)) for e in new]  # type: ignore[arg-type]
         await self.evaluator.append(records)
 
     def look(self, day: float, **changes: object) -> Evaluation:
@@ -79,7 +81,7 @@ class House:
         assert found is not None
         return found
 
-    async def told(self) -> list[str]:
+    async def decisions(self) -> list[str]:
         history = await control.history(self.state, self.config.experiment)
         return [c.last.command for _, c in history if c.last is not None]
 
@@ -91,27 +93,27 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[House]:
-    built = House(tmp_path, request.node.name.replace("_", "-")[:60].strip("-"))
+async def loop(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RetrainerLoop]:
+    built = RetrainerLoop(tmp_path, request.node.name.replace("_", "-")[:60].strip("-"))
     await built.begin()
     yield built
     await built.close()
 
 
-async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: House) -> None:
-    name = house.config.experiment
-    await house.say(*(house.look(day) for day in range(1, 20)))
-    await house.worker.step()
-    record = await house.record()
+async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(loop: RetrainerLoop) -> None:
+    name = loop.config.experiment
+    await loop.publish(*(loop.look(day) for day in range(1, 20)))
+    await loop.worker.step()
+    record = await loop.record()
     assert record.rollout is not None
     assert record.rollout.last_stage
-    assert await house.told() == ["begin", "challenge", "advance", "advance", "advance"]
+    assert await loop.decisions() == ["begin", "challenge", "advance", "advance", "advance"]
     assert record.rollout.stage_since == T0 + 6 * DAY, "two days each: decisions are dated by the evidence"
-    assert house.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
+    assert loop.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
 
-    await house.say(house.look(20, result="better", cause=VerdictCause.WIN, lower=0.001))
-    await house.worker.step()
-    record = await house.record()
+    await loop.publish(loop.look(20, result="better", cause=VerdictCause.WIN, lower=0.001))
+    await loop.worker.step()
+    record = await loop.record()
     assert (record.champion, record.previous) == ("v0002", "v0001")
     assert record.bake is not None
     assert record.bake.reference == {"accuracy": 0.9}
@@ -119,7 +121,7 @@ async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: 
     assert record.last.evidence == "look-20"
     assert "log_loss effect +0.02 [+0.001, +0.05] after 10 blocks" in record.last.reason
 
-    fallen = Health(
+    degraded = Health(
         id="h1",
         at=T0 + 25 * DAY,
         experiment=name,
@@ -129,64 +131,64 @@ async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(house: 
         window_outcomes=600,
         window={"accuracy": 0.84},
     )
-    await house.say(fallen)
-    await house.worker.step()
-    record = await house.record()
+    await loop.publish(degraded)
+    await loop.worker.step()
+    record = await loop.record()
     assert (record.champion, record.bake) == ("v0001", None)
     assert record.ended[-1].state == "rolled_back"
-    assert house.registry.aliases() == {"champion": "v0001", "previous": "v0002"}
+    assert loop.registry.aliases() == {"champion": "v0001", "previous": "v0002"}
     assert sample("gauntlet_rollback_total", experiment=name, cause="watch") == 1
     assert sample("gauntlet_decisions_total", experiment=name, decision="advance") == 3
     assert sample("gauntlet_decisions_total", experiment=name, decision="promote") == 1
 
 
-async def test_harm_is_rolled_back_though_no_retraining_is_wanted(house: House) -> None:
-    await house.say(house.look(0.5, result="worse", cause=VerdictCause.HARM, effect=-0.1))
-    await house.worker.step()
-    record = await house.record()
+async def test_harm_is_rolled_back_though_no_retraining_is_wanted(loop: RetrainerLoop) -> None:
+    await loop.publish(loop.look(0.5, result="worse", cause=VerdictCause.HARM, effect=-0.1))
+    await loop.worker.step()
+    record = await loop.record()
     assert record.rollout is None
     assert record.ended[-1].state == "rolled_back"
-    assert sample("gauntlet_rollback_total", experiment=house.config.experiment, cause="evidence") == 1
+    assert sample("gauntlet_rollback_total", experiment=loop.config.experiment, cause="evidence") == 1
 
 
-async def test_events_handled_again_after_a_kill_change_nothing(house: House) -> None:
-    await house.say(*(house.look(day) for day in range(1, 5)))
+async def test_events_handled_again_after_a_kill_change_nothing(loop: RetrainerLoop) -> None:
+    await loop.publish(*(loop.look(day) for day in range(1, 5)))
 
     def crash() -> bool:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(house.store, "commit", crash)  # dies after its commands are in force, before its offsets are
+        patch.setattr(loop.store, "commit", crash)  # dies after its commands are in force, before its offsets are
         with pytest.raises(KeyboardInterrupt):
-            await house.worker.step()
-    before = await house.told()
+            await loop.worker.step()
+    before = await loop.decisions()
     assert before == ["begin", "challenge", "advance", "advance"]
-    house.store.close()
-    house.open()
-    assert house.store.offsets == {}
-    await house.worker.step()
-    assert await house.told() == before
-    assert house.store.offsets["evaluations", "evaluator"] == 4
+    loop.store.close()
+    loop.open()
+    assert loop.store.offsets == {}
+    await loop.worker.step()
+    assert await loop.decisions() == before
+    assert loop.store.offsets["evaluations", "evaluator"] == 4
 
 
-async def test_old_news_of_an_ended_rollout_is_read_and_not_acted_upon(house: House) -> None:
-    name = house.config.experiment
-    await control.change(house.state, name, Command(name="abort", actor="op", reason="r"), T0 + 1)
-    stages = tuple(stage.stage() for stage in house.config.ramp)
+async def test_old_news_of_an_ended_rollout_is_read_and_not_acted_upon(loop: RetrainerLoop) -> None:
+    name = loop.config.experiment
+    await control.change(loop.state, name, Command(name="abort", actor="op", reason="r"), T0 + 1)
+    stages = tuple(stage.stage() for stage in loop.config.ramp)
     again = Command(name="challenge", actor="op", reason="r", version="v0003", shadow=stages[0], stages=stages)
-    await control.change(house.state, name, again, T0 + 2)
-    await house.say(
-        house.look(5, result="worse", cause=VerdictCause.HARM), house.look(6, result="better", cause=VerdictCause.WIN)
+    await control.change(loop.state, name, again, T0 + 2)
+    await loop.publish(
+        loop.look(5, result="worse", cause=VerdictCause.HARM), loop.look(6, result="better", cause=VerdictCause.WIN)
     )
-    await house.worker.step()
-    record = await house.record()
+    await loop.worker.step()
+    record = await loop.record()
     assert record.rollout is not None
     assert record.rollout.challenger == "v0003"
-    assert house.store.offsets["evaluations", "evaluator"] == 2
+    assert loop.store.offsets["evaluations", "evaluator"] == 2
 
 
-async def test_what_is_no_event_or_cannot_be_judged_is_skipped(house: House) -> None:
-    await house.evaluator.append(
+async def test_what_is_no_event_or_cannot_be_judged_is_skipped(loop: RetrainerLoop) -> None:
+    await loop.evaluator.append(
         [
             Record(keys.EVALUATIONS, "junk", T0, b"not json"),
             Record(
@@ -194,34 +196,38 @@ async def test_what_is_no_event_or_cannot_be_judged_is_skipped(house: House) -> 
                 "odd",
                 T0,
                 events.encode(
-                    msgspec.structs.replace(drifting.drift(T0), severity="PURPLE", experiment=house.config.experiment)
+                    msgspec.structs.replace(
+                        retraining_data.drift(T0), severity="PURPLE", experiment=loop.config.experiment
+                    )
                 ),
             ),
         ]
     )
-    await house.say(house.look(3))
-    await house.worker.step()
-    assert await house.told() == ["begin", "challenge", "advance"]
-    assert house.store.offsets["drift", "evaluator"] == 1
+    await loop.publish(loop.look(3))
+    await loop.worker.step()
+    assert await loop.decisions() == ["begin", "challenge", "advance"]
+    assert loop.store.offsets["drift", "evaluator"] == 1
 
 
-async def test_an_outage_of_the_state_holds_and_loses_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    await house.say(*(house.look(day) for day in range(1, 8)))
+async def test_an_outage_of_the_state_holds_and_loses_nothing(
+    loop: RetrainerLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await loop.publish(*(loop.look(day) for day in range(1, 8)))
 
     async def down(*_: object, **__: object) -> None:
         raise StateUnavailable("gone for lunch")
 
     with monkeypatch.context() as outage:
-        outage.setattr(house.state, "put", down)
+        outage.setattr(loop.state, "put", down)
         for _ in range(3):
             with pytest.raises(StateUnavailable):
-                await house.worker.step()
-        assert await house.told() == ["begin", "challenge"]
-    await house.worker.step()
-    assert await house.told() == ["begin", "challenge", "advance", "advance", "advance"]
+                await loop.worker.step()
+        assert await loop.decisions() == ["begin", "challenge"]
+    await loop.worker.step()
+    assert await loop.decisions() == ["begin", "challenge", "advance", "advance", "advance"]
 
 
-async def test_an_outage_of_the_log_never_stops_decisions(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_of_the_log_never_stops_decisions(loop: RetrainerLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     async def down(*_: object, **__: object) -> None:
         raise LogUnavailable("disk full")
 
@@ -237,16 +243,16 @@ async def test_an_outage_of_the_log_never_stops_decisions(house: House, monkeypa
         updated_at=T0,
         ended_at=T0,
     )
-    house.store.put(job)
+    loop.store.put(job)
     with monkeypatch.context() as outage:
-        outage.setattr(house.writer, "append", down)
+        outage.setattr(loop.writer, "append", down)
         for day in (3, 6):
-            await house.say(house.look(day))
+            await loop.publish(loop.look(day))
             with pytest.raises(LogUnavailable):
-                await house.worker.step()
-    assert await house.told() == ["begin", "challenge", "advance", "advance"]
-    assert [e.id for _, e in house.store.outbox()] == [job.id]
-    await house.worker.step()
-    assert house.store.outbox() == []
-    assert await house.reader.end(keys.JOBS, "retrainer") == 1
-    assert job.id in (house.data / "retraining_jobs.jsonl").read_text()
+                await loop.worker.step()
+    assert await loop.decisions() == ["begin", "challenge", "advance", "advance"]
+    assert [e.id for _, e in loop.store.outbox()] == [job.id]
+    await loop.worker.step()
+    assert loop.store.outbox() == []
+    assert await loop.reader.end(keys.JOBS, "retrainer") == 1
+    assert job.id in (loop.data / "retraining_jobs.jsonl").read_text()

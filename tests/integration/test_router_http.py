@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import skops.io
-import workbench
-from workbench import recorded
+from builders import small_experiment
+from builders.small_experiment import recorded
 
 from gauntlet import adapters, control, keys, telemetry
 from gauntlet.config import Config
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.asyncio
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return workbench.load(workbench.write(tmp_path))
+    return small_experiment.load(small_experiment.write(tmp_path))
 
 
 async def test_one_and_many_predictions_are_answered_and_recorded(config: Config) -> None:
-    async with workbench.running(config) as client:
-        one = await client.post("/v1/predict", json={"features": workbench.instance(1), "id": "first"})
+    async with small_experiment.running(config) as client:
+        one = await client.post("/v1/predict", json={"features": small_experiment.instance(1), "id": "first"})
         assert one.status_code == 200
         body = one.json()
         assert body["id"] == "first"
@@ -35,7 +35,7 @@ async def test_one_and_many_predictions_are_answered_and_recorded(config: Config
         best = max(body["probabilities"], key=body["probabilities"].get)
         assert str(body["prediction"]) == best
         many = await client.post(
-            "/v1/predict", json={"instances": [{"features": workbench.instance(i)} for i in range(5)]}
+            "/v1/predict", json={"instances": [{"features": small_experiment.instance(i)} for i in range(5)]}
         )
         ids = [p["id"] for p in many.json()["predictions"]]
         assert len(set(ids)) == 5
@@ -74,23 +74,23 @@ BAD = [
 async def test_a_bad_request_gets_its_reason_and_leaves_nothing(
     config: Config, body: bytes, status: int, code: str | None
 ) -> None:
-    async with workbench.running(config) as client:
+    async with small_experiment.running(config) as client:
         answer = await client.post("/v1/predict", content=body)
         assert answer.status_code == status
         error = answer.json()["error"]
         assert code is None or error["code"] == code
         assert error["message"]
-        assert (await client.post("/v1/predict", json={"features": workbench.instance(0)})).status_code == 200
+        assert (await client.post("/v1/predict", json={"features": small_experiment.instance(0)})).status_code == 200
     assert len(await recorded(config, keys.PREDICTIONS)) == 1
 
 
 async def test_fifty_megabytes_are_refused_and_the_next_request_is_unharmed(config: Config) -> None:
-    async with workbench.running(config) as client:
+    async with small_experiment.running(config) as client:
         for route in ("/v1/predict", "/v1/outcomes"):
             answer = await client.post(route, content=b" " * 50_000_000)
             assert answer.status_code == 413
             assert answer.json()["error"]["code"] == "body_too_large"
-        assert (await client.post("/v1/predict", json={"features": workbench.instance(0)})).status_code == 200
+        assert (await client.post("/v1/predict", json={"features": small_experiment.instance(0)})).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -108,17 +108,17 @@ async def test_fifty_megabytes_are_refused_and_the_next_request_is_unharmed(conf
     ],
 )
 async def test_a_bad_outcome_is_refused_whole(config: Config, body: Any, status: int, code: str) -> None:
-    async with workbench.running(config) as client:
-        await client.post("/v1/predict", json={"features": workbench.instance(0), "id": "known"})
+    async with small_experiment.running(config) as client:
+        await client.post("/v1/predict", json={"features": small_experiment.instance(0), "id": "known"})
         answer = await client.post("/v1/outcomes", json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert await recorded(config, keys.OUTCOMES) == []
 
 
 async def test_a_regression_of_ones_own(tmp_path: Path) -> None:
-    config = workbench.load(workbench.write(tmp_path, workbench.regressor(), task="regression"))
-    async with workbench.running(config) as client:
-        answer = (await client.post("/v1/predict", json={"features": workbench.instance(3), "id": "r"})).json()
+    config = small_experiment.load(small_experiment.write(tmp_path, small_experiment.regressor(), task="regression"))
+    async with small_experiment.running(config) as client:
+        answer = (await client.post("/v1/predict", json={"features": small_experiment.instance(3), "id": "r"})).json()
         assert isinstance(answer["prediction"], float)
         assert "probabilities" not in answer
         assert (await client.post("/v1/outcomes", json={"id": "r", "value": 1.25})).status_code == 202
@@ -127,23 +127,23 @@ async def test_a_regression_of_ones_own(tmp_path: Path) -> None:
 
 
 async def test_start_up_refuses_a_model_that_does_not_load(tmp_path: Path) -> None:
-    path = workbench.write(tmp_path)
+    path = small_experiment.write(tmp_path)
     (tmp_path / "model.skops").write_bytes(b"nothing")
     with pytest.raises(ModelUnusable, match=r"model\.skops"):
-        async with workbench.running(workbench.load(path)):
+        async with small_experiment.running(small_experiment.load(path)):
             pass
     (tmp_path / "model.skops").unlink()
     with pytest.raises(ModelUnusable, match="no such file"):
-        async with workbench.running(workbench.load(path)):
+        async with small_experiment.running(small_experiment.load(path)):
             pass
 
 
 async def test_the_state_store_going_away_changes_nothing_for_callers(config: Config) -> None:
-    async with workbench.running(config) as client:
+    async with small_experiment.running(config) as client:
         state = Path(config.data) / "state.db"
         aside = state.with_name("gone")
         state.rename(aside)
-        assert (await client.post("/v1/predict", json={"features": workbench.instance(0)})).status_code == 200
+        assert (await client.post("/v1/predict", json={"features": small_experiment.instance(0)})).status_code == 200
         assert (await client.get("/healthz")).status_code == 200
         aside.rename(state)
     _, record = await _control(config)
@@ -159,16 +159,16 @@ async def _control(config: Config) -> Any:
 
 
 async def test_a_model_file_is_checked_by_its_path(tmp_path: Path) -> None:
-    path = workbench.write(tmp_path, champion={"model": "other.skops"})
-    skops.io.dump(workbench.classifier(), tmp_path / "other.skops")
-    async with workbench.running(workbench.load(path)) as client:
+    path = small_experiment.write(tmp_path, champion={"model": "other.skops"})
+    skops.io.dump(small_experiment.classifier(), tmp_path / "other.skops")
+    async with small_experiment.running(small_experiment.load(path)) as client:
         assert (await client.get("/readyz")).json()["ready"] is True
 
 
 async def test_a_replay_can_not_be_thrown_into_the_future(tmp_path: Path) -> None:
-    config = workbench.load(workbench.write(tmp_path, clock="events"))
-    body = {"features": workbench.instance(0)}
-    async with workbench.running(config) as client:
+    config = small_experiment.load(small_experiment.write(tmp_path, clock="events"))
+    body = {"features": small_experiment.instance(0)}
+    async with small_experiment.running(config) as client:
         assert (await client.post("/v1/predict", json={**body, "at": 1e9})).status_code == 200
         refused = await client.post("/v1/predict", json={**body, "at": 9.9e10})
         assert refused.json()["error"]["code"] == "bad_time"
@@ -177,8 +177,8 @@ async def test_a_replay_can_not_be_thrown_into_the_future(tmp_path: Path) -> Non
 
 async def test_a_refused_request_leaves_the_replay_clock_where_it_was(tmp_path: Path) -> None:
     """The time of an event without `at` tells where the clock stands."""
-    config = workbench.load(workbench.write(tmp_path, clock="events"))
-    row = workbench.instance(0)
+    config = small_experiment.load(small_experiment.write(tmp_path, clock="events"))
+    row = small_experiment.instance(0)
     refused: list[tuple[str, dict[str, Any]]] = [
         ("predict", {"instances": [{"features": row, "at": 9e8}, {"features": {}}]}),
         ("predict", {"instances": [{"features": row, "at": 9e8}, {"features": row, "id": ""}]}),
@@ -186,7 +186,7 @@ async def test_a_refused_request_leaves_the_replay_clock_where_it_was(tmp_path: 
         ("outcomes", {"outcomes": [{"id": "first", "value": 1, "at": 9e8}, {"id": "first", "value": 7}]}),
         ("outcomes", {"outcomes": [{"id": "first", "value": 1, "at": 9e8}, {"id": "never-made", "value": 1}]}),
     ]
-    async with workbench.running(config) as client:
+    async with small_experiment.running(config) as client:
         await client.post("/v1/predict", json={"features": row, "id": "first", "at": 8.9e8})
         for number, (route, body) in enumerate(refused):
             assert (await client.post(f"/v1/{route}", json=body)).status_code in (400, 404), body
@@ -200,9 +200,9 @@ async def test_a_refused_request_leaves_the_replay_clock_where_it_was(tmp_path: 
 
 
 async def test_one_request_can_not_jump_over_the_longest_gap_in_two_steps(tmp_path: Path) -> None:
-    config = workbench.load(workbench.write(tmp_path, clock="events"))
-    row = workbench.instance(0)
-    async with workbench.running(config) as client:
+    config = small_experiment.load(small_experiment.write(tmp_path, clock="events"))
+    row = small_experiment.instance(0)
+    async with small_experiment.running(config) as client:
         steps = [{"features": row, "at": 1e9}, {"features": row, "at": 1e9 + 401 * 86_400}]
         refused = await client.post("/v1/predict", json={"instances": steps})
         assert refused.json()["error"]["code"] == "bad_time"
@@ -212,7 +212,7 @@ async def test_one_request_can_not_jump_over_the_longest_gap_in_two_steps(tmp_pa
 async def test_every_refusal_has_a_series_from_the_start(config: Config) -> None:
     """A counter that is absent until its first increase hides that increase from `rate`."""
     telemetry.initialise(config.experiment, "router")
-    async with workbench.running(config) as client:
+    async with small_experiment.running(config) as client:
         before = (await client.get("/metrics")).text
         for route in ("predict", "outcomes", "admin"):
             assert f'gauntlet_refused_total{{reason="bad_request",route="{route}"}}' in before

@@ -55,8 +55,8 @@ class Chromium:
         The page's time jumps over idle waits but stands still while a request is open, so a page that holds one open
         (an event stream) runs into `seconds` of real time: PartError.
         """
-        said = self._run(url, ["--dump-dom"], script_ms, seconds)
-        return Page(said.out, tuple(_CONSOLE.findall(said.err)))
+        output = self._run(url, ["--dump-dom"], script_ms, seconds)
+        return Page(output.out, tuple(_CONSOLE.findall(output.err)))
 
     def screenshot(
         self,
@@ -70,9 +70,9 @@ class Chromium:
     ) -> Path:
         """Write the page as a PNG of `width` x `height` pixels and return its path."""
         flags = [f"--screenshot={file.absolute()}", f"--window-size={width},{height}", "--force-device-scale-factor=1"]
-        said = self._run(url, flags, script_ms, seconds)
+        output = self._run(url, flags, script_ms, seconds)
         if not file.exists():
-            raise PartError(f"chromium wrote no screenshot of {url}:\n{said.err[-2000:]}")
+            raise PartError(f"chromium wrote no screenshot of {url}:\n{output.err[-2000:]}")
         return file
 
     def _run(self, url: str, flags: list[str], script_ms: int, seconds: float) -> _Output:
@@ -86,12 +86,12 @@ class Chromium:
                     in_time = process.wait(seconds)
                 finally:
                     process.end()
-            said = _Output((folder / "out").read_text(), (folder / "err").read_text(errors="replace"))
+            output = _Output((folder / "out").read_text(), (folder / "err").read_text(errors="replace"))
         if not in_time:
-            raise PartError(f"chromium didn't finish {url} within {seconds:.0f} s:\n{said.err[-2000:]}")
+            raise PartError(f"chromium didn't finish {url} within {seconds:.0f} s:\n{output.err[-2000:]}")
         if process.code != 0:
-            raise PartError(f"chromium ended with code {process.code} on {url}:\n{said.err[-2000:]}")
-        return said
+            raise PartError(f"chromium ended with code {process.code} on {url}:\n{output.err[-2000:]}")
+        return output
 
 
 def _program() -> str | None:

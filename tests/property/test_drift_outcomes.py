@@ -22,11 +22,11 @@ RNG = np.random.default_rng(0)
 SCORE = RNG.random(800)
 TRUTH = (RNG.random(800) < SCORE) * 1
 PROFILE = Profile.fit(
-    {"x": RNG.normal(size=800), "c": ["a", "b"] * 400, "score": SCORE, "said": (SCORE > 0.5) * 1},
+    {"x": RNG.normal(size=800), "c": ["a", "b"] * 400, "score": SCORE, "prediction": (SCORE > 0.5) * 1},
     reference_id="r",
     pane=8,
     windows=(16, 600, 1200),
-    prediction="said",
+    prediction="prediction",
     score="score",
     targets=TRUTH,
     regimes=["c", "x"],
@@ -40,7 +40,7 @@ def rows(seed: int, n: int) -> dict[str, Any]:
         "x": rng.normal(0.5, 1.0, n),
         "c": rng.choice(["a", "b", "z"], size=n).tolist(),
         "score": score,
-        "said": (score > 0.5) * 1,
+        "prediction": (score > 0.5) * 1,
     }
 
 
@@ -67,14 +67,14 @@ def test_rows_with_scores_and_regimes_in_any_cut(seed: int, cuts: set[int]) -> N
 def test_outcomes_in_any_cut(seed: int, cuts: set[int]) -> None:
     rng = np.random.default_rng(seed)
     truth: list[Any] = [None if rng.random() < 0.1 else int(rng.random() < 0.7) for _ in range(1500)]
-    said: list[Any] = [None if rng.random() < 0.1 else int(rng.random() < 0.5) for _ in range(1500)]
+    prediction: list[Any] = [None if rng.random() < 0.1 else int(rng.random() < 0.5) for _ in range(1500)]
     whole, parts = Monitor(PROFILE), Monitor(PROFILE)
     times = np.arange(1500.0)
-    expected = whole.observe_outcomes(truth, said, times)
+    expected = whole.observe_outcomes(truth, prediction, times)
     assert expected
     events = []
     for start, end in pairwise(sorted(cuts | {0, 1500})):
-        events += parts.observe_outcomes(truth[start:end], said[start:end], times[start:end])
+        events += parts.observe_outcomes(truth[start:end], prediction[start:end], times[start:end])
         restored = Monitor(PROFILE)
         restored.restore(json.loads(json.dumps(parts.snapshot(), allow_nan=False)))
         parts = restored
@@ -101,7 +101,7 @@ PATHS = st.lists(st.integers(-1, STATES - 1), max_size=30)
 
 @settings(max_examples=100, deadline=None)
 @given(PATHS, PATHS, PATHS)
-def test_stretches_of_transitions_are_associative(a: list[int], b: list[int], c: list[int]) -> None:
+def test_merging_transitions_is_associative(a: list[int], b: list[int], c: list[int]) -> None:
     first, second, third = (Transitions.from_states(np.array(path, dtype=np.int64)) for path in (a, b, c))
     whole = Transitions.from_states(np.array(a + b + c, dtype=np.int64))
     for merged in ((first + second) + third, first + (second + third)):

@@ -9,9 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from builders.evaluator_events import BLOCK, GUARDED, HORIZON, batch, config, outcome, prediction, shadow, treated
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import BLOCK, GUARDED, HORIZON, batch, config, outcome, prediction, shadow, treated
 
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import TrackedMetrics
@@ -192,7 +192,7 @@ def test_which_values_are_told_apart_depends_on_the_values_alone(values: list[st
     assert sum(sums.n_challenger for sums in whole.values()) == len(values)
 
 
-def test_a_stale_prediction_is_told_by_its_own_partitions_time(tmp_path: Path) -> None:
+def test_a_stale_prediction_is_reported_by_its_own_partitions_time(tmp_path: Path) -> None:
     """A partition that lags behind another has nothing stale for it."""
     made = config(tmp_path)
     checkpoint = Checkpoint(tmp_path / "e.db")

@@ -179,15 +179,20 @@ def test_still_outcomes_scores_and_regimes_raise_no_alarm(reference: int) -> Non
     x = rng.normal(size=rows)
     score = 1 / (1 + np.exp(-2 * x))
     moves = np.where(rng.random(rows) < 0.2, rng.integers(1, 4, rows), 0)
-    table = {"x": x, "score": score, "said": (score > 0.5) * 1, "state": np.cumsum(moves) % 4}
+    table = {"x": x, "score": score, "prediction": (score > 0.5) * 1, "state": np.cumsum(moves) % 4}
     truth = (rng.random(rows) < score) * 1
     head = {name: values[:reference] for name, values in table.items()}
     profile = Profile.fit(
-        head, reference_id="v1", prediction="said", score="score", targets=truth[:reference], regimes=["state", "x"]
+        head,
+        reference_id="v1",
+        prediction="prediction",
+        score="score",
+        targets=truth[:reference],
+        regimes=["state", "x"],
     )
     monitor = Monitor(profile)
     assert monitor.observe({name: values[reference:] for name, values in table.items()}, 0.0) == []
-    assert monitor.observe_outcomes(truth[reference:], table["said"][reference:], 0.0) == []
+    assert monitor.observe_outcomes(truth[reference:], table["prediction"][reference:], 0.0) == []
 
 
 @pytest.mark.parametrize(("values", "reference"), [(300, 2000), (1000, 5000), (3000, 20_000)])

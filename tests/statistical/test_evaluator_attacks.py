@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from streams import ROLLOUT, Evaluator, MemoryLog, batch, config, outcome, prediction, shadow, treated
+from builders.evaluator_events import ROLLOUT, Evaluator, MemoryLog, batch, config, outcome, prediction, shadow, treated
 
 from gauntlet import events
 from gauntlet.config import Config

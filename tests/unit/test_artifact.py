@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-import workbench
+from builders import small_experiment
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -23,7 +23,7 @@ from gauntlet.registry import artifact
 from gauntlet.registry.artifact import Feature, Predictor, Rows, Schema
 from gauntlet.types import Task
 
-X3 = tuple(Feature(name=name) for name in workbench.FEATURES)
+X3 = tuple(Feature(name=name) for name in small_experiment.FEATURES)
 
 
 class Constant:
@@ -53,9 +53,9 @@ def unusable(code: str, *given: Any, **named: Any) -> str:
 
 class TestSchema:
     def test_of_a_model_fitted_on_a_matrix(self) -> None:
-        schema = artifact.schema_of(workbench.classifier(), Task.CLASSIFICATION, X3)
+        schema = artifact.schema_of(small_experiment.classifier(), Task.CLASSIFICATION, X3)
         assert (schema.input, schema.classes) == ("matrix", (0, 1))
-        assert [f.name for f in schema.features] == list(workbench.FEATURES)
+        assert [f.name for f in schema.features] == list(small_experiment.FEATURES)
         assert msgspec.json.decode(msgspec.json.encode(schema), type=Schema) == schema
 
     def test_of_a_model_fitted_on_a_frame_comes_from_the_model(self) -> None:
@@ -86,11 +86,11 @@ class TestSchema:
         assert predictor.predict([{"port": "JFK"}])[0, 1] > 0.5
 
     def test_says_what_is_missing(self) -> None:
-        unusable("no_features", workbench.classifier(), Task.CLASSIFICATION)
+        unusable("no_features", small_experiment.classifier(), Task.CLASSIFICATION)
         unusable("no_probabilities", object(), Task.CLASSIFICATION, X3)
         unusable("no_classes", Constant(), Task.CLASSIFICATION, X3)
         unusable("no_predict", object(), Task.REGRESSION, X3)
-        model = workbench.classifier()
+        model = small_experiment.classifier()
         assert "[0, 1], not [1, 0]" in unusable("other_classes", model, Task.CLASSIFICATION, X3, [1, 0])
         assert "3 features, not 2" in unusable("other_features", model, Task.CLASSIFICATION, X3[:2])
 
@@ -128,7 +128,7 @@ class TestSchema:
 
     @pytest.mark.parametrize(("task", "other"), [("regression", "classifier"), ("classification", "regressor")])
     def test_a_model_of_the_other_task_is_refused(self, task: str, other: str) -> None:
-        model = workbench.classifier() if other == "classifier" else workbench.regressor()
+        model = small_experiment.classifier() if other == "classifier" else small_experiment.regressor()
         for one in (model, make_pipeline(StandardScaler(), model)):
             message = unusable("wrong_task", one, Task(task), X3)
             assert message == f"`task: {task}`, but the model is a {other} ({type(one).__name__})"
@@ -239,7 +239,7 @@ class Untrusted(LogisticRegression):  # type: ignore[misc]
 
 class TestFiles:
     def test_a_round_trip_through_skops(self, tmp_path: Path) -> None:
-        model = workbench.classifier()
+        model = small_experiment.classifier()
         path = artifact.save(model, tmp_path / "model")
         assert path == tmp_path / "model.skops"
         again = artifact.load(str(path), checksum=artifact.sha256(path))
@@ -256,7 +256,7 @@ class TestFiles:
 
     def test_joblib_is_refused_before_it_is_opened(self, tmp_path: Path) -> None:
         path = tmp_path / "model.joblib"
-        joblib.dump(workbench.classifier(), path)
+        joblib.dump(small_experiment.classifier(), path)
         assert "allow_pickle: true" in unusable("model_untrusted", str(path))
         assert isinstance(artifact.load(str(path), allow_pickle=True), LogisticRegression)
 
@@ -282,7 +282,7 @@ class TestFiles:
             path.write_bytes(b"\x00garbage")
             assert str(path) in unusable(code, str(path), allow_pickle=True)
         path = tmp_path / "cut.skops"
-        path.write_bytes(artifact.save(workbench.classifier(), tmp_path / "m").read_bytes()[:-100])
+        path.write_bytes(artifact.save(small_experiment.classifier(), tmp_path / "m").read_bytes()[:-100])
         unusable("model_broken", str(path))
 
     def test_the_checksum_is_sha_256(self, tmp_path: Path) -> None:
@@ -290,10 +290,10 @@ class TestFiles:
         assert artifact.sha256(tmp_path / "f").startswith("ba7816bf8f01cfea414140de5dae2223b00361a396177a9c")
 
     def test_a_function_gives_the_model(self) -> None:
-        assert isinstance(artifact.load("workbench:classifier"), LogisticRegression)
+        assert isinstance(artifact.load("builders.small_experiment:classifier"), LogisticRegression)
         assert "ModuleNotFoundError" in unusable("model_broken", "no_such_module:make")
-        assert "AttributeError" in unusable("model_broken", "workbench:no_such_function")
-        assert "missing" in unusable("model_broken", "workbench:challenge")  # it wants three arguments
+        assert "AttributeError" in unusable("model_broken", "builders.small_experiment:no_such_function")
+        assert "missing" in unusable("model_broken", "builders.small_experiment:challenge")  # it wants three arguments
 
     def test_a_function_of_rows_is_the_model(self) -> None:
         model = artifact.load(f"{__name__}:larger_x1")

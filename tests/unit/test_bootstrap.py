@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import workbench
+from builders import small_experiment
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 
@@ -28,7 +28,7 @@ from gauntlet.types import Task
 
 
 def table(n: int = 300, *, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and labels like those that `workbench.classifier()` was fitted on."""
+    """Rows and labels like those that `small_experiment.classifier()` was fitted on."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 3))
     return x, (rng.random(n) < 1 / (1 + np.exp(-x @ np.array([1.5, -1.0, 0.5])))).astype(int)
@@ -44,8 +44,8 @@ def configured(folder: Path, text: str | bytes | list[str], name: str = "r.csv",
     folder.mkdir(parents=True, exist_ok=True)
     content = "\n".join(text) + "\n" if isinstance(text, list) else text
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return workbench.load(
-        workbench.write(folder, champion={"model": "model.skops", "reference": name, "target": "y", **champion})
+    return small_experiment.load(
+        small_experiment.write(folder, champion={"model": "model.skops", "reference": name, "target": "y", **champion})
     )
 
 
@@ -72,7 +72,7 @@ def refusal(config: Config) -> str:
 
 
 def test_the_second_start_finds_the_first(tmp_path: Path) -> None:
-    config = workbench.load(workbench.write(tmp_path))
+    config = small_experiment.load(small_experiment.write(tmp_path))
     first = asyncio.run(bootstrap.ensure(config))
     (tmp_path / "model.skops").unlink()  # the registry has it
     assert asyncio.run(bootstrap.ensure(config)) == first
@@ -93,7 +93,7 @@ print(asyncio.run(bootstrap.ensure(loaded)).champion)
 
 
 def test_several_processes_at_once_register_one_version(tmp_path: Path) -> None:
-    path = workbench.write(tmp_path)
+    path = small_experiment.write(tmp_path)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", ENSURE, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -105,21 +105,21 @@ def test_several_processes_at_once_register_one_version(tmp_path: Path) -> None:
         process.stdin.write("\n")
         process.stdin.flush()
     assert {process.communicate(timeout=60)[0] for process in processes} == {"v0001\n"}
-    assert [v.version for v in adapters.registry(workbench.load(path)).versions()] == ["v0001"]
+    assert [v.version for v in adapters.registry(small_experiment.load(path)).versions()] == ["v0001"]
 
 
 def test_a_missing_model_is_refused_and_can_be_put_right(tmp_path: Path) -> None:
-    path = workbench.write(tmp_path)
+    path = small_experiment.write(tmp_path)
     model = (tmp_path / "model.skops").read_bytes()
     (tmp_path / "model.skops").unlink()
     with pytest.raises(ModelUnusable, match=r"model\.skops: there is no such file"):
-        asyncio.run(bootstrap.ensure(workbench.load(path)))
+        asyncio.run(bootstrap.ensure(small_experiment.load(path)))
     (tmp_path / "model.skops").write_bytes(model)
-    assert asyncio.run(bootstrap.ensure(workbench.load(path))).champion == "v0001"
+    assert asyncio.run(bootstrap.ensure(small_experiment.load(path))).champion == "v0001"
 
 
 def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
-    config = workbench.load(workbench.write(tmp_path, data="taken"))
+    config = small_experiment.load(small_experiment.write(tmp_path, data="taken"))
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ConfigError, match=r"cannot write to the data folder .*taken"):
         asyncio.run(bootstrap.ensure(config))
@@ -129,11 +129,11 @@ class TestReference:
     def test_holds_the_rows_and_what_the_champion_loses_on_held_out_ones(self, tmp_path: Path) -> None:
         found = started(configured(tmp_path, lines(), held_out=True))
         x, y = table()
-        expected = loss("log_loss", workbench.classifier().predict_proba(x), y.astype(float))
+        expected = loss("log_loss", small_experiment.classifier().predict_proba(x), y.astype(float))
         assert found is not None
         assert found.columns["x2"] == x[:, 1].tolist()
         assert (found.rows, found.at, found.truths) == (300, [], y.tolist())
-        assert found.outputs == workbench.classifier().predict_proba(x).tolist()
+        assert found.outputs == small_experiment.classifier().predict_proba(x).tolist()
         assert found.losses == pytest.approx(expected)
 
     def test_training_rows_are_cross_fitted(self, tmp_path: Path) -> None:
@@ -172,7 +172,9 @@ class TestReference:
     def test_of_more_rows_than_are_kept_the_newest_are(self, tmp_path: Path) -> None:
         (tmp_path / "r.csv").write_text("\n".join([*lines(), ""]))
         schema = artifact.schema_of(
-            workbench.classifier(), Task.CLASSIFICATION, [Feature(name=name) for name in workbench.FEATURES]
+            small_experiment.classifier(),
+            Task.CLASSIFICATION,
+            [Feature(name=name) for name in small_experiment.FEATURES],
         )
         found = read_reference(str(tmp_path / "r.csv"), schema, target="y", time=None, most_rows=100)
         x, y = table()
@@ -245,13 +247,13 @@ class TestReference:
         content = lines()
         content[3] = f"1,2,3,{target}"
         config = configured(tmp_path, content)
-        workbench.write(
+        small_experiment.write(
             tmp_path,
-            workbench.regressor(),
+            small_experiment.regressor(),
             task="regression",
             champion={"model": "model.skops", "reference": "r.csv", "target": "y"},
         )
-        config = workbench.load(tmp_path / "config.yaml")
+        config = small_experiment.load(tmp_path / "config.yaml")
         message = refusal(config)
         assert message.startswith(f"champion.reference: {tmp_path / 'r.csv'}: row 2 of y (counted from 0): ")
         assert message.endswith(reason)

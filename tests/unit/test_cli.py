@@ -12,8 +12,8 @@ import joblib
 import pandas as pd
 import pytest
 import skops.io
-import workbench
 import yaml
+from builders import small_experiment
 
 import gauntlet
 from gauntlet import adapters, bootstrap
@@ -50,7 +50,7 @@ def test_the_example_is_a_configuration(capsys: pytest.CaptureFixture[str], tmp_
 
 
 def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    path = workbench.write(tmp_path)
+    path = small_experiment.write(tmp_path)
     said = (
         f"{path}: test, LogisticRegression, 3 features, ok\ntask: classification, classes 0, 1\nfeatures: x1, x2, x3\n"
     )
@@ -60,7 +60,7 @@ def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 
 def test_check_reads_the_reference_as_up_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     champion = {"model": "model.skops", "reference": "rows.csv", "target": "y"}
-    path = workbench.write(tmp_path, champion=champion)
+    path = small_experiment.write(tmp_path, champion=champion)
     code, _, err = run(capsys, "check", path)
     assert code == 2
     assert err.startswith("gauntlet: champion.reference: ")
@@ -87,7 +87,7 @@ def test_check_reads_the_reference_as_up_does(capsys: pytest.CaptureFixture[str]
 def test_a_bad_configuration_is_refused_by_every_command(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, changes: dict[str, object], reason: str
 ) -> None:
-    path = workbench.write(tmp_path, **changes)
+    path = small_experiment.write(tmp_path, **changes)
     code, out, err = run(capsys, command, path, *(["model.skops"] if command == "register" else []))
     section = next(iter(changes))
     lines = path.read_text().splitlines()
@@ -108,7 +108,7 @@ def test_a_missing_configuration_is_refused(capsys: pytest.CaptureFixture[str], 
 @pytest.mark.parametrize("command", ["check", "up", "router"])
 def test_a_bad_model_is_refused_with_its_path(capfd: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
     """The services write to the same standard error, as processes of their own under `up`."""
-    path = workbench.write(tmp_path)
+    path = small_experiment.write(tmp_path)
     (tmp_path / "model.skops").write_bytes(b"garbage")
     code, _, err = run(capfd, command, path)
     assert code == 2
@@ -117,7 +117,7 @@ def test_a_bad_model_is_refused_with_its_path(capfd: pytest.CaptureFixture[str],
 
 
 def test_a_model_with_other_features_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    path = workbench.write(tmp_path, features=["x1", "x2"])
+    path = small_experiment.write(tmp_path, features=["x1", "x2"])
     code, _, err = run(capsys, "check", path)
     assert (code, err) == (2, "gauntlet: the model was fitted with 3 features, not 2\n")
 
@@ -125,11 +125,13 @@ def test_a_model_with_other_features_is_refused(capsys: pytest.CaptureFixture[st
 def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        path = workbench.write(tmp_path, router={"port": port}, observe={"evaluator_port": 0, "retrainer_port": 0})
+        path = small_experiment.write(
+            tmp_path, router={"port": port}, observe={"evaluator_port": 0, "retrainer_port": 0}
+        )
         code, _, err = run(capsys, "router", path)
         assert code == 2
         assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in err
-        path = workbench.write(tmp_path, observe={"evaluator_port": port, "retrainer_port": 0})
+        path = small_experiment.write(tmp_path, observe={"evaluator_port": port, "retrainer_port": 0})
         code, _, err = run(capsys, "evaluator", path)
         assert code == 2
         assert f"evaluator: cannot serve metrics on 127.0.0.1:{port}" in err
@@ -140,7 +142,7 @@ def test_an_address_that_needs_keys_needs_them_in_the_environment(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GAUNTLET_TEST_KEY", raising=False)
-    path = workbench.write(tmp_path, keys=[{"name": "ops", "role": "operator", "env": "GAUNTLET_TEST_KEY"}])
+    path = small_experiment.write(tmp_path, keys=[{"name": "ops", "role": "operator", "env": "GAUNTLET_TEST_KEY"}])
     code, _, err = run(capsys, "router", path)
     assert code == 2
     assert "key 'ops': the environment variable GAUNTLET_TEST_KEY" in err
@@ -148,25 +150,25 @@ def test_an_address_that_needs_keys_needs_them_in_the_environment(
 
 class TestRegister:
     def test_prints_the_version_and_starts_no_rollout(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-        path = workbench.write(tmp_path)
-        skops.io.dump(workbench.classifier(2), tmp_path / "better.skops")
+        path = small_experiment.write(tmp_path)
+        skops.io.dump(small_experiment.classifier(2), tmp_path / "better.skops")
         assert run(capsys, "register", path, tmp_path / "better.skops", "--note", "mine") == (0, "v0002\n", "")
         assert run(capsys, "register", path, tmp_path / "better.skops")[1] == "v0003\n"
-        entry = adapters.registry(workbench.load(path)).get("v0002")
+        entry = adapters.registry(small_experiment.load(path)).get("v0002")
         assert (entry.note, entry.parent, entry.algorithm) == ("mine", "v0001", "LogisticRegression")
-        record = asyncio.run(bootstrap.ensure(workbench.load(path)))
+        record = asyncio.run(bootstrap.ensure(small_experiment.load(path)))
         assert (record.champion, record.rollout) == ("v0001", None)
 
     def test_refuses_what_does_not_fit_the_champion(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-        path = workbench.write(tmp_path)
-        model = workbench.classifier()
+        path = small_experiment.write(tmp_path)
+        model = small_experiment.classifier()
         model.classes_ = model.classes_ + 1
         skops.io.dump(model, tmp_path / "other.skops")
-        skops.io.dump(workbench.regressor(), tmp_path / "numbers.skops")
+        skops.io.dump(small_experiment.regressor(), tmp_path / "numbers.skops")
         skops.io.dump(type(model)().fit([[0.0], [1.0]], [0, 1]), tmp_path / "narrow.skops")
         renamed = pd.DataFrame({"x1": [0.0, 1.0], "x2": [0.0, 1.0], "y3": [0.0, 1.0]})
         skops.io.dump(type(model)().fit(renamed, [0, 1]), tmp_path / "renamed.skops")
-        joblib.dump(workbench.classifier(), tmp_path / "pickle.joblib")
+        joblib.dump(small_experiment.classifier(), tmp_path / "pickle.joblib")
         for name, reason in (
             ("other.skops", "classes are [1, 2], not [0, 1]"),
             ("numbers.skops", "`task: classification`, but the model is a regressor (LinearRegression)"),
@@ -178,7 +180,7 @@ class TestRegister:
             code, out, err = run(capsys, "register", path, tmp_path / name)
             assert (code, out) == (2, "")
             assert reason in err
-        assert len(adapters.registry(workbench.load(path)).versions()) == 1
+        assert len(adapters.registry(small_experiment.load(path)).versions()) == 1
         assert run(capsys, "register", path, tmp_path / "pickle.joblib", "--allow-pickle")[1] == "v0002\n"
         path.write_text(path.read_text().replace("task: classification", "task: regression"))
         code, _, err = run(capsys, "register", path, tmp_path / "numbers.skops")
@@ -189,7 +191,9 @@ def test_a_module_beside_the_configuration_is_found(tmp_path: Path) -> None:
     """As the installed command, from another folder, where the module is not on the path."""
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "model_of_my_own.py").write_text(OWN_MODULE)
-    path = workbench.write(tmp_path / "beside", champion={"model": "model_of_my_own:make"}, classes=["no", "yes"])
+    path = small_experiment.write(
+        tmp_path / "beside", champion={"model": "model_of_my_own:make"}, classes=["no", "yes"]
+    )
     code = f"import sys; from gauntlet.cli import main; sys.exit(main(['check', {str(path)!r}]))"
     shown = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -200,7 +204,7 @@ def test_a_module_beside_the_configuration_is_found(tmp_path: Path) -> None:
 
 def test_the_folder_comes_after_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["somewhere"])
-    path = workbench.write(tmp_path)
+    path = small_experiment.write(tmp_path)
     load_config.load(path)
     load_config.load(path)
     assert sys.path == ["somewhere", str(tmp_path)]
@@ -241,10 +245,10 @@ def test_the_options_of_a_file_tool_are_those_of_its_settings_which_know_scipy_a
 
 def test_check_imports_what_the_model_needs(tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text(OWN_MODULE)
-    own = workbench.write(tmp_path, champion={"model": "plain:make"}, classes=["no", "yes"])
+    own = small_experiment.write(tmp_path, champion={"model": "plain:make"}, classes=["no", "yes"])
     assert heavy_imports("check", own) == set()
     assert {"matplotlib", "river", "statsmodels", "fastapi"}.isdisjoint(
-        heavy_imports("check", workbench.write(tmp_path))
+        heavy_imports("check", small_experiment.write(tmp_path))
     )
 
 

@@ -111,7 +111,7 @@ def test_the_text_goes_to_standard_output(capsys: pytest.CaptureFixture[str], en
     assert out.startswith("INCONCLUSIVE: b against a\n  - too early\n")
 
 
-def test_json_and_page_go_where_they_are_told(
+def test_json_and_page_go_where_they_are_reported(
     capsys: pytest.CaptureFixture[str], engine: Engine, log: str, tmp_path: Path
 ) -> None:
     code, out, _ = run(capsys, log, *FULL, "--json", str(tmp_path / "a.json"), "--html", str(tmp_path / "a.html"))

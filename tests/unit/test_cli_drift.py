@@ -36,16 +36,16 @@ def pair(files: Path, current: str, *more: str) -> int:
 
 def test_quiet_files_print_a_report_and_end_with_zero(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pair(files, "same.parquet", "--fail-on", "LOW") == 0
-    told = capsys.readouterr()
-    assert told.out.startswith("NONE")
-    assert told.err == ""
+    output = capsys.readouterr()
+    assert output.out.startswith("NONE")
+    assert output.err == ""
 
 
 def test_json_on_standard_output_is_json_and_nothing_else(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pair(files, "moved.csv.gz", "--json", "-") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["severity"] == "MEDIUM"
-    assert {feature["name"] for feature in told["features"] if feature["drifted"]} == {"a", "c"}
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["severity"] == "MEDIUM"
+    assert {feature["name"] for feature in answer["features"] if feature["drifted"]} == {"a", "c"}
 
 
 @pytest.mark.parametrize(("limit", "code"), [("low", 3), ("MEDIUM", 3), ("HIGH", 0), ("CRITICAL", 0)])
@@ -74,19 +74,19 @@ def test_a_column_with_a_comma_in_its_name(files: Path, capsys: pytest.CaptureFi
 def test_a_stream_prints_one_json_line_an_event(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["--json", str(files / "s.json"), "--html", str(files / "s.html"), "--fail-on", "LOW"]
     assert main(["drift", "--stream", str(files / "stream.csv"), "--reference-rows", "1000", *more]) == 3
-    told = capsys.readouterr()
-    events = [json.loads(line) for line in told.out.splitlines()]
+    output = capsys.readouterr()
+    events = [json.loads(line) for line in output.out.splitlines()]
     assert events[0]["event"] == "open"
     assert 2000 <= events[0]["row"] < 2300
     assert events[0]["features"][0]["name"] == "a"
-    assert "episode" in told.err  # the summary is not mixed with the lines
+    assert "episode" in output.err  # the summary is not mixed with the lines
     whole = json.loads((files / "s.json").read_text(encoding="utf-8"))
     assert whole["events"] == events
     assert (files / "s.html").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "--reference and --current, or --stream"),
         (["--reference", "a.csv"], "--reference and --current"),
@@ -108,11 +108,11 @@ def test_a_stream_prints_one_json_line_an_event(files: Path, capsys: pytest.Capt
     ],
 )
 def test_a_usage_or_data_error_ends_with_two_and_says_why(
-    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(files)
     assert main(["drift", *arguments]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_an_unknown_severity_is_a_usage_error(files: Path) -> None:

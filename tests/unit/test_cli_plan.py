@@ -86,10 +86,10 @@ def test_a_usage_error_exits_with_2_and_names_the_option(
     args: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(args) == 2
-    said = capsys.readouterr()
-    assert said.err.startswith("gauntlet: ")
-    assert named in said.err.splitlines()[0]
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert output.err.startswith("gauntlet: ")
+    assert named in output.err.splitlines()[0]
+    assert output.out == ""
 
 
 @pytest.mark.parametrize("args", [["plan", "--baseline", "0.5"], ["simulate", *ASKED, "--mode", "luck"]])

@@ -8,9 +8,9 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
-import demo_year
 import msgspec
 import pytest
+from builders import demo_year
 
 from gauntlet.cli.demo import phrases, plots
 from gauntlet.cli.demo import report as demo_report

@@ -6,10 +6,10 @@ import json
 import time
 from pathlib import Path
 
-import demo_year
 import msgspec
 import numpy as np
 import pytest
+from builders import demo_year
 
 from gauntlet import adapters
 from gauntlet.cli.demo import report

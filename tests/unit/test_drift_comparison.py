@@ -27,12 +27,12 @@ def table(seed: int, rows: int, shift: float = 0.0, *, turned: bool = False, pri
         "city": rng.choice(["rome", "oslo", "lima"], size=rows, p=[0.5, 0.3, 0.2]).tolist(),
         "regime": np.cumsum(np.where(rng.random(rows) < 0.2, rng.integers(1, 4, rows), 0)) % 4,
         "score": score,
-        "said": (score > 0.5) * 1,
+        "prediction": (score > 0.5) * 1,
         "y": truth * 1,
     }
 
 
-ROLES: Table = {"target": "y", "prediction": "said", "score": "score", "regimes": ["regime"]}
+ROLES: Table = {"target": "y", "prediction": "prediction", "score": "score", "regimes": ["regime"]}
 REFERENCE = table(0, 10_000)
 
 
@@ -64,7 +64,7 @@ def test_a_table_like_the_reference_is_quiet_and_says_so_in_json() -> None:
     report = against(table(1, 5000))
     assert (report.severity, report.root_cause, report.action, report.confidence) == ("NONE", "none", "none", 0.0)
     assert [feature.name for feature in report.features] == ["x", "heavy", "city", "regime"]
-    assert [output.name for output in report.outputs] == ["score", "said", "target"]
+    assert [output.name for output in report.outputs] == ["score", "prediction", "target"]
     assert not any(feature.drifted for feature in (*report.features, *report.outputs))
     assert report.quality.score == 1.0
     assert report.quality.findings == ()
@@ -165,7 +165,7 @@ def test_pieces_in_any_cut_give_the_whole() -> None:
         {name: REFERENCE[name] for name in names},
         reference_id="r",
         targets=REFERENCE["y"],
-        prediction="said",
+        prediction="prediction",
         score="score",
         regimes=["regime"],
     )
@@ -192,12 +192,12 @@ def test_regression_has_r2_and_rmse() -> None:
     rng = np.random.default_rng(11)
 
     def rows(n: int, noise: float) -> Table:
-        said = rng.normal(size=n)
-        return {"said": said, "y": said + rng.normal(scale=noise, size=n)}
+        prediction = rng.normal(size=n)
+        return {"prediction": prediction, "y": prediction + rng.normal(scale=noise, size=n)}
 
     reference = rows(8000, 0.5)
     for noise, found in ((0.5, set()), (0.65, {("rmse", ""), ("r2", "")})):
-        report = compare(reference, rows(4000, noise), target="y", prediction="said")
+        report = compare(reference, rows(4000, noise), target="y", prediction="prediction")
         assert kinds(report) == found
         assert report.performance is not None
         assert report.performance.task == "regression"

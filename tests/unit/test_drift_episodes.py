@@ -33,7 +33,7 @@ def judged(signals: object) -> Judgement:
     return judge(signals, PROFILE, SETTINGS)  # type: ignore[arg-type]
 
 
-def told(episodes: Episodes, looks: list[tuple[str, LookResult]], start: int = 0) -> list[DriftEvent]:
+def fed(episodes: Episodes, looks: list[tuple[str, LookResult]], start: int = 0) -> list[DriftEvent]:
     events: list[DriftEvent] = []
     for number, (stream, one) in enumerate(looks, start + 1):
         events += episodes.update(stream, one, judged, rows=64 * number, at=float(number))
@@ -46,8 +46,8 @@ def kinds(events: list[DriftEvent]) -> list[tuple[str, str, int]]:
 
 def test_one_look_is_no_drift_and_two_are() -> None:
     calm, drift = ("x", look()), ("x", look(signal()))
-    assert told(Episodes("k", SETTINGS), [drift, calm, drift, calm]) == []
-    events = told(Episodes("k", SETTINGS), [drift, drift, drift, calm, drift, calm, calm, calm])
+    assert fed(Episodes("k", SETTINGS), [drift, calm, drift, calm]) == []
+    events = fed(Episodes("k", SETTINGS), [drift, drift, drift, calm, drift, calm, calm, calm])
     assert kinds(events) == [("open", "LOW", 2), ("close", "LOW", 7)]
     assert events[0].episode == events[1].episode
     assert len({event.id for event in events}) == 2
@@ -56,12 +56,12 @@ def test_one_look_is_no_drift_and_two_are() -> None:
 def test_a_held_signal_keeps_its_episode_open() -> None:
     held = ("x", LookResult({}, frozenset({("distribution", "a")})))
     drift = ("x", look(signal()))
-    assert kinds(told(Episodes("k", SETTINGS), [drift, drift, *[held] * 50])) == [("open", "LOW", 2)]
+    assert kinds(fed(Episodes("k", SETTINGS), [drift, drift, *[held] * 50])) == [("open", "LOW", 2)]
 
 
 def test_severity_escalates_once_and_the_close_tells_the_worst() -> None:
     data, error = look(signal()), look(signal("concept", ""))
-    events = told(
+    events = fed(
         Episodes("k", SETTINGS),
         [("x", data), ("x", data), ("e", error), ("e", error), ("e", look()), ("e", look()), ("e", error), ("e", error)]
         + [("x", look())] * 2
@@ -72,9 +72,9 @@ def test_severity_escalates_once_and_the_close_tells_the_worst() -> None:
 
 def test_after_a_close_the_same_severity_waits_and_a_higher_one_does_not() -> None:
     drift, calm, error = ("x", look(signal())), ("x", look()), ("e", look(signal("concept", "")))
-    events = told(Episodes("k", SETTINGS), [drift, drift, calm, calm, *[drift] * 30])
+    events = fed(Episodes("k", SETTINGS), [drift, drift, calm, calm, *[drift] * 30])
     assert kinds(events) == [("open", "LOW", 2), ("close", "LOW", 4), ("open", "LOW", 20)]
-    events = told(Episodes("k", SETTINGS), [drift, drift, calm, calm, error, error])
+    events = fed(Episodes("k", SETTINGS), [drift, drift, calm, calm, error, error])
     assert kinds(events)[-1] == ("open", "HIGH", 6)
 
 
@@ -82,18 +82,18 @@ def test_a_snapshot_in_the_middle_changes_nothing() -> None:
     drift, calm, error = ("x", look(signal())), ("x", look()), ("e", look(signal("concept", "")))
     looks = [drift, drift, error, calm, error, calm, calm, ("e", look()), ("e", look()), *[drift] * 25]
     whole = Episodes("k", SETTINGS)
-    expected = told(whole, looks)
+    expected = fed(whole, looks)
     for cut in range(len(looks)):
         first, second = Episodes("k", SETTINGS), Episodes("k", SETTINGS)
-        events = told(first, looks[:cut])
+        events = fed(first, looks[:cut])
         second.restore(json.loads(json.dumps(first.snapshot())))
-        assert events + told(second, looks[cut:], cut) == expected
+        assert events + fed(second, looks[cut:], cut) == expected
         assert second.snapshot() == whole.snapshot()
 
 
 def test_events_of_other_monitors_have_other_ids() -> None:
     drift = ("x", look(signal()))
-    ids = {told(Episodes(key, SETTINGS), [drift, drift])[0].id for key in ("k", "l")}
+    ids = {fed(Episodes(key, SETTINGS), [drift, drift])[0].id for key in ("k", "l")}
     assert len(ids) == 2
 
 
@@ -153,13 +153,13 @@ def test_certain_evidence_does_not_wait_for_the_cool_down() -> None:
         "x",
         LookResult({("distribution", "a"): signal()}, frozenset({("distribution", "a")}), {("distribution", "a")}),
     )
-    events = told(Episodes("k", SETTINGS), [drift, drift, calm, calm, calm, sure])
+    events = fed(Episodes("k", SETTINGS), [drift, drift, calm, calm, calm, sure])
     assert kinds(events) == [("open", "LOW", 2), ("close", "LOW", 4), ("open", "LOW", 6)]
 
 
 def test_a_close_says_what_it_was_about() -> None:
     data, both = ("x", look(signal())), ("x", look(signal(), signal(feature="b")))
-    closed = told(Episodes("k", SETTINGS), [data, data, both, both, data, data, ("x", look()), ("x", look())])[-1]
+    closed = fed(Episodes("k", SETTINGS), [data, data, both, both, data, data, ("x", look()), ("x", look())])[-1]
     assert (closed.event, closed.severity, closed.root_cause, closed.action) == ("close", "MEDIUM", "covariate", "none")
     assert [one.feature for one in closed.features] == ["a", "b"]
     assert closed.signals == ()

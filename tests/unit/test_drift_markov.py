@@ -40,7 +40,7 @@ def test_the_gap_of_a_cycle_is_zero_of_a_coin_one_and_of_nothing_one() -> None:
     assert spectral_gap(np.array([[8, 2, 0], [4, 6, 0], [0, 0, 0]])) == pytest.approx(0.6)
 
 
-def test_stretches_add_with_their_seam_and_gaps_break_the_chain() -> None:
+def test_blocks_add_with_their_seam_and_gaps_break_the_chain() -> None:
     path = np.array([0, 0, 1, -1, 1, 2, 2, 0])
     whole = Transitions.from_states(path, 3)
     assert whole.counts.tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 1]]

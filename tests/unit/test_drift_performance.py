@@ -27,19 +27,19 @@ LIMITS = {"accuracy": -0.05, "r2": -0.05, "rmse": 0.10}
 
 
 def regression(rng: np.random.Generator, rows: int, noise: float = 0.5) -> tuple[Any, Any]:
-    said = 100.0 + rng.normal(size=rows)
-    return said + rng.normal(scale=noise, size=rows), said
+    prediction = 100.0 + rng.normal(size=rows)
+    return prediction + rng.normal(scale=noise, size=rows), prediction
 
 
-def summed(task: Task, truth: Any, said: Any, centre: float = 0.0) -> Any:
-    return moment_sums(task, centre, *squared_errors(task, truth, said))
+def summed(task: Task, truth: Any, prediction: Any, centre: float = 0.0) -> Any:
+    return moment_sums(task, centre, *squared_errors(task, truth, prediction))
 
 
 def test_the_metrics_are_scikit_learns() -> None:
-    truth, said = regression(np.random.default_rng(1), 3000)
-    found = metric_values("regression", summed("regression", truth, said, 100.0))
-    assert found["r2"][0] == pytest.approx(r2_score(truth, said))
-    assert found["rmse"][0] == pytest.approx(root_mean_squared_error(truth, said))
+    truth, prediction = regression(np.random.default_rng(1), 3000)
+    found = metric_values("regression", summed("regression", truth, prediction, 100.0))
+    assert found["r2"][0] == pytest.approx(r2_score(truth, prediction))
+    assert found["rmse"][0] == pytest.approx(root_mean_squared_error(truth, prediction))
     labels, guesses = ["a", "b", "b", "a"] * 100, ["a", "b", "a", "a"] * 100
     accuracy = metric_values("classification", summed("classification", labels, guesses))["accuracy"]
     assert accuracy[0] == pytest.approx(accuracy_score(labels, guesses))
@@ -52,19 +52,21 @@ def test_the_variances_are_those_of_repeated_samples(metric: Any, fanned: bool) 
     rng = np.random.default_rng(2)
     values, variances = [], []
     for _ in range(600):
-        truth, said = regression(rng, 800)
+        truth, prediction = regression(rng, 800)
         if fanned:
-            truth = said + 0.5 * (said - 100.0) * rng.normal(size=800)
-        found = metric_values("regression", summed("regression", truth, said, 100.0))
+            truth = prediction + 0.5 * (prediction - 100.0) * rng.normal(size=800)
+        found = metric_values("regression", summed("regression", truth, prediction, 100.0))
         values.append(found[metric][0])
         variances.append(found[metric][1] / 800)
     assert np.mean(variances) == pytest.approx(np.var(values), rel=0.2)
 
 
 def test_sums_of_pieces_add_to_the_whole() -> None:
-    truth, said = regression(np.random.default_rng(3), 1000)
-    whole = summed("regression", truth, said, 100.0)
-    parts = summed("regression", truth[:333], said[:333], 100.0) + summed("regression", truth[333:], said[333:], 100.0)
+    truth, prediction = regression(np.random.default_rng(3), 1000)
+    whole = summed("regression", truth, prediction, 100.0)
+    parts = summed("regression", truth[:333], prediction[:333], 100.0) + summed(
+        "regression", truth[333:], prediction[333:], 100.0
+    )
     assert parts == pytest.approx(whole)
 
 
@@ -184,21 +186,21 @@ def test_scores_without_use_estimate_nothing() -> None:
 def test_one_wild_label_is_no_loss_and_hides_none(wild: float) -> None:
     rng = np.random.default_rng(21)
     x = rng.normal(size=12_000)
-    truth, said = 2 * x + rng.normal(size=12_000), 2 * x
+    truth, prediction = 2 * x + rng.normal(size=12_000), 2 * x
     now, before = truth[5000:].copy(), truth[:5000].copy()
     now[5] = wild
-    clean = PerformanceReference.fit(before, said[:5000], "regression")
+    clean = PerformanceReference.fit(before, prediction[:5000], "regression")
     before[5] = wild
-    dirty = PerformanceReference.fit(before, said[:5000], "regression")
+    dirty = PerformanceReference.fit(before, prediction[:5000], "regression")
     worse = truth[5000:] + 2.5 * rng.normal(size=7000)
     worse[7] = wild  # among rows that are worse in earnest it hides nothing either
     for fitted in (clean, dirty):
         found = compare_metrics(
-            fitted, fitted.sums_of(*squared_errors("regression", now, said[5000:])), LIMITS, z=2.326
+            fitted, fitted.sums_of(*squared_errors("regression", now, prediction[5000:])), LIMITS, z=2.326
         )
         assert [change.name for change in found if change.breached] == []
         found = compare_metrics(
-            fitted, fitted.sums_of(*squared_errors("regression", worse, said[5000:])), LIMITS, z=2.326
+            fitted, fitted.sums_of(*squared_errors("regression", worse, prediction[5000:])), LIMITS, z=2.326
         )
         assert {change.name for change in found if change.critical} == {"rmse", "r2"}
 
@@ -207,12 +209,12 @@ def test_a_few_rows_that_make_all_moments_leave_no_certainty() -> None:
     """One row far out on both axes makes truth and error the same number: their ratio has no variance of its own."""
     rng = np.random.default_rng(22)
     x = rng.normal(size=6000)
-    truth, said = 2 * x + rng.standard_t(3, size=6000), 2 * x
-    fitted = PerformanceReference.fit(truth[:1000], said[:1000], "regression")
+    truth, prediction = 2 * x + rng.standard_t(3, size=6000), 2 * x
+    fitted = PerformanceReference.fit(truth[:1000], prediction[:1000], "regression")
     for start in range(1000, 6000, 512):
         window = slice(start, start + 512)
         found = compare_metrics(
-            fitted, fitted.sums_of(*squared_errors("regression", truth[window], said[window])), LIMITS, z=4.0
+            fitted, fitted.sums_of(*squared_errors("regression", truth[window], prediction[window])), LIMITS, z=4.0
         )
         assert [change.name for change in found if change.breached] == []
 
@@ -227,8 +229,8 @@ def test_what_the_reference_does_by_itself_is_no_fall(task: Task) -> None:
         if task == "classification":
             truth = rng.integers(0, 2, rows).astype(float)
             return truth, np.where(rng.random(rows) < 0.65 + 0.25 * spell - extra, truth, 1 - truth)
-        said = rng.normal(size=rows)
-        return said + (0.5 + 0.5 * spell + 3 * extra) * rng.normal(size=rows), said
+        prediction = rng.normal(size=rows)
+        return prediction + (0.5 + 0.5 * spell + 3 * extra) * rng.normal(size=rows), prediction
 
     fitted = PerformanceReference.fit(*stretch(20_000), task)
     name = "accuracy" if task == "classification" else "rmse"
@@ -238,10 +240,10 @@ def test_what_the_reference_does_by_itself_is_no_fall(task: Task) -> None:
     independent = PerformanceReference.fit(*(side[rng.permutation(20_000)] for side in stretch(20_000)), task)
     assert independent.calibration(name, 512).efficiency == 1.0
     assert independent.calibration(name, 512).limit < limit
-    truth, said = stretch(20_000)
+    truth, prediction = stretch(20_000)
     breached = 0
     for start in range(0, 20_000, 512):
-        sums = fitted.sums_of(*squared_errors(task, truth[start : start + 512], said[start : start + 512]))
+        sums = fitted.sums_of(*squared_errors(task, truth[start : start + 512], prediction[start : start + 512]))
         breached += any(change.breached for change in compare_metrics(fitted, sums, LIMITS, z=4.0))
     assert breached == 0
     far = fitted.sums_of(*squared_errors(task, *stretch(8000, 0.3)))

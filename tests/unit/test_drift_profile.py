@@ -194,7 +194,7 @@ def test_a_share_is_calibrated_as_two_slots_are(rows: int, share: float) -> None
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("gaps", [0, 3])
-def test_stretches_are_held_against_the_rows_outside_them(ordered: bool, gaps: int) -> None:
+def test_blocks_are_held_against_the_rows_outside_them(ordered: bool, gaps: int) -> None:
     """The definition, straight from shares; rows without a slot make stretches of different weight."""
     rng = np.random.default_rng(9)
     slots, places = 30, 400

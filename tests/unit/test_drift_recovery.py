@@ -26,12 +26,14 @@ def outcomes(seed: int, bad: list[tuple[int, int]], rows: int, level: float = 0.
     accuracy = np.full(REFERENCE + rows, 0.9)
     for start, end in bad:
         accuracy[REFERENCE + start : REFERENCE + end] = level
-    truth, said = classified(rng, accuracy)
-    profile = Profile.fit({"said": said[:REFERENCE]}, reference_id="r", prediction="said", targets=truth[:REFERENCE])
-    return Monitor(profile).observe_outcomes(truth[REFERENCE:], said[REFERENCE:], np.arange(float(rows)))
+    truth, prediction = classified(rng, accuracy)
+    profile = Profile.fit(
+        {"prediction": prediction[:REFERENCE]}, reference_id="r", prediction="prediction", targets=truth[:REFERENCE]
+    )
+    return Monitor(profile).observe_outcomes(truth[REFERENCE:], prediction[REFERENCE:], np.arange(float(rows)))
 
 
-def told(events: list[DriftEvent]) -> list[tuple[str, str]]:
+def kinds(events: list[DriftEvent]) -> list[tuple[str, str]]:
     return [(event.event, event.root_cause) for event in events if event.event != "escalate"]
 
 
@@ -39,14 +41,14 @@ def told(events: list[DriftEvent]) -> list[tuple[str, str]]:
 def test_a_model_that_recovered_is_left_alone(seed: int) -> None:
     """Its errors stay in the longest windows for sixteen thousand outcomes: they are past all the same."""
     events = outcomes(seed, [(4000, 6000)], 30_000)
-    assert told(events) == [("open", "concept"), ("close", "concept")]
+    assert kinds(events) == [("open", "concept"), ("close", "concept")]
     assert events[0].at < 4060
     assert 6000 < events[-1].at < 7000
 
 
 def test_the_second_time_is_news_within_some_rows() -> None:
     events = outcomes(1, [(4000, 6000), (8000, 10_000)], 14_000)
-    assert told(events) == [("open", "concept"), ("close", "concept")] * 2
+    assert kinds(events) == [("open", "concept"), ("close", "concept")] * 2
     second = [event for event in events if event.event == "open"][1]
     assert 8000 <= second.at < 8128
 
@@ -54,7 +56,7 @@ def test_the_second_time_is_news_within_some_rows() -> None:
 def test_a_loss_that_stays_is_one_episode_however_small() -> None:
     """Twice the misses for thirty thousand outcomes: noise in the short windows ends nothing."""
     events = outcomes(3, [(4000, 40_000)], 40_000, level=0.80)
-    assert told(events) == [("open", "concept")]
+    assert kinds(events) == [("open", "concept")]
 
 
 def columns(rng: np.random.Generator, rows: int, shifted: list[tuple[int, int]], shift: float) -> dict[str, Any]:
@@ -102,10 +104,10 @@ def test_a_regression_that_recovers_closes() -> None:
     slope = np.full(16_000, 2.0)
     slope[7000:9000] = 1.0
     x = rng.normal(size=16_000)
-    truth, said = slope * x + rng.normal(size=16_000), 2 * x
-    profile = Profile.fit({"p": said[:2000]}, reference_id="r", prediction="p", targets=truth[:2000])
-    events = Monitor(profile).observe_outcomes(truth[2000:], said[2000:], np.arange(14_000.0))
-    assert told(events) == [("open", "concept"), ("close", "concept")]
+    truth, prediction = slope * x + rng.normal(size=16_000), 2 * x
+    profile = Profile.fit({"p": prediction[:2000]}, reference_id="r", prediction="p", targets=truth[:2000])
+    events = Monitor(profile).observe_outcomes(truth[2000:], prediction[2000:], np.arange(14_000.0))
+    assert kinds(events) == [("open", "concept"), ("close", "concept")]
     assert events[-1].at < 7000 + 1200
 
 
@@ -135,8 +137,8 @@ def test_no_limit_from_the_reference_is_beyond_what_can_happen() -> None:
     rng = np.random.default_rng(8)
     accuracy = np.full(8000, 0.9)
     accuracy[3000:4000] = 0.0
-    truth, said = classified(rng, accuracy)
-    profile = Profile.fit({"p": said}, reference_id="r", prediction="p", targets=truth)
+    truth, prediction = classified(rng, accuracy)
+    profile = Profile.fit({"p": prediction}, reference_id="r", prediction="p", targets=truth)
     assert profile.truth is not None
     assert profile.truth.performance is not None
     assert profile.errors is not None
@@ -151,16 +153,16 @@ def test_what_is_forgotten_is_a_function_of_the_outcomes_alone(size: int) -> Non
     rng = np.random.default_rng(11)
     accuracy = np.full(9000, 0.9)
     accuracy[3000:4500] = 0.4
-    truth, said = classified(rng, accuracy)
-    profile = Profile.fit({"p": said[:2000]}, reference_id="r", prediction="p", targets=truth[:2000])
-    truth, said, at = truth[2000:], said[2000:], np.arange(7000.0)
+    truth, prediction = classified(rng, accuracy)
+    profile = Profile.fit({"p": prediction[:2000]}, reference_id="r", prediction="p", targets=truth[:2000])
+    truth, prediction, at = truth[2000:], prediction[2000:], np.arange(7000.0)
     whole = Monitor(profile)
-    expected = whole.observe_outcomes(truth, said, at)
-    assert told(expected) == [("open", "concept"), ("close", "concept")]
+    expected = whole.observe_outcomes(truth, prediction, at)
+    assert kinds(expected) == [("open", "concept"), ("close", "concept")]
     one, events = Monitor(profile), []
     for start in range(0, 7000, size):
         cut = slice(start, start + size)
-        events += one.observe_outcomes(truth[cut], said[cut], at[cut])
+        events += one.observe_outcomes(truth[cut], prediction[cut], at[cut])
         if size > 1:
             again = Monitor(profile)
             again.restore(json.loads(json.dumps(one.snapshot())))

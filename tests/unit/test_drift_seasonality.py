@@ -123,15 +123,15 @@ def test_times_as_texts_and_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "message"),
     [
         ({"season": "hour"}, "--season needs --time"),
         ({"season": "month", "time": "when"}, "--season must be one of hour, weekday"),
         ({"season": "hour", "time": "when", "features": ["when"]}, "is the time and can't be a feature"),
     ],
 )
-def test_what_can_not_be_meant_is_refused(asked: dict[str, object], said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_what_can_not_be_meant_is_refused(asked: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         DriftFileSettings.from_options(**asked)  # type: ignore[arg-type]
 
 
@@ -150,9 +150,9 @@ def test_the_command_reads_times_as_texts(tmp_path: Path, capsys: pytest.Capture
     table.to_csv(tmp_path / "s.csv", index=False)
     asked = ["--stream", str(tmp_path / "s.csv"), "--reference-rows", str(REFERENCE), "--season", "hour"]
     assert main(["drift", *asked, "--time", "when", "--fail-on", "low"]) == 3
-    told = capsys.readouterr()
-    assert json.loads(told.out.splitlines()[0])["features"][0]["name"] == "x"
-    assert "same hour" in told.err
+    output = capsys.readouterr()
+    assert json.loads(output.out.splitlines()[0])["features"][0]["name"] == "x"
+    assert "same hour" in output.err
     assert main(["drift", *asked, "--time", "x"]) in (0, 3)
     assert main(["drift", *asked, "--time", "nope"]) == 2
     assert main(["drift", *asked]) == 2

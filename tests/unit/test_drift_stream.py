@@ -23,7 +23,7 @@ def labelled(rng: np.random.Generator, rows: int, shift: float = 0.0, *, flat: f
     x = rng.normal(shift, 1.0, rows)
     score = 1 / (1 + np.exp(-2 * x))
     shown = 0.5 + (score - 0.5) * flat
-    return {"x": x, "score": shown, "said": (score > 0.5) * 1}, (rng.random(rows) < score) * 1
+    return {"x": x, "score": shown, "prediction": (score > 0.5) * 1}, (rng.random(rows) < score) * 1
 
 
 def chain(rng: np.random.Generator, rows: int, leave: float = 0.2) -> Any:
@@ -33,17 +33,17 @@ def chain(rng: np.random.Generator, rows: int, leave: float = 0.2) -> Any:
 @pytest.fixture(scope="module")
 def classifier() -> Profile:
     columns, truth = labelled(np.random.default_rng(0), 10_000)
-    return Profile.fit(columns, reference_id="r", prediction="said", score="score", targets=truth)
+    return Profile.fit(columns, reference_id="r", prediction="prediction", score="score", targets=truth)
 
 
 def test_accuracy_that_falls_is_high_and_returns(classifier: Profile) -> None:
     rng = np.random.default_rng(1)
     monitor = Monitor(classifier)
     columns, truth = labelled(rng, 8000)
-    assert monitor.observe_outcomes(truth, columns["said"], 0.0) == []
+    assert monitor.observe_outcomes(truth, columns["prediction"], 0.0) == []
     columns, truth = labelled(rng, 6000)
     wrong = np.where(rng.random(6000) < 0.15, 1 - truth, truth)
-    events = monitor.observe_outcomes(wrong, columns["said"], np.arange(6000.0))
+    events = monitor.observe_outcomes(wrong, columns["prediction"], np.arange(6000.0))
     assert events[0].severity in ("HIGH", "CRITICAL")
     assert events[0].root_cause == "concept"
     assert {signal.kind for event in events for signal in event.signals} >= {"concept", "accuracy"}
@@ -54,11 +54,11 @@ def test_rmse_and_r2_of_a_regression(noise: float) -> None:
     rng = np.random.default_rng(2)
 
     def rows(n: int, scale: float) -> tuple[Any, Any]:
-        said = rng.normal(size=n)
-        return said + rng.normal(scale=scale, size=n), said
+        prediction = rng.normal(size=n)
+        return prediction + rng.normal(scale=scale, size=n), prediction
 
-    truth, said = rows(10_000, 0.5)
-    monitor = Monitor(Profile.fit({"said": said}, reference_id="r", prediction="said", targets=truth))
+    truth, prediction = rows(10_000, 0.5)
+    monitor = Monitor(Profile.fit({"prediction": prediction}, reference_id="r", prediction="prediction", targets=truth))
     events = monitor.observe_outcomes(*rows(20_000, noise), 0.0)
     found = {signal.kind for event in events for signal in event.signals}
     assert ("rmse" in found) is (noise > 0.5)
@@ -159,7 +159,7 @@ def test_odd_outcomes_scores_and_states_crash_nothing(classifier: Profile) -> No
     monitor = Monitor(classifier)
     odd: list[Any] = [None, float("nan"), float("inf"), "text", 1e300, -5, True]
     for value in odd:
-        monitor.observe({"x": [value] * 300, "score": [value] * 300, "said": [value] * 300}, 0.0)
+        monitor.observe({"x": [value] * 300, "score": [value] * 300, "prediction": [value] * 300}, 0.0)
         monitor.observe_outcomes([value] * 300, [value] * 300, 0.0)
         monitor.observe_outcomes([1] * 300, [value] * 300, 0.0)
     monitor.observe({"x": [1.0] * 300}, 0.0)

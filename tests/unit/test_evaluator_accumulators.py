@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from streams import BLOCK, HORIZON, ROLLOUT, outcome, prediction, shadow, treated
+from builders.evaluator_events import BLOCK, HORIZON, ROLLOUT, outcome, prediction, shadow, treated
 
 from evaluator.service.accumulators import Accumulators, block_index
 from evaluator.service.block_sums import LossSums

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from streams import config, prediction
+from builders.evaluator_events import config, prediction
 
 from evaluator.service.champion_monitor import ChampionMonitor
 from evaluator.service.drift_baseline import ColumnReader, DriftBaseline, ReferenceRows
@@ -45,16 +45,16 @@ def matured(n: int, scale: float = 0.5, seed: int = 3) -> Matured:
     return truths.tolist(), [[1 - p, p] for p in score.tolist()], rng.exponential(scale, n).tolist()
 
 
-def tell(
+def observe(
     one: ChampionMonitor,
-    told: Matured,
+    outcomes: Matured,
     at: list[float],
     first: int = 0,
     end: int | None = None,
     made: list[float] | None = None,
 ) -> list[events.Drift]:
     cut = slice(first, end)
-    truths, outputs, losses = told
+    truths, outputs, losses = outcomes
     return one.observe_outcomes(truths[cut], outputs[cut], losses[cut], at[cut], (made or at)[cut])
 
 
@@ -96,10 +96,10 @@ def test_without_a_reference_the_first_rows_served_become_it() -> None:
     one = monitor()
     assert one.observe_requests(rows(400, seed=5)) == []
     assert one.snapshot()["learned"] is None
-    told = matured(200)
-    assert tell(one, told, times(200), 0, 199) == []
+    outcomes = matured(200)
+    assert observe(one, outcomes, times(200), 0, 199) == []
     assert one.snapshot()["learned"] is None
-    assert tell(one, told, times(200), 199) == []
+    assert observe(one, outcomes, times(200), 199) == []
     learned = one.snapshot()["learned"]
     assert learned["profile"]["rows"] == 200
     assert one.snapshot()["first"] == {"x": [], "(prediction)": []}
@@ -111,25 +111,25 @@ def test_without_a_reference_the_first_rows_served_become_it() -> None:
 def test_a_reference_with_few_errors_learns_them_live_and_keeps_its_rows() -> None:
     one = monitor(reference(n=2000, honest=29))
     one.observe_requests(rows(50))
-    tell(one, matured(200), times(200))
+    observe(one, matured(200), times(200))
     assert one.snapshot()["learned"]["profile"]["rows"] == 2000
-    assert tell(one, matured(1500, scale=2.0), times(1500)) != []
+    assert observe(one, matured(1500, scale=2.0), times(1500)) != []
 
 
 @pytest.mark.parametrize("given", [None, reference()])
 @pytest.mark.parametrize("size", [1, 7, 333])
 def test_cutting_rows_and_losses_into_batches_changes_nothing(given: Reference | None, size: int) -> None:
     whole, cut = monitor(given), monitor(given)
-    calm, bad, told = rows(700), rows(900, shift=1.2, seed=8, start=700.0), matured(300)
+    calm, bad, outcomes = rows(700), rows(900, shift=1.2, seed=8, start=700.0), matured(300)
     worse, at = matured(900, 1.5), times(900)
-    found = tell(whole, told, at[:300]) + whole.observe_requests(calm + bad) + tell(whole, worse, at)
+    found = observe(whole, outcomes, at[:300]) + whole.observe_requests(calm + bad) + observe(whole, worse, at)
     pieces: list[events.Drift] = []
     for i in range(0, 300, size):
-        pieces += tell(cut, told, at[:300], i, i + size)
+        pieces += observe(cut, outcomes, at[:300], i, i + size)
     for i in range(0, 1600, size):
         pieces += cut.observe_requests((calm + bad)[i : i + size])
     for i in range(0, 900, size):
-        pieces += tell(cut, worse, at, i, i + size)
+        pieces += observe(cut, worse, at, i, i + size)
     assert pieces == found != []
     assert cut.snapshot() == whole.snapshot()
 
@@ -137,7 +137,7 @@ def test_cutting_rows_and_losses_into_batches_changes_nothing(given: Reference |
 def test_rows_beyond_the_reference_are_monitored_not_lost() -> None:
     """The row that completes the reference lies in the middle of a batch."""
     one = monitor()
-    tell(one, matured(200), times(200))
+    observe(one, matured(200), times(200))
     one.observe_requests(rows(1000))
     assert one.snapshot()["learned"]["profile"]["rows"] == 200
     monitored = one.snapshot()["monitor"]
@@ -162,11 +162,11 @@ def test_restored_it_goes_on_as_if_uninterrupted(given: Reference | None, cut: i
         found: list[events.Drift] = []
         for i in range(first, end, 30):
             found += one.observe_requests(stream[i : i + 30])
-            found += tell(one, told, times(1200), i, i + 30)
+            found += observe(one, outcomes, times(1200), i, i + 30)
         return found
 
     stream = rows(600) + rows(600, shift=1.5, seed=9, start=600.0)
-    told = matured(1200)
+    outcomes = matured(1200)
     whole, before, after = monitor(given), monitor(given), monitor(given)
     found = feed(whole, 0, 1200)
     feed(before, 0, cut)
@@ -235,7 +235,7 @@ def monitor_of(kept: dict[str, Any], version: str) -> ChampionMonitor:
 def test_a_state_that_it_can_not_go_on_with_is_refused_and_nothing_is_changed(given: Reference | None) -> None:
     one = monitor(given)
     one.observe_requests(rows(400))
-    tell(one, matured(200), times(200))
+    observe(one, matured(200), times(200))
     saved = json.loads(json.dumps(one.snapshot()))
     other = monitor(given, settings=DriftConfig(pane=64, reference_rows=200))
     fresh = other.snapshot()
@@ -265,10 +265,10 @@ def test_predictions_are_monitored_too() -> None:
 
 def test_an_accuracy_that_falls_is_high_though_the_loss_stays() -> None:
     one = monitor(reference())
-    assert tell(one, matured(2000), times(2000)) == []
+    assert observe(one, matured(2000), times(2000)) == []
     truths, outputs, losses = matured(3000, seed=9)
     turned = [1 - truth for truth in truths]
-    found = tell(one, (turned, outputs, losses), times(3000))
+    found = observe(one, (turned, outputs, losses), times(3000))
     assert found[-1].severity == "CRITICAL"
     assert any(signal.startswith("accuracy") for event in found for signal in event.signals)
 
@@ -276,11 +276,11 @@ def test_an_accuracy_that_falls_is_high_though_the_loss_stays() -> None:
 def test_moved_inputs_that_cost_nothing_become_the_new_normal() -> None:
     settings = DriftConfig(pane=32, reference_rows=200, accept_after=6000)
     one = monitor(reference(), settings=settings)
-    stream, told = rows(14_000, shift=1.0), matured(14_000)
+    stream, outcomes = rows(14_000, shift=1.0), matured(14_000)
     found: list[events.Drift] = []
     for i in range(0, 14_000, 500):
         found += one.observe_requests(stream[i : i + 500])
-        found += tell(one, told, times(14_000), i, i + 500)
+        found += observe(one, outcomes, times(14_000), i, i + 500)
     assert [event.event for event in found] == ["open", "close"]
     assert 6000 < found[1].rows < 8000
     assert one.accepted
@@ -293,26 +293,26 @@ def test_outcomes_of_requests_before_the_move_accept_nothing() -> None:
     """Labels that come late are about the old inputs for a while: they don't say what the new ones cost."""
     one = monitor(reference(), settings=DriftConfig(pane=32, reference_rows=200, accept_after=6000))
     one.observe_requests(rows(2000))
-    moved, told = rows(12_000, shift=1.0, start=2000.0), matured(14_000)
+    moved, outcomes = rows(12_000, shift=1.0, start=2000.0), matured(14_000)
     before = [-5000.0 + i for i in range(14_000)]
     for i in range(0, 12_000, 500):
         one.observe_requests(moved[i : i + 500])
-        tell(one, told, [2000.0 + t for t in times(14_000)], i, i + 500, made=[min(t, 1999.0) for t in before])
+        observe(one, outcomes, [2000.0 + t for t in times(14_000)], i, i + 500, made=[min(t, 1999.0) for t in before])
     assert one.severity == "LOW"
     assert not one.accepted
 
 
 def test_moved_inputs_with_a_loss_are_never_accepted() -> None:
     one = monitor(reference(), settings=DriftConfig(pane=32, reference_rows=200, accept_after=6000))
-    stream, told = rows(14_000, shift=1.0), matured(14_000, scale=0.8)
+    stream, outcomes = rows(14_000, shift=1.0), matured(14_000, scale=0.8)
     for i in range(0, 14_000, 500):
         one.observe_requests(stream[i : i + 500])
-        tell(one, told, times(14_000), i, i + 500)
+        observe(one, outcomes, times(14_000), i, i + 500)
     assert not one.accepted
     assert one.severity in ("HIGH", "CRITICAL")
 
 
-def test_quality_that_is_too_low_is_told_with_its_score() -> None:
+def test_quality_that_is_too_low_is_reported_with_its_score() -> None:
     one = monitor(reference())
     gone = [prediction(i, float(i), features={}) for i in range(600)]
     found = one.observe_requests(gone)
@@ -331,10 +331,10 @@ def test_a_daily_cycle_is_no_drift_when_hours_are_held_against_hours() -> None:
     truths, outputs, losses = matured(9600)
     given = Reference(columns={"x": values}, at=at, outputs=outputs, truths=truths, losses=losses)
     later, when = cycle(1500, 9600, 2)
-    said = matured(1500, seed=7)[1]
+    outputs = matured(1500, seed=7)[1]
 
     def requests(shift: float) -> list[events.Prediction]:
-        facts = enumerate(zip(later, when, said, strict=True))
+        facts = enumerate(zip(later, when, outputs, strict=True))
         return [prediction(i, t, features={"x": v + shift}, output=output) for i, (v, t, output) in facts]
 
     seasonal = DriftConfig(pane=32, season="hour")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from streams import HORIZON, prediction
+from builders.evaluator_events import HORIZON, prediction
 
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.join import JoinTable
@@ -90,7 +90,7 @@ def test_a_file_that_another_is_writing_is_a_conflict_not_a_crash(tmp_path: Path
     second.close()
 
 
-def test_other_trouble_with_the_file_is_told_as_it_is(tmp_path: Path) -> None:
+def test_other_trouble_with_the_file_is_reported_as_it_is(tmp_path: Path) -> None:
     one = Checkpoint(tmp_path / "e.db")
     one.close()
     with pytest.raises(sqlite3.ProgrammingError):

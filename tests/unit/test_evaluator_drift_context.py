@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from streams import Evaluator, MemoryLog, batch, config, outcome, prediction, shadow, treated
+from builders.evaluator_events import Evaluator, MemoryLog, batch, config, outcome, prediction, shadow, treated
 
 from evaluator.service import drift_context
 from evaluator.service.checkpoint import EvaluatorState
@@ -38,12 +38,12 @@ def blocks(rng: np.random.Generator, n: int, loss: float, gap: float = 0.0) -> l
 
 
 def test_the_open_episode_is_the_last_one_that_was_not_closed_by_then() -> None:
-    said = [drift("open", 10.0), drift("escalate", 20.0), drift("close", 30.0), drift("open", 40.0, "e2")]
-    assert drift_context.open_episode(said, 5.0) is None
-    assert drift_context.open_episode(said, 15.0) == (said[0], 10.0)
-    assert drift_context.open_episode(said, 25.0) == (said[1], 10.0)
-    assert drift_context.open_episode(said, 35.0) is None
-    assert drift_context.open_episode(said, 99.0) == (said[3], 40.0)
+    steps = [drift("open", 10.0), drift("escalate", 20.0), drift("close", 30.0), drift("open", 40.0, "e2")]
+    assert drift_context.open_episode(steps, 5.0) is None
+    assert drift_context.open_episode(steps, 15.0) == (steps[0], 10.0)
+    assert drift_context.open_episode(steps, 25.0) == (steps[1], 10.0)
+    assert drift_context.open_episode(steps, 35.0) is None
+    assert drift_context.open_episode(steps, 99.0) == (steps[3], 40.0)
 
 
 def test_drift_in_both_arms_alike_is_told_from_drift_in_one() -> None:

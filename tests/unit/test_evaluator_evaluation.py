@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from streams import (
+from builders.evaluator_events import (
     BLOCK,
     GUARDED,
     HORIZON,

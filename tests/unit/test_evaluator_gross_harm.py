@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from streams import BLOCK, Evaluator, MemoryLog, batch, config, outcome, prediction, shadow
+from builders.evaluator_events import BLOCK, Evaluator, MemoryLog, batch, config, outcome, prediction, shadow
 
 from evaluator.service.gross_harm import GrossHarmMonitor
 from gauntlet.events import Evaluation

@@ -1,4 +1,4 @@
-"""Guards at one look: what each rests on, what is said of it, and what it does to the verdict."""
+"""Guards at one look: what each rests on, what is reported of it, and what it does to the verdict."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.evaluator_events import ROLLOUT, Evaluator, MemoryLog, config
 from builders.samples import sample
-from streams import ROLLOUT, Evaluator, MemoryLog, config
 
 from evaluator.service import gauges, guardrails, segments
 from evaluator.service.block_sums import BlockSums, RolloutSums, TrackedMetrics
@@ -320,7 +320,7 @@ def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Pat
     evaluator = Evaluator(config(tmp_path), tmp_path / "e.db", MemoryLog())
     pipeline: Pipeline = evaluator.pipeline
 
-    def said(standing: str, value: str) -> events.Evaluation:
+    def evaluation(standing: str, value: str) -> events.Evaluation:
         return events.Evaluation(
             id="r/1",
             at=1.0,
@@ -342,7 +342,7 @@ def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Pat
             segments=[events.SegmentResult(name="country", value=value, champion=5, challenger=6, p_value=0.3)],
         )
 
-    gauges.show("guards", pipeline, [said("open", "DE"), said("breached", "FR")])
+    gauges.show("guards", pipeline, [evaluation("open", "DE"), evaluation("breached", "FR")])
     evaluator.close()
     assert gauge("gauntlet_guardrail_state", guardrail="label_arrival") == 2.0
     assert gauge("gauntlet_guardrail_effect", guardrail="guard FR") == -0.2

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 import pytest
-from streams import HORIZON, outcome, prediction, shadow, treated
+from builders.evaluator_events import HORIZON, outcome, prediction, shadow, treated
 
 from evaluator.service.join import JoinTable
 
@@ -161,7 +161,7 @@ def test_a_unit_that_changes_arms_under_one_allocation_has_moved_once(table: Joi
     assert [e.first for e in found.exposures] == [True, False, False, False, False, True, True, True]
 
 
-def test_a_request_and_its_shadow_score_are_told_once_whatever_the_outcome_does(table: JoinTable) -> None:
+def test_a_request_and_its_shadow_score_are_reported_once_whatever_the_outcome_does(table: JoinTable) -> None:
     scores = [
         table.apply([event]).scored
         for event in (

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from streams import (
+from builders.evaluator_events import (
     BLOCK,
     GUARDED,
     HORIZON,
@@ -85,7 +85,7 @@ def test_a_lagging_partition_holds_every_look_back(make: Make) -> None:
     assert len([e for e in pipeline.evaluate({}) if isinstance(e, events.Evaluation)]) == 1
 
 
-def test_health_is_told_once_for_each_matured_block_with_its_window(make: Make) -> None:
+def test_health_is_reported_once_for_each_matured_block_with_its_window(make: Make) -> None:
     pipeline = make()
     found: list[events.Health] = []
     values = np.random.default_rng(3).integers(0, 2, 600)
@@ -172,9 +172,9 @@ def test_the_champion_of_before_is_compared_on_the_same_window(make: Make) -> No
     ],
 )
 def test_what_can_not_be_counted_is_refused_with_the_reason(make: Make, event: Any, reason: str) -> None:
-    complaint = make().validator.validation_error(event)
-    assert complaint is not None
-    assert reason in complaint
+    error = make().validator.validation_error(event)
+    assert error is not None
+    assert reason in error
 
 
 @pytest.mark.parametrize(
@@ -324,11 +324,11 @@ def test_a_partition_that_lags_does_not_bring_the_old_champion_back(make: Make) 
     new = {"champion": "v0002", "allocation": 5, "rollout": None, "challenger": None}
     pipeline.step(batch([prediction(1, 1000.0), prediction(2, 1010.0, **new)], "predictions/a"))
     pipeline.step(batch([prediction(3, 1005.0), prediction(4, 1011.0, **new)], "predictions/b"))
-    watch = monitored(pipeline)
-    assert (watch["version"], watch["since"], watch["first"]["x"]) == ("v0002", 1010.0, [2.0, 4.0])
+    monitor = monitored(pipeline)
+    assert (monitor["version"], monitor["since"], monitor["first"]["x"]) == ("v0002", 1010.0, [2.0, 4.0])
     pipeline.step(batch([prediction(5, 1020.0, allocation=6)]))  # a rollback is a newer allocation
-    watch = monitored(pipeline)
-    assert (watch["version"], watch["since"]) == ("v0001", 1020.0)
+    monitor = monitored(pipeline)
+    assert (monitor["version"], monitor["since"]) == ("v0001", 1020.0)
 
 
 def test_redelivered_requests_are_not_watched_twice(make: Make) -> None:
@@ -336,8 +336,8 @@ def test_redelivered_requests_are_not_watched_twice(make: Make) -> None:
     stream = [prediction(i, 1000.0 + i) for i in range(20)]
     pipeline.step(batch(stream))
     pipeline.step(batch(stream))
-    watch = monitored(pipeline)
-    assert len(watch["first"]["x"]) == 20
+    monitor = monitored(pipeline)
+    assert len(monitor["first"]["x"]) == 20
 
 
 def test_an_outcome_is_judged_by_the_experiments_classes_before_the_first_prediction_and_after_a_promotion(
@@ -350,18 +350,18 @@ def test_an_outcome_is_judged_by_the_experiments_classes_before_the_first_predic
     assert pipeline.counts["joined"] == 1
 
 
-def test_drift_that_was_not_said_yet_is_saved(make: Make) -> None:
-    """A commit may come before the outcomes are read: what the watch has found by then is said after a restart too."""
+def test_drift_that_was_not_reported_yet_is_saved(make: Make) -> None:
+    """A commit may come before the outcomes are read: what was found by then is drift after a restart too."""
     pipeline = make()
     stream = [prediction(i, 1000.0 + i, features={"x": float(i % 7)}) for i in range(5200)]
-    told = [outcome(i, 1000.0 + i + 0.5, i % 2) for i in range(5200)]
-    pipeline.step(batch([*stream, *told]))
+    outcomes = [outcome(i, 1000.0 + i + 0.5, i % 2) for i in range(5200)]
+    pipeline.step(batch([*stream, *outcomes]))
     moved = [prediction(i, 1000.0 + i, features={"x": 50.0 + i % 7}) for i in range(5200, 8000)]
     pipeline.step(batch(moved))
     saved = msgspec.json.decode(msgspec.json.encode(pipeline.state(1, {})), type=EvaluatorState)
     assert [event.event for event in saved.drift_pending][:1] == ["open"]
     again = make()
     again.adopt(saved)
-    said = [event for event in again.evaluate({}) if isinstance(event, events.Drift)]
-    assert said == [event for event in pipeline.evaluate({}) if isinstance(event, events.Drift)] != []
+    drift = [event for event in again.evaluate({}) if isinstance(event, events.Drift)]
+    assert drift == [event for event in pipeline.evaluate({}) if isinstance(event, events.Drift)] != []
     assert again.state(2, {}).drift_pending == []

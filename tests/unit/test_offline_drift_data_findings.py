@@ -1,4 +1,4 @@
-"""What is said about the data beside the judgement: true, told once, and the same in text and JSON."""
+"""What is said about the data beside the judgement: true, once, and the same in text and JSON."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def test_rare_values_that_are_counted_together_are_not_called_unknown() -> None:
     before, now = (pd.DataFrame({"zip": rng.choice(zips, 20_000)}) for _ in range(2))
     assert of(gauntlet.drift(before, now), "unseen_values", "zip") == []
     new = now.assign(zip=np.where(np.arange(20_000) % 2 == 0, "new", now["zip"]))
-    (told,) = of(gauntlet.drift(before, new), "unseen_values", "zip")
-    assert "256 most frequent" in told.message
-    assert "counted together" in told.message
+    (finding,) = of(gauntlet.drift(before, new), "unseen_values", "zip")
+    assert "256 most frequent" in finding.message
+    assert "counted together" in finding.message
 
 
 def test_rows_that_choose_the_most_frequent_values_do_not_say_how_frequent_they_are() -> None:
@@ -52,7 +52,7 @@ def test_numbers_that_hardly_repeat_in_the_reference_are_not_unseen_in_the_curre
 
 
 @pytest.mark.parametrize("asked", [{}, {"target": "y"}, {"target": "y", "prediction": "p"}])
-def test_no_column_without_a_name_is_ever_told(asked: dict[str, str]) -> None:
+def test_no_column_without_a_name_is_ever_reported(asked: dict[str, str]) -> None:
     broken = pd.DataFrame({"a;c;y;p": ["1;2;3;4"] * 300})
     found = gauntlet.drift(frame(1), broken, **asked)
     assert all(f.column != "" and "column  " not in f.message for f in found.quality.findings)
@@ -86,18 +86,18 @@ def test_wrong_cells_in_a_stream_are_findings() -> None:
     cells[3000] = "ERR"
     stream = gauntlet.drift_stream(rows.assign(a=cells), 2000)
     assert list(stream.events()) == []
-    (told,) = [f for f in stream.report().quality.findings if f.kind == "type_change"]
-    assert (told.column, told.alarming) == ("a", False)
-    assert "1 of 2,000" in told.message
-    assert "row 3,000" in told.message
+    (finding,) = [f for f in stream.report().quality.findings if f.kind == "type_change"]
+    assert (finding.column, finding.alarming) == ("a", False)
+    assert "1 of 2,000" in finding.message
+    assert "row 3,000" in finding.message
 
 
-def test_targets_that_are_missing_far_more_often_are_told_in_both_forms() -> None:
+def test_targets_that_are_missing_far_more_often_are_reported_in_both_forms() -> None:
     rows = frame(4, 4000).astype({"y": float})
     rows.loc[2000::2, "y"] = np.nan
     found = gauntlet.drift(rows[:2000], rows[2000:], target="y", prediction="p")
-    (told,) = of(found, "missing_target", "y")
-    assert "50.0%" in told.message
+    (finding,) = of(found, "missing_target", "y")
+    assert "50.0%" in finding.message
     assert found.target is not None
     assert found.target.missing == (0.0, 0.5)
     stream = gauntlet.drift_stream(rows, 2000, target="y", prediction="p")
@@ -106,12 +106,12 @@ def test_targets_that_are_missing_far_more_often_are_told_in_both_forms() -> Non
     assert of(gauntlet.drift(rows[:2000], rows[:2000], target="y"), "missing_target", "y") == []
 
 
-def test_a_change_from_next_to_no_error_is_told_in_its_own_units() -> None:
+def test_a_change_from_next_to_no_error_is_reported_in_its_own_units() -> None:
     far = MetricChange("rmse", 1e-4, 0.0751, 750.0, 0.1, 700.0, 0.0, 1000, False, True, True)
     near = MetricChange("rmse", 1.0, 1.5, 0.5, 0.1, 0.4, 0.0, 1000, False, True, True)
     performance = Performance("regression", "number", None, (far, near))
     quiet = gauntlet.drift(frame(1), frame(2))
-    told = replace(quiet, performance=performance)
-    assert "(+0.075; matters from +10%, 99 % bound +0.07" in gauntlet.to_text(told)
-    assert "(+50.0%; matters from +10%, 99 % bound +40.0%" in gauntlet.to_text(told)
-    assert "75000" not in gauntlet.to_text(told)
+    finding = replace(quiet, performance=performance)
+    assert "(+0.075; matters from +10%, 99 % bound +0.07" in gauntlet.to_text(finding)
+    assert "(+50.0%; matters from +10%, 99 % bound +40.0%" in gauntlet.to_text(finding)
+    assert "75000" not in gauntlet.to_text(finding)

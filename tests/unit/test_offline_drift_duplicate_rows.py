@@ -16,12 +16,12 @@ def repeated(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
     return [f.message for f in gauntlet.drift(before, now).quality.findings if f.kind == "repeated_rows"]
 
 
-def test_a_hundred_rows_that_come_twenty_times_are_told() -> None:
+def test_a_hundred_rows_that_come_twenty_times_are_reported() -> None:
     (message,) = repeated(features(1, 2000), pd.concat([features(2, 100)] * 20))
     assert message.startswith("95.0% of rows repeat an earlier one exactly, 0.0%")
 
 
-def test_a_file_that_was_written_twice_is_told_though_no_half_of_it_repeats() -> None:
+def test_a_file_that_was_written_twice_is_reported_though_no_half_of_it_repeats() -> None:
     assert repeated(features(1, 2000), pd.concat([features(2, 2000)] * 2))
 
 

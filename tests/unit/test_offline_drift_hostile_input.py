@@ -79,7 +79,7 @@ def test_a_target_or_prediction_that_can_be_none_is_damage_and_not_a_worse_model
     assert not {"concept", "accuracy", "prior"} & {signal["kind"] for signal in found.signals}
 
 
-def test_a_few_odd_targets_are_told_and_change_nothing() -> None:
+def test_a_few_odd_targets_are_reported_and_change_nothing() -> None:
     table = frame(2)
     cells = table["y"].astype(object)
     cells[:7] = "hello"

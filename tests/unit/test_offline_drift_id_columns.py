@@ -58,7 +58,7 @@ def test_what_counts_rows_is_left_out_of_few_current_rows_too() -> None:
         assert left_out(gauntlet.drift(frame(1, k=before), frame(2).head(20).assign(k=now))) == {"k": "counter"}
 
 
-def test_a_feature_that_both_files_are_sorted_by_is_watched_and_told() -> None:
+def test_a_feature_that_both_files_are_sorted_by_is_watched_and_reported() -> None:
     before, now = frame(1).sort_values("a"), frame(2, a=lambda t: t["a"] + 1).sort_values("a")
     found = gauntlet.drift(before, now)
     assert left_out(found) == {}
@@ -102,8 +102,8 @@ def test_features_are_watched(values: np.ndarray) -> None:
 def test_a_stream_leaves_them_out_too(values: np.ndarray) -> None:
     stream = gauntlet.drift_stream(frame(1, k=values), 300)
     assert list(stream.events()) == []
-    (told,) = stream.report().quality.findings
-    assert (told.column, told.kind in ("counter", "identifier")) == ("k", True)
+    (finding,) = stream.report().quality.findings
+    assert (finding.column, finding.kind in ("counter", "identifier")) == ("k", True)
 
 
 def test_a_stream_watches_what_rises_at_first_and_not_to_the_references_end() -> None:

@@ -49,7 +49,7 @@ def test_asking_wins_over_what_values_look_like() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "prediction", "settings", "said"),
+    ("target", "prediction", "settings", "message"),
     [
         (np.array([0.0, 1.0]), ["yes", "no"], ASKED, "one holds texts and the other numbers"),
         (["a", "b", "c"], np.array([0.2, 0.3, 0.1]), ASKED, "needs a target of two classes"),
@@ -75,7 +75,7 @@ def test_asking_wins_over_what_values_look_like() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(
-    target: Column, prediction: Column, settings: DriftFileSettings, said: str
+    target: Column, prediction: Column, settings: DriftFileSettings, message: str
 ) -> None:
-    with pytest.raises(DriftRequestError, match=said):
+    with pytest.raises(DriftRequestError, match=message):
         PredictionType.infer(settings, target, prediction)

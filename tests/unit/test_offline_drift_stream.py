@@ -43,10 +43,10 @@ def test_a_shift_opens_soon_after_it_begins_names_its_feature_and_closes_after_i
     assert events[0].root_cause == "covariate"
     assert events[-1].event == "close"
     assert 8000 < events[-1].row < 12_000
-    told = json.loads(json.dumps(events[0].to_dict(), allow_nan=False))
+    answer = json.loads(json.dumps(events[0].to_dict(), allow_nan=False))
     wanted = {"row", "event", "severity", "confidence", "root_cause", "features", "signals", "action"}
-    assert wanted <= set(told)
-    assert {"name", "statistic", "lower", "upper", "p_value"} <= set(told["features"][0])
+    assert wanted <= set(answer)
+    assert {"name", "statistic", "lower", "upper", "p_value"} <= set(answer["features"][0])
 
 
 def test_labels_that_begin_to_miss_are_concept_drift_while_inputs_stand_still() -> None:
@@ -92,11 +92,11 @@ def test_a_shift_too_small_to_matter_alarms_the_simple_mode_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "said"),
+    ("reference", "message"),
     [(10, "reference_rows must be at least 100"), (12_000, "none is left to watch"), (50_000, "none is left")],
 )
-def test_a_reference_that_does_not_fit_is_refused(reference: int, said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_a_reference_that_does_not_fit_is_refused(reference: int, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         gauntlet.drift_stream(stream_rows(), reference)
 
 
@@ -107,14 +107,14 @@ def test_a_file_that_turns_out_too_short_is_refused(tmp_path: object) -> None:
         list(gauntlet.drift_stream(path, REFERENCE).events())
 
 
-@pytest.mark.parametrize(("mode", "told"), [("gated", True), ("simple", False)])
-def test_a_column_whose_windows_can_hardly_speak_is_noted(mode: str, told: bool) -> None:
+@pytest.mark.parametrize(("mode", "noted"), [("gated", True), ("simple", False)])
+def test_a_column_whose_windows_can_hardly_speak_is_noted(mode: str, noted: bool) -> None:
     rng = np.random.default_rng(8)
     rows = pd.DataFrame({"slow": np.cumsum(rng.normal(size=6000)), "quick": rng.normal(size=6000)})
     stream = gauntlet.drift_stream(rows, REFERENCE, mode=mode)
     list(stream.events())
     notes = [note for note in stream.report().notes if "depend on each other so much in 1 columns" in note]
-    assert bool(notes) == told
+    assert bool(notes) == noted
     assert all("slow: " in note and "quick" not in note for note in notes)
 
 

@@ -27,7 +27,7 @@ def frame(seed: int, at: object) -> pd.DataFrame:
     return features(seed, ROWS, "a").assign(when=at)
 
 
-def told(findings: tuple[Finding, ...]) -> dict[str, bool]:
+def time_findings(findings: tuple[Finding, ...]) -> dict[str, bool]:
     return {f.kind: f.alarming for f in findings if f.column == "when"}
 
 
@@ -57,28 +57,28 @@ CHANGES: list[tuple[Change, dict[str, bool], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "kinds", "said"), CHANGES)
+@pytest.mark.parametrize(("change", "kinds", "message"), CHANGES)
 @pytest.mark.parametrize("texts", [False, True])
-def test_odd_times_are_told_by_two_files(change: Change, kinds: dict[str, bool], said: str, texts: bool) -> None:
+def test_odd_times_are_reported_by_two_files(change: Change, kinds: dict[str, bool], message: str, texts: bool) -> None:
     sides = [frame(1, times(False)), frame(2, change(times(True)))]
     if texts:
         sides = [side.assign(when=pd.to_datetime(side["when"], unit="s").dt.strftime("%FT%TZ")) for side in sides]
     found = gauntlet.drift(*sides, time="when")
-    assert told(found.quality.findings) == kinds
+    assert time_findings(found.quality.findings) == kinds
     assert found.severity == "NONE"
     assert [feature.name for feature in found.features] == ["a"]
-    assert any(said in f.message for f in found.quality.findings) or not kinds
+    assert any(message in f.message for f in found.quality.findings) or not kinds
 
 
-@pytest.mark.parametrize(("change", "kinds", "said"), CHANGES[:-1])
-def test_odd_times_are_told_by_a_stream_with_the_row_of_the_file(
-    change: Change, kinds: dict[str, bool], said: str
+@pytest.mark.parametrize(("change", "kinds", "message"), CHANGES[:-1])
+def test_odd_times_are_reported_by_a_stream_with_the_row_of_the_file(
+    change: Change, kinds: dict[str, bool], message: str
 ) -> None:
     rows = pd.concat([frame(1, times(False)), frame(2, change(times(True)))])
     stream = gauntlet.drift_stream(rows, ROWS, time="when")
     assert list(stream.events()) == []
     findings = stream.report().quality.findings
-    assert told(findings) == kinds
+    assert time_findings(findings) == kinds
     if "time_gap" in kinds and change is gap:
         assert any("before row 1,000" in f.message for f in findings)
 
@@ -86,7 +86,7 @@ def test_odd_times_are_told_by_a_stream_with_the_row_of_the_file(
 @pytest.mark.parametrize("change", [change for change, _, _ in CHANGES[:-1]])
 def test_what_the_reference_does_too_is_nothing_to_tell(change: Change) -> None:
     before, now = frame(1, change(times(False))), frame(2, change(times(True)))
-    assert told(gauntlet.drift(before, now, time="when").quality.findings) == {}
+    assert time_findings(gauntlet.drift(before, now, time="when").quality.findings) == {}
 
 
 def test_however_the_rows_come_the_statistics_are_the_same() -> None:
@@ -102,8 +102,8 @@ def test_however_the_rows_come_the_statistics_are_the_same() -> None:
             assert getattr(parts, name) == getattr(whole, name), name
 
 
-def test_a_column_without_any_time_is_refused_and_one_that_is_gone_is_told() -> None:
+def test_a_column_without_any_time_is_refused_and_one_that_is_gone_is_reported() -> None:
     with pytest.raises(BadInput, match="no timestamp"):
         gauntlet.drift(frame(1, "soon"), frame(2, "soon"), time="when")
     found = gauntlet.drift(frame(1, times(False)), frame(2, times(True)).drop(columns="when"), time="when")
-    assert told(found.quality.findings) == {"column_gone": False}
+    assert time_findings(found.quality.findings) == {"column_gone": False}

@@ -22,11 +22,11 @@ REFERENCE, SAME = features(1, ROWS, *NAMES), features(2, ROWS, *NAMES)
 def test_the_same_distribution_is_quiet_and_is_json() -> None:
     found = gauntlet.drift(REFERENCE, SAME)
     assert (found.severity, found.root_cause, found.action, found.drifted) == ("NONE", "none", "none", ())
-    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert {"severity", "confidence", "root_cause", "action", "features", "quality", "performance"} <= set(told)
-    assert {"name", "statistic", "lower", "upper", "p_value", "drifted"} <= set(told["features"][0])
-    assert set(told["quality"]) == {"score", "findings"}
-    assert told["quality"]["score"] == 1.0
+    answer = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert {"severity", "confidence", "root_cause", "action", "features", "quality", "performance"} <= set(answer)
+    assert {"name", "statistic", "lower", "upper", "p_value", "drifted"} <= set(answer["features"][0])
+    assert set(answer["quality"]) == {"score", "findings"}
+    assert answer["quality"]["score"] == 1.0
 
 
 def test_a_shift_is_found_in_its_feature_alone_with_the_exact_distance_inside_its_interval() -> None:
@@ -189,12 +189,12 @@ def test_the_same_misses_are_quiet() -> None:
 
 
 def test_a_probability_of_a_text_class_and_a_rise_of_its_misses() -> None:
-    def told(table: pd.DataFrame, wrong: float) -> pd.DataFrame:
+    def with_probabilities(table: pd.DataFrame, wrong: float) -> pd.DataFrame:
         table = labelled(table, 9, wrong)
         return table.assign(y=np.where(table["y"] == 1, "yes", "no"), p=np.where(table["p"] == 1, 0.9, 0.1))
 
-    before = told(REFERENCE, 0.1)
-    found = gauntlet.drift(before, told(SAME, 0.35), target="y", prediction="p")
+    before = with_probabilities(REFERENCE, 0.1)
+    found = gauntlet.drift(before, with_probabilities(SAME, 0.35), target="y", prediction="p")
     assert found.performance is not None
     assert (found.performance.prediction_kind, found.performance.positive) == ("probability", "yes")
     assert found.root_cause == "concept"
@@ -205,12 +205,12 @@ def test_a_probability_of_a_text_class_and_a_rise_of_its_misses() -> None:
     assert turned.performance.metrics[0].reference == pytest.approx(0.9, abs=0.03)
 
 
-def test_numbers_are_a_regression_and_its_error_is_told() -> None:
-    def told(table: pd.DataFrame, noise: float) -> pd.DataFrame:
+def test_numbers_are_a_regression_and_its_error_is_reported() -> None:
+    def with_noise(table: pd.DataFrame, noise: float) -> pd.DataFrame:
         rng = np.random.default_rng(11)
         return table.assign(y=2 * table["a"] + noise * rng.normal(size=len(table)), p=2 * table["a"])
 
-    found = gauntlet.drift(told(REFERENCE, 0.5), told(SAME, 1.0), target="y", prediction="p")
+    found = gauntlet.drift(with_noise(REFERENCE, 0.5), with_noise(SAME, 1.0), target="y", prediction="p")
     assert found.performance is not None
     assert found.performance.task == "regression"
     rmse = next(metric for metric in found.performance.metrics if metric.name == "rmse")
@@ -244,7 +244,7 @@ def test_a_prediction_that_is_gone_is_damage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "message"),
     [
         ({"features": ["a", "bb"]}, "no column 'bb'; did you mean 'b'"),
         ({"target": "nope"}, "no column 'nope'"),
@@ -256,8 +256,8 @@ def test_a_prediction_that_is_gone_is_damage() -> None:
         ({"target": "a", "prediction": "c"}, "one holds texts"),
     ],
 )
-def test_what_cannot_be_answered_is_refused_with_the_reason(wanted: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_what_cannot_be_answered_is_refused_with_the_reason(wanted: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         gauntlet.drift(REFERENCE, SAME, **wanted)
 
 
@@ -297,11 +297,11 @@ def test_a_column_that_remembers_is_watched_for_its_transitions_without_being_as
     assert gauntlet.drift(chain(1, 0.95), chain(2, now), ordered=False).severity == "NONE"
 
 
-def test_the_error_is_told_as_it_is_and_judged_with_its_wild_rows_limited() -> None:
+def test_the_error_is_reported_as_it_is_and_judged_with_its_wild_rows_limited() -> None:
     rng = np.random.default_rng(9)
-    said = rng.normal(size=4000)
-    before = pd.DataFrame({"p": said, "y": said + 1e-9 * rng.normal(size=4000)})
-    now = pd.DataFrame({"p": said, "y": said + 0.1 * rng.normal(size=4000)})
+    prediction = rng.normal(size=4000)
+    before = pd.DataFrame({"p": prediction, "y": prediction + 1e-9 * rng.normal(size=4000)})
+    now = pd.DataFrame({"p": prediction, "y": prediction + 0.1 * rng.normal(size=4000)})
     report = gauntlet.drift(before, now, target="y", prediction="p")
     assert report.performance is not None
     (rmse,) = [metric for metric in report.performance.metrics if metric.name == "rmse"]

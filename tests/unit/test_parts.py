@@ -232,7 +232,7 @@ ASKS_FOR_REDIS = "def test_it(redis_server):\n    assert redis_server.running\n"
 
 
 @pytest.mark.parametrize(
-    ("require", "code", "said"),
+    ("require", "code", "message"),
     [
         ("", 0, "1 skipped"),
         ("kafka", 0, "1 skipped"),
@@ -241,7 +241,7 @@ ASKS_FOR_REDIS = "def test_it(redis_server):\n    assert redis_server.running\n"
     ],
 )
 def test_a_missing_part_skips_unless_it_is_required(
-    tmp_path_factory: pytest.TempPathFactory, require: str, code: int, said: str
+    tmp_path_factory: pytest.TempPathFactory, require: str, code: int, message: str
 ) -> None:
     folder = tmp_path_factory.mktemp("asks")
     conftest = Path(parts.__file__).parents[1] / "conftest.py"
@@ -261,4 +261,4 @@ def test_a_missing_part_skips_unless_it_is_required(
         str(folder),
     ]
     done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True)
-    assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
+    assert (done.returncode, message in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import joblib
 import msgspec
 import pytest
-import workbench
+from builders import small_experiment
 
 from gauntlet import files
 from gauntlet.errors import ModelUnusable
@@ -19,7 +19,9 @@ from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.registry.local import LocalRegistry
 from gauntlet.types import Task
 
-SCHEMA = Schema(task=Task.CLASSIFICATION, features=tuple(Feature(name=n) for n in workbench.FEATURES), classes=(0, 1))
+SCHEMA = Schema(
+    task=Task.CLASSIFICATION, features=tuple(Feature(name=n) for n in small_experiment.FEATURES), classes=(0, 1)
+)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_a_version_comes_back_whole(registry: LocalRegistry, root: Path) -> None
         columns={"x1": [1.0, None]}, at=[0.0, 1.0], outputs=[None, [0.5, 0.5]], truths=[None, 1.0], losses=[None, 0.7]
     )
     made = registry.register(
-        workbench.classifier(),
+        small_experiment.classifier(),
         SCHEMA,
         created_at=5.0,
         reference=reference,
@@ -62,16 +64,16 @@ def test_a_version_comes_back_whole(registry: LocalRegistry, root: Path) -> None
         artifact.sha256(root / "v0001" / "model.skops"),
     )
     predictor = again.load("v0001")
-    rows = [workbench.instance(1)]
-    expected = workbench.classifier().predict_proba([[rows[0][n] for n in workbench.FEATURES]])
+    rows = [small_experiment.instance(1)]
+    expected = small_experiment.classifier().predict_proba([[rows[0][n] for n in small_experiment.FEATURES]])
     assert (predictor.version, predictor.predict(rows).tolist()) == ("v0001", expected.tolist())
-    assert registry.register(workbench.classifier(), SCHEMA, created_at=6.0).version == "v0002"
+    assert registry.register(small_experiment.classifier(), SCHEMA, created_at=6.0).version == "v0002"
     assert registry.reference("v0002") is None
     assert [v.version for v in registry.versions()] == ["v0001", "v0002"]
 
 
 def test_what_was_fitted_to_the_reference_is_kept_beside_it(registry: LocalRegistry, root: Path) -> None:
-    version = registry.register(workbench.classifier(), SCHEMA, created_at=0.0).version
+    version = registry.register(small_experiment.classifier(), SCHEMA, created_at=0.0).version
     assert registry.profile(version) is None
     registry.keep_profile(version, {"asked": {"pane": 64}, "counts": [1, 2]})
     again = LocalRegistry(root)
@@ -81,43 +83,43 @@ def test_what_was_fitted_to_the_reference_is_kept_beside_it(registry: LocalRegis
 
 
 def test_files_and_functions_are_models_too(registry: LocalRegistry, root: Path, tmp_path: Path) -> None:
-    joblib.dump(workbench.classifier(), tmp_path / "m.joblib")
+    joblib.dump(small_experiment.classifier(), tmp_path / "m.joblib")
     with_pickle = registry.register(str(tmp_path / "m.joblib"), SCHEMA, created_at=0.0, allow_pickle=True)
     without = registry.register(str(tmp_path / "m.joblib"), SCHEMA, created_at=0.0)
-    function = registry.register("workbench:classifier", SCHEMA, created_at=0.0)
+    function = registry.register("builders.small_experiment:classifier", SCHEMA, created_at=0.0)
     (tmp_path / "m.joblib").unlink()  # the registry has its own copy
     assert registry.load(with_pickle.version).version == "v0001"
     assert code(registry.load, without.version) == "model_untrusted"
-    assert (function.source, function.checksum) == ("workbench:classifier", None)
+    assert (function.source, function.checksum) == ("builders.small_experiment:classifier", None)
     assert registry.load(function.version).schema == SCHEMA
 
 
 def test_what_cannot_be_registered_leaves_nothing(registry: LocalRegistry, root: Path) -> None:
     assert code(lambda: registry.register("gone.skops", SCHEMA, created_at=0.0)) == "model_missing"
     with pytest.raises(TypeError):
-        registry.register(workbench.classifier(), SCHEMA, created_at=0.0, no_such_fact=1)
+        registry.register(small_experiment.classifier(), SCHEMA, created_at=0.0, no_such_fact=1)
     strange = Reference(columns={"x": [object()]})
     with pytest.raises(TypeError):
-        registry.register(workbench.classifier(), SCHEMA, created_at=0.0, reference=strange)
+        registry.register(small_experiment.classifier(), SCHEMA, created_at=0.0, reference=strange)
     assert list(root.iterdir()) == []
-    assert registry.register(workbench.classifier(), SCHEMA, created_at=0.0).version == "v0001"
+    assert registry.register(small_experiment.classifier(), SCHEMA, created_at=0.0).version == "v0001"
 
 
 def test_drafts_and_strangers_are_no_versions(registry: LocalRegistry, root: Path) -> None:
     (root / ".draft-killed").mkdir()
     (root / "aliases.json.old").write_text("?")
     assert registry.versions() == []
-    assert registry.register(workbench.classifier(), SCHEMA, created_at=0.0).version == "v0001"
+    assert registry.register(small_experiment.classifier(), SCHEMA, created_at=0.0).version == "v0001"
     (root / "v0007").mkdir()
     (root / "v0007" / "notes.txt").write_text("somebody was here")
-    assert registry.register(workbench.classifier(), SCHEMA, created_at=0.0).version == "v0008"
+    assert registry.register(small_experiment.classifier(), SCHEMA, created_at=0.0).version == "v0008"
     assert [v.version for v in registry.versions()] == ["v0001", "v0008"]
 
 
 def test_a_number_that_somebody_took_meanwhile_is_skipped(
     registry: LocalRegistry, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = registry.register(workbench.classifier(), SCHEMA, created_at=1.0)
+    first = registry.register(small_experiment.classifier(), SCHEMA, created_at=1.0)
     write = files.atomic_write
 
     def raced(path: Path, data: bytes) -> None:
@@ -126,14 +128,14 @@ def test_a_number_that_somebody_took_meanwhile_is_skipped(
             shutil.copytree(root / "v0001", root / "v0002")
 
     monkeypatch.setattr(files, "atomic_write", raced)
-    assert registry.register(workbench.classifier(), SCHEMA, created_at=2.0).version == "v0003"
+    assert registry.register(small_experiment.classifier(), SCHEMA, created_at=2.0).version == "v0003"
     assert registry.get("v0002") == first
 
 
 def test_after_v9999_comes_v10000(registry: LocalRegistry, root: Path) -> None:
-    made = registry.register(workbench.classifier(), SCHEMA, created_at=0.0)
+    made = registry.register(small_experiment.classifier(), SCHEMA, created_at=0.0)
     (root / made.version).rename(root / "v9999")
-    assert registry.register(workbench.classifier(), SCHEMA, created_at=0.0).version == "v10000"
+    assert registry.register(small_experiment.classifier(), SCHEMA, created_at=0.0).version == "v10000"
     assert [v.version for v in registry.versions()] == [made.version, "v10000"]
 
 
@@ -153,7 +155,7 @@ for n in range(8):
 
 
 def test_two_processes_at_once_get_versions_of_their_own(root: Path, tmp_path: Path) -> None:
-    model = artifact.save(workbench.classifier(), tmp_path / "model")
+    model = artifact.save(small_experiment.classifier(), tmp_path / "model")
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", REGISTER, str(root), note, str(model), msgspec.json.encode(SCHEMA).decode()],
@@ -181,14 +183,14 @@ def test_two_processes_at_once_get_versions_of_their_own(root: Path, tmp_path: P
     ["v0002", "", ".", "..", "../registry/v0001", "../x", "v0001/", "/etc", "v0001/../v0001", "v\0001", "vé/..", "~"],
 )
 def test_what_is_no_version_is_refused(registry: LocalRegistry, root: Path, name: str) -> None:
-    registry.register(workbench.classifier(), SCHEMA, created_at=0.0, reference=Reference(columns={}))
+    registry.register(small_experiment.classifier(), SCHEMA, created_at=0.0, reference=Reference(columns={}))
     (root.parent / "x").symlink_to(root / "v0001")
     for call in (registry.get, registry.load, registry.reference):
         assert code(call, name) == "unknown_version"
 
 
 def test_a_changed_file_is_refused(registry: LocalRegistry, root: Path) -> None:
-    made = registry.register(workbench.classifier(), SCHEMA, created_at=0.0)
+    made = registry.register(small_experiment.classifier(), SCHEMA, created_at=0.0)
     path = root / made.version / made.source
     path.write_bytes(path.read_bytes() + b"\0")
     assert code(registry.load, made.version) == "model_checksum"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from streams import MemoryState
+from builders.evaluator_events import MemoryState
 
 from gauntlet import control
 from gauntlet.errors import StateUnavailable

@@ -57,7 +57,7 @@ def test_a_sure_but_small_improvement_is_refused() -> None:
     assert "less than the 0.05" in found.reasons[0]
 
 
-def test_a_worse_candidate_is_refused() -> None:
+def test_a_worse_challenger_is_refused() -> None:
     found = classified(0.7, 0.6)
     assert not found.accepted
     assert found.improvement < 0

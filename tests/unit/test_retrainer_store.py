@@ -69,17 +69,17 @@ def test_job_events_stay_in_the_outbox_until_they_are_confirmed(tmp_path: Path) 
     store.put(msgspec.structs.replace(JOB, status="running"))
     store.commit()
     store = reopened(store, tmp_path)
-    told = store.outbox()
-    assert [(e.id, e.status, e.at, e.experiment) for _, e in told] == [
+    outbox = store.outbox()
+    assert [(e.id, e.status, e.at, e.experiment) for _, e in outbox] == [
         (JOB.id, "pending", 100.0, "e"),
         (JOB.id, "running", 100.0, "e"),
     ]
-    store.confirm(told[0][0])
+    store.confirm(outbox[0][0])
     assert [e.status for _, e in store.outbox()] == ["running"]
     store.close()
 
 
-def test_the_job_log_has_one_line_a_job_even_when_told_twice(tmp_path: Path) -> None:
+def test_the_job_log_has_one_line_a_job_even_when_sent_twice(tmp_path: Path) -> None:
     store = RetrainerStore(tmp_path, "e")
     for number, status in ((1, "completed"), (2, "failed")):
         done = msgspec.structs.replace(

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-import workbench
+from builders import small_experiment
 
 from gauntlet import adapters, bootstrap
 from gauntlet.clock import EventClock
@@ -18,7 +18,7 @@ from router.control_follower import ControlFollower
 async def test_the_last_known_record_is_safe_on_disk_before_it_replaces_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = workbench.load(workbench.write(tmp_path))
+    config = small_experiment.load(small_experiment.write(tmp_path))
     await bootstrap.ensure(config)
     copy = tmp_path / "control.json"
     synced: list[int] = []
@@ -48,7 +48,7 @@ async def test_the_last_known_record_is_safe_on_disk_before_it_replaces_the_old_
 async def test_a_start_without_the_state_store_serves_the_copy_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = workbench.load(workbench.write(tmp_path))
+    config = small_experiment.load(small_experiment.write(tmp_path))
     await bootstrap.ensure(config)
     copy = tmp_path / "control.json"
     state, registry = adapters.state(config), adapters.registry(config)

@@ -87,7 +87,7 @@ def test_equivalent_is_an_interval_inside_the_margin() -> None:
     assert judge(dataclasses.replace(OPEN, lower=None), equivalence=0.05).result == "inconclusive"
 
 
-def test_time_left_is_told_in_outcomes() -> None:
+def test_time_left_is_reported_in_outcomes() -> None:
     verdict = judge(OPEN)
     assert verdict.eta_horizon == 30000
     assert verdict.eta_decision == round(40000 * (0.25 * (2.5 / 1.5) ** 2 - 0.25) + 0.5)

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import msgspec
 import numpy as np
-import workbench
 
 from benchmarks.evaluator_rate import Nowhere
+from builders import small_experiment
 from evaluator.service.checkpoint import Checkpoint
 from evaluator.service.pipeline import Pipeline
 from evaluator.service.worker import Worker
@@ -62,10 +62,10 @@ class Loop:
     async def challenge(self) -> None:
         """Start a rollout of another model and wait until it is served."""
         registry = adapters.registry(self.config)
-        model = workbench.classifier(2)
+        model = small_experiment.classifier(2)
         entry = registry.register(model, registry.get("v0001").schema, created_at=0.0)
         await self.post(f"{self.url}/challenge", {"version": entry.version, "reason": "test"})
-        await workbench.until(lambda: self._serves(entry.version))
+        await small_experiment.until(lambda: self._serves(entry.version))
 
     async def _serves(self, version: str) -> bool:
         return bool((await self.status())["serving"]["challenger"] == version)
@@ -88,14 +88,14 @@ class Loop:
                 and found.get("shadows", 0) >= shadows
             )
 
-        await workbench.until(there, 90)
+        await small_experiment.until(there, 90)
         return found
 
 
 @contextlib.asynccontextmanager
 async def loop(path: Path) -> AsyncIterator[Loop]:
     """The services of the configuration at `path` as processes; their logs lie beside it."""
-    config = workbench.load(path)
+    config = small_experiment.load(path)
     await bootstrap.ensure(config)
     services = Services(path, logs=path.parent)
     tasks = [asyncio.create_task(services.run(name)) for name in SERVICES]
@@ -106,7 +106,7 @@ async def loop(path: Path) -> AsyncIterator[Loop]:
         return address.exists() and address.read_text().endswith("\n")
 
     try:
-        await workbench.until(listening, 60)
+        await small_experiment.until(listening, 60)
         async with httpx.AsyncClient(timeout=30) as client:
             yield Loop(config, client, services)
     finally:
@@ -134,7 +134,7 @@ async def send(
         if start < n:
             instances = [
                 {
-                    "features": dict(zip(workbench.FEATURES, x[i].tolist(), strict=True)),
+                    "features": dict(zip(small_experiment.FEATURES, x[i].tolist(), strict=True)),
                     "id": f"p-{i:06d}",
                     "at": START + 10.0 * i,
                 }

@@ -105,7 +105,7 @@ def drift(at: float, severity: str = "HIGH", event: str = "open", **more: object
 
 def patient_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
     """A user's trainer that says in `started` that it runs, and waits for the file `go` beside it."""
-    folder = Path(os.environ["DRIFTING_FOLDER"])
+    folder = Path(os.environ["TRAINER_FOLDER"])
     (folder / "started").write_text(str(os.getpid()))
     while not (folder / "go").exists():
         time.sleep(0.01)
