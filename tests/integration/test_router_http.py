@@ -230,8 +230,8 @@ def picky(rows: list[dict[str, float]]) -> list[float]:
 
 async def test_a_value_that_the_champion_refuses_is_not_worth_a_retry(tmp_path: Path) -> None:
     champion = {"model": f"{__name__}:picky"}
-    async with workbench.running(
-        workbench.load(workbench.write(tmp_path, champion=champion, classes=[0, 1]))
+    async with small_experiment.running(
+        small_experiment.load(small_experiment.write(tmp_path, champion=champion, classes=[0, 1]))
     ) as client:
         for x1, retriable in ((1, False), (2, True)):
             refused = await client.post("/v1/predict", json={"features": {"x1": x1, "x2": 0, "x3": 0}})

@@ -51,10 +51,10 @@ def test_the_example_is_a_configuration(capsys: pytest.CaptureFixture[str], tmp_
 
 def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = small_experiment.write(tmp_path)
-    said = (
+    output = (
         f"{path}: test, LogisticRegression, 3 features, ok\ntask: classification, classes 0, 1\nfeatures: x1, x2, x3\n"
     )
-    assert run(capsys, "check", path) == (0, said, "")
+    assert run(capsys, "check", path) == (0, output, "")
     assert not (tmp_path / "gauntlet-data").exists(), "checking starts nothing"
 
 
