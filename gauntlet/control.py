@@ -73,7 +73,9 @@ async def change(
             continue
         _count(after, cause, time.monotonic() - since)
         return version, after, True
-    raise Conflict(f"{command.name} lost {_TRIES} races on the control record of {experiment}")
+    raise Conflict(
+        f"{command.name}: others changed the control record of {experiment} {_TRIES} times meanwhile; try again"
+    )
 
 
 def _count(control: Control, cause: RollbackCause, seconds: float) -> None:

@@ -112,7 +112,9 @@ def _compare(
         raise training.TrainingError(f"the new model gives no usable answer on {broken:,} of {len(holdout):,} rows")
     truth = _truths(schema, holdout)
     if not answered.any():
-        raise training.TrainingError(f"the champion {spec.champion} gives no usable answer on any held-out row")
+        raise training.TrainingError(
+            f"the champion {spec.champion} gives no usable answer on any of {len(holdout):,} held-out rows"
+        )
     truth, times = truth[answered], np.array(holdout.times)[answered]
     found = holdout_gate.compare(
         config.metric,

@@ -124,7 +124,9 @@ def _operator_app(admin: AdminRoutes, follower: ControlFollower, recorder: Recor
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        return await refused(request, BadInput(f"{where}: {first['msg']}", code="bad_request"))
+        json_sent = request.headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json")
+        hint = "" if json_sent else "; send it with the header `content-type: application/json`"
+        return await refused(request, BadInput(f"{where}: {first['msg']}{hint}", code="bad_request"))
 
     @app.get("/healthz", tags=["observe"])
     async def healthz() -> dict[str, str]:

@@ -214,7 +214,10 @@ class InferenceRoutes:
             raise BadInput(f"{where}: `reward` must be a finite number", code="not_finite")
         made = ids.time_of(outcome.id)
         if made is not None and made > at + _CLOCK_SKEW_SECONDS:
-            raise BadInput(f"{where}: prediction {outcome.id} lies in the future", code="unknown_prediction")
+            raise BadInput(
+                f"{where}: the id {outcome.id} carries a time in the future; is the clock off?",
+                code="unknown_prediction",
+            )
         return events.Outcome(
             id=outcome.id, at=at, experiment=self._experiment, value=outcome.value, reward=outcome.reward
         )

@@ -80,7 +80,7 @@ class Seasonality:
         or of few distinct ones, are not adjusted. Raises ValueError for an unknown period or another length of `at`.
         """
         if period not in PERIODS:
-            raise ValueError(f"a season is one of {', '.join(PERIODS)}, not {period!r}")
+            raise ValueError(f"a season must be one of {', '.join(PERIODS)}, not {period!r}")
         season, number = season_of(at, period), PERIODS[period][1]
         needed = [*_required_rows(at, period).tolist(), FEWEST]
         knots: dict[str, Floats] = {}

@@ -95,7 +95,10 @@ class AAMonitor:
           Rinaldo 2023): false alarms are `rounds_between` rounds or more apart on average.
         """
         if not 0.0 < level < 1.0 or not rounds_between >= 1.0:
-            raise StatsError(f"no reading at level {level!r} with {rounds_between!r} rounds between false alarms")
+            raise StatsError(
+                "`level` must lie between 0 and 1 and `rounds_between` be at least 1, "
+                f"not {level!r} and {rounds_between!r}"
+            )
         names, last = ("A/A crossings", "A/A p values", "A/A fixed p values"), "A/A recent crossings"
         if not self.rounds:
             return tuple(GuardReading(name, "open", "no round is finished") for name in (*names, last))

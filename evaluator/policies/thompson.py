@@ -61,7 +61,7 @@ def allocation(
         raise PlanError(f"no shares of {size} arms with a floor of {floor!r} and a burn-in of {burn_in!r}")
     first = tuple(start) if start is not None else (1.0 / size,) * size
     if len(first) != size or not all(share >= floor for share in first) or abs(math.fsum(first) - 1.0) > 1e-9:
-        raise PlanError(f"starting shares {first!r} are not {size} shares of a whole, each at least {floor:g}")
+        raise PlanError(f"give {size} starting shares that add up to 1, each at least {floor:g}, not {first!r}")
     fewest = min(arm.n for arm in arms)
     if fewest < burn_in:
         return Allocation(first, None, f"burn-in: the smallest arm has {fewest} of {burn_in} outcomes")

@@ -183,7 +183,8 @@ class Worker:
                 limit = min(self._settings.outcomes, end - offset)
                 found = await self._reader.read(topic, partition, offset, limit)
                 if not found:
-                    raise LogUnavailable(f"{place} ends at {offset}, the shared state knows {end}", code="offset_lost")
+                    reason = f"the log at {place} ends at {offset}, and {end} was already counted: was it deleted?"
+                    raise LogUnavailable(reason, code="offset_lost")
                 await asyncio.to_thread(self._rebuild, topic, [(place, one) for one in found])
                 offset = found[-1].offset + 1
         await asyncio.to_thread(self._adopt, shared, value)

@@ -57,7 +57,7 @@ class Spending:
         if self.kind == "hwang-shih-decani" and value is None:
             raise PlanError("hwang-shih-decani spending needs a parameter (gamma)")
         if self.kind == "table" and (not self.points or self.points[-1] != (1.0, 1.0)):
-            raise PlanError("a spending table ends in the point (1, 1)")
+            raise PlanError("the last point of a spending table must be (1, 1)")
         for before, point in pairwise(((0.0, 0.0), *self.points)):
             if not (point[0] > before[0] and point[1] >= before[1]):
                 raise PlanError(f"a spending table rises from (0, 0); the point {point} after {before} does not")

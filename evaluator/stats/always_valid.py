@@ -105,7 +105,9 @@ def log_rate_evidence(events: Ints | int, trials: int, rate: Floats | float, *, 
     if not np.all((rates > 0.0) & (rates < 1.0)):
         raise StatsError(f"the rate {rate!r} does not lie strictly between 0 and 1")
     if not np.all((count >= 0) & (count <= trials)):
-        raise StatsError(f"{events!r} events in {trials!r} trials are impossible")
+        raise StatsError(
+            f"{events!r} events in {trials!r} trials are impossible: events must be at least 0, at most trials"
+        )
     shifts = _SHIFTS if above else -_SHIFTS
     logs = count * shifts - trials * np.log1p(rates * np.expm1(shifts))
     largest = logs.max(axis=-1)

@@ -109,7 +109,7 @@ def _solve(front: _Front, t: float, allowed: float) -> float:
         return float(masses @ ndtr((points - z * spread) / sigma)) - allowed
 
     if excess(-_REACH) <= 0.0:
-        raise StatsError(f"level {allowed!r} is more than what has not been stopped yet")
+        raise StatsError(f"the level to spend, {allowed!r}, exceeds the probability of the paths still running")
     return float(brentq(excess, -_REACH, 2.0 * _REACH, xtol=1e-10, rtol=1e-12))
 
 

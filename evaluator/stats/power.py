@@ -56,9 +56,9 @@ def course(
     if not len(at) or not (len(at) == len(high) == len(low)) or not math.isfinite(drift):
         raise PlanError("a course needs one bound a side for each of at least one look, and a finite drift")
     if not (at[0] > 0.0 and bool(np.all(np.diff(at) > 0.0)) and bool(np.all(np.isfinite(at)))):
-        raise PlanError("the times of looks are positive and rise")
+        raise PlanError(f"look times must be positive and increasing, not {list(times)!r}")
     if bool(np.any(high <= low)):
-        raise PlanError("an upper bound lies above its lower bound")
+        raise PlanError("at each look the upper bound must lie above the lower bound")
     over, under = np.zeros(len(at)), np.zeros(len(at))
     points, masses, before = np.zeros(1), np.ones(1), 0.0
     for look, t in enumerate(at):
@@ -98,7 +98,10 @@ def cluster_design_effect(size: float, correlation: float, variation: float = 0.
     Clusters have mean size n̄, coefficient of variation cv, and correlation ρ between the scores of two of their units.
     """
     if not (size >= 1.0 and 0.0 <= correlation <= 1.0 and variation >= 0.0):
-        raise PlanError(f"no clusters of size {size!r}, correlation {correlation!r} and variation {variation!r}")
+        raise PlanError(
+            f"clusters must have a size of at least 1, a correlation in [0, 1] and a variation of at least 0, not "
+            f"{size!r}, {correlation!r} and {variation!r}"
+        )
     return 1.0 + max(0.0, (1.0 + variation * variation) * size - 1.0) * correlation
 
 
@@ -148,7 +151,7 @@ def carried(rows: Floats, rate: Floats | float) -> Floats:
 def kl(p: float, q: float) -> float:
     """Kullback-Leibler divergence of Bernoulli(p) from Bernoulli(q), in nats; inf where q is 0 or 1 and p is not."""
     if not (0.0 <= p <= 1.0 and 0.0 <= q <= 1.0):
-        raise PlanError(f"{p!r} and {q!r} are not both probabilities")
+        raise PlanError(f"p and q must be probabilities, not {p!r} and {q!r}")
     return float(rel_entr(p, q) + rel_entr(1.0 - p, 1.0 - q))
 
 

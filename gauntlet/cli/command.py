@@ -7,11 +7,12 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gauntlet
 from gauntlet.cli import analyze, drift, output, plan
 from gauntlet.errors import BadInput, ConfigError, GauntletError, ModelUnusable
+from gauntlet.spelling import did_you_mean
 
 EXAMPLE = Path(gauntlet.__file__).parent / "config" / "example.yaml"
 
@@ -36,15 +37,31 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 class _Command(argparse.ArgumentParser):
-    """A command whose options are declared when it is chosen: the others import nothing for them."""
+    """A command whose options are declared when it is chosen: the others import nothing for them.
+
+    An option that there isn't is refused with the command's own usage and, where there is one, the name close to it.
+    """
 
     declare: Callable[[argparse.ArgumentParser], None] | None = None
+    _given: Sequence[str] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         declare, self.declare = self.declare, None
         if declare is not None:
             declare(self)
-        return super().parse_known_args(args, namespace)
+        self._given = args or ()
+        namespace, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return namespace, rest
+
+    def error(self, message: str) -> NoReturn:
+        known = self._option_string_actions
+        for word in self._given:
+            name = word.partition("=")[0]
+            if name.startswith("--") and name != "--" and not any(option.startswith(name) for option in known):
+                message += f"; there is no option {name}, {did_you_mean(name, known)}".removesuffix(", ")
+        super().error(message)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
 
 from gauntlet.config import Config
-from gauntlet.config.section import BlockLength, Seconds
+from gauntlet.config.section import BlockLength, Seconds, Section
 from gauntlet.errors import ConfigError
+from gauntlet.spelling import did_you_mean
 
 
 def load(path: str | Path) -> Config:
@@ -58,6 +60,7 @@ def parse(text: str, name: str = "configuration") -> Config:
     except msgspec.ValidationError as error:
         message, path = _split(str(error))
         named = re.match(r"`([\w.]+)`|.*unknown field `(\w+)`", message)
+        message = _in_words_of_yaml(message, path)
         key = (named[1] or named[2]) if named else ""
         line = _line(node, [*path, *key.split(".")])  # the key itself where the reason begins with it, else its section
         where = ".".join(str(p) for p in path) or "top level"
@@ -87,6 +90,60 @@ def _split(message: str) -> tuple[str, list[str | int]]:
         return message, []
     steps = re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", match[2])
     return match[1], [int(index) if index else name for name, index in steps]
+
+
+_KINDS = {
+    "object": "a mapping of keys to values",
+    "array": "a list",
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "nothing",
+}
+"""msgspec's names of types, as YAML has them."""
+
+
+def _in_words_of_yaml(message: str, path: list[str | int]) -> str:
+    """msgspec's reason in words of the file: what is expected, the values of a choice, a close key for a misspelt."""
+    if unknown := re.search(r"unknown field `(.*)`$", message, re.DOTALL):
+        known = [field.name for field in msgspec.structs.fields(_section_in(_type_at(path)))]
+        hint = did_you_mean(unknown[1], known) or f"there are {', '.join(known)}"
+        return f"there is no key `{unknown[1]}`; {hint}"
+    if invalid := re.fullmatch(r"Invalid enum value (.*)", message, re.DOTALL):
+        return f"must be {' or '.join(map(str, _choices(_type_at(path))))}, not {invalid[1]}"
+    if not message.startswith("Expected "):
+        return message
+    expected, got, given = message.partition(", got ")
+    words = re.sub(r"`([^`]*)`", lambda kinds: " or ".join(_KINDS.get(k, k) for k in kinds[1].split(" | ")), expected)
+    return re.sub("^Expected ", "must be ", words) + (f", not {_KINDS.get(given.strip('`'), given)}" if got else "")
+
+
+def _type_at(path: list[str | int]) -> Any:
+    """The declared type of the setting at `path`."""
+    kind: Any = Config
+    for step in path:
+        if isinstance(step, int):
+            kind = next(get_args(part)[0] for part in (kind, *get_args(kind)) if get_origin(part) is list)
+        else:
+            kind = get_type_hints(_section_in(kind))[step]
+    return kind
+
+
+def _section_in(kind: Any) -> Any:
+    """The section in a type such as `DriftConfig` or `FeatureSpec | str`."""
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return kind
+    return next((found for part in get_args(kind) if (found := _section_in(part))), None)
+
+
+def _choices(kind: Any) -> list[object]:
+    """The values of an enumeration or a Literal, also of an optional one."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [member.value for member in kind]
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    return [value for part in get_args(kind) for value in _choices(part)]
 
 
 def _line(node: Any, path: list[str | int]) -> int:

@@ -96,4 +96,4 @@ async def _create(admin: AIOKafkaAdminClient, address: Address, names: list[str]
         names = [name for name, (kind, _) in errors.items() if kind is InvalidConfigurationError and extra]
         for name, (kind, text) in errors.items():
             if name not in names and kind is not TopicAlreadyExistsError:  # another service was faster
-                raise kind(f"{name}: {text}")
+                raise kind(f"creating topic {name}: {text or kind.__name__}")

@@ -112,7 +112,7 @@ class LocalRegistry:
 
     def set_status(self, version: str, status: str) -> None:
         if status not in _STATUSES:
-            raise ValueError(f"a status is one of {', '.join(_STATUSES)}, not {status!r}")
+            raise ValueError(f"a status must be one of {', '.join(_STATUSES)}, not {status!r}")
         files.atomic_write(self._root / "status.json", msgspec.json.encode({**self.statuses(), version: status}))
 
     def _read(self, name: str) -> dict[str, str]:

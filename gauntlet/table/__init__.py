@@ -6,7 +6,6 @@ read as asked raises `TableError` naming the column and the row (counted from 0,
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gauntlet.spelling import did_you_mean
 from gauntlet.table.prefetch import read_ahead
 from gauntlet.table.sources import NULLS, Source, TableError, open_source
 
@@ -65,6 +65,13 @@ class Table:
         self.name = source.name
         self.columns = source.columns
         self.rows = source.rows
+
+    @property
+    def delimiter_hint(self) -> str:
+        """A guess why a table has one column only; else empty."""
+        names = {";": "a semicolon", "\t": "a tab", "|": "a bar"} if len(self.columns) == 1 else {}
+        found = next((name for mark, name in names.items() if mark in self.columns[0]), None)
+        return "" if found is None else f"is {found} between its columns? only commas are read"
 
     def kinds(self, sample: int = 1000) -> dict[str, Literal["number", "text"]]:
         """What each column holds, judged by its first `sample` rows; one without any value there is a number."""
@@ -172,10 +179,10 @@ class Table:
     def _check(self, columns: Sequence[str]) -> None:
         for column in columns:
             if column not in self.columns:
-                close = difflib.get_close_matches(column, self.columns, 1, 0.6)
                 known = ", ".join(self.columns[:30]) + (", …" if len(self.columns) > 30 else "")
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise TableError(f"{self.name}: there is no column {column!r}; {hint}The columns are: {known}")
+                parts = [f"{self.name}: there is no column {column!r}", did_you_mean(column, self.columns)]
+                parts += [f"the columns are: {known}", self.delimiter_hint]
+                raise TableError("; ".join(part for part in parts if part))
 
     def _numbers(self, name: str, values: pa.Array, start: int) -> pa.Array:
         """As 64-bit floats, null where there is none."""
@@ -189,7 +196,7 @@ class Table:
         if pa.types.is_boolean(values.type):
             values = values.cast(pa.uint8())
         elif not _number_type(values):
-            raise TableError(f"{self.name}: column {name!r} holds {values.type}, and a number is needed", column=name)
+            raise TableError(f"{self.name}: column {name!r} holds {values.type}, and numbers are needed", column=name)
         return values.cast(pa.float64(), safe=False)
 
     def _text(self, name: str, values: pa.Array) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,8 @@ async def test_operator_commands_need_a_reason_and_something_to_act_on(config: C
     extra: dict[str, Any] = {"ramp": {"stage": 0}, "challenge": {"version": "v0009"}}.get(command, {})
     async with small_experiment.running(config) as client:
         assert (await client.post(url, json=extra)).json()["error"]["code"] == "bad_request"
+        untyped = (await client.post(url, content=json.dumps({"reason": "why not", **extra}))).json()["error"]
+        assert untyped["message"].endswith("send it with the header `content-type: application/json`")
         answer = await client.post(url, json={"reason": "why not", **extra})
         assert answer.status_code in (404, 409)
         other = await client.post(f"/v1/experiments/other/{command}", json={"reason": "x", **extra})

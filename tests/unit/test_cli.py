@@ -78,9 +78,9 @@ def test_check_reads_the_reference_as_up_does(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"router": {"port": 70000}}, "router.port: Expected `int` <= 65535"),
-        ({"rooter": {}}, "unknown field `rooter`"),
-        ({"evidence": {"alpha": 2}}, "evidence.alpha: Expected `float` < 0.98"),
+        ({"router": {"port": 70000}}, "router.port: must be a whole number <= 65535"),
+        ({"rooter": {}}, "there is no key `rooter`; did you mean 'router'?"),
+        ({"evidence": {"alpha": 2}}, "evidence.alpha: must be a number < 0.98"),
     ],
 )
 @pytest.mark.parametrize("command", ["check", "up", "router", "evaluator", "retrainer", "register"])

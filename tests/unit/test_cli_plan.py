@@ -92,6 +92,25 @@ def test_a_usage_error_exits_with_2_and_names_the_option(
     assert output.out == ""
 
 
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (["plan", "--trafic", "100"], "there is no option --trafic, did you mean '--traffic'?"),
+        (["plan", *ASKED, "--trafic=100"], "there is no option --trafic, did you mean '--traffic'?"),
+        (["analyze", "a.csv", "--metrc", "x"], "there is no option --metrc, did you mean '--metric'?"),
+        (["drift", "march.csv", "july.csv"], "unrecognized arguments: march.csv july.csv"),
+    ],
+)
+def test_a_misspelt_option_is_named_by_its_command(
+    args: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(args)
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: gauntlet {args[0]} ")
+    assert hint in said
+
+
 @pytest.mark.parametrize("args", [["plan", "--baseline", "0.5"], ["simulate", *ASKED, "--mode", "luck"]])
 def test_a_malformed_command_exits_with_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

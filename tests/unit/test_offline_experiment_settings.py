@@ -50,8 +50,15 @@ def test_a_metric_as_it_is_written(text: str, expected: Metric) -> None:
 
 def test_a_column_called_like_a_kind_is_the_column() -> None:
     assert parse_metric("accuracy", ["arm", "accuracy"]) == Metric("accuracy", "mean", ("accuracy",), True)
-    assert parse_metric("accuracy", ["arm", "prediction"]).columns == ("prediction", "outcome")
+    assert parse_metric("accuracy", ["prediction", "outcome"]).columns == ("prediction", "outcome")
     assert parse_metric("error_rate").columns == ("error_rate",), "a kind of one column does not stand alone"
+
+
+def test_a_kind_that_stands_alone_says_which_columns_it_reads() -> None:
+    with pytest.raises(
+        SettingsError, match=r"'auc' reads the columns score and outcome, and there is no 'score'; name "
+    ):
+        parse_metric("auc", ["arm", "outcome"])
 
 
 def test_a_loss_on_a_paired_row_is_better_low() -> None:
@@ -175,6 +182,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"challenger": "a"}, "--challenger must not be the champion, 'a'"),
     ({"challenger": ["b", "b"]}, "names a challenger twice"),
     ({"challenger": "c"}, "--share needs a share for 'c' too; it has them for 'a', 'b'"),
+    (
+        {"share": [0.9, 0.1]},
+        r"--share must be a share for each arm, such as \{'old': 0.9, 'new': 0.1\}, not \[0.9, 0.1\]",
+    ),
     ({"share": "b=1,c=1"}, "--share needs a share for 'a'"),
     ({"share": "a=1"}, "for every arm"),
     ({"share": "a=1,a=1"}, "names an arm twice"),

@@ -120,15 +120,15 @@ def test_the_default_plan_reaches_its_numbers_on_the_reference_traffic() -> None
 
 
 def test_impossible_courses_are_refused() -> None:
-    for times, upper, lower in (
-        ([], [], None),
-        ([1.0], [1.0, 2.0], None),
-        ([0.0], [1.0], None),
-        ([0.5, 0.5], [1.0, 1.0], None),
-        ([1.0], [1.0], [1.0]),
-        ([math.inf], [1.0], None),
+    for times, upper, lower, reason in (
+        ([], [], None, "one bound a side"),
+        ([1.0], [1.0, 2.0], None, "one bound a side"),
+        ([0.0], [1.0], None, "must be positive and increasing"),
+        ([0.5, 0.5], [1.0, 1.0], None, "must be positive and increasing"),
+        ([1.0], [1.0], [1.0], "the upper bound must lie above the lower bound"),
+        ([math.inf], [1.0], None, "must be positive and increasing"),
     ):
-        with pytest.raises(PlanError):
+        with pytest.raises(PlanError, match=reason):
             course(times, upper, lower)
     with pytest.raises(PlanError):
         course([1.0], [1.0], None, math.nan)

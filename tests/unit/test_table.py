@@ -164,8 +164,9 @@ def known(column: pd.Series[str]) -> list[str | None]:
 ERRORS = {
     "loss,b\n1,2\n3\n": r"row 1 \(rows are counted from 0, after the header\) has 1 values where the header has 2: '3'",
     "loss,b\n\n1,2\n\n3,4,5\n": r"row 1 .* has 3 values where the header has 2: '3,4,5'",
-    "a,b\n1,2\n": r"there is no column 'loss'; The columns are: a, b",
-    "Loss,b\n1,2\n": r"there is no column 'loss'; did you mean 'Loss'\? The columns are: Loss, b",
+    "a,b\n1,2\n": r"there is no column 'loss'; the columns are: a, b",
+    "loss;b\n1;2\n": r"; the columns are: loss;b; is a semicolon between its columns\? only commas are read",
+    "Loss,b\n1,2\n": r"there is no column 'loss'; did you mean 'Loss'\?; the columns are: Loss, b",
     "loss,b,loss\n1,2,3\n": "column 'loss' is there twice",
     "loss,b\n": "no rows",
     "loss,b": "no rows",
@@ -306,7 +307,7 @@ def test_a_column_that_is_neither(tmp_path: Path) -> None:
         read(table, ["x"])
     with pytest.raises(TableError, match="column 'x' holds list"):
         read(table, [], ["x"])
-    with pytest.raises(TableError, match=r"column 't' holds timestamp.*a number is needed"):
+    with pytest.raises(TableError, match=r"column 't' holds timestamp.*numbers are needed"):
         read(table, ["t"])
 
 

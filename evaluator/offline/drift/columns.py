@@ -7,7 +7,6 @@ win over what a column looks like.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from evaluator.drift.grid import Floats
 from evaluator.offline.drift.records import DriftFileSettings, DriftRequestError, Finding
 from evaluator.offline.drift.scan import SCHEMA_ROWS, parse_number
 from gauntlet.clock import parse_timestamp
+from gauntlet.spelling import did_you_mean
 from gauntlet.table import Codes, Table, TableError
 
 
@@ -221,9 +221,9 @@ def select_columns(reference: Table, schema: ColumnSchema, settings: DriftFileSe
     roles = [name for name in (settings.target, settings.prediction, settings.time) if name is not None]
     for name in (*(settings.features or ()), *roles):
         if name not in reference.columns:
-            close = difflib.get_close_matches(name, reference.columns, 1, 0.6)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; it has {_listed(reference.columns)}"
-            raise DriftRequestError(f"{reference.name}: there is no column {name!r}{hint}{_other_delimiter(reference)}")
+            hint = did_you_mean(name, reference.columns) or f"it has {_listed(reference.columns)}"
+            parts = [f"{reference.name}: there is no column {name!r}", hint, reference.delimiter_hint]
+            raise DriftRequestError("; ".join(part for part in parts if part))
         if name in schema.left_out and schema.left_out[name].kind == "unreadable":
             raise DriftRequestError(schema.left_out[name].reason)
     findings: tuple[Finding, ...] = ()
@@ -232,7 +232,7 @@ def select_columns(reference: Table, schema: ColumnSchema, settings: DriftFileSe
         candidates = [name for name in reference.columns if name not in roles]
         features = tuple(name for name in candidates if name not in schema.left_out)
         findings = _left_out_findings({n: schema.left_out[n] for n in candidates if n in schema.left_out})
-    _require_columns(features, settings, reference.name, _other_delimiter(reference))
+    _require_columns(features, settings, reference.name, reference.delimiter_hint)
     read = {*features, *roles}
     return ColumnSelection(
         features,
@@ -244,7 +244,7 @@ def select_columns(reference: Table, schema: ColumnSchema, settings: DriftFileSe
 
 def _require_columns(features: Sequence[str], settings: DriftFileSettings, table: str, hint: str = "") -> None:
     if not features and settings.target is None and settings.prediction is None:
-        raise DriftRequestError(f"{table}: no column is left to watch; name some with features{hint}")
+        raise DriftRequestError(f"{table}: no column is left to watch; name some with features{hint and f'; {hint}'}")
 
 
 def _left_out_findings(left_out: Mapping[str, Exclusion]) -> tuple[Finding, ...]:
@@ -272,17 +272,8 @@ def column_findings(reference: Table, current: Table, settings: DriftFileSetting
 
 
 def _delimiter_findings(table: Table) -> list[Finding]:
-    hint = _other_delimiter(table)
-    return [Finding("delimiter", None, f"{table.name} has one column, {table.columns[0]!r}{hint}")] if hint else []
-
-
-def _other_delimiter(table: Table) -> str:
-    """A guess why a table has one column only, for the end of a sentence; else empty."""
-    if len(table.columns) != 1:
-        return ""
-    names = {";": "a semicolon", "\t": "a tab", "|": "a bar"}
-    found = next((name for mark, name in names.items() if mark in table.columns[0]), None)
-    return "" if found is None else f"; is {found} between its columns? only commas are read"
+    hint = table.delimiter_hint
+    return [Finding("delimiter", None, f"{table.name} has one column, {table.columns[0]!r}; {hint}")] if hint else []
 
 
 def _listed(columns: Iterable[str]) -> str:

@@ -275,7 +275,7 @@ def _positive_class(settings: DriftFileSettings, classes: list[float | str]) -> 
         if settings.positive == name or (isinstance(value, float) and _is_number(settings.positive, value)):
             return name
     known = ", ".join(names[:20])
-    raise DriftRequestError(f"positive names {settings.positive!r}, which is none of the target's classes: {known}")
+    raise DriftRequestError(f"--positive {settings.positive} is none of the target's classes: {known}")
 
 
 def _is_number(text: str, number: float) -> bool:

@@ -189,6 +189,12 @@ def parse_metric(text: str, columns: Collection[str] = (), *, paired: bool = Fal
         column, kind = "", column
     kind = kind or ("ratio" if "/" in column else "mean")
     parts = _columns(column, kind, text)
+    missing = [name for name in parts[paired:] if columns and not column and name not in columns]
+    if missing:
+        raise SettingsError(
+            f"--metric {text!r} reads the columns {' and '.join(parts[paired:])}, and there is no {missing[0]!r}; name "
+            f"others as in my_{parts[0]}/my_{parts[1]}:{kind}"
+        )
     margin = _number(found.get("margin", "margin=0"), text)
     role = found.get("role", "guardrail" if "margin" in found else "primary")
     higher = None
@@ -298,6 +304,8 @@ def _shares(given: str | Mapping[Any, float] | Iterable[str]) -> dict[str, float
         pairs = [(_value(arm), _share(_value(arm), share)) for arm, share in given.items()]
     else:
         pairs = []
+        if not all(isinstance(part, str) for part in _several(given)):
+            raise SettingsError("--share must say whose each share is, such as {'old': 0.9, 'new': 0.1}")
         for part in ",".join(_several(given)).split(","):
             arm, equals, share = part.rpartition("=")
             if not (equals and arm):

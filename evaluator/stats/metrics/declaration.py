@@ -129,7 +129,7 @@ class Metric:
         elif self.level is not None:
             raise MetricError(f"metric {self.name!r}: {self.kind} has no level")
         if self.positive is not None and not kind.labelled:
-            raise MetricError(f"metric {self.name!r}: {self.kind} is not about one class")
+            raise MetricError(f"metric {self.name!r}: {self.kind} takes no class")
 
     @property
     def bounded(self) -> bool:
