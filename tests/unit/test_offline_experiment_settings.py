@@ -182,10 +182,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"challenger": "a"}, "--challenger must not be the champion, 'a'"),
     ({"challenger": ["b", "b"]}, "names a challenger twice"),
     ({"challenger": "c"}, "--share needs a share for 'c' too; it has them for 'a', 'b'"),
-    (
-        {"share": [0.9, 0.1]},
-        r"--share must be a share for each arm, such as \{'old': 0.9, 'new': 0.1\}, not \[0.9, 0.1\]",
-    ),
+    ({"share": [0.9, 0.1]}, r"--share must say whose each share is, such as \{'old': 0.9, 'new': 0.1\}"),
     ({"share": "b=1,c=1"}, "--share needs a share for 'a'"),
     ({"share": "a=1"}, "for every arm"),
     ({"share": "a=1,a=1"}, "names an arm twice"),
