@@ -29,7 +29,7 @@ from gauntlet.config import load as configs
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Command, apply, begin
 from gauntlet.types import CHALLENGER, CHAMPION, Task
-from retrainer.policy import decide
+from retrainer.decisions import decide
 
 HOUR, DAY = 3600.0, 86_400.0
 NAME = "bench-r0001"

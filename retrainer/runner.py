@@ -26,11 +26,10 @@ from gauntlet.log import LogReader
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
 from gauntlet.structured_logging import get_logger
-from retrainer import dataset, triggers
+from retrainer import ACTOR, dataset, triggers
 from retrainer.control_client import ControlClient
 from retrainer.job import registered
 from retrainer.job_dir import Answer, JobFolder, Spec
-from retrainer.policy import ACTOR
 from retrainer.store import JobRecord, RetrainerStore
 from retrainer.triggers import RetrainContext, RetrainRequest, Trigger
 

@@ -26,7 +26,7 @@ from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.telemetry import RollbackCause
 from retrainer import registry_sync, triggers
 from retrainer.control_client import ControlClient
-from retrainer.policy import decide
+from retrainer.decisions import decide
 from retrainer.runner import JobRunner
 from retrainer.store import LIVE, RetrainerStore
 

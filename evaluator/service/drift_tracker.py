@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from evaluator.service.block_sums import Floats
-from evaluator.service.champion_monitor import ChampionMonitor
+from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.join import Match
 from gauntlet.config import Config
 from gauntlet.events import Drift, Prediction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evaluator.service.champion_monitor import ChampionMonitor
+from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.guardrails import LABEL_ARRIVAL
 from evaluator.service.pipeline import OutputEvent, Pipeline
 from gauntlet import events, telemetry

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from evaluator.service.accumulators import Accumulators
-from evaluator.service.champion_monitor import ChampionMonitor
+from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.design import evaluation_design, tracked_metrics
 from evaluator.service.drift_tracker import DriftTracker

@@ -9,7 +9,7 @@ from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply, begin
 from gauntlet.types import VerdictCause
-from retrainer.policy import decide
+from retrainer.decisions import decide
 
 HOUR = 3600.0
 CONFIG = parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n")

@@ -14,7 +14,7 @@ from builders.evaluator_events import ROLLOUT, Evaluator, MemoryLog, batch, conf
 from gauntlet import events
 from gauntlet.config import Config
 from gauntlet.rollout import Control, Rollout, Stage
-from retrainer.policy import decide
+from retrainer.decisions import decide
 
 EVERY = 0.25  # seconds between requests; a coarse block has 160
 NO_DRIFT = "\ndrift: {enabled: false}\n"

@@ -8,7 +8,7 @@ from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply
 from gauntlet.types import VerdictCause
-from retrainer.policy import RULES, decide
+from retrainer.decisions import RULES, decide
 
 DAY = 86_400.0
 CONFIG = parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n")

@@ -1,4 +1,4 @@
-"""Decision policy: pure rules from the control record and an evaluation, or the champion's health, to a command.
+"""Decisions: pure rules from the control record and an evaluation, or the champion's health, to a command.
 
 The evaluator's verdict is taken as it is: each cause has one rule, and nothing is tested or read out of sentences
 again. Promotion needs a win that lasts; whatever is unclear holds, and ends at the evaluation limit. `now` is the
@@ -13,9 +13,8 @@ from typing import Final, NamedTuple
 from gauntlet.config import Config
 from gauntlet.events import Evaluation, Health
 from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout
-from gauntlet.types import CHALLENGER, Result, Task, VerdictCause
-
-ACTOR = "retrainer"
+from gauntlet.types import CHALLENGER, Result, VerdictCause
+from retrainer import ACTOR, bake
 
 EXTENSION = 2.0
 """`inconclusive: extend` goes on to this many times the planned evidence, and no further."""
@@ -80,7 +79,7 @@ def decide(control: Control, event: Evaluation | Health, config: Config, now: fl
     An evaluation of a rollout that is not running, or of other models, is old news and asks for nothing.
     """
     if isinstance(event, Health):
-        return _bake(control, event, config, now)
+        return bake.watch(control, event, config)
     rollout = control.rollout
     if rollout is None or event.rollout != rollout.id:
         return None
@@ -159,62 +158,6 @@ def matured(rollout: Rollout, look: Evaluation, config: Config) -> float:
     if rollout.stage != SHADOW_STAGE:
         return own
     return max(look.pairs, own) if config.shadow.fraction > 0 else float("inf")
-
-
-def _bake(control: Control, health: Health, config: Config, now: float) -> Command | None:
-    """The bake: back to the previous champion when the new one falls below its reference; confirmed in the end."""
-    bake = control.bake
-    if bake is None or health.model != control.champion or health.at < bake.since:
-        return None
-    if control.previous is not None and health.window_outcomes >= config.bake.min_outcomes:
-        shown = bake.reference  # empty when an operator promoted: then the champion of before is the measure
-        if not shown and health.previous == control.previous and health.previous_outcomes >= config.bake.min_outcomes:
-            shown = health.previous_window
-        loss = degradation(health.window, shown, config)
-        if loss is not None and not is_global_shift(health, control.previous, config):
-            reason = f"{loss} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
-            # Without a version it would be about a rollout that already tries the next challenger.
-            version = control.previous if control.rollout is not None else None
-            return Command(
-                name="rollback", actor=ACTOR, reason=reason, rollout=bake.rollout, version=version, evidence=health.id
-            )
-    if health.at >= bake.until:
-        reason = f"{control.champion} has held what it showed through its bake time"
-        return Command(name="confirm", actor=ACTOR, reason=reason, rollout=bake.rollout, evidence=health.id)
-    return None
-
-
-def degradation(window: dict[str, float], reference: dict[str, float], config: Config) -> str | None:
-    """Why the watched champion is too far below `reference`, or None: accuracy by its fall, RMSE by its rise."""
-    drop = config.bake.max_drop
-    if config.task is Task.CLASSIFICATION:
-        shown, now = reference.get("accuracy"), window.get("accuracy")
-        if shown is not None and now is not None and now < shown - drop:
-            return f"accuracy fell from {shown:.4f} to {now:.4f} (more than {drop:g})"
-        return None
-    shown, now = _rmse(reference), _rmse(window)
-    if shown is not None and now is not None and now > shown * (1 + drop):
-        return f"RMSE rose from {shown:.6g} to {now:.6g} (more than {drop:.0%})"
-    return None
-
-
-def is_global_shift(health: Health, previous: str, config: Config) -> bool:
-    """Whether `previous`, the champion of before, scored in shadow on the same requests, does no better: a shift for
-    both models, so that going back would not help. False where it was not scored enough."""
-    if health.previous != previous or health.previous_outcomes < config.bake.min_outcomes:
-        return False
-    if config.task is Task.CLASSIFICATION:
-        before, now = health.previous_window.get("accuracy"), health.window.get("accuracy")
-        return before is not None and now is not None and before <= now
-    before, now = _rmse(health.previous_window), _rmse(health.window)
-    return before is not None and now is not None and before >= now
-
-
-def _rmse(metrics: dict[str, float]) -> float | None:
-    if "rmse" in metrics:
-        return metrics["rmse"]
-    squared = metrics.get("mse")
-    return None if squared is None or squared < 0 else float(squared**0.5)
 
 
 def _command(

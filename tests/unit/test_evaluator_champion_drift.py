@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from builders.evaluator_events import config, prediction
 
-from evaluator.service.champion_monitor import ChampionMonitor
+from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.drift_baseline import ColumnReader, DriftBaseline, ReferenceRows
 from gauntlet import adapters, events
 from gauntlet.config.drift import DriftConfig
