@@ -121,8 +121,13 @@ def _held_out(predictor: Predictor, rows: list[dict[str, Any]], path: str) -> ND
         output = predictor.predict(rows)
     except Exception as error:  # the user's model may raise anything
         raise ConfigError(f"{path}: the champion can't score these rows: {error}", code="bad_reference") from error
-    if not predictor.valid(output).all():
-        raise ConfigError(f"{path}: the champion gives no valid answer to some rows", code="bad_reference")
+    valid = predictor.valid(output)
+    if not valid.all():
+        raise ConfigError(
+            f"{path}: the champion gives no valid answer to {int((~valid).sum()):,} of {len(rows):,} rows, the first of "
+            f"them {rows[int(valid.argmin())]}",
+            code="bad_reference",
+        )
     return output
 
 

@@ -154,7 +154,7 @@ def _running(control: Control, command: Command) -> Rollout:
     if rollout is None:
         raise TransitionRefused(f"no rollout is running, so there is nothing to {command.name}", code="no_rollout")
     if command.rollout is not None and command.rollout != rollout.id:
-        raise TransitionRefused(f"{command.rollout} is not running any more; {rollout.id} is", code="stale_command")
+        raise TransitionRefused(f"{command.rollout} is not running any more, but {rollout.id} is", code="stale_command")
     if command.from_stage is not None and command.from_stage != rollout.stage:
         raise TransitionRefused(
             f"{rollout.id} is in stage {rollout.stage}, not in {command.from_stage} any more", code="stale_command"

@@ -27,7 +27,7 @@ class _Shadow(msgspec.Struct, tag="shadow"):
 
 
 class _Prediction(msgspec.Struct, tag="prediction"):
-    """Of a prediction, what training needs; its features stay bytes until an outcome asks for them."""
+    """The fields of a prediction that training needs; its features stay bytes until an outcome asks for them."""
 
     id: str
     at: float

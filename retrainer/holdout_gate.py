@@ -98,7 +98,7 @@ def improvement(
 
 
 def _standard_error(sums: Floats, counts: Floats, mean: Floats | np.float64) -> Floats:
-    """Of a ratio of block sums, linearised: √(K/(K−1) Σ (s − mean·n)²) / Σ n, along the last axis."""
+    """Standard error of a ratio of block sums, linearised: √(K/(K−1) Σ (s − mean·n)²) / Σ n, along the last axis."""
     blocks = sums.shape[-1]
     residuals = sums - mean * counts
     return np.asarray(np.sqrt(blocks / (blocks - 1) * (residuals**2).sum(axis=-1)) / counts.sum(axis=-1))

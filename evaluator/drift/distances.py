@@ -276,7 +276,7 @@ class _WindowEffects:
 
     @classmethod
     def of(cls, profile: Profile, window: WindowCounts, place: int, settings: DriftSettings) -> _WindowEffects:
-        """Of the window with index `place`."""
+        """Effects of the window with index `place`."""
         names: tuple[Effect, ...] = ("distance", *SHARES)
         usual, thresholds = reference_shares(profile)[:, 0], share_thresholds(profile, settings)[:, place]
         effects = np.vstack([distances(profile, window), shares(profile, window)])

@@ -283,7 +283,7 @@ def _share_signals(context: SignalContext, risen: Bools | None = None) -> _Found
 
 
 def _share_p_value(context: SignalContext, i: int, kind: Share) -> float:
-    """Of one feature's share against the reference's, in effective rows."""
+    """p value of one feature's share against the reference's, in effective rows."""
     profile, window, place = context.profile, context.window, context.place
     feature, efficiency = profile.features[i], profile.features[i].shape[place].efficiency
     present = int(window.present[i]) if window.present[i] >= context.settings.fewest_rows else 0

@@ -63,7 +63,7 @@ class Transitions:
 
     @classmethod
     def from_states(cls, states: Ints, size: int = STATES) -> Transitions:
-        """Of states in time order, shape (rows,); -1 for none."""
+        """Count the transitions of states in time order, shape (rows,); -1 for none."""
         if len(states) == 0:
             return cls(np.zeros((size, size), dtype=np.int64), -2, -2)
         before, after = states[:-1], states[1:]

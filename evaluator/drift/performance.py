@@ -201,7 +201,7 @@ class PerformanceReference:
         return int(self.sums[0])
 
     def calibration(self, metric: str, rows: int) -> Calibration:
-        """Of the shortest window with at least `rows`, else of the longest."""
+        """The calibration of the shortest window with at least `rows`, else of the longest."""
         place = min(sum(window < rows for window in self.windows), len(self.windows) - 1)
         return self.calibrations[metric][place] if metric in self.calibrations else INDEPENDENT
 

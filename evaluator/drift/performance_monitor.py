@@ -1,7 +1,7 @@
 """Performance of a stream against the reference: metrics on matured outcomes, their estimate from scores (CBPE), and
 the distribution of the outcomes themselves.
 
-State is a function of the rows in the order given. Rows without an outcome are left out before.
+State is a function of the rows in the order given. The caller leaves out rows without an outcome.
 """
 
 from __future__ import annotations

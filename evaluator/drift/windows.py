@@ -150,7 +150,7 @@ class WindowCounts:
 
     @classmethod
     def of(cls, profile: Profile, rows: int, counts: Ints) -> WindowCounts:
-        """Of `rows` rows with one count vector, shape (profile.width,)."""
+        """Build the counts of `rows` rows from one count vector, shape (profile.width,)."""
         features, slots = len(profile.features), profile.slots
         return cls(
             rows=rows,
@@ -288,7 +288,7 @@ class Windows(Stateful):
 
     @property
     def rows(self) -> int:
-        """Rows of all panes so far."""
+        """Number of rows in all panes so far."""
         return self.panes * self._profile.pane
 
     def push(self, pane: Pane) -> None:
@@ -296,7 +296,7 @@ class Windows(Stateful):
         if pane.profile != self._profile.hash:
             raise ProfileMismatchError(f"pane of profile {pane.profile[:12]}, windows of {self._profile.hash[:12]}")
         if pane.rows != self._profile.pane:
-            raise ValueError(f"windows move by {self._profile.pane} rows, got {pane.rows}")
+            raise ValueError(f"a pane has {self._profile.pane} rows, this one {pane.rows}")
         self._push(pane.counts)
 
     def _push(self, counts: Ints) -> None:

@@ -298,7 +298,7 @@ async def _leader(client: AIOKafkaClient, place: TopicPartition) -> int:
     await client._wait_on_metadata(place.topic)
     leader: int | None = client.cluster.leader_for_partition(place)
     if leader is None or leader < 0:
-        raise LeaderNotAvailableError(place)
+        raise LeaderNotAvailableError(f"{place.topic}/{place.partition} has no leader")
     return leader
 
 
@@ -308,7 +308,7 @@ async def _fetch(client: AIOKafkaClient, place: TopicPartition, offset: int) -> 
     answer = await client.send(await _leader(client, place), request)
     ((_, ((_, code, end, *rest),)),) = answer.topics
     if code:
-        raise for_code(code)(f"{offset} in {place.topic}/{place.partition}")
+        raise for_code(code)(f"reading {place.topic}/{place.partition} at offset {offset}")
     return _Page(offset, rest[-1]), end
 
 
@@ -318,5 +318,5 @@ async def _offset(client: AIOKafkaClient, place: TopicPartition, at: int) -> int
     answer = await client.send(await _leader(client, place), request)
     ((_, ((_, code, _, offset),)),) = answer.topics
     if code:
-        raise for_code(code)(f"{place.topic}/{place.partition}")
+        raise for_code(code)(f"asking for an offset of {place.topic}/{place.partition}")
     return int(offset)

@@ -72,7 +72,10 @@ def test_a_loss_on_a_paired_row_is_better_low() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x:median", r"metric 'x:median': 'median' is no kind \(mean, .*no direction \(higher, lower\), no role"),
+        (
+            "x:median",
+            r"metric 'x:median': 'median' is no kind; there are the kinds mean, .*; the directions higher and lower; the roles",
+        ),
         ("x:p0", "'p0' is no kind"),
         ("x:Lower", "'Lower' is no kind"),
         ("x:higher:lower", "'higher' and 'lower' are both a direction"),

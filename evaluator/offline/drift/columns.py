@@ -64,7 +64,7 @@ class ColumnStats:
 
     @classmethod
     def of(cls, values: Floats) -> ColumnStats:
-        """Of the first values."""
+        """Statistics of a column from its first values."""
         if len(values) < _FEWEST or not np.isfinite(values).all():
             return cls(values)
         distinct = np.unique(values)
@@ -122,7 +122,7 @@ def _is_even(distinct: Floats) -> bool:
 
 
 def column_stats(table: Table, names: Sequence[str], rows: int = SCHEMA_ROWS) -> dict[str, ColumnStats]:
-    """Of some columns of numbers of a table."""
+    """Statistics of these columns of numbers, by name, from the first `rows` rows."""
     if not names:
         return {}
     chunk = next(iter(table.chunks(names, [], rows=rows)))
@@ -217,7 +217,10 @@ class ColumnSelection:
 
 
 def select_columns(reference: Table, schema: ColumnSchema, settings: DriftFileSettings) -> ColumnSelection:
-    """Raises DriftRequestError for a name that the reference has no column for, or when nothing is left to watch."""
+    """Choose the columns that are read: the asked features, else all that can be watched, and those with a role.
+
+    Raises DriftRequestError for a name that the reference has no column for, or when nothing is left to watch.
+    """
     roles = [name for name in (settings.target, settings.prediction, settings.time) if name is not None]
     for name in (*(settings.features or ()), *roles):
         if name not in reference.columns:

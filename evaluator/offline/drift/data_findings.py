@@ -183,7 +183,7 @@ class DuplicateRows:
         self._hashes.append(total)
 
     def share(self, rows: int) -> float:
-        """Of the first `rows` rows, the share that equals an earlier one."""
+        """Share of the first `rows` rows that equal an earlier one."""
         if not rows:
             return 0.0
         hashes = np.sort(np.concatenate(self._hashes)[:rows])

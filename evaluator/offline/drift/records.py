@@ -128,7 +128,7 @@ class ColumnDrift:
     """Certified bounds on the statistic, which counts on a grid leave open."""
     upper: float | None
     p_value: float | None
-    """Of this column alone, with rows weighed by their dependence."""
+    """p value of this column alone, with rows weighed by their dependence."""
     adjusted_p_value: float | None
     """After Benjamini and Hochberg (1995) over all features."""
     threshold: float | None
@@ -209,7 +209,7 @@ class DriftReport(PlainRecord):
     target: ColumnDrift | None
     signals: tuple[dict[str, Any], ...]
     rows: tuple[int, int]
-    """Of reference and current."""
+    """Number of rows in reference and current."""
     notes: tuple[str, ...]
     """What was inferred or weighed differently, and why."""
     settings: dict[str, Any]
@@ -254,5 +254,5 @@ class StreamReport(PlainRecord):
     settings: dict[str, Any]
     steps: tuple[DriftStep, ...] = field(default=(), repr=False)
     samples: dict[str, ColumnSample] = field(default_factory=dict, repr=False, compare=False)
-    """Of the columns to blame, or of those that moved most: the reference against the `last_rows`."""
+    """Values of the columns to blame, or of those that moved most: the reference against the `last_rows`."""
     last_rows: int = field(default=0, repr=False)

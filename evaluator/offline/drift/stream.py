@@ -75,7 +75,9 @@ class DriftStream:
         for _ in self._events:
             pass
         if self._collector is None:
-            raise DriftRequestError(f"{self._table.name}: the table was not read up to the end of the reference")
+            raise DriftRequestError(
+                f"{self._table.name}: the events stopped before the reference was read (did a read fail?)"
+            )
         return self._collector.report()
 
     def _read(self) -> Iterator[StreamEvent]:
@@ -264,7 +266,7 @@ class EventCollector:
         )
 
     def _samples(self) -> dict[str, ColumnSample]:
-        """Of the columns to blame or far away now, or else of those that moved most; the furthest first."""
+        """Values of the columns to blame or far away now, or else of those that moved most; the furthest first."""
         profile, sample = self._reference.profile, self._reference.sample
         scores = self._steps[-1].scores if self._steps else {}
         order = sorted(scores, key=lambda name: (-scores[name], name))

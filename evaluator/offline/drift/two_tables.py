@@ -246,7 +246,7 @@ class _ReportBuilder:
         return replace(column, missing=(1.0 if unlabelled is None else unlabelled, now))
 
     def _cell_findings(self, signalled: Collection[str]) -> list[Finding]:
-        """Of the drift rules, and on the cells of all columns."""
+        """Findings of the drift rules, and on the cells of all columns."""
         reference, counts, rows = self.reference, self.current.total.outcomes, self.verdict.comparison.rows
         replaced = self.settings.prediction if counts.mismatched else None
         rule_findings = self.verdict.report.quality.findings

@@ -92,7 +92,7 @@ class Verdict:
         return error_rise(errors, 0, len(capped), total, squares, self.rules.concept_rise)
 
     def _is_baseless(self, signal: Signal) -> bool:
-        """Three standard deviations of next to no values are no limit."""
+        """Whether the reference has too few values for its limit of three standard deviations to mean anything."""
         profile = self.comparison.profile
         index = profile.index.get(signal.feature)
         few = index is not None and profile.features[index].present < _SPREAD

@@ -1,4 +1,4 @@
-"""The looks, in order: from what the cells had at each look to boundaries, limits, p values and stops.
+"""Judges the looks of an analysis in order: each cell's evidence becomes a boundary, an interval, a p value and a stop.
 
 Invariant: the plan is fixed before the first look is judged; a look's decision uses its own evidence and those before.
 """
@@ -101,7 +101,7 @@ def _moments(cells: Sequence[Cell], settings: AnalysisSettings, variance: Floats
 
 
 def _whole(cell: Cell) -> tuple[float, float, float, float]:
-    """All of a cell as one block of independent units, or of independent clusters where there are any."""
+    """The whole cell as one block whose units (or clusters, where there are any) are independent."""
     counts = cell.counts
     variance = counts.variance
     if len(cell.clusters):
@@ -188,7 +188,7 @@ def _z(alpha: float) -> float:
 def _by_bets(
     states: States, before: Stops, looks: Looks, snapshot: LookSnapshot, settings: AnalysisSettings
 ) -> tuple[States, Looks]:
-    """The same look decided by wealth: exact p values and limits in place of those of the score process."""
+    """The same look judged by the betting test (exact mode): its p values and limits are exact."""
     p_win, p_harm, lower, upper = snapshot.bets.T
     bets = ~np.isnan(p_win) & snapshot.evidence.available
     level = settings.alpha / 2.0

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 from evaluator.offline.records import PlainRecord, by_field, check_limits, check_names, option
 from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, parse_kind
 from gauntlet.errors import BadInput
+from gauntlet.spelling import did_you_mean
 
 Mode = Literal["group-sequential", "anytime", "exact", "msprt", "sprt", "fixed"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -236,9 +237,10 @@ def _sort(token: str, text: str) -> str:
     try:
         parse_kind(token)
     except MetricError:
+        hint = did_you_mean(token, [*KINDS, *ROLES, "higher", "lower"])
         raise SettingsError(
-            f"--metric {text!r}: {token!r} is no kind ({', '.join(KINDS)}, or p99 for a quantile), no direction "
-            f"(higher, lower), no role ({', '.join(ROLES)}), no margin=x and no min=N"
+            f"--metric {text!r}: {token!r} is no kind; {hint and hint + ' '}there are the kinds {', '.join(KINDS)}, "
+            f"and p99 for a quantile; the directions higher and lower; the roles {', '.join(ROLES)}; margin=x and min=N"
         ) from None
     return "kind"
 

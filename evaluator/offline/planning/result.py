@@ -17,7 +17,7 @@ class FormPlan:
 
     outcomes are all matured ones at the planned end, champion's and challenger's its parts (a pair is one of each);
     fixed_* are those of the classical test with one look; expected_* are means under the planned effect. variance is
-    that of the score a unit of information, design_effect included. detectable is found with the wanted power.
+    that of the score per unit of information, and includes design_effect. detectable is found with the wanted power.
     """
 
     form: str
@@ -107,8 +107,8 @@ class PlanReport(PlainRecord):
 class Share:
     """A share of the runs with Clopper and Pearson's 99 % limits. planned is what the closed forms say.
 
-    allowed: where the true rate may not exceed a level, the most runs that a rate at that level gives but once in a
-    thousand times; held says that there were no more.
+    allowed: where the true rate may not exceed a level, the largest count of runs that is still plausible (p >= 0.001)
+    at that level; held says that there were no more.
     """
 
     count: int

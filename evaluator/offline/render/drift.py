@@ -96,7 +96,7 @@ def _drawn_columns(report: DriftReport) -> tuple[list[ColumnDrift], dict[str, Hi
 
 
 def _histograms(samples: Iterable[tuple[str, ColumnSample | None]], most: int) -> dict[str, Histogram]:
-    """Of the first `most` columns that have one."""
+    """Histograms of the first `most` columns that have one, by name."""
     from evaluator.offline.render.plot import Histogram
 
     found = ((name, Histogram.of(sample)) for name, sample in samples)

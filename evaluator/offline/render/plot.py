@@ -154,7 +154,7 @@ class Histogram:
 
     @classmethod
     def _of_categories(cls, reference: Column, current: Column) -> Histogram | None:
-        """Of the categories that are most frequent on either side, the rest as one."""
+        """Histogram of the categories that are most frequent on either side, the rest as one."""
         before, now = _category_counts(reference), _category_counts(current)
         if not before or not now:
             return None
