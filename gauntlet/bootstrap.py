@@ -124,8 +124,8 @@ def _held_out(predictor: Predictor, rows: list[dict[str, Any]], path: str) -> ND
     valid = predictor.valid(output)
     if not valid.all():
         raise ConfigError(
-            f"{path}: the champion gives no valid answer to {int((~valid).sum()):,} of {len(rows):,} rows, the first of "
-            f"them {rows[int(valid.argmin())]}",
+            f"{path}: the champion gives no valid answer to {int((~valid).sum()):,} of {len(rows):,} rows, first "
+            f"to {rows[int(valid.argmin())]}",
             code="bad_reference",
         )
     return output

@@ -1,7 +1,7 @@
 """Drift monitor of one champion version: its inputs, predictions, outcomes and errors.
 
-Each version has its own baseline, fitted once to the reference that the registry keeps with it, and kept there. A version
-without a reference learns its baseline from the first rows that it serves.
+Each version has its own baseline, fitted once to the reference that the registry keeps with it, and kept there. A
+version without a reference learns its baseline from the first rows that it serves.
 """
 
 from __future__ import annotations
