@@ -81,7 +81,7 @@ def test_a_kind_that_means_nothing_is_refused(text: str) -> None:
         ({"level": 0.5}, "mean has no level"),
         ({"kind": "quantile"}, "level None"),
         ({"kind": "quantile", "level": 1.0}, "level 1.0"),
-        ({"positive": "1"}, "not about one class"),
+        ({"positive": "1"}, "mean takes no class"),
     ],
 )
 def test_an_impossible_declaration_is_refused(fields: dict[str, object], says: str) -> None:
