@@ -53,6 +53,7 @@ class Cell:
     task: str = "binary"
     delay: float = 1.0
     days: int = 90
+    traffic: str = "even"
 
     @property
     def title(self) -> str:
@@ -114,6 +115,15 @@ WORLDS: dict[str, World] = {
     "daily cycle": daily_cycle,
     "sign change": sign_change,
 }
+
+
+TRAFFIC: dict[str, Callable[[int], float]] = {
+    "even": lambda hour: 1.0,
+    "one block": lambda hour: 1000.0 if hour == 60 else 1.0,
+    "falls": lambda hour: 1.0 if hour < 72 else 0.01,
+    "silence": lambda hour: 0.0 if 48 <= hour < 216 else 1.0,
+}
+"""Requests of an hour, as a multiple of an even hour's."""
 
 
 def _binary(rng: np.random.Generator, n: int) -> Floats:
@@ -196,7 +206,7 @@ def _hour(
     cell: Cell, rng: np.random.Generator, sums: RolloutSums, hour: int, share: float, shift: float
 ) -> tuple[tuple[Floats, Floats], int]:
     """One hour's requests into the sums; returns its drawn losses, and how many requests the challenger answered."""
-    n = int(rng.poisson(cell.a_day / 24))
+    n = int(rng.poisson(cell.a_day / 24 * TRAFFIC[cell.traffic](hour)))
     weight = max(1, -(-n // LARGEST_HOUR))
     drawn = n // weight
     champion, challenger = losses(cell, rng, drawn, shift)

@@ -21,6 +21,8 @@ _SEGMENT_SHARE = 0.25  # of all traffic, for which a segment's test is made tigh
 MIN_CYCLES = 5
 """With blocks of several scales: whole cycles before a win."""
 
+_ROOM = 1.25
+
 MIDDLE_PARTS = 4
 """Blocks of the middle scale in one cycle."""
 
@@ -56,26 +58,27 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     duration: float = 0.0
     max_duration: float = 0.0
     planned_samples: int | None = None
+    rate: float = 0.0
 
-    def with_traffic(self, samples: float, seconds: float) -> RolloutPlan:
+    def with_traffic(self, samples: float, seconds: float, block: float) -> RolloutPlan:
         """The plan once the traffic is known, as `samples` of the challenger (paired: pairs) in so many seconds.
 
-        The planned evidence is what comes within `duration`, or `min_samples` if that is more, but no more than what
-        comes within `max_duration`. How much traffic there is says nothing of the effect, so the level holds.
+        At several scales, the planned evidence is what comes within `duration`, or `min_samples` if that is
+        more, but no more than what comes within `max_duration`. With explicit blocks it is at least what comes
+        within `_ROOM` times `min_blocks`: a win needs so many blocks, and must not be ruled out by more
+        traffic. How much traffic there is says nothing of the effect, so the level holds.
         """
         rate = samples / seconds
-        least = min(max(self.min_samples, rate * self.duration), rate * self.max_duration)
-        return msgspec.structs.replace(self, planned_samples=max(1, round(least)))
+        if self.scaled:
+            planned = min(max(self.min_samples, rate * self.duration), rate * self.max_duration)
+        else:
+            planned = max(self.min_samples, rate * block * self.min_blocks * _ROOM)
+        return msgspec.structs.replace(self, planned_samples=max(1, round(planned)), rate=rate)
 
     @property
     def samples(self) -> int:
         """Outcomes of the challenger (paired: pairs) at which the planned evidence is complete."""
         return self.planned_samples or self.min_samples
-
-    @property
-    def waits_for_traffic(self) -> bool:
-        """Whether the traffic of the first cycle must be counted before the plan is complete."""
-        return self.scaled and self.planned_samples is None
 
     @property
     def paired(self) -> bool:

@@ -56,12 +56,14 @@ class EvaluationState:
         return cls(plan, State.start(plan.primary))
 
     def planned(self, design: EvaluationDesign, sums: RolloutSums, last: int) -> bool:
-        """Whether looks may be taken: at once, or after a first cycle, whose traffic the plan is then made with."""
-        if self.plan.waits_for_traffic:
-            samples = primary_metric.first_cycle_samples(design, self.plan, sums, last)
+        """Whether looks may be taken. The plan is made with the traffic of the first blocks: at several scales those of
+        a cycle, which no look precedes; else as many as the first answer needs."""
+        if self.plan.planned_samples is None:
+            blocks = design.ratio if self.plan.scaled else self.plan.min_harm_blocks
+            samples = primary_metric.first_samples(self.plan, sums, blocks, last)
             if samples is None:
-                return False
-            self.plan = self.plan.with_traffic(samples, design.block)
+                return not self.plan.scaled
+            self.plan = self.plan.with_traffic(samples, blocks * design.harm_block, design.block)
             self.primary = State.start(self.plan.primary)
         return True
 
@@ -189,7 +191,11 @@ def evaluate(
         result=result,
         cause=found.cause,
         subject=found.subject,
-        reasons=reasons if context is None else [*reasons, drift_context.sentence(context, design.metric)],
+        reasons=[
+            *reasons,
+            *primary_metric.forecast(answer, plan),
+            *([] if context is None else [drift_context.sentence(context, design.metric)]),
+        ],
         pairs=sum(b.paired.n for b in fine),
         srm_p_value=guards.ratio.p_value if isinstance(guards.ratio, SampleRatio) else None,
         arms=_arms(plan, sums, fine, task),

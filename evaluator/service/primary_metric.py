@@ -22,6 +22,9 @@ from evaluator.stats import (
 _CLEAR = 2.0
 """Standard errors between an effect and gross harm from which that is excluded."""
 
+_FOUND = 2.2 + 0.84
+"""Standard errors of the planned evidence at which an effect is found with 80 %: last bound plus normal quantile."""
+
 
 def look(
     design: EvaluationDesign, plan: RolloutPlan, state: State, matured: dict[int, BlockSums], last: int
@@ -36,17 +39,30 @@ def look(
     return advance_at_scales(state, win, harm, plan.primary)
 
 
-def first_cycle_samples(design: EvaluationDesign, plan: RolloutPlan, sums: RolloutSums, last: int) -> float | None:
-    """Outcomes of the challenger (paired: pairs) that one cycle brings at the ramp's last share, counted in the first
-    one with traffic; None before it is over."""
+def first_samples(plan: RolloutPlan, sums: RolloutSums, blocks: int, last: int) -> float | None:
+    """Outcomes of the challenger (paired: pairs) that so many blocks bring at the ramp's last share, counted from the
+    first one with traffic; None before they are over."""
     traffic = {
         index: block.paired.n if plan.paired else sum(block.exposures.values()) for index, block in sums.blocks.items()
     }
     first = min((index for index, n in traffic.items() if n), default=last + 1)
-    if last - first + 1 < design.ratio:
+    if last - first + 1 < blocks:
         return None
-    units = sum(n for index, n in traffic.items() if first <= index < first + design.ratio)
+    units = sum(n for index, n in traffic.items() if first <= index < first + blocks)
     return units if plan.paired else units * plan.share
+
+
+def forecast(answer: Look | NoAnswer, plan: RolloutPlan) -> list[str]:
+    """What the planned evidence is worth, in words, while it is incomplete: how much there will be, when, and which
+    effect it finds."""
+    if isinstance(answer, NoAnswer) or not plan.rate or answer.information_fraction >= 1.0:
+        return []
+    smallest = _FOUND * answer.standard_error * answer.information_fraction**0.5
+    unit, days = "pairs" if plan.paired else "outcomes of the challenger", plan.samples / plan.rate / 86_400
+    return [
+        f"plan: {plan.samples:,} {unit}, {days:.3g} days at {plan.rate * 86_400:,.0f} a day; "
+        f"an effect of {smallest:.2g} is then found with about 80 %"
+    ]
 
 
 def excludes_gross_harm(answer: Look, plan: RolloutPlan) -> bool:

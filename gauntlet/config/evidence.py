@@ -30,7 +30,7 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     """Matured outcomes of the challenger (paired: pairs) at which the planned evidence is complete. With `block: auto`
     it is the least: all that the traffic brings within `duration` is planned with, and no more than within
     `max_duration`."""
-    duration: Seconds = Seconds(14 * 86_400)
+    duration: Seconds = Seconds(21 * 86_400)
     max_duration: Seconds = Seconds(40 * 86_400)
     outcome_horizon: Seconds = Seconds(86_400)
     """A prediction matures this long after it was made; later outcomes are counted as late and not used."""

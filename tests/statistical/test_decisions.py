@@ -1,0 +1,58 @@
+"""The decision matrix in short: the running pure core with all defaults, seeded, on traffic of several kinds."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.decisions import Cell, Outcome, config_of, rollout
+
+
+def outcomes(cell: Cell, runs: int) -> list[Outcome]:
+    config = config_of(cell)
+    return [rollout(cell, config, seed) for seed in range(runs)]
+
+
+@pytest.mark.parametrize("task", ["binary", "classes", "regression"])
+@pytest.mark.parametrize("kind", ["inverted", "gross"])
+@pytest.mark.parametrize("a_day", [2_000.0, 100_000.0])
+def test_a_broken_challenger_never_leaves_shadow(kind: str, task: str, a_day: float) -> None:
+    """Out within 500 requests (300 but for heavy tails), and two hours for the labels."""
+    limit = 500 if task == "regression" else 300
+    for found in outcomes(Cell(a_day, kind=kind, task=task), 10):
+        assert (found.state, found.answered, found.stage) == ("rolled_back", 0, -1)
+        assert found.day * 24 <= limit / (a_day / 24) + 3
+
+
+def test_a_worse_challenger_is_out_within_three_days_and_answers_next_to_nothing() -> None:
+    """By .1 standard deviations at 2,000 outcomes a day; a day of them is the horizon that labels may take."""
+    for found in outcomes(Cell(2_000, -0.1), 6):
+        assert found.state == "rolled_back"
+        assert found.day <= 3.0
+        assert found.stage <= 0
+
+
+@pytest.mark.parametrize("a_day", [2_000.0, 10_000_000.0])
+def test_a_better_challenger_is_promoted_when_the_ramp_allows_it(a_day: float) -> None:
+    """The minimum times are nine days. The interval of the first look that is a win may take some days more."""
+    for found in outcomes(Cell(a_day, 0.1), 3):
+        assert found.state == "promoted"
+        assert 9.0 <= found.day <= 14.0
+        assert found.excess < 0.0
+
+
+def test_few_outcomes_take_longer_and_still_end() -> None:
+    for found in outcomes(Cell(100, 0.1), 2):
+        assert found.state == "promoted"
+        assert found.day <= 42.0
+
+
+@pytest.mark.parametrize("traffic", ["one block", "silence"])
+def test_odd_traffic_decides_nothing_about_equal_models(traffic: str) -> None:
+    for found in outcomes(Cell(1_000, traffic=traffic, days=30), 3):
+        assert found.state in ("archived", "running")
+
+
+def test_traffic_that_falls_to_a_hundredth_lapses() -> None:
+    [found] = outcomes(Cell(500, traffic="falls"), 1)
+    assert found.state == "archived"
+    assert found.day >= 80.0
