@@ -154,10 +154,11 @@ def losses(cell: Cell, rng: np.random.Generator, n: int, shift: float) -> tuple[
         return champion, 1.5 * champion
     if cell.kind == "inverted":  # the class that was likely is now unlikely, and so for numbers
         return champion, champion + np.abs(rng.normal(1.0, 0.5, n)) * (1.0 + champion)
-    spread = 0.3 * champion.mean() if n else 0.0
-    noise = rng.normal(0.0, spread, n) * (champion / max(champion.mean(), 1e-9) if cell.task == "regression" else 1.0)
-    sd = noise.std() if n > 1 else spread
-    return champion, np.maximum(champion + noise - (cell.effect + shift) * sd, 0.0)
+    # Losses stay above 0 and unbiased: all of it in proportion to the champion's.
+    noise = rng.uniform(-0.5, 0.5, n)
+    sd = float((champion * noise).std()) if n > 1 else 0.0
+    moved = (cell.effect + shift) * sd / max(float(champion.mean()), 1e-9) if n else 0.0
+    return champion, champion * np.maximum(1.0 + noise - moved, 0.0)
 
 
 def rollout(cell: Cell, config: Config, seed: int) -> Outcome:
@@ -213,7 +214,7 @@ def _hour(
     treated = int(rng.binomial(drawn * weight, share)) if share else 0
     block = sums.block(hour)
     part = block.paired
-    part.add_many(-champion, -challenger)
+    part.add(-champion, -challenger)
     if weight > 1:  # whole sums of as many requests again, with the variance of independent ones
         _scale(part, weight, champion, challenger, rng)
     metrics = METRICS[Task.REGRESSION if cell.task == "regression" else Task.CLASSIFICATION]

@@ -127,9 +127,9 @@ def _limit_reached(rollout: Rollout, look: Evaluation, rule: Rule, config: Confi
     planned = rollout.shadow.min_seconds + sum(stage.min_seconds for stage in rollout.stages)
     age = now - rollout.started_at
     return (
-        look.information_fraction >= limit
+        (look.information_fraction >= limit and look.cause is not VerdictCause.EVIDENCE_INCOMPLETE)
         or (rule.timed and age >= limit * planned)
-        or (rule.lapses and age >= EXTENSION * config.evidence.max_duration)
+        or (rule.lapses and config.evidence.block.auto and age >= EXTENSION * config.evidence.max_duration)
     )
 
 

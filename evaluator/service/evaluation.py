@@ -323,7 +323,7 @@ def _verdict(
         cause = VerdictCause.WIN if isinstance(answer, Look) and answer.effect > 0 else VerdictCause.FADED_WIN
         return Result.BETTER, _Finding(cause, "", known[0]), known
     cause = VerdictCause.EVIDENCE_INCOMPLETE
-    if isinstance(answer, Look) and answer.information_fraction >= 1.0:
+    if isinstance(answer, Look) and answer.final:
         underpowered = primary_metric.is_underpowered(answer, plan)
         cause = VerdictCause.UNDERPOWERED if underpowered else VerdictCause.NO_WINNER
     return Result.INCONCLUSIVE, _Finding(cause, "", known[0]), known

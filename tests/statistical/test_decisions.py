@@ -16,11 +16,11 @@ def outcomes(cell: Cell, runs: int) -> list[Outcome]:
 @pytest.mark.parametrize("kind", ["inverted", "gross"])
 @pytest.mark.parametrize("a_day", [2_000.0, 100_000.0])
 def test_a_broken_challenger_never_leaves_shadow(kind: str, task: str, a_day: float) -> None:
-    """Out within 500 requests (300 but for heavy tails), and two hours for the labels."""
-    limit = 500 if task == "regression" else 300
+    """Out within 300 requests and two hours for the labels; half as much loss again of heavy tails may take the
+    sequential test of the first day."""
     for found in outcomes(Cell(a_day, kind=kind, task=task), 10):
         assert (found.state, found.answered, found.stage) == ("rolled_back", 0, -1)
-        assert found.day * 24 <= limit / (a_day / 24) + 3
+        assert found.day <= (2.0 if (kind, task) == ("gross", "regression") else (300 / (a_day / 24) + 3) / 24)
 
 
 def test_a_worse_challenger_is_out_within_three_days_and_answers_next_to_nothing() -> None:
@@ -43,13 +43,14 @@ def test_a_better_challenger_is_promoted_when_the_ramp_allows_it(a_day: float) -
 def test_few_outcomes_take_longer_and_still_end() -> None:
     for found in outcomes(Cell(100, 0.1), 2):
         assert found.state == "promoted"
-        assert found.day <= 42.0
+        assert found.day <= 45.0
 
 
 @pytest.mark.parametrize("traffic", ["one block", "silence"])
 def test_odd_traffic_decides_nothing_about_equal_models(traffic: str) -> None:
     for found in outcomes(Cell(1_000, traffic=traffic, days=30), 3):
         assert found.state in ("archived", "running")
+        assert found.day >= 6.0
 
 
 def test_traffic_that_falls_to_a_hundredth_lapses() -> None:
