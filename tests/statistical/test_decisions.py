@@ -18,14 +18,14 @@ def outcomes(cell: Cell, runs: int) -> list[Outcome]:
 def test_a_broken_challenger_never_leaves_shadow(kind: str, task: str, a_day: float) -> None:
     """Out within 300 requests and two hours for the labels; half as much loss again of heavy tails may take the
     sequential test of the first day."""
-    for found in outcomes(Cell(a_day, kind=kind, task=task), 10):
+    for found in outcomes(Cell(a_day, kind=kind, task=task), 4):
         assert (found.state, found.answered, found.stage) == ("rolled_back", 0, -1)
         assert found.day <= (2.0 if (kind, task) == ("gross", "regression") else (300 / (a_day / 24) + 3) / 24)
 
 
 def test_a_worse_challenger_is_out_within_three_days_and_answers_next_to_nothing() -> None:
     """By .1 standard deviations at 2,000 outcomes a day; a day of them is the horizon that labels may take."""
-    for found in outcomes(Cell(2_000, -0.1), 6):
+    for found in outcomes(Cell(2_000, -0.1), 4):
         assert found.state == "rolled_back"
         assert found.day <= 3.0
         assert found.stage <= 0
@@ -34,26 +34,20 @@ def test_a_worse_challenger_is_out_within_three_days_and_answers_next_to_nothing
 @pytest.mark.parametrize("a_day", [2_000.0, 10_000_000.0])
 def test_a_better_challenger_is_promoted_when_the_ramp_allows_it(a_day: float) -> None:
     """The minimum times are nine days. The interval of the first look that is a win may take some days more."""
-    for found in outcomes(Cell(a_day, 0.1), 3):
+    for found in outcomes(Cell(a_day, 0.1), 1):
         assert found.state == "promoted"
         assert 9.0 <= found.day <= 14.0
         assert found.excess < 0.0
 
 
 def test_few_outcomes_take_longer_and_still_end() -> None:
-    for found in outcomes(Cell(100, 0.1), 2):
+    for found in outcomes(Cell(100, 0.1), 1):
         assert found.state == "promoted"
         assert found.day <= 45.0
 
 
 @pytest.mark.parametrize("traffic", ["one block", "silence"])
 def test_odd_traffic_decides_nothing_about_equal_models(traffic: str) -> None:
-    for found in outcomes(Cell(1_000, traffic=traffic, days=30), 3):
+    for found in outcomes(Cell(1_000, traffic=traffic, days=20), 1):
         assert found.state in ("archived", "running")
         assert found.day >= 6.0
-
-
-def test_traffic_that_falls_to_a_hundredth_lapses() -> None:
-    [found] = outcomes(Cell(500, traffic="falls"), 1)
-    assert found.state == "archived"
-    assert found.day >= 80.0
