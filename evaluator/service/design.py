@@ -11,15 +11,13 @@ from evaluator.service.block_sums import TrackedMetrics
 from evaluator.stats import Plan, Side, horizon_information
 from evaluator.stats.sequential_test import HARM_SIDE
 from gauntlet.config import RATES, Config
+from gauntlet.config.evidence import MIN_CYCLES
 from gauntlet.errors import ConfigError
 from gauntlet.types import Label
 
 _BY_ASSIGNMENT = ("fallback_rate", "error_rate", "latency")  # guardrails that compare the arms' own traffic
 _NEVER = 10**9  # blocks before a side is tested that isn't wanted
 _SEGMENT_SHARE = 0.25  # of all traffic, for which a segment's test is made tightest; it is valid for any
-
-MIN_CYCLES = 5
-"""With blocks of several scales: whole cycles before a win."""
 
 _ROOM = 1.25
 

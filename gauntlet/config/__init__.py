@@ -93,7 +93,7 @@ class StageConfig(Section, frozen=True, kw_only=True):
 
     share: Fraction
     min_time: Seconds = Seconds(2 * 86_400)
-    min_outcomes: Count = 0
+    min_outcomes: Count = 1
     approval: bool = False
 
     def __post_init__(self) -> None:

@@ -11,6 +11,9 @@ from gauntlet.types import Label
 
 CYCLE_PARTS = 24
 """With `block: auto`, blocks are this part of the cycle: hours of a day."""
+
+MIN_CYCLES = 5
+"""With `block: auto`, whole cycles before a win."""
 MOST_LEVEL = 0.49
 """The one-sided level of a test must be below it, as `evaluator.stats.sequential_test.Side` demands."""
 

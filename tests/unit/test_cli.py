@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import joblib
 import pandas as pd
@@ -54,8 +55,27 @@ def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     output = (
         f"{path}: test, LogisticRegression, 3 features, ok\ntask: classification, classes 0, 1\nfeatures: x1, x2, x3\n"
     )
-    assert run(capsys, "check", path) == (0, output, "")
+    code, out, err = run(capsys, "check", path)
+    assert (code, err) == (0, "")
+    assert out.startswith(output)
     assert not (tmp_path / "gauntlet-data").exists(), "checking starts nothing"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({}, "9 days after its start at the earliest (shadow and ramp 9 days; a win needs 5 days of outcomes"),
+        (
+            {"evidence": {"block": "1d"}},
+            "21 days after its start at the earliest (shadow and ramp 9 days; a win needs 20",
+        ),
+    ],
+)
+def test_check_says_how_soon_a_challenger_may_be_promoted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, more: dict[str, Any], words: str
+) -> None:
+    assert main(["check", str(small_experiment.write(tmp_path, **more))]) == 0
+    assert words in capsys.readouterr().out
 
 
 def test_check_reads_the_reference_as_up_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
