@@ -1,11 +1,14 @@
 """Gross-harm watch: an e-process over single pairs that ends a rollout whose challenger is plainly and badly worse.
 
-The null hypothesis is "the challenger's loss is at most 1 + margin times the champion's". Each pair bets on
+The null hypothesis is "the challenger's loss exceeds the champion's by at most `margin` times the champion's mean
+loss". Each pair bets on
 
-    X = min(loss of the challenger, cap) - (1 + margin) min(loss of the champion, cap),
+    X = min(loss of the challenger, cap) - min(loss of the champion, cap) - margin mean,
 
-and wealth multiplies by 1 + f X / ((1 + margin) cap), f in `FRACTIONS`, cap `CAP` times the champion's mean loss over
-earlier pairs. Under the null the wealth is a supermartingale (Waudby-Smith & Ramdas 2024, "Estimating means of bounded
+and wealth multiplies by 1 + f X / (cap + margin mean), f in `FRACTIONS`, mean that of the champion's loss over all
+earlier pairs, cap `CAP` times it. The mean of all pairs is the measure, so that a calm day on which both models lose
+little is none.
+Under the null the wealth is a supermartingale (Waudby-Smith & Ramdas 2024, "Estimating means of bounded
 random variables by betting"), whatever the losses' law, so by Ville's inequality it ever exceeds 1/alpha with
 probability at most alpha. Bets begin anew every `WINDOW` pairs, since harm may begin late; window w has the level
 alpha / (w (w + 1)), and all windows together have alpha.
@@ -50,7 +53,7 @@ class GrossHarm:
     def reason(self) -> str:
         return (
             f"gross harm: over {self.pairs:,} pairs the challenger's loss is {self.challenger_loss:.4g} where the "
-            f"champion's is {self.champion_loss:.4g}, more than {self.margin:.0%} worse"
+            f"champion's is {self.champion_loss:.4g}, worse by more than {self.margin:.0%} of its mean loss"
         )
 
 
@@ -96,9 +99,9 @@ class GrossHarmWatch:
     def _step(self, batch: Floats) -> None:
         gain = np.zeros(len(FRACTIONS))
         if self.champion > 0.0:
-            cap = CAP * self.champion / self.pairs
-            capped = np.minimum(batch, cap)
-            bet = (capped[:, 1] - (1.0 + self.margin) * capped[:, 0]) / ((1.0 + self.margin) * cap)
+            mean = self.champion / self.pairs
+            capped = np.minimum(batch, CAP * mean)
+            bet = (capped[:, 1] - capped[:, 0] - self.margin * mean) / ((CAP + self.margin) * mean)
             gain = np.log1p(np.outer(bet, FRACTIONS)).sum(axis=0)
         self.pairs += len(batch)
         self.champion += float(batch[:, 0].sum())
@@ -112,6 +115,6 @@ class GrossHarmWatch:
         wealth = float(np.logaddexp.reduce(wealths)) - math.log(len(FRACTIONS))
         if wealth < math.log(self.window * (self.window + 1.0) / self.alpha):
             return None
-        if challenger <= (1.0 + 2.0 * self.margin) * champion:
+        if challenger - champion <= 2.0 * self.margin * self.champion * pairs / self.pairs:
             return None
         return GrossHarm(int(pairs), champion / pairs, challenger / pairs, self.margin)

@@ -92,6 +92,15 @@ def test_a_day_on_which_the_challenger_is_a_third_worse_is_no_gross_harm() -> No
     assert watched(champion, challenger) is None
 
 
+def test_a_calm_day_is_measured_by_the_loss_of_all_days() -> None:
+    """Where both lose little, two thirds more of it is little: 350 pairs of .15 and .25 amid a mean of .43."""
+    rng = np.random.default_rng(8)
+    champion = rng.exponential(0.45, 8000)
+    challenger = champion.copy()
+    champion[4000:4350], challenger[4000:4350] = rng.exponential(0.15, 350), rng.exponential(0.25, 350)
+    assert watched(champion, challenger) is None
+
+
 def test_a_rare_disaster_of_the_champion_does_not_blame_the_challenger() -> None:
     """Typically a third worse, but without the champion's rare large losses: better on average, so no alarm."""
     rng = np.random.default_rng(4)
