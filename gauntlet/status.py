@@ -5,10 +5,61 @@ One writer per record. No decision reads them: decisions go by events and by the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
 import msgspec
 
 from gauntlet.events import Drift, Evaluation, Health, Job
 from gauntlet.state import StateStore
+from gauntlet.types import Severity
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that an operator has to know, or to do something about.
+
+    CRITICAL: predictions, evidence or decisions are being lost; HIGH: nothing goes on until somebody acts; MEDIUM: it
+    goes on, but less well; LOW: to know. `code` is machine-readable and stable, `source` the part that is concerned,
+    `remedy` what to do. `since` is the machine's time.
+    """
+
+    code: str
+    severity: Severity
+    source: str
+    text: str
+    remedy: str
+    since: datetime | None = None
+
+
+class Problems:
+    """The open problems of one service, by code."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._open: dict[str, Problem] = {}
+
+    def report(self, code: str, severity: Severity, text: str, remedy: str) -> None:
+        """Open a problem, or bring an open one up to date; its `since` stays."""
+        before = self._open.get(code)
+        since = before.since if before else datetime.now(UTC)
+        self._open[code] = Problem(
+            code=code, severity=severity, source=self._source, text=text, remedy=remedy, since=since
+        )
+
+    def clear(self, *codes: str) -> None:
+        """Close problems; one that is not open is no mistake."""
+        for code in codes:
+            self._open.pop(code, None)
+
+    @property
+    def open(self) -> list[Problem]:
+        return worst_first(self._open.values())
+
+
+def worst_first(problems: Iterable[Problem]) -> list[Problem]:
+    """By severity, and among equals the oldest first."""
+    newest = datetime.max.replace(tzinfo=UTC)
+    return sorted(problems, key=lambda p: (-p.severity.rank, p.since or newest, p.source, p.code))
 
 
 class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +72,7 @@ class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
     evaluation: Evaluation | None = None
     health: Health | None = None
     drift: Drift | None = None
+    problems: list[Problem] = []
 
 
 class RetrainerProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,10 +82,11 @@ class RetrainerProgress(msgspec.Struct, frozen=True, kw_only=True):
     offsets: dict[str, int] = {}
     running: Job | None = None
     jobs: list[Job] = []
+    problems: list[Problem] = []
 
 
 class RouterProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """The control version that one router replica serves; `problem` says why when it could not take a newer one."""
+    """The control version that one router replica serves; `problems` say why when it could not take a newer one."""
 
     at: float
     replica: str
@@ -42,7 +95,7 @@ class RouterProgress(msgspec.Struct, frozen=True, kw_only=True):
     champion: str
     challenger: str | None = None
     breaker: str = "closed"
-    problem: str | None = None
+    problems: list[Problem] = []
 
 
 async def publish(store: StateStore, key: str, report: msgspec.Struct) -> None:

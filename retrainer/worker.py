@@ -90,6 +90,7 @@ class Worker:
         self._control = ControlClient(state, config.experiment)
         self._runner = JobRunner(config, reader, registry, store, self._control)
         self._dead_letters = LimitedLog(_log)
+        self.problems = status.Problems("retrainer")
         self._reconciled = 0
         self._published: RetrainerProgress | None = None
 
@@ -228,6 +229,7 @@ class Worker:
             offsets={f"{topic}/{partition}": offset for (topic, partition), offset in self._store.offsets.items()},
             running=self._runner.running(),
             jobs=[job.event(self._experiment) for job in list(self._store.jobs.values())[-_JOBS_SHOWN:]],
+            problems=self.problems.open,
         )
         if report != self._published:
             await status.publish(self._state, keys.retrainer_progress(self._experiment), report)

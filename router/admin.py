@@ -20,8 +20,8 @@ from gauntlet.errors import GauntletError
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore
-from gauntlet.status import EvaluatorProgress, RetrainerProgress, RouterProgress
-from gauntlet.types import Role
+from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress, RouterProgress, worst_first
+from gauntlet.types import Role, Severity
 from router.auth import ApiKeys
 from router.control_follower import ControlFollower
 from router.http_v1 import require_experiment
@@ -155,7 +155,7 @@ class AdminRoutes:
 
     async def _status(self) -> dict[str, Any]:
         """What the state store holds on the experiment, and what this replica serves; the latter even without it."""
-        name, table, problem = self._experiment, self._follower.table, self._follower.problem
+        name, table, problems = self._experiment, self._follower.table, list(self._follower.problems.open)
         version, record = (table.version, table.control) if table else (0, None)
         evaluator = retrainer = None
         routers = []
@@ -165,8 +165,13 @@ class AdminRoutes:
             retrainer = await self._report(keys.retrainer_progress(name), RetrainerProgress)
             replicas = await self._state.keys(keys.router_progress(name, ""))
             routers = [await self._report(key, RouterProgress) for key in replicas]
+            for report in (evaluator, retrainer):
+                problems += report.problems if report else []
         except GauntletError as error:
-            problem = str(error)
+            remedy = "the state store must answer again; until then nothing advances, and the router serves on"
+            problems.append(
+                Problem(code=error.code, severity=Severity.HIGH, source="router", text=str(error), remedy=remedy)
+            )
         serving = table and {
             "version": table.version,
             "champion": table.champion.version,
@@ -182,7 +187,7 @@ class AdminRoutes:
             "control": record,
             "share": record.share if record else None,
             "serving": serving,
-            "problem": problem,
+            "problems": worst_first(problems),
             "aliases": self._registry.aliases(),
             "evaluator": evaluator,
             "retrainer": retrainer,

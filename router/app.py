@@ -138,7 +138,8 @@ def _operator_app(admin: AdminRoutes, follower: ControlFollower, recorder: Recor
         """Whether predictions can be answered and recorded; a stale control record does not make a router unready."""
         version = follower.table.version if follower.table else 0
         ready = version > 0 and recorder.healthy
-        problem = follower.problem if recorder.healthy else "the event log can't be written"
+        known = follower.problems.open
+        problem = (known[0].text if known else None) if recorder.healthy else "the event log can't be written"
         return json_response(200 if ready else 503, {"ready": ready, "version": version, "problem": problem})
 
     @app.get("/metrics", tags=["observe"])

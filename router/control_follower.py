@@ -22,8 +22,10 @@ from gauntlet.errors import GauntletError, ModelUnusable, StateUnavailable
 from gauntlet.registry import ModelStore
 from gauntlet.rollout import SHADOW_STAGE, Command, Control
 from gauntlet.state import StateStore
+from gauntlet.status import Problems
 from gauntlet.structured_logging import get_logger
 from gauntlet.telemetry import RollbackCause
+from gauntlet.types import Severity
 from router.breaker import CircuitBreaker
 from router.model_worker import ModelWorker
 from router.routing_table import RoutingTable
@@ -34,6 +36,7 @@ _POLL_SECONDS = 5.0  # a change comes with a notification; this bounds the delay
 _RETRY_SECONDS = 0.5
 _REHEARSAL_SECONDS = 30.0
 _REHEARSAL_ROWS = 32
+_NOT_FOLLOWED = "control_not_followed"
 
 
 class ControlFollower:
@@ -53,23 +56,24 @@ class ControlFollower:
         self.breaker = CircuitBreaker(config.router.breaker, self._breaker_opened)
         self.recent_rows: deque[Mapping[str, Any]] = deque(maxlen=_REHEARSAL_ROWS)
         self.table: RoutingTable | None = None
-        self.problem: str | None = None
+        self.problems = Problems(replica)
 
     async def start(self) -> None:
         """Build the first table. Raises `ModelUnusable`, or `StateUnavailable` where there is no local copy either."""
-        problem = None
+        unavailable = None
         try:
             version, record = await control.read(self._state, self._config.experiment)
-        except StateUnavailable:
+        except StateUnavailable as error:
             version, record = self._last()
             if record is None:
                 raise
-            problem = "the state store does not answer; serving the last known control record"
+            unavailable = error
         if record is None:
             raise StateUnavailable(f"experiment {self._config.experiment!r} has no control record yet")
         self._clock.observe(record.last.at if record.last else 0.0)
         await self._take(version, record)
-        self.problem = problem
+        if unavailable is not None:
+            self._report(unavailable)
 
     async def run(self) -> None:
         """Follow until cancelled. An outage of the state store leaves the table as it is."""
@@ -79,14 +83,22 @@ class ControlFollower:
                 version, record = await control.read(self._state, self._config.experiment)
                 if self.table is None or record is None or version <= self.table.version:
                     if self.table is not None and version == self.table.version:
-                        self.problem = None
+                        self.problems.clear(_NOT_FOLLOWED)
                     continue
                 await self._take(version, record)
             except GauntletError as error:
-                if self.problem != str(error):
-                    _log.warning("control_not_followed", error=error, next="serving the present table; trying again")
-                self.problem = str(error)
+                self._report(error)
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    def _report(self, error: GauntletError) -> None:
+        """The control record can't be read or followed: say so once, for as long as it lasts."""
+        what, remedy = "the control record can't be followed", "see the reason; it is tried again by itself"
+        if isinstance(error, StateUnavailable):
+            what, remedy = "the state store does not answer", "bring it back (`state` in the configuration)"
+        text = f"{what}, and the last known control record stays in force: {error}"
+        if text not in [problem.text for problem in self.problems.open]:
+            _log.warning("control_not_followed", error=error, next="serving the present table; trying again")
+        self.problems.report(_NOT_FOLLOWED, Severity.HIGH, text, remedy)
 
     @property
     def breaker_state(self) -> str:
@@ -130,7 +142,7 @@ class ControlFollower:
             self.breaker.follow(record.rollout.id)
         fraction = self._config.shadow.fraction
         self.table = RoutingTable(version, record, champion, challenger, previous, fraction)
-        self.problem = None
+        self.problems.clear(_NOT_FOLLOWED)
         files.atomic_write(self._last_known, msgspec.json.encode((version, record)))
         self._drop_unused(record)
         self._show(self.table)
@@ -209,7 +221,7 @@ class ControlFollower:
             champion=table.champion.version,
             challenger=table.challenger.version if table.challenger else None,
             breaker=self.breaker_state,
-            problem=self.problem,
+            problems=self.problems.open,
         )
         try:
             await status.publish(self._state, keys.router_progress(self._config.experiment, self._replica), report)

@@ -135,6 +135,7 @@ class Worker:
         self._unsent = True
         self._dead_letters: list[Record] = []
         self._limited_log = LimitedLog(_log)
+        self.problems = status.Problems("evaluator")
         self._joined = telemetry.JOIN_LAG.labels(self._name)
 
     @property
@@ -378,6 +379,7 @@ class Worker:
             evaluation=self._pipeline.evaluation,
             health=self._pipeline.health,
             drift=self._pipeline.drift,
+            problems=self.problems.open,
         )
         try:
             await status.publish(self._state, keys.evaluator_progress(self._name), report)

@@ -63,7 +63,7 @@ async def test_a_start_without_the_state_store_serves_the_copy_and_says_so(
         await follower.start()
         assert follower.table is not None
         assert follower.table.champion.version == "v0001"
-        assert follower.problem is not None
+        assert follower.problems.open
         with pytest.raises(StateUnavailable):
             await ControlFollower(config, state, registry, EventClock(), "a", tmp_path / "none.json").start()
     finally:
