@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.service.block_sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, TrackedMetrics
+from evaluator.service.counters import value_of
 from evaluator.service.gross_harm import GrossHarmMonitor
 from evaluator.service.join import Exposure, JoinResult, Match, Score
-from evaluator.service.segment_labels import value_of
 from evaluator.stats import PairedSums, SplitSums
 from gauntlet.losses import losses
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Task

@@ -14,8 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.service.counters import LatencyCounts, ShadowCounts
-from evaluator.service.segment_labels import capped, kept
+from evaluator.service.counters import LatencyCounts, ShadowCounts, capped, kept
 from evaluator.stats import AssignmentCounts, Block, PairedSums, SplitSums, paired_blocks, split_blocks
 from gauntlet.losses import METRICS, summary
 from gauntlet.types import CHALLENGER, CHAMPION, Task

@@ -1,15 +1,18 @@
 """Counts of what happened to requests, and the exact sums that a test makes of them. Pure.
 
 Invariant: counts are whole numbers, so they are the same in any order and partition; the sums made of them are bit for
-bit those of adding request after request.
+bit those of adding request after request. A label may have any number of values, so only those with the smallest hashes
+are counted apart and the rest are one value; which ones depends on the values alone, and merging parts agrees.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import blake2b
+from typing import TypeVar
 
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 
@@ -132,3 +135,40 @@ class ShadowCounts:
 
     def to_list(self) -> list[int]:
         return [self.both, self.champion, self.challenger]
+
+
+# Segments: values of a label that are counted apart -----------------------------------------------------------------
+
+VALUES = 20
+"""Values of one label that are kept."""
+OTHER = "(other)"
+"""All others."""
+ABSENT = "(none)"
+"""Requests without the label."""
+_LONGEST = 64  # characters of a value; it stands in events and metrics
+
+T = TypeVar("T", SplitSums, PairedSums, SplitSums | PairedSums)
+
+
+def value_of(labels: Mapping[str, str], name: str) -> str:
+    """The value that a request is counted under."""
+    return labels.get(name, "")[:_LONGEST] or ABSENT
+
+
+def kept(values: Iterable[str]) -> set[str]:
+    """The values that are kept: at most `VALUES`, and the two names that stand for no value."""
+    named = {value for value in values if value not in (OTHER, ABSENT)}
+    return {OTHER, ABSENT, *sorted(named, key=_hash)[:VALUES]}
+
+
+def capped(sums: dict[str, T], apart: set[str]) -> dict[str, T]:
+    """The sums by value, those of values that are not in `apart` under (other)."""
+    found = {value: part for value, part in sums.items() if value in apart}
+    for value, part in sums.items():
+        if value not in apart:
+            found[OTHER] = part.merge(found[OTHER]) if OTHER in found else part  # type: ignore[arg-type]
+    return found
+
+
+def _hash(value: str) -> bytes:
+    return blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8, person=b"segment").digest()

@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from evaluator.service.accumulators import Accumulators
+from evaluator.service.champion import DriftTracker, HealthTracker
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.design import evaluation_design, tracked_metrics
-from evaluator.service.drift_tracker import DriftTracker
 from evaluator.service.evaluation import EvaluationState, evaluate, gross_harm_evaluation
 from evaluator.service.gross_harm import GrossHarmMonitor
-from evaluator.service.health import HealthTracker
 from evaluator.service.join import JoinTable
 from evaluator.service.validation import Batch, EventValidator, InputEvent
 from gauntlet import keys

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluator.service.block_sums import BlockSums, Sums, blocks_of
+from evaluator.service.counters import capped, kept
 from evaluator.service.design import RolloutPlan
-from evaluator.service.segment_labels import capped, kept
 from evaluator.stats import Look, NoAnswer, State, advance
 from evaluator.stats.multiplicity import holm
 from gauntlet.events import SegmentResult

@@ -16,10 +16,9 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from evaluator.stats import panel
-from evaluator.stats.cluster_robust import rows_of
+from evaluator.stats.cluster_robust import HARM_SCALES, WIN_SCALES, rows_of, weakest
 from evaluator.stats.errors import NoAnswer
 from evaluator.stats.evidence import Evidence
-from evaluator.stats.multiscale import HARM_SCALES, WIN_SCALES, weakest
 from evaluator.stats.panel import BETTER, Looks, Panel, States
 from evaluator.stats.score_process import Arm, Block, arms_of
 from evaluator.stats.sequential_test import Plan

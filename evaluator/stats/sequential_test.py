@@ -15,13 +15,11 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from evaluator.stats.alpha_spending import MIXED, Spending, consistent_p
-from evaluator.stats.always_valid import AlwaysValid
+from evaluator.stats.always_valid import AlwaysValid, MixtureSPRT, WaldSPRT
 from evaluator.stats.cluster_robust import MOST_CORRELATION
 from evaluator.stats.errors import PlanError, require_between
 from evaluator.stats.group_sequential import GroupSequential
-from evaluator.stats.msprt import MixtureSPRT
 from evaluator.stats.score_process import Bools, CellArrays, Floats
-from evaluator.stats.sprt import WaldSPRT
 
 Mode = Literal["group-sequential", "anytime", "msprt", "sprt", "fixed"]
 MODES: Final[tuple[str, ...]] = get_args(Mode)

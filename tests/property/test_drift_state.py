@@ -13,9 +13,8 @@ from scipy.stats import ks_2samp
 
 from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift.distances import distances, ks_interval, may_reach
-from evaluator.drift.monitor import Monitor
+from evaluator.drift.monitor import Monitor, with_counts
 from evaluator.drift.profile import Profile
-from evaluator.drift.reference_update import with_counts
 from evaluator.drift.windows import QUANTILES, Windows, count
 
 CELLS = st.one_of(

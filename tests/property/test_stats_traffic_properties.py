@@ -8,7 +8,7 @@ from builders.statistics import expose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.policies.level_budget import AlphaBudget, Kind
+from evaluator.policies.lineage import AlphaBudget, Kind
 from evaluator.policies.thompson import best_probabilities
 from evaluator.stats import Arm, NoAnswer
 from evaluator.stats.always_valid import log_rate_evidence, rate_limits

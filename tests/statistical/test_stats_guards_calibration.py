@@ -11,8 +11,7 @@ import pytest
 from builders.statistics import arrival_plan, at_least, at_most, expose
 from scipy.special import ndtr
 
-from evaluator.policies.continuous_aa import AAMonitor, Round
-from evaluator.policies.level_budget import AlphaBudget, Kind
+from evaluator.policies.lineage import AAMonitor, AlphaBudget, Kind, Round
 from evaluator.policies.off_policy import Estimation, LoggedRewards, PolicyValue, TargetPolicy, policy_value
 from evaluator.policies.thompson import Allocation, allocation
 from evaluator.stats import Arm, Boundary, Plan, SplitSums, split_blocks

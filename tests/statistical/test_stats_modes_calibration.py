@@ -12,13 +12,12 @@ from builders.statistics import at_least, at_most, expected_time, group_sequenti
 from scipy.stats import norm
 
 from evaluator.stats import Boundary
+from evaluator.stats.always_valid import MixtureSPRT, WaldSPRT
 from evaluator.stats.cluster_robust import evidence_of
 from evaluator.stats.e_process import HARM, WIN, SplitWealth, effects
 from evaluator.stats.evidence import Evidence
-from evaluator.stats.msprt import MixtureSPRT
 from evaluator.stats.power import carried, exchange_rate, split_variance
 from evaluator.stats.sequential_test import HARM_SIDE, FixedHorizon, Side
-from evaluator.stats.sprt import WaldSPRT
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Mode = MixtureSPRT | WaldSPRT | FixedHorizon

@@ -12,9 +12,18 @@ from builders.evaluator_events import BLOCK, HORIZON, ROLLOUT, outcome, predicti
 
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import BlockSums, RolloutSums, TrackedMetrics
-from evaluator.service.counters import LatencyCounts, ShadowCounts, class_end, indicator, quantile_class
+from evaluator.service.counters import (
+    ABSENT,
+    OTHER,
+    VALUES,
+    LatencyCounts,
+    ShadowCounts,
+    class_end,
+    indicator,
+    quantile_class,
+    value_of,
+)
 from evaluator.service.join import JoinTable
-from evaluator.service.segment_labels import ABSENT, OTHER, VALUES, value_of
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from gauntlet.types import Task
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from scipy.special import zeta
 
-from evaluator.policies.level_budget import KINDS, AlphaBudget, Kind
+from evaluator.policies.lineage import KINDS, AlphaBudget, Kind
 from evaluator.stats import OrderError, PlanError
 
 

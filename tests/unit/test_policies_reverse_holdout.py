@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluator.policies.continuous_aa import LEVELS, AAMonitor, Round
-from evaluator.policies.reverse_holdout import HoldoutReading, holdout_plan, reverse_holdout
+from evaluator.policies.lineage import LEVELS, AAMonitor, HoldoutReading, Round, holdout_plan, reverse_holdout
 from evaluator.stats import NoAnswer, SplitSums, State, StatsError, split_blocks
 from evaluator.stats.always_valid import log_rate_evidence, rate_p
 from evaluator.stats.guards import GuardReading

@@ -9,10 +9,10 @@ import pytest
 from builders.statistics import at_most
 from scipy.stats import norm, t
 
+from evaluator.stats.cluster_robust import HARM_SCALES, WIN_SCALES, Scale, StudentisedEvidence, weakest
 from evaluator.stats.errors import NoAnswer
 from evaluator.stats.group_sequential import Boundary
 from evaluator.stats.interim_analysis import State, advance_at_scales
-from evaluator.stats.multiscale import HARM_SCALES, WIN_SCALES, Scale, StudentisedEvidence, weakest
 from evaluator.stats.score_process import PairedSums, paired_blocks
 from evaluator.stats.sequential_test import Plan
 

@@ -19,8 +19,7 @@ from scipy.special import betaln
 from scipy.stats import beta, norm
 
 from evaluator.stats import AssignmentCounts, Boundary, Spending, sample_ratio
-from evaluator.stats.always_valid import best_rho, log_mixture, mixture_bound
-from evaluator.stats.msprt import MixtureSPRT
+from evaluator.stats.always_valid import MixtureSPRT, best_rho, log_mixture, mixture_bound
 from evaluator.stats.power import course, information_rate
 
 Fixture = dict[str, Any]

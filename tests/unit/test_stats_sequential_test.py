@@ -11,9 +11,8 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from evaluator.stats import PlanError
-from evaluator.stats.msprt import MixtureSPRT
+from evaluator.stats.always_valid import MixtureSPRT, WaldSPRT
 from evaluator.stats.sequential_test import FixedHorizon
-from evaluator.stats.sprt import WaldSPRT
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Mode = MixtureSPRT | WaldSPRT | FixedHorizon

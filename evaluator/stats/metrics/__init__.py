@@ -9,9 +9,8 @@ from __future__ import annotations
 from evaluator.stats.metrics.auc import AucInfluence
 from evaluator.stats.metrics.base import Influence, MeanInfluence
 from evaluator.stats.metrics.declaration import Metric, MetricError
-from evaluator.stats.metrics.delta_method import MacroF1Influence, RatioInfluence
+from evaluator.stats.metrics.delta_method import MacroF1Influence, R2Influence, RatioInfluence, RmseInfluence
 from evaluator.stats.metrics.quantile import QuantileInfluence
-from evaluator.stats.metrics.regression import R2Influence, RmseInfluence
 
 __all__ = ["Influence", "influence"]
 

@@ -1,11 +1,13 @@
-"""E-detector for concept drift: bets against "the mean error is at most m", one e-process started at every outcome.
+"""Change detectors over single errors, for concept drift: the e-detector, and ADWIN as a second opinion.
 
-While the conditional mean error stays at most m, the mean time to a crossing of c is at least c outcomes, whatever the
-errors' distribution (Shin, Ramdas and Rinaldo 2022, "E-detectors", theorem 2.4).
+The e-detector bets against "the mean error is at most m", one e-process started at every outcome. While the conditional
+mean error stays at most m, the mean time to a crossing of c is at least c outcomes, whatever the errors' distribution
+(Shin, Ramdas and Rinaldo 2022, "E-detectors", theorem 2.4). ADWIN (Bifet and Gavalda 2007) is River's.
 """
 
 from __future__ import annotations
 
+import base64
 import math
 from collections import deque
 from collections.abc import Mapping
@@ -99,3 +101,62 @@ class EDetector(Stateful):
         segment = values[len(values) - 1 - start :]
         evidence = sum(self._sums) / len(self._sums)
         return Crossing(len(segment), float(segment.mean()), float(segment.std()), evidence)
+
+
+# ADWIN --------------------------------------------------------------------------------------------------------------
+
+_LEVELS = 255
+"""Errors are fed as multiples of 1/255, so that one byte each is the exact state."""
+_LONGEST = 4096
+_KEPT = 1024
+"""A window of `_LONGEST` errors starts anew with the last `_KEPT`, which bounds the state."""
+
+
+class Adwin(Stateful):
+    """Feeds scaled errors in [0, 1] to River's ADWIN and remembers when their mean last rose. The errors fed since its
+    start are its whole state: a snapshot replays them into a fresh window."""
+
+    def __init__(self) -> None:
+        self._adwin = _river_adwin()
+        self._fed = bytearray()
+        self.rows = 0
+        self.rose_at: int | None = None
+        """Outcomes seen when the mean last rose."""
+
+    def add(self, error: float) -> bool:
+        """Take in one scaled error; True when ADWIN drops older errors because later ones are larger."""
+        level = round(error * _LEVELS)
+        self._fed.append(level)
+        self.rows += 1
+        adwin = self._adwin
+        before = adwin.estimation
+        adwin.update(level / _LEVELS)
+        rose = adwin.drift_detected and adwin.estimation > before
+        if rose:
+            self.rose_at = self.rows
+        if len(self._fed) >= _LONGEST:
+            self._replay(self._fed[-_KEPT:])
+        return bool(rose)
+
+    def rose_within(self, outcomes: int) -> bool:
+        """Whether the mean rose in the last `outcomes`."""
+        return self.rose_at is not None and self.rows - self.rose_at < outcomes
+
+    def _replay(self, fed: bytearray) -> None:
+        self._adwin, self._fed = _river_adwin(), bytearray(fed)
+        for level in self._fed:
+            self._adwin.update(level / _LEVELS)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"fed": base64.b64encode(self._fed).decode("ascii"), "rows": self.rows, "rose_at": self.rose_at}
+
+    def restore(self, raw: Any) -> None:
+        self._replay(bytearray(base64.b64decode(raw["fed"])))
+        self.rows, self.rose_at = int(raw["rows"]), raw["rose_at"]
+
+
+def _river_adwin() -> Any:
+    from river.drift import ADWIN  # slow to import, and only needed where losses are watched
+
+    make: Any = ADWIN  # River has no types
+    return make()

@@ -1,0 +1,300 @@
+"""A lineage of rollouts: level budget, continuous A/A and reverse holdout.
+
+**Level budget**: the levels of successive tests. Invariant: a level is fixed when it is requested, from the number of
+the test and the results reported before it.
+
+| kind | level of the j-th test, γ_j = j^{−1.6} / ζ(1.6) | promise over the whole lineage, however long |
+|---|---|---|
+| power | α γ_j | ever one false promotion: at most α (Bonferroni), any dependence |
+| geometric | α (1−q) q^{j−1} | the same; q near 1 saves more for later tests |
+| lord | γ_j w₀ + (α−w₀) γ_{j−τ₁} + α Σ_{i≥2} γ_{j−τᵢ} | false promotions among promotions: at most α on average |
+
+lord is LORD++ (Ramdas, Yang, Wainwright & Jordan 2017, Section 3), τᵢ the time of the i-th rejection, w₀ = α/2. Its
+p values must be valid given the past. A rejection counts for levels requested after its report (Zrnic et al. 2021).
+
+**Continuous A/A**: a permanent split of the champion against itself, which checks that the tests keep their level.
+Invariant: a round is one whole test on traffic of its own. Under the null it crosses a boundary with probability at
+most α, and its always-valid p value is at most u with probability at most u. Every reading holds at all rounds at once.
+
+**Reverse holdout**: the gain of a promotion, measured by a small share that stays on the previous champion. Invariant:
+with A = 1 for the new champion and the logged propensities S/I is the effect so far, averaged over units with weights
+π(1−π), and its interval is always valid. The blocks of a later period alone are a test of its own, with its own state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal, Self, get_args
+
+import numpy as np
+from scipy.special import zeta
+
+from evaluator.stats.always_valid import evidence_p, log_rate_evidence, rate_limits, rate_p
+from evaluator.stats.errors import NoAnswer, OrderError, PlanError, StatsError, require_between
+from evaluator.stats.guards import GuardReading, Standing
+from evaluator.stats.interim_analysis import Look, State, advance
+from evaluator.stats.score_process import Block
+from evaluator.stats.sequential_test import Plan, Side
+
+# Level budget -------------------------------------------------------------------------------------------------------
+
+Kind = Literal["power", "geometric", "lord"]
+KINDS: Final[tuple[str, ...]] = get_args(Kind)
+
+_EXPONENT: Final = 1.6
+_TOTAL: Final = float(zeta(_EXPONENT))
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A level granted to a test. rejected: its result, None until reported. reported_at: levels granted by then."""
+
+    test: str
+    level: float
+    rejected: bool | None = None
+    reported_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlphaBudget:
+    """Settings of the budget and all levels granted so far, immutable."""
+
+    alpha: float = 0.05
+    kind: Kind = "power"
+    ratio: float = 0.8  # q of the geometric kind
+    grants: tuple[Grant, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_between("budget", self.alpha, 0.0, 1.0)
+        if self.kind not in KINDS:
+            raise PlanError(f"unknown kind of budget {self.kind!r}; known are {', '.join(KINDS)}")
+        require_between("ratio", self.ratio, 0.0, 1.0)
+
+    @property
+    def granted(self) -> float:
+        """Σ of the levels granted. At most alpha for the kinds that promise it family-wise."""
+        return math.fsum(grant.level for grant in self.grants)
+
+    def request(self, test: str) -> tuple[float, AlphaBudget]:
+        """The level for that test, requested before it sees data, and the next budget. Repeating changes nothing."""
+        for grant in self.grants:
+            if grant.test == test:
+                return grant.level, self
+        level = self._next()
+        return level, replace(self, grants=(*self.grants, Grant(test, level)))
+
+    def report(self, test: str, rejected: bool) -> AlphaBudget:
+        """The test's result: was its null rejected at its level? Reporting the same again changes nothing.
+
+        Raises OrderError for a test without a level, or one already reported otherwise.
+        """
+        for position, grant in enumerate(self.grants):
+            if grant.test == test:
+                if grant.rejected is not None:
+                    if grant.rejected is not bool(rejected):
+                        raise OrderError(f"test {test!r} was already reported with the other result")
+                    return self
+                done = replace(grant, rejected=bool(rejected), reported_at=len(self.grants))
+                return replace(self, grants=(*self.grants[:position], done, *self.grants[position + 1 :]))
+        raise OrderError(f"test {test!r} was given no level, so its result can't be reported")
+
+    def _next(self) -> float:
+        j = len(self.grants) + 1
+        if self.kind == "power":
+            return self.alpha * _gamma(j)
+        if self.kind == "geometric":
+            return self.alpha * (1.0 - self.ratio) * float(self.ratio ** (j - 1))
+        times = sorted(grant.reported_at for grant in self.grants if grant.rejected and grant.reported_at is not None)
+        wealth = self.alpha / 2.0
+        level = _gamma(j) * wealth
+        for rank, time in enumerate(times):
+            level += _gamma(j - time) * (self.alpha - wealth if rank == 0 else self.alpha)
+        return level
+
+    def to_dict(self) -> dict[str, Any]:
+        grants = [[grant.test, grant.level, grant.rejected, grant.reported_at] for grant in self.grants]
+        return {"alpha": self.alpha, "kind": self.kind, "ratio": self.ratio, "grants": grants}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["alpha"], data["kind"], data["ratio"], tuple(Grant(*grant) for grant in data["grants"]))
+
+
+def _gamma(j: int) -> float:
+    return float(j**-_EXPONENT) / _TOTAL
+
+
+# Continuous A/A -----------------------------------------------------------------------------------------------------
+
+# Levels u at which the distribution of p values is compared with the diagonal.
+LEVELS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+# Shifts of the log odds of a crossing that the e-detector looks for; fewer than a single test's, as they are state.
+_SHIFTS: Final = 0.1 * 1.5 ** np.arange(11)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A finished A/A test: did it ever cross, its always-valid p value, and the fixed p value of its last look."""
+
+    crossed: bool
+    p_value: float
+    fixed_p: float
+
+    def __post_init__(self) -> None:
+        for p in (self.p_value, self.fixed_p):
+            if not 0.0 <= p <= 1.0:
+                raise StatsError(f"{p!r} is not a p value")
+
+    @classmethod
+    def from_look(cls, look: Look) -> Self:
+        return cls(look.crossed is not None, look.p_value, look.fixed_p)
+
+
+@dataclass(frozen=True, slots=True)
+class AAMonitor:
+    """All rounds so far, immutable.
+
+    alpha: both sides' level together. valid, fixed: rounds whose always-valid and fixed p is at most each of `LEVELS`.
+    recent: Shiryaev-Roberts statistics of the crossings, highest: their largest mean. smallest: running p values of the
+    readings on crossings, always-valid and fixed p values.
+    """
+
+    alpha: float = 0.05
+    rounds: int = 0
+    crossed: int = 0
+    valid: tuple[int, ...] = (0,) * len(LEVELS)
+    fixed: tuple[int, ...] = (0,) * len(LEVELS)
+    recent: tuple[float, ...] = (0.0,) * len(_SHIFTS)
+    highest: float = 0.0
+    smallest: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        require_between("level", self.alpha, 0.0, 1.0, StatsError)
+
+    def add(self, done: Round) -> AAMonitor:
+        """With one more finished round, in the order in which they ended."""
+        factors = np.exp(_SHIFTS * done.crossed) / (1.0 + self.alpha * np.expm1(_SHIFTS))
+        recent = np.minimum((np.array(self.recent) + 1.0) * factors, 1e300)
+        added = replace(
+            self,
+            rounds=self.rounds + 1,
+            crossed=self.crossed + done.crossed,
+            valid=_counted(self.valid, done.p_value),
+            fixed=_counted(self.fixed, done.fixed_p),
+            recent=tuple(recent.tolist()),
+            highest=max(self.highest, float(recent.mean())),
+        )
+        now = (
+            rate_p(added.crossed, added.rounds, self.alpha),
+            evidence_p(_mean_evidence(added.valid, added.rounds, (True,))),
+            evidence_p(_mean_evidence(added.fixed, added.rounds, (True, False))),
+        )
+        crossings, valid, fixed = (min(pair) for pair in zip(self.smallest, now, strict=True))
+        return replace(added, smallest=(crossings, valid, fixed))
+
+    def read(self, *, level: float = 0.001, rounds_between: float = 10_000.0) -> tuple[GuardReading, ...]:
+        """Four readings; the first three are breached by accident with probability at most `level` each, ever.
+
+        - crossings: do rounds cross more often than alpha?
+        - p values: is the share of always-valid p values ≤ u above u for some u?
+        - fixed p values: are they uniform? True for independent units only; with clusters a breach is expected, and
+          shows what ignoring them would have cost.
+        - recent crossings: are they too frequent since some moment? A Shiryaev-Roberts e-detector (Shin, Ramdas &
+          Rinaldo 2023): false alarms are `rounds_between` rounds or more apart on average.
+        """
+        if not 0.0 < level < 1.0 or not rounds_between >= 1.0:
+            raise StatsError(
+                "`level` must lie between 0 and 1 and `rounds_between` be at least 1, "
+                f"not {level!r} and {rounds_between!r}"
+            )
+        names, last = ("A/A crossings", "A/A p values", "A/A fixed p values"), "A/A recent crossings"
+        if not self.rounds:
+            return tuple(GuardReading(name, "open", "no round is finished") for name in (*names, last))
+        share, (lower, upper) = self.crossed / self.rounds, rate_limits(self.crossed, self.rounds, 2.0 * level)
+        standing: Standing = "breached" if self.smallest[0] <= level else "safe" if upper <= self.alpha else "open"
+        counted = f"{self.crossed} of {self.rounds} rounds crossed a boundary, where {self.alpha:.2%} may"
+        readings = [GuardReading(names[0], standing, counted, share, lower, upper, self.smallest[0])]
+        for name, counts, p in zip(names[1:], (self.valid, self.fixed), self.smallest[1:], strict=True):
+            at, worst = max(zip(LEVELS, counts, strict=True), key=lambda pair: pair[1] / self.rounds - pair[0])
+            reason = f"{worst} of {self.rounds} p values are at most {at:g}, where {at * self.rounds:.1f} are expected"
+            readings.append(
+                GuardReading(name, "breached" if p <= level else "open", reason, worst / self.rounds, p_value=p)
+            )
+        found = self.highest >= rounds_between
+        reason = (
+            f"evidence for too many crossings lately reached {self.highest:.3g}; alarm at {rounds_between:g}, which "
+            "takes that many rounds on average if nothing is wrong"
+        )
+        alarm = GuardReading(last, "breached" if found else "open", reason, self.highest)
+        return (*readings, alarm)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**values)
+
+
+def _counted(counts: tuple[int, ...], p: float) -> tuple[int, ...]:
+    return tuple(count + (p <= level) for count, level in zip(counts, LEVELS, strict=True))
+
+
+def _mean_evidence(counts: Sequence[int], rounds: int, sides: tuple[bool, ...]) -> float:
+    """log of the mean over levels and sides of the evidence against P(p ≤ u) = u: a mean of martingales is one."""
+    events, rates = np.array(counts), np.array(LEVELS)
+    logs = np.concatenate([log_rate_evidence(events, rounds, rates, above=above) for above in sides])
+    return float(np.logaddexp.reduce(logs) - math.log(len(logs)))
+
+
+# Reverse holdout ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutReading:
+    """The gain so far, new champion − previous one, larger is better: the `look` at it, with the new champion in the
+    challenger's place. gained: its interval is above 0, lost: below."""
+
+    standing: Literal["gained", "open", "lost"]
+    look: Look
+    reason: str
+
+    @property
+    def total(self) -> tuple[float, float | None, float | None]:
+        """The effect and its limits for all units that the new champion answered."""
+        effect, units = self.look.effect, self.look.n_challenger
+        lower, upper = (None if limit is None else limit * units for limit in (self.look.lower, self.look.upper))
+        return effect * units, lower, upper
+
+
+def holdout_plan(horizon: float, *, alpha: float = 0.05, clustered: bool = True) -> Plan:
+    """An always-valid plan. The interval is tightest about half-way to the information `horizon`."""
+    return Plan(horizon, Side(alpha / 2.0), Side(alpha / 2.0), "anytime", clustered=clustered)
+
+
+def reverse_holdout(state: State, blocks: Sequence[Block], plan: Plan) -> tuple[State, HoldoutReading | NoAnswer]:
+    """One reading, at all closed blocks since the promotion.
+
+    The previous champion has the champion's place in the blocks and the new one the challenger's, so the logged
+    propensity is 1 − the share held out.
+    """
+    after, look = advance(state, blocks, plan)
+    if isinstance(look, NoAnswer):
+        return after, look
+    standing: Literal["gained", "open", "lost"] = "open"
+    if look.lower is not None and look.lower > 0.0:
+        standing = "gained"
+    elif look.upper is not None and look.upper < 0.0:
+        standing = "lost"
+    low, high = ("no limit" if each is None else f"{each:+.5g}" for each in (look.lower, look.upper))
+    result = {"gained": "the promotion has paid", "lost": "the promotion was a loss", "open": "its sign is still open"}
+    reason = (
+        f"{result[standing]}: {look.effect:+.5g} per unit (from {low} to {high}) over {look.n_challenger} units of the "
+        f"new champion, against {look.n_champion} of the previous one"
+    )
+    return after, HoldoutReading(standing, look, reason)
