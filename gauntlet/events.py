@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gauntlet.types import Arm, Label, Scorer, VerdictCause
+from gauntlet.types import Arm, Label, Rule, Scorer, VerdictCause
 
 SCHEMA_VERSION = 1
 
@@ -44,6 +44,7 @@ class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaul
     features: dict[str, Any]
     challenger: str | None = None
     rollout: str | None = None
+    rule: Rule = Rule.PROVE
     fallback: str | None = None
     forced: bool = False
     seconds: float = 0.0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from gauntlet.errors import TransitionRefused
-from gauntlet.types import Decision
+from gauntlet.types import Decision, Rule
 
 SHADOW_STAGE = -1
 """The stage index of shadow: the challenger is scored beside the champion and serves nobody."""
@@ -39,6 +39,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     stage_since: float
     shadow: Stage
+    rule: Rule = Rule.PROVE
     paused: bool = False
     approved: tuple[int, ...] = ()
 
@@ -123,6 +124,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     stage: int | None = None
     version: str | None = None
     evidence: str | None = None
+    rule: Rule = Rule.PROVE
     shadow: Stage | None = None
     stages: tuple[Stage, ...] = ()
     bake_seconds: float = 0.0
@@ -225,6 +227,7 @@ def _challenge(control: Control, command: Command, now: float) -> Control:
         started_at=now,
         stage_since=now,
         shadow=command.shadow,
+        rule=command.rule,
     )
     note = _note(command, Decision.HOLD, now, rollout.id, f"{command.version} against {control.champion}, in shadow")
     return _replace(control, rollout=rollout, rollouts=number, last=note)

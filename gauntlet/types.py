@@ -23,6 +23,15 @@ Label = str | int | float | bool
 """A class label or a regression target, as a client sends it."""
 
 
+class Rule(StrEnum):
+    """What a challenger has to show before it is promoted; declared for each rollout."""
+
+    PROVE = "prove"
+    """That it is better, at the planned level: for a new design, new features, a model handed in by a person."""
+    REFRESH = "refresh"
+    """That it is better on average, and not worse by more than a margin: for a retrained successor of the champion."""
+
+
 class Task(StrEnum):
     """What a model predicts: class probabilities, or one number."""
 

@@ -198,14 +198,17 @@ class JobRunner:
             return answer.reason  # done before the retrainer was killed, and over by now
         if control.champion != job.champion:
             return f"{answer.reason}; not challenged: the champion is {control.champion} by now"
+        rule = self._config.retrain.rule
+        shadow, stages = self._config.ladder(rule)
         command = Command(
             name="challenge",
             actor=ACTOR,
             reason=f"{job.id}: {answer.reason}",
             version=answer.version,
             evidence=job.id,
-            shadow=self._config.shadow.stage(),
-            stages=tuple(stage.stage() for stage in self._config.ramp),
+            rule=rule,
+            shadow=shadow,
+            stages=stages,
         )
         if not await self._control.apply(command, self._store.now, "evidence", time.monotonic()):
             return f"{answer.reason}; not challenged: the state machine refused it"

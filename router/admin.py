@@ -21,7 +21,7 @@ from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore
 from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress, RouterProgress, worst_first
-from gauntlet.types import Role, Severity
+from gauntlet.types import Role, Rule, Severity
 from router.auth import ApiKeys
 from router.control_follower import ControlFollower
 from router.http_v1 import require_experiment
@@ -48,9 +48,10 @@ class RollbackBody(CommandBody):
 
 
 class ChallengeBody(CommandBody):
-    """`version` is a registered model version."""
+    """`version` is a registered model version, `rule` what it has to show before it is promoted."""
 
     version: str
+    rule: Rule = Rule.PROVE
 
 
 class AdminRoutes:
@@ -128,9 +129,9 @@ class AdminRoutes:
 
     async def challenge(self, request: Request, experiment: str, body: ChallengeBody = Body()) -> Response:
         """Start a rollout of a registered version, in shadow."""
-        shadow, stages = self._config.shadow.stage(), tuple(stage.stage() for stage in self._config.ramp)
+        shadow, stages = self._config.ladder(body.rule)
         return await self._command(
-            "challenge", request, experiment, body, version=body.version, shadow=shadow, stages=stages
+            "challenge", request, experiment, body, version=body.version, rule=body.rule, shadow=shadow, stages=stages
         )
 
     def _require(self, request: Request, role: Role, experiment: str) -> str:

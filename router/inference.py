@@ -197,6 +197,7 @@ class InferenceService:
             champion=table.champion.version,
             challenger=table.challenger.version if table.challenger else None,
             rollout=table.rollout if table.challenger else None,
+            rule=table.rule,
             output=case.output,
             features=case.instance.features,
             fallback=case.fallback,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gauntlet.rollout import Control
+from gauntlet.types import Rule
 from router import assignment
 from router.model_worker import ModelWorker
 
@@ -32,6 +33,10 @@ class RoutingTable:
     @cached_property
     def rollout(self) -> str | None:
         return self.control.rollout.id if self.control.rollout else None
+
+    @property
+    def rule(self) -> Rule:
+        return self.control.rollout.rule if self.control.rollout else Rule.PROVE
 
     @cached_property
     def salt(self) -> str:

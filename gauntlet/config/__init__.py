@@ -15,12 +15,12 @@ import msgspec
 from msgspec import Meta
 
 from gauntlet.config.drift import DriftConfig
+from gauntlet.config.evidence import MOST_LEVEL, EvidenceConfig, GuardrailConfig
 from gauntlet.config.evidence import RATES as RATES
-from gauntlet.config.evidence import EvidenceConfig, GuardrailConfig
 from gauntlet.config.section import Count, Fraction, NonNegative, Port, Positive, Seconds, Section, check
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Stage
-from gauntlet.types import Role, Task
+from gauntlet.types import Role, Rule, Task
 
 
 class FeatureSpec(Section, frozen=True, kw_only=True):
@@ -120,6 +120,12 @@ class ShadowConfig(Section, frozen=True, kw_only=True):
         )
 
 
+def check_ramp(ramp: Sequence[StageConfig]) -> None:
+    """Raise `ValueError` unless the shares rise from stage to stage."""
+    shares = [stage.share for stage in ramp]
+    check(shares == sorted(set(shares)), f"`ramp` must have shares that rise from stage to stage, not {shares}")
+
+
 def _default_ramp() -> list[StageConfig]:
     day = 86_400
     return [
@@ -127,6 +133,33 @@ def _default_ramp() -> list[StageConfig]:
         StageConfig(share=0.05, min_time=Seconds(2 * day)),
         StageConfig(share=0.10, min_time=Seconds(3 * day)),
     ]
+
+
+def _refresh_ramp() -> list[StageConfig]:
+    third = 86_400 / 3
+    return [StageConfig(share=share, min_time=Seconds(third)) for share in (0.01, 0.05, 0.10)]
+
+
+class RefreshConfig(Section, frozen=True, kw_only=True):
+    """What a retrained successor of the champion has to show (`rule: refresh`): that it is better on average, and not
+    worse by more than a margin."""
+
+    margin: Annotated[float, Meta(gt=0)] = 0.05
+    """Share of the champion's loss. A successor that is worse by more is promoted with at most its level."""
+    alpha: Annotated[float, Meta(gt=0, lt=MOST_LEVEL)] = 0.05
+    """One-sided level of a single successor, at most."""
+    budget: Annotated[float, Meta(gt=0, lt=1)] = 0.10
+    """Level budget over all successors (LORD++): of those promoted, at most this share are worse by more than the
+    margin, on average."""
+    duration: Seconds = Seconds(7 * 86_400)
+    """Traffic that the test is planned with; it goes on to three times that."""
+    shadow: Seconds = Seconds(5 * 86_400)
+    """Minimum time in shadow."""
+    ramp: Annotated[list[StageConfig], Meta(min_length=1)] = msgspec.field(default_factory=_refresh_ramp)
+
+    def __post_init__(self) -> None:
+        check(self.duration > 0, "`duration` must be greater than 0")
+        check_ramp(self.ramp)
 
 
 class BakeConfig(Section, frozen=True, kw_only=True):
@@ -147,6 +180,8 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     """When a retraining job starts, and the gate that its model must pass on held-out rows."""
 
     enabled: bool = True
+    rule: Rule = Rule.PROVE
+    """What a retrained model has to show in its rollout: `refresh`, or `prove` as for any other."""
     trainer: str | None = None
     """`module:function(rows, targets) -> fitted model`; default: the champion's own estimator, cloned and fitted
     anew."""
@@ -219,6 +254,7 @@ class Config(Section, frozen=True, kw_only=True):
     """Labels in the requests' segments; harm to one value of one of them holds the ramp."""
     shadow: ShadowConfig = ShadowConfig()
     ramp: Annotated[list[StageConfig], Meta(min_length=1)] = msgspec.field(default_factory=_default_ramp)
+    refresh: RefreshConfig = RefreshConfig()
     bake: BakeConfig = BakeConfig()
     drift: DriftConfig = DriftConfig()
     retrain: RetrainConfig = RetrainConfig()
@@ -238,8 +274,7 @@ class Config(Section, frozen=True, kw_only=True):
             self.state == "local" or self.state.startswith(("redis://", "rediss://", "unix://")),
             f"`state` must be local or redis://…, not {self.state!r}",
         )
-        shares = [stage.share for stage in self.ramp]
-        check(shares == sorted(set(shares)), f"`ramp` must have shares that rise from stage to stage, not {shares}")
+        check_ramp(self.ramp)
         ports = [p for p in (self.router.port, self.observe.evaluator_port, self.observe.retrainer_port) if p]
         check(len(set(ports)) == len(ports), f"`observe` must leave each service a port of its own, not {ports}")
         _distinct("keys", [key.name for key in self.keys])
@@ -291,6 +326,13 @@ class Config(Section, frozen=True, kw_only=True):
     def metric(self) -> str:
         """The primary metric."""
         return self.evidence.metric or METRICS[self.task][0]
+
+    def ladder(self, rule: Rule) -> tuple[Stage, tuple[Stage, ...]]:
+        """The shadow stage and the ramp of a rollout under `rule`."""
+        shadow, ramp = self.shadow.stage(), self.ramp
+        if rule is Rule.REFRESH:
+            shadow, ramp = msgspec.structs.replace(shadow, min_seconds=float(self.refresh.shadow)), self.refresh.ramp
+        return shadow, tuple(stage.stage() for stage in ramp)
 
     def feature_specs(self) -> list[FeatureSpec]:
         return [FeatureSpec(name=f) if isinstance(f, str) else f for f in self.features]
