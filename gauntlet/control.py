@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from gauntlet import keys, rollout, telemetry
+from gauntlet import keys, telemetry, transitions
 from gauntlet.errors import Conflict, TransitionRefused
 from gauntlet.rollout import Command, Control
 from gauntlet.state import StateStore
@@ -64,7 +64,7 @@ async def change(
         version, control = await read(store, experiment)
         if control is None:
             raise TransitionRefused(f"there is no experiment {experiment!r}", code="unknown_experiment")
-        after = rollout.apply(control, command, now)
+        after = transitions.apply(control, command, now)
         if after is control:
             return version, control, False
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gauntlet.types import Arm, Label, Rule, Scorer, VerdictCause
+from gauntlet.types import CHALLENGER, Arm, Label, Rule, Scorer, VerdictCause
 
 SCHEMA_VERSION = 1
 
@@ -23,12 +23,22 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     v: int = SCHEMA_VERSION
 
 
+class Contender(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A challenger as it ran when a request was answered. `propensity`: the probability of it that was in force, 0 in
+    shadow; `rule`: what it has to show."""
+
+    rollout: str
+    challenger: str
+    propensity: float = 0.0
+    rule: Rule = Rule.PROVE
+
+
 class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaults=True):
     """One answered request, with the assignment as it was when the unit met it.
 
     `assigned` is the arm of the hash, `served` the arm whose answer the caller got; they differ under fallback, and
-    analysis goes by `assigned` (intention to treat). `propensity` is the probability of the challenger that was in
-    force.
+    analysis goes by `assigned` (intention to treat). `contenders` are all running challengers, and `rollout` names the
+    one that the unit was assigned to, None for the champion.
     `output` is the served answer: class probabilities in the experiment's order of classes, or one number for a
     regression.
     """
@@ -37,18 +47,27 @@ class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaul
     bucket: int
     assigned: Arm
     served: Arm
-    propensity: float
     allocation: int
     champion: str
     output: list[float] | float | None
     features: dict[str, Any]
-    challenger: str | None = None
+    contenders: list[Contender] = []
     rollout: str | None = None
-    rule: Rule = Rule.PROVE
     fallback: str | None = None
     forced: bool = False
     seconds: float = 0.0
     segments: dict[str, str] = {}
+
+    @property
+    def contender(self) -> Contender | None:
+        """The challenger that the unit was assigned to."""
+        return next((each for each in self.contenders if each.rollout == self.rollout), None)
+
+    @property
+    def model(self) -> str:
+        """The version that answered."""
+        contender = self.contender if self.served == CHALLENGER else None
+        return contender.challenger if contender else self.champion
 
 
 class Shadow(Event, tag="shadow", frozen=True, kw_only=True, omit_defaults=True):

@@ -109,7 +109,9 @@ class ShadowConfig(Section, frozen=True, kw_only=True):
     """The time before the ramp, in which the challenger is scored and serves nobody; and how much is paired."""
 
     fraction: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    """Share of requests that the other arm scores too, in shadow and on the ramp."""
+    """Share of requests that the models which did not serve score too, in shadow and on the ramp."""
+    challengers: Positive = 6
+    """Challengers that may run at once, in shadow and on the ramp."""
     min_time: Seconds = Seconds(2 * 86_400)
     min_outcomes: Count = 100
     approval: bool = False
@@ -160,6 +162,11 @@ class RefreshConfig(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check(self.duration > 0, "`duration` must be greater than 0")
         check_ramp(self.ramp)
+        most = max(self.ramp[-1].share, self.refresh.ramp[-1].share)
+        check(
+            self.slots * most <= 1,
+            f"`slots` must leave each challenger the {most:.0%} of its last stage: {int(1 / most)} at most",
+        )
 
 
 class BakeConfig(Section, frozen=True, kw_only=True):
@@ -254,6 +261,8 @@ class Config(Section, frozen=True, kw_only=True):
     """Labels in the requests' segments; harm to one value of one of them holds the ramp."""
     shadow: ShadowConfig = ShadowConfig()
     ramp: Annotated[list[StageConfig], Meta(min_length=1)] = msgspec.field(default_factory=_default_ramp)
+    slots: Positive = 1
+    """Challengers that may be on the ramp at once, each with buckets of its own; the others wait in shadow."""
     refresh: RefreshConfig = RefreshConfig()
     bake: BakeConfig = BakeConfig()
     drift: DriftConfig = DriftConfig()
