@@ -55,7 +55,8 @@ def _running(control: Control, command: Command) -> Rollout:
 
 def _concerned(control: Control, command: Command) -> tuple[Rollout, ...]:
     """The rollouts that a command towards safety is about: the one that it names, or all."""
-    return control.rollouts if command.rollout is None and control.rollouts else (_running(control, command),)
+    several = command.rollout is None and len(control.rollouts) > 1
+    return control.rollouts if several else (_running(control, command),)
 
 
 def _names(rollouts: tuple[Rollout, ...]) -> str:

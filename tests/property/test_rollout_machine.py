@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gauntlet import rollout
+from gauntlet import rollout, transitions
 from gauntlet.errors import TransitionRefused
-from gauntlet.rollout import SHADOW_STAGE, Command, Control, Stage
+from gauntlet.rollout import Command, Control, Stage
+from gauntlet.types import Rule
 
 VERSIONS = ("v1", "v2", "v3", "v4")
 ROLLOUTS = (None, "e-r0001", "e-r0002", "e-r0003")
@@ -21,27 +24,37 @@ def commands(draw: st.DrawFn) -> Command:
     ramp = draw(shares)
     approval = st.sampled_from([False, False, True])
     return Command(
-        name=draw(st.sampled_from([*rollout.TRANSITIONS, "challenge", "advance", "promote", "rollback"])),
+        name=draw(st.sampled_from([*transitions.TRANSITIONS, "challenge", "advance", "promote", "rollback"])),
         actor="a",
         reason="r",
         rollout=draw(st.sampled_from([None, None, *ROLLOUTS])),
         from_stage=draw(st.sampled_from([None, None, None, -1, 0, 1])),
         stage=draw(st.sampled_from([None, -2, -1, 0, 1, 2, 9])),
         version=draw(st.sampled_from([None, *VERSIONS])),
+        recipe=draw(st.sampled_from([None, "a", "b"])),
+        rule=draw(st.sampled_from(list(Rule))),
+        most=draw(st.integers(1, 3)),
+        slots=draw(st.integers(1, 3)),
         shadow=Stage(share=0.0, min_seconds=0, approval=draw(approval)),
         stages=tuple(Stage(share=share / 1000, min_seconds=0, approval=draw(approval)) for share in ramp),
         bake_seconds=draw(st.sampled_from([0.0, 100.0])),
     )
 
 
-def serving(record: Control) -> tuple[str, str | None, float]:
-    return record.champion, record.rollout.challenger if record.rollout else None, record.share
+def serving(record: Control) -> tuple[object, ...]:
+    return record.champion, *((r.challenger, r.share) for r in record.rollouts)
+
+
+def ranges(record: Control) -> list[tuple[float, float]]:
+    """The part of the buckets that each challenger on the ramp has."""
+    starts = [((r.slot or 0) / record.slots, r.share) for r in record.on_ramp]
+    return sorted((start, start + share) for start, share in starts)
 
 
 def apply(record: Control, command: Command, now: float) -> Control | None:
     """The record after `command`; None where it is refused."""
     try:
-        return rollout.apply(record, command, now)
+        return transitions.apply(record, command, now)
     except TransitionRefused as error:
         refused = error.code
     assert refused != "transition_refused", "a refusal names its own reason"
@@ -56,22 +69,29 @@ def test_the_promises_hold_in_any_order_of_commands(wishes: list[Command]) -> No
         after = apply(record, wish, float(now))
         if after is None or after is record:
             continue
-        allowed = {0.0} if after.rollout is None else {0.0, *(stage.share for stage in after.rollout.stages)}
-        assert after.share in allowed
-        if after.rollout is not None and after.rollout.stage == SHADOW_STAGE:
-            assert after.share == 0.0
-        assert after.allocation - record.allocation == (serving(after) != serving(record))
+        for running in after.rollouts:
+            assert running.in_shadow == (running.slot is None)
+            assert running.challenger != after.champion
+            assert running.id not in {e.id for e in after.ended}
+            before = record.running(running.id)
+            if before is not None and before.slot is not None and running.slot is not None:
+                assert (running.slot, after.slots, after.salt) == (before.slot, record.slots, record.salt)
+        taken = ranges(after)
+        assert all(end <= start + 1e-9 for (_, end), (start, _) in itertools.pairwise(taken)), "shares do not overlap"
+        assert not taken or taken[-1][1] <= 1 + 1e-9
+        assert len({r.challenger for r in after.rollouts}) == len({r.id for r in after.rollouts}) == len(after.rollouts)
+        if serving(after) == serving(record):
+            assert after.allocation - record.allocation in (0, 1)
+        else:
+            assert after.allocation == record.allocation + 1
         if after.champion != record.champion:
             assert wish.name in CHANGES_CHAMPION
             assert after.previous == record.champion
-        if after.rollout is not None:
-            assert after.rollout.challenger != after.champion
-            assert after.rollout.id not in {e.id for e in after.ended}
         ids = [e.id for e in after.ended]
         assert len(set(ids)) == len(ids)
         assert ids[: len(record.ended)] == [e.id for e in record.ended]
         assert after.bake is None or after.bake.rollout in ids
-        assert after.rollouts - record.rollouts == (wish.name == "challenge")
+        assert after.begun - record.begun == len({r.id for r in after.rollouts} - {r.id for r in record.rollouts})
         record = after
 
 
@@ -95,22 +115,20 @@ def test_a_rollback_never_fails_while_a_rollout_runs(wishes: list[Command], last
     record = rollout.begin("e", "v1", 0.0)
     for step in wishes:
         record = apply(record, step, 1.0) or record
-    if record.rollout is None:
-        record = rollout.apply(
-            record,
-            Command(name="challenge", actor="a", reason="r", version="v9", shadow=last.shadow, stages=last.stages),
-            2.0,
-        )
-    assert record.rollout is not None
-    for named in (None, record.rollout.id):
-        for version in (None, last.version, record.champion):
-            out = rollout.apply(
-                record,
-                Command(
-                    name="rollback", actor="a", reason="r", rollout=named, version=version, from_stage=last.from_stage
-                ),
-                3.0,
-            )
-            assert (out.share, out.rollout, out.allocation) == (0.0, None, record.allocation + 1)
-            assert (out.ended[-1].id, out.ended[-1].state) == (record.rollout.id, "rolled_back")
-            assert out.champion == (version or record.champion)
+    if not record.rollouts:
+        wish = Command(name="challenge", actor="a", reason="r", version="v9", shadow=last.shadow, stages=last.stages)
+        record = transitions.apply(record, wish, 2.0)
+    for version in (None, last.version, record.champion):
+        out = transitions.apply(record, rolled_back(None, version, last), 3.0)
+        assert (out.share, out.rollouts, out.allocation) == (0.0, (), record.allocation + 1)
+        ends = {(e.id, e.state) for e in out.ended}
+        assert {(r.id, "rolled_back") for r in record.rollouts} <= ends
+        assert out.champion == (version or record.champion)
+    for running in record.rollouts:
+        out = transitions.apply(record, rolled_back(running.id, None, last), 3.0)
+        assert out.rollouts == tuple(r for r in record.rollouts if r is not running)
+        assert (out.ended[-1].id, out.ended[-1].state) == (running.id, "rolled_back")
+
+
+def rolled_back(named: str | None, version: str | None, like: Command) -> Command:
+    return Command(name="rollback", actor="a", reason="r", rollout=named, version=version, from_stage=like.from_stage)

@@ -1,21 +1,14 @@
-"""The rollout state machine: every command in every state, what it guards against, and its change under contention."""
+"""The rollout state machine: every command in every state, and what it guards against."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-from pathlib import Path
-
 import msgspec
 import pytest
-from builders.samples import sample
 
-from gauntlet import control, rollout, telemetry
-from gauntlet.errors import Conflict, TransitionRefused
-from gauntlet.rollout import SHADOW_STAGE, Command, Control, Stage
-from gauntlet.state import Versioned
-from gauntlet.state.local import LocalState
-from gauntlet.types import Decision
+from gauntlet import rollout, transitions
+from gauntlet.errors import TransitionRefused
+from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout, Stage
+from gauntlet.types import Decision, Rule
 
 RAMP = tuple(Stage(share=share, min_seconds=60) for share in (0.01, 0.05, 0.1))
 SHADOW = Stage(share=0.0, min_seconds=60)
@@ -31,14 +24,19 @@ def order(name: str, **given: object) -> Command:
 
 def after(record: Control, *commands: Command, now: float = 10.0) -> Control:
     for command in commands:
-        record = rollout.apply(record, command, now)
+        record = transitions.apply(record, command, now)
     return record
 
 
 def refused(record: Control, command: Command) -> str:
     with pytest.raises(TransitionRefused) as caught:
-        rollout.apply(record, command, 20.0)
+        transitions.apply(record, command, 20.0)
     return caught.value.code
+
+
+def only(record: Control) -> Rollout:
+    (running,) = record.rollouts
+    return running
 
 
 FRESH = rollout.begin("e", "v1", 0.0)
@@ -127,12 +125,12 @@ TABLE = {
         "archive": "same",
         "confirm": "same",
     },
-    "both": {**RUNS, "challenge": "rollout_running", "confirm": "does"},
+    "both": {**RUNS, "challenge": "already_champion", "confirm": "does"},
 }
 
 
 def test_the_table_is_whole() -> None:
-    assert set(COMMANDS) == set(rollout.TRANSITIONS)
+    assert set(COMMANDS) == set(transitions.TRANSITIONS)
     assert set(TABLE) == set(STATES)
     assert all(set(row) == set(COMMANDS) for row in TABLE.values())
 
@@ -143,7 +141,7 @@ def test_every_command_in_every_state(state: str, command: str) -> None:
     if expected not in ("does", "same"):
         assert refused(record, wish) == expected
         return
-    changed = rollout.apply(record, wish, 20.0)
+    changed = transitions.apply(record, wish, 20.0)
     assert (changed is record) == (expected == "same")
     if expected == "does":
         assert changed != record
@@ -156,7 +154,7 @@ def test_every_command_in_every_state(state: str, command: str) -> None:
         )
         assert msgspec.json.decode(msgspec.json.encode(changed), type=Control) == changed
         if command != "advance":  # which asks for one step more, and is therefore sent with its stage
-            assert rollout.apply(changed, wish, 30.0) is changed, "said twice, it changes once"
+            assert transitions.apply(changed, wish, 30.0) is changed, "said twice, it changes once"
 
 
 def test_unknown_commands_and_missing_reasons_are_refused() -> None:
@@ -166,12 +164,12 @@ def test_unknown_commands_and_missing_reasons_are_refused() -> None:
 
 def test_a_rollout_from_first_to_last() -> None:
     assert (FRESH.champion, FRESH.share, FRESH.allocation) == ("v1", 0.0, 1)
-    assert IN_SHADOW.rollout is not None
-    assert (IN_SHADOW.rollout.id, IN_SHADOW.rollout.stage, IN_SHADOW.share) == ("e-r0001", SHADOW_STAGE, 0.0)
-    assert IN_SHADOW.rollout.gate is IN_SHADOW.rollout.shadow
+    shadowed = only(IN_SHADOW)
+    assert (shadowed.id, shadowed.stage, IN_SHADOW.share) == ("e-r0001", SHADOW_STAGE, 0.0)
+    assert shadowed.gate is shadowed.shadow
     assert (FIRST.share, LAST.share) == (0.01, 0.1)
     assert [r.allocation for r in (FRESH, IN_SHADOW, FIRST, LAST, BAKING, SETTLED)] == [1, 2, 3, 4, 5, 5]
-    assert (BAKING.champion, BAKING.previous, BAKING.rollout, BAKING.share) == ("v2", "v1", None, 0.0)
+    assert (BAKING.champion, BAKING.previous, BAKING.rollouts, BAKING.share) == ("v2", "v1", (), 0.0)
     assert BAKING.bake == rollout.Bake(rollout="e-r0001", since=10.0, until=110.0, reference={"accuracy": 0.9})
     assert [(e.id, e.state, e.champion, e.challenger) for e in BAKING.ended] == [("e-r0001", "promoted", "v1", "v2")]
     assert after(LAST, order("promote", bake_seconds=0.0)).bake is None
@@ -181,10 +179,9 @@ def test_a_rollout_from_first_to_last() -> None:
 
 
 def test_stepping_sets_the_time_and_stepping_down_is_no_advance() -> None:
-    down = rollout.apply(LAST, order("ramp", stage=SHADOW_STAGE), 77.0)
-    assert down.rollout is not None
+    down = transitions.apply(LAST, order("ramp", stage=SHADOW_STAGE), 77.0)
     assert down.last is not None
-    assert (down.share, down.rollout.stage_since, down.rollout.started_at) == (0.0, 77.0, 10.0)
+    assert (down.share, only(down).stage_since, only(down).started_at) == (0.0, 77.0, 10.0)
     assert (down.last.decision, down.last.detail) == (Decision.HOLD, "10.00% → 0.00%")
     for stage in (-2, 3, None):
         assert refused(FIRST, order("ramp", stage=stage)) == "no_such_stage"
@@ -196,7 +193,7 @@ def test_a_gate_with_approval_waits_for_it() -> None:
     assert refused(record, order("advance")) == "approval_missing"
     approved = after(record, order("approve"))
     assert after(approved, order("advance")).share == 0.05
-    assert rollout.apply(approved, order("approve"), 30.0) is approved
+    assert transitions.apply(approved, order("approve"), 30.0) is approved
 
 
 def test_pause_keeps_the_share_and_harm_still_ends_it() -> None:
@@ -216,7 +213,7 @@ def test_a_command_for_an_earlier_stage_is_old_news(name: str) -> None:
 
 
 def test_harm_seen_in_an_earlier_stage_rolls_back_all_the_same() -> None:
-    assert after(LAST, order("rollback", rollout="e-r0001", from_stage=0)).rollout is None
+    assert after(LAST, order("rollback", rollout="e-r0001", from_stage=0)).rollouts == ()
 
 
 def test_challenge_says_what_it_lacks() -> None:
@@ -226,7 +223,7 @@ def test_challenge_says_what_it_lacks() -> None:
 
 class TestRollback:
     def test_takes_the_challenger_out_and_leaves_the_champion(self) -> None:
-        assert (ROLLED_BACK.champion, ROLLED_BACK.share, ROLLED_BACK.rollout) == ("v1", 0.0, None)
+        assert (ROLLED_BACK.champion, ROLLED_BACK.share, ROLLED_BACK.rollouts) == ("v1", 0.0, ())
         assert ROLLED_BACK.ended[-1].state == "rolled_back"
 
     def test_said_twice_it_does_not_take_the_champion_out_too(self) -> None:
@@ -236,29 +233,29 @@ class TestRollback:
     def test_said_twice_after_a_promotion_it_does_not_bring_the_bad_one_back(self) -> None:
         assert (REVERTED.champion, REVERTED.previous, REVERTED.bake) == ("v1", "v2", None)
         assert [e.state for e in REVERTED.ended] == ["rolled_back"]
-        assert rollout.apply(REVERTED, order("rollback"), 30.0) is REVERTED
-        assert rollout.apply(REVERTED, order("rollback", rollout="e-r0001"), 30.0) is REVERTED
+        assert transitions.apply(REVERTED, order("rollback"), 30.0) is REVERTED
+        assert transitions.apply(REVERTED, order("rollback", rollout="e-r0001"), 30.0) is REVERTED
 
     def test_after_the_bake_it_still_goes_back(self) -> None:
         assert after(SETTLED, order("rollback")).champion == "v1"
 
     def test_to_the_champion_itself_ends_the_rollout(self) -> None:
         back = after(FIRST, order("rollback", version="v1"))
-        assert (back.champion, back.rollout, back.share, back.ended[-1].state) == ("v1", None, 0.0, "rolled_back")
-        assert rollout.apply(back, order("rollback", version="v1"), 30.0) is back
+        assert (back.champion, back.rollouts, back.share, back.ended[-1].state) == ("v1", (), 0.0, "rolled_back")
+        assert transitions.apply(back, order("rollback", version="v1"), 30.0) is back
 
     def test_to_a_version_ends_the_rollout_and_the_bake(self) -> None:
         back = after(BAKING_AND_RUNNING, order("rollback", version="v0"))
-        assert (back.champion, back.previous, back.rollout, back.bake, back.share) == ("v0", "v2", None, None, 0.0)
+        assert (back.champion, back.previous, back.rollouts, back.bake, back.share) == ("v0", "v2", (), None, 0.0)
         assert [(e.id, e.state) for e in back.ended] == [("e-r0001", "rolled_back"), ("e-r0002", "rolled_back")]
 
     def test_of_a_watched_promotion_ends_the_rollout_that_began_since(self) -> None:
         back = after(BAKING_AND_RUNNING, order("rollback", rollout="e-r0001"))
-        assert (back.champion, back.rollout, back.share) == ("v1", None, 0.0)
+        assert (back.champion, back.rollouts, back.share) == ("v1", (), 0.0)
 
     def test_of_an_ended_rollout_leaves_its_successor_alone(self) -> None:
         again = after(ROLLED_BACK, order("challenge", version="v3"), order("advance"))
-        assert rollout.apply(again, order("rollback", rollout="e-r0001"), 30.0) is again
+        assert transitions.apply(again, order("rollback", rollout="e-r0001"), 30.0) is again
 
     def test_of_a_promotion_that_another_followed_is_stale_even_with_a_version(self) -> None:
         second = after(BAKING_AND_RUNNING, order("promote"))
@@ -269,7 +266,7 @@ class TestRollback:
 
 def test_settling_an_earlier_bake_leaves_the_later_one() -> None:
     second = after(BAKING_AND_RUNNING, order("promote"))
-    assert rollout.apply(second, order("confirm", rollout="e-r0001"), 30.0) is second
+    assert transitions.apply(second, order("confirm", rollout="e-r0001"), 30.0) is second
     assert after(second, order("confirm", rollout="e-r0002")).bake is None
 
 
@@ -280,96 +277,88 @@ def test_only_the_latest_fifty_ends_are_kept() -> None:
     assert [e.id for e in record.ended] == [f"e-r{n:04d}" for n in range(11, 61)]
 
 
-class Racing:
-    """A store in which somebody else gets through before each of the first `races` puts."""
-
-    def __init__(self, inner: LocalState, other: LocalState, commands: list[Command]) -> None:
-        self._inner, self._other, self._commands = inner, other, commands
-
-    async def get(self, key: str) -> Versioned:
-        return await self._inner.get(key)
-
-    async def put(self, key: str, value: bytes, expected: int, *, keep: bool = False) -> int:
-        if self._commands:
-            await control.change(self._other, "e", self._commands.pop(0), 15.0)
-        return await self._inner.put(key, value, expected, keep=keep)
+def many(*versions: str, most: int = 6, slots: int = 2) -> Control:
+    """These versions in shadow, the first ones on the ramp as far as there are slots."""
+    record = FRESH
+    for now, version in enumerate(versions, start=10):
+        record = transitions.apply(record, order("challenge", version=version, most=most), float(now))
+    for running in record.rollouts[:slots]:
+        record = after(record, order("advance", rollout=running.id, slots=slots))
+    return record
 
 
-class TestContention:
-    @pytest.fixture
-    async def stores(self, tmp_path: Path):  # type: ignore[no-untyped-def]
-        stores = [LocalState(tmp_path / "s.db") for _ in range(2)]
-        await control.create(stores[0], FRESH)
-        yield stores
-        for store in stores:
-            await store.close()
+class TestSeveralChallengers:
+    def test_as_many_run_as_may(self) -> None:
+        record = many("v2", "v3", "v4", most=3, slots=0)
+        assert [r.id for r in record.rollouts] == ["e-r0001", "e-r0002", "e-r0003"]
+        assert refused(record, order("challenge", version="v5", most=3)) == "rollout_running"
+        assert transitions.apply(record, order("challenge", version="v3", most=3), 30.0) is record
 
-    async def test_the_first_record_is_made_once(self, stores: list[LocalState]) -> None:
-        version, found = await control.create(stores[1], rollout.begin("e", "v9", 1.0))
-        assert (version, found) == (1, FRESH)
-        assert await control.read(stores[1], "other") == (0, None)
-        with pytest.raises(TransitionRefused, match="no experiment") as caught:
-            await control.change(stores[0], "other", order("rollback"), 1.0)
-        assert caught.value.code == "unknown_experiment"
+    def test_each_on_the_ramp_has_a_slot_and_the_rest_wait(self) -> None:
+        record = many("v2", "v3", "v4")
+        assert [(r.challenger, r.slot) for r in record.rollouts] == [("v2", 0), ("v3", 1), ("v4", None)]
+        assert (record.salt, record.slots, record.share) == ("e-r0001", 2, 0.02)
+        assert refused(record, order("advance", rollout="e-r0003", slots=2)) == "no_slot"
+        freed = after(record, order("rollback", rollout="e-r0001"), order("advance", rollout="e-r0003", slots=9))
+        assert [(r.challenger, r.slot) for r in freed.rollouts] == [("v3", 1), ("v4", 0)]
+        assert (freed.salt, freed.slots) == ("e-r0001", 2), "while anybody is on the ramp, nobody is moved"
 
-    async def test_a_lost_race_decides_anew(self, stores: list[LocalState]) -> None:
-        await control.change(stores[0], "e", order("challenge"), 10.0)
-        racing = Racing(stores[0], stores[1], [order("rollback")])
-        with pytest.raises(TransitionRefused) as caught:  # it was decided in shadow, and the rollback came first
-            await control.change(racing, "e", order("advance", rollout="e-r0001", from_stage=-1), 11.0)  # type: ignore[arg-type]
-        assert caught.value.code == "no_rollout"
-        version, record = await control.read(stores[0], "e")
-        assert record is not None
-        assert (version, record.share, record.rollout) == (3, 0.0, None)
+    def test_an_empty_ramp_begins_with_a_new_salt(self) -> None:
+        record = after(many("v2", "v3"), order("rollback"), order("challenge", version="v4"), order("advance"))
+        assert (record.salt, record.slots, only(record).slot) == ("e-r0003", 1, 0)
 
-    async def test_a_lost_race_to_the_same_effect_changes_nothing(self, stores: list[LocalState]) -> None:
-        await control.change(stores[0], "e", order("challenge"), 10.0)
-        racing = Racing(stores[0], stores[1], [order("rollback")])
-        version, record, changed = await control.change(racing, "e", order("rollback"), 11.0)  # type: ignore[arg-type]
-        assert (version, record.rollout, changed) == (3, None, False)
+    def test_a_stage_must_fit_into_its_slot(self) -> None:
+        wide = (Stage(share=0.4, min_seconds=1), Stage(share=0.6, min_seconds=1))
+        record = after(FRESH, order("challenge", stages=wide), order("advance", slots=2))
+        assert refused(record, order("advance")) == "slot_full"
 
-    async def test_each_change_in_force_is_counted_once_and_a_rollback_with_its_cause(
-        self, stores: list[LocalState]
-    ) -> None:
-        def counts() -> tuple[float | None, ...]:
-            return (
-                sample("gauntlet_decisions_total", experiment="e", decision="rollback"),
-                sample("gauntlet_rollback_total", experiment="e", cause="breaker"),
-                sample("gauntlet_time_to_rollback_seconds_count", experiment="e"),
-            )
+    @pytest.mark.parametrize("name", ["advance", "ramp", "resume", "approve", "promote"])
+    def test_what_goes_up_must_name_its_rollout(self, name: str) -> None:
+        assert refused(many("v2", "v3"), order(name, stage=1)) == "rollout_unnamed"
 
-        telemetry.initialise("e", "router")
-        before = counts()
-        await control.change(stores[0], "e", order("challenge"), 10.0)
-        assert counts() == before
-        racing = Racing(stores[0], stores[1], [order("ramp", stage=1)])
-        for _ in range(2):  # the second changes nothing
-            await control.change(racing, "e", order("rollback"), 11.0, cause="breaker")  # type: ignore[arg-type]
-        assert counts() == tuple(count + 1 for count in before if count is not None)
+    def test_what_is_safe_concerns_all(self) -> None:
+        record = many("v2", "v3", "v4")
+        assert [r.paused for r in after(record, order("pause")).rollouts] == [True] * 3
+        out = after(record, order("rollback"))
+        assert (out.rollouts, out.share, out.champion) == ((), 0.0, "v1")
+        assert [e.state for e in out.ended] == ["rolled_back"] * 3
+        assert [e.state for e in after(record, order("archive")).ended] == ["archived"] * 3
 
-    async def test_a_rollback_wins_against_a_crowd_of_steps(self, stores: list[LocalState]) -> None:
-        await control.change(stores[0], "e", order("challenge"), 10.0)
-        crowd = [order("ramp", stage=n % 3) for n in range(10)]
-        racing = Racing(stores[0], stores[1], crowd)
-        _, record, changed = await control.change(racing, "e", order("rollback"), 11.0)  # type: ignore[arg-type]
-        assert (record.share, changed, crowd) == (0.0, True, [])
+    def test_one_goes_and_the_others_stay_as_they_are(self) -> None:
+        record = many("v2", "v3", "v4")
+        out = after(record, order("rollback", rollout="e-r0002"))
+        assert out.rollouts == (record.rollouts[0], record.rollouts[2])
 
-    async def test_races_without_an_end_are_a_conflict(self, stores: list[LocalState]) -> None:
-        await control.change(stores[0], "e", order("challenge"), 10.0)
-        racing = Racing(stores[0], stores[1], [order("ramp", stage=n % 3) for n in range(100)])
-        with pytest.raises(Conflict) as caught:
-            await control.change(racing, "e", order("rollback"), 11.0)  # type: ignore[arg-type]
-        assert caught.value.retriable
+    def test_a_newer_one_of_the_same_recipe_takes_the_place_of_one_in_shadow(self) -> None:
+        first = after(FRESH, order("challenge", recipe="60d"))
+        second = after(first, order("challenge", version="v3", recipe="60d"))
+        assert [r.challenger for r in second.rollouts] == ["v3"]
+        assert (second.ended[-1].challenger, second.ended[-1].state) == ("v2", "archived")
+        other = after(first, order("challenge", version="v3", recipe="all", most=2))
+        assert len(other.rollouts) == 2
+        ramping = after(first, order("advance"))
+        assert refused(ramping, order("challenge", version="v3", recipe="60d")) == "rollout_running"
 
-    async def test_interleaved_changes_are_all_in_the_history_once(self, stores: list[LocalState]) -> None:
-        await control.change(stores[0], "e", order("challenge"), 10.0)
-        done = await asyncio.gather(
-            *(control.change(stores[n % 2], "e", order("ramp", stage=n % 3), 20.0 + n) for n in range(12))
-        )
-        kept = await control.history(stores[0], "e")
-        assert [version for version, _ in kept] == list(range(1, len(kept) + 1))
-        changed = [version for version, _, new in done if new]
-        assert sorted(changed) == list(range(3, len(kept) + 1))
-        for (_, before), (_, record) in itertools.pairwise(kept):
-            assert record.allocation == before.allocation + 1
-        assert [v for v, _ in await control.history(stores[1], "e", after=2)] == list(range(3, len(kept) + 1))
+    def test_after_a_promotion_the_others_begin_anew_against_the_new_champion(self) -> None:
+        record = many("v2", "v3")
+        retrained = order("challenge", version="v4", rule=Rule.REFRESH, most=6)
+        record = transitions.apply(record, retrained, 50.0)
+        record = transitions.apply(record, order("promote", rollout="e-r0001"), 60.0)
+        assert (record.champion, record.share) == ("v2", 0.0)
+        again = [(r.id, r.challenger, r.stage, r.slot, r.started_at) for r in record.rollouts]
+        assert again == [("e-r0004", "v3", SHADOW_STAGE, None, 60.0), ("e-r0005", "v4", SHADOW_STAGE, None, 60.0)]
+        assert record.begun == 5
+        assert [(e.id, e.state) for e in record.ended] == [
+            ("e-r0001", "promoted"),
+            ("e-r0002", "archived"),
+            ("e-r0003", "archived"),
+        ]
+
+    def test_a_retrained_one_that_is_no_younger_than_the_new_champion_is_archived(self) -> None:
+        record = FRESH
+        for version in ("v2", "v3"):
+            wish = order("challenge", version=version, rule=Rule.REFRESH, recipe=version, most=6)
+            record = transitions.apply(record, wish, 50.0)
+        record = transitions.apply(record, order("promote", rollout="e-r0002"), 60.0)
+        assert (record.champion, record.rollouts) == ("v3", ())
+        assert [(e.challenger, e.state) for e in record.ended] == [("v3", "promoted"), ("v2", "archived")]
