@@ -162,11 +162,6 @@ class RefreshConfig(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check(self.duration > 0, "`duration` must be greater than 0")
         check_ramp(self.ramp)
-        most = max(self.ramp[-1].share, self.refresh.ramp[-1].share)
-        check(
-            self.slots * most <= 1,
-            f"`slots` must leave each challenger the {most:.0%} of its last stage: {int(1 / most)} at most",
-        )
 
 
 class BakeConfig(Section, frozen=True, kw_only=True):
@@ -284,6 +279,11 @@ class Config(Section, frozen=True, kw_only=True):
             f"`state` must be local or redis://…, not {self.state!r}",
         )
         check_ramp(self.ramp)
+        most = max(self.ramp[-1].share, self.refresh.ramp[-1].share)
+        check(
+            self.slots * most <= 1,
+            f"`slots` must leave each challenger the {most:.0%} of its last stage: {int(1 / most)} at most",
+        )
         ports = [p for p in (self.router.port, self.observe.evaluator_port, self.observe.retrainer_port) if p]
         check(len(set(ports)) == len(ports), f"`observe` must leave each service a port of its own, not {ports}")
         _distinct("keys", [key.name for key in self.keys])
