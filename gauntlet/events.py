@@ -249,6 +249,7 @@ class Job(Event, tag="job", frozen=True, kw_only=True, omit_defaults=True):
     severity: str
     reason: str
     champion: str
+    recipe: str = ""
     step: str = ""
     version: str | None = None
     accepted: bool | None = None

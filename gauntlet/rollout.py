@@ -106,6 +106,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     champion: str
     allocation: int = 1
     previous: str | None = None
+    began: float = 0.0
     rollouts: tuple[Rollout, ...] = ()
     begun: int = 0
     slots: int = 1
@@ -160,4 +161,4 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 def begin(experiment: str, champion: str, at: float) -> Control:
     """The first record of an experiment: everything to the champion."""
     first = Transition(command="begin", decision=Decision.HOLD, actor="gauntlet", reason="first start", at=at)
-    return Control(experiment=experiment, champion=champion, last=first)
+    return Control(experiment=experiment, champion=champion, began=at, last=first)

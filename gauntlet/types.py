@@ -66,6 +66,8 @@ class VerdictCause(StrEnum):
     """Invalid: outcomes arrive for one arm more often than for the other."""
     WIN = "win"
     """Better: the win boundary is crossed, and the challenger is still ahead."""
+    NOT_WORSE = "not_worse"
+    """Better, under the rule `refresh`: ahead on average, and shown not to be worse by more than the margin."""
     FADED_WIN = "faded_win"
     """Better: the win boundary was crossed at an earlier look, and the challenger is ahead no more."""
     EQUIVALENT = "equivalent"

@@ -26,7 +26,7 @@ def watch(control: Control, health: Health, config: Config) -> Command | None:
         if loss is not None and not is_global_shift(health, control.previous, config):
             reason = f"{loss} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
             # Without a version it would be about a rollout that already tries the next challenger.
-            version = control.previous if control.rollout is not None else None
+            version = control.previous if control.rollouts else None
             return Command(
                 name="rollback", actor=ACTOR, reason=reason, rollout=bake.rollout, version=version, evidence=health.id
             )

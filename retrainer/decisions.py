@@ -8,19 +8,20 @@ event's time.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from gauntlet.config import Config
 from gauntlet.events import Evaluation, Health
-from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout
-from gauntlet.types import CHALLENGER, Result, VerdictCause
+from gauntlet.rollout import Command, Control, Rollout
+from gauntlet.types import CHALLENGER, Result, Rule, VerdictCause
 from retrainer import ACTOR, bake
 
 EXTENSION = 2.0
 """`inconclusive: extend` goes on to this many times the planned evidence, and no further."""
 
 
-class Rule(NamedTuple):
+class Policy(NamedTuple):
     """What one cause asks for.
 
     `command` is given at once, in any stage. Without one, `advances` says whether stages may be left through their
@@ -40,22 +41,27 @@ class Rule(NamedTuple):
     lapses: bool = False
 
 
-RULES: Final[Mapping[VerdictCause, Rule]] = {
-    VerdictCause.GROSS_HARM: Rule("the challenger does gross harm", command="rollback"),
-    VerdictCause.HARM: Rule("the challenger does harm", command="rollback"),
-    VerdictCause.GUARDRAIL: Rule("the challenger breaks a guardrail", command="rollback"),
-    VerdictCause.SAMPLE_RATIO: Rule("the arms' traffic does not match its shares", command="pause"),
-    VerdictCause.MULTIPLE_EXPOSURE: Rule("the arms can't be compared: units met both", timed=True),
-    VerdictCause.LABEL_ARRIVAL: Rule("the arms can't be compared: labels do not arrive alike", timed=True),
-    VerdictCause.NO_TRAFFIC: Rule("an arm gets no traffic", timed=True),
-    VerdictCause.SEGMENT_HARM: Rule("the challenger does harm to a segment"),
-    VerdictCause.EQUIVALENT: Rule("the challenger is no better and no worse", command="archive"),
-    VerdictCause.WIN: Rule("the challenger is better", advances=True, promotes=True),
-    VerdictCause.FADED_WIN: Rule("the win did not last", advances=True, extended=True),
-    VerdictCause.UNSAFE_WIN: Rule("a win that is not shown to be safe", advances=True),
-    VerdictCause.NO_WINNER: Rule("the planned evidence is complete and shows no winner", advances=True),
-    VerdictCause.UNDERPOWERED: Rule("the planned evidence is complete and too weak to tell", advances=True),
-    VerdictCause.EVIDENCE_INCOMPLETE: Rule("the planned evidence is incomplete", advances=True, lapses=True),
+POLICIES: Final[Mapping[VerdictCause, Policy]] = {
+    VerdictCause.GROSS_HARM: Policy("the challenger does gross harm", command="rollback"),
+    VerdictCause.HARM: Policy("the challenger does harm", command="rollback"),
+    VerdictCause.GUARDRAIL: Policy("the challenger breaks a guardrail", command="rollback"),
+    VerdictCause.SAMPLE_RATIO: Policy("the arms' traffic does not match its shares", command="pause"),
+    VerdictCause.MULTIPLE_EXPOSURE: Policy("the arms can't be compared: units met both", timed=True),
+    VerdictCause.LABEL_ARRIVAL: Policy("the arms can't be compared: labels do not arrive alike", timed=True),
+    VerdictCause.NO_TRAFFIC: Policy("an arm gets no traffic", timed=True),
+    VerdictCause.SEGMENT_HARM: Policy("the challenger does harm to a segment"),
+    VerdictCause.EQUIVALENT: Policy("the challenger is no better and no worse", command="archive"),
+    VerdictCause.WIN: Policy("the challenger is better", advances=True, promotes=True),
+    VerdictCause.NOT_WORSE: Policy(
+        "the challenger is better on average and shown not to be worse by more than the margin",
+        advances=True,
+        promotes=True,
+    ),
+    VerdictCause.FADED_WIN: Policy("the win did not last", advances=True, extended=True),
+    VerdictCause.UNSAFE_WIN: Policy("a win that is not shown to be safe", advances=True),
+    VerdictCause.NO_WINNER: Policy("the planned evidence is complete and shows no winner", advances=True),
+    VerdictCause.UNDERPOWERED: Policy("the planned evidence is complete and too weak to tell", advances=True),
+    VerdictCause.EVIDENCE_INCOMPLETE: Policy("the planned evidence is incomplete", advances=True, lapses=True),
 }
 
 _GUARDS = frozenset(
@@ -73,63 +79,89 @@ _GUARDS = frozenset(
 """Causes that a guard has found; the command's reason quotes its sentence."""
 
 
-def decide(control: Control, event: Evaluation | Health, config: Config, now: float) -> Command | None:
+def decide(
+    control: Control,
+    event: Evaluation | Health,
+    config: Config,
+    now: float,
+    looks: Mapping[str, Evaluation] = MappingProxyType({}),
+) -> Command | None:
     """The command that `event` asks for in this state, or None for hold.
 
-    An evaluation of a rollout that is not running, or of other models, is old news and asks for nothing.
+    An evaluation of a rollout that is not running, or of other models, is old news and asks for nothing. `looks`: the
+    latest of each running rollout, for those that wait for a place on the ramp.
     """
     if isinstance(event, Health):
         return bake.watch(control, event, config)
-    rollout = control.rollout
-    if rollout is None or event.rollout != rollout.id:
+    rollout = control.running(event.rollout)
+    if rollout is None or (event.champion, event.challenger) != (control.champion, rollout.challenger):
         return None
-    if (event.champion, event.challenger) != (control.champion, rollout.challenger):
-        return None
-    return _rollout(rollout, event, config, now)
+    command = _rollout(rollout, event, config, now)
+    if command is None or command.name != "advance" or not rollout.in_shadow:
+        return command
+    return command if _is_next(control, rollout, event, config, now, looks) else None
+
+
+def _is_next(
+    control: Control, rollout: Rollout, look: Evaluation, config: Config, now: float, looks: Mapping[str, Evaluation]
+) -> bool:
+    """Whether the ramp has a free slot, and no other that may leave shadow, too, has shown a greater effect."""
+    if len(control.on_ramp) >= (control.slots if control.on_ramp else config.slots):
+        return False
+    for other in control.rollouts:
+        shown = looks.get(other.id)
+        if other.id == rollout.id or not other.in_shadow or shown is None or (shown.effect or 0) <= (look.effect or 0):
+            continue
+        command = _rollout(other, shown, config, now) if shown.champion == control.champion else None
+        if command is not None and command.name == "advance":
+            return False
+    return True
 
 
 def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> Command | None:
-    rule = RULES[look.cause]
-    if rollout.paused and rule.command != "rollback":
+    policy = POLICIES[look.cause]
+    if rollout.paused and policy.command != "rollback":
         return None
-    if rule.command is not None:
-        return _command(rule.command, rollout, look, _quoted(rule, look))
-    if not rule.promotes and _limit_reached(rollout, look, rule, config, now):
-        return _command("archive", rollout, look, f"{_quoted(rule, look)}: the champion stays")
-    if not rule.advances or not gate_passed(rollout, look, config, now):
+    if policy.command is not None:
+        return _command(policy.command, rollout, look, _quoted(policy, look))
+    if not policy.promotes and _limit_reached(rollout, look, policy, config, now):
+        return _command("archive", rollout, look, f"{_quoted(policy, look)}: the champion stays")
+    if not policy.advances or not gate_passed(rollout, look, config, now):
         return None
+    if rollout.rule is Rule.REFRESH and look.form == "paired" and not policy.promotes:
+        return None  # pairs tell as much in shadow as on the ramp: who can't be promoted yet needs no traffic
     if not rollout.last_stage:
         ahead = "ahead beyond its boundary" if look.result == Result.BETTER else "no harm seen"
         why = f"stage {rollout.stage} ({rollout.share:.2%}) has passed its gate, {ahead}"
-        return _command("advance", rollout, look, why)
-    if not rule.promotes:
+        return _command("advance", rollout, look, why, slots=config.slots)
+    if not policy.promotes:
         return None
     challenger = look.arms.get(CHALLENGER)
     return _command(
         "promote",
         rollout,
         look,
-        f"{rule.why} and has passed the whole ramp",
+        f"{policy.why} and has passed the whole ramp",
         bake_seconds=float(config.bake.time),
         reference=challenger.metrics if challenger else None,
     )
 
 
-def _quoted(rule: Rule, look: Evaluation) -> str:
-    """The rule with the evaluator's own sentence about a guard or a segment."""
+def _quoted(policy: Policy, look: Evaluation) -> str:
+    """The policy with the evaluator's own sentence about a guard or a segment."""
     quoted = look.cause in _GUARDS and look.reasons
-    return f"{rule.why} ({look.reasons[0]})" if quoted else rule.why
+    return f"{policy.why} ({look.reasons[0]})" if quoted else policy.why
 
 
-def _limit_reached(rollout: Rollout, look: Evaluation, rule: Rule, config: Config, now: float) -> bool:
+def _limit_reached(rollout: Rollout, look: Evaluation, policy: Policy, config: Config, now: float) -> bool:
     """Whether the evaluation limit of `rule` is reached."""
-    limit = EXTENSION if rule.extended or config.evidence.inconclusive == "extend" else 1.0
+    limit = EXTENSION if policy.extended or config.evidence.inconclusive == "extend" else 1.0
     planned = rollout.shadow.min_seconds + sum(stage.min_seconds for stage in rollout.stages)
     age = now - rollout.started_at
     return (
         (look.information_fraction >= limit and look.cause is not VerdictCause.EVIDENCE_INCOMPLETE)
-        or (rule.timed and age >= limit * planned)
-        or (rule.lapses and config.evidence.block.auto and age >= EXTENSION * config.evidence.max_duration)
+        or (policy.timed and age >= limit * planned)
+        or (policy.lapses and config.evidence.block.auto and age >= EXTENSION * config.evidence.max_duration)
     )
 
 
@@ -145,7 +177,7 @@ def gate_passed(rollout: Rollout, look: Evaluation, config: Config, now: float) 
         return False
     if gate.approval and rollout.stage not in rollout.approved:
         return False
-    if not look.gross_harm_excluded and not (rollout.stage == SHADOW_STAGE and look.form == "split"):
+    if not look.gross_harm_excluded and not (rollout.in_shadow and look.form == "split"):
         return False
     return matured(rollout, look, config) >= gate.min_outcomes
 
@@ -155,7 +187,7 @@ def matured(rollout: Rollout, look: Evaluation, config: Config) -> float:
     challenger's own on the ramp."""
     challenger = look.arms.get(CHALLENGER)
     own = challenger.outcomes if challenger else 0
-    if rollout.stage != SHADOW_STAGE:
+    if not rollout.in_shadow:
         return own
     return max(look.pairs, own) if config.shadow.fraction > 0 else float("inf")
 
@@ -166,6 +198,7 @@ def _command(
     look: Evaluation,
     why: str,
     *,
+    slots: int = 1,
     bake_seconds: float = 0.0,
     reference: dict[str, float] | None = None,
 ) -> Command:
@@ -176,6 +209,7 @@ def _command(
         rollout=rollout.id,
         from_stage=rollout.stage,
         evidence=look.id,
+        slots=slots,
         bake_seconds=bake_seconds,
         reference=reference or {},
     )

@@ -14,6 +14,7 @@ import msgspec
 
 from gauntlet import files
 from gauntlet.config import Config
+from gauntlet.config.retrain import RecipeConfig
 from retrainer.dataset import Ends
 
 _S = TypeVar("_S", bound=msgspec.Struct)
@@ -24,9 +25,16 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
     job: str
     champion: str
+    recipe: RecipeConfig
     now: float
     ends: Ends
     config: Config
+
+    @property
+    def window(self) -> float:
+        """Seconds before `matured` that the rows begin at; infinite for all there are."""
+        window = self.config.retrain.window if self.recipe.window is None else self.recipe.window
+        return float(window) or float("inf")
 
     @property
     def matured(self) -> float:

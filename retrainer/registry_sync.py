@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gauntlet.registry import Registry
-from gauntlet.rollout import SHADOW_STAGE, Control
+from gauntlet.rollout import Control
 
 
 def aliases(control: Control) -> dict[str, str]:
-    """champion, challenger and previous, as far as there are any."""
+    """champion, challenger (of several the one that is furthest) and previous, as far as there are any."""
+    furthest = max(control.rollouts, key=lambda rollout: rollout.stage, default=None)
     named = {
         "champion": control.champion,
-        "challenger": control.rollout.challenger if control.rollout else None,
+        "challenger": furthest.challenger if furthest else None,
         "previous": control.previous,
     }
     return {alias: version for alias, version in named.items() if version is not None}
@@ -29,8 +30,9 @@ def statuses(control: Control, versions: Iterable[str], before: dict[str, str]) 
         status = before.get(version, "staging")
         if version in turned or status in ("production", "canary"):
             status = "archived"
-        if control.rollout is not None and version == control.rollout.challenger:
-            status = "staging" if control.rollout.stage == SHADOW_STAGE else "canary"
+        rollout = control.challenged_by(version)
+        if rollout is not None:
+            status = "staging" if rollout.in_shadow else "canary"
         if version == control.champion:
             status = "production"
         found[version] = status

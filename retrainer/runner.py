@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from gauntlet.log import LogReader
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
 from gauntlet.structured_logging import get_logger
+from gauntlet.types import Rule
 from retrainer import ACTOR, dataset, triggers
 from retrainer.control_client import ControlClient
 from retrainer.job import registered
@@ -90,23 +92,27 @@ class JobRunner:
         self._refused: list[str] = []
 
     def consider(self, request: RetrainRequest, control: Control) -> Trigger:
-        """Ask for a job if every condition is met; a refusal is logged when its reasons change."""
+        """Ask for a job by each recipe if every condition is met; a refusal is logged when its reasons change."""
         jobs, live = list(self._store.jobs.values()), self._store.live
+        recipes = {recipe.name for recipe in self._config.retrain.all_recipes}
         context = RetrainContext(
             now=self._store.now,
             champion=control.champion,
-            rollout=control.rollout.id if control.rollout else None,
+            rollouts=tuple(r.id for r in control.rollouts),
+            replaceable=sum(r.in_shadow and r.recipe in recipes for r in control.rollouts),
+            most=self._config.shadow.challengers,
             baking=control.bake.rollout if control.bake else None,
             running_job=live.id if live else None,
             last_job_started=max((j.created_at for j in jobs), default=None),
             last_job_ended=max((j.ended_at for j in jobs if j.ended_at is not None), default=None),
             last_rollout_ended=control.ended[-1].at if control.ended else None,
-            attempts=sum(j.champion == control.champion for j in jobs),
+            attempts=max(Counter(j.recipe for j in jobs if j.champion == control.champion).values(), default=0),
         )
         trigger = triggers.check(request, context, self._config.retrain)
         refused = [c.name for c in trigger.conditions if not c.met]
         if trigger.should_retrain:
-            self._create(request, trigger, context)
+            for recipe in self._config.retrain.all_recipes:
+                self._create(request, trigger, context, recipe.name)
         elif refused != self._refused:
             _log.info(
                 "retraining_refused",
@@ -117,7 +123,7 @@ class JobRunner:
         self._refused = refused
         return trigger
 
-    def _create(self, request: RetrainRequest, trigger: Trigger, context: RetrainContext) -> None:
+    def _create(self, request: RetrainRequest, trigger: Trigger, context: RetrainContext, recipe: str) -> None:
         day = datetime.fromtimestamp(context.now, UTC).strftime("%Y%m%d")
         job = JobRecord(
             id=self._store.next_id(day),
@@ -127,11 +133,12 @@ class JobRunner:
             severity=request.severity,
             reason=request.reason,
             champion=context.champion,
+            recipe=recipe,
             created_at=context.now,
             updated_at=context.now,
         )
         self._store.put(job)
-        _log.info("job_created", job=job.id, reasons="; ".join(trigger.reasons))
+        _log.info("job_created", job=job.id, recipe=recipe, reasons="; ".join(trigger.reasons))
 
     async def start(self) -> None:
         """Give the live job a process if it has none: a new job, or one that a killed retrainer has left behind."""
@@ -144,7 +151,13 @@ class JobRunner:
             return
         folder = JobFolder(self._folders / job.id)
         ends = await dataset.ends(self._reader)
-        spec = Spec(job=job.id, champion=job.champion, now=job.created_at, ends=ends, config=self._config)
+        recipe = next((r for r in self._config.retrain.all_recipes if r.name == job.recipe), None)
+        if recipe is None:
+            await self._end(job, "failed", Answer(error=f"there is no recipe {job.recipe!r} any more"), 0.0)
+            return
+        spec = Spec(
+            job=job.id, champion=job.champion, recipe=recipe, now=job.created_at, ends=ends, config=self._config
+        )
         await asyncio.to_thread(folder.prepare, spec)
         self._store.put(msgspec.structs.replace(job, status="running", starts=job.starts + 1))
         limit = self._config.retrain.time_limit
@@ -196,9 +209,9 @@ class JobRunner:
         control = self._control.record
         if control.champion == answer.version or any(e.challenger == answer.version for e in control.ended):
             return answer.reason  # done before the retrainer was killed, and over by now
-        if control.champion != job.champion:
-            return f"{answer.reason}; not challenged: the champion is {control.champion} by now"
         rule = self._config.retrain.rule
+        if control.champion != job.champion and rule is Rule.PROVE:
+            return f"{answer.reason}; not challenged: the champion is {control.champion} by now"
         shadow, stages = self._config.ladder(rule)
         command = Command(
             name="challenge",
@@ -207,6 +220,8 @@ class JobRunner:
             version=answer.version,
             evidence=job.id,
             rule=rule,
+            recipe=job.recipe,
+            most=self._config.shadow.challengers,
             shadow=shadow,
             stages=stages,
         )

@@ -9,18 +9,22 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from gauntlet import files
 from gauntlet.errors import StateUnavailable
-from gauntlet.events import Job
+from gauntlet.events import Evaluation, Job
 from retrainer.job_dir import Answer
 from retrainer.triggers import RetrainRequest
 
 LIVE = ("pending", "running")
 """Statuses of a job that still has a way to go."""
+
+
+_FACTS = ("now", "request", "scheduled", "looks")
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +37,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     severity: str
     reason: str
     champion: str
+    recipe: str
     created_at: float
     updated_at: float
     ended_at: float | None = None
@@ -55,6 +60,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
             severity=self.severity,
             reason=self.answer.reason or self.reason,
             champion=self.champion,
+            recipe=self.recipe,
             step=step or self.status,
             version=self.answer.version,
             accepted=self.accepted,
@@ -100,13 +106,16 @@ class RetrainerStore:
         facts = dict(self._db.execute("SELECT name, value FROM facts"))
         self.now = msgspec.json.decode(facts.get("now", b"0"), type=float)
         self.request = msgspec.json.decode(facts.get("request", b"null"), type=RetrainRequest | None)
+        self.scheduled = msgspec.json.decode(facts.get("scheduled", b"null"), type=float | None)
+        self.looks = msgspec.json.decode(facts.get("looks", b"{}"), type=dict[str, Evaluation])
         self._changed: dict[str, JobRecord] = {}
         self._new_events: list[Job] = []
         self._dirty = False
 
     @property
     def live(self) -> JobRecord | None:
-        return next((job for job in reversed(self.jobs.values()) if job.status in LIVE), None)
+        """The oldest job that is not over; later ones wait for it."""
+        return next((job for job in self.jobs.values() if job.status in LIVE), None)
 
     def handled(self, topic: str, partition: str, offset: int, at: float | None) -> None:
         """The record at `offset` is done with; `at` moves the events' clock, which never runs backwards."""
@@ -119,6 +128,17 @@ class RetrainerStore:
         if request != self.request:
             self.request = request
             self._dirty = True
+
+    def schedule(self, at: float) -> None:
+        """The schedule's latest job was due at `at`; before the first, the time from which it counts."""
+        self.scheduled = at
+        self._dirty = True
+
+    def saw(self, look: Evaluation, running: Iterable[str]) -> None:
+        """Keep the latest look of each running rollout."""
+        kept = set(running)
+        self.looks = {name: old for name, old in {**self.looks, look.rollout: look}.items() if name in kept}
+        self._dirty = True
 
     def put(self, job: JobRecord) -> None:
         """A job's new state, with its event for the outbox."""
@@ -147,7 +167,7 @@ class RetrainerStore:
             )
             self._db.executemany(
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)",
-                [("now", msgspec.json.encode(self.now)), ("request", msgspec.json.encode(self.request))],
+                [(name, msgspec.json.encode(getattr(self, name))) for name in _FACTS],
             )
             self._db.executemany(
                 "INSERT INTO outbox (event) VALUES (?)", [(msgspec.json.encode(event),) for event in self._new_events]
@@ -195,6 +215,7 @@ def _line(job: JobRecord) -> dict[str, object]:
         "trigger_value": job.reason,
         "severity": job.severity,
         "champion": job.champion,
+        "recipe": job.recipe,
         "challenger": answer.version,
         "champion_metrics": answer.metrics.get("champion", {}),
         "challenger_metrics": answer.metrics.get("challenger", {}),

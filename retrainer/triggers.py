@@ -6,25 +6,26 @@ passes.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
 from gauntlet.config import RetrainConfig
 from gauntlet.events import Drift
-from gauntlet.types import Severity
+from gauntlet.types import Rule, Severity
 
 _HOUR = 3600.0
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for a new model: by an open drift episode, or by a person.
+    """A request for new models: by an open drift episode, the schedule, or a person.
 
     `attempted` says that a job has already answered it at this severity: an urgent request jumps the queue only once,
     and an episode that stays open afterwards waits like any other.
     """
 
-    kind: Literal["drift", "manual"]
+    kind: Literal["drift", "schedule", "manual"]
     id: str
     at: float
     severity: Severity
@@ -36,11 +37,17 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
-    """State that the conditions are judged on. Times are seconds since the epoch, on the events' clock."""
+    """State that the conditions are judged on. Times are seconds since the epoch, on the events' clock.
+
+    rollouts: the running ones; replaceable: of them those whose place a new model of the same recipe takes. most:
+    challengers that may run at once.
+    """
 
     now: float
     champion: str
-    rollout: str | None = None
+    rollouts: tuple[str, ...] = ()
+    replaceable: int = 0
+    most: int = 1
     baking: str | None = None
     running_job: str | None = None
     last_job_started: float | None = None
@@ -111,9 +118,19 @@ def manual(id: str, at: float, model: str, actor: str, reason: str, *, urgent: b
     return RetrainRequest(kind="manual", id=id, at=at, severity=severity, model=model, reason=f"{actor}: {reason}")
 
 
+def scheduled(at: float, model: str) -> RetrainRequest:
+    """The request of the schedule, due at `at`. It waits for a running job, but for no cool-down: it is one."""
+    due = datetime.fromtimestamp(at, UTC).isoformat(timespec="minutes")
+    return RetrainRequest(
+        kind="schedule", id=f"schedule-{at:.0f}", at=at, severity=Severity.LOW, model=model, reason=f"due at {due}"
+    )
+
+
 def check(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Trigger:
     """Judge every condition for `request`. All are judged, even when the first has failed."""
     urgent = request.severity is Severity.CRITICAL and not request.attempted
+    routine = request.kind == "schedule"
+    refresh = settings.rule is Rule.REFRESH
     quarantined = is_quarantined(request)
 
     def waited(name: str, since: str, at: float | None, wait: float) -> Condition:
@@ -141,20 +158,34 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
             f"it is about {request.model}, the champion is {context.champion}",
         ),
         absent("single flight", context.running_job, "{} is running", "no job is running"),
-        absent("rollout", context.rollout, "{} is running", "no rollout is running"),
+        _room(context, settings),
         absent(
-            "bake", context.baking, "the champion of {} is still being watched", "no bake is running", waived=urgent
+            "bake",
+            context.baking,
+            "the champion of {} is still being watched",
+            "no bake is running",
+            waived=urgent or refresh,
         ),
         waited("min_interval", "the last job's start", context.last_job_started, settings.min_interval),
-        waited("cool_down", "the last job's end", context.last_job_ended, settings.cool_down),
-        waited("cool_down", "the last rollout's end", context.last_rollout_ended, settings.cool_down),
+        waited("cool_down", "the last job's end", context.last_job_ended, 0 if routine else settings.cool_down),
+        waited("cool_down", "the last rollout's end", context.last_rollout_ended, 0 if refresh else settings.cool_down),
         Condition(
             "attempts",
-            context.attempts < settings.max_attempts,
+            routine or context.attempts < settings.max_attempts,
             f"{context.attempts} of at most {settings.max_attempts} jobs against {context.champion}",
         ),
     )
     return Trigger(should_retrain=all(c.met for c in conditions), urgent=urgent, conditions=conditions)
+
+
+def _room(context: RetrainContext, settings: RetrainConfig) -> Condition:
+    """Whether new challengers may run beside those that do. A model that has to prove itself runs alone."""
+    running = ", ".join(context.rollouts) or "none"
+    if settings.rule is Rule.PROVE:
+        return Condition("rollout", not context.rollouts, f"running rollouts: {running}", passing=True)
+    after = len(context.rollouts) - context.replaceable + len(settings.all_recipes)
+    detail = f"running rollouts: {running}; with the new models {after} of at most {context.most}"
+    return Condition("rollout", after <= context.most, detail, passing=True)
 
 
 def is_quarantined(request: RetrainRequest) -> bool:
@@ -163,7 +194,7 @@ def is_quarantined(request: RetrainRequest) -> bool:
 
 
 def _severity(request: RetrainRequest, settings: RetrainConfig) -> Condition:
-    if request.kind == "manual":
-        return Condition("manual", True, request.reason)
+    if request.kind != "drift":
+        return Condition(request.kind, True, request.reason)
     wanted = Severity(settings.on_severity)
     return Condition("drift", request.severity.rank >= wanted.rank, f"{request.reason}; jobs start at {wanted}")

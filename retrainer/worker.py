@@ -24,7 +24,7 @@ from gauntlet.state import StateStore
 from gauntlet.status import RetrainerProgress
 from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.telemetry import RollbackCause
-from retrainer import registry_sync, triggers
+from retrainer import registry_sync, schedules, triggers
 from retrainer.control_client import ControlClient
 from retrainer.decisions import decide
 from retrainer.runner import JobRunner
@@ -181,7 +181,10 @@ class Worker:
         """The command that an evaluation or the champion's health asks for; drift changes the open request."""
         try:
             if isinstance(event, Evaluation | Health):
-                return decide(self._control.record, event, self._config, event.at)
+                control = self._control.record
+                if isinstance(event, Evaluation):
+                    self._store.saw(event, (rollout.id for rollout in control.rollouts))
+                return decide(control, event, self._config, event.at, self._store.looks)
             if isinstance(event, Drift):
                 self._store.remember(triggers.from_drift(event, self._store.request))
                 _log.info(
@@ -196,7 +199,19 @@ class Worker:
         return None
 
     def _consider(self) -> None:
-        """Ask again for the open request; it is forgotten when waiting can't help, and marked when it got its job."""
+        """Ask again for the open request; it is forgotten when waiting can't help, and marked when it got its job. Then
+        ask for what the schedule says is due."""
+        self._consider_request()
+        if self._store.scheduled is None:
+            self._store.schedule(self._store.now or self._control.record.began)
+        due = schedules.due(self._config.retrain.schedule, self._store.scheduled or 0.0, self._store.now)
+        if due is not None:
+            record = self._control.record
+            trigger = self._runner.consider(triggers.scheduled(due, record.champion), record)
+            if not trigger.later:
+                self._store.schedule(due)
+
+    def _consider_request(self) -> None:
         request = self._store.request
         if request is None:
             return

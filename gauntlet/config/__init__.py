@@ -17,6 +17,7 @@ from msgspec import Meta
 from gauntlet.config.drift import DriftConfig
 from gauntlet.config.evidence import MOST_LEVEL, EvidenceConfig, GuardrailConfig
 from gauntlet.config.evidence import RATES as RATES
+from gauntlet.config.retrain import RecipeConfig, ScheduleConfig
 from gauntlet.config.section import Count, Fraction, NonNegative, Port, Positive, Seconds, Section, check
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Stage
@@ -182,8 +183,12 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     """When a retraining job starts, and the gate that its model must pass on held-out rows."""
 
     enabled: bool = True
-    rule: Rule = Rule.PROVE
+    rule: Rule = Rule.REFRESH
     """What a retrained model has to show in its rollout: `refresh`, or `prove` as for any other."""
+    schedule: ScheduleConfig | None = None
+    """When a job starts by the clock, beside drift."""
+    recipes: list[RecipeConfig] = []
+    """How models are trained; each job trains one by each. Default: one, of `window` and `trainer`."""
     trainer: str | None = None
     """`module:function(rows, targets) -> fitted model`; default: the champion's own estimator, cloned and fitted
     anew."""
@@ -214,6 +219,11 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
         check(self.validation > 0, "`validation` must be greater than 0")
         check(self.test > 0, "`test` must be greater than 0")
         check(self.time_limit > 0, "`time_limit` must be greater than 0")
+        _distinct("recipes", [recipe.name for recipe in self.recipes])
+
+    @property
+    def all_recipes(self) -> list[RecipeConfig]:
+        return self.recipes or [RecipeConfig(name="default")]
 
 
 class KeyConfig(Section, frozen=True, kw_only=True):
@@ -283,6 +293,10 @@ class Config(Section, frozen=True, kw_only=True):
         check(
             self.slots * most <= 1,
             f"`slots` must leave each challenger the {most:.0%} of its last stage: {int(1 / most)} at most",
+        )
+        check(
+            not self.retrain.enabled or len(self.retrain.all_recipes) <= self.shadow.challengers,
+            f"`shadow.challengers` must be at least the number of `retrain.recipes`, {len(self.retrain.recipes)}",
         )
         ports = [p for p in (self.router.port, self.observe.evaluator_port, self.observe.retrainer_port) if p]
         check(len(set(ports)) == len(ports), f"`observe` must leave each service a port of its own, not {ports}")

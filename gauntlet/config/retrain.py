@@ -1,0 +1,90 @@
+"""Schedules and recipes of retraining: when a job starts by the clock, and how each of its models is trained."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from gauntlet.config.section import Seconds, Section, check
+from gauntlet.types import Label
+
+_SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class WindowLength(Seconds):
+    """How far back training data goes: a duration, or `all` (its value is then 0)."""
+
+    @classmethod
+    def parse(cls, value: object) -> WindowLength:
+        if value == "all":
+            return cls(0)
+        length = cls(Seconds.parse(value))
+        if not length:
+            raise ValueError("a window must be `all` or longer than 0")
+        return length
+
+
+class RecipeConfig(Section, frozen=True, kw_only=True):
+    """One way to train a successor. Every job trains a model by each recipe; the rollouts compete."""
+
+    name: str
+    window: WindowLength | None = None
+    """How far back its rows go: a duration or `all`. Default: `retrain.window`."""
+    trainer: str | None = None
+    """`module:function(rows, targets, **parameters) -> fitted model`. Default: `retrain.trainer`."""
+    parameters: dict[str, Label | None] = {}
+    """Set on the cloned estimator (`model__C: 0.1` reaches into a pipeline), or given to the trainer."""
+
+    def __post_init__(self) -> None:
+        check(
+            re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,40}", self.name) is not None,
+            f"`name` must be lower-case letters, digits, dots and dashes, not {self.name!r}",
+        )
+
+
+class ScheduleConfig(Section, frozen=True, kw_only=True):
+    """When a job starts whatever drift says: every so often, on a weekday at a time, or by a cron expression."""
+
+    every: Seconds | None = None
+    """This long after the last scheduled job, or after the experiment began."""
+    weekday: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] | None = None
+    """With `time`: on this day of the week only."""
+    time: str | None = None
+    """HH:MM in `timezone`."""
+    cron: str | None = None
+    """Minute, hour, day, month, weekday."""
+    timezone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("every", "time", "cron") if getattr(self, name) is not None]
+        check(len(given) == 1, f"`schedule` must have one of `every`, `time` and `cron`, not {given or 'none'}")
+        check(self.weekday is None or self.time is not None, "`weekday` needs a `time`")
+        if self.every is not None:
+            check(self.every >= 3600, "`every` must be an hour or more")
+            return
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            check(False, f"`timezone` {self.timezone!r} is not known: write it as in Europe/Berlin")
+        if self.time is not None:
+            check(
+                re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", self.time) is not None,
+                f"`time` must be HH:MM, not {self.time!r}",
+            )
+        try:
+            CronSim(self.expression, _SOME_DAY)
+        except CronSimError as error:
+            check(False, f"`cron` {self.cron!r} never comes or is no cron expression: {error}")
+
+    @property
+    def expression(self) -> str:
+        """The cron expression of `cron`, or of `weekday` and `time`."""
+        if self.cron is not None:
+            return self.cron
+        assert self.time is not None, "checked at the start"
+        hour, minute = self.time.split(":")
+        return f"{int(minute)} {int(hour)} * * {self.weekday or '*'}"
