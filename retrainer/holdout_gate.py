@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from gauntlet.losses import loss, losses, summary
-from gauntlet.types import Task
+from gauntlet.types import Rule, Task
 
 Floats = NDArray[np.float64]
 
@@ -114,36 +114,49 @@ def compare(
     task: Task,
     block: float,
     offset: float = 0.0,
+    rule: Rule,
     min_improvement: float,
     confidence: float,
     repetitions: int,
     seed: int,
 ) -> Comparison:
-    """The gate: better by at least `min_improvement` (in the metric's units), and surely better than not at all.
+    """The gate. `prove`: better by at least `min_improvement` (in the metric's units), and surely better than not at
+    all. `refresh`: not clearly worse; a live comparison tells more than any holdout, so only what has no hope is kept
+    from it.
 
     `champion` and `challenger` are both models' outputs on the same rows, which neither was fitted on; `truth` is class
     indices or values, `times` seconds.
     """
     difference = loss(metric, champion, truth) - loss(metric, challenger, truth)
-    found = improvement(
-        difference, times, block, offset=offset, confidence=confidence, repetitions=repetitions, seed=seed
-    )
-    enough = found.estimate >= min_improvement
-    sure = found.lower is not None and found.lower > 0
-    if found.lower is None:
-        bound = f"{found.blocks} blocks are too few or too alike for a bound (it takes {MIN_BLOCKS} or more): no answer"
-    else:
-        bound = (
-            f"at {confidence:.0%} confidence over {found.blocks} blocks the improvement is at least {found.lower:.4g}, "
-            f"{'above' if sure else 'not above'} 0"
+
+    def bounded(values: Floats) -> Interval:
+        return improvement(
+            values, times, block, offset=offset, confidence=confidence, repetitions=repetitions, seed=seed
         )
-    return Comparison(
-        accepted=enough and sure,
-        reasons=[
+
+    found = bounded(difference)
+    over = f"at {confidence:.0%} confidence over {found.blocks} blocks"
+    if rule is Rule.REFRESH:
+        worse = bounded(-difference).lower
+        accepted = worse is None or worse <= 0
+        reasons = [
+            f"{metric} improves by {found.estimate:.4g} a row on {len(difference):,} held-out rows",
+            f"{over} it is {'not clearly worse' if worse is None or accepted else f'worse by at least {worse:.4g}'}",
+        ]
+    else:
+        enough = found.estimate >= min_improvement
+        sure = found.lower is not None and found.lower > 0
+        accepted = enough and sure
+        reasons = [
             f"{metric} improves by {found.estimate:.4g} a row on {len(difference):,} held-out rows, "
             f"{'at least' if enough else 'less than'} the {min_improvement:g} asked for",
-            bound,
-        ],
+            f"{found.blocks} blocks are too few or too alike for a bound (it takes {MIN_BLOCKS} or more): no answer"
+            if found.lower is None
+            else f"{over} the improvement is at least {found.lower:.4g}, {'above' if sure else 'not above'} 0",
+        ]
+    return Comparison(
+        accepted=accepted,
+        reasons=reasons,
         metric=metric,
         improvement=found.estimate,
         lower=found.lower,

@@ -24,7 +24,7 @@ from gauntlet.errors import GauntletError, LogUnavailable
 from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Version
 from gauntlet.registry.artifact import Predictor, Schema
-from gauntlet.types import Task
+from gauntlet.types import Rule, Task
 from retrainer import dataset, holdout_gate, training
 from retrainer.dataset import Rows
 from retrainer.job_dir import Answer, JobFolder, Spec
@@ -60,13 +60,13 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
     sizes = _sizes(train, holdout, rows)
     if min(len(train), len(holdout)) < settings.min_data_points:
         reason = (
-            f"not enough labelled rows in the last {settings.window / 86_400:g} days: {len(train):,} to train on and "
+            f"not enough labelled rows in the last {spec.window / 86_400:g} days: {len(train):,} to train on and "
             f"{len(holdout):,} held out, {settings.min_data_points:,} of each wanted"
         )
         return Answer(accepted=False, reason=reason, split=sizes)
     report(f"training on {len(train):,} rows")
     began = time.monotonic()
-    model, schema = training.fit(champion, settings.trainer, train, settings.seed)
+    model, schema = training.fit(champion, spec.recipe, settings, train)
     seconds = time.monotonic() - began
     report(f"comparing on {len(holdout):,} held-out rows")
     challenger = Predictor(model, schema, spec.job)
@@ -81,12 +81,17 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
     if not judged.accepted:
         return judged
     judge(judged)
+    reference = _reference(spec, challenger, train, holdout, answers)  # its losses are of rows it was not fitted on
+    if settings.rule is Rule.REFRESH:
+        report(f"fitting anew on all {len(rows):,} rows")
+        model, schema = training.fit(champion, spec.recipe, settings, rows)
+        train = rows
     report("registering")
     version = registry.register(
         model,
         schema,
         created_at=spec.now,
-        reference=_reference(spec, challenger, train, holdout, answers),
+        reference=reference,
         note=spec.job,
         parent=spec.champion,
         algorithm=training.algorithm(model),
@@ -95,7 +100,13 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
         data_from=train.times[0],
         data_to=train.times[-1],
         metrics=compared.challenger,
-        parameters={"seed": str(settings.seed), "trainer": settings.trainer or "clone", "data": _data_version(spec)},
+        parameters={
+            "recipe": spec.recipe.name,
+            "seed": str(settings.seed),
+            "trainer": spec.recipe.trainer or settings.trainer or "clone",
+            "data": _data_version(spec),
+            **{name: str(value) for name, value in spec.recipe.parameters.items()},
+        },
     )
     return msgspec.structs.replace(judged, version=version.version)
 
@@ -125,6 +136,7 @@ def _compare(
         task=schema.task,
         block=config.evidence.longest_block,
         offset=config.evidence.block_offset,
+        rule=settings.rule,
         min_improvement=settings.min_improvement,
         confidence=settings.confidence,
         repetitions=settings.bootstrap,
@@ -194,7 +206,7 @@ async def collect(spec: Spec, registry: ModelStore, report: Report) -> Rows:
                     reader,
                     schema,
                     config.experiment,
-                    spec.matured - config.retrain.window,
+                    max(spec.matured - spec.window, 0.0),
                     spec.matured,
                     config.evidence.outcome_horizon,
                     spec.ends,

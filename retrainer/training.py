@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
 
+from gauntlet.config import RetrainConfig
+from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import GauntletError, ModelUnusable
 from gauntlet.registry import artifact
 from gauntlet.registry.artifact import Predictor, Schema
@@ -22,21 +24,25 @@ class TrainingError(GauntletError):
     code = "training_failed"
 
 
-def fit(champion: Predictor, trainer: str | None, rows: Rows, seed: int) -> tuple[object, Schema]:
-    """A model fitted on `rows` and the schema it answers by: the champion's features and classes.
+def fit(champion: Predictor, recipe: RecipeConfig, settings: RetrainConfig, rows: Rows) -> tuple[object, Schema]:
+    """A model fitted on `rows` by `recipe`, and the schema it answers by: the champion's features and classes.
 
-    Default: `sklearn.clone` of the champion, on input built as the champion gets it. `trainer` is
-    `module:function(rows, targets) -> model`. Raises `TrainingError`.
+    Default: `sklearn.clone` of the champion, on input built as the champion gets it. A trainer is
+    `module:function(rows, targets, **parameters) -> model`. Raises `TrainingError`.
     """
-    random.seed(seed)
-    np.random.seed(seed)  # estimators without a random_state of their own draw from this one
+    trainer = recipe.trainer or settings.trainer
+    random.seed(settings.seed)
+    np.random.seed(settings.seed)  # estimators without a random_state of their own draw from this one
     targets = np.asarray(rows.targets)
     schema = champion.schema
     if schema.task is Task.CLASSIFICATION:
         absent = [label for label in schema.classes if label not in set(rows.targets)]
         if absent:
             raise TrainingError(f"the training rows have no example of {absent}: a model would not know these classes")
-    model = _clone(champion, rows, targets) if trainer is None else _call(trainer, rows, targets)
+    if trainer is None:
+        model = _clone(champion, rows, targets, recipe.parameters)
+    else:
+        model = _call(trainer, rows, targets, recipe.parameters)
     kind = schema.input if trainer is None else "auto"
     try:
         return model, artifact.schema_of(model, schema.task, schema.features, schema.classes, kind)
@@ -44,7 +50,7 @@ def fit(champion: Predictor, trainer: str | None, rows: Rows, seed: int) -> tupl
         raise TrainingError(f"the trained model can't take the champion's place: {error}") from error
 
 
-def _clone(champion: Predictor, rows: Rows, targets: Any) -> object:
+def _clone(champion: Predictor, rows: Rows, targets: Any, parameters: Mapping[str, Any]) -> object:
     import sklearn
 
     try:
@@ -55,6 +61,10 @@ def _clone(champion: Predictor, rows: Rows, targets: Any) -> object:
             "give `retrain.trainer` a module:function(rows, targets)"
         ) from error
     try:
+        model.set_params(**parameters)
+    except (ValueError, AttributeError) as error:
+        raise TrainingError(f"the recipe's parameters do not fit {type(model).__name__}: {error}") from error
+    try:
         model.fit(champion.inputs(rows.features), targets)
     except Exception as error:
         raise TrainingError(
@@ -63,14 +73,14 @@ def _clone(champion: Predictor, rows: Rows, targets: Any) -> object:
     return cast(object, model)
 
 
-def _call(trainer: str, rows: Rows, targets: Any) -> object:
+def _call(trainer: str, rows: Rows, targets: Any, parameters: Mapping[str, Any]) -> object:
     module, _, name = trainer.partition(":")
     try:
         function: Callable[..., object] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise TrainingError(f"retrain.trainer {trainer} can't be imported: {error}") from error
     try:
-        return function(rows.features, targets)
+        return function(rows.features, targets, **parameters)
     except Exception as error:
         raise TrainingError(
             f"retrain.trainer {trainer} failed on {len(rows):,} rows: {type(error).__name__}: {error}"
