@@ -18,7 +18,7 @@ from gauntlet.config.drift import DriftConfig
 from gauntlet.config.evidence import MOST_LEVEL, EvidenceConfig, GuardrailConfig
 from gauntlet.config.evidence import RATES as RATES
 from gauntlet.config.retrain import RecipeConfig, ScheduleConfig
-from gauntlet.config.section import Count, Fraction, NonNegative, Port, Positive, Seconds, Section, check
+from gauntlet.config.section import Count, Fraction, NonNegative, Port, Positive, Seconds, Section, check, distinct
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Stage
 from gauntlet.types import Role, Rule, Task
@@ -219,7 +219,7 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
         check(self.validation > 0, "`validation` must be greater than 0")
         check(self.test > 0, "`test` must be greater than 0")
         check(self.time_limit > 0, "`time_limit` must be greater than 0")
-        _distinct("recipes", [recipe.name for recipe in self.recipes])
+        distinct("recipes", [recipe.name for recipe in self.recipes])
 
     @property
     def all_recipes(self) -> list[RecipeConfig]:
@@ -300,8 +300,8 @@ class Config(Section, frozen=True, kw_only=True):
         )
         ports = [p for p in (self.router.port, self.observe.evaluator_port, self.observe.retrainer_port) if p]
         check(len(set(ports)) == len(ports), f"`observe` must leave each service a port of its own, not {ports}")
-        _distinct("keys", [key.name for key in self.keys])
-        _distinct("segments", self.segments)
+        distinct("keys", [key.name for key in self.keys])
+        distinct("segments", self.segments)
         check(
             bool(self.keys) or self.router.host in ("127.0.0.1", "::1", "localhost"),
             f"`router.host` {self.router.host} is open to other machines: give `keys`, or stay on 127.0.0.1",
@@ -310,7 +310,7 @@ class Config(Section, frozen=True, kw_only=True):
         self._check_evidence()
 
     def _check_model(self) -> None:
-        _distinct("features", [spec.name for spec in self.feature_specs()])
+        distinct("features", [spec.name for spec in self.feature_specs()])
         check(len(set(self.classes)) == len(self.classes) != 1, "`classes` must be at least two, each once")
         check(
             not self.classes or self.task is Task.CLASSIFICATION, "`classes` is only valid with `task: classification`"
@@ -331,7 +331,7 @@ class Config(Section, frozen=True, kw_only=True):
             self.evidence.form == "split" or self.shadow.fraction > 0,
             "`shadow.fraction` must be greater than 0 with `evidence.form: paired`",
         )
-        _distinct("guardrails", [guard.name for guard in self.guardrails])
+        distinct("guardrails", [guard.name for guard in self.guardrails])
         recall = ("recall",) if self.task is Task.CLASSIFICATION else ()
         allowed = (*(metric for metric in known if metric != self.metric), *recall, *RATES)
         for guard in self.guardrails:
@@ -359,7 +359,3 @@ class Config(Section, frozen=True, kw_only=True):
 
     def feature_specs(self) -> list[FeatureSpec]:
         return [FeatureSpec(name=f) if isinstance(f, str) else f for f in self.features]
-
-
-def _distinct(setting: str, names: Sequence[str]) -> None:
-    check(all(names) and len(set(names)) == len(names), f"`{setting}` must have names, each once, not {list(names)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -61,3 +62,8 @@ def check(condition: bool, reason: str) -> None:
     """Refuse a setting unless `condition`. `reason` begins with the setting's name, in backticks."""
     if not condition:
         raise ValueError(reason)
+
+
+def distinct(setting: str, names: Sequence[str]) -> None:
+    """Refuse names that are empty or repeated."""
+    check(all(names) and len(set(names)) == len(names), f"`{setting}` must have names, each once, not {list(names)}")

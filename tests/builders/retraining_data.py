@@ -70,7 +70,6 @@ async def lay(config: Config, *, days: int = 40, a_day: int = 60, turn: int | No
             bucket=0,
             assigned="champion",
             served="champion",
-            propensity=0.0,
             allocation=1,
             champion=CHAMPION,
             output=[0.5, 0.5],

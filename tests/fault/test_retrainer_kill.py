@@ -131,8 +131,7 @@ async def test_kill_9_during_training_registers_exactly_one_version(
     history = await control.history(store, config.experiment)
     await store.close()
     assert record is not None
-    assert record.rollout is not None
-    assert (record.rollout.id, record.rollout.challenger) == ("turning-r0001", "v0002")
+    assert (record.rollouts[0].id, record.rollouts[0].challenger) == ("turning-r0001", "v0002")
     assert [c.last.command for _, c in history if c.last] == ["begin", "challenge"]
 
 

@@ -185,9 +185,12 @@ async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Pat
 
         _, record = await control.read(loop.state, "turning")
         assert record is not None
-        assert record.rollout is not None
-        assert (record.rollout.challenger, record.rollout.stage, record.rollout.started_at) == ("v0002", -1, now)
-        assert [s.share for s in record.rollout.stages] == [0.01, 0.05, 0.1]
+        assert (record.rollouts[0].challenger, record.rollouts[0].stage, record.rollouts[0].started_at) == (
+            "v0002",
+            -1,
+            now,
+        )
+        assert [s.share for s in record.rollouts[0].stages] == [0.01, 0.05, 0.1]
         assert record.last is not None
         assert record.last.actor == "retrainer"
         assert "log_loss improves by" in record.last.reason

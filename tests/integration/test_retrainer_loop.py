@@ -105,10 +105,9 @@ async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(loop: R
     await loop.publish(*(loop.look(day) for day in range(1, 20)))
     await loop.worker.step()
     record = await loop.record()
-    assert record.rollout is not None
-    assert record.rollout.last_stage
+    assert record.rollouts[0].last_stage
     assert await loop.decisions() == ["begin", "challenge", "advance", "advance", "advance"]
-    assert record.rollout.stage_since == T0 + 6 * DAY, "two days each: decisions are dated by the evidence"
+    assert record.rollouts[0].stage_since == T0 + 6 * DAY, "two days each: decisions are dated by the evidence"
     assert loop.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
 
     await loop.publish(loop.look(20, result="better", cause=VerdictCause.WIN, lower=0.001))
@@ -146,7 +145,7 @@ async def test_harm_is_rolled_back_though_no_retraining_is_wanted(loop: Retraine
     await loop.publish(loop.look(0.5, result="worse", cause=VerdictCause.HARM, effect=-0.1))
     await loop.worker.step()
     record = await loop.record()
-    assert record.rollout is None
+    assert not record.rollouts
     assert record.ended[-1].state == "rolled_back"
     assert sample("gauntlet_rollback_total", experiment=loop.config.experiment, cause="evidence") == 1
 
@@ -182,8 +181,7 @@ async def test_old_news_of_an_ended_rollout_is_read_and_not_acted_upon(loop: Ret
     )
     await loop.worker.step()
     record = await loop.record()
-    assert record.rollout is not None
-    assert record.rollout.challenger == "v0003"
+    assert record.rollouts[0].challenger == "v0003"
     assert loop.store.offsets["evaluations", "evaluator"] == 2
 
 

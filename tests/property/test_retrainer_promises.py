@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from gauntlet.config import Config, EvidenceConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
-from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply, begin
+from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, begin
+from gauntlet.transitions import apply
 from gauntlet.types import VerdictCause
 from retrainer.decisions import decide
 
@@ -72,12 +73,12 @@ def evaluation(number: int, at: float, rollout: Rollout, drawn: dict[str, object
 def test_promises_over_a_whole_rollout(shadow: Stage, ramp: list[Stage], drawn: list[dict], config: Config) -> None:
     control, now = started(shadow, ramp), 0.0
     for number, one in enumerate(drawn):
-        if control.rollout is None:
+        if not control.rollouts:
             break
         now += one["wait"]
         if one["operator"] is not None:
             control = apply(control, Command(name=one["operator"], actor="op", reason="r"), now)
-        rollout = control.rollout
+        (rollout,) = control.rollouts
         assert rollout is not None
         look = evaluation(number, now, rollout, one)
         command = decide(control, look, config, now)
@@ -110,8 +111,8 @@ def test_promises_over_a_whole_rollout(shadow: Stage, ramp: list[Stage], drawn: 
         assert after is not control
         again = decide(after, look, config, now)  # the same look says nothing more: at most one command a stage
         assert again is None
-        if after.rollout is not None:
-            assert after.rollout.stage - rollout.stage in (0, 1)
+        if after.rollouts:
+            assert after.rollouts[0].stage - rollout.stage in (0, 1)
         control = after
 
 

@@ -38,8 +38,7 @@ async def test_without_a_record_there_is_nothing_to_decide_on() -> None:
 
 async def test_what_is_applied_is_the_record_from_then_on() -> None:
     _, client = await challenged()
-    assert client.record.rollout is not None
-    assert (client.version, client.record.rollout.challenger) == (2, "v2")
+    assert (client.version, client.record.rollouts[0].challenger) == (2, "v2")
 
 
 async def test_a_command_refused_on_an_old_record_leaves_the_new_one_to_decide_on() -> None:
@@ -48,6 +47,5 @@ async def test_a_command_refused_on_an_old_record_leaves_the_new_one_to_decide_o
     await control.change(state, "e", command("advance"), 2.0)
     assert client.version == 2
     assert not await client.apply(command("advance", from_stage=-1, rollout="e-r0001"), 3.0, "evidence", 0.0)
-    assert client.record.rollout is not None
-    assert (client.version, client.record.rollout.stage) == (3, 0)
+    assert (client.version, client.record.rollouts[0].stage) == (3, 0)
     assert await client.apply(command("advance", from_stage=0, rollout="e-r0001"), 3.0, "evidence", 0.0)

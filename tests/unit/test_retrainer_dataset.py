@@ -57,7 +57,6 @@ class Shelf:
             bucket=0,
             assigned="champion",
             served="champion",
-            propensity=0.0,
             allocation=1,
             champion="v1",
             output=[0.5, 0.5],

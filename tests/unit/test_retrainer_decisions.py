@@ -6,9 +6,10 @@ import pytest
 from gauntlet.config import BakeConfig, Config, EvidenceConfig, ShadowConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
-from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, apply
+from gauntlet.rollout import Bake, Command, Control, Rollout, Stage
+from gauntlet.transitions import apply
 from gauntlet.types import VerdictCause
-from retrainer.decisions import RULES, decide
+from retrainer.decisions import POLICIES, decide
 
 DAY = 86_400.0
 CONFIG = parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n")
@@ -28,7 +29,7 @@ def control(stage: int = 1, **rollout: object) -> Control:
         stage_since=10 * DAY,
         shadow=Stage(share=0.0, min_seconds=2 * DAY, min_outcomes=100),
     )
-    return Control(experiment="e", champion="v1", rollouts=1, rollout=msgspec.structs.replace(running, **rollout))
+    return Control(experiment="e", champion="v1", begun=1, rollouts=(msgspec.structs.replace(running, **rollout),))
 
 
 def look(outcomes: int = 1000, **changes: object) -> Evaluation:
@@ -145,8 +146,7 @@ def test_evidence_that_never_comes_lapses() -> None:
     """At twice `max_duration`, whatever share of the planned evidence is in."""
     waiting = {"cause": VerdictCause.EVIDENCE_INCOMPLETE, "information_fraction": 0.1, "gross_harm_excluded": False}
     running = control(0)
-    assert running.rollout is not None
-    limit = running.rollout.started_at + 2 * CONFIG.evidence.max_duration
+    limit = running.rollouts[0].started_at + 2 * CONFIG.evidence.max_duration
     assert named(running, look(at=limit - 1, **waiting)) is None
     assert named(running, look(at=limit, **waiting)) == "archive"
 
@@ -178,14 +178,14 @@ def test_harm_rolls_back_in_any_stage_paused_or_not(stage: int, paused: bool, ca
     assert (command.name, command.rollout, command.from_stage) == ("rollback", "e-r0001", stage)
 
 
-@pytest.mark.parametrize("cause", sorted(cause for cause, rule in RULES.items() if rule.command != "rollback"))
+@pytest.mark.parametrize("cause", sorted(cause for cause, policy in POLICIES.items() if policy.command != "rollback"))
 def test_a_paused_rollout_waits_whatever_is_said_but_harm(cause: VerdictCause) -> None:
     for stage in (-1, 0, 1):
         assert named(control(stage, paused=True), look(cause=cause, information_fraction=3.0, at=99 * DAY)) is None
 
 
 def test_every_cause_has_its_rule() -> None:
-    assert set(RULES) == set(VerdictCause)
+    assert set(POLICIES) == set(VerdictCause)
 
 
 def test_a_sample_ratio_mismatch_pauses_with_its_p_value() -> None:
@@ -249,7 +249,7 @@ def test_equivalent_keeps_the_champion_and_so_does_a_win_that_did_not_last() -> 
 def test_old_news_asks_for_nothing(old: dict[str, str]) -> None:
     assert named(control(), look(**old)) is None
     assert named(control(), look(**old, cause=VerdictCause.HARM)) is None
-    assert named(msgspec.structs.replace(control(), rollout=None), look(cause=VerdictCause.HARM)) is None
+    assert named(msgspec.structs.replace(control(), rollouts=()), look(cause=VerdictCause.HARM)) is None
 
 
 def watched(**changes: object) -> Control:
@@ -303,11 +303,11 @@ def test_a_fall_that_the_champion_of_before_shares_is_the_world_and_not_a_reason
 
 
 def test_a_fall_during_the_bake_ends_the_next_rollout_with_it() -> None:
-    busy = watched(rollout=msgspec.structs.replace(control().rollout, id="e-r0002", challenger="v3"))  # type: ignore[type-var]
+    busy = watched(rollouts=(msgspec.structs.replace(control().rollouts[0], id="e-r0002", challenger="v3"),))
     command = decided(busy, health(0.5))
     assert command is not None
     after = apply(busy, command, 15 * DAY)
-    assert (after.champion, after.rollout) == ("v1", None)
+    assert (after.champion, after.rollouts) == ("v1", ())
 
 
 def test_the_bake_is_settled_when_its_time_is_up() -> None:

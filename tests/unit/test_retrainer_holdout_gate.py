@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 
 from gauntlet.losses import loss
-from gauntlet.types import Task
+from gauntlet.types import Rule, Task
 from retrainer.holdout_gate import Comparison, compare, improvement, metrics
 
 DAY = 86_400.0
@@ -16,13 +16,13 @@ def days(count: int, a_day: int) -> NDArray[np.float64]:
     return np.repeat(np.arange(count), a_day) * DAY + np.tile(np.linspace(0, DAY - 1, a_day), count)
 
 
-def classified(champion: float, challenger: float, count: int = 14, **settings: float) -> Comparison:
+def classified(champion: float, challenger: float, count: int = 14, **settings: object) -> Comparison:
     """Both models give this probability to the truth, with a little noise that they share by day."""
     rng = np.random.default_rng(3)
     times = days(count, 30)
     noise = np.repeat(rng.normal(scale=0.01, size=count), 30) + rng.normal(scale=0.02, size=len(times))
     ours, theirs = np.clip(challenger + noise, 0.01, 0.99), np.full(len(times), champion)
-    known = {"min_improvement": 0.01, "confidence": 0.95, **settings}
+    known = {"rule": Rule.PROVE, "min_improvement": 0.01, "confidence": 0.95, **settings}
     return compare(
         "log_loss",
         np.column_stack([1 - theirs, theirs]),
@@ -33,7 +33,7 @@ def classified(champion: float, challenger: float, count: int = 14, **settings: 
         block=DAY,
         repetitions=500,
         seed=1,
-        **known,
+        **known,  # type: ignore[arg-type]
     )
 
 
@@ -55,6 +55,19 @@ def test_a_sure_but_small_improvement_is_refused() -> None:
     assert found.lower is not None
     assert found.lower > 0
     assert "less than the 0.05" in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "count", "accepted"),
+    [(0.6, 0.7, 14, True), (0.6, 0.599, 14, True), (0.6, 0.5, 14, False), (0.6, 0.5, 3, True)],
+    ids=["better", "hardly worse", "clearly worse", "too few blocks to say"],
+)
+def test_a_refresh_is_kept_from_live_traffic_only_where_it_has_no_hope(
+    champion: float, challenger: float, count: int, accepted: bool
+) -> None:
+    found = classified(champion, challenger, count, rule=Rule.REFRESH)
+    assert found.accepted == accepted
+    assert ("worse by at least" in found.reasons[1]) != accepted
 
 
 def test_a_worse_challenger_is_refused() -> None:

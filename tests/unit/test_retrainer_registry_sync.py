@@ -1,6 +1,7 @@
 """Aliases and statuses of the registry through a whole life, from nothing but the control record."""
 
-from gauntlet.rollout import Command, Control, Stage, apply, begin
+from gauntlet.rollout import Command, Control, Stage, begin
+from gauntlet.transitions import apply
 from retrainer.registry_sync import aliases, statuses
 
 SHADOW = Stage(share=0.0, min_seconds=0)

@@ -19,6 +19,7 @@ JOB = JobRecord(
     severity="HIGH",
     reason="drift",
     champion="v1",
+    recipe="default",
     created_at=100.0,
     updated_at=100.0,
 )

@@ -1,5 +1,6 @@
 """A successor from rows: the champion's kind fitted anew, or a clear word on why there is none."""
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
@@ -8,12 +9,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from gauntlet.config import RetrainConfig
+from gauntlet.config.retrain import RecipeConfig
 from gauntlet.registry.artifact import Feature, Predictor, Schema
 from gauntlet.types import Label, Task
 from retrainer.dataset import Rows
 from retrainer.training import TrainingError, algorithm, fit
 
 FEATURES = (Feature(name="x1"), Feature(name="x2"))
+RECIPE = RecipeConfig(name="r")
+SETTINGS = RetrainConfig(seed=1)
 
 
 class ByHand:
@@ -38,7 +43,7 @@ def champion(model: object, labels: tuple[Label, Label] = (0, 1)) -> Predictor:
 @pytest.mark.parametrize("labels", [(0, 1), (False, True), ("late", "on time")])
 def test_a_clone_of_the_champion_learns_the_rows_and_keeps_its_settings(labels: tuple[Label, Label]) -> None:
     given = make_pipeline(StandardScaler(), LogisticRegression(C=0.5))
-    model, schema = fit(champion(given, labels), None, rows(labels), 1)
+    model, schema = fit(champion(given, labels), RECIPE, SETTINGS, rows(labels))
     assert model is not given
     assert model["logisticregression"].C == 0.5  # type: ignore[index]
     assert not hasattr(given["logisticregression"], "coef_"), "the champion itself is untouched"
@@ -50,7 +55,12 @@ def test_a_clone_of_the_champion_learns_the_rows_and_keeps_its_settings(labels: 
 
 def test_the_same_seed_gives_the_same_model() -> None:
     def predicted(seed: int) -> list[float]:
-        model, schema = fit(champion(RandomForestClassifier(n_estimators=5)), None, rows((0, 1)), seed)
+        model, schema = fit(
+            champion(RandomForestClassifier(n_estimators=5)),
+            RECIPE,
+            msgspec.structs.replace(SETTINGS, seed=seed),
+            rows((0, 1)),
+        )
         return [float(p) for p in Predictor(model, schema, "v2").predict(rows((0, 1)).features)[:, 1]]
 
     assert predicted(1) == predicted(1)
@@ -71,7 +81,7 @@ def test_the_same_seed_gives_the_same_model() -> None:
 )
 def test_what_gives_no_model_says_why(model: object, labels: tuple[int, int], trainer: str | None, words: str) -> None:
     with pytest.raises(TrainingError, match=words):
-        fit(champion(model, labels), trainer, rows((0, 1)), 1)
+        fit(champion(model, labels), RecipeConfig(name="r", trainer=trainer), SETTINGS, rows((0, 1)))
 
 
 def test_a_successor_that_knows_other_classes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,4 +92,21 @@ def test_a_successor_that_knows_other_classes_is_refused(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(operator, "odd", odd, raising=False)
     with pytest.raises(TrainingError, match="classes"):
-        fit(champion(LogisticRegression()), "operator:odd", rows((0, 1)), 1)
+        fit(champion(LogisticRegression()), RecipeConfig(name="r", trainer="operator:odd"), SETTINGS, rows((0, 1)))
+
+
+def test_a_recipe_sets_parameters_or_gives_them_to_its_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = make_pipeline(StandardScaler(), LogisticRegression())
+    recipe = RecipeConfig(name="weak", parameters={"logisticregression__C": 0.01})
+    model, _ = fit(champion(given), recipe, SETTINGS, rows((0, 1)))
+    assert model["logisticregression"].C == 0.01  # type: ignore[index]
+    with pytest.raises(TrainingError, match="parameters do not fit Pipeline"):
+        fit(champion(given), RecipeConfig(name="odd", parameters={"depth": 3}), SETTINGS, rows((0, 1)))
+
+    def trainer(features: list[dict[str, float]], targets: np.ndarray, strength: float) -> object:
+        return LogisticRegression(C=strength).fit([[row["x1"], row["x2"]] for row in features], targets)
+
+    monkeypatch.setattr("operator.own", trainer, raising=False)
+    recipe = RecipeConfig(name="own", trainer="operator:own", parameters={"strength": 0.25})
+    model, _ = fit(champion(given), recipe, SETTINGS, rows((0, 1)))
+    assert model.C == 0.25  # type: ignore[attr-defined]

@@ -4,14 +4,15 @@ import msgspec
 import pytest
 
 from gauntlet.config import RetrainConfig
+from gauntlet.config.retrain import RecipeConfig, WindowLength
 from gauntlet.config.section import Seconds
 from gauntlet.events import Drift, DriftSignal
-from gauntlet.types import Severity
-from retrainer.triggers import RetrainContext, RetrainRequest, check, from_drift, manual
+from gauntlet.types import Rule, Severity
+from retrainer.triggers import RetrainContext, RetrainRequest, check, from_drift, manual, scheduled
 
 HOUR = 3600.0
 NOW = 1000 * HOUR
-SETTINGS = RetrainConfig(min_interval=Seconds(6 * HOUR), cool_down=Seconds(168 * HOUR), max_attempts=3)
+SETTINGS = RetrainConfig(rule=Rule.PROVE, min_interval=Seconds(6 * HOUR), cool_down=Seconds(168 * HOUR), max_attempts=3)
 CONTEXT = RetrainContext(now=NOW, champion="v1")
 
 
@@ -63,7 +64,7 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
     ("facts", "name", "later"),
     [
         ({"running_job": "j1"}, "single flight", True),
-        ({"rollout": "e-r0001"}, "rollout", True),
+        ({"rollouts": ("e-r0001",)}, "rollout", True),
         ({"baking": "e-r0001"}, "bake", True),
         ({"last_job_started": NOW - 6 * HOUR + 1}, "min_interval", True),
         ({"last_job_ended": NOW - 168 * HOUR + 1}, "cool_down", True),
@@ -117,7 +118,7 @@ def test_critical_drift_skips_the_waiting_times_once_and_nothing_else() -> None:
     answered = msgspec.structs.replace(urgent, attempted=True)
     again = check(answered, waiting, SETTINGS)
     assert (again.should_retrain, again.urgent, again.later) == (False, False, True)
-    for hard in ({"running_job": "j1"}, {"rollout": "r1"}, {"attempts": 3}):
+    for hard in ({"running_job": "j1"}, {"rollouts": ("r1",)}, {"attempts": 3}):
         assert not check(urgent, msgspec.structs.replace(waiting, **hard), SETTINGS).should_retrain
 
 
@@ -145,3 +146,34 @@ def test_a_person_may_ask_and_waits_like_everybody_unless_urgent() -> None:
     assert "manual: ann: new labels" in asked.reasons
     assert not check(manual("m1", NOW, "v1", "ann", "new labels"), waiting, SETTINGS).should_retrain
     assert check(manual("m1", NOW, "v1", "ann", "new labels", urgent=True), waiting, SETTINGS).should_retrain
+
+
+REFRESH = RetrainConfig(
+    recipes=[RecipeConfig(name="60d"), RecipeConfig(name="all", window=WindowLength(0))], min_interval=Seconds(6 * HOUR)
+)
+
+
+def test_the_schedule_waits_for_no_cool_down_and_for_no_bake() -> None:
+    busy = msgspec.structs.replace(
+        CONTEXT, baking="e-r0001", last_job_ended=NOW - 7 * HOUR, last_rollout_ended=NOW, attempts=99, most=6
+    )
+    trigger = check(scheduled(NOW, "v1"), busy, REFRESH)
+    assert trigger.should_retrain, trigger.refusals
+    assert not check(request(severity=Severity.HIGH), busy, REFRESH).should_retrain, "drift still does"
+    soon = msgspec.structs.replace(busy, last_job_started=NOW - HOUR)
+    assert check(scheduled(NOW, "v1"), soon, REFRESH).later
+    assert check(scheduled(NOW, "v1"), msgspec.structs.replace(busy, running_job="j1"), REFRESH).later
+    off = msgspec.structs.replace(REFRESH, enabled=False)
+    assert not check(scheduled(NOW, "v1"), busy, off).later
+
+
+@pytest.mark.parametrize(
+    ("running", "replaceable", "room"),
+    [(0, 0, True), (4, 0, True), (5, 0, False), (5, 1, True), (6, 2, True), (6, 1, False)],
+)
+def test_new_models_run_beside_others_as_far_as_there_is_room(running: int, replaceable: int, room: bool) -> None:
+    """Two recipes, at most six challengers; a new model takes the place of an older one of its recipe in shadow."""
+    rollouts = tuple(f"r{n}" for n in range(running))
+    context = msgspec.structs.replace(CONTEXT, rollouts=rollouts, replaceable=replaceable, most=6)
+    trigger = check(scheduled(NOW, "v1"), context, REFRESH)
+    assert (trigger.should_retrain, trigger.later) == (room, not room)
