@@ -33,8 +33,8 @@ class WallClock:
 class EventClock:
     """The latest event time seen: replayed traffic carries its own time, at any speed. It never runs backwards."""
 
-    def __init__(self, start: float = 0.0) -> None:
-        self._now = start
+    def __init__(self) -> None:
+        self._now = 0.0
 
     def now(self) -> float:
         return self._now
