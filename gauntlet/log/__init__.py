@@ -50,4 +50,7 @@ class LogReader(Protocol):
     async def seek(self, topic: str, partition: str, at: float) -> int:
         """The first offset whose record is of time `at` or later (the end if there is none)."""
 
+    async def wait(self, seconds: float) -> None:
+        """Return when there may be new records, or after `seconds`; only a hint: the caller reads again."""
+
     async def close(self) -> None: ...
