@@ -1,4 +1,4 @@
-"""The event log: two small ports, `LogWriter` and `LogReader`, and the choice of their implementation by URL.
+"""The event log: two small ports, `LogWriter` and `LogReader`. `gauntlet.adapters` chooses the implementation by URL.
 
 Offsets are not kept here: a consumer keeps them with its own state and commits both together.
 """
