@@ -105,17 +105,6 @@ def delays(rng: np.random.Generator, pane: int) -> dict[str, float]:
     return {"median_rows": statistics.median(found), "most_rows": max(found), "blamed_right": blamed / 100}
 
 
-def false_alarms(rng: np.random.Generator) -> dict[str, float]:
-    """Episodes on five still streams of 2,000 panes of 64 rows x 50 features."""
-    profile = Profile.fit(table(rng, 20_000), reference_id="bench")
-    episodes = sum(
-        event.event == "open"
-        for _ in range(5)
-        for event in Monitor(profile).observe(table(rng, 2000 * profile.pane), 0.0)
-    )
-    return {"streams": 5, "panes_each": 2000, "episodes": episodes}
-
-
 def run() -> Iterator[str]:
     rng = np.random.default_rng(20130101)
     for name, part in {
@@ -124,7 +113,6 @@ def run() -> Iterator[str]:
         "pane_256": lambda rng: slide_and_check(rng, 256),
         "one_sigma_pane_64": lambda rng: delays(rng, 64),
         "one_sigma_pane_256": lambda rng: delays(rng, 256),
-        "still": false_alarms,
     }.items():
         yield name
         yield from (f"  {key:30} {value:.6g}" for key, value in part(rng).items())

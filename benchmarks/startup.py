@@ -2,13 +2,17 @@
 
 Every run starts the peer, then `gauntlet up` in a fresh folder (which registers the model), then again in the same
 folder; a ratio is the median over the runs' own ratios, so that a busy minute weighs on both sides. The target is 2.5.
-The light commands are shown with the heavy libraries that they import.
+The light commands are shown with the heavy libraries that they import. The last table is what the processes of an idle
+`gauntlet up` cost, once it has answered a prediction (Linux): processor time, and memory (proportional set size: what
+several share is divided among them).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -48,12 +52,13 @@ class Constant:
 """
 _POLL_SECONDS = 0.005
 _LONGEST_SECONDS = 120.0
+_SETTLING_SECONDS = 10.0  # until all three have started, and none has anything left to do
 _ENVIRONMENT = os.environ | {
     "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
 }
 
 
-def run(runs: int = 5) -> Iterator[str]:
+def run(runs: int = 5, idle_seconds: float = 30.0) -> Iterator[str]:
     seconds: dict[str, list[float]] = {"peer": [], "first start": [], "second start": []}
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as name:
@@ -74,6 +79,10 @@ def run(runs: int = 5) -> Iterator[str]:
             took = statistics.median(timed(["-m", "gauntlet.cli", *arguments]) for _ in range(runs))
             label = " ".join(["gauntlet", *(Path(word).name for word in arguments)])
             yield f"{label:42} {took:4.2f} s  imports {', '.join(heavy_imports(arguments)) or 'no heavy library'}"
+        if Path("/proc/self/smaps_rollup").exists():
+            yield f"\n{'idle for ' + format(idle_seconds, 'g') + ' s':42} % of a core  MB"
+            for name, share, megabytes in idle(folder, idle_seconds):
+                yield f"{name:42} {share:12.2f}  {megabytes:.0f}"
 
 
 def write_experiment(folder: Path) -> Path:
@@ -93,6 +102,14 @@ def timed(arguments: list[str]) -> float:
 
 def first_prediction(folder: Path) -> float:
     """Seconds from the start of `gauntlet up` to the first answered prediction; everything is stopped again."""
+    began = time.perf_counter()
+    with running(folder):
+        return time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[int]:
+    """`gauntlet up` that has answered a prediction: its process id. At the end everything is stopped."""
     address = folder / "gauntlet-data" / "router.address"
     address.unlink(missing_ok=True)
     began = time.perf_counter()
@@ -106,10 +123,44 @@ def first_prediction(folder: Path) -> float:
             if process.poll() is not None or time.perf_counter() - began > _LONGEST_SECONDS:
                 raise SystemExit("gauntlet up did not answer")
             time.sleep(_POLL_SECONDS)
-        return time.perf_counter() - began
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+def idle(folder: Path, seconds: float) -> Iterator[tuple[str, float, float]]:
+    """Each process of an idle `gauntlet up`, and all together: share of a core in percent, and megabytes."""
+    with running(folder) as up:
+        time.sleep(_SETTLING_SECONDS)
+        before = {pid: cpu_seconds(pid) for pid in [up, *children(up)]}
+        time.sleep(seconds)
+        found = []
+        for pid, spent in before.items():
+            command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            kilobytes = re.search(r"^Pss: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+            assert kilobytes is not None
+            found.append((command[3], 100 * (cpu_seconds(pid) - spent) / seconds, int(kilobytes[1]) / 1024))
+    yield from found
+    yield "all together", sum(share for _, share, _ in found), sum(megabytes for *_, megabytes in found)
+
+
+def stat(pid: int | str) -> list[str]:
+    """proc(5)'s fields of a process, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def cpu_seconds(pid: int) -> float:
+    return sum(map(int, stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if int(stat(entry)[1]) == parent:
+                found.append(int(entry))
+    return found
 
 
 def answered(address: Path) -> bool:

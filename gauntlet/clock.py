@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import re
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -33,8 +33,8 @@ class WallClock:
 class EventClock:
     """The latest event time seen: replayed traffic carries its own time, at any speed. It never runs backwards."""
 
-    def __init__(self, start: float = 0.0) -> None:
-        self._now = start
+    def __init__(self) -> None:
+        self._now = 0.0
 
     def now(self) -> float:
         return self._now
@@ -48,11 +48,13 @@ def make(kind: str) -> Clock:
     return EventClock() if kind == "events" else WallClock()
 
 
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for `stop`, `seconds` at most."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
+async def pause(stop: asyncio.Event, seconds: float, *hints: Coroutine[Any, Any, object]) -> None:
+    """Wait for `stop` or the first of `hints`, `seconds` at most."""
+    waits = [asyncio.create_task(wait) for wait in (stop.wait(), *hints)]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
 
 
 _LENIENT = re.compile(

@@ -1,9 +1,92 @@
-"""Suggestions for misspelt names in error messages."""
+"""Spellings of values and names: the one form in which values are compared, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+_NUMBER = re.compile(r"([+-]?)(0|[1-9]\d*|(?=\.\d))(?:\.(\d*))?", re.ASCII)
+_SCIENTIFIC = re.compile(r"([+-]?[1-9](?:\.\d*)?)[eE]([+-]?\d{1,4})", re.ASCII)
+"""With one digit before the point, as programs write numbers: 12e4 may be a name."""
+_SPAN = re.compile(r"(-?\d+) days \+?(\d\d):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d[ T])?(\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+_WRITTEN_OUT = 30
+"""Places up to which a number in scientific notation is written out."""
+
+
+def canonical(text: str) -> str:
+    """The one spelling in which a value is compared, however a file or a person wrote it.
+
+    Truth values are `true` and `false`. Whole numbers have no fraction: `0.0` is `0`, `1e3` is `1000`. Lengths of time
+    (`1 days 00:00:30`) are seconds. Times have a space before the hour, no empty fraction and no midnight, and those
+    with a zone are in UTC. Any other text is what it is: `007` is a name, `1.10` another version than `1.1`.
+    """
+    if text.isdecimal() and text[0] != "0":  # most texts with digits, such as identifiers
+        return text
+    trimmed = text.strip()
+    if trimmed[:1] not in "+-.0123456789":
+        return trimmed.lower() if trimmed[:1] in "tTfF" and trimmed.lower() in ("true", "false") else text
+    if (match := _NUMBER.fullmatch(trimmed)) is not None:
+        return _number(*match.groups(default=""))
+    if (match := _SCIENTIFIC.fullmatch(trimmed)) is not None:
+        return _scientific(*match.groups())
+    if (match := _SPAN.fullmatch(trimmed)) is not None:
+        days, hours, minutes, seconds = (Decimal(part) for part in match.groups())
+        return f"{(((days * 24 + hours) * 60 + minutes) * 60 + seconds).normalize():f}"
+    if (match := _TIME.fullmatch(trimmed)) is not None:
+        return _time(*match.groups(default=""))
+    return text
+
+
+def _number(sign: str, whole: str, fraction: str) -> str:
+    digits = f"{whole or '0'}.{fraction}" if fraction.strip("0") else whole or "0"
+    return f"-{digits}" if sign == "-" and digits != "0" else digits
+
+
+def _scientific(mantissa: str, power: str) -> str:
+    if abs(int(power)) <= _WRITTEN_OUT:
+        return canonical(f"{Decimal(f'{mantissa}e{power}').normalize():f}")
+    return f"{canonical(mantissa)}e{int(power)}"
+
+
+def _time(day: str, clock: str, fraction: str, zone: str) -> str:
+    fraction = fraction.rstrip("0")
+    if day and zone:  # to the microsecond; what a second has of it is the same in every zone
+        try:
+            at = datetime.fromisoformat(f"{day}{clock}{zone}").astimezone(UTC)
+        except (ValueError, OverflowError):
+            return f"{day}{clock}{zone}"
+        day, clock, zone = f"{at:%Y-%m-%d} ", f"{at:%H:%M:%S}", "Z"
+    if day and not fraction and not zone and clock == "00:00:00":
+        return day[:-1]
+    return f"{day.replace('T', ' ')}{clock}{fraction and '.' + fraction}{zone}"
+
+
+def folded(text: str) -> str:
+    """What texts that a reader takes for one value have in common: without spaces around them, and without case."""
+    return canonical(text.strip()).casefold()
+
+
+def apart(some: Collection[str], others: Collection[str]) -> str:
+    """Two sets of classes that share none, with the likely reason."""
+    pairs = (("by spaces around them", str.strip), ("by case", str.casefold), ("by case and spaces", folded))
+    reasons = [f"they differ {how}" for how, form in pairs if {*map(form, some)} & {*map(form, others)}]
+    if {_is_number(name) for name in some} ^ {_is_number(name) for name in others} == {True, False}:
+        reasons.append("one names the classes and the other numbers them")
+    return f"{listed(some)} against {listed(others)}" + "".join(f"; {reason}" for reason in reasons[:1])
+
+
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """The first names in order, in quotes."""
+    known = sorted(names)
+    return ", ".join(map(repr, known[:most])) + (", …" if len(known) > most else "")
+
+
+def _is_number(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text) or _SCIENTIFIC.fullmatch(text))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -102,9 +102,10 @@ class JobFolder:
         """None while there is none: the job runs, or its process has died without one."""
         return self._read("answer.json", Answer)
 
-    def output_tail(self, characters: int = 600) -> str:
+    def output_tail(self) -> str:
+        """The last 600 characters that the job printed."""
         try:
-            return self.output.read_text(encoding="utf-8", errors="replace")[-characters:].strip()
+            return self.output.read_text(encoding="utf-8", errors="replace")[-600:].strip()
         except OSError:
             return ""
 

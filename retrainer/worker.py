@@ -34,15 +34,16 @@ _log = get_logger("gauntlet.retrainer")
 
 _TOPICS = (keys.EVALUATIONS, keys.DRIFT)
 _BATCH = 256
-_POLL_SECONDS = 0.1  # how late a verdict is noticed; a rollback is to be in force well within a second
-_LONGEST_BACKOFF = 2.0
+_LOOK_SECONDS = 2.0  # between two turns where no hint of news comes
+_JOB_SECONDS = 0.1  # while a job's process works: its steps and its end give no hint
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 2.0
 _JOBS_SHOWN = 20
 _OUTAGES = (GauntletError, OSError, sqlite3.Error)
 
 
 async def serve(config: Config, stop: asyncio.Event) -> None:
     """Run the retrainer until `stop` is set. Outages are waited out; only a cancellation ends it otherwise."""
-    backoff = _POLL_SECONDS
+    backoff = _FIRST_BACKOFF
     while not stop.is_set():
         try:
             async with AsyncExitStack() as stack:
@@ -96,7 +97,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Turn until `stop` is set. A job that still runs then is ended, and started again with the next start."""
-        backoff = _POLL_SECONDS
+        backoff = _FIRST_BACKOFF
         _log.info("retrainer_started", experiment=self._experiment, event_time=round(self._store.now))
         try:
             while not stop.is_set():
@@ -113,9 +114,10 @@ class Worker:
                     )
                     await pause(stop, backoff)
                     continue
-                backoff = _POLL_SECONDS
+                backoff = _FIRST_BACKOFF
                 if not busy:
-                    await pause(stop, _POLL_SECONDS)
+                    seconds = _JOB_SECONDS if self._store.live else _LOOK_SECONDS
+                    await pause(stop, seconds, self._reader.wait(seconds), self._state.wait(seconds))
         finally:
             await self.close()
 

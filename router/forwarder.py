@@ -24,7 +24,7 @@ from gauntlet.structured_logging import get_logger
 _log = get_logger("gauntlet.router")
 
 BATCH = 1000  # records of one topic in one append: a few milliseconds of the router's time
-_IDLE_SECONDS = 0.05
+_LOOK_SECONDS = 2.0  # between two looks at the own log where no hint of news comes
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _FINISH_SECONDS = 5.0  # for the last records when the router stops; the rest goes out after the next start
 
@@ -75,7 +75,7 @@ class Forwarder:
                     _log.warning("forwarding_resumed", waiting=sum(self.lag().values()), next="catching up")
                 backoff = 0.0
                 if not moved:
-                    await pause(stop, _IDLE_SECONDS)
+                    await pause(stop, _LOOK_SECONDS, self._source.wait(_LOOK_SECONDS))
             if not backoff:
                 await self._finish()
         finally:

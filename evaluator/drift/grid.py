@@ -131,7 +131,7 @@ def _largest_bin(grid: Grid, values: Floats) -> int:
     return int(np.bincount(grid.slot_of(values)).max())
 
 
-def category_grid(values: Sequence[str], counts: Ints, most: int = CATEGORIES) -> Grid:
-    """The grid for categories with these counts: the `most` frequent, ties by name."""
-    seen = sorted((-int(count), value) for value, count in zip(values, counts, strict=True) if count > 0)[:most]
+def category_grid(values: Sequence[str], counts: Ints) -> Grid:
+    """The grid for categories with these counts: the `CATEGORIES` most frequent, ties by name."""
+    seen = sorted((-int(count), value) for value, count in zip(values, counts, strict=True) if count > 0)[:CATEGORIES]
     return Grid("categories", categories=tuple(value for _, value in seen))

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from evaluator.service import drift_context, guardrails, primary_metric, segments
+from evaluator.service import drift_context, guardrails, primary_metric
 from evaluator.service.block_sums import BlockSums, LossSums, RolloutSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
 from evaluator.service.primary_metric import blocks_of, evidence_units
@@ -121,7 +121,11 @@ class _Guards:
     def holds(self) -> list[_Finding]:
         """What speaks against sending more traffic to the challenger."""
         found = [
-            _Finding(VerdictCause.SEGMENT_HARM, f"{result.name}={result.value}", f"holds: {segments.sentence(result)}")
+            _Finding(
+                VerdictCause.SEGMENT_HARM,
+                f"{result.name}={result.value}",
+                f"holds: {guardrails.segment_sentence(result)}",
+            )
             for result in self.segments
             if result.harmed
         ]
@@ -287,7 +291,7 @@ def _guard(
         )
         readings.append(reading)
     state.label_arrival, arrival, differs = guardrails.label_arrival(plan, state.label_arrival, matured)
-    state.segments, found = segments.read(sums.tracked.segments, plan, state.segments, matured)
+    state.segments, found = guardrails.read_segments(sums.tracked.segments, plan, state.segments, matured)
     units = sum(sum(pair) for pair in assigned.counts.values())
     exposure = guardrails.multiple_exposure(closed, units, state.multiple_exposure_p)
     if exposure.p_value is not None:

@@ -1,7 +1,9 @@
 """Stream join of predictions, shadow scores and outcomes by prediction id, in any order, each at most once.
 
 The first prediction, the first shadow score and the first outcome of an id win; whatever comes again is counted and
-changes nothing. Rows stay as tombstones until the horizon is over, so that a redelivered pair can't count twice.
+changes nothing. An outcome of more than the horizon after its prediction is late and no evidence; one that meets no
+prediction is an orphan. Rows stay as tombstones until the horizon is over, so that a redelivered pair can't count
+twice.
 """
 
 from __future__ import annotations

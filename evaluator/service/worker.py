@@ -23,6 +23,7 @@ from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.pipeline import OutputEvent, Pipeline
 from evaluator.service.validation import TOPICS, InputEvent, InvalidEvent
 from gauntlet import adapters, events, keys, status, telemetry
+from gauntlet.clock import pause
 from gauntlet.config import Config
 from gauntlet.errors import Conflict, GauntletError, LogUnavailable, StateUnavailable
 from gauntlet.log import LogReader, LogWriter, Record, Stored
@@ -46,9 +47,8 @@ class WorkerSettings:
     outcomes: int = 5000
     commit: float = 0.2
     """How much work a crash repeats, and how late a verdict can be."""
-    idle: float = 0.02
     discover: float = 2.0
-    """Between two looks for new partitions."""
+    """Between two looks for new partitions, and at records of which no hint came."""
     backoff: float = 0.5
     """After an outage."""
 
@@ -89,14 +89,8 @@ async def _connected(connect: Callable[[], Awaitable[T]], stop: asyncio.Event, b
             return await connect()
         except (LogUnavailable, StateUnavailable) as error:
             _log.warning("connection_failed", error=error, next=f"connecting again in {backoff:g} s")
-            await _pause(stop, backoff)
+            await pause(stop, backoff)
     return None
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
 
 
 class Worker:
@@ -153,13 +147,14 @@ class Worker:
                         await self.catch_up()
                         ready = True
                     if not await self.step():
-                        await _pause(stop, self._settings.idle)
+                        seconds = self._settings.commit if self._dirty else self._settings.discover
+                        await pause(stop, seconds, self._reader.wait(seconds))
                 except (LogUnavailable, StateUnavailable) as error:
                     wait = self._settings.backoff
                     self._limited_log.warning(
                         "evaluation_paused", experiment=self._name, error=error, next=f"retried every {wait:g} s"
                     )
-                    await _pause(stop, wait)
+                    await pause(stop, wait)
             if self._dirty:
                 with contextlib.suppress(LogUnavailable, StateUnavailable):
                     await self.commit()

@@ -77,9 +77,10 @@ def answer(arguments: argparse.Namespace, report: Any, title: str = "Experiment"
     if getattr(arguments, "html", None):
         write("html", arguments.html, gauntlet.to_html(report, title))
     if getattr(arguments, "plot", None):
-        from evaluator.offline.render import plan
+        from evaluator.offline.render import experiment
 
-        write("plot", arguments.plot, plan.picture(report, Path(arguments.plot).suffix.lower().lstrip(".")))
+        kind = Path(arguments.plot).suffix.lower().lstrip(".")
+        write("plot", arguments.plot, experiment.plan_picture(report, kind))
     json = None if arguments.json is None else as_json(report, **form) + "\n"
     if json is not None and arguments.json != "-":
         write("json", arguments.json, json)

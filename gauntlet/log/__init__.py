@@ -1,4 +1,4 @@
-"""The event log: two small ports, `LogWriter` and `LogReader`, and the choice of their implementation by URL.
+"""The event log: two small ports, `LogWriter` and `LogReader`. `gauntlet.adapters` chooses the implementation by URL.
 
 Offsets are not kept here: a consumer keeps them with its own state and commits both together.
 """
@@ -49,5 +49,8 @@ class LogReader(Protocol):
 
     async def seek(self, topic: str, partition: str, at: float) -> int:
         """The first offset whose record is of time `at` or later (the end if there is none)."""
+
+    async def wait(self, seconds: float) -> None:
+        """Return when there may be new records, or after `seconds`; only a hint: the caller reads again."""
 
     async def close(self) -> None: ...

@@ -35,6 +35,7 @@ _log = get_logger("gauntlet.log")
 _BATCH_BYTES = 256 * 2**10
 _CODEC = "zstd"  # aiokafka asks lz4 for level 9: three times the time on the caller's loop for larger batches
 _FETCH_BYTES = 2**20
+_POLL_SECONDS = 0.05
 
 # ListOffsets' special times (Kafka protocol, key 2), and its answer when no record is that young.
 _EARLIEST, _LATEST, _NOWHERE = -2, -1, -1
@@ -251,6 +252,9 @@ class KafkaLogReader(_Connection):
             return end if offset == _NOWHERE else offset
 
         return await self._request(first)
+
+    async def wait(self, seconds: float) -> None:
+        await asyncio.sleep(min(seconds, _POLL_SECONDS))
 
     async def close(self) -> None:
         self._closed = True

@@ -21,6 +21,7 @@ from gauntlet import files
 from gauntlet.errors import LogUnavailable
 from gauntlet.log import Record, Stored, segments
 from gauntlet.threads import deliver, in_thread
+from gauntlet.watch import FolderWatch
 
 SEGMENT_BYTES = 256 * 2**20
 _GROUP = 4096  # records in one commit at most: keeps a commit under ~50 ms, so a durable answer never waits long
@@ -221,8 +222,15 @@ class LocalLogReader:
         self._partitions: dict[str, segments.Partition] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self._watch = FolderWatch()
 
     async def partitions(self, topic: str) -> list[str]:
+        return self._folders()
+
+    async def wait(self, seconds: float) -> None:
+        await self._watch.wait([self._root, *(self._root / name for name in self._folders())], seconds)
+
+    def _folders(self) -> list[str]:
         if not self._root.exists():
             return []
         return sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir())
@@ -270,8 +278,12 @@ class LocalLogReader:
         with self._lock:
             return self._partition(partition).known(topic, keys)
 
+    async def close(self) -> None:
+        self._watch.close()
+        await self._close()
+
     @in_thread
-    def close(self) -> None:
+    def _close(self) -> None:
         with self._lock:
             self._closed = True
             for files in self._partitions.values():

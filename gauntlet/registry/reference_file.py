@@ -24,7 +24,7 @@ def read_reference(
     `target` and `time` name the columns with the truth (class label or number) and the row's time (seconds since 1970
     or ISO 8601). Raises `TableError` naming the file, the column and the row.
     """
-    table = open_table(path)
+    table = open_table(path, as_written=True)
     numbers = [f.name for f in schema.features if f.kind == "number"]
     texts = [f.name for f in schema.features if f.kind == "text"]
     if target is not None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from gauntlet.errors import Conflict, StateUnavailable
 from gauntlet.state import Versioned
 from gauntlet.threads import in_thread
+from gauntlet.watch import FolderWatch
 
-_POLL_SECONDS = 0.02  # PRAGMA data_version costs microseconds; this bounds how late a change is noticed
+_LOOK_SECONDS = 5.0  # between two looks where no hint comes
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB NOT NULL)",
@@ -42,18 +43,19 @@ class LocalState:
             self._watch = opened.enter_context(contextlib.closing(self._connect(0.0)))
             self._seen = self._changes()
             opened.pop_all()
+        self._folder = FolderWatch()
 
     async def wait(self, seconds: float) -> None:
         """As the port says. A change since the last wait's end counts; of several waiters at once each is woken."""
         deadline = asyncio.get_running_loop().time() + seconds
         before = self._seen
         while True:
-            with self._translated(), contextlib.suppress(sqlite3.OperationalError):  # busy for a moment: no news
+            with contextlib.suppress(sqlite3.Error):  # busy for a moment, or damaged: no news, which `get` explains
                 self._seen = self._changes()
             left = deadline - asyncio.get_running_loop().time()
             if self._seen != before or left <= 0:
                 return
-            await asyncio.sleep(min(_POLL_SECONDS, left))
+            await self._folder.wait([self._path.parent], min(_LOOK_SECONDS, left))
 
     def _connect(self, patience: float) -> sqlite3.Connection:
         return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=patience)
@@ -73,8 +75,12 @@ class LocalState:
         with self._translated(), self._lock:
             yield self._db
 
+    async def close(self) -> None:
+        self._folder.close()
+        await self._close()
+
     @in_thread
-    def close(self) -> None:
+    def _close(self) -> None:
         with self._lock:
             self._db.close()
         self._watch.close()

@@ -1,7 +1,8 @@
 """A table of an experiment's rows: CSV, Parquet or a frame, read in chunks as arrays of numbers and coded texts.
 
-Invariant: chunks begin at multiples of the asked size, text codes mean the same in every chunk, and whatever cannot be
-read as asked raises `TableError` naming the column and the row (counted from 0, after the header).
+Invariant: chunks begin at multiples of the asked size, text codes mean the same in every chunk, a value is the same
+whatever it is kept in (`False` of a CSV, a truth value of Parquet), and whatever cannot be read as asked raises
+`TableError` naming the column and the row (counted from 0, after the header).
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gauntlet.spelling import did_you_mean
+from gauntlet.spelling import canonical, did_you_mean
 from gauntlet.table.prefetch import read_ahead
-from gauntlet.table.sources import NULLS, Source, TableError, open_source
+from gauntlet.table.sources import NULLS, CsvFile, Source, TableError, open_source
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Chunk", "Codes", "Table", "TableError", "open_table"]
 
-_NULLS = pa.array(NULLS)
+_TRUTHS = {"true": "1", "false": "0"}
+_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 CHUNK_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Texts of one column: `values[codes[i]]` is row i's, a code of −1 means that it has none.
+    """Texts of one column: `values[codes[i]]` is row i's, a code of −1 means that it has none. They are `canonical`.
 
     `values` grows from chunk to chunk, at its end only, so a code once seen keeps its meaning.
     """
@@ -52,16 +54,19 @@ class Chunk:
     texts: Mapping[str, Codes]
 
 
-def open_table(source: str | Path | pd.DataFrame | pa.Table) -> Table:
-    """A table over a file's path or a frame in memory; raises `TableError` when it cannot be one."""
-    return Table(open_source(source))
+def open_table(source: str | Path | pd.DataFrame | pa.Table, *, as_written: bool = False) -> Table:
+    """A table over a file's path or a frame in memory; raises `TableError` when it cannot be one.
+
+    as_written: texts keep the file's spelling, for a model that knows them by it.
+    """
+    return Table(open_source(source), as_written=as_written)
 
 
 class Table:
     """Rows in the order of the file. Every call of `chunks` reads from the beginning."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, *, as_written: bool = False) -> None:
+        self._source, self._as_written = source, as_written
         self.name = source.name
         self.columns = source.columns
         self.rows = source.rows
@@ -73,6 +78,13 @@ class Table:
         found = next((name for mark, name in names.items() if mark in self.columns[0]), None)
         return "" if found is None else f"is {found} between its columns? only commas are read"
 
+    def types(self) -> dict[str, str]:
+        """The type that each column is kept in, for people; empty for a file of texts."""
+        if isinstance(self._source, CsvFile):
+            return {}
+        first = next(self._source.batches(self.columns))
+        return {field.name: str(field.type) for field in first.schema}
+
     def kinds(self, sample: int = 1000) -> dict[str, Literal["number", "text"]]:
         """What each column holds, judged by its first `sample` rows; one without any value there is a number."""
         for piece in _pieces(self._source.batches(self.columns), sample):
@@ -82,10 +94,11 @@ class Table:
     def chunks(self, numbers: Sequence[str], texts: Sequence[str] = (), rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
         """The rows, `rows` at a time (fewer in the last chunk), with these columns as numbers and as texts.
 
-        A column may be asked for as both. `true` and `false` count as 1 and 0. Raises `TableError`.
+        A column may be asked for as both. `true` and `false` count as 1 and 0, a length of time as its seconds. Raises
+        `TableError`.
         """
         self._check([*numbers, *texts])
-        coders = {name: _Coder() for name in texts}
+        coders = {name: _Coder(as_written=self._as_written) for name in texts}
         start = 0
         with closing(read_ahead(self._typed(numbers, texts, rows))) as pieces:
             for piece in pieces:
@@ -129,7 +142,7 @@ class Table:
         if in_order:
             return self
         order = np.argsort(keys, kind="stable")
-        return _Ordered(self._source, order)
+        return _Ordered(self._source, order, as_written=self._as_written)
 
     def _keys(self, column: str) -> tuple[NDArray[Any], bool]:
         """The sort keys, in a temporary file, and whether they never go down."""
@@ -212,8 +225,8 @@ class Table:
 class _Ordered(Table):
     """The same rows in another order; the asked columns are spilled to temporary files, then gathered."""
 
-    def __init__(self, source: Source, order: NDArray[np.intp]) -> None:
-        super().__init__(source)
+    def __init__(self, source: Source, order: NDArray[np.intp], *, as_written: bool) -> None:
+        super().__init__(source, as_written=as_written)
         self.rows = len(order)
         self._order = order
 
@@ -230,7 +243,9 @@ class _Ordered(Table):
                     known[name] = pa.array(coded.values, pa.string())
             number_columns = {name: spill.array() for name, spill in number_spills.items()}
             text_columns = {name: spill.array() for name, spill in text_spills.items()}
-        coders = {name: _Coder() for name in texts}  # codes go by where a text is first seen in this order
+        coders = {
+            name: _Coder(as_written=True) for name in texts
+        }  # codes go by where a text is first seen in this order
         for start in range(0, len(self._order), rows):
             taken = self._order[start : start + rows]
             yield Chunk(
@@ -267,14 +282,19 @@ class _Spill:
 
 
 class _Coder(dict[str | None, int]):
-    """Texts to codes, given out in the order in which they are first seen."""
+    """Texts to codes, given out in the order in which they are first seen; spellings of one value have one code."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_written: bool) -> None:
         super().__init__({None: -1} | dict.fromkeys(NULLS, -1))
+        self._as_written = as_written
         self._fresh: list[str] = []
         self._values: tuple[str, ...] = ()
 
     def __missing__(self, text: str) -> int:
+        spelled = text if self._as_written else canonical(text)
+        if spelled != text:
+            self[text] = code = self[spelled]
+            return code
         code = len(self._values) + len(self._fresh)
         self._fresh.append(text)
         self[text] = code
@@ -317,7 +337,12 @@ def _joined(parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _plain(values: pa.Array) -> pa.Array:
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+    """Without a dictionary; lengths of time as seconds."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_duration(values.type):
+        return pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), _PER_SECOND[values.type.unit])
+    return values
 
 
 def _is_text(values: pa.Array) -> bool:
@@ -341,11 +366,12 @@ def _kind(values: pa.Array) -> Literal["number", "text"]:
 
 
 def _spelled(values: pa.Array) -> pa.Array:
-    """Texts without spaces around them, true and false (in any case) as 1 and 0, and null for what stands for none."""
-    trimmed = pc.utf8_trim_whitespace(values)
-    lower = pc.utf8_lower(trimmed)
-    known = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", trimmed))
-    return pc.if_else(pc.is_in(known, _NULLS), pa.scalar(None, known.type), known)
+    """Texts as numbers are written: no spaces around them, truth values as 1 and 0, lengths of time as seconds, null
+    for what stands for none."""
+    coded = values.dictionary_encode()
+    texts = ("" if text is None else canonical(text.strip()) for text in coded.dictionary.to_pylist())
+    known = [_TRUTHS.get(text, None if text in NULLS else text) for text in texts]
+    return pa.array(known, pa.string()).take(coded.indices)
 
 
 def _cast(values: pa.Array, target: pa.DataType) -> pa.Array | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +26,7 @@ HORIZON = 100.0
 BLOCK = 20.0
 ROLLOUT = "test-r0001"
 
-EAGER = WorkerSettings(predictions=40, outcomes=25, commit=0.0, idle=0.001, discover=0.0, backoff=0.001)
+EAGER = WorkerSettings(predictions=40, outcomes=25, commit=0.0, discover=0.0, backoff=0.001)
 """Small steps, and a commit after every one of them."""
 
 _SETTINGS = f"""
@@ -186,6 +187,9 @@ class MemoryLog:
             if record.at >= at:
                 return record.offset
         return self.first.get((topic, partition), 0) + len(self.records[topic, partition])
+
+    async def wait(self, seconds: float) -> None:
+        await asyncio.sleep(0.001)
 
     async def append(self, records: list[Record]) -> None:
         self._called("append", "")

@@ -20,6 +20,7 @@ from gauntlet.log.kafka import KafkaLogReader, KafkaLogWriter
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
 
 TOPICS = (PREDICTIONS, OUTCOMES)
+SOON, NEVER = 60.0, 3600.0
 START = 1_357_016_400.0  # 2013: replayed events are far older than any default retention
 
 
@@ -242,6 +243,25 @@ async def test_readers_follow_concurrent_writers(backend: Backend) -> None:
     await asyncio.gather(*(write(f"{name}-") for name in "abcd"))
     for found in await asyncio.gather(*followers):
         assert by_key(found) == expected(*(records(range(300), name=f"{name}-") for name in "abcd"))
+
+
+async def test_a_reader_is_woken_by_what_it_has_not_seen(backend: Backend) -> None:
+    """Written before its wait, or during it; the waits are so long that only a hint can end them."""
+    writer, reader = await backend.writer(), await backend.reader()
+    await writer.append(records(range(1)))
+    seen = by_key(await everything(reader))
+    for number in range(1, 4):
+        for _ in range(2):  # what the reader's own opening of files may have changed
+            await reader.wait(0.05)
+        waiting = asyncio.create_task(reader.wait(NEVER)) if number % 2 else None
+        await asyncio.sleep(0)
+        await writer.append(records(range(number, number + 1)))
+        async with asyncio.timeout(SOON):
+            await (waiting or reader.wait(NEVER))
+            while by_key(await everything(reader)) == seen:
+                await reader.wait(NEVER)
+        seen = by_key(await everything(reader))
+    assert seen == expected(records(range(4)))
 
 
 async def test_a_closed_log_refuses(backend: Backend) -> None:

@@ -28,7 +28,7 @@ from builders.evaluator_events import (
 from builders.samples import sample
 
 from evaluator.service.checkpoint import Checkpoint
-from evaluator.service.worker import serve
+from evaluator.service.worker import WorkerSettings, serve
 from gauntlet import adapters, events, keys, status
 from gauntlet.errors import Conflict, LogUnavailable, StateUnavailable
 from gauntlet.log import Record
@@ -143,6 +143,39 @@ async def test_another_experiments_events_are_passed_over(tmp_path: Path) -> Non
     assert evaluator.pipeline.watermark == 1000.0
     assert evaluator.pipeline.counts == {"predictions": 1, "outcomes": 1, "joined": 1}
     assert evaluator.worker.offsets == {"predictions/a": 3, "outcomes/a": 2}
+    evaluator.close()
+
+
+async def test_an_idle_evaluator_sleeps_until_the_log_has_more(tmp_path: Path) -> None:
+    """Scenario: everything is read; no call reaches the log until a hint comes. Expected: the hint is enough."""
+    log, hint, asleep = filled(traffic(50)), asyncio.Event(), asyncio.Event()
+
+    async def wait(_: float) -> None:
+        asleep.set()
+        try:
+            await hint.wait()
+        finally:
+            hint.clear()
+            asleep.clear()
+
+    log.wait = wait  # type: ignore[method-assign]
+    patient = WorkerSettings(commit=0.0, discover=3600.0)
+    evaluator = Evaluator(config(tmp_path), tmp_path / "e.db", log, settings=patient)
+    stop = asyncio.Event()
+    running = asyncio.create_task(evaluator.worker.run(stop))
+    for count in (50, 51):
+        async with asyncio.timeout(60):
+            while not (
+                evaluator.pipeline.counts["predictions"] == count and evaluator.worker.flushed and asleep.is_set()
+            ):
+                await asyncio.sleep(0.01)
+        calls = len(log.calls)
+        await asyncio.sleep(0.1)
+        assert len(log.calls) == calls
+        log.add(prediction(1000 + count, 5000.0 + count))
+        hint.set()
+    stop.set()
+    await running
     evaluator.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 from builders.evaluator_events import ROLLOUT, Evaluator, MemoryLog, config
 from builders.samples import sample
 
-from evaluator.service import gauges, guardrails, segments
+from evaluator.service import gauges, guardrails
 from evaluator.service.block_sums import BlockSums, RolloutSums, TrackedMetrics
 from evaluator.service.design import EvaluationDesign, Guard, RolloutPlan, evaluation_design, tracked_metrics
 from evaluator.service.evaluation import EvaluationState, evaluate
@@ -296,7 +296,7 @@ def test_the_more_values_are_looked_at_the_more_each_has_to_show() -> None:
             cells: dict[str, Any] = {value: PairedSums() for value in ("worst", *(f"v{i}" for i in range(others)))}
             cells["worst"].add(random.normal(size=30), random.normal(size=30) - 1.0)
             past.append(BlockSums(segments={"s": cells}))
-        found.append(segments.read(["s"], made, {}, past)[1])
+        found.append(guardrails.read_segments(["s"], made, {}, past)[1])
     assert [len(results) for results in found] == [1, 10]
     assert found[1][-1].value == "worst"
     alone = found[0][0].p_value

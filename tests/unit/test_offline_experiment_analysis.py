@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from builders.experiments import analysed, find, log, only, spoiled, units
 
+import gauntlet
 from gauntlet.errors import GauntletError
 
 
@@ -24,6 +25,59 @@ def test_a_file_is_answered_alike_in_every_form(tmp_path: Path) -> None:
     options = {"metric": ["y:proportion", "loss:mean:lower"], "segment": "country", "look_every": 7000}
     first, *others = [analysed(source, **options).to_dict() for source in (frame, *paths)]
     assert all(other == first for other in others)
+
+
+def test_an_answer_is_the_same_whatever_keeps_the_frame(tmp_path: Path) -> None:
+    """Truth values, whole floats, times with a zone and lengths of time, as a CSV and as Parquet write them."""
+    rng = np.random.default_rng(4)
+    treated = rng.random(900) < 0.5
+    frame = pd.DataFrame(
+        {
+            "treated": treated,
+            "dose": np.where(treated, 1000.0, 0.0),
+            "floor": rng.choice([0.0, 1.0, 2.5], 900),
+            "y": rng.normal(treated * 0.1),
+            "right": rng.random(900) < 0.8,
+            "wait": pd.to_timedelta(rng.integers(1, 900, 900), unit="s"),
+            "day": pd.Timestamp("2026-01-01", tz="Europe/Berlin") + pd.to_timedelta(rng.integers(0, 30, 900), unit="D"),
+        }
+    )
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    frame.to_parquet(tmp_path / "log.parquet")
+    metrics = ["y", "wait:mean:lower", "right/treated:recall@True"]
+
+    def answer(arm: str, champion: Any, share: Any, name: str) -> dict[str, Any]:
+        options = {"arm": arm, "champion": champion, "share": share, "metric": metrics, "cluster": "day"}
+        return gauntlet.analyze(tmp_path / name, segment="floor", **options).to_dict()
+
+    by_truth = answer("treated", "False", "False=.5,True=.5", "log.csv")
+    assert by_truth["comparisons"][0]["n"] == {"false": int((~treated).sum()), "true": int(treated.sum())}
+    for champion, share in ((False, {False: 1, True: 1}), ("FALSE", "false=.5,TRUE=.5")):
+        assert answer("treated", champion, share, "log.parquet") == by_truth
+    by_dose = answer("dose", "0.0", "0=.5,1e3=.5", "log.csv")
+    assert by_dose == answer("dose", 0, {0.0: 1, 1000: 1}, "log.parquet")
+
+
+CLASSES = log(seed=5, n=600).assign(outcome=["Yes", "No"] * 300, said=["yes", "no", "no"] * 200, one=1, two=2)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (
+            "said/outcome:accuracy",
+            "said and outcome share no class, .* 'no', 'yes' against 'No', 'Yes'; they differ by",
+        ),
+        ("one/outcome:accuracy", "one and outcome share no class, .* '1' against 'No', 'Yes'; one names the classes"),
+        ("one/two:recall@2", "one and two share no class, so that no prediction is right: '1' against '2'$"),
+        ("outcome/outcome:recall@yes", "no row is 'yes'; there are 'No', 'Yes'"),
+        ("outcome/outcome:recall", "outcome holds texts; say which class recall is about"),
+        ("one/one:recall@yes", "one holds numbers, so there is no class 'yes'"),
+    ],
+)
+def test_predictions_of_which_none_can_be_right_are_refused(metric: str, message: str) -> None:
+    with pytest.raises(GauntletError, match=message):
+        analysed(CLASSES, metric=metric)
 
 
 def scored(frame: pd.DataFrame, share: float) -> tuple[float, float, float, float]:

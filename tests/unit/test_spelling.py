@@ -1,6 +1,80 @@
-"""Suggestions for misspelt names."""
+"""One spelling for each value, and suggestions for misspelt names."""
 
-from gauntlet.spelling import did_you_mean
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gauntlet.spelling import apart, canonical, did_you_mean, folded
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        (("False", "false", "FALSE", " False "), "false"),
+        (("0", "0.0", "-0.0", "+0", "0.", " 0.00"), "0"),
+        (("1000", "1e3", "1.0E+3", "1000.0"), "1000"),
+        (("0.0000001", "1e-07", "1e-7"), "0.0000001"),
+        (("123456789012", "123456789012.0", "1.23456789012e+11"), "123456789012"),
+        (("90", "0 days 00:01:30", "90.000"), "90"),
+        (("-60", "-1 days +23:59:00"), "-60"),
+        (("2020-01-31", "2020-01-31 00:00:00", "2020-01-31T00:00:00.000000000"), "2020-01-31"),
+        (("2023-11-14 22:13:20Z", "2023-11-14T23:13:20+01:00", "2023-11-14 23:13:20.000+0100"), "2023-11-14 22:13:20Z"),
+        (("04:05:00", "04:05:00.000000"), "04:05:00"),
+        # Above 2^53 a float would take the last digit away.
+        (("9007199254740993",), "9007199254740993"),
+    ],
+)
+def test_a_value_has_one_spelling_however_it_is_written(written: tuple[str, ...], value: str) -> None:
+    assert {canonical(text) for text in written} == {value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "007",
+        "12e4",
+        "1.10",
+        "1_000",
+        "1,5",
+        "True story",
+        "no",
+        "-",
+        ".",
+        "u12",
+        "²",
+        "2023-99-14",
+        " a",
+        "30 days",
+    ],
+)
+def test_what_may_be_a_name_is_left_as_it_is(text: str) -> None:
+    assert canonical(text) == text
+
+
+@given(st.text() | st.floats().map(str) | st.integers().map(str) | st.datetimes().map(str) | st.timedeltas().map(str))
+def test_a_canonical_text_is_its_own_spelling(text: str) -> None:
+    assert canonical(canonical(text)) == canonical(text)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_no_number_changes_its_value(number: float) -> None:
+    assert float(canonical(repr(number))) == number
+
+
+@pytest.mark.parametrize(
+    ("some", "others", "reason"),
+    [
+        ({"yes", "no"}, {"Yes", "No"}, "; they differ by case"),
+        ({"yes ", "no"}, {"yes", "n"}, "; they differ by spaces around them"),
+        ({" yes"}, {"Yes"}, "; they differ by case and spaces"),
+        ({"0", "1"}, {"no", "yes"}, "; one names the classes and the other numbers them"),
+        ({"a"}, {"b"}, ""),
+    ],
+)
+def test_classes_that_do_not_meet_are_given_the_likely_reason(some: set[str], others: set[str], reason: str) -> None:
+    assert apart(some, others).partition(";")[2] == reason[1:]
+    assert folded(" Yes") == folded("yes")
 
 
 def test_a_close_name_is_suggested_and_a_strange_one_is_not() -> None:

@@ -58,6 +58,7 @@ def run(table: Table, settings: AnalysisSettings, progress: Callable[[int], obje
         if progress is not None:
             progress(len(batch))
     _check_arms(experiment)
+    log.check_classes()
     return _answer(experiment, judge_looks(snapshots, list(experiment.cells.values()), settings))
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
-from evaluator.stats.metrics.declaration import Metric
+from evaluator.stats.metrics.declaration import KINDS, Metric
 from evaluator.stats.score_process import Bools, Floats
+from gauntlet.spelling import apart, canonical, listed
 from gauntlet.table import Chunk, Codes, Table, TableError
 
 Ints = NDArray[np.int64]
@@ -27,6 +28,10 @@ _LEAST_SHARE = 1e-12
 # Kinds whose two columns hold classes, of the same set, and those whose second column alone does.
 _CLASSES = ("accuracy", "precision", "recall", "f1", "macro_f1")
 _LABELS = ("auc", "log_loss", "brier")
+_CLASS_INPUTS = dict.fromkeys(_CLASSES, (0, 1)) | dict.fromkeys(_LABELS, (1,))
+_TRUTHS = {"true": 1.0, "false": 0.0}
+# More values of one column are numbers rather than classes.
+_MOST_CLASSES = 1000
 # Batches grow by this share: m, the prediction, is renewed as often.
 _GROWTH, _FIRST = 1.05, 10
 
@@ -64,6 +69,8 @@ class LogReader:
         self.skipped = 0
         self._kinds = table.kinds()
         self._classes: dict[str, dict[str, int]] = {}
+        self._met: dict[str, set[float]] = {}
+        """Distinct values of the columns that hold classes."""
         self._units_seen = np.zeros(0, dtype=np.bool_)
         self._last_cluster = -2
         numbers, texts = self._columns()
@@ -73,9 +80,43 @@ class LogReader:
         """The number that encodes a metric's positive class; None for metrics without one."""
         if metric.positive is None:
             return None
-        if metric.columns[-1] in self._class_columns():
-            return float(self._code(self._class_columns()[metric.columns[-1]], metric.positive))
-        return None
+        text, column = canonical(metric.positive), metric.columns[-1]
+        if column in self._class_columns():
+            return float(self._code(self._class_columns()[column], text))
+        try:
+            return _TRUTHS[text] if text in _TRUTHS else float(text)
+        except ValueError:
+            raise SettingsError(
+                f"--metric {metric.name!r}: {column} holds numbers, so there is no class {metric.positive!r}"
+            ) from None
+
+    def check_classes(self) -> None:
+        """Refuse, once all rows are read, predictions of which none can be right, and a class that is nowhere."""
+        for metric in self._settings.metrics:
+            if metric.kind not in (*_CLASSES, *_LABELS):
+                continue
+            outcomes = self._names(metric.columns[-1])
+            predictions = {side[0] for side in self._settings.inputs(metric)} if metric.kind in _CLASSES else set()
+            for column in sorted(predictions):
+                predicted = self._names(column)
+                if predicted and outcomes and not predicted & outcomes:
+                    raise SettingsError(
+                        f"--metric {metric.name!r}: {column} and {metric.columns[-1]} share no class, so that no "
+                        f"prediction is right: {apart(predicted, outcomes)}"
+                    )
+            positive, met = self.positive(metric), {metric.columns[-1], *predictions}
+            if positive is not None and outcomes and not any(positive in self._met[column] for column in met):
+                known = set().union(*map(self._names, met))
+                raise SettingsError(
+                    f"--metric {metric.name!r}: no row is {metric.positive!r}; there are {listed(known)}"
+                )
+
+    def _names(self, column: str) -> set[str]:
+        """The classes met in a column; empty where there are so many that they are numbers."""
+        met = self._met.get(column, set())
+        group = self._class_columns().get(column)
+        texts = [] if group is None else list(self._classes.get(group, ()))
+        return {texts[int(code)] if texts else f"{code:.15g}" for code in met} if len(met) <= _MOST_CLASSES else set()
 
     def error(self, row: int, column: str, why: str) -> TableError:
         """The error of a cell, with its row (counted from 0) and column."""
@@ -142,16 +183,14 @@ class LogReader:
         """Columns that hold classes as texts, each with the name of the encoding that it shares."""
         found: dict[str, str] = {}
         for metric in self._settings.metrics:
-            columns = [name for side in self._settings.inputs(metric) for name in side]
-            if metric.kind in _CLASSES and any(self._kinds.get(name) == "text" for name in columns):
-                found |= dict.fromkeys(columns, metric.columns[-1])
-            elif metric.kind in _LABELS and self._kinds.get(metric.columns[-1]) == "text":
-                if metric.positive is None:
-                    raise SettingsError(
-                        f"--metric {metric.name!r}: {metric.columns[-1]} holds texts; say which class {metric.kind} is "
-                        f"about, as in {metric.kind}@yes"
-                    )
-                found[metric.columns[-1]] = metric.columns[-1]
+            columns = {side[i] for side in self._settings.inputs(metric) for i in _CLASS_INPUTS.get(metric.kind, ())}
+            texts = sorted(name for name in columns if self._kinds.get(name) == "text")
+            if texts and metric.positive is None and KINDS[metric.kind].labelled:
+                raise SettingsError(
+                    f"--metric {metric.name!r}: {texts[0]} holds texts; say which class {metric.kind} is about, as in "
+                    f"{metric.kind}@yes"
+                )
+            found |= dict.fromkeys(columns if texts else (), metric.columns[-1])
         return found
 
     def _code(self, group: str, text: str) -> int:
@@ -174,6 +213,11 @@ class LogReader:
             bad = np.flatnonzero(np.isinf(values))
             if bad.size:
                 raise self.error(chunk.start + int(bad[0]), name, f"is {values[bad[0]]}, not a finite number")
+        for metric in settings.metrics:
+            for name in {side[i] for side in settings.inputs(metric) for i in _CLASS_INPUTS.get(metric.kind, ())}:
+                met = self._met.setdefault(name, set())
+                if len(met) <= _MOST_CLASSES:
+                    met.update(np.unique(columns[name][np.isfinite(columns[name])]).tolist())
         for name in settings.segments:
             self.segment_values[name] = chunk.texts[name].values
         return Batch(

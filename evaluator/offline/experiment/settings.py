@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 from evaluator.offline.records import PlainRecord, by_field, check_limits, check_names, option
 from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, parse_kind
 from gauntlet.errors import BadInput
-from gauntlet.spelling import did_you_mean
+from gauntlet.spelling import canonical, did_you_mean
 
 Mode = Literal["group-sequential", "anytime", "exact", "msprt", "sprt", "fixed"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -312,7 +312,7 @@ def _shares(given: str | Mapping[Any, float] | Iterable[str]) -> dict[str, float
             arm, equals, share = part.rpartition("=")
             if not (equals and arm):
                 raise SettingsError(f"--share must be of the form VALUE=0.5, not {part!r}")
-            pairs.append((arm.strip(), _share(arm, share)))
+            pairs.append((_value(arm.strip()), _share(arm, share)))
     arms = [arm for arm, _ in pairs]
     if len(set(arms)) < len(arms):
         raise SettingsError("--share names an arm twice")
@@ -347,9 +347,5 @@ def _several(given: Any) -> list[Any]:
 
 
 def _value(arm: object) -> str:
-    """An arm's value as a table's text: true, 1 (also for 1.0), or the text itself."""
-    if isinstance(arm, str):
-        return arm
-    if str(arm) in ("True", "False"):
-        return str(arm).lower()
-    return str(arm).removesuffix(".0")
+    """An arm as a table has it, whatever it is written as: `True` is true, and 1.0 is 1."""
+    return canonical(str(arm))

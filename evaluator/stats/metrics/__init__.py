@@ -1,7 +1,7 @@
 """Metrics as influence functions: one number for each row that a score process can sum.
 
-`influence` is the registry: it maps each declared kind to its class. Invariant: every kind of
-`declaration.KINDS` has one.
+`influence` is the registry: it maps each declared kind to its class. Invariant: every kind of `declaration.KINDS` has
+one. These are the metrics of files; live rollouts are judged by the losses of `gauntlet.losses`.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from evaluator.offline.render import plot
+from gauntlet import events
 from gauntlet.cli.demo.phrases import interval, month_name
-from gauntlet.cli.demo.report_model import DriftEvent, Look, Report, Rollout
+from gauntlet.cli.demo.report_model import Look, Report, Rollout
 from gauntlet.types import Severity
 
 _DAY = 86_400
@@ -173,7 +174,7 @@ def _champion_changes(report: Report) -> list[float]:
     return [after.at for before, after in pairs if after.champion != before.champion]
 
 
-def _worst_features(drift: Sequence[DriftEvent]) -> list[str]:
+def _worst_features(drift: Sequence[events.Drift]) -> list[str]:
     worst: dict[str, float] = {}
     for feature in (feature for step in drift if step.event != "close" for feature in step.features):
         worst[feature.name] = max(worst.get(feature.name, 0.0), feature.statistic)

@@ -45,7 +45,7 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
         predictions = await event_reader.predictions(reader, name, ids)
         outcomes = await event_reader.outcomes(reader, name, ids, first.schema.classes)
         evaluations = await event_reader.all_of(reader, keys.EVALUATIONS, events.Evaluation, name)
-        drift = timeline.drift(await event_reader.all_of(reader, keys.DRIFT, events.Drift, name))
+        drift = {e.id: e for e in await event_reader.all_of(reader, keys.DRIFT, events.Drift, name)}
         jobs = timeline.jobs(await event_reader.all_of(reader, keys.JOBS, events.Job, name))
     finally:
         await reader.close()
@@ -80,11 +80,11 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
         per_second=sent.flights / sent.seconds if sent.seconds > 0 else 0.0,
         reconciled=all(check.passed for check in checks),
         checks=tuple(checks),
-        timeline=tuple(timeline.timeline(history, drift, jobs, begin)),
+        timeline=tuple(timeline.timeline(history, list(drift.values()), jobs, begin)),
         rollouts=tuple(rollouts),
         ramp=tuple(ramp),
         realised=tuple(reconciliation.realised_shares(predictions, ramp)),
-        drift=tuple(drift),
+        drift=tuple(drift.values()),
         jobs=tuple(jobs),
         months=tuple(months),
         year=year,

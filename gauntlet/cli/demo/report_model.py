@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from gauntlet import events
+
 
 class TimelineEntry(msgspec.Struct, frozen=True):
     """One line of the timeline: when, what kind of thing, what, who did it and why."""
@@ -83,30 +85,6 @@ class AllocationStep(msgspec.Struct, frozen=True, kw_only=True):
     champion: str
     challenger: str | None
     rollout: str | None
-
-
-class FeatureDistance(msgspec.Struct, frozen=True, kw_only=True):
-    """One feature's distance from its reference in a drift event, with its interval."""
-
-    name: str
-    statistic: float
-    lower: float | None = None
-    upper: float | None = None
-
-
-class DriftEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of a drift episode: open, escalate or close."""
-
-    at: float
-    episode: str
-    event: str
-    severity: str
-    confidence: float
-    root_cause: str
-    action: str
-    model: str
-    features: tuple[FeatureDistance, ...] = ()
-    signals: tuple[str, ...] = ()
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,7 +169,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     rollouts: tuple[Rollout, ...]
     ramp: tuple[AllocationStep, ...]
     realised: tuple[RealisedShare, ...]
-    drift: tuple[DriftEvent, ...]
+    drift: tuple[events.Drift, ...]
     jobs: tuple[Job, ...]
     months: tuple[Month, ...]
     year: Month

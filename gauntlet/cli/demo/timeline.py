@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gauntlet import events
-from gauntlet.cli.demo.report_model import AllocationStep, DriftEvent, Job, Look, Rollout, StageTime, TimelineEntry
+from gauntlet.cli.demo.report_model import AllocationStep, Job, Look, Rollout, StageTime, TimelineEntry
 from gauntlet.rollout import Control, Ended
 from gauntlet.rollout import Rollout as RunningRollout
 
@@ -54,11 +54,6 @@ def ramp(history: History, begin: float) -> list[AllocationStep]:
         )
         for version, control in history
     ]
-
-
-def drift(found: Sequence[events.Drift]) -> list[DriftEvent]:
-    """The drift events, each id once; `found` is sorted by time."""
-    return [_project(event, DriftEvent) for event in {event.id: event for event in found}.values()]
 
 
 def jobs(found: Sequence[events.Job]) -> list[Job]:
@@ -134,7 +129,7 @@ def _closed(stages: tuple[StageTime, ...], at: float) -> tuple[StageTime, ...]:
     return (*stages[:-1], msgspec.structs.replace(stages[-1], until=at)) if stages else ()
 
 
-def timeline(history: History, drift: Sequence[DriftEvent], jobs: Sequence[Job], begin: float) -> list[TimelineEntry]:
+def timeline(history: History, drift: Sequence[events.Drift], jobs: Sequence[Job], begin: float) -> list[TimelineEntry]:
     """Everything that happened, in order; of one instant, a cause stands before its effect."""
     found = [_decision(control, begin) for _, control in history]
     for step in drift:
