@@ -198,7 +198,8 @@ class Health(Event, tag="health", frozen=True, kw_only=True, omit_defaults=True)
     """The champion's own matured performance over one block, and over the watch window that the bake is judged on.
 
     During a bake `previous` is the champion of before, scored in shadow on the same requests: when both fall, it is a
-    shift for both, and going back would not help.
+    shift for both, and going back would not help. `realised_gain` is by how much the champion's loss was below that of
+    the one before on the same requests since its promotion, with a 95 % interval; None where blocks are too few.
     """
 
     model: str
@@ -209,6 +210,10 @@ class Health(Event, tag="health", frozen=True, kw_only=True, omit_defaults=True)
     previous: str | None = None
     previous_outcomes: int = 0
     previous_window: dict[str, float] = {}
+    realised_gain: float | None = None
+    realised_lower: float | None = None
+    realised_upper: float | None = None
+    realised_pairs: int = 0
     offsets: dict[str, int] = {}
 
 

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from evaluator.service.block_sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, TrackedMetrics
 from evaluator.service.counters import value_of
 from evaluator.service.gross_harm import GrossHarmMonitor
-from evaluator.service.join import Exposure, JoinResult, Match, Score
+from evaluator.service.join import JoinResult
+from evaluator.service.joined import Contest, Exposure, Match, Pair, Scored
 from evaluator.stats import PairedSums, SplitSums
 from gauntlet.losses import losses
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Task
 
 Rows = NDArray[np.intp] | slice
 
+_PROMOTIONS_KEPT = 3  # whose worth is still counted
 _NOT_ASKED = "breaker_open"  # a fallback that is no failure of the challenger's own
 
 
@@ -56,56 +58,58 @@ class Accumulators:
         self._gross_harm = gross_harm
         self.rollouts: dict[str, RolloutSums] = {}
         self.models: dict[str, dict[int, LossSums]] = {}
+        self.worth: dict[tuple[str, str], dict[int, PairedSums]] = {}
+        """Pairs of a champion and the one before it, by block: what a promotion was worth."""
 
     def add(self, joined: JoinResult) -> Floats:
         """Add what a batch has joined; returns the primary losses of its matches."""
         self.exposures(joined.exposures)
         losses = self.matches(joined.matches)
+        self.rated(joined.rated)
         self.pairs(joined.pairs)
         self.scored(joined.scored)
         return losses
 
     def exposures(self, exposures: Sequence[Exposure]) -> None:
         """Count who was assigned where, what became of it and how long it took; forced requests are no evidence."""
-        mine = [e for e in exposures if e.rollout is not None and e.challenger is not None and not e.forced]
+        mine = [(e, c, arm) for e in exposures if not e.forced for c in e.contests if (arm := e.arm_in(c))]
         kinds = Counter(
             (
-                e.rollout,
+                c.rollout,
                 e.champion,
-                e.challenger,
+                c.challenger,
+                c.rule,
                 self._index(e.at),
-                e.assigned,
+                arm,
                 e.fallback,
-                e.propensity if e.first else 0.0,
-                e.moved,
+                c.share if c.first else 0.0,
+                c.moved,
             )
-            for e in mine
+            for e, c, arm in mine
         )
-        for (name, champion, challenger, index, arm, fallback, propensity, moved), n in kinds.items():
-            block = self._rollout(name, champion, challenger).block(index)
+        for (name, champion, challenger, rule, index, arm, fallback, share, moved), n in kinds.items():
+            block = self._rollout(name, champion, challenger, rule).block(index)
             block.exposures[arm] += n
             block.moved += n * moved
-            if not 0 < propensity < 1:
+            if not 0 < share < 1:
                 continue
             treated = arm == CHALLENGER
-            block.assignments.add(treated, propensity, n)
+            block.assignments.add(treated, share, n)
             if fallback is not None:
-                block.fallbacks.add(treated, propensity, n)
+                block.fallbacks.add(treated, share, n)
                 if fallback != _NOT_ASKED:
-                    block.errors.add(treated, propensity, n)
-        for e in mine:
-            sums = self._rollout_of(e)
+                    block.errors.add(treated, share, n)
+        for e, c, arm in mine:
+            sums = self._of(e, c)
             if sums.tracked.latency:
-                share = e.propensity if e.first and 0 < e.propensity < 1 else 0.0
-                sums.block(self._index(e.at)).latency.add(e.assigned == CHALLENGER, share, e.seconds)
+                share = c.share if c.first and 0 < c.share < 1 else 0.0
+                sums.block(self._index(e.at)).latency.add(arm == CHALLENGER, share, e.seconds)
 
-    def scored(self, scored: Iterable[tuple[Exposure, Score]]) -> None:
-        """Count whether the shadow scores of requests are valid answers; whose truth is known or not."""
-        for exposure, score in scored:
-            if _scored_by_other_arm(exposure, score):
-                valid = score.output is not None
-                ours = exposure.served == CHAMPION
-                self._rollout_of(exposure).block(self._index(exposure.at)).shadows.add(ours or valid, valid or not ours)
+    def scored(self, scored: Iterable[Scored]) -> None:
+        """Count which of a comparison's two models gave valid answers; whose truth is known or not."""
+        for each in scored:
+            block = self._of(each.exposure, each.contest).block(self._index(each.exposure.at))
+            block.shadows.add(each.champion, each.challenger)
 
     def matches(self, matches: Sequence[Match]) -> Floats:
         """Add outcomes to the arms that were assigned, and to the models that served; returns the primary losses.
@@ -116,76 +120,97 @@ class Accumulators:
             return np.empty(0)
         truths = self._truths(matches)
         values = self._losses([m.exposure.output for m in matches], truths)
-        groups: dict[tuple[str | None, int], list[int]] = defaultdict(list)
+        groups: dict[tuple[str, int], list[tuple[int, Contest]]] = defaultdict(list)
         served: dict[tuple[str, int], list[int]] = defaultdict(list)
         for i, match in enumerate(matches):
             e = match.exposure
             index = self._index(e.at)
-            model = e.champion if e.served == CHAMPION else e.challenger
-            served[model or e.champion, index].append(i)
-            if e.rollout is not None and e.challenger is not None and not e.forced and e.first and 0 < e.propensity < 1:
-                groups[e.rollout, index].append(i)
+            served[e.model, index].append(i)
+            for contest in () if e.forced else e.contests:
+                if contest.first and 0 < contest.share < 1:
+                    groups[contest.rollout, index].append((i, contest))
         for (model, index), rows in served.items():
             self._model(model, index).add(values, np.array(rows))
-        for (_, index), rows in groups.items():
-            exposures = [matches[i].exposure for i in rows]
-            sums = self._rollout_of(exposures[0])
-            block = sums.block(index)
-            treated = np.array([e.assigned == CHALLENGER for e in exposures])
-            propensities = np.array([e.propensity for e in exposures])
-            chosen = np.array(rows)
-            block.split.add(treated, propensities, -values[self._metric][chosen])
-            for arm, mask in ((CHAMPION, ~treated), (CHALLENGER, treated)):
-                if mask.any():
-                    block.arms[arm].add(values, chosen[mask])
-            if self._gross_harm is not None and not sums.tracked.paired:
-                losses = values[self._metric][chosen]
-                self._gross_harm.arms(str(exposures[0].rollout), losses[~treated], losses[treated])
-            for (arm, share), n in Counter(zip(treated.tolist(), propensities.tolist(), strict=True)).items():
-                block.arrived.add(arm, share, n)
-            if not sums.tracked.paired:
-                for cells, name, metric, some in self._cells(sums.tracked, block, truths[chosen], exposures):
-                    cell = cells.setdefault(name, SplitSums())
-                    cell.add(treated[some], propensities[some], -values[metric][chosen[some]])
-                block.cap_segments()
+        for (_, index), some in groups.items():
+            self._split(index, some, matches, values, truths)
         return values[self._metric]
 
-    def pairs(self, pairs: Sequence[Match]) -> None:
-        """Add requests that two models answered and whose truth is known: to the model that scored in shadow, and to
-        the rollout's pairs where the two are its arms (a score of any other model says nothing about them)."""
+    def _split(
+        self,
+        index: int,
+        chosen_rows: Sequence[tuple[int, Contest]],
+        matches: Sequence[Match],
+        values: dict[str, Floats],
+        truths: Floats,
+    ) -> None:
+        """Add outcomes of one comparison and block to its arms' own traffic."""
+        exposures = [matches[i].exposure for i, _ in chosen_rows]
+        sums = self._of(exposures[0], chosen_rows[0][1])
+        block = sums.block(index)
+        treated = np.array([e.assigned == CHALLENGER for e in exposures])
+        propensities = np.array([contest.share for _, contest in chosen_rows])
+        chosen = np.array([i for i, _ in chosen_rows])
+        block.split.add(treated, propensities, -values[self._metric][chosen])
+        for arm, mask in ((CHAMPION, ~treated), (CHALLENGER, treated)):
+            if mask.any():
+                block.arms[arm].add(values, chosen[mask])
+        if self._gross_harm is not None and not sums.tracked.paired:
+            losses = values[self._metric][chosen]
+            self._gross_harm.arms(chosen_rows[0][1].rollout, losses[~treated], losses[treated])
+        for (arm, share), n in Counter(zip(treated.tolist(), propensities.tolist(), strict=True)).items():
+            block.arrived.add(arm, share, n)
+        if not sums.tracked.paired:
+            for cells, name, metric, some in self._cells(sums.tracked, block, truths[chosen], exposures):
+                cell = cells.setdefault(name, SplitSums())
+                cell.add(treated[some], propensities[some], -values[metric][chosen[some]])
+            block.cap_segments()
+
+    def rated(self, rated: Sequence[Match]) -> None:
+        """Add the losses of shadow scores to the models that gave them."""
+        if not rated:
+            return
+        values = self._losses([m.score.output for m in rated if m.score is not None], self._truths(rated))
+        groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for i, match in enumerate(rated):
+            assert match.score is not None, "what is rated is a score"
+            groups[match.score.model, self._index(match.exposure.at)].append(i)
+        for (model, index), rows in groups.items():
+            self._model(model, index).add(values, np.array(rows))
+
+    def pairs(self, pairs: Sequence[Pair]) -> None:
+        """Add requests that two models answered and whose truth is known to their comparison."""
         if not pairs:
             return
         truths = self._truths(pairs)
-        served = self._losses([m.exposure.output for m in pairs], truths)
-        scored = self._losses([m.score.output for m in pairs if m.score is not None], truths)
-        groups: dict[tuple[str | None, int], list[int]] = defaultdict(list)
-        shadows: dict[tuple[str, int], list[int]] = defaultdict(list)
-        for i, match in enumerate(pairs):
-            index = self._index(match.exposure.at)
-            assert match.score is not None, "a pair has a shadow score"
-            shadows[match.score.model, index].append(i)
-            if _scored_by_other_arm(match.exposure, match.score):
-                groups[match.exposure.rollout, index].append(i)
-        for (_, index), rows in groups.items():
-            exposures = [pairs[i].exposure for i in rows]
-            sums = self._rollout_of(exposures[0])
-            block = sums.block(index)
+        champions = self._losses([pair.champion for pair in pairs], truths)
+        others = self._losses([pair.other for pair in pairs], truths)
+        groups: dict[tuple[str, str | None, int], list[int]] = defaultdict(list)
+        for i, pair in enumerate(pairs):
+            name = pair.contest.rollout if pair.contest else pair.exposure.champion
+            groups[name, pair.previous, self._index(pair.exposure.at)].append(i)
+        for (name, previous, index), rows in groups.items():
             chosen = np.array(rows)
-            ours = np.array([e.served == CHAMPION for e in exposures])
-            champion = {name: np.where(ours, served[name][chosen], scored[name][chosen]) for name in served}
-            challenger = {name: np.where(ours, scored[name][chosen], served[name][chosen]) for name in served}
-            block.paired.add(-champion[self._metric], -challenger[self._metric])
+            champion = {metric: values[chosen] for metric, values in champions.items()}
+            other = {metric: values[chosen] for metric, values in others.items()}
+            if previous is not None:  # larger where the champion is better than the one before it
+                blocks = self.worth.setdefault((name, previous), {})
+                blocks.setdefault(index, PairedSums()).add(-other[self._metric], -champion[self._metric])
+                continue
+            first = pairs[rows[0]]
+            assert first.contest is not None, "a rollout's pairs have a contest"
+            sums = self._of(first.exposure, first.contest)
+            block = sums.block(index)
+            block.paired.add(-champion[self._metric], -other[self._metric])
             if self._gross_harm is not None:
-                self._gross_harm.pairs(str(exposures[0].rollout), champion[self._metric], challenger[self._metric])
+                self._gross_harm.pairs(name, champion[self._metric], other[self._metric])
             block.pairs[CHAMPION].add(champion, slice(None))
-            block.pairs[CHALLENGER].add(challenger, slice(None))
+            block.pairs[CHALLENGER].add(other, slice(None))
             if sums.tracked.paired:
-                for cells, name, metric, some in self._cells(sums.tracked, block, truths[chosen], exposures):
-                    cell = cells.setdefault(name, PairedSums())
-                    cell.add(-champion[metric][some], -challenger[metric][some])
+                exposures = [pairs[i].exposure for i in rows]
+                for cells, cell_name, metric, some in self._cells(sums.tracked, block, truths[chosen], exposures):
+                    cell = cells.setdefault(cell_name, PairedSums())
+                    cell.add(-champion[metric][some], -other[metric][some])
                 block.cap_segments()
-        for (model, index), rows in shadows.items():
-            self._model(model, index).add(scored, np.array(rows))
 
     def forget(self, before: float, keep: Iterable[str]) -> None:
         """Drop rollouts that are not in `keep`, and models' blocks that end before `before`."""
@@ -196,6 +221,7 @@ class Accumulators:
             for index in [i for i in blocks if i < first]:
                 del blocks[index]
         self.models = {model: blocks for model, blocks in self.models.items() if blocks}
+        self.worth = dict(list(self.worth.items())[-_PROMOTIONS_KEPT:])
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -204,6 +230,10 @@ class Accumulators:
                 model: {str(index): sums.to_list() for index, sums in blocks.items()}
                 for model, blocks in self.models.items()
             },
+            "worth": [
+                [*models, {str(index): [str(value) for value in sums.to_list()] for index, sums in blocks.items()}]
+                for models, blocks in self.worth.items()
+            ],
         }
 
     def restore(self, data: dict[str, Any]) -> None:
@@ -212,18 +242,22 @@ class Accumulators:
             model: {int(index): LossSums.from_list(sums) for index, sums in blocks.items()}
             for model, blocks in data["models"].items()
         }
+        self.worth = {
+            (champion, previous): {
+                int(index): PairedSums.from_list([int(value) for value in texts]) for index, texts in blocks.items()
+            }
+            for champion, previous, blocks in data["worth"]
+        }
 
     def _index(self, at: float) -> int:
         return block_index(at, self._block, self._offset)
 
-    def _rollout_of(self, exposure: Exposure) -> RolloutSums:
-        return self._rollout(exposure.rollout, exposure.champion, exposure.challenger)
+    def _of(self, exposure: Exposure, contest: Contest) -> RolloutSums:
+        return self._rollout(contest.rollout, exposure.champion, contest.challenger, contest.rule)
 
-    def _rollout(self, name: str | None, champion: str, challenger: str | None) -> RolloutSums:
-        assert name is not None, "only exposures of a rollout come here"
-        assert challenger is not None, "a rollout has a challenger"
+    def _rollout(self, name: str, champion: str, challenger: str, rule: str) -> RolloutSums:
         if name not in self.rollouts:
-            self.rollouts[name] = RolloutSums(champion, challenger, self._tracked)
+            self.rollouts[name] = RolloutSums(champion, challenger, rule, self._tracked)
         return self.rollouts[name]
 
     def _cells(
@@ -250,13 +284,8 @@ class Accumulators:
     def _losses(self, outputs: Sequence[Any], truths: Floats) -> dict[str, Floats]:
         return losses(self._task, np.array(outputs, dtype=np.float64), truths)
 
-    def _truths(self, matches: Sequence[Match]) -> Floats:
+    def _truths(self, matches: Sequence[Match] | Sequence[Pair]) -> Floats:
         """Outcomes as class indices or numbers; what is none of either is set aside before it gets here."""
         if self._task is Task.REGRESSION:
             return np.array([m.truth.value for m in matches], dtype=np.float64)
         return np.array([self._classes[m.truth.value] for m in matches], dtype=np.float64)
-
-
-def _scored_by_other_arm(exposure: Exposure, score: Score) -> bool:
-    """Whether the shadow score is of the rollout's arm that did not serve."""
-    return exposure.rollout is not None and (score.arm, score.model) == exposure.other_arm

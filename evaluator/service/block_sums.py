@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evaluator.service.counters import LatencyCounts, ShadowCounts, capped, kept
 from evaluator.stats import AssignmentCounts, Block, PairedSums, SplitSums, paired_blocks, split_blocks
 from gauntlet.losses import METRICS, summary
-from gauntlet.types import CHALLENGER, CHAMPION, Task
+from gauntlet.types import CHALLENGER, CHAMPION, Rule, Task
 
 Floats = NDArray[np.float64]
 Sums = SplitSums | PairedSums
@@ -179,6 +179,7 @@ class RolloutSums:
 
     champion: str
     challenger: str
+    rule: str = Rule.PROVE
     tracked: TrackedMetrics = NOTHING
     blocks: dict[int, BlockSums] = field(default_factory=dict)
 
@@ -191,6 +192,7 @@ class RolloutSums:
         return {
             "champion": self.champion,
             "challenger": self.challenger,
+            "rule": self.rule,
             "tracked": msgspec.to_builtins(self.tracked),
             "blocks": {str(index): sums.to_dict() for index, sums in self.blocks.items()},
         }
@@ -200,6 +202,7 @@ class RolloutSums:
         return cls(
             data["champion"],
             data["challenger"],
+            data["rule"],
             msgspec.convert(data["tracked"], TrackedMetrics),
             {int(index): BlockSums.from_dict(sums) for index, sums in data["blocks"].items()},
         )

@@ -11,11 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
+from scipy.special import stdtrit
 
 from evaluator.service.block_sums import Floats, LossSums
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.design import EvaluationDesign
-from evaluator.service.join import Match
+from evaluator.service.joined import Match
+from evaluator.stats import PairedSums
+from evaluator.stats.cluster_robust import FEWEST_BLOCKS
 from gauntlet.config import Config
 from gauntlet.events import Drift, Health, Prediction
 from gauntlet.registry import Registry
@@ -24,6 +28,10 @@ from gauntlet.types import CHAMPION, PREVIOUS, Label, Task
 
 Models = Mapping[str, Mapping[int, LossSums]]
 """Loss sums of what each version answered: version → harm block → sums."""
+
+Worth = Mapping[tuple[str, str], Mapping[int, PairedSums]]
+"""Pairs of a champion and the one before it: their versions → harm block → sums, positive where the champion is
+better."""
 
 _MOST_BLOCKS = 400  # of a backlog that are reported: a jump in event time must not make an event of every empty block
 
@@ -40,13 +48,13 @@ class HealthTracker:
         self.previous: str | None = None
         """The champion of before, scored in shadow during a bake."""
 
-    def observe(self, pairs: Sequence[Match]) -> None:
-        """Learn from pairs which version was champion before."""
-        for pair in pairs:
-            if pair.score is not None and pair.score.arm == PREVIOUS:
-                self.previous = pair.score.model
+    def observe(self, rated: Sequence[Match]) -> None:
+        """Learn from shadow scores which version was champion before."""
+        for match in rated:
+            if match.score is not None and match.score.arm == PREVIOUS:
+                self.previous = match.score.model
 
-    def due(self, version: str, models: Models, first_open: int, offsets: dict[str, int]) -> list[Health]:
+    def due(self, version: str, models: Models, worth: Worth, first_open: int, offsets: dict[str, int]) -> list[Health]:
         """Events of the champion `version` for blocks that have matured; `first_open` is the first harm block that has
         not."""
         ratio = self._design.ratio
@@ -58,11 +66,13 @@ class HealthTracker:
         for index in range(max(self.next_block, end - _MOST_BLOCKS), end):
             own = _total(blocks, index * ratio, (index + 1) * ratio)
             if own.n:
-                found.append(self._event(version, models, index, own, offsets))
+                found.append(self._event(version, models, worth, index, own, offsets))
         self.next_block = max(self.next_block, end)
         return found
 
-    def _event(self, version: str, models: Models, index: int, own: LossSums, offsets: dict[str, int]) -> Health:
+    def _event(
+        self, version: str, models: Models, worth: Worth, index: int, own: LossSums, offsets: dict[str, int]
+    ) -> Health:
         task, end = self._config.task, (index + 1) * self._design.ratio
         window = _total(models[version], end - self._window, end)
         previous = self.previous if self.previous != version else None
@@ -79,8 +89,28 @@ class HealthTracker:
             previous=previous if before.n else None,
             previous_outcomes=before.n,
             previous_window=before.metrics(task),
+            **self._realised(worth.get((version, previous or ""), {}), end),
             offsets=offsets,
         )
+
+    def _realised(self, blocks: Mapping[int, PairedSums], end: int) -> dict[str, Any]:
+        """What the promotion was worth until block `end`, by large blocks and Student's law."""
+        large: dict[int, PairedSums] = {}
+        for index, sums in blocks.items():
+            if index < end:
+                large[index // self._design.ratio] = large.get(index // self._design.ratio, PairedSums()).merge(sums)
+        n = sum(sums.n for sums in large.values())
+        if not n:
+            return {}
+        scores = np.array([sums.score() for sums in large.values()])
+        counts = np.array([sums.n for sums in large.values()])
+        gain, blocks_seen = float(scores.sum() / n), len(large)
+        found = {"realised_gain": gain, "realised_pairs": n}
+        if blocks_seen >= FEWEST_BLOCKS:
+            spread = np.sqrt(((scores - gain * counts) ** 2).sum() * blocks_seen / (blocks_seen - 1)) / n
+            reach = float(stdtrit(blocks_seen - 1, 0.975) * spread)
+            found |= {"realised_lower": gain - reach, "realised_upper": gain + reach}
+        return found
 
 
 def _total(blocks: Mapping[int, LossSums], first: int, end: int) -> LossSums:

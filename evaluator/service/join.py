@@ -15,71 +15,47 @@ from typing import Any
 
 import msgspec
 
+from evaluator.service.joined import Contest, Exposure, Match, Pair, Score, Scored, Truth
 from gauntlet.events import Outcome, Prediction, Shadow
 from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS
 
 
-class Exposure(msgspec.Struct, frozen=True, array_like=True):
-    """What the evidence needs of a prediction."""
-
-    at: float
-    assigned: str
-    served: str
-    propensity: float
-    allocation: int
-    champion: str
-    challenger: str | None
-    rollout: str | None
-    output: list[float] | float | None
-    fallback: str | None
-    forced: bool
-    first: bool = True
-    """The unit's first exposure to the split in this rollout: only that was a draw of its own."""
-    moved: bool = False
-    """The unit's first exposure to the other arm under the same allocation."""
-    seconds: float = 0.0
-    segments: dict[str, str] = {}
-    """The declared labels among the request's."""
-
-    @property
-    def other_arm(self) -> tuple[str, str | None]:
-        """The arm that did not serve, and its model (None outside a rollout)."""
-        return (CHALLENGER, self.challenger) if self.served == CHAMPION else (CHAMPION, self.champion)
-
-
-class Score(msgspec.Struct, frozen=True, array_like=True):
-    """What the evidence needs of a shadow score."""
-
-    arm: str
-    model: str
-    output: list[float] | float | None
-
-
-class Truth(msgspec.Struct, frozen=True, array_like=True):
-    """What the evidence needs of an outcome."""
-
-    at: float
-    value: str | int | float | bool
-
-
-class Match(msgspec.Struct, frozen=True, array_like=True):
-    """A prediction that has just met its outcome in time (`score` None), or one whose shadow score is in too."""
-
-    exposure: Exposure
-    truth: Truth
-    score: Score | None
-
-
 class _Row(msgspec.Struct, array_like=True):
-    """One id. `done` once the outcome was counted (in time or late), `paired` once the pair was."""
+    """One id. `done` once the outcome was counted (in time or late); scored, paired, rated: bits of the comparisons and
+    of the scores that were."""
 
     at: float
     exposure: Exposure | None = None
-    score: Score | None = None
+    scores: list[Score] = []
     truth: Truth | None = None
     done: bool = False
     late: bool = False
-    paired: bool = False
+    scored: int = 0
+    paired: int = 0
+    rated: int = 0
+
+    def champion(self) -> Score | None:
+        """The champion's answer, served or scored."""
+        assert self.exposure is not None
+        if self.exposure.served == CHAMPION:
+            return Score(CHAMPION, self.exposure.champion, self.exposure.output)
+        return self._score(CHAMPION, self.exposure.champion)
+
+    def challenger(self, contest: Contest) -> Score | None:
+        """A challenger's answer, served or scored."""
+        exposure = self.exposure
+        assert exposure is not None
+        if exposure.served == CHALLENGER and exposure.rollout == contest.rollout:
+            return Score(CHALLENGER, contest.challenger, exposure.output)
+        return self._score(CHALLENGER, contest.challenger)
+
+    @property
+    def previous(self) -> Score | None:
+        return next((score for score in self.scores if score.arm == PREVIOUS), None)
+
+    def _score(self, arm: str, model: str) -> Score | None:
+        """An id that was predicted again later brings other models' scores."""
+        return next((score for score in self.scores if (score.arm, score.model) == (arm, model)), None)
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -95,26 +71,17 @@ _UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET 
 
 
 class JoinResult(msgspec.Struct):
-    """What one batch has joined: new predictions with their exposures, matches (exposure and outcome), pairs (a shadow
-    score, too), requests that now have a shadow score (valid or not, whatever becomes of their outcome), and counts by
-    kind."""
+    """What one batch has joined: new predictions with their exposures, matches (exposure and outcome), pairs, shadow
+    scores with an outcome (`rated`), requests that both models of a comparison were asked for (`scored`, whatever
+    becomes of their outcome), and counts by kind."""
 
     predictions: list[Prediction]
     exposures: list[Exposure]
     matches: list[Match]
-    pairs: list[Match]
-    scored: list[tuple[Exposure, Score]]
+    pairs: list[Pair]
+    rated: list[Match]
+    scored: list[Scored]
     counts: Counter[str]
-
-
-def _makes_pair(exposure: Exposure, score: Score) -> bool:
-    """Whether the score is of the champion before, or of the arm that did not serve and the model that it had then.
-
-    An id that was predicted again later brings another rollout's score.
-    """
-    if exposure.fallback is not None or exposure.forced:
-        return False
-    return score.arm == PREVIOUS or (score.arm, score.model) == exposure.other_arm
 
 
 class JoinTable:
@@ -135,7 +102,7 @@ class JoinTable:
         rows = self._load({event.id for event in events})
         known = {key: row.at for key, row in rows.items()}
         changed: dict[str, _Row] = {}
-        result = JoinResult([], [], [], [], [], Counter())
+        result = JoinResult([], [], [], [], [], [], Counter())
         for event in events:
             row = rows.get(event.id)
             if row is None:
@@ -213,21 +180,17 @@ class JoinTable:
             result.counts["prediction_duplicate"] += 1
             return False
         row.at = event.at
-        first, moved = self._expose_unit(event)
         row.exposure = Exposure(
             at=event.at,
             assigned=event.assigned,
             served=event.served,
-            propensity=event.propensity,
             allocation=event.allocation,
             champion=event.champion,
-            challenger=event.challenger,
             rollout=event.rollout,
+            contests=self._contests(event),
             output=event.output,
             fallback=event.fallback,
             forced=event.forced,
-            first=first,
-            moved=moved,
             seconds=event.seconds,
             segments={name: event.segments[name] for name in self._segments if name in event.segments},
         )
@@ -236,15 +199,30 @@ class JoinTable:
         result.counts["predictions"] += 1
         return True
 
-    def _expose_unit(self, event: Prediction) -> tuple[bool, bool]:
-        """Record which arm the unit was exposed to; whether that is its first exposure, and whether it has moved.
+    def _contests(self, event: Prediction) -> list[Contest]:
+        """The comparisons that the request belongs to, one for each contender."""
+        if not event.contenders:
+            return []
+        to_champion = 1.0 - sum(contender.propensity for contender in event.contenders)
+        found = []
+        for contender in event.contenders:
+            share, p = 0.0, contender.propensity
+            if p > 0.0 and (event.assigned == CHAMPION or event.rollout == contender.rollout):
+                share = p / (p + to_champion) if len(event.contenders) > 1 else p
+            first, moved = self._expose_unit(event, contender.rollout, share)
+            found.append(Contest(contender.rollout, contender.challenger, share, str(contender.rule), first, moved))
+        return found
+
+    def _expose_unit(self, event: Prediction, rollout: str, share: float) -> tuple[bool, bool]:
+        """Record which arm of a comparison the unit was exposed to; whether that is its first exposure, and whether it
+        has moved.
 
         A sticky unit's later requests go where its first one went, so they prove nothing new. Its share may grow into
         the challenger's; under one allocation it has no reason to move.
         """
-        if event.rollout is None or event.forced or not 0 < event.propensity < 1 or event.unit == event.id:
+        if event.forced or not 0 < share < 1 or event.unit == event.id:
             return True, False
-        key = (event.rollout, event.unit)
+        key = (rollout, event.unit)
         now = (event.assigned, event.allocation)
         new = self._db.execute("INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, 0)", (*key, *now))
         if new.rowcount == 1:
@@ -262,10 +240,10 @@ class JoinTable:
         return False, moved
 
     def _shadow(self, row: _Row, event: Shadow, result: JoinResult) -> bool:
-        if row.score is not None:
+        if any(score.model == event.model for score in row.scores):
             result.counts["shadow_duplicate"] += 1
             return False
-        row.score = Score(event.arm, event.model, event.output)
+        row.scores = [*row.scores, Score(event.arm, event.model, event.output)]
         result.counts["shadows"] += 1
         result.counts["shadow_failed"] += event.output is None
         return True
@@ -279,8 +257,19 @@ class JoinTable:
         return True
 
     def _score(self, row: _Row, result: JoinResult) -> None:
-        if row.exposure is not None and row.score is not None and _makes_pair(row.exposure, row.score):
-            result.scored.append((row.exposure, row.score))
+        """Report the comparisons whose two models have both been asked."""
+        exposure = row.exposure
+        if exposure is None or not row.scores or exposure.fallback is not None or exposure.forced:
+            return
+        champion = row.champion()
+        if champion is None:
+            return
+        for number, contest in enumerate(exposure.contests):
+            if row.scored >> number & 1 or (challenger := row.challenger(contest)) is None:
+                continue
+            row.scored |= 1 << number
+            valid = champion.output is not None, challenger.output is not None
+            result.scored.append(Scored(exposure, contest, *valid))
 
     def _match(self, row: _Row, result: JoinResult) -> None:
         if row.exposure is None or row.truth is None:
@@ -291,7 +280,28 @@ class JoinTable:
             result.counts["late" if row.late else "joined"] += 1
             if not row.late:
                 result.matches.append(Match(row.exposure, row.truth, None))
-        if row.score is not None and not row.paired and not row.late:
-            row.paired = True
-            if row.score.output is not None and _makes_pair(row.exposure, row.score):
-                result.pairs.append(Match(row.exposure, row.truth, row.score))
+        if row.scores and not row.late and row.exposure.fallback is None and not row.exposure.forced:
+            self._pair(row, row.exposure, row.truth, result)
+
+    def _pair(self, row: _Row, exposure: Exposure, truth: Truth, result: JoinResult) -> None:
+        """Report what the shadow scores have made whole: their own losses, and pairs with the champion."""
+        ours = {exposure.champion, *(contest.challenger for contest in exposure.contests)}
+        for number, score in enumerate(row.scores):
+            if not row.rated >> number & 1:
+                row.rated |= 1 << number
+                if score.output is not None and (score.arm == PREVIOUS or score.model in ours):
+                    result.rated.append(Match(exposure, truth, score))
+        champion = row.champion()
+        if champion is None:
+            return
+        contests: list[Contest | None] = [*exposure.contests, None]
+        for number, contest in enumerate(contests):
+            if row.paired >> number & 1:
+                continue
+            other = row.previous if contest is None else row.challenger(contest)
+            if other is None:
+                continue
+            row.paired |= 1 << number
+            if champion.output is not None and other.output is not None:
+                previous = other.model if contest is None else None
+                result.pairs.append(Pair(exposure, contest, truth, champion.output, other.output, previous))

@@ -112,7 +112,7 @@ class Pipeline:
         fresh, counts = self._watermark.admit(batch)
         joined = self._joins.apply(fresh)
         losses = self._accumulators.add(joined)
-        self._health.observe(joined.pairs)
+        self._health.observe(joined.rated)
         self._drift.observe(joined.predictions, joined.matches, losses)
         self.lags = [match.truth.at - match.exposure.at for match in joined.matches]
         counts += joined.counts
@@ -136,7 +136,9 @@ class Pipeline:
             for name in self._accumulators.rollouts:
                 found += self._evaluations(name, first_open, offsets)
             if self.monitor is not None:
-                found += self._health.due(self.monitor.version, self._accumulators.models, first_open, offsets)
+                found += self._health.due(
+                    self.monitor.version, self._accumulators.models, self._accumulators.worth, first_open, offsets
+                )
             self._forget()
         found = sorted([*self._drift.take(), *found], key=lambda event: event.at)
         for event in found:

@@ -1,0 +1,102 @@
+"""What the join makes of the log's records: exposures with their comparisons, matches and pairs. Records only."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gauntlet.types import CHALLENGER, CHAMPION
+
+
+class Contest(msgspec.Struct, frozen=True, array_like=True):
+    """What the comparison of one challenger with the champion needs of a prediction.
+
+    share: the probability of this challenger given that it was this one or the champion; 0 in shadow, and where the
+    unit was assigned to another challenger, which says nothing about these two. first: the unit's first exposure to the
+    split in this rollout; only that was a draw of its own. moved: its first exposure to the other arm under the same
+    allocation.
+    """
+
+    rollout: str
+    challenger: str
+    share: float
+    rule: str
+    first: bool = True
+    moved: bool = False
+
+
+class Exposure(msgspec.Struct, frozen=True, array_like=True):
+    """What the evidence needs of a prediction.
+
+    rollout: that of the challenger which the unit was assigned to, None for the champion. segments: the declared labels
+    among the request's.
+    """
+
+    at: float
+    assigned: str
+    served: str
+    allocation: int
+    champion: str
+    rollout: str | None
+    contests: list[Contest]
+    output: list[float] | float | None
+    fallback: str | None
+    forced: bool
+    seconds: float = 0.0
+    segments: dict[str, str] = {}
+
+    @property
+    def model(self) -> str:
+        """The version that answered."""
+        if self.served == CHAMPION:
+            return self.champion
+        return next((c.challenger for c in self.contests if c.rollout == self.rollout), self.champion)
+
+    def arm_in(self, contest: Contest) -> str | None:
+        """The arm of a comparison that the unit was assigned to; None where it was another challenger's."""
+        if self.assigned == CHAMPION:
+            return CHAMPION
+        return CHALLENGER if self.rollout == contest.rollout else None
+
+
+class Score(msgspec.Struct, frozen=True, array_like=True):
+    """What the evidence needs of a shadow score."""
+
+    arm: str
+    model: str
+    output: list[float] | float | None
+
+
+class Truth(msgspec.Struct, frozen=True, array_like=True):
+    """What the evidence needs of an outcome."""
+
+    at: float
+    value: str | int | float | bool
+
+
+class Match(msgspec.Struct, frozen=True, array_like=True):
+    """A prediction that has just met its outcome in time (`score` None), or a shadow score of it that has."""
+
+    exposure: Exposure
+    truth: Truth
+    score: Score | None
+
+
+class Pair(msgspec.Struct, frozen=True, array_like=True):
+    """A request with a truth that two models have answered: the champion and a challenger, or (`contest` None) the
+    champion and the one of before, `previous`."""
+
+    exposure: Exposure
+    contest: Contest | None
+    truth: Truth
+    champion: list[float] | float
+    other: list[float] | float
+    previous: str | None = None
+
+
+class Scored(msgspec.Struct, frozen=True, array_like=True):
+    """A request that both models of a comparison were asked for, and which of them gave a valid answer."""
+
+    exposure: Exposure
+    contest: Contest
+    champion: bool
+    challenger: bool
