@@ -63,13 +63,14 @@ def worst_first(problems: Iterable[Problem]) -> list[Problem]:
 
 
 class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the evaluator is, what it counted, and its latest evaluation. `offsets` is keyed by `topic/partition`."""
+    """How far the evaluator is, what it counted, and the latest evaluation of each rollout by id. `offsets` is keyed by
+    `topic/partition`."""
 
     at: float = 0.0
     watermark: float = 0.0
     offsets: dict[str, int] = {}
     counts: dict[str, int] = {}
-    evaluation: Evaluation | None = None
+    evaluations: dict[str, Evaluation] = {}
     health: Health | None = None
     drift: Drift | None = None
     problems: list[Problem] = []

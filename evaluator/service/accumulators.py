@@ -21,7 +21,7 @@ from evaluator.service.join import JoinResult
 from evaluator.service.joined import Contest, Exposure, Match, Pair, Scored
 from evaluator.stats import PairedSums, SplitSums
 from gauntlet.losses import losses
-from gauntlet.types import CHALLENGER, CHAMPION, Label, Task
+from gauntlet.types import CHALLENGER, CHAMPION, Label, Rule, Task
 
 Rows = NDArray[np.intp] | slice
 
@@ -99,6 +99,11 @@ class Accumulators:
                 block.fallbacks.add(treated, share, n)
                 if fallback != _NOT_ASKED:
                     block.errors.add(treated, share, n)
+        together = {tuple((c.rollout, c.rule) for c in e.contests) for e in exposures if len(e.contests) > 1}
+        for some in together:
+            proving = {rollout for rollout, rule in some if rule == Rule.PROVE}
+            for rollout in proving & self.rollouts.keys():
+                self.rollouts[rollout].rivals |= proving - {rollout}
         for e, c, arm in mine:
             sums = self._of(e, c)
             if sums.tracked.latency:

@@ -175,12 +175,14 @@ def _sums(texts: Sequence[str]) -> Sums:
 
 @dataclass
 class RolloutSums:
-    """One rollout's evidence: what is tracked, and the sums of each block (index → sums)."""
+    """One rollout's evidence: what is tracked, and the sums of each block (index → sums). rivals: others under the rule
+    `prove` that ran beside it."""
 
     champion: str
     challenger: str
     rule: str = Rule.PROVE
     tracked: TrackedMetrics = NOTHING
+    rivals: set[str] = field(default_factory=set)
     blocks: dict[int, BlockSums] = field(default_factory=dict)
 
     def block(self, index: int) -> BlockSums:
@@ -194,6 +196,7 @@ class RolloutSums:
             "challenger": self.challenger,
             "rule": self.rule,
             "tracked": msgspec.to_builtins(self.tracked),
+            "rivals": sorted(self.rivals),
             "blocks": {str(index): sums.to_dict() for index, sums in self.blocks.items()},
         }
 
@@ -204,5 +207,6 @@ class RolloutSums:
             data["challenger"],
             data["rule"],
             msgspec.convert(data["tracked"], TrackedMetrics),
+            set(data["rivals"]),
             {int(index): BlockSums.from_dict(sums) for index, sums in data["blocks"].items()},
         )

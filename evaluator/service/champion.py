@@ -11,15 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
-from scipy.special import stdtrit
 
 from evaluator.service.block_sums import Floats, LossSums
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.design import EvaluationDesign
 from evaluator.service.joined import Match
-from evaluator.stats import PairedSums
-from evaluator.stats.cluster_robust import FEWEST_BLOCKS
+from evaluator.stats import Look, PairedSums, State, advance, paired_blocks
 from gauntlet.config import Config
 from gauntlet.events import Drift, Health, Prediction
 from gauntlet.registry import Registry
@@ -94,7 +91,7 @@ class HealthTracker:
         )
 
     def _realised(self, blocks: Mapping[int, PairedSums], end: int) -> dict[str, Any]:
-        """What the promotion was worth until block `end`, by large blocks and Student's law."""
+        """What the promotion was worth until block `end`, by large blocks; limits that hold at all times at once."""
         large: dict[int, PairedSums] = {}
         for index, sums in blocks.items():
             if index < end:
@@ -102,14 +99,11 @@ class HealthTracker:
         n = sum(sums.n for sums in large.values())
         if not n:
             return {}
-        scores = np.array([sums.score() for sums in large.values()])
-        counts = np.array([sums.n for sums in large.values()])
-        gain, blocks_seen = float(scores.sum() / n), len(large)
-        found = {"realised_gain": gain, "realised_pairs": n}
-        if blocks_seen >= FEWEST_BLOCKS:
-            spread = np.sqrt(((scores - gain * counts) ** 2).sum() * blocks_seen / (blocks_seen - 1)) / n
-            reach = float(stdtrit(blocks_seen - 1, 0.975) * spread)
-            found |= {"realised_lower": gain - reach, "realised_upper": gain + reach}
+        found: dict[str, Any] = {"realised_gain": sum(sums.score() for sums in large.values()) / n, "realised_pairs": n}
+        plan = self._design.plan.worth
+        _, look = advance(State.start(plan), paired_blocks([large[index] for index in sorted(large)]), plan)
+        if isinstance(look, Look):
+            found |= {"realised_lower": look.lower, "realised_upper": look.upper}
         return found
 
 

@@ -33,9 +33,10 @@ class EvaluatorState(msgspec.Struct, kw_only=True):
     """What one commit holds besides the join table. `commit` counts commits and is the fence.
 
     settings: those that the sums were made with, which mean nothing under others. latest: event time by partition.
-    rollouts: the state of each rollout's tests; gross_harm: of its watch. drift_pending: events that are found and
-    not in an outbox yet. outbox: what was not sent yet; only the shared state needs it, for the local file has a
-    table of its own.
+    rollouts: the state of each rollout's tests; gross_harm: of its watch. budget, shown: levels of the retrained
+    challengers, and when each was shown not to be worse. evaluations: the latest of each rollout that is kept.
+    drift_pending: events that are found and not in an outbox yet. outbox: what was not sent yet; only the shared state
+    needs it, for the local file has a table of its own.
     """
 
     commit: int = 0
@@ -45,12 +46,14 @@ class EvaluatorState(msgspec.Struct, kw_only=True):
     counts: dict[str, int] = {}
     accumulators: dict[str, Any] | None = None
     rollouts: dict[str, dict[str, Any]] = {}
+    budget: dict[str, Any] = {}
+    shown: dict[str, float] = {}
     gross_harm: dict[str, Any] = {}
     health_block: int | None = None
     previous: str | None = None
     drift_state: dict[str, Any] | None = None
     drift_pending: list[events.Drift] = []
-    evaluation: events.Evaluation | None = None
+    evaluations: dict[str, events.Evaluation] = {}
     health: events.Health | None = None
     drift: events.Drift | None = None
     outbox: list[Record] = []

@@ -13,7 +13,7 @@ from evaluator.stats.sequential_test import HARM_SIDE
 from gauntlet.config import RATES, Config
 from gauntlet.config.evidence import MIN_CYCLES
 from gauntlet.errors import ConfigError
-from gauntlet.types import Label
+from gauntlet.types import Label, Rule
 
 _BY_ASSIGNMENT = ("fallback_rate", "error_rate", "latency")  # guardrails that compare the arms' own traffic
 _NEVER = 10**9  # blocks before a side is tested that isn't wanted
@@ -53,6 +53,10 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     gross_margin: float = 0.2
     min_effect: float = 0.05
     scaled: bool = False
+    refresh_margin: float = 0.05
+    refresh_alpha: float = 0.05
+    refresh_duration: float = 0.0
+    rule: str = Rule.PROVE
     duration: float = 0.0
     max_duration: float = 0.0
     planned_samples: int | None = None
@@ -67,7 +71,9 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         traffic. How much traffic there is says nothing of the effect, so the level holds.
         """
         rate = samples / seconds
-        if self.scaled:
+        if self.rule == Rule.REFRESH:
+            planned = rate * self.refresh_duration
+        elif self.scaled:
             planned = min(max(self.min_samples, rate * self.duration), rate * self.max_duration)
         else:
             planned = max(self.min_samples, rate * block * self.min_blocks * _ROOM)
@@ -93,6 +99,15 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
             min_blocks_harm=self.min_harm_blocks,
         )
 
+    def not_worse(self, loss: float) -> Plan:
+        """The test of the rule `refresh`, with the champion's mean loss: is harm of the margin excluded?"""
+        return replace(
+            self.primary,
+            win=Side(alpha=self.refresh_alpha),
+            margin=self.refresh_margin * abs(loss),
+            min_blocks_win=MIN_CYCLES if self.scaled else self.min_harm_blocks,
+        )
+
     def guardrail(self, guard: Guard) -> Plan:
         """The test of a guardrail; its information is that of pairs where pairs are what it compares."""
         return self._guard(guard.margin, guard.alpha, paired=self.paired and guard.metric not in _BY_ASSIGNMENT)
@@ -107,6 +122,12 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         """The test of a segment: harm only, with no horizon, for nobody plans how large a segment will be."""
         plan = self.primary
         return replace(plan, horizon=plan.horizon * _SEGMENT_SHARE, mode="anytime", min_blocks_win=_NEVER)
+
+    @property
+    def worth(self) -> Plan:
+        """The comparison of a new champion with the one before it: at any time, on each side with `harm_alpha`."""
+        side = replace(HARM_SIDE, alpha=self.harm_alpha)
+        return replace(self.primary, win=side, harm=side, mode="anytime", min_blocks_win=0, min_blocks_harm=0)
 
     def _guard(self, margin: float, alpha: float, *, paired: bool = False) -> Plan:
         """`alpha` for a breach and as much for being shown to be safe, both also after the horizon, for as long as the
@@ -161,6 +182,11 @@ def evaluation_design(config: Config) -> EvaluationDesign:
     evidence = config.evidence
     shared = {name: getattr(evidence, name) for name in RolloutPlan.__struct_fields__ if hasattr(evidence, name)}
     times = {name: float(getattr(evidence, name)) for name in ("duration", "max_duration")}
+    times |= {
+        "refresh_margin": config.refresh.margin,
+        "refresh_alpha": config.refresh.alpha,
+        "refresh_duration": float(config.refresh.duration),
+    }
     plan = RolloutPlan(
         **(shared | times),
         scaled=evidence.block.auto,

@@ -20,7 +20,7 @@ from evaluator.stats import AssignmentCounts, Look, NoAnswer, SampleRatio, State
 from evaluator.stats.gross_harm import GrossHarm
 from evaluator.stats.guards import ArrivalState, GuardReading
 from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
-from gauntlet.types import CHALLENGER, CHAMPION, Result, Task, VerdictCause
+from gauntlet.types import CHALLENGER, CHAMPION, Result, Rule, Task, VerdictCause
 
 _NUMBERS = [
     "effect",
@@ -44,6 +44,7 @@ class EvaluationState:
 
     plan: RolloutPlan
     primary: State
+    not_worse: State
     next_block: int | None = None
     sample_ratio_p: float = 1.0
     multiple_exposure_p: float = 1.0
@@ -53,7 +54,7 @@ class EvaluationState:
 
     @classmethod
     def start(cls, plan: RolloutPlan) -> EvaluationState:
-        return cls(plan, State.start(plan.primary))
+        return cls(plan, State.start(plan.primary), State.start(plan.not_worse(0.0)))
 
     def planned(self, design: EvaluationDesign, sums: RolloutSums, last: int) -> bool:
         """Whether looks may be taken. The plan is made with the traffic of the first blocks: at several scales those of
@@ -65,12 +66,14 @@ class EvaluationState:
                 return not self.plan.scaled
             self.plan = self.plan.with_traffic(samples, blocks * design.harm_block, design.block)
             self.primary = State.start(self.plan.primary)
+            self.not_worse = State.start(self.plan.not_worse(0.0))
         return True
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "plan": msgspec.json.decode(msgspec.json.encode(self.plan)),  # lists, as they come back
             "primary": self.primary.to_dict(),
+            "not_worse": self.not_worse.to_dict(),
             "next_block": self.next_block,
             "sample_ratio_p": self.sample_ratio_p,
             "multiple_exposure_p": self.multiple_exposure_p,
@@ -87,6 +90,7 @@ class EvaluationState:
         return cls(
             plan,
             State.from_dict(plan.primary, data["primary"]),
+            State.from_dict(plan.not_worse(0.0), data["not_worse"]),
             data["next_block"],
             data["sample_ratio_p"],
             data["multiple_exposure_p"],
@@ -178,10 +182,14 @@ def evaluate(
     at = (last + 1) * design.harm_block + design.offset + design.horizon
     matured = {index: block for index, block in sorted(sums.blocks.items()) if index <= last}
     fine, plan = list(matured.values()), state.plan
-    state.primary, answer = primary_metric.look(design, plan, state.primary, matured, last)
+    state.primary, answer = primary_metric.look(design, plan, plan.primary, state.primary, matured, last)
+    kept = None
+    if plan.rule == Rule.REFRESH and isinstance(answer, Look):
+        test = plan.not_worse(answer.mean_champion or 0.0)
+        state.not_worse, kept = primary_metric.look(design, plan, test, state.not_worse, matured, last)
     guards = _guard(design, sums, state, fine, last)
     verdict = judge(answer, guardrails=guardrails.breached(guards.guardrails), equivalence=plan.margin or None)
-    result, found, reasons = _verdict(answer, verdict, guards, plan)
+    result, found, reasons = _verdict(answer, kept, verdict, guards, plan, len(sums.rivals))
     context = _drift_context(design, plan, matured, drift, at)
     return Evaluation(
         id=f"{name}/{last}",
@@ -302,13 +310,20 @@ def _guard(
 
 
 def _verdict(
-    answer: Look | NoAnswer, verdict: Verdict, guards: _Guards, plan: RolloutPlan
+    answer: Look | NoAnswer,
+    kept: Look | NoAnswer | None,
+    verdict: Verdict,
+    guards: _Guards,
+    plan: RolloutPlan,
+    rivals: int,
 ) -> tuple[Result, _Finding, list[str]]:
     """The verdict and its cause: the first of worse, invalid, equivalent, held, better and inconclusive.
 
-    `verdict` is that of the primary metric and the guardrails. Worse comes before invalid because taking a challenger
-    out needs no valid comparison. A win that a guard speaks against is inconclusive. The cause's own sentence is the
-    first of the reasons.
+    `verdict` is that of the primary metric and the guardrails, `kept` the look at whether a retrained challenger is not
+    worse by more than the margin, which with a better mean is all that it has to show. `rivals`: how many others had to
+    prove themselves beside it; a win must hold for all of them together (Bonferroni). Worse comes before invalid
+    because taking a challenger out needs no valid comparison. A win that a guard speaks against is inconclusive. The
+    cause's own sentence is the first of the reasons.
     """
     primary = Result(verdict.result)
     known, held = list(verdict.reasons), [found.reason for found in guards.holds]
@@ -320,15 +335,29 @@ def _verdict(
         return Result.INVALID, invalid[0], [found.reason for found in invalid] + known
     if primary is Result.EQUIVALENT:
         return Result.EQUIVALENT, _Finding(VerdictCause.EQUIVALENT, "", known[0]), known + held
-    won = primary is Result.BETTER
+    ahead = isinstance(answer, Look) and answer.effect > 0
+    not_worse = isinstance(kept, Look) and kept.crossed == "better"
+    if not_worse and ahead and primary is not Result.BETTER:
+        assert isinstance(kept, Look)
+        known.insert(0, primary_metric.not_worse(kept))
+    won = primary is Result.BETTER or (not_worse and ahead)
+    if primary is Result.BETTER and isinstance(answer, Look) and answer.p_win > plan.primary.win.alpha / (1 + rivals):
+        waits = (
+            f"better by itself, p = {answer.p_win:.2g}; beside {rivals} others that had to prove themselves it takes "
+            f"{plan.primary.win.alpha / (1 + rivals):.2g}"
+        )
+        return Result.INCONCLUSIVE, _Finding(VerdictCause.EVIDENCE_INCOMPLETE, "", waits), [waits, *known]
     if against := [*guards.holds, *(guards.doubts(plan.require_safe) if won else [])]:
         return Result.INCONCLUSIVE, against[0], [found.reason for found in against] + known
     if won:
-        cause = VerdictCause.WIN if isinstance(answer, Look) and answer.effect > 0 else VerdictCause.FADED_WIN
+        cause = VerdictCause.WIN if ahead else VerdictCause.FADED_WIN
+        if primary is not Result.BETTER:
+            cause = VerdictCause.NOT_WORSE
         return Result.BETTER, _Finding(cause, "", known[0]), known
     cause = VerdictCause.EVIDENCE_INCOMPLETE
-    if isinstance(answer, Look) and answer.final:
-        underpowered = primary_metric.is_underpowered(answer, plan)
+    last = answer if kept is None else kept
+    if isinstance(last, Look) and last.final:
+        underpowered = primary_metric.is_underpowered(last, plan) if kept is None else not not_worse
         cause = VerdictCause.UNDERPOWERED if underpowered else VerdictCause.NO_WINNER
     return Result.INCONCLUSIVE, _Finding(cause, "", known[0]), known
 

@@ -10,7 +10,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
+from evaluator.policies.lineage import AlphaBudget
 from evaluator.service.accumulators import Accumulators
+from evaluator.service.block_sums import RolloutSums
 from evaluator.service.champion import DriftTracker, HealthTracker
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
@@ -24,6 +28,7 @@ from gauntlet.config import Config
 from gauntlet.errors import ConfigError
 from gauntlet.events import Drift, Evaluation, Health, Outcome, Prediction
 from gauntlet.registry import Registry
+from gauntlet.types import Rule, VerdictCause
 
 OutputEvent = Evaluation | Health | Drift
 
@@ -83,11 +88,14 @@ class Pipeline:
         self._drift = DriftTracker(config, registry, classes)
         self._health = HealthTracker(config, self._design)
         self._states: dict[str, EvaluationState] = {}
+        self._budget = AlphaBudget(alpha=config.refresh.budget, kind="lord")
+        self._shown: dict[str, float] = {}
+        """Retrained challengers shown not to be worse, and when; until the budget has heard of it."""
         self.counts: Counter[str] = Counter()
         """What came in, by kind."""
         self.lags: list[float] = []
         """Seconds between prediction and outcome, of those that the last step has joined."""
-        self.evaluation: Evaluation | None = None
+        self.evaluations: dict[str, Evaluation] = {}
         self.health: Health | None = None
         self.drift: Drift | None = None
         self._restore(checkpoint.saved)
@@ -133,7 +141,7 @@ class Pipeline:
         found: list[OutputEvent] = []
         if self._watermark.latest:
             first_open = self._design.matured(self.watermark)
-            for name in self._accumulators.rollouts:
+            for name in sorted(self._accumulators.rollouts, key=_number):
                 found += self._evaluations(name, first_open, offsets)
             if self.monitor is not None:
                 found += self._health.due(
@@ -173,12 +181,14 @@ class Pipeline:
             counts=dict(self.counts),
             accumulators=self._accumulators.to_dict(),
             rollouts={name: state.to_dict() for name, state in self._states.items()},
+            budget=self._budget.to_dict(),
+            shown=self._shown,
             gross_harm=self._gross_harm.to_dict(),
             health_block=self._health.next_block,
             previous=self._health.previous,
             drift_state=self._drift.snapshot(),
             drift_pending=self._drift.pending,
-            evaluation=self.evaluation,
+            evaluations=self.evaluations,
             health=self.health,
             drift=self.drift,
         )
@@ -191,10 +201,13 @@ class Pipeline:
         self.counts = Counter(state.counts)
         self._accumulators.restore(state.accumulators)
         self._states = {name: EvaluationState.from_dict(data) for name, data in state.rollouts.items()}
+        if state.budget:
+            self._budget = AlphaBudget.from_dict(state.budget)
+        self._shown = dict(state.shown)
         self._gross_harm.restore(state.gross_harm)
         self._health.next_block, self._health.previous = state.health_block, state.previous
         self._drift.restore(state.drift_state, state.drift_pending)
-        self.evaluation, self.health, self.drift = state.evaluation, state.health, state.drift
+        self.evaluations, self.health, self.drift = dict(state.evaluations), state.health, state.drift
 
     @property
     def _counting_settings(self) -> dict[str, Any]:
@@ -222,19 +235,37 @@ class Pipeline:
     def _evaluations(self, name: str, first_open: int, offsets: dict[str, int]) -> Iterable[Evaluation]:
         """The looks at one rollout that have become due."""
         sums = self._accumulators.rollouts[name]
-        state = self._states.setdefault(name, EvaluationState.start(self._design.plan))
+        state = self._states.get(name) or self._begin(name, sums)
         history = self._drift.history(sums.champion)
         alarm = self._gross_harm.take(name)
         if alarm is not None:
             yield gross_harm_evaluation(self._design, name, sums, alarm, self.watermark, offsets)
         for index in sorted(index for index in sums.blocks if index < first_open):
             if (state.next_block is None or index >= state.next_block) and state.planned(self._design, sums, index):
-                yield evaluate(self._design, name, sums, state, index, offsets, self._config.task, history)
+                found = evaluate(self._design, name, sums, state, index, offsets, self._config.task, history)
+                if found.cause is VerdictCause.NOT_WORSE:
+                    self._shown.setdefault(name, found.at)
+                yield found
                 state.next_block = index + 1
+
+    def _begin(self, name: str, sums: RolloutSums) -> EvaluationState:
+        """The tests of a new rollout. A retrained challenger gets its level from the budget over all of them, which
+        counts those as shown that were shown before its first block."""
+        plan = msgspec.structs.replace(self._design.plan, rule=sums.rule)
+        if sums.rule == Rule.REFRESH:
+            first = min(sums.blocks) * self._design.harm_block + self._design.offset
+            for other, at in sorted(self._shown.items(), key=lambda item: item[1]):
+                if at <= first:
+                    self._budget = self._budget.report(other, rejected=True)
+                    del self._shown[other]
+            level, self._budget = self._budget.request(name)
+            plan = msgspec.structs.replace(plan, refresh_alpha=min(level, plan.refresh_alpha))
+        self._states[name] = EvaluationState.start(plan)
+        return self._states[name]
 
     def _remember(self, event: OutputEvent) -> None:
         if isinstance(event, Evaluation):
-            self.evaluation = event
+            self.evaluations[event.rollout] = event
         elif isinstance(event, Health):
             self.health = event
         else:
@@ -243,11 +274,19 @@ class Pipeline:
 
     def _forget(self) -> None:
         """Keep the sums of the latest rollouts and of the blocks that health still looks at."""
-        numbered = sorted(self._accumulators.rollouts, key=lambda name: (len(name), name))  # -r9999 before -r10000
-        keep = numbered[-_ROLLOUTS_KEPT:]
+        numbered = sorted(self._accumulators.rollouts, key=_number)
+        over = self._design.matured(self.watermark) - 2 * self._design.ratio
+        recent = [name for name in numbered if max(self._accumulators.rollouts[name].blocks, default=0) >= over]
+        keep = sorted({*recent, *numbered[-_ROLLOUTS_KEPT:]}, key=_number)
         if len(keep) < len(numbered):
             self._joins.forget_units(keep)
         window = max(float(self._config.bake.window), self._design.block) + self._keep
         self._gross_harm.forget(keep)
         self._accumulators.forget(self.watermark - window - self._design.block, keep)
         self._states = {name: state for name, state in self._states.items() if name in keep}
+        self.evaluations = {name: event for name, event in self.evaluations.items() if name in keep}
+
+
+def _number(rollout: str) -> tuple[int, str]:
+    """Rollouts in the order in which they began: -r9999 before -r10000."""
+    return len(rollout), rollout

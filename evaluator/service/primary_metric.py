@@ -11,6 +11,7 @@ from evaluator.stats import (
     Look,
     NoAnswer,
     PairedSums,
+    Plan,
     SplitSums,
     State,
     advance,
@@ -27,16 +28,24 @@ _FOUND = 2.2 + 0.84
 
 
 def look(
-    design: EvaluationDesign, plan: RolloutPlan, state: State, matured: dict[int, BlockSums], last: int
+    design: EvaluationDesign, plan: RolloutPlan, test: Plan, state: State, matured: dict[int, BlockSums], last: int
 ) -> tuple[State, Look | NoAnswer]:
-    """The next look, at all blocks up to and including `last`, with the state of the test after it."""
+    """The next look of `test`, at all blocks up to and including `last`, with its state after it."""
     if not plan.scaled:
         fine = blocks_of(plan, list(matured.values())) if design.ratio > 1 else None
-        return advance(state, blocks_of(plan, _merged(matured, design.ratio, last)), plan.primary, fine)
+        return advance(state, blocks_of(plan, _merged(matured, design.ratio, last)), test, fine)
     lengths = (1, design.ratio // MIDDLE_PARTS, design.ratio)
     whole = {i: block for i, block in matured.items() if (i // design.ratio + 1) * design.ratio - 1 <= last}
     win, harm = ([blocks_of(plan, _merged(blocks, length, last)) for length in lengths] for blocks in (whole, matured))
-    return advance_at_scales(state, win, harm, plan.primary)
+    return advance_at_scales(state, win, harm, test)
+
+
+def not_worse(kept: Look) -> str:
+    """That a retrained challenger has shown what it must, as a sentence."""
+    return (
+        f"better on average, {kept.effect:+.4g}, and not worse by more than {kept.margin:.4g}: shown at look "
+        f"{kept.stop.look if kept.stop else kept.number} of the level-controlled test"
+    )
 
 
 def first_samples(plan: RolloutPlan, sums: RolloutSums, blocks: int, last: int) -> float | None:

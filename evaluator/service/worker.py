@@ -371,7 +371,7 @@ class Worker:
             watermark=self._pipeline.watermark,
             offsets=dict(self.offsets),
             counts=dict(self._pipeline.counts),
-            evaluation=self._pipeline.evaluation,
+            evaluations=dict(self._pipeline.evaluations),
             health=self._pipeline.health,
             drift=self._pipeline.drift,
             problems=self.problems.open,

@@ -17,6 +17,7 @@ from gauntlet import adapters, events, keys
 from gauntlet.config import Config
 from gauntlet.config import load as configs
 from gauntlet.errors import Conflict, LogUnavailable, StateUnavailable
+from gauntlet.events import Contender
 from gauntlet.log import Record, Stored
 from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.state import Versioned
@@ -65,8 +66,13 @@ def config(folder: Path, text: str = "", *, task: Task = Task.CLASSIFICATION, **
     return made
 
 
+def contender(rollout: str = ROLLOUT, challenger: str = "v0002", propensity: float = 0.5, **more: Any) -> Contender:
+    return Contender(rollout=rollout, challenger=challenger, propensity=propensity, **more)
+
+
 def prediction(number: int, at: float, **changes: Any) -> events.Prediction:
-    """Request `number`, answered by the champion under a rollout at 50 %."""
+    """Request `number`, answered by the champion under a rollout at 50 %; `propensity`, `challenger`, `rule` and
+    `rollout` (None: none runs) change that one, `contenders` all."""
     facts: dict[str, Any] = {
         "id": f"p{number:06d}",
         "at": at,
@@ -75,16 +81,18 @@ def prediction(number: int, at: float, **changes: Any) -> events.Prediction:
         "bucket": 0,
         "assigned": CHAMPION,
         "served": CHAMPION,
-        "propensity": 0.5,
         "allocation": 2,
         "champion": "v0001",
-        "challenger": "v0002",
-        "rollout": ROLLOUT,
         "output": [0.25, 0.75],
         "features": {"x": float(number % 7)},
         "seconds": 0.01 * (1 + number % 5),
         "segments": {"country": ("DE", "FR", "IT")[number // 3 % 3]},
     }
+    one = {name: changes.pop(name) for name in ("propensity", "challenger", "rule") if name in changes}
+    name = changes.pop("rollout", ROLLOUT)
+    facts["contenders"] = [] if name is None else [contender(name, **one)]
+    if changes.get("assigned") == CHALLENGER:
+        facts["rollout"] = name
     return events.Prediction(**(facts | changes))
 
 

@@ -90,7 +90,7 @@ def decisions(found: list[events.Evaluation], made: Config) -> list[str]:
     rollout = Rollout(
         id=ROLLOUT, challenger="v0002", stages=(stage,), stage=0, started_at=0.0, stage_since=0.0, shadow=stage
     )
-    control = Control(experiment="test", champion="v0001", rollout=rollout, rollouts=1)
+    control = Control(experiment="test", champion="v0001", rollouts=(rollout,), begun=1)
     commands = [decide(control, event, made, event.at) for event in found]
     return [command.name if command else "hold" for command in commands]
 
