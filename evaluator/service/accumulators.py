@@ -262,7 +262,7 @@ class Accumulators:
 
     def _rollout(self, name: str, champion: str, challenger: str, rule: str) -> RolloutSums:
         if name not in self.rollouts:
-            self.rollouts[name] = RolloutSums(champion, challenger, rule, self._tracked)
+            self.rollouts[name] = RolloutSums(champion, challenger, self._tracked, rule)
         return self.rollouts[name]
 
     def _cells(

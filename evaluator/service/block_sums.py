@@ -180,8 +180,8 @@ class RolloutSums:
 
     champion: str
     challenger: str
-    rule: str = Rule.PROVE
     tracked: TrackedMetrics = NOTHING
+    rule: str = Rule.PROVE
     rivals: set[str] = field(default_factory=set)
     blocks: dict[int, BlockSums] = field(default_factory=dict)
 
@@ -205,8 +205,8 @@ class RolloutSums:
         return cls(
             data["champion"],
             data["challenger"],
-            data["rule"],
             msgspec.convert(data["tracked"], TrackedMetrics),
+            data["rule"],
             set(data["rivals"]),
             {int(index): BlockSums.from_dict(sums) for index, sums in data["blocks"].items()},
         )

@@ -33,8 +33,8 @@ class EvaluatorState(msgspec.Struct, kw_only=True):
     """What one commit holds besides the join table. `commit` counts commits and is the fence.
 
     settings: those that the sums were made with, which mean nothing under others. latest: event time by partition.
-    rollouts: the state of each rollout's tests; gross_harm: of its watch. budget, shown: levels of the retrained
-    challengers, and when each was shown not to be worse. evaluations: the latest of each rollout that is kept.
+    rollouts: the state of each rollout's tests; gross_harm: of its watch. budgets: levels of each champion's
+    retrained successors. evaluations: the latest of each rollout that is kept.
     drift_pending: events that are found and not in an outbox yet. outbox: what was not sent yet; only the shared state
     needs it, for the local file has a table of its own.
     """
@@ -46,8 +46,7 @@ class EvaluatorState(msgspec.Struct, kw_only=True):
     counts: dict[str, int] = {}
     accumulators: dict[str, Any] | None = None
     rollouts: dict[str, dict[str, Any]] = {}
-    budget: dict[str, Any] = {}
-    shown: dict[str, float] = {}
+    budgets: dict[str, dict[str, Any]] = {}
     gross_harm: dict[str, Any] = {}
     health_block: int | None = None
     previous: str | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from evaluator.policies.lineage import AlphaBudget
 from evaluator.service.block_sums import TrackedMetrics
 from evaluator.stats import Plan, Side, horizon_information
 from evaluator.stats.sequential_test import HARM_SIDE
@@ -20,6 +21,8 @@ _NEVER = 10**9  # blocks before a side is tested that isn't wanted
 _SEGMENT_SHARE = 0.25  # of all traffic, for which a segment's test is made tightest; it is valid for any
 
 _ROOM = 1.25
+
+_BUDGET_RATIO = 0.75  # of the level budget that is left, each successor gets a quarter
 
 MIDDLE_PARTS = 4
 """Blocks of the middle scale in one cycle."""
@@ -162,6 +165,7 @@ class EvaluationDesign:
     harm_block: float
     offset: float
     horizon: float
+    budget: AlphaBudget | None = None
 
     @property
     def ratio(self) -> int:
@@ -199,6 +203,9 @@ def evaluation_design(config: Config) -> EvaluationDesign:
     )
     return EvaluationDesign(
         plan=plan,
+        budget=None
+        if config.refresh.budget is None
+        else AlphaBudget(alpha=config.refresh.budget, kind="geometric", ratio=_BUDGET_RATIO),
         metric=config.metric,
         experiment=config.experiment,
         block=evidence.longest_block,

@@ -28,11 +28,12 @@ from gauntlet.config import Config
 from gauntlet.errors import ConfigError
 from gauntlet.events import Drift, Evaluation, Health, Outcome, Prediction
 from gauntlet.registry import Registry
-from gauntlet.types import Rule, VerdictCause
+from gauntlet.types import Rule
 
 OutputEvent = Evaluation | Health | Drift
 
 _SLACK = 1.0  # horizons that a finished join stays as a tombstone beyond its own: room for a lagging partition
+_LINEAGES_KEPT = 20  # whose level budgets are known: a champion of before may come back
 _ROLLOUTS_KEPT = 3  # sums of the latest rollouts; older ones are over, and their evaluations are on the log
 
 
@@ -88,9 +89,8 @@ class Pipeline:
         self._drift = DriftTracker(config, registry, classes)
         self._health = HealthTracker(config, self._design)
         self._states: dict[str, EvaluationState] = {}
-        self._budget = AlphaBudget(alpha=config.refresh.budget, kind="lord")
-        self._shown: dict[str, float] = {}
-        """Retrained challengers shown not to be worse, and when; until the budget has heard of it."""
+        self._budgets: dict[str, AlphaBudget] = {}
+        """Of each champion: the levels of its retrained successors."""
         self.counts: Counter[str] = Counter()
         """What came in, by kind."""
         self.lags: list[float] = []
@@ -181,8 +181,7 @@ class Pipeline:
             counts=dict(self.counts),
             accumulators=self._accumulators.to_dict(),
             rollouts={name: state.to_dict() for name, state in self._states.items()},
-            budget=self._budget.to_dict(),
-            shown=self._shown,
+            budgets={champion: budget.to_dict() for champion, budget in self._budgets.items()},
             gross_harm=self._gross_harm.to_dict(),
             health_block=self._health.next_block,
             previous=self._health.previous,
@@ -201,9 +200,7 @@ class Pipeline:
         self.counts = Counter(state.counts)
         self._accumulators.restore(state.accumulators)
         self._states = {name: EvaluationState.from_dict(data) for name, data in state.rollouts.items()}
-        if state.budget:
-            self._budget = AlphaBudget.from_dict(state.budget)
-        self._shown = dict(state.shown)
+        self._budgets = {champion: AlphaBudget.from_dict(data) for champion, data in state.budgets.items()}
         self._gross_harm.restore(state.gross_harm)
         self._health.next_block, self._health.previous = state.health_block, state.previous
         self._drift.restore(state.drift_state, state.drift_pending)
@@ -242,23 +239,17 @@ class Pipeline:
             yield gross_harm_evaluation(self._design, name, sums, alarm, self.watermark, offsets)
         for index in sorted(index for index in sums.blocks if index < first_open):
             if (state.next_block is None or index >= state.next_block) and state.planned(self._design, sums, index):
-                found = evaluate(self._design, name, sums, state, index, offsets, self._config.task, history)
-                if found.cause is VerdictCause.NOT_WORSE:
-                    self._shown.setdefault(name, found.at)
-                yield found
+                yield evaluate(self._design, name, sums, state, index, offsets, self._config.task, history)
                 state.next_block = index + 1
 
     def _begin(self, name: str, sums: RolloutSums) -> EvaluationState:
-        """The tests of a new rollout. A retrained challenger gets its level from the budget over all of them, which
-        counts those as shown that were shown before its first block."""
+        """The tests of a new rollout. A retrained challenger gets its level from the budget of its lineage, the
+        successors of one champion."""
         plan = msgspec.structs.replace(self._design.plan, rule=sums.rule)
-        if sums.rule == Rule.REFRESH:
-            first = min(sums.blocks) * self._design.harm_block + self._design.offset
-            for other, at in sorted(self._shown.items(), key=lambda item: item[1]):
-                if at <= first:
-                    self._budget = self._budget.report(other, rejected=True)
-                    del self._shown[other]
-            level, self._budget = self._budget.request(name)
+        if sums.rule == Rule.REFRESH and self._design.budget is not None:
+            budget = self._budgets.pop(sums.champion, self._design.budget)
+            level, budget = budget.request(name)
+            self._budgets[sums.champion] = budget  # the latest champion last
             plan = msgspec.structs.replace(plan, refresh_alpha=min(level, plan.refresh_alpha))
         self._states[name] = EvaluationState.start(plan)
         return self._states[name]
@@ -285,6 +276,7 @@ class Pipeline:
         self._accumulators.forget(self.watermark - window - self._design.block, keep)
         self._states = {name: state for name, state in self._states.items() if name in keep}
         self.evaluations = {name: event for name, event in self.evaluations.items() if name in keep}
+        self._budgets = dict(list(self._budgets.items())[-_LINEAGES_KEPT:])
 
 
 def _number(rollout: str) -> tuple[int, str]:

@@ -151,9 +151,9 @@ class RefreshConfig(Section, frozen=True, kw_only=True):
     """Share of the champion's loss. A successor that is worse by more is promoted with at most its level."""
     alpha: Annotated[float, Meta(gt=0, lt=MOST_LEVEL)] = 0.05
     """One-sided level of a single successor, at most."""
-    budget: Annotated[float, Meta(gt=0, lt=1)] = 0.10
-    """Level budget over all successors (LORD++): of those promoted, at most this share are worse by more than the
-    margin, on average."""
+    budget: Fraction | None = None
+    """Level over all successors of one champion, however many: each gets a quarter of what is left, and `alpha` at
+    most. Default: each has `alpha`, and the expected number of false promotions is at most `alpha` times theirs."""
     duration: Seconds = Seconds(7 * 86_400)
     """Traffic that the test is planned with; it goes on to three times that."""
     shadow: Seconds = Seconds(5 * 86_400)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.evaluator_events import BLOCK, HORIZON, ROLLOUT, outcome, prediction, shadow, treated
+from builders.evaluator_events import BLOCK, HORIZON, ROLLOUT, contender, outcome, prediction, shadow, treated
 
 from evaluator.service.accumulators import Accumulators, block_index
 from evaluator.service.block_sums import LossSums
@@ -24,9 +24,7 @@ def fold_of(found: list[Any], task: Task = Task.CLASSIFICATION, metric: str = "l
     joined = JoinTable(db, HORIZON).apply(found)
     db.close()
     fold = Accumulators(task, metric, BLOCK, 0.0, {0: 0, 1: 1} if task is Task.CLASSIFICATION else {})
-    fold.exposures(joined.exposures)
-    fold.matches(joined.matches)
-    fold.pairs(joined.pairs)
+    fold.add(joined)
     return fold
 
 
@@ -232,3 +230,60 @@ def test_forget_keeps_the_named_rollouts_and_the_blocks_from_a_time_on() -> None
     assert sorted(fold.models["v0001"]) == [4, 5, 6, 7, 8, 9]
     fold.forget(1e9, [])
     assert (fold.rollouts, fold.models) == ({}, {})
+
+
+def test_comparisons_at_once_are_what_each_would_be_alone() -> None:
+    """Three challengers on one log against logs with one each: the same pairs, bit for bit; and split traffic only from
+    the two arms of a comparison."""
+    rng = np.random.default_rng(5)
+    names = {"test-r0001": "v0002", "test-r0002": "v0003", "test-r0003": "v0004"}
+    shares = {"test-r0001": 0.2, "test-r0002": 0.3, "test-r0003": 0.0}
+    together: list[Any] = []
+    alone: dict[str, list[Any]] = {name: [] for name in names}
+    for i in range(300):
+        at, value = float(rng.uniform(0, 3 * BLOCK)), int(rng.random() < 0.5)
+        outputs = {
+            model: [1 - p, p]
+            for model, p in zip(("v0001", *names.values()), rng.uniform(0.1, 0.9, 4).tolist(), strict=True)
+        }
+        drawn = rng.choice([None, *names], p=[0.5, *shares.values()])
+        arm, served = ("champion", "v0001") if drawn is None else ("challenger", names[drawn])
+        common = {"assigned": arm, "served": arm, "output": outputs[served]}
+        contenders = [contender(name, model, shares[name]) for name, model in names.items()]
+        together.append(prediction(i, at, **common, contenders=contenders, rollout=drawn))
+        scores = [
+            shadow(i, at, arm="champion" if model == "v0001" else "challenger", model=model, output=output)
+            for model, output in outputs.items()
+            if model != served
+        ]
+        together += [*scores, outcome(i, at + 1.0, value)]
+        for name, model in names.items():
+            if drawn in (None, name):
+                share = shares[name] / (shares[name] + 0.5)
+                alone[name].append(
+                    prediction(i, at, **common, contenders=[contender(name, model, share)], rollout=drawn)
+                )
+                alone[name] += [s for s in scores if s.model in ("v0001", model)]
+                alone[name].append(outcome(i, at + 1.0, value))
+    fold = fold_of(together)
+    for name in names:
+        one = fold_of(alone[name]).rollouts[name]
+        for index in range(3):
+            ours, theirs = fold.rollouts[name].block(index), one.block(index)
+            assert ours.split.to_list() == theirs.split.to_list()
+            assert (ours.exposures, ours.arrived.to_list()) == (theirs.exposures, theirs.arrived.to_list())
+            assert ours.paired.n >= theirs.paired.n, "the others' units are pairs, too"
+        assert sum(block.paired.n for block in fold.rollouts[name].blocks.values()) == 300
+
+
+def test_the_champion_is_compared_with_the_one_before_it() -> None:
+    found: list[Any] = []
+    for i in range(4):
+        found += [
+            prediction(i, 5.0, output=[0.2, 0.8]),
+            outcome(i, 6.0, 1),
+            shadow(i, 5.0, arm="previous", model="v0000", output=[0.4, 0.6], rollout=None),
+        ]
+    sums = fold_of(found).worth["v0001", "v0000"][0]
+    assert sums.n == 4
+    assert sums.score() / 4 == pytest.approx(np.log(0.8) - np.log(0.6)), "positive: the champion is better"

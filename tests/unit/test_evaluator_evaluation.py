@@ -28,8 +28,7 @@ from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import evaluation_design
 from evaluator.service.evaluation import EvaluationState, evaluate
-from evaluator.service.join import Exposure, Match, Truth
-from evaluator.stats import State
+from evaluator.service.joined import Contest, Exposure, Match, Truth
 from gauntlet import events
 from gauntlet.config import Config
 from gauntlet.types import Task
@@ -159,7 +158,9 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
         share = (0.01, 0.05, 0.10)[day * 3 // days]
         arm = assignment.arm(assignment.bucket(salt, f"u{i}"), assignment.cut(share))
         at = 2 * BLOCK * (day + (i % per_day) / per_day)
-        e = Exposure(at, arm, arm, share, 2, "v0001", "v0002", ROLLOUT, [0.3, 0.7], None, False)
+        contest = Contest(ROLLOUT, "v0002", share, "prove")
+        of = ROLLOUT if arm == "challenger" else None
+        e = Exposure(at, arm, arm, 2, "v0001", of, [contest], [0.3, 0.7], None, False)
         exposures.append(e)
         matches.append(Match(e, Truth(at + 1.0, int(rng.random() < 0.50 + 0.10 * i / (days * per_day))), None))
     fold = Accumulators(Task.CLASSIFICATION, "accuracy", BLOCK, 0.0, {0: 0, 1: 1})
@@ -183,7 +184,8 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
 
 def test_looks_survive_json(tmp_path: Path) -> None:
     rules = evaluation_design(config(tmp_path))
-    looks = EvaluationState(rules.plan, State.start(rules.plan.primary), next_block=7, sample_ratio_p=0.25)
+    looks = EvaluationState.start(rules.plan)
+    looks.next_block, looks.sample_ratio_p = 7, 0.25
     again = EvaluationState.from_dict(msgspec.json.decode(msgspec.json.encode(looks.to_dict())))
     assert again.to_dict() == looks.to_dict()
 

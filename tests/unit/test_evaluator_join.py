@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterator
 
+import msgspec
 import pytest
-from builders.evaluator_events import HORIZON, outcome, prediction, shadow, treated
+from builders.evaluator_events import HORIZON, contender, outcome, prediction, shadow, treated
 
-from evaluator.service.join import JoinTable
+from evaluator.service.join import JoinResult, JoinTable
+from evaluator.service.joined import Contest
 
 
 @pytest.fixture
@@ -54,8 +57,8 @@ def test_a_pair_needs_prediction_score_and_outcome_and_comes_once(table: JoinTab
     for event in (shadow(1, 0.0), outcome(1, 5.0)):
         assert table.apply([event]).pairs == []
     (pair,) = table.apply([prediction(1, 0.0)]).pairs
-    assert pair.score is not None
-    assert (pair.score.arm, pair.score.model, pair.score.output) == ("challenger", "v0002", [0.5, 0.5])
+    assert pair.contest is not None
+    assert (pair.contest.challenger, pair.champion, pair.other) == ("v0002", [0.25, 0.75], [0.5, 0.5])
     again = table.apply([shadow(1, 0.0, output=[0.9, 0.1]), outcome(1, 5.0)])
     assert again.pairs == []
     assert again.counts["shadow_duplicate"] == 1
@@ -127,14 +130,20 @@ def test_a_batch_larger_than_one_look_up_finds_all_of_its_rows(table: JoinTable)
     assert table.apply([outcome(i, i + 1.0) for i in reversed(range(1234))]).counts["joined"] == 1234
 
 
+def contests(joined: JoinResult) -> list[Contest]:
+    """Of exposures to one rollout each."""
+    return [exposure.contests[0] for exposure in joined.exposures]
+
+
 def test_a_sticky_unit_is_one_draw_a_rollout(table: JoinTable) -> None:
     unit = {"unit": "customer-1"}
     first = table.apply([prediction(1, 0.0, **unit), prediction(2, 1.0, **unit)])
     later = table.apply([prediction(3, 2.0, **unit), prediction(4, 3.0, unit="customer-2")])
     other = table.apply([prediction(5, 4.0, **unit, rollout="test-r0002")])
-    assert [e.first for e in first.exposures + later.exposures + other.exposures] == [True, False, False, True, True]
+    found = contests(first) + contests(later) + contests(other)
+    assert [contest.first for contest in found] == [True, False, False, True, True]
     table.forget_units(["test-r0002"])
-    assert [e.first for e in table.apply([prediction(6, 5.0, **unit)]).exposures] == [True]
+    assert [contest.first for contest in contests(table.apply([prediction(6, 5.0, **unit)]))] == [True]
 
 
 def test_a_score_of_another_rollouts_model_makes_no_pair(table: JoinTable) -> None:
@@ -157,8 +166,8 @@ def test_a_unit_that_changes_arms_under_one_allocation_has_moved_once(table: Joi
             treated(8, 7.0, **unit, forced=True),
         ]
     )
-    assert [e.moved for e in found.exposures] == [False, False, False, True, False, False, False, False]
-    assert [e.first for e in found.exposures] == [True, False, False, False, False, True, True, True]
+    assert [c.moved for c in contests(found)] == [False, False, False, True, False, False, False, False]
+    assert [c.first for c in contests(found)] == [True, False, False, False, False, True, True, True]
 
 
 def test_a_request_and_its_shadow_score_are_reported_once_whatever_the_outcome_does(table: JoinTable) -> None:
@@ -177,7 +186,7 @@ def test_a_request_and_its_shadow_score_are_reported_once_whatever_the_outcome_d
         )
     ]
     assert [len(found) for found in scores] == [0, 1, 0, 0, 0, 0, 1, 0, 0]
-    assert scores[1][0][1].output is None
+    assert (scores[1][0].champion, scores[1][0].challenger) == (True, False)
 
 
 def test_only_declared_labels_are_kept(db: sqlite3.Connection) -> None:
@@ -185,3 +194,57 @@ def test_only_declared_labels_are_kept(db: sqlite3.Connection) -> None:
     (found,) = JoinTable(db, HORIZON, ["country", "plan"]).apply([prediction(1, 0.0, **labels)]).exposures
     assert found.segments == {"country": "DE"}
     assert JoinTable(db, HORIZON).apply([prediction(2, 0.0, **labels)]).exposures[0].segments == {}
+
+
+class TestSeveralChallengers:
+    """Three contenders: two on the ramp at 10 % and 30 %, one in shadow."""
+
+    CONTENDERS = [
+        contender("test-r0001", "v0002", 0.1),
+        contender("test-r0002", "v0003", 0.3),
+        contender("test-r0003", "v0004", 0.0),
+    ]
+
+    def test_the_share_of_each_is_that_among_it_and_the_champion(self, table: JoinTable) -> None:
+        (exposure,) = table.apply([prediction(1, 0.0, contenders=self.CONTENDERS)]).exposures
+        assert [contest.share for contest in exposure.contests] == pytest.approx([0.1 / 0.7, 0.3 / 0.9, 0.0])
+        assert [exposure.arm_in(contest) for contest in exposure.contests] == ["champion"] * 3
+
+    def test_a_unit_of_one_challenger_says_nothing_about_another(self, table: JoinTable) -> None:
+        event = treated(1, 0.0, contenders=self.CONTENDERS, rollout="test-r0002")
+        (exposure,) = table.apply([event]).exposures
+        assert [contest.share for contest in exposure.contests] == pytest.approx([0.0, 0.3 / 0.9, 0.0])
+        assert [exposure.arm_in(contest) for contest in exposure.contests] == [None, "challenger", None]
+        assert exposure.model == "v0003"
+
+    def test_pairs_come_from_served_answers_and_scores_alike_each_once(self, table: JoinTable) -> None:
+        event = treated(1, 0.0, contenders=self.CONTENDERS, rollout="test-r0002", output=[0.3, 0.7])
+        scores = [
+            shadow(1, 0.0, arm="champion", model="v0001", output=[0.1, 0.9], rollout=None),
+            shadow(1, 0.0, model="v0002", output=[0.2, 0.8]),
+            shadow(1, 0.0, model="v0004", output=None, rollout="test-r0003"),
+        ]
+        stream = [event, *scores, outcome(1, 5.0), *scores, shadow(1, 0.0, arm="previous", model="v0000")]
+        found = [pair for each in stream for pair in table.apply([each]).pairs]
+        named = [(pair.contest and pair.contest.rollout, pair.champion, pair.other) for pair in found]
+        assert named == [
+            ("test-r0001", [0.1, 0.9], [0.2, 0.8]),
+            ("test-r0002", [0.1, 0.9], [0.3, 0.7]),
+            (None, [0.1, 0.9], [0.5, 0.5]),
+        ]
+        assert found[2].previous == "v0000"
+
+    def test_any_order_reports_the_same(self, db: sqlite3.Connection) -> None:
+        event = prediction(1, 0.0, contenders=self.CONTENDERS)
+        scores = [shadow(1, 0.0, model=f"v000{n}", output=[0.1 * n, 1 - 0.1 * n]) for n in (2, 3, 4)]
+        for number, order in enumerate(itertools.permutations([event, *scores, outcome(1, 5.0)])):
+            table = JoinTable(db, HORIZON)
+            stream = [msgspec.structs.replace(each, id=f"q{number:06d}") for each in order]
+            joined = [table.apply([each]) for each in stream]
+            assert {pair.contest.rollout for each in joined for pair in each.pairs if pair.contest} == {
+                "test-r0001",
+                "test-r0002",
+                "test-r0003",
+            }
+            assert sum(len(each.pairs) for each in joined) == sum(len(each.scored) for each in joined) == 3
+            assert sum(len(each.rated) for each in joined) == 3

@@ -221,7 +221,7 @@ def test_a_regression_takes_numbers_that_can_be_squared(tmp_path: Path, event: A
 def test_the_latest_rollouts_are_kept_by_number_not_by_spelling(make: Make) -> None:
     pipeline = make()
     for i, number in enumerate([9997, 9998, 9999, 10_000, 10_001]):
-        pipeline.step(batch([prediction(i, 1000.0 + i, rollout=f"test-r{number:04d}")]))
+        pipeline.step(batch([prediction(i, 1000.0 * (1 + i), rollout=f"test-r{number:04d}")]))
     pipeline.evaluate({})
     assert set(pipeline.state(0, {}).accumulators["rollouts"]) == {"test-r9999", "test-r10000", "test-r10001"}  # type: ignore[index]
 
@@ -271,7 +271,7 @@ def test_a_restart_from_json_leaves_no_trace(tmp_path: Path, make: Make, cut: in
     first.expire_joins()
     out: list[Any] = list(first.evaluate({}))
     second = make(made, first.state(1, {}))
-    assert (second.evaluation, second.health, second.drift) == (first.evaluation, first.health, first.drift)
+    assert (second.evaluations, second.health, second.drift) == (first.evaluations, first.health, first.drift)
     second.rebuild_joins(batch(stream[:cut]))
     second.adopt(first.state(1, {}))
     second.step(batch(stream[cut:]))
