@@ -20,6 +20,11 @@ _BATCH = 10_000  # records a read
 E = TypeVar("E", bound=events.Event)
 
 
+class _Contender(msgspec.Struct, gc=False):
+    rollout: str
+    challenger: str
+
+
 class _Prediction(msgspec.Struct, tag="prediction", gc=False):
     """The fields of `events.Prediction` that the report needs; the decoder skips the others, above all the features."""
 
@@ -31,7 +36,7 @@ class _Prediction(msgspec.Struct, tag="prediction", gc=False):
     allocation: int
     champion: str
     output: list[float] | float | None
-    challenger: str | None = None
+    contenders: list[_Contender] = []
     rollout: str | None = None
     fallback: str | None = None
     forced: bool = False
@@ -54,8 +59,9 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     """Answered requests.
 
     table: one row an id that was asked for, indexed by it, in the log's order within each partition; columns
-    partition, at, allocation, champion, challenger, rollout, model (which version answered), assigned and served (True:
-    the challenger), fallback, forced, output (probability of the second class).
+    partition, at, allocation, champion, challenger and rollout (those that it was assigned to, none for the champion),
+    model (which version answered), assigned and served (True: a challenger), fallback, forced, output (probability of
+    the second class).
     foreign: ids that nobody asked for. rerouted: records that repeat an id with another assignment.
     shadow_failures: failed shadow scores by rollout.
     """
@@ -79,7 +85,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 async def predictions(reader: LogReader, experiment: str, ids: Sequence[str]) -> Predictions:
     """All predictions of `experiment`; `ids` are those of the requests that were sent. Raises `LogUnavailable`."""
     decode = msgspec.json.Decoder(_Prediction | _Shadow).decode
-    parts = [_table(_Prediction, [])]
+    parts = [_table(_Prediction, []).assign(challenger=None)]
     failures: dict[str, int] = {}
     async for partition, batch in _batches(reader, keys.PREDICTIONS, decode, experiment):
         for event in batch:
@@ -87,6 +93,7 @@ async def predictions(reader: LogReader, experiment: str, ids: Sequence[str]) ->
                 failures[event.rollout] = failures.get(event.rollout, 0) + 1
         answered = [event for event in batch if isinstance(event, _Prediction)]
         part = _table(_Prediction, answered).assign(partition=partition)
+        part["challenger"] = [_challenger(e) for e in answered]
         part["output"] = [e.output[1] if isinstance(e.output, list) and len(e.output) > 1 else None for e in answered]
         parts.append(part)
     table = pd.concat(parts[1:] or parts, ignore_index=True)
@@ -143,6 +150,11 @@ async def _batches(
 
 def _table(kind: type[msgspec.Struct], rows: Sequence[msgspec.Struct]) -> pd.DataFrame:
     return pd.DataFrame.from_records(map(msgspec.structs.astuple, rows), columns=list(kind.__struct_fields__))
+
+
+def _challenger(event: _Prediction) -> str | None:
+    """The version that the request was assigned to, None for the champion."""
+    return next((each.challenger for each in event.contenders if each.rollout == event.rollout), None)
 
 
 def _first(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -88,8 +88,8 @@ def misrouted(predictions: Predictions, ramp: Sequence[AllocationStep]) -> int:
     steps = pd.DataFrame(map(msgspec.structs.asdict, ramp)).drop_duplicates("allocation", keep="last")
     ordered = steps.set_index("allocation")[columns].reindex(predictions.table["allocation"])
     differs = predictions.table[columns].fillna("").to_numpy() != ordered.fillna("").to_numpy()
-    served_wrong = predictions.table["served"].to_numpy() & differs[:, 1:].any(axis=1)
-    return int((differs[:, 0] | served_wrong).sum())
+    assigned_wrong = predictions.table["assigned"].to_numpy() & differs[:, 1:].any(axis=1)
+    return int((differs[:, 0] | assigned_wrong).sum())
 
 
 def answers_after(predictions: Predictions, ramp: Sequence[AllocationStep], rollout: Rollout) -> int:

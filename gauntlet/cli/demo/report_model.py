@@ -76,7 +76,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllocationStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of the control record: who is champion and who challenges with which share from `at` on."""
+    """One version of the control record: who is champion and who is on the ramp with which share from `at` on."""
 
     at: float
     version: int

@@ -49,8 +49,8 @@ def ramp(history: History, begin: float) -> list[AllocationStep]:
             allocation=control.allocation,
             share=control.share,
             champion=control.champion,
-            challenger=control.rollout.challenger if control.rollout else None,
-            rollout=control.rollout.id if control.rollout else None,
+            challenger=control.on_ramp[0].challenger if control.on_ramp else None,
+            rollout=control.on_ramp[0].id if control.on_ramp else None,
         )
         for version, control in history
     ]
@@ -78,8 +78,8 @@ def rollouts(history: History, evaluations: Sequence[events.Evaluation], begin: 
     found: dict[str, Rollout] = {}
     for _, control in history:
         at = time_of(control, begin)
-        running, last = control.rollout, control.last
-        if running is not None:
+        last = control.last
+        for running in control.rollouts:
             before = found.get(running.id) or _started(running, control, evaluations)
             if not before.stages or before.stages[-1].stage != running.stage:
                 stage = StageTime(stage=running.stage, share=running.share, since=at, until=end)
@@ -159,10 +159,10 @@ def _decision(control: Control, begin: float) -> TimelineEntry:
     if last is None or last.command == "begin":
         return TimelineEntry(begin, "start", f"{control.champion} is champion", "gauntlet", last.reason if last else "")
     kind = _KINDS.get(last.command, last.command)
-    challenger = control.rollout.challenger if control.rollout else ""
-    text = last.detail or challenger
-    if kind == "stage":
-        text = f"{challenger} to {share_text(control.share)}"
+    rollout = control.running(last.rollout)
+    text = last.detail or (rollout.challenger if rollout else "")
+    if kind == "stage" and rollout:
+        text = f"{rollout.challenger} to {share_text(rollout.share)}"
     elif kind == "bake passed":
         text = f"{control.champion} stays champion"
     return TimelineEntry(time_of(control, begin), kind, text, last.actor, last.reason, last.rollout)
