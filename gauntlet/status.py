@@ -86,6 +86,16 @@ class RetrainerProgress(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[Problem] = []
 
 
+class ServedChallenger(msgspec.Struct, frozen=True, kw_only=True):
+    """A challenger as one router replica has it loaded. `share`: of traffic, 0 in shadow; `breaker`: open or closed."""
+
+    rollout: str
+    version: str
+    share: float
+    stage: int
+    breaker: str
+
+
 class RouterProgress(msgspec.Struct, frozen=True, kw_only=True):
     """The control version that one router replica serves; `problems` say why when it could not take a newer one."""
 
@@ -94,8 +104,7 @@ class RouterProgress(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     allocation: int
     champion: str
-    challenger: str | None = None
-    breaker: str = "closed"
+    challengers: list[ServedChallenger] = []
     problems: list[Problem] = []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -44,11 +44,17 @@ FALLBACKS = _counter(
 REFUSED = Counter(
     "gauntlet_refused_total", "Requests refused, by route and machine-readable reason", ["route", "reason"]
 )
-BREAKER = _gauge("gauntlet_breaker_state", "Breaker of an arm: 0 closed, 1 open", "arm")
-SHARE = _gauge("gauntlet_allocation_share", "Share of traffic in force, by arm", "arm")
-STAGE = _gauge("gauntlet_stage_index", "Stage of the ramp: -2 no rollout, -1 shadow, then the index from 0")
+BREAKER = _gauge("gauntlet_breaker_state", "Breaker of a running rollout: 0 closed, 1 open", "rollout")
+SHARE = _gauge(
+    "gauntlet_allocation_share", "Share of traffic in force, by arm: the champion's, and all challengers'", "arm"
+)
+STAGE = _gauge("gauntlet_stage_index", "Stage of a running rollout: -1 shadow, then the ramp's index from 0", "rollout")
 EPOCH = _gauge("gauntlet_epoch", "Version of the control record that this replica serves")
-SHADOWS = _counter("gauntlet_shadow_total", "Shadow scores by result: scored, failed or dropped", "result")
+SHADOWS = _counter(
+    "gauntlet_shadow_total",
+    "Shadow scores by result: scored, failed, or why not asked for: queue_full, breaker_open, model_gone",
+    "result",
+)
 EVENTS_SPILLED = Gauge(
     "gauntlet_events_spilled", "Events in the router's own log that are not yet forwarded", ["topic"]
 )
@@ -132,9 +138,8 @@ _ZEROS: dict[str, _Zeros] = {
         REQUESTS: [(CHAMPION, CHAMPION, "200"), (CHALLENGER, CHALLENGER, "200"), (CHALLENGER, CHAMPION, "200")],
         REQUEST_SECONDS: [CHAMPION, CHALLENGER],
         FALLBACKS: ["breaker_open", "error", "invalid_output", "timeout"],
-        SHADOWS: ["scored", "failed", "dropped"],
+        SHADOWS: ["scored", "failed", "queue_full", "breaker_open", "model_gone"],
         OUTCOMES_RECEIVED: [()],
-        BREAKER: [CHALLENGER],
         ROLLBACKS: ["breaker", "operator", "preflight"],
         **_DECIDED,
         EVENTS_LOST: [(keys.PREDICTIONS, scorer) for scorer in (CHAMPION, CHALLENGER, PREVIOUS)],
@@ -157,6 +162,20 @@ _ZEROS: dict[str, _Zeros] = {
     },
 }
 """The values that the bounded labels behind `experiment` may take, by service."""
+
+
+_BY_ROLLOUT = tuple(
+    metric for metric in vars().copy().values() if isinstance(metric, Gauge) and "rollout" in metric._labelnames
+)
+
+
+def forget(experiment: str, running: Collection[str]) -> None:
+    """Drop the series of rollouts that are over, so that their number stays bounded."""
+    for gauge in _BY_ROLLOUT:
+        for sample in next(iter(gauge.collect())).samples:
+            labels = sample.labels
+            if labels["experiment"] == experiment and labels["rollout"] not in running:
+                gauge.remove(*(labels[name] for name in gauge._labelnames))
 
 
 def initialise(experiment: str, service: Literal["router", "evaluator", "retrainer"]) -> None:

@@ -100,15 +100,16 @@ class AdminRoutes:
         return json_response(200, fields)
 
     async def promote(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
-        """Make the running challenger the champion now, whatever the evidence says; the bake then follows as usual."""
+        """Make a challenger the champion now, whatever the evidence says; the bake then follows as usual."""
         return await self._command("promote", request, experiment, body, bake_seconds=float(self._config.bake.time))
 
     async def rollback(self, request: Request, experiment: str, body: RollbackBody = Body()) -> Response:
-        """Take the challenger out; without one, put the previous champion back; or go to a kept version."""
+        """Take a challenger out, without `rollout` all of them; without any, put the previous champion back; or go to a
+        kept version."""
         return await self._command("rollback", request, experiment, body, version=body.version)
 
     async def pause(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
-        """Keep the challenger at its share and take no further step up; harm still rolls it back."""
+        """Keep a challenger (without `rollout`: all) at its share, without a step up; harm still rolls it back."""
         return await self._command("pause", request, experiment, body)
 
     async def resume(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
@@ -120,18 +121,26 @@ class AdminRoutes:
         return await self._command("approve", request, experiment, body)
 
     async def abort(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
-        """End the rollout and archive the challenger, without calling it a failure."""
+        """End a rollout (without `rollout`: all) and archive its challenger, without calling it a failure."""
         return await self._command("abort", request, experiment, body)
 
     async def ramp(self, request: Request, experiment: str, body: RampBody = Body()) -> Response:
         """Set the stage of the ramp by its index (-1: shadow), up or down."""
-        return await self._command("ramp", request, experiment, body, stage=body.stage)
+        return await self._command("ramp", request, experiment, body, stage=body.stage, slots=self._config.slots)
 
     async def challenge(self, request: Request, experiment: str, body: ChallengeBody = Body()) -> Response:
         """Start a rollout of a registered version, in shadow."""
         shadow, stages = self._config.ladder(body.rule)
         return await self._command(
-            "challenge", request, experiment, body, version=body.version, rule=body.rule, shadow=shadow, stages=stages
+            "challenge",
+            request,
+            experiment,
+            body,
+            version=body.version,
+            rule=body.rule,
+            shadow=shadow,
+            stages=stages,
+            most=self._config.shadow.challengers,
         )
 
     def _require(self, request: Request, role: Role, experiment: str) -> str:
@@ -176,9 +185,8 @@ class AdminRoutes:
         serving = table and {
             "version": table.version,
             "champion": table.champion.version,
-            "challenger": table.challenger.version if table.challenger else None,
-            "share": table.propensity,
-            "breaker": self._follower.breaker_state,
+            "share": table.share,
+            "challengers": self._follower.challengers,
         }
         return {
             "experiment": name,

@@ -58,8 +58,8 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
         inference = InferenceRoutes(config, follower, service, recorder, api_keys, times)
         admin = AdminRoutes(config, state, registry, follower, api_keys, clock)
         app = _dispatcher(config, inference, _operator_app(admin, follower, recorder))
-        background = [asyncio.create_task(follower.run()), asyncio.create_task(shadow.run())]
-        stack.push_async_callback(_cancel, background)
+        stack.callback(shadow.close)
+        stack.push_async_callback(_cancel, [asyncio.create_task(follower.run())])
         async with _forwarding(config):
             await _serve_http(config, app, stop)
             with contextlib.suppress(TimeoutError):

@@ -1,62 +1,67 @@
-"""Circuit breaker: takes the challenger out of the serving path when too many of its latest calls fail.
+"""Circuit breaker: takes a challenger out of the serving path when too many of its latest calls fail.
 
 A failure is an error, a timeout or an invalid output. The counts belong to a rollout, not to a routing table: a step
-up the ramp keeps them, the next rollout starts with none.
+up the ramp keeps them, and they are forgotten when the rollout is over.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 
 from gauntlet.config import BreakerConfig
 
 
-class CircuitBreaker:
-    """Failures among the latest `window` challenger calls of one rollout. Once open, it stays open for that rollout.
+class _Calls:
+    """The latest calls of one rollout."""
 
-    `on_open` is called once, with the rollout and a summary of the failures.
+    def __init__(self, window: int) -> None:
+        self.latest: deque[bool] = deque(maxlen=window)
+        self.failures = 0
+        self.kinds: Counter[str] = Counter()
+        self.open = False
+
+    def add(self, failure: str | None) -> None:
+        if failure is not None:
+            self.kinds[failure] += 1
+        if len(self.latest) == self.latest.maxlen:
+            self.failures -= self.latest[0]
+        self.latest.append(failure is not None)
+        self.failures += failure is not None
+
+    def summary(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
+        return f"{self.failures} of the latest {len(self.latest)} calls failed ({kinds} since the rollout began)"
+
+
+class CircuitBreaker:
+    """Failures among the latest `window` calls of each rollout. Once open, it stays open for that rollout.
+
+    `on_open` is called once for a rollout, with its id and a summary of the failures.
     """
 
     def __init__(self, settings: BreakerConfig, on_open: Callable[[str, str], None]) -> None:
         self._settings = settings
         self._on_open = on_open
-        self._rollout: str | None = None
-        self._open = False
-        self._start_counting()
+        self._calls: dict[str, _Calls] = {}
 
-    def follow(self, rollout: str) -> None:
-        """Count the calls of `rollout` from now on; the counts start at zero unless it is already the one counted."""
-        if rollout != self._rollout:
-            self._rollout = rollout
-            self._start_counting()
+    def follow(self, rollouts: Iterable[str]) -> None:
+        """Count the calls of these rollouts from now on, where they are not counted yet; forget all others."""
+        self._calls = {rollout: self._calls.get(rollout) or _Calls(self._settings.window) for rollout in rollouts}
 
-    def is_open(self, rollout: str | None) -> bool:
-        """True if the challenger of `rollout` may not be asked, which also holds after a later rollout has begun."""
-        return rollout is not None and (self._open or rollout != self._rollout)
+    def is_open(self, rollout: str) -> bool:
+        """True if the challenger of `rollout` may not be asked, which also holds once the rollout is over."""
+        calls = self._calls.get(rollout)
+        return calls is None or calls.open
 
-    def record(self, rollout: str | None, failure: str | None) -> None:
-        """Count one call: `failure` is the kind of failure, None for a success. Other rollouts' calls don't count."""
-        if rollout != self._rollout:
+    def record(self, rollout: str, failure: str | None) -> None:
+        """Count one call: `failure` is the kind of failure, None for a success. A rollout that is over counts none."""
+        calls = self._calls.get(rollout)
+        if calls is None:
             return
-        if failure is not None:
-            self._kinds[failure] = self._kinds.get(failure, 0) + 1
-        if len(self._latest) == self._settings.window:
-            self._failures -= self._latest[0]
-        self._latest.append(failure is not None)
-        self._failures += failure is not None
-        if self._open or self._failures < self._settings.min_failures:
+        calls.add(failure)
+        if calls.open or calls.failures < self._settings.min_failures:
             return
-        if self._failures >= self._settings.failure_share * len(self._latest):
-            self._open = True
-            self._on_open(self._rollout or "", self._summary())
-
-    def _start_counting(self) -> None:
-        self._latest: deque[bool] = deque(maxlen=self._settings.window)
-        self._failures = 0
-        self._kinds: dict[str, int] = {}
-        self._open = False
-
-    def _summary(self) -> str:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._kinds.items()))
-        return f"{self._failures} of the latest {len(self._latest)} calls failed ({kinds} since the rollout began)"
+        if calls.failures >= self._settings.failure_share * len(calls.latest):
+            calls.open = True
+            self._on_open(rollout, calls.summary())

@@ -20,15 +20,15 @@ from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError, ModelUnusable, StateUnavailable
 from gauntlet.registry import ModelStore
-from gauntlet.rollout import SHADOW_STAGE, Command, Control
+from gauntlet.rollout import Command, Control, Rollout
 from gauntlet.state import StateStore
-from gauntlet.status import Problems
+from gauntlet.status import Problems, ServedChallenger
 from gauntlet.structured_logging import get_logger
 from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Severity
 from router.breaker import CircuitBreaker
 from router.model_worker import ModelWorker
-from router.routing_table import RoutingTable
+from router.routing_table import Challenger, RoutingTable
 
 _log = get_logger("gauntlet.router")
 
@@ -52,6 +52,7 @@ class ControlFollower:
         self._replica = replica
         self._last_known = last_known
         self._models: dict[str, ModelWorker] = {}
+        self._unusable: frozenset[str] = frozenset()  # running rollouts that were refused; their rollback is asked for
         self._tasks: set[asyncio.Task[None]] = set()
         self.breaker = CircuitBreaker(config.router.breaker, self._breaker_opened)
         self.recent_rows: deque[Mapping[str, Any]] = deque(maxlen=_REHEARSAL_ROWS)
@@ -101,14 +102,22 @@ class ControlFollower:
         self.problems.report(_NOT_FOLLOWED, Severity.HIGH, text, remedy)
 
     @property
-    def breaker_state(self) -> str:
-        """`open` while the breaker keeps the running challenger from serving, else `closed`."""
-        table = self.table
-        return "open" if table and table.challenger and self.breaker.is_open(table.rollout) else "closed"
+    def challengers(self) -> list[ServedChallenger]:
+        """The challengers of the table in force, oldest first."""
+        return [
+            ServedChallenger(
+                rollout=each.id,
+                version=each.model.version,
+                share=each.share,
+                stage=each.rollout.stage,
+                breaker="open" if self.breaker.is_open(each.id) else "closed",
+            )
+            for each in (self.table.challengers if self.table else ())
+        ]
 
     def _breaker_opened(self, rollout: str, failures: str) -> None:
         """This replica is at 0 % already; ask the state machine to roll back on every replica."""
-        telemetry.BREAKER.labels(self._config.experiment, "challenger").set(1)
+        telemetry.BREAKER.labels(self._config.experiment, rollout).set(1)
         _log.error("breaker_opened", rollout=rollout, failures=failures, next="champion answers; rollback requested")
         self._roll_back("breaker", failures, rollout)
 
@@ -136,33 +145,34 @@ class ControlFollower:
         """Load and rehearse the models that `record` names, then replace the table in one step."""
         # A version that has served before needs no rehearsal: on the way back one odd request must not stop it.
         champion = await self._model(record.champion, rehearse=False)
-        challenger = await self._challenger(record, champion)
+        loaded = await asyncio.gather(*(self._challenger(record, each, champion) for each in record.rollouts))
+        challengers = tuple(each for each in loaded if each is not None)
+        self._unusable = frozenset(r.id for r in record.rollouts) - {each.id for each in challengers}
         previous = await self._previous(record)
-        if record.rollout is not None:
-            self.breaker.follow(record.rollout.id)
+        self.breaker.follow(rollout.id for rollout in record.rollouts)
         fraction = self._config.shadow.fraction
-        self.table = RoutingTable(version, record, champion, challenger, previous, fraction)
+        self.table = RoutingTable(version, record, champion, challengers, previous, fraction)
         self.problems.clear(_NOT_FOLLOWED)
         files.atomic_write(self._last_known, msgspec.json.encode((version, record)))
         self._drop_unused(record)
         self._show(self.table)
         await self._acknowledge(self.table)
-        arms = {"champion": champion.version, "challenger": challenger and challenger.version}
-        _log.info("routing_changed", version=version, **arms, share=record.share, next="serving")
+        arms = {"champion": champion.version, "challengers": [each.model.version for each in challengers]}
+        _log.info("routing_changed", version=version, **arms, share=self.table.share, next="serving")
 
-    async def _challenger(self, record: Control, champion: ModelWorker) -> ModelWorker | None:
-        """The running challenger; None without a rollout, and where it can't serve, which requests a rollback."""
-        if record.rollout is None:
+    async def _challenger(self, record: Control, rollout: Rollout, champion: ModelWorker) -> Challenger | None:
+        """The loaded challenger; None where it can't serve, which requests the rollback of this rollout."""
+        if rollout.id in self._unusable:
             return None
         try:
-            challenger = await self._model(record.rollout.challenger)
-            if challenger.schema.task != champion.schema.task or challenger.schema.classes != champion.schema.classes:
-                raise ModelUnusable(f"{challenger.version} has other classes than champion {champion.version}")
+            model = await self._model(rollout.challenger)
+            if model.schema.task != champion.schema.task or model.schema.classes != champion.schema.classes:
+                raise ModelUnusable(f"{model.version} has other classes than champion {champion.version}")
         except ModelUnusable as error:
-            _log.error("challenger_unusable", rollout=record.rollout.id, error=error, next="rollback requested")
-            self._roll_back("preflight", f"the challenger can't serve: {error}", record.rollout.id)
+            _log.error("challenger_unusable", rollout=rollout.id, error=error, next="rollback requested")
+            self._roll_back("preflight", f"the challenger can't serve: {error}", rollout.id)
             return None
-        return challenger
+        return Challenger(rollout, model, record)
 
     async def _previous(self, record: Control) -> ModelWorker | None:
         """The previous champion during a bake; without it the bake goes by the new champion's own metric alone."""
@@ -193,7 +203,7 @@ class ControlFollower:
 
     def _drop_unused(self, record: Control) -> None:
         """Close models that no request can ask any more; the previous champion stays warm for a rollback."""
-        wanted = {record.champion, record.previous, record.rollout and record.rollout.challenger}
+        wanted = {record.champion, record.previous, *(rollout.challenger for rollout in record.rollouts)}
         grace = 2 * self._config.router.deadline  # requests that hold the old table may still ask
         for version in set(self._models) - wanted:
             asyncio.get_running_loop().call_later(grace, self._models.pop(version).close)
@@ -205,12 +215,14 @@ class ControlFollower:
             return 0, None
 
     def _show(self, table: RoutingTable) -> None:
-        name, rollout = self._config.experiment, table.control.rollout
-        telemetry.SHARE.labels(name, "challenger").set(table.propensity)
-        telemetry.SHARE.labels(name, "champion").set(1 - table.propensity)
-        telemetry.STAGE.labels(name).set(SHADOW_STAGE - 1 if rollout is None else rollout.stage)
+        name, rollouts = self._config.experiment, table.control.rollouts
+        telemetry.SHARE.labels(name, "challenger").set(table.share)
+        telemetry.SHARE.labels(name, "champion").set(1 - table.share)
         telemetry.EPOCH.labels(name).set(table.version)
-        telemetry.BREAKER.labels(name, "challenger").set(float(self.breaker_state == "open"))
+        for rollout in rollouts:
+            telemetry.STAGE.labels(name, rollout.id).set(rollout.stage)
+            telemetry.BREAKER.labels(name, rollout.id).set(float(self.breaker.is_open(rollout.id)))
+        telemetry.forget(name, {rollout.id for rollout in rollouts})
 
     async def _acknowledge(self, table: RoutingTable) -> None:
         report = status.RouterProgress(
@@ -219,8 +231,7 @@ class ControlFollower:
             version=table.version,
             allocation=table.control.allocation,
             champion=table.champion.version,
-            challenger=table.challenger.version if table.challenger else None,
-            breaker=self.breaker_state,
+            challengers=self.challengers,
             problems=self.problems.open,
         )
         try:

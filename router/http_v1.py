@@ -16,7 +16,7 @@ import msgspec
 from gauntlet import events, ids, telemetry
 from gauntlet.config import Config
 from gauntlet.errors import BadInput, GauntletError, LogUnavailable, StateUnavailable, TransitionRefused
-from gauntlet.types import CHALLENGER, CHAMPION, Arm, Label, Role, Task
+from gauntlet.types import CHALLENGER, CHAMPION, Label, Role, Task
 from router.auth import ApiKeys, NotAllowed
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
@@ -28,7 +28,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_ARMS: dict[bytes, Arm] = {b"champion": CHAMPION, b"challenger": CHALLENGER}
 _DRAIN_BYTES = 256 * 2**20  # how much of a body over the limit is still read, so that its sender sees the answer
 _CLOCK_SKEW_SECONDS = 60.0  # by how much another replica's clock may be ahead when it makes a prediction's id
 
@@ -112,7 +111,9 @@ class InferenceRoutes:
         self._recorder = recorder
         self._api_keys = api_keys
         self._times = times
-        self._seconds = {arm: telemetry.REQUEST_SECONDS.labels(config.experiment, arm) for arm in _ARMS.values()}
+        self._seconds = {
+            arm: telemetry.REQUEST_SECONDS.labels(config.experiment, arm) for arm in (CHAMPION, CHALLENGER)
+        }
 
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
@@ -171,14 +172,13 @@ class InferenceRoutes:
             reason = f"{len(unknown)} of {len(ids)} outcomes name a prediction that was never made here: {some}"
             raise BadInput(reason, code="unknown_prediction")
 
-    def _forced(self, headers: dict[bytes, bytes]) -> Arm | None:
+    def _forced(self, headers: dict[bytes, bytes]) -> str | None:
+        """The arm that an operator asks for: `champion`, `challenger`, or a rollout or version."""
         value = headers.get(b"x-gauntlet-arm")
         if value is None:
             return None
         self._api_keys.require(headers, Role.OPERATOR)
-        if value not in _ARMS:
-            raise BadInput("X-Gauntlet-Arm must be `champion` or `challenger`", code="bad_arm")
-        return _ARMS[value]
+        return value.decode("latin-1")
 
     def _instances(self, request: PredictRequest) -> list[Instance]:
         if (request.instances is None) == (request.features is None):
@@ -261,7 +261,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
 def _answer(table: RoutingTable, prediction: events.Prediction) -> dict[str, Any]:
     """What the caller gets for one prediction: the most probable class and all probabilities, or the number."""
     output, schema = prediction.output, table.champion.schema
-    model = prediction.champion if prediction.served == CHAMPION else prediction.challenger
+    model = prediction.model
     if schema.task is Task.REGRESSION or not isinstance(output, list):
         return {"id": prediction.id, "prediction": output, "model": model}
     best = max(range(len(output)), key=output.__getitem__)

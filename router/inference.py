@@ -1,7 +1,7 @@
 """Inference service, independent of the transport: assign, ask the models within one deadline, fall back, record.
 
-Order: both arms answer; the champion answers whatever the challenger failed; the events are on disk; the caller gets
-its answer; the other arm is scored in shadow.
+Order: all arms answer at once; the champion answers whatever a challenger failed; the events are on disk; the caller
+gets its answer; the models that did not serve are scored in shadow.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from gauntlet import events, telemetry
 from gauntlet.config import RouterConfig
 from gauntlet.errors import BadInput, GauntletError
 from gauntlet.ids import uuid7
-from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Arm, Scorer
+from gauntlet.types import CHALLENGER, CHAMPION, Arm
 from router import assignment
 from router.breaker import CircuitBreaker
 from router.event_times import EventTimes
 from router.model_worker import ModelWorker, as_json, breaker_kind
 from router.recorder import Recorder
-from router.routing_table import RoutingTable
+from router.routing_table import Challenger, RoutingTable
 from router.shadow import ShadowRequest, ShadowScorer
 
 MAX_ID_LENGTH = 200
@@ -53,17 +53,22 @@ class Instance(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(slots=True)
 class _Case:
-    """One instance with its assignment; `output` and `fallback` are filled in by the models."""
+    """One instance with its assignment (`challenger` None: the champion); `output`, `fallback` and `served` are filled
+    in by the models."""
 
     instance: Instance
     id: str
     unit: str
     at: float
     bucket: int
-    assigned: Arm
+    challenger: Challenger | None
     served: Arm
     output: list[float] | float | None = None
     fallback: str | None = None
+
+    @property
+    def assigned(self) -> Arm:
+        return CHAMPION if self.challenger is None else CHALLENGER
 
 
 class InferenceService:
@@ -92,24 +97,24 @@ class InferenceService:
         }
 
     async def predict(
-        self, table: RoutingTable, instances: Sequence[Instance], started: float, forced: Arm | None = None
+        self, table: RoutingTable, instances: Sequence[Instance], started: float, forced: str | None = None
     ) -> tuple[list[events.Prediction], bool]:
         """The answered predictions in the order of `instances`, and whether they were on disk before this returned.
 
-        `started` is the request's arrival (`time.monotonic`). Raises `BadInput` before anything has changed, or
-        `ChampionFailed`; in both cases nothing is recorded.
+        `started` is the request's arrival (`time.monotonic`), `forced` the arm that the caller asks for. Raises
+        `BadInput` before anything has changed, or `ChampionFailed`; in both cases nothing is recorded.
         """
         cases = self._cases(table, instances, forced)
-        propensity = table.propensity if self._recorder.healthy else 0.0
+        contenders = table.contenders if self._recorder.healthy else table.unassigned
         await self._ask(table, cases, started + self._settings.deadline)
         seconds = round(time.monotonic() - started, 6)
-        predictions = [self._event(table, case, propensity, seconds, forced is not None) for case in cases]
+        predictions = [self._event(table, case, contenders, seconds, forced is not None) for case in cases]
         recorded = await self._recorder.predictions(predictions)
         self._count(cases)
         self._offer_shadow(table, cases)
         return predictions, recorded
 
-    def _cases(self, table: RoutingTable, instances: Sequence[Instance], forced: Arm | None) -> list[_Case]:
+    def _cases(self, table: RoutingTable, instances: Sequence[Instance], forced: str | None) -> list[_Case]:
         """Validate the whole request, and only then move the clock and assign."""
         for index, instance in enumerate(instances):
             where = f"instances[{index}]"
@@ -118,28 +123,32 @@ class InferenceService:
                 if value is not None and not 0 < len(value) <= MAX_ID_LENGTH:
                     raise BadInput(f"{where}: `{name}` must have 1 to {MAX_ID_LENGTH} characters", code=f"bad_{name}")
         times = self._times.resolve([instance.at for instance in instances], "instances")
-        if forced == CHALLENGER and table.challenger is None:
-            raise BadInput("X-Gauntlet-Arm: challenger needs a running rollout, and none is", code="no_challenger")
+        named = None if forced is None else table.named(forced)
         self._times.observe(times)
-        cut = table.cut if self._recorder.healthy else 0
+        free = forced is None and self._recorder.healthy
         cases = []
         for instance, at in zip(instances, times, strict=True):
             prediction_id = instance.id or uuid7(at)
             unit = instance.unit or prediction_id
             bucket = assignment.bucket(table.salt, unit)
-            arm = forced or assignment.arm(bucket, cut)
-            cases.append(_Case(instance, prediction_id, unit, at, bucket, assigned=arm, served=arm))
+            challenger = table.assigned(bucket) if free else named
+            served = CHAMPION if challenger is None else CHALLENGER
+            cases.append(_Case(instance, prediction_id, unit, at, bucket, challenger, served))
         return cases
 
     async def _ask(self, table: RoutingTable, cases: list[_Case], deadline: float) -> None:
-        """Fill in every output; what the challenger fails goes to the champion within the same deadline."""
-        of_challenger = [c for c in cases if c.assigned == CHALLENGER]
-        of_champion = [c for c in cases if c.assigned == CHAMPION]
-        if of_challenger:
+        """Fill in every output; what a challenger fails goes to the champion within the same deadline."""
+        of_champion = [c for c in cases if c.challenger is None]
+        if len(of_champion) < len(cases):
+            by_challenger: dict[Challenger, list[_Case]] = {}
+            for case in cases:
+                if case.challenger is not None:
+                    by_challenger.setdefault(case.challenger, []).append(case)
             await asyncio.gather(
-                self._ask_challenger(table, of_challenger), self._ask_champion(table.champion, of_champion, deadline)
+                self._ask_champion(table.champion, of_champion, deadline),
+                *(self._ask_challenger(challenger, theirs) for challenger, theirs in by_challenger.items()),
             )
-            of_champion = [c for c in of_challenger if c.fallback is not None]
+            of_champion = [c for c in cases if c.fallback is not None]
         await self._ask_champion(table.champion, of_champion, deadline)
 
     async def _ask_champion(self, champion: ModelWorker, cases: list[_Case], deadline: float) -> None:
@@ -161,14 +170,14 @@ class InferenceService:
         for case, row in zip(cases, output, strict=True):
             case.output = as_json(row)
 
-    async def _ask_challenger(self, table: RoutingTable, cases: list[_Case]) -> None:
+    async def _ask_challenger(self, challenger: Challenger, cases: list[_Case]) -> None:
         """Never raises: a failure becomes the cases' `fallback` reason and is charged to the challenger."""
-        if table.challenger is None or self._breaker.is_open(table.rollout):
+        if self._breaker.is_open(challenger.id):
             for case in cases:
                 case.fallback, case.served = "breaker_open", CHAMPION
             return
         rows = [c.instance.features for c in cases]
-        answers = await table.challenger.attempt(rows, self._settings.challenger_timeout)
+        answers = await challenger.model.attempt(rows, self._settings.challenger_timeout)
         for index, case in enumerate(cases):
             if isinstance(answers, str):
                 case.fallback = breaker_kind(answers)
@@ -179,10 +188,10 @@ class InferenceService:
             if case.fallback is not None:
                 case.served = CHAMPION
             if index == 0 or not isinstance(answers, str):  # a call that failed as a whole is one failure
-                self._breaker.record(table.rollout, case.fallback)
+                self._breaker.record(challenger.id, case.fallback)
 
     def _event(
-        self, table: RoutingTable, case: _Case, propensity: float, seconds: float, forced: bool
+        self, table: RoutingTable, case: _Case, contenders: list[events.Contender], seconds: float, forced: bool
     ) -> events.Prediction:
         return events.Prediction(
             id=case.id,
@@ -192,12 +201,10 @@ class InferenceService:
             bucket=case.bucket,
             assigned=case.assigned,
             served=case.served,
-            propensity=propensity,
             allocation=table.control.allocation,
             champion=table.champion.version,
-            challenger=table.challenger.version if table.challenger else None,
-            rollout=table.rollout if table.challenger else None,
-            rule=table.rule,
+            contenders=contenders,
+            rollout=case.challenger.id if case.challenger else None,
             output=case.output,
             features=case.instance.features,
             fallback=case.fallback,
@@ -213,15 +220,6 @@ class InferenceService:
                 telemetry.FALLBACKS.labels(self._experiment, case.fallback).inc()
 
     def _offer_shadow(self, table: RoutingTable, cases: list[_Case]) -> None:
-        """Have the model that did not serve score the same rows: the other arm, or during a bake the one before."""
-        if table.challenger is None and table.bake_reference is None:
-            return
-        other: Scorer = CHALLENGER if table.challenger is not None else PREVIOUS
-        self._shadow.offer(
-            table,
-            [
-                ShadowRequest(c.id, c.at, c.instance.features, other if c.served == CHAMPION else CHAMPION)
-                for c in cases
-                if c.fallback is None and assignment.shadowed(table.salt, c.unit, table.shadow_cut)
-            ],
-        )
+        for case in cases:
+            if scorings := table.scorings(case.unit, case.challenger, case.served == CHAMPION):
+                self._shadow.offer(ShadowRequest(case.id, case.at, case.instance.features), scorings)

@@ -1,34 +1,39 @@
-"""Shadow scoring: the model that did not serve scores the same request, off the response path and in batches."""
+"""Shadow scoring: the models that did not serve score the same request, off the response path and in batches.
+
+Each model has a queue of its own, so that one that hangs holds up nobody else. Live traffic goes first: rows gather
+for a moment so that a batch pays for its call, one model computes at a time, and the newest rows go without a score
+when too many wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from gauntlet import events, telemetry
 from gauntlet.config import RouterConfig
-from gauntlet.types import CHALLENGER, Scorer
 from router.breaker import CircuitBreaker
-from router.model_worker import ModelWorker, as_json, breaker_kind
+from router.model_worker import as_json, breaker_kind
 from router.recorder import Recorder
-from router.routing_table import RoutingTable
+from router.routing_table import Scoring
 
 _BATCH = 128  # rows in one call: what a live caller may have to wait for
+_GATHER_SECONDS = 0.02  # in which rows come together: a call costs as much as tens of rows
+_TURN_SECONDS = 0.1  # how long one call keeps the other models from beginning theirs
 
 
 class ShadowRequest(NamedTuple):
-    """One served prediction that `scorer` is to score too."""
+    """A served prediction that is to be scored."""
 
     id: str
     at: float
     features: dict[str, Any]
-    scorer: Scorer
 
 
 class ShadowScorer:
-    """A bounded queue and one task that empties it. When the queue is full, new work is dropped and counted."""
+    """Bounded queues, one for each model, and a task for each that has rows waiting."""
 
     def __init__(self, settings: RouterConfig, experiment: str, recorder: Recorder, breaker: CircuitBreaker) -> None:
         self._experiment = experiment
@@ -36,58 +41,63 @@ class ShadowScorer:
         self._breaker = breaker
         self._limit = settings.shadow_queue
         self._timeout = settings.deadline
-        self._queue: deque[tuple[RoutingTable, ShadowRequest]] = deque()
-        self._work = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._queues: dict[Scoring, deque[ShadowRequest]] = {}
+        self._waiting = 0
+        self._tasks: dict[Scoring, asyncio.Task[None]] = {}
+        self._turn = asyncio.Lock()
 
-    def offer(self, table: RoutingTable, requests: Sequence[ShadowRequest]) -> None:
-        """Queue as many of `requests` as there is room for."""
-        room = max(0, self._limit - len(self._queue))
-        self._queue.extend((table, request) for request in requests[:room])
-        if len(requests) > room:
-            telemetry.SHADOWS.labels(self._experiment, "dropped").inc(len(requests) - room)
-        if self._queue:
-            self._idle.clear()
-            self._work.set()
-
-    async def run(self) -> None:
-        while True:
-            await self._work.wait()
-            while self._queue:
-                await self._score(*self._next_batch())
-            self._work.clear()
-            self._idle.set()
+    def offer(self, request: ShadowRequest, scorings: Iterable[Scoring]) -> None:
+        """Queue a request for each of these models; beyond the limit the newest row of the longest queue is shed."""
+        for scoring in scorings:
+            queue = self._queues.get(scoring)
+            if queue is None:
+                queue = self._queues[scoring] = deque()
+                self._tasks[scoring] = asyncio.get_running_loop().create_task(self._empty(scoring, queue))
+            queue.append(request)
+            if self._waiting < self._limit:
+                self._waiting += 1
+            else:
+                max(self._queues.values(), key=len).pop()
+                self._count("queue_full")
 
     async def drained(self) -> None:
-        await self._idle.wait()
+        """Return when no row waits any more."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
 
-    def _next_batch(self) -> tuple[RoutingTable, list[ShadowRequest]]:
-        """The requests of one table and one model at the head of the queue, in order."""
-        head_table, head = self._queue[0]
-        batch: list[ShadowRequest] = []
-        while self._queue and len(batch) < _BATCH:
-            table, request = self._queue[0]
-            if table is not head_table or request.scorer != head.scorer:
-                break
-            batch.append(self._queue.popleft()[1])
-        return head_table, batch
+    def close(self) -> None:
+        """Give up what waits."""
+        for task in self._tasks.values():
+            task.cancel()
+        self._queues.clear()
+        self._tasks.clear()  # one that has not begun never ends by itself
 
-    async def _score(self, table: RoutingTable, batch: list[ShadowRequest]) -> None:
-        scorer = batch[0].scorer
-        model = {"champion": table.champion, "challenger": table.challenger, "previous": table.previous}[scorer]
-        if model is None or model.closed or (scorer == CHALLENGER and self._breaker.is_open(table.rollout)):
-            telemetry.SHADOWS.labels(self._experiment, "dropped").inc(len(batch))
-            return
-        self._recorder.shadows(await self._scores(table, model, scorer, batch))
+    async def _empty(self, scoring: Scoring, queue: deque[ShadowRequest]) -> None:
+        """Score what waits for one model, until nothing does."""
+        try:
+            while queue:
+                if len(queue) < _BATCH:
+                    await asyncio.sleep(_GATHER_SECONDS)
+                batch = [queue.popleft() for _ in range(min(_BATCH, len(queue)))]
+                self._waiting -= len(batch)
+                self._recorder.shadows(await self._scores(scoring, batch))
+        finally:
+            self._waiting -= len(queue)
+            self._queues.pop(scoring, None)
+            self._tasks.pop(scoring, None)
 
-    async def _scores(
-        self, table: RoutingTable, model: ModelWorker, scorer: Scorer, batch: list[ShadowRequest]
-    ) -> list[events.Shadow]:
-        answers = await model.attempt([request.features for request in batch], self._timeout, shadow=True)
+    async def _scores(self, scoring: Scoring, batch: list[ShadowRequest]) -> list[events.Shadow]:
+        rows = [request.features for request in batch]
+        async with self._turn:  # whoever takes longer computes on while the next begins
+            if reason := self._out(scoring):
+                self._count(reason, len(batch))
+                return []
+            asking = asyncio.ensure_future(scoring.model.attempt(rows, self._timeout, shadow=True))
+            await asyncio.wait([asking], timeout=_TURN_SECONDS)
+        answers = await asking
         if isinstance(answers, str) and answers != "timeout" and len(batch) > 1:
             # One row that a model can't take must not cost its neighbours their score; a model that hangs stays hung.
-            return [s for request in batch for s in await self._scores(table, model, scorer, [request])]
+            return [shadow for request in batch for shadow in await self._scores(scoring, [request])]
         shadows = []
         for index, request in enumerate(batch):
             failure = output = None
@@ -102,14 +112,23 @@ class ShadowScorer:
                     id=request.id,
                     at=request.at,
                     experiment=self._experiment,
-                    arm=scorer,
-                    model=model.version,
+                    arm=scoring.arm,
+                    model=scoring.model.version,
                     output=output,
-                    rollout=table.rollout,
+                    rollout=scoring.rollout,
                     error=failure,
                 )
             )
-            telemetry.SHADOWS.labels(self._experiment, "failed" if failure else "scored").inc()
-            if scorer == CHALLENGER and (index == 0 or failure != "timeout"):  # a call that timed out is one failure
-                self._breaker.record(table.rollout, breaker_kind(failure))
+            self._count("failed" if failure else "scored")
+            if scoring.rollout and (index == 0 or failure != "timeout"):  # a call that timed out is one failure
+                self._breaker.record(scoring.rollout, breaker_kind(failure))
         return shadows
+
+    def _out(self, scoring: Scoring) -> str | None:
+        """Why the model is not to be asked any more."""
+        if scoring.model.closed:
+            return "model_gone"
+        return "breaker_open" if scoring.rollout and self._breaker.is_open(scoring.rollout) else None
+
+    def _count(self, result: str, rows: int = 1) -> None:
+        telemetry.SHADOWS.labels(self._experiment, result).inc(rows)

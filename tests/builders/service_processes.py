@@ -68,7 +68,7 @@ class Loop:
         await small_experiment.until(lambda: self._serves(entry.version))
 
     async def _serves(self, version: str) -> bool:
-        return bool((await self.status())["serving"]["challenger"] == version)
+        return version in [each["version"] for each in (await self.status())["serving"]["challengers"]]
 
     async def counted(self, predictions: int, outcomes: int, shadows: int = 0) -> dict[str, int]:
         """Wait until the evaluator has counted this much; return all its counts."""

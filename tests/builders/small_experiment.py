@@ -115,15 +115,21 @@ async def challenge(config: Config, client: httpx.AsyncClient, model: Any, **ord
     url = f"/v1/experiments/{config.experiment}"
     body = {"version": entry.version, "reason": "test", **order}
     assert (await client.post(f"{url}/challenge", json=body)).status_code == 200
-    await serving(client, url, challenger=entry.version)
+
+    async def loaded() -> bool:
+        status = (await client.get(url)).json()["serving"]
+        return entry.version in [each["version"] for each in status["challengers"]]
+
+    await until(loaded)
     return entry.version
 
 
 async def serving(client: httpx.AsyncClient, url: str, **expected: Any) -> None:
-    """Return once the experiment's status at `url` shows `expected` under `serving`."""
+    """Return once the experiment's status at `url` shows `expected` under `serving`; challengers by their versions."""
 
     async def shown() -> bool:
         status = (await client.get(url)).json()["serving"]
+        status["challengers"] = [each["version"] for each in status["challengers"]]
         return all(status[name] == value for name, value in expected.items())
 
     await until(shown)

@@ -44,7 +44,7 @@ async def test_one_and_many_predictions_are_answered_and_recorded(config: Config
         assert outcome.status_code == 202
     found = await recorded(config, keys.PREDICTIONS)
     assert [e.id for e in found] == ["first", *ids]
-    assert all(e.assigned == e.served == "champion" and e.propensity == 0 for e in found)
+    assert all(e.assigned == e.served == "champion" and e.contenders == [] for e in found)
     assert [(o.id, o.value) for o in await recorded(config, keys.OUTCOMES)] == [("first", 1)]
 
 

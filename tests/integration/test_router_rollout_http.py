@@ -47,7 +47,7 @@ async def test_the_ramp_splits_traffic_and_a_rollback_ends_it(config: Config) ->
             assert models == sorted(models)
         done = await client.post(f"{url}/rollback", json={"reason": "the operator says so"})
         assert done.json()["changed"] is True
-        await serving(client, url, challenger=None)
+        await serving(client, url, challengers=[])
         again = await client.post(f"{url}/rollback", json={"reason": "twice", "rollout": "test-r0001"})
         assert (again.status_code, again.json()["changed"]) == (200, False)
         for _ in range(10):
@@ -126,7 +126,7 @@ async def test_a_failing_challenger_never_reaches_a_caller_and_is_rolled_back(co
             answer = await client.post("/v1/predict", json={"instances": instances})
             assert answer.status_code == 200
             assert {one["model"] for one in answer.json()["predictions"]} == {"v0001"}
-            return (await client.get(url)).json()["control"].get("rollout") is None
+            return (await client.get(url)).json()["control"]["rollouts"] == []
 
         await small_experiment.until(rolled_back)
         last = (await client.get(url)).json()["control"]["last"]
@@ -146,7 +146,7 @@ async def test_a_challenger_that_cannot_load_is_rolled_back_and_the_old_one_serv
         await client.post(f"{url}/challenge", json={"version": entry.version, "reason": "test"})
 
         async def out() -> bool:
-            return (await client.get(url)).json()["control"]["rollout"] is None
+            return (await client.get(url)).json()["control"]["rollouts"] == []
 
         await small_experiment.until(out)
         assert (await client.post("/v1/predict", json={"features": small_experiment.instance(0)})).json()[
@@ -180,7 +180,7 @@ async def test_a_call_that_fails_as_a_whole_is_one_failure(config: Config) -> No
                 instance["features"]["x1"] = 1.0  # type: ignore[index]
             instances += [{"features": {"x1": 101.0, "x2": 0.0, "x3": 0.0}} for _ in range(40)]
             assert (await client.post("/v1/predict", json={"instances": instances})).status_code == 200
-        assert (await client.get(url)).json()["control"]["rollout"] is not None
+        assert (await client.get(url)).json()["control"]["rollouts"]
 
 
 async def test_forced_requests_are_marked(config: Config) -> None:
@@ -218,7 +218,7 @@ async def test_an_operator_promotes_and_goes_back(config: Config) -> None:
     async with small_experiment.running(config) as client:
         await challenge(config, client, small_experiment.classifier(2))
         assert (await client.post(f"{url}/promote", json={"reason": "I know better"})).status_code == 200
-        await serving(client, url, champion="v0002", challenger=None)
+        await serving(client, url, champion="v0002", challengers=[])
         assert (await client.post("/v1/predict", json={"features": small_experiment.instance(0)})).json()[
             "model"
         ] == "v0002"

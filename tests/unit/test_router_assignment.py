@@ -1,5 +1,6 @@
 """Assignment: the same everywhere and for ever, nested, and in the shares that were asked for."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -33,20 +34,41 @@ def test_another_process_assigns_alike() -> None:
     assert shown.stdout.strip() == str(list(GOLDEN.values()))
 
 
-@given(st.text(min_size=1), st.floats(0, 0.5), st.floats(0, 0.5))
-def test_nobody_leaves_the_challenger_on_a_step_up(unit: str, low: float, rise: float) -> None:
-    bucket = assignment.bucket(assignment.salt("e", "r"), unit)
-    if assignment.arm(bucket, assignment.cut(low)) == "challenger":
-        assert assignment.arm(bucket, assignment.cut(low + rise)) == "challenger"
+@given(st.integers(1, 12), st.data())
+def test_slots_are_disjoint_and_shares_are_as_ordered(slots: int, data: st.DataObject) -> None:
+    shares = data.draw(st.lists(st.floats(0, 1 / slots), min_size=slots, max_size=slots))
+    ranges = [assignment.buckets(slot, slots, share) for slot, share in enumerate(shares)]
+    for before, after in itertools.pairwise(ranges):
+        assert before.stop <= after.start
+    assert ranges[0].start >= 0
+    assert ranges[-1].stop <= assignment.BUCKETS
+    for buckets, share in zip(ranges, shares, strict=True):
+        # A slot's own size is the number of buckets divided and rounded, so a full one may lack one.
+        assert -1 <= len(buckets) - assignment.cut(share) <= 0
 
 
-def test_realised_shares_lie_within_three_sigma_at_each_stage() -> None:
-    n = 400_000
+@given(st.integers(1, 12), st.data())
+def test_nobody_leaves_a_challenger_on_a_step_up(slots: int, data: st.DataObject) -> None:
+    slot = data.draw(st.integers(0, slots - 1))
+    low, high = sorted(data.draw(st.tuples(st.floats(0, 1 / slots), st.floats(0, 1 / slots))))
+    few, many = assignment.buckets(slot, slots, low), assignment.buckets(slot, slots, high)
+    assert few.start == many.start
+    assert few.stop <= many.stop
+
+
+def test_a_single_slot_is_the_first_buckets() -> None:
+    assert assignment.buckets(0, 1, 0.05) == range(50_000)
+
+
+def test_shares_of_three_challengers_at_once_lie_within_three_sigma_at_each_stage() -> None:
+    n = 200_000
     salt = assignment.salt("shares", "r1")
-    buckets = [assignment.bucket(salt, f"user-{i}") for i in range(n)]
-    for share in (0.01, 0.05, 0.10):
-        hits = sum(assignment.arm(b, assignment.cut(share)) == "challenger" for b in buckets)
-        assert abs(hits - n * share) < 3 * math.sqrt(n * share * (1 - share))
+    units = [assignment.bucket(salt, f"user-{i}") for i in range(n)]
+    for shares in ((0.01, 0.05, 0.10), (0.10, 0.01, 0.05), (0.30, 0.30, 0.30)):
+        for slot, share in enumerate(shares):
+            buckets = assignment.buckets(slot, 3, share)
+            hits = sum(bucket in buckets for bucket in units)
+            assert abs(hits - n * share) < 3 * math.sqrt(n * share * (1 - share))
 
 
 def test_rollouts_draw_anew() -> None:

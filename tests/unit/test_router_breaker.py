@@ -17,7 +17,7 @@ class Counted:
     def __init__(self, settings: BreakerConfig = SETTINGS) -> None:
         self.reports: list[tuple[str, str]] = []
         self.breaker = CircuitBreaker(settings, lambda *report: self.reports.append(report))
-        self.breaker.follow("r1")
+        self.breaker.follow(["r1"])
 
     def record(self, failure: str | None, calls: int = 1, rollout: str = "r1") -> bool:
         """Record `calls` results; True if the rollout's breaker is open afterwards."""
@@ -56,18 +56,25 @@ def test_opens_once_and_stays_open() -> None:
 def test_a_step_up_keeps_the_counts_and_the_next_rollout_starts_with_none() -> None:
     one = Counted()
     one.record("error", 2)
-    one.breaker.follow("r1")
+    one.breaker.follow(["r1"])
     assert one.record("error"), "the same rollout on the next stage"
-    one.breaker.follow("r2")
+    one.breaker.follow(["r2"])
     assert not one.record("error", 2, rollout="r2")
     assert one.breaker.is_open("r1"), "a request that still holds the old table asks its challenger no more"
     one.record("error", 10, rollout="r1")
     assert not one.breaker.is_open("r2"), "late failures of the old challenger are not charged to the new one"
 
 
-def test_without_a_rollout_there_is_nothing_to_open() -> None:
-    breaker = CircuitBreaker(SETTINGS, lambda *_: None)
-    assert not breaker.is_open(None)
+def test_a_breaker_of_three_takes_only_its_own_challenger_out() -> None:
+    one = Counted()
+    one.breaker.follow(["r1", "r2", "r3"])
+    assert not one.record("error", 2, rollout="r3")
+    assert one.record("error", 3)
+    assert [one.breaker.is_open(rollout) for rollout in ("r1", "r2", "r3")] == [True, False, False]
+    one.breaker.follow(["r2", "r3"])  # r1 is over
+    assert one.record("error", rollout="r3"), "the others keep their counts"
+    assert not one.breaker.is_open("r2")
+    assert [rollout for rollout, _ in one.reports] == ["r1", "r3"]
 
 
 @given(
