@@ -27,7 +27,8 @@ from evaluator.service.gross_harm import GrossHarmMonitor
 from gauntlet.config import Config
 from gauntlet.config import load as configs
 from gauntlet.losses import METRICS
-from gauntlet.rollout import Command, apply, begin
+from gauntlet.rollout import Command, begin
+from gauntlet.transitions import apply
 from gauntlet.types import CHALLENGER, CHAMPION, Task
 from retrainer.decisions import decide
 
@@ -173,8 +174,8 @@ def rollout(cell: Cell, config: Config, seed: int) -> Outcome:
     shown: list[tuple[Floats, Floats]] = []
     answered, excess, stage = 0, 0.0, -1
     for hour in range(hours):
-        assert control.rollout is not None
-        share, stage = control.rollout.share, max(stage, control.rollout.stage)
+        (running,) = control.rollouts
+        share, stage = running.share, max(stage, running.stage)
         pair, treated = _hour(cell, rng, sums, hour, share, shifts[hour])
         answered += treated
         excess += treated * float(np.mean(pair[1] - pair[0])) if treated else 0.0
@@ -191,7 +192,7 @@ def rollout(cell: Cell, config: Config, seed: int) -> Outcome:
         for event in events:
             command = decide(control, event, config, event.at)
             control = control if command is None else apply(control, command, event.at)
-            if control.rollout is None:
+            if not control.rollouts:
                 return Outcome(control.ended[-1].state, now / DAY, answered, excess, stage)
     return Outcome("running", float(cell.days), answered, excess, stage)
 
