@@ -278,6 +278,18 @@ class LocalLogReader:
         with self._lock:
             return self._partition(partition).known(topic, keys)
 
+    @in_thread
+    def first(self, topic: str, partition: str, keys: Sequence[str]) -> dict[str, Stored]:
+        """The first record of each of `keys` that has any there. Not in the port, as above."""
+        with self._lock:
+            return self._partition(partition).first(topic, keys)
+
+    @in_thread
+    def latest_keys(self, topic: str, partition: str, least: int) -> list[str]:
+        """At least so many of the keys that came last (all, if there are fewer). Not in the port, as above."""
+        with self._lock:
+            return self._partition(partition).latest_keys(topic, least)
+
     async def close(self) -> None:
         self._watch.close()
         await self._close()
