@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from gauntlet.errors import GauntletError, ModelUnusable
-from gauntlet.registry import artifact
+from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Task
 from retrainer.dataset import Rows
@@ -39,7 +39,7 @@ def fit(champion: Predictor, trainer: str | None, rows: Rows, seed: int) -> tupl
     model = _clone(champion, rows, targets) if trainer is None else _call(trainer, rows, targets)
     kind = schema.input if trainer is None else "auto"
     try:
-        return model, artifact.schema_of(model, schema.task, schema.features, schema.classes, kind)
+        return model, model_schema.schema_of(model, schema.task, schema.features, schema.classes, kind)
     except ModelUnusable as error:
         raise TrainingError(f"the trained model can't take the champion's place: {error}") from error
 
