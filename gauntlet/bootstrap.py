@@ -36,13 +36,8 @@ async def ensure(config: Config) -> Control:
 
     Raises `ModelUnusable` or `ConfigError` with the path and the cause; then nothing was written.
     """
-    folder = adapters.data(config)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Three services start at once; one registers.
-        lock = await asyncio.to_thread(files.lock, folder / "bootstrap.lock", wait=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to the data folder {folder}: {error.strerror or error}") from error
+    # Several processes may start at once; one registers.
+    lock = await asyncio.to_thread(files.claim, adapters.data(config), "bootstrap", seconds=files.FOREVER)
     try:
         return await _ensure(config, adapters.state(config))
     finally:

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from gauntlet import files
-from gauntlet.errors import LogUnavailable
+from gauntlet.errors import InUse, LogUnavailable
 from gauntlet.log import Record, Stored, segments
 from gauntlet.threads import deliver, in_thread
 from gauntlet.watch import FolderWatch
@@ -199,9 +199,9 @@ class LocalLogWriter:
 def _lock(folder: Path) -> FileLock:
     """The folder's lock; the operating system releases it when the process dies."""
     try:
-        return files.lock(folder / "lock")
-    except BlockingIOError:
-        raise LogUnavailable(f"another process writes {folder}; stop it first", code="log_locked") from None
+        return files.lock(folder / "lock", "writer of the log")
+    except InUse as error:
+        raise LogUnavailable(str(error), code="log_locked") from None
 
 
 def _ends(path: Path) -> dict[str, int]:
