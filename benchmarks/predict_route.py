@@ -1,6 +1,7 @@
 """Requests a second of POST /v1/predict as a ratio to a bare uvicorn echo, in interleaved rounds of one run.
 
 One core for the server, the other for the load (wrk, 32 connections), 20 float features, one instance a request.
+"Own ids": every request brings a new id, which the router looks for among those that it has answered.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from gauntlet.config import load as configs
 
 FEATURES = [f"f{i:02d}" for i in range(20)]
 BODY = json.dumps({"features": {name: 0.1 * i for i, name in enumerate(FEATURES)}})
+OWN_IDS = "predict, numpy model, durable, own ids"
 
 ECHO = """
 async def app(scope, receive, send):
@@ -69,10 +71,17 @@ def run(rounds: int = 5, seconds: int = 4) -> Iterator[str]:
             servers[name] = stack.enter_context(_router(folder / name.replace(" ", "-"), model, delivery))
         script = folder / "post.lua"
         script.write_text(f"wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body=[[{BODY}]]\n")
+        with_ids = folder / "ids.lua"
+        with_ids.write_text(
+            f"{script.read_text()}local n, round = 0, os.time()\nfunction request()\n  n = n + 1\n"
+            "  local id = '{\"id\": \"' .. round .. '-' .. n .. '\", '\n"
+            "  return wrk.format(nil, nil, nil, id .. wrk.body:sub(2))\nend\n"
+        )
+        servers[OWN_IDS] = servers["predict, numpy model, durable"]
         rates: dict[str, list[float]] = {name: [] for name in servers}
         for _ in range(rounds):
             for name, url in servers.items():
-                rates[name].append(_wrk(url, script, seconds))
+                rates[name].append(_wrk(url, with_ids if name == OWN_IDS else script, seconds))
     base = statistics.median(rates["bare uvicorn echo"])
     yield header("POST /v1/predict, one instance of 20 features, 32 connections", "requests/s", "ratio to the echo")
     for name, found in rates.items():
@@ -128,7 +137,7 @@ def _router(folder: Path, model: str | None, delivery: str) -> Iterator[str]:
     address = Path(config.data) / "router.address"
     command = [*_pinned(0), sys.executable, "-m", "gauntlet.cli", "router", str(path)]
     with _running(command, stderr=subprocess.DEVNULL) as process:
-        while not address.exists():
+        while not (address.exists() and address.read_text().endswith("\n")):
             time.sleep(0.05)
         url = address.read_text().strip()
         _await(url + "/healthz", process)

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from gauntlet import adapters, control, files, rollout
 from gauntlet.config import ChampionConfig, Config
-from gauntlet.errors import BadInput, ConfigError
+from gauntlet.errors import BadInput, ConfigError, ModelUnusable
 from gauntlet.losses import loss
-from gauntlet.registry import Reference, artifact
+from gauntlet.registry import Reference, artifact, model_schema, trial
 from gauntlet.registry.artifact import Feature, Predictor, Schema
+from gauntlet.registry.model_schema import Fitted
+from gauntlet.registry.trial import Trial
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore
 from gauntlet.structured_logging import get_logger
@@ -34,13 +36,8 @@ async def ensure(config: Config) -> Control:
 
     Raises `ModelUnusable` or `ConfigError` with the path and the cause; then nothing was written.
     """
-    folder = adapters.data(config)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Three services start at once; one registers.
-        lock = await asyncio.to_thread(files.lock, folder / "bootstrap.lock", wait=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to the data folder {folder}: {error.strerror or error}") from error
+    # Several processes may start at once; one registers.
+    lock = await asyncio.to_thread(files.claim, adapters.data(config), "bootstrap", seconds=files.FOREVER)
     try:
         return await _ensure(config, adapters.state(config))
     finally:
@@ -60,24 +57,56 @@ async def _ensure(config: Config, state: StateStore) -> Control:
         await state.close()
 
 
-def read_champion(config: Config) -> tuple[object, Schema, Reference | None]:
-    """The configured model, its schema, and its reference rows.
+class Champion(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that fits its configuration and has answered a row."""
+
+    model: Any
+    fitted: Fitted
+    reference: Reference | None
+    trial: Trial
+
+
+def read_champion(config: Config) -> Champion:
+    """The configured model, what it takes and gives, its reference rows, and one prediction by it.
 
     Raises `ModelUnusable` or `ConfigError` for whatever a first start refuses.
     """
     settings = config.champion
     model = artifact.load(settings.model, trusted=settings.trusted, allow_pickle=settings.allow_pickle)
     features = [Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
-    schema = artifact.schema_of(model, config.task, features, config.classes, settings.input)
+    columns = _reference_kinds(settings)
+    fitted = model_schema.read(model, config.task, features, config.classes, settings.input, columns)
+    predictor = Predictor(model, fitted.schema, "the model")
     reference = None
     if settings.reference is not None:
-        reference = _reference(settings.reference, settings, Predictor(model, schema, "champion"), config.metric)
-    return model, schema, reference
+        reference = _reference(settings.reference, settings, predictor, config.metric)
+    tried = trial.predict(predictor, fitted, reference)
+    if tried.seconds > config.router.deadline:
+        raise ModelUnusable(
+            f"the model needs {tried.seconds:.2g} s for two rows, and `router.deadline` is "
+            f"{config.router.deadline:g} s: no request would be answered; give it more, or a faster model",
+            code="too_slow",
+        )
+    return Champion(model=model, fitted=fitted, reference=reference, trial=tried)
+
+
+def _reference_kinds(settings: ChampionConfig) -> dict[str, str]:
+    """The kinds of the reference's columns but for target and time; none without a reference."""
+    if settings.reference is None:
+        return {}
+    from gauntlet.table import open_table
+
+    try:
+        kinds = open_table(settings.reference).kinds()
+    except BadInput as error:
+        raise ConfigError(f"champion.reference: {error}", code="bad_reference") from error
+    return {name: kind for name, kind in kinds.items() if name not in (settings.target, settings.time)}
 
 
 def _register_champion(config: Config) -> str:
     settings = config.champion
-    model, schema, reference = read_champion(config)
+    champion = read_champion(config)
+    schema, reference = champion.fitted.schema, champion.reference
     entry = adapters.registry(config).register(
         settings.model,
         schema,
@@ -85,7 +114,7 @@ def _register_champion(config: Config) -> str:
         reference=reference,
         trusted=tuple(settings.trusted),
         allow_pickle=settings.allow_pickle,
-        algorithm=type(model).__name__,
+        algorithm=type(champion.model).__name__,
         rows=reference.rows if reference else 0,
         note="given at the first start",
     )

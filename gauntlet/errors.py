@@ -31,6 +31,12 @@ class BadInput(GauntletError):
     code = "bad_input"
 
 
+class InUse(GauntletError):
+    """Another process does this work on the same files; the message names the process and the folder."""
+
+    code = "in_use"
+
+
 class TransitionRefused(GauntletError):
     """The rollout state machine does not allow this command in this state."""
 

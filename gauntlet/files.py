@@ -9,7 +9,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_PATIENCE = 1e9  # seconds; finite, because filelock takes an endless wait in a thread pool for a deadlock
+from gauntlet.errors import ConfigError, InUse
+
+FOREVER = 1e9
+"""Seconds; finite, because filelock takes an endless wait in a thread pool for a deadlock."""
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -49,15 +52,35 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def lock(path: Path, *, wait: bool = False) -> FileLock:
-    """Take the exclusive lock of the file at `path`; held until `release()` or the end of the process.
+def lock(path: Path, holder: str, *, seconds: float = 0.0) -> FileLock:
+    """Take the exclusive lock of the file at `path`, waiting up to `seconds`; held until `release()` or the end of the
+    process, however that ends.
 
-    Any thread may release it. Raises `BlockingIOError` when another holder
-    has it and `wait` is false, `OSError` when the file can't be created.
+    Any thread may release it. `holder` names who takes such locks. Raises `InUse` when another has it, with its process
+    id, which stands in the file; `OSError` when the file can't be created.
     """
     held = FileLock(path, thread_local=False)
     try:
-        held.acquire(timeout=_PATIENCE if wait else 0)
+        held.acquire(timeout=seconds)
     except Timeout:
-        raise BlockingIOError(f"{path} is locked by another process") from None
+        who, where = f"another {holder} ({_process_in(path)})", path.parent.resolve()
+        raise InUse(f"{who} works in {where}; stop it first, or use another folder") from None
+    with contextlib.suppress(OSError):  # on a full disk it is locked all the same
+        path.write_text(f"{os.getpid()}\n")
     return held
+
+
+def claim(folder: Path, command: str, *, seconds: float = 0.0) -> FileLock:
+    """The data folder, made if it is missing, for one process of a command. Raises `InUse`, or `ConfigError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return lock(folder / f"{command}.lock", f"gauntlet {command}", seconds=seconds)
+    except OSError as error:
+        raise ConfigError(f"cannot write to the data folder {folder}: {error.strerror or error}") from error
+
+
+def _process_in(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        if (found := path.read_text().strip()).isdigit():
+            return f"process {found}"
+    return "its process is not known"

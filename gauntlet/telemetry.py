@@ -32,6 +32,9 @@ REQUESTS = _counter(
     "Predictions answered or refused, by assigned and served arm and HTTP status",
     "arm_assigned arm_served code",
 )
+REPEATS = _counter(
+    "gauntlet_repeats_total", "Predictions answered again from the log, because their id had been answered before"
+)
 REQUEST_SECONDS = _histogram(
     "gauntlet_request_seconds",
     "Time from a predict request's arrival to its answer, by served arm",
@@ -136,6 +139,7 @@ _DECIDED: _Zeros = {DECISIONS: [*Decision], TIME_TO_ROLLBACK: [()]}
 _ZEROS: dict[str, _Zeros] = {
     "router": {
         REQUESTS: [(CHAMPION, CHAMPION, "200"), (CHALLENGER, CHALLENGER, "200"), (CHALLENGER, CHAMPION, "200")],
+        REPEATS: [()],
         REQUEST_SECONDS: [CHAMPION, CHALLENGER],
         FALLBACKS: ["breaker_open", "error", "invalid_output", "timeout"],
         SHADOWS: ["scored", "failed", "queue_full", "breaker_open", "model_gone"],

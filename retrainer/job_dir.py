@@ -112,7 +112,7 @@ class JobFolder:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Wait until no other process works on this job. The lock goes with its process, however that ends."""
-        lock = files.lock(self.path / "lock", wait=True)
+        lock = files.lock(self.path / "lock", "process", seconds=files.FOREVER)
         try:
             yield
         finally:

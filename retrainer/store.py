@@ -14,8 +14,6 @@ from pathlib import Path
 
 import msgspec
 
-from gauntlet import files
-from gauntlet.errors import StateUnavailable
 from gauntlet.events import Evaluation, Job
 from retrainer.job_dir import Answer
 from retrainer.triggers import RetrainRequest
@@ -71,18 +69,11 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetrainerStore:
-    """In memory what is on disk, plus what is not committed yet; `commit` makes the two equal.
-
-    One process a folder: a second one is refused with `StateUnavailable`, and may wait for the first one's end.
-    """
+    """In memory what is on disk, plus what is not committed yet; `commit` makes the two equal."""
 
     def __init__(self, folder: Path, experiment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._experiment = experiment
-        try:
-            self._lock = files.lock(folder / "retrainer.lock")
-        except BlockingIOError:
-            raise StateUnavailable(f"another retrainer works in {folder}", code="retrainer_running") from None
         self._jsonl = folder / "retraining_jobs.jsonl"
         self._db = sqlite3.connect(folder / "retrainer.db", isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -203,7 +194,6 @@ class RetrainerStore:
 
     def close(self) -> None:
         self._db.close()
-        self._lock.release()
 
 
 def _line(job: JobRecord) -> dict[str, object]:

@@ -12,7 +12,7 @@ import numpy as np
 from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import GauntletError, ModelUnusable
-from gauntlet.registry import artifact
+from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Task
 from retrainer.dataset import Rows
@@ -45,7 +45,7 @@ def fit(champion: Predictor, recipe: RecipeConfig, settings: RetrainConfig, rows
         model = _call(trainer, rows, targets, recipe.parameters)
     kind = schema.input if trainer is None else "auto"
     try:
-        return model, artifact.schema_of(model, schema.task, schema.features, schema.classes, kind)
+        return model, model_schema.schema_of(model, schema.task, schema.features, schema.classes, kind)
     except ModelUnusable as error:
         raise TrainingError(f"the trained model can't take the champion's place: {error}") from error
 

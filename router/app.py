@@ -31,6 +31,7 @@ from router.forwarder import Forwarder
 from router.http_v1 import InferenceRoutes, Receive, Scope, Send, error_answer
 from router.inference import InferenceService
 from router.recorder import Recorder
+from router.repeats import Repeats
 from router.shadow import ShadowScorer
 
 _log = get_logger("gauntlet.router")
@@ -53,8 +54,10 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
         writer = adapters.local_writer(config, _WRITER, indexed=[keys.PREDICTIONS])
         recorder = Recorder(writer, adapters.local_reader(config), _WRITER, config.router.delivery)
         stack.push_async_callback(recorder.close)
+        repeats = Repeats(recorder)
+        await repeats.load()
         shadow = ShadowScorer(config.router, config.experiment, recorder, follower.breaker)
-        service = InferenceService(config.router, config.experiment, times, recorder, shadow, follower.breaker)
+        service = InferenceService(config.router, config.experiment, times, recorder, repeats, shadow, follower.breaker)
         inference = InferenceRoutes(config, follower, service, recorder, api_keys, times)
         admin = AdminRoutes(config, state, registry, follower, api_keys, clock)
         app = _dispatcher(config, inference, _operator_app(admin, follower, recorder))

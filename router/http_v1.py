@@ -73,6 +73,7 @@ _STATUS_BY_CODE = {
     "unknown_version": 404,
     "body_too_large": 413,
     "too_many_instances": 413,
+    "id_reused": 409,
 }
 
 _predict_decoder = msgspec.json.Decoder(PredictRequest)

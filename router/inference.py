@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from router.breaker import CircuitBreaker
 from router.event_times import EventTimes
 from router.model_worker import ModelWorker, as_json, breaker_kind
 from router.recorder import Recorder
+from router.repeats import Repeats
 from router.routing_table import Challenger, RoutingTable
 from router.shadow import ShadowRequest, ShadowScorer
 
@@ -80,6 +81,7 @@ class InferenceService:
         experiment: str,
         times: EventTimes,
         recorder: Recorder,
+        repeats: Repeats,
         shadow: ShadowScorer,
         breaker: CircuitBreaker,
     ) -> None:
@@ -87,6 +89,7 @@ class InferenceService:
         self._experiment = experiment
         self._times = times
         self._recorder = recorder
+        self._repeats = repeats
         self._shadow = shadow
         self._breaker = breaker
         # Looking a child up by its labels costs more than counting with it.
@@ -101,31 +104,110 @@ class InferenceService:
     ) -> tuple[list[events.Prediction], bool]:
         """The answered predictions in the order of `instances`, and whether they were on disk before this returned.
 
-        `started` is the request's arrival (`time.monotonic`), `forced` the arm that the caller asks for. Raises
-        `BadInput` before anything has changed, or `ChampionFailed`; in both cases nothing is recorded.
+        An id that was answered before gets that answer again, from the log. `started` is the request's arrival
+        (`time.monotonic`), `forced` the arm that the caller asks for. Raises `BadInput` before anything has changed, or
+        `ChampionFailed`; in both cases nothing is recorded.
         """
-        cases = self._cases(table, instances, forced)
+        times = self._checked(table, instances)
+        async with self._repeats.claimed({i.id for i in instances if i.id is not None}) as answered:
+            new = self._new(instances, answered, forced)
+            named = table.named(forced) if forced is not None and new else None
+            if answered:
+                telemetry.REPEATS.labels(self._experiment).inc(len(instances) - len(new))
+            made: list[events.Prediction] = []
+            recorded = True
+            if new:
+                made, recorded = await self._predict(
+                    table,
+                    [instances[place] for place in new],
+                    [times[place] for place in new],
+                    started,
+                    named,
+                    forced is not None,
+                )
+        if len(made) == len(instances):
+            return made, recorded
+        by_id = answered | {prediction.id: prediction for prediction in made}
+        at = dict(zip(new, made, strict=True))
+        return [at.get(place) or by_id[str(instance.id)] for place, instance in enumerate(instances)], recorded
+
+    async def _predict(
+        self,
+        table: RoutingTable,
+        instances: Sequence[Instance],
+        times: Sequence[float],
+        started: float,
+        named: Challenger | None,
+        forced: bool,
+    ) -> tuple[list[events.Prediction], bool]:
+        """Make and record the predictions; every check has passed. `forced`: all by `named`, None for the champion."""
+        cases = self._cases(table, instances, times, named, forced)
         contenders = table.contenders if self._recorder.healthy else table.unassigned
         await self._ask(table, cases, started + self._settings.deadline)
         seconds = round(time.monotonic() - started, 6)
-        predictions = [self._event(table, case, contenders, seconds, forced is not None) for case in cases]
+        predictions = [self._event(table, case, contenders, seconds, forced) for case in cases]
+        self._repeats.remember(prediction.id for prediction in predictions)
         recorded = await self._recorder.predictions(predictions)
         self._count(cases)
         self._offer_shadow(table, cases)
         return predictions, recorded
 
-    def _cases(self, table: RoutingTable, instances: Sequence[Instance], forced: str | None) -> list[_Case]:
-        """Validate the whole request, and only then move the clock and assign."""
+    def _checked(self, table: RoutingTable, instances: Sequence[Instance]) -> list[float]:
+        """The times of the instances. Raises `BadInput` where one can't be answered."""
         for index, instance in enumerate(instances):
             where = f"instances[{index}]"
             table.champion.schema.check_row(instance.features, where)
             for name, value in (("id", instance.id), ("unit", instance.unit)):
                 if value is not None and not 0 < len(value) <= MAX_ID_LENGTH:
                     raise BadInput(f"{where}: `{name}` must have 1 to {MAX_ID_LENGTH} characters", code=f"bad_{name}")
-        times = self._times.resolve([instance.at for instance in instances], "instances")
-        named = None if forced is None else table.named(forced)
+        return self._times.resolve([instance.at for instance in instances], "instances")
+
+    def _new(
+        self, instances: Sequence[Instance], answered: Mapping[str, events.Prediction], forced: str | None
+    ) -> list[int]:
+        """The places of the instances that were not answered before, each id once.
+
+        Raises `BadInput` where an id came before, in the log or in this request, with anything else beside it.
+        """
+        new: list[int] = []
+        seen: dict[str, events.Prediction | Instance] = {**answered}
+        for index, instance in enumerate(instances):
+            earlier = None if instance.id is None else seen.setdefault(instance.id, instance)
+            if earlier is None or earlier is instance:
+                new.append(index)
+            elif differs := self._differences(earlier, instance, forced):
+                raise BadInput(
+                    f"instances[{index}]: the id {instance.id!r} was used before with other {' and '.join(differs)}; "
+                    "an id names one request: give a new one a new id",
+                    code="id_reused",
+                )
+        return new
+
+    def _differences(self, earlier: events.Prediction | Instance, instance: Instance, forced: str | None) -> list[str]:
+        """What a request that comes with an earlier one's id has otherwise."""
+        same = {
+            "features": earlier.features == instance.features,
+            "unit": (earlier.unit or earlier.id) == (instance.unit or instance.id),
+            "segments": earlier.segments == instance.segments,
+            "at": instance.at is None or earlier.at == instance.at,
+        }
+        if isinstance(earlier, events.Prediction):
+            same["experiment"] = earlier.experiment == self._experiment
+            names = (earlier.assigned, earlier.rollout, earlier.contender and earlier.contender.challenger)
+            same["x-gauntlet-arm"] = forced in names if earlier.forced else forced is None
+        return [name for name, holds in same.items() if not holds]
+
+    def _cases(
+        self,
+        table: RoutingTable,
+        instances: Sequence[Instance],
+        times: Sequence[float],
+        named: Challenger | None,
+        forced: bool,
+    ) -> list[_Case]:
+        """Move the clock and assign."""
         self._times.observe(times)
-        free = forced is None and self._recorder.healthy
+        free = not forced and self._recorder.healthy
         cases = []
         for instance, at in zip(instances, times, strict=True):
             prediction_id = instance.id or uuid7(at)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 
+import msgspec
+
 from gauntlet import events, keys, telemetry
 from gauntlet.errors import LogUnavailable
 from gauntlet.log import Record
@@ -58,6 +60,22 @@ class Recorder:
             await self.settled()
             known = await self._reader.known(keys.PREDICTIONS, self._partition, ids)
         return [index for index, prediction_id in enumerate(ids) if prediction_id not in known]
+
+    async def recorded(self, ids: Sequence[str]) -> dict[str, events.Prediction]:
+        """The predictions among `ids` that this router has a record of. None where its log can't be read: then a
+        prediction is rather made twice, of which the evaluator counts the first, than refused."""
+        await self.settled()  # `fast` delivery: it may be on its way to the disk
+        try:
+            found = await self._reader.first(keys.PREDICTIONS, self._partition, ids)
+            made = {key: events.decode(record.value) for key, record in found.items()}
+        except (LogUnavailable, msgspec.MsgspecError) as error:
+            _log.warning("repeats_not_found", error=error, next="answered anew")
+            return {}
+        return {key: event for key, event in made.items() if isinstance(event, events.Prediction)}
+
+    async def latest_ids(self, least: int) -> list[str]:
+        """The ids of at least so many of the latest predictions (all, if there are fewer)."""
+        return await self._reader.latest_keys(keys.PREDICTIONS, self._partition, least)
 
     async def settled(self) -> None:
         """Return when everything accepted so far is on disk, or counted as lost."""

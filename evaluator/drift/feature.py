@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluator.drift.calibration import Calibration, calibrate, calibrate_share
 from evaluator.drift.columns import NO_STRING, NO_VALUE, Coded, Column, encode_strings, is_categorical, read_numbers
-from evaluator.drift.grid import CATEGORIES, HUGE, Bools, Floats, Grid, Ints, category_grid, numeric_grid
+from evaluator.drift.grid import CATEGORIES, HUGE, SINGLE, Bools, Floats, Grid, Ints, category_grid, numeric_grid
 
 Role = Literal["feature", "prediction", "target"]
 """What a column is to the model: an input, its prediction (a label, a number, a score), or the outcome."""
@@ -58,11 +58,16 @@ class Feature:
     @property
     def low(self) -> float:
         """Below this a value is an outlier; minus infinity for a reference without values."""
-        return -math.inf if self.counts.max(initial=0) == 0 else self.mean - _SIGMAS * self.deviation
+        return -math.inf if self.counts.max(initial=0) == 0 else self.mean - self._reach
 
     @property
     def high(self) -> float:
-        return math.inf if self.counts.max(initial=0) == 0 else self.mean + _SIGMAS * self.deviation
+        return math.inf if self.counts.max(initial=0) == 0 else self.mean + self._reach
+
+    @property
+    def _reach(self) -> float:
+        """Distance from the mean beyond which a value is an outlier; a constant may be held with 32 bits as well."""
+        return max(_SIGMAS * self.deviation, SINGLE * abs(self.mean))
 
     @property
     def present(self) -> int:

@@ -34,6 +34,8 @@ HUGE = 1e150
 """Larger numbers count as infinite: their squares overflow."""
 UNLIMITED = sys.float_info.max
 """A limit that limits nothing, as JSON has no infinity."""
+SINGLE = 2.0**-23
+"""Relative precision of a 32-bit float."""
 STRIP = 16_384
 """Values of one column processed at once, so that they stay in the processor's cache."""
 
@@ -77,6 +79,8 @@ class Grid:
         if self.kind == "exact":
             # Left plus right insertion point: 2i+1 on the i-th value, 2i in the gap before it.
             known = np.asarray(self.values)
+            if len(np.unique(rounded := in_single(known))) == len(known):
+                known, values = rounded, in_single(values)
             return np.searchsorted(known, values, "left") + np.searchsorted(known, values, "right")
         if values.ndim == 1 and len(values) > STRIP:
             return np.concatenate([self.slot_of(values[i : i + STRIP]) for i in range(0, len(values), STRIP)])
@@ -85,6 +89,15 @@ class Grid:
             places: Floats = axis - self.origin
             places *= self.step
             return np.clip(places, 0, BINS + 1, out=places).astype(np.int64)
+
+
+def in_single(values: Floats) -> Floats:
+    """Fractions as 32 bits hold them, so that 9.99 is the same in either precision; whole numbers as they are, and what
+    32 bits can't hold."""
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float32).astype(np.float64)
+    size = np.abs(rounded)
+    return np.where((values == np.rint(values)) | (size < 1e-37) | (size > 1e37), values, rounded)
 
 
 def upper_tail(values: Floats) -> float:

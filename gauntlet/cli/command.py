@@ -7,15 +7,12 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import gauntlet
 from gauntlet.cli import analyze, drift, output, plan
-from gauntlet.errors import BadInput, ConfigError, GauntletError, ModelUnusable
+from gauntlet.errors import BadInput, ConfigError, GauntletError, InUse, ModelUnusable
 from gauntlet.spelling import did_you_mean
-
-if TYPE_CHECKING:
-    from gauntlet.config import Config
 
 EXAMPLE = Path(gauntlet.__file__).parent / "config" / "example.yaml"
 
@@ -29,7 +26,7 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (BadInput, ConfigError, ModelUnusable) as error:
+    except (BadInput, ConfigError, InUse, ModelUnusable) as error:
         print(f"gauntlet: {error}", file=sys.stderr)
         return 2
     except GauntletError as error:
@@ -116,35 +113,10 @@ def _up(arguments: argparse.Namespace) -> int:
     return up.run(arguments.config)
 
 
-def _rollout_times(config: Config) -> str:
-    """How soon a challenger may be promoted, by the declared times alone."""
-    from gauntlet.config.evidence import MIN_CYCLES
-
-    evidence, day = config.evidence, 86_400
-    ramp = float(config.shadow.min_time) + sum(float(stage.min_time) for stage in config.ramp)
-    win = MIN_CYCLES * evidence.cycle if evidence.block.auto else evidence.min_blocks * evidence.longest_block
-    earliest = max(ramp, win + evidence.outcome_horizon)
-    return (
-        f"rollout: a challenger is promoted {earliest / day:.3g} days after its start at the earliest (shadow and ramp "
-        f"{ramp / day:.3g} days; a win needs {win / day:.3g} days of outcomes, which count "
-        f"{evidence.outcome_horizon / day:.3g} days after the prediction)"
-    )
-
-
 def _check(arguments: argparse.Namespace) -> int:
-    from gauntlet import bootstrap
-    from gauntlet.cli import load_config
+    from gauntlet.cli import check
 
-    config = load_config.load(arguments.config)
-    model, schema, reference = bootstrap.read_champion(config)
-    print(f"{arguments.config}: {config.experiment}, {type(model).__name__}, {len(schema.features)} features, ok")
-    print(f"task: {config.task}" + (f", classes {', '.join(map(str, schema.classes))}" if schema.classes else ""))
-    print(f"features: {', '.join(feature.name for feature in schema.features)}")
-    print(_rollout_times(config))
-    if reference is not None:
-        losses = "with the champion's error on them" if reference.losses else "without the champion's error on them"
-        print(f"reference: the newest {reference.rows:,} rows, {losses}")
-    return 0
+    return check.run(arguments.config)
 
 
 def _service(arguments: argparse.Namespace) -> int:

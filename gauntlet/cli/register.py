@@ -8,7 +8,8 @@ from gauntlet import adapters, bootstrap
 from gauntlet.cli import load_config
 from gauntlet.config import Config
 from gauntlet.errors import ModelUnusable
-from gauntlet.registry import artifact
+from gauntlet.registry import artifact, model_schema, trial
+from gauntlet.registry.artifact import Predictor
 
 
 async def run(path: str, model: str, note: str, allow_pickle: bool) -> int:
@@ -21,7 +22,7 @@ async def register(config: Config, model: str, note: str, *, allow_pickle: bool)
     """Register `model` and return its version.
 
     Raises `ModelUnusable` when it does not load, takes other features, gives other classes or has another task than the
-    champion.
+    champion, or can't answer a row of them.
     """
     record = await bootstrap.ensure(config)
     registry = adapters.registry(config)
@@ -33,11 +34,13 @@ async def register(config: Config, model: str, note: str, *, allow_pickle: bool)
             code="wrong_task",
         )
     loaded = artifact.load(model, trusted=config.champion.trusted, allow_pickle=allow_pickle)
-    schema = artifact.schema_of(
+    fitted = model_schema.read(
         loaded, config.task, champion.schema.features, champion.schema.classes, config.champion.input
     )
+    schema = fitted.schema
     if schema.classes != champion.schema.classes:
         raise ModelUnusable(f"{model} has classes {schema.classes}, the champion {champion.schema.classes}")
+    trial.predict(Predictor(loaded, schema, "the model"), fitted, registry.reference(record.champion))
     entry = registry.register(
         model,
         schema,

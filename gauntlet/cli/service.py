@@ -10,11 +10,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
+from gauntlet import files
 from gauntlet.cli import load_config
-from gauntlet.errors import ConfigError, StateUnavailable
+from gauntlet.clock import pause
+from gauntlet.errors import ConfigError, InUse, StateUnavailable
 from gauntlet.structured_logging import get_logger
 
 if TYPE_CHECKING:
@@ -25,6 +30,7 @@ _log = get_logger("gauntlet.service")
 _LINE = "%(asctime)s %(levelname)-7s %(name)s %(message)s"
 _MODULES = {"router": "router.app", "evaluator": "evaluator.service.worker", "retrainer": "retrainer.worker"}
 _WAIT_SECONDS = 1.0
+_PREDECESSOR_SECONDS = 15.0
 
 
 def run(name: str, path: str, *, die_with_stdin: bool) -> int:
@@ -51,19 +57,42 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
         loop.add_signal_handler(number, stop.set)
     if die_with_stdin:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
-    service = importlib.import_module(_MODULES[name])
-    if name == "router":
-        await _register_champion(config)
-    elif not await _champion_registered(name, config, stop):
-        return 0
-    from gauntlet import telemetry
-
     with contextlib.ExitStack() as stack:
+        lock = await _claimed(name, config, stop, _PREDECESSOR_SECONDS if die_with_stdin else 0.0)
+        if lock is None:
+            return 0
+        stack.callback(lock.release)
+        service = importlib.import_module(_MODULES[name])
+        if name == "router":
+            await _register_champion(config)
+        elif not await _champion_registered(name, config, stop):
+            return 0
+        from gauntlet import telemetry
+
         telemetry.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three
         if name != "router":
             stack.callback(_serve_metrics(name, config))
         await service.serve(config, stop)
     return 0
+
+
+async def _claimed(name: str, config: Config, stop: asyncio.Event, seconds: float) -> FileLock | None:
+    """The data folder for this service alone, or `InUse` after some seconds; None if `stop` came first.
+
+    Where `up` was killed and started again, the service of before may be about to leave.
+    """
+    began = waited = time.monotonic()
+    while not stop.is_set():
+        try:
+            return files.claim(Path(config.data), name)
+        except InUse as error:
+            if time.monotonic() >= began + seconds:
+                raise
+            if waited == began:
+                _log.info("waiting_for_predecessor", service=name, reason=error, next=f"refused after {seconds:g} s")
+        await pause(stop, _WAIT_SECONDS)
+        waited = time.monotonic()
+    return None
 
 
 async def _register_champion(config: Config) -> None:
@@ -111,7 +140,8 @@ def _serve_metrics(name: str, config: Config):  # type: ignore[no-untyped-def]
         server, thread = start_http_server(port, config.observe.host)
     except OSError as error:
         raise ConfigError(
-            f"{name}: cannot serve metrics on {config.observe.host}:{port}: {error.strerror}; set observe.{name}_port"
+            f"{name}: cannot serve metrics on {config.observe.host}:{port}: {error.strerror}; free the port, or set "
+            f"observe.{name}_port"
         ) from error
     address = Path(config.data) / f"{name}.address"
     address.parent.mkdir(parents=True, exist_ok=True)

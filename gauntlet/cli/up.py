@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+from gauntlet import files
 from gauntlet.cli import load_config
 from gauntlet.errors import ConfigError, StateUnavailable
 
@@ -24,7 +25,7 @@ SERVICES = ("router", "evaluator", "retrainer")
 BACKOFF_SECONDS = (0.2, 1.0, 5.0, 15.0)
 _STABLE_SECONDS = 60.0  # a service that ran this long restarts without a longer pause again
 STOP_SECONDS = 10.0
-_REFUSED = 2  # exit code of a configuration error: a restart can't help
+_REFUSED = 2  # exit code of a configuration error
 
 
 class Services:
@@ -50,17 +51,20 @@ class Services:
         self._stopping = asyncio.Event()
 
     async def run(self, name: str) -> int:
-        """Run a service, restarting it when it dies. Returns its exit code once it is stopped, or refuses to start."""
+        """Run a service, restarting it when it dies; returns its exit code once it is stopped, or refuses to start.
+
+        A refusal after a crash is tried again: the others serve on meanwhile.
+        """
         failures = 0
         while True:
             began = time.monotonic()
             process = await self._start(name)
             code = await process.wait()
-            if self._stopping.is_set() or code == _REFUSED:
+            if self._stopping.is_set() or (code == _REFUSED and not failures):
                 return code
             failures = 1 if time.monotonic() - began > _STABLE_SECONDS else failures + 1
             pause = self._backoff[min(failures, len(self._backoff)) - 1]
-            print(f"gauntlet: {name} ended with {code}; starting it again in {pause:g} s", file=sys.stderr)
+            _say(f"gauntlet: {name} ended with {code}; starting it again in {pause:g} s", sys.stderr)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
                 return code
@@ -109,7 +113,12 @@ class Services:
 
 def run(path: str) -> int:
     """Start everything for the configuration at `path` and stay until Ctrl-C."""
-    return asyncio.run(_run(Path(path), load_config.load(path)))
+    config = load_config.load(path)
+    lock = files.claim(Path(config.data), "up")
+    try:
+        return asyncio.run(_run(Path(path), config))
+    finally:
+        lock.release()
 
 
 async def _run(path: Path, config: Config) -> int:
@@ -144,12 +153,19 @@ async def _announce(config: Config, address: Path, ends: list[asyncio.Task[objec
         if done:
             return
     url = address.read_text().strip()
-    print(f"gauntlet is up: {config.experiment}, champion {await _champion(config)}")
-    print(f"  predict   POST {url}/v1/predict")
-    print(f"  outcomes  POST {url}/v1/outcomes")
-    print(f"  status    GET  {url}/v1/experiments/{config.experiment}")
-    print(f"  metrics   GET  {url}/metrics, API page {url}/docs")
-    print("Ctrl-C stops everything.", flush=True)
+    _say(f"""\
+gauntlet is up: {config.experiment}, champion {await _champion(config)}
+  predict   POST {url}/v1/predict
+  outcomes  POST {url}/v1/outcomes
+  status    GET  {url}/v1/experiments/{config.experiment}
+  metrics   GET  {url}/metrics, API page {url}/docs
+Ctrl-C stops everything.""")
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    """Where nobody can read it (a full disk, a closed pipe), the services go on all the same."""
+    with contextlib.suppress(OSError):
+        print(text, file=stream, flush=True)
 
 
 async def _champion(config: Config) -> str:

@@ -28,7 +28,8 @@ class FeatureSpec(Section, frozen=True, kw_only=True):
     """One input: its name, whether it is a number or a text, and whether a request without it is refused."""
 
     name: str
-    kind: Literal["number", "text"] = "number"
+    kind: Literal["auto", "number", "text"] = "auto"
+    """`auto`: as the model was fitted, or else as the reference has it."""
     required: bool = True
 
 
@@ -40,8 +41,9 @@ class ChampionConfig(Section, frozen=True, kw_only=True):
     returns probabilities or numbers is the model itself; one without arguments returns a model."""
     trusted: list[str] = []
     """Types that a skops file may hold beyond the estimators of scikit-learn, xgboost and lightgbm and their parts."""
-    input: Literal["auto", "matrix", "frame", "rows"] = "auto"
-    """How instances reach the model: a float matrix, a pandas frame, or a list of mappings."""
+    input: Literal["auto", "matrix", "frame", "rows", "column"] = "auto"
+    """How instances reach the model: a float matrix, a pandas frame, a list of mappings, or the only feature's
+    values."""
     allow_pickle: bool = False
     """Joblib files can run any code when loaded: only for files that you made yourself."""
     reference: str | None = None

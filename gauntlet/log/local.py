@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from gauntlet import files
-from gauntlet.errors import LogUnavailable
+from gauntlet.errors import InUse, LogUnavailable
 from gauntlet.log import Record, Stored, segments
 from gauntlet.threads import deliver, in_thread
 from gauntlet.watch import FolderWatch
@@ -199,9 +199,9 @@ class LocalLogWriter:
 def _lock(folder: Path) -> FileLock:
     """The folder's lock; the operating system releases it when the process dies."""
     try:
-        return files.lock(folder / "lock")
-    except BlockingIOError:
-        raise LogUnavailable(f"another process writes {folder}; stop it first", code="log_locked") from None
+        return files.lock(folder / "lock", "writer of the log")
+    except InUse as error:
+        raise LogUnavailable(str(error), code="log_locked") from None
 
 
 def _ends(path: Path) -> dict[str, int]:
@@ -277,6 +277,18 @@ class LocalLogReader:
         """Those of `keys` that have a record there. Not in the port: only the router asks, of its own log."""
         with self._lock:
             return self._partition(partition).known(topic, keys)
+
+    @in_thread
+    def first(self, topic: str, partition: str, keys: Sequence[str]) -> dict[str, Stored]:
+        """The first record of each of `keys` that has any there. Not in the port, as above."""
+        with self._lock:
+            return self._partition(partition).first(topic, keys)
+
+    @in_thread
+    def latest_keys(self, topic: str, partition: str, least: int) -> list[str]:
+        """At least so many of the keys that came last (all, if there are fewer). Not in the port, as above."""
+        with self._lock:
+            return self._partition(partition).latest_keys(topic, least)
 
     async def close(self) -> None:
         self._watch.close()

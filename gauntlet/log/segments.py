@@ -118,6 +118,27 @@ class Partition:
                 found.update(row[0] for row in self._select(path, sql, tuple(some)))
         return found
 
+    def first(self, topic: str, keys: Sequence[str]) -> dict[str, Stored]:
+        """The first record of each of `keys` that has any; fast where the writer indexes the topic."""
+        found: dict[str, Stored] = {}
+        for path, _ in reversed(self._listing()):  # what an older segment has replaces a newer one's
+            for start in range(0, len(keys), _KEYS):
+                some = tuple(keys[start : start + _KEYS])
+                marks = ",".join("?" * len(some))
+                sql = f"SELECT offset, key, at, value FROM {table(topic)} WHERE key IN ({marks}) ORDER BY offset DESC"  # noqa: S608 - question marks
+                found.update((row[1], Stored._make(row)) for row in self._select(path, sql, some))
+        return found
+
+    def latest_keys(self, topic: str, least: int) -> list[str]:
+        """The different keys of whole segments, newest first, until they are at least so many (or all)."""
+        sql = f"SELECT DISTINCT key FROM {table(topic)}"  # noqa: S608 - checked by table
+        found: list[str] = []
+        for path, _ in reversed(self._listing()):
+            if len(found) >= least:
+                break
+            found += [row[0] for row in self._select(path, sql, ())]
+        return found
+
     def close(self) -> None:
         for db in self._open.values():
             db.close()

@@ -1,28 +1,27 @@
 """Model artifacts: load one after its checksum was checked, and ask it for predictions in one checked shape.
 
 Formats: skops (the default; loading runs no code of the file), joblib (a pickle: only where it was allowed by name),
-and `module:function`: a function of rows that is itself the model, or one without arguments that returns a model.
+and `module:name`: a function of rows that is itself the model, an object that predicts, or what makes one without
+arguments, a class or a function.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import inspect
-import re
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.errors import BadInput, InvalidOutput, ModelUnusable
-from gauntlet.spelling import did_you_mean
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Label, Task
 
@@ -35,8 +34,12 @@ Rows = Sequence[Mapping[str, Any]]
 _LARGEST = 1.7976931348623157e308  # beyond it is no float64; NaN fails the comparison too
 
 
+AUTO = "auto"
+"""The kind of a feature that nobody has named yet; never in the schema of a model."""
+
+
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
-    """One input of a model."""
+    """One input of a model; `kind` is number or text."""
 
     name: str
     kind: str = "number"
@@ -50,7 +53,8 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[Feature, ...]
     classes: tuple[Label, ...] = ()
     input: str = "matrix"
-    """How rows reach the model: `matrix` (float64), `frame` (pandas) or `rows` (the mappings as they are)."""
+    """How rows reach the model: `matrix` (float64), `frame` (pandas), `rows` (the mappings as they are) or `column`
+    (the values of the only feature)."""
 
     def check_row(self, row: object, where: str) -> None:
         """Raise `BadInput` naming the feature when `row` cannot be an instance of this schema."""
@@ -106,7 +110,7 @@ def load(
     broken.
     """
     if ":" in source and not Path(source).exists():
-        return _call(source)
+        return _imported(source)
     path = Path(source)
     if not path.is_file():
         raise ModelUnusable(f"model {path}: there is no such file", code="model_missing")
@@ -169,20 +173,58 @@ class FunctionModel:
         self.predict = self.predict_proba = function
 
 
-def _call(source: str) -> object:
+def _imported(source: str) -> object:
     module, _, name = source.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
-        return FunctionModel(function) if _takes_rows(function) else function()
+        found = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        return _as_model(found, source)
+    except ModelUnusable:
+        raise
     except Exception as error:  # user code: whatever it raises, the answer is the same
         raise ModelUnusable(f"model {source}: {type(error).__name__}: {error}", code="model_broken") from error
 
 
-def _takes_rows(function: Any) -> bool:
-    """Whether a function has exactly one argument that must be given; a class or a factory has none."""
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
-    return inspect.isfunction(function) and sum(p.kind in positional and p.default is p.empty for p in parameters) == 1
+def _as_model(found: Any, source: str, *, made: bool = False) -> object:
+    """`found` if it predicts, a function of rows as a model, or what a class or a factory makes. `made`: it made it."""
+
+    def refuse(reason: str) -> NoReturn:
+        raise ModelUnusable(f"model {source}: {reason}", code="model_broken")
+
+    methods = [getattr(found, name) for name in ("predict_proba", "predict") if hasattr(found, name)]
+    if any(map(inspect.iscoroutinefunction, [found, getattr(found, "__call__", None), *methods])):  # noqa: B004
+        refuse("it is async, and a model runs in a thread of its own: write `def` instead of `async def`")
+    if methods and not isinstance(found, type):
+        return found
+    kind = type(found).__name__
+    if not callable(found):
+        what = f"it returned {kind}, which" if made else f"{kind}"
+        refuse(
+            f"{what} has no predict or predict_proba; name a function(rows) that returns one answer a row, or one "
+            "without arguments that returns a model"
+        )
+    needed = _needed(found)
+    if len(needed) == 1 and not isinstance(found, type):
+        return FunctionModel(found)
+    if needed or made:
+        refuse(
+            f"it must be given {', '.join(needed) or 'nothing'}, and it is called with the rows alone, or (a class, "
+            "or a function that makes the model) with nothing; bind the rest with functools.partial"
+        )
+    return _as_model(found(), source, made=True)
+
+
+def _needed(function: Any) -> list[str]:
+    """The arguments that must be given; of a compiled function without a signature: the rows."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return ["rows"]
+    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        f"{p.name}=" if p.kind is inspect.Parameter.KEYWORD_ONLY else p.name
+        for p in parameters
+        if p.default is p.empty and p.kind not in many
+    ]
 
 
 def save(model: object, path: Path) -> Path:
@@ -207,104 +249,6 @@ def save(model: object, path: Path) -> Path:
     return target
 
 
-def schema_of(
-    model: object, task: Task, features: Sequence[Feature] = (), classes: Sequence[Label] = (), kind: str = "auto"
-) -> Schema:
-    """What `model` takes and gives, from its own attributes where the caller does not say.
-
-    `kind` is how rows reach it: matrix, frame or rows; `auto` sees a frame where the model was fitted with one or takes
-    texts, and rows where a pipeline begins with a DictVectorizer or the model is a function. Features come in the
-    model's own order. Raises `ModelUnusable` when nobody says, or when the model takes other features or has another
-    task.
-    """
-    fitted = _fitted_names(model)
-    if not features:
-        if not fitted:
-            raise ModelUnusable("the model does not name its features; list them under `features`", code="no_features")
-        features = [Feature(name=name) for name in fitted]
-    elif fitted and not _made_up(model, fitted):
-        features = _in_model_order(model, fitted, features)
-    _check_task(model, task)
-    if task is Task.CLASSIFICATION:
-        if not hasattr(model, "predict_proba"):
-            raise ModelUnusable("a classification model needs predict_proba", code="no_probabilities")
-        own = [_plain(c) for c in getattr(model, "classes_", ())]
-        if classes and own and list(classes) != own:
-            raise ModelUnusable(f"the model's classes are {own}, not {list(classes)}", code="other_classes")
-        classes = own or list(classes)
-        if len(classes) < 2:
-            raise ModelUnusable("the model does not name its classes; list them under `classes`", code="no_classes")
-    elif not hasattr(model, "predict"):
-        raise ModelUnusable("a regression model needs predict", code="no_predict")
-    if kind == "auto":
-        if isinstance(model, FunctionModel) or type(_first_step(model)).__name__ == "DictVectorizer":
-            kind = "rows"
-        else:
-            kind = "frame" if fitted or any(f.kind != "number" for f in features) else "matrix"
-    takes = getattr(model, "n_features_in_", None)
-    if kind == "matrix" and takes is not None and takes != len(features):
-        raise ModelUnusable(f"the model was fitted with {takes} features, not {len(features)}", code="other_features")
-    return Schema(task=task, features=tuple(features), classes=tuple(classes), input=kind)
-
-
-def _first_step(model: Any) -> Any:
-    return model.steps[0][1] if hasattr(model, "steps") else model
-
-
-def _fitted_names(model: object) -> list[str]:
-    """The names of the columns that the model was fitted with; empty if it was fitted without names."""
-    fitted = getattr(model, "feature_names_in_", None)
-    return [str(name) for name in fitted] if fitted is not None else []
-
-
-def _made_up(model: object, fitted: list[str]) -> bool:
-    """LightGBM gives the columns of a matrix names of its own."""
-    lightgbm = type(_first_step(model)).__module__.startswith("lightgbm")
-    return lightgbm and all(re.fullmatch(r"Column_\d+", name) for name in fitted)
-
-
-def _in_model_order(model: object, fitted: list[str], features: Sequence[Feature]) -> list[Feature]:
-    """The features in the order that the model was fitted with. Raises `ModelUnusable` if it takes others."""
-    declared = {feature.name: feature for feature in features}
-    unknown = [name for name in declared if name not in fitted]
-    missing = [name for name in fitted if name not in declared and name not in _dropped(model, fitted)]
-    if unknown or missing:
-        reasons = [f"`features` has {_quoted(unknown)}, which the model was not fitted with"] if unknown else []
-        reasons += [f"the model was fitted with {_quoted(missing)}, which `features` has not"] if missing else []
-        hint = did_you_mean(unknown[0], missing) if unknown else ""
-        raise ModelUnusable("; ".join([*reasons, *([hint] if hint else [])]), code="other_features")
-    return [declared[name] for name in fitted if name in declared]
-
-
-def _dropped(model: object, fitted: list[str]) -> set[str]:
-    """Columns that a ColumnTransformer in front drops: a frame may come without them."""
-    dropped: set[str] = set()
-    for _, step, columns in getattr(_first_step(model), "transformers_", ()):
-        if isinstance(step, str) and step == "drop" and isinstance(columns, list):
-            dropped |= {fitted[column] if isinstance(column, int) else str(column) for column in columns}
-    return dropped
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:10])) + (", …" if len(names) > 10 else "")
-
-
-def _check_task(model: object, task: Task) -> None:
-    """Raise `ModelUnusable` for a classifier of scikit-learn's kind in a regression, and the reverse."""
-    base = sys.modules.get("sklearn.base")  # a model of scikit-learn's kind has imported it
-    if base is None or not isinstance(model, base.BaseEstimator):
-        return
-    for other, matches in (("classifier", base.is_classifier), ("regressor", base.is_regressor)):
-        if matches(model) and (other == "classifier") != (task is Task.CLASSIFICATION):
-            raise ModelUnusable(
-                f"`task: {task}`, but the model is a {other} ({type(model).__name__})", code="wrong_task"
-            )
-
-
-def _plain(label: Any) -> Label:
-    return label.item() if isinstance(label, np.generic) else label  # type: ignore[no-any-return]
-
-
 class Predictor:
     """A loaded model behind one call: rows in, a float64 array of checked shape out.
 
@@ -316,7 +260,12 @@ class Predictor:
         self.schema = schema
         self.version = version
         self._names = [f.name for f in schema.features]
-        builders: dict[str, Callable[[Rows], Any]] = {"matrix": self._matrix, "frame": self._frame, "rows": self._rows}
+        builders: dict[str, Callable[[Rows], Any]] = {
+            "matrix": self._matrix,
+            "frame": self._frame,
+            "rows": self._rows,
+            "column": lambda rows: self._column(rows, schema.features[0]),
+        }
         self.inputs = builders[schema.input]
         """Gives rows in the form that the model was fitted on: for training a successor just like it."""
         self._answer = model.predict_proba if schema.task is Task.CLASSIFICATION else model.predict  # type: ignore[attr-defined]
@@ -342,6 +291,11 @@ class Predictor:
         else:
             if output.shape == (n, 1):
                 output = output[:, 0]
+            if output.ndim == 2 and len(output) == n:
+                raise InvalidOutput(
+                    f"{self.version} answered with {output.shape[1]} numbers a row, and an experiment has one target: "
+                    "save one model a target"
+                )
             if output.shape != (n,):
                 raise InvalidOutput(f"{self.version} answered in shape {output.shape}, not {(n,)}")
         return output

@@ -84,7 +84,8 @@ class _ChunkReader:
         else:
             coded = self._chunk.texts[column]
             values = _by_code(coded, [_class_index(text, schema.classes) for text in coded.values])
-            self._require(np.isfinite(values), column, "the target is none of the classes", coded)
+            known = ", ".join(map(repr, schema.classes[:10]))
+            self._require(np.isfinite(values), column, f"the target is none of the classes ({known})", coded)
         return [*values.tolist()]
 
     def times(self, column: str, last: float) -> list[float]:

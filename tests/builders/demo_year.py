@@ -16,7 +16,7 @@ from gauntlet.config import Config
 from gauntlet.config import load as configs
 from gauntlet.log import Record
 from gauntlet.log.local import LocalLogWriter
-from gauntlet.registry import artifact
+from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Feature
 from gauntlet.rollout import Command, Control
 from gauntlet.state.local import LocalState
@@ -113,7 +113,7 @@ async def make(folder: Path, days: int = 90, a_day: int = 20) -> Run:
         chosen = usable[:: max(1, len(usable) // 4000)]
         model = demo.train([rows[i] for i in chosen], year.late[chosen])
         features = [Feature(name=f, kind="text" if f in demo.CATEGORICAL else "number") for f in demo.FEATURES]
-        schema = artifact.schema_of(model, Task.CLASSIFICATION, features)
+        schema = model_schema.schema_of(model, Task.CLASSIFICATION, features)
         assert registry.register(model, schema, created_at=0.0).version == name
         outputs[name] = np.concatenate([model.predict_proba(rows[i : i + 20_000]) for i in range(0, len(rows), 20_000)])
     n = len(year)

@@ -13,7 +13,7 @@ from gauntlet.config import Config
 from gauntlet.config.load import parse
 from gauntlet.events import Drift, Outcome, Prediction
 from gauntlet.log import Record
-from gauntlet.registry import artifact
+from gauntlet.registry import artifact, model_schema
 from gauntlet.rollout import begin
 
 DAY = 86_400.0
@@ -55,7 +55,7 @@ async def lay(config: Config, *, days: int = 40, a_day: int = 60, turn: int | No
     """Write the stream to the log, register the champion, begin the experiment; return the stream's end."""
     x, y, times = rows(days, a_day, turn, seed, str(config.task))
     model = champion_of(str(config.task))
-    schema = artifact.schema_of(model, config.task, [artifact.Feature(name=name) for name in NAMES])
+    schema = model_schema.schema_of(model, config.task, [artifact.Feature(name=name) for name in NAMES])
     registry = adapters.registry(config)
     assert registry.register(model, schema, created_at=START).version == CHAMPION
     writer = adapters.local_writer(config, "router")

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,30 @@ from gauntlet.config import Config
 
 HOUR = 3600.0
 START = 1_700_000_000.0
+
+
+@contextlib.asynccontextmanager
+async def command(name: str, path: Path, log: str | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`gauntlet NAME` as a process; what it says is in `LOG.log` (default: `NAME.log`) beside its configuration."""
+    with (path.parent / f"{log or name}.log").open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gauntlet.cli", name, str(path), stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def until_written(file: Path, text: str = "", seconds: float = 60) -> None:
+    """Return once the file is not empty and has `text` in it."""
+
+    async def written() -> bool:
+        return file.exists() and file.stat().st_size > 0 and text in file.read_bytes().decode("utf-8", "replace")
+
+    await small_experiment.until(written, seconds)
 
 
 class Loop:

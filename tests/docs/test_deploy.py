@@ -121,6 +121,7 @@ def test_both_prometheus_configurations_differ_in_their_targets_only() -> None:
 COUNTED = {
     "router": [
         "requests",
+        "repeats",
         "request_seconds",
         "fallback",
         "refused",

@@ -31,9 +31,10 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
     (folder / "train.py").write_text(block("python", "# train.py"))
     ports = "router: {port: 0}\nobserve: {evaluator_port: 0, retrainer_port: 0}\n"
     (folder / "config.yaml").write_text(block("yaml", "# config.yaml") + ports)
-    commands = [line for line in block("bash", "gauntlet up").splitlines() if line]
-    assert commands == ["python train.py", "gauntlet up config.yaml"]
+    commands = [line.partition("#")[0].strip() for line in block("bash", "gauntlet up").splitlines() if line]
+    assert commands == ["python train.py", "gauntlet check config.yaml", "gauntlet up config.yaml"]
     subprocess.run([sys.executable, "train.py"], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-m", "gauntlet.cli", "check", "config.yaml"], cwd=folder, check=True)
     up = subprocess.Popen([sys.executable, "-m", "gauntlet.cli", "up", "config.yaml"], cwd=folder)
     address = folder / "gauntlet-data" / "router.address"
     try:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from builders import small_experiment
+from builders.service_processes import command, until_written
 
 from gauntlet import bootstrap
 from gauntlet.cli import up
@@ -276,42 +277,65 @@ async def test_a_refusal_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.
     assert await asyncio.wait_for(Services(tmp_path).run("router"), 20) == 2
 
 
+async def test_a_refusal_after_a_crash_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario 8: a service crashes, is refused for a while (somebody edits the configuration), and comes back."""
+    codes = tmp_path / "codes"
+    codes.write_text("7 2 2 0")
+    starting(
+        monkeypatch,
+        f"import pathlib; path = pathlib.Path({str(codes)!r}); code, *rest = path.read_text().split();"
+        "path.write_text(' '.join(rest)); raise SystemExit(int(code))",
+    )
+    services = Services(tmp_path, backoff=[0.0])
+    task = asyncio.create_task(services.run("evaluator"))
+
+    async def back() -> bool:
+        return not codes.read_text()
+
+    await small_experiment.until(back)
+    await services.stop()
+    await asyncio.wait_for(task, 20)
+
+
+@needs_proc
+async def test_up_goes_on_where_nobody_can_read_it(tmp_path: Path) -> None:
+    """Scenario 9: its output lies on a full disk; a killed service comes back all the same."""
+    path = small_experiment.write(tmp_path)
+    data = Path(small_experiment.load(path).data)
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gauntlet.cli", "up", str(path), stdout=full, stderr=full
+        )
+    finally:
+        os.close(full)
+    seen: set[int] = set()
+    try:
+        await until_written(data / "router.address", seconds=120)
+        before = children(process.pid)["router"]
+        (data / "router.address").unlink()
+        os.kill(before, signal.SIGKILL)
+        await until_written(data / "router.address", seconds=120)
+        seen.update(children(process.pid).values())
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 60)
+    assert before not in seen
+    assert not any(map(alive, seen))
+
+
 async def test_output_goes_to_a_log_each_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starting(monkeypatch, "import sys; print('hello', flush=True); sys.exit(2)")
     await Services(tmp_path / "c.yaml", logs=tmp_path).run("retrainer")
     assert (tmp_path / "retrainer.log").read_text() == "hello\n"
 
 
-@contextlib.asynccontextmanager
-async def one_service(name: str, path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The service as a process; what it logs is in `NAME.log` beside its configuration."""
-    with (path.parent / f"{name}.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gauntlet.cli", name, str(path), stdout=log, stderr=log
-        )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def until_written(file: Path, text: str = "") -> None:
-    """Return once the file is not empty and has `text` in it."""
-
-    async def written() -> bool:
-        return file.exists() and file.stat().st_size > 0 and text in file.read_bytes().decode("utf-8", "replace")
-
-    await small_experiment.until(written, 60)
-
-
 @pytest.mark.parametrize("name", ["evaluator", "retrainer"])
 async def test_a_service_waits_for_the_router_to_register_the_champion(tmp_path: Path, name: str) -> None:
-    """Scenario 8: a service starts before the router ever has; it waits, then starts, and ends with code 0."""
+    """Scenario 10: a service starts before the router ever has; it waits, then starts, and ends with code 0."""
     path = small_experiment.write(tmp_path)
     config = small_experiment.load(path)
-    async with one_service(name, path) as process:
+    async with command(name, path) as process:
         await until_written(path.parent / f"{name}.log", "event=waiting_for_champion")
         assert not (Path(config.data) / f"{name}.address").exists()
         assert not list((Path(config.data) / "registry").glob("v*")), "only the router registers"
@@ -322,14 +346,14 @@ async def test_a_service_waits_for_the_router_to_register_the_champion(tmp_path:
 
 
 async def test_a_router_starts_from_its_copy_while_the_state_store_is_away(tmp_path: Path) -> None:
-    """Scenario 9: a router that has served before starts again, and its state store does not answer."""
+    """Scenario 11: a router that has served before starts again, and its state store does not answer."""
     path = small_experiment.write(tmp_path)
     config = small_experiment.load(path)
     async with small_experiment.running(config):
         pass
     address = Path(config.data) / "router.address"
     address.unlink()
-    async with one_service("router", small_experiment.write(tmp_path, state="redis://127.0.0.1:1/0")):
+    async with command("router", small_experiment.write(tmp_path, state="redis://127.0.0.1:1/0")):
         await until_written(address)
         async with httpx.AsyncClient(base_url=address.read_text().strip(), timeout=20) as client:
             answer = await client.post("/v1/predict", json={"features": small_experiment.instance(1)})

@@ -75,6 +75,20 @@ class LogIsAList(RuleBasedStateMachine):
         after = [row.offset for row in rows if row.at >= at]
         assert self.runner.run(self.reader.seek(topic, "w", at)) == (after[0] if after else len(rows))
 
+    @rule(topic=TOPICS, data=st.data())
+    def first(self, topic: str, data: st.DataObject) -> None:
+        rows = self.model.get(topic, [])
+        asked = data.draw(st.lists(st.sampled_from(["never", *(row.key for row in rows)]), unique=True))
+        wanted = {row.key: row for row in reversed(rows) if row.key in asked}
+        assert self.runner.run(self.reader.first(topic, "w", asked)) == wanted
+
+    @rule(topic=TOPICS, least=st.integers(0, 30))
+    def latest_keys(self, topic: str, least: int) -> None:
+        names = [row.key for row in self.model.get(topic, [])]
+        found = self.runner.run(self.reader.latest_keys(topic, "w", least))
+        assert len(found) >= min(least, len(set(names)))
+        assert any(set(found) == set(names[start:]) for start in range(len(names) + 1))
+
     @invariant()
     def ends_agree(self) -> None:
         for topic in ("predictions", "outcomes", "jobs"):

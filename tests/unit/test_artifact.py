@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from gauntlet.errors import BadInput, InvalidOutput, ModelUnusable
-from gauntlet.registry import artifact
+from gauntlet.registry import artifact, model_schema
 from gauntlet.registry.artifact import Feature, Predictor, Rows, Schema
 from gauntlet.types import Task
 
@@ -44,7 +44,7 @@ def larger_x1(rows: Rows) -> list[float]:
 
 
 def unusable(code: str, *given: Any, **named: Any) -> str:
-    call = artifact.load if isinstance(given[0], str) else artifact.schema_of
+    call = artifact.load if isinstance(given[0], str) else model_schema.schema_of
     with pytest.raises(ModelUnusable) as caught:
         call(*given, **named)
     assert caught.value.code == code
@@ -53,7 +53,7 @@ def unusable(code: str, *given: Any, **named: Any) -> str:
 
 class TestSchema:
     def test_of_a_model_fitted_on_a_matrix(self) -> None:
-        schema = artifact.schema_of(small_experiment.classifier(), Task.CLASSIFICATION, X3)
+        schema = model_schema.schema_of(small_experiment.classifier(), Task.CLASSIFICATION, X3)
         assert (schema.input, schema.classes) == ("matrix", (0, 1))
         assert [f.name for f in schema.features] == list(small_experiment.FEATURES)
         assert msgspec.json.decode(msgspec.json.encode(schema), type=Schema) == schema
@@ -61,7 +61,7 @@ class TestSchema:
     def test_of_a_model_fitted_on_a_frame_comes_from_the_model(self) -> None:
         frame = pd.DataFrame({"b": [0.0, 1.0, 2.0, 3.0], "a": [1.0, 1.0, 0.0, 0.0]})
         model = LogisticRegression().fit(frame, ["no", "no", "yes", "yes"])
-        schema = artifact.schema_of(model, Task.CLASSIFICATION)
+        schema = model_schema.schema_of(model, Task.CLASSIFICATION)
         assert (schema.input, [f.name for f in schema.features], schema.classes) == ("frame", ["b", "a"], ("no", "yes"))
         output = Predictor(model, schema, "v").predict([{"a": 0, "b": 3.0}, {"b": 0, "a": 1}])
         assert output == pytest.approx(model.predict_proba(pd.DataFrame({"b": [3.0, 0], "a": [0.0, 1]})))
@@ -71,7 +71,7 @@ class TestSchema:
         encode = ColumnTransformer([("port", OneHotEncoder(handle_unknown="ignore"), ["port"])])
         model = make_pipeline(encode, LogisticRegression()).fit(frame, [True, False, True, False])
         features = [Feature(name="port", kind="text"), Feature(name="wind", required=False)]
-        schema = artifact.schema_of(model, Task.CLASSIFICATION, features)
+        schema = model_schema.schema_of(model, Task.CLASSIFICATION, features)
         assert (schema.input, schema.classes) == ("frame", (False, True))
         assert {type(c) for c in schema.classes} == {bool}
         assert Predictor(model, schema, "v").predict([{"port": "EWR"}])[0, 1] > 0.5
@@ -79,7 +79,7 @@ class TestSchema:
     def test_of_a_dict_vectorizer_is_rows(self) -> None:
         rows = [{"port": "EWR"}, {"port": "JFK"}] * 10
         model = make_pipeline(DictVectorizer(), LogisticRegression()).fit(rows, [0, 1] * 10)
-        schema = artifact.schema_of(model, Task.CLASSIFICATION, [Feature(name="port", kind="text")])
+        schema = model_schema.schema_of(model, Task.CLASSIFICATION, [Feature(name="port", kind="text")])
         assert schema.input == "rows"
         predictor = Predictor(model, schema, "v")
         assert predictor.inputs([{"port": "EWR", "more": 1}]) == [{"port": "EWR"}]
@@ -111,7 +111,7 @@ class TestSchema:
     def test_features_in_another_order_reach_the_model_in_its_own(self, kind: str) -> None:
         frame = pd.DataFrame({"b": [0.0, 1.0, 2.0, 3.0], "a": [1.0, 1.0, 0.0, 0.0]})
         model = LogisticRegression().fit(frame, [0, 0, 1, 1])
-        schema = artifact.schema_of(model, Task.CLASSIFICATION, [Feature(name="a"), Feature(name="b")], kind=kind)
+        schema = model_schema.schema_of(model, Task.CLASSIFICATION, [Feature(name="a"), Feature(name="b")], kind=kind)
         assert Predictor(model, schema, "v").predict([{"a": 0.0, "b": 3.0}])[0, 1] > 0.8
 
     def test_a_column_that_the_pipeline_drops_need_not_be_a_feature(self) -> None:
@@ -122,7 +122,7 @@ class TestSchema:
         ):
             model = make_pipeline(step, LogisticRegression()).fit(frame, [0, 0, 1, 1])
             features = [Feature(name="wind"), Feature(name="rain")]
-            schema = artifact.schema_of(model, Task.CLASSIFICATION, features)
+            schema = model_schema.schema_of(model, Task.CLASSIFICATION, features)
             assert Predictor(model, schema, "v").predict([{"wind": 1.0, "rain": 0.0}]).shape == (1, 2)
             assert "fitted with 'rain'" in unusable("other_features", model, Task.CLASSIFICATION, features[:1])
 
@@ -134,7 +134,7 @@ class TestSchema:
             assert message == f"`task: {task}`, but the model is a {other} ({type(one).__name__})"
 
     def test_a_callables_classes_come_from_the_caller(self) -> None:
-        assert artifact.schema_of(Constant(), Task.CLASSIFICATION, X3, ["a", "b"]).classes == ("a", "b")
+        assert model_schema.schema_of(Constant(), Task.CLASSIFICATION, X3, ["a", "b"]).classes == ("a", "b")
 
 
 SCHEMA = Schema(
@@ -293,15 +293,15 @@ class TestFiles:
         assert isinstance(artifact.load("builders.small_experiment:classifier"), LogisticRegression)
         assert "ModuleNotFoundError" in unusable("model_broken", "no_such_module:make")
         assert "AttributeError" in unusable("model_broken", "builders.small_experiment:no_such_function")
-        assert "missing" in unusable("model_broken", "builders.small_experiment:challenge")  # it wants three arguments
+        assert "given metric, output, truth" in unusable("model_broken", "gauntlet.losses:loss")
 
     def test_a_function_of_rows_is_the_model(self) -> None:
         model = artifact.load(f"{__name__}:larger_x1")
-        two = artifact.schema_of(model, Task.CLASSIFICATION, X3, ["no", "yes"])
+        two = model_schema.schema_of(model, Task.CLASSIFICATION, X3, ["no", "yes"])
         rows = [{"x1": 0.25, "x2": 1.0, "x3": None, "more": 1}, {"x1": 1.0, "x2": 0.0, "x3": 0.0}]
         assert two.input == "rows"
         assert Predictor(model, two, "v").predict(rows).tolist() == [[0.75, 0.25], [0.0, 1.0]]
-        number = artifact.schema_of(model, Task.REGRESSION, X3)
+        number = model_schema.schema_of(model, Task.REGRESSION, X3)
         assert Predictor(model, number, "v").predict(rows).tolist() == [0.25, 1.0]
         unusable("no_features", model, Task.REGRESSION)
         unusable("no_classes", model, Task.CLASSIFICATION, X3)

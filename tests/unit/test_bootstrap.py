@@ -20,7 +20,7 @@ from gauntlet import adapters, bootstrap, control
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError, ModelUnusable
 from gauntlet.losses import loss
-from gauntlet.registry import Reference, artifact
+from gauntlet.registry import Reference, model_schema
 from gauntlet.registry.artifact import Feature
 from gauntlet.registry.reference_file import read_reference
 from gauntlet.table.sources import NULLS
@@ -171,7 +171,7 @@ class TestReference:
 
     def test_of_more_rows_than_are_kept_the_newest_are(self, tmp_path: Path) -> None:
         (tmp_path / "r.csv").write_text("\n".join([*lines(), ""]))
-        schema = artifact.schema_of(
+        schema = model_schema.schema_of(
             small_experiment.classifier(),
             Task.CLASSIFICATION,
             [Feature(name=name) for name in small_experiment.FEATURES],
@@ -217,8 +217,8 @@ class TestReference:
         [
             (5, "1,2,oops,1", "row 5 of x3 (counted from 0): 'oops' is not a number"),
             (5, "1,2,inf,1", "row 5 of x3 (counted from 0): an infinite number"),
-            (7, "1,2,3,2", "row 7 of y (counted from 0): '2': the target is none of the classes"),
-            (7, "1,2,3,", "row 7 of y (counted from 0): '': the target is none of the classes"),
+            (7, "1,2,3,2", "row 7 of y (counted from 0): '2': the target is none of the classes (0, 1)"),
+            (7, "1,2,3,", "row 7 of y (counted from 0): '': the target is none of the classes (0, 1)"),
             (
                 7,
                 "1,2,3",

@@ -67,7 +67,7 @@ def test_the_highest_levels_that_are_accepted_make_a_plan() -> None:
 
 def test_features_are_names_or_more() -> None:
     specs = config.parse(BASE + "features: [a, {name: b, kind: text, required: false}]").feature_specs()
-    assert [(f.name, f.kind, f.required) for f in specs] == [("a", "number", True), ("b", "text", False)]
+    assert [(f.name, f.kind, f.required) for f in specs] == [("a", "auto", True), ("b", "text", False)]
 
 
 def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ IMPOSSIBLE = [
         "- {name: a, role: admin, env: A}\n  - {name: a, role: viewer, env: B}",
         "`keys` must have names, each once",
     ),
-    ("features", "- {name: a, kind: blob}", "must be number or text, not 'blob'"),
+    ("features", "- {name: a, kind: blob}", "must be auto or number or text, not 'blob'"),
     ("features", "- a\n  - a", "`features` must have names, each once"),
     ("features", "- ''", "`features` must have names"),
     ("classes", "- 1", "`classes` must be at least two, each once"),

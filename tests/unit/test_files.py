@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gauntlet import files
+from gauntlet.errors import ConfigError, InUse
 
 
 def test_a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -46,16 +47,24 @@ def test_a_lock_keeps_other_processes_out_until_its_process_ends(tmp_path: Path)
     path = tmp_path / "lock"
     code = (
         "from pathlib import Path; from gauntlet import files; "
-        f"lock = files.lock(Path({str(path)!r})); print('mine', flush=True); input()"
+        f"lock = files.lock(Path({str(path)!r}), 'keeper'); print('mine', flush=True); input()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"mine\n"
-        with pytest.raises(BlockingIOError, match="locked by another process"):
-            files.lock(path)
+        for _ in range(2):  # asking does not forget who has it
+            with pytest.raises(InUse, match=rf"another keeper \(process {other.pid}\) works in {tmp_path};"):
+                files.lock(path, "keeper")
         other.kill()
-    files.lock(path, wait=True).release()
-    files.lock(path).release()
+    files.lock(path, "keeper", seconds=files.FOREVER).release()
+    files.lock(path, "keeper").release()
+
+
+def test_a_data_folder_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=f"cannot write to the data folder {folder}: "):
+            files.claim(folder, "up")
 
 
 def syscalls(monkeypatch: pytest.MonkeyPatch) -> list[str]:

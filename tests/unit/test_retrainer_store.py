@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import msgspec
-import pytest
 
-from gauntlet.errors import StateUnavailable
 from gauntlet.types import Severity
 from retrainer.job_dir import Answer
 from retrainer.store import JobRecord, RetrainerStore
@@ -108,11 +106,3 @@ def test_ids_count_up_within_a_day(tmp_path: Path) -> None:
     assert store.next_id("20130601") == "retrain_20130601_002"
     assert store.next_id("20130602") == "retrain_20130602_001"
     store.close()
-
-
-def test_a_second_retrainer_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    store = RetrainerStore(tmp_path, "e")
-    with pytest.raises(StateUnavailable, match="another retrainer"):
-        RetrainerStore(tmp_path, "e")
-    store.close()
-    RetrainerStore(tmp_path, "e").close()

@@ -8,7 +8,8 @@ win over what a column looks like.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from evaluator.drift.grid import Floats
 from evaluator.offline.drift.records import DriftFileSettings, DriftRequestError, Finding
-from evaluator.offline.drift.scan import SCHEMA_ROWS, parse_number
+from evaluator.offline.drift.scan import SCHEMA_ROWS, parse_number, parse_time
 from gauntlet.clock import parse_timestamp
 from gauntlet.spelling import did_you_mean
 from gauntlet.table import Codes, Table, TableError
@@ -31,7 +32,7 @@ class Exclusion(NamedTuple):
 
 COUNTER = Exclusion("counter", "rises with the rows: a time or a counter, not a distribution")
 IDENTIFIER = Exclusion("identifier", "has another whole number in every row: it names rows rather than describes them")
-_TIMESTAMP = Exclusion("timestamp", "holds times, which have no distribution to keep")
+_TIMESTAMP = Exclusion("timestamp", "holds times, which have no distribution to keep; named, it is judged as numbers")
 
 _FEWEST = 50  # rows below which a column of distinct or ever rising values may be chance
 _STEPS = 10
@@ -43,7 +44,8 @@ _NEW = 0.5  # share of numbers that the reference's first rows don't have from w
 _KOLMOGOROV = 1.63
 """99 % point of Kolmogorov's distribution, for values drawn evenly from a range, as random identifiers are."""
 _DISTINCT_TEXTS = 0.5  # distinct texts for each present row from which they identify rows
-_MOSTLY_NUMBERS = 0.9  # share of texts that are numbers from which the others are bad cells of a column of numbers
+_MOSTLY = 0.9  # share of texts that are numbers, or times, from which the others are bad cells of such a column
+_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _TEXTS_TRIED = 1000
 _LISTED = 20
 
@@ -131,11 +133,12 @@ def column_stats(table: Table, names: Sequence[str], rows: int = SCHEMA_ROWS) ->
 
 @dataclass(frozen=True, slots=True)
 class ColumnSchema:
-    """Columns of numbers and of texts in the table's order, those left out, and statistics of those that hold nothing
-    but numbers."""
+    """Columns of numbers, of texts and of times in the table's order, those left out, and statistics of those that hold
+    nothing but numbers."""
 
     numbers: tuple[str, ...]
     texts: tuple[str, ...]
+    times: tuple[str, ...]
     left_out: Mapping[str, Exclusion]
     stats: Mapping[str, ColumnStats]
 
@@ -145,6 +148,7 @@ def column_schema(table: Table, rows: int = SCHEMA_ROWS) -> ColumnSchema:
     kinds = table.kinds(rows)
     numbers: list[str] = []
     texts: list[str] = []
+    times: list[str] = []
     left_out: dict[str, Exclusion] = {}
     first = _first_codes(table, [name for name in table.columns if kinds[name] == "text"], rows)
     for name in table.columns:
@@ -155,12 +159,17 @@ def column_schema(table: Table, rows: int = SCHEMA_ROWS) -> ColumnSchema:
         if isinstance(codes, TableError):
             left_out[name] = Exclusion("unreadable", str(codes))
             continue
-        (numbers if _holds_numbers(codes) else texts).append(name)
+        if codes.values and all(map(_COMMA.fullmatch, codes.values)):
+            reason = f"{table.name}: column {name!r} holds {codes.values[0]!r}: is its comma a decimal point? write 1.5"
+            left_out[name] = Exclusion("unreadable", reason)
+            continue
+        of_numbers, of_times = (_mostly(codes, parse) for parse in (parse_number, parse_time))
+        (numbers if of_numbers else times if of_times else texts).append(name)
         exclusion = _text_exclusion(codes)
         if exclusion is not None:
             left_out[name] = exclusion
     stats = column_stats(table, [name for name in table.columns if kinds[name] == "number"], rows)
-    return ColumnSchema(tuple(numbers), tuple(texts), left_out, stats)
+    return ColumnSchema(tuple(numbers), tuple(texts), tuple(times), left_out, stats)
 
 
 def _first_codes(table: Table, names: list[str], rows: int) -> dict[str, Codes | TableError]:
@@ -175,12 +184,10 @@ def _first_codes(table: Table, names: list[str], rows: int) -> dict[str, Codes |
     return {name: codes for one in names for name, codes in _first_codes(table, [one], rows).items()}
 
 
-def _holds_numbers(codes: Codes) -> bool:
+def _mostly(codes: Codes, parse: Callable[[str], float | None]) -> bool:
     present = codes.codes[codes.codes >= 0]
-    if not len(present):
-        return False
-    numbers = np.array([parse_number(value) is not None for value in codes.values])
-    return bool(numbers[present].mean() >= _MOSTLY_NUMBERS)
+    parsed = np.array([parse(value) is not None for value in codes.values])
+    return len(present) > 0 and bool(parsed[present].mean() >= _MOSTLY)
 
 
 def _text_exclusion(codes: Codes) -> Exclusion | None:
@@ -195,12 +202,18 @@ def _text_exclusion(codes: Codes) -> Exclusion | None:
 
 @dataclass(frozen=True, slots=True)
 class ColumnSelection:
-    """features: watched columns in the table's order; numbers, texts: how they, target and prediction are read."""
+    """features: watched columns in the table's order; numbers, texts, times: how they and other roles are read."""
 
     features: tuple[str, ...]
     numbers: tuple[str, ...]
     texts: tuple[str, ...]
+    times: tuple[str, ...]
     findings: tuple[Finding, ...]
+
+    @property
+    def read_as(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Columns to read as numbers, as texts and as times."""
+        return self.numbers, self.texts, self.times
 
     def excluding(
         self, exclusions: Mapping[str, Exclusion], settings: DriftFileSettings, table: str
@@ -236,11 +249,13 @@ def select_columns(reference: Table, schema: ColumnSchema, settings: DriftFileSe
         features = tuple(name for name in candidates if name not in schema.left_out)
         findings = _left_out_findings({n: schema.left_out[n] for n in candidates if n in schema.left_out})
     _require_columns(features, settings, reference.name, reference.delimiter_hint)
-    read = {*features, *roles}
+    read, times = {*features, *roles}, {*schema.times} - {settings.time}
+    texts = {*schema.texts, settings.time} - {*schema.numbers}
     return ColumnSelection(
         features,
         tuple(name for name in schema.numbers if name in read),
-        tuple(name for name in schema.texts if name in read),
+        tuple(name for name in reference.columns if name in read & texts),
+        tuple(name for name in reference.columns if name in read & times),
         (*findings, *_delimiter_findings(reference)),
     )
 
@@ -272,6 +287,22 @@ def column_findings(reference: Table, current: Table, settings: DriftFileSetting
         if len(extra) > _LISTED:
             findings.append(Finding("column_extra", None, f"{len(extra) - _LISTED} more columns are new"))
     return findings
+
+
+def type_notes(reference: Table, current: Table, selection: ColumnSelection) -> list[str]:
+    """On columns that the two tables keep as other types of numbers or times, which change no value."""
+    before, now = reference.types(), current.types()
+    changed = [
+        f"{name} ({before[name]}, now {now[name]})"
+        for name in (*selection.numbers, *selection.times)
+        if name in before and name in now and before[name] != now[name]
+    ]
+    more = f" and {len(changed) - _LISTED} more" if len(changed) > _LISTED else ""
+    parts = f"{', '.join(changed[:_LISTED])}{more}"
+    note = (
+        "of another type than in the reference, and compared by value, at the precision that both have; times without"
+    )
+    return [f"{parts}: {note} a zone are taken as UTC"] if changed else []
 
 
 def _delimiter_findings(table: Table) -> list[Finding]:

@@ -1,14 +1,15 @@
 """Reading a table in batches: numbers, coded texts, or lists of both where a column mixes them.
 
-Columns are read as the reference has them. A cell of another type never ends the reading: from the first one on, its
-column is read as texts, and each text that is a number counts as one.
+Columns are read as the reference has them, times as numbers of seconds. A cell of another type never ends the reading:
+from the first one on, its column is read as texts, and each text that is a number counts as one.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,10 +25,12 @@ from evaluator.offline.drift.data_findings import (
     timestamp_findings,
 )
 from evaluator.offline.drift.records import DriftRequestError, Finding
+from gauntlet.clock import parse_timestamp
 from gauntlet.table import Chunk, Codes, Table, TableError
 
 BATCH_ROWS = 16_384
 """Rows of a batch: a hundred columns of it are 13 MB."""
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d+)?)?", re.ASCII)
 SCHEMA_ROWS = 10_000
 """Rows by which a column's kind is judged."""
 
@@ -68,7 +71,8 @@ class Batch:
 
 
 class TableReader:
-    """The batches of a table, with `numbers` read as numbers and `texts` as texts; columns it has not are left out.
+    """The batches of a table, with `numbers` read as numbers, `texts` as texts and `times` as seconds; columns it has
+    not are left out.
 
     strict_texts: those of `texts` in which a number would be a cell of another type.
     """
@@ -78,13 +82,15 @@ class TableReader:
         table: Table,
         numbers: Sequence[str],
         texts: Sequence[str],
+        times: Sequence[str] = (),
         *,
         strict_texts: Collection[str] = (),
         rows: int = BATCH_ROWS,
     ) -> None:
         kinds = table.kinds(SCHEMA_ROWS)
         self._table, self._rows = table, rows
-        self._texts = tuple(name for name in texts if name in kinds)
+        self._texts = tuple(name for name in (*texts, *times) if name in kinds)
+        self._times = frozenset(times)
         self._numbers = [name for name in numbers if kinds.get(name) == "number"]
         self.mixed = {name for name in numbers if kinds.get(name) == "text"}
         """Columns of numbers that are read as texts, because not all cells are numbers."""
@@ -111,19 +117,29 @@ class TableReader:
     def _batch(self, chunk: Chunk) -> Batch:
         columns: dict[str, Column] = dict(chunk.numbers)
         for name, codes in chunk.texts.items():
-            mixed = name in self.mixed or name in self._strict
-            columns[name] = _mixed_cells(codes) if mixed else Coded(codes.codes, codes.values)
+            if name in self._times:
+                columns[name] = _seconds(codes)
+            elif name in self.mixed or name in self._strict:
+                columns[name] = _mixed_cells(codes, parse_number)
+            else:
+                columns[name] = Coded(codes.codes, codes.values)
         return Batch(chunk.start, chunk.rows, columns)
 
 
-def _mixed_cells(codes: Codes) -> list[Any]:
+def _mixed_cells(codes: Codes, parse: Callable[[str], float | None]) -> list[Any]:
     """Each text that is a number as that number, other texts as they are, None for a missing cell."""
     used, inverse = np.unique(codes.codes, return_inverse=True)
     cells: list[float | str | None] = []
     for code in used.tolist():
-        number = None if code < 0 else parse_number(codes.values[code])
+        number = None if code < 0 else parse(codes.values[code])
         cells.append(codes.values[code] if number is None and code >= 0 else number)
     return [cells[i] for i in inverse.tolist()]
+
+
+def _seconds(codes: Codes) -> Column:
+    """Times as numbers; a list where one of them is none."""
+    cells = _mixed_cells(codes, parse_time)
+    return cells if any(isinstance(cell, str) for cell in cells) else np.array(cells, dtype=np.float64)
 
 
 def parse_number(text: str) -> float | None:
@@ -132,6 +148,14 @@ def parse_number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return {"true": 1.0, "false": 0.0}.get(text.strip().lower())
+
+
+def parse_time(text: str) -> float | None:
+    """The seconds since 1970 of a time, or since midnight of a time of day; None for another text, as 20260131 is."""
+    if text.isdecimal():
+        return None
+    seconds = parse_timestamp(f"1970-01-01 {text}" if _TIME_OF_DAY.fullmatch(text) else text)
+    return seconds if math.isfinite(seconds) else None
 
 
 class TableStats:

@@ -83,7 +83,7 @@ class DriftStream:
     def _read(self) -> Iterator[StreamEvent]:
         parts: dict[str, list[Column]] = {}
         rows = 0
-        for batch in TableReader(self._table, self._selection.numbers, self._selection.texts):
+        for batch in TableReader(self._table, *self._selection.read_as):
             first = 0
             if self._collector is None:
                 first = min(batch.rows, self.reference_rows - batch.start)

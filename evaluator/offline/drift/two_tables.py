@@ -68,6 +68,7 @@ def compare_tables(reference: Table, current: Table, settings: DriftFileSettings
         reader = columns.reader(current, strict_texts=_texts_without_numbers(grids, settings))
         now = CurrentRows.read(map(current_stats.add, reader), grids, before, settings, current.rows)
         profile = fit_profile(grids, before, batches, settings, now.total.comparison.rows)
+    notes += table_columns.type_notes(reference, current, columns.selection)
     findings = [
         *columns.selection.findings,
         *table_columns.column_findings(reference, current, settings),
@@ -103,7 +104,7 @@ class _Columns:
 
     def reader(self, table: Table, strict_texts: Collection[str] = ()) -> TableReader:
         """The batches of the selected columns."""
-        return TableReader(table, self.selection.numbers, self.selection.texts, strict_texts=strict_texts)
+        return TableReader(table, *self.selection.read_as, strict_texts=strict_texts)
 
     def without_continuing(
         self, reference: ReferenceRows, settings: DriftFileSettings, table: str

@@ -58,10 +58,7 @@ def run(folder: Path, *, days: int, log: str, state: str, hold: bool) -> int:
 def _fresh(folder: Path) -> Iterator[None]:
     """An empty `folder`, locked: the lock dies with this process, so a killed demo doesn't block the next."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = files.lock(folder.parent / f".{folder.name}.lock")
-    except BlockingIOError:
-        raise ConfigError(f"another demo is running in {folder}; wait for it, or give --run another folder") from None
+    lock = files.lock(folder.parent / f".{folder.name}.lock", f"demo of {folder.name}")
     try:
         if folder.exists():
             shutil.rmtree(folder)
