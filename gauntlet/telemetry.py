@@ -158,7 +158,7 @@ _ZEROS: dict[str, _Zeros] = {
         DEAD_LETTERS: [keys.PREDICTIONS, keys.OUTCOMES],
     },
     "retrainer": {
-        JOBS: [*itertools.product(("drift", "manual"), ("completed", "failed", "aborted"))],
+        JOBS: [*itertools.product(("drift", "schedule", "manual"), ("completed", "failed", "aborted"))],
         JOB_RUNNING: [()],
         ROLLBACKS: ["evidence", "watch"],
         **_DECIDED,

@@ -104,6 +104,26 @@ def _standard_error(sums: Floats, counts: Floats, mean: Floats | np.float64) -> 
     return np.asarray(np.sqrt(blocks / (blocks - 1) * (residuals**2).sum(axis=-1)) / counts.sum(axis=-1))
 
 
+def _answer(
+    rule: Rule, metric: str, rows: int, found: Interval, worse: float | None, min_improvement: float, confidence: float
+) -> tuple[bool, list[str]]:
+    """Whether the rule accepts this improvement, and why. `worse`: the bound of the opposite."""
+    improves = f"{metric} improves by {found.estimate:.4g} a row on {rows:,} held-out rows"
+    over = f"at {confidence:.0%} confidence over {found.blocks} blocks"
+    if rule is Rule.REFRESH:
+        accepted = worse is None or worse <= 0
+        judged = "not clearly worse" if worse is None or accepted else f"worse by at least {worse:.4g}"
+        return accepted, [improves, f"{over} it is {judged}"]
+    enough = found.estimate >= min_improvement
+    sure = found.lower is not None and found.lower > 0
+    if found.lower is None:
+        bound = f"{found.blocks} blocks are too few or too alike for a bound (it takes {MIN_BLOCKS} or more): no answer"
+    else:
+        bound = f"{over} the improvement is at least {found.lower:.4g}, {'above' if sure else 'not above'} 0"
+    asked = f"{'at least' if enough else 'less than'} the {min_improvement:g} asked for"
+    return enough and sure, [f"{improves}, {asked}", bound]
+
+
 def compare(
     metric: str,
     champion: Floats,
@@ -135,25 +155,8 @@ def compare(
         )
 
     found = bounded(difference)
-    over = f"at {confidence:.0%} confidence over {found.blocks} blocks"
-    if rule is Rule.REFRESH:
-        worse = bounded(-difference).lower
-        accepted = worse is None or worse <= 0
-        reasons = [
-            f"{metric} improves by {found.estimate:.4g} a row on {len(difference):,} held-out rows",
-            f"{over} it is {'not clearly worse' if worse is None or accepted else f'worse by at least {worse:.4g}'}",
-        ]
-    else:
-        enough = found.estimate >= min_improvement
-        sure = found.lower is not None and found.lower > 0
-        accepted = enough and sure
-        reasons = [
-            f"{metric} improves by {found.estimate:.4g} a row on {len(difference):,} held-out rows, "
-            f"{'at least' if enough else 'less than'} the {min_improvement:g} asked for",
-            f"{found.blocks} blocks are too few or too alike for a bound (it takes {MIN_BLOCKS} or more): no answer"
-            if found.lower is None
-            else f"{over} the improvement is at least {found.lower:.4g}, {'above' if sure else 'not above'} 0",
-        ]
+    worse = bounded(-difference).lower if rule is Rule.REFRESH else None
+    accepted, reasons = _answer(rule, metric, len(difference), found, worse, min_improvement, confidence)
     return Comparison(
         accepted=accepted,
         reasons=reasons,

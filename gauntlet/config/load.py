@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from gauntlet.config import Config
+from gauntlet.config.retrain import WindowLength
 from gauntlet.config.section import BlockLength, Seconds, Section
 from gauntlet.errors import ConfigError
 from gauntlet.spelling import did_you_mean
@@ -78,7 +79,7 @@ def _problem(error: yaml.YAMLError) -> str:
 
 
 def _decode_hook(kind: type, value: object) -> object:
-    if kind in (Seconds, BlockLength):
+    if kind in (Seconds, BlockLength, WindowLength):
         return kind.parse(value)
     raise NotImplementedError(kind)
 

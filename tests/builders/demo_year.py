@@ -14,6 +14,7 @@ from gauntlet.cli.demo import flights as demo
 from gauntlet.cli.demo.replay import Sent
 from gauntlet.config import Config
 from gauntlet.config import load as configs
+from gauntlet.events import Contender
 from gauntlet.log import Record
 from gauntlet.log.local import LocalLogWriter
 from gauntlet.registry import model_schema
@@ -184,18 +185,19 @@ def _commands(days: int) -> dict[int, list[Command]]:
 
 def _add_events(run: Run, day: int, now: float, record: Control, days: int) -> None:
     """The evaluations, drift and job events of this day."""
-    if record.rollout is not None:
-        age = (now - record.rollout.started_at) / DAY + 1
-        good = record.rollout.challenger == "v0002"
+    if record.rollouts:
+        (running,) = record.rollouts
+        age = (now - running.started_at) / DAY + 1
+        good = running.challenger == "v0002"
         effect, width = (0.03 if good else -0.05), 0.25 / age**0.5
         run.evaluations.append(
             events.Evaluation(
-                id=f"{record.rollout.id}/{day}",
+                id=f"{running.id}/{day}",
                 at=now,
                 experiment=NAME,
-                rollout=record.rollout.id,
+                rollout=running.id,
                 champion=record.champion,
-                challenger=record.rollout.challenger,
+                challenger=running.challenger,
                 form="paired",
                 metric="log_loss",
                 result="inconclusive",
@@ -269,7 +271,7 @@ def _add_events(run: Run, day: int, now: float, record: Control, days: int) -> N
 
 def _add_prediction(run: Run, i: int, record: Control, outputs: dict[str, Any], rng: np.random.Generator) -> None:
     """One flight's prediction under `record`, and its shadow score."""
-    running = record.rollout
+    running = record.rollouts[0] if record.rollouts else None
     assigned = CHALLENGER if running is not None and rng.random() < record.share else CHAMPION
     broken = running is not None and running.challenger == "v0003" and i % 11 == 0
     served = CHAMPION if broken else assigned
@@ -284,11 +286,12 @@ def _add_prediction(run: Run, i: int, record: Control, outputs: dict[str, Any], 
             bucket=0,
             assigned=assigned,
             served=served,
-            propensity=record.share,
             allocation=record.allocation,
             champion=record.champion,
-            challenger=running.challenger if running else None,
-            rollout=running.id if running else None,
+            contenders=[Contender(rollout=running.id, challenger=running.challenger, propensity=record.share)]
+            if running
+            else [],
+            rollout=running.id if running and assigned == CHALLENGER else None,
             output=outputs[model][i].tolist(),
             features={"temp": run.flights.columns["temp"][i]},
             fallback="error" if broken and assigned == CHALLENGER else None,

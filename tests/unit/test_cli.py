@@ -177,7 +177,7 @@ class TestRegister:
         entry = adapters.registry(small_experiment.load(path)).get("v0002")
         assert (entry.note, entry.parent, entry.algorithm) == ("mine", "v0001", "LogisticRegression")
         record = asyncio.run(bootstrap.ensure(small_experiment.load(path)))
-        assert (record.champion, record.rollout) == ("v0001", None)
+        assert (record.champion, record.rollouts) == ("v0001", ())
 
     def test_refuses_what_does_not_fit_the_champion(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         path = small_experiment.write(tmp_path)

@@ -181,7 +181,7 @@ def test_a_block_survives_json() -> None:
     for tracked in (EVERYTHING, TrackedMetrics(paired=True, losses=["brier"], segments=["country"])):
         block = block_of(found, tracked)
         assert BlockSums.from_dict(json.loads(json.dumps(block.to_dict()))) == block
-        sums = RolloutSums("v0001", "v0002", tracked, {0: block})
+        sums = RolloutSums("v0001", "v0002", tracked, rivals={"r2"}, blocks={0: block})
         assert RolloutSums.from_dict(json.loads(json.dumps(sums.to_dict()))) == sums
 
 

@@ -156,7 +156,8 @@ def test_a_ramp_while_the_baseline_drifts_shows_no_effect(tmp_path: Path, seed: 
     for i in range(days * per_day):
         day = i // per_day
         share = (0.01, 0.05, 0.10)[day * 3 // days]
-        arm = assignment.arm(assignment.bucket(salt, f"u{i}"), assignment.cut(share))
+        ours = assignment.bucket(salt, f"u{i}") in assignment.buckets(0, 1, share)
+        arm = "challenger" if ours else "champion"
         at = 2 * BLOCK * (day + (i % per_day) / per_day)
         contest = Contest(ROLLOUT, "v0002", share, "prove")
         of = ROLLOUT if arm == "challenger" else None

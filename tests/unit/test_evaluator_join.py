@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Iterator
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -199,7 +200,7 @@ def test_only_declared_labels_are_kept(db: sqlite3.Connection) -> None:
 class TestSeveralChallengers:
     """Three contenders: two on the ramp at 10 % and 30 %, one in shadow."""
 
-    CONTENDERS = [
+    CONTENDERS: ClassVar = [
         contender("test-r0001", "v0002", 0.1),
         contender("test-r0002", "v0003", 0.3),
         contender("test-r0003", "v0004", 0.0),
