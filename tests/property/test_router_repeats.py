@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gauntlet import events, keys, rollout
+from gauntlet import events, keys, rollout, transitions
 from gauntlet.clock import WallClock
 from gauntlet.config import RouterConfig
-from gauntlet.errors import BadInput
+from gauntlet.errors import BadInput, TransitionRefused
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
 from gauntlet.registry.artifact import Feature, Predictor, Rows, Schema
 from gauntlet.types import Task
@@ -28,7 +28,7 @@ from router.inference import InferenceService, Instance
 from router.model_worker import ModelWorker
 from router.recorder import Recorder
 from router.repeats import RecentIds, Repeats
-from router.routing_table import RoutingTable
+from router.routing_table import Challenger, RoutingTable
 from router.shadow import ShadowScorer
 
 SCHEMA = Schema(task=Task.REGRESSION, features=(Feature(name="x"),), input="rows")
@@ -86,9 +86,9 @@ class EveryIdHasOneAnswer(RuleBasedStateMachine):
 
     @property
     def table(self) -> RoutingTable:
-        running = self.control.rollout
-        challenger = self.workers[running.challenger] if running else None
-        return RoutingTable(1, self.control, self.workers[self.control.champion], challenger, None, 0.0)
+        running = self.control.rollouts
+        challengers = tuple(Challenger(r, self.workers[r.challenger], self.control) for r in running)
+        return RoutingTable(1, self.control, self.workers[self.control.champion], challengers, None, 0.0)
 
     async def answer(self, instances: list[Instance]) -> list[events.Prediction] | None:
         """The answers, or None where the ids were refused."""
@@ -137,8 +137,8 @@ class EveryIdHasOneAnswer(RuleBasedStateMachine):
             given = msgspec.structs.replace(given, shadow=msgspec.structs.replace(STAGE, share=0.0))
         elif name != "ramp":
             given = msgspec.structs.replace(given, version=None, stage=None)
-        with contextlib.suppress(rollout.TransitionRefused):
-            self.control = rollout.apply(self.control, given, 1.0)
+        with contextlib.suppress(TransitionRefused):
+            self.control = transitions.apply(self.control, given, 1.0)
 
     @rule()
     def restart(self) -> None:

@@ -131,7 +131,7 @@ async def test_shares_are_counted_for_each_allocation(run: demo_year.Run) -> Non
 
 
 async def test_a_skewed_split_is_shown_outside_its_interval(run: demo_year.Run) -> None:
-    allocation = next(p.allocation for p in run.predictions if p.propensity == 0.3)
+    allocation = next(p.allocation for p in run.predictions if p.contenders and p.contenders[0].propensity == 0.3)
     for i, p in enumerate(run.predictions):
         if p.allocation == allocation and p.assigned == CHALLENGER:
             run.predictions[i] = msgspec.structs.replace(p, assigned=CHAMPION)
@@ -200,10 +200,16 @@ async def test_a_flight_routed_anew_is_named(run: demo_year.Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"challenger": "v0003"}, {"rollout": "flights-r0002"}, {"champion": "v0003"}, {"allocation": 99}]
+    "changed",
+    [
+        {"contenders": [events.Contender(rollout="flights-r0001", challenger="v0003")]},
+        {"rollout": "flights-r0002"},
+        {"champion": "v0003"},
+        {"allocation": 99},
+    ],
 )
 async def test_an_answer_not_in_line_with_its_allocation_is_named(
-    run: demo_year.Run, changed: dict[str, str | int]
+    run: demo_year.Run, changed: dict[str, object]
 ) -> None:
     place = next(i for i, p in enumerate(run.predictions) if p.served == CHALLENGER)
     run.predictions[place] = msgspec.structs.replace(run.predictions[place], **changed)
@@ -225,7 +231,11 @@ async def test_a_look_after_the_end_is_not_what_decided(run: demo_year.Run) -> N
 async def test_a_challenger_that_answers_after_its_rollback_is_named(run: demo_year.Run) -> None:
     last = run.predictions[-1]
     run.predictions[-1] = msgspec.structs.replace(
-        last, served=CHALLENGER, assigned=CHALLENGER, challenger="v0003", rollout="flights-r0002"
+        last,
+        served=CHALLENGER,
+        assigned=CHALLENGER,
+        contenders=[events.Contender(rollout="flights-r0002", challenger="v0003")],
+        rollout="flights-r0002",
     )
     found = await collected(run)
     assert failed(found) == ["routed once", "answers after the end"]
