@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from builders import demo_year
 
-from gauntlet import adapters
+from gauntlet import adapters, events
 from gauntlet.cli.demo import report
 from gauntlet.cli.demo.report_model import Check, Report
 from gauntlet.types import CHALLENGER, CHAMPION
