@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -75,38 +75,42 @@ JOIN_LAG = _histogram(
 )
 WATERMARK = _gauge("gauntlet_watermark_seconds", "Event time up to which every exposure has matured")
 EVALUATOR_LAG = _gauge("gauntlet_evaluator_lag_events", "Events on the log that the evaluator has not folded")
-EFFECT = _gauge("gauntlet_effect", "Effect of the challenger, positive when better, in the metric's units", "metric")
-EFFECT_LOWER = _gauge("gauntlet_effect_lower", "Lower limit of the effect, valid at any look", "metric")
-EFFECT_UPPER = _gauge("gauntlet_effect_upper", "Upper limit of the effect, valid at any look", "metric")
-INFORMATION = _gauge("gauntlet_information_fraction", "Evidence collected, as a share of the planned")
-SRM = _gauge("gauntlet_srm_p_value", "Sequential sample-ratio mismatch: always-valid p value")
+EFFECT = _gauge(
+    "gauntlet_effect", "Effect of the challenger, positive when better, in the metric's units", "rollout metric"
+)
+EFFECT_LOWER = _gauge("gauntlet_effect_lower", "Lower limit of the effect, valid at any look", "rollout metric")
+EFFECT_UPPER = _gauge("gauntlet_effect_upper", "Upper limit of the effect, valid at any look", "rollout metric")
+INFORMATION = _gauge("gauntlet_information_fraction", "Evidence collected, as a share of the planned", "rollout")
+SRM = _gauge("gauntlet_srm_p_value", "Sequential sample-ratio mismatch: always-valid p value", "rollout")
 VERDICTS = _counter("gauntlet_verdict_total", "Looks by their verdict", "result")
-ARM_METRIC = _gauge("gauntlet_arm_metric", "Mean of a metric on an arm's matured outcomes", "arm metric")
+ARM_METRIC = _gauge("gauntlet_arm_metric", "Mean of a metric on an arm's matured outcomes", "rollout arm metric")
 GUARDRAIL_STATE = _gauge(
-    "gauntlet_guardrail_state", "A guard: 0 shown to hold, 1 open, 2 shown to be broken", "guardrail"
+    "gauntlet_guardrail_state", "A guard: 0 shown to hold, 1 open, 2 shown to be broken", "rollout guardrail"
 )
 GUARDRAIL_EFFECT = _gauge(
-    "gauntlet_guardrail_effect", "The challenger's difference in a guard's metric, positive when better", "guardrail"
+    "gauntlet_guardrail_effect",
+    "The challenger's difference in a guard's metric, positive when better",
+    "rollout guardrail",
 )
 GUARDRAIL_UPPER = _gauge(
-    "gauntlet_guardrail_effect_upper", "Upper limit of that difference, valid at any look", "guardrail"
+    "gauntlet_guardrail_effect_upper", "Upper limit of that difference, valid at any look", "rollout guardrail"
 )
 LABEL_ARRIVAL = _gauge(
-    "gauntlet_label_arrival_ratio", "Share of an arm's matured requests whose outcome came in time", "arm"
+    "gauntlet_label_arrival_ratio", "Share of an arm's matured requests whose outcome came in time", "rollout arm"
 )
 SEGMENT_EFFECT = _gauge(
     "gauntlet_segment_effect",
     "Effect of the challenger among the requests with one value of a declared label",
-    "segment value",
+    "rollout segment value",
 )
 SEGMENT_P = _gauge(
     "gauntlet_segment_harm_p_value",
     "Always-valid p value of harm there, corrected for all values looked at",
-    "segment value",
+    "rollout segment value",
 )
-HOLDS = _gauge("gauntlet_rollout_holds", "Reasons not to give the challenger more traffic")
-MOVED_UNITS = _gauge("gauntlet_moved_units", "Units that met both arms under one allocation")
-ETA = _gauge("gauntlet_eta_outcomes", "Outcomes to the horizon, and to a decision if the effect stays", "until")
+HOLDS = _gauge("gauntlet_rollout_holds", "Reasons not to give the challenger more traffic", "rollout")
+MOVED_UNITS = _gauge("gauntlet_moved_units", "Units that met both arms under one allocation", "rollout")
+ETA = _gauge("gauntlet_eta_outcomes", "Outcomes to the horizon, and to a decision if the effect stays", "rollout until")
 HEALTH = _gauge("gauntlet_champion_metric", "The champion's own metric over its watch window", "metric")
 DRIFT_SCORE = _gauge("gauntlet_drift_score", "Distance of a feature's window from its reference", "feature")
 DRIFT_SEVERITY = _gauge("gauntlet_drift_severity", "Severity of the open drift episode: 0 none to 4 critical")
@@ -158,7 +162,7 @@ _ZEROS: dict[str, _Zeros] = {
         DEAD_LETTERS: [keys.PREDICTIONS, keys.OUTCOMES],
     },
     "retrainer": {
-        JOBS: [*itertools.product(("drift", "schedule", "manual"), ("completed", "failed", "aborted"))],
+        JOBS: [*itertools.product(("drift", "manual", "schedule"), ("completed", "failed", "aborted"))],
         JOB_RUNNING: [()],
         ROLLBACKS: ["evidence", "watch"],
         **_DECIDED,
@@ -168,17 +172,26 @@ _ZEROS: dict[str, _Zeros] = {
 """The values that the bounded labels behind `experiment` may take, by service."""
 
 
-_BY_ROLLOUT = tuple(
-    metric for metric in vars().copy().values() if isinstance(metric, Gauge) and "rollout" in metric._labelnames
-)
+_BY_ROLLOUT: dict[str, Sequence[Gauge]] = {
+    "router": (STAGE, BREAKER),
+    "evaluator": (
+        *(EFFECT, EFFECT_LOWER, EFFECT_UPPER, INFORMATION, SRM, ARM_METRIC, HOLDS, MOVED_UNITS, ETA, LABEL_ARRIVAL),
+        *(GUARDRAIL_STATE, GUARDRAIL_EFFECT, GUARDRAIL_UPPER, SEGMENT_EFFECT, SEGMENT_P),
+    ),
+}
 
 
-def forget(experiment: str, running: Collection[str]) -> None:
-    """Drop the series of rollouts that are over, so that their number stays bounded."""
-    for gauge in _BY_ROLLOUT:
-        for sample in next(iter(gauge.collect())).samples:
-            labels = sample.labels
-            if labels["experiment"] == experiment and labels["rollout"] not in running:
+def forget(experiment: str, service: Literal["router", "evaluator"], running: Collection[str]) -> None:
+    """Drop the series of all rollouts but those that run, so that their number stays bounded."""
+    for gauge in _BY_ROLLOUT[service]:
+        drop(gauge, experiment, lambda rollout: rollout not in running)
+
+
+def drop(gauge: Gauge, experiment: str, gone: Callable[[str], bool]) -> None:
+    """Drop the series of the rollouts that are `gone`."""
+    for metric in gauge.collect():
+        for labels in [sample.labels for sample in metric.samples]:
+            if labels["experiment"] == experiment and gone(labels["rollout"]):
                 gauge.remove(*(labels[name] for name in gauge._labelnames))
 
 

@@ -222,7 +222,7 @@ class ControlFollower:
         for rollout in rollouts:
             telemetry.STAGE.labels(name, rollout.id).set(rollout.stage)
             telemetry.BREAKER.labels(name, rollout.id).set(float(self.breaker.is_open(rollout.id)))
-        telemetry.forget(name, {rollout.id for rollout in rollouts})
+        telemetry.forget(name, "router", {rollout.id for rollout in rollouts})
 
     async def _acknowledge(self, table: RoutingTable) -> None:
         report = status.RouterProgress(

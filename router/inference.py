@@ -193,7 +193,8 @@ class InferenceService:
         }
         if isinstance(earlier, events.Prediction):
             same["experiment"] = earlier.experiment == self._experiment
-            names = (earlier.assigned, earlier.rollout, earlier.contender and earlier.contender.challenger)
+            asked = earlier.contender
+            names = {earlier.assigned, *((asked.rollout, asked.challenger) if asked else ())}
             same["x-gauntlet-arm"] = forced in names if earlier.forced else forced is None
         return [name for name, holds in same.items() if not holds]
 

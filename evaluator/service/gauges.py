@@ -19,6 +19,7 @@ def show(name: str, pipeline: Pipeline, out: Sequence[OutputEvent]) -> None:
     telemetry.WATERMARK.labels(name).set(pipeline.watermark)
     if pipeline.monitor is not None:
         _drift(name, pipeline.monitor)
+    telemetry.forget(name, "evaluator", pipeline.evaluations)
     for event in out:
         if isinstance(event, events.Evaluation):
             _evaluation(name, event)
@@ -42,42 +43,41 @@ def _drift(name: str, monitor: ChampionMonitor) -> None:
 
 
 def _evaluation(name: str, event: events.Evaluation) -> None:
+    rollout = event.rollout
     telemetry.VERDICTS.labels(name, event.result).inc()
-    telemetry.INFORMATION.labels(name).set(event.information_fraction)
+    telemetry.INFORMATION.labels(name, rollout).set(event.information_fraction)
     for gauge, value in (
         (telemetry.EFFECT, event.effect),
         (telemetry.EFFECT_LOWER, event.lower),
         (telemetry.EFFECT_UPPER, event.upper),
     ):
-        gauge.labels(name, event.metric).set(_NONE if value is None else value)
+        gauge.labels(name, rollout, event.metric).set(_NONE if value is None else value)
     if event.srm_p_value is not None:
-        telemetry.SRM.labels(name).set(event.srm_p_value)
+        telemetry.SRM.labels(name, rollout).set(event.srm_p_value)
     for arm, summary in event.arms.items():
         for metric, value in summary.metrics.items():
-            telemetry.ARM_METRIC.labels(name, arm, metric).set(value)
-    telemetry.HOLDS.labels(name).set(len(event.holds))
-    telemetry.MOVED_UNITS.labels(name).set(event.moved_units)
+            telemetry.ARM_METRIC.labels(name, rollout, arm, metric).set(value)
+    telemetry.HOLDS.labels(name, rollout).set(len(event.holds))
+    telemetry.MOVED_UNITS.labels(name, rollout).set(event.moved_units)
     for until, left in (("horizon", event.eta_horizon), ("decision", event.eta_decision)):
-        telemetry.ETA.labels(name, until).set(_NONE if left is None else left)
-    _guardrails(name, event.guardrails)
-    _segments(name, event.segments)
+        telemetry.ETA.labels(name, rollout, until).set(_NONE if left is None else left)
+    _guardrails(name, rollout, event.guardrails)
+    _segments(name, rollout, event.segments)
 
 
-def _guardrails(name: str, guards: Sequence[events.GuardrailResult]) -> None:
-    for gauge in (telemetry.GUARDRAIL_STATE, telemetry.GUARDRAIL_EFFECT, telemetry.GUARDRAIL_UPPER):
-        gauge.clear()  # the next rollout may have others
+def _guardrails(name: str, rollout: str, guards: Sequence[events.GuardrailResult]) -> None:
     for guard in guards:
-        telemetry.GUARDRAIL_STATE.labels(name, guard.name).set(_STATES.index(guard.standing))
+        telemetry.GUARDRAIL_STATE.labels(name, rollout, guard.name).set(_STATES.index(guard.standing))
         for gauge, value in ((telemetry.GUARDRAIL_EFFECT, guard.effect), (telemetry.GUARDRAIL_UPPER, guard.upper)):
-            gauge.labels(name, guard.name).set(_NONE if value is None else value)
+            gauge.labels(name, rollout, guard.name).set(_NONE if value is None else value)
         if guard.name == LABEL_ARRIVAL:
             for arm, share in ((CHAMPION, guard.champion), (CHALLENGER, guard.challenger)):
-                telemetry.LABEL_ARRIVAL.labels(name, arm).set(_NONE if share is None else share)
+                telemetry.LABEL_ARRIVAL.labels(name, rollout, arm).set(_NONE if share is None else share)
 
 
-def _segments(name: str, segments: Sequence[events.SegmentResult]) -> None:
+def _segments(name: str, rollout: str, segments: Sequence[events.SegmentResult]) -> None:
     for gauge in (telemetry.SEGMENT_EFFECT, telemetry.SEGMENT_P):
-        gauge.clear()  # a value that is not kept any more must not stay on show
+        telemetry.drop(gauge, name, rollout.__eq__)  # a value that is not kept any more must not stay on show
     for segment in segments:
         for gauge, value in ((telemetry.SEGMENT_EFFECT, segment.effect), (telemetry.SEGMENT_P, segment.p_value)):
-            gauge.labels(name, segment.name, segment.value).set(_NONE if value is None else value)
+            gauge.labels(name, rollout, segment.name, segment.value).set(_NONE if value is None else value)

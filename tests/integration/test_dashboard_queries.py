@@ -43,6 +43,8 @@ NEEDS_A_ROLLOUT = {
     "Segments: p value of harm": "only a challenger does harm",
     "Outcomes to go": "only a rollout plans its evidence",
     "Reasons to hold": "only a rollout can be held",
+    "Stage of the ramp": "each rollout has a stage of its own",
+    "Breaker by replica": "and a breaker",
     "Units that met both arms": "there are two arms in a rollout only",
 }
 """Panels without data in a demo too short for its first challenger, and why; the end of this file shows them."""
@@ -257,22 +259,25 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
     name = "dashboard"
     for service in ("router", "evaluator", "retrainer"):
         telemetry.initialise(name, service)
-    telemetry.EFFECT.labels(name, "log_loss").set(0.012)
-    telemetry.EFFECT_LOWER.labels(name, "log_loss").set(0.003)
-    telemetry.EFFECT_UPPER.labels(name, "log_loss").set(0.021)
-    telemetry.INFORMATION.labels(name).set(0.4)
-    telemetry.SRM.labels(name).set(0.7)
+    one = f"{name}-r0001"
+    telemetry.STAGE.labels(name, one).set(2)
+    telemetry.BREAKER.labels(name, one).set(1)
+    telemetry.EFFECT.labels(name, one, "log_loss").set(0.012)
+    telemetry.EFFECT_LOWER.labels(name, one, "log_loss").set(0.003)
+    telemetry.EFFECT_UPPER.labels(name, one, "log_loss").set(0.021)
+    telemetry.INFORMATION.labels(name, one).set(0.4)
+    telemetry.SRM.labels(name, one).set(0.7)
     for arm, loss in (("champion", 0.512), ("challenger", 0.5)):
-        telemetry.ARM_METRIC.labels(name, arm, "log_loss").set(loss)
-    telemetry.GUARDRAIL_STATE.labels(name, "brier").set(2)
-    telemetry.GUARDRAIL_EFFECT.labels(name, "brier").set(-0.03)
-    telemetry.GUARDRAIL_UPPER.labels(name, "brier").set(-0.011)
-    telemetry.LABEL_ARRIVAL.labels(name, "challenger").set(0.87)
-    telemetry.SEGMENT_EFFECT.labels(name, "country", "DE").set(-0.2)
-    telemetry.SEGMENT_P.labels(name, "country", "DE").set(0.004)
-    telemetry.HOLDS.labels(name).set(1)
-    telemetry.MOVED_UNITS.labels(name).set(3)
-    telemetry.ETA.labels(name, "horizon").set(1200)
+        telemetry.ARM_METRIC.labels(name, one, arm, "log_loss").set(loss)
+    telemetry.GUARDRAIL_STATE.labels(name, one, "brier").set(2)
+    telemetry.GUARDRAIL_EFFECT.labels(name, one, "brier").set(-0.03)
+    telemetry.GUARDRAIL_UPPER.labels(name, one, "brier").set(-0.011)
+    telemetry.LABEL_ARRIVAL.labels(name, one, "challenger").set(0.87)
+    telemetry.SEGMENT_EFFECT.labels(name, one, "country", "DE").set(-0.2)
+    telemetry.SEGMENT_P.labels(name, one, "country", "DE").set(0.004)
+    telemetry.HOLDS.labels(name, one).set(1)
+    telemetry.MOVED_UNITS.labels(name, one).set(3)
+    telemetry.ETA.labels(name, one, "horizon").set(1200)
     telemetry.TIME_TO_ROLLBACK.labels(name).observe(0.02)
     start = time.time()
     server, thread = start_http_server(0, "127.0.0.1")
@@ -307,6 +312,8 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
             ("Outcomes to go", "A", 1200.0),
             ("Reasons to hold", "A", 1.0),
             ("Units that met both arms", "A", 3.0),
+            ("Stage of the ramp", "A", 2.0),
+            ("Breaker by replica", "A", 1.0),
             ("Time to rollback", "A", 0.03),  # half-way through the bucket from 0.01 to 0.05
             ("Time to rollback", "B", 0.05),
         )

@@ -224,8 +224,8 @@ async def test_a_challenger_that_can_not_be_loaded_is_alone_in_going(
 
 
 async def test_a_request_may_name_its_challenger(config: Config) -> None:
-    async def ask(arm: str) -> Any:
-        body = {"features": small_experiment.instance(0), "id": arm}
+    async def ask(arm: str, id: str = "") -> Any:
+        body = {"features": small_experiment.instance(0), "id": id or arm}
         return (await client.post("/v1/predict", json=body, headers={"X-Gauntlet-Arm": arm})).json()
 
     async with small_experiment.running(config) as client:
@@ -233,8 +233,8 @@ async def test_a_request_may_name_its_challenger(config: Config) -> None:
         assert (await ask("challenger"))["model"] == "v0002"
         await challenge(config, client, small_experiment.classifier(3))
         assert [(await ask(arm))["model"] for arm in ("champion", "test-r0001", "v0003")] == ["v0001", "v0002", "v0003"]
-        for arm in ("challenger", "v0009", "test-r0003"):
-            refused = (await ask(arm))["error"]
+        for arm, id in (("challenger", "none"), ("v0009", "unknown"), ("test-r0003", "over")):
+            refused = (await ask(arm, id))["error"]
             assert refused["code"] == "bad_arm"
             assert "test-r0001 (v0002), test-r0002 (v0003)" in refused["message"]
     found = {e.id: e for e in await recorded(config, keys.PREDICTIONS) if isinstance(e, events.Prediction)}

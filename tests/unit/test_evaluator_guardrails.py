@@ -320,12 +320,12 @@ def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Pat
     evaluator = Evaluator(config(tmp_path), tmp_path / "e.db", MemoryLog())
     pipeline: Pipeline = evaluator.pipeline
 
-    def evaluation(standing: str, value: str) -> events.Evaluation:
+    def evaluation(standing: str, value: str, rollout: str = "r") -> events.Evaluation:
         return events.Evaluation(
             id="r/1",
             at=1.0,
             experiment="guards",
-            rollout="r",
+            rollout=rollout,
             champion="a",
             challenger="b",
             form="split",
@@ -342,16 +342,20 @@ def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Pat
             segments=[events.SegmentResult(name="country", value=value, champion=5, challenger=6, p_value=0.3)],
         )
 
-    gauges.show("guards", pipeline, [evaluation("open", "DE"), evaluation("breached", "FR")])
+    first = [evaluation("safe", "IT", "old"), evaluation("open", "FR"), evaluation("safe", "DE", "s")]
+    gauges.show("guards", pipeline, [*first, evaluation("open", "DE")])
+    pipeline.evaluations = {"r": first[1], "s": first[2]}
+    gauges.show("guards", pipeline, [evaluation("breached", "FR")])
     evaluator.close()
-    assert gauge("gauntlet_guardrail_state", guardrail="label_arrival") == 2.0
-    assert gauge("gauntlet_guardrail_effect", guardrail="guard FR") == -0.2
-    assert gauge("gauntlet_guardrail_effect", guardrail="guard DE") is None
-    assert gauge("gauntlet_segment_harm_p_value", segment="country", value="FR") == 0.3
-    assert gauge("gauntlet_segment_harm_p_value", segment="country", value="DE") is None
-    assert gauge("gauntlet_label_arrival_ratio", arm="champion") == 0.9
-    assert (gauge("gauntlet_rollout_holds"), gauge("gauntlet_moved_units")) == (1.0, 4.0)
-    assert gauge("gauntlet_eta_outcomes", until="horizon") == 70.0
-    left = gauge("gauntlet_eta_outcomes", until="decision")
+    assert gauge("gauntlet_guardrail_state", rollout="r", guardrail="label_arrival") == 2.0
+    assert gauge("gauntlet_guardrail_effect", rollout="r", guardrail="guard FR") == -0.2
+    assert gauge("gauntlet_segment_harm_p_value", rollout="r", segment="country", value="FR") == 0.3
+    assert gauge("gauntlet_segment_harm_p_value", rollout="r", segment="country", value="DE") is None
+    assert gauge("gauntlet_label_arrival_ratio", rollout="r", arm="champion") == 0.9
+    assert (gauge("gauntlet_rollout_holds", rollout="r"), gauge("gauntlet_moved_units", rollout="r")) == (1.0, 4.0)
+    assert gauge("gauntlet_guardrail_state", rollout="s", guardrail="label_arrival") == 0.0, "another rollout's stays"
+    assert gauge("gauntlet_rollout_holds", rollout="old") is None, "and goes when the rollout is forgotten"
+    assert gauge("gauntlet_eta_outcomes", rollout="r", until="horizon") == 70.0
+    left = gauge("gauntlet_eta_outcomes", rollout="r", until="decision")
     assert left is not None
     assert np.isnan(left)
