@@ -1,7 +1,8 @@
 """The bake, the watch over a promoted champion: pure rules from its health to a rollback or a confirmation.
 
-Back to the previous champion when the new one falls below its reference, unless the previous one, scored on the same
-requests, does no better; confirmed when the bake's time is over.
+Back to the previous champion when the new one is worse than that on the same requests since its promotion, or falls
+below its reference, unless the previous one, scored on the same requests, does no better; confirmed when the bake's
+time is over.
 """
 
 from __future__ import annotations
@@ -18,22 +19,35 @@ def watch(control: Control, health: Health, config: Config) -> Command | None:
     bake = control.bake
     if bake is None or health.model != control.champion or health.at < bake.since:
         return None
+    if health.previous == control.previous and health.realised_upper is not None and health.realised_upper < 0:
+        reason = (
+            f"worse than {control.previous} since the promotion by {-(health.realised_gain or 0):.4g} (at least "
+            f"{-health.realised_upper:.4g}) over {health.realised_pairs:,} pairs: that takes over again"
+        )
+        return _back(control, health, reason)
     if control.previous is not None and health.window_outcomes >= config.bake.min_outcomes:
         shown = bake.reference  # empty when an operator promoted: then the champion of before is the measure
         if not shown and health.previous == control.previous and health.previous_outcomes >= config.bake.min_outcomes:
             shown = health.previous_window
         loss = degradation(health.window, shown, config)
         if loss is not None and not is_global_shift(health, control.previous, config):
-            reason = f"{loss} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
-            # Without a version it would be about a rollout that already tries the next challenger.
-            version = control.previous if control.rollouts else None
-            return Command(
-                name="rollback", actor=ACTOR, reason=reason, rollout=bake.rollout, version=version, evidence=health.id
+            return _back(
+                control, health, f"{loss} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
             )
     if health.at >= bake.until:
         reason = f"{control.champion} has held what it showed through its bake time"
         return Command(name="confirm", actor=ACTOR, reason=reason, rollout=bake.rollout, evidence=health.id)
     return None
+
+
+def _back(control: Control, health: Health, reason: str) -> Command:
+    """Take the watched promotion back."""
+    assert control.bake is not None, "only a bake is taken back"
+    # Without a version it would be about a rollout that already tries the next challenger.
+    version = control.previous if control.rollouts else None
+    return Command(
+        name="rollback", actor=ACTOR, reason=reason, rollout=control.bake.rollout, version=version, evidence=health.id
+    )
 
 
 def degradation(window: dict[str, float], reference: dict[str, float], config: Config) -> str | None:
