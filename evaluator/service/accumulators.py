@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from evaluator.service.block_sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, TrackedMetrics
 from evaluator.service.counters import value_of
-from evaluator.service.gross_harm import GrossHarmMonitor
 from evaluator.service.join import Exposure, JoinResult, Match, Score
+from evaluator.service.watches import GrossHarmMonitor
 from evaluator.stats import PairedSums, SplitSums
 from gauntlet.losses import losses
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Task
 
 Rows = NDArray[np.intp] | slice
-
-_NOT_ASKED = "breaker_open"  # a fallback that is no failure of the challenger's own
 
 
 def block_index(at: float, seconds: float, offset: float) -> int:
@@ -75,13 +73,14 @@ class Accumulators:
                 e.challenger,
                 self._index(e.at),
                 e.assigned,
-                e.fallback,
+                e.fallback is not None,
+                e.failed,
                 e.propensity if e.first else 0.0,
                 e.moved,
             )
             for e in mine
         )
-        for (name, champion, challenger, index, arm, fallback, propensity, moved), n in kinds.items():
+        for (name, champion, challenger, index, arm, fallback, failed, propensity, moved), n in kinds.items():
             block = self._rollout(name, champion, challenger).block(index)
             block.exposures[arm] += n
             block.moved += n * moved
@@ -89,20 +88,20 @@ class Accumulators:
                 continue
             treated = arm == CHALLENGER
             block.assignments.add(treated, propensity, n)
-            if fallback is not None:
+            if fallback:
                 block.fallbacks.add(treated, propensity, n)
-                if fallback != _NOT_ASKED:
-                    block.errors.add(treated, propensity, n)
+            if failed:
+                block.errors.add(treated, propensity, n)
         for e in mine:
             sums = self._rollout_of(e)
             if sums.tracked.latency:
-                share = e.propensity if e.first and 0 < e.propensity < 1 else 0.0
+                share = e.propensity if e.is_draw else 0.0
                 sums.block(self._index(e.at)).latency.add(e.assigned == CHALLENGER, share, e.seconds)
 
     def scored(self, scored: Iterable[tuple[Exposure, Score]]) -> None:
         """Count whether the shadow scores of requests are valid answers; whose truth is known or not."""
         for exposure, score in scored:
-            if _scored_by_other_arm(exposure, score):
+            if score.of_other_arm(exposure):
                 valid = score.output is not None
                 ours = exposure.served == CHAMPION
                 self._rollout_of(exposure).block(self._index(exposure.at)).shadows.add(ours or valid, valid or not ours)
@@ -123,7 +122,7 @@ class Accumulators:
             index = self._index(e.at)
             model = e.champion if e.served == CHAMPION else e.challenger
             served[model or e.champion, index].append(i)
-            if e.rollout is not None and e.challenger is not None and not e.forced and e.first and 0 < e.propensity < 1:
+            if e.is_draw:
                 groups[e.rollout, index].append(i)
         for (model, index), rows in served.items():
             self._model(model, index).add(values, np.array(rows))
@@ -164,7 +163,7 @@ class Accumulators:
             index = self._index(match.exposure.at)
             assert match.score is not None, "a pair has a shadow score"
             shadows[match.score.model, index].append(i)
-            if _scored_by_other_arm(match.exposure, match.score):
+            if match.score.of_other_arm(match.exposure):
                 groups[match.exposure.rollout, index].append(i)
         for (_, index), rows in groups.items():
             exposures = [pairs[i].exposure for i in rows]
@@ -255,8 +254,3 @@ class Accumulators:
         if self._task is Task.REGRESSION:
             return np.array([m.truth.value for m in matches], dtype=np.float64)
         return np.array([self._classes[m.truth.value] for m in matches], dtype=np.float64)
-
-
-def _scored_by_other_arm(exposure: Exposure, score: Score) -> bool:
-    """Whether the shadow score is of the rollout's arm that did not serve."""
-    return exposure.rollout is not None and (score.arm, score.model) == exposure.other_arm

@@ -18,6 +18,8 @@ import msgspec
 from gauntlet.events import Outcome, Prediction, Shadow
 from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS
 
+_NOT_ASKED = "breaker_open"  # a fallback that is no failure of the challenger's own
+
 
 class Exposure(msgspec.Struct, frozen=True, array_like=True):
     """What the evidence needs of a prediction."""
@@ -46,6 +48,17 @@ class Exposure(msgspec.Struct, frozen=True, array_like=True):
         """The arm that did not serve, and its model (None outside a rollout)."""
         return (CHALLENGER, self.challenger) if self.served == CHAMPION else (CHAMPION, self.champion)
 
+    @property
+    def is_draw(self) -> bool:
+        """Whether its arm was drawn, and not before for the same unit: then it compares the arms."""
+        drawn = self.rollout is not None and self.challenger is not None and not self.forced
+        return drawn and self.first and 0 < self.propensity < 1
+
+    @property
+    def failed(self) -> bool:
+        """Whether the challenger itself was at fault."""
+        return self.fallback not in (None, _NOT_ASKED)
+
 
 class Score(msgspec.Struct, frozen=True, array_like=True):
     """What the evidence needs of a shadow score."""
@@ -53,6 +66,10 @@ class Score(msgspec.Struct, frozen=True, array_like=True):
     arm: str
     model: str
     output: list[float] | float | None
+
+    def of_other_arm(self, exposure: Exposure) -> bool:
+        """Whether it is of the rollout's arm that did not serve."""
+        return exposure.rollout is not None and (self.arm, self.model) == exposure.other_arm
 
 
 class Truth(msgspec.Struct, frozen=True, array_like=True):
