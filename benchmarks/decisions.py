@@ -22,8 +22,8 @@ import numpy as np
 
 from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import evaluation_design
-from evaluator.service.evaluation import EvaluationState, evaluate, gross_harm_evaluation
-from evaluator.service.gross_harm import GrossHarmMonitor
+from evaluator.service.evaluation import EvaluationState, alarm_evaluation, evaluate
+from evaluator.service.watches import GrossHarmMonitor
 from gauntlet.config import Config
 from gauntlet.config import load as configs
 from gauntlet.losses import METRICS
@@ -183,9 +183,7 @@ def rollout(cell: Cell, config: Config, seed: int) -> Outcome:
         now = (hour + 1) * HOUR
         if hour >= cell.delay:
             watch.pairs(NAME, *shown[hour - int(np.ceil(cell.delay))])
-        events = (
-            [] if (alarm := watch.take(NAME)) is None else [gross_harm_evaluation(design, NAME, sums, alarm, now, {})]
-        )
+        events = [] if (alarm := watch.take(NAME)) is None else [alarm_evaluation(design, NAME, sums, alarm, now, {})]
         last = hour - horizon
         if last >= 0 and state.planned(design, sums, last):
             events.append(evaluate(design, NAME, sums, state, last, {}, Task(config.task)))

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from evaluator.service.block_sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, TrackedMetrics
 from evaluator.service.counters import value_of
-from evaluator.service.gross_harm import GrossHarmMonitor
 from evaluator.service.join import JoinResult
 from evaluator.service.joined import Contest, Exposure, Match, Pair, Scored
+from evaluator.service.watches import GrossHarmMonitor
 from evaluator.stats import PairedSums, SplitSums
 from gauntlet.losses import losses
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Rule, Task
@@ -26,7 +26,6 @@ from gauntlet.types import CHALLENGER, CHAMPION, Label, Rule, Task
 Rows = NDArray[np.intp] | slice
 
 _PROMOTIONS_KEPT = 3  # whose worth is still counted
-_NOT_ASKED = "breaker_open"  # a fallback that is no failure of the challenger's own
 
 
 def block_index(at: float, seconds: float, offset: float) -> int:
@@ -81,13 +80,14 @@ class Accumulators:
                 c.rule,
                 self._index(e.at),
                 arm,
-                e.fallback,
+                e.fallback is not None,
+                e.failed,
                 c.share if c.first else 0.0,
                 c.moved,
             )
             for e, c, arm in mine
         )
-        for (name, champion, challenger, rule, index, arm, fallback, share, moved), n in kinds.items():
+        for (name, champion, challenger, rule, index, arm, fallback, failed, share, moved), n in kinds.items():
             block = self._rollout(name, champion, challenger, rule).block(index)
             block.exposures[arm] += n
             block.moved += n * moved
@@ -95,10 +95,10 @@ class Accumulators:
                 continue
             treated = arm == CHALLENGER
             block.assignments.add(treated, share, n)
-            if fallback is not None:
+            if fallback:
                 block.fallbacks.add(treated, share, n)
-                if fallback != _NOT_ASKED:
-                    block.errors.add(treated, share, n)
+            if failed:
+                block.errors.add(treated, share, n)
         together = {tuple((c.rollout, c.rule) for c in e.contests) for e in exposures if len(e.contests) > 1}
         for some in together:
             proving = {rollout for rollout, rule in some if rule == Rule.PROVE}
@@ -107,7 +107,7 @@ class Accumulators:
         for e, c, arm in mine:
             sums = self._of(e, c)
             if sums.tracked.latency:
-                share = c.share if c.first and 0 < c.share < 1 else 0.0
+                share = c.share if e.is_draw(c) else 0.0
                 sums.block(self._index(e.at)).latency.add(arm == CHALLENGER, share, e.seconds)
 
     def scored(self, scored: Iterable[Scored]) -> None:
@@ -131,8 +131,8 @@ class Accumulators:
             e = match.exposure
             index = self._index(e.at)
             served[e.model, index].append(i)
-            for contest in () if e.forced else e.contests:
-                if contest.first and 0 < contest.share < 1:
+            for contest in e.contests:
+                if e.is_draw(contest):
                     groups[contest.rollout, index].append((i, contest))
         for (model, index), rows in served.items():
             self._model(model, index).add(values, np.array(rows))

@@ -33,10 +33,10 @@ class EvaluatorState(msgspec.Struct, kw_only=True):
     """What one commit holds besides the join table. `commit` counts commits and is the fence.
 
     settings: those that the sums were made with, which mean nothing under others. latest: event time by partition.
-    rollouts: the state of each rollout's tests; gross_harm: of its watch. budgets: levels of each champion's
-    retrained successors. evaluations: the latest of each rollout that is kept.
-    drift_pending: events that are found and not in an outbox yet. outbox: what was not sent yet; only the shared state
-    needs it, for the local file has a table of its own.
+    rollouts: the state of each rollout's tests; gross_harm, rates: of its watches. budgets: levels of each champion's
+    retrained successors. evaluations: the latest of each rollout that is kept. drift_pending: events that are found
+    and not in an outbox yet. outbox: what was not sent yet; only the shared state needs it, for the local file has a
+    table of its own.
     """
 
     commit: int = 0
@@ -48,6 +48,7 @@ class EvaluatorState(msgspec.Struct, kw_only=True):
     rollouts: dict[str, dict[str, Any]] = {}
     budgets: dict[str, dict[str, Any]] = {}
     gross_harm: dict[str, Any] = {}
+    rates: dict[str, Any] = {}
     health_block: int | None = None
     previous: str | None = None
     drift_state: dict[str, Any] | None = None

@@ -57,10 +57,7 @@ class LatencyCounts:
     counts: dict[float, dict[int, list[int]]] = field(default_factory=dict)
 
     def add(self, treated: bool, propensity: float, seconds: float) -> None:
-        classes = self.counts.setdefault(propensity, {})
-        mantissa, exponent = math.frexp(seconds)
-        index = exponent * _PARTS + int((2.0 * mantissa - 1.0) * _PARTS)
-        classes.setdefault(index, [0, 0])[treated] += 1
+        self.counts.setdefault(propensity, {}).setdefault(time_class(seconds), [0, 0])[treated] += 1
 
     def over(self, threshold: int) -> SplitSums:
         """Y = −1 for requests slower than class `threshold`, 0 for the others."""
@@ -90,6 +87,12 @@ class LatencyCounts:
         for share, index, champion, challenger in rows:
             found.counts.setdefault(share, {})[int(index)] = [int(champion), int(challenger)]
         return found
+
+
+def time_class(seconds: float) -> int:
+    """The class that a time falls into."""
+    mantissa, exponent = math.frexp(seconds)
+    return exponent * _PARTS + int((2.0 * mantissa - 1.0) * _PARTS)
 
 
 def quantile_class(counts: dict[int, int], quantile: float) -> int | None:

@@ -24,6 +24,9 @@ _ROOM = 1.25
 
 _BUDGET_RATIO = 0.75  # of the level budget that is left, each successor gets a quarter
 
+WATCH_SHARE = 0.1
+"""Share of the level of a guardrail on rates, and of label arrival, that its watch between looks spends."""
+
 MIDDLE_PARTS = 4
 """Blocks of the middle scale in one cycle."""
 
@@ -113,12 +116,15 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def guardrail(self, guard: Guard) -> Plan:
         """The test of a guardrail; its information is that of pairs where pairs are what it compares."""
-        return self._guard(guard.margin, guard.alpha, paired=self.paired and guard.metric not in _BY_ASSIGNMENT)
+        watched = guard.metric in RATES
+        paired = self.paired and guard.metric not in _BY_ASSIGNMENT
+        return self._guard(guard.margin, guard.alpha, paired=paired, watched=watched)
 
     @property
     def label_arrival(self) -> Plan:
         """The test of label arrival in each of two directions, both harm sides."""
-        return replace(self._guard(self.label_arrival_margin, self.alpha / 2), min_blocks_win=_NEVER)
+        plan = self._guard(self.label_arrival_margin, self.alpha / 2, watched=True)
+        return replace(plan, min_blocks_win=_NEVER)
 
     @property
     def segment(self) -> Plan:
@@ -132,14 +138,14 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         side = replace(HARM_SIDE, alpha=self.harm_alpha)
         return replace(self.primary, win=side, harm=side, mode="anytime", min_blocks_win=0, min_blocks_harm=0)
 
-    def _guard(self, margin: float, alpha: float, *, paired: bool = False) -> Plan:
-        """`alpha` for a breach and as much for being shown to be safe, both also after the horizon, for as long as the
-        rollout goes on."""
+    def _guard(self, margin: float, alpha: float, *, paired: bool = False, watched: bool = False) -> Plan:
+        """`alpha` for a breach (less what a watch spends) and as much for being shown to be safe, both also after the
+        horizon, for as long as the rollout goes on."""
         side = replace(HARM_SIDE, alpha=alpha)
         return Plan(
             horizon=self.primary.horizon if paired else self._split_horizon,
             win=side,
-            harm=side,
+            harm=replace(side, alpha=(1.0 - WATCH_SHARE) * alpha) if watched else side,
             margin=margin,
             min_blocks_win=self.min_harm_blocks,
             min_blocks_harm=self.min_harm_blocks,
@@ -175,6 +181,15 @@ class EvaluationDesign:
     def matured(self, watermark: float) -> int:
         """The index of the first harm block that has not matured at `watermark`."""
         return int((watermark - self.horizon - self.offset) // self.harm_block)
+
+    def at(self, last: int) -> float:
+        """The time of the look at block `last`: when it has matured."""
+        return (last + 1) * self.harm_block + self.offset + self.horizon
+
+    def first_blocks(self, plan: RolloutPlan) -> int:
+        """Blocks whose traffic the evidence is planned with: at several scales those of a cycle, else as many as the
+        first answer needs."""
+        return self.ratio if plan.scaled else plan.min_harm_blocks
 
     def known(self, last: int) -> int:
         """The last block that is closed at the time of the look at block `last`: what needs no outcome is known."""

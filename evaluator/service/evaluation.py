@@ -16,9 +16,10 @@ from evaluator.service import drift_context, guardrails, primary_metric
 from evaluator.service.block_sums import BlockSums, LossSums, RolloutSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
 from evaluator.service.primary_metric import blocks_of, evidence_units
+from evaluator.service.watches import RateAlarm
 from evaluator.stats import AssignmentCounts, Look, NoAnswer, SampleRatio, State, Verdict, judge, sample_ratio
-from evaluator.stats.gross_harm import GrossHarm
 from evaluator.stats.guards import ArrivalState, GuardReading
+from evaluator.stats.watches import GrossHarm
 from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
 from gauntlet.types import CHALLENGER, CHAMPION, Result, Rule, Task, VerdictCause
 
@@ -57,13 +58,12 @@ class EvaluationState:
         return cls(plan, State.start(plan.primary), State.start(plan.not_worse(0.0)))
 
     def planned(self, design: EvaluationDesign, sums: RolloutSums, last: int) -> bool:
-        """Whether looks may be taken. The plan is made with the traffic of the first blocks: at several scales those of
-        a cycle, which no look precedes; else as many as the first answer needs."""
+        """Whether looks may be taken: the plan is made with the traffic of the first blocks; no look precedes it."""
         if self.plan.planned_samples is None:
-            blocks = design.ratio if self.plan.scaled else self.plan.min_harm_blocks
+            blocks = design.first_blocks(self.plan)
             samples = primary_metric.first_samples(self.plan, sums, blocks, last)
             if samples is None:
-                return not self.plan.scaled
+                return False
             self.plan = self.plan.with_traffic(samples, blocks * design.harm_block, design.block)
             self.primary = State.start(self.plan.primary)
             self.not_worse = State.start(self.plan.not_worse(0.0))
@@ -179,7 +179,6 @@ def evaluate(
     `offsets` are those whose records the sums hold: they make the evaluation repeatable. `drift`: events about the
     champion's drift, in order.
     """
-    at = (last + 1) * design.harm_block + design.offset + design.horizon
     matured = {index: block for index, block in sorted(sums.blocks.items()) if index <= last}
     fine, plan = list(matured.values()), state.plan
     state.primary, answer = primary_metric.look(design, plan, plan.primary, state.primary, matured, last)
@@ -190,16 +189,10 @@ def evaluate(
     guards = _guard(design, sums, state, fine, last)
     verdict = judge(answer, guardrails=guardrails.breached(guards.guardrails), equivalence=plan.margin or None)
     result, found, reasons = _verdict(answer, kept, verdict, guards, plan, len(sums.rivals))
-    context = _drift_context(design, plan, matured, drift, at)
+    context = _drift_context(design, plan, matured, drift, design.at(last))
     return Evaluation(
-        id=f"{name}/{last}",
-        at=at,
-        experiment=design.experiment,
-        rollout=name,
-        champion=sums.champion,
-        challenger=sums.challenger,
-        form=plan.form,
-        metric=design.metric,
+        **_facts(design, plan, name, sums, design.at(last), offsets),
+        **_traffic(plan, sums, fine, task),
         result=result,
         cause=found.cause,
         subject=found.subject,
@@ -208,10 +201,7 @@ def evaluate(
             *primary_metric.forecast(answer, plan),
             *([] if context is None else [drift_context.sentence(context, design.metric)]),
         ],
-        pairs=sum(b.paired.n for b in fine),
         srm_p_value=guards.ratio.p_value if isinstance(guards.ratio, SampleRatio) else None,
-        arms=_arms(plan, sums, fine, task),
-        offsets=offsets,
         guardrails=[guards.arrival, *(reading.result for reading in guards.guardrails)],
         segments=guards.segments,
         holds=[hold.reason for hold in guards.holds],
@@ -219,31 +209,71 @@ def evaluate(
         eta_horizon=None if result is Result.INVALID else verdict.eta_horizon,
         eta_decision=None if result is Result.INVALID else verdict.eta_decision,
         drift=context,
+        id=f"{name}/{last}",
         **_numbers(answer, result, plan),
     )
 
 
-def gross_harm_evaluation(
-    design: EvaluationDesign, name: str, sums: RolloutSums, alarm: GrossHarm, at: float, offsets: dict[str, int]
+def unplanned_evaluation(
+    design: EvaluationDesign,
+    plan: RolloutPlan,
+    name: str,
+    sums: RolloutSums,
+    last: int,
+    offsets: dict[str, int],
+    task: Task,
 ) -> Evaluation:
-    """The evaluation that an alarm of the gross-harm watch makes at once, between two looks."""
+    """What there is to say before the plan is made: no look, and what is waited for."""
+    blocks = [block for index, block in sorted(sums.blocks.items()) if index <= last]
+    waits = f"{len(blocks)} of at least {design.first_blocks(plan)} blocks are closed"
     return Evaluation(
-        id=f"{name}/gross-harm",
-        at=at,
-        experiment=design.experiment,
-        rollout=name,
-        champion=sums.champion,
-        challenger=sums.challenger,
-        form=design.plan.form,
-        metric=design.metric,
-        result=Result.WORSE,
-        cause=VerdictCause.GROSS_HARM,
-        reasons=[alarm.reason],
-        crossed="worse",
-        effect=alarm.champion_loss - alarm.challenger_loss,
-        pairs=alarm.pairs,
-        offsets=offsets,
+        **_facts(design, plan, name, sums, design.at(last), offsets),
+        **_traffic(plan, sums, blocks, task),
+        id=f"{name}/{last}",
+        result=Result.INCONCLUSIVE,
+        reasons=[f"no answer yet: {waits}, whose traffic the evidence is planned with"],
     )
+
+
+def alarm_evaluation(
+    design: EvaluationDesign,
+    name: str,
+    sums: RolloutSums,
+    alarm: GrossHarm | RateAlarm,
+    at: float,
+    offsets: dict[str, int],
+) -> Evaluation:
+    """The evaluation that a watch's alarm makes at once, between two looks."""
+    facts: dict[str, Any] = {"reasons": [alarm.reason]}
+    if isinstance(alarm, GrossHarm):
+        effect = alarm.champion_loss - alarm.challenger_loss
+        facts |= {"cause": VerdictCause.GROSS_HARM, "effect": effect, "pairs": alarm.pairs, "crossed": "worse"}
+    else:
+        guard = alarm.guard
+        result = GuardrailResult(name=guard.name, standing="breached", margin=guard.margin, reason=alarm.reason)
+        facts |= {"cause": VerdictCause.GUARDRAIL, "subject": guard.name, "guardrails": [result]}
+    return Evaluation(
+        **_facts(design, design.plan, name, sums, at, offsets),
+        id=f"{name}/{facts.get('subject', 'gross-harm')}",
+        result=Result.WORSE,
+        **facts,
+    )
+
+
+def _facts(
+    design: EvaluationDesign, plan: RolloutPlan, name: str, sums: RolloutSums, at: float, offsets: dict[str, int]
+) -> dict[str, Any]:
+    """What every evaluation of a rollout says."""
+    return {
+        "at": at,
+        "experiment": design.experiment,
+        "rollout": name,
+        "champion": sums.champion,
+        "challenger": sums.challenger,
+        "form": plan.form,
+        "metric": design.metric,
+        "offsets": offsets,
+    }
 
 
 def _numbers(answer: Look | NoAnswer, result: Result, plan: RolloutPlan) -> dict[str, Any]:
@@ -369,7 +399,8 @@ def _assignments(closed: Iterable[BlockSums]) -> AssignmentCounts:
     return total
 
 
-def _arms(plan: RolloutPlan, sums: RolloutSums, blocks: list[BlockSums], task: Task) -> dict[str, ArmSummary]:
+def _traffic(plan: RolloutPlan, sums: RolloutSums, blocks: list[BlockSums], task: Task) -> dict[str, Any]:
+    """The arms' figures, and how many pairs there are."""
     arms: dict[str, ArmSummary] = {}
     for arm, model in ((CHAMPION, sums.champion), (CHALLENGER, sums.challenger)):
         total = LossSums()
@@ -378,4 +409,4 @@ def _arms(plan: RolloutPlan, sums: RolloutSums, blocks: list[BlockSums], task: T
         arms[arm] = ArmSummary(
             model=model, exposures=sum(b.exposures[arm] for b in blocks), outcomes=total.n, metrics=total.metrics(task)
         )
-    return arms
+    return {"arms": arms, "pairs": sum(b.paired.n for b in blocks)}

@@ -6,6 +6,8 @@ import msgspec
 
 from gauntlet.types import CHALLENGER, CHAMPION
 
+_NOT_ASKED = "breaker_open"  # a fallback that is no failure of the challenger's own
+
 
 class Contest(msgspec.Struct, frozen=True, array_like=True):
     """What the comparison of one challenger with the champion needs of a prediction.
@@ -43,6 +45,15 @@ class Exposure(msgspec.Struct, frozen=True, array_like=True):
     forced: bool
     seconds: float = 0.0
     segments: dict[str, str] = {}
+
+    @property
+    def failed(self) -> bool:
+        """Whether the challenger itself was at fault."""
+        return self.fallback not in (None, _NOT_ASKED)
+
+    def is_draw(self, contest: Contest) -> bool:
+        """Whether its arm was drawn, and not before for the same unit: then it compares the arms."""
+        return not self.forced and contest.first and 0 < contest.share < 1
 
     @property
     def model(self) -> str:

@@ -19,10 +19,10 @@ from evaluator.service.champion import DriftTracker, HealthTracker
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.design import evaluation_design, tracked_metrics
-from evaluator.service.evaluation import EvaluationState, evaluate, gross_harm_evaluation
-from evaluator.service.gross_harm import GrossHarmMonitor
+from evaluator.service.evaluation import EvaluationState, alarm_evaluation, evaluate, unplanned_evaluation
 from evaluator.service.join import JoinTable
 from evaluator.service.validation import Batch, EventValidator, InputEvent
+from evaluator.service.watches import GrossHarmMonitor, RateMonitor
 from gauntlet import keys
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError
@@ -77,6 +77,7 @@ class Pipeline:
         self._watermark = Watermark(self._keep)
         self._joins = JoinTable(checkpoint.db, self._design.horizon, config.segments)
         self._gross_harm = GrossHarmMonitor(config.evidence.gross_margin, config.evidence.gross_alpha)
+        self._rates = RateMonitor(self._design.plan, self._design.horizon)
         self._accumulators = Accumulators(
             config.task,
             self._design.metric,
@@ -120,6 +121,7 @@ class Pipeline:
         fresh, counts = self._watermark.admit(batch)
         joined = self._joins.apply(fresh)
         losses = self._accumulators.add(joined)
+        self._rates.observe(joined)
         self._health.observe(joined.rated)
         self._drift.observe(joined.predictions, joined.matches, losses)
         self.lags = [match.truth.at - match.exposure.at for match in joined.matches]
@@ -141,6 +143,7 @@ class Pipeline:
         found: list[OutputEvent] = []
         if self._watermark.latest:
             first_open = self._design.matured(self.watermark)
+            self._rates.mature(self.watermark)
             for name in sorted(self._accumulators.rollouts, key=_number):
                 found += self._evaluations(name, first_open, offsets)
             if self.monitor is not None:
@@ -183,6 +186,7 @@ class Pipeline:
             rollouts={name: state.to_dict() for name, state in self._states.items()},
             budgets={champion: budget.to_dict() for champion, budget in self._budgets.items()},
             gross_harm=self._gross_harm.to_dict(),
+            rates=self._rates.to_dict(),
             health_block=self._health.next_block,
             previous=self._health.previous,
             drift_state=self._drift.snapshot(),
@@ -202,6 +206,7 @@ class Pipeline:
         self._states = {name: EvaluationState.from_dict(data) for name, data in state.rollouts.items()}
         self._budgets = {champion: AlphaBudget.from_dict(data) for champion, data in state.budgets.items()}
         self._gross_harm.restore(state.gross_harm)
+        self._rates.restore(state.rates)
         self._health.next_block, self._health.previous = state.health_block, state.previous
         self._drift.restore(state.drift_state, state.drift_pending)
         self.evaluations, self.health, self.drift = dict(state.evaluations), state.health, state.drift
@@ -234,13 +239,16 @@ class Pipeline:
         sums = self._accumulators.rollouts[name]
         state = self._states.get(name) or self._begin(name, sums)
         history = self._drift.history(sums.champion)
-        alarm = self._gross_harm.take(name)
-        if alarm is not None:
-            yield gross_harm_evaluation(self._design, name, sums, alarm, self.watermark, offsets)
+        for alarm in (self._gross_harm.take(name), self._rates.take(name)):
+            if alarm is not None:
+                yield alarm_evaluation(self._design, name, sums, alarm, self.watermark, offsets)
         for index in sorted(index for index in sums.blocks if index < first_open):
-            if (state.next_block is None or index >= state.next_block) and state.planned(self._design, sums, index):
-                yield evaluate(self._design, name, sums, state, index, offsets, self._config.task, history)
-                state.next_block = index + 1
+            if state.next_block is None or index >= state.next_block:
+                task, state.next_block = self._config.task, index + 1
+                if state.planned(self._design, sums, index):
+                    yield evaluate(self._design, name, sums, state, index, offsets, task, history)
+                else:
+                    yield unplanned_evaluation(self._design, state.plan, name, sums, index, offsets, task)
 
     def _begin(self, name: str, sums: RolloutSums) -> EvaluationState:
         """The tests of a new rollout. A retrained challenger gets its level from the budget of its lineage, the
@@ -273,6 +281,7 @@ class Pipeline:
             self._joins.forget_units(keep)
         window = max(float(self._config.bake.window), self._design.block) + self._keep
         self._gross_harm.forget(keep)
+        self._rates.forget(keep)
         self._accumulators.forget(self.watermark - window - self._design.block, keep)
         self._states = {name: state for name, state in self._states.items() if name in keep}
         self.evaluations = {name: event for name, event in self.evaluations.items() if name in keep}

@@ -33,11 +33,11 @@ from evaluator.stats.score_process import Bools, Floats, Ints
 # Rows of `log_e` and `p`.
 WIN, HARM = 0, 1
 # No unit may take more than this share of the wealth that is bet on it.
-_CAP: Final = 0.9
+MOST_STAKED: Final = 0.9
 # The bound from sums is loose for larger stakes.
 _CAP_FOR_SUMS: Final = 0.5
 # Rarer outcomes than this m(1−m) are not known well enough to bet by.
-_LEAST_SPREAD: Final = 1e-4
+LEAST_SPREAD: Final = 1e-4
 # Rows at a time: they and their logs stay in the cache.
 _CHUNK: Final = 2**14
 # Where many nulls are tested at once, continuous outcomes are put on this many steps.
@@ -160,7 +160,7 @@ class Wealth:
     def _most(self, side: int, loss: Floats, w: Floats) -> Floats:
         """The largest stakes that can lose no more than the cap, whatever happens, at every null."""
         worst = self.nulls[-1] if side == WIN else -self.nulls[0]
-        return np.asarray(_CAP / np.maximum(loss + worst * w, 1e-9))
+        return np.asarray(MOST_STAKED / np.maximum(loss + worst * w, 1e-9))
 
 
 class _Units(NamedTuple):
@@ -202,7 +202,7 @@ class SplitWealth(Wealth):
             raise PropensityError(f"propensity {shares[bad[0]]!r} does not lie strictly between 0 and 1")
         if not len(y):
             return self
-        scale = 2.0 / math.sqrt(max(m * (1.0 - m), _LEAST_SPREAD))
+        scale = 2.0 / math.sqrt(max(m * (1.0 - m), LEAST_SPREAD))
         binary = bool(np.all((y == 0.0) | (y == 1.0)))
         if len(shares) > _MOST_SHARES or (len(self.nulls) == 1 and not binary):
             share = shares[index]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.evaluator_events import ROLLOUT, Evaluator, MemoryLog, config
+from builders.evaluator_events import ROLLOUT, Evaluator, MemoryLog, batch, config, outcome, prediction, shadow
 from builders.samples import sample
 
 from evaluator.service import gauges, guardrails
@@ -204,6 +204,25 @@ def settled(tmp_path: Path, sums: RolloutSums, **changes: Any) -> events.Evaluat
     for last in range(len(sums.blocks)):
         found = evaluate(rules, ROLLOUT, sums, looks, last, {}, Task.CLASSIFICATION)
     return found
+
+
+def test_a_plan_that_grows_with_the_traffic_comes_before_the_first_look_of_a_guard(tmp_path: Path) -> None:
+    """A guard's information is counted in shares of the plan: a plan that grew between two looks stopped the
+    evaluator."""
+    made = config(tmp_path, "guardrails: [{metric: coverage, margin: 0.05}]", form="paired", min_samples=50)
+    evaluator, stream = Evaluator(made, tmp_path / "e.db", MemoryLog()), []
+    for i in range(1500):
+        at, output = 1000.0 + i / 2, [0.25, 0.75] if i % 200 else None
+        stream += [prediction(i, at, propensity=0.0), shadow(i, at, output=output), outcome(i, at + 1.0)]
+    found = []
+    for event in sorted(stream, key=lambda event: event.at):
+        evaluator.pipeline.step(batch([event]))
+        found += [e for e in evaluator.pipeline.evaluate({}) if isinstance(e, events.Evaluation)]
+    evaluator.close()
+    assert [e.guardrails == [] for e in found[:6]] == [True] * 4 + [False] * 2
+    assert found[3].reasons == [
+        "no answer yet: 4 of at least 5 blocks are closed, whose traffic the evidence is planned with"
+    ]
 
 
 def test_a_win_with_every_guard_in_order_is_a_win_with_its_times(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The gross-harm watch: level at its null whatever the losses' law, speed on plain harm, late harm, snapshots."""
+"""The watches of gross harm and of rates: level at the null whatever the law, speed on plain harm, late harm,
+snapshots."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from builders.statistics import at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.stats.gross_harm import BATCH, FRACTIONS, WINDOW, GrossHarmWatch
+from evaluator.stats.e_process import HARM, PairedWealth, SplitWealth
+from evaluator.stats.watches import BATCH, FRACTIONS, WINDOW, GrossHarmWatch, RateWatch
 
 
 def watched(champion: np.ndarray, challenger: np.ndarray, *, margin: float = 0.2, alpha: float = 0.005) -> int | None:
@@ -146,3 +148,84 @@ def test_a_larger_loss_of_the_challenger_is_never_less_decisive(seed: int, more:
     champion, challenger = logistic(np.random.default_rng(seed), 320, "gross")
     first, second = (watched(champion, losses) for losses in (challenger, challenger + more))
     assert first is None or (second is not None and second <= first)
+
+
+def rate_of(
+    rng: np.random.Generator, share: float, bad: tuple[float, float], n: int, *, late: int = 0, **settings: float
+) -> float | None:
+    """Requests of the challenger until the alarm; each arm fails with its probability, the challenger from request
+    `late` on, before that as the champion."""
+    watch = RateWatch(**({"margin": 0.01, "alpha": 0.005} | settings))
+    for start in range(0, n, 50):
+        treated = rng.random(50) < share
+        chance = np.where(treated & (start >= late), bad[1], bad[0])
+        watch.add(treated, np.full(50, share), (rng.random(50) >= chance).astype(float))
+        if watch.alarm is not None:
+            return share * (start + 50 - late)
+    return None
+
+
+def test_a_rates_bets_are_the_harm_side_of_the_exact_mode() -> None:
+    """Independently computed by the e-processes for files, at the null -margin."""
+    rng = np.random.default_rng(1)
+    treated, good = rng.random(300) < 0.1, (rng.random(300) < 0.9).astype(float)
+    watch = RateWatch(0.02, 1e-9, past=[100.0, 91.0])
+    watch.add(treated, np.full(300, 0.1), good)
+    other = SplitWealth.start(np.array([-0.02])).add(treated, 0.1, good, 0.91)
+    assert watch.logs == pytest.approx(other.logs[HARM, :, 0].tolist(), abs=1e-12)
+    pairs, same = RateWatch(0.02, 1e-9), PairedWealth.start(np.array([-0.02])).add(np.ones(300), good)
+    pairs.add_pairs(np.ones(300), good)
+    assert pairs.logs == pytest.approx(same.logs[HARM, :, 0].tolist(), abs=1e-12)
+
+
+def test_a_rates_wealth_is_one_on_average_at_the_null() -> None:
+    """Enumerated over arms and failures of four requests, one after the other, so that what is usual moves on."""
+    margin, share, bad = 0.1, 0.25, 0.2
+    total = 0.0
+    for path in itertools.product((False, True), (1.0, 0.0), repeat=4):
+        watch, p = RateWatch(margin, 1e-300, past=[10.0, 8.0]), 1.0
+        for treated, good in zip(path[::2], path[1::2], strict=True):
+            chance = bad + margin * treated
+            p *= (share if treated else 1 - share) * (1 - chance if good else chance)
+            watch.add(np.array([treated]), np.array([share]), np.array([good]))
+        total += p * float(np.exp(watch.logs).mean())
+    assert total == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
+def test_one_in_ten_that_fails_is_seen_within_some_hundred_requests_early_or_late(share: float) -> None:
+    rng = np.random.default_rng(2)
+    for late in (0, round(300 / share)):
+        taken = [rate_of(rng, share, (0.001, 0.1), late + round(900 / share), late=late) for _ in range(10)]
+        assert all(n is not None and 0 < n <= 500 for n in taken)
+
+
+@pytest.mark.parametrize(("share", "bad"), [(0.01, 0.02), (0.1, 0.0), (0.5, 0.2)])
+def test_a_rate_within_its_margin_raises_no_alarm(share: float, bad: float) -> None:
+    """At the margin exactly, level .05, 20,000 requests, 150 runs."""
+    rng, runs = np.random.default_rng(3), 150
+    alarms = sum(rate_of(rng, share, (bad, bad + 0.01), 20_000, alpha=0.05) is not None for _ in range(runs))
+    assert alarms <= at_most(runs, 0.05)
+
+
+def test_failures_that_meet_both_arms_earn_nothing() -> None:
+    """Outages in which every request fails, half of the time; and arms that are not drawn as promised."""
+    rng, watch = np.random.default_rng(4), RateWatch(0.01, 0.05)
+    for start in range(400):
+        treated = rng.random(50) < 0.1
+        watch.add(treated, np.full(50, 0.1), np.full(50, float(start // 20 % 2)))
+    assert watch.alarm is None
+    uneven = RateWatch(0.01, 0.05)
+    for _ in range(100):
+        uneven.add(np.arange(50) % 3 == 0, np.full(50, 0.5), np.ones(50))
+    assert uneven.alarm is None
+
+
+def test_the_alarm_of_a_rate_counts_both_arms_and_stays() -> None:
+    watch = RateWatch(0.01, 0.005)
+    watch.add_pairs(np.ones(30), np.zeros(30))
+    found = watch.alarm
+    assert found is not None
+    assert (found.champion, found.champion_good, found.challenger, found.challenger_good) == (30.0, 30.0, 30.0, 0.0)
+    watch.add_pairs(np.ones(3000), np.ones(3000))
+    assert watch.alarm is found
