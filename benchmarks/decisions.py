@@ -22,7 +22,8 @@ import numpy as np
 
 from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import evaluation_design
-from evaluator.service.evaluation import EvaluationState, alarm_evaluation, evaluate
+from evaluator.service.evaluation import alarm_evaluation, evaluate
+from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.watches import GrossHarmMonitor
 from gauntlet.config import Config
 from gauntlet.config import load as configs

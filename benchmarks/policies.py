@@ -27,7 +27,8 @@ from tqdm import tqdm
 from benchmarks import header, main, row
 from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import EvaluationDesign, evaluation_design
-from evaluator.service.evaluation import EvaluationState, evaluate
+from evaluator.service.evaluation import evaluate
+from evaluator.service.evaluation_state import EvaluationState
 from gauntlet.cli.demo import flights
 from gauntlet.config import Config
 from gauntlet.config.load import parse

@@ -25,10 +25,10 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
     job: str
     champion: str
-    recipe: RecipeConfig
     now: float
     ends: Ends
     config: Config
+    recipe: RecipeConfig = RecipeConfig(name="default")
 
     @property
     def window(self) -> float:

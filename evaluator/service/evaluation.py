@@ -7,18 +7,17 @@ on the log alone, so the same log gives the same evaluations however it was read
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from evaluator.service import drift_context, guardrails, primary_metric
 from evaluator.service.block_sums import BlockSums, LossSums, RolloutSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
+from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.primary_metric import blocks_of, evidence_units
 from evaluator.service.watches import RateAlarm
-from evaluator.stats import AssignmentCounts, Look, NoAnswer, SampleRatio, State, Verdict, judge, sample_ratio
-from evaluator.stats.guards import ArrivalState, GuardReading
+from evaluator.stats import AssignmentCounts, Look, NoAnswer, SampleRatio, Verdict, judge, sample_ratio
+from evaluator.stats.guards import GuardReading
 from evaluator.stats.watches import GrossHarm
 from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
 from gauntlet.types import CHALLENGER, CHAMPION, Result, Rule, Task, VerdictCause
@@ -36,68 +35,6 @@ _NUMBERS = [
     "skewness",
 ]
 """Fields of a look that an evaluation carries as they are."""
-
-
-@dataclass
-class EvaluationState:
-    """State of one rollout's tests between two looks: their plan, the sequential states, the next block, and the
-    smallest p values so far of the sample ratio and of multiple exposure."""
-
-    plan: RolloutPlan
-    primary: State
-    not_worse: State
-    next_block: int | None = None
-    sample_ratio_p: float = 1.0
-    multiple_exposure_p: float = 1.0
-    label_arrival: ArrivalState | None = None
-    guardrails: dict[str, State] = field(default_factory=dict)
-    segments: dict[str, State] = field(default_factory=dict)
-
-    @classmethod
-    def start(cls, plan: RolloutPlan) -> EvaluationState:
-        return cls(plan, State.start(plan.primary), State.start(plan.not_worse(0.0)))
-
-    def planned(self, design: EvaluationDesign, sums: RolloutSums, last: int) -> bool:
-        """Whether looks may be taken: the plan is made with the traffic of the first blocks; no look precedes it."""
-        if self.plan.planned_samples is None:
-            blocks = design.first_blocks(self.plan)
-            samples = primary_metric.first_samples(self.plan, sums, blocks, last)
-            if samples is None:
-                return False
-            self.plan = self.plan.with_traffic(samples, blocks * design.harm_block, design.block)
-            self.primary = State.start(self.plan.primary)
-            self.not_worse = State.start(self.plan.not_worse(0.0))
-        return True
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "plan": msgspec.json.decode(msgspec.json.encode(self.plan)),  # lists, as they come back
-            "primary": self.primary.to_dict(),
-            "not_worse": self.not_worse.to_dict(),
-            "next_block": self.next_block,
-            "sample_ratio_p": self.sample_ratio_p,
-            "multiple_exposure_p": self.multiple_exposure_p,
-            "label_arrival": self.label_arrival.to_dict() if self.label_arrival else None,
-            "guardrails": {name: state.to_dict() for name, state in self.guardrails.items()},
-            "segments": {name: state.to_dict() for name, state in self.segments.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> EvaluationState:
-        plan = msgspec.convert(data["plan"], RolloutPlan)
-        tests = {guard.name: plan.guardrail(guard) for guard in plan.guards}
-        arrival = data["label_arrival"]
-        return cls(
-            plan,
-            State.from_dict(plan.primary, data["primary"]),
-            State.from_dict(plan.not_worse(0.0), data["not_worse"]),
-            data["next_block"],
-            data["sample_ratio_p"],
-            data["multiple_exposure_p"],
-            ArrivalState.from_dict(plan.label_arrival, arrival) if arrival else None,
-            {name: State.from_dict(tests[name], state) for name, state in data["guardrails"].items()},
-            {name: State.from_dict(plan.segment, state) for name, state in data["segments"].items()},
-        )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from evaluator.service.champion import DriftTracker, HealthTracker
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.design import evaluation_design, tracked_metrics
-from evaluator.service.evaluation import EvaluationState, alarm_evaluation, evaluate, unplanned_evaluation
+from evaluator.service.evaluation import alarm_evaluation, evaluate, unplanned_evaluation
+from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.join import JoinTable
 from evaluator.service.validation import Batch, EventValidator, InputEvent
 from evaluator.service.watches import GrossHarmMonitor, RateMonitor

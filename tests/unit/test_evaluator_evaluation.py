@@ -27,7 +27,8 @@ from builders.evaluator_events import (
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import evaluation_design
-from evaluator.service.evaluation import EvaluationState, evaluate
+from evaluator.service.evaluation import evaluate
+from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.joined import Contest, Exposure, Match, Truth
 from gauntlet import events
 from gauntlet.config import Config

@@ -13,7 +13,8 @@ from builders.samples import sample
 from evaluator.service import gauges, guardrails
 from evaluator.service.block_sums import BlockSums, RolloutSums, TrackedMetrics
 from evaluator.service.design import EvaluationDesign, Guard, RolloutPlan, evaluation_design, tracked_metrics
-from evaluator.service.evaluation import EvaluationState, evaluate
+from evaluator.service.evaluation import evaluate
+from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.pipeline import Pipeline
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from gauntlet import events

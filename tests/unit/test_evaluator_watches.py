@@ -15,7 +15,7 @@ from evaluator.service.design import evaluation_design
 from evaluator.service.watches import GrossHarmMonitor, RateMonitor
 from gauntlet.events import Evaluation
 from gauntlet.types import VerdictCause
-from retrainer.decisions import RULES
+from retrainer.decisions import POLICIES
 
 
 def losses(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -135,7 +135,7 @@ def test_a_challenger_that_breaks_is_out_within_some_hundred_requests(tmp_path: 
     [found] = alarms(tmp_path, requests(6000, broken), again=again)[:1]
     assert found.subject.startswith(broken)
     assert (found.result, found.cause) == ("worse", VerdictCause.GUARDRAIL)
-    assert RULES[found.cause].command == "rollback"
+    assert POLICIES[found.cause].command == "rollback"
     seconds = found.at - (1000.0 + 0.05 * 500)
     assert 0 < seconds <= {"latency": 60, "coverage": 5, "error_rate": 120, "label_arrival": 40}[broken]
     [guard] = found.guardrails
