@@ -65,6 +65,14 @@ def _time(day: str, clock: str, fraction: str, zone: str) -> str:
     return f"{day.replace('T', ' ')}{clock}{fraction and '.' + fraction}{zone}"
 
 
+def parse_number(text: str) -> float | None:
+    """The number that a text spells, or None; true and false are 1 and 0."""
+    try:
+        return float(text)
+    except ValueError:
+        return {"true": 1.0, "false": 0.0}.get(text.strip().lower())
+
+
 def folded(text: str) -> str:
     """What texts that a reader takes for one value have in common: without spaces around them, and without case."""
     return canonical(text.strip()).casefold()

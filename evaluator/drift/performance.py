@@ -213,7 +213,7 @@ class MetricChange:
     `reference` and `current` are plain values. `change` is relative to the reference's value with extreme rows limited,
     negative for a fall; `limit` its threshold; `bound` its one-sided confidence bound (a fall from 0.8 to 0.7 may be
     -0.125 with bound -0.09). `breached`: beyond the limit AND the bound excludes none, on enough rows; `critical`:
-    beyond twice the limit and the bound beyond it.
+    beyond twice the limit and the bound beyond it; `judged`: there are rows enough, and a reference that can get worse.
     """
 
     name: str
@@ -227,6 +227,7 @@ class MetricChange:
     estimated: bool
     breached: bool
     critical: bool
+    judged: bool = True
 
 
 def compare_metric(
@@ -270,6 +271,7 @@ def compare_metric(
         estimated=estimated,
         breached=judged and gap > floor and bound > 0.0,
         critical=judged and gap > 2 * floor and bound > floor,
+        judged=judged,
     )
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 REACHED = 3
 """Exit code where the severity is that of `--fail-on` or worse."""
+NOT_JUDGED = 4
+"""Exit code where it is not, and something that was asked can't be judged."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -34,19 +36,24 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, DriftFileSettings)
     add = parser.add_argument
     severities = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
-    about = f"exit with {REACHED} at this severity or worse; default: exit with 0 whatever was found"
+    about = f"exit with {REACHED} at this severity or worse; {NOT_JUDGED} where something can't be judged; else 0"
     add("--fail-on", type=str.upper, choices=severities, help=about)
     output.options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do the check; 0, or 3 where `--fail-on` was reached. Raises BadInput for a usage or data error."""
+    """Do the check; 3 where `--fail-on` was reached, else 4 where not all could be judged, else 0.
+
+    Raises BadInput for a usage or data error."""
     from evaluator.drift.severity import Severity
+    from evaluator.offline.drift.records import UNKNOWN
 
     output.check(arguments, arguments.reference, arguments.current, arguments.stream)
     report = _stream(arguments) if arguments.stream is not None else _pair(arguments)
     limit = arguments.fail_on
-    return REACHED if limit is not None and Severity[report.severity] >= Severity[limit] else 0
+    if limit is not None and report.severity != UNKNOWN and Severity[report.severity] >= Severity[limit]:
+        return REACHED
+    return NOT_JUDGED if report.not_judged else 0
 
 
 def _pair(arguments: argparse.Namespace) -> DriftReport:

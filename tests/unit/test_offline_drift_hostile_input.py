@@ -54,7 +54,8 @@ def damaged(column: str, cells: Any) -> pd.DataFrame:
 @pytest.mark.parametrize("mode", ["gated", "simple"])
 def test_a_table_is_like_itself(table: pd.DataFrame, mode: str) -> None:
     found = gauntlet.drift(table, table, target="y", prediction="p", mode=mode)
-    assert (found.severity, found.root_cause, found.action) == ("NONE", "none", "none")
+    assert (found.signals, found.root_cause, found.action) == ((), "none", "none")
+    assert (found.severity, found.confidence) == (("UNKNOWN", None) if found.not_judged else ("NONE", 0.0))
 
 
 @pytest.mark.parametrize(
@@ -101,13 +102,14 @@ def test_targets_still_to_come_are_not_called_broken() -> None:
 
 def test_one_row_never_says_that_the_errors_rose() -> None:
     numbers = frame(1).assign(y=lambda t: t["a"], p=lambda t: t["a"] + 0.01)
-    assert gauntlet.drift(numbers, numbers.head(1).assign(y=99.0), target="y", prediction="p").severity == "NONE"
+    assert gauntlet.drift(numbers, numbers.head(1).assign(y=99.0), target="y", prediction="p").severity == "UNKNOWN"
 
 
 def test_a_reference_without_values_has_no_type_and_no_outliers() -> None:
     empty = frame(1).assign(a=np.nan, c=None)
     found = gauntlet.drift(empty, frame(2), features=["a", "c"])
-    assert found.severity == "NONE"
+    assert (found.severity, found.signals) == ("UNKNOWN", ())
+    assert {finding.column for finding in found.not_judged} == {"a", "c"}
     assert {("empty_reference", "a"), ("empty_reference", "c")} <= finding_kinds(found)
 
 
@@ -178,4 +180,4 @@ def test_a_file_that_is_no_text_or_ends_within_a_quote_is_refused(content: bytes
 def test_a_quote_within_a_value_is_none_that_is_left_open(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(content)
-    assert gauntlet.drift(path, path).severity == "NONE"
+    assert gauntlet.drift(path, path).severity == "UNKNOWN"  # two rows are read, and too few to judge

@@ -23,7 +23,6 @@ TEXTS = Coded(np.array([0, 1, 1, -1, 0]), ("no", "yes"))
         (np.array([0.0, 1.0, 2.0]), np.array([2.0, 1.0, 0.0]), "classification", "label", None),
         (np.array([0.0, 1.0, 2.0]), np.array([1.9, 1.1, 0.4]), "regression", "number", None),
         (np.array([0.5, 1.5, 2.0]), np.array([0.5, 0.1, 0.9]), "regression", "number", None),
-        (np.array([0.0, 1.0, 1.0]), np.array([-3.0, 4.0, 2.2]), "regression", "number", None),
         (TEXTS, np.array([0.2, 1.0, 0.7, 0.1, 0.1]), "classification", "probability", "yes"),
         (TEXTS, TEXTS, "classification", "label", None),
         (["a", "b", "c"], ["a", "x", "c"], "classification", "label", None),
@@ -54,6 +53,18 @@ def test_asking_wins_over_what_values_look_like() -> None:
         (np.array([0.0, 1.0]), ["yes", "no"], ASKED, "one holds texts and the other numbers"),
         (["a", "b", "c"], np.array([0.2, 0.3, 0.1]), ASKED, "needs a target of two classes"),
         (np.array([np.nan]), np.array([0.2]), ASKED, "has no value"),
+        (
+            np.array([0.0, 1.0, 1.0]),
+            np.array([-3.0, 4.0, 2.2]),
+            ASKED,
+            r"numbers from -3 to 4: .* \(percents\? logits\?\)",
+        ),
+        (
+            np.array([1.0, 2.0]),
+            np.array([3.0, 4.0]),
+            ASKED,
+            "nothing but 1 and 2, and the prediction has numbers from 3",
+        ),
         (
             ["a", "b"],
             ["a", "b"],

@@ -227,22 +227,13 @@ def unlabelled_findings(target: str, share: float, usual: float) -> list[Finding
     return [Finding("missing_target", target, message)]
 
 
-def empty_reference_findings(profile: Profile) -> list[Finding]:
-    """Features of which the reference has no value."""
-    return [
-        Finding("empty_reference", f.name, f"the reference has no value of {f.name}: nothing to compare with")
-        for f in profile.features
-        if f.name and not f.present
-    ]
-
-
 def rule_findings(
     findings: Iterable[RuleFinding], sample: Mapping[str, Column], signalled: Collection[str], replaced: str | None
 ) -> list[Finding]:
     """Findings of the drift rules on two tables. signalled: columns with a raised signal. replaced: a column whose
     change of type has a finding of its own."""
     return [
-        Finding(f.kind, f.feature or None, f.text, f.kind in _ALARMING and f.feature in signalled)
+        Finding(f.kind, f.feature or None, f.text, f.kind in _ALARMING and f.feature in signalled, f.kind != "few_rows")
         for f in findings
         if (f.feature or f.kind == "few_rows")
         and (f.kind != "constant" or _is_constant(sample.get(f.feature)))
@@ -272,7 +263,7 @@ def outcome_findings(
     findings: list[Finding] = []
     target = before.settings.target
     for name, unusable in now.unusable.items():
-        kind = "not as in the reference"
+        kind = "labels in another spelling than the reference's" if before.labels else "not as in the reference"
         if before.scored:
             kind = "not of the reference's classes" if name == target else "not a number from 0 to 1"
         if name == before.settings.prediction and now.mismatched:
@@ -294,7 +285,7 @@ def stream_outcome_findings(before: PredictionType, now: OutcomeCounts) -> list[
     findings: list[Finding] = []
     roles = {before.settings.target: "target", before.settings.prediction: "prediction"}
     for name, unusable in now.unusable.items():
-        kind = f"none that a {roles[name]} can have"
+        kind = f"none that a {roles[name]} can have" + (", or in another spelling" if before.labels else "")
         mismatched = name == before.settings.prediction and now.mismatched > 0
         if mismatched:
             unusable, kind = now.mismatched, before.mismatch

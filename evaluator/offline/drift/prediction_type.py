@@ -15,12 +15,15 @@ import numpy.typing as npt
 from evaluator.drift.columns import Coded, Column, is_categorical, read_categories, read_numbers
 from evaluator.drift.performance import Task
 from evaluator.offline.drift.records import DriftFileSettings, DriftRequestError
+from gauntlet.spelling import apart, canonical, folded, parse_number
 
 Kind = Literal["label", "probability", "number"]
 
 _CLASSES = 20  # distinct whole numbers up to which they are classes, where the prediction fits
 _FEWEST = 10  # cells below which their kind is not judged
-_STRAY = 0.05  # share of values strictly between 0 and 1, among labels, above which all of them are probabilities
+_STRAY = 0.05
+"""Share of values strictly between 0 and 1, among labels, above which all of them are probabilities; and of predicted
+labels that the target never has, above which the two speak of different things."""
 _MOSTLY = 0.5
 _CHANCE = 1e-6
 """Chance of nothing but exact zeros and ones, as often as the reference has them, below which they are labels."""
@@ -70,6 +73,10 @@ class PredictionType:
     """Whether the prediction holds whole numbers of few kinds: labels."""
     certain_share: float | None = None
     """The share of exact zeros and ones in a prediction of probabilities, where those are few."""
+    labels: frozenset[str] = frozenset()
+    """Of labels that are texts, all that target or prediction has."""
+    apart: str = ""
+    """Why predictions can't be right: labels that the target doesn't have, or has in another spelling."""
 
     @classmethod
     def infer(cls, settings: DriftFileSettings, target: Column | None, prediction: Column | None) -> PredictionType:
@@ -83,6 +90,11 @@ class PredictionType:
                 known = _infer_both(known, target, prediction)
             known = _judge_values(known, prediction)
         return known
+
+    @property
+    def respelt(self) -> dict[str, str]:
+        """The label that a text which is none is another spelling of, by what the two have in common."""
+        return {folded(label): label for label in self.labels}
 
     @property
     def scored(self) -> bool:
@@ -101,7 +113,7 @@ class PredictionType:
         truth are missing."""
         cells = _cells_of_kind(target, texts=self.texts)
         if not self.scored:
-            return cells
+            return self._in_known_spelling(cells)
         assert self.positive is not None
         positive = self.positive if self.texts else float(self.positive)
         if isinstance(cells, np.ndarray):
@@ -122,7 +134,15 @@ class PredictionType:
         if self.scored and isinstance(cells, np.ndarray):
             with np.errstate(invalid="ignore"):
                 return np.where((cells >= 0) & (cells <= 1), cells, np.nan)
-        return cells
+        return self._in_known_spelling(cells)
+
+    def _in_known_spelling(self, cells: Column) -> Column:
+        """Texts without those that are another spelling of a known label, which would be taken for misses."""
+        if not self.labels:
+            return cells
+        respelt = self.respelt
+        strange = {text for text in distinct_texts(cells) if text not in self.labels and folded(text) in respelt}
+        return [None if cell in strange else cell for cell in list(cells)] if strange else cells
 
     def take(self, columns: dict[str, Column], counts: OutcomeCounts) -> tuple[Column | None, Column | None]:
         """The usable target and prediction of some rows, each None without its column; both are counted.
@@ -185,7 +205,8 @@ def _infer_both(known: PredictionType, target: Column, prediction: Column) -> Pr
         raise DriftRequestError(f"{names}: one holds texts and the other numbers, so no prediction can be right")
     if text_labels or (not texts and set(predicted) <= set(classes)):
         note = f"{names}: {len(classes)} classes and a predicted label, classification"
-        return replace(known, task=task, kind="label", notes=(note,))
+        known = replace(known, task=task, kind="label", notes=(note,))
+        return _with_labels(known, set(map(str, classes)), prediction) if texts else known
     if not _within_unit(prediction):
         raise DriftRequestError(
             f"{names}: the prediction is neither one of the {len(classes)} classes nor a probability from 0 to 1; "
@@ -200,6 +221,25 @@ def _infer_both(known: PredictionType, target: Column, prediction: Column) -> Pr
     note = f"{names}: classification, the prediction is the probability of {positive!r}"
     both = classes if len(classes) == 2 else [0.0, 1.0] if not texts and set(classes) <= {0.0, 1.0} else []
     return replace(known, task=task, kind="probability", positive=positive, notes=(note,), classes=frozenset(both))
+
+
+def _with_labels(known: PredictionType, classes: set[str], prediction: Column) -> PredictionType:
+    """With the labels, and the reason where predicted ones are none of the target's, or are in another spelling."""
+    predicted = set(distinct_texts(prediction))
+    strange = predicted - classes
+    respelt = {label for label in strange if folded(label) in set(map(folded, classes))}
+    share = sum(cell in strange for cell in list(prediction)) / max(1, count_present(prediction)) if strange else 0.0
+    reason = ""
+    if strange == predicted:
+        reason = f"share no label: {apart(predicted, classes)}"
+    elif respelt:
+        reason = f"spell labels differently: {apart(respelt, classes)}"
+    elif share > _STRAY and len(classes) > 1:
+        reason = f"share some labels only: {share:.0%} of the predictions are {apart(strange, classes)}"
+    elif strange:
+        note = f"{share:.1%} of the predictions are none of the target's labels: {apart(strange, classes)}"
+        known = replace(known, notes=(*known.notes, note))
+    return replace(known, labels=frozenset(classes | predicted), apart=reason)
 
 
 def _judge_values(known: PredictionType, prediction: Column) -> PredictionType:
@@ -242,16 +282,28 @@ def _task(target: Column, prediction: Column, classes: list[float | str], predic
     whole = len(classes) <= _CLASSES and all(isinstance(v, float) and v == int(v) for v in classes)
     if whole and (set(predicted) <= set(classes) or (len(classes) <= 2 and _within_unit(prediction))):
         return "classification"
+    if whole and len(classes) <= 2:
+        listed = " and ".join(map(_text, classes))
+        raise DriftRequestError(
+            f"the target has nothing but {listed}, and the prediction has numbers from {min(predicted):g} to "
+            f"{max(predicted):g}: neither labels nor probabilities from 0 to 1 (percents? logits?); if it is a "
+            "regression, say --task regression"
+        )
     return "regression"
+
+
+def distinct_texts(column: Column) -> list[str]:
+    """The distinct texts in order."""
+    if isinstance(column, Coded):
+        used = np.unique(column.codes[column.codes >= 0])
+        return sorted(column.values[code] for code in used.tolist())
+    return sorted({value for value in read_categories(column) if isinstance(value, str)})
 
 
 def _distinct(column: Column) -> list[float | str]:
     """The distinct values in order; numbers as floats."""
-    if isinstance(column, Coded):
-        used = np.unique(column.codes[column.codes >= 0])
-        return sorted(column.values[code] for code in used.tolist())
     if is_categorical(column):
-        return sorted({value for value in read_categories(column) if isinstance(value, str)})
+        return [*distinct_texts(column)]
     numbers = read_numbers(column)[0]
     return list(np.unique(numbers[np.isfinite(numbers)]).tolist())
 
@@ -271,18 +323,12 @@ def _positive_class(settings: DriftFileSettings, classes: list[float | str]) -> 
     if settings.positive is None:
         # A sample of one class, all 0, still leaves its probability the one of 1.
         return "1" if names == ["0"] else names[-1]
+    asked = canonical(settings.positive)
     for value, name in zip(classes, names, strict=True):
-        if settings.positive == name or (isinstance(value, float) and _is_number(settings.positive, value)):
+        if asked == name or (isinstance(value, float) and parse_number(asked) == value):
             return name
     known = ", ".join(names[:20])
     raise DriftRequestError(f"--positive {settings.positive} is none of the target's classes: {known}")
-
-
-def _is_number(text: str, number: float) -> bool:
-    try:
-        return float(text) == number
-    except ValueError:
-        return False
 
 
 def _text(value: float | str) -> str:

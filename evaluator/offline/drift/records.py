@@ -22,6 +22,10 @@ FEWEST_VALUES = 10
 A window of a stream needs more (`DriftSettings.fewest_rows`)."""
 
 
+UNKNOWN = "UNKNOWN"
+"""Severity of an answer in which nothing was found, and not all that was asked could be judged."""
+
+
 class DriftRequestError(BadInput):
     """The settings don't fit each other or the tables; the message names the option or the file, and the reason."""
 
@@ -133,8 +137,9 @@ class ColumnDrift:
     """After Benjamini and Hochberg (1995) over all features."""
     threshold: float | None
     """The statistic that counts as drift: the rule's, or what the column reaches inside the reference."""
-    drifted: bool
-    """The threshold was reached with evidence, or the column is gone or of another type."""
+    drifted: bool | None
+    """The threshold was reached with evidence, or the column is gone or of another type; None where nothing can be said
+    of it."""
     psi: float | None
     """For information, as is `wasserstein` (in standard deviations of the reference)."""
     wasserstein: float | None
@@ -149,15 +154,17 @@ class ColumnDrift:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A fact about the data: its kind, the column (None: the whole table) and a sentence.
+    """A fact about the data: its kind, the column (None: the whole table, or the model) and a sentence.
 
-    `alarming`: a rule raised a signal about it too, or something is plainly broken; other findings are notes.
+    `alarming`: a rule raised a signal about it too, or something is plainly broken; other findings are notes. `judged`:
+    False where, for this reason, nothing can be said of the column, the table or the model.
     """
 
     kind: str
     column: str | None
     message: str
     alarming: bool = False
+    judged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +177,14 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """Metrics of the model on the reference and now. prediction_kind: label, probability or number."""
+    """Metrics of the model on the reference and now. prediction_kind: label, probability or number. judged: False where
+    they say nothing, for a reason that a finding gives."""
 
     task: str
     prediction_kind: str
     positive: str | None
     metrics: tuple[MetricChange, ...]
+    judged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +203,13 @@ class DriftStep:
 
 @dataclass(frozen=True, slots=True)
 class DriftReport(PlainRecord):
-    """Drift of current rows against reference rows."""
+    """Drift of current rows against reference rows.
+
+    `severity` is UNKNOWN, without a confidence, where nothing was found and something that was asked can't be judged.
+    """
 
     severity: str
-    confidence: float
+    confidence: float | None
     root_cause: str
     action: str
     features: tuple[ColumnDrift, ...]
@@ -207,6 +219,8 @@ class DriftReport(PlainRecord):
     """None without target and prediction."""
     prediction: ColumnDrift | None
     target: ColumnDrift | None
+    not_judged: tuple[Finding, ...]
+    """The findings that say of what nothing can be said, and why."""
     signals: tuple[dict[str, Any], ...]
     rows: tuple[int, int]
     """Number of rows in reference and current."""
@@ -242,11 +256,13 @@ class StreamEvent(PlainRecord):
 
 @dataclass(frozen=True, slots=True)
 class StreamReport(PlainRecord):
-    """Drift of one file in time order: every event, the worst severity and the last one."""
+    """Drift of one file in time order: every event, the worst severity and the last one; both are UNKNOWN where nothing
+    was found and something that was asked can't be judged."""
 
     severity: str
     final_severity: str
     events: tuple[StreamEvent, ...]
+    not_judged: tuple[Finding, ...]
     rows: int
     reference_rows: int
     quality: Quality

@@ -261,6 +261,7 @@ def _fit_outcomes(
         prediction=None if known.scored else settings.prediction,
         score=settings.prediction if known.scored else None,
         targets=target,
+        answers=np.full(reference.rows, np.nan) if known.apart else None,
         task=known.task,
     ).truth
     if prediction is None or truth is None or truth.performance is None:

@@ -26,6 +26,7 @@ from evaluator.offline.drift.data_findings import (
 )
 from evaluator.offline.drift.records import DriftRequestError, Finding
 from gauntlet.clock import parse_timestamp
+from gauntlet.spelling import parse_number
 from gauntlet.table import Chunk, Codes, Table, TableError
 
 BATCH_ROWS = 16_384
@@ -140,14 +141,6 @@ def _seconds(codes: Codes) -> Column:
     """Times as numbers; a list where one of them is none."""
     cells = _mixed_cells(codes, parse_time)
     return cells if any(isinstance(cell, str) for cell in cells) else np.array(cells, dtype=np.float64)
-
-
-def parse_number(text: str) -> float | None:
-    """The number that a text spells, or None; true and false are 1 and 0."""
-    try:
-        return float(text)
-    except ValueError:
-        return {"true": 1.0, "false": 0.0}.get(text.strip().lower())
 
 
 def parse_time(text: str) -> float | None:

@@ -20,10 +20,13 @@ from evaluator.drift.profile import Profile
 from evaluator.drift.seasonality import Seasonality, sparse_seasons
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Severity
+from evaluator.drift.signals import PERFORMANCE_KINDS
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats, column_schema, select_columns
-from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType
+from evaluator.offline.drift.judgeable import model_doubts, outcome_doubts, overall, sparse_column
+from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType, count_present
 from evaluator.offline.drift.records import (
+    UNKNOWN,
     ColumnSample,
     DriftFileSettings,
     DriftRequestError,
@@ -129,6 +132,8 @@ class StreamReference:
     seasons: Seasonality | None
     stats: TableStats
     sample: Mapping[str, Column]
+    doubts: tuple[Finding, ...]
+    """Why nothing can be said of the model's performance."""
     notes: tuple[str, ...]
 
     @classmethod
@@ -141,6 +146,7 @@ class StreamReference:
         target = None if settings.target is None else columns.pop(settings.target)
         prediction = None if settings.prediction is None else columns[settings.prediction]
         known = PredictionType.infer(settings, target, prediction)
+        doubts = model_doubts(known, target, prediction)
         notes = [*known.notes]
         if settings.prediction is not None and prediction is not None:
             columns[settings.prediction] = known.usable_prediction(prediction)
@@ -160,13 +166,15 @@ class StreamReference:
             prediction=None if known.scored else settings.prediction,
             score=settings.prediction if known.scored else None,
             targets=None if target is None else known.usable_target(target),
+            answers=np.full(rows.rows, np.nan) if known.apart else None,
             task=known.task,
             regimes="auto",
         )
         if settings.mode != "simple":
             notes += data_findings.weak_window_notes(profile)
         kept = sample.columns()
-        return cls(name, rows.rows, settings, selection, profile, known, seasons, stats, kept, tuple(notes))
+        told = tuple(doubts), tuple(notes)
+        return cls(name, rows.rows, settings, selection, profile, known, seasons, stats, kept, *told)
 
 
 def _selected(batch: Batch, selection: ColumnSelection, settings: DriftFileSettings) -> Batch:
@@ -182,7 +190,7 @@ class EventCollector:
         profile = reference.profile
         self._monitor = Monitor(profile, DriftSettings(mode=self._settings.mode), key=reference.name)
         self._stats = TableStats(self._settings.time, not_before=reference.stats.timestamps.first)
-        self._counts = OutcomeCounts()
+        self._counts, self._outcomes = OutcomeCounts(), 0
         self._rows = reference.rows
         self._events: list[StreamEvent] = []
         self._steps: list[DriftStep] = []
@@ -220,8 +228,10 @@ class EventCollector:
         at = np.arange(rows.start, rows.start + rows.rows, dtype=np.float64)
         events = self._monitor.observe(columns, at)
         if targets is not None:
-            unknown = np.full(rows.rows, np.nan)
-            events += self._monitor.observe_outcomes(targets, unknown if predictions is None else predictions, at)
+            if predictions is None or reference.prediction_type.apart:
+                predictions = np.full(rows.rows, np.nan)
+            self._outcomes += min(count_present(targets), count_present(predictions))
+            events += self._monitor.observe_outcomes(targets, predictions, at)
         self._add_step(rows.start + rows.rows - 1)
         return events
 
@@ -250,14 +260,17 @@ class EventCollector:
     def report(self) -> StreamReport:
         """On all rows observed so far."""
         reference, monitor = self._reference, self._monitor
+        findings = (*reference.selection.findings, *self._findings(), *self._doubts())
         worst = max((Severity[event.severity] for event in self._events), default=Severity.NONE)
+        severity, not_judged = overall(worst, findings)
         return StreamReport(
-            severity=worst.name,
-            final_severity=monitor.severity.name,
+            severity=severity,
+            final_severity=severity if severity == UNKNOWN else monitor.severity.name,
             events=tuple(self._events),
+            not_judged=not_judged,
             rows=self._rows,
             reference_rows=reference.rows,
-            quality=Quality(monitor.quality(), (*reference.selection.findings, *self._findings())),
+            quality=Quality(monitor.quality(), findings),
             notes=reference.notes,
             settings=self._settings.to_dict(),
             steps=tuple(self._steps),
@@ -280,11 +293,32 @@ class EventCollector:
                 samples[name] = ColumnSample(sample[name], concatenate(last), numeric)
         return samples
 
+    def _doubts(self) -> list[Finding]:
+        """Of what nothing can be said, unless something was found about it."""
+        reference, settings, monitor = self._reference, self._settings, self._monitor
+        watched, least = self._rows - reference.rows, reference.profile.windows[0]
+        signals = [signal for event in self._events for signal in event.signals]
+        if watched < least and not signals:
+            reason = f"{watched:,} rows were watched, and the shortest window has {least:,}: nothing is said of them"
+            return [Finding("few_rows", None, reason, judged=False)]
+        signalled, asked = {signal["feature"] for signal in signals}, settings.features is not None
+        doubts = [
+            sparse_column(feature, reference.profile, monitor.settings, asked=asked or feature.role != "feature")
+            for feature in reference.profile.features
+            if feature.name not in signalled
+        ]
+        found = [doubt for doubt in doubts if doubt is not None]
+        if None in (settings.target, settings.prediction) or any(one["kind"] in PERFORMANCE_KINDS for one in signals):
+            return found
+        truth, errors = reference.profile.truth, reference.profile.errors
+        if reference.doubts or errors is None or (truth is not None and truth.scores is not None):
+            return [*found, *reference.doubts]
+        return [*found, *outcome_doubts(reference.prediction_type, self._outcomes, errors.windows[0])]
+
     def _findings(self) -> list[Finding]:
         reference, settings, counts = self._reference, self._settings, self._counts
         known, watched = reference.prediction_type, max(1, self._rows - reference.rows)
-        findings = data_findings.empty_reference_findings(reference.profile)
-        findings += data_findings.stream_outcome_findings(known, counts)
+        findings = data_findings.stream_outcome_findings(known, counts)
         signalled = {signal["feature"] for event in self._events for signal in event.signals}
         for name, (count, first) in self._mistyped.items():
             message = f"{count:,} of {watched:,} values of {name} are not a number, the first of them in row {first:,}"

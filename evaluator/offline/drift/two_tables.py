@@ -5,21 +5,24 @@ The reference is read twice (grids, then counts), the current table once. The ru
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from evaluator.drift.columns import Column, read_numbers
-from evaluator.drift.comparison import FeatureReport
+from evaluator.drift.comparison import FeatureReport, Report
 from evaluator.drift.feature import SPECIALS
 from evaluator.drift.profile import Profile
-from evaluator.drift.signals import DISTRIBUTION_KINDS, Signal
+from evaluator.drift.signals import DISTRIBUTION_KINDS, PERFORMANCE_KINDS, Signal
 from evaluator.offline.drift import columns as table_columns
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats
+from evaluator.offline.drift.judgeable import column_doubt, model_doubts, outcome_doubts, overall
 from evaluator.offline.drift.records import (
+    FEWEST_VALUES,
+    UNKNOWN,
     ColumnDrift,
     ColumnSample,
     DriftFileSettings,
@@ -37,8 +40,9 @@ from evaluator.offline.drift.reference import (
     fit_profile,
     row_losses,
 )
-from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, TableScan, TableStats, parse_number
+from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, TableScan, TableStats
 from evaluator.offline.drift.verdict import Slice, Slices, Verdict
+from gauntlet.spelling import parse_number
 from gauntlet.table import Table
 
 _FACTS = {"column_gone", "type_change", "displaced"}
@@ -184,8 +188,9 @@ class _ReportBuilder:
         by_column: dict[str, list[Signal]] = {}
         for signal in signals:
             by_column.setdefault(signal.feature, []).append(signal)
+        doubts = self._column_doubts(rules, by_column)
         features = [
-            self._column(feature, by_column, adjusted)
+            self._column(feature, by_column, adjusted, doubts)
             for feature, adjusted in zip(rules.features, self.verdict.adjusted_p_values, strict=True)
             if feature.name != ROWS_ONLY
         ]
@@ -194,21 +199,26 @@ class _ReportBuilder:
         prediction = outputs.get(self.settings.prediction or "")
         target = outputs.get("target") if self.settings.target is not None else None
         known, performance = self.reference.prediction_type, None
-        notes = [*notes, *known.notes]
+        notes, model = [*notes, *known.notes], self._model_doubts(rules)
         if rules.performance is not None and known.task is not None and known.kind is not None:
-            performance = Performance(known.task, known.kind, known.positive, rules.performance.metrics)
+            metrics, judged = rules.performance.metrics, not any(not doubt.judged for doubt in model)
+            performance = Performance(known.task, known.kind, known.positive, metrics, judged)
         if self.settings.ordered and self.settings.mode != "simple":
             notes = [*notes, *data_findings.dependence_notes(self.profile)]
+        told = [finding for finding in doubts.values() if finding is not None]
+        findings = [*self._cell_findings(by_column), *told, *model, *findings]
+        severity, not_judged = overall(judgement.severity, findings)
         return DriftReport(
-            severity=judgement.severity.name,
-            confidence=judgement.confidence,
+            severity=severity,
+            confidence=None if severity == UNKNOWN else judgement.confidence,
             root_cause=judgement.root_cause,
             action=judgement.action,
             features=tuple(features),
-            quality=Quality(rules.quality.score, (*self._cell_findings(by_column), *findings)),
+            quality=Quality(rules.quality.score, tuple(findings)),
             performance=performance,
-            prediction=None if prediction is None else self._column(prediction, by_column, None),
+            prediction=None if prediction is None else self._column(prediction, by_column, None, doubts),
             target=None if target is None else self._target(target, by_column.get(target.name, [])),
+            not_judged=not_judged,
             signals=tuple(asdict(signal) for signal in signals),
             rows=(self.reference.rows, self.verdict.comparison.rows),
             notes=tuple(notes),
@@ -216,8 +226,46 @@ class _ReportBuilder:
             steps=self.current.slices.steps(self.profile),
         )
 
+    def _column_doubts(self, rules: Report, by_column: Mapping[str, Sequence[Signal]]) -> dict[str, Finding | None]:
+        """By name the columns of which nothing can be said, with the reason, or None where few rows are one for all."""
+        profile, settings, few = self.profile, self.settings, min(self.reference.rows, self.verdict.comparison.rows)
+        doubts: dict[str, Finding | None] = {}
+        for measured in (*rules.features, *rules.outputs):
+            name = measured.name
+            if name not in profile.index or name == ROWS_ONLY:
+                continue
+            asked = settings.features is not None or name == settings.prediction
+            fitted, now = profile.features[profile.index[name]], self.verdict.present(name)
+            found = by_column.get(name, ())
+            doubt = column_doubt(fitted, now, self.verdict.rules, found, measured.threshold, asked=asked)
+            if doubt is not None:
+                doubts[name] = None if few < FEWEST_VALUES else doubt
+        if profile.truth is not None and settings.target is not None and settings.prediction is None:
+            (fitted,), now = profile.truth.distribution.features, self.verdict.comparison.target_rows
+            fitted = replace(fitted, name=settings.target)
+            doubt = column_doubt(fitted, now, self.verdict.rules, by_column.get("target", ()), 0.0, asked=True)
+            if doubt is not None and few >= FEWEST_VALUES:
+                doubts[settings.target] = doubt
+        return doubts
+
+    def _model_doubts(self, rules: Report) -> list[Finding]:
+        """Why nothing can be said of the model's performance, unless a loss was seen."""
+        reference, metrics = self.reference, () if rules.performance is None else rules.performance.metrics
+        if reference.target is None or reference.prediction is None:
+            return []
+        if any(signal.kind in PERFORMANCE_KINDS for signal in self.verdict.signals.values()):
+            return []
+        doubts = model_doubts(reference.prediction_type, reference.target, reference.prediction)
+        if doubts or any(metric.estimated for metric in metrics):  # outcomes may be to come: the scores say something
+            return doubts
+        return outcome_doubts(reference.prediction_type, len(self.verdict.losses))
+
     def _column(
-        self, measured: FeatureReport, by_column: Mapping[str, list[Signal]], adjusted: float | None
+        self,
+        measured: FeatureReport,
+        by_column: Mapping[str, list[Signal]],
+        adjusted: float | None,
+        doubts: Collection[str],
     ) -> ColumnDrift:
         profile, name = self.profile, measured.name
         i = profile.index[name]
@@ -232,7 +280,7 @@ class _ReportBuilder:
         column = replace(
             _measured(name, measured, signals),
             adjusted_p_value=adjusted,
-            drifted=drifted or (fitted.present > 0 and not present and bool(signals)),
+            drifted=None if name in doubts else drifted or (fitted.present > 0 and not present and bool(signals)),
             missing=(sum(fitted.specials) / profile.rows, missing / max(1, self.verdict.comparison.rows)),
             effective_rows=present * fitted.shape[0].efficiency,
             sample=sample,
@@ -253,7 +301,6 @@ class _ReportBuilder:
         rule_findings = self.verdict.report.quality.findings
         findings = data_findings.rule_findings(rule_findings, self.current.sample, signalled, replaced)
         findings += data_findings.few_rows_findings(reference.rows, rows)
-        findings += data_findings.empty_reference_findings(self.profile)
         known = {finding.column for finding in findings if finding.kind in ("type_change", "infinite")}
         return findings + data_findings.outcome_findings(reference.prediction_type, counts, rows, signalled, known)
 

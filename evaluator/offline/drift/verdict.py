@@ -35,6 +35,8 @@ MOST_SLICES = 24
 """Slices at the end; at least half as many where there are rows enough."""
 FEWEST_ROWS = 64
 """Rows of the shortest slice: fewer can't be judged."""
+_FROZEN = 1e-6
+"""Chance that a prediction is the same in all rows below which it is frozen."""
 _SPREAD = 30  # values of the reference below which its standard deviation means nothing
 
 
@@ -68,7 +70,10 @@ class Verdict:
     @cached_property
     def signals(self) -> dict[Key, Signal]:
         """Every raised signal."""
-        raised = (*self.report.signals, *self._shifts(), *self._error_rises(), *self._unusable_cells())
+        raised = (
+            *(*self.report.signals, *self._shifts(), *self._error_rises(), *self._unusable_cells()),
+            *self._frozen_predictions(),
+        )
         return {signal.key: signal for signal in raised if not self._is_baseless(signal)}
 
     @cached_property
@@ -111,6 +116,22 @@ class Verdict:
             for f, adjusted in zip(self.report.features, self.adjusted_p_values, strict=True)
             if f.statistic >= f.threshold and adjusted <= level and self.present(f.name) >= FEWEST_VALUES
         ]
+
+    def _frozen_predictions(self) -> list[Signal]:
+        """A prediction that is always the same, which it would not be by chance: a fact about the model, however often
+        the reference says just that."""
+        profile, found = self.comparison.profile, []
+        for measured in self.report.outputs:
+            if measured.name not in profile.index or self.rules.simple:
+                continue
+            i = profile.index[measured.name]
+            fitted, now = profile.features[i], self.comparison.counts[profile.span(i)]
+            usual = fitted.counts[now > 0].sum() / max(1, fitted.present)
+            chance = float(usual ** (now.sum() * fitted.shape[0].efficiency))
+            if np.count_nonzero(now) == 1 and measured.statistic > 0 and chance < _FROZEN:
+                size = measured.statistic
+                found.append(Signal.point("prediction", fitted.name, size, size, self.comparison.rows))
+        return found
 
     def _error_rises(self) -> list[Signal]:
         """A rise of the mean loss, judged once over all rows."""

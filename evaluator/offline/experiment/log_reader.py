@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.metrics.declaration import KINDS, Metric
 from evaluator.stats.score_process import Bools, Floats
-from gauntlet.spelling import apart, canonical, listed
+from gauntlet.spelling import apart, canonical, listed, parse_number
 from gauntlet.table import Chunk, Codes, Table, TableError
 
 Ints = NDArray[np.int64]
@@ -29,7 +29,6 @@ _LEAST_SHARE = 1e-12
 _CLASSES = ("accuracy", "precision", "recall", "f1", "macro_f1")
 _LABELS = ("auc", "log_loss", "brier")
 _CLASS_INPUTS = dict.fromkeys(_CLASSES, (0, 1)) | dict.fromkeys(_LABELS, (1,))
-_TRUTHS = {"true": 1.0, "false": 0.0}
 # More values of one column are numbers rather than classes.
 _MOST_CLASSES = 1000
 # Batches grow by this share: m, the prediction, is renewed as often.
@@ -83,12 +82,12 @@ class LogReader:
         text, column = canonical(metric.positive), metric.columns[-1]
         if column in self._class_columns():
             return float(self._code(self._class_columns()[column], text))
-        try:
-            return _TRUTHS[text] if text in _TRUTHS else float(text)
-        except ValueError:
+        number = parse_number(text)
+        if number is None:
             raise SettingsError(
                 f"--metric {metric.name!r}: {column} holds numbers, so there is no class {metric.positive!r}"
-            ) from None
+            )
+        return number
 
     def check_classes(self) -> None:
         """Refuse, once all rows are read, predictions of which none can be right, and a class that is nowhere."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evaluator.drift.performance import MetricChange
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import PERFORMANCE_KINDS
-from evaluator.offline.drift.records import ColumnDrift, ColumnSample, DriftReport, Finding, StreamReport
+from evaluator.offline.drift.records import UNKNOWN, ColumnDrift, ColumnSample, DriftReport, Finding, StreamReport
 from evaluator.offline.render import rendered
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _context(report: DriftReport | StreamReport) -> dict[str, Any]:
         own = {"verdict": _verdict(report), "columns": _columns(report), "roles": _roles(report)}
     return {
         "report": report,
-        "findings": [(_finding(finding), finding.alarming) for finding in report.quality.findings],
+        "findings": [(_one_finding(f), f.alarming) for f in report.quality.findings if f not in report.not_judged],
         **own,
         **{name.__name__.lstrip("_"): name for name in _FORMATS},
     }
@@ -106,6 +106,8 @@ def _histograms(samples: Iterable[tuple[str, ColumnSample | None]], most: int) -
 def _verdict(report: DriftReport) -> str:
     if report.severity == "NONE":
         return f"No drift: {_CAUSES['none']}."
+    if report.severity == UNKNOWN:
+        return "Nothing moved in what can be judged, and not all that was asked can be."
     cause = _CAUSES.get(report.root_cause, report.root_cause.replace("_", " "))
     if report.root_cause != "concept" and any(signal["kind"] in PERFORMANCE_KINDS for signal in report.signals):
         cause += ", and the model does worse"
@@ -116,7 +118,8 @@ def _stream_verdict(report: StreamReport) -> str:
     opened = [event for event in report.events if event.event == "open"]
     watched = report.rows - report.reference_rows
     if not opened:
-        return f"No drift in {watched:,} rows after the {report.reference_rows:,} of the reference."
+        what = "No drift" if report.severity != UNKNOWN else "Nothing moved in what can be judged"
+        return f"{what} in {watched:,} rows after the {report.reference_rows:,} of the reference."
     closed = report.events[-1].event == "close"
     state = "the last one is over" if closed else f"the last one is still open, {report.final_severity}"
     episodes = "One episode" if len(opened) == 1 else f"{len(opened)} episodes"
@@ -163,6 +166,8 @@ def _drifted(column: ColumnDrift) -> str:
     """Whether a column drifted, as the headline counts it, and what else the rules say about it."""
     kinds = [_SIGNALS.get(kind, kind.replace("_", " ")) for kind in column.signals]
     signals = ", ".join(dict.fromkeys(kinds)) or "–"
+    if column.drifted is None:
+        return "not judged"
     if column.drifted:
         return f"YES {signals}"
     return f"no, but {signals}" if column.signals else "no"
@@ -172,12 +177,18 @@ def _metric_name(change: MetricChange) -> str:
     return _METRICS.get(change.name, change.name) + (" (estimated, no labels)" if change.estimated else "")
 
 
-def _metric_verdict(change: MetricChange) -> str:
-    """Whether a metric got worse; a large change without the evidence for it is not called fine."""
+def _metric_verdict(change: MetricChange, judged: bool) -> str:
+    """Whether a metric got worse; neither a large change without the evidence for it nor what can't be judged is fine.
+
+    judged: whether anything can be said of the model."""
     if change.breached:
         return "worse"
+    if not judged:
+        return "not judged"
     beyond = change.change <= change.limit if change.limit < 0 else change.change >= change.limit
-    return "perhaps worse, not certain" if beyond else "fine"
+    if beyond:
+        return "perhaps worse, not certain"
+    return "fine" if change.judged else "too few outcomes to judge it"
 
 
 def _change(change: MetricChange, relative: float) -> str:
@@ -187,10 +198,21 @@ def _change(change: MetricChange, relative: float) -> str:
     return f"{relative * abs(change.reference):+.3g}"
 
 
-def _finding(finding: Finding) -> str:
+def _one_finding(finding: Finding) -> str:
     named = finding.column is not None and finding.column not in finding.message
     return f"{finding.column}: {finding.message}" if named else finding.message
 
 
-_FORMATS = (_action, _certified, _change, _drifted, _metric_name, _metric_verdict, _number, _p_value, _share)
+_FORMATS = (
+    _action,
+    _certified,
+    _change,
+    _drifted,
+    _metric_name,
+    _metric_verdict,
+    _number,
+    _one_finding,
+    _p_value,
+    _share,
+)
 """What the templates call, by these names."""

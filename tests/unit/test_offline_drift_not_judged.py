@@ -1,0 +1,225 @@
+"""What can't be judged says so: never NONE, never "fine", never with a confidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, cohen_kappa_score, r2_score, roc_auc_score
+
+import gauntlet
+from evaluator.offline.drift.records import DriftReport
+from gauntlet.cli.command import main
+from gauntlet.errors import BadInput
+
+ROWS = 1500
+
+
+def world(seed: int) -> pd.DataFrame:
+    """A number, the truth that it tells with some noise, a label that is right in nine of ten rows, and a score."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=ROWS)
+    truth = x + 0.5 * rng.normal(size=ROWS) > 0
+    said = truth ^ (rng.random(ROWS) < 0.1)
+    return pd.DataFrame({"x": x, "truth": truth, "said": said, "score": 1 / (1 + np.exp(-3 * x))})
+
+
+BEFORE, NOW = world(1), world(2)
+RNG = np.random.default_rng(3)
+
+
+def names(flags: pd.Series[bool], yes: str = "Yes", no: str = "No") -> Any:
+    return np.where(flags, yes, no)
+
+
+def checked(target: Any, prediction: Any, **more: Any) -> DriftReport:
+    """Both made of a world's table by a function."""
+    tables = [t[["x"]].assign(y=target(t), p=prediction(t)) for t in (BEFORE, NOW)]
+    return gauntlet.drift(*tables, target="y", prediction="p", **more)
+
+
+def the_reason(report: DriftReport) -> str:
+    """Of an answer that found nothing, and can't judge one thing."""
+    assert (report.severity, report.confidence, report.signals) == ("UNKNOWN", None, ())
+    (finding,) = report.not_judged
+    assert finding in report.quality.findings
+    assert not finding.judged
+    text = gauntlet.to_text(report)
+    assert text.startswith("UNKNOWN")
+    assert finding.message in text
+    assert "fine" not in text
+    assert finding.message[:30].replace("'", "&#39;") in gauntlet.to_html(report)
+    return finding.message
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "reason"),
+    [
+        ("yes", "no", "share no label: 'no', 'yes' against 'No', 'Yes'; they differ by case"),
+        ("Yes ", " No", "share no label: ' No', 'Yes ' against 'No', 'Yes'; they differ by spaces around them"),
+        (" yes", "NO", "share no label: ' yes', 'NO' against 'No', 'Yes'; they differ by case"),
+        ("right", "wrong", "share no label: 'right', 'wrong' against 'No', 'Yes'"),
+        ("Yes", "no", "spell labels differently: 'no' against 'No', 'Yes'; they differ by case"),
+        ("Yes", "wrong", "share some labels only: 49% of the predictions are 'wrong' against 'No', 'Yes'"),
+    ],
+)
+def test_labels_that_do_not_meet_are_no_accuracy_of_zero(yes: str, no: str, reason: str) -> None:
+    report = checked(lambda t: names(t["truth"]), lambda t: names(t["said"], yes, no))
+    assert the_reason(report).endswith(reason)
+    assert report.performance is None
+
+
+def test_names_and_numbers_are_refused_with_the_reason_and_spellings_of_one_number_are_one_label() -> None:
+    with pytest.raises(BadInput, match="one holds texts and the other numbers"):
+        checked(lambda t: t["truth"] * 1, lambda t: names(t["said"]))
+    report = checked(lambda t: names(t["truth"], "1", "x"), lambda t: names(t["said"], "1.0", "x"))
+    assert report.severity == "NONE"
+    assert report.performance is not None
+    assert report.performance.metrics[0].current == accuracy_score(NOW["truth"], NOW["said"])
+
+
+def test_a_label_now_and_then_that_the_target_never_has_is_a_miss_with_a_note() -> None:
+    def said(table: pd.DataFrame) -> Any:
+        return np.where(np.arange(ROWS) % 50 == 0, "maybe", names(table["said"]))
+
+    report = checked(lambda t: names(t["truth"]), said)
+    assert report.severity == "NONE"
+    assert "2.0% of the predictions are none of the target's labels: 'maybe' against 'No', 'Yes'" in report.notes
+    assert report.performance is not None
+    assert report.performance.metrics[0].reference == accuracy_score(names(BEFORE["truth"]), said(BEFORE))
+
+
+@pytest.mark.parametrize("column", ["y", "p"])
+def test_another_spelling_in_the_current_rows_is_damage_and_no_loss(column: str) -> None:
+    tables = [t[["x"]].assign(y=names(t["truth"]), p=names(t["said"])) for t in (BEFORE, NOW)]
+    tables[1][column] = tables[1][column].str.upper()
+    report = gauntlet.drift(*tables, target="y", prediction="p")
+    assert (report.root_cause, report.action, report.performance) == ("quality", "quarantine", None)
+    assert [f.kind for f in report.not_judged] == ["few_outcomes"]
+    told = next(f for f in report.quality.findings if (f.kind, f.column) == ("type_change", column))
+    assert "1500 of 1500 values" in told.message
+    assert "another spelling" in told.message
+
+
+def test_a_model_no_better_than_chance_in_the_reference_has_no_performance_to_lose() -> None:
+    coin = the_reason(checked(lambda t: t["truth"] * 1, lambda t: RNG.integers(0, 2, ROWS)))
+    assert "no better than chance" in coin
+    turned = checked(lambda t: t["truth"] * 1, lambda t: 1 - t["said"])
+    agreed = accuracy_score(BEFORE["truth"], ~BEFORE["said"])
+    kappa = cohen_kappa_score(BEFORE["truth"], ~BEFORE["said"])
+    by_chance = (kappa - agreed) / (kappa - 1)  # kappa is the agreement beyond chance, over the most there can be
+    assert f"{agreed:.1%} are right, and {by_chance:.1%} would be by chance" in the_reason(turned)
+    scores = the_reason(checked(lambda t: t["truth"] * 1, lambda t: 1 - t["score"]))
+    assert f"under its curve is {roc_auc_score(BEFORE['truth'], 1 - BEFORE['score']):.3f}" in scores
+    assert "--positive" in scores
+    worse = the_reason(checked(lambda t: t["x"], lambda t: -t["x"]))
+    assert f"(R² {r2_score(BEFORE['x'], -BEFORE['x']):.2f})" in worse
+
+
+def test_rare_classes_are_judged_by_more_than_the_share_that_is_right() -> None:
+    """Always saying the usual class is right more often than this model, which is better than chance all the same."""
+    rare = [t["x"] > 2.0 for t in (BEFORE, NOW)]
+    tables = [t[["x"]].assign(y=names(r), p=names(t["x"] > 1.2)) for t, r in zip((BEFORE, NOW), rare, strict=True)]
+    assert accuracy_score(rare[0], BEFORE["x"] > 1.2) < 1 - rare[0].mean()
+    assert gauntlet.drift(*tables, target="y", prediction="p").severity == "NONE"
+    scores = [t[["x"]].assign(y=r * 1, p=t["score"] / 4) for t, r in zip((BEFORE, NOW), rare, strict=True)]
+    assert gauntlet.drift(*scores, target="y", prediction="p").severity == "NONE"
+
+
+@pytest.mark.parametrize(
+    ("target", "prediction", "reason"),
+    [
+        (lambda t: t["truth"] * 1, lambda t: 1, "the prediction is the same in all 1,500 rows"),
+        (lambda t: names(t["truth"]), lambda t: "No", "the prediction is the same in all 1,500 rows"),
+        (lambda t: t["truth"] * 1, lambda t: 0.3, "the prediction is the same in all 1,500 rows"),
+        (lambda t: t["x"], lambda t: 0.5, "the prediction is the same in all 1,500 rows"),
+        (lambda t: 0, lambda t: t["score"], "the target is the same in all 1,500 rows"),
+        (lambda t: "No", lambda t: names(t["said"]), "the target is the same in all 1,500 rows"),
+        (
+            lambda t: np.where(np.arange(ROWS) < 29, t["truth"] * 1.0, np.nan),
+            lambda t: t["said"] * 1,
+            "29 rows of the ref",
+        ),
+    ],
+)
+def test_outcomes_that_say_nothing_of_the_model(target: Any, prediction: Any, reason: str) -> None:
+    assert reason in the_reason(checked(target, prediction))
+
+
+@pytest.mark.parametrize("scale", [lambda t: 100 * t["score"], lambda t: 3 * t["x"], lambda t: t["said"] + 1])
+def test_numbers_beyond_0_and_1_for_two_classes_are_refused(scale: Any) -> None:
+    with pytest.raises(BadInput, match=r"nothing but 0 and 1, .* neither labels nor probabilities"):
+        checked(lambda t: t["truth"] * 1, scale)
+    with pytest.raises(BadInput, match=r"neither one of the 2 classes nor a probability|one holds texts"):
+        checked(lambda t: names(t["truth"]), scale, task="classification")
+    assert checked(lambda t: t["truth"] * 1, scale, task="regression").performance is not None
+
+
+def test_labels_that_are_all_still_to_come_are_no_health() -> None:
+    tables = BEFORE[["x"]].assign(y=BEFORE["truth"] * 1, p=BEFORE["said"] * 1), NOW[["x"]].assign(p=NOW["said"] * 1)
+    for now in (tables[1], tables[1].assign(y=np.nan)):
+        assert "0 of the current rows" in the_reason(gauntlet.drift(tables[0], now, target="y", prediction="p"))
+        assert "y has 1,500 usable values" in the_reason(gauntlet.drift(tables[0], now, target="y"))
+    with pytest.raises(BadInput, match="no value in the reference"):
+        gauntlet.drift(tables[0].assign(y=np.nan), tables[0], target="y", prediction="p")
+
+
+def test_a_prediction_that_got_stuck_is_told_though_it_mostly_was_just_that() -> None:
+    rare = BEFORE[["x"]].assign(p=RNG.random(ROWS) < 0.1)
+    stuck = gauntlet.drift(rare, NOW[["x"]].assign(p=False), prediction="p")
+    assert [(s["kind"], s["feature"]) for s in stuck.signals] == [("prediction", "p")]
+    assert (stuck.severity, stuck.confidence) == ("LOW", 1.0)
+    few = gauntlet.drift(rare, NOW[["x"]].assign(p=False).head(60), prediction="p")  # 0.9^60 is one in 500
+    assert few.severity == "NONE"
+
+
+def test_few_values_of_a_column_are_named_and_those_of_a_whole_table_too() -> None:
+    sparse = BEFORE[["x"]].assign(a=np.where(np.arange(ROWS) < 9, BEFORE["x"], np.nan))
+    full = NOW[["x"]].assign(a=NOW["x"])
+    report = gauntlet.drift(sparse, full)
+    assert (
+        the_reason(report) == "a has 9 usable values in the reference and 1,500 in the current rows: too few to compare"
+    )
+    assert {column.name: column.drifted for column in report.features} == {"x": False, "a": None}
+    both = gauntlet.drift(sparse, sparse)  # nobody asked for it, and there is nothing on either side
+    assert (both.severity, both.not_judged) == ("NONE", ())
+    assert "a has 9 usable values" in "".join(f.message for f in both.quality.findings)
+    assert "a has 9 usable values" in the_reason(gauntlet.drift(sparse, sparse, features="a"))
+    assert gauntlet.drift(full, sparse).root_cause == "quality"  # values that went missing are found
+    assert "9 rows are too few" in the_reason(gauntlet.drift(full, full.head(9)))
+
+
+def test_rows_that_are_worth_no_independent_one_can_show_nothing() -> None:
+    tables = [t[["x"]].sort_values("x") for t in (BEFORE, NOW)]
+    moved = tables[1] + 0.7
+    assert "no shift could be told from chance" in the_reason(gauntlet.drift(tables[0], moved))
+    assert gauntlet.drift(tables[0], moved, ordered=False).drifted == ("x",)
+
+
+def test_a_metric_is_only_called_fine_where_it_is_judged() -> None:
+    tables = [t[["x"]].assign(y=t["truth"] * 1, p=t["said"] * 1) for t in (BEFORE, NOW)]
+    assert "): fine" in gauntlet.to_text(gauntlet.drift(*tables, target="y", prediction="p"))
+    few = gauntlet.drift(tables[0], tables[1].head(300), target="y", prediction="p")
+    assert few.performance is not None
+    assert not few.performance.metrics[0].judged
+    assert "): too few outcomes to judge it" in gauntlet.to_text(few)
+
+
+def test_the_exit_code_says_so_unless_the_limit_is_reached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables = [t[["x"]].assign(y=names(t["truth"]), p=names(t["said"], "yes", "no")) for t in (BEFORE, NOW)]
+    paths = [str(tmp_path / f"{name}.csv") for name in ("before", "now", "moved")]
+    for table, path in zip((*tables, tables[1].assign(x=tables[1]["x"] + 2)), paths, strict=True):
+        table.to_csv(path, index=False)
+    roles = ["--target", "y", "--prediction", "p"]
+    pair = ["drift", "--reference", paths[0], "--current"]
+    assert main([*pair, paths[1], *roles]) == 4
+    assert main([*pair, paths[1], *roles, "--fail-on", "LOW"]) == 4
+    assert main([*pair, paths[2], *roles, "--fail-on", "HIGH"]) == 4
+    assert main([*pair, paths[2], *roles, "--fail-on", "LOW"]) == 3
+    assert main([*pair, paths[1], "--prediction", "p"]) == 0
+    pd.concat(tables).to_csv(paths[0], index=False)
+    assert main(["drift", "--stream", paths[0], "--reference-rows", str(ROWS), *roles]) == 4
+    assert capsys.readouterr().err.startswith("UNKNOWN")
