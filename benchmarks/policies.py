@@ -48,7 +48,7 @@ CONFIG = """
 experiment: flights
 task: classification
 champion: {model: january.skops}
-evidence: {outcome_horizon: 12h, block: 12h, block_offset: 9h, harm_block: 12h, min_harm_blocks: 10}
+evidence: {outcome_horizon: 12h, block: 12h, block_offset: 9h, harm_block: 6h, min_harm_blocks: 10}
 """
 
 

@@ -221,9 +221,9 @@ async def test_every_refusal_has_a_series_from_the_start(config: Config) -> None
 
 def picky(rows: list[dict[str, float]]) -> list[float]:
     """A model that refuses one value for what it is, and another because of a passing fault."""
-    if rows[0]["x1"] == 1:
-        raise ValueError("no ones")
-    if rows[0]["x1"] == 2:
+    if rows[0]["x1"] == 7:
+        raise ValueError("no sevens")
+    if rows[0]["x1"] == 8:
         raise OSError("the disk is full")
     return [0.5 for _ in rows]
 
@@ -233,7 +233,7 @@ async def test_a_value_that_the_champion_refuses_is_not_worth_a_retry(tmp_path: 
     async with small_experiment.running(
         small_experiment.load(small_experiment.write(tmp_path, champion=champion, classes=[0, 1]))
     ) as client:
-        for x1, retriable in ((1, False), (2, True)):
+        for x1, retriable in ((7, False), (8, True)):
             refused = await client.post("/v1/predict", json={"features": {"x1": x1, "x2": 0, "x3": 0}})
             error = refused.json()["error"]
             assert (refused.status_code, error["code"], error["retriable"]) == (503, "champion_failed", retriable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from datetime import UTC, datetime
 
-from gauntlet.cli.demo.report_model import Job, Month, Report, Rollout
+from gauntlet.cli.demo.report_model import Job, Month, Report, Rollout, TimelineEntry
 from gauntlet.cli.demo.timeline import share_text
 
 _WIDTH = 100
@@ -41,6 +41,19 @@ def evidence(rollout: Rollout) -> str:
     """How much the decision rests on."""
     look = rollout.final
     return f"{look.blocks} blocks, {look.pairs:,} pairs, {look.information:.0%} of the evidence" if look else ""
+
+
+def shown(rollout: Rollout) -> bool:
+    """Whether the text shows the rollout: of the retrained ones only those that were promoted."""
+    return rollout.state == "promoted" or rollout.rule == "prove"
+
+
+def notable(entry: TimelineEntry) -> bool:
+    """Whether the text shows the entry: the weekly round of jobs and of their rollouts is on the page."""
+    return entry.kind not in ("job asked", "job completed", "rollout start", "stage", "archive") or entry.actor not in (
+        "retrainer",
+        "evaluator",
+    )
 
 
 def stages(rollout: Rollout) -> str:

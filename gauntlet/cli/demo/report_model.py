@@ -63,6 +63,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     started_by: str
     started_why: str
     state: str
+    rule: str = "prove"
     ended: float | None = None
     actor: str = ""
     reason: str = ""

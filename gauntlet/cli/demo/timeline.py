@@ -104,6 +104,7 @@ def _started(running: RunningRollout, control: Control, evaluations: Sequence[ev
         started_by=control.last.actor if control.last else "",
         started_why=control.last.reason if control.last else "",
         state="running",
+        rule=running.rule,
         looks=looks,
         final=looks[-1] if looks else None,
     )
