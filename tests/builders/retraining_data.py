@@ -24,7 +24,7 @@ CHAMPION = "v0001"
 
 def configuration(folder: Path, task: str = "classification", **retrain: object) -> Config:
     """A configuration for the stream: 30 days of data a job, day blocks, everything on the local disk."""
-    settings = {"window": "30d", "min_improvement": 0.001 if task == "regression" else 0.01, **retrain}
+    settings = {"rule": "prove", "window": "30d", "min_improvement": 0.001 if task == "regression" else 0.01, **retrain}
     lines = "\n".join(f"  {key}: {value}" for key, value in settings.items())
     return parse(
         f"experiment: turning\ntask: {task}\nchampion: {{model: unused.skops}}\ndata: {folder / 'data'}\n"

@@ -111,6 +111,16 @@ async def test_without_drift_the_champion_stays(tmp_path: Path) -> None:
     assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]
 
 
+async def test_under_refresh_what_is_no_worse_goes_on_fitted_anew_on_all_rows(tmp_path: Path) -> None:
+    config = retraining_data.configuration(tmp_path, rule="refresh")
+    now = await retraining_data.lay(config, turn=None)
+    answer = await run(await order(config, now))
+    assert (answer.accepted, answer.version) == (True, "v0002")
+    version = adapters.registry(config).get("v0002")
+    assert version.data_to is not None
+    assert version.data_to > now - 2 * retraining_data.DAY, "the held-out days are in it"
+
+
 async def test_a_regression_is_retrained_too(tmp_path: Path) -> None:
     config = retraining_data.configuration(tmp_path, "regression")
     now = await retraining_data.lay(config)

@@ -237,6 +237,7 @@ async def test_an_outage_of_the_log_never_stops_decisions(loop: RetrainerLoop, m
         severity="HIGH",
         reason="drift",
         champion="v0001",
+        recipe="default",
         created_at=T0,
         updated_at=T0,
         ended_at=T0,
