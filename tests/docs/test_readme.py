@@ -67,7 +67,7 @@ def test_every_curl_command_of_the_example_works(router: tuple[Path, str]) -> No
     assert json.loads(answers[1]) == {"accepted": 1}
     assert json.loads(answers[2])["serving"]["champion"] == "v0001"
     assert answers[3].strip() == "v0002"
-    assert json.loads(answers[4])["control"]["rollout"]["challenger"] == "v0002"
+    assert json.loads(answers[4])["control"]["rollouts"][0]["challenger"] == "v0002"
     assert json.loads(answers[5])["control"]["champion"] == "v0002"
     assert json.loads(answers[6])["control"]["champion"] == "v0001"
 
