@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet import adapters, control, files, rollout
+from gauntlet import adapters, control, files, preflight, rollout
 from gauntlet.config import ChampionConfig, Config
 from gauntlet.errors import BadInput, ConfigError, ModelUnusable
 from gauntlet.losses import loss
@@ -58,12 +58,13 @@ async def _ensure(config: Config, state: StateStore) -> Control:
 
 
 class Champion(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that fits its configuration and has answered a row."""
+    """A model that fits its configuration and has answered a row; and notes on what is probably not meant."""
 
     model: Any
     fitted: Fitted
     reference: Reference | None
     trial: Trial
+    notes: tuple[str, ...] = ()
 
 
 def read_champion(config: Config) -> Champion:
@@ -76,6 +77,7 @@ def read_champion(config: Config) -> Champion:
     features = [Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
     columns = _reference_kinds(settings)
     fitted = model_schema.read(model, config.task, features, config.classes, settings.input, columns)
+    preflight.refuse_unfit(config, fitted.schema)
     predictor = Predictor(model, fitted.schema, "the model")
     reference = None
     if settings.reference is not None:
@@ -87,7 +89,14 @@ def read_champion(config: Config) -> Champion:
             f"{config.router.deadline:g} s: no request would be answered; give it more, or a faster model",
             code="too_slow",
         )
-    return Champion(model=model, fitted=fitted, reference=reference, trial=tried)
+    notes = [*_assumed(fitted), *preflight.notes(config, model, fitted.schema, tried.seconds)]
+    return Champion(model=model, fitted=fitted, reference=reference, trial=tried, notes=tuple(notes))
+
+
+def _assumed(fitted: Fitted) -> list[str]:
+    names = ", ".join(fitted.assumed)
+    told = "taken for numbers, as neither the model nor a reference tells; give their `kind`"
+    return [f"features: {names}: {told}"] if names else []
 
 
 def _reference_kinds(settings: ChampionConfig) -> dict[str, str]:
@@ -106,6 +115,8 @@ def _reference_kinds(settings: ChampionConfig) -> dict[str, str]:
 def _register_champion(config: Config) -> str:
     settings = config.champion
     champion = read_champion(config)
+    for note in champion.notes:
+        _log.warning("configuration_note", note=note, next="started all the same")
     schema, reference = champion.fitted.schema, champion.reference
     entry = adapters.registry(config).register(
         settings.model,

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from gauntlet.config import Config
+from gauntlet.config.evidence import EXTENSION
 from gauntlet.events import Evaluation, Health
 from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout
 from gauntlet.types import CHALLENGER, Result, VerdictCause
 from retrainer import ACTOR, bake
-
-EXTENSION = 2.0
-"""`inconclusive: extend` goes on to this many times the planned evidence, and no further."""
 
 
 class Rule(NamedTuple):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import random
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 
-from gauntlet.errors import GauntletError, ModelUnusable
+from gauntlet.errors import ConfigError, GauntletError, ModelUnusable
+from gauntlet.preflight import named_function
 from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Task
@@ -64,11 +63,10 @@ def _clone(champion: Predictor, rows: Rows, targets: Any) -> object:
 
 
 def _call(trainer: str, rows: Rows, targets: Any) -> object:
-    module, _, name = trainer.partition(":")
     try:
-        function: Callable[..., object] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise TrainingError(f"retrain.trainer {trainer} can't be imported: {error}") from error
+        function = named_function(trainer, "retrain.trainer")
+    except ConfigError as error:
+        raise TrainingError(str(error)) from error
     try:
         return function(rows.features, targets)
     except Exception as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gauntlet import bootstrap
+from gauntlet import bootstrap, preflight
 from gauntlet.cli import load_config
 from gauntlet.config import Config
 from gauntlet.config.evidence import MIN_CYCLES
@@ -13,20 +13,19 @@ _DAY = 86_400
 def run(path: str) -> int:
     """Check the configuration at `path`, its model and its reference. Raises `ConfigError` or `ModelUnusable`."""
     config = load_config.load(path)
+    preflight.refuse_environment(config)
     champion = bootstrap.read_champion(config)
     schema, reference = champion.fitted.schema, champion.reference
     print(f"{path}: {config.experiment}, {type(champion.model).__name__}, {len(schema.features)} features, ok")
     print(f"task: {config.task}" + (f", classes {', '.join(map(str, schema.classes))}" if schema.classes else ""))
     print("features:", ", ".join(f"{f.name} (text)" if f.kind == "text" else f.name for f in schema.features))
-    if assumed := champion.fitted.assumed:
-        print(
-            f"{', '.join(assumed)}: taken for numbers, as neither the model nor a reference tells; see `features.kind`"
-        )
     print(f"prediction: {champion.trial}")
     print(_rollout_times(config))
     if reference is not None:
         losses = "with the champion's error on them" if reference.losses else "without the champion's error on them"
         print(f"reference: the newest {reference.rows:,} rows, {losses}")
+    for note in champion.notes:
+        print(f"note: {note}")
     return 0
 
 

@@ -67,6 +67,10 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
             await _register_champion(config)
         elif not await _champion_registered(name, config, stop):
             return 0
+        if name == "retrainer":
+            from gauntlet import preflight
+
+            preflight.refuse_trainer(config)
         from gauntlet import telemetry
 
         telemetry.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three

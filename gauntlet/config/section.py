@@ -61,3 +61,8 @@ def check(condition: bool, reason: str) -> None:
     """Refuse a setting unless `condition`. `reason` begins with the setting's name, in backticks."""
     if not condition:
         raise ValueError(reason)
+
+
+def check_decimals(name: str, share: float) -> None:
+    """Shares are exact to one in a million, the router's resolution."""
+    check(abs(share * 1e6 - round(share * 1e6)) < 1e-6, f"`{name}` must have at most six decimals")

@@ -238,7 +238,7 @@ def test_what_nobody_tells_is_asked_for_by_name(tmp_path: Path, capsys: pytest.C
     assert "nothing tells whether city, age are numbers: write {name: city, kind: text} under `features`" in err
     code, out, _ = check("equal", "city", "age")
     assert code == 0
-    assert "city, age: taken for numbers, as neither the model nor a reference tells" in out
+    assert "note: features: city, age: taken for numbers, as neither the model nor a reference tells" in out
     code, out, _ = check("equal", {"name": "city", "kind": "text"}, {"name": "age", "kind": "number"})
     assert code == 0
     assert "taken for numbers" not in out
