@@ -299,3 +299,15 @@ def test_a_saved_pipeline_tells_as_much_as_the_fitted_one(tmp_path: Path) -> Non
     model = make_pipeline(ENCODED, LogisticRegression()).fit(FRAME[TABULAR], Y)
     skops.io.dump(model, tmp_path / "m.skops")
     assert inputs(skops.io.load(tmp_path / "m.skops"), TABULAR) == inputs(model, TABULAR)
+
+
+def no_ones(rows: Any) -> list[float]:
+    """A model that can't take one value."""
+    if any(row["x1"] == 1 for row in rows):
+        raise ValueError("no ones")
+    return [0.5 for _ in rows]
+
+
+def test_a_single_value_that_a_model_cannot_take_does_not_refuse_it(tmp_path: Path) -> None:
+    path = small_experiment.write(tmp_path, champion={"model": f"{__name__}:no_ones"}, classes=[0, 1])
+    assert bootstrap.read_champion(small_experiment.load(path)).trial.row["x1"] == 0.5
