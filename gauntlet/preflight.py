@@ -17,7 +17,7 @@ from gauntlet.config import Config, KeyConfig
 from gauntlet.config.possible import span, useless
 from gauntlet.errors import ConfigError
 from gauntlet.registry.artifact import FunctionModel, Schema
-from gauntlet.spelling import did_you_mean
+from gauntlet.spelling import did_you_mean, quoting_hint
 
 _SHORTEST_SECRET = 16
 
@@ -35,8 +35,8 @@ def refuse_unfit(config: Config, schema: Schema) -> None:
 
 def _no_such(where: str, name: object, kind: str, known: Sequence[object]) -> str:
     shown = ", ".join(map(repr, known[:20])) + (", …" if len(known) > 20 else "")
-    reason = f"{where}: {name!r} is no {kind} of the model; {did_you_mean(str(name), map(str, known))}"
-    return f"{reason.removesuffix('; ')}; there are {shown}"
+    hint = quoting_hint([name], known) or did_you_mean(str(name), map(str, known))
+    return f"{where}: {name!r} is no {kind} of the model; {hint and hint + '; '}there are {shown}"
 
 
 def refuse_environment(config: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gauntlet import bootstrap, in_force, preflight
+from gauntlet import bootstrap, in_force, preflight, traffic
 from gauntlet.cli import diff, load_config
 from gauntlet.config import Config
 from gauntlet.config.evidence import MIN_CYCLES
@@ -32,7 +32,8 @@ def run(path: str) -> int:
     print(diff.serving(found) if found else f"nothing is in force yet in {config.data}: the first start takes all this")
     for difference in differences:
         print(f"differs: {difference}")
-    for note in champion.notes:
+    seen = asyncio.run(traffic.recorded(config)) if found is not None else None
+    for note in [*champion.notes, *(traffic.notes(config, schema, seen) if seen is not None else [])]:
         print(f"note: {note}")
     print(_rollout_times(config))
     if reference is not None:
