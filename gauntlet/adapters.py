@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gauntlet import keys
 from gauntlet.config import Config
+from gauntlet.errors import ConfigError
 from gauntlet.log import LogReader, LogWriter
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
 from gauntlet.registry import Registry
@@ -50,7 +51,10 @@ def state(config: Config) -> StateStore:
         return LocalState(data(config) / "state.db")
     from gauntlet.state.redis import RedisState
 
-    return RedisState(config.state)
+    try:
+        return RedisState(config.state)
+    except ValueError as error:
+        raise ConfigError(f"state: {config.state!r} is no address of Redis: {error}") from error
 
 
 def registry(config: Config) -> Registry:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet import adapters, control, files, rollout
+from gauntlet import adapters, control, files, in_force, preflight, rollout
 from gauntlet.config import ChampionConfig, Config
 from gauntlet.errors import BadInput, ConfigError, ModelUnusable
 from gauntlet.losses import loss
@@ -34,7 +34,8 @@ _FEWEST_ROWS = 100  # of a reference: fewer say nothing about a distribution's t
 async def ensure(config: Config) -> Control:
     """The experiment's control record, made (with its champion) if this is the first start.
 
-    Raises `ModelUnusable` or `ConfigError` with the path and the cause; then nothing was written.
+    Raises `ModelUnusable` or `ConfigError` with the path and the cause; then nothing was written. So for settings that
+    would corrupt what has run in this data folder.
     """
     # Several processes may start at once; one registers.
     lock = await asyncio.to_thread(files.claim, adapters.data(config), "bootstrap", seconds=files.FOREVER)
@@ -46,24 +47,29 @@ async def ensure(config: Config) -> Control:
 
 async def _ensure(config: Config, state: StateStore) -> Control:
     try:
+        before = await in_force.read(config)
+        if before is not None:
+            in_force.refuse(config, before)
         _, found = await control.read(state, config.experiment)
-        if found is not None:
-            return found
-        version = _register_champion(config)
-        at = 0.0 if config.clock == "events" else time.time()
-        _, record = await control.create(state, rollout.begin(config.experiment, version, at))
-        return record
+        if found is None:
+            version = _register_champion(config)
+            at = 0.0 if config.clock == "events" else time.time()
+            _, found = await control.create(state, rollout.begin(config.experiment, version, at))
+        if before is None:
+            in_force.keep(config)
+        return found
     finally:
         await state.close()
 
 
 class Champion(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that fits its configuration and has answered a row."""
+    """A model that fits its configuration and has answered a row; and notes on what is probably not meant."""
 
     model: Any
     fitted: Fitted
     reference: Reference | None
     trial: Trial
+    notes: tuple[str, ...] = ()
 
 
 def read_champion(config: Config) -> Champion:
@@ -76,10 +82,9 @@ def read_champion(config: Config) -> Champion:
     features = [Feature(name=f.name, kind=f.kind, required=f.required) for f in config.feature_specs()]
     columns = _reference_kinds(settings)
     fitted = model_schema.read(model, config.task, features, config.classes, settings.input, columns)
+    preflight.refuse_unfit(config, fitted.schema)
     predictor = Predictor(model, fitted.schema, "the model")
-    reference = None
-    if settings.reference is not None:
-        reference = _reference(settings.reference, settings, predictor, config.metric)
+    reference = reference_of(config, predictor)
     tried = trial.predict(predictor, fitted, reference)
     if tried.seconds > config.router.deadline:
         raise ModelUnusable(
@@ -87,7 +92,26 @@ def read_champion(config: Config) -> Champion:
             f"{config.router.deadline:g} s: no request would be answered; give it more, or a faster model",
             code="too_slow",
         )
-    return Champion(model=model, fitted=fitted, reference=reference, trial=tried)
+    notes = [*_assumed(fitted), *preflight.notes(config, model, fitted.schema, tried.seconds)]
+    return Champion(model=model, fitted=fitted, reference=reference, trial=tried, notes=tuple(notes))
+
+
+def read_serving(config: Config, version: str) -> Champion:
+    """The champion `version` of the registry, and one prediction by it. Raises `ModelUnusable` or `ConfigError`."""
+    registry = adapters.registry(config)
+    predictor, reference = registry.load(version), registry.reference(version)
+    schema = predictor.schema
+    preflight.refuse_unfit(config, schema)
+    fitted = model_schema.read(predictor.model, schema.task, schema.features, schema.classes, schema.input)
+    tried = trial.predict(predictor, fitted, reference)
+    notes = preflight.notes(config, predictor.model, schema, tried.seconds)
+    return Champion(model=predictor.model, fitted=fitted, reference=reference, trial=tried, notes=tuple(notes))
+
+
+def _assumed(fitted: Fitted) -> list[str]:
+    names = ", ".join(fitted.assumed)
+    told = "taken for numbers, as neither the model nor a reference tells; give their `kind`"
+    return [f"features: {names}: {told}"] if names else []
 
 
 def _reference_kinds(settings: ChampionConfig) -> dict[str, str]:
@@ -106,6 +130,8 @@ def _reference_kinds(settings: ChampionConfig) -> dict[str, str]:
 def _register_champion(config: Config) -> str:
     settings = config.champion
     champion = read_champion(config)
+    for note in champion.notes:
+        _log.warning("configuration_note", note=note, next="started all the same")
     schema, reference = champion.fitted.schema, champion.reference
     entry = adapters.registry(config).register(
         settings.model,
@@ -121,8 +147,12 @@ def _register_champion(config: Config) -> str:
     return entry.version
 
 
-def _reference(path: str, settings: ChampionConfig, predictor: Predictor, metric: str) -> Reference:
-    """The rows of a reference file, with the champion's outputs and losses where the target is known."""
+def reference_of(config: Config, predictor: Predictor) -> Reference | None:
+    """The rows of the configured reference, with the model's outputs and losses where the target is known; None
+    without one. Raises `ConfigError`."""
+    settings, path = config.champion, config.champion.reference
+    if path is None:
+        return None
     from gauntlet.registry.reference_file import read_reference
 
     try:
@@ -140,7 +170,7 @@ def _reference(path: str, settings: ChampionConfig, predictor: Predictor, metric
     outputs = _held_out(predictor, rows, path) if settings.held_out else _cross_fitted(predictor, rows, truth)
     if outputs is None:
         return Reference(columns=found.columns, at=found.at)
-    losses = loss(metric, outputs, truth)
+    losses = loss(config.metric, outputs, truth)
     return msgspec.structs.replace(found, outputs=outputs.tolist(), losses=losses.tolist())
 
 

@@ -101,3 +101,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean 'metric'?` where one of the known names is close, else empty."""
     close = difflib.get_close_matches(name, list(known), 1, 0.6)
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+def quoting_hint(written: Iterable[object], known: Iterable[object]) -> str:
+    """Why labels of a YAML file are not those that are known, where quotes make the difference; else empty."""
+    written, known = list(written), list(known)
+    texts = all(isinstance(label, str) for label in known)
+    if texts and any(isinstance(label, bool) for label in written):
+        return "YAML reads yes, no, on and off as true and false: write them in quotes"
+    if {*map(str, written)} <= {*map(str, known)} and not {*map(repr, written)} <= {*map(repr, known)}:
+        return "write them in quotes" if texts else "write them without quotes"
+    return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -74,6 +75,10 @@ class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
     health: Health | None = None
     drift: Drift | None = None
     problems: list[Problem] = []
+    settings: dict[str, Any] = {}
+    """Those that its sums are made with."""
+    plans: dict[str, dict[str, Any]] = {}
+    """The declared plan of each rollout's tests, by the rollout's id."""
 
 
 class RetrainerProgress(msgspec.Struct, frozen=True, kw_only=True):

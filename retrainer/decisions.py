@@ -12,13 +12,11 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from gauntlet.config import Config
+from gauntlet.config.evidence import EXTENSION
 from gauntlet.events import Evaluation, Health
 from gauntlet.rollout import Command, Control, Rollout
 from gauntlet.types import CHALLENGER, Result, Rule, VerdictCause
 from retrainer import ACTOR, bake
-
-EXTENSION = 2.0
-"""`inconclusive: extend` goes on to this many times the planned evidence, and no further."""
 
 
 class Policy(NamedTuple):

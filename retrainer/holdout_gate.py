@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
 from gauntlet.losses import loss, losses, summary
 from gauntlet.types import Rule, Task
 
 Floats = NDArray[np.float64]
-
-MIN_BLOCKS = 5
-"""Fewer blocks than this have no spread to speak of, so there is no answer."""
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +75,7 @@ def improvement(
     counts: Floats = np.bincount(place).astype(np.float64)
     blocks = len(sums)
     estimate = float(sums.sum() / counts.sum())
-    if blocks < MIN_BLOCKS:
+    if blocks < MIN_HOLDOUT_BLOCKS:
         return Interval(estimate=estimate, lower=None, blocks=blocks)
     error = float(_standard_error(sums, counts, np.float64(estimate)))
     if error == 0.0:  # every block says the same: the mean is all there is to know
@@ -117,7 +115,10 @@ def _answer(
     enough = found.estimate >= min_improvement
     sure = found.lower is not None and found.lower > 0
     if found.lower is None:
-        bound = f"{found.blocks} blocks are too few or too alike for a bound (it takes {MIN_BLOCKS} or more): no answer"
+        bound = (
+            f"{found.blocks} blocks are too few or too alike for a bound (it takes {MIN_HOLDOUT_BLOCKS} or more): "
+            "no answer"
+        )
     else:
         bound = f"{over} the improvement is at least {found.lower:.4g}, {'above' if sure else 'not above'} 0"
     asked = f"{'at least' if enough else 'less than'} the {min_improvement:g} asked for"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 
 from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
-from gauntlet.errors import GauntletError, ModelUnusable
+from gauntlet.errors import ConfigError, GauntletError, ModelUnusable
+from gauntlet.preflight import named_function
 from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Task
@@ -74,11 +74,10 @@ def _clone(champion: Predictor, rows: Rows, targets: Any, parameters: Mapping[st
 
 
 def _call(trainer: str, rows: Rows, targets: Any, parameters: Mapping[str, Any]) -> object:
-    module, _, name = trainer.partition(":")
     try:
-        function: Callable[..., object] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise TrainingError(f"retrain.trainer {trainer} can't be imported: {error}") from error
+        function = named_function(trainer, "retrain.trainer")
+    except ConfigError as error:
+        raise TrainingError(str(error)) from error
     try:
         return function(rows.features, targets, **parameters)
     except Exception as error:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gauntlet.config import KeyConfig
-from gauntlet.errors import ConfigError, GauntletError
+from gauntlet.errors import GauntletError
+from gauntlet.preflight import secrets
 from gauntlet.types import Role
 
 
@@ -37,16 +38,8 @@ class ApiKeys:
     """The keys of the configuration, read once at start from the environment variables that it names."""
 
     def __init__(self, configured: Sequence[KeyConfig], environ: Mapping[str, str] = os.environ) -> None:
-        self._keys: list[tuple[bytes, Caller]] = []
-        for key in configured:
-            secret = environ.get(key.env, "")
-            if len(secret) < 16:
-                raise ConfigError(
-                    f"key {key.name!r}: the environment variable {key.env} must hold at least 16 characters"
-                )
-            if any(secret.encode() == known for known, _ in self._keys):
-                raise ConfigError(f"key {key.name!r}: {key.env} holds the secret of another key")
-            self._keys.append((secret.encode(), Caller(key.name, key.role)))
+        found = zip(secrets(configured, environ), configured, strict=True)
+        self._keys = [(secret.encode(), Caller(key.name, key.role)) for secret, key in found]
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """The caller behind `authorization: Bearer …` or `x-api-key`. Raises `NotAllowed`."""

@@ -13,7 +13,6 @@ from evaluator.stats import Plan, Side, horizon_information
 from evaluator.stats.sequential_test import HARM_SIDE
 from gauntlet.config import RATES, Config
 from gauntlet.config.evidence import MIN_CYCLES
-from gauntlet.errors import ConfigError
 from gauntlet.types import Label, Rule
 
 _BY_ASSIGNMENT = ("fallback_rate", "error_rate", "latency")  # guardrails that compare the arms' own traffic
@@ -231,12 +230,10 @@ def evaluation_design(config: Config) -> EvaluationDesign:
 
 
 def tracked_metrics(config: Config, classes: Mapping[Label, int]) -> TrackedMetrics:
-    """Metrics to sum for the guardrails and segments. Raises `ConfigError` on a recall of no class."""
+    """Metrics to sum for the guardrails and segments."""
     recalls: dict[str, int] = {}
     for guard in config.guardrails:
         if guard.label is not None:
-            if guard.label not in classes:
-                raise ConfigError(f"guardrails have a {guard.name}, and the classes are {list(classes)}")
             recalls[guard.name] = classes[guard.label]
     return TrackedMetrics(
         paired=config.evidence.form == "paired",

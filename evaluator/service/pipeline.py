@@ -26,6 +26,7 @@ from evaluator.service.validation import Batch, EventValidator, InputEvent
 from evaluator.service.watches import GrossHarmMonitor, RateMonitor
 from gauntlet import keys
 from gauntlet.config import Config
+from gauntlet.config.effects import counting_settings, recounted
 from gauntlet.errors import ConfigError
 from gauntlet.events import Drift, Evaluation, Health, Outcome, Prediction
 from gauntlet.registry import Registry
@@ -113,6 +114,16 @@ class Pipeline:
         return self._drift.monitor
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Those that the sums are made with."""
+        return counting_settings(self._config)
+
+    @property
+    def plans(self) -> dict[str, dict[str, Any]]:
+        """The declared plan of each rollout's tests."""
+        return {name: msgspec.to_builtins(state.plan) for name, state in self._states.items()}
+
+    @property
     def joins_held(self) -> int:
         """Rows of the join table, finished or not."""
         return len(self._joins)
@@ -179,7 +190,7 @@ class Pipeline:
         """Everything but the join table, for the checkpoint."""
         return EvaluatorState(
             commit=commit,
-            settings=self._counting_settings,
+            settings=self.settings,
             offsets=offsets,
             latest=self._watermark.latest,
             counts=dict(self.counts),
@@ -212,28 +223,11 @@ class Pipeline:
         self._drift.restore(state.drift_state, state.drift_pending)
         self.evaluations, self.health, self.drift = dict(state.evaluations), state.health, state.drift
 
-    @property
-    def _counting_settings(self) -> dict[str, Any]:
-        """Settings that the sums are made with: under any other value they mean something else."""
-        design = self._design
-        return {
-            "task": str(self._config.task),
-            "evidence.metric": design.metric,
-            "evidence.block": design.block,
-            "evidence.harm_block": design.harm_block,
-            "evidence.block_offset": design.offset,
-            "evidence.outcome_horizon": design.horizon,
-        }
-
     def _require_same_settings(self, before: dict[str, Any]) -> None:
-        for name, value in self._counting_settings.items():
-            if before.get(name) != value:
-                raise ConfigError(
-                    f"{name} was {before.get(name)!r} when the evaluator counted, and is now {value!r}: set it back, "
-                    "or move the evaluator's state away (evaluator.db in the data folder, its record in a shared state "
-                    "store) to count the whole log again",
-                    code="settings_changed",
-                )
+        for name, old, new, remedy in recounted(self._config, before):
+            raise ConfigError(
+                f"{name} was {old} when the evaluator counted, and is now {new}: {remedy}", code="settings_changed"
+            )
 
     def _evaluations(self, name: str, first_open: int, offsets: dict[str, int]) -> Iterable[Evaluation]:
         """The looks at one rollout that have become due."""

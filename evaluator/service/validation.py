@@ -12,7 +12,8 @@ import msgspec
 
 from gauntlet import events, keys
 from gauntlet.config import Config
-from gauntlet.errors import ConfigError, ModelUnusable
+from gauntlet.errors import ModelUnusable
+from gauntlet.preflight import refuse_unfit
 from gauntlet.registry import Registry
 from gauntlet.types import Label, Task
 
@@ -43,11 +44,9 @@ class EventValidator:
     others."""
 
     def __init__(self, config: Config, registry: Registry) -> None:
-        """Raises `ConfigError` on a setting that names no feature."""
+        """Raises `ConfigError` on a setting that names what the model does not have."""
         schema = registry.versions()[0].schema
-        unknown = set(config.drift.regimes) - {feature.name for feature in schema.features}
-        if unknown:
-            raise ConfigError(f"drift.regimes has {sorted(unknown)[0]!r}, which is no feature")
+        refuse_unfit(config, schema)
         self.task = schema.task
         self.classes: dict[Label, int] = {label: index for index, label in enumerate(schema.classes)}
         self._experiment = config.experiment

@@ -375,6 +375,8 @@ class Worker:
             health=self._pipeline.health,
             drift=self._pipeline.drift,
             problems=self.problems.open,
+            settings=self._pipeline.settings,
+            plans=self._pipeline.plans,
         )
         try:
             await status.publish(self._state, keys.evaluator_progress(self._name), report)

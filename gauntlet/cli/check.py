@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from gauntlet import bootstrap
-from gauntlet.cli import load_config
+import asyncio
+
+from gauntlet import bootstrap, in_force, preflight, traffic
+from gauntlet.cli import diff, load_config
 from gauntlet.config import Config
 from gauntlet.config.evidence import MIN_CYCLES
 
@@ -13,16 +15,26 @@ _DAY = 86_400
 def run(path: str) -> int:
     """Check the configuration at `path`, its model and its reference. Raises `ConfigError` or `ModelUnusable`."""
     config = load_config.load(path)
-    champion = bootstrap.read_champion(config)
+    preflight.refuse_environment(config)
+    found = asyncio.run(in_force.read(config))
+    if found is None:
+        champion = bootstrap.read_champion(config)
+    else:
+        in_force.refuse(config, found)
+        champion = bootstrap.read_serving(config, in_force.champion(config, found))
     schema, reference = champion.fitted.schema, champion.reference
-    print(f"{path}: {config.experiment}, {type(champion.model).__name__}, {len(schema.features)} features, ok")
+    differences = in_force.differences(config, found) if found is not None else []
+    standing = f"{len(differences)} settings differ from what is in force" if differences else "ok"
+    print(f"{path}: {config.experiment}, {type(champion.model).__name__}, {len(schema.features)} features, {standing}")
     print(f"task: {config.task}" + (f", classes {', '.join(map(str, schema.classes))}" if schema.classes else ""))
     print("features:", ", ".join(f"{f.name} (text)" if f.kind == "text" else f.name for f in schema.features))
-    if assumed := champion.fitted.assumed:
-        print(
-            f"{', '.join(assumed)}: taken for numbers, as neither the model nor a reference tells; see `features.kind`"
-        )
     print(f"prediction: {champion.trial}")
+    print(diff.serving(found) if found else f"nothing is in force yet in {config.data}: the first start takes all this")
+    for difference in differences:
+        print(f"differs: {difference}")
+    seen = asyncio.run(traffic.recorded(config)) if found is not None else None
+    for note in [*champion.notes, *(traffic.notes(config, schema, seen) if seen is not None else [])]:
+        print(f"note: {note}")
     print(_rollout_times(config))
     if reference is not None:
         losses = "with the champion's error on them" if reference.losses else "without the champion's error on them"

@@ -83,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("config", help="YAML file; `gauntlet example` prints one with every default")
     check = add("check", _check, "read a configuration, the model and the reference it names, and say what is wrong")
     check.add_argument("config")
+    diff = add("diff", _diff, "compare a configuration with what is in force, and say when each difference counts")
+    diff.add_argument("config")
     for service in ("router", "evaluator", "retrainer"):
         one = add(service, _service, f"run the {service} alone")
         one.add_argument("config")
@@ -92,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     register.add_argument("config")
     register.add_argument("model", help="path of a .skops or .joblib file, or module:function")
     register.add_argument("--note", default="", help="why it is there")
+    register.add_argument("--reference", action="store_true", help="the rows of champion.reference belong to it")
     register.add_argument("--allow-pickle", action="store_true", help="accept a joblib file that you made yourself")
     add("example", _example, "print a configuration with every default and what it means")
     add("analyze", analyze.run, "compare a champion with its challengers from an experiment's log", analyze.options)
@@ -119,6 +122,12 @@ def _check(arguments: argparse.Namespace) -> int:
     return check.run(arguments.config)
 
 
+def _diff(arguments: argparse.Namespace) -> int:
+    from gauntlet.cli import diff
+
+    return diff.run(arguments.config)
+
+
 def _service(arguments: argparse.Namespace) -> int:
     from gauntlet.cli import service
 
@@ -128,7 +137,15 @@ def _service(arguments: argparse.Namespace) -> int:
 def _register(arguments: argparse.Namespace) -> int:
     from gauntlet.cli import register
 
-    return asyncio.run(register.run(arguments.config, arguments.model, arguments.note, arguments.allow_pickle))
+    return asyncio.run(
+        register.run(
+            arguments.config,
+            arguments.model,
+            arguments.note,
+            allow_pickle=arguments.allow_pickle,
+            with_reference=arguments.reference,
+        )
+    )
 
 
 def _example(_: argparse.Namespace) -> int:

@@ -12,14 +12,15 @@ from gauntlet.registry import artifact, model_schema, trial
 from gauntlet.registry.artifact import Predictor
 
 
-async def run(path: str, model: str, note: str, allow_pickle: bool) -> int:
+async def run(path: str, model: str, note: str, *, allow_pickle: bool, with_reference: bool) -> int:
     """Register `model` for the experiment configured in the file at `path`, and print the new version."""
-    print(await register(load_config.load(path), model, note, allow_pickle=allow_pickle))
+    config = load_config.load(path)
+    print(await register(config, model, note, allow_pickle=allow_pickle, with_reference=with_reference))
     return 0
 
 
-async def register(config: Config, model: str, note: str, *, allow_pickle: bool) -> str:
-    """Register `model` and return its version.
+async def register(config: Config, model: str, note: str, *, allow_pickle: bool, with_reference: bool = False) -> str:
+    """Register `model` (with the rows of `champion.reference` as its own) and return its version.
 
     Raises `ModelUnusable` when it does not load, takes other features, gives other classes or has another task than the
     champion, or can't answer a row of them.
@@ -27,12 +28,6 @@ async def register(config: Config, model: str, note: str, *, allow_pickle: bool)
     record = await bootstrap.ensure(config)
     registry = adapters.registry(config)
     champion = registry.get(record.champion)
-    if config.task is not champion.schema.task:
-        raise ModelUnusable(
-            f"`task: {config.task}`, but {config.experiment} has run as {champion.schema.task} since its first start; "
-            "give a new task a new `experiment`",
-            code="wrong_task",
-        )
     loaded = artifact.load(model, trusted=config.champion.trusted, allow_pickle=allow_pickle)
     fitted = model_schema.read(
         loaded, config.task, champion.schema.features, champion.schema.classes, config.champion.input
@@ -40,11 +35,15 @@ async def register(config: Config, model: str, note: str, *, allow_pickle: bool)
     schema = fitted.schema
     if schema.classes != champion.schema.classes:
         raise ModelUnusable(f"{model} has classes {schema.classes}, the champion {champion.schema.classes}")
-    trial.predict(Predictor(loaded, schema, "the model"), fitted, registry.reference(record.champion))
+    predictor = Predictor(loaded, schema, "the model")
+    trial.predict(predictor, fitted, registry.reference(record.champion))
+    reference = bootstrap.reference_of(config, predictor) if with_reference else None
     entry = registry.register(
         model,
         schema,
         created_at=time.time(),
+        reference=reference,
+        rows=reference.rows if reference else 0,
         trusted=tuple(config.champion.trusted),
         allow_pickle=allow_pickle,
         parent=record.champion,

@@ -64,9 +64,13 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
         stack.callback(lock.release)
         service = importlib.import_module(_MODULES[name])
         if name == "router":
-            await _register_champion(config)
+            await _put_in_force(config)
         elif not await _champion_registered(name, config, stop):
             return 0
+        if name == "retrainer":
+            from gauntlet import preflight
+
+            preflight.refuse_trainer(config)
         from gauntlet import telemetry
 
         telemetry.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three
@@ -95,12 +99,18 @@ async def _claimed(name: str, config: Config, stop: asyncio.Event, seconds: floa
     return None
 
 
-async def _register_champion(config: Config) -> None:
-    """The router's first start registers the champion. Later ones need no state store: the router keeps a copy."""
-    from gauntlet import bootstrap
+async def _put_in_force(config: Config) -> None:
+    """The router's first start registers the champion. Later ones need no state store: the router keeps a copy; they
+    say which settings differ from those in force, and refuse those that would corrupt."""
+    from gauntlet import bootstrap, in_force
 
     with contextlib.suppress(StateUnavailable):
         await bootstrap.ensure(config)
+    found = await in_force.read(config)
+    if found is not None:
+        for difference in in_force.differences(config, found):
+            _log.warning("setting_differs", what=difference.at_start, next="started all the same")
+    in_force.keep(config)
 
 
 async def _champion_registered(name: str, config: Config, stop: asyncio.Event) -> bool:

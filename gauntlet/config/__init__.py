@@ -17,8 +17,20 @@ from msgspec import Meta
 from gauntlet.config.drift import DriftConfig
 from gauntlet.config.evidence import MOST_LEVEL, EvidenceConfig, GuardrailConfig
 from gauntlet.config.evidence import RATES as RATES
+from gauntlet.config.possible import refuse_impossible
 from gauntlet.config.retrain import RecipeConfig, ScheduleConfig
-from gauntlet.config.section import Count, Fraction, NonNegative, Port, Positive, Seconds, Section, check, distinct
+from gauntlet.config.section import (
+    Count,
+    Fraction,
+    NonNegative,
+    Port,
+    Positive,
+    Seconds,
+    Section,
+    check,
+    check_decimals,
+    distinct,
+)
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Stage
 from gauntlet.types import Role, Rule, Task
@@ -100,7 +112,7 @@ class StageConfig(Section, frozen=True, kw_only=True):
     approval: bool = False
 
     def __post_init__(self) -> None:
-        check(abs(self.share * 1e6 - round(self.share * 1e6)) < 1e-6, "`share` must have at most six decimals")
+        check_decimals("share", self.share)
 
     def stage(self) -> Stage:
         return Stage(
@@ -118,6 +130,9 @@ class ShadowConfig(Section, frozen=True, kw_only=True):
     min_time: Seconds = Seconds(2 * 86_400)
     min_outcomes: Count = 100
     approval: bool = False
+
+    def __post_init__(self) -> None:
+        check_decimals("fraction", self.fraction)
 
     def stage(self) -> Stage:
         return Stage(
@@ -310,6 +325,7 @@ class Config(Section, frozen=True, kw_only=True):
         )
         self._check_model()
         self._check_evidence()
+        refuse_impossible(self)
 
     def _check_model(self) -> None:
         distinct("features", [spec.name for spec in self.feature_specs()])

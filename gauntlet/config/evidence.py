@@ -14,6 +14,13 @@ CYCLE_PARTS = 24
 
 MIN_CYCLES = 5
 """With `block: auto`, whole cycles before a win."""
+
+MIN_HOLDOUT_BLOCKS = 5
+"""Blocks that a retrained model is compared on: fewer have no spread to speak of, so there is no answer."""
+
+EXTENSION = 2.0
+"""How often the planned time or evidence may go by before a test ends without an answer."""
+
 MOST_LEVEL = 0.49
 """The one-sided level of a test must be below it, as `evaluator.stats.sequential_test.Side` demands."""
 

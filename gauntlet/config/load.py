@@ -60,10 +60,10 @@ def parse(text: str, name: str = "configuration") -> Config:
         return msgspec.convert(document, Config, dec_hook=_decode_hook, strict=True)
     except msgspec.ValidationError as error:
         message, path = _split(str(error))
-        named = re.match(r"`([\w.]+)`|.*unknown field `(\w+)`", message)
+        # The first named key that stands in the file, else the section of the first; defaults stand nowhere.
+        found = [_place(node, [*path, *key.split(".")]) for key in re.findall(r"`([\w.]+)`", message)]
+        line = max(found or [_place(node, path)], key=lambda place: place[0])[1]
         message = _in_words_of_yaml(message, path)
-        key = (named[1] or named[2]) if named else ""
-        line = _line(node, [*path, *key.split(".")])  # the key itself where the reason begins with it, else its section
         where = ".".join(str(p) for p in path) or "top level"
         raise ConfigError(f"{name}:{line}: {where}: {message}") from error
 
@@ -147,9 +147,9 @@ def _choices(kind: Any) -> list[object]:
     return [value for part in get_args(kind) for value in _choices(part)]
 
 
-def _line(node: Any, path: list[str | int]) -> int:
-    """The line of the deepest node on `path` that exists."""
-    line = node.start_mark.line + 1
+def _place(node: Any, path: list[str | int]) -> tuple[int, int]:
+    """How many steps of `path` are in the file, and the line of the last one that is."""
+    depth, line = 0, node.start_mark.line + 1
     for step in path:
         if isinstance(node, yaml.MappingNode):
             pair = next((p for p in node.value if p[0].value == str(step)), None)
@@ -161,7 +161,8 @@ def _line(node: Any, path: list[str | int]) -> int:
             line = node.start_mark.line + 1
         else:
             break
-    return int(line)
+        depth += 1
+    return depth, int(line)
 
 
 def _refuse_repeated_keys(node: Any, name: str) -> None:

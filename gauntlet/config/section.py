@@ -67,3 +67,8 @@ def check(condition: bool, reason: str) -> None:
 def distinct(setting: str, names: Sequence[str]) -> None:
     """Refuse names that are empty or repeated."""
     check(all(names) and len(set(names)) == len(names), f"`{setting}` must have names, each once, not {list(names)}")
+
+
+def check_decimals(name: str, share: float) -> None:
+    """Shares are exact to one in a million, the router's resolution."""
+    check(abs(share * 1e6 - round(share * 1e6)) < 1e-6, f"`{name}` must have at most six decimals")

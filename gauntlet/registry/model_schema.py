@@ -17,7 +17,7 @@ import numpy as np
 from gauntlet.errors import ModelUnusable
 from gauntlet.registry.artifact import AUTO, Feature, FunctionModel, Schema
 from gauntlet.registry.model_inputs import Input, first_step, inputs, is_text_vectorizer, vectorized_names
-from gauntlet.spelling import did_you_mean
+from gauntlet.spelling import did_you_mean, quoting_hint
 from gauntlet.types import Label, Task
 
 
@@ -152,7 +152,9 @@ def _classes(model: object, classes: Sequence[Label]) -> Sequence[Label]:
     if not hasattr(model, "predict_proba"):
         raise ModelUnusable(_without_probabilities(model), code="no_probabilities")
     if classes and own and list(classes) != own:
-        raise ModelUnusable(f"the model's classes are {own}, not {list(classes)}", code="other_classes")
+        hint = quoting_hint(classes, own)
+        reason = f"the model's classes are {own}, not {list(classes)}"
+        raise ModelUnusable(f"{reason}; {hint}" if hint else reason, code="other_classes")
     classes = own or list(classes)
     if len(classes) < 2:
         named = f"the model knows one class, {classes[0]!r}; fit it" if classes else "the model does not name its"

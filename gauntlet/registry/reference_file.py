@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from gauntlet.clock import parse_timestamp
 from gauntlet.registry.artifact import Schema
 from gauntlet.registry.reference import MOST_ROWS, Reference
+from gauntlet.spelling import folded
 from gauntlet.table import Chunk, Codes, TableError, open_table
 from gauntlet.types import Label, Task
+
+_LATEST = 1e11  # seconds since 1970: the year 5138
 
 
 def read_reference(
@@ -84,8 +87,13 @@ class _ChunkReader:
         else:
             coded = self._chunk.texts[column]
             values = _by_code(coded, [_class_index(text, schema.classes) for text in coded.values])
+            bad = next((text for text, value in zip(coded.values, values, strict=False) if math.isnan(value)), "")
+            alike = next((label for label in schema.classes if folded(str(label)) == folded(bad)), None)
             known = ", ".join(map(repr, schema.classes[:10]))
-            self._require(np.isfinite(values), column, f"the target is none of the classes ({known})", coded)
+            reason = f"the target is none of the classes ({known})"
+            if alike is not None:
+                reason += f"; it is not written like {alike!r}"
+            self._require(np.isfinite(values), column, reason, coded)
         return [*values.tolist()]
 
     def times(self, column: str, last: float) -> list[float]:
@@ -93,6 +101,7 @@ class _ChunkReader:
         coded = self._chunk.texts[column]
         values = _by_code(coded, [_seconds(text) for text in coded.values])
         self._require(np.isfinite(values), column, "no time (seconds since 1970, or 2026-01-31T12:00:00Z)", coded)
+        self._require(values <= _LATEST, column, "no time in seconds since 1970; is it in milliseconds?", coded)
         rising = np.diff(values, prepend=last if math.isfinite(last) else values[:1]) >= 0
         self._require(rising, column, "a time before the row above it; sort the rows by time", coded)
         found: list[float] = values.tolist()

@@ -15,7 +15,7 @@ from gauntlet.registry.model_schema import Fitted
 from gauntlet.registry.reference import Reference
 
 _SHOWN = 200  # characters of a row in a message: a model may have hundreds of features
-_NUMBER, _TEXT = 1.0, "text"  # of features of which the model knows no value
+_NUMBERS, _TEXT = (1.0, 0.5, 0.0), "text"  # of features of which the model knows no value
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,12 +34,21 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 def predict(predictor: Predictor, fitted: Fitted, reference: Reference | None) -> Trial:
     """Ask `predictor` for one row, and for the same row twice. Raises `ModelUnusable` with what was sent and got."""
     row = _row_of(reference) if reference is not None else None
-    made_up = row is None
-    if row is None:
+    if row is not None:
+        return _try(predictor, row, fitted, made_up=False)
+    failures = []
+    for number in _NUMBERS:
         row = {
-            f.name: fitted.examples.get(f.name, _NUMBER if f.kind == "number" else _TEXT)
-            for f in fitted.schema.features
+            f.name: fitted.examples.get(f.name, number if f.kind == "number" else _TEXT) for f in fitted.schema.features
         }
+        try:
+            return _try(predictor, row, fitted, made_up=True)
+        except ModelUnusable as error:  # one value may be what the model can't take; not all of them
+            failures.append(error)
+    raise failures[0]
+
+
+def _try(predictor: Predictor, row: dict[str, Any], fitted: Fitted, *, made_up: bool) -> Trial:
     output = _asked(predictor, [row], fitted, made_up)[0]
     began = time.perf_counter()
     _asked(predictor, [row, row], fitted, made_up)  # as concurrent requests are put together

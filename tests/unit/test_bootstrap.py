@@ -210,6 +210,10 @@ class TestReference:
         assert "r.csv: row 7 of t (counted from 0): '1': a time before the row above it" in refusal(
             configured(tmp_path / "back", plain, time="t")
         )
+        plain[8] = f"{text[8]},1700000000000"
+        assert "'1700000000000': no time in seconds since 1970; is it in milliseconds?" in refusal(
+            configured(tmp_path / "milliseconds", plain, time="t")
+        )
         assert "no column 'when'" in refusal(configured(tmp_path / "none", plain, time="when"))
 
     @pytest.mark.parametrize(

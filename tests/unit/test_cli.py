@@ -204,7 +204,7 @@ class TestRegister:
         assert run(capsys, "register", path, tmp_path / "pickle.joblib", "--allow-pickle")[1] == "v0002\n"
         path.write_text(path.read_text().replace("task: classification", "task: regression"))
         code, _, err = run(capsys, "register", path, tmp_path / "numbers.skops")
-        assert (code, "test has run as classification since its first start" in err) == (2, True)
+        assert (code, "task: in force classification, configured regression; is refused" in err) == (2, True)
 
 
 def test_a_module_beside_the_configuration_is_found(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from gauntlet import bootstrap
 from gauntlet.cli import main
-from gauntlet.errors import ModelUnusable
+from gauntlet.errors import ConfigError, ModelUnusable
 from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Feature, Predictor
 from gauntlet.registry.model_inputs import Input, inputs
@@ -238,7 +238,7 @@ def test_what_nobody_tells_is_asked_for_by_name(tmp_path: Path, capsys: pytest.C
     assert "nothing tells whether city, age are numbers: write {name: city, kind: text} under `features`" in err
     code, out, _ = check("equal", "city", "age")
     assert code == 0
-    assert "city, age: taken for numbers, as neither the model nor a reference tells" in out
+    assert "note: features: city, age: taken for numbers, as neither the model nor a reference tells" in out
     code, out, _ = check("equal", {"name": "city", "kind": "text"}, {"name": "age", "kind": "number"})
     assert code == 0
     assert "taken for numbers" not in out
@@ -299,3 +299,41 @@ def test_a_saved_pipeline_tells_as_much_as_the_fitted_one(tmp_path: Path) -> Non
     model = make_pipeline(ENCODED, LogisticRegression()).fit(FRAME[TABULAR], Y)
     skops.io.dump(model, tmp_path / "m.skops")
     assert inputs(skops.io.load(tmp_path / "m.skops"), TABULAR) == inputs(model, TABULAR)
+
+
+@pytest.mark.parametrize(
+    ("labels", "written", "hint"),
+    [
+        (["no", "yes"], [False, True], "; YAML reads yes, no, on and off as true and false: write them in quotes"),
+        (["0", "1"], [0, 1], "; write them in quotes"),
+        ([0, 1], ["0", "1"], "; write them without quotes"),
+        ([0, 1], [1, 0], ""),
+        (["a", "b"], ["a", "c"], ""),
+    ],
+)
+def test_classes_that_differ_by_quotes_alone_say_so(labels: list[Any], written: list[Any], hint: str) -> None:
+    model = LogisticRegression().fit(FRAME[["age"]].to_numpy(), np.array(labels)[Y])
+    with pytest.raises(ModelUnusable) as caught:
+        model_schema.schema_of(model, Task.CLASSIFICATION, [Feature(name="age")], written)
+    assert str(caught.value) == f"the model's classes are {labels}, not {written}{hint}"
+
+
+def no_ones(rows: Any) -> list[float]:
+    """A model that can't take one value."""
+    if any(row["x1"] == 1 for row in rows):
+        raise ValueError("no ones")
+    return [0.5 for _ in rows]
+
+
+def test_a_single_value_that_a_model_cannot_take_does_not_refuse_it(tmp_path: Path) -> None:
+    path = small_experiment.write(tmp_path, champion={"model": f"{__name__}:no_ones"}, classes=[0, 1])
+    assert bootstrap.read_champion(small_experiment.load(path)).trial.row["x1"] == 0.5
+
+
+def test_a_target_that_differs_from_the_classes_by_case_is_told_so(tmp_path: Path) -> None:
+    model = LogisticRegression().fit(FRAME[["age"]], np.array(["no", "yes"])[Y])
+    FRAME[["age"]].assign(late=np.array(["No", "Yes"])[Y]).to_csv(tmp_path / "rows.csv", index=False)
+    champion = {"model": "model.skops", "reference": "rows.csv", "target": "late"}
+    config = small_experiment.load(small_experiment.write(tmp_path, model, champion=champion, features=[]))
+    with pytest.raises(ConfigError, match=r"none of the classes \('no', 'yes'\); it is not written like '(no|yes)'$"):
+        bootstrap.read_champion(config)

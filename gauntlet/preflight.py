@@ -1,0 +1,121 @@
+"""What a configuration demands of its model and of this machine: refused by `check` and at start alike.
+
+Ranges and coupled settings are refused by `gauntlet.config` already; here is what only the model, the environment or
+the disk can tell. Notes are what goes on all the same and is probably not meant.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gauntlet.config import Config, KeyConfig
+from gauntlet.config.possible import span, useless
+from gauntlet.errors import ConfigError
+from gauntlet.registry.artifact import FunctionModel, Schema
+from gauntlet.spelling import did_you_mean, quoting_hint
+
+_SHORTEST_SECRET = 16
+
+
+def refuse_unfit(config: Config, schema: Schema) -> None:
+    """Raise `ConfigError` for a setting that names what the model does not have."""
+    features = [feature.name for feature in schema.features]
+    for name in config.drift.regimes:
+        if name not in features:
+            raise ConfigError(_no_such("drift.regimes", name, "feature", features))
+    for guard in config.guardrails:
+        if guard.label is not None and schema.class_index(guard.label) is None:
+            raise ConfigError(_no_such("guardrails: recall", guard.label, "class", schema.classes))
+
+
+def _no_such(where: str, name: object, kind: str, known: Sequence[object]) -> str:
+    shown = ", ".join(map(repr, known[:20])) + (", …" if len(known) > 20 else "")
+    hint = quoting_hint([name], known) or did_you_mean(str(name), map(str, known))
+    return f"{where}: {name!r} is no {kind} of the model; {hint and hint + '; '}there are {shown}"
+
+
+def refuse_environment(config: Config) -> None:
+    """Raise `ConfigError` for what this machine lacks: the trainer, a data folder, a valid address. Nothing is written
+    and nobody is called."""
+    refuse_trainer(config)
+    _refuse_folder(Path(config.data))
+    if config.log != "local":
+        from gauntlet.log.kafka_topics import parse
+
+        parse(config.log)
+    if config.state != "local":
+        from gauntlet import adapters
+
+        adapters.state(config)
+
+
+def secrets(keys: Sequence[KeyConfig], environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The secret of each key, from the environment. Raises `ConfigError` for one that is missing, short or repeated."""
+    found: list[str] = []
+    for key in keys:
+        secret = environ.get(key.env, "")
+        if len(secret) < _SHORTEST_SECRET:
+            raise ConfigError(
+                f"key {key.name!r}: the environment variable {key.env} must hold at least {_SHORTEST_SECRET} characters"
+            )
+        if secret in found:
+            raise ConfigError(f"key {key.name!r}: {key.env} holds the secret of another key")
+        found.append(secret)
+    return found
+
+
+def refuse_trainer(config: Config) -> None:
+    """Raise `ConfigError` for a trainer that no job could call."""
+    if config.retrain.enabled and config.retrain.trainer is not None:
+        named_function(config.retrain.trainer, "retrain.trainer")
+
+
+def named_function(source: str, setting: str) -> Callable[..., Any]:
+    """The function behind `module:function`. Raises `ConfigError`."""
+    module, _, name = source.partition(":")
+    if not module or not name:
+        raise ConfigError(f"{setting} must be module:function, not {source!r}")
+    try:
+        found = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    except Exception as error:  # user code: whatever it raises, the answer is the same
+        raise ConfigError(f"{setting} {source} can't be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"{setting} {source} is no function, but {type(found).__name__}")
+    return found
+
+
+def _refuse_folder(folder: Path) -> None:
+    present = next(path for path in (folder, *folder.parents) if path.exists())
+    if not present.is_dir():
+        raise ConfigError(f"cannot write to the data folder {folder}: {present} is a file")
+    if not os.access(present, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot write to the data folder {folder}: Permission denied for {present}")
+
+
+def notes(config: Config, model: object, schema: Schema, seconds: float) -> Iterator[str]:
+    """What is probably not meant. `seconds`: how long the model took for a prediction."""
+    yield from useless(config)
+    try:
+        secrets(config.keys)
+    except ConfigError as error:  # a configuration may be checked on a machine that has no business with its secrets
+        yield f"{error}, or the router refuses to start"
+    features = {feature.name for feature in schema.features}
+    for name in config.segments:
+        if name in features:
+            yield f"segments: {name!r} is a feature; a segment is a label that each request brings under `segments`"
+    if config.retrain.enabled and config.retrain.trainer is None and not hasattr(model, "get_params"):
+        name = "a function" if isinstance(model, FunctionModel) else type(model).__name__
+        yield (
+            f"retrain: {name} can't be fitted anew by itself, so every job would fail; give "
+            "`retrain.trainer`, or write `retrain: {enabled: false}`"
+        )
+    if seconds > config.router.challenger_timeout:
+        yield (
+            f"router.challenger_timeout: the model took {span(seconds)}, more than "
+            f"{span(config.router.challenger_timeout)}; a challenger of its kind would be taken out"
+        )
