@@ -18,7 +18,7 @@ from gauntlet.cli import main
 from gauntlet.config import Config
 from gauntlet.config.effects import Effect, effect_of, flat
 from gauntlet.rollout import Command
-from gauntlet.types import Task
+from gauntlet.types import Rule, Task
 
 
 def started(folder: Path, **changes: Any) -> Config:
@@ -172,7 +172,7 @@ def ordered(config: Config, name: str, **order: Any) -> None:
 
     async def change() -> None:
         store = adapters.state(config)
-        shadow, stages = config.ladder(config.retrain.rule)
+        shadow, stages = config.ladder(Rule.PROVE)
         ladder = {"shadow": shadow, "stages": stages} if name == "challenge" else {}
         command = Command(name=name, actor="test", reason="test", **ladder, **order)
         await control.change(store, config.experiment, command, 1.0)
