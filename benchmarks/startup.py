@@ -2,9 +2,9 @@
 
 Every run starts the peer, then `gauntlet up` in a fresh folder (which registers the model), then again in the same
 folder; a ratio is the median over the runs' own ratios, so that a busy minute weighs on both sides. The target is 2.5.
-The light commands are shown with the heavy libraries that they import. The last table is what the processes of an idle
-`gauntlet up` cost, once it has answered a prediction (Linux): processor time, and memory (proportional set size: what
-several share is divided among them).
+The other commands are timed in turn with the peer, too, and shown with the heavy libraries that they import. The last
+table is what the processes of an idle `gauntlet up` cost, once it has answered a prediction (Linux): processor time,
+and memory (proportional set size: what several share is divided among them).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from benchmarks import main
 
 PEER = "import sklearn, fastapi, numpy"
 TARGET = 2.5
+ANALYZE = ["--arm", "arm", "--champion", "old", "--share", "old=.5,new=.5", "--metric", "correct:proportion"]
 HEAVY = ("sklearn", "scipy", "pandas", "pyarrow", "matplotlib", "river", "statsmodels", "skops", "fastapi", "numpy")
 CONFIG = """\
 experiment: startup
@@ -75,14 +76,33 @@ def run(runs: int = 5, idle_seconds: float = 30.0) -> Iterator[str]:
         folder = write_experiment(Path(name))
         (folder / "constant.py").write_text(CONSTANT)
         (folder / "own.yaml").write_text(CONFIG.replace("model.skops", "'constant:Constant'"))
-        for arguments in (["--help"], ["check", str(folder / "own.yaml")], ["check", str(folder / "config.yaml")]):
-            took = statistics.median(timed(["-m", "gauntlet.cli", *arguments]) for _ in range(runs))
-            label = " ".join(["gauntlet", *(Path(word).name for word in arguments)])
-            yield f"{label:42} {took:4.2f} s  imports {', '.join(heavy_imports(arguments)) or 'no heavy library'}"
+        (folder / "log.csv").write_text(log(6000))
+        commands = [
+            ["--help"],
+            ["check", str(folder / "own.yaml")],
+            ["check", str(folder / "config.yaml")],
+            ["analyze", str(folder / "log.csv"), *ANALYZE],
+        ]
+        for arguments in commands:
+            pairs = [(timed(["-m", "gauntlet.cli", *arguments]), timed(["-c", PEER])) for _ in range(runs)]
+            took, ratio = (
+                statistics.median(own for own, _ in pairs),
+                statistics.median(own / peer for own, peer in pairs),
+            )
+            label = " ".join(["gauntlet", *(Path(word).name for word in arguments[:2])])
+            heavy = ", ".join(heavy_imports(arguments)) or "no heavy library"
+            yield f"{label:42} {took:4.2f} s  {ratio:.2f} x peer, imports {heavy}"
         if Path("/proc/self/smaps_rollup").exists():
             yield f"\n{'idle for ' + format(idle_seconds, 'g') + ' s':42} % of a core  MB"
             for name, share, megabytes in idle(folder, idle_seconds):
                 yield f"{name:42} {share:12.2f}  {megabytes:.0f}"
+
+
+def log(rows: int) -> str:
+    """An experiment's log of two arms."""
+    rng = np.random.default_rng(2)
+    arms, correct = rng.choice(["old", "new"], rows), rng.random(rows) < 0.8
+    return "arm,correct\n" + "".join(f"{arm},{int(right)}\n" for arm, right in zip(arms, correct, strict=True))
 
 
 def write_experiment(folder: Path) -> Path:

@@ -114,19 +114,27 @@ def to_text(report: Analysis | DriftReport | StreamReport | PlanReport | Simulat
     """A report as text for a terminal."""
     from evaluator.offline.experiment.result import Analysis
     from evaluator.offline.planning.result import PlanReport, SimulationReport
-    from evaluator.offline.render import drift, experiment
+    from evaluator.offline.render import experiment
 
     if isinstance(report, Analysis):
         return experiment.text(report)
-    return experiment.plan_text(report) if isinstance(report, PlanReport | SimulationReport) else drift.text(report)
+    if isinstance(report, PlanReport | SimulationReport):
+        return experiment.plan_text(report)
+    from evaluator.offline.render import drift
+
+    return drift.text(report)
 
 
 def to_html(report: Analysis | DriftReport | StreamReport | PlanReport, title: str = "Experiment") -> str:
     """A report as one page with plots, which needs no other file; `title` says which experiment it is of."""
     from evaluator.offline.experiment.result import Analysis
     from evaluator.offline.planning.result import PlanReport
-    from evaluator.offline.render import drift, experiment
+    from evaluator.offline.render import experiment
 
     if isinstance(report, Analysis):
         return experiment.html(report, title)
-    return experiment.plan_html(report) if isinstance(report, PlanReport) else drift.html(report)
+    if isinstance(report, PlanReport):
+        return experiment.plan_html(report)
+    from evaluator.offline.render import drift
+
+    return drift.html(report)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gauntlet.spelling import canonical, did_you_mean
+from gauntlet.table.arrays import cast, first_uncastable, floats, is_text, kind_of, number_type, plain, spelled, strings
 from gauntlet.table.prefetch import read_ahead
 from gauntlet.table.sources import NULLS, CsvFile, Source, TableError, open_source
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Chunk", "Codes", "Table", "TableError", "open_table"]
 
-_TRUTHS = {"true": "1", "false": "0"}
-_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 CHUNK_ROWS = 65_536
 
 
@@ -88,7 +86,7 @@ class Table:
     def kinds(self, sample: int = 1000) -> dict[str, Literal["number", "text"]]:
         """What each column holds, judged by its first `sample` rows; one without any value there is a number."""
         for piece in _pieces(self._source.batches(self.columns), sample):
-            return {name: _kind(piece[i]) for i, name in enumerate(self.columns)}
+            return {name: kind_of(piece[i]) for i, name in enumerate(self.columns)}
         raise TableError(f"{self.name}: no rows")
 
     def chunks(self, numbers: Sequence[str], texts: Sequence[str] = (), rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
@@ -106,7 +104,7 @@ class Table:
                 yield Chunk(
                     start,
                     piece.num_rows,
-                    {name: columns[i].to_numpy(zero_copy_only=False) for i, name in enumerate(numbers)},
+                    {name: floats(columns[i]) for i, name in enumerate(numbers)},
                     {name: coders[name].coded(columns[i]) for i, name in enumerate(texts, len(numbers))},
                 )
                 start += piece.num_rows
@@ -150,7 +148,7 @@ class Table:
         start = 0
         with _Spill() as spill:
             for piece in _pieces(self._source.batches([column]), CHUNK_ROWS):
-                values = _plain(piece[0])
+                values = plain(piece[0])
                 empty = np.flatnonzero(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))
                 if len(empty):
                     raise self._error(start + int(empty[0]), column, " is empty; there is no order")
@@ -171,20 +169,20 @@ class Table:
         if pa.types.is_temporal(first.type):
             narrow = pa.int32() if pa.types.is_date32(first.type) or pa.types.is_time32(first.type) else pa.int64()
             return lambda values, _: values.cast(narrow).to_numpy(zero_copy_only=False)
-        if not _is_text(first) or _number_type(first[:1]):
+        if not is_text(first) or number_type(first[:1]):
             return lambda values, start: self._numbers(column, values, start).to_numpy(zero_copy_only=False)
         zone = pa.timestamp("ns", "UTC")
-        zoned = _cast(first[:1], zone) is not None
+        zoned = cast(first[:1], zone) is not None
         target = zone if zoned else pa.timestamp("ns")
         hint = "with a time zone, as in row 0" if zoned else "such as 2013-01-31T12:30:00"
 
         def times(values: pa.Array, start: int) -> NDArray[Any]:
-            cast = _cast(values, target)
-            if cast is None:
-                bad = _first_uncastable(values, target)
+            typed = cast(values, target)
+            if typed is None:
+                bad = first_uncastable(values, target)
                 reason = f": {values[bad].as_py()!r} is neither a number nor an ISO time {hint}"
                 raise self._error(start + bad, column, reason)
-            keys: NDArray[np.int64] = cast.cast(pa.int64()).to_numpy(zero_copy_only=False)
+            keys: NDArray[np.int64] = typed.cast(pa.int64()).to_numpy(zero_copy_only=False)
             return keys
 
         return times
@@ -199,22 +197,22 @@ class Table:
 
     def _numbers(self, name: str, values: pa.Array, start: int) -> pa.Array:
         """As 64-bit floats, null where there is none."""
-        values = _plain(values)
-        if _is_text(values):
-            numbers = _cast(values, pa.float64())
-            if numbers is None and (numbers := _cast(spelled := _spelled(values), pa.float64())) is None:
-                bad = _first_uncastable(spelled, pa.float64())
+        values = plain(values)
+        if is_text(values):
+            numbers = cast(values, pa.float64())
+            if numbers is None and (numbers := cast(texts := spelled(values), pa.float64())) is None:
+                bad = first_uncastable(texts, pa.float64())
                 raise self._error(start + bad, name, f": {values[bad].as_py()!r} is not a number", cell=True)
             return numbers
         if pa.types.is_boolean(values.type):
             values = values.cast(pa.uint8())
-        elif not _number_type(values):
+        elif not number_type(values):
             raise TableError(f"{self.name}: column {name!r} holds {values.type}, and numbers are needed", column=name)
         return values.cast(pa.float64(), safe=False)
 
     def _text(self, name: str, values: pa.Array) -> pa.Array:
-        values = _plain(values)
-        if _is_text(values):
+        values = plain(values)
+        if is_text(values):
             return values
         try:
             return values.cast(pa.string())
@@ -240,7 +238,7 @@ class _Ordered(Table):
                     number_spills[name].write(array)
                 for name, coded in chunk.texts.items():
                     text_spills[name].write(coded.codes)
-                    known[name] = pa.array(coded.values, pa.string())
+                    known[name] = strings(coded.values)
             number_columns = {name: spill.array() for name, spill in number_spills.items()}
             text_columns = {name: spill.array() for name, spill in text_spills.items()}
         coders = {
@@ -302,12 +300,12 @@ class _Coder(dict[str | None, int]):
 
     def coded(self, values: pa.Array) -> Codes:
         encoded = values.dictionary_encode(null_encoding="encode")
-        texts = encoded.dictionary.to_numpy(zero_copy_only=False).tolist()
+        texts = encoded.dictionary.to_pylist()
         table = np.fromiter(map(self.__getitem__, texts), np.int32, len(texts))
         if self._fresh:
             self._values += tuple(self._fresh)
             self._fresh = []
-        return Codes(table[encoded.indices.to_numpy(zero_copy_only=False)], self._values)
+        return Codes(table[np.from_dlpack(encoded.indices)], self._values)
 
 
 def _pieces(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
@@ -334,61 +332,3 @@ def _parts(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[list[pa.Rec
 
 def _joined(parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-
-
-def _plain(values: pa.Array) -> pa.Array:
-    """Without a dictionary; lengths of time as seconds."""
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    if pa.types.is_duration(values.type):
-        return pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), _PER_SECOND[values.type.unit])
-    return values
-
-
-def _is_text(values: pa.Array) -> bool:
-    kind = values.type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _number_type(values: pa.Array) -> bool:
-    kind = values.type
-    if _is_text(values):
-        return _cast(values, pa.float64()) is not None
-    return bool(
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
-    )
-
-
-def _kind(values: pa.Array) -> Literal["number", "text"]:
-    values = _plain(values)
-    values = _spelled(values) if _is_text(values) else values
-    return "number" if pa.types.is_boolean(values.type) or _number_type(values) else "text"
-
-
-def _spelled(values: pa.Array) -> pa.Array:
-    """Texts as numbers are written: no spaces around them, truth values as 1 and 0, lengths of time as seconds, null
-    for what stands for none."""
-    coded = values.dictionary_encode()
-    texts = ("" if text is None else canonical(text.strip()) for text in coded.dictionary.to_pylist())
-    known = [_TRUTHS.get(text, None if text in NULLS else text) for text in texts]
-    return pa.array(known, pa.string()).take(coded.indices)
-
-
-def _cast(values: pa.Array, target: pa.DataType) -> pa.Array | None:
-    """None where a value cannot be cast."""
-    try:
-        return pc.cast(values, target)
-    except pa.ArrowInvalid:
-        return None
-
-
-def _first_uncastable(values: pa.Array, target: pa.DataType) -> int:
-    """The index of the first value that cannot be cast, given that one cannot; by halving."""
-    low, high = 0, len(values)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _cast(values[low:middle], target) is not None:
-            low = middle
-        else:
-            high = middle
-    return low

@@ -12,6 +12,7 @@ HEAVY = {"sklearn", "scipy", "matplotlib", "pandas", "pyarrow", "river", "statsm
 
 WHERE_NEEDED = {
     "gauntlet.table",
+    "gauntlet.table.arrays",
     "gauntlet.table.sources",
     "gauntlet.table.prefetch",
     "gauntlet.registry.reference_file",
@@ -43,6 +44,19 @@ def test_reading_a_configuration_imports_no_log_and_no_state_of_another_kind() -
     code = "import sys, gauntlet.config.load; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"aiokafka", "redis", "sqlite3", "fastapi"}.isdisjoint(loaded)
+
+
+def test_an_analysis_of_a_csv_waits_for_no_library_that_it_does_not_need(tmp_path: Path) -> None:
+    rows = "".join(f"{'old' if i % 2 else 'new'},{(i * 7 % 11) % 3 % 2},{i % 5 or ''}\n" for i in range(400))
+    (tmp_path / "log.csv").write_text("arm,correct,seconds\n" + rows)
+    words = ["analyze", str(tmp_path / "log.csv"), "--arm", "arm", "--champion", "old", "--share", "old=.5,new=.5"]
+    words += ["--metric", "correct:proportion"]
+    code = f"import sys; from gauntlet.cli import main; main({words!r}); print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "new against old" in told
+    loaded = set(told.splitlines()[-1].split())
+    assert {"pandas", "scipy.stats", "sklearn", "matplotlib", "skops", "statsmodels"}.isdisjoint(loaded)
+    assert "evaluator.offline.render.drift" not in loaded
 
 
 def test_the_help_of_drift_reads_no_table() -> None:

@@ -15,7 +15,6 @@ from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
 from evaluator.drift.calibration import Calibration
 from evaluator.drift.comparison import Comparison, Report
@@ -64,6 +63,8 @@ class Verdict:
     @cached_property
     def adjusted_p_values(self) -> list[float]:
         """The features' p values after Benjamini and Hochberg (1995), in the report's order."""
+        from scipy.stats import false_discovery_control  # slow to import, and needed for nothing else
+
         p_values = [feature.p_value for feature in self.report.features]
         return [float(p_value) for p_value in false_discovery_control(p_values)] if p_values else []
 

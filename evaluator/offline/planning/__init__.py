@@ -12,8 +12,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
-from scipy.stats import beta as beta_law
-from scipy.stats import binom
+from scipy import special
 
 from evaluator.offline.planning.forecast import Forecast, discordance_at, smallest_forecast
 from evaluator.offline.planning.result import (
@@ -290,8 +289,10 @@ def _ends(days: Floats, ended: Runs) -> tuple[tuple[float, int, int, int], ...]:
 
 
 def _share(count: int, runs: int, planned: float | None, level: float | None) -> Share:
-    lower = float(beta_law.ppf(0.005, count, runs - count + 1)) if count else 0.0
-    upper = float(beta_law.ppf(0.995, count + 1, runs - count)) if count < runs else 1.0
+    from scipy.stats import binom  # half a second, which a plan without a simulation need not wait for
+
+    lower = float(special.betaincinv(count, runs - count + 1, 0.005)) if count else 0.0
+    upper = float(special.betaincinv(count + 1, runs - count, 0.995)) if count < runs else 1.0
     allowed = None if level is None else int(binom.ppf(0.999, runs, level))
     held = None if allowed is None else count <= allowed
     return Share(count, count / runs, lower, upper, planned, level, allowed, held)

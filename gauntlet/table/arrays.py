@@ -1,0 +1,96 @@
+"""Arrow arrays as numbers and texts: their kinds, their one spelling, and their way into numpy."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gauntlet.spelling import canonical
+from gauntlet.table.sources import NULLS
+
+_TRUTHS = {"true": "1", "false": "0"}
+_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
+
+def plain(values: pa.Array) -> pa.Array:
+    """Without a dictionary; lengths of time as seconds."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_duration(values.type):
+        return pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), _PER_SECOND[values.type.unit])
+    return values
+
+
+def is_text(values: pa.Array) -> bool:
+    kind = values.type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def number_type(values: pa.Array) -> bool:
+    kind = values.type
+    if is_text(values):
+        return cast(values, pa.float64()) is not None
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+    )
+
+
+def kind_of(values: pa.Array) -> Literal["number", "text"]:
+    values = plain(values)
+    values = spelled(values) if is_text(values) else values
+    return "number" if pa.types.is_boolean(values.type) or number_type(values) else "text"
+
+
+def spelled(values: pa.Array) -> pa.Array:
+    """Texts as numbers are written: no spaces around them, truth values as 1 and 0, lengths of time as seconds, null
+    for what stands for none."""
+    coded = values.dictionary_encode()
+    texts = ("" if text is None else canonical(text.strip()) for text in coded.dictionary.to_pylist())
+    known = [_TRUTHS.get(text, None if text in NULLS else text) for text in texts]
+    return strings(known).take(coded.indices)
+
+
+# `pa.array`, `pa.scalar` and `to_numpy` import pandas, half a second, to see whether they were given anything of it.
+
+
+def strings(values: Sequence[str | None]) -> pa.Array:
+    """As `pa.array`."""
+    builder = pa.lib.StringBuilder()
+    builder.append_values(values)
+    return builder.finish()
+
+
+@functools.cache
+def _nan() -> pa.Scalar:
+    return pc.cast(strings(["nan"]), pa.float64())[0]
+
+
+def floats(values: pa.Array) -> NDArray[np.float64]:
+    """As `to_numpy`: NaN where there is no number."""
+    return np.asarray(np.from_dlpack(pc.fill_null(values, _nan()) if values.null_count else values), dtype=np.float64)
+
+
+def cast(values: pa.Array, target: pa.DataType) -> pa.Array | None:
+    """None where a value cannot be cast."""
+    try:
+        return pc.cast(values, target)
+    except pa.ArrowInvalid:
+        return None
+
+
+def first_uncastable(values: pa.Array, target: pa.DataType) -> int:
+    """The index of the first value that cannot be cast, given that one cannot; by halving."""
+    low, high = 0, len(values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if cast(values[low:middle], target) is not None:
+            low = middle
+        else:
+            high = middle
+    return low
