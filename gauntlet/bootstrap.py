@@ -83,6 +83,7 @@ def read_champion(config: Config) -> Champion:
     columns = _reference_kinds(settings)
     fitted = model_schema.read(model, config.task, features, config.classes, settings.input, columns)
     preflight.refuse_unfit(config, fitted.schema)
+    preflight.refuse_recipes(config, model)
     predictor = Predictor(model, fitted.schema, "the model")
     reference = reference_of(config, predictor)
     tried = trial.predict(predictor, fitted, reference)
@@ -102,6 +103,7 @@ def read_serving(config: Config, version: str) -> Champion:
     predictor, reference = registry.load(version), registry.reference(version)
     schema = predictor.schema
     preflight.refuse_unfit(config, schema)
+    preflight.refuse_recipes(config, predictor.model)
     fitted = model_schema.read(predictor.model, schema.task, schema.features, schema.classes, schema.input)
     tried = trial.predict(predictor, fitted, reference)
     notes = preflight.notes(config, predictor.model, schema, tried.seconds)

@@ -148,8 +148,8 @@ def differences(config: Config, found: InForce) -> list[Difference]:
     """Every difference, those that a start refuses first, those that never take effect next."""
     if config.experiment != found.settings.experiment:
         return [_difference("experiment", found.settings.experiment, config.experiment)]
-    before: dict[str, str] = {**found.settings.settings, **_frozen(found)}
     now = flat(config)
+    before = {**found.settings.settings, **_frozen(found, now)}
     made = [
         _difference(name, before.get(name, "none"), now.get(name, "none"))
         for name in {**before, **now}
@@ -180,17 +180,24 @@ def _compared_otherwise(name: str, found: InForce) -> bool:
     return name in (*_BY_CONTENT, "features", "classes", "experiment", "state") or by_evaluator
 
 
-def _frozen(found: InForce) -> dict[str, str]:
-    """The settings that the running rollout (of several the oldest) keeps until it ends."""
-    running = found.control.rollouts if found.control else ()
-    rollout = running[0] if running else None
-    if rollout is None:
-        return {}
-    frozen = _stages(rollout)
-    plan: dict[str, Any] = found.evaluator.plans.get(rollout.id, {}) if found.evaluator else {}
-    for guard in plan.get("guards", ()):
-        frozen |= {f"guardrails.{guard['name']}.{name}": str(guard[name]) for name in ("margin", "alpha")}
-    return frozen | {
+def _frozen(found: InForce, now: dict[str, str]) -> dict[str, str]:
+    """The settings that the running rollouts keep until they end; where they differ, one that is not as `now`."""
+    frozen: dict[str, str] = {}
+    for rollout in found.control.rollouts if found.control else ():
+        plan = found.evaluator.plans.get(rollout.id, {}) if found.evaluator else {}
+        kept = _stages(rollout) | _planned(plan)
+        frozen |= {name: value for name, value in kept.items() if name not in frozen or value != now.get(name)}
+    return frozen
+
+
+def _planned(plan: dict[str, Any]) -> dict[str, str]:
+    """The settings in a rollout's plan."""
+    guards = {
+        f"guardrails.{guard['name']}.{name}": str(guard[name])
+        for guard in plan.get("guards", ())
+        for name in ("margin", "alpha")
+    }
+    return guards | {
         f"evidence.{name}": span(plan[name]) if name in ("duration", "max_duration") else _plain(plan[name])
         for name in _PLANNED
         if name in plan

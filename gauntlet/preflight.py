@@ -17,7 +17,7 @@ from gauntlet.config import Config, KeyConfig
 from gauntlet.config.possible import span, useless
 from gauntlet.errors import ConfigError
 from gauntlet.registry.artifact import FunctionModel, Schema
-from gauntlet.spelling import did_you_mean, quoting_hint
+from gauntlet.spelling import did_you_mean, listed, quoting_hint
 
 _SHORTEST_SECRET = 16
 
@@ -71,8 +71,26 @@ def secrets(keys: Sequence[KeyConfig], environ: Mapping[str, str] = os.environ) 
 
 def refuse_trainer(config: Config) -> None:
     """Raise `ConfigError` for a trainer that no job could call."""
-    if config.retrain.enabled and config.retrain.trainer is not None:
+    if not config.retrain.enabled:
+        return
+    if config.retrain.trainer is not None:
         named_function(config.retrain.trainer, "retrain.trainer")
+    for recipe in config.retrain.recipes:
+        if recipe.trainer is not None:
+            named_function(recipe.trainer, f"retrain.recipes: the trainer of {recipe.name},")
+
+
+def refuse_recipes(config: Config, model: Any) -> None:
+    """Raise `ConfigError` for a recipe that sets what the model, cloned, does not have."""
+    if not config.retrain.enabled or config.retrain.trainer is not None or not hasattr(model, "get_params"):
+        return
+    for recipe in config.retrain.recipes:
+        known = model.get_params() if recipe.trainer is None and recipe.parameters else recipe.parameters
+        for name in recipe.parameters:
+            if name not in known:
+                hint = did_you_mean(name, known) or f"there are {listed(known, 20)}"
+                kind = type(model).__name__
+                raise ConfigError(f"retrain.recipes: {recipe.name} sets {name!r}, no parameter of {kind}; {hint}")
 
 
 def named_function(source: str, setting: str) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from gauntlet.config.possible import span
+from gauntlet.config.retrain import WindowLength
 from gauntlet.config.section import BlockLength, Seconds, Section
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ _EFFECTS: dict[str, tuple[Effect, str]] = {
     "ramp": (Effect.ROLLOUT, ""),
     "refresh": (Effect.ROLLOUT, ""),
     "retrain.rule": (Effect.ROLLOUT, ""),
+    "slots": (Effect.START, "a ramp that is under way keeps its own until it is empty"),
     "bake.time": (Effect.START, "counts from the next promotion on"),
     "drift.pane": (Effect.START, "the champion is then watched anew"),
     "drift.season": (Effect.START, "the champion is then watched anew"),
@@ -115,9 +117,9 @@ def flat(config: Config) -> dict[str, str]:
 def _flat(section: Section, prefix: str) -> Iterator[tuple[str, str]]:
     for name in section.__struct_fields__:
         value = getattr(section, name)
-        if isinstance(value, Section):
+        if isinstance(value, Section) and name != "schedule":  # which may be none
             yield from _flat(value, f"{prefix}{name}.")
-        elif name in ("ramp", "keys"):
+        elif name in ("ramp", "keys", "recipes"):
             for place, item in enumerate(value):
                 yield from _flat(item, f"{prefix}{name}[{place}].")
         elif name not in ("guardrails", "features"):
@@ -127,8 +129,14 @@ def _flat(section: Section, prefix: str) -> Iterator[tuple[str, str]]:
 def _shown(value: Any) -> str:
     if isinstance(value, BlockLength) and value.auto:
         return "auto"
+    if isinstance(value, WindowLength) and not value:
+        return "all"
     if isinstance(value, Seconds):
         return span(value)
+    if isinstance(value, Section):
+        return ", ".join(
+            f"{name} {_shown(getattr(value, name))}" for name in value.__struct_fields__ if getattr(value, name)
+        )
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
     if value is None:

@@ -115,6 +115,12 @@ def _retraining(config: Config) -> None:
         f"blocks of outcomes (of {span(longest)}, by `evidence.{'cycle' if config.evidence.block.auto else 'block'}`), "
         f"or the gate can't answer: they hold {holdout / longest:.3g}",
     )
+    for recipe in retrain.recipes:
+        check(
+            not recipe.window or recipe.window > holdout,
+            f"`retrain.recipes` must have windows longer than `validation` and `test` together ({span(holdout)}): "
+            f"{recipe.name} would have nothing to train on within {span(recipe.window or 0)}",
+        )
     most = _LARGEST.get(config.metric, inf)
     check(
         retrain.min_improvement < most,

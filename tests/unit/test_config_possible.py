@@ -15,7 +15,7 @@ from builders import small_experiment
 from gauntlet.cli import main
 from gauntlet.config import load as configs
 from gauntlet.errors import ConfigError
-from gauntlet.types import Task
+from gauntlet.types import Rule, Task
 from retrainer import holdout_gate
 
 BASE = "experiment: e\ntask: classification\nchampion: {model: m.skops, target: y, reference: r.csv}\n"
@@ -86,6 +86,12 @@ IMPOSSIBLE = {
         "guardrails: [{metric: fallback_rate, margin: 0}]\nevidence: {require_safe: true}",
         "`guardrails` must have a margin greater than 0 for fallback_rate with `evidence.require_safe`",
         "guardrails: [{metric: fallback_rate, margin: 0}]",
+    ),
+    "a recipe without a row to train on": (
+        "retrain: {recipes: [{name: short, window: 14d}]}",
+        "`retrain.recipes` must have windows longer than `validation` and `test` together (14d): short would have "
+        "nothing to train on within 14d",
+        "retrain: {recipes: [{name: short, window: 15d}, {name: long, window: all}]}",
     ),
     "an improvement in per cent": (
         "retrain: {min_improvement: 5}\nevidence: {metric: accuracy}",
@@ -173,6 +179,7 @@ def test_a_holdout_is_answered_from_five_blocks_on(days: int, answered: bool) ->
         confidence=0.95,
         repetitions=200,
         seed=1,
+        rule=Rule.PROVE,
     )
     assert found.accepted == answered
 

@@ -111,6 +111,16 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
             "evidence.inconclusive: in force archive, configured extend; takes effect at the next start",
         ],
     ),
+    "a schedule and a recipe": (
+        {"retrain": {"schedule": {"every": "7d"}, "recipes": [{"name": "short", "window": "30d"}]}},
+        [
+            "retrain.recipes[0].name: in force none, configured short; takes effect at the next start",
+            "retrain.recipes[0].parameters: in force none, configured {}; takes effect at the next start",
+            "retrain.recipes[0].trainer: in force none, configured null; takes effect at the next start",
+            "retrain.recipes[0].window: in force none, configured 30d; takes effect at the next start",
+            "retrain.schedule: in force null, configured every 7d, timezone UTC; takes effect at the next start",
+        ],
+    ),
     "another pane": (
         {"drift": {"pane": 512}},
         ["drift.pane: in force 256, configured 512; takes effect at the next start: the champion is then watched anew"],

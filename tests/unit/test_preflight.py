@@ -28,6 +28,14 @@ REFUSED = {
         {"retrain": {"trainer": "math:fit"}},
         "retrain.trainer math:fit can't be imported: AttributeError",
     ),
+    "a recipe's trainer that is not there": (
+        {"retrain": {"recipes": [{"name": "a", "trainer": "math:fit"}]}},
+        "retrain.recipes: the trainer of a, math:fit can't be imported: AttributeError",
+    ),
+    "a recipe that sets what the model has not": (
+        {"retrain": {"recipes": [{"name": "a", "parameters": {"Cs": 1.0}}]}},
+        "retrain.recipes: a sets 'Cs', no parameter of LogisticRegression; did you mean 'C'?",
+    ),
     "a trainer of no module": ({"retrain": {"trainer": "fit"}}, "retrain.trainer must be module:function, not 'fit'"),
     "a trainer that is no function": ({"retrain": {"trainer": "math:pi"}}, "math:pi is no function, but float"),
     "a log that is no address": ({"log": "kafka://"}, "a Kafka log is kafka://host:port"),

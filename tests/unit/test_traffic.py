@@ -34,7 +34,6 @@ def logged(config: Config, n: int, *, days: float, segments: dict[str, str], **m
                 bucket=i,
                 assigned="champion",
                 served="champion",
-                propensity=0.0,
                 allocation=1,
                 champion="v0001",
                 output=[0.5, 0.5],
