@@ -1,6 +1,7 @@
 """The first start: registers the configured model as version 1 and creates the control record with it as champion.
 
-Idempotent: a second start, or a second process at the same time, changes nothing.
+Idempotent: a second start, or a second process at the same time, changes nothing. What has run is never begun again:
+a control record that the state store has lost is put back, or the start is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet import adapters, control, files, in_force, preflight, rollout
+from gauntlet import adapters, control, control_copy, files, in_force, preflight, rollout
 from gauntlet.config import ChampionConfig, Config
 from gauntlet.errors import BadInput, ConfigError, ModelUnusable
 from gauntlet.losses import loss
@@ -50,7 +51,7 @@ async def _ensure(config: Config, state: StateStore) -> Control:
         before = await in_force.read(config)
         if before is not None:
             in_force.refuse(config, before)
-        _, found = await control.read(state, config.experiment)
+        found = await _recorded(config, state)
         if found is None:
             version = _register_champion(config)
             at = 0.0 if config.clock == "events" else time.time()
@@ -60,6 +61,23 @@ async def _ensure(config: Config, state: StateStore) -> Control:
         return found
     finally:
         await state.close()
+
+
+async def _recorded(config: Config, state: StateStore) -> Control | None:
+    """The control record; where the state store has lost it, the router's copy, which is put back."""
+    version, found = await control.read(state, config.experiment)
+    known, copy = control_copy.read(config)
+    if copy is None or known <= version:
+        return found
+    await control.restore(state, known, copy)
+    _log.error(
+        "control_restored",
+        version=known,
+        champion=copy.champion,
+        reason=f"the state store ({config.state}) had lost the control record",
+        next="the router's copy is in force; its history begins anew",
+    )
+    return copy
 
 
 class Champion(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,6 +43,11 @@ async def create(store: StateStore, control: Control) -> tuple[int, Control]:
     return version, control
 
 
+async def restore(store: StateStore, version: int, control: Control) -> bool:
+    """Put back a record that the store has lost; False where it has that version or a later one."""
+    return await store.restore(keys.control(control.experiment), msgspec.json.encode(control), version)
+
+
 async def change(
     store: StateStore,
     experiment: str,

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gauntlet import adapters, control, files, keys
+from gauntlet import adapters, control, control_copy, files, keys
 from gauntlet.config import Config, FeatureSpec
 from gauntlet.config.effects import COUNTED, Effect, effect_of, flat, recounted
 from gauntlet.config.possible import span
@@ -91,16 +91,30 @@ def settings(config: Config) -> Settings | None:
 
 
 async def read(config: Config) -> InForce | None:
-    """What is in force in this data folder; None before the first start. Writes nothing."""
-    found = settings(config)
-    if found is None:
+    """What is in force in this data folder; None before the first start. Writes nothing.
+
+    A control record that the state store has lost is the router's copy, which the next start puts back. Raises
+    `ConfigError` where there is none of the two.
+    """
+    found, trace = settings(config), control_copy.trace(config)
+    if found is None and trace is None:
         return None
-    name = found.experiment
+    name = config.experiment if found is None else found.experiment
     store = adapters.state(config)
     try:
-        _, record = await control.read(store, name)
-        return InForce(settings=found, control=record, evaluator=await _evaluator(store, name))
+        version, record = await control.read(store, name)
+        known, copy = control_copy.read(config)
+        if copy is not None and known > version and not _moved(config, found):
+            control_copy.refuse_older(config, copy)
+            record = copy
+        if found is not None:
+            return InForce(settings=found, control=record, evaluator=await _evaluator(store, name))
+        if record is None and trace is not None:
+            control_copy.refuse_lost(config, trace)
+        return None
     except StateUnavailable:
+        if found is None:
+            return None
         return InForce(settings=found, reachable=False)
     finally:
         await store.close()
@@ -123,12 +137,12 @@ def refuse(config: Config, found: InForce) -> None:
         raise ConfigError(f"{config.data}: " + "; ".join(map(str, refused)), code="other_settings")
     if found.control is None and found.reachable:
         before = found.settings.settings.get("state")
-        remedy = "restore state.db" if before == config.state else f"set `state` back to {before}"
-        raise ConfigError(
-            f"{config.data}: {config.experiment} has run here, and the state store ({config.state}) has no record of "
-            f"it: {remedy}, or begin anew with an empty `data` folder",
-            code="other_settings",
-        )
+        control_copy.refuse_lost(config, adapters.data(config) / _FILE, before)
+
+
+def _moved(config: Config, found: Settings | None) -> bool:
+    """Whether another state store is configured than at the last start."""
+    return found is not None and found.settings.get("state", config.state) != config.state
 
 
 def keep(config: Config) -> None:

@@ -47,7 +47,7 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
     times = EventTimes(clock, replay=config.clock == "events")
     state = adapters.state(config)
     registry = adapters.registry(config)
-    follower = ControlFollower(config, state, registry, clock, replica, Path(config.data) / f"control-{replica}.json")
+    follower = ControlFollower(config, state, registry, clock, replica)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(state.close)
         await follower.start()

@@ -1,7 +1,8 @@
 """Control follower: keeps the routing table in step with the control record, and never serves half of a change.
 
 A new version's models load and are rehearsed before the old table is replaced; a model that can't serve leaves it in
-force. The last record that worked is kept on the local disk, so that a router starts while the state store is away.
+force. The last record that worked is kept on the local disk: a router starts from it while the state store is away,
+and puts it back where the store has lost it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from gauntlet import control, files, keys, status, telemetry
+from gauntlet import control, control_copy, keys, status, telemetry
 from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError, ModelUnusable, StateUnavailable
@@ -42,15 +40,12 @@ _NOT_FOLLOWED = "control_not_followed"
 class ControlFollower:
     """Owns the routing table and the circuit breaker; the request path reads the one and records into the other."""
 
-    def __init__(
-        self, config: Config, state: StateStore, registry: ModelStore, clock: Clock, replica: str, last_known: Path
-    ) -> None:
+    def __init__(self, config: Config, state: StateStore, registry: ModelStore, clock: Clock, replica: str) -> None:
         self._config = config
         self._state = state
         self._registry = registry
         self._clock = clock
         self._replica = replica
-        self._last_known = last_known
         self._models: dict[str, ModelWorker] = {}
         self._unusable: frozenset[str] = frozenset()  # running rollouts that were refused; their rollback is asked for
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,7 +60,7 @@ class ControlFollower:
         try:
             version, record = await control.read(self._state, self._config.experiment)
         except StateUnavailable as error:
-            version, record = self._last()
+            version, record = control_copy.read(self._config)
             if record is None:
                 raise
             unavailable = error
@@ -82,14 +77,25 @@ class ControlFollower:
             try:
                 await self._state.wait(_POLL_SECONDS)
                 version, record = await control.read(self._state, self._config.experiment)
-                if self.table is None or record is None or version <= self.table.version:
-                    if self.table is not None and version == self.table.version:
-                        self.problems.clear(_NOT_FOLLOWED)
-                    continue
-                await self._take(version, record)
+                if self.table is not None and version < self.table.version:
+                    await self._put_back(self.table)
+                elif self.table is not None and version == self.table.version:
+                    self.problems.clear(_NOT_FOLLOWED)
+                elif record is not None:
+                    await self._take(version, record)
             except GauntletError as error:
                 self._report(error)
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _put_back(self, table: RoutingTable) -> None:
+        """The state store has lost what this replica serves, by a flush or an old backup."""
+        if await control.restore(self._state, table.version, table.control):
+            _log.error(
+                "control_restored",
+                version=table.version,
+                reason="the state store had lost the control record",
+                next="serving on; its history begins anew",
+            )
 
     def _report(self, error: GauntletError) -> None:
         """The control record can't be read or followed: say so once, for as long as it lasts."""
@@ -153,7 +159,7 @@ class ControlFollower:
         fraction = self._config.shadow.fraction
         self.table = RoutingTable(version, record, champion, challengers, previous, fraction)
         self.problems.clear(_NOT_FOLLOWED)
-        files.atomic_write(self._last_known, msgspec.json.encode((version, record)))
+        control_copy.write(self._config, version, record)
         self._drop_unused(record)
         self._show(self.table)
         await self._acknowledge(self.table)
@@ -207,12 +213,6 @@ class ControlFollower:
         grace = 2 * self._config.router.deadline  # requests that hold the old table may still ask
         for version in set(self._models) - wanted:
             asyncio.get_running_loop().call_later(grace, self._models.pop(version).close)
-
-    def _last(self) -> tuple[int, Control | None]:
-        try:
-            return msgspec.json.decode(self._last_known.read_bytes(), type=tuple[int, Control])
-        except (OSError, msgspec.MsgspecError):
-            return 0, None
 
     def _show(self, table: RoutingTable) -> None:
         name, rollouts = self._config.experiment, table.control.rollouts

@@ -27,6 +27,10 @@ class StateStore(Protocol):
         With `keep` the new version also goes into the record's history. Raises `Conflict` when the version differs.
         """
 
+    async def restore(self, key: str, value: bytes, version: int) -> bool:
+        """Put back a record that was lost, under its version and into its history; False where the store has that
+        version or a later one."""
+
     async def history(self, key: str, after: int = 0) -> list[Versioned]:
         """The kept versions later than `after`, oldest first."""
 

@@ -75,6 +75,19 @@ class LocalState:
         with self._translated(), self._lock:
             yield self._db
 
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: committed at the end, undone where the body raises."""
+        with self._locked() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # a full disk has ended it already
+                    db.execute("ROLLBACK")
+                raise
+
     async def close(self) -> None:
         self._folder.close()
         await self._close()
@@ -93,22 +106,20 @@ class LocalState:
 
     @in_thread
     def put(self, key: str, value: bytes, expected: int, *, keep: bool = False) -> int:
-        with self._locked() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                row = db.execute("SELECT version FROM records WHERE key = ?", (key,)).fetchone()
-                version = row[0] if row else 0
-                if version != expected:
-                    raise Conflict(f"{key} is at version {version}, not {expected}")
-                db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (key, expected + 1, value))
-                if keep:
-                    db.execute("INSERT INTO history VALUES (?, ?, ?)", (key, expected + 1, value))
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:  # a full disk has ended it already
-                    db.execute("ROLLBACK")
-                raise
+        with self._changing() as db:
+            version = _version(db, key)
+            if version != expected:
+                raise Conflict(f"{key} is at version {version}, not {expected}")
+            _write(db, key, expected + 1, value, keep=keep)
         return expected + 1
+
+    @in_thread
+    def restore(self, key: str, value: bytes, version: int) -> bool:
+        with self._changing() as db:
+            lost = _version(db, key) < version
+            if lost:
+                _write(db, key, version, value, keep=True)
+        return lost
 
     @in_thread
     def history(self, key: str, after: int = 0) -> list[Versioned]:
@@ -123,3 +134,14 @@ class LocalState:
         with self._locked() as db:
             rows = db.execute("SELECT key FROM records WHERE substr(key, 1, ?) = ? ORDER BY key", (len(prefix), prefix))
             return [row[0] for row in rows]
+
+
+def _version(db: sqlite3.Connection, key: str) -> int:
+    row = db.execute("SELECT version FROM records WHERE key = ?", (key,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _write(db: sqlite3.Connection, key: str, version: int, value: bytes, *, keep: bool) -> None:
+    db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (key, version, value))
+    if keep:
+        db.execute("INSERT OR REPLACE INTO history VALUES (?, ?, ?)", (key, version, value))

@@ -40,6 +40,20 @@ redis.call('PUBLISH', ARGV[5], ARGV[4])
 return version
 """
 
+# KEYS: as above. ARGV: version, value, key, channel. Answers 1, or 0 where the record has that version or a later one.
+_RESTORE = """
+local version = tonumber(ARGV[1])
+if tonumber(redis.call('HGET', KEYS[1], 'version') or '0') >= version then return 0 end
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+if not last or tonumber(string.match(last[1], '^%d+')) < version then
+  redis.call('XADD', KEYS[2], version .. '-0', 'value', ARGV[2])
+end
+redis.call('HSET', KEYS[1], 'version', version, 'value', ARGV[2])
+redis.call('ZADD', KEYS[3], 0, ARGV[3])
+redis.call('PUBLISH', ARGV[4], ARGV[3])
+return 1
+"""
+
 
 class RedisState:
     """`StateStore` on Redis. `url`: redis://, rediss:// or unix://, with `?prefix=` for its keys (default `gauntlet:`).
@@ -56,6 +70,7 @@ class RedisState:
             address, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=Retry(NoBackoff(), 0)
         )
         self._put = self._redis.register_script(_PUT)
+        self._restore = self._redis.register_script(_RESTORE)
         self._channel = self._prefix + "changes"
         self._index = self._prefix + "keys"
         self._notice: asyncio.Task[None] | None = None
@@ -76,6 +91,13 @@ class RedisState:
         if version < 0:
             raise Conflict(f"{key} is at version {-1 - version}, not {expected}")
         return version
+
+    async def restore(self, key: str, value: bytes, version: int) -> bool:
+        async with self._translated():
+            restored: int = await self._restore(
+                keys=[self._record(key), self._history(key), self._index], args=[version, value, key, self._channel]
+            )
+        return bool(restored)
 
     async def history(self, key: str, after: int = 0) -> list[Versioned]:
         async with self._translated():

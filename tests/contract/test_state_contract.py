@@ -298,3 +298,29 @@ async def test_redis_keys_carry_the_prefix_of_the_url(redis_server: parts.Redis)
     finally:
         await one.close()
         await two.close()
+
+
+async def test_a_lost_record_is_put_back_under_its_version(backend: Backend) -> None:
+    """Scenario: the record was at version 7 and is lost, or an old backup of version 2 came back."""
+    store, other = backend.store(), backend.store()
+    for key, versions in (("control/lost", 0), ("control/old", 2)):
+        for version in range(versions):
+            await store.put(key, b"old", version, keep=True)
+        before = await store.history(key)
+        assert await store.restore(key, b"seven", 7)
+        assert await other.get(key) == Versioned(7, b"seven")
+        assert await other.history(key) == [*before, Versioned(7, b"seven")]
+        assert not await other.restore(key, b"seven again", 7)
+        assert not await other.restore(key, b"older", 6)
+        assert await store.put(key, b"eight", 7, keep=True) == 8
+        assert (await store.history(key))[-2:] == [Versioned(7, b"seven"), Versioned(8, b"eight")]
+        assert await store.keys("control/") == ["control/lost", "control/old"][: 1 if key == "control/lost" else 2]
+
+
+async def test_a_record_put_back_wakes_who_waits(backend: Backend) -> None:
+    store, other = backend.store(), backend.store()
+    await settled(store)
+    waiter = Waiter(store)
+    await waiter.waiting.wait()
+    await other.restore(KEY, b"back", 3)
+    assert 1 <= await waiter.waits <= 3

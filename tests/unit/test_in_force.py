@@ -353,10 +353,8 @@ def test_a_folder_whose_state_is_gone_is_refused(capsys: pytest.CaptureFixture[s
     for file in Path(config.data).glob("state.db*"):
         file.unlink()
     message = refused(capsys, tmp_path / "config.yaml")
-    assert (
-        f"{config.data}: test has run here, and the state store (local) has no record of it: restore state.db"
-        in message
-    )
+    assert f"{config.data}: test has run here ({config.data}/settings.json is there)" in message
+    assert f"({config.data}/state.db) nor in the router's copy ({config.data}/control.json): restore one" in message
     assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]
 
 

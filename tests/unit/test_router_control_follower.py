@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from builders import small_experiment
 
-from gauntlet import adapters, bootstrap
+from gauntlet import adapters, bootstrap, control_copy
 from gauntlet.clock import EventClock
 from gauntlet.errors import StateUnavailable
 from gauntlet.state import Versioned
@@ -20,7 +20,7 @@ async def test_the_last_known_record_is_safe_on_disk_before_it_replaces_the_old_
 ) -> None:
     config = small_experiment.load(small_experiment.write(tmp_path))
     await bootstrap.ensure(config)
-    copy = tmp_path / "control.json"
+    copy = control_copy.path(config)
     synced: list[int] = []
     renamed: list[Path] = []
     fsync, replace = os.fsync, os.replace
@@ -38,11 +38,11 @@ async def test_the_last_known_record_is_safe_on_disk_before_it_replaces_the_old_
     monkeypatch.setattr(os, "replace", check)
     state = adapters.state(config)
     try:
-        await ControlFollower(config, state, adapters.registry(config), EventClock(), "a", copy).start()
+        await ControlFollower(config, state, adapters.registry(config), EventClock(), "a").start()
     finally:
         await state.close()
     assert renamed == [copy]
-    assert tmp_path.stat().st_ino in synced
+    assert copy.parent.stat().st_ino in synced
 
 
 async def test_a_start_without_the_state_store_serves_the_copy_and_says_so(
@@ -50,21 +50,21 @@ async def test_a_start_without_the_state_store_serves_the_copy_and_says_so(
 ) -> None:
     config = small_experiment.load(small_experiment.write(tmp_path))
     await bootstrap.ensure(config)
-    copy = tmp_path / "control.json"
     state, registry = adapters.state(config), adapters.registry(config)
 
     async def unavailable(*_: object) -> Versioned:
         raise StateUnavailable("gone")
 
     try:
-        await ControlFollower(config, state, registry, EventClock(), "a", copy).start()
+        await ControlFollower(config, state, registry, EventClock(), "a").start()
         monkeypatch.setattr(state, "get", unavailable)
-        follower = ControlFollower(config, state, registry, EventClock(), "a", copy)
+        follower = ControlFollower(config, state, registry, EventClock(), "a")
         await follower.start()
         assert follower.table is not None
         assert follower.table.champion.version == "v0001"
         assert follower.problems.open
+        control_copy.path(config).unlink()
         with pytest.raises(StateUnavailable):
-            await ControlFollower(config, state, registry, EventClock(), "a", tmp_path / "none.json").start()
+            await ControlFollower(config, state, registry, EventClock(), "a").start()
     finally:
         await state.close()
