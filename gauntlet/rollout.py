@@ -96,7 +96,8 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
 class Control(msgspec.Struct, frozen=True, kw_only=True):
     """The versioned control record: the only thing that sets an allocation.
 
-    `allocation` counts the changes of who is served by whom; evidence is keyed by it, so that strata never mix.
+    `champion_since` is when the present champion took over. `allocation` counts the changes of who is served by whom;
+    evidence is keyed by it, so that strata never mix.
     `rollouts` are the running ones, oldest first; `begun` counts all. `slots` is the number of ranges that the buckets
     are divided into. `salt` names the rollout that opened the ramp: the seed of the assignment, which stays while
     anybody is on the ramp, so that nobody moves when another challenger comes or goes.
@@ -104,6 +105,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 
     experiment: str
     champion: str
+    champion_since: float = 0.0
     allocation: int = 1
     previous: str | None = None
     began: float = 0.0
@@ -161,4 +163,4 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 def begin(experiment: str, champion: str, at: float) -> Control:
     """The first record of an experiment: everything to the champion."""
     first = Transition(command="begin", decision=Decision.HOLD, actor="gauntlet", reason="first start", at=at)
-    return Control(experiment=experiment, champion=champion, began=at, last=first)
+    return Control(experiment=experiment, champion=champion, champion_since=at, began=at, last=first)

@@ -1,4 +1,5 @@
-"""Spellings of values and names: the one form in which values are compared, and suggestions for misspelt names."""
+"""Spellings of values and names: the one form in which values are compared, what a terminal may be shown, and
+suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -101,6 +102,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean 'metric'?` where one of the known names is close, else empty."""
     close = difflib.get_close_matches(name, list(known), 1, 0.6)
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+def printable(value: str) -> str:
+    """The text with control characters spelled out, because they could drive the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
 
 
 def quoting_hint(written: Iterable[object], known: Iterable[object]) -> str:

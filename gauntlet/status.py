@@ -57,6 +57,14 @@ class Problems:
         return worst_first(self._open.values())
 
 
+def moment(at: float | None) -> datetime | None:
+    """Seconds since the epoch as a time in UTC; None for 0 or less, which no event has: the time is not known."""
+    return datetime.fromtimestamp(at, UTC) if at is not None and 0 < at < _YEAR_10000 else None
+
+
+_YEAR_10000 = 253_402_300_800.0
+
+
 def worst_first(problems: Iterable[Problem]) -> list[Problem]:
     """By severity, and among equals the oldest first."""
     newest = datetime.max.replace(tzinfo=UTC)

@@ -263,6 +263,7 @@ def _promote(control: Control, command: Command, now: float) -> Control:
     return _replace(
         control,
         champion=rollout.challenger,
+        champion_since=now,
         previous=control.champion,
         rollouts=tuple(_anew(control, r, n, now) for n, r in enumerate(again, control.begun + 1)),
         begun=control.begun + len(again),
@@ -329,6 +330,7 @@ def _revert(control: Control, command: Command, version: str, now: float) -> Con
     return _replace(
         control,
         champion=version,
+        champion_since=now,
         previous=control.champion,
         rollouts=(),
         bake=None,

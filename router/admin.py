@@ -20,7 +20,8 @@ from gauntlet.errors import GauntletError
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore
-from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress, RouterProgress, worst_first
+from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress, RouterProgress
+from gauntlet.status_document import Document, Reports, Serving, change, changes, document, plain
 from gauntlet.types import Role, Rule, Severity
 from router.auth import ApiKeys
 from router.control_follower import ControlFollower
@@ -88,7 +89,7 @@ class AdminRoutes:
         return json_response(200, [self._experiment])
 
     async def status(self, request: Request, experiment: str) -> Response:
-        """Everything about one experiment: control record, what this replica serves, evidence, drift, jobs."""
+        """The status document: what serves, problems, rollouts with verdict and next step, evidence, drift, jobs."""
         self._require(request, Role.VIEWER, experiment)
         return json_response(200, await self._status())
 
@@ -96,8 +97,7 @@ class AdminRoutes:
         """Every accepted change of the control record later than version `after`, with who, why and when."""
         self._require(request, Role.VIEWER, experiment)
         records = await control.history(self._state, experiment, after)
-        fields = [{"version": v, "champion": c.champion, "share": c.share, "last": c.last} for v, c in records]
-        return json_response(200, fields)
+        return json_response(200, changes(records))
 
     async def promote(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
         """Make a challenger the champion now, whatever the evidence says; the bake then follows as usual."""
@@ -161,47 +161,37 @@ class AdminRoutes:
             extra["version"] = version
         command = Command(name=name, actor=actor, reason=body.reason, rollout=body.rollout, **extra)
         number, record, changed = await control.change(self._state, experiment, command, self._clock.now())
-        return json_response(200, {"changed": changed, "version": number, "control": record})
+        answer = {"changed": changed, "version": number, "last": change(number, record), "control": plain(record)}
+        return json_response(200, answer)
 
-    async def _status(self) -> dict[str, Any]:
+    async def _status(self) -> Document:
         """What the state store holds on the experiment, and what this replica serves; the latter even without it."""
         name, table, problems = self._experiment, self._follower.table, list(self._follower.problems.open)
         version, record = (table.version, table.control) if table else (0, None)
-        evaluator = retrainer = None
-        routers = []
+        reports = Reports()
         try:
             version, record = await control.read(self._state, name)
-            evaluator = await self._report(keys.evaluator_progress(name), EvaluatorProgress)
-            retrainer = await self._report(keys.retrainer_progress(name), RetrainerProgress)
             replicas = await self._state.keys(keys.router_progress(name, ""))
-            routers = [await self._report(key, RouterProgress) for key in replicas]
-            for report in (evaluator, retrainer):
-                problems += report.problems if report else []
+            reports = Reports(
+                evaluator=await self._report(keys.evaluator_progress(name), EvaluatorProgress),
+                retrainer=await self._report(keys.retrainer_progress(name), RetrainerProgress),
+                routers=[await self._report(key, RouterProgress) for key in replicas],
+            )
         except GauntletError as error:
             remedy = "the state store must answer again; until then nothing advances, and the router serves on"
             problems.append(
                 Problem(code=error.code, severity=Severity.HIGH, source="router", text=str(error), remedy=remedy)
             )
-        serving = table and {
-            "version": table.version,
-            "champion": table.champion.version,
-            "share": table.share,
-            "challengers": self._follower.challengers,
-        }
-        return {
-            "experiment": name,
-            "task": self._config.task,
-            "metric": self._config.metric,
-            "version": version,
-            "control": record,
-            "share": record.share if record else None,
-            "serving": serving,
-            "problems": worst_first(problems),
-            "aliases": self._registry.aliases(),
-            "evaluator": evaluator,
-            "retrainer": retrainer,
-            "routers": routers,
-        }
+        serving = None
+        if table is not None:
+            serving = Serving(
+                version=table.version,
+                champion=table.champion.version,
+                share=table.share,
+                challengers=self._follower.challengers,
+            )
+        aliases, now = self._registry.aliases(), self._clock.now()
+        return document(self._config, version, record, serving, reports, problems, aliases, now)
 
     async def _report(self, key: str, kind: type[msgspec.Struct]) -> Any:
         version, value = await self._state.get(key)

@@ -7,7 +7,6 @@ import asyncio
 from gauntlet import bootstrap, in_force, preflight, traffic
 from gauntlet.cli import diff, load_config
 from gauntlet.config import Config
-from gauntlet.config.evidence import MIN_CYCLES
 
 _DAY = 86_400
 
@@ -46,10 +45,9 @@ def _rollout_times(config: Config) -> str:
     """How soon a challenger may be promoted, by the declared times alone."""
     evidence = config.evidence
     ramp = float(config.shadow.min_time) + sum(float(stage.min_time) for stage in config.ramp)
-    win = MIN_CYCLES * evidence.cycle if evidence.block.auto else evidence.min_blocks * evidence.longest_block
-    earliest = max(ramp, win + evidence.outcome_horizon)
+    earliest = max(ramp, evidence.earliest_win)
     return (
         f"rollout: a challenger is promoted {earliest / _DAY:.3g} days after its start at the earliest (shadow and "
-        f"ramp {ramp / _DAY:.3g} days; a win needs {win / _DAY:.3g} days of outcomes, which count "
-        f"{evidence.outcome_horizon / _DAY:.3g} days after the prediction)"
+        f"ramp {ramp / _DAY:.3g} days; a win needs {(evidence.earliest_win - evidence.outcome_horizon) / _DAY:.3g} "
+        f"days of outcomes, which count {evidence.outcome_horizon / _DAY:.3g} days after the prediction)"
     )

@@ -17,6 +17,19 @@ from gauntlet.spelling import did_you_mean
 EXAMPLE = Path(gauntlet.__file__).parent / "config" / "example.yaml"
 
 
+VERBS = {
+    "challenge": "start a rollout of a registered version, in shadow",
+    "approve": "approve leaving the present stage, where its gate asks for it",
+    "pause": "keep a challenger (without --rollout: all) at its share; harm still rolls it back",
+    "resume": "let a paused ramp go on",
+    "ramp": "set the stage of the ramp, up or down",
+    "promote": "make a challenger the champion now, whatever the evidence says",
+    "rollback": "take a challenger (without --rollout: all) out; where none runs, put the previous champion back",
+    "abort": "end a rollout (without --rollout: all) without calling it a failure",
+}
+"""The operator's commands, which the router's API has by the same names."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0 on success, 2 for a usage, configuration or data error, 1 for any other."""
     return output.guarded(lambda: _run(argv))
@@ -75,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         form = argparse.RawDescriptionHelpFormatter
         command = commands.add_parser(name, help=about, description=about, formatter_class=form)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=name)
         command.declare = declare
         return command
 
@@ -96,6 +109,10 @@ def parser() -> argparse.ArgumentParser:
     register.add_argument("--note", default="", help="why it is there")
     register.add_argument("--reference", action="store_true", help="the rows of champion.reference belong to it")
     register.add_argument("--allow-pickle", action="store_true", help="accept a joblib file that you made yourself")
+    add("status", _status, "what serves, each challenger's verdict, what comes next, and what needs you", _declare)
+    add("history", _history, "every accepted change of what serves: what, when, who and why", _declare)
+    for verb, about in VERBS.items():
+        add(verb, _operate, about, _declare)
     add("example", _example, "print a configuration with every default and what it means")
     add("analyze", analyze.run, "compare a champion with its challengers from an experiment's log", analyze.options)
     add("drift", drift.run, "compare two files, or watch one, for drift and data quality", drift.options)
@@ -108,6 +125,30 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--state", default="local", help="local, or redis://host:port/0")
     demo.add_argument("--hold", action="store_true", help="keep the services up after the report, until Ctrl-C")
     return parser
+
+
+def _declare(parser: argparse.ArgumentParser) -> None:
+    from gauntlet.cli import operate
+
+    operate.options(parser, parser.prog.rpartition(" ")[2])
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from gauntlet.cli import operate
+
+    return operate.run_status(arguments)
+
+
+def _history(arguments: argparse.Namespace) -> int:
+    from gauntlet.cli import operate
+
+    return operate.run_history(arguments)
+
+
+def _operate(arguments: argparse.Namespace) -> int:
+    from gauntlet.cli import operate
+
+    return operate.run(arguments.command, arguments)
 
 
 def _up(arguments: argparse.Namespace) -> int:

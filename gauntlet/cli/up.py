@@ -132,7 +132,7 @@ async def _run(path: Path, config: Config) -> int:
     tasks = {name: asyncio.create_task(services.run(name)) for name in SERVICES}
     waiting = asyncio.create_task(stop.wait())
     try:
-        await _announce(config, address, [*tasks.values(), waiting])
+        await _announce(path, config, address, [*tasks.values(), waiting])
         await asyncio.wait([*tasks.values(), waiting], return_when=asyncio.FIRST_COMPLETED)
     finally:
         await services.stop()
@@ -146,7 +146,7 @@ async def _run(path: Path, config: Config) -> int:
     raise ConfigError(f"the {refused[0]} refused to start, for the reason printed above; everything is stopped")
 
 
-async def _announce(config: Config, address: Path, ends: list[asyncio.Task[object]]) -> None:
+async def _announce(path: Path, config: Config, address: Path, ends: list[asyncio.Task[object]]) -> None:
     """Print the URLs as soon as the router listens; return silently if anything ends before that."""
     while not (address.exists() and address.read_text().endswith("\n")):  # the router may be writing it
         done, _ = await asyncio.wait(ends, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
@@ -157,7 +157,7 @@ async def _announce(config: Config, address: Path, ends: list[asyncio.Task[objec
 gauntlet is up: {config.experiment}, champion {await _champion(config)}
   predict   POST {url}/v1/predict
   outcomes  POST {url}/v1/outcomes
-  status    GET  {url}/v1/experiments/{config.experiment}
+  status    gauntlet status {path}, or GET {url}/v1/experiments/{config.experiment}
   metrics   GET  {url}/metrics, API page {url}/docs
 Ctrl-C stops everything.""")
 

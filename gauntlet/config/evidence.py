@@ -92,6 +92,12 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
         return float(self.cycle if self.block.auto else self.block)
 
     @property
+    def earliest_win(self) -> float:
+        """Seconds from a rollout's start to the first look that may show a win."""
+        blocks = MIN_CYCLES if self.block.auto else self.min_blocks
+        return blocks * self.longest_block + float(self.outcome_horizon)
+
+    @property
     def finest_block(self) -> float:
         """Seconds of the blocks that sums are kept for."""
         if self.block.auto:

@@ -33,12 +33,11 @@ def refuse_impossible(config: Config) -> None:
 
 def _promotion(config: Config) -> None:
     evidence = config.evidence
-    horizon, longest = float(evidence.outcome_horizon), evidence.longest_block
+    horizon, longest, win = float(evidence.outcome_horizon), evidence.longest_block, evidence.earliest_win
     check(
         horizon > 0 or config.clock == "events",
         "`evidence.outcome_horizon` must be greater than 0: no outcome comes at the time of its prediction",
     )
-    win = MIN_CYCLES * longest + horizon
     if evidence.block.auto:
         check(
             evidence.duration >= longest,
@@ -175,9 +174,8 @@ def useless(config: Config) -> Iterator[str]:
                 yield f"champion.{name} has no effect without `champion.reference`"
     if config.retrain.enabled and not config.drift.enabled:
         yield "retrain.enabled: no job starts by itself with `drift.enabled: false`"
-    if not evidence.block.auto and (win := evidence.min_blocks * evidence.block + evidence.outcome_horizon) > (
-        longest := EXTENSION * evidence.max_duration
-    ):
+    win, longest = evidence.earliest_win, EXTENSION * evidence.max_duration
+    if not evidence.block.auto and win > longest:
         yield f"evidence.min_blocks: a win needs {span(win)} of outcomes, more than twice max_duration, {span(longest)}"
     if config.retrain.enabled and config.retrain.cool_down > EXTENSION * evidence.max_duration:
         yield (

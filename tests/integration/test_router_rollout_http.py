@@ -225,8 +225,8 @@ async def test_an_operator_promotes_and_goes_back(config: Config) -> None:
         assert (await client.post(f"{url}/rollback", json={"reason": "I did not"})).status_code == 200
         await serving(client, url, champion="v0001")
         history = (await client.get(f"{url}/history")).json()
-        assert [entry["last"]["command"] for entry in history] == ["begin", "challenge", "promote", "rollback"]
-        assert [entry["last"]["actor"] for entry in history[1:]] == ["loopback"] * 3
+        assert [entry["command"] for entry in history] == ["begin", "challenge", "promote", "rollback"]
+        assert [entry["actor"] for entry in history[1:]] == ["loopback"] * 3
 
 
 async def test_keys_and_their_roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from evaluator.service.checkpoint import EvaluatorState
 from evaluator.service.design import evaluation_design
 from evaluator.service.watches import GrossHarmMonitor, RateMonitor
 from gauntlet.events import Evaluation
+from gauntlet.policy import POLICIES
 from gauntlet.types import VerdictCause
-from retrainer.decisions import POLICIES
 
 
 def losses(rng: np.random.Generator, n: int) -> np.ndarray:

@@ -6,10 +6,11 @@ import pytest
 from gauntlet.config import BakeConfig, Config, EvidenceConfig, ShadowConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
+from gauntlet.policy import POLICIES
 from gauntlet.rollout import Bake, Command, Control, Rollout, Stage
 from gauntlet.transitions import apply
 from gauntlet.types import VerdictCause
-from retrainer.decisions import POLICIES, decide
+from retrainer.decisions import decide
 
 DAY = 86_400.0
 CONFIG = parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n")

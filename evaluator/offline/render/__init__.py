@@ -22,13 +22,9 @@ from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
 from evaluator.offline.records import to_plain
+from gauntlet.spelling import printable as printable
 
 WIDTH = 110
-
-
-def printable(value: str) -> str:
-    """The text with control characters spelled out, because they could drive the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
 
 
 def shortened(name: str, most: int = 40) -> str:

@@ -1,0 +1,299 @@
+"""`gauntlet status`, `history` and the operator's commands: the router's API from a terminal.
+
+Text for a person on standard output, or with `--json` the API's own answer. Exit codes: 0 done, also where it was so
+already; 1 refused by the router, with its reason; 2 wrong usage, or no router reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from evaluator.offline.records import add_options, chosen, option
+from gauntlet.cli import load_config, status_text
+from gauntlet.cli.router_client import NotReached, Refused, RouterClient
+from gauntlet.config import Config
+from gauntlet.errors import BadInput
+from gauntlet.status_document import SCHEMA, Change, Document
+from gauntlet.types import Role
+
+DEFAULT_CONFIG = "config.yaml"
+KEY_VARIABLE = "GAUNTLET_KEY"
+_CLEAR = "\x1b[H\x1b[2J"
+
+_LOADING_SECONDS = 2.0
+"""How long the answer to a command waits for the router to have loaded what it serves now."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressOptions:
+    """Which router is asked, as whom, and how the answer is shown."""
+
+    url: str | None = option("address of the router; default: by the configuration", None, metavar="URL")
+    experiment: str | None = option(
+        "default: the configuration's, or with --url the only one of that router", None, metavar="NAME"
+    )
+    key_env: str | None = option(
+        f"environment variable with the API key; default: {KEY_VARIABLE}, else the first variable of the "
+        "configuration's `keys` that is set and whose role may do this",
+        None,
+        metavar="VARIABLE",
+    )
+    key_file: str | None = option("file with the API key, instead of a variable", None, metavar="FILE")
+    json: bool = option("print the router's answer as JSON, for machines", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReasonOptions:
+    """What every command carries."""
+
+    reason: str = option("why; it stands in the audit", metavar="TEXT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutOptions:
+    """Which rollout a command is about."""
+
+    rollout: str | None = option(
+        "a rollout by its id, or by its challenger's version; needed where several run and the command is about one",
+        None,
+        metavar="ROLLOUT",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackOptions:
+    """Where a rollback goes."""
+
+    to: str | None = option(
+        "make this kept version the champion; default: take the challengers out, or where there are none put the "
+        "champion of before back",
+        None,
+        metavar="VERSION",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RampOptions:
+    """Where on the ramp a challenger is put."""
+
+    stage: int = option("index of the stage: 0 is the first share, -1 is shadow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChallengeOptions:
+    """What a challenger has to show."""
+
+    rule: Literal["prove", "refresh"] = option(
+        "prove: that it is better; refresh: better on average, and not worse by more than a margin", "prove"
+    )
+
+
+_OWN: dict[str, tuple[type, ...]] = {
+    "challenge": (ReasonOptions, ChallengeOptions),
+    "ramp": (ReasonOptions, RolloutOptions, RampOptions),
+    "rollback": (ReasonOptions, RolloutOptions, RollbackOptions),
+    "status": (),
+    "history": (),
+}
+"""The options of each command beside those of all; a command that is not here has these two."""
+
+
+def options(parser: argparse.ArgumentParser, command: str) -> None:
+    """Give a command its arguments."""
+    about = f"the configuration that the services run with; default: {DEFAULT_CONFIG}, unless --url is given"
+    parser.add_argument("config", nargs="?", help=about)
+    if command == "challenge":
+        parser.add_argument("model", metavar="VERSION", help="of the registry, as `gauntlet register` prints it")
+    elif command == "status":
+        about = "show it anew every so many seconds (default 2), until Ctrl-C"
+        parser.add_argument("--watch", metavar="SECONDS", nargs="?", type=_seconds, const=2.0, help=about)
+    elif command == "history":
+        parser.add_argument("--after", metavar="N", type=int, default=0, help="only changes later than number N")
+    add_options(parser, *_OWN.get(command, (ReasonOptions, RolloutOptions)), AddressOptions)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"must be from 0.1 to 86400, not {text}")
+    return seconds
+
+
+def run(verb: str, arguments: argparse.Namespace) -> int:
+    """Give the router a command, and say what it did and what comes next."""
+    experiment = _Experiment(arguments, Role.OPERATOR)
+    body: dict[str, Any] = {"reason": arguments.reason}
+    if (rollout := chosen(arguments, RolloutOptions).get("rollout")) is not None:
+        body["rollout"] = experiment.rollout(rollout)
+    if verb == "challenge":
+        body |= {"version": arguments.model, **chosen(arguments, ChallengeOptions)}
+    elif verb == "ramp":
+        body["stage"] = arguments.stage
+    elif verb == "rollback" and (to := chosen(arguments, RollbackOptions).get("to")) is not None:
+        body["version"] = to
+    answer = experiment.post(verb, body)
+    if _as_json(arguments, answer):
+        return 0
+    taken = _decoded(answer, _Answer, experiment.client)
+    found = experiment.served(taken.version)
+    print(status_text.answer(taken.changed, taken.last, found))
+    print(status_text.status(found), end="")
+    return 0
+
+
+def run_status(arguments: argparse.Namespace) -> int:
+    """Show the status; with `--watch` for ever, also while the router doesn't answer."""
+    experiment = _Experiment(arguments, Role.VIEWER)
+    if arguments.watch is None:
+        return _show_status(arguments, experiment)
+    while True:
+        if sys.stdout.isatty() and not getattr(arguments, "json", False):
+            print(_CLEAR, end="")
+        try:
+            _show_status(arguments, experiment)
+        except (NotReached, Refused) as error:
+            if isinstance(error, Refused) and not error.retriable:
+                raise
+            print(f"gauntlet: {error}", file=sys.stderr)
+        sys.stdout.flush()
+        time.sleep(arguments.watch)
+
+
+def _show_status(arguments: argparse.Namespace, experiment: _Experiment) -> int:
+    body = experiment.get()
+    if not _as_json(arguments, body):
+        print(status_text.status(_document(body, experiment.client)), end="")
+    return 0
+
+
+def run_history(arguments: argparse.Namespace) -> int:
+    """Show every accepted change, oldest first."""
+    experiment = _Experiment(arguments, Role.VIEWER)
+    body = experiment.get("history", after=arguments.after)
+    if not _as_json(arguments, body):
+        changes = _decoded(body, list[Change], experiment.client)
+        print(status_text.history(changes, None), end="")
+    return 0
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The router's answer to a command."""
+
+    changed: bool
+    version: int
+    last: Change
+
+
+class _Experiment:
+    """One experiment of one router, found by the command's arguments."""
+
+    def __init__(self, arguments: argparse.Namespace, role: Role) -> None:
+        given = chosen(arguments, AddressOptions)
+        path = arguments.config or (DEFAULT_CONFIG if "url" not in given else None)
+        if path == DEFAULT_CONFIG and arguments.config is None and not Path(path).exists():
+            raise BadInput(f"name the configuration ({DEFAULT_CONFIG} is not in this folder), or give --url")
+        config = load_config.load(path) if path is not None else None
+        url = given.get("url") or (_url(config) if config is not None else "")
+        start = f"gauntlet up {path or 'CONFIG'}"
+        self.client = RouterClient(url, _key(given, config, role), start=start)
+        self._name = given.get("experiment") or (config.experiment if config is not None else None)
+
+    @property
+    def name(self) -> str:
+        """Raises `BadInput` where the router serves several and none is named."""
+        if self._name is None:
+            served = _decoded(self.client.get("experiments"), list[str], self.client)
+            if len(served) != 1:
+                raise BadInput(f"name the --experiment: {self.client.url} serves {', '.join(served) or 'none'}")
+            self._name = served[0]
+        return self._name
+
+    def get(self, *path: str, after: int | None = None) -> bytes:
+        return self.client.get("experiments", self.name, *path, after=after)
+
+    def post(self, verb: str, body: dict[str, Any]) -> bytes:
+        return self.client.post("experiments", self.name, verb, body=body)
+
+    def status(self) -> Document:
+        return _document(self.get(), self.client)
+
+    def served(self, version: int) -> Document:
+        """The status once this router serves that version of the control record, or some time later all the same."""
+        deadline = time.monotonic() + _LOADING_SECONDS
+        while True:
+            found = self.status()
+            here = found.serving
+            if (here is not None and here.version >= version) or time.monotonic() > deadline:
+                return found
+            time.sleep(_LOADING_SECONDS / 20)
+
+    def rollout(self, named: str) -> str:
+        """The id of the rollout that is named by its id or its challenger's version."""
+        return next((each.id for each in self.status().rollouts if each.challenger == named), named)
+
+
+def _url(config: Config) -> str:
+    """Where the configuration's router listens; with port 0, where it has said that it does."""
+    host, port = config.router.host, config.router.port
+    if port == 0:
+        address = Path(config.data) / "router.address"
+        try:
+            port = int(address.read_text(encoding="ascii").strip().rpartition(":")[2])
+        except (OSError, ValueError):
+            reason = f"it has not said in {address} which"
+            raise BadInput(f"the router takes any free port, and {reason}: is it running? Else give --url") from None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - any address means also this one
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _key(given: dict[str, Any], config: Config | None, role: Role) -> str | None:
+    """The API key; None where none is given."""
+    if "key_env" in given and "key_file" in given:
+        raise BadInput("give --key-env or --key-file, not both")
+    if (path := given.get("key_file")) is not None:
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"--key-file {path}: {getattr(error, 'strerror', None) or 'this is no text'}") from error
+    if (variable := given.get("key_env")) is not None:
+        if not os.environ.get(variable):
+            raise BadInput(f"--key-env {variable}: this environment variable is not set")
+        return os.environ[variable]
+    fit = [each.env for each in config.keys if each.role.rank >= role.rank] if config else []
+    return next((os.environ[name] for name in (KEY_VARIABLE, *fit) if os.environ.get(name)), None)
+
+
+def _as_json(arguments: argparse.Namespace, body: bytes) -> bool:
+    """Print the answer as JSON where that is asked for."""
+    if not getattr(arguments, "json", False):
+        return False
+    form = (lambda text: text) if getattr(arguments, "watch", None) else msgspec.json.format
+    print(form(body).decode())
+    return True
+
+
+def _document(body: bytes, client: RouterClient) -> Document:
+    found = _decoded(body, Document, client)
+    if found.schema != SCHEMA:
+        raise BadInput(
+            f"{client.url} speaks schema {found.schema} of the status, this program schema {SCHEMA}: use the same "
+            "release, or --json"
+        )
+    return found
+
+
+def _decoded(body: bytes, kind: type[T], client: RouterClient) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise BadInput(f"{client.url} answers otherwise than this release does ({error}): use the same one") from error

@@ -1,0 +1,101 @@
+"""What comes next and what needs somebody, told by the rules that decide."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from builders.operator_status import AT_LAST, ON_RAMP, ONE, START, TWO, found, look, order
+
+from gauntlet.policy import POLICIES
+from gauntlet.rollout import Control
+from gauntlet.status_document import Document
+from gauntlet.types import VerdictCause
+
+WIN, INCOMPLETE = VerdictCause.WIN, VerdictCause.EVIDENCE_INCOMPLETE
+
+
+def codes(document: Document) -> list[str]:
+    return [problem.code for problem in document.problems]
+
+
+def test_a_look_at_other_models_under_the_same_name_is_old_news() -> None:
+    old = msgspec.structs.replace(look(1, "v0002", 60, WIN, "better"), champion="v0000")
+    (running,) = found(ON_RAMP, 61, old).rollouts
+    assert (running.result, running.look) == (None, None)
+    assert running.verdict.startswith("none yet")
+
+
+def test_who_is_paused_is_not_told_to_wait_for_an_approval_as_well() -> None:
+    waiting = order(ON_RAMP, "advance", 99)
+    win = look(1, "v0002", 150, WIN, "better")
+    assert codes(found(waiting, 150, win)) == ["approval_awaited"]
+    assert codes(found(order(waiting, "pause", 149), 150, win)) == ["rollout_paused"]
+    assert codes(found(order(waiting, "approve", 149), 150, win)) == []
+
+
+def test_an_approval_is_no_problem_before_the_stage_waits_for_nothing_else() -> None:
+    at_five = order(ON_RAMP, "advance", 99)
+    early = found(at_five, 100, look(1, "v0002", 100, WIN, "better"))
+    assert (codes(early), early.rollouts[0].waits) == ([], ["your approval"])
+
+
+def test_who_waits_in_shadow_for_a_place_on_the_ramp_is_told_who_holds_it() -> None:
+    full = msgspec.structs.replace(TWO, slots=1)
+    wins = look(1, "v0002", 200, WIN, "better"), look(2, "v0003", 200, WIN, "better")
+    waiting = found(full, 200, *wins).rollouts
+    assert waiting[0].waits == ["your approval"]  # who is on the ramp has its place
+    assert waiting[1].waits == ["a place on the ramp, which v0002 (shop-r0001) holds"]
+    assert waiting[1].next == "goes on to 1 %"
+    free = found(TWO, 200, *wins).rollouts[1]
+    assert (free.waits, free.next) == ([], "goes on to 1 % at the next look")
+
+
+def test_the_last_stage_waits_for_a_win_with_its_forecast() -> None:
+    open_look = look(1, "v0002", 200, INCOMPLETE, "inconclusive", eta_decision=4321)
+    (last,) = found(AT_LAST, 300, open_look).rollouts
+    assert last.next == "is promoted"
+    assert last.waits == ["being shown to be better (in 4,321 more outcomes if the effect stays as it is)"]
+    (won,) = found(AT_LAST, 300, look(1, "v0002", 300, WIN, "better")).rollouts
+    assert (won.next, won.waits, won.latest) == ("is promoted at the next look", [], None)
+
+
+def test_a_win_that_is_not_shown_to_be_safe_waits_for_that() -> None:
+    unsafe = look(1, "v0002", 200, VerdictCause.UNSAFE_WIN, "inconclusive")
+    assert found(AT_LAST, 300, unsafe).rollouts[0].waits == ["being shown to be safe"]
+
+
+@pytest.mark.parametrize("cause", list(VerdictCause))
+def test_every_cause_has_a_next_step_and_what_holds_a_rollout_needs_somebody(cause: VerdictCause) -> None:
+    document = found(AT_LAST, 300, look(1, "v0002", 300, cause, "inconclusive"))
+    (running,) = document.rollouts
+    policy = POLICIES[cause]
+    words = {"rollback": "rolled back at once", "archive": "archived at once", "pause": "paused at once"}
+    assert words.get(policy.command or "", "") in running.next
+    held = policy.command is None and not policy.advances
+    assert ("stays at 10 %" in running.next) == held
+    assert codes(document) == ([f"held_by_{cause}"] if held else [])
+
+
+@pytest.mark.parametrize("record", [ONE, ON_RAMP])
+def test_a_stage_can_not_end_before_its_minimum_time_and_a_promotion_not_before_all_of_them(record: Control) -> None:
+    hours = 1.0 if record is ONE else 50.0
+    (running,) = found(record, hours + 1).rollouts
+    assert running.not_before is not None
+    assert running.not_before.timestamp() == START + (hours + 48) * 3600
+    assert running.promotion is not None
+    ramp = 9 if record is ONE else 7  # days
+    assert running.promotion.timestamp() == START + hours * 3600 + ramp * 86_400
+
+
+def test_a_stage_that_is_overdue_delays_the_promotion() -> None:
+    (running,) = found(ON_RAMP, 50 + 3 * 24).rollouts
+    assert running.promotion is not None
+    assert running.promotion.timestamp() == START + (50 + 3 * 24) * 3600 + 5 * 86_400
+
+
+def test_a_win_needs_more_time_than_a_short_ramp() -> None:
+    """The ramp is left by hand: what remains is the time in which a win can be seen, five days and the horizon."""
+    last = order(ONE, "ramp", 2, stage=2)
+    (running,) = found(last, 3).rollouts
+    assert running.promotion is not None
+    assert running.promotion.timestamp() == START + 3600 + 6 * 86_400
