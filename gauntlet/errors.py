@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class GauntletError(Exception):
     """Base of all of Gauntlet's errors.
@@ -60,6 +62,18 @@ class InvalidOutput(GauntletError):
     """A model answered with the wrong shape, or with values that are not finite or no probabilities."""
 
     code = "invalid_output"
+
+
+class DamagedFile(GauntletError):
+    """A file of Gauntlet's own can't be read; restored, or put right by `remedy`, it is read again."""
+
+    code = "damaged_file"
+    retriable = True
+
+    def __init__(self, path: Path, cause: object, remedy: str) -> None:
+        self.text = f"{path} can't be read: {cause}"
+        self.remedy = remedy
+        super().__init__(f"{self.text}; {remedy}")
 
 
 class LogUnavailable(GauntletError):

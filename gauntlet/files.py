@@ -1,15 +1,21 @@
-"""Durable files: atomic replacement, fsync, and exclusive locks between processes."""
+"""Durable files: atomic replacement, fsync, damage that is named, and exclusive locks between processes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import threading
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 from filelock import FileLock, Timeout
 
-from gauntlet.errors import ConfigError, InUse
+from gauntlet.errors import ConfigError, DamagedFile, InUse
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 FOREVER = 1e9
 """Seconds; finite, because filelock takes an endless wait in a thread pool for a deadlock."""
@@ -33,6 +39,28 @@ def atomic_write(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """What reading and decoding the file at `path` raises, as `DamagedFile`; `FileNotFoundError` and a database that
+    is merely busy stay what they are."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, zlib.error, msgspec.MsgspecError) as error:
+        raise DamagedFile(path, error, remedy) from error
+    except sqlite3.Error as error:
+        if not damaged(error):
+            raise
+        raise DamagedFile(path, error, remedy) from error
+
+
+def damaged(error: sqlite3.Error) -> bool:
+    """Whether the file is no database, or a broken one; no attempt will succeed then."""
+    # The lowest byte is the kind of error, the others say more about it.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
 def fsync_file(path: Path) -> None:

@@ -81,13 +81,10 @@ def settings(config: Config) -> Settings | None:
     """The settings of the last start in this data folder; None before the first."""
     path = adapters.data(config) / _FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Settings)
+        with files.reading(path, "it holds the settings of the last start; removed, it is made anew"):
+            return msgspec.json.decode(path.read_bytes(), type=Settings)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigError(
-            f"{path} can't be read: {error}; it holds the settings of the last start; removed, it is made anew"
-        ) from error
 
 
 async def read(config: Config) -> InForce | None:

@@ -39,18 +39,18 @@ class Problems:
         self._source = source
         self._open: dict[str, Problem] = {}
 
-    def report(self, code: str, severity: Severity, text: str, remedy: str) -> None:
-        """Open a problem, or bring an open one up to date; its `since` stays."""
+    def report(self, code: str, severity: Severity, text: str, remedy: str) -> bool:
+        """Open a problem, or bring an open one up to date; its `since` stays. True when its text is news."""
         before = self._open.get(code)
         since = before.since if before else datetime.now(UTC)
         self._open[code] = Problem(
             code=code, severity=severity, source=self._source, text=text, remedy=remedy, since=since
         )
+        return before is None or before.text != text
 
-    def clear(self, *codes: str) -> None:
-        """Close problems; one that is not open is no mistake."""
-        for code in codes:
-            self._open.pop(code, None)
+    def clear(self, code: str) -> bool:
+        """Close a problem; False where it is not open, which is no mistake."""
+        return self._open.pop(code, None) is not None
 
     @property
     def open(self) -> list[Problem]:
@@ -119,6 +119,13 @@ class RouterProgress(msgspec.Struct, frozen=True, kw_only=True):
     champion: str
     challengers: list[ServedChallenger] = []
     problems: list[Problem] = []
+
+
+async def publish_problems(store: StateStore, key: str, problems: list[Problem]) -> None:
+    """Replace only the problems in a service's report, while it can't tell of its progress."""
+    version, value = await store.get(key)
+    report = msgspec.json.decode(value) if version else {}
+    await store.put(key, msgspec.json.encode({**report, "problems": problems}), version)
 
 
 async def publish(store: StateStore, key: str, report: msgspec.Struct) -> None:

@@ -220,11 +220,11 @@ async def collect(spec: Spec, registry: ModelStore, report: Report) -> Rows:
 
 def run(folder: JobFolder) -> Answer:
     """Do the job in `folder`, or what is left of it, and write the answer. Failures are answers, too."""
-    answer = folder.answer()
-    if answer is not None:
-        return answer
-    spec = folder.spec()
     try:
+        answer = folder.answer()
+        if answer is not None:
+            return answer
+        spec = folder.spec()
         registry = adapters.registry(spec.config)
         version, judged = registered(registry, spec.job), folder.judged()
         if version is not None and judged is not None:  # an earlier start got as far as registering

@@ -15,9 +15,12 @@ import msgspec
 from gauntlet import files
 from gauntlet.config import Config
 from gauntlet.config.retrain import RecipeConfig
+from gauntlet.errors import DamagedFile
 from retrainer.dataset import Ends
 
 _S = TypeVar("_S", bound=msgspec.Struct)
+
+_REMEDY = "the job is given up; the next request starts another"
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,14 +82,19 @@ class JobFolder:
             self._write("spec.json", spec)
 
     def spec(self) -> Spec:
-        return msgspec.json.decode(self.spec_path.read_bytes(), type=Spec, dec_hook=_decode)
+        """Raises `DamagedFile`; so does what else is read."""
+        with files.reading(self.spec_path, _REMEDY):
+            return msgspec.json.decode(self.spec_path.read_bytes(), type=Spec, dec_hook=_decode)
 
     def report(self, step: str) -> None:
         self._write("step.json", _Step(step))
 
     def step(self) -> str:
-        found = self._read("step.json", _Step)
-        return found.step if found else ""
+        """What the job does just now; "" where that is not known."""
+        with contextlib.suppress(DamagedFile):
+            found = self._read("step.json", _Step)
+            return found.step if found else ""
+        return ""
 
     def judge(self, answer: Answer) -> None:
         """Keep the holdout's answer before anything is registered: a restarted job then finds the version again."""
@@ -119,8 +127,10 @@ class JobFolder:
             lock.release()
 
     def _read(self, name: str, kind: type[_S]) -> _S | None:
+        path = self.path / name
         try:
-            return msgspec.json.decode((self.path / name).read_bytes(), type=kind)
+            with files.reading(path, _REMEDY):
+                return msgspec.json.decode(path.read_bytes(), type=kind)
         except FileNotFoundError:
             return None
 

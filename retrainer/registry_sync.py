@@ -5,10 +5,14 @@ The control record decides, the registry tells; what was missed during an outage
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from gauntlet.errors import DamagedFile
 from gauntlet.registry import Registry
 from gauntlet.rollout import Control
+from gauntlet.structured_logging import get_logger
+
+_log = get_logger("gauntlet.retrainer")
 
 
 def aliases(control: Control) -> dict[str, str]:
@@ -40,11 +44,24 @@ def statuses(control: Control, versions: Iterable[str], before: dict[str, str]) 
 
 
 def reconcile(control: Control, registry: Registry) -> None:
-    """Write what differs. Blocking: the caller gives it a thread."""
+    """Write what differs; labels that can't be read are made anew. Blocking: the caller gives it a thread.
+
+    Raises `DamagedFile` for the first version that can't be read, once everything else is done.
+    """
     wanted = aliases(control)
-    if registry.aliases() != wanted:
+    if _readable(registry.aliases) != wanted:
         registry.set_aliases(wanted)
-    before = registry.statuses()
+    before = _readable(registry.statuses)
     for version, status in statuses(control, [v.version for v in registry.versions()], before).items():
         if before.get(version) != status:
             registry.set_status(version, status)
+    for damaged in registry.damaged():
+        raise damaged
+
+
+def _readable(labels: Callable[[], dict[str, str]]) -> dict[str, str]:
+    try:
+        return labels()
+    except DamagedFile as error:
+        _log.warning("labels_made_anew", reason=error.text, next="written from the control record")
+        return {}

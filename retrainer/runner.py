@@ -22,6 +22,7 @@ import msgspec
 
 from gauntlet import adapters, telemetry
 from gauntlet.config import Config
+from gauntlet.errors import DamagedFile
 from gauntlet.events import Job
 from gauntlet.log import LogReader
 from gauntlet.registry import Registry
@@ -192,8 +193,11 @@ class JobRunner:
             ended = task.result()
         except OSError as error:
             return await self._end(job, "failed", Answer(error=f"its process could not start: {error}"), 0.0)
-        answer = folder.answer()
         status = "failed"
+        try:
+            answer = folder.answer()
+        except DamagedFile as error:
+            return await self._end(job, status, Answer(error=str(error)), ended.seconds)
         if answer is None and ended.code is None:
             status, answer = "aborted", Answer(error=f"it took longer than {self._config.retrain.time_limit:g} s")
         elif answer is None:

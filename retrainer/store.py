@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from gauntlet import files
+from gauntlet.errors import DamagedFile
 from gauntlet.events import Evaluation, Job
 from retrainer.job_dir import Answer
 from retrainer.triggers import RetrainRequest
@@ -21,6 +23,11 @@ from retrainer.triggers import RetrainRequest
 LIVE = ("pending", "running")
 """Statuses of a job that still has a way to go."""
 
+
+_REMEDY = (
+    "restore it, or move it away with its -wal and -shm: the events are then read anew from the log, and earlier jobs "
+    "are forgotten"
+)
 
 _FACTS = ("now", "request", "scheduled", "looks")
 
@@ -72,10 +79,22 @@ class RetrainerStore:
     """In memory what is on disk, plus what is not committed yet; `commit` makes the two equal."""
 
     def __init__(self, folder: Path, experiment: str) -> None:
+        """Raises `DamagedFile`."""
         folder.mkdir(parents=True, exist_ok=True)
         self._experiment = experiment
         self._jsonl = folder / "retraining_jobs.jsonl"
-        self._db = sqlite3.connect(folder / "retrainer.db", isolation_level=None, check_same_thread=False)
+        self._path = folder / "retrainer.db"
+        with contextlib.ExitStack() as opened, files.reading(self._path, _REMEDY):
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._db = opened.enter_context(contextlib.closing(connection))
+            self._load()
+            opened.pop_all()
+        self._changed: dict[str, JobRecord] = {}
+        self._new_events: list[Job] = []
+        self._dirty = False
+
+    def _load(self) -> None:
+        """Make the tables where they are missing, and read them."""
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(
@@ -99,9 +118,6 @@ class RetrainerStore:
         self.request = msgspec.json.decode(facts.get("request", b"null"), type=RetrainRequest | None)
         self.scheduled = msgspec.json.decode(facts.get("scheduled", b"null"), type=float | None)
         self.looks = msgspec.json.decode(facts.get("looks", b"{}"), type=dict[str, Evaluation])
-        self._changed: dict[str, JobRecord] = {}
-        self._new_events: list[Job] = []
-        self._dirty = False
 
     @property
     def live(self) -> JobRecord | None:
@@ -191,6 +207,10 @@ class RetrainerStore:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+    def damaged(self, error: sqlite3.Error) -> DamagedFile:
+        """What is raised instead of an error that shows the file damaged."""
+        return DamagedFile(self._path, error, _REMEDY)
 
     def close(self) -> None:
         self._db.close()

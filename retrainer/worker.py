@@ -6,17 +6,20 @@ Whatever fails outside (log, state, disk) means hold and try again; an event han
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import sqlite3
 import time
 from contextlib import AsyncExitStack
 
 import msgspec
 
-from gauntlet import adapters, events, keys, status, telemetry
+from gauntlet import adapters, events, files, keys, status, telemetry
 from gauntlet.clock import pause
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
 from gauntlet.events import AnyEvent, Drift, Evaluation, Health
+from gauntlet.faults import OUTAGES, Faults, tell
 from gauntlet.log import LogReader, LogWriter, Record, Stored
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
@@ -24,6 +27,7 @@ from gauntlet.state import StateStore
 from gauntlet.status import RetrainerProgress
 from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.telemetry import RollbackCause
+from gauntlet.types import Severity
 from retrainer import registry_sync, schedules, triggers
 from retrainer.control_client import ControlClient
 from retrainer.decisions import decide
@@ -38,26 +42,28 @@ _LOOK_SECONDS = 2.0  # between two turns where no hint of news comes
 _JOB_SECONDS = 0.1  # while a job's process works: its steps and its end give no hint
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 2.0
 _JOBS_SHOWN = 20
-_OUTAGES = (GauntletError, OSError, sqlite3.Error)
+_RECONCILE_SECONDS = 10.0
+_PAUSED = "decisions_paused"
+_HELD = "the allocation stays as it is; trying again"
 
 
 async def serve(config: Config, stop: asyncio.Event) -> None:
     """Run the retrainer until `stop` is set. Outages are waited out; only a cancellation ends it otherwise."""
-    backoff = _FIRST_BACKOFF
+    backoff, problems = _FIRST_BACKOFF, status.Problems("retrainer")
+    faults = Faults(problems, _log)
     while not stop.is_set():
         try:
             async with AsyncExitStack() as stack:
-                worker = await _open(config, stack)
+                worker = await _open(config, problems, stack)
                 await worker.run(stop)
-        except _OUTAGES as error:
+        except OUTAGES as error:
             backoff = min(2 * backoff, _LONGEST_BACKOFF)
-            _log.warning(
-                "start_failed", experiment=config.experiment, error=error, next=f"starting again in {backoff:g} s"
-            )
+            if faults.met(_PAUSED, error, _HELD):
+                await tell(config, keys.retrainer_progress(config.experiment), problems)
             await pause(stop, backoff)
 
 
-async def _open(config: Config, stack: AsyncExitStack) -> Worker:
+async def _open(config: Config, problems: status.Problems, stack: AsyncExitStack) -> Worker:
     store = RetrainerStore(adapters.data(config), config.experiment)
     stack.callback(store.close)
     writer = await adapters.log_writer(config, "retrainer")
@@ -66,7 +72,7 @@ async def _open(config: Config, stack: AsyncExitStack) -> Worker:
     stack.push_async_callback(reader.close)
     state = adapters.state(config)
     stack.push_async_callback(state.close)
-    return Worker(config, reader, writer, state, adapters.registry(config), store)
+    return Worker(config, reader, writer, state, adapters.registry(config), store, problems)
 
 
 class Worker:
@@ -80,6 +86,7 @@ class Worker:
         state: StateStore,
         registry: Registry,
         store: RetrainerStore,
+        problems: status.Problems | None = None,
     ) -> None:
         self._config = config
         self._experiment = config.experiment
@@ -91,30 +98,35 @@ class Worker:
         self._control = ControlClient(state, config.experiment)
         self._runner = JobRunner(config, reader, registry, store, self._control)
         self._dead_letters = LimitedLog(_log)
-        self.problems = status.Problems("retrainer")
+        self.problems = problems or status.Problems("retrainer")
+        self._faults = Faults(self.problems, _log)
         self._reconciled = 0
+        self._reconciled_at = -math.inf
         self._published: RetrainerProgress | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Turn until `stop` is set. A job that still runs then is ended, and started again with the next start."""
+        """Turn until `stop` is set. A job that still runs then is ended, and started again with the next start.
+
+        Raises `DamagedFile` where the store's file is damaged: it is to be opened anew.
+        """
         backoff = _FIRST_BACKOFF
         _log.info("retrainer_started", experiment=self._experiment, event_time=round(self._store.now))
         try:
             while not stop.is_set():
                 try:
                     busy = await self.step()
-                except Exception as error:  # noqa: BLE001 - fail-static: whatever it is, hold, say so and try again
+                except Exception as error:  # fail-static: whatever it is, hold, say so and try again
+                    if isinstance(error, sqlite3.Error) and files.damaged(error):
+                        raise self._store.damaged(error) from error
                     backoff = min(2 * backoff, _LONGEST_BACKOFF)
-                    _log.warning(
-                        "decisions_paused",
-                        experiment=self._experiment,
-                        error=error,
-                        next=f"allocation stays as it is, next turn in {backoff:g} s",
-                        exc_info=None if isinstance(error, _OUTAGES) else error,
-                    )
+                    if self._faults.met(_PAUSED, error, _HELD):
+                        with contextlib.suppress(GauntletError):
+                            await self._publish()
                     await pause(stop, backoff)
                     continue
                 backoff = _FIRST_BACKOFF
+                if self._faults.over(_PAUSED):
+                    continue  # the next turn tells it
                 if not busy:
                     seconds = _JOB_SECONDS if self._store.live else _LOOK_SECONDS
                     await pause(stop, seconds, self._reader.wait(seconds), self._state.wait(seconds))
@@ -136,13 +148,17 @@ class Worker:
         found = await self._records()
         for topic, partition, record in found:
             await self._handle(topic, partition, record)
-        await self._runner.attend()
+        with self._faults.held("job_not_judged", "decisions go on; the job waits"):
+            await self._runner.attend()
         self._consider()
-        await self._runner.start()
+        with self._faults.held("job_not_started", "decisions go on; the job waits"):
+            await self._runner.start()
         self._store.commit()
-        await self._reconcile()
+        with self._faults.held("registry_not_followed", "decisions go on", Severity.MEDIUM):
+            await self._reconcile()
         await self._publish()
-        await self._send_job_events()
+        with self._faults.held("jobs_not_told", "decisions go on", Severity.LOW):
+            await self._send_job_events()
         return bool(found)
 
     async def _records(self) -> list[tuple[str, str, Stored]]:
@@ -235,10 +251,13 @@ class Worker:
         self._store.confirm(waiting[-1][0])
 
     async def _reconcile(self) -> None:
-        """The registry follows the control record, whenever that has changed."""
-        if self._control.version != self._reconciled:
-            await asyncio.to_thread(registry_sync.reconcile, self._control.record, self._registry)
-            self._reconciled = self._control.version
+        """The registry follows the control record, whenever that has changed, and every few seconds what others did to
+        its files."""
+        if self._control.version == self._reconciled and time.monotonic() < self._reconciled_at + _RECONCILE_SECONDS:
+            return
+        self._reconciled, self._reconciled_at = 0, time.monotonic()
+        await asyncio.to_thread(registry_sync.reconcile, self._control.record, self._registry)
+        self._reconciled = self._control.version
 
     async def _publish(self) -> None:
         report = RetrainerProgress(

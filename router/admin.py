@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gauntlet import control, keys
 from gauntlet.clock import Clock
 from gauntlet.config import Config
-from gauntlet.errors import GauntletError
+from gauntlet.errors import DamagedFile, GauntletError
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore
@@ -190,8 +190,14 @@ class AdminRoutes:
                 share=table.share,
                 challengers=self._follower.challengers,
             )
-        aliases, now = self._registry.aliases(), self._clock.now()
-        return document(self._config, version, record, serving, reports, problems, aliases, now)
+        aliases = {}
+        try:
+            aliases = self._registry.aliases()
+        except DamagedFile as error:
+            problems.append(
+                Problem(code=error.code, severity=Severity.LOW, source="registry", text=error.text, remedy=error.remedy)
+            )
+        return document(self._config, version, record, serving, reports, problems, aliases, self._clock.now())
 
     async def _report(self, key: str, kind: type[msgspec.Struct]) -> Any:
         version, value = await self._state.get(key)

@@ -16,7 +16,7 @@ from typing import Any
 from gauntlet import control, control_copy, keys, status, telemetry
 from gauntlet.clock import Clock
 from gauntlet.config import Config
-from gauntlet.errors import GauntletError, ModelUnusable, StateUnavailable
+from gauntlet.errors import DamagedFile, GauntletError, ModelUnusable, StateUnavailable
 from gauntlet.registry import ModelStore
 from gauntlet.rollout import Command, Control, Rollout
 from gauntlet.state import StateStore
@@ -174,7 +174,7 @@ class ControlFollower:
             model = await self._model(rollout.challenger)
             if model.schema.task != champion.schema.task or model.schema.classes != champion.schema.classes:
                 raise ModelUnusable(f"{model.version} has other classes than champion {champion.version}")
-        except ModelUnusable as error:
+        except (DamagedFile, ModelUnusable) as error:
             _log.error("challenger_unusable", rollout=rollout.id, error=error, next="rollback requested")
             self._roll_back("preflight", f"the challenger can't serve: {error}", rollout.id)
             return None
@@ -186,7 +186,7 @@ class ControlFollower:
             return None
         try:
             return await self._model(record.previous, rehearse=False)
-        except ModelUnusable as error:
+        except (DamagedFile, ModelUnusable) as error:
             _log.warning("previous_champion_unusable", error=error, next="the bake goes on without paired scores")
             return None
 

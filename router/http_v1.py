@@ -15,7 +15,7 @@ import msgspec
 
 from gauntlet import events, ids, telemetry
 from gauntlet.config import Config
-from gauntlet.errors import BadInput, GauntletError, LogUnavailable, StateUnavailable, TransitionRefused
+from gauntlet.errors import BadInput, DamagedFile, GauntletError, LogUnavailable, StateUnavailable, TransitionRefused
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Role, Task
 from router.auth import ApiKeys, NotAllowed
 from router.control_follower import ControlFollower
@@ -65,6 +65,7 @@ _STATUS: list[tuple[type[GauntletError], int]] = [
     (ChampionFailed, 503),
     (LogUnavailable, 503),
     (StateUnavailable, 503),
+    (DamagedFile, 503),
 ]
 _STATUS_BY_CODE = {
     "unauthenticated": 401,

@@ -6,23 +6,21 @@ version without a reference learns its baseline from the first rows that it serv
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
-
-import msgspec
 
 from evaluator.drift import DriftEvent, Monitor
 from evaluator.service.drift_baseline import FEWEST_HONEST, ColumnReader, DriftBaseline, Output, ReferenceRows
 from gauntlet import events
 from gauntlet.config.drift import DriftConfig
+from gauntlet.errors import DamagedFile
 from gauntlet.registry import Reference, Registry
 from gauntlet.registry.artifact import Schema
 from gauntlet.structured_logging import get_logger
 
 _log = get_logger("gauntlet.evaluator")
 
-_UNREADABLE = (OSError, EOFError, zlib.error, msgspec.MsgspecError, ValueError, KeyError, TypeError)
+_UNREADABLE = (DamagedFile, ValueError, KeyError, TypeError)
 """Errors of a damaged file, or of a profile by another release."""
 
 

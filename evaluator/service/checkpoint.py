@@ -16,11 +16,13 @@ from typing import Any
 
 import msgspec
 
-from gauntlet import events
-from gauntlet.errors import Conflict
+from gauntlet import events, files
+from gauntlet.errors import Conflict, DamagedFile
 from gauntlet.log import Record
 
 _CACHE_KIB = 64 * 1024  # SQLite's own 2 MB hold the joins of a few thousand requests; each look-up would read the disk
+
+_REMEDY = "restore it, or move it away with its -wal and -shm: everything is then counted anew from the log"
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS saved (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER, data BLOB)",
@@ -63,15 +65,21 @@ class Checkpoint:
     """The evaluator's own file. Not thread-safe; the worker uses it from one thread at a time."""
 
     def __init__(self, path: Path) -> None:
+        """Raises `DamagedFile`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=NORMAL")
-        self.db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        for table in _TABLES:
-            self.db.execute(table)
-        row = self.db.execute("SELECT data FROM saved").fetchone()
-        self.saved = msgspec.json.decode(row[0], type=EvaluatorState) if row else EvaluatorState()
+        self._path = path
+        with contextlib.ExitStack() as opened, files.reading(path, _REMEDY):
+            self.db = opened.enter_context(
+                contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0))
+            )
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute("PRAGMA synchronous=NORMAL")
+            self.db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            for table in _TABLES:
+                self.db.execute(table)
+            row = self.db.execute("SELECT data FROM saved").fetchone()
+            self.saved = msgspec.json.decode(row[0], type=EvaluatorState) if row else EvaluatorState()
+            opened.pop_all()
 
     def begin(self) -> None:
         """Open the transaction that the next `commit` ends; the join table may be changed from here on.
@@ -89,12 +97,15 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def undone_on_error(self) -> Iterator[None]:
-        """Roll back what was not committed if the body fails."""
+        """Roll back what was not committed if the body fails. A file that is found damaged is a `DamagedFile`."""
         try:
             yield
-        except BaseException:
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error) and files.damaged(error):
+                raise DamagedFile(self._path, error, _REMEDY) from error
             raise
 
     def commit(self, data: bytes, number: int, outbox: Sequence[Record], *, after: int) -> None:
@@ -133,6 +144,7 @@ class Checkpoint:
         self.db.execute("DELETE FROM outbox")
 
     def close(self) -> None:
-        if self.db.in_transaction:
-            self.db.execute("ROLLBACK")
+        with contextlib.suppress(sqlite3.Error):  # of a damaged file or on a full disk: closing undoes it as well
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
         self.db.close()

@@ -1,8 +1,8 @@
-"""Gauges of the evaluator on /metrics: the watermark, the champion's drift, and the latest evaluation and health."""
+"""The evaluator on /metrics: counted outcomes, the watermark, the champion's drift, latest evaluation and health."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.guardrails import LABEL_ARRIVAL
@@ -12,6 +12,13 @@ from gauntlet.types import CHALLENGER, CHAMPION, Severity
 
 _STATES = ("safe", "open", "breached")
 _NONE = float("nan")  # no answer is no number: a gauge must not go on showing an old one
+
+
+def count(name: str, counts: Mapping[str, int]) -> None:
+    """Add what became of outcomes."""
+    for result in ("joined", "late", "duplicate", "conflict", "orphan"):
+        if counts.get(result):
+            telemetry.OUTCOMES.labels(name, result).inc(counts[result])
 
 
 def show(name: str, pipeline: Pipeline, out: Sequence[OutputEvent]) -> None:

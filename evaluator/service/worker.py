@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,14 +24,15 @@ from evaluator.service.validation import TOPICS, InputEvent, InvalidEvent
 from gauntlet import adapters, events, keys, status, telemetry
 from gauntlet.clock import pause
 from gauntlet.config import Config
-from gauntlet.errors import Conflict, GauntletError, LogUnavailable, StateUnavailable
+from gauntlet.errors import Conflict, DamagedFile, GauntletError, LogUnavailable, StateUnavailable
+from gauntlet.faults import Faults, tell
 from gauntlet.log import LogReader, LogWriter, Record, Stored
 from gauntlet.state import StateStore
 from gauntlet.structured_logging import LimitedLog, get_logger
 
 _log = get_logger("gauntlet.evaluator")
 
-T = TypeVar("T")
+_PAUSED = "evaluation_paused"
 
 Records = list[tuple[str, Stored]]
 """Records with the `topic/partition` that each came from."""
@@ -50,7 +50,9 @@ class WorkerSettings:
     discover: float = 2.0
     """Between two looks for new partitions, and at records of which no hint came."""
     backoff: float = 0.5
-    """After an outage."""
+    """After an outage of the log or the state store."""
+    reopen: float = 2.0
+    """After a fault for which everything is opened anew."""
 
 
 class _Commit(NamedTuple):
@@ -63,34 +65,36 @@ class _Commit(NamedTuple):
 
 
 async def serve(config: Config, stop: asyncio.Event) -> None:
-    """Evaluate until `stop` is set. Raises `Conflict` when another evaluator works on the same experiment."""
-    settings = WorkerSettings()
-    async with contextlib.AsyncExitStack() as stack:
-        checkpoint = Checkpoint(Path(config.data) / "evaluator.db")
-        stack.callback(checkpoint.close)
-        state = adapters.state(config)
-        stack.push_async_callback(state.close)
-        reader = await _connected(lambda: adapters.log_reader(config), stop, settings.backoff)
-        if reader is None:
-            return
-        stack.push_async_callback(reader.close)
-        writer = await _connected(lambda: adapters.log_writer(config, "evaluator"), stop, settings.backoff)
-        if writer is None:
-            return
-        stack.push_async_callback(writer.close)
-        pipeline = await asyncio.to_thread(Pipeline, config, adapters.registry(config), checkpoint)
-        await Worker(config, pipeline, checkpoint, reader, writer, state, settings).run(stop)
+    """Evaluate until `stop` is set. Raises `Conflict` when another evaluator works on the same experiment.
 
-
-async def _connected(connect: Callable[[], Awaitable[T]], stop: asyncio.Event, backoff: float) -> T | None:
-    """The connection, however long the other side needs to come up; None when stopped first."""
+    An outage, a full disk or a damaged file is waited out: everything is opened anew then, as after a crash.
+    """
+    settings, problems = WorkerSettings(), status.Problems("evaluator")
+    faults = Faults(problems, _log)
     while not stop.is_set():
         try:
-            return await connect()
-        except (LogUnavailable, StateUnavailable) as error:
-            _log.warning("connection_failed", error=error, next=f"connecting again in {backoff:g} s")
-            await pause(stop, backoff)
-    return None
+            async with contextlib.AsyncExitStack() as stack:
+                worker = await _open(config, settings, problems, stack)
+                await worker.run(stop)
+        except (DamagedFile, LogUnavailable, StateUnavailable, OSError, sqlite3.Error) as error:
+            if faults.met(_PAUSED, error, f"nothing is counted meanwhile; tried again every {settings.reopen:g} s"):
+                await tell(config, keys.evaluator_progress(config.experiment), problems)
+            await pause(stop, settings.reopen)
+
+
+async def _open(
+    config: Config, settings: WorkerSettings, problems: status.Problems, stack: contextlib.AsyncExitStack
+) -> Worker:
+    checkpoint = Checkpoint(Path(config.data) / "evaluator.db")
+    stack.callback(checkpoint.close)
+    state = adapters.state(config)
+    stack.push_async_callback(state.close)
+    reader = await adapters.log_reader(config)
+    stack.push_async_callback(reader.close)
+    writer = await adapters.log_writer(config, "evaluator")
+    stack.push_async_callback(writer.close)
+    pipeline = await asyncio.to_thread(Pipeline, config, adapters.registry(config), checkpoint)
+    return Worker(config, pipeline, checkpoint, reader, writer, state, settings, problems)
 
 
 class Worker:
@@ -105,6 +109,7 @@ class Worker:
         writer: LogWriter,
         state: StateStore,
         settings: WorkerSettings = WorkerSettings(),
+        problems: status.Problems | None = None,
     ) -> None:
         self._name = config.experiment
         self._pipeline = pipeline
@@ -129,7 +134,8 @@ class Worker:
         self._unsent = True
         self._dead_letters: list[Record] = []
         self._limited_log = LimitedLog(_log)
-        self.problems = status.Problems("evaluator")
+        self.problems = problems or status.Problems("evaluator")
+        self._faults = Faults(self.problems, _log)
         self._joined = telemetry.JOIN_LAG.labels(self._name)
 
     @property
@@ -146,14 +152,18 @@ class Worker:
                     if not ready:
                         await self.catch_up()
                         ready = True
-                    if not await self.step():
+                    busy = await self.step()
+                    if self._faults.over(_PAUSED):
+                        await self._report()
+                    if not busy:
                         seconds = self._settings.commit if self._dirty else self._settings.discover
                         await pause(stop, seconds, self._reader.wait(seconds))
                 except (LogUnavailable, StateUnavailable) as error:
                     wait = self._settings.backoff
-                    self._limited_log.warning(
-                        "evaluation_paused", experiment=self._name, error=error, next=f"retried every {wait:g} s"
-                    )
+                    if self._faults.met(_PAUSED, error, f"nothing is counted meanwhile; tried again every {wait:g} s"):
+                        with contextlib.suppress(GauntletError):
+                            key = keys.evaluator_progress(self._name)
+                            await status.publish_problems(self._state, key, self.problems.open)
                     await pause(stop, wait)
             if self._dirty:
                 with contextlib.suppress(LogUnavailable, StateUnavailable):
@@ -290,17 +300,12 @@ class Worker:
         """SQLite and numpy must not hold up heartbeats."""
         self._checkpoint.begin()
         batch, dead = self._decode(topic, records)
-        self._count(self._pipeline.step(batch))
+        gauges.count(self._name, self._pipeline.step(batch))
         for lag in self._pipeline.lags:
             self._joined.observe(lag)
         for letter in dead:
             telemetry.DEAD_LETTERS.labels(letter.topic).inc()
         self._dead_letters += [Record(keys.DEAD_LETTERS, r.key, r.at, r.value) for r in dead]
-
-    def _count(self, counts: Counter[str]) -> None:
-        for result in ("joined", "late", "duplicate", "conflict", "orphan"):
-            if counts[result]:
-                telemetry.OUTCOMES.labels(self._name, result).inc(counts[result])
 
     def _decode(self, topic: str, records: Records) -> tuple[list[tuple[str, InputEvent]], list[Record]]:
         """Valid events of this experiment, and the records that are none (for the dead-letter topic)."""
@@ -327,7 +332,7 @@ class Worker:
         self._checkpoint.begin()
         found: list[OutputEvent] = []
         if self._drained:
-            self._count(self._pipeline.expire_joins())
+            gauges.count(self._name, self._pipeline.expire_joins())
             found += self._pipeline.evaluate(offsets)
         new = [Record(_TOPIC[type(event)], event.id, event.at, events.encode(event)) for event in found]
         new, self._dead_letters = new + self._dead_letters, []

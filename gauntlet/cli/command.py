@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import gauntlet
 from gauntlet.cli import analyze, drift, output, plan
-from gauntlet.errors import BadInput, ConfigError, GauntletError, InUse, ModelUnusable
+from gauntlet.errors import BadInput, ConfigError, DamagedFile, GauntletError, InUse, ModelUnusable
 from gauntlet.spelling import did_you_mean
 
 EXAMPLE = Path(gauntlet.__file__).parent / "config" / "example.yaml"
@@ -39,7 +39,7 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (BadInput, ConfigError, InUse, ModelUnusable) as error:
+    except (BadInput, ConfigError, DamagedFile, InUse, ModelUnusable) as error:
         print(f"gauntlet: {error}", file=sys.stderr)
         return 2
     except GauntletError as error:

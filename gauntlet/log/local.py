@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from gauntlet import files
-from gauntlet.errors import InUse, LogUnavailable
+from gauntlet.errors import DamagedFile, InUse, LogUnavailable
 from gauntlet.log import Record, Stored, segments
 from gauntlet.threads import deliver, in_thread
 from gauntlet.watch import FolderWatch
@@ -36,7 +36,8 @@ class LocalLogWriter:
     then the callers wake. `durable=False` trades the fsync of each commit for SQLite's NORMAL (a crash of the machine,
     not of the process, may lose the last commits). `retain_bytes` bounds the closed segments (0: keep all).
 
-    Raises `LogUnavailable` when another process writes this folder (code `log_locked`) or its files can't be opened.
+    Raises `LogUnavailable` when another process writes this folder (code `log_locked`) or its files can't be opened;
+    `DamagedFile` where one is none of SQLite's.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class LocalLogWriter:
             self._db = self._open(self._number)
         except BaseException as cause:
             self._lock.release()
+            if isinstance(cause, sqlite3.Error) and files.damaged(cause):
+                raise DamagedFile(segments.files(self._folder)[-1], cause, segments.REMEDY) from cause
             if isinstance(cause, sqlite3.Error | OSError | ValueError):
                 raise LogUnavailable(f"cannot open the log in {self._folder}: {cause}") from cause
             raise

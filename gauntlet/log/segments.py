@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.errors import LogUnavailable
-from gauntlet.files import fsync_directory, fsync_file
+from gauntlet.files import damaged, fsync_directory, fsync_file
 from gauntlet.log import Stored
 
 _KEYS = 500  # parameters of one look-up: parsing grows with them
@@ -21,6 +21,9 @@ _OPEN_FILES = 8  # segments that a reader keeps open in one folder; a sequential
 
 # Lower case, because SQLite's table names don't tell cases apart; no underscore, which keeps `log_ends` ours.
 _TOPIC = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+REMEDY = "restore it from a backup, or repair it with SQLite's own `.recover`"
+"""Of a segment that is damaged. Without it later ones can't be read on: the offsets would have a gap."""
 
 # Where each topic goes on after this segment, and its latest event time within it (null: no record of it here).
 _ENDS = "CREATE TABLE log_ends (topic TEXT PRIMARY KEY, offset INTEGER NOT NULL, latest REAL)"
@@ -171,4 +174,5 @@ class Partition:
         except sqlite3.Error as error:
             if not path.exists():  # unlinked by the writer since it was listed
                 return []
-            raise LogUnavailable(f"cannot read the log in {self._path}: {error}") from error
+            remedy = f"; {REMEDY}" if damaged(error) else ""
+            raise LogUnavailable(f"cannot read the log's file {path}: {error}{remedy}") from error

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from gauntlet.errors import DamagedFile
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.registry.reference import MOST_ROWS, Reference
 
@@ -45,17 +46,21 @@ class ModelStore(Protocol):
         """
 
     def get(self, version: str) -> Version:
-        """Raises `ModelUnusable` for a version that is not there."""
+        """Raises `ModelUnusable` for a version that is not there, `DamagedFile` for one that can't be read."""
 
     def load(self, version: str) -> Predictor:
-        """The version's model, its checksum checked first. Raises `ModelUnusable`."""
+        """The version's model, its checksum checked first. Raises `ModelUnusable` or `DamagedFile`."""
 
     def versions(self) -> list[Version]:
-        """All versions, oldest first."""
+        """All versions that can be read, oldest first. Raises `DamagedFile` where there are others only."""
+
+    def damaged(self) -> list[DamagedFile]:
+        """Why each of the others can't."""
 
 
 class ReferenceStore(Protocol):
-    """The drift reference of each version, and the profile fitted to it. Raises `ModelUnusable` without the version."""
+    """The drift reference of each version, and the profile fitted to it. Raises `ModelUnusable` without the version,
+    `DamagedFile` where it can't be read."""
 
     def reference(self, version: str) -> Reference | None:
         """The rows stored with the version, if any."""
@@ -68,7 +73,8 @@ class ReferenceStore(Protocol):
 
 
 class VersionLabels(Protocol):
-    """Names and statuses of versions, for people and other tools; Gauntlet itself goes by the control record."""
+    """Names and statuses of versions, for people and other tools; Gauntlet itself goes by the control record. Raises
+    `DamagedFile` where they can't be read."""
 
     def aliases(self) -> dict[str, str]:
         """Version by alias: champion, challenger and previous, as far as there are any."""

@@ -7,16 +7,28 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from gauntlet import files
-from gauntlet.errors import ModelUnusable
+from gauntlet.errors import DamagedFile, ModelUnusable
 from gauntlet.registry import Reference, Version, artifact
 from gauntlet.registry.artifact import Predictor, Schema
 
 _STATUSES = ("staging", "canary", "production", "archived")
+
+_LABELS_REMEDY = "remove it: the retrainer makes it anew from the control record"
+_REMEDIES = {
+    "version.json": "restore it, or move its folder away if nothing needs that version",
+    "reference.json.gz": "restore it, or remove it: drift is then told from the first rows that the version serves",
+    "profile.json.gz": "remove it: it is fitted anew",
+    "aliases.json": _LABELS_REMEDY,
+    "status.json": _LABELS_REMEDY,
+}
+"""What to do about each file that can't be read."""
+
+_T = TypeVar("_T")
 
 
 class LocalRegistry:
@@ -73,7 +85,8 @@ class LocalRegistry:
         path = self._root / version / "version.json"
         if not version.isalnum() or len(version) > 64 or not path.is_file():
             raise ModelUnusable(f"the registry {self._root} has no version {version!r}", code="unknown_version")
-        return msgspec.json.decode(path.read_bytes(), type=Version)
+        with files.reading(path, _REMEDIES["version.json"]):
+            return msgspec.json.decode(path.read_bytes(), type=Version)
 
     def load(self, version: str) -> Predictor:
         entry = self.get(version)
@@ -82,24 +95,42 @@ class LocalRegistry:
         return Predictor(model, entry.schema, version)
 
     def reference(self, version: str) -> Reference | None:
-        data = self._unpacked(version, "reference.json.gz")
-        return None if data is None else msgspec.json.decode(data, type=Reference)
+        return self._unpacked(version, "reference.json.gz", Reference)
 
     def profile(self, version: str) -> dict[str, Any] | None:
-        data = self._unpacked(version, "profile.json.gz")
-        return None if data is None else msgspec.json.decode(data, type=dict[str, Any])
+        return self._unpacked(version, "profile.json.gz", dict[str, Any])
 
     def keep_profile(self, version: str, profile: dict[str, Any]) -> None:
         self.get(version)
         files.atomic_write(self._root / version / "profile.json.gz", _packed(profile))
 
-    def _unpacked(self, version: str, name: str) -> bytes | None:
+    def _unpacked(self, version: str, name: str, kind: type[_T]) -> _T | None:
         self.get(version)
         path = self._root / version / name
-        return gzip.decompress(path.read_bytes()) if path.is_file() else None
+        if not path.is_file():
+            return None
+        with files.reading(path, _REMEDIES[name]):
+            return msgspec.json.decode(gzip.decompress(path.read_bytes()), type=kind)
 
     def versions(self) -> list[Version]:
-        return [self.get(name) for name in self._names() if (self._root / name / "version.json").is_file()]
+        found, damaged = self._read_all()
+        if damaged and not found:
+            raise damaged[0]
+        return found
+
+    def damaged(self) -> list[DamagedFile]:
+        return self._read_all()[1]
+
+    def _read_all(self) -> tuple[list[Version], list[DamagedFile]]:
+        found: list[Version] = []
+        damaged: list[DamagedFile] = []
+        for name in self._names():
+            try:
+                if (self._root / name / "version.json").is_file():
+                    found.append(self.get(name))
+            except DamagedFile as error:
+                damaged.append(error)
+        return found, damaged
 
     def aliases(self) -> dict[str, str]:
         return self._read("aliases.json")
@@ -113,11 +144,18 @@ class LocalRegistry:
     def set_status(self, version: str, status: str) -> None:
         if status not in _STATUSES:
             raise ValueError(f"a status must be one of {', '.join(_STATUSES)}, not {status!r}")
-        files.atomic_write(self._root / "status.json", msgspec.json.encode({**self.statuses(), version: status}))
+        try:
+            before = self.statuses()
+        except DamagedFile:  # the caller who goes by the control record sets them all
+            before = {}
+        files.atomic_write(self._root / "status.json", msgspec.json.encode({**before, version: status}))
 
     def _read(self, name: str) -> dict[str, str]:
         path = self._root / name
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        with files.reading(path, _REMEDIES[name]):
+            return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
 
     def _names(self) -> list[str]:
         found = (e.name for e in os.scandir(self._root) if e.is_dir() and not e.name.startswith("."))

@@ -9,12 +9,18 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from gauntlet import files
 from gauntlet.errors import Conflict, StateUnavailable
 from gauntlet.state import Versioned
 from gauntlet.threads import in_thread
 from gauntlet.watch import FolderWatch
 
 _LOOK_SECONDS = 5.0  # between two looks where no hint comes
+
+_REMEDY = (
+    "stop, restore it or move it away with its -wal and -shm, and start again: without it the router puts the last "
+    "control record back"
+)
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB NOT NULL)",
@@ -25,14 +31,15 @@ _TABLES = (
 class LocalState:
     """`StateStore` on SQLite. Calls run in threads, one at a time: the file is tiny and its transactions are short.
 
-    `patience`: seconds to wait for another process's transaction before `StateUnavailable`.
+    `patience`: seconds to wait for another process's transaction before `StateUnavailable`. Making one raises
+    `DamagedFile` for a file that is none of SQLite's.
     """
 
     def __init__(self, path: Path, *, patience: float = 5.0) -> None:
         self._path = Path(path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        with contextlib.ExitStack() as opened, self._translated():
+        with contextlib.ExitStack() as opened, self._translated(), files.reading(self._path, _REMEDY):
             self._db = opened.enter_context(contextlib.closing(self._connect(patience)))
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -68,7 +75,8 @@ class LocalState:
         try:
             yield
         except sqlite3.Error as error:
-            raise StateUnavailable(f"the state file {self._path} does not answer: {error}") from error
+            remedy = f"; {_REMEDY}" if files.damaged(error) else ""
+            raise StateUnavailable(f"the state file {self._path} does not answer: {error}{remedy}") from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[sqlite3.Connection]:

@@ -17,7 +17,7 @@ from gauntlet.config import Config
 from gauntlet.events import Event, Job
 from gauntlet.log import Record
 from gauntlet.status import RetrainerProgress
-from retrainer import dataset, job
+from retrainer import dataset, job, runner
 from retrainer.job_dir import Answer, JobFolder, Spec
 from retrainer.store import RetrainerStore
 from retrainer.worker import Worker
@@ -268,3 +268,95 @@ async def test_a_running_job_delays_no_event_and_is_aborted_at_its_time_limit(tm
         await loop.worker.step()
         assert [j.status for j in loop.store.jobs.values()] == ["aborted", "running"]
     assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]
+
+
+GARBAGE = b"\x00 no JSON \xff"
+
+
+async def test_a_damaged_answer_fails_its_job_by_name_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scenario: the job's process has ended, and its answer can't be read. Expected: this job has failed, with the file
+    and the cause; the events go on."""
+    config = retraining_data.configuration(tmp_path)
+    now = await retraining_data.lay(config)
+    answers: list[Path] = []
+
+    async def process(folder: JobFolder, _: float) -> runner.ProcessEnd:
+        answers.append(folder.path / "answer.json")
+        answers[-1].write_bytes(GARBAGE)
+        return runner.ProcessEnd(0, 1.0)
+
+    monkeypatch.setattr(runner, "run_process", process)
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.DRIFT, retraining_data.drift(now))
+        await loop.turn_until(lambda: [j.status for j in loop.store.jobs.values()] == ["failed"])
+        (job,) = loop.store.jobs.values()
+        assert job.answer.error is not None
+        assert job.answer.error.startswith(f"{answers[0].absolute()} can't be read: ")
+        assert job.answer.error.endswith("; the job is given up; the next request starts another")
+        await loop.publish(keys.DRIFT, retraining_data.drift(now + 60, event="escalate"))
+        await loop.worker.step()
+        assert loop.store.now == now + 60
+        assert loop.worker.problems.open == []
+
+
+async def test_a_step_that_cannot_be_read_is_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = retraining_data.configuration(tmp_path)
+    now = await retraining_data.lay(config)
+
+    async def process(folder: JobFolder, _: float) -> runner.ProcessEnd:
+        (folder.path / "step.json").write_bytes(GARBAGE)
+        await asyncio.sleep(60)
+        return runner.ProcessEnd(0, 1.0)
+
+    monkeypatch.setattr(runner, "run_process", process)
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.DRIFT, retraining_data.drift(now))
+        for _ in range(3):
+            await loop.worker.step()
+        _, value = await loop.state.get(keys.retrainer_progress("turning"))
+        shown = msgspec.json.decode(value, type=RetrainerProgress).running
+        assert shown is not None
+        assert shown.step == "running"
+
+
+async def test_a_job_that_cannot_be_started_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Scenario: a file stands where the jobs' folder should be. Expected: one line and an open problem, events are
+    handled and committed, and the job starts once the file is gone."""
+    config = retraining_data.configuration(tmp_path)
+    now = await retraining_data.lay(config)
+    blocking = Path(config.data) / "jobs"
+    blocking.write_text("not a folder")
+
+    async def process(*_: object) -> runner.ProcessEnd:
+        await asyncio.sleep(60)
+        return runner.ProcessEnd(0, 1.0)
+
+    monkeypatch.setattr(runner, "run_process", process)
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.DRIFT, retraining_data.drift(now))
+        for _ in range(3):
+            await loop.worker.step()
+        (problem,) = loop.worker.problems.open
+        assert (problem.code, str(blocking) in problem.text) == ("job_not_started", True)
+        assert len([r for r in caplog.records if "event=job_not_started" in r.getMessage()]) == 1
+        assert RetrainerStore(Path(config.data), "turning").offsets["drift", "evaluator"] == 1
+        blocking.unlink()
+        await loop.worker.step()
+        assert loop.store.live is not None
+        assert loop.store.live.status == "running"
+        assert loop.worker.problems.open == []
+
+
+@pytest.mark.parametrize("name", ["spec.json", "judged.json", "answer.json"])
+async def test_a_restarted_job_names_what_it_cannot_read(tmp_path: Path, name: str) -> None:
+    config = retraining_data.configuration(tmp_path)
+    now = await retraining_data.lay(config, days=15)
+    folder = await order(config, now)
+    (folder.path / name).write_bytes(GARBAGE)
+    answer = await run(folder)
+    assert answer.error is not None
+    assert answer.error.startswith(f"{folder.path / name} can't be read: ")

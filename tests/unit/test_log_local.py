@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gauntlet.errors import LogUnavailable
+from gauntlet.errors import DamagedFile, LogUnavailable
 from gauntlet.keys import OUTCOMES, PREDICTIONS
 from gauntlet.log import Record, Stored, segments
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
@@ -363,12 +363,12 @@ async def test_a_reader_keeps_few_files_open(tmp_path: Path) -> None:
     assert not open_databases(tmp_path)
 
 
-async def test_a_damaged_file_is_refused_with_its_folder(tmp_path: Path) -> None:
+async def test_a_damaged_file_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "router").mkdir()
     (tmp_path / "router" / "00000000.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(LogUnavailable, match=r"cannot open the log in .*router"):
+    with pytest.raises(DamagedFile, match=r"router/00000000\.db can't be read: .*; restore it from a backup"):
         LocalLogWriter(tmp_path, "router")
     reader = LocalLogReader(tmp_path)
-    with pytest.raises(LogUnavailable, match=r"cannot read the log in .*router"):
+    with pytest.raises(LogUnavailable, match=r"cannot read the log's file .*router/00000000\.db: .*; restore it"):
         await reader.read(PREDICTIONS, "router", 0, 1)
     await reader.close()

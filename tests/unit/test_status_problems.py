@@ -37,6 +37,6 @@ def test_a_problem_that_lasts_keeps_its_time_and_takes_the_latest_words() -> Non
 def test_a_problem_that_is_over_is_gone_and_clearing_twice_is_no_mistake() -> None:
     problems = Problems("router-0")
     problems.report("disk_full", Severity.HIGH, "t", "r")
-    problems.clear("disk_full", "another")
-    problems.clear("disk_full")
+    assert problems.clear("disk_full")
+    assert not problems.clear("disk_full")
     assert problems.open == []
