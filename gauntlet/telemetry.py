@@ -139,6 +139,14 @@ TIME_TO_ROLLBACK = _histogram(
 
 _Zeros = Mapping[Counter | Gauge | Histogram, Sequence[str | tuple[str, ...]]]
 
+_AT_THE_DOOR = [
+    ("unrouted", reason)
+    for reason in (
+        *("malformed_http", "headers_too_large", "body_too_large", "unsupported_encoding", "request_timeout"),
+        *("incomplete_request", "too_many_connections", "crowded_out", "overloaded"),
+    )
+]
+"""Route and reason of what the HTTP server of any service refuses by itself."""
 _DECIDED: _Zeros = {DECISIONS: [*Decision], TIME_TO_ROLLBACK: [()]}
 _ZEROS: dict[str, _Zeros] = {
     "router": {
@@ -152,7 +160,11 @@ _ZEROS: dict[str, _Zeros] = {
         **_DECIDED,
         EVENTS_LOST: [(keys.PREDICTIONS, scorer) for scorer in (CHAMPION, CHALLENGER, PREVIOUS)],
         # The last: a request from another origin, refused before it is routed.
-        REFUSED: [*((route, "bad_request") for route in ("predict", "outcomes", "admin")), ("unrouted", "forbidden")],
+        REFUSED: [
+            *_AT_THE_DOOR,
+            *((route, "bad_request") for route in ("predict", "outcomes", "admin")),
+            ("unrouted", "forbidden"),
+        ],
         EVENTS_SPILLED: [keys.PREDICTIONS, keys.OUTCOMES],
     },
     "evaluator": {
@@ -160,6 +172,7 @@ _ZEROS: dict[str, _Zeros] = {
         VERDICTS: [*Result],
         JOIN_LAG: [()],
         DEAD_LETTERS: [keys.PREDICTIONS, keys.OUTCOMES],
+        REFUSED: _AT_THE_DOOR,
     },
     "retrainer": {
         JOBS: [*itertools.product(("drift", "manual", "schedule"), ("completed", "failed", "aborted"))],
@@ -167,6 +180,7 @@ _ZEROS: dict[str, _Zeros] = {
         ROLLBACKS: ["evidence", "watch"],
         **_DECIDED,
         DEAD_LETTERS: [keys.EVALUATIONS, keys.DRIFT],
+        REFUSED: _AT_THE_DOOR,
     },
 }
 """The values that the bounded labels behind `experiment` may take, by service."""

@@ -6,6 +6,7 @@ Every command is idempotent, needs a reason, and is in the audit with the caller
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -204,6 +205,6 @@ class AdminRoutes:
         return msgspec.json.decode(value, type=kind) if version else None
 
 
-def json_response(status: int, body: Any) -> Response:
+def json_response(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
     """`body` as JSON; msgspec also encodes the records of the kernel."""
-    return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")
+    return Response(msgspec.json.encode(body), status_code=status, headers=headers, media_type="application/json")

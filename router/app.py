@@ -7,28 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Iterator
+import functools
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import gauntlet
-from gauntlet import adapters, keys, telemetry
+from gauntlet import adapters, http_server, keys, telemetry
 from gauntlet import clock as clocks
 from gauntlet.config import Config
-from gauntlet.errors import BadInput, ConfigError, GauntletError
+from gauntlet.errors import BadInput, GauntletError
+from gauntlet.http_answers import error_body
 from gauntlet.structured_logging import get_logger
+from router import openapi
 from router.admin import AdminRoutes, json_response
 from router.auth import ApiKeys, cross_origin
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
 from router.forwarder import Forwarder
-from router.http_v1 import InferenceRoutes, Receive, Scope, Send, error_answer
+from router.http_v1 import InferenceRoutes, error_answer
 from router.inference import InferenceService
 from router.recorder import Recorder
 from router.repeats import Repeats
@@ -36,7 +41,6 @@ from router.shadow import ShadowScorer
 
 _log = get_logger("gauntlet.router")
 
-_DRAIN_SECONDS = 5.0
 _WRITER = "router"  # the router's own partition of the local log
 
 
@@ -60,13 +64,13 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
         service = InferenceService(config.router, config.experiment, times, recorder, repeats, shadow, follower.breaker)
         inference = InferenceRoutes(config, follower, service, recorder, api_keys, times)
         admin = AdminRoutes(config, state, registry, follower, api_keys, clock)
-        app = _dispatcher(config, inference, _operator_app(admin, follower, recorder))
+        app = _dispatcher(config, inference, _operator_app(config, admin, follower, recorder))
         stack.callback(shadow.close)
         stack.push_async_callback(_cancel, [asyncio.create_task(follower.run())])
         async with _forwarding(config):
             await _serve_http(config, app, stop)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_DRAIN_SECONDS):
+                async with asyncio.timeout(http_server.DRAIN_SECONDS):
                     await shadow.drained()
                     await recorder.settled()
 
@@ -95,41 +99,56 @@ async def _forwarding(config: Config) -> AsyncIterator[None]:
         await own.close()
 
 
-def _dispatcher(config: Config, inference: InferenceRoutes, operator_app: FastAPI):  # type: ignore[no-untyped-def]
+def _dispatcher(config: Config, inference: InferenceRoutes, operator_app: FastAPI) -> http_server.App:
     """The ASGI application: traffic goes straight to its handlers, everything else to FastAPI."""
-    direct = {("POST", "/v1/predict"): inference.predict, ("POST", "/v1/outcomes"): inference.outcomes}
+    direct = {"/v1/predict": ("predict", inference.predict), "/v1/outcomes": ("outcomes", inference.outcomes)}
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            if not config.keys and (refusal := cross_origin(scope["headers"])):
-                await inference.refuse(send, "unrouted", refusal)
-                return
-            handler = direct.get((scope["method"], scope["path"]))
-            if handler is not None:
-                await handler(scope, receive, send)
-                return
-        await operator_app(scope, receive, send)
+    async def app(scope: http_server.Scope, receive: http_server.Receive, send: http_server.Send) -> None:
+        if not config.keys and (refusal := cross_origin(scope["headers"])):
+            await inference.refuse(send, "unrouted", refusal)
+            return
+        found = direct.get(scope["path"])
+        if found is None:
+            await operator_app(http_server.as_get(scope), receive, send)
+            return
+        route, handler = found
+        if scope["method"] != "POST":
+            refused = BadInput(f"{scope['path']} takes POST only", code="method_not_allowed")
+            await inference.refuse(send, route, refused, (b"allow", b"POST"))
+            return
+        try:
+            await handler(scope, receive, send)
+        except ClientDisconnect:
+            pass  # it has left, or the server has told it why
+        except Exception as error:  # noqa: BLE001 - a fault of ours; the caller gets the same body as for any error
+            _log.error("failed", route=route, next="answered with 500", exc_info=error)
+            await inference.refuse(send, route, _internal())
 
     return app
 
 
-def _operator_app(admin: AdminRoutes, follower: ControlFollower, recorder: Recorder) -> FastAPI:
-    """The operator API, the probes and the metrics."""
-    app = FastAPI(title="Gauntlet router", version=gauntlet.__version__)
+def _internal() -> GauntletError:
+    return GauntletError("the router failed; its log says why", code="internal_error")
+
+
+def _operator_app(config: Config, admin: AdminRoutes, follower: ControlFollower, recorder: Recorder) -> FastAPI:
+    """The operator API, the probes, the metrics, and the documentation of all routes."""
+    app = FastAPIOffline(
+        title="Gauntlet router",
+        version=gauntlet.__version__,
+        redirect_slashes=False,
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},  # the page asks no other host for anything
+    )
     app.include_router(admin.api)
+    _answer_errors(app)
 
-    @app.exception_handler(GauntletError)
-    async def refused(_: Request, error: GauntletError) -> Response:
-        telemetry.REFUSED.labels("admin", error.code).inc()
-        return json_response(*error_answer(error))
+    @functools.cache
+    def document() -> dict[str, Any]:
+        assert follower.table is not None, "the first table is there before the server is"
+        return openapi.document(app, config, follower.table.champion.schema)
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        json_sent = request.headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json")
-        hint = "" if json_sent else "; send it with the header `content-type: application/json`"
-        return await refused(request, BadInput(f"{where}: {first['msg']}{hint}", code="bad_request"))
+    app.openapi = document  # type: ignore[method-assign]
 
     @app.get("/healthz", tags=["observe"])
     async def healthz() -> dict[str, str]:
@@ -153,50 +172,42 @@ def _operator_app(admin: AdminRoutes, follower: ControlFollower, recorder: Recor
     return app
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the service's `stop` event is the only way to end it."""
+def _answer_errors(app: FastAPI) -> None:
+    """Let every error of the operator routes have the same body, and be counted."""
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    @app.exception_handler(GauntletError)
+    async def refused(_: Request, error: GauntletError) -> Response:
+        telemetry.REFUSED.labels("admin", error.code).inc()
+        return json_response(*error_answer(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        json_sent = request.headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json")
+        hint = "" if json_sent else "; send it with the header `content-type: application/json`"
+        return await refused(request, BadInput(f"{where}: {first['msg']}{hint}", code="bad_request"))
+
+    @app.exception_handler(HTTPException)
+    async def unserved(_: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        telemetry.REFUSED.labels("admin", code).inc()
+        headers = dict(error.headers or {})
+        if headers.get("Allow") == "GET":
+            headers["Allow"] = "GET, HEAD"
+        return json_response(error.status_code, error_body(code, str(error.detail), False), headers)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, _: Exception) -> Response:
+        return await refused(request, _internal())
 
 
-async def _serve_http(config: Config, app: object, stop: asyncio.Event) -> None:
-    server = _Server(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            lifespan="off",
-            timeout_graceful_shutdown=int(_DRAIN_SECONDS),
-            server_header=False,
-        )
-    )
-    with _socket(config.router.host, config.router.port) as listener:
-        host, port = listener.getsockname()[:2]
-        (Path(config.data) / "router.address").write_text(f"http://{host}:{port}\n")
-        _log.info("listening", url=f"http://{host}:{port}", next="serving")
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
-        server.should_exit = True
-        await serving
-
-
-def _socket(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio sets TCP_NODELAY only where it is: without it every answer waits 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(1024)  # connections queue up from here on, so the address may be published
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}; free the port, or set router.port", code="port_taken"
-        ) from error
-    return listener
+async def _serve_http(config: Config, app: http_server.App, stop: asyncio.Event) -> None:
+    with http_server.listen(config.router.host, config.router.port, "router.port") as listener:
+        url = http_server.url(listener)
+        (Path(config.data) / "router.address").write_text(f"{url}\n")
+        _log.info("listening", url=url, next="serving")
+        await http_server.serve(app, listener, config.http, config.router.max_body_bytes, stop)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -12,7 +12,7 @@ from gauntlet.clock import Clock
 from gauntlet.errors import BadInput
 
 _MAX_GAP_SECONDS = 400 * 86_400.0  # one time far in the future would let every waiting exposure mature at once
-_MAX_TIME = 1e11
+MAX_TIME = 1e11
 
 
 class EventTimes:
@@ -36,7 +36,7 @@ class EventTimes:
             where = f"{field}[{index}]"
             if not self._replay:
                 raise BadInput(f"{where}: `at` needs the setting `clock: events`", code="time_not_allowed")
-            if not (math.isfinite(at) and 0 <= at < _MAX_TIME):
+            if not (math.isfinite(at) and 0 <= at < MAX_TIME):
                 raise BadInput(f"{where}: `at` must be in seconds since 1970", code="bad_time")
             if 0 < latest < at - _MAX_GAP_SECONDS:
                 days = (at - latest) / 86_400

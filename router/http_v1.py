@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from starlette.requests import ClientDisconnect
 
 from gauntlet import events, ids, telemetry
 from gauntlet.config import Config
-from gauntlet.errors import BadInput, DamagedFile, GauntletError, LogUnavailable, StateUnavailable, TransitionRefused
+from gauntlet.errors import (
+    BadInput,
+    Conflict,
+    DamagedFile,
+    GauntletError,
+    LogUnavailable,
+    StateUnavailable,
+    TransitionRefused,
+)
+from gauntlet.http_answers import error_body
+from gauntlet.http_server import Receive, Scope, Send
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Role, Task
 from router.auth import ApiKeys, NotAllowed
 from router.control_follower import ControlFollower
@@ -24,11 +35,6 @@ from router.inference import MAX_ID_LENGTH, ChampionFailed, InferenceService, In
 from router.recorder import Recorder
 from router.routing_table import RoutingTable
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_DRAIN_BYTES = 256 * 2**20  # how much of a body over the limit is still read, so that its sender sees the answer
 _CLOCK_SKEW_SECONDS = 60.0  # by how much another replica's clock may be ahead when it makes a prediction's id
 
 
@@ -62,6 +68,7 @@ _STATUS: list[tuple[type[GauntletError], int]] = [
     (NotAllowed, 403),
     (BadInput, 400),
     (TransitionRefused, 409),
+    (Conflict, 409),
     (ChampionFailed, 503),
     (LogUnavailable, 503),
     (StateUnavailable, 503),
@@ -72,9 +79,11 @@ _STATUS_BY_CODE = {
     "unknown_experiment": 404,
     "unknown_prediction": 404,
     "unknown_version": 404,
-    "body_too_large": 413,
+    "method_not_allowed": 405,
     "too_many_instances": 413,
     "id_reused": 409,
+    "bad_arm": 404,
+    "no_challenger": 409,
 }
 
 _predict_decoder = msgspec.json.Decoder(PredictRequest)
@@ -84,8 +93,7 @@ _outcomes_decoder = msgspec.json.Decoder(OutcomesRequest)
 def error_answer(error: GauntletError) -> tuple[int, dict[str, Any]]:
     """The HTTP status of a domain error, by its code or else its type, and its JSON body."""
     by_type = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    body = {"code": error.code, "message": str(error), "retriable": error.retriable}
-    return _STATUS_BY_CODE.get(error.code, by_type), {"error": body}
+    return _STATUS_BY_CODE.get(error.code, by_type), error_body(error.code, str(error), error.retriable)
 
 
 def require_experiment(named: str | None, served: str) -> None:
@@ -123,7 +131,7 @@ class InferenceRoutes:
             headers = dict(scope["headers"])
             self._api_keys.require(headers, Role.INGEST)
             forced = self._forced(headers)
-            request = _decode(_predict_decoder, await self._body(receive))
+            request = _decode(_predict_decoder, await _body(receive))
             require_experiment(request.experiment, self._experiment)
             instances = self._instances(request)
             table = self._table()
@@ -142,7 +150,7 @@ class InferenceRoutes:
         try:
             headers = dict(scope["headers"])
             self._api_keys.require(headers, Role.INGEST)
-            request = _decode(_outcomes_decoder, await self._body(receive))
+            request = _decode(_outcomes_decoder, await _body(receive))
             require_experiment(request.experiment, self._experiment)
             given = self._given_outcomes(request)
             times = self._times.resolve([o.at for o in given], "outcomes")
@@ -224,31 +232,25 @@ class InferenceRoutes:
             id=outcome.id, at=at, experiment=self._experiment, value=outcome.value, reward=outcome.reward
         )
 
-    async def _body(self, receive: Receive) -> bytes:
-        limit = self._config.router.max_body_bytes
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise BadInput("the caller went away before the request was complete", code="incomplete_request")
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size <= limit:
-                chunks.append(chunk)
-            if not message.get("more_body", False) or size > _DRAIN_BYTES:
-                break
-        if size > limit:
-            raise BadInput(f"the body is larger than router.max_body_bytes = {limit}", code="body_too_large")
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    async def refuse(self, send: Send, route: str, error: GauntletError) -> None:
+    async def refuse(self, send: Send, route: str, error: GauntletError, *headers: tuple[bytes, bytes]) -> None:
         """Answer with `error` and count it under `route`."""
         telemetry.REFUSED.labels(route, error.code).inc()
         status, body = error_answer(error)
         if route == "predict":
             telemetry.REQUESTS.labels(self._experiment, "none", "none", str(status)).inc()
-        await _send(send, status, body)
+        await _send(send, status, body, headers)
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body; the server bounds its size and its time. Raises `ClientDisconnect` if the rest won't come."""
+    chunks: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
@@ -279,9 +281,9 @@ def _name(label: Label) -> str:
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
-async def _send(send: Send, status: int, body: object, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+async def _send(send: Send, status: int, body: object, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     data = msgspec.json.encode(body)
     length = (b"content-length", str(len(data)).encode())
-    fields = [(b"content-type", b"application/json"), length, *(headers or [])]
+    fields = [(b"content-type", b"application/json"), length, *headers]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": data})

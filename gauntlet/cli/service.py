@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from filelock import FileLock
 from gauntlet import files
 from gauntlet.cli import load_config
 from gauntlet.clock import pause
-from gauntlet.errors import ConfigError, InUse, StateUnavailable
+from gauntlet.errors import InUse, StateUnavailable
 from gauntlet.structured_logging import get_logger
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
 
         telemetry.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three
         if name != "router":
-            stack.callback(_serve_metrics(name, config))
+            stack.enter_context(_metrics(name, config))
         await service.serve(config, stop)
     return 0
 
@@ -142,24 +143,16 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         loop.call_soon_threadsafe(stop.set)
 
 
-def _serve_metrics(name: str, config: Config):  # type: ignore[no-untyped-def]
-    from prometheus_client import start_http_server
+@contextlib.contextmanager
+def _metrics(name: str, config: Config) -> Iterator[None]:
+    """The metrics of the evaluator or the retrainer over HTTP, while this lasts."""
+    from gauntlet import http_server
+    from gauntlet.metrics_app import metrics_app
 
     port = config.observe.evaluator_port if name == "evaluator" else config.observe.retrainer_port
-    try:
-        server, thread = start_http_server(port, config.observe.host)
-    except OSError as error:
-        raise ConfigError(
-            f"{name}: cannot serve metrics on {config.observe.host}:{port}: {error.strerror}; free the port, or set "
-            f"observe.{name}_port"
-        ) from error
-    address = Path(config.data) / f"{name}.address"
-    address.parent.mkdir(parents=True, exist_ok=True)
-    address.write_text(f"http://{config.observe.host}:{server.server_port}\n")
-
-    def close() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return close
+    with http_server.listen(config.observe.host, port, f"observe.{name}_port") as listener:
+        address = Path(config.data) / f"{name}.address"
+        address.parent.mkdir(parents=True, exist_ok=True)
+        address.write_text(f"{http_server.url(listener)}\n")
+        with http_server.served_beside(metrics_app(name), listener, config.http, max_body_bytes=0):
+            yield

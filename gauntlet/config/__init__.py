@@ -17,6 +17,7 @@ from msgspec import Meta
 from gauntlet.config.drift import DriftConfig
 from gauntlet.config.evidence import MOST_LEVEL, EvidenceConfig, GuardrailConfig
 from gauntlet.config.evidence import RATES as RATES
+from gauntlet.config.http import HttpConfig as HttpConfig
 from gauntlet.config.possible import refuse_impossible
 from gauntlet.config.retrain import RecipeConfig, ScheduleConfig
 from gauntlet.config.section import (
@@ -277,6 +278,7 @@ class Config(Section, frozen=True, kw_only=True):
     classes: list[str | int | float | bool] = []
     """Default: the classes that the model was fitted with, in its order."""
     router: RouterConfig = RouterConfig()
+    http: HttpConfig = HttpConfig()
     evidence: EvidenceConfig = EvidenceConfig()
     guardrails: list[GuardrailConfig] = []
     segments: list[str] = []

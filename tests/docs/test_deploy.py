@@ -132,8 +132,8 @@ COUNTED = {
         "rollback",
         "time_to_rollback_seconds",
     ],
-    "evaluator": ["outcomes", "join_lag_seconds", "verdict", "dead_letters"],
-    "retrainer": ["retrain_jobs", "decisions", "rollback", "time_to_rollback_seconds", "dead_letters"],
+    "evaluator": ["outcomes", "join_lag_seconds", "verdict", "dead_letters", "refused"],
+    "retrainer": ["retrain_jobs", "decisions", "rollback", "time_to_rollback_seconds", "dead_letters", "refused"],
 }
 """The counters and histograms of each service."""
 

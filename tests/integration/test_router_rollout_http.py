@@ -191,7 +191,7 @@ async def test_forced_requests_are_marked(config: Config) -> None:
         for other in ("candidate", "baseline", "Champion", ""):
             unknown = {"X-Gauntlet-Arm": other}
             answer = await client.post("/v1/predict", json={"features": small_experiment.instance(0)}, headers=unknown)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_arm")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "bad_arm")
         await challenge(config, client, small_experiment.classifier(2))
         answer = await client.post("/v1/predict", json={"features": small_experiment.instance(0)}, headers=forced)
         assert answer.json()["model"] == "v0002"

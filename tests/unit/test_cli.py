@@ -154,7 +154,7 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str], tmp_p
         path = small_experiment.write(tmp_path, observe={"evaluator_port": port, "retrainer_port": 0})
         code, _, err = run(capsys, "evaluator", path)
         assert code == 2
-        assert f"evaluator: cannot serve metrics on 127.0.0.1:{port}" in err
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in err
         assert "observe.evaluator_port" in err
 
 
