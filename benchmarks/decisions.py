@@ -7,6 +7,7 @@ challenger answered meanwhile, and what that cost.
 
     python -m benchmarks.decisions                    # the rows that people ask about
     python -m benchmarks.decisions --matrix --runs 40 # rates x worlds x challengers
+    python -m benchmarks.decisions --refresh --runs 400  # successors of the same design, by effects in margins
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import numpy as np
 
 from evaluator.service.block_sums import RolloutSums
@@ -30,13 +32,16 @@ from gauntlet.config import load as configs
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Command, begin
 from gauntlet.transitions import apply
-from gauntlet.types import CHALLENGER, CHAMPION, Task
+from gauntlet.types import CHALLENGER, CHAMPION, Rule, Task
 from retrainer.decisions import decide
 
 HOUR, DAY = 3600.0, 86_400.0
 NAME = "bench-r0001"
 LARGEST_HOUR = 5_000
 """Pairs of one hour that are drawn one by one; of more, so many stand for all with the weight of the rest."""
+
+MARGIN = 0.05
+"""The default of `refresh.margin`: a share of the champion's loss."""
 
 Floats = np.ndarray
 World = Callable[[np.random.Generator, int], Floats]
@@ -45,8 +50,9 @@ World = Callable[[np.random.Generator, int], Floats]
 
 @dataclass(frozen=True)
 class Cell:
-    """One line of the matrix. effect: of the challenger, in standard deviations of the paired differences; kind: of a
-    challenger that is not merely shifted. delay: of outcomes, in hours."""
+    """One line of the matrix. effect: of the challenger, in standard deviations of the paired differences, or for the
+    kind `margins` in margins of the rule `refresh`; kind: of a challenger that is not merely shifted. delay: of
+    outcomes, in hours."""
 
     a_day: float
     effect: float = 0.0
@@ -56,10 +62,12 @@ class Cell:
     delay: float = 1.0
     days: int = 90
     traffic: str = "even"
+    rule: Rule = Rule.PROVE
 
     @property
     def title(self) -> str:
-        challenger = f"{self.effect:+.2f} sd" if self.kind == "shifted" else self.kind
+        units = {"shifted": f"{self.effect:+.2f} sd", "margins": f"{self.effect:+g} margin"}
+        challenger = units.get(self.kind, self.kind)
         return f"{self.a_day:>10,.0f}  {challenger:<9} {self.world:<14} {self.task:<10} {self.delay:>5g} h"
 
 
@@ -90,6 +98,11 @@ def storms(rng: np.random.Generator, hours: int) -> Floats:
     return np.repeat(sizes, 12)[:hours]
 
 
+def wild_days(rng: np.random.Generator, hours: int) -> Floats:
+    """Days differ by half a standard deviation of the paired differences: a week's mean is hardly known."""
+    return np.repeat(rng.normal(0.0, 0.5, hours // 24 + 1), 24)[:hours]
+
+
 def correlated_hours(rng: np.random.Generator, hours: int) -> Floats:
     """Hours correlated by .8."""
     values, noise = np.empty(hours), rng.normal(0.0, 0.6, hours)
@@ -112,6 +125,7 @@ def sign_change(rng: np.random.Generator, hours: int) -> Floats:
 WORLDS: dict[str, World] = {
     "independent": independent,
     "day effects": day_effects,
+    "wild days": wild_days,
     "storms": storms,
     "hourly AR .8": correlated_hours,
     "daily cycle": daily_cycle,
@@ -159,7 +173,8 @@ def losses(cell: Cell, rng: np.random.Generator, n: int, shift: float) -> tuple[
     # Losses stay above 0 and unbiased: all of it in proportion to the champion's.
     noise = rng.uniform(-0.5, 0.5, n)
     sd = float((champion * noise).std()) if n > 1 else 0.0
-    moved = (cell.effect + shift) * sd / max(float(champion.mean()), 1e-9) if n else 0.0
+    of_sd, of_loss = (shift, cell.effect * MARGIN) if cell.kind == "margins" else (cell.effect + shift, 0.0)
+    moved = of_sd * sd / max(float(champion.mean()), 1e-9) + of_loss if n else 0.0
     return champion, champion * np.maximum(1.0 + noise - moved, 0.0)
 
 
@@ -167,9 +182,10 @@ def rollout(cell: Cell, config: Config, seed: int) -> Outcome:
     """One rollout from its challenge to its end, or to the last day."""
     rng = np.random.default_rng(seed)
     design = evaluation_design(config)
-    state, sums = EvaluationState.start(design.plan), RolloutSums("v0001", "v0002")
+    plan = msgspec.structs.replace(design.plan, rule=cell.rule)
+    state, sums = EvaluationState.start(plan), RolloutSums("v0001", "v0002", rule=cell.rule)
     watch = GrossHarmMonitor(config.evidence.gross_margin, config.evidence.gross_alpha)
-    control = apply(begin("bench", "v0001", 0.0), _challenge(config), 0.0)
+    control = apply(begin("bench", "v0001", 0.0), _challenge(config, cell.rule), 0.0)
     hours = cell.days * 24
     shifts, horizon = WORLDS[cell.world](rng, hours), round(design.horizon / HOUR)
     shown: list[tuple[Floats, Floats]] = []
@@ -196,10 +212,10 @@ def rollout(cell: Cell, config: Config, seed: int) -> Outcome:
     return Outcome("running", float(cell.days), answered, excess, stage)
 
 
-def _challenge(config: Config) -> Command:
-    stages = tuple(stage.stage() for stage in config.ramp)
+def _challenge(config: Config, rule: Rule) -> Command:
+    shadow, stages = config.ladder(rule)
     return Command(
-        name="challenge", actor="bench", reason="bench", version="v0002", shadow=config.shadow.stage(), stages=stages
+        name="challenge", actor="bench", reason="bench", version="v0002", rule=rule, shadow=shadow, stages=stages
     )
 
 
@@ -284,6 +300,15 @@ ROWS = [
 """What people ask about."""
 
 
+REFRESH = [
+    Cell(rate, effect, "margins", world, rule=Rule.REFRESH, days=30)
+    for rate, effect, world in itertools.product(
+        (1_000.0,), (-2.0, -1.0, 0.0, 1.0), ("independent", "wild days", "storms", "hourly AR .8")
+    )
+]
+"""What a retrained successor may expect."""
+
+
 def matrix() -> list[Cell]:
     challengers = [(0.0, "shifted"), (0.1, "shifted"), (0.03, "shifted"), (-0.1, "shifted"), (-0.03, "shifted")]
     challengers += [(0.0, "gross"), (0.0, "inverted")]
@@ -299,10 +324,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--matrix", action="store_true", help="all rates, worlds, challengers and tasks")
     parser.add_argument("--only", default="", help="cells whose title holds this text")
+    parser.add_argument("--refresh", action="store_true", help="successors under the rule `refresh`")
     arguments = parser.parse_args()
+    cells = matrix() if arguments.matrix else REFRESH if arguments.refresh else ROWS
     print(f"{arguments.runs} rollouts a cell, all defaults\n{HEADER}")
     with ProcessPoolExecutor(2) as pool:
-        for cell in matrix() if arguments.matrix else ROWS:
+        for cell in cells:
             if arguments.only in cell.title:
                 outcomes = list(pool.map(partial(rollout, cell, config_of(cell)), range(arguments.runs)))
                 print(line(cell, outcomes), flush=True)

@@ -228,7 +228,7 @@ class DriftSignal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class Drift(Event, tag="drift", frozen=True, kw_only=True, omit_defaults=True):
-    """One step in a drift episode: `open`, `escalate` or `close`, with its cause and what to do about it.
+    """One step in a drift episode: `open`, `escalate`, `deescalate` or `close`, with its cause and what to do about it.
 
     `quality` is the score of the rows' quality where it is too low.
     """

@@ -1,4 +1,4 @@
-"""Drift episodes over the looks of a stream: one opens, may escalate, and closes, with one event each.
+"""Drift episodes over the looks of a stream: one opens, may escalate and de-escalate, and closes, with one event each.
 
 Deterministic: the same looks in the same order give the same events with the same ids.
 """
@@ -15,12 +15,12 @@ from evaluator.drift.severity import NO_DRIFT, Action, Judgement, RootCause, Sev
 from evaluator.drift.signals import Key, LookResult, Signal
 from evaluator.drift.state import Stateful, from_builtins, to_builtins
 
-EventKind = Literal["open", "escalate", "close"]
+EventKind = Literal["open", "escalate", "deescalate", "close"]
 
 
 @dataclass(frozen=True, slots=True)
 class DriftEvent:
-    """The opening, escalation or close of an episode.
+    """The opening, escalation, de-escalation or close of an episode.
 
     `rows` is the number of rows (or outcomes, if more) seen, `at` the event time of the last of them. `features` are
     the top five, `signals` all that are raised. A close carries the episode's worst severity and its features then.
@@ -73,8 +73,9 @@ class Episodes(Stateful):
 
     A signal is raised or cleared by `confirm` consecutive looks (one if the evidence is certain, or the mode is
     simple), and holds above `hysteresis` of its threshold. After a close, the same or a lower severity opens after
-    `cooldown_rows`, or at once if its evidence is certain. Within an episode only a severity above all announced ones
-    is an event; after `renew_rows` below it, it can be announced again.
+    `cooldown_rows`, or at once if its evidence is certain. Within an episode a severity above the announced one is an
+    event at once, and one below it when it has stayed below: for `cooldown_rows` where the loss is over, as after a
+    renewed model, so that a second loss is told although the inputs stay where they moved; else for `renew_rows`.
     """
 
     def __init__(self, key: str, settings: DriftSettings) -> None:
@@ -116,9 +117,14 @@ class Episodes(Stateful):
             state.below_since = None
         elif state.below_since is None:
             state.below_since = rows
-        elif rows - state.below_since >= self._settings.renew_rows:
+        elif rows - state.below_since >= self._quiet_rows(severity):
             state.announced, state.below_since = severity, None
+            return [self._event("deescalate", severity, rows, at, self.judgement)]
         return []
+
+    def _quiet_rows(self, severity: Severity) -> int:
+        over = self._state.announced >= Severity.HIGH > severity
+        return self._settings.cooldown_rows if over else self._settings.renew_rows
 
     def _track(self, stream: str, look: LookResult) -> None:
         for key, signal in look.raised.items():

@@ -64,9 +64,10 @@ class DriftSettings:
     hysteresis: float = 0.8
     """A raised signal clears below this share of its threshold."""
     cooldown_rows: int = 1024
-    """Rows after a close before the same severity is announced again, unless its evidence is certain."""
+    """Rows after a close before the same severity is announced again, unless its evidence is certain; rows after the
+    end of a loss before an episode that stays open for other reasons is de-escalated."""
     renew_rows: int = 16_384
-    """Rows that an open episode must stay below a severity before that is announced again."""
+    """Rows that an open episode must stay below any other severity before it is de-escalated."""
     accept_after: int = 0
     """Rows after which stable covariate drift without a loss of performance becomes the accepted reference of a stream;
     0: only by `Monitor.accept`."""

@@ -70,6 +70,30 @@ def test_severity_escalates_once_and_the_close_tells_the_worst() -> None:
     assert kinds(events) == [("open", "LOW", 2), ("escalate", "HIGH", 4), ("close", "HIGH", 12)]
 
 
+def test_a_second_loss_is_told_though_the_inputs_stay_where_they_moved() -> None:
+    data, error, right = ("x", look(signal())), ("e", look(signal("concept", ""))), ("e", look())
+    quiet = -(-SETTINGS.cooldown_rows // 64)
+    looks = [data, data, error, error, right, right, *[data] * quiet, error, error, right, right, *[data] * quiet]
+    events = fed(Episodes("k", SETTINGS), looks)
+    assert kinds(events) == [
+        ("open", "LOW", 2),
+        ("escalate", "HIGH", 4),
+        ("deescalate", "LOW", 6 + quiet),
+        ("escalate", "HIGH", 8 + quiet),
+        ("deescalate", "LOW", 10 + 2 * quiet),
+    ]
+    assert {event.episode for event in events} == {events[0].episode}
+    assert [signal.kind for signal in events[3].signals] == ["concept", "distribution"]
+    assert [signal.kind for signal in events[4].signals] == ["distribution"]
+
+
+def test_a_short_relief_is_none() -> None:
+    data, error, right = ("x", look(signal())), ("e", look(signal("concept", ""))), ("e", look())
+    short = SETTINGS.cooldown_rows // 64 - 4
+    looks = [data, data, error, error, right, right, *[data] * short, error, error]
+    assert [event.event for event in fed(Episodes("k", SETTINGS), looks)] == ["open", "escalate"]
+
+
 def test_after_a_close_the_same_severity_waits_and_a_higher_one_does_not() -> None:
     drift, calm, error = ("x", look(signal())), ("x", look()), ("e", look(signal("concept", "")))
     events = fed(Episodes("k", SETTINGS), [drift, drift, calm, calm, *[drift] * 30])

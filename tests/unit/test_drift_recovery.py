@@ -169,3 +169,30 @@ def test_what_is_forgotten_is_a_function_of_the_outcomes_alone(size: int) -> Non
             one = again
     assert events == expected
     assert one.snapshot() == whole.snapshot()
+
+
+@pytest.mark.parametrize("seed", [30, 31, 32])
+def test_a_renewed_model_that_breaks_again_is_told_though_the_inputs_have_moved_for_good(seed: int) -> None:
+    """Inputs move at row 4,000 and stay; the model is wrong until it is renewed at 6,000, and again from 14,000."""
+    rng = np.random.default_rng(seed)
+    rows = REFERENCE + 18_000
+    accuracy = np.full(rows, 0.9)
+    for start, end in ((4000, 6000), (14_000, 18_000)):
+        accuracy[REFERENCE + start : REFERENCE + end] = 0.5
+    truth, prediction = classified(rng, accuracy)
+    table = columns(rng, rows, [(REFERENCE + 4000, rows)], 2.0) | {"prediction": prediction}
+    first = {name: values[:REFERENCE] for name, values in table.items()}
+    monitor = Monitor(Profile.fit(first, reference_id="r", prediction="prediction", targets=truth[:REFERENCE]))
+    events = []
+    for start in range(REFERENCE, rows, 500):
+        part, at = slice(start, start + 500), np.arange(start, start + 500) - float(REFERENCE)
+        events += monitor.observe({name: values[part] for name, values in table.items()}, at)
+        events += monitor.observe_outcomes(truth[part], prediction[part], at)
+    assert len({event.episode for event in events}) == 1
+    (calm,) = (event for event in events if event.event == "deescalate")
+    assert calm.severity in ("LOW", "MEDIUM")
+    assert 6000 < calm.at < 9000
+    again = next(event for event in events if event.event == "escalate" and event.at > calm.at)
+    assert again.severity in ("HIGH", "CRITICAL")
+    assert 14_000 <= again.at < 14_000 + 1000
+    assert "concept" in {signal.kind for signal in again.signals}

@@ -132,6 +132,12 @@ def test_an_episode_opens_escalates_and_closes_its_demand() -> None:
     worse = from_drift(drift("CRITICAL", "escalate"), answered)
     assert worse is not None
     assert (worse.severity, worse.attempted) == (Severity.CRITICAL, False)
+    calmer = from_drift(drift("LOW", "deescalate"), answered)
+    assert calmer is not None
+    assert calmer.attempted
+    second = from_drift(drift("HIGH", "escalate"), calmer)
+    assert second is not None
+    assert not second.attempted, "a new loss in an open episode asks as a new episode does"
     assert from_drift(drift(event="close"), worse) is None
     assert from_drift(drift(event="close", episode="ep0"), worse) == worse
     other = from_drift(drift(episode="ep2"), answered)
