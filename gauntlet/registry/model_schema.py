@@ -196,16 +196,17 @@ def _made_up(model: object, fitted: list[str]) -> bool:
 
 
 def _in_model_order(model: object, fitted: list[str], features: Sequence[Feature]) -> list[Feature]:
-    """The features in the order that the model was fitted with. Raises `ModelUnusable` if it takes others."""
+    """The features in the order that the model was fitted with, then those that it ignores: a DictVectorizer reads what
+    it knows. Raises `ModelUnusable` if it takes others."""
     declared = {feature.name: feature for feature in features}
     unknown = [name for name in declared if name not in fitted]
     missing = [name for name in fitted if name not in declared and name not in _dropped(model, fitted)]
-    if unknown or missing:
+    if missing or (unknown and not vectorized_names(model)):
         reasons = [f"`features` has {_quoted(unknown)}, which the model was not fitted with"] if unknown else []
         reasons += [f"the model was fitted with {_quoted(missing)}, which `features` has not"] if missing else []
         hint = did_you_mean(unknown[0], missing) if unknown else ""
         raise ModelUnusable("; ".join([*reasons, *([hint] if hint else [])]), code="other_features")
-    return [declared[name] for name in fitted if name in declared]
+    return [declared[name] for name in [*fitted, *unknown] if name in declared]
 
 
 def _dropped(model: object, fitted: list[str]) -> set[str]:

@@ -107,6 +107,16 @@ class TestSchema:
         assert refused("radius") == "the model was fitted with 'texture', which `features` has not"
         assert refused("radius", "texture", "hue") == "`features` has 'hue', which the model was not fitted with"
 
+    def test_features_that_a_dict_vectorizer_does_not_know_are_ignored(self) -> None:
+        """A challenger may use fewer features than the champion."""
+        model = make_pipeline(DictVectorizer(), LogisticRegression()).fit([{"a": 0.0}, {"a": 1.0}] * 9, [0, 1] * 9)
+        names = ["unused", "a"]
+        schema = model_schema.schema_of(model, Task.CLASSIFICATION, [Feature(name=name) for name in names])
+        assert [feature.name for feature in schema.features] == ["a", "unused"]
+        assert Predictor(model, schema, "v").predict([{"unused": 5.0, "a": 1.0}])[0, 1] > 0.5
+        told = unusable("other_features", model, Task.CLASSIFICATION, [Feature(name="b")])
+        assert "'a', which `features` has not" in told
+
     @pytest.mark.parametrize("kind", ["auto", "matrix"])
     def test_features_in_another_order_reach_the_model_in_its_own(self, kind: str) -> None:
         frame = pd.DataFrame({"b": [0.0, 1.0, 2.0, 3.0], "a": [1.0, 1.0, 0.0, 0.0]})
