@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -239,25 +237,11 @@ def run(folder: JobFolder) -> Answer:
     return answer
 
 
-def _die_with_parent() -> None:
-    """Standard input is a pipe from the retrainer: it ends when the retrainer does, however that happens."""
-
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, name="leash", daemon=True).start()
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m retrainer.job SPEC.json [--leash]`: 0 when there is an answer (also a rejection), 1 when it failed."""
+    """`python -m retrainer.job SPEC.json`: 0 when there is an answer (also a rejection), 1 when it failed."""
     parser = argparse.ArgumentParser(prog="retrainer.job", description="One retraining job, from its spec file")
     parser.add_argument("spec", type=Path, help="the job's spec.json; its folder gets the answer")
-    parser.add_argument("--leash", action="store_true", help="end when standard input ends")
     options = parser.parse_args(arguments)
-    if options.leash:
-        _die_with_parent()
     folder = JobFolder(options.spec.parent)
     with folder.locked():
         answer = run(folder)

@@ -1,22 +1,16 @@
 """Job runner: one retraining job at a time in a process of its own, from request to rollout.
 
-The process has a session of its own and a pipe as standard input that ends with the retrainer, even by kill -9, so it
-never outlives it. Every step may be repeated after a crash: a job keeps its id, its data and its answer, and a version
-gets one rollout.
+Every step may be repeated after a crash: a job keeps its id, its data and its answer, and a version gets one rollout.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -33,48 +27,13 @@ from retrainer import ACTOR, dataset, triggers
 from retrainer.control_client import ControlClient
 from retrainer.job import registered
 from retrainer.job_dir import Answer, JobFolder, Spec
+from retrainer.job_host import JobHost, ProcessEnd
 from retrainer.store import JobRecord, RetrainerStore
 from retrainer.triggers import RetrainContext, RetrainRequest, Trigger
 
 _log = get_logger("gauntlet.retrainer")
 
 _MOST_STARTS = 5  # a job that takes its retrainer down with it must not do so for ever
-
-
-class ProcessEnd(NamedTuple):
-    """How a job's process ended: its exit code, None where it was aborted at its time limit; and its wall seconds."""
-
-    code: int | None
-    seconds: float
-
-
-async def run_process(folder: JobFolder, time_limit: float) -> ProcessEnd:
-    """Run the job in `folder` to its end, `time_limit` seconds at most. Cancelling kills the process."""
-    began = time.monotonic()
-    # The job imports what the retrainer can import, a user's trainer among it.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
-    with folder.output.open("ab") as output:
-        command = [sys.executable, "-m", "retrainer.job", str(folder.spec_path), "--leash"]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env=environment,
-        )
-    code = None
-    try:
-        code = await asyncio.wait_for(process.wait(), time_limit)
-    except TimeoutError:
-        pass
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # its children, too: the session is the group
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
-    return ProcessEnd(code, time.monotonic() - began)
 
 
 class JobRunner:
@@ -89,6 +48,7 @@ class JobRunner:
         self._store = store
         self._control = control
         self._folders = adapters.data(self._config) / "jobs"
+        self._host = JobHost()
         self._process: asyncio.Task[ProcessEnd] | None = None
         self._refused: list[str] = []
 
@@ -162,17 +122,18 @@ class JobRunner:
         await asyncio.to_thread(folder.prepare, spec)
         self._store.put(msgspec.structs.replace(job, status="running", starts=job.starts + 1))
         limit = self._config.retrain.time_limit
-        self._process = asyncio.create_task(run_process(folder, limit), name=job.id)
+        self._process = asyncio.create_task(self._host.run(folder, limit), name=job.id)
         _log.info("job_started", job=job.id, start=job.starts + 1, time_limit=limit)
 
     async def attend(self) -> None:
         """Take up the answer of a job whose process has ended. Repeating it after an outage does no harm."""
-        if self._process is None or not self._process.done():
-            return
-        job = self._store.live
-        if job is not None:
-            await self._judge(job, self._process)
-        self._process = None
+        if self._process is None:
+            await self._host.rest()
+        elif self._process.done():
+            job = self._store.live
+            if job is not None:
+                await self._judge(job, self._process)
+            self._process = None
 
     async def stop(self) -> None:
         """End the job's process; the job stays live and starts again with the next retrainer."""
@@ -181,6 +142,7 @@ class JobRunner:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._process
         self._process = None
+        await self._host.close()
 
     def running(self) -> Job | None:
         """The live job with the step that its process has reported."""

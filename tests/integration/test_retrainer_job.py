@@ -17,8 +17,9 @@ from gauntlet.config import Config
 from gauntlet.events import Event, Job
 from gauntlet.log import Record
 from gauntlet.status import RetrainerProgress
-from retrainer import dataset, job, runner
+from retrainer import dataset, job
 from retrainer.job_dir import Answer, JobFolder, Spec
+from retrainer.job_host import JobHost, ProcessEnd
 from retrainer.store import RetrainerStore
 from retrainer.worker import Worker
 
@@ -282,12 +283,12 @@ async def test_a_damaged_answer_fails_its_job_by_name_and_no_other(
     now = await retraining_data.lay(config)
     answers: list[Path] = []
 
-    async def process(folder: JobFolder, _: float) -> runner.ProcessEnd:
+    async def process(_: JobHost, folder: JobFolder, limit: float) -> ProcessEnd:
         answers.append(folder.path / "answer.json")
         answers[-1].write_bytes(GARBAGE)
-        return runner.ProcessEnd(0, 1.0)
+        return ProcessEnd(0, 1.0)
 
-    monkeypatch.setattr(runner, "run_process", process)
+    monkeypatch.setattr(JobHost, "run", process)
     async with RetrainerLoop(config) as loop:
         await loop.publish(keys.DRIFT, retraining_data.drift(now))
         await loop.turn_until(lambda: [j.status for j in loop.store.jobs.values()] == ["failed"])
@@ -305,12 +306,12 @@ async def test_a_step_that_cannot_be_read_is_no_step(tmp_path: Path, monkeypatch
     config = retraining_data.configuration(tmp_path)
     now = await retraining_data.lay(config)
 
-    async def process(folder: JobFolder, _: float) -> runner.ProcessEnd:
+    async def process(_: JobHost, folder: JobFolder, limit: float) -> ProcessEnd:
         (folder.path / "step.json").write_bytes(GARBAGE)
         await asyncio.sleep(60)
-        return runner.ProcessEnd(0, 1.0)
+        return ProcessEnd(0, 1.0)
 
-    monkeypatch.setattr(runner, "run_process", process)
+    monkeypatch.setattr(JobHost, "run", process)
     async with RetrainerLoop(config) as loop:
         await loop.publish(keys.DRIFT, retraining_data.drift(now))
         for _ in range(3):
@@ -331,11 +332,11 @@ async def test_a_job_that_cannot_be_started_holds_up_nothing(
     blocking = Path(config.data) / "jobs"
     blocking.write_text("not a folder")
 
-    async def process(*_: object) -> runner.ProcessEnd:
+    async def process(*_: object) -> ProcessEnd:
         await asyncio.sleep(60)
-        return runner.ProcessEnd(0, 1.0)
+        return ProcessEnd(0, 1.0)
 
-    monkeypatch.setattr(runner, "run_process", process)
+    monkeypatch.setattr(JobHost, "run", process)
     async with RetrainerLoop(config) as loop:
         await loop.publish(keys.DRIFT, retraining_data.drift(now))
         for _ in range(3):

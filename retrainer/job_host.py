@@ -1,0 +1,142 @@
+"""Host of jobs: forks each from a process that has imported what jobs need, and starts them on request.
+
+A job then begins in milliseconds instead of seconds. Each line on the host's standard input is the path of a job's
+spec.json; its answers are two lines, the process id of the job and, once that has ended, its exit code. One job at a
+time; each has a session of its own and ends when the retrainer does, even by kill -9, so none outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+from typing import NamedTuple
+
+from retrainer import job
+from retrainer.job_dir import JobFolder
+
+WARM_SECONDS = 60.0
+
+
+class ProcessEnd(NamedTuple):
+    """How a job's process ended: its exit code, None where it was aborted at its time limit; and its wall seconds."""
+
+    code: int | None
+    seconds: float
+
+
+class JobHost:
+    """The retrainer's side: starts the host with the first job and lets it go when none has come for a minute."""
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+        self._used = 0.0
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def run(self, folder: JobFolder, time_limit: float) -> ProcessEnd:
+        """Run the job in `folder` to its end, `time_limit` seconds at most. Cancelling kills it."""
+        began = time.monotonic()
+        if not self.alive:
+            await self.close()
+        process = self._process = self._process or await _start(folder)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        pid, code, clean = 0, None, False
+        try:
+            async with asyncio.timeout(time_limit):
+                process.stdin.write(f"{folder.spec_path}\n".encode())
+                pid = int(await process.stdout.readline() or 0)
+                answer = await process.stdout.readline()
+                clean = bool(answer)
+                code = int(answer) if clean else -signal.SIGKILL  # no answer: the host itself was killed
+        except TimeoutError:
+            pass
+        finally:
+            if pid:
+                with contextlib.suppress(ProcessLookupError):  # its children, too: the session is the group
+                    os.killpg(pid, signal.SIGKILL)
+            self._used = time.monotonic()
+            if not clean:
+                await self.close()
+        return ProcessEnd(code, self._used - began)
+
+    async def rest(self) -> None:
+        """Let a host go that has been idle for long; not to be called while a job runs."""
+        if self.alive and time.monotonic() - self._used > WARM_SECONDS:
+            await self.close()
+
+    async def close(self) -> None:
+        """End the host, and with it a job that it has not ended."""
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            assert process.stdin is not None
+            process.stdin.close()
+            await process.wait()
+
+
+async def _start(folder: JobFolder) -> Process:
+    # A job imports what the retrainer can import, a user's trainer among it.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
+    with folder.output.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "retrainer.job_host", stdin=PIPE, stdout=PIPE, stderr=output, env=environment
+        )
+
+
+def host() -> None:
+    """The host's own process, until its standard input ends."""
+    import skops.io  # noqa: F401 - brings along nearly all that a job imports
+
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            os._exit(_work(Path(line.rstrip("\n"))))
+        _tell(child)
+        _tell(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def _tell(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
+def _work(spec: Path) -> int:
+    """The job's process: its exit code."""
+    os.setsid()
+    with JobFolder(spec.parent).output.open("ab") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+    threading.Thread(target=_die_with_retrainer, name="leash", daemon=True).start()
+    try:
+        return job.main([str(spec)])
+    except BaseException:  # noqa: BLE001 - there is nobody above: what it printed is the job's last word
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _die_with_retrainer() -> None:
+    """Standard input hangs up when the last holder of its other end, the retrainer, has gone."""
+    leash = select.poll()
+    leash.register(0, 0)  # hang-ups are always told; what is written there is the host's
+    leash.poll()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    host()

@@ -1,0 +1,99 @@
+"""The host of jobs as real processes: one host for many jobs, each job alone in its session, nothing left behind."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from retrainer.job_dir import JobFolder
+from retrainer.job_host import JobHost
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[JobHost]:
+    found = JobHost()
+    yield found
+    await found.close()
+
+
+def folder(parent: Path, name: str) -> JobFolder:
+    """A job that ends at once: its specification can't be read."""
+    found = JobFolder(parent / name)
+    found.path.mkdir()
+    found.spec_path.write_text("{}")
+    return found
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def hosts() -> list[int]:
+    return children(os.getpid())
+
+
+async def test_one_host_runs_job_after_job_and_each_answers_in_its_own_folder(tmp_path: Path, host: JobHost) -> None:
+    first, second = folder(tmp_path, "first"), folder(tmp_path, "second")
+    assert (await host.run(first, 60)).code == 1
+    (before,) = hosts()
+    assert (await host.run(second, 60)).code == 1
+    assert hosts() == [before]
+    for done in (first, second):
+        answer = done.answer()
+        assert answer is not None
+        assert answer.error is not None
+    await host.close()
+    assert hosts() == []
+
+
+async def test_a_job_over_its_limit_is_killed_with_its_session(tmp_path: Path, host: JobHost) -> None:
+    stuck = folder(tmp_path, "stuck")
+    await host.run(folder(tmp_path, "warm"), 60)
+    with stuck.locked():  # the job waits for the lock for ever
+        end = await host.run(stuck, 1.0)
+    assert end.code is None
+    assert hosts() == []
+    assert (await host.run(folder(tmp_path, "next"), 60)).code == 1
+
+
+async def test_a_cancelled_job_is_killed(tmp_path: Path, host: JobHost) -> None:
+    stuck = folder(tmp_path, "stuck")
+    await host.run(folder(tmp_path, "warm"), 60)
+    (process,) = hosts()
+    with stuck.locked():
+        task = asyncio.create_task(host.run(stuck, 60))
+        async with asyncio.timeout(30):
+            while not children(process):
+                await asyncio.sleep(0.01)
+        (job,) = children(process)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    async with asyncio.timeout(30):
+        while Path(f"/proc/{job}").exists():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_host_that_was_killed_is_replaced(tmp_path: Path, host: JobHost) -> None:
+    await host.run(folder(tmp_path, "first"), 60)
+    (before,) = hosts()
+    os.kill(before, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while host.alive:
+            await asyncio.sleep(0.01)
+    assert (await host.run(folder(tmp_path, "second"), 60)).code == 1
+    assert hosts() != [before]
+
+
+async def test_an_idle_host_is_let_go(tmp_path: Path, host: JobHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    await host.run(folder(tmp_path, "first"), 60)
+    await host.rest()
+    assert host.alive
+    monkeypatch.setattr("retrainer.job_host.WARM_SECONDS", 0.0)
+    await host.rest()
+    assert not host.alive
+    assert hosts() == []
