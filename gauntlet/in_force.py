@@ -160,6 +160,8 @@ def differences(config: Config, found: InForce) -> list[Difference]:
     if config.experiment != found.settings.experiment:
         return [_difference("experiment", found.settings.experiment, config.experiment)]
     now = flat(config)
+    if (profile := found.settings.settings.get("profile", config.profile)) != config.profile:
+        return [_difference("profile", profile, config.profile)]  # every time differs with it
     before = {**found.settings.settings, **_frozen(found, now)}
     made = [
         _difference(name, before.get(name, "none"), now.get(name, "none"))

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gauntlet.config import Config
+from gauntlet.config.profile import notice
 from gauntlet.events import Drift, Evaluation, Health
 from gauntlet.outlook import current, findings, outlook, place, verdict
 from gauntlet.policy import figures
@@ -117,13 +118,16 @@ class EndedStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one experiment.
 
-    at: the experiment's own time. version: of the control record. `problems`: all that are known, the gravest first;
-    each has what to do. `drift`, `health`: of the champion that serves.
+    at: the experiment's own time. notice: what has to be known of a rehearsal. version: of the control record.
+    `problems`: all that are known, the gravest first; each has what to do. `drift`, `health`: of the champion that
+    serves.
     """
 
     schema: int
     at: datetime | None
     experiment: str
+    profile: str
+    notice: str | None
     task: str
     metric: str
     version: int
@@ -177,6 +181,8 @@ def document(
         schema=SCHEMA,
         at=moment(now),
         experiment=config.experiment,
+        profile=config.profile,
+        notice=notice(config),
         task=str(config.task),
         metric=config.metric,
         version=version,

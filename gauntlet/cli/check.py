@@ -7,8 +7,8 @@ import asyncio
 from gauntlet import bootstrap, in_force, preflight, traffic
 from gauntlet.cli import diff, load_config
 from gauntlet.config import Config
-
-_DAY = 86_400
+from gauntlet.config.possible import span
+from gauntlet.config.profile import notice
 
 
 def run(path: str) -> int:
@@ -25,6 +25,8 @@ def run(path: str) -> int:
     differences = in_force.differences(config, found) if found is not None else []
     standing = f"{len(differences)} settings differ from what is in force" if differences else "ok"
     print(f"{path}: {config.experiment}, {type(champion.model).__name__}, {len(schema.features)} features, {standing}")
+    if (rehearsal := notice(config)) is not None:
+        print(rehearsal)
     print(f"task: {config.task}" + (f", classes {', '.join(map(str, schema.classes))}" if schema.classes else ""))
     print("features:", ", ".join(f"{f.name} (text)" if f.kind == "text" else f.name for f in schema.features))
     print(f"prediction: {champion.trial}")
@@ -45,9 +47,9 @@ def _rollout_times(config: Config) -> str:
     """How soon a challenger may be promoted, by the declared times alone."""
     evidence = config.evidence
     ramp = float(config.shadow.min_time) + sum(float(stage.min_time) for stage in config.ramp)
-    earliest = max(ramp, evidence.earliest_win)
+    earliest, horizon = max(ramp, evidence.earliest_win), float(evidence.outcome_horizon)
     return (
-        f"rollout: a challenger is promoted {earliest / _DAY:.3g} days after its start at the earliest (shadow and "
-        f"ramp {ramp / _DAY:.3g} days; a win needs {(evidence.earliest_win - evidence.outcome_horizon) / _DAY:.3g} "
-        f"days of outcomes, which count {evidence.outcome_horizon / _DAY:.3g} days after the prediction)"
+        f"rollout: a challenger is promoted {span(earliest)} after its start at the earliest (shadow and ramp "
+        f"{span(ramp)}; a win needs {span(evidence.earliest_win - horizon)} of outcomes, which count {span(horizon)} "
+        "after the prediction)"
     )

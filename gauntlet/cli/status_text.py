@@ -89,12 +89,17 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def _serving(found: Document) -> list[str]:
-    head = f"{found.experiment} at {_at(found.at, None)}"
+    head = [f"{found.experiment} at {_at(found.at, None)}"]
+    if found.notice is not None:
+        head += _wrapped("", found.notice)
     if found.champion is None:
-        return [head, "no control record can be read: see the problems"]
+        return [*head, "no control record can be read: see the problems"]
     left = percent(1 - (found.share or 0))
     share = "all of the traffic" if not found.share else f"{left} of the traffic"
-    lines = [head, *_wrapped("", f"champion {found.champion} serves {share}, {_since(found.champion_since, found.at)}")]
+    lines = [
+        *head,
+        *_wrapped("", f"champion {found.champion} serves {share}, {_since(found.champion_since, found.at)}"),
+    ]
     if not found.rollouts:
         lines.append("no challenger runs; one comes from a retraining, or by  gauntlet challenge")
     here = found.serving

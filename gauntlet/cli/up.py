@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from gauntlet import files
 from gauntlet.cli import load_config
+from gauntlet.config.profile import notice
 from gauntlet.errors import ConfigError, StateUnavailable
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ async def _announce(path: Path, config: Config, address: Path, ends: list[asynci
         if done:
             return
     url = address.read_text().strip()
+    if (rehearsal := notice(config)) is not None:
+        _say(rehearsal)
     _say(f"""\
 gauntlet is up: {config.experiment}, champion {await _champion(config)}
   predict   POST {url}/v1/predict

@@ -19,6 +19,7 @@ from gauntlet.config.evidence import MOST_LEVEL, EvidenceConfig, GuardrailConfig
 from gauntlet.config.evidence import RATES as RATES
 from gauntlet.config.http import HttpConfig as HttpConfig
 from gauntlet.config.possible import refuse_impossible
+from gauntlet.config.profile import Profile
 from gauntlet.config.retrain import RecipeConfig, ScheduleConfig
 from gauntlet.config.section import (
     Count,
@@ -267,6 +268,9 @@ class Config(Section, frozen=True, kw_only=True):
     experiment: str
     task: Task
     champion: ChampionConfig
+    profile: Profile = "production"
+    """`rehearsal`: all times pass faster, a day in ten seconds. The file is then read as `gauntlet.config.profile` has
+    it, and the times here are the faster ones."""
     data: str = "gauntlet-data"
     """Folder for the embedded log, the state, the registry and local files; relative to this file."""
     log: str = "local"

@@ -31,6 +31,11 @@ _ANEW = "give it an `experiment` and a `data` folder of its own"
 _EFFECTS: dict[str, tuple[Effect, str]] = {
     "": (Effect.START, ""),
     "experiment": (Effect.REFUSED, "set the name back, or give the new experiment a `data` folder of its own"),
+    "profile": (
+        Effect.REFUSED,
+        "set it back, for what was counted under one clock means nothing under another; give the other profile a "
+        "`data` folder of its own",
+    ),
     "task": (Effect.REFUSED, f"set it back; for another task, {_ANEW}"),
     "clock": (Effect.REFUSED, f"set it back, for the times on the log go by it; for another clock, {_ANEW}"),
     "log": (Effect.REFUSED, f"set it back, for the evaluator has counted that log; for another log, {_ANEW}"),

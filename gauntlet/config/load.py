@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from gauntlet.config import Config
+from gauntlet.config.profile import rehearsed
 from gauntlet.config.retrain import WindowLength
 from gauntlet.config.section import BlockLength, Seconds, Section
 from gauntlet.errors import ConfigError
@@ -57,8 +58,9 @@ def parse(text: str, name: str = "configuration") -> Config:
     except RecursionError:
         raise ConfigError(f"{name}:1: an alias holds itself") from None
     try:
-        return msgspec.convert(document, Config, dec_hook=_decode_hook, strict=True)
-    except msgspec.ValidationError as error:
+        config = msgspec.convert(document, Config, dec_hook=_decode_hook, strict=True)
+        return rehearsed(config) if config.profile == "rehearsal" else config
+    except ValueError as error:  # msgspec's are ones, too
         message, path = _split(str(error))
         # The first named key that stands in the file, else the section of the first; defaults stand nowhere.
         found = [_place(node, [*path, *key.split(".")]) for key in re.findall(r"`([\w.]+)`", message)]

@@ -11,7 +11,9 @@ from os.path import normpath
 from typing import TYPE_CHECKING
 
 from gauntlet.config.evidence import EXTENSION, MIN_CYCLES, MIN_HOLDOUT_BLOCKS, RATES
+from gauntlet.config.profile import pace
 from gauntlet.config.section import check
+from gauntlet.config.section import span as span
 from gauntlet.types import Role, Task
 
 if TYPE_CHECKING:
@@ -107,6 +109,12 @@ def _retraining(config: Config) -> None:
     retrain, longest = config.retrain, config.evidence.longest_block
     if not retrain.enabled:
         return
+    every = retrain.schedule.every if retrain.schedule else None
+    hours = (every or 0.0) * pace(config.profile) / 3_600
+    check(
+        every is None or hours > 1 - 1e-9,
+        f"`retrain.schedule` must have an `every` of an hour or more, not {span(3_600 * hours)}",
+    )
     holdout = retrain.validation + retrain.test
     check(
         holdout >= MIN_HOLDOUT_BLOCKS * longest,
@@ -182,11 +190,3 @@ def useless(config: Config) -> Iterator[str]:
             f"retrain.cool_down: {span(config.retrain.cool_down)} pass between a rollout's end and the next job, more "
             f"than a rollout ever takes ({span(EXTENSION * evidence.max_duration)})"
         )
-
-
-def span(seconds: float) -> str:
-    """A duration as the configuration writes it, in the largest unit that is not below 1."""
-    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("m", 60.0), ("s", 1.0)):
-        if seconds >= size:
-            return f"{seconds / size:.4g}{unit}"
-    return f"{1000 * seconds:.4g}ms"

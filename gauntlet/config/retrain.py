@@ -64,7 +64,6 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
         check(len(given) == 1, f"`schedule` must have one of `every`, `time` and `cron`, not {given or 'none'}")
         check(self.weekday is None or self.time is not None, "`weekday` needs a `time`")
         if self.every is not None:
-            check(self.every >= 3600, "`every` must be an hour or more")
             return
         try:
             ZoneInfo(self.timezone)

@@ -72,3 +72,11 @@ def distinct(setting: str, names: Sequence[str]) -> None:
 def check_decimals(name: str, share: float) -> None:
     """Shares are exact to one in a million, the router's resolution."""
     check(abs(share * 1e6 - round(share * 1e6)) < 1e-6, f"`{name}` must have at most six decimals")
+
+
+def span(seconds: float) -> str:
+    """A duration as the configuration writes it, in the largest unit that is not below 1."""
+    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("m", 60.0), ("s", 1.0)):
+        if seconds >= size:
+            return f"{seconds / size:.4g}{unit}"
+    return f"{1000 * seconds:.4g}ms"

@@ -23,9 +23,9 @@ TERMS = """
     harm block, hold,
     holdout gate, information, interval, join, label arrival, level, log, look, margin, metric, multiple exposure,
     no traffic, optional stopping, oracle, outbox, outcome, outcome horizon, pair, pane, planned evidence, power,
-    profile, promotion, propensity, quality, ramp, reference, regime, registry, rollback, rollout, root cause,
-    sample ratio, scale, segment, severity, shadow, share, signal, stage, state store, trigger, unit, verdict,
-    watermark, window, z
+    profile, promotion, propensity, quality, ramp, reference, regime, registry, rehearsal, rollback, rollout,
+    root cause, sample ratio, scale, segment, severity, shadow, share, signal, stage, state store, trigger, unit,
+    verdict, watermark, window, z
 """
 
 

@@ -64,11 +64,8 @@ def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({}, "9 days after its start at the earliest (shadow and ramp 9 days; a win needs 5 days of outcomes"),
-        (
-            {"evidence": {"block": "1d"}},
-            "21 days after its start at the earliest (shadow and ramp 9 days; a win needs 20",
-        ),
+        ({}, "9d after its start at the earliest (shadow and ramp 9d; a win needs 5d of outcomes"),
+        ({"evidence": {"block": "1d"}}, "21d after its start at the earliest (shadow and ramp 9d; a win needs 20"),
     ],
 )
 def test_check_says_how_soon_a_challenger_may_be_promoted(

@@ -313,6 +313,10 @@ def test_another_experiment_in_the_data_folder_is_refused(capsys: pytest.Capture
     ("changes", "words"),
     [
         ({"clock": "events"}, "clock: in force wall, configured events; is refused at start: set it back"),
+        (
+            {"profile": "rehearsal"},
+            "profile: in force production, configured rehearsal; is refused at start: set it back",
+        ),
         ({"task": "regression"}, "task: in force classification, configured regression; is refused at start"),
         ({"log": "kafka://somewhere:9092"}, "log: in force local, configured kafka://somewhere:9092; is refused"),
     ],
@@ -386,6 +390,7 @@ def test_every_setting_has_an_effect() -> None:
     assert effects["router.breaker.window"] is Effect.START
     assert {name for name, effect in effects.items() if effect is Effect.REFUSED} == {
         "experiment",
+        "profile",
         "task",
         "clock",
         "log",

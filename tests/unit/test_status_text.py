@@ -10,6 +10,7 @@ from builders.operator_status import CONFIG, FRESH, HOUR, ON_RAMP, ONE, PROMOTED
 
 from gauntlet import rollout
 from gauntlet.cli import status_text
+from gauntlet.config.load import parse
 from gauntlet.events import Drift, DriftSignal, Evaluation, Health, Job
 from gauntlet.rollout import Control
 from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress
@@ -298,3 +299,18 @@ def test_the_document_holds_no_seconds_since_the_epoch() -> None:
     assert made["rollouts"][0]["look"]["at"] == "2026-12-03T12:00:00Z"
     assert max(numbers(made)) < 1e9
     assert made["evaluator"].keys().isdisjoint({"problems", "evaluations", "drift"})
+
+
+def test_a_rehearsal_says_so_first() -> None:
+    config = parse("experiment: e\ntask: regression\nprofile: rehearsal\nchampion: {model: m.skops}\n")
+    made = document(config, 1, rollout.begin("e", "v0001", START), None, Reports(), (), {}, START)
+    assert made.profile == "rehearsal"
+    assert status_text.status(made).startswith(
+        """\
+e at 2026-11-28 22:00:00 UTC
+REHEARSAL, never for production: a day passes in 10s, and an outcome counts 10s after its prediction; verdicts
+hold for the traffic of these minutes only
+champion v0001 serves all of the traffic
+"""[:-1]
+    )
+    assert document(CONFIG, 1, None, None, Reports(), (), {}, START).notice is None

@@ -1,0 +1,101 @@
+"""The profile `rehearsal`: every time of a configuration passes 8,640 times faster, so that a rollout takes minutes.
+
+A day passes in ten seconds. All times are scaled by one factor, those of the file and the defaults alike, so that they
+fit each other as in production; counts, levels and margins stay, because evidence needs them whatever the clock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from gauntlet.config.section import Seconds, Section, check, span
+
+if TYPE_CHECKING:
+    from gauntlet.config import Config
+
+Profile = Literal["production", "rehearsal"]
+
+SPEED = 8_640.0
+"""How much faster time passes in a rehearsal."""
+
+_REAL = ("http", "router", "retrain.time_limit")
+"""Settings and sections with times that a computer needs: the same in a rehearsal."""
+
+_SHORTEST = 0.02
+"""Seconds. A time that would pass faster was written for a rehearsal, and would be scaled twice."""
+_ANY_LENGTH = ("evidence.block_offset",)
+
+
+def pace(profile: Profile) -> float:
+    """How much faster than in production time passes."""
+    return SPEED if profile == "rehearsal" else 1.0
+
+
+def is_real(setting: str) -> bool:
+    """Whether the times of a setting are the same in a rehearsal."""
+    return any(setting == real or setting.startswith(f"{real}.") for real in _REAL)
+
+
+def rehearsed(config: Config) -> Config:
+    """A configuration as a rehearsal runs it. Raises `ValueError` for what contradicts one."""
+    _refuse_production(config)
+    faster: Config = _faster(config, "")
+    return faster
+
+
+def notice(config: Config) -> str | None:
+    """What has to be said wherever a rehearsal shows itself; None in production."""
+    if config.profile != "rehearsal":
+        return None
+    day, horizon = span(86_400 / SPEED), span(config.evidence.outcome_horizon)
+    return (
+        f"REHEARSAL, never for production: a day passes in {day}, and an outcome counts {horizon} after its "
+        "prediction; verdicts hold for the traffic of these minutes only"
+    )
+
+
+def _refuse_production(config: Config) -> None:
+    why = "with `profile: rehearsal`, which"
+    for name in ("log", "state"):
+        value = getattr(config, name)
+        check(value == "local", f"`{name}` must be local {why} stays on this machine, not {value!r}")
+    host = config.router.host
+    check(
+        host in ("127.0.0.1", "::1", "localhost"),
+        f"`router.host` must be 127.0.0.1 {why} serves this machine only, not {host!r}",
+    )
+    check(config.clock == "wall", f"`clock` must be wall {why} has a clock of its own: a replay brings its own times")
+    check(
+        config.drift.season is None,
+        f"`drift.season` must be null {why} has no hours and weekdays: they pass in moments",
+    )
+    schedule = config.retrain.schedule
+    check(
+        schedule is None or schedule.every is not None,
+        f"`retrain.schedule` must have `every` {why} has no hours and weekdays: they pass in moments",
+    )
+
+
+def _faster(section: Any, prefix: str) -> Any:
+    """A section with its times scaled; `prefix` is its place."""
+    values = {name: _scaled(getattr(section, name), prefix + name) for name in section.__struct_fields__}
+    return msgspec.structs.replace(section, **values)
+
+
+def _scaled(value: Any, where: str) -> Any:
+    if isinstance(value, list):
+        return [_scaled(each, f"{where}[{place}]") for place, each in enumerate(value)]
+    if isinstance(value, Section):
+        return _faster(value, f"{where}.")
+    if not isinstance(value, Seconds) or is_real(where):
+        return value
+    faster = type(value)(value / SPEED)
+    name, listed, _ = where.partition("[")
+    check(
+        not value or faster >= _SHORTEST or where in _ANY_LENGTH,
+        f"`{name}`{f' ({where})' if listed else ''} of {span(value)} would pass in {span(faster)} with `profile: "
+        f"rehearsal`, where a day passes in {span(86_400 / SPEED)}: write all times as for production",
+    )
+    return faster
