@@ -19,8 +19,9 @@ from benchmarks.simulated import Floats, Sums
 from evaluator.stats.always_valid import TIGHTEST_AT, best_rho, log_mixture
 from evaluator.stats.cluster_robust import evidence_of
 from evaluator.stats.evidence import Evidence, ScoreMoments
+from evaluator.stats.few_events import FewEvents
 from evaluator.stats.group_sequential import Boundary
-from evaluator.stats.panel import ArmTotals, ready_for_harm, ready_for_win
+from evaluator.stats.panel import ArmTotals, few_events, ready
 from evaluator.stats.sequential_test import Plan, Side
 
 Bools = NDArray[np.bool_]
@@ -94,26 +95,35 @@ def watch(sums: Sums) -> Watched:
         np.stack([np.cumsum(part, axis=1).ravel() for part in arm], axis=1) for arm in (sums.arms[:3], sums.arms[3:])
     )
     flat = rows.reshape(-1, rows.shape[2])
-    tally = ArmTotals(champion, challenger, np.full(len(flat), horizon))
+    tally = ArmTotals(champion, challenger, np.full(len(flat), horizon), drawn=drawn(sums))
     found = evidence(flat, tally)
-    open_harm = ready_for_harm(tally, found, plan)
-    open_win = ready_for_win(tally, found, plan) & open_harm
+    few = few_events(tally, found.margin, plan)
+    open_harm = ready(tally, found, few, plan, -1.0)
+    open_win = ready(tally, found, few, plan, 1.0) & open_harm
     return Watched(
         t=rows[0, :, 1] / horizon,
         score=found.score.reshape(shape),
         variance=found.variance.reshape(shape),
-        z_win=_worth(found, found.t, open_win, "z_win").reshape(shape),
-        z_harm=_worth(found, -found.t, open_harm, "z_harm").reshape(shape),
+        z_win=_worth(found, few, open_win, 1.0).reshape(shape),
+        z_harm=_worth(found, few, open_harm, -1.0).reshape(shape),
         open_win=open_win.reshape(shape),
         open_harm=open_harm.reshape(shape),
         plan=plan,
     )
 
 
-def _worth(found: Evidence, t: Floats, ready: Bools, name: str) -> Floats:
-    z = np.full(len(t), -np.inf)
-    some = np.flatnonzero(ready & (t >= _WORTH))
-    z[some] = getattr(found.cell(some), name)  # type: ignore[arg-type]  # an array of cells is indexed alike
+def drawn(sums: Sums) -> Floats:
+    """Σ π and Σ π Y so far, shape (runs · looks, 2)."""
+    n, y = (first + second for first, second in zip(sums.champion[:2], sums.challenger[:2], strict=True))
+    return np.stack([np.cumsum(sums.shares * part, axis=1).ravel() for part in (n, y)], axis=1)
+
+
+def _worth(found: Evidence, few: FewEvents, ready: Bools, sign: float) -> Floats:
+    """The deciding scores where they may matter, elsewhere −∞."""
+    z = np.full(len(ready), -np.inf)
+    some = np.flatnonzero(ready & (sign * found.t >= _WORTH))
+    # An array of cells is indexed alike.
+    z[some] = few.cells(some).z(found.cell(some), sign)  # type: ignore[arg-type]
     return z
 
 

@@ -215,7 +215,7 @@ class IndependentEvidence(Evidence):
             available=available,
             n_blocks=n_blocks,
             score=score,
-            information=np.where(available, information, 1.0),
+            information=np.where(information > 0.0, information, 1.0),
             variance=variance,
             unit_variance=variance,
             autocorrelation=zero,
@@ -243,7 +243,8 @@ class IndependentEvidence(Evidence):
         randomised = _cornish_fisher(bound, sign * self.skewness) * np.sqrt(self.randomisation / self.variance)
         finite = np.where(np.isfinite(bound), bound, 0.0)
         own = hall_inverse(z_to_t(finite, self.degrees), sign * self.robust_skewness)
-        robust = np.where(self.robust > 0.0, own * np.sqrt(self.robust / self.variance), -np.inf)
+        asked = self.robust > 0.0
+        robust = np.where(asked, np.where(asked, own, 0.0) * np.sqrt(self.robust / self.variance), -np.inf)
         return np.maximum(randomised, robust)
 
 

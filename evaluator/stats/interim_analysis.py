@@ -157,9 +157,11 @@ def _answer(
     """The look in words, or why there is none yet."""
     champion, challenger = arms_of(harm)
     if not looks.ready_harm[0]:
-        why = looks.harm.lacking(0) or too_little_for_harm(champion, challenger, int(looks.harm.n_blocks[0]), plan)
+        why = looks.harm.lacking(0) or too_little(champion, challenger, int(looks.harm.n_blocks[0]), plan, -1.0)
         return state, NoAnswer(why, champion.n, challenger.n, int(looks.harm.n_blocks[0]))
-    waiting = None if looks.ready_win[0] else too_little_for_win(*arms_of(win), looks.support, plan)
+    waiting = None
+    if not looks.ready_win[0]:
+        waiting = looks.support.lacking(0) or too_little(*arms_of(win), int(looks.support.n_blocks[0]), plan, 1.0)
     after = State(cells)
     look = _look(after, looks, (champion, challenger), plan)
     final = plan.mode == "group-sequential" and look.information_fraction >= 1.0 and not waiting
@@ -216,28 +218,12 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def too_little_for_harm(champion: Arm, challenger: Arm, n_blocks: int, plan: Plan) -> str:
-    """What the harm side still waits for."""
+def too_little(champion: Arm, challenger: Arm, n_blocks: int, plan: Plan, sign: float) -> str:
+    """What a side (sign 1: better, −1: worse) still waits for."""
     needed = 2 * plan.min_events
     if champion.n < needed or challenger.n < needed:
         return f"champion has {champion.n} and challenger {challenger.n} matured outcomes; each needs {needed}"
-    if plan.clustered and n_blocks < plan.min_blocks_harm:
-        return f"{n_blocks} of at least {plan.min_blocks_harm} blocks are closed"
-    both = Arm(
-        champion.n + challenger.n, champion.total + challenger.total, champion.squares + challenger.squares
-    ).fewest
-    return f"{both:.0f} outcomes of the rarer kind in both arms together; {plan.min_events} are needed"
-
-
-def too_little_for_win(champion: Arm, challenger: Arm, support: Evidence, plan: Plan, cell: int = 0) -> str:
-    """What the win side of a cell still waits for."""
-    lacking = support.lacking(cell)
-    if lacking is not None:
-        return lacking
-    if plan.clustered and support.n_blocks[cell] < plan.min_blocks_win:
-        return f"{support.n_blocks[cell]:.0f} of at least {plan.min_blocks_win} blocks are closed"
-    name, arm = min(("champion", champion), ("challenger", challenger), key=lambda pair: pair[1].fewest)
-    return f"the {name} has {arm.fewest:.0f} outcomes of the rarer kind; {plan.min_events} are needed"
+    return f"{n_blocks} of at least {plan.min_blocks_win if sign > 0.0 else plan.min_blocks_harm} blocks are closed"
 
 
 def _reasons(look: Look, plan: Plan, waiting: str | None) -> list[str]:

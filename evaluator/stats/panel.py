@@ -16,6 +16,7 @@ import numpy as np
 from evaluator.stats.cluster_robust import evidence_of, rows_of
 from evaluator.stats.errors import StatsError
 from evaluator.stats.evidence import Evidence, combined
+from evaluator.stats.few_events import FewEvents
 from evaluator.stats.score_process import Block, Bools, CellArrays, Floats, arms_of
 from evaluator.stats.sequential_test import Plan, SequentialTest, start
 
@@ -27,13 +28,18 @@ class ArmTotals:
     """Counts of each cell's matured outcomes by arm.
 
     champion, challenger: shape (cells, 3), columns (n, Σ Y, Σ Y²). horizon: shape (cells,), as in `Plan`. least:
-    outcomes that each arm needs before a cell is looked at.
+    outcomes that each arm needs before a cell is looked at. discordant: Σ D² of pairs, NaN for split traffic, None
+    where no cell has pairs. drawn: (Σ π, Σ π Y), shape (cells, 2); None where shares were constant. dependent: cells
+    whose units are not independent although the plan takes no clusters.
     """
 
     champion: Floats
     challenger: Floats
     horizon: Floats
     least: Floats | float = 0.0
+    discordant: Floats | None = None
+    drawn: Floats | None = None
+    dependent: Bools | bool = False
 
     @property
     def smaller(self) -> Floats:
@@ -64,18 +70,15 @@ class Panel:
         champion, challenger = (
             np.array([[arm.n, arm.total, arm.squares]], dtype=np.float64) for arm in arms_of(blocks)
         )
-        totals = ArmTotals(champion, challenger, np.array([plan.horizon]))
+        scored = [block for block in blocks if block.information]
+        # A pair carries information 1, a unit of split traffic at most a quarter.
+        paired = bool(scored) and all(block.information == block.units for block in scored)
+        discordant = np.array([sum(block.variance for block in scored)]) if paired else None
+        totals = ArmTotals(champion, challenger, np.array([plan.horizon]), discordant=discordant)
         return cls(rows_of(blocks)[None], totals, np.array([plan.margin]))
 
     def evidence(self, plan: Plan, most_correlation: float) -> Evidence:
         return evidence_of(self.rows, margin=self.margin, clustered=plan.clustered, most_correlation=most_correlation)
-
-
-def fewest(arm: Floats) -> Floats:
-    """Outcomes of the rarer kind where there are two kinds (0 and 1, or 0 and −1), else all outcomes; of each cell."""
-    n, total, squares = np.abs(arm).T
-    rarer: Floats = np.where(squares == total, np.minimum(total, n - total), n)
-    return rarer
 
 
 @dataclass(frozen=True)
@@ -165,18 +168,25 @@ class Looks:
     p_harm: Floats
 
 
-def ready_for_harm(totals: ArmTotals, evidence: Evidence, plan: Plan) -> Bools:
-    """Enough outcomes and blocks for the harm side. Both arms count together: one that only fails must not be safe."""
-    enough = fewest(totals.champion + totals.challenger) >= plan.min_events
-    enough &= totals.smaller >= np.maximum(2 * plan.min_events, totals.least)
-    return enough & evidence.available & (not plan.clustered or evidence.n_blocks >= plan.min_blocks_harm)
+def few_events(totals: ArmTotals, margin: Floats, plan: Plan) -> FewEvents:
+    """The tables of these counts, for the cells of which one kind of outcome is too rare for an expansion."""
+    return FewEvents.of_cells(
+        totals.champion,
+        totals.challenger,
+        discordant=totals.discordant,
+        drawn=totals.drawn,
+        independent=np.broadcast_to(np.logical_not(totals.dependent) & (not plan.clustered), margin.shape),
+        margin=margin,
+        least=plan.min_events,
+    )
 
 
-def ready_for_win(totals: ArmTotals, evidence: Evidence, plan: Plan) -> Bools:
-    """Enough outcomes in each arm, and blocks, for the win side."""
-    enough = np.minimum(fewest(totals.champion), fewest(totals.challenger)) >= plan.min_events
-    enough &= totals.smaller >= totals.least
-    return enough & evidence.available & (not plan.clustered or evidence.n_blocks >= plan.min_blocks_win)
+def ready(totals: ArmTotals, evidence: Evidence, few: FewEvents, plan: Plan, sign: float) -> Bools:
+    """Enough outcomes in each arm, and blocks, for the win side (sign 1) or the harm side (−1)."""
+    least_blocks = plan.min_blocks_win if sign > 0.0 else plan.min_blocks_harm
+    enough = totals.smaller >= np.maximum(2 * plan.min_events, totals.least)
+    enough &= evidence.available | (few.settles(sign) & (evidence.n_blocks >= 1.0))
+    return enough & (not plan.clustered or evidence.n_blocks >= least_blocks)
 
 
 def advance(states: States, panel: Panel, plan: Plan, harm_panel: Panel | None = None) -> tuple[States, Looks]:
@@ -197,14 +207,15 @@ def decide(
     states: States, support: Evidence, totals: ArmTotals, against: Evidence, harm_totals: ArmTotals, plan: Plan
 ) -> tuple[States, Looks]:
     """`advance` where the evidence of the win side (support) and of the harm side (against) is known already."""
-    ready_harm = ready_for_harm(harm_totals, against, plan)
-    ready_win = ready_for_win(totals, support, plan) & ready_harm
+    few_win, few_harm = few_events(totals, support.margin, plan), few_events(harm_totals, against.margin, plan)
+    ready_harm = ready(harm_totals, against, few_harm, plan, -1.0)
+    ready_win = ready(totals, support, few_win, plan, 1.0) & ready_harm
 
-    z_win, z_harm = support.z_win, against.z_harm
+    z_win, z_harm = few_win.z(support, 1.0), few_harm.z(against, -1.0)
     bound_harm, harm = states.harm.look(against.information / harm_totals.horizon, z_harm, against.variance, ready_harm)
     bound_win, win = states.win.look(support.information / totals.horizon, z_win, support.variance, ready_win)
     # Limits hold at all looks at once: where this look has none, the last one's stands.
-    lower, upper = support.lower(bound_win), against.upper(bound_harm)
+    lower, upper = few_win.limit(support, bound_win, 1.0), few_harm.limit(against, bound_harm, -1.0)
     lower = np.where(ready_win & np.isfinite(lower), lower, states.lower)
     upper = np.where(ready_harm & np.isfinite(upper), upper, states.upper)
 
@@ -224,7 +235,7 @@ def decide(
         harm=against,
         ready_win=ready_win,
         ready_harm=ready_harm,
-        z=np.where(shown.t >= 0.0, z_win if shown is support else shown.z_win, -z_harm),
+        z=np.where(shown.t >= 0.0, z_win if shown is support else few_win.z(shown, 1.0), -z_harm),
         bound_win=np.where(ready_win, bound_win, np.inf),
         bound_harm=np.where(ready_harm, bound_harm, np.inf),
         fraction=fraction,

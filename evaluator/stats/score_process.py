@@ -227,13 +227,6 @@ class Arm:
     def mean(self) -> float | None:
         return self.total / self.n if self.n else None
 
-    @property
-    def fewest(self) -> float:
-        """Outcomes of the rarer kind if there are two kinds (0 and 1, or 0 and −1), else all outcomes."""
-        if self.squares == abs(self.total):
-            return min(abs(self.total), self.n - abs(self.total))
-        return self.n
-
 
 @dataclass(frozen=True, slots=True)
 class Block:

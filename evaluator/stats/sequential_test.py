@@ -60,9 +60,8 @@ class Plan:
     margin: the null is effect = −margin; 0 asks "better or worse?", more than 0 asks "not worse by more than that?".
     clustered: sum within blocks and take the variance from blocks. Only False if units are known to be independent.
     min_blocks_win, min_blocks_harm: scored blocks needed before that side may be crossed (clustered only).
-    min_events: 0/1 outcomes of the rarer kind needed in each arm before the win side may be crossed, and in both arms
-    together before the harm side may (an arm that only fails must not be safe by that); outcomes of other kinds
-    need twice as many observations in each arm.
+    min_events: where outcomes are of two kinds and an arm has fewer of one, an exact test takes part (`few_events`); no
+    side may be crossed before each arm has twice as many outcomes of any kind.
     effect: what the modes msprt and sprt look for, in units of the metric; the others need none.
     """
 

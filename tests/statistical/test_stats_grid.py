@@ -91,7 +91,8 @@ def test_all_looks_at_once_are_the_engines_looks_one_by_one() -> None:
     states = States.start(plan, runs)
     win, harm = np.zeros(runs, dtype=np.int64), np.zeros(runs, dtype=np.int64)
     for look in range(40):
-        tally = ArmTotals(counted[:, look, :3], counted[:, look, 3:], np.full(runs, plan.horizon))
+        horizon, drawn = np.full(runs, plan.horizon), engine.drawn(sums).reshape(runs, 40, 2)[:, look]
+        tally = ArmTotals(counted[:, look, :3], counted[:, look, 3:], horizon, drawn=drawn)
         found = engine.evidence(rows[:, look], tally)
         states, looks = decide(states, found, tally, found, tally, plan)
         for first, crossed in (

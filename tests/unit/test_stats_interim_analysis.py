@@ -207,25 +207,26 @@ def test_finer_blocks_for_harm_find_it_sooner() -> None:
     assert answer.n_champion < slow.n_champion / 2
 
 
-def test_too_few_events_are_no_answer_and_no_win() -> None:
-    plan = Plan(horizon=1000.0)
-    few = run([Block(Arm(1, 1, 1), Arm(1, 0, 0), -1.0, 1.0, 1.0, 1)] * 6, plan)[-1]
+def test_too_few_outcomes_are_no_answer() -> None:
+    few = run([Block(Arm(1, 1, 1), Arm(1, 0, 0), -1.0, 1.0, 1.0, 1)] * 6, Plan(horizon=1000.0))[-1]
     assert isinstance(few, NoAnswer)
     assert "6 matured outcomes" in few.reason
-    perfect = [Block(Arm(20, 20, 20), Arm(20, 20, 20), 0.0, 20.0, 1.0, 20)] * 30
-    assert "rarer kind" in run(perfect, plan)[-1].reason  # type: ignore[union-attr]
-    without_failures = [
+
+
+def test_an_arm_without_any_failure_wins_by_its_pairs_and_by_its_blocks() -> None:
+    blocks = [
         Block(Arm(20, 14.0 + k % 3, 14.0 + k % 3), Arm(20, 20, 20), 6.0 - k % 3, 20.0, 6.0 - k % 3, 20)
         for k in range(30)
     ]
-    answer = run(without_failures, plan)[-1]
-    assert isinstance(answer, Look)
-    assert answer.crossed is None
-    assert any("challenger has 0 outcomes of the rarer kind" in reason for reason in answer.reasons)
+    answer = stopped(run(blocks, Plan(horizon=600.0)))
+    assert answer.crossed == "better"
+    assert answer.n_blocks == 20
+    assert answer.lower is not None
+    assert 0.0 <= answer.lower < answer.effect
 
 
 def test_an_arm_that_only_fails_is_thrown_out() -> None:
-    blocks = [Block(Arm(20, 14, 14), Arm(20, 0, 0), -14.0 - k % 2, 20.0, 14.0, 20) for k in range(30)]
+    blocks = [Block(Arm(20, 14, 14), Arm(20, 0, 0), -14.0, 20.0, 14.0, 20) for k in range(30)]
     assert stopped(run(blocks, Plan(horizon=600.0))).crossed == "worse"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluator.stats import Plan, StatsError
-from evaluator.stats.panel import ArmTotals, Panel, States, advance, fewest
+from evaluator.stats.panel import ArmTotals, Panel, States, advance
 from evaluator.stats.sequential_test import MODES
 
 
@@ -71,8 +71,3 @@ def test_cells_with_the_same_looks_share_one_boundary() -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(StatsError, match="panel of 2 cells"):
         Panel(np.zeros((2, 3, 4)), ArmTotals(np.zeros((2, 3)), np.zeros((1, 3)), np.ones(2)), np.zeros(2))
-
-
-def test_the_rarer_kind_is_counted_where_there_are_two() -> None:
-    arms = np.array([[10.0, 4.0, 4.0], [10.0, 9.0, 9.0], [10.0, -3.0, 3.0], [10.0, 4.5, 3.0]])
-    assert fewest(arms).tolist() == [4.0, 1.0, 3.0, 10.0]

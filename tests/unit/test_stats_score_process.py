@@ -191,14 +191,6 @@ def test_pairs_need_no_prediction() -> None:
     assert block.challenger.mean == pytest.approx(2.5 / 3)
 
 
-@pytest.mark.parametrize(
-    ("arm", "fewest"),
-    [(Arm(100, 97.0, 97.0), 3), (Arm(100, -2.0, 2.0), 2), (Arm(100, 0.0, 0.0), 0), (Arm(100, 50.0, 30.0), 100)],
-)
-def test_rarer_kind_of_two_kinds_of_outcomes(arm: Arm, fewest: float) -> None:
-    assert arm.fewest == fewest
-
-
 def test_no_answer_says_why() -> None:
     for blocks, reason in (
         ([], "no block"),

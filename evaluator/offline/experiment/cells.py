@@ -134,6 +134,7 @@ class Cell:
         self._of_class = np.zeros(2)
         self.difference = np.zeros(3)  # paired: n, Σ D, Σ D²
         self.expected = 0.0  # Σ π of scored units: challengers that were planned
+        self.drawn = np.zeros(2)  # Σ π and Σ π Y of all that gave a value
         self._sums = np.zeros(3)  # S, I, and its variance as drawn (paired: Σ D²)
         self.moments = MomentSums()  # of the same rows, where they are independent and not paired
         self._units = 0
@@ -152,6 +153,11 @@ class Cell:
     def in_units(self) -> float:
         """Factor from an effect of the scores to one in the metric's own units and sign."""
         return self.sign * self.influence.scale
+
+    @property
+    def discordant(self) -> float:
+        """Σ D² of pairs; NaN for split traffic."""
+        return float(self.difference[2]) if self.paired else math.nan
 
     @property
     def exact(self) -> bool:
@@ -177,6 +183,7 @@ class Cell:
             rare = present & (rows.columns[1] == self._positive)
             self._of_class += [int((rare & ~rows.treated).sum()), int((rare & rows.treated).sum())]
         y, treated, share = self.sign * values[there], rows.treated[there], rows.propensity[there]
+        self.drawn += [float(share.sum()), float((share * y).sum())]
         m = self._predicted(rows, there)
         scored = ~np.isnan(m)
         if scored.any():

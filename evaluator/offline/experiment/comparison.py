@@ -17,7 +17,7 @@ from evaluator.offline.experiment.aggregation import CellKey, Experiment, segmen
 from evaluator.offline.experiment.cells import Cell
 from evaluator.offline.experiment.result import Comparison, FixedHorizon, Guard, SampleRatioResult, Stopped
 from evaluator.offline.experiment.sequential_looks import FEWEST_EVENTS, LookResults, number
-from evaluator.stats.interim_analysis import too_little_for_harm, too_little_for_win
+from evaluator.stats.interim_analysis import too_little
 from evaluator.stats.multiplicity import benjamini_hochberg, holm
 from evaluator.stats.panel import BETTER, WORSE
 from evaluator.stats.score_process import Arm
@@ -232,6 +232,8 @@ def _stopped(
 def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: int) -> str | None:
     """Reason why a cell has no answer yet, or none for better; None if nothing is missing."""
     looks, cell, clustered = results.last, experiment.cells[key], experiment.settings.cluster is not None
+    if looks.ready_win[index]:
+        return None
     champion, challenger = (Arm(int(n), total, squares) for n, total, squares in cell.arms.tolist())
     for arm, n in zip((0, key.challenger), cell.n, strict=True):
         if not n:
@@ -245,11 +247,8 @@ def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: 
     if why is not None:
         return why if clustered or looks.shown.n_blocks[index] else "no row could be scored yet"
     plan = Plan(horizon=1.0, clustered=clustered)
-    if not looks.ready_harm[index]:
-        return too_little_for_harm(champion, challenger, int(looks.shown.n_blocks[index]), plan)
-    if not looks.ready_win[index]:
-        return too_little_for_win(champion, challenger, looks.shown, plan, index)
-    return None
+    sign = 1.0 if looks.ready_harm[index] else -1.0
+    return too_little(champion, challenger, int(looks.shown.n_blocks[index]), plan, sign)
 
 
 def fixed_horizon(cell: Cell) -> FixedHorizon:

@@ -18,7 +18,7 @@ from evaluator.stats.alpha_spending import Spending
 from evaluator.stats.cluster_robust import MOST_CORRELATION, evidence_of
 from evaluator.stats.evidence import Evidence, ScoreMoments
 from evaluator.stats.panel import BETTER, WORSE, ArmTotals, Looks, States, Stops, decide
-from evaluator.stats.score_process import Floats
+from evaluator.stats.score_process import Bools, Floats
 from evaluator.stats.sequential_test import HARM_RESERVE, Plan, Side
 
 # A metric of one class (AUC, recall, …) says nothing before each arm has so many rows of it: its number per row is only
@@ -37,6 +37,9 @@ class LookSnapshot:
     evidence: Evidence
     champion: Floats
     challenger: Floats
+    discordant: Floats  # Σ D² of pairs, NaN for split traffic
+    drawn: Floats  # (Σ π, Σ π Y), shape (cells, 2)
+    dependent: Bools  # cells whose rows are not independent
     bets: Floats  # exact mode: shape (cells, 4), p of win and harm, lower and upper limit
     events: Floats  # rows of the metric's class in the arm that has fewer of them; inf where it has none
 
@@ -49,8 +52,22 @@ class LookSnapshot:
             _evidence(cells, settings),
             np.array([each.champion for each in counts]),
             np.array([each.challenger for each in counts]),
+            np.array([cell.discordant for cell in cells]),
+            np.array([cell.drawn for cell in cells]),
+            np.array([0 < len(cell.clusters) < cell.counts.units for cell in cells]),
             np.array(bets),
             np.array([cell.events for cell in cells]),
+        )
+
+    def totals(self, horizon: Floats, least: Floats) -> ArmTotals:
+        return ArmTotals(
+            self.champion,
+            self.challenger,
+            horizon,
+            least,
+            discordant=self.discordant,
+            drawn=self.drawn,
+            dependent=self.dependent,
         )
 
     def padded(self, cells: int) -> LookSnapshot:
@@ -64,6 +81,9 @@ class LookSnapshot:
             self.evidence.padded(more),
             np.pad(self.champion, pad),
             np.pad(self.challenger, pad),
+            np.pad(self.discordant, (0, more), constant_values=np.nan),
+            np.pad(self.drawn, pad),
+            np.pad(self.dependent, (0, more)),
             np.pad(self.bets, pad, constant_values=np.nan),
             np.pad(self.events, (0, more)),
         )
@@ -131,7 +151,7 @@ def judge_looks(snapshots: Sequence[LookSnapshot], cells: Sequence[Cell], settin
     for snapshot in snapshots:
         now = snapshot.padded(len(cells))
         waiting = np.where(now.events >= FEWEST_EVENTS, least, np.inf)
-        tally, before = ArmTotals(now.champion, now.challenger, horizon, waiting), states.stops
+        tally, before = now.totals(horizon, waiting), states.stops
         states, looks = decide(states, now.evidence, tally, now.evidence, tally, plan)
         if settings.mode == "exact":
             states, looks = _by_bets(states, before, looks, now, settings)

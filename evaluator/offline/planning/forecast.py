@@ -165,7 +165,7 @@ class Forecast:
     def win_bounds(self) -> Floats:
         """Boundary of z at each look; infinite where the win side has no new block or isn't ready."""
         looks, q = self.looks, self.settings
-        ready = looks.whole & (looks.win_information > 0.0) & self._enough(win=True)
+        ready = looks.whole & (looks.win_information > 0.0) & self._enough
         if not q.independent:
             ready &= looks.win_blocks >= max(q.min_blocks, FEWEST_BLOCKS)
         return _bounds(self.plan.win, looks.win_information / self.information, ready)
@@ -173,21 +173,17 @@ class Forecast:
     @cached_property
     def harm_bounds(self) -> Floats:
         looks, q = self.looks, self.settings
-        ready = (looks.information > 0.0) & self._enough(win=False)
+        ready = (looks.information > 0.0) & self._enough
         if not q.independent:
             ready &= looks.blocks >= max(q.min_harm_blocks, FEWEST_BLOCKS)
         return _bounds(self.plan.harm, looks.information / self.information, ready)
 
-    def _enough(self, *, win: bool) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Looks with enough expected outcomes of the rarer kind: in each arm for a win, in both together for harm."""
-        q, looks = self.settings, self.looks
+    @property
+    def _enough(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Looks with enough expected outcomes in each arm."""
+        looks = self.looks
         champion = looks.units if self.schedule.paired else looks.units - looks.challenger
-        smaller = np.minimum(champion, looks.challenger)
-        rarer = 1.0 if q.sd is not None else min(q.baseline, 1.0 - q.baseline)
-        if win:
-            return np.asarray(smaller * rarer >= self.plan.min_events)
-        both = (champion + looks.challenger) * rarer
-        return np.asarray((smaller >= 2 * self.plan.min_events) & (both >= self.plan.min_events))
+        return np.asarray(np.minimum(champion, looks.challenger) >= 2 * self.plan.min_events)
 
     @lru_cache(maxsize=256)  # noqa: B019  a forecast lives as long as its plan is being made
     def course(self, effect: float) -> Course:

@@ -232,19 +232,22 @@ def _batch(
     if settings.block_correlation:
         correlate_blocks(fine, settings.block_correlation, source.effect)
     champion, challenger = _arms(drawn, slices.block)
+    first = _starts(slices.block)
+    apart = None if drawn.dd is None else np.cumsum(np.add.reduceat(drawn.dd, first, axis=1), axis=1)
     horizon, margin = np.full(runs, plan.horizon), np.zeros(runs)
     states = States.start(plan, runs)
     ended = np.zeros(runs, dtype=np.bool_)
     found = Runs(np.zeros(runs), np.zeros(runs, dtype=np.int64), *(np.full(runs, np.nan) for _ in range(3)))
     for look in range(forecast.last + 1):
         whole = (look + 1) // ratio
-        totals = ArmTotals(champion[:, look], challenger[:, look], horizon)
+        totals = _totals(champion, challenger, apart, look, horizon)
         small = Panel(fine[:, : look + 1], totals, margin)
         large = small
         if ratio > 1:
             before = whole * ratio - 1
-            counted = (champion[:, before], challenger[:, before]) if whole else (0.0 * champion[:, 0],) * 2
-            large = Panel(coarse[:, :whole], ArmTotals(*counted, horizon), margin)
+            none = ArmTotals(0.0 * champion[:, 0], 0.0 * champion[:, 0], horizon)
+            counted = _totals(champion, challenger, apart, before, horizon) if whole else none
+            large = Panel(coarse[:, :whole], counted, margin)
         states, looks = advance(states, large, plan, None if ratio == 1 else small)
         crossed, last = states.stops.crossed, look == forecast.last
         now = ~ended & ((crossed != 0.0) | last)
@@ -258,6 +261,11 @@ def _batch(
             if ended.all():
                 break
     return found
+
+
+def _totals(champion: Floats, challenger: Floats, apart: Floats | None, look: int, horizon: Floats) -> ArmTotals:
+    discordant = None if apart is None else apart[:, look]
+    return ArmTotals(champion[:, look], challenger[:, look], horizon, discordant=discordant)
 
 
 def _arms(drawn: ArmSums, block: Ints) -> tuple[Floats, Floats]:

@@ -1,0 +1,121 @@
+"""Extremes of an analysis: the clearest cases are decided, in every mode, each against SciPy's own answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders.experiments import analysed, only
+from scipy import stats
+
+MODES = ["group-sequential", "anytime", "exact", "msprt", "sprt", "fixed"]
+
+
+def counted(champion: tuple[int, int], challenger: tuple[int, int], seed: int = 0) -> pd.DataFrame:
+    """Rows with so many y = 1 of so many, in a random order."""
+    parts = [np.repeat([1.0, 0.0], [k, n - k]) for k, n in (champion, challenger)]
+    frame = pd.DataFrame({"arm": np.repeat(["A", "B"], [champion[1], challenger[1]]), "y": np.concatenate(parts)})
+    return frame.sample(frac=1.0, random_state=seed).reset_index(drop=True)
+
+
+def answered(frame: pd.DataFrame, **options: Any) -> Any:
+    return analysed(frame, **{"metric": "y:proportion:lower", "share": {"A": 1, "B": 1}} | options)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("champion", "challenger", "verdict"),
+    [
+        ((83, 1526), (0, 1474), "better"),  # the issue's
+        ((0, 1526), (83, 1474), "worse"),
+        ((1000, 1000), (800, 1000), "better"),
+        ((800, 1000), (1000, 1000), "worse"),
+        ((500, 500), (0, 500), "better"),
+        ((0, 500), (500, 500), "worse"),
+    ],
+)
+def test_arms_that_fail_never_or_always_are_decided(
+    mode: str, champion: tuple[int, int], challenger: tuple[int, int], verdict: str
+) -> None:
+    found = answered(counted(champion, challenger), mode=mode)
+    assert found.verdict == verdict
+    one = only(found)
+    assert one.effect is not None
+    assert one.p_value is not None
+    assert one.p_value < 1e-5
+    lower, upper = (-1.0 if one.lower is None else one.lower), (1.0 if one.upper is None else one.upper)
+    assert lower <= one.effect <= upper
+    assert lower > 0.0 or upper < 0.0
+
+
+def test_one_look_has_twice_the_exact_one_sided_p() -> None:
+    one = only(answered(counted((14, 300), (1, 300)), mode="fixed"))
+    table = [[1, 299], [14, 286]]
+    assert one.p_value == pytest.approx(2.0 * stats.fisher_exact(table, alternative="less").pvalue, rel=1e-6)
+    assert one.verdict == "better"
+    few = only(answered(counted((6, 300), (1, 300)), mode="fixed"))
+    assert few.p_value == pytest.approx(2.0 * stats.fisher_exact([[1, 299], [6, 294]], alternative="less").pvalue)
+    assert few.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0, 40), (3, 40)])
+def test_pairs_of_which_one_arm_is_hardly_ever_right_alone(lost: int, won: int) -> None:
+    a, b = np.ones(2000), np.ones(2000)
+    a[:won], b[won : won + lost] = 0.0, 0.0
+    frame = pd.DataFrame({"a": a, "b": b}).sample(frac=1.0, random_state=1)
+    one = only(
+        analysed(
+            frame, arm=None, champion=None, share=None, paired="a,b", metric="right:proportion:higher", mode="fixed"
+        )
+    )
+    assert one.verdict == "better"
+    assert one.p_value == pytest.approx(2.0 * stats.binomtest(won, lost + won, alternative="greater").pvalue, rel=1e-6)
+    assert one.effect == pytest.approx((won - lost) / 2000)
+
+
+def test_an_arm_of_zeros_is_no_two_kinds_of_outcome() -> None:
+    """Nobody of the champion's paid: that is a mean of 0, and no rarer kind of two."""
+    rng = np.random.default_rng(3)
+    frame = counted((0, 600), (0, 600))
+    frame["y"] = np.where(frame.arm == "B", rng.uniform(1.0, 3.0, len(frame)), 0.0)
+    one = only(answered(frame, metric="y:mean:higher"))
+    assert one.verdict == "better"
+    assert not any("rarer kind" in reason for reason in one.reasons)
+
+
+def test_a_guardrail_that_never_failed_is_within_its_margin() -> None:
+    for champion, challenger in (((0, 2000), (0, 2000)), ((5, 2000), (5, 2000)), ((40, 2000), (0, 2000))):
+        found = answered(counted(champion, challenger), metric="y:proportion:lower:margin=0.01")
+        assert only(found).verdict in ("equivalent", "better"), champion
+    small = only(answered(counted((0, 100), (0, 100)), metric="y:proportion:lower:margin=0.01"))
+    assert small.verdict == "inconclusive"  # .99^100 = .37
+
+
+def test_outcomes_that_never_vary_are_no_answer_without_a_margin() -> None:
+    one = only(answered(counted((0, 2000), (0, 2000))))
+    assert (one.verdict, one.effect, one.p_value) == ("inconclusive", None, None)
+
+
+def test_units_that_come_back_are_not_counted_as_so_many_draws() -> None:
+    """The champion's 80 failures are those of one user: no proof."""
+    frame = counted((0, 400), (0, 400))
+    frame["user"] = np.arange(800)
+    sick = frame.index[frame.arm == "A"][::5]
+    frame.loc[sick, "user"] = int(sick[0])
+    frame.loc[sick, "y"] = 1.0
+    alone = only(answered(frame, mode="fixed"))
+    assert alone.verdict == "better"
+    assert only(answered(frame, mode="fixed", unit="user")).verdict == "inconclusive"
+
+
+def test_a_ramp_with_drift_makes_no_winner_of_an_arm_that_was_not_there() -> None:
+    """The champion's failures are all of the days before the challenger got traffic."""
+    rng = np.random.default_rng(4)
+    pi = np.repeat([0.01, 0.5], [2000, 1000])
+    frame = pd.DataFrame({"arm": np.where(rng.random(3000) < pi, "B", "A"), "pi": pi})
+    frame["y"] = ((pi == 0.01) & (rng.random(3000) < 0.05) & (frame.arm == "A")).astype(float)
+    one = only(answered(frame, share=None, propensity="pi", mode="fixed"))
+    assert frame[frame.arm == "B"].y.sum() == 0.0
+    assert one.verdict == "inconclusive"
