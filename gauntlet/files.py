@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import threading
 import zlib
@@ -15,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from gauntlet.errors import ConfigError, DamagedFile, InUse
 
+_FULL_BELOW = 2**16  # bytes: less than any of SQLite's files needs to be opened
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 FOREVER = 1e9
@@ -61,6 +63,15 @@ def damaged(error: sqlite3.Error) -> bool:
     """Whether the file is no database, or a broken one; no attempt will succeed then."""
     # The lowest byte is the kind of error, the others say more about it.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def cause(error: sqlite3.Error, path: Path) -> str:
+    """What SQLite says of the file at `path`, and that its disk is full where it is: SQLite doesn't always say so."""
+    try:
+        full = shutil.disk_usage(path.parent).free < _FULL_BELOW
+    except OSError:
+        full = False
+    return f"{error}; its disk is full: free space on it" if full else str(error)
 
 
 def fsync_file(path: Path) -> None:

@@ -25,7 +25,12 @@ AT_THE_DOOR = (400, 408, 413, 415, 431, 503)
 
 _FIELDS = {"code": {"type": "string"}, "message": {"type": "string"}, "retriable": {"type": "boolean"}}
 _ERROR = {"type": "object", "properties": _FIELDS, "required": [*_FIELDS], "additionalProperties": False}
-SCHEMA = {"type": "object", "properties": {"error": _ERROR}, "required": ["error"], "additionalProperties": False}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"error": _ERROR},
+    "required": ["error"],
+    "additionalProperties": False,
+}
 """The body of every error."""
 
 METRICS = {"description": "In Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -45,4 +50,6 @@ def described(status: int) -> dict[str, Any]:
     }
     if status == 405:
         found["headers"] = {"Allow": {"required": True, "schema": {"type": "string"}}}
+    if status == 503:
+        found["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
     return found

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -14,6 +15,9 @@ import uvicorn
 from gauntlet.config import HttpConfig
 from gauntlet.errors import ConfigError
 from gauntlet.http_protocol import Door
+from gauntlet.structured_logging import get_logger
+
+_log = get_logger("gauntlet.http")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -48,6 +52,18 @@ def url(listener: socket.socket) -> str:
     """The address that a listener is reached at."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def publish(listener: socket.socket, path: Path) -> str:
+    """Write the listener's address to a file, for people and for `gauntlet up`, and return it. On a full disk it is
+    served all the same."""
+    address = url(listener)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{address}\n")
+    except OSError as error:
+        _log.warning("address_not_written", file=path, error=error, next=f"serving all the same on {address}")
+    return address
 
 
 async def serve(

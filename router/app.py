@@ -56,7 +56,7 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
         stack.push_async_callback(state.close)
         await follower.start()
         writer = adapters.local_writer(config, _WRITER, indexed=[keys.PREDICTIONS])
-        recorder = Recorder(writer, adapters.local_reader(config), _WRITER, config.router.delivery)
+        recorder = Recorder(writer, adapters.local_reader(config), _WRITER, config.router.delivery, follower.problems)
         stack.push_async_callback(recorder.close)
         repeats = Repeats(recorder)
         await repeats.load()
@@ -157,12 +157,17 @@ def _operator_app(config: Config, admin: AdminRoutes, follower: ControlFollower,
 
     @app.get("/readyz", tags=["observe"])
     async def readyz() -> Response:
-        """Whether predictions can be answered and recorded; a stale control record does not make a router unready."""
+        """Whether predictions can be answered. A stale control record or a full disk does not make a router unready:
+        `problem` is the gravest one, and `recording` whether what is answered is recorded, too."""
         version = follower.table.version if follower.table else 0
-        ready = version > 0 and recorder.healthy
         known = follower.problems.open
-        problem = (known[0].text if known else None) if recorder.healthy else "the event log can't be written"
-        return json_response(200 if ready else 503, {"ready": ready, "version": version, "problem": problem})
+        body = {
+            "ready": version > 0,
+            "version": version,
+            "recording": recorder.healthy,
+            "problem": known[0].text if known else None,
+        }
+        return json_response(200 if version > 0 else 503, body)
 
     @app.get("/metrics", tags=["observe"])
     async def scrape() -> Response:
@@ -204,8 +209,7 @@ def _answer_errors(app: FastAPI) -> None:
 
 async def _serve_http(config: Config, app: http_server.App, stop: asyncio.Event) -> None:
     with http_server.listen(config.router.host, config.router.port, "router.port") as listener:
-        url = http_server.url(listener)
-        (Path(config.data) / "router.address").write_text(f"{url}\n")
+        url = http_server.publish(listener, Path(config.data) / "router.address")
         _log.info("listening", url=url, next="serving")
         await http_server.serve(app, listener, config.http, config.router.max_body_bytes, stop)
 

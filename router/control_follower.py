@@ -17,6 +17,7 @@ from gauntlet import control, control_copy, keys, status, telemetry
 from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import DamagedFile, GauntletError, ModelUnusable, StateUnavailable
+from gauntlet.faults import Faults
 from gauntlet.registry import ModelStore
 from gauntlet.rollout import Command, Control, Rollout
 from gauntlet.state import StateStore
@@ -53,6 +54,7 @@ class ControlFollower:
         self.recent_rows: deque[Mapping[str, Any]] = deque(maxlen=_REHEARSAL_ROWS)
         self.table: RoutingTable | None = None
         self.problems = Problems(replica)
+        self._faults = Faults(self.problems, _log)
 
     async def start(self) -> None:
         """Build the first table. Raises `ModelUnusable`, or `StateUnavailable` where there is no local copy either."""
@@ -159,7 +161,8 @@ class ControlFollower:
         fraction = self._config.shadow.fraction
         self.table = RoutingTable(version, record, champion, challengers, previous, fraction)
         self.problems.clear(_NOT_FOLLOWED)
-        control_copy.write(self._config, version, record)
+        with self._faults.held("control_not_copied", "serving all the same", Severity.MEDIUM):
+            control_copy.write(self._config, version, record)
         self._drop_unused(record)
         self._show(self.table)
         await self._acknowledge(self.table)

@@ -17,6 +17,7 @@ from pathlib import Path
 from gauntlet import telemetry
 from gauntlet.clock import pause
 from gauntlet.errors import LogUnavailable
+from gauntlet.faults import OUTAGES
 from gauntlet.files import atomic_write
 from gauntlet.log import LogReader, LogWriter, Record, Stored
 from gauntlet.structured_logging import get_logger
@@ -66,7 +67,7 @@ class Forwarder:
                     moved = await self._step()
                 except Exception as error:  # noqa: BLE001 - the router must not fall with its forwarder
                     if not backoff:  # once per outage
-                        unexpected = None if isinstance(error, LogUnavailable) else error
+                        unexpected = None if isinstance(error, OUTAGES) else error
                         _log.warning("forwarding_paused", error=error, next="trying again", exc_info=unexpected)
                     backoff = min(max(_FIRST_PAUSE, 2 * backoff), _LONGEST_PAUSE)
                     await pause(stop, backoff * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the replicas' tries

@@ -35,6 +35,8 @@ from router.inference import MAX_ID_LENGTH, ChampionFailed, InferenceService, In
 from router.recorder import Recorder
 from router.routing_table import RoutingTable
 
+_UNKNOWN = "unknown_prediction"
+_RETRY_AFTER = (b"retry-after", b"5")
 _CLOCK_SKEW_SECONDS = 60.0  # by how much another replica's clock may be ahead when it makes a prediction's id
 
 
@@ -146,7 +148,7 @@ class InferenceRoutes:
             await self.refuse(send, "predict", error)
 
     async def outcomes(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /v1/outcomes: all of a request's outcomes are accepted, or none."""
+        """POST /v1/outcomes: a malformed one refuses all; one of an unknown prediction is refused by itself (207)."""
         try:
             headers = dict(scope["headers"])
             self._api_keys.require(headers, Role.INGEST)
@@ -156,11 +158,21 @@ class InferenceRoutes:
             times = self._times.resolve([o.at for o in given], "outcomes")
             table = self._table()
             outcomes = [self._outcome(table, o, at, i) for i, (o, at) in enumerate(zip(given, times, strict=True))]
-            await self._check_known([o.id for o in outcomes])
-            self._times.observe(times)
-            await self._recorder.outcomes(outcomes)
-            telemetry.OUTCOMES_RECEIVED.labels(self._experiment).inc(len(outcomes))
-            await _send(send, 202, {"accepted": len(outcomes)})
+            refused = await self._unknown(outcomes)
+            if len(refused) == len(outcomes):
+                raise self._none_known(outcomes, refused)
+            places = [i for i in range(len(outcomes)) if i not in refused]
+            self._times.observe([times[i] for i in places])
+            await self._recorder.outcomes([outcomes[i] for i in places])
+            telemetry.OUTCOMES_RECEIVED.labels(self._experiment).inc(len(places))
+            telemetry.REFUSED.labels("outcomes", _UNKNOWN).inc(len(refused))
+            body: dict[str, Any] = {"accepted": len(places)}
+            if refused:
+                body["refused"] = [
+                    {"index": i, "id": outcomes[i].id, "error": error_answer(BadInput(why, code=_UNKNOWN))[1]["error"]}
+                    for i, why in refused.items()
+                ]
+            await _send(send, 207 if refused else 202, body)
         except GauntletError as error:
             await self.refuse(send, "outcomes", error)
 
@@ -169,18 +181,26 @@ class InferenceRoutes:
             raise StateUnavailable("the router is still starting", code="starting")
         return self._follower.table
 
-    async def _check_known(self, ids: list[str]) -> None:
-        """Raises `BadInput` for predictions that this replica never made.
+    async def _unknown(self, outcomes: list[events.Outcome]) -> dict[int, str]:
+        """The indexes of outcomes whose prediction this replica never made, or never recorded, and why.
 
         With `unknown_outcomes: accept` (several replicas behind a load balancer) the evaluator counts orphans instead.
         """
-        if self._config.router.unknown_outcomes == "accept":
-            return
-        unknown = await self._recorder.unknown(ids)
-        if unknown:
-            some = ", ".join(f"outcomes[{i}] ({ids[i]})" for i in unknown[:10])
-            reason = f"{len(unknown)} of {len(ids)} outcomes name a prediction that was never made here: {some}"
-            raise BadInput(reason, code="unknown_prediction")
+        found = {
+            index: f"the id {outcome.id} carries a time in the future; is the clock off?"
+            for index, outcome in enumerate(outcomes)
+            if (made := ids.time_of(outcome.id)) is not None and made > outcome.at + _CLOCK_SKEW_SECONDS
+        }
+        if self._config.router.unknown_outcomes != "accept":
+            for index in await self._recorder.unknown([outcome.id for outcome in outcomes]):
+                found.setdefault(index, "a prediction with this id was never made here, or could not be recorded")
+        return dict(sorted(found.items()))
+
+    def _none_known(self, outcomes: list[events.Outcome], refused: dict[int, str]) -> GauntletError:
+        if not self._recorder.healthy:
+            return LogUnavailable("nothing can be recorded just now, nor could some predictions: send it again later")
+        some = ", ".join(f"outcomes[{i}] ({outcomes[i].id}): {why}" for i, why in list(refused.items())[:10])
+        return BadInput(f"no outcome names a known prediction: {some}", code=_UNKNOWN)
 
     def _forced(self, headers: dict[bytes, bytes]) -> str | None:
         """The arm that an operator asks for: `champion`, `challenger`, or a rollout or version."""
@@ -222,12 +242,6 @@ class InferenceRoutes:
         table.champion.schema.check_label(outcome.value, where)
         if outcome.reward is not None and not math.isfinite(outcome.reward):
             raise BadInput(f"{where}: `reward` must be a finite number", code="not_finite")
-        made = ids.time_of(outcome.id)
-        if made is not None and made > at + _CLOCK_SKEW_SECONDS:
-            raise BadInput(
-                f"{where}: the id {outcome.id} carries a time in the future; is the clock off?",
-                code="unknown_prediction",
-            )
         return events.Outcome(
             id=outcome.id, at=at, experiment=self._experiment, value=outcome.value, reward=outcome.reward
         )
@@ -238,7 +252,8 @@ class InferenceRoutes:
         status, body = error_answer(error)
         if route == "predict":
             telemetry.REQUESTS.labels(self._experiment, "none", "none", str(status)).inc()
-        await _send(send, status, body, headers)
+        later = [_RETRY_AFTER] if status == 503 and error.retriable else []
+        await _send(send, status, body, [*headers, *later])
 
 
 async def _body(receive: Receive) -> bytes:

@@ -115,13 +115,21 @@ def _predict(schema: Schema) -> Json:
 
 def _outcomes() -> Json:
     one = {"id": "case-1", "value": 1}
+    count = {"type": "integer", "minimum": 0}
+    place = {**count, "description": "of the request's outcomes"}
+    one_refused = _object({"index": place, "id": {"type": "string"}, "error": SCHEMA["properties"]["error"]})
+    refused = {"type": "array", "minItems": 1, "items": one_refused}
     return {
         "tags": ["traffic"],
         "summary": "Outcomes",
         "operationId": "outcomes",
-        "description": "The truth for predictions; all outcomes of a request are accepted, or none.",
+        "description": "The truth for predictions. One that is malformed refuses all; of a prediction that was never "
+        "made or recorded, only itself where others are accepted.",
         "requestBody": _body("Outcomes", {"one": one, "many": {"outcomes": [one]}}),
-        "responses": {"202": _json("How many were accepted", _object({"accepted": {"type": "integer"}}))},
+        "responses": {
+            "202": _json("All are accepted: so many", _object({"accepted": count})),
+            "207": _json("Some are accepted, others not", _object({"accepted": count, "refused": refused})),
+        },
     }
 
 
@@ -201,7 +209,12 @@ _SUCCESS: dict[tuple[str, str], Json] = {
     ("get", "/{experiment}"): _ref("Document"),
     ("get", "/{experiment}/history"): {"type": "array", "items": _ref("Change")},
     ("get", "/readyz"): _object(
-        {"ready": {"type": "boolean"}, "version": _NUMBER, "problem": _or_null({"type": "string"})}
+        {
+            "ready": {"type": "boolean"},
+            "version": _NUMBER,
+            "recording": {"type": "boolean"},
+            "problem": _or_null({"type": "string"}),
+        }
     ),
 }
 """What the operator routes answer, by method and path."""

@@ -3,55 +3,66 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 
 import msgspec
 
 from gauntlet import events, keys, telemetry
 from gauntlet.errors import LogUnavailable
+from gauntlet.faults import explained
 from gauntlet.log import Record
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
+from gauntlet.status import Problems
 from gauntlet.structured_logging import get_logger
+from gauntlet.types import Severity
 
 _log = get_logger("gauntlet.router")
+
+_LOST = "events_not_recorded"
 
 
 class Recorder:
     """Appends events; `healthy` is False from a failed append until the next one that succeeds.
 
     While it is False the challenger gets no traffic: requests that can't be recorded are no part of an experiment.
+    What is lost meanwhile is counted in an open problem.
     """
 
-    def __init__(self, writer: LocalLogWriter, reader: LocalLogReader, partition: str, delivery: str) -> None:
+    def __init__(
+        self, writer: LocalLogWriter, reader: LocalLogReader, partition: str, delivery: str, problems: Problems
+    ) -> None:
         """`reader` reads `partition`, the log that `writer` writes, to look predictions up by id."""
         self._writer = writer
         self._reader = reader
         self._partition = partition
         self._durable = delivery == "durable"
         self._pending: set[asyncio.Task[bool]] = set()
+        self._problems = problems
+        self._lost: Counter[str] = Counter()
         self.healthy = True
 
     async def predictions(self, predictions: Sequence[events.Prediction]) -> bool:
         """Record answered requests. True once they are on disk; `fast` delivery returns True without waiting."""
         records = [Record(keys.PREDICTIONS, p.id, p.at, events.encode(p)) for p in predictions]
-        arms = [p.assigned for p in predictions]
+        append = self._append(records, [p.assigned for p in predictions], "predictions")
         if self._durable:
-            return await self._append(records, arms)
-        self._in_background(self._append(records, arms))
+            return await append
+        self._in_background(append)
         return True
 
     def shadows(self, shadows: Sequence[events.Shadow]) -> None:
         records = [Record(keys.PREDICTIONS, s.id, s.at, events.encode(s)) for s in shadows]
-        self._in_background(self._append(records, [s.arm for s in shadows]))
+        self._in_background(self._append(records, [s.arm for s in shadows], "shadow scores"))
 
     async def outcomes(self, outcomes: Sequence[events.Outcome]) -> None:
         """Record outcomes. Raises `LogUnavailable` when they are not on disk: the sender keeps them and tries again."""
         try:
             await self._writer.append([Record(keys.OUTCOMES, o.id, o.at, events.encode(o)) for o in outcomes])
-        except LogUnavailable:
-            self.healthy = False
+        except LogUnavailable as error:
+            self._failed(error, "outcomes", len(outcomes))
             raise
-        self.healthy = True
+        self._works()
 
     async def unknown(self, ids: Sequence[str]) -> list[int]:
         """Indexes into `ids` of the predictions that this router has no record of."""
@@ -92,15 +103,34 @@ class Recorder:
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
-    async def _append(self, records: Sequence[Record], arms: Sequence[str]) -> bool:
+    async def _append(self, records: Sequence[Record], arms: Sequence[str], kind: str) -> bool:
         try:
             await self._writer.append(records)
         except LogUnavailable as error:
-            if self.healthy:
-                _log.error("events_not_recorded", error=error, next="champion serves all until the log recovers")
-            self.healthy = False
+            self._failed(error, kind, len(records))
             for record, arm in zip(records, arms, strict=True):
                 telemetry.EVENTS_LOST.labels(record.topic, arm).inc()
             return False
-        self.healthy = True
+        self._works()
         return True
+
+    def _failed(self, error: LogUnavailable, kind: str, count: int) -> None:
+        text, remedy = explained(error)
+        if self.healthy:
+            _log.error(_LOST, reason=text, remedy=remedy, next="champion serves all until the log recovers")
+        self.healthy = False
+        self._lost[kind] += count
+        lost = self._lost
+        told = (
+            f"{lost['predictions']:,} predictions are answered and not recorded, {lost['shadow scores']:,} shadow "
+            f"scores are lost, and {lost['outcomes']:,} outcomes are refused, which their senders keep: {text}"
+        )
+        self._problems.report(_LOST, Severity.CRITICAL, told, remedy)
+
+    def _works(self) -> None:
+        if not self.healthy:
+            lost = {f"lost_{kind.replace(' ', '_')}": count for kind, count in self._lost.items() if kind != "outcomes"}
+            _log.info("events_recorded_again", **lost, next="challengers serve again")
+            self._problems.clear(_LOST)
+            self._lost.clear()
+        self.healthy = True

@@ -29,10 +29,11 @@ from gauntlet.faults import Faults, tell
 from gauntlet.log import LogReader, LogWriter, Record, Stored
 from gauntlet.state import StateStore
 from gauntlet.structured_logging import LimitedLog, get_logger
+from gauntlet.types import Severity
 
 _log = get_logger("gauntlet.evaluator")
 
-_PAUSED = "evaluation_paused"
+_PAUSED, _UNTOLD = "evaluation_paused", "status_not_published"
 
 Records = list[tuple[str, Stored]]
 """Records with the `topic/partition` that each came from."""
@@ -385,10 +386,9 @@ class Worker:
         )
         try:
             await status.publish(self._state, keys.evaluator_progress(self._name), report)
+            self._faults.over(_UNTOLD)
         except GauntletError as error:
-            _log.warning(
-                "status_not_published", experiment=self._name, error=error, next="published with the next commit"
-            )
+            self._faults.met(_UNTOLD, error, "published with the next commit", Severity.LOW)
 
 
 _TOPIC: dict[type, str] = {

@@ -111,7 +111,10 @@ async def _put_in_force(config: Config) -> None:
     if found is not None:
         for difference in in_force.differences(config, found):
             _log.warning("setting_differs", what=difference.at_start, next="started all the same")
-    in_force.keep(config)
+    try:
+        in_force.keep(config)
+    except OSError as error:  # on a full disk the router serves all the same
+        _log.warning("settings_not_kept", error=error, next="compared with those of the start before next time")
 
 
 async def _champion_registered(name: str, config: Config, stop: asyncio.Event) -> bool:
@@ -151,8 +154,6 @@ def _metrics(name: str, config: Config) -> Iterator[None]:
 
     port = config.observe.evaluator_port if name == "evaluator" else config.observe.retrainer_port
     with http_server.listen(config.observe.host, port, f"observe.{name}_port") as listener:
-        address = Path(config.data) / f"{name}.address"
-        address.parent.mkdir(parents=True, exist_ok=True)
-        address.write_text(f"{http_server.url(listener)}\n")
+        http_server.publish(listener, Path(config.data) / f"{name}.address")
         with http_server.served_beside(metrics_app(name), listener, config.http, max_body_bytes=0):
             yield

@@ -67,7 +67,10 @@ class LocalLogWriter:
             self._lock.release()
             if isinstance(cause, sqlite3.Error) and files.damaged(cause):
                 raise DamagedFile(segments.files(self._folder)[-1], cause, segments.REMEDY) from cause
-            if isinstance(cause, sqlite3.Error | OSError | ValueError):
+            if isinstance(cause, sqlite3.Error):
+                why = files.cause(cause, self._folder / "lock")
+                raise LogUnavailable(f"cannot open the log in {self._folder}: {why}") from cause
+            if isinstance(cause, OSError | ValueError):
                 raise LogUnavailable(f"cannot open the log in {self._folder}: {cause}") from cause
             raise
         self._closed = False
@@ -166,7 +169,9 @@ class LocalLogWriter:
         except Exception as cause:  # noqa: BLE001 - whatever a record does, this thread must live for the next one
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            return LogUnavailable(f"cannot append to the log in {self._folder}: {cause}")
+            error = LogUnavailable(f"cannot append to the log in {self._folder}: {cause}")
+            error.__cause__ = cause  # it is raised elsewhere
+            return error
         self._next = ends
         return None
 

@@ -103,7 +103,8 @@ async def test_fifty_megabytes_are_refused_and_the_next_request_is_unharmed(conf
         ({"id": "known", "value": None}, 400, "bad_request"),
         ({"id": "known", "value": {"a": 1}}, 400, "bad_request"),
         ({"outcomes": []}, 400, "no_outcomes"),
-        ({"outcomes": [{"id": "known", "value": 1}, {"id": "never-made", "value": 1}]}, 404, "unknown_prediction"),
+        ({"outcomes": [{"id": "never-made", "value": 1}, {"id": "nor-this", "value": 1}]}, 404, "unknown_prediction"),
+        ({"outcomes": [{"id": "known", "value": 1}, {"id": "never-made", "value": 7}]}, 400, "unknown_class"),
         ({"id": "known", "value": 1, "experiment": "other"}, 404, "unknown_experiment"),
     ],
 )
@@ -113,6 +114,26 @@ async def test_a_bad_outcome_is_refused_whole(config: Config, body: Any, status:
         answer = await client.post("/v1/outcomes", json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert await recorded(config, keys.OUTCOMES) == []
+
+
+async def test_an_outcome_of_an_unknown_prediction_refuses_no_other(config: Config) -> None:
+    async with small_experiment.running(config) as client:
+        for name in ("one", "two"):
+            await client.post("/v1/predict", json={"features": small_experiment.instance(0), "id": name})
+        names = ("one", "never-made", "two", "03a35294-4000-7000-8000-000000000000")
+        sent = [{"id": name, "value": 1} for name in names]
+        answer = await client.post("/v1/outcomes", json={"outcomes": sent})
+        assert answer.status_code == 207
+        body = answer.json()
+        assert body["accepted"] == 2
+        assert [(each["index"], each["id"], each["error"]["code"]) for each in body["refused"]] == [
+            (1, names[1], "unknown_prediction"),
+            (3, names[3], "unknown_prediction"),
+        ]
+        assert {each["error"]["retriable"] for each in body["refused"]} == {False}
+        assert "was never made here" in body["refused"][0]["error"]["message"]
+        assert "carries a time in the future" in body["refused"][1]["error"]["message"]
+    assert [outcome.id for outcome in await recorded(config, keys.OUTCOMES)] == ["one", "two"]
 
 
 async def test_a_regression_of_ones_own(tmp_path: Path) -> None:
@@ -184,7 +205,7 @@ async def test_a_refused_request_leaves_the_replay_clock_where_it_was(tmp_path: 
         ("predict", {"instances": [{"features": row, "at": 9e8}, {"features": row, "id": ""}]}),
         ("predict", {"instances": [{"features": row, "at": 9e8}, {"features": row, "at": -1}]}),
         ("outcomes", {"outcomes": [{"id": "first", "value": 1, "at": 9e8}, {"id": "first", "value": 7}]}),
-        ("outcomes", {"outcomes": [{"id": "first", "value": 1, "at": 9e8}, {"id": "never-made", "value": 1}]}),
+        ("outcomes", {"outcomes": [{"id": "never-made", "value": 1, "at": 9e8}]}),
     ]
     async with small_experiment.running(config) as client:
         await client.post("/v1/predict", json={"features": row, "id": "first", "at": 8.9e8})

@@ -21,6 +21,7 @@ from gauntlet.config import RouterConfig
 from gauntlet.errors import BadInput, TransitionRefused
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
 from gauntlet.registry.artifact import Feature, Predictor, Rows, Schema
+from gauntlet.status import Problems
 from gauntlet.types import Task
 from router.breaker import CircuitBreaker
 from router.event_times import EventTimes
@@ -75,7 +76,7 @@ class EveryIdHasOneAnswer(RuleBasedStateMachine):
         root = Path(self.folder.name)
         writer = LocalLogWriter(root, "router", segment_bytes=20_000, durable=False, indexed=[keys.PREDICTIONS])
         self.reader = LocalLogReader(root)
-        self.recorder = Recorder(writer, self.reader, "router", "durable")
+        self.recorder = Recorder(writer, self.reader, "router", "durable", Problems("router"))
         repeats = Repeats(self.recorder)
         await repeats.load()
         config = RouterConfig()
