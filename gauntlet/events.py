@@ -91,12 +91,14 @@ class Outcome(Event, tag="outcome", frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class ArmSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One arm's matured traffic in a comparison, in numbers a person can read (means of each metric)."""
+    """One arm's matured traffic in a comparison, in numbers a person can read (means of each metric). contradicted:
+    requests assigned to it whose label another outcome contradicts."""
 
     model: str
     exposures: int
     outcomes: int
     metrics: dict[str, float]
+    contradicted: int = 0
 
 
 class GuardrailResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -183,6 +185,7 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
     skewness: float | None = None
     gross_harm_excluded: bool = False
     srm_p_value: float | None = None
+    label_conflict_p_value: float | None = None
     arms: dict[str, ArmSummary] = {}
     offsets: dict[str, int] = {}
     guardrails: list[GuardrailResult] = []

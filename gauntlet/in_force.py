@@ -189,7 +189,7 @@ def _difference(name: str, before: str, after: str) -> Difference:
 
 def _compared_otherwise(name: str, found: InForce) -> bool:
     counted = found.evaluator is not None and bool(found.evaluator.settings)
-    by_evaluator = counted and name in ("task", *(f"evidence.{one}" for one in COUNTED))
+    by_evaluator = counted and name in ("task", "outcomes.correction", *(f"evidence.{one}" for one in COUNTED))
     return name in (*_BY_CONTENT, "features", "classes", "experiment", "state") or by_evaluator
 
 

@@ -199,6 +199,7 @@ def _held(control: Control, rollout: Rollout, look: Evaluation | None) -> Iterat
 _MENDS = {
     VerdictCause.MULTIPLE_EXPOSURE: "send each unit's requests under one `unit`, and keep the share as it is",
     VerdictCause.LABEL_ARRIVAL: "make outcomes come alike for both arms",
+    VerdictCause.LABEL_CONFLICT: "let corrections count (`outcomes.correction: last`, and outcomes within the horizon)",
     VerdictCause.NO_TRAFFIC: "find out why no request reaches one of the arms",
     VerdictCause.SEGMENT_HARM: "look at the segment: the challenger is worse for it",
 }

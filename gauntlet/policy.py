@@ -46,6 +46,9 @@ POLICIES: Final[Mapping[VerdictCause, Policy]] = MappingProxyType(
         VerdictCause.SAMPLE_RATIO: Policy("the arms' traffic does not match its shares", command="pause"),
         VerdictCause.MULTIPLE_EXPOSURE: Policy("the arms can't be compared: units met both", timed=True),
         VerdictCause.LABEL_ARRIVAL: Policy("the arms can't be compared: labels do not arrive alike", timed=True),
+        VerdictCause.LABEL_CONFLICT: Policy(
+            "the arms can't be compared: labels are not contradicted alike", timed=True
+        ),
         VerdictCause.NO_TRAFFIC: Policy("an arm gets no traffic", timed=True),
         VerdictCause.SEGMENT_HARM: Policy("the challenger does harm to a segment"),
         VerdictCause.EQUIVALENT: Policy("the challenger is no better and no worse", command="archive"),
@@ -70,6 +73,7 @@ _GUARDS = frozenset(
         VerdictCause.SAMPLE_RATIO,
         VerdictCause.MULTIPLE_EXPOSURE,
         VerdictCause.LABEL_ARRIVAL,
+        VerdictCause.LABEL_CONFLICT,
         VerdictCause.NO_TRAFFIC,
         VerdictCause.SEGMENT_HARM,
         VerdictCause.UNSAFE_WIN,
@@ -165,4 +169,7 @@ def figures(look: Evaluation) -> str:
     counts = [f"{look.blocks} blocks", f"{look.information_fraction:.0%} of the planned evidence"]
     if look.pairs:
         counts.insert(1, f"{look.pairs:,} pairs")
+    if contradicted := sum(arm.contradicted for arm in look.arms.values()):
+        ours = look.arms[CHALLENGER].contradicted
+        counts.append(f"{contradicted:,} contradicted labels ({ours:,} of the challenger's)")
     return f"{effect} after {', '.join(counts)}"

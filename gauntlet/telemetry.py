@@ -66,7 +66,7 @@ OUTCOMES_RECEIVED = _counter("gauntlet_outcomes_received_total", "Outcomes accep
 
 # Evaluator
 OUTCOMES = _counter(
-    "gauntlet_outcomes_total", "Outcomes by result: joined, late, duplicate, conflict, orphan", "result"
+    "gauntlet_outcomes_total", "Outcomes by result: joined, late, duplicate, corrected, conflict, orphan", "result"
 )
 JOIN_LAG = _histogram(
     "gauntlet_join_lag_seconds",
@@ -97,6 +97,12 @@ GUARDRAIL_UPPER = _gauge(
 )
 LABEL_ARRIVAL = _gauge(
     "gauntlet_label_arrival_ratio", "Share of an arm's matured requests whose outcome came in time", "rollout arm"
+)
+CONTRADICTED = _gauge(
+    "gauntlet_contradicted_labels", "Requests of an arm whose label another outcome contradicts", "rollout arm"
+)
+CONFLICT_P = _gauge(
+    "gauntlet_label_conflict_p_value", "Contradicted labels by assigned arm: always-valid p value", "rollout"
 )
 SEGMENT_EFFECT = _gauge(
     "gauntlet_segment_effect",
@@ -168,7 +174,7 @@ _ZEROS: dict[str, _Zeros] = {
         EVENTS_SPILLED: [keys.PREDICTIONS, keys.OUTCOMES],
     },
     "evaluator": {
-        OUTCOMES: ["joined", "late", "duplicate", "conflict", "orphan"],
+        OUTCOMES: ["joined", "late", "duplicate", "corrected", "conflict", "orphan"],
         VERDICTS: [*Result],
         JOIN_LAG: [()],
         DEAD_LETTERS: [keys.PREDICTIONS, keys.OUTCOMES],
@@ -190,7 +196,7 @@ _BY_ROLLOUT: dict[str, Sequence[Gauge]] = {
     "router": (STAGE, BREAKER),
     "evaluator": (
         *(EFFECT, EFFECT_LOWER, EFFECT_UPPER, INFORMATION, SRM, ARM_METRIC, HOLDS, MOVED_UNITS, ETA, LABEL_ARRIVAL),
-        *(GUARDRAIL_STATE, GUARDRAIL_EFFECT, GUARDRAIL_UPPER, SEGMENT_EFFECT, SEGMENT_P),
+        *(CONTRADICTED, CONFLICT_P, GUARDRAIL_STATE, GUARDRAIL_EFFECT, GUARDRAIL_UPPER, SEGMENT_EFFECT, SEGMENT_P),
     ),
 }
 

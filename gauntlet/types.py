@@ -64,6 +64,8 @@ class VerdictCause(StrEnum):
     """Invalid: units met both arms under one allocation."""
     LABEL_ARRIVAL = "label_arrival"
     """Invalid: outcomes arrive for one arm more often than for the other."""
+    LABEL_CONFLICT = "label_conflict"
+    """Invalid: labels in use are contradicted by later outcomes for one arm more often than for the other."""
     WIN = "win"
     """Better: the win boundary is crossed, and the challenger is still ahead."""
     NOT_WORSE = "not_worse"

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from evaluator.service.block_sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, TrackedMetrics
 from evaluator.service.counters import value_of
 from evaluator.service.join import JoinResult
-from evaluator.service.joined import Contest, Exposure, Match, Pair, Scored
+from evaluator.service.joined import Contest, Contradiction, Exposure, Match, Pair, Scored
 from evaluator.service.watches import GrossHarmMonitor
-from evaluator.stats import PairedSums, SplitSums
+from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from gauntlet.losses import losses
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Rule, Task
 
@@ -67,6 +67,7 @@ class Accumulators:
         self.rated(joined.rated)
         self.pairs(joined.pairs)
         self.scored(joined.scored)
+        self.contradictions(joined.contradictions)
         return losses
 
     def exposures(self, exposures: Sequence[Exposure]) -> None:
@@ -115,6 +116,16 @@ class Accumulators:
         for each in scored:
             block = self._of(each.exposure, each.contest).block(self._index(each.exposure.at))
             block.shadows.add(each.champion, each.challenger)
+
+    def contradictions(self, contradictions: Iterable[Contradiction]) -> None:
+        """Count requests whose label is contradicted, by the drawn arm; rollouts that are forgotten stay so."""
+        for each in contradictions:
+            e = each.exposure
+            for contest in filter(e.is_draw, e.contests):
+                if contest.rollout in self.rollouts:
+                    blocks = self.rollouts[contest.rollout].contradicted
+                    counts = blocks.setdefault(self._index(each.at), AssignmentCounts())
+                    counts.add(e.assigned == CHALLENGER, contest.share)
 
     def matches(self, matches: Sequence[Match]) -> Floats:
         """Add outcomes to the arms that were assigned, and to the models that served; returns the primary losses.

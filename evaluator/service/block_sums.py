@@ -176,7 +176,8 @@ def _sums(texts: Sequence[str]) -> Sums:
 @dataclass
 class RolloutSums:
     """One rollout's evidence: what is tracked, and the sums of each block (index → sums). rivals: others under the rule
-    `prove` that ran beside it."""
+    `prove` that ran beside it. contradicted: by block, requests whose label another outcome contradicts, which may come
+    when there is no traffic any more."""
 
     champion: str
     challenger: str
@@ -184,6 +185,7 @@ class RolloutSums:
     rule: str = Rule.PROVE
     rivals: set[str] = field(default_factory=set)
     blocks: dict[int, BlockSums] = field(default_factory=dict)
+    contradicted: dict[int, AssignmentCounts] = field(default_factory=dict)
 
     def block(self, index: int) -> BlockSums:
         if index not in self.blocks:
@@ -198,6 +200,7 @@ class RolloutSums:
             "tracked": msgspec.to_builtins(self.tracked),
             "rivals": sorted(self.rivals),
             "blocks": {str(index): sums.to_dict() for index, sums in self.blocks.items()},
+            "contradicted": {str(index): counts.to_list() for index, counts in self.contradicted.items()},
         }
 
     @classmethod
@@ -209,4 +212,5 @@ class RolloutSums:
             data["rule"],
             set(data["rivals"]),
             {int(index): BlockSums.from_dict(sums) for index, sums in data["blocks"].items()},
+            {int(index): AssignmentCounts.from_list(rows) for index, rows in data.get("contradicted", {}).items()},
         )

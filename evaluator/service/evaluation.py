@@ -54,6 +54,7 @@ class _Guards:
     guardrails: list[guardrails.Reading]
     arrival: GuardrailResult
     arrival_differs: bool
+    conflicts: SampleRatio | NoAnswer
     exposure: GuardReading
     traffic: GuardReading
     segments: list[SegmentResult]
@@ -84,6 +85,9 @@ class _Guards:
             found.append(_Finding(VerdictCause.MULTIPLE_EXPOSURE, "", f"multiple exposure: {self.exposure.reason}"))
         if self.arrival.standing == "breached":
             found.append(_Finding(VerdictCause.LABEL_ARRIVAL, "", f"label arrival mismatch: {self.arrival.reason}"))
+        if isinstance(self.conflicts, SampleRatio) and self.conflicts.mismatch:
+            reason = guardrails.label_conflict_sentence(self.conflicts)
+            found.append(_Finding(VerdictCause.LABEL_CONFLICT, "", reason))
         return found
 
     def doubts(self, require_safe: bool) -> list[_Finding]:
@@ -129,7 +133,7 @@ def evaluate(
     context = _drift_context(design, plan, matured, drift, design.at(last))
     return Evaluation(
         **_facts(design, plan, name, sums, design.at(last), offsets),
-        **_traffic(plan, sums, fine, task),
+        **_traffic(plan, sums, last, task),
         result=result,
         cause=found.cause,
         subject=found.subject,
@@ -139,6 +143,7 @@ def evaluate(
             *([] if context is None else [drift_context.sentence(context, design.metric)]),
         ],
         srm_p_value=guards.ratio.p_value if isinstance(guards.ratio, SampleRatio) else None,
+        label_conflict_p_value=guards.conflicts.p_value if isinstance(guards.conflicts, SampleRatio) else None,
         guardrails=[guards.arrival, *(reading.result for reading in guards.guardrails)],
         segments=guards.segments,
         holds=[hold.reason for hold in guards.holds],
@@ -165,7 +170,7 @@ def unplanned_evaluation(
     waits = f"{len(blocks)} of at least {design.first_blocks(plan)} blocks are closed"
     return Evaluation(
         **_facts(design, plan, name, sums, design.at(last), offsets),
-        **_traffic(plan, sums, blocks, task),
+        **_traffic(plan, sums, last, task),
         id=f"{name}/{last}",
         result=Result.INCONCLUSIVE,
         reasons=[f"no answer yet: {waits}, whose traffic the evidence is planned with"],
@@ -255,7 +260,7 @@ def _guard(
     """Take every guard's look; updates `state`. What needs no outcome is looked at up to the look's own time."""
     plan, known = state.plan, _known(design, sums, last)
     closed = list(known.values())
-    assigned = _assignments(closed)
+    assigned = _merged(block.assignments for block in closed)
     ratio = sample_ratio(assigned, smallest_p=state.sample_ratio_p)
     if isinstance(ratio, SampleRatio):
         state.sample_ratio_p = ratio.p_value
@@ -266,6 +271,9 @@ def _guard(
         )
         readings.append(reading)
     state.label_arrival, arrival, differs = guardrails.label_arrival(plan, state.label_arrival, matured)
+    conflicts = sample_ratio(_merged(_contradicted(sums, last)), smallest_p=state.label_conflict_p)
+    if isinstance(conflicts, SampleRatio):
+        state.label_conflict_p = conflicts.p_value
     state.segments, found = guardrails.read_segments(sums.tracked.segments, plan, state.segments, matured)
     units = sum(sum(pair) for pair in assigned.counts.values())
     exposure = guardrails.multiple_exposure(closed, units, state.multiple_exposure_p)
@@ -273,7 +281,7 @@ def _guard(
         state.multiple_exposure_p = exposure.p_value
     window = range(design.known(last) - design.ratio + 1, design.known(last) + 1)
     traffic = guardrails.no_traffic([known[index] for index in window if index in known])
-    return _Guards(ratio, readings, arrival, differs, exposure, traffic, found)
+    return _Guards(ratio, readings, arrival, differs, conflicts, exposure, traffic, found)
 
 
 def _verdict(
@@ -329,21 +337,32 @@ def _verdict(
     return Result.INCONCLUSIVE, _Finding(cause, "", known[0]), known
 
 
-def _assignments(closed: Iterable[BlockSums]) -> AssignmentCounts:
+def _merged(counts: Iterable[AssignmentCounts]) -> AssignmentCounts:
     total = AssignmentCounts()
-    for block in closed:
-        total = total.merge(block.assignments)
+    for each in counts:
+        total = total.merge(each)
     return total
 
 
-def _traffic(plan: RolloutPlan, sums: RolloutSums, blocks: list[BlockSums], task: Task) -> dict[str, Any]:
-    """The arms' figures, and how many pairs there are."""
+def _contradicted(sums: RolloutSums, last: int) -> list[AssignmentCounts]:
+    """What the look at block `last` knows of contradicted labels."""
+    return [counts for index, counts in sums.contradicted.items() if index <= last]
+
+
+def _traffic(plan: RolloutPlan, sums: RolloutSums, last: int, task: Task) -> dict[str, Any]:
+    """The arms' figures, and how many pairs there are, in the blocks up to `last`."""
+    blocks = [block for index, block in sorted(sums.blocks.items()) if index <= last]
+    contradicted = _merged(_contradicted(sums, last)).counts.values()
     arms: dict[str, ArmSummary] = {}
     for arm, model in ((CHAMPION, sums.champion), (CHALLENGER, sums.challenger)):
         total = LossSums()
         for block in blocks:
             total.merge(block.pairs[arm] if plan.paired else block.arms[arm])
         arms[arm] = ArmSummary(
-            model=model, exposures=sum(b.exposures[arm] for b in blocks), outcomes=total.n, metrics=total.metrics(task)
+            model=model,
+            exposures=sum(b.exposures[arm] for b in blocks),
+            outcomes=total.n,
+            metrics=total.metrics(task),
+            contradicted=sum(pair[arm == CHALLENGER] for pair in contradicted),
         )
     return {"arms": arms, "pairs": sum(b.paired.n for b in blocks)}

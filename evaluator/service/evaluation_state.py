@@ -17,7 +17,7 @@ from evaluator.stats.guards import ArrivalState
 @dataclass
 class EvaluationState:
     """State of one rollout's tests between two looks: their plan, the sequential states, the next block, and the
-    smallest p values so far of the sample ratio and of multiple exposure."""
+    smallest p values so far of the sample ratio, of multiple exposure, and of contradicted labels."""
 
     plan: RolloutPlan
     primary: State
@@ -28,6 +28,7 @@ class EvaluationState:
     label_arrival: ArrivalState | None = None
     guardrails: dict[str, State] = field(default_factory=dict)
     segments: dict[str, State] = field(default_factory=dict)
+    label_conflict_p: float = 1.0
 
     @classmethod
     def start(cls, plan: RolloutPlan) -> EvaluationState:
@@ -56,6 +57,7 @@ class EvaluationState:
             "label_arrival": self.label_arrival.to_dict() if self.label_arrival else None,
             "guardrails": {name: state.to_dict() for name, state in self.guardrails.items()},
             "segments": {name: state.to_dict() for name, state in self.segments.items()},
+            "label_conflict_p": self.label_conflict_p,
         }
 
     @classmethod
@@ -73,4 +75,5 @@ class EvaluationState:
             ArrivalState.from_dict(plan.label_arrival, arrival) if arrival else None,
             {name: State.from_dict(tests[name], state) for name, state in data["guardrails"].items()},
             {name: State.from_dict(plan.segment, state) for name, state in data["segments"].items()},
+            data.get("label_conflict_p", 1.0),
         )

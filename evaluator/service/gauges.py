@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.guardrails import LABEL_ARRIVAL
@@ -14,9 +14,12 @@ _STATES = ("safe", "open", "breached")
 _NONE = float("nan")  # no answer is no number: a gauge must not go on showing an old one
 
 
-def count(name: str, counts: Mapping[str, int]) -> None:
-    """Add what became of outcomes."""
-    for result in ("joined", "late", "duplicate", "conflict", "orphan"):
+def count(name: str, counts: Mapping[str, int], lags: Iterable[float]) -> None:
+    """Add what became of outcomes, and the seconds between prediction and outcome of those that were joined."""
+    lag = telemetry.JOIN_LAG.labels(name)
+    for seconds in lags:
+        lag.observe(seconds)
+    for result in ("joined", "late", "duplicate", "corrected", "conflict", "orphan"):
         if counts.get(result):
             telemetry.OUTCOMES.labels(name, result).inc(counts[result])
 
@@ -59,11 +62,13 @@ def _evaluation(name: str, event: events.Evaluation) -> None:
         (telemetry.EFFECT_UPPER, event.upper),
     ):
         gauge.labels(name, rollout, event.metric).set(_NONE if value is None else value)
-    if event.srm_p_value is not None:
-        telemetry.SRM.labels(name, rollout).set(event.srm_p_value)
+    for gauge, p_value in ((telemetry.SRM, event.srm_p_value), (telemetry.CONFLICT_P, event.label_conflict_p_value)):
+        if p_value is not None:
+            gauge.labels(name, rollout).set(p_value)
     for arm, summary in event.arms.items():
         for metric, value in summary.metrics.items():
             telemetry.ARM_METRIC.labels(name, rollout, arm, metric).set(value)
+        telemetry.CONTRADICTED.labels(name, rollout, arm).set(summary.contradicted)
     telemetry.HOLDS.labels(name, rollout).set(len(event.holds))
     telemetry.MOVED_UNITS.labels(name, rollout).set(event.moved_units)
     for until, left in (("horizon", event.eta_horizon), ("decision", event.eta_decision)):

@@ -23,6 +23,7 @@ from evaluator.stats import (
     Guardrail,
     Look,
     NoAnswer,
+    SampleRatio,
     SplitSums,
     State,
     advance,
@@ -207,6 +208,18 @@ def _is_different(reading: GuardReading) -> bool:
     """Whether "no difference" is ruled out."""
     below, above = reading.upper is not None and reading.upper < 0, reading.lower is not None and reading.lower > 0
     return below or above
+
+
+def label_conflict_sentence(found: SampleRatio) -> str:
+    """What the test of contradicted labels has found, in words.
+
+    Under equal arms a contradicted request belongs to the challenger with the probability that it was assigned with,
+    whatever makes labels change: the sample-ratio test of the contradicted requests.
+    """
+    return (
+        f"label conflict mismatch: of {found.units} requests whose label a later outcome contradicts {found.observed} "
+        f"are the challenger's; that does not fit the {found.expected:.1f} expected (p = {found.p_value:.2g})"
+    )
 
 
 def multiple_exposure(closed: Sequence[BlockSums], units: int, smallest_p: float) -> GuardReading:

@@ -1,9 +1,10 @@
 """Stream join of predictions, shadow scores and outcomes by prediction id, in any order, each at most once.
 
-The first prediction, the first shadow score and the first outcome of an id win; whatever comes again is counted and
-changes nothing. An outcome of more than the horizon after its prediction is late and no evidence; one that meets no
-prediction is an orphan. Rows stay as tombstones until the horizon is over, so that a redelivered pair can't count
-twice.
+The first prediction and the first shadow score of an id win. Of its outcomes the first one is the label, at once; or,
+with the correction `last`, the latest by its time within the horizon, once that is over. Whatever comes again is
+counted and changes nothing. An outcome of more than the horizon after its prediction is late and no evidence; one that
+meets no prediction is an orphan. Rows stay as tombstones until the horizon is over, so that a redelivered pair can't
+count twice.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from evaluator.service.joined import Contest, Exposure, Match, Pair, Score, Scored, Truth
+from evaluator.service import labels
+from evaluator.service.joined import Contest, Contradiction, Exposure, Match, Pair, Score, Scored, Truth
 from gauntlet.events import Outcome, Prediction, Shadow
 from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS
 
 
 class _Row(msgspec.Struct, array_like=True):
     """One id. `done` once the outcome was counted (in time or late); scored, paired, rated: bits of the comparisons and
-    of the scores that were."""
+    of the scores that were. contradicted: when the first outcome came that contradicts the truth; told: it was
+    reported. reports: outcomes that wait for the horizon to be over, in the order in which they came; waiting: the row
+    is in the table of those; arrived: an outcome in time was reported."""
 
     at: float
     exposure: Exposure | None = None
@@ -33,6 +37,11 @@ class _Row(msgspec.Struct, array_like=True):
     scored: int = 0
     paired: int = 0
     rated: int = 0
+    contradicted: float | None = None
+    told: bool = False
+    reports: list[Truth] = []
+    waiting: bool = False
+    arrived: bool = False
 
     def champion(self) -> Score | None:
         """The champion's answer, served or scored."""
@@ -67,33 +76,48 @@ _UNITS = (
     " PRIMARY KEY (rollout, unit)) WITHOUT ROWID"
 )
 _TABLE = "CREATE TABLE IF NOT EXISTS joins (id TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL) WITHOUT ROWID"
+_WAITING = "CREATE TABLE IF NOT EXISTS waiting (at REAL, id TEXT, PRIMARY KEY (at, id)) WITHOUT ROWID"
 _UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET at = ?2, row = ?3"
 
 
 class JoinResult(msgspec.Struct):
-    """What one batch has joined: new predictions with their exposures, matches (exposure and outcome), pairs, shadow
-    scores with an outcome (`rated`), requests that both models of a comparison were asked for (`scored`, whatever
-    becomes of their outcome), and counts by kind."""
+    """What one batch has joined: new predictions with their exposures, outcomes that arrived in time (also those that
+    wait), matches (exposure and label), pairs, shadow scores with a label (`rated`), requests that both models of a
+    comparison were asked for (`scored`, whatever becomes of their outcome), contradicted labels, and counts by kind."""
 
     predictions: list[Prediction]
     exposures: list[Exposure]
+    arrivals: list[Match]
     matches: list[Match]
     pairs: list[Pair]
     rated: list[Match]
     scored: list[Scored]
+    contradictions: list[Contradiction]
     counts: Counter[str]
+
+    @classmethod
+    def nothing(cls) -> JoinResult:
+        return cls([], [], [], [], [], [], [], [], Counter())
 
 
 class JoinTable:
     """Pending and finished joins in the evaluator's own SQLite file; the caller owns the transaction."""
 
-    def __init__(self, db: sqlite3.Connection, horizon: float, segments: Sequence[str] = ()) -> None:
-        """`segments`: labels of a request that are kept."""
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        horizon: float,
+        segments: Sequence[str] = (),
+        correction: Literal["first", "last"] = "first",
+    ) -> None:
+        """`segments`: labels of a request that are kept; `correction`: which of several outcomes is the label."""
         self._db = db
         self._horizon = horizon
         self._segments = segments
+        self._waits = correction == "last"
         db.execute(_TABLE)
         db.execute(_UNITS)
+        db.execute(_WAITING)
         db.execute("CREATE INDEX IF NOT EXISTS joins_at ON joins (at)")
         self._greatest = self._last_id()
 
@@ -102,7 +126,7 @@ class JoinTable:
         rows = self._load({event.id for event in events})
         known = {key: row.at for key, row in rows.items()}
         changed: dict[str, _Row] = {}
-        result = JoinResult([], [], [], [], [], [], Counter())
+        result = JoinResult.nothing()
         for event in events:
             row = rows.get(event.id)
             if row is None:
@@ -117,8 +141,30 @@ class JoinTable:
                 changed[event.id] = row
                 if not isinstance(event, Outcome):
                     self._score(row, result)
-                self._match(row, result)
+                if self._waits and not row.done:
+                    self._wait(event.id, row, result)
+                else:
+                    self._match(row, result)
         self._store(changed, known)
+        return result
+
+    def settle(self, now: float) -> JoinResult:
+        """Let the outcomes count whose horizon is over at the event time `now`. All outcomes up to then must have been
+        read."""
+        result = JoinResult.nothing()
+        before = now - self._horizon
+        found = "SELECT id, row FROM waiting JOIN joins USING (id) WHERE waiting.at < ? ORDER BY waiting.at, id"
+        settled = []
+        for key, data in self._db.execute(found, (before,)).fetchall():
+            row = _decode(data)
+            assert row.exposure is not None, "what waits has a prediction"
+            row.truth, row.contradicted, counts = labels.settled(row.reports, row.exposure.at, self._horizon)
+            row.reports = []
+            result.counts += counts
+            self._match(row, result)
+            settled.append((_encode(row), key))
+        self._db.executemany("UPDATE joins SET row = ? WHERE id = ?", settled)
+        self._db.execute("DELETE FROM waiting WHERE at < ?", (before,))
         return result
 
     def expire(self, before: float) -> Counter[str]:
@@ -126,7 +172,7 @@ class JoinTable:
         counts: Counter[str] = Counter()
         for (data,) in self._db.execute("SELECT row FROM joins WHERE at < ?", (before,)):
             row = _decode(data)
-            if row.exposure is None and row.truth is not None:
+            if row.exposure is None and (row.truth is not None or row.reports):
                 counts["orphan"] += 1
         self._db.execute("DELETE FROM joins WHERE at < ?", (before,))
         self._greatest = self._last_id()
@@ -250,11 +296,36 @@ class JoinTable:
 
     def _outcome(self, row: _Row, event: Outcome, result: JoinResult) -> bool:
         result.counts["outcomes"] += 1
-        if row.truth is not None:
-            result.counts["duplicate" if row.truth.value == event.value else "conflict"] += 1
+        report = Truth(event.at, event.value)
+        if self._waits and not row.done:
+            result.counts["duplicate"] += len(row.reports) >= labels.MOST_REPORTS
+            row.reports = [*row.reports, report][-labels.MOST_REPORTS :]
+            return True
+        if row.truth is None:
+            row.truth = report
+            return True
+        superseded = self._waits and event.at <= row.truth.at
+        if row.truth.value == event.value or superseded:
+            result.counts["duplicate"] += 1
             return False
-        row.truth = Truth(event.at, event.value)
-        return True
+        result.counts["conflict"] += 1
+        first = row.contradicted is None
+        row.contradicted = event.at if row.contradicted is None else row.contradicted
+        return first
+
+    def _wait(self, key: str, row: _Row, result: JoinResult) -> None:
+        """Let an outcome that has met its prediction wait until no other can come in time."""
+        if row.exposure is None or not row.reports:
+            return
+        if not row.waiting:
+            row.waiting = True
+            self._db.execute("INSERT INTO waiting VALUES (?, ?)", (row.exposure.at, key))
+        if not row.arrived and (in_time := [r for r in row.reports if self._in_time(row.exposure, r)]):
+            row.arrived = True
+            result.arrivals.append(Match(row.exposure, min(in_time, key=lambda report: report.at), None))
+
+    def _in_time(self, exposure: Exposure, truth: Truth) -> bool:
+        return truth.at - exposure.at <= self._horizon
 
     def _score(self, row: _Row, result: JoinResult) -> None:
         """Report the comparisons whose two models have both been asked."""
@@ -276,10 +347,18 @@ class JoinTable:
             return
         if not row.done:
             row.done = True
-            row.late = row.truth.at - row.exposure.at > self._horizon
+            row.late = not self._in_time(row.exposure, row.truth)
             result.counts["late" if row.late else "joined"] += 1
             if not row.late:
-                result.matches.append(Match(row.exposure, row.truth, None))
+                match = Match(row.exposure, row.truth, None)
+                result.matches.append(match)
+                if not row.arrived:
+                    row.arrived = True
+                    result.arrivals.append(match)
+        if row.contradicted is not None and not row.told and not row.late:
+            row.told = True
+            known = max(row.exposure.at, row.contradicted - self._horizon)
+            result.contradictions.append(Contradiction(row.exposure, known))
         if row.scores and not row.late and row.exposure.fallback is None and not row.exposure.forced:
             self._pair(row, row.exposure, row.truth, result)
 

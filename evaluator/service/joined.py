@@ -104,6 +104,14 @@ class Pair(msgspec.Struct, frozen=True, array_like=True):
     previous: str | None = None
 
 
+class Contradiction(msgspec.Struct, frozen=True, array_like=True):
+    """The first outcome that contradicts the label in use. at: the request's time, or where it came after the horizon
+    that of a request which matured as it came: looks from then on know of it."""
+
+    exposure: Exposure
+    at: float
+
+
 class Scored(msgspec.Struct, frozen=True, array_like=True):
     """A request that both models of a comparison were asked for, and which of them gave a valid answer."""
 

@@ -21,7 +21,7 @@ from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.design import evaluation_design, tracked_metrics
 from evaluator.service.evaluation import alarm_evaluation, evaluate, unplanned_evaluation
 from evaluator.service.evaluation_state import EvaluationState
-from evaluator.service.join import JoinTable
+from evaluator.service.join import JoinResult, JoinTable
 from evaluator.service.validation import Batch, EventValidator, InputEvent
 from evaluator.service.watches import GrossHarmMonitor, RateMonitor
 from gauntlet import keys
@@ -77,7 +77,8 @@ class Pipeline:
         self.validator = EventValidator(config, registry)
         classes = self.validator.classes
         self._watermark = Watermark(self._keep)
-        self._joins = JoinTable(checkpoint.db, self._design.horizon, config.segments)
+        self._joins = JoinTable(checkpoint.db, self._design.horizon, config.segments, config.outcomes.correction)
+        self._settled = 0.0
         self._gross_harm = GrossHarmMonitor(config.evidence.gross_margin, config.evidence.gross_alpha)
         self._rates = RateMonitor(self._design.plan, self._design.horizon)
         self._accumulators = Accumulators(
@@ -131,19 +132,24 @@ class Pipeline:
     def step(self, batch: Batch) -> Counter[str]:
         """Fold one batch into the state; returns what it counted."""
         fresh, counts = self._watermark.admit(batch)
-        joined = self._joins.apply(fresh)
+        return self._fold(self._joins.apply(fresh), counts)
+
+    def settle_joins(self) -> Counter[str]:
+        """Let outcomes count that waited for their horizon to be over, and drop joins that are over; returns what it
+        counted. Outcomes must have been read as for `evaluate`."""
+        self._settled = self.watermark
+        counts = self._fold(self._joins.settle(self._settled), Counter())
+        over = self._joins.expire(self.watermark - self._keep)
+        self.counts += over
+        return counts + over
+
+    def _fold(self, joined: JoinResult, counts: Counter[str]) -> Counter[str]:
         losses = self._accumulators.add(joined)
         self._rates.observe(joined)
         self._health.observe(joined.rated)
         self._drift.observe(joined.predictions, joined.matches, losses)
         self.lags = [match.truth.at - match.exposure.at for match in joined.matches]
         counts += joined.counts
-        self.counts += counts
-        return counts
-
-    def expire_joins(self) -> Counter[str]:
-        """Drop joins that are over; returns what it counted. Outcomes must have been read as for `evaluate`."""
-        counts = self._joins.expire(self.watermark - self._keep)
         self.counts += counts
         return counts
 
@@ -181,9 +187,10 @@ class Pipeline:
         return min(state.latest.values(), default=0.0) - before - 1.0  # a log may round times down
 
     def adopt(self, state: EvaluatorState) -> None:
-        """Take over a newer state than the local file's, after the joins were rebuilt: what that state had dropped is
-        dropped, uncounted."""
+        """Take over a newer state than the local file's, after the joins were rebuilt: what that state had settled or
+        dropped is so, uncounted."""
         self._restore(state)
+        self._joins.settle(self._settled)
         self._joins.expire(self.watermark - self._keep)
 
     def state(self, commit: int, offsets: dict[str, int]) -> EvaluatorState:
@@ -193,6 +200,7 @@ class Pipeline:
             settings=self.settings,
             offsets=offsets,
             latest=self._watermark.latest,
+            settled=self._settled,
             counts=dict(self.counts),
             accumulators=self._accumulators.to_dict(),
             rollouts={name: state.to_dict() for name, state in self._states.items()},
@@ -213,6 +221,7 @@ class Pipeline:
             return
         self._require_same_settings(state.settings)
         self._watermark.latest = dict(state.latest)
+        self._settled = state.settled
         self.counts = Counter(state.counts)
         self._accumulators.restore(state.accumulators)
         self._states = {name: EvaluationState.from_dict(data) for name, data in state.rollouts.items()}

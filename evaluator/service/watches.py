@@ -158,7 +158,7 @@ class RateMonitor:
             self._requests(self._of(name), exposures)
         for name, answers in scored.items():
             self._answers(self._of(name), np.array(answers, dtype=np.float64))
-        for match in joined.matches:
+        for match in joined.arrivals:
             e, lag = match.exposure, max(0.0, match.truth.at - match.exposure.at)
             self._lags[time_class(lag)] = self._lags.get(time_class(lag), 0) + 1
             for contest in filter(e.is_draw, e.contests):

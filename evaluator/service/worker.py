@@ -137,7 +137,6 @@ class Worker:
         self._limited_log = LimitedLog(_log)
         self.problems = problems or status.Problems("evaluator")
         self._faults = Faults(self.problems, _log)
-        self._joined = telemetry.JOIN_LAG.labels(self._name)
 
     @property
     def flushed(self) -> bool:
@@ -301,9 +300,7 @@ class Worker:
         """SQLite and numpy must not hold up heartbeats."""
         self._checkpoint.begin()
         batch, dead = self._decode(topic, records)
-        gauges.count(self._name, self._pipeline.step(batch))
-        for lag in self._pipeline.lags:
-            self._joined.observe(lag)
+        gauges.count(self._name, self._pipeline.step(batch), self._pipeline.lags)
         for letter in dead:
             telemetry.DEAD_LETTERS.labels(letter.topic).inc()
         self._dead_letters += [Record(keys.DEAD_LETTERS, r.key, r.at, r.value) for r in dead]
@@ -333,7 +330,7 @@ class Worker:
         self._checkpoint.begin()
         found: list[OutputEvent] = []
         if self._drained:
-            gauges.count(self._name, self._pipeline.expire_joins())
+            gauges.count(self._name, self._pipeline.settle_joins(), self._pipeline.lags)
             found += self._pipeline.evaluate(offsets)
         new = [Record(_TOPIC[type(event)], event.id, event.at, events.encode(event)) for event in found]
         new, self._dead_letters = new + self._dead_letters, []

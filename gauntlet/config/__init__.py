@@ -18,6 +18,7 @@ from gauntlet.config.drift import DriftConfig
 from gauntlet.config.evidence import MOST_LEVEL, EvidenceConfig, GuardrailConfig
 from gauntlet.config.evidence import RATES as RATES
 from gauntlet.config.http import HttpConfig as HttpConfig
+from gauntlet.config.outcomes import OutcomesConfig
 from gauntlet.config.possible import refuse_impossible
 from gauntlet.config.profile import Profile
 from gauntlet.config.retrain import RecipeConfig, ScheduleConfig
@@ -283,6 +284,7 @@ class Config(Section, frozen=True, kw_only=True):
     """Default: the classes that the model was fitted with, in its order."""
     router: RouterConfig = RouterConfig()
     http: HttpConfig = HttpConfig()
+    outcomes: OutcomesConfig = OutcomesConfig()
     evidence: EvidenceConfig = EvidenceConfig()
     guardrails: list[GuardrailConfig] = []
     segments: list[str] = []

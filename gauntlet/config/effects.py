@@ -97,11 +97,16 @@ def counting_settings(config: Config) -> dict[str, Any]:
         "evidence.harm_block": evidence.finest_block,
         "evidence.block_offset": float(evidence.block_offset),
         "evidence.outcome_horizon": float(evidence.outcome_horizon),
+        "outcomes.correction": config.outcomes.correction,
     }
+
+
+_BEFORE_IT_WAS_A_SETTING = {"outcomes.correction": "first"}
 
 
 def recounted(config: Config, before: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Each counting setting with another value than `before`: its name, both values in words, and the remedy."""
+    before = _BEFORE_IT_WAS_A_SETTING | before
     for name, value in counting_settings(config).items():
         if before.get(name) != value:
             yield name, _words(name, before.get(name)), _words(name, value), _COUNTED

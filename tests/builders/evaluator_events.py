@@ -289,7 +289,7 @@ def one_pass(made: Config, folder: Path, stream: Iterable[events.AnyEvent]) -> d
     evaluator, stream = Evaluator(made, folder / "one-pass.db", MemoryLog()), list(stream)
     evaluator.pipeline.step(batch(e for e in stream if not isinstance(e, events.Outcome)))
     evaluator.pipeline.step(batch(e for e in stream if isinstance(e, events.Outcome)))
-    evaluator.pipeline.expire_joins()
+    evaluator.pipeline.settle_joins()
     evaluator.pipeline.evaluate({})
     facts = evaluator.facts()
     evaluator.close()

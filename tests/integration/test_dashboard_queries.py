@@ -39,6 +39,7 @@ NEEDS_A_ROLLOUT = {
     "Guardrails": "guards belong to a rollout's looks",
     "Guardrails: the challenger's difference": "so do their figures",
     "Label arrival by arm": "arms are told apart where a challenger is assigned",
+    "Contradicted labels by arm": "and so are labels that change",
     "Segments: effect": "only a challenger has an effect",
     "Segments: p value of harm": "only a challenger does harm",
     "Outcomes to go": "only a rollout plans its evidence",
@@ -273,6 +274,8 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
     telemetry.GUARDRAIL_EFFECT.labels(name, one, "brier").set(-0.03)
     telemetry.GUARDRAIL_UPPER.labels(name, one, "brier").set(-0.011)
     telemetry.LABEL_ARRIVAL.labels(name, one, "challenger").set(0.87)
+    telemetry.CONTRADICTED.labels(name, one, "challenger").set(31)
+    telemetry.CONFLICT_P.labels(name, one).set(0.0004)
     telemetry.SEGMENT_EFFECT.labels(name, one, "country", "DE").set(-0.2)
     telemetry.SEGMENT_P.labels(name, one, "country", "DE").set(0.004)
     telemetry.HOLDS.labels(name, one).set(1)
@@ -307,6 +310,8 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
             ("Guardrails: the challenger's difference", "A", -0.03),
             ("Guardrails: the challenger's difference", "B", -0.011),
             ("Label arrival by arm", "A", 0.87),
+            ("Contradicted labels by arm", "A", 31.0),
+            ("Contradicted labels by arm", "B", 0.0004),
             ("Segments: effect", "A", -0.2),
             ("Segments: p value of harm", "A", 0.004),
             ("Outcomes to go", "A", 1200.0),

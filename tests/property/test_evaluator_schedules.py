@@ -146,7 +146,7 @@ def test_expiry_on_the_way_and_everything_once_more_change_no_sum(log: tuple[lis
         whole, one = fresh("whole.db")
         whole.step(predictions)
         whole.step(outcomes)
-        whole.expire_joins()
+        whole.settle_joins()
         pieces, two = fresh("pieces.db")
         for again in (False, True):
             done = 0
@@ -157,7 +157,7 @@ def test_expiry_on_the_way_and_everything_once_more_change_no_sum(log: tuple[lis
                 due = sum(event.at <= now for _, event in outcomes)
                 pieces.step(outcomes[done:due])
                 done = max(done, due)
-                pieces.expire_joins()
+                pieces.settle_joins()
             if not again:
                 assert pieces.state(0, {}).accumulators == whole.state(0, {}).accumulators
         assert pieces.state(0, {}).accumulators == whole.state(0, {}).accumulators

@@ -56,7 +56,7 @@ def evaluations(
     stream.sort(key=lambda event: event.at)
     evaluator = Evaluator(made, folder / "e.db", MemoryLog())
     evaluator.pipeline.step(batch(stream))
-    evaluator.pipeline.expire_joins()
+    evaluator.pipeline.settle_joins()
     found = [event for event in evaluator.pipeline.evaluate({}) if isinstance(event, events.Evaluation)]
     evaluator.close()
     assert len(found) > 40

@@ -97,7 +97,7 @@ def looks(folder: Path, stream: list[Any], form: str) -> list[events.Evaluation]
     found: list[Any] = []
     for start in range(0, len(stream), 500):
         evaluator.pipeline.step(batch(stream[start : start + 500]))
-        evaluator.pipeline.expire_joins()
+        evaluator.pipeline.settle_joins()
         found += evaluator.pipeline.evaluate({})
         saved = msgspec.json.encode(evaluator.pipeline.state(1, {}))
         evaluator.pipeline.adopt(msgspec.json.decode(saved, type=EvaluatorState))  # what was said survives a restart

@@ -43,7 +43,7 @@ def evaluations(folder: Path, made: Config, batches: list[list[Any]]) -> list[ev
     found: list[Any] = []
     for piece in batches:
         evaluator.pipeline.step(batch(piece))
-        evaluator.pipeline.expire_joins()
+        evaluator.pipeline.settle_joins()
         found += evaluator.pipeline.evaluate({})
     evaluator.close()
     return [event for event in found if isinstance(event, events.Evaluation)]

@@ -245,7 +245,7 @@ def test_memory_stays_bounded_over_a_long_run(tmp_path: Path, make: Make) -> Non
             )
         ]
         pipeline.step(batch(found))
-        pipeline.expire_joins()
+        pipeline.settle_joins()
         looks += sum(isinstance(event, events.Evaluation) for event in pipeline.evaluate({}))
         sizes.append(len(msgspec.json.encode(pipeline.state(0, {}))))
         waiting.append(pipeline.joins_held)
@@ -265,17 +265,17 @@ def test_a_restart_from_json_leaves_no_trace(tmp_path: Path, make: Make, cut: in
     whole_out: list[Any] = []
     for piece in (stream[:cut], stream[cut:]):
         whole.step(batch(piece))
-        whole.expire_joins()
+        whole.settle_joins()
         whole_out += whole.evaluate({})
     first.step(batch(stream[:cut]))
-    first.expire_joins()
+    first.settle_joins()
     out: list[Any] = list(first.evaluate({}))
     second = make(made, first.state(1, {}))
     assert (second.evaluations, second.health, second.drift) == (first.evaluations, first.health, first.drift)
     second.rebuild_joins(batch(stream[:cut]))
     second.adopt(first.state(1, {}))
     second.step(batch(stream[cut:]))
-    second.expire_joins()
+    second.settle_joins()
     out += second.evaluate({})
     assert msgspec.json.encode(out) == msgspec.json.encode(whole_out)
     assert msgspec.json.encode(second.state(2, {})) == msgspec.json.encode(whole.state(2, {}))
@@ -298,13 +298,13 @@ def test_what_a_rebuild_brings_back_is_not_counted_again_when_it_expires(make: M
     stream = [*traffic(300), outcome(9999, 1000.0)]
     pipeline = make()
     pipeline.step(batch(stream))
-    pipeline.expire_joins()
+    pipeline.settle_joins()
     assert pipeline.counts["orphan"] == 1
     again = make()
     again.rebuild_joins(batch(stream))
     again.adopt(pipeline.state(1, {}))
     again.step(batch(traffic(300, start=300)))
-    again.expire_joins()
+    again.settle_joins()
     assert again.counts["orphan"] == 1
 
 

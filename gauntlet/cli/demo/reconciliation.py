@@ -19,7 +19,7 @@ from gauntlet.cli.demo.report_model import AllocationStep, Check, Month, Realise
 from gauntlet.losses import loss
 
 _TAKEN_OUT = ("rolled_back", "archived")
-_OUTCOME_KINDS = ("joined", "late", "duplicate", "conflict", "orphan")
+_OUTCOME_KINDS = ("joined", "late", "duplicate", "corrected", "conflict", "orphan")
 
 
 def months(flights: pd.DataFrame, predictions: Predictions, outcomes: Outcomes) -> tuple[list[Month], Month]:
