@@ -4,7 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo demo-short test check bench bench-statistics bench-drift lock clean
+.PHONY: install demo demo-short test check bench bench-statistics bench-drift lock clean
+
+install: $(READY)
 
 demo: $(READY)
 	$(BIN)/gauntlet demo

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gauntlet.config import Config
 from gauntlet.config.possible import span
 from gauntlet.events import Drift, Evaluation, Job
-from gauntlet.policy import POLICIES, Unmet, limit, quoted, unmet
+from gauntlet.policy import POLICIES, Unmet, limit, matured, quoted, unmet
 from gauntlet.rollout import Control, Rollout
 from gauntlet.status import Problem, moment
 from gauntlet.types import Result, Rule, Severity, VerdictCause
@@ -111,8 +111,16 @@ def _proof(rollout: Rollout, look: Evaluation | None, config: Config) -> Iterato
     proof = f"better on average, and not worse by more than {margin} of the loss" if refresh else "better"
     if look is not None and look.cause is VerdictCause.UNSAFE_WIN:
         proof = "safe"
-    left = look.eta_decision if look else None
-    yield f"being shown to be {proof}" + (f" (in {left:,} more outcomes if the effect stays as it is)" if left else "")
+    yield f"being shown to be {proof}{_forecast(rollout, look)}"
+
+
+def _forecast(rollout: Rollout, look: Evaluation | None) -> str:
+    """In how many outcomes a decision is to be expected, and how long they take at the rate so far."""
+    if look is None or not look.eta_decision:
+        return ""
+    known, age = max(look.pairs, matured(rollout, look)), look.at - rollout.started_at
+    time = f", in about {span(age * look.eta_decision / known)}" if known and age > 0 else ""
+    return f" (in {look.eta_decision:,} more outcomes{time}, if effect and traffic stay as they are)"
 
 
 def _slot(control: Control, rollout: Rollout, config: Config) -> Iterator[str]:

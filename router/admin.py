@@ -25,6 +25,7 @@ from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress, Route
 from gauntlet.status_document import Document, Reports, Serving, change, changes, document, plain
 from gauntlet.types import Role, Rule, Severity
 from router.auth import ApiKeys
+from router.backlog import Backlog
 from router.control_follower import ControlFollower
 from router.http_v1 import require_experiment
 
@@ -67,6 +68,7 @@ class AdminRoutes:
         follower: ControlFollower,
         api_keys: ApiKeys,
         clock: Clock,
+        backlog: Backlog,
     ) -> None:
         self._config = config
         self._experiment = config.experiment
@@ -75,6 +77,7 @@ class AdminRoutes:
         self._follower = follower
         self._api_keys = api_keys
         self._clock = clock
+        self._backlog = backlog
         self.api = APIRouter(prefix="/v1/experiments", tags=["admin"])
         self.api.get("")(self.experiments)
         self.api.get("/{experiment}")(self.status)
@@ -183,6 +186,8 @@ class AdminRoutes:
             problems.append(
                 Problem(code=error.code, severity=Severity.HIGH, source="router", text=str(error), remedy=remedy)
             )
+        else:
+            problems += await self._backlog.problems(reports)
         serving = None
         if table is not None:
             serving = Serving(

@@ -30,6 +30,7 @@ from gauntlet.structured_logging import get_logger
 from router import openapi
 from router.admin import AdminRoutes, json_response
 from router.auth import ApiKeys, cross_origin
+from router.backlog import Backlog
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
 from router.forwarder import Forwarder
@@ -63,7 +64,9 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0
         shadow = ShadowScorer(config.router, config.experiment, recorder, follower.breaker)
         service = InferenceService(config.router, config.experiment, times, recorder, repeats, shadow, follower.breaker)
         inference = InferenceRoutes(config, follower, service, recorder, api_keys, times)
-        admin = AdminRoutes(config, state, registry, follower, api_keys, clock)
+        reader = adapters.local_reader(config)
+        stack.push_async_callback(reader.close)
+        admin = AdminRoutes(config, state, registry, follower, api_keys, clock, Backlog(config, reader, clock))
         app = _dispatcher(config, inference, _operator_app(config, admin, follower, recorder))
         stack.callback(shadow.close)
         stack.push_async_callback(_cancel, [asyncio.create_task(follower.run())])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import yaml
+from builders import small_experiment
 
+from gauntlet import bootstrap, in_force
 from gauntlet.config import Config, load
-from gauntlet.config.effects import flat
+from gauntlet.config.effects import Effect, flat
 from gauntlet.config.profile import SPEED, is_real, notice, rehearsed
 from gauntlet.config.section import Seconds, Section
 from gauntlet.errors import ConfigError
@@ -35,7 +39,7 @@ def values(section: Any, where: str = "") -> Iterator[tuple[str, Any]]:
 
 
 FULL: dict[str, Any] = {
-    "evidence": {"block": "1d", "harm_block": "6h", "block_offset": "3h"},
+    "evidence": {"block": "1d", "harm_block": "6h", "block_offset": "1m"},
     "retrain": {
         "schedule": {"every": "7d"},
         "recipes": [{"name": "a", "window": "30d"}, {"name": "b", "window": "all"}],
@@ -139,3 +143,17 @@ def test_no_time_may_be_scaled_twice() -> None:
     once = parsed(profile="rehearsal")
     with pytest.raises(ValueError, match="write all times as for production"):
         rehearsed(msgspec.structs.replace(once))
+
+
+def test_on_a_data_folder_of_the_other_profile_that_alone_is_told(tmp_path: Path) -> None:
+    """Every time differs with it, and says nothing more."""
+    usual = small_experiment.load(small_experiment.write(tmp_path))
+    asyncio.run(bootstrap.ensure(usual))
+    in_force.keep(usual)
+    found = asyncio.run(in_force.read(usual))
+    assert found is not None
+    quick = small_experiment.load(small_experiment.write(tmp_path, profile="rehearsal"))
+    (one,) = in_force.differences(quick, found)
+    assert (one.setting, one.in_force, one.configured, one.effect) == (
+        "profile", "production", "rehearsal", Effect.REFUSED
+    )  # fmt: skip
