@@ -120,7 +120,9 @@ def parser() -> argparse.ArgumentParser:
     add("simulate", plan.run_simulation, "a planned test, run many times on simulated outcomes", plan.simulate_options)
     demo = add("demo", _demo, "replay a year of real flights through the whole loop")
     demo.add_argument("--days", type=int, default=365, help="how many days of 2013 to replay")
-    demo.add_argument("--run", dest="folder", default="runs/demo", help="folder for everything that the run writes")
+    demo.add_argument(
+        "--run", dest="folder", default="runs/demo", help="new, empty or earlier folder for what the run writes"
+    )
     demo.add_argument("--log", default="local", help="local, or kafka://host:port")
     demo.add_argument("--state", default="local", help="local, or redis://host:port/0")
     demo.add_argument("--hold", action="store_true", help="keep the services up after the report, until Ctrl-C")

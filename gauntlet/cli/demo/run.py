@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from importlib.resources import files as package_files
 from pathlib import Path
 from string import Template
@@ -22,11 +20,12 @@ from string import Template
 import pandas as pd
 import skops.io
 
-from gauntlet import bootstrap, files
+from gauntlet import bootstrap
 from gauntlet.cli.demo import flights as data
 from gauntlet.cli.demo import report
 from gauntlet.cli.demo.replay import Replay, Submission
 from gauntlet.cli.demo.report_model import Report
+from gauntlet.cli.demo.run_folder import fresh
 from gauntlet.cli.up import SERVICES, Services
 from gauntlet.config import load as configs
 from gauntlet.errors import ConfigError
@@ -42,30 +41,19 @@ SUBMISSIONS = (
 
 
 def run(folder: Path, *, days: int, log: str, state: str, hold: bool) -> int:
-    """Run the demo in `folder`; 0 when every flight and every outcome is accounted for."""
+    """Run the demo in `folder`; 0 when every flight and every outcome is accounted for.
+
+    Raises `BadInput` for a folder that holds anything but a demo's run.
+    """
     ports = _free_ports(3)
     status = f"http://127.0.0.1:{ports[0]}/v1/experiments/{EXPERIMENT}"
-    print(f"status  {status}  (answers from the first flight on)", flush=True)
-    with _fresh(folder):
+    with fresh(folder):
+        print(f"status  {status}  (answers from the first flight on)", flush=True)
         try:
             return asyncio.run(_run(folder.resolve(), ports, days=days, log=log, state=state, hold=hold))
         except KeyboardInterrupt:
             print("\nstopped; nothing is left running", file=sys.stderr)
             return 130
-
-
-@contextlib.contextmanager
-def _fresh(folder: Path) -> Iterator[None]:
-    """An empty `folder`, locked: the lock dies with this process, so a killed demo doesn't block the next."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = files.lock(folder.parent / f".{folder.name}.lock", f"demo of {folder.name}")
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir()
-        yield
-    finally:
-        lock.release()
 
 
 async def _run(folder: Path, ports: list[int], *, days: int, log: str, state: str, hold: bool) -> int:
