@@ -47,10 +47,12 @@ $(READY): requirements/lock.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $(READY)
 
-# Needs uv. `--universal`: one lock for every platform and every Python from 3.11.
+# Needs uv. `--universal`: one lock for every platform and every Python from 3.11. What a service needs to run, without the
+# tools of those who work on it, has a lock of its own with the same versions; the image is made from that.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes pyproject.toml
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
-		--extra demo --group dev pyproject.toml --output-file requirements/lock.txt
+	$(COMPILE) --extra demo --group dev --output-file requirements/lock.txt
+	$(COMPILE) --constraint requirements/lock.txt --output-file requirements/runtime.txt
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -45,14 +47,20 @@ _log = get_logger("gauntlet.router")
 _WRITER = "router"  # the router's own partition of the local log
 
 
-async def serve(config: Config, stop: asyncio.Event, *, replica: str = "router-0") -> None:
+def replica_name(config: Config) -> str:
+    """This router's name among the replicas, under which it reports to the state store: host and port, which no other
+    has; where the port is any free one, the process."""
+    return f"{socket.gethostname()}:{config.router.port or f'process-{os.getpid()}'}"
+
+
+async def serve(config: Config, stop: asyncio.Event, *, replica: str | None = None) -> None:
     """Serve until `stop` is set. Raises `GauntletError` when it can't start."""
     api_keys = ApiKeys(config.keys)
     clock = clocks.make(config.clock)
     times = EventTimes(clock, replay=config.clock == "events")
     state = adapters.state(config)
     registry = adapters.registry(config)
-    follower = ControlFollower(config, state, registry, clock, replica)
+    follower = ControlFollower(config, state, registry, clock, replica or replica_name(config))
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(state.close)
         await follower.start()

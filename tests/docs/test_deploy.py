@@ -1,11 +1,9 @@
 """What lies in deploy/ and docker-compose.yml fits together and fits the code: names, ports, files, rules, settings.
 Invariant: nothing here needs a container engine, and nothing is compared with a copy of itself."""
 
-import http.server
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -288,80 +286,6 @@ def test_example_model_serves_the_compose_configuration(tmp_path: Path, capsys: 
     output = subprocess.run(script, check=True, capture_output=True, text=True, timeout=120).stdout
     assert "there already" in output
     assert model.read_bytes() == made
-
-
-# The image
-
-
-DOCKERFILE = (DEPLOY / "images" / "Dockerfile").read_text()
-
-
-def _instructions() -> list[str]:
-    joined = DOCKERFILE.replace("\\\n", " ")
-    return [" ".join(line.split()) for line in joined.splitlines() if line and not line.startswith("#")]
-
-
-def test_image_is_built_from_what_is_there_and_sent() -> None:
-    ignored = (DEPLOY / "images" / "Dockerfile.dockerignore").read_text().splitlines()
-    copied = [line.split()[1:-1] for line in _instructions() if line.startswith("COPY") and "--from" not in line]
-    sources = [source for sources in copied for source in sources]
-    assert all((ROOT / source).exists() for source in sources)
-    assert {f"!{source}" for source in sources} == {line for line in ignored if line.startswith("!")}
-    assert "*" in ignored
-
-
-def test_image_holds_every_package() -> None:
-    found = re.search(r"include = \[(.*)\]", (ROOT / "pyproject.toml").read_text())
-    assert found is not None
-    for package in re.findall(r'"(\w+)\*"', found[1]):
-        assert f"COPY {package} {package}" in _instructions()
-
-
-def test_image_installs_locked_hashes_and_runs_as_nobody_special() -> None:
-    lines = _instructions()
-    assert any("--require-hashes -r requirements/lock.txt" in line for line in lines)
-    last = max(index for index, line in enumerate(lines) if line.startswith("FROM"))
-    users = [line.split()[1] for line in lines[last:] if line.startswith("USER")]
-    assert users
-    assert users[-1] not in {"root", "0"}
-    assert lines[-2] == 'ENTRYPOINT ["gauntlet"]'
-
-
-@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-def test_healthcheck_says_what_the_service_says(status: int, code: int) -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status if self.path == "/readyz" else 404)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            assert _health(server.server_port) == code
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_healthcheck_of_nobody_fails(free_tcp_port: int) -> None:
-    assert _health(free_tcp_port) == 1
-
-
-@pytest.fixture
-def free_tcp_port() -> int:
-    import parts
-
-    return parts.free_port()
-
-
-def _health(port: int) -> int:
-    script = DEPLOY / "images" / "healthcheck.py"
-    environment = {"http_proxy": "http://127.0.0.1:9"}
-    return subprocess.run([sys.executable, str(script), str(port), "/readyz"], env=environment, timeout=30).returncode
 
 
 # Grafana
