@@ -155,7 +155,7 @@ def findings(
             severity=Severity(drift.severity),
             source=drift.model,
             text=f"{drift.root_cause} drift is open" + (f"; what moved most: {features}" if features else ""),
-            remedy=_DRIFT_ACTIONS.get(drift.action, drift.action),
+            remedy=_remedy(drift, jobs, config),
             since=moment(drift.at),
         )
     if jobs and jobs[-1].status in ("failed", "aborted"):
@@ -169,13 +169,27 @@ def findings(
         )
 
 
-_RETRAINED = "a retraining starts by itself where `retrain` is enabled and the drift is grave enough"
-_DRIFT_ACTIONS = {
+def _remedy(drift: Drift, jobs: list[Job], config: Config) -> str:
+    """What is done about an open drift: by the retrainer, or else by a person."""
+    if (known := _UNTRAINED.get(drift.action)) is not None:
+        return known
+    own = "register a model of your own and challenge with it"
+    settings = config.retrain
+    if not settings.enabled:
+        return f"retraining is switched off (`retrain.enabled`): {own}"
+    if Severity(drift.severity).rank < Severity(settings.on_severity).rank:
+        return f"no retraining starts below {settings.on_severity} (`retrain.on_severity`): watch it, or {own}"
+    since = [job for job in jobs if job.at >= drift.at and job.champion == drift.model]
+    if since and since[-1].accepted is False:
+        return f"the latest retraining gave no challenger, see below; another starts after its cool-down, or {own}"
+    return "nothing: a retraining starts by itself, and what it makes has to pass the same gates"
+
+
+_UNTRAINED = {
     "observe": "nothing to do yet: the inputs moved, the outcomes show no loss",
     "quarantine": "repair the data at its source: nothing is trained on it",
-    "retrain_recent": f"{_RETRAINED} (on recent rows: what was learned before is wrong now)",
-    "retrain_full": f"{_RETRAINED} (on all rows: there are too few like today's)",
 }
+"""By the action that drift asks for, where that is no retraining."""
 
 
 def _held(control: Control, rollout: Rollout, look: Evaluation | None) -> Iterator[Problem]:

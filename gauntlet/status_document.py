@@ -115,6 +115,20 @@ class EndedStatus(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class RetrainingStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest retraining job. `step`: what it does while it runs. `version`: what it made; without one `reason` says
+    why there is none. cool_down_until: no other starts before, but for a CRITICAL drift that is new."""
+
+    job: str
+    status: str
+    step: str
+    trigger: str
+    at: datetime | None
+    version: str | None
+    reason: str
+    cool_down_until: datetime | None = None
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one experiment.
 
@@ -141,7 +155,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     bake: BakeStatus | None = None
     last: Change | None = None
     ended: list[EndedStatus] = []
-    retraining: str | None = None
+    retraining: RetrainingStatus | None = None
     drift: dict[str, Any] | None = None
     health: dict[str, Any] | None = None
     aliases: dict[str, str] = {}
@@ -196,7 +210,7 @@ def document(
         bake=_bake(control, health),
         last=change(version, control) if control else None,
         ended=[_ended(each) for each in reversed(control.ended[-_ENDED_SHOWN:])] if control else [],
-        retraining=retrainer.running.step or retrainer.running.status if retrainer and retrainer.running else None,
+        retraining=_retraining(retrainer, config, now),
         drift=plain(drift),
         health=plain(health),
         aliases=aliases,
@@ -309,6 +323,24 @@ def _bake(control: Control | None, health: Health | None) -> BakeStatus | None:
         lower=known.realised_lower if known else None,
         upper=known.realised_upper if known else None,
         pairs=known.realised_pairs if known else 0,
+    )
+
+
+def _retraining(retrainer: RetrainerProgress | None, config: Config, now: float) -> RetrainingStatus | None:
+    if retrainer is None or not (retrainer.running or retrainer.jobs):
+        return None
+    job = retrainer.running or retrainer.jobs[-1]
+    until = job.at + config.retrain.cool_down
+    cooling = retrainer.running is None and config.retrain.enabled and until > now
+    return RetrainingStatus(
+        job=job.id,
+        status=job.status,
+        step=job.step,
+        trigger=job.trigger,
+        at=moment(job.at),
+        version=job.version,
+        reason=job.error or job.reason,
+        cool_down_until=moment(until) if cooling else None,
     )
 
 

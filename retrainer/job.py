@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import numpy as np
 import gauntlet
 from gauntlet import adapters
 from gauntlet.config import RetrainConfig
+from gauntlet.config.section import span
 from gauntlet.errors import GauntletError, LogUnavailable
 from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Version
@@ -58,7 +60,7 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
     sizes = _sizes(train, holdout, rows)
     if min(len(train), len(holdout)) < settings.min_data_points:
         reason = (
-            f"not enough labelled rows in the last {spec.window / 86_400:g} days: {len(train):,} to train on and "
+            f"not enough labelled rows{_within(spec.window)}: {len(train):,} to train on and "
             f"{len(holdout):,} held out, {settings.min_data_points:,} of each wanted"
         )
         return Answer(accepted=False, reason=reason, split=sizes)
@@ -157,6 +159,10 @@ def _holdout(compared: holdout_gate.Comparison) -> dict[str, float]:
         "blocks": float(compared.blocks),
     }
     return numbers if compared.lower is None else {**numbers, "lower": compared.lower}
+
+
+def _within(window: float) -> str:
+    return f" in the last {span(window)}" if math.isfinite(window) else ""
 
 
 def _sizes(train: Rows, holdout: Rows, rows: Rows) -> dict[str, float]:

@@ -12,10 +12,9 @@ from typing import Literal
 import msgspec
 
 from gauntlet.config import RetrainConfig
+from gauntlet.config.section import span
 from gauntlet.events import Drift
 from gauntlet.types import Rule, Severity
-
-_HOUR = 3600.0
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,8 +135,7 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
     def waited(name: str, since: str, at: float | None, wait: float) -> Condition:
         if at is None:
             return Condition(name, True, f"{since}: there is none", passing=True)
-        hours = (context.now - at) / _HOUR
-        detail = f"{hours:.1f} h since {since}, {wait / _HOUR:.1f} h wanted{', urgent' if urgent else ''}"
+        detail = f"{span(context.now - at)} since {since}, {span(wait)} wanted{', urgent' if urgent else ''}"
         return Condition(name, urgent or context.now - at >= wait, detail, passing=True)
 
     def absent(name: str, what: str | None, present: str, none: str, waived: bool = False) -> Condition:

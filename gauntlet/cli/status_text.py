@@ -163,7 +163,16 @@ def _bake(found: Document, bake: BakeStatus) -> list[str]:
 
 
 def _retraining(found: Document) -> list[str]:
-    return _labelled("retraining", [f"a job is running: {found.retraining}"]) if found.retraining else []
+    job, now = found.retraining, found.at
+    if job is None:
+        return []
+    if job.status in ("pending", "running"):
+        told = f"{job.job}, by {job.trigger}, is {job.status}: {job.step}"
+    else:
+        answer = f"made {job.version}" if job.version else f"gave no challenger ({job.status}): {job.reason}"
+        told = f"{job.job}, by {job.trigger}, {answer}, {_ago(job.at, now)}"
+    until = [f"cool-down until {_ahead(job.cool_down_until, now)}"] if job.cool_down_until else []
+    return _labelled("retraining", [told, *until])
 
 
 def _past(found: Document) -> list[str]:

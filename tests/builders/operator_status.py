@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from gauntlet import rollout, transitions
+from gauntlet.config import RetrainConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Job
 from gauntlet.rollout import Command, Control
@@ -72,16 +73,18 @@ def found(
     behind: bool = False,
     problems: tuple[Problem, ...] = (),
     jobs: tuple[Job, ...] = (),
+    retrain: RetrainConfig | None = None,
     **evaluator: Any,
 ) -> Document:
     """The document, as it comes over the wire."""
     progress = EvaluatorProgress(evaluations={one.rollout: one for one in looks}, **evaluator)
+    running = next((job for job in jobs if job.status == "running"), None)
     made = document(
-        CONFIG,
+        msgspec.structs.replace(CONFIG, retrain=retrain or CONFIG.retrain),
         7,
         record,
         Serving(version=6 if behind else 7, champion="v0001", share=record.share),
-        Reports(evaluator=progress, retrainer=RetrainerProgress(jobs=list(jobs))),
+        Reports(evaluator=progress, retrainer=RetrainerProgress(jobs=list(jobs), running=running)),
         problems,
         {},
         START + hours * HOUR,

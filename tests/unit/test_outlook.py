@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
-from builders.operator_status import AT_LAST, ON_RAMP, ONE, START, TWO, found, look, order
+from builders.operator_status import AT_LAST, CONFIG, FRESH, ON_RAMP, ONE, START, TWO, found, look, order
 
+from gauntlet.cli import status_text
+from gauntlet.events import Drift, Job
 from gauntlet.policy import POLICIES
 from gauntlet.rollout import Control
 from gauntlet.status_document import Document
@@ -101,3 +105,63 @@ def test_a_win_needs_more_time_than_a_short_ramp() -> None:
     (running,) = found(last, 3).rollouts
     assert running.promotion is not None
     assert running.promotion.timestamp() == START + 3600 + 6 * 86_400
+
+
+def drifted(action: str = "retrain_recent", severity: str = "CRITICAL") -> Drift:
+    return Drift(
+        id="d", at=START + 3600, experiment="shop", episode="e", event="open", severity=severity, confidence=0.9,
+        root_cause="concept", action=action, model="v0001", rows=100,
+    )  # fmt: skip
+
+
+def job(hours: float, status: str = "completed", version: str | None = None, **more: Any) -> Job:
+    return Job(
+        id="retrain_1", at=START + hours * 3600, experiment="shop", status=status, trigger="drift", severity="HIGH",
+        reason="0 rows to train on", champion="v0001", version=version, accepted=version is not None, **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "jobs", "settings", "remedy"),
+    [
+        (drifted("observe"), (), {}, "nothing to do yet"),
+        (drifted("quarantine"), (job(2),), {}, "repair the data at its source"),
+        (drifted(), (), {}, "nothing: a retraining starts by itself"),
+        (drifted(), (job(0.5),), {}, "nothing: a retraining starts by itself"),  # before the drift
+        (drifted(), (job(2, version="v0002"),), {}, "nothing: a retraining starts by itself"),
+        (
+            drifted(),
+            (job(2),),
+            {},
+            "the latest retraining gave no challenger, see below; another starts after its cool-down",
+        ),
+        (drifted(severity="MEDIUM"), (), {}, "no retraining starts below HIGH"),
+        (drifted(), (), {"enabled": False}, "retraining is switched off"),
+    ],
+)
+def test_what_to_do_about_drift_is_what_is_so(
+    event: Drift, jobs: tuple[Job, ...], settings: dict[str, Any], remedy: str
+) -> None:
+    retrain = msgspec.structs.replace(CONFIG.retrain, **settings)
+    (problem,) = found(FRESH, 3, drift=event, jobs=jobs, retrain=retrain).problems
+    assert (problem.code, problem.severity) == ("drift", event.severity)
+    assert problem.remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    ("latest", "lines"),
+    [
+        (job(2, "running", step="training on 900 rows"), ["retrain_1, by drift, is running: training on 900 rows"]),
+        (
+            job(2),
+            [
+                "retrain_1, by drift, gave no challenger (completed): 0 rows to train on, 1 h ago",
+                "cool-down until 2026-12-06 00:00:00 UTC (in 6 d 23 h)",
+            ],
+        ),
+        (job(-200, version="v0002"), ["retrain_1, by drift, made v0002, 8 d 11 h ago"]),
+    ],
+)
+def test_the_latest_retraining_is_told_with_its_end(latest: Job, lines: list[str]) -> None:
+    text = status_text.status(found(FRESH, 3, jobs=(latest,)))
+    assert [line[14:] for line in text.split("\n\n")[-1].splitlines()[: len(lines)]] == lines

@@ -229,8 +229,7 @@ def test_everything_that_needs_somebody_stands_in_one_list_the_gravest_first() -
         """\
 to do, the gravest first:
   CRITICAL    concept drift is open; what moved most: price (2 h ago)
-              → a retraining starts by itself where `retrain` is enabled and the drift is grave enough (on
-              recent rows: what was learned before is wrong now)
+              → nothing: a retraining starts by itself, and what it makes has to pass the same gates
   HIGH        the disk is full
               → free some
   MEDIUM      the latest retraining failed: too few rows
