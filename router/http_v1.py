@@ -128,12 +128,13 @@ class InferenceRoutes:
         }
 
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.monotonic()
         try:
             headers = dict(scope["headers"])
             self._api_keys.require(headers, Role.INGEST)
             forced = self._forced(headers)
-            request = _decode(_predict_decoder, await _body(receive))
+            body = await _body(receive)
+            started = time.monotonic()  # a caller that sends slowly has only itself to wait for
+            request = _decode(_predict_decoder, body)
             require_experiment(request.experiment, self._experiment)
             instances = self._instances(request)
             table = self._table()
@@ -142,8 +143,8 @@ class InferenceRoutes:
             for arm in {prediction.served for prediction in predictions}:
                 self._seconds[arm].observe(time.monotonic() - started)
             answers = [_answer(table, prediction) for prediction in predictions]
-            body = {"predictions": answers} if request.instances is not None else answers[0]
-            await _send(send, 200, body, [] if recorded else [(b"x-gauntlet-recorded", b"no")])
+            answer = {"predictions": answers} if request.instances is not None else answers[0]
+            await _send(send, 200, answer, [] if recorded else [(b"x-gauntlet-recorded", b"no")])
         except GauntletError as error:
             await self.refuse(send, "predict", error)
 

@@ -54,9 +54,8 @@ class Service:
 
 @contextlib.contextmanager
 def _router(folder: Path) -> Iterator[Service]:
-    path = small_experiment.write(
-        folder, router={"port": 0, "max_body_bytes": BODY, "deadline": "20s", "challenger_timeout": "5s"}, http=LIMITS
-    )
+    settings = {"port": 0, "max_body_bytes": BODY, "deadline": "20s", "challenger_timeout": "5s"}
+    path = small_experiment.write(folder, router=settings, http=LIMITS)
     address = folder / "gauntlet-data" / "router.address"
     with (folder / "router.log").open("wb") as output:
         process = subprocess.Popen([sys.executable, "-m", "gauntlet.cli", "router", str(path)], stderr=output)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +263,24 @@ async def test_a_value_that_the_champion_refuses_is_not_worth_a_retry(tmp_path: 
             assert (refused.status_code, error["code"], error["retriable"]) == (503, "champion_failed", retriable)
         served = await client.post("/v1/predict", json={"features": {"x1": 0, "x2": 0, "x3": 0}})
         assert served.json()["probabilities"] == {"0": 0.5, "1": 0.5}
+
+
+def thoughtful(rows: list[dict[str, float]]) -> list[float]:
+    """A model that takes its time."""
+    time.sleep(0.05)
+    return [0.5 for _ in rows]
+
+
+async def test_a_body_that_comes_slowly_does_not_use_up_the_champions_deadline(tmp_path: Path) -> None:
+    settings = {"port": 0, "deadline": "400ms", "challenger_timeout": "100ms"}
+    champion = {"model": f"{__name__}:thoughtful"}
+    path = small_experiment.write(tmp_path, champion=champion, classes=[0, 1], router=settings)
+    body = json.dumps({"features": small_experiment.instance(0)}).encode()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:10]
+        await asyncio.sleep(0.6)
+        yield body[10:]
+
+    async with small_experiment.running(small_experiment.load(path)) as client:
+        assert (await client.post("/v1/predict", content=slowly())).status_code == 200

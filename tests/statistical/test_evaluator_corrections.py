@@ -146,6 +146,45 @@ def test_the_guard_looks_in_both_directions(tmp_path: Path) -> None:
     assert looks[-1].arms["challenger"].contradicted == 0
 
 
+def test_arms_that_were_told_apart_once_stay_so(tmp_path: Path) -> None:
+    """A later balance of contradictions mends no label."""
+    asked = 0
+
+    def one_and_then_the_other(challenger: bool, right: bool, rng: np.random.Generator) -> float | None:
+        nonlocal asked
+        asked += 1
+        return one_sided(challenger == (asked <= 3000), right, rng)
+
+    looks, _, evaluator = judged(tmp_path / "e", FIRST, stream(one_and_then_the_other))
+    evaluator.close()
+    arms = looks[-1].arms
+    assert abs(arms["champion"].contradicted - arms["challenger"].contradicted) < 30
+    assert looks[-1].cause == VerdictCause.LABEL_CONFLICT
+
+
+def test_labels_that_wait_are_seen_to_arrive(tmp_path: Path) -> None:
+    """The watch of label arrival, between looks, counts an outcome when it comes and not when it is evidence."""
+    made = config(tmp_path, LAST, form="split", metric="accuracy")
+    rng, found = np.random.default_rng(1), stream(none, n=3000)
+    arm = {event.id: event.assigned for event in found if isinstance(event, events.Prediction)}
+    kept: list[Any] = []
+    for event in found:
+        before = event.id < "p001200"  # nothing runs yet, and how old labels are is learned
+        if isinstance(event, events.Prediction) and before:
+            kept.append(prediction(int(event.id[1:]), event.at, rollout=None))
+        elif isinstance(event, events.Prediction) or before or arm[event.id] == "champion" or rng.random() < 0.2:
+            kept.append(event)
+    evaluator = Evaluator(made, tmp_path / "e.db", MemoryLog())
+    looks: list[events.Evaluation] = []
+    for start in range(0, len(kept), 100):
+        evaluator.pipeline.step(batch(kept[start : start + 100]))
+        evaluator.pipeline.settle_joins()
+        looks += [event for event in evaluator.pipeline.evaluate({}) if isinstance(event, events.Evaluation)]
+    evaluator.close()
+    alarm = next(look for look in looks if look.subject == "label_arrival")
+    assert alarm.reasons[0].startswith("label arrival: ")
+
+
 def test_corrected_labels_are_the_labels_under_last(tmp_path: Path) -> None:
     """Every look is bit for bit that of the same traffic whose labels were right at once: calibrated as that is."""
     made = []

@@ -87,7 +87,17 @@ def test_a_label_that_is_contradicted_in_vain_is_told_once_with_when_it_is_known
     assert first.contradictions == []
     assert [found.at for found in late.contradictions] == [70.0]  # a request of then matures as it comes
     assert late.counts == {"outcomes": 3, "conflict": 2, "duplicate": 1}
-    assert table.apply([outcome(1, 180.0, 0)]).contradictions == []
+    again = table.apply([outcome(1, 180.0, 0), shadow(1, ASKED, arm="champion", model="v0001")])
+    assert (again.contradictions, len(again.pairs)) == ([], 1)
+
+
+def test_what_was_corrected_and_is_delivered_again_contradicts_nothing(db: sqlite3.Connection) -> None:
+    table = lasting(db)
+    stream = [treated(1, ASKED), outcome(1, 60.0, 1), outcome(1, 61.0, 0)]
+    table.apply(stream)
+    table.settle(1e9)
+    again = table.apply(stream)
+    assert (again.contradictions, again.counts["conflict"], again.counts["duplicate"]) == ([], 0, 2)
 
 
 def test_a_correction_in_time_contradicts_under_first_and_not_under_last(db: sqlite3.Connection) -> None:
