@@ -12,24 +12,24 @@ import msgspec
 from gauntlet import keys, telemetry, transitions
 from gauntlet.errors import Conflict, TransitionRefused
 from gauntlet.rollout import Command, Control
-from gauntlet.state import StateStore
+from gauntlet.state import StateStore, decoded
 from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Decision
 
 _TRIES = 20  # each lost race is another writer's success; so many in a row are a fault and no contention
 
-_decoder = msgspec.json.Decoder(Control)
-
 
 async def read(store: StateStore, experiment: str) -> tuple[int, Control | None]:
     """The record's version and the record; `(0, None)` before the first start."""
-    version, value = await store.get(keys.control(experiment))
-    return version, _decoder.decode(value) if version else None
+    key = keys.control(experiment)
+    version, value = await store.get(key)
+    return version, decoded(key, value, Control) if version else None
 
 
 async def history(store: StateStore, experiment: str, after: int = 0) -> list[tuple[int, Control]]:
     """Every accepted version later than `after`, oldest first: the audit of this experiment."""
-    return [(v, _decoder.decode(value)) for v, value in await store.history(keys.control(experiment), after)]
+    key = keys.control(experiment)
+    return [(version, decoded(key, value, Control)) for version, value in await store.history(key, after)]
 
 
 async def create(store: StateStore, control: Control) -> tuple[int, Control]:

@@ -20,7 +20,7 @@ from gauntlet.errors import ConfigError, StateUnavailable
 from gauntlet.registry import Version
 from gauntlet.registry.artifact import AUTO, Feature, sha256
 from gauntlet.rollout import Control, Rollout, Stage
-from gauntlet.state import StateStore
+from gauntlet.state import StateStore, decoded
 from gauntlet.status import EvaluatorProgress
 from gauntlet.types import Rule
 
@@ -118,8 +118,9 @@ async def read(config: Config) -> InForce | None:
 
 
 async def _evaluator(store: StateStore, experiment: str) -> EvaluatorProgress | None:
-    version, value = await store.get(keys.evaluator_progress(experiment))
-    return msgspec.json.decode(value, type=EvaluatorProgress) if version else None
+    key = keys.evaluator_progress(experiment)
+    version, value = await store.get(key)
+    return decoded(key, value, EvaluatorProgress) if version else None
 
 
 def champion(config: Config, found: InForce) -> str:

@@ -21,6 +21,7 @@ from gauntlet import adapters
 from gauntlet.config import RetrainConfig
 from gauntlet.config.section import span
 from gauntlet.errors import GauntletError, LogUnavailable
+from gauntlet.faults import explained
 from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Version
 from gauntlet.registry.artifact import Predictor, Schema
@@ -239,6 +240,8 @@ def run(folder: JobFolder) -> Answer:
             answer = work(spec, rows, registry, folder.report, folder.judge)
     except GauntletError as error:
         answer = Answer(error=str(error))
+    except OSError as error:
+        answer = Answer(error="; ".join(explained(error)))
     folder.finish(answer)
     return answer
 
@@ -249,8 +252,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("spec", type=Path, help="the job's spec.json; its folder gets the answer")
     options = parser.parse_args(arguments)
     folder = JobFolder(options.spec.parent)
-    with folder.locked():
-        answer = run(folder)
+    try:
+        with folder.locked():
+            answer = run(folder)
+    except OSError as error:  # not even its answer can be written; the retrainer tells the last line
+        parser.exit(1, "; ".join(explained(error)) + "\n")
     return 1 if answer.error else 0
 
 

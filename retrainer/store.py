@@ -191,7 +191,8 @@ class RetrainerStore:
 
     def outbox(self) -> list[tuple[int, Job]]:
         rows = self._db.execute("SELECT number, event FROM outbox ORDER BY number").fetchall()
-        return [(number, msgspec.json.decode(event, type=Job)) for number, event in rows]
+        with files.reading(self._path, _REMEDY):
+            return [(number, msgspec.json.decode(event, type=Job)) for number, event in rows]
 
     def confirm(self, number: int) -> None:
         """Every job event up to `number` is on the log."""

@@ -20,7 +20,7 @@ from gauntlet.config import Config
 from gauntlet.errors import DamagedFile, GauntletError
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
-from gauntlet.state import StateStore
+from gauntlet.state import StateStore, decoded
 from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress, RouterProgress
 from gauntlet.status_document import Document, Reports, Serving, change, changes, document, plain
 from gauntlet.types import Role, Rule, Severity
@@ -207,7 +207,7 @@ class AdminRoutes:
 
     async def _report(self, key: str, kind: type[msgspec.Struct]) -> Any:
         version, value = await self._state.get(key)
-        return msgspec.json.decode(value, type=kind) if version else None
+        return decoded(key, value, kind) if version else None
 
 
 def json_response(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:

@@ -17,7 +17,7 @@ from gauntlet import control, control_copy, keys, status, telemetry
 from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import DamagedFile, GauntletError, ModelUnusable, StateUnavailable
-from gauntlet.faults import Faults
+from gauntlet.faults import OUTAGES, Faults
 from gauntlet.registry import ModelStore
 from gauntlet.rollout import Command, Control, Rollout
 from gauntlet.state import StateStore
@@ -85,7 +85,7 @@ class ControlFollower:
                     self.problems.clear(_NOT_FOLLOWED)
                 elif record is not None:
                     await self._take(version, record)
-            except GauntletError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would follow
                 self._report(error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -99,15 +99,16 @@ class ControlFollower:
                 next="serving on; its history begins anew",
             )
 
-    def _report(self, error: GauntletError) -> None:
+    def _report(self, error: Exception) -> None:
         """The control record can't be read or followed: say so once, for as long as it lasts."""
         what, remedy = "the control record can't be followed", "see the reason; it is tried again by itself"
         if isinstance(error, StateUnavailable):
             what, remedy = "the state store does not answer", "bring it back (`state` in the configuration)"
         text = f"{what}, and the last known control record stays in force: {error}"
-        if text not in [problem.text for problem in self.problems.open]:
-            _log.warning("control_not_followed", error=error, next="serving the present table; trying again")
-        self.problems.report(_NOT_FOLLOWED, Severity.HIGH, text, remedy)
+        if self.problems.report(_NOT_FOLLOWED, Severity.HIGH, text, remedy):
+            unexpected = None if isinstance(error, OUTAGES) else error
+            told = "serving the present table; trying again"
+            _log.warning(_NOT_FOLLOWED, error=error, next=told, exc_info=unexpected)
 
     @property
     def challengers(self) -> list[ServedChallenger]:

@@ -44,8 +44,12 @@ class EventValidator:
     others."""
 
     def __init__(self, config: Config, registry: Registry) -> None:
-        """Raises `ConfigError` on a setting that names what the model does not have."""
-        schema = registry.versions()[0].schema
+        """Raises `ConfigError` on a setting that names what the model does not have, `ModelUnusable` for an empty
+        registry."""
+        versions = registry.versions()
+        if not versions:
+            raise ModelUnusable("the registry has no version: restore its folder", code="unknown_version")
+        schema = versions[0].schema
         refuse_unfit(config, schema)
         self.task = schema.task
         self.classes: dict[Label, int] = {label: index for index, label in enumerate(schema.classes)}

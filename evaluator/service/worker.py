@@ -24,10 +24,10 @@ from evaluator.service.validation import TOPICS, InputEvent, InvalidEvent
 from gauntlet import adapters, events, keys, status, telemetry
 from gauntlet.clock import pause
 from gauntlet.config import Config
-from gauntlet.errors import Conflict, DamagedFile, GauntletError, LogUnavailable, StateUnavailable
+from gauntlet.errors import Conflict, DamagedFile, GauntletError, LogUnavailable, ModelUnusable, StateUnavailable
 from gauntlet.faults import Faults, tell
 from gauntlet.log import LogReader, LogWriter, Record, Stored
-from gauntlet.state import StateStore
+from gauntlet.state import StateStore, decoded
 from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.types import Severity
 
@@ -77,7 +77,7 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
             async with contextlib.AsyncExitStack() as stack:
                 worker = await _open(config, settings, problems, stack)
                 await worker.run(stop)
-        except (DamagedFile, LogUnavailable, StateUnavailable, OSError, sqlite3.Error) as error:
+        except (DamagedFile, LogUnavailable, ModelUnusable, StateUnavailable, OSError, sqlite3.Error) as error:
             if faults.met(_PAUSED, error, f"nothing is counted meanwhile; tried again every {settings.reopen:g} s"):
                 await tell(config, keys.evaluator_progress(config.experiment), problems)
             await pause(stop, settings.reopen)
@@ -173,11 +173,12 @@ class Worker:
         """Scaled out: agree with the shared state, which commits first, by replaying joins that only it knows of."""
         if not self._shared:
             return
-        version, value = await self._state.get(keys.evaluator_state(self._name))
+        key = keys.evaluator_state(self._name)
+        version, value = await self._state.get(key)
         self._shared_version = version
         if not version:
             return
-        shared = msgspec.json.decode(value, type=EvaluatorState)
+        shared = decoded(key, value, EvaluatorState)
         if shared.commit <= self._commit:
             return
         _log.info("joins_replayed", since_commit=self._commit, to_commit=shared.commit, next="reading goes on there")

@@ -116,7 +116,8 @@ def load(
         raise ModelUnusable(f"model {path}: there is no such file", code="model_missing")
     if checksum is not None and (actual := sha256(path)) != checksum:
         raise ModelUnusable(
-            f"model {path}: its SHA-256 is {actual[:12]}…, the registry recorded {checksum[:12]}…",
+            f"model {path}: its SHA-256 is {actual[:12]}…, the registry recorded {checksum[:12]}…: it was changed or "
+            "damaged since; restore it",
             code="model_checksum",
         )
     if path.suffix not in (".skops", ".joblib"):

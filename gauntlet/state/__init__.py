@@ -5,7 +5,13 @@ The history is written in the same atomic step as the change, so an audit can't 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from gauntlet.errors import StateUnavailable
+
+T = TypeVar("T")
 
 
 class Versioned(NamedTuple):
@@ -40,3 +46,15 @@ class StateStore(Protocol):
         """Return when some record may have changed, or after `seconds`; only a hint: the caller looks again."""
 
     async def close(self) -> None: ...
+
+
+def decoded(key: str, value: bytes, kind: type[T]) -> T:
+    """The record in `value`. Raises `StateUnavailable` for bytes that are none: the store is damaged, or not ours."""
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.MsgspecError as error:
+        raise StateUnavailable(
+            f"the record {key} in the state store can't be read: {error}; restore the store, or empty it: the router "
+            "puts the control record back",
+            code="state_damaged",
+        ) from error

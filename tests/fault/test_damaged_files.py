@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gzip
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from builders.service_processes import command
 
 from evaluator.service import worker as evaluator
 from gauntlet import adapters, bootstrap, files
+from gauntlet.config import Config
 from gauntlet.errors import DamagedFile
+from gauntlet.registry.local import LocalRegistry
+from router import app as router
 
 URL = "/v1/experiments/test"
 GARBAGE = b"\x00 this is neither a database nor JSON \xff" * 200
@@ -277,3 +281,78 @@ async def test_a_fitted_profile_is_fitted_anew(tmp_path: Path, caplog: pytest.Lo
     assert adapters.registry(config).profile("v0001") is not None
     (line,) = lines(caplog, "profile_unusable")
     assert str(path) in line
+
+
+def sql(database: Path, statement: str, *values: object) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as db, db:
+        assert db.execute(statement, values).rowcount == 1
+
+
+async def test_a_control_record_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Scenario: something else has written to the state store. Expected: the router starts from its copy and says so;
+    once the record is removed, it puts its own back."""
+    config = small_experiment.load(small_experiment.write(tmp_path))
+    state = Path(config.data) / "state.db"
+    async with small_experiment.running(config):
+        pass
+    sql(state, "UPDATE records SET value = ? WHERE key = 'control/test'", GARBAGE)
+    stop = asyncio.Event()
+    (Path(config.data) / "router.address").unlink()
+    serving = asyncio.create_task(router.serve(config, stop))
+    try:
+        async with httpx.AsyncClient(base_url=await listening(config), timeout=20) as client:
+            await predict(client, 0, 1)
+            found = await problems(client)
+            assert "the record control/test in the state store can't be read" in found["control_not_followed"]["text"]
+            sql(state, "DELETE FROM records WHERE key = 'control/test'")
+            await well(client)
+            assert (await client.get(URL)).json()["version"] == 1
+    finally:
+        stop.set()
+        await serving
+    assert len(lines(caplog, "control_not_followed")) == 1
+
+
+async def listening(config: Config) -> str:
+    address = Path(config.data) / "router.address"
+
+    async def written() -> bool:
+        return address.exists() and address.read_text().endswith("\n")
+
+    await small_experiment.until(written)
+    return address.read_text().strip()
+
+
+async def test_whatever_fails_the_router_goes_on_following(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario: loading a model fails with a mistake in the code. Expected: a problem, not a router that serves the old
+    champion for ever without a word."""
+    config = small_experiment.load(small_experiment.write(tmp_path))
+    async with small_experiment.running(config) as client:
+        registry = adapters.registry(config)
+        registry.register(small_experiment.classifier(2), registry.get("v0001").schema, created_at=0.0)
+        with monkeypatch.context() as broken:
+            broken.setattr(LocalRegistry, "load", lambda *_: 1 / 0)
+            assert (await client.post(f"{URL}/challenge", json={"version": "v0002", "reason": "t"})).status_code == 200
+            await small_experiment.until(lambda: _has(client, "control_not_followed"))
+            text = (await problems(client))["control_not_followed"]["text"]
+            assert text.endswith("the last known control record stays in force: division by zero")
+        await small_experiment.serving(client, URL, challengers=["v0002"])
+        await well(client)
+
+
+async def test_a_registry_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = small_experiment.load(small_experiment.write(tmp_path))
+    version = Path(config.data) / "registry" / "v0001"
+    async with small_experiment.running(config) as client:
+        version.rename(tmp_path / "away")
+        stop = asyncio.Event()
+        evaluating = asyncio.create_task(evaluator.serve(config, stop))
+        await predict(client, 0, 3)
+        await small_experiment.until(lambda: _has(client, "evaluation_paused"))
+        assert (await problems(client))["evaluation_paused"]["text"].startswith("the registry has no version: restore")
+        (tmp_path / "away").rename(version)
+        await counted(client, 3)
+        await well(client)
+        stop.set()
+        await evaluating
+    assert len(lines(caplog, "evaluation_paused")) == 1

@@ -1,6 +1,7 @@
 """The retrainer's job as a real process on a real log: what it learns, what it registers, what it refuses."""
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -350,6 +351,33 @@ async def test_a_job_that_cannot_be_started_holds_up_nothing(
         assert loop.store.live is not None
         assert loop.store.live.status == "running"
         assert loop.worker.problems.open == []
+
+
+async def test_a_job_on_a_full_disk_fails_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = retraining_data.configuration(tmp_path)
+    now = await retraining_data.lay(config, days=15)
+    folder = await order(config, now)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def collect(*_: object) -> None:
+        raise full
+
+    monkeypatch.setattr(dataset, "collect", collect)
+    answer = await run(folder)
+    assert answer.error is not None
+    assert answer.error.startswith("the disk is full: [Errno 28] No space left on device; free space")
+    (folder.path / "answer.json").unlink()
+
+    def finish(*_: object) -> None:
+        raise full
+
+    monkeypatch.setattr(JobFolder, "finish", finish)
+    with pytest.raises(SystemExit) as ended:
+        await asyncio.to_thread(job.main, [str(folder.spec_path)])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("the disk is full: ")
 
 
 @pytest.mark.parametrize("name", ["spec.json", "judged.json", "answer.json"])
