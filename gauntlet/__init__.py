@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evaluator.offline.api import analyze, drift, drift_stream, plan, simulate, to_html, to_text
+    from evaluator.offline.api import analyze, compare, drift, drift_stream, plan, simulate, to_html, to_text
 
 __version__ = "0.1.0"
-__all__ = ["analyze", "drift", "drift_stream", "plan", "simulate", "to_html", "to_text"]
+__all__ = ["analyze", "compare", "drift", "drift_stream", "plan", "simulate", "to_html", "to_text"]
 
 
 def __getattr__(name: str) -> object:

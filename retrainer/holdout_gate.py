@@ -8,9 +8,10 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
+from gauntlet.holdout.bootstrap import intervals
+from gauntlet.holdout.statistics import Ratio
 from gauntlet.losses import loss, losses, summary
 from gauntlet.types import Rule, Task
 
@@ -64,42 +65,20 @@ def improvement(
     """Mean of paired `differences` (champion's loss − challenger's) with a one-sided lower bound at `confidence`.
 
     Rows are summed within blocks of `block` seconds that begin `offset` after midnight UTC; blocks are drawn with
-    replacement (cluster bootstrap) and the mean is studentised in each draw by its own linearised standard error
-    (bootstrap-t; Efron and Tibshirani 1993, section 12.5; Cameron, Gelbach and Miller 2008), because percentiles of
-    few blocks are too narrow. Student's t with
-    blocks − 1 degrees of freedom is asked too and the lower of both bounds holds: the bootstrap-t is too sure under
-    heavy tails, Student's t under skew. Blocks are taken as uncorrelated. Memory: repetitions × blocks.
+    replacement, see `gauntlet.holdout.bootstrap`.
     """
     _, place = np.unique(np.floor((np.asarray(times, dtype=np.float64) - offset) / block), return_inverse=True)
     sums: Floats = np.bincount(place, weights=differences).astype(np.float64)
     counts: Floats = np.bincount(place).astype(np.float64)
-    blocks = len(sums)
-    estimate = float(sums.sum() / counts.sum())
-    if blocks < MIN_HOLDOUT_BLOCKS:
-        return Interval(estimate=estimate, lower=None, blocks=blocks)
-    error = float(_standard_error(sums, counts, np.float64(estimate)))
-    if error == 0.0:  # every block says the same: the mean is all there is to know
-        return Interval(estimate=estimate, lower=estimate, blocks=blocks)
-    drawn = np.random.default_rng(seed).integers(0, blocks, size=(repetitions, blocks))
-    some_sums, some_counts = sums[drawn], counts[drawn]
-    means = some_sums.sum(axis=1) / some_counts.sum(axis=1)
-    errors = _standard_error(some_sums, some_counts, means[:, None])
-    with np.errstate(divide="ignore", invalid="ignore"):  # a draw of equal blocks has no spread: it counts as extreme
-        t = np.where(errors > 0, (means - estimate) / errors, np.where(means > estimate, np.inf, -np.inf))
-    # The upper tail of t bounds from below: the draw's mean lies above the truth by t standard errors.
-    place_of_quantile = min(int(np.ceil(confidence * (repetitions + 1))), repetitions) - 1
-    quantile = max(
-        float(np.partition(t, place_of_quantile)[place_of_quantile]), float(special.stdtrit(blocks - 1, confidence))
-    )
-    lower = estimate - quantile * error if np.isfinite(quantile) else None
-    return Interval(estimate=estimate, lower=lower, blocks=blocks)
-
-
-def _standard_error(sums: Floats, counts: Floats, mean: Floats | np.float64) -> Floats:
-    """Standard error of a ratio of block sums, linearised: √(K/(K−1) Σ (s − mean·n)²) / Σ n, along the last axis."""
-    blocks = sums.shape[-1]
-    residuals = sums - mean * counts
-    return np.asarray(np.sqrt(blocks / (blocks - 1) * (residuals**2).sum(axis=-1)) / counts.sum(axis=-1))
+    found = intervals(
+        {"mean": Ratio(sums, counts)},
+        len(sums),
+        least=MIN_HOLDOUT_BLOCKS,
+        alpha=2 * (1 - confidence),
+        repetitions=repetitions,
+        seed=seed,
+    )["mean"]
+    return Interval(estimate=float(sums.sum() / counts.sum()), lower=found.lower, blocks=found.blocks)
 
 
 def _answer(

@@ -1,4 +1,4 @@
-"""The public functions, which `gauntlet` hands out: experiments, drift and plans from files and frames.
+"""The public functions, which `gauntlet` hands out: experiments, models, drift and plans from files and frames.
 
 The functions import what they need when they are called, so that a command starts quickly.
 """
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from evaluator.offline.comparator.result import ComparisonReport
     from evaluator.offline.drift.records import DriftReport, StreamReport
     from evaluator.offline.drift.stream import DriftStream
     from evaluator.offline.experiment.result import Analysis
@@ -40,6 +41,30 @@ def analyze(
 
     table = source if isinstance(source, Table) else open_table(source)
     return analysis.run(table, AnalysisSettings.from_options(options, table.columns), progress)
+
+
+def compare(
+    baseline: str | Path | object,
+    candidate: str | Path | object,
+    test_data: str | Path | pd.DataFrame | pa.Table | Table,
+    *,
+    progress: Callable[[int], object] | None = None,
+    **options: Any,
+) -> ComparisonReport:
+    """A champion and a challenger on rows that neither was trained on: the options of `gauntlet compare`.
+
+    Each model is a path, `module:function` or a fitted model; `test_data` a CSV, gzipped CSV or Parquet file, or a
+    frame. `ComparatorSettings` lists the options (`target`, `metric`, `threshold`, `cluster`, …). The report has
+    `decision` (promote, keep or no_answer), `reasons`, `metrics` and more, and gives `to_dict()`; `to_text` and
+    `to_html` render it. Raises `gauntlet.errors.BadInput` and `gauntlet.errors.ModelUnusable`.
+    """
+    from evaluator.offline.comparator import comparison
+    from evaluator.offline.comparator.settings import ComparatorSettings
+    from gauntlet.table import Table, open_table
+
+    settings = ComparatorSettings.from_options(options)
+    table = test_data if isinstance(test_data, Table) else open_table(test_data, as_written=True)
+    return comparison.run(baseline, candidate, table, settings, progress)
 
 
 def drift(
@@ -110,8 +135,9 @@ def simulate(*, progress: Callable[[int], object] | None = None, **options: Any)
     return planning.simulate(settings, world, simulation, progress)
 
 
-def to_text(report: Analysis | DriftReport | StreamReport | PlanReport | SimulationReport) -> str:
+def to_text(report: Analysis | ComparisonReport | DriftReport | StreamReport | PlanReport | SimulationReport) -> str:
     """A report as text for a terminal."""
+    from evaluator.offline.comparator.result import ComparisonReport
     from evaluator.offline.experiment.result import Analysis
     from evaluator.offline.planning.result import PlanReport, SimulationReport
     from evaluator.offline.render import experiment
@@ -120,13 +146,20 @@ def to_text(report: Analysis | DriftReport | StreamReport | PlanReport | Simulat
         return experiment.text(report)
     if isinstance(report, PlanReport | SimulationReport):
         return experiment.plan_text(report)
+    if isinstance(report, ComparisonReport):
+        from evaluator.offline.render import comparator
+
+        return comparator.text(report)
     from evaluator.offline.render import drift
 
     return drift.text(report)
 
 
-def to_html(report: Analysis | DriftReport | StreamReport | PlanReport, title: str = "Experiment") -> str:
+def to_html(
+    report: Analysis | ComparisonReport | DriftReport | StreamReport | PlanReport, title: str = "Experiment"
+) -> str:
     """A report as one page with plots, which needs no other file; `title` says which experiment it is of."""
+    from evaluator.offline.comparator.result import ComparisonReport
     from evaluator.offline.experiment.result import Analysis
     from evaluator.offline.planning.result import PlanReport
     from evaluator.offline.render import experiment
@@ -135,6 +168,10 @@ def to_html(report: Analysis | DriftReport | StreamReport | PlanReport, title: s
         return experiment.html(report, title)
     if isinstance(report, PlanReport):
         return experiment.plan_html(report)
+    if isinstance(report, ComparisonReport):
+        from evaluator.offline.render import comparator
+
+        return comparator.html(report)
     from evaluator.offline.render import drift
 
     return drift.html(report)

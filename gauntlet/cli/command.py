@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gauntlet
-from gauntlet.cli import analyze, drift, output, plan
+from gauntlet.cli import analyze, compare, drift, output, plan
 from gauntlet.errors import BadInput, ConfigError, DamagedFile, GauntletError, InUse, ModelUnusable
 from gauntlet.spelling import did_you_mean
 
@@ -115,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
         add(verb, _operate, about, _declare)
     add("example", _example, "print a configuration with every default and what it means")
     add("analyze", analyze.run, "compare a champion with its challengers from an experiment's log", analyze.options)
+    add("compare", compare.run, "compare a champion and a challenger on held-out rows", compare.options)
     add("drift", drift.run, "compare two files, or watch one, for drift and data quality", drift.options)
     add("plan", plan.run, "sample size, duration and power of a test before its first row", plan.options)
     add("simulate", plan.run_simulation, "a planned test, run many times on simulated outcomes", plan.simulate_options)

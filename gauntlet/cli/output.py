@@ -10,7 +10,7 @@ import errno
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,10 +23,12 @@ _PLOTS = (".png", ".svg", ".pdf")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def options(parser: argparse.ArgumentParser, *, html: bool = True, plot: str | None = None) -> None:
-    """Give a command the options that say where its answer goes; `plot` says what is drawn."""
+def options(
+    parser: argparse.ArgumentParser, *, html: bool = True, plot: str | None = None, json: Sequence[str] = ("--json",)
+) -> None:
+    """Give a command the options that say where its answer goes; `plot` says what is drawn, `json` names its option."""
     add = parser.add_argument_group("where the answer goes").add_argument
-    add("--json", metavar="FILE", help="write the answer as JSON; - is standard output, instead of the text")
+    add(*json, dest="json", metavar="FILE", help="write the answer as JSON; - is standard output, instead of the text")
     if html:
         add("--html", metavar="FILE", help="write the answer as one page with plots")
     if plot is not None:

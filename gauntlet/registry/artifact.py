@@ -125,7 +125,7 @@ def load(
     if path.suffix == ".joblib" and not allow_pickle:
         raise ModelUnusable(
             f"model {path}: joblib files can run any code when loaded; set champion.allow_pickle: true in the "
-            "configuration, or give --allow-pickle to `gauntlet register`, for files you made yourself; "
+            "configuration, or give --allow-pickle to the command, for files you made yourself; "
             "or save the model with skops",
             code="model_untrusted",
         )

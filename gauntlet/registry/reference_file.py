@@ -41,7 +41,7 @@ def read_reference(
     parts: deque[Reference] = deque()
     last = -math.inf
     for chunk in table.chunks(numbers, texts):
-        reader = _ChunkReader(table.name, chunk)
+        reader = ChunkReader(table.name, chunk)
         at = reader.times(time, last) if time is not None else []
         last = at[-1] if at else last
         parts.append(
@@ -63,7 +63,7 @@ def read_reference(
     )
 
 
-class _ChunkReader:
+class ChunkReader:
     """The cells of one chunk as Python values, each checked."""
 
     def __init__(self, name: str, chunk: Chunk) -> None:
@@ -96,12 +96,17 @@ class _ChunkReader:
             self._require(np.isfinite(values), column, reason, coded)
         return [*values.tolist()]
 
-    def times(self, column: str, last: float) -> list[float]:
-        """Seconds since 1970, none before the one above it."""
+    def instants(self, column: str) -> NDArray[np.float64]:
+        """Seconds since 1970."""
         coded = self._chunk.texts[column]
         values = _by_code(coded, [_seconds(text) for text in coded.values])
         self._require(np.isfinite(values), column, "no time (seconds since 1970, or 2026-01-31T12:00:00Z)", coded)
         self._require(values <= _LATEST, column, "no time in seconds since 1970; is it in milliseconds?", coded)
+        return values
+
+    def times(self, column: str, last: float) -> list[float]:
+        """Seconds since 1970, none before the one above it."""
+        values, coded = self.instants(column), self._chunk.texts[column]
         rising = np.diff(values, prepend=last if math.isfinite(last) else values[:1]) >= 0
         self._require(rising, column, "a time before the row above it; sort the rows by time", coded)
         found: list[float] = values.tolist()

@@ -1,0 +1,141 @@
+"""A comparison from models and a table to the report: read and predict, bootstrap, slices, latency, decision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evaluator.offline.comparator import curves, decision, effects, holdout, latency, models
+from evaluator.offline.comparator.effects import Bootstrap, Effect
+from evaluator.offline.comparator.holdout import Holdout
+from evaluator.offline.comparator.models import Contender
+from evaluator.offline.comparator.result import ComparisonReport, Latency, MetricChange
+from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
+from evaluator.offline.comparator.slices import slices
+from evaluator.offline.records import to_plain
+from gauntlet.holdout import metrics
+from gauntlet.holdout.bootstrap import blocks_of
+from gauntlet.holdout.metrics import Rows
+from gauntlet.spelling import did_you_mean
+from gauntlet.table import Table
+from gauntlet.types import Task
+
+_FEW_BLOCKS = 14
+
+
+def run(
+    baseline: str | Path | object,
+    candidate: str | Path | object,
+    table: Table,
+    settings: ComparatorSettings,
+    progress: Callable[[int], object] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> ComparisonReport:
+    """Raises BadInput for what was asked wrongly, `ModelUnusable` for a model that can't be used."""
+    champion, challenger = models.contenders(
+        baseline, candidate, holdout.features_of(table.kinds(), settings), settings
+    )
+    classes = [str(one) for one in champion.schema.classes]
+    known = metrics.names(champion.schema.task, classes)
+    requirements = settings.requirements(known[0])
+    _check_names(requirements, known)
+    read = holdout.read(table, champion, challenger, settings, progress)
+    block, blocks = blocks_of(read.unit, settings.seed)
+    rows = Rows(champion.schema.task, classes, read.truth, block, blocks)
+    bootstrap = Bootstrap(settings.alpha, settings.repetitions, settings.seed)
+    asked = [one.metric for one in requirements]
+    ordered = list(dict.fromkeys([*asked, *_shown(known, rows)]))
+    changes = _changes(effects.effects(ordered, *read.outputs, rows, bootstrap), requirements)
+    inside = slices(read.slices, asked[0], *read.outputs, rows, bootstrap)
+    timing = _latency(champion, challenger, read, clock) if settings.latency else None
+    factors, primary = decision.factors(
+        requirements,
+        changes,
+        inside,
+        timing,
+        alpha=settings.alpha,
+        blocks=blocks,
+        most_latency=settings.max_latency_increase,
+    )
+    answer, reasons = decision.decide(factors, primary)
+    return ComparisonReport(
+        decision=answer,
+        reasons=reasons,
+        primary=asked[0],
+        metrics=changes,
+        factors=tuple(factors),
+        slices=inside,
+        latency=timing,
+        champion=champion.name,
+        challenger=challenger.name,
+        task=str(champion.schema.task),
+        rows=len(read.truth),
+        blocks=blocks,
+        alpha=settings.alpha,
+        notes=tuple(_notes(read, blocks, rows)),
+        settings=to_plain(settings),
+        curves=curves.curves(dict(zip(models.ROLES, read.outputs, strict=True)), rows),
+    )
+
+
+def _check_names(requirements: Sequence[Requirement], known: Sequence[str]) -> None:
+    for one in requirements:
+        if one.metric not in known:
+            hint = did_you_mean(one.metric, known) or f"there are {', '.join(known[:16])}"
+            raise ComparatorError(f"--metric {one.metric}: no metric of this task; {hint}")
+
+
+def _shown(known: Sequence[str], rows: Rows) -> list[str]:
+    """All metrics but those of classes that the truth does not have."""
+    absent = {one for i, one in enumerate(rows.classes) if i not in rows.occurring}
+    return [name for name in known if name.partition("@")[2] not in absent]
+
+
+def _changes(found: Mapping[str, Effect], requirements: Sequence[Requirement]) -> dict[str, MetricChange]:
+    asked = {one.metric: one for one in requirements}
+    changes = {}
+    for name, one in found.items():
+        need = asked.get(name)
+        changes[name] = MetricChange(
+            baseline=one.baseline,
+            candidate=one.candidate,
+            improvement=one.improvement.estimate,
+            lower=one.improvement.lower,
+            upper=one.improvement.upper,
+            p_value=one.improvement.p_value,
+            better="lower" if name in metrics.LOWER_IS_BETTER else "higher",
+            role="shown"
+            if need is None
+            else "primary"
+            if need is requirements[0]
+            else "guardrail"
+            if need.threshold is None
+            else "required",
+            threshold=None if need is None else need.threshold,
+            margin=None if need is None else need.margin,
+        )
+    return changes
+
+
+def _latency(champion: Contender, challenger: Contender, read: Holdout, clock: Callable[[], float]) -> Latency:
+    return latency.timed(lambda: champion.ask(read.batch), lambda: challenger.ask(read.batch), len(read.batch), clock)
+
+
+def _notes(read: Holdout, blocks: int, rows: Rows) -> list[str]:
+    """What weakens the answer."""
+    found, units = [], int(read.unit.max()) + 1
+    if read.unit_name == "row":
+        found.append("rows are taken as independent; where those of a day or a customer err together, give --cluster")
+    elif blocks < _FEW_BLOCKS:
+        found.append(f"{units} values of {read.unit_name} are few: only large improvements can be shown")
+    if units > blocks:
+        found.append(f"{units:,} independent units ({read.unit_name}) were put together into {blocks} blocks at random")
+    if rows.task is Task.CLASSIFICATION:
+        absent = [one for i, one in enumerate(rows.classes) if i not in rows.occurring]
+        found += [f"no row of class {', '.join(absent)}"] if absent else []
+    if np.array_equal(*read.outputs):
+        found.append("both models give the same answers to every row")
+    return found

@@ -1,0 +1,58 @@
+"""Each metric of both models on the same rows, with the interval of the improvement: one bootstrap for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
+from gauntlet.holdout.bootstrap import Interval, intervals
+from gauntlet.holdout.metrics import LOWER_IS_BETTER, Rows, statistic
+from gauntlet.holdout.statistics import Floats, Improvement, Statistic
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Both models' values and the improvement."""
+
+    baseline: float | None
+    candidate: float | None
+    improvement: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How intervals are made."""
+
+    alpha: float
+    repetitions: int
+    seed: int
+
+
+def effects(
+    names: Sequence[str], champion: Floats, challenger: Floats, rows: Rows, bootstrap: Bootstrap
+) -> dict[str, Effect]:
+    """By metric. champion, challenger: outputs on the rows, (n, classes) or (n,)."""
+    pairs: dict[str, Improvement] = {}
+    for name in names:
+        before, after = statistic(name, champion, rows), statistic(name, challenger, rows)
+        pairs[name] = Improvement(before, after, name not in LOWER_IS_BETTER)
+    found = intervals(
+        pairs,
+        rows.blocks,
+        least=MIN_HOLDOUT_BLOCKS,
+        alpha=bootstrap.alpha,
+        repetitions=bootstrap.repetitions,
+        seed=bootstrap.seed,
+    )
+    return {
+        name: Effect(_value(pair.champion, rows), _value(pair.challenger, rows), found[name])
+        for name, pair in pairs.items()
+    }
+
+
+def _value(one: Statistic, rows: Rows) -> float | None:
+    value = float(one.evaluate(np.ones((1, rows.blocks)))[0][0])
+    return value if np.isfinite(value) else None

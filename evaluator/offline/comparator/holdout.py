@@ -1,0 +1,123 @@
+"""The held-out rows: the truth, where each row belongs, and both models' outputs, read and predicted in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluator.offline.comparator.latency import BATCH
+from evaluator.offline.comparator.models import Contender
+from evaluator.offline.comparator.settings import PERIODS, ComparatorError, ComparatorSettings
+from gauntlet.holdout.statistics import Floats
+from gauntlet.registry.artifact import Schema
+from gauntlet.registry.reference_file import ChunkReader
+from gauntlet.table import Chunk, Codes, Table
+from gauntlet.types import Task
+
+_ROWS = 8192  # of a chunk: models take rows as mappings, a kilobyte each
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """All rows of the file.
+
+    unit: of each row, what errs together. outputs: the champion's and the challenger's. batch: the first rows as
+    mappings, for the clock.
+    """
+
+    truth: Floats
+    unit: NDArray[np.intp]
+    slices: Mapping[str, Codes]
+    outputs: tuple[Floats, Floats]
+    batch: Sequence[Mapping[str, Any]]
+    unit_name: str
+
+
+def features_of(kinds: Mapping[str, str], settings: ComparatorSettings) -> dict[str, str]:
+    """The columns that may be features, with their kinds: all but target and time."""
+    return {name: kind for name, kind in kinds.items() if name not in (settings.target, settings.time)}
+
+
+def read(
+    table: Table,
+    champion: Contender,
+    challenger: Contender,
+    settings: ComparatorSettings,
+    progress: Callable[[int], object] | None = None,
+) -> Holdout:
+    """Raises `TableError` for a column or a cell that can't be used, `ModelUnusable` for a model that can't answer."""
+    pair = (champion, challenger)
+    schemas = [one.schema for one in pair]
+    period = _period(table, settings)
+    texts = {f.name for schema in schemas for f in schema.features if f.kind == "text"} | {*settings.slices}
+    numbers = {f.name for schema in schemas for f in schema.features if f.kind == "number"}
+    (numbers if schemas[0].task is Task.REGRESSION else texts).add(settings.target)
+    texts |= {name for name in (settings.time, settings.cluster if period is None else None) if name is not None}
+    truth: list[Floats] = []
+    units: list[NDArray[Any]] = []
+    codes: dict[str, list[NDArray[np.int32]]] = {name: [] for name in settings.slices}
+    values: dict[str, tuple[str, ...]] = {}
+    outputs: tuple[list[Floats], list[Floats]] = ([], [])
+    batch: Sequence[Mapping[str, Any]] = ()
+    for chunk in table.chunks(sorted(numbers), sorted(texts), _ROWS):
+        cells = ChunkReader(table.name, chunk)
+        truth.append(np.array(cells.truths(settings.target, schemas[0]), dtype=np.float64))
+        units.append(_units(cells, chunk, settings, period))
+        rows = _rows(cells, schemas)
+        batch = batch or rows[:BATCH]
+        for one, found in zip(pair, outputs, strict=True):
+            found.append(one.predict(rows, chunk.start))
+        for name in settings.slices:
+            codes[name].append(chunk.texts[name].codes)
+            values[name] = chunk.texts[name].values
+        if progress is not None:
+            progress(chunk.rows)
+    return Holdout(
+        truth=np.concatenate(truth),
+        unit=np.unique(np.concatenate(units), return_inverse=True)[1],
+        slices={name: Codes(np.concatenate(codes[name]), values[name]) for name in settings.slices},
+        outputs=(np.concatenate(outputs[0]), np.concatenate(outputs[1])),
+        batch=batch,
+        unit_name="row" if settings.cluster is None and period is None else settings.cluster or "day",
+    )
+
+
+def _period(table: Table, settings: ComparatorSettings) -> float | None:
+    """Seconds of a block of time; None where a column, or each row, is a cluster."""
+    if settings.cluster is None:
+        return None if settings.time is None else PERIODS["day"]
+    if settings.cluster in table.columns or settings.cluster not in PERIODS:
+        return None
+    if settings.time is None:
+        raise ComparatorError(f"--cluster {settings.cluster} needs --time, or a column of that name")
+    return PERIODS[settings.cluster]
+
+
+def _units(
+    cells: ChunkReader, chunk: Chunk, settings: ComparatorSettings, period: float | None
+) -> NDArray[np.float64] | NDArray[np.intp]:
+    """What errs together, by any number: a block of time, the cluster's code, or the row itself."""
+    if period is not None and settings.time is not None:
+        return np.floor(cells.instants(settings.time) / period)
+    if settings.cluster is None:
+        return np.arange(chunk.start, chunk.start + chunk.rows)
+    codes = chunk.texts[settings.cluster].codes
+    if (codes < 0).any():
+        row = chunk.start + int(np.argmax(codes < 0))
+        raise ComparatorError(f"--cluster {settings.cluster}: row {row:,} (counted from 0) has no value")
+    return codes.astype(np.intp)
+
+
+def _rows(cells: ChunkReader, schemas: Sequence[Schema]) -> list[dict[str, Any]]:
+    """The features of both models. One that is a number to one and a text to the other is refused."""
+    kinds: dict[str, str] = {}
+    for schema in schemas:
+        for feature in schema.features:
+            if kinds.setdefault(feature.name, feature.kind) != feature.kind:
+                raise ComparatorError(f"{feature.name!r} is a number to one of the models and a text to the other")
+    columns = [cells.texts(name) if kind == "text" else cells.numbers(name) for name, kind in kinds.items()]
+    return [dict(zip(kinds, row, strict=True)) for row in zip(*columns, strict=True)]

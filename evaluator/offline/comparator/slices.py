@@ -1,0 +1,80 @@
+"""Harm inside slices: the values of named columns by the primary metric, and minority classes by their recall.
+
+Holm (1979) over all of them together, because each is another chance to see harm where there is none. A slice without
+an answer counts as a member of the family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from evaluator.offline.comparator.effects import Bootstrap, Effect, effects
+from evaluator.offline.comparator.result import SliceChange
+from evaluator.offline.comparator.settings import ComparatorError
+from evaluator.stats.multiplicity import holm
+from gauntlet.holdout.metrics import Rows
+from gauntlet.holdout.statistics import Floats
+from gauntlet.table import Codes
+from gauntlet.types import Task
+
+_MOST_VALUES = 50
+
+
+def slices(
+    columns: Mapping[str, Codes], primary: str, champion: Floats, challenger: Floats, rows: Rows, bootstrap: Bootstrap
+) -> tuple[SliceChange, ...]:
+    """Every slice, those of the columns in the order of their values. Raises ComparatorError for too many values."""
+    found: list[SliceChange] = []
+    for column, coded in columns.items():
+        present = np.unique(coded.codes[coded.codes >= 0]).tolist()
+        if len(present) > _MOST_VALUES:
+            raise ComparatorError(
+                f"--slice {column}: it has {len(present):,} values, and at most {_MOST_VALUES} are judged; make bins"
+            )
+        for code in sorted(present, key=lambda code: coded.values[code]):
+            chosen = coded.codes == code
+            part = rows.part(chosen)
+            effect = effects([primary], champion[chosen], challenger[chosen], part, bootstrap)[primary]
+            found.append(_change(column, coded.values[code], primary, int(chosen.sum()), effect))
+    found += _minorities(champion, challenger, rows, bootstrap)
+    adjusted = holm([one.p_value for one in found])
+    return tuple(
+        replace(one, adjusted_p_value=p, harmed=_harmed(one, p, bootstrap.alpha))
+        for one, p in zip(found, adjusted, strict=True)
+    )
+
+
+def _minorities(champion: Floats, challenger: Floats, rows: Rows, bootstrap: Bootstrap) -> list[SliceChange]:
+    """The recall of every class that has less than its even share of the rows."""
+    if rows.task is Task.REGRESSION:
+        return []
+    counts = np.bincount(rows.truth.astype(np.intp), minlength=len(rows.classes))
+    rare = [i for i, count in enumerate(counts) if 0 < count < len(rows.truth) / len(rows.classes)]
+    names = {i: f"recall@{rows.classes[i]}" for i in rare}
+    judged = effects(list(names.values()), champion, challenger, rows, bootstrap)
+    return [_change(None, rows.classes[i], names[i], int(counts[i]), judged[names[i]]) for i in rare]
+
+
+def _change(column: str | None, value: str, metric: str, rows: int, effect: Effect) -> SliceChange:
+    found = effect.improvement
+    return SliceChange(
+        column=column,
+        value=value,
+        metric=metric,
+        rows=rows,
+        baseline=effect.baseline,
+        candidate=effect.candidate,
+        improvement=found.estimate,
+        lower=found.lower,
+        upper=found.upper,
+        p_value=found.p_value,
+        adjusted_p_value=None,
+        harmed=None,
+    )
+
+
+def _harmed(one: SliceChange, p: float | None, alpha: float) -> bool | None:
+    return None if p is None or one.improvement is None else one.improvement < 0 and p <= alpha
