@@ -30,6 +30,7 @@ bench: $(READY)
 bench-statistics: $(READY)
 	$(BIN)/python -m benchmarks.sequential
 	$(BIN)/python -m benchmarks.clustered_null --runs 20000
+	$(BIN)/python -m benchmarks.tails
 	$(BIN)/python -m benchmarks.flights_evidence
 
 bench-drift: $(READY)

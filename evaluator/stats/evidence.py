@@ -88,7 +88,7 @@ class Evidence(ABC):
             return None
         if not self.n_blocks[index]:
             return "no block with evidence is closed yet"
-        return "every score is zero: the outcomes do not vary, so there is no noise to compare an effect with"
+        return "every score is zero: both arms' outcomes are alike throughout, so there is no noise to compare with"
 
     @property
     def effect(self) -> Floats:

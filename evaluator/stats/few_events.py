@@ -44,6 +44,7 @@ class FewEvents:
     paired: Bools
     independent: Bools
     margin: Floats
+    two_kinds: Bools
     few_win: Bools
     few_harm: Bools
 
@@ -79,7 +80,7 @@ class FewEvents:
         pooled = np.where(paired, both, np.minimum(both, n.sum(axis=0) - both))
         thin = two_kinds & (rarer.min(axis=0) < least)
         few_harm = np.where(independent, thin, two_kinds & (pooled < least))
-        return cls(good, n, odds, paired, independent, margin, thin, few_harm)
+        return cls(good, n, odds, paired, independent, margin, two_kinds, thin, few_harm)
 
     def cells(self, some: Ints) -> Self:
         """The tables of these cells alone."""

@@ -19,6 +19,7 @@ from evaluator.stats.evidence import Evidence, combined
 from evaluator.stats.few_events import FewEvents
 from evaluator.stats.score_process import Block, Bools, CellArrays, Floats, arms_of
 from evaluator.stats.sequential_test import Plan, SequentialTest, start
+from evaluator.stats.tails import Tails
 
 BETTER, WORSE = 1.0, -1.0
 
@@ -30,7 +31,8 @@ class ArmTotals:
     champion, challenger: shape (cells, 3), columns (n, Σ Y, Σ Y²). horizon: shape (cells,), as in `Plan`. least:
     outcomes that each arm needs before a cell is looked at. discordant: Σ D² of pairs, NaN for split traffic, None
     where no cell has pairs. drawn: (Σ π, Σ π Y), shape (cells, 2); None where shares were constant. dependent: cells
-    whose units are not independent although the plan takes no clusters.
+    whose units are not independent although the plan takes no clusters. tails: what was seen of the outcomes' tails;
+    None asks nothing of them.
     """
 
     champion: Floats
@@ -40,6 +42,7 @@ class ArmTotals:
     discordant: Floats | None = None
     drawn: Floats | None = None
     dependent: Bools | bool = False
+    tails: Tails | None = None
 
     @property
     def smaller(self) -> Floats:
@@ -185,6 +188,8 @@ def ready(totals: ArmTotals, evidence: Evidence, few: FewEvents, plan: Plan, sig
     """Enough outcomes in each arm, and blocks, for the win side (sign 1) or the harm side (−1)."""
     least_blocks = plan.min_blocks_win if sign > 0.0 else plan.min_blocks_harm
     enough = totals.smaller >= np.maximum(2 * plan.min_events, totals.least)
+    if sign > 0.0 and totals.tails is not None:
+        enough &= few.two_kinds | totals.tails.shown
     enough &= evidence.available | (few.settles(sign) & (evidence.n_blocks >= 1.0))
     return enough & (not plan.clustered or evidence.n_blocks >= least_blocks)
 

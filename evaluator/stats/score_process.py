@@ -28,6 +28,7 @@ _UNIT = 2**60
 # Summing many: limbs of 45 bits, chunks of 2^14 values: partial sums stay under 2^60 and chunks in the cache.
 _LIMB = 45
 _CHUNK = 2**14
+_ROUNDING = 1e-15
 # Squares of larger outcomes are no longer finite once they are scaled.
 LARGEST_OUTCOME = 1e100
 
@@ -212,7 +213,8 @@ def _quadratic(squares: int, products: int, weights: int, m: float) -> float:
     value = squares / _UNIT - 2.0 * m * (products / _UNIT) + m * m * (weights / _UNIT)
     if not math.isfinite(value):
         raise OutcomeError(f"prediction {m!r} is not a finite number of usable size")
-    return max(0.0, value)
+    # Where nothing varies the three cancel but for rounding, which is no variance.
+    return value if value > _ROUNDING * (abs(squares) + m * m * abs(weights)) / _UNIT else 0.0
 
 
 @dataclass(frozen=True, slots=True)

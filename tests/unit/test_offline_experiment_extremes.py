@@ -10,6 +10,8 @@ import pytest
 from builders.experiments import analysed, only
 from scipy import stats
 
+import gauntlet
+
 MODES = ["group-sequential", "anytime", "exact", "msprt", "sprt", "fixed"]
 
 
@@ -119,3 +121,46 @@ def test_a_ramp_with_drift_makes_no_winner_of_an_arm_that_was_not_there() -> Non
     one = only(answered(frame, share=None, propensity="pi", mode="fixed"))
     assert frame[frame.arm == "B"].y.sum() == 0.0
     assert one.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("value", [0.1, 1e9 + 0.1, 1e-9])
+def test_outcomes_that_are_one_number_have_no_effect_of_rounding(value: float) -> None:
+    frame = counted((0, 700), (0, 700)).assign(y=value)
+    one = only(answered(frame, metric="y:mean:lower"))
+    assert (one.effect, one.z, one.fixed.z) == (None, None, None)
+    assert "alike throughout" in one.reasons[0]
+
+
+def test_the_classical_answer_holds_far_from_zero() -> None:
+    rng = np.random.default_rng(8)
+    frame = counted((0, 500), (0, 500))
+    frame["small"] = rng.normal(0.0, 1.0, 1000) - 0.5 * (frame.arm == "B")
+    frame["large"] = frame.small + 1e9
+    expected = stats.ttest_ind(frame.small[frame.arm == "B"], frame.small[frame.arm == "A"], equal_var=False)
+    for column, close in (("small", 1e-9), ("large", 1e-4)):
+        one = only(answered(frame, metric=f"{column}:mean:lower"))
+        assert one.fixed.z == pytest.approx(expected.statistic, rel=close)
+        assert one.verdict == "better"
+    pairs = pd.DataFrame({"a": 1e9 + frame.small, "b": 1e9 + frame.small - 0.5 + rng.normal(0.0, 1.0, 1000)})
+    one = only(analysed(pairs, arm=None, champion=None, share=None, metric=None, paired="a,b"))
+    assert one.fixed.z == pytest.approx(stats.ttest_rel(pairs.b, pairs.a).statistic, rel=1e-4)
+
+
+def test_models_that_answer_alike_are_said_to_be_alike() -> None:
+    y = np.random.default_rng(9).random(500)
+    one = only(analysed(pd.DataFrame({"a": y, "b": y}), arm=None, champion=None, share=None, metric=None, paired="a,b"))
+    assert "both arms' outcomes are alike throughout" in one.reasons[0]
+
+
+def test_label_arrival_of_two_metrics_is_told_apart() -> None:
+    frame = counted((50, 500), (40, 500)).assign(x=1.5)
+    frame["x"] += np.random.default_rng(10).random(1000)
+    names = [guard.name for guard in answered(frame, metric=["y:proportion", "x:mean"]).guards]
+    assert names == ["label arrival of y", "label arrival of x"]
+    assert [guard.name for guard in answered(frame).guards] == ["label arrival"]
+
+
+def test_the_report_says_what_the_effect_is_beside_the_two_means() -> None:
+    assert "differ a little from the difference of the two means" in " ".join(
+        gauntlet.to_text(answered(counted((50, 500), (40, 500)))).split()
+    )

@@ -195,7 +195,7 @@ def test_no_answer_says_why() -> None:
     for blocks, reason in (
         ([], "no block"),
         (blocks_of(RNG.standard_normal(4)), "4 of at least 5 blocks"),
-        (blocks_of(np.zeros(9), 1.0, 0.0), "do not vary"),
+        (blocks_of(np.zeros(9), 1.0, 0.0), "alike throughout"),
     ):
         found = evidence(blocks)
         assert isinstance(found, NoAnswer)

@@ -29,10 +29,11 @@ class TrafficCheck:
 
     name: str
     columns: tuple[str, ...]
+    arrival: bool = False
 
     @property
     def metric(self) -> Metric:
-        kind = "proportion" if self.name == "label arrival" else "mean"
+        kind = "proportion" if self.arrival else "mean"
         return Metric(self.name, kind, (self.name,), higher_is_better=True, role="signal")
 
 
@@ -40,7 +41,11 @@ def traffic_checks(settings: AnalysisSettings) -> tuple[TrafficCheck, ...]:
     """Label arrival for the inputs of each deciding metric but coverage, and balance for each covariate."""
     deciding = [metric for metric in settings.metrics if metric.role in ("primary", "guardrail")]
     inputs = {metric.columns: None for metric in deciding or settings.metrics if metric.kind != "coverage"}
-    arrivals = [TrafficCheck("label arrival", columns) for columns in inputs]
+    # Two checks of one name could not be told apart.
+    arrivals = [
+        TrafficCheck(f"label arrival of {', '.join(columns)}" if len(inputs) > 1 else "label arrival", columns, True)
+        for columns in inputs
+    ]
     return (*arrivals, *(TrafficCheck(f"balance of {name}", (name,)) for name in settings.covariates))
 
 
@@ -163,7 +168,7 @@ def _check_traffic(
         if key not in experiment.cells:
             experiment.cells[key] = Cell(check.metric)
         values = batch.columns[check.columns[0]][rows]
-        if check.name == "label arrival":
+        if check.arrival:
             there = [~np.isnan(batch.columns[name][rows]) for name in check.columns]
             values = np.all(there, axis=0).astype(np.float64)
         experiment.cells[key].add(Rows(treated[rows], share[rows], (values,), None, clusters, ()))

@@ -151,7 +151,7 @@ def _traffic(experiment: Experiment, key: CellKey, p: float) -> tuple[Guard, str
     check = traffic_checks(experiment.settings)[-1 - key.metric]
     arms, ok = (experiment.log.arms[0], experiment.log.arms[key.challenger]), p > _GUARD_ALPHA
     champion, challenger = (value or 0.0 for value in experiment.cells[key].influence.figures())
-    if check.name == "label arrival":
+    if check.arrival:
         words = _ARRIVAL
         figures = f"for {champion:.2%} of the rows of {arms[0]} and {challenger:.2%} of those of {arms[1]}"
     else:

@@ -19,6 +19,7 @@ from evaluator.stats.metrics import Influence, influence
 from evaluator.stats.metrics.cuped import CupedAdjustment
 from evaluator.stats.metrics.declaration import Metric
 from evaluator.stats.score_process import Bools, Floats
+from evaluator.stats.tails import PowerSums
 
 # With more clusters than this the safeguards for few, skewed and correlated ones have nothing left to correct, and the
 # clusters' second moments say all. Up to it every cluster is a block of the engine.
@@ -136,6 +137,7 @@ class Cell:
         self.expected = 0.0  # Σ π of scored units: challengers that were planned
         self.drawn = np.zeros(2)  # Σ π and Σ π Y of all that gave a value
         self._sums = np.zeros(3)  # S, I, and its variance as drawn (paired: Σ D²)
+        self.powers = PowerSums()
         self.moments = MomentSums()  # of the same rows, where they are independent and not paired
         self._units = 0
         self.clusters = ClusterSums()
@@ -207,6 +209,7 @@ class Cell:
         self.n = [self.n[0] + both, self.n[1] + both]
         d = self.sign * (challenger - champion)[there]
         one = np.ones(len(d))
+        self.powers.add(1, d)
         self._count(rows.clusters, there, one > 0.0, d, one, d * d)
         self.difference += [len(d), float(d.sum()), float(np.square(d).sum())]
         self.expected += len(d)
@@ -221,9 +224,8 @@ class Cell:
 
     def _predicted(self, rows: Rows, there: Bools) -> Floats:
         """Predicted outcome m of each row: from covariates, or the champion's mean so far; NaN before there is one."""
-        n, total, _ = self.arms[0]
-        mean = total / n if n else math.nan
-        if self._adjustment is None or not n:
+        mean = float(self.powers.means[0])
+        if self._adjustment is None or math.isnan(mean):
             return np.full(int(there.sum()), mean)
         return self._adjustment.predict(tuple(column[there] for column in rows.covariates))
 
@@ -237,6 +239,8 @@ class Cell:
             self.clusters.add(clusters[there][scored], score, w, variance)
 
     def _add_arm(self, arm: int, y: Floats) -> None:
+        if not self.paired:
+            self.powers.add(arm, y)
         self.arms[arm] += [len(y), float(y.sum()), float(np.square(y).sum())]
 
     def _bet(self, treated: Bools, share: Floats, values: Floats) -> None:

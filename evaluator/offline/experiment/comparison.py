@@ -20,8 +20,9 @@ from evaluator.offline.experiment.sequential_looks import FEWEST_EVENTS, LookRes
 from evaluator.stats.interim_analysis import too_little
 from evaluator.stats.multiplicity import benjamini_hochberg, holm
 from evaluator.stats.panel import BETTER, WORSE
-from evaluator.stats.score_process import Arm
+from evaluator.stats.score_process import Arm, Floats
 from evaluator.stats.sequential_test import Plan
+from evaluator.stats.tails import Tails
 
 # A p value of exactly nothing is a limit of floating point, not of the data.
 _LEAST_P = 1e-300
@@ -247,6 +248,8 @@ def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: 
     if why is not None:
         return why if clustered or looks.shown.n_blocks[index] else "no row could be scored yet"
     plan = Plan(horizon=1.0, clustered=clustered)
+    if looks.ready_harm[index] and not clustered and (tail := Tails.of_sums(cell.powers.sums[None]).lacking(0)):
+        return tail
     sign = 1.0 if looks.ready_harm[index] else -1.0
     return too_little(champion, challenger, int(looks.shown.n_blocks[index]), plan, sign)
 
@@ -257,11 +260,12 @@ def fixed_horizon(cell: Cell) -> FixedHorizon:
     Two proportions: the pooled z test. Other means: unpooled (Welch). Pairs: the paired test. Other metrics: the score
     test of all rows without clusters. None where nothing varies.
     """
+    sums = cell.powers.sums  # about one of the outcomes: squares about 0 of values near 1e9 hold no variance
     if cell.paired:
-        n, total, squares = cell.difference.tolist()
-        z = _mean_z(total / n, (squares - total * total / n) / (n - 1.0) / n) if n > 1.0 else None
+        n, _, variance = _mean_of(sums[1])
+        z = _mean_z(float(cell.powers.means[1]), variance / n) if n > 1.0 else None
     elif cell.metric.plain:
-        z = _two_means(cell)
+        z = _two_means(cell, sums)
     else:
         z = _mean_z(cell.counts.score, cell.counts.variance)
     if z is None:
@@ -269,15 +273,22 @@ def fixed_horizon(cell: Cell) -> FixedHorizon:
     return FixedHorizon(cell.sign * z, max(float(2.0 * ndtr(-abs(z))), _LEAST_P))
 
 
-def _two_means(cell: Cell) -> float | None:
+def _mean_of(sums: Floats) -> tuple[float, float, float]:
+    """n, mean about the origin and unbiased variance of one arm of `PowerSums`."""
+    n, total, squares = sums[:3].tolist()
+    spread = squares - total * total / max(n, 1.0)
+    return n, total / max(n, 1.0), (spread if spread > 1e-12 * squares else 0.0) / max(n - 1.0, 1.0)
+
+
+def _two_means(cell: Cell, sums: Floats) -> float | None:
     (n0, s0, q0), (n1, s1, q1) = cell.arms.tolist()
     if min(n0, n1) < 2.0:
         return None
-    difference = s1 / n1 - s0 / n0
-    if q0 == abs(s0) and q1 == abs(s1):
+    if q0 + q1 == abs(s0 + s1):
         p = abs(s0 + s1) / (n0 + n1)
-        return _mean_z(difference, p * (1.0 - p) * (1.0 / n0 + 1.0 / n1))
-    return _mean_z(difference, (q0 - s0 * s0 / n0) / (n0 - 1.0) / n0 + (q1 - s1 * s1 / n1) / (n1 - 1.0) / n1)
+        return _mean_z(s1 / n1 - s0 / n0, p * (1.0 - p) * (1.0 / n0 + 1.0 / n1))
+    (_, mean0, variance0), (_, mean1, variance1) = map(_mean_of, sums)
+    return _mean_z(mean1 - mean0, variance0 / n0 + variance1 / n1)
 
 
 def _mean_z(mean: float, variance: float) -> float | None:

@@ -20,6 +20,7 @@ from evaluator.stats.evidence import Evidence, ScoreMoments
 from evaluator.stats.panel import BETTER, WORSE, ArmTotals, Looks, States, Stops, decide
 from evaluator.stats.score_process import Bools, Floats
 from evaluator.stats.sequential_test import HARM_RESERVE, Plan, Side
+from evaluator.stats.tails import Tails
 
 # A metric of one class (AUC, recall, …) says nothing before each arm has so many rows of it: its number per row is only
 # as good as the past that it is linearised at.
@@ -39,6 +40,7 @@ class LookSnapshot:
     challenger: Floats
     discordant: Floats  # Σ D² of pairs, NaN for split traffic
     drawn: Floats  # (Σ π, Σ π Y), shape (cells, 2)
+    powers: Floats  # of `PowerSums`, shape (cells, 2, 5)
     dependent: Bools  # cells whose rows are not independent
     bets: Floats  # exact mode: shape (cells, 4), p of win and harm, lower and upper limit
     events: Floats  # rows of the metric's class in the arm that has fewer of them; inf where it has none
@@ -54,6 +56,7 @@ class LookSnapshot:
             np.array([each.challenger for each in counts]),
             np.array([cell.discordant for cell in cells]),
             np.array([cell.drawn for cell in cells]),
+            np.array([cell.powers.sums for cell in cells]),
             np.array([0 < len(cell.clusters) < cell.counts.units for cell in cells]),
             np.array(bets),
             np.array([cell.events for cell in cells]),
@@ -68,6 +71,7 @@ class LookSnapshot:
             discordant=self.discordant,
             drawn=self.drawn,
             dependent=self.dependent,
+            tails=None if self.evidence.clustered else Tails.of_sums(self.powers),
         )
 
     def padded(self, cells: int) -> LookSnapshot:
@@ -83,6 +87,7 @@ class LookSnapshot:
             np.pad(self.challenger, pad),
             np.pad(self.discordant, (0, more), constant_values=np.nan),
             np.pad(self.drawn, pad),
+            np.pad(self.powers, ((0, more), (0, 0), (0, 0))),
             np.pad(self.dependent, (0, more)),
             np.pad(self.bets, pad, constant_values=np.nan),
             np.pad(self.events, (0, more)),

@@ -57,7 +57,8 @@ def _context(answer: Analysis) -> dict[str, object]:
         "answer": answer,
         "comparisons": overall(answer),
         "validity": f"Effect: challenger − champion. Intervals and p values hold {where} ({answer.mode}, alpha "
-        f"{answer.alpha:g}).",
+        f"{answer.alpha:g}). The effect takes each row by the champion's mean before it and by its own share; it may "
+        "differ a little from the difference of the two means, which are of all rows.",
         **{one.__name__: one for one in functions},
     }
 

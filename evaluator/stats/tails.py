@@ -1,0 +1,120 @@
+"""Whether what was seen of the arms' tails is enough to believe in a difference of means.
+
+A mean that is bounded by nothing may rest on outcomes that have not come yet: a rare disaster of the challenger, a rare
+windfall of the champion. No test can exclude what nobody has seen, so a win waits until
+
+- the long tail on the side that would take it away no longer bends the estimate's law: its skewness is at most
+  `MOST_SKEWNESS` (for one arm, n ≥ 39 γ²; Cochran 1977, section 2.15, asks 25 γ² of one look);
+- each arm has shown its spread: (Σ r²)² / Σ r⁴ ≥ `LEAST_EFFECTIVE`, about n/3 for normal and n/9 for exponential
+  outcomes, so that no few outcomes make up most of it, and the spread is not small beside the effect; or the arm has
+  `RARE` outcomes, of which one that comes once in a hundred would be among them with probability .98.
+
+Invariant: harm never waits for a tail; what is asked depends on outcomes so far alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from evaluator.stats.evidence import ratio
+from evaluator.stats.score_process import Bools, Floats
+
+MOST_SKEWNESS: Final = 0.16
+LEAST_EFFECTIVE: Final = 12.0
+RARE: Final = 400.0
+# An arm's standard deviation that is a smaller part of the effect than this says nothing of its tail.
+LEAST_SPREAD: Final = 0.5
+
+
+class PowerSums:
+    """n and Σ (y−c)ᵏ for k = 1 … 4 of both arms, shape (2, 5); c is the first value, so that none is far from it."""
+
+    def __init__(self) -> None:
+        self.sums = np.zeros((2, 5))
+        self._origin: float | None = None
+
+    @property
+    def means(self) -> Floats:
+        """Both arms' means, shape (2,), NaN before any outcome; exact where all outcomes of an arm are one value."""
+        n, total = self.sums[:, 0], self.sums[:, 1]
+        origin = math.nan if self._origin is None else self._origin
+        return np.where(n > 0.0, origin + total / np.maximum(n, 1.0), math.nan)
+
+    def add(self, arm: int, y: Floats) -> None:
+        """Outcomes of an arm (0: champion, 1: challenger), larger is better; differences of pairs are arm 1's."""
+        if not len(y):
+            return
+        if self._origin is None:
+            self._origin = float(y[0])
+        d = y - self._origin
+        square = d * d
+        self.sums[arm] += [len(d), d.sum(), square.sum(), (square * d).sum(), (square * square).sum()]
+
+
+@dataclass(frozen=True, eq=False)
+class Tails:
+    """Central moments of each cell's arms, shape (cells, 2) each, columns champion and challenger. n is 0 where there
+    is no such arm (pairs have differences alone, as the challenger's)."""
+
+    n: Floats
+    mean: Floats
+    variance: Floats
+    third: Floats
+    fourth: Floats
+
+    @classmethod
+    def of_sums(cls, sums: Floats) -> Tails:
+        """From `PowerSums.sums` of each cell, shape (cells, 2, 5)."""
+        n = sums[:, :, 0]
+        mean, second, third, fourth = (sums[:, :, k] / np.maximum(n, 1.0) for k in range(1, 5))
+        variance = second - mean**2
+        variance = np.where(variance > 1e-12 * second, variance, 0.0)
+        fourth = fourth - 4.0 * mean * third + 6.0 * mean**2 * second - 3.0 * mean**4
+        third = third - 3.0 * mean * second + 2.0 * mean**3
+        varies = variance > 0.0
+        return cls(n, mean, variance, np.where(varies, third, 0.0), np.where(varies, np.maximum(fourth, 0.0), 0.0))
+
+    @property
+    def skewness(self) -> Floats:
+        """Skewness of the estimated effect from the tails that would take a win away, shape (cells,), at least 0."""
+        n = np.maximum(self.n, 1.0)
+        against = np.maximum(self.third * [1.0, -1.0], 0.0)
+        noise = (self.variance / n).sum(axis=1)
+        made = (against / (n * n)).sum(axis=1)
+        return ratio(made, noise**1.5)
+
+    @property
+    def unseen(self) -> Bools:
+        """Arms, shape (cells, 2), that have not shown their spread."""
+        bulk = self.variance**2 * self.n
+        effective = np.divide(bulk, self.fourth, out=np.zeros_like(bulk), where=self.fourth > 0.0)
+        effect = np.abs(self.mean[:, 1] - self.mean[:, 0])[:, None]
+        small = (effective < LEAST_EFFECTIVE) | (np.sqrt(self.variance) < LEAST_SPREAD * effect)
+        return (self.n > 0.0) & (self.n < RARE) & small
+
+    @property
+    def shown(self) -> Bools:
+        """Cells whose tails are known well enough for a win, shape (cells,)."""
+        return (self.skewness <= MOST_SKEWNESS) & ~self.unseen.any(axis=1)
+
+    def lacking(self, cell: int) -> str | None:
+        """What a cell's win still waits for; None where its tails are shown."""
+        if self.shown[cell]:
+            return None
+        who = ("champion", "challenger")
+        for arm in np.flatnonzero(self.unseen[cell]).tolist():
+            n = self.n[cell, arm]
+            return (
+                f"the {who[arm]}'s {n:.0f} outcomes vary too little, or too few of them, to show what its mean rests "
+                f"on; {RARE:.0f} do"
+            )
+        rest = float(self.skewness[cell])
+        more = float(self.n[cell, 1]) * (rest / MOST_SKEWNESS) ** 2
+        return (
+            f"rare outcomes far out, on the side that would take it away, make much of the mean (skewness {rest:.2f} "
+            f"of the estimate, {MOST_SKEWNESS:g} at most); about {more:,.0f} outcomes of the challenger would do"
+        )

@@ -1,0 +1,28 @@
+"""Equal means with unequal tails make no winner more often than declared, and light tails keep their power.
+
+Limits are binomial: a right rate breaks one once in a thousand seeds, and the seed is fixed. `python -m
+benchmarks.tails` has more runs.
+"""
+
+import pytest
+from builders.statistics import at_least, at_most
+
+from benchmarks.tails import BETTER_LAWS, EQUAL, counted
+
+RUNS = 80
+_LONGER = ("normal, lognormal(1)", "p99, both lognormal(1)")  # the benchmark's alone
+
+
+@pytest.mark.parametrize("name", [name for name in EQUAL if name not in _LONGER])
+def test_no_tail_makes_a_winner(name: str) -> None:
+    better, _, unasked, _ = counted(EQUAL[name], 2000, 0.1, RUNS, 3)
+    assert better <= at_most(RUNS, 0.025)
+    if "disaster" in name or "1.5" in name:
+        assert unasked > at_most(RUNS, 0.025)  # the rule is what does it
+
+
+@pytest.mark.parametrize("name", BETTER_LAWS)
+def test_light_tails_cost_a_few_points_of_power_at_most(name: str) -> None:
+    better, _, unasked, _ = counted(BETTER_LAWS[name], 2000, 0.1, RUNS, 4)
+    assert unasked >= at_least(RUNS, 0.75)
+    assert better >= unasked - 0.05 * RUNS

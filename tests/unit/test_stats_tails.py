@@ -1,0 +1,97 @@
+"""What is asked of tails, against SciPy's moments; and that what shows no tail waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders.experiments import analysed, only
+from scipy import stats
+
+from evaluator.stats.tails import LEAST_EFFECTIVE, MOST_SKEWNESS, PowerSums, Tails
+
+RNG = np.random.default_rng(2)
+
+
+def tails(champion: Any, challenger: Any) -> Tails:
+    sums = PowerSums()
+    for arm, y in enumerate((champion, challenger)):
+        for part in np.array_split(np.asarray(y, dtype=float), 7):
+            sums.add(arm, part)
+    return Tails.of_sums(sums.sums[None])
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e7])
+def test_moments_are_scipys_also_far_from_zero(offset: float) -> None:
+    arms = offset + RNG.gamma(2.0, 3.0, 500), offset - RNG.lognormal(0.0, 1.0, 300)
+    found = tails(*arms)
+    for arm, y in enumerate(arms):
+        assert found.variance[0, arm] == pytest.approx(np.var(y), rel=1e-6)
+        assert found.third[0, arm] / found.variance[0, arm] ** 1.5 == pytest.approx(stats.skew(y), rel=1e-5)
+        assert found.fourth[0, arm] / found.variance[0, arm] ** 2 == pytest.approx(
+            stats.kurtosis(y, fisher=False), rel=1e-5
+        )
+    third = (stats.moment(arms[0], 3) / 500**2 - stats.moment(arms[1], 3) / 300**2) / (
+        np.var(arms[0]) / 500 + np.var(arms[1]) / 300
+    ) ** 1.5
+    assert found.skewness[0] == pytest.approx(third, rel=1e-5)
+
+
+def test_only_the_tails_that_would_take_a_win_away_count() -> None:
+    calm, long = RNG.standard_normal(600), RNG.lognormal(0.0, 1.5, 600)
+    assert tails(calm, long).skewness[0] < 0.05  # windfalls of the challenger
+    assert tails(calm, -long).skewness[0] > MOST_SKEWNESS  # disasters of the challenger
+    assert tails(long, calm).skewness[0] > MOST_SKEWNESS  # windfalls of the champion
+    assert "skewness" in (tails(calm, -long).lacking(0) or "")
+
+
+def test_an_arm_that_hardly_varies_shows_nothing_before_four_hundred() -> None:
+    calm = RNG.standard_normal(5000)
+    for n, shown in ((30, False), (399, False), (400, True)):
+        assert tails(calm, np.full(n, 7.0)).shown[0] == shown, n  # no tail yet, or none at all
+        assert tails(calm, 7.0 + 0.01 * RNG.standard_normal(n)).shown[0] == shown, n  # beside the effect it is even
+    assert f"{399}" in (tails(calm, np.full(399, 7.0)).lacking(0) or "")
+
+
+@pytest.mark.parametrize(
+    ("draw", "n"),
+    [(RNG.standard_normal, 60), (lambda n: -RNG.exponential(1.0, n), 200), (lambda n: RNG.gamma(4.0, 1.0, n), 100)],
+)
+def test_light_tails_are_shown_soon(draw: Any, n: int) -> None:
+    shown = [bool(tails(draw(9 * n), draw(n)).shown[0]) for _ in range(200)]
+    assert np.mean(shown) > 0.9
+    assert LEAST_EFFECTIVE < 60 / 3
+
+
+def frame(y: Any, seed: int) -> pd.DataFrame:
+    """`y(rng, n)` is the challenger's loss; the champion's is .995 throughout."""
+    rng = np.random.default_rng(seed)
+    treated = rng.random(3000) < 0.1
+    return pd.DataFrame({"arm": np.where(treated, "B", "A"), "loss": np.where(treated, y(rng, 3000), 0.995)})
+
+
+def test_a_disaster_that_has_not_come_yet_is_no_win_and_harm_is_found_at_once() -> None:
+    options = {"metric": "loss:mean:lower", "share": {"A": 0.9, "B": 0.1}}
+    calm = only(analysed(frame(lambda rng, n: np.full(n, 0.5), 1), **options))
+    assert calm.verdict == "inconclusive"  # 300 outcomes, all alike
+    assert any("show what its mean rests on" in reason for reason in calm.reasons)
+    harm = only(analysed(frame(lambda rng, n: np.full(n, 1.5), 1), **options))
+    assert harm.verdict == "worse"
+    assert harm.stopped is not None
+    assert harm.stopped.rows < 1000
+
+
+@pytest.mark.parametrize("metric", ["loss:mean:lower", "loss/sessions:ratio:lower"])
+@pytest.mark.parametrize("unit", [None, "who"])
+def test_means_ratios_and_units_all_wait_for_the_tail(metric: str, unit: str | None) -> None:
+    """Equal means; most outcomes of the challenger lie below the champion's."""
+    won = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        log = frame(lambda rng, n: rng.lognormal(0.0, 2.0, n) * 0.995 / np.exp(2.0), seed)
+        log["loss"] += np.where(log.arm == "A", rng.normal(0.0, 0.1, 3000), 0.0)
+        log = log.assign(sessions=1.0, who=np.arange(3000))
+        won += only(analysed(log, metric=metric, share={"A": 0.9, "B": 0.1}, unit=unit)).verdict == "better"
+    assert won == 0
