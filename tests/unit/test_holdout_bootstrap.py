@@ -110,6 +110,30 @@ def test_a_statistic_that_many_draws_do_not_define_has_no_bound() -> None:
     assert spread.p_value > 0.1
 
 
+def test_an_undefined_draw_counts_as_extreme_on_both_sides() -> None:
+    """A third of the draws lack block 0; without them the rest alone would look sure."""
+
+    class Partly:
+        def evaluate(self, weights: Any) -> Any:
+            values, influences = Ratio(np.arange(9.0), np.ones(9)).evaluate(weights)
+            return np.where(weights[:, 0] > 0, values, np.nan), influences
+
+    found = interval(Partly(), blocks=9)
+    assert (found.estimate, found.lower, found.upper) == (4.0, None, None)
+
+
+def test_no_interval_is_narrower_than_students() -> None:
+    """Heavy tails make draws look alike."""
+    rng = np.random.default_rng(9)
+    for _ in range(20):
+        found = interval(Ratio(rng.standard_cauchy(8), np.ones(8)), blocks=8)
+        assert found.estimate is not None
+        assert found.error is not None
+        reach = stats.t.ppf(0.95, 7) * found.error - 1e-9
+        assert found.lower is None or found.estimate - found.lower >= reach
+        assert found.upper is None or found.upper - found.estimate >= reach
+
+
 @pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.25, 2 / (DRAWS + 1))])
 def test_blocks_that_are_all_alike_are_their_own_bound(value: float, p: float) -> None:
     found = interval(Ratio(np.full(9, value), np.ones(9)), blocks=9)

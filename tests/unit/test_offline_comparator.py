@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import r2_score, roc_auc_score
+from statsmodels.stats.multitest import multipletests
 
 import gauntlet
 from evaluator.offline.comparator.curves import roc_curve
@@ -51,6 +52,8 @@ def test_a_better_model_is_promoted_on_numbers_that_scikit_learn_gives() -> None
     assert (loss.better, loss.role) == ("lower", "shown")
     assert loss.improvement == pytest.approx(loss.baseline - loss.candidate)
     assert [(one.column, one.value) for one in report.slices] == [("site", "north"), ("site", "south"), (None, "late")]
+    holm = multipletests([one.p_value for one in report.slices], method="holm")[1]
+    assert [one.adjusted_p_value for one in report.slices] == pytest.approx(holm.tolist())
 
 
 def test_the_worse_and_the_same_model_are_not_promoted() -> None:
