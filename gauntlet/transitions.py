@@ -16,6 +16,9 @@ from gauntlet.errors import TransitionRefused
 from gauntlet.rollout import SHADOW_STAGE, Bake, Command, Control, Ended, Rollout, Transition
 from gauntlet.types import Decision, Rule
 
+GENERATIONS = 2
+"""Models of one recipe that may be in shadow at once."""
+
 _ENDED_KEPT = 50  # enough for every status page; the store's history has them all
 
 
@@ -132,15 +135,18 @@ def _id(control: Control, number: int) -> str:
 
 
 def _challenge(control: Control, command: Command, now: float) -> Control:
-    """Begin a rollout in shadow. It takes the place of one of the same recipe that is still in shadow, too: of two
-    models trained alike the newer one is the candidate."""
+    """Begin a rollout in shadow. Of those of one recipe that are still there, too, the oldest gives way when there are
+    `GENERATIONS` already, or no room: a schedule that is shorter than the way out of shadow would let nobody pass if
+    each new model took the place of the last."""
     if command.version is None or command.shadow is None or not command.stages:
         raise TransitionRefused("challenge needs a version, a shadow stage and a ramp", code="incomplete_command")
     if control.challenged_by(command.version):
         return control
     if command.version == control.champion:
         raise TransitionRefused(f"{command.version} is the champion already", code="already_champion")
-    replaced = tuple(r for r in control.rollouts if r.recipe is not None and r.recipe == command.recipe and r.in_shadow)
+    alike = tuple(r for r in control.rollouts if r.recipe is not None and r.recipe == command.recipe and r.in_shadow)
+    crowded = len(alike) >= GENERATIONS or len(control.rollouts) >= command.most
+    replaced = alike[:1] if crowded else ()
     if len(control.rollouts) - len(replaced) >= command.most:
         limit = "is" if command.most == 1 else f"are, and {command.most} challengers may run at once"
         raise TransitionRefused(f"{_names(control.rollouts)} {limit} running; end one first", code="rollout_running")
@@ -157,7 +163,7 @@ def _challenge(control: Control, command: Command, now: float) -> Control:
         recipe=command.recipe,
     )
     note = _note(command, Decision.HOLD, now, rollout.id, f"{command.version} against {control.champion}, in shadow")
-    why = f"{command.version}, trained alike and later, takes its place"
+    why = f"{command.version}, trained alike and later, takes its place before it could pass"
     return _replace(
         control,
         rollouts=(*_without(control, *replaced), rollout),

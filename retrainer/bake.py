@@ -1,8 +1,8 @@
 """The bake, the watch over a promoted champion: pure rules from its health to a rollback or a confirmation.
 
-Back to the previous champion when the new one is worse than that on the same requests since its promotion, or falls
-below its reference, unless the previous one, scored on the same requests, does no better; confirmed when the bake's
-time is over.
+Back to the previous champion when the new one is shown to be worse than that on the same requests since its promotion,
+or falls below its reference where the previous one, scored on the same requests, has not fallen as far; confirmed when
+the bake's time is over.
 """
 
 from __future__ import annotations
@@ -65,15 +65,22 @@ def degradation(window: dict[str, float], reference: dict[str, float], config: C
 
 
 def is_global_shift(health: Health, previous: str, config: Config) -> bool:
-    """Whether `previous`, the champion of before, scored in shadow on the same requests, does no better: a shift for
-    both models, so that going back would not help. False where it was not scored enough."""
+    """Whether `previous`, the champion of before, scored in shadow on the same requests, would not have done better: in
+    the primary metric, which the promotion was decided on, or by as much as may be lost. Then it is a shift for both
+    models, and what is left between them is for the paired comparison to say. False where it was not scored enough."""
     if health.previous != previous or health.previous_outcomes < config.bake.min_outcomes:
         return False
-    if config.task is Task.CLASSIFICATION:
-        before, now = health.previous_window.get("accuracy"), health.window.get("accuracy")
-        return before is not None and now is not None and before <= now
-    before, now = _rmse(health.previous_window), _rmse(health.window)
-    return before is not None and now is not None and before >= now
+    ours, theirs = (_primary_loss(window, config.metric) for window in (health.window, health.previous_window))
+    if ours is not None and theirs is not None and ours <= theirs:
+        return True
+    return bool(health.previous_window) and degradation(health.window, health.previous_window, config) is None
+
+
+def _primary_loss(window: dict[str, float], metric: str) -> float | None:
+    """The primary metric so that less is better."""
+    if metric == "accuracy":
+        return -window["accuracy"] if "accuracy" in window else None
+    return _rmse(window) if metric == "mse" else window.get(metric)
 
 
 def _rmse(metrics: dict[str, float]) -> float | None:

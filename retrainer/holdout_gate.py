@@ -82,15 +82,23 @@ def improvement(
 
 
 def _answer(
-    rule: Rule, metric: str, rows: int, found: Interval, worse: float | None, min_improvement: float, confidence: float
+    rule: Rule,
+    metric: str,
+    rows: int,
+    found: Interval,
+    worse: float | None,
+    margin: float,
+    min_improvement: float,
+    confidence: float,
 ) -> tuple[bool, list[str]]:
-    """Whether the rule accepts this improvement, and why. `worse`: the bound of the opposite."""
+    """Whether the rule accepts this improvement, and why. `worse`: the bound of the opposite; `margin`: the loss that
+    `refresh` allows, in the metric's units."""
     improves = f"{metric} improves by {found.estimate:.4g} a row on {rows:,} held-out rows"
     over = f"at {confidence:.0%} confidence over {found.blocks} blocks"
     if rule is Rule.REFRESH:
-        accepted = worse is None or worse <= 0
-        judged = "not clearly worse" if worse is None or accepted else f"worse by at least {worse:.4g}"
-        return accepted, [improves, f"{over} it is {judged}"]
+        if worse is None or worse <= margin:
+            return True, [improves, f"{over} it is not shown to be worse by more than the margin of {margin:.4g}"]
+        return False, [improves, f"{over} it is worse by at least {worse:.4g}, more than the margin of {margin:.4g}"]
     enough = found.estimate >= min_improvement
     sure = found.lower is not None and found.lower > 0
     if found.lower is None:
@@ -115,19 +123,21 @@ def compare(
     block: float,
     offset: float = 0.0,
     rule: Rule,
+    margin: float,
     min_improvement: float,
     confidence: float,
     repetitions: int,
     seed: int,
 ) -> Comparison:
     """The gate. `prove`: better by at least `min_improvement` (in the metric's units), and surely better than not at
-    all. `refresh`: not clearly worse; a live comparison tells more than any holdout, so only what has no hope is kept
-    from it.
+    all. `refresh`: not surely worse by more than `margin`, a share of the champion's mean loss; a live comparison tells
+    more than any holdout, so only what has no hope is kept from it.
 
     `champion` and `challenger` are both models' outputs on the same rows, which neither was fitted on; `truth` is class
     indices or values, `times` seconds.
     """
-    difference = loss(metric, champion, truth) - loss(metric, challenger, truth)
+    before = loss(metric, champion, truth)
+    difference, allowed = before - loss(metric, challenger, truth), margin * float(before.mean())
 
     def bounded(values: Floats) -> Interval:
         return improvement(
@@ -136,7 +146,7 @@ def compare(
 
     found = bounded(difference)
     worse = bounded(-difference).lower if rule is Rule.REFRESH else None
-    accepted, reasons = _answer(rule, metric, len(difference), found, worse, min_improvement, confidence)
+    accepted, reasons = _answer(rule, metric, len(difference), found, worse, allowed, min_improvement, confidence)
     return Comparison(
         accepted=accepted,
         reasons=reasons,

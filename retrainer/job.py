@@ -138,6 +138,7 @@ def _compare(
         block=config.evidence.longest_block,
         offset=config.evidence.block_offset,
         rule=settings.rule,
+        margin=config.refresh.margin,
         min_improvement=settings.min_improvement,
         confidence=settings.confidence,
         repetitions=settings.bootstrap,

@@ -60,7 +60,7 @@ class JobRunner:
             now=self._store.now,
             champion=control.champion,
             rollouts=tuple(r.id for r in control.rollouts),
-            replaceable=sum(r.in_shadow and r.recipe in recipes for r in control.rollouts),
+            replaceable=len(recipes & {r.recipe for r in control.rollouts if r.in_shadow}),
             most=self._config.shadow.challengers,
             baking=control.bake.rollout if control.bake else None,
             running_job=live.id if live else None,

@@ -38,7 +38,7 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
 class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
     """State that the conditions are judged on. Times are seconds since the epoch, on the events' clock.
 
-    rollouts: the running ones; replaceable: of them those whose place a new model of the same recipe takes. most:
+    rollouts: the running ones; replaceable: those of them whose place a new model of the same recipe may take. most:
     challengers that may run at once.
     """
 

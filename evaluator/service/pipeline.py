@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from evaluator.policies.lineage import AlphaBudget
 from evaluator.service.accumulators import Accumulators
@@ -145,6 +146,7 @@ class Pipeline:
 
     def _fold(self, joined: JoinResult, counts: Counter[str]) -> Counter[str]:
         losses = self._accumulators.add(joined)
+        self._gross_harm.served(losses[np.isfinite(losses)])
         self._rates.observe(joined)
         self._health.observe(joined.rated)
         self._drift.observe(joined.predictions, joined.matches, losses)

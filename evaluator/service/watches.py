@@ -28,6 +28,8 @@ from gauntlet.types import CHALLENGER, CHAMPION
 Floats = NDArray[np.float64]
 
 _WAITING = 64
+_REMEMBERED = 10_000
+"""The champion's latest losses that a new rollout's measure begins with, about so many."""
 _STEPS = 8
 """Steps of exposure time in the age at which label arrival is judged."""
 _USUAL = 0.95
@@ -43,13 +45,24 @@ class _Watched(msgspec.Struct, kw_only=True):
 
 
 class GrossHarmMonitor:
-    """One watch for each rollout, made with its first pair."""
+    """One watch for each rollout, made with its first pair.
+
+    It measures harm by the champion's usual loss, which begins with what was served before the rollout: the first pairs
+    of one that begins in a calm night would take any difference for gross.
+    """
 
     def __init__(self, margin: float, alpha: float) -> None:
         """`margin`: share of the champion's loss; `alpha`: level of a false alarm over a rollout's life."""
         self._margin = margin
         self._alpha = alpha
         self._rollouts: dict[str, _Watched] = {}
+        self._usual = (0.0, 0.0)
+
+    def served(self, losses: Floats) -> None:
+        """Losses of what was served, shape (n,): the champion's but for the ramp's share."""
+        if self._usual[0] > _REMEMBERED:
+            self._usual = (0.5 * self._usual[0], 0.5 * self._usual[1])
+        self._usual = (self._usual[0] + len(losses), self._usual[1] + float(losses.sum()))
 
     def pairs(self, rollout: str, champion: Floats, challenger: Floats) -> None:
         """Both arms' losses on the same requests, shape (n,)."""
@@ -77,22 +90,26 @@ class GrossHarmMonitor:
         self._rollouts = {name: watched for name, watched in self._rollouts.items() if name in kept}
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        rollouts = {
             name: {"watch": watched.watch.to_dict(), "waiting": watched.waiting, "reported": watched.reported}
             for name, watched in self._rollouts.items()
         }
+        return {"rollouts": rollouts, "usual": list(self._usual)}
 
     def restore(self, data: dict[str, Any]) -> None:
+        self._usual = tuple(data.get("usual", self._usual))
         self._rollouts = {
             name: _Watched(
                 watch=GrossHarmWatch.from_dict(saved["watch"]), waiting=saved["waiting"], reported=saved["reported"]
             )
-            for name, saved in data.items()
+            for name, saved in data.get("rollouts", {}).items()
         }
 
     def _of(self, rollout: str) -> _Watched:
         if rollout not in self._rollouts:
-            self._rollouts[rollout] = _Watched(watch=GrossHarmWatch(self._margin, self._alpha))
+            outcomes, losses = self._usual
+            watch = GrossHarmWatch(self._margin, self._alpha, pairs=round(outcomes), champion=losses)
+            self._rollouts[rollout] = _Watched(watch=watch)
         return self._rollouts[rollout]
 
 

@@ -6,8 +6,8 @@ champion's mean loss". Each pair bets on
     X = min(loss of the challenger, cap) - min(loss of the champion, cap) - margin mean,
 
 and wealth multiplies by 1 + f X / (cap + margin mean), f in `FRACTIONS`, mean that of the champion's loss over all
-earlier pairs, cap `CAP` times it. The mean of all pairs is the measure, so that a calm day on which both models lose
-little is none.
+earlier pairs and before the rollout, cap `CAP` times it. All the past is the measure, so that a calm night or day on
+which both models lose little is none.
 
 Equal models differ within a storm or a day by a part of their loss. Three things keep that from an alarm: the margin;
 the window, in which a small difference can't earn much; and that the mean loss must be worse by twice the margin.
@@ -72,8 +72,8 @@ class GrossHarmWatch:
     """The watch of one rollout. `add` takes pairs in any order that does not depend on their losses.
 
     margin: share of the champion's loss that is allowed; alpha: level over the rollout's life. pairs, champion: how
-    many pairs were counted, and the champion's loss on them. window: its number; since: pairs, both arms' losses,
-    and the log wealth of each fraction since it began.
+    many pairs were counted, and the champion's loss on them; both begin with what is known of it. window: its number;
+    since: pairs, both arms' losses, and the log wealth of each fraction since it began.
     """
 
     margin: float

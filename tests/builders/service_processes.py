@@ -84,10 +84,10 @@ class Loop:
         """kill -9."""
         os.kill(self.services.processes[service].pid, signal.SIGKILL)
 
-    async def challenge(self) -> None:
-        """Start a rollout of another model and wait until it is served."""
+    async def challenge(self, seed: int = 2) -> None:
+        """Start a rollout of another model, drawn by `seed`, and wait until it is served."""
         registry = adapters.registry(self.config)
-        model = small_experiment.classifier(2)
+        model = small_experiment.classifier(seed)
         entry = registry.register(model, registry.get("v0001").schema, created_at=0.0)
         await self.post(f"{self.url}/challenge", {"version": entry.version, "reason": "test"})
         await small_experiment.until(lambda: self._serves(entry.version))

@@ -15,13 +15,16 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
 EVIDENCE = {"outcome_horizon": "2h", "block": "4h", "harm_block": "1h", "min_samples": 4000}
 
 
-async def test_kill_nine_of_each_service_changes_no_count(tmp_path: Path) -> None:
-    """Scenario 1: router, evaluator (twice) and retrainer are killed while traffic, shadow scores and outcomes flow."""
+@pytest.mark.parametrize("challengers", [1, 3])
+async def test_kill_nine_of_each_service_changes_no_count(tmp_path: Path, challengers: int) -> None:
+    """Scenario 1: router, evaluator (twice) and retrainer are killed while traffic, shadow scores and outcomes flow,
+    with one rollout and in a tournament."""
     path = small_experiment.write(tmp_path, clock="events", evidence=EVIDENCE)
     killed = {8: "evaluator", 14: "router", 20: "retrainer", 26: "evaluator"}
     n = 4000
     async with service_processes.loop(path) as running:
-        await running.challenge()
+        for seed in range(2, 2 + challengers):
+            await running.challenge(seed)
 
         async def kill(number: int) -> None:
             if number in killed:
@@ -36,7 +39,10 @@ async def test_kill_nine_of_each_service_changes_no_count(tmp_path: Path) -> Non
     assert saved.counts["predictions"] == n
     assert saved.counts["joined"] == outcomes
     assert saved.counts.get("late", 0) == saved.counts.get("conflict", 0) == 0
-    assert saved.counts["shadows"] > 0.8 * n  # what the killed router had not scored yet is lost, and only that
+    assert len(saved.rollouts) == challengers
+    assert (
+        saved.counts["shadows"] > 0.8 * n * challengers
+    )  # what the killed router had not scored yet is lost, and only that
     again = (await service_processes.evaluated_in_one_pass(config, tmp_path / "again")).state(0, {})
     assert again.accumulators == saved.accumulators  # bit for bit
     assert {k: v for k, v in again.counts.items() if k != "orphan"} == saved.counts

@@ -175,6 +175,7 @@ def test_a_holdout_is_answered_from_five_blocks_on(days: int, answered: bool) ->
         times,
         task=Task.CLASSIFICATION,
         block=DAY,
+        margin=0.05,
         min_improvement=0.01,
         confidence=0.95,
         repetitions=200,

@@ -48,7 +48,24 @@ def test_it_goes_on_from_its_snapshot_and_forgets_what_is_over() -> None:
     assert other.to_dict() == monitor.to_dict()
     assert other.take("r1") is not None
     other.forget(["r2"])
-    assert set(other.to_dict()) == {"r2"}
+    assert set(other.to_dict()["rollouts"]) == {"r2"}
+
+
+def test_a_rollout_that_begins_in_a_calm_night_is_measured_by_the_usual_loss() -> None:
+    """Five times the loss of a night in which hardly anything is lost is not gross beside the loss of a day."""
+    rng = np.random.default_rng(4)
+    night = rng.exponential(0.02, 400)
+    without, monitor = GrossHarmMonitor(0.2, 0.005), GrossHarmMonitor(0.2, 0.005)
+    monitor.served(losses(rng, 3000))
+    restored = GrossHarmMonitor(0.2, 0.005)
+    restored.restore(monitor.to_dict())
+    for watch in (without, restored):
+        watch.pairs("r1", night, 5.0 * night)
+    assert without.take("r1") is not None
+    assert restored.take("r1") is None
+    day = losses(rng, 300)
+    restored.pairs("r1", day, 2.0 * day)
+    assert restored.take("r1") is not None
 
 
 @pytest.mark.parametrize("form", ["paired", "split"])

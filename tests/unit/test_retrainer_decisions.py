@@ -7,9 +7,9 @@ from gauntlet.config import BakeConfig, Config, EvidenceConfig, ShadowConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.policy import POLICIES
-from gauntlet.rollout import Bake, Command, Control, Rollout, Stage
+from gauntlet.rollout import SHADOW_STAGE, Bake, Command, Control, Rollout, Stage
 from gauntlet.transitions import apply
-from gauntlet.types import VerdictCause
+from gauntlet.types import Rule, VerdictCause
 from retrainer.decisions import decide
 
 DAY = 86_400.0
@@ -273,6 +273,21 @@ def health(accuracy: float, at: float = 15 * DAY, outcomes: int = 500, **changes
     return msgspec.structs.replace(known, **changes)
 
 
+@pytest.mark.parametrize("cause", [VerdictCause.NO_WINNER, VerdictCause.UNDERPOWERED])
+def test_a_successor_that_is_better_on_average_waits_in_shadow_for_as_long_again(cause: VerdictCause) -> None:
+    def ends(effect: float, fraction: float, stage: int = SHADOW_STAGE, rule: Rule = Rule.REFRESH) -> bool:
+        gate = Stage(share=0.0, min_seconds=90 * DAY, min_outcomes=0)
+        seen = look(cause=cause, result="inconclusive", effect=effect, information_fraction=fraction)
+        return named(control(stage, rule=rule, shadow=gate), seen) == "archive"
+
+    assert not ends(0.01, 1.0)
+    assert not ends(0.01, 1.99)
+    assert ends(0.01, 2.0)
+    assert ends(-0.01, 1.0), "worse on average"
+    assert ends(0.01, 1.0, rule=Rule.PROVE)
+    assert ends(0.01, 1.0, stage=1), "on the ramp it costs something"
+
+
 def test_a_fall_during_the_bake_takes_the_promotion_back() -> None:
     command = decided(watched(), health(0.8499))
     assert command is not None
@@ -298,9 +313,21 @@ def test_a_fall_that_the_champion_of_before_shares_is_the_world_and_not_a_reason
     regression = parse("experiment: e\ntask: regression\nchampion: {model: m.skops}\n")
     for config in (CONFIG, regression):
         assert named(watched(), both("v1", 500, 0.5), config) is None
-        assert named(watched(), both("v1", 500, 0.51), config) == "rollback", "it does better"
+        assert named(watched(), both("v1", 500, 0.51), config) is None, (
+            "what little is left is for the paired comparison"
+        )
+        assert named(watched(), both("v1", 500, 0.7), config) == "rollback", "it does better by more than may be lost"
         assert named(watched(), both("v1", 499, 0.4), config) == "rollback", "too few to know"
         assert named(watched(), both("v0", 500, 0.4), config) == "rollback", "that is somebody else"
+
+
+def test_a_model_that_is_better_in_what_it_was_promoted_for_stays_though_its_accuracy_falls() -> None:
+    """A storm's week: fewer flights right than the model before it, and the better probabilities."""
+    seen = {"previous": "v1", "previous_outcomes": 500}
+    ours, theirs = {"accuracy": 0.5, "log_loss": 0.60}, {"accuracy": 0.7, "log_loss": 0.61}
+    assert named(watched(), health(0.5, window=ours, previous_window=theirs, **seen)) is None
+    worse = {"accuracy": 0.7, "log_loss": 0.59}
+    assert named(watched(), health(0.5, window=ours, previous_window=worse, **seen)) == "rollback"
 
 
 def test_a_fall_during_the_bake_ends_the_next_rollout_with_it() -> None:

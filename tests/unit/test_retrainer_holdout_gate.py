@@ -22,7 +22,7 @@ def classified(champion: float, challenger: float, count: int = 14, **settings: 
     times = days(count, 30)
     noise = np.repeat(rng.normal(scale=0.01, size=count), 30) + rng.normal(scale=0.02, size=len(times))
     ours, theirs = np.clip(challenger + noise, 0.01, 0.99), np.full(len(times), champion)
-    known = {"rule": Rule.PROVE, "min_improvement": 0.01, "confidence": 0.95, **settings}
+    known = {"rule": Rule.PROVE, "margin": 0.05, "min_improvement": 0.01, "confidence": 0.95, **settings}
     return compare(
         "log_loss",
         np.column_stack([1 - theirs, theirs]),
@@ -59,8 +59,8 @@ def test_a_sure_but_small_improvement_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("champion", "challenger", "count", "accepted"),
-    [(0.6, 0.7, 14, True), (0.6, 0.599, 14, True), (0.6, 0.5, 14, False), (0.6, 0.5, 3, True)],
-    ids=["better", "hardly worse", "clearly worse", "too few blocks to say"],
+    [(0.6, 0.7, 14, True), (0.6, 0.599, 14, True), (0.6, 0.59, 14, True), (0.6, 0.5, 14, False), (0.6, 0.5, 3, True)],
+    ids=["better", "hardly worse", "surely worse, within the margin", "clearly worse", "too few blocks to say"],
 )
 def test_a_refresh_is_kept_from_live_traffic_only_where_it_has_no_hope(
     champion: float, challenger: float, count: int, accepted: bool
