@@ -15,6 +15,7 @@ from builders import demo_year
 from gauntlet.cli.demo import phrases, plots
 from gauntlet.cli.demo import report as demo_report
 from gauntlet.cli.demo.report_model import Report
+from gauntlet.cli.demo.run import SUBMISSIONS
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     async def collected(folder: Path) -> Report:
         run = await demo_year.make(folder, days=90, a_day=10)
         await run.write()
-        return await demo_report.collect(run.config, run.flights, run.sent, time.monotonic())
+        return await demo_report.collect(run.config, run.flights, run.sent, SUBMISSIONS, time.monotonic())
 
     return asyncio.run(collected(tmp_path_factory.mktemp("demo")))
 

@@ -14,6 +14,7 @@ from builders import demo_year
 from gauntlet import adapters, events
 from gauntlet.cli.demo import report
 from gauntlet.cli.demo.report_model import Check, Report
+from gauntlet.cli.demo.run import SUBMISSIONS
 from gauntlet.types import CHALLENGER, CHAMPION
 
 
@@ -24,7 +25,7 @@ async def run(tmp_path: Path) -> demo_year.Run:
 
 async def collected(run: demo_year.Run) -> Report:
     await run.write()
-    return await report.collect(run.config, run.flights, run.sent, time.monotonic() - 3.0)
+    return await report.collect(run.config, run.flights, run.sent, SUBMISSIONS, time.monotonic() - 3.0)
 
 
 def check(found: Report, name: str) -> Check:
@@ -152,7 +153,7 @@ async def test_events_sent_twice_count_once(run: demo_year.Run) -> None:
             ("jobs", run.jobs[1]),
         ],
     )
-    twice = await report.collect(run.config, run.flights, run.sent, time.monotonic())
+    twice = await report.collect(run.config, run.flights, run.sent, SUBMISSIONS, time.monotonic())
     assert twice.reconciled
     assert (twice.timeline, twice.rollouts, twice.jobs) == (once.timeline, once.rollouts, once.jobs)
 

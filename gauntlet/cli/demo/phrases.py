@@ -5,10 +5,11 @@ from __future__ import annotations
 import textwrap
 from datetime import UTC, datetime
 
-from gauntlet.cli.demo.report_model import Job, Month, Report, Rollout, TimelineEntry
+from gauntlet.cli.demo.report_model import Job, Month, Policy, Report, Rollout, TimelineEntry
 from gauntlet.cli.demo.timeline import share_text
 
 _WIDTH = 100
+_VERSIONS = 3
 _EQUAL = 5e-5  # log losses that print alike
 _MONTHS = ("year", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -49,11 +50,14 @@ def shown(rollout: Rollout) -> bool:
 
 
 def notable(entry: TimelineEntry) -> bool:
-    """Whether the text shows the entry: the weekly round of jobs and of their rollouts is on the page."""
-    return entry.kind not in ("job asked", "job completed", "rollout start", "stage", "archive") or entry.actor not in (
-        "retrainer",
-        "evaluator",
-    )
+    """Whether the text shows the entry: the weekly round of jobs and of their rollouts, and drift without a loss, are
+    on the page."""
+    if entry.kind.startswith("drift"):
+        return entry.text.startswith(("HIGH", "CRITICAL"))
+    if entry.kind == "rollback":
+        return entry.rollout is None or "→" in entry.text or entry.rule == "prove"
+    routine = ("job asked", "job completed", "job rejected", "rollout start", "stage", "archive", "bake passed")
+    return entry.kind not in routine or entry.rule == "prove" or entry.actor not in ("retrainer", "evaluator")
 
 
 def stages(rollout: Rollout) -> str:
@@ -83,10 +87,16 @@ def verdict(month: Month) -> str:
 
 
 def served(month: Month) -> str:
-    """Which versions answered, with their share of the month's flights."""
+    """Which versions answered, the first three with their share of the month's flights."""
     total = sum(month.served.values())
     by_share = sorted(month.served.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {100 * n / total:.0f} %" if n < total else name for name, n in by_share)
+    shares = [f"{name} {100 * n / total:.0f} %" if n < total else name for name, n in by_share[:_VERSIONS]]
+    return ", ".join([*shares, *([f"{len(by_share) - _VERSIONS} more"] if len(by_share) > _VERSIONS else [])])
+
+
+def broken(policy: Policy) -> str:
+    """What the two broken models make of a policy: only a blind one serves them."""
+    return "not served" if policy.log_loss_with_broken is None else number(policy.log_loss_with_broken)
 
 
 def gate_loss(job: Job, who: str, metric: str) -> str:

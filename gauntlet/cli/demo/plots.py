@@ -14,6 +14,7 @@ from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from evaluator.offline.render import plot
 from gauntlet import events
+from gauntlet.cli.demo import phrases
 from gauntlet.cli.demo.phrases import interval, month_name
 from gauntlet.cli.demo.report_model import Look, Report, Rollout
 from gauntlet.types import Severity
@@ -207,6 +208,24 @@ def months(report: Report) -> Markup:
         axes.set_ylabel("mean log loss (lower is better)")
         figures = ", ".join(f"{month_name(m.month)} {m.log_loss:.3f} and {m.log_loss_first:.3f}" for m in known)
         return plot.svg(figure, "months", f"Log loss by month, served and first champion for ever: {figures}")
+
+
+def policies(report: Report) -> Markup:
+    """Log loss by month of what each policy serves."""
+    with plot.drawing():
+        figure = Figure(figsize=(plot.WIDTH, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        names = [month.month for month in report.months]
+        styles = zip((plot.ORANGE, plot.GREY, plot.RED, plot.BLUE), "s^vo", strict=True)
+        for policy, (colour, marker) in zip(report.policies, styles, strict=False):
+            losses = [np.nan if value is None else value for value in policy.months]
+            axes.plot(names, losses, color=colour, marker=marker, markersize=6, label=policy.name)
+        axes.legend(loc="best")
+        axes.set_xticks(names, [month_name(number) for number in names])
+        axes.grid(axis="x", visible=False)
+        axes.set_ylabel("mean log loss (lower is better)")
+        figures = ", ".join(f"{p.name} {phrases.number(p.log_loss)}" for p in report.policies)
+        return plot.svg(figure, "policies", f"Log loss by month under each policy; of the year: {figures}")
 
 
 def _figure(report: Report, height: float, ratios: Sequence[float]) -> tuple[Figure, list[Axes]]:

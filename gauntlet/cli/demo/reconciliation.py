@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from gauntlet.cli.demo.event_reader import Outcomes, Predictions
 from gauntlet.cli.demo.replay import Sent
-from gauntlet.cli.demo.report_model import AllocationStep, Check, Month, RealisedShare, Rollout
+from gauntlet.cli.demo.report_model import AllocationStep, Check, Month, OnRamp, RealisedShare, Rollout
 from gauntlet.losses import loss
 
 _TAKEN_OUT = ("rolled_back", "archived")
@@ -59,19 +58,24 @@ def _means(p: NDArray[np.float64], truth: NDArray[np.float64]) -> tuple[float | 
 
 
 def realised_shares(predictions: Predictions, ramp: Sequence[AllocationStep]) -> list[RealisedShare]:
-    """For every allocation with a challenger on live traffic: its realised share beside the ordered one."""
+    """For every allocation and each challenger on its ramp: its realised share beside the ordered one."""
     table = predictions.table[~predictions.table["forced"]]
-    assigned = dict(iter(table.groupby("allocation")["assigned"]))
-    live = {step.allocation: step for step in ramp if step.share > 0 and step.allocation in assigned}
-    return [_realised(step, len(assigned[number]), int(assigned[number].sum())) for number, step in live.items()]
+    requests = table.groupby("allocation").size()
+    assigned = table[table["assigned"]].groupby(["allocation", "rollout"]).size()
+    steps = {step.allocation: step for step in ramp if step.share > 0 and step.allocation in requests.index}
+    return [
+        _realised(number, each, int(requests[number]), int(assigned.get((number, each.rollout), 0)))
+        for number, step in steps.items()
+        for each in step.on_ramp
+    ]
 
 
-def _realised(step: AllocationStep, requests: int, assigned: int) -> RealisedShare:
-    p, realised = step.share, assigned / requests
+def _realised(allocation: int, ordered: OnRamp, requests: int, assigned: int) -> RealisedShare:
+    p, realised = ordered.share, assigned / requests
     spread = 3 * math.sqrt(p * (1 - p) / requests)
     return RealisedShare(
-        allocation=step.allocation,
-        rollout=step.rollout or "",
+        allocation=allocation,
+        rollout=ordered.rollout,
         share=p,
         requests=requests,
         assigned=assigned,
@@ -84,12 +88,16 @@ def _realised(step: AllocationStep, requests: int, assigned: int) -> RealisedSha
 
 def misrouted(predictions: Predictions, ramp: Sequence[AllocationStep]) -> int:
     """Answers by a model that the allocation they name doesn't give to the arm that served."""
-    columns = ["champion", "challenger", "rollout"]
-    steps = pd.DataFrame(map(msgspec.structs.asdict, ramp)).drop_duplicates("allocation", keep="last")
-    ordered = steps.set_index("allocation")[columns].reindex(predictions.table["allocation"])
-    differs = predictions.table[columns].fillna("").to_numpy() != ordered.fillna("").to_numpy()
-    assigned_wrong = predictions.table["assigned"].to_numpy() & differs[:, 1:].any(axis=1)
-    return int((differs[:, 0] | assigned_wrong).sum())
+    champions = {step.allocation: step.champion for step in ramp}
+    arms = {(step.allocation, each.rollout, each.challenger) for step in ramp for each in step.on_ramp}
+    table = predictions.table
+    wrong = table["champion"] != table["allocation"].map(champions)
+    treated = table[table["assigned"]]
+    unordered = [
+        arm not in arms for arm in zip(treated["allocation"], treated["rollout"], treated["challenger"], strict=True)
+    ]
+    wrong[treated.index[unordered]] = True
+    return int(wrong.sum())
 
 
 def answers_after(predictions: Predictions, ramp: Sequence[AllocationStep], rollout: Rollout) -> int:
@@ -101,7 +109,7 @@ def answers_after(predictions: Predictions, ramp: Sequence[AllocationStep], roll
         return 0
     model, table = rollout.challenger, predictions.table
     # A rollout that ends in shadow doesn't change the allocation, so of one allocation the last step counts.
-    present = {step.allocation: model in (step.champion, step.challenger) for step in ramp}
+    present = {step.allocation: model in (step.champion, *(each.challenger for each in step.on_ramp)) for step in ramp}
     latest = table.groupby("partition")["allocation"].cummax()
     return int(((table["model"] == model) & ~latest.map(present).eq(True)).sum())
 
@@ -174,7 +182,8 @@ def _outcome_checks(
     joined = int(predicted_at.notna().sum()) - late
     on_log = len(outcomes.table) + outcomes.foreign
     kinds = {kind: counts.get(kind, 0) for kind in _OUTCOME_KINDS}
-    kinds["waiting"] = max(0, on_log - joined - late - kinds["orphan"])
+    kinds["waiting"] = max(0, on_log - joined - kinds["late"] - kinds["orphan"])
+    later = late - kinds["late"]  # so late that the prediction was forgotten: an orphan, once its turn comes
     evaluated = counts.get("outcomes", 0)
     return [
         _check(
@@ -191,7 +200,7 @@ def _outcome_checks(
         ),
         _check(
             "outcomes joined",
-            kinds["joined"] == joined and kinds["late"] == late,
+            kinds["joined"] == joined and 0 <= later <= kinds["orphan"] + kinds["waiting"],
             "{joined:,} joined and {late:,} late; the log by itself gives {joined_on_log:,} and {late_on_log:,}",
             {"joined": kinds["joined"], "late": kinds["late"], "joined_on_log": joined, "late_on_log": late},
         ),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 
 from evaluator.offline.render import rendered
 from gauntlet import adapters, control, events, keys, status
-from gauntlet.cli.demo import event_reader, phrases, plots, reconciliation, timeline
-from gauntlet.cli.demo.event_reader import Predictions
+from gauntlet.cli.demo import event_reader, phrases, plots, policies, reconciliation, timeline
+from gauntlet.cli.demo.event_reader import Outcomes, Predictions
 from gauntlet.cli.demo.flights import Flights
-from gauntlet.cli.demo.replay import Sent
-from gauntlet.cli.demo.report_model import AllocationStep, Report, Rollout
+from gauntlet.cli.demo.replay import Sent, Submission
+from gauntlet.cli.demo.report_model import AllocationStep, Job, Report, Rollout
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
 from gauntlet.registry.artifact import Predictor
@@ -31,8 +32,12 @@ _HERE = Path(__file__).parent
 _ROWS = 20_000  # instances scored at once: 20 MB of matrix
 
 
-async def collect(config: Config, flights: Flights, sent: Sent, began: float) -> Report:
-    """Read everything back and check it against what the replay `sent`; `began` is the demo's start (monotonic).
+async def collect(
+    config: Config, flights: Flights, sent: Sent, submissions: Sequence[Submission], began: float
+) -> Report:
+    """Read everything back and check it against what the replay `sent`.
+
+    submissions: the models that a person handed in. began: the demo's start (monotonic).
 
     Raises `GauntletError` when the log or the state can't be read.
     """
@@ -40,19 +45,12 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
     history, counts = await _from_state(config)
     first = adapters.registry(config).load(history[0][1].champion)
     ids = flights.key[: sent.flights]
-    reader = await adapters.log_reader(config)
-    try:
-        predictions = await event_reader.predictions(reader, name, ids)
-        outcomes = await event_reader.outcomes(reader, name, ids, first.schema.classes)
-        evaluations = await event_reader.all_of(reader, keys.EVALUATIONS, events.Evaluation, name)
-        drift = {e.id: e for e in await event_reader.all_of(reader, keys.DRIFT, events.Drift, name)}
-        jobs = timeline.jobs(await event_reader.all_of(reader, keys.JOBS, events.Job, name))
-    finally:
-        await reader.close()
+    predictions, outcomes, evaluations, drift, jobs = await _recorded(config, ids, first)
     begin = float(flights.departure[0])
     scores = await asyncio.to_thread(_scores, first, flights, sent.flights)
     by_flight = pd.DataFrame({"month": flights.month[: sent.flights], "first": scores}, index=pd.Index(ids))
     months, year = reconciliation.months(by_flight, predictions, outcomes)
+    others = await asyncio.to_thread(policies.policies, flights, sent.flights, scores, submissions, year, months)
     ramp = timeline.ramp(history, begin)
     rollouts = [_counted(r, predictions, ramp) for r in timeline.rollouts(history, evaluations, begin, sent.end)]
     checks = reconciliation.checks(
@@ -80,15 +78,40 @@ async def collect(config: Config, flights: Flights, sent: Sent, began: float) ->
         per_second=sent.flights / sent.seconds if sent.seconds > 0 else 0.0,
         reconciled=all(check.passed for check in checks),
         checks=tuple(checks),
-        timeline=tuple(timeline.timeline(history, list(drift.values()), jobs, begin)),
+        timeline=tuple(timeline.timeline(history, drift, jobs, begin)),
         rollouts=tuple(rollouts),
         ramp=tuple(ramp),
         realised=tuple(reconciliation.realised_shares(predictions, ramp)),
-        drift=tuple(drift.values()),
+        drift=tuple(drift),
         jobs=tuple(jobs),
         months=tuple(months),
         year=year,
+        policies=others,
     )
+
+
+class _Recorded(NamedTuple):
+    """The recorded events; of drift and jobs each once, in order."""
+
+    predictions: Predictions
+    outcomes: Outcomes
+    evaluations: list[events.Evaluation]
+    drift: list[events.Drift]
+    jobs: list[Job]
+
+
+async def _recorded(config: Config, ids: Sequence[str], first: Predictor) -> _Recorded:
+    name, reader = config.experiment, await adapters.log_reader(config)
+    try:
+        return _Recorded(
+            await event_reader.predictions(reader, name, ids),
+            await event_reader.outcomes(reader, name, ids, first.schema.classes),
+            await event_reader.all_of(reader, keys.EVALUATIONS, events.Evaluation, name),
+            list({e.id: e for e in await event_reader.all_of(reader, keys.DRIFT, events.Drift, name)}.values()),
+            timeline.jobs(await event_reader.all_of(reader, keys.JOBS, events.Job, name)),
+        )
+    finally:
+        await reader.close()
 
 
 async def _from_state(config: Config) -> tuple[timeline.History, dict[str, int]]:

@@ -11,7 +11,7 @@ from gauntlet import events
 
 
 class TimelineEntry(msgspec.Struct, frozen=True):
-    """One line of the timeline: when, what kind of thing, what, who did it and why."""
+    """One line of the timeline: when, what kind of thing, what, who did it and why; of a rollout, and its rule."""
 
     at: float
     kind: str
@@ -19,6 +19,7 @@ class TimelineEntry(msgspec.Struct, frozen=True):
     actor: str = ""
     reason: str = ""
     rollout: str | None = None
+    rule: str = ""
 
 
 class StageTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,16 +77,27 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     shadow_failures: int = 0
 
 
+class OnRamp(msgspec.Struct, frozen=True, kw_only=True):
+    """A challenger on the ramp, with its share of the traffic."""
+
+    rollout: str
+    challenger: str
+    share: float
+
+
 class AllocationStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of the control record: who is champion and who is on the ramp with which share from `at` on."""
+    """One version of the control record: who is champion, and who is on the ramp from `at` on."""
 
     at: float
     version: int
     allocation: int
-    share: float
     champion: str
-    challenger: str | None
-    rollout: str | None
+    on_ramp: tuple[OnRamp, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """The challengers' share of the traffic."""
+        return sum(each.share for each in self.on_ramp)
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +132,20 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
     log_loss_first: float | None
     accuracy: float | None
     accuracy_first: float | None
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """One policy of renewal and the mean log loss of what it would have served on the same flights.
+
+    A blind policy deploys the two broken models as well: `log_loss_with_broken` and `months` are with them, over the
+    flights that got an answer, and `unanswered` counts those that got none.
+    """
+
+    name: str
+    log_loss: float | None
+    log_loss_with_broken: float | None = None
+    unanswered: int = 0
+    months: tuple[float | None, ...] = ()
 
 
 class RealisedShare(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,3 +200,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[Job, ...]
     months: tuple[Month, ...]
     year: Month
+    policies: tuple[Policy, ...] = ()

@@ -45,6 +45,8 @@ def run(folder: Path, *, days: int, log: str, state: str, hold: bool) -> int:
 
     Raises `BadInput` for a folder that holds anything but a demo's run.
     """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # replay, services and jobs share the cores already
+        os.environ.setdefault(name, "1")
     ports = _free_ports(3)
     status = f"http://127.0.0.1:{ports[0]}/v1/experiments/{EXPERIMENT}"
     with fresh(folder):
@@ -79,7 +81,7 @@ async def _run(folder: Path, ports: list[int], *, days: int, log: str, state: st
             raise ConfigError(f"{ended} ended early; {folder}/{ended}.log says why")
         sent = replay.result()
         print("\nreading the recorded events …", flush=True)
-        code = _write(folder, await report.collect(config, flights, sent, began))
+        code = _write(folder, await report.collect(config, flights, sent, SUBMISSIONS, began))
         if hold:
             print("holding; Ctrl-C stops everything", flush=True)
             await stop.wait()

@@ -5,13 +5,13 @@ Nothing is inferred: each line is one recorded event or one accepted version of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from gauntlet import events
-from gauntlet.cli.demo.report_model import AllocationStep, Job, Look, Rollout, StageTime, TimelineEntry
+from gauntlet.cli.demo.report_model import AllocationStep, Job, Look, OnRamp, Rollout, StageTime, TimelineEntry
 from gauntlet.rollout import Control, Ended
 from gauntlet.rollout import Rollout as RunningRollout
 
@@ -47,10 +47,8 @@ def ramp(history: History, begin: float) -> list[AllocationStep]:
             at=time_of(control, begin),
             version=version,
             allocation=control.allocation,
-            share=control.share,
             champion=control.champion,
-            challenger=control.on_ramp[0].challenger if control.on_ramp else None,
-            rollout=control.on_ramp[0].id if control.on_ramp else None,
+            on_ramp=tuple(OnRamp(rollout=r.id, challenger=r.challenger, share=r.share) for r in control.on_ramp),
         )
         for version, control in history
     ]
@@ -132,7 +130,8 @@ def _closed(stages: tuple[StageTime, ...], at: float) -> tuple[StageTime, ...]:
 
 def timeline(history: History, drift: Sequence[events.Drift], jobs: Sequence[Job], begin: float) -> list[TimelineEntry]:
     """Everything that happened, in order; of one instant, a cause stands before its effect."""
-    found = [_decision(control, begin) for _, control in history]
+    rules = {rollout.id: rollout.rule for _, control in history for rollout in control.rollouts}
+    found = [_decision(control, begin, rules) for _, control in history]
     for step in drift:
         names = ", ".join(feature.name for feature in step.features[:3])
         text = f"{step.severity} {step.root_cause.replace('_', ' ')}" + (f": {names}" if names else "")
@@ -155,7 +154,7 @@ def timeline(history: History, drift: Sequence[events.Drift], jobs: Sequence[Job
     return sorted(found, key=lambda entry: (entry.at, rank(entry)))
 
 
-def _decision(control: Control, begin: float) -> TimelineEntry:
+def _decision(control: Control, begin: float, rules: Mapping[str, str]) -> TimelineEntry:
     last = control.last
     if last is None or last.command == "begin":
         return TimelineEntry(begin, "start", f"{control.champion} is champion", "gauntlet", last.reason if last else "")
@@ -166,7 +165,8 @@ def _decision(control: Control, begin: float) -> TimelineEntry:
         text = f"{rollout.challenger} to {share_text(rollout.share)}"
     elif kind == "bake passed":
         text = f"{control.champion} stays champion"
-    return TimelineEntry(time_of(control, begin), kind, text, last.actor, last.reason, last.rollout)
+    rule = rules.get(last.rollout or "", "")
+    return TimelineEntry(time_of(control, begin), kind, text, last.actor, last.reason, last.rollout, rule)
 
 
 def _project(event: events.Event, record: type[R], **more: Any) -> R:
