@@ -248,7 +248,9 @@ def reference(folder: Path) -> None:
     (folder / "r.csv").write_text("\n".join(["x1,x2,x3,y", *rows]) + "\n")
 
 
-@pytest.mark.parametrize("content", [GARBAGE, gzip.compress(b"{"), gzip.compress(b"{}" * 5000)[:-9]])
+@pytest.mark.parametrize(
+    "content", [GARBAGE, gzip.compress(b"{"), gzip.compress(b"{}" * 5000)[:-9]], ids=["garbage", "half", "cut"]
+)
 async def test_a_drift_reference(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes) -> None:
     champion = {"model": "model.skops", "reference": "r.csv", "target": "y"}
     reference(tmp_path)
