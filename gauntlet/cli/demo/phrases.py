@@ -60,6 +60,12 @@ def notable(entry: TimelineEntry) -> bool:
     return entry.kind not in routine or entry.rule == "prove" or entry.actor not in ("retrainer", "evaluator")
 
 
+def shares(report: Report) -> str:
+    """How many realised shares lie where a fair coin would put them."""
+    inside = sum(share.inside for share in report.realised)
+    return f"{inside} of {len(report.realised)} shares of a challenger in an allocation are within 3 sigma"
+
+
 def stages(rollout: Rollout) -> str:
     """The stages with the days spent in each."""
     return ", ".join(f"{share_text(s.share)} {(s.until - s.since) / 86_400:.1f} d" for s in rollout.stages)

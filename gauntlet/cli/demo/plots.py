@@ -17,7 +17,7 @@ from gauntlet import events
 from gauntlet.cli.demo import phrases
 from gauntlet.cli.demo.phrases import interval, month_name
 from gauntlet.cli.demo.report_model import Look, Report, Rollout
-from gauntlet.types import Severity
+from gauntlet.types import Rule, Severity
 
 _DAY = 86_400
 _ENDS = {
@@ -27,6 +27,7 @@ _ENDS = {
     "running": (plot.BLUE, "running"),
 }
 _FEATURES = 8  # rows of the feature plot
+_LABELS = 8
 _LINEAR = 0.1  # the effect's axis is logarithmic beyond, or one great harm would hide all other effects
 _OPEN = 9e3  # an open limit, far outside the picture
 _RULE: Any = {"linewidth": 1, "linestyle": plot.DOTTED}
@@ -37,7 +38,7 @@ def evidence(report: Report) -> Markup:
     """Each rollout's effect with its interval, and z between its boundaries."""
     with plot.drawing():
         figure, (top, low) = _figure(report, 6.4, (1.25, 1))
-        shown = [r for r in report.rollouts if any(look.effect is not None for look in r.looks)]
+        shown = [r for r in report.rollouts if phrases.shown(r) and any(look.effect is not None for look in r.looks)]
         if not shown:
             _nothing(top, "no rollout had evidence")
         for axes, line in ((top, _effect), (low, _z)):
@@ -50,8 +51,9 @@ def evidence(report: Report) -> Markup:
         top.set_ylim(-2 * max(reach, _LINEAR), 2 * max(reach, _LINEAR))
         reach = max((abs(look.z) for r in shown for look in r.looks if look.z is not None), default=0.0)
         low.set_ylim(-1.25 * max(reach, 3.2), 1.25 * max(reach, 3.2))
-        middles = [(r.started + (r.ended or r.looks[-1].at)) / 2 for r in shown]
-        for rollout, middle, level in zip(shown, middles, _levels(middles, report), strict=True):
+        named = _named(shown)
+        middles = [(r.started + (r.ended or r.looks[-1].at)) / 2 for r in named]
+        for rollout, middle, level in zip(named, middles, _levels(middles, report), strict=True):
             colour, end = _ENDS[rollout.state]
             style: Any = {"color": colour, "ha": "center", "va": "top", "xycoords": ("data", "axes fraction")}
             plot.note(top, f"{rollout.challenger}\n{end}", (middle / _DAY, 1), (0, -3 - 26 * level), **style)
@@ -98,7 +100,8 @@ def ramp(report: Report) -> Markup:
         top = max([*shares, 1.0])
         for stage in (stage for r in report.rollouts for stage in r.stages if stage.share == 0):
             axes.hlines(0, stage.since / _DAY, stage.until / _DAY, color=plot.BLUE, linewidth=5, alpha=0.35, zorder=3)
-        ended = [(rollout, rollout.ended) for rollout in report.rollouts if rollout.ended is not None]
+        named = _named([rollout for rollout in report.rollouts if phrases.shown(rollout)])
+        ended = [(rollout, rollout.ended) for rollout in named if rollout.ended is not None]
         for (rollout, at), level in zip(ended, _levels([at for _, at in ended], report), strict=True):
             colour, end = _ENDS[rollout.state]
             height = (1.1 + 0.3 * level) * top
@@ -107,7 +110,8 @@ def ramp(report: Report) -> Markup:
             label = f"{rollout.challenger} {end}"
             plot.note(axes, label, (at / _DAY, height), (0, 5), ha="center", va="bottom", color=colour)
         axes.set_ylim(-0.05 * top, 1.75 * top)
-        axes.set_yticks([share for share in sorted({0.0, *shares}) if share == 0 or share > 0.08 * top])
+        ordered = {100 * each.share for step in report.ramp for each in step.on_ramp}
+        axes.set_yticks([share for share in sorted({0.0, *ordered}) if share == 0 or share > 0.08 * top])
         axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
         axes.set_ylabel("challenger's share")
         axes.set_title("Share of the traffic that the challenger answers (thick on the zero line: in shadow)")
@@ -238,6 +242,13 @@ def _figure(report: Report, height: float, ratios: Sequence[float]) -> tuple[Fig
     axes[-1].xaxis.set_major_locator(locator)
     axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))  # type: ignore[no-untyped-call]
     return figure, axes
+
+
+def _named(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """Those with a label: of many only what became of the ones that a person has begun."""
+    if len(rollouts) <= _LABELS:
+        return list(rollouts)
+    return [rollout for rollout in rollouts if rollout.rule == Rule.PROVE and rollout.state != "archived"]
 
 
 def _visible(looks: Sequence[Look]) -> list[float]:
