@@ -15,7 +15,7 @@ from gauntlet.config import Config
 from gauntlet.config.evidence import EXTENSION
 from gauntlet.events import Evaluation
 from gauntlet.rollout import Rollout
-from gauntlet.types import CHALLENGER, Rule, VerdictCause
+from gauntlet.types import CHALLENGER, VerdictCause
 
 
 class Policy(NamedTuple):
@@ -139,11 +139,9 @@ class Limit(NamedTuple):
 
 
 def limit(rollout: Rollout, look: Evaluation, config: Config) -> Limit:
-    """The evaluation limit under the look's cause. A retrained successor that is better on average may wait in shadow,
-    where it costs nobody anything, as if the test were to be extended."""
+    """The evaluation limit under the look's cause."""
     policy, evidence = POLICIES[look.cause], config.evidence
-    waiting = rollout.rule is Rule.REFRESH and rollout.in_shadow and (look.effect or 0.0) > 0.0
-    times = EXTENSION if policy.extended or waiting or evidence.inconclusive == "extend" else 1.0
+    times = EXTENSION if policy.extended or evidence.inconclusive == "extend" else 1.0
     planned = rollout.shadow.min_seconds + sum(stage.min_seconds for stage in rollout.stages)
     ages = [times * planned] if policy.timed else []
     if policy.lapses and evidence.block.auto:

@@ -7,9 +7,9 @@ from gauntlet.config import BakeConfig, Config, EvidenceConfig, ShadowConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.policy import POLICIES
-from gauntlet.rollout import SHADOW_STAGE, Bake, Command, Control, Rollout, Stage
+from gauntlet.rollout import Bake, Command, Control, Rollout, Stage
 from gauntlet.transitions import apply
-from gauntlet.types import Rule, VerdictCause
+from gauntlet.types import VerdictCause
 from retrainer.decisions import decide
 
 DAY = 86_400.0
@@ -271,21 +271,6 @@ def health(accuracy: float, at: float = 15 * DAY, outcomes: int = 500, **changes
         window={"accuracy": accuracy, "rmse": 3 - accuracy},
     )
     return msgspec.structs.replace(known, **changes)
-
-
-@pytest.mark.parametrize("cause", [VerdictCause.NO_WINNER, VerdictCause.UNDERPOWERED])
-def test_a_successor_that_is_better_on_average_waits_in_shadow_for_as_long_again(cause: VerdictCause) -> None:
-    def ends(effect: float, fraction: float, stage: int = SHADOW_STAGE, rule: Rule = Rule.REFRESH) -> bool:
-        gate = Stage(share=0.0, min_seconds=90 * DAY, min_outcomes=0)
-        seen = look(cause=cause, result="inconclusive", effect=effect, information_fraction=fraction)
-        return named(control(stage, rule=rule, shadow=gate), seen) == "archive"
-
-    assert not ends(0.01, 1.0)
-    assert not ends(0.01, 1.99)
-    assert ends(0.01, 2.0)
-    assert ends(-0.01, 1.0), "worse on average"
-    assert ends(0.01, 1.0, rule=Rule.PROVE)
-    assert ends(0.01, 1.0, stage=1), "on the ramp it costs something"
 
 
 def test_a_fall_during_the_bake_takes_the_promotion_back() -> None:
