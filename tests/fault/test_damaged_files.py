@@ -204,7 +204,11 @@ async def test_a_version_that_nobody_needs_stops_nothing(tmp_path: Path, caplog:
         restore()
         assert (await client.post(f"{URL}/challenge", json={"version": "v0002", "reason": "t"})).status_code == 200
         await well(client)
-        assert registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
+
+        async def followed() -> bool:
+            return registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
+
+        await small_experiment.until(followed)
     assert len(lines(caplog, "registry_not_followed")) == 1
 
 

@@ -12,9 +12,20 @@ from retrainer.job_dir import JobFolder
 from retrainer.job_host import JobHost
 
 
+class Watched(JobHost):
+    """A host whose processes are told from the other children of the tests' process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._others = children(os.getpid())
+
+    def processes(self) -> list[int]:
+        return [child for child in children(os.getpid()) if child not in self._others]
+
+
 @pytest.fixture
-async def host() -> AsyncIterator[JobHost]:
-    found = JobHost()
+async def host() -> AsyncIterator[Watched]:
+    found = Watched()
     yield found
     await found.close()
 
@@ -32,38 +43,34 @@ def children(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-def hosts() -> list[int]:
-    return children(os.getpid())
-
-
-async def test_one_host_runs_job_after_job_and_each_answers_in_its_own_folder(tmp_path: Path, host: JobHost) -> None:
+async def test_one_host_runs_job_after_job_and_each_answers_in_its_own_folder(tmp_path: Path, host: Watched) -> None:
     first, second = folder(tmp_path, "first"), folder(tmp_path, "second")
     assert (await host.run(first, 60)).code == 1
-    (before,) = hosts()
+    (before,) = host.processes()
     assert (await host.run(second, 60)).code == 1
-    assert hosts() == [before]
+    assert host.processes() == [before]
     for done in (first, second):
         answer = done.answer()
         assert answer is not None
         assert answer.error is not None
     await host.close()
-    assert hosts() == []
+    assert host.processes() == []
 
 
-async def test_a_job_over_its_limit_is_killed_with_its_session(tmp_path: Path, host: JobHost) -> None:
+async def test_a_job_over_its_limit_is_killed_with_its_session(tmp_path: Path, host: Watched) -> None:
     stuck = folder(tmp_path, "stuck")
     await host.run(folder(tmp_path, "warm"), 60)
     with stuck.locked():  # the job waits for the lock for ever
         end = await host.run(stuck, 1.0)
     assert end.code is None
-    assert hosts() == []
+    assert host.processes() == []
     assert (await host.run(folder(tmp_path, "next"), 60)).code == 1
 
 
-async def test_a_cancelled_job_is_killed(tmp_path: Path, host: JobHost) -> None:
+async def test_a_cancelled_job_is_killed(tmp_path: Path, host: Watched) -> None:
     stuck = folder(tmp_path, "stuck")
     await host.run(folder(tmp_path, "warm"), 60)
-    (process,) = hosts()
+    (process,) = host.processes()
     with stuck.locked():
         task = asyncio.create_task(host.run(stuck, 60))
         async with asyncio.timeout(30):
@@ -78,22 +85,22 @@ async def test_a_cancelled_job_is_killed(tmp_path: Path, host: JobHost) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_host_that_was_killed_is_replaced(tmp_path: Path, host: JobHost) -> None:
+async def test_a_host_that_was_killed_is_replaced(tmp_path: Path, host: Watched) -> None:
     await host.run(folder(tmp_path, "first"), 60)
-    (before,) = hosts()
+    (before,) = host.processes()
     os.kill(before, signal.SIGKILL)
     async with asyncio.timeout(30):
         while host.alive:
             await asyncio.sleep(0.01)
     assert (await host.run(folder(tmp_path, "second"), 60)).code == 1
-    assert hosts() != [before]
+    assert host.processes() != [before]
 
 
-async def test_an_idle_host_is_let_go(tmp_path: Path, host: JobHost, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_host_is_let_go(tmp_path: Path, host: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     await host.run(folder(tmp_path, "first"), 60)
     await host.rest()
     assert host.alive
     monkeypatch.setattr("retrainer.job_host.WARM_SECONDS", 0.0)
     await host.rest()
     assert not host.alive
-    assert hosts() == []
+    assert host.processes() == []
