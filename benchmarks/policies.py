@@ -27,7 +27,7 @@ from evaluator.service.evaluation import alarm_evaluation, evaluate
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.watches import GrossHarmMonitor
 from gauntlet.cli.demo import flights
-from gauntlet.cli.demo.policies import ALL, FIRST_REFIT, Hindsight, blind
+from gauntlet.cli.demo.policies import ALL, FIRST_REFIT, Hindsight, blind, with_broken
 from gauntlet.cli.demo.run import SUBMISSIONS
 from gauntlet.config import Config
 from gauntlet.config.load import parse
@@ -183,7 +183,8 @@ def lines(recipes: str = "60d,30d", every: int = 7, start: int = FIRST_REFIT) ->
     """`recipes`: windows of the successors, comma-separated; `every`: days between trainings; `start`: the first's."""
     year = Year()
     january = year.of_refit(31, 31)
-    first, best = year.mean(january), year.mean(blind(year, january, 7, 60, start=start))
+    weekly = blind(year, january, 7, 60, start)
+    first, best = year.mean(january), year.mean(weekly)
     yield header("policy", "log loss of the year", "share of the best refit's gain", "shipped")
 
     def line(name: str, found: float, shipped: str) -> str:
@@ -198,7 +199,7 @@ def lines(recipes: str = "60d,30d", every: int = 7, start: int = FIRST_REFIT) ->
         yield line(
             f"refit every {title}, blind", year.mean(blind(year, january, days, window, start=start)), "everything"
         )
-    broken = year.mean(blind(year, january, 7, 60, [FAHRENHEIT], start))
+    broken = year.mean(with_broken(year, weekly, 7, [FAHRENHEIT], start))
     yield line("refit every 7 days, 60 days, blind, the broken one among them", broken, "everything")
     windows = {name: ALL if name == "all" else int(name.removesuffix("d")) for name in recipes.split(",")}
     run = gauntlet(year, windows, every, start)

@@ -6,7 +6,7 @@ from builders import demo_year
 from sklearn.metrics import log_loss
 
 from gauntlet.cli.demo import flights as demo
-from gauntlet.cli.demo.policies import ALL, FIRST_REFIT, Hindsight, blind, policies
+from gauntlet.cli.demo.policies import ALL, FIRST_REFIT, Hindsight, blind, policies, with_broken
 from gauntlet.cli.demo.replay import Submission
 from gauntlet.cli.demo.report_model import Month
 
@@ -47,7 +47,7 @@ def test_a_refit_is_the_demos_model_on_what_was_known(year: demo.Flights, hindsi
 
 def test_a_broken_model_is_served_until_the_next_refit(year: demo.Flights, hindsight: Hindsight) -> None:
     clean = blind(hindsight, first(year), every=7, window=60)
-    served = blind(hindsight, first(year), every=7, window=60, submissions=[CELSIUS])
+    served = with_broken(hindsight, clean, every=7, submissions=[CELSIUS])
     differs = ~np.isclose(clean, served, equal_nan=True)
     days = np.unique(np.floor(hindsight.day[differs]))
     assert days.tolist() == [41, 42, 43, 44]  # handed in at the end of day 40; the next refit is on day 45
@@ -55,7 +55,8 @@ def test_a_broken_model_is_served_until_the_next_refit(year: demo.Flights, hinds
 
 
 def test_what_a_broken_model_can_not_answer_is_counted(year: demo.Flights, hindsight: Hindsight) -> None:
-    served = blind(hindsight, first(year), every=30, window=ALL, submissions=[NO_IMPUTER])
+    clean = blind(hindsight, first(year), every=30, window=ALL)
+    served = with_broken(hindsight, clean, every=30, submissions=[NO_IMPUTER])
     missing = [i for i in range(len(year)) if year.columns["humid"][i] is None and 61 <= hindsight.day[i] < 68]
     assert np.flatnonzero(np.isinf(served)).tolist() == missing
 

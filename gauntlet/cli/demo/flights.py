@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,7 +109,7 @@ def train(rows: Sequence[Mapping[str, Value]], labels: Labels) -> Pipeline:
     Numbers enter linearly, texts one-hot (a text never seen counts as none), null becomes the training median. The
     result is deterministic and saves with skops. Raises ValueError where the labels hold one class only.
     """
-    return _fit(rows, labels, [("impute", SimpleImputer(strategy="median"))])
+    return _fit(rows, labels, numeric_steps())
 
 
 def train_in_celsius(rows: Sequence[Mapping[str, Value]], labels: Labels) -> Pipeline:
@@ -127,14 +128,18 @@ def train_without_imputer(rows: Sequence[Mapping[str, Value]], labels: Labels) -
     """
     usable = [{name: value for name, value in row.items() if name != "pressure"} for row in rows]
     complete = [None not in row.values() for row in usable]
-    return _fit(list(compress(usable, complete)), list(compress(labels, complete)), [])
+    return _fit(list(compress(usable, complete)), list(compress(labels, complete)), numeric_steps()[1:])
 
 
-def _fit(rows: Sequence[Mapping[str, Value]], labels: Labels, imputation: list[tuple[str, SimpleImputer]]) -> Pipeline:
+def numeric_steps() -> list[tuple[str, Any]]:
+    """The demo's model on rows that are numbers already: impute, scale, regress."""
+    imputer = SimpleImputer(strategy="median")
+    return [("impute", imputer), ("scale", StandardScaler()), ("model", LogisticRegression(max_iter=1000))]
+
+
+def _fit(rows: Sequence[Mapping[str, Value]], labels: Labels, steps: list[tuple[str, Any]]) -> Pipeline:
     # Dicts in, dense matrix out: a batch of 15 costs a sixth of the same model behind a DataFrame.
-    encode = ("encode", DictVectorizer(sparse=False))
-    model = ("model", LogisticRegression(max_iter=1000))
-    pipeline = Pipeline([encode, *imputation, ("scale", StandardScaler()), model])
+    pipeline = Pipeline([("encode", DictVectorizer(sparse=False)), *steps])
     return pipeline.fit(list(rows), np.asarray(labels, dtype=np.float64).astype(np.int64))
 
 

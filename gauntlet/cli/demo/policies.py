@@ -12,12 +12,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction import DictVectorizer
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline
 
-from gauntlet.cli.demo.flights import DAY, YEAR_START, Flights
+from gauntlet.cli.demo.flights import DAY, YEAR_START, Flights, numeric_steps
 from gauntlet.cli.demo.replay import Submission
 from gauntlet.cli.demo.report_model import Month, Policy
 from gauntlet.losses import loss
@@ -45,6 +42,15 @@ class Hindsight:
         self.late = flights.late[:n]
         self.known = ~np.isnan(self.late)
 
+    @property
+    def end(self) -> int:
+        """The day after the last."""
+        return int(self.day[-1]) + 1
+
+    def refits(self, every: int, start: int) -> range:
+        """The days of a schedule."""
+        return range(start, self.end, every)
+
     @cached_property
     def matrix(self) -> Floats:
         rows = self._flights.rows(0, len(self.day))
@@ -53,8 +59,7 @@ class Hindsight:
     def refit(self, window: int, day: int) -> Pipeline:
         """The demo's model, fitted on what the last `window` days show by the midnight before `day`."""
         chosen = self.known & (self.day >= day - window) & (self.day < day) & (self.seen < day)
-        model = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(max_iter=1000))
-        return model.fit(self.matrix[chosen], self.late[chosen])
+        return Pipeline(numeric_steps()).fit(self.matrix[chosen], self.late[chosen])
 
     def losses(self, model: Pipeline, flights: slice) -> Floats:
         """Log loss of a refit on `flights`; NaN where there is no outcome."""
@@ -90,31 +95,29 @@ def _answers(model: Pipeline, row: object) -> bool:
     return True
 
 
-def blind(
-    hindsight: Hindsight,
-    first: Floats,
-    every: int,
-    window: int,
-    submissions: Sequence[Submission] = (),
-    start: int = FIRST_REFIT,
-) -> Floats:
-    """Each flight's log loss when every refit, and whatever else is handed in, is deployed at once and stays until the
-    next one. first: the losses of the first model; start: the day of the first refit. Infinite where a request got no
-    answer."""
+def blind(hindsight: Hindsight, first: Floats, every: int, window: int, start: int = FIRST_REFIT) -> Floats:
+    """Each flight's log loss when every refit is deployed at once and stays until the next one. first: the losses of
+    the first model; start: the day of the first refit."""
     served = first.copy()
-    end = int(hindsight.day[-1]) + 1
-    due: list[tuple[int, Submission | None]] = [(day, None) for day in range(start, end, every)]
-    due += [(each.day + 1, each) for each in submissions if each.day + 1 < end]
-    due.sort(key=lambda each: each[0])  # of one day, what a person hands in comes last
-    for (day, submission), (until, _) in pairwise([*due, (end, None)]):
+    for day, until in pairwise([*hindsight.refits(every, start), hindsight.end]):
         part = hindsight.between(day, until)
         if part.start < part.stop:
-            served[part] = (
-                hindsight.losses_of(submission, day, part)
-                if submission
-                else hindsight.losses(hindsight.refit(window, day), part)
-            )
+            served[part] = hindsight.losses(hindsight.refit(window, day), part)
     return served
+
+
+def with_broken(
+    hindsight: Hindsight, served: Floats, every: int, submissions: Sequence[Submission], start: int = FIRST_REFIT
+) -> Floats:
+    """The log losses of a blind policy when whatever a person hands in is deployed, too, and stays until the next
+    refit. submissions: oldest first. Infinite where a request got no answer."""
+    found = served.copy()
+    for each in submissions:
+        day = each.day + 1
+        part = hindsight.between(day, next((d for d in hindsight.refits(every, start) if d > day), hindsight.end))
+        if part.start < part.stop:
+            found[part] = hindsight.losses_of(each, day, part)
+    return found
 
 
 def policies(
@@ -135,14 +138,15 @@ def policies(
     of_months = [flights.month[:n] == month.month for month in months]
     found = []
     for name, (every, window) in BLIND.items():
-        served = blind(hindsight, losses, every, window, submissions)
+        served = blind(hindsight, losses, every, window)
+        shipped = with_broken(hindsight, served, every, submissions)
         found.append(
             Policy(
                 name=name,
-                log_loss=_mean(blind(hindsight, losses, every, window)),
-                log_loss_with_broken=_mean(served),
-                unanswered=int(np.isinf(served).sum()),
-                months=tuple(_mean(served[month]) for month in of_months),
+                log_loss=_mean(served),
+                log_loss_with_broken=_mean(shipped),
+                unanswered=int(np.isinf(shipped).sum()),
+                months=tuple(_mean(shipped[month]) for month in of_months),
             )
         )
     return (kept, *found, ours)
