@@ -11,6 +11,7 @@ import errno
 import os
 import sqlite3
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from builders.service_processes import command
 
 from evaluator.service import worker as evaluator
 from evaluator.service.checkpoint import Checkpoint
-from gauntlet import files, http_server
+from gauntlet import clock, files, http_server
 from gauntlet.config import Config
 from gauntlet.errors import LogUnavailable
 from gauntlet.faults import disk_full, explained
@@ -213,8 +214,20 @@ async def service(serve: Any, config: Config) -> AsyncIterator[asyncio.Task[None
     ("serve", "paused"), [(evaluator.serve, "evaluation_paused"), (retrainer.serve, "decisions_paused")]
 )
 async def test_a_service_that_starts_on_a_full_disk_waits(
-    config: Config, disk: Disk, caplog: pytest.LogCaptureFixture, serve: Any, paused: str
+    config: Config,
+    disk: Disk,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    serve: Any,
+    paused: str,
 ) -> None:
+    pauses: list[float] = []
+
+    async def counted_pause(stop: asyncio.Event, seconds: float, *hints: Any) -> None:
+        pauses.append(seconds)
+        await clock.pause(stop, seconds, *hints)
+
+    monkeypatch.setattr(sys.modules[serve.__module__], "pause", counted_pause)
     async with small_experiment.running(config, "router") as client:
         for number in range(3):
             assert await predict(client, f"p-{number}")
@@ -226,7 +239,13 @@ async def test_a_service_that_starts_on_a_full_disk_waits(
                 return bool(lines(caplog, paused))
 
             await small_experiment.until(said)
-            await asyncio.sleep(0.3)  # several tries: none may say it again
+            tried = len(pauses)
+
+            async def several_tries() -> bool:
+                assert not task.done()
+                return len(pauses) >= tried + 3
+
+            await small_experiment.until(several_tries)  # none may say it again
             assert len(lines(caplog, paused)) <= 2  # opening fails otherwise than writing does
             disk.free()
 
