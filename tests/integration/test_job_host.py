@@ -67,6 +67,35 @@ async def test_a_job_over_its_limit_is_killed_with_its_session(tmp_path: Path, h
     assert (await host.run(folder(tmp_path, "next"), 60)).code == 1
 
 
+async def test_what_a_job_has_started_ends_with_it(
+    tmp_path: Path, host: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trainer that leaves a process behind: the job's session is ended with the job."""
+    left = tmp_path / "left"
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import os, subprocess, sys, threading
+if "retrainer.job_host" in " ".join(sys.orig_argv):
+    def leave():
+        child = subprocess.Popen(["sleep", "600"])
+        open({str(left)!r}, "w").write(str(child.pid))
+    os.register_at_fork(after_in_child=lambda: threading.Thread(target=leave).start())
+""")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stuck = folder(tmp_path, "stuck")
+    with stuck.locked():
+        task = asyncio.create_task(host.run(stuck, 60))
+        async with asyncio.timeout(30):
+            while not (left.exists() and left.read_text()):
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    process = Path(f"/proc/{left.read_text()}/stat")
+    async with asyncio.timeout(30):
+        while process.exists() and process.read_text().split()[2] != "Z":
+            await asyncio.sleep(0.01)
+
+
 async def test_a_cancelled_job_is_killed(tmp_path: Path, host: Watched) -> None:
     stuck = folder(tmp_path, "stuck")
     await host.run(folder(tmp_path, "warm"), 60)
