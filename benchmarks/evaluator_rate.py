@@ -39,6 +39,7 @@ _STEP = 2000  # predictions in one step of a log that is read as it comes
 _DELAY = 3600.0
 
 _VERSIONS = {"champion": "v0001", "challenger": "v0002"}
+_CONTENDER = events.Contender(rollout="bench-r0001", challenger=_VERSIONS["challenger"], propensity=SHARE)
 _SETTINGS = """
 experiment: bench
 task: classification
@@ -79,22 +80,25 @@ async def _prepare(folder: Path, n: int, shadow: bool) -> tuple[Config, int]:
         for i in range(start, min(n, start + 1000)):
             arms = ("challenger", "champion") if treated[i] else ("champion", "challenger")
             outputs = {"champion": champion[i].tolist(), "challenger": challenger[i].tolist()}
-            shared: Any = {"id": names[i], "at": START + _EVERY * i, "experiment": "bench", "rollout": "bench-r0001"}
+            shared: Any = {"id": names[i], "at": START + _EVERY * i, "experiment": "bench"}
             prediction = events.Prediction(
                 unit=names[i],
                 bucket=0,
                 assigned=arms[0],
                 served=arms[0],
-                propensity=SHARE,
                 allocation=2,
-                **_VERSIONS,
+                champion=_VERSIONS["champion"],
+                contenders=[_CONTENDER],
+                rollout=_CONTENDER.rollout if treated[i] else None,
                 output=outputs[arms[0]],
                 features=dict(zip(FEATURES, x[i].tolist(), strict=True)),
                 **shared,
             )
             records.append(_record(keys.PREDICTIONS, prediction))
             if shadow:
-                scored = events.Shadow(arm=arms[1], model=_VERSIONS[arms[1]], output=outputs[arms[1]], **shared)
+                rollout = None if treated[i] else _CONTENDER.rollout
+                model, output = _VERSIONS[arms[1]], outputs[arms[1]]
+                scored = events.Shadow(arm=arms[1], model=model, output=output, rollout=rollout, **shared)
                 records.append(_record(keys.PREDICTIONS, scored))
         for i in filter(answered.__getitem__, range(max(0, start - lag), min(n, start + 1000 - lag))):
             at = START + _EVERY * i + _DELAY
