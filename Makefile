@@ -52,8 +52,8 @@ $(READY): requirements/lock.txt pyproject.toml
 # tools of those who work on it, has a lock of its own with the same versions; the image is made from that.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes pyproject.toml
 lock:
-	$(COMPILE) --extra demo --group dev --output-file requirements/lock.txt
-	$(COMPILE) --constraint requirements/lock.txt --output-file requirements/runtime.txt
+	$(COMPILE) --all-extras --group dev --output-file requirements/lock.txt
+	$(COMPILE) --extra postgres --extra mlflow --extra notify --constraint requirements/lock.txt --output-file requirements/runtime.txt
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
