@@ -33,6 +33,12 @@ class BadInput(GauntletError):
     code = "bad_input"
 
 
+class NotAllowed(GauntletError):
+    """No key or an unknown one (`unauthenticated`), or a key whose role is too low (`forbidden`)."""
+
+    code = "forbidden"
+
+
 class InUse(GauntletError):
     """Another process does this work on the same files; the message names the process and the folder."""
 

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from gauntlet.errors import (
+    BadInput,
+    Conflict,
+    DamagedFile,
+    GauntletError,
+    LogUnavailable,
+    NotAllowed,
+    StateUnavailable,
+    TransitionRefused,
+)
+
 ERRORS = {
     400: "Bad input, or no HTTP; nothing of it was kept",
     401: "No API key, or an unknown one",
     403: "The key's role is too low, or (without keys) the request came from elsewhere",
-    404: "There is no such experiment, prediction, version or path",
+    404: "There is no such experiment, prediction, version, model, job, request or path",
     405: "The path takes another method; `Allow` has it",
     408: "The request did not arrive in time",
     409: "The present state does not allow it, or an id comes again with another request",
@@ -40,6 +51,40 @@ METRICS = {"description": "In Prometheus' text format", "content": {"text/plain"
 def error_body(code: str, message: str, retriable: bool) -> dict[str, Any]:
     """The JSON body of every error; `code` is machine-readable and stable."""
     return {"error": {"code": code, "message": message, "retriable": retriable}}
+
+
+_STATUS: list[tuple[type[GauntletError], int]] = [
+    (NotAllowed, 403),
+    (BadInput, 400),
+    (TransitionRefused, 409),
+    (Conflict, 409),
+    (LogUnavailable, 503),
+    (StateUnavailable, 503),
+    (DamagedFile, 503),
+]
+_STATUS_BY_CODE = {
+    "unauthenticated": 401,
+    "unknown_experiment": 404,
+    "unknown_prediction": 404,
+    "unknown_version": 404,
+    "unknown_model": 404,
+    "unknown_job": 404,
+    "unknown_request": 404,
+    "method_not_allowed": 405,
+    "too_many_instances": 413,
+    "id_reused": 409,
+    "bad_arm": 404,
+    "no_challenger": 409,
+    "champion_failed": 503,
+    "champion_invalid_output": 503,
+    "deadline_exceeded": 503,
+}
+
+
+def error_answer(error: GauntletError) -> tuple[int, dict[str, Any]]:
+    """The HTTP status of a domain error, by its code or else its type, and its JSON body."""
+    by_type = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    return _STATUS_BY_CODE.get(error.code, by_type), error_body(error.code, str(error), error.retriable)
 
 
 def described(status: int) -> dict[str, Any]:

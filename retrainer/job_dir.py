@@ -49,6 +49,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Result of a job: `accepted` with the registered `version`, or not, and why; or `error` when it failed.
 
     `metrics` has both models on the same held-out rows and the gate's own numbers; `split` the rows and their times.
+    `alert` names one of `retrainer.alerts` that the result gives rise to, "" for what its status alone says.
     """
 
     accepted: bool = False
@@ -58,6 +59,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     split: dict[str, float] = {}
     training_seconds: float = 0.0
     error: str | None = None
+    alert: str = ""
 
 
 class _Step(msgspec.Struct, frozen=True):

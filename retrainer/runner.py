@@ -23,7 +23,7 @@ from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Rule
-from retrainer import ACTOR, dataset, triggers
+from retrainer import ACTOR, alerts, dataset, triggers
 from retrainer.control_client import ControlClient
 from retrainer.job import registered
 from retrainer.job_dir import Answer, JobFolder, Spec
@@ -161,7 +161,8 @@ class JobRunner:
         except DamagedFile as error:
             return await self._end(job, status, Answer(error=str(error)), ended.seconds)
         if answer is None and ended.code is None:
-            status, answer = "aborted", Answer(error=f"it took longer than {self._config.retrain.time_limit:g} s")
+            reason = f"it took longer than {self._config.retrain.time_limit:g} s"
+            status, answer = "aborted", Answer(error=reason, alert="training_timeout")
         elif answer is None:
             answer = Answer(error=f"its process ended with code {ended.code}: {folder.output_tail() or 'no output'}")
         elif answer.error is None:
@@ -204,5 +205,8 @@ class JobRunner:
         self._store.put(
             msgspec.structs.replace(job, status=status, updated_at=now, ended_at=now, seconds=seconds, answer=answer)
         )
+        if (name := alerts.of_answer(status, answer)) is not None:
+            text = f"{job.id}: {answer.error or answer.reason}"
+            self._store.alert(alerts.alert(name, now, self._config.experiment, text, job.id))
         telemetry.JOBS.labels(self._config.experiment, job.trigger, status).inc()
         _log.info("job_ended", job=job.id, status=status, reason=answer.error or answer.reason)

@@ -17,6 +17,7 @@ import msgspec
 from gauntlet import files
 from gauntlet.errors import DamagedFile
 from gauntlet.events import Evaluation, Job
+from retrainer.alerts import Alert
 from retrainer.job_dir import Answer
 from retrainer.triggers import RetrainRequest
 
@@ -30,6 +31,9 @@ _REMEDY = (
 )
 
 _FACTS = ("now", "request", "scheduled", "looks")
+
+
+_ALERTS_KEPT = 1_000
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +95,7 @@ class RetrainerStore:
             opened.pop_all()
         self._changed: dict[str, JobRecord] = {}
         self._new_events: list[Job] = []
+        self._new_alerts: list[Alert] = []
         self._dirty = False
 
     def _load(self) -> None:
@@ -107,6 +112,9 @@ class RetrainerStore:
         )
         self._db.execute("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
         self._db.execute("CREATE TABLE IF NOT EXISTS outbox (number INTEGER PRIMARY KEY, event BLOB NOT NULL)")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS alerts (number INTEGER PRIMARY KEY AUTOINCREMENT, alert BLOB NOT NULL)"
+        )
         rows = self._db.execute("SELECT record FROM jobs ORDER BY created_at, id")
         self.jobs = {j.id: j for j in (msgspec.json.decode(row[0], type=JobRecord) for row in rows)}
         self.offsets: dict[tuple[str, str], int] = {
@@ -154,6 +162,16 @@ class RetrainerStore:
         self._new_events.append(job.event(self._experiment))
         self._dirty = True
 
+    def alert(self, alert: Alert) -> None:
+        self._new_alerts.append(alert)
+        self._dirty = True
+
+    def alerts(self, after: int = 0) -> list[tuple[int, Alert]]:
+        """The committed alerts with a number greater than `after`, in the order in which they came."""
+        rows = self._db.execute("SELECT number, alert FROM alerts WHERE number > ? ORDER BY number", (after,))
+        with files.reading(self._path, _REMEDY):
+            return [(number, msgspec.json.decode(alert, type=Alert)) for number, alert in rows.fetchall()]
+
     def next_id(self, day: str) -> str:
         """`retrain_<day>_<number from 001>`; `day` is YYYYMMDD."""
         taken = [int(job[-3:]) for job in self.jobs if job.startswith(f"retrain_{day}_")]
@@ -179,6 +197,10 @@ class RetrainerStore:
             self._db.executemany(
                 "INSERT INTO outbox (event) VALUES (?)", [(msgspec.json.encode(event),) for event in self._new_events]
             )
+            self._db.executemany(
+                "INSERT INTO alerts (alert) VALUES (?)", [(msgspec.json.encode(alert),) for alert in self._new_alerts]
+            )
+            self._db.execute("DELETE FROM alerts WHERE number <= (SELECT MAX(number) FROM alerts) - ?", (_ALERTS_KEPT,))
             self._db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -186,6 +208,7 @@ class RetrainerStore:
             raise
         self._changed.clear()
         self._new_events.clear()
+        self._new_alerts.clear()
         self._dirty = False
         return True
 

@@ -6,7 +6,6 @@ Every command is idempotent, needs a reason, and is in the audit with the caller
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,16 +14,17 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from gauntlet import control, keys
+from gauntlet.auth import ApiKeys
 from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import DamagedFile, GauntletError
+from gauntlet.operator_app import json_response
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore, decoded
 from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress, RouterProgress
 from gauntlet.status_document import Document, Reports, Serving, change, changes, document, plain
 from gauntlet.types import Role, Rule, Severity
-from router.auth import ApiKeys
 from router.backlog import Backlog
 from router.control_follower import ControlFollower
 from router.http_v1 import require_experiment
@@ -208,8 +208,3 @@ class AdminRoutes:
     async def _report(self, key: str, kind: type[msgspec.Struct]) -> Any:
         version, value = await self._state.get(key)
         return decoded(key, value, kind) if version else None
-
-
-def json_response(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
-    """`body` as JSON; msgspec also encodes the records of the kernel."""
-    return Response(msgspec.json.encode(body), status_code=status, headers=headers, media_type="application/json")

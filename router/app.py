@@ -14,29 +14,24 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from fastapi.responses import Response
-from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-import gauntlet
-from gauntlet import adapters, http_server, keys, telemetry
+from gauntlet import adapters, http_server, keys
 from gauntlet import clock as clocks
+from gauntlet.auth import ApiKeys, cross_origin
 from gauntlet.config import Config
-from gauntlet.errors import BadInput, GauntletError
-from gauntlet.http_answers import error_body
+from gauntlet.errors import BadInput
+from gauntlet.operator_app import internal_error, json_response, operator_app
 from gauntlet.structured_logging import get_logger
 from router import openapi
-from router.admin import AdminRoutes, json_response
-from router.auth import ApiKeys, cross_origin
+from router.admin import AdminRoutes
 from router.backlog import Backlog
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
 from router.forwarder import Forwarder
-from router.http_v1 import InferenceRoutes, error_answer
+from router.http_v1 import InferenceRoutes
 from router.inference import InferenceService
 from router.recorder import Recorder
 from router.repeats import Repeats
@@ -133,26 +128,15 @@ def _dispatcher(config: Config, inference: InferenceRoutes, operator_app: FastAP
             pass  # it has left, or the server has told it why
         except Exception as error:  # noqa: BLE001 - a fault of ours; the caller gets the same body as for any error
             _log.error("failed", route=route, next="answered with 500", exc_info=error)
-            await inference.refuse(send, route, _internal())
+            await inference.refuse(send, route, internal_error("router"))
 
     return app
 
 
-def _internal() -> GauntletError:
-    return GauntletError("the router failed; its log says why", code="internal_error")
-
-
 def _operator_app(config: Config, admin: AdminRoutes, follower: ControlFollower, recorder: Recorder) -> FastAPI:
     """The operator API, the probes, the metrics, and the documentation of all routes."""
-    app = FastAPIOffline(
-        title="Gauntlet router",
-        version=gauntlet.__version__,
-        redirect_slashes=False,
-        redoc_url=None,
-        swagger_ui_parameters={"validatorUrl": None},  # the page asks no other host for anything
-    )
+    app = operator_app("router")
     app.include_router(admin.api)
-    _answer_errors(app)
 
     @functools.cache
     def document() -> dict[str, Any]:
@@ -160,11 +144,6 @@ def _operator_app(config: Config, admin: AdminRoutes, follower: ControlFollower,
         return openapi.document(app, config, follower.table.champion.schema)
 
     app.openapi = document  # type: ignore[method-assign]
-
-    @app.get("/healthz", tags=["observe"])
-    async def healthz() -> dict[str, str]:
-        """The process answers."""
-        return {"status": "ok"}
 
     @app.get("/readyz", tags=["observe"])
     async def readyz() -> Response:
@@ -180,42 +159,7 @@ def _operator_app(config: Config, admin: AdminRoutes, follower: ControlFollower,
         }
         return json_response(200 if version > 0 else 503, body)
 
-    @app.get("/metrics", tags=["observe"])
-    async def scrape() -> Response:
-        """Prometheus metrics."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
     return app
-
-
-def _answer_errors(app: FastAPI) -> None:
-    """Let every error of the operator routes have the same body, and be counted."""
-
-    @app.exception_handler(GauntletError)
-    async def refused(_: Request, error: GauntletError) -> Response:
-        telemetry.REFUSED.labels("admin", error.code).inc()
-        return json_response(*error_answer(error))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        json_sent = request.headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json")
-        hint = "" if json_sent else "; send it with the header `content-type: application/json`"
-        return await refused(request, BadInput(f"{where}: {first['msg']}{hint}", code="bad_request"))
-
-    @app.exception_handler(HTTPException)
-    async def unserved(_: Request, error: HTTPException) -> Response:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        telemetry.REFUSED.labels("admin", code).inc()
-        headers = dict(error.headers or {})
-        if headers.get("Allow") == "GET":
-            headers["Allow"] = "GET, HEAD"
-        return json_response(error.status_code, error_body(code, str(error.detail), False), headers)
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, _: Exception) -> Response:
-        return await refused(request, _internal())
 
 
 async def _serve_http(config: Config, app: http_server.App, stop: asyncio.Event) -> None:

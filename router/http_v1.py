@@ -15,23 +15,15 @@ import msgspec
 from starlette.requests import ClientDisconnect
 
 from gauntlet import events, ids, telemetry
+from gauntlet.auth import ApiKeys
 from gauntlet.config import Config
-from gauntlet.errors import (
-    BadInput,
-    Conflict,
-    DamagedFile,
-    GauntletError,
-    LogUnavailable,
-    StateUnavailable,
-    TransitionRefused,
-)
-from gauntlet.http_answers import error_body
+from gauntlet.errors import BadInput, GauntletError, LogUnavailable, StateUnavailable
+from gauntlet.http_answers import error_answer
 from gauntlet.http_server import Receive, Scope, Send
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Role, Task
-from router.auth import ApiKeys, NotAllowed
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
-from router.inference import MAX_ID_LENGTH, ChampionFailed, InferenceService, Instance
+from router.inference import MAX_ID_LENGTH, InferenceService, Instance
 from router.recorder import Recorder
 from router.routing_table import RoutingTable
 
@@ -66,36 +58,8 @@ class OutcomesRequest(OutcomeIn, kw_only=True, forbid_unknown_fields=True):
     experiment: str | None = None
 
 
-_STATUS: list[tuple[type[GauntletError], int]] = [
-    (NotAllowed, 403),
-    (BadInput, 400),
-    (TransitionRefused, 409),
-    (Conflict, 409),
-    (ChampionFailed, 503),
-    (LogUnavailable, 503),
-    (StateUnavailable, 503),
-    (DamagedFile, 503),
-]
-_STATUS_BY_CODE = {
-    "unauthenticated": 401,
-    "unknown_experiment": 404,
-    "unknown_prediction": 404,
-    "unknown_version": 404,
-    "method_not_allowed": 405,
-    "too_many_instances": 413,
-    "id_reused": 409,
-    "bad_arm": 404,
-    "no_challenger": 409,
-}
-
 _predict_decoder = msgspec.json.Decoder(PredictRequest)
 _outcomes_decoder = msgspec.json.Decoder(OutcomesRequest)
-
-
-def error_answer(error: GauntletError) -> tuple[int, dict[str, Any]]:
-    """The HTTP status of a domain error, by its code or else its type, and its JSON body."""
-    by_type = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    return _STATUS_BY_CODE.get(error.code, by_type), error_body(error.code, str(error), error.retriable)
 
 
 def require_experiment(named: str | None, served: str) -> None:

@@ -17,12 +17,12 @@ from prometheus_client import REGISTRY
 
 from gauntlet import config as structs
 from gauntlet import telemetry
+from gauntlet.auth import ApiKeys
 from gauntlet.cli import command
 from gauntlet.cli.up import SERVICES
 from gauntlet.config import load as configs
 from gauntlet.errors import ConfigError
 from retrainer import triggers
-from router.auth import ApiKeys
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from gauntlet.types import Severity
+from retrainer import alerts
 from retrainer.job_dir import Answer
 from retrainer.store import JobRecord, RetrainerStore
 from retrainer.triggers import RetrainRequest
@@ -97,6 +99,38 @@ def test_the_job_log_has_one_line_a_job_even_when_sent_twice(tmp_path: Path) -> 
         ("retrain_20130601_002", "failed", "failed", 110.0),
     ]
     store.close()
+
+
+def test_alerts_are_read_on_from_a_number_and_only_the_newest_are_kept(tmp_path: Path) -> None:
+    store = RetrainerStore(tmp_path, "e")
+    for number in range(1_002):
+        store.alert(alerts.alert("training_failed", 1.0, "e", str(number), JOB.id))
+    assert store.alerts() == [], "nobody hears of them before they are committed"
+    store.commit()
+    store = reopened(store, tmp_path)
+    assert [alert.text for _, alert in store.alerts()][:2] == ["2", "3"]
+    last = store.alerts()[-1][0]
+    assert store.alerts(last) == []
+    store.alert(alerts.alert("candidate_worse", 2.0, "e", "worse"))
+    store.commit()
+    assert [(number > last, alert.severity) for number, alert in store.alerts(last)] == [(True, "MEDIUM")]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "name"),
+    [
+        ("completed", Answer(accepted=True), None),
+        ("completed", Answer(metrics={"holdout": {"improvement": -0.02}}), None),
+        ("completed", Answer(metrics={"holdout": {"improvement": -0.0201}}), "candidate_worse"),
+        ("completed", Answer(alert="data_quality_low"), "data_quality_low"),
+        ("failed", Answer(error="no"), "training_failed"),
+        ("aborted", Answer(error="late", alert="training_timeout"), "training_timeout"),
+        ("cancelled", Answer(error="by ann"), None),
+    ],
+)
+def test_how_a_job_ends_says_what_people_are_told(status: str, answer: Answer, name: str | None) -> None:
+    assert alerts.of_answer(status, answer) == name
 
 
 def test_ids_count_up_within_a_day(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gauntlet.auth import ApiKeys
 from gauntlet.config import KeyConfig
-from gauntlet.errors import ConfigError
+from gauntlet.errors import ConfigError, NotAllowed
 from gauntlet.types import Role
-from router.auth import ApiKeys, NotAllowed
 
 ENVIRON = {role.value.upper(): f"{role.value}-secret-0123456789" for role in Role}
 KEYS = [KeyConfig(name=role.value, role=role, env=role.value.upper()) for role in Role]
@@ -77,7 +77,7 @@ def test_every_key_is_compared_whichever_matches(monkeypatch: pytest.MonkeyPatch
         compared.append(secret)
         return secret == sent
 
-    monkeypatch.setattr("router.auth.hmac.compare_digest", digest)
+    monkeypatch.setattr("gauntlet.auth.hmac.compare_digest", digest)
     keys = ApiKeys(KEYS, ENVIRON)
     for secret in ENVIRON.values():
         compared.clear()

@@ -1,4 +1,4 @@
-"""Authentication by API keys with roles, compared in constant time, and the guard of a router without keys.
+"""Authentication by API keys with roles, compared in constant time, and the guard of a service without keys.
 
 Without keys only this machine is served: every caller on the loopback address is an admin.
 """
@@ -11,15 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gauntlet.config import KeyConfig
-from gauntlet.errors import GauntletError
+from gauntlet.errors import NotAllowed
 from gauntlet.preflight import secrets
 from gauntlet.types import Role
-
-
-class NotAllowed(GauntletError):
-    """No key or an unknown one (`unauthenticated`), or a key whose role is too low (`forbidden`)."""
-
-    code = "forbidden"
 
 
 @dataclass(frozen=True)
