@@ -12,6 +12,7 @@ import argparse
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -53,6 +54,10 @@ def option(help: str, default: Any = MISSING, **more: Any) -> Any:
     first and third of them excluded.
     """
     return field(default=default, metadata={"option": _Option(help, default, **more)})
+
+
+column = partial(option, metavar="COLUMN")
+"""An option that names a column."""
 
 
 _LIMITS: Final[tuple[tuple[str, str, Callable[[float, float], bool]], ...]] = (

@@ -16,6 +16,11 @@ from gauntlet.spelling import did_you_mean
 
 EXAMPLE = Path(gauntlet.__file__).parent / "config" / "example.yaml"
 
+_CONFIG = "the experiment's YAML file; `gauntlet example` prints one with every default"
+_FIRST = (
+    "`gauntlet COMMAND --help` explains a command. To begin: `gauntlet demo`, or write a config.yaml (`gauntlet "
+    "example` has every setting) and `gauntlet up config.yaml`."
+)
 
 VERBS = {
     "challenge": "start a rollout of a registered version, in shadow",
@@ -79,7 +84,7 @@ class _Command(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, with every command and its options."""
-    parser = argparse.ArgumentParser(prog="gauntlet", description=gauntlet.__doc__)
+    parser = argparse.ArgumentParser(prog="gauntlet", description=gauntlet.__doc__, epilog=_FIRST)
     parser.add_argument("--version", action="version", version=gauntlet.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
 
@@ -93,21 +98,23 @@ def parser() -> argparse.ArgumentParser:
         return command
 
     up = add("up", _up, "start router, evaluator and retrainer for a configuration")
-    up.add_argument("config", help="YAML file; `gauntlet example` prints one with every default")
+    up.add_argument("config", help=_CONFIG)
     check = add("check", _check, "read a configuration, the model and the reference it names, and say what is wrong")
-    check.add_argument("config")
+    check.add_argument("config", help=_CONFIG)
     diff = add("diff", _diff, "compare a configuration with what is in force, and say when each difference counts")
-    diff.add_argument("config")
+    diff.add_argument("config", help=_CONFIG)
     for service in ("router", "evaluator", "retrainer"):
         one = add(service, _service, f"run the {service} alone")
-        one.add_argument("config")
+        one.add_argument("config", help=_CONFIG)
         one.add_argument("--die-with-stdin", action="store_true", help="stop when standard input closes")
         one.set_defaults(service=service)
     register = add("register", _register, "put a model into the registry as a new version, without traffic")
-    register.add_argument("config")
+    register.add_argument("config", help=_CONFIG)
     register.add_argument("model", help="path of a .skops or .joblib file, or module:function")
-    register.add_argument("--note", default="", help="why it is there")
-    register.add_argument("--reference", action="store_true", help="the rows of champion.reference belong to it")
+    register.add_argument("--note", default="", help="why it was registered")
+    register.add_argument(
+        "--reference", action="store_true", help="the rows of champion.reference are this model's training data"
+    )
     register.add_argument("--allow-pickle", action="store_true", help="accept a joblib file that you made yourself")
     add("status", _status, "what serves, each challenger's verdict, what comes next, and what needs you", _declare)
     add("history", _history, "every accepted change of what serves: what, when, who and why", _declare)
@@ -120,12 +127,15 @@ def parser() -> argparse.ArgumentParser:
     add("plan", plan.run, "sample size, duration and power of a test before its first row", plan.options)
     add("simulate", plan.run_simulation, "a planned test, run many times on simulated outcomes", plan.simulate_options)
     demo = add("demo", _demo, "replay a year of real flights through the whole loop")
-    demo.add_argument("--days", type=int, default=365, help="how many days of 2013 to replay")
+    demo.add_argument("--days", type=int, default=365, help="how many days of 2013 to replay; default: 365")
     demo.add_argument(
-        "--run", dest="folder", default="runs/demo", help="new, empty or earlier folder for what the run writes"
+        "--run",
+        dest="folder",
+        default="runs/demo",
+        help="folder for what the run writes: new, empty, or of an earlier run; default: runs/demo",
     )
-    demo.add_argument("--log", default="local", help="local, or kafka://host:port")
-    demo.add_argument("--state", default="local", help="local, or redis://host:port/0")
+    demo.add_argument("--log", default="local", help="local (the default), or kafka://host:port")
+    demo.add_argument("--state", default="local", help="local (the default), or redis://host:port/0")
     demo.add_argument("--hold", action="store_true", help="keep the services up after the report, until Ctrl-C")
     return parser
 

@@ -17,20 +17,20 @@ ROWS = [
 DEFINED = {term: (meaning, field, where) for term, meaning, field, where in ROWS}
 
 TERMS = """
-    allocation, always-valid inference, archive, arm, assignment, bake, block, boundary, breaker, CBPE, challenger,
-    champion, checkpoint, control record, cool-down, CUPED, day cluster, dead letter, decision, discordance, displaced,
-    e-process, episode, experiment, exposure, fallback, forced request, form, gate, gross-harm watch, guardrail,
-    harm block, hold,
-    holdout gate, information, interval, join, label arrival, level, log, look, margin, metric, multiple exposure,
-    no traffic, optional stopping, oracle, outbox, outcome, outcome horizon, pair, pane, planned evidence, power,
-    profile, promotion, propensity, quality, ramp, reference, regime, registry, rehearsal, rollback, rollout,
-    root cause, sample ratio, scale, segment, severity, shadow, share, signal, stage, state store, trigger, unit,
-    verdict, watermark, window, z
+    allocation, always-valid inference, archive, arm, assignment, bake, block, boundary, breaker, CBPE, certified
+    interval, challenger, champion, checkpoint, control record, cool-down, CUPED, day cluster, dead letter,
+    decision, discordance, displaced, e-process, effect, episode, experiment, exposure, fallback, forced request,
+    form, gate, gross-harm watch, guardrail, harm block, hold, holdout gate, information, interval, join, label
+    arrival, level, level budget, lineage, log, look, margin, metric, multiple exposure, no traffic, optional
+    stopping, oracle, outbox, outcome, outcome horizon, pair, pane, planned evidence, power, profile, promotion,
+    propensity, quality, ramp, reference, regime, registry, rehearsal, rollback, rollout, root cause, sample ratio,
+    scale, segment, severity, shadow, share, signal, slice, stage, state store, successor, trigger, unit, verdict,
+    watermark, window, z
 """
 
 
 def test_every_declared_term_is_defined_once() -> None:
-    declared = {term.strip() for term in TERMS.replace("\n", " ").split(",")}
+    declared = {term.strip() for term in " ".join(TERMS.split()).split(",")}
     assert declared <= DEFINED.keys()
     assert len(ROWS) == len(DEFINED), "a term is defined twice"
 

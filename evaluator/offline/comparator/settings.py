@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evaluator.offline.records import PlainRecord, by_field, check_limits, check_names, option
+from evaluator.offline.records import PlainRecord, by_field, check_limits, check_names, column, option
 from gauntlet.errors import BadInput
 
 PERIODS: Mapping[str, float] = {"day": 86_400.0, "hour": 3_600.0}
@@ -61,40 +61,39 @@ class ComparatorSettings(PlainRecord):
     The first metric is the primary one, which must improve by `threshold`; without any it is the task's usual one.
     """
 
-    target: str = option("the truth", metavar="COLUMN")
+    target: str = column("column with the truth")
     metrics: tuple[Requirement, ...] = option(
-        "the first one decides; again for each guardrail; see below; default: auc, rmse",
+        "the first one decides; again for each further one; see below; default: auc or rmse",
         (),
         name="metric",
         repeated=True,
         metavar="SPEC",
     )
     threshold: float = option("least improvement of the first metric, in its own units", 0.01, least=0.0)
-    alpha: float = option("level of significance, two-sided", 0.05, above=0.0, most=0.5)
-    cluster: str | None = option(
-        "rows with the same value err together, as those of a day; `day` and `hour` are made of --time",
-        None,
-        metavar="COLUMN",
+    alpha: float = option("level of significance (Type I error), two-sided", 0.05, above=0.0, most=0.5)
+    cluster: str | None = column(
+        "rows with the same value err together, as those of a day; `day` and `hour` are made of --time", None
     )
-    time: str | None = option(
-        "when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z", None, metavar="COLUMN"
+    time: str | None = column("when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z", None)
+    slices: tuple[str, ...] = column(
+        "no value of this column may be significantly worse; again for each", (), name="slice", repeated=True
     )
-    slices: tuple[str, ...] = option(
-        "no value of it may be significantly worse; again for each", (), name="slice", repeated=True, metavar="COLUMN"
-    )
-    max_latency_increase: float = option("of a prediction, as a share", 0.10, least=0.0)
+    max_latency_increase: float = option("by how much a prediction may take longer, as a share", 0.10, least=0.0)
     latency: bool = option("do not time the models", True, negated="no-latency")
-    task: Literal["classification", "regression"] | None = option("default: by the model", None)
-    features: tuple[str, ...] = option(
-        "the columns in the order of a model that does not name them", (), nargs="+", metavar="COLUMN"
-    )
+    task: Literal["classification", "regression"] | None = option("kind of model; default: what the model is", None)
+    features: tuple[str, ...] = column("the columns in the order of a model that does not name them", (), nargs="+")
     classes: tuple[str, ...] = option(
-        "of models that do not name them, in the order of their probabilities", (), nargs="+", metavar="CLASS"
+        "the classes of a model that does not name them, in the order of its probabilities",
+        (),
+        nargs="+",
+        metavar="CLASS",
     )
-    trusted: tuple[str, ...] = option("a type in a skops file that may be loaded; again for each", (), repeated=True)
+    trusted: tuple[str, ...] = option(
+        "a type in a skops file that may be loaded; again for each", (), repeated=True, metavar="TYPE"
+    )
     allow_pickle: bool = option("load joblib files, which can run any code", False)
     repetitions: int = option("draws of the bootstrap", 2000, least=200, most=100_000)
-    seed: int = option("of the bootstrap", 0, least=0)
+    seed: int = option("seed of the bootstrap", 0, least=0)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> ComparatorSettings:

@@ -14,7 +14,7 @@ from evaluator.drift.columns import Column
 from evaluator.drift.performance import MetricChange, Task
 from evaluator.drift.seasonality import Period
 from evaluator.drift.settings import DriftSettings, Mode
-from evaluator.offline.records import PlainRecord, check_limits, check_names, option
+from evaluator.offline.records import PlainRecord, check_limits, check_names, column, option
 from gauntlet.errors import BadInput
 
 FEWEST_VALUES = 10
@@ -36,33 +36,33 @@ class DriftRequestError(BadInput):
 class DriftFileSettings(PlainRecord):
     """Checked when made: raises DriftRequestError. A threshold has the name that it has in `DriftSettings`."""
 
-    target: str | None = option("the truth", None, metavar="COLUMN")
-    prediction: str | None = option("a label, the positive class's probability, or a number", None, metavar="COLUMN")
-    features: tuple[str, ...] | None = option(
+    target: str | None = column("column with the truth", None)
+    prediction: str | None = column("column with a label, the positive class's probability, or a number", None)
+    features: tuple[str, ...] | None = column(
         "columns to watch, spaces or commas between; default: all but target, prediction, times, counters and "
         "identifiers",
         None,
         nargs="+",
-        metavar="COLUMN",
     )
     mode: Mode = option("gated: effect AND evidence; simple: bare thresholds", "gated")
-    task: Task | None = option("default: by the target's values", None)
+    task: Task | None = option("kind of model; default: by the target's values", None)
     positive: str | None = option(
-        "the class a probability is of; default: the last in order, 1 of 0 and 1", None, metavar="CLASS"
+        "the class whose probability is predicted; default: the last in order, such as 1 of 0 and 1",
+        None,
+        metavar="CLASS",
     )
     ordered: bool = option("the order of rows means nothing, so neighbours are independent", True, negated="unordered")
     batch_alpha: float = option(
         "false-discovery rate over the features when two tables are compared", 0.05, above=0.0, below=1.0
     )
     season: Period | None = option(
-        "of a stream with a cycle: hold numbers against the reference's of the same hour or weekday (UTC) by --time",
+        "for a stream with a cycle: compare numbers with the reference's of the same hour or weekday (UTC, by --time)",
         None,
     )
-    time: str | None = option(
-        "when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z; it is no feature, and gaps, disorder "
-        "and a clock that stands still are told",
+    time: str | None = column(
+        "when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z; it is no feature; gaps, disorder and "
+        "a clock that stands still are reported",
         None,
-        metavar="COLUMN",
     )
 
     def __post_init__(self) -> None:
@@ -83,12 +83,12 @@ class DriftFileSettings(PlainRecord):
         if repeated:
             raise DriftRequestError(f"--features names {', '.join(map(repr, repeated))} more than once")
         roles = {role: getattr(self, role) for role in ("target", "prediction", "time")}
-        for role, column in roles.items():
-            other = next((name for name in roles if name != role and roles[name] == column), None)
-            if column is not None and other is not None:
-                raise DriftRequestError(f"--{role} and --{other} are the same column, {column!r}")
-            if column in features:
-                raise DriftRequestError(f"{column!r} is the {role} and can't be a feature too")
+        for role, named in roles.items():
+            other = next((name for name in roles if name != role and roles[name] == named), None)
+            if named is not None and other is not None:
+                raise DriftRequestError(f"--{role} and --{other} are the same column, {named!r}")
+            if named in features:
+                raise DriftRequestError(f"{named!r} is the {role} and can't be a feature too")
 
     @classmethod
     def from_options(cls, *, features: Any = None, positive: Any = None, **options: Any) -> DriftFileSettings:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-from evaluator.offline.records import PlainRecord, by_field, check_limits, check_names, option
+from evaluator.offline.records import PlainRecord, by_field, check_limits, check_names, column, option
 from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, parse_kind
 from gauntlet.errors import BadInput
 from gauntlet.spelling import canonical, did_you_mean
@@ -41,7 +41,7 @@ class AnalysisSettings(PlainRecord):
     people write them.
     """
 
-    arm: str | None = option("which arm a row belongs to", None, metavar="COLUMN")
+    arm: str | None = column("which arm a row belongs to", None)
     champion: str = option("the champion's value in the arm column", "", metavar="VALUE")
     challengers: tuple[str, ...] = option(
         "again for each; default: every other value", (), name="challenger", repeated=True, metavar="VALUE"
@@ -50,27 +50,24 @@ class AnalysisSettings(PlainRecord):
     shares: Mapping[str, float] | None = option(
         "each arm's share of the traffic, constant", None, name="share", repeated=True, metavar="VALUE=0.5,…"
     )
-    propensity: str | None = option(
-        "logged probability of the challenger when the row was assigned", None, metavar="COLUMN"
-    )
+    propensity: str | None = column("logged probability of the challenger when the row was assigned", None)
     paired: tuple[str, str] | None = option(
         "shadow log: the champion's and the challenger's loss on a row", None, metavar="COLUMN,COLUMN"
     )
-    unit: str | None = option("who was assigned, to find those that met several arms", None, metavar="COLUMN")
-    cluster: str | None = option("rows with the same value are correlated, as those of a day", None, metavar="COLUMN")
-    covariates: tuple[str, ...] = option(
-        "known before the assignment, to lower the variance", (), name="covariate", repeated=True, metavar="COLUMN"
+    unit: str | None = column("who was assigned, to find those that met several arms", None)
+    cluster: str | None = column("rows with the same value are correlated, as those of a day", None)
+    covariates: tuple[str, ...] = column(
+        "a value known before the assignment, to lower the variance (CUPED)", (), name="covariate", repeated=True
     )
-    segments: tuple[str, ...] = option(
-        "the same comparison for each of its values", (), name="segment", repeated=True, metavar="COLUMN"
-    )
-    time: str | None = option(
-        "order of the rows: numbers or ISO times; default: the order of the file", None, metavar="COLUMN"
-    )
-    mode: Mode = option("when to stop", "group-sequential")
-    alpha: float = option("two-sided error rate", 0.05, above=0.0, most=0.5)
+    segments: tuple[str, ...] = column("compare within each of its values, too", (), name="segment", repeated=True)
+    time: str | None = column("order of the rows: numbers or ISO times; default: the order of the file", None)
+    mode: Mode = option("which test decides, and when it may stop; see docs/analyze.md", "group-sequential")
+    alpha: float = option("Type I error, two-sided", 0.05, above=0.0, most=0.5)
     min_samples: int | None = option(
-        "challenger's outcomes that were planned; default: all there are", None, least=1, most=_MOST_SAMPLES
+        "planned number of the challenger's outcomes; default: those of the whole file",
+        None,
+        least=1,
+        most=_MOST_SAMPLES,
     )
     look_every: int | None = option("rows between looks; default: 2 % more rows, at least 100", None, least=1)
 
@@ -154,9 +151,9 @@ class AnalysisSettings(PlainRecord):
                 raise SettingsError(f"{name} names a column twice")
             if self.arm in columns:
                 raise SettingsError(f"{name} must not be the arm column, {self.arm!r}")
-        for column in measured.intersection(self.covariates):
+        for name in measured.intersection(self.covariates):
             raise SettingsError(
-                f"--covariate must be known before the arm is drawn, and {column!r} is measured by a metric"
+                f"--covariate must be known before the arm is drawn, and {name!r} is measured by a metric"
             )
 
     def inputs(self, metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -82,7 +82,10 @@ def stages(value: str | Iterable[Any]) -> Ramp:
     return tuple(found)
 
 
-_METRIC, _TRAFFIC, _CORRELATED, _RUNS = "what is looked for", "the traffic", "what is correlated", "the runs"
+_metric = partial(option, group="what is looked for")
+_traffic = partial(option, group="the traffic")
+_correlated = partial(option, group="what is correlated")
+_run = partial(option, group="the runs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,41 +97,47 @@ class PlanSettings(PlainRecord):
     proportion. Raises BadInput.
     """
 
-    baseline: float = option("the champion's proportion, or mean with --sd", group=_METRIC)
-    effect: float = option("smallest difference worth having, with its sign", group=_METRIC)
-    traffic: float = option("units (requests, users) a day", above=0.0, group=_TRAFFIC)
-    sd: float | None = option("of one outcome: the metric is a mean", None, above=0.0, group=_METRIC)
-    challenger_sd: float | None = option("where it differs from the champion's", None, above=0.0, group=_METRIC)
-    alpha: float = option("two-sided, for a win", 0.05, above=0.0, most=0.4, group=_METRIC)
-    harm_alpha: float = option("one-sided, for harm", 0.05, above=0.0, most=0.4, group=_METRIC)
-    power: float = option("chance to find the effect", 0.8, above=0.0, below=1.0, group=_METRIC)
-    form: Form = option("paired: by shadow scores", "split", group=_TRAFFIC)
-    discordance: float | None = option(
-        "paired: share of requests on which exactly one arm is right", None, group=_TRAFFIC
+    baseline: float = _metric("the champion's proportion, or mean with --sd")
+    effect: float = _metric("smallest difference worth having, with its sign")
+    traffic: float = _traffic("units (requests, users) a day", above=0.0)
+    sd: float | None = _metric("standard deviation of one outcome; the metric is then a mean", None, above=0.0)
+    challenger_sd: float | None = _metric("the challenger's, where it differs from the champion's", None, above=0.0)
+    alpha: float = _metric("Type I error of a win, two-sided", 0.05, above=0.0, most=0.4)
+    harm_alpha: float = _metric("Type I error of calling harm, one-sided", 0.05, above=0.0, most=0.4)
+    power: float = _metric("probability of finding the effect", 0.8, above=0.0, below=1.0)
+    form: Form = _traffic("split: each request to one arm; paired: both arms score it (shadow)", "split")
+    discordance: float | None = _traffic("paired form: share of requests on which exactly one arm is right", None)
+    sd_difference: float | None = _traffic(
+        "paired form of a mean: standard deviation of one pair's difference", None, above=0.0
     )
-    sd_difference: float | None = option("paired, a mean: of one pair's difference", None, above=0.0, group=_TRAFFIC)
-    ramp: Ramp = option(
-        "the last stage needs no time", stages(_RAMP), metavar="SHARE:TIME,…", written=_RAMP, group=_TRAFFIC
+    ramp: Ramp = _traffic(
+        "stages of the challenger's share and their times; the last needs none",
+        stages(_RAMP),
+        metavar="SHARE:TIME,…",
+        written=_RAMP,
     )
-    fraction: float = option("paired: share that both score", 1.0, above=0.0, most=1.0, group=_TRAFFIC)
-    delay: float = option("until an outcome matures", Days(1.0), metavar="TIME", written="1d", group=_TRAFFIC)
-    block: float = option(
-        "outcomes within it may correlate", Days(1.0), metavar="TIME", written="1d", group=_CORRELATED
+    fraction: float = _traffic("paired form: share of requests that both arms score", 1.0, above=0.0, most=1.0)
+    delay: float = _traffic("time from a prediction until its outcome counts", Days(1.0), metavar="TIME", written="1d")
+    block: float = _correlated(
+        "span of time within which outcomes may be correlated", Days(1.0), metavar="TIME", written="1d"
     )
-    harm_block: float = option(
-        "finer, for the harm side; default: a quarter of the block", None, metavar="TIME", written="", group=_CORRELATED
+    harm_block: float = _correlated(
+        "the same for the harm side; default: a quarter of the block", None, metavar="TIME", written=""
     )
-    min_blocks: int = option("that a win needs", 20, least=0, most=10_000, group=_CORRELATED)
-    min_harm_blocks: int = option("that harm needs", 5, least=0, most=10_000, group=_CORRELATED)
-    independent: bool = option("units are known to be independent: blocks are not needed", False, group=_CORRELATED)
-    cluster_size: int = option("units that are assigned together, as a user's are", 1, least=1, group=_CORRELATED)
-    cluster_correlation: float = option("of the outcomes of two of them", 0.0, least=0.0, below=1.0, group=_CORRELATED)
-    block_correlation: float = option(
-        "of the sums of neighbouring blocks", 0.0, least=0.0, most=MOST_CORRELATION, group=_CORRELATED
+    min_blocks: int = _correlated("fewest blocks for a win", 20, least=0, most=10_000)
+    min_harm_blocks: int = _correlated("fewest harm blocks for harm", 5, least=0, most=10_000)
+    independent: bool = _correlated("units are known to be independent, so no blocks are needed", False)
+    cluster_size: int = _correlated("units that are assigned together, such as one user's", 1, least=1)
+    cluster_correlation: float = _correlated("correlation of the outcomes within a cluster", 0.0, least=0.0, below=1.0)
+    block_correlation: float = _correlated(
+        "correlation of the sums of neighbouring blocks", 0.0, least=0.0, most=MOST_CORRELATION
     )
-    spending: SpendingShape = option("how the levels are spent over the looks", "mixed", group=_METRIC)
-    min_samples: int | None = option(
-        "plan for this horizon; default: the one that has the power", None, least=1, most=_MOST_SAMPLES, group=_METRIC
+    spending: SpendingShape = _metric("how the error budget is spent over the looks", "mixed")
+    min_samples: int | None = _metric(
+        "planned outcomes of the challenger, or pairs; default: as many as the power needs",
+        None,
+        least=1,
+        most=_MOST_SAMPLES,
     )
 
     def __post_init__(self) -> None:
@@ -289,9 +298,9 @@ class SimulatedWorld:
     much with the days of the week. skewness: of one outcome of a mean (paired: of one pair's difference).
     """
 
-    drift: float = option("the baseline moves by this much until the horizon", 0.0, group=_RUNS)
-    weekly: float = option("it swings by ± this much over a week", 0.0, group=_RUNS)
-    skewness: float = option("of one outcome of a mean", 0.0, group=_RUNS, least=-50.0, most=50.0)
+    drift: float = _run("by how much the baseline moves until the horizon", 0.0)
+    weekly: float = _run("by how much the baseline swings up and down over a week", 0.0)
+    skewness: float = _run("skewness of one outcome, where the metric is a mean", 0.0, least=-50.0, most=50.0)
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -322,9 +331,9 @@ class SimulatedWorld:
 class SimulationSettings:
     """How many runs, which random numbers, and the stopping rule that is simulated. Raises BadInput."""
 
-    runs: int = option("of each true effect", 2000, group=_RUNS, least=1, most=_MOST_RUNS)
-    seed: int = option("the same seed gives the same answer", 0, group=_RUNS, least=0)
-    mode: Mode = option("when to stop", "group-sequential", group=_RUNS)
+    runs: int = _run("runs of each true effect", 2000, least=1, most=_MOST_RUNS)
+    seed: int = _run("the same seed gives the same answer", 0, least=0)
+    mode: Mode = _run("which test decides when a run stops", "group-sequential")
 
     def __post_init__(self) -> None:
         check_limits(self)
