@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from gauntlet import keys
-from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Decision, Result
+from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Decision, Result, TriggerKind
 
 RollbackCause = Literal["breaker", "evidence", "operator", "preflight", "watch"]
 
@@ -181,7 +181,7 @@ _ZEROS: dict[str, _Zeros] = {
         REFUSED: _AT_THE_DOOR,
     },
     "retrainer": {
-        JOBS: [*itertools.product(("drift", "manual", "schedule"), ("completed", "failed", "aborted"))],
+        JOBS: [*itertools.product(get_args(TriggerKind), ("completed", "failed", "aborted"))],
         JOB_RUNNING: [()],
         ROLLBACKS: ["evidence", "watch"],
         **_DECIDED,

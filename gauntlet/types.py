@@ -114,6 +114,13 @@ class Severity(StrEnum):
         return list(Severity).index(self)
 
 
+TriggerKind = Literal["drift", "schedule", "performance", "quality", "volume", "rule", "manual"]
+"""What may ask for a retraining job."""
+
+TriggerMode = Literal["suggest", "approve", "automatic"]
+"""What a trigger may do by itself: say that a job is due, start one once a person has agreed, or start one."""
+
+
 class Role(StrEnum):
     """What an API key may do; each role may do everything of the roles before it."""
 

@@ -28,8 +28,9 @@ from retrainer.control_client import ControlClient
 from retrainer.job import registered
 from retrainer.job_dir import Answer, JobFolder, Spec
 from retrainer.job_host import JobHost, ProcessEnd
+from retrainer.requests import RetrainRequest
 from retrainer.store import JobRecord, RetrainerStore
-from retrainer.triggers import RetrainContext, RetrainRequest, Trigger
+from retrainer.triggers import RetrainContext, Trigger
 
 _log = get_logger("gauntlet.retrainer")
 
@@ -50,7 +51,7 @@ class JobRunner:
         self._folders = adapters.data(self._config) / "jobs"
         self._host = JobHost()
         self._process: asyncio.Task[ProcessEnd] | None = None
-        self._refused: list[str] = []
+        self._refused: dict[str, list[str]] = {}
 
     def consider(self, request: RetrainRequest, control: Control) -> Trigger:
         """Ask for a job by each recipe if every condition is met; a refusal is logged when its reasons change."""
@@ -74,14 +75,14 @@ class JobRunner:
         if trigger.should_retrain:
             for recipe in self._config.retrain.all_recipes:
                 self._create(request, trigger, context, recipe.name)
-        elif refused != self._refused:
+        elif refused != self._refused.get(request.key):
             _log.info(
                 "retraining_refused",
                 request=request.id,
                 reasons="; ".join(trigger.refusals),
                 next="asked again as time passes" if trigger.later else "the request is dropped",
             )
-        self._refused = refused
+        self._refused[request.key] = refused
         return trigger
 
     def _create(self, request: RetrainRequest, trigger: Trigger, context: RetrainContext, recipe: str) -> None:

@@ -1,4 +1,4 @@
-"""Durable store of the retrainer, one SQLite file: jobs, offsets, the open request, and the outbox of job events.
+"""Durable store of the retrainer, one SQLite file: jobs, offsets, open requests, and the outbox of job events.
 
 Commit order: everything that handling some events has changed goes into one transaction, offsets with it; only then are
 job events appended to the log, and then taken off the outbox (at least once, and never before they are true).
@@ -19,7 +19,7 @@ from gauntlet.errors import DamagedFile
 from gauntlet.events import Evaluation, Job
 from retrainer.alerts import Alert
 from retrainer.job_dir import Answer
-from retrainer.triggers import RetrainRequest
+from retrainer.requests import RetrainRequest
 
 LIVE = ("pending", "running")
 """Statuses of a job that still has a way to go."""
@@ -30,7 +30,7 @@ _REMEDY = (
     "are forgotten"
 )
 
-_FACTS = ("now", "request", "scheduled", "looks")
+_FACTS = ("now", "requests", "scheduled", "looks")
 
 
 _ALERTS_KEPT = 1_000
@@ -123,7 +123,10 @@ class RetrainerStore:
         }
         facts = dict(self._db.execute("SELECT name, value FROM facts"))
         self.now = msgspec.json.decode(facts.get("now", b"0"), type=float)
-        self.request = msgspec.json.decode(facts.get("request", b"null"), type=RetrainRequest | None)
+        before = msgspec.json.decode(facts.get("request", b"null"), type=RetrainRequest | None)  # when one was kept
+        self.requests = {} if before is None else {before.key: before}
+        if "requests" in facts:
+            self.requests = msgspec.json.decode(facts["requests"], type=dict[str, RetrainRequest])
         self.scheduled = msgspec.json.decode(facts.get("scheduled", b"null"), type=float | None)
         self.looks = msgspec.json.decode(facts.get("looks", b"{}"), type=dict[str, Evaluation])
 
@@ -139,10 +142,18 @@ class RetrainerStore:
             self.now = max(self.now, at)
         self._dirty = True
 
-    def remember(self, request: RetrainRequest | None) -> None:
-        if request != self.request:
-            self.request = request
+    def keep(self, requests: dict[str, RetrainRequest]) -> None:
+        """These, by their keys, are the open requests now."""
+        if requests != self.requests:
+            self.requests = requests
             self._dirty = True
+
+    def open_request(self, request: RetrainRequest) -> None:
+        """Open it, or put it in the place of the one with its key."""
+        self.keep({**self.requests, request.key: request})
+
+    def close_request(self, key: str) -> None:
+        self.keep({known: request for known, request in self.requests.items() if known != key})
 
     def schedule(self, at: float) -> None:
         """The schedule's latest job was due at `at`; before the first, the time from which it counts."""

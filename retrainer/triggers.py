@@ -6,33 +6,12 @@ passes.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Literal
-
 import msgspec
 
 from gauntlet.config import RetrainConfig
 from gauntlet.config.section import span
-from gauntlet.events import Drift
 from gauntlet.types import Rule, Severity
-
-
-class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for new models: by an open drift episode, the schedule, or a person.
-
-    `attempted` says that a job has already answered it at this severity: an urgent request jumps the queue only once,
-    and an episode that stays open afterwards waits like any other.
-    """
-
-    kind: Literal["drift", "schedule", "manual"]
-    id: str
-    at: float
-    severity: Severity
-    model: str
-    reason: str
-    action: str = ""
-    root_cause: str = ""
-    attempted: bool = False
+from retrainer.requests import RetrainRequest
 
 
 class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,49 +64,9 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
         return not self.should_retrain and all(c.met or c.passing for c in self.conditions)
 
 
-def from_drift(drift: Drift, before: RetrainRequest | None) -> RetrainRequest | None:
-    """The request after one step of a drift episode: opened, kept or raised, or gone when the episode closes.
-
-    A rise in severity is news and may jump the queue again.
-    """
-    same = before is not None and before.id == drift.episode
-    if drift.event == "close":
-        return None if same else before
-    severity = Severity(drift.severity)
-    attempted = before is not None and same and before.attempted and severity.rank <= before.severity.rank
-    what = f"{severity} drift, root cause {drift.root_cause}"
-    if drift.features:
-        what += f" ({', '.join(f.name for f in drift.features[:5])})"
-    return RetrainRequest(
-        kind="drift",
-        id=drift.episode,
-        at=drift.at,
-        severity=severity,
-        model=drift.model,
-        reason=what,
-        action=drift.action,
-        root_cause=drift.root_cause,
-        attempted=attempted,
-    )
-
-
-def manual(id: str, at: float, model: str, actor: str, reason: str, *, urgent: bool = False) -> RetrainRequest:
-    """The request of a person; `urgent` skips the waiting times, never single flight or the attempt cap."""
-    severity = Severity.CRITICAL if urgent else Severity.HIGH
-    return RetrainRequest(kind="manual", id=id, at=at, severity=severity, model=model, reason=f"{actor}: {reason}")
-
-
-def scheduled(at: float, model: str) -> RetrainRequest:
-    """The request of the schedule, due at `at`. It waits for a running job, but for no cool-down: it is one."""
-    due = datetime.fromtimestamp(at, UTC).isoformat(timespec="minutes")
-    return RetrainRequest(
-        kind="schedule", id=f"schedule-{at:.0f}", at=at, severity=Severity.LOW, model=model, reason=f"due at {due}"
-    )
-
-
 def check(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Trigger:
     """Judge every condition for `request`. All are judged, even when the first has failed."""
-    urgent = request.severity is Severity.CRITICAL and not request.attempted
+    urgent = request.urgent
     routine = request.kind == "schedule"
     refresh = settings.rule is Rule.REFRESH
     quarantined = is_quarantined(request)
@@ -152,9 +91,10 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
         ),
         Condition(
             "champion",
-            request.model == context.champion,
-            f"it is about {request.model}, the champion is {context.champion}",
+            request.model in (None, context.champion),
+            f"it is about {request.model or 'whichever serves'}, the champion is {context.champion}",
         ),
+        _approval(request),
         absent("single flight", context.running_job, "{} is running", "no job is running"),
         _room(context, settings),
         absent(
@@ -184,6 +124,17 @@ def _room(context: RetrainContext, settings: RetrainConfig) -> Condition:
     after = len(context.rollouts) - context.replaceable + len(settings.all_recipes)
     detail = f"running rollouts: {running}; with the new models {after} of at most {context.most}"
     return Condition("rollout", after <= context.most, detail, passing=True)
+
+
+def _approval(request: RetrainRequest) -> Condition:
+    """Whether anybody still has to agree. A suggestion stays one: a person may ask for the job in their own name."""
+    details = {
+        "automatic": "none is asked for",
+        "approve": f"approved by {request.approved_by}" if request.approved_by else "not approved yet",
+        "suggest": "a suggestion only; trigger a job by hand to follow it",
+    }
+    met = request.mode == "automatic" or (request.mode == "approve" and request.approved_by is not None)
+    return Condition("approval", met, details[request.mode], passing=True)
 
 
 def is_quarantined(request: RetrainRequest) -> bool:

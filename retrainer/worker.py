@@ -28,7 +28,7 @@ from gauntlet.status import RetrainerProgress
 from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Severity
-from retrainer import registry_sync, schedules, triggers
+from retrainer import registry_sync, requests, schedules
 from retrainer.control_client import ControlClient
 from retrainer.decisions import decide
 from retrainer.runner import JobRunner
@@ -196,7 +196,7 @@ class Worker:
         return self._consider()
 
     def _respond(self, event: AnyEvent) -> Command | None:
-        """The command that an evaluation or the champion's health asks for; drift changes the open request."""
+        """The command that an evaluation or the champion's health asks for; drift changes its open request."""
         try:
             if isinstance(event, Evaluation | Health):
                 control = self._control.record
@@ -204,7 +204,11 @@ class Worker:
                     self._store.saw(event, (rollout.id for rollout in control.rollouts))
                 return decide(control, event, self._config, event.at, self._store.looks)
             if isinstance(event, Drift):
-                self._store.remember(triggers.from_drift(event, self._store.request))
+                asked = requests.from_drift(event, self._store.requests.get("drift"))
+                if asked is None:
+                    self._store.close_request("drift")
+                else:
+                    self._store.open_request(asked)
                 _log.info(
                     "drift_seen",
                     step=event.event,
@@ -217,27 +221,20 @@ class Worker:
         return None
 
     def _consider(self) -> None:
-        """Ask again for the open request; it is forgotten when waiting can't help, and marked when it got its job. Then
-        ask for what the schedule says is due."""
-        self._consider_request()
+        """Open what the schedule says is due, and ask again for every open request, the most urgent first. One round
+        of jobs runs at a time; a request is forgotten when waiting can't help."""
         if self._store.scheduled is None:
             self._store.schedule(self._store.now or self._control.record.began)
         due = schedules.due(self._config.retrain.schedule, self._store.scheduled or 0.0, self._store.now)
         if due is not None:
-            record = self._control.record
-            trigger = self._runner.consider(triggers.scheduled(due, record.champion), record)
-            if not trigger.later:
-                self._store.schedule(due)
-
-    def _consider_request(self) -> None:
-        request = self._store.request
-        if request is None:
-            return
-        trigger = self._runner.consider(request, self._control.record)
-        if trigger.should_retrain:
-            self._store.remember(msgspec.structs.replace(request, attempted=True))
-        elif not trigger.later:
-            self._store.remember(None)
+            self._store.schedule(due)
+            self._store.open_request(requests.scheduled(due))
+        for request in requests.by_urgency(self._store.requests):
+            trigger = self._runner.consider(request, self._control.record)
+            if trigger.should_retrain:
+                self._store.keep(requests.answered(self._store.requests, request))
+            elif not trigger.later:
+                self._store.close_request(request.key)
 
     async def _send_job_events(self) -> None:
         """Job events from the outbox onto the log, ended jobs into the job log; only then they leave the outbox."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,7 +22,7 @@ from gauntlet.cli import command
 from gauntlet.cli.up import SERVICES
 from gauntlet.config import load as configs
 from gauntlet.errors import ConfigError
-from retrainer import triggers
+from gauntlet.types import TriggerKind
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -167,7 +167,7 @@ def test_jobs_stand_at_zero_for_every_trigger_there_is() -> None:
         for sample in family.samples
         if sample.name == "gauntlet_retrain_jobs_total" and sample.labels["experiment"] == "triggers"
     }
-    assert shown == set(get_args(get_type_hints(triggers.RetrainRequest)["kind"]))
+    assert shown == set(get_args(TriggerKind))
 
 
 # docker-compose.yml

@@ -1,5 +1,6 @@
 """The retrainer's memory survives a restart whole or not at all, and tells of jobs only what is committed."""
 
+import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -8,8 +9,8 @@ import pytest
 from gauntlet.types import Severity
 from retrainer import alerts
 from retrainer.job_dir import Answer
+from retrainer.requests import RetrainRequest
 from retrainer.store import JobRecord, RetrainerStore
-from retrainer.triggers import RetrainRequest
 
 JOB = JobRecord(
     id="retrain_20130601_001",
@@ -26,6 +27,9 @@ JOB = JobRecord(
 REQUEST = RetrainRequest(
     kind="drift", id="ep1", at=90.0, severity=Severity.HIGH, model="v1", reason="drift", attempted=True
 )
+LATE = RetrainRequest(
+    kind="rule", name="late flights", id="r1", at=91.0, severity=Severity.MEDIUM, model=None, reason="?", mode="approve"
+)
 
 
 def reopened(store: RetrainerStore, folder: Path) -> RetrainerStore:
@@ -37,20 +41,39 @@ def test_everything_committed_is_there_after_a_restart(tmp_path: Path) -> None:
     store = RetrainerStore(tmp_path, "e")
     store.handled("drift", "evaluator", 6, 95.0)
     store.handled("drift", "evaluator", 7, 90.0)
-    store.remember(REQUEST)
+    store.open_request(REQUEST)
+    store.open_request(LATE)
     store.put(JOB)
     assert store.commit()
     assert not store.commit(), "nothing is new"
     store = reopened(store, tmp_path)
     assert store.offsets == {("drift", "evaluator"): 8}
     assert store.now == 95.0, "the events' clock never runs backwards"
-    assert store.request == REQUEST
+    assert store.requests == {"drift": REQUEST, "rule:late flights": LATE}
     assert store.jobs == {JOB.id: JOB}
     assert store.live == JOB
-    store.remember(None)
+    store.close_request("drift")
     store.commit()
     store = reopened(store, tmp_path)
-    assert store.request is None
+    assert store.requests == {LATE.key: LATE}
+    store.close()
+
+
+def test_a_store_that_kept_one_request_is_read(tmp_path: Path) -> None:
+    store = RetrainerStore(tmp_path, "e")
+    store.handled("drift", "evaluator", 6, 95.0)
+    store.commit()
+    store.close()
+    with sqlite3.connect(tmp_path / "retrainer.db") as db:
+        db.execute("DELETE FROM facts WHERE name = 'requests'")
+        db.execute("INSERT INTO facts VALUES ('request', ?)", [msgspec.json.encode(REQUEST)])
+    db.close()
+    store = RetrainerStore(tmp_path, "e")
+    assert store.requests == {"drift": REQUEST}
+    store.close_request("drift")
+    store.commit()
+    store = reopened(store, tmp_path)
+    assert store.requests == {}, "it is not taken up again"
     store.close()
 
 

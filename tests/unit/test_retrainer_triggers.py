@@ -8,7 +8,8 @@ from gauntlet.config.retrain import RecipeConfig, WindowLength
 from gauntlet.config.section import Seconds
 from gauntlet.events import Drift, DriftSignal
 from gauntlet.types import Rule, Severity
-from retrainer.triggers import RetrainContext, RetrainRequest, check, from_drift, manual, scheduled
+from retrainer.requests import RetrainRequest, answered, by_urgency, from_drift, manual, scheduled
+from retrainer.triggers import RetrainContext, check
 
 HOUR = 3600.0
 NOW = 1000 * HOUR
@@ -48,6 +49,7 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
         "drift",
         "root cause",
         "champion",
+        "approval",
         "single flight",
         "rollout",
         "bake",
@@ -147,11 +149,43 @@ def test_an_episode_opens_escalates_and_closes_its_demand() -> None:
 
 def test_a_person_may_ask_and_waits_like_everybody_unless_urgent() -> None:
     waiting = msgspec.structs.replace(CONTEXT, last_job_ended=NOW - 1)
-    asked = check(manual("m1", NOW, "v1", "ann", "new labels"), CONTEXT, SETTINGS)
+    asked = check(manual("m1", NOW, "ann", "new labels"), CONTEXT, SETTINGS)
     assert asked.should_retrain
     assert "manual: ann: new labels" in asked.reasons
-    assert not check(manual("m1", NOW, "v1", "ann", "new labels"), waiting, SETTINGS).should_retrain
-    assert check(manual("m1", NOW, "v1", "ann", "new labels", urgent=True), waiting, SETTINGS).should_retrain
+    assert not check(manual("m1", NOW, "ann", "new labels"), waiting, SETTINGS).should_retrain
+    assert check(manual("m1", NOW, "ann", "new labels", urgent=True), waiting, SETTINGS).should_retrain
+
+
+def test_a_suggestion_starts_nothing_and_an_approval_counts_for_one_round_of_jobs() -> None:
+    for asked in (request(mode="suggest", severity=Severity.CRITICAL), request(mode="approve")):
+        trigger = check(asked, CONTEXT, SETTINGS)
+        assert [c.name for c in trigger.conditions if not c.met] == ["approval"]
+        assert trigger.later
+    agreed = request(mode="approve", approved_by="ann")
+    trigger = check(agreed, CONTEXT, SETTINGS)
+    assert trigger.should_retrain
+    assert "approval: approved by ann" in trigger.reasons
+    kept = from_drift(drift(event="escalate"), agreed)
+    assert kept is not None
+    assert kept.approved_by == "ann"
+    fresh = from_drift(drift(episode="ep2"), agreed)
+    assert fresh is not None
+    assert fresh.approved_by is None, "nobody has agreed to this one"
+    assert answered({"drift": agreed}, agreed)["drift"].approved_by is None
+
+
+def test_the_most_urgent_of_several_requests_comes_first_and_its_jobs_answer_suggestions() -> None:
+    routine, person = scheduled(NOW - HOUR), manual("m1", NOW, "ann", "new labels")
+    drifted = request(severity=Severity.CRITICAL)
+    idea = request(kind="rule", name="late", severity=Severity.MEDIUM, mode="suggest")
+    requests = {r.key: r for r in (routine, person, idea, drifted)}
+    assert list(requests) == ["schedule", "manual", "rule:late", "drift"]
+    assert [r.key for r in by_urgency(requests)] == ["drift", "manual", "rule:late", "schedule"]
+    after = answered(requests, drifted)
+    assert list(after) == ["schedule", "manual", "rule:late", "drift"], "these are judged again"
+    assert [key for key, r in after.items() if r.attempted] == ["rule:late", "drift"]
+    assert [r.key for r in by_urgency(after)] == ["drift", "manual", "rule:late", "schedule"]
+    assert list(answered(after, person)) == ["schedule", "rule:late", "drift"]
 
 
 REFRESH = RetrainConfig(
@@ -163,14 +197,14 @@ def test_the_schedule_waits_for_no_cool_down_and_for_no_bake() -> None:
     busy = msgspec.structs.replace(
         CONTEXT, baking="e-r0001", last_job_ended=NOW - 7 * HOUR, last_rollout_ended=NOW, attempts=99, most=6
     )
-    trigger = check(scheduled(NOW, "v1"), busy, REFRESH)
+    trigger = check(scheduled(NOW), busy, REFRESH)
     assert trigger.should_retrain, trigger.refusals
     assert not check(request(severity=Severity.HIGH), busy, REFRESH).should_retrain, "drift still does"
     soon = msgspec.structs.replace(busy, last_job_started=NOW - HOUR)
-    assert check(scheduled(NOW, "v1"), soon, REFRESH).later
-    assert check(scheduled(NOW, "v1"), msgspec.structs.replace(busy, running_job="j1"), REFRESH).later
+    assert check(scheduled(NOW), soon, REFRESH).later
+    assert check(scheduled(NOW), msgspec.structs.replace(busy, running_job="j1"), REFRESH).later
     off = msgspec.structs.replace(REFRESH, enabled=False)
-    assert not check(scheduled(NOW, "v1"), busy, off).later
+    assert not check(scheduled(NOW), busy, off).later
 
 
 @pytest.mark.parametrize(
@@ -181,5 +215,5 @@ def test_new_models_run_beside_others_as_far_as_there_is_room(running: int, repl
     """Two recipes, at most six challengers; a new model takes the place of an older one of its recipe in shadow."""
     rollouts = tuple(f"r{n}" for n in range(running))
     context = msgspec.structs.replace(CONTEXT, rollouts=rollouts, replaceable=replaceable, most=6)
-    trigger = check(scheduled(NOW, "v1"), context, REFRESH)
+    trigger = check(scheduled(NOW), context, REFRESH)
     assert (trigger.should_retrain, trigger.later) == (room, not room)
