@@ -6,6 +6,11 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
 
 
 def main(run: Callable[..., Iterable[str]]) -> None:
@@ -32,3 +37,8 @@ def row(*cells: object) -> str:
 def header(*titles: str) -> str:
     """The head of a markdown table."""
     return f"{row(*titles)}\n|{'---|' * len(titles)}"
+
+
+def progress(items: Iterable[T], name: str) -> Iterable[T]:
+    """The items, with a bar on standard error where that is a terminal."""
+    return tqdm(items, desc=name, leave=False, disable=None, file=sys.stderr)

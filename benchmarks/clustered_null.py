@@ -5,19 +5,16 @@ Invariant: it runs the evaluator's own code (`evidence`, `Boundary`), seeded, so
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
-from benchmarks import header, main, row
+from benchmarks import header, main, progress, row
 from evaluator.stats import Boundary, Evidence
 from evaluator.stats.cluster_robust import evidence_of
+from evaluator.stats.score_process import Floats
 from evaluator.stats.sequential_test import HARM_SIDE, WIN_SIDE, Side
 
-Floats = NDArray[np.float64]
 Law = Callable[[np.random.Generator, int], Floats]
 
 LAWS: dict[str, Law] = {
@@ -60,7 +57,7 @@ def crossings(
     scores = np.stack([draw() for _ in range(runs)])
     found = np.zeros((3, runs), dtype=bool)
     looks = range(first, len(information) + 1)
-    for k in tqdm(looks, desc=name, leave=False, disable=None, file=sys.stderr):
+    for k in progress(looks, name):
         win = look(scores[:, :k], information[:k], WIN_SIDE)
         harm = look(scores[:, :k], information[:k], HARM_SIDE)
         found |= np.stack([win.z_win, win.z_harm, harm.z_harm]) >= limits[k]

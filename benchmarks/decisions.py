@@ -12,9 +12,8 @@ challenger answered meanwhile, and what that cost.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +21,13 @@ from functools import partial
 import msgspec
 import numpy as np
 
+from benchmarks import main
 from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import evaluation_design
 from evaluator.service.evaluation import alarm_evaluation, evaluate
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.watches import GrossHarmMonitor
+from evaluator.stats.score_process import Floats
 from gauntlet.config import Config
 from gauntlet.config import load as configs
 from gauntlet.losses import METRICS
@@ -43,7 +44,6 @@ LARGEST_HOUR = 5_000
 MARGIN = 0.05
 """The default of `refresh.margin`: a share of the champion's loss."""
 
-Floats = np.ndarray
 World = Callable[[np.random.Generator, int], Floats]
 """Shifts of the paired difference by hour, in standard deviations of the difference; shape (hours,)."""
 
@@ -309,7 +309,7 @@ REFRESH = [
 """What a retrained successor may expect."""
 
 
-def matrix() -> list[Cell]:
+def every_cell() -> list[Cell]:
     challengers = [(0.0, "shifted"), (0.1, "shifted"), (0.03, "shifted"), (-0.1, "shifted"), (-0.03, "shifted")]
     challengers += [(0.0, "gross"), (0.0, "inverted")]
     rates = (100.0, 2_000.0, 100_000.0, 10_000_000.0)
@@ -319,21 +319,16 @@ def matrix() -> list[Cell]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=40)
-    parser.add_argument("--matrix", action="store_true", help="all rates, worlds, challengers and tasks")
-    parser.add_argument("--only", default="", help="cells whose title holds this text")
-    parser.add_argument("--refresh", action="store_true", help="successors under the rule `refresh`")
-    arguments = parser.parse_args()
-    cells = matrix() if arguments.matrix else REFRESH if arguments.refresh else ROWS
-    print(f"{arguments.runs} rollouts a cell, all defaults\n{HEADER}")
+def run(runs: int = 40, matrix: bool = False, refresh: bool = False, only: str = "") -> Iterator[str]:
+    """matrix: all rates, worlds, challengers and tasks. refresh: successors under that rule. only: a part of a cell's
+    title."""
+    cells = every_cell() if matrix else REFRESH if refresh else ROWS
+    yield f"{runs} rollouts a cell, all defaults\n{HEADER}"
     with ProcessPoolExecutor(2) as pool:
         for cell in cells:
-            if arguments.only in cell.title:
-                outcomes = list(pool.map(partial(rollout, cell, config_of(cell)), range(arguments.runs)))
-                print(line(cell, outcomes), flush=True)
+            if only in cell.title:
+                yield line(cell, list(pool.map(partial(rollout, cell, config_of(cell)), range(runs))))
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

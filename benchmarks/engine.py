@@ -12,20 +12,17 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from benchmarks.simulated import Floats, Sums
+from benchmarks.simulated import Sums
 from evaluator.stats.always_valid import TIGHTEST_AT, best_rho, log_mixture
 from evaluator.stats.cluster_robust import evidence_of
 from evaluator.stats.evidence import Evidence, ScoreMoments
 from evaluator.stats.few_events import FewEvents
 from evaluator.stats.group_sequential import Boundary
 from evaluator.stats.panel import ArmTotals, few_events, ready
+from evaluator.stats.score_process import Bools, Floats, Ints
 from evaluator.stats.sequential_test import Plan, Side
-
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 # Under this T no look is near a bound (the smallest is 1.96), whatever the skewness correction does.
 _WORTH: Final = 1.0

@@ -9,26 +9,19 @@ flights. Split: the demo's ramp, 1 % for two days, 5 % for two, then 10 %.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binom
-from tqdm import tqdm
 
-from benchmarks import header, main, row
+from benchmarks import header, main, progress, row
 from evaluator.stats.cluster_robust import rows_of
 from evaluator.stats.panel import ArmTotals, Panel, States, advance
-from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
+from evaluator.stats.score_process import Arm, Block, Floats, Ints, PairedSums, SplitSums, paired_blocks, split_blocks
 from evaluator.stats.sequential_test import Plan
 from gauntlet.cli.demo import flights
 from gauntlet.losses import loss
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 DAYS = 45
 FINE = 200  # flights between looks where flights are taken to be independent
@@ -74,10 +67,10 @@ def outcomes() -> dict[int, Outcomes]:
         return loss("log_loss", models[until].predict_proba(rows[start:stop]), late[start:stop])
 
     models = {}
-    for until in tqdm(range(1, 12), desc="models trained", disable=None, file=sys.stderr):
+    for until in progress(range(1, 12), "models trained"):
         models[until] = flights.train(rows[: ends[until]], late[: ends[until]])
     found = {}
-    for first in tqdm(range(2, 13), desc="months scored", disable=None, file=sys.stderr):
+    for first in progress(range(2, 13), "months scored"):
         start = int(ends[first - 1])
         stop = int(np.searchsorted(day, day[start] + DAYS))
         january = losses(1, start, stop)
@@ -175,7 +168,7 @@ def pairs(found: dict[int, Outcomes], draws: int, seed: int) -> Iterator[str]:
     )
     ratios: list[float] = []
     decided: dict[bool, list[float]] = {True: [], False: []}
-    for first, data in tqdm(found.items(), desc="pairs", disable=None, file=sys.stderr):
+    for first, data in progress(found.items(), "pairs"):
         if first < FIRST_PAIR:
             continue
         cells = []
@@ -205,7 +198,7 @@ def same(found: dict[int, Outcomes], seeds: int, seed: int) -> Iterator[str]:
     """January's model against itself under the ramp: the number of false decisions, with its binomial limit."""
     totals = {True: np.zeros(2, dtype=np.int64), False: np.zeros(2, dtype=np.int64)}
     starts = [first for first in found if first < 12]  # from December on there are no 45 days
-    for first in tqdm(starts, desc="A/A", disable=None, file=sys.stderr):
+    for first in progress(starts, "A/A"):
         data = found[first]
         for parts, clustered in ((data.days, True), (data.handfuls, False)):
             rng = np.random.default_rng([seed, 100 + first])

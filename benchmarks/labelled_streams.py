@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.tree import DecisionTreeClassifier
 
-Floats = npt.NDArray[np.float64]
-Concept = Callable[[Floats, int], npt.NDArray[np.bool_]]
+from evaluator.stats.score_process import Bools, Floats
+
+Concept = Callable[[Floats, int], Bools]
 TRAINING = 5000
 REFERENCE = 5000
 
@@ -38,21 +38,21 @@ class Misses:
     change: int
 
 
-def _sea(x: Floats, concept: int) -> npt.NDArray[np.bool_]:
+def _sea(x: Floats, concept: int) -> Bools:
     return np.asarray(x[:, 0] + x[:, 1] <= (8.0, 9.0, 7.0, 9.5)[concept])
 
 
-def _sine(x: Floats, concept: int) -> npt.NDArray[np.bool_]:
+def _sine(x: Floats, concept: int) -> Bools:
     below = x[:, 1] < np.sin(x[:, 0]) if concept < 2 else x[:, 1] < 0.5 + 0.3 * np.sin(3.0 * np.pi * x[:, 0])
     return np.asarray(below == (concept % 2 == 0))
 
 
-def _mixed(x: Floats, concept: int) -> npt.NDArray[np.bool_]:
+def _mixed(x: Floats, concept: int) -> Bools:
     votes = (x[:, 0] > 0.5) * 1 + (x[:, 1] > 0.5) + (x[:, 3] < 0.5 + 0.3 * np.sin(3.0 * np.pi * x[:, 2]))
     return np.asarray((votes >= 2) == (concept == 0))
 
 
-def _stagger(x: Floats, concept: int) -> npt.NDArray[np.bool_]:
+def _stagger(x: Floats, concept: int) -> Bools:
     size, colour, shape = np.floor(3 * x).T
     if concept == 0:
         return np.asarray((size == 0) & (colour == 0))
@@ -72,7 +72,7 @@ def misses(family: Family, rng: np.random.Generator, before: int, after: int) ->
     old = int(rng.integers(family.concepts))
     new = int((old + 1 + rng.integers(family.concepts - 1)) % family.concepts) if family.concepts > 2 else 1 - old
 
-    def rows(n: int, concept: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    def rows(n: int, concept: int) -> tuple[Floats, Bools]:
         x = family.draw(rng, n)
         return x, family.label(x, concept) ^ (rng.random(n) < family.noise)
 

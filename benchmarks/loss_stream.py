@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluator.drift import DriftEvent, Monitor, Profile
+from evaluator.stats.score_process import Floats
 
-Losses = Sequence[float] | npt.NDArray[np.float64]
+Losses = Sequence[float] | Floats
 _OUTCOMES = [0] * 30
 
 

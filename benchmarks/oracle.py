@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from benchmarks.simulated import Floats, Sums
-
-Ints = NDArray[np.int64]
+from benchmarks.simulated import Sums
+from evaluator.stats.score_process import Floats, Ints
 
 
 def kl(p: float, q: float) -> float:

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks import peer_environment
 from benchmarks.simulated import Sums
+from evaluator.stats.score_process import Bools, Ints
 
 PEERS: Final = ("gbstats", "confidence")
-
-Ints = NDArray[np.int64]
 
 
 class Peers:
@@ -30,7 +28,7 @@ class Peers:
     def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
         self._process, self._folder = process, folder
 
-    def ask(self, sums: Sums, ours: NDArray[np.bool_], *, binary: bool, final: float) -> None:
+    def ask(self, sums: Sums, ours: Bools, *, binary: bool, final: float) -> None:
         """Send running totals of these experiments, with where ours looks; `final` is the planned number of units."""
         path = self._folder / "sums.npz"
         np.savez(path, arms=np.cumsum(np.stack(sums.arms), axis=2), open=ours, binary=binary, final=final)

@@ -11,21 +11,19 @@ broken model is handed in as in the demo, in March.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
-from benchmarks import header, main, row
+from benchmarks import header, main, progress, row
 from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import EvaluationDesign, evaluation_design
 from evaluator.service.evaluation import alarm_evaluation, evaluate
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.watches import GrossHarmMonitor
+from evaluator.stats.score_process import Floats
 from gauntlet.cli.demo import flights
 from gauntlet.cli.demo.policies import ALL, FIRST_REFIT, Hindsight, blind, with_broken
 from gauntlet.cli.demo.run import SUBMISSIONS
@@ -36,8 +34,6 @@ from gauntlet.rollout import Command, Control, Rollout, begin
 from gauntlet.transitions import apply
 from gauntlet.types import CHALLENGER, CHAMPION, Rule, Task
 from retrainer.decisions import decide
-
-Floats = NDArray[np.float64]
 
 FAHRENHEIT = SUBMISSIONS[0]
 """The first of the demo's broken models."""
@@ -167,7 +163,7 @@ def gauntlet(year: Year, windows: dict[str, int], every: int, start: int = FIRST
     january = year.of_refit(31, 31)
     run = Run(year, config, january.copy(), {"january": january})
     blocks = round(flights.DAY / design.harm_block)
-    for day in tqdm(range(31, 365), desc="days", disable=None, file=sys.stderr):
+    for day in progress(range(31, 365), "days"):
         now = float(day * flights.DAY)
         if day >= start and (day - start) % every == 0:
             for name, window in windows.items():

@@ -7,19 +7,16 @@ experiments; every number comes with binomial limits that a right method breaks 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binom
-from tqdm import tqdm
 
-from benchmarks import engine, header, main, oracle, peers, row
+from benchmarks import engine, header, main, oracle, peers, progress, row
 from benchmarks.simulated import ALLOCATIONS, DRIFTS, LAWS, LOOKS, UNITS, Cell, Law, Sums, draw
+from evaluator.stats.score_process import Ints
 
-Ints = NDArray[np.int64]
 ALPHA = 0.05
 HORIZON = float(LOOKS * UNITS)
 
@@ -79,7 +76,7 @@ def grid(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterator
         if only in f"{name} | {drift} | {allocation}"
     ]
     missed: list[str] = []
-    for name, cell in tqdm(cells, desc="A/A cells", disable=None, file=sys.stderr):
+    for name, cell in progress(cells, "A/A cells"):
         _, found = decide(cell, draw(cell, runs, seed), asked)
         win, harm, any_side = found["ours"].rates
         title = f"{name} | {cell.drift} | {cell.allocation}"
@@ -124,7 +121,7 @@ def power(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterato
         "kl(1−β‖.025) / I_KL at ours' power. Intervals: ± 2 standard errors. One look: the score test at the horizon.\n"
     )
     yield header("cell", "method", "power ±", "wrong way", "E[N]", "E[N] / oracle")
-    for allocation, drift, p0, p1 in tqdm(POWER_CELLS, desc="A/B cells", disable=None, file=sys.stderr):
+    for allocation, drift, p0, p1 in progress(POWER_CELLS, "A/B cells"):
         title = f"{allocation}, {drift}, {p0:.2f} → {p1:.2f}"
         if only not in title:
             continue

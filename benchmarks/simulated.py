@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-Floats = NDArray[np.float64]
+from evaluator.stats.score_process import Floats, Ints
 
 UNITS: Final = 50  # a look after each 50 units
 LOOKS: Final = 1000  # to the horizon of 50,000 units
@@ -113,9 +112,7 @@ def draw(cell: Cell, runs: int, seed: int) -> Sums:
     return Sums(cell.shares, (n_champion, *champion), (n_challenger, *challenger))
 
 
-def _powers(
-    rng: np.random.Generator, cell: Cell, treated: NDArray[np.int64]
-) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
+def _powers(rng: np.random.Generator, cell: Cell, treated: Ints) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
     """Σ y to Σ y³ by arm for outcomes of many kinds; the first units of each look are the challenger's."""
     law, places = cell.law, np.arange(cell.units)
     sums = np.empty((6, *treated.shape))

@@ -6,22 +6,19 @@ print the same table. "asked" is what is decided, "not asked" what would be with
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
-from benchmarks import header, main, row
+from benchmarks import header, main, progress, row
 from evaluator.offline.experiment.cells import Cell, Rows
 from evaluator.offline.experiment.sequential_looks import LookSnapshot, judge_looks
 from evaluator.offline.experiment.settings import AnalysisSettings
 from evaluator.stats.panel import BETTER, WORSE
+from evaluator.stats.score_process import Floats
 
-Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Floats]
 
 
@@ -92,7 +89,7 @@ def _ends(rows: int) -> list[int]:
 def counted(law: Law, rows: int, share: float, runs: int, seed: int) -> tuple[int, int, int, int]:
     """Runs called better and worse where tails are asked about, and where not."""
     found = np.zeros((2, 2), dtype=np.int64)
-    for number in tqdm(range(runs), leave=False, disable=None, file=sys.stderr):
+    for number in progress(range(runs), "runs"):
         for place, said in enumerate(crossed(law, rows, share, np.random.default_rng([seed, number]))):
             found[place] += [said == BETTER, said == WORSE]
     return tuple(found.ravel().tolist())

@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tqdm import tqdm
-
 from gauntlet.cli import output
 
 _EPILOG = """\
@@ -49,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     output.check(arguments, arguments.log_file)
     table = open_table(arguments.log_file)
-    # `disable=None`: silent unless standard error is a terminal.
-    with tqdm(total=table.rows, unit=" rows", unit_scale=True, mininterval=0.5, disable=None, leave=False) as bar:
+    with output.reading(table.rows) as bar:
         answer = gauntlet.analyze(table, **chosen(arguments, AnalysisSettings), progress=bar.update)
     output.answer(arguments, answer, Path(arguments.log_file).name)
     return 0

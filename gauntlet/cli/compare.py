@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 
-from tqdm import tqdm
-
 from gauntlet.cli import output
 
 KEPT = 3
@@ -52,8 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     output.check(arguments, arguments.baseline, arguments.candidate, arguments.test_data)
     table = open_table(arguments.test_data, as_written=True)
-    # `disable=None`: silent unless standard error is a terminal.
-    with tqdm(total=table.rows, unit=" rows", unit_scale=True, mininterval=0.5, disable=None, leave=False) as bar:
+    with output.reading(table.rows) as bar:
         report = gauntlet.compare(
             arguments.baseline, arguments.candidate, table, **chosen(arguments, ComparatorSettings), progress=bar.update
         )

@@ -68,6 +68,13 @@ def _check_file(asked: str, file: Path, taken: list[str | None]) -> None:
         raise BadInput(f"{asked}: {error.strerror or error}") from error
 
 
+def reading(rows: int | None) -> Any:
+    """A bar of the rows read, on standard error where that is a terminal; `rows` where their number is known."""
+    from tqdm import tqdm
+
+    return tqdm(total=rows, unit=" rows", unit_scale=True, mininterval=0.5, disable=None, leave=False)
+
+
 def answer(arguments: argparse.Namespace, report: Any, title: str = "Experiment", **form: Any) -> None:
     """Write the page and the plots that were asked for, and print the text, or the JSON for `--json -`.
 

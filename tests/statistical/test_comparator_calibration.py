@@ -11,7 +11,7 @@ from builders.statistics import at_least, at_most
 
 from evaluator.offline.comparator.decision import decide, required
 from evaluator.offline.comparator.effects import Bootstrap, effects
-from evaluator.offline.comparator.result import MetricChange
+from evaluator.offline.comparator.result import MetricImprovement
 from evaluator.offline.comparator.settings import Requirement
 from gauntlet.holdout.metrics import Rows
 from gauntlet.types import Task
@@ -33,11 +33,7 @@ def decisions() -> dict[str, list[str]]:
         outputs = [np.column_stack([1 - p, p]) for p in 1 / (1 + np.exp(-scores))]
         rows = Rows(Task.CLASSIFICATION, ["no", "yes"], truth, block, DAYS)
         for name, one in effects(METRICS, outputs[0], outputs[1], rows, Bootstrap(0.05, 200, run)).items():
-            gain = one.improvement
-            better = "lower" if name == "log_loss" else "higher"
-            change = MetricChange(
-                one.baseline, one.candidate, gain.estimate, gain.lower, gain.upper, gain.p_value, better, "primary"
-            )
+            change = MetricImprovement(*one, "lower" if name == "log_loss" else "higher", "primary")
             factors = required(Requirement(name, threshold=0.0), change, 0.05, DAYS)
             found[name].append(decide(factors, len(factors))[0])
     return found

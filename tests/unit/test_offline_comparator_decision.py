@@ -9,16 +9,16 @@ import pytest
 
 from evaluator.offline.comparator.decision import decide, factors, fast_enough, unharmed
 from evaluator.offline.comparator.latency import latency, timed
-from evaluator.offline.comparator.result import Latency, MetricChange, SliceChange
+from evaluator.offline.comparator.result import Latency, MetricImprovement, SliceImprovement
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
 
-CHANGE = MetricChange(0.70, 0.72, 0.02, 0.01, 0.03, 0.001, "higher", "primary")
+CHANGE = MetricImprovement(0.70, 0.72, 0.02, 0.01, 0.03, 0.001, "higher", "primary")
 UNKNOWN = replace(CHANGE, lower=None, upper=None, p_value=None)
 SLOW = Latency(1.0, 1.1, 1.1, True, 100, 31)
 
 
 def answer(
-    *asked: tuple[Requirement, MetricChange], slices: Any = (), latency: Any = None
+    *asked: tuple[Requirement, MetricImprovement], slices: Any = (), latency: Any = None
 ) -> tuple[str, tuple[str, ...]]:
     found, primary = factors(
         [one for one, _ in asked],
@@ -116,7 +116,7 @@ def test_both_models_are_timed_in_turn_by_the_clock_that_is_given() -> None:
 
 
 def test_a_harmed_slice_keeps_the_champion_and_one_without_an_answer_does_not() -> None:
-    one = SliceChange("site", "north", "auc", 100, 0.7, 0.6, -0.1, -0.2, -0.01, 0.01, 0.02, True)
+    one = SliceImprovement("site", "north", "auc", 100, 0.7, 0.6, -0.1, -0.2, -0.01, 0.01, 0.02, True)
     unknown = replace(one, harmed=None, adjusted_p_value=None)
     decision, reasons = answer((AUC, CHANGE), slices=(one, unknown))
     assert decision == "keep"

@@ -12,7 +12,7 @@ from evaluator.offline.comparator import curves, decision, effects, holdout, lat
 from evaluator.offline.comparator.effects import Bootstrap, Effect
 from evaluator.offline.comparator.holdout import Holdout
 from evaluator.offline.comparator.models import Contender
-from evaluator.offline.comparator.result import ComparisonReport, Latency, MetricChange
+from evaluator.offline.comparator.result import Better, ComparisonReport, Latency, MetricImprovement, Role
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
 from evaluator.offline.comparator.slices import slices
 from evaluator.offline.records import to_plain
@@ -94,29 +94,18 @@ def _shown(known: Sequence[str], rows: Rows) -> list[str]:
     return [name for name in known if name.partition("@")[2] not in absent]
 
 
-def _changes(found: Mapping[str, Effect], requirements: Sequence[Requirement]) -> dict[str, MetricChange]:
+def _changes(found: Mapping[str, Effect], requirements: Sequence[Requirement]) -> dict[str, MetricImprovement]:
     asked = {one.metric: one for one in requirements}
     changes = {}
     for name, one in found.items():
-        need = asked.get(name)
-        changes[name] = MetricChange(
-            baseline=one.baseline,
-            candidate=one.candidate,
-            improvement=one.improvement.estimate,
-            lower=one.improvement.lower,
-            upper=one.improvement.upper,
-            p_value=one.improvement.p_value,
-            better="lower" if name in metrics.LOWER_IS_BETTER else "higher",
-            role="shown"
-            if need is None
-            else "primary"
-            if need is requirements[0]
-            else "guardrail"
-            if need.threshold is None
-            else "required",
-            threshold=None if need is None else need.threshold,
-            margin=None if need is None else need.margin,
-        )
+        need = asked.get(name, Requirement(name))
+        role: Role = "required"
+        if need.threshold is None:
+            role = "guardrail" if name in asked else "shown"
+        elif need is requirements[0]:
+            role = "primary"
+        better: Better = "lower" if name in metrics.LOWER_IS_BETTER else "higher"
+        changes[name] = MetricImprovement(*one, better, role, need.threshold, need.margin)
     return changes
 
 

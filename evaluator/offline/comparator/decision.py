@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from evaluator.offline.comparator.result import Decision, Factor, Latency, MetricChange, SliceChange
+from evaluator.offline.comparator.result import Decision, Factor, Latency, MetricImprovement, SliceImprovement
 from evaluator.offline.comparator.settings import Requirement
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
 
@@ -34,7 +34,7 @@ def _reasons(factors: Sequence[Factor]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.reason for one in factors))
 
 
-def required(one: Requirement, change: MetricChange, alpha: float, blocks: int) -> list[Factor]:
+def required(one: Requirement, change: MetricImprovement, alpha: float, blocks: int) -> list[Factor]:
     """Improvement ≥ threshold, and significance; or, for a guardrail, that it is not significantly worse."""
     if change.p_value is None or change.improvement is None:
         return [Factor(f"{one.metric} can be judged", None, _unknown(one.metric, change, blocks))]
@@ -56,13 +56,13 @@ def required(one: Requirement, change: MetricChange, alpha: float, blocks: int) 
     ]
 
 
-def _unknown(metric: str, change: MetricChange, blocks: int) -> str:
+def _unknown(metric: str, change: MetricImprovement, blocks: int) -> str:
     if change.improvement is None:
         return f"{metric} is not defined on these rows: the truth has one class only, or no spread"
     return f"{blocks} blocks are too few for a bound (it takes {MIN_HOLDOUT_BLOCKS} or more)"
 
 
-def _guardrail(one: Requirement, change: MetricChange, alpha: float) -> Factor:
+def _guardrail(one: Requirement, change: MetricImprovement, alpha: float) -> Factor:
     margin = one.margin or 0.0
     broken = change.upper is not None and change.upper < -margin - _ROUNDING
     allowed = f"the margin of {margin:g}" if margin else "0"
@@ -74,7 +74,7 @@ def _guardrail(one: Requirement, change: MetricChange, alpha: float) -> Factor:
     return Factor(f"{one.metric} is not worse by > {margin:g}", not broken, reason)
 
 
-def unharmed(slices: Sequence[SliceChange]) -> Factor | None:
+def unharmed(slices: Sequence[SliceImprovement]) -> Factor | None:
     """No slice is harmed; one without an answer does not count. None without slices."""
     if not slices:
         return None
@@ -103,8 +103,8 @@ def fast_enough(latency: Latency | None, most: float) -> Factor | None:
 
 def factors(
     requirements: Sequence[Requirement],
-    changes: Mapping[str, MetricChange],
-    slices: Sequence[SliceChange],
+    changes: Mapping[str, MetricImprovement],
+    slices: Sequence[SliceImprovement],
     latency: Latency | None,
     *,
     alpha: float,

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
-from gauntlet.holdout.bootstrap import Interval, intervals
+from gauntlet.holdout.bootstrap import intervals
 from gauntlet.holdout.metrics import LOWER_IS_BETTER, Rows, statistic
 from gauntlet.holdout.statistics import Floats, Improvement, Statistic
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """Both models' values and the improvement."""
+class Effect(NamedTuple):
+    """Both models' values, and the improvement with its two-sided bounds and p value; None without evidence."""
 
     baseline: float | None
     candidate: float | None
-    improvement: Interval
+    improvement: float | None
+    lower: float | None
+    upper: float | None
+    p_value: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,9 @@ def effects(
         repetitions=bootstrap.repetitions,
         seed=bootstrap.seed,
     )
+    gains = {name: (one.estimate, one.lower, one.upper, one.p_value) for name, one in found.items()}
     return {
-        name: Effect(_value(pair.champion, rows), _value(pair.challenger, rows), found[name])
+        name: Effect(_value(pair.champion, rows), _value(pair.challenger, rows), *gains[name])
         for name, pair in pairs.items()
     }
 

@@ -8,10 +8,12 @@ from typing import Any, Literal
 from evaluator.offline.records import PlainRecord
 
 Decision = Literal["promote", "keep", "no_answer"]
+Better = Literal["higher", "lower"]
+Role = Literal["primary", "required", "guardrail", "shown"]
 
 
 @dataclass(frozen=True, slots=True)
-class MetricChange:
+class MetricImprovement:
     """A metric of the champion (`baseline`) and of the challenger (`candidate`) on the same rows.
 
     improvement: positive is better, whatever the direction; lower, upper: its two-sided bounds.
@@ -23,14 +25,14 @@ class MetricChange:
     lower: float | None
     upper: float | None
     p_value: float | None
-    better: Literal["higher", "lower"]
-    role: Literal["primary", "required", "guardrail", "shown"]
+    better: Better
+    role: Role
     threshold: float | None = None
     margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class SliceChange:
+class SliceImprovement:
     """A metric inside one slice: a value of a column, or a minority class (`column` None).
 
     adjusted_p_value: after Holm over all slices. harmed: significantly worse; None where there is no answer.
@@ -46,8 +48,8 @@ class SliceChange:
     lower: float | None
     upper: float | None
     p_value: float | None
-    adjusted_p_value: float | None
-    harmed: bool | None
+    adjusted_p_value: float | None = None
+    harmed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,10 @@ class ComparisonReport(PlainRecord):
     decision: Decision
     reasons: tuple[str, ...]
     primary: str
-    metrics: dict[str, MetricChange]
+    metrics: dict[str, MetricImprovement]
     """By name: what was asked first, then all others."""
     factors: tuple[Factor, ...]
-    slices: tuple[SliceChange, ...]
+    slices: tuple[SliceImprovement, ...]
     latency: Latency | None
     champion: str
     challenger: str

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from evaluator.offline.comparator.effects import Bootstrap, Effect, effects
-from evaluator.offline.comparator.result import SliceChange
+from evaluator.offline.comparator.effects import Bootstrap, effects
+from evaluator.offline.comparator.result import SliceImprovement
 from evaluator.offline.comparator.settings import ComparatorError
 from evaluator.stats.multiplicity import holm
 from gauntlet.holdout.metrics import Rows
@@ -25,9 +25,9 @@ _MOST_VALUES = 50
 
 def slices(
     columns: Mapping[str, Codes], primary: str, champion: Floats, challenger: Floats, rows: Rows, bootstrap: Bootstrap
-) -> tuple[SliceChange, ...]:
+) -> tuple[SliceImprovement, ...]:
     """Every slice, those of the columns in the order of their values. Raises ComparatorError for too many values."""
-    found: list[SliceChange] = []
+    found: list[SliceImprovement] = []
     for column, coded in columns.items():
         present = np.unique(coded.codes[coded.codes >= 0]).tolist()
         if len(present) > _MOST_VALUES:
@@ -38,7 +38,7 @@ def slices(
             chosen = coded.codes == code
             part = rows.part(chosen)
             effect = effects([primary], champion[chosen], challenger[chosen], part, bootstrap)[primary]
-            found.append(_change(column, coded.values[code], primary, int(chosen.sum()), effect))
+            found.append(SliceImprovement(column, coded.values[code], primary, int(chosen.sum()), *effect))
     found += _minorities(champion, challenger, rows, bootstrap)
     adjusted = holm([one.p_value for one in found])
     return tuple(
@@ -47,7 +47,7 @@ def slices(
     )
 
 
-def _minorities(champion: Floats, challenger: Floats, rows: Rows, bootstrap: Bootstrap) -> list[SliceChange]:
+def _minorities(champion: Floats, challenger: Floats, rows: Rows, bootstrap: Bootstrap) -> list[SliceImprovement]:
     """The recall of every class that has less than its even share of the rows."""
     if rows.task is Task.REGRESSION:
         return []
@@ -55,26 +55,8 @@ def _minorities(champion: Floats, challenger: Floats, rows: Rows, bootstrap: Boo
     rare = [i for i, count in enumerate(counts) if 0 < count < len(rows.truth) / len(rows.classes)]
     names = {i: f"recall@{rows.classes[i]}" for i in rare}
     judged = effects(list(names.values()), champion, challenger, rows, bootstrap)
-    return [_change(None, rows.classes[i], names[i], int(counts[i]), judged[names[i]]) for i in rare]
+    return [SliceImprovement(None, rows.classes[i], names[i], int(counts[i]), *judged[names[i]]) for i in rare]
 
 
-def _change(column: str | None, value: str, metric: str, rows: int, effect: Effect) -> SliceChange:
-    found = effect.improvement
-    return SliceChange(
-        column=column,
-        value=value,
-        metric=metric,
-        rows=rows,
-        baseline=effect.baseline,
-        candidate=effect.candidate,
-        improvement=found.estimate,
-        lower=found.lower,
-        upper=found.upper,
-        p_value=found.p_value,
-        adjusted_p_value=None,
-        harmed=None,
-    )
-
-
-def _harmed(one: SliceChange, p: float | None, alpha: float) -> bool | None:
+def _harmed(one: SliceImprovement, p: float | None, alpha: float) -> bool | None:
     return None if p is None or one.improvement is None else one.improvement < 0 and p <= alpha

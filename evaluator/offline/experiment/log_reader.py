@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.metrics.declaration import KINDS, Metric
-from evaluator.stats.score_process import Bools, Floats
+from evaluator.stats.score_process import Bools, Floats, Ints
 from gauntlet.spelling import apart, canonical, listed, parse_number
 from gauntlet.table import Chunk, Codes, Table, TableError
-
-Ints = NDArray[np.int64]
 
 # Nobody draws an arm with less than that; such a number is a mistake, and its complement would round to 1.
 _LEAST_SHARE = 1e-12

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluator.offline.comparator.result import ComparisonReport, Factor, MetricChange, SliceChange
+from evaluator.offline.comparator.result import ComparisonReport, Factor, MetricImprovement, SliceImprovement
 from evaluator.offline.render import interval, interval_decimals, number, p_value, rendered, signed
 
 _MOST_METRICS = 30  # rows of the text; JSON and page have all
@@ -55,7 +55,7 @@ def change(before: float | None, after: float | None) -> str:
     return f"{100 * (after - before) / abs(before):+.1f} %".replace("-", "−")
 
 
-def _metric(name: str, one: MetricChange) -> list[str]:
+def _metric(name: str, one: MetricImprovement) -> list[str]:
     decimals = interval_decimals(one.lower, one.upper)
     role = {"primary": f"{name} (primary)", "required": f"{name} (required)", "guardrail": f"{name} (guardrail)"}
     return [
@@ -70,7 +70,7 @@ def _metric(name: str, one: MetricChange) -> list[str]:
     ]
 
 
-def _slice(one: SliceChange) -> list[str]:
+def _slice(one: SliceImprovement) -> list[str]:
     decimals = interval_decimals(one.lower, one.upper)
     return [
         f"class {one.value}" if one.column is None else f"{one.column} = {one.value}",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from evaluator.offline.comparator.result import ComparisonReport, Curves, MetricChange, SliceChange
+from evaluator.offline.comparator.result import ComparisonReport, Curves, MetricImprovement, SliceImprovement
 from evaluator.offline.render import plot, printable, shortened
 from evaluator.offline.render.plot import BLUE, DASHED, GREEN, GREY, INK, MUTED, ORANGE
 
@@ -27,7 +27,7 @@ def slices(report: ComparisonReport) -> Markup | None:
     return _forest(rows[:_MOST_ROWS], "slices", "Improvement inside each slice in percent of the champion's value")
 
 
-def _forest(rows: Sequence[tuple[str, MetricChange | SliceChange]], name: str, title: str) -> Markup | None:
+def _forest(rows: Sequence[tuple[str, MetricImprovement | SliceImprovement]], name: str, title: str) -> Markup | None:
     """A dot and its interval for each row; an open side has no whisker. None without any value."""
     shown = [(label, one) for label, one in rows if one.improvement is not None and one.baseline]
     if not shown:
@@ -53,7 +53,7 @@ def _forest(rows: Sequence[tuple[str, MetricChange | SliceChange]], name: str, t
         return plot.svg(figure, name, title)
 
 
-def _verdict(one: MetricChange | SliceChange) -> tuple[str, str]:
+def _verdict(one: MetricImprovement | SliceImprovement) -> tuple[str, str]:
     """Colour and mark: better, worse, or neither shown."""
     if one.lower is not None and one.lower > 0:
         return GREEN, "^"
