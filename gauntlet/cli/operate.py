@@ -7,25 +7,21 @@ already; 1 refused by the router, with its reason; 2 wrong usage, or no router r
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from evaluator.offline.records import add_options, chosen, option
-from gauntlet.cli import load_config, status_text
-from gauntlet.cli.router_client import NotReached, Refused, RouterClient
-from gauntlet.config import Config
+from gauntlet.cli import address, load_config, status_text
+from gauntlet.cli.address import DEFAULT_CONFIG, KEY_VARIABLE
 from gauntlet.errors import BadInput
+from gauntlet.service_client import NotReached, Refused, ServiceClient
 from gauntlet.status_document import SCHEMA, Change, Document
 from gauntlet.types import Role
 
-DEFAULT_CONFIG = "config.yaml"
-KEY_VARIABLE = "GAUNTLET_KEY"
 _CLEAR = "\x1b[H\x1b[2J"
 
 _LOADING_SECONDS = 2.0
@@ -199,13 +195,13 @@ class _Experiment:
 
     def __init__(self, arguments: argparse.Namespace, role: Role) -> None:
         given = chosen(arguments, AddressOptions)
-        path = arguments.config or (DEFAULT_CONFIG if "url" not in given else None)
-        if path == DEFAULT_CONFIG and arguments.config is None and not Path(path).exists():
-            raise BadInput(f"name the configuration ({DEFAULT_CONFIG} is not in this folder), or give --url")
+        path = address.config_path(arguments.config, url_given="url" in given)
         config = load_config.load(path) if path is not None else None
-        url = given.get("url") or (_url(config) if config is not None else "")
+        url = given.get("url") or ""
+        if not url and config is not None:
+            url = address.service_url(config, "router", config.router.host, config.router.port)
         start = f"gauntlet up {path or 'CONFIG'}"
-        self.client = RouterClient(url, _key(given, config, role), start=start)
+        self.client = ServiceClient(url, address.api_key(given, config, role), start=start)
         self._name = given.get("experiment") or (config.experiment if config is not None else None)
 
     @property
@@ -242,37 +238,6 @@ class _Experiment:
         return next((each.id for each in self.status().rollouts if each.challenger == named), named)
 
 
-def _url(config: Config) -> str:
-    """Where the configuration's router listens; with port 0, where it has said that it does."""
-    host, port = config.router.host, config.router.port
-    if port == 0:
-        address = Path(config.data) / "router.address"
-        try:
-            port = int(address.read_text(encoding="ascii").strip().rpartition(":")[2])
-        except (OSError, ValueError):
-            reason = f"it has not said in {address} which"
-            raise BadInput(f"the router takes any free port, and {reason}: is it running? Else give --url") from None
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - any address means also this one
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _key(given: dict[str, Any], config: Config | None, role: Role) -> str | None:
-    """The API key; None where none is given."""
-    if "key_env" in given and "key_file" in given:
-        raise BadInput("give --key-env or --key-file, not both")
-    if (path := given.get("key_file")) is not None:
-        try:
-            return Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"--key-file {path}: {getattr(error, 'strerror', None) or 'this is no text'}") from error
-    if (variable := given.get("key_env")) is not None:
-        if not os.environ.get(variable):
-            raise BadInput(f"--key-env {variable}: this environment variable is not set")
-        return os.environ[variable]
-    fit = [each.env for each in config.keys if each.role.rank >= role.rank] if config else []
-    return next((os.environ[name] for name in (KEY_VARIABLE, *fit) if os.environ.get(name)), None)
-
-
 def _as_json(arguments: argparse.Namespace, body: bytes) -> bool:
     """Print the answer as JSON where that is asked for."""
     if not getattr(arguments, "json", False):
@@ -282,7 +247,7 @@ def _as_json(arguments: argparse.Namespace, body: bytes) -> bool:
     return True
 
 
-def _document(body: bytes, client: RouterClient) -> Document:
+def _document(body: bytes, client: ServiceClient) -> Document:
     found = _decoded(body, Document, client)
     if found.schema != SCHEMA:
         raise BadInput(
@@ -292,7 +257,7 @@ def _document(body: bytes, client: RouterClient) -> Document:
     return found
 
 
-def _decoded(body: bytes, kind: type[T], client: RouterClient) -> T:
+def _decoded(body: bytes, kind: type[T], client: ServiceClient) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:

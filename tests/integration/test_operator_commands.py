@@ -16,7 +16,7 @@ import pytest
 from builders import small_experiment
 
 from gauntlet import adapters
-from gauntlet.cli import main, operate
+from gauntlet.cli import address, main
 from gauntlet.config import Config
 
 pytestmark = pytest.mark.asyncio
@@ -166,11 +166,11 @@ async def test_a_key_is_taken_from_the_configured_variable_a_file_or_a_named_one
         assert ", by ann: x" in shown[4]  # the role of the other does not do
         code, _, error = await terminal.type("status", "--url", url)
         assert (code, "the router asks for an API key: put the key into" in error) == (1, True)
-        monkeypatch.setenv(operate.KEY_VARIABLE, viewer)
+        monkeypatch.setenv(address.KEY_VARIABLE, viewer)
         assert (await terminal.type("status", "--url", url))[0] == 0
         code, _, error = await terminal.type("resume", "--url", url, "--reason", "x")
         assert (code, "this needs the role operator" in error) == (1, True)
-        monkeypatch.setenv(operate.KEY_VARIABLE, "wrong" * 5)
+        monkeypatch.setenv(address.KEY_VARIABLE, "wrong" * 5)
         code, _, error = await terminal.type("status", "--url", url)
         assert (code, "the router knows no such key" in error) == (1, True)
     assert not any(secret in text for text in [*shown, error] for secret in (SECRET, viewer, "wrongwrong"))
@@ -266,7 +266,7 @@ async def test_a_key_that_can_be_none_is_not_sent_and_not_shown(
     stranger: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Stranger.asked.clear()
-    monkeypatch.setenv(operate.KEY_VARIABLE, "secret\nhost: x")
+    monkeypatch.setenv(address.KEY_VARIABLE, "secret\nhost: x")
     code, _, error = await terminal.type("status", "--url", stranger, "--experiment", "e")
     assert (code, "secret" in error, Stranger.asked) == (2, False, [])
 

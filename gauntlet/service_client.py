@@ -1,4 +1,4 @@
-"""A client of the router's operator API. It follows no redirect and no proxy, so that a key goes to the named address
+"""A client of a service's operator API. It follows no redirect and no proxy, so that a key goes to the named address
 only; no error shows a key."""
 
 from __future__ import annotations
@@ -6,8 +6,9 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
@@ -18,26 +19,30 @@ _KEY_REMEDY = "put the key into the environment variable GAUNTLET_KEY, or name i
 
 
 class NotReached(BadInput):
-    """No router answered; the message names the address and the remedy."""
+    """No service answered; the message names the address and the remedy."""
 
     code = "not_reached"
 
 
 class Refused(GauntletError):
-    """The router refused; the message is its reason."""
+    """The service refused; the message is its reason, `body` all of its answer."""
 
     code = "refused"
 
-    def __init__(self, message: str, *, code: str, retriable: bool) -> None:
+    def __init__(self, message: str, *, code: str, retriable: bool, body: bytes = b"") -> None:
         super().__init__(message, code=code)
         self.retriable = retriable
+        self.body = body
 
 
-class RouterClient:
-    """The router at `url`, asked with `key`."""
+class ServiceClient:
+    """The service at `url`, asked with `key`. This one is a router; for another, a class has its name and prefix."""
+
+    service = "router"
+    prefix = "v1"
 
     def __init__(self, url: str, key: str | None = None, *, start: str = "gauntlet up CONFIG") -> None:
-        """start: the command that would start the router. Raises `BadInput` for what is no address or no key."""
+        """start: the command that would start it. Raises `BadInput` for what is no address or no key."""
         parts = urlsplit(url)
         try:
             self._host, self._port = parts.hostname, parts.port
@@ -53,17 +58,26 @@ class RouterClient:
         self._start = start
         self.url = f"{parts.scheme}://{parts.netloc}{self._base}"
 
-    def get(self, *path: str, after: int | None = None) -> bytes:
-        """The body of an answer to GET. Raises `NotReached` or `Refused`."""
-        return self._exchange("GET", path, f"?after={after}" if after is not None else "", None)
+    def get(self, *path: str, **query: object) -> bytes:
+        """The body of an answer to GET; a query's null is left out. Raises `NotReached` or `Refused`."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._exchange("GET", path, f"?{urlencode(given)}" if given else "", None)
 
-    def post(self, *path: str, body: dict[str, Any]) -> bytes:
+    def post(self, *path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> bytes:
         """The body of an answer to POST. Raises `NotReached` or `Refused`."""
-        return self._exchange("POST", path, "", json.dumps(body).encode())
+        return self._exchange("POST", path, "", json.dumps(body).encode(), headers)
 
-    def _exchange(self, method: str, path: tuple[str, ...], query: str, content: bytes | None) -> bytes:
-        route = "/".join((self._base, "v1", *(quote(step, safe="") for step in path))) + query
-        headers = {"content-type": "application/json"} | ({"x-api-key": self._key} if self._key else {})
+    def _exchange(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        query: str,
+        content: bytes | None,
+        more: Mapping[str, str] | None = None,
+    ) -> bytes:
+        route = "/".join((self._base, self.prefix, *(quote(step, safe="") for step in path))) + query
+        key = {"x-api-key": self._key} if self._key else {}
+        headers = {"content-type": "application/json", **key, **(more or {})}
         connection = self._connection()
         try:
             connection.request(method, route, content, headers)
@@ -75,7 +89,7 @@ class RouterClient:
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or error or type(error).__name__
             remedy = f"start it with  {self._start}  or give its address as --url"
-            raise NotReached(f"no router answers at {self.url}: {reason}; {remedy}") from error
+            raise NotReached(f"no {self.service} answers at {self.url}: {reason}; {remedy}") from error
         finally:
             connection.close()
         if status >= 300:
@@ -91,14 +105,18 @@ class RouterClient:
 
     def _refuse(self, status: int, location: str | None, body: bytes) -> None:
         if location is not None:
-            raise NotReached(f"{self.url} sends on to {location}: give the address of the router itself as --url")
+            raise NotReached(
+                f"{self.url} sends on to {location}: give the address of the {self.service} itself as --url"
+            )
         try:
             error = msgspec.json.decode(body)["error"]
             code, message, retriable = str(error["code"]), str(error["message"]), bool(error["retriable"])
         except (msgspec.MsgspecError, KeyError, TypeError):
-            raise NotReached(f"what answers at {self.url} ({status}) is no Gauntlet router; give its --url") from None
+            raise NotReached(
+                f"what answers at {self.url} ({status}) is no Gauntlet {self.service}; give its --url"
+            ) from None
         if code == "unauthenticated":
-            message = "the router knows no such key" if self._key else "the router asks for an API key"
+            message = f"the {self.service} " + ("knows no such key" if self._key else "asks for an API key")
             message += f": {_KEY_REMEDY}"
         again = "; try again" if retriable else ""
-        raise Refused(f"refused ({code}): {message}{again}", code=code, retriable=retriable)
+        raise Refused(f"refused ({code}): {message}{again}", code=code, retriable=retriable, body=body)

@@ -1,0 +1,52 @@
+"""Where a service listens and with which key it is asked, from a command's options and the configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from gauntlet.config import Config
+from gauntlet.errors import BadInput
+from gauntlet.types import Role
+
+DEFAULT_CONFIG = "config.yaml"
+KEY_VARIABLE = "GAUNTLET_KEY"
+
+
+def config_path(named: str | None, *, url_given: bool) -> str | None:
+    """The configuration that a command reads; None for none. Raises `BadInput` where neither it nor a URL is there."""
+    path = named or (None if url_given else DEFAULT_CONFIG)
+    if path == DEFAULT_CONFIG and named is None and not Path(path).exists():
+        raise BadInput(f"name the configuration ({DEFAULT_CONFIG} is not in this folder), or give --url")
+    return path
+
+
+def service_url(config: Config, service: str, host: str, port: int) -> str:
+    """Where the configuration's service listens; with port 0, where it has said that it does."""
+    if port == 0:
+        address = Path(config.data) / f"{service}.address"
+        try:
+            port = int(address.read_text(encoding="ascii").strip().rpartition(":")[2])
+        except (OSError, ValueError):
+            reason = f"it has not said in {address} which"
+            raise BadInput(f"the {service} takes any free port, and {reason}: is it running? Else give --url") from None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - any address means also this one
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def api_key(given: dict[str, Any], config: Config | None, role: Role) -> str | None:
+    """The API key; None where none is given."""
+    if "key_env" in given and "key_file" in given:
+        raise BadInput("give --key-env or --key-file, not both")
+    if (path := given.get("key_file")) is not None:
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"--key-file {path}: {getattr(error, 'strerror', None) or 'this is no text'}") from error
+    if (variable := given.get("key_env")) is not None:
+        if not os.environ.get(variable):
+            raise BadInput(f"--key-env {variable}: this environment variable is not set")
+        return os.environ[variable]
+    fit = [each.env for each in config.keys if each.role.rank >= role.rank] if config else []
+    return next((os.environ[name] for name in (KEY_VARIABLE, *fit) if os.environ.get(name)), None)

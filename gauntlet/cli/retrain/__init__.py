@@ -1,0 +1,50 @@
+"""`gauntlet retrain VERB`: the verbs and their options. Each verb imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+VERBS = {
+    "check": "whether a job is due now, with every condition of every trigger",
+    "trigger": "start a round of jobs by hand",
+    "jobs": "the jobs, the newest first",
+    "job": "one job, and while it runs what it does",
+    "log": "the end of what a job has printed",
+    "cancel": "end a job that waits or runs; nothing of it stays",
+    "approve": "let an open request that asks for it have its jobs",
+    "history": "every command that was given: who, what, why, and what came of it",
+    "report": "the model's retraining life: one line a job, from its trigger to its outcome",
+}
+"""Those that the retrainer's API has by the same names."""
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Give `gauntlet retrain` its verbs; each is of the parser's own class, and declares its options when chosen."""
+    verbs: Any = parser.add_subparsers(required=True, metavar="VERB", parser_class=type(parser))
+
+    def add(
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        about: str,
+        options: Callable[[argparse.ArgumentParser], None],
+    ) -> None:
+        verb = verbs.add_parser(name, help=about, description=about)
+        verb.set_defaults(run=run, verb=name)
+        verb.declare = options
+
+    for name, about in VERBS.items():
+        add(name, _ask, about, _asking)
+
+
+def _asking(parser: argparse.ArgumentParser) -> None:
+    from gauntlet.cli.retrain import verbs
+
+    verbs.options(parser, parser.prog.rpartition(" ")[2])
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    from gauntlet.cli.retrain import verbs
+
+    return verbs.run(arguments)
