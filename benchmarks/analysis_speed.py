@@ -27,10 +27,10 @@ def look() -> float:
     rows = np.stack([rng.normal(size=units.shape) * np.sqrt(units), units, units, units], axis=2)
     n = units.sum(axis=1)
     arm = np.stack([n, n / 2.0, n / 2.0], axis=1)
-    plan, tally, null = Plan(horizon=1.0), ArmTotals(arm, arm, n), np.zeros(cells)
+    plan, totals, null = Plan(horizon=1.0), ArmTotals(arm, arm, n), np.zeros(cells)
     states = States.start(plan, cells)
     for blocks in range(5, BLOCKS + 1):
-        before, panel = states, Panel(rows[:, :blocks], tally, null)
+        before, panel = states, Panel(rows[:, :blocks], totals, null)
         states, _ = advance(states, panel, plan)
     took = []
     for _ in range(50):

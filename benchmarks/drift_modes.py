@@ -44,21 +44,21 @@ def classified(rng: np.random.Generator, rows: int) -> tuple[Any, Any]:
 
 
 def regressed(rng: np.random.Generator, rows: int) -> tuple[Any, Any]:
-    said = rng.normal(size=rows)
-    return said + rng.normal(scale=0.6, size=rows), said
+    predicted = rng.normal(size=rows)
+    return predicted + rng.normal(scale=0.6, size=rows), predicted
 
 
 def watched(mode: Mode, stream: str, rows: int, seed: int) -> Counter[str]:
     """Looks, looks with anything raised, and episodes of one stream in one mode."""
     rng = np.random.default_rng(seed)
     settings = DriftSettings(mode=mode)
-    tally: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     if stream in ("classifier", "regression"):
         draw = classified if stream == "classifier" else regressed
-        truth, said = draw(rng, 10_000)
-        monitor = Monitor(Profile.fit({"p": said}, reference_id="r", prediction="p", targets=truth), settings)
-        truth, said = draw(rng, rows)
-        looks = (monitor.observe_outcomes(truth[i : i + 128], said[i : i + 128], 0.0) for i in range(0, rows, 128))
+        truth, predicted = draw(rng, 10_000)
+        monitor = Monitor(Profile.fit({"p": predicted}, reference_id="r", prediction="p", targets=truth), settings)
+        truth, predicted = draw(rng, rows)
+        looks = (monitor.observe_outcomes(truth[i : i + 128], predicted[i : i + 128], 0.0) for i in range(0, rows, 128))
     else:
         make = {"independent": independent, "wandering": wandering, "regimes": regimes}[stream]
         table = make(rng, 20_000 + rows)
@@ -71,10 +71,10 @@ def watched(mode: Mode, stream: str, rows: int, seed: int) -> Counter[str]:
             for i in range(20_000, 20_000 + rows, 64)
         )
     for events in looks:
-        tally["looks"] += 1
-        tally["alarmed"] += monitor.severity > 0
-        tally["episodes"] += sum(event.event == "open" for event in events)
-    return tally
+        counts["looks"] += 1
+        counts["alarmed"] += monitor.severity > 0
+        counts["episodes"] += sum(event.event == "open" for event in events)
+    return counts
 
 
 def run(rows: int = 64_000, streams: int = 3) -> Iterator[str]:

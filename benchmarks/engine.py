@@ -71,13 +71,13 @@ def _about(m: Floats, n: Floats, y: Floats, y2: Floats, y3: Floats) -> tuple[Flo
     return (y - m * n, y2 - 2.0 * m * y + m**2 * n, y3 - 3.0 * m * y2 + 3.0 * m**2 * y - m**3 * n)
 
 
-def evidence(sums: Floats, tally: ArmTotals) -> Evidence:
+def evidence(sums: Floats, totals: ArmTotals) -> Evidence:
     """The evidence at looks with these sums (looks, 7) and counts, as the engine makes it."""
     score, information, units, robust, drawn, drawn_third, robust_third = sums.T
     two_kinds = np.ones(len(sums), dtype=np.bool_)
-    for arm in (tally.champion, tally.challenger):
+    for arm in (totals.champion, totals.challenger):
         two_kinds &= arm[:, 2] == arm[:, 1]
-    moments = ScoreMoments.from_sums(robust, drawn, robust_third, drawn_third, two_kinds, tally.smaller)
+    moments = ScoreMoments.from_sums(robust, drawn, robust_third, drawn_third, two_kinds, totals.smaller)
     rows = np.stack([score, information, moments.variance, units], axis=1)[:, None]
     return evidence_of(rows, margin=np.zeros(len(sums)), clustered=False, most_correlation=0.0, moments=moments)
 
@@ -92,11 +92,11 @@ def watch(sums: Sums) -> Watched:
         np.stack([np.cumsum(part, axis=1).ravel() for part in arm], axis=1) for arm in (sums.arms[:3], sums.arms[3:])
     )
     flat = rows.reshape(-1, rows.shape[2])
-    tally = ArmTotals(champion, challenger, np.full(len(flat), horizon), drawn=drawn(sums))
-    found = evidence(flat, tally)
-    few = few_events(tally, found.margin, plan)
-    open_harm = ready(tally, found, few, plan, -1.0)
-    open_win = ready(tally, found, few, plan, 1.0) & open_harm
+    totals = ArmTotals(champion, challenger, np.full(len(flat), horizon), drawn=drawn(sums))
+    found = evidence(flat, totals)
+    few = few_events(totals, found.margin, plan)
+    open_harm = ready(totals, found, few, plan, -1.0)
+    open_win = ready(totals, found, few, plan, 1.0) & open_harm
     return Watched(
         t=rows[0, :, 1] / horizon,
         score=found.score.reshape(shape),

@@ -124,10 +124,10 @@ def watch(tests: Sequence[list[Block]], *, clustered: bool) -> Course:
         for arm in ("champion", "challenger")
     )
     for last in range(2, rows.shape[1] + 1):
-        tally = ArmTotals(champion[:, last - 1], challenger[:, last - 1], np.full(len(tests), horizon))
+        totals = ArmTotals(champion[:, last - 1], challenger[:, last - 1], np.full(len(tests), horizon))
         # Units that count as independent need no block of their own: their sums so far are one.
         seen = rows[:, :last] if clustered else rows[:, :last].sum(axis=1, keepdims=True)
-        states, looks = advance(states, Panel(seen, tally, np.zeros(len(tests))), plan)
+        states, looks = advance(states, Panel(seen, totals, np.zeros(len(tests))), plan)
         for first, crossed in (
             (better, looks.ready_win & (looks.support.z_win >= looks.bound_win)),
             (worse, looks.ready_harm & (looks.harm.z_harm >= looks.bound_harm)),

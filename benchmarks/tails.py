@@ -90,8 +90,8 @@ def counted(law: Law, rows: int, share: float, runs: int, seed: int) -> tuple[in
     """Runs called better and worse where tails are asked about, and where not."""
     found = np.zeros((2, 2), dtype=np.int64)
     for number in progress(range(runs), "runs"):
-        for place, said in enumerate(crossed(law, rows, share, np.random.default_rng([seed, number]))):
-            found[place] += [said == BETTER, said == WORSE]
+        for place, verdict in enumerate(crossed(law, rows, share, np.random.default_rng([seed, number]))):
+            found[place] += [verdict == BETTER, verdict == WORSE]
     return tuple(found.ravel().tolist())
 
 

@@ -107,8 +107,8 @@ class ControlFollower:
         text = f"{what}, and the last known control record stays in force: {error}"
         if self.problems.report(_NOT_FOLLOWED, Severity.HIGH, text, remedy):
             unexpected = None if isinstance(error, OUTAGES) else error
-            told = "serving the present table; trying again"
-            _log.warning(_NOT_FOLLOWED, error=error, next=told, exc_info=unexpected)
+            after = "serving the present table; trying again"
+            _log.warning(_NOT_FOLLOWED, error=error, next=after, exc_info=unexpected)
 
     @property
     def challengers(self) -> list[ServedChallenger]:

@@ -115,17 +115,17 @@ class Recorder:
         return True
 
     def _failed(self, error: LogUnavailable, kind: str, count: int) -> None:
-        text, remedy = explained(error)
+        reason, remedy = explained(error)
         if self.healthy:
-            _log.error(_LOST, reason=text, remedy=remedy, next="champion serves all until the log recovers")
+            _log.error(_LOST, reason=reason, remedy=remedy, next="champion serves all until the log recovers")
         self.healthy = False
         self._lost[kind] += count
         lost = self._lost
-        told = (
+        text = (
             f"{lost['predictions']:,} predictions are answered and not recorded, {lost['shadow scores']:,} shadow "
-            f"scores are lost, and {lost['outcomes']:,} outcomes are refused, which their senders keep: {text}"
+            f"scores are lost, and {lost['outcomes']:,} outcomes are refused, which their senders keep: {reason}"
         )
-        self._problems.report(_LOST, Severity.CRITICAL, told, remedy)
+        self._problems.report(_LOST, Severity.CRITICAL, text, remedy)
 
     def _works(self) -> None:
         if not self.healthy:

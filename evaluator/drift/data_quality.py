@@ -32,7 +32,7 @@ FindingKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class QualityFinding:
     """One fact about the data's quality: the `share` of rows it concerns, and a sentence."""
 
     kind: FindingKind
@@ -46,7 +46,7 @@ class QualityReport:
     """The score from 0 to 1, and all findings, whether or not they lower it."""
 
     score: float
-    findings: tuple[Finding, ...]
+    findings: tuple[QualityFinding, ...]
 
 
 GONE_CAP = 0.5
@@ -78,29 +78,33 @@ def quality_score(profile: Profile, window: WindowCounts) -> float:
 
 def data_findings(
     profile: Profile, window: WindowCounts, extra: Mapping[str, int], settings: DriftSettings
-) -> tuple[Finding, ...]:
+) -> tuple[QualityFinding, ...]:
     """All findings, columns in the reference's order; `extra` counts the rows of columns that it does not have."""
-    found: list[Finding] = []
+    found: list[QualityFinding] = []
     if window.rows < settings.fewest_rows:
-        found.append(Finding("few_rows", "", 1.0, f"{window.rows} rows are too few to say anything of distributions"))
+        found.append(
+            QualityFinding("few_rows", "", 1.0, f"{window.rows} rows are too few to say anything of distributions")
+        )
     if profile.rows < settings.fewest_rows:
-        found.append(Finding("few_rows", "", 1.0, f"the reference has {profile.rows} rows: little can be told from it"))
+        found.append(
+            QualityFinding("few_rows", "", 1.0, f"the reference has {profile.rows} rows: little can be told from it")
+        )
     if window.rows:
         for name in profile.column_order:
             found += _column_findings(profile, profile.index[name], window)
     for name in sorted(extra):
         text = f"column {name} is not in the reference and is ignored"
-        found.append(Finding("column_extra", name, extra[name] / max(1, window.rows), text))
+        found.append(QualityFinding("column_extra", name, extra[name] / max(1, window.rows), text))
     return tuple(found)
 
 
-def _column_findings(profile: Profile, i: int, window: WindowCounts) -> list[Finding]:
+def _column_findings(profile: Profile, i: int, window: WindowCounts) -> list[QualityFinding]:
     fitted, name, rows = profile.features[i], profile.names[i], window.rows
     absent, missing, mistyped, infinite = (int(window.specials[i, k]) for k in (ABSENT, MISSING, MISTYPED, INFINITE))
-    found: list[Finding] = []
+    found: list[QualityFinding] = []
 
     def add(kind: FindingKind, share: float, text: str) -> None:
-        found.append(Finding(kind, name, share, text))
+        found.append(QualityFinding(kind, name, share, text))
 
     if absent:
         part = "" if absent == rows else f" from {absent} of {rows} rows"
@@ -124,7 +128,7 @@ def _column_findings(profile: Profile, i: int, window: WindowCounts) -> list[Fin
     return found + _unseen_findings(fitted, now, rows)
 
 
-def _unseen_findings(fitted: Feature, now: Ints, rows: int) -> list[Finding]:
+def _unseen_findings(fitted: Feature, now: Ints, rows: int) -> list[QualityFinding]:
     """Values that the reference does not have, beyond the expected share: those it has only once (Good 1953)."""
     name, present = fitted.name, int(now.sum())
     if fitted.grid.kind not in ("categories", "exact") or not present or not fitted.present:
@@ -143,7 +147,7 @@ def _unseen_findings(fitted: Feature, now: Ints, rows: int) -> list[Finding]:
             f"{unseen / present:.1%} of the values of {name} are none of the {len(own)} most frequent of the reference,"
             f" {pooled / fitted.present:.1%} there: rare values and new ones are counted together"
         )
-    return [Finding("unseen_values", name, unseen / rows, text)]
+    return [QualityFinding("unseen_values", name, unseen / rows, text)]
 
 
 def _more(count: int, rows: int, reference_count: int, reference_rows: int) -> bool:

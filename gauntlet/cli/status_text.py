@@ -153,13 +153,13 @@ def _bake(found: Document, bake: BakeStatus) -> list[str]:
     now = found.at
     lines = [f"{found.champion} is watched until {_ahead(bake.until, now)}; if it falls below what it has shown,"]
     lines.append(f"{bake.previous} takes over again by itself")
-    told = ["no matured outcome yet"]
+    text = ["no matured outcome yet"]
     if bake.pairs:
-        told = [f"{bake.pairs:,} pairs since the promotion, too few blocks for an interval"]
+        text = [f"{bake.pairs:,} pairs since the promotion, too few blocks for an interval"]
     if bake.gain is not None and bake.lower is not None and bake.upper is not None:
         gain = f"loss lower by {bake.gain:+.4g} [{bake.lower:+.4g}, {bake.upper:+.4g}]"
-        told = [f"{gain} than that of {bake.previous} on {bake.pairs:,} pairs since the promotion"]
-    return [*_wrapped("", " ".join(lines)), *_labelled("gain", told)]
+        text = [f"{gain} than that of {bake.previous} on {bake.pairs:,} pairs since the promotion"]
+    return [*_wrapped("", " ".join(lines)), *_labelled("gain", text)]
 
 
 def _retraining(found: Document) -> list[str]:
@@ -167,12 +167,12 @@ def _retraining(found: Document) -> list[str]:
     if job is None:
         return []
     if job.status in ("pending", "running"):
-        told = f"{job.job}, by {job.trigger}, is {job.status}: {job.step}"
+        text = f"{job.job}, by {job.trigger}, is {job.status}: {job.step}"
     else:
         answer = f"made {job.version}" if job.version else f"gave no challenger ({job.status}): {job.reason}"
-        told = f"{job.job}, by {job.trigger}, {answer}, {_ago(job.at, now)}"
+        text = f"{job.job}, by {job.trigger}, {answer}, {_ago(job.at, now)}"
     until = [f"cool-down until {_ahead(job.cool_down_until, now)}"] if job.cool_down_until else []
-    return _labelled("retraining", [told, *until])
+    return _labelled("retraining", [text, *until])
 
 
 def _past(found: Document) -> list[str]:

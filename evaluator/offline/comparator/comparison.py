@@ -11,7 +11,7 @@ import numpy as np
 from evaluator.offline.comparator import curves, decision, effects, holdout, latency, models
 from evaluator.offline.comparator.effects import Bootstrap, Effect
 from evaluator.offline.comparator.holdout import Holdout
-from evaluator.offline.comparator.models import Contender
+from evaluator.offline.comparator.models import ComparedModel
 from evaluator.offline.comparator.result import Better, ComparisonReport, Latency, MetricImprovement, Role
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
 from evaluator.offline.comparator.slices import slices
@@ -109,7 +109,7 @@ def _changes(found: Mapping[str, Effect], requirements: Sequence[Requirement]) -
     return changes
 
 
-def _latency(champion: Contender, challenger: Contender, read: Holdout, clock: Callable[[], float]) -> Latency:
+def _latency(champion: ComparedModel, challenger: ComparedModel, read: Holdout, clock: Callable[[], float]) -> Latency:
     return latency.timed(lambda: champion.ask(read.batch), lambda: challenger.ask(read.batch), len(read.batch), clock)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.offline.comparator.latency import BATCH
-from evaluator.offline.comparator.models import Contender
+from evaluator.offline.comparator.models import ComparedModel
 from evaluator.offline.comparator.settings import PERIODS, ComparatorError, ComparatorSettings
 from gauntlet.holdout.statistics import Floats
 from gauntlet.registry.artifact import Schema
@@ -44,8 +44,8 @@ def features_of(kinds: Mapping[str, str], settings: ComparatorSettings) -> dict[
 
 def read(
     table: Table,
-    champion: Contender,
-    challenger: Contender,
+    champion: ComparedModel,
+    challenger: ComparedModel,
     settings: ComparatorSettings,
     progress: Callable[[int], object] | None = None,
 ) -> Holdout:

@@ -18,7 +18,7 @@ from gauntlet.types import Label, Task
 ROLES = ("champion", "challenger")
 
 
-class Contender:
+class ComparedModel:
     """A model that answers rows in the order of the champion's classes."""
 
     def __init__(self, role: str, name: str, predictor: Predictor, order: Sequence[int] = ()) -> None:
@@ -55,7 +55,7 @@ def contenders(
     challenger: str | Path | object,
     kinds: Mapping[str, str],
     settings: ComparatorSettings,
-) -> tuple[Contender, Contender]:
+) -> tuple[ComparedModel, ComparedModel]:
     """Both, with the same task and the same classes.
 
     kinds: of the columns that may be features. Raises `ModelUnusable` and ComparatorError.
@@ -70,7 +70,7 @@ def contenders(
         classes = classes or schema.classes
     first, second = predictors
     order = _order(first.schema, second.schema)
-    return Contender("champion", loaded[0][0], first), Contender("challenger", loaded[1][0], second, order)
+    return ComparedModel("champion", loaded[0][0], first), ComparedModel("challenger", loaded[1][0], second, order)
 
 
 def _loaded(role: str, source: str | Path | object, settings: ComparatorSettings) -> tuple[str, object]:

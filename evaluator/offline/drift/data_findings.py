@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.columns import Coded, Column, is_categorical, read_categories, read_numbers
-from evaluator.drift.data_quality import Finding as RuleFinding
+from evaluator.drift.data_quality import QualityFinding
 from evaluator.drift.grid import Floats
 from evaluator.drift.profile import Profile
 from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType
@@ -228,7 +228,7 @@ def unlabelled_findings(target: str, share: float, usual: float) -> list[Finding
 
 
 def rule_findings(
-    findings: Iterable[RuleFinding], sample: Mapping[str, Column], signalled: Collection[str], replaced: str | None
+    findings: Iterable[QualityFinding], sample: Mapping[str, Column], signalled: Collection[str], replaced: str | None
 ) -> list[Finding]:
     """Findings of the drift rules on two tables. signalled: columns with a raised signal. replaced: a column whose
     change of type has a finding of its own."""

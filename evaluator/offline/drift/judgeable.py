@@ -1,4 +1,4 @@
-"""Of what nothing can be said, and why: a model that is no better than chance, columns with too few values.
+"""Findings on what can't be judged, and why: a model that is no better than chance, columns with too few values.
 
 What can't be judged is never called quiet: each of these findings has `judged` False, and makes an answer without any
 signal UNKNOWN.
@@ -112,7 +112,7 @@ def overall(severity: Severity, findings: Iterable[Finding]) -> tuple[str, tuple
 def column_doubt(
     fitted: Feature, now: int, rules: DriftSettings, signals: Sequence[Signal], threshold: float, *, asked: bool
 ) -> Finding | None:
-    """Why nothing can be said of a column of which the current rows have `now` values; None with a signal about it.
+    """Why a column can't be judged of which the current rows have `now` values; None with a signal about it.
 
     threshold: the distance that counts. asked: the column was named.
     """

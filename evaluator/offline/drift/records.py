@@ -18,7 +18,7 @@ from evaluator.offline.records import PlainRecord, check_limits, check_names, co
 from gauntlet.errors import BadInput
 
 FEWEST_VALUES = 10
-"""Present values below which nothing is said of a whole table's distribution; p values are exact enough from here on.
+"""Present values that a judgement of a whole table's distribution needs; p values are exact enough from here on.
 A window of a stream needs more (`DriftSettings.fewest_rows`)."""
 
 
@@ -138,8 +138,8 @@ class ColumnDrift:
     threshold: float | None
     """The statistic that counts as drift: the rule's, or what the column reaches inside the reference."""
     drifted: bool | None
-    """The threshold was reached with evidence, or the column is gone or of another type; None where nothing can be said
-    of it."""
+    """The threshold was reached with evidence, or the column is gone or of another type; None where it can't
+    be judged."""
     psi: float | None
     """For information, as is `wasserstein` (in standard deviations of the reference)."""
     wasserstein: float | None
@@ -157,7 +157,7 @@ class Finding:
     """A fact about the data: its kind, the column (None: the whole table, or the model) and a sentence.
 
     `alarming`: a rule raised a signal about it too, or something is plainly broken; other findings are notes. `judged`:
-    False where, for this reason, nothing can be said of the column, the table or the model.
+    False where, for this reason, the column, the table or the model can't be judged.
     """
 
     kind: str
@@ -220,7 +220,7 @@ class DriftReport(PlainRecord):
     prediction: ColumnDrift | None
     target: ColumnDrift | None
     not_judged: tuple[Finding, ...]
-    """The findings that say of what nothing can be said, and why."""
+    """The findings that say what can't be judged, and why."""
     signals: tuple[dict[str, Any], ...]
     rows: tuple[int, int]
     """Number of rows in reference and current."""

@@ -28,7 +28,7 @@ from evaluator.offline.drift.scan import Batch, concatenate
 ROWS_ONLY = ""
 """Name of the column that stands for the rows where no column is watched; it is in no report."""
 FEWEST_LOSSES = 30
-"""Losses below which nothing is said of them."""
+"""Losses that a judgement of the performance needs."""
 SAMPLE_ROWS = 16_384
 """The fewest rows of a sample, where there are so many: a grid's limits at 0.05 % then rest on eight rows or more."""
 BLOCKS = 128

@@ -133,7 +133,7 @@ class StreamReference:
     stats: TableStats
     sample: Mapping[str, Column]
     doubts: tuple[Finding, ...]
-    """Why nothing can be said of the model's performance."""
+    """Why the model's performance can't be judged."""
     notes: tuple[str, ...]
 
     @classmethod
@@ -173,8 +173,8 @@ class StreamReference:
         if settings.mode != "simple":
             notes += data_findings.weak_window_notes(profile)
         kept = sample.columns()
-        told = tuple(doubts), tuple(notes)
-        return cls(name, rows.rows, settings, selection, profile, known, seasons, stats, kept, *told)
+        doubted, noted = tuple(doubts), tuple(notes)
+        return cls(name, rows.rows, settings, selection, profile, known, seasons, stats, kept, doubted, noted)
 
 
 def _selected(batch: Batch, selection: ColumnSelection, settings: DriftFileSettings) -> Batch:
@@ -294,7 +294,7 @@ class EventCollector:
         return samples
 
     def _doubts(self) -> list[Finding]:
-        """Of what nothing can be said, unless something was found about it."""
+        """Findings on what can't be judged, unless something was found about it."""
         reference, settings, monitor = self._reference, self._settings, self._monitor
         watched, least = self._rows - reference.rows, reference.profile.windows[0]
         signals = [signal for event in self._events for signal in event.signals]

@@ -205,8 +205,8 @@ class _ReportBuilder:
             performance = Performance(known.task, known.kind, known.positive, metrics, judged)
         if self.settings.ordered and self.settings.mode != "simple":
             notes = [*notes, *data_findings.dependence_notes(self.profile)]
-        told = [finding for finding in doubts.values() if finding is not None]
-        findings = [*self._cell_findings(by_column), *told, *model, *findings]
+        named = [finding for finding in doubts.values() if finding is not None]
+        findings = [*self._cell_findings(by_column), *named, *model, *findings]
         severity, not_judged = overall(judgement.severity, findings)
         return DriftReport(
             severity=severity,
@@ -227,7 +227,7 @@ class _ReportBuilder:
         )
 
     def _column_doubts(self, rules: Report, by_column: Mapping[str, Sequence[Signal]]) -> dict[str, Finding | None]:
-        """By name the columns of which nothing can be said, with the reason, or None where few rows are one for all."""
+        """The columns that can't be judged, by name, with the reason; None where the table has too few rows for any."""
         profile, settings, few = self.profile, self.settings, min(self.reference.rows, self.verdict.comparison.rows)
         doubts: dict[str, Finding | None] = {}
         for measured in (*rules.features, *rules.outputs):
@@ -249,7 +249,7 @@ class _ReportBuilder:
         return doubts
 
     def _model_doubts(self, rules: Report) -> list[Finding]:
-        """Why nothing can be said of the model's performance, unless a loss was seen."""
+        """Why the model's performance can't be judged; nothing where a loss was seen."""
         reference, metrics = self.reference, () if rules.performance is None else rules.performance.metrics
         if reference.target is None or reference.prediction is None:
             return []

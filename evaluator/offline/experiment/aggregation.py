@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evaluator.offline.experiment.cells import Cell, Rows
-from evaluator.offline.experiment.log_reader import Batch, LogReader, segment_value
+from evaluator.offline.experiment.log_reader import Batch, ExperimentLog, segment_value
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.guards import Exposures
 from evaluator.stats.metrics.declaration import ColumnError, Metric
@@ -51,7 +51,7 @@ def traffic_checks(settings: AnalysisSettings) -> tuple[TrafficCheck, ...]:
 
 @dataclass(frozen=True, slots=True)
 class CellKey:
-    """Key of a cell: challenger's index in `LogReader.arms`, metric's index, segment (None: all rows).
+    """Key of a cell: challenger's index in `ExperimentLog.arms`, metric's index, segment (None: all rows).
 
     A negative metric −1−k is the k-th of `traffic_checks`.
     """
@@ -66,7 +66,7 @@ class Experiment:
     """Accumulated counts and sums of the rows read so far."""
 
     settings: AnalysisSettings
-    log: LogReader
+    log: ExperimentLog
     cells: dict[CellKey, Cell] = field(default_factory=dict)
     ratios: dict[int, RatioEvidence] = field(default_factory=dict)
     smallest_p: dict[int, float] = field(default_factory=dict)
@@ -219,6 +219,6 @@ def _rows(settings: AnalysisSettings, metric: Metric, batch: Batch, mask: Bools,
     )
 
 
-def segment_name(log: LogReader, segment: tuple[str, int] | None) -> str | None:
+def segment_name(log: ExperimentLog, segment: tuple[str, int] | None) -> str | None:
     """`country=DE`, or None for all rows."""
     return None if segment is None else f"{segment[0]}={segment_value(log.segment_values[segment[0]], segment[1])}"

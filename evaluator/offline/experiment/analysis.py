@@ -15,7 +15,7 @@ from scipy import special
 
 from evaluator.offline.experiment.aggregation import CellKey, Experiment, add_batch, traffic_checks
 from evaluator.offline.experiment.comparison import comparisons, of_experiment, two_sided
-from evaluator.offline.experiment.log_reader import LogReader
+from evaluator.offline.experiment.log_reader import ExperimentLog
 from evaluator.offline.experiment.result import Analysis, Comparison, Guard, SampleRatioResult
 from evaluator.offline.experiment.sequential_looks import LookResults, LookSnapshot, judge_looks
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
@@ -49,7 +49,7 @@ def run(table: Table, settings: AnalysisSettings, progress: Callable[[int], obje
     """
     if settings.mode == "exact" and settings.cluster is not None:
         raise SettingsError("--mode exact can't be combined with --cluster; use --mode anytime")
-    log = LogReader(table, settings)
+    log = ExperimentLog(table, settings)
     experiment, snapshots = Experiment(settings, log), []
     for batch, look in log.batches():
         add_batch(experiment, batch)

@@ -34,7 +34,7 @@ _GROWTH, _FIRST = 1.05, 10
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive rows of the file, arrays of shape (n,). `arm` indexes `LogReader.arms`, −1 for other arms.
+    """Consecutive rows of the file, arrays of shape (n,). `arm` indexes `ExperimentLog.arms`, −1 for other arms.
 
     columns: by name, as numbers (classes that are texts as codes). segments: codes by column, −1 for none. first: the
     row is its unit's first. clusters: codes from 0 on, or None.
@@ -53,7 +53,7 @@ class Batch:
         return len(self.arm)
 
 
-class LogReader:
+class ExperimentLog:
     """One pass over a table. After it, `arms` are all arms met, the champion first, then challengers as they came."""
 
     def __init__(self, table: Table, settings: AnalysisSettings) -> None:

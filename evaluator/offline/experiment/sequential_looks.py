@@ -156,8 +156,8 @@ def judge_looks(snapshots: Sequence[LookSnapshot], cells: Sequence[Cell], settin
     for snapshot in snapshots:
         now = snapshot.padded(len(cells))
         waiting = np.where(now.events >= FEWEST_EVENTS, least, np.inf)
-        tally, before = now.totals(horizon, waiting), states.stops
-        states, looks = decide(states, now.evidence, tally, now.evidence, tally, plan)
+        totals, before = now.totals(horizon, waiting), states.stops
+        states, looks = decide(states, now.evidence, totals, now.evidence, totals, plan)
         if settings.mode == "exact":
             states, looks = _by_bets(states, before, looks, now, settings)
         stop_rows = np.where(states.stops.look != before.look, snapshot.rows, stop_rows)

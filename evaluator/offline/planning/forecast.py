@@ -214,15 +214,15 @@ class Forecast:
         `bounds`, where that statistic has this mean and variance 1."""
         if self.settings.independent:
             return np.asarray(bounds * math.sqrt(floor))
-        felt = np.full(len(bounds), np.inf)
+        effective = np.full(len(bounds), np.inf)
         for look in np.flatnonzero(np.isfinite(bounds)):
             needed = required_score(
                 float(bounds[look]), int(blocks[look]), float(equal[look]), self.settings.block_correlation, floor, cap
             )
             over, under = float(ndtr(mean[look] - needed).mean()), float(ndtr(needed - mean[look]).mean())
             if over > 0.0:  # from the smaller tail, which is the exact one
-                felt[look] = mean[look] + (-ndtri(over) if over < under else ndtri(max(under, _LEAST)))
-        return felt
+                effective[look] = mean[look] + (-ndtri(over) if over < under else ndtri(max(under, _LEAST)))
+        return effective
 
     def power(self, effect: float) -> float:
         return self.course(effect).above
