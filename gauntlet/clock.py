@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -56,6 +57,23 @@ async def pause(stop: asyncio.Event, seconds: float, *hints: Coroutine[Any, Any,
         wait.cancel()
     await asyncio.gather(*waits, return_exceptions=True)
 
+
+@contextlib.asynccontextmanager
+async def beside(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """`run` as a task while the body lasts; it gets an event that says when to stop, and is ended if it does not."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait([task], timeout=_STOP_SECONDS)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+_STOP_SECONDS = 2.0
 
 _LENIENT = re.compile(
     r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[T ](\d{1,2})(:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*(Z|UTC|[+-]\d{2}:?\d{2})?)?"

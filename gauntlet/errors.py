@@ -89,6 +89,13 @@ class LogUnavailable(GauntletError):
     retriable = True
 
 
+class RecordsUnavailable(GauntletError):
+    """The records' database does not answer, or refuses; what it missed is written when it does."""
+
+    code = "records_unavailable"
+    retriable = True
+
+
 class StateUnavailable(GauntletError):
     """The state store does not answer; the last known record stays in force."""
 

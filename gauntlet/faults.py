@@ -15,7 +15,7 @@ from structlog.stdlib import BoundLogger
 
 from gauntlet import adapters, status
 from gauntlet.config import Config
-from gauntlet.errors import DamagedFile, GauntletError, LogUnavailable, StateUnavailable
+from gauntlet.errors import DamagedFile, GauntletError, LogUnavailable, RecordsUnavailable, StateUnavailable
 from gauntlet.status import Problems
 from gauntlet.types import Severity
 
@@ -43,6 +43,8 @@ def explained(error: Exception) -> tuple[str, str]:
         return str(error), "the state store must answer again (`state` in the configuration); it goes on by itself"
     if isinstance(error, LogUnavailable):
         return str(error), "the event log must answer again (`log` in the configuration); it goes on by itself"
+    if isinstance(error, RecordsUnavailable):
+        return str(error), "the database of `records` must answer again; what it has missed is then written by itself"
     if isinstance(error, GauntletError):
         return str(error), "put right what the reason names; it is tried again by itself"
     kind = type(error).__name__

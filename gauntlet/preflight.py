@@ -7,7 +7,7 @@ the disk can tell. Notes are what goes on all the same and is probably not meant
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from gauntlet.config import Config, KeyConfig
 from gauntlet.config.possible import span, useless
+from gauntlet.config.records import LOCAL
 from gauntlet.errors import ConfigError
 from gauntlet.registry.artifact import FunctionModel, Schema
 from gauntlet.spelling import did_you_mean, listed, quoting_hint
@@ -43,6 +44,7 @@ def refuse_environment(config: Config) -> None:
     """Raise `ConfigError` for what this machine lacks: the trainer, a data folder, a valid address. Nothing is written
     and nobody is called."""
     refuse_trainer(config)
+    refuse_records(config)
     _refuse_folder(Path(config.data))
     if config.log != "local":
         from gauntlet.log.kafka_topics import parse
@@ -78,6 +80,19 @@ def refuse_trainer(config: Config) -> None:
     for recipe in config.retrain.recipes:
         if recipe.trainer is not None:
             named_function(recipe.trainer, f"retrain.recipes: the trainer of {recipe.name},")
+
+
+def refuse_records(config: Config) -> None:
+    """Raise `ConfigError` where the driver for `records` is missing."""
+    if config.records != LOCAL and not _installed("psycopg"):
+        raise ConfigError("records: PostgreSQL needs the driver psycopg: pip install 'gauntlet-ml[postgres]'")
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # how Python says that it has been ruled out
+        return False
 
 
 def refuse_recipes(config: Config, model: Any) -> None:

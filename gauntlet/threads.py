@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -21,6 +22,23 @@ def in_thread(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S,
         return await asyncio.to_thread(method, self, *args, **kwargs)
 
     return call
+
+
+async def detached(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call in a daemon thread of its own: one that does not come back holds up neither the pool's other calls nor the
+    end of the process."""
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def work() -> None:
+        try:
+            result = call(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - raised again where it is awaited
+            deliver([(future, error)])
+        else:
+            deliver([(future, result)])
+
+    threading.Thread(target=work, name=getattr(call, "__qualname__", "detached"), daemon=True).start()
+    return await future
 
 
 def deliver(results: Sequence[tuple[asyncio.Future[T], T | Exception]]) -> None:

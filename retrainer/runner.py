@@ -16,6 +16,7 @@ import msgspec
 
 from gauntlet import adapters, telemetry
 from gauntlet.config import Config
+from gauntlet.config.records import LOCAL
 from gauntlet.errors import DamagedFile
 from gauntlet.events import Job
 from gauntlet.log import LogReader
@@ -43,7 +44,8 @@ class JobRunner:
     def __init__(
         self, config: Config, reader: LogReader, registry: Registry, store: RetrainerStore, control: ControlClient
     ) -> None:
-        self._config = msgspec.structs.replace(config, data=str(Path(config.data).absolute()))
+        # A job's process writes no records and tells nobody: the addresses of those stay out of its folder.
+        self._config = msgspec.structs.replace(config, data=str(Path(config.data).absolute()), records=LOCAL)
         self._reader = reader
         self._registry = registry
         self._store = store
@@ -94,6 +96,8 @@ class JobRunner:
             request=request.id,
             severity=request.severity,
             reason=request.reason,
+            drift_type=request.root_cause,
+            conditions=msgspec.to_builtins(trigger.conditions),
             champion=context.champion,
             recipe=recipe,
             created_at=context.now,

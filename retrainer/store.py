@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -45,6 +46,10 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     request: str
     severity: str
     reason: str
+    drift_type: str = ""
+    """Root cause of the drift that asked for it."""
+    conditions: list[dict[str, Any]] = []
+    """What the trigger has judged, when the job was created."""
     champion: str
     recipe: str
     created_at: float
@@ -93,6 +98,8 @@ class RetrainerStore:
             self._db = opened.enter_context(contextlib.closing(connection))
             self._load()
             opened.pop_all()
+        self.committed = dict(self.jobs)
+        """The jobs as they are on disk: what others may be told of."""
         self._changed: dict[str, JobRecord] = {}
         self._new_events: list[Job] = []
         self._new_alerts: list[Alert] = []
@@ -217,6 +224,7 @@ class RetrainerStore:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
+        self.committed |= self._changed
         self._changed.clear()
         self._new_events.clear()
         self._new_alerts.clear()

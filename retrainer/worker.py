@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from gauntlet import adapters, events, files, keys, status, telemetry
-from gauntlet.clock import pause
+from gauntlet.clock import beside, pause
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
 from gauntlet.events import AnyEvent, Drift, Evaluation, Health
@@ -31,6 +31,7 @@ from gauntlet.types import Severity
 from retrainer import registry_sync, requests, schedules
 from retrainer.control_client import ControlClient
 from retrainer.decisions import decide
+from retrainer.records.recorder import Recorder
 from retrainer.runner import JobRunner
 from retrainer.store import LIVE, RetrainerStore
 
@@ -72,7 +73,10 @@ async def _open(config: Config, problems: status.Problems, stack: AsyncExitStack
     stack.push_async_callback(reader.close)
     state = adapters.state(config)
     stack.push_async_callback(state.close)
-    return Worker(config, reader, writer, state, adapters.registry(config), store, problems)
+    registry = adapters.registry(config)
+    recorder = Recorder(config, store, state, registry, Faults(problems, _log))
+    await stack.enter_async_context(beside(recorder.run))
+    return Worker(config, reader, writer, state, registry, store, problems)
 
 
 class Worker:

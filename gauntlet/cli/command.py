@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gauntlet
-from gauntlet.cli import analyze, compare, drift, output, plan, retrain
+from gauntlet.cli import analyze, compare, drift, events, output, plan, retrain
 from gauntlet.errors import BadInput, ConfigError, DamagedFile, GauntletError, InUse, ModelUnusable
 from gauntlet.spelling import did_you_mean
 
@@ -121,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     for verb, about in VERBS.items():
         add(verb, _operate, about, _declare)
     add("retrain", None, "ask the retrainer, start and cancel its jobs: see `gauntlet retrain --help`", retrain.declare)
+    add("events", events.run, "what the records say of retraining: triggers, improvement, decisions", events.options)
     add("example", _example, "print a configuration with every default and what it means")
     add("analyze", analyze.run, "compare a champion with its challengers from an experiment's log", analyze.options)
     add("compare", compare.run, "compare a champion and a challenger on held-out rows", compare.options)

@@ -72,6 +72,7 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
             from gauntlet import preflight
 
             preflight.refuse_trainer(config)
+            preflight.refuse_records(config)
         from gauntlet import telemetry
 
         telemetry.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three

@@ -21,6 +21,7 @@ from gauntlet.config.http import HttpConfig as HttpConfig
 from gauntlet.config.outcomes import OutcomesConfig
 from gauntlet.config.possible import refuse_impossible
 from gauntlet.config.profile import Profile
+from gauntlet.config.records import LOCAL, check_records
 from gauntlet.config.retrain import RecipeConfig, ScheduleConfig
 from gauntlet.config.section import (
     Count,
@@ -276,6 +277,8 @@ class Config(Section, frozen=True, kw_only=True):
     """Folder for the embedded log, the state, the registry and local files; relative to this file."""
     log: str = "local"
     state: str = "local"
+    records: str = LOCAL
+    """Tables of jobs, decisions and deliveries, for analysis: an SQLite file in `data`, or PostgreSQL."""
     clock: Literal["wall", "events"] = "wall"
     """`events` takes the time from the requests themselves: for replays of recorded traffic."""
     features: list[FeatureSpec | str] = []
@@ -313,6 +316,7 @@ class Config(Section, frozen=True, kw_only=True):
             self.state == "local" or self.state.startswith(("redis://", "rediss://", "unix://")),
             f"`state` must be local or redis://…, not {self.state!r}",
         )
+        check_records(self.records)
         check_ramp(self.ramp)
         most = max(self.ramp[-1].share, self.refresh.ramp[-1].share)
         check(

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from gauntlet.config.possible import span
+from gauntlet.config.records import without_password
 from gauntlet.config.retrain import WindowLength
 from gauntlet.config.section import BlockLength, Seconds, Section
 
@@ -73,6 +74,8 @@ _EFFECTS: dict[str, tuple[Effect, str]] = {
 }
 """By setting or section; the longest that fits holds."""
 
+_ADDRESSES = ("log", "state", "records")
+
 _COUNTED = (
     "set it back; or, to count the whole log again, move evaluator.db away (and its record in a shared state store)"
 )
@@ -133,7 +136,7 @@ def _flat(section: Section, prefix: str) -> Iterator[tuple[str, str]]:
             for place, item in enumerate(value):
                 yield from _flat(item, f"{prefix}{name}[{place}].")
         elif name not in ("guardrails", "features"):
-            yield f"{prefix}{name}", _shown(value)
+            yield f"{prefix}{name}", without_password(value) if name in _ADDRESSES else _shown(value)
 
 
 def _shown(value: Any) -> str:

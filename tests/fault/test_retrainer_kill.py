@@ -22,6 +22,8 @@ from gauntlet.config import Config
 from gauntlet.events import Job
 from gauntlet.log import Record
 from gauntlet.status import RetrainerProgress
+from retrainer.records import queries
+from retrainer.records.database import Database
 from retrainer.worker import serve
 
 _SERVE = """
@@ -133,6 +135,11 @@ async def test_kill_9_during_training_registers_exactly_one_version(
     assert record is not None
     assert (record.rollouts[0].id, record.rollouts[0].challenger) == ("turning-r0001", "v0002")
     assert [c.last.command for _, c in history if c.last] == ["begin", "challenge"]
+    records = Database(config.records, Path(config.data))
+    assert [(e["job_id"], e["execution_successful"]) for e in records.read(queries.all_events(config.experiment))] == [
+        (begun[0].id, True)
+    ]
+    assert [d["command"] for d in records.read(queries.decisions(config.experiment))] == ["challenge", "begin"]
 
 
 def released(lock: Path) -> None:

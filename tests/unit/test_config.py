@@ -219,6 +219,8 @@ def test_what_is_impossible_is_refused_with_its_line(section: str, value: str, r
         ("evidense: {}", NEXT, "top level: there is no key `evidense`; did you mean 'evidence'?"),
         ("log: ftp://x", NEXT, "`log` must be local or kafka://"),
         ("state: memcached://x", NEXT, "`state` must be local or redis://"),
+        ("records: mysql://u:secret@h/d", NEXT, "`records` must be local or postgresql://…, not 'mysql://u:***@h/d'"),
+        ("records: postgresql://u:sec/ret@h:5432/d", NEXT, "`records`: the port must be a number"),
         ("clock: sundial", NEXT, "must be wall or events, not 'sundial'"),
         ("router: []", NEXT, "must be a mapping of keys to values, not a list"),
         ("router:", NEXT, "must be a mapping of keys to values, not nothing"),

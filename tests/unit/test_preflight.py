@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def test_what_a_service_would_refuse_check_refuses(
     assert (code, err.count("\n")) == (2, 1)
     assert words in err
     assert not (tmp_path / "gauntlet-data").exists()
+
+
+def test_records_in_postgresql_need_its_driver(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_experiment.write(tmp_path, records="postgresql://me@db/records")
+    assert checked(capsys, path)[0] == 0
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    code, err = checked(capsys, path)
+    assert (code, "pip install 'gauntlet-ml[postgres]'" in err) == (2, True)
 
 
 def test_a_missing_secret_is_a_note_because_only_the_router_needs_it(
