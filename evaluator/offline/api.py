@@ -6,8 +6,9 @@ The functions import what they need when they are called, so that a command star
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,13 +21,10 @@ if TYPE_CHECKING:
     from evaluator.offline.planning.result import PlanReport, SimulationReport
     from gauntlet.table import Table
 
+    TableSource: TypeAlias = str | Path | pd.DataFrame | pa.Table | Table
 
-def analyze(
-    source: str | Path | pd.DataFrame | pa.Table | Table,
-    *,
-    progress: Callable[[int], object] | None = None,
-    **options: Any,
-) -> Analysis:
+
+def analyze(source: TableSource, *, progress: Callable[[int], object] | None = None, **options: Any) -> Analysis:
     """Compare a champion with its challengers from an experiment's log: the options of `gauntlet analyze`.
 
     `source` is the path of a CSV, gzipped CSV or Parquet file, or a frame in memory. `AnalysisSettings` lists the
@@ -37,16 +35,16 @@ def analyze(
     """
     from evaluator.offline.experiment import analysis
     from evaluator.offline.experiment.settings import AnalysisSettings
-    from gauntlet.table import Table, open_table
+    from gauntlet.table import open_table
 
-    table = source if isinstance(source, Table) else open_table(source)
+    table = open_table(source)
     return analysis.run(table, AnalysisSettings.from_options(options, table.columns), progress)
 
 
 def compare(
     baseline: str | Path | object,
     candidate: str | Path | object,
-    test_data: str | Path | pd.DataFrame | pa.Table | Table,
+    test_data: TableSource,
     *,
     progress: Callable[[int], object] | None = None,
     **options: Any,
@@ -60,18 +58,14 @@ def compare(
     """
     from evaluator.offline.comparator import comparison
     from evaluator.offline.comparator.settings import ComparatorSettings
-    from gauntlet.table import Table, open_table
+    from gauntlet.table import open_table
 
     settings = ComparatorSettings.from_options(options)
-    table = test_data if isinstance(test_data, Table) else open_table(test_data, as_written=True)
+    table = open_table(test_data, as_written=True)
     return comparison.run(baseline, candidate, table, settings, progress)
 
 
-def drift(
-    reference: str | Path | pd.DataFrame | pa.Table | Table,
-    current: str | Path | pd.DataFrame | pa.Table | Table,
-    **options: Any,
-) -> DriftReport:
+def drift(reference: TableSource, current: TableSource, **options: Any) -> DriftReport:
     """Compare current rows with reference rows: the options of `gauntlet drift --reference A --current B`.
 
     Each side is the path of a CSV, gzipped CSV or Parquet file, or a frame in memory; rows are in time order unless
@@ -81,16 +75,14 @@ def drift(
     """
     from evaluator.offline.drift.records import DriftFileSettings
     from evaluator.offline.drift.two_tables import compare_tables
-    from gauntlet.table import Table, open_table
+    from gauntlet.table import open_table
 
     settings = DriftFileSettings.from_options(**options)
-    before, now = (side if isinstance(side, Table) else open_table(side) for side in (reference, current))
+    before, now = map(open_table, (reference, current))
     return compare_tables(before, now, settings)
 
 
-def drift_stream(
-    source: str | Path | pd.DataFrame | pa.Table | Table, reference_rows: int, **options: Any
-) -> DriftStream:
+def drift_stream(source: TableSource, reference_rows: int, **options: Any) -> DriftStream:
     """Watch one long table in time order against its first rows: the options of `gauntlet drift --stream`.
 
     Iterate the result's `events()`, each given as soon as its row is read; then its `report()` is the whole answer.
@@ -98,12 +90,12 @@ def drift_stream(
     """
     from evaluator.offline.drift.records import DriftFileSettings, DriftRequestError
     from evaluator.offline.drift.stream import DriftStream
-    from gauntlet.table import Table, open_table
+    from gauntlet.table import open_table
 
     settings = DriftFileSettings.from_options(**options)
     if not settings.ordered:
         raise DriftRequestError("--unordered can't be combined with --stream, which watches rows in time order")
-    return DriftStream(source if isinstance(source, Table) else open_table(source), reference_rows, settings)
+    return DriftStream(open_table(source), reference_rows, settings)
 
 
 def plan(**options: Any) -> PlanReport:
@@ -137,41 +129,29 @@ def simulate(*, progress: Callable[[int], object] | None = None, **options: Any)
 
 def to_text(report: Analysis | ComparisonReport | DriftReport | StreamReport | PlanReport | SimulationReport) -> str:
     """A report as text for a terminal."""
-    from evaluator.offline.comparator.result import ComparisonReport
-    from evaluator.offline.experiment.result import Analysis
-    from evaluator.offline.planning.result import PlanReport, SimulationReport
-    from evaluator.offline.render import experiment
-
-    if isinstance(report, Analysis):
-        return experiment.text(report)
-    if isinstance(report, PlanReport | SimulationReport):
-        return experiment.plan_text(report)
-    if isinstance(report, ComparisonReport):
-        from evaluator.offline.render import comparator
-
-        return comparator.text(report)
-    from evaluator.offline.render import drift
-
-    return drift.text(report)
+    text: str = _renderer(report).text(report)
+    return text
 
 
 def to_html(
     report: Analysis | ComparisonReport | DriftReport | StreamReport | PlanReport, title: str = "Experiment"
 ) -> str:
     """A report as one page with plots, which needs no other file; `title` says which experiment it is of."""
-    from evaluator.offline.comparator.result import ComparisonReport
-    from evaluator.offline.experiment.result import Analysis
-    from evaluator.offline.planning.result import PlanReport
-    from evaluator.offline.render import experiment
+    renderer = _renderer(report)
+    page: str = renderer.html(report, title) if type(report).__name__ == "Analysis" else renderer.html(report)
+    return page
 
-    if isinstance(report, Analysis):
-        return experiment.html(report, title)
-    if isinstance(report, PlanReport):
-        return experiment.plan_html(report)
-    if isinstance(report, ComparisonReport):
-        from evaluator.offline.render import comparator
 
-        return comparator.html(report)
-    from evaluator.offline.render import drift
+_RENDERERS = {
+    "Analysis": "experiment",
+    "ComparisonReport": "comparator",
+    "DriftReport": "drift",
+    "StreamReport": "drift",
+    "PlanReport": "plan",
+    "SimulationReport": "plan",
+}
+"""By the kind of report, the module of the report kit that has its text and its page."""
 
-    return drift.html(report)
+
+def _renderer(report: object) -> Any:
+    return import_module(f"evaluator.offline.render.{_RENDERERS[type(report).__name__]}")

@@ -68,11 +68,16 @@ def _check_file(asked: str, file: Path, taken: list[str | None]) -> None:
         raise BadInput(f"{asked}: {error.strerror or error}") from error
 
 
-def reading(rows: int | None) -> Any:
-    """A bar of the rows read, on standard error where that is a terminal; `rows` where their number is known."""
+def progress(total: int | None, **form: Any) -> Any:
+    """A progress bar on standard error, where that is a terminal; `total` where it is known."""
     from tqdm import tqdm
 
-    return tqdm(total=rows, unit=" rows", unit_scale=True, mininterval=0.5, disable=None, leave=False)
+    return tqdm(total=total, disable=None, leave=False, **form)
+
+
+def reading(rows: int | None) -> Any:
+    """A progress bar of the rows read."""
+    return progress(rows, unit=" rows", unit_scale=True, mininterval=0.5)
 
 
 def answer(arguments: argparse.Namespace, report: Any, title: str = "Experiment", **form: Any) -> None:
@@ -86,10 +91,10 @@ def answer(arguments: argparse.Namespace, report: Any, title: str = "Experiment"
     if getattr(arguments, "html", None):
         write("html", arguments.html, gauntlet.to_html(report, title))
     if getattr(arguments, "plot", None):
-        from evaluator.offline.render import experiment
+        from evaluator.offline.render import plan
 
         kind = Path(arguments.plot).suffix.lower().lstrip(".")
-        write("plot", arguments.plot, experiment.plan_picture(report, kind))
+        write("plot", arguments.plot, plan.picture(report, kind))
     json = None if arguments.json is None else as_json(report, **form) + "\n"
     if json is not None and arguments.json != "-":
         write("json", arguments.json, json)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 
-from tqdm import tqdm
-
 from gauntlet.cli import output
 
 _EPILOG = """\
@@ -48,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from evaluator.offline.records import chosen
 
     output.check(arguments)
-    with tqdm(total=1, desc="planning", bar_format="{desc} {elapsed}", disable=None, leave=False):
+    with output.progress(1, desc="planning", bar_format="{desc} {elapsed}"):
         report = gauntlet.plan(**chosen(arguments, PlanSettings))
     output.answer(arguments, report)
     return 0
@@ -62,7 +60,7 @@ def run_simulation(arguments: argparse.Namespace) -> int:
 
     output.check(arguments)
     given = chosen(arguments, PlanSettings, SimulatedWorld, SimulationSettings)
-    with tqdm(total=3 * given.get("runs", SimulationSettings.runs), unit=" runs", disable=None, leave=False) as bar:
+    with output.progress(3 * given.get("runs", SimulationSettings.runs), unit=" runs") as bar:
         report = gauntlet.simulate(**given, progress=bar.update)
     output.answer(arguments, report)
     return 0

@@ -52,12 +52,12 @@ class Chunk:
     texts: Mapping[str, Codes]
 
 
-def open_table(source: str | Path | pd.DataFrame | pa.Table, *, as_written: bool = False) -> Table:
-    """A table over a file's path or a frame in memory; raises `TableError` when it cannot be one.
+def open_table(source: str | Path | pd.DataFrame | pa.Table | Table, *, as_written: bool = False) -> Table:
+    """A table over a file's path or a frame in memory (a table is itself); raises `TableError` when it cannot be one.
 
     as_written: texts keep the file's spelling, for a model that knows them by it.
     """
-    return Table(open_source(source), as_written=as_written)
+    return source if isinstance(source, Table) else Table(open_source(source), as_written=as_written)
 
 
 class Table:

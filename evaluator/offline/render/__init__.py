@@ -1,9 +1,9 @@
 """The report kit: results as text for a terminal, as JSON and as pages; the only place that knows how they look.
 
 Templates (Jinja2) hold the layout; a page's stylesheet is inlined, so that it needs no other file. `experiment`,
-`drift` and `plan` render one kind of result each, `figures` has their plots, drawn with `plot`. Results never import
-this package. Invariant: no control character of a name from the data reaches the reader, and a page escapes every value
-but `Markup`, which is from macros and from `plot.svg`; an unknown number is a dash.
+`comparator`, `drift` and `plan` render one kind of result each, `figures` has their plots, drawn with `plot`. Results
+never import this package. Invariant: no control character of a name from the data reaches the reader, and a page
+escapes every value but `Markup`, which is from macros and from `plot.svg`; an unknown number is a dash.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""An experiment, analysed or planned, as text for a terminal and as a page: the answer first, then the figures."""
+"""An analysed experiment as text for a terminal and as a page: the answer first, then the figures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from evaluator.offline.experiment.result import Analysis, Comparison
-from evaluator.offline.planning.result import PlanReport, SimulationReport
 from evaluator.offline.render import interval, interval_decimals, number, p_value, rendered, signed
 
 _MOST_SEGMENTS = 30  # rows of a segment table in the text; JSON and page have all
@@ -163,39 +162,3 @@ def _spelled(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "; ".join(map(_spelled, value))
     return number(value) if isinstance(value, float) else str(value)
-
-
-# Plans --------------------------------------------------------------------------------------------------------------
-
-
-def plan_text(report: PlanReport | SimulationReport) -> str:
-    """The whole report, ending with a newline."""
-    template = "simulation.txt" if isinstance(report, SimulationReport) else "plan.txt"
-    return rendered(template, {"report": report, "question": _planned(report)})
-
-
-def plan_html(report: PlanReport) -> str:
-    """The page."""
-    from evaluator.offline.render import figures, plot
-
-    with plot.drawing():
-        drawn = plot.svg(figures.plan(report), "plan", "Power and duration by the true effect, and the evidence by day")
-    return rendered("plan.html", {"report": report, "question": _planned(report), "figure": drawn})
-
-
-def plan_picture(report: PlanReport | SimulationReport, kind: str) -> bytes:
-    """The plots as a file: png, svg or pdf."""
-    from evaluator.offline.render import figures, plot
-
-    with plot.drawing():
-        drawn = figures.plan(report) if isinstance(report, PlanReport) else figures.simulation(report)
-        return plot.saved(drawn, kind)
-
-
-def _planned(report: PlanReport | SimulationReport) -> str:
-    asked = report.settings
-    what = "a proportion of" if asked["sd"] is None else f"a mean (sd {asked['sd']:g}) of"
-    return (
-        f"{what} {asked['baseline']:g}, smallest effect worth having {signed(float(asked['effect']))}; alpha "
-        f"{asked['alpha']:g} two-sided for a win, {asked['harm_alpha']:g} one-sided for harm"
-    )
