@@ -181,7 +181,7 @@ _ZEROS: dict[str, _Zeros] = {
         REFUSED: _AT_THE_DOOR,
     },
     "retrainer": {
-        JOBS: [*itertools.product(get_args(TriggerKind), ("completed", "failed", "aborted"))],
+        JOBS: [*itertools.product(get_args(TriggerKind), ("completed", "failed", "aborted", "cancelled"))],
         JOB_RUNNING: [()],
         ROLLBACKS: ["evidence", "watch"],
         **_DECIDED,

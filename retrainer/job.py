@@ -254,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = JobFolder(options.spec.parent)
     try:
-        with folder.locked():
+        with folder.locked(), folder.beating():
             answer = run(folder)
     except OSError as error:  # not even its answer can be written; the retrainer tells the last line
         parser.exit(1, "; ".join(explained(error)) + "\n")

@@ -6,6 +6,9 @@ Every file is replaced in one step, so none is ever read half; the lock lets one
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,9 +20,12 @@ from gauntlet.config import Config
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import DamagedFile
 from retrainer.dataset import Ends
+from retrainer.redaction import redacted
 
 _S = TypeVar("_S", bound=msgspec.Struct)
 
+_BEAT_SECONDS = 1.0
+_MOST_OUTPUT = 4 * 2**20  # bytes of output.log; half of it is kept when there is more
 _REMEDY = "the job is given up; the next request starts another"
 
 
@@ -62,12 +68,16 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     alert: str = ""
 
 
-class _Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job does just now. `started` is the machine's time; `share` of it that is done, None where unknown."""
+
     step: str
+    started: float = 0.0
+    share: float | None = None
 
 
 class JobFolder:
-    """`<root>/<job>/{spec,step,judged,answer}.json`, `output.log` and `lock`."""
+    """`<root>/<job>/{spec,step,judged,answer}.json`, `output.log`, `heartbeat` and `lock`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -88,15 +98,43 @@ class JobFolder:
         with files.reading(self.spec_path, _REMEDY):
             return msgspec.json.decode(self.spec_path.read_bytes(), type=Spec, dec_hook=_decode)
 
-    def report(self, step: str) -> None:
-        self._write("step.json", _Step(step))
+    def report(self, step: str, share: float | None = None) -> None:
+        """Say what the job does now; the same step said again keeps its start."""
+        before = self.step()
+        started = before.started if before is not None and before.step == step else time.time()
+        self._write("step.json", Step(step=step, started=started, share=share))
 
-    def step(self) -> str:
-        """What the job does just now; "" where that is not known."""
+    def step(self) -> Step | None:
+        """What the job does just now; None where that is not known."""
         with contextlib.suppress(DamagedFile):
-            found = self._read("step.json", _Step)
-            return found.step if found else ""
-        return ""
+            return self._read("step.json", Step)
+        return None
+
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Let the folder show that this process is alive and runs Python: `heartbeat` is touched every second."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.is_set():
+                with contextlib.suppress(OSError):  # on a full disk the job itself will say so
+                    (self.path / "heartbeat").touch()
+                ended.wait(_BEAT_SECONDS)
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def heartbeat(self) -> float | None:
+        """The machine's time of the last beat."""
+        try:
+            return (self.path / "heartbeat").stat().st_mtime
+        except OSError:
+            return None
 
     def judge(self, answer: Answer) -> None:
         """Keep the holdout's answer before anything is registered: a restarted job then finds the version again."""
@@ -112,12 +150,35 @@ class JobFolder:
         """None while there is none: the job runs, or its process has died without one."""
         return self._read("answer.json", Answer)
 
-    def output_tail(self) -> str:
-        """The last 600 characters that the job printed."""
+    def log(self, most: int) -> str:
+        """The last `most` characters that the job printed, without secrets."""
         try:
-            return self.output.read_text(encoding="utf-8", errors="replace")[-600:].strip()
+            with self.output.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 4 * most))
+                text = file.read().decode("utf-8", "replace")
         except OSError:
             return ""
+        return redacted(text)[-most:]
+
+    def output_tail(self) -> str:
+        """The last 600 characters that the job printed."""
+        return self.log(600).strip()
+
+    def bound_output(self) -> None:
+        """Cut the beginning off what the job printed, once that is long. It goes on printing meanwhile: a line that it
+        prints in this moment may be lost with the others."""
+        try:
+            if self.output.stat().st_size <= _MOST_OUTPUT:
+                return
+            with self.output.open("r+b") as file:
+                file.seek(-_MOST_OUTPUT // 2, os.SEEK_END)
+                kept = file.read()
+                file.seek(0)
+                file.truncate()
+                file.write(b"[earlier output is dropped]\n" + kept)
+        except OSError:
+            return
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -17,28 +17,40 @@ import threading
 import time
 import traceback
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from retrainer import job
+from retrainer import job, process_memory
 from retrainer.job_dir import JobFolder
 
 WARM_SECONDS = 60.0
+_LOOK_SECONDS = 0.1  # between two looks at a running job's memory and output
 
 
 class ProcessEnd(NamedTuple):
-    """How a job's process ended: its exit code, None where it was aborted at its time limit; and its wall seconds."""
+    """How a job's process ended: its exit code, None where it was aborted at a limit; its wall seconds; and the bytes
+    that it held in memory where that was its limit."""
 
     code: int | None
     seconds: float
+    bytes: int | None = None
 
 
 class JobHost:
-    """The retrainer's side: starts the host with the first job and lets it go when none has come for a minute."""
+    """The retrainer's side: starts the host with the first job and lets it go when none has come for a minute.
 
-    def __init__(self) -> None:
+    memory_limit: bytes that a job's processes may hold together, None for any. hidden: environment variables that jobs
+    don't get.
+    """
+
+    def __init__(self, memory_limit: int | None = None, hidden: Collection[str] = ()) -> None:
+        self.memory_limit = memory_limit
+        self._hidden = frozenset(hidden)
         self._process: Process | None = None
         self._used = 0.0
+        self.memory: int | None = None
+        """Bytes that the running job held when it was last looked at."""
 
     @property
     def alive(self) -> bool:
@@ -49,17 +61,18 @@ class JobHost:
         began = time.monotonic()
         if not self.alive:
             await self.close()
-        process = self._process = self._process or await _start(folder)
+        process = self._process = self._process or await _start(folder, self._hidden)
         assert process.stdin is not None
         assert process.stdout is not None
-        pid, code, clean = 0, None, False
+        pid, code, over, clean = 0, None, None, False
         try:
             async with asyncio.timeout(time_limit):
                 process.stdin.write(f"{folder.spec_path}\n".encode())
                 pid = int(await process.stdout.readline() or 0)
-                answer = await process.stdout.readline()
+                answer, over = await self._answer(process.stdout, folder, pid)
                 clean = bool(answer)
-                code = int(answer) if clean else -signal.SIGKILL  # no answer: the host itself was killed
+                if over is None:
+                    code = int(answer) if clean else -signal.SIGKILL  # no answer: the host itself was killed
         except TimeoutError:
             pass
         finally:
@@ -67,9 +80,25 @@ class JobHost:
                 with contextlib.suppress(ProcessLookupError):  # its children, too: the session is the group
                     os.killpg(pid, signal.SIGKILL)
             self._used = time.monotonic()
+            self.memory = None
             if not clean:
                 await self.close()
-        return ProcessEnd(code, self._used - began)
+        return ProcessEnd(code, self._used - began, over)
+
+    async def _answer(self, host: asyncio.StreamReader, folder: JobFolder, pid: int) -> tuple[bytes, int | None]:
+        """The host's line once job `pid` has ended; or none, and the bytes that it held beyond its limit. Meanwhile
+        its output is kept short."""
+        answer = asyncio.ensure_future(host.readline())
+        try:
+            while not (await asyncio.wait([answer], timeout=_LOOK_SECONDS))[0]:
+                folder.bound_output()
+                self.memory = process_memory.resident_bytes(pid)
+                if self.memory_limit is not None and (self.memory or 0) > self.memory_limit:
+                    return b"", self.memory
+        finally:
+            if not answer.done():
+                answer.cancel()
+        return answer.result(), None
 
     async def rest(self) -> None:
         """Let a host go that has been idle for long; not to be called while a job runs."""
@@ -87,9 +116,10 @@ class JobHost:
             await process.wait()
 
 
-async def _start(folder: JobFolder) -> Process:
+async def _start(folder: JobFolder, hidden: Collection[str]) -> Process:
     # A job imports what the retrainer can import, a user's trainer among it.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
+    known = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment = {**known, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
     with folder.output.open("ab") as output:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "retrainer.job_host", stdin=PIPE, stdout=PIPE, stderr=output, env=environment

@@ -15,22 +15,22 @@ from pathlib import Path
 import msgspec
 
 from gauntlet import adapters, telemetry
-from gauntlet.config import Config
+from gauntlet.config import Config, RetrainConfig
 from gauntlet.config.records import LOCAL
-from gauntlet.errors import DamagedFile
+from gauntlet.errors import BadInput, DamagedFile, TransitionRefused
 from gauntlet.events import Job
 from gauntlet.log import LogReader
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Rule
-from retrainer import ACTOR, alerts, dataset, triggers
+from retrainer import ACTOR, alerts, dataset, process_memory, triggers
 from retrainer.control_client import ControlClient
 from retrainer.job import registered
 from retrainer.job_dir import Answer, JobFolder, Spec
 from retrainer.job_host import JobHost, ProcessEnd
 from retrainer.requests import RetrainRequest
-from retrainer.store import JobRecord, RetrainerStore
+from retrainer.store import LIVE, JobRecord, RetrainerStore
 from retrainer.triggers import RetrainContext, Trigger
 
 _log = get_logger("gauntlet.retrainer")
@@ -51,15 +51,17 @@ class JobRunner:
         self._store = store
         self._control = control
         self._folders = adapters.data(self._config) / "jobs"
-        self._host = JobHost()
+        limit = config.retrain.max_memory_bytes or process_memory.default_limit()
+        self._host = JobHost(limit, {key.env for key in config.keys})
         self._process: asyncio.Task[ProcessEnd] | None = None
+        self._began = 0.0  # the monotonic time at which that was started
         self._refused: dict[str, list[str]] = {}
 
-    def consider(self, request: RetrainRequest, control: Control) -> Trigger:
-        """Ask for a job by each recipe if every condition is met; a refusal is logged when its reasons change."""
+    def context(self, control: Control) -> RetrainContext:
+        """What every request is judged on, as it is now."""
         jobs, live = list(self._store.jobs.values()), self._store.live
         recipes = {recipe.name for recipe in self._config.retrain.all_recipes}
-        context = RetrainContext(
+        return RetrainContext(
             now=self._store.now,
             champion=control.champion,
             rollouts=tuple(r.id for r in control.rollouts),
@@ -72,11 +74,16 @@ class JobRunner:
             last_rollout_ended=control.ended[-1].at if control.ended else None,
             attempts=max(Counter(j.recipe for j in jobs if j.champion == control.champion).values(), default=0),
         )
+
+    def consider(self, request: RetrainRequest, control: Control, by: str = "") -> Trigger:
+        """Ask for a job by each recipe if every condition is met; a refusal is logged when its reasons change. `by`:
+        who asks, where that is somebody."""
+        context = self.context(control)
         trigger = triggers.check(request, context, self._config.retrain)
         refused = [c.name for c in trigger.conditions if not c.met]
         if trigger.should_retrain:
             for recipe in self._config.retrain.all_recipes:
-                self._create(request, trigger, context, recipe.name)
+                self._create(request, trigger, context, recipe.name, by or request.approved_by or "")
         elif refused != self._refused.get(request.key):
             _log.info(
                 "retraining_refused",
@@ -87,7 +94,7 @@ class JobRunner:
         self._refused[request.key] = refused
         return trigger
 
-    def _create(self, request: RetrainRequest, trigger: Trigger, context: RetrainContext, recipe: str) -> None:
+    def _create(self, request: RetrainRequest, trigger: Trigger, context: RetrainContext, recipe: str, by: str) -> None:
         day = datetime.fromtimestamp(context.now, UTC).strftime("%Y%m%d")
         job = JobRecord(
             id=self._store.next_id(day),
@@ -100,6 +107,7 @@ class JobRunner:
             conditions=msgspec.to_builtins(trigger.conditions),
             champion=context.champion,
             recipe=recipe,
+            by=by,
             created_at=context.now,
             updated_at=context.now,
         )
@@ -115,7 +123,7 @@ class JobRunner:
         if job.starts >= _MOST_STARTS:
             await self._end(job, "failed", Answer(error=f"given up after {job.starts} starts without an end"), 0.0)
             return
-        folder = JobFolder(self._folders / job.id)
+        folder = self.folder(job.id)
         ends = await dataset.ends(self._reader)
         recipe = next((r for r in self._config.retrain.all_recipes if r.name == job.recipe), None)
         if recipe is None:
@@ -127,6 +135,7 @@ class JobRunner:
         await asyncio.to_thread(folder.prepare, spec)
         self._store.put(msgspec.structs.replace(job, status="running", starts=job.starts + 1))
         limit = self._config.retrain.time_limit
+        self._began = time.monotonic()
         self._process = asyncio.create_task(self._host.run(folder, limit), name=job.id)
         _log.info("job_started", job=job.id, start=job.starts + 1, time_limit=limit)
 
@@ -142,20 +151,72 @@ class JobRunner:
 
     async def stop(self) -> None:
         """End the job's process; the job stays live and starts again with the next retrainer."""
+        await self._end_process()
+        await self._host.close()
+
+    async def _end_process(self) -> None:
         if self._process is not None and not self._process.done():
             self._process.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._process
         self._process = None
-        await self._host.close()
+
+    async def cancel(self, id: str, by: str, reason: str) -> JobRecord:
+        """End a job that waits or runs, its process and whatever it registered with it; the others go on.
+
+        One that is cancelled already stays as it is. Raises `BadInput` for no job, `TransitionRefused` for one that is
+        over or whose version has its rollout.
+        """
+        job = self.job(id)
+        if job.status == "cancelled":
+            return job
+        if job.status not in LIVE:
+            raise TransitionRefused(f"{id} is {job.status} already: there is nothing to cancel", code="job_over")
+        version = await asyncio.to_thread(registered, self._registry, id)
+        control = self._control.record
+        running, ended = (each.challenger for each in control.rollouts), (each.challenger for each in control.ended)
+        known = (control.champion, *running, *ended)
+        if version is not None and version.version in known:
+            remedy = "end that with  gauntlet abort"
+            raise TransitionRefused(f"{version.version} of {id} has its rollout: {remedy}", code="job_has_rollout")
+        seconds = 0.0
+        if self._process is not None and self._process.get_name() == id:
+            seconds = time.monotonic() - self._began
+            await self._end_process()
+        await self._end(job, "cancelled", Answer(error=f"cancelled by {by}: {reason}"), seconds)
+        return self._store.jobs[id]
+
+    def job(self, id: str) -> JobRecord:
+        """Raises `BadInput`."""
+        found = self._store.jobs.get(id)
+        if found is None:
+            raise BadInput(f"there is no job {id!r}", code="unknown_job")
+        return found
+
+    def folder(self, id: str) -> JobFolder:
+        """The folder of a job that there is."""
+        return JobFolder(self._folders / id)
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that the running job's processes hold."""
+        return self._host.memory
+
+    def configure(self, retrain: RetrainConfig) -> None:
+        """Let these settings hold for what is considered and started from now on."""
+        self._config = msgspec.structs.replace(self._config, retrain=retrain)
+        self._host.memory_limit = retrain.max_memory_bytes or process_memory.default_limit()
 
     def running(self) -> Job | None:
         """The live job with the step that its process has reported."""
         job = self._store.live
-        return None if job is None else job.event(self._config.experiment, JobFolder(self._folders / job.id).step())
+        if job is None:
+            return None
+        step = self.folder(job.id).step()
+        return job.event(self._config.experiment, step.step if step is not None else "")
 
     async def _judge(self, job: JobRecord, task: asyncio.Task[ProcessEnd]) -> None:
-        folder = JobFolder(self._folders / job.id)
+        folder = self.folder(job.id)
         try:
             ended = task.result()
         except OSError as error:
@@ -165,7 +226,11 @@ class JobRunner:
             answer = folder.answer()
         except DamagedFile as error:
             return await self._end(job, status, Answer(error=str(error)), ended.seconds)
-        if answer is None and ended.code is None:
+        if answer is None and ended.bytes is not None:
+            limit = f"retrain.max_memory_bytes = {self._host.memory_limit or 0:,}"
+            reason = f"its processes held {ended.bytes:,} bytes in memory, more than {limit}"
+            status, answer = "aborted", Answer(error=reason, alert="training_memory")
+        elif answer is None and ended.code is None:
             reason = f"it took longer than {self._config.retrain.time_limit:g} s"
             status, answer = "aborted", Answer(error=reason, alert="training_timeout")
         elif answer is None:

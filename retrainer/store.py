@@ -38,7 +38,8 @@ _ALERTS_KEPT = 1_000
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One retraining job as the retrainer keeps it. Times are event times but for `seconds`, which are the wall's."""
+    """One retraining job as the retrainer keeps it. Times are event times but for `seconds`, which are the wall's. `by`
+    names the person who asked for it or agreed to it, if any."""
 
     id: str
     status: str
@@ -52,6 +53,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the trigger has judged, when the job was created."""
     champion: str
     recipe: str
+    by: str = ""
     created_at: float
     updated_at: float
     ended_at: float | None = None
@@ -277,7 +279,7 @@ def _line(job: JobRecord) -> dict[str, object]:
         "training_seconds": answer.training_seconds,
         "seconds": job.seconds,
         "status": job.status,
-        "decision": {None: "failed", True: "challenge", False: "keep the champion"}[job.accepted],
+        "decision": {None: job.status, True: "challenge", False: "keep the champion"}[job.accepted],
         "decision_reason": answer.reason,
         "triggered_at": job.created_at,
         "decided_at": job.ended_at,

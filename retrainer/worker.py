@@ -100,7 +100,7 @@ class Worker:
         self._registry = registry
         self._store = store
         self._control = ControlClient(state, config.experiment)
-        self._runner = JobRunner(config, reader, registry, store, self._control)
+        self.runner = JobRunner(config, reader, registry, store, self._control)
         self._dead_letters = LimitedLog(_log)
         self.problems = problems or status.Problems("retrainer")
         self._faults = Faults(self.problems, _log)
@@ -139,7 +139,7 @@ class Worker:
 
     async def close(self) -> None:
         """End the job's process, if there is one; the job itself goes on with the next start."""
-        await self._runner.stop()
+        await self.runner.stop()
 
     async def step(self) -> bool:
         """One turn: events, the job, one commit, and then the reports; True when events were handled.
@@ -153,10 +153,10 @@ class Worker:
         for topic, partition, record in found:
             await self._handle(topic, partition, record)
         with self._faults.held("job_not_judged", "decisions go on; the job waits"):
-            await self._runner.attend()
+            await self.runner.attend()
         self._consider()
         with self._faults.held("job_not_started", "decisions go on; the job waits"):
-            await self._runner.start()
+            await self.runner.start()
         self._store.commit()
         with self._faults.held("registry_not_followed", "decisions go on", Severity.MEDIUM):
             await self._reconcile()
@@ -234,7 +234,7 @@ class Worker:
             self._store.schedule(due)
             self._store.open_request(requests.scheduled(due))
         for request in requests.by_urgency(self._store.requests):
-            trigger = self._runner.consider(request, self._control.record)
+            trigger = self.runner.consider(request, self._control.record)
             if trigger.should_retrain:
                 self._store.keep(requests.answered(self._store.requests, request))
             elif not trigger.later:
@@ -264,7 +264,7 @@ class Worker:
         report = RetrainerProgress(
             at=self._store.now,
             offsets={f"{topic}/{partition}": offset for (topic, partition), offset in self._store.offsets.items()},
-            running=self._runner.running(),
+            running=self.runner.running(),
             jobs=[job.event(self._experiment) for job in list(self._store.jobs.values())[-_JOBS_SHOWN:]],
             problems=self.problems.open,
         )

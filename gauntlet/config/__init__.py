@@ -226,6 +226,10 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     max_attempts: Positive = 20
     """Jobs in one lineage (the same champion) at most."""
     time_limit: Seconds = Seconds(300)
+    """A job that takes longer is aborted."""
+    max_memory_bytes: Annotated[int, Meta(ge=64 * 2**20)] | None = None
+    """What a job's processes may hold in memory together before it is aborted (measured on Linux). Default: three
+    quarters of the machine's, or of the container's."""
     min_improvement: NonNegative = 0.01
     """Improvement of the primary metric on the holdout, in its own units, below which a challenger is archived."""
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95

@@ -231,7 +231,8 @@ def _needed(function: Any) -> list[str]:
 def save(model: object, path: Path) -> Path:
     """Write a fitted model as skops, or as joblib where skops does not know its types; return the path written.
 
-    Joblib is only ever loaded back from the registry that wrote it, checksum first.
+    Joblib is only ever loaded back from the registry that wrote it, checksum first. Raises `ModelUnusable` for a model
+    that no file can hold, `OSError` where none can be written.
     """
     import joblib
     import skops.io
@@ -246,7 +247,12 @@ def save(model: object, path: Path) -> Path:
             return target
     target.unlink(missing_ok=True)
     target = path.with_suffix(".joblib")
-    joblib.dump(model, target)
+    try:
+        joblib.dump(model, target)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ModelUnusable(f"{type(model).__name__} cannot be saved: {type(error).__name__}: {error}") from error
     return target
 
 

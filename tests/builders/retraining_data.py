@@ -2,6 +2,9 @@
 Everything is seeded; the same arguments make the same stream."""
 
 import os
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -114,3 +117,49 @@ def patient_trainer(features: list[dict[str, float]], targets: np.ndarray) -> ob
 
 def broken_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
     raise ZeroDivisionError("no luck today")
+
+
+def greedy_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
+    """A user's trainer that takes memory for ever, in a child of its own."""
+    child = "import time; held = []\nwhile True: held.append(bytearray(8 * 2**20)); time.sleep(0.01)"
+    subprocess.run([sys.executable, "-c", child], check=True)
+    raise AssertionError("it should not have come to this")
+
+
+def good_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
+    return LogisticRegression().fit(np.array([[row[name] for name in NAMES] for row in features]), targets)
+
+
+def nan_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
+    """A model whose every coefficient is no number."""
+    x = np.array([[row[name] for name in NAMES] for row in features])
+    model = LogisticRegression().fit(x, targets)
+    model.coef_[:] = np.nan
+    return model
+
+
+def narrow_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
+    """A model that takes only the first of the features."""
+    return LogisticRegression().fit(np.array([[row["x1"]] for row in features]), targets)
+
+
+class _Unsavable(LogisticRegression):
+    """A model that holds what no file can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = threading.Lock()
+
+
+def unsavable_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
+    return _Unsavable().fit(np.array([[row[name] for name in NAMES] for row in features]), targets)
+
+
+def loud_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
+    """A trainer that prints 12 MB, a secret at the end, and then waits to be ended."""
+    sys.stdout.write("".join(f"{number:08d} {'.' * 90}\n" for number in range(120_000)))
+    sys.stdout.write("now with token=abcdefgh12345\n")
+    sys.stdout.flush()
+    Path(os.environ["TRAINER_FOLDER"], "started").write_text(str(os.getpid()))
+    time.sleep(600)
+    raise AssertionError("it should not have come to this")

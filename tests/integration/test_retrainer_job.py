@@ -5,24 +5,22 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from builders import retraining_data
+from builders.retrainer_loop import RetrainerLoop
 
-from gauntlet import adapters, control, events, keys
+from gauntlet import adapters, control, keys
 from gauntlet.config import Config
-from gauntlet.events import Event, Job
-from gauntlet.log import Record
+from gauntlet.events import Job
 from gauntlet.status import RetrainerProgress
 from retrainer import dataset, job
 from retrainer.job_dir import Answer, JobFolder, Spec
 from retrainer.job_host import JobHost, ProcessEnd
 from retrainer.store import RetrainerStore
-from retrainer.worker import Worker
 
 
 async def order(config: Config, now: float, name: str = "retrain_20231224_001") -> JobFolder:
@@ -148,44 +146,6 @@ async def test_too_little_data_is_an_answer_and_no_failure(tmp_path: Path) -> No
     answer = await run(await order(config, now))
     assert (answer.accepted, answer.error) == (False, None)
     assert "not enough labelled rows" in answer.reason
-
-
-class RetrainerLoop:
-    """A worker on real local ports, turned by hand."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.state = adapters.state(config)
-        self.reader = adapters.local_reader(config)
-        self.writer = adapters.local_writer(config, "retrainer")
-        self.evaluator = adapters.local_writer(config, "evaluator")
-        self.registry = adapters.registry(config)
-        self.store = RetrainerStore(Path(config.data), config.experiment)
-        self.worker = Worker(config, self.reader, self.writer, self.state, self.registry, self.store)
-
-    async def publish(self, topic: str, *new: Event) -> None:
-        await self.evaluator.append([Record(topic, e.id, e.at, events.encode(e)) for e in new])  # type: ignore[arg-type]
-
-    async def turn_until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
-            while not done():
-                await self.worker.step()
-
-    async def events(self, topic: str) -> list[events.AnyEvent]:
-        return [
-            events.decode(r.value)
-            for partition in await self.reader.partitions(topic)
-            for r in await self.reader.read(topic, partition, 0, 1000)
-        ]
-
-    async def __aenter__(self) -> "RetrainerLoop":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.worker.close()
-        self.store.close()
-        for part in (self.writer, self.evaluator, self.reader, self.state):
-            await part.close()
 
 
 async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""Secrets taken out of what a job prints before anybody is shown it: credentials by their form, and what stands in
+environment variables with the names of secrets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+_MASK = "***"
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+_SHORTEST = 8  # a shorter value, such as "1", would mask what is no secret
+_NAME = r"(?:api[_-]?key|token|secret|password|passwd)"
+_FORMS = (
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]+@", re.IGNORECASE), rf"\1{_MASK}@"),
+    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {_MASK}"),
+    (re.compile(rf"({_NAME}[\"']?\s*[:=]\s*)[\"']?[^\s\"',;&]{{4,}}", re.IGNORECASE), rf"\1{_MASK}"),
+)
+
+
+def redacted(text: str, environ: Mapping[str, str] = os.environ) -> str:
+    """`text` with every secret that is recognised replaced by three stars."""
+    known = {value for name, value in environ.items() if len(value) >= _SHORTEST and _SECRET_NAME.search(name)}
+    for value in sorted(known, key=len, reverse=True):
+        text = text.replace(value, _MASK)
+    for form, mask in _FORMS:
+        text = form.sub(mask, text)
+    return text

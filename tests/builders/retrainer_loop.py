@@ -1,0 +1,52 @@
+"""A retrainer turned by hand: its worker on real local ports, and an evaluator's voice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from gauntlet import adapters, events
+from gauntlet.config import Config
+from gauntlet.events import Event
+from gauntlet.log import Record
+from retrainer.store import RetrainerStore
+from retrainer.worker import Worker
+
+
+class RetrainerLoop:
+    """A worker on real local ports, turned by hand."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.state = adapters.state(config)
+        self.reader = adapters.local_reader(config)
+        self.writer = adapters.local_writer(config, "retrainer")
+        self.evaluator = adapters.local_writer(config, "evaluator")
+        self.registry = adapters.registry(config)
+        self.store = RetrainerStore(Path(config.data), config.experiment)
+        self.worker = Worker(config, self.reader, self.writer, self.state, self.registry, self.store)
+
+    async def publish(self, topic: str, *new: Event) -> None:
+        await self.evaluator.append([Record(topic, e.id, e.at, events.encode(e)) for e in new])  # type: ignore[arg-type]
+
+    async def turn_until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not done():
+                await self.worker.step()
+
+    async def events(self, topic: str) -> list[events.AnyEvent]:
+        return [
+            events.decode(r.value)
+            for partition in await self.reader.partitions(topic)
+            for r in await self.reader.read(topic, partition, 0, 1000)
+        ]
+
+    async def __aenter__(self) -> RetrainerLoop:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.worker.close()
+        self.store.close()
+        for part in (self.writer, self.evaluator, self.reader, self.state):
+            await part.close()
