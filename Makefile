@@ -50,10 +50,12 @@ $(READY): requirements/lock.txt pyproject.toml
 
 # Needs uv. `--universal`: one lock for every platform and every Python from 3.11. What a service needs to run, without the
 # tools of those who work on it, has a lock of its own with the same versions; the image is made from that.
-COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes pyproject.toml
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes
 lock:
-	$(COMPILE) --all-extras --group dev --output-file requirements/lock.txt
-	$(COMPILE) --extra postgres --extra mlflow --extra notify --constraint requirements/lock.txt --output-file requirements/runtime.txt
+	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/lock.txt
+	$(COMPILE) pyproject.toml --extra postgres --extra mlflow --extra notify --constraint requirements/lock.txt --output-file requirements/runtime.txt
+	$(COMPILE) requirements/mlflow-server.in --output-file requirements/mlflow-server.txt
+	$(COMPILE) requirements/airflow.in --output-file requirements/airflow.txt
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -58,4 +58,18 @@ def state(config: Config) -> StateStore:
 
 
 def registry(config: Config) -> Registry:
-    return LocalRegistry(data(config) / "registry")
+    root = data(config) / "registry"
+    if config.registry == "local":
+        return LocalRegistry(root)
+    from gauntlet.registry.mlflow import MlflowRegistry
+    from gauntlet.registry.mlflow_server import MlflowServer
+
+    champion = config.champion
+    named = (champion.model, config.retrain.trainer)
+    return MlflowRegistry(
+        MlflowServer(config.registry.removeprefix("mlflow+"), config.experiment),
+        root,
+        trusted=champion.trusted,
+        allow_pickle=champion.allow_pickle,
+        functions=[name for name in named if name is not None],
+    )

@@ -82,6 +82,19 @@ class DamagedFile(GauntletError):
         super().__init__(f"{self.text}; {remedy}")
 
 
+class RegistryUnavailable(GauntletError):
+    """The model registry's server does not answer; what this machine has of it goes on serving."""
+
+    code = "registry_unavailable"
+    retriable = True
+
+
+class RegistryRefused(GauntletError):
+    """The model registry's server has refused a call: no right to it, read-only, or a request that it can't do."""
+
+    code = "registry_refused"
+
+
 class LogUnavailable(GauntletError):
     """The event log cannot take or give events just now."""
 

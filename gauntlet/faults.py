@@ -15,7 +15,15 @@ from structlog.stdlib import BoundLogger
 
 from gauntlet import adapters, status
 from gauntlet.config import Config
-from gauntlet.errors import DamagedFile, GauntletError, LogUnavailable, RecordsUnavailable, StateUnavailable
+from gauntlet.errors import (
+    DamagedFile,
+    GauntletError,
+    LogUnavailable,
+    RecordsUnavailable,
+    RegistryRefused,
+    RegistryUnavailable,
+    StateUnavailable,
+)
 from gauntlet.status import Problems
 from gauntlet.types import Severity
 
@@ -45,6 +53,8 @@ def explained(error: Exception) -> tuple[str, str]:
         return str(error), "the event log must answer again (`log` in the configuration); it goes on by itself"
     if isinstance(error, RecordsUnavailable):
         return str(error), "the database of `records` must answer again; what it has missed is then written by itself"
+    if isinstance(error, RegistryUnavailable):
+        return str(error), "the registry must answer again (`registry` in the configuration); it goes on by itself"
     if isinstance(error, GauntletError):
         return str(error), "put right what the reason names; it is tried again by itself"
     kind = type(error).__name__
@@ -77,10 +87,11 @@ class Faults:
 
     @contextlib.contextmanager
     def held(self, code: str, next: str, severity: Severity = Severity.HIGH) -> Iterator[None]:
-        """Files and disks must not hold up what comes after the body: what they raise in it is a fault, and no more."""
+        """Files, disks and the registry must not hold up what comes after the body: what they raise in it is a fault,
+        and no more."""
         try:
             yield
-        except (DamagedFile, OSError, sqlite3.Error) as error:
+        except (DamagedFile, RegistryRefused, RegistryUnavailable, OSError, sqlite3.Error) as error:
             self.met(code, error, next, severity)
         else:
             self.over(code)

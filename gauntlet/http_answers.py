@@ -11,6 +11,8 @@ from gauntlet.errors import (
     GauntletError,
     LogUnavailable,
     NotAllowed,
+    RegistryRefused,
+    RegistryUnavailable,
     StateUnavailable,
     TransitionRefused,
 )
@@ -59,6 +61,8 @@ _STATUS: list[tuple[type[GauntletError], int]] = [
     (TransitionRefused, 409),
     (Conflict, 409),
     (LogUnavailable, 503),
+    (RegistryUnavailable, 503),
+    (RegistryRefused, 503),
     (StateUnavailable, 503),
     (DamagedFile, 503),
 ]

@@ -125,7 +125,7 @@ async def _evaluator(store: StateStore, experiment: str) -> EvaluatorProgress | 
 
 def champion(config: Config, found: InForce) -> str:
     """The version that serves; the first one where the state store does not tell."""
-    return found.control.champion if found.control else adapters.registry(config).versions()[0].version
+    return found.control.champion if found.control else adapters.registry(config).known()[0].version
 
 
 def refuse(config: Config, found: InForce) -> None:
@@ -248,7 +248,7 @@ def _stage(where: str, stage: Stage) -> dict[str, str]:
 def _of_the_model(config: Config, found: InForce) -> list[Difference]:
     """Differences from what the registry holds: the model file, the reference, the features and the classes."""
     registry = adapters.registry(config)
-    versions = registry.versions()
+    versions = registry.known()
     if not versions:
         return []
     made = []

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import math
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -20,7 +22,7 @@ import gauntlet
 from gauntlet import adapters
 from gauntlet.config import RetrainConfig
 from gauntlet.config.section import span
-from gauntlet.errors import GauntletError, LogUnavailable
+from gauntlet.errors import GauntletError, LogUnavailable, RegistryUnavailable
 from gauntlet.faults import explained
 from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Version
@@ -30,7 +32,9 @@ from retrainer import dataset, holdout_gate, training
 from retrainer.dataset import Rows
 from retrainer.job_dir import Answer, JobFolder, Spec
 
-_LOG_RETRY_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
+
+_T = TypeVar("_T")
 
 Report = Callable[[str], None]
 
@@ -88,7 +92,8 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
         model, schema = training.fit(champion, spec.recipe, settings, rows)
         train = rows
     report("registering")
-    version = registry.register(
+    register = functools.partial(
+        registry.register,
         model,
         schema,
         created_at=spec.now,
@@ -101,15 +106,21 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
         data_from=train.times[0],
         data_to=train.times[-1],
         metrics=compared.challenger,
-        parameters={
-            "recipe": spec.recipe.name,
-            "seed": str(settings.seed),
-            "trainer": spec.recipe.trainer or settings.trainer or "clone",
-            "data": _data_version(spec),
-            **{name: str(value) for name, value in spec.recipe.parameters.items()},
-        },
+        parameters=_parameters(spec),
     )
+    # An answer of the registry that was lost must not register twice.
+    version = _answered(lambda: registered(registry, spec.job) or register(), report)
     return msgspec.structs.replace(judged, version=version.version)
+
+
+def _answered(call: Callable[[], _T], report: Report) -> _T:
+    """What the call returns; a registry that does not answer is waited for (the job's time limit bounds the wait)."""
+    while True:
+        try:
+            return call()
+        except RegistryUnavailable as error:
+            report(f"waiting for the registry: {error}")
+            time.sleep(_RETRY_SECONDS)
 
 
 def _compare(
@@ -196,6 +207,18 @@ def _reference(
     )
 
 
+def _parameters(spec: Spec) -> dict[str, str]:
+    """What the model was made with, for its record."""
+    settings, recipe = spec.config.retrain, spec.recipe
+    return {
+        "recipe": recipe.name,
+        "seed": str(settings.seed),
+        "trainer": recipe.trainer or settings.trainer or "clone",
+        "data": _data_version(spec),
+        **{name: str(value) for name, value in recipe.parameters.items()},
+    }
+
+
 def _data_version(spec: Spec) -> str:
     """The log's offsets up to which the rows were read: with the window they name the data exactly."""
     return ",".join(f"{name}:{end}" for name, end in sorted(spec.ends.items()) if end)
@@ -221,7 +244,7 @@ async def collect(spec: Spec, registry: ModelStore, report: Report) -> Rows:
                 await reader.close()
         except LogUnavailable as error:
             report(f"waiting for the event log: {error}")
-            await asyncio.sleep(_LOG_RETRY_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
 
 
 def run(folder: JobFolder) -> Answer:
@@ -232,7 +255,8 @@ def run(folder: JobFolder) -> Answer:
             return answer
         spec = folder.spec()
         registry = adapters.registry(spec.config)
-        version, judged = registered(registry, spec.job), folder.judged()
+        version = _answered(lambda: registered(registry, spec.job), folder.report)
+        judged = folder.judged()
         if version is not None and judged is not None:  # an earlier start got as far as registering
             answer = msgspec.structs.replace(judged, version=version.version)
         else:

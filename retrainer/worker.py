@@ -194,10 +194,24 @@ class Worker:
         for _ in range(2):  # once more on the record as it is, where the state machine has refused
             command = self._respond(event)
             cause: RollbackCause = "watch" if isinstance(event, Health) else "evidence"
-            if command is None or await self._control.apply(command, event.at, cause, arrived):
+            if command is None or not await self._has_way_back(command):
+                break
+            if await self._control.apply(command, event.at, cause, arrived):
                 break
         self._store.handled(topic, partition, record.offset, event.at)
         return self._consider()
+
+    async def _has_way_back(self, command: Command) -> bool:
+        """Before a promotion: whether the champion's files are kept whole. Else it waits for a later evaluation."""
+        if command.name != "promote":
+            return True
+        try:
+            await asyncio.to_thread(self._registry.verify, self._control.record.champion)
+        except OUTAGES as error:
+            self._faults.met("champion_not_kept", error, "the promotion waits: there would be no way back")
+            return False
+        self._faults.over("champion_not_kept")
+        return True
 
     def _respond(self, event: AnyEvent) -> Command | None:
         """The command that an evaluation or the champion's health asks for; drift changes its open request."""

@@ -6,6 +6,7 @@ Every command is idempotent, needs a reason, and is in the audit with the caller
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -17,7 +18,8 @@ from gauntlet import control, keys
 from gauntlet.auth import ApiKeys
 from gauntlet.clock import Clock
 from gauntlet.config import Config
-from gauntlet.errors import DamagedFile, GauntletError
+from gauntlet.errors import DamagedFile, GauntletError, RegistryRefused, RegistryUnavailable
+from gauntlet.faults import explained
 from gauntlet.operator_app import json_response
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
@@ -104,7 +106,12 @@ class AdminRoutes:
         return json_response(200, changes(records))
 
     async def promote(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
-        """Make a challenger the champion now, whatever the evidence says; the bake then follows as usual."""
+        """Make a challenger the champion now, whatever the evidence says; the bake then follows as usual. Refused while
+        the champion's files are not kept whole: there would be no way back."""
+        self._require(request, Role.OPERATOR, experiment)
+        _, record = await control.read(self._state, experiment)
+        if record is not None:
+            await asyncio.to_thread(self._registry.verify, record.champion)
         return await self._command("promote", request, experiment, body, bake_seconds=float(self._config.bake.time))
 
     async def rollback(self, request: Request, experiment: str, body: RollbackBody = Body()) -> Response:
@@ -153,15 +160,12 @@ class AdminRoutes:
         require_experiment(experiment, self._experiment)
         return caller.name
 
-    def _require_version(self, version: str) -> None:
-        self._registry.get(version)
-
     async def _command(
         self, name: str, request: Request, experiment: str, body: CommandBody, version: str | None = None, **extra: Any
     ) -> Response:
         actor = self._require(request, Role.OPERATOR, experiment)
         if version is not None:
-            self._require_version(version)
+            await asyncio.to_thread(self._registry.get, version)  # a server of models may take its time
             extra["version"] = version
         command = Command(name=name, actor=actor, reason=body.reason, rollout=body.rollout, **extra)
         number, record, changed = await control.change(self._state, experiment, command, self._clock.now())
@@ -198,10 +202,11 @@ class AdminRoutes:
             )
         aliases = {}
         try:
-            aliases = self._registry.aliases()
-        except DamagedFile as error:
+            aliases = await asyncio.to_thread(self._registry.aliases)
+        except (DamagedFile, RegistryRefused, RegistryUnavailable) as error:
+            text, remedy = explained(error)
             problems.append(
-                Problem(code=error.code, severity=Severity.LOW, source="registry", text=error.text, remedy=error.remedy)
+                Problem(code=error.code, severity=Severity.LOW, source="registry", text=text, remedy=remedy)
             )
         return document(self._config, version, record, serving, reports, problems, aliases, self._clock.now())
 

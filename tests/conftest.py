@@ -5,16 +5,18 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import parts
 import pytest
+from builders import mlflow_database
 from parts.requirement import VARIABLE
 
 P = TypeVar("P", bound=parts.Part)
 
-# Every worker would start a broker of its own; these tests share one worker under `--dist loadgroup`.
-_ONE_WORKER = ("kafka",)
+# Every worker would start a broker or a server of its own; these tests share one worker under `--dist loadgroup`.
+_ONE_WORKER = ("kafka", "mlflow_server", "mlflow_template")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,6 +82,19 @@ def postgres() -> Iterator[parts.Postgres]:
 def prometheus() -> Iterator[parts.Prometheus]:
     """A real Prometheus that scrapes nothing yet: `prometheus.load(parts.scrape_config({...}))`."""
     yield from _running(parts.Prometheus)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server() -> Iterator[parts.MlflowServer]:
+    """A real MLflow server. Shared: a test uses an experiment of its own."""
+    yield from _running(parts.MlflowServer)
+
+
+@pytest.fixture(scope="session")
+def mlflow_template() -> Iterator[Path]:
+    """The folder of an empty MLflow database, to be copied."""
+    with mlflow_database.template() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

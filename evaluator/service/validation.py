@@ -46,7 +46,7 @@ class EventValidator:
     def __init__(self, config: Config, registry: Registry) -> None:
         """Raises `ConfigError` on a setting that names what the model does not have, `ModelUnusable` for an empty
         registry."""
-        versions = registry.versions()
+        versions = registry.known()
         if not versions:
             raise ModelUnusable("the registry has no version: restore its folder", code="unknown_version")
         schema = versions[0].schema

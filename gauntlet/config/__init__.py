@@ -22,6 +22,7 @@ from gauntlet.config.outcomes import OutcomesConfig
 from gauntlet.config.possible import refuse_impossible
 from gauntlet.config.profile import Profile
 from gauntlet.config.records import LOCAL, check_records
+from gauntlet.config.registry import check_registry
 from gauntlet.config.retrain import RecipeConfig, ScheduleConfig
 from gauntlet.config.section import (
     Count,
@@ -283,6 +284,8 @@ class Config(Section, frozen=True, kw_only=True):
     state: str = "local"
     records: str = LOCAL
     """Tables of jobs, decisions and deliveries, for analysis: an SQLite file in `data`, or PostgreSQL."""
+    registry: str = "local"
+    """Where model versions are kept: `local` (in `data`), or MLflow: `mlflow+sqlite:///path`, `mlflow+http(s)://host`."""
     clock: Literal["wall", "events"] = "wall"
     """`events` takes the time from the requests themselves: for replays of recorded traffic."""
     features: list[FeatureSpec | str] = []
@@ -321,6 +324,7 @@ class Config(Section, frozen=True, kw_only=True):
             f"`state` must be local or redis://…, not {self.state!r}",
         )
         check_records(self.records)
+        check_registry(self.registry)
         check_ramp(self.ramp)
         most = max(self.ramp[-1].share, self.refresh.ramp[-1].share)
         check(

@@ -40,6 +40,7 @@ _EFFECTS: dict[str, tuple[Effect, str]] = {
     "task": (Effect.REFUSED, f"set it back; for another task, {_ANEW}"),
     "clock": (Effect.REFUSED, f"set it back, for the times on the log go by it; for another clock, {_ANEW}"),
     "log": (Effect.REFUSED, f"set it back, for the evaluator has counted that log; for another log, {_ANEW}"),
+    "registry": (Effect.REFUSED, f"set it back, for the versions are there; for another registry, {_ANEW}"),
     "champion.model": (Effect.NEVER, "make it a version with  gauntlet register CONFIG MODEL  and challenge with it"),
     "champion.reference": (
         Effect.NEVER,

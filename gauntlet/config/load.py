@@ -21,7 +21,7 @@ from gauntlet.spelling import did_you_mean
 def load(path: str | Path) -> Config:
     """Read and check a configuration file.
 
-    Relative paths in it (data, champion.model, champion.reference) are resolved against its folder.
+    Relative paths in it (data, registry, champion.model, champion.reference) are resolved against its folder.
     Raises `ConfigError` naming the file, the line, the key and the reason.
     """
     path = Path(path)
@@ -39,7 +39,10 @@ def load(path: str | Path) -> Config:
         champion = msgspec.structs.replace(champion, model=str(base / champion.model))
     if champion.reference is not None:
         champion = msgspec.structs.replace(champion, reference=str(base / champion.reference))
-    return msgspec.structs.replace(config, data=str(base / config.data), champion=champion)
+    registry, scheme = config.registry, "mlflow+sqlite:///"
+    if registry.startswith(scheme):
+        registry = scheme + str(base / registry.removeprefix(scheme))
+    return msgspec.structs.replace(config, data=str(base / config.data), champion=champion, registry=registry)
 
 
 def parse(text: str, name: str = "configuration") -> Config:

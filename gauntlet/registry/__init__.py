@@ -10,7 +10,17 @@ from gauntlet.errors import DamagedFile
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.registry.reference import MOST_ROWS, Reference
 
-__all__ = ["MOST_ROWS", "ModelStore", "Reference", "ReferenceStore", "Registry", "Version", "VersionLabels"]
+__all__ = [
+    "MOST_ROWS",
+    "STATUSES",
+    "ModelStore",
+    "Reference",
+    "ReferenceStore",
+    "Registry",
+    "Version",
+    "VersionLabels",
+    "check_status",
+]
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,8 +44,22 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+STATUSES = ("staging", "canary", "production", "archived")
+"""Of a version, in the order of its life."""
+
+
+def check_status(status: str) -> None:
+    """Raise ValueError unless `status` is one of `STATUSES`."""
+    if status not in STATUSES:
+        raise ValueError(f"a status must be one of {', '.join(STATUSES)}, not {status!r}")
+
+
 class ModelStore(Protocol):
-    """Model versions. Registering is atomic: a version is there whole, or not at all."""
+    """Model versions. Registering is atomic: a version is there whole, or not at all.
+
+    Where a server keeps the versions, every call but `known` may raise `RegistryUnavailable` for what this machine has
+    not met yet, and `RegistryRefused`.
+    """
 
     def register(
         self, model: object, schema: Schema, *, created_at: float, reference: Reference | None = None, **facts: Any
@@ -51,8 +75,15 @@ class ModelStore(Protocol):
     def load(self, version: str) -> Predictor:
         """The version's model, its checksum checked first. Raises `ModelUnusable` or `DamagedFile`."""
 
+    def verify(self, version: str) -> None:
+        """Nothing where the version's files are kept whole on this machine, so that it can serve again whatever becomes
+        of a server. Raises `ModelUnusable` or `DamagedFile`."""
+
     def versions(self) -> list[Version]:
         """All versions that can be read, oldest first. Raises `DamagedFile` where there are others only."""
+
+    def known(self) -> list[Version]:
+        """As `versions`; where a server does not answer, those that this machine has met."""
 
     def damaged(self) -> list[DamagedFile]:
         """Why each of the others can't."""
@@ -80,7 +111,7 @@ class VersionLabels(Protocol):
         """Version by alias: champion, challenger and previous, as far as there are any."""
 
     def set_aliases(self, aliases: dict[str, str]) -> None:
-        """Replace all aliases."""
+        """Replace all of these aliases."""
 
     def statuses(self) -> dict[str, str]:
         """Status by version."""

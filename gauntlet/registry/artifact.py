@@ -101,6 +101,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def verify(path: Path, checksum: str | None) -> None:
+    """Raise `ModelUnusable` unless the file is there, with its checksum where there is one."""
+    if not path.is_file():
+        raise ModelUnusable(f"model {path}: there is no such file", code="model_missing")
+    if checksum is not None and (actual := sha256(path)) != checksum:
+        raise ModelUnusable(
+            f"model {path}: its SHA-256 is {actual[:12]}…, the registry recorded {checksum[:12]}…: it was changed or "
+            "damaged since; restore it",
+            code="model_checksum",
+        )
+
+
 def load(
     source: str, *, trusted: Sequence[str] = (), allow_pickle: bool = False, checksum: str | None = None
 ) -> object:
@@ -112,14 +124,7 @@ def load(
     if ":" in source and not Path(source).exists():
         return _imported(source)
     path = Path(source)
-    if not path.is_file():
-        raise ModelUnusable(f"model {path}: there is no such file", code="model_missing")
-    if checksum is not None and (actual := sha256(path)) != checksum:
-        raise ModelUnusable(
-            f"model {path}: its SHA-256 is {actual[:12]}…, the registry recorded {checksum[:12]}…: it was changed or "
-            "damaged since; restore it",
-            code="model_checksum",
-        )
+    verify(path, checksum)
     if path.suffix not in (".skops", ".joblib"):
         raise ModelUnusable(f"model {path}: known formats are .skops and .joblib", code="model_format")
     if path.suffix == ".joblib" and not allow_pickle:

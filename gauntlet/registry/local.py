@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +16,8 @@ import msgspec
 
 from gauntlet import files
 from gauntlet.errors import DamagedFile, ModelUnusable
-from gauntlet.registry import Reference, Version, artifact
+from gauntlet.registry import Reference, Version, artifact, check_status
 from gauntlet.registry.artifact import Predictor, Schema
-
-_STATUSES = ("staging", "canary", "production", "archived")
 
 _LABELS_REMEDY = "remove it: the retrainer makes it anew from the control record"
 _REMEDIES = {
@@ -42,44 +43,53 @@ class LocalRegistry:
     def register(
         self, model: object, schema: Schema, *, created_at: float, reference: Reference | None = None, **facts: Any
     ) -> Version:
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._root))
-        try:
-            source, checksum = self._store(model, draft, facts)
-            if reference is not None:
-                (draft / "reference.json.gz").write_bytes(_packed(reference))
-            for file in draft.iterdir():
-                files.fsync_file(
-                    file
-                )  # the control record that will name this version is safe on disk: so must the version be
+        with self.draft(model, reference, facts) as (folder, source, checksum):
             while True:  # another process may take the number first: then the next one is ours
                 name = f"v{self._last() + 1:04d}"
                 version = Version(
                     version=name, created_at=created_at, source=source, checksum=checksum, schema=schema, **facts
                 )
-                files.atomic_write(draft / "version.json", msgspec.json.format(msgspec.json.encode(version)))
-                try:
-                    draft.rename(self._root / name)
-                except OSError:
-                    if not (self._root / name).exists():
-                        raise
-                    continue
-                files.fsync_directory(self._root)
-                return version
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+                if self.place(folder, version):
+                    return version
 
-    def _store(self, model: object, draft: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
-        if isinstance(model, str) and not Path(model).is_file():
-            if ":" not in model:
-                raise ModelUnusable(f"model {model}: there is no such file", code="model_missing")
-            return model, None  # a `module:function`: its code is the caller's, there is nothing to copy
-        if isinstance(model, str):
-            target = draft / f"model{Path(model).suffix}"
-            shutil.copyfile(model, target)
-        else:
-            target = artifact.save(model, draft / "model")
-            facts["allow_pickle"] = target.suffix == ".joblib"
-        return target.name, artifact.sha256(target)
+    @contextlib.contextmanager
+    def draft(
+        self, model: object, reference: Reference | None, facts: dict[str, Any]
+    ) -> Iterator[tuple[Path, str, str | None]]:
+        """A folder aside with the model's and the reference's files, safe on disk, and the model's source and checksum.
+        It is gone after the block unless it was placed. Sets `allow_pickle` in `facts` for a model made here, and takes
+        out the metrics that are not finite: JSON has none."""
+        if "metrics" in facts:
+            facts["metrics"] = {name: value for name, value in facts["metrics"].items() if math.isfinite(value)}
+        with self.aside() as folder:
+            source, checksum = _store(model, folder, facts)
+            if reference is not None:
+                (folder / "reference.json.gz").write_bytes(_packed(reference))
+            for file in folder.iterdir():
+                # The control record that will name this version is safe on disk: so must the version be.
+                files.fsync_file(file)
+            yield folder, source, checksum
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[Path]:
+        """An empty folder on the same disk, which is gone after the block unless it was placed."""
+        folder = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def place(self, draft: Path, version: Version) -> bool:
+        """Make the draft that version, in one step; False where there is one of its name."""
+        files.atomic_write(draft / "version.json", msgspec.json.format(msgspec.json.encode(version)))
+        try:
+            draft.rename(self._root / version.version)
+        except OSError:
+            if not (self._root / version.version).exists():
+                raise
+            return False
+        files.fsync_directory(self._root)
+        return True
 
     def get(self, version: str) -> Version:
         path = self._root / version / "version.json"
@@ -88,11 +98,22 @@ class LocalRegistry:
         with files.reading(path, _REMEDIES["version.json"]):
             return msgspec.json.decode(path.read_bytes(), type=Version)
 
-    def load(self, version: str) -> Predictor:
+    def load(self, version: str, *, trusted: Sequence[str] = (), allow_pickle: bool = False) -> Predictor:
+        """As of every registry; `trusted` and `allow_pickle` add to what the version itself was registered with."""
         entry = self.get(version)
         source = entry.source if entry.checksum is None else str(self._root / version / entry.source)
-        model = artifact.load(source, trusted=entry.trusted, allow_pickle=entry.allow_pickle, checksum=entry.checksum)
+        model = artifact.load(
+            source,
+            trusted=(*entry.trusted, *trusted),
+            allow_pickle=entry.allow_pickle or allow_pickle,
+            checksum=entry.checksum,
+        )
         return Predictor(model, entry.schema, version)
+
+    def verify(self, version: str) -> None:
+        entry = self.get(version)
+        if entry.checksum is not None:
+            artifact.verify(self._root / version / entry.source, entry.checksum)
 
     def reference(self, version: str) -> Reference | None:
         return self._unpacked(version, "reference.json.gz", Reference)
@@ -118,6 +139,9 @@ class LocalRegistry:
             raise damaged[0]
         return found
 
+    def known(self) -> list[Version]:
+        return self.versions()
+
     def damaged(self) -> list[DamagedFile]:
         return self._read_all()[1]
 
@@ -142,8 +166,7 @@ class LocalRegistry:
         return self._read("status.json")
 
     def set_status(self, version: str, status: str) -> None:
-        if status not in _STATUSES:
-            raise ValueError(f"a status must be one of {', '.join(_STATUSES)}, not {status!r}")
+        check_status(status)
         try:
             before = self.statuses()
         except DamagedFile:  # the caller who goes by the control record sets them all
@@ -163,6 +186,21 @@ class LocalRegistry:
 
     def _last(self) -> int:
         return max((int(name[1:]) for name in self._names() if name[1:].isdigit()), default=0)
+
+
+def _store(model: object, folder: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
+    """Put the model's file into `folder`; its source and checksum."""
+    if isinstance(model, str) and not Path(model).is_file():
+        if ":" not in model:
+            raise ModelUnusable(f"model {model}: there is no such file", code="model_missing")
+        return model, None  # a `module:function`: its code is the caller's, there is nothing to copy
+    if isinstance(model, str):
+        target = folder / f"model{Path(model).suffix}"
+        shutil.copyfile(model, target)
+    else:
+        target = artifact.save(model, folder / "model")
+        facts["allow_pickle"] = target.suffix == ".joblib"
+    return target.name, artifact.sha256(target)
 
 
 def _packed(value: object) -> bytes:

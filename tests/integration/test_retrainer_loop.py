@@ -12,6 +12,7 @@ from gauntlet import adapters, control, events, keys
 from gauntlet.errors import LogUnavailable, StateUnavailable
 from gauntlet.events import ArmSummary, Evaluation, Event, Health
 from gauntlet.log import Record
+from gauntlet.registry.artifact import Schema
 from gauntlet.rollout import Command, Control, begin
 from gauntlet.types import VerdictCause
 from retrainer.store import JobRecord, RetrainerStore
@@ -41,6 +42,9 @@ class RetrainerLoop:
         self.worker = Worker(self.config, self.reader, self.writer, self.state, self.registry, self.store)
 
     async def begin(self) -> None:
+        schema = Schema(task=self.config.task, features=(), classes=(0, 1))
+        for _ in range(2):
+            self.registry.register("builders.small_experiment:classifier", schema, created_at=T0)
         await control.create(self.state, begin(self.config.experiment, "v0001", T0))
         stages = tuple(stage.stage() for stage in self.config.ramp)
         challenge = Command(
@@ -98,6 +102,23 @@ async def loop(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     await built.begin()
     yield built
     await built.close()
+
+
+async def test_no_promotion_while_the_champion_is_not_kept_whole(loop: RetrainerLoop) -> None:
+    champion = loop.data / "registry" / "v0001" / "version.json"
+    kept = champion.read_bytes()
+    champion.write_bytes(kept[:-9])
+    await loop.publish(*(loop.look(day) for day in range(1, 20)))
+    await loop.publish(loop.look(20, result="better", cause=VerdictCause.WIN, lower=0.001))
+    await loop.worker.step()
+    assert (await loop.record()).champion == "v0001"
+    problem = next(one for one in loop.worker.problems.open if one.code == "champion_not_kept")
+    assert "v0001/version.json can't be read" in problem.text
+    champion.write_bytes(kept)
+    await loop.publish(loop.look(21, result="better", cause=VerdictCause.WIN, lower=0.001))
+    await loop.worker.step()
+    assert (await loop.record()).champion == "v0002"
+    assert loop.worker.problems.open == []
 
 
 async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(loop: RetrainerLoop) -> None:

@@ -3,6 +3,7 @@ Invariant: nothing here is a double, and no process outlives the test run that s
 
 from parts.chromium import Chromium, Page
 from parts.kafka import Kafka
+from parts.mlflow import MlflowServer
 from parts.part import Part, PartError
 from parts.port import free_port
 from parts.postgres import Postgres
@@ -14,6 +15,7 @@ __all__ = [
     "NAMES",
     "Chromium",
     "Kafka",
+    "MlflowServer",
     "Page",
     "Part",
     "PartError",
