@@ -394,6 +394,7 @@ def test_every_setting_has_an_effect() -> None:
         "task",
         "clock",
         "log",
+        "registry",
     }
     assert len(effects) > 90
     assert config.task is Task.CLASSIFICATION
