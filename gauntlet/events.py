@@ -221,19 +221,22 @@ class Health(Event, tag="health", frozen=True, kw_only=True, omit_defaults=True)
 
 
 class DriftSignal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One feature's part in a drift event: its statistic, its certified interval and its p value."""
+    """One feature's part in a drift event: its statistic, its certified interval and its p value. `kind`: what the
+    statistic measures, as in `evaluator.drift.signals`; `name` is empty where it is of no single feature."""
 
     name: str
     statistic: float
     lower: float | None = None
     upper: float | None = None
     p_value: float | None = None
+    kind: str = ""
 
 
 class Drift(Event, tag="drift", frozen=True, kw_only=True, omit_defaults=True):
     """One step in a drift episode: `open`, `escalate`, `deescalate` or `close`, with its cause and what to do about it.
 
-    `quality` is the score of the rows' quality where it is too low.
+    `quality` is the score of the rows' quality where it is too low; `features` are the worst five, `raised` all signals
+    of the step, which `signals` puts in words.
     """
 
     episode: str
@@ -247,6 +250,7 @@ class Drift(Event, tag="drift", frozen=True, kw_only=True, omit_defaults=True):
     quality: float | None = None
     features: list[DriftSignal] = []
     signals: list[str] = []
+    raised: list[DriftSignal] = []
 
 
 class Job(Event, tag="job", frozen=True, kw_only=True, omit_defaults=True):

@@ -5,15 +5,16 @@ The store keeps the open ones by key, one for each trigger. A request stays open
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
 
-from gauntlet.events import Drift
+from gauntlet.config import RetrainConfig
+from gauntlet.config.triggers import Repeat, RuleConfig, TriggerConfig
 from gauntlet.types import Severity, TriggerKind, TriggerMode
 
-_ONCE = ("schedule", "manual")
+ONCE = ("schedule", "manual")
 """Kinds that one job answers for good; the others stay open while their cause does."""
 
 
@@ -59,36 +60,57 @@ def answered(requests: Mapping[str, RetrainRequest], by: RetrainRequest) -> dict
     for key, request in requests.items():
         if key != by.key and request.mode != "suggest":
             after[key] = request
-        elif request.kind not in _ONCE:
+        elif request.kind not in ONCE:
             after[key] = msgspec.structs.replace(request, attempted=True, approved_by=None)
     return after
 
 
-def from_drift(drift: Drift, before: RetrainRequest | None) -> RetrainRequest | None:
-    """The request after one step of a drift episode: opened, kept or raised, or gone when the episode closes.
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings let the requests of one key do."""
 
-    A rise in severity is news and may jump the queue again.
+    mode: TriggerMode
+    repeat: Repeat = "level"
+    lasting: float = 0.0
+
+
+def policy(key: str, settings: RetrainConfig) -> Policy | None:
+    """The policy for the requests of `key`; None where they are switched off."""
+    triggers, (kind, _, name) = settings.triggers, key.partition(":")
+    if kind == "schedule":
+        return None if settings.schedule is None else Policy(mode=settings.schedule.mode)
+    if kind == "manual":
+        return Policy(mode=triggers.manual.mode) if triggers.manual.enabled else None
+    found: TriggerConfig | RuleConfig | None = next((rule for rule in triggers.rules if rule.name == name), None)
+    if kind != "rule":
+        found = getattr(triggers, kind)
+    if found is None or not found.enabled:
+        return None
+    return Policy(mode=found.mode, repeat=found.repeat, lasting=float(found.lasting))
+
+
+def after(
+    requests: Mapping[str, RetrainRequest], causes: Iterable[RetrainRequest | str], settings: RetrainConfig
+) -> dict[str, RetrainRequest]:
+    """The open requests once all triggers were looked at. `causes`: a request for each cause that is there, and the bare
+    key where nobody can tell: then what is open stays.
+
+    A cause that is the same as before keeps its time, its approval, and that a job has answered it; a rise in severity
+    is news and may jump the queue again. Every request goes by the settings as they are now.
     """
-    same = before is not None and before.id == drift.episode
-    if drift.event == "close":
-        return None if same else before
-    severity = Severity(drift.severity)
-    attempted = before is not None and same and before.attempted and severity.rank <= before.severity.rank
-    what = f"{severity} drift, root cause {drift.root_cause}"
-    if drift.features:
-        what += f" ({', '.join(f.name for f in drift.features[:5])})"
-    return RetrainRequest(
-        kind="drift",
-        id=drift.episode,
-        at=drift.at,
-        severity=severity,
-        model=drift.model,
-        reason=what,
-        action=drift.action,
-        root_cause=drift.root_cause,
-        attempted=attempted,
-        approved_by=before.approved_by if before is not None and same else None,
-    )
+    kept = {key: request for key, request in requests.items() if request.kind in ONCE}
+    for cause in causes:
+        if isinstance(cause, str):
+            kept |= {cause: requests[cause]} if cause in requests else {}
+            continue
+        before = requests.get(cause.key)
+        if before is not None and before.id == cause.id:
+            attempted = before.attempted and cause.severity.rank <= before.severity.rank
+            cause = msgspec.structs.replace(
+                cause, at=before.at, attempted=attempted, approved_by=before.approved_by
+            )
+        kept[cause.key] = cause
+    ruled = ((request, policy(key, settings)) for key, request in kept.items())
+    return {r.key: msgspec.structs.replace(r, mode=rule.mode) for r, rule in ruled if rule is not None}
 
 
 def manual(id: str, at: float, actor: str, reason: str, *, urgent: bool = False) -> RetrainRequest:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
 from gauntlet.config.retrain import ScheduleConfig
 
+Pace = Literal["calm", "drifting", "degrading", "critical"]
+"""How much happens to the champion, for an adaptive schedule."""
 
-def next_due(schedule: ScheduleConfig, last: float) -> float:
+
+def next_due(schedule: ScheduleConfig, last: float, pace: Pace = "calm") -> float:
     """The first time after `last`, that of the latest scheduled job or of the experiment's begin, at which one is due.
+    An adaptive schedule goes by `pace`.
 
     Cron expressions are read in the schedule's time zone. A time that a change of the clocks skips comes right after
     the change, and one that it repeats comes once.
     """
     if schedule.every is not None:
         return last + schedule.every
+    if schedule.adaptive is not None:
+        return last + float(getattr(schedule.adaptive, pace))
     zone = ZoneInfo(schedule.timezone)
     return next(CronSim(schedule.expression, datetime.fromtimestamp(last, zone))).astimezone(UTC).timestamp()
 
 
-def due(schedule: ScheduleConfig | None, last: float, now: float) -> float | None:
+def due(schedule: ScheduleConfig | None, last: float, now: float, pace: Pace = "calm") -> float | None:
     """The latest time at which a job was due and none has run; None while none is due. Missed ones count as one."""
-    if schedule is None or (at := next_due(schedule, last)) > now:
+    if schedule is None or (at := next_due(schedule, last, pace)) > now:
         return None
-    while (later := next_due(schedule, at)) <= now:
+    while (later := next_due(schedule, at, pace)) <= now:
         at = later
     return at

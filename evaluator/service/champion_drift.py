@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluator.drift import DriftEvent, Monitor
+from evaluator.drift.signals import Signal
 from evaluator.service.drift_baseline import FEWEST_HONEST, ColumnReader, DriftBaseline, Output, ReferenceRows
 from gauntlet import events
 from gauntlet.config.drift import DriftConfig
@@ -241,11 +242,18 @@ class ChampionMonitor:
             model=self.version,
             rows=event.rows,
             quality=next((1.0 - s.statistic for s in event.signals if s.kind == "quality"), None),
-            features=[
-                events.DriftSignal(
-                    name=f.feature, statistic=f.statistic, lower=f.lower, upper=f.upper, p_value=f.p_value
-                )
-                for f in event.features
-            ],
+            features=[_signal(signal) for signal in event.features],
             signals=[f"{s.kind} {s.feature} {s.statistic:.3g}, threshold {s.threshold:.3g}" for s in event.signals],
+            raised=[_signal(signal) for signal in event.signals],
         )
+
+
+def _signal(signal: Signal) -> events.DriftSignal:
+    return events.DriftSignal(
+        name=signal.feature,
+        statistic=signal.statistic,
+        lower=signal.lower,
+        upper=signal.upper,
+        p_value=signal.p_value,
+        kind=signal.kind,
+    )

@@ -24,6 +24,7 @@ from gauntlet.config.profile import Profile
 from gauntlet.config.records import LOCAL, check_records
 from gauntlet.config.registry import check_registry
 from gauntlet.config.retrain import RecipeConfig, ScheduleConfig
+from gauntlet.config.rules import OF_TASK, Condition
 from gauntlet.config.section import (
     Count,
     Fraction,
@@ -36,6 +37,7 @@ from gauntlet.config.section import (
     check_decimals,
     distinct,
 )
+from gauntlet.config.triggers import TriggersConfig
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Stage
 from gauntlet.types import Role, Rule, Task
@@ -208,7 +210,9 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     rule: Rule = Rule.REFRESH
     """What a retrained model has to show in its rollout: `refresh`, or `prove` as for any other."""
     schedule: ScheduleConfig | None = None
-    """When a job starts by the clock, beside drift."""
+    """When a job starts by the clock."""
+    triggers: TriggersConfig = TriggersConfig()
+    """What else asks for a job, and which of it may start one by itself."""
     recipes: list[RecipeConfig] = []
     """How models are trained; each job trains one by each. Default: one, of `window` and `trainer`."""
     trainer: str | None = None
@@ -345,6 +349,7 @@ class Config(Section, frozen=True, kw_only=True):
         )
         self._check_model()
         self._check_evidence()
+        self._check_triggers()
         refuse_impossible(self)
 
     def _check_model(self) -> None:
@@ -382,6 +387,16 @@ class Config(Section, frozen=True, kw_only=True):
                 guard.label is None or not self.classes or guard.label in self.classes,
                 f"`guardrails` must have a `label` that is one of `classes`, not {guard.label!r}",
             )
+
+    def _check_triggers(self) -> None:
+        triggers, other = self.retrain.triggers, next(task for task in Task if task is not self.task)
+        named = [*triggers.performance.floors, *triggers.performance.ceilings]
+        for place, names in [
+            ("retrain.triggers.performance", named),
+            *(("retrain.triggers.rules", Condition(rule.condition).names) for rule in triggers.rules),
+        ]:
+            foreign = [name for name in names if name in OF_TASK[other]]
+            check(not foreign, f"`{place}` can't go by {', '.join(foreign)} with `task: {self.task}`")
 
     @property
     def metric(self) -> str:

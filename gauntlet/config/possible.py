@@ -180,7 +180,7 @@ def useless(config: Config) -> Iterator[str]:
         for name in ("target", "time", "held_out"):
             if getattr(champion, name):
                 yield f"champion.{name} has no effect without `champion.reference`"
-    if config.retrain.enabled and not config.drift.enabled:
+    if config.retrain.enabled and not config.drift.enabled and config.retrain.schedule is None:
         yield "retrain.enabled: no job starts by itself with `drift.enabled: false`"
     win, longest = evidence.earliest_win, EXTENSION * evidence.max_duration
     if not evidence.block.auto and win > longest:

@@ -73,8 +73,8 @@ def _refuse_production(config: Config) -> None:
     )
     schedule = config.retrain.schedule
     check(
-        schedule is None or schedule.every is not None,
-        f"`retrain.schedule` must have `every` {why} has no hours and weekdays: they pass in moments",
+        schedule is None or (schedule.time is None and schedule.cron is None and schedule.hours is None),
+        f"`retrain.schedule` must have `every` or `adaptive` {why} has no hours and weekdays: they pass in moments",
     )
 
 

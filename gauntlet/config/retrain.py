@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from gauntlet.config.section import Seconds, Section, check
-from gauntlet.types import Label
+from gauntlet.types import Label, TriggerMode
 
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -46,8 +47,28 @@ class RecipeConfig(Section, frozen=True, kw_only=True):
         )
 
 
+class AdaptiveConfig(Section, frozen=True, kw_only=True):
+    """Intervals between scheduled jobs by what the champion meets now."""
+
+    calm: Seconds = Seconds(30 * 86_400)
+    """Without drift, and with its figures where they were."""
+    drifting: Seconds = Seconds(7 * 86_400)
+    """With an open drift episode."""
+    degrading: Seconds = Seconds(86_400)
+    """With a loss that drift (HIGH) or the champion's figures show."""
+    critical: Seconds = Seconds(6 * 3600)
+    """With a CRITICAL one: at once, unless a scheduled job has come within this time."""
+
+    def __post_init__(self) -> None:
+        check(
+            0 < self.critical <= self.degrading <= self.drifting <= self.calm,
+            "`adaptive` must have rising times from `critical` over `degrading` and `drifting` to `calm`",
+        )
+
+
 class ScheduleConfig(Section, frozen=True, kw_only=True):
-    """When a job starts whatever drift says: every so often, on a weekday at a time, or by a cron expression."""
+    """When a job starts whatever drift says: every so often, on a weekday at a time, by a cron expression, or the more
+    often the more happens (`adaptive`)."""
 
     every: Seconds | None = None
     """This long after the last scheduled job, or after the experiment began."""
@@ -57,23 +78,35 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
     """HH:MM in `timezone`."""
     cron: str | None = None
     """Minute, hour, day, month, weekday."""
+    adaptive: AdaptiveConfig | None = None
+    """`{}` for monthly, weekly, daily, and at once on a critical fall."""
     timezone: str = "UTC"
+    hours: str | None = None
+    """HH:MM-HH:MM in `timezone`: the hours in which a job that is due may start; over midnight is fine."""
+    mode: TriggerMode = "automatic"
 
     def __post_init__(self) -> None:
-        given = [name for name in ("every", "time", "cron") if getattr(self, name) is not None]
-        check(len(given) == 1, f"`schedule` must have one of `every`, `time` and `cron`, not {given or 'none'}")
+        given = [name for name in ("every", "time", "cron", "adaptive") if getattr(self, name) is not None]
+        check(
+            len(given) == 1,
+            f"`schedule` must have one of `every`, `time`, `cron` and `adaptive`, not {given or 'none'}",
+        )
         check(self.weekday is None or self.time is not None, "`weekday` needs a `time`")
-        if self.every is not None:
-            return
+        check(self.every is None or self.every > 0, "`every` must be greater than 0")
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError):
             check(False, f"`timezone` {self.timezone!r} is not known: write it as in Europe/Berlin")
-        if self.time is not None:
+        if self.hours is not None:
+            first, dash, last = self.hours.partition("-")
             check(
-                re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", self.time) is not None,
-                f"`time` must be HH:MM, not {self.time!r}",
+                bool(dash) and first != last and all(re.fullmatch(_CLOCK, each) for each in (first, last)),
+                f"`hours` must be HH:MM-HH:MM with two different times, not {self.hours!r}",
             )
+        if self.time is None and self.cron is None:
+            return
+        if self.time is not None:
+            check(re.fullmatch(_CLOCK, self.time) is not None, f"`time` must be HH:MM, not {self.time!r}")
         try:
             CronSim(self.expression, _SOME_DAY)
         except CronSimError as error:

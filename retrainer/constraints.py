@@ -1,0 +1,210 @@
+"""What a request has to meet before it gets its job: pure conditions on it and its context, each named with its detail.
+
+A request that meets only passing obstacles (cool-down, a running rollout) stays open and is judged again as time
+passes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from gauntlet.config import RetrainConfig
+from gauntlet.config.section import span
+from gauntlet.types import Rule
+from retrainer.requests import RetrainRequest, policy
+
+
+class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
+    """State that the conditions are judged on. Times are seconds since the epoch, on the events' clock.
+
+    rollouts: the running ones; replaceable: those of them whose place a new model of the same recipe may take. most:
+    challengers that may run at once. new_samples, quality: None where they are not known.
+    """
+
+    now: float
+    champion: str
+    rollouts: tuple[str, ...] = ()
+    replaceable: int = 0
+    most: int = 1
+    baking: str | None = None
+    running_job: str | None = None
+    last_job_started: float | None = None
+    last_job_ended: float | None = None
+    last_rollout_ended: float | None = None
+    attempts: int = 0
+    new_samples: int | None = None
+    quality: float | None = None
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """One condition with its verdict: met, not met, or None where that is not known.
+
+    `trigger`: the key of the trigger it belongs to, `constraint` for what holds a job back. `passing` obstacles may be
+    gone later, the others won't go by waiting. `value` and `limit`: numbers, of times in seconds, where there are any.
+    `counts` is False for one that is only told.
+    """
+
+    name: str
+    met: bool | None
+    detail: str
+    passing: bool = False
+    trigger: str = "constraint"
+    value: float | None = None
+    limit: float | None = None
+    counts: bool = True
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a request gets its job, with all conditions in the order in which they were judged. What is not known
+    holds nothing back."""
+
+    conditions: tuple[Condition, ...]
+
+    @property
+    def starts(self) -> bool:
+        return not self.obstacles
+
+    @property
+    def obstacles(self) -> list[Condition]:
+        return [c for c in self.conditions if c.met is False]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [f"{c.name}: {c.detail}" for c in self.conditions if c.met]
+
+    @property
+    def refusals(self) -> list[str]:
+        return [f"{c.name}: {c.detail}" for c in self.obstacles]
+
+    @property
+    def later(self) -> bool:
+        """Refused, but only by obstacles that pass with time."""
+        return bool(self.obstacles) and all(c.passing for c in self.obstacles)
+
+
+def judge(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Judgement:
+    """Judge every condition for `request`. All are judged, even when the first has failed."""
+    urgent = request.urgent
+    routine = request.kind == "schedule"
+    refresh = settings.rule is Rule.REFRESH
+
+    def waited(name: str, since: str, at: float | None, wait: float) -> Condition:
+        if at is None:
+            return Condition(name, True, f"{since}: there is none", passing=True, limit=wait)
+        passed = context.now - at
+        detail = f"{span(passed)} since {since}, {span(wait)} wanted{', urgent' if urgent else ''}"
+        return Condition(name, urgent or passed >= wait, detail, True, value=passed, limit=wait)
+
+    def absent(name: str, what: str | None, present: str, none: str, waived: bool = False) -> Condition:
+        return Condition(name, waived or what is None, present.format(what) if what else none, passing=True)
+
+    return Judgement(
+        conditions=(
+            Condition("enabled", settings.enabled, "on" if settings.enabled else "retraining is switched off"),
+            Condition(request.key, policy(request.key, settings) is not None, request.reason),
+            _root_cause(request),
+            Condition(
+                "champion",
+                request.model in (None, context.champion),
+                f"it is about {request.model or 'whichever serves'}, the champion is {context.champion}",
+            ),
+            _approval(request),
+            _once(request, settings),
+            absent("single flight", context.running_job, "{} is running", "no job is running"),
+            _room(context, settings),
+            absent(
+                "bake",
+                context.baking,
+                "the champion of {} is still being watched",
+                "no bake is running",
+                waived=urgent or refresh,
+            ),
+            waited("min_interval", "the last job's start", context.last_job_started, settings.min_interval),
+            waited("cool_down", "the last job's end", context.last_job_ended, 0 if routine else settings.cool_down),
+            waited(
+                "cool_down", "the last rollout's end", context.last_rollout_ended, 0 if refresh else settings.cool_down
+            ),
+            Condition(
+                "attempts",
+                routine or context.attempts < settings.max_attempts,
+                f"{context.attempts} of at most {settings.max_attempts} jobs against {context.champion}",
+                value=context.attempts,
+                limit=settings.max_attempts,
+            ),
+            _samples(request, context, settings),
+            _quality(context, settings),
+            _hours(request, context, settings),
+        )
+    )
+
+
+def is_quarantined(request: RetrainRequest) -> bool:
+    """Whether the data itself is at fault: a model learned from it would learn the fault."""
+    return request.kind != "quality" and (
+        request.action == "quarantine" or request.root_cause in ("quality", "data_quality")
+    )
+
+
+def _root_cause(request: RetrainRequest) -> Condition:
+    quarantined = is_quarantined(request)
+    detail = f"{request.root_cause or 'none named'}, {request.action or 'no action named'}"
+    return Condition(
+        "root cause", not quarantined, f"{detail}: bad data is quarantined, never learned" if quarantined else detail
+    )
+
+
+def _approval(request: RetrainRequest) -> Condition:
+    """Whether anybody still has to agree. A suggestion stays one: a person may ask for the job in their own name."""
+    details = {
+        "automatic": "none is asked for",
+        "approve": f"approved by {request.approved_by}" if request.approved_by else "not approved yet",
+        "suggest": "a suggestion only; trigger a job by hand to follow it",
+    }
+    met = request.mode == "automatic" or (request.mode == "approve" and request.approved_by is not None)
+    return Condition("approval", met, details[request.mode], passing=True)
+
+
+def _once(request: RetrainRequest, settings: RetrainConfig) -> Condition:
+    known = policy(request.key, settings)
+    edge = known is not None and known.repeat == "edge"
+    detail = "a job has answered it already" if request.attempted else "no job has answered it yet"
+    return Condition("repeat", not (edge and request.attempted), detail, passing=True)
+
+
+def _room(context: RetrainContext, settings: RetrainConfig) -> Condition:
+    """Whether new challengers may run beside those that do. A model that has to prove itself runs alone."""
+    running = ", ".join(context.rollouts) or "none"
+    if settings.rule is Rule.PROVE:
+        return Condition("rollout", not context.rollouts, f"running rollouts: {running}", passing=True)
+    after = len(context.rollouts) - context.replaceable + len(settings.all_recipes)
+    detail = f"running rollouts: {running}; with the new models {after} of at most {context.most}"
+    return Condition("rollout", after <= context.most, detail, passing=True, value=after, limit=context.most)
+
+
+def _samples(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Condition:
+    known, least = context.new_samples, settings.min_data_points
+    detail = f"{'an unknown number of' if known is None else f'{known:,}'} new labelled rows, {least:,} wanted"
+    met = None if known is None else known >= least or (request.kind == "manual" and request.urgent)
+    return Condition("min_data_points", met, detail, passing=True, value=known, limit=least)
+
+
+def _quality(context: RetrainContext, settings: RetrainConfig) -> Condition:
+    score, block = context.quality, settings.triggers.quality.block
+    detail = f"the requests' quality is {'not known' if score is None else f'{score:.4g}'}, {block:g} wanted"
+    met = None if score is None else score >= block
+    return Condition("data quality", met, detail, passing=True, value=score, limit=block)
+
+
+def _hours(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Condition:
+    """The schedule's allowed hours, on the clock of its zone; an urgent job does not wait for them."""
+    schedule = settings.schedule
+    if request.kind != "schedule" or schedule is None or schedule.hours is None:
+        return Condition("hours", True, "at any hour", passing=True)
+    clock = datetime.fromtimestamp(context.now, UTC).astimezone(ZoneInfo(schedule.timezone)).strftime("%H:%M")
+    first, _, last = schedule.hours.partition("-")
+    inside = first <= clock < last if first < last else clock >= first or clock < last
+    detail = f"it is {clock} in {schedule.timezone}, {schedule.hours} allowed"
+    return Condition("hours", inside or request.urgent, detail, passing=True)

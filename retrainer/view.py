@@ -1,0 +1,95 @@
+"""All that the triggers look at, in one value, and the facts that users' rules name. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gauntlet.config.triggers import PerformanceTrigger
+from gauntlet.types import Task
+from retrainer import facts
+from retrainer.constraints import RetrainContext
+from retrainer.facts import ChampionFacts, Estimate
+
+_DAY, _HOUR = 86_400.0, 3_600.0
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """What the champion was trained on: the time of its training and that of its newest row, its rows, and its figures
+    on the holdout. Unknown where it was handed in without them."""
+
+    at: float
+    to: float
+    rows: int = 0
+    metrics: dict[str, float] = {}
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the triggers look at: the champion's facts, its training, the context, and what the task is."""
+
+    own: ChampionFacts
+    labelled: list[tuple[float, int]]
+    training: Training
+    context: RetrainContext
+    task: Task
+    horizon: float
+
+    @property
+    def new_samples(self) -> int | None:
+        """Labelled rows since those of the champion's training; None before any was counted."""
+        if not self.labelled:
+            return None
+        return sum(rows for at, rows in self.labelled if at - self.horizon > self.training.to)
+
+    @property
+    def quality(self) -> float | None:
+        """The score of the requests' quality: 1 where none is reported low, None before anything was reported."""
+        episode = self.own.episode
+        if episode is not None and episode.quality is not None:
+            return episode.quality
+        return 1.0 if self.own.heard else None
+
+    def estimate(self, metric: str, settings: PerformanceTrigger) -> Estimate | None:
+        blocks = facts.latest(self.own.blocks, self.context.now, settings.window)
+        enough = sum(block.outcomes for block in blocks) >= settings.min_outcomes
+        return facts.estimate(blocks, metric, settings.confidence) if enough else None
+
+    def baseline(self, metric: str, settings: PerformanceTrigger) -> tuple[float, str] | None:
+        return facts.baseline(self.own, metric, self.training.metrics, settings.min_outcomes)
+
+
+def loss_beyond(metric: str, base: float, found: Estimate) -> float | None:
+    """By how much `found` is shown to be worse than the baseline: accuracy absolutely, RMSE relatively. None where the
+    estimate has no limit on that side."""
+    if metric == "accuracy":
+        return None if found.upper is None else base - found.upper
+    return None if found.lower is None or base <= 0 else found.lower / base - 1
+
+
+def named(view: View, limits: PerformanceTrigger) -> dict[str, float | None]:
+    """The facts that rules name (`gauntlet.config.rules.FACTS`); None where they are not known."""
+    own, context = view.own, view.context
+    known: dict[str, float | None] = {}
+    for metric in ("accuracy", "log_loss", "brier", "rmse", "mae"):
+        found = view.estimate(metric, limits)
+        known[metric] = found.value if found else None
+    for metric, name in (("accuracy", "accuracy_fall"), ("rmse", "rmse_rise")):
+        base, value = view.baseline(metric, limits), known[metric]
+        point = None if value is None else Estimate(value=value, lower=value, upper=value)
+        known[name] = None if base is None or point is None else loss_beyond(metric, base[0], point)
+    blocks = facts.latest(own.blocks, context.now, limits.window)
+    episode, nothing = own.episode, 0.0 if own.heard else None
+    new = view.new_samples
+    return known | {
+        "outcomes": float(sum(block.outcomes for block in blocks)) if own.heard else None,
+        "data_quality": view.quality,
+        "drift_statistic": episode.statistic if episode else nothing,
+        "drift_p_value": episode.p_value if episode else None,
+        "transition_drift": episode.transition if episode else nothing,
+        "drift_count": float(episode.features) if episode else nothing,
+        "drift_severity": float(episode.severity.rank) if episode else nothing,
+        "new_samples": None if new is None else float(new),
+        "data_growth": None if new is None or not view.training.rows else new / view.training.rows,
+        "days_since_training": (context.now - view.training.at) / _DAY,
+        "hours_since_job": None if context.last_job_started is None else (context.now - context.last_job_started) / _HOUR,
+        "attempts": float(context.attempts),
+    }
