@@ -15,9 +15,9 @@ from gauntlet.config.rules import Condition as RuleText
 from gauntlet.config.section import span
 from gauntlet.config.triggers import PerformanceTrigger, RuleConfig
 from gauntlet.types import Severity, Task, TriggerKind
-from retrainer.constraints import Condition
 from retrainer.requests import RetrainRequest, policy
 from retrainer.schedules import Pace
+from retrainer.triggers import Condition
 from retrainer.view import View, loss_beyond, named
 
 _CRITICAL = 2.0
@@ -145,10 +145,14 @@ def _drift(view: View, settings: RetrainConfig) -> Cause:
             limit=float(wanted.rank),
         )
     ]
-    figures = [0.0 if heard else None] * 3 if episode is None else [episode.statistic, episode.transition, episode.features]
+    figures = (
+        [0.0 if heard else None] * 3 if episode is None else [episode.statistic, episode.transition, episode.features]
+    )
     names = (("statistic", limits.statistic), ("transition", limits.transition), ("features", limits.features))
     alone = {"counts": limits.on_inputs}
-    conditions += [above("drift", name, value, limit, **alone) for (name, limit), value in zip(names, figures, strict=True)]
+    conditions += [
+        above("drift", name, value, limit, **alone) for (name, limit), value in zip(names, figures, strict=True)
+    ]
     p_value = episode.p_value if episode else None
     shown = 1.0 if p_value is None and heard else p_value
     conditions.append(below("drift", "p_value", shown, limits.p_value, **alone))
@@ -177,12 +181,12 @@ def _performance(view: View, settings: RetrainConfig) -> Cause:
     limits = settings.triggers.performance
     falls = list(_falls(view, limits))
     conditions = [condition for condition, _ in falls]
-    for metric, floor in limits.floors.items():
-        found = view.estimate(metric, limits)
-        conditions.append(below("performance", metric, found.upper if found else None, floor))
-    for metric, ceiling in limits.ceilings.items():
-        found = view.estimate(metric, limits)
-        conditions.append(above("performance", metric, found.lower if found else None, ceiling))
+    for floored, floor in limits.floors.items():
+        found = view.estimate(floored, limits)
+        conditions.append(below("performance", floored, found.upper if found else None, floor))
+    for capped, ceiling in limits.ceilings.items():
+        found = view.estimate(capped, limits)
+        conditions.append(above("performance", capped, found.lower if found else None, ceiling))
     critical = any(critical for _, critical in falls)
     return Cause(
         key="performance",
@@ -195,8 +199,8 @@ def _performance(view: View, settings: RetrainConfig) -> Cause:
 
 
 def _falls(view: View, limits: PerformanceTrigger) -> Iterator[tuple[Condition, bool]]:
-    """The conditions against the baseline, each with whether the loss is critical. The loss that counts is the part that
-    is shown at the confidence asked for."""
+    """The conditions against the baseline, each with whether the loss is critical. The loss that counts is the part
+    that is shown at the confidence asked for."""
     metric, name, limit = (
         ("accuracy", "accuracy_fall", limits.fall)
         if view.task is Task.CLASSIFICATION

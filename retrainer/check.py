@@ -1,4 +1,4 @@
-"""The check: every trigger and every constraint with its numbers, and whether a job would start now. Pure, JSON-able."""
+"""The check: every trigger and constraint with its numbers, and whether a job would start now. Pure, JSON-able."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from gauntlet.config import RetrainConfig
+from retrainer import triggers
 from retrainer.causes import Cause
-from retrainer.constraints import Condition, RetrainContext, judge
 from retrainer.requests import ONCE, RetrainRequest, by_urgency, manual
+from retrainer.triggers import Condition, RetrainContext
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,15 +31,12 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(
-    context: RetrainContext,
-    settings: RetrainConfig,
-    causes: Iterable[Cause],
-    requests: Mapping[str, RetrainRequest],
+    context: RetrainContext, settings: RetrainConfig, causes: Iterable[Cause], requests: Mapping[str, RetrainRequest]
 ) -> Check:
     """Look at every trigger and constraint, and change nothing."""
     causes, asked = list(causes), by_urgency(requests)
-    judged = {request.key: judge(request, context, settings) for request in asked}
-    starting = [request for request in asked if judged[request.key].starts]
+    judged = {request.key: triggers.check(request, context, settings) for request in asked}
+    starting = [request for request in asked if judged[request.key].should_retrain]
     person = manual("check", context.now, "nobody", "a person would meet these")
     first = next(iter([*starting, *asked]), person)
     conditions = [condition for cause in causes for condition in cause.conditions]
@@ -49,6 +47,6 @@ def check(
         urgent=any(request.urgent for request in starting),
         triggered=[cause.key for cause in causes if cause.met] + [r.key for r in asked if r.kind in ONCE],
         reasons=[f"{request.key}: {request.reason}" for request in starting],
-        conditions=[*conditions, *judge(first, context, settings).conditions],
-        waits={key: judgement.refusals for key, judgement in judged.items()},
+        conditions=[*conditions, *triggers.check(first, context, settings).conditions],
+        waits={key: trigger.refusals for key, trigger in judged.items()},
     )

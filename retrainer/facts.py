@@ -7,7 +7,6 @@ store with the offsets, and is bounded: the latest champions, the latest blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import msgspec
 from scipy.stats import t as student
@@ -17,8 +16,8 @@ from gauntlet.types import Severity
 
 _MODELS = 4  # the champion, the one before it, and what a rollback may bring back
 _FIRST = 60
-_BLOCKS = 400
-_COUNTS = 2_000
+_BLOCKS = 200
+_COUNTS = 1_000
 
 _DISTANCES = ("distribution", "categories", "displaced")
 """Kinds of drift signal that say how far a feature is from the reference."""
@@ -54,15 +53,14 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
 class ChampionFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one version since it became champion.
 
-    `first` and `blocks`: its first and its latest blocks; `baseline`: one that somebody has set; `since`: by the key of a
-    trigger, the event time since which its cause is there.
+    `first` and `blocks`: its first and its latest blocks; `since`: by the key of a trigger, the event time since which
+    its cause is there.
     """
 
     first: list[Block] = []
     blocks: list[Block] = []
     episode: Episode | None = None
     episodes: int = 0
-    baseline: dict[str, float] | None = None
     since: dict[str, float] = {}
 
     @property
@@ -73,11 +71,12 @@ class ChampionFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts of the latest champions by version, the present one last, and the labelled rows of all: [time of the block,
-    rows]. `at`: the latest event."""
+    rows]. `at`: the latest event; `warned`: the alert of bad data is raised."""
 
     champions: dict[str, ChampionFacts] = {}
     labelled: list[tuple[float, int]] = []
     at: float = 0.0
+    warned: bool = False
 
     def of(self, champion: str) -> ChampionFacts:
         return self.champions.get(champion, ChampionFacts())
@@ -90,8 +89,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fold(facts: Facts, event: Health | Drift) -> Facts:
-    """The facts after one event. A champion that comes back after a rollback is monitored anew, so that its open episode
-    of before never closes: it is forgotten."""
+    """The facts after one event. A champion that comes back after a rollback is monitored anew: its open episode of
+    before never closes, and is forgotten."""
     own = facts.of(event.model)
     if facts.champions and event.model != [*facts.champions][-1]:
         if event.model in facts.champions and event.at < facts.at:
@@ -189,16 +188,12 @@ def latest(blocks: list[Block], now: float, window: float) -> list[Block]:
     return [block for block in blocks if block.at > now - window]
 
 
-def baseline(own: ChampionFacts, metric: str, holdout: Mapping[str, float], least: int) -> tuple[float, str] | None:
-    """What the champion is held against in `metric`, and where that is from: what somebody has set, what it showed on its
-    holdout, or else its own first blocks with `least` outcomes together. None while there is none."""
-    if own.baseline is not None and metric in own.baseline:
-        return own.baseline[metric], "as set"
-    if metric in holdout:
-        return holdout[metric], "of its holdout"
+def learned(own: ChampionFacts, metric: str, least: int) -> tuple[float, int] | None:
+    """What the champion showed in its own first blocks with `least` outcomes together, and the number of these; None
+    while there are fewer."""
     rows = 0
     for place, block in enumerate(own.first):
         rows += block.outcomes
         if rows >= least and (found := estimate(own.first[: place + 1], metric, 0.5)) is not None:
-            return found.value, f"of its first {rows:,} outcomes"
+            return found.value, rows
     return None

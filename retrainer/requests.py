@@ -91,8 +91,8 @@ def policy(key: str, settings: RetrainConfig) -> Policy | None:
 def after(
     requests: Mapping[str, RetrainRequest], causes: Iterable[RetrainRequest | str], settings: RetrainConfig
 ) -> dict[str, RetrainRequest]:
-    """The open requests once all triggers were looked at. `causes`: a request for each cause that is there, and the bare
-    key where nobody can tell: then what is open stays.
+    """The open requests once all triggers were looked at. `causes`: a request for each cause that is there, and the
+    bare key where nobody can tell: then what is open stays.
 
     A cause that is the same as before keeps its time, its approval, and that a job has answered it; a rise in severity
     is news and may jump the queue again. Every request goes by the settings as they are now.
@@ -105,9 +105,7 @@ def after(
         before = requests.get(cause.key)
         if before is not None and before.id == cause.id:
             attempted = before.attempted and cause.severity.rank <= before.severity.rank
-            cause = msgspec.structs.replace(
-                cause, at=before.at, attempted=attempted, approved_by=before.approved_by
-            )
+            cause = msgspec.structs.replace(cause, at=before.at, attempted=attempted, approved_by=before.approved_by)
         kept[cause.key] = cause
     ruled = ((request, policy(key, settings)) for key, request in kept.items())
     return {r.key: msgspec.structs.replace(r, mode=rule.mode) for r, rule in ruled if rule is not None}
@@ -119,9 +117,14 @@ def manual(id: str, at: float, actor: str, reason: str, *, urgent: bool = False)
     return RetrainRequest(kind="manual", id=id, at=at, severity=severity, model=None, reason=f"{actor}: {reason}")
 
 
-def scheduled(at: float) -> RetrainRequest:
+def scheduled(at: float, *, urgent: bool = False) -> RetrainRequest:
     """The request of the schedule, due at `at`. It waits for a running job, but for no cool-down: it is one."""
     due = datetime.fromtimestamp(at, UTC).isoformat(timespec="minutes")
     return RetrainRequest(
-        kind="schedule", id=f"schedule-{at:.0f}", at=at, severity=Severity.LOW, model=None, reason=f"due at {due}"
+        kind="schedule",
+        id=f"schedule-{at:.0f}",
+        at=at,
+        severity=Severity.CRITICAL if urgent else Severity.LOW,
+        model=None,
+        reason=f"due at {due}",
     )

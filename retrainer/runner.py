@@ -17,7 +17,7 @@ import msgspec
 from gauntlet import adapters, telemetry
 from gauntlet.config import Config, RetrainConfig
 from gauntlet.config.records import LOCAL
-from gauntlet.errors import BadInput, DamagedFile, TransitionRefused
+from gauntlet.errors import BadInput, DamagedFile, GauntletError, TransitionRefused
 from gauntlet.events import Job
 from gauntlet.log import LogReader
 from gauntlet.registry import Registry
@@ -32,6 +32,7 @@ from retrainer.job_host import JobHost, ProcessEnd
 from retrainer.requests import RetrainRequest
 from retrainer.store import LIVE, JobRecord, RetrainerStore
 from retrainer.triggers import RetrainContext, Trigger
+from retrainer.view import Training, View
 
 _log = get_logger("gauntlet.retrainer")
 
@@ -56,9 +57,43 @@ class JobRunner:
         self._process: asyncio.Task[ProcessEnd] | None = None
         self._began = 0.0  # the monotonic time at which that was started
         self._refused: dict[str, list[str]] = {}
+        self._training: dict[str, Training] = {}
+
+    @property
+    def settings(self) -> RetrainConfig:
+        """Those that are in force."""
+        return self._config.retrain
+
+    def view(self, control: Control) -> View:
+        """What the triggers look at, as it is now."""
+        view = View(
+            own=self._store.learned.of(control.champion),
+            labelled=self._store.learned.labelled,
+            training=self._trained(control),
+            context=self._context(control),
+            task=self._config.task,
+            horizon=float(self._config.evidence.outcome_horizon),
+        )
+        known = msgspec.structs.replace(view.context, new_samples=view.new_samples, quality=view.quality)
+        return msgspec.structs.replace(view, context=known)
+
+    def _trained(self, control: Control) -> Training:
+        """What the registry has of the champion's training; the experiment's begin stands for what is not known."""
+        champion = control.champion
+        if champion not in self._training:
+            try:
+                version = self._registry.get(champion)
+            except (GauntletError, OSError):  # told by whoever needs the model; asked again
+                return Training(at=control.began, to=control.began)
+            newest = version.data_to or control.began
+            self._training[champion] = Training(at=newest, to=newest, rows=version.rows, metrics=version.metrics)
+        return self._training[champion]
 
     def context(self, control: Control) -> RetrainContext:
         """What every request is judged on, as it is now."""
+        return self.view(control).context
+
+    def _context(self, control: Control) -> RetrainContext:
         jobs, live = list(self._store.jobs.values()), self._store.live
         recipes = {recipe.name for recipe in self._config.retrain.all_recipes}
         return RetrainContext(
@@ -80,7 +115,7 @@ class JobRunner:
         who asks, where that is somebody."""
         context = self.context(control)
         trigger = triggers.check(request, context, self._config.retrain)
-        refused = [c.name for c in trigger.conditions if not c.met]
+        refused = [c.name for c in trigger.obstacles]
         if trigger.should_retrain:
             for recipe in self._config.retrain.all_recipes:
                 self._create(request, trigger, context, recipe.name, by or request.approved_by or "")
@@ -89,7 +124,7 @@ class JobRunner:
                 "retraining_refused",
                 request=request.id,
                 reasons="; ".join(trigger.refusals),
-                next="asked again as time passes" if trigger.later else "the request is dropped",
+                next="asked again as time passes" if trigger.later else "it gets no job",
             )
         self._refused[request.key] = refused
         return trigger
@@ -249,7 +284,11 @@ class JobRunner:
         rule = self._config.retrain.rule
         if control.champion != job.champion and rule is Rule.PROVE:
             return f"{answer.reason}; not challenged: the champion is {control.champion} by now"
+        if self._config.retrain.up_to == "staging":
+            return f"{answer.reason}; registered and not challenged: retrain.up_to is staging"
         shadow, stages = self._config.ladder(rule)
+        if self._config.retrain.up_to == "canary":
+            stages = (*stages[:-1], msgspec.structs.replace(stages[-1], approval=True))
         command = Command(
             name="challenge",
             actor=ACTOR,

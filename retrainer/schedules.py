@@ -10,6 +10,8 @@ from cronsim import CronSim
 
 from gauntlet.config.retrain import ScheduleConfig
 
+_HALF_A_DAY = 43_200.0
+
 Pace = Literal["calm", "drifting", "degrading", "critical"]
 """How much happens to the champion, for an adaptive schedule."""
 
@@ -21,10 +23,12 @@ def next_due(schedule: ScheduleConfig, last: float, pace: Pace = "calm") -> floa
     Cron expressions are read in the schedule's time zone. A time that a change of the clocks skips comes right after
     the change, and one that it repeats comes once.
     """
-    if schedule.every is not None:
+    if schedule.every is not None and schedule.time is None:
         return last + schedule.every
     if schedule.adaptive is not None:
         return last + float(getattr(schedule.adaptive, pace))
+    if schedule.every is not None:
+        last += schedule.every - _HALF_A_DAY  # whatever the clocks do meanwhile, the time is that of the day meant
     zone = ZoneInfo(schedule.timezone)
     return next(CronSim(schedule.expression, datetime.fromtimestamp(last, zone))).astimezone(UTC).timestamp()
 

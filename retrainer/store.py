@@ -19,6 +19,7 @@ from gauntlet import files
 from gauntlet.errors import DamagedFile
 from gauntlet.events import Evaluation, Job
 from retrainer.alerts import Alert
+from retrainer.facts import Facts
 from retrainer.job_dir import Answer
 from retrainer.requests import RetrainRequest
 
@@ -31,7 +32,7 @@ _REMEDY = (
     "are forgotten"
 )
 
-_FACTS = ("now", "requests", "scheduled", "looks")
+_FACTS = ("now", "requests", "scheduled", "looks", "learned")
 
 
 _ALERTS_KEPT = 1_000
@@ -138,6 +139,7 @@ class RetrainerStore:
             self.requests = msgspec.json.decode(facts["requests"], type=dict[str, RetrainRequest])
         self.scheduled = msgspec.json.decode(facts.get("scheduled", b"null"), type=float | None)
         self.looks = msgspec.json.decode(facts.get("looks", b"{}"), type=dict[str, Evaluation])
+        self.learned = msgspec.json.decode(facts.get("learned", b"{}"), type=Facts)
 
     @property
     def live(self) -> JobRecord | None:
@@ -163,6 +165,12 @@ class RetrainerStore:
 
     def close_request(self, key: str) -> None:
         self.keep({known: request for known, request in self.requests.items() if known != key})
+
+    def learn(self, facts: Facts) -> None:
+        """What the triggers go by is this now."""
+        if facts != self.learned:
+            self.learned = facts
+            self._dirty = True
 
     def schedule(self, at: float) -> None:
         """The schedule's latest job was due at `at`; before the first, the time from which it counts."""

@@ -7,8 +7,8 @@ import msgspec
 from gauntlet.config.triggers import PerformanceTrigger
 from gauntlet.types import Task
 from retrainer import facts
-from retrainer.constraints import RetrainContext
 from retrainer.facts import ChampionFacts, Estimate
+from retrainer.triggers import RetrainContext
 
 _DAY, _HOUR = 86_400.0, 3_600.0
 
@@ -32,6 +32,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     context: RetrainContext
     task: Task
     horizon: float
+    baselines: dict[str, float] = {}
+    """Those that somebody has set."""
 
     @property
     def new_samples(self) -> int | None:
@@ -54,7 +56,14 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return facts.estimate(blocks, metric, settings.confidence) if enough else None
 
     def baseline(self, metric: str, settings: PerformanceTrigger) -> tuple[float, str] | None:
-        return facts.baseline(self.own, metric, self.training.metrics, settings.min_outcomes)
+        """What the champion is held against in `metric`, and where that is from: what somebody has set, what it showed
+        on its holdout, or else in its own first outcomes. None while there is none."""
+        if metric in self.baselines:
+            return self.baselines[metric], "as set"
+        if metric in self.training.metrics:
+            return self.training.metrics[metric], "of its holdout"
+        found = facts.learned(self.own, metric, settings.min_outcomes)
+        return None if found is None else (found[0], f"of its first {found[1]:,} outcomes")
 
 
 def loss_beyond(metric: str, base: float, found: Estimate) -> float | None:
@@ -90,6 +99,8 @@ def named(view: View, limits: PerformanceTrigger) -> dict[str, float | None]:
         "new_samples": None if new is None else float(new),
         "data_growth": None if new is None or not view.training.rows else new / view.training.rows,
         "days_since_training": (context.now - view.training.at) / _DAY,
-        "hours_since_job": None if context.last_job_started is None else (context.now - context.last_job_started) / _HOUR,
+        "hours_since_job": None
+        if context.last_job_started is None
+        else (context.now - context.last_job_started) / _HOUR,
         "attempts": float(context.attempts),
     }

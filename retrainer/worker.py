@@ -28,10 +28,11 @@ from gauntlet.status import RetrainerProgress
 from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Severity
-from retrainer import registry_sync, requests, schedules
+from retrainer import registry_sync
 from retrainer.control_client import ControlClient
 from retrainer.decisions import decide
 from retrainer.records.recorder import Recorder
+from retrainer.requester import Requester
 from retrainer.runner import JobRunner
 from retrainer.store import LIVE, RetrainerStore
 
@@ -101,6 +102,7 @@ class Worker:
         self._store = store
         self._control = ControlClient(state, config.experiment)
         self.runner = JobRunner(config, reader, registry, store, self._control)
+        self._requester = Requester(config, store, self.runner)
         self._dead_letters = LimitedLog(_log)
         self.problems = problems or status.Problems("retrainer")
         self._faults = Faults(self.problems, _log)
@@ -198,6 +200,7 @@ class Worker:
                 break
             if await self._control.apply(command, event.at, cause, arrived):
                 break
+        self._learn(event)
         self._store.handled(topic, partition, record.offset, event.at)
         return self._consider()
 
@@ -214,45 +217,32 @@ class Worker:
         return True
 
     def _respond(self, event: AnyEvent) -> Command | None:
-        """The command that an evaluation or the champion's health asks for; drift changes its open request."""
+        """The command that an evaluation or the champion's health asks for."""
         try:
             if isinstance(event, Evaluation | Health):
                 control = self._control.record
                 if isinstance(event, Evaluation):
                     self._store.saw(event, (rollout.id for rollout in control.rollouts))
                 return decide(control, event, self._config, event.at, self._store.looks)
-            if isinstance(event, Drift):
-                asked = requests.from_drift(event, self._store.requests.get("drift"))
-                if asked is None:
-                    self._store.close_request("drift")
-                else:
-                    self._store.open_request(asked)
-                _log.info(
-                    "drift_seen",
-                    step=event.event,
-                    episode=event.episode,
-                    severity=event.severity,
-                    root_cause=event.root_cause,
-                )
         except Exception:  # noqa: BLE001 - the rules are pure: what fails once fails always, and must stop nothing else
             _log.exception("event_not_judged", id=event.id, next="skipped")
         return None
 
     def _consider(self) -> None:
-        """Open what the schedule says is due, and ask again for every open request, the most urgent first. One round
-        of jobs runs at a time; a request is forgotten when waiting can't help."""
-        if self._store.scheduled is None:
-            self._store.schedule(self._store.now or self._control.record.began)
-        due = schedules.due(self._config.retrain.schedule, self._store.scheduled or 0.0, self._store.now)
-        if due is not None:
-            self._store.schedule(due)
-            self._store.open_request(requests.scheduled(due))
-        for request in requests.by_urgency(self._store.requests):
-            trigger = self.runner.consider(request, self._control.record)
-            if trigger.should_retrain:
-                self._store.keep(requests.answered(self._store.requests, request))
-            elif not trigger.later:
-                self._store.close_request(request.key)
+        """Let the triggers ask for jobs; what is wrong with them holds up no decision."""
+        try:
+            self._requester.consider(self._control.record)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._faults.met("triggers_not_judged", error, "decisions go on; no job starts by itself")
+        else:
+            self._faults.over("triggers_not_judged")
+
+    def _learn(self, event: AnyEvent) -> None:
+        try:
+            if isinstance(event, Health | Drift):
+                self._requester.observe(event)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("event_not_learned", id=event.id, next="skipped")
 
     async def _send_job_events(self) -> None:
         """Job events from the outbox onto the log, ended jobs into the job log; only then they leave the outbox."""

@@ -235,6 +235,9 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     max_memory_bytes: Annotated[int, Meta(ge=64 * 2**20)] | None = None
     """What a job's processes may hold in memory together before it is aborted (measured on Linux). Default: three
     quarters of the machine's, or of the container's."""
+    up_to: Literal["staging", "canary", "production"] = "production"
+    """How far a new model goes by itself: it is only registered, it runs on the ramp and waits for approval on its last
+    stage, or it is promoted."""
     min_improvement: NonNegative = 0.01
     """Improvement of the primary metric on the holdout, in its own units, below which a challenger is archived."""
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95

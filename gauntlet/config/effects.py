@@ -60,6 +60,7 @@ _EFFECTS: dict[str, tuple[Effect, str]] = {
     "ramp": (Effect.ROLLOUT, ""),
     "refresh": (Effect.ROLLOUT, ""),
     "retrain.rule": (Effect.ROLLOUT, ""),
+    "retrain.up_to": (Effect.ROLLOUT, ""),
     "slots": (Effect.START, "a ramp that is under way keeps its own until it is empty"),
     "bake.time": (Effect.START, "counts from the next promotion on"),
     "drift.pane": (Effect.START, "the champion is then watched anew"),

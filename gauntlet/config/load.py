@@ -61,14 +61,14 @@ def parse(text: str, name: str = "configuration") -> Config:
     except RecursionError:
         raise ConfigError(f"{name}:1: an alias holds itself") from None
     try:
-        config = msgspec.convert(document, Config, dec_hook=_decode_hook, strict=True)
+        config = msgspec.convert(document, Config, dec_hook=decode_hook, strict=True)
         return rehearsed(config) if config.profile == "rehearsal" else config
     except ValueError as error:  # msgspec's are ones, too
-        message, path = _split(str(error))
+        message, path = split_error(str(error))
         # The first named key that stands in the file, else the section of the first; defaults stand nowhere.
         found = [_place(node, [*path, *key.split(".")]) for key in re.findall(r"`([\w.]+)`", message)]
         line = max(found or [_place(node, path)], key=lambda place: place[0])[1]
-        message = _in_words_of_yaml(message, path)
+        message = in_words_of_yaml(message, path)
         where = ".".join(str(p) for p in path) or "top level"
         raise ConfigError(f"{name}:{line}: {where}: {message}") from error
 
@@ -83,13 +83,14 @@ def _problem(error: yaml.YAMLError) -> str:
     return str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
 
 
-def _decode_hook(kind: type, value: object) -> object:
+def decode_hook(kind: type, value: object) -> object:
+    """A duration as a file writes it."""
     if kind in (Seconds, BlockLength, WindowLength):
         return kind.parse(value)
     raise NotImplementedError(kind)
 
 
-def _split(message: str) -> tuple[str, list[str | int]]:
+def split_error(message: str) -> tuple[str, list[str | int]]:
     """Take msgspec's "reason - at `$.a.b[0]`" apart."""
     match = re.fullmatch(r"(.*) - at `\$(.*)`", message, re.DOTALL)
     if match is None:
@@ -110,7 +111,7 @@ _KINDS = {
 """msgspec's names of types, as YAML has them."""
 
 
-def _in_words_of_yaml(message: str, path: list[str | int]) -> str:
+def in_words_of_yaml(message: str, path: list[str | int]) -> str:
     """msgspec's reason in words of the file: what is expected, the values of a choice, a close key for a misspelt."""
     if unknown := re.search(r"unknown field `(.*)`$", message, re.DOTALL):
         known = [field.name for field in msgspec.structs.fields(_section_in(_type_at(path)))]

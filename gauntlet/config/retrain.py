@@ -71,7 +71,7 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
     often the more happens (`adaptive`)."""
 
     every: Seconds | None = None
-    """This long after the last scheduled job, or after the experiment began."""
+    """This long after the last scheduled job, or after the experiment began; whole days with a `time`."""
     weekday: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] | None = None
     """With `time`: on this day of the week only."""
     time: str | None = None
@@ -88,8 +88,13 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         given = [name for name in ("every", "time", "cron", "adaptive") if getattr(self, name) is not None]
         check(
-            len(given) == 1,
+            len(given) == 1 or given == ["every", "time"],
             f"`schedule` must have one of `every`, `time`, `cron` and `adaptive`, not {given or 'none'}",
+        )
+        check(
+            given != ["every", "time"]
+            or (self.weekday is None and self.every is not None and self.every % 86_400 == 0),
+            "`every` must be whole days with a `time`, and there is no `weekday` then",
         )
         check(self.weekday is None or self.time is not None, "`weekday` needs a `time`")
         check(self.every is None or self.every > 0, "`every` must be greater than 0")

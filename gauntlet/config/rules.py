@@ -1,5 +1,5 @@
-"""The conditions of users' rules, such as `accuracy < 0.85 and drift_count > 5`: comparisons of named facts with numbers,
-joined by `and`, `or` and `not`. Pure.
+"""The conditions of users' rules, such as `accuracy < 0.85 and drift_count > 5`: comparisons of named facts with
+numbers, joined by `and`, `or` and `not`. Pure.
 
 Nothing is ever evaluated as Python: a condition is parsed, every part that is not on the short list below is refused,
 and what is left is walked. Three-valued (Kleene): a fact that is not known makes a comparison unknown, not false.
@@ -109,7 +109,9 @@ def _require_truth(node: ast.expr, depth: int) -> None:
             for side in (node.left, *node.comparators):
                 _require_number(side)
         case _:
-            raise ValueError(f"column {node.col_offset + 1}: {ast.unparse(node)!r} is neither true nor false; {_ALLOWED}")
+            raise ValueError(
+                f"column {node.col_offset + 1}: {ast.unparse(node)!r} is neither true nor false; {_ALLOWED}"
+            )
 
 
 def _require_number(node: ast.expr) -> None:
@@ -124,7 +126,9 @@ def _require_number(node: ast.expr) -> None:
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() as operand):
             _require_number(operand)
         case _:
-            raise ValueError(f"column {node.col_offset + 1}: {ast.unparse(node)!r} is no fact and no number; {_ALLOWED}")
+            raise ValueError(
+                f"column {node.col_offset + 1}: {ast.unparse(node)!r} is no fact and no number; {_ALLOWED}"
+            )
 
 
 def _truth(node: ast.expr, facts: Mapping[str, float | None]) -> bool | None:

@@ -1,4 +1,4 @@
-"""What asks for a retraining job beside drift of HIGH severity and the schedule, what it may start, and users' rules."""
+"""What asks for a retraining job beside the schedule, what it may start by itself, and users' rules."""
 
 from __future__ import annotations
 

@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from gauntlet.config import RetrainConfig
-from gauntlet.config.retrain import RecipeConfig, WindowLength
+from gauntlet.config.retrain import RecipeConfig, ScheduleConfig, WindowLength
 from gauntlet.config.section import Seconds
-from gauntlet.events import Drift, DriftSignal
+from gauntlet.config.triggers import DriftTrigger
 from gauntlet.types import Rule, Severity
-from retrainer.requests import RetrainRequest, answered, by_urgency, from_drift, manual, scheduled
+from retrainer.requests import RetrainRequest, after, answered, by_urgency, manual, scheduled
 from retrainer.triggers import RetrainContext, check
 
 HOUR = 3600.0
@@ -17,39 +17,30 @@ SETTINGS = RetrainConfig(rule=Rule.PROVE, min_interval=Seconds(6 * HOUR), cool_d
 CONTEXT = RetrainContext(now=NOW, champion="v1")
 
 
-def drift(severity: str = "HIGH", event: str = "open", **changes: object) -> Drift:
-    known = Drift(
-        id="d1",
+def request(**changes: object) -> RetrainRequest:
+    known = RetrainRequest(
+        kind="drift",
+        id="ep1",
         at=NOW,
-        experiment="e",
-        episode="ep1",
-        event=event,
-        severity=severity,
-        confidence=0.9,
-        root_cause="concept",
-        action="retrain_recent",
+        severity=Severity.HIGH,
         model="v1",
-        rows=500,
-        features=[DriftSignal(name="dep_hour", statistic=0.3)],
+        reason="HIGH drift, root cause concept (dep_hour)",
+        action="retrain_recent",
+        root_cause="concept",
     )
     return msgspec.structs.replace(known, **changes)
 
 
-def request(**changes: object) -> RetrainRequest:
-    found = from_drift(drift(), None)
-    assert found is not None
-    return msgspec.structs.replace(found, **changes)
-
-
 def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
-    trigger = check(request(), CONTEXT, SETTINGS)
-    assert (trigger.should_retrain, trigger.urgent, trigger.refusals) == (True, False, [])
-    assert [c.name for c in trigger.conditions] == [
+    judged = check(request(), CONTEXT, SETTINGS)
+    assert (judged.should_retrain, judged.refusals) == (True, [])
+    assert [c.name for c in judged.conditions] == [
         "enabled",
         "drift",
         "root cause",
         "champion",
         "approval",
+        "repeat",
         "single flight",
         "rollout",
         "bake",
@@ -57,9 +48,12 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
         "cool_down",
         "cool_down",
         "attempts",
+        "min_data_points",
+        "data quality",
+        "hours",
     ]
-    assert len(trigger.reasons) == len(trigger.conditions)
-    assert "dep_hour" in trigger.reasons[1]
+    assert [c.name for c in judged.conditions if c.met is None] == ["min_data_points", "data quality"]
+    assert "dep_hour" in judged.reasons[1]
 
 
 @pytest.mark.parametrize(
@@ -72,15 +66,17 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
         ({"last_job_ended": NOW - 168 * HOUR + 1}, "cool_down", True),
         ({"last_rollout_ended": NOW - 168 * HOUR + 1}, "cool_down", True),
         ({"attempts": 3}, "attempts", False),
+        ({"new_samples": 99}, "min_data_points", True),
+        ({"quality": 0.6999}, "data quality", True),
         ({"champion": "v2"}, "champion", False),
     ],
 )
 def test_each_obstacle_alone_refuses_and_is_named(facts: dict[str, object], name: str, later: bool) -> None:
-    trigger = check(request(), msgspec.structs.replace(CONTEXT, **facts), SETTINGS)
-    assert not trigger.should_retrain
-    assert [c.name for c in trigger.conditions if not c.met] == [name]
-    assert trigger.later is later
-    assert trigger.refusals[0].startswith(name)
+    judged = check(request(), msgspec.structs.replace(CONTEXT, **facts), SETTINGS)
+    assert not judged.should_retrain
+    assert [c.name for c in judged.obstacles] == [name]
+    assert judged.later is later
+    assert judged.refusals[0].startswith(name)
 
 
 @pytest.mark.parametrize(
@@ -90,24 +86,25 @@ def test_each_obstacle_alone_refuses_and_is_named(facts: dict[str, object], name
         {"last_job_ended": NOW - 168 * HOUR},
         {"last_rollout_ended": NOW - 168 * HOUR},
         {"attempts": 2},
+        {"new_samples": 100},
+        {"quality": 0.70},
     ],
 )
 def test_at_its_limit_an_obstacle_is_gone(facts: dict[str, object]) -> None:
     assert check(request(), msgspec.structs.replace(CONTEXT, **facts), SETTINGS).should_retrain
 
 
-def test_bad_data_and_mild_drift_and_a_switched_off_retrainer_never_make_a_job() -> None:
+def test_bad_data_and_a_switched_off_retrainer_never_make_a_job() -> None:
+    off = msgspec.structs.replace(SETTINGS.triggers, drift=DriftTrigger(enabled=False))
     for hopeless, settings in (
         (request(action="quarantine", severity=Severity.CRITICAL), SETTINGS),
         (request(root_cause="quality"), SETTINGS),
-        (request(severity=Severity.MEDIUM), SETTINGS),
         (request(severity=Severity.CRITICAL), msgspec.structs.replace(SETTINGS, enabled=False)),
+        (request(severity=Severity.CRITICAL), msgspec.structs.replace(SETTINGS, triggers=off)),
     ):
-        trigger = check(hopeless, CONTEXT, settings)
-        assert not trigger.should_retrain
-        assert not trigger.later
-    mild = msgspec.structs.replace(SETTINGS, on_severity="MEDIUM")
-    assert check(request(severity=Severity.MEDIUM), CONTEXT, mild).should_retrain
+        judged = check(hopeless, CONTEXT, settings)
+        assert not judged.should_retrain
+        assert not judged.later
 
 
 def test_critical_drift_skips_the_waiting_times_once_and_nothing_else() -> None:
@@ -115,36 +112,51 @@ def test_critical_drift_skips_the_waiting_times_once_and_nothing_else() -> None:
         CONTEXT, last_job_started=NOW - 1, last_job_ended=NOW - 1, last_rollout_ended=NOW - 1
     )
     urgent = request(severity=Severity.CRITICAL)
-    trigger = check(urgent, waiting, SETTINGS)
-    assert (trigger.should_retrain, trigger.urgent) == (True, True)
+    judged = check(urgent, waiting, SETTINGS)
+    assert judged.should_retrain
     answered = msgspec.structs.replace(urgent, attempted=True)
     again = check(answered, waiting, SETTINGS)
-    assert (again.should_retrain, again.urgent, again.later) == (False, False, True)
+    assert (again.should_retrain, again.later) == (False, True)
     for hard in ({"running_job": "j1"}, {"rollouts": ("r1",)}, {"attempts": 3}):
         assert not check(urgent, msgspec.structs.replace(waiting, **hard), SETTINGS).should_retrain
 
 
-def test_an_episode_opens_escalates_and_closes_its_demand() -> None:
-    opened = from_drift(drift(), None)
-    assert opened is not None
-    answered = msgspec.structs.replace(opened, attempted=True)
-    same = from_drift(drift(event="escalate"), answered)
-    assert same is not None
-    assert same.attempted, "no worse than when its job was made"
-    worse = from_drift(drift("CRITICAL", "escalate"), answered)
+def test_a_cause_that_lasts_keeps_its_request_until_it_is_worse_or_gone() -> None:
+    def then(before: RetrainRequest, *causes: RetrainRequest | str) -> RetrainRequest | None:
+        return after({before.key: before}, causes, SETTINGS).get("drift")
+
+    opened = request(at=NOW - HOUR, attempted=True, approved_by="ann")
+    same = then(opened, request())
+    assert same == opened, "no worse than when its job was made"
+    worse = then(opened, request(severity=Severity.CRITICAL))
     assert worse is not None
-    assert (worse.severity, worse.attempted) == (Severity.CRITICAL, False)
-    calmer = from_drift(drift("LOW", "deescalate"), answered)
+    assert (worse.severity, worse.attempted, worse.at) == (Severity.CRITICAL, False, NOW - HOUR)
+    calmer = then(opened, request(severity=Severity.MEDIUM))
     assert calmer is not None
     assert calmer.attempted
-    second = from_drift(drift("HIGH", "escalate"), calmer)
+    second = then(calmer, request())
     assert second is not None
     assert not second.attempted, "a new loss in an open episode asks as a new episode does"
-    assert from_drift(drift(event="close"), worse) is None
-    assert from_drift(drift(event="close", episode="ep0"), worse) == worse
-    other = from_drift(drift(episode="ep2"), answered)
+    other = then(opened, request(id="ep2"))
     assert other is not None
-    assert (other.id, other.attempted) == ("ep2", False)
+    assert (other.attempted, other.approved_by) == (False, None)
+    assert then(opened, "drift") == opened, "nobody can tell: it stays"
+    assert then(opened) is None
+    person = manual("m1", NOW, "ann", "new labels")
+    assert after({"manual": person, "rule:gone": request(kind="rule", name="gone")}, ["rule:gone"], SETTINGS) == {
+        "manual": person
+    }, "people are not answered by a cause, and a rule that is no longer there asks no more"
+
+
+def test_requests_go_by_the_settings_as_they_are_now() -> None:
+    mild = msgspec.structs.replace(SETTINGS.triggers, drift=DriftTrigger(mode="approve", repeat="edge"))
+    settings = msgspec.structs.replace(SETTINGS, triggers=mild)
+    (asked,) = after({"drift": request()}, [request()], settings).values()
+    assert asked.mode == "approve"
+    agreed = msgspec.structs.replace(asked, approved_by="ann")
+    assert check(agreed, CONTEXT, settings).should_retrain
+    done = msgspec.structs.replace(agreed, attempted=True)
+    assert [c.name for c in check(done, CONTEXT, settings).obstacles] == ["repeat"]
 
 
 def test_a_person_may_ask_and_waits_like_everybody_unless_urgent() -> None:
@@ -158,19 +170,13 @@ def test_a_person_may_ask_and_waits_like_everybody_unless_urgent() -> None:
 
 def test_a_suggestion_starts_nothing_and_an_approval_counts_for_one_round_of_jobs() -> None:
     for asked in (request(mode="suggest", severity=Severity.CRITICAL), request(mode="approve")):
-        trigger = check(asked, CONTEXT, SETTINGS)
-        assert [c.name for c in trigger.conditions if not c.met] == ["approval"]
-        assert trigger.later
+        judged = check(asked, CONTEXT, SETTINGS)
+        assert [c.name for c in judged.obstacles] == ["approval"]
+        assert judged.later
     agreed = request(mode="approve", approved_by="ann")
-    trigger = check(agreed, CONTEXT, SETTINGS)
-    assert trigger.should_retrain
-    assert "approval: approved by ann" in trigger.reasons
-    kept = from_drift(drift(event="escalate"), agreed)
-    assert kept is not None
-    assert kept.approved_by == "ann"
-    fresh = from_drift(drift(episode="ep2"), agreed)
-    assert fresh is not None
-    assert fresh.approved_by is None, "nobody has agreed to this one"
+    judged = check(agreed, CONTEXT, SETTINGS)
+    assert judged.should_retrain
+    assert "approval: approved by ann" in judged.reasons
     assert answered({"drift": agreed}, agreed)["drift"].approved_by is None
 
 
@@ -189,7 +195,9 @@ def test_the_most_urgent_of_several_requests_comes_first_and_its_jobs_answer_sug
 
 
 REFRESH = RetrainConfig(
-    recipes=[RecipeConfig(name="60d"), RecipeConfig(name="all", window=WindowLength(0))], min_interval=Seconds(6 * HOUR)
+    schedule=ScheduleConfig(every=Seconds(168 * HOUR)),
+    recipes=[RecipeConfig(name="60d"), RecipeConfig(name="all", window=WindowLength(0))],
+    min_interval=Seconds(6 * HOUR),
 )
 
 
@@ -197,8 +205,8 @@ def test_the_schedule_waits_for_no_cool_down_and_for_no_bake() -> None:
     busy = msgspec.structs.replace(
         CONTEXT, baking="e-r0001", last_job_ended=NOW - 7 * HOUR, last_rollout_ended=NOW, attempts=99, most=6
     )
-    trigger = check(scheduled(NOW), busy, REFRESH)
-    assert trigger.should_retrain, trigger.refusals
+    judged = check(scheduled(NOW), busy, REFRESH)
+    assert judged.should_retrain, judged.refusals
     assert not check(request(severity=Severity.HIGH), busy, REFRESH).should_retrain, "drift still does"
     soon = msgspec.structs.replace(busy, last_job_started=NOW - HOUR)
     assert check(scheduled(NOW), soon, REFRESH).later
@@ -215,5 +223,5 @@ def test_new_models_run_beside_others_as_far_as_there_is_room(running: int, repl
     """Two recipes, at most six challengers; a new model takes the place of an older one of its recipe in shadow."""
     rollouts = tuple(f"r{n}" for n in range(running))
     context = msgspec.structs.replace(CONTEXT, rollouts=rollouts, replaceable=replaceable, most=6)
-    trigger = check(scheduled(NOW), context, REFRESH)
-    assert (trigger.should_retrain, trigger.later) == (room, not room)
+    judged = check(scheduled(NOW), context, REFRESH)
+    assert (judged.should_retrain, judged.later) == (room, not room)

@@ -57,14 +57,14 @@ class Condition(msgspec.Struct, frozen=True):
     counts: bool = True
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a request gets its job, with all conditions in the order in which they were judged. What is not known
     holds nothing back."""
 
     conditions: tuple[Condition, ...]
 
     @property
-    def starts(self) -> bool:
+    def should_retrain(self) -> bool:
         return not self.obstacles
 
     @property
@@ -85,7 +85,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.obstacles) and all(c.passing for c in self.obstacles)
 
 
-def judge(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Judgement:
+def check(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Trigger:
     """Judge every condition for `request`. All are judged, even when the first has failed."""
     urgent = request.urgent
     routine = request.kind == "schedule"
@@ -93,15 +93,15 @@ def judge(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
 
     def waited(name: str, since: str, at: float | None, wait: float) -> Condition:
         if at is None:
-            return Condition(name, True, f"{since}: there is none", passing=True, limit=wait)
+            return Condition(name, True, f"{since}: there is none", passing=True, limit=float(wait))
         passed = context.now - at
         detail = f"{span(passed)} since {since}, {span(wait)} wanted{', urgent' if urgent else ''}"
-        return Condition(name, urgent or passed >= wait, detail, True, value=passed, limit=wait)
+        return Condition(name, urgent or passed >= wait, detail, True, value=passed, limit=float(wait))
 
     def absent(name: str, what: str | None, present: str, none: str, waived: bool = False) -> Condition:
         return Condition(name, waived or what is None, present.format(what) if what else none, passing=True)
 
-    return Judgement(
+    return Trigger(
         conditions=(
             Condition("enabled", settings.enabled, "on" if settings.enabled else "retraining is switched off"),
             Condition(request.key, policy(request.key, settings) is not None, request.reason),

@@ -1,0 +1,295 @@
+"""Every trigger's conditions at their exact limits, with what is unknown, and what becomes of the request."""
+
+import math
+
+import msgspec
+import pytest
+
+from gauntlet.config import RetrainConfig
+from gauntlet.config.section import Seconds
+from gauntlet.config.triggers import (
+    DriftTrigger,
+    PerformanceTrigger,
+    QualityTrigger,
+    RuleConfig,
+    TriggersConfig,
+    VolumeTrigger,
+)
+from gauntlet.types import Severity, Task
+from retrainer.causes import Cause, find, pace, since
+from retrainer.check import check
+from retrainer.facts import Block, ChampionFacts, Episode
+from retrainer.requests import after
+from retrainer.triggers import RetrainContext
+from retrainer.view import Training, View, named
+
+DAY = 86_400.0
+NOW = 1_000 * DAY
+EPISODE = Episode(
+    id="ep1",
+    since=NOW - DAY,
+    worse_since=NOW - DAY,
+    severity=Severity.LOW,
+    root_cause="covariate",
+    action="observe",
+    reason="LOW drift, root cause covariate (x1)",
+)
+
+
+def blocks(*metrics: float, name: str = "accuracy", rows: int = 100) -> list[Block]:
+    return [Block(NOW - (len(metrics) - 1 - n) * DAY, rows, {name: value}) for n, value in enumerate(metrics)]
+
+
+def view(
+    own: ChampionFacts | None = None,
+    *,
+    labelled: int | None = None,
+    rows: int = 0,
+    task: str = "classification",
+    base: float | None = None,
+) -> View:
+    return View(
+        own=own or ChampionFacts(),
+        labelled=[] if labelled is None else [(NOW, labelled)],
+        training=Training(at=NOW - 7 * DAY, to=NOW - 7 * DAY, rows=rows),
+        context=RetrainContext(now=NOW, champion="v1"),
+        task=Task(task),
+        horizon=0.0,
+        baselines={} if base is None else {"accuracy": base, "rmse": base},
+    )
+
+
+def settings(**triggers: object) -> RetrainConfig:
+    return RetrainConfig(triggers=TriggersConfig(**triggers))  # type: ignore[arg-type]
+
+
+def cause(key: str, seen: View, config: RetrainConfig) -> Cause:
+    (found,) = [each for each in find(seen, config) if each.key == key]
+    return found
+
+
+def drifted(**changes: object) -> ChampionFacts:
+    return ChampionFacts(episode=msgspec.structs.replace(EPISODE, **changes), episodes=1)
+
+
+INPUTS = settings(drift=DriftTrigger(on_inputs=True))
+
+
+@pytest.mark.parametrize(
+    ("own", "met", "severity"),
+    [
+        (ChampionFacts(), None, Severity.NONE),  # the evaluator has told nothing yet
+        (ChampionFacts(blocks=blocks(0.9)), False, Severity.NONE),
+        (drifted(), False, Severity.LOW),
+        (drifted(severity=Severity.HIGH), True, Severity.HIGH),
+        (drifted(statistic=0.15), False, Severity.LOW),
+        (drifted(statistic=0.15000001), True, Severity.LOW),
+        (drifted(statistic=0.30), True, Severity.LOW),
+        (drifted(statistic=0.30000001), True, Severity.CRITICAL),
+        (drifted(transition=0.10), False, Severity.LOW),
+        (drifted(transition=0.2 - 0.1 + 1e-9), True, Severity.LOW),
+        (drifted(p_value=0.05), False, Severity.LOW),
+        (drifted(p_value=0.0499), True, Severity.LOW),
+        (drifted(features=5), False, Severity.LOW),
+        (drifted(features=6), True, Severity.LOW),
+    ],
+)
+def test_drift_at_its_limits(own: ChampionFacts, met: bool | None, severity: Severity) -> None:
+    found = cause("drift", view(own), INPUTS)
+    assert (found.met, found.severity) == (met, severity)
+    names = [c.name for c in found.conditions]
+    assert names == ["severity", "statistic", "transition", "features", "p_value"]
+    assert all(c.limit is not None and c.detail for c in found.conditions)
+
+
+def test_drift_of_inputs_alone_is_told_and_asks_for_nothing() -> None:
+    found = cause("drift", view(drifted(statistic=0.4, features=9)), settings())
+    assert found.met is False
+    assert [(c.name, c.met, c.counts) for c in found.conditions if c.met] == [
+        ("statistic", True, False),
+        ("features", True, False),
+    ]
+    lost = cause("drift", view(drifted(severity=Severity.HIGH, statistic=0.4)), settings())
+    assert (lost.met, lost.severity) == (True, Severity.HIGH), "with a loss it asks, and no more urgently"
+
+
+def test_drift_asks_after_as_many_episodes_as_are_wanted_and_when_it_has_lasted() -> None:
+    lost = drifted(severity=Severity.HIGH)
+    third = settings(drift=DriftTrigger(episodes=3))
+    assert cause("drift", view(msgspec.structs.replace(lost, episodes=2)), third).met is False
+    assert cause("drift", view(msgspec.structs.replace(lost, episodes=3)), third).met is True
+    patient = settings(drift=DriftTrigger(lasting=Seconds(DAY)))
+    for begun, met in ((NOW - DAY + 1, False), (NOW - DAY, True)):
+        held = msgspec.structs.replace(lost, since={"drift": begun})
+        assert cause("drift", view(held), patient).met is met
+    assert cause("drift", view(lost), patient).met is False, "it begins now"
+    assert since([cause("drift", view(lost), patient)], {}, NOW) == {"drift": NOW}
+    assert since([cause("drift", view(lost), patient)], {"drift": 5.0}, NOW) == {"drift": 5.0}
+    assert since([cause("drift", view(ChampionFacts()), patient)], {"drift": 5.0}, NOW) == {"drift": 5.0}
+    assert since([cause("drift", view(ChampionFacts(blocks=blocks(0.9))), patient)], {"drift": 5.0}, NOW) == {}
+
+
+BARE = PerformanceTrigger(confidence=0.5)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "met", "severity"),
+    [
+        (0.82, False, Severity.HIGH),  # 0.87 - 0.82 is 0.05, whatever the machine makes of it
+        (0.8199999, True, Severity.HIGH),
+        (0.77, True, Severity.HIGH),
+        (0.7699999, True, Severity.CRITICAL),
+        (0.9, False, Severity.HIGH),
+    ],
+)
+def test_a_fall_of_accuracy_at_its_limits(accuracy: float, met: bool, severity: Severity) -> None:
+    own = ChampionFacts(blocks=blocks(accuracy))
+    found = cause("performance", view(own, base=0.87), settings(performance=BARE))
+    assert (found.met, found.severity) == (met, severity)
+
+
+@pytest.mark.parametrize(("rmse", "met"), [(11.0, False), (11.000001, True)])
+def test_a_rise_of_rmse_at_its_limit(rmse: float, met: bool) -> None:
+    own = ChampionFacts(blocks=blocks(rmse, name="rmse"))
+    found = cause("performance", view(own, task="regression", base=10.0), settings(performance=BARE))
+    assert found.met is met
+    assert [c.name for c in found.conditions] == ["rmse_rise", "r2_fall"]
+
+
+@pytest.mark.parametrize(("fall", "met"), [(0.05, False), (0.0500001, True)])
+def test_a_fall_of_r2_that_drift_has_shown(fall: float, met: bool) -> None:
+    own = ChampionFacts(blocks=blocks(10.0, name="rmse"), episode=msgspec.structs.replace(EPISODE, r2_fall=fall))
+    seen = view(own, task="regression", base=10.0)
+    assert cause("performance", seen, settings(performance=BARE)).met is met
+
+
+def test_floors_and_ceilings_hold_without_a_baseline() -> None:
+    limits = PerformanceTrigger(confidence=0.5, floors={"accuracy": 0.85}, min_outcomes=200)
+    for value, met in ((0.85, False), (0.8499, True)):
+        found = cause("performance", view(ChampionFacts(blocks=blocks(value, value))), settings(performance=limits))
+        assert [c.met for c in found.conditions] == [None, met]
+        assert found.met is (met or None), "the fall is not known without a baseline"
+    capped = settings(performance=PerformanceTrigger(confidence=0.5, ceilings={"rmse": 12.5}))
+    for value, met in ((12.5, None), (12.51, True)):
+        seen = view(ChampionFacts(blocks=blocks(value, name="rmse")), task="regression")
+        assert cause("performance", seen, capped).met is met
+
+
+def test_with_too_few_outcomes_nothing_is_known() -> None:
+    own = ChampionFacts(blocks=blocks(0.5, rows=99))
+    assert cause("performance", view(own, base=0.9), settings(performance=BARE)).met is None
+    own = ChampionFacts(blocks=blocks(0.5, rows=100))
+    assert cause("performance", view(own, base=0.9), settings(performance=BARE)).met is True
+    old = [Block(NOW - 7 * DAY, 100, {"accuracy": 0.5})]
+    assert cause("performance", view(ChampionFacts(blocks=old)), settings(performance=BARE)).met is None
+
+
+def test_a_fall_must_be_shown_and_not_only_seen() -> None:
+    """Two days of 0.70 and 0.90 have a mean below the limit of 0.82, and say nothing at 95 %."""
+    noisy = ChampionFacts(blocks=blocks(0.70, 0.90))
+    steady = ChampionFacts(blocks=blocks(*[0.79, 0.80, 0.81] * 2))
+    for own, met in ((noisy, False), (steady, True)):
+        assert cause("performance", view(own, base=0.87), settings(performance=PerformanceTrigger())).met is met
+    once = ChampionFacts(blocks=blocks(0.5))
+    assert cause("performance", view(once, base=0.87), settings()).met is None, "one day does not say how days differ"
+
+
+@pytest.mark.parametrize(("score", "met"), [(None, False), (0.80, False), (0.7999, True), (0.70, True)])
+def test_data_quality_at_its_limit(score: float | None, met: bool) -> None:
+    assert cause("quality", view(drifted(quality=score)), settings()).met is met
+    assert cause("quality", view(), settings()).met is None
+
+
+@pytest.mark.parametrize(
+    ("new", "rows", "met"), [(None, 100, None), (10_000, 0, None), (10_000, 20_000, False), (10_001, 0, True)]
+)
+def test_volume_at_its_limits(new: int | None, rows: int, met: bool | None) -> None:
+    config = settings(volume=VolumeTrigger(growth=0.5))
+    assert cause("volume", view(labelled=new, rows=rows), config).met is met
+    assert cause("volume", view(labelled=10_000, rows=19_999), config).met is True, "more than half"
+
+
+def test_rows_of_before_the_training_are_not_new() -> None:
+    seen = view(rows=100)
+    counted = msgspec.structs.replace(seen, labelled=[(NOW - 7 * DAY, 5), (NOW - 7 * DAY + 1, 7)])
+    assert counted.new_samples == 7
+    assert msgspec.structs.replace(counted, horizon=1.0).new_samples == 0, "a block is told after its horizon"
+
+
+def test_rules_ask_by_their_names_and_what_is_unknown_asks_nothing() -> None:
+    rules = [
+        RuleConfig(name="both", condition="accuracy < 0.85 and drift_count > 5", severity="CRITICAL"),
+        RuleConfig(name="old", condition="days_since_training >= 7", action="notify"),
+        RuleConfig(name="off", condition="days_since_training >= 7", enabled=False),
+    ]
+    config = settings(rules=rules)
+    own = msgspec.structs.replace(drifted(features=6), blocks=blocks(0.84))
+    assert [c.key for c in find(view(own), config)][-2:] == ["rule:both", "rule:old"]
+    both = cause("rule:both", view(own), config)
+    assert (both.met, both.severity) == (True, Severity.CRITICAL)
+    assert "accuracy 0.84, drift_count 6" in both.reason
+    assert cause("rule:both", view(), config).met is None
+    asked = after({}, [both.request("v1", NOW), cause("rule:old", view(own), config).request("v1", NOW)], config)
+    assert {key: r.mode for key, r in asked.items()} == {"rule:both": "automatic", "rule:old": "suggest"}
+
+
+def test_every_fact_that_a_rule_may_name_is_there() -> None:
+    from gauntlet.config.rules import FACTS
+
+    own = msgspec.structs.replace(drifted(), blocks=blocks(0.84))
+    known = named(view(own, base=0.9, labelled=500, rows=1000), PerformanceTrigger())
+    assert set(known) == set(FACTS)
+    assert math.isclose(known["accuracy_fall"] or 0, 0.06)
+    assert (known["new_samples"], known["data_growth"], known["days_since_training"]) == (500, 0.5, 7)
+
+
+def test_a_switched_off_trigger_is_not_looked_at() -> None:
+    off = settings(
+        drift=DriftTrigger(enabled=False),
+        performance=PerformanceTrigger(enabled=False),
+        quality=QualityTrigger(enabled=False),
+        volume=VolumeTrigger(enabled=False),
+    )
+    assert find(view(drifted(severity=Severity.CRITICAL)), off) == []
+    assert [c.key for c in find(view(), settings())] == ["drift", "performance", "quality", "volume"]
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (ChampionFacts(blocks=blocks(0.9)), "calm"),
+        (drifted(), "drifting"),
+        (drifted(severity=Severity.HIGH), "degrading"),
+        (drifted(severity=Severity.CRITICAL), "critical"),
+        (ChampionFacts(blocks=blocks(0.8)), "degrading"),
+        (ChampionFacts(blocks=blocks(0.7)), "critical"),
+    ],
+)
+def test_the_pace_of_an_adaptive_schedule(own: ChampionFacts, expected: str) -> None:
+    seen = view(own, base=0.87)
+    assert pace(seen, find(seen, settings(performance=BARE))) == expected
+
+
+def test_a_check_lists_everything_and_is_json() -> None:
+    config = settings(rules=[RuleConfig(name="old", condition="days_since_training >= 7")])
+    seen = view(drifted(severity=Severity.HIGH, quality=0.75))
+    causes = find(seen, config)
+    open_now = after({}, [c.request("v1", NOW) for c in causes if c.met], config)
+    found = check(seen.context, config, causes, open_now)
+    assert (found.should_retrain, found.urgent, found.triggered) == (True, False, ["drift", "quality", "rule:old"])
+    assert found.reasons == ["drift: LOW drift, root cause covariate (x1)", f"rule:old: {causes[-1].reason}"]
+    assert {c.trigger for c in found.conditions} == {
+        "drift",
+        "performance",
+        "quality",
+        "volume",
+        "rule:old",
+        "constraint",
+    }
+    assert found.waits["quality"] == ["approval: a suggestion only; trigger a job by hand to follow it"]
+    assert found.waits["drift"] == []
+    told = msgspec.json.decode(msgspec.json.encode(found))
+    assert {"trigger", "name", "value", "limit", "met", "detail", "passing", "counts"} == set(told["conditions"][0])
+    nothing = check(seen.context, config, find(view(), config), {})
+    assert (nothing.should_retrain, nothing.reasons) == (False, [])
+    assert any(c.met is None for c in nothing.conditions)
