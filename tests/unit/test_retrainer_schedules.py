@@ -1,13 +1,17 @@
 """When a job is due by the clock: intervals, weekdays, cron expressions, changes of the clocks."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from gauntlet.config.retrain import ScheduleConfig
+from gauntlet.config import RetrainConfig
+from gauntlet.config.retrain import AdaptiveConfig, ScheduleConfig
 from gauntlet.config.section import Seconds
-from retrainer.schedules import due, next_due
+from retrainer.requests import manual, scheduled
+from retrainer.schedules import Pace, due, next_due
+from retrainer.triggers import RetrainContext, check
 
 DAY = 86_400.0
 
@@ -56,9 +60,83 @@ def test_a_skipped_time_comes_after_the_change_and_a_repeated_one_once() -> None
 
 
 @pytest.mark.parametrize(
+    ("zone", "spring", "autumn"),
+    [("Europe/Berlin", "2026-03-29", "2026-10-25"), ("America/New_York", "2026-03-08", "2026-11-01")],
+)
+@pytest.mark.parametrize(
+    "settings",
+    [{"every": Seconds(7 * DAY), "time": "02:30"}, {"weekday": "sun", "time": "02:30"}, {"cron": "30 2 * * sun"}],
+)
+def test_a_week_is_a_week_across_both_changes_of_the_clocks(
+    settings: dict[str, object], zone: str, spring: str, autumn: str
+) -> None:
+    """On the day of the change in spring there is no 02:30, in autumn there are two: there is one job each week, at
+    02:30 on the wall or right after the hour that is skipped."""
+    schedule = ScheduleConfig(timezone=zone, **settings)  # type: ignore[arg-type]
+    for change in (spring, autumn):
+        last, found = at(change, zone) - 14 * DAY + 2.5 * 3600, []
+        for _ in range(4):
+            last = next_due(schedule, last)
+            found.append(datetime.fromtimestamp(last, ZoneInfo(zone)))
+        assert [local.date().isoformat() for local in found][1] == change
+        assert [(b.date() - a.date()).days for a, b in pairwise(found)] == [7, 7, 7]
+        walls = {local.strftime("%H:%M") for local in found}
+        assert walls == ({"02:30", "03:00"} if change == spring else {"02:30"})
+
+
+@pytest.mark.parametrize("days", [1, 3, 7])
+def test_every_so_many_days_at_a_time_begins_at_that_time(days: int) -> None:
+    schedule = ScheduleConfig(every=Seconds(days * DAY), time="02:00")
+    first = next_due(schedule, at("2026-06-01T02:00"))
+    assert first == at("2026-06-01T02:00") + days * DAY
+    late = next_due(schedule, at("2026-06-01T15:00"))
+    assert datetime.fromtimestamp(late, UTC).strftime("%H:%M") == "02:00"
+    assert abs(late - at("2026-06-01T15:00") - days * DAY) <= DAY / 2 + 3600
+
+
+@pytest.mark.parametrize(("pace", "days"), [("calm", 30.0), ("drifting", 7.0), ("degrading", 1.0), ("critical", 0.25)])
+def test_an_adaptive_schedule_goes_by_what_happens(pace: Pace, days: float) -> None:
+    schedule = ScheduleConfig(adaptive=AdaptiveConfig())
+    assert due(schedule, 0.0, days * DAY - 1, pace) is None
+    assert due(schedule, 0.0, days * DAY, pace) == days * DAY
+    assert due(schedule, 0.0, 100 * DAY, "critical") == 100 * DAY, "at once"
+
+
+@pytest.mark.parametrize(
+    ("hours", "wall", "allowed"),
+    [
+        ("22:00-06:00", "2026-03-29T22:00", True),
+        ("22:00-06:00", "2026-03-29T05:59", True),
+        ("22:00-06:00", "2026-03-29T06:00", False),
+        ("22:00-06:00", "2026-10-25T02:30", True),
+        ("02:00-03:00", "2026-10-25T02:59", True),
+        ("02:00-03:00", "2026-10-25T03:00", False),
+        ("02:00-03:00", "2026-03-29T03:00", False),
+        ("02:00-03:00", "2026-03-29T01:59", False),
+    ],
+)
+def test_allowed_hours_are_those_on_the_wall(hours: str, wall: str, allowed: bool) -> None:
+    schedule = ScheduleConfig(every=Seconds(DAY), hours=hours, timezone="Europe/Berlin")
+    settings = RetrainConfig(schedule=schedule)
+    context = RetrainContext(now=at(wall, "Europe/Berlin"), champion="v1")
+    trigger = check(scheduled(context.now), context, settings)
+    assert trigger.should_retrain is allowed
+    assert trigger.later is not allowed, "it waits"
+    assert check(scheduled(context.now, urgent=True), context, settings).should_retrain
+    assert check(manual("m", context.now, "ann", "now"), context, settings).should_retrain
+
+
+@pytest.mark.parametrize(
     ("settings", "reason"),
     [
         ({}, "must have one of"),
+        ({"every": Seconds(0)}, "greater than 0"),
+        ({"every": Seconds(DAY / 2), "time": "02:00"}, "whole days"),
+        ({"every": Seconds(7 * DAY), "time": "02:00", "weekday": "mon"}, "no `weekday`"),
+        ({"adaptive": AdaptiveConfig(), "every": Seconds(DAY)}, "must have one of"),
+        ({"every": Seconds(DAY), "hours": "22:00"}, "HH:MM-HH:MM"),
+        ({"every": Seconds(DAY), "hours": "22:00-22:00"}, "two different times"),
+        ({"every": Seconds(DAY), "timezone": "Mars/Olympus"}, "is not known"),
         ({"every": Seconds(DAY), "cron": "* * * * *"}, "must have one of"),
         ({"cron": "0 0 31 2 *"}, "never comes"),
         ({"cron": "often"}, "never comes"),
