@@ -1,0 +1,151 @@
+"""From the evaluator's events to requests and jobs, through the worker's loop: every trigger, kills, bad data."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from builders import retraining_data
+from builders.retrainer_loop import RetrainerLoop
+
+from gauntlet import keys
+from gauntlet.config import Config
+from gauntlet.config.section import Seconds
+from gauntlet.config.triggers import DriftTrigger, PerformanceTrigger, RuleConfig, TriggersConfig, VolumeTrigger
+from gauntlet.events import Health
+from retrainer.job_dir import JobFolder
+from retrainer.job_host import JobHost, ProcessEnd
+
+DAY = retraining_data.DAY
+T0 = retraining_data.START
+
+
+def health(day: int, accuracy: float, outcomes: int = 100, model: str = retraining_data.CHAMPION) -> Health:
+    return Health(
+        id=f"{model}/{day}",
+        at=T0 + day * DAY,
+        experiment="turning",
+        model=model,
+        outcomes=outcomes,
+        metrics={"accuracy": accuracy},
+    )
+
+
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
+    """A configuration with these triggers, whose jobs end at once and without an answer."""
+
+    async def process(_: JobHost, folder: JobFolder, limit: float) -> ProcessEnd:
+        return ProcessEnd(1, 0.0)
+
+    monkeypatch.setattr(JobHost, "run", process)
+
+    def make(**triggers: object) -> Config:
+        config = retraining_data.configuration(tmp_path)
+        retrain = msgspec.structs.replace(config.retrain, triggers=TriggersConfig(**triggers))  # type: ignore[arg-type]
+        return msgspec.structs.replace(config, retrain=retrain)
+
+    return make
+
+
+async def test_a_fall_of_the_champions_accuracy_asks_and_ends_with_it(configured: Callable[..., Config]) -> None:
+    config = configured(performance=PerformanceTrigger(mode="automatic"))
+    await retraining_data.lay(config, days=1)
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.EVALUATIONS, *(health(day, 0.9) for day in range(1, 5)))
+        await loop.worker.step()
+        assert loop.store.requests == {}
+        await loop.publish(keys.EVALUATIONS, *(health(day, 0.75 + 0.01 * (day % 2)) for day in range(10, 16)))
+        await loop.worker.step()
+        (job,) = loop.store.jobs.values()
+        assert (job.trigger, job.severity) == ("performance", "CRITICAL")
+        assert "baseline 0.9000 of its first 100 outcomes" in job.reason
+        assert loop.store.requests["performance"].attempted
+        await loop.publish(keys.EVALUATIONS, *(health(day, 0.9) for day in range(20, 28)))
+        await loop.worker.step()
+        assert loop.store.requests == {}, "the fall is over"
+
+
+async def test_what_only_suggests_or_waits_for_approval_starts_nothing(configured: Callable[..., Config]) -> None:
+    rules = [RuleConfig(name="few", condition="accuracy < 0.95", action="investigate_and_retrain")]
+    config = configured(volume=VolumeTrigger(samples=99), rules=rules)
+    await retraining_data.lay(config, days=1)
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.EVALUATIONS, health(1, 0.9), health(2, 0.9))
+        await loop.worker.step()
+        assert {key: r.mode for key, r in loop.store.requests.items()} == {"volume": "suggest", "rule:few": "approve"}
+        assert not loop.store.jobs
+        few = loop.store.requests["rule:few"]
+        loop.store.open_request(msgspec.structs.replace(few, approved_by="ann"))
+        await loop.worker.step()
+        assert [j.trigger for j in loop.store.jobs.values()] == ["rule"]
+        assert all(r.attempted and r.approved_by is None for r in loop.store.requests.values())
+
+
+async def test_a_cause_must_last_also_across_a_kill(configured: Callable[..., Config], tmp_path: Path) -> None:
+    config = configured(drift=DriftTrigger(lasting=Seconds(DAY)))
+    await retraining_data.lay(config, days=1)
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.DRIFT, retraining_data.drift(T0 + DAY))
+        await loop.worker.step()
+        assert loop.store.requests == {}
+        learned = loop.store.learned
+    async with RetrainerLoop(config) as loop:
+        assert loop.store.learned == learned, "nothing is forgotten"
+        await loop.publish(keys.EVALUATIONS, health(2, 0.9))
+        await loop.worker.step()
+        assert [j.trigger for j in loop.store.jobs.values()] == ["drift"]
+
+
+async def test_events_handled_again_after_a_kill_count_once(configured: Callable[..., Config]) -> None:
+    config = configured(volume=VolumeTrigger(samples=250))
+    await retraining_data.lay(config, days=1)
+
+    def crash() -> bool:
+        raise KeyboardInterrupt
+
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.EVALUATIONS, health(1, 0.9), health(2, 0.9))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop.store, "commit", crash)
+            with pytest.raises(KeyboardInterrupt):
+                await loop.worker.step()
+    async with RetrainerLoop(config) as loop:
+        await loop.worker.step()
+        assert sum(rows for _, rows in loop.store.learned.labelled) == 200
+        assert loop.store.requests == {}
+
+
+async def test_bad_data_starts_nothing_and_is_told_once(configured: Callable[..., Config]) -> None:
+    rules = [RuleConfig(name="always", condition="accuracy <= 1", severity="CRITICAL")]
+    config = configured(rules=rules)
+    await retraining_data.lay(config, days=1)
+    damaged = {"root_cause": "quality", "action": "quarantine"}
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.DRIFT, retraining_data.drift(T0 + DAY, quality=0.69, **damaged))
+        await loop.publish(keys.EVALUATIONS, health(2, 0.9), health(3, 0.9))
+        await loop.worker.step()
+        assert sorted(loop.store.requests) == ["drift", "quality", "rule:always"]
+        assert not loop.store.jobs
+        await loop.worker.step()
+        (alert,) = [alert for _, alert in loop.store.alerts()]
+        assert (alert.name, alert.severity) == ("data_quality_low", "CRITICAL")
+        await loop.publish(keys.DRIFT, retraining_data.drift(T0 + 4 * DAY, event="close", **damaged))
+        await loop.worker.step()
+        assert [j.trigger for j in loop.store.jobs.values()] == ["rule"]
+
+
+async def test_triggers_that_fail_hold_up_no_decision(
+    configured: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured()
+    await retraining_data.lay(config, days=1)
+    async with RetrainerLoop(config) as loop:
+        monkeypatch.setattr("retrainer.causes.find", lambda *_: 1 / 0)
+        await loop.publish(keys.EVALUATIONS, health(1, 0.9))
+        await loop.worker.step()
+        assert loop.store.offsets["evaluations", "evaluator"] == 1
+        assert [p.code for p in loop.worker.problems.open] == ["triggers_not_judged"]
+        monkeypatch.undo()
+        await loop.worker.step()
+        assert not loop.worker.problems.open
