@@ -114,7 +114,7 @@ class Severity(StrEnum):
         return list(Severity).index(self)
 
 
-TriggerKind = Literal["drift", "schedule", "performance", "quality", "volume", "rule", "manual"]
+TriggerKind = Literal["drift", "schedule", "performance", "quality", "volume", "rollback", "rule", "manual"]
 """What may ask for a retraining job."""
 
 TriggerMode = Literal["suggest", "approve", "automatic"]

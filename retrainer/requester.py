@@ -11,7 +11,7 @@ from gauntlet.config import Config
 from gauntlet.events import Drift, Health
 from gauntlet.rollout import Control
 from gauntlet.structured_logging import get_logger
-from retrainer import alerts, causes, requests, schedules
+from retrainer import ACTOR, alerts, causes, requests, schedules
 from retrainer import check as checks
 from retrainer.causes import Cause
 from retrainer.check import Check
@@ -50,6 +50,7 @@ class Requester:
         view = self._runner.view(control)
         found = causes.find(view, self._runner.settings)
         self._schedule(control, view, found)
+        self._after_rollback(control)
         self._remember(view, found)
         self._warn(view.context)
         for request in requests.by_urgency(self._store.requests):
@@ -88,6 +89,17 @@ class Requester:
             self._store.schedule(at)
             critical = schedule.adaptive is not None and pace == "critical"
             self._store.open_request(requests.scheduled(at, urgent=critical))
+
+    def _after_rollback(self, control: Control) -> None:
+        """Ask urgently once a promoted model was taken back in its bake: by the control record, so that a kill between
+        that command and the store's commit loses nothing."""
+        recent = self._store.now - self._runner.settings.cool_down
+        for ended in control.ended:
+            own = ended.actor == ACTOR and ended.state == "rolled_back" and ended.at >= recent
+            served = (ended.challenger, ended.champion) == (control.previous, control.champion)
+            if own and served and ended.id != self._store.learned.taken_back:
+                self._store.learn(msgspec.structs.replace(self._store.learned, taken_back=ended.id))
+                self._store.open_request(requests.taken_back(ended.id, ended.at, ended.challenger, ended.reason))
 
     def _warn(self, context: RetrainContext) -> None:
         """Raise the alert of bad data, once while it lasts."""

@@ -14,7 +14,7 @@ from gauntlet.config import RetrainConfig
 from gauntlet.config.triggers import Repeat, RuleConfig, TriggerConfig
 from gauntlet.types import Severity, TriggerKind, TriggerMode
 
-ONCE = ("schedule", "manual")
+ONCE = ("schedule", "rollback", "manual")
 """Kinds that one job answers for good; the others stay open while their cause does."""
 
 
@@ -78,14 +78,15 @@ def policy(key: str, settings: RetrainConfig) -> Policy | None:
     triggers, (kind, _, name) = settings.triggers, key.partition(":")
     if kind == "schedule":
         return None if settings.schedule is None else Policy(mode=settings.schedule.mode)
-    if kind == "manual":
-        return Policy(mode=triggers.manual.mode) if triggers.manual.enabled else None
-    found: TriggerConfig | RuleConfig | None = next((rule for rule in triggers.rules if rule.name == name), None)
+    if kind in ("rollback", "manual"):
+        found = triggers.rollback if kind == "rollback" else triggers.manual
+        return Policy(mode=found.mode) if found.enabled else None
+    trigger: TriggerConfig | RuleConfig | None = next((rule for rule in triggers.rules if rule.name == name), None)
     if kind != "rule":
-        found = getattr(triggers, kind)
-    if found is None or not found.enabled:
+        trigger = getattr(triggers, kind)
+    if trigger is None or not trigger.enabled:
         return None
-    return Policy(mode=found.mode, repeat=found.repeat, lasting=float(found.lasting))
+    return Policy(mode=trigger.mode, repeat=trigger.repeat, lasting=float(trigger.lasting))
 
 
 def after(
@@ -115,6 +116,14 @@ def manual(id: str, at: float, actor: str, reason: str, *, urgent: bool = False)
     """The request of a person; `urgent` skips the waiting times, never single flight or the attempt cap."""
     severity = Severity.CRITICAL if urgent else Severity.HIGH
     return RetrainRequest(kind="manual", id=id, at=at, severity=severity, model=None, reason=f"{actor}: {reason}")
+
+
+def taken_back(rollout: str, at: float, challenger: str, reason: str) -> RetrainRequest:
+    """The urgent request after a promoted model was taken back in its bake."""
+    why = f"{challenger} was taken back: {reason}"
+    return RetrainRequest(
+        kind="rollback", id=f"rollback-{rollout}", at=at, severity=Severity.CRITICAL, model=None, reason=why
+    )
 
 
 def scheduled(at: float, *, urgent: bool = False) -> RetrainRequest:

@@ -120,7 +120,7 @@ NAMES: dict[str, Maker] = {
 }
 """Each name, and what it sets in `retrain`."""
 
-_SCHEDULE = (
+SCHEDULE = (
     "schedule_enabled",
     "schedule_interval_days",
     "retrain_frequency_days",
@@ -129,7 +129,7 @@ _SCHEDULE = (
     "schedule_cron",
     "schedule_timezone",
 )
-_PROMOTION = ("auto_promote", "promotion_stage")
+PROMOTION = ("auto_promote", "promotion_stage")
 
 ELSEWHERE = {
     "enable_notifications": "`notify` of the configuration file; without it nobody is told",
@@ -169,12 +169,12 @@ def from_names(mapping: Mapping[str, Any], settings: RetrainConfig) -> RetrainCo
     patch: Patch = {}
     places: dict[tuple[str, ...], str] = {}
     for name, value in given.items():
-        if name in (*_SCHEDULE, *_PROMOTION, *_IGNORED):
+        if name in (*SCHEDULE, *PROMOTION, *_IGNORED):
             continue
         if name in ELSEWHERE:
             raise ConfigError(f"`{name}` is no setting of retraining; here it is {ELSEWHERE[name]}")
         if name not in NAMES:
-            known = [*NAMES, *_SCHEDULE, *_PROMOTION, *ELSEWHERE]
+            known = [*NAMES, *SCHEDULE, *PROMOTION, *ELSEWHERE]
             raise ConfigError(f"there is no setting `{name}`; {did_you_mean(name, known) or f'there are {_listed()}'}")
         try:
             made = NAMES[name](value)
@@ -211,7 +211,7 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 
 def _schedule(given: Mapping[str, Any], settings: RetrainConfig) -> Patch:
     """`retrain.schedule`: off, a cron expression, a weekday at a time, or every so many days at a time."""
-    named = {name: given[name] for name in _SCHEDULE if name in given and given[name] is not None}
+    named = {name: given[name] for name in SCHEDULE if name in given and given[name] is not None}
     if not named:
         return {}
     if not _boolean(named.pop("schedule_enabled", True)):
@@ -238,7 +238,7 @@ _STAGES = {"none": "staging", "staging": "staging", "canary": "canary", "product
 
 def _promotion(given: Mapping[str, Any]) -> Patch:
     """How far a new model goes by itself: without `auto_promote` it is registered and waits."""
-    if not any(name in given for name in _PROMOTION):
+    if not any(name in given for name in PROMOTION):
         return {}
     stage = str(given.get("promotion_stage", "Staging"))
     if stage.lower() not in _STAGES:
@@ -281,4 +281,4 @@ def _in_their_names(message: str, places: Mapping[tuple[str, ...], str]) -> str:
 
 
 def _listed() -> str:
-    return ", ".join([*NAMES, *_SCHEDULE, *_PROMOTION])
+    return ", ".join([*NAMES, *SCHEDULE, *PROMOTION])

@@ -101,6 +101,13 @@ class VolumeTrigger(TriggerConfig, frozen=True, kw_only=True):
     """Or more than this share of the rows that it was trained on."""
 
 
+class RollbackTrigger(Section, frozen=True, kw_only=True):
+    """A promoted model that the bake has taken back: the one before serves again, and a better one is urgent."""
+
+    enabled: bool = True
+    mode: TriggerMode = "automatic"
+
+
 class ManualTrigger(Section, frozen=True, kw_only=True):
     """People who ask. `approve`: somebody else has to agree."""
 
@@ -149,6 +156,7 @@ class TriggersConfig(Section, frozen=True, kw_only=True):
     performance: PerformanceTrigger = PerformanceTrigger()
     quality: QualityTrigger = QualityTrigger()
     volume: VolumeTrigger = VolumeTrigger()
+    rollback: RollbackTrigger = RollbackTrigger()
     manual: ManualTrigger = ManualTrigger()
     rules: list[RuleConfig] = []
 

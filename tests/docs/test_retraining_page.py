@@ -2,9 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
+import msgspec
 import pytest
 
+from gauntlet.config import retraining_names
 from gauntlet.config.load import parse
 from gauntlet.config.rules import FACTS
 
@@ -28,3 +31,25 @@ def test_it_lists_every_fact_as_the_grammar_has_it() -> None:
         re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE[PAGE.index("| fact |") : PAGE.index("## Settings by")], re.M)
     )
     assert rows == FACTS
+
+
+def test_every_known_name_has_its_row() -> None:
+    table = PAGE[PAGE.index("## Every name that others use") :]
+    named = set(re.findall(r"`(\w+)`", table))
+    assert not {*retraining_names.NAMES, *retraining_names.SCHEDULE, *retraining_names.PROMOTION} - {
+        *named,
+        "accuracy_threshold",
+        "schedule_cron",
+        "schedule_timezone",
+    }
+    assert not {*retraining_names.ELSEWHERE} - {*named, "enabled"}
+
+
+@pytest.mark.parametrize("setting", sorted(set(re.findall(r"`((?:retrain|drift|evidence|bake)\.[a-z_.0-9]+)`", PAGE))))
+def test_the_settings_it_names_are_there(setting: str) -> None:
+    section = parse(START).__class__
+    for step in setting.split("."):
+        fields = {field.name: field.type for field in msgspec.structs.fields(section)}
+        assert step in fields, setting
+        kinds = [fields[step], *get_args(fields[step])]
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)), section)

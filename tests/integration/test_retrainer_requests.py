@@ -8,11 +8,12 @@ import pytest
 from builders import retraining_data
 from builders.retrainer_loop import RetrainerLoop
 
-from gauntlet import keys
+from gauntlet import control, keys
 from gauntlet.config import Config
 from gauntlet.config.section import Seconds
 from gauntlet.config.triggers import DriftTrigger, PerformanceTrigger, RuleConfig, TriggersConfig, VolumeTrigger
 from gauntlet.events import Health
+from gauntlet.rollout import Command
 from retrainer.job_dir import JobFolder
 from retrainer.job_host import JobHost, ProcessEnd
 
@@ -149,3 +150,41 @@ async def test_triggers_that_fail_hold_up_no_decision(
         monkeypatch.undo()
         await loop.worker.step()
         assert not loop.worker.problems.open
+
+
+async def test_a_model_that_its_bake_takes_back_asks_urgently_once(configured: Callable[..., Config]) -> None:
+    config = configured()
+    await retraining_data.lay(config, days=1)
+    async with RetrainerLoop(config) as loop:
+        stages = config.ladder(config.retrain.rule)
+        name = config.experiment
+        for command in (
+            Command(name="challenge", actor="t", reason="r", version="v0002", shadow=stages[0], stages=stages[1]),
+            Command(
+                name="promote", actor="t", reason="r", rollout="turning-r0001", from_stage=-1, bake_seconds=9 * DAY
+            ),
+        ):
+            await control.change(loop.state, name, command, T0 + DAY)
+        worse = Health(
+            id="h",
+            at=T0 + 2 * DAY,
+            experiment=name,
+            model="v0002",
+            outcomes=600,
+            metrics={"accuracy": 0.5},
+            previous="v0001",
+            realised_gain=-0.2,
+            realised_upper=-0.1,
+            realised_pairs=600,
+        )
+        await loop.publish(keys.EVALUATIONS, worse)
+        await loop.worker.step()
+        (job,) = loop.store.jobs.values()
+        assert (job.trigger, job.severity, job.champion) == ("rollback", "CRITICAL", "v0001")
+        assert "v0002 was taken back: worse than v0001" in job.reason
+        for _ in range(3):
+            await loop.worker.step()
+        assert len(loop.store.jobs) == 1
+    async with RetrainerLoop(config) as loop:
+        await loop.worker.step()
+        assert len(loop.store.jobs) == 1, "a restart does not ask again"
