@@ -23,21 +23,9 @@ from gauntlet.config.possible import refuse_impossible
 from gauntlet.config.profile import Profile
 from gauntlet.config.records import LOCAL, check_records
 from gauntlet.config.registry import check_registry
-from gauntlet.config.retrain import RecipeConfig, ScheduleConfig
+from gauntlet.config.retrain import RetrainConfig as RetrainConfig
 from gauntlet.config.rules import OF_TASK, Condition
-from gauntlet.config.section import (
-    Count,
-    Fraction,
-    NonNegative,
-    Port,
-    Positive,
-    Seconds,
-    Section,
-    check,
-    check_decimals,
-    distinct,
-)
-from gauntlet.config.triggers import TriggersConfig
+from gauntlet.config.section import Count, Fraction, Port, Positive, Seconds, Section, check, check_decimals, distinct
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Stage
 from gauntlet.types import Role, Rule, Task
@@ -201,62 +189,6 @@ class BakeConfig(Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check(self.window > 0, "`window` must be greater than 0")
-
-
-class RetrainConfig(Section, frozen=True, kw_only=True):
-    """When a retraining job starts, and the gate that its model must pass on held-out rows."""
-
-    enabled: bool = True
-    rule: Rule = Rule.REFRESH
-    """What a retrained model has to show in its rollout: `refresh`, or `prove` as for any other."""
-    schedule: ScheduleConfig | None = None
-    """When a job starts by the clock."""
-    triggers: TriggersConfig = TriggersConfig()
-    """What else asks for a job, and which of it may start one by itself."""
-    recipes: list[RecipeConfig] = []
-    """How models are trained; each job trains one by each. Default: one, of `window` and `trainer`."""
-    trainer: str | None = None
-    """`module:function(rows, targets) -> fitted model`; default: the champion's own estimator, cloned and fitted
-    anew."""
-    on_severity: Literal["MEDIUM", "HIGH", "CRITICAL"] = "HIGH"
-    window: Seconds = Seconds(60 * 86_400)
-    """How far back the training data goes."""
-    validation: Seconds = Seconds(7 * 86_400)
-    test: Seconds = Seconds(7 * 86_400)
-    min_data_points: Annotated[int, Meta(ge=20)] = 100
-    min_interval: Seconds = Seconds(6 * 3600)
-    """At most one job in this time; CRITICAL drift does not wait."""
-    cool_down: Seconds = Seconds(7 * 86_400)
-    """After a job or a rollout has ended, wait this long before the next (a CRITICAL drift does not wait)."""
-    max_attempts: Positive = 20
-    """Jobs in one lineage (the same champion) at most."""
-    time_limit: Seconds = Seconds(300)
-    """A job that takes longer is aborted."""
-    max_memory_bytes: Annotated[int, Meta(ge=64 * 2**20)] | None = None
-    """What a job's processes may hold in memory together before it is aborted (measured on Linux). Default: three
-    quarters of the machine's, or of the container's."""
-    up_to: Literal["staging", "canary", "production"] = "production"
-    """How far a new model goes by itself: it is only registered, it runs on the ramp and waits for approval on its last
-    stage, or it is promoted."""
-    min_improvement: NonNegative = 0.01
-    """Improvement of the primary metric on the holdout, in its own units, below which a challenger is archived."""
-    confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
-    """One-sided confidence of the paired bootstrap that there is an improvement."""
-    bootstrap: Annotated[int, Meta(ge=200)] = 2000
-    seed: Count = 20130101
-
-    def __post_init__(self) -> None:
-        check(
-            self.window > self.validation + self.test, "`window` must be longer than `validation` and `test` together"
-        )
-        check(self.validation > 0, "`validation` must be greater than 0")
-        check(self.test > 0, "`test` must be greater than 0")
-        check(self.time_limit > 0, "`time_limit` must be greater than 0")
-        distinct("recipes", [recipe.name for recipe in self.recipes])
-
-    @property
-    def all_recipes(self) -> list[RecipeConfig]:
-        return self.recipes or [RecipeConfig(name="default")]
 
 
 class KeyConfig(Section, frozen=True, kw_only=True):

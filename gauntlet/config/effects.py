@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from gauntlet.config.possible import span
 from gauntlet.config.records import without_password
 from gauntlet.config.retrain import WindowLength
@@ -149,9 +151,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, Seconds):
         return span(value)
     if isinstance(value, Section):
-        return ", ".join(
-            f"{name} {_shown(getattr(value, name))}" for name in value.__struct_fields__ if getattr(value, name)
-        )
+        fields = [(field, getattr(value, field.name)) for field in msgspec.structs.fields(value)]
+        return ", ".join(f"{field.name} {_shown(given)}" for field, given in fields if given != field.default)
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
     if value is None:

@@ -1,16 +1,18 @@
-"""Schedules and recipes of retraining: when a job starts by the clock, and how each of its models is trained."""
+"""The `retrain` section: when jobs start, how each of their models is trained, and what it has to show offline."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
+from msgspec import Meta
 
-from gauntlet.config.section import Seconds, Section, check
-from gauntlet.types import Label, TriggerMode
+from gauntlet.config.section import Count, NonNegative, Positive, Seconds, Section, check, distinct
+from gauntlet.config.triggers import TriggersConfig
+from gauntlet.types import Label, Rule, TriggerMode
 
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -125,3 +127,59 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
         assert self.time is not None, "checked at the start"
         hour, minute = self.time.split(":")
         return f"{int(minute)} {int(hour)} * * {self.weekday or '*'}"
+
+
+class RetrainConfig(Section, frozen=True, kw_only=True):
+    """When a retraining job starts, and the gate that its model must pass on held-out rows."""
+
+    enabled: bool = True
+    rule: Rule = Rule.REFRESH
+    """What a retrained model has to show in its rollout: `refresh`, or `prove` as for any other."""
+    schedule: ScheduleConfig | None = None
+    """When a job starts by the clock."""
+    triggers: TriggersConfig = TriggersConfig()
+    """What else asks for a job, and which of it may start one by itself."""
+    recipes: list[RecipeConfig] = []
+    """How models are trained; each job trains one by each. Default: one, of `window` and `trainer`."""
+    trainer: str | None = None
+    """`module:function(rows, targets) -> fitted model`; default: the champion's own estimator, cloned and fitted
+    anew."""
+    on_severity: Literal["MEDIUM", "HIGH", "CRITICAL"] = "HIGH"
+    window: Seconds = Seconds(60 * 86_400)
+    """How far back the training data goes."""
+    validation: Seconds = Seconds(7 * 86_400)
+    test: Seconds = Seconds(7 * 86_400)
+    min_data_points: Annotated[int, Meta(ge=20)] = 100
+    min_interval: Seconds = Seconds(6 * 3600)
+    """At most one job in this time; CRITICAL drift does not wait."""
+    cool_down: Seconds = Seconds(7 * 86_400)
+    """After a job or a rollout has ended, wait this long before the next (a CRITICAL drift does not wait)."""
+    max_attempts: Positive = 20
+    """Jobs in one lineage (the same champion) at most."""
+    time_limit: Seconds = Seconds(300)
+    """A job that takes longer is aborted."""
+    max_memory_bytes: Annotated[int, Meta(ge=64 * 2**20)] | None = None
+    """What a job's processes may hold in memory together before it is aborted (measured on Linux). Default: three
+    quarters of the machine's, or of the container's."""
+    up_to: Literal["staging", "canary", "production"] = "production"
+    """How far a new model goes by itself: it is only registered, it runs on the ramp and waits for approval on its last
+    stage, or it is promoted."""
+    min_improvement: NonNegative = 0.01
+    """Improvement of the primary metric on the holdout, in its own units, below which a challenger is archived."""
+    confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
+    """One-sided confidence of the paired bootstrap that there is an improvement."""
+    bootstrap: Annotated[int, Meta(ge=200)] = 2000
+    seed: Count = 20130101
+
+    def __post_init__(self) -> None:
+        check(
+            self.window > self.validation + self.test, "`window` must be longer than `validation` and `test` together"
+        )
+        check(self.validation > 0, "`validation` must be greater than 0")
+        check(self.test > 0, "`test` must be greater than 0")
+        check(self.time_limit > 0, "`time_limit` must be greater than 0")
+        distinct("recipes", [recipe.name for recipe in self.recipes])
+
+    @property
+    def all_recipes(self) -> list[RecipeConfig]:
+        return self.recipes or [RecipeConfig(name="default")]

@@ -31,8 +31,7 @@ def started(folder: Path, **changes: Any) -> Config:
 def changed(folder: Path, **changes: Any) -> Path:
     """The same configuration file with other sections."""
     path = folder / "config.yaml"
-    document = yaml.safe_load(path.read_text()) | changes
-    path.write_text(yaml.safe_dump(document))
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
     return path
 
 
@@ -118,7 +117,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
             "retrain.recipes[0].parameters: in force none, configured {}; takes effect at the next start",
             "retrain.recipes[0].trainer: in force none, configured null; takes effect at the next start",
             "retrain.recipes[0].window: in force none, configured 30d; takes effect at the next start",
-            "retrain.schedule: in force null, configured every 7d, timezone UTC; takes effect at the next start",
+            "retrain.schedule: in force null, configured every 7d; takes effect at the next start",
         ],
     ),
     "another pane": (
