@@ -187,7 +187,7 @@ def reference_of(config: Config, predictor: Predictor) -> Reference | None:
         return found
     rows = [dict(zip(found.columns, row, strict=True)) for row in zip(*found.columns.values(), strict=True)]
     truth = np.array(found.truths, dtype=np.float64)
-    outputs = _held_out(predictor, rows, path) if settings.held_out else _cross_fitted(predictor, rows, truth)
+    outputs = _held_out(predictor, rows, path) if settings.held_out else cross_fitted(predictor, rows, truth)
     if outputs is None:
         return Reference(columns=found.columns, at=found.at)
     losses = loss(config.metric, outputs, truth)
@@ -210,7 +210,7 @@ def _held_out(predictor: Predictor, rows: list[dict[str, Any]], path: str) -> ND
     return output
 
 
-def _cross_fitted(
+def cross_fitted(
     predictor: Predictor, rows: list[dict[str, Any]], truth: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
     """Out-of-sample outputs on training rows by 2-fold cross-fitting over halves of the time; None if it fails.

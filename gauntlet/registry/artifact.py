@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib
 import inspect
+import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -272,6 +273,7 @@ class Predictor:
         self.schema = schema
         self.version = version
         self._names = [f.name for f in schema.features]
+        self._values = operator.itemgetter(*self._names) if self._names else lambda row: ()
         builders: dict[str, Callable[[Rows], Any]] = {
             "matrix": self._matrix,
             "frame": self._frame,
@@ -321,11 +323,11 @@ class Predictor:
             return np.asarray(inside & (np.abs(output.sum(axis=1) - 1) < 1e-6))
 
     def _matrix(self, rows: Rows) -> NDArray[np.float64]:
-        nan = float("nan")
-        names = self._names
-        return np.array(
-            [[nan if (v := row.get(name)) is None else v for name in names] for row in rows], dtype=np.float64
-        )
+        try:
+            values = list(map(self._values, rows))  # None is NaN
+        except KeyError:  # an optional feature that a row leaves out
+            values = [[row.get(name) for name in self._names] for row in rows]
+        return np.array(values, dtype=np.float64).reshape(len(rows), len(self._names))
 
     def _rows(self, rows: Rows) -> list[dict[str, Any]]:
         """Every declared feature and no other: a DictVectorizer would read a missing one as 0 without a word."""

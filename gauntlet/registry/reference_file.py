@@ -73,7 +73,10 @@ class ChunkReader:
     def numbers(self, column: str) -> list[float | None]:
         values = self._chunk.numbers[column]
         self._require(~np.isinf(values), column, "an infinite number")
-        return [None if math.isnan(value) else value for value in values.tolist()]
+        found: list[float | None] = values.tolist()
+        for row in np.flatnonzero(np.isnan(values)).tolist():
+            found[row] = None
+        return found
 
     def texts(self, column: str) -> list[str | None]:
         coded = self._chunk.texts[column]

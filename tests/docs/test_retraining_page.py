@@ -1,12 +1,19 @@
 """docs/retraining.md by the letter: its settings are read, its Python runs, and it lists the facts and names."""
 
+import json
 import re
+import shlex
 from pathlib import Path
 from typing import get_args
 
 import msgspec
+import numpy as np
+import pandas as pd
 import pytest
+import skops.io
+from sklearn.linear_model import LogisticRegression
 
+from gauntlet.cli import main
 from gauntlet.config import retraining_names
 from gauntlet.config.load import parse
 from gauntlet.config.rules import FACTS
@@ -53,3 +60,22 @@ def test_the_settings_it_names_are_there(setting: str) -> None:
         assert step in fields, setting
         kinds = [fields[step], *get_args(fields[step])]
         section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)), section)
+
+
+def test_its_run_without_a_router_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, slope in (("a", 1.5), ("b", -1.5), ("quiet", 1.5)):
+        rows = pd.DataFrame({"x": rng.normal(size=3000), "z": rng.normal(size=3000)})
+        rows["y"] = (rng.random(3000) < 1 / (1 + np.exp(-slope * rows.x))) * 1
+        rows.to_csv(f"{name}.csv", index=False)
+        if name == "a":
+            skops.io.dump(LogisticRegression().fit(rows[["x", "z"]], rows.y), "model.skops")
+    (block,) = [text for kind, text in BLOCKS if kind == "bash" and "retrain run" in text]
+    turned, same = [shlex.split(line) for line in block.replace("\\\n", " ").splitlines()]
+    assert main([*turned[1:], "--no-latency"]) == 0
+    assert json.loads(Path("report.json").read_text())["decision"] == "promote"
+    assert Path("new.skops").exists()
+    assert "<svg" in Path("page.html").read_text()
+    assert same[same.index("||") :] == ["||", "test", "$?", "=", "3"]
+    assert main([*same[1 : same.index("||")], "--no-latency"]) == 3

@@ -36,6 +36,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
     for name, about in VERBS.items():
         add(name, _ask, about, _asking)
+    about = "retrain from files alone: detect drift, decide, train, compare, report"
+    add("run", _run_files, about, _running_files)
 
 
 def _asking(parser: argparse.ArgumentParser) -> None:
@@ -48,3 +50,15 @@ def _ask(arguments: argparse.Namespace) -> int:
     from gauntlet.cli.retrain import verbs
 
     return verbs.run(arguments)
+
+
+def _running_files(parser: argparse.ArgumentParser) -> None:
+    from gauntlet.cli.retrain import run
+
+    run.options(parser)
+
+
+def _run_files(arguments: argparse.Namespace) -> int:
+    from gauntlet.cli.retrain import run
+
+    return run.run(arguments)

@@ -1,0 +1,354 @@
+"""Retraining from files alone: detect drift, decide, train, compare; the result is one record.
+
+Each step is the one that the services and the other commands take: the drift rules of `gauntlet drift`, the training of
+the retrainer's jobs, the comparison of `gauntlet compare`. The newest recent rows are held out: nothing is trained on
+them, and they are touched once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from evaluator.offline.comparator import comparison, holdout, models
+from evaluator.offline.comparator.result import ComparisonReport, Factor
+from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings
+from evaluator.offline.drift.records import UNKNOWN, DriftFileSettings, DriftReport
+from evaluator.offline.drift.two_tables import compare_tables
+from evaluator.offline.records import PlainRecord, check_limits, column, option
+from gauntlet import bootstrap
+from gauntlet.config import RetrainConfig
+from gauntlet.config.retrain import RecipeConfig
+from gauntlet.errors import BadInput, ModelUnusable
+from gauntlet.registry import artifact
+from gauntlet.registry.artifact import Predictor, Schema
+from gauntlet.registry.reference import Reference
+from gauntlet.registry.reference_file import read_reference
+from gauntlet.table import Table
+from gauntlet.table.sources import Source, open_source
+from gauntlet.types import Severity, Task
+from retrainer import training
+from retrainer.dataset import Rows
+
+Decision = Literal["promote", "keep", "no_answer", "no_need"]
+
+_ANSWER = "champion_answer"
+_UNANSWERED = (
+    "a model of the champion's kind can't be fitted on half of the reference, so its errors there are not known and "
+    "were not compared: give --held-out or --prediction"
+)
+_ALL_ROWS = 1 << 62
+_CHUNK_ROWS = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(PlainRecord):
+    """When a model is trained, on what, and by whom."""
+
+    prediction: str | None = column("the champion's recorded answers in both files; default: they are computed", None)
+    held_out: bool = option(
+        "the champion has not seen the reference rows; else its answers there are those of two models of its kind, "
+        "each fitted on the other half",
+        False,
+    )
+    on_severity: Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"] = option("of the drift that asks for a new model", "HIGH")
+    force: bool = option("train whatever the drift is; never on damaged data", False)
+    test_share: float = option(
+        "of the recent rows, the newest: held out, to compare the models on", 0.3, above=0.0, below=1.0
+    )
+    train_on: Literal["auto", "recent", "all"] = option(
+        "recent: not on the reference rows; all: on both; auto: recent where the drift says that older rows teach what "
+        "no longer holds",
+        "auto",
+    )
+    min_rows: int = option("to train on and held out, of each at least", 100, least=20)
+    trainer: str | None = option(
+        "module:function(rows, targets) that returns a fitted model; default: the champion's own kind",
+        None,
+        metavar="FUNCTION",
+    )
+
+    def __post_init__(self) -> None:
+        check_limits(self, BadInput)
+
+
+@dataclass(frozen=True, slots=True)
+class Training(PlainRecord):
+    """The challenger: how it was trained, and the file that it was written to."""
+
+    algorithm: str
+    trained_on: str
+    rows: int
+    test_rows: int
+    seconds: float
+    saved: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainingReport(PlainRecord):
+    """What was found, what was decided, and on what evidence. `seconds` by step."""
+
+    decision: Decision
+    reasons: tuple[str, ...]
+    severity: str
+    confidence: float | None
+    root_cause: str
+    conditions: tuple[Factor, ...]
+    drift: DriftReport
+    training: Training | None
+    comparison: ComparisonReport | None
+    seconds: dict[str, float]
+
+
+class FileRetraining:
+    """One run over a champion and two files. Raises BadInput, `ModelUnusable` and `TrainingError`."""
+
+    def __init__(
+        self, champion: str, reference: str, recent: str, run: RunSettings, compared: ComparatorSettings
+    ) -> None:
+        self._settings = run
+        self._source = champion
+        self._files = [open_source(path) for path in (reference, recent)]
+        self._compared = compared
+        self.seconds: dict[str, float] = {}
+        began = time.perf_counter()
+        self.champion = _champion(champion, Table(self._files[1]), run, compared)
+        schema = self.champion.schema
+        self._compared = replace(compared, features=tuple(one.name for one in schema.features))
+        self._read = [
+            read_reference(path, schema, target=compared.target, time=compared.time, most_rows=_ALL_ROWS)
+            for path in (reference, recent)
+        ]
+        self._rows = [_rows(read, schema) for read in self._read]
+        self._took("read", began)
+
+    def drift(self) -> DriftReport:
+        """As `gauntlet drift` tells it, with the champion's answers."""
+        began = time.perf_counter()
+        schema, asked = self.champion.schema, self._settings.prediction
+        positive = str(schema.classes[-1]) if len(schema.classes) == 2 else None
+        settings = DriftFileSettings(
+            target=self._compared.target,
+            prediction=asked or _ANSWER,
+            time=self._compared.time,
+            features=tuple(one.name for one in schema.features),
+            task="regression" if schema.task is Task.REGRESSION else "classification",
+            positive=positive,
+        )
+        sources: list[Source] = list(self._files)
+        if asked is None:
+            outputs = [self._reference_outputs(), self._outputs(self._rows[1].features)]
+            if outputs[0] is None:
+                settings = replace(settings, prediction=None, task=None, positive=None)
+            else:
+                sources = [
+                    WithColumn(source, _ANSWER, _answers(schema, output))
+                    for source, output in zip(sources, outputs, strict=True)
+                    if output is not None
+                ]
+            self._took("answers", began)
+        began = time.perf_counter()
+        report = compare_tables(Table(sources[0]), Table(sources[1]), settings)
+        self._took("drift", began)
+        return report if settings.prediction else replace(report, notes=(*report.notes, _UNANSWERED))
+
+    def conditions(self, drift: DriftReport) -> tuple[Factor, ...]:
+        """What must hold before anything is trained. `met` is None where it can't be judged."""
+        settings, began = self._settings, time.perf_counter()
+        train, test = self._split(drift)
+        damaged = drift.action == "quarantine" or drift.root_cause in ("quality", "data_quality")
+        told = (
+            f"{drift.severity} drift, root cause {drift.root_cause}; a model is trained from {settings.on_severity} on"
+        )
+        known = drift.severity not in (UNKNOWN, "NONE")
+        due = known and Severity(drift.severity).rank >= Severity(settings.on_severity).rank
+        enough = min(len(train), len(test)) >= settings.min_rows
+        found = (
+            Factor(
+                "the data is sound",
+                not damaged,
+                "bad data is quarantined, never learned" if damaged else "no rule finds it damaged",
+            ),
+            Factor(
+                "drift asks for a model",
+                True if settings.force or due else None if drift.severity == UNKNOWN else False,
+                f"{told}; asked for by --force" if settings.force else told,
+            ),
+            Factor(
+                "rows enough",
+                enough,
+                f"{len(train):,} to train on and {len(test):,} held out, {settings.min_rows:,} of each wanted",
+            ),
+        )
+        self._took("decide", began)
+        return found
+
+    def train(self, drift: DriftReport) -> tuple[object, Training]:
+        """The challenger, fitted on rows before the held-out ones."""
+        train, test = self._split(drift)
+        began = time.perf_counter()
+        settings = RetrainConfig(trainer=self._settings.trainer, seed=self._compared.seed)
+        model, _ = training.fit(self.champion, RecipeConfig(name="run"), settings, train)
+        seconds = time.perf_counter() - began
+        self._took("train", began)
+        which = "the recent rows" if self._recent_only(drift) else "reference and recent rows"
+        return model, Training(training.algorithm(model), which, len(train), len(test), seconds)
+
+    def compare(self, challenger: object) -> ComparisonReport:
+        """As `gauntlet compare` does, on the held-out rows."""
+        began = time.perf_counter()
+        table = Table(Tail(self._files[1], self._first_held_out), as_written=True)
+        report = comparison.run(self._source, challenger, table, self._compared)
+        self._took("compare", began)
+        return report
+
+    def _recent_only(self, drift: DriftReport) -> bool:
+        asked = self._settings.train_on
+        return asked == "recent" or (asked == "auto" and drift.action == "retrain_recent")
+
+    @property
+    def _first_held_out(self) -> int:
+        recent = len(self._rows[1])
+        return recent - int(recent * self._settings.test_share)
+
+    def _split(self, drift: DriftReport) -> tuple[Rows, Rows]:
+        """The rows to train on, and the newest share of the recent ones."""
+        before, recent = self._rows
+        kept, held_out = (
+            Rows(features=recent.features[part], targets=recent.targets[part], times=recent.times[part])
+            for part in (slice(0, self._first_held_out), slice(self._first_held_out, None))
+        )
+        if self._recent_only(drift):
+            return kept, held_out
+        both = Rows(
+            features=before.features + kept.features,
+            targets=before.targets + kept.targets,
+            times=before.times + kept.times,
+        )
+        return both, held_out
+
+    def _reference_outputs(self) -> NDArray[np.float64] | None:
+        rows = self._rows[0].features
+        if self._settings.held_out:
+            return self._outputs(rows)
+        return bootstrap.cross_fitted(self.champion, rows, np.array(self._read[0].truths, dtype=np.float64))
+
+    def _outputs(self, rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+        parts = range(0, len(rows), _CHUNK_ROWS)
+        return np.concatenate([self._predicted(rows[start : start + _CHUNK_ROWS]) for start in parts])
+
+    def _predicted(self, rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+        """NaN for rows with missing values, where the champion does not take them."""
+        try:
+            return self.champion.predict(rows)
+        except Exception as error:  # the user's model may raise anything
+            whole = np.array([None not in row.values() for row in rows])
+            if whole.all() or not whole.any():
+                raise ModelUnusable(f"the champion fails on these rows: {type(error).__name__}: {error}") from error
+        found = self.champion.predict([row for row, usable in zip(rows, whole, strict=True) if usable])
+        outputs = np.full((len(rows), *found.shape[1:]), np.nan)
+        outputs[whole] = found
+        return outputs
+
+    def _took(self, step: str, began: float) -> None:
+        self.seconds[step] = round(time.perf_counter() - began, 3)
+
+
+def decided(
+    drift: DriftReport,
+    conditions: Sequence[Factor],
+    trained: Training | None,
+    compared: ComparisonReport | None,
+    seconds: Mapping[str, float],
+) -> RetrainingReport:
+    """The record; without a comparison there was no need, or no answer to whether there is."""
+    unmet = [one for one in conditions if not one.met]
+    decision: Decision = "no_answer" if any(one.met is None for one in unmet) else "no_need"
+    reasons = tuple(f"{one.name}: {one.reason}" for one in unmet)
+    if compared is not None:
+        decision, reasons = compared.decision, compared.reasons
+    return RetrainingReport(
+        decision=decision,
+        reasons=reasons,
+        severity=drift.severity,
+        confidence=drift.confidence,
+        root_cause=drift.root_cause,
+        conditions=tuple(conditions),
+        drift=drift,
+        training=trained,
+        comparison=compared,
+        seconds=dict(seconds),
+    )
+
+
+def _champion(source: str, recent: Table, run: RunSettings, compared: ComparatorSettings) -> Predictor:
+    model = artifact.load(source, trusted=compared.trusted, allow_pickle=compared.allow_pickle)
+    kinds = {
+        name: kind for name, kind in holdout.features_of(recent.kinds(), compared).items() if name != run.prediction
+    }
+    schema = models.contenders(model, model, kinds, compared)[0].schema
+    if _ANSWER in recent.columns and run.prediction is None:
+        raise ComparatorError(f"the column {_ANSWER!r} is in the way of the computed answers: name it by --prediction")
+    return Predictor(model, schema, "the champion")
+
+
+def _rows(read: Reference, schema: Schema) -> Rows:
+    """As the trainer gets them; times are seconds, or places where the file has none."""
+    known = schema.task is Task.CLASSIFICATION
+    return Rows(
+        features=[dict(zip(read.columns, row, strict=True)) for row in zip(*read.columns.values(), strict=True)],
+        targets=[schema.classes[int(truth or 0)] if known else float(truth or 0) for truth in read.truths],
+        times=read.at or [float(place) for place in range(read.rows)],
+    )
+
+
+def _answers(schema: Schema, outputs: NDArray[np.float64]) -> pa.Array:
+    """Outputs as a column of answers: numbers, the probability of the last of two classes, or labels; null where there
+    is no usable one."""
+    usable = np.isfinite(outputs if outputs.ndim == 1 else outputs.sum(axis=1))
+    if schema.task is Task.REGRESSION or len(schema.classes) == 2:
+        values = outputs if outputs.ndim == 1 else outputs[:, -1]
+        return pa.array(values, mask=~usable)
+    names = np.array([str(label) for label in schema.classes])
+    return pa.array(names[np.nan_to_num(outputs).argmax(axis=1)], mask=~usable)
+
+
+class WithColumn:
+    """A source with one more column, held in memory."""
+
+    def __init__(self, source: Source, name: str, values: pa.Array) -> None:
+        self._source, self._values, self._name = source, values, name
+        self.name, self.rows = source.name, source.rows
+        self.columns = (*source.columns, name)
+
+    def batches(self, columns: Sequence[str], numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
+        inner = [one for one in columns if one != self._name]
+        start = 0
+        for batch in self._source.batches(inner or self._source.columns[:1], {*numbers} & {*inner}):
+            found = dict(zip(inner, batch.columns, strict=False))
+            found[self._name] = self._values.slice(start, batch.num_rows)
+            start += batch.num_rows
+            yield pa.RecordBatch.from_arrays([found[one] for one in columns], names=list(columns))
+
+
+class Tail:
+    """The rows of a source from number `first` on."""
+
+    def __init__(self, source: Source, first: int) -> None:
+        self._source, self._first = source, first
+        self.name, self.columns = source.name, source.columns
+        self.rows = None if source.rows is None else source.rows - first
+
+    def batches(self, columns: Sequence[str], numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
+        start = 0
+        for batch in self._source.batches(columns, numbers):
+            skipped = min(max(self._first - start, 0), batch.num_rows)
+            start += batch.num_rows
+            if skipped < batch.num_rows:
+                yield batch.slice(skipped)
