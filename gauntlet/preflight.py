@@ -45,6 +45,9 @@ def refuse_environment(config: Config) -> None:
     and nobody is called."""
     refuse_trainer(config)
     refuse_records(config)
+    for target in config.notify:
+        if target.handler is not None:
+            named_function(target.handler, f"notify: the handler of {target.name},")
     _refuse_folder(Path(config.data))
     if config.log != "local":
         from gauntlet.log.kafka_topics import parse
@@ -84,11 +87,12 @@ def refuse_trainer(config: Config) -> None:
 
 def refuse_records(config: Config) -> None:
     """Raise `ConfigError` where the driver for `records` is missing."""
-    if config.records != LOCAL and not _installed("psycopg"):
+    if config.records != LOCAL and not installed("psycopg"):
         raise ConfigError("records: PostgreSQL needs the driver psycopg: pip install 'gauntlet-ml[postgres]'")
 
 
-def _installed(package: str) -> bool:
+def installed(package: str) -> bool:
+    """Whether a package that is optional is there; it is not imported."""
     try:
         return importlib.util.find_spec(package) is not None
     except ValueError:  # how Python says that it has been ruled out

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import msgspec
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from gauntlet.events import Drift, Health
 from gauntlet.types import Severity
@@ -177,7 +177,7 @@ def estimate(blocks: list[Block], metric: str, confidence: float) -> Estimate | 
         if len(found) > 1:
             spread = math.fsum((n * (value - mean)) ** 2 for (n, _), value in zip(found, means, strict=True))
             error = math.sqrt(spread * len(found) / (len(found) - 1)) / rows
-            half = error * float(student.ppf(confidence, len(found) - 1))
+            half = error * float(stdtrit(len(found) - 1, confidence))
     limits = (None, None) if half is None else (mean - half, mean + half)
     if not squared:
         return Estimate(value=mean, lower=limits[0], upper=limits[1])

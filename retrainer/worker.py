@@ -10,6 +10,7 @@ import contextlib
 import math
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -31,6 +32,8 @@ from gauntlet.types import Severity
 from retrainer import registry_sync
 from retrainer.control_client import ControlClient
 from retrainer.decisions import decide
+from retrainer.notify.notifier import Notifier
+from retrainer.notify.targets import Target, targets
 from retrainer.records.recorder import Recorder
 from retrainer.requester import Requester
 from retrainer.runner import JobRunner
@@ -50,13 +53,17 @@ _HELD = "the allocation stays as it is; trying again"
 
 
 async def serve(config: Config, stop: asyncio.Event) -> None:
-    """Run the retrainer until `stop` is set. Outages are waited out; only a cancellation ends it otherwise."""
+    """Run the retrainer until `stop` is set. Outages are waited out; only a cancellation ends it otherwise.
+
+    Raises `ConfigError` for a target of `notify` that can't be told of anything.
+    """
+    told = targets(config.notify)
     backoff, problems = _FIRST_BACKOFF, status.Problems("retrainer")
     faults = Faults(problems, _log)
     while not stop.is_set():
         try:
             async with AsyncExitStack() as stack:
-                worker = await _open(config, problems, stack)
+                worker = await _open(config, told, problems, stack)
                 await worker.run(stop)
         except OUTAGES as error:
             backoff = min(2 * backoff, _LONGEST_BACKOFF)
@@ -65,7 +72,7 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
             await pause(stop, backoff)
 
 
-async def _open(config: Config, problems: status.Problems, stack: AsyncExitStack) -> Worker:
+async def _open(config: Config, told: Sequence[Target], problems: status.Problems, stack: AsyncExitStack) -> Worker:
     store = RetrainerStore(adapters.data(config), config.experiment)
     stack.callback(store.close)
     writer = await adapters.log_writer(config, "retrainer")
@@ -75,7 +82,10 @@ async def _open(config: Config, problems: status.Problems, stack: AsyncExitStack
     state = adapters.state(config)
     stack.push_async_callback(state.close)
     registry = adapters.registry(config)
-    recorder = Recorder(config, store, state, registry, Faults(problems, _log))
+    faults = Faults(problems, _log)
+    notifier = Notifier(config, store, state, faults, told)
+    await stack.enter_async_context(beside(notifier.run))
+    recorder = Recorder(config, store, state, registry, faults, notifier.deliveries)
     await stack.enter_async_context(beside(recorder.run))
     return Worker(config, reader, writer, state, registry, store, problems)
 

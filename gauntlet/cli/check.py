@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from gauntlet import bootstrap, in_force, preflight, traffic
 from gauntlet.cli import diff, load_config
 from gauntlet.config import Config
 from gauntlet.config.possible import span
 from gauntlet.config.profile import notice
+from gauntlet.errors import ConfigError
 
 
 def run(path: str) -> int:
@@ -34,13 +36,25 @@ def run(path: str) -> int:
     for difference in differences:
         print(f"differs: {difference}")
     seen = asyncio.run(traffic.recorded(config)) if found is not None else None
-    for note in [*champion.notes, *(traffic.notes(config, schema, seen) if seen is not None else [])]:
+    for note in [*_untold(config), *champion.notes, *(traffic.notes(config, schema, seen) if seen is not None else [])]:
         print(f"note: {note}")
     print(_rollout_times(config))
     if reference is not None:
         losses = "with the champion's error on them" if reference.losses else "without the champion's error on them"
         print(f"reference: the newest {reference.rows:,} rows, {losses}")
     return 0
+
+
+def _untold(config: Config) -> Iterator[str]:
+    """Why a target of `notify` could not be told from here; the retrainer may run where its secrets are."""
+    if not config.notify:
+        return
+    from retrainer.notify.targets import targets
+
+    try:
+        targets(config.notify)
+    except ConfigError as error:
+        yield f"{error}, or the retrainer refuses to start"
 
 
 def _rollout_times(config: Config) -> str:

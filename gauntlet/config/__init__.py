@@ -18,6 +18,7 @@ from gauntlet.config.drift import DriftConfig
 from gauntlet.config.evidence import MOST_LEVEL, EvidenceConfig, GuardrailConfig
 from gauntlet.config.evidence import RATES as RATES
 from gauntlet.config.http import HttpConfig as HttpConfig
+from gauntlet.config.notify import NotifyConfig as NotifyConfig
 from gauntlet.config.outcomes import OutcomesConfig
 from gauntlet.config.possible import refuse_impossible
 from gauntlet.config.profile import Profile
@@ -246,6 +247,7 @@ class Config(Section, frozen=True, kw_only=True):
     bake: BakeConfig = BakeConfig()
     drift: DriftConfig = DriftConfig()
     retrain: RetrainConfig = RetrainConfig()
+    notify: list[NotifyConfig] = []
     observe: ObserveConfig = ObserveConfig()
     keys: list[KeyConfig] = []
 
@@ -277,6 +279,7 @@ class Config(Section, frozen=True, kw_only=True):
         ports = [p for p in (self.router.port, self.observe.evaluator_port, self.observe.retrainer_port) if p]
         check(len(set(ports)) == len(ports), f"`observe` must leave each service a port of its own, not {ports}")
         distinct("keys", [key.name for key in self.keys])
+        distinct("notify", [target.name for target in self.notify])
         distinct("segments", self.segments)
         check(
             bool(self.keys) or self.router.host in ("127.0.0.1", "::1", "localhost"),

@@ -136,7 +136,7 @@ def _flat(section: Section, prefix: str) -> Iterator[tuple[str, str]]:
         value = getattr(section, name)
         if isinstance(value, Section) and name != "schedule":  # which may be none
             yield from _flat(value, f"{prefix}{name}.")
-        elif name in ("ramp", "keys", "recipes", "rules"):
+        elif name in ("ramp", "keys", "recipes", "rules", "notify"):
             for place, item in enumerate(value):
                 yield from _flat(item, f"{prefix}{name}[{place}].")
         elif name not in ("guardrails", "features"):

@@ -22,6 +22,7 @@ from gauntlet.rollout import Control
 from gauntlet.state import StateStore
 from gauntlet.threads import detached
 from gauntlet.types import Severity
+from retrainer.notify.outbox import Delivery
 from retrainer.records import rows
 from retrainer.records.checklist import Facts, challenger_of, checklist
 from retrainer.store import JobRecord, RetrainerStore
@@ -45,17 +46,25 @@ class Recorder:
     """One experiment's records. `step` is one turn; everything in it is safe to repeat."""
 
     def __init__(
-        self, config: Config, store: RetrainerStore, state: StateStore, registry: ModelStore, faults: Faults
+        self,
+        config: Config,
+        store: RetrainerStore,
+        state: StateStore,
+        registry: ModelStore,
+        faults: Faults,
+        deliveries: Callable[[int], list[Delivery]] = lambda _: [],
     ) -> None:
+        """`deliveries`: those that have changed after the change of that number."""
         self._config = config
         self._store = store
         self._state = state
         self._registry = registry
         self._faults = faults
+        self._deliveries = deliveries
         self._database: Database | None = None
         self._began: float | None = None
         self._jobs: dict[str, JobRecord] = {}
-        self._decided = 0
+        self._decided = self._delivered = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until `stop` is set."""
@@ -81,18 +90,20 @@ class Recorder:
         if self._database is None or record.began != self._began:
             opened = await self._patiently(self._open, record.began)
             self._database, self._decided = opened
-            self._began, self._jobs = record.began, {}
+            self._began, self._jobs, self._delivered = record.began, {}, 0
         database = self._database
         changed = [job for id, job in self._store.committed.items() if self._jobs.get(id) is not job]
         history: list[tuple[int, Control]] = []
         if version > self._decided:
             # From the last known one on, which is where the next comes from.
             history = await control.history(self._state, self._config.experiment, max(0, self._decided - 1))
-        if not changed and not history:
+        deliveries = self._deliveries(self._delivered)
+        if not changed and not history and not deliveries:
             return
-        await self._patiently(self._write, database, record.began, changed, history)
+        await self._patiently(self._write, database, record.began, changed, history, deliveries)
         self._jobs |= {job.id: job for job in changed}
         self._decided = max(version, self._decided)
+        self._delivered = max([delivery.number for delivery in deliveries], default=self._delivered)
 
     async def _patiently(self, call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """The call in a thread; one that takes long is told of, and waited for: there is never a second beside it."""
@@ -115,7 +126,12 @@ class Recorder:
         return database, database.latest_decision(**rows.origin(self._config.experiment, began))
 
     def _write(
-        self, database: Database, began: float, jobs: list[JobRecord], history: list[tuple[int, Control]]
+        self,
+        database: Database,
+        began: float,
+        jobs: list[JobRecord],
+        history: list[tuple[int, Control]],
+        deliveries: list[Delivery],
     ) -> None:
         origin = rows.origin(self._config.experiment, began)
         database.write(
@@ -123,6 +139,7 @@ class Recorder:
                 "model_retraining_events": [origin | rows.of_event(job) for job in jobs],
                 "retraining_jobs": [origin | rows.of_job(job) for job in jobs],
                 "decisions": [origin | row for row in self._decisions(history)],
+                "deliveries": [origin | rows.of_delivery(delivery) for delivery in deliveries],
             }
         )
 
@@ -135,7 +152,12 @@ class Recorder:
             challenger = self._version(name)
             job = self._store.committed.get(challenger.note) if challenger else None
             facts = Facts(
-                before=before, after=after, challenger=challenger, champion=self._version(before.champion), job=job
+                before=before,
+                after=after,
+                challenger=challenger,
+                champion=self._version(before.champion),
+                job=job,
+                targets=len(self._config.notify),
             )
             yield rows.of_decision(version, after, name, job.id if job else "", checklist(facts))
 

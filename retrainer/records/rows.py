@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from gauntlet.rollout import Control
+from retrainer.notify.outbox import Delivery
 from retrainer.records.checklist import Check
 from retrainer.store import JobRecord
 
@@ -102,6 +103,23 @@ def of_decision(version: int, control: Control, challenger: str | None, job: str
         "job_id": text(job) or None,
         "checklist": clean(msgspec.to_builtins(checklist)) or None,
         "at": _moment(last.at),
+    }
+
+
+def of_delivery(delivery: Delivery) -> Row:
+    """The row of `deliveries`."""
+    notice = delivery.notice
+    return {
+        "notice": text(notice.id),
+        "target": text(delivery.target),
+        "kind": notice.kind,
+        "severity": str(notice.severity),
+        "title": text(notice.title),
+        "status": delivery.status,
+        "attempts": delivery.attempts,
+        "error": None if delivery.error is None else text(delivery.error),
+        "at": _moment(notice.at),
+        "updated_at": _moment(delivery.updated_at),
     }
 
 

@@ -75,11 +75,18 @@ class Following:
         self.state = adapters.state(self.config)
         self.store = RetrainerStore(self.data, self.config.experiment)
         self.problems = status.Problems("retrainer")
+        self.registry = adapters.registry(self.config)
         self.recorder = self.anew()
+
+    @property
+    def stages(self) -> dict[str, object]:
+        """What a challenge needs beside its version."""
+        stages = tuple(stage.stage() for stage in self.config.ramp)
+        return {"shadow": self.config.shadow.stage(), "stages": stages}
 
     def anew(self) -> Recorder:
         faults = Faults(self.problems, get_logger("test"))
-        return Recorder(self.config, self.store, self.state, adapters.registry(self.config), faults)
+        return Recorder(self.config, self.store, self.state, self.registry, faults)
 
     def put(self, *jobs: JobRecord) -> None:
         for one in jobs:

@@ -23,7 +23,12 @@ GIVEN = {"experiment", "task", "champion.model"}
 """What has no default: the example's own values."""
 
 # Settings whose default is an empty list are shown by a commented item.
-ITEMS = {"features": structs.FeatureSpec, "guardrails": structs.GuardrailConfig, "keys": structs.KeyConfig}
+ITEMS = {
+    "features": structs.FeatureSpec,
+    "guardrails": structs.GuardrailConfig,
+    "keys": structs.KeyConfig,
+    "notify": structs.NotifyConfig,
+}
 
 
 def _sections(struct: type[msgspec.Struct] = structs.Config, path: str = "") -> Iterator[tuple[str, object]]:

@@ -1,6 +1,6 @@
-"""Scenarios of the records: 1. their database is not there when the retrainer starts; 2. PostgreSQL is killed again and
-again while jobs come and go; 3. it hangs; 4. the SQLite file is damaged, and moved away. Every time decisions go on,
-the status tells of it, and afterwards the records are whole."""
+"""Scenarios of the records: 1. their database is not there when the retrainer starts; 2. PostgreSQL is killed again
+and again while jobs come and go; 3. it hangs; 4. the SQLite file is damaged, and moved away; 5. the database is down,
+and so is who is told. Every time decisions go on, the status tells of it, and afterwards the records are whole."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,18 @@ import msgspec
 import parts
 import pytest
 from builders import retraining_data
+from builders.decision_loop import DecisionLoop
 from builders.retraining_records import Following, job, schema_of
 
+from gauntlet import keys
+from gauntlet.config import NotifyConfig
 from gauntlet.errors import DamagedFile
+from gauntlet.status import RetrainerProgress
+from gauntlet.types import VerdictCause
+from retrainer.notify.notifier import UNDELIVERED
 from retrainer.records import queries
 from retrainer.records.recorder import CODE
+from retrainer.worker import serve
 
 Follow = Callable[[str], Awaitable[Following]]
 
@@ -138,3 +145,37 @@ async def told_of_nothing(following: Following) -> None:
     async with asyncio.timeout(60):
         while following.problems.open:
             await asyncio.sleep(0.02)
+
+
+def refuses(_: dict[str, object]) -> None:
+    raise ConnectionError("nobody home")
+
+
+async def test_decisions_go_on_while_nobody_can_be_told_and_nothing_recorded(tmp_path: Path) -> None:
+    loop = DecisionLoop(tmp_path, "deaf")
+    notify = [NotifyConfig(name="nobody", handler=f"{__name__}:refuses", severity="LOW")]
+    config = msgspec.structs.replace(loop.config, records="postgresql://127.0.0.1:1/nowhere", notify=notify)
+    loop.store.close()
+    await loop.writer.close()
+    await loop.begin()
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(config, stop))
+
+    async def problems() -> set[str]:
+        _, value = await loop.state.get(keys.retrainer_progress("deaf"))
+        report = msgspec.json.decode(value, type=RetrainerProgress) if value else RetrainerProgress()
+        return {problem.code for problem in report.problems}
+
+    async with asyncio.timeout(60):
+        while await problems() != {CODE}:
+            await asyncio.sleep(0.02)
+        await loop.publish(loop.look(0.5, result="worse", cause=VerdictCause.HARM, effect=-0.1))
+        while (await loop.record()).rollouts:
+            await asyncio.sleep(0.02)
+        while await problems() != {CODE, UNDELIVERED}:
+            await asyncio.sleep(0.02)
+    stop.set()
+    await serving
+    assert await loop.decisions() == ["begin", "challenge", "rollback"]
+    for part in (loop.evaluator, loop.reader, loop.state):
+        await part.close()

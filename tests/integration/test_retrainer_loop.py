@@ -6,105 +6,30 @@ from pathlib import Path
 import msgspec
 import pytest
 from builders import retraining_data
+from builders.decision_loop import DecisionLoop
 from builders.samples import sample
 
-from gauntlet import adapters, control, events, keys
+from gauntlet import control, events, keys
 from gauntlet.errors import LogUnavailable, StateUnavailable
-from gauntlet.events import ArmSummary, Evaluation, Event, Health
+from gauntlet.events import Health
 from gauntlet.log import Record
-from gauntlet.registry.artifact import Schema
-from gauntlet.rollout import Command, Control, begin
+from gauntlet.rollout import Command
 from gauntlet.types import VerdictCause
-from retrainer.store import JobRecord, RetrainerStore
-from retrainer.worker import Worker
+from retrainer.store import JobRecord
 
 DAY = retraining_data.DAY
 T0 = retraining_data.START
 
 
-class RetrainerLoop:
-    """A begun experiment with a challenger v0002 in shadow, an evaluator's voice, and a worker."""
-
-    def __init__(self, folder: Path, experiment: str) -> None:
-        self.config = msgspec.structs.replace(
-            retraining_data.configuration(folder, enabled="false"), experiment=experiment
-        )
-        self.data = Path(self.config.data)
-        self.state = adapters.state(self.config)
-        self.reader = adapters.local_reader(self.config)
-        self.writer = adapters.local_writer(self.config, "retrainer")
-        self.evaluator = adapters.local_writer(self.config, "evaluator")
-        self.registry = adapters.registry(self.config)
-        self.open()
-
-    def open(self) -> None:
-        self.store = RetrainerStore(self.data, self.config.experiment)
-        self.worker = Worker(self.config, self.reader, self.writer, self.state, self.registry, self.store)
-
-    async def begin(self) -> None:
-        schema = Schema(task=self.config.task, features=(), classes=(0, 1))
-        for _ in range(2):
-            self.registry.register("builders.small_experiment:classifier", schema, created_at=T0)
-        await control.create(self.state, begin(self.config.experiment, "v0001", T0))
-        stages = tuple(stage.stage() for stage in self.config.ramp)
-        challenge = Command(
-            name="challenge", actor="t", reason="r", version="v0002", shadow=self.config.shadow.stage(), stages=stages
-        )
-        await control.change(self.state, self.config.experiment, challenge, T0)
-
-    async def publish(self, *new: Event) -> None:
-        records = [Record(keys.EVALUATIONS, e.id, e.at, events.encode(e)) for e in new]  # type: ignore[arg-type]
-        await self.evaluator.append(records)
-
-    def look(self, day: float, **changes: object) -> Evaluation:
-        arm = ArmSummary(model="v0002", exposures=9000, outcomes=9000, metrics={"accuracy": 0.9})
-        known = Evaluation(
-            id=f"look-{day}",
-            at=T0 + day * DAY,
-            experiment=self.config.experiment,
-            rollout=f"{self.config.experiment}-r0001",
-            champion="v0001",
-            challenger="v0002",
-            form="paired",
-            metric="log_loss",
-            result="inconclusive",
-            reasons=[],
-            effect=0.02,
-            lower=-0.01,
-            upper=0.05,
-            pairs=9000,
-            information_fraction=0.5,
-            blocks=10,
-            gross_harm_excluded=True,
-            arms={"challenger": arm},
-        )
-        return msgspec.structs.replace(known, **changes)
-
-    async def record(self) -> Control:
-        _, found = await control.read(self.state, self.config.experiment)
-        assert found is not None
-        return found
-
-    async def decisions(self) -> list[str]:
-        history = await control.history(self.state, self.config.experiment)
-        return [c.last.command for _, c in history if c.last is not None]
-
-    async def close(self) -> None:
-        await self.worker.close()
-        self.store.close()
-        for part in (self.writer, self.evaluator, self.reader, self.state):
-            await part.close()
-
-
 @pytest.fixture
-async def loop(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RetrainerLoop]:
-    built = RetrainerLoop(tmp_path, request.node.name.replace("_", "-")[:60].strip("-"))
+async def loop(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[DecisionLoop]:
+    built = DecisionLoop(tmp_path, request.node.name.replace("_", "-")[:60].strip("-"))
     await built.begin()
     yield built
     await built.close()
 
 
-async def test_no_promotion_while_the_champion_is_not_kept_whole(loop: RetrainerLoop) -> None:
+async def test_no_promotion_while_the_champion_is_not_kept_whole(loop: DecisionLoop) -> None:
     champion = loop.data / "registry" / "v0001" / "version.json"
     kept = champion.read_bytes()
     champion.write_bytes(kept[:-9])
@@ -121,7 +46,7 @@ async def test_no_promotion_while_the_champion_is_not_kept_whole(loop: Retrainer
     assert loop.worker.problems.open == []
 
 
-async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(loop: RetrainerLoop) -> None:
+async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(loop: DecisionLoop) -> None:
     name = loop.config.experiment
     await loop.publish(*(loop.look(day) for day in range(1, 20)))
     await loop.worker.step()
@@ -162,7 +87,7 @@ async def test_a_whole_ramp_a_promotion_and_the_watch_that_takes_it_back(loop: R
     assert sample("gauntlet_decisions_total", experiment=name, decision="promote") == 1
 
 
-async def test_harm_is_rolled_back_though_no_retraining_is_wanted(loop: RetrainerLoop) -> None:
+async def test_harm_is_rolled_back_though_no_retraining_is_wanted(loop: DecisionLoop) -> None:
     await loop.publish(loop.look(0.5, result="worse", cause=VerdictCause.HARM, effect=-0.1))
     await loop.worker.step()
     record = await loop.record()
@@ -171,7 +96,7 @@ async def test_harm_is_rolled_back_though_no_retraining_is_wanted(loop: Retraine
     assert sample("gauntlet_rollback_total", experiment=loop.config.experiment, cause="evidence") == 1
 
 
-async def test_events_handled_again_after_a_kill_change_nothing(loop: RetrainerLoop) -> None:
+async def test_events_handled_again_after_a_kill_change_nothing(loop: DecisionLoop) -> None:
     await loop.publish(*(loop.look(day) for day in range(1, 5)))
 
     def crash() -> bool:
@@ -191,7 +116,7 @@ async def test_events_handled_again_after_a_kill_change_nothing(loop: RetrainerL
     assert loop.store.offsets["evaluations", "evaluator"] == 4
 
 
-async def test_old_news_of_an_ended_rollout_is_read_and_not_acted_upon(loop: RetrainerLoop) -> None:
+async def test_old_news_of_an_ended_rollout_is_read_and_not_acted_upon(loop: DecisionLoop) -> None:
     name = loop.config.experiment
     await control.change(loop.state, name, Command(name="abort", actor="op", reason="r"), T0 + 1)
     stages = tuple(stage.stage() for stage in loop.config.ramp)
@@ -206,7 +131,7 @@ async def test_old_news_of_an_ended_rollout_is_read_and_not_acted_upon(loop: Ret
     assert loop.store.offsets["evaluations", "evaluator"] == 2
 
 
-async def test_what_is_no_event_or_cannot_be_judged_is_skipped(loop: RetrainerLoop) -> None:
+async def test_what_is_no_event_or_cannot_be_judged_is_skipped(loop: DecisionLoop) -> None:
     await loop.evaluator.append(
         [
             Record(keys.EVALUATIONS, "junk", T0, b"not json"),
@@ -229,7 +154,7 @@ async def test_what_is_no_event_or_cannot_be_judged_is_skipped(loop: RetrainerLo
 
 
 async def test_an_outage_of_the_state_holds_and_loses_nothing(
-    loop: RetrainerLoop, monkeypatch: pytest.MonkeyPatch
+    loop: DecisionLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await loop.publish(*(loop.look(day) for day in range(1, 8)))
 
@@ -246,7 +171,7 @@ async def test_an_outage_of_the_state_holds_and_loses_nothing(
     assert await loop.decisions() == ["begin", "challenge", "advance", "advance", "advance"]
 
 
-async def test_an_outage_of_the_log_never_stops_decisions(loop: RetrainerLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_of_the_log_never_stops_decisions(loop: DecisionLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     async def down(*_: object, **__: object) -> None:
         raise LogUnavailable("disk full")
 

@@ -1,0 +1,69 @@
+"""Targets: one blocking function each that tells one notice, made from the configuration and the environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from gauntlet import preflight
+from gauntlet.config.notify import NotifyConfig
+from gauntlet.errors import ConfigError
+from gauntlet.types import Severity
+from retrainer.notify import webhook
+from retrainer.notify.notices import Notice
+from retrainer.notify.webhook import DeliveryFailed
+
+Send = Callable[[Notice], None]
+"""Tells a notice; whatever it raises is a try that failed."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Who is told, from which severity on, and how."""
+
+    name: str
+    severity: Severity
+    send: Send
+
+
+def targets(settings: Sequence[NotifyConfig], environ: Mapping[str, str] = os.environ) -> list[Target]:
+    """Raises `ConfigError` for a secret that is missing or none, and for a handler that is no function."""
+    return [Target(one.name, Severity(one.severity), _send(one, environ)) for one in settings]
+
+
+def _send(one: NotifyConfig, environ: Mapping[str, str]) -> Send:
+    if one.handler is not None:
+        handler = preflight.named_function(one.handler, f"notify: the handler of {one.name},")
+        return lambda notice: handler(msgspec.to_builtins(notice))
+    if one.webhook is not None:
+        url, secret = one.webhook, one.secret or ""
+        keys = webhook.keys(one.name, secret, environ.get(secret, ""))
+        return lambda notice: webhook.post(url, *webhook.signed(notice, keys, time.time()))
+    if not preflight.installed("apprise"):
+        raise ConfigError(f"notify: {one.name} needs apprise: pip install 'gauntlet-ml[notify]'")
+    variable = one.apprise or ""
+    address = environ.get(variable, "")
+    if not address:
+        raise ConfigError(f"notify: {one.name}: the environment variable {variable} must hold the address for apprise")
+    return lambda notice: _by_apprise(variable, address, notice)
+
+
+def _by_apprise(variable: str, address: str, notice: Notice) -> None:
+    """Tell it by whatever service stands behind the address. Imported here: it takes seconds."""
+    import apprise
+
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it repeats addresses that it can't read, tokens and all
+    service = apprise.Apprise.instantiate(address)
+    if service is None:
+        raise DeliveryFailed(f"{variable} holds no address that apprise knows")
+    teller = apprise.Apprise()
+    teller.add(service)
+    kind = apprise.NotifyType.FAILURE if notice.severity.rank >= Severity.HIGH.rank else apprise.NotifyType.WARNING
+    if notice.severity.rank <= Severity.LOW.rank:
+        kind = apprise.NotifyType.INFO
+    title = f"[{notice.severity}] {notice.title}"
+    if not teller.notify(body=notice.text, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT):
+        raise DeliveryFailed(f"{service.service_name} ({variable}) did not take it")
