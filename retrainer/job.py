@@ -21,16 +21,18 @@ import numpy as np
 import gauntlet
 from gauntlet import adapters
 from gauntlet.config import RetrainConfig
+from gauntlet.config.retrain import RecipeConfig
 from gauntlet.config.section import span
 from gauntlet.errors import GauntletError, LogUnavailable, RegistryUnavailable
 from gauntlet.faults import explained
 from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Version
-from gauntlet.registry.artifact import Predictor, Schema
-from gauntlet.types import Rule, Task
+from gauntlet.registry.artifact import Predictor
+from gauntlet.types import Rule
 from retrainer import dataset, holdout_gate, training
 from retrainer.dataset import Rows
 from retrainer.job_dir import Answer, JobFolder, Spec
+from retrainer.search import search
 
 _RETRY_SECONDS = 1.0
 
@@ -43,15 +45,19 @@ def registered(registry: ModelStore, job: str) -> Version | None:
     return next((v for v in registry.versions() if v.note == job), None)
 
 
-def split(rows: Rows, end: float, settings: RetrainConfig, champion_saw_to: float | None) -> tuple[Rows, Rows]:
-    """Training rows and holdout, in time order: all before the last `validation` + `test` up to `end`, and those.
+def split(
+    rows: Rows, end: float, settings: RetrainConfig, champion_saw_to: float | None, *, search: bool = False
+) -> tuple[Rows, Rows, Rows]:
+    """Training, validation and test rows, in time order, by the last `validation` and `test` days up to `end`.
 
-    Nothing is tuned on the validation days, so both parts are one holdout. Rows that the champion was fitted on
-    (up to `champion_saw_to`) are no holdout: it would look better on them than it is.
+    Without a search nothing is tuned on the validation days: they are part of the holdout, and there are no validation
+    rows. Rows that the champion was fitted on (up to `champion_saw_to`) are no holdout: it would look better on them
+    than it is.
     """
     start = end - settings.validation - settings.test
-    first = start if champion_saw_to is None else max(start, np.nextafter(champion_saw_to, np.inf))
-    return rows.between(-np.inf, start), rows.between(first, np.inf)
+    held_out = end - settings.test if search else start
+    first = held_out if champion_saw_to is None else max(held_out, np.nextafter(champion_saw_to, np.inf))
+    return rows.between(-np.inf, start), rows.between(start, held_out), rows.between(first, np.inf)
 
 
 def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Callable[[Answer], None]) -> Answer:
@@ -61,18 +67,25 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
     """
     settings = spec.config.retrain
     champion = registry.load(spec.champion)
-    train, holdout = split(rows, spec.matured, settings, registry.get(spec.champion).data_to)
-    sizes = _sizes(train, holdout, rows)
-    if min(len(train), len(holdout)) < settings.min_data_points:
+    recipe, searched = spec.recipe, bool(spec.recipe.search)
+    seen = registry.get(spec.champion).data_to
+    train, validation, holdout = split(rows, spec.matured, settings, seen, search=searched)
+    sizes = _sizes(rows, train=train, validation=validation, holdout=holdout)
+    parts = {"to train on": train, **({"to choose by": validation} if searched else {}), "held out": holdout}
+    if min(map(len, parts.values())) < settings.min_data_points:
+        counted = " and ".join(f"{len(part):,} {name}" for name, part in parts.items())
         reason = (
-            f"not enough labelled rows{_within(spec.window)}: {len(train):,} to train on and "
-            f"{len(holdout):,} held out, {settings.min_data_points:,} of each wanted"
+            f"not enough labelled rows{_within(spec.window)}: {counted}, {settings.min_data_points:,} of each wanted"
         )
         return Answer(accepted=False, reason=reason, split=sizes)
-    report(f"training on {len(train):,} rows")
     began = time.monotonic()
-    model, schema = training.fit(champion, spec.recipe, settings, train)
+    if searched:
+        recipe, _ = search(champion, recipe, settings, spec.config.metric, train, validation, report)
+        train = rows.between(-np.inf, spec.matured - settings.test)
+    report(f"training on {len(train):,} rows")
+    model, schema = training.fit(champion, recipe, settings, train)
     seconds = time.monotonic() - began
+    warnings = training.warnings(model)
     report(f"comparing on {len(holdout):,} held-out rows")
     challenger = Predictor(model, schema, spec.job)
     compared, answers = _compare(spec, champion, challenger, holdout)
@@ -80,6 +93,7 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
         accepted=compared.accepted,
         reason="; ".join(compared.reasons),
         training_seconds=seconds,
+        warnings=warnings,
         split=sizes,
         metrics={"champion": compared.champion, "challenger": compared.challenger, "holdout": _holdout(compared)},
     )
@@ -89,7 +103,7 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
     reference = _reference(spec, challenger, train, holdout, answers)  # its losses are of rows it was not fitted on
     if settings.rule is Rule.REFRESH:
         report(f"fitting anew on all {len(rows):,} rows")
-        model, schema = training.fit(champion, spec.recipe, settings, rows)
+        model, schema = training.fit(champion, recipe, settings, rows)
         train = rows
     report("registering")
     register = functools.partial(
@@ -106,7 +120,7 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
         data_from=train.times[0],
         data_to=train.times[-1],
         metrics=compared.challenger,
-        parameters=_parameters(spec),
+        parameters=_parameters(spec, recipe),
     )
     # An answer of the registry that was lost must not register twice.
     version = _answered(lambda: registered(registry, spec.job) or register(), report)
@@ -133,7 +147,7 @@ def _compare(
     broken = int((answered & ~challenger.valid(ours)).sum())
     if broken:
         raise training.TrainingError(f"the new model gives no usable answer on {broken:,} of {len(holdout):,} rows")
-    truth = _truths(schema, holdout)
+    truth = training.truths(schema, holdout)
     if not answered.any():
         raise training.TrainingError(
             f"the champion {spec.champion} gives no usable answer on any of {len(holdout):,} held-out rows"
@@ -158,12 +172,6 @@ def _compare(
     return found, ours
 
 
-def _truths(schema: Schema, rows: Rows) -> holdout_gate.Floats:
-    """Targets as class indices or numbers."""
-    known = [schema.class_index(t) for t in rows.targets] if schema.task is Task.CLASSIFICATION else rows.targets
-    return np.array(known, dtype=np.float64)
-
-
 def _holdout(compared: holdout_gate.Comparison) -> dict[str, float]:
     numbers = {
         "improvement": compared.improvement,
@@ -178,9 +186,11 @@ def _within(window: float) -> str:
     return f" in the last {span(window)}" if math.isfinite(window) else ""
 
 
-def _sizes(train: Rows, holdout: Rows, rows: Rows) -> dict[str, float]:
-    sizes = {"train_rows": float(len(train)), "holdout_rows": float(len(holdout))}
-    for name, part in (("train", train), ("holdout", holdout)):
+def _sizes(rows: Rows, **parts: Rows) -> dict[str, float]:
+    """How many rows each part has, and their times; the validation rows only where a search chose by them."""
+    used = {name: part for name, part in parts.items() if len(part) or name != "validation"}
+    sizes = {f"{name}_rows": float(len(part)) for name, part in used.items()}
+    for name, part in used.items():
         if len(part):
             sizes |= {f"{name}_from": part.times[0], f"{name}_to": part.times[-1]}
     return sizes | {f"skipped_{reason}": float(count) for reason, count in rows.skipped.items()}
@@ -193,7 +203,7 @@ def _reference(
     fitted on them."""
     rows, unseen = [*train.features, *holdout.features], len(train)
     valid = challenger.valid(outputs)
-    truth, losses = _truths(challenger.schema, holdout), np.full(len(holdout), np.nan)
+    truth, losses = training.truths(challenger.schema, holdout), np.full(len(holdout), np.nan)
     losses[valid] = loss(spec.config.metric, outputs[valid], truth[valid])
     predicted = [output if ok else None for output, ok in zip(outputs.tolist(), valid.tolist(), strict=True)]
     lost = [value if ok else None for value, ok in zip(losses.tolist(), valid.tolist(), strict=True)]
@@ -207,9 +217,9 @@ def _reference(
     )
 
 
-def _parameters(spec: Spec) -> dict[str, str]:
-    """What the model was made with, for its record."""
-    settings, recipe = spec.config.retrain, spec.recipe
+def _parameters(spec: Spec, recipe: RecipeConfig) -> dict[str, str]:
+    """What the model was made with, for its record; of a search the parameters that it chose."""
+    settings = spec.config.retrain
     return {
         "recipe": recipe.name,
         "seed": str(settings.seed),

@@ -55,7 +55,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Result of a job: `accepted` with the registered `version`, or not, and why; or `error` when it failed.
 
     `metrics` has both models on the same held-out rows and the gate's own numbers; `split` the rows and their times.
-    `alert` names one of `retrainer.alerts` that the result gives rise to, "" for what its status alone says.
+    `warnings`: what is odd about the training. `alert` names one of `retrainer.alerts` that the result gives rise to,
+    "" for what its status alone says.
     """
 
     accepted: bool = False
@@ -64,6 +65,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, dict[str, float]] = {}
     split: dict[str, float] = {}
     training_seconds: float = 0.0
+    warnings: list[str] = []
     error: str | None = None
     alert: str = ""
 

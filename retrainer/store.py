@@ -285,6 +285,7 @@ def _line(job: JobRecord) -> dict[str, object]:
         "holdout": answer.metrics.get("holdout", {}),
         "split": answer.split,
         "training_seconds": answer.training_seconds,
+        "warnings": answer.warnings,
         "seconds": job.seconds,
         "status": job.status,
         "decision": {None: job.status, True: "challenge", False: "keep the champion"}[job.accepted],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
@@ -84,6 +85,36 @@ def _call(trainer: str, rows: Rows, targets: Any, parameters: Mapping[str, Any])
         raise TrainingError(
             f"retrain.trainer {trainer} failed on {len(rows):,} rows: {type(error).__name__}: {error}"
         ) from error
+
+
+def truths(schema: Schema, rows: Rows) -> NDArray[np.float64]:
+    """Targets as class indices or numbers."""
+    known = [schema.class_index(t) for t in rows.targets] if schema.task is Task.CLASSIFICATION else rows.targets
+    return np.array(known, dtype=np.float64)
+
+
+ITERATIONS = 100
+"""From which on a fit by iteration counts as hard to converge."""
+SPECTRAL_GAP = (0.1, 0.5)
+"""Of a regime model: below, its regimes hardly ever change; above, they mean little from one step to the next."""
+_ITERATIVE = tuple(f"sklearn.{part}." for part in ("linear_model", "svm", "neural_network", "mixture", "cluster"))
+
+
+def warnings(model: object) -> list[str]:
+    """What is odd about a fit that went through: many iterations, none left, or the spectral gap of a regime model."""
+    found = []
+    for part in [step for _, step in getattr(model, "steps", [("", model)])]:
+        taken, name = getattr(part, "n_iter_", None), type(part).__name__
+        if taken is not None and type(part).__module__.startswith(_ITERATIVE):
+            most, limit = int(np.max(taken)), getattr(part, "max_iter", None)
+            if isinstance(limit, int) and 0 < limit <= most:
+                found.append(f"{name} used all of its {most} iterations: it may not have converged")
+            elif most >= ITERATIONS:
+                found.append(f"{name} took {most} iterations to converge, {ITERATIONS} or more")
+        gap = getattr(part, "spectral_gap", None)
+        if isinstance(gap, float) and not SPECTRAL_GAP[0] <= gap <= SPECTRAL_GAP[1]:
+            found.append(f"{name} has a spectral gap of {gap:.4g}, outside {SPECTRAL_GAP[0]:g} to {SPECTRAL_GAP[1]:g}")
+    return found
 
 
 def algorithm(model: object) -> str:

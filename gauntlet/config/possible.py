@@ -124,6 +124,11 @@ def _retraining(config: Config) -> None:
     )
     for recipe in retrain.recipes:
         check(
+            not recipe.search or retrain.test >= MIN_HOLDOUT_BLOCKS * longest,
+            f"`retrain.test` ({span(retrain.test)}) must hold at least {MIN_HOLDOUT_BLOCKS} blocks of outcomes (of "
+            f"{span(longest)}), because the validation days choose in the search of {recipe.name}",
+        )
+        check(
             not recipe.window or recipe.window > holdout,
             f"`retrain.recipes` must have windows longer than `validation` and `test` together ({span(holdout)}): "
             f"{recipe.name} would have nothing to train on within {span(recipe.window or 0)}",

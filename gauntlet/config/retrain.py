@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from math import prod
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -13,6 +14,9 @@ from msgspec import Meta
 from gauntlet.config.section import Count, NonNegative, Positive, Seconds, Section, check, distinct
 from gauntlet.config.triggers import TriggersConfig
 from gauntlet.types import Label, Rule, TriggerMode
+
+MOST_TRIES = 64
+"""Combinations that a search may have."""
 
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,8 +45,18 @@ class RecipeConfig(Section, frozen=True, kw_only=True):
     """`module:function(rows, targets, **parameters) -> fitted model`. Default: `retrain.trainer`."""
     parameters: dict[str, Label | None] = {}
     """Set on the cloned estimator (`model__C: 0.1` reaches into a pipeline), or given to the trainer."""
+    search: dict[str, list[Label | None]] = {}
+    """Values to try, as in `{model__C: [0.1, 1, 10]}`: every combination is fitted, the best on the validation days is
+    chosen, and only that one meets the test days."""
 
     def __post_init__(self) -> None:
+        tries = prod(len(values) for values in self.search.values())
+        check(
+            0 < tries <= MOST_TRIES,
+            f"`search` of {self.name!r} must have 1 to {MOST_TRIES} combinations, not {tries:,}",
+        )
+        both = sorted({*self.search} & {*self.parameters})
+        check(not both, f"`search` of {self.name!r} must not name what `parameters` sets: {', '.join(both)}")
         check(
             re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,40}", self.name) is not None,
             f"`name` must be lower-case letters, digits, dots and dashes, not {self.name!r}",

@@ -115,6 +115,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
         [
             "retrain.recipes[0].name: in force none, configured short; takes effect at the next start",
             "retrain.recipes[0].parameters: in force none, configured {}; takes effect at the next start",
+            "retrain.recipes[0].search: in force none, configured {}; takes effect at the next start",
             "retrain.recipes[0].trainer: in force none, configured null; takes effect at the next start",
             "retrain.recipes[0].window: in force none, configured 30d; takes effect at the next start",
             "retrain.schedule: in force null, configured every 7d; takes effect at the next start",

@@ -149,8 +149,8 @@ def test_the_split_is_chronological_and_the_holdout_unseen_by_both() -> None:
     times = [float(t) for t in range(100)]
     rows = Rows(features=[{"x": t} for t in times], targets=[0] * 100, times=times)
     settings = RetrainConfig(window=Seconds(100), validation=Seconds(10), test=Seconds(20))
-    train, holdout = split(rows, 100.0, settings, None)
+    train, _, holdout = split(rows, 100.0, settings, None)
     assert (train.times, holdout.times) == (times[:70], times[70:])
-    train, holdout = split(rows, 100.0, settings, 79.0)
+    train, _, holdout = split(rows, 100.0, settings, 79.0)
     assert (train.times, holdout.times) == (times[:70], times[80:]), "the champion was fitted on rows up to 79"
     assert holdout.features[0] == {"x": 80.0}
