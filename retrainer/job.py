@@ -11,7 +11,7 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,11 +73,7 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
     sizes = _sizes(rows, train=train, validation=validation, holdout=holdout)
     parts = {"to train on": train, **({"to choose by": validation} if searched else {}), "held out": holdout}
     if min(map(len, parts.values())) < settings.min_data_points:
-        counted = " and ".join(f"{len(part):,} {name}" for name, part in parts.items())
-        reason = (
-            f"not enough labelled rows{_within(spec.window)}: {counted}, {settings.min_data_points:,} of each wanted"
-        )
-        return Answer(accepted=False, reason=reason, split=sizes)
+        return Answer(accepted=False, reason=_too_few(spec, parts), split=sizes)
     began = time.monotonic()
     if searched:
         recipe, _ = search(champion, recipe, settings, spec.config.metric, train, validation, report)
@@ -85,7 +81,6 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
     report(f"training on {len(train):,} rows")
     model, schema = training.fit(champion, recipe, settings, train)
     seconds = time.monotonic() - began
-    warnings = training.warnings(model)
     report(f"comparing on {len(holdout):,} held-out rows")
     challenger = Predictor(model, schema, spec.job)
     compared, answers = _compare(spec, champion, challenger, holdout)
@@ -93,7 +88,7 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
         accepted=compared.accepted,
         reason="; ".join(compared.reasons),
         training_seconds=seconds,
-        warnings=warnings,
+        warnings=training.warnings(model),
         split=sizes,
         metrics={"champion": compared.champion, "challenger": compared.challenger, "holdout": _holdout(compared)},
     )
@@ -125,6 +120,12 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
     # An answer of the registry that was lost must not register twice.
     version = _answered(lambda: registered(registry, spec.job) or register(), report)
     return msgspec.structs.replace(judged, version=version.version)
+
+
+def _too_few(spec: Spec, parts: Mapping[str, Rows]) -> str:
+    counted = " and ".join(f"{len(part):,} {name}" for name, part in parts.items())
+    wanted = f"{spec.config.retrain.min_data_points:,} of each wanted"
+    return f"not enough labelled rows{_within(spec.window)}: {counted}, {wanted}"
 
 
 def _answered(call: Callable[[], _T], report: Report) -> _T:
