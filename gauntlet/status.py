@@ -110,7 +110,10 @@ class ServedChallenger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouterProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """The control version that one router replica serves; `problems` say why when it could not take a newer one."""
+    """The control version that one router replica serves; `problems` say why when it could not take a newer one.
+
+    seen: the machine's time of this report, which is written again while the replica runs.
+    """
 
     at: float
     replica: str
@@ -119,6 +122,7 @@ class RouterProgress(msgspec.Struct, frozen=True, kw_only=True):
     champion: str
     challengers: list[ServedChallenger] = []
     problems: list[Problem] = []
+    seen: float = 0.0
 
 
 async def publish_problems(store: StateStore, key: str, problems: list[Problem]) -> None:

@@ -30,7 +30,9 @@ from gauntlet.status import (
 
 SCHEMA = 1
 _ENDED_SHOWN = 5
-_TIMES = frozenset({"at", "since", "until", "began", "champion_since", "started_at", "stage_since", "watermark"})
+_TIMES = frozenset(
+    {"at", "since", "until", "began", "champion_since", "seen", "started_at", "stage_since", "watermark"}
+)
 """Fields of records that hold seconds since the epoch."""
 
 

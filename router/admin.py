@@ -24,7 +24,7 @@ from gauntlet.operator_app import json_response
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore, decoded
-from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress, RouterProgress
+from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress
 from gauntlet.status_document import Document, Reports, Serving, change, changes, document, plain
 from gauntlet.types import Role, Rule, Severity
 from router.backlog import Backlog
@@ -179,11 +179,11 @@ class AdminRoutes:
         reports = Reports()
         try:
             version, record = await control.read(self._state, name)
-            replicas = await self._state.keys(keys.router_progress(name, ""))
+            heard, silent = await self._follower.replicas.read()
             reports = Reports(
                 evaluator=await self._report(keys.evaluator_progress(name), EvaluatorProgress),
                 retrainer=await self._report(keys.retrainer_progress(name), RetrainerProgress),
-                routers=[await self._report(key, RouterProgress) for key in replicas],
+                routers=heard,
             )
         except GauntletError as error:
             remedy = "the state store must answer again; until then nothing advances, and the router serves on"
@@ -191,7 +191,7 @@ class AdminRoutes:
                 Problem(code=error.code, severity=Severity.HIGH, source="router", text=str(error), remedy=remedy)
             )
         else:
-            problems += await self._backlog.problems(reports)
+            problems += [*silent, *await self._backlog.problems(reports)]
         serving = None
         if table is not None:
             serving = Serving(

@@ -34,7 +34,7 @@ from router.forwarder import Forwarder
 from router.http_v1 import InferenceRoutes
 from router.inference import InferenceService
 from router.recorder import Recorder
-from router.repeats import Repeats
+from router.repeats import FirstLabels, Repeats
 from router.shadow import ShadowScorer
 
 _log = get_logger("gauntlet.router")
@@ -59,14 +59,20 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str | None = No
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(state.close)
         await follower.start()
-        writer = adapters.local_writer(config, _WRITER, indexed=[keys.PREDICTIONS])
+        stack.push_async_callback(follower.replicas.withdraw)
+        first_counts = config.outcomes.correction == "first"
+        indexed = [keys.PREDICTIONS, *([keys.OUTCOMES] if first_counts else [])]
+        writer = adapters.local_writer(config, _WRITER, indexed=indexed)
         recorder = Recorder(writer, adapters.local_reader(config), _WRITER, config.router.delivery, follower.problems)
         stack.push_async_callback(recorder.close)
         repeats = Repeats(recorder)
         await repeats.load()
+        labels = FirstLabels(recorder) if first_counts else None
+        if labels is not None:
+            await labels.load()
         shadow = ShadowScorer(config.router, config.experiment, recorder, follower.breaker)
         service = InferenceService(config.router, config.experiment, times, recorder, repeats, shadow, follower.breaker)
-        inference = InferenceRoutes(config, follower, service, recorder, api_keys, times)
+        inference = InferenceRoutes(config, follower, service, recorder, labels, api_keys, times)
         reader = adapters.local_reader(config)
         stack.push_async_callback(reader.close)
         admin = AdminRoutes(config, state, registry, follower, api_keys, clock, Backlog(config, reader, clock))

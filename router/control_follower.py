@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from gauntlet import control, control_copy, keys, status, telemetry
+from gauntlet import control, control_copy, status, telemetry
 from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import DamagedFile, GauntletError, ModelUnusable, StateUnavailable
@@ -27,6 +27,7 @@ from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Severity
 from router.breaker import CircuitBreaker
 from router.model_worker import ModelWorker
+from router.replicas import ReplicaReports
 from router.routing_table import Challenger, RoutingTable
 
 _log = get_logger("gauntlet.router")
@@ -50,6 +51,7 @@ class ControlFollower:
         self._models: dict[str, ModelWorker] = {}
         self._unusable: frozenset[str] = frozenset()  # running rollouts that were refused; their rollback is asked for
         self._tasks: set[asyncio.Task[None]] = set()
+        self.replicas = ReplicaReports(state, config.experiment, replica)
         self.breaker = CircuitBreaker(config.router.breaker, self._breaker_opened)
         self.recent_rows: deque[Mapping[str, Any]] = deque(maxlen=_REHEARSAL_ROWS)
         self.table: RoutingTable | None = None
@@ -85,6 +87,8 @@ class ControlFollower:
                     self.problems.clear(_NOT_FOLLOWED)
                 elif record is not None:
                     await self._take(version, record)
+                if self.table is not None and self.replicas.due:
+                    await self._acknowledge(self.table)
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would follow
                 self._report(error)
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -231,6 +235,7 @@ class ControlFollower:
     async def _acknowledge(self, table: RoutingTable) -> None:
         report = status.RouterProgress(
             at=self._clock.now(),
+            seen=time.time(),
             replica=self._replica,
             version=table.version,
             allocation=table.control.allocation,
@@ -238,7 +243,4 @@ class ControlFollower:
             challengers=self.challengers,
             problems=self.problems.open,
         )
-        try:
-            await status.publish(self._state, keys.router_progress(self._config.experiment, self._replica), report)
-        except GauntletError as error:
-            _log.warning("acknowledgement_failed", version=table.version, error=error, next="serving all the same")
+        await self.replicas.publish(report)

@@ -25,9 +25,10 @@ from router.control_follower import ControlFollower
 from router.event_times import EventTimes
 from router.inference import MAX_ID_LENGTH, InferenceService, Instance
 from router.recorder import Recorder
+from router.repeats import FirstLabels
 from router.routing_table import RoutingTable
 
-_UNKNOWN = "unknown_prediction"
+_UNKNOWN, _LABEL_STANDS = "unknown_prediction", "label_stands"
 _RETRY_AFTER = (b"retry-after", b"5")
 _CLOCK_SKEW_SECONDS = 60.0  # by how much another replica's clock may be ahead when it makes a prediction's id
 
@@ -77,14 +78,17 @@ class InferenceRoutes:
         follower: ControlFollower,
         service: InferenceService,
         recorder: Recorder,
+        labels: FirstLabels | None,
         api_keys: ApiKeys,
         times: EventTimes,
     ) -> None:
+        """`labels`: None where the first outcome is not the label for good."""
         self._config = config
         self._experiment = config.experiment
         self._follower = follower
         self._service = service
         self._recorder = recorder
+        self._labels = labels
         self._api_keys = api_keys
         self._times = times
         self._seconds = {
@@ -113,7 +117,8 @@ class InferenceRoutes:
             await self.refuse(send, "predict", error)
 
     async def outcomes(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /v1/outcomes: a malformed one refuses all; one of an unknown prediction is refused by itself (207)."""
+        """POST /v1/outcomes: a malformed one refuses all. One of an unknown prediction is refused by itself (207),
+        like one that contradicts the label in use."""
         try:
             headers = dict(scope["headers"])
             self._api_keys.require(headers, Role.INGEST)
@@ -123,19 +128,23 @@ class InferenceRoutes:
             times = self._times.resolve([o.at for o in given], "outcomes")
             table = self._table()
             outcomes = [self._outcome(table, o, at, i) for i, (o, at) in enumerate(zip(given, times, strict=True))]
-            refused = await self._unknown(outcomes)
-            if len(refused) == len(outcomes):
-                raise self._none_known(outcomes, refused)
-            places = [i for i in range(len(outcomes)) if i not in refused]
+            unknown = await self._unknown(outcomes)
+            if len(unknown) == len(outcomes):
+                raise self._none_known(outcomes, unknown)
+            places = [i for i in range(len(outcomes)) if i not in unknown]
             self._times.observe([times[i] for i in places])
-            await self._recorder.outcomes([outcomes[i] for i in places])
-            telemetry.OUTCOMES_RECEIVED.labels(self._experiment).inc(len(places))
-            telemetry.REFUSED.labels("outcomes", _UNKNOWN).inc(len(refused))
-            body: dict[str, Any] = {"accepted": len(places)}
+            contradicting = await self._recorded([outcomes[i] for i in places])
+            refused = {i: BadInput(why, code=_UNKNOWN) for i, why in unknown.items()}
+            refused |= {places[k]: BadInput(why, code=_LABEL_STANDS) for k, why in contradicting.items()}
+            if len(outcomes) == len(contradicting) == 1:
+                raise refused[0]
+            for error in refused.values():
+                telemetry.REFUSED.labels("outcomes", error.code).inc()
+            body: dict[str, Any] = {"accepted": len(outcomes) - len(refused)}
             if refused:
                 body["refused"] = [
-                    {"index": i, "id": outcomes[i].id, "error": error_answer(BadInput(why, code=_UNKNOWN))[1]["error"]}
-                    for i, why in refused.items()
+                    {"index": i, "id": outcomes[i].id, "error": error_answer(error)[1]["error"]}
+                    for i, error in sorted(refused.items())
                 ]
             await _send(send, 207 if refused else 202, body)
         except GauntletError as error:
@@ -145,6 +154,23 @@ class InferenceRoutes:
         if self._follower.table is None:
             raise StateUnavailable("the router is still starting", code="starting")
         return self._follower.table
+
+    async def _recorded(self, outcomes: list[events.Outcome]) -> dict[int, str]:
+        """Record the outcomes; returns the indexes of those that change no label, and why.
+
+        They are recorded as well: labels that are contradicted for one arm more often than for the other make the
+        comparison invalid.
+        """
+        contradicted = {} if self._labels is None else await self._labels.contradicted(outcomes)
+        await self._recorder.outcomes(outcomes)
+        if self._labels is not None:
+            self._labels.remember(outcomes)
+        telemetry.OUTCOMES_RECEIVED.labels(self._experiment).inc(len(outcomes))
+        return {
+            index: f"the label is {first.value!r}, the first outcome of this prediction; {outcomes[index].value!r} is "
+            "counted as a contradiction and changes nothing (`outcomes.correction: last` lets corrections count)"
+            for index, first in contradicted.items()
+        }
 
     async def _unknown(self, outcomes: list[events.Outcome]) -> dict[int, str]:
         """The indexes of outcomes whose prediction this replica never made, or never recorded, and why.

@@ -124,7 +124,9 @@ def _outcomes() -> Json:
         "summary": "Outcomes",
         "operationId": "outcomes",
         "description": "The truth for predictions. One that is malformed refuses all; of a prediction that was never "
-        "made or recorded, only itself where others are accepted.",
+        "made or recorded, only itself where others are accepted. With `outcomes.correction: first` one that "
+        "contradicts the first one of its prediction is counted as a contradiction, changes no label, and is refused "
+        "as `label_stands`; of what other replicas took in, a router does not know.",
         "requestBody": _body("Outcomes", {"one": one, "many": {"outcomes": [one]}}),
         "responses": {
             "202": _json("All are accepted: so many", _object({"accepted": count})),

@@ -84,9 +84,19 @@ class Recorder:
             return {}
         return {key: event for key, event in made.items() if isinstance(event, events.Prediction)}
 
-    async def latest_ids(self, least: int) -> list[str]:
-        """The ids of at least so many of the latest predictions (all, if there are fewer)."""
-        return await self._reader.latest_keys(keys.PREDICTIONS, self._partition, least)
+    async def labels(self, ids: Sequence[str]) -> dict[str, events.Outcome]:
+        """The first outcome of those among `ids` that this router has a record of; none where its log can't be read."""
+        try:
+            found = await self._reader.first(keys.OUTCOMES, self._partition, ids)
+            made = {key: events.decode(record.value) for key, record in found.items()}
+        except (LogUnavailable, msgspec.MsgspecError) as error:
+            _log.warning("labels_not_found", error=error, next="no outcome is told that another is the label")
+            return {}
+        return {key: event for key, event in made.items() if isinstance(event, events.Outcome)}
+
+    async def latest_ids(self, topic: str, least: int) -> list[str]:
+        """The ids of at least so many of the latest events of a topic (all, if there are fewer)."""
+        return await self._reader.latest_keys(topic, self._partition, least)
 
     async def settled(self) -> None:
         """Return when everything accepted so far is on disk, or counted as lost."""

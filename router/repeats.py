@@ -1,20 +1,20 @@
-"""Repeated requests: an id is answered once, and whoever sends it again gets that answer from the router's own log.
+"""What comes again: a request gets the answer that its id had before; an outcome may contradict the label in use.
 
-Memory stays bounded: a filter takes two bytes for each of the latest one to two million predictions, and the log is
-only read for an id that the filter may know. Requests with one id wait for each other, so none runs twice at once.
+Memory stays bounded: a filter takes two bytes for each of the latest one to two million events of a kind, and the log
+is only read for an id that the filter may know. Requests with one id wait for each other, so none runs twice at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
-from gauntlet import events
+from gauntlet import events, keys
 from router.recorder import Recorder
 
 REMEMBERED = 2**20
-"""Predictions whose ids are remembered at least, also after a restart: the latest million."""
+"""Events of a kind whose ids are remembered at least, also after a restart: the latest million."""
 
 _BITS = 2**24
 """Of a generation: 2 MB. Three positions of 24 bits are taken from an id's 64-bit hash."""
@@ -63,7 +63,7 @@ class Repeats:
 
     async def load(self) -> None:
         """Remember the ids of the log, before the first request."""
-        self._recent.update(await self._recorder.latest_ids(REMEMBERED))
+        self._recent.update(await self._recorder.latest_ids(keys.PREDICTIONS, REMEMBERED))
 
     def remember(self, ids: Iterable[str]) -> None:
         """Predictions with these ids are on their way to the log."""
@@ -89,3 +89,33 @@ class Repeats:
             for key in ids:
                 del self._under_way[key]
             done.set_result(None)
+
+
+class FirstLabels:
+    """The labels of `outcomes.correction: first`, as far as this router took them in: which outcomes contradict one.
+
+    An answer to the sender and nothing else: the evaluator decides which outcome is the label, by the log.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._recent = RecentIds()
+
+    async def load(self) -> None:
+        """Remember the ids of the log, before the first outcome."""
+        self._recent.update(await self._recorder.latest_ids(keys.OUTCOMES, REMEMBERED))
+
+    async def contradicted(self, outcomes: Sequence[events.Outcome]) -> dict[int, events.Outcome]:
+        """By index those of `outcomes` that say otherwise than the first one of their prediction, which is given."""
+        known = [outcome.id for outcome in outcomes if outcome.id in self._recent]
+        firsts = await self._recorder.labels(known) if known else {}
+        found = {}
+        for index, outcome in enumerate(outcomes):
+            first = firsts.setdefault(outcome.id, outcome)
+            if first.value != outcome.value:
+                found[index] = first
+        return found
+
+    def remember(self, outcomes: Sequence[events.Outcome]) -> None:
+        """These are in the log."""
+        self._recent.update(outcome.id for outcome in outcomes)

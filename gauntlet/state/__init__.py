@@ -42,6 +42,9 @@ class StateStore(Protocol):
 
     async def keys(self, prefix: str) -> list[str]: ...
 
+    async def forget(self, key: str) -> None:
+        """Remove a record and its history; nothing happens where there is none."""
+
     async def wait(self, seconds: float) -> None:
         """Return when some record may have changed, or after `seconds`; only a hint: the caller looks again."""
 

@@ -144,6 +144,12 @@ class LocalState:
             rows = db.execute("SELECT key FROM records WHERE substr(key, 1, ?) = ? ORDER BY key", (len(prefix), prefix))
             return [row[0] for row in rows]
 
+    @in_thread
+    def forget(self, key: str) -> None:
+        with self._changing() as db:
+            for table in ("records", "history"):
+                db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 - our own two tables
+
 
 def _version(db: sqlite3.Connection, key: str) -> int:
     row = db.execute("SELECT version FROM records WHERE key = ?", (key,)).fetchone()

@@ -111,6 +111,13 @@ class RedisState:
             found: Any = await self._redis.zrangebylex(self._index, b"[" + start, b"(" + start + b"\xff")
         return [key.decode() for key in found]
 
+    async def forget(self, key: str) -> None:
+        async with self._translated(), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.delete(self._record(key), self._history(key))
+            pipeline.zrem(self._index, key)
+            pipeline.publish(self._channel, key)
+            await pipeline.execute()
+
     async def wait(self, seconds: float) -> None:
         """As the port says. Of several waiters at once each is woken; while Redis is down it only takes time."""
         self._refuse_if_closed()

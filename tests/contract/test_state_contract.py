@@ -74,6 +74,19 @@ async def test_what_is_not_there_has_version_zero(backend: Backend) -> None:
     assert await store.keys("") == []
 
 
+async def test_what_is_forgotten_was_never_there(backend: Backend) -> None:
+    store, other = backend.store(), backend.store()
+    await store.put(KEY, b"a", 0, keep=True)
+    await store.put("another", b"b", 0)
+    await other.forget(KEY)
+    await other.forget("nothing")
+    assert await store.get(KEY) == Versioned(0, b"")
+    assert await store.history(KEY) == []
+    assert await store.keys("") == ["another"]
+    assert await store.put(KEY, b"c", 0, keep=True) == 1
+    assert await store.history(KEY) == [Versioned(1, b"c")]
+
+
 async def test_versions_count_up_and_values_are_bytes(backend: Backend) -> None:
     store, other = backend.store(), backend.store()
     values = [b"", b"\x00\xff\r\n", b"x" * 1_000_000, '{"ключ": 1}'.encode()]

@@ -139,6 +139,39 @@ async def test_an_outcome_of_an_unknown_prediction_refuses_no_other(config: Conf
     assert [outcome.id for outcome in await recorded(config, keys.OUTCOMES)] == ["one", "two"]
 
 
+async def test_an_outcome_that_contradicts_the_label_is_told_so_and_recorded(config: Config) -> None:
+    """The first outcome is the label, through a restart; the evaluator counts what contradicts it."""
+    async with small_experiment.running(config) as client:
+        for name in ("one", "two", "three"):
+            await client.post("/v1/predict", json={"features": small_experiment.instance(0), "id": name})
+        assert (await client.post("/v1/outcomes", json={"id": "one", "value": 1})).status_code == 202
+    async with small_experiment.running(config) as client:
+        assert (await client.post("/v1/outcomes", json={"id": "one", "value": True})).status_code == 202
+        answer = await client.post("/v1/outcomes", json={"id": "one", "value": 0})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "label_stands")
+        assert answer.json()["error"]["message"].startswith(
+            "the label is 1, the first outcome of this prediction; 0 is"
+        )
+        sent = [("one", 0), ("two", 1), ("two", 0), ("never-made", 1), ("three", 0)]
+        answer = await client.post("/v1/outcomes", json={"outcomes": [{"id": i, "value": v} for i, v in sent]})
+        assert (answer.status_code, answer.json()["accepted"]) == (207, 2)
+        assert [(each["index"], each["error"]["code"]) for each in answer.json()["refused"]] == [
+            (0, "label_stands"),
+            (2, "label_stands"),
+            (3, "unknown_prediction"),
+        ]
+    kept = [(outcome.id, outcome.value) for outcome in await recorded(config, keys.OUTCOMES)]
+    assert kept == [("one", 1), ("one", True), ("one", 0), *(each for each in sent if each[0] != "never-made")]
+
+
+async def test_a_correction_that_may_count_is_accepted(tmp_path: Path) -> None:
+    config = small_experiment.load(small_experiment.write(tmp_path, outcomes={"correction": "last"}))
+    async with small_experiment.running(config) as client:
+        await client.post("/v1/predict", json={"features": small_experiment.instance(0), "id": "one"})
+        for value in (1, 0):
+            assert (await client.post("/v1/outcomes", json={"id": "one", "value": value})).status_code == 202
+
+
 async def test_a_regression_of_ones_own(tmp_path: Path) -> None:
     config = small_experiment.load(small_experiment.write(tmp_path, small_experiment.regressor(), task="regression"))
     async with small_experiment.running(config) as client:

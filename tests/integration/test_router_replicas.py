@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import shutil
 import socket
+import time
 import uuid
 from pathlib import Path
 
+import msgspec
 import parts
 from builders import small_experiment
 
 from gauntlet import adapters, keys
+from gauntlet.state.local import LocalState
+from gauntlet.status import RouterProgress
 from router.app import replica_name
+from router.replicas import FORGOTTEN_SECONDS, SILENT_SECONDS, ReplicaReports
 
 URL = "/v1/experiments/test"
 
@@ -45,6 +50,43 @@ async def test_each_replica_reports_for_itself(tmp_path: Path, redis_server: par
                 return found == dict.fromkeys(names, "v0002")
 
             await small_experiment.until(both)
+        assert [each["replica"] for each in (await first.get(URL)).json()["routers"]] == names[:1]
+
+
+async def test_a_replica_that_was_killed_is_silent_and_then_forgotten(tmp_path: Path) -> None:
+    config = small_experiment.load(small_experiment.write(tmp_path))
+    store = adapters.state(config)
+    async with small_experiment.running(config) as client:
+        (own,) = (await client.get(URL)).json()["routers"]
+        for name, ago in (("silent", SILENT_SECONDS + 9.0), ("gone", FORGOTTEN_SECONDS + 9.0)):
+            report = RouterProgress(
+                at=0.0, replica=name, version=1, allocation=0, champion="v0001", seen=time.time() - ago
+            )
+            await store.put(keys.router_progress("test", name), msgspec.json.encode(report), 0)
+        found = (await client.get(URL)).json()
+        assert found["routers"] == [own]
+        (told,) = [each for each in found["problems"] if each["code"] == "router_silent"]
+        assert told["source"] == "silent"
+        assert told["text"].startswith("router silent is not heard of any more")
+        left = await store.keys(keys.router_progress("test", ""))
+        assert keys.router_progress("test", "gone") not in left
+        assert len(left) == 2
+    assert await store.keys(keys.router_progress("test", "")) == [keys.router_progress("test", "silent")]
+    await store.close()
+
+
+async def test_a_report_is_written_again_while_the_replica_runs(tmp_path: Path) -> None:
+    store = LocalState(tmp_path / "state.db")
+    reports, key = ReplicaReports(store, "test", "one"), keys.router_progress("test", "one")
+    assert reports.due
+    one = RouterProgress(at=0.0, replica="one", version=1, allocation=0, champion="v0001", seen=time.time())
+    await reports.publish(one)
+    assert not reports.due
+    assert await reports.read() == ([one], [])
+    await reports.withdraw()
+    assert (await store.get(key)).version == 0
+    assert await reports.read() == ([], [])
+    await store.close()
 
 
 def test_without_a_port_of_its_own_a_replica_is_named_by_its_process(tmp_path: Path) -> None:
