@@ -130,8 +130,21 @@ class ChampionMonitor:
         )
 
     @property
-    def severity(self) -> str:
-        return str(self._monitor.severity.name) if self._monitor is not None else "NONE"
+    def severity(self) -> str | None:
+        """None while there is no baseline to judge by."""
+        return str(self._monitor.severity.name) if self._monitor is not None else None
+
+    @property
+    def waits(self) -> str | None:
+        """What is still needed before anything can be judged, in words; None once there is a baseline."""
+        if self._monitor is not None:
+            return None
+        enough = self._settings.reference_rows
+        outcomes = f"{len(self._losses):,} of {enough:,} outcomes"
+        if self._reference is not None:
+            return f"its reference has too few honest predictions, and {outcomes} of its own are in"
+        rows = min(len(self._first_at), enough)
+        return f"it has no reference, and of its first traffic {rows:,} of {enough:,} rows and {outcomes} are in"
 
     @property
     def quality(self) -> float | None:

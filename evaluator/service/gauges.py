@@ -39,7 +39,8 @@ def show(name: str, pipeline: Pipeline, out: Sequence[OutputEvent]) -> None:
 
 
 def _drift(name: str, monitor: ChampionMonitor) -> None:
-    telemetry.DRIFT_SEVERITY.labels(name).set(Severity(monitor.severity).rank)
+    severity = monitor.severity
+    telemetry.DRIFT_SEVERITY.labels(name).set(_NONE if severity is None else Severity(severity).rank)
     telemetry.DRIFT_ACCEPTED.labels(name).set(monitor.accepted)
     telemetry.DATA_QUALITY.labels(name).set(_NONE if monitor.quality is None else monitor.quality)
     scores, rises = monitor.scores(), monitor.rises()

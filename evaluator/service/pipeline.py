@@ -22,6 +22,7 @@ from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.design import evaluation_design, tracked_metrics
 from evaluator.service.evaluation import alarm_evaluation, evaluate, unplanned_evaluation
 from evaluator.service.evaluation_state import EvaluationState
+from evaluator.service.findings import findings
 from evaluator.service.join import JoinResult, JoinTable
 from evaluator.service.validation import Batch, EventValidator, InputEvent
 from evaluator.service.watches import GrossHarmMonitor, RateMonitor
@@ -31,6 +32,7 @@ from gauntlet.config.effects import counting_settings, recounted
 from gauntlet.errors import ConfigError
 from gauntlet.events import Drift, Evaluation, Health, Outcome, Prediction
 from gauntlet.registry import Registry
+from gauntlet.status import Problem
 from gauntlet.types import Rule
 
 OutputEvent = Evaluation | Health | Drift
@@ -104,6 +106,7 @@ class Pipeline:
         self.health: Health | None = None
         self.drift: Drift | None = None
         self._restore(checkpoint.saved)
+        self._counted_before = Counter(self.counts)
 
     @property
     def watermark(self) -> float:
@@ -114,6 +117,11 @@ class Pipeline:
     def monitor(self) -> ChampionMonitor | None:
         """The drift monitor of the present champion; None before its first request."""
         return self._drift.monitor
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What an operator has to know of what is judged."""
+        return list(findings(self._config, self.monitor, self.counts - self._counted_before))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -87,19 +87,25 @@ def test_a_reference_from_the_registry_judges_from_the_first_row_on() -> None:
     assert {e.model for e in found} == {"v0001"}
     assert found[0].features[0].name == "x"
     assert 2000.0 < found[0].at < 3500.0
-    assert one.severity != "NONE"
+    assert one.severity not in (None, "NONE")
+    assert one.waits is None
     assert one.scores()["x"] > 0.3
     assert one.snapshot()["learned"] is None  # it is in the registry; the checkpoint stays small
 
 
 def test_without_a_reference_the_first_rows_served_become_it() -> None:
     one = monitor()
+    assert one.waits == "it has no reference, and of its first traffic 0 of 200 rows and 0 of 200 outcomes are in"
     assert one.observe_requests(rows(400, seed=5)) == []
     assert one.snapshot()["learned"] is None
     outcomes = matured(200)
     assert observe(one, outcomes, times(200), 0, 199) == []
     assert one.snapshot()["learned"] is None
+    assert one.waits == "it has no reference, and of its first traffic 200 of 200 rows and 199 of 200 outcomes are in"
+    assert one.severity is None
     assert observe(one, outcomes, times(200), 199) == []
+    assert one.waits is None
+    assert one.severity == "NONE"
     learned = one.snapshot()["learned"]
     assert learned["profile"]["rows"] == 200
     assert one.snapshot()["first"] == {"x": [], "(prediction)": []}
@@ -111,6 +117,8 @@ def test_without_a_reference_the_first_rows_served_become_it() -> None:
 def test_a_reference_with_few_errors_learns_them_live_and_keeps_its_rows() -> None:
     one = monitor(reference(n=2000, honest=29))
     one.observe_requests(rows(50))
+    assert one.severity is None
+    assert one.waits == "its reference has too few honest predictions, and 0 of 200 outcomes of its own are in"
     observe(one, matured(200), times(200))
     assert one.snapshot()["learned"]["profile"]["rows"] == 2000
     assert observe(one, matured(1500, scale=2.0), times(1500)) != []
@@ -194,7 +202,7 @@ def test_it_starts_with_what_the_registry_keeps(tmp_path: Path) -> None:
     for version, judges in (("v0001", False), (entry.version, True)):
         one = ChampionMonitor.start("test", version, 0.0, registry, SETTINGS)
         one.observe_requests(rows(1000, shift=2.0))
-        assert (one.severity != "NONE") is judges
+        assert (one.severity not in (None, "NONE")) is judges
 
 
 def test_the_reference_is_fitted_once_and_kept_with_the_version(

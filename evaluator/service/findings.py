@@ -1,0 +1,38 @@
+"""What an operator has to know of what is judged: where the absence of a verdict would read as health. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from evaluator.service.champion_drift import ChampionMonitor
+from gauntlet.config import Config
+from gauntlet.config.section import span
+from gauntlet.status import Problem
+from gauntlet.types import Severity
+
+_FEWEST = 100
+"""Outcomes that count for nothing from which that is worth telling."""
+
+
+def findings(config: Config, monitor: ChampionMonitor | None, counts: Mapping[str, int]) -> Iterator[Problem]:
+    """Problems of what is judged. counts: of outcomes since this start, by what became of them."""
+    if config.drift.enabled and monitor is not None and (waits := monitor.waits) is not None:
+        yield Problem(
+            code="drift_not_judged",
+            severity=Severity.LOW,
+            source=monitor.version,
+            text=f"drift can't be judged yet: {waits}",
+            remedy="nothing, it goes on by itself; with a `reference` a champion is judged from the start",
+        )
+    late, orphans, joined = (counts.get(kind, 0) for kind in ("late", "orphan", "joined"))
+    if late + orphans > max(_FEWEST, joined):
+        horizon = span(float(config.evidence.outcome_horizon))
+        yield Problem(
+            code="outcomes_unused",
+            severity=Severity.HIGH,
+            source="evaluator",
+            text=f"most outcomes count for nothing: {late:,} came more than {horizon} after their prediction, "
+            f"{orphans:,} much later still or for no known prediction, and {joined:,} in time",
+            remedy="set `evidence.outcome_horizon` to the time in which outcomes come, and start again; or see that "
+            "they carry the ids that the predictions were answered with",
+        )
