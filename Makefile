@@ -30,7 +30,9 @@ bench: $(READY)
 bench-statistics: $(READY)
 	$(BIN)/python -m benchmarks.sequential
 	$(BIN)/python -m benchmarks.clustered_null --runs 20000
+	$(BIN)/python -m benchmarks.spending
 	$(BIN)/python -m benchmarks.tails
+	$(BIN)/python -m benchmarks.live_tails
 	$(BIN)/python -m benchmarks.flights_evidence
 
 bench-drift: $(READY)

@@ -60,16 +60,21 @@ BETTER_LAWS: Final[dict[str, Law]] = {
 }
 
 
-def crossed(law: Law, rows: int, share: float, rng: np.random.Generator) -> tuple[float, float]:
-    """What an analysis of so many rows says, with and without asking about tails: BETTER, WORSE or 0."""
+def crossed(law: Law, rows: int, share: float, rng: np.random.Generator, clusters: int = 0) -> tuple[float, float]:
+    """What an analysis of so many rows says, with and without asking about tails: BETTER, WORSE or 0.
+
+    clusters: so many of equal size, in the order of the rows; 0: rows are independent."""
     treated = rng.random(rows) < share
     y = np.where(treated, law.challenger(rng, rows), law.champion(rng, rows))
     options = {"arm": "arm", "champion": "A", "share": {"A": 1.0 - share, "B": share}, "metric": law.metric}
+    options |= {"cluster": "day"} if clusters else {}
+    codes = np.arange(rows) * clusters // rows
     asked = AnalysisSettings.from_options(options)
     cell, snapshots, last = Cell(asked.metrics[0]), [], 0
     for end in _ends(rows):
         part = slice(last, end)
-        cell.add(Rows(treated[part], np.full(end - last, share), (y[part],), None, None, ()))
+        days = codes[part] if clusters else None
+        cell.add(Rows(treated[part], np.full(end - last, share), (y[part],), None, days, ()))
         if end >= 100:
             snapshots.append(LookSnapshot.of(end, [cell], asked))
         last = end
@@ -86,21 +91,22 @@ def _ends(rows: int) -> list[int]:
     return ends
 
 
-def counted(law: Law, rows: int, share: float, runs: int, seed: int) -> tuple[int, int, int, int]:
+def counted(law: Law, rows: int, share: float, runs: int, seed: int, clusters: int = 0) -> tuple[int, int, int, int]:
     """Runs called better and worse where tails are asked about, and where not."""
     found = np.zeros((2, 2), dtype=np.int64)
     for number in progress(range(runs), "runs"):
-        for place, verdict in enumerate(crossed(law, rows, share, np.random.default_rng([seed, number]))):
+        for place, verdict in enumerate(crossed(law, rows, share, np.random.default_rng([seed, number]), clusters)):
             found[place] += [verdict == BETTER, verdict == WORSE]
     return tuple(found.ravel().tolist())
 
 
-def run(runs: int = 2000, rows: int = 4000, share: float = 0.1, seed: int = 1) -> Iterator[str]:
-    yield f"{rows:,} rows, the challenger's share {share:g}, one side at .025, looks 10 % apart; {runs} runs a row.\n"
+def run(runs: int = 2000, rows: int = 4000, share: float = 0.1, seed: int = 1, clusters: int = 0) -> Iterator[str]:
+    grouped = f" in {clusters} clusters" if clusters else ""
+    yield f"{rows:,} rows{grouped}, the challenger's share {share:g}, one side at .025, looks 10 % apart; {runs} runs\n"
     for title, laws in (("equal means: champion, challenger", EQUAL), ("the challenger is better", BETTER_LAWS)):
         yield header(title, "better", "worse", "better, not asked", "worse, not asked")
         for name, law in laws.items():
-            yield row(name, *(f"{count / runs:.3f}" for count in counted(law, rows, share, runs, seed)))
+            yield row(name, *(f"{count / runs:.3f}" for count in counted(law, rows, share, runs, seed, clusters)))
         yield ""
 
 

@@ -79,6 +79,8 @@ def outlook(control: Control, rollout: Rollout, look: Evaluation | None, config:
 def _promotion(rollout: Rollout, config: Config, now: float) -> float:
     """When `rollout` may be promoted at the earliest, by the declared times alone."""
     over = max(now, rollout.stage_since + rollout.gate.min_seconds)
+    if rollout.stage == (-1 if config.evidence.form == "paired" else 0):  # left only after a first look
+        over = max(over, rollout.stage_since + config.evidence.first_look)
     ramp = over + sum(stage.min_seconds for stage in rollout.stages[rollout.stage + 1 :])
     return max(ramp, rollout.started_at + config.evidence.earliest_win)
 

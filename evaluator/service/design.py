@@ -9,7 +9,7 @@ import msgspec
 
 from evaluator.policies.lineage import AlphaBudget
 from evaluator.service.block_sums import TrackedMetrics
-from evaluator.stats import Plan, Side, horizon_information
+from evaluator.stats import Plan, Side, Spending, horizon_information
 from evaluator.stats.sequential_test import HARM_SIDE
 from gauntlet.config import RATES, Config
 from gauntlet.config.evidence import MIN_CYCLES
@@ -25,6 +25,10 @@ _BUDGET_RATIO = 0.75  # of the level budget that is left, each successor gets a 
 
 WATCH_SHARE = 0.1
 """Share of the level of a guardrail on rates, and of label arrival, that its watch between looks spends."""
+
+WIN_SPENDING = ((0.38, 0.15), (0.62, 0.6), (1.0, 1.0))
+"""At several scales: share of a win's level that is spent by each share of the planned evidence. Little in the first
+week, as the ramp's minimum times let no win promote sooner, and most in the second."""
 
 MIDDLE_PARTS = 4
 """Blocks of the middle scale in one cycle."""
@@ -58,6 +62,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     gross_margin: float = 0.2
     min_effect: float = 0.05
     scaled: bool = False
+    spending: tuple[tuple[float, float], ...] = ()
     refresh_margin: float = 0.05
     refresh_alpha: float = 0.05
     refresh_duration: float = 0.0
@@ -98,11 +103,15 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         """The test of the primary metric."""
         return Plan(
             horizon=horizon_information(self.samples, None if self.paired else self.share),
-            win=Side(alpha=self.alpha / 2),
+            win=Side(alpha=self.alpha / 2, spending=self._spending),
             harm=replace(HARM_SIDE, alpha=self.harm_alpha),
             min_blocks_win=MIN_CYCLES if self.scaled else self.min_blocks,
             min_blocks_harm=self.min_harm_blocks,
         )
+
+    @property
+    def _spending(self) -> Spending:
+        return Spending(kind="table", points=self.spending) if self.spending else Spending()
 
     def not_worse(self, loss: float) -> Plan:
         """The test of the rule `refresh`, with the champion's mean loss: is harm of the margin excluded?"""
@@ -208,6 +217,7 @@ def evaluation_design(config: Config) -> EvaluationDesign:
     plan = RolloutPlan(
         **(shared | times),
         scaled=evidence.block.auto,
+        spending=WIN_SPENDING if evidence.block.auto else (),
         share=config.ramp[-1].share,
         fraction=config.shadow.fraction or 1.0,
         guards=tuple(

@@ -66,8 +66,10 @@ def read(
     after, look = advance(state or State.start(test), blocks, test)
     guardrail = Guardrail(guard.name, look, guard.margin)
     failed, n = _failed(guard, plan, closed)
-    if isinstance(look, NoAnswer):
-        return after, _unanswered(guard, look, guardrail, failed, n)
+    nothing_failed = n > 0 and not any(block.variance for block in blocks)
+    if isinstance(look, NoAnswer) or nothing_failed:
+        why = look.reason if isinstance(look, NoAnswer) else ""
+        return after, _unanswered(guard, why, guardrail, failed, n)
     standing, lower = guardrail.standing, look.lower
     if lower is None and n:
         # The champion hardly ever fails by its nature, and a test asks for failures of both arms before it says safe.
@@ -94,11 +96,11 @@ def read(
     return after, Reading(result, guardrail, look.effect < -guard.margin)
 
 
-def _unanswered(guard: Guard, look: NoAnswer, guardrail: Guardrail, failed: int, n: int) -> Reading:
-    """A guardrail whose test has no answer. Rare failures are counted all the same, and bounded exactly: the
-    challenger's own share of them is at least the difference of the arms', for the champion's is at least nothing. Any
-    other guardrail without an answer holds a win: it was declared to be asked first."""
-    standing, reason, suspect = "open", f"no answer yet: {look.reason}", True
+def _unanswered(guard: Guard, why: str, guardrail: Guardrail, failed: int, n: int) -> Reading:
+    """A guardrail whose test has no answer, or no failure to go by. Rare failures are counted all the same, and bounded
+    exactly: the challenger's own share of them is at least the difference of the arms', for the champion's is at least
+    nothing. Any other guardrail without an answer holds a win: it was declared to be asked first."""
+    standing, reason, suspect = "open", f"no answer yet: {why}", True
     if n:
         upper = rate_limits(failed, n, 2.0 * guard.alpha)[1]
         standing = "safe" if upper < guard.margin else "open"

@@ -26,6 +26,9 @@ _CLEAR = 2.0
 _FOUND = 2.2 + 0.84
 """Standard errors of the planned evidence at which an effect is found with 80 %: last bound plus normal quantile."""
 
+_SCALES_COST = 1.12
+"""By how much larger it has to be where the weakest of several scales decides (`python -m benchmarks.spending`)."""
+
 
 def look(
     design: EvaluationDesign, plan: RolloutPlan, test: Plan, state: State, matured: dict[int, BlockSums], last: int
@@ -66,7 +69,9 @@ def forecast(answer: Look | NoAnswer, plan: RolloutPlan) -> list[str]:
     effect it finds."""
     if isinstance(answer, NoAnswer) or not plan.rate or answer.information_fraction >= 1.0:
         return []
-    smallest = _FOUND * answer.standard_error * answer.information_fraction**0.5
+    smallest = (
+        _FOUND * (_SCALES_COST if plan.scaled else 1.0) * answer.standard_error * answer.information_fraction**0.5
+    )
     unit, days = "pairs" if plan.paired else "outcomes of the challenger", plan.samples / plan.rate / 86_400
     return [
         f"plan: {plan.samples:,} {unit}, {days:.3g} days at {plan.rate * 86_400:,.0f} a day; "

@@ -83,9 +83,9 @@ class ClusteredEvidence(Evidence):
             available=available,
             n_blocks=n,
             score=score,
-            information=np.where(available, information, 1.0),
+            information=np.where(information > 0.0, information, 1.0),
             variance=np.maximum(widening * block_variance, floor),
-            unit_variance=units_variance,
+            unit_variance=np.where(available, units_variance, 1.0),
             autocorrelation=r,
             widening=widening,
             skewness=ratio(third / some, (spread / some) ** 1.5, noisy),
@@ -106,6 +106,10 @@ class ClusteredEvidence(Evidence):
         if 0 < n < FEWEST_BLOCKS:
             return f"{n} of at least {FEWEST_BLOCKS} blocks are closed"
         return super().lacking(index)
+
+    @property
+    def enough_blocks(self) -> Bools:
+        return self.n_blocks >= FEWEST_BLOCKS
 
     @property
     def n_effective(self) -> Floats:
@@ -226,7 +230,7 @@ class StudentisedEvidence(Evidence):
         blocks = ClusteredEvidence.from_rows(rows, margin=margin)
         score, information, unit_variance, units = finest.sum(axis=1).T
         available = blocks.available & (blocks.n_blocks >= scale.least)
-        information = np.where(available, information, 1.0)
+        information = np.where(information > 0.0, information, 1.0)
         grown = ratio(information, blocks.information, available)
         independent = unit_variance - ratio(score * score, units, available)
         independent = np.where(independent > 1e-12 * unit_variance, independent, blocks.floor * grown)
@@ -258,6 +262,11 @@ class StudentisedEvidence(Evidence):
 
     def capped(self, most_correlation: float) -> Self:
         return self
+
+    @property
+    def enough_blocks(self) -> Bools:
+        enough: Bools = super().enough_blocks & (self.missing == 0.0)
+        return enough
 
     def lacking(self, index: int) -> str | None:
         if not self.available[index] and self.missing[index]:

@@ -91,6 +91,11 @@ class Evidence(ABC):
         return "every score is zero: both arms' outcomes are alike throughout, so there is no noise to compare with"
 
     @property
+    def enough_blocks(self) -> Bools:
+        """Cells with as many blocks as this kind of evidence needs, whether or not anything in them varies."""
+        return self.n_blocks >= 1.0
+
+    @property
     def effect(self) -> Floats:
         return self.score / self.information
 

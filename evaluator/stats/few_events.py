@@ -88,8 +88,8 @@ class FewEvents:
         return type(self)(**{name: values[..., some] for name, values in vars(self).items()})
 
     def settles(self, sign: float) -> Bools:
-        """Cells that need no other evidence: independent units that may not vary at all, asked about a margin."""
-        return self._few(sign) & self.independent & (self.margin > 0.0)
+        """Cells that need no other evidence: outcomes that may not vary at all, asked about a margin."""
+        return self._few(sign) & (self.margin > 0.0)
 
     def z(self, evidence: Evidence, sign: float) -> Floats:
         """The deciding score of the win side (sign 1) or the harm side (−1), with this evidence of the same cells."""

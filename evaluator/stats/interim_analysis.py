@@ -159,9 +159,7 @@ def _answer(
     if not looks.ready_harm[0]:
         why = looks.harm.lacking(0) or too_little(champion, challenger, int(looks.harm.n_blocks[0]), plan, -1.0)
         return state, NoAnswer(why, champion.n, challenger.n, int(looks.harm.n_blocks[0]))
-    waiting = None
-    if not looks.ready_win[0]:
-        waiting = looks.support.lacking(0) or too_little(*arms_of(win), int(looks.support.n_blocks[0]), plan, 1.0)
+    waiting = None if looks.ready_win[0] else _waiting(looks, win, plan)
     after = State(cells)
     look = _look(after, looks, (champion, challenger), plan)
     final = plan.mode == "group-sequential" and look.information_fraction >= 1.0 and not waiting
@@ -216,6 +214,16 @@ def _detectable(support: Evidence, bound: float) -> float | None:
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _waiting(looks: Looks, win: Sequence[Block], plan: Plan) -> str:
+    """What a win still waits for."""
+    champion, challenger = arms_of(win)
+    n_blocks, tails = int(looks.support.n_blocks[0]), Panel.from_blocks(win, plan).totals.tails
+    found = looks.support.lacking(0)
+    if found is None and n_blocks >= plan.min_blocks_win and tails is not None:
+        found = tails.lacking(0)
+    return found or too_little(champion, challenger, n_blocks, plan, 1.0)
 
 
 def too_little(champion: Arm, challenger: Arm, n_blocks: int, plan: Plan, sign: float) -> str:

@@ -77,7 +77,12 @@ class Panel:
         # A pair carries information 1, a unit of split traffic at most a quarter.
         paired = bool(scored) and all(block.information == block.units for block in scored)
         discordant = np.array([sum(block.variance for block in scored)]) if paired else None
-        totals = ArmTotals(champion, challenger, np.array([plan.horizon]), discordant=discordant)
+        arms = np.stack([champion, challenger], axis=1)
+        if discordant is not None:  # their differences are what varies
+            n, score = (sum(getattr(block, name) for block in scored) for name in ("units", "score"))
+            arms = np.array([[(0.0, 0.0, 0.0), (n, score, discordant[0])]])
+        tails = Tails.of_two_moments(arms)
+        totals = ArmTotals(champion, challenger, np.array([plan.horizon]), discordant=discordant, tails=tails)
         return cls(rows_of(blocks)[None], totals, np.array([plan.margin]))
 
     def evidence(self, plan: Plan, most_correlation: float) -> Evidence:
@@ -190,7 +195,7 @@ def ready(totals: ArmTotals, evidence: Evidence, few: FewEvents, plan: Plan, sig
     enough = totals.smaller >= np.maximum(2 * plan.min_events, totals.least)
     if sign > 0.0 and totals.tails is not None:
         enough &= few.two_kinds | totals.tails.shown
-    enough &= evidence.available | (few.settles(sign) & (evidence.n_blocks >= 1.0))
+    enough &= evidence.available | (few.settles(sign) & evidence.enough_blocks)
     return enough & (not plan.clustered or evidence.n_blocks >= least_blocks)
 
 

@@ -4,7 +4,7 @@ A mean that is bounded by nothing may rest on outcomes that have not come yet: a
 windfall of the champion. No test can exclude what nobody has seen, so a win waits until
 
 - the long tail on the side that would take it away no longer bends the estimate's law: its skewness is at most
-  `MOST_SKEWNESS` (for one arm, n ≥ 39 γ²; Cochran 1977, section 2.15, asks 25 γ² of one look);
+  `MOST_SKEWNESS` (for one arm, n ≥ 51 γ²; Cochran 1977, section 2.15, asks 25 γ² of one look);
 - each arm has shown its spread: (Σ r²)² / Σ r⁴ ≥ `LEAST_EFFECTIVE`, about n/3 for normal and n/9 for exponential
   outcomes, so that no few outcomes make up most of it, and the spread is not small beside the effect; or the arm has
   `RARE` outcomes, of which one that comes once in a hundred would be among them with probability .98.
@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
 from evaluator.stats.evidence import ratio
 from evaluator.stats.score_process import Bools, Floats
 
-MOST_SKEWNESS: Final = 0.16
+MOST_SKEWNESS: Final = 0.14
 LEAST_EFFECTIVE: Final = 12.0
 RARE: Final = 400.0
 # An arm's standard deviation that is a smaller part of the effect than this says nothing of its tail.
@@ -77,6 +77,16 @@ class Tails:
         third = third - 3.0 * mean * second + 2.0 * mean**3
         varies = variance > 0.0
         return cls(n, mean, variance, np.where(varies, third, 0.0), np.where(varies, np.maximum(fourth, 0.0), 0.0))
+
+    @classmethod
+    def of_two_moments(cls, arms: Floats) -> Self:
+        """From (n, Σ Y, Σ Y²) of each arm, shape (cells, 2, 3), where no more was kept: as if outcomes were normal, so
+        that only an arm that hardly varies has not shown its spread."""
+        n, total, squares = np.moveaxis(arms, 2, 0)
+        mean = total / np.maximum(n, 1.0)
+        second = squares / np.maximum(n, 1.0)
+        variance = np.where(second - mean**2 > 1e-12 * second, second - mean**2, 0.0)
+        return cls(n, mean, variance, np.zeros_like(n), 3.0 * variance**2)
 
     @property
     def skewness(self) -> Floats:

@@ -60,10 +60,14 @@ def _untold(config: Config) -> Iterator[str]:
 def _rollout_times(config: Config) -> str:
     """How soon a challenger may be promoted, by the declared times alone."""
     evidence = config.evidence
-    ramp = float(config.shadow.min_time) + sum(float(stage.min_time) for stage in config.ramp)
-    earliest, horizon = max(ramp, evidence.earliest_win), float(evidence.outcome_horizon)
+    times = [float(config.shadow.min_time), *(float(stage.min_time) for stage in config.ramp)]
+    ramp, horizon, first = sum(times), float(evidence.outcome_horizon), int(evidence.form == "split")
+    # Pairs tell of the challenger from shadow on, its own traffic from the first stage on; neither is left unseen.
+    waits = max(0.0, evidence.first_look - times[first])
+    earliest = max(ramp + waits, evidence.earliest_win)
+    look = f", {span(waits)} more until harm could have shown" if waits else ""
     return (
         f"rollout: a challenger is promoted {span(earliest)} after its start at the earliest (shadow and ramp "
-        f"{span(ramp)}; a win needs {span(evidence.earliest_win - horizon)} of outcomes, which count {span(horizon)} "
-        "after the prediction)"
+        f"{span(ramp)}{look}; a win needs {span(evidence.earliest_win - horizon)} of outcomes, which count "
+        f"{span(horizon)} after the prediction)"
     )

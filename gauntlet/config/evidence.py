@@ -92,6 +92,13 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
         return float(self.cycle if self.block.auto else self.block)
 
     @property
+    def first_look(self) -> float:
+        """Seconds from the first request that tells of the challenger to the first look by which gross harm can be
+        excluded: with `block: auto` the evidence is planned with the traffic of a whole cycle."""
+        blocks = float(self.cycle) if self.block.auto else self.min_harm_blocks * self.finest_block
+        return blocks + float(self.outcome_horizon)
+
+    @property
     def earliest_win(self) -> float:
         """Seconds from a rollout's start to the first look that may show a win."""
         blocks = MIN_CYCLES if self.block.auto else self.min_blocks

@@ -21,6 +21,11 @@ def test_no_tail_makes_a_winner(name: str) -> None:
         assert unasked > at_most(RUNS, 0.025)  # the rule is what does it
 
 
+def test_no_tail_makes_a_winner_of_clusters() -> None:
+    better, _, unasked, _ = counted(EQUAL["normal, Pareto(1.5)"], 2000, 0.1, RUNS, 3, clusters=40)
+    assert better <= at_most(RUNS, 0.025) < unasked
+
+
 @pytest.mark.parametrize("name", BETTER_LAWS)
 def test_light_tails_cost_a_few_points_of_power_at_most(name: str) -> None:
     better, _, unasked, _ = counted(BETTER_LAWS[name], 2000, 0.1, RUNS, 4)

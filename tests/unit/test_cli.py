@@ -65,7 +65,11 @@ def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     ("more", "words"),
     [
         ({}, "9d after its start at the earliest (shadow and ramp 9d; a win needs 5d of outcomes"),
-        ({"evidence": {"block": "1d"}}, "21d after its start at the earliest (shadow and ramp 9d; a win needs 20"),
+        ({"evidence": {"block": "1d"}}, "21d after its start at the earliest (shadow and ramp 9d, 6h more until harm"),
+        (
+            {"evidence": {"outcome_horizon": "7d"}},
+            "15d after its start at the earliest (shadow and ramp 9d, 6d more until harm could have shown; a win",
+        ),
     ],
 )
 def test_check_says_how_soon_a_challenger_may_be_promoted(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from evaluator.stats import Arm, Block, Look, Plan, State, advance
+from evaluator.stats import Arm, Block, Look, NoAnswer, Plan, State, advance, advance_at_scales
 from evaluator.stats.cluster_robust import evidence_of
 from evaluator.stats.evidence import Evidence
 from evaluator.stats.few_events import FewEvents, log_tail
@@ -131,6 +132,38 @@ def test_clustered_blocks_and_the_table_must_both_say_it() -> None:
         _, look = advance(State.start(plan), blocks, plan)
         assert isinstance(look, Look)
         assert look.crossed == crossed
+
+
+@pytest.mark.parametrize("failures", [(), (4,), (4, 9, 15)])
+def test_clusters_without_a_failure_are_within_a_margin_as_those_with_one_are(failures: tuple[int, ...]) -> None:
+    """30 days of 200 units, on some of which the champion failed once: less is never less decisive."""
+    day = Block(Arm(100, 0.0, 0.0), Arm(100, 0.0, 0.0), 0.0, 50.0, 0.0, 200)
+    bad = Block(Arm(100, -1.0, 1.0), Arm(100, 0.0, 0.0), 0.5, 50.0, 0.25, 200)
+    plan = Plan(horizon=1500.0, margin=0.01)
+    for days, crossed in ((19, None), (30, "better")):
+        blocks = [bad if index in failures else day for index in range(days)]
+        _, look = advance(State.start(plan), blocks, plan)
+        assert isinstance(look, Look)
+        assert look.crossed == crossed
+        assert look.information_fraction == pytest.approx(days / 30)
+    assert isinstance(advance(State.start(plan), [day] * 4, plan)[1], NoAnswer)
+    assert isinstance(advance(State.start(plan), [day] * 30, replace(plan, margin=0.0))[1], NoAnswer)
+
+
+def test_outcomes_that_are_all_alike_wait_for_whole_days_too() -> None:
+    """At several scales five whole days are asked of a win, however many hours there are."""
+    hour = Block(Arm(100, 0.0, 0.0), Arm(100, 0.0, 0.0), 0.0, 50.0, 0.0, 200)
+    plan = Plan(horizon=24 * 7 * 50.0, margin=0.01, min_blocks_win=5)
+    for days, crossed in ((4, None), (7, "better")):
+        scales = [[_times(hour, length)] * (24 * days // length) for length in (1, 6, 24)]
+        _, look = advance_at_scales(State.start(plan), scales, scales, plan)
+        assert isinstance(look, Look)
+        assert look.crossed == crossed
+
+
+def _times(block: Block, n: int) -> Block:
+    arm = Arm(n * block.champion.n, 0.0, 0.0)
+    return Block(arm, arm, 0.0, n * block.information, 0.0, n * block.units)
 
 
 def test_harm_that_has_no_success_yet_needs_no_five_of_them() -> None:

@@ -279,14 +279,14 @@ def test_a_difference_within_the_margin_is_no_breach() -> None:
     assert watched(sums, arrival_plan(2000.0, margin=0.0)).standing == "breached"
 
 
-def test_arrival_without_evidence_says_what_is_missing() -> None:
+def test_arrival_without_evidence_says_what_is_missing_and_without_a_missing_label_it_is_safe() -> None:
     early = watched(arrivals(0.95, 0.95, 10, blocks=3), PLAN)
     assert early.standing == "open"
     assert early.value is None
     assert "no answer yet" in early.reason
     all_there = watched(arrivals(1.0, 1.0, 11), PLAN)
-    assert all_there.standing == "open"
-    assert "no answer yet" in all_there.reason
+    assert (all_there.standing, all_there.value) == ("safe", 0.0)
+    assert "100.00% of the champion's" in all_there.reason
 
 
 def test_a_breach_stays_one_when_the_labels_come_back() -> None:

@@ -10,6 +10,7 @@ import pytest
 from builders.experiments import analysed, only
 from scipy import stats
 
+from evaluator.stats import Look, PairedSums, Plan, SplitSums, State, advance, paired_blocks, split_blocks
 from evaluator.stats.tails import LEAST_EFFECTIVE, MOST_SKEWNESS, PowerSums, Tails
 
 RNG = np.random.default_rng(2)
@@ -57,7 +58,7 @@ def test_an_arm_that_hardly_varies_shows_nothing_before_four_hundred() -> None:
 
 @pytest.mark.parametrize(
     ("draw", "n"),
-    [(RNG.standard_normal, 60), (lambda n: -RNG.exponential(1.0, n), 200), (lambda n: RNG.gamma(4.0, 1.0, n), 100)],
+    [(RNG.standard_normal, 60), (lambda n: -RNG.exponential(1.0, n), 250), (lambda n: RNG.gamma(4.0, 1.0, n), 100)],
 )
 def test_light_tails_are_shown_soon(draw: Any, n: int) -> None:
     shown = [bool(tails(draw(9 * n), draw(n)).shown[0]) for _ in range(200)]
@@ -95,3 +96,24 @@ def test_means_ratios_and_units_all_wait_for_the_tail(metric: str, unit: str | N
         log = log.assign(sessions=1.0, who=np.arange(3000))
         won += only(analysed(log, metric=metric, share={"A": 0.9, "B": 0.1}, unit=unit)).verdict == "better"
     assert won == 0
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_live_evidence_waits_for_an_arm_that_hardly_varies(paired: bool) -> None:
+    """Losses of an even .995 against .5: what comes once in a hundred is not among so few outcomes; harm waits not."""
+    for a_day, sign, crossed in ((10, 1.0, None), (40, 1.0, "better"), (10, -1.0, "worse")):
+        blocks = []
+        for _ in range(30):
+            noise = 0.001 * RNG.standard_normal(2 * a_day)
+            y = -np.where(np.arange(2 * a_day) < a_day, 0.995, 0.5) * sign + noise
+            sums = PairedSums() if paired else SplitSums()
+            if isinstance(sums, PairedSums):
+                sums.add(y[:a_day], y[a_day:])
+            else:
+                sums.add(np.arange(2 * a_day) >= a_day, 0.5, y)
+            blocks.append(sums)
+        made = paired_blocks(blocks) if paired else split_blocks(blocks, -0.995 * sign)
+        _, look = advance(State.start(plan := Plan(horizon=1.0)), made, plan)
+        assert isinstance(look, Look)
+        assert look.crossed == crossed
+        assert any("vary too little" in reason for reason in look.reasons) is (a_day == 10)

@@ -248,7 +248,7 @@ def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: 
     if why is not None:
         return why if clustered or looks.shown.n_blocks[index] else "no row could be scored yet"
     plan = Plan(horizon=1.0, clustered=clustered)
-    if looks.ready_harm[index] and not clustered and (tail := Tails.of_sums(cell.powers.sums[None]).lacking(0)):
+    if looks.ready_harm[index] and (tail := Tails.of_sums(cell.powers.sums[None]).lacking(0)):
         return tail
     sign = 1.0 if looks.ready_harm[index] else -1.0
     return too_little(champion, challenger, int(looks.shown.n_blocks[index]), plan, sign)

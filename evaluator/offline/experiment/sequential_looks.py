@@ -71,7 +71,7 @@ class LookSnapshot:
             discordant=self.discordant,
             drawn=self.drawn,
             dependent=self.dependent,
-            tails=None if self.evidence.clustered else Tails.of_sums(self.powers),
+            tails=Tails.of_sums(self.powers),
         )
 
     def padded(self, cells: int) -> LookSnapshot:

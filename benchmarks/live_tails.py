@@ -1,0 +1,116 @@
+"""How often the running evaluator calls a challenger better whose mean is the champion's and whose tail is another.
+
+The laws are those of `benchmarks.tails`; evidence is judged once a day by hours, quarters and days, with all defaults.
+Invariant: seeded, so that the same options print the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from benchmarks import header, main, row
+from benchmarks.tails import EQUAL, Law
+from evaluator.service.design import RolloutPlan, evaluation_design
+from evaluator.stats.cluster_robust import HARM_SCALES, WIN_SCALES, weakest
+from evaluator.stats.panel import BETTER, ArmTotals, States, decide
+from evaluator.stats.tails import Tails
+from gauntlet.config import load as configs
+
+Floats = np.ndarray
+
+HOURS: Final = 24
+SHARE: Final = 0.1
+FIRST_LOOK: Final = 5
+"""Whole days before a win."""
+SHOWN: Final = ("normal, lognormal(1.5)", "normal, lognormal(1)", "normal, Pareto(1.5)", "even .995, disaster")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Requests a day, of which all are pairs, or a tenth is the challenger's."""
+
+    a_day: float
+    form: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.a_day:g} {'pairs' if self.form == 'paired' else 'requests, split,'} a day"
+
+
+CELLS: Final = [Traffic(40, "paired"), Traffic(500, "paired"), Traffic(100, "split"), Traffic(500, "split")]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of each run and hour: rows as the engine takes them, shape (runs, hours, 4); and (n, Σ Y, Σ Y²) by arm (of pairs
+    nothing and their differences), shape (runs, hours, 2, 3)."""
+
+    rows: Floats
+    arms: Floats
+
+
+def plan_of(traffic: Traffic) -> RolloutPlan:
+    champion = '{model: "nowhere:model"}'
+    text = f"experiment: bench\ntask: regression\nchampion: {champion}\nevidence: {{form: {traffic.form}}}\n"
+    plan = evaluation_design(configs.parse(text)).plan
+    rate = traffic.a_day * (1.0 if plan.paired else plan.share)
+    return plan.with_traffic(rate, 86_400.0, 86_400.0)
+
+
+def drawn(law: Law, traffic: Traffic, hours: int, runs: int, rng: np.random.Generator) -> Sums:
+    paired = traffic.form == "paired"
+    rows, arms = np.zeros((runs, hours, 4)), np.zeros((runs, hours, 2, 3))
+    mean = law.champion(rng, 100_000).mean()  # the prediction that scores are made with
+    n = rng.poisson(traffic.a_day / HOURS, hours)  # the same in all runs, so that they share the cost of their bounds
+    hour, total = np.repeat(np.arange(hours), n), int(n.sum())
+    for number in range(runs):
+        champion, challenger = -law.champion(rng, total), -law.challenger(rng, total)
+        treated = np.full(total, paired) | (rng.random(total) < SHARE)
+        y = challenger - champion if paired else np.where(treated, challenger, champion)
+        residual, weight = (y, np.ones(total)) if paired else (y + mean, np.full(total, SHARE * (1.0 - SHARE)))
+        score = residual if paired else (treated - SHARE) * residual
+        own, drawn_again = score**2, weight * residual**2
+        score_sum, information, robust, randomised = (
+            np.bincount(hour, column, hours) for column in (score, weight, own, drawn_again)
+        )
+        rows[number] = np.stack([score_sum, information, np.maximum(robust, randomised), n], axis=1)
+        for arm, which in enumerate((~treated, treated)):
+            powers = (which * 1.0, which * y, which * y * y)
+            arms[number, :, arm] = np.stack([np.bincount(hour, power, hours) for power in powers], axis=1)
+    return Sums(rows, arms)
+
+
+def wins(sums: Sums, plan: RolloutPlan, days: int) -> float:
+    """The share of runs whose evidence crosses the win boundary by the end of its plan, before that of harm."""
+    test, runs = plan.primary, len(sums.rows)
+    states, margin, horizon = States.start(test, runs), np.zeros(runs), np.full(runs, test.horizon)
+    for day in range(FIRST_LOOK, days + 1):
+        rows, arms = sums.rows[:, : day * HOURS], sums.arms[:, : day * HOURS].sum(axis=1)
+        scales = [rows.reshape(runs, -1, length, 4).sum(axis=2) for length in (1, HOURS // 4, HOURS)]
+        both = arms[:, [1, 1]] if plan.paired else arms
+        totals = ArmTotals(both[:, 0], both[:, 1], horizon, tails=Tails.of_two_moments(arms))
+        support = weakest(WIN_SCALES, scales, margin=margin, sign=1.0)
+        against = weakest(HARM_SCALES, scales, margin=margin, sign=-1.0)
+        states, _ = decide(states, support, totals, against, totals, test)
+    return float((states.stops.crossed == BETTER).mean())
+
+
+def run(runs: int = 200, seed: int = 8) -> Iterator[str]:
+    yield f"False wins, one side at .025, all defaults; {runs} rollouts a cell.\n"
+    yield header("equal means: champion, challenger", *(traffic.title for traffic in CELLS))
+    for name in SHOWN:
+        shares = []
+        for traffic in CELLS:
+            plan = plan_of(traffic)
+            days = round(plan.samples / (traffic.a_day * (1.0 if plan.paired else plan.share)))
+            sums = drawn(EQUAL[name], traffic, days * HOURS, runs, np.random.default_rng(seed))
+            shares.append(f"{wins(sums, plan, days):.3f}")
+        yield row(name, *shares)
+
+
+if __name__ == "__main__":
+    main(run)
