@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import math
 import sys
@@ -23,15 +24,16 @@ from gauntlet import adapters
 from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.config.section import span
-from gauntlet.errors import GauntletError, LogUnavailable, RegistryUnavailable
+from gauntlet.errors import DamagedFile, GauntletError, LogUnavailable, RegistryUnavailable
 from gauntlet.faults import explained
 from gauntlet.losses import loss
-from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Version
-from gauntlet.registry.artifact import Predictor
+from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Registry, Version
+from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Rule
 from retrainer import dataset, holdout_gate, training
 from retrainer.dataset import Rows
 from retrainer.job_dir import Answer, JobFolder, Spec
+from retrainer.quality import quality
 from retrainer.search import search
 
 _RETRY_SECONDS = 1.0
@@ -60,20 +62,20 @@ def split(
     return rows.between(-np.inf, start), rows.between(start, held_out), rows.between(first, np.inf)
 
 
-def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Callable[[Answer], None]) -> Answer:
+def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Callable[[Answer], None]) -> Answer:
     """Train, compare, register; `judge` is called with the holdout's answer before anything is registered.
 
     Raises `GauntletError` for whatever makes the job fail; then nothing was registered.
     """
     settings = spec.config.retrain
     champion = registry.load(spec.champion)
-    recipe, searched = spec.recipe, bool(spec.recipe.search)
-    seen = registry.get(spec.champion).data_to
+    recipe, searched, seen = spec.recipe, bool(spec.recipe.search), registry.get(spec.champion).data_to
     train, validation, holdout = split(rows, spec.matured, settings, seen, search=searched)
     sizes = _sizes(rows, train=train, validation=validation, holdout=holdout)
     parts = {"to train on": train, **({"to choose by": validation} if searched else {}), "held out": holdout}
-    if min(map(len, parts.values())) < settings.min_data_points:
-        return Answer(accepted=False, reason=_too_few(spec, parts), split=sizes)
+    checked = checked_rows(spec, champion.schema, registry, rows, parts)
+    if checked.reason:
+        return msgspec.structs.replace(checked, split={**sizes, **checked.split})
     began = time.monotonic()
     if searched:
         recipe, _ = search(champion, recipe, settings, spec.config.metric, train, validation, report)
@@ -89,7 +91,7 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
         reason="; ".join(compared.reasons),
         training_seconds=seconds,
         warnings=training.warnings(model),
-        split=sizes,
+        split={**sizes, **checked.split},
         metrics={"champion": compared.champion, "challenger": compared.challenger, "holdout": _holdout(compared)},
     )
     if not judged.accepted:
@@ -122,10 +124,23 @@ def work(spec: Spec, rows: Rows, registry: ModelStore, report: Report, judge: Ca
     return msgspec.structs.replace(judged, version=version.version)
 
 
-def _too_few(spec: Spec, parts: Mapping[str, Rows]) -> str:
-    counted = " and ".join(f"{len(part):,} {name}" for name, part in parts.items())
-    wanted = f"{spec.config.retrain.min_data_points:,} of each wanted"
-    return f"not enough labelled rows{_within(spec.window)}: {counted}, {wanted}"
+def checked_rows(spec: Spec, schema: Schema, registry: Registry, rows: Rows, parts: Mapping[str, Rows]) -> Answer:
+    """Whether the rows can be learned from: an answer with the reason where they are too few or too bad, else without
+    one; in `split` the quality of the worst part."""
+    settings = spec.config.retrain
+    if min(map(len, parts.values())) < settings.min_data_points:
+        counted = " and ".join(f"{len(part):,} {name}" for name, part in parts.items())
+        wanted = f"{settings.min_data_points:,} of each wanted"
+        return Answer(reason=f"not enough labelled rows{_within(spec.window)}: {counted}, {wanted}")
+    reference: Reference | None = None
+    with contextlib.suppress(DamagedFile):  # what drift is measured by says so itself; a job can do without
+        reference = registry.reference(spec.champion)
+    unusable = rows.skipped.get("unusable", 0)
+    found = min((quality(part, schema, reference, unusable) for part in parts.values()), key=lambda one: one.score)
+    block, split = settings.triggers.quality.block, {"quality": found.score}
+    if found.score < block:
+        return Answer(reason=f"{found}; {block:g} wanted", split=split, alert="data_quality_low")
+    return Answer(split=split)
 
 
 def _answered(call: Callable[[], _T], report: Report) -> _T:
