@@ -98,7 +98,7 @@ class RetrainingClient:
 
     def configure(self, settings: Json, reason: str = "") -> Json:
         """Change settings of retraining, by the names of the configuration; null takes a change back."""
-        return self._json(self._http.post("configure", body={**settings, "reason": reason} if reason else settings))
+        return self._json(self._http.post("configure", body=settings, reason=reason or None))
 
     def initialize(self, baseline_metrics: Json | None = None) -> Json:
         """Set the metrics from which a fall is measured; by default the champion's own."""

@@ -7,6 +7,7 @@ events, except where a field says that they are the machine's. Fields are only e
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -41,13 +42,17 @@ class RequestDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a job is due now, and every condition of every trigger."""
+    """Whether a job would start now, and every condition of every trigger. `triggered`: the triggers whose cause is
+    there; `waits`: by the key of an open request, what it waits for."""
 
     model: str
     at: datetime | None
     should_retrain: bool
+    urgent: bool
     monitoring: bool
+    triggered: list[str]
     reasons: list[str]
+    waits: dict[str, list[str]]
     requests: list[RequestDocument]
     conditions: list[ConditionDocument]
 
@@ -200,13 +205,11 @@ class BaselineDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfiguredDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of retraining that were given over the API and are in force over those of the configuration file, and
-    every setting of `retrain` as it is now."""
+    """Settings of retraining, under their known names, that hold over those of the configuration file."""
 
     model: str
     changed: bool
-    configured: dict[str, msgspec.Raw] = {}
-    settings: dict[str, str] = {}
+    configured: dict[str, Any]
 
 
 class RetrainingStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,5 +225,5 @@ class RetrainingStatus(msgspec.Struct, frozen=True, kw_only=True):
     last: JobDocument | None
     requests: list[RequestDocument]
     baseline: BaselineDocument | None
-    configured: dict[str, msgspec.Raw]
+    configured: dict[str, Any]
     problems: list[Problem]

@@ -60,12 +60,13 @@ class ServiceClient:
 
     def get(self, *path: str, **query: object) -> bytes:
         """The body of an answer to GET; a query's null is left out. Raises `NotReached` or `Refused`."""
-        given = {name: value for name, value in query.items() if value is not None}
-        return self._exchange("GET", path, f"?{urlencode(given)}" if given else "", None)
+        return self._exchange("GET", path, _query(query), None)
 
-    def post(self, *path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> bytes:
-        """The body of an answer to POST. Raises `NotReached` or `Refused`."""
-        return self._exchange("POST", path, "", json.dumps(body).encode(), headers)
+    def post(
+        self, *path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None, **query: object
+    ) -> bytes:
+        """The body of an answer to POST; a query's null is left out. Raises `NotReached` or `Refused`."""
+        return self._exchange("POST", path, _query(query), json.dumps(body).encode(), headers)
 
     def _exchange(
         self,
@@ -120,3 +121,8 @@ class ServiceClient:
             message += f": {_KEY_REMEDY}"
         again = "; try again" if retriable else ""
         raise Refused(f"refused ({code}): {message}{again}", code=code, retriable=retriable, body=body)
+
+
+def _query(query: Mapping[str, object]) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""

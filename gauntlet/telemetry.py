@@ -186,7 +186,7 @@ _ZEROS: dict[str, _Zeros] = {
         ROLLBACKS: ["evidence", "watch"],
         **_DECIDED,
         DEAD_LETTERS: [keys.EVALUATIONS, keys.DRIFT],
-        REFUSED: _AT_THE_DOOR,
+        REFUSED: [*_AT_THE_DOOR, ("admin", "bad_request"), ("unrouted", "forbidden")],
     },
 }
 """The values that the bounded labels behind `experiment` may take, by service."""

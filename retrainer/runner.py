@@ -66,6 +66,7 @@ class JobRunner:
 
     def view(self, control: Control) -> View:
         """What the triggers look at, as it is now."""
+        set_here = self._store.baseline
         view = View(
             own=self._store.learned.of(control.champion),
             labelled=self._store.learned.labelled,
@@ -73,6 +74,7 @@ class JobRunner:
             context=self._context(control),
             task=self._config.task,
             horizon=float(self._config.evidence.outcome_horizon),
+            baselines=set_here.metrics if set_here is not None and set_here.version == control.champion else {},
         )
         known = msgspec.structs.replace(view.context, new_samples=view.new_samples, quality=view.quality)
         return msgspec.structs.replace(view, context=known)
@@ -107,8 +109,13 @@ class JobRunner:
             last_job_started=max((j.created_at for j in jobs), default=None),
             last_job_ended=max((j.ended_at for j in jobs if j.ended_at is not None), default=None),
             last_rollout_ended=control.ended[-1].at if control.ended else None,
+            monitoring=self._store.monitoring,
             attempts=max(Counter(j.recipe for j in jobs if j.champion == control.champion).values(), default=0),
         )
+
+    def judge(self, request: RetrainRequest, control: Control) -> Trigger:
+        """Every condition for `request`; nothing is changed."""
+        return triggers.check(request, self.context(control), self._config.retrain)
 
     def consider(self, request: RetrainRequest, control: Control, by: str = "") -> Trigger:
         """Ask for a job by each recipe if every condition is met; a refusal is logged when its reasons change. `by`:
@@ -183,6 +190,11 @@ class JobRunner:
             if job is not None:
                 await self._judge(job, self._process)
             self._process = None
+
+    async def ended(self) -> None:
+        """Wait until the job's process has ended, if there is one."""
+        if self._process is not None:
+            await asyncio.wait([self._process])
 
     async def stop(self) -> None:
         """End the job's process; the job stays live and starts again with the next retrainer."""

@@ -19,6 +19,7 @@ from gauntlet import files
 from gauntlet.errors import DamagedFile
 from gauntlet.events import Evaluation, Job
 from retrainer.alerts import Alert
+from retrainer.command_log import CommandLog
 from retrainer.facts import Facts
 from retrainer.job_dir import Answer
 from retrainer.requests import RetrainRequest
@@ -32,10 +33,19 @@ _REMEDY = (
     "are forgotten"
 )
 
-_FACTS = ("now", "requests", "scheduled", "looks", "learned")
+_FACTS = ("now", "requests", "scheduled", "looks", "learned", "monitoring", "baseline", "configured")
 
 
 _ALERTS_KEPT = 1_000
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """Metrics of `version` from which a fall is measured, as somebody has set them; `at` is the machine's time."""
+
+    version: str
+    metrics: dict[str, float]
+    by: str
+    at: float
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +150,10 @@ class RetrainerStore:
         self.scheduled = msgspec.json.decode(facts.get("scheduled", b"null"), type=float | None)
         self.looks = msgspec.json.decode(facts.get("looks", b"{}"), type=dict[str, Evaluation])
         self.learned = msgspec.json.decode(facts.get("learned", b"{}"), type=Facts)
+        self.monitoring = msgspec.json.decode(facts.get("monitoring", b"true"), type=bool)
+        self.baseline = msgspec.json.decode(facts.get("baseline", b"null"), type=Baseline | None)
+        self.configured = msgspec.json.decode(facts.get("configured", b"{}"), type=dict[str, Any])
+        self.commands = CommandLog(self._db)
 
     @property
     def live(self) -> JobRecord | None:
@@ -151,6 +165,25 @@ class RetrainerStore:
         self.offsets[topic, partition] = offset + 1
         if at is not None:
             self.now = max(self.now, at)
+        self._dirty = True
+
+    def advance(self, at: float) -> None:
+        """It is at least `at` now: where events come by the machine's clock, that goes on without them."""
+        self.now = max(self.now, at)
+        self._dirty = True
+
+    def monitor(self, on: bool) -> None:
+        """Whether triggers may start jobs by themselves."""
+        self.monitoring = on
+        self._dirty = True
+
+    def set_baseline(self, baseline: Baseline) -> None:
+        self.baseline = baseline
+        self._dirty = True
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Settings of retraining, under their known names, that hold over those of the configuration file."""
+        self.configured = settings
         self._dirty = True
 
     def keep(self, requests: dict[str, RetrainRequest]) -> None:
@@ -207,7 +240,7 @@ class RetrainerStore:
 
     def commit(self) -> bool:
         """Make every change since the last commit durable in one step; False when there was none."""
-        if not self._dirty:
+        if not self._dirty and not self.commands.waiting:
             return False
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -229,6 +262,7 @@ class RetrainerStore:
                 "INSERT INTO alerts (alert) VALUES (?)", [(msgspec.json.encode(alert),) for alert in self._new_alerts]
             )
             self._db.execute("DELETE FROM alerts WHERE number <= (SELECT MAX(number) FROM alerts) - ?", (_ALERTS_KEPT,))
+            self.commands.write()
             self._db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -238,6 +272,7 @@ class RetrainerStore:
         self._changed.clear()
         self._new_events.clear()
         self._new_alerts.clear()
+        self.commands.written()
         self._dirty = False
         return True
 

@@ -37,6 +37,7 @@ class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     new_samples: int | None = None
     quality: float | None = None
+    monitoring: bool = True
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -111,6 +112,7 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
                 request.model in (None, context.champion),
                 f"it is about {request.model or 'whichever serves'}, the champion is {context.champion}",
             ),
+            _monitored(request, context),
             _approval(request),
             _once(request, settings),
             absent("single flight", context.running_job, "{} is running", "no job is running"),
@@ -154,6 +156,14 @@ def _root_cause(request: RetrainRequest) -> Condition:
     return Condition(
         "root cause", not quarantined, f"{detail}: bad data is quarantined, never learned" if quarantined else detail
     )
+
+
+def _monitored(request: RetrainRequest, context: RetrainContext) -> Condition:
+    """Whether triggers may start jobs at all; what a person has asked for or agreed to always may."""
+    if context.monitoring:
+        return Condition("monitoring", True, "on", passing=True)
+    person = request.kind == "manual" or request.approved_by is not None
+    return Condition("monitoring", person, "stopped: only what a person asks for or approves starts", passing=True)
 
 
 def _approval(request: RetrainRequest) -> Condition:

@@ -18,7 +18,7 @@ import msgspec
 from gauntlet import adapters, events, files, keys, status, telemetry
 from gauntlet.clock import beside, pause
 from gauntlet.config import Config
-from gauntlet.errors import GauntletError
+from gauntlet.errors import ConfigError, GauntletError
 from gauntlet.events import AnyEvent, Drift, Evaluation, Health
 from gauntlet.faults import OUTAGES, Faults, tell
 from gauntlet.log import LogReader, LogWriter, Record, Stored
@@ -34,6 +34,7 @@ from retrainer.control_client import ControlClient
 from retrainer.decisions import decide
 from retrainer.notify.notifier import Notifier
 from retrainer.notify.targets import Target, targets
+from retrainer.operations import Desk, Operations
 from retrainer.records.recorder import Recorder
 from retrainer.requester import Requester
 from retrainer.runner import JobRunner
@@ -52,19 +53,21 @@ _PAUSED = "decisions_paused"
 _HELD = "the allocation stays as it is; trying again"
 
 
-async def serve(config: Config, stop: asyncio.Event) -> None:
-    """Run the retrainer until `stop` is set. Outages are waited out; only a cancellation ends it otherwise.
+async def serve(config: Config, stop: asyncio.Event, desk: Desk | None = None) -> None:
+    """Run the retrainer until `stop` is set. Outages are waited out; only a cancellation ends it otherwise. `desk`
+    shows others how it can be asked.
 
     Raises `ConfigError` for a target of `notify` that can't be told of anything.
     """
-    told = targets(config.notify)
+    desk, told = desk if desk is not None else Desk(), targets(config.notify)
     backoff, problems = _FIRST_BACKOFF, status.Problems("retrainer")
     faults = Faults(problems, _log)
     while not stop.is_set():
         try:
             async with AsyncExitStack() as stack:
                 worker = await _open(config, told, problems, stack)
-                await worker.run(stop)
+                with desk.attended(worker.operations):
+                    await worker.run(stop)
         except OUTAGES as error:
             backoff = min(2 * backoff, _LONGEST_BACKOFF)
             if faults.met(_PAUSED, error, _HELD):
@@ -119,6 +122,15 @@ class Worker:
         self._reconciled = 0
         self._reconciled_at = -math.inf
         self._published: RetrainerProgress | None = None
+        self._asked = asyncio.Event()
+        self.operations = Operations(
+            config, state, registry, store, self._control, self.runner, self._requester, self.problems, self._asked.set
+        )
+
+        try:
+            self.operations.restore()
+        except ConfigError as error:
+            self._faults.met("configured_refused", error, "the configuration file's settings hold", Severity.MEDIUM)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Turn until `stop` is set. A job that still runs then is ended, and started again with the next start.
@@ -145,13 +157,17 @@ class Worker:
                     continue  # the next turn tells it
                 if not busy:
                     seconds = _JOB_SECONDS if self._store.live else _LOOK_SECONDS
-                    await pause(stop, seconds, self._reader.wait(seconds), self._state.wait(seconds))
+                    await pause(
+                        stop, seconds, self._reader.wait(seconds), self._state.wait(seconds), self._asked.wait()
+                    )
+                    self._asked.clear()
         finally:
             await self.close()
 
     async def close(self) -> None:
         """End the job's process, if there is one; the job itself goes on with the next start."""
-        await self.runner.stop()
+        async with self.operations.turn:
+            await self.runner.stop()
 
     async def step(self) -> bool:
         """One turn: events, the job, one commit, and then the reports; True when events were handled.
@@ -159,6 +175,10 @@ class Worker:
         The control record is read once; compare-and-set protects every change of it. Commands are in force before the
         offsets that caused them are committed, and nothing is published before that.
         """
+        async with self.operations.turn:
+            return await self._turn()
+
+    async def _turn(self) -> bool:
         if not await self._control.refresh():
             return False  # nobody has begun the experiment yet
         found = await self._records()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _log = get_logger("gauntlet.service")
 
 _LINE = "%(asctime)s %(levelname)-7s %(name)s %(message)s"
-_MODULES = {"router": "router.app", "evaluator": "evaluator.service.worker", "retrainer": "retrainer.worker"}
+_MODULES = {"router": "router.app", "evaluator": "evaluator.service.worker", "retrainer": "retrainer.app"}
 _WAIT_SECONDS = 1.0
 _PREDECESSOR_SECONDS = 15.0
 
@@ -76,8 +76,8 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
         from gauntlet import telemetry
 
         telemetry.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three
-        if name != "router":
-            stack.enter_context(_metrics(name, config))
+        if name == "evaluator":
+            stack.enter_context(_metrics(config))
         await service.serve(config, stop)
     return 0
 
@@ -148,13 +148,12 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 @contextlib.contextmanager
-def _metrics(name: str, config: Config) -> Iterator[None]:
-    """The metrics of the evaluator or the retrainer over HTTP, while this lasts."""
+def _metrics(config: Config) -> Iterator[None]:
+    """The metrics of the evaluator over HTTP, while this lasts, from a thread of its own: its event loop computes."""
     from gauntlet import http_server
     from gauntlet.metrics_app import metrics_app
 
-    port = config.observe.evaluator_port if name == "evaluator" else config.observe.retrainer_port
-    with http_server.listen(config.observe.host, port, f"observe.{name}_port") as listener:
-        http_server.publish(listener, Path(config.data) / f"{name}.address")
-        with http_server.served_beside(metrics_app(name), listener, config.http, max_body_bytes=0):
+    with http_server.listen(config.observe.host, config.observe.evaluator_port, "observe.evaluator_port") as listener:
+        http_server.publish(listener, Path(config.data) / "evaluator.address")
+        with http_server.served_beside(metrics_app("evaluator"), listener, config.http, max_body_bytes=0):
             yield

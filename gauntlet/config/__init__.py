@@ -201,7 +201,8 @@ class KeyConfig(Section, frozen=True, kw_only=True):
 
 
 class ObserveConfig(Section, frozen=True, kw_only=True):
-    """Where evaluator and retrainer serve /metrics (the router serves its own); port 0 takes any free one."""
+    """Where evaluator and retrainer serve /metrics (the router serves its own), and the retrainer its API; port 0
+    takes any free one."""
 
     host: str = "127.0.0.1"
     evaluator_port: Port = 8421

@@ -24,8 +24,18 @@ class RetrainerLoop:
         self.writer = adapters.local_writer(config, "retrainer")
         self.evaluator = adapters.local_writer(config, "evaluator")
         self.registry = adapters.registry(config)
-        self.store = RetrainerStore(Path(config.data), config.experiment)
-        self.worker = Worker(config, self.reader, self.writer, self.state, self.registry, self.store)
+        self.open()
+
+    def open(self) -> None:
+        """A retrainer as it starts, on what is on disk."""
+        self.store = RetrainerStore(Path(self.config.data), self.config.experiment)
+        self.worker = Worker(self.config, self.reader, self.writer, self.state, self.registry, self.store)
+
+    async def killed(self) -> None:
+        """kill -9 and a new start: the job's process ends with the retrainer, and what is not committed is gone."""
+        await self.worker.runner.stop()
+        self.store.close()
+        self.open()
 
     async def publish(self, topic: str, *new: Event) -> None:
         await self.evaluator.append([Record(topic, e.id, e.at, events.encode(e)) for e in new])  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 from builders import small_experiment
 from builders.service_processes import command, until_written
 
-from gauntlet import http_server
+from gauntlet import bootstrap, http_server
 from gauntlet.config import HttpConfig
 from gauntlet.metrics_app import metrics_app
 
@@ -59,7 +59,22 @@ async def test_the_router_answers_as_its_document_says(
     assert "Traceback" not in log
 
 
-def test_the_port_of_the_other_services_answers_as_its_document_says(tmp_path: Path) -> None:
+async def test_the_retrainer_answers_as_its_document_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAUNTLET_FUZZ_KEY", SECRET)
+    path = small_experiment.write(tmp_path, keys=EXPERIMENTS["regression-with-keys"]["keys"])
+    await bootstrap.ensure(small_experiment.load(path))
+    address = tmp_path / "gauntlet-data" / "retrainer.address"
+    async with command("retrainer", path):
+        await until_written(address, "\n")
+        url, key = address.read_text().strip(), ("--header", f"X-API-Key: {SECRET}", "--exclude-checks")
+        fuzz(url, tmp_path, *key, "ignored_auth", "--exclude-path", "/retraining/configure")
+        # Settings limit each other, as no schema says: what fits it may be refused all the same.
+        limited = "ignored_auth,positive_data_acceptance"
+        fuzz(url, tmp_path, *key, limited, "--include-path", "/retraining/configure")
+    assert "Traceback" not in (tmp_path / "retrainer.log").read_text()
+
+
+def test_the_port_of_the_evaluator_answers_as_its_document_says(tmp_path: Path) -> None:
     with (
         http_server.listen("127.0.0.1", 0, "observe.evaluator_port") as listener,
         http_server.served_beside(metrics_app("evaluator"), listener, HttpConfig(), max_body_bytes=0),

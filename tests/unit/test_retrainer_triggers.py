@@ -39,6 +39,7 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
         "drift",
         "root cause",
         "champion",
+        "monitoring",
         "approval",
         "repeat",
         "single flight",
@@ -225,3 +226,12 @@ def test_new_models_run_beside_others_as_far_as_there_is_room(running: int, repl
     context = msgspec.structs.replace(CONTEXT, rollouts=rollouts, replaceable=replaceable, most=6)
     judged = check(scheduled(NOW), context, REFRESH)
     assert (judged.should_retrain, judged.later) == (room, not room)
+
+
+def test_with_monitoring_stopped_only_what_a_person_asks_for_or_agreed_to_starts() -> None:
+    stopped = msgspec.structs.replace(CONTEXT, monitoring=False)
+    trigger = check(request(severity=Severity.CRITICAL), stopped, SETTINGS)
+    assert [c.name for c in trigger.obstacles] == ["monitoring"]
+    assert trigger.later
+    assert check(request(mode="approve", approved_by="ann"), stopped, SETTINGS).should_retrain
+    assert check(manual("m1", NOW, "ann", "new labels"), stopped, SETTINGS).should_retrain

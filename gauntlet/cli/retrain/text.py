@@ -22,12 +22,13 @@ _MARKS = {True: "yes", False: "no", None: "unknown"}
 
 def check(found: CheckDocument) -> str:
     """Whether a job is due, the open requests, and every condition."""
-    verdict = "a job is due" if found.should_retrain else "no job is due"
+    verdict = "a job would start now" if found.should_retrain else "no job would start now"
     lines = [f"{found.model} at {_at(found.at)}: {verdict}"]
     if not found.monitoring:
         lines.append("monitoring is stopped: nothing starts a job by itself")
     for one in found.requests:
         lines += request(one).splitlines()
+        lines += [f"  waits for {what}" for what in found.waits.get(one.key, ())]
     return _joined(lines + conditions(found.conditions))
 
 

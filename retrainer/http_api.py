@@ -1,0 +1,180 @@
+"""The retrainer's HTTP API: `/retraining`, for the same keys and roles as the router's.
+
+Every command is recorded with the caller's name. Handlers raise `GauntletError`; the application turns it into an
+answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi.responses import PlainTextResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from gauntlet.auth import ApiKeys, Caller
+from gauntlet.errors import BadInput, ConfigError
+from gauntlet.operator_app import json_response
+from gauntlet.types import Role
+from retrainer.operations import Desk, Operations
+
+_Reason = Annotated[str, Field(min_length=1, max_length=500)]
+_Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[!-~]+$")]
+
+
+class ReasonBody(BaseModel):
+    """Why; it stands in the history."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: _Reason
+
+
+class TriggerBody(ReasonBody):
+    """`force` waits for no minimum interval, cool-down or bake; a running job and the cap on attempts hold all the
+    same."""
+
+    trigger_type: Literal["manual"] = "manual"
+    force: bool = False
+
+
+class SwitchBody(BaseModel):
+    """Why, if anything is to be said."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: str = Field("", max_length=500)
+
+
+class InitializeBody(BaseModel):
+    """Without `baseline_metrics`: those that the champion was registered with."""
+
+    model_config = ConfigDict(extra="forbid")
+    baseline_metrics: dict[str, FiniteFloat] | None = Field(None, min_length=1, max_length=100)
+
+
+class RetrainingRoutes:
+    """The routes of one experiment's retrainer, in `api`."""
+
+    def __init__(self, model: str, api_keys: ApiKeys, desk: Desk) -> None:
+        self._model = model
+        self._api_keys = api_keys
+        self._desk = desk
+        self.api = APIRouter(prefix="/retraining", tags=["retraining"])
+        self.api.get("/status")(self.status)
+        self.api.post("/configure")(self.configure)
+        for name in ("check", "jobs", "report", "history", "versions"):
+            self.api.get(f"/{{model}}/{name}")(getattr(self, name))
+        self.api.get("/{model}/jobs/{job}")(self.job)
+        self.api.get("/{model}/jobs/{job}/log", response_class=PlainTextResponse)(self.log)
+        self.api.post("/{model}/initialize")(self.initialize)
+        self.api.post("/{model}/trigger")(self.trigger)
+        self.api.post("/{model}/jobs/{job}/cancel")(self.cancel)
+        self.api.post("/{model}/requests/{request_id}/approve")(self.approve)
+        self.api.post("/{model}/start-monitoring")(self.start_monitoring)
+        self.api.post("/{model}/stop-monitoring")(self.stop_monitoring)
+
+    async def status(self, request: Request) -> Response:
+        """What runs, what waits, what was last, and what needs somebody."""
+        _, operations = self._asked(request, Role.VIEWER, self._model)
+        return json_response(200, await operations.status())
+
+    async def check(self, request: Request, model: str) -> Response:
+        """Whether a job is due now, and every condition of every trigger with its numbers. Nothing is changed."""
+        _, operations = self._asked(request, Role.VIEWER, model)
+        return json_response(200, await operations.check())
+
+    async def jobs(self, request: Request, model: str, limit: int = Query(100, ge=1, le=1000)) -> Response:
+        """The jobs, the newest first."""
+        _, operations = self._asked(request, Role.VIEWER, model)
+        return json_response(200, operations.jobs(limit))
+
+    async def job(self, request: Request, model: str, job: str) -> Response:
+        """One job, and while it runs what it does."""
+        _, operations = self._asked(request, Role.VIEWER, model)
+        return json_response(200, operations.job(job))
+
+    async def log(self, request: Request, model: str, job: str) -> Response:
+        """The end of what a job has printed, 64 KiB at most, without secrets."""
+        _, operations = self._asked(request, Role.VIEWER, model)
+        return PlainTextResponse(operations.log(job))
+
+    async def report(self, request: Request, model: str) -> Response:
+        """The model's retraining life: one line a job, from its trigger to its outcome."""
+        _, operations = self._asked(request, Role.VIEWER, model)
+        return json_response(200, await operations.report())
+
+    async def history(self, request: Request, model: str, after: int = Query(0, ge=0, le=2**53)) -> Response:
+        """Commands later than number `after`, the oldest first: who, what, why, and what came of it."""
+        _, operations = self._asked(request, Role.VIEWER, model)
+        return json_response(200, operations.history(after))
+
+    async def versions(self, request: Request, model: str) -> Response:
+        """The versions of the registry with their lineage, the newest first."""
+        _, operations = self._asked(request, Role.VIEWER, model)
+        return json_response(200, await operations.versions())
+
+    async def configure(
+        self, request: Request, body: dict[str, Any] = Body(min_length=1), reason: str = Query("", max_length=500)
+    ) -> Response:
+        """Change settings of retraining under the names that people know, such as `performance_threshold` or
+        `schedule_cron`; null takes a change back. They hold over the configuration file's, also after a restart."""
+        model = body.get("model_name", body.get("model", self._model))
+        caller, operations = self._asked(request, Role.OPERATOR, model)
+        settings = {name: value for name, value in body.items() if name not in ("model_name", "model")}
+        try:
+            return json_response(200, await operations.configure(caller.name, settings, reason))
+        except ConfigError as error:
+            raise BadInput(str(error), code=error.code) from error
+
+    async def initialize(self, request: Request, model: str, body: InitializeBody | None = Body(None)) -> Response:
+        """Set the metrics from which a fall of performance is measured."""
+        caller, operations = self._asked(request, Role.OPERATOR, model)
+        metrics = body.baseline_metrics if body is not None else None
+        return json_response(200, await operations.initialize(caller.name, metrics))
+
+    async def trigger(
+        self, request: Request, model: str, body: TriggerBody = Body(), idempotency_key: _Key = None
+    ) -> Response:
+        """Start a round of jobs, one by each recipe: 202 with their ids; or 409 with every condition that is not met.
+
+        The same `Idempotency-Key` gets the first one's answer, whatever happened between.
+        """
+        caller, operations = self._asked(request, Role.OPERATOR, model)
+        digest = hashlib.sha256(msgspec.json.encode(body.model_dump(), order="sorted")).hexdigest()
+        status, answer = await operations.trigger(
+            caller.name, body.reason, force=body.force, key=idempotency_key, digest=digest
+        )
+        return json_response(status, answer)
+
+    async def cancel(self, request: Request, model: str, job: str, body: ReasonBody = Body()) -> Response:
+        """End a job that waits or runs; nothing of it stays, and its siblings go on. Possible until its version has its
+        rollout; repeated, it is the same answer."""
+        caller, operations = self._asked(request, Role.OPERATOR, model)
+        return json_response(200, await operations.cancel(caller.name, job, body.reason))
+
+    async def approve(self, request: Request, model: str, request_id: str, body: ReasonBody = Body()) -> Response:
+        """Let an open request that asks for it have its jobs."""
+        caller, operations = self._asked(request, Role.OPERATOR, model)
+        return json_response(200, await operations.approve(caller.name, request_id, body.reason))
+
+    async def start_monitoring(self, request: Request, model: str, body: SwitchBody | None = Body(None)) -> Response:
+        """Let triggers start jobs by themselves."""
+        return await self._switch(request, model, body, on=True)
+
+    async def stop_monitoring(self, request: Request, model: str, body: SwitchBody | None = Body(None)) -> Response:
+        """Let no trigger start a job by itself, until monitoring is started again; people may go on."""
+        return await self._switch(request, model, body, on=False)
+
+    async def _switch(self, request: Request, model: str, body: SwitchBody | None, *, on: bool) -> Response:
+        caller, operations = self._asked(request, Role.OPERATOR, model)
+        return json_response(200, await operations.monitor(caller.name, body.reason if body else "", on=on))
+
+    def _asked(self, request: Request, role: Role, model: str) -> tuple[Caller, Operations]:
+        """The caller, and whom to ask. Raises `NotAllowed`; `BadInput` for a model that is not trained here;
+        `StateUnavailable`."""
+        headers: dict[bytes, bytes] = dict[Any, Any](request.scope["headers"])
+        caller = self._api_keys.require(headers, role)
+        if model != self._model:
+            raise BadInput(f"no model {model!r} here; this retrainer trains {self._model!r}", code="unknown_model")
+        return caller, self._desk.operations

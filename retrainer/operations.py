@@ -1,0 +1,356 @@
+"""What people and programs may ask of a running retrainer and tell it to do, without any transport.
+
+Commands run between two turns of the worker's loop, never inside one, and answer only when what they have changed is
+durable. Every one is recorded with its actor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from gauntlet import keys
+from gauntlet.clock import WallClock
+from gauntlet.config import Config, RetrainConfig
+from gauntlet.config.retraining_names import from_names
+from gauntlet.errors import BadInput, ConfigError, GauntletError, StateUnavailable, TransitionRefused
+from gauntlet.events import Health
+from gauntlet.ids import uuid7
+from gauntlet.registry import Registry
+from gauntlet.retraining_document import (
+    BaselineDocument,
+    CheckDocument,
+    CommandDocument,
+    ConfiguredDocument,
+    JobDocument,
+    ReportDocument,
+    RequestDocument,
+    RetrainingStatus,
+    SwitchDocument,
+    TriggerDocument,
+    VersionDocument,
+)
+from gauntlet.rollout import Control
+from gauntlet.state import StateStore, decoded
+from gauntlet.status import EvaluatorProgress, Problems, moment
+from retrainer import documents, requests
+from retrainer.command_log import KeptAnswer
+from retrainer.control_client import ControlClient
+from retrainer.report import report
+from retrainer.requester import Requester
+from retrainer.runner import JobRunner
+from retrainer.store import Baseline, JobRecord, RetrainerStore
+
+TURN_SECONDS = 10.0
+"""How long a command waits for the worker's turn to end."""
+
+_LOG_CHARACTERS = 64 * 1024
+_HISTORY = 1_000
+
+
+class Desk:
+    """Where the operations of the worker that runs now are found; there are none while its files can't be opened."""
+
+    def __init__(self) -> None:
+        self._present: Operations | None = None
+
+    @contextlib.contextmanager
+    def attended(self, operations: Operations) -> Iterator[None]:
+        """While this lasts, these are they."""
+        self._present = operations
+        try:
+            yield
+        finally:
+            self._present = None
+
+    @property
+    def operations(self) -> Operations:
+        """Raises `StateUnavailable` where there are none."""
+        if self._present is None:
+            raise StateUnavailable("the retrainer can't open its files or its log just now", code="starting")
+        return self._present
+
+
+class Operations:
+    """One experiment's retrainer, asked from outside its loop. `wake` lets the loop turn at once."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: StateStore,
+        registry: Registry,
+        store: RetrainerStore,
+        control: ControlClient,
+        runner: JobRunner,
+        requester: Requester,
+        problems: Problems,
+        wake: Callable[[], object],
+    ) -> None:
+        self._config = config
+        self._model = config.experiment
+        self._state = state
+        self._registry = registry
+        self._store = store
+        self._control = control
+        self._runner = runner
+        self._requester = requester
+        self._problems = problems
+        self._wake = wake
+        self.turn = asyncio.Lock()
+        """Held by the worker for a turn of its loop, and by a command."""
+
+    # Commands ---------------------------------------------------------------------------------------------------------
+
+    async def trigger(
+        self, actor: str, reason: str, *, force: bool, key: str | None = None, digest: str = ""
+    ) -> tuple[int, msgspec.Raw]:
+        """Start a round of jobs if every condition is met: HTTP status and body of the answer, with all conditions.
+
+        The same `key` of the same actor gives the first answer again, also after a restart. Raises `TransitionRefused`
+        where it comes with another request, whose `digest` tells it.
+        """
+        async with self._command() as control:
+            if key is not None and (kept := self._store.commands.answer(actor, key)) is not None:
+                if kept.digest != digest:
+                    raise TransitionRefused(
+                        f"the idempotency key {key!r} came with another request before: give this one a new key",
+                        code="id_reused",
+                    )
+                return kept.status, kept.body
+            if self._config.clock == "wall":
+                self._store.advance(WallClock().now())
+            now = self._store.now or control.began
+            request = requests.manual(uuid7(time.time()), now, actor, reason, urgent=force)
+            request = msgspec.structs.replace(request, mode=self._runner.settings.triggers.manual.mode)
+            before = set(self._store.jobs)
+            judged = self._runner.consider(request, control, by=actor)
+            jobs = [id for id in self._store.jobs if id not in before]
+            answer = TriggerDocument(
+                model=self._model,
+                request=request.id,
+                accepted=bool(jobs),
+                jobs=jobs,
+                conditions=[documents.condition(c) for c in judged.conditions],
+            )
+            status, outcome, body = 202, "started", msgspec.json.encode(answer)
+            if [c.name for c in judged.obstacles] == ["approval"]:
+                self._store.open_request(request)
+                outcome = "waits for somebody's approval"
+            elif not jobs:
+                outcome = f"refused: {'; '.join(judged.refusals)}"
+                refusal = {"code": "retraining_refused", "message": "; ".join(judged.refusals)}
+                error = {**refusal, "retriable": judged.later}
+                status, body = 409, msgspec.json.encode({**msgspec.to_builtins(answer), "error": error})
+            self._store.commands.add("trigger --force" if force else "trigger", actor, reason, outcome, jobs)
+            if key is not None:
+                self._store.commands.keep(actor, key, KeptAnswer(digest=digest, status=status, body=msgspec.Raw(body)))
+            return status, msgspec.Raw(body)
+
+    async def configure(self, actor: str, settings: dict[str, Any], reason: str) -> ConfiguredDocument:
+        """Let these settings, under their known names, hold over the configuration file's; null takes one back.
+
+        Raises `ConfigError` with the name and the reason; then nothing has changed.
+        """
+        async with self._command():
+            asked = {**self._store.configured, **settings}
+            configured = {name: value for name, value in asked.items() if value is not None}
+            retrain = self._with(configured)
+            changed = configured != self._store.configured
+            self._store.configure(configured)
+            self._runner.configure(retrain)
+            self._store.commands.add("configure", actor, reason, ", ".join(sorted(settings)) or "nothing")
+            return ConfiguredDocument(model=self._model, changed=changed, configured=configured)
+
+    def restore(self) -> None:
+        """Put what was configured before this start in force. Raises `ConfigError` where it no longer fits the file."""
+        self._runner.configure(self._with(self._store.configured))
+
+    def _with(self, configured: dict[str, Any]) -> RetrainConfig:
+        retrain = from_names(configured, self._config.retrain)
+        try:
+            msgspec.structs.replace(self._config, retrain=retrain)  # what spans several sections is checked, too
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return retrain
+
+    async def cancel(self, actor: str, job: str, reason: str) -> JobDocument:
+        """End a job that waits or runs. Raises `BadInput` for no job, `TransitionRefused` for one that is over."""
+        async with self._command():
+            before = self._runner.job(job).status
+            done = await self._runner.cancel(job, actor, reason)
+            outcome = "cancelled" if before != "cancelled" else "was cancelled already"
+            self._store.commands.add("cancel", actor, reason, outcome, [job])
+            return documents.job(done, self._model)
+
+    async def approve(self, actor: str, request: str, reason: str) -> RequestDocument:
+        """Agree to an open request, which then starts its jobs as soon as the other conditions are met."""
+        async with self._command():
+            found = next((each for each in self._store.requests.values() if each.id == request), None)
+            if found is None:
+                known = ", ".join(each.id for each in self._store.requests.values()) or "none"
+                raise BadInput(f"there is no open request {request!r}; open: {known}", code="unknown_request")
+            if found.mode == "suggest":
+                remedy = "start jobs by hand, or let the trigger ask for approval (mode: approve)"
+                raise TransitionRefused(f"{request} is a suggestion only: {remedy}", code="no_approval_asked")
+            agreed = found
+            if found.mode == "approve" and found.approved_by is None:
+                agreed = msgspec.structs.replace(found, approved_by=actor)
+                self._store.open_request(agreed)
+            outcome = f"approved by {agreed.approved_by}" if agreed.approved_by else "asks for no approval"
+            self._store.commands.add("approve", actor, reason, outcome, [request])
+            return documents.request(agreed)
+
+    async def monitor(self, actor: str, reason: str, *, on: bool) -> SwitchDocument:
+        """Let triggers start jobs by themselves, or not. Manual jobs go on either way."""
+        async with self._command():
+            changed = self._store.monitoring != on
+            self._store.monitor(on)
+            name = "start-monitoring" if on else "stop-monitoring"
+            self._store.commands.add(name, actor, reason, "done" if changed else "it was so already")
+            return SwitchDocument(model=self._model, monitoring=on, changed=changed)
+
+    async def initialize(self, actor: str, metrics: dict[str, float] | None) -> BaselineDocument:
+        """Set the metrics from which a fall is measured; without any, those that the champion was registered with."""
+        async with self._command() as control:
+            if metrics is None:
+                version = await asyncio.to_thread(self._registry.get, control.champion)
+                metrics = dict(version.metrics)
+                if not metrics:
+                    reason = f"{control.champion} was registered without metrics: give `baseline_metrics`"
+                    raise TransitionRefused(reason, code="no_metrics")
+            baseline = Baseline(version=control.champion, metrics=metrics, by=actor, at=time.time())
+            self._store.set_baseline(baseline)
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            self._store.commands.add("initialize", actor, "", f"baseline {shown}", [control.champion])
+            return self._baseline_document(baseline)
+
+    @contextlib.asynccontextmanager
+    async def _command(self) -> AsyncIterator[Control]:
+        """One command: the record as it is now, the turn, and at the end one commit of everything.
+
+        Raises `StateUnavailable` while the turn does not end or nobody has begun the experiment.
+        """
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self.turn.acquire()
+        except TimeoutError:
+            raise StateUnavailable("the retrainer is busy just now; try again", code="busy") from None
+        try:
+            if not await self._control.refresh():
+                raise StateUnavailable("nobody has begun the experiment yet", code="starting")
+            try:
+                yield self._control.record
+            finally:
+                self._commit()
+        finally:
+            self.turn.release()
+            self._wake()
+
+    def _commit(self) -> None:
+        """Raises `StateUnavailable` where the disk does not take it; the next commit has it then."""
+        try:
+            self._store.commit()
+        except (sqlite3.Error, OSError) as error:
+            raise StateUnavailable(f"it could not be written: {error}; try again", code="not_written") from error
+
+    # Questions --------------------------------------------------------------------------------------------------------
+
+    async def check(self) -> CheckDocument:
+        """Whether a job is due, the open requests, and every condition."""
+        found = self._requester.check(await self._record())
+        return CheckDocument(
+            model=self._model,
+            at=moment(found.at),
+            should_retrain=found.should_retrain,
+            urgent=found.urgent,
+            monitoring=self._store.monitoring,
+            triggered=found.triggered,
+            reasons=found.reasons,
+            waits=found.waits,
+            requests=[documents.request(each) for each in self._store.requests.values()],
+            conditions=[documents.condition(each) for each in found.conditions],
+        )
+
+    def jobs(self, limit: int) -> list[JobDocument]:
+        """The jobs, the newest first."""
+        newest = sorted(self._store.jobs.values(), key=lambda job: (job.created_at, job.id), reverse=True)
+        return [self._job(each) for each in newest[:limit]]
+
+    def job(self, id: str) -> JobDocument:
+        """Raises `BadInput` for no job."""
+        return self._job(self._runner.job(id))
+
+    def log(self, id: str) -> str:
+        """The end of what a job has printed, without secrets. Raises `BadInput` for no job."""
+        return self._runner.folder(self._runner.job(id).id).log(_LOG_CHARACTERS)
+
+    def history(self, after: int) -> list[CommandDocument]:
+        """Commands later than number `after`, the oldest first."""
+        return self._store.commands.after(after, _HISTORY)
+
+    async def report(self) -> ReportDocument:
+        """The model's retraining life."""
+        control, health = await self._record(), await self._health()
+        return report(self._store.jobs.values(), control, self._config.metric, self._store.now, health)
+
+    async def versions(self) -> list[VersionDocument]:
+        """The registry's versions, the newest first."""
+
+        def read() -> list[VersionDocument]:
+            return documents.versions(self._registry.versions(), self._registry.statuses(), self._registry.aliases())
+
+        return await asyncio.to_thread(read)
+
+    async def status(self) -> RetrainingStatus:
+        """The retrainer at a glance."""
+        control, live = await self._record(), self._store.live
+        ended = [job for job in self._store.jobs.values() if job.ended_at is not None]
+        last = max(ended, key=lambda job: (job.ended_at or 0.0, job.id), default=None)
+        baseline = self._store.baseline
+        return RetrainingStatus(
+            model=self._model,
+            at=moment(self._store.now),
+            champion=control.champion,
+            enabled=self._runner.settings.enabled,
+            monitoring=self._store.monitoring,
+            running=self._job(live) if live is not None and live.status == "running" else None,
+            waiting=[job.id for job in self._store.jobs.values() if job.status == "pending"],
+            last=self._job(last) if last is not None else None,
+            requests=[documents.request(each) for each in self._store.requests.values()],
+            baseline=self._baseline_document(baseline) if baseline is not None else None,
+            configured=self._store.configured,
+            problems=self._problems.open,
+        )
+
+    async def _record(self) -> Control:
+        """The control record as it is now."""
+        if self._control.version == 0:
+            await self._control.refresh()
+        return self._control.record
+
+    def _job(self, job: JobRecord) -> JobDocument:
+        running = (
+            documents.progress(self._runner.folder(job.id), self._runner.memory) if job.status == "running" else None
+        )
+        return documents.job(job, self._model, running)
+
+    def _baseline_document(self, found: Baseline) -> BaselineDocument:
+        return BaselineDocument(
+            model=self._model, version=found.version, metrics=found.metrics, by=found.by, at=moment(found.at)
+        )
+
+    async def _health(self) -> Health | None:
+        """The champion's health as the evaluator last told it."""
+        key = keys.evaluator_progress(self._model)
+        with contextlib.suppress(GauntletError):
+            version, value = await self._state.get(key)
+            if version:
+                progress: Any = decoded(key, value, EvaluatorProgress)
+                return progress.health if isinstance(progress, EvaluatorProgress) else None
+        return None

@@ -1,0 +1,89 @@
+"""A model's retraining life: one line a job, from its trigger to its outcome. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from gauntlet.events import Health
+from gauntlet.retraining_document import ReportDocument, ReportLine
+from gauntlet.rollout import Control
+from gauntlet.status import moment
+from retrainer.store import JobRecord
+
+
+def report(
+    jobs: Iterable[JobRecord], control: Control, metric: str, now: float, health: Health | None
+) -> ReportDocument:
+    """The whole life, the newest job first. `health`: the champion's, for what its promotion has gained since."""
+    known = list(jobs)
+    lines = [
+        line(job, control, health) for job in sorted(known, key=lambda job: (job.created_at, job.id), reverse=True)
+    ]
+    return ReportDocument(
+        model=control.experiment,
+        at=moment(now),
+        champion=control.champion,
+        metric=metric,
+        jobs=len(known),
+        by_status=dict(Counter(job.status for job in known)),
+        by_trigger=dict(Counter(job.trigger for job in known)),
+        accepted=sum(bool(one.accepted) for one in lines),
+        promoted=sum(one.state == "promoted" for one in lines),
+        lines=lines,
+    )
+
+
+def line(job: JobRecord, control: Control, health: Health | None) -> ReportLine:
+    """One job's way through data, gate, rollout and decision."""
+    answer, split, holdout = job.answer, job.answer.split, job.answer.metrics.get("holdout", {})
+    rollout = state = decided = None
+    decision = ""
+    if answer.version is not None:
+        running = control.challenged_by(answer.version)
+        ended = next((each for each in reversed(control.ended) if each.challenger == answer.version), None)
+        if running is not None:
+            rollout = running.id
+            state = "in shadow" if running.in_shadow else f"at {running.share:.0%}"
+        elif ended is not None:
+            rollout, state, decision, decided = ended.id, ended.state, ended.reason, ended.at
+    gained = health is not None and answer.version == health.model and health.realised_gain is not None
+    return ReportLine(
+        job=job.id,
+        at=moment(job.created_at),
+        trigger=job.trigger,
+        severity=job.severity,
+        reason=job.reason,
+        recipe=job.recipe,
+        champion=job.champion,
+        status=job.status,
+        train_rows=_count(split.get("train_rows")),
+        holdout_rows=_count(split.get("holdout_rows")),
+        version=answer.version,
+        accepted=job.accepted,
+        improvement=holdout.get("improvement"),
+        gate=answer.reason,
+        rollout=rollout,
+        state=state,
+        decision=decision,
+        decided=moment(decided),
+        gain=health.realised_gain if health is not None and gained else None,
+        gain_lower=health.realised_lower if health is not None and gained else None,
+        gain_upper=health.realised_upper if health is not None and gained else None,
+        outcome=_outcome(job, control, state),
+    )
+
+
+def _outcome(job: JobRecord, control: Control, state: str | None) -> str:
+    """What became of it, in a few words."""
+    if job.status != "completed":
+        return job.status
+    if not job.accepted:
+        return "the champion stays"
+    if job.answer.version == control.champion:
+        return "serves"
+    return (state or "not challenged").replace("_", " ")
+
+
+def _count(value: float | None) -> int | None:
+    return None if value is None else int(value)
