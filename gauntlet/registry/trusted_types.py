@@ -51,6 +51,7 @@ _PARTS = {
     "sklearn.utils._bunch.Bunch": _PART,
     "sklearn.utils._metadata_requests.MetadataRequest": _PART,
     "sklearn.utils._metadata_requests.MethodMetadataRequest": _PART,
+    "gauntlet.markov.MarkovRegimes": "the regime model of this package: arrays only",
     "scipy.interpolate._bsplines.BSpline": "knots and coefficients of a SplineTransformer",
     "scipy._lib.array_api_compat.numpy._aliases.asarray": "copies an array; kept by scipy's BSpline",
     "scipy.sparse._csr.csr_matrix": _DATA,
