@@ -17,6 +17,7 @@ WHERE_NEEDED = {
     "gauntlet.table.prefetch",
     "gauntlet.registry.reference_file",
     "gauntlet.registry.index_checks",
+    "gauntlet.markov",
 }
 """Modules that are about one of these libraries; the others import them when a call needs them."""
 
