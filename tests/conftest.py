@@ -107,6 +107,15 @@ def chromium() -> parts.Chromium:
 
 
 @pytest.fixture(scope="session")
+def airflow() -> parts.Airflow:
+    """Airflow; each call is a process of its own."""
+    reason = parts.Airflow.missing()
+    if reason is not None:
+        _absent("airflow", reason)
+    return parts.Airflow()
+
+
+@pytest.fixture(scope="session")
 def promtool() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Prometheus's checker as a function of its command line."""
     if shutil.which("promtool") is None:

@@ -1,6 +1,7 @@
 """Real servers and tools for tests: each is a context manager that starts one on loopback ports and ends it.
 Invariant: nothing here is a double, and no process outlives the test run that started it."""
 
+from parts.airflow import Airflow
 from parts.chromium import Chromium, Page
 from parts.kafka import Kafka
 from parts.mlflow import MlflowServer
@@ -13,6 +14,7 @@ from parts.requirement import NAMES, required
 
 __all__ = [
     "NAMES",
+    "Airflow",
     "Chromium",
     "Kafka",
     "MlflowServer",
