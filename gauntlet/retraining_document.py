@@ -106,6 +106,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     split: dict[str, float] = {}
     training_seconds: float = 0.0
     error: str | None = None
+    warnings: list[str] = []
     progress: Progress | None = None
 
 

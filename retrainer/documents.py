@@ -70,6 +70,7 @@ def job(found: JobRecord, model: str, progress: Progress | None = None) -> JobDo
         split=answer.split,
         training_seconds=answer.training_seconds,
         error=answer.error,
+        warnings=list(answer.warnings),
         progress=progress,
     )
 

@@ -32,15 +32,13 @@ from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Rule
 from retrainer import dataset, holdout_gate, training
 from retrainer.dataset import Rows
-from retrainer.job_dir import Answer, JobFolder, Spec
+from retrainer.job_dir import Answer, JobFolder, Report, Spec
 from retrainer.quality import quality
 from retrainer.search import search
 
 _RETRY_SECONDS = 1.0
 
 _T = TypeVar("_T")
-
-Report = Callable[[str], None]
 
 
 def registered(registry: ModelStore, job: str) -> Version | None:

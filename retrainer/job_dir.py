@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -76,6 +76,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     step: str
     started: float = 0.0
     share: float | None = None
+
+
+class Report(Protocol):
+    """How a job says what it does now, and how much of that is done where it knows."""
+
+    def __call__(self, step: str, share: float | None = None) -> None: ...
 
 
 class JobFolder:

@@ -6,7 +6,7 @@ The best of many on one set of rows looks better than it is; so what a search is
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from gauntlet.registry.artifact import Predictor
 from gauntlet.types import Label
 from retrainer import training
 from retrainer.dataset import Rows
+from retrainer.job_dir import Report
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,14 +46,14 @@ def search(
     metric: str,
     train: Rows,
     validation: Rows,
-    report: Callable[[str], None],
+    report: Report,
 ) -> tuple[RecipeConfig, list[Trial]]:
     """The recipe with the parameters of the least loss on `validation`, fitted on `train`; of equals the first. A
     combination that can't be fitted, or leaves a row without an answer, is out. Raises `TrainingError` where all are.
     """
     found, every = [], list(combinations(recipe))
     for number, parameters in enumerate(every, 1):
-        report(f"trying combination {number} of {len(every)} on the validation days")
+        report(f"trying combination {number} of {len(every)} on the validation days", (number - 1) / len(every))
         tried = msgspec.structs.replace(recipe, search={}, parameters={**recipe.parameters, **parameters})
         found.append(_trial(champion, tried, settings, metric, train, validation, parameters))
     best = min((trial for trial in found if trial.loss is not None), key=lambda trial: trial.loss or 0.0, default=None)

@@ -48,6 +48,11 @@ def check(arguments: argparse.Namespace, *inputs: str | None) -> None:
         raise BadInput(f"--plot {plot}: the file's ending must be one of {', '.join(_PLOTS)}")
 
 
+def check_file(option: str, path: str) -> None:
+    """Refuse a file of an option that can't be written. Raises BadInput."""
+    _check_file(f"--{option} {path}", Path(path), [])
+
+
 def _check_file(asked: str, file: Path, taken: list[str | None]) -> None:
     if file.name == "-":
         raise BadInput(f"{asked}: give the name of a file")

@@ -89,6 +89,13 @@ async def test_every_verb_against_a_retrainer(tmp_path: Path, capsys: pytest.Cap
         code, text, _ = await typed(capsys, "report", path)
         assert f"{job}  " in text
         assert "manual HIGH → 0 + 0 rows → the champion stays" in text
+        page = tmp_path / "report.html"
+        assert (await typed(capsys, "report", path, "--html", page))[0] == 0
+        shown = page.read_text()
+        assert f'<td class="t">{job}<small>' in shown
+        assert 'class="pill open">the champion stays</span>' in shown
+        code, _, error = await typed(capsys, "report", path, "--html", tmp_path / "no" / "x.html")
+        assert (code, "there is no folder" in error) == (2, True)
         code, text, _ = await typed(capsys, "history", path)
         assert f"trigger {job}, by loopback: new labels → started" in text
         code, _, error = await typed(capsys, "cancel", path, job, "--reason", "x")

@@ -42,7 +42,7 @@ async def laid(folder: Path, *recipes: RecipeConfig) -> tuple[Spec, Rows]:
 
 
 def work(spec: Spec, rows: Rows) -> Answer:
-    return job.work(spec, rows, adapters.registry(spec.config), lambda _: None, lambda _: None)
+    return job.work(spec, rows, adapters.registry(spec.config), lambda *_: None, lambda _: None)
 
 
 async def test_the_test_days_are_met_once_by_the_model_that_the_validation_days_chose(
@@ -103,7 +103,7 @@ def test_a_combination_that_fails_is_out_and_of_equals_the_first_is_taken() -> N
 
     def chosen(values: list[float]) -> RecipeConfig:
         recipe = RecipeConfig(name="r", search={"C": values})
-        found, trials = search(champion, recipe, config.retrain, "log_loss", train, validation, lambda _: None)
+        found, trials = search(champion, recipe, config.retrain, "log_loss", train, validation, lambda *_: None)
         assert [trial.parameters["C"] for trial in trials] == values
         return found
 

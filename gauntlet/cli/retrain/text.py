@@ -23,7 +23,7 @@ _MARKS = {True: "yes", False: "no", None: "unknown"}
 def check(found: CheckDocument) -> str:
     """Whether a job is due, the open requests, and every condition."""
     verdict = "a job would start now" if found.should_retrain else "no job would start now"
-    lines = [f"{found.model} at {_at(found.at)}: {verdict}"]
+    lines = [f"{found.model} at {moment(found.at)}: {verdict}"]
     if not found.monitoring:
         lines.append("monitoring is stopped: nothing starts a job by itself")
     for one in found.requests:
@@ -62,11 +62,15 @@ def job(found: JobDocument) -> str:
     lines = [_job_line(found), f"  asked for  {found.reason}{f' (by {found.by})' if found.by else ''}"]
     if (now := found.progress) is not None:
         share = f", {now.share:.0%} of it" if now.share is not None else ""
-        alive = f", alive at {_at(now.heartbeat)}" if now.heartbeat else ""
+        alive = f", alive at {moment(now.heartbeat)}" if now.heartbeat else ""
         memory = f", {now.memory_bytes / 2**20:,.0f} MiB" if now.memory_bytes else ""
         seconds = f" for {now.seconds:.0f} s" if now.seconds is not None else ""
         lines.append(f"  step       {now.step}{seconds}{share}{memory}{alive}")
-    for label, text in (("decision", found.decision), ("error", found.error)):
+    for label, text in (
+        ("decision", found.decision),
+        ("error", found.error),
+        *(("warning", one) for one in found.warnings),
+    ):
         if text:
             lines.append(f"  {label:<10} {text}")
     return _joined(lines)
@@ -83,7 +87,7 @@ def history(found: Sequence[CommandDocument]) -> str:
     for one in found:
         about = f" {', '.join(one.about)}" if one.about else ""
         reason = f": {one.reason}" if one.reason else ""
-        lines.append(f"{one.number:>4}  {_at(one.at)}  {one.command}{about}, by {one.actor}{reason} → {one.outcome}")
+        lines.append(f"{one.number:>4}  {moment(one.at)}  {one.command}{about}, by {one.actor}{reason} → {one.outcome}")
     return _joined(lines or ["no command yet"])
 
 
@@ -91,7 +95,7 @@ def report(found: ReportDocument) -> str:
     """Totals, and a line for each job."""
     counted = ", ".join(f"{number} {status}" for status, number in sorted(found.by_status.items()))
     head = [
-        f"{found.model} at {_at(found.at)}: champion {found.champion}, {found.jobs} jobs ({counted or 'none'})",
+        f"{found.model} at {moment(found.at)}: champion {found.champion}, {found.jobs} jobs ({counted or 'none'})",
         f"{found.accepted} passed the gate, {found.promoted} were promoted",
     ]
     return _joined(head + [report_line(one) for one in found.lines])
@@ -111,15 +115,16 @@ def report_line(one: ReportLine) -> str:
         steps.append(f"{one.rollout} {(one.state or '').replace('_', ' ')}".strip())
     if one.gain is not None:
         steps.append(f"realised {one.gain:+.4g}")
-    return f"{one.job}  {_at(one.at)}  {' → '.join([*steps, one.outcome])}"
+    return f"{one.job}  {moment(one.at)}  {' → '.join([*steps, one.outcome])}"
 
 
 def _job_line(one: JobDocument) -> str:
     what = {True: f"made {one.version}", False: "keeps the champion", None: ""}[one.accepted]
-    return f"{one.id}  {_at(one.created)}  {one.status:<9}  {one.trigger}, {one.recipe}{f': {what}' if what else ''}"
+    return f"{one.id}  {moment(one.created)}  {one.status:<9}  {one.trigger}, {one.recipe}{f': {what}' if what else ''}"
 
 
-def _at(at: datetime | None) -> str:
+def moment(at: datetime | None) -> str:
+    """A time of an answer."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at is not None else "a time that is not known"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from evaluator.offline.records import add_options, chosen, option
-from gauntlet.cli import address, load_config
+from gauntlet.cli import address, load_config, output
 from gauntlet.cli.address import DEFAULT_CONFIG, KEY_VARIABLE
 from gauntlet.cli.retrain import text
 from gauntlet.retraining_client import RetrainingClient
@@ -71,11 +71,19 @@ class JobsOptions:
     limit: int = option("how many, at most", 20, least=1, most=1000)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Where the report goes beside standard output."""
+
+    html: str | None = option("write the report as one page", None, metavar="FILE")
+
+
 _OWN: dict[str, tuple[type, ...]] = {
     "trigger": (ReasonOptions, TriggerOptions),
     "jobs": (JobsOptions,),
     "cancel": (ReasonOptions,),
     "approve": (ReasonOptions,),
+    "report": (ReportOptions,),
 }
 _NAMED = {"job": ("JOB", "id"), "log": ("JOB", "id"), "cancel": ("JOB", "id"), "approve": ("REQUEST", "id")}
 _COMMANDS = ("trigger", "cancel", "approve")
@@ -164,7 +172,15 @@ def _history(arguments: argparse.Namespace, client: RetrainingClient) -> int:
 
 
 def _report(arguments: argparse.Namespace, client: RetrainingClient) -> int:
-    _shown(arguments, client.report(), ReportDocument, text.report)
+    html = chosen(arguments, ReportOptions).get("html")
+    if html is not None:
+        output.check_file("html", html)
+    found = client.report()
+    if html is not None:
+        from gauntlet.cli.retrain.page import page
+
+        output.write("html", html, page(msgspec.convert(found, ReportDocument)))
+    _shown(arguments, found, ReportDocument, text.report)
     return 0
 
 
