@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import msgspec
-from scipy.special import stdtrit
 
 from gauntlet.events import Drift, Health
 from gauntlet.types import Severity
@@ -175,6 +174,8 @@ def estimate(blocks: list[Block], metric: str, confidence: float) -> Estimate | 
     if confidence > 0.5:
         half = None
         if len(found) > 1:
+            from scipy.special import stdtrit  # Student's quantile; half a second, where there is something to judge
+
             spread = math.fsum((n * (value - mean)) ** 2 for (n, _), value in zip(found, means, strict=True))
             error = math.sqrt(spread * len(found) / (len(found) - 1)) / rows
             half = error * float(stdtrit(len(found) - 1, confidence))

@@ -14,7 +14,7 @@ from gauntlet.config.section import Seconds
 from gauntlet.config.triggers import DriftTrigger, PerformanceTrigger, RuleConfig, TriggersConfig, VolumeTrigger
 from gauntlet.events import Health
 from gauntlet.rollout import Command
-from retrainer.job_dir import JobFolder
+from retrainer.job_dir import Answer, JobFolder
 from retrainer.job_host import JobHost, ProcessEnd
 
 DAY = retraining_data.DAY
@@ -188,3 +188,31 @@ async def test_a_model_that_its_bake_takes_back_asks_urgently_once(configured: C
     async with RetrainerLoop(config) as loop:
         await loop.worker.step()
         assert len(loop.store.jobs) == 1, "a restart does not ask again"
+
+
+@pytest.mark.parametrize("up_to", ["staging", "canary", "production"])
+async def test_a_model_goes_as_far_as_it_may(
+    up_to: str, configured: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def process(_: JobHost, folder: JobFolder, limit: float) -> ProcessEnd:
+        folder.finish(Answer(accepted=True, version="v0002", reason="better"))
+        return ProcessEnd(0, 0.0)
+
+    monkeypatch.setattr(JobHost, "run", process)
+    known = configured()
+    config = msgspec.structs.replace(known, retrain=msgspec.structs.replace(known.retrain, up_to=up_to))
+    await retraining_data.lay(config, days=1)
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.DRIFT, retraining_data.drift(T0 + DAY))
+        await loop.turn_until(lambda: [j.status for j in loop.store.jobs.values()] == ["completed"])
+        (job,) = loop.store.jobs.values()
+        _, record = await control.read(loop.state, config.experiment)
+        assert record is not None
+        if up_to == "staging":
+            assert record.rollouts == ()
+            assert "registered and not challenged" in job.answer.reason
+        else:
+            (rollout,) = record.rollouts
+            assert rollout.challenger == "v0002"
+            asks = up_to == "canary"
+            assert [stage.approval for stage in rollout.stages] == [False, False, asks]
