@@ -68,7 +68,7 @@ def run(rounds: int = 5, seconds: int = 4) -> Iterator[str]:
             ("predict, numpy model, fast", "benchmarks.predict_route:LinearModel", "fast"),
             ("predict, scikit-learn, durable", None, "durable"),
         ):
-            servers[name] = stack.enter_context(_router(folder / name.replace(" ", "-"), model, delivery))
+            servers[name] = stack.enter_context(router(folder / name.replace(" ", "-"), model, delivery))
         script = folder / "post.lua"
         script.write_text(f"wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body=[[{BODY}]]\n")
         with_ids = folder / "ids.lua"
@@ -116,7 +116,7 @@ def _echo(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _router(folder: Path, model: str | None, delivery: str) -> Iterator[str]:
+def router(folder: Path, model: str | None, delivery: str) -> Iterator[str]:
     folder.mkdir()
     if model is None:
         rng = np.random.default_rng(1)
