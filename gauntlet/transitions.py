@@ -16,7 +16,7 @@ from gauntlet.errors import TransitionRefused
 from gauntlet.rollout import SHADOW_STAGE, Bake, Command, Control, Ended, Rollout, Transition
 from gauntlet.types import Decision, Rule
 
-GENERATIONS = 2
+GENERATIONS = 3
 """Models of one recipe that may be in shadow at once."""
 
 _ENDED_KEPT = 50  # enough for every status page; the store's history has them all

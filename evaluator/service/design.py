@@ -10,6 +10,7 @@ import msgspec
 from evaluator.policies.lineage import AlphaBudget
 from evaluator.service.block_sums import TrackedMetrics
 from evaluator.stats import Plan, Side, Spending, horizon_information
+from evaluator.stats.alpha_spending import POCOCK
 from evaluator.stats.sequential_test import HARM_SIDE
 from gauntlet.config import RATES, Config
 from gauntlet.config.evidence import MIN_CYCLES
@@ -107,6 +108,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
             harm=replace(HARM_SIDE, alpha=self.harm_alpha),
             min_blocks_win=MIN_CYCLES if self.scaled else self.min_blocks,
             min_blocks_harm=self.min_harm_blocks,
+            harm_waits=self.rule == Rule.REFRESH and self.paired,
         )
 
     @property
@@ -117,7 +119,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         """The test of the rule `refresh`, with the champion's mean loss: is harm of the margin excluded?"""
         return replace(
             self.primary,
-            win=Side(alpha=self.refresh_alpha),
+            win=Side(alpha=self.refresh_alpha, spending=POCOCK),
             margin=self.refresh_margin * abs(loss),
             min_blocks_win=MIN_CYCLES if self.scaled else self.min_harm_blocks,
         )

@@ -89,6 +89,7 @@ class Spending:
 
 
 MIXED: Final = Spending()
+POCOCK: Final = Spending(kind="pocock")
 
 
 def consistent_p(p: Floats, before: Floats, crossed: Bools, alpha: float) -> Floats:

@@ -145,7 +145,8 @@ def advance_at_scales(
     """
     margin = np.array([plan.margin])
     support = weakest(WIN_SCALES, [rows_of(blocks)[None] for blocks in win], margin=margin, sign=1.0)
-    against = weakest(HARM_SCALES, [rows_of(blocks)[None] for blocks in harm], margin=margin, sign=-1.0)
+    scales = WIN_SCALES if plan.harm_waits else HARM_SCALES
+    against = weakest(scales, [rows_of(blocks)[None] for blocks in harm], margin=margin, sign=-1.0)
     totals = (Panel.from_blocks(blocks[0], plan).totals for blocks in (win, harm))
     cells, looks = panel.decide(state.cells, support, next(totals), against, next(totals), plan)
     return _answer(state, cells, looks, win[0], harm[0], plan)

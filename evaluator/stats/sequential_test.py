@@ -60,6 +60,8 @@ class Plan:
     margin: the null is effect = −margin; 0 asks "better or worse?", more than 0 asks "not worse by more than that?".
     clustered: sum within blocks and take the variance from blocks. Only False if units are known to be independent.
     min_blocks_win, min_blocks_harm: scored blocks needed before that side may be crossed (clustered only).
+    harm_waits: at several scales, harm waits for as many whole cycles as a win does. For a challenger that harms nobody
+    meanwhile: how much days differ can't be known sooner, and a bad one is no harm yet.
     min_events: where outcomes are of two kinds and an arm has fewer of one, an exact test takes part (`few_events`); no
     side may be crossed before each arm has twice as many outcomes of any kind.
     effect: what the modes msprt and sprt look for, in units of the metric; the others need none.
@@ -75,6 +77,7 @@ class Plan:
     min_blocks_harm: int = 5
     min_events: int = 5
     effect: float | None = None
+    harm_waits: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.horizon) and self.horizon > 0.0):

@@ -167,7 +167,7 @@ class RefreshConfig(Section, frozen=True, kw_only=True):
     budget: Fraction | None = None
     """Level over all successors of one champion, however many: each gets a quarter of what is left, and `alpha` at
     most. Default: each has `alpha`, and the expected number of false promotions is at most `alpha` times theirs."""
-    duration: Seconds = Seconds(7 * 86_400)
+    duration: Seconds = Seconds(14 * 86_400)
     """Traffic that the test is planned with; it goes on to three times that."""
     shadow: Seconds = Seconds(5 * 86_400)
     """Minimum time in shadow."""
