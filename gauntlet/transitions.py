@@ -137,7 +137,8 @@ def _id(control: Control, number: int) -> str:
 def _challenge(control: Control, command: Command, now: float) -> Control:
     """Begin a rollout in shadow. Of those of one recipe that are still there, too, the oldest gives way when there are
     `GENERATIONS` already, or no room: a schedule that is shorter than the way out of shadow would let nobody pass if
-    each new model took the place of the last."""
+    each new model took the place of the last. Where there is no room for another model, the oldest one in shadow that
+    has a younger one of its recipe beside it makes some."""
     if command.version is None or command.shadow is None or not command.stages:
         raise TransitionRefused("challenge needs a version, a shadow stage and a ramp", code="incomplete_command")
     if control.challenged_by(command.version):
@@ -145,8 +146,10 @@ def _challenge(control: Control, command: Command, now: float) -> Control:
     if command.version == control.champion:
         raise TransitionRefused(f"{command.version} is the champion already", code="already_champion")
     alike = tuple(r for r in control.rollouts if r.recipe is not None and r.recipe == command.recipe and r.in_shadow)
-    crowded = len(alike) >= GENERATIONS or len(control.rollouts) >= command.most
-    replaced = alike[:1] if crowded else ()
+    full = len(control.rollouts) >= command.most
+    replaced = alike[:1] if full or len(alike) >= GENERATIONS else ()
+    if full and not replaced:
+        replaced = _outdated(control)[:1]
     if len(control.rollouts) - len(replaced) >= command.most:
         limit = "is" if command.most == 1 else f"are, and {command.most} challengers may run at once"
         raise TransitionRefused(f"{_names(control.rollouts)} {limit} running; end one first", code="rollout_running")
@@ -163,7 +166,8 @@ def _challenge(control: Control, command: Command, now: float) -> Control:
         recipe=command.recipe,
     )
     note = _note(command, Decision.HOLD, now, rollout.id, f"{command.version} against {control.champion}, in shadow")
-    why = f"{command.version}, trained alike and later, takes its place before it could pass"
+    later = "trained alike and later, " if replaced and command.recipe == replaced[0].recipe else ""
+    why = f"{command.version}, {later}takes its place before it could pass"
     return _replace(
         control,
         rollouts=(*_without(control, *replaced), rollout),
@@ -171,6 +175,12 @@ def _challenge(control: Control, command: Command, now: float) -> Control:
         ended=_kept(control, *_ends(control, replaced, "archived", command, now, why)),
         last=note,
     )
+
+
+def _outdated(control: Control) -> tuple[Rollout, ...]:
+    """Models in shadow that have a younger one of their recipe beside them, the oldest first."""
+    waiting = [r for r in control.rollouts if r.in_shadow and r.recipe is not None]
+    return tuple(r for n, r in enumerate(waiting) if any(r.recipe == other.recipe for other in waiting[n + 1 :]))
 
 
 def _move(control: Control, command: Command, rollout: Rollout, stage: int, now: float) -> Control:

@@ -168,7 +168,8 @@ class RefreshConfig(Section, frozen=True, kw_only=True):
     """Level over all successors of one champion, however many: each gets a quarter of what is left, and `alpha` at
     most. Default: each has `alpha`, and the expected number of false promotions is at most `alpha` times theirs."""
     duration: Seconds = Seconds(14 * 86_400)
-    """Traffic that the test is planned with; it goes on to three times that."""
+    """Traffic that the test is planned with. It may decide from `MIN_CYCLES` days on, and who has shown nothing by its
+    end is archived."""
     shadow: Seconds = Seconds(5 * 86_400)
     """Minimum time in shadow."""
     ramp: Annotated[list[StageConfig], Meta(min_length=1)] = msgspec.field(default_factory=_refresh_ramp)

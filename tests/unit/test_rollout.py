@@ -329,16 +329,25 @@ class TestSeveralChallengers:
         out = after(record, order("rollback", rollout="e-r0002"))
         assert out.rollouts == (record.rollouts[0], record.rollouts[2])
 
-    def test_the_latest_two_of_a_recipe_are_candidates_and_the_oldest_gives_way(self) -> None:
-        """With a model a week, and more than a week from its training to its promotion, nobody would ever pass if each
-        took the place of the last."""
+    def test_the_latest_three_of_a_recipe_are_candidates_and_the_oldest_gives_way(self) -> None:
+        """With a model a week, and two weeks to decide on each, nobody would ever pass if each took the place of the
+        last."""
         record = FRESH
-        for version in ("v2", "v3", "v4"):
+        for version in ("v2", "v3", "v4", "v5"):
             record = after(record, order("challenge", version=version, recipe="60d", most=6))
-        assert [r.challenger for r in record.rollouts] == ["v3", "v4"]
+        assert [r.challenger for r in record.rollouts] == ["v3", "v4", "v5"]
         assert (record.ended[-1].challenger, record.ended[-1].state) == ("v2", "archived")
-        by_hand = after(record, order("challenge", version="v5", most=6))
-        assert len(by_hand.rollouts) == 3
+        by_hand = after(record, order("challenge", version="v6", most=6))
+        assert len(by_hand.rollouts) == 4
+
+    def test_where_there_is_no_room_the_oldest_with_a_younger_sibling_makes_some(self) -> None:
+        record = FRESH
+        for version, recipe in (("v2", "all"), ("v3", "60d"), ("v4", "60d")):
+            record = after(record, order("challenge", version=version, recipe=recipe, most=3))
+        by_hand = after(record, order("challenge", version="v5", most=3))
+        assert [r.challenger for r in by_hand.rollouts] == ["v2", "v4", "v5"]
+        assert by_hand.ended[-1].challenger == "v3"
+        assert refused(by_hand, order("challenge", version="v6", most=3)) == "rollout_running"
 
     def test_a_newer_one_of_the_same_recipe_takes_the_place_of_one_in_shadow_where_there_is_no_room(self) -> None:
         first = after(FRESH, order("challenge", recipe="60d"))
