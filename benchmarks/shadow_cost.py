@@ -2,7 +2,7 @@
 
 The champion and every challenger are scikit-learn models of 20 features. Requests are due at fixed times, and a latency
 counts from when the request was due; rounds with and without challengers take turns. The routers run on one core, the
-load on the other. Seven models compute seven times as much: at a rate that one core can't score, shadow scores are shed.
+load on the other. At a rate that one core can't score seven times, shadow scores are shed.
 """
 
 from __future__ import annotations

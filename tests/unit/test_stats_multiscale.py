@@ -12,7 +12,7 @@ from scipy.stats import norm, t
 from evaluator.stats.cluster_robust import HARM_SCALES, WIN_SCALES, Scale, StudentisedEvidence, weakest
 from evaluator.stats.errors import NoAnswer
 from evaluator.stats.group_sequential import Boundary
-from evaluator.stats.interim_analysis import State, advance_at_scales
+from evaluator.stats.interim_analysis import Look, State, advance_at_scales
 from evaluator.stats.score_process import PairedSums, paired_blocks
 from evaluator.stats.sequential_test import Plan
 
@@ -194,3 +194,22 @@ def test_looks_at_scales_survive_a_snapshot_and_end_in_a_win() -> None:
         assert not isinstance(look, NoAnswer)
         crossed = crossed or (day if look.crossed == "better" else None)
     assert crossed == 5
+
+
+def test_harm_that_can_wait_waits_for_whole_days() -> None:
+    """By its hours two days look like harm; how much days differ is known after five."""
+    values = np.random.default_rng(4).normal(-0.3, 1.0, (6 * HOURS, 40))
+    crossed: dict[bool, int | None] = {}
+    for waits in (False, True):
+        plan = Plan(horizon=14 * 40 * HOURS, min_blocks_win=5, min_blocks_harm=5, harm_waits=waits)
+        state, first = State.start(plan), None
+        for day in range(1, 7):
+            blocks = paired(values[: day * HOURS])
+            state, look = advance_at_scales(state, blocks, blocks, plan)
+            if first is None and isinstance(look, Look) and look.crossed == "worse":
+                first = day
+        crossed[waits] = first
+    assert crossed[False] is not None
+    assert crossed[False] < 3
+    assert crossed[True] is not None
+    assert crossed[True] >= 5
