@@ -17,6 +17,32 @@ DAY = retraining_data.DAY
 T0 = retraining_data.START
 
 
+def look(experiment: str, day: float, **changes: object) -> Evaluation:
+    """What the evaluator would say of v0002 in the first rollout, a day of the stream after its start."""
+    arm = ArmSummary(model="v0002", exposures=9000, outcomes=9000, metrics={"accuracy": 0.9})
+    known = Evaluation(
+        id=f"look-{day}",
+        at=T0 + day * DAY,
+        experiment=experiment,
+        rollout=f"{experiment}-r0001",
+        champion="v0001",
+        challenger="v0002",
+        form="paired",
+        metric="log_loss",
+        result="inconclusive",
+        reasons=[],
+        effect=0.02,
+        lower=-0.01,
+        upper=0.05,
+        pairs=9000,
+        information_fraction=0.5,
+        blocks=10,
+        gross_harm_excluded=True,
+        arms={"challenger": arm},
+    )
+    return msgspec.structs.replace(known, **changes)
+
+
 class DecisionLoop:
     """A begun experiment with a challenger v0002 in shadow, an evaluator's voice, and a worker."""
 
@@ -52,28 +78,7 @@ class DecisionLoop:
         await self.evaluator.append(records)
 
     def look(self, day: float, **changes: object) -> Evaluation:
-        arm = ArmSummary(model="v0002", exposures=9000, outcomes=9000, metrics={"accuracy": 0.9})
-        known = Evaluation(
-            id=f"look-{day}",
-            at=T0 + day * DAY,
-            experiment=self.config.experiment,
-            rollout=f"{self.config.experiment}-r0001",
-            champion="v0001",
-            challenger="v0002",
-            form="paired",
-            metric="log_loss",
-            result="inconclusive",
-            reasons=[],
-            effect=0.02,
-            lower=-0.01,
-            upper=0.05,
-            pairs=9000,
-            information_fraction=0.5,
-            blocks=10,
-            gross_harm_excluded=True,
-            arms={"challenger": arm},
-        )
-        return msgspec.structs.replace(known, **changes)
+        return look(self.config.experiment, day, **changes)
 
     async def record(self) -> Control:
         _, found = await control.read(self.state, self.config.experiment)

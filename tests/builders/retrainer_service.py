@@ -12,7 +12,7 @@ import pytest
 
 from builders import retraining_data, small_experiment
 from gauntlet import adapters, events, keys
-from gauntlet.config import KeyConfig, ObserveConfig
+from gauntlet.config import Config, KeyConfig, ObserveConfig
 from gauntlet.log import Record
 from gauntlet.types import Role
 from retrainer import app
@@ -21,13 +21,17 @@ KEY = "an-operators-key-of-32-characters"
 
 
 @asynccontextmanager
-async def retrainer(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> AsyncIterator[str]:
-    """Its address. The drift that it knows of is too mild for a job to start by itself."""
+async def retrainer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, outside: dict[str, str] | None = None, **settings: object
+) -> AsyncIterator[tuple[str, Config]]:
+    """Its address and its configuration, with the systems `outside` of it (registry, records). The drift that it knows
+    of is too mild for a job to start by itself."""
     monkeypatch.setenv("GAUNTLET_KEY_TEST", KEY)
     config = msgspec.structs.replace(
         retraining_data.configuration(folder, **settings),
         keys=[KeyConfig(name="operator", role=Role.OPERATOR, env="GAUNTLET_KEY_TEST")],
         observe=ObserveConfig(evaluator_port=0, retrainer_port=0),
+        **(outside or {}),
     )
     now = await retraining_data.lay(config)
     mild = retraining_data.drift(now, severity="LOW")
@@ -42,7 +46,7 @@ async def retrainer(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: o
 
     try:
         await small_experiment.until(listening)
-        yield address.read_text().strip()
+        yield address.read_text().strip(), config
     finally:
         stop.set()
         await task

@@ -29,7 +29,7 @@ async def step(name: str, folder: Path, **environ: str) -> subprocess.CompletedP
 
 
 async def test_it_triggers_waits_and_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with retrainer(tmp_path, monkeypatch) as url:
+    async with retrainer(tmp_path, monkeypatch) as (url, _):
         for _ in range(2):  # a second attempt of the same run starts nothing
             triggered = await step("trigger", tmp_path, URL=url)
             assert triggered.returncode == 0, triggered.stderr
@@ -49,7 +49,7 @@ async def test_it_triggers_waits_and_tells(tmp_path: Path, monkeypatch: pytest.M
 
 async def test_a_job_that_fails_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = "builders.retraining_data:broken_trainer"
-    async with retrainer(tmp_path, monkeypatch, trainer=broken) as url:
+    async with retrainer(tmp_path, monkeypatch, trainer=broken) as (url, _):
         assert (await step("trigger", tmp_path, URL=url)).returncode == 0
         waited = await step("wait", tmp_path, URL=url)
         assert waited.returncode == 1
