@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from gauntlet import adapters, control
 from gauntlet.clock import pause
@@ -25,6 +25,7 @@ from gauntlet.types import Severity
 from retrainer.notify.outbox import Delivery
 from retrainer.records import rows
 from retrainer.records.checklist import Facts, challenger_of, checklist
+from retrainer.requests import RetrainRequest
 from retrainer.store import JobRecord, RetrainerStore
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ _LOOK_SECONDS = 1.0
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.2, 30.0
 _SLOW_SECONDS = 10.0
 _NEXT = "decisions go on; written when the database answers"
+
+
+class News(NamedTuple):
+    """What is not written yet; `history` begins with the last version of the control record that is."""
+
+    jobs: list[JobRecord]
+    suggestions: list[RetrainRequest]
+    history: list[tuple[int, Control]]
+    deliveries: list[Delivery]
 
 
 class Recorder:
@@ -64,6 +74,7 @@ class Recorder:
         self._database: Database | None = None
         self._began: float | None = None
         self._jobs: dict[str, JobRecord] = {}
+        self._suggested: dict[str, RetrainRequest] = {}
         self._decided = self._delivered = 0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -90,20 +101,29 @@ class Recorder:
         if self._database is None or record.began != self._began:
             opened = await self._patiently(self._open, record.began)
             self._database, self._decided = opened
-            self._began, self._jobs, self._delivered = record.began, {}, 0
+            self._began, self._jobs, self._suggested, self._delivered = record.began, {}, {}, 0
         database = self._database
-        changed = [job for id, job in self._store.committed.items() if self._jobs.get(id) is not job]
         history: list[tuple[int, Control]] = []
         if version > self._decided:
             # From the last known one on, which is where the next comes from.
             history = await control.history(self._state, self._config.experiment, max(0, self._decided - 1))
-        deliveries = self._deliveries(self._delivered)
-        if not changed and not history and not deliveries:
+        news = News(
+            jobs=[job for id, job in self._store.committed.items() if self._jobs.get(id) is not job],
+            suggestions=[
+                request
+                for request in self._store.requests.values()
+                if request.mode == "suggest" and self._suggested.get(request.id) != request
+            ],
+            history=history,
+            deliveries=self._deliveries(self._delivered),
+        )
+        if not any(news):
             return
-        await self._patiently(self._write, database, record.began, changed, history, deliveries)
-        self._jobs |= {job.id: job for job in changed}
+        await self._patiently(self._write, database, record.began, news)
+        self._jobs |= {job.id: job for job in news.jobs}
+        self._suggested |= {request.id: request for request in news.suggestions}
         self._decided = max(version, self._decided)
-        self._delivered = max([delivery.number for delivery in deliveries], default=self._delivered)
+        self._delivered = max([delivery.number for delivery in news.deliveries], default=self._delivered)
 
     async def _patiently(self, call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """The call in a thread; one that takes long is told of, and waited for: there is never a second beside it."""
@@ -125,21 +145,15 @@ class Recorder:
         database.migrate()
         return database, database.latest_decision(**rows.origin(self._config.experiment, began))
 
-    def _write(
-        self,
-        database: Database,
-        began: float,
-        jobs: list[JobRecord],
-        history: list[tuple[int, Control]],
-        deliveries: list[Delivery],
-    ) -> None:
+    def _write(self, database: Database, began: float, news: News) -> None:
         origin = rows.origin(self._config.experiment, began)
+        events = [*map(rows.of_event, news.jobs), *map(rows.of_suggestion, news.suggestions)]
         database.write(
             {
-                "model_retraining_events": [origin | rows.of_event(job) for job in jobs],
-                "retraining_jobs": [origin | rows.of_job(job) for job in jobs],
-                "decisions": [origin | row for row in self._decisions(history)],
-                "deliveries": [origin | rows.of_delivery(delivery) for delivery in deliveries],
+                "model_retraining_events": [origin | row for row in events],
+                "retraining_jobs": [origin | rows.of_job(job) for job in news.jobs],
+                "decisions": [origin | row for row in self._decisions(news.history)],
+                "deliveries": [origin | rows.of_delivery(delivery) for delivery in news.deliveries],
             }
         )
 

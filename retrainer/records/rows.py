@@ -11,9 +11,29 @@ import msgspec
 from gauntlet.rollout import Control
 from retrainer.notify.outbox import Delivery
 from retrainer.records.checklist import Check
+from retrainer.requests import RetrainRequest
 from retrainer.store import JobRecord
 
 Row = dict[str, Any]
+
+
+_OUTCOME = (
+    "execution_successful",
+    "execution_metrics",
+    "retraining_model_version",
+    "retraining_r2",
+    "retraining_rmse",
+    "retraining_accuracy",
+    "comparison_previous_r2",
+    "improvement_r2_percent",
+    "improvement_rmse_percent",
+    "improvement_accuracy_percent",
+    "execution_completed_at",
+)
+"""Columns of an event that only a job fills."""
+
+_LAST = 253_402_300_799.0
+"""The last second of the year 9999, in which a database's calendar ends."""
 
 
 def origin(experiment: str, began: float) -> Row:
@@ -85,6 +105,22 @@ def of_event(job: JobRecord) -> Row:
     }
 
 
+def of_suggestion(request: RetrainRequest) -> Row:
+    """The row of `model_retraining_events` for a request that starts no job by itself."""
+    facts = {"request": request.id, "action": request.action, "root_cause": request.root_cause}
+    return {
+        **dict.fromkeys(_OUTCOME),
+        "job_id": text(f"suggested {request.id}"),
+        "trigger_type": request.kind,
+        "severity": str(request.severity),
+        "drift_type": text(request.root_cause) or None,
+        "trigger_reason": text(request.reason),
+        "trigger_metrics": clean(facts),
+        "execution_attempted": False,
+        "triggered_at": _moment(request.at),
+    }
+
+
 def of_decision(version: int, control: Control, challenger: str | None, job: str, checklist: list[Check]) -> Row:
     """The row of `decisions` for one version of the control record."""
     last = control.last
@@ -140,7 +176,8 @@ def clean(value: Any) -> Any:
 
 
 def _moment(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
+    """A time as the databases hold it. One that is none, of an event with a broken clock, must not stop the others."""
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST) if math.isfinite(at) else 0.0, UTC)
 
 
 def _finite(value: float | None) -> float | None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import parts
 import pytest
 import sqlalchemy as sa
@@ -16,10 +17,12 @@ from builders.retraining_records import DAY, T0, Following, job, schema_of
 
 from gauntlet import adapters
 from gauntlet.errors import RecordsUnavailable
+from gauntlet.types import Severity
 from retrainer.job_dir import Answer
 from retrainer.records import queries, rows, tables
 from retrainer.records.database import MIGRATION_OPTIONS, Database
 from retrainer.records.recorder import CODE
+from retrainer.requests import RetrainRequest
 from retrainer.store import JobRecord
 
 ORIGIN = rows.origin("turning", T0)
@@ -213,6 +216,36 @@ async def test_what_is_not_committed_is_not_recorded(following: Following) -> No
     following.store.commit()
     await following.recorder.step()
     assert len(following.read(queries.all_events)) == 1
+
+
+async def test_a_suggestion_is_an_event_without_an_execution(following: Following) -> None:
+    suggestion = RetrainRequest(
+        kind="performance",
+        id="performance-1",
+        at=T0,
+        severity=Severity.MEDIUM,
+        model="v0001",
+        reason="accuracy fell",
+        mode="suggest",
+    )
+    following.store.open_request(suggestion)
+    following.put(job(1))
+    await following.recorder.step()
+    following.store.open_request(msgspec.structs.replace(suggestion, severity=Severity.CRITICAL))
+    await following.recorder.step()
+    found = {str(event["job_id"]): event for event in following.read(queries.all_events)}
+    event = found.pop("suggested performance-1")
+    assert (event["severity"], event["execution_attempted"], event["execution_successful"]) == ("CRITICAL", False, None)
+    assert list(found) == [job(1).id]
+    counts = {
+        row["trigger_type"]: (row["frequency"], row["success_rate"]) for row in following.read(queries.by_trigger)
+    }
+    assert counts["performance"] == (1, None)
+
+
+def test_a_broken_clock_does_not_stop_the_others(database: Database) -> None:
+    write(database, job(1, created_at=T0 * 1000), job(2, created_at=math.inf, updated_at=-1.0), job(3))
+    assert len(database.read(queries.all_events("turning"))) == 3
 
 
 def test_a_password_is_never_told(tmp_path: Path) -> None:
