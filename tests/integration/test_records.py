@@ -163,6 +163,7 @@ async def test_jobs_and_decisions_are_recorded_with_their_checklist(following: F
     await following.recorder.step()
     for second in range(2, 5):
         await following.change("advance", T0 + second)
+    await following.recorder.step()
     await following.change("promote", T0 + 5, evidence="look-7")
     await following.recorder.step()
     await following.change("rollback", T0 + 6)
