@@ -58,11 +58,13 @@ class CheckDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TriggerDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a trigger: the jobs that it started, one by each recipe, or none; and all conditions."""
+    """The answer to a trigger: the jobs that it started, one by each recipe, or none; and all conditions. `waiting`:
+    the request is open until somebody approves it."""
 
     model: str
     request: str
     accepted: bool
+    waiting: bool = False
     jobs: list[str]
     conditions: list[ConditionDocument]
 

@@ -129,17 +129,19 @@ class Operations:
             request = requests.manual(uuid7(time.time()), now, actor, reason, urgent=force)
             request = msgspec.structs.replace(request, mode=self._runner.settings.triggers.manual.mode)
             before = set(self._store.jobs)
-            judged = self._runner.consider(request, control, by=actor)
+            judged = self._runner.consider(request, control)
             jobs = [id for id in self._store.jobs if id not in before]
+            waiting = [c.name for c in judged.obstacles] == ["approval"]
             answer = TriggerDocument(
                 model=self._model,
                 request=request.id,
                 accepted=bool(jobs),
+                waiting=waiting,
                 jobs=jobs,
                 conditions=[documents.condition(c) for c in judged.conditions],
             )
             status, outcome, body = 202, "started", msgspec.json.encode(answer)
-            if [c.name for c in judged.obstacles] == ["approval"]:
+            if waiting:
                 self._store.open_request(request)
                 outcome = "waits for somebody's approval"
             elif not jobs:
@@ -164,6 +166,7 @@ class Operations:
             changed = configured != self._store.configured
             self._store.configure(configured)
             self._runner.configure(retrain)
+            self._problems.clear("configured_refused")
             self._store.commands.add("configure", actor, reason, ", ".join(sorted(settings)) or "nothing")
             return ConfiguredDocument(model=self._model, changed=changed, configured=configured)
 
@@ -198,6 +201,8 @@ class Operations:
             if found.mode == "suggest":
                 remedy = "start jobs by hand, or let the trigger ask for approval (mode: approve)"
                 raise TransitionRefused(f"{request} is a suggestion only: {remedy}", code="no_approval_asked")
+            if found.asked_by == actor and self._config.keys:
+                raise TransitionRefused(f"{actor} asked for it: somebody else has to agree", code="own_request")
             agreed = found
             if found.mode == "approve" and found.approved_by is None:
                 agreed = msgspec.structs.replace(found, approved_by=actor)

@@ -22,7 +22,8 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request for new models. `model`: the champion it is about, None for whichever serves.
 
     `attempted` says that a job has already answered it at this severity: an urgent request jumps the queue only once,
-    and an episode that stays open afterwards waits like any other. `name` is that of a user's rule.
+    and an episode that stays open afterwards waits like any other. `name` is that of a user's rule, `asked_by` the
+    person who asks.
     """
 
     kind: TriggerKind
@@ -37,6 +38,7 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     attempted: bool = False
     mode: TriggerMode = "automatic"
     approved_by: str | None = None
+    asked_by: str | None = None
 
     @property
     def key(self) -> str:
@@ -115,7 +117,8 @@ def after(
 def manual(id: str, at: float, actor: str, reason: str, *, urgent: bool = False) -> RetrainRequest:
     """The request of a person; `urgent` skips the waiting times, never single flight or the attempt cap."""
     severity = Severity.CRITICAL if urgent else Severity.HIGH
-    return RetrainRequest(kind="manual", id=id, at=at, severity=severity, model=None, reason=f"{actor}: {reason}")
+    why = f"{actor}: {reason}"
+    return RetrainRequest(kind="manual", id=id, at=at, severity=severity, model=None, reason=why, asked_by=actor)
 
 
 def taken_back(rollout: str, at: float, challenger: str, reason: str) -> RetrainRequest:

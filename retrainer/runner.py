@@ -117,15 +117,14 @@ class JobRunner:
         """Every condition for `request`; nothing is changed."""
         return triggers.check(request, self.context(control), self._config.retrain)
 
-    def consider(self, request: RetrainRequest, control: Control, by: str = "") -> Trigger:
-        """Ask for a job by each recipe if every condition is met; a refusal is logged when its reasons change. `by`:
-        who asks, where that is somebody."""
+    def consider(self, request: RetrainRequest, control: Control) -> Trigger:
+        """Ask for a job by each recipe if every condition is met; a refusal is logged when its reasons change."""
         context = self.context(control)
         trigger = triggers.check(request, context, self._config.retrain)
         refused = [c.name for c in trigger.obstacles]
         if trigger.should_retrain:
             for recipe in self._config.retrain.all_recipes:
-                self._create(request, trigger, context, recipe.name, by or request.approved_by or "")
+                self._create(request, trigger, context, recipe.name)
         elif refused != self._refused.get(request.key):
             _log.info(
                 "retraining_refused",
@@ -136,7 +135,7 @@ class JobRunner:
         self._refused[request.key] = refused
         return trigger
 
-    def _create(self, request: RetrainRequest, trigger: Trigger, context: RetrainContext, recipe: str, by: str) -> None:
+    def _create(self, request: RetrainRequest, trigger: Trigger, context: RetrainContext, recipe: str) -> None:
         day = datetime.fromtimestamp(context.now, UTC).strftime("%Y%m%d")
         job = JobRecord(
             id=self._store.next_id(day),
@@ -149,7 +148,7 @@ class JobRunner:
             conditions=msgspec.to_builtins(trigger.conditions),
             champion=context.champion,
             recipe=recipe,
-            by=by,
+            by=request.asked_by or request.approved_by or "",
             created_at=context.now,
             updated_at=context.now,
         )

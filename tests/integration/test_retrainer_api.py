@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,51 @@ async def test_a_request_that_asks_for_approval_starts_its_job_once_it_has_it(tm
         approved = await port.post("requests/volume-1/approve")
         assert approved.json()["approved_by"] == "loopback"
         assert (await port.post("requests/volume-1/approve")).json() == approved.json()
+
+
+async def test_where_people_need_a_second_one_a_trigger_waits_for_their_approval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANN", "ann-" + "a" * 20)
+    monkeypatch.setenv("BOB", "bob-" + "b" * 20)
+    people = [KeyConfig(name=name.lower(), role=Role.OPERATOR, env=name) for name in ("ANN", "BOB")]
+    async with retrainer(tmp_path, triggers="{manual: {mode: approve}}") as loop:
+        loop.config = msgspec.structs.replace(loop.config, keys=people)
+        await loop.killed()
+        async with served(loop, headers={"x-api-key": "ann-" + "a" * 20}) as port:
+            waits = await port.post("trigger", key="one")
+            answer = waits.json()
+            assert (waits.status_code, answer["accepted"], answer["waiting"], answer["jobs"]) == (202, False, True, [])
+            assert [c["name"] for c in waits.json()["conditions"] if c["met"] is False] == ["approval"]
+            await loop.worker.step()
+            assert loop.store.jobs == {}
+            request = waits.json()["request"]
+            own = await port.post(f"requests/{request}/approve")
+            assert (own.status_code, own.json()["error"]["code"]) == (409, "own_request")
+        async with served(loop, headers={"x-api-key": "bob-" + "b" * 20}) as port:
+            assert (await port.post(f"requests/{request}/approve")).json()["approved_by"] == "bob"
+            await loop.worker.step()
+            assert [(job["by"], job["request"]) for job in await port.get("jobs")] == [("ann", request)]
+
+
+async def test_what_a_full_disk_did_not_take_is_not_told_and_once_it_does_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with retrainer(tmp_path) as loop, served(loop) as port:
+
+        def full() -> bool:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        with monkeypatch.context() as disk:
+            disk.setattr(loop.store, "commit", full)
+            answer = await port.post("trigger", key="k")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_written")
+            assert (await port.get("history")) == []
+        answer = await port.post("trigger", key="k")
+        assert answer.status_code == 202
+        assert answer.json()["jobs"] == [*loop.store.jobs]
+        assert len(await port.get("history")) == 1
+        assert (await port.post("trigger", key="k")).content == answer.content
 
 
 async def test_the_baseline_is_the_champions_own_or_what_somebody_gives(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def _trigger(arguments: argparse.Namespace, client: RetrainingClient) -> int:
     given = chosen(arguments, TriggerOptions)
     answer = client.trigger(arguments.reason, **given)
     _shown(arguments, answer, TriggerDocument, text.trigger)
-    return 0 if answer["accepted"] else 1
+    return 0 if answer["accepted"] or answer["waiting"] else 1
 
 
 def _jobs(arguments: argparse.Namespace, client: RetrainingClient) -> int:
