@@ -181,7 +181,7 @@ def test_with_too_few_outcomes_nothing_is_known() -> None:
     own = ChampionFacts(blocks=blocks(0.5, rows=100))
     assert cause("performance", view(own, base=0.9), settings(performance=BARE)).met is True
     old = [Block(NOW - 7 * DAY, 100, {"accuracy": 0.5})]
-    assert cause("performance", view(ChampionFacts(blocks=old)), settings(performance=BARE)).met is None
+    assert cause("performance", view(ChampionFacts(blocks=old), base=0.9), settings(performance=BARE)).met is None
 
 
 def test_a_fall_must_be_shown_and_not_only_seen() -> None:
