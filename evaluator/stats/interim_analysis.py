@@ -221,7 +221,8 @@ def _waiting(looks: Looks, win: Sequence[Block], plan: Plan) -> str:
     """What a win still waits for."""
     champion, challenger = arms_of(win)
     n_blocks, tails = int(looks.support.n_blocks[0]), Panel.from_blocks(win, plan).totals.tails
-    found = looks.support.lacking(0)
+    by_table = plan.margin > 0.0 and bool(looks.support.enough_blocks[0])  # which needs nothing that varies
+    found = None if by_table else looks.support.lacking(0)
     if found is None and n_blocks >= plan.min_blocks_win and tails is not None:
         found = tails.lacking(0)
     return found or too_little(champion, challenger, n_blocks, plan, 1.0)

@@ -9,7 +9,9 @@ import pytest
 from builders.operator_status import AT_LAST, CONFIG, FRESH, ON_RAMP, ONE, START, TWO, found, look, order
 
 from gauntlet.cli import status_text
+from gauntlet.config.section import Seconds
 from gauntlet.events import Drift, Job
+from gauntlet.outlook import outlook
 from gauntlet.policy import POLICIES
 from gauntlet.rollout import Control
 from gauntlet.status_document import Document
@@ -105,6 +107,18 @@ def test_a_win_needs_more_time_than_a_short_ramp() -> None:
     (running,) = found(last, 3).rollouts
     assert running.promotion is not None
     assert running.promotion.timestamp() == START + 3600 + 6 * 86_400
+
+
+def test_outcomes_that_count_late_delay_the_first_stage_that_needs_a_look() -> None:
+    """A look comes after a day of requests and seven more: shadow is left on day 8, by pairs, or the first stage by the
+    arms' own traffic, which begins on day 2."""
+    for form, days in (("paired", 8 + 7), ("split", 2 + 8 + 5)):
+        evidence = msgspec.structs.replace(CONFIG.evidence, form=form, outcome_horizon=Seconds(7 * 86_400))
+        late = msgspec.structs.replace(CONFIG, evidence=evidence)
+        on_ramp = order(ONE, "advance", 1 + 48)
+        record = ONE if form == "paired" else on_ramp
+        ahead = outlook(record, record.rollouts[0], None, late, START + 50 * 3600)
+        assert ahead.promotion == START + 3600 + days * 86_400
 
 
 def drifted(action: str = "retrain_recent", severity: str = "CRITICAL") -> Drift:

@@ -146,6 +146,7 @@ def test_clusters_without_a_failure_are_within_a_margin_as_those_with_one_are(fa
         assert isinstance(look, Look)
         assert look.crossed == crossed
         assert look.information_fraction == pytest.approx(days / 30)
+        assert ("not enough for better yet: 19 of at least 20 blocks are closed" in look.reasons) is (days == 19)
     assert isinstance(advance(State.start(plan), [day] * 4, plan)[1], NoAnswer)
     assert isinstance(advance(State.start(plan), [day] * 30, replace(plan, margin=0.0))[1], NoAnswer)
 

@@ -245,7 +245,7 @@ def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: 
     if cell.events < FEWEST_EVENTS:
         return f"the smaller arm has {cell.events:.0f} of at least {FEWEST_EVENTS:.0f} rows of the metric's class"
     why = looks.shown.lacking(index)
-    if why is not None:
+    if why is not None and not looks.ready_harm[index]:
         return why if clustered or looks.shown.n_blocks[index] else "no row could be scored yet"
     plan = Plan(horizon=1.0, clustered=clustered)
     if looks.ready_harm[index] and (tail := Tails.of_sums(cell.powers.sums[None]).lacking(0)):
