@@ -6,6 +6,7 @@ A cause that is there becomes a request (`retrainer.requests.after`), and what t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import msgspec
@@ -16,7 +17,7 @@ from gauntlet.config.section import span
 from gauntlet.config.triggers import PerformanceTrigger, RuleConfig
 from gauntlet.types import Severity, Task, TriggerKind
 from retrainer.requests import RetrainRequest, policy
-from retrainer.schedules import Pace
+from retrainer.schedules import Pace, next_due
 from retrainer.triggers import Condition
 from retrainer.view import View, loss_beyond, named
 
@@ -62,6 +63,17 @@ def find(view: View, settings: RetrainConfig) -> list[Cause]:
     known = named(view, settings.triggers.performance)
     causes += [_of_rule(rule, known) for rule in settings.triggers.rules]
     return [_lasting(cause, view, settings) for cause in causes if policy(cause.key, settings) is not None]
+
+
+def by_the_clock(view: View, settings: RetrainConfig, last: float, pace: Pace) -> Cause | None:
+    """Whether the schedule is due, for a person to see; None without one. `last`: when it was due last."""
+    if settings.schedule is None:
+        return None
+    at = next_due(settings.schedule, last, pace)
+    when = datetime.fromtimestamp(at, UTC).isoformat(timespec="minutes")
+    detail = f"next at {when}" + (f", while things are {pace}" if settings.schedule.adaptive else "")
+    due = Condition("due", view.context.now >= at, detail, trigger="schedule", value=view.context.now, limit=at)
+    return Cause(key="schedule", kind="schedule", met=due.met, conditions=(due,), severity=Severity.LOW, reason=detail)
 
 
 def since(causes: Iterable[Cause], before: Mapping[str, float], now: float) -> dict[str, float]:

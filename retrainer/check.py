@@ -45,7 +45,7 @@ def check(
         at=context.now,
         should_retrain=bool(starting),
         urgent=any(request.urgent for request in starting),
-        triggered=[cause.key for cause in causes if cause.met] + [r.key for r in asked if r.kind in ONCE],
+        triggered=[*dict.fromkeys([*(c.key for c in causes if c.met), *(r.key for r in asked if r.kind in ONCE)])],
         reasons=[f"{request.key}: {request.reason}" for request in starting],
         conditions=[*conditions, *triggers.check(first, context, settings).conditions],
         waits={key: trigger.refusals for key, trigger in judged.items()},

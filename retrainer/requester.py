@@ -63,7 +63,11 @@ class Requester:
     def check(self, control: Control) -> Check:
         """Every trigger and constraint as it is now; nothing is changed."""
         view, settings = self._runner.view(control), self._runner.settings
-        return checks.check(view.context, settings, causes.find(view, settings), self._store.requests)
+        found = causes.find(view, settings)
+        last = self._store.scheduled or self._store.now or control.began
+        clock = causes.by_the_clock(view, settings, last, causes.pace(view, found))
+        every = found if clock is None else [*found, clock]
+        return checks.check(view.context, settings, every, self._store.requests)
 
     def _remember(self, view: View, found: list[Cause]) -> None:
         """Keep since when each cause is there, and make requests of those that ask."""

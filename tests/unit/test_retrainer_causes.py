@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from gauntlet.config import RetrainConfig
+from gauntlet.config.retrain import AdaptiveConfig, ScheduleConfig
 from gauntlet.config.section import Seconds
 from gauntlet.config.triggers import (
     DriftTrigger,
@@ -16,7 +17,7 @@ from gauntlet.config.triggers import (
     VolumeTrigger,
 )
 from gauntlet.types import Severity, Task
-from retrainer.causes import Cause, find, pace, since
+from retrainer.causes import Cause, by_the_clock, find, pace, since
 from retrainer.check import check
 from retrainer.facts import Block, ChampionFacts, Episode
 from retrainer.requests import after
@@ -268,6 +269,17 @@ def test_a_switched_off_trigger_is_not_looked_at() -> None:
 def test_the_pace_of_an_adaptive_schedule(own: ChampionFacts, expected: str) -> None:
     seen = view(own, base=0.87)
     assert pace(seen, find(seen, settings(performance=BARE))) == expected
+
+
+def test_the_schedule_is_shown_with_the_time_at_which_it_is_due() -> None:
+    assert by_the_clock(view(), settings(), 0.0, "calm") is None
+    adaptive = msgspec.structs.replace(settings(), schedule=ScheduleConfig(adaptive=AdaptiveConfig()))
+    for pace_now, met in (("calm", False), ("drifting", True)):
+        found = by_the_clock(view(), adaptive, NOW - 7 * DAY, pace_now)
+        assert found is not None
+        (due,) = found.conditions
+        assert (found.key, due.name, due.met, due.value) == ("schedule", "due", met, NOW)
+        assert due.detail == f"next at {'1972-09-27' if met else '1972-10-20'}T00:00+00:00, while things are {pace_now}"
 
 
 def test_a_check_lists_everything_and_is_json() -> None:
