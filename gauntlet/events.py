@@ -254,7 +254,7 @@ class Drift(Event, tag="drift", frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Job(Event, tag="job", frozen=True, kw_only=True, omit_defaults=True):
-    """One change in the life of a retraining job: pending, running, completed, failed or aborted."""
+    """One change in the life of a retraining job: pending, running, completed, failed, aborted or cancelled."""
 
     status: str
     trigger: str

@@ -161,6 +161,7 @@ gauntlet is up: {config.experiment}, champion {await _champion(config)}
   predict   POST {url}/v1/predict
   outcomes  POST {url}/v1/outcomes
   status    gauntlet status {path}, or GET {url}/v1/experiments/{config.experiment}
+  retrain   gauntlet retrain check {path}, or trigger, jobs, report
   metrics   GET  {url}/metrics, API page {url}/docs
 Ctrl-C stops everything.""")
 

@@ -338,3 +338,17 @@ async def test_settings_by_their_known_names_hold_after_a_restart_and_are_taken_
         (limit,) = {c["limit"] for c in (await port.get("check"))["conditions"] if c["name"] == "min_interval"}
         assert limit == 6 * 3600
         assert (await port.get("history"))[0]["reason"] == "too nervous"
+
+
+async def test_settings_that_no_longer_fit_the_file_are_told_and_the_files_hold(tmp_path: Path) -> None:
+    async with retrainer(tmp_path) as loop, served(loop) as port:
+        given = await port.client.post("/retraining/configure", json={"training_data_window_days": 20})
+        assert given.status_code == 200
+    async with retrainer(tmp_path, validation="14d", window="60d") as loop, served(loop) as port:
+        (problem,) = (await port.client.get("/retraining/status")).json()["problems"]
+        assert problem["code"] == "configured_refused"
+        assert "must be longer than" in problem["text"]
+        assert loop.worker.runner.settings == loop.config.retrain
+        back = await port.client.post("/retraining/configure", json={"training_data_window_days": None})
+        assert back.json()["configured"] == {}
+        assert (await port.client.get("/retraining/status")).json()["problems"] == []
