@@ -9,7 +9,7 @@ from gauntlet.config.section import Section, check
 
 
 class NotifyConfig(Section, frozen=True, kw_only=True):
-    """One target. It has exactly one of `apprise`, `webhook` and `handler`."""
+    """One target. It has exactly one of `apprise`, `webhook`, `handler` and `lineage`."""
 
     name: str
     """As it stands in the delivery log."""
@@ -20,22 +20,25 @@ class NotifyConfig(Section, frozen=True, kw_only=True):
     webhook: str | None = None
     """Address that gets a signed POST (Standard Webhooks)."""
     secret: str | None = None
-    """Environment variable with the webhook's secret, whsec_…; several, separated by spaces, while one is replaced."""
+    """Environment variable with the webhook's secret, whsec_…; several, separated by spaces, while one is replaced. Of
+    `lineage` the bearer token, if it wants one."""
     handler: str | None = None
     """`module:function`, called with the notice as a mapping."""
+    lineage: str | None = None
+    """Address that gets the jobs' runs as OpenLineage events, whatever the severity: https://…/api/v1/lineage."""
 
     def __post_init__(self) -> None:
-        ways = [way for way in (self.apprise, self.webhook, self.handler) if way is not None]
-        check(len(ways) == 1, f"{self.name!r} must have exactly one of `apprise`, `webhook` and `handler`")
+        ways = [way for way in (self.apprise, self.webhook, self.handler, self.lineage) if way is not None]
+        check(len(ways) == 1, f"{self.name!r} must have exactly one of `apprise`, `webhook`, `handler` and `lineage`")
         check(bool(self.name.strip()), "`name` must not be empty")
         check(
-            (self.webhook is None) == (self.secret is None),
+            self.lineage is not None or (self.webhook is None) == (self.secret is None),
             f"{self.name!r}: `secret` names the environment variable with the secret that signs a `webhook`",
         )
-        if self.webhook is not None:
-            parts = urlsplit(self.webhook)
-            check(
-                parts.scheme in ("http", "https") and bool(parts.hostname),
-                f"{self.name!r}: `webhook` must be http://… or https://…",
-            )
-            check(parts.username is None, f"{self.name!r}: `webhook` must hold no password; its `secret` signs it")
+        for way in ("webhook", "lineage"):
+            address = getattr(self, way)
+            if address is not None:
+                parts = urlsplit(address)
+                known = parts.scheme in ("http", "https") and bool(parts.hostname)
+                check(known, f"{self.name!r}: `{way}` must be http://… or https://…")
+                check(parts.username is None, f"{self.name!r}: `{way}` must hold no password; `secret` names its own")

@@ -26,7 +26,7 @@ from gauntlet.state import StateStore
 from gauntlet.structured_logging import get_logger
 from gauntlet.threads import detached
 from gauntlet.types import Severity
-from retrainer.notify import notices
+from retrainer.notify import lineage, notices
 from retrainer.notify.outbox import DEAD, PENDING, SENT, Delivery, Outbox
 from retrainer.notify.targets import Target
 from retrainer.notify.webhook import DeliveryFailed
@@ -112,10 +112,11 @@ class Notifier:
         told = [
             *(notices.of_alert(alert) for _, alert in alerts),
             *(notices.of_job(self._experiment, job) for job in jobs),
+            *(lineage.of_job(self._experiment, job) for job in jobs if any(one.lineage for one in self._targets)),
             *(notices.of_request(self._experiment, request) for request in self._store.requests.values()),
             *(notices.of_decision(number, before, after) for (_, before), (number, after) in pairwise(history)),
         ]
-        outbox.take([notice for notice in told if notice is not None], version, self._wanted, self._clock())
+        outbox.take([notice for notice in told if notice is not None], version, self._targets, self._clock())
         self._jobs |= {job.id: job for job in jobs}
         self._alerted = max([self._alerted, *(number for number, _ in alerts)])
         for target in self._targets:
@@ -129,10 +130,6 @@ class Notifier:
     def deliveries(self, after: int) -> list[Delivery]:
         """Those that have changed after the change of that number."""
         return [] if self._outbox is None else self._outbox.since(after)
-
-    @property
-    def _wanted(self) -> list[tuple[str, Severity]]:
-        return [(target.name, target.severity) for target in self._targets]
 
     def _open(self) -> Outbox:
         """Everything is looked at anew: a notice that is known is not taken twice."""

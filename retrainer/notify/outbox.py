@@ -15,8 +15,8 @@ import msgspec
 
 from gauntlet import files
 from gauntlet.errors import DamagedFile
-from gauntlet.types import Severity
 from retrainer.notify.notices import Notice
+from retrainer.notify.targets import Target
 
 PENDING, SENT, DEAD = "pending", "sent", "dead"
 
@@ -82,10 +82,8 @@ class Outbox:
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return None if found is None else int(found[0])
 
-    def take(
-        self, notices: Sequence[Notice], decided: int, targets: Sequence[tuple[str, Severity]], now: float
-    ) -> None:
-        """Keep the notices that are new, for each target from whose severity on they are, and that decisions up to
+    def take(self, notices: Sequence[Notice], decided: int, targets: Sequence[Target], now: float) -> None:
+        """Keep the notices that are new, for each target that wants them, and that decisions up to
         version `decided` are among them.
 
         What has happened before there was an outbox is not told: the first call only notes it down.
@@ -98,9 +96,9 @@ class Outbox:
                 known = self._db.execute(
                     "INSERT OR IGNORE INTO notices VALUES (?, ?)", (notice.id, msgspec.json.encode(notice))
                 )
-                for name, least in told if known.rowcount else ():
-                    if notice.severity.rank >= least.rank:
-                        self._db.execute(_BEGIN, (notice.id, name, now, now))
+                for target in told if known.rowcount else ():
+                    if target.wants(notice):
+                        self._db.execute(_BEGIN, (notice.id, target.name, now, now))
             self._db.execute("INSERT OR REPLACE INTO facts VALUES ('decided', ?)", (decided,))
         self.decided = decided
         self._known |= {notice.id for notice in notices}

@@ -14,6 +14,7 @@ from gauntlet.config.notify import NotifyConfig
 from gauntlet.errors import ConfigError
 from gauntlet.types import Severity
 from retrainer.notify import webhook
+from retrainer.notify.lineage import KIND
 from retrainer.notify.notices import Notice
 from retrainer.notify.webhook import DeliveryFailed
 
@@ -27,11 +28,18 @@ class Target(msgspec.Struct, frozen=True):
     name: str
     severity: Severity
     send: Send
+    lineage: bool = False
+
+    def wants(self, notice: Notice) -> bool:
+        """Whether it is told; lineage is for its own targets, and nothing else for them."""
+        if self.lineage or notice.kind == KIND:
+            return self.lineage and notice.kind == KIND
+        return notice.severity.rank >= self.severity.rank
 
 
 def targets(settings: Sequence[NotifyConfig], environ: Mapping[str, str] = os.environ) -> list[Target]:
     """Raises `ConfigError` for a secret that is missing or none, and for a handler that is no function."""
-    return [Target(one.name, Severity(one.severity), _send(one, environ)) for one in settings]
+    return [Target(one.name, Severity(one.severity), _send(one, environ), one.lineage is not None) for one in settings]
 
 
 def _send(one: NotifyConfig, environ: Mapping[str, str]) -> Send:
@@ -42,6 +50,8 @@ def _send(one: NotifyConfig, environ: Mapping[str, str]) -> Send:
         url, secret = one.webhook, one.secret or ""
         keys = webhook.keys(one.name, secret, environ.get(secret, ""))
         return lambda notice: webhook.post(url, *webhook.signed(notice, keys, time.time()))
+    if one.lineage is not None:
+        return _by_lineage(one.name, one.lineage, one.secret, environ)
     if not preflight.installed("apprise"):
         raise ConfigError(f"notify: {one.name} needs apprise: pip install 'gauntlet-ml[notify]'")
     variable = one.apprise or ""
@@ -49,6 +59,15 @@ def _send(one: NotifyConfig, environ: Mapping[str, str]) -> Send:
     if not address:
         raise ConfigError(f"notify: {one.name}: the environment variable {variable} must hold the address for apprise")
     return lambda notice: _by_apprise(variable, address, notice)
+
+
+def _by_lineage(name: str, url: str, secret: str | None, environ: Mapping[str, str]) -> Send:
+    headers = {"content-type": "application/json"}
+    if secret is not None:
+        if not environ.get(secret):
+            raise ConfigError(f"notify: {name}: the environment variable {secret} must hold the bearer token")
+        headers["authorization"] = f"Bearer {environ[secret]}"
+    return lambda notice: webhook.post(url, msgspec.json.encode(notice.data), headers)
 
 
 def _by_apprise(variable: str, address: str, notice: Notice) -> None:

@@ -1,5 +1,6 @@
 """`gauntlet events` on SQLite and on a real PostgreSQL: the seeds' analysis queries, as text and as JSON."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from builders import small_experiment
 from builders.retraining_records import DAY, job, schema_of
 
 from gauntlet.cli import main
+from gauntlet.cli.events import QUESTIONS
 from retrainer.job_dir import Answer
 from retrainer.records import rows
 from retrainer.records.database import Database
@@ -65,6 +67,18 @@ def test_frequency_success_and_improvement(capsys: pytest.CaptureFixture[str], c
     better = answered(capsys, "improvement", str(config))
     assert [(e["job_id"][-1], round(e["improvement_accuracy_percent"], 6)) for e in better] == [("3", 10), ("1", 10)]
     assert asked(capsys, "deliveries", str(config)) == "nothing yet\n"
+
+
+def test_the_commands_of_the_documentation_run(
+    capsys: pytest.CaptureFixture[str], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "retraining.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^gauntlet (events [^#\n]+)", page, re.MULTILINE)
+    assert len(commands) == len(QUESTIONS)
+    monkeypatch.chdir(config.parent)
+    for command in commands:
+        assert main(command.split()) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_without_records_it_says_who_makes_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from gauntlet.faults import Faults
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Severity
 from retrainer import alerts
+from retrainer.job_dir import Answer
 from retrainer.notify.notifier import NOT_KEPT, UNDELIVERED, WAITS, Notifier
 from retrainer.notify.targets import Target, targets
 from retrainer.records import queries
@@ -355,3 +357,27 @@ async def test_apprise_tells_any_service_it_knows(
     told = msgspec.json.decode(body)
     assert (told["title"], headers["x-token"]) == ("[HIGH] turning: training timeout", "hidden")
     assert "What to do: " in told["message"]
+
+
+async def test_lineage_gets_the_runs_of_jobs_and_nothing_else(telling: Telling, receiver: Receiver) -> None:
+    people = Heard()
+    settings = [NotifyConfig(name="lineage", lineage=receiver.url, secret="TOKEN")]
+    telling.to(*targets(settings, {"TOKEN": "let-me-in"}), target("people", people))
+    await telling.turn()
+    telling.put(job(1, status="pending", ended_at=None, answer=Answer()))
+    telling.put(job(1, status="running", ended_at=None, answer=Answer()))
+    await telling.turn()
+    telling.put(job(1), job(2, status="failed", answer=Answer(error="no luck")))
+    telling.alert("training_failed")
+    for _ in range(3):
+        await telling.turn()
+    assert {headers["authorization"] for headers, _ in receiver.got} == {"Bearer let-me-in"}
+    told = [msgspec.json.decode(body) for _, body in receiver.got]
+    assert [run["eventType"] for run in told] == ["START", "COMPLETE", "FAIL"]
+    started, completed, failed = told
+    assert started["run"]["runId"] == completed["run"]["runId"] != failed["run"]["runId"]
+    assert [str(UUID(run["run"]["runId"])) for run in told] == [run["run"]["runId"] for run in told]
+    assert completed["job"] == {"namespace": "gauntlet", "name": "turning.retrain.default"}
+    assert [found["facets"]["version"]["datasetVersion"] for found in completed["outputs"]] == ["v0002"]
+    assert failed["run"]["facets"]["errorMessage"]["message"] == "no luck"
+    assert sorted(people.kinds) == ["job_completed", "training_failed"]

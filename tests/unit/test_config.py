@@ -189,7 +189,7 @@ IMPOSSIBLE = [
     ("observe", "retrainer_port: -5", "retrainer_port: must be a whole number >= 0"),
     ("observe", "retrainer_port: 8420", "`observe` must leave each service a port of its own, not [8420, 8421, 8420]"),
     ("observe", "log_level: loud", "must be debug or info or warning or error, not 'loud'"),
-    ("notify", "- {name: a}", "'a' must have exactly one of `apprise`, `webhook` and `handler`"),
+    ("notify", "- {name: a}", "'a' must have exactly one of `apprise`, `webhook`, `handler` and"),
     ("notify", "- {name: a, apprise: A, handler: 'm:f'}", "'a' must have exactly one of `apprise`, `webhook`"),
     ("notify", "- {name: a, webhook: 'http://h/'}", "'a': `secret` names the environment variable with the secret"),
     ("notify", "- {name: a, apprise: A, secret: S}", "'a': `secret` names the environment variable with the secret"),
