@@ -135,7 +135,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one experiment.
 
     at: the experiment's own time. notice: what has to be known of a rehearsal. version: of the control record.
-    `problems`: all that are known, the gravest first; each has what to do. `drift`, `health`: of the champion that
+    `problems`: all that are known, the most severe first; each has what to do. `drift`, `health`: of the champion that
     serves.
     """
 

@@ -154,7 +154,7 @@ def _operator_app(config: Config, admin: AdminRoutes, follower: ControlFollower,
     @app.get("/readyz", tags=["observe"])
     async def readyz() -> Response:
         """Whether predictions can be answered. A stale control record or a full disk does not make a router unready:
-        `problem` is the gravest one, and `recording` whether what is answered is recorded, too."""
+        `problem` is the most severe one, and `recording` whether what is answered is recorded, too."""
         version = follower.table.version if follower.table else 0
         known = follower.problems.open
         body = {

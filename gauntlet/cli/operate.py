@@ -111,7 +111,7 @@ def options(parser: argparse.ArgumentParser, command: str) -> None:
     if command == "challenge":
         parser.add_argument("model", metavar="VERSION", help="of the registry, as `gauntlet register` prints it")
     elif command == "status":
-        about = "show it anew every so many seconds (default 2), until Ctrl-C"
+        about = "refresh every so many seconds (default 2), until Ctrl-C"
         parser.add_argument("--watch", metavar="SECONDS", nargs="?", type=_seconds, const=2.0, help=about)
     elif command == "history":
         parser.add_argument("--after", metavar="N", type=int, default=0, help="only changes later than number N")

@@ -112,7 +112,7 @@ def _serving(found: Document) -> list[str]:
 def _problems(problems: Sequence[Problem], now: datetime | None) -> list[str]:
     if not problems:
         return ["nothing needs you"]
-    lines = ["to do, the gravest first:"]
+    lines = ["to do, the most severe first:"]
     for one in problems:
         since = f" ({_ago(one.since, now)})" if one.since else ""
         lines += _labelled(one.severity, [f"{one.text}{since}", f"→ {one.remedy}"])

@@ -5,6 +5,8 @@ Two models with noise of their own on the same rows, whose days share their fort
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from builders.statistics import at_least, at_most
@@ -33,7 +35,7 @@ def decisions() -> dict[str, list[str]]:
         outputs = [np.column_stack([1 - p, p]) for p in 1 / (1 + np.exp(-scores))]
         rows = Rows(Task.CLASSIFICATION, ["no", "yes"], truth, block, DAYS)
         for name, one in effects(METRICS, outputs[0], outputs[1], rows, Bootstrap(0.05, 200, run)).items():
-            change = MetricImprovement(*one, "lower" if name == "log_loss" else "higher", "primary")
+            change = MetricImprovement(*astuple(one), "lower" if name == "log_loss" else "higher", "primary")
             factors = required(Requirement(name, threshold=0.0), change, 0.05, DAYS)
             found[name].append(decide(factors, len(factors))[0])
     return found

@@ -104,7 +104,7 @@ def test_a_paused_comparison_that_is_invalid_says_so_before_anything_that_went_w
 shop at 2026-12-01 11:00:00 UTC
 champion v0001 serves 99 % of the traffic, since 2026-11-28 22:00:00 UTC (2 d 13 h ago)
 
-to do, the gravest first:
+to do, the most severe first:
   HIGH        v0002 at 1 % (stage 0; the last is 2) is paused by retrainer: the arms' traffic does not match
               its shares
               → gauntlet resume --rollout shop-r0001 --reason …, or gauntlet rollback --rollout shop-r0001
@@ -129,7 +129,7 @@ def test_a_stage_that_waits_for_nothing_but_a_person() -> None:
 shop at 2026-12-05 04:00:00 UTC
 champion v0001 serves 95 % of the traffic, since 2026-11-28 22:00:00 UTC (6 d 6 h ago)
 
-to do, the gravest first:
+to do, the most severe first:
   HIGH        v0002 at 5 % (stage 1; the last is 2) waits for a person's approval, and for nothing else
               → gauntlet approve --rollout shop-r0001 --reason …, or gauntlet rollback --rollout shop-r0001
               --reason …
@@ -218,7 +218,7 @@ def drift(model: str, hours: float, event: str = "open") -> Drift:
     )
 
 
-def test_everything_that_needs_somebody_stands_in_one_list_the_gravest_first() -> None:
+def test_everything_that_needs_somebody_stands_in_one_list_the_most_severe_first() -> None:
     full = Problem(code="disk", severity=Severity.HIGH, source="router", text="the disk is full", remedy="free some")
     failed = Job(
         id="j1", at=START, experiment="shop", status="failed", trigger="drift", severity="HIGH", reason="r",
@@ -227,7 +227,7 @@ def test_everything_that_needs_somebody_stands_in_one_list_the_gravest_first() -
     text = told(FRESH, 3, drift=drift("v0001", 1), problems=(full,), jobs=(failed,))
     assert text.split("\n\n")[1] == (
         """\
-to do, the gravest first:
+to do, the most severe first:
   CRITICAL    concept drift is open; what moved most: price (2 h ago)
               → nothing: a retraining starts by itself, and what it makes has to pass the same gates
   HIGH        the disk is full

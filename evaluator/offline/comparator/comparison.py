@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from evaluator.offline.comparator import curves, decision, effects, holdout, latency, models
-from evaluator.offline.comparator.effects import Bootstrap, Effect
+from evaluator.offline.comparator.effects import Bootstrap
 from evaluator.offline.comparator.holdout import Holdout
 from evaluator.offline.comparator.models import ComparedModel
-from evaluator.offline.comparator.result import Better, ComparisonReport, Latency, MetricImprovement, Role
+from evaluator.offline.comparator.result import Better, ComparisonReport, Effect, Latency, MetricImprovement, Role
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
 from evaluator.offline.comparator.slices import slices
 from evaluator.offline.records import to_plain
@@ -105,7 +106,9 @@ def _changes(found: Mapping[str, Effect], requirements: Sequence[Requirement]) -
         elif need is requirements[0]:
             role = "primary"
         better: Better = "lower" if name in metrics.LOWER_IS_BETTER else "higher"
-        changes[name] = MetricImprovement(*one, better, role, need.threshold, need.margin)
+        changes[name] = MetricImprovement(
+            **asdict(one), better=better, role=role, threshold=need.threshold, margin=need.margin
+        )
     return changes
 
 

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
+from evaluator.offline.comparator.result import Effect
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
 from gauntlet.holdout.bootstrap import intervals
 from gauntlet.holdout.metrics import LOWER_IS_BETTER, Rows, statistic
 from gauntlet.holdout.statistics import Floats, Improvement, Statistic
-
-
-class Effect(NamedTuple):
-    """Both models' values, and the improvement with its two-sided bounds and p value; None without evidence."""
-
-    baseline: float | None
-    candidate: float | None
-    improvement: float | None
-    lower: float | None
-    upper: float | None
-    p_value: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ Role = Literal["primary", "required", "guardrail", "shown"]
 
 
 @dataclass(frozen=True, slots=True)
-class MetricImprovement:
+class Effect:
     """A metric of the champion (`baseline`) and of the challenger (`candidate`) on the same rows.
 
     improvement: positive is better, whatever the direction; lower, upper: its two-sided bounds.
@@ -25,6 +25,12 @@ class MetricImprovement:
     lower: float | None
     upper: float | None
     p_value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricImprovement(Effect):
+    """A metric over all rows: what was asked of it, and its effect."""
+
     better: Better
     role: Role
     threshold: float | None = None

@@ -7,7 +7,7 @@ an answer counts as a member of the family.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def slices(
             chosen = coded.codes == code
             part = rows.part(chosen)
             effect = effects([primary], champion[chosen], challenger[chosen], part, bootstrap)[primary]
-            found.append(SliceImprovement(column, coded.values[code], primary, int(chosen.sum()), *effect))
+            found.append(SliceImprovement(column, coded.values[code], primary, int(chosen.sum()), *astuple(effect)))
     found += _minorities(champion, challenger, rows, bootstrap)
     adjusted = holm([one.p_value for one in found])
     return tuple(
@@ -55,7 +55,7 @@ def _minorities(champion: Floats, challenger: Floats, rows: Rows, bootstrap: Boo
     rare = [i for i, count in enumerate(counts) if 0 < count < len(rows.truth) / len(rows.classes)]
     names = {i: f"recall@{rows.classes[i]}" for i in rare}
     judged = effects(list(names.values()), champion, challenger, rows, bootstrap)
-    return [SliceImprovement(None, rows.classes[i], names[i], int(counts[i]), *judged[names[i]]) for i in rare]
+    return [SliceImprovement(None, rows.classes[i], names[i], int(counts[i]), *astuple(judged[names[i]])) for i in rare]
 
 
 def _harmed(one: SliceImprovement, p: float | None, alpha: float) -> bool | None:
