@@ -1,4 +1,4 @@
-"""What people and programs may ask of a running retrainer and tell it to do, without any transport.
+"""What people and programs may tell a running retrainer to do, without any transport.
 
 Commands run between two turns of the worker's loop, never inside one, and answer only when what they have changed is
 durable. Every one is recorded with its actor.
@@ -15,43 +15,33 @@ from typing import Any
 
 import msgspec
 
-from gauntlet import keys
 from gauntlet.clock import WallClock
 from gauntlet.config import Config, RetrainConfig
 from gauntlet.config.retraining_names import from_names
-from gauntlet.errors import BadInput, ConfigError, GauntletError, StateUnavailable, TransitionRefused
-from gauntlet.events import Health
+from gauntlet.errors import BadInput, ConfigError, StateUnavailable, TransitionRefused
 from gauntlet.ids import uuid7
 from gauntlet.registry import Registry
 from gauntlet.retraining_document import (
     BaselineDocument,
-    CheckDocument,
-    CommandDocument,
     ConfiguredDocument,
     JobDocument,
-    ReportDocument,
     RequestDocument,
-    RetrainingStatus,
     SwitchDocument,
     TriggerDocument,
-    VersionDocument,
 )
 from gauntlet.rollout import Control
-from gauntlet.state import StateStore, decoded
-from gauntlet.status import EvaluatorProgress, Problems, moment
+from gauntlet.state import StateStore
+from gauntlet.status import Problems
 from retrainer import documents, requests
 from retrainer.command_log import KeptAnswer
 from retrainer.control_client import ControlClient
-from retrainer.report import report
+from retrainer.questions import Questions
 from retrainer.requester import Requester
 from retrainer.runner import JobRunner
-from retrainer.store import Baseline, JobRecord, RetrainerStore
+from retrainer.store import Baseline, RetrainerStore
 
 TURN_SECONDS = 10.0
 """How long a command waits for the worker's turn to end."""
-
-_LOG_CHARACTERS = 64 * 1024
-_HISTORY = 1_000
 
 
 class Desk:
@@ -77,8 +67,8 @@ class Desk:
         return self._present
 
 
-class Operations:
-    """One experiment's retrainer, asked from outside its loop. `wake` lets the loop turn at once."""
+class Operations(Questions):
+    """One experiment's retrainer, asked and told from outside its loop. `wake` lets the loop turn at once."""
 
     def __init__(
         self,
@@ -92,20 +82,10 @@ class Operations:
         problems: Problems,
         wake: Callable[[], object],
     ) -> None:
-        self._config = config
-        self._model = config.experiment
-        self._state = state
-        self._registry = registry
-        self._store = store
-        self._control = control
-        self._runner = runner
-        self._requester = requester
-        self._problems = problems
+        super().__init__(config, state, registry, store, control, runner, requester, problems)
         self._wake = wake
         self.turn = asyncio.Lock()
         """Held by the worker for a turn of its loop, and by a command."""
-
-    # Commands ---------------------------------------------------------------------------------------------------------
 
     async def trigger(
         self, actor: str, reason: str, *, force: bool, key: str | None = None, digest: str = ""
@@ -263,99 +243,3 @@ class Operations:
             self._store.commit()
         except (sqlite3.Error, OSError) as error:
             raise StateUnavailable(f"it could not be written: {error}; try again", code="not_written") from error
-
-    # Questions --------------------------------------------------------------------------------------------------------
-
-    async def check(self) -> CheckDocument:
-        """Whether a job is due, the open requests, and every condition."""
-        found = self._requester.check(await self._record())
-        return CheckDocument(
-            model=self._model,
-            at=moment(found.at),
-            should_retrain=found.should_retrain,
-            urgent=found.urgent,
-            monitoring=self._store.monitoring,
-            triggered=found.triggered,
-            reasons=found.reasons,
-            waits=found.waits,
-            requests=[documents.request(each) for each in self._store.requests.values()],
-            conditions=[documents.condition(each) for each in found.conditions],
-        )
-
-    def jobs(self, limit: int) -> list[JobDocument]:
-        """The jobs, the newest first."""
-        newest = sorted(self._store.jobs.values(), key=lambda job: (job.created_at, job.id), reverse=True)
-        return [self._job(each) for each in newest[:limit]]
-
-    def job(self, id: str) -> JobDocument:
-        """Raises `BadInput` for no job."""
-        return self._job(self._runner.job(id))
-
-    def log(self, id: str) -> str:
-        """The end of what a job has printed, without secrets. Raises `BadInput` for no job."""
-        return self._runner.folder(self._runner.job(id).id).log(_LOG_CHARACTERS)
-
-    def history(self, after: int) -> list[CommandDocument]:
-        """Commands later than number `after`, the oldest first."""
-        return self._store.commands.after(after, _HISTORY)
-
-    async def report(self) -> ReportDocument:
-        """The model's retraining life."""
-        control, health = await self._record(), await self._health()
-        return report(self._store.jobs.values(), control, self._config.metric, self._store.now, health)
-
-    async def versions(self) -> list[VersionDocument]:
-        """The registry's versions, the newest first."""
-
-        def read() -> list[VersionDocument]:
-            return documents.versions(self._registry.versions(), self._registry.statuses(), self._registry.aliases())
-
-        return await asyncio.to_thread(read)
-
-    async def status(self) -> RetrainingStatus:
-        """The retrainer at a glance."""
-        control, live = await self._record(), self._store.live
-        ended = [job for job in self._store.jobs.values() if job.ended_at is not None]
-        last = max(ended, key=lambda job: (job.ended_at or 0.0, job.id), default=None)
-        baseline = self._store.baseline
-        return RetrainingStatus(
-            model=self._model,
-            at=moment(self._store.now),
-            champion=control.champion,
-            enabled=self._runner.settings.enabled,
-            monitoring=self._store.monitoring,
-            running=self._job(live) if live is not None and live.status == "running" else None,
-            waiting=[job.id for job in self._store.jobs.values() if job.status == "pending"],
-            last=self._job(last) if last is not None else None,
-            requests=[documents.request(each) for each in self._store.requests.values()],
-            baseline=self._baseline_document(baseline) if baseline is not None else None,
-            configured=self._store.configured,
-            problems=self._problems.open,
-        )
-
-    async def _record(self) -> Control:
-        """The control record as it is now."""
-        if self._control.version == 0:
-            await self._control.refresh()
-        return self._control.record
-
-    def _job(self, job: JobRecord) -> JobDocument:
-        running = (
-            documents.progress(self._runner.folder(job.id), self._runner.memory) if job.status == "running" else None
-        )
-        return documents.job(job, self._model, running)
-
-    def _baseline_document(self, found: Baseline) -> BaselineDocument:
-        return BaselineDocument(
-            model=self._model, version=found.version, metrics=found.metrics, by=found.by, at=moment(found.at)
-        )
-
-    async def _health(self) -> Health | None:
-        """The champion's health as the evaluator last told it."""
-        key = keys.evaluator_progress(self._model)
-        with contextlib.suppress(GauntletError):
-            version, value = await self._state.get(key)
-            if version:
-                progress: Any = decoded(key, value, EvaluatorProgress)
-                return progress.health if isinstance(progress, EvaluatorProgress) else None
-        return None

@@ -1,0 +1,154 @@
+"""What people and programs may ask of a running retrainer, without any transport. Nothing here changes anything, and
+nothing waits for the worker's turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from gauntlet import keys
+from gauntlet.config import Config
+from gauntlet.errors import GauntletError
+from gauntlet.events import Health
+from gauntlet.registry import Registry
+from gauntlet.retraining_document import (
+    BaselineDocument,
+    CheckDocument,
+    CommandDocument,
+    JobDocument,
+    ReportDocument,
+    RetrainingStatus,
+    VersionDocument,
+)
+from gauntlet.rollout import Control
+from gauntlet.state import StateStore, decoded
+from gauntlet.status import EvaluatorProgress, Problems, moment
+from retrainer import documents
+from retrainer.control_client import ControlClient
+from retrainer.report import report
+from retrainer.requester import Requester
+from retrainer.runner import JobRunner
+from retrainer.store import Baseline, JobRecord, RetrainerStore
+
+_LOG_CHARACTERS = 64 * 1024
+_HISTORY = 1_000
+
+
+class Questions:
+    """One experiment's retrainer, asked from outside its loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: StateStore,
+        registry: Registry,
+        store: RetrainerStore,
+        control: ControlClient,
+        runner: JobRunner,
+        requester: Requester,
+        problems: Problems,
+    ) -> None:
+        self._config = config
+        self._model = config.experiment
+        self._state = state
+        self._registry = registry
+        self._store = store
+        self._control = control
+        self._runner = runner
+        self._requester = requester
+        self._problems = problems
+
+    async def check(self) -> CheckDocument:
+        """Whether a job is due, the open requests, and every condition."""
+        found = self._requester.check(await self._record())
+        return CheckDocument(
+            model=self._model,
+            at=moment(found.at),
+            should_retrain=found.should_retrain,
+            urgent=found.urgent,
+            monitoring=self._store.monitoring,
+            triggered=found.triggered,
+            reasons=found.reasons,
+            waits=found.waits,
+            requests=[documents.request(each) for each in self._store.requests.values()],
+            conditions=[documents.condition(each) for each in found.conditions],
+        )
+
+    def jobs(self, limit: int) -> list[JobDocument]:
+        """The jobs, the newest first."""
+        newest = sorted(self._store.jobs.values(), key=lambda job: (job.created_at, job.id), reverse=True)
+        return [self._job(each) for each in newest[:limit]]
+
+    def job(self, id: str) -> JobDocument:
+        """Raises `BadInput` for no job."""
+        return self._job(self._runner.job(id))
+
+    def log(self, id: str) -> str:
+        """The end of what a job has printed, without secrets. Raises `BadInput` for no job."""
+        return self._runner.folder(self._runner.job(id).id).log(_LOG_CHARACTERS)
+
+    def history(self, after: int) -> list[CommandDocument]:
+        """Commands later than number `after`, the oldest first."""
+        return self._store.commands.after(after, _HISTORY)
+
+    async def report(self) -> ReportDocument:
+        """The model's retraining life."""
+        control, health = await self._record(), await self._health()
+        return report(self._store.jobs.values(), control, self._config.metric, self._store.now, health)
+
+    async def versions(self) -> list[VersionDocument]:
+        """The registry's versions, the newest first."""
+
+        def read() -> list[VersionDocument]:
+            return documents.versions(self._registry.versions(), self._registry.statuses(), self._registry.aliases())
+
+        return await asyncio.to_thread(read)
+
+    async def status(self) -> RetrainingStatus:
+        """The retrainer at a glance."""
+        control, live = await self._record(), self._store.live
+        ended = [job for job in self._store.jobs.values() if job.ended_at is not None]
+        last = max(ended, key=lambda job: (job.ended_at or 0.0, job.id), default=None)
+        baseline = self._store.baseline
+        return RetrainingStatus(
+            model=self._model,
+            at=moment(self._store.now),
+            champion=control.champion,
+            enabled=self._runner.settings.enabled,
+            monitoring=self._store.monitoring,
+            running=self._job(live) if live is not None and live.status == "running" else None,
+            waiting=[job.id for job in self._store.jobs.values() if job.status == "pending"],
+            last=self._job(last) if last is not None else None,
+            requests=[documents.request(each) for each in self._store.requests.values()],
+            baseline=self._baseline_document(baseline) if baseline is not None else None,
+            configured=self._store.configured,
+            problems=self._problems.open,
+        )
+
+    async def _record(self) -> Control:
+        """The control record as it is now."""
+        if self._control.version == 0:
+            await self._control.refresh()
+        return self._control.record
+
+    def _job(self, job: JobRecord) -> JobDocument:
+        running = (
+            documents.progress(self._runner.folder(job.id), self._runner.memory) if job.status == "running" else None
+        )
+        return documents.job(job, self._model, running)
+
+    def _baseline_document(self, found: Baseline) -> BaselineDocument:
+        return BaselineDocument(
+            model=self._model, version=found.version, metrics=found.metrics, by=found.by, at=moment(found.at)
+        )
+
+    async def _health(self) -> Health | None:
+        """The champion's health as the evaluator last told it."""
+        key = keys.evaluator_progress(self._model)
+        with contextlib.suppress(GauntletError):
+            version, value = await self._state.get(key)
+            if version:
+                progress: Any = decoded(key, value, EvaluatorProgress)
+                return progress.health if isinstance(progress, EvaluatorProgress) else None
+        return None
