@@ -16,14 +16,11 @@ pytestmark = [pytest.mark.xdist_group("mlflow"), *mlflow_database.WARNINGS]
 ROWS = [small_experiment.instance(i) for i in range(3)]
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-
 async def test_a_router_serves_and_is_operated_through_a_hung_server(
-    mlflow_server: parts.MlflowServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    mlflow_server: parts.MlflowServer,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = small_experiment.write(tmp_path, experiment="hung", registry=f"mlflow+{mlflow_server.url}")
     config = small_experiment.load(path)
@@ -33,7 +30,9 @@ async def test_a_router_serves_and_is_operated_through_a_hung_server(
     elsewhere = MlflowRegistry(MlflowServer(mlflow_server.url, "hung"), tmp_path / "elsewhere")
     assert [v.version for v in elsewhere.versions()] == ["v0001", kept]
     unmet = elsewhere.register(small_experiment.classifier(), elsewhere.get(kept).schema, created_at=1.0).version
-    with mlflow_server.frozen():
+    with mlflow_server.frozen(), monkeypatch.context() as impatient:
+        impatient.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        impatient.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         async with small_experiment.running(config) as client:
             for row in ROWS:
                 answer = await client.post("/v1/predict", json={"features": row})
