@@ -1,6 +1,8 @@
 """The retrainer: drift becomes a job, a job's model a challenger, and the evaluator's verdicts become decisions.
 
-The rules (decisions, bake, triggers, holdout_gate) are pure; worker, runner, job and store are the thin shell.
+The rules are pure: `triggers` (when a job is asked for), `decisions` and `bake` (what a verdict asks for), and the gate
+in `jobs`. The shell: `worker` turns the loop, `runner` runs a job of `jobs` in a process of its own, `store` keeps what
+is durable, `api` answers people and programs, `records` and `notify` tell others.
 """
 
 ACTOR = "retrainer"

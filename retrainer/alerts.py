@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from gauntlet.types import Severity
-from retrainer.job_dir import Answer
+from retrainer.jobs.job_dir import Answer
 
 WORSE = 0.02
 """By how much a candidate has to be behind the champion on the holdout, in the primary metric, to be told of."""

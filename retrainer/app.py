@@ -20,9 +20,10 @@ from gauntlet.errors import GauntletError, NotAllowed
 from gauntlet.http_answers import error_answer
 from gauntlet.operator_app import operator_app
 from gauntlet.structured_logging import get_logger
-from retrainer import openapi, worker
-from retrainer.http_api import RetrainingRoutes
-from retrainer.operations import Desk
+from retrainer import worker
+from retrainer.api import openapi
+from retrainer.api.http_api import RetrainingRoutes
+from retrainer.api.operations import Desk
 
 _log = get_logger("gauntlet.retrainer")
 

@@ -11,15 +11,16 @@ from gauntlet.config import Config
 from gauntlet.events import Drift, Health
 from gauntlet.rollout import Control
 from gauntlet.structured_logging import get_logger
-from retrainer import ACTOR, alerts, causes, requests, schedules
-from retrainer import check as checks
-from retrainer.causes import Cause
-from retrainer.check import Check
-from retrainer.facts import fold
+from retrainer import ACTOR, alerts
 from retrainer.runner import JobRunner
 from retrainer.store import RetrainerStore
-from retrainer.triggers import RetrainContext
-from retrainer.view import View
+from retrainer.triggers import causes, requests, schedules
+from retrainer.triggers import check as checks
+from retrainer.triggers.causes import Cause
+from retrainer.triggers.check import Check
+from retrainer.triggers.conditions import RetrainContext
+from retrainer.triggers.facts import fold
+from retrainer.triggers.view import View
 
 _log = get_logger("gauntlet.retrainer")
 

@@ -24,15 +24,17 @@ from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Rule
-from retrainer import ACTOR, alerts, dataset, process_memory, triggers
+from retrainer import ACTOR, alerts
 from retrainer.control_client import ControlClient
-from retrainer.job import registered
-from retrainer.job_dir import Answer, JobFolder, Spec
-from retrainer.job_host import JobHost, ProcessEnd
-from retrainer.requests import RetrainRequest
+from retrainer.jobs import dataset, process_memory
+from retrainer.jobs.job import registered
+from retrainer.jobs.job_dir import Answer, JobFolder, Spec
+from retrainer.jobs.job_host import JobHost, ProcessEnd
 from retrainer.store import LIVE, JobRecord, RetrainerStore
-from retrainer.triggers import RetrainContext, Trigger
-from retrainer.view import Training, View
+from retrainer.triggers import conditions
+from retrainer.triggers.conditions import RetrainContext, Trigger
+from retrainer.triggers.requests import RetrainRequest
+from retrainer.triggers.view import Training, View
 
 _log = get_logger("gauntlet.retrainer")
 
@@ -115,12 +117,12 @@ class JobRunner:
 
     def judge(self, request: RetrainRequest, control: Control) -> Trigger:
         """Every condition for `request`; nothing is changed."""
-        return triggers.check(request, self.context(control), self._config.retrain)
+        return conditions.check(request, self.context(control), self._config.retrain)
 
     def consider(self, request: RetrainRequest, control: Control) -> Trigger:
         """Ask for a job by each recipe if every condition is met; a refusal is logged when its reasons change."""
         context = self.context(control)
-        trigger = triggers.check(request, context, self._config.retrain)
+        trigger = conditions.check(request, context, self._config.retrain)
         refused = [c.name for c in trigger.obstacles]
         if trigger.should_retrain:
             for recipe in self._config.retrain.all_recipes:

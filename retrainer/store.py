@@ -20,9 +20,9 @@ from gauntlet.errors import DamagedFile
 from gauntlet.events import Evaluation, Job
 from retrainer.alerts import Alert
 from retrainer.command_log import CommandLog
-from retrainer.facts import Facts
-from retrainer.job_dir import Answer
-from retrainer.requests import RetrainRequest
+from retrainer.jobs.job_dir import Answer
+from retrainer.triggers.facts import Facts
+from retrainer.triggers.requests import RetrainRequest
 
 LIVE = ("pending", "running")
 """Statuses of a job that still has a way to go."""

@@ -30,11 +30,11 @@ from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Severity
 from retrainer import registry_sync
+from retrainer.api.operations import Desk, Operations
 from retrainer.control_client import ControlClient
 from retrainer.decisions import decide
 from retrainer.notify.notifier import Notifier
 from retrainer.notify.targets import Target, targets
-from retrainer.operations import Desk, Operations
 from retrainer.records.recorder import Recorder
 from retrainer.requester import Requester
 from retrainer.runner import JobRunner

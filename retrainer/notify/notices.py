@@ -9,8 +9,8 @@ import msgspec
 from gauntlet.rollout import Control
 from gauntlet.types import Decision, Severity
 from retrainer.alerts import Alert
-from retrainer.requests import RetrainRequest
 from retrainer.store import JobRecord
+from retrainer.triggers.requests import RetrainRequest
 
 _DECISIONS = {
     Decision.PROMOTE: (Severity.MEDIUM, "{challenger} is the champion now"),

@@ -25,8 +25,8 @@ from gauntlet.types import Severity
 from retrainer.notify.outbox import Delivery
 from retrainer.records import rows
 from retrainer.records.checklist import Facts, challenger_of, checklist
-from retrainer.requests import RetrainRequest
 from retrainer.store import JobRecord, RetrainerStore
+from retrainer.triggers.requests import RetrainRequest
 
 if TYPE_CHECKING:
     from retrainer.records.database import Database

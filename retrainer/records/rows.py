@@ -11,8 +11,8 @@ import msgspec
 from gauntlet.rollout import Control
 from retrainer.notify.outbox import Delivery
 from retrainer.records.checklist import Check
-from retrainer.requests import RetrainRequest
 from retrainer.store import JobRecord
+from retrainer.triggers.requests import RetrainRequest
 
 Row = dict[str, Any]
 

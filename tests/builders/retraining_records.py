@@ -17,7 +17,7 @@ from gauntlet.errors import GauntletError
 from gauntlet.faults import Faults
 from gauntlet.rollout import Command
 from gauntlet.structured_logging import get_logger
-from retrainer.job_dir import Answer
+from retrainer.jobs.job_dir import Answer
 from retrainer.records import queries
 from retrainer.records.database import Database
 from retrainer.records.recorder import Recorder

@@ -16,7 +16,7 @@ from builders.retrainer_loop import RetrainerLoop
 
 from gauntlet import control, events, keys
 from gauntlet.errors import TransitionRefused
-from retrainer.job_dir import JobFolder
+from retrainer.jobs.job_dir import JobFolder
 from retrainer.store import RetrainerStore
 
 pytestmark = pytest.mark.asyncio

@@ -11,7 +11,7 @@ from builders.retraining_records import DAY, job, schema_of
 
 from gauntlet.cli import main
 from gauntlet.cli.events import QUESTIONS
-from retrainer.job_dir import Answer
+from retrainer.jobs.job_dir import Answer
 from retrainer.records import rows
 from retrainer.records.database import Database
 

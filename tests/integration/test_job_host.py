@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from retrainer.job_dir import JobFolder
-from retrainer.job_host import JobHost
+from retrainer.jobs.job_dir import JobFolder
+from retrainer.jobs.job_host import JobHost
 
 
 class Watched(JobHost):
@@ -74,7 +74,7 @@ async def test_what_a_job_has_started_ends_with_it(
     left = tmp_path / "left"
     (tmp_path / "sitecustomize.py").write_text(f"""
 import os, subprocess, sys, threading
-if "retrainer.job_host" in " ".join(sys.orig_argv):
+if "retrainer.jobs.job_host" in " ".join(sys.orig_argv):
     def leave():
         while os.getsid(0) != os.getpid() or not os.readlink("/proc/self/fd/1").endswith("output.log"):
             pass  # until the job is in its session, with its output in its folder
@@ -131,7 +131,7 @@ async def test_an_idle_host_is_let_go(tmp_path: Path, host: Watched, monkeypatch
     await host.run(folder(tmp_path, "first"), 60)
     await host.rest()
     assert host.alive
-    monkeypatch.setattr("retrainer.job_host.WARM_SECONDS", 0.0)
+    monkeypatch.setattr("retrainer.jobs.job_host.WARM_SECONDS", 0.0)
     await host.rest()
     assert not host.alive
     assert host.processes() == []

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 from gauntlet import adapters
 from gauntlet.errors import RegistryUnavailable
 from gauntlet.registry.mlflow_server import MlflowServer
-from retrainer import dataset, job
-from retrainer.job_dir import JobFolder, Spec
+from retrainer.jobs import dataset, job
+from retrainer.jobs.job_dir import JobFolder, Spec
 
 pytestmark = [pytest.mark.xdist_group("mlflow"), *mlflow_database.WARNINGS]
 

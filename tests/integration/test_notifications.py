@@ -20,12 +20,12 @@ from gauntlet.faults import Faults
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Severity
 from retrainer import alerts
-from retrainer.job_dir import Answer
+from retrainer.jobs.job_dir import Answer
 from retrainer.notify.notifier import NOT_KEPT, UNDELIVERED, WAITS, Notifier
 from retrainer.notify.targets import Target, targets
 from retrainer.records import queries
 from retrainer.records.recorder import Recorder
-from retrainer.requests import RetrainRequest
+from retrainer.triggers.requests import RetrainRequest
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OLD = "whsec_" + base64.b64encode(bytes(range(100, 132))).decode()

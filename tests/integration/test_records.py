@@ -18,12 +18,12 @@ from builders.retraining_records import DAY, T0, Following, job, schema_of
 from gauntlet import adapters
 from gauntlet.errors import RecordsUnavailable
 from gauntlet.types import Severity
-from retrainer.job_dir import Answer
+from retrainer.jobs.job_dir import Answer
 from retrainer.records import queries, rows, tables
 from retrainer.records.database import MIGRATION_OPTIONS, Database
 from retrainer.records.recorder import CODE
-from retrainer.requests import RetrainRequest
 from retrainer.store import JobRecord
+from retrainer.triggers.requests import RetrainRequest
 
 ORIGIN = rows.origin("turning", T0)
 

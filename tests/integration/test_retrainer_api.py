@@ -18,9 +18,9 @@ from builders.retrainer_loop import RetrainerLoop
 from gauntlet import keys
 from gauntlet.config import KeyConfig
 from gauntlet.types import Role
+from retrainer.api.operations import Desk
 from retrainer.app import application
-from retrainer.operations import Desk
-from retrainer.requests import RetrainRequest
+from retrainer.triggers.requests import RetrainRequest
 
 pytestmark = pytest.mark.asyncio
 
@@ -303,7 +303,7 @@ async def test_what_is_not_there_and_what_is_not_ready_is_said(tmp_path: Path) -
             assert (await port.post("trigger", key="no spaces")).status_code == 400
             async with loop.worker.operations.turn:
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr("retrainer.operations.TURN_SECONDS", 0.01)
+                    patch.setattr("retrainer.api.operations.TURN_SECONDS", 0.01)
                     busy = await port.post("trigger")
                     assert (busy.status_code, busy.json()["error"]["code"]) == (503, "busy")
                 assert (await port.client.get("/retraining/status")).status_code == 200, "questions wait for nothing"

@@ -17,9 +17,9 @@ from gauntlet import adapters, control, keys
 from gauntlet.config import Config
 from gauntlet.events import Job
 from gauntlet.status import RetrainerProgress
-from retrainer import dataset, job
-from retrainer.job_dir import Answer, JobFolder, Spec
-from retrainer.job_host import JobHost, ProcessEnd
+from retrainer.jobs import dataset, job
+from retrainer.jobs.job_dir import Answer, JobFolder, Spec
+from retrainer.jobs.job_host import JobHost, ProcessEnd
 from retrainer.store import RetrainerStore
 
 
@@ -34,7 +34,7 @@ async def order(config: Config, now: float, name: str = "retrain_20231224_001") 
 
 def run_process(folder: JobFolder) -> tuple[int, Answer]:
     ended = subprocess.run(
-        [sys.executable, "-m", "retrainer.job", str(folder.spec_path)],
+        [sys.executable, "-m", "retrainer.jobs.job", str(folder.spec_path)],
         env={"PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -16,8 +16,8 @@ from builders.retrainer_loop import RetrainerLoop
 from gauntlet import control, keys
 from gauntlet.errors import BadInput, TransitionRefused
 from gauntlet.rollout import Control
-from retrainer.job_dir import Answer, JobFolder
-from retrainer.job_host import JobHost
+from retrainer.jobs.job_dir import Answer, JobFolder
+from retrainer.jobs.job_host import JobHost
 from retrainer.store import JobRecord
 
 pytestmark = pytest.mark.asyncio
@@ -148,7 +148,7 @@ async def test_a_jobs_process_gets_no_api_keys(tmp_path: Path, monkeypatch: pyte
     folder.path.mkdir(parents=True)
     folder.spec_path.write_text("{}")
     await host.run(folder, 60)
-    (process,) = [int(pid) for pid in _children(os.getpid()) if b"retrainer.job_host" in _file(pid, "cmdline")]
+    (process,) = [int(pid) for pid in _children(os.getpid()) if b"retrainer.jobs.job_host" in _file(pid, "cmdline")]
     environ = _file(str(process), "environ")
     assert b"TRAINER_FOLDER=" in environ
     assert b"RETRAIN_TEST_KEY" not in environ

@@ -14,8 +14,8 @@ from gauntlet.config.section import Seconds
 from gauntlet.config.triggers import DriftTrigger, PerformanceTrigger, RuleConfig, TriggersConfig, VolumeTrigger
 from gauntlet.events import Health
 from gauntlet.rollout import Command
-from retrainer.job_dir import Answer, JobFolder
-from retrainer.job_host import JobHost, ProcessEnd
+from retrainer.jobs.job_dir import Answer, JobFolder
+from retrainer.jobs.job_host import JobHost, ProcessEnd
 
 DAY = retraining_data.DAY
 T0 = retraining_data.START
@@ -142,7 +142,7 @@ async def test_triggers_that_fail_hold_up_no_decision(
     config = configured()
     await retraining_data.lay(config, days=1)
     async with RetrainerLoop(config) as loop:
-        monkeypatch.setattr("retrainer.causes.find", lambda *_: 1 / 0)
+        monkeypatch.setattr("retrainer.triggers.causes.find", lambda *_: 1 / 0)
         await loop.publish(keys.EVALUATIONS, health(1, 0.9))
         await loop.worker.step()
         assert loop.store.offsets["evaluations", "evaluator"] == 1

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gauntlet.events import Drift, DriftSignal, Health
-from retrainer.facts import Facts, estimate, fold, learned
+from retrainer.triggers.facts import Facts, estimate, fold, learned
 
 steps = st.lists(
     st.fixed_dictionaries(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from builders.statistics import at_least, at_most
 
-from retrainer.holdout_gate import improvement
+from retrainer.jobs.holdout_gate import improvement
 
 RUNS = 1500
 BLOCKS = 14  # the default holdout: a week of validation and a week of test, in days

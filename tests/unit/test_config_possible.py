@@ -16,7 +16,7 @@ from gauntlet.cli import main
 from gauntlet.config import load as configs
 from gauntlet.errors import ConfigError
 from gauntlet.types import Rule, Task
-from retrainer import holdout_gate
+from retrainer.jobs import holdout_gate
 
 BASE = "experiment: e\ntask: classification\nchampion: {model: m.skops, target: y, reference: r.csv}\n"
 DAY = 86_400.0

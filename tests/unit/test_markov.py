@@ -13,8 +13,8 @@ from gauntlet.config.retrain import RecipeConfig
 from gauntlet.markov import MarkovRegimes
 from gauntlet.registry import artifact, model_schema
 from gauntlet.types import Task
-from retrainer import training
-from retrainer.dataset import Rows
+from retrainer.jobs import training
+from retrainer.jobs.dataset import Rows
 
 TRUE = np.array([[0.90, 0.08, 0.02], [0.10, 0.80, 0.10], [0.05, 0.15, 0.80]])
 NAMES = np.array(["bear", "bull", "flat"])

@@ -17,12 +17,12 @@ from gauntlet.config.triggers import (
     VolumeTrigger,
 )
 from gauntlet.types import Severity, Task
-from retrainer.causes import Cause, by_the_clock, find, pace, since
-from retrainer.check import check
-from retrainer.facts import Block, ChampionFacts, Episode
-from retrainer.requests import after
-from retrainer.triggers import RetrainContext
-from retrainer.view import Training, View, named
+from retrainer.triggers.causes import Cause, by_the_clock, find, pace, since
+from retrainer.triggers.check import check
+from retrainer.triggers.conditions import RetrainContext
+from retrainer.triggers.facts import Block, ChampionFacts, Episode
+from retrainer.triggers.requests import after
+from retrainer.triggers.view import Training, View, named
 
 DAY = 86_400.0
 NOW = 1_000 * DAY

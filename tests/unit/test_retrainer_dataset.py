@@ -9,9 +9,9 @@ from gauntlet.events import Outcome, Prediction, Shadow
 from gauntlet.log import Stored
 from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.types import Label, Task
-from retrainer import dataset
-from retrainer.dataset import Rows
-from retrainer.job import split
+from retrainer.jobs import dataset
+from retrainer.jobs.dataset import Rows
+from retrainer.jobs.job import split
 
 SCHEMA = Schema(task=Task.CLASSIFICATION, features=(Feature(name="x"),), classes=(0, 1))
 NUMBER = Schema(task=Task.REGRESSION, features=(Feature(name="x"),))

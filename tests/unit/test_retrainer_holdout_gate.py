@@ -7,7 +7,7 @@ from sklearn.metrics import r2_score
 
 from gauntlet.losses import loss
 from gauntlet.types import Rule, Task
-from retrainer.holdout_gate import Comparison, compare, improvement, metrics
+from retrainer.jobs.holdout_gate import Comparison, compare, improvement, metrics
 
 DAY = 86_400.0
 

@@ -11,10 +11,10 @@ from gauntlet import adapters
 from gauntlet.registry import Reference
 from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.types import Task
-from retrainer import dataset, job
-from retrainer.dataset import Rows
-from retrainer.job_dir import Spec
-from retrainer.quality import GONE, quality
+from retrainer.jobs import dataset, job
+from retrainer.jobs.dataset import Rows
+from retrainer.jobs.job_dir import Spec
+from retrainer.jobs.quality import GONE, quality
 
 NUMBER, TEXT = Feature(name="wind"), Feature(name="airport", kind="text", required=False)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from retrainer.redaction import redacted
+from retrainer.jobs.redaction import redacted
 
 ENVIRON = {"PG_PASSWORD": "correct-horse", "HOME": "/home/someone", "TOKEN_COUNT": "12", "GAUNTLET_KEY_ANN": "a" * 20}
 

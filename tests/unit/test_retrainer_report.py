@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gauntlet.events import Health
 from gauntlet.rollout import Control, Ended, Rollout, Stage
-from retrainer.job_dir import Answer
-from retrainer.report import report
+from retrainer.api.report import report
+from retrainer.jobs.job_dir import Answer
 from retrainer.store import JobRecord
 
 STAGE = Stage(share=0.05, min_seconds=1.0)

@@ -9,9 +9,9 @@ import pytest
 from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import AdaptiveConfig, ScheduleConfig
 from gauntlet.config.section import Seconds
-from retrainer.requests import manual, scheduled
-from retrainer.schedules import Pace, due, next_due
-from retrainer.triggers import RetrainContext, check
+from retrainer.triggers.conditions import RetrainContext, check
+from retrainer.triggers.requests import manual, scheduled
+from retrainer.triggers.schedules import Pace, due, next_due
 
 DAY = 86_400.0
 

@@ -19,11 +19,11 @@ from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import ConfigError
 from gauntlet.registry import artifact, model_schema
 from gauntlet.registry.artifact import Predictor
-from retrainer import dataset, job, training
-from retrainer.dataset import Rows
-from retrainer.job_dir import Answer, Spec
-from retrainer.search import combinations, search
-from retrainer.training import TrainingError
+from retrainer.jobs import dataset, job, training
+from retrainer.jobs.dataset import Rows
+from retrainer.jobs.job_dir import Answer, Spec
+from retrainer.jobs.search import combinations, search
+from retrainer.jobs.training import TrainingError
 
 DAY = retraining_data.DAY
 RECIPE = RecipeConfig(name="tuned", search={"C": [1e-6, 1.0], "fit_intercept": [True, False]})

@@ -8,9 +8,9 @@ import pytest
 
 from gauntlet.types import Severity
 from retrainer import alerts
-from retrainer.job_dir import Answer
-from retrainer.requests import RetrainRequest
+from retrainer.jobs.job_dir import Answer
 from retrainer.store import JobRecord, RetrainerStore
+from retrainer.triggers.requests import RetrainRequest
 
 JOB = JobRecord(
     id="retrain_20130601_001",

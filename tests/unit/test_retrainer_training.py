@@ -13,8 +13,8 @@ from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.registry.artifact import Feature, Predictor, Schema
 from gauntlet.types import Label, Task
-from retrainer.dataset import Rows
-from retrainer.training import TrainingError, algorithm, fit
+from retrainer.jobs.dataset import Rows
+from retrainer.jobs.training import TrainingError, algorithm, fit
 
 FEATURES = (Feature(name="x1"), Feature(name="x2"))
 RECIPE = RecipeConfig(name="r")

@@ -8,8 +8,8 @@ from gauntlet.config.retrain import RecipeConfig, ScheduleConfig, WindowLength
 from gauntlet.config.section import Seconds
 from gauntlet.config.triggers import DriftTrigger
 from gauntlet.types import Rule, Severity
-from retrainer.requests import RetrainRequest, after, answered, by_urgency, manual, scheduled
-from retrainer.triggers import RetrainContext, check
+from retrainer.triggers.conditions import RetrainContext, check
+from retrainer.triggers.requests import RetrainRequest, after, answered, by_urgency, manual, scheduled
 
 HOUR = 3600.0
 NOW = 1000 * HOUR

@@ -33,8 +33,8 @@ from gauntlet.registry.reference_file import read_reference
 from gauntlet.table import Table
 from gauntlet.table.sources import Source, open_source
 from gauntlet.types import Severity, Task
-from retrainer import training
-from retrainer.dataset import Rows
+from retrainer.jobs import training
+from retrainer.jobs.dataset import Rows
 
 Decision = Literal["promote", "keep", "no_answer", "no_need"]
 

@@ -21,7 +21,7 @@ from gauntlet.cli import output
 from gauntlet.cli.retrain.files import FileRetraining, RetrainingReport, RunSettings, Training, decided
 from gauntlet.errors import BadInput
 from gauntlet.registry import artifact
-from retrainer.training import TrainingError
+from retrainer.jobs.training import TrainingError
 
 NOT_PROMOTED = 3
 """Exit code where the champion stays: it is better, there is no answer, or nothing asked for a new model."""

@@ -6,9 +6,9 @@ import msgspec
 
 from gauntlet.config.triggers import PerformanceTrigger
 from gauntlet.types import Task
-from retrainer import facts
-from retrainer.facts import ChampionFacts, Estimate
-from retrainer.triggers import RetrainContext
+from retrainer.triggers import facts
+from retrainer.triggers.conditions import RetrainContext
+from retrainer.triggers.facts import ChampionFacts, Estimate
 
 _DAY, _HOUR = 86_400.0, 3_600.0
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from gauntlet.registry import Version
 from gauntlet.retraining_document import ConditionDocument, JobDocument, Progress, RequestDocument, VersionDocument
 from gauntlet.status import moment
-from retrainer.job_dir import JobFolder
-from retrainer.requests import RetrainRequest
+from retrainer.jobs.job_dir import JobFolder
 from retrainer.store import JobRecord
-from retrainer.triggers import Condition
+from retrainer.triggers.conditions import Condition
+from retrainer.triggers.requests import RetrainRequest
 
 
 def condition(found: Condition) -> ConditionDocument:

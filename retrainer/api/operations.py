@@ -32,13 +32,14 @@ from gauntlet.retraining_document import (
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore
 from gauntlet.status import Problems
-from retrainer import documents, requests
+from retrainer.api import documents
+from retrainer.api.questions import Questions
 from retrainer.command_log import KeptAnswer
 from retrainer.control_client import ControlClient
-from retrainer.questions import Questions
 from retrainer.requester import Requester
 from retrainer.runner import JobRunner
 from retrainer.store import Baseline, RetrainerStore
+from retrainer.triggers import requests
 
 TURN_SECONDS = 10.0
 """How long a command waits for the worker's turn to end."""

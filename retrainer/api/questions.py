@@ -24,9 +24,9 @@ from gauntlet.retraining_document import (
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore, decoded
 from gauntlet.status import EvaluatorProgress, Problems, moment
-from retrainer import documents
+from retrainer.api import documents
+from retrainer.api.report import report
 from retrainer.control_client import ControlClient
-from retrainer.report import report
 from retrainer.requester import Requester
 from retrainer.runner import JobRunner
 from retrainer.store import Baseline, JobRecord, RetrainerStore

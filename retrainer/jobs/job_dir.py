@@ -19,8 +19,8 @@ from gauntlet import files
 from gauntlet.config import Config
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import DamagedFile
-from retrainer.dataset import Ends
-from retrainer.redaction import redacted
+from retrainer.jobs.dataset import Ends
+from retrainer.jobs.redaction import redacted
 
 _S = TypeVar("_S", bound=msgspec.Struct)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from gauntlet.config import RetrainConfig
-from retrainer import triggers
-from retrainer.causes import Cause
-from retrainer.requests import ONCE, RetrainRequest, by_urgency, manual
-from retrainer.triggers import Condition, RetrainContext
+from retrainer.triggers import conditions
+from retrainer.triggers.causes import Cause
+from retrainer.triggers.conditions import Condition, RetrainContext
+from retrainer.triggers.requests import ONCE, RetrainRequest, by_urgency, manual
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +35,11 @@ def check(
 ) -> Check:
     """Look at every trigger and constraint, and change nothing."""
     causes, asked = list(causes), by_urgency(requests)
-    judged = {request.key: triggers.check(request, context, settings) for request in asked}
+    judged = {request.key: conditions.check(request, context, settings) for request in asked}
     starting = [request for request in asked if judged[request.key].should_retrain]
     person = manual("check", context.now, "nobody", "a person would meet these")
     first = next(iter([*starting, *asked]), person)
-    conditions = [condition for cause in causes for condition in cause.conditions]
+    shown = [condition for cause in causes for condition in cause.conditions]
     return Check(
         champion=context.champion,
         at=context.now,
@@ -47,6 +47,6 @@ def check(
         urgent=any(request.urgent for request in starting),
         triggered=[*dict.fromkeys([*(c.key for c in causes if c.met), *(r.key for r in asked if r.kind in ONCE)])],
         reasons=[f"{request.key}: {request.reason}" for request in starting],
-        conditions=[*conditions, *triggers.check(first, context, settings).conditions],
+        conditions=[*shown, *conditions.check(first, context, settings).conditions],
         waits={key: trigger.refusals for key, trigger in judged.items()},
     )

@@ -18,7 +18,7 @@ from gauntlet.auth import ApiKeys, Caller
 from gauntlet.errors import BadInput, ConfigError
 from gauntlet.operator_app import json_response
 from gauntlet.types import Role
-from retrainer.operations import Desk, Operations
+from retrainer.api.operations import Desk, Operations
 
 _Reason = Annotated[str, Field(min_length=1, max_length=500)]
 _Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[!-~]+$")]

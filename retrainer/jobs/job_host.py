@@ -21,8 +21,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from retrainer import job, process_memory
-from retrainer.job_dir import JobFolder
+from retrainer.jobs import job, process_memory
+from retrainer.jobs.job_dir import JobFolder
 
 WARM_SECONDS = 60.0
 _LOOK_SECONDS = 0.1  # between two looks at a running job's memory and output
@@ -122,7 +122,7 @@ async def _start(folder: JobFolder, hidden: Collection[str]) -> Process:
     environment = {**known, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
     with folder.output.open("ab") as output:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "retrainer.job_host", stdin=PIPE, stdout=PIPE, stderr=output, env=environment
+            sys.executable, "-m", "retrainer.jobs.job_host", stdin=PIPE, stdout=PIPE, stderr=output, env=environment
         )
 
 

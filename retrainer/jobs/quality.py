@@ -12,7 +12,7 @@ import msgspec
 
 from gauntlet.registry import Reference
 from gauntlet.registry.artifact import Feature, Schema
-from retrainer.dataset import Rows
+from retrainer.jobs.dataset import Rows
 
 GONE = 0.5
 """The best score while a feature that the reference has is unusable in every row."""

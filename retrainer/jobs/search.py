@@ -16,9 +16,9 @@ from gauntlet.config.retrain import RecipeConfig
 from gauntlet.losses import loss
 from gauntlet.registry.artifact import Predictor
 from gauntlet.types import Label
-from retrainer import training
-from retrainer.dataset import Rows
-from retrainer.job_dir import Report
+from retrainer.jobs import training
+from retrainer.jobs.dataset import Rows
+from retrainer.jobs.job_dir import Report
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):

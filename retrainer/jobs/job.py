@@ -30,11 +30,11 @@ from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Registry, Version
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Rule
-from retrainer import dataset, holdout_gate, training
-from retrainer.dataset import Rows
-from retrainer.job_dir import Answer, JobFolder, Report, Spec
-from retrainer.quality import quality
-from retrainer.search import search
+from retrainer.jobs import dataset, holdout_gate, training
+from retrainer.jobs.dataset import Rows
+from retrainer.jobs.job_dir import Answer, JobFolder, Report, Spec
+from retrainer.jobs.quality import quality
+from retrainer.jobs.search import search
 
 _RETRY_SECONDS = 1.0
 
@@ -296,8 +296,8 @@ def run(folder: JobFolder) -> Answer:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m retrainer.job SPEC.json`: 0 when there is an answer (also a rejection), 1 when it failed."""
-    parser = argparse.ArgumentParser(prog="retrainer.job", description="One retraining job, from its spec file")
+    """`python -m retrainer.jobs.job SPEC.json`: 0 when there is an answer (also a rejection), 1 when it failed."""
+    parser = argparse.ArgumentParser(prog="retrainer.jobs.job", description="One retraining job, from its spec file")
     parser.add_argument("spec", type=Path, help="the job's spec.json; its folder gets the answer")
     options = parser.parse_args(arguments)
     folder = JobFolder(options.spec.parent)

@@ -16,7 +16,7 @@ from gauntlet.preflight import named_function
 from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Task
-from retrainer.dataset import Rows
+from retrainer.jobs.dataset import Rows
 
 
 class TrainingError(GauntletError):

@@ -14,7 +14,7 @@ import msgspec
 from gauntlet.config import RetrainConfig
 from gauntlet.config.section import span
 from gauntlet.types import Rule
-from retrainer.requests import RetrainRequest, policy
+from retrainer.triggers.requests import RetrainRequest, policy
 
 
 class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):

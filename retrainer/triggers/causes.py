@@ -1,6 +1,6 @@
 """The causes for new models: each trigger's conditions on the facts, met, not met or not known. Pure.
 
-A cause that is there becomes a request (`retrainer.requests.after`), and what that may do is for the constraints.
+A cause that is there becomes a request (`requests.after`), and what that may do is for the constraints.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from gauntlet.config.rules import Condition as RuleText
 from gauntlet.config.section import span
 from gauntlet.config.triggers import PerformanceTrigger, RuleConfig
 from gauntlet.types import Severity, Task, TriggerKind
-from retrainer.requests import RetrainRequest, policy
-from retrainer.schedules import Pace, next_due
-from retrainer.triggers import Condition
-from retrainer.view import View, loss_beyond, named
+from retrainer.triggers.conditions import Condition
+from retrainer.triggers.requests import RetrainRequest, policy
+from retrainer.triggers.schedules import Pace, next_due
+from retrainer.triggers.view import View, loss_beyond, named
 
 _CRITICAL = 2.0
 """Multiple of a loss's limit from which it is critical, as drift has it."""
