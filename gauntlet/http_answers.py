@@ -52,7 +52,8 @@ METRICS = {"description": "In Prometheus' text format", "content": {"text/plain"
 
 def error_body(code: str, message: str, retriable: bool) -> dict[str, Any]:
     """The JSON body of every error; `code` is machine-readable and stable."""
-    return {"error": {"code": code, "message": message, "retriable": retriable}}
+    text = message.encode(errors="backslashreplace").decode()  # half a surrogate pair, quoted from a request
+    return {"error": {"code": code, "message": text, "retriable": retriable}}
 
 
 _STATUS: list[tuple[type[GauntletError], int]] = [

@@ -69,7 +69,8 @@ def _answer_errors(app: FastAPI, service: str) -> None:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
         json_sent = request.headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json")
-        hint = "" if json_sent else "; send it with the header `content-type: application/json`"
+        unread = first["loc"][0] == "body" and not json_sent
+        hint = "; send it with the header `content-type: application/json`" if unread else ""
         return await refused(request, BadInput(f"{where}: {first['msg']}{hint}", code="bad_request"))
 
     @app.exception_handler(HTTPException)

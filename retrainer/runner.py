@@ -16,6 +16,7 @@ import msgspec
 
 from gauntlet import adapters, telemetry
 from gauntlet.config import Config, RetrainConfig
+from gauntlet.config.profile import pace
 from gauntlet.config.records import LOCAL
 from gauntlet.errors import BadInput, DamagedFile, GauntletError, TransitionRefused
 from gauntlet.events import Job
@@ -77,6 +78,7 @@ class JobRunner:
             task=self._config.task,
             horizon=float(self._config.evidence.outcome_horizon),
             baselines=set_here.metrics if set_here is not None and set_here.version == control.champion else {},
+            speed=pace(self._config.profile),
         )
         known = msgspec.structs.replace(view.context, new_samples=view.new_samples, quality=view.quality)
         return msgspec.structs.replace(view, context=known)

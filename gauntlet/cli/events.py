@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gauntlet.cli import output
+from gauntlet.cli.address import DEFAULT_CONFIG
 from gauntlet.errors import BadInput
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Give the command its arguments."""
     parser.epilog = "questions:\n" + "\n".join(f"  {name:<12} {about}" for name, about in QUESTIONS.items())
     parser.add_argument("question", choices=QUESTIONS, metavar="QUESTION", help=", ".join(QUESTIONS))
-    parser.add_argument("config", help="the configuration of the experiment")
+    about = f"the configuration of the experiment; default: {DEFAULT_CONFIG}"
+    parser.add_argument("config", nargs="?", default=DEFAULT_CONFIG, help=about)
     parser.add_argument("--days", type=float, default=7.0, help="how far `recent` goes back (default: 7)")
     output.options(parser, html=False)
 

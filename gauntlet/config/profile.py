@@ -6,6 +6,7 @@ fit each other as in production; counts, levels and margins stay, because eviden
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -41,8 +42,16 @@ def is_real(setting: str) -> bool:
 def rehearsed(config: Config) -> Config:
     """A configuration as a rehearsal runs it. Raises `ValueError` for what contradicts one."""
     _refuse_production(config)
-    faster: Config = _faster(config, "")
+    faster: Config = _timed(config, _faster)
     return faster
+
+
+def as_written(config: Config) -> Config:
+    """A configuration with its times as its file has them: what `rehearsed` takes, in a rehearsal."""
+    if config.profile != "rehearsal":
+        return config
+    written: Config = _timed(config, lambda time, _: float(f"{time * SPEED:.12g}"))
+    return written
 
 
 def notice(config: Config) -> str | None:
@@ -78,24 +87,28 @@ def _refuse_production(config: Config) -> None:
     )
 
 
-def _faster(section: Any, prefix: str) -> Any:
-    """A section with its times scaled; `prefix` is its place."""
-    values = {name: _scaled(getattr(section, name), prefix + name) for name in section.__struct_fields__}
+def _timed(section: Any, change: Callable[[Seconds, str], float], prefix: str = "") -> Any:
+    """A section with the times that are not real changed; `prefix` is its place."""
+    values = {name: _changed(getattr(section, name), change, prefix + name) for name in section.__struct_fields__}
     return msgspec.structs.replace(section, **values)
 
 
-def _scaled(value: Any, where: str) -> Any:
+def _changed(value: Any, change: Callable[[Seconds, str], float], where: str) -> Any:
     if isinstance(value, list):
-        return [_scaled(each, f"{where}[{place}]") for place, each in enumerate(value)]
+        return [_changed(each, change, f"{where}[{place}]") for place, each in enumerate(value)]
     if isinstance(value, Section):
-        return _faster(value, f"{where}.")
+        return _timed(value, change, f"{where}.")
     if not isinstance(value, Seconds) or is_real(where):
         return value
-    faster = type(value)(value / SPEED)
+    return type(value)(change(value, where))
+
+
+def _faster(time: Seconds, where: str) -> float:
+    faster = time / SPEED
     name, listed, _ = where.partition("[")
     check(
-        not value or faster >= _SHORTEST or where in _ANY_LENGTH,
-        f"`{name}`{f' ({where})' if listed else ''} of {span(value)} would pass in {span(faster)} with `profile: "
+        not time or faster >= _SHORTEST or where in _ANY_LENGTH,
+        f"`{name}`{f' ({where})' if listed else ''} of {span(time)} would pass in {span(faster)} with `profile: "
         f"rehearsal`, where a day passes in {span(86_400 / SPEED)}: write all times as for production",
     )
     return faster

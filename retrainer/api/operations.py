@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,9 +17,9 @@ from typing import Any
 import msgspec
 
 from gauntlet.clock import WallClock
-from gauntlet.config import Config, RetrainConfig
-from gauntlet.config.retraining_names import from_names
-from gauntlet.errors import BadInput, ConfigError, StateUnavailable, TransitionRefused
+from gauntlet.config import Config
+from gauntlet.config.retraining_names import check_name, flat, named_settings
+from gauntlet.errors import BadInput, StateUnavailable, TransitionRefused
 from gauntlet.ids import uuid7
 from gauntlet.registry import Registry
 from gauntlet.retraining_document import (
@@ -32,6 +33,7 @@ from gauntlet.retraining_document import (
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore
 from gauntlet.status import Problems
+from gauntlet.types import Task
 from retrainer.api import documents
 from retrainer.api.questions import Questions
 from retrainer.command_log import KeptAnswer
@@ -43,6 +45,8 @@ from retrainer.triggers import requests
 
 TURN_SECONDS = 10.0
 """How long a command waits for the worker's turn to end."""
+
+_LONGEST_SHOWN = 200
 
 
 class Desk:
@@ -141,27 +145,24 @@ class Operations(Questions):
         Raises `ConfigError` with the name and the reason; then nothing has changed.
         """
         async with self._command():
-            asked = {**self._store.configured, **settings}
+            before = dict(flat(self._store.configured))
+            settings = dict(flat(settings))
+            for name in settings:
+                if name not in before:  # what an older release knew can be taken back
+                    check_name(name)
+            asked = {**before, **settings}
             configured = {name: value for name, value in asked.items() if value is not None}
-            retrain = self._with(configured)
+            retrain = named_settings(self._config, configured)
             changed = configured != self._store.configured
             self._store.configure(configured)
             self._runner.configure(retrain)
             self._problems.clear("configured_refused")
-            self._store.commands.add("configure", actor, reason, ", ".join(sorted(settings)) or "nothing")
+            self._store.commands.add("configure", actor, reason, _shown(settings))
             return ConfiguredDocument(model=self._model, changed=changed, configured=configured)
 
     def restore(self) -> None:
         """Put what was configured before this start in force. Raises `ConfigError` where it no longer fits the file."""
-        self._runner.configure(self._with(self._store.configured))
-
-    def _with(self, configured: dict[str, Any]) -> RetrainConfig:
-        retrain = from_names(configured, self._config.retrain)
-        try:
-            msgspec.structs.replace(self._config, retrain=retrain)  # what spans several sections is checked, too
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        return retrain
+        self._runner.configure(named_settings(self._config, self._store.configured))
 
     async def cancel(self, actor: str, job: str, reason: str) -> JobDocument:
         """End a job that waits or runs. Raises `BadInput` for no job, `TransitionRefused` for one that is over."""
@@ -210,6 +211,8 @@ class Operations(Questions):
                 if not metrics:
                     reason = f"{control.champion} was registered without metrics: give `baseline_metrics`"
                     raise TransitionRefused(reason, code="no_metrics")
+            else:
+                _check_baseline(metrics, self._config.task)
             baseline = Baseline(version=control.champion, metrics=metrics, by=actor, at=time.time())
             self._store.set_baseline(baseline)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
@@ -244,3 +247,20 @@ class Operations(Questions):
             self._store.commit()
         except (sqlite3.Error, OSError) as error:
             raise StateUnavailable(f"it could not be written: {error}; try again", code="not_written") from error
+
+
+def _check_baseline(metrics: dict[str, float], task: Task) -> None:
+    """Raises `BadInput` where no fall could be measured from these metrics."""
+    name, highest = ("accuracy", 1.0) if task is Task.CLASSIFICATION else ("rmse", math.inf)
+    if name not in metrics:
+        given = ", ".join(sorted(metrics))
+        raise BadInput(f"`baseline_metrics` must have {name!r}, from which a fall is measured, beside {given}")
+    if not 0 < metrics[name] <= highest:
+        limits = "between 0 and 1" if highest == 1 else "above 0"
+        raise BadInput(f"`baseline_metrics`: {name} must be {limits}, not {metrics[name]:g}")
+
+
+def _shown(settings: dict[str, Any]) -> str:
+    """Settings with their values as the history has them."""
+    listed = (f"{name}: {msgspec.json.encode(value).decode()}" for name, value in sorted(settings.items()))
+    return "; ".join(one if len(one) <= _LONGEST_SHOWN else f"{one[:_LONGEST_SHOWN]} …" for one in listed) or "nothing"

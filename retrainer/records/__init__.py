@@ -2,3 +2,7 @@
 
 A projection: the retrainer's own store and the control record are the truth, and the tables can be made anew from them.
 """
+
+import logging
+
+logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each of its plugins when it is imported

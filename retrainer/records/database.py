@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -80,7 +79,6 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the tables up to date; of several processes one does it, and the others wait."""
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         with self._translated(), contextlib.ExitStack() as held:
             if self._path is not None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)

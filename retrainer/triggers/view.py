@@ -34,6 +34,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     horizon: float
     baselines: dict[str, float] = {}
     """Those that somebody has set."""
+    speed: float = 1.0
+    """How much faster than in production time passes: a rehearsal's days and hours are the shorter ones."""
 
     @property
     def new_samples(self) -> int | None:
@@ -98,9 +100,9 @@ def named(view: View, limits: PerformanceTrigger) -> dict[str, float | None]:
         "drift_severity": float(episode.severity.rank) if episode else nothing,
         "new_samples": None if new is None else float(new),
         "data_growth": None if new is None or not view.training.rows else new / view.training.rows,
-        "days_since_training": (context.now - view.training.at) / _DAY,
+        "days_since_training": (context.now - view.training.at) * view.speed / _DAY,
         "hours_since_job": None
         if context.last_job_started is None
-        else (context.now - context.last_job_started) / _HOUR,
+        else (context.now - context.last_job_started) * view.speed / _HOUR,
         "attempts": float(context.attempts),
     }

@@ -258,6 +258,13 @@ async def test_the_baseline_is_the_champions_own_or_what_somebody_gives(tmp_path
         headers, body = {"content-type": "application/json"}, b'{"baseline_metrics": {"accuracy": NaN}}'
         wrong = await port.client.post(f"{MODEL}/initialize", headers=headers, content=body)
         assert wrong.status_code == 400
+        for metrics, said in (
+            ({"acuracy": 0.85}, "must have 'accuracy', from which a fall is measured, beside acuracy"),
+            ({"accuracy": 85}, "between 0 and 1, not 85"),
+        ):
+            refused = await port.post("initialize", {"baseline_metrics": metrics})
+            assert (refused.status_code, said in refused.json()["error"]["message"]) == (400, True), refused.text
+        assert (await port.client.get("/retraining/status")).json()["baseline"]["metrics"]["f1_score"] == 0.83
 
 
 async def test_keys_and_roles_are_the_routers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,6 +330,8 @@ async def test_settings_by_their_known_names_hold_after_a_restart_and_are_taken_
         for wrong, said in (
             ({"performance_treshold": 0.1}, "did you mean 'performance_threshold'?"),
             ({"performance_threshold": 7}, "`performance_threshold`"),
+            ({"performance_treshold": None}, "did you mean 'performance_threshold'?"),
+            ({"traffic_split": None}, "`ramp`"),
             ({"model_name": "other"}, "no model 'other' here"),
             ({"training_data_window_days": 1}, "must be longer than"),
         ):
@@ -337,7 +346,36 @@ async def test_settings_by_their_known_names_hold_after_a_restart_and_are_taken_
         assert back.json()["configured"] == {"performance_threshold": 0.08}
         (limit,) = {c["limit"] for c in (await port.get("check"))["conditions"] if c["name"] == "min_interval"}
         assert limit == 6 * 3600
-        assert (await port.get("history"))[0]["reason"] == "too nervous"
+        first, *_, last = await port.get("history")
+        assert (first["reason"], last["outcome"]) == ("too nervous", "max_retrain_frequency_hours: null")
+        assert first["outcome"] == "max_retrain_frequency_hours: 3; performance_threshold: 0.08"
+
+
+async def test_settings_in_sections_are_the_same_as_without(tmp_path: Path) -> None:
+    async with retrainer(tmp_path) as loop, served(loop) as port:
+        for body, configured in (
+            ({"retraining": {"performance_threshold": 0.08}}, {"performance_threshold": 0.08}),
+            ({"performance_threshold": 0.07}, {"performance_threshold": 0.07}),
+            ({"retraining": {"performance_threshold": None}}, {}),
+        ):
+            given = await port.client.post("/retraining/configure", json=body)
+            assert given.json()["configured"] == configured, given.text
+
+
+async def test_half_a_character_in_a_request_is_quoted_and_no_fault(tmp_path: Path) -> None:
+    async with retrainer(tmp_path) as loop, served(loop) as port:
+        headers = {"content-type": "application/json"}
+        refused = await port.client.post("/retraining/configure", headers=headers, content=b'{"\\ud800": 1}')
+        assert refused.status_code == 400, refused.text
+        assert r"\ud800" in refused.json()["error"]["message"]
+
+
+async def test_only_a_refused_body_gets_the_hint_to_its_content_type(tmp_path: Path) -> None:
+    async with retrainer(tmp_path) as loop, served(loop) as port:
+        asked = await port.client.get(f"{MODEL}/jobs?limit=0")
+        told = await port.client.post(f"{MODEL}/trigger", content=b'{"reason": "x"}')
+        assert "content-type" not in asked.json()["error"]["message"]
+        assert "content-type" in told.json()["error"]["message"]
 
 
 async def test_settings_that_no_longer_fit_the_file_are_told_and_the_files_hold(tmp_path: Path) -> None:

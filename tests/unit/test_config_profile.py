@@ -15,7 +15,7 @@ from builders import small_experiment
 from gauntlet import bootstrap, in_force
 from gauntlet.config import Config, load
 from gauntlet.config.effects import Effect, flat
-from gauntlet.config.profile import SPEED, is_real, notice, rehearsed
+from gauntlet.config.profile import SPEED, as_written, is_real, notice, rehearsed
 from gauntlet.config.section import Seconds, Section
 from gauntlet.errors import ConfigError
 
@@ -59,6 +59,9 @@ def test_every_time_passes_faster_by_one_factor_and_nothing_else_changes(more: d
     for where in times:
         assert after[where] == pytest.approx(before[where] / (1 if is_real(where) else SPEED)), where
         assert type(after[where]) is type(before[where])
+    written = as_written(parsed(profile="rehearsal", **more))
+    assert dict(values(written)) == before | {"profile": "rehearsal"}
+    assert as_written(parsed(**more)) == parsed(**more)
 
 
 def test_only_the_limits_of_a_computer_are_as_in_production() -> None:

@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
-from gauntlet.config import RetrainConfig
+from gauntlet.config import RetrainConfig, load
+from gauntlet.config.profile import SPEED
 from gauntlet.config.retrain import ScheduleConfig
-from gauntlet.config.retraining_names import ELSEWHERE, NAMES, from_names
+from gauntlet.config.retraining_names import ELSEWHERE, NAMES, from_names, named_settings
 from gauntlet.config.section import Seconds
 from gauntlet.errors import ConfigError
 
@@ -180,3 +181,14 @@ def test_no_name_is_in_two_places() -> None:
 def test_settings_survive_the_way_over_json() -> None:
     found = from_names(msgspec.json.decode(msgspec.json.encode(SECTIONS)), OURS)
     assert found == from_names(SECTIONS, OURS)
+
+
+def test_in_a_rehearsal_settings_by_name_pass_faster_too() -> None:
+    file = "{experiment: e, task: classification, champion: {model: m}, profile: rehearsal}"
+    config, day = load.parse(file), 86_400 / SPEED
+    found = named_settings(config, {"max_retrain_frequency_hours": 3, "training_data_window_days": 30})
+    assert (found.min_interval, found.window) == (pytest.approx(day / 8), pytest.approx(30 * day))
+    others = msgspec.structs.replace(config.retrain, min_interval=found.min_interval, window=found.window)
+    assert found == others
+    with pytest.raises(ConfigError, match="no hours and weekdays"):
+        named_settings(config, {"schedule_cron": "0 2 * * *"})

@@ -244,6 +244,11 @@ def test_every_fact_that_a_rule_may_name_is_there() -> None:
     assert (known["new_samples"], known["data_growth"], known["days_since_training"]) == (500, 0.5, 7)
 
 
+def test_days_in_a_condition_are_those_of_the_rehearsal() -> None:
+    rehearsal = msgspec.structs.replace(view(), speed=10.0)
+    assert named(rehearsal, PerformanceTrigger())["days_since_training"] == 70
+
+
 def test_a_switched_off_trigger_is_not_looked_at() -> None:
     off = settings(
         drift=DriftTrigger(enabled=False),

@@ -96,9 +96,10 @@ def history(found: Sequence[CommandDocument]) -> str:
 def report(found: ReportDocument) -> str:
     """Totals, and a line for each job."""
     counted = ", ".join(f"{number} {status}" for status, number in sorted(found.by_status.items()))
+    jobs = f"{found.jobs} job{'' if found.jobs == 1 else 's'} ({counted or 'none'})"
     head = [
-        f"{found.model} at {moment(found.at)}: champion {found.champion}, {found.jobs} jobs ({counted or 'none'})",
-        f"{found.accepted} passed the gate, {found.promoted} were promoted",
+        f"{found.model} at {moment(found.at)}: champion {found.champion}, {jobs}",
+        f"{found.accepted} passed the gate, {found.promoted} promoted",
     ]
     return _joined(head + [report_line(one) for one in found.lines])
 
@@ -114,7 +115,8 @@ def report_line(one: ReportLine) -> str:
         passed = "passed" if one.accepted else "not passed"
         steps.append(f"gate {passed} ({one.improvement:+.4g})")
     if one.rollout is not None:
-        steps.append(f"{one.rollout} {(one.state or '').replace('_', ' ')}".strip())
+        state = (one.state or "").replace("_", " ")
+        steps.append(f"{one.rollout} {state}".strip() if state != one.outcome else one.rollout)
     if one.gain is not None:
         steps.append(f"realised {one.gain:+.4g}")
     return f"{one.job}  {moment(one.at)}  {' → '.join([*steps, one.outcome])}"
