@@ -109,6 +109,7 @@ class JobFolder:
     def report(self, step: str, share: float | None = None) -> None:
         """Say what the job does now; the same step said again keeps its start."""
         before = self.step()
+        step = redacted(step)
         started = before.started if before is not None and before.step == step else time.time()
         self._write("step.json", Step(step=step, started=started, share=share))
 
@@ -146,13 +147,14 @@ class JobFolder:
 
     def judge(self, answer: Answer) -> None:
         """Keep the holdout's answer before anything is registered: a restarted job then finds the version again."""
-        self._write("judged.json", answer)
+        self._write("judged.json", _shown(answer))
 
     def judged(self) -> Answer | None:
         return self._read("judged.json", Answer)
 
     def finish(self, answer: Answer) -> None:
-        self._write("answer.json", answer)
+        """Keep the answer, its texts without secrets: a user's trainer may raise with an address and its password."""
+        self._write("answer.json", _shown(answer))
 
     def answer(self) -> Answer | None:
         """None while there is none: the job runs, or its process has died without one."""
@@ -208,6 +210,13 @@ class JobFolder:
     def _write(self, name: str, content: msgspec.Struct) -> None:
         # The only type that needs a hook is a duration.
         files.atomic_write(self.path / name, msgspec.json.encode(content, enc_hook=float))
+
+
+def _shown(answer: Answer) -> Answer:
+    """An answer as everybody may see it."""
+    error = None if answer.error is None else redacted(answer.error)
+    warnings = [redacted(each) for each in answer.warnings]
+    return msgspec.structs.replace(answer, reason=redacted(answer.reason), warnings=warnings, error=error)
 
 
 def _decode(kind: type, value: Any) -> Any:

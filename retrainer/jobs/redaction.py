@@ -1,5 +1,5 @@
-"""Secrets taken out of what a job prints before anybody is shown it: credentials by their form, and what stands in
-environment variables with the names of secrets."""
+"""Secrets taken out of what a job prints or raises before anybody is shown it: credentials by their form, and what
+stands in environment variables with the names of secrets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _FORMS = (
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]+@", re.IGNORECASE), rf"\1{_MASK}@"),
     (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {_MASK}"),
     (re.compile(rf"({_NAME}[\"']?\s*[:=]\s*)[\"']?[^\s\"',;&]{{4,}}", re.IGNORECASE), rf"\1{_MASK}"),
+    (re.compile(r"\b(?:gh[opsu]_|github_pat_|glpat-|hf_|sk-|whsec_|xox[a-z]-|AKIA)[\w+/=-]{16,}"), _MASK),
 )
 
 
