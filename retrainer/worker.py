@@ -39,6 +39,7 @@ from retrainer.records.recorder import Recorder
 from retrainer.requester import Requester
 from retrainer.runner import JobRunner
 from retrainer.store import LIVE, RetrainerStore
+from retrainer.triggers.requests import awaiting
 
 _log = get_logger("gauntlet.retrainer")
 
@@ -266,6 +267,19 @@ class Worker:
             self._faults.met("triggers_not_judged", error, "decisions go on; no job starts by itself")
         else:
             self._faults.over("triggers_not_judged")
+            self._ask_for_approval()
+
+    def _ask_for_approval(self) -> None:
+        """Show which requests need somebody, for as long as they do."""
+        waiting = awaiting(self._store.requests)
+        if not waiting:
+            self.problems.clear("approval_asked")
+            return
+        reasons = "; ".join(f"{each.key}: {each.reason}" for each in waiting)
+        remedy = f'agree:  gauntlet retrain approve {waiting[0].id} --reason "…"'
+        self.problems.report(
+            "approval_asked", waiting[0].severity, f"retraining waits for approval ({reasons})", remedy
+        )
 
     def _learn(self, event: AnyEvent) -> None:
         try:

@@ -55,6 +55,11 @@ def by_urgency(requests: Mapping[str, RetrainRequest]) -> list[RetrainRequest]:
     return sorted(requests.values(), key=lambda r: (not r.urgent, -r.severity.rank, r.at, r.key))
 
 
+def awaiting(requests: Mapping[str, RetrainRequest]) -> list[RetrainRequest]:
+    """Those that wait for somebody's approval, the most urgent first."""
+    return [each for each in by_urgency(requests) if each.mode == "approve" and each.approved_by is None]
+
+
 def answered(requests: Mapping[str, RetrainRequest], by: RetrainRequest) -> dict[str, RetrainRequest]:
     """The open requests after jobs have started for `by`. Suggestions are answered with it: new models are on the way;
     the others are judged again as time passes."""

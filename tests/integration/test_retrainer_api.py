@@ -220,12 +220,17 @@ async def test_where_people_need_a_second_one_a_trigger_waits_for_their_approval
             await loop.worker.step()
             assert loop.store.jobs == {}
             request = waits.json()["request"]
+            (problem,) = (await port.client.get("/retraining/status")).json()["problems"]
+            assert (problem["code"], problem["severity"]) == ("approval_asked", "HIGH")
+            assert problem["text"] == "retraining waits for approval (manual: ann: new labels)"
+            assert f"gauntlet retrain approve {request}" in problem["remedy"]
             own = await port.post(f"requests/{request}/approve")
             assert (own.status_code, own.json()["error"]["code"]) == (409, "own_request")
         async with served(loop, headers={"x-api-key": "bob-" + "b" * 20}) as port:
             assert (await port.post(f"requests/{request}/approve")).json()["approved_by"] == "bob"
             await loop.worker.step()
             assert [(job["by"], job["request"]) for job in await port.get("jobs")] == [("ann", request)]
+            assert (await port.client.get("/retraining/status")).json()["problems"] == []
 
 
 async def test_what_a_full_disk_did_not_take_is_not_told_and_once_it_does_is_the_same(

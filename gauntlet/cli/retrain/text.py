@@ -49,7 +49,8 @@ def trigger(found: TriggerDocument) -> str:
     if found.accepted:
         return _joined([f"started {', '.join(found.jobs)}"])
     if found.waiting:
-        return _joined([f"request {found.request} waits until somebody else approves it:  gauntlet retrain approve"])
+        command = f'gauntlet retrain approve {found.request} --reason "…"'
+        return _joined([f"request {found.request} waits until somebody else approves it:  {command}"])
     refused = [one for one in found.conditions if one.met is False]
     return _joined(["refused: no job was started", *conditions(refused)])
 
