@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
@@ -31,8 +30,6 @@ def test_its_settings_are_read(block: str) -> None:
 
 @pytest.mark.parametrize("block", [text for kind, text in BLOCKS if kind == "python"])
 def test_its_python_runs(block: str) -> None:
-    if "from arch" in block and find_spec("arch") is None:
-        pytest.skip("needs the data of the package arch")
     exec(compile(block, "docs/retraining.md", "exec"), {})
 
 
