@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluator.offline.records import option
 from gauntlet.config import Config
 from gauntlet.errors import BadInput
 from gauntlet.types import Role
 
 DEFAULT_CONFIG = "config.yaml"
 KEY_VARIABLE = "GAUNTLET_KEY"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyOptions:
+    """As whom a service is asked."""
+
+    key_env: str | None = option(
+        f"environment variable with the API key; default: {KEY_VARIABLE}, else the first variable of the "
+        "configuration's `keys` that is set and whose role may do this",
+        None,
+        metavar="VARIABLE",
+    )
+    key_file: str | None = option("file with the API key, instead of a variable", None, metavar="FILE")
 
 
 def config_path(named: str | None, *, url_given: bool) -> str | None:

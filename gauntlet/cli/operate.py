@@ -16,7 +16,7 @@ import msgspec
 
 from evaluator.offline.records import add_options, chosen, option
 from gauntlet.cli import address, load_config, status_text
-from gauntlet.cli.address import DEFAULT_CONFIG, KEY_VARIABLE
+from gauntlet.cli.address import DEFAULT_CONFIG, KeyOptions
 from gauntlet.errors import BadInput
 from gauntlet.service_client import NotReached, Refused, ServiceClient
 from gauntlet.status_document import SCHEMA, Change, Document
@@ -32,19 +32,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class AddressOptions:
-    """Which router is asked, as whom, and how the answer is shown."""
+    """Which router is asked, and how the answer is shown."""
 
     url: str | None = option("address of the router; default: by the configuration", None, metavar="URL")
     experiment: str | None = option(
         "default: the configuration's, or with --url the only one of that router", None, metavar="NAME"
     )
-    key_env: str | None = option(
-        f"environment variable with the API key; default: {KEY_VARIABLE}, else the first variable of the "
-        "configuration's `keys` that is set and whose role may do this",
-        None,
-        metavar="VARIABLE",
-    )
-    key_file: str | None = option("file with the API key, instead of a variable", None, metavar="FILE")
     json: bool = option("print the router's answer as JSON, for machines", False)
 
 
@@ -115,7 +108,7 @@ def options(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--watch", metavar="SECONDS", nargs="?", type=_seconds, const=2.0, help=about)
     elif command == "history":
         parser.add_argument("--after", metavar="N", type=int, default=0, help="only changes later than number N")
-    add_options(parser, *_OWN.get(command, (ReasonOptions, RolloutOptions)), AddressOptions)
+    add_options(parser, *_OWN.get(command, (ReasonOptions, RolloutOptions)), AddressOptions, KeyOptions)
 
 
 def _seconds(text: str) -> float:
@@ -194,7 +187,7 @@ class _Experiment:
     """One experiment of one router, found by the command's arguments."""
 
     def __init__(self, arguments: argparse.Namespace, role: Role) -> None:
-        given = chosen(arguments, AddressOptions)
+        given = chosen(arguments, AddressOptions, KeyOptions)
         path = address.config_path(arguments.config, url_given="url" in given)
         config = load_config.load(path) if path is not None else None
         url = given.get("url") or ""

@@ -15,7 +15,7 @@ import msgspec
 
 from evaluator.offline.records import add_options, chosen, option
 from gauntlet.cli import address, load_config, output
-from gauntlet.cli.address import DEFAULT_CONFIG, KEY_VARIABLE
+from gauntlet.cli.address import DEFAULT_CONFIG, KeyOptions
 from gauntlet.cli.retrain import text
 from gauntlet.retraining_client import RetrainingClient
 from gauntlet.retraining_document import (
@@ -31,19 +31,12 @@ from gauntlet.types import Role
 
 @dataclass(frozen=True, kw_only=True)
 class AddressOptions:
-    """Which retrainer is asked, as whom, and how the answer is shown."""
+    """Which retrainer is asked, and how the answer is shown."""
 
     url: str | None = option("address of the retrainer; default: by the configuration", None, metavar="URL")
     model: str | None = option(
         "default: the configuration's experiment, or with --url the one of that retrainer", None, metavar="NAME"
     )
-    key_env: str | None = option(
-        f"environment variable with the API key; default: {KEY_VARIABLE}, else the first variable of the "
-        "configuration's `keys` that is set and whose role may do this",
-        None,
-        metavar="VARIABLE",
-    )
-    key_file: str | None = option("file with the API key, instead of a variable", None, metavar="FILE")
     json: bool = option("print the retrainer's answer as JSON, for machines", False)
 
 
@@ -97,7 +90,7 @@ def options(parser: argparse.ArgumentParser, verb: str) -> None:
         metavar, _ = _NAMED[verb]
         what = "a job's id, as `jobs` shows it" if metavar == "JOB" else "an open request's id, as `check` shows it"
         parser.add_argument("id", metavar=metavar, help=what)
-    add_options(parser, *_OWN.get(verb, ()), AddressOptions)
+    add_options(parser, *_OWN.get(verb, ()), AddressOptions, KeyOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -107,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _client(arguments: argparse.Namespace) -> RetrainingClient:
     """The retrainer that the arguments name."""
-    given = chosen(arguments, AddressOptions)
+    given = chosen(arguments, AddressOptions, KeyOptions)
     path = address.config_path(arguments.config, url_given="url" in given)
     config = load_config.load(path) if path is not None else None
     url = given.get("url") or ""
