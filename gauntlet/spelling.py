@@ -99,9 +99,10 @@ def _is_number(text: str) -> bool:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'metric'?` where one of the known names is close, else empty."""
-    close = difflib.get_close_matches(name, list(known), 1, 0.6)
-    return f"did you mean {close[0]!r}?" if close else ""
+    """`did you mean 'metric'?` where one of the known names is close, whatever its case, else empty."""
+    forms = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), list(forms), 1, 0.6)
+    return f"did you mean {forms[close[0]]!r}?" if close else ""
 
 
 def printable(value: str) -> str:

@@ -79,4 +79,5 @@ def test_classes_that_do_not_meet_are_given_the_likely_reason(some: set[str], ot
 
 def test_a_close_name_is_suggested_and_a_strange_one_is_not() -> None:
     assert did_you_mean("metrc", ["unit", "metric"]) == "did you mean 'metric'?"
+    assert did_you_mean("area", ["target", "AREA"]) == "did you mean 'AREA'?"
     assert did_you_mean("zzz", ["unit", "metric"]) == did_you_mean("unit", []) == ""
