@@ -187,7 +187,10 @@ def test_a_damaged_copy_is_fetched_anew(url: str, tmp_path: Path) -> None:
         one.verify("v0001")
 
 
-def test_a_read_only_registry_says_so(url: str, registry: MlflowRegistry, tmp_path: Path) -> None:
+def test_a_read_only_registry_says_so(
+    url: str, registry: MlflowRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow makes the folders of what it takes for a relative path
     register(registry)
     file = url.removeprefix("sqlite:///")
     locked = open_registry(f"sqlite:///file:{file}?mode=ro&uri=true", tmp_path / "other")
