@@ -131,7 +131,7 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
             ),
             Condition(
                 "attempts",
-                routine or context.attempts < settings.max_attempts,
+                (routine and not urgent) or context.attempts < settings.max_attempts,
                 f"{context.attempts} of at most {settings.max_attempts} jobs against {context.champion}",
                 value=context.attempts,
                 limit=settings.max_attempts,

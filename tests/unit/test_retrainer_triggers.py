@@ -216,6 +216,15 @@ def test_the_schedule_waits_for_no_cool_down_and_for_no_bake() -> None:
     assert not check(scheduled(NOW), busy, off).later
 
 
+def test_a_schedule_at_its_critical_pace_ends_at_the_cap() -> None:
+    """Each of its rounds takes the place of challengers in shadow: without an end none would be judged."""
+    tried = msgspec.structs.replace(CONTEXT, attempts=REFRESH.max_attempts, most=6)
+    assert check(scheduled(NOW), tried, REFRESH).should_retrain
+    judged = check(scheduled(NOW, urgent=True), tried, REFRESH)
+    assert [c.name for c in judged.obstacles] == ["attempts"]
+    assert not judged.later
+
+
 @pytest.mark.parametrize(
     ("running", "replaceable", "room"),
     [(0, 0, True), (4, 0, True), (5, 0, False), (5, 1, True), (6, 2, True), (6, 1, False)],
