@@ -28,6 +28,11 @@ observe: {evaluator_port: 0, retrainer_port: 0}
 """Free ports, and time limits for a machine that runs other tests beside."""
 
 
+def _hears_ctrl_c() -> None:
+    """As in a terminal, also where the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminals:
     """The tutorial's folder, and what runs in it."""
 
@@ -45,7 +50,9 @@ class Terminals:
         words = [word.strip('"') for word in self._words(line)]
         log = (self.folder / f"{len(self._running)}.log").open("w")
         with log:
-            process = subprocess.Popen(words, cwd=self.folder, stdout=log, stderr=log, text=True)
+            process = subprocess.Popen(
+                words, cwd=self.folder, stdout=log, stderr=log, text=True, preexec_fn=_hears_ctrl_c
+            )
         self._running.append(process)
         return process
 
