@@ -121,3 +121,10 @@ def promtool() -> Callable[..., subprocess.CompletedProcess[str]]:
     if shutil.which("promtool") is None:
         _absent("promtool", "promtool is not on the PATH (apt-get install prometheus)")
     return parts.promtool
+
+
+@pytest.fixture(scope="session")
+def curl() -> None:
+    """curl is on the PATH."""
+    if shutil.which("curl") is None:
+        _absent("curl", "curl is not on the PATH (apt-get install curl)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from builders.retrainer_service import KEY, retrainer
 WORKFLOW: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "ci" / "retrain.yml").read_text())
 STEPS = {step["name"]: step["run"] for step in WORKFLOW["jobs"]["retrain"]["steps"]}
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on the PATH")
+pytestmark = pytest.mark.usefixtures("curl")
 
 
 async def step(name: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
