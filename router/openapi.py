@@ -7,79 +7,43 @@ The features, classes and limits in it are those of the experiment that is serve
 from __future__ import annotations
 
 from collections.abc import Iterable
-from inspect import cleandoc
+from functools import partial
 from typing import Any
 
-import msgspec
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
+from gauntlet import service_openapi
 from gauntlet.config import Config
-from gauntlet.http_answers import AT_THE_DOOR, METRICS, SCHEMA, described
+from gauntlet.http_answers import SCHEMA
 from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.rollout import Control
+from gauntlet.service_openapi import Json, as_json, ref
 from gauntlet.status_document import Change, Document
 from gauntlet.types import Label, Task
 from router.event_times import MAX_TIME
 from router.inference import MAX_ID_LENGTH
 
-Json = dict[str, Any]
-
-_REF = "#/components/schemas/{name}"
 _LARGEST = 1.7976931348623157e308  # JSON has no greater finite number, and no infinity
-
-_ANYWHERE = (*AT_THE_DOOR, 403, 404, 405, 500)
 
 
 def document(app: FastAPI, config: Config, schema: Schema) -> Json:
     """The whole document for `app`, which serves `config` with models of `schema`."""
-    found = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    paths: Json = {"/v1/predict": {"post": _predict(schema)}, "/v1/outcomes": {"post": _outcomes()}, **found["paths"]}
-    for path, operations in paths.items():
-        for method, operation in operations.items():
-            _complete(config, path, method, operation)
-    components = found.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
-    schemas |= _records() | _traffic(config, schema)
-    components["schemas"] = dict(sorted(schemas.items()))
-    if config.keys:
-        components["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-    return {**found, "paths": paths}
+    traffic: Json = {"/v1/predict": {"post": _predict(schema)}, "/v1/outcomes": {"post": _outcomes()}}
+    schemas = _records() | _traffic(config, schema)
+    return service_openapi.document(app, config, "/v1", partial(_complete, config), schemas, traffic)
 
 
 def _complete(config: Config, path: str, method: str, operation: Json) -> None:
-    """Add the answers that FastAPI doesn't know of, and the keys."""
-    responses: Json = operation["responses"]
-    responses.pop("422", None)
-    kept = path.startswith("/v1")
-    statuses = [*_ANYWHERE, *((401,) if kept else ()), *((409,) if kept and method == "post" else ())]
-    for status in sorted(statuses):
-        responses.setdefault(str(status), described(status))
-    if kept and config.keys:
-        operation["security"] = [{"bearer": []}, {"key": []}]
+    """Add the experiment's name, and the operator routes' answers."""
     for parameter in operation.get("parameters", ()):
         if parameter["name"] == "experiment":
             parameter["schema"] = {"type": "string", "enum": [config.experiment]}
     success = _SUCCESS.get((method, path.removeprefix("/v1/experiments")))
-    if path == "/metrics":
-        responses["200"] = METRICS
-    elif success is not None:
-        responses["200"] = _json("As asked", success)
+    if success is not None:
+        operation["responses"]["200"] = as_json("As asked", success)
     elif path.startswith("/v1/experiments/{experiment}/") and method == "post":
-        responses["200"] = _json("Whether anything changed, and the control record in force", _ref("Changed"))
-
-
-def _json(description: str, schema: Json) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": _REF.format(name=name)}
+        changed = as_json("Whether anything changed, and the control record in force", ref("Changed"))
+        operation["responses"]["200"] = changed
 
 
 def _object(properties: Json, required: Iterable[str] | None = None, **more: Any) -> Json:
@@ -99,7 +63,7 @@ def _predict(schema: Schema) -> Json:
     recorded = {"description": "`no`: answered, but the event could not be kept", "schema": {"const": "no"}}
     example = {"id": "case-1", "features": {f.name: _example(f) for f in schema.features}}
     many = {"instances": [{"features": example["features"]}]}
-    answer = _json("The predictions, in the order of the instances", {"anyOf": [_ref("Answer"), _ref("Answers")]})
+    answer = as_json("The predictions, in the order of the instances", {"anyOf": [ref("Answer"), ref("Answers")]})
     name = {"type": "string", "minLength": 1}
     arm = "The arm that answers: `champion`, `challenger`, a rollout or a version; for operators"
     return {
@@ -129,15 +93,15 @@ def _outcomes() -> Json:
         "as `label_stands`; of what other replicas took in, a router does not know.",
         "requestBody": _body("Outcomes", {"one": one, "many": {"outcomes": [one]}}),
         "responses": {
-            "202": _json("All are accepted: so many", _object({"accepted": count})),
-            "207": _json("Some are accepted, others not", _object({"accepted": count, "refused": refused})),
+            "202": as_json("All are accepted: so many", _object({"accepted": count})),
+            "207": as_json("Some are accepted, others not", _object({"accepted": count, "refused": refused})),
         },
     }
 
 
 def _body(name: str, examples: Json) -> Json:
     named = {key: {"value": value} for key, value in examples.items()}
-    return {"required": True, "content": {"application/json": {"schema": _ref(name), "examples": named}}}
+    return {"required": True, "content": {"application/json": {"schema": ref(name), "examples": named}}}
 
 
 def _traffic(config: Config, schema: Schema) -> Json:
@@ -162,8 +126,8 @@ def _traffic(config: Config, schema: Schema) -> Json:
     answer = {"id": {"type": "string"}, "prediction": label, "model": {"type": "string"}}
     if schema.task is Task.CLASSIFICATION:
         answer["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
-    instances = {"type": "array", "items": _ref("Instance"), "minItems": 1, "maxItems": config.router.max_instances}
-    outcomes = {"type": "array", "items": _ref("Outcome"), "minItems": 1}
+    instances = {"type": "array", "items": ref("Instance"), "minItems": 1, "maxItems": config.router.max_instances}
+    outcomes = {"type": "array", "items": ref("Outcome"), "minItems": 1}
     return {
         "Instance": _object(instance, ["features"]),
         "Predict": {
@@ -173,7 +137,7 @@ def _traffic(config: Config, schema: Schema) -> Json:
             ]
         },
         "Answer": _object(answer),
-        "Answers": _object({"predictions": {"type": "array", "items": _ref("Answer")}}),
+        "Answers": _object({"predictions": {"type": "array", "items": ref("Answer")}}),
         "Outcome": _object(outcome, ["id", "value"]),
         "Outcomes": {
             "anyOf": [
@@ -208,8 +172,8 @@ def _example(feature: Feature) -> float | str:
 _NUMBER: Json = {"type": "integer"}
 _SUCCESS: dict[tuple[str, str], Json] = {
     ("get", ""): {"type": "array", "items": {"type": "string"}},
-    ("get", "/{experiment}"): _ref("Document"),
-    ("get", "/{experiment}/history"): {"type": "array", "items": _ref("Change")},
+    ("get", "/{experiment}"): ref("Document"),
+    ("get", "/{experiment}/history"): {"type": "array", "items": ref("Change")},
     ("get", "/readyz"): _object(
         {
             "ready": {"type": "boolean"},
@@ -223,13 +187,6 @@ _SUCCESS: dict[tuple[str, str], Json] = {
 
 
 def _records() -> Json:
-    """The kernel's records that stand in answers, and the body of every error."""
-    _, records = msgspec.json.schema_components([Control, Document, Change], ref_template=_REF)
-    for record in records.values():
-        if "description" in record:
-            record["description"] = cleandoc(record["description"])
-    return {
-        **records,
-        "Changed": _object({"changed": {"type": "boolean"}, "version": _NUMBER, "control": _ref("Control")}),
-        "Error": SCHEMA,
-    }
+    """The kernel's records that stand in answers."""
+    changed = {"changed": {"type": "boolean"}, "version": _NUMBER, "control": ref("Control")}
+    return service_openapi.records([Control, Document, Change]) | {"Changed": _object(changed)}

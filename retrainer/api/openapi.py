@@ -3,15 +3,13 @@ answers with, with an example of each, and every error that may come."""
 
 from __future__ import annotations
 
-from inspect import cleandoc
-from typing import Any
+from functools import partial
 
-import msgspec
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
+from gauntlet import service_openapi
 from gauntlet.config import Config, retraining_names
-from gauntlet.http_answers import AT_THE_DOOR, METRICS, SCHEMA, described
+from gauntlet.http_answers import SCHEMA
 from gauntlet.retraining_document import (
     BaselineDocument,
     CheckDocument,
@@ -25,11 +23,8 @@ from gauntlet.retraining_document import (
     TriggerDocument,
     VersionDocument,
 )
+from gauntlet.service_openapi import Json, as_json, ref
 
-Json = dict[str, Any]
-
-_REF = "#/components/schemas/{name}"
-_ANYWHERE = (*AT_THE_DOOR, 403, 404, 405, 500)
 _ABOUT = "/retraining/{model}"
 _ANSWERS: dict[tuple[str, str], tuple[type, bool]] = {
     ("get", "/retraining/status"): (RetrainingStatus, False),
@@ -66,38 +61,13 @@ _JOB = "retrain_20260117_001"
 
 def document(app: FastAPI, config: Config) -> Json:
     """The whole document for `app`, which serves the retrainer of `config`."""
-    found = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    for path, operations in found["paths"].items():
-        for method, operation in operations.items():
-            _complete(config, path, method, operation)
-    components = found.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
-    _, records = msgspec.json.schema_components([kind for kind, _ in _ANSWERS.values()], ref_template=_REF)
-    for record in records.values():
-        if "description" in record:
-            record["description"] = cleandoc(record["description"])
-    schemas |= records | {"Error": SCHEMA, "Refusal": _refusal()}
-    components["schemas"] = dict(sorted(schemas.items()))
-    if config.keys:
-        components["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-    return found
+    schemas = service_openapi.records(kind for kind, _ in _ANSWERS.values()) | {"Refusal": _refusal()}
+    return service_openapi.document(app, config, "/retraining", partial(_complete, config), schemas, {})
 
 
 def _complete(config: Config, path: str, method: str, operation: Json) -> None:
-    """Add the answers that FastAPI doesn't know of, the examples, and the keys."""
+    """Add the names that there are, the examples, and the answers."""
     responses: Json = operation["responses"]
-    responses.pop("422", None)
-    kept = path.startswith("/retraining")
-    statuses = [*_ANYWHERE, *((401,) if kept else ()), *((409,) if kept and method == "post" else ())]
-    for status in sorted(statuses):
-        responses.setdefault(str(status), described(status))
-    if kept and config.keys:
-        operation["security"] = [{"bearer": []}, {"key": []}]
     for parameter in operation.get("parameters", ()):
         if parameter["name"] == "model":
             parameter["schema"] = {"type": "string", "enum": [config.experiment]}
@@ -107,15 +77,13 @@ def _complete(config: Config, path: str, method: str, operation: Json) -> None:
         operation["requestBody"]["content"]["application/json"]["example"] = _BODIES[path]
     if path == "/retraining/configure":
         operation["requestBody"]["content"]["application/json"]["schema"] = _settings(config)
-    if path == "/metrics":
-        responses["200"] = METRICS
-    elif (answer := _ANSWERS.get((method, path))) is not None:
-        responses["200"] = _json("As asked", _schema(*answer))
+    if (answer := _ANSWERS.get((method, path))) is not None:
+        responses["200"] = as_json("As asked", _schema(*answer))
     if path == f"{_ABOUT}/trigger":
         responses["202"] = {**responses.pop("200"), "description": "The jobs that were started"}
-        both = [{"$ref": _REF.format(name="Refusal")}, {"$ref": _REF.format(name="Error")}]
+        both = [ref("Refusal"), ref("Error")]
         about = "Some condition is not met: nothing was started; or the key came with another request"
-        responses["409"] = _json(about, {"anyOf": both})
+        responses["409"] = as_json(about, {"anyOf": both})
 
 
 def _settings(config: Config) -> Json:
@@ -133,15 +101,11 @@ def _settings(config: Config) -> Json:
 
 
 def _schema(kind: type, many: bool) -> Json:
-    one = {"$ref": _REF.format(name=kind.__name__)}
+    one = ref(kind.__name__)
     return {"type": "array", "items": one} if many else one
-
-
-def _json(description: str, schema: Json) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 def _refusal() -> Json:
     """A trigger's document beside the error of the house's form."""
-    fields = msgspec.json.schema_components([TriggerDocument], ref_template=_REF)[1]["TriggerDocument"]
+    fields = service_openapi.records([TriggerDocument])["TriggerDocument"]
     return {**fields, "title": "Refusal", "properties": {**fields["properties"], **SCHEMA["properties"]}}
