@@ -210,9 +210,7 @@ def _held_out(predictor: Predictor, rows: list[dict[str, Any]], path: str) -> ND
     return output
 
 
-def cross_fitted(
-    predictor: Predictor, rows: list[dict[str, Any]], truth: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
+def cross_fitted(predictor: Predictor, rows: artifact.Rows, truth: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Out-of-sample outputs on training rows by 2-fold cross-fitting over halves of the time; None if it fails.
 
     In-sample errors are too small, and every later month would look like drift.

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.errors import BadInput, InvalidOutput, ModelUnusable
+from gauntlet.registry.column_rows import ColumnRows
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Label, Task
 
@@ -323,6 +324,9 @@ class Predictor:
             return np.asarray(inside & (np.abs(output.sum(axis=1) - 1) < 1e-6))
 
     def _matrix(self, rows: Rows) -> NDArray[np.float64]:
+        if isinstance(rows, ColumnRows) and self._names:
+            columns = [np.asarray(rows.columns[name], dtype=np.float64) for name in self._names]
+            return np.column_stack(columns)
         try:
             values = list(map(self._values, rows))  # None is NaN
         except KeyError:  # an optional feature that a row leaves out
@@ -340,6 +344,8 @@ class Predictor:
         return pd.DataFrame({f.name: self._column(rows, f) for f in self.schema.features})
 
     def _column(self, rows: Rows, feature: Feature) -> Any:
+        if isinstance(rows, ColumnRows):
+            return rows.columns[feature.name]
         values = [row.get(feature.name) for row in rows]
         if feature.kind == "number":
             return np.array([np.nan if v is None else v for v in values], dtype=np.float64)

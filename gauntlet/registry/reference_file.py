@@ -1,22 +1,47 @@
-"""Reads a reference from a file of rows: features, targets and times, in the model's own terms."""
+"""Reads rows from a file or a table: features, targets and times, in the model's own terms."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.clock import parse_timestamp
 from gauntlet.registry.artifact import Schema
+from gauntlet.registry.column_rows import ColumnRows
 from gauntlet.registry.reference import MOST_ROWS, Reference
 from gauntlet.spelling import folded
-from gauntlet.table import Chunk, Codes, TableError, open_table
+from gauntlet.table import Chunk, Codes, Table, TableError, open_table
 from gauntlet.types import Label, Task
 
 _LATEST = 1e11  # seconds since 1970: the year 5138
+_NONE: NDArray[np.float64] = np.empty(0)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """Rows of a table in the model's terms. at: seconds since 1970. truths: class indices, or numbers.
+
+    `at` and `truths` are empty where no column of theirs was named."""
+
+    features: ColumnRows
+    at: NDArray[np.float64]
+    truths: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, part: slice) -> TableRows:
+        return TableRows(self.features[part], self.at[part], self.truths[part])
+
+    def __add__(self, more: TableRows) -> TableRows:
+        """These rows and then `more` of the same columns."""
+        at, truths = np.concatenate([self.at, more.at]), np.concatenate([self.truths, more.truths])
+        return TableRows(self.features + more.features, at, truths)
 
 
 def read_reference(
@@ -28,61 +53,66 @@ def read_reference(
     or ISO 8601). Raises `TableError` naming the file, the column and the row.
     """
     table = open_table(path, as_written=True)
+    found = read_rows(table, schema, target=target, time=time, most_rows=most_rows)
+    return Reference(columns=found.features.lists(), at=found.at.tolist(), truths=found.truths.tolist())
+
+
+def read_rows(
+    table: Table, schema: Schema, *, target: str | None, time: str | None, most_rows: int | None = None
+) -> TableRows:
+    """The newest rows of a table whose texts are `as_written`, or all of them. Raises `TableError`, as above."""
+    numbers, texts = asked_columns(schema, target, time)
+    parts: deque[TableRows] = deque()
+    last = -math.inf
+    for chunk in table.chunks(numbers, texts):
+        reader = ChunkReader(table.name, chunk)
+        at = reader.times(time, last) if time is not None else _NONE
+        last = float(at[-1]) if len(at) else last
+        truths = reader.truths(target, schema) if target is not None else _NONE
+        parts.append(TableRows(reader.features({f.name: f.kind for f in schema.features}), at, truths))
+        while most_rows is not None and sum(map(len, parts)) - len(parts[0]) >= most_rows:
+            parts.popleft()
+    columns = {f.name: np.concatenate([part.features.columns[f.name] for part in parts]) for f in schema.features}
+    found = TableRows(
+        ColumnRows(columns),
+        np.concatenate([part.at for part in parts]),
+        np.concatenate([part.truths for part in parts]),
+    )
+    return found if most_rows is None else found[-most_rows:]
+
+
+def asked_columns(schema: Schema, target: str | None, time: str | None) -> tuple[list[str], list[str]]:
+    """The columns that are read as numbers and those that are read as texts."""
     numbers = [f.name for f in schema.features if f.kind == "number"]
     texts = [f.name for f in schema.features if f.kind == "text"]
     if target is not None:
         (numbers if schema.task is Task.REGRESSION else texts).append(target)
     if time is not None:
         texts.append(time)
-
-    def newest(parts: list[list[Any]]) -> list[Any]:
-        return [value for part in parts for value in part][-most_rows:]
-
-    parts: deque[Reference] = deque()
-    last = -math.inf
-    for chunk in table.chunks(numbers, texts):
-        reader = ChunkReader(table.name, chunk)
-        at = reader.times(time, last) if time is not None else []
-        last = at[-1] if at else last
-        parts.append(
-            Reference(
-                columns={
-                    f.name: reader.texts(f.name) if f.kind == "text" else reader.numbers(f.name)
-                    for f in schema.features
-                },
-                at=at,
-                truths=reader.truths(target, schema) if target is not None else [],
-            )
-        )
-        while sum(part.rows for part in parts) - parts[0].rows >= most_rows:
-            parts.popleft()
-    return Reference(
-        columns={f.name: newest([part.columns[f.name] for part in parts]) for f in schema.features},
-        at=newest([part.at for part in parts]),
-        truths=newest([part.truths for part in parts]),
-    )
+    return numbers, texts
 
 
 class ChunkReader:
-    """The cells of one chunk as Python values, each checked."""
+    """The cells of one chunk, each checked."""
 
     def __init__(self, name: str, chunk: Chunk) -> None:
         self._name = name
         self._chunk = chunk
 
-    def numbers(self, column: str) -> list[float | None]:
+    def features(self, kinds: Mapping[str, str]) -> ColumnRows:
+        """The columns of these kinds, number or text."""
+        return ColumnRows({n: self._texts(n) if kind == "text" else self._numbers(n) for n, kind in kinds.items()})
+
+    def _numbers(self, column: str) -> NDArray[np.float64]:
         values = self._chunk.numbers[column]
         self._require(~np.isinf(values), column, "an infinite number")
-        found: list[float | None] = values.tolist()
-        for row in np.flatnonzero(np.isnan(values)).tolist():
-            found[row] = None
-        return found
+        return values
 
-    def texts(self, column: str) -> list[str | None]:
+    def _texts(self, column: str) -> NDArray[np.object_]:
         coded = self._chunk.texts[column]
-        return [None if code < 0 else coded.values[code] for code in coded.codes.tolist()]
+        return np.array([*coded.values, None], dtype=np.object_)[coded.codes]
 
-    def truths(self, column: str, schema: Schema) -> list[float | None]:
+    def truths(self, column: str, schema: Schema) -> NDArray[np.float64]:
         """Class indices, or numbers."""
         if schema.task is Task.REGRESSION:
             values = self._chunk.numbers[column]
@@ -97,7 +127,7 @@ class ChunkReader:
             if alike is not None:
                 reason += f"; it is not written like {alike!r}"
             self._require(np.isfinite(values), column, reason, coded)
-        return [*values.tolist()]
+        return values
 
     def instants(self, column: str) -> NDArray[np.float64]:
         """Seconds since 1970."""
@@ -107,13 +137,12 @@ class ChunkReader:
         self._require(values <= _LATEST, column, "no time in seconds since 1970; is it in milliseconds?", coded)
         return values
 
-    def times(self, column: str, last: float) -> list[float]:
+    def times(self, column: str, last: float) -> NDArray[np.float64]:
         """Seconds since 1970, none before the one above it."""
         values, coded = self.instants(column), self._chunk.texts[column]
         rising = np.diff(values, prepend=last if math.isfinite(last) else values[:1]) >= 0
         self._require(rising, column, "a time before the row above it; sort the rows by time", coded)
-        found: list[float] = values.tolist()
-        return found
+        return values
 
     def _require(self, good: NDArray[np.bool_], column: str, reason: str, coded: Codes | None = None) -> None:
         if not good.all():

@@ -43,8 +43,9 @@ def number_type(values: pa.Array) -> bool:
 
 def kind_of(values: pa.Array) -> Literal["number", "text"]:
     values = plain(values)
-    values = spelled(values) if is_text(values) else values
-    return "number" if pa.types.is_boolean(values.type) or number_type(values) else "text"
+    if pa.types.is_boolean(values.type) or number_type(values):
+        return "number"
+    return "number" if is_text(values) and number_type(spelled(values)) else "text"
 
 
 def spelled(values: pa.Array) -> pa.Array:

@@ -13,6 +13,7 @@ import msgspec
 
 from gauntlet import keys
 from gauntlet.log import LogReader, Stored
+from gauntlet.registry.artifact import Rows as FeatureRows
 from gauntlet.registry.artifact import Schema
 from gauntlet.types import Label, Task
 
@@ -54,7 +55,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     Targets are class labels as the schema writes them, or floats.
     """
 
-    features: list[dict[str, Any]]
+    features: FeatureRows
     targets: list[Label]
     times: list[float]
     skipped: dict[str, int] = {}

@@ -80,7 +80,7 @@ def _call(trainer: str, rows: Rows, targets: Any, parameters: Mapping[str, Any])
     except ConfigError as error:
         raise TrainingError(str(error)) from error
     try:
-        return function(rows.features, targets, **parameters)
+        return function([*rows.features], targets, **parameters)
     except Exception as error:
         raise TrainingError(
             f"retrain.trainer {trainer} failed on {len(rows):,} rows: {type(error).__name__}: {error}"

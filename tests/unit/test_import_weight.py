@@ -15,6 +15,7 @@ WHERE_NEEDED = {
     "gauntlet.table.arrays",
     "gauntlet.table.sources",
     "gauntlet.table.prefetch",
+    "gauntlet.table.views",
     "gauntlet.registry.reference_file",
     "gauntlet.registry.index_checks",
     "gauntlet.markov",

@@ -14,11 +14,12 @@ from evaluator.offline.comparator.models import ComparedModel
 from evaluator.offline.comparator.settings import PERIODS, ComparatorError, ComparatorSettings
 from gauntlet.holdout.statistics import Floats
 from gauntlet.registry.artifact import Schema
+from gauntlet.registry.column_rows import ColumnRows
 from gauntlet.registry.reference_file import ChunkReader
 from gauntlet.table import Chunk, Codes, Table
 from gauntlet.types import Task
 
-_ROWS = 8192  # of a chunk: models take rows as mappings, a kilobyte each
+_ROWS = 8192  # of a chunk: some models take rows as mappings, a kilobyte each
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,10 @@ def read(
     batch: Sequence[Mapping[str, Any]] = ()
     for chunk in table.chunks(sorted(numbers), sorted(texts), _ROWS):
         cells = ChunkReader(table.name, chunk)
-        truth.append(np.array(cells.truths(settings.target, schemas[0]), dtype=np.float64))
+        truth.append(cells.truths(settings.target, schemas[0]))
         units.append(_units(cells, chunk, settings, period))
         rows = _rows(cells, schemas)
-        batch = batch or rows[:BATCH]
+        batch = batch or [*rows[:BATCH]]
         for one, found in zip(pair, outputs, strict=True):
             found.append(one.predict(rows, chunk.start))
         for name in settings.slices:
@@ -112,12 +113,11 @@ def _units(
     return codes.astype(np.intp)
 
 
-def _rows(cells: ChunkReader, schemas: Sequence[Schema]) -> list[dict[str, Any]]:
+def _rows(cells: ChunkReader, schemas: Sequence[Schema]) -> ColumnRows:
     """The features of both models. One that is a number to one and a text to the other is refused."""
     kinds: dict[str, str] = {}
     for schema in schemas:
         for feature in schema.features:
             if kinds.setdefault(feature.name, feature.kind) != feature.kind:
                 raise ComparatorError(f"{feature.name!r} is a number to one of the models and a text to the other")
-    columns = [cells.texts(name) if kind == "text" else cells.numbers(name) for name, kind in kinds.items()]
-    return [dict(zip(kinds, row, strict=True)) for row in zip(*columns, strict=True)]
+    return cells.features(kinds)

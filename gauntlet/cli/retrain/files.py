@@ -8,7 +8,7 @@ them, and they are touched once.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -28,10 +28,11 @@ from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import BadInput, ModelUnusable
 from gauntlet.registry import artifact
 from gauntlet.registry.artifact import Predictor, Schema
-from gauntlet.registry.reference import Reference
-from gauntlet.registry.reference_file import read_reference
+from gauntlet.registry.column_rows import ColumnRows
+from gauntlet.registry.reference_file import TableRows, asked_columns, read_rows
 from gauntlet.table import Table
 from gauntlet.table.sources import Source, open_source
+from gauntlet.table.views import InMemory, Tail, WithColumn
 from gauntlet.types import Severity, Task
 from retrainer.jobs import training
 from retrainer.jobs.dataset import Rows
@@ -43,7 +44,6 @@ _UNANSWERED = (
     "a model of the champion's kind can't be fitted on half of the reference, so its errors there are not known and "
     "were not compared: give --held-out or --prediction"
 )
-_ALL_ROWS = 1 << 62
 _CHUNK_ROWS = 65_536
 
 
@@ -114,18 +114,19 @@ class FileRetraining:
     ) -> None:
         self._settings = run
         self._source = champion
-        self._files = [open_source(path) for path in (reference, recent)]
+        files = [open_source(path) for path in (reference, recent)]
         self._compared = compared
         self.seconds: dict[str, float] = {}
         began = time.perf_counter()
-        self.champion = _champion(champion, Table(self._files[1]), run, compared)
+        self.champion = _champion(champion, Table(files[1]), run, compared)
         schema = self.champion.schema
         self._compared = replace(compared, features=tuple(one.name for one in schema.features))
+        numbers, texts = asked_columns(schema, compared.target, compared.time)
+        self._files = [InMemory(file, [*numbers, *texts], numbers) for file in files]
         self._read = [
-            read_reference(path, schema, target=compared.target, time=compared.time, most_rows=_ALL_ROWS)
-            for path in (reference, recent)
+            read_rows(Table(file, as_written=True), schema, target=compared.target, time=compared.time)
+            for file in self._files
         ]
-        self._rows = [_rows(read, schema) for read in self._read]
         self._took("read", began)
 
     def drift(self) -> DriftReport:
@@ -143,7 +144,7 @@ class FileRetraining:
         )
         sources: list[Source] = list(self._files)
         if asked is None:
-            outputs = [self._reference_outputs(), self._outputs(self._rows[1].features)]
+            outputs = [self._reference_outputs(), self._outputs(self._read[1].features)]
             if outputs[0] is None:
                 settings = replace(settings, prediction=None, task=None, positive=None)
             else:
@@ -161,14 +162,14 @@ class FileRetraining:
     def conditions(self, drift: DriftReport) -> tuple[Factor, ...]:
         """What must hold before anything is trained. `met` is None where it can't be judged."""
         settings, began = self._settings, time.perf_counter()
-        train, test = self._split(drift)
+        train, test = len(self._training_rows(drift)), len(self._read[1]) - self._first_held_out
         damaged = drift.action == "quarantine" or drift.root_cause in ("quality", "data_quality")
         told = (
             f"{drift.severity} drift, root cause {drift.root_cause}; a model is trained from {settings.on_severity} on"
         )
         known = drift.severity not in (UNKNOWN, "NONE")
         due = known and Severity(drift.severity).rank >= Severity(settings.on_severity).rank
-        enough = min(len(train), len(test)) >= settings.min_rows
+        enough = min(train, test) >= settings.min_rows
         found = (
             Factor(
                 "the data is sound",
@@ -183,7 +184,7 @@ class FileRetraining:
             Factor(
                 "rows enough",
                 enough,
-                f"{len(train):,} to train on and {len(test):,} held out, {settings.min_rows:,} of each wanted",
+                f"{train:,} to train on and {test:,} held out, {settings.min_rows:,} of each wanted",
             ),
         )
         self._took("decide", began)
@@ -191,14 +192,14 @@ class FileRetraining:
 
     def train(self, drift: DriftReport) -> tuple[object, Training]:
         """The challenger, fitted on rows before the held-out ones."""
-        train, test = self._split(drift)
+        train, test = self._training_rows(drift), len(self._read[1]) - self._first_held_out
         began = time.perf_counter()
         settings = RetrainConfig(trainer=self._settings.trainer, seed=self._compared.seed)
-        model, _ = training.fit(self.champion, RecipeConfig(name="run"), settings, train)
+        model, _ = training.fit(self.champion, RecipeConfig(name="run"), settings, _rows(train, self.champion.schema))
         seconds = time.perf_counter() - began
         self._took("train", began)
         which = "the recent rows" if self._recent_only(drift) else "reference and recent rows"
-        return model, Training(training.algorithm(model), which, len(train), len(test), seconds)
+        return model, Training(training.algorithm(model), which, len(train), test, seconds)
 
     def compare(self, challenger: object) -> ComparisonReport:
         """As `gauntlet compare` does, on the held-out rows."""
@@ -214,36 +215,26 @@ class FileRetraining:
 
     @property
     def _first_held_out(self) -> int:
-        recent = len(self._rows[1])
+        recent = len(self._read[1])
         return recent - int(recent * self._settings.test_share)
 
-    def _split(self, drift: DriftReport) -> tuple[Rows, Rows]:
-        """The rows to train on, and the newest share of the recent ones."""
-        before, recent = self._rows
-        kept, held_out = (
-            Rows(features=recent.features[part], targets=recent.targets[part], times=recent.times[part])
-            for part in (slice(0, self._first_held_out), slice(self._first_held_out, None))
-        )
-        if self._recent_only(drift):
-            return kept, held_out
-        both = Rows(
-            features=before.features + kept.features,
-            targets=before.targets + kept.targets,
-            times=before.times + kept.times,
-        )
-        return both, held_out
+    def _training_rows(self, drift: DriftReport) -> TableRows:
+        """All but the newest share of the recent rows, after those of the reference where they still hold."""
+        before, recent = self._read
+        kept = recent[: self._first_held_out]
+        return kept if self._recent_only(drift) else before + kept
 
     def _reference_outputs(self) -> NDArray[np.float64] | None:
-        rows = self._rows[0].features
+        reference = self._read[0]
         if self._settings.held_out:
-            return self._outputs(rows)
-        return bootstrap.cross_fitted(self.champion, rows, np.array(self._read[0].truths, dtype=np.float64))
+            return self._outputs(reference.features)
+        return bootstrap.cross_fitted(self.champion, reference.features, reference.truths)
 
-    def _outputs(self, rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+    def _outputs(self, rows: ColumnRows) -> NDArray[np.float64]:
         parts = range(0, len(rows), _CHUNK_ROWS)
         return np.concatenate([self._predicted(rows[start : start + _CHUNK_ROWS]) for start in parts])
 
-    def _predicted(self, rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+    def _predicted(self, rows: ColumnRows) -> NDArray[np.float64]:
         """NaN for rows with missing values, where the champion does not take them."""
         try:
             return self.champion.predict(rows)
@@ -298,14 +289,13 @@ def _champion(source: str, recent: Table, run: RunSettings, compared: Comparator
     return Predictor(model, schema, "the champion")
 
 
-def _rows(read: Reference, schema: Schema) -> Rows:
-    """As the trainer gets them; times are seconds, or places where the file has none."""
-    known = schema.task is Task.CLASSIFICATION
-    return Rows(
-        features=[dict(zip(read.columns, row, strict=True)) for row in zip(*read.columns.values(), strict=True)],
-        targets=[schema.classes[int(truth or 0)] if known else float(truth or 0) for truth in read.truths],
-        times=read.at or [float(place) for place in range(read.rows)],
-    )
+def _rows(read: TableRows, schema: Schema) -> Rows:
+    """As a trainer gets them; times are seconds, or places where the file has none."""
+    targets: NDArray[Any] = read.truths
+    if schema.task is Task.CLASSIFICATION:
+        targets = np.array([*schema.classes, None], dtype=np.object_)[targets.astype(np.intp)]
+    times = read.at if len(read.at) else np.arange(len(read), dtype=np.float64)
+    return Rows(features=read.features, targets=targets.tolist(), times=times.tolist())
 
 
 def _answers(schema: Schema, outputs: NDArray[np.float64]) -> pa.Array:
@@ -317,38 +307,3 @@ def _answers(schema: Schema, outputs: NDArray[np.float64]) -> pa.Array:
         return pa.array(values, mask=~usable)
     names = np.array([str(label) for label in schema.classes])
     return pa.array(names[np.nan_to_num(outputs).argmax(axis=1)], mask=~usable)
-
-
-class WithColumn:
-    """A source with one more column, held in memory."""
-
-    def __init__(self, source: Source, name: str, values: pa.Array) -> None:
-        self._source, self._values, self._name = source, values, name
-        self.name, self.rows = source.name, source.rows
-        self.columns = (*source.columns, name)
-
-    def batches(self, columns: Sequence[str], numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
-        inner = [one for one in columns if one != self._name]
-        start = 0
-        for batch in self._source.batches(inner or self._source.columns[:1], {*numbers} & {*inner}):
-            found = dict(zip(inner, batch.columns, strict=False))
-            found[self._name] = self._values.slice(start, batch.num_rows)
-            start += batch.num_rows
-            yield pa.RecordBatch.from_arrays([found[one] for one in columns], names=list(columns))
-
-
-class Tail:
-    """The rows of a source from number `first` on."""
-
-    def __init__(self, source: Source, first: int) -> None:
-        self._source, self._first = source, first
-        self.name, self.columns = source.name, source.columns
-        self.rows = None if source.rows is None else source.rows - first
-
-    def batches(self, columns: Sequence[str], numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
-        start = 0
-        for batch in self._source.batches(columns, numbers):
-            skipped = min(max(self._first - start, 0), batch.num_rows)
-            start += batch.num_rows
-            if skipped < batch.num_rows:
-                yield batch.slice(skipped)
