@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from gauntlet.config import Config, KeyConfig
 from gauntlet.config.possible import span, useless
 from gauntlet.config.records import LOCAL
 from gauntlet.errors import ConfigError
-from gauntlet.registry.artifact import FunctionModel, Schema
+from gauntlet.registry.artifact import FunctionModel, Schema, file_hint
 from gauntlet.spelling import did_you_mean, listed, quoting_hint
 
 _SHORTEST_SECRET = 16
@@ -78,11 +79,28 @@ def refuse_trainer(config: Config) -> None:
     """Raise `ConfigError` for a trainer that no job could call."""
     if not config.retrain.enabled:
         return
-    if config.retrain.trainer is not None:
-        named_function(config.retrain.trainer, "retrain.trainer")
+    if config.retrain.trainer is not None and not config.retrain.recipes:
+        _refuse_call(config.retrain.trainer, "retrain.trainer", ())
     for recipe in config.retrain.recipes:
+        names = (*recipe.parameters, *recipe.search)
         if recipe.trainer is not None:
-            named_function(recipe.trainer, f"retrain.recipes: the trainer of {recipe.name},")
+            _refuse_call(recipe.trainer, f"retrain.recipes: the trainer of {recipe.name},", names)
+        elif config.retrain.trainer is not None:
+            _refuse_call(config.retrain.trainer, "retrain.trainer", names)
+
+
+def _refuse_call(source: str, setting: str, parameters: Sequence[str]) -> None:
+    """Raise `ConfigError` for a trainer that can't be called as jobs do."""
+    found = named_function(source, setting)
+    if inspect.iscoroutinefunction(found):
+        raise ConfigError(f"{setting} {source} is async, and a job calls it as it is: write `def`, not `async def`")
+    try:
+        inspect.signature(found).bind((), (), **dict.fromkeys(parameters))
+    except TypeError as error:
+        called = ", ".join(["rows", "targets", *(f"{name}=…" for name in parameters)])
+        raise ConfigError(f"{setting} {source} can't be called as ({called}): {error}") from error
+    except ValueError:  # compiled, without a signature: only the call tells
+        return
 
 
 def refuse_records(config: Config) -> None:
@@ -119,8 +137,9 @@ def named_function(source: str, setting: str) -> Callable[..., Any]:
         raise ConfigError(f"{setting} must be module:function, not {source!r}")
     try:
         found = functools.reduce(getattr, name.split("."), importlib.import_module(module))
-    except Exception as error:  # user code: whatever it raises, the answer is the same
-        raise ConfigError(f"{setting} {source} can't be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # user code: whatever it raises, the answer is the same
+        hint = file_hint(module)
+        raise ConfigError(f"{setting} {source} can't be imported: {type(error).__name__}: {error}{hint}") from error
     if not callable(found):
         raise ConfigError(f"{setting} {source} is no function, but {type(found).__name__}")
     return found

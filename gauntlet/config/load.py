@@ -58,6 +58,7 @@ def parse(text: str, name: str = "configuration") -> Config:
         raise ConfigError(f"{name}:1: a configuration is a mapping of keys to values")
     try:
         _refuse_repeated_keys(node, name)
+        _refuse_misread(node, name)
     except RecursionError:
         raise ConfigError(f"{name}:1: an alias holds itself") from None
     try:
@@ -92,6 +93,10 @@ def decode_hook(kind: type, value: object) -> object:
 
 def split_error(message: str) -> tuple[str, list[str | int]]:
     """Take msgspec's "reason - at `$.a.b[0]`" apart."""
+    if message.startswith("Expected") and " - at `key` in `" in message:  # only texts are keys
+        message = re.sub(
+            r"^.* - at `key` in `", "every key must be a text: write numbers and dates in quotes - at `", message
+        )
     match = re.fullmatch(r"(.*) - at `\$(.*)`", message, re.DOTALL)
     if match is None:
         return message, []
@@ -119,6 +124,8 @@ def in_words_of_yaml(message: str, path: list[str | int]) -> str:
         return f"there is no key `{unknown[1]}`; {hint}"
     if invalid := re.fullmatch(r"Invalid enum value (.*)", message, re.DOTALL):
         return f"must be {' or '.join(map(str, _choices(_type_at(path))))}, not {invalid[1]}"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
+        return f"`{missing[1]}` is missing"
     if not message.startswith("Expected "):
         return message
     expected, got, given = message.partition(", got ")
@@ -169,6 +176,43 @@ def _place(node: Any, path: list[str | int]) -> tuple[int, int]:
             break
         depth += 1
     return depth, int(line)
+
+
+_LABELS = re.compile(r"classes\.\d+|guardrails\.\d+\.label")
+_PATHS = ("data", "champion.model", "champion.reference")
+_OCTAL = re.compile(r"[+-]?0[0-9_]+")
+_OF_A_SHELL = re.compile(r"~[^/]*(?=/|$)|\$\w+|\$\{\w+\}")
+
+
+def _refuse_misread(node: Any, name: str, where: str = "") -> None:
+    """YAML 1.1 reads 12:30 as 750, 010 as 8 and the label `no` as false, and what a shell would expand it leaves: who
+    writes that means something else."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _refuse_misread(value, name, f"{where}.{key.value}".lstrip("."))
+    elif isinstance(node, yaml.SequenceNode):
+        for place, value in enumerate(node.value):
+            _refuse_misread(value, name, f"{where}.{place}")
+    elif isinstance(node, yaml.ScalarNode) and (reason := _misread(node, where)):
+        raise ConfigError(f"{name}:{node.start_mark.line + 1}: {where}: {reason}")
+
+
+def _misread(node: Any, where: str) -> str:
+    """Why a scalar is not what it looks like; else empty."""
+    kind, text = node.tag.rpartition(":")[2], node.value
+    if kind == "str" and where in _PATHS:
+        if not text.strip() or "\0" in text:
+            return f"must be a path, not {text!r}"
+        found = _OF_A_SHELL.match(text) or re.search(r"\$\w+|\$\{\w+\}", text)
+        return f"{found[0]} in {text!r} is not expanded here: write the path itself" if found else ""
+    if kind in ("int", "float") and ":" in text:
+        return f"YAML reads {text} as a number to the base 60: write a duration as 90s, 15m or 12h, a text in quotes"
+    if kind == "int" and _OCTAL.fullmatch(text):
+        return f"YAML reads {text} as an octal number: write it without the leading 0, or a text in quotes"
+    if kind == "bool" and _LABELS.fullmatch(where) and text.lower() not in ("true", "false"):
+        read = "true" if text.lower() in ("yes", "on") else "false"
+        return f"YAML reads {text} as {read}: write the label in quotes, or true or false"
+    return ""
 
 
 def _refuse_repeated_keys(node: Any, name: str) -> None:

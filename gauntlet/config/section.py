@@ -18,6 +18,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 """0 takes any free one."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 36_525 * 86_400.0
 
 
 class Seconds(float):
@@ -34,6 +35,8 @@ class Seconds(float):
             number = float(match[1]) * _UNITS[match[2]]
         if not 0 <= number < float("inf"):
             raise ValueError(f"a duration must be finite and not negative, not {value!r}")
+        if number > _LONGEST:  # the calendar ends, and with it every time that is shown
+            raise ValueError(f"a duration must be at most 100 years (36525d), not {value!r}")
         return cls(number)
 
 

@@ -188,8 +188,15 @@ def _imported(source: str) -> object:
         return _as_model(found, source)
     except ModelUnusable:
         raise
-    except Exception as error:  # user code: whatever it raises, the answer is the same
-        raise ModelUnusable(f"model {source}: {type(error).__name__}: {error}", code="model_broken") from error
+    except (Exception, SystemExit) as error:  # user code: whatever it raises, the answer is the same
+        hint = file_hint(module)
+        raise ModelUnusable(f"model {source}: {type(error).__name__}: {error}{hint}", code="model_broken") from error
+
+
+def file_hint(module: str) -> str:
+    """What to write where a module is named by its file; else empty."""
+    name = module.removesuffix(".py").strip("./\\").replace("/", ".")
+    return f"; a module is named, not its file: write {name}:…" if name != module else ""
 
 
 def _as_model(found: Any, source: str, *, made: bool = False) -> object:
@@ -288,7 +295,10 @@ class Predictor:
     def predict(self, rows: Rows) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a model's warnings must not flood the log, nor raise under -W error
-            answer = self._answer(self.inputs(rows))
+            try:
+                answer = self._answer(self.inputs(rows))
+            except SystemExit as error:  # it is no Exception, and would end who asked without a word
+                raise RuntimeError(f"the model raised SystemExit: {error}") from error
         return self.checked(answer, len(rows))
 
     def checked(self, answer: object, n: int) -> NDArray[np.float64]:

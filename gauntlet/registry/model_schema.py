@@ -55,6 +55,23 @@ def read(
     """
     columns = columns or {}
     _check_task(model, task)
+    try:
+        return _read(model, task, features, classes, kind, columns)
+    except ModelUnusable as error:
+        if error.code in ("no_features", "no_classes") and _is_unfitted(model):
+            reason = f"this {type(model).__name__} is not fitted: save it after  fit(X, y)"
+            raise ModelUnusable(reason, code="not_fitted") from error
+        raise
+
+
+def _read(
+    model: object,
+    task: Task,
+    features: Sequence[Feature],
+    classes: Sequence[Label],
+    kind: str,
+    columns: Mapping[str, str],
+) -> Fitted:
     named = _fitted_names(model) or vectorized_names(model)
     features = _features(model, named, features, columns)
     known = _known_inputs(model, [feature.name for feature in features])
@@ -232,6 +249,23 @@ def _check_task(model: object, task: Task) -> None:
             raise ModelUnusable(
                 f"`task: {task}`, but the model is a {other} ({type(model).__name__})", code="wrong_task"
             )
+
+
+def _is_unfitted(model: object) -> bool:
+    """Whether a model of scikit-learn's kind says so itself; others can't be asked."""
+    base = sys.modules.get("sklearn.base")
+    if base is None or not isinstance(model, base.BaseEstimator):
+        return False
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        return True
+    except TypeError:  # it has no fit
+        return False
+    return False
 
 
 def _plain(label: Any) -> Label:

@@ -6,6 +6,7 @@ Every estimator of the installed scikit-learn is fitted on a few rows, saved wit
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from builders import small_experiment
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import all_estimators
 
 from gauntlet.cli import main
@@ -167,6 +170,14 @@ def generator(rows: Any) -> Any:
     yield from share(rows)
 
 
+def leaves(rows: Any) -> None:
+    sys.exit(3)
+
+
+def leaves_when_made() -> None:
+    sys.exit(3)
+
+
 def nothing(rows: Any) -> None:
     share(rows)
 
@@ -210,6 +221,8 @@ REFUSED = {
     "percent": "which is not probabilities",
     "generator": "answered with no numbers",
     "nothing": "the function is called with a list of such rows",
+    "leaves": "RuntimeError: the model raised SystemExit: 3",
+    "leaves_when_made": "SystemExit: 3",
     "makes_nothing": "it returned NoneType, which has no predict or predict_proba",
     "a_number": "int has no predict or predict_proba; name a function(rows)",
     "absent": "AttributeError",
@@ -235,3 +248,12 @@ def test_a_callable_that_is_refused_with_what_to_do(
     assert err.count("\n") == 1
     assert REFUSED[name] in err
     assert "TypeError: " not in err or name == "of_one_row"
+
+
+@pytest.mark.parametrize("listed", [[], ["x1", "x2", "x3"]], ids=["no features", "features listed"])
+def test_a_model_that_was_never_fitted_is_told_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, listed: list[str]
+) -> None:
+    for model in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
+        code, _, err = checked(capsys, tmp_path, model, features=listed)
+        assert (code, err) == (2, f"gauntlet: this {type(model).__name__} is not fitted: save it after  fit(X, y)\n")

@@ -37,6 +37,22 @@ REFUSED = {
         {"retrain": {"recipes": [{"name": "a", "parameters": {"Cs": 1.0}}]}},
         "retrain.recipes: a sets 'Cs', no parameter of LogisticRegression; did you mean 'C'?",
     ),
+    "a trainer that takes no rows and targets": (
+        {"retrain": {"trainer": "math:sqrt"}},
+        "retrain.trainer math:sqrt can't be called as (rows, targets): too many positional arguments",
+    ),
+    "a recipe whose trainer has no such parameter": (
+        {"retrain": {"recipes": [{"name": "a", "trainer": "math:gcd", "search": {"depth": [2, 3]}}]}},
+        "retrain.recipes: the trainer of a, math:gcd can't be called as (rows, targets, depth=…): got an unexpected",
+    ),
+    "a trainer that is async": (
+        {"retrain": {"trainer": "asyncio:to_thread"}},
+        "retrain.trainer asyncio:to_thread is async, and a job calls it as it is",
+    ),
+    "a trainer named by its file": (
+        {"retrain": {"trainer": "my/training.py:fit"}},
+        "a module is named, not its file: write my.training:…",
+    ),
     "a trainer of no module": ({"retrain": {"trainer": "fit"}}, "retrain.trainer must be module:function, not 'fit'"),
     "a trainer that is no function": ({"retrain": {"trainer": "math:pi"}}, "math:pi is no function, but float"),
     "a log that is no address": ({"log": "kafka://"}, "a Kafka log is kafka://host:port"),
