@@ -63,6 +63,9 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     def __len__(self) -> int:
         return len(self.times)
 
+    def __repr__(self) -> str:
+        return f"Rows({len(self):,})"  # asyncio formats the result of what it ran: not a hundred thousand rows of it
+
     def between(self, start: float, end: float) -> Rows:
         first, last = bisect_left(self.times, start), bisect_left(self.times, end)
         return Rows(features=self.features[first:last], targets=self.targets[first:last], times=self.times[first:last])
@@ -88,6 +91,7 @@ async def collect(
     """
     skipped = dict.fromkeys(("forced", "unlabelled", "late", "unusable"), 0)
     truths: dict[str, tuple[float, Label]] = {}
+    target = _Targets(schema)
     async for record in _records(reader, keys.OUTCOMES, start, until):
         if record.at > end + horizon:
             continue
@@ -117,10 +121,10 @@ async def collect(
             skipped["unlabelled"] += 1
         elif truth[0] - prediction.at > horizon:
             skipped["late"] += 1
-        elif (target := _target(schema, truth[1])) is None:
+        elif (wanted := target[truth[1]]) is None:
             skipped["unusable"] += 1
         else:
-            rows.append((prediction.at, prediction.id, _features.decode(prediction.features), target))
+            rows.append((prediction.at, prediction.id, _features.decode(prediction.features), wanted))
     rows.sort(key=lambda row: row[:2])
     return Rows(
         features=[row[2] for row in rows],
@@ -130,14 +134,21 @@ async def collect(
     )
 
 
-def _target(schema: Schema, value: Label) -> Label | None:
-    """The truth as the model writes it: JSON's true may stand for the class 1."""
-    if schema.task is Task.CLASSIFICATION:
-        index = schema.class_index(value)
-        return None if index is None else schema.classes[index]
-    if isinstance(value, bool | str) or not abs(value) < float("inf"):
-        return None
-    return float(value)
+class _Targets(dict[Label, Label | None]):
+    """The truth as the model writes it, or None where it can't be one: JSON's true may stand for the class 1."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+
+    def __missing__(self, value: Label) -> Label | None:
+        schema, target = self._schema, None
+        if schema.task is Task.CLASSIFICATION:
+            index = schema.class_index(value)
+            target = None if index is None else schema.classes[index]
+            self[value] = target  # few distinct ones; 1, 1.0 and true are one label here as in the schema
+        elif not isinstance(value, bool | str) and abs(value) < float("inf"):
+            target = float(value)
+        return target
 
 
 async def _records(reader: LogReader, topic: str, start: float, until: Ends) -> AsyncIterator[Stored]:

@@ -6,9 +6,11 @@ The evaluator watches the requests as they come; this looks at the very rows tha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from gauntlet.registry import Reference
 from gauntlet.registry.artifact import Feature, Schema
@@ -62,8 +64,11 @@ def _before(feature: Feature, values: Sequence[Any], reference: Reference | None
 
 def _bad(feature: Feature, values: Sequence[Any]) -> float:
     """The share of values that a model can't use as they are."""
-    if feature.kind == "number":
-        usable = sum(isinstance(value, int | float) and abs(value) < float("inf") for value in values)
+    kinds = set(map(type, values))
+    if feature.kind != "number":
+        usable = len(values) if kinds == {str} else sum(isinstance(value, str) for value in values)
+    elif kinds <= {float, NoneType}:  # what nearly all columns are
+        usable = int(np.isfinite(np.array(values, dtype=np.float64)).sum())  # None becomes NaN
     else:
-        usable = sum(isinstance(value, str) for value in values)
+        usable = sum(isinstance(value, int | float) and abs(value) < float("inf") for value in values)
     return 1.0 - usable / len(values)

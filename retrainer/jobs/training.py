@@ -89,8 +89,10 @@ def _call(trainer: str, rows: Rows, targets: Any, parameters: Mapping[str, Any])
 
 def truths(schema: Schema, rows: Rows) -> NDArray[np.float64]:
     """Targets as class indices or numbers."""
-    known = [schema.class_index(t) for t in rows.targets] if schema.task is Task.CLASSIFICATION else rows.targets
-    return np.array(known, dtype=np.float64)
+    if schema.task is not Task.CLASSIFICATION:
+        return np.array(rows.targets, dtype=np.float64)
+    index = {label: schema.class_index(label) for label in set(rows.targets)}
+    return np.array([index[label] for label in rows.targets], dtype=np.float64)
 
 
 ITERATIONS = 100
