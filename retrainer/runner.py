@@ -1,4 +1,4 @@
-"""Job runner: one retraining job at a time in a process of its own, from request to rollout.
+"""Job runner: retraining jobs, each in a process of its own, from request to rollout.
 
 Every step may be repeated after a crash: a job keeps its id, its data and its answer, and a version gets one rollout.
 """
@@ -6,7 +6,6 @@ Every step may be repeated after a crash: a job keeps its id, its data and its a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -30,7 +29,8 @@ from retrainer.control_client import ControlClient
 from retrainer.jobs import dataset, process_memory
 from retrainer.jobs.job import registered
 from retrainer.jobs.job_dir import Answer, JobFolder, Spec
-from retrainer.jobs.job_host import JobHost, ProcessEnd
+from retrainer.jobs.job_host import ProcessEnd
+from retrainer.jobs.job_slots import JobSlots
 from retrainer.store import LIVE, JobRecord, RetrainerStore
 from retrainer.triggers import conditions
 from retrainer.triggers.conditions import RetrainContext, Trigger
@@ -43,7 +43,8 @@ _MOST_STARTS = 5  # a job that takes its retrainer down with it must not do so f
 
 
 class JobRunner:
-    """At most one job at a time; its state goes into the store, and the caller commits."""
+    """One request's jobs at a time, `retrain.parallel_jobs` of them side by side; their state goes into the store, and
+    the caller commits."""
 
     def __init__(
         self, config: Config, reader: LogReader, registry: Registry, store: RetrainerStore, control: ControlClient
@@ -55,10 +56,7 @@ class JobRunner:
         self._store = store
         self._control = control
         self._folders = adapters.data(self._config) / "jobs"
-        limit = config.retrain.max_memory_bytes or process_memory.default_limit()
-        self._host = JobHost(limit, {key.env for key in config.keys})
-        self._process: asyncio.Task[ProcessEnd] | None = None
-        self._began = 0.0  # the monotonic time at which that was started
+        self._slots = JobSlots({key.env for key in config.keys})
         self._refused: dict[str, list[str]] = {}
         self._training: dict[str, Training] = {}
 
@@ -160,11 +158,16 @@ class JobRunner:
         _log.info("job_created", job=job.id, recipe=recipe, reasons="; ".join(trigger.reasons))
 
     async def start(self) -> None:
-        """Give the live job a process if it has none: a new job, or one that a killed retrainer has left behind."""
-        job = self._store.live
-        telemetry.JOB_RUNNING.labels(self._config.experiment).set(0 if job is None else 1)
-        if job is None or self._process is not None:
-            return
+        """Give live jobs processes, as many as may run at once: new ones, and those that a killed retrainer left."""
+        live = self._store.live_jobs
+        telemetry.JOB_RUNNING.labels(self._config.experiment).set(len(live))
+        for job in live:
+            if len(self._slots) >= self._config.retrain.parallel_jobs:
+                return
+            if job.id not in self._slots:
+                await self._start(job)
+
+    async def _start(self, job: JobRecord) -> None:
         if job.starts >= _MOST_STARTS:
             await self._end(job, "failed", Answer(error=f"given up after {job.starts} starts without an end"), 0.0)
             return
@@ -180,36 +183,30 @@ class JobRunner:
         await asyncio.to_thread(folder.prepare, spec)
         self._store.put(msgspec.structs.replace(job, status="running", starts=job.starts + 1))
         limit = self._config.retrain.time_limit
-        self._began = time.monotonic()
-        self._process = asyncio.create_task(self._host.run(folder, limit), name=job.id)
+        self._slots.start(job.id, folder, limit, self._memory_limit)
         _log.info("job_started", job=job.id, start=job.starts + 1, time_limit=limit)
 
+    @property
+    def _memory_limit(self) -> int | None:
+        """Bytes that each job may hold."""
+        settings, most = self._config.retrain, process_memory.default_limit()
+        return settings.max_memory_bytes or (most and most // settings.parallel_jobs)
+
     async def attend(self) -> None:
-        """Take up the answer of a job whose process has ended. Repeating it after an outage does no harm."""
-        if self._process is None:
-            await self._host.rest()
-        elif self._process.done():
-            job = self._store.live
-            if job is not None:
-                await self._judge(job, self._process)
-            self._process = None
+        """Take up the answers of jobs whose processes have ended. Repeating it after an outage does no harm."""
+        for id, process in self._slots.ended().items():
+            if (job := self._store.jobs[id]).status in LIVE:
+                await self._judge(job, process)
+            self._slots.release(id)
+        await self._slots.rest()
 
     async def ended(self) -> None:
-        """Wait until the job's process has ended, if there is one."""
-        if self._process is not None:
-            await asyncio.wait([self._process])
+        """Wait until the processes of the jobs have ended, if there are any."""
+        await self._slots.wait()
 
     async def stop(self) -> None:
-        """End the job's process; the job stays live and starts again with the next retrainer."""
-        await self._end_process()
-        await self._host.close()
-
-    async def _end_process(self) -> None:
-        if self._process is not None and not self._process.done():
-            self._process.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._process
-        self._process = None
+        """End the jobs' processes; the jobs stay live and start again with the next retrainer."""
+        await self._slots.close()
 
     async def cancel(self, id: str, by: str, reason: str) -> JobRecord:
         """End a job that waits or runs, its process and whatever it registered with it; the others go on.
@@ -229,10 +226,7 @@ class JobRunner:
         if version is not None and version.version in known:
             remedy = "end that with  gauntlet abort"
             raise TransitionRefused(f"{version.version} of {id} has its rollout: {remedy}", code="job_has_rollout")
-        seconds = 0.0
-        if self._process is not None and self._process.get_name() == id:
-            seconds = time.monotonic() - self._began
-            await self._end_process()
+        seconds = await self._slots.stop(id)
         await self._end(job, "cancelled", Answer(error=f"cancelled by {by}: {reason}"), seconds)
         return self._store.jobs[id]
 
@@ -247,18 +241,17 @@ class JobRunner:
         """The folder of a job that there is."""
         return JobFolder(self._folders / id)
 
-    @property
-    def memory(self) -> int | None:
-        """Bytes that the running job's processes hold."""
-        return self._host.memory
+    def memory(self, id: str) -> int | None:
+        """Bytes that the processes of a running job hold."""
+        return self._slots.memory(id)
 
     def configure(self, retrain: RetrainConfig) -> None:
         """Let these settings hold for what is considered and started from now on."""
         self._config = msgspec.structs.replace(self._config, retrain=retrain)
-        self._host.memory_limit = retrain.max_memory_bytes or process_memory.default_limit()
+        self._slots.limit(self._memory_limit)
 
     def running(self) -> Job | None:
-        """The live job with the step that its process has reported."""
+        """The oldest live job with the step that its process has reported."""
         job = self._store.live
         if job is None:
             return None
@@ -277,7 +270,7 @@ class JobRunner:
         except DamagedFile as error:
             return await self._end(job, status, Answer(error=str(error)), ended.seconds)
         if answer is None and ended.bytes is not None:
-            limit = f"retrain.max_memory_bytes = {self._host.memory_limit or 0:,}"
+            limit = f"retrain.max_memory_bytes = {self._memory_limit or 0:,}"
             reason = f"its processes held {ended.bytes:,} bytes in memory, more than {limit}"
             status, answer = "aborted", Answer(error=reason, alert="training_memory")
         elif answer is None and ended.code is None:

@@ -156,9 +156,14 @@ class RetrainerStore:
         self.commands = CommandLog(self._db)
 
     @property
+    def live_jobs(self) -> list[JobRecord]:
+        """Those that are not over, the oldest first."""
+        return [job for job in self.jobs.values() if job.status in LIVE]
+
+    @property
     def live(self) -> JobRecord | None:
-        """The oldest job that is not over; later ones wait for it."""
-        return next((job for job in self.jobs.values() if job.status in LIVE), None)
+        """The oldest job that is not over."""
+        return next(iter(self.live_jobs), None)
 
     def handled(self, topic: str, partition: str, offset: int, at: float | None) -> None:
         """The record at `offset` is done with; `at` moves the events' clock, which never runs backwards."""

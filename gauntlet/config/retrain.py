@@ -174,7 +174,9 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     """A job that takes longer is aborted."""
     max_memory_bytes: Annotated[int, Meta(ge=64 * 2**20)] | None = None
     """What a job's processes may hold in memory together before it is aborted (measured on Linux). Default: three
-    quarters of the machine's, or of the container's."""
+    quarters of the machine's, or of the container's, by `parallel_jobs`."""
+    parallel_jobs: Positive = 1
+    """Jobs of several recipes that run side by side at most."""
     up_to: Literal["staging", "canary", "production"] = "production"
     """How far a new model goes by itself: it is only registered, it runs on the ramp and waits for approval on its last
     stage, or it is promoted."""

@@ -134,7 +134,9 @@ class Questions:
 
     def _job(self, job: JobRecord) -> JobDocument:
         running = (
-            documents.progress(self._runner.folder(job.id), self._runner.memory) if job.status == "running" else None
+            documents.progress(self._runner.folder(job.id), self._runner.memory(job.id))
+            if job.status == "running"
+            else None
         )
         return documents.job(job, self._model, running)
 

@@ -116,10 +116,15 @@ class JobHost:
             await process.wait()
 
 
+def _threads() -> dict[str, str]:
+    """Half of the cores for the numerical libraries of a job, the others for whoever serves beside it."""
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
+
+
 async def _start(folder: JobFolder, hidden: Collection[str]) -> Process:
     # A job imports what the retrainer can import, a user's trainer among it.
     known = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment = {**known, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
+    environment = {**_threads(), **known, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
     with folder.output.open("ab") as output:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "retrainer.jobs.job_host", stdin=PIPE, stdout=PIPE, stderr=output, env=environment

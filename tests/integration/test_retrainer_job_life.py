@@ -93,8 +93,8 @@ async def test_a_running_job_is_cancelled_with_its_process_and_the_next_one_runs
         loud, good, third = loop.store.jobs
         runner = loop.worker.runner
         folder = JobFolder(Path(config.data) / "jobs" / loud)
+        await loop.turn_until(lambda: "now with token=***" in folder.log(200))  # the newest lines, without secrets
         await loop.turn_until(lambda: folder.output.stat().st_size <= 4 * 2**20 and folder.heartbeat() is not None)
-        assert "now with token=***" in folder.log(200), "the newest lines are kept, without secrets"
         assert folder.output.read_bytes().startswith(b"[earlier output is dropped]\n")
         step = folder.step()
         assert step is not None
@@ -140,9 +140,34 @@ async def test_a_job_is_cancelled_until_its_version_has_its_rollout(tmp_path: Pa
         assert (await record(loop)).challenged_by("v0003") is None
 
 
+async def test_side_by_side_a_job_that_hangs_holds_up_no_sibling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once: the third waits for a free slot, is not held up by the first, and all three are told one by one."""
+    monkeypatch.setenv("TRAINER_FOLDER", str(tmp_path))
+    recipes = f"[{{name: slow, trainer: '{_TRAINERS}patient_trainer'}}, {{name: good}}, {{name: third}}]"
+    config = retraining_data.configuration(tmp_path, rule="refresh", recipes=recipes, parallel_jobs=2)
+    now = await retraining_data.lay(config)
+    started = tmp_path / "started"
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.DRIFT, retraining_data.drift(now))
+        await loop.turn_until(lambda: len(loop.store.jobs) == 3)
+        assert [j.status for j in loop.store.jobs.values()] == ["running", "running", "pending"]
+        slow, good, third = loop.store.jobs
+        await loop.turn_until(lambda: loop.store.jobs[third].status == "completed" and started.exists())
+        assert [j.status for j in loop.store.jobs.values()] == ["running", "completed", "completed"]
+        (tmp_path / "go").touch()
+        await loop.turn_until(lambda: loop.store.live is None)
+        versions = {v.note: v.version for v in loop.registry.versions()}
+        assert set(versions) == {"", slow, good, third}
+        challenged = {rollout.challenger for rollout in (await record(loop)).rollouts}
+        assert challenged == {versions[id] for id in (slow, good, third)}
+
+
 async def test_a_jobs_process_gets_no_api_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETRAIN_TEST_KEY", "k" * 20)
     monkeypatch.setenv("TRAINER_FOLDER", str(tmp_path))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     host = JobHost(hidden={"RETRAIN_TEST_KEY"})
     folder = JobFolder(tmp_path / "jobs" / "one")
     folder.path.mkdir(parents=True)
@@ -151,6 +176,7 @@ async def test_a_jobs_process_gets_no_api_keys(tmp_path: Path, monkeypatch: pyte
     (process,) = [int(pid) for pid in _children(os.getpid()) if b"retrainer.jobs.job_host" in _file(pid, "cmdline")]
     environ = _file(str(process), "environ")
     assert b"TRAINER_FOLDER=" in environ
+    assert f"OMP_NUM_THREADS={max(1, (os.cpu_count() or 1) // 2)}".encode() in environ, "half of the cores"
     assert b"RETRAIN_TEST_KEY" not in environ
     await host.close()
 
