@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Rule
-from retrainer import ACTOR, alerts
+from retrainer import ACTOR, alerts, attempts
 from retrainer.control_client import ControlClient
 from retrainer.jobs import dataset, process_memory
 from retrainer.jobs.job import registered
@@ -98,7 +97,7 @@ class JobRunner:
         return self.view(control).context
 
     def _context(self, control: Control) -> RetrainContext:
-        jobs, live = list(self._store.jobs.values()), self._store.live
+        past, live = attempts.past(self._store.jobs.values(), control.champion), self._store.live
         recipes = {recipe.name for recipe in self._config.retrain.all_recipes}
         return RetrainContext(
             now=self._store.now,
@@ -108,11 +107,13 @@ class JobRunner:
             most=self._config.shadow.challengers,
             baking=control.bake.rollout if control.bake else None,
             running_job=live.id if live else None,
-            last_job_started=max((j.created_at for j in jobs), default=None),
-            last_job_ended=max((j.ended_at for j in jobs if j.ended_at is not None), default=None),
+            last_job_started=past.last_started,
+            last_attempt_ended=past.last_attempt_ended,
+            failures=past.failures,
+            unanswered=past.unanswered,
             last_rollout_ended=control.ended[-1].at if control.ended else None,
             monitoring=self._store.monitoring,
-            attempts=max(Counter(j.recipe for j in jobs if j.champion == control.champion).values(), default=0),
+            attempts=past.attempts,
         )
 
     def judge(self, request: RetrainRequest, control: Control) -> Trigger:

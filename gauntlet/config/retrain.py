@@ -165,11 +165,13 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     test: Seconds = Seconds(7 * 86_400)
     min_data_points: Annotated[int, Meta(ge=20)] = 100
     min_interval: Seconds = Seconds(6 * 3600)
-    """At most one job in this time; CRITICAL drift does not wait."""
+    """At most one job in this time, doubled with every further round in a row that fails, up to `cool_down`; CRITICAL
+    drift does not wait."""
     cool_down: Seconds = Seconds(7 * 86_400)
-    """After a job or a rollout has ended, wait this long before the next (a CRITICAL drift does not wait)."""
+    """After a job that did not fail or a rollout has ended, wait this long before the next (a CRITICAL drift does not
+    wait)."""
     max_attempts: Positive = 20
-    """Jobs in one lineage (the same champion) at most."""
+    """Jobs in one lineage (the same champion) at most; one that failed is no attempt."""
     time_limit: Seconds = Seconds(300)
     """A job that takes longer is aborted."""
     max_memory_bytes: Annotated[int, Meta(ge=64 * 2**20)] | None = None

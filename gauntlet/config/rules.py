@@ -39,7 +39,7 @@ FACTS = {
     "data_growth": "the same as a share of the rows that it was trained on",
     "days_since_training": "days since the champion was trained",
     "hours_since_job": "hours since the last job started",
-    "attempts": "jobs against this champion",
+    "attempts": "jobs against this champion that did not fail",
 }
 """What a condition may name."""
 

@@ -63,7 +63,7 @@ def split(
 def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Callable[[Answer], None]) -> Answer:
     """Train, compare, register; `judge` is called with the holdout's answer before anything is registered.
 
-    Raises `GauntletError` for whatever makes the job fail; then nothing was registered.
+    Raises `GauntletError` for whatever makes the job fail, except for rows: either way nothing was registered.
     """
     settings = spec.config.retrain
     champion = registry.load(spec.champion)
@@ -72,7 +72,7 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
     sizes = _sizes(rows, train=train, validation=validation, holdout=holdout)
     parts = {"to train on": train, **({"to choose by": validation} if searched else {}), "held out": holdout}
     checked = checked_rows(spec, champion.schema, registry, rows, parts)
-    if checked.reason:
+    if checked.error is not None:
         return msgspec.structs.replace(checked, split={**sizes, **checked.split})
     began = time.monotonic()
     if searched:
@@ -123,13 +123,15 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
 
 
 def checked_rows(spec: Spec, schema: Schema, registry: Registry, rows: Rows, parts: Mapping[str, Rows]) -> Answer:
-    """Whether the rows can be learned from: an answer with the reason where they are too few or too bad, else without
+    """Whether the rows can be learned from: an answer with the error where they are too few or too bad, else without
     one; in `split` the quality of the worst part."""
     settings = spec.config.retrain
     if min(map(len, parts.values())) < settings.min_data_points:
         counted = " and ".join(f"{len(part):,} {name}" for name, part in parts.items())
         wanted = f"{settings.min_data_points:,} of each wanted"
-        return Answer(reason=f"not enough labelled rows{_within(spec.window)}: {counted}, {wanted}")
+        out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(rows.skipped.items()))
+        left = f"; left out: {out}" if out else ""
+        return Answer(error=f"not enough labelled rows{_within(spec.window)}: {counted}, {wanted}{left}")
     reference: Reference | None = None
     with contextlib.suppress(DamagedFile):  # what drift is measured by says so itself; a job can do without
         reference = registry.reference(spec.champion)
@@ -137,7 +139,7 @@ def checked_rows(spec: Spec, schema: Schema, registry: Registry, rows: Rows, par
     found = min((quality(part, schema, reference, unusable) for part in parts.values()), key=lambda one: one.score)
     block, split = settings.triggers.quality.block, {"quality": found.score}
     if found.score < block:
-        return Answer(reason=f"{found}; {block:g} wanted", split=split, alert="data_quality_low")
+        return Answer(error=f"{found}; {block:g} wanted", split=split, alert="data_quality_low")
     return Answer(split=split)
 
 

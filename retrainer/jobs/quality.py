@@ -35,8 +35,9 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
 def quality(rows: Rows, schema: Schema, reference: Reference | None, unusable: int = 0) -> Quality:
     """One less the mean share of unusable values that the reference does not have: absent, of another type, not finite.
 
-    unusable: rows that were left out because their outcome was no truth; they count against it as a column of their own
-    would. Without a reference a feature that may be absent is expected to be. 1.0 without rows.
+    unusable: rows that were left out because their outcome was no truth. They count as a column of their own would, and
+    the score is at most the share of the others: however many features there are, rows without truths teach nothing.
+    Without a reference a feature that may be absent is expected to be. 1.0 without rows.
     """
     total = len(rows) + unusable
     if not len(rows):
@@ -48,7 +49,7 @@ def quality(rows: Rows, schema: Schema, reference: Reference | None, unusable: i
         bad, before = _bad(feature, values), _before(feature, values, reference)
         rises[feature.name] = max(0.0, bad - before)
         gone = gone or (bad == 1.0 and before < 1.0)
-    score = round(1.0 - sum(rises.values()) / len(rises), 12)
+    score = round(1.0 - max(sum(rises.values()) / len(rises), rises["the outcome"]), 12)
     worst = max(rises, key=lambda name: rises[name])
     return Quality(
         score=min(score, GONE) if gone else score, worst=worst if rises[worst] > 0 else "", share=rises[worst]

@@ -16,12 +16,15 @@ from gauntlet.config.section import span
 from gauntlet.types import Rule
 from retrainer.triggers.requests import RetrainRequest, policy
 
+_MOST_DOUBLINGS = 30  # beyond any cool-down
+
 
 class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
     """State that the conditions are judged on. Times are seconds since the epoch, on the events' clock.
 
     rollouts: the running ones; replaceable: those of them whose place a new model of the same recipe may take. most:
-    challengers that may run at once. new_samples, quality: None where they are not known.
+    challengers that may run at once. last_attempt_ended, attempts: without the jobs that failed; failures: rounds in a
+    row that did; unanswered: requests whose latest round did. new_samples, quality: None where they are not known.
     """
 
     now: float
@@ -32,9 +35,11 @@ class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
     baking: str | None = None
     running_job: str | None = None
     last_job_started: float | None = None
-    last_job_ended: float | None = None
+    last_attempt_ended: float | None = None
     last_rollout_ended: float | None = None
     attempts: int = 0
+    failures: int = 0
+    unanswered: frozenset[str] = frozenset()
     new_samples: int | None = None
     quality: float | None = None
     monitoring: bool = True
@@ -114,7 +119,7 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
             ),
             _monitored(request, context),
             _approval(request),
-            _once(request, settings),
+            _once(request, context, settings),
             absent("single flight", context.running_job, "{} is running", "no job is running"),
             _room(context, settings),
             absent(
@@ -124,8 +129,8 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
                 "no bake is running",
                 waived=urgent or refresh,
             ),
-            waited("min_interval", "the last job's start", context.last_job_started, settings.min_interval),
-            waited("cool_down", "the last job's end", context.last_job_ended, 0 if routine else settings.cool_down),
+            waited("min_interval", *_last_job(context, settings, routine)),
+            waited("cool_down", "the last job's end", context.last_attempt_ended, 0 if routine else settings.cool_down),
             waited(
                 "cool_down", "the last rollout's end", context.last_rollout_ended, 0 if refresh else settings.cool_down
             ),
@@ -177,11 +182,23 @@ def _approval(request: RetrainRequest) -> Condition:
     return Condition("approval", met, details[request.mode], passing=True)
 
 
-def _once(request: RetrainRequest, settings: RetrainConfig) -> Condition:
+def _last_job(context: RetrainContext, settings: RetrainConfig, routine: bool) -> tuple[str, float | None, float]:
+    """What the minimum interval counts from, and how long it is: every further round in a row that failed doubles it,
+    up to the cool-down, so that nothing is tried for ever. A schedule keeps its own pace."""
+    since, wait = "the last job's start", float(settings.min_interval)
+    if routine or context.failures < 2:
+        return since, context.last_job_started, wait
+    doubled = wait * 2.0 ** min(context.failures - 1, _MOST_DOUBLINGS)
+    longest = max(wait, float(settings.cool_down))
+    return f"{since} ({context.failures} in a row failed)", context.last_job_started, min(doubled, longest)
+
+
+def _once(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Condition:
     known = policy(request.key, settings)
     edge = known is not None and known.repeat == "edge"
-    detail = "a job has answered it already" if request.attempted else "no job has answered it yet"
-    return Condition("repeat", not (edge and request.attempted), detail, passing=True)
+    answered = request.attempted and request.id not in context.unanswered
+    detail = "a job has answered it already" if answered else "no job has answered it yet"
+    return Condition("repeat", not (edge and answered), detail, passing=True)
 
 
 def _room(context: RetrainContext, settings: RetrainConfig) -> Condition:

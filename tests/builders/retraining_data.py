@@ -54,9 +54,15 @@ def champion_of(task: str) -> object:
     return (LinearRegression() if task == "regression" else LogisticRegression()).fit(x, y)
 
 
-async def lay(config: Config, *, days: int = 40, a_day: int = 60, turn: int | None = 15, seed: int = 7) -> float:
-    """Write the stream to the log, register the champion, begin the experiment; return the stream's end."""
-    x, y, times = rows(days, a_day, turn, seed, str(config.task))
+async def lay(
+    config: Config, *, days: int = 40, a_day: int = 60, turn: int | None = 15, seed: int = 7, fault: str = ""
+) -> float:
+    """Write the stream to the log, register the champion, begin the experiment; return the stream's end.
+
+    fault: what keeps a job from learning from the rows: "too few", "one class", "no truths" or "other columns".
+    """
+    x, y, times = rows(15 if fault == "too few" else days, a_day, turn, seed, str(config.task))
+    names = ("y1", "y2", "y3") if fault == "other columns" else NAMES
     model = champion_of(str(config.task))
     schema = model_schema.schema_of(model, config.task, [artifact.Feature(name=name) for name in NAMES])
     registry = adapters.registry(config)
@@ -76,9 +82,11 @@ async def lay(config: Config, *, days: int = 40, a_day: int = 60, turn: int | No
             allocation=1,
             champion=CHAMPION,
             output=[0.5, 0.5],
-            features=dict(zip(NAMES, map(float, x[i]), strict=True)),
+            features=dict(zip(names, map(float, x[i]), strict=True)),
         )
-        truth = float(y[i]) if config.task == "regression" else int(y[i])
+        truth = float(y[i]) if config.task == "regression" else 0 if fault == "one class" else int(y[i])
+        if fault == "no truths" and i % 4:
+            truth = 7  # a class that the champion does not have
         outcome = Outcome(id=id, at=float(at) + 3600, experiment=config.experiment, value=truth)
         records.append(Record(keys.PREDICTIONS, id, float(at), events.encode(prediction)))
         records.append(Record(keys.OUTCOMES, id, float(at) + 3600, events.encode(outcome)))
@@ -87,7 +95,7 @@ async def lay(config: Config, *, days: int = 40, a_day: int = 60, turn: int | No
     store = adapters.state(config)
     await control.create(store, begin(config.experiment, CHAMPION, START))
     await store.close()
-    return START + days * DAY
+    return START + (15 if fault == "too few" else days) * DAY
 
 
 def drift(at: float, severity: str = "HIGH", event: str = "open", **more: object) -> Drift:

@@ -82,18 +82,18 @@ async def test_every_verb_against_a_retrainer(tmp_path: Path, capsys: pytest.Cap
 
         await small_experiment.until(over)
         code, text, _ = await typed(capsys, "jobs", path)
-        assert (code, f"{job}  " in text, "completed  manual, default: keeps the champion" in text) == (0, True, True)
+        assert (code, f"{job}  " in text, "failed     manual, default\n" in text) == (0, True, True)
         code, text, _ = await typed(capsys, "job", path, job)
-        assert "decision   not enough labelled rows" in text
+        assert "error      not enough labelled rows" in text
         assert (await typed(capsys, "log", path, job))[0] == 0
         code, text, _ = await typed(capsys, "report", path)
         assert f"{job}  " in text
-        assert "manual HIGH → 0 + 0 rows → the champion stays" in text
+        assert "manual HIGH → 0 + 0 rows → failed" in text
         page = tmp_path / "report.html"
         assert (await typed(capsys, "report", path, "--html", page))[0] == 0
         shown = page.read_text()
         assert f'<td class="t">{job}<small>' in shown
-        assert 'class="pill open">the champion stays</span>' in shown
+        assert '">failed</span>' in shown
         code, _, error = await typed(capsys, "report", path, "--html", tmp_path / "no" / "x.html")
         assert (code, "there is no folder" in error) == (2, True)
         code, text, _ = await typed(capsys, "history", path)

@@ -140,14 +140,6 @@ async def test_a_failing_trainer_is_named_and_leaves_nothing_registered(tmp_path
     assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]
 
 
-async def test_too_little_data_is_an_answer_and_no_failure(tmp_path: Path) -> None:
-    config = retraining_data.configuration(tmp_path)
-    now = await retraining_data.lay(config, days=15, a_day=60)
-    answer = await run(await order(config, now))
-    assert (answer.accepted, answer.error) == (False, None)
-    assert "not enough labelled rows" in answer.reason
-
-
 async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Path) -> None:
     config = retraining_data.configuration(tmp_path)
     now = await retraining_data.lay(config)

@@ -18,6 +18,7 @@ from gauntlet.errors import BadInput, TransitionRefused
 from gauntlet.rollout import Control
 from retrainer.jobs.job_dir import Answer, JobFolder
 from retrainer.jobs.job_host import JobHost
+from retrainer.records import rows
 from retrainer.store import JobRecord
 
 pytestmark = pytest.mark.asyncio
@@ -64,6 +65,42 @@ async def test_models_of_no_use_fail_their_jobs_by_name_and_their_sibling_goes_o
         assert (good.status, good.answer.version) == ("completed", "v0002")
         assert [v.note for v in loop.registry.versions()] == ["", good.id], "nothing of the others is registered"
         assert [alert.name for _, alert in loop.store.alerts()] == ["training_failed"] * len(reasons)
+
+
+@pytest.mark.parametrize("fault", ["too few", "one class", "no truths", "other columns"])
+async def test_rows_that_cannot_be_learned_from_fail_the_job_and_count_for_nothing(tmp_path: Path, fault: str) -> None:
+    """The job says why and changes nothing; it is no attempt, starts no cool-down, and the records call it no success.
+    The cause is tried again after the minimum interval."""
+    reasons = {
+        "too few": "not enough labelled rows",
+        "one class": "have no example of [1]",
+        "no truths": "the outcome is unusable in",
+        "other columns": "x1 is unusable in 100% of them",
+    }
+    config = retraining_data.configuration(tmp_path, max_attempts=1)
+    now = await retraining_data.lay(config, fault=fault)
+    async with RetrainerLoop(config) as loop:
+        before = await record(loop)
+        await loop.publish(keys.DRIFT, retraining_data.drift(now))
+        await loop.turn_until(lambda: bool(loop.store.jobs) and loop.store.live is None)
+        job = only(loop)
+        assert (job.status, job.accepted) == ("failed", None)
+        assert reasons[fault] in (job.answer.error or "")
+        assert [v.version for v in loop.registry.versions()] == ["v0001"]
+        assert await record(loop) == before
+        assert rows.of_event(job)["execution_successful"] is False
+        bad = fault in ("no truths", "other columns")
+        assert [alert.name for _, alert in loop.store.alerts()] == ["data_quality_low" if bad else "training_failed"]
+
+        context = loop.worker.runner.context(await record(loop))
+        assert (context.attempts, context.failures, context.last_attempt_ended) == (0, 1, None)
+        later = now + config.retrain.min_interval
+        await loop.publish(keys.DRIFT, retraining_data.drift(later - 1, event="escalate"))
+        await loop.worker.step()
+        assert len(loop.store.jobs) == 1
+        await loop.publish(keys.DRIFT, retraining_data.drift(later, event="escalate"))
+        await loop.worker.step()
+        assert len(loop.store.jobs) == 2
 
 
 async def test_a_job_that_eats_memory_is_aborted_with_its_children(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_feature_that_is_gone_caps_it_and_outcomes_that_are_no_truth_count() -
     many: dict[str, list[Any]] = {feature.name: [1.0] * 10 for feature in names}
     assert quality(rows(**many), schema(*names), None).score == 1.0
     assert quality(rows(**{**many, "x3": [None] * 10}), schema(*names), None).score == GONE
-    assert quality(rows(wind=[1.0] * 10), schema(NUMBER), None, unusable=10).score == 0.75
+    assert quality(rows(wind=[1.0] * 10), schema(NUMBER), None, unusable=10).score == 0.5
     assert quality(rows(wind=[1.0] * 10), schema(NUMBER), None, unusable=10).worst == "the outcome"
     nothing = Rows(features=[], targets=[], times=[])
     assert (quality(nothing, schema(NUMBER), None).score, quality(nothing, schema(NUMBER), None, 1).score) == (1, 0)
@@ -70,6 +70,7 @@ async def test_a_job_learns_nothing_from_bad_rows(tmp_path: Path, share: float, 
     bad = [{**row, "x2": None, "x3": None} if n % 100 < 200 * share else row for n, row in enumerate(newest.features)]
     parts = {"to train on": good, "held out": msgspec.structs.replace(newest, features=bad)}
     answer = job.checked_rows(spec, registry.get("v0001").schema, registry, good, parts)
-    assert (answer.alert, "0.7 wanted" in answer.reason) == (("data_quality_low", True) if blocked else ("", False))
+    blamed = (answer.alert, "0.7 wanted" in (answer.error or ""))
+    assert blamed == (("data_quality_low", True) if blocked else ("", False))
     assert answer.split["quality"] == pytest.approx(1 - share)
     assert not answer.accepted

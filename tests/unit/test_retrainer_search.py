@@ -85,7 +85,7 @@ async def test_too_few_rows_of_any_part_end_the_job_with_the_numbers(tmp_path: P
     )  # none on the test days
     answer = work(spec, few)
     assert not answer.accepted
-    assert "to choose by and 0 held out, 100 of each wanted" in answer.reason
+    assert "to choose by and 0 held out, 100 of each wanted" in (answer.error or "")
 
 
 def tried() -> tuple[Predictor, Config, Rows]:

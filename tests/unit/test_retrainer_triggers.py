@@ -64,7 +64,7 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
         ({"rollouts": ("e-r0001",)}, "rollout", True),
         ({"baking": "e-r0001"}, "bake", True),
         ({"last_job_started": NOW - 6 * HOUR + 1}, "min_interval", True),
-        ({"last_job_ended": NOW - 168 * HOUR + 1}, "cool_down", True),
+        ({"last_attempt_ended": NOW - 168 * HOUR + 1}, "cool_down", True),
         ({"last_rollout_ended": NOW - 168 * HOUR + 1}, "cool_down", True),
         ({"attempts": 3}, "attempts", False),
         ({"new_samples": 99}, "min_data_points", True),
@@ -84,7 +84,7 @@ def test_each_obstacle_alone_refuses_and_is_named(facts: dict[str, object], name
     "facts",
     [
         {"last_job_started": NOW - 6 * HOUR},
-        {"last_job_ended": NOW - 168 * HOUR},
+        {"last_attempt_ended": NOW - 168 * HOUR},
         {"last_rollout_ended": NOW - 168 * HOUR},
         {"attempts": 2},
         {"new_samples": 100},
@@ -93,6 +93,25 @@ def test_each_obstacle_alone_refuses_and_is_named(facts: dict[str, object], name
 )
 def test_at_its_limit_an_obstacle_is_gone(facts: dict[str, object]) -> None:
     assert check(request(), msgspec.structs.replace(CONTEXT, **facts), SETTINGS).should_retrain
+
+
+def test_rounds_that_failed_double_the_wait_up_to_the_cool_down_and_urgency_waits_for_none() -> None:
+    for failures, hours in ((0, 6), (1, 6), (2, 12), (3, 24), (6, 168), (1_000, 168)):
+        context = msgspec.structs.replace(CONTEXT, failures=failures, last_job_started=NOW - hours * HOUR)
+        assert check(request(), context, SETTINGS).should_retrain
+        soon = msgspec.structs.replace(context, last_job_started=NOW - hours * HOUR + 1)
+        assert [c.name for c in check(request(), soon, SETTINGS).obstacles] == ["min_interval"]
+        assert check(request(severity=Severity.CRITICAL), soon, SETTINGS).should_retrain
+        later = msgspec.structs.replace(context, last_job_started=NOW - 6 * HOUR, most=6)
+        assert check(scheduled(NOW), later, REFRESH).should_retrain, "a schedule keeps its own pace"
+
+
+def test_an_edge_that_failed_jobs_have_met_asks_again() -> None:
+    edge = msgspec.structs.replace(SETTINGS.triggers, drift=DriftTrigger(repeat="edge"))
+    settings = msgspec.structs.replace(SETTINGS, triggers=edge)
+    done = request(attempted=True)
+    assert not check(done, CONTEXT, settings).should_retrain
+    assert check(done, msgspec.structs.replace(CONTEXT, unanswered=frozenset({"ep1"})), settings).should_retrain
 
 
 def test_bad_data_and_a_switched_off_retrainer_never_make_a_job() -> None:
@@ -110,7 +129,7 @@ def test_bad_data_and_a_switched_off_retrainer_never_make_a_job() -> None:
 
 def test_critical_drift_skips_the_waiting_times_once_and_nothing_else() -> None:
     waiting = msgspec.structs.replace(
-        CONTEXT, last_job_started=NOW - 1, last_job_ended=NOW - 1, last_rollout_ended=NOW - 1
+        CONTEXT, last_job_started=NOW - 1, last_attempt_ended=NOW - 1, last_rollout_ended=NOW - 1
     )
     urgent = request(severity=Severity.CRITICAL)
     judged = check(urgent, waiting, SETTINGS)
@@ -161,7 +180,7 @@ def test_requests_go_by_the_settings_as_they_are_now() -> None:
 
 
 def test_a_person_may_ask_and_waits_like_everybody_unless_urgent() -> None:
-    waiting = msgspec.structs.replace(CONTEXT, last_job_ended=NOW - 1)
+    waiting = msgspec.structs.replace(CONTEXT, last_attempt_ended=NOW - 1)
     asked = check(manual("m1", NOW, "ann", "new labels"), CONTEXT, SETTINGS)
     assert asked.should_retrain
     assert "manual: ann: new labels" in asked.reasons
@@ -204,7 +223,7 @@ REFRESH = RetrainConfig(
 
 def test_the_schedule_waits_for_no_cool_down_and_for_no_bake() -> None:
     busy = msgspec.structs.replace(
-        CONTEXT, baking="e-r0001", last_job_ended=NOW - 7 * HOUR, last_rollout_ended=NOW, attempts=99, most=6
+        CONTEXT, baking="e-r0001", last_attempt_ended=NOW - 7 * HOUR, last_rollout_ended=NOW, attempts=99, most=6
     )
     judged = check(scheduled(NOW), busy, REFRESH)
     assert judged.should_retrain, judged.refusals
