@@ -33,12 +33,21 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rule: Rule = Rule.PROVE
 
 
+class Phantom(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A champion's request in the continuous A/A slice: whether its unit was drawn for the phantom arm, at which
+    propensity, in which round. The champion answers either way."""
+
+    round: int
+    propensity: float
+    drawn: bool = False
+
+
 class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaults=True):
     """One answered request, with the assignment as it was when the unit met it.
 
     `assigned` is the arm of the hash, `served` the arm whose answer the caller got; they differ under fallback, and
     analysis goes by `assigned` (intention to treat). `contenders` are all running challengers, and `rollout` names the
-    one that the unit was assigned to, None for the champion.
+    one that the unit was assigned to, None for the champion. `phantom` is the draw of the A/A slice, where one runs.
     `output` is the served answer: class probabilities in the experiment's order of classes, or one number for a
     regression.
     """
@@ -57,6 +66,7 @@ class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaul
     forced: bool = False
     seconds: float = 0.0
     segments: dict[str, str] = {}
+    phantom: Phantom | None = None
 
     @property
     def contender(self) -> Contender | None:

@@ -71,6 +71,29 @@ def worst_first(problems: Iterable[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda p: (-p.severity.rank, p.since or newest, p.source, p.code))
 
 
+class FalseAlarms(msgspec.Struct, frozen=True, kw_only=True):
+    """What the continuous A/A slice has shown: in `alarms` of `rounds` finished tests of the champion against itself a
+    boundary was crossed, where a share `level` may. lower, upper: 95 % limits of that rate, which hold at every number
+    of rounds at once. too_many: the rate is shown to be above the level, in all or of late; `reason` says by what.
+
+    share: of the champion's requests in the phantom arm. round_ends, information_fraction, crossed: of the round under
+    way.
+    """
+
+    level: float
+    share: float
+    rounds: int = 0
+    alarms: int = 0
+    rate: float | None = None
+    lower: float = 0.0
+    upper: float = 1.0
+    too_many: bool = False
+    reason: str = ""
+    round_ends: datetime | None = None
+    information_fraction: float = 0.0
+    crossed: str | None = None
+
+
 class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far the evaluator is, what it counted, and the latest evaluation of each rollout by id. `offsets` is keyed by
     `topic/partition`."""
@@ -87,6 +110,8 @@ class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
     """Those that its sums are made with."""
     plans: dict[str, dict[str, Any]] = {}
     """The declared plan of each rollout's tests, by the rollout's id."""
+    false_alarms: FalseAlarms | None = None
+    """Of the continuous A/A slice, where it is on."""
 
 
 class RetrainerProgress(msgspec.Struct, frozen=True, kw_only=True):

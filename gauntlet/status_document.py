@@ -20,6 +20,7 @@ from gauntlet.policy import figures
 from gauntlet.rollout import Control, Ended, Rollout
 from gauntlet.status import (
     EvaluatorProgress,
+    FalseAlarms,
     Problem,
     RetrainerProgress,
     RouterProgress,
@@ -135,7 +136,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one experiment.
 
     at: the experiment's own time. notice: what has to be known of a rehearsal. version: of the control record.
-    `problems`: all that are known, the most severe first; each has what to do. `drift`, `health`: of the champion that
+    `problems`: all that are known, the most severe first; each has what to do. `false_alarms`: of the continuous A/A
+    slice, where it is on. `drift`, `health`: of the champion that
     serves.
     """
 
@@ -158,6 +160,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     last: Change | None = None
     ended: list[EndedStatus] = []
     retraining: RetrainingStatus | None = None
+    false_alarms: FalseAlarms | None = None
     drift: dict[str, Any] | None = None
     health: dict[str, Any] | None = None
     aliases: dict[str, str] = {}
@@ -213,11 +216,12 @@ def document(
         last=change(version, control) if control else None,
         ended=[_ended(each) for each in reversed(control.ended[-_ENDED_SHOWN:])] if control else [],
         retraining=_retraining(retrainer, config, now),
+        false_alarms=evaluator.false_alarms if evaluator else None,
         drift=plain(drift),
         health=plain(health),
         aliases=aliases,
         control=plain(control),
-        evaluator=plain(evaluator, "evaluations", "health", "drift", "problems"),
+        evaluator=plain(evaluator, "evaluations", "health", "drift", "problems", "false_alarms"),
         retrainer=plain(retrainer, "problems"),
         routers=[plain(each, "problems") or {} for each in reports.routers],
     )

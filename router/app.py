@@ -33,6 +33,7 @@ from router.event_times import EventTimes
 from router.forwarder import Forwarder
 from router.http_v1 import InferenceRoutes
 from router.inference import InferenceService
+from router.phantom_arm import PhantomArm
 from router.recorder import Recorder
 from router.repeats import FirstLabels, Repeats
 from router.shadow import ShadowScorer
@@ -71,7 +72,10 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str | None = No
         if labels is not None:
             await labels.load()
         shadow = ShadowScorer(config.router, config.experiment, recorder, follower.breaker)
-        service = InferenceService(config.router, config.experiment, times, recorder, repeats, shadow, follower.breaker)
+        phantom = PhantomArm(config.experiment, config.evidence)
+        service = InferenceService(
+            config.router, config.experiment, times, recorder, repeats, shadow, follower.breaker, phantom
+        )
         inference = InferenceRoutes(config, follower, service, recorder, labels, api_keys, times)
         reader = adapters.local_reader(config)
         stack.push_async_callback(reader.close)

@@ -23,6 +23,7 @@ from router import assignment
 from router.breaker import CircuitBreaker
 from router.event_times import EventTimes
 from router.model_worker import ModelWorker, as_json, breaker_kind
+from router.phantom_arm import PhantomArm
 from router.recorder import Recorder
 from router.repeats import Repeats
 from router.routing_table import Challenger, RoutingTable
@@ -84,6 +85,7 @@ class InferenceService:
         repeats: Repeats,
         shadow: ShadowScorer,
         breaker: CircuitBreaker,
+        phantom: PhantomArm,
     ) -> None:
         self._settings = settings
         self._experiment = experiment
@@ -92,6 +94,7 @@ class InferenceService:
         self._repeats = repeats
         self._shadow = shadow
         self._breaker = breaker
+        self._phantom = phantom
         # Looking a child up by its labels costs more than counting with it.
         self._requests = {
             (assigned, served): telemetry.REQUESTS.labels(experiment, assigned, served, "200")
@@ -294,6 +297,7 @@ class InferenceService:
             forced=forced,
             seconds=seconds,
             segments=case.instance.segments,
+            phantom=None if forced or case.challenger else self._phantom.draw(case.unit, case.at),
         )
 
     def _count(self, cases: list[_Case]) -> None:

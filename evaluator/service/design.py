@@ -13,14 +13,12 @@ from evaluator.stats import Plan, Side, Spending, horizon_information
 from evaluator.stats.alpha_spending import POCOCK
 from evaluator.stats.sequential_test import HARM_SIDE
 from gauntlet.config import RATES, Config
-from gauntlet.config.evidence import MIN_CYCLES
+from gauntlet.config.evidence import MIN_CYCLES, ROOM
 from gauntlet.types import Label, Rule
 
 _BY_ASSIGNMENT = ("fallback_rate", "error_rate", "latency")  # guardrails that compare the arms' own traffic
 _NEVER = 10**9  # blocks before a side is tested that isn't wanted
 _SEGMENT_SHARE = 0.25  # of all traffic, for which a segment's test is made tightest; it is valid for any
-
-_ROOM = 1.25
 
 _BUDGET_RATIO = 0.75  # of the level budget that is left, each successor gets a quarter
 
@@ -78,7 +76,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
 
         At several scales, the planned evidence is what comes within `duration`, or `min_samples` if that is
         more, but no more than what comes within `max_duration`. With explicit blocks it is at least what comes
-        within `_ROOM` times `min_blocks`: a win needs so many blocks, and must not be ruled out by more
+        within `ROOM` times `min_blocks`: a win needs so many blocks, and must not be ruled out by more
         traffic. How much traffic there is says nothing of the effect, so the level holds.
         """
         rate = samples / seconds
@@ -87,7 +85,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         elif self.scaled:
             planned = min(max(self.min_samples, rate * self.duration), rate * self.max_duration)
         else:
-            planned = max(self.min_samples, rate * block * self.min_blocks * _ROOM)
+            planned = max(self.min_samples, rate * block * self.min_blocks * ROOM)
         return msgspec.structs.replace(self, planned_samples=max(1, round(planned)), rate=rate)
 
     @property

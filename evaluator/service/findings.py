@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping
 from evaluator.service.champion_drift import ChampionMonitor
 from gauntlet.config import Config
 from gauntlet.config.section import span
-from gauntlet.status import Problem
+from gauntlet.status import FalseAlarms, Problem
 from gauntlet.types import Severity
 
 _FEWEST = 100
 """Outcomes that count for nothing from which that is worth telling."""
 
 
-def findings(config: Config, monitor: ChampionMonitor | None, counts: Mapping[str, int]) -> Iterator[Problem]:
+def findings(
+    config: Config, monitor: ChampionMonitor | None, counts: Mapping[str, int], aa: FalseAlarms | None
+) -> Iterator[Problem]:
     """Problems of what is judged. counts: of outcomes since this start, by what became of them."""
     if config.drift.enabled and monitor is not None and (waits := monitor.waits) is not None:
         yield Problem(
@@ -35,4 +37,13 @@ def findings(config: Config, monitor: ChampionMonitor | None, counts: Mapping[st
             f"{orphans:,} much later still or for no known prediction, and {joined:,} in time",
             remedy="set `evidence.outcome_horizon` to the time in which outcomes come, and start again; or see that "
             "they carry the ids that the predictions were answered with",
+        )
+    if aa is not None and aa.too_many:
+        yield Problem(
+            code="false_alarms",
+            severity=Severity.MEDIUM,
+            source="evaluator",
+            text=f"the tests raise more false alarms than declared: in the continuous A/A slice {aa.reason}",
+            remedy="trust no verdict that is close; outcomes err together over longer than `evidence.cycle` or `block` "
+            "(make it longer), units share their luck (send a `unit`), or the arms are not recorded alike",
         )

@@ -8,6 +8,7 @@ from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.guardrails import LABEL_ARRIVAL
 from evaluator.service.pipeline import OutputEvent, Pipeline
 from gauntlet import events, telemetry
+from gauntlet.status import FalseAlarms
 from gauntlet.types import CHALLENGER, CHAMPION, Severity
 
 _STATES = ("safe", "open", "breached")
@@ -29,6 +30,8 @@ def show(name: str, pipeline: Pipeline, out: Sequence[OutputEvent]) -> None:
     telemetry.WATERMARK.labels(name).set(pipeline.watermark)
     if pipeline.monitor is not None:
         _drift(name, pipeline.monitor)
+    if (aa := pipeline.false_alarms) is not None:
+        _false_alarms(name, aa)
     telemetry.forget(name, "evaluator", pipeline.evaluations)
     for event in out:
         if isinstance(event, events.Evaluation):
@@ -51,6 +54,15 @@ def _drift(name: str, monitor: ChampionMonitor) -> None:
         telemetry.DRIFT_SCORE.labels(name, feature).set(score)
     for outcomes, rise in rises.items():
         telemetry.ERROR_RISE.labels(name, outcomes).set(rise)
+
+
+def _false_alarms(name: str, aa: FalseAlarms) -> None:
+    telemetry.AA_ROUNDS.labels(name).set(aa.rounds)
+    telemetry.AA_ALARMS.labels(name).set(aa.alarms)
+    telemetry.AA_LEVEL.labels(name).set(aa.level)
+    rate = _NONE if aa.rate is None else aa.rate
+    for gauge, value in ((telemetry.AA_RATE, rate), (telemetry.AA_LOWER, aa.lower), (telemetry.AA_UPPER, aa.upper)):
+        gauge.labels(name).set(value)
 
 
 def _evaluation(name: str, event: events.Evaluation) -> None:

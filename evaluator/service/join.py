@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from evaluator.service import labels
-from evaluator.service.joined import Contest, Contradiction, Exposure, Match, Pair, Score, Scored, Truth
+from evaluator.service.joined import Contest, Contradiction, Draw, Exposure, Match, Pair, Score, Scored, Truth, aa_name
 from gauntlet.events import Outcome, Prediction, Shadow
 from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS
 
@@ -179,7 +179,7 @@ class JoinTable:
         return counts
 
     def forget_units(self, keep: Iterable[str]) -> None:
-        """Drop the units of rollouts that are over."""
+        """Drop the units of rollouts, and of rounds of the A/A slice, that are over."""
         kept = list(keep)
         marks = ",".join("?" * len(kept))
         self._db.execute(f"DELETE FROM units WHERE rollout NOT IN ({marks})", kept)  # noqa: S608 - question marks only
@@ -239,6 +239,7 @@ class JoinTable:
             forced=event.forced,
             seconds=event.seconds,
             segments={name: event.segments[name] for name in self._segments if name in event.segments},
+            phantom=self._draw(event),
         )
         result.predictions.append(event)
         result.exposures.append(row.exposure)
@@ -255,13 +256,22 @@ class JoinTable:
             share, p = 0.0, contender.propensity
             if p > 0.0 and (event.assigned == CHAMPION or event.rollout == contender.rollout):
                 share = p / (p + to_champion) if len(event.contenders) > 1 else p
-            first, moved = self._expose_unit(event, contender.rollout, share)
+            first, moved = self._expose_unit(event, contender.rollout, event.assigned, share)
             found.append(Contest(contender.rollout, contender.challenger, share, str(contender.rule), first, moved))
         return found
 
-    def _expose_unit(self, event: Prediction, rollout: str, share: float) -> tuple[bool, bool]:
-        """Record which arm of a comparison the unit was exposed to; whether that is its first exposure, and whether it
-        has moved.
+    def _draw(self, event: Prediction) -> Draw | None:
+        """The unit's draw in the A/A slice; None for one that comes back within the round."""
+        phantom = event.phantom
+        if phantom is None or event.forced or event.assigned != CHAMPION or not 0 < phantom.propensity < 1:
+            return None
+        arm = "phantom" if phantom.drawn else CHAMPION
+        first, _ = self._expose_unit(event, aa_name(phantom.round), arm, phantom.propensity)
+        return Draw(phantom.round, phantom.propensity, phantom.drawn) if first else None
+
+    def _expose_unit(self, event: Prediction, rollout: str, drawn: str, share: float) -> tuple[bool, bool]:
+        """Record the arm `drawn` for the unit in a comparison; whether that is its first exposure, and whether it has
+        moved.
 
         A sticky unit's later requests go where its first one went, so they prove nothing new. Its share may grow into
         the challenger's; under one allocation it has no reason to move.
@@ -269,7 +279,7 @@ class JoinTable:
         if event.forced or not 0 < share < 1 or event.unit == event.id:
             return True, False
         key = (rollout, event.unit)
-        now = (event.assigned, event.allocation)
+        now = (drawn, event.allocation)
         new = self._db.execute("INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, 0)", (*key, *now))
         if new.rowcount == 1:
             return True, False

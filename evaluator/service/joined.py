@@ -26,11 +26,24 @@ class Contest(msgspec.Struct, frozen=True, array_like=True):
     moved: bool = False
 
 
+def aa_name(number: int) -> str:
+    """A round of the continuous A/A slice, where units are kept by rollout; no rollout's id looks like it."""
+    return f"A/A {number}"
+
+
+class Draw(msgspec.Struct, frozen=True, array_like=True):
+    """A unit's first draw in a round of the continuous A/A slice: for the phantom arm or not, at that propensity."""
+
+    round: int
+    share: float
+    drawn: bool
+
+
 class Exposure(msgspec.Struct, frozen=True, array_like=True):
     """What the evidence needs of a prediction.
 
     rollout: that of the challenger which the unit was assigned to, None for the champion. segments: the declared labels
-    among the request's.
+    among the request's. phantom: None where the request says nothing new of the A/A slice.
     """
 
     at: float
@@ -45,6 +58,7 @@ class Exposure(msgspec.Struct, frozen=True, array_like=True):
     forced: bool
     seconds: float = 0.0
     segments: dict[str, str] = {}
+    phantom: Draw | None = None
 
     @property
     def failed(self) -> bool:

@@ -19,6 +19,7 @@ from evaluator.service.block_sums import RolloutSums
 from evaluator.service.champion import DriftTracker, HealthTracker
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
+from evaluator.service.continuous_aa import ContinuousAA
 from evaluator.service.design import evaluation_design, tracked_metrics
 from evaluator.service.evaluation import alarm_evaluation, evaluate, unplanned_evaluation
 from evaluator.service.evaluation_state import EvaluationState
@@ -32,7 +33,7 @@ from gauntlet.config.effects import counting_settings, recounted
 from gauntlet.errors import ConfigError
 from gauntlet.events import Drift, Evaluation, Health, Outcome, Prediction
 from gauntlet.registry import Registry
-from gauntlet.status import Problem
+from gauntlet.status import FalseAlarms, Problem
 from gauntlet.types import Rule
 
 OutputEvent = Evaluation | Health | Drift
@@ -93,6 +94,7 @@ class Pipeline:
             tracked_metrics(config, classes),
             self._gross_harm,
         )
+        self._aa = ContinuousAA(config.evidence, self._design)
         self._drift = DriftTracker(config, registry, classes)
         self._health = HealthTracker(config, self._design)
         self._states: dict[str, EvaluationState] = {}
@@ -121,7 +123,12 @@ class Pipeline:
     @property
     def problems(self) -> list[Problem]:
         """What an operator has to know of what is judged."""
-        return list(findings(self._config, self.monitor, self.counts - self._counted_before))
+        return list(findings(self._config, self.monitor, self.counts - self._counted_before, self.false_alarms))
+
+    @property
+    def false_alarms(self) -> FalseAlarms | None:
+        """What the continuous A/A slice has shown; None where it is off."""
+        return self._aa.report()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -156,6 +163,7 @@ class Pipeline:
         losses = self._accumulators.add(joined)
         self._gross_harm.served(losses[np.isfinite(losses)])
         self._rates.observe(joined)
+        self._aa.observe(joined.exposures, joined.matches, losses)
         self._health.observe(joined.rated)
         self._drift.observe(joined.predictions, joined.matches, losses)
         self.lags = [match.truth.at - match.exposure.at for match in joined.matches]
@@ -172,13 +180,14 @@ class Pipeline:
         if self._watermark.latest:
             first_open = self._design.matured(self.watermark)
             self._rates.mature(self.watermark)
+            rounds_over = self._aa.advance(first_open)
             for name in sorted(self._accumulators.rollouts, key=_number):
                 found += self._evaluations(name, first_open, offsets)
             if self.monitor is not None:
                 found += self._health.due(
                     self.monitor.version, self._accumulators.models, self._accumulators.worth, first_open, offsets
                 )
-            self._forget()
+            self._forget(rounds_over)
         found = sorted([*self._drift.take(), *found], key=lambda event: event.at)
         for event in found:
             self._remember(event)
@@ -217,6 +226,7 @@ class Pipeline:
             budgets={champion: budget.to_dict() for champion, budget in self._budgets.items()},
             gross_harm=self._gross_harm.to_dict(),
             rates=self._rates.to_dict(),
+            aa=self._aa.to_dict(),
             health_block=self._health.next_block,
             previous=self._health.previous,
             drift_state=self._drift.snapshot(),
@@ -238,6 +248,7 @@ class Pipeline:
         self._budgets = {champion: AlphaBudget.from_dict(data) for champion, data in state.budgets.items()}
         self._gross_harm.restore(state.gross_harm)
         self._rates.restore(state.rates)
+        self._aa.restore(state.aa)
         self._health.next_block, self._health.previous = state.health_block, state.previous
         self._drift.restore(state.drift_state, state.drift_pending)
         self.evaluations, self.health, self.drift = dict(state.evaluations), state.health, state.drift
@@ -285,14 +296,14 @@ class Pipeline:
             self.drift = event
             self._drift.remember(event)
 
-    def _forget(self) -> None:
+    def _forget(self, rounds_over: bool) -> None:
         """Keep the sums of the latest rollouts and of the blocks that health still looks at."""
         numbered = sorted(self._accumulators.rollouts, key=_number)
         over = self._design.matured(self.watermark) - 2 * self._design.ratio
         recent = [name for name in numbered if max(self._accumulators.rollouts[name].blocks, default=0) >= over]
         keep = sorted({*recent, *numbered[-_ROLLOUTS_KEPT:]}, key=_number)
-        if len(keep) < len(numbered):
-            self._joins.forget_units(keep)
+        if rounds_over or len(keep) < len(numbered):
+            self._joins.forget_units([*keep, *self._aa.names])
         window = max(float(self._config.bake.window), self._design.block) + self._keep
         self._gross_harm.forget(keep)
         self._rates.forget(keep)

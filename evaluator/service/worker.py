@@ -381,6 +381,7 @@ class Worker:
             problems=[*self.problems.open, *self._pipeline.problems],
             settings=self._pipeline.settings,
             plans=self._pipeline.plans,
+            false_alarms=self._pipeline.false_alarms,
         )
         try:
             await status.publish(self._state, keys.evaluator_progress(self._name), report)

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from gauntlet.outlook import percent
 from gauntlet.spelling import printable
-from gauntlet.status import Problem
+from gauntlet.status import FalseAlarms, Problem
 from gauntlet.status_document import BakeStatus, Change, Document, RolloutStatus
 from gauntlet.types import Decision
 
@@ -29,7 +29,7 @@ def status(found: Document) -> str:
     blocks += [_rollout(each, now) for each in found.rollouts]
     if found.bake is not None:
         blocks.append(_bake(found, found.bake))
-    blocks.append([*_retraining(found), *_past(found)])
+    blocks.append([*_retraining(found), *_past(found), *_false_alarms(found.false_alarms, now)])
     return "\n\n".join("\n".join(lines) for lines in blocks if lines) + "\n"
 
 
@@ -173,6 +173,17 @@ def _retraining(found: Document) -> list[str]:
         text = f"{job.job}, by {job.trigger}, {answer}, {_ago(job.at, now)}"
     until = [f"cool-down until {_ahead(job.cool_down_until, now)}"] if job.cool_down_until else []
     return _labelled("retraining", [text, *until])
+
+
+def _false_alarms(aa: FalseAlarms | None, now: datetime | None) -> list[str]:
+    if aa is None:
+        return []
+    text = f"none is finished yet; {aa.level:.1%} of them may cross a boundary"
+    if aa.rate is not None:
+        limits = f"[{aa.lower:.1%}, {aa.upper:.1%}]"
+        text = f"{aa.alarms} of {aa.rounds} crossed a boundary: {aa.rate:.1%} {limits}, where {aa.level:.1%} may"
+    under_way = [f"the next is at {aa.information_fraction:.0%} and ends {_ahead(aa.round_ends, now)}"]
+    return _labelled("A/A tests", [text, *(under_way if aa.round_ends else [])])
 
 
 def _past(found: Document) -> list[str]:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from math import ceil, floor
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from gauntlet.config.section import BlockLength, Fraction, NonNegative, Positive, Seconds, Section, check
+from gauntlet.config.section import (
+    BlockLength,
+    Fraction,
+    NonNegative,
+    Positive,
+    Seconds,
+    Section,
+    check,
+    check_decimals,
+)
 from gauntlet.types import Label
 
 CYCLE_PARTS = 24
@@ -14,6 +24,9 @@ CYCLE_PARTS = 24
 
 MIN_CYCLES = 5
 """With `block: auto`, whole cycles before a win."""
+
+ROOM = 1.25
+"""With an explicit `block`: as many times `min_blocks` are planned with, so that more traffic never rules a win out."""
 
 MIN_HOLDOUT_BLOCKS = 5
 """Blocks that a retrained model is compared on: fewer have no spread to speak of, so there is no answer."""
@@ -75,16 +88,52 @@ class EvidenceConfig(Section, frozen=True, kw_only=True):
     comparison is invalid; a significant difference that may be more holds a win. 1 switches the check off."""
     require_safe: bool = False
     """True: a win needs every guardrail shown to hold; else it is enough that none is shown to be broken."""
+    aa_slice: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
+    """Share of the champion's requests that a hash labels as a phantom arm, answered by the champion like the others.
+    The two are compared by the sequential test in one round after another, which shows how often it raises a false
+    alarm on this traffic. No decision reads it. 0: off."""
+    aa_round: Seconds | None = None
+    """Length of a round, in whole blocks (`cycle`). Default: what a rollout's evidence is planned with, `duration`."""
 
     def __post_init__(self) -> None:
         check(self.cycle > 0, "`cycle` must be greater than 0")
         check(0 < self.duration <= self.max_duration, "`duration` must be greater than 0, and at most `max_duration`")
+        check_decimals("aa_slice", self.aa_slice)
         if self.block.auto:
             check(self.harm_block is None, "`harm_block` is only valid with an explicit `block`")
+            self._check_round()
             return
         check(self.finest_block > 0, "`harm_block` must be greater than 0")
         parts = self.block / self.finest_block
         check(parts >= 1 and abs(parts - round(parts)) < 1e-9, "`block` must be a whole multiple of `harm_block`")
+        self._check_round()
+
+    def _check_round(self) -> None:
+        """A round that no side could cross, or that cuts a block in two, would publish a rate that means nothing."""
+        if self.aa_slice:
+            blocks, least = self.aa_length / self.longest_block, MIN_CYCLES if self.block.auto else self.min_blocks
+            name = "cycle" if self.block.auto else "block"
+            check(
+                blocks >= least - 1e-9 and abs(blocks - round(blocks)) < 1e-9,
+                f"`aa_round` must be a whole number of times `{name}`, {least} or more: a win needs so many",
+            )
+
+    @property
+    def aa_length(self) -> float:
+        """Seconds of a round of the continuous A/A slice."""
+        if self.aa_round is not None:
+            return float(self.aa_round)
+        blocks = floor(self.duration / self.cycle + 1e-9) if self.block.auto else ceil(ROOM * self.min_blocks)
+        return blocks * self.longest_block
+
+    @property
+    def aa_blocks(self) -> int:
+        """The finest blocks of a round."""
+        return round(self.aa_length / self.finest_block)
+
+    def aa_number(self, at: float) -> int:
+        """The round that a time falls into, counted from 1970 by the blocks of the evidence."""
+        return floor((at - self.block_offset) / self.finest_block) // self.aa_blocks
 
     @property
     def longest_block(self) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -130,6 +132,21 @@ def traffic(n: int, *, every: float = 1.0, start: int = 0, delay: float = 30.0) 
             found.append(shadow(i, at, output=[0.4 - 0.001 * (i % 11), 0.6 + 0.001 * (i % 11)]))
         found.append(outcome(i, at + delay, (i * i // 3) % 2))
     return sorted(found, key=lambda event: event.at)
+
+
+def labelled(stream: Iterable[events.AnyEvent], made: Config) -> list[events.AnyEvent]:
+    """The stream with the labels that a router gives the champion's requests in the continuous A/A slice."""
+    found: list[events.AnyEvent] = []
+    for event in stream:
+        if isinstance(event, events.Prediction) and event.assigned == CHAMPION:
+            label = events.Phantom(
+                round=made.evidence.aa_number(event.at),
+                propensity=made.evidence.aa_slice,
+                drawn=random.Random(event.unit).random() < made.evidence.aa_slice,
+            )
+            event = msgspec.structs.replace(event, phantom=label)
+        found.append(event)
+    return found
 
 
 def batch(found: Iterable[events.AnyEvent], source: str = "predictions/a") -> list[tuple[str, Any]]:
@@ -275,6 +292,7 @@ class Evaluator:
             "counts": {name: n for name, n in saved.counts.items() if n},
             "accumulators": saved.accumulators,
             "rollouts": saved.rollouts,
+            "aa": json.loads(json.dumps(saved.aa)),
             "latest": saved.latest,
             "joins": self.pipeline.joins_held,
         }

@@ -17,8 +17,8 @@ ROWS = [
 DEFINED = {term: (meaning, field, where) for term, meaning, field, where in ROWS}
 
 TERMS = """
-    allocation, always-valid inference, archive, arm, assignment, bake, block, boundary, breaker, CBPE, certified
-    interval, challenger, champion, checkpoint, control record, cool-down, CUPED, day cluster, dead letter,
+    A/A slice, allocation, always-valid inference, archive, arm, assignment, bake, block, boundary, breaker, CBPE,
+    certified interval, challenger, champion, checkpoint, control record, cool-down, CUPED, day cluster, dead letter,
     decision, discordance, displaced, e-process, effect, episode, experiment, exposure, fallback, forced request,
     form, gate, gross-harm watch, guardrail, harm block, hold, holdout gate, information, interval, join, label
     arrival, level, level budget, lineage, log, look, margin, metric, multiple exposure, no traffic, optional

@@ -46,6 +46,8 @@ NEEDS_A_ROLLOUT = {
     "Reasons to hold": "only a rollout can be held",
     "Stage of the ramp": "each rollout has a stage of its own",
     "Breaker by replica": "and a breaker",
+    "False alarms of the A/A tests": "the slice is off by default",
+    "A/A tests": "so there are none",
     "Units that met both arms": "there are two arms in a rollout only",
 }
 """Panels without data in a demo too short for its first challenger, and why; the end of this file shows them."""
@@ -281,6 +283,15 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
     telemetry.HOLDS.labels(name, one).set(1)
     telemetry.MOVED_UNITS.labels(name, one).set(3)
     telemetry.ETA.labels(name, one, "horizon").set(1200)
+    for gauge, value in (
+        (telemetry.AA_ROUNDS, 9),
+        (telemetry.AA_ALARMS, 2),
+        (telemetry.AA_RATE, 0.22),
+        (telemetry.AA_LOWER, 0.01),
+        (telemetry.AA_UPPER, 0.7),
+        (telemetry.AA_LEVEL, 0.075),
+    ):
+        gauge.labels(name).set(value)
     telemetry.TIME_TO_ROLLBACK.labels(name).observe(0.02)
     start = time.time()
     server, thread = start_http_server(0, "127.0.0.1")
@@ -317,6 +328,12 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
             ("Outcomes to go", "A", 1200.0),
             ("Reasons to hold", "A", 1.0),
             ("Units that met both arms", "A", 3.0),
+            ("False alarms of the A/A tests", "A", 0.7),
+            ("False alarms of the A/A tests", "B", 0.22),
+            ("False alarms of the A/A tests", "C", 0.01),
+            ("False alarms of the A/A tests", "D", 0.075),
+            ("A/A tests", "A", 9.0),
+            ("A/A tests", "B", 2.0),
             ("Stage of the ramp", "A", 2.0),
             ("Breaker by replica", "A", 1.0),
             ("Time to rollback", "A", 0.03),  # half-way through the bucket from 0.01 to 0.05

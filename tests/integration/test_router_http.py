@@ -51,6 +51,29 @@ async def test_one_and_many_predictions_are_answered_and_recorded(config: Config
     assert [(o.id, o.value) for o in await recorded(config, keys.OUTCOMES)] == [("first", 1)]
 
 
+async def test_the_aa_slice_is_logged_with_its_propensity_and_changes_no_answer(tmp_path: Path) -> None:
+    plain = small_experiment.load(small_experiment.write(tmp_path / "plain"))
+    sliced = small_experiment.load(small_experiment.write(tmp_path / "sliced", evidence={"aa_slice": 0.25}))
+    instances = [{"features": small_experiment.instance(i), "id": f"p{i}", "unit": f"u{i % 300}"} for i in range(900)]
+    answers = []
+    for made in (plain, sliced):
+        async with small_experiment.running(made) as client:
+            answer = await client.post("/v1/predict", json={"instances": instances})
+            answers.append([(one["id"], one["probabilities"]) for one in answer.json()["predictions"]])
+            forced = {"features": small_experiment.instance(0), "id": "forced"}
+            assert (
+                await client.post("/v1/predict", json=forced, headers={"x-gauntlet-arm": "champion"})
+            ).status_code == 200
+    assert answers[0] == answers[1]
+    assert all(event.phantom is None for event in await recorded(plain, keys.PREDICTIONS))
+    *found, last = await recorded(sliced, keys.PREDICTIONS)
+    assert (last.forced, last.phantom) == (True, None)
+    assert {event.phantom.propensity for event in found} == {0.25}
+    labels = {event.unit: event.phantom.drawn for event in found}
+    assert all(labels[event.unit] == event.phantom.drawn for event in found)
+    assert abs(sum(labels.values()) - 75) <= 3 * math.sqrt(300 * 0.25 * 0.75)
+
+
 BAD = [
     (b"{", 400, "malformed_json"),
     (b'{"features": {"x1": NaN, "x2": 0, "x3": 0}}', 400, "malformed_json"),

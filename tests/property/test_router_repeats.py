@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gauntlet import events, keys, rollout, transitions
 from gauntlet.clock import WallClock
 from gauntlet.config import RouterConfig
+from gauntlet.config.evidence import EvidenceConfig
 from gauntlet.errors import BadInput, TransitionRefused
 from gauntlet.log.local import LocalLogReader, LocalLogWriter
 from gauntlet.registry.artifact import Feature, Predictor, Rows, Schema
@@ -27,6 +28,7 @@ from router.breaker import CircuitBreaker
 from router.event_times import EventTimes
 from router.inference import InferenceService, Instance
 from router.model_worker import ModelWorker
+from router.phantom_arm import PhantomArm
 from router.recorder import Recorder
 from router.repeats import RecentIds, Repeats
 from router.routing_table import Challenger, RoutingTable
@@ -83,7 +85,8 @@ class EveryIdHasOneAnswer(RuleBasedStateMachine):
         breaker = CircuitBreaker(config.breaker, lambda *_: None)
         shadow = ShadowScorer(config, "test", self.recorder, breaker)
         times = EventTimes(WallClock(), replay=False)
-        self.service = InferenceService(config, "test", times, self.recorder, repeats, shadow, breaker)
+        phantom = PhantomArm("test", EvidenceConfig(aa_slice=0.25))
+        self.service = InferenceService(config, "test", times, self.recorder, repeats, shadow, breaker, phantom)
 
     @property
     def table(self) -> RoutingTable:

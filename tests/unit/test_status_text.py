@@ -13,7 +13,7 @@ from gauntlet.cli import status_text
 from gauntlet.config.load import parse
 from gauntlet.events import Drift, DriftSignal, Evaluation, Health, Job
 from gauntlet.rollout import Control
-from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress
+from gauntlet.status import EvaluatorProgress, FalseAlarms, Problem, RetrainerProgress, moment
 from gauntlet.status_document import Reports, changes, document
 from gauntlet.types import Severity, VerdictCause
 
@@ -313,3 +313,25 @@ champion v0001 serves all of the traffic
 """[:-1]
     )
     assert document(CONFIG, 1, None, None, Reports(), (), {}, START).notice is None
+
+
+@pytest.mark.parametrize(
+    ("rounds", "text"),
+    [
+        ({}, "none is finished yet; 7.5% of them may cross a boundary"),
+        (
+            {"rounds": 9, "alarms": 2, "rate": 2 / 9, "lower": 0.011, "upper": 0.7},
+            "2 of 9 crossed a boundary: 22.2% [1.1%, 70.0%], where 7.5% may",
+        ),
+    ],
+)
+def test_the_false_alarm_rate_of_the_aa_slice_stands_beside_its_level(rounds: dict[str, Any], text: str) -> None:
+    ends = moment(START + 50 * HOUR)
+    aa = FalseAlarms(level=0.075, share=0.05, round_ends=ends, information_fraction=0.4, **rounds)
+    assert told(FRESH, 3, false_alarms=aa).endswith(
+        f"""
+  A/A tests   {text}
+              the next is at 40% and ends 2026-12-01 00:00:00 UTC (in 1 d 23 h)
+"""
+    )
+    assert "A/A" not in told(FRESH, 3)
