@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import AfterValidator, Field
 from starlette.exceptions import HTTPException
 
 import gauntlet
-from gauntlet import telemetry
+from gauntlet import reason, telemetry
+from gauntlet.auth import ApiKeys
 from gauntlet.errors import BadInput, GauntletError
 from gauntlet.http_answers import error_answer, error_body
+from gauntlet.types import Role
 
 ROUTE = "admin"
 """The label under which refusals of operator routes are counted."""
+
+Reason = Annotated[
+    str,
+    Field(min_length=1, max_length=reason.LONGEST, json_schema_extra={"pattern": r"\S"}),
+    AfterValidator(reason.stated),
+]
+"""The reason in a command's body."""
+
+
+def guarded_route(api_keys: ApiKeys) -> type[APIRoute]:
+    """Routes that check the caller's role before anything else of a request is read, so that a stranger learns nothing
+    of what fits: viewers read (GET), operators command. The caller is in `request.state.caller`.
+    """
+
+    class GuardedRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            answer = super().get_route_handler()
+            role = Role.VIEWER if self.methods == {"GET"} else Role.OPERATOR
+
+            async def guarded(request: Request) -> Response:
+                request.state.caller = api_keys.require(dict(request.scope["headers"]), role)
+                return await answer(request)
+
+            return guarded
+
+    return GuardedRoute
 
 
 def operator_app(service: str) -> FastAPI:

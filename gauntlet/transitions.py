@@ -13,6 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from gauntlet.errors import TransitionRefused
+from gauntlet.reason import is_blank
 from gauntlet.rollout import SHADOW_STAGE, Bake, Command, Control, Ended, Rollout, Transition
 from gauntlet.types import Decision, Rule
 
@@ -31,7 +32,7 @@ def apply(control: Control, command: Command, now: float) -> Control:
     transition = TRANSITIONS.get(command.name)
     if transition is None:
         raise TransitionRefused(f"there is no command {command.name!r}", code="unknown_command")
-    if not command.reason.strip():
+    if is_blank(command.reason):
         raise TransitionRefused(f"{command.name} needs a reason", code="reason_missing")
     return transition(control, command, now)
 

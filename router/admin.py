@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from gauntlet import control, keys
 from gauntlet.auth import ApiKeys
@@ -20,13 +20,13 @@ from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import DamagedFile, GauntletError, RegistryRefused, RegistryUnavailable
 from gauntlet.faults import explained
-from gauntlet.operator_app import json_response
+from gauntlet.operator_app import Reason, guarded_route, json_response
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore, decoded
 from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress
 from gauntlet.status_document import Document, Reports, Serving, change, changes, document, plain
-from gauntlet.types import Role, Rule, Severity
+from gauntlet.types import Rule, Severity
 from router.backlog import Backlog
 from router.control_follower import ControlFollower
 from router.http_v1 import require_experiment
@@ -36,7 +36,7 @@ class CommandBody(BaseModel):
     """Why, and optionally which rollout: a command that names one never hits its successor."""
 
     model_config = ConfigDict(extra="forbid")
-    reason: str = Field(min_length=1, max_length=500)
+    reason: Reason
     rollout: str | None = None
 
 
@@ -77,10 +77,9 @@ class AdminRoutes:
         self._state = state
         self._registry = registry
         self._follower = follower
-        self._api_keys = api_keys
         self._clock = clock
         self._backlog = backlog
-        self.api = APIRouter(prefix="/v1/experiments", tags=["admin"])
+        self.api = APIRouter(prefix="/v1/experiments", tags=["admin"], route_class=guarded_route(api_keys))
         self.api.get("")(self.experiments)
         self.api.get("/{experiment}")(self.status)
         self.api.get("/{experiment}/history")(self.history)
@@ -89,26 +88,25 @@ class AdminRoutes:
         self.api.post("/{experiment}/ramp")(self.ramp)
         self.api.post("/{experiment}/challenge")(self.challenge)
 
-    async def experiments(self, request: Request) -> Response:
+    async def experiments(self) -> Response:
         """The experiments that this router serves."""
-        self._require(request, Role.VIEWER, self._experiment)
         return json_response(200, [self._experiment])
 
-    async def status(self, request: Request, experiment: str) -> Response:
+    async def status(self, experiment: str) -> Response:
         """The status document: what serves, problems, rollouts with verdict and next step, evidence, drift, jobs."""
-        self._require(request, Role.VIEWER, experiment)
+        require_experiment(experiment, self._experiment)
         return json_response(200, await self._status())
 
-    async def history(self, request: Request, experiment: str, after: int = Query(0, ge=0, le=2**53)) -> Response:
+    async def history(self, experiment: str, after: int = Query(0, ge=0, le=2**53)) -> Response:
         """Every accepted change of the control record later than version `after`, with who, why and when."""
-        self._require(request, Role.VIEWER, experiment)
+        require_experiment(experiment, self._experiment)
         records = await control.history(self._state, experiment, after)
         return json_response(200, changes(records))
 
     async def promote(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
         """Make a challenger the champion now, whatever the evidence says; the bake then follows as usual. Refused while
         the champion's files are not kept whole: there would be no way back."""
-        self._require(request, Role.OPERATOR, experiment)
+        require_experiment(experiment, self._experiment)
         _, record = await control.read(self._state, experiment)
         if record is not None:
             await asyncio.to_thread(self._registry.verify, record.champion)
@@ -154,20 +152,14 @@ class AdminRoutes:
             most=self._config.shadow.challengers,
         )
 
-    def _require(self, request: Request, role: Role, experiment: str) -> str:
-        """The caller's name. Raises `NotAllowed`, or `BadInput` for an experiment that is not served here."""
-        caller = self._api_keys.require(dict(request.scope["headers"]), role)
-        require_experiment(experiment, self._experiment)
-        return caller.name
-
     async def _command(
         self, name: str, request: Request, experiment: str, body: CommandBody, version: str | None = None, **extra: Any
     ) -> Response:
-        actor = self._require(request, Role.OPERATOR, experiment)
+        require_experiment(experiment, self._experiment)
         if version is not None:
             await asyncio.to_thread(self._registry.get, version)  # a server of models may take its time
             extra["version"] = version
-        command = Command(name=name, actor=actor, reason=body.reason, rollout=body.rollout, **extra)
+        command = Command(name=name, actor=request.state.caller.name, reason=body.reason, rollout=body.rollout, **extra)
         number, record, changed = await control.change(self._state, experiment, command, self._clock.now())
         answer = {"changed": changed, "version": number, "last": change(number, record), "control": plain(record)}
         return json_response(200, answer)

@@ -18,6 +18,7 @@ from evaluator.offline.records import add_options, chosen, option
 from gauntlet.cli import address, load_config, status_text
 from gauntlet.cli.address import DEFAULT_CONFIG, KeyOptions
 from gauntlet.errors import BadInput
+from gauntlet.reason import stated
 from gauntlet.service_client import NotReached, Refused, ServiceClient
 from gauntlet.status_document import SCHEMA, Change, Document
 from gauntlet.types import Role
@@ -121,7 +122,7 @@ def _seconds(text: str) -> float:
 def run(verb: str, arguments: argparse.Namespace) -> int:
     """Give the router a command, and say what it did and what comes next."""
     experiment = _Experiment(arguments, Role.OPERATOR)
-    body: dict[str, Any] = {"reason": arguments.reason}
+    body: dict[str, Any] = {"reason": stated(arguments.reason)}
     if (rollout := chosen(arguments, RolloutOptions).get("rollout")) is not None:
         body["rollout"] = experiment.rollout(rollout)
     if verb == "challenge":

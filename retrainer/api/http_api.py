@@ -12,15 +12,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.responses import PlainTextResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
-from gauntlet.auth import ApiKeys, Caller
+from gauntlet.auth import ApiKeys
 from gauntlet.errors import BadInput, ConfigError
-from gauntlet.operator_app import json_response
-from gauntlet.types import Role
+from gauntlet.operator_app import Reason, guarded_route, json_response
+from gauntlet.reason import LONGEST
 from retrainer.api.operations import Desk, Operations
 
-_Reason = Annotated[str, Field(min_length=1, max_length=500)]
+_Remark = Annotated[str, Field(max_length=LONGEST), AfterValidator(str.strip)]
 _Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[!-~]+$")]
 
 
@@ -28,7 +28,7 @@ class ReasonBody(BaseModel):
     """Why; it stands in the history."""
 
     model_config = ConfigDict(extra="forbid")
-    reason: _Reason
+    reason: Reason
 
 
 class TriggerBody(ReasonBody):
@@ -43,7 +43,7 @@ class SwitchBody(BaseModel):
     """Why, if anything is to be said."""
 
     model_config = ConfigDict(extra="forbid")
-    reason: str = Field("", max_length=500)
+    reason: _Remark = ""
 
 
 class InitializeBody(BaseModel):
@@ -58,9 +58,8 @@ class RetrainingRoutes:
 
     def __init__(self, model: str, api_keys: ApiKeys, desk: Desk) -> None:
         self._model = model
-        self._api_keys = api_keys
         self._desk = desk
-        self.api = APIRouter(prefix="/retraining", tags=["retraining"])
+        self.api = APIRouter(prefix="/retraining", tags=["retraining"], route_class=guarded_route(api_keys))
         self.api.get("/status")(self.status)
         self.api.post("/configure")(self.configure)
         for name in ("check", "jobs", "report", "history", "versions"):
@@ -74,64 +73,64 @@ class RetrainingRoutes:
         self.api.post("/{model}/start-monitoring")(self.start_monitoring)
         self.api.post("/{model}/stop-monitoring")(self.stop_monitoring)
 
-    async def status(self, request: Request) -> Response:
+    async def status(self) -> Response:
         """What runs, what waits, what was last, and what needs somebody."""
-        _, operations = self._asked(request, Role.VIEWER, self._model)
+        operations = self._asked(self._model)
         return json_response(200, await operations.status())
 
-    async def check(self, request: Request, model: str) -> Response:
+    async def check(self, model: str) -> Response:
         """Whether a job is due now, and every condition of every trigger with its numbers. Nothing is changed."""
-        _, operations = self._asked(request, Role.VIEWER, model)
+        operations = self._asked(model)
         return json_response(200, await operations.check())
 
-    async def jobs(self, request: Request, model: str, limit: int = Query(100, ge=1, le=1000)) -> Response:
+    async def jobs(self, model: str, limit: int = Query(100, ge=1, le=1000)) -> Response:
         """The jobs, the newest first."""
-        _, operations = self._asked(request, Role.VIEWER, model)
+        operations = self._asked(model)
         return json_response(200, operations.jobs(limit))
 
-    async def job(self, request: Request, model: str, job: str) -> Response:
+    async def job(self, model: str, job: str) -> Response:
         """One job, and while it runs what it does."""
-        _, operations = self._asked(request, Role.VIEWER, model)
+        operations = self._asked(model)
         return json_response(200, operations.job(job))
 
-    async def log(self, request: Request, model: str, job: str) -> Response:
+    async def log(self, model: str, job: str) -> Response:
         """The end of what a job has printed, 64 KiB at most, without secrets."""
-        _, operations = self._asked(request, Role.VIEWER, model)
+        operations = self._asked(model)
         return PlainTextResponse(operations.log(job))
 
-    async def report(self, request: Request, model: str) -> Response:
+    async def report(self, model: str) -> Response:
         """The model's retraining life: one line a job, from its trigger to its outcome."""
-        _, operations = self._asked(request, Role.VIEWER, model)
+        operations = self._asked(model)
         return json_response(200, await operations.report())
 
-    async def history(self, request: Request, model: str, after: int = Query(0, ge=0, le=2**53)) -> Response:
+    async def history(self, model: str, after: int = Query(0, ge=0, le=2**53)) -> Response:
         """Commands later than number `after`, the oldest first: who, what, why, and what came of it."""
-        _, operations = self._asked(request, Role.VIEWER, model)
+        operations = self._asked(model)
         return json_response(200, operations.history(after))
 
-    async def versions(self, request: Request, model: str) -> Response:
+    async def versions(self, model: str) -> Response:
         """The versions of the registry with their lineage, the newest first."""
-        _, operations = self._asked(request, Role.VIEWER, model)
+        operations = self._asked(model)
         return json_response(200, await operations.versions())
 
     async def configure(
-        self, request: Request, body: dict[str, Any] = Body(min_length=1), reason: str = Query("", max_length=500)
+        self, request: Request, body: dict[str, Any] = Body(min_length=1), reason: Annotated[_Remark, Query()] = ""
     ) -> Response:
         """Change settings of retraining under the names that people know, such as `performance_threshold` or
         `schedule_cron`; null takes a change back. They hold over the configuration file's, also after a restart."""
         model = body.get("model_name", body.get("model", self._model))
-        caller, operations = self._asked(request, Role.OPERATOR, model)
+        operations = self._asked(model)
         settings = {name: value for name, value in body.items() if name not in ("model_name", "model")}
         try:
-            return json_response(200, await operations.configure(caller.name, settings, reason))
+            return json_response(200, await operations.configure(_caller(request), settings, reason))
         except ConfigError as error:
             raise BadInput(str(error), code=error.code) from error
 
     async def initialize(self, request: Request, model: str, body: InitializeBody | None = Body(None)) -> Response:
         """Set the metrics from which a fall of performance is measured."""
-        caller, operations = self._asked(request, Role.OPERATOR, model)
+        operations = self._asked(model)
         metrics = body.baseline_metrics if body is not None else None
-        return json_response(200, await operations.initialize(caller.name, metrics))
+        return json_response(200, await operations.initialize(_caller(request), metrics))
 
     async def trigger(
         self, request: Request, model: str, body: TriggerBody = Body(), idempotency_key: _Key = None
@@ -140,23 +139,23 @@ class RetrainingRoutes:
 
         The same `Idempotency-Key` gets the first one's answer, whatever happened between.
         """
-        caller, operations = self._asked(request, Role.OPERATOR, model)
+        operations = self._asked(model)
         digest = hashlib.sha256(msgspec.json.encode(body.model_dump(), order="sorted")).hexdigest()
         status, answer = await operations.trigger(
-            caller.name, body.reason, force=body.force, key=idempotency_key, digest=digest
+            _caller(request), body.reason, force=body.force, key=idempotency_key, digest=digest
         )
         return json_response(status, answer)
 
     async def cancel(self, request: Request, model: str, job: str, body: ReasonBody = Body()) -> Response:
         """End a job that waits or runs; nothing of it stays, and its siblings go on. Possible until its version has its
         rollout; repeated, it is the same answer."""
-        caller, operations = self._asked(request, Role.OPERATOR, model)
-        return json_response(200, await operations.cancel(caller.name, job, body.reason))
+        operations = self._asked(model)
+        return json_response(200, await operations.cancel(_caller(request), job, body.reason))
 
     async def approve(self, request: Request, model: str, request_id: str, body: ReasonBody = Body()) -> Response:
         """Let an open request that asks for it have its jobs."""
-        caller, operations = self._asked(request, Role.OPERATOR, model)
-        return json_response(200, await operations.approve(caller.name, request_id, body.reason))
+        operations = self._asked(model)
+        return json_response(200, await operations.approve(_caller(request), request_id, body.reason))
 
     async def start_monitoring(self, request: Request, model: str, body: SwitchBody | None = Body(None)) -> Response:
         """Let triggers start jobs by themselves."""
@@ -167,14 +166,16 @@ class RetrainingRoutes:
         return await self._switch(request, model, body, on=False)
 
     async def _switch(self, request: Request, model: str, body: SwitchBody | None, *, on: bool) -> Response:
-        caller, operations = self._asked(request, Role.OPERATOR, model)
-        return json_response(200, await operations.monitor(caller.name, body.reason if body else "", on=on))
+        operations = self._asked(model)
+        return json_response(200, await operations.monitor(_caller(request), body.reason if body else "", on=on))
 
-    def _asked(self, request: Request, role: Role, model: str) -> tuple[Caller, Operations]:
-        """The caller, and whom to ask. Raises `NotAllowed`; `BadInput` for a model that is not trained here;
-        `StateUnavailable`."""
-        headers: dict[bytes, bytes] = dict[Any, Any](request.scope["headers"])
-        caller = self._api_keys.require(headers, role)
+    def _asked(self, model: str) -> Operations:
+        """Whom to ask. Raises `BadInput` for a model that is not trained here; `StateUnavailable`."""
         if model != self._model:
             raise BadInput(f"no model {model!r} here; this retrainer trains {self._model!r}", code="unknown_model")
-        return caller, self._desk.operations
+        return self._desk.operations
+
+
+def _caller(request: Request) -> str:
+    """The name of who commands, for the history."""
+    return str(request.state.caller.name)

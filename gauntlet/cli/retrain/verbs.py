@@ -17,6 +17,7 @@ from evaluator.offline.records import add_options, chosen, option
 from gauntlet.cli import address, load_config, output
 from gauntlet.cli.address import DEFAULT_CONFIG, KeyOptions
 from gauntlet.cli.retrain import text
+from gauntlet.reason import stated
 from gauntlet.retraining_client import RetrainingClient
 from gauntlet.retraining_document import (
     CheckDocument,
@@ -95,6 +96,8 @@ def options(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, and show the answer."""
+    if hasattr(arguments, "reason"):
+        arguments.reason = stated(arguments.reason)
     return _RUN[arguments.verb](arguments, _client(arguments))
 
 
