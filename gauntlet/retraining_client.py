@@ -84,6 +84,10 @@ class RetrainingClient:
         """Let an open request that asks for it have its jobs."""
         return self._post("requests", request, "approve", body={"reason": reason})
 
+    def decline(self, request: str, reason: str) -> Json:
+        """Close an open request of a person, of the schedule or after a rollback: it gets no jobs."""
+        return self._post("requests", request, "decline", body={"reason": reason})
+
     def history(self, after: int | None = None) -> list[Json]:
         """Every command that was given: who, what, why, and what came of it."""
         return self._list(self._http.get(self.model, "history", after=after))

@@ -111,6 +111,7 @@ class JobRunner:
             last_attempt_ended=past.last_attempt_ended,
             failures=past.failures,
             unanswered=past.unanswered,
+            asked=asked.id if (asked := self._store.requests.get("manual")) is not None else None,
             last_rollout_ended=control.ended[-1].at if control.ended else None,
             monitoring=self._store.monitoring,
             attempts=past.attempts,

@@ -70,6 +70,7 @@ class RetrainingRoutes:
         self.api.post("/{model}/trigger")(self.trigger)
         self.api.post("/{model}/jobs/{job}/cancel")(self.cancel)
         self.api.post("/{model}/requests/{request_id}/approve")(self.approve)
+        self.api.post("/{model}/requests/{request_id}/decline")(self.decline)
         self.api.post("/{model}/start-monitoring")(self.start_monitoring)
         self.api.post("/{model}/stop-monitoring")(self.stop_monitoring)
 
@@ -156,6 +157,11 @@ class RetrainingRoutes:
         """Let an open request that asks for it have its jobs."""
         operations = self._asked(model)
         return json_response(200, await operations.approve(_caller(request), request_id, body.reason))
+
+    async def decline(self, request: Request, model: str, request_id: str, body: ReasonBody = Body()) -> Response:
+        """Close an open request of a person, of the schedule or after a rollback: it gets no jobs."""
+        operations = self._asked(model)
+        return json_response(200, await operations.decline(_caller(request), request_id, body.reason))
 
     async def start_monitoring(self, request: Request, model: str, body: SwitchBody | None = Body(None)) -> Response:
         """Let triggers start jobs by themselves."""

@@ -39,6 +39,7 @@ _ANSWERS: dict[tuple[str, str], tuple[type, bool]] = {
     ("post", f"{_ABOUT}/trigger"): (TriggerDocument, False),
     ("post", f"{_ABOUT}/jobs/{{job}}/cancel"): (JobDocument, False),
     ("post", f"{_ABOUT}/requests/{{request_id}}/approve"): (RequestDocument, False),
+    ("post", f"{_ABOUT}/requests/{{request_id}}/decline"): (RequestDocument, False),
     ("post", f"{_ABOUT}/start-monitoring"): (SwitchDocument, False),
     ("post", f"{_ABOUT}/stop-monitoring"): (SwitchDocument, False),
 }
@@ -51,6 +52,7 @@ _BODIES: dict[str, Json] = {
     f"{_ABOUT}/initialize": {"baseline_metrics": {"accuracy": 0.85, "log_loss": 0.42}},
     f"{_ABOUT}/jobs/{{job}}/cancel": {"reason": "the data was wrong"},
     f"{_ABOUT}/requests/{{request_id}}/approve": {"reason": "looked at the drift"},
+    f"{_ABOUT}/requests/{{request_id}}/decline": {"reason": "the labels are not in yet"},
     f"{_ABOUT}/start-monitoring": {"reason": "the feed is repaired"},
     f"{_ABOUT}/stop-monitoring": {"reason": "the feed is being repaired"},
 }

@@ -42,6 +42,7 @@ from retrainer.requester import Requester
 from retrainer.runner import JobRunner
 from retrainer.store import Baseline, RetrainerStore
 from retrainer.triggers import requests
+from retrainer.triggers.requests import RetrainRequest
 
 TURN_SECONDS = 10.0
 """How long a command waits for the worker's turn to end."""
@@ -176,10 +177,7 @@ class Operations(Questions):
     async def approve(self, actor: str, request: str, reason: str) -> RequestDocument:
         """Agree to an open request, which then starts its jobs as soon as the other conditions are met."""
         async with self._command():
-            found = next((each for each in self._store.requests.values() if each.id == request), None)
-            if found is None:
-                known = ", ".join(each.id for each in self._store.requests.values()) or "none"
-                raise BadInput(f"there is no open request {request!r}; open: {known}", code="unknown_request")
+            found = self._open(request)
             if found.mode == "suggest":
                 remedy = "start jobs by hand, or let the trigger ask for approval (mode: approve)"
                 raise TransitionRefused(f"{request} is a suggestion only: {remedy}", code="no_approval_asked")
@@ -192,6 +190,26 @@ class Operations(Questions):
             outcome = f"approved by {agreed.approved_by}" if agreed.approved_by else "asks for no approval"
             self._store.commands.add("approve", actor, reason, outcome, [request])
             return documents.request(agreed)
+
+    async def decline(self, actor: str, request: str, reason: str) -> RequestDocument:
+        """Close an open request of a person, of the schedule or after a rollback without jobs. Raises `BadInput` for no
+        such request, `TransitionRefused` for one whose cause would ask again."""
+        async with self._command():
+            found = self._open(request)
+            if found.kind not in requests.ONCE:
+                remedy = f"its cause would ask again; switch {found.key} off, or let it suggest (mode: suggest)"
+                raise TransitionRefused(f"{request} can't be declined: {remedy}", code="cause_lasts")
+            self._store.close_request(found.key)
+            self._store.commands.add("decline", actor, reason, "closed without jobs", [request])
+            return documents.request(found)
+
+    def _open(self, request: str) -> RetrainRequest:
+        """Raises `BadInput`."""
+        found = next((each for each in self._store.requests.values() if each.id == request), None)
+        if found is None:
+            known = ", ".join(each.id for each in self._store.requests.values()) or "none"
+            raise BadInput(f"there is no open request {request!r}; open: {known}", code="unknown_request")
+        return found
 
     async def monitor(self, actor: str, reason: str, *, on: bool) -> SwitchDocument:
         """Let triggers start jobs by themselves, or not. Manual jobs go on either way."""

@@ -24,7 +24,8 @@ class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
 
     rollouts: the running ones; replaceable: those of them whose place a new model of the same recipe may take. most:
     challengers that may run at once. last_attempt_ended, attempts: without the jobs that failed; failures: rounds in a
-    row that did; unanswered: requests whose latest round did. new_samples, quality: None where they are not known.
+    row that did; unanswered: requests whose latest round did. asked: the open request of a person. new_samples,
+    quality: None where they are not known.
     """
 
     now: float
@@ -40,6 +41,7 @@ class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     failures: int = 0
     unanswered: frozenset[str] = frozenset()
+    asked: str | None = None
     new_samples: int | None = None
     quality: float | None = None
     monitoring: bool = True
@@ -120,6 +122,7 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
             _monitored(request, context),
             _approval(request),
             _once(request, context, settings),
+            _single_request(request, context),
             absent("single flight", context.running_job, "{} is running", "no job is running"),
             _room(context, settings),
             absent(
@@ -199,6 +202,13 @@ def _once(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
     answered = request.attempted and request.id not in context.unanswered
     detail = "a job has answered it already" if answered else "no job has answered it yet"
     return Condition("repeat", not (edge and answered), detail, passing=True)
+
+
+def _single_request(request: RetrainRequest, context: RetrainContext) -> Condition:
+    """Whether no other request of a person is open: a second would take the place of one that others look at."""
+    other = context.asked is not None and request.kind == "manual" and context.asked != request.id
+    detail = f"{context.asked} is open already: approve it or decline it" if other else "no other request is open"
+    return Condition("single request", not other, detail, passing=True)
 
 
 def _room(context: RetrainContext, settings: RetrainConfig) -> Condition:

@@ -3,71 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
 import pytest
 from builders import retraining_data
-from builders.retrainer_loop import RetrainerLoop
+from builders.retrainer_port import MODEL, WHY, retrainer, served
 
 from gauntlet import keys
 from gauntlet.config import KeyConfig
 from gauntlet.types import Role
 from retrainer.api.operations import Desk
 from retrainer.app import application
-from retrainer.triggers.requests import RetrainRequest
 
 pytestmark = pytest.mark.asyncio
-
-MODEL = "/retraining/turning"
-WHY = {"reason": "new labels"}
-
-
-class Port:
-    """The API of a retrainer that is turned by hand, without a socket."""
-
-    def __init__(self, loop: RetrainerLoop, client: httpx.AsyncClient) -> None:
-        self.loop = loop
-        self.client = client
-
-    async def get(self, path: str) -> Any:
-        answer = await self.client.get(f"{MODEL}/{path}")
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    async def post(self, path: str, body: Any = WHY, key: str | None = None) -> httpx.Response:
-        headers = {"idempotency-key": key} if key else {}
-        return await self.client.post(f"{MODEL}/{path}", json=body, headers=headers)
-
-
-@contextlib.asynccontextmanager
-async def served(
-    loop: RetrainerLoop, client: str = "127.0.0.1", headers: dict[str, str] | None = None
-) -> AsyncIterator[Port]:
-    """The API beside a worker that is turned by the test."""
-    desk = Desk()
-    with desk.attended(loop.worker.operations):
-        transport = httpx.ASGITransport(application(loop.config, desk), client=(client, 1))  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as found:
-            yield Port(loop, found)
-
-
-@contextlib.asynccontextmanager
-async def retrainer(folder: Path, **settings: Any) -> AsyncIterator[RetrainerLoop]:
-    """A retrainer over a laid stream, which has handled a drift that is too mild for a job."""
-    config = retraining_data.configuration(folder, **settings)
-    if not (folder / "data" / "retrainer.db").exists():
-        await retraining_data.lay(config)
-    async with RetrainerLoop(config) as loop:
-        now = retraining_data.START + 40 * retraining_data.DAY
-        await loop.publish(keys.DRIFT, retraining_data.drift(now, severity="LOW", episode=f"mild-{loop.store.now:.0f}"))
-        await loop.worker.step()
-        yield loop
 
 
 async def test_a_round_of_jobs_from_trigger_to_report(tmp_path: Path) -> None:
@@ -178,59 +129,6 @@ async def test_stopped_monitoring_holds_triggers_and_lets_people_go_on(tmp_path:
         assert (await port.post("start-monitoring")).json()["monitoring"] is True
         await loop.worker.step()
         assert [job.trigger for job in loop.store.jobs.values()] == ["manual", "drift"]
-
-
-async def test_a_request_that_asks_for_approval_starts_its_job_once_it_has_it(tmp_path: Path) -> None:
-    async with retrainer(tmp_path) as loop, served(loop) as port:
-        for kind, mode in (("volume", "approve"), ("quality", "suggest")):
-            loop.store.open_request(
-                RetrainRequest(
-                    kind=kind,  # type: ignore[arg-type]
-                    id=f"{kind}-1",
-                    at=loop.store.now,
-                    severity=retraining_data.drift(0).severity,  # type: ignore[arg-type]
-                    model=None,
-                    reason="enough of it",
-                    mode=mode,  # type: ignore[arg-type]
-                )
-            )
-        unknown = await port.post("requests/nobody/approve")
-        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_request")
-        idea = await port.post("requests/quality-1/approve")
-        assert (idea.status_code, idea.json()["error"]["code"]) == (409, "no_approval_asked")
-        approved = await port.post("requests/volume-1/approve")
-        assert approved.json()["approved_by"] == "loopback"
-        assert (await port.post("requests/volume-1/approve")).json() == approved.json()
-
-
-async def test_where_people_need_a_second_one_a_trigger_waits_for_their_approval(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ANN", "ann-" + "a" * 20)
-    monkeypatch.setenv("BOB", "bob-" + "b" * 20)
-    people = [KeyConfig(name=name.lower(), role=Role.OPERATOR, env=name) for name in ("ANN", "BOB")]
-    async with retrainer(tmp_path, triggers="{manual: {mode: approve}}") as loop:
-        loop.config = msgspec.structs.replace(loop.config, keys=people)
-        await loop.killed()
-        async with served(loop, headers={"x-api-key": "ann-" + "a" * 20}) as port:
-            waits = await port.post("trigger", key="one")
-            answer = waits.json()
-            assert (waits.status_code, answer["accepted"], answer["waiting"], answer["jobs"]) == (202, False, True, [])
-            assert [c["name"] for c in waits.json()["conditions"] if c["met"] is False] == ["approval"]
-            await loop.worker.step()
-            assert loop.store.jobs == {}
-            request = waits.json()["request"]
-            (problem,) = (await port.client.get("/retraining/status")).json()["problems"]
-            assert (problem["code"], problem["severity"]) == ("approval_asked", "HIGH")
-            assert problem["text"] == "retraining waits for approval (manual: ann: new labels)"
-            assert f"gauntlet retrain approve {request}" in problem["remedy"]
-            own = await port.post(f"requests/{request}/approve")
-            assert (own.status_code, own.json()["error"]["code"]) == (409, "own_request")
-        async with served(loop, headers={"x-api-key": "bob-" + "b" * 20}) as port:
-            assert (await port.post(f"requests/{request}/approve")).json()["approved_by"] == "bob"
-            await loop.worker.step()
-            assert [(job["by"], job["request"]) for job in await port.get("jobs")] == [("ann", request)]
-            assert (await port.client.get("/retraining/status")).json()["problems"] == []
 
 
 async def test_what_a_full_disk_did_not_take_is_not_told_and_once_it_does_is_the_same(

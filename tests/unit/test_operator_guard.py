@@ -83,7 +83,7 @@ def test_who_may_command_is_told_what_does_not_fit(service: str, path: str) -> N
 def test_a_blank_reason_is_none(blank: str, capsys: pytest.CaptureFixture[str]) -> None:
     optional = ("configure", "initialize", "monitoring")
     asking = [(service, path) for service, path in COMMANDS if not path.endswith(optional)]
-    assert len(asking) == 3 + 8
+    assert len(asking) == 4 + 8
     for service, path in asking:
         body = {"reason": blank, **({"stage": 1} if path.endswith("ramp") else {})}
         body |= {"version": "v0002"} if path.endswith("challenge") else {}
@@ -93,7 +93,8 @@ def test_a_blank_reason_is_none(blank: str, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(BadInput, match="say why"):
         stated(blank)
     url = ("--url", "http://127.0.0.1:1", "--reason", blank)
-    words = [("retrain", "trigger"), ("retrain", "cancel", "j1"), ("retrain", "approve", "r1")]
+    verbs = (["trigger"], ["cancel", "j1"], ["approve", "r1"], ["decline", "r1"])
+    words = [("retrain", *each) for each in verbs]
     more = {"challenge": ("v0002",), "ramp": ("--stage", "1")}
     for command in (*words, *((verb, *more.get(verb, ())) for verb in VERBS)):
         assert main([*command, *url]) == 2

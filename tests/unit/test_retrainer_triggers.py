@@ -42,6 +42,7 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
         "monitoring",
         "approval",
         "repeat",
+        "single request",
         "single flight",
         "rollout",
         "bake",
@@ -186,6 +187,15 @@ def test_a_person_may_ask_and_waits_like_everybody_unless_urgent() -> None:
     assert "manual: ann: new labels" in asked.reasons
     assert not check(manual("m1", NOW, "ann", "new labels"), waiting, SETTINGS).should_retrain
     assert check(manual("m1", NOW, "ann", "new labels", urgent=True), waiting, SETTINGS).should_retrain
+
+
+def test_a_second_request_of_a_person_waits_until_the_first_is_closed() -> None:
+    asked = msgspec.structs.replace(CONTEXT, asked="m1")
+    assert check(manual("m1", NOW, "ann", "new labels"), asked, SETTINGS).should_retrain
+    judged = check(manual("m2", NOW, "bob", "me too", urgent=True), asked, SETTINGS)
+    assert judged.refusals == ["single request: m1 is open already: approve it or decline it"]
+    assert judged.later
+    assert check(request(), asked, SETTINGS).should_retrain, "other triggers have requests of their own"
 
 
 def test_a_suggestion_starts_nothing_and_an_approval_counts_for_one_round_of_jobs() -> None:

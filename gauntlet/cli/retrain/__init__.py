@@ -14,6 +14,7 @@ VERBS = {
     "log": "the end of what a job has printed",
     "cancel": "end a job that waits or runs; nothing of it stays",
     "approve": "let an open request that asks for it have its jobs",
+    "decline": "close a request of a person, of the schedule or after a rollback: it gets no jobs",
     "history": "every command that was given: who, what, why, and what came of it",
     "report": "the model's retraining life: one line a job, from its trigger to its outcome",
 }

@@ -44,6 +44,11 @@ def request(found: RequestDocument) -> str:
     return _joined([f"request {found.id} ({found.trigger}, {found.severity}, {found.mode}{agreed}): {found.reason}"])
 
 
+def declined(found: RequestDocument) -> str:
+    """What was closed."""
+    return _joined([f"request {found.id} is closed without jobs: {found.reason}"])
+
+
 def trigger(found: TriggerDocument) -> str:
     """What a trigger started, or why nothing."""
     if found.accepted:

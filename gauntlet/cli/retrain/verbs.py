@@ -77,10 +77,11 @@ _OWN: dict[str, tuple[type, ...]] = {
     "jobs": (JobsOptions,),
     "cancel": (ReasonOptions,),
     "approve": (ReasonOptions,),
+    "decline": (ReasonOptions,),
     "report": (ReportOptions,),
 }
-_NAMED = {"job": ("JOB", "id"), "log": ("JOB", "id"), "cancel": ("JOB", "id"), "approve": ("REQUEST", "id")}
-_COMMANDS = ("trigger", "cancel", "approve")
+_NAMED = {"job": "JOB", "log": "JOB", "cancel": "JOB", "approve": "REQUEST", "decline": "REQUEST"}
+_COMMANDS = ("trigger", "cancel", "approve", "decline")
 
 
 def options(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -88,7 +89,7 @@ def options(parser: argparse.ArgumentParser, verb: str) -> None:
     about = f"the configuration that the services run with; default: {DEFAULT_CONFIG}, unless --url is given"
     parser.add_argument("config", nargs="?", help=about)
     if verb in _NAMED:
-        metavar, _ = _NAMED[verb]
+        metavar = _NAMED[verb]
         what = "a job's id, as `jobs` shows it" if metavar == "JOB" else "an open request's id, as `check` shows it"
         parser.add_argument("id", metavar=metavar, help=what)
     add_options(parser, *_OWN.get(verb, ()), AddressOptions, KeyOptions)
@@ -162,6 +163,11 @@ def _approve(arguments: argparse.Namespace, client: RetrainingClient) -> int:
     return 0
 
 
+def _decline(arguments: argparse.Namespace, client: RetrainingClient) -> int:
+    _shown(arguments, client.decline(arguments.id, arguments.reason), RequestDocument, text.declined)
+    return 0
+
+
 def _history(arguments: argparse.Namespace, client: RetrainingClient) -> int:
     _shown(arguments, client.history(), list[CommandDocument], text.history)
     return 0
@@ -188,6 +194,7 @@ _RUN: dict[str, Callable[[argparse.Namespace, RetrainingClient], int]] = {
     "log": _log,
     "cancel": _cancel,
     "approve": _approve,
+    "decline": _decline,
     "history": _history,
     "report": _report,
 }
