@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from prometheus_client import Counter, Gauge, Histogram
 
 from gauntlet import keys
-from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Decision, Result, TriggerKind
+from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Channel, Decision, Result, TriggerKind
 
 RollbackCause = Literal["breaker", "evidence", "operator", "preflight", "watch"]
 
@@ -138,6 +138,13 @@ DEAD_LETTERS = Counter("gauntlet_dead_letters_total", "Records that could not be
 # Retrainer
 JOBS = _counter("gauntlet_retrain_jobs_total", "Retraining jobs by trigger and how they ended", "trigger status")
 JOB_RUNNING = _gauge("gauntlet_retrain_running", "1 while a retraining job runs")
+NOTICES = _counter(
+    "gauntlet_notices_total",
+    "Tries to deliver a notice, by channel and result: sent, retried (it is tried again), failed (given up)",
+    "channel result",
+)
+RECORDS_BEHIND = _gauge("gauntlet_records_behind", "1 while the database of the records does not take what is new")
+RECORDS_OUTAGES = _counter("gauntlet_records_outages_total", "Times that the records have fallen behind")
 DECISIONS = _counter("gauntlet_decisions_total", "Decisions put into force, by kind", "decision")
 ROLLBACKS = _counter(
     "gauntlet_rollback_total", "Rollbacks by cause: breaker, evidence, operator, preflight or watch", "cause"
@@ -189,6 +196,9 @@ _ZEROS: dict[str, _Zeros] = {
     "retrainer": {
         JOBS: [*itertools.product(get_args(TriggerKind), ("completed", "failed", "aborted", "cancelled"))],
         JOB_RUNNING: [()],
+        NOTICES: [*itertools.product(get_args(Channel), ("sent", "retried", "failed"))],
+        RECORDS_BEHIND: [()],
+        RECORDS_OUTAGES: [()],
         ROLLBACKS: ["evidence", "watch"],
         **_DECIDED,
         DEAD_LETTERS: [keys.EVALUATIONS, keys.DRIFT],

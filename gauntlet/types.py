@@ -117,6 +117,9 @@ class Severity(StrEnum):
 TriggerKind = Literal["drift", "schedule", "performance", "quality", "volume", "rollback", "rule", "manual"]
 """What may ask for a retraining job."""
 
+Channel = Literal["apprise", "webhook", "handler", "lineage"]
+"""How people and systems are told of a notice."""
+
 TriggerMode = Literal["suggest", "approve", "automatic"]
 """What a trigger may do by itself: say that a job is due, start one once a person has agreed, or start one."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from gauntlet.config.section import Section, check
+from gauntlet.types import Channel
 
 
 class NotifyConfig(Section, frozen=True, kw_only=True):
@@ -28,7 +29,7 @@ class NotifyConfig(Section, frozen=True, kw_only=True):
     """Address that gets the jobs' runs as OpenLineage events, whatever the severity: https://…/api/v1/lineage."""
 
     def __post_init__(self) -> None:
-        ways = [way for way in (self.apprise, self.webhook, self.handler, self.lineage) if way is not None]
+        ways = [way for way in get_args(Channel) if getattr(self, way) is not None]
         check(len(ways) == 1, f"{self.name!r} must have exactly one of `apprise`, `webhook`, `handler` and `lineage`")
         check(bool(self.name.strip()), "`name` must not be empty")
         check(
@@ -42,3 +43,9 @@ class NotifyConfig(Section, frozen=True, kw_only=True):
                 known = parts.scheme in ("http", "https") and bool(parts.hostname)
                 check(known, f"{self.name!r}: `{way}` must be http://… or https://…")
                 check(parts.username is None, f"{self.name!r}: `{way}` must hold no password; `secret` names its own")
+
+    @property
+    def channel(self) -> Channel:
+        """Which of the four ways it goes."""
+        channels: tuple[Channel, ...] = get_args(Channel)
+        return next(way for way in channels if getattr(self, way) is not None)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from gauntlet import adapters, control, files
+from gauntlet import adapters, control, files, telemetry
 from gauntlet.clock import pause
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
@@ -36,6 +36,9 @@ _log = get_logger("gauntlet.retrainer")
 
 WAITS = (5.0, 60.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0)
 """Seconds from a failed try to the next; after the last one it is given up, 18 hours after the first try."""
+
+_RESULTS = {SENT: "sent", PENDING: "retried", DEAD: "failed"}
+"""What a try is counted as, by how its delivery stands after it."""
 
 SECONDS = 30.0
 """What a target may take for one notice."""
@@ -154,18 +157,19 @@ class Notifier:
         try:
             await asyncio.wait([call], timeout=self._seconds)
             if call.done():
-                self._note(delivery, call.exception())
+                self._note(target, delivery, call.exception())
             else:
-                self._note(delivery, DeliveryFailed(f"no answer within {self._seconds:g} s"))
+                self._note(target, delivery, DeliveryFailed(f"no answer within {self._seconds:g} s"))
                 await asyncio.wait([call])
                 call.exception()
         finally:
             call.cancel()
             self._trying.pop(target.name, None)
 
-    def _note(self, delivery: Delivery, error: BaseException | None) -> None:
+    def _note(self, target: Target, delivery: Delivery, error: BaseException | None) -> None:
         """Keep what became of a try."""
         after = tried(delivery, error, self._clock())
+        telemetry.NOTICES.labels(self._experiment, target.channel, _RESULTS[after.status]).inc()
         with self._kept():
             if self._outbox is not None:  # else it is tried again, when there is an outbox again
                 self._outbox.note(after)

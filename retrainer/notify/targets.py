@@ -12,7 +12,7 @@ import msgspec
 from gauntlet import preflight
 from gauntlet.config.notify import NotifyConfig
 from gauntlet.errors import ConfigError
-from gauntlet.types import Severity
+from gauntlet.types import Channel, Severity
 from retrainer.notify import webhook
 from retrainer.notify.lineage import KIND
 from retrainer.notify.notices import Notice
@@ -28,7 +28,11 @@ class Target(msgspec.Struct, frozen=True):
     name: str
     severity: Severity
     send: Send
-    lineage: bool = False
+    channel: Channel = "handler"
+
+    @property
+    def lineage(self) -> bool:
+        return self.channel == "lineage"
 
     def wants(self, notice: Notice) -> bool:
         """Whether it is told; lineage is for its own targets, and nothing else for them."""
@@ -39,7 +43,7 @@ class Target(msgspec.Struct, frozen=True):
 
 def targets(settings: Sequence[NotifyConfig], environ: Mapping[str, str] = os.environ) -> list[Target]:
     """Raises `ConfigError` for a secret that is missing or none, and for a handler that is no function."""
-    return [Target(one.name, Severity(one.severity), _send(one, environ), one.lineage is not None) for one in settings]
+    return [Target(one.name, Severity(one.severity), _send(one, environ), one.channel) for one in settings]
 
 
 def _send(one: NotifyConfig, environ: Mapping[str, str]) -> Send:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
-from gauntlet import adapters, control
+from gauntlet import adapters, control, telemetry
 from gauntlet.clock import pause
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError, RecordsUnavailable
@@ -76,6 +76,7 @@ class Recorder:
         self._jobs: dict[str, JobRecord] = {}
         self._suggested: dict[str, RetrainRequest] = {}
         self._decided = self._delivered = 0
+        self._behind = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until `stop` is set."""
@@ -85,11 +86,11 @@ class Recorder:
                 await self.step()
             except Exception as error:  # noqa: BLE001 - whatever it is, the loop that decides must not see it
                 self._forget()
-                self._faults.met(CODE, error, _NEXT, Severity.LOW)
+                self._fallen_behind(error)
                 await pause(stop, backoff)
                 backoff = min(2 * backoff, _LONGEST_BACKOFF)
             else:
-                self._faults.over(CODE)
+                self._caught_up()
                 backoff = _FIRST_BACKOFF
                 await pause(stop, _LOOK_SECONDS)
 
@@ -132,7 +133,7 @@ class Recorder:
             done, _ = await asyncio.wait([running], timeout=_SLOW_SECONDS)
             if not done:
                 slow = RecordsUnavailable(f"records: no answer for {_SLOW_SECONDS:.0f} s")
-                self._faults.met(CODE, slow, _NEXT, Severity.LOW)
+                self._fallen_behind(slow)
             return await running
         finally:
             running.cancel()
@@ -179,6 +180,18 @@ class Recorder:
         with contextlib.suppress(GauntletError):
             return None if name is None else self._registry.get(name)
         return None
+
+    def _fallen_behind(self, error: Exception) -> None:
+        self._faults.met(CODE, error, _NEXT, Severity.LOW)
+        telemetry.RECORDS_BEHIND.labels(self._config.experiment).set(1)
+        if not self._behind:
+            telemetry.RECORDS_OUTAGES.labels(self._config.experiment).inc()
+        self._behind = True
+
+    def _caught_up(self) -> None:
+        self._faults.over(CODE)
+        telemetry.RECORDS_BEHIND.labels(self._config.experiment).set(0)
+        self._behind = False
 
     def _forget(self) -> None:
         """Begin anew with the next step: the database may be another by then."""

@@ -131,7 +131,16 @@ COUNTED = {
         "time_to_rollback_seconds",
     ],
     "evaluator": ["outcomes", "join_lag_seconds", "verdict", "dead_letters", "refused"],
-    "retrainer": ["retrain_jobs", "decisions", "rollback", "time_to_rollback_seconds", "dead_letters", "refused"],
+    "retrainer": [
+        "retrain_jobs",
+        "decisions",
+        "rollback",
+        "time_to_rollback_seconds",
+        "dead_letters",
+        "notices",
+        "records_outages",
+        "refused",
+    ],
 }
 """The counters and histograms of each service."""
 

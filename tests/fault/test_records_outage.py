@@ -13,6 +13,7 @@ import pytest
 from builders import retraining_data
 from builders.decision_loop import DecisionLoop
 from builders.retraining_records import Following, job, schema_of
+from builders.samples import sample
 
 from gauntlet import keys
 from gauntlet.config import NotifyConfig
@@ -66,16 +67,20 @@ async def test_a_database_that_is_missing_at_start_is_filled_when_it_is_there(
     follow: Follow, postgres: parts.Postgres
 ) -> None:
     address = schema_of(postgres)
+    before = sample("gauntlet_records_outages_total", experiment="turning") or 0.0
     with postgres.outage():
         following = await follow(address)
         following.put(job(1))
         await told(following)
+        assert sample("gauntlet_records_behind", experiment="turning") == 1.0
         assert "127.0.0.1" in following.problems.open[0].text
         following.put(job(2))
         await following.change("challenge", 1.0, **challenge(following))
     await following.until_recorded(2)
     assert [d["command"] for d in following.read(queries.decisions)] == ["challenge", "begin"]
     await told_of_nothing(following)
+    assert sample("gauntlet_records_behind", experiment="turning") == 0.0
+    assert sample("gauntlet_records_outages_total", experiment="turning") == before + 1.0
 
 
 async def test_postgresql_killed_again_and_again_loses_and_repeats_nothing(

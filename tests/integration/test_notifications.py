@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from builders import retraining_data
 from builders.retraining_records import T0, Following, job
+from builders.samples import sample
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from gauntlet.config import NotifyConfig
@@ -125,6 +126,12 @@ class Heard:
         return [notice.kind for notice in self.notices]  # type: ignore[attr-defined]
 
 
+def counted(channel: str = "handler") -> list[float]:
+    """Tries of the channel so far: sent, retried, failed."""
+    name, labels = "gauntlet_notices_total", {"experiment": "turning", "channel": channel}
+    return [sample(name, **labels, result=result) or 0.0 for result in ("sent", "retried", "failed")]
+
+
 def target(name: str, heard: Heard, severity: Severity = Severity.LOW) -> Target:
     return Target(name, severity, heard)
 
@@ -184,7 +191,7 @@ async def test_a_new_notifier_tells_nothing_twice_and_forgets_nothing(telling: T
 
 
 async def test_who_does_not_answer_is_tried_again_at_growing_distances_and_given_up(telling: Telling) -> None:
-    deaf, heard = Heard(failures=100), Heard()
+    deaf, heard, before = Heard(failures=100), Heard(), counted()
     telling.to(target("deaf", deaf), target("other", heard))
     await telling.turn()
     telling.alert("training_timeout")
@@ -204,6 +211,7 @@ async def test_who_does_not_answer_is_tried_again_at_growing_distances_and_given
     assert (log["deaf"]["status"], log["deaf"]["attempts"]) == ("dead", len(WAITS) + 1)
     assert log["deaf"]["error"] == "ConnectionError: nobody home"
     assert telling.open == [UNDELIVERED]
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1.0, len(WAITS), 1.0]
     deaf.failures = 0
     telling.alert("data_quality_low", at=T0 + 9)
     await telling.turn()
@@ -360,7 +368,7 @@ async def test_apprise_tells_any_service_it_knows(
 
 
 async def test_lineage_gets_the_runs_of_jobs_and_nothing_else(telling: Telling, receiver: Receiver) -> None:
-    people = Heard()
+    people, before = Heard(), counted("lineage")
     settings = [NotifyConfig(name="lineage", lineage=receiver.url, secret="TOKEN")]
     telling.to(*targets(settings, {"TOKEN": "let-me-in"}), target("people", people))
     await telling.turn()
@@ -381,3 +389,4 @@ async def test_lineage_gets_the_runs_of_jobs_and_nothing_else(telling: Telling, 
     assert [found["facets"]["version"]["datasetVersion"] for found in completed["outputs"]] == ["v0002"]
     assert failed["run"]["facets"]["errorMessage"]["message"] == "no luck"
     assert sorted(people.kinds) == ["job_completed", "training_failed"]
+    assert counted("lineage")[0] - before[0] == 3.0
