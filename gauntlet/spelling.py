@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -69,19 +70,29 @@ def _time(day: str, clock: str, fraction: str, zone: str) -> str:
 def parse_number(text: str) -> float | None:
     """The number that a text spells, or None; true and false are 1 and 0."""
     try:
-        return float(text)
+        return float(text) if "_" not in text else None  # Python's own way to write thousands; in data it is a name
     except ValueError:
         return {"true": 1.0, "false": 0.0}.get(text.strip().lower())
 
 
 def folded(text: str) -> str:
     """What texts that a reader takes for one value have in common: without spaces around them, and without case."""
-    return canonical(text.strip()).casefold()
+    return canonical(composed(text).strip()).casefold()
+
+
+def composed(text: str) -> str:
+    """Each letter as one character with its accent (NFC): macOS writes é as two, and it looks the same."""
+    return unicodedata.normalize("NFC", text)
 
 
 def apart(some: Collection[str], others: Collection[str]) -> str:
     """Two sets of classes that share none, with the likely reason."""
-    pairs = (("by spaces around them", str.strip), ("by case", str.casefold), ("by case and spaces", folded))
+    pairs = (
+        ("by spaces around them", str.strip),
+        ("by case", str.casefold),
+        ("by how Unicode writes their letters (NFC, NFD)", composed),
+        ("by case and spaces", folded),
+    )
     reasons = [f"they differ {how}" for how, form in pairs if {*map(form, some)} & {*map(form, others)}]
     if {_is_number(name) for name in some} ^ {_is_number(name) for name in others} == {True, False}:
         reasons.append("one names the classes and the other numbers them")

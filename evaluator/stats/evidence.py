@@ -88,7 +88,10 @@ class Evidence(ABC):
             return None
         if not self.n_blocks[index]:
             return "no block with evidence is closed yet"
-        return "every score is zero: both arms' outcomes are alike throughout, so there is no noise to compare with"
+        return (
+            "every score is zero: both arms' outcomes are alike throughout (or differ by less than 1e-150, which is "
+            "lost when squared: multiply the column), so there is no noise to compare with"
+        )
 
     @property
     def enough_blocks(self) -> Bools:

@@ -185,7 +185,7 @@ def _imported(source: str) -> object:
     module, _, name = source.partition(":")
     try:
         found = functools.reduce(getattr, name.split("."), importlib.import_module(module))
-        return _as_model(found, source)
+        return as_model(found, source)
     except ModelUnusable:
         raise
     except (Exception, SystemExit) as error:  # user code: whatever it raises, the answer is the same
@@ -199,8 +199,11 @@ def file_hint(module: str) -> str:
     return f"; a module is named, not its file: write {name}:…" if name != module else ""
 
 
-def _as_model(found: Any, source: str, *, made: bool = False) -> object:
-    """`found` if it predicts, a function of rows as a model, or what a class or a factory makes. `made`: it made it."""
+def as_model(found: Any, source: str, *, made: bool = False) -> object:
+    """`found` if it predicts, a function of rows as a model, or what a class or a factory makes; else `ModelUnusable`.
+
+    `source` is its name for people. `made`: a factory made it.
+    """
 
     def refuse(reason: str) -> NoReturn:
         raise ModelUnusable(f"model {source}: {reason}", code="model_broken")
@@ -225,7 +228,7 @@ def _as_model(found: Any, source: str, *, made: bool = False) -> object:
             f"it must be given {', '.join(needed) or 'nothing'}, and it is called with the rows alone, or (a class, "
             "or a function that makes the model) with nothing; bind the rest with functools.partial"
         )
-    return _as_model(found(), source, made=True)
+    return as_model(found(), source, made=True)
 
 
 def _needed(function: Any) -> list[str]:

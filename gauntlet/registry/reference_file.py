@@ -19,6 +19,7 @@ from gauntlet.table import Chunk, Codes, Table, TableError, open_table
 from gauntlet.types import Label, Task
 
 _LATEST = 1e11  # seconds since 1970: the year 5138
+_LARGEST = 1e150  # its square is still a float64
 _NONE: NDArray[np.float64] = np.empty(0)
 
 
@@ -117,8 +118,12 @@ class ChunkReader:
         if schema.task is Task.REGRESSION:
             values = self._chunk.numbers[column]
             self._require(np.isfinite(values), column, "the target is no finite number")
+            self._require(
+                np.abs(values) <= _LARGEST, column, f"the target is beyond {_LARGEST:g}: no error has a square"
+            )
         else:
             coded = self._chunk.texts[column]
+            self._require(coded.codes >= 0, column, "there is no target; leave out the rows without one")
             values = _by_code(coded, [_class_index(text, schema.classes) for text in coded.values])
             bad = next((text for text, value in zip(coded.values, values, strict=False) if math.isnan(value)), "")
             alike = next((label for label in schema.classes if folded(str(label)) == folded(bad)), None)

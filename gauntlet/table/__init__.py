@@ -19,9 +19,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gauntlet.spelling import canonical, did_you_mean
-from gauntlet.table.arrays import cast, first_uncastable, floats, is_text, kind_of, number_type, plain, spelled, strings
+from gauntlet.table.arrays import (
+    beyond_doubles,
+    cast,
+    first_uncastable,
+    floats,
+    is_text,
+    kind_of,
+    number_type,
+    plain,
+    spelled,
+    strings,
+)
 from gauntlet.table.prefetch import read_ahead
-from gauntlet.table.sources import NULLS, CsvFile, Source, TableError, open_source
+from gauntlet.table.sources import NULLS, CsvFile, Source, TableError, delimiter_hint, open_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,9 +83,7 @@ class Table:
     @property
     def delimiter_hint(self) -> str:
         """A guess why a table has one column only; else empty."""
-        names = {";": "a semicolon", "\t": "a tab", "|": "a bar"} if len(self.columns) == 1 else {}
-        found = next((name for mark, name in names.items() if mark in self.columns[0]), None)
-        return "" if found is None else f"is {found} between its columns? only commas are read"
+        return delimiter_hint(self.columns)
 
     def types(self) -> dict[str, str]:
         """The type that each column is kept in, for people; empty for a file of texts."""
@@ -88,6 +97,11 @@ class Table:
         for piece in _pieces(self._source.batches(self.columns), sample):
             return {name: kind_of(piece[i]) for i, name in enumerate(self.columns)}
         raise TableError(f"{self.name}: no rows")
+
+    def beyond_doubles(self, sample: int = 1000) -> frozenset[str]:
+        """Columns with whole numbers above 2^53 among their first `sample` rows: as numbers, neighbours are alike."""
+        piece = next(_pieces(self._source.batches(self.columns), sample))
+        return frozenset(name for i, name in enumerate(self.columns) if beyond_doubles(piece[i]))
 
     def chunks(self, numbers: Sequence[str], texts: Sequence[str] = (), rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
         """The rows, `rows` at a time (fewer in the last chunk), with these columns as numbers and as texts.

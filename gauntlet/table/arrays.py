@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -55,6 +56,21 @@ def spelled(values: pa.Array) -> pa.Array:
     texts = ("" if text is None else canonical(text.strip()) for text in coded.dictionary.to_pylist())
     known = [_TRUTHS.get(text, None if text in NULLS else text) for text in texts]
     return strings(known).take(coded.indices)
+
+
+_LARGEST_EXACT = 2**53
+_MANY_DIGITS = re.compile(r"[+-]?[1-9]\d{15,}", re.ASCII)
+
+
+def beyond_doubles(values: pa.Array) -> bool:
+    """Whether whole numbers are so large that float64 takes neighbours for one number, as identifiers often are."""
+    values = plain(values)
+    if pa.types.is_integer(values.type):
+        return cast(values, pa.float64()) is None
+    if pa.types.is_decimal(values.type):
+        values = values.cast(pa.string())
+    texts = values.dictionary_encode().dictionary.to_pylist() if is_text(values) else ()
+    return any(text and _MANY_DIGITS.fullmatch(text) and abs(int(text)) > _LARGEST_EXACT for text in texts)
 
 
 # `pa.array`, `pa.scalar` and `to_numpy` import pandas, half a second, to see whether they were given anything of it.

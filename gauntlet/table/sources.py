@@ -102,6 +102,16 @@ def _file(path: Path) -> Source:
     raise TableError(f"{name}: only {SUPPORTED} can be read")
 
 
+def delimiter_hint(columns: Sequence[str]) -> str:
+    """A guess why a table has one column only; else empty."""
+    if len(columns) != 1:
+        return ""
+    names = {";": "a semicolon", "\t": "a tab", "|": "a bar"}
+    if found := next((name for mark, name in names.items() if mark in columns[0]), None):
+        return f"is {found} between its columns? only commas are read"
+    return "is its first line a remark? the header must come first" if columns[0].startswith("#") else ""
+
+
 class CsvFile:
     """Comma-separated text in UTF-8 with a header, quoted as in RFC 4180; values come as text."""
 
@@ -198,9 +208,11 @@ class CsvFile:
     def _explained(self, error: Exception, ragged: Sequence[arrow_csv.InvalidRow], rows: int) -> TableError:
         if ragged:
             bad = ragged[0]
+            hint = delimiter_hint(self.columns)
             return TableError(
                 f"{self.name}: row {bad.number - 2:,} (rows are counted from 0, after the header) has "
                 f"{bad.actual_columns} values where the header has {bad.expected_columns}: {bad.text[:80]!r}"
+                f"{hint and '; ' + hint}"
             )
         text = str(error)
         if "Empty CSV" in text and not rows:
@@ -211,7 +223,9 @@ class CsvFile:
                 '(rows are counted from 0); is there a quote (") that is never closed?'
             )
         if "invalid UTF8" in text:
-            return TableError(f"{self.name}: text that is not UTF-8 at or soon after row {rows:,}: {text}")
+            return TableError(
+                f"{self.name}: text that is not UTF-8 at or soon after row {rows:,}; save the file as UTF-8: {text}"
+            )
         return TableError(f"{self.name}: cannot be read at or soon after row {rows:,} (counted from 0): {text}")
 
 

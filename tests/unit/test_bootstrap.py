@@ -222,7 +222,7 @@ class TestReference:
             (5, "1,2,oops,1", "row 5 of x3 (counted from 0): 'oops' is not a number"),
             (5, "1,2,inf,1", "row 5 of x3 (counted from 0): an infinite number"),
             (7, "1,2,3,2", "row 7 of y (counted from 0): '2': the target is none of the classes (0, 1)"),
-            (7, "1,2,3,", "row 7 of y (counted from 0): '': the target is none of the classes (0, 1)"),
+            (7, "1,2,3,", "row 7 of y (counted from 0): there is no target; leave out the rows without one"),
             (
                 7,
                 "1,2,3",

@@ -171,7 +171,7 @@ def test_a_model_that_cannot_answer_is_named(model: Any, named: str) -> None:
     [
         (TEST.drop(columns="b"), {}, "there is no column 'b'"),
         (TEST.drop(columns="y"), {}, "there is no column 'y'"),
-        (TEST.assign(y=TEST.y.mask(TEST.index == 7)), {}, "row 7 of y .*none of the classes"),
+        (TEST.assign(y=TEST.y.mask(TEST.index == 7)), {}, "row 7 of y .*no target; leave out the rows without one"),
         (TEST.assign(y=1), {}, "row 0 of y .*none of the classes"),
         (TEST.assign(a="x"), {}, "row 0 of a"),
         (TEST.assign(b=np.inf), {}, "an infinite number"),
@@ -194,11 +194,25 @@ def test_a_target_that_is_no_number_and_other_classes_are_refused() -> None:
     model = LinearRegression().fit(TRAIN[["a"]], TRAIN.minutes)
     with pytest.raises(BadInput, match=r"row 2 of minutes .*no finite number"):
         compare(model, model, TEST.assign(minutes=TEST.minutes.mask(TEST.index == 2)), target="minutes")
+    with pytest.raises(BadInput, match=r"row 0 of minutes .*beyond 1e\+150"):
+        compare(model, model, TEST.assign(minutes=1e200), target="minutes")
     other = LogisticRegression().fit(TRAIN[["a"]], TRAIN.y.replace("late", "delayed"))
     with pytest.raises(BadInput, match="can't be compared"):
         compare(OLD, other)
     with pytest.raises(ModelUnusable, match="task"):
         compare(OLD, model)
+
+
+def test_a_function_of_rows_is_a_model_as_in_a_configuration() -> None:
+    def coin(rows: Any) -> Any:
+        return [0.5 for _ in rows]
+
+    found = compare(coin, NEW, features=["a", "b"], classes=list(NEW.classes_), latency=False)
+    better = found.metrics["auc"]
+    assert better.baseline == 0.5
+    assert better.candidate == pytest.approx(roc_auc_score(TEST.y == NEW.classes_[1], NEW.predict_proba(TEST[["a", "b"]])[:, 1]))
+    with pytest.raises(ModelUnusable, match=r"champion function: .*given rows, limit"):
+        compare(lambda rows, limit: rows, NEW)
 
 
 def test_a_model_without_names_needs_them() -> None:

@@ -47,6 +47,14 @@ def test_the_threshold_itself_is_enough(baseline: float, candidate: float, decis
     assert ("less than the 0.02" in reasons[0]) == (decision == "keep")
 
 
+def test_a_loss_that_is_sure_is_called_one() -> None:
+    """It used to read: not significant, p 0.001, not below 0.05."""
+    change = replace(CHANGE, improvement=-0.03, lower=-0.04, upper=-0.02, p_value=0.001)
+    found, reasons = answer((AUC, change))
+    assert found == "keep"
+    assert "auc is significantly worse: by at least 0.02, p 0.001" in reasons
+
+
 @pytest.mark.parametrize(("lower", "decision"), [(1e-12, "promote"), (0.0, "keep"), (-0.001, "keep"), (None, "keep")])
 def test_it_must_be_significant_too(lower: float | None, decision: str) -> None:
     found, reasons = answer((AUC, replace(CHANGE, lower=lower, p_value=0.05 if decision == "promote" else 0.0501)))

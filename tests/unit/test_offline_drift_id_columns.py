@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders.drift_tables import features
+from scipy.stats import ks_2samp
 
 import gauntlet
 from evaluator.offline.drift.columns import ColumnStats
@@ -134,3 +135,25 @@ def test_a_counter_with_a_broken_cell_behind_its_first_rows_is_no_crash(tmp_path
     before.to_csv(tmp_path / "a.csv", index=False)
     now = pd.DataFrame({"k": 1 + np.sort(RNG.random(600)), "x": RNG.normal(size=600)})
     assert left_out(gauntlet.drift(tmp_path / "a.csv", now)) == {"k": "counter"}
+
+
+@pytest.mark.parametrize("kept_as", [int, str])
+def test_identifiers_that_a_float_cannot_tell_apart_are_names(kept_as: type) -> None:
+    """Five identifiers give way to five others: all are one float64, and the total variation is 1."""
+    before, now = (
+        frame(seed, shop=[kept_as(2**60 + first + int(k)) for k in RNG.integers(0, 5, ROWS)])
+        for seed, first in ((1, 0), (2, 5))
+    )
+    shop = next(column for column in gauntlet.drift(before, now).features if column.name == "shop")
+    assert (shop.kind, shop.statistic, shop.drifted) == ("categorical", 1.0, True)
+    still = next(c for c in gauntlet.drift(before, before[::-1]).features if c.name == "shop")
+    assert (still.statistic, still.drifted) == (0.0, False)
+
+
+def test_a_shift_of_nanoseconds_since_1970_is_a_shift_of_numbers() -> None:
+    """Whole numbers above 2^53 that a float64 does tell apart are not taken for names."""
+    day = 86_400_000_000_000
+    before, now = (pd.DataFrame({"at": RNG.integers(0, day, ROWS) + 20_000 * day + k * day // 2}) for k in (0, 1))
+    (at,) = gauntlet.drift(before, now, features=["at"]).features
+    assert (at.kind, at.drifted) == ("numeric", True)
+    assert at.statistic == pytest.approx(ks_2samp(before["at"], now["at"]).statistic, abs=0.01)

@@ -223,3 +223,18 @@ def test_the_exit_code_says_so_unless_the_limit_is_reached(tmp_path: Path, capsy
     pd.concat(tables).to_csv(paths[0], index=False)
     assert main(["drift", "--stream", paths[0], "--reference-rows", str(ROWS), *roles]) == 4
     assert capsys.readouterr().err.startswith("UNKNOWN")
+
+
+@pytest.mark.parametrize("value", [np.inf, 1e200])
+def test_a_column_of_which_no_value_can_be_used_is_not_called_quiet(value: float) -> None:
+    tables = [pd.DataFrame({"x": t.x, "odd": np.where(t.said, value, -value)}) for t in (BEFORE, NOW)]
+    message = the_reason(gauntlet.drift(*tables))
+    assert message.startswith("odd has 0 usable values in the reference (1,500 more are infinite, above 1e+150, or of")
+
+
+def test_labels_that_look_the_same_are_told_apart_by_name() -> None:
+    """é as one character and as two, as macOS writes it."""
+    report = checked(
+        lambda t: names(t.truth, "caf\u00e9", "th\u00e9"), lambda t: names(t.said, "cafe\u0301", "the\u0301")
+    )
+    assert the_reason(report).endswith("they differ by how Unicode writes their letters (NFC, NFD)")

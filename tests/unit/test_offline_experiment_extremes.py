@@ -164,3 +164,28 @@ def test_the_report_says_what_the_effect_is_beside_the_two_means() -> None:
     assert "differ a little from the difference of the two means" in " ".join(
         gauntlet.to_text(answered(counted((50, 500), (40, 500)))).split()
     )
+
+
+@pytest.mark.parametrize("kept_as", ["int64", "object", "texts"])
+def test_identifiers_that_a_float_cannot_tell_apart_are_compared_digit_by_digit(kept_as: str) -> None:
+    """The item that was recommended against the one that was bought: 2^60 and 2^60 + 1 are one float64."""
+    rng = np.random.default_rng(5)
+    first = 2**60 if kept_as == "int64" else 10**30
+    arm = np.where(rng.random(1500) < 0.5, "A", "B")
+    bought = rng.integers(0, 5, 1500)
+    right = rng.random(1500) < np.where(arm == "B", 0.9, 0.7)
+    said = np.where(right, bought, (bought + 1) % 5)
+    kinds: dict[str, Any] = {"int64": int, "object": int, "texts": str}
+    columns = {
+        name: [kinds[kept_as](first + int(k)) for k in part] for name, part in (("said", said), ("bought", bought))
+    }
+    one = only(analysed(pd.DataFrame({"arm": arm, **columns}), metric="said/bought:accuracy"))
+    assert one.mean == {name: pytest.approx(right[arm == name].mean()) for name in ("A", "B")}
+    assert one.verdict == "better"
+
+
+def test_differences_that_vanish_when_squared_are_not_called_none() -> None:
+    frame = counted((30, 200), (60, 200))
+    one = only(answered(frame.assign(y=frame.y * 1e-200), metric="y"))
+    assert one.verdict == "inconclusive"
+    assert "or differ by less than 1e-150, which is lost when squared: multiply the column" in one.reasons[0]

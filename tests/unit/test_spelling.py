@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gauntlet.spelling import apart, canonical, did_you_mean, folded
+from gauntlet.spelling import apart, canonical, did_you_mean, folded, parse_number
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,7 @@ def test_a_close_name_is_suggested_and_a_strange_one_is_not() -> None:
     assert did_you_mean("metrc", ["unit", "metric"]) == "did you mean 'metric'?"
     assert did_you_mean("area", ["target", "AREA"]) == "did you mean 'AREA'?"
     assert did_you_mean("zzz", ["unit", "metric"]) == did_you_mean("unit", []) == ""
+
+
+def test_what_only_python_reads_as_a_number_is_a_name() -> None:
+    assert [parse_number(text) for text in ("1_000", "1000", " 7 ", "TRUE", "x")] == [None, 1000.0, 7.0, 1.0, None]

@@ -46,13 +46,12 @@ def required(one: Requirement, change: MetricImprovement, alpha: float, blocks: 
     asked = f"{'at least' if enough else 'less than'} the {one.threshold:g} asked for"
     bound = "it has no lower bound" if change.lower is None else f"it is at least {change.lower:.4g}"
     level = f"p {change.p_value:.4g}, {'below' if sure else 'not below'} {alpha:g}"
+    reason = f"the improvement of {one.metric} is {'' if sure else 'not '}significant: {bound}, {level}"
+    if change.upper is not None and change.upper < 0:
+        reason = f"{one.metric} is significantly worse: by at least {-change.upper:.4g}, p {change.p_value:.4g}"
     return [
         Factor(f"{one.metric} improves by ≥ {one.threshold:g}", enough, f"{improves}, {asked}"),
-        Factor(
-            f"{one.metric} improves significantly",
-            sure,
-            f"the improvement of {one.metric} is {'' if sure else 'not '}significant: {bound}, {level}",
-        ),
+        Factor(f"{one.metric} improves significantly", sure, reason),
     ]
 
 

@@ -61,7 +61,7 @@ def contenders(
     kinds: of the columns that may be features. Raises `ModelUnusable` and ComparatorError.
     """
     loaded = [_loaded(role, one, settings) for role, one in zip(ROLES, (champion, challenger), strict=True)]
-    task = Task(settings.task) if settings.task else _task(loaded[0][1], settings)
+    task = Task(settings.task) if settings.task else _task([model for _, model in loaded], settings)
     classes: Sequence[Label] = settings.classes
     predictors = []
     for role, (name, model) in zip(ROLES, loaded, strict=True):
@@ -76,7 +76,8 @@ def contenders(
 def _loaded(role: str, source: str | Path | object, settings: ComparatorSettings) -> tuple[str, object]:
     """A name for people, and the model."""
     if not isinstance(source, str | Path):
-        return type(source).__name__, source
+        name = type(source).__name__
+        return name, artifact.as_model(source, f"{role} {name}")
     try:
         model = artifact.load(str(source), trusted=settings.trusted, allow_pickle=settings.allow_pickle)
     except ModelUnusable as error:
@@ -85,8 +86,9 @@ def _loaded(role: str, source: str | Path | object, settings: ComparatorSettings
     return str(source), model
 
 
-def _task(model: object, settings: ComparatorSettings) -> Task:
-    gives_classes = hasattr(model, "predict_proba") and not isinstance(model, FunctionModel)
+def _task(models: Sequence[object], settings: ComparatorSettings) -> Task:
+    """What a model tells; a function tells nothing."""
+    gives_classes = any(hasattr(model, "predict_proba") and not isinstance(model, FunctionModel) for model in models)
     return Task.CLASSIFICATION if gives_classes or settings.classes else Task.REGRESSION
 
 

@@ -145,25 +145,25 @@ class ColumnSchema:
 
 def column_schema(table: Table, rows: int = SCHEMA_ROWS) -> ColumnSchema:
     """By the first `rows` rows. Raises TableError for a table without rows."""
-    kinds = table.kinds(rows)
+    kinds, huge = table.kinds(rows), table.beyond_doubles(rows)
     numbers: list[str] = []
     texts: list[str] = []
     times: list[str] = []
     left_out: dict[str, Exclusion] = {}
-    first = _first_codes(table, [name for name in table.columns if kinds[name] == "text"], rows)
+    first = _first_codes(table, [name for name in table.columns if kinds[name] == "text" or name in huge], rows)
     for name in table.columns:
-        if kinds[name] == "number":
+        codes = first.get(name)
+        if kinds[name] == "number" and not (name in huge and _are_names(codes)):
             numbers.append(name)
             continue
-        codes = first[name]
-        if isinstance(codes, TableError):
+        if codes is None or isinstance(codes, TableError):
             left_out[name] = Exclusion("unreadable", str(codes))
             continue
         if codes.values and all(map(_COMMA.fullmatch, codes.values)):
             reason = f"{table.name}: column {name!r} holds {codes.values[0]!r}: is its comma a decimal point? write 1.5"
             left_out[name] = Exclusion("unreadable", reason)
             continue
-        of_numbers, of_times = (_mostly(codes, parse) for parse in (parse_number, parse_time))
+        of_numbers, of_times = (name not in huge and _mostly(codes, parse) for parse in (parse_number, parse_time))
         (numbers if of_numbers else times if of_times else texts).append(name)
         exclusion = _text_exclusion(codes)
         if exclusion is not None:
@@ -182,6 +182,14 @@ def _first_codes(table: Table, names: list[str], rows: int) -> dict[str, Codes |
         if len(names) == 1:
             return {names[0]: error}
     return {name: codes for one in names for name, codes in _first_codes(table, [one], rows).items()}
+
+
+def _are_names(codes: Codes | TableError | None) -> bool:
+    """Whether whole numbers above 2^53 are names: they repeat, or float64 can't tell them apart. Others are times."""
+    if codes is None or isinstance(codes, TableError):
+        return False
+    present, distinct = int((codes.codes >= 0).sum()), len(codes.values)
+    return distinct < _DISTINCT_TEXTS * present or len({parse_number(text) for text in codes.values}) < distinct
 
 
 def _mostly(codes: Codes, parse: Callable[[str], float | None]) -> bool:

@@ -14,8 +14,8 @@ from scipy.stats import rankdata
 
 from evaluator.drift.columns import Coded, Column, encode_strings, read_numbers
 from evaluator.drift.distances import ks_p_value
-from evaluator.drift.feature import Feature
-from evaluator.drift.grid import Bools, Floats
+from evaluator.drift.feature import INFINITE, MISTYPED, Feature
+from evaluator.drift.grid import HUGE, Bools, Floats
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Severity
@@ -122,11 +122,15 @@ def column_doubt(
         return None
     if min(before, now) < FEWEST_VALUES:
         kind = "few_values" if before else "empty_reference"
+        unusable = fitted.specials[INFINITE] + fitted.specials[MISTYPED]
+        held = f" ({unusable:,} more are infinite, above {HUGE:g}, or of another type)" if unusable else ""
         message = (
-            f"{name} has {before:,} usable values in the reference and {now:,} in the current rows: too few to compare"
+            f"{name} has {before:,} usable values in the reference{held} and {now:,} in the current rows: too few to "
+            "compare"
         )
         # A column that is empty on both sides is left out, unless somebody asks for it.
-        return Finding(kind, name, message, judged=not asked and max(before, now) < FEWEST_VALUES)
+        empty = max(before, now) < FEWEST_VALUES and unusable < FEWEST_VALUES
+        return Finding(kind, name, message, judged=not asked and empty)
     own = fitted.shape[0].efficiency
     best = ks_p_value(1.0, now * own, before * own)
     if rules.simple or (best <= rules.batch_alpha and threshold < _UNREACHABLE):

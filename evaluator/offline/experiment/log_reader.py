@@ -16,9 +16,10 @@ import numpy as np
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.metrics.declaration import KINDS, Metric
 from evaluator.stats.score_process import Bools, Floats, Ints
-from gauntlet.spelling import apart, canonical, listed, parse_number
+from gauntlet.spelling import apart, canonical, did_you_mean, listed, parse_number
 from gauntlet.table import Chunk, Codes, Table, TableError
 
+_NULL = " (or a word for that: NA, null, None, …)"
 # Nobody draws an arm with less than that; such a number is a mistake, and its complement would round to 1.
 _LEAST_SHARE = 1e-12
 
@@ -63,7 +64,8 @@ class ExperimentLog:
         self.arms = [settings.champion, *(settings.challengers or others)]
         self.segment_values: dict[str, tuple[str, ...]] = {}
         self.skipped = 0
-        self._kinds = table.kinds()
+        self._coded = {name for name, kind in table.kinds().items() if kind == "text"} | table.beyond_doubles()
+        """Columns whose classes are texts, or numbers that float64 can't tell apart."""
         self._classes: dict[str, dict[str, int]] = {}
         self._met: dict[str, set[float]] = {}
         """Distinct values of the columns that hold classes."""
@@ -180,7 +182,7 @@ class ExperimentLog:
         found: dict[str, str] = {}
         for metric in self._settings.metrics:
             columns = {side[i] for side in self._settings.inputs(metric) for i in _CLASS_INPUTS.get(metric.kind, ())}
-            texts = sorted(name for name in columns if self._kinds.get(name) == "text")
+            texts = sorted(columns & self._coded)
             if texts and metric.positive is None and KINDS[metric.kind].labelled:
                 raise SettingsError(
                     f"--metric {metric.name!r}: {texts[0]} holds texts; say which class {metric.kind} is about, as in "
@@ -234,12 +236,13 @@ class ExperimentLog:
         arms = chunk.texts[settings.arm]
         empty = np.flatnonzero(arms.codes < 0)
         if empty.size:
-            raise self.error(chunk.start + int(empty[0]), settings.arm, "is empty, so its arm is unknown")
+            raise self.error(chunk.start + int(empty[0]), settings.arm, f"is empty{_NULL}, so its arm is unknown")
         index = []
         for value in arms.values:
             if settings.shares is not None and value not in settings.shares:
                 at = int(np.flatnonzero(arms.codes == arms.values.index(value))[0])
-                raise self.error(chunk.start + at, settings.arm, f"is {value!r}, an arm without a share")
+                hint = did_you_mean(value.strip(), settings.shares) or f"shares are given for {listed(settings.shares)}"
+                raise self.error(chunk.start + at, settings.arm, f"is {value!r}, an arm without a share; {hint}")
             if value not in self.arms and not settings.challengers and settings.shares is None:
                 self.arms.append(value)
                 if len(self.arms) > 2:
@@ -283,7 +286,7 @@ class ExperimentLog:
         codes = chunk.texts[name].codes.astype(np.int64)
         empty = np.flatnonzero(codes < 0)
         if empty.size:
-            raise self.error(chunk.start + int(empty[0]), name, "is empty, so its cluster is unknown")
+            raise self.error(chunk.start + int(empty[0]), name, f"is empty{_NULL}, so its cluster is unknown")
         return codes
 
 
