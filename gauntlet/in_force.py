@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,13 +16,16 @@ from gauntlet import adapters, control, control_copy, files, keys
 from gauntlet.config import Config, FeatureSpec
 from gauntlet.config.effects import COUNTED, Effect, effect_of, flat, recounted
 from gauntlet.config.possible import span
+from gauntlet.config.retraining_names import named_settings
 from gauntlet.errors import ConfigError, StateUnavailable
 from gauntlet.registry import Version
 from gauntlet.registry.artifact import AUTO, Feature, sha256
 from gauntlet.rollout import Control, Rollout, Stage
 from gauntlet.state import StateStore, decoded
-from gauntlet.status import EvaluatorProgress
+from gauntlet.status import EvaluatorProgress, RetrainerProgress
 from gauntlet.types import Rule
+
+T = TypeVar("T")
 
 _FILE = "settings.json"
 _BY_CONTENT = ("data", "champion.model", "champion.reference")
@@ -68,11 +71,13 @@ _WHEN = {
 
 
 class InForce(msgspec.Struct, frozen=True, kw_only=True):
-    """An experiment that has started: its settings, its control record, and what the evaluator tells of itself."""
+    """An experiment that has started: its settings, its control record, and what evaluator and retrainer tell of
+    themselves."""
 
     settings: Settings
     control: Control | None = None
     evaluator: EvaluatorProgress | None = None
+    retrainer: RetrainerProgress | None = None
     reachable: bool = True
     """Whether the state store answered."""
 
@@ -105,7 +110,12 @@ async def read(config: Config) -> InForce | None:
             control_copy.refuse_older(config, copy)
             record = copy
         if found is not None:
-            return InForce(settings=found, control=record, evaluator=await _evaluator(store, name))
+            return InForce(
+                settings=found,
+                control=record,
+                evaluator=await _report(store, keys.evaluator_progress(name), EvaluatorProgress),
+                retrainer=await _report(store, keys.retrainer_progress(name), RetrainerProgress),
+            )
         if record is None and trace is not None:
             control_copy.refuse_lost(config, trace)
         return None
@@ -117,10 +127,9 @@ async def read(config: Config) -> InForce | None:
         await store.close()
 
 
-async def _evaluator(store: StateStore, experiment: str) -> EvaluatorProgress | None:
-    key = keys.evaluator_progress(experiment)
+async def _report(store: StateStore, key: str, kind: type[T]) -> T | None:
     version, value = await store.get(key)
-    return decoded(key, value, EvaluatorProgress) if version else None
+    return decoded(key, value, kind) if version else None
 
 
 def champion(config: Config, found: InForce) -> str:
@@ -164,10 +173,12 @@ def differences(config: Config, found: InForce) -> list[Difference]:
     if (profile := found.settings.settings.get("profile", config.profile)) != config.profile:
         return [_difference("profile", profile, config.profile)]  # every time differs with it
     before = {**found.settings.settings, **_frozen(found, now)}
+    by_name = _by_name(config, found)
     made = [
         _difference(name, before.get(name, "none"), now.get(name, "none"))
         for name in {**before, **now}
         if before.get(name) != now.get(name)
+        and name not in by_name
         and not _compared_otherwise(name, found)
         and (name in before or "[" in name or name.startswith("guardrails."))  # else a setting of a later release
     ]
@@ -176,8 +187,31 @@ def differences(config: Config, found: InForce) -> list[Difference]:
             Difference(setting=name, in_force=old, configured=new, effect=Effect.REFUSED, remedy=remedy)
             for name, old, new, remedy in recounted(config, found.evaluator.settings)
         ]
+    made += _configured(by_name, now, found)
     made += _of_the_model(config, found)
     return sorted(made, key=lambda one: (_ORDER.index(one.effect), one.setting))
+
+
+def _by_name(config: Config, found: InForce) -> dict[str, str]:
+    """The settings that `POST /retraining/configure` has made, as they are in force over this file's; none where they
+    don't fit it, which the retrainer tells."""
+    configured = found.retrainer.configured if found.retrainer else {}
+    try:
+        retrain = named_settings(config, configured) if configured else config.retrain
+    except ConfigError:
+        return {}
+    here = flat(config)
+    over = flat(msgspec.structs.replace(config, retrain=retrain))
+    return {name: over.get(name, "none") for name in {**here, **over} if over.get(name) != here.get(name)}
+
+
+def _configured(by_name: dict[str, str], now: dict[str, str], found: InForce) -> list[Difference]:
+    named = ", ".join(sorted(found.retrainer.configured)) if found.retrainer else ""
+    remedy = f"POST /retraining/configure has set {named}; null there takes one back"
+    return [
+        Difference(setting=name, in_force=value, configured=now.get(name, "none"), effect=Effect.NEVER, remedy=remedy)
+        for name, value in by_name.items()
+    ]
 
 
 _ORDER = (Effect.REFUSED, Effect.NEVER, Effect.ROLLOUT, Effect.START)

@@ -115,13 +115,17 @@ class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetrainerProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the retrainer is with the evaluator's events, and its jobs, newest last."""
+    """How far the retrainer is with the evaluator's events, and its jobs, newest last.
+
+    configured: settings of retraining, by their known names, that hold over the file's.
+    """
 
     at: float = 0.0
     offsets: dict[str, int] = {}
     running: Job | None = None
     jobs: list[Job] = []
     problems: list[Problem] = []
+    configured: dict[str, Any] = {}
 
 
 class ServedChallenger(msgspec.Struct, frozen=True, kw_only=True):

@@ -315,6 +315,7 @@ class Worker:
             running=self.runner.running(),
             jobs=[job.event(self._experiment) for job in list(self._store.jobs.values())[-_JOBS_SHOWN:]],
             problems=self.problems.open,
+            configured=self._store.configured,
         )
         if report != self._published:
             await status.publish(self._state, keys.retrainer_progress(self._experiment), report)
