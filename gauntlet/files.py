@@ -23,15 +23,16 @@ FOREVER = 1e9
 """Seconds; finite, because filelock takes an endless wait in a thread pool for a deadlock."""
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Replace the file at `path` in one step; when this returns, the new content survives a crash of the machine.
 
     The data goes to a temporary file in the same directory and is fsynced before the rename, so a reader sees the old
-    file or the new one. Raises `OSError`; then the old file is unchanged.
+    file or the new one. mode: who may read it, less what the process's umask takes. Raises `OSError`; then the old file
+    is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -20,12 +20,12 @@ from gauntlet.config import Config
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import DamagedFile
 from retrainer.jobs.dataset import Ends
+from retrainer.jobs.job_output import OWNER_ONLY
 from retrainer.jobs.redaction import redacted
 
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 _BEAT_SECONDS = 1.0
-_MOST_OUTPUT = 4 * 2**20  # bytes of output.log; half of it is kept when there is more
 _REMEDY = "the job is given up; the next request starts another"
 
 
@@ -85,7 +85,8 @@ class Report(Protocol):
 
 
 class JobFolder:
-    """`<root>/<job>/{spec,step,judged,answer}.json`, `output.log`, `heartbeat` and `lock`."""
+    """`<root>/<job>/{spec,step,judged,answer}.json`, `output.log`, `heartbeat` and `lock`. What has content is readable
+    by its owner only: the specification has the addresses of the log and the state, perhaps with passwords."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -175,21 +176,6 @@ class JobFolder:
         """The last 600 characters that the job printed."""
         return self.log(600).strip()
 
-    def bound_output(self) -> None:
-        """Cut the beginning off what the job printed, once that is long. It goes on printing meanwhile: a line that it
-        prints in this moment may be lost with the others."""
-        try:
-            if self.output.stat().st_size <= _MOST_OUTPUT:
-                return
-            with self.output.open("r+b") as file:
-                file.seek(-_MOST_OUTPUT // 2, os.SEEK_END)
-                kept = file.read()
-                file.seek(0)
-                file.truncate()
-                file.write(b"[earlier output is dropped]\n" + kept)
-        except OSError:
-            return
-
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Wait until no other process works on this job. The lock goes with its process, however that ends."""
@@ -209,7 +195,7 @@ class JobFolder:
 
     def _write(self, name: str, content: msgspec.Struct) -> None:
         # The only type that needs a hook is a duration.
-        files.atomic_write(self.path / name, msgspec.json.encode(content, enc_hook=float))
+        files.atomic_write(self.path / name, msgspec.json.encode(content, enc_hook=float), mode=OWNER_ONLY)
 
 
 def _shown(answer: Answer) -> Answer:

@@ -23,9 +23,11 @@ from typing import NamedTuple
 
 from retrainer.jobs import job, process_memory
 from retrainer.jobs.job_dir import JobFolder
+from retrainer.jobs.job_output import JobOutput, appending, attend
 
 WARM_SECONDS = 60.0
-_LOOK_SECONDS = 0.1  # between two looks at a running job's memory and output
+_LOOK_SECONDS = 0.1  # between two looks at a running job's memory
+_LAST_WORDS_SECONDS = 2.0
 
 
 class ProcessEnd(NamedTuple):
@@ -69,7 +71,7 @@ class JobHost:
             async with asyncio.timeout(time_limit):
                 process.stdin.write(f"{folder.spec_path}\n".encode())
                 pid = int(await process.stdout.readline() or 0)
-                answer, over = await self._answer(process.stdout, folder, pid)
+                answer, over = await self._answer(process.stdout, pid)
                 clean = bool(answer)
                 if over is None:
                     code = int(answer) if clean else -signal.SIGKILL  # no answer: the host itself was killed
@@ -79,19 +81,19 @@ class JobHost:
             if pid:
                 with contextlib.suppress(ProcessLookupError):  # its children, too: the session is the group
                     os.killpg(pid, signal.SIGKILL)
+                if not clean:
+                    clean = await _told(process.stdout)
             self._used = time.monotonic()
             self.memory = None
             if not clean:
                 await self.close()
         return ProcessEnd(code, self._used - began, over)
 
-    async def _answer(self, host: asyncio.StreamReader, folder: JobFolder, pid: int) -> tuple[bytes, int | None]:
-        """The host's line once job `pid` has ended; or none, and the bytes that it held beyond its limit. Meanwhile
-        its output is kept short."""
+    async def _answer(self, host: asyncio.StreamReader, pid: int) -> tuple[bytes, int | None]:
+        """The host's line once job `pid` has ended; or none, and the bytes that it held beyond its limit."""
         answer = asyncio.ensure_future(host.readline())
         try:
             while not (await asyncio.wait([answer], timeout=_LOOK_SECONDS))[0]:
-                folder.bound_output()
                 self.memory = process_memory.resident_bytes(pid)
                 if self.memory_limit is not None and (self.memory or 0) > self.memory_limit:
                     return b"", self.memory
@@ -116,6 +118,14 @@ class JobHost:
             await process.wait()
 
 
+async def _told(host: asyncio.StreamReader) -> bool:
+    """Whether the host says that the job, just killed, has ended: what it printed last is in its folder then."""
+    try:
+        return bool(await asyncio.wait_for(host.readline(), _LAST_WORDS_SECONDS))
+    except TimeoutError:
+        return False
+
+
 def _threads() -> dict[str, str]:
     """Half of the cores for the numerical libraries of a job, the others for whoever serves beside it."""
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
@@ -125,10 +135,13 @@ async def _start(folder: JobFolder, hidden: Collection[str]) -> Process:
     # A job imports what the retrainer can import, a user's trainer among it.
     known = {name: value for name, value in os.environ.items() if name not in hidden}
     environment = {**_threads(), **known, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
-    with folder.output.open("ab") as output:
+    output = appending(folder.output)
+    try:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "retrainer.jobs.job_host", stdin=PIPE, stdout=PIPE, stderr=output, env=environment
         )
+    finally:
+        os.close(output)
 
 
 def host() -> None:
@@ -136,11 +149,18 @@ def host() -> None:
     import skops.io  # noqa: F401 - brings along nearly all that a job imports
 
     for line in sys.stdin:
+        spec = Path(line.rstrip("\n"))
+        printed, printing = os.pipe()
         child = os.fork()
         if not child:
-            os._exit(_work(Path(line.rstrip("\n"))))
+            os.close(printed)
+            os._exit(_work(spec, printing))
+        os.close(printing)
         _tell(child)
-        _tell(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        with JobOutput(JobFolder(spec.parent).output) as output:
+            code = attend(child, printed, output)
+        os.close(printed)
+        _tell(code)
 
 
 def _tell(number: int) -> None:
@@ -148,12 +168,12 @@ def _tell(number: int) -> None:
     sys.stdout.flush()
 
 
-def _work(spec: Path) -> int:
-    """The job's process: its exit code."""
+def _work(spec: Path, printing: int) -> int:
+    """The job's process, which prints into a pipe: its exit code."""
+    for stream in (1, 2):
+        os.dup2(printing, stream)
+    os.close(printing)
     os.setsid()
-    with JobFolder(spec.parent).output.open("ab") as output:
-        for stream in (1, 2):
-            os.dup2(output.fileno(), stream)
     threading.Thread(target=_die_with_retrainer, name="leash", daemon=True).start()
     try:
         return job.main([str(spec)])

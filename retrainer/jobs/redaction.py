@@ -20,8 +20,9 @@ _FORMS = (
 
 
 def redacted(text: str, environ: Mapping[str, str] = os.environ) -> str:
-    """`text` with every secret that is recognised replaced by three stars."""
-    known = {value for name, value in environ.items() if len(value) >= _SHORTEST and _SECRET_NAME.search(name)}
+    """`text` with every secret that is recognised replaced by three stars; of one of several lines each line."""
+    values = [value for name, value in environ.items() if _SECRET_NAME.search(name)]
+    known = {part for value in values for part in (value, *value.splitlines()) if len(part) >= _SHORTEST}
     for value in sorted(known, key=len, reverse=True):
         text = text.replace(value, _MASK)
     for form, mask in _FORMS:
