@@ -82,6 +82,7 @@ class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaul
 
 class Shadow(Event, tag="shadow", frozen=True, kw_only=True, omit_defaults=True):
     """A model that did not serve, scored on the same request off the response path; `id` is the prediction's.
+    `rollout`: a challenger's, or for the champion of before the one that took its place; None for the champion.
 
     `output` is None when the model failed; `error` then says how.
     """
@@ -210,9 +211,10 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
 class Health(Event, tag="health", frozen=True, kw_only=True, omit_defaults=True):
     """The champion's own matured performance over one block, and over the watch window that the bake is judged on.
 
-    During a bake `previous` is the champion of before, scored in shadow on the same requests: when both fall, it is a
-    shift for both, and going back would not help. `realised_gain` is by how much the champion's loss was below that of
-    the one before on the same requests since its promotion, with a 95 % interval; None where blocks are too few.
+    After a promotion `previous` is the champion of before, scored in shadow on the same requests: when both fall, it is
+    a shift for both, and going back would not help. `realised_gain` is by how much the champion's loss was below that
+    of the one before on the same requests since its `promotion` (the rollout of that), with limits that hold at all
+    times, each with 1 - `evidence.harm_alpha`; None where blocks are too few.
     """
 
     model: str
@@ -223,6 +225,7 @@ class Health(Event, tag="health", frozen=True, kw_only=True, omit_defaults=True)
     previous: str | None = None
     previous_outcomes: int = 0
     previous_window: dict[str, float] = {}
+    promotion: str | None = None
     realised_gain: float | None = None
     realised_lower: float | None = None
     realised_upper: float | None = None

@@ -13,6 +13,8 @@ import msgspec
 
 from gauntlet.status import Problem
 from gauntlet.types import Severity
+from gauntlet.worth import Lineage
+from gauntlet.worth_document import PromotionWorth
 
 
 class ConditionDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +158,8 @@ class ReportLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReportDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's retraining life, the newest job first, with its totals."""
+    """A model's retraining life, the newest job first, with its totals; what each promotion was worth, the newest
+    first, and all together."""
 
     model: str
     at: datetime | None
@@ -168,6 +171,8 @@ class ReportDocument(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     promoted: int
     lines: list[ReportLine]
+    promotions: list[PromotionWorth] = []
+    lineage: Lineage | None = None
 
 
 class VersionDocument(msgspec.Struct, frozen=True, kw_only=True):

@@ -80,6 +80,14 @@ class Bake(msgspec.Struct, frozen=True, kw_only=True):
     reference: dict[str, float]
 
 
+class Promotion(msgspec.Struct, frozen=True, kw_only=True):
+    """The promotion of the present champion, while the champion before it is still scored on the same requests."""
+
+    rollout: str
+    since: float
+    until: float
+
+
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
     """One accepted change, as the audit keeps it."""
 
@@ -97,7 +105,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     """The versioned control record: the only thing that sets an allocation.
 
     `champion_since` is when the present champion took over. `allocation` counts the changes of who is served by whom;
-    evidence is keyed by it, so that strata never mix.
+    evidence is keyed by it, so that strata never mix. `bake` and `promotion` end by time, or with the champion.
     `rollouts` are the running ones, oldest first; `begun` counts all. `slots` is the number of ranges that the buckets
     are divided into. `salt` names the rollout that opened the ramp: the seed of the assignment, which stays while
     anybody is on the ramp, so that nobody moves when another challenger comes or goes.
@@ -114,6 +122,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 1
     salt: str = ""
     bake: Bake | None = None
+    promotion: Promotion | None = None
     ended: tuple[Ended, ...] = ()
     last: Transition | None = None
 
@@ -127,6 +136,13 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
         """The challengers' share of live traffic."""
         return sum(rollout.share for rollout in self.rollouts)
 
+    @property
+    def watched(self) -> Promotion | None:
+        """The promotion whose champion is still compared with the one before it; after the bake it goes on."""
+        if self.promotion is None and self.bake is not None:  # a record of before there was more than the bake
+            return Promotion(rollout=self.bake.rollout, since=self.bake.since, until=self.bake.until)
+        return self.promotion
+
     def running(self, id: str | None) -> Rollout | None:
         """The running rollout of that id."""
         return next((rollout for rollout in self.rollouts if rollout.id == id), None)
@@ -139,7 +155,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A requested change: what, by whom, why. `rollout` and `from_stage` guard against a decision on a stale record.
 
-    most: challengers that may run at once. slots: of them on the ramp.
+    most: challengers that may run at once. slots: of them on the ramp. watch_seconds: how long the champion before is
+    scored after a promotion, the bake at least.
     """
 
     name: str
@@ -157,6 +174,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     shadow: Stage | None = None
     stages: tuple[Stage, ...] = ()
     bake_seconds: float = 0.0
+    watch_seconds: float = 0.0
     reference: dict[str, float] = {}
 
 

@@ -14,6 +14,7 @@ import msgspec
 from gauntlet.events import Drift, Evaluation, Health, Job
 from gauntlet.state import StateStore
 from gauntlet.types import Severity
+from gauntlet.worth import Ledger
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +106,7 @@ class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
     evaluations: dict[str, Evaluation] = {}
     health: Health | None = None
     drift: Drift | None = None
+    worth: Ledger = Ledger()
     problems: list[Problem] = []
     settings: dict[str, Any] = {}
     """Those that its sums are made with."""

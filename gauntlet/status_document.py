@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from gauntlet import worth_document
 from gauntlet.config import Config
 from gauntlet.config.profile import notice
 from gauntlet.events import Drift, Evaluation, Health
@@ -28,9 +29,12 @@ from gauntlet.status import (
     moment,
     worst_first,
 )
+from gauntlet.worth import Ledger, Lineage
+from gauntlet.worth_document import PromotionWorth
 
 SCHEMA = 1
 _ENDED_SHOWN = 5
+_PROMOTIONS_SHOWN = 5
 _TIMES = frozenset(
     {"at", "since", "until", "began", "champion_since", "seen", "started_at", "stage_since", "watermark"}
 )
@@ -47,7 +51,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One accepted change of the control record: its number, who made it, when and why."""
+    """One accepted change of the control record: its number, who made it, when and why. worth: of a promotion, in the
+    history."""
 
     version: int
     command: str
@@ -59,6 +64,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     share: float
     rollout: str | None = None
     detail: str = ""
+    worth: PromotionWorth | None = None
 
 
 class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,9 +142,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one experiment.
 
     at: the experiment's own time. notice: what has to be known of a rehearsal. version: of the control record.
-    `problems`: all that are known, the most severe first; each has what to do. `false_alarms`: of the continuous A/A
-    slice, where it is on. `drift`, `health`: of the champion that
-    serves.
+    `problems`: all that are known, the most severe first; each has what to do. worth: what the latest promotions were
+    worth, the newest first; lineage: all since the first model together. `false_alarms`: of the continuous A/A slice,
+    where it is on. `drift`, `health`: of the champion that serves.
     """
 
     schema: int
@@ -157,6 +163,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[Problem]
     rollouts: list[RolloutStatus] = []
     bake: BakeStatus | None = None
+    worth: list[PromotionWorth] = []
+    lineage: Lineage | None = None
     last: Change | None = None
     ended: list[EndedStatus] = []
     retraining: RetrainingStatus | None = None
@@ -196,6 +204,7 @@ def document(
     if control is not None:
         found += findings(control, looks, drift, retrainer.jobs if retrainer else [], config, now)
     health = _health(control, evaluator)
+    ledger = evaluator.worth if evaluator else Ledger()
     return Document(
         schema=SCHEMA,
         at=moment(now),
@@ -213,6 +222,8 @@ def document(
         problems=worst_first(found),
         rollouts=_rollouts(control, looks, config, now),
         bake=_bake(control, health),
+        worth=worth_document.promotions(ledger, control)[:_PROMOTIONS_SHOWN],
+        lineage=worth_document.lineage(ledger, control),
         last=change(version, control) if control else None,
         ended=[_ended(each) for each in reversed(control.ended[-_ENDED_SHOWN:])] if control else [],
         retraining=_retraining(retrainer, config, now),
@@ -221,7 +232,7 @@ def document(
         health=plain(health),
         aliases=aliases,
         control=plain(control),
-        evaluator=plain(evaluator, "evaluations", "health", "drift", "problems", "false_alarms"),
+        evaluator=plain(evaluator, "evaluations", "health", "drift", "worth", "problems", "false_alarms"),
         retrainer=plain(retrainer, "problems"),
         routers=[plain(each, "problems") or {} for each in reports.routers],
     )
@@ -355,6 +366,13 @@ def _ended(each: Ended) -> EndedStatus:
     return EndedStatus(**{**fields, "at": moment(each.at)})
 
 
-def changes(records: Iterable[tuple[int, Control]]) -> list[Change]:
-    """The history of the control record, oldest first."""
-    return [found for version, control in records if (found := change(version, control)) is not None]
+def changes(records: Iterable[tuple[int, Control]], ledger: Ledger) -> list[Change]:
+    """The history of the control record, oldest first, with what each promotion was worth."""
+    history = list(records)
+    present = history[-1][1] if history else None
+    worth = {each.promotion: each for each in worth_document.promotions(ledger, present)}
+    found = [made for version, control in history if (made := change(version, control)) is not None]
+    return [
+        msgspec.structs.replace(one, worth=worth.get(one.rollout or "")) if one.command == "promote" else one
+        for one in found
+    ]

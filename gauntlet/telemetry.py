@@ -123,6 +123,16 @@ AA_RATE = _gauge("gauntlet_aa_false_alarm_ratio", "Share of them that did")
 AA_LOWER = _gauge("gauntlet_aa_false_alarm_ratio_lower", "Lower 95 % limit of that share, valid at any number of tests")
 AA_UPPER = _gauge("gauntlet_aa_false_alarm_ratio_upper", "Upper 95 % limit of that share, valid at any number of tests")
 AA_LEVEL = _gauge("gauntlet_aa_level_ratio", "Declared level of such a test: the share that may cross")
+REALISED = _gauge(
+    "gauntlet_realised_gain",
+    "Fall of the loss by the present champion's promotion, on pairs with the one before: gain, lower, upper limit",
+    "value",
+)
+LINEAGE = _gauge(
+    "gauntlet_lineage_gain",
+    "Fall of the loss by all promotions since the first model, the links added: gain, lower, upper limit",
+    "value",
+)
 HEALTH = _gauge("gauntlet_champion_metric", "The champion's own metric over its watch window", "metric")
 DRIFT_SCORE = _gauge("gauntlet_drift_score", "Distance of a feature's window from its reference", "feature")
 DRIFT_SEVERITY = _gauge("gauntlet_drift_severity", "Severity of the open drift episode: 0 none to 4 critical")

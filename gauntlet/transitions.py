@@ -14,7 +14,7 @@ import msgspec
 
 from gauntlet.errors import TransitionRefused
 from gauntlet.reason import is_blank
-from gauntlet.rollout import SHADOW_STAGE, Bake, Command, Control, Ended, Rollout, Transition
+from gauntlet.rollout import SHADOW_STAGE, Bake, Command, Control, Ended, Promotion, Rollout, Transition
 from gauntlet.types import Decision, Rule
 
 GENERATIONS = 3
@@ -264,9 +264,11 @@ def _promote(control: Control, command: Command, now: float) -> Control:
     if _already(control, command, "promoted"):
         return control
     rollout = _running(control, command)
-    bake = None
+    bake = promotion = None
     if command.bake_seconds > 0:
         bake = Bake(rollout=rollout.id, since=now, until=now + command.bake_seconds, reference=command.reference)
+    if (seconds := max(command.bake_seconds, command.watch_seconds)) > 0:
+        promotion = Promotion(rollout=rollout.id, since=now, until=now + seconds)
     others = _without(control, rollout)
     stale = tuple(r for r in others if r.rule is Rule.REFRESH and r.started_at <= rollout.started_at)
     again = _without(msgspec.structs.replace(control, rollouts=others), *stale)
@@ -285,6 +287,7 @@ def _promote(control: Control, command: Command, now: float) -> Control:
         rollouts=tuple(_anew(control, r, n, now) for n, r in enumerate(again, control.begun + 1)),
         begun=control.begun + len(again),
         bake=bake,
+        promotion=promotion,
         ended=ended,
         last=_note(command, Decision.PROMOTE, now, rollout.id, f"{control.champion} → {rollout.challenger}"),
     )
@@ -316,7 +319,7 @@ def _rollback(control: Control, command: Command, now: float) -> Control:
     It asks for no stage: harm seen in one is harm in the next. A command that names the watched promotion takes that
     out, and with it whoever has begun to challenge it.
     """
-    named, watched = control.running(command.rollout), control.bake.rollout if control.bake else None
+    named, watched = control.running(command.rollout), control.watched.rollout if control.watched else None
     if command.rollout is not None and named is None and command.rollout != watched:
         if _already(control, command, "rolled_back", "archived"):
             return control
@@ -337,7 +340,7 @@ def _rollback(control: Control, command: Command, now: float) -> Control:
 def _revert(control: Control, command: Command, version: str, now: float) -> Control:
     if version == control.champion:
         return control
-    watched = control.bake.rollout if control.bake else None
+    watched = control.watched.rollout if control.watched else None
     ended = tuple(
         msgspec.structs.replace(e, state="rolled_back", at=now, actor=command.actor, reason=command.reason)
         if e.id == watched
@@ -351,6 +354,7 @@ def _revert(control: Control, command: Command, version: str, now: float) -> Con
         previous=control.champion,
         rollouts=(),
         bake=None,
+        promotion=None,
         ended=ended,
         last=_note(command, Decision.ROLLBACK, now, watched, f"{control.champion} → {version}"),
     )
@@ -369,6 +373,15 @@ def _confirm(control: Control, command: Command, now: float) -> Control:
     return _replace(control, bake=None, last=_note(command, Decision.HOLD, now, control.bake.rollout, "bake passed"))
 
 
+def _close(control: Control, command: Command, now: float) -> Control:
+    """End the comparison with the champion before; a bake ends by itself."""
+    watched = control.promotion
+    if watched is None or control.bake is not None or command.rollout not in (None, watched.rollout):
+        return control
+    note = _note(command, Decision.HOLD, now, watched.rollout, f"{control.previous} is scored no more")
+    return _replace(control, promotion=None, last=note)
+
+
 TRANSITIONS: dict[str, Callable[[Control, Command, float], Control]] = {
     "challenge": _challenge,
     "advance": _advance,
@@ -381,5 +394,6 @@ TRANSITIONS: dict[str, Callable[[Control, Command, float], Control]] = {
     "abort": _archive,
     "archive": _archive,
     "confirm": _confirm,
+    "close": _close,
 }
 """Each command's transition, by the command's name."""

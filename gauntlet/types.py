@@ -15,7 +15,7 @@ CHAMPION: Arm = "champion"
 CHALLENGER: Arm = "challenger"
 
 Scorer = Literal["champion", "challenger", "previous"]
-"""Who may be scored in shadow: the arm that did not serve, or during a bake the champion of before."""
+"""Who may be scored in shadow: the arm that did not serve, or after a promotion the champion of before."""
 
 PREVIOUS: Scorer = "previous"
 

@@ -1,52 +1,57 @@
-"""The bake, the watch over a promoted champion: pure rules from its health to a rollback or a confirmation.
+"""The watch over a promoted champion: pure rules from its health to a rollback, a confirmation or the watch's end.
 
-Back to the previous champion when the new one is shown to be worse than that on the same requests since its promotion,
-or falls below its reference where the previous one, scored on the same requests, has not fallen as far; confirmed when
-the bake's time is over.
+Back to the previous champion when the new one is shown to be worse than that on the same requests since its promotion:
+one test for the whole watch, valid at all times, so a promotion that is no harm is taken back with `harm_alpha` at
+most, in the bake and after it together. In the bake also where it falls below its reference and the previous one,
+scored on the same requests, has not fallen as far. Confirmed when the bake's time is over.
 """
 
 from __future__ import annotations
 
 from gauntlet.config import Config
 from gauntlet.events import Health
-from gauntlet.rollout import Command, Control
+from gauntlet.rollout import Command, Control, Promotion
 from gauntlet.types import Task
 from retrainer import ACTOR
 
 
 def watch(control: Control, health: Health, config: Config) -> Command | None:
-    """The command that the champion's health asks for during a bake, or None."""
-    bake = control.bake
-    if bake is None or health.model != control.champion or health.at < bake.since:
+    """The command that the champion's health asks for while it is watched, or None."""
+    watched, bake = control.watched, control.bake
+    if watched is None or health.model != control.champion or health.at < watched.since:
         return None
-    if health.previous == control.previous and health.realised_upper is not None and health.realised_upper < 0:
+    harm = health.promotion == watched.rollout and health.realised_upper is not None and health.realised_upper < 0
+    if harm and (bake is not None or config.worth.revert):
         reason = (
             f"worse than {control.previous} since the promotion by {-(health.realised_gain or 0):.4g} (at least "
-            f"{-health.realised_upper:.4g}) over {health.realised_pairs:,} pairs: that takes over again"
+            f"{-(health.realised_upper or 0):.4g}) over {health.realised_pairs:,} pairs: that takes over again"
         )
-        return _back(control, health, reason)
+        return _back(control, watched, health, reason)
+    if bake is None:
+        if health.at < watched.until:
+            return None
+        reason = f"{control.champion} has been compared with {control.previous} for the declared time"
+        return Command(name="close", actor=ACTOR, reason=reason, rollout=watched.rollout, evidence=health.id)
     if control.previous is not None and health.window_outcomes >= config.bake.min_outcomes:
         shown = bake.reference  # empty when an operator promoted: then the champion of before is the measure
         if not shown and health.previous == control.previous and health.previous_outcomes >= config.bake.min_outcomes:
             shown = health.previous_window
         loss = degradation(health.window, shown, config)
         if loss is not None and not is_global_shift(health, control.previous, config):
-            return _back(
-                control, health, f"{loss} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
-            )
+            reason = f"{loss} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
+            return _back(control, watched, health, reason)
     if health.at >= bake.until:
         reason = f"{control.champion} has held what it showed through its bake time"
         return Command(name="confirm", actor=ACTOR, reason=reason, rollout=bake.rollout, evidence=health.id)
     return None
 
 
-def _back(control: Control, health: Health, reason: str) -> Command:
+def _back(control: Control, watched: Promotion, health: Health, reason: str) -> Command:
     """Take the watched promotion back."""
-    assert control.bake is not None, "only a bake is taken back"
     # Without a version it would be about a rollout that already tries the next challenger.
     version = control.previous if control.rollouts else None
     return Command(
-        name="rollback", actor=ACTOR, reason=reason, rollout=control.bake.rollout, version=version, evidence=health.id
+        name="rollback", actor=ACTOR, reason=reason, rollout=watched.rollout, version=version, evidence=health.id
     )
 
 

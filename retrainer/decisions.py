@@ -83,6 +83,7 @@ def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> 
         look,
         f"{policy.why} and has passed the whole ramp",
         bake_seconds=float(config.bake.time),
+        watch_seconds=float(config.worth.time),
         reference=challenger.metrics if challenger else None,
     )
 
@@ -101,6 +102,7 @@ def _command(
     *,
     slots: int = 1,
     bake_seconds: float = 0.0,
+    watch_seconds: float = 0.0,
     reference: dict[str, float] | None = None,
 ) -> Command:
     return Command(
@@ -112,5 +114,6 @@ def _command(
         evidence=look.id,
         slots=slots,
         bake_seconds=bake_seconds,
+        watch_seconds=watch_seconds,
         reference=reference or {},
     )

@@ -96,7 +96,7 @@ class Requester:
             self._store.open_request(requests.scheduled(at, urgent=critical))
 
     def _after_rollback(self, control: Control) -> None:
-        """Ask urgently once a promoted model was taken back in its bake: by the control record, so that a kill between
+        """Ask urgently once a promoted model was taken back by its watch: by the control record, so that a kill between
         that command and the store's commit loses nothing."""
         recent = self._store.now - self._runner.settings.cool_down
         for ended in control.ended:

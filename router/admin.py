@@ -27,6 +27,7 @@ from gauntlet.state import StateStore, decoded
 from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress
 from gauntlet.status_document import Document, Reports, Serving, change, changes, document, plain
 from gauntlet.types import Rule, Severity
+from gauntlet.worth import Ledger
 from router.backlog import Backlog
 from router.control_follower import ControlFollower
 from router.http_v1 import require_experiment
@@ -98,10 +99,12 @@ class AdminRoutes:
         return json_response(200, await self._status())
 
     async def history(self, experiment: str, after: int = Query(0, ge=0, le=2**53)) -> Response:
-        """Every accepted change of the control record later than version `after`, with who, why and when."""
+        """Every accepted change of the control record later than version `after`, with who, why and when, and what a
+        promotion was worth."""
         require_experiment(experiment, self._experiment)
         records = await control.history(self._state, experiment, after)
-        return json_response(200, changes(records))
+        progress = await self._report(keys.evaluator_progress(experiment), EvaluatorProgress)
+        return json_response(200, changes(records, progress.worth if progress else Ledger()))
 
     async def promote(self, request: Request, experiment: str, body: CommandBody = Body()) -> Response:
         """Make a challenger the champion now, whatever the evidence says; the bake then follows as usual. Refused while
@@ -110,7 +113,8 @@ class AdminRoutes:
         _, record = await control.read(self._state, experiment)
         if record is not None:
             await asyncio.to_thread(self._registry.verify, record.champion)
-        return await self._command("promote", request, experiment, body, bake_seconds=float(self._config.bake.time))
+        bake, watch = float(self._config.bake.time), float(self._config.worth.time)
+        return await self._command("promote", request, experiment, body, bake_seconds=bake, watch_seconds=watch)
 
     async def rollback(self, request: Request, experiment: str, body: RollbackBody = Body()) -> Response:
         """Take a challenger out, without `rollout` all of them; without any, put the previous champion back; or go to a

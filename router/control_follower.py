@@ -163,8 +163,8 @@ class ControlFollower:
         self._unusable = frozenset(r.id for r in record.rollouts) - {each.id for each in challengers}
         previous = await self._previous(record)
         self.breaker.follow(rollout.id for rollout in record.rollouts)
-        fraction = self._config.shadow.fraction
-        self.table = RoutingTable(version, record, champion, challengers, previous, fraction)
+        fraction, after_bake = self._config.shadow.fraction, self._config.worth.fraction
+        self.table = RoutingTable(version, record, champion, challengers, previous, fraction, after_bake)
         self.problems.clear(_NOT_FOLLOWED)
         with self._faults.held("control_not_copied", "serving all the same", Severity.MEDIUM):
             control_copy.write(self._config, version, record)
@@ -189,13 +189,13 @@ class ControlFollower:
         return Challenger(rollout, model, record)
 
     async def _previous(self, record: Control) -> ModelWorker | None:
-        """The previous champion during a bake; without it the bake goes by the new champion's own metric alone."""
-        if record.bake is None or record.previous is None:
+        """The previous champion while it is still compared; without it the bake goes by the new one's own metric."""
+        if record.watched is None or record.previous is None:
             return None
         try:
             return await self._model(record.previous, rehearse=False)
         except (DamagedFile, ModelUnusable) as error:
-            _log.warning("previous_champion_unusable", error=error, next="the bake goes on without paired scores")
+            _log.warning("previous_champion_unusable", error=error, next="the watch goes on without paired scores")
             return None
 
     async def _model(self, version: str, *, rehearse: bool = True) -> ModelWorker:

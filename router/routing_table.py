@@ -18,7 +18,8 @@ from router.model_worker import ModelWorker
 
 
 class Scoring(NamedTuple):
-    """A model as it is scored in shadow: in which role, and for which rollout. The champion is scored for them all."""
+    """A model as it is scored in shadow: in which role, and for which rollout (the champion before: for the one that
+    took its place). The champion is scored for them all."""
 
     arm: Scorer
     model: ModelWorker
@@ -51,7 +52,8 @@ class Challenger:
 class RoutingTable:
     """Version `version` of the control record with its models loaded.
 
-    `challengers`: those that run and are loaded. `previous`: the champion before, during a bake.
+    `challengers`: those that run and are loaded. `previous`: the champion before, while it is compared; after the bake
+    on `after_bake` of the requests.
     """
 
     version: int
@@ -60,6 +62,7 @@ class RoutingTable:
     challengers: tuple[Challenger, ...]
     previous: ModelWorker | None
     shadow_fraction: float
+    after_bake: float = 1.0
 
     @cached_property
     def salt(self) -> str:
@@ -105,22 +108,30 @@ class RoutingTable:
         )
 
     def scorings(self, unit: str, assigned: Challenger | None, champion_served: bool) -> list[Scoring]:
-        """Who scores a served request in shadow: every challenger but the one that was asked for the answer, during a
-        bake the previous champion, each with its own sample; and the champion where it did not serve any of them."""
+        """Who scores a served request in shadow: every challenger but the one that was asked for the answer, and after
+        a promotion the previous champion, each with its own sample; and the champion where it did not serve any of
+        them."""
         cut = self._shadow_cut
         if not cut:
             return []
         sample = [c for c in self.challengers if assignment.shadowed(c.salt, unit, cut)]
         scorings = [challenger.scoring for challenger in sample if challenger is not assigned]
-        if self.previous and assignment.shadowed(self._bake_salt, unit, cut):
-            scorings.append(Scoring(PREVIOUS, self.previous))
+        watched = self.control.watched
+        if self.previous and watched and assignment.shadowed(self._watch_salt, unit, self._watch_cut):
+            scorings.append(Scoring(PREVIOUS, self.previous, watched.rollout))
         if not champion_served and (sample or scorings):
             scorings.append(Scoring(CHAMPION, self.champion))
         return scorings
 
     @cached_property
-    def _bake_salt(self) -> str:
-        return assignment.salt(self.control.experiment, self.control.bake.rollout if self.control.bake else "")
+    def _watch_salt(self) -> str:
+        watched = self.control.watched
+        return assignment.salt(self.control.experiment, watched.rollout if watched else "")
+
+    @cached_property
+    def _watch_cut(self) -> int:
+        """After the bake fewer requests are paired, a part of those before."""
+        return min(self._shadow_cut, assignment.cut(1.0 if self.control.bake else self.after_bake))
 
     @cached_property
     def _shadow_cut(self) -> int:

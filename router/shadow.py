@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from gauntlet import events, telemetry
 from gauntlet.config import RouterConfig
+from gauntlet.types import CHALLENGER
 from router.breaker import CircuitBreaker
 from router.model_worker import as_json, breaker_kind
 from router.recorder import Recorder
@@ -120,7 +121,9 @@ class ShadowScorer:
                 )
             )
             self._count("failed" if failure else "scored")
-            if scoring.rollout and (index == 0 or failure != "timeout"):  # a call that timed out is one failure
+            if (
+                scoring.arm == CHALLENGER and scoring.rollout and (index == 0 or failure != "timeout")
+            ):  # a call that timed out is one failure
                 self._breaker.record(scoring.rollout, breaker_kind(failure))
         return shadows
 
@@ -128,7 +131,8 @@ class ShadowScorer:
         """Why the model is not to be asked any more."""
         if scoring.model.closed:
             return "model_gone"
-        return "breaker_open" if scoring.rollout and self._breaker.is_open(scoring.rollout) else None
+        rollout = scoring.rollout if scoring.arm == CHALLENGER else None
+        return "breaker_open" if rollout and self._breaker.is_open(rollout) else None
 
     def _count(self, result: str, rows: int = 1) -> None:
         telemetry.SHADOWS.labels(self._experiment, result).inc(rows)

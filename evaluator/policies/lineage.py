@@ -103,7 +103,7 @@ class AlphaBudget:
     def _next(self) -> float:
         j = len(self.grants) + 1
         if self.kind == "power":
-            return self.alpha * _gamma(j)
+            return link_level(self.alpha, j)
         if self.kind == "geometric":
             return self.alpha * (1.0 - self.ratio) * float(self.ratio ** (j - 1))
         times = sorted(grant.reported_at for grant in self.grants if grant.rejected and grant.reported_at is not None)
@@ -120,6 +120,11 @@ class AlphaBudget:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         return cls(data["alpha"], data["kind"], data["ratio"], tuple(Grant(*grant) for grant in data["grants"]))
+
+
+def link_level(alpha: float, number: int) -> float:
+    """The level of the number-th of ever more tests, counted from 1: those of all together are at most alpha."""
+    return alpha * _gamma(number)
 
 
 def _gamma(j: int) -> float:

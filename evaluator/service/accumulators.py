@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.service.block_sums import NOTHING, BlockSums, Floats, LossSums, RolloutSums, TrackedMetrics
+from evaluator.service.block_sums import (
+    NOTHING,
+    BlockSums,
+    Floats,
+    LossSums,
+    PromotionSums,
+    RolloutSums,
+    TrackedMetrics,
+)
 from evaluator.service.counters import value_of
 from evaluator.service.join import JoinResult
 from evaluator.service.joined import Contest, Contradiction, Exposure, Match, Pair, Scored
@@ -24,8 +32,6 @@ from gauntlet.losses import losses
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Rule, Task
 
 Rows = NDArray[np.intp] | slice
-
-_PROMOTIONS_KEPT = 3  # whose worth is still counted
 
 
 def block_index(at: float, seconds: float, offset: float) -> int:
@@ -57,8 +63,8 @@ class Accumulators:
         self._gross_harm = gross_harm
         self.rollouts: dict[str, RolloutSums] = {}
         self.models: dict[str, dict[int, LossSums]] = {}
-        self.worth: dict[tuple[str, str], dict[int, PairedSums]] = {}
-        """Pairs of a champion and the one before it, by block: what a promotion was worth."""
+        self.worth: dict[str, PromotionSums] = {}
+        """What each of the latest promotions was worth."""
 
     def add(self, joined: JoinResult) -> Floats:
         """Add what a batch has joined; returns the primary losses of its matches."""
@@ -200,18 +206,21 @@ class Accumulators:
         truths = self._truths(pairs)
         champions = self._losses([pair.champion for pair in pairs], truths)
         others = self._losses([pair.other for pair in pairs], truths)
-        groups: dict[tuple[str, str | None, int], list[int]] = defaultdict(list)
+        groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+        promotions: dict[tuple[str, str, str], list[int]] = defaultdict(list)
         for i, pair in enumerate(pairs):
-            name = pair.contest.rollout if pair.contest else pair.exposure.champion
-            groups[name, pair.previous, self._index(pair.exposure.at)].append(i)
-        for (name, previous, index), rows in groups.items():
+            if pair.contest is not None:
+                groups[pair.contest.rollout, self._index(pair.exposure.at)].append(i)
+            elif pair.promotion is not None and pair.previous is not None:
+                promotions[pair.promotion, pair.exposure.champion, pair.previous].append(i)
+        for promotion, chosen_rows in promotions.items():
+            own = np.array(chosen_rows)
+            times = [pairs[i].exposure.at for i in chosen_rows]
+            self._worth(promotion, times, champions[self._metric][own], others[self._metric][own])
+        for (name, index), rows in groups.items():
             chosen = np.array(rows)
             champion = {metric: values[chosen] for metric, values in champions.items()}
             other = {metric: values[chosen] for metric, values in others.items()}
-            if previous is not None:  # larger where the champion is better than the one before it
-                blocks = self.worth.setdefault((name, previous), {})
-                blocks.setdefault(index, PairedSums()).add(-other[self._metric], -champion[self._metric])
-                continue
             first = pairs[rows[0]]
             assert first.contest is not None, "a rollout's pairs have a contest"
             sums = self._of(first.exposure, first.contest)
@@ -228,8 +237,21 @@ class Accumulators:
                     cell.add(-champion[metric][some], -other[metric][some])
                 block.cap_segments()
 
+    def _worth(self, key: tuple[str, str, str], times: Sequence[float], champion: Floats, previous: Floats) -> None:
+        """Add losses of a promoted champion and of the one before it, on the same requests."""
+        promotion, version, before = key
+        sums = self.worth.setdefault(promotion, PromotionSums(promotion, version, before, min(times)))
+        if (sums.champion, sums.previous) != (version, before):  # nobody's: a promotion is of two versions for ever
+            return
+        sums.first = min(sums.first, *times)
+        indexes = np.array([self._index(at) for at in times])
+        for index in np.unique(indexes).tolist():
+            rows = indexes == index
+            sums.blocks.setdefault(index, PairedSums()).add(-previous[rows], -champion[rows])
+
     def forget(self, before: float, keep: Iterable[str]) -> None:
-        """Drop rollouts that are not in `keep`, and models' blocks that end before `before`."""
+        """Drop rollouts that are not in `keep`, models' blocks that end before `before`, and the pairs of promotions
+        that have none since but the latest's."""
         kept = set(keep)
         self.rollouts = {name: sums for name, sums in self.rollouts.items() if name in kept}
         first = self._index(before)
@@ -237,7 +259,8 @@ class Accumulators:
             for index in [i for i in blocks if i < first]:
                 del blocks[index]
         self.models = {model: blocks for model, blocks in self.models.items() if blocks}
-        self.worth = dict(list(self.worth.items())[-_PROMOTIONS_KEPT:])
+        latest = max(self.worth.values(), key=lambda sums: (sums.first, sums.promotion), default=None)
+        self.worth = {name: sums for name, sums in self.worth.items() if sums is latest or max(sums.blocks) >= first}
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -246,10 +269,7 @@ class Accumulators:
                 model: {str(index): sums.to_list() for index, sums in blocks.items()}
                 for model, blocks in self.models.items()
             },
-            "worth": [
-                [*models, {str(index): [str(value) for value in sums.to_list()] for index, sums in blocks.items()}]
-                for models, blocks in self.worth.items()
-            ],
+            "promotions": [sums.to_dict() for _, sums in sorted(self.worth.items())],
         }
 
     def restore(self, data: dict[str, Any]) -> None:
@@ -258,12 +278,8 @@ class Accumulators:
             model: {int(index): LossSums.from_list(sums) for index, sums in blocks.items()}
             for model, blocks in data["models"].items()
         }
-        self.worth = {
-            (champion, previous): {
-                int(index): PairedSums.from_list([int(value) for value in texts]) for index, texts in blocks.items()
-            }
-            for champion, previous, blocks in data["worth"]
-        }
+        found = [PromotionSums.from_dict(sums) for sums in data.get("promotions", ())]
+        self.worth = {sums.promotion: sums for sums in found}
 
     def _index(self, at: float) -> int:
         return block_index(at, self._block, self._offset)

@@ -174,6 +174,32 @@ def _sums(texts: Sequence[str]) -> Sums:
 
 
 @dataclass
+class PromotionSums:
+    """Pairs of a promoted champion and the one before it, by block, positive where the champion is better; of the
+    requests since the promotion that both answered. first: the time of the first."""
+
+    promotion: str
+    champion: str
+    previous: str
+    first: float
+    blocks: dict[int, PairedSums] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "promotion": self.promotion,
+            "champion": self.champion,
+            "previous": self.previous,
+            "first": self.first,
+            "blocks": {str(index): _texts(sums) for index, sums in self.blocks.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> PromotionSums:
+        blocks = {int(i): PairedSums.from_list([int(text) for text in sums]) for i, sums in data["blocks"].items()}
+        return cls(data["promotion"], data["champion"], data["previous"], data["first"], blocks)
+
+
+@dataclass
 class RolloutSums:
     """One rollout's evidence: what is tracked, and the sums of each block (index → sums). rivals: others under the rule
     `prove` that ran beside it. contradicted: by block, requests whose label another outcome contradicts, which may come

@@ -16,19 +16,16 @@ from evaluator.service.block_sums import Floats, LossSums
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.design import EvaluationDesign
 from evaluator.service.joined import Match
-from evaluator.stats import Look, PairedSums, State, advance, paired_blocks
+from evaluator.service.worth import WorthTracker
 from gauntlet.config import Config
 from gauntlet.events import Drift, Health, Prediction
 from gauntlet.registry import Registry
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import CHAMPION, PREVIOUS, Label, Task
+from gauntlet.worth import Entry
 
 Models = Mapping[str, Mapping[int, LossSums]]
 """Loss sums of what each version answered: version → harm block → sums."""
-
-Worth = Mapping[tuple[str, str], Mapping[int, PairedSums]]
-"""Pairs of a champion and the one before it: their versions → harm block → sums, positive where the champion is
-better."""
 
 _MOST_BLOCKS = 400  # of a backlog that are reported: a jump in event time must not make an event of every empty block
 
@@ -43,7 +40,7 @@ class HealthTracker:
         self.next_block: int | None = None
         """The first large block that has not been reported; None before the first look."""
         self.previous: str | None = None
-        """The champion of before, scored in shadow during a bake."""
+        """The champion of before, scored in shadow."""
 
     def observe(self, rated: Sequence[Match]) -> None:
         """Learn from shadow scores which version was champion before."""
@@ -51,9 +48,11 @@ class HealthTracker:
             if match.score is not None and match.score.arm == PREVIOUS:
                 self.previous = match.score.model
 
-    def due(self, version: str, models: Models, worth: Worth, first_open: int, offsets: dict[str, int]) -> list[Health]:
-        """Events of the champion `version` for blocks that have matured; `first_open` is the first harm block that has
-        not."""
+    def due(
+        self, version: str, models: Models, worth: WorthTracker, first_open: int, offsets: dict[str, int]
+    ) -> list[Health]:
+        """Events of the champion `version` for blocks that have matured, each with what its promotion was worth by
+        then; `first_open` is the first harm block that has not."""
         ratio = self._design.ratio
         blocks = models.get(version, {})
         end = first_open // ratio
@@ -62,13 +61,15 @@ class HealthTracker:
         found = []
         for index in range(max(self.next_block, end - _MOST_BLOCKS), end):
             own = _total(blocks, index * ratio, (index + 1) * ratio)
+            worth.look(version, (index + 1) * ratio)
             if own.n:
-                found.append(self._event(version, models, worth, index, own, offsets))
+                found.append(self._event(version, models, worth.of(version), index, own, offsets))
+        worth.look(version, first_open)
         self.next_block = max(self.next_block, end)
         return found
 
     def _event(
-        self, version: str, models: Models, worth: Worth, index: int, own: LossSums, offsets: dict[str, int]
+        self, version: str, models: Models, entry: Entry | None, index: int, own: LossSums, offsets: dict[str, int]
     ) -> Health:
         task, end = self._config.task, (index + 1) * self._design.ratio
         window = _total(models[version], end - self._window, end)
@@ -86,25 +87,13 @@ class HealthTracker:
             previous=previous if before.n else None,
             previous_outcomes=before.n,
             previous_window=before.metrics(task),
-            **self._realised(worth.get((version, previous or ""), {}), end),
+            promotion=entry.promotion if entry else None,
+            realised_gain=entry.gain if entry else None,
+            realised_lower=entry.lower if entry else None,
+            realised_upper=entry.upper if entry else None,
+            realised_pairs=entry.pairs if entry else 0,
             offsets=offsets,
         )
-
-    def _realised(self, blocks: Mapping[int, PairedSums], end: int) -> dict[str, Any]:
-        """What the promotion was worth until block `end`, by large blocks; limits that hold at all times at once."""
-        large: dict[int, PairedSums] = {}
-        for index, sums in blocks.items():
-            if index < end:
-                large[index // self._design.ratio] = large.get(index // self._design.ratio, PairedSums()).merge(sums)
-        n = sum(sums.n for sums in large.values())
-        if not n:
-            return {}
-        found: dict[str, Any] = {"realised_gain": sum(sums.score() for sums in large.values()) / n, "realised_pairs": n}
-        plan = self._design.plan.worth
-        _, look = advance(State.start(plan), paired_blocks([large[index] for index in sorted(large)]), plan)
-        if isinstance(look, Look):
-            found |= {"realised_lower": look.lower, "realised_upper": look.upper}
-        return found
 
 
 def _total(blocks: Mapping[int, LossSums], first: int, end: int) -> LossSums:

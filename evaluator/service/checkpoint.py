@@ -37,9 +37,9 @@ class EvaluatorState(msgspec.Struct, kw_only=True):
     settings: those that the sums were made with, which mean nothing under others. latest: event time by partition.
     settled: the event time up to which outcomes that waited were counted. rollouts: the state of each rollout's tests;
     gross_harm, rates: of its watches; aa: of the continuous A/A slice. budgets: levels of each champion's retrained
-    successors. evaluations: the latest of each rollout that is kept. drift_pending: events that are found and not in an
-    outbox yet. outbox: what was not sent yet; only the shared state needs it, for the local file has a table of its
-    own.
+    successors. worth: the ledger of promotions with its tests. evaluations: the latest of each rollout that is kept.
+    drift_pending: events that are found and not in an outbox yet. outbox: what was not sent yet; only the shared state
+    needs it, for the local file has a table of its own.
     """
 
     commit: int = 0
@@ -56,6 +56,7 @@ class EvaluatorState(msgspec.Struct, kw_only=True):
     aa: dict[str, Any] = {}
     health_block: int | None = None
     previous: str | None = None
+    worth: dict[str, Any] | None = None
     drift_state: dict[str, Any] | None = None
     drift_pending: list[events.Drift] = []
     evaluations: dict[str, events.Evaluation] = {}

@@ -140,10 +140,9 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         plan = self.primary
         return replace(plan, horizon=plan.horizon * _SEGMENT_SHARE, mode="anytime", min_blocks_win=_NEVER)
 
-    @property
-    def worth(self) -> Plan:
-        """The comparison of a new champion with the one before it: at any time, on each side with `harm_alpha`."""
-        side = replace(HARM_SIDE, alpha=self.harm_alpha)
+    def worth(self, alpha: float) -> Plan:
+        """The comparison of a new champion with the one before it, at any time; `alpha`: the level of each side."""
+        side = replace(HARM_SIDE, alpha=alpha)
         return replace(self.primary, win=side, harm=side, mode="anytime", min_blocks_win=0, min_blocks_harm=0)
 
     def _guard(self, margin: float, alpha: float, *, paired: bool = False, watched: bool = False) -> Plan:

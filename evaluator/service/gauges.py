@@ -10,6 +10,7 @@ from evaluator.service.pipeline import OutputEvent, Pipeline
 from gauntlet import events, telemetry
 from gauntlet.status import FalseAlarms
 from gauntlet.types import CHALLENGER, CHAMPION, Severity
+from gauntlet.worth import Entry, Lineage
 
 _STATES = ("safe", "open", "breached")
 _NONE = float("nan")  # no answer is no number: a gauge must not go on showing an old one
@@ -30,6 +31,7 @@ def show(name: str, pipeline: Pipeline, out: Sequence[OutputEvent]) -> None:
     telemetry.WATERMARK.labels(name).set(pipeline.watermark)
     if pipeline.monitor is not None:
         _drift(name, pipeline.monitor)
+        _worth(name, pipeline.present, pipeline.ledger.lineage)
     if (aa := pipeline.false_alarms) is not None:
         _false_alarms(name, aa)
     telemetry.forget(name, "evaluator", pipeline.evaluations)
@@ -39,6 +41,13 @@ def show(name: str, pipeline: Pipeline, out: Sequence[OutputEvent]) -> None:
         elif isinstance(event, events.Health):
             for metric, value in event.window.items():
                 telemetry.HEALTH.labels(name, metric).set(value)
+
+
+def _worth(name: str, present: Entry | None, lineage: Lineage | None) -> None:
+    for gauge, known in ((telemetry.REALISED, present), (telemetry.LINEAGE, lineage)):
+        for value in ("gain", "lower", "upper"):
+            found = getattr(known, value, None)
+            gauge.labels(name, value).set(_NONE if found is None else found)
 
 
 def _drift(name: str, monitor: ChampionMonitor) -> None:

@@ -299,7 +299,7 @@ class JoinTable:
         if any(score.model == event.model for score in row.scores):
             result.counts["shadow_duplicate"] += 1
             return False
-        row.scores = [*row.scores, Score(event.arm, event.model, event.output)]
+        row.scores = [*row.scores, Score(event.arm, event.model, event.output, event.rollout)]
         result.counts["shadows"] += 1
         result.counts["shadow_failed"] += event.output is None
         return True
@@ -392,5 +392,5 @@ class JoinTable:
                 continue
             row.paired |= 1 << number
             if champion.output is not None and other.output is not None:
-                previous = other.model if contest is None else None
-                result.pairs.append(Pair(exposure, contest, truth, champion.output, other.output, previous))
+                before = (other.model, other.rollout) if contest is None else (None, None)
+                result.pairs.append(Pair(exposure, contest, truth, champion.output, other.output, *before))

@@ -89,6 +89,7 @@ class Score(msgspec.Struct, frozen=True, array_like=True):
     arm: str
     model: str
     output: list[float] | float | None
+    rollout: str | None = None
 
 
 class Truth(msgspec.Struct, frozen=True, array_like=True):
@@ -108,7 +109,7 @@ class Match(msgspec.Struct, frozen=True, array_like=True):
 
 class Pair(msgspec.Struct, frozen=True, array_like=True):
     """A request with a truth that two models have answered: the champion and a challenger, or (`contest` None) the
-    champion and the one of before, `previous`."""
+    champion and the one of before, `previous`, since its `promotion`."""
 
     exposure: Exposure
     contest: Contest | None
@@ -116,6 +117,7 @@ class Pair(msgspec.Struct, frozen=True, array_like=True):
     champion: list[float] | float
     other: list[float] | float
     previous: str | None = None
+    promotion: str | None = None
 
 
 class Contradiction(msgspec.Struct, frozen=True, array_like=True):

@@ -27,6 +27,7 @@ from evaluator.service.findings import findings
 from evaluator.service.join import JoinResult, JoinTable
 from evaluator.service.validation import Batch, EventValidator, InputEvent
 from evaluator.service.watches import GrossHarmMonitor, RateMonitor
+from evaluator.service.worth import WorthTracker
 from gauntlet import keys
 from gauntlet.config import Config
 from gauntlet.config.effects import counting_settings, recounted
@@ -35,6 +36,7 @@ from gauntlet.events import Drift, Evaluation, Health, Outcome, Prediction
 from gauntlet.registry import Registry
 from gauntlet.status import FalseAlarms, Problem
 from gauntlet.types import Rule
+from gauntlet.worth import Entry, Ledger
 
 OutputEvent = Evaluation | Health | Drift
 
@@ -95,6 +97,7 @@ class Pipeline:
             self._gross_harm,
         )
         self._aa = ContinuousAA(config.evidence, self._design)
+        self._worth = WorthTracker(self._design, self._accumulators)
         self._drift = DriftTracker(config, registry, classes)
         self._health = HealthTracker(config, self._design)
         self._states: dict[str, EvaluationState] = {}
@@ -141,6 +144,16 @@ class Pipeline:
         return {name: msgspec.to_builtins(state.plan) for name, state in self._states.items()}
 
     @property
+    def ledger(self) -> Ledger:
+        """What each promotion was worth."""
+        return self._worth.ledger
+
+    @property
+    def present(self) -> Entry | None:
+        """The entry of the champion that serves."""
+        return None if self.monitor is None else self._worth.of(self.monitor.version)
+
+    @property
     def joins_held(self) -> int:
         """Rows of the join table, finished or not."""
         return len(self._joins)
@@ -185,7 +198,7 @@ class Pipeline:
                 found += self._evaluations(name, first_open, offsets)
             if self.monitor is not None:
                 found += self._health.due(
-                    self.monitor.version, self._accumulators.models, self._accumulators.worth, first_open, offsets
+                    self.monitor.version, self._accumulators.models, self._worth, first_open, offsets
                 )
             self._forget(rounds_over)
         found = sorted([*self._drift.take(), *found], key=lambda event: event.at)
@@ -229,6 +242,7 @@ class Pipeline:
             aa=self._aa.to_dict(),
             health_block=self._health.next_block,
             previous=self._health.previous,
+            worth=self._worth.to_dict(),
             drift_state=self._drift.snapshot(),
             drift_pending=self._drift.pending,
             evaluations=self.evaluations,
@@ -250,6 +264,7 @@ class Pipeline:
         self._rates.restore(state.rates)
         self._aa.restore(state.aa)
         self._health.next_block, self._health.previous = state.health_block, state.previous
+        self._worth.restore(state.worth)
         self._drift.restore(state.drift_state, state.drift_pending)
         self.evaluations, self.health, self.drift = dict(state.evaluations), state.health, state.drift
 
@@ -308,6 +323,7 @@ class Pipeline:
         self._gross_harm.forget(keep)
         self._rates.forget(keep)
         self._accumulators.forget(self.watermark - window - self._design.block, keep)
+        self._worth.forget()
         self._states = {name: state for name, state in self._states.items() if name in keep}
         self.evaluations = {name: event for name, event in self.evaluations.items() if name in keep}
         self._budgets = dict(list(self._budgets.items())[-_LINEAGES_KEPT:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evaluator.service.block_sums import BlockSums, RolloutSums
 from evaluator.service.design import MIDDLE_PARTS, EvaluationDesign, RolloutPlan
@@ -20,6 +20,10 @@ from evaluator.stats import (
     split_blocks,
 )
 
+Parts = tuple[SplitSums, PairedSums]
+"""A block's evidence in both forms."""
+Evidence = BlockSums | Parts
+
 _CLEAR = 2.0
 """Standard errors between an effect and gross harm from which that is excluded."""
 
@@ -31,7 +35,7 @@ _SCALES_COST = 1.12
 
 
 def look(
-    design: EvaluationDesign, plan: RolloutPlan, test: Plan, state: State, matured: dict[int, BlockSums], last: int
+    design: EvaluationDesign, plan: RolloutPlan, test: Plan, state: State, matured: Mapping[int, Evidence], last: int
 ) -> tuple[State, Look | NoAnswer]:
     """The next look of `test`, at all blocks up to and including `last`, with its state after it."""
     if not plan.scaled:
@@ -91,20 +95,24 @@ def is_underpowered(answer: Look, plan: RolloutPlan) -> bool:
     return answer.detectable_win is None or answer.detectable_win > smallest
 
 
-def _merged(matured: dict[int, BlockSums], length: int, last: int) -> list[tuple[SplitSums, PairedSums]]:
+def _parts(block: Evidence) -> Parts:
+    return (block.split, block.paired) if isinstance(block, BlockSums) else block
+
+
+def _merged(matured: Mapping[int, Evidence], length: int, last: int) -> list[Parts]:
     """Blocks of `length` fine ones each; one that is not closed yet is left out."""
-    merged: dict[int, tuple[SplitSums, PairedSums]] = {}
+    merged: dict[int, Parts] = {}
     for index, block in matured.items():
         coarse = index // length
         if (coarse + 1) * length - 1 <= last:
-            split, paired = merged.get(coarse, (SplitSums(), PairedSums()))
-            merged[coarse] = (split.merge(block.split), paired.merge(block.paired))
+            (split, paired), (more, pairs) = merged.get(coarse, (SplitSums(), PairedSums())), _parts(block)
+            merged[coarse] = (split.merge(more), paired.merge(pairs))
     return [merged[coarse] for coarse in sorted(merged)]
 
 
-def blocks_of(plan: RolloutPlan, sums: Sequence[tuple[SplitSums, PairedSums]] | Sequence[BlockSums]) -> list[Block]:
+def blocks_of(plan: RolloutPlan, sums: Sequence[Evidence]) -> list[Block]:
     """Blocks with anything in them, in time order: an hour without traffic is no evidence of anything."""
-    parts = [(s.split, s.paired) if isinstance(s, BlockSums) else s for s in sums]
+    parts = [_parts(each) for each in sums]
     if plan.paired:
         return paired_blocks([paired for _, paired in parts if paired.n])
     return split_blocks([split for split, _ in parts if split.n_champion + split.n_challenger])

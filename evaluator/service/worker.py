@@ -378,6 +378,7 @@ class Worker:
             evaluations=dict(self._pipeline.evaluations),
             health=self._pipeline.health,
             drift=self._pipeline.drift,
+            worth=self._pipeline.ledger,
             problems=[*self.problems.open, *self._pipeline.problems],
             settings=self._pipeline.settings,
             plans=self._pipeline.plans,

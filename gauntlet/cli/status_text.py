@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
+from gauntlet import worth_document
 from gauntlet.outlook import percent
 from gauntlet.spelling import printable
 from gauntlet.status import FalseAlarms, Problem
@@ -20,6 +21,7 @@ _WIDTH = 110
 _LABEL = 11
 _REASONS = 2  # of the evidence; the others are on how it was computed
 _ENDED = 3
+_PROMOTIONS = 3
 
 
 def status(found: Document) -> str:
@@ -29,6 +31,7 @@ def status(found: Document) -> str:
     blocks += [_rollout(each, now) for each in found.rollouts]
     if found.bake is not None:
         blocks.append(_bake(found, found.bake))
+    blocks.append(_worth(found))
     blocks.append([*_retraining(found), *_past(found), *_false_alarms(found.false_alarms, now)])
     return "\n\n".join("\n".join(lines) for lines in blocks if lines) + "\n"
 
@@ -39,7 +42,10 @@ def history(changes: Sequence[Change], now: datetime | None) -> str:
         return "no change\n"
     lines = []
     for one in changes:
-        lines += _wrapped(f"{one.version:>4}  {_at(one.at, now)}  ", f"{done(one)}, by {one.actor}: {one.reason}")
+        lead = f"{one.version:>4}  {_at(one.at, now)}  "
+        lines += _wrapped(lead, f"{done(one)}, by {one.actor}: {one.reason}")
+        if one.worth is not None:
+            lines += _wrapped(" " * len(lead), f"realised gain: {worth_document.sentence(one.worth)}")
     return "\n".join(lines) + "\n"
 
 
@@ -62,6 +68,7 @@ _DONE = {
     "abort": "archived",
     "archive": "archived",
     "confirm": "ended the bake of",
+    "close": "ended the comparison since",
 }
 
 
@@ -160,6 +167,14 @@ def _bake(found: Document, bake: BakeStatus) -> list[str]:
         gain = f"loss lower by {bake.gain:+.4g} [{bake.lower:+.4g}, {bake.upper:+.4g}]"
         text = [f"{gain} than that of {bake.previous} on {bake.pairs:,} pairs since the promotion"]
     return [*_wrapped("", " ".join(lines)), *_labelled("gain", text)]
+
+
+def _worth(found: Document) -> list[str]:
+    """What the latest promotions were worth, and all together."""
+    lines = [worth_document.sentence(one) for one in found.worth[:_PROMOTIONS]]
+    if found.lineage is not None:
+        lines.append(worth_document.lineage_sentence(found.lineage))
+    return ["what promotions were worth: by how much the loss was lower", *_labelled("", lines)] if lines else []
 
 
 def _retraining(found: Document) -> list[str]:

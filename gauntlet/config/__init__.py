@@ -193,6 +193,20 @@ class BakeConfig(Section, frozen=True, kw_only=True):
         check(self.window > 0, "`window` must be greater than 0")
 
 
+class WorthConfig(Section, frozen=True, kw_only=True):
+    """What a promotion was worth: the champion before goes on being scored in shadow, on the same requests."""
+
+    time: Seconds = Seconds(90 * 86_400)
+    """From the promotion to the next one, and at most this long; the bake at least."""
+    fraction: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    """Share of requests that it scores after the bake; in the bake, and at most, `shadow.fraction`."""
+    revert: bool = True
+    """True: harm that shows after the bake takes the promotion back, as in it."""
+
+    def __post_init__(self) -> None:
+        check_decimals("fraction", self.fraction)
+
+
 class KeyConfig(Section, frozen=True, kw_only=True):
     """An API key: its role, and the environment variable that holds it (a key never stands in this file)."""
 
@@ -247,6 +261,7 @@ class Config(Section, frozen=True, kw_only=True):
     """Challengers that may be on the ramp at once, each with buckets of its own; the others wait in shadow."""
     refresh: RefreshConfig = RefreshConfig()
     bake: BakeConfig = BakeConfig()
+    worth: WorthConfig = WorthConfig()
     drift: DriftConfig = DriftConfig()
     retrain: RetrainConfig = RetrainConfig()
     notify: list[NotifyConfig] = []

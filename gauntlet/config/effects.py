@@ -66,6 +66,7 @@ _EFFECTS: dict[str, tuple[Effect, str]] = {
     "retrain.up_to": (Effect.ROLLOUT, ""),
     "slots": (Effect.START, "a ramp that is under way keeps its own until it is empty"),
     "bake.time": (Effect.START, "counts from the next promotion on"),
+    "worth.time": (Effect.START, "counts from the next promotion on"),
     "drift.pane": (Effect.START, "the champion is then watched anew"),
     "drift.season": (Effect.START, "the champion is then watched anew"),
     "drift.regimes": (Effect.START, "the champion is then watched anew"),

@@ -10,7 +10,6 @@ from typing import Any
 from gauntlet import keys
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
-from gauntlet.events import Health
 from gauntlet.registry import Registry
 from gauntlet.retraining_document import (
     BaselineDocument,
@@ -24,6 +23,7 @@ from gauntlet.retraining_document import (
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore, decoded
 from gauntlet.status import EvaluatorProgress, Problems, moment
+from gauntlet.worth import Ledger
 from retrainer.api import documents
 from retrainer.api.report import report
 from retrainer.control_client import ControlClient
@@ -94,8 +94,8 @@ class Questions:
 
     async def report(self) -> ReportDocument:
         """The model's retraining life."""
-        control, health = await self._record(), await self._health()
-        return report(self._store.jobs.values(), control, self._config.metric, self._store.now, health)
+        control, ledger = await self._record(), await self._ledger()
+        return report(self._store.jobs.values(), control, self._config.metric, self._store.now, ledger)
 
     async def versions(self) -> list[VersionDocument]:
         """The registry's versions, the newest first."""
@@ -145,12 +145,12 @@ class Questions:
             model=self._model, version=found.version, metrics=found.metrics, by=found.by, at=moment(found.at)
         )
 
-    async def _health(self) -> Health | None:
-        """The champion's health as the evaluator last told it."""
+    async def _ledger(self) -> Ledger:
+        """The ledger of promotions as the evaluator last told it."""
         key = keys.evaluator_progress(self._model)
         with contextlib.suppress(GauntletError):
             version, value = await self._state.get(key)
             if version:
                 progress: Any = decoded(key, value, EvaluatorProgress)
-                return progress.health if isinstance(progress, EvaluatorProgress) else None
-        return None
+                return progress.worth if isinstance(progress, EvaluatorProgress) else Ledger()
+        return Ledger()

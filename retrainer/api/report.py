@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from gauntlet.events import Health
+from gauntlet import worth_document
 from gauntlet.retraining_document import ReportDocument, ReportLine
 from gauntlet.rollout import Control
 from gauntlet.status import moment
+from gauntlet.worth import Ledger
 from retrainer.store import JobRecord
 
 
-def report(
-    jobs: Iterable[JobRecord], control: Control, metric: str, now: float, health: Health | None
-) -> ReportDocument:
-    """The whole life, the newest job first. `health`: the champion's, for what its promotion has gained since."""
+def report(jobs: Iterable[JobRecord], control: Control, metric: str, now: float, ledger: Ledger) -> ReportDocument:
+    """The whole life, the newest job first."""
     known = list(jobs)
     lines = [
-        line(job, control, health) for job in sorted(known, key=lambda job: (job.created_at, job.id), reverse=True)
+        line(job, control, ledger) for job in sorted(known, key=lambda job: (job.created_at, job.id), reverse=True)
     ]
     return ReportDocument(
         model=control.experiment,
@@ -31,11 +30,13 @@ def report(
         accepted=sum(bool(one.accepted) for one in lines),
         promoted=sum(one.state == "promoted" for one in lines),
         lines=lines,
+        promotions=worth_document.promotions(ledger, control),
+        lineage=worth_document.lineage(ledger, control),
     )
 
 
-def line(job: JobRecord, control: Control, health: Health | None) -> ReportLine:
-    """One job's way through data, gate, rollout and decision."""
+def line(job: JobRecord, control: Control, ledger: Ledger) -> ReportLine:
+    """One job's way through data, gate, rollout and decision, and what its promotion was worth."""
     answer, split, holdout = job.answer, job.answer.split, job.answer.metrics.get("holdout", {})
     rollout = state = decided = None
     decision = ""
@@ -47,7 +48,7 @@ def line(job: JobRecord, control: Control, health: Health | None) -> ReportLine:
             state = "in shadow" if running.in_shadow else f"at {running.share:.0%}"
         elif ended is not None:
             rollout, state, decision, decided = ended.id, ended.state, ended.reason, ended.at
-    gained = health is not None and answer.version == health.model and health.realised_gain is not None
+    worth = ledger.of(rollout)
     return ReportLine(
         job=job.id,
         at=moment(job.created_at),
@@ -67,9 +68,9 @@ def line(job: JobRecord, control: Control, health: Health | None) -> ReportLine:
         state=state,
         decision=decision,
         decided=moment(decided),
-        gain=health.realised_gain if health is not None and gained else None,
-        gain_lower=health.realised_lower if health is not None and gained else None,
-        gain_upper=health.realised_upper if health is not None and gained else None,
+        gain=worth.gain if worth else None,
+        gain_lower=worth.lower if worth else None,
+        gain_upper=worth.upper if worth else None,
         outcome=_outcome(job, control, state),
     )
 

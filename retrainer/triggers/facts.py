@@ -71,7 +71,7 @@ class ChampionFacts(msgspec.Struct, frozen=True, kw_only=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts of the latest champions by version, the present one last, and the labelled rows of all: [time of the block,
     rows]. `at`: the latest event; `warned`: the alert of bad data is raised; `taken_back`: the
-    latest rollout whose model was taken back in its bake, and was asked about."""
+    latest rollout whose model was taken back after its promotion, and was asked about."""
 
     champions: dict[str, ChampionFacts] = {}
     labelled: list[tuple[float, int]] = []

@@ -127,7 +127,7 @@ def manual(id: str, at: float, actor: str, reason: str, *, urgent: bool = False)
 
 
 def taken_back(rollout: str, at: float, challenger: str, reason: str) -> RetrainRequest:
-    """The urgent request after a promoted model was taken back in its bake."""
+    """The urgent request after a promoted model was taken back."""
     why = f"{challenger} was taken back: {reason}"
     return RetrainRequest(
         kind="rollback", id=f"rollback-{rollout}", at=at, severity=Severity.CRITICAL, model=None, reason=why

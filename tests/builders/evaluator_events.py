@@ -293,6 +293,7 @@ class Evaluator:
             "accumulators": saved.accumulators,
             "rollouts": saved.rollouts,
             "aa": json.loads(json.dumps(saved.aa)),
+            "worth": saved.worth,
             "latest": saved.latest,
             "joins": self.pipeline.joins_held,
         }

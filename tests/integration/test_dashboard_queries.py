@@ -48,6 +48,8 @@ NEEDS_A_ROLLOUT = {
     "Breaker by replica": "and a breaker",
     "False alarms of the A/A tests": "the slice is off by default",
     "A/A tests": "so there are none",
+    "Realised gain of the champion's promotion": "nobody is promoted in so few days",
+    "Gain of all promotions": "so there is no sum",
     "Units that met both arms": "there are two arms in a rollout only",
 }
 """Panels without data in a demo too short for its first challenger, and why; the end of this file shows them."""
@@ -283,6 +285,8 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
     telemetry.HOLDS.labels(name, one).set(1)
     telemetry.MOVED_UNITS.labels(name, one).set(3)
     telemetry.ETA.labels(name, one, "horizon").set(1200)
+    telemetry.REALISED.labels(name, "gain").set(0.011)
+    telemetry.LINEAGE.labels(name, "lower").set(0.007)
     for gauge, value in (
         (telemetry.AA_ROUNDS, 9),
         (telemetry.AA_ALARMS, 2),
@@ -328,6 +332,8 @@ def rollout(prometheus: parts.Prometheus) -> Iterator[tuple[str, float]]:
             ("Outcomes to go", "A", 1200.0),
             ("Reasons to hold", "A", 1.0),
             ("Units that met both arms", "A", 3.0),
+            ("Realised gain of the champion's promotion", "A", 0.011),
+            ("Gain of all promotions", "A", 0.007),
             ("False alarms of the A/A tests", "A", 0.7),
             ("False alarms of the A/A tests", "B", 0.22),
             ("False alarms of the A/A tests", "C", 0.01),

@@ -173,6 +173,7 @@ async def test_a_model_that_its_bake_takes_back_asks_urgently_once(configured: C
             outcomes=600,
             metrics={"accuracy": 0.5},
             previous="v0001",
+            promotion="turning-r0001",
             realised_gain=-0.2,
             realised_upper=-0.1,
             realised_pairs=600,

@@ -36,6 +36,19 @@ async def order(client: httpx.AsyncClient, command: str, **body: Any) -> Any:
     return answer.json()
 
 
+async def told(config: Config, command: str) -> int:
+    """Give a command that no operator has; returns the version of the record after it."""
+    store = adapters.state(config)
+    try:
+        version, _, changed = await control.change(
+            store, "test", Command(name=command, actor="retrainer", reason="test"), 0.0
+        )
+    finally:
+        await store.close()
+    assert changed
+    return version
+
+
 async def three(config: Config, client: httpx.AsyncClient) -> list[str]:
     """Three challengers in shadow: v0002, v0003 and v0004."""
     return [await challenge(config, client, small_experiment.classifier(seed)) for seed in (2, 3, 4)]
@@ -105,19 +118,32 @@ async def test_an_event_names_all_contenders_and_everybody_else_scores_in_shadow
         assert scored[p.id] == others | ({("champion", "v0001", None)} if p.rollout else set())
 
 
-async def test_the_champion_before_is_scored_beside_the_challengers_during_a_bake(config: Config) -> None:
+async def test_the_champion_before_is_scored_beside_the_challengers_in_the_bake_and_less_after_it(
+    config: Config,
+) -> None:
     async with small_experiment.running(config) as client:
         await three(config, client)
         await order(client, "promote", rollout="test-r0002")
         await serving(client, URL, champion="v0003", challengers=["v0002", "v0004"])
-        await models(client, 50)
-    found = [e for e in await recorded(config, keys.PREDICTIONS) if isinstance(e, events.Shadow)]
-    arms = collections.Counter((e.arm, e.model, e.rollout) for e in found)
-    assert arms == {
-        ("previous", "v0001", None): 50,
-        ("challenger", "v0002", "test-r0004"): 50,
-        ("challenger", "v0004", "test-r0005"): 50,
-    }
+        baking = set(await models(client, 400))
+        version = await told(config, "confirm")
+        await serving(client, URL, version=version)
+        after = set(await models(client, 2000))
+        version = await told(config, "close")
+        await serving(client, URL, version=version)
+        await models(client, 100)
+    recorded_all = await recorded(config, keys.PREDICTIONS)
+    unit = {e.id: e.unit for e in recorded_all if isinstance(e, events.Prediction)}
+    found = [e for e in recorded_all if isinstance(e, events.Shadow)]
+    arms = collections.Counter((e.arm, e.model, e.rollout) for e in found if e.arm == "challenger")
+    assert arms == {("challenger", "v0002", "test-r0004"): 2500, ("challenger", "v0004", "test-r0005"): 2500}
+    before = [e for e in found if e.arm == "previous"]
+    assert {(e.model, e.rollout) for e in before} == {("v0001", "test-r0002")}
+    first, later = before[:400], {unit[e.id] for e in before[400:]}
+    assert {unit[e.id] for e in first} == baking, "all requests in the bake"
+    share = config.worth.fraction
+    assert abs(len(later) - 2000 * share) < 3 * math.sqrt(2000 * share * (1 - share)), "a sample of them after it"
+    assert later < after
 
 
 async def test_each_challenger_has_its_own_sample_in_shadow(config: Config) -> None:

@@ -38,6 +38,7 @@ def commands(draw: st.DrawFn) -> Command:
         shadow=Stage(share=0.0, min_seconds=0, approval=draw(approval)),
         stages=tuple(Stage(share=share / 1000, min_seconds=0, approval=draw(approval)) for share in ramp),
         bake_seconds=draw(st.sampled_from([0.0, 100.0])),
+        watch_seconds=draw(st.sampled_from([0.0, 50.0, 300.0])),
     )
 
 
@@ -91,6 +92,11 @@ def test_the_promises_hold_in_any_order_of_commands(wishes: list[Command]) -> No
         assert len(set(ids)) == len(ids)
         assert ids[: len(record.ended)] == [e.id for e in record.ended]
         assert after.bake is None or after.bake.rollout in ids
+        assert (after.watched is None) or (after.watched.rollout in ids and after.previous is not None)
+        if after.bake is not None:
+            assert after.promotion is not None
+            assert (after.promotion.rollout, after.promotion.since) == (after.bake.rollout, after.bake.since)
+            assert after.promotion.until >= after.bake.until
         assert after.begun - record.begun == len({r.id for r in after.rollouts} - {r.id for r in record.rollouts})
         record = after
 

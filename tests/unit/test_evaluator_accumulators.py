@@ -282,8 +282,10 @@ def test_the_champion_is_compared_with_the_one_before_it() -> None:
         found += [
             prediction(i, 5.0, output=[0.2, 0.8]),
             outcome(i, 6.0, 1),
-            shadow(i, 5.0, arm="previous", model="v0000", output=[0.4, 0.6], rollout=None),
+            shadow(i, 5.0, arm="previous", model="v0000", output=[0.4, 0.6], rollout="test-r0001"),
         ]
-    sums = fold_of(found).worth["v0001", "v0000"][0]
+    (worth,) = fold_of(found).worth.values()
+    assert (worth.promotion, worth.champion, worth.previous, worth.first) == ("test-r0001", "v0001", "v0000", 5.0)
+    sums = worth.blocks[0]
     assert sums.n == 4
     assert sums.score() / 4 == pytest.approx(np.log(0.8) - np.log(0.6)), "positive: the champion is better"

@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
-from gauntlet.config import BakeConfig, Config, EvidenceConfig, ShadowConfig
+from gauntlet.config import BakeConfig, Config, EvidenceConfig, ShadowConfig, WorthConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.policy import POLICIES
-from gauntlet.rollout import Bake, Command, Control, Rollout, Stage
+from gauntlet.rollout import Bake, Command, Control, Promotion, Rollout, Stage
 from gauntlet.transitions import apply
 from gauntlet.types import VerdictCause
 from retrainer.decisions import decide
@@ -344,3 +344,52 @@ def test_a_manual_promotion_is_measured_against_the_champion_before() -> None:
     before = {"previous": "v1", "previous_outcomes": 500, "previous_window": {"accuracy": 0.8, "rmse": 2.0}}
     assert named(watched(bake=bake), health(0.5, **before)) == "rollback"
     assert named(watched(bake=bake), health(0.79, **before)) is None
+
+
+def after_bake(**changes: object) -> Control:
+    promotion = Promotion(rollout="e-r0001", since=10 * DAY, until=100 * DAY)
+    return msgspec.structs.replace(watched(bake=None, promotion=promotion), **changes)
+
+
+def realised(upper: float | None, at: float = 50 * DAY, **changes: object) -> Health:
+    known = {"previous": "v1", "promotion": "e-r0001", "realised_gain": -0.02, "realised_pairs": 9000}
+    return health(0.9, at, **{**known, "realised_upper": upper, **changes})
+
+
+@pytest.mark.parametrize("record", [watched(promotion=after_bake().promotion), after_bake()], ids=["bake", "later"])
+def test_harm_since_the_promotion_takes_it_back_in_the_bake_and_after_it(record: Control) -> None:
+    at = 15 * DAY
+    command = decided(record, realised(-0.004, at))
+    assert command is not None
+    assert (command.name, command.rollout, command.evidence) == ("rollback", "e-r0001", "h1")
+    assert "worse than v1 since the promotion by 0.02 (at least 0.004) over 9,000 pairs" in command.reason
+    after = apply(record, command, at)
+    assert (after.champion, after.previous, after.bake, after.promotion) == ("v1", "v2", None, None)
+    for upper in (0.0, 0.01, None):
+        assert named(record, realised(upper, at)) is None, "not shown"
+    assert named(record, realised(-0.004, at, promotion="e-r0000")) is None, "an earlier promotion of the same version"
+    assert named(record, realised(-0.004, at, promotion=None)) is None
+
+
+def test_harm_after_the_bake_takes_nothing_back_where_that_is_switched_off() -> None:
+    off = msgspec.structs.replace(CONFIG, worth=WorthConfig(revert=False))
+    assert named(after_bake(), realised(-0.004), off) is None
+    assert named(watched(promotion=after_bake().promotion), realised(-0.004, 15 * DAY), off) == "rollback"
+
+
+def test_after_the_bake_only_the_paired_comparison_takes_back_and_it_ends_when_its_time_is_up() -> None:
+    assert named(after_bake(), health(0.1)) is None, "a fall below what was shown is for the bake"
+    assert named(after_bake(), health(0.9, at=100 * DAY - 1)) is None
+    assert named(after_bake(), health(0.9, at=100 * DAY)) == "close"
+    assert named(after_bake(), realised(-0.004, 100 * DAY)) == "rollback"
+    closed = apply(after_bake(), Command(name="close", actor="a", reason="r", rollout="e-r0001"), 100 * DAY)
+    assert (closed.champion, closed.previous, closed.promotion) == ("v2", "v1", None)
+    assert named(closed, realised(-0.004, 101 * DAY)) is None
+
+
+def test_harm_after_the_bake_is_taken_back_while_somebody_challenges() -> None:
+    busy = after_bake(rollouts=(msgspec.structs.replace(control().rollouts[0], id="e-r0002", challenger="v3"),))
+    command = decided(busy, realised(-0.004))
+    assert command is not None
+    after = apply(busy, command, 50 * DAY)
+    assert (after.champion, after.rollouts) == ("v1", ())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gauntlet.events import Health
+from evaluator.service.worth import lineage
 from gauntlet.rollout import Control, Ended, Rollout, Stage
+from gauntlet.worth import Entry, Ledger
 from retrainer.api.report import report
 from retrainer.jobs.job_dir import Answer
 from retrainer.store import JobRecord
@@ -49,20 +50,13 @@ def test_each_job_has_its_line_from_trigger_to_outcome() -> None:
         rollouts=(running,),
         ended=(ended("r1", "v2", "promoted"), ended("r2", "v3", "rolled_back")),
     )
-    health = Health(
-        id="h",
-        at=60.0,
-        experiment="m",
-        model="v2",
-        outcomes=1,
-        metrics={},
-        window_outcomes=1,
-        window={},
-        realised_gain=0.018,
-        realised_lower=0.004,
-        realised_upper=0.03,
+    known = {"since": 51.0, "until": 60.0, "pairs": 900, "alpha": 0.05}
+    first_one = Entry(
+        promotion="r1", champion="v2", previous="v1", number=1, gain=0.018, lower=0.004, upper=0.03, **known
     )
-    found = report(jobs, control, "log_loss", 60.0, health)
+    taken_back = Entry(promotion="r2", champion="v3", previous="v1", number=2, gain=-0.1, **known)
+    ledger = Ledger(entries=[first_one, taken_back], lineage=lineage([first_one, taken_back], "v2"))
+    found = report(jobs, control, "log_loss", 60.0, ledger)
     assert (found.jobs, found.accepted, found.promoted, found.champion) == (7, 4, 1, "v2")
     assert found.by_status == {"completed": 5, "aborted": 1, "pending": 1}
     lines = {line.job[-1]: line for line in found.lines}
@@ -79,6 +73,10 @@ def test_each_job_has_its_line_from_trigger_to_outcome() -> None:
     first = lines["1"]
     assert (first.train_rows, first.holdout_rows, first.improvement, first.rollout) == (5000, 900, 0.02, "r1")
     assert (first.gain, first.gain_lower, first.gain_upper) == (0.018, 0.004, 0.03)
-    assert [line.gain for line in found.lines if line.job != first.job] == [None] * 6, "of the champion only"
+    assert (lines["2"].gain, lines["2"].gain_lower) == (-0.1, None), "of every promotion, too few blocks or not"
+    assert [line.gain for line in found.lines if line.job[-1] not in "12"] == [None] * 5
+    assert [(one.promotion, one.state) for one in found.promotions] == [("r2", "taken_back"), ("r1", "closed")]
+    assert found.lineage is not None
+    assert (found.lineage.links, found.lineage.gain) == (1, 0.018)
     assert (lines["2"].state, lines["2"].decision) == ("rolled_back", "won")
     assert lines["5"].improvement is None

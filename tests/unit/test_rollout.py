@@ -46,6 +46,7 @@ LAST = after(FIRST, order("ramp", stage=2))
 PAUSED = after(FIRST, order("pause"))
 BAKING = after(LAST, order("promote"))
 SETTLED = after(BAKING, order("confirm"))
+CLOSED = after(SETTLED, order("close"))
 ROLLED_BACK = after(FIRST, order("rollback"))
 ARCHIVED = after(FIRST, order("archive"))
 REVERTED = after(BAKING, order("rollback"))
@@ -59,6 +60,7 @@ STATES = {
     "paused": PAUSED,
     "baking": BAKING,
     "settled": SETTLED,
+    "closed": CLOSED,
     "rolled_back": ROLLED_BACK,
     "archived": ARCHIVED,
     "reverted": REVERTED,
@@ -78,6 +80,7 @@ COMMANDS = {
     "abort": order("abort"),
     "archive": order("archive"),
     "confirm": order("confirm"),
+    "close": order("close"),
 }
 NONE = dict.fromkeys(("advance", "ramp", "pause", "resume", "approve", "promote", "abort", "archive"), "no_rollout")
 RUNS = {
@@ -127,6 +130,9 @@ TABLE = {
     },
     "both": {**RUNS, "challenge": "already_champion", "confirm": "does"},
 }
+TABLE = {state: {"close": "same", **row} for state, row in TABLE.items()}
+TABLE["closed"] = TABLE["settled"]
+TABLE["settled"] = {**TABLE["settled"], "close": "does"}  # a bake ends first
 
 
 def test_the_table_is_whole() -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from builders.operator_status import CONFIG, FRESH, HOUR, ON_RAMP, ONE, PROMOTED, START, TWO, found, look, order
 
+from evaluator.service.worth import lineage
 from gauntlet import rollout
 from gauntlet.cli import status_text
 from gauntlet.config.load import parse
@@ -16,6 +17,7 @@ from gauntlet.rollout import Control
 from gauntlet.status import EvaluatorProgress, FalseAlarms, Problem, RetrainerProgress, moment
 from gauntlet.status_document import Reports, changes, document
 from gauntlet.types import Severity, VerdictCause
+from gauntlet.worth import Entry, Ledger
 
 INCOMPLETE = VerdictCause.EVIDENCE_INCOMPLETE
 
@@ -264,14 +266,61 @@ def test_lengths_of_time(seconds: float, text: str) -> None:
 
 def test_the_history_tells_each_change_and_control_characters_drive_no_terminal() -> None:
     records = [(1, FRESH), (2, order(FRESH, "challenge", 1, version="v0002", reason="a\x1b[31mred")), (9, PROMOTED)]
-    assert status_text.history(changes(records), None) == (
+    entry = Entry(
+        promotion="shop-r0001",
+        champion="v0002",
+        previous="v0001",
+        number=1,
+        since=START + 225 * HOUR,
+        until=START + 330 * HOUR,
+        pairs=4000,
+        gain=0.0112,
+        alpha=0.05,
+        lower=0.002,
+        upper=0.0204,
+    )
+    assert status_text.history(changes(records, Ledger(entries=[entry])), None) == (
         """\
    1  2026-11-28 22:00:00 UTC  began, by gauntlet: first start
    2  2026-11-28 23:00:00 UTC  began rollout shop-r0001 (v0002 against v0001, in shadow), by ann: a\\x1b[31mred
    9  2026-12-07 06:00:00 UTC  promoted shop-r0001 (v0001 → v0002), by retrainer: the challenger is better and
                                has passed the whole ramp
+                               realised gain: v0002 over v0001: +0.0112 [+0.002, +0.0204] on 4,000 pairs,
+                               2026-12-08 to 2026-12-12 (open)
 """
     )
+
+
+def test_the_status_tells_what_promotions_were_worth_and_all_together() -> None:
+    """The first is closed, the second has too few blocks for an interval, and so has the sum."""
+    known = {"since": START, "until": START + 99 * HOUR, "alpha": 0.05}
+    first = Entry(
+        promotion="shop-r0000",
+        champion="v0001",
+        previous="v0000",
+        number=1,
+        pairs=9000,
+        gain=0.02,
+        lower=0.01,
+        upper=0.03,
+        lineage_lower=0.005,
+        lineage_upper=0.035,
+        **known,
+    )
+    second = Entry(promotion="shop-r0001", champion="v0002", previous="v0001", number=2, pairs=40, gain=-0.001, **known)
+    for entries, interval in (
+        ([first], "v0001 over v0000, with no promotion since: +0.02 [+0.005, +0.035] (1 link)"),
+        ([first, second], "v0002 over v0000, with no promotion since: +0.019 [no interval yet]"),
+    ):
+        ledger = Ledger(entries=entries, lineage=lineage(entries, entries[-1].champion))
+        reports = Reports(evaluator=EvaluatorProgress(at=START, worth=ledger))
+        record = msgspec.structs.replace(PROMOTED, champion=entries[-1].champion)
+        made = document(CONFIG, 9, record, None, reports, (), {}, START + 248 * HOUR)
+        text = " ".join(status_text.status(made).split())
+        assert "v0001 over v0000: +0.02 [+0.01, +0.03] on 9,000 pairs, 2026-11-28 to 2026-12-03 (closed)" in text
+        assert interval in text
+    assert "v0002 over v0001: -0.001 [no interval yet] on 40 pairs, 2026-11-28 to 2026-12-03 (open)" in text
+    assert "(2 links added, each as measured in its own time; 1 has too few blocks for an interval)" in text
 
 
 def test_times_that_no_event_has_are_not_known() -> None:

@@ -44,6 +44,7 @@ class _Prediction(msgspec.Struct, tag="prediction", gc=False):
 
 class _Shadow(msgspec.Struct, tag="shadow", gc=False):
     experiment: str
+    arm: str
     rollout: str | None = None
     error: str | None = None
 
@@ -89,7 +90,9 @@ async def predictions(reader: LogReader, experiment: str, ids: Sequence[str]) ->
     failures: dict[str, int] = {}
     async for partition, batch in _batches(reader, keys.PREDICTIONS, decode, experiment):
         for event in batch:
-            if isinstance(event, _Shadow) and event.error is not None and event.rollout is not None:
+            if not isinstance(event, _Shadow) or event.arm != CHALLENGER:
+                continue
+            if event.error is not None and event.rollout is not None:
                 failures[event.rollout] = failures.get(event.rollout, 0) + 1
         answered = [event for event in batch if isinstance(event, _Prediction)]
         part = _table(_Prediction, answered).assign(partition=partition)

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluator.offline.render import rendered
-from gauntlet import adapters, control, events, keys, status
+from gauntlet import adapters, control, events, keys, status, worth_document
 from gauntlet.cli.demo import event_reader, phrases, plots, policies, reconciliation, timeline
 from gauntlet.cli.demo.event_reader import Outcomes, Predictions
 from gauntlet.cli.demo.flights import Flights
@@ -42,7 +42,7 @@ async def collect(
     Raises `GauntletError` when the log or the state can't be read.
     """
     name = config.experiment
-    history, counts = await _from_state(config)
+    history, progress = await _from_state(config)
     first = adapters.registry(config).load(history[0][1].champion)
     ids = flights.key[: sent.flights]
     predictions, outcomes, evaluations, drift, jobs = await _recorded(config, ids, first)
@@ -58,7 +58,7 @@ async def collect(
         sent=sent,
         predictions=predictions,
         outcomes=outcomes,
-        counts=counts,
+        counts=progress.counts,
         rollouts=rollouts,
         wrong=reconciliation.misrouted(predictions, ramp),
         horizon=float(config.evidence.outcome_horizon),
@@ -87,6 +87,8 @@ async def collect(
         months=tuple(months),
         year=year,
         policies=others,
+        worth=tuple(reversed(worth_document.promotions(progress.worth, history[-1][1]))),
+        lineage=worth_document.lineage(progress.worth, history[-1][1]),
     )
 
 
@@ -114,8 +116,8 @@ async def _recorded(config: Config, ids: Sequence[str], first: Predictor) -> _Re
         await reader.close()
 
 
-async def _from_state(config: Config) -> tuple[timeline.History, dict[str, int]]:
-    """The control record's history, and the evaluator's own counts."""
+async def _from_state(config: Config) -> tuple[timeline.History, status.EvaluatorProgress]:
+    """The control record's history, and what the evaluator tells: its own counts, and what promotions were worth."""
     state = adapters.state(config)
     try:
         history = await control.history(state, config.experiment)
@@ -124,7 +126,7 @@ async def _from_state(config: Config) -> tuple[timeline.History, dict[str, int]]
         await state.close()
     if not history:
         raise GauntletError(f"the control record of {config.experiment} has no history: nothing was served")
-    return history, msgspec.json.decode(value or b"{}", type=status.EvaluatorProgress).counts
+    return history, msgspec.json.decode(value or b"{}", type=status.EvaluatorProgress)
 
 
 def to_json(report: Report) -> bytes:
@@ -136,13 +138,15 @@ def to_html(report: Report) -> str:
     """One page, which needs no other file; the same report gives the same bytes."""
     begin, end = (f"{datetime.fromtimestamp(at, UTC):%d %B %Y}".lstrip("0") for at in (report.begin, report.end))
     return rendered(
-        "report.html", {"report": report, "begin": begin, "end": end, "plots": plots, "text": phrases}, _HERE
+        "report.html",
+        {"report": report, "begin": begin, "end": end, "plots": plots, "text": phrases, "worth": worth_document},
+        _HERE,
     )
 
 
 def to_text(report: Report) -> str:
     """The report for a terminal, in at most 100 columns."""
-    return rendered("report.txt", {"report": report, "text": phrases}, _HERE)
+    return rendered("report.txt", {"report": report, "text": phrases, "worth": worth_document}, _HERE)
 
 
 def _scores(model: Predictor, flights: Flights, n: int) -> NDArray[np.float64]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from gauntlet import events
+from gauntlet.worth import Lineage
+from gauntlet.worth_document import PromotionWorth
 
 
 class TimelineEntry(msgspec.Struct, frozen=True):
@@ -175,7 +177,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The whole report. `first` is the first day's champion; `reconciled` says that every check has passed.
 
     `per_second` is predictions over the replay's `seconds`, which include evaluation and training; `total_seconds` run
-    from the demo's start to its report.
+    from the demo's start to its report. `worth`: what each promotion was worth by the evaluator's ledger, the oldest
+    first; `lineage`: all of them together.
     """
 
     experiment: str
@@ -201,3 +204,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     months: tuple[Month, ...]
     year: Month
     policies: tuple[Policy, ...] = ()
+    worth: tuple[PromotionWorth, ...] = ()
+    lineage: Lineage | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from evaluator.offline.render import interval, rendered, signed
 from gauntlet.cli.retrain.text import moment
 from gauntlet.retraining_document import ReportDocument, ReportLine
+from gauntlet.worth_document import PromotionWorth, lineage_sentence
 
 
 def page(report: ReportDocument) -> str:
@@ -17,8 +18,16 @@ def page(report: ReportDocument) -> str:
         "statuses": ", ".join(f"{number} {status}" for status, number in sorted(report.by_status.items())),
         "triggers": ", ".join(f"{number} by {trigger}" for trigger, number in sorted(report.by_trigger.items())),
         "rows": [_row(one) for one in report.lines],
+        "promotions": [_promotion(one) for one in report.promotions],
+        "lineage": lineage_sentence(report.lineage) if report.lineage else "",
     }
     return rendered("report.html", context, Path(__file__).parent)
+
+
+def _promotion(one: PromotionWorth) -> list[str]:
+    """The cells of one promotion."""
+    names = [one.promotion, one.champion, one.previous, moment(one.since), moment(one.until), f"{one.pairs:,}"]
+    return [*names, signed(one.gain), interval(one.lower, one.upper), one.state.replace("_", " ")]
 
 
 def _row(one: ReportLine) -> dict[str, object]:

@@ -16,6 +16,7 @@ from gauntlet.retraining_document import (
     TriggerDocument,
 )
 from gauntlet.spelling import printable
+from gauntlet.worth_document import figures, lineage_sentence, sentence
 
 _MARKS = {True: "yes", False: "no", None: "unknown"}
 
@@ -100,13 +101,16 @@ def history(found: Sequence[CommandDocument]) -> str:
 
 
 def report(found: ReportDocument) -> str:
-    """Totals, and a line for each job."""
+    """Totals, a line for each promotion, and one for each job."""
     counted = ", ".join(f"{number} {status}" for status, number in sorted(found.by_status.items()))
     jobs = f"{found.jobs} job{'' if found.jobs == 1 else 's'} ({counted or 'none'})"
     head = [
         f"{found.model} at {moment(found.at)}: champion {found.champion}, {jobs}",
         f"{found.accepted} passed the gate, {found.promoted} promoted",
     ]
+    head += [f"realised gain: {sentence(one)}" for one in found.promotions]
+    if found.lineage is not None:
+        head.append(f"together: {lineage_sentence(found.lineage)}")
     return _joined(head + [report_line(one) for one in found.lines])
 
 
@@ -124,7 +128,7 @@ def report_line(one: ReportLine) -> str:
         state = (one.state or "").replace("_", " ")
         steps.append(f"{one.rollout} {state}".strip() if state != one.outcome else one.rollout)
     if one.gain is not None:
-        steps.append(f"realised {one.gain:+.4g}")
+        steps.append(f"realised {figures(one.gain, one.gain_lower, one.gain_upper)}")
     return f"{one.job}  {moment(one.at)}  {' → '.join([*steps, one.outcome])}"
 
 

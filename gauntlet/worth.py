@@ -1,0 +1,61 @@
+"""The ledger of promotions: what each was worth, and what they are worth together. Records only.
+
+The evaluator writes it, from the requests that a promoted champion and the one before it have both answered; everything
+is in units of the primary loss for each request, positive where the promotion was a gain.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One promotion, named by its rollout: by how much the loss of `champion` was below that of `previous`.
+
+    number: its place among all promotions, from 1. since, until: event times of the first and the latest pair.
+    lower, upper: limits that hold at all times at once, each with 1 - `alpha`; None while blocks are too few.
+    lineage_lower, lineage_upper: wider ones, at the part of the level that this link of the lineage has.
+    """
+
+    promotion: str
+    champion: str
+    previous: str
+    number: int
+    since: float
+    until: float
+    pairs: int
+    gain: float
+    alpha: float
+    lower: float | None = None
+    upper: float | None = None
+    lineage_lower: float | None = None
+    lineage_upper: float | None = None
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The present champion against `base`, as if nothing had been promoted since: the sum of the links between them.
+
+    Each link was measured in its own time, so the sum holds as far as every link has lasted; what an earlier link would
+    be worth today nobody has measured. Promotions that were taken back are no links. The limits are the sums of the
+    links' limits, whose levels add up to `alpha` on each side; None where a link has none (`unknown` of them).
+    """
+
+    base: str
+    champion: str
+    links: int
+    gain: float
+    alpha: float
+    lower: float | None = None
+    upper: float | None = None
+    unknown: int = 0
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All promotions that are kept, the oldest first, and the lineage of the champion that serves."""
+
+    entries: list[Entry] = []
+    lineage: Lineage | None = None
+
+    def of(self, promotion: str | None) -> Entry | None:
+        """The entry of the promotion that ended this rollout."""
+        return next((each for each in self.entries if each.promotion == promotion), None)

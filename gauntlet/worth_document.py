@@ -1,0 +1,92 @@
+"""What promotions were worth, as the status, the history and the retrainer's report tell it. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from gauntlet.rollout import Control
+from gauntlet.status import moment
+from gauntlet.worth import Entry, Ledger, Lineage
+
+
+class PromotionWorth(msgspec.Struct, frozen=True, kw_only=True):
+    """One promotion, named by its rollout: by how much the loss of `champion` was below that of `previous` on the
+    requests that both answered, with limits that hold at all times.
+
+    state: open while pairs still come, closed, or taken_back. until: the end of the latest time that is counted.
+    """
+
+    promotion: str
+    champion: str
+    previous: str
+    state: Literal["open", "closed", "taken_back"]
+    since: datetime | None
+    until: datetime | None
+    pairs: int
+    gain: float
+    lower: float | None = None
+    upper: float | None = None
+
+
+def promotions(ledger: Ledger, control: Control | None) -> list[PromotionWorth]:
+    """The ledger's entries, the newest first."""
+    return [_promotion(entry, control) for entry in reversed(ledger.entries)]
+
+
+def lineage(ledger: Ledger, control: Control | None) -> Lineage | None:
+    """That of the champion that serves; None where the evaluator has not met it yet."""
+    found = ledger.lineage
+    return found if found is not None and control is not None and found.champion == control.champion else None
+
+
+def _promotion(entry: Entry, control: Control | None) -> PromotionWorth:
+    watched = control.watched if control else None
+    ended = {each.id: each.state for each in control.ended} if control else {}
+    state: Literal["open", "closed", "taken_back"] = "closed"
+    if watched is not None and watched.rollout == entry.promotion:
+        state = "open"
+    elif ended.get(entry.promotion) == "rolled_back":
+        state = "taken_back"
+    shared = {name: getattr(entry, name) for name in ("promotion", "champion", "previous", "pairs", "gain")}
+    return PromotionWorth(
+        **shared,
+        state=state,
+        since=moment(entry.since),
+        until=moment(entry.until),
+        lower=entry.lower,
+        upper=entry.upper,
+    )
+
+
+def sentence(one: PromotionWorth) -> str:
+    """One promotion in a line: who over whom, the gain with its interval, on how much, and when."""
+    days = f", {_day(one.since)} to {_day(one.until)}"
+    return (
+        f"{one.champion} over {one.previous}: {figures(one.gain, one.lower, one.upper)} on {one.pairs:,} pairs{days} "
+        f"({one.state.replace('_', ' ')})"
+    )
+
+
+def lineage_sentence(lineage: Lineage) -> str:
+    """The promotions since the first model together, in a line."""
+    links = "1 link" if lineage.links == 1 else f"{lineage.links} links added, each as measured in its own time"
+    if lineage.unknown:
+        many = lineage.unknown > 1
+        links += f"; {lineage.unknown} {'have' if many else 'has'} too few blocks for an interval"
+    together = figures(lineage.gain, lineage.lower, lineage.upper)
+    return f"{lineage.champion} over {lineage.base}, with no promotion since: {together} ({links})"
+
+
+def figures(gain: float, lower: float | None, upper: float | None) -> str:
+    """A gain with its limits; one that is not known is left open."""
+    if lower is None and upper is None:
+        return f"{gain:+.4g} [no interval yet]"
+    low, high = ("…" if limit is None else f"{limit:+.4g}" for limit in (lower, upper))
+    return f"{gain:+.4g} [{low}, {high}]"
+
+
+def _day(at: datetime | None) -> str:
+    return "?" if at is None else f"{at:%Y-%m-%d}"

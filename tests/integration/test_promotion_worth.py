@@ -1,0 +1,143 @@
+"""What a promotion was worth, over the whole loop: a promoted model that does harm after its bake is taken back by
+itself, and the ledger tells it, in the status, the history and the retrainer's report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from builders import small_experiment
+from builders.small_experiment import FEATURES, challenge, serving, until
+
+from gauntlet import adapters, keys, status
+from gauntlet.config import Config
+from gauntlet.state import decoded
+from gauntlet.worth import Ledger
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
+
+URL = "/v1/experiments/test"
+START = 1_700_006_400.0
+ENOUGH = 8000
+EVIDENCE = {"outcome_horizon": "1h", "block": "2h", "harm_block": "1h", "min_samples": 4000}
+WORSE = (0.2, 0.4, 0.1)
+"""Weights of a model that has learned next to nothing."""
+
+
+def configuration(folder: Path, **worth: Any) -> Config:
+    path = small_experiment.write(
+        folder,
+        clock="events",
+        evidence=EVIDENCE,
+        bake={"time": 0},
+        worth={"fraction": 1.0, **worth},
+        retrain={"enabled": False},
+    )
+    return small_experiment.load(path)
+
+
+class Traffic:
+    """Requests a minute apart, and their outcomes half an hour later; what the weights 1.5, -1, .5 say is the truth."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._rng = np.random.default_rng(5)
+        self._sent = 0
+
+    async def more(self) -> None:
+        """A little more, up to what is enough for any answer: from then on only the services have to work."""
+        if self._sent < ENOUGH:
+            await self.send(120)
+
+    async def send(self, n: int) -> None:
+        x = self._rng.normal(size=(n, 3)).round(6)
+        labels = (self._rng.random(n) < 1 / (1 + np.exp(-x @ np.array([1.5, -1.0, 0.5])))).astype(int)
+        numbers = range(self._sent, self._sent + n)
+        times = {i: START + 60.0 * i for i in numbers}
+        instances = [
+            {"features": dict(zip(FEATURES, row.tolist(), strict=True)), "id": f"p-{i:06d}", "at": times[i]}
+            for i, row in zip(numbers, x, strict=True)
+        ]
+        answer = await self._client.post("/v1/predict", json={"instances": instances})
+        assert answer.status_code == 200, answer.text
+        outcomes = [
+            {"id": f"p-{i:06d}", "value": int(label), "at": times[i] + 1800.0}
+            for i, label in zip(numbers, labels, strict=True)
+        ]
+        answer = await self._client.post("/v1/outcomes", json={"outcomes": outcomes})
+        assert answer.status_code < 300, answer.text
+        self._sent += n
+
+
+async def ledger(config: Config) -> Ledger:
+    store = adapters.state(config)
+    try:
+        key = keys.evaluator_progress("test")
+        version, value = await store.get(key)
+    finally:
+        await store.close()
+    return decoded(key, value, status.EvaluatorProgress).worth if version else Ledger()
+
+
+async def promoted(config: Config, client: httpx.AsyncClient, weights: tuple[float, ...]) -> str:
+    version = await challenge(config, client, small_experiment.classifier(3, weights=weights))
+    answer = await client.post(f"{URL}/promote", json={"reason": "a person says so"})
+    assert answer.status_code == 200, answer.text
+    await serving(client, URL, champion=version)
+    return version
+
+
+async def test_harm_that_shows_after_the_bake_is_taken_back_and_stays_in_the_ledger(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    async with small_experiment.running(config, "router", "evaluator", "retrainer") as client:
+        traffic = Traffic(client)
+        await traffic.send(300)
+        worse = await promoted(config, client, WORSE)
+
+        async def back() -> bool:
+            await traffic.more()
+            return bool((await client.get(URL)).json()["champion"] == "v0001")
+
+        await until(back, 120)
+        document = (await client.get(URL)).json()
+        (one,) = document["worth"]
+        assert (one["champion"], one["previous"], one["state"]) == (worse, "v0001", "taken_back")
+        assert one["upper"] < 0 > one["gain"]
+        assert document["lineage"] is None, "v0001 is nobody's successor"
+        assert document["bake"] is None
+        assert f"worse than v0001 since the promotion by {-one['gain']:.2g}"[:40] in document["last"]["reason"]
+        history = (await client.get(f"{URL}/history")).json()
+        (promotion,) = [change for change in history if change["command"] == "promote"]
+        assert promotion["worth"]["promotion"] == promotion["rollout"] == "test-r0001"
+        assert [change["command"] for change in history][-1] == "rollback"
+        # The champion that is back is compared with nobody, and a better one after it begins an entry of its own.
+        better = await promoted(config, client, (1.5, -1.0, 0.5))
+
+        async def known() -> bool:
+            await traffic.more()
+            return len((await ledger(config)).entries) == 2
+
+        await until(known, 120)
+        found = await ledger(config)
+        assert [entry.champion for entry in found.entries] == [worse, better]
+        assert found.lineage is not None
+        assert (found.lineage.base, found.lineage.links) == ("v0001", 1)
+
+
+async def test_where_it_is_switched_off_harm_after_the_bake_is_told_and_nothing_is_done(tmp_path: Path) -> None:
+    config = configuration(tmp_path, revert=False)
+    async with small_experiment.running(config, "router", "evaluator", "retrainer") as client:
+        traffic = Traffic(client)
+        await promoted(config, client, WORSE)
+
+        async def shown() -> bool:
+            await traffic.more()
+            entries = (await ledger(config)).entries
+            return bool(entries and entries[0].upper is not None and entries[0].upper < 0)
+
+        await until(shown, 120)
+        await traffic.send(240)
+        assert (await client.get(URL)).json()["champion"] == "v0002"
