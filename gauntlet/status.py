@@ -95,6 +95,13 @@ class FalseAlarms(msgspec.Struct, frozen=True, kw_only=True):
     crossed: str | None = None
 
 
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """Score of the latest requests that `model` answered as champion: 1 as in its reference, 0 unusable."""
+
+    model: str
+    score: float
+
+
 class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far the evaluator is, what it counted, and the latest evaluation of each rollout by id. `offsets` is keyed by
     `topic/partition`."""
@@ -107,6 +114,8 @@ class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
     health: Health | None = None
     drift: Drift | None = None
     worth: Ledger = Ledger()
+    quality: Quality | None = None
+    """None until the monitor's shortest window is full."""
     problems: list[Problem] = []
     settings: dict[str, Any] = {}
     """Those that its sums are made with."""

@@ -21,6 +21,7 @@ from gauntlet.events import Job
 from gauntlet.log import LogReader
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
+from gauntlet.status import Quality
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Rule
 from retrainer import ACTOR, alerts, attempts
@@ -58,6 +59,8 @@ class JobRunner:
         self._slots = JobSlots({key.env for key in config.keys})
         self._refused: dict[str, list[str]] = {}
         self._training: dict[str, Training] = {}
+        self.quality: Quality | None = None
+        """As the evaluator has last reported it."""
 
     @property
     def settings(self) -> RetrainConfig:
@@ -66,7 +69,7 @@ class JobRunner:
 
     def view(self, control: Control) -> View:
         """What the triggers look at, as it is now."""
-        set_here = self._store.baseline
+        set_here, told = self._store.baseline, self.quality
         view = View(
             own=self._store.learned.of(control.champion),
             labelled=self._store.learned.labelled,
@@ -75,6 +78,7 @@ class JobRunner:
             task=self._config.task,
             horizon=float(self._config.evidence.outcome_horizon),
             baselines=set_here.metrics if set_here is not None and set_here.version == control.champion else {},
+            live_quality=told.score if told is not None and told.model == control.champion else None,
             speed=pace(self._config.profile),
         )
         known = msgspec.structs.replace(view.context, new_samples=view.new_samples, quality=view.quality)

@@ -24,8 +24,8 @@ from gauntlet.faults import OUTAGES, Faults, tell
 from gauntlet.log import LogReader, LogWriter, Record, Stored
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
-from gauntlet.state import StateStore
-from gauntlet.status import RetrainerProgress
+from gauntlet.state import StateStore, decoded
+from gauntlet.status import EvaluatorProgress, RetrainerProgress
 from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Severity
@@ -123,6 +123,7 @@ class Worker:
         self._reconciled = 0
         self._reconciled_at = -math.inf
         self._published: RetrainerProgress | None = None
+        self._evaluator_report = 0
         self._asked = asyncio.Event()
         self.operations = Operations(
             config, state, registry, store, self._control, self.runner, self._requester, self.problems, self._asked.set
@@ -182,6 +183,7 @@ class Worker:
     async def _turn(self) -> bool:
         if not await self._control.refresh():
             return False  # nobody has begun the experiment yet
+        await self._hear_of_quality()
         found = await self._records()
         for topic, partition, record in found:
             await self._handle(topic, partition, record)
@@ -197,6 +199,15 @@ class Worker:
         with self._faults.held("jobs_not_told", "decisions go on", Severity.LOW):
             await self._send_job_events()
         return bool(found)
+
+    async def _hear_of_quality(self) -> None:
+        """Take up the quality that the evaluator reports now; while it can't be asked, what it has told last."""
+        key = keys.evaluator_progress(self._experiment)
+        with contextlib.suppress(GauntletError):
+            version, value = await self._state.get(key)
+            if version and version != self._evaluator_report:
+                self.runner.quality = decoded(key, value, EvaluatorProgress).quality
+                self._evaluator_report = version
 
     async def _records(self) -> list[tuple[str, str, Stored]]:
         """What is new, in the order of event time; within a partition always in the log's."""

@@ -34,7 +34,7 @@ from gauntlet.config.effects import counting_settings, recounted
 from gauntlet.errors import ConfigError
 from gauntlet.events import Drift, Evaluation, Health, Outcome, Prediction
 from gauntlet.registry import Registry
-from gauntlet.status import FalseAlarms, Problem
+from gauntlet.status import FalseAlarms, Problem, Quality
 from gauntlet.types import Rule
 from gauntlet.worth import Entry, Ledger
 
@@ -127,6 +127,12 @@ class Pipeline:
     def problems(self) -> list[Problem]:
         """What an operator has to know of what is judged."""
         return list(findings(self._config, self.monitor, self.counts - self._counted_before, self.false_alarms))
+
+    @property
+    def quality(self) -> Quality | None:
+        """Of the champion's latest requests; None until it can be judged."""
+        score = self.monitor.quality if self.monitor else None
+        return None if self.monitor is None or score is None else Quality(model=self.monitor.version, score=score)
 
     @property
     def false_alarms(self) -> FalseAlarms | None:

@@ -379,6 +379,7 @@ class Worker:
             health=self._pipeline.health,
             drift=self._pipeline.drift,
             worth=self._pipeline.ledger,
+            quality=self._pipeline.quality,
             problems=[*self.problems.open, *self._pipeline.problems],
             settings=self._pipeline.settings,
             plans=self._pipeline.plans,

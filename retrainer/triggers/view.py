@@ -34,6 +34,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     horizon: float
     baselines: dict[str, float] = {}
     """Those that somebody has set."""
+    live_quality: float | None = None
+    """The champion's latest requests' score, as the evaluator reports it at all times."""
     speed: float = 1.0
     """How much faster than in production time passes: a rehearsal's days and hours are the shorter ones."""
 
@@ -46,11 +48,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def quality(self) -> float | None:
-        """The score of the requests' quality: 1 where none is reported low, None before anything was reported."""
+        """The score of the requests' quality: that of the open episode where quality is a part of it, else of the latest
+        requests; None while the evaluator can't judge it."""
         episode = self.own.episode
-        if episode is not None and episode.quality is not None:
-            return episode.quality
-        return 1.0 if self.own.heard else None
+        shown = episode.quality if episode is not None else None
+        return self.live_quality if shown is None else shown
 
     def estimate(self, metric: str, settings: PerformanceTrigger) -> Estimate | None:
         blocks = facts.latest(self.own.blocks, self.context.now, settings.window)

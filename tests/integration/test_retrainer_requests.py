@@ -8,10 +8,17 @@ import pytest
 from builders import retraining_data
 from builders.retrainer_loop import RetrainerLoop
 
-from gauntlet import control, keys
+from gauntlet import control, keys, status
 from gauntlet.config import Config
 from gauntlet.config.section import Seconds
-from gauntlet.config.triggers import DriftTrigger, PerformanceTrigger, RuleConfig, TriggersConfig, VolumeTrigger
+from gauntlet.config.triggers import (
+    DriftTrigger,
+    PerformanceTrigger,
+    QualityTrigger,
+    RuleConfig,
+    TriggersConfig,
+    VolumeTrigger,
+)
 from gauntlet.events import Health
 from gauntlet.rollout import Command
 from retrainer.jobs.job_dir import Answer, JobFolder
@@ -134,6 +141,39 @@ async def test_bad_data_starts_nothing_and_is_told_once(configured: Callable[...
         await loop.publish(keys.DRIFT, retraining_data.drift(T0 + 4 * DAY, event="close", **damaged))
         await loop.worker.step()
         assert [j.trigger for j in loop.store.jobs.values()] == ["rule"]
+
+
+async def test_the_latest_quality_is_known_without_an_episode_and_over_a_restart(
+    configured: Callable[..., Config],
+) -> None:
+    """As the evaluator reports it of the champion; of another model it says nothing."""
+    config = configured(quality=QualityTrigger(score=0.95))
+    await retraining_data.lay(config, days=1)
+
+    async def reported(loop: RetrainerLoop, model: str, score: float) -> None:
+        quality = status.Quality(model=model, score=score)
+        key = keys.evaluator_progress(config.experiment)
+        await status.publish(loop.state, key, status.EvaluatorProgress(quality=quality))
+        await loop.worker.step()
+
+    async def checked(loop: RetrainerLoop) -> tuple[bool | None, float | None]:
+        found = await loop.worker.operations.check()
+        (one,) = [one for one in found.conditions if one.name == "data_quality"]
+        return one.met, one.value
+
+    async with RetrainerLoop(config) as loop:
+        await loop.worker.step()
+        assert await checked(loop) == (None, None)
+        await reported(loop, retraining_data.CHAMPION, 0.97)
+        assert await checked(loop) == (False, 0.97)
+        await reported(loop, "v0099", 0.5)
+        assert await checked(loop) == (None, None)
+        await reported(loop, retraining_data.CHAMPION, 0.94)
+        assert await checked(loop) == (True, 0.94)
+        assert [*loop.store.requests] == ["quality"]
+        await loop.killed()
+        await loop.worker.step()
+        assert await checked(loop) == (True, 0.94)
 
 
 async def test_triggers_that_fail_hold_up_no_decision(

@@ -365,3 +365,18 @@ def test_drift_that_was_not_reported_yet_is_saved(make: Make) -> None:
     drift = [event for event in again.evaluate({}) if isinstance(event, events.Drift)]
     assert drift == [event for event in pipeline.evaluate({}) if isinstance(event, events.Drift)] != []
     assert again.state(2, {}).drift_pending == []
+
+
+def test_the_quality_of_the_latest_requests_is_known_while_no_episode_reports_it(make: Make) -> None:
+    pipeline = make()
+    assert pipeline.quality is None
+    stream = [prediction(i, 1000.0 + i, features={"x": float(i % 7)}) for i in range(5000)]
+    pipeline.step(batch([*stream, *(outcome(i, 1000.0 + i + 0.5, i % 2) for i in range(5000))]))
+    assert pipeline.quality is None, "the first rows are the reference"
+    pipeline.step(batch([prediction(i, 1000.0 + i, features={"x": float(i % 7)}) for i in range(5000, 7000)]))
+    assert [event for event in pipeline.evaluate({}) if isinstance(event, events.Drift)] == []
+    assert pipeline.quality is not None
+    assert (pipeline.quality.model, round(pipeline.quality.score, 2)) == ("v0001", 1.0)
+    holes = [prediction(i, 1000.0 + i, features={"x": None if i % 2 else 1.0}) for i in range(7000, 9000)]
+    pipeline.step(batch(holes))
+    assert pipeline.quality.score < 0.7

@@ -210,7 +210,9 @@ def test_a_function_of_rows_is_a_model_as_in_a_configuration() -> None:
     found = compare(coin, NEW, features=["a", "b"], classes=list(NEW.classes_), latency=False)
     better = found.metrics["auc"]
     assert better.baseline == 0.5
-    assert better.candidate == pytest.approx(roc_auc_score(TEST.y == NEW.classes_[1], NEW.predict_proba(TEST[["a", "b"]])[:, 1]))
+    assert better.candidate == pytest.approx(
+        roc_auc_score(TEST.y == NEW.classes_[1], NEW.predict_proba(TEST[["a", "b"]])[:, 1])
+    )
     with pytest.raises(ModelUnusable, match=r"champion function: .*given rows, limit"):
         compare(lambda rows, limit: rows, NEW)
 

@@ -195,10 +195,20 @@ def test_a_fall_must_be_shown_and_not_only_seen() -> None:
     assert cause("performance", view(once, base=0.87), settings()).met is None, "one day does not say how days differ"
 
 
-@pytest.mark.parametrize(("score", "met"), [(None, False), (0.80, False), (0.7999, True), (0.70, True)])
-def test_data_quality_at_its_limit(score: float | None, met: bool) -> None:
+@pytest.mark.parametrize(("score", "met"), [(None, None), (0.80, False), (0.7999, True), (0.70, True)])
+def test_data_quality_at_its_limit(score: float | None, met: bool | None) -> None:
     assert cause("quality", view(drifted(quality=score)), settings()).met is met
+    live = msgspec.structs.replace(view(), live_quality=score)
+    assert cause("quality", live, settings()).met is met, "without any episode, too"
     assert cause("quality", view(), settings()).met is None
+
+
+def test_an_episode_of_low_quality_says_more_than_the_latest_requests() -> None:
+    recovered = msgspec.structs.replace(view(drifted(quality=0.7)), live_quality=0.99)
+    assert cause("quality", recovered, settings()).met is True
+    elsewhere = msgspec.structs.replace(view(drifted()), live_quality=0.99)
+    (condition,) = cause("quality", elsewhere, settings()).conditions
+    assert (condition.met, condition.value) == (False, 0.99)
 
 
 @pytest.mark.parametrize(
