@@ -168,6 +168,8 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
     say why. `result` with its `cause` is the verdict, and decisions are made on these two; `subject` is the
     guardrail or segment that the cause is about, and the first of `reasons` is the cause as a sentence. `crossed`
     says better only where nothing speaks against a promotion; `holds` is what speaks against going on.
+    `ramp_share`: the part of the ramp's traffic that Thompson sampling gives the challenger; None where that is off, or
+    it is not on the ramp.
     `gross_harm_excluded`: harm of the gross margin's size would have shown by now and did not; no stage is left
     before. `eta_horizon` and `eta_decision` are in outcomes, the latter if the effect stays as it is.
     """
@@ -205,6 +207,8 @@ class Evaluation(Event, tag="evaluation", frozen=True, kw_only=True, omit_defaul
     moved_units: int = 0
     eta_horizon: int | None = None
     eta_decision: int | None = None
+    standard_error: float | None = None
+    ramp_share: float | None = None
     drift: DriftCondition | None = None
 
 

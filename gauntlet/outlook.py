@@ -40,7 +40,8 @@ def place(rollout: Rollout) -> str:
     """Where a rollout is."""
     if rollout.in_shadow:
         return "in shadow"
-    return f"at {percent(rollout.share)} (stage {rollout.stage}; the last is {len(rollout.stages) - 1})"
+    of = f" of its {percent(rollout.gate.share)}" if rollout.weight < 1.0 else ""
+    return f"at {percent(rollout.share)}{of} (stage {rollout.stage}; the last is {len(rollout.stages) - 1})"
 
 
 def current(control: Control, rollout: Rollout, looks: Mapping[str, Evaluation]) -> Evaluation | None:

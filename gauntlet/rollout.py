@@ -26,6 +26,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """A running challenger; `stage` is an index into `stages`, or SHADOW_STAGE.
 
     slot: the range of buckets that it has on the ramp; None in shadow. recipe: how it was trained, for a retrained one.
+    weight: the part of its stage's share that it has, below 1 by Thompson allocation only, since weight_since.
     """
 
     id: str
@@ -40,6 +41,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     slot: int | None = None
     paused: bool = False
     approved: tuple[int, ...] = ()
+    weight: float = 1.0
+    weight_since: float = 0.0
 
     @property
     def gate(self) -> Stage:
@@ -56,7 +59,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def share(self) -> float:
-        return 0.0 if self.stage == SHADOW_STAGE else self.stages[self.stage].share
+        return 0.0 if self.stage == SHADOW_STAGE else self.stages[self.stage].share * self.weight
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,8 +158,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A requested change: what, by whom, why. `rollout` and `from_stage` guard against a decision on a stale record.
 
-    most: challengers that may run at once. slots: of them on the ramp. watch_seconds: how long the champion before is
-    scored after a promotion, the bake at least.
+    most: challengers that may run at once. slots: of them on the ramp. weight: of the stage's share. watch_seconds: how
+    long the champion before is scored after a promotion, the bake at least.
     """
 
     name: str
@@ -171,6 +174,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     recipe: str | None = None
     most: int = 1
     slots: int = 1
+    weight: float = 1.0
     shadow: Stage | None = None
     stages: tuple[Stage, ...] = ()
     bake_seconds: float = 0.0

@@ -15,10 +15,8 @@ import msgspec
 from gauntlet.errors import TransitionRefused
 from gauntlet.reason import is_blank
 from gauntlet.rollout import SHADOW_STAGE, Bake, Command, Control, Ended, Promotion, Rollout, Transition
+from gauntlet.succession import gives_way
 from gauntlet.types import Decision, Rule
-
-GENERATIONS = 3
-"""Models of one recipe that may be in shadow at once."""
 
 _ENDED_KEPT = 50  # enough for every status page; the store's history has them all
 
@@ -136,21 +134,14 @@ def _id(control: Control, number: int) -> str:
 
 
 def _challenge(control: Control, command: Command, now: float) -> Control:
-    """Begin a rollout in shadow. Of those of one recipe that are still there, too, the oldest gives way when there are
-    `GENERATIONS` already, or no room: a schedule that is shorter than the way out of shadow would let nobody pass if
-    each new model took the place of the last. Where there is no room for another model, the oldest one in shadow that
-    has a younger one of its recipe beside it makes some."""
+    """Begin a rollout in shadow, in the place of one that gives way to it where there is no room for both."""
     if command.version is None or command.shadow is None or not command.stages:
         raise TransitionRefused("challenge needs a version, a shadow stage and a ramp", code="incomplete_command")
     if control.challenged_by(command.version):
         return control
     if command.version == control.champion:
         raise TransitionRefused(f"{command.version} is the champion already", code="already_champion")
-    alike = tuple(r for r in control.rollouts if r.recipe is not None and r.recipe == command.recipe and r.in_shadow)
-    full = len(control.rollouts) >= command.most
-    replaced = alike[:1] if full or len(alike) >= GENERATIONS else ()
-    if full and not replaced:
-        replaced = _outdated(control)[:1]
+    replaced = gives_way(control, command)
     if len(control.rollouts) - len(replaced) >= command.most:
         limit = "is" if command.most == 1 else f"are, and {command.most} challengers may run at once"
         raise TransitionRefused(f"{_names(control.rollouts)} {limit} running; end one first", code="rollout_running")
@@ -178,12 +169,6 @@ def _challenge(control: Control, command: Command, now: float) -> Control:
     )
 
 
-def _outdated(control: Control) -> tuple[Rollout, ...]:
-    """Models in shadow that have a younger one of their recipe beside them, the oldest first."""
-    waiting = [r for r in control.rollouts if r.in_shadow and r.recipe is not None]
-    return tuple(r for n, r in enumerate(waiting) if any(r.recipe == other.recipe for other in waiting[n + 1 :]))
-
-
 def _move(control: Control, command: Command, rollout: Rollout, stage: int, now: float) -> Control:
     """Set a rollout's stage; coming from shadow it takes the first free slot, which it keeps on the ramp."""
     slot, salt, slots = rollout.slot, control.salt, control.slots
@@ -201,7 +186,8 @@ def _move(control: Control, command: Command, rollout: Rollout, stage: int, now:
         raise TransitionRefused(
             f"{rollout.stages[stage].share:.2%} of the traffic is more than one of {slots} slots has", code="slot_full"
         )
-    moved = msgspec.structs.replace(rollout, stage=stage, stage_since=now, slot=slot)
+    weight = 1.0 if stage == SHADOW_STAGE else rollout.weight
+    moved = msgspec.structs.replace(rollout, stage=stage, stage_since=now, slot=slot, weight=weight)
     rising = moved.share >= rollout.share
     detail = f"{rollout.share:.2%} → {moved.share:.2%}"
     return _replace(
@@ -232,6 +218,21 @@ def _ramp(control: Control, command: Command, now: float) -> Control:
             code="no_such_stage",
         )
     return control if command.stage == rollout.stage else _move(control, command, rollout, command.stage, now)
+
+
+def _allocate(control: Control, command: Command, now: float) -> Control:
+    """Give a challenger a part of its stage's share: never more than the stage allows, and never nothing."""
+    rollout = _running(control, command)
+    if rollout.in_shadow or rollout.paused:
+        state = "in_shadow" if rollout.in_shadow else "paused"
+        raise TransitionRefused(f"{rollout.id} is {state.replace('_', ' ')}: its share stays", code=state)
+    if not 0.0 < command.weight <= 1.0:
+        raise TransitionRefused(f"a weight is above 0 and at most 1, not {command.weight}", code="bad_weight")
+    after = msgspec.structs.replace(rollout, weight=command.weight, weight_since=now)
+    detail = f"{rollout.share:.2%} → {after.share:.2%} of {rollout.gate.share:.2%}"
+    last = _note(command, Decision.HOLD, now, rollout.id, detail)
+    same = after.weight == rollout.weight
+    return control if same else _replace(control, rollouts=_with(control, after), last=last)
 
 
 def _pause_or_resume(control: Control, command: Command, now: float) -> Control:
@@ -295,9 +296,8 @@ def _promote(control: Control, command: Command, now: float) -> Control:
 
 def _anew(control: Control, rollout: Rollout, number: int, now: float) -> Rollout:
     """The same challenger as a new rollout in shadow, with evidence of its own."""
-    return msgspec.structs.replace(
-        rollout, id=_id(control, number), stage=SHADOW_STAGE, slot=None, started_at=now, stage_since=now, approved=()
-    )
+    fresh = msgspec.structs.replace(rollout, stage=SHADOW_STAGE, slot=None, approved=(), weight=1.0)
+    return msgspec.structs.replace(fresh, id=_id(control, number), started_at=now, stage_since=now)
 
 
 def _end(
@@ -386,6 +386,7 @@ TRANSITIONS: dict[str, Callable[[Control, Command, float], Control]] = {
     "challenge": _challenge,
     "advance": _advance,
     "ramp": _ramp,
+    "allocate": _allocate,
     "pause": _pause_or_resume,
     "resume": _pause_or_resume,
     "approve": _approve,

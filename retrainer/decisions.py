@@ -35,7 +35,7 @@ def decide(
     rollout = control.running(event.rollout)
     if rollout is None or (event.champion, event.challenger) != (control.champion, rollout.challenger):
         return None
-    command = _rollout(rollout, event, config, now)
+    command = _rollout(rollout, event, config, now) or _share(control, rollout, event, config, now)
     if command is None or command.name != "advance" or not rollout.in_shadow:
         return command
     return command if _is_next(control, rollout, event, config, now, looks) else None
@@ -88,6 +88,27 @@ def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> 
     )
 
 
+def _share(control: Control, rollout: Rollout, look: Evaluation, config: Config, now: float) -> Command | None:
+    """Thompson allocation: the part of its stage's share that fits its probability of being the best. The ramp's
+    traffic is what the stages of all challengers on it allow together; nobody gets more than its own."""
+    thompson = config.thompson
+    if rollout.in_shadow or rollout.paused:
+        return None
+    if not thompson.enabled:
+        return None if rollout.weight == 1.0 else _command("allocate", rollout, look, "Thompson allocation is off")
+    if look.ramp_share is None:
+        return None
+    if not POLICIES[look.cause].advances or now < max(rollout.stage_since, rollout.weight_since) + thompson.every:
+        return None
+    allowed = rollout.gate.share
+    traffic = sum(each.gate.share for each in control.on_ramp)
+    weight = round(min(1.0, max(0.01, traffic * look.ramp_share / allowed)), 2)
+    if abs(weight - rollout.weight) < thompson.least_change - 1e-9:
+        return None
+    why = f"Thompson sampling gives it {look.ramp_share:.1%} of the ramp's {traffic:.2%}"
+    return _command("allocate", rollout, look, why, weight=weight)
+
+
 def _limit_reached(rollout: Rollout, look: Evaluation, config: Config, now: float) -> bool:
     """Whether the evaluation limit is reached."""
     information, at = limit(rollout, look, config)
@@ -101,6 +122,7 @@ def _command(
     why: str,
     *,
     slots: int = 1,
+    weight: float = 1.0,
     bake_seconds: float = 0.0,
     watch_seconds: float = 0.0,
     reference: dict[str, float] | None = None,
@@ -113,6 +135,7 @@ def _command(
         from_stage=rollout.stage,
         evidence=look.id,
         slots=slots,
+        weight=weight,
         bake_seconds=bake_seconds,
         watch_seconds=watch_seconds,
         reference=reference or {},

@@ -3,7 +3,8 @@
 Invariant: shares are a function of earlier outcomes alone, each arm has at least the floor, and they add to 1. With the
 share in force logged as propensity, bets on the score are an e-process (`e_process`). Normal limits are not offered:
 the naive z of adaptively allocated arms is not normal. With several arms, challenger i is compared with the champion
-over the units of those two, at π = s_i / (s_i + s_0).
+over the units of those two, at π = s_i / (s_i + s_0). Where challengers are compared with the champion on the same
+requests, as the running services do, `contrast_allocation` goes by those effects: they hold whatever the shares were.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ _DEVIATIONS: Final = np.arange(-8.0, 8.25, 0.5)
 _QUANTILES: Final = ndtr(_DEVIATIONS)
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
-# Quantiles of every arm, shape (k, quantiles), and x → its density and distribution function, shape (k, len(x)) each.
-_Law = tuple[Floats, Callable[[Floats], tuple[Floats, Floats]]]
+# x → density and distribution function of every arm, shape (k, len(x)) each.
+_Curves = Callable[[Floats], tuple[Floats, Floats]]
+# Quantiles of every arm, shape (k, quantiles), and those.
+_Law = tuple[Floats, _Curves]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,44 @@ def allocation(
     return Allocation(tuple(shares.tolist()), tuple(best.tolist()), reason)
 
 
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """A challenger's effect against the champion (larger is better) with its standard error, from n outcomes."""
+
+    n: int
+    effect: float
+    error: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.effect) and 0.0 < self.error < math.inf):
+            raise OutcomeError(f"an effect of {self.effect!r} ± {self.error!r} is no posterior")
+
+
+def contrast_allocation(
+    contrasts: Sequence[Contrast], *, floor: float = FLOOR, burn_in: int = BURN_IN
+) -> Allocation | NoAnswer:
+    """Shares of the champion, first, and of each challenger, as `allocation`; no answer in the burn-in.
+
+    Posteriors: effects are independent and normal (a flat prior), and the champion's own is 0.
+    """
+    size = len(contrasts) + 1
+    if size < 2 or not 0.0 <= floor <= 1.0 / size or burn_in < 1:
+        raise PlanError(f"no shares of {size} arms with a floor of {floor!r} and a burn-in of {burn_in!r}")
+    fewest = min(each.n for each in contrasts)
+    if fewest < burn_in:
+        return NoAnswer(f"burn-in: the smallest arm has {fewest} of {burn_in} outcomes")
+    centre = np.array([[each.effect] for each in contrasts])
+    error = np.array([[each.error] for each in contrasts])
+    quantiles, curves = _normal_law(centre, error)
+    edges = np.unique(np.append(quantiles, 0.0))
+    _, below = curves(np.zeros(1))
+    best = np.append(below.prod(), _integrals(edges[edges >= 0.0], curves))
+    best /= best.sum()
+    shares = floor + (1.0 - size * floor) * best
+    reason = f"the champion is the best of {size} arms with probability {best[0]:.3f}"
+    return Allocation(tuple(shares.tolist()), tuple(best.tolist()), reason)
+
+
 def best_probabilities(arms: Sequence[Arm], *, binary: bool) -> Floats | NoAnswer:
     """P(arm i has the largest mean | outcomes) = ∫ f_i(x) Π_{j≠i} F_j(x) dx, shape (k,), without random draws.
 
@@ -87,13 +128,17 @@ def best_probabilities(arms: Sequence[Arm], *, binary: bool) -> Floats | NoAnswe
     if isinstance(law, NoAnswer):
         return law
     quantiles, curves = law
-    edges = np.unique(quantiles)
+    best = _integrals(np.unique(quantiles), curves)
+    return np.asarray(best / best.sum(), dtype=np.float64)
+
+
+def _integrals(edges: Floats, curves: _Curves) -> Floats:
+    """∫ f_i(x) Π_{j≠i} F_j(x) dx between the first and the last edge, shape (k,)."""
     half = np.diff(edges)[:, None] / 2.0
     x = (edges[:-1, None] + half * (1.0 + _NODES)).ravel()
     density, below = curves(x)
     mass = density * (half * _WEIGHTS).ravel()
-    best = np.array([mass[i] @ np.delete(below, i, axis=0).prod(axis=0) for i in range(len(arms))])
-    return np.asarray(best / best.sum(), dtype=np.float64)
+    return np.array([mass[i] @ np.delete(below, i, axis=0).prod(axis=0) for i in range(len(density))])
 
 
 def _betas(arms: Sequence[Arm]) -> _Law:
@@ -120,7 +165,11 @@ def _normals(arms: Sequence[Arm]) -> _Law | NoAnswer:
     if pooled == 0.0:
         return NoAnswer("the outcomes of no arm vary, so no arm can be shown to be better")
     variances = np.where(spreads > 0.0, spreads / (n - 1.0), pooled)
-    centre, error = means[:, None], np.sqrt(variances / n)[:, None]
+    return _normal_law(means[:, None], np.sqrt(variances / n)[:, None])
+
+
+def _normal_law(centre: Floats, error: Floats) -> _Law:
+    """Normal posteriors, means and standard errors of shape (k, 1)."""
 
     def curves(x: Floats) -> tuple[Floats, Floats]:
         z = (x - centre) / error

@@ -193,6 +193,10 @@ class EvaluationDesign:
         """The time of the look at block `last`: when it has matured."""
         return (last + 1) * self.harm_block + self.offset + self.horizon
 
+    def last(self, at: float) -> int:
+        """The block that the look at that time is at: the inverse of `at`."""
+        return round((at - self.horizon - self.offset) / self.harm_block) - 1
+
     def first_blocks(self, plan: RolloutPlan) -> int:
         """Blocks whose traffic the evidence is planned with: at several scales those of a cycle, else as many as the
         first answer needs."""

@@ -30,6 +30,7 @@ _NUMBERS = [
     "bound_win",
     "bound_harm",
     "p_value",
+    "standard_error",
     "information_fraction",
     "widening",
     "skewness",

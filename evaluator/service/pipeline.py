@@ -25,6 +25,7 @@ from evaluator.service.evaluation import alarm_evaluation, evaluate, unplanned_e
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.findings import findings
 from evaluator.service.join import JoinResult, JoinTable
+from evaluator.service.ramp_shares import with_ramp_shares
 from evaluator.service.validation import Batch, EventValidator, InputEvent
 from evaluator.service.watches import GrossHarmMonitor, RateMonitor
 from evaluator.service.worth import WorthTracker
@@ -200,8 +201,9 @@ class Pipeline:
             first_open = self._design.matured(self.watermark)
             self._rates.mature(self.watermark)
             rounds_over = self._aa.advance(first_open)
-            for name in sorted(self._accumulators.rollouts, key=_number):
-                found += self._evaluations(name, first_open, offsets)
+            rollouts = self._accumulators.rollouts
+            looks = [e for name in sorted(rollouts, key=_number) for e in self._evaluations(name, first_open, offsets)]
+            found += with_ramp_shares(looks, rollouts, self._design, self._config.thompson)
             if self.monitor is not None:
                 found += self._health.due(
                     self.monitor.version, self._accumulators.models, self._worth, first_open, offsets

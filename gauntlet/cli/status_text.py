@@ -60,6 +60,7 @@ _DONE = {
     "challenge": "began rollout",
     "advance": "advanced",
     "ramp": "set the stage of",
+    "allocate": "set the share of",
     "pause": "paused",
     "resume": "resumed",
     "approve": "approved",

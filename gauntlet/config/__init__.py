@@ -27,6 +27,7 @@ from gauntlet.config.registry import check_registry
 from gauntlet.config.retrain import RetrainConfig as RetrainConfig
 from gauntlet.config.rules import OF_TASK, Condition
 from gauntlet.config.section import Count, Fraction, Port, Positive, Seconds, Section, check, check_decimals, distinct
+from gauntlet.config.thompson import ThompsonConfig as ThompsonConfig
 from gauntlet.losses import METRICS
 from gauntlet.rollout import Stage
 from gauntlet.types import Role, Rule, Task
@@ -259,6 +260,7 @@ class Config(Section, frozen=True, kw_only=True):
     ramp: Annotated[list[StageConfig], Meta(min_length=1)] = msgspec.field(default_factory=_default_ramp)
     slots: Positive = 1
     """Challengers that may be on the ramp at once, each with buckets of its own; the others wait in shadow."""
+    thompson: ThompsonConfig = ThompsonConfig()
     refresh: RefreshConfig = RefreshConfig()
     bake: BakeConfig = BakeConfig()
     worth: WorthConfig = WorthConfig()
@@ -329,6 +331,13 @@ class Config(Section, frozen=True, kw_only=True):
             self.evidence.form == "split" or self.shadow.fraction > 0,
             "`shadow.fraction` must be greater than 0 with `evidence.form: paired`",
         )
+        check(
+            not self.thompson.enabled or self.evidence.form == "paired",
+            "`thompson` needs `evidence.form: paired`: the arms' own traffic has no fixed shares then, and their "
+            "means can't be compared by a normal law",
+        )
+        arms, floor = self.slots + 1, self.thompson.floor
+        check(arms * floor <= 1, f"`thompson.floor` must be at most {1 / arms:.3g} with {self.slots} `slots`")
         distinct("guardrails", [guard.name for guard in self.guardrails])
         recall = ("recall",) if self.task is Task.CLASSIFICATION else ()
         allowed = (*(metric for metric in known if metric != self.metric), *recall, *RATES)

@@ -24,7 +24,8 @@ TERMS = """
     arrival, level, level budget, lineage, log, look, margin, metric, multiple exposure, no traffic, optional
     stopping, oracle, outbox, outcome, outcome horizon, pair, pane, planned evidence, power, profile, promotion,
     propensity, quality, ramp, reference, regime, registry, rehearsal, rollback, rollout, root cause, sample ratio,
-    scale, segment, severity, shadow, share, signal, slice, stage, state store, successor, trigger, unit, verdict,
+    scale, segment, severity, shadow, share, signal, slice, stage, state store, successor, Thompson allocation,
+    trigger, unit, verdict,
     watermark, window, z
 """
 

@@ -30,6 +30,14 @@ def config(tmp_path: Path) -> Config:
     return small_experiment.load(small_experiment.write(tmp_path, slots=3))
 
 
+async def give(config: Config, rollout: str, weight: float) -> None:
+    """What the retrainer does by Thompson allocation."""
+    store = adapters.state(config)
+    command = Command(name="allocate", actor="retrainer", reason="test", rollout=rollout, weight=weight)
+    await control.change(store, "test", command, 1.0)
+    await store.close()
+
+
 async def order(client: httpx.AsyncClient, command: str, **body: Any) -> Any:
     answer = await client.post(f"{URL}/{command}", json={"reason": "test", **body})
     assert answer.status_code == 200, answer.text
@@ -66,6 +74,37 @@ async def models(client: httpx.AsyncClient, users: int = USERS) -> dict[str, str
         assert answer.status_code == 200, answer.text
         found |= {f"user-{i}": one["model"] for i, one in enumerate(answer.json()["predictions"], start)}
     return found
+
+
+async def test_a_changed_share_moves_nobody_else_and_is_logged_with_each_request(config: Config) -> None:
+    async with small_experiment.running(config) as client:
+        await three(config, client)
+        for number in (1, 2, 3):
+            await order(client, "ramp", rollout=f"test-r000{number}", stage=2)
+        await serving(client, URL, share=0.3)
+        weights = {"v0002": 0.2, "v0003": 1.0, "v0004": 0.6}
+        seen = [await models(client)]
+        for rollout, weight, share in (
+            ("test-r0001", 0.2, 0.22),
+            ("test-r0003", 0.6, 0.18),
+            ("test-r0001", 0.5, 0.21),
+            ("test-r0001", 0.2, 0.18),
+        ):
+            await give(config, rollout, weight)
+            await serving(client, URL, share=share)
+            seen.append(await models(client))
+            changed = {"test-r0001": "v0002", "test-r0003": "v0004"}[rollout]
+            moved = {user for user in seen[-1] if seen[-1][user] != seen[-2][user]}
+            assert moved
+            assert all({seen[-1][user], seen[-2][user]} == {"v0001", changed} for user in moved)
+        assert seen[4] == seen[2], "the same shares are the same users"
+        for version, weight in weights.items():
+            mine, share = sum(model == version for model in seen[-1].values()), 0.1 * weight
+            assert abs(mine - USERS * share) < 3 * math.sqrt(USERS * share * (1 - share)), version
+    found = [event for event in await recorded(config, keys.PREDICTIONS) if isinstance(event, events.Prediction)]
+    logged = {tuple((c.challenger, round(c.propensity, 6)) for c in e.contenders) for e in found[-USERS:]}
+    assert logged == {(("v0002", 0.02), ("v0003", 0.1), ("v0004", 0.06))}
+    assert len({event.allocation for event in found}) == 5
 
 
 async def test_three_share_the_ramp_and_nobody_moves_when_one_comes_or_goes(config: Config) -> None:

@@ -35,6 +35,7 @@ def commands(draw: st.DrawFn) -> Command:
         rule=draw(st.sampled_from(list(Rule))),
         most=draw(st.integers(1, 3)),
         slots=draw(st.integers(1, 3)),
+        weight=draw(st.sampled_from([1.0, 0.5, 0.01, 0.0, 1.5])),
         shadow=Stage(share=0.0, min_seconds=0, approval=draw(approval)),
         stages=tuple(Stage(share=share / 1000, min_seconds=0, approval=draw(approval)) for share in ramp),
         bake_seconds=draw(st.sampled_from([0.0, 100.0])),
@@ -73,6 +74,8 @@ def test_the_promises_hold_in_any_order_of_commands(wishes: list[Command]) -> No
         for running in after.rollouts:
             assert running.in_shadow == (running.slot is None)
             assert running.challenger != after.champion
+            assert running.share <= running.gate.share, "nobody has more than its stage allows"
+            assert running.in_shadow or running.share > 0
             assert running.id not in {e.id for e in after.ended}
             before = record.running(running.id)
             if before is not None and before.slot is not None and running.slot is not None:

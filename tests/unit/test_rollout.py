@@ -72,6 +72,7 @@ COMMANDS = {
     "challenge": order("challenge"),
     "advance": order("advance"),
     "ramp": order("ramp", stage=0),
+    "allocate": order("allocate", weight=0.5),
     "pause": order("pause"),
     "resume": order("resume"),
     "approve": order("approve"),
@@ -82,11 +83,14 @@ COMMANDS = {
     "confirm": order("confirm"),
     "close": order("close"),
 }
-NONE = dict.fromkeys(("advance", "ramp", "pause", "resume", "approve", "promote", "abort", "archive"), "no_rollout")
+NONE = dict.fromkeys(
+    ("advance", "ramp", "allocate", "pause", "resume", "approve", "promote", "abort", "archive"), "no_rollout"
+)
 RUNS = {
     "challenge": "same",
     "advance": "does",
     "ramp": "same",
+    "allocate": "does",
     "pause": "does",
     "resume": "same",
     "approve": "does",
@@ -98,10 +102,10 @@ RUNS = {
 }
 TABLE = {
     "fresh": {**NONE, "challenge": "does", "rollback": "no_previous", "confirm": "same"},
-    "shadow": {**RUNS, "ramp": "does"},
+    "shadow": {**RUNS, "ramp": "does", "allocate": "in_shadow"},
     "first": RUNS,
     "last": {**RUNS, "advance": "last_stage", "ramp": "does"},
-    "paused": {**RUNS, "advance": "paused", "pause": "same", "resume": "does"},
+    "paused": {**RUNS, "advance": "paused", "allocate": "paused", "pause": "same", "resume": "does"},
     "baking": {**NONE, "challenge": "already_champion", "promote": "same", "rollback": "does", "confirm": "does"},
     "settled": {**NONE, "challenge": "already_champion", "promote": "same", "rollback": "does", "confirm": "same"},
     "rolled_back": {

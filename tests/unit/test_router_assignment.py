@@ -92,3 +92,20 @@ def test_the_finest_share_is_exact() -> None:
     assert assignment.cut(0.0001) == 100
     assert assignment.cut(0.0) == 0
     assert assignment.cut(1.0) == assignment.BUCKETS
+
+
+@given(st.integers(1, 6), st.data())
+def test_a_changed_share_concerns_only_the_buckets_between_the_old_one_and_the_new(
+    slots: int, data: st.DataObject
+) -> None:
+    """Whatever the shares within the slots, as under Thompson allocation: nobody moves but by its own share."""
+    share = st.floats(0.0001, 1 / slots)
+    before = data.draw(st.lists(share, min_size=slots, max_size=slots))
+    changed, new = data.draw(st.integers(0, slots - 1)), data.draw(share)
+    after = [new if slot == changed else old for slot, old in enumerate(before)]
+    for slot in range(slots):
+        old, now = assignment.buckets(slot, slots, before[slot]), assignment.buckets(slot, slots, after[slot])
+        assert old.start == now.start
+        assert (old == now) or slot == changed
+        others = [assignment.buckets(other, slots, after[other]) for other in range(slots) if other != slot]
+        assert all(now.stop <= other.start or other.stop <= now.start for other in others)
