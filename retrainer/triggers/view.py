@@ -48,7 +48,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def quality(self) -> float | None:
-        """The score of the requests' quality: that of the open episode where quality is a part of it, else of the latest
+        """The score of the requests' quality: of the open episode where quality is a part of it, else of the latest
         requests; None while the evaluator can't judge it."""
         episode = self.own.episode
         shown = episode.quality if episode is not None else None
