@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 from msgspec import Meta
 
-from gauntlet.config.section import Count, NonNegative, Positive, Seconds, Section, check, distinct
-from gauntlet.config.triggers import TriggersConfig
+from gauntlet.config.section import Count, NonNegative, Positive, Seconds, Section, check, check_most, distinct
+from gauntlet.config.triggers import MOST_ROWS, TriggersConfig
 from gauntlet.types import Label, Rule, TriggerMode
 
 MOST_TRIES = 64
@@ -196,6 +196,16 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
         check(self.validation > 0, "`validation` must be greater than 0")
         check(self.test > 0, "`test` must be greater than 0")
         check(self.time_limit > 0, "`time_limit` must be greater than 0")
+        check_most(
+            self,
+            min_data_points=(MOST_ROWS, "no job can hold more rows"),
+            max_attempts=(10**6, "no champion is challenged more often"),
+            max_memory_bytes=(2**50, "no machine has more memory"),
+            parallel_jobs=(1024, "each job is a process with a model of its own"),
+            min_improvement=(10**12, "no metric improves by more"),
+            bootstrap=(10**6, "more repetitions change no answer, and their time grows"),
+            seed=(2**32 - 1, "numpy's generators take no greater one"),
+        )
         distinct("recipes", [recipe.name for recipe in self.recipes])
 
     @property

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,11 +16,13 @@ import msgspec
 from gauntlet.config import Config, RetrainConfig
 from gauntlet.config.load import in_words_of_yaml, split_error
 from gauntlet.config.profile import as_written, rehearsed
+from gauntlet.config.section import LONGEST, Seconds
 from gauntlet.errors import ConfigError
 from gauntlet.spelling import did_you_mean
 
 _SECTIONS = ("retraining", "drift_detection", "ab_testing", "logging", "retraining_config")
 _DAY = 86_400.0
+_GREATEST = sys.float_info.max
 
 Patch = dict[str, Any]
 Maker = Callable[[Any], Patch]
@@ -39,7 +41,17 @@ def _nested(parents: list[str], leaf: Patch) -> Patch:
 
 
 def _days(path: str) -> Maker:
-    return lambda value: _to(path)(_least_zero(value) * _DAY)
+    return lambda value: _to(path)(_duration(value, _DAY))
+
+
+def _duration(value: Any, unit: float) -> float:
+    """Seconds of so many units."""
+    number = _number(value)
+    if number < 0:
+        raise ValueError(f"must be at least 0, not {value!r}")
+    if number > LONGEST / unit:
+        raise ValueError(f"must be at most {LONGEST / unit:,.0f}, a hundred years, not {number:g}")
+    return number * unit
 
 
 def _switch(trigger: str, **on: Any) -> Maker:
@@ -47,21 +59,15 @@ def _switch(trigger: str, **on: Any) -> Maker:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"must be a number, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_GREATEST <= value <= _GREATEST:
+        shown = repr(value)
+        raise ValueError(f"must be a number, not {shown if len(shown) <= 40 else f'{shown[:40]} …'}")
     return float(value)
 
 
-def _least_zero(value: Any) -> float:
-    number = _number(value)
-    if number < 0:
-        raise ValueError(f"must be at least 0, not {value!r}")
-    return number
-
-
-def _seconds(kind: type, value: Any) -> Any:
-    """A duration: all are numbers of seconds here, and checked."""
-    return kind(value)
+def _seconds(kind: type[Seconds], value: Any) -> Any:
+    """A duration: all are numbers of seconds here."""
+    return kind.checked(value)
 
 
 def _boolean(value: Any) -> bool:
@@ -74,8 +80,10 @@ def _significance(value: Any) -> Patch:
     return {"confidence": 1.0 - _number(value)}
 
 
-def _rule(name: str, condition: str) -> Maker:
-    return lambda value: {"triggers": {"rules": [{"name": name, "condition": condition.format(_number(value))}]}}
+def _rule_of_days(name: str, condition: str) -> Maker:
+    return lambda value: {
+        "triggers": {"rules": [{"name": name, "condition": condition.format(_duration(value, _DAY) / _DAY)}]}
+    }
 
 
 def _rules(value: Any) -> Patch:
@@ -107,12 +115,12 @@ NAMES: dict[str, Maker] = {
     "quality_enabled": _switch("quality"),
     "data_quality_threshold": _to("triggers.quality.score"),
     "min_new_samples": _to("triggers.volume.samples", mode="automatic"),
-    "max_days_since_training": _rule("max_days_since_training", "days_since_training > {:g}"),
+    "max_days_since_training": _rule_of_days("max_days_since_training", "days_since_training > {:g}"),
     "retraining_rules": _rules,
     "min_data_points": _to("min_data_points"),
     "min_training_samples": _to("min_data_points"),
     "min_samples_for_retraining": _to("min_data_points"),
-    "max_retrain_frequency_hours": lambda value: {"min_interval": _least_zero(value) * 3600.0},
+    "max_retrain_frequency_hours": lambda value: {"min_interval": _duration(value, 3600.0)},
     "training_data_window_days": _days("window"),
     "promotion_min_improvement": _to("min_improvement"),
     "improvement_threshold": _to("min_improvement"),
@@ -246,9 +254,13 @@ def _schedule(given: Mapping[str, Any], settings: RetrainConfig) -> Patch:
         if name not in _WEEKDAYS and name not in [known[:3] for known in _WEEKDAYS]:
             raise ValueError(f"`schedule_day_of_week` must be {', '.join(_WEEKDAYS)}, not {day!r}")
         return {"schedule": {"weekday": name[:3], "time": time, **zone}}
-    days = _number(named.get("schedule_interval_days", named.get("retrain_frequency_days", 7)))
+    interval = next((name for name in ("schedule_interval_days", "retrain_frequency_days") if name in named), None)
+    try:
+        days = _duration(named[interval] if interval else 7, _DAY) / _DAY
+    except ValueError as error:
+        raise ValueError(f"`{interval}` {error}") from error
     if days <= 0:
-        raise ValueError(f"`schedule_interval_days` must be greater than 0, not {days:g}")
+        raise ValueError(f"`{interval}` must be greater than 0, not {days:g}")
     return {"schedule": {"every": days * _DAY, **({"time": time} if days.is_integer() else {}), **zone}}
 
 

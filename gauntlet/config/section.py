@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 import msgspec
 from msgspec import Meta
@@ -18,7 +18,8 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 """0 takes any free one."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LONGEST = 36_525 * 86_400.0
+LONGEST = 36_525 * 86_400.0
+"""Seconds of the longest duration, a hundred years."""
 
 
 class Seconds(float):
@@ -33,10 +34,16 @@ class Seconds(float):
             if match is None:
                 raise ValueError(f"a duration must look like 250ms, 90s, 15m, 12h or 7d, not {value!r}")
             number = float(match[1]) * _UNITS[match[2]]
+        return cls.checked(number, repr(value))
+
+    @classmethod
+    def checked(cls, number: float, written: str = "") -> Self:
+        """This many seconds, which were `written` so. Raises `ValueError`."""
+        written = written or f"{number:g}s"
         if not 0 <= number < float("inf"):
-            raise ValueError(f"a duration must be finite and not negative, not {value!r}")
-        if number > _LONGEST:  # the calendar ends, and with it every time that is shown
-            raise ValueError(f"a duration must be at most 100 years (36525d), not {value!r}")
+            raise ValueError(f"a duration must be finite and not negative, not {written}")
+        if number > LONGEST:  # the calendar ends, and with it every time that is shown
+            raise ValueError(f"a duration must be at most 100 years (36525d), not {written}")
         return cls(number)
 
 
@@ -65,6 +72,13 @@ def check(condition: bool, reason: str) -> None:
     """Refuse a setting unless `condition`. `reason` begins with the setting's name, in backticks."""
     if not condition:
         raise ValueError(reason)
+
+
+def check_most(section: Section, **limits: tuple[float, str]) -> None:
+    """Refuse settings beyond their limits, each with why there is one."""
+    for name, (most, why) in limits.items():
+        value = getattr(section, name)
+        check(value is None or value <= most, f"`{name}` must be at most {most:,}: {why}")
 
 
 def distinct(setting: str, names: Sequence[str]) -> None:

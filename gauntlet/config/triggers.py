@@ -9,10 +9,14 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from gauntlet.config.rules import Condition
-from gauntlet.config.section import Count, Fraction, Positive, Seconds, Section, check
+from gauntlet.config.section import Count, Fraction, Positive, Seconds, Section, check, check_most
 from gauntlet.types import TriggerMode
 
 _Share = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
+
+MOST_ROWS = 10**9
+"""Rows that a setting may ask for: more are in no job's memory."""
+_MOST_TIMES = (10**6, "such a rise never comes")
 
 Repeat = Literal["level", "edge"]
 """`level`: ask again, after the cool-down, while the cause lasts; `edge`: once, until it is over or worse."""
@@ -54,6 +58,9 @@ class DriftTrigger(TriggerConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check(self.statistic <= self.urgent, "`urgent` must be at least `statistic`")
+        check_most(
+            self, features=(10**6, "no model has more features"), episodes=(10**6, "no champion has more episodes")
+        )
 
 
 class PerformanceTrigger(TriggerConfig, frozen=True, kw_only=True):
@@ -78,6 +85,7 @@ class PerformanceTrigger(TriggerConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check(self.window > 0, "`window` must be greater than 0")
+        check_most(self, min_outcomes=(MOST_ROWS, "no window has more outcomes"), rmse_rise=_MOST_TIMES)
 
 
 class QualityTrigger(TriggerConfig, frozen=True, kw_only=True):
@@ -99,6 +107,9 @@ class VolumeTrigger(TriggerConfig, frozen=True, kw_only=True):
     """More new ones than this."""
     growth: _Share | None = None
     """Or more than this share of the rows that it was trained on."""
+
+    def __post_init__(self) -> None:
+        check_most(self, samples=(MOST_ROWS, "no job can hold more rows"), growth=_MOST_TIMES)
 
 
 class RollbackTrigger(Section, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -23,20 +24,27 @@ def next_due(schedule: ScheduleConfig, last: float, pace: Pace = "calm") -> floa
     Cron expressions are read in the schedule's time zone. A time that a change of the clocks skips comes right after
     the change, and one that it repeats comes once.
     """
-    if schedule.every is not None and schedule.time is None:
-        return last + schedule.every
-    if schedule.adaptive is not None:
-        return last + float(getattr(schedule.adaptive, pace))
+    if (interval := _interval(schedule, pace)) is not None:
+        return last + interval
     if schedule.every is not None:
         last += schedule.every - _HALF_A_DAY  # whatever the clocks do meanwhile, the time is that of the day meant
     zone = ZoneInfo(schedule.timezone)
     return next(CronSim(schedule.expression, datetime.fromtimestamp(last, zone))).astimezone(UTC).timestamp()
 
 
+def _interval(schedule: ScheduleConfig, pace: Pace) -> float | None:
+    """The seconds between two jobs, None where they come at times of the clock."""
+    if schedule.adaptive is not None:
+        return float(getattr(schedule.adaptive, pace))
+    return None if schedule.every is None or schedule.time is not None else float(schedule.every)
+
+
 def due(schedule: ScheduleConfig | None, last: float, now: float, pace: Pace = "calm") -> float | None:
     """The latest time at which a job was due and none has run; None while none is due. Missed ones count as one."""
     if schedule is None or (at := next_due(schedule, last, pace)) > now:
         return None
+    if (interval := _interval(schedule, pace)) is not None:
+        return max(at, last + interval * math.floor((now - last) / interval))
     while (later := next_due(schedule, at, pace)) <= now:
         at = later
     return at

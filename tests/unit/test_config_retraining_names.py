@@ -156,6 +156,18 @@ def test_other_names_of_the_same() -> None:
         ({"data_quality_threshold": 0.6}, "`block` must be at most `data_quality_threshold`"),
         ({"training_data_window_days": 14}, "`training_data_window_days` must be longer than"),
         ({"training_data_window_days": -1}, "`training_data_window_days` must be at least 0"),
+        ({"training_data_window_days": 36_526}, "`training_data_window_days` must be at most 36,525, a hundred years"),
+        ({"schedule_interval_days": 1e12}, "`schedule_interval_days` must be at most 36,525, a hundred years"),
+        ({"retrain_frequency_days": -1}, "`retrain_frequency_days` must be at least 0"),
+        ({"max_retrain_frequency_hours": 1e300}, "`max_retrain_frequency_hours` must be at most 876,600"),
+        ({"max_retrain_frequency_hours": 10**400}, r"must be a number, not 1000\d+ …"),
+        ({"max_days_since_training": 36_526}, "`max_days_since_training` must be at most 36,525"),
+        ({"min_training_samples": 10**9 + 1}, "`min_training_samples` must be at most 1,000,000,000: no job can hold"),
+        ({"min_samples_for_check": 10**30}, "`min_samples_for_check` must be at most 1,000,000,000: no window has"),
+        ({"min_new_samples": 10**30}, "`min_new_samples` must be at most 1,000,000,000: no job can hold more rows"),
+        ({"max_drift_features": 10**30}, "`max_drift_features` must be at most 1,000,000: no model has more features"),
+        ({"rmse_threshold": 1e30}, "`rmse_threshold` must be at most 1,000,000: such a rise never comes"),
+        ({"promotion_min_improvement": 1e30}, "`promotion_min_improvement` must be at most 1,000,000,000,000"),
         ({"schedule_time": "25:00"}, "must be HH:MM"),
         ({"schedule_day_of_week": "someday"}, "`schedule_day_of_week` must be monday"),
         ({"schedule_interval_days": 0}, "`schedule_interval_days` must be greater than 0"),
@@ -172,6 +184,15 @@ def test_other_names_of_the_same() -> None:
 def test_what_cannot_be_is_refused_by_its_name(names: dict[str, object], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         from_names(names, OURS)
+
+
+def test_at_its_limit_a_setting_is_taken() -> None:
+    found = set_by(
+        schedule_interval_days=36_525, training_data_window_days=36_525, min_data_points=10**9, rmse_threshold=1e6
+    )
+    assert found.schedule is not None
+    assert found.schedule.every == found.window == 36_525 * DAY
+    assert set_by(max_days_since_training=36_525).triggers.rules[0].condition == "days_since_training > 36525"
 
 
 def test_no_name_is_in_two_places() -> None:

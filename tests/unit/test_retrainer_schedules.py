@@ -39,6 +39,15 @@ def test_missed_times_count_as_one_the_latest() -> None:
     assert due(None, 0.0, 1e9) is None
 
 
+def test_the_shortest_interval_is_counted_and_not_walked_through() -> None:
+    """A microsecond, and a hundred years in which nothing ran."""
+    long = 36_525 * DAY
+    at = due(ScheduleConfig(every=Seconds(1e-6)), 0.0, long)
+    assert at == pytest.approx(long)
+    assert at is not None
+    assert at <= long
+
+
 def test_a_weekday_at_a_time_and_every_day() -> None:
     monday = ScheduleConfig(weekday="mon", time="02:30")
     assert times(monday, "2026-11-29T12:00", 2) == ["Mon 11-30 02:30", "Mon 12-07 02:30"]
