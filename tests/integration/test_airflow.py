@@ -50,7 +50,10 @@ async def test_every_way_through_the_dag_and_on_to_a_promotion(
         ({"force_retrain": True}, {"GAUNTLET_KEY": "a-key-that-nobody-has-given-out"}),
     ]
     outside = {"registry": f"mlflow+{mlflow_server.url}", "records": schema_of(postgres)}
-    async with retrainer(tmp_path, monkeypatch, outside) as (url, config):
+    suggesting = "{name: told, condition: drift_severity >= 1, action: notify}"
+    asking = "{name: asked, condition: drift_severity >= 1, action: investigate_and_retrain}"
+    triggers = f"{{rules: [{suggesting}, {asking}]}}"  # both causes are there, and start nothing
+    async with retrainer(tmp_path, monkeypatch, outside, triggers=triggers) as (url, config):
         known["GAUNTLET_RETRAINER_URL"] = url
         found = await asyncio.to_thread(airflow.run, DAGS, "gauntlet_retraining", runs)
         await promoted(config)
@@ -96,6 +99,6 @@ async def promoted(config: Config) -> None:
 
     await small_experiment.until(mirrored, 60)
     await small_experiment.until(recorded, 60)
-    assert rows("select trigger_type, execution_successful, retraining_model_version from model_retraining_events") == [
-        ("manual", True, "v0002")
-    ]
+    columns = "trigger_type, execution_successful, retraining_model_version"
+    found = rows(f"select {columns} from model_retraining_events where execution_attempted")
+    assert found == [("manual", True, "v0002")]

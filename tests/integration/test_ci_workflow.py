@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,20 @@ async def test_a_job_that_fails_fails_the_run(tmp_path: Path, monkeypatch: pytes
         assert waited.returncode == 1
         assert "failed; no version: " in waited.stdout
         assert "no luck today" in waited.stdout
+
+
+async def test_where_somebody_else_has_to_agree_it_says_so_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with retrainer(tmp_path, monkeypatch, triggers="{manual: {mode: approve}}") as (url, _):
+        asked = await step("trigger", tmp_path, URL=url)
+        assert asked.returncode == 0, asked.stderr
+        (request,) = re.findall(r"::notice::no job yet: .* gauntlet retrain approve (\S+) --reason", asked.stdout)
+        assert (await step("wait", tmp_path, URL=url)).returncode == 0
+        assert f"approve {request}" in (tmp_path / "summary.md").read_text()
+        second = await step("trigger", tmp_path, URL=url, IDEMPOTENCY_KEY="ci-2")
+        assert second.returncode == 1
+        assert f"{request} is open already" in second.stdout
 
 
 def test_it_asks_ci_for_no_more_than_it_needs() -> None:

@@ -7,7 +7,9 @@ comparison and the record of it all are the retrainer's, whoever asks. Give its 
     GAUNTLET_KEY              an API key with the role operator, where the retrainer has keys
     GAUNTLET_MODEL            the experiment's name; default: the one that the retrainer trains
 
-A retry of a task never starts a second job: its request carries the run's id as its Idempotency-Key.
+A trigger starts what its mode allows: one that only suggests is told and skipped, one that asks for approval is told
+with the command that agrees. A retry of a task never starts a second job: its request carries the run's id as its
+Idempotency-Key.
 """
 
 from __future__ import annotations
@@ -70,6 +72,27 @@ def told_by_drift_report(path: str) -> str | None:
     return f"{path}: {report['severity']} drift, root cause {report['root_cause']}"
 
 
+def allowed(found: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Of a check's triggers those that may start a job by their mode, and what is told of the others."""
+    requests = {request["key"]: request for request in found["requests"]}
+    starting, told = [], []
+    for key in found["triggered"]:
+        request = requests.get(key)
+        if request is None:
+            told.append(f"{key}: the retrainer has not opened its request yet")
+        elif request["mode"] == "automatic" or request["approved_by"]:
+            starting.append(key)
+        elif request["mode"] == "approve":
+            told.append(awaiting(request["id"], key))
+        else:
+            told.append(f"{key} only suggests a job: {request['reason']}")
+    return starting, told
+
+
+def awaiting(request: str, key: str) -> str:
+    return f'{key} waits for approval:  gauntlet retrain approve {request} --reason "…"'
+
+
 @dag(
     dag_id="gauntlet_retraining",
     schedule=timedelta(hours=6),
@@ -95,13 +118,14 @@ def gauntlet_retraining() -> None:
         reasons = []
         if params["force_retrain"]:
             reasons.append("force_retrain")
-        if found["triggered"]:
-            reasons.append(f"triggers: {', '.join(found['triggered'])}")
+        starting, told = allowed(found)
+        if starting:
+            reasons.append(f"triggers: {', '.join(starting)}")
         if days is not None and days > params["max_days_since_training"]:
             reasons.append(f"{days:.0f} days since training, {params['max_days_since_training']:g} allowed")
-        if params["drift_report"] and (told := told_by_drift_report(params["drift_report"])):
-            reasons.append(told)
-        print(f"due: {'; '.join(reasons)}" if reasons else "nothing asks for a job")
+        if params["drift_report"] and (severe := told_by_drift_report(params["drift_report"])):
+            reasons.append(severe)
+        print(*told, f"due: {'; '.join(reasons)}" if reasons else "nothing may start a job", sep="\n")
         return {"model": name, "reasons": reasons} if reasons else {}
 
     @task
@@ -122,7 +146,10 @@ def gauntlet_retraining() -> None:
         status, answer = ask(f"{prepared['model']}/trigger", body, key)
         if status == 409 and answer["error"]["code"] != "retraining_refused":
             raise AirflowFailException(answer["error"]["message"])
-        return {**prepared, "jobs": answer["jobs"], "refused": answer["error"]["message"] if status == 409 else None}
+        refused = answer["error"]["message"] if status == 409 else None
+        if answer["waiting"]:
+            refused = awaiting(answer["request"], "the request")
+        return {**prepared, "jobs": answer["jobs"], "refused": refused}
 
     @task.sensor(poke_interval=30, timeout=timedelta(hours=6).total_seconds(), mode="reschedule")
     def wait(trained: dict[str, Any]) -> bool:
