@@ -72,7 +72,8 @@ class TriggerDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """What a running job does just now. Times are the machine's; `share` of the step is null where it is not known.
+    """What a running job does just now: `share` of the whole is done, with `steps_done` of `steps_planned` (null before
+    it has begun). Times are the machine's; `started` and `seconds` are the step's.
 
     `heartbeat` is when its process was last seen alive, `memory_bytes` what its processes held in memory then.
     """
@@ -80,6 +81,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     step: str
     started: datetime | None = None
     seconds: float | None = None
+    steps_done: int = 0
+    steps_planned: int | None = None
     share: float | None = None
     heartbeat: datetime | None = None
     memory_bytes: int | None = None

@@ -82,7 +82,9 @@ def progress(folder: JobFolder, memory: int | None) -> Progress:
         step=step.step if step is not None else "starting",
         started=moment(step.started) if step is not None else None,
         seconds=max(0.0, time.time() - step.started) if step is not None and step.started else None,
-        share=step.share if step is not None else None,
+        steps_done=step.done if step is not None else 0,
+        steps_planned=step.planned if step is not None else None,
+        share=step.share if step is not None else 0.0,
         heartbeat=moment(folder.heartbeat()),
         memory_bytes=memory,
     )

@@ -32,7 +32,8 @@ from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Rule
 from retrainer.jobs import dataset, holdout_gate, training
 from retrainer.jobs.dataset import Rows
-from retrainer.jobs.job_dir import Answer, JobFolder, Report, Spec
+from retrainer.jobs.job_dir import Answer, JobFolder, Spec
+from retrainer.jobs.progress import Progress, Report, Stage
 from retrainer.jobs.quality import quality
 from retrainer.jobs.search import search
 
@@ -78,10 +79,10 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
     if searched:
         recipe, _ = search(champion, recipe, settings, spec.config.metric, train, validation, report)
         train = rows.between(-np.inf, spec.matured - settings.test)
-    report(f"training on {len(train):,} rows")
+    report("train", f"training on {len(train):,} rows")
     model, schema = training.fit(champion, recipe, settings, train)
     seconds = time.monotonic() - began
-    report(f"comparing on {len(holdout):,} held-out rows")
+    report("compare", f"comparing on {len(holdout):,} held-out rows")
     challenger = Predictor(model, schema, spec.job)
     compared, answers = _compare(spec, champion, challenger, holdout)
     judged = Answer(
@@ -97,10 +98,10 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
     judge(judged)
     reference = _reference(spec, challenger, train, holdout, answers)  # its losses are of rows it was not fitted on
     if settings.rule is Rule.REFRESH:
-        report(f"fitting anew on all {len(rows):,} rows")
+        report("refit", f"fitting anew on all {len(rows):,} rows")
         model, schema = training.fit(champion, recipe, settings, rows)
         train = rows
-    report("registering")
+    report("register", "registering")
     register = functools.partial(
         registry.register,
         model,
@@ -118,7 +119,7 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
         parameters=_parameters(spec, recipe),
     )
     # An answer of the registry that was lost must not register twice.
-    version = _answered(lambda: registered(registry, spec.job) or register(), report)
+    version = _answered(lambda: registered(registry, spec.job) or register(), report, "register")
     return msgspec.structs.replace(judged, version=version.version)
 
 
@@ -143,13 +144,13 @@ def checked_rows(spec: Spec, schema: Schema, registry: Registry, rows: Rows, par
     return Answer(split=split)
 
 
-def _answered(call: Callable[[], _T], report: Report) -> _T:
+def _answered(call: Callable[[], _T], report: Report, stage: Stage) -> _T:
     """What the call returns; a registry that does not answer is waited for (the job's time limit bounds the wait)."""
     while True:
         try:
             return call()
         except RegistryUnavailable as error:
-            report(f"waiting for the registry: {error}")
+            report(stage, f"waiting for the registry: {error}")
             time.sleep(_RETRY_SECONDS)
 
 
@@ -269,7 +270,7 @@ async def collect(spec: Spec, registry: ModelStore, report: Report) -> Rows:
             finally:
                 await reader.close()
         except LogUnavailable as error:
-            report(f"waiting for the event log: {error}")
+            report("collect", f"waiting for the event log: {error}")
             await asyncio.sleep(_RETRY_SECONDS)
 
 
@@ -280,15 +281,15 @@ def run(folder: JobFolder) -> Answer:
         if answer is not None:
             return answer
         spec = folder.spec()
-        registry = adapters.registry(spec.config)
-        version = _answered(lambda: registered(registry, spec.job), folder.report)
+        registry, report = adapters.registry(spec.config), Progress(folder, spec)
+        version = _answered(lambda: registered(registry, spec.job), report, "collect")
         judged = folder.judged()
         if version is not None and judged is not None:  # an earlier start got as far as registering
             answer = msgspec.structs.replace(judged, version=version.version)
         else:
-            folder.report("collecting rows")
-            rows = asyncio.run(collect(spec, registry, folder.report))
-            answer = work(spec, rows, registry, folder.report, folder.judge)
+            report("collect", "collecting rows")
+            rows = asyncio.run(collect(spec, registry, report))
+            answer = work(spec, rows, registry, report, folder.judge)
     except GauntletError as error:
         answer = Answer(error=str(error))
     except OSError as error:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -71,17 +71,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job does just now. `started` is the machine's time; `share` of it that is done, None where unknown."""
+    """What a job does just now. `started` is the machine's time; `done` of the `planned` steps are over, and `share` of
+    all is done."""
 
     step: str
     started: float = 0.0
+    done: int = 0
+    planned: int = 0
     share: float | None = None
-
-
-class Report(Protocol):
-    """How a job says what it does now, and how much of that is done where it knows."""
-
-    def __call__(self, step: str, share: float | None = None) -> None: ...
 
 
 class JobFolder:
@@ -107,12 +104,14 @@ class JobFolder:
         with files.reading(self.spec_path, _REMEDY):
             return msgspec.json.decode(self.spec_path.read_bytes(), type=Spec, dec_hook=_decode)
 
-    def report(self, step: str, share: float | None = None) -> None:
-        """Say what the job does now; the same step said again keeps its start."""
+    def report(self, step: str, done: int, planned: int, share: float = 0.0) -> None:
+        """Say what the job does now, after `done` of the `planned` steps and `share` of the present one; the same step
+        said again keeps its start."""
         before = self.step()
         step = redacted(step)
         started = before.started if before is not None and before.step == step else time.time()
-        self._write("step.json", Step(step=step, started=started, share=share))
+        whole = (done + share) / planned
+        self._write("step.json", Step(step=step, started=started, done=done, planned=planned, share=whole))
 
     def step(self) -> Step | None:
         """What the job does just now; None where that is not known."""

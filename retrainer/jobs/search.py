@@ -18,7 +18,7 @@ from gauntlet.registry.artifact import Predictor
 from gauntlet.types import Label
 from retrainer.jobs import training
 from retrainer.jobs.dataset import Rows
-from retrainer.jobs.job_dir import Report
+from retrainer.jobs.progress import Report
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,8 @@ def search(
     """
     found, every = [], list(combinations(recipe))
     for number, parameters in enumerate(every, 1):
-        report(f"trying combination {number} of {len(every)} on the validation days", (number - 1) / len(every))
+        text = f"trying combination {number} of {len(every)} on the validation days"
+        report("search", text, (number - 1) / len(every))
         tried = msgspec.structs.replace(recipe, search={}, parameters={**recipe.parameters, **parameters})
         found.append(_trial(champion, tried, settings, metric, train, validation, parameters))
     best = min((trial for trial in found if trial.loss is not None), key=lambda trial: trial.loss or 0.0, default=None)

@@ -55,7 +55,7 @@ def test_only_its_owner_reads_what_a_job_keeps(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path / "job")
     config = retraining_data.configuration(tmp_path)
     folder.prepare(Spec(job="job", champion="v0001", now=0.0, ends={}, config=config))
-    folder.report("training")
+    folder.report("training", 1, 4)
     written(folder.output, b"hello\n")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.path.iterdir()}
     assert modes == dict.fromkeys(("spec.json", "step.json", "output.log"), 0o600)

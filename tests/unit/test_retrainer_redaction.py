@@ -32,7 +32,7 @@ def test_a_jobs_answer_and_step_are_kept_without_secrets(tmp_path: Path) -> None
         "RuntimeError: no login at postgresql://ann:pa55@db",
         "RuntimeError: no login at postgresql://***@db",
     )
-    folder.report(raised)
+    folder.report(raised, 0, 1)
     folder.judge(Answer(reason=raised))
     folder.finish(Answer(error=raised, warnings=[raised]))
     step = folder.step()

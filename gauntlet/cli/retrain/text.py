@@ -70,7 +70,8 @@ def job(found: JobDocument) -> str:
     """One job with what it does, or what became of it."""
     lines = [_job_line(found), f"  asked for  {found.reason}{f' (by {found.by})' if found.by else ''}"]
     if (now := found.progress) is not None:
-        share = f", {now.share:.0%} of it" if now.share is not None else ""
+        place = f", {now.steps_done + 1} of {now.steps_planned} steps" if now.steps_planned else ""
+        share = f"{place}, {now.share:.0%} of the job" if now.share is not None else place
         alive = f", alive at {moment(now.heartbeat)}" if now.heartbeat else ""
         memory = f", {now.memory_bytes / 2**20:,.0f} MiB" if now.memory_bytes else ""
         seconds = f" for {now.seconds:.0f} s" if now.seconds is not None else ""
