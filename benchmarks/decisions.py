@@ -178,11 +178,16 @@ def losses(cell: Cell, rng: np.random.Generator, n: int, shift: float) -> tuple[
     return champion, champion * np.maximum(1.0 + noise - moved, 0.0)
 
 
-def rollout(cell: Cell, config: Config, seed: int) -> Outcome:
-    """One rollout from its challenge to its end, or to the last day."""
+def rollout(
+    cell: Cell, config: Config, seed: int | Sequence[int], *, level: float | None = None, every: int = 1
+) -> Outcome:
+    """One rollout from its challenge to its end, or to the last day. level: of its lineage's budget, where it has one;
+    every: hours between looks."""
     rng = np.random.default_rng(seed)
     design = evaluation_design(config)
     plan = msgspec.structs.replace(design.plan, rule=cell.rule)
+    if level is not None:
+        plan = msgspec.structs.replace(plan, refresh_alpha=min(level, plan.refresh_alpha))
     state, sums = EvaluationState.start(plan), RolloutSums("v0001", "v0002", rule=cell.rule)
     watch = GrossHarmMonitor(config.evidence.gross_margin, config.evidence.gross_alpha)
     control = apply(begin("bench", "v0001", 0.0), _challenge(config, cell.rule), 0.0)
@@ -202,7 +207,7 @@ def rollout(cell: Cell, config: Config, seed: int) -> Outcome:
             watch.pairs(NAME, *shown[hour - int(np.ceil(cell.delay))])
         events = [] if (alarm := watch.take(NAME)) is None else [alarm_evaluation(design, NAME, sums, alarm, now, {})]
         last = hour - horizon
-        if last >= 0 and state.planned(design, sums, last):
+        if last >= 0 and hour % every == 0 and state.planned(design, sums, last):
             events.append(evaluate(design, NAME, sums, state, last, {}, Task(config.task)))
         for event in events:
             command = decide(control, event, config, event.at)
@@ -255,12 +260,12 @@ def _scale(part: object, weight: int, champion: Floats, challenger: Floats, rng:
     part.d = round(total * unit)  # type: ignore[attr-defined]
 
 
-def config_of(cell: Cell) -> Config:
-    """All defaults; outcomes that come later than a day need their horizon declared."""
+def config_of(cell: Cell, more: str = "") -> Config:
+    """All defaults but for `more`; outcomes that come later than a day need their horizon declared."""
     task = "regression" if cell.task == "regression" else "classification"
     horizon = f"{{outcome_horizon: {cell.delay:g}h}}" if cell.delay > 24 else "{}"
     champion = '{model: "benchmarks.predict_route:LinearModel"}'
-    return configs.parse(f"experiment: bench\ntask: {task}\nchampion: {champion}\nevidence: {horizon}\n")
+    return configs.parse(f"experiment: bench\ntask: {task}\nchampion: {champion}\nevidence: {horizon}\n{more}")
 
 
 def line(cell: Cell, outcomes: Sequence[Outcome]) -> str:
