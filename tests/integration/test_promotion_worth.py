@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from builders import small_experiment
-from builders.small_experiment import FEATURES, challenge, serving, until
+from builders.small_experiment import challenge, serving, until
+from builders.small_traffic import Traffic
 
 from gauntlet import adapters, keys, status
 from gauntlet.config import Config
@@ -20,8 +20,6 @@ from gauntlet.worth import Ledger
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
 
 URL = "/v1/experiments/test"
-START = 1_700_006_400.0
-ENOUGH = 8000
 EVIDENCE = {"outcome_horizon": "1h", "block": "2h", "harm_block": "1h", "min_samples": 4000}
 WORSE = (0.2, 0.4, 0.1)
 """Weights of a model that has learned next to nothing."""
@@ -37,39 +35,6 @@ def configuration(folder: Path, **worth: Any) -> Config:
         retrain={"enabled": False},
     )
     return small_experiment.load(path)
-
-
-class Traffic:
-    """Requests a minute apart, and their outcomes half an hour later; what the weights 1.5, -1, .5 say is the truth."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
-        self._rng = np.random.default_rng(5)
-        self._sent = 0
-
-    async def more(self) -> None:
-        """A little more, up to what is enough for any answer: from then on only the services have to work."""
-        if self._sent < ENOUGH:
-            await self.send(120)
-
-    async def send(self, n: int) -> None:
-        x = self._rng.normal(size=(n, 3)).round(6)
-        labels = (self._rng.random(n) < 1 / (1 + np.exp(-x @ np.array([1.5, -1.0, 0.5])))).astype(int)
-        numbers = range(self._sent, self._sent + n)
-        times = {i: START + 60.0 * i for i in numbers}
-        instances = [
-            {"features": dict(zip(FEATURES, row.tolist(), strict=True)), "id": f"p-{i:06d}", "at": times[i]}
-            for i, row in zip(numbers, x, strict=True)
-        ]
-        answer = await self._client.post("/v1/predict", json={"instances": instances})
-        assert answer.status_code == 200, answer.text
-        outcomes = [
-            {"id": f"p-{i:06d}", "value": int(label), "at": times[i] + 1800.0}
-            for i, label in zip(numbers, labels, strict=True)
-        ]
-        answer = await self._client.post("/v1/outcomes", json={"outcomes": outcomes})
-        assert answer.status_code < 300, answer.text
-        self._sent += n
 
 
 async def ledger(config: Config) -> Ledger:
