@@ -224,6 +224,25 @@ def test_the_brokers_version_is_the_tests_version() -> None:
     assert CONTAINERS["kafka"]["image"] == f"apache/kafka:{version[1]}"
 
 
+def test_the_model_registrys_version_is_the_tests_version() -> None:
+    version = re.search(r"^mlflow==(\S+)$", (ROOT / "requirements" / "mlflow-server.in").read_text(), re.MULTILINE)
+    assert version is not None
+    assert CONTAINERS["mlflow"]["image"] == f"ghcr.io/mlflow/mlflow:v{version[1]}"
+
+
+def test_the_model_registry_is_opted_into_by_a_profile_and_a_line() -> None:
+    assert [name for name, container in CONTAINERS.items() if "profiles" in container] == ["mlflow"]
+    waiting = [name for name, one in CONTAINERS.items() if "mlflow" in one.get("depends_on", {})]
+    assert waiting == ["router"]
+    assert CONTAINERS["router"]["depends_on"]["mlflow"]["required"] is False, "without the profile there is none"
+    text = (DEPLOY / "compose" / "config.yaml").read_text()
+    registry = urlsplit(configs.parse(text.replace("# registry:", "registry:")).registry.removeprefix("mlflow+"))
+    assert CONFIG.registry == "local"
+    assert registry.hostname in CONTAINERS
+    assert f"--port={registry.port}" in CONTAINERS["mlflow"]["command"]
+    assert registry.netloc in CONTAINERS["mlflow"]["command"][-1].partition("=")[2].split(",")
+
+
 def test_services_find_log_and_state_by_their_names() -> None:
     log, state = urlsplit(CONFIG.log), urlsplit(CONFIG.state)
     kafka = CONTAINERS[str(log.hostname)]
