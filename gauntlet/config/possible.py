@@ -181,6 +181,10 @@ def useless(config: Config) -> Iterator[str]:
     for name in without:
         if getattr(evidence, name) != getattr(default, name):
             yield f"evidence.{name} has no effect with `evidence.block: {mode}`"
+    if evidence.aa_round is not None and not evidence.aa_slice:
+        yield "evidence.aa_round has no effect with `evidence.aa_slice: 0`"
+    if not config.thompson.enabled and config.thompson != type(config.thompson)():
+        yield "thompson has no effect without `thompson.enabled`"
     if champion.reference is None:
         for name in ("target", "time", "held_out"):
             if getattr(champion, name):

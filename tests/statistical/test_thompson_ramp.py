@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 from builders.decision_loop import look
+from builders.statistics import at_most
 
 from evaluator.policies.thompson import Contrast, contrast_allocation
-from evaluator.stats import NoAnswer
+from evaluator.stats import NoAnswer, Plan, SplitSums, State, advance, split_blocks
+from evaluator.stats.score_process import arms_of
 from gauntlet.config.load import parse
 from gauntlet.rollout import Control, Rollout, Stage
 from gauntlet.transitions import apply
@@ -22,6 +24,7 @@ SHARES = (0.10, 0.05, 0.10)
 EFFECTS = np.array([0.02, -0.02, 0.0])
 SPREAD, PAIRS = 0.5, 400  # of one pair's difference; pairs an hour
 HOURS = 7 * 24
+BLOCKS, UNITS = 30, 200
 
 
 def begun() -> Control:
@@ -79,3 +82,34 @@ def test_a_week_on_the_ramp_gives_the_best_its_cap_and_the_worst_its_floor() -> 
     gains = np.array([gain for _, gain in weeks])
     assert gains.mean() > 1.5 * fixed
     assert gains.min() > 0.0
+
+
+def test_the_score_process_keeps_its_level_while_the_shares_follow_the_same_outcomes() -> None:
+    """What is compared by assignment, at its worst: the shares of each block are made of the outcomes that are tested,
+    while the base rate drifts. The difference of the arms' pooled means is a lie there."""
+    rng, runs, crossed, naive = np.random.default_rng(11), 120, 0, 0
+    test = Plan(horizon=BLOCKS * UNITS * 0.16, min_blocks_win=10, min_blocks_harm=5)
+    for _ in range(runs):
+        sums: list[SplitSums] = []
+        state, share = State.start(test), 0.2
+        for number in range(BLOCKS):
+            treated = rng.random(UNITS) < share
+            y = (rng.random(UNITS) < 0.3 + 0.4 * number / BLOCKS).astype(np.float64)
+            sums.append(SplitSums())
+            sums[-1].add(treated, share, y)
+            blocks = split_blocks(sums)
+            scores, information = sum(b.score for b in blocks), sum(b.information for b in blocks)
+            if information and number >= 3:
+                error = sum(b.variance for b in blocks) ** 0.5 / information
+                found = contrast_allocation([Contrast(1000, scores / information, error)], floor=0.05)
+                assert not isinstance(found, NoAnswer)
+                share = 0.4 * found.shares[1]
+            if number % 5 == 4:
+                state, _ = advance(state, blocks, test)
+        crossed += state.stop is not None
+        champion, challenger = arms_of(split_blocks(sums))
+        rate = (champion.total + challenger.total) / (champion.n + challenger.n)
+        spread = (rate * (1 - rate) * (1 / champion.n + 1 / challenger.n)) ** 0.5
+        naive += abs(champion.total / champion.n - challenger.total / challenger.n) > 1.96 * spread
+    assert crossed <= at_most(runs, 0.05)
+    assert naive > at_most(runs, 0.05)

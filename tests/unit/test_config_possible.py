@@ -188,6 +188,8 @@ def test_a_holdout_is_answered_from_five_blocks_on(days: int, answered: bool) ->
 NOTES = {
     "evidence: {min_blocks: 30}": "evidence.min_blocks has no effect with `evidence.block: auto`",
     "evidence: {block: 1d, cycle: 12h}": "evidence.cycle has no effect with `evidence.block: 1d`",
+    "evidence: {aa_round: 7d}": "evidence.aa_round has no effect with `evidence.aa_slice: 0`",
+    "thompson: {floor: 0.02}": "thompson has no effect without `thompson.enabled`",
     "evidence: {block: 1d, duration: 9d}": "evidence.duration has no effect with `evidence.block: 1d`",
     "evidence: {block: 1d, min_blocks: 90}": "a win needs 91d of outcomes, more than twice max_duration, 80d",
     "drift: {enabled: false}": "retrain.enabled: no job starts by itself with `drift.enabled: false`",
