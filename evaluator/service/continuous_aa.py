@@ -94,6 +94,8 @@ class ContinuousAA:
 
     def observe(self, exposures: Sequence[Exposure], matches: Sequence[Match], losses: Floats) -> None:
         """Take in a batch: new requests, and outcomes that have met theirs with the primary loss of each."""
+        if not self._length:
+            return
         for exposure in exposures:
             self._round(exposure)
         cells: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -110,7 +112,7 @@ class ContinuousAA:
         """The round that a request is evidence of, which is under way from now on. None: of none; it is over, or the
         router cuts rounds by other settings."""
         draw = exposure.phantom
-        if draw is None or not self._length or draw.round < self._first:
+        if draw is None or draw.round < self._first:
             return None
         if self._index(exposure) // self._length != draw.round:
             return None
