@@ -68,6 +68,7 @@ class RetrainingRoutes:
         self.api.get("/{model}/jobs/{job}/log", response_class=PlainTextResponse)(self.log)
         self.api.post("/{model}/initialize")(self.initialize)
         self.api.post("/{model}/trigger")(self.trigger)
+        self.api.post("/trigger")(self.trigger_served)
         self.api.post("/{model}/jobs/{job}/cancel")(self.cancel)
         self.api.post("/{model}/requests/{request_id}/approve")(self.approve)
         self.api.post("/{model}/requests/{request_id}/decline")(self.decline)
@@ -146,6 +147,12 @@ class RetrainingRoutes:
             _caller(request), body.reason, force=body.force, key=idempotency_key, digest=digest
         )
         return json_response(status, answer)
+
+    async def trigger_served(
+        self, request: Request, body: TriggerBody = Body(), idempotency_key: _Key = None
+    ) -> Response:
+        """The same for the one model that this retrainer trains."""
+        return await self.trigger(request, self._model, body, idempotency_key)
 
     async def cancel(self, request: Request, model: str, job: str, body: ReasonBody = Body()) -> Response:
         """End a job that waits or runs; nothing of it stays, and its siblings go on. Possible until its version has its

@@ -37,6 +37,7 @@ _ANSWERS: dict[tuple[str, str], tuple[type, bool]] = {
     ("get", f"{_ABOUT}/versions"): (VersionDocument, True),
     ("post", f"{_ABOUT}/initialize"): (BaselineDocument, False),
     ("post", f"{_ABOUT}/trigger"): (TriggerDocument, False),
+    ("post", "/retraining/trigger"): (TriggerDocument, False),
     ("post", f"{_ABOUT}/jobs/{{job}}/cancel"): (JobDocument, False),
     ("post", f"{_ABOUT}/requests/{{request_id}}/approve"): (RequestDocument, False),
     ("post", f"{_ABOUT}/requests/{{request_id}}/decline"): (RequestDocument, False),
@@ -45,10 +46,10 @@ _ANSWERS: dict[tuple[str, str], tuple[type, bool]] = {
 }
 """What each route answers, and whether it is a list of such."""
 
-_WHY = {"reason": "new labels have come in"}
+_TRIGGERS = (f"{_ABOUT}/trigger", "/retraining/trigger")
 _BODIES: dict[str, Json] = {
     "/retraining/configure": {"performance_threshold": 0.05, "drift_threshold": 0.15, "schedule_cron": "0 2 * * 0"},
-    f"{_ABOUT}/trigger": {"trigger_type": "manual", "force": False, **_WHY},
+    **{path: {"trigger_type": "manual", "force": False, "reason": "new labels have come in"} for path in _TRIGGERS},
     f"{_ABOUT}/initialize": {"baseline_metrics": {"accuracy": 0.85, "log_loss": 0.42}},
     f"{_ABOUT}/jobs/{{job}}/cancel": {"reason": "the data was wrong"},
     f"{_ABOUT}/requests/{{request_id}}/approve": {"reason": "looked at the drift"},
@@ -81,7 +82,7 @@ def _complete(config: Config, path: str, method: str, operation: Json) -> None:
         operation["requestBody"]["content"]["application/json"]["schema"] = _settings(config)
     if (answer := _ANSWERS.get((method, path))) is not None:
         responses["200"] = as_json("As asked", _schema(*answer))
-    if path == f"{_ABOUT}/trigger":
+    if path in _TRIGGERS:
         responses["202"] = {**responses.pop("200"), "description": "The jobs that were started"}
         both = [ref("Refusal"), ref("Error")]
         about = "Some condition is not met: nothing was started; or the key came with another request"

@@ -35,6 +35,8 @@ async def test_a_round_of_jobs_from_trigger_to_report(tmp_path: Path) -> None:
         assert (again.status_code, again.content) == (202, answer.content), "a repeated request starts nothing"
         other = await port.post("trigger", {"reason": "something else"}, key="nightly-1")
         assert (other.status_code, other.json()["error"]["code"]) == (409, "id_reused")
+        bare = await port.client.post("/retraining/trigger", json=WHY, headers={"idempotency-key": "nightly-1"})
+        assert (bare.status_code, bare.content) == (202, answer.content), "without its name it is the same model"
         second = await port.post("trigger", key="nightly-2")
         assert second.status_code == 409
         assert second.json()["error"]["code"] == "retraining_refused"

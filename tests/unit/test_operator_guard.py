@@ -83,7 +83,7 @@ def test_who_may_command_is_told_what_does_not_fit(service: str, path: str) -> N
 def test_a_blank_reason_is_none(blank: str, capsys: pytest.CaptureFixture[str]) -> None:
     optional = ("configure", "initialize", "monitoring")
     asking = [(service, path) for service, path in COMMANDS if not path.endswith(optional)]
-    assert len(asking) == 4 + 8
+    assert len(asking) == 5 + 8
     for service, path in asking:
         body = {"reason": blank, **({"stage": 1} if path.endswith("ramp") else {})}
         body |= {"version": "v0002"} if path.endswith("challenge") else {}
