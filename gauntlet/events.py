@@ -42,12 +42,23 @@ class Phantom(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     drawn: bool = False
 
 
+class Holdout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A request while a share of the units stays with the champion before (reverse holdout): since which promotion, at
+    which propensity, and whether its unit was drawn. Then `previous` answered, or with a fallback the champion."""
+
+    promotion: str
+    previous: str
+    propensity: float
+    drawn: bool = False
+
+
 class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaults=True):
     """One answered request, with the assignment as it was when the unit met it.
 
     `assigned` is the arm of the hash, `served` the arm whose answer the caller got; they differ under fallback, and
     analysis goes by `assigned` (intention to treat). `contenders` are all running challengers, and `rollout` names the
-    one that the unit was assigned to, None for the champion. `phantom` is the draw of the A/A slice, where one runs.
+    one that the unit was assigned to, None for the champion. `phantom` is the draw of the A/A slice, `holdout`
+    that of the reverse holdout, where one runs; a unit that is held out belongs to no other comparison.
     `output` is the served answer: class probabilities in the experiment's order of classes, or one number for a
     regression.
     """
@@ -67,6 +78,7 @@ class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaul
     seconds: float = 0.0
     segments: dict[str, str] = {}
     phantom: Phantom | None = None
+    holdout: Holdout | None = None
 
     @property
     def contender(self) -> Contender | None:
@@ -74,8 +86,15 @@ class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaul
         return next((each for each in self.contenders if each.rollout == self.rollout), None)
 
     @property
+    def held_out(self) -> bool:
+        """Whether its unit stays with the champion before."""
+        return self.holdout is not None and self.holdout.drawn
+
+    @property
     def model(self) -> str:
         """The version that answered."""
+        if self.holdout is not None and self.holdout.drawn and self.fallback is None:
+            return self.holdout.previous
         contender = self.contender if self.served == CHALLENGER else None
         return contender.challenger if contender else self.champion
 

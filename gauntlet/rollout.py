@@ -84,11 +84,16 @@ class Bake(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True):
-    """The promotion of the present champion, while the champion before it is still scored on the same requests."""
+    """The promotion of the present champion, while the champion before it is still scored on the same requests.
+
+    holdout: share of the units that stays with that one. salt: the rollout that had opened the ramp, whose hash draws
+    them."""
 
     rollout: str
     since: float
     until: float
+    holdout: float = 0.0
+    salt: str = ""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +164,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A requested change: what, by whom, why. `rollout` and `from_stage` guard against a decision on a stale record.
 
     most: challengers that may run at once. slots: of them on the ramp. weight: of the stage's share. watch_seconds: how
-    long the champion before is scored after a promotion, the bake at least.
+    long the champion before is scored after a promotion, the bake at least. holdout: share of the units that stays with
+    it meanwhile.
     """
 
     name: str
@@ -179,6 +185,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     stages: tuple[Stage, ...] = ()
     bake_seconds: float = 0.0
     watch_seconds: float = 0.0
+    holdout: float = 0.0
     reference: dict[str, float] = {}
 
 

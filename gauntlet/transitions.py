@@ -95,7 +95,8 @@ def _replace(control: Control, **changes: object) -> Control:
 
 
 def _serving(control: Control) -> tuple[object, ...]:
-    return (control.champion, *((r.id, r.challenger, r.share, r.slot) for r in control.rollouts))
+    held = control.promotion if control.promotion and control.promotion.holdout else None
+    return (control.champion, held, *((r.id, r.challenger, r.share, r.slot) for r in control.rollouts))
 
 
 def _with(control: Control, changed: Rollout) -> tuple[Rollout, ...]:
@@ -268,8 +269,8 @@ def _promote(control: Control, command: Command, now: float) -> Control:
     bake = promotion = None
     if command.bake_seconds > 0:
         bake = Bake(rollout=rollout.id, since=now, until=now + command.bake_seconds, reference=command.reference)
-    if (seconds := max(command.bake_seconds, command.watch_seconds)) > 0:
-        promotion = Promotion(rollout=rollout.id, since=now, until=now + seconds)
+    if (over := now + max(command.bake_seconds, command.watch_seconds)) > now:
+        promotion = Promotion(rollout=rollout.id, since=now, until=over, holdout=command.holdout, salt=control.salt)
     others = _without(control, rollout)
     stale = tuple(r for r in others if r.rule is Rule.REFRESH and r.started_at <= rollout.started_at)
     again = _without(msgspec.structs.replace(control, rollouts=others), *stale)
@@ -376,10 +377,9 @@ def _confirm(control: Control, command: Command, now: float) -> Control:
 def _close(control: Control, command: Command, now: float) -> Control:
     """End the comparison with the champion before; a bake ends by itself."""
     watched = control.promotion
-    if watched is None or control.bake is not None or command.rollout not in (None, watched.rollout):
+    if watched is None or control.bake or command.rollout not in (None, watched.rollout):
         return control
-    note = _note(command, Decision.HOLD, now, watched.rollout, f"{control.previous} is scored no more")
-    return _replace(control, promotion=None, last=note)
+    return _replace(control, promotion=None, last=_note(command, Decision.HOLD, now, watched.rollout, "it is over"))
 
 
 TRANSITIONS: dict[str, Callable[[Control, Command, float], Control]] = {

@@ -9,12 +9,24 @@ from __future__ import annotations
 import msgspec
 
 
+class Split(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the reverse holdout says of a promotion: the mean difference between `units` of the new champion and the
+    `held_out` that stayed with the one before, each on its own requests. Chance had drawn them, so it is causal."""
+
+    units: int
+    held_out: int
+    gain: float
+    lower: float | None = None
+    upper: float | None = None
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One promotion, named by its rollout: by how much the loss of `champion` was below that of `previous`.
 
     number: its place among all promotions, from 1. since, until: event times of the first and the latest pair.
     lower, upper: limits that hold at all times at once, each with 1 - `alpha`; None while blocks are too few.
-    lineage_lower, lineage_upper: wider ones, at the part of the level that this link of the lineage has.
+    lineage_lower, lineage_upper: wider ones, at the part of the level that this link of the lineage has. split: where
+    some units were held out and enough outcomes of them count.
     """
 
     promotion: str
@@ -30,6 +42,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     upper: float | None = None
     lineage_lower: float | None = None
     lineage_upper: float | None = None
+    split: Split | None = None
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,14 +9,15 @@ import msgspec
 
 from gauntlet.rollout import Control
 from gauntlet.status import moment
-from gauntlet.worth import Entry, Ledger, Lineage
+from gauntlet.worth import Entry, Ledger, Lineage, Split
 
 
 class PromotionWorth(msgspec.Struct, frozen=True, kw_only=True):
     """One promotion, named by its rollout: by how much the loss of `champion` was below that of `previous` on the
     requests that both answered, with limits that hold at all times.
 
-    state: open while pairs still come, closed, or taken_back. until: the end of the latest time that is counted.
+    state: open while pairs still come, closed, or taken_back. until: the end of the latest time that is counted. split:
+    the same by the reverse holdout, where there is one.
     """
 
     promotion: str
@@ -29,6 +30,7 @@ class PromotionWorth(msgspec.Struct, frozen=True, kw_only=True):
     gain: float
     lower: float | None = None
     upper: float | None = None
+    split: Split | None = None
 
 
 def promotions(ledger: Ledger, control: Control | None) -> list[PromotionWorth]:
@@ -50,7 +52,7 @@ def _promotion(entry: Entry, control: Control | None) -> PromotionWorth:
         state = "open"
     elif ended.get(entry.promotion) == "rolled_back":
         state = "taken_back"
-    shared = {name: getattr(entry, name) for name in ("promotion", "champion", "previous", "pairs", "gain")}
+    shared = {name: getattr(entry, name) for name in ("promotion", "champion", "previous", "pairs", "gain", "split")}
     return PromotionWorth(
         **shared,
         state=state,
@@ -64,10 +66,19 @@ def _promotion(entry: Entry, control: Control | None) -> PromotionWorth:
 def sentence(one: PromotionWorth) -> str:
     """One promotion in a line: who over whom, the gain with its interval, on how much, and when."""
     days = f", {_day(one.since)} to {_day(one.until)}"
+    days += ", too few blocks for an interval" if one.lower is None and one.upper is None else ""
     return (
         f"{one.champion} over {one.previous}: {figures(one.gain, one.lower, one.upper)} on {one.pairs:,} pairs{days} "
-        f"({one.state.replace('_', ' ')})"
+        f"({one.state.replace('_', ' ')}){held_out(one.split)}"
     )
+
+
+def held_out(split: Split | None) -> str:
+    """What the reverse holdout adds to that."""
+    if split is None:
+        return ""
+    gain = figures(split.gain, split.lower, split.upper)
+    return f"; reverse holdout: {gain} on {split.units:,} units against {split.held_out:,} held out"
 
 
 def lineage_sentence(lineage: Lineage) -> str:
@@ -83,7 +94,7 @@ def lineage_sentence(lineage: Lineage) -> str:
 def figures(gain: float, lower: float | None, upper: float | None) -> str:
     """A gain with its limits; one that is not known is left open."""
     if lower is None and upper is None:
-        return f"{gain:+.4g} [no interval yet]"
+        return f"{gain:+.4g} [no interval]"
     low, high = ("…" if limit is None else f"{limit:+.4g}" for limit in (lower, upper))
     return f"{gain:+.4g} [{low}, {high}]"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from gauntlet.config import Config
 from gauntlet.events import Evaluation, Health
@@ -82,8 +83,7 @@ def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> 
         rollout,
         look,
         f"{policy.why} and has passed the whole ramp",
-        bake_seconds=float(config.bake.time),
-        watch_seconds=float(config.worth.time),
+        **config.after_promotion,
         reference=challenger.metrics if challenger else None,
     )
 
@@ -123,9 +123,8 @@ def _command(
     *,
     slots: int = 1,
     weight: float = 1.0,
-    bake_seconds: float = 0.0,
-    watch_seconds: float = 0.0,
     reference: dict[str, float] | None = None,
+    **after_promotion: Any,
 ) -> Command:
     return Command(
         name=name,
@@ -136,7 +135,6 @@ def _command(
         evidence=look.id,
         slots=slots,
         weight=weight,
-        bake_seconds=bake_seconds,
-        watch_seconds=watch_seconds,
         reference=reference or {},
+        **after_promotion,
     )

@@ -113,8 +113,7 @@ class AdminRoutes:
         _, record = await control.read(self._state, experiment)
         if record is not None:
             await asyncio.to_thread(self._registry.verify, record.champion)
-        bake, watch = float(self._config.bake.time), float(self._config.worth.time)
-        return await self._command("promote", request, experiment, body, bake_seconds=bake, watch_seconds=watch)
+        return await self._command("promote", request, experiment, body, **self._config.after_promotion)
 
     async def rollback(self, request: Request, experiment: str, body: RollbackBody = Body()) -> Response:
         """Take a challenger out, without `rollout` all of them; without any, put the previous champion back; or go to a

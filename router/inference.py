@@ -55,8 +55,8 @@ class Instance(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(slots=True)
 class _Case:
-    """One instance with its assignment (`challenger` None: the champion); `output`, `fallback` and `served` are filled
-    in by the models."""
+    """One instance with its assignment (`challenger` None: the champion, or where `holdout` is drawn the one before);
+    `output`, `fallback` and `served` are filled in by the models."""
 
     instance: Instance
     id: str
@@ -67,6 +67,11 @@ class _Case:
     served: Arm
     output: list[float] | float | None = None
     fallback: str | None = None
+    holdout: events.Holdout | None = None
+
+    @property
+    def held_out(self) -> bool:
+        return self.holdout is not None and self.holdout.drawn
 
     @property
     def assigned(self) -> Arm:
@@ -217,22 +222,25 @@ class InferenceService:
             prediction_id = instance.id or uuid7(at)
             unit = instance.unit or prediction_id
             bucket = assignment.bucket(table.salt, unit)
+            holdout = table.holdout.draw(unit) if free and table.holdout else None
             challenger = table.assigned(bucket) if free else named
+            if holdout is not None and holdout.drawn:
+                challenger = None
             served = CHAMPION if challenger is None else CHALLENGER
-            cases.append(_Case(instance, prediction_id, unit, at, bucket, challenger, served))
+            cases.append(_Case(instance, prediction_id, unit, at, bucket, challenger, served, holdout=holdout))
         return cases
 
     async def _ask(self, table: RoutingTable, cases: list[_Case], deadline: float) -> None:
         """Fill in every output; what a challenger fails goes to the champion within the same deadline."""
-        of_champion = [c for c in cases if c.challenger is None]
+        of_champion = [c for c in cases if c.challenger is None and not c.held_out]
         if len(of_champion) < len(cases):
-            by_challenger: dict[Challenger, list[_Case]] = {}
+            others: dict[Challenger | None, list[_Case]] = {}  # None: the champion before
             for case in cases:
-                if case.challenger is not None:
-                    by_challenger.setdefault(case.challenger, []).append(case)
+                if case.challenger is not None or case.held_out:
+                    others.setdefault(case.challenger, []).append(case)
             await asyncio.gather(
                 self._ask_champion(table.champion, of_champion, deadline),
-                *(self._ask_challenger(challenger, theirs) for challenger, theirs in by_challenger.items()),
+                *(self._ask_other(table, challenger, theirs) for challenger, theirs in others.items()),
             )
             of_champion = [c for c in cases if c.fallback is not None]
         await self._ask_champion(table.champion, of_champion, deadline)
@@ -256,14 +264,17 @@ class InferenceService:
         for case, row in zip(cases, output, strict=True):
             case.output = as_json(row)
 
-    async def _ask_challenger(self, challenger: Challenger, cases: list[_Case]) -> None:
-        """Never raises: a failure becomes the cases' `fallback` reason and is charged to the challenger."""
-        if self._breaker.is_open(challenger.id):
+    async def _ask_other(self, table: RoutingTable, challenger: Challenger | None, cases: list[_Case]) -> None:
+        """Ask a challenger, or (None) the champion before. Never raises: a failure becomes the cases' `fallback` reason
+        and is charged to whom it was asked of."""
+        if challenger is not None and self._breaker.is_open(challenger.id):
             for case in cases:
                 case.fallback, case.served = "breaker_open", CHAMPION
             return
+        model = challenger.model if challenger else table.previous
+        assert model is not None, "units are held out only where the champion before is loaded"
         rows = [c.instance.features for c in cases]
-        answers = await challenger.model.attempt(rows, self._settings.challenger_timeout)
+        answers = await model.attempt(rows, self._settings.challenger_timeout)
         for index, case in enumerate(cases):
             if isinstance(answers, str):
                 case.fallback = breaker_kind(answers)
@@ -273,7 +284,7 @@ class InferenceService:
                 case.output = as_json(answers[0][index])
             if case.fallback is not None:
                 case.served = CHAMPION
-            if index == 0 or not isinstance(answers, str):  # a call that failed as a whole is one failure
+            if challenger and (index == 0 or not isinstance(answers, str)):  # a call that failed whole is one failure
                 self._breaker.record(challenger.id, case.fallback)
 
     def _event(
@@ -297,7 +308,8 @@ class InferenceService:
             forced=forced,
             seconds=seconds,
             segments=case.instance.segments,
-            phantom=None if forced or case.challenger else self._phantom.draw(case.unit, case.at),
+            phantom=None if forced or case.challenger or case.held_out else self._phantom.draw(case.unit, case.at),
+            holdout=case.holdout,
         )
 
     def _count(self, cases: list[_Case]) -> None:
@@ -308,5 +320,7 @@ class InferenceService:
 
     def _offer_shadow(self, table: RoutingTable, cases: list[_Case]) -> None:
         for case in cases:
+            if case.held_out:
+                continue
             if scorings := table.scorings(case.unit, case.challenger, case.served == CHAMPION):
                 self._shadow.offer(ShadowRequest(case.id, case.at, case.instance.features), scorings)

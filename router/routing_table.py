@@ -15,6 +15,7 @@ from gauntlet.rollout import Control, Rollout
 from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS, Scorer
 from router import assignment
 from router.model_worker import ModelWorker
+from router.reverse_holdout import ReverseHoldout
 
 
 class Scoring(NamedTuple):
@@ -67,6 +68,14 @@ class RoutingTable:
     @cached_property
     def salt(self) -> str:
         return assignment.salt(self.control.experiment, self.control.salt)
+
+    @cached_property
+    def holdout(self) -> ReverseHoldout | None:
+        """Who still gets the champion before, where that is loaded and some do."""
+        promotion = self.control.promotion
+        return (
+            ReverseHoldout(self.control, self.previous) if self.previous and promotion and promotion.holdout else None
+        )
 
     @cached_property
     def on_ramp(self) -> tuple[Challenger, ...]:

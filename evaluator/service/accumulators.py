@@ -155,7 +155,23 @@ class Accumulators:
             self._model(model, index).add(values, np.array(rows))
         for (_, index), some in groups.items():
             self._split(index, some, matches, values, truths)
+        self._held_out(matches, values[self._metric])
         return values[self._metric]
+
+    def _held_out(self, matches: Sequence[Match], losses: Floats) -> None:
+        """Add outcomes to the split of a promotion's units: those of the new champion, and those held out from it."""
+        groups: dict[tuple[str, str, str, int], list[int]] = defaultdict(list)
+        for i, match in enumerate(matches):
+            if (draw := match.exposure.holdout) is not None:
+                at = match.exposure.at
+                groups[draw.promotion, draw.champion, draw.previous, self._index(at)].append(i)
+        for (promotion, champion, previous, index), rows in groups.items():
+            sums = self._promotion(promotion, champion, previous, [matches[i].exposure.at for i in rows])
+            draws = [draw for i in rows if (draw := matches[i].exposure.holdout) is not None]
+            treated = np.array([not draw.drawn for draw in draws])
+            shares = np.array([draw.share for draw in draws])
+            if sums is not None:
+                sums.split.setdefault(index, SplitSums()).add(treated, shares, -losses[np.array(rows)])
 
     def _split(
         self,
@@ -239,15 +255,20 @@ class Accumulators:
 
     def _worth(self, key: tuple[str, str, str], times: Sequence[float], champion: Floats, previous: Floats) -> None:
         """Add losses of a promoted champion and of the one before it, on the same requests."""
-        promotion, version, before = key
-        sums = self.worth.setdefault(promotion, PromotionSums(promotion, version, before, min(times)))
-        if (sums.champion, sums.previous) != (version, before):  # nobody's: a promotion is of two versions for ever
+        if (sums := self._promotion(*key, times)) is None:
             return
-        sums.first = min(sums.first, *times)
         indexes = np.array([self._index(at) for at in times])
         for index in np.unique(indexes).tolist():
             rows = indexes == index
             sums.blocks.setdefault(index, PairedSums()).add(-previous[rows], -champion[rows])
+
+    def _promotion(self, promotion: str, champion: str, previous: str, times: Sequence[float]) -> PromotionSums | None:
+        """The sums of a promotion; None for other versions than its own, which can't be its evidence."""
+        sums = self.worth.setdefault(promotion, PromotionSums(promotion, champion, previous, min(times)))
+        if (sums.champion, sums.previous) != (champion, previous):
+            return None
+        sums.first = min(sums.first, *times)
+        return sums
 
     def forget(self, before: float, keep: Iterable[str]) -> None:
         """Drop rollouts that are not in `keep`, models' blocks that end before `before`, and the pairs of promotions
@@ -260,7 +281,7 @@ class Accumulators:
                 del blocks[index]
         self.models = {model: blocks for model, blocks in self.models.items() if blocks}
         latest = max(self.worth.values(), key=lambda sums: (sums.first, sums.promotion), default=None)
-        self.worth = {name: sums for name, sums in self.worth.items() if sums is latest or max(sums.blocks) >= first}
+        self.worth = {name: sums for name, sums in self.worth.items() if sums is latest or max(sums.known) >= first}
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -176,13 +176,20 @@ def _sums(texts: Sequence[str]) -> Sums:
 @dataclass
 class PromotionSums:
     """Pairs of a promoted champion and the one before it, by block, positive where the champion is better; of the
-    requests since the promotion that both answered. first: the time of the first."""
+    requests since the promotion that both answered. first: the time of the first. split: of the reverse holdout, each
+    on the units that were drawn for it, the new champion in the challenger's place."""
 
     promotion: str
     champion: str
     previous: str
     first: float
     blocks: dict[int, PairedSums] = field(default_factory=dict)
+    split: dict[int, SplitSums] = field(default_factory=dict)
+
+    @property
+    def known(self) -> list[int]:
+        """The blocks with anything in them, in time order."""
+        return sorted(self.blocks.keys() | self.split.keys())
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -191,12 +198,14 @@ class PromotionSums:
             "previous": self.previous,
             "first": self.first,
             "blocks": {str(index): _texts(sums) for index, sums in self.blocks.items()},
+            "split": {str(index): _texts(sums) for index, sums in self.split.items()},
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PromotionSums:
         blocks = {int(i): PairedSums.from_list([int(text) for text in sums]) for i, sums in data["blocks"].items()}
-        return cls(data["promotion"], data["champion"], data["previous"], data["first"], blocks)
+        split = {int(i): SplitSums.from_list([int(t) for t in sums]) for i, sums in data.get("split", {}).items()}
+        return cls(data["promotion"], data["champion"], data["previous"], data["first"], blocks, split)
 
 
 @dataclass

@@ -190,7 +190,7 @@ class DriftTracker:
     def _feed(self, predictions: Sequence[Prediction]) -> None:
         if self.monitor is None or not self._config.drift.enabled:
             return
-        own = [p for p in predictions if p.served == CHAMPION and not p.forced]
+        own = [p for p in predictions if p.served == CHAMPION and not p.forced and not p.held_out]
         if own:
             self.pending += self.monitor.observe_requests(own)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from evaluator.policies.lineage import AlphaBudget
+from evaluator.policies.lineage import AlphaBudget, holdout_plan
 from evaluator.service.block_sums import TrackedMetrics
 from evaluator.stats import Plan, Side, Spending, horizon_information
 from evaluator.stats.alpha_spending import POCOCK
@@ -19,6 +19,8 @@ from gauntlet.types import Label, Rule
 _BY_ASSIGNMENT = ("fallback_rate", "error_rate", "latency")  # guardrails that compare the arms' own traffic
 _NEVER = 10**9  # blocks before a side is tested that isn't wanted
 _SEGMENT_SHARE = 0.25  # of all traffic, for which a segment's test is made tightest; it is valid for any
+
+_HELD_OUT = 0.01  # share for which a reverse holdout's limits are tightest where the setting is off again
 
 _BUDGET_RATIO = 0.75  # of the level budget that is left, each successor gets a quarter
 
@@ -70,6 +72,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     max_duration: float = 0.0
     planned_samples: int | None = None
     rate: float = 0.0
+    holdout: float = 0.0
 
     def with_traffic(self, samples: float, seconds: float, block: float) -> RolloutPlan:
         """The plan once the traffic is known, as `samples` of the challenger (paired: pairs) in so many seconds.
@@ -133,6 +136,12 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         """The test of label arrival in each of two directions, both harm sides."""
         plan = self._guard(self.label_arrival_margin, self.alpha / 2, watched=True)
         return replace(plan, min_blocks_win=_NEVER)
+
+    @property
+    def reverse_holdout(self) -> Plan:
+        """The comparison of a promotion's units with those held out from it, at any time, each side at `harm_alpha`."""
+        share = 1.0 - (self.holdout or _HELD_OUT)
+        return holdout_plan(horizon_information(self.min_samples, share), alpha=2.0 * self.harm_alpha)
 
     @property
     def segment(self) -> Plan:
@@ -223,6 +232,7 @@ def evaluation_design(config: Config) -> EvaluationDesign:
         spending=WIN_SPENDING if evidence.block.auto else (),
         share=config.ramp[-1].share,
         fraction=config.shadow.fraction or 1.0,
+        holdout=config.worth.holdout,
         guards=tuple(
             Guard(name=g.name, metric=g.metric, margin=g.margin, alpha=g.alpha, quantile=g.quantile or 0.99)
             for g in config.guardrails

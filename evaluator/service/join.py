@@ -17,7 +17,21 @@ from typing import Any, Literal
 import msgspec
 
 from evaluator.service import labels
-from evaluator.service.joined import Contest, Contradiction, Draw, Exposure, Match, Pair, Score, Scored, Truth, aa_name
+from evaluator.service.joined import (
+    Contest,
+    Contradiction,
+    Draw,
+    Exposure,
+    HoldoutDraw,
+    Match,
+    Pair,
+    Score,
+    Scored,
+    Truth,
+    aa_name,
+    holdout_name,
+)
+from evaluator.service.units import Units
 from gauntlet.events import Outcome, Prediction, Shadow
 from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS
 
@@ -71,10 +85,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Row).decode
 _CHUNK = 500  # parameters of one SELECT; SQLite allows many more, but parsing grows with them
 
-_UNITS = (
-    "CREATE TABLE IF NOT EXISTS units (rollout TEXT, unit TEXT, arm TEXT, allocation INTEGER, moved INTEGER,"
-    " PRIMARY KEY (rollout, unit)) WITHOUT ROWID"
-)
 _TABLE = "CREATE TABLE IF NOT EXISTS joins (id TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL) WITHOUT ROWID"
 _WAITING = "CREATE TABLE IF NOT EXISTS waiting (at REAL, id TEXT, PRIMARY KEY (at, id)) WITHOUT ROWID"
 _UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET at = ?2, row = ?3"
@@ -115,8 +125,8 @@ class JoinTable:
         self._horizon = horizon
         self._segments = segments
         self._waits = correction == "last"
+        self.units = Units(db)
         db.execute(_TABLE)
-        db.execute(_UNITS)
         db.execute(_WAITING)
         db.execute("CREATE INDEX IF NOT EXISTS joins_at ON joins (at)")
         self._greatest = self._last_id()
@@ -178,12 +188,6 @@ class JoinTable:
         self._greatest = self._last_id()
         return counts
 
-    def forget_units(self, keep: Iterable[str]) -> None:
-        """Drop the units of rollouts, and of rounds of the A/A slice, that are over."""
-        kept = list(keep)
-        marks = ",".join("?" * len(kept))
-        self._db.execute(f"DELETE FROM units WHERE rollout NOT IN ({marks})", kept)  # noqa: S608 - question marks only
-
     def __len__(self) -> int:
         """Rows of the table, finished or not."""
         return int(self._db.execute("SELECT count(*) FROM joins").fetchone()[0])
@@ -231,15 +235,16 @@ class JoinTable:
             assigned=event.assigned,
             served=event.served,
             allocation=event.allocation,
-            champion=event.champion,
+            champion=event.model if event.held_out else event.champion,
             rollout=event.rollout,
-            contests=self._contests(event),
+            contests=[] if event.held_out else self._contests(event),
             output=event.output,
             fallback=event.fallback,
             forced=event.forced,
             seconds=event.seconds,
             segments={name: event.segments[name] for name in self._segments if name in event.segments},
             phantom=self._draw(event),
+            holdout=self._held_out(event),
         )
         result.predictions.append(event)
         result.exposures.append(row.exposure)
@@ -256,7 +261,7 @@ class JoinTable:
             share, p = 0.0, contender.propensity
             if p > 0.0 and (event.assigned == CHAMPION or event.rollout == contender.rollout):
                 share = p / (p + to_champion) if len(event.contenders) > 1 else p
-            first, moved = self._expose_unit(event, contender.rollout, event.assigned, share)
+            first, moved = self.units.expose(event, contender.rollout, event.assigned, share)
             found.append(Contest(contender.rollout, contender.challenger, share, str(contender.rule), first, moved))
         return found
 
@@ -266,34 +271,17 @@ class JoinTable:
         if phantom is None or event.forced or event.assigned != CHAMPION or not 0 < phantom.propensity < 1:
             return None
         arm = "phantom" if phantom.drawn else CHAMPION
-        first, _ = self._expose_unit(event, aa_name(phantom.round), arm, phantom.propensity)
+        first, _ = self.units.expose(event, aa_name(phantom.round), arm, phantom.propensity)
         return Draw(phantom.round, phantom.propensity, phantom.drawn) if first else None
 
-    def _expose_unit(self, event: Prediction, rollout: str, drawn: str, share: float) -> tuple[bool, bool]:
-        """Record the arm `drawn` for the unit in a comparison; whether that is its first exposure, and whether it has
-        moved.
-
-        A sticky unit's later requests go where its first one went, so they prove nothing new. Its share may grow into
-        the challenger's; under one allocation it has no reason to move.
-        """
-        if event.forced or not 0 < share < 1 or event.unit == event.id:
-            return True, False
-        key = (rollout, event.unit)
-        now = (drawn, event.allocation)
-        new = self._db.execute("INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, 0)", (*key, *now))
-        if new.rowcount == 1:
-            return True, False
-        arm, allocation, before = self._db.execute(
-            "SELECT arm, allocation, moved FROM units WHERE rollout = ? AND unit = ?", key
-        ).fetchone()
-        if (arm, allocation) == now:
-            return False, False
-        moved = not before and allocation == event.allocation
-        self._db.execute(
-            "UPDATE units SET arm = ?, allocation = ?, moved = ? WHERE rollout = ? AND unit = ?",
-            (*now, int(moved or bool(before)), *key),
-        )
-        return False, moved
+    def _held_out(self, event: Prediction) -> HoldoutDraw | None:
+        """The unit's draw in the reverse holdout; None for one that comes back."""
+        draw = HoldoutDraw.of(event)
+        if draw is None:
+            return None
+        arm = draw.previous if draw.drawn else draw.champion
+        first, _ = self.units.expose(event, holdout_name(draw.promotion), arm, draw.share)
+        return draw if first else None
 
     def _shadow(self, row: _Row, event: Shadow, result: JoinResult) -> bool:
         if any(score.model == event.model for score in row.scores):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import msgspec
 
+from gauntlet.events import Prediction
 from gauntlet.types import CHALLENGER, CHAMPION
 
 _NOT_ASKED = "breaker_open"  # a fallback that is no failure of the challenger's own
@@ -39,8 +42,37 @@ class Draw(msgspec.Struct, frozen=True, array_like=True):
     drawn: bool
 
 
+def holdout_name(promotion: str) -> str:
+    """A promotion's reverse holdout, where units are kept by rollout."""
+    return f"holdout {promotion}"
+
+
+class HoldoutDraw(msgspec.Struct, frozen=True, array_like=True):
+    """A unit's first draw in a promotion's reverse holdout: held out or not. share: the probability of the new champion
+    given that it was that or the one before, as no challenger says anything about these two."""
+
+    promotion: str
+    champion: str
+    previous: str
+    share: float
+    drawn: bool
+
+    @classmethod
+    def of(cls, event: Prediction) -> Self | None:
+        """None where there is no holdout, and for a challenger's unit."""
+        holdout = event.holdout
+        if holdout is None or event.forced or event.assigned != CHAMPION or not 0 < holdout.propensity < 1:
+            return None
+        ours = (1.0 - holdout.propensity) * (1.0 - sum(each.propensity for each in event.contenders))
+        share = ours / (ours + holdout.propensity)
+        return cls(holdout.promotion, event.champion, holdout.previous, share, holdout.drawn)
+
+
 class Exposure(msgspec.Struct, frozen=True, array_like=True):
     """What the evidence needs of a prediction.
+
+    champion: of a unit that is held out, the one before, which is all that its answer tells of. holdout: None where the
+    request says nothing new of the reverse holdout.
 
     rollout: that of the challenger which the unit was assigned to, None for the champion. segments: the declared labels
     among the request's. phantom: None where the request says nothing new of the A/A slice.
@@ -59,6 +91,7 @@ class Exposure(msgspec.Struct, frozen=True, array_like=True):
     seconds: float = 0.0
     segments: dict[str, str] = {}
     phantom: Draw | None = None
+    holdout: HoldoutDraw | None = None
 
     @property
     def failed(self) -> bool:

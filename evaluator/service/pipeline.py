@@ -25,6 +25,7 @@ from evaluator.service.evaluation import alarm_evaluation, evaluate, unplanned_e
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.findings import findings
 from evaluator.service.join import JoinResult, JoinTable
+from evaluator.service.joined import holdout_name
 from evaluator.service.ramp_shares import with_ramp_shares
 from evaluator.service.validation import Batch, EventValidator, InputEvent
 from evaluator.service.watches import GrossHarmMonitor, RateMonitor
@@ -326,7 +327,8 @@ class Pipeline:
         recent = [name for name in numbered if max(self._accumulators.rollouts[name].blocks, default=0) >= over]
         keep = sorted({*recent, *numbered[-_ROLLOUTS_KEPT:]}, key=_number)
         if rounds_over or len(keep) < len(numbered):
-            self._joins.forget_units([*keep, *self._aa.names])
+            held = [holdout_name(promotion) for promotion in self._accumulators.worth]
+            self._joins.units.forget([*keep, *self._aa.names, *held])
         window = max(float(self._config.bake.window), self._design.block) + self._keep
         self._gross_harm.forget(keep)
         self._rates.forget(keep)

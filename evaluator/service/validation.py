@@ -77,8 +77,11 @@ class EventValidator:
             return self._label_error(event.value)
         if event.output is None:
             return None if isinstance(event, events.Shadow) else "a prediction has an output"
-        version = event.champion if isinstance(event, events.Prediction) else event.model
-        return self._version_error(version) or self._output_error(event.output)
+        versions = [event.model]
+        if isinstance(event, events.Prediction):
+            versions = [event.champion, *([event.holdout.previous] if event.holdout else [])]
+        errors = (error for version in versions if (error := self._version_error(version)) is not None)
+        return next(errors, None) or self._output_error(event.output)
 
     def _version_error(self, version: str) -> str | None:
         if version not in self._known_versions:

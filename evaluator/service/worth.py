@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from evaluator.policies.lineage import link_level
+from evaluator.policies.lineage import HoldoutReading, link_level, reverse_holdout
 from evaluator.service import primary_metric
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import PromotionSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
-from evaluator.stats import Look, PairedSums, Plan, SplitSums, State
-from gauntlet.worth import Entry, Ledger, Lineage
+from evaluator.stats import Look, PairedSums, Plan, SplitSums, State, split_blocks
+from gauntlet.worth import Entry, Ledger, Lineage, Split
 
 _ENTRIES_KEPT = 100  # two years of weekly promotions; a lineage that is longer begins with the oldest
 
@@ -40,6 +40,7 @@ class _Test:
         self.next_block = next_block
         """The first large block that has not been looked at."""
         self.states = tuple(State.start(test) for test in self.tests)
+        self.held_out = State.start(plan.reverse_holdout)
 
     @property
     def tests(self) -> tuple[Plan, Plan]:
@@ -57,12 +58,25 @@ class _Test:
         self.states = tuple(state for state, _ in found)
         return [Limits(look.lower, look.upper) if isinstance(look, Look) else Limits() for _, look in found]
 
+    def look_at_split(self, blocks: Sequence[SplitSums]) -> Split | None:
+        """What the reverse holdout says at these large blocks; None while they are too few."""
+        if not blocks:
+            return None
+        self.held_out, reading = reverse_holdout(self.held_out, split_blocks(blocks), self.plan.reverse_holdout)
+        if not isinstance(reading, HoldoutReading):
+            return None
+        look = reading.look
+        return Split(
+            units=look.n_challenger, held_out=look.n_champion, gain=look.effect, lower=look.lower, upper=look.upper
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "plan": msgspec.json.decode(msgspec.json.encode(self.plan)),
             "number": self.number,
             "next_block": self.next_block,
             "states": [state.to_dict() for state in self.states],
+            "held_out": self.held_out.to_dict(),
         }
 
     @classmethod
@@ -71,6 +85,8 @@ class _Test:
         test.states = tuple(
             State.from_dict(plan, state) for plan, state in zip(test.tests, data["states"], strict=True)
         )
+        if "held_out" in data:
+            test.held_out = State.from_dict(test.plan.reverse_holdout, data["held_out"])
         return test
 
 
@@ -90,6 +106,8 @@ class WorthTracker:
         self._champion = champion
         end = first_open // self._design.ratio
         for sums in sorted(self._accumulators.worth.values(), key=lambda sums: (sums.first, sums.promotion)):
+            if not sums.blocks:
+                continue  # nobody was scored in shadow yet
             test, first = self._tests.get(sums.promotion), min(sums.blocks) // self._design.ratio
             if test is None and sums.promotion not in self._entries and first < end:
                 plan = msgspec.structs.replace(self._design.plan, form="paired")
@@ -137,6 +155,7 @@ class WorthTracker:
                 upper=own.upper,
                 lineage_lower=link.lower,
                 lineage_upper=link.upper,
+                split=test.look_at_split(_large(sums.split, ratio, last)),
             )
         test.next_block = max(test.next_block, end)
 
@@ -153,6 +172,14 @@ class WorthTracker:
         self._tests = {name: _Test.from_dict(test) for name, test in data["tests"].items()}
         self._entries = {entry.promotion: entry for entry in msgspec.convert(data["entries"], list[Entry])}
         self._champion = data["champion"]
+
+
+def _large(blocks: Mapping[int, SplitSums], ratio: int, last: int) -> list[SplitSums]:
+    """The closed large blocks up to harm block `last` that have units, in time order."""
+    large: dict[int, SplitSums] = {}
+    for index in sorted(index for index in blocks if index <= last):
+        large[index // ratio] = large.get(index // ratio, SplitSums()).merge(blocks[index])
+    return list(large.values())
 
 
 def lineage(entries: Sequence[Entry], champion: str) -> Lineage | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -203,9 +203,13 @@ class WorthConfig(Section, frozen=True, kw_only=True):
     """Share of requests that it scores after the bake; in the bake, and at most, `shadow.fraction`."""
     revert: bool = True
     """True: harm that shows after the bake takes the promotion back, as in it."""
+    holdout: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
+    """Reverse holdout: this share of the units stays with the champion before for as long, and the difference between
+    its outcomes and those of the other units is the promotion's causal effect. 0 switches it off."""
 
     def __post_init__(self) -> None:
         check_decimals("fraction", self.fraction)
+        check_decimals("holdout", self.holdout)
 
 
 class KeyConfig(Section, frozen=True, kw_only=True):
@@ -373,6 +377,15 @@ class Config(Section, frozen=True, kw_only=True):
         if rule is Rule.REFRESH:
             shadow, ramp = msgspec.structs.replace(shadow, min_seconds=float(self.refresh.shadow)), self.refresh.ramp
         return shadow, tuple(stage.stage() for stage in ramp)
+
+    @property
+    def after_promotion(self) -> dict[str, Any]:
+        """What its command says of the time after a promotion."""
+        return {
+            "bake_seconds": float(self.bake.time),
+            "watch_seconds": float(self.worth.time),
+            "holdout": self.worth.holdout,
+        }
 
     def feature_specs(self) -> list[FeatureSpec]:
         return [FeatureSpec(name=f) if isinstance(f, str) else f for f in self.features]

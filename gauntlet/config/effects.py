@@ -67,6 +67,7 @@ _EFFECTS: dict[str, tuple[Effect, str]] = {
     "slots": (Effect.START, "a ramp that is under way keeps its own until it is empty"),
     "bake.time": (Effect.START, "counts from the next promotion on"),
     "worth.time": (Effect.START, "counts from the next promotion on"),
+    "worth.holdout": (Effect.START, "counts from the next promotion on"),
     "drift.pane": (Effect.START, "the champion is then watched anew"),
     "drift.season": (Effect.START, "the champion is then watched anew"),
     "drift.regimes": (Effect.START, "the champion is then watched anew"),

@@ -28,6 +28,7 @@ def refuse_impossible(config: Config) -> None:
     _promotion(config)
     _guardrails(config)
     _rollback(config)
+    _holdout(config)
     _retraining(config)
     _access(config)
     _columns_and_paths(config)
@@ -102,6 +103,21 @@ def _rollback(config: Config) -> None:
         config.task is Task.REGRESSION or bake.max_drop < 1,
         f"`bake.max_drop` must be less than 1, the most by which accuracy can fall, not {bake.max_drop:g} (a "
         "percentage is written as a share)",
+    )
+
+
+def _holdout(config: Config) -> None:
+    held, most = config.worth.holdout, max(config.ramp[-1].share, config.refresh.ramp[-1].share)
+    if not held:
+        return
+    check(
+        config.shadow.fraction > 0,
+        "`shadow.fraction` must be greater than 0 with `worth.holdout`: its effect stands beside that of pairs",
+    )
+    check(
+        config.slots * most + held <= 1 + 1e-9,
+        f"`worth.holdout` must be at most {1 - config.slots * most:.4g}: those who are held out are units that no "
+        "challenger had on the ramp",
     )
 
 

@@ -49,6 +49,37 @@ async def test_kill_nine_of_each_service_changes_no_count(tmp_path: Path, challe
     assert again.rollouts == saved.rollouts
 
 
+async def test_kill_nine_changes_nothing_of_what_a_promotion_was_worth(tmp_path: Path) -> None:
+    """Scenario 3: a challenger is promoted in the middle of the traffic, with a reverse holdout, and then evaluator
+    (twice) and router are killed while pairs with the champion before come in."""
+    path = small_experiment.write(
+        tmp_path, clock="events", evidence=EVIDENCE, bake={"time": "1d"}, worth={"holdout": 0.2, "revert": False}
+    )
+    killed = {14: "evaluator", 20: "router", 26: "evaluator"}
+    n = 4000
+    async with service_processes.loop(path) as running:
+        await running.challenge()
+
+        async def between(number: int) -> None:
+            if number == 8:
+                await running.post(f"{running.url}/promote", {"reason": "in the middle"})
+            if number in killed:
+                running.kill(killed[number])
+
+        predictions, outcomes = await service_processes.send(running, n, 100, between)
+        await running.counted(predictions, outcomes)
+    config = small_experiment.load(path)
+    checkpoint = Checkpoint(Path(config.data) / "evaluator.db")
+    saved = checkpoint.saved
+    checkpoint.close()
+    (entry,) = saved.worth["entries"]
+    assert (entry["promotion"], entry["champion"], entry["previous"]) == ("test-r0001", "v0002", "v0001")
+    assert entry["pairs"] > 500
+    again = (await service_processes.evaluated_in_one_pass(config, tmp_path / "again")).state(0, {})
+    assert again.accumulators == saved.accumulators  # bit for bit, units that were held out with them
+    assert again.worth == saved.worth
+
+
 async def test_a_second_evaluator_stops_instead_of_counting_twice(tmp_path: Path) -> None:
     """Scenario 2: two evaluators on one file; the fence lets one of them commit."""
     first, second = Checkpoint(tmp_path / "e.db"), Checkpoint(tmp_path / "e.db")

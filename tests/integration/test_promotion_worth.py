@@ -1,21 +1,23 @@
 """What a promotion was worth, over the whole loop: a promoted model that does harm after its bake is taken back by
-itself, and the ledger tells it, in the status, the history and the retrainer's report."""
+itself, and the ledger tells it, in the status and the history; and who is held out from a promotion."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from builders import small_experiment
-from builders.small_experiment import challenge, serving, until
+from builders.small_experiment import challenge, recorded, serving, until
 from builders.small_traffic import Traffic
 
-from gauntlet import adapters, keys, status
+from gauntlet import adapters, events, keys, status
 from gauntlet.config import Config
 from gauntlet.state import decoded
 from gauntlet.worth import Ledger
+from router.model_worker import ModelWorker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
 
@@ -96,6 +98,7 @@ async def test_where_it_is_switched_off_harm_after_the_bake_is_told_and_nothing_
     config = configuration(tmp_path, revert=False)
     async with small_experiment.running(config, "router", "evaluator", "retrainer") as client:
         traffic = Traffic(client)
+        await traffic.send(60)  # an experiment on the events' clock has no time before its first request
         await promoted(config, client, WORSE)
 
         async def shown() -> bool:
@@ -106,3 +109,59 @@ async def test_where_it_is_switched_off_harm_after_the_bake_is_told_and_nothing_
         await until(shown, 120)
         await traffic.send(240)
         assert (await client.get(URL)).json()["champion"] == "v0002"
+
+
+async def test_a_held_out_share_stays_with_the_champion_before_and_tells_the_causal_effect(tmp_path: Path) -> None:
+    config = configuration(tmp_path, revert=False, holdout=0.2)
+    async with small_experiment.running(config, "router", "evaluator", "retrainer") as client:
+        traffic = Traffic(client)
+        await traffic.send(60)  # an experiment on the events' clock has no time before its first request
+        await promoted(config, client, WORSE)
+
+        async def shown() -> bool:
+            await traffic.more()
+            entries = (await ledger(config)).entries
+            return bool(entries and entries[0].split is not None and entries[0].split.upper is not None)
+
+        await until(shown, 120)
+        (one,) = (await client.get(URL)).json()["worth"]
+    assert one["split"]["upper"] < 0
+    assert one["split"]["gain"] == pytest.approx(one["gain"], abs=0.1), "the same effect, on the same traffic"
+    made = [e for e in await recorded(config, keys.PREDICTIONS) if isinstance(e, events.Prediction)][60:]
+    assert all(e.holdout is not None for e in made), "each request tells its propensity"
+    held = [e for e in made if e.held_out]
+    assert {e.model for e in held} == {"v0001"}
+    assert {e.model for e in made if not e.held_out} == {"v0002"}
+    assert {e.champion for e in made} == {"v0002"}
+    assert abs(len(held) - 0.2 * len(made)) < 3 * math.sqrt(len(made) * 0.2 * 0.8)
+
+
+async def test_who_is_held_out_gets_the_champion_where_the_one_before_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer comes all the same, and counts for the share that the unit was drawn for."""
+    config = configuration(tmp_path, holdout=0.5)
+    attempt = ModelWorker.attempt
+
+    async def failing(self: ModelWorker, rows: Any, seconds: float, *, shadow: bool = False) -> Any:
+        return "error" if broken and self.version == "v0001" else await attempt(self, rows, seconds, shadow=shadow)
+
+    broken = False
+    monkeypatch.setattr(ModelWorker, "attempt", failing)
+    rows = [{"features": small_experiment.instance(i), "unit": f"u{i % 40}"} for i in range(80)]
+
+    async def models(**headers: str) -> list[str]:
+        answer = await client.post("/v1/predict", json={"instances": rows}, headers=headers)
+        return [one["model"] for one in answer.json()["predictions"]]
+
+    async with small_experiment.running(config) as client:
+        await promoted(config, client, WORSE)
+        found = await models()
+        assert set(found) == {"v0001", "v0002"}
+        assert found[:40] == found[40:] == (await models())[:40], "sticky"
+        assert set(await models(**{"X-Gauntlet-Arm": "champion"})) == {"v0002"}, "asked for by name"
+        broken = True
+        assert set(await models()) == {"v0002"}
+    made = [e for e in await recorded(config, keys.PREDICTIONS) if isinstance(e, events.Prediction)][-80:]
+    assert ["v0001" if e.held_out else "v0002" for e in made] == found
+    assert {(e.held_out, e.fallback, e.model) for e in made} == {(True, "error", "v0002"), (False, None, "v0002")}

@@ -113,6 +113,16 @@ IMPOSSIBLE = {
         "`bake.max_drop` must be less than 1, the most by which accuracy can fall, not 5",
         "bake: {max_drop: 0.05}",
     ),
+    "units held out that a challenger had": (
+        "slots: 9\nworth: {holdout: 0.2}",
+        "`worth.holdout` must be at most 0.1",
+        "slots: 9\nworth: {holdout: 0.1}",
+    ),
+    "a holdout beside no pairs": (
+        "worth: {holdout: 0.01}\nshadow: {fraction: 0}\nevidence: {form: split}",
+        "`shadow.fraction` must be greater than 0 with `worth.holdout`",
+        "worth: {holdout: 0.01}\nshadow: {fraction: 0.1}\nevidence: {form: split}",
+    ),
     "keys that open nothing": (
         "keys: [{name: a, role: viewer, env: A}]",
         "`keys` must have one with the role ingest, operator or admin",

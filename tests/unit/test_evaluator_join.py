@@ -143,7 +143,7 @@ def test_a_sticky_unit_is_one_draw_a_rollout(table: JoinTable) -> None:
     other = table.apply([prediction(5, 4.0, **unit, rollout="test-r0002")])
     found = contests(first) + contests(later) + contests(other)
     assert [contest.first for contest in found] == [True, False, False, True, True]
-    table.forget_units(["test-r0002"])
+    table.units.forget(["test-r0002"])
     assert [contest.first for contest in contests(table.apply([prediction(6, 5.0, **unit)]))] == [True]
 
 

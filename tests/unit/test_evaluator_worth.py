@@ -17,10 +17,12 @@ from builders.evaluator_events import (
     MemoryLog,
     batch,
     config,
+    contender,
     one_pass,
     outcome,
     prediction,
     shadow,
+    treated,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,9 +30,10 @@ from hypothesis import strategies as st
 from evaluator.policies.lineage import link_level
 from evaluator.service.checkpoint import EvaluatorState
 from evaluator.service.design import evaluation_design
+from evaluator.service.joined import HoldoutDraw
 from evaluator.service.pipeline import Pipeline
 from evaluator.service.worth import lineage
-from evaluator.stats import Block, Look, PairedSums, State, advance, paired_blocks
+from evaluator.stats import Block, Look, PairedSums, SplitSums, State, advance, paired_blocks
 from gauntlet import events
 from gauntlet.worth import Entry, Ledger
 
@@ -262,3 +265,94 @@ def test_a_ledger_is_found_by_its_promotion() -> None:
     entry = link(1, "b", "a", 0.02)
     assert Ledger(entries=[entry]).of("r1") == entry
     assert Ledger(entries=[entry]).of(None) is None
+
+
+def split(n: int, *, share: float = 0.2, ours: float = 0.7, theirs: float = 0.6) -> tuple[list[Any], list[bool]]:
+    """Requests of a promotion with a share of its units held out, and which of them were."""
+    held = (np.random.default_rng(3).random(n) < share).tolist()
+    found: list[Any] = []
+    for i, (drawn, mine, before) in enumerate(
+        zip(held, probabilities(0, n, ours), probabilities(1, n, theirs), strict=True)
+    ):
+        p = before if drawn else mine
+        holdout = events.Holdout(promotion="test-r0001", previous="v0001", propensity=share, drawn=drawn)
+        at, alone = 1000.0 + i, {"rollout": None, "champion": "v0002", "output": [1 - p, p], "holdout": holdout}
+        found += [prediction(i, at, **alone), outcome(i, at + 30.0, 1)]
+        if not drawn:
+            score = {"arm": "previous", "model": "v0001", "rollout": "test-r0001", "output": [1 - before, before]}
+            found.append(shadow(i, at, **score))
+    return found, held
+
+
+def test_the_reverse_holdout_tells_the_causal_effect_of_a_promotion(make: Make) -> None:
+    n, pipeline = 2400, make()
+    stream, held = split(n)
+    pipeline.step(batch(stream))
+    (entry,) = entries(pipeline).values()
+    found = entry.split
+    assert found is not None
+    closed = round(entry.until - 1000.0)
+    mine, before = -np.log(probabilities(0, n, 0.7))[:closed], -np.log(probabilities(1, n, 0.6))[:closed]
+    out = np.array(held[:closed])
+    assert (found.units, found.held_out) == ((~out).sum(), out.sum())
+    assert found.gain == pytest.approx(before[out].mean() - mine[~out].mean(), abs=0.01)
+    assert found.lower is not None
+    assert found.lower > 0
+    assert entry.pairs == (~out).sum(), "who is held out is no pair"
+
+
+def test_who_is_held_out_is_evidence_of_nothing_else(make: Make) -> None:
+    """Of no rollout, not of the champion's health, and not of its drift."""
+    pipeline = make()
+    holdout = events.Holdout(promotion="test-r0001", previous="v0001", propensity=0.5, drawn=True)
+    own = events.Holdout(promotion="test-r0001", previous="v0001", propensity=0.5)
+    stream: list[Any] = []
+    for i in range(300):
+        held = i % 2 == 0
+        alone = {
+            "champion": "v0002",
+            "holdout": holdout if held else own,
+            "rollout": "test-r0002",
+            "challenger": "v0003",
+        }
+        stream += [
+            prediction(i, 1000.0 + i, output=[0.9, 0.1] if held else [0.1, 0.9], **alone),
+            outcome(i, 1001.0 + i, 1),
+        ]
+    pipeline.step(batch(stream))
+    pipeline.settle_joins()
+    last = health(pipeline.evaluate({}))[-1]
+    assert (last.model, last.window["accuracy"]) == ("v0002", 1.0)
+    saved = pipeline.state(0, {}).accumulators
+    assert saved is not None
+    exposures = [block["exposures"] for block in saved["rollouts"]["test-r0002"]["blocks"].values()]
+    assert sum(each["champion"] for each in exposures) == 150
+    assert prediction(0, 0.0, champion="v0002", holdout=holdout).model == "v0001"
+    assert prediction(0, 0.0, champion="v0002", holdout=holdout, fallback="timeout").model == "v0002"
+
+
+def test_a_unit_that_comes_back_is_one_draw_and_a_challengers_is_none(make: Make) -> None:
+    pipeline, (stream, _) = make(), split(400)
+    stream = [msgspec.structs.replace(e, unit=f"u{int(e.id[1:]) % 40}") if hasattr(e, "unit") else e for e in stream]
+    pipeline.step(batch(stream))
+    saved = pipeline.state(0, {}).accumulators
+    assert saved is not None
+    (sums,) = saved["promotions"]
+    counted = [SplitSums.from_list([int(text) for text in texts]) for texts in sums["split"].values()]
+    assert sum(each.n_champion + each.n_challenger for each in counted) == 40
+    draw = HoldoutDraw.of(
+        prediction(
+            1,
+            5.0,
+            champion="v0002",
+            contenders=[contender("r3", "v0003", 0.1), contender("r4", "v0003", 0.2)],
+            holdout=events.Holdout(promotion="r1", previous="v0001", propensity=0.04),
+        )
+    )
+    assert draw is not None
+    assert draw.share == pytest.approx(0.96 * 0.7 / (0.96 * 0.7 + 0.04)), "given one of the two"
+    assert HoldoutDraw.of(treated(1, 5.0, holdout=draw_of("r1"))) is None
+
+
+def draw_of(promotion: str) -> events.Holdout:
+    return events.Holdout(promotion=promotion, previous="v0001", propensity=0.04)

@@ -310,7 +310,7 @@ def test_the_status_tells_what_promotions_were_worth_and_all_together() -> None:
     second = Entry(promotion="shop-r0001", champion="v0002", previous="v0001", number=2, pairs=40, gain=-0.001, **known)
     for entries, interval in (
         ([first], "v0001 over v0000, with no promotion since: +0.02 [+0.005, +0.035] (1 link)"),
-        ([first, second], "v0002 over v0000, with no promotion since: +0.019 [no interval yet]"),
+        ([first, second], "v0002 over v0000, with no promotion since: +0.019 [no interval]"),
     ):
         ledger = Ledger(entries=entries, lineage=lineage(entries, entries[-1].champion))
         reports = Reports(evaluator=EvaluatorProgress(at=START, worth=ledger))
@@ -319,7 +319,7 @@ def test_the_status_tells_what_promotions_were_worth_and_all_together() -> None:
         text = " ".join(status_text.status(made).split())
         assert "v0001 over v0000: +0.02 [+0.01, +0.03] on 9,000 pairs, 2026-11-28 to 2026-12-03 (closed)" in text
         assert interval in text
-    assert "v0002 over v0001: -0.001 [no interval yet] on 40 pairs, 2026-11-28 to 2026-12-03 (open)" in text
+    assert "-0.001 [no interval] on 40 pairs, 2026-11-28 to 2026-12-03, too few blocks for an interval (open)" in text
     assert "(2 links added, each as measured in its own time; 1 has too few blocks for an interval)" in text
 
 
