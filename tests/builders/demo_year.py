@@ -23,6 +23,7 @@ from gauntlet.rollout import Command, Control
 from gauntlet.state.local import LocalState
 from gauntlet.status import EvaluatorProgress
 from gauntlet.types import CHALLENGER, CHAMPION, Task
+from gauntlet.worth import Entry, Ledger, Lineage
 
 NAME = "flights"
 START = demo.YEAR_START
@@ -65,9 +66,30 @@ class Run:
         await append(data, "evaluator", [(keys.DRIFT, e) for e in self.drift])
         await append(data, "retrainer", [(keys.JOBS, e) for e in self.jobs])
         state = LocalState(data / "state.db")
-        report = msgspec.json.encode(EvaluatorProgress(counts=self.counts))
+        report = msgspec.json.encode(EvaluatorProgress(counts=self.counts, worth=WORTH))
         await state.put(keys.evaluator_progress(NAME), report, 0)
         await state.close()
+
+
+WORTH = Ledger(
+    entries=[
+        Entry(
+            promotion=f"{NAME}-r0001",
+            champion="v0002",
+            previous="v0001",
+            number=1,
+            since=1_360_000_000.0,
+            until=1_362_000_000.0,
+            pairs=870,
+            gain=0.0312,
+            alpha=0.05,
+            lower=0.0101,
+            lineage_lower=0.0101,
+        )
+    ],
+    lineage=Lineage(base="v0001", champion="v0002", links=1, gain=0.0312, alpha=0.05, lower=0.0101, unknown=1),
+)
+"""What the evaluator tells of the year's one promotion."""
 
 
 async def append(data: Path, writer: str, found: list[tuple[str, Any]]) -> None:
