@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.special import betainc, chdtrc, gammaln, smirnov
+from scipy.special import chdtrc, gammaln, smirnov
 
 from evaluator.drift.grid import BINS, Bools, Floats, Grid, Ints
 from evaluator.drift.markov import pooled_table
@@ -95,12 +95,25 @@ def g_test(reference: Ints, current: Ints, reference_efficiency: float = 1.0, ef
 
 
 def share_p_value(count: float, rows: float, reference_count: float, reference_rows: float) -> float:
-    """Binomial P(share >= `count` / `rows`) under the reference's share by Laplace's rule, (k + 1) / (n + 2); effective
-    counts may be fractional."""
-    if count <= 0 or rows <= 0:
+    """One-sided p value of Fisher's exact test that `count` of `rows` is no larger a share than the reference's.
+
+    The reference is a sample, too: with its share taken for the truth, 14 of 1,000 still columns were significant at
+    .001 where both tables were as long. Effective counts may be fractional; the hypergeometric terms are then those of
+    the gamma function.
+    """
+    if count <= 0 or rows <= 0 or reference_rows <= 0:
         return 1.0
-    share = (reference_count + 1.0) / (reference_rows + 2.0)
-    return float(betainc(count, max(rows - count, 0.0) + 1.0, share))
+    n, m, k = max(rows, count), max(reference_rows, reference_count), reference_count
+    if count * m <= k * n:  # no larger: the terms don't fall from here, and nothing is asked
+        return 1.0
+    deviations = 20.0 * math.sqrt(n) / 2.0  # beyond so many the tail adds nothing that shows
+    j: Floats = np.arange(math.floor(min(n - count, k, deviations)) + 1.0)
+    terms = _log_choose(n, count + j) + _log_choose(m, k - j) - _log_choose(n + m, np.array([count + k]))
+    return min(1.0, float(np.exp(terms).sum()))
+
+
+def _log_choose(n: float, k: Floats) -> Floats:
+    return np.asarray(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(np.maximum(n - k, 0.0) + 1.0), dtype=np.float64)
 
 
 def reject_at(p_values: Floats, alpha: float) -> Bools:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom, chi2_contingency, ks_2samp, kstwo
+from scipy.stats import binom, chi2_contingency, fisher_exact, ks_2samp, kstwo
 
 from evaluator.drift.distances import distances, g_test, ks_interval, ks_p_value, reject_at, share_p_value, with_unseen
 from evaluator.drift.profile import Profile
@@ -49,9 +49,33 @@ def test_rare_categories_are_pooled_and_unseen_ones_survive() -> None:
     assert g_test(np.array([500, 500, 0]), np.array([100, 100, 50])) < 1e-12
 
 
-def test_a_share_has_the_binomial_tail() -> None:
-    assert share_p_value(30.0, 250.0, 499.0, 9998.0) == pytest.approx(float(binom.sf(29, 250, 0.05)))
-    assert share_p_value(250.0, 250.0, 0.0, 1000.0) < 1e-300
+@pytest.mark.parametrize(
+    ("count", "rows", "before", "of"),
+    [(30, 250, 499, 9998), (370, 800, 320, 800), (5, 40, 0, 60), (250, 250, 0, 1000), (9, 10, 6, 10)],
+)
+def test_a_share_is_held_against_the_references_by_fishers_exact_test(
+    count: int, rows: int, before: int, of: int
+) -> None:
+    table = [[count, rows - count], [before, of - before]]
+    theirs = float(fisher_exact(table, alternative="greater").pvalue)
+    assert share_p_value(float(count), float(rows), float(before), float(of)) == pytest.approx(theirs, rel=1e-6)
+
+
+def test_a_share_in_few_effective_rows_is_little_evidence() -> None:
+    whole = share_p_value(60.0, 200.0, 100.0, 1000.0)
+    tenth = share_p_value(6.3, 21.0, 10.5, 105.0)
+    assert whole < 1e-10
+    lower, upper = (share_p_value(k, 21.0, 10.5, 105.0) for k in (7.0, 6.0))
+    assert lower < tenth < upper
+    assert share_p_value(40.0, 100.0, 400.0, 1000.0) == 1.0
+
+
+def test_shares_of_two_equal_samples_are_significant_as_rarely_as_promised() -> None:
+    """With the reference's own share taken for the truth, .047 of these were below .01."""
+    rng = np.random.default_rng(5)
+    counts = rng.binomial(800, 0.4, (4000, 2)).astype(float)
+    small = np.mean([share_p_value(now, 800.0, before, 800.0) < 0.01 for before, now in counts])
+    assert small <= binom.isf(0.001, 4000, 0.01) / 4000
 
 
 def test_total_variation_is_half_the_absolute_difference() -> None:
