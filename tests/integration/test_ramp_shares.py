@@ -39,18 +39,19 @@ async def test_shares_follow_the_evidence_and_the_aa_slice_publishes_its_rate(tm
             await traffic.more()
             document = (await client.get(URL)).json()
             told = document["false_alarms"]
-            return document["share"] < 0.5 and bool(told) and told["rounds"] >= 1
+            return document["serving"]["share"] < 0.5 and bool(told) and told["rounds"] >= 1
 
         await until(shared, 120)
         document = (await client.get(URL)).json()
-        history = (await client.get(f"{URL}/history")).json()
         await traffic.send(10)
+        history = (await client.get(f"{URL}/history")).json()
     given = [change for change in history if change["command"] == "allocate"]
     assert {change["actor"] for change in given} == {"retrainer"}
     assert document["rollouts"][0]["look"]["ramp_share"] is not None
     assert document["false_alarms"]["level"] == pytest.approx(0.075)
     found = [event for event in await recorded(config, keys.PREDICTIONS) if isinstance(event, events.Prediction)]
     propensities = {round(contender.propensity, 6) for event in found for contender in event.contenders}
-    assert {0.5, round(given[0]["share"], 6)} <= propensities
+    assert propensities - {0.5}
+    assert propensities <= {0.0, 0.5, *(round(change["share"], 6) for change in given)}
     assert all(event.phantom is None for event in found if event.assigned == "challenger")
     assert {event.phantom.propensity for event in found if event.phantom is not None} == {0.25}
