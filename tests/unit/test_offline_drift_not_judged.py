@@ -238,3 +238,9 @@ def test_labels_that_look_the_same_are_told_apart_by_name() -> None:
         lambda t: names(t.truth, "caf\u00e9", "th\u00e9"), lambda t: names(t.said, "cafe\u0301", "the\u0301")
     )
     assert the_reason(report).endswith("they differ by how Unicode writes their letters (NFC, NFD)")
+
+
+def test_a_column_that_has_lost_its_values_is_not_said_to_be_compared_by_value() -> None:
+    report = gauntlet.drift(BEFORE[["x"]].assign(z=BEFORE.score), NOW[["x"]].assign(z=None), features=["x", "z"])
+    assert report.severity == "CRITICAL"
+    assert not [note for note in report.notes if "compared by value" in note]

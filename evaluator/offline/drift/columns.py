@@ -48,6 +48,7 @@ _MOSTLY = 0.9  # share of texts that are numbers, or times, from which the other
 _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _TEXTS_TRIED = 1000
 _LISTED = 20
+_REASONS = 3  # columns left out that a refusal names
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ class ColumnSelection:
             return self
         left_out = {name: exclusion for name, exclusion in exclusions.items() if name in self.features}
         features = tuple(name for name in self.features if name not in left_out)
-        _require_columns(features, settings, table)
+        _require_columns(features, settings, table, left_out)
         numbers = tuple(name for name in self.numbers if name not in left_out)
         findings = (*self.findings, *_left_out_findings(left_out))
         return replace(self, features=features, numbers=numbers, findings=findings)
@@ -256,7 +257,7 @@ def select_columns(reference: Table, schema: ColumnSchema, settings: DriftFileSe
         candidates = [name for name in reference.columns if name not in roles]
         features = tuple(name for name in candidates if name not in schema.left_out)
         findings = _left_out_findings({n: schema.left_out[n] for n in candidates if n in schema.left_out})
-    _require_columns(features, settings, reference.name, reference.delimiter_hint)
+    _require_columns(features, settings, reference.name, schema.left_out, reference.delimiter_hint)
     read, times = {*features, *roles}, {*schema.times} - {settings.time}
     texts = {*schema.texts, settings.time} - {*schema.numbers}
     return ColumnSelection(
@@ -268,9 +269,14 @@ def select_columns(reference: Table, schema: ColumnSchema, settings: DriftFileSe
     )
 
 
-def _require_columns(features: Sequence[str], settings: DriftFileSettings, table: str, hint: str = "") -> None:
+def _require_columns(
+    features: Sequence[str], settings: DriftFileSettings, table: str, left_out: Mapping[str, Exclusion], hint: str = ""
+) -> None:
     if not features and settings.target is None and settings.prediction is None:
-        raise DriftRequestError(f"{table}: no column is left to watch; name some with features{hint and f'; {hint}'}")
+        reasons = [f"{name}: {one.reason}" for name, one in list(left_out.items())[:_REASONS]]
+        more = [f"and {len(left_out) - _REASONS} more"] if len(left_out) > _REASONS else []
+        parts = ["no column is left to watch; name some with features", hint, *reasons, *more]
+        raise DriftRequestError(f"{table}: {'; '.join(part for part in parts if part)}")
 
 
 def _left_out_findings(left_out: Mapping[str, Exclusion]) -> tuple[Finding, ...]:
@@ -303,7 +309,7 @@ def type_notes(reference: Table, current: Table, selection: ColumnSelection) -> 
     changed = [
         f"{name} ({before[name]}, now {now[name]})"
         for name in (*selection.numbers, *selection.times)
-        if name in before and name in now and before[name] != now[name]
+        if name in before and name in now and before[name] != now[name] and "null" not in (before[name], now[name])
     ]
     more = f" and {len(changed) - _LISTED} more" if len(changed) > _LISTED else ""
     parts = f"{', '.join(changed[:_LISTED])}{more}"
