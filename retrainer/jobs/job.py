@@ -132,7 +132,8 @@ def checked_rows(spec: Spec, schema: Schema, registry: Registry, rows: Rows, par
         wanted = f"{settings.min_data_points:,} of each wanted"
         out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(rows.skipped.items()))
         left = f"; left out: {out}" if out else ""
-        return Answer(error=f"not enough labelled rows{_within(spec.window)}: {counted}, {wanted}{left}")
+        until = _until_trainable(rows, parts["to train on"], spec)
+        return Answer(error=f"not enough labelled rows{_within(spec.window)}: {counted}, {wanted}{until}{left}")
     reference: Reference | None = None
     with contextlib.suppress(DamagedFile):  # what drift is measured by says so itself; a job can do without
         reference = registry.reference(spec.champion)
@@ -197,6 +198,16 @@ def _holdout(compared: holdout_gate.Comparison) -> dict[str, float]:
         "blocks": float(compared.blocks),
     }
     return numbers if compared.lower is None else {**numbers, "lower": compared.lower}
+
+
+def _until_trainable(rows: Rows, train: Rows, spec: Spec) -> str:
+    """When there are rows enough to train on, where those that are there have only to get older; else nothing."""
+    settings = spec.config.retrain
+    least, held_out = settings.min_data_points, float(settings.validation + settings.test)
+    if len(train) >= least or len(rows) < least:
+        return ""
+    wait = rows.times[least - 1] + held_out - spec.matured
+    return f"; the newest {span(held_out)} are held out, so that there are rows to train on in {span(wait)}"
 
 
 def _within(window: float) -> str:

@@ -28,6 +28,10 @@ observe: {evaluator_port: 0, retrainer_port: 0}
 """Free ports, and time limits for a machine that runs other tests beside."""
 
 
+ROWS_SECONDS = 160.0
+"""Of traffic, after which a job has rows that are older than the held-out ones, and whose outcomes have matured."""
+
+
 def _hears_ctrl_c() -> None:
     """As in a terminal, also where the tests run in a shell's background, which ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -119,6 +123,8 @@ def test_every_block_is_run_here() -> None:
         'gauntlet rollback --reason "a rehearsal of the rollback"',
         "python wrong.py",
         "gauntlet status --watch",
+        "gauntlet retrain check",
+        "gauntlet retrain jobs",
     ]
 
 
@@ -131,6 +137,7 @@ def test_a_promotion_and_a_rollback_within_five_minutes(terminals: Terminals) ->
     address = terminals.folder / "gauntlet-data" / "router.address"
     wait(lambda: address.exists() and address.read_text().endswith("\n"), 60, lambda: terminals.log(up))
     terminals.start(f"{lines('traffic.py')[0]} {address.read_text().strip()}")
+    traffic = time.monotonic()
 
     status, register, challenge = lines("--note")
     assert "champion v0001 serves all of the traffic" in terminals.type(status)
@@ -154,3 +161,11 @@ def test_a_promotion_and_a_rollback_within_five_minutes(terminals: Terminals) ->
     terminals.watch(watch, "no challenger runs", 60)
     last = json.loads(terminals.type("gauntlet status --json"))["last"]
     assert (last["command"], last["actor"], "gross harm" in last["reason"]) == ("rollback", "retrainer", True)
+
+    check, trigger = lines("retrain check")
+    assert "constraint single flight" in terminals.type(check)
+    wait(lambda: time.monotonic() - traffic > ROWS_SECONDS, ROWS_SECONDS, lambda: "the time does not pass")
+    assert re.fullmatch(r"started retrain_\d{8}_001\n", terminals.type(trigger))
+    jobs, report = lines("once the job has ended")
+    wait(lambda: "completed  manual, default: made v0004" in terminals.type(jobs), 120, lambda: terminals.said)
+    assert re.search(r"→ v0004 → gate passed \(\+0\.\d+\) → tumours-r0003 → ", terminals.type(report)), terminals.said

@@ -8,6 +8,7 @@ import pytest
 from builders import retraining_data
 
 from gauntlet import adapters
+from gauntlet.config.section import span
 from gauntlet.registry import Reference
 from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.types import Task
@@ -74,3 +75,28 @@ async def test_a_job_learns_nothing_from_bad_rows(tmp_path: Path, share: float, 
     assert blamed == (("data_quality_low", True) if blocked else ("", False))
     assert answer.split["quality"] == pytest.approx(1 - share)
     assert not answer.accepted
+
+
+@pytest.mark.parametrize(("count", "told"), [(200, True), (100, True), (99, False)])
+async def test_a_job_that_comes_too_early_says_when_there_are_rows(tmp_path: Path, count: int, told: bool) -> None:
+    """A row an hour, none older than the held-out 14 days: the hundredth has only to get older. Of fewer, nobody
+    knows."""
+    config = retraining_data.configuration(tmp_path)
+    await retraining_data.lay(config, days=1, a_day=2)
+    times = [3600.0 * n for n in range(count)]
+    given = Rows(features=[{"x1": 1.0}] * count, targets=[0] * count, times=times)
+    now = times[-1] + config.evidence.outcome_horizon
+    spec = Spec(job="j1", champion="v0001", now=now, ends={}, config=config)
+    registry = adapters.registry(config)
+
+    def parts(end: float) -> dict[str, Rows]:
+        train, _, holdout = job.split(given, end, config.retrain, None)
+        return {"to train on": train, "held out": holdout}
+
+    answer = job.checked_rows(spec, registry.get("v0001").schema, registry, given, parts(spec.matured))
+    wait = (99 + 14 * 24) * 3600.0 - times[-1]
+    text = f"the newest 14d are held out, so that there are rows to train on in {span(wait)}"
+    assert (text in (answer.error or "")) is told, answer.error
+    if told:
+        later = [len(parts(spec.matured + wait + more)["to train on"]) for more in (-1.0, 1.0)]
+        assert later == [99, 100], "and there are"
