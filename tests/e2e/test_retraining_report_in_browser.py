@@ -11,6 +11,7 @@ import parts
 
 from gauntlet.cli.retrain.page import page
 from gauntlet.retraining_document import ReportDocument, ReportLine
+from gauntlet.worth_document import PromotionWorth
 
 AT = datetime(2026, 11, 29, 15, 40, tzinfo=UTC)
 LONG = "log_loss improves by 0.01234 a row on 234,567 held-out rows; at 95% confidence over 14 blocks it is not worse"
@@ -49,6 +50,20 @@ def line(number: int) -> ReportLine:
     )
 
 
+WORTH = PromotionWorth(
+    promotion="arrival-delays-at-airports-r0012",
+    champion="v0008",
+    previous="v0007",
+    state="taken_back",
+    since=AT,
+    until=AT,
+    pairs=1_234_567,
+    gain=-0.0123,
+    lower=-0.0276,
+    upper=0.0034,
+)
+
+
 def test_nothing_scrolls_sideways_at_1200_pixels(chromium: parts.Chromium, tmp_path: Path) -> None:
     report = ReportDocument(
         model="arrival-delays-at-airports",
@@ -61,11 +76,12 @@ def test_nothing_scrolls_sideways_at_1200_pixels(chromium: parts.Chromium, tmp_p
         accepted=2,
         promoted=0,
         lines=[line(2), line(1)],
+        promotions=[WORTH],
     )
     inside = html.escape(page(report), quote=True)
     (tmp_path / "frame.html").write_text(f'<iframe width="1200" height="900" srcdoc="{inside}"></iframe>{WIDTHS}')
     told = re.search(r'<p id="out">(.*?)</p>', chromium.visit((tmp_path / "frame.html").as_uri()).dom)
     assert told is not None
     widths = [tuple(map(int, pair.split("/"))) for pair in told[1].split()]
-    assert len(widths) >= 2, "the page and its table"
+    assert len(widths) == 3, "the page and its tables"
     assert all(needed <= shown for needed, shown in widths), widths
