@@ -150,9 +150,11 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         return replace(plan, horizon=plan.horizon * _SEGMENT_SHARE, mode="anytime", min_blocks_win=_NEVER)
 
     def worth(self, alpha: float) -> Plan:
-        """The comparison of a new champion with the one before it, at any time; `alpha`: the level of each side."""
+        """The comparison of a new champion with the one before it, at any time; `alpha`: the level of each side. Harm
+        waits until it is known how much days differ: a bad first one alone must not take a promotion back."""
         side = replace(HARM_SIDE, alpha=alpha)
-        return replace(self.primary, win=side, harm=side, mode="anytime", min_blocks_win=0, min_blocks_harm=0)
+        plan = replace(self.primary, win=side, harm=side, mode="anytime", harm_waits=True)
+        return replace(plan, min_blocks_win=0, min_blocks_harm=0)
 
     def _guard(self, margin: float, alpha: float, *, paired: bool = False, watched: bool = False) -> Plan:
         """`alpha` for a breach (less what a watch spends) and as much for being shown to be safe, both also after the

@@ -28,6 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluator.policies.lineage import link_level
+from evaluator.service import primary_metric
 from evaluator.service.checkpoint import EvaluatorState
 from evaluator.service.design import evaluation_design
 from evaluator.service.joined import HoldoutDraw
@@ -35,6 +36,7 @@ from evaluator.service.pipeline import Pipeline
 from evaluator.service.worth import lineage
 from evaluator.stats import Block, Look, PairedSums, SplitSums, State, advance, paired_blocks
 from gauntlet import events
+from gauntlet.config.load import parse
 from gauntlet.worth import Entry, Ledger
 
 Make = Callable[..., Pipeline]
@@ -356,3 +358,20 @@ def test_a_unit_that_comes_back_is_one_draw_and_a_challengers_is_none(make: Make
 
 def draw_of(promotion: str) -> events.Holdout:
     return events.Holdout(promotion=promotion, previous="v0001", propensity=0.04)
+
+
+def test_a_bad_first_day_alone_is_no_harm() -> None:
+    """With `block: auto`: how much days differ is known from several, whatever the hours of the first one say."""
+    design = evaluation_design(parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n"))
+    plan, rng, uppers = msgspec.structs.replace(design.plan, form="paired"), np.random.default_rng(4), []
+    test, state, blocks = plan.worth(0.05), State.start(plan.worth(0.05)), {}
+    for day in range(6):
+        for hour in range(24):
+            sums, champion = PairedSums(), rng.exponential(0.5, 30)
+            worse = (0.1 if day == 0 else 0.0) + rng.normal(0.0, 0.1, 30)
+            sums.add(-champion, -(champion + worse))
+            blocks[24 * day + hour] = (SplitSums(), sums)
+        state, look = primary_metric.look(design, plan, test, state, blocks, 24 * (day + 1) - 1)
+        uppers.append(look.upper if isinstance(look, Look) else None)
+    assert uppers[:4] == [None] * 4
+    assert all(upper is None or upper > 0 for upper in uppers)
