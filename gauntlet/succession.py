@@ -11,17 +11,19 @@ GENERATIONS = 3
 def gives_way(control: Control, command: Command) -> tuple[Rollout, ...]:
     """The rollout in whose place a new challenger begins; empty where none has to go, or none may.
 
-    Of those of one recipe, the oldest gives way when there are `GENERATIONS` already, or no room: a schedule that is
-    shorter than the way out of shadow would let nobody pass if each new model took the place of the last. Where there
-    is no room for another model, the oldest one in shadow that has a younger one of its recipe beside it makes some.
+    Of those of one recipe the youngest gives way, when there are `GENERATIONS` already, or no room: it has the least
+    evidence, and the new one was trained alike and later. The oldest never does, however fast new models come, so that
+    one is always on its way to a verdict. Where there is no room for a model of another recipe, or for one that is
+    handed in, the youngest that has an older one of its recipe beside it makes some.
     """
     alike = tuple(r for r in control.rollouts if r.recipe is not None and r.recipe == command.recipe and r.in_shadow)
     full = len(control.rollouts) >= command.most
-    oldest = alike[:1] if full or len(alike) >= GENERATIONS else ()
-    return _outdated(control)[:1] if full and not oldest else oldest
+    if len(alike) > 1 and (full or len(alike) >= GENERATIONS):
+        return alike[-1:]
+    return replaceable(control)[-1:] if full else ()
 
 
-def _outdated(control: Control) -> tuple[Rollout, ...]:
-    """Models in shadow that have a younger one of their recipe beside them, the oldest first."""
+def replaceable(control: Control) -> tuple[Rollout, ...]:
+    """Those that may give way: models in shadow with an older one of their recipe beside them, the oldest first."""
     waiting = [r for r in control.rollouts if r.in_shadow and r.recipe is not None]
-    return tuple(r for n, r in enumerate(waiting) if any(r.recipe == other.recipe for other in waiting[n + 1 :]))
+    return tuple(r for n, r in enumerate(waiting) if any(r.recipe == other.recipe for other in waiting[:n]))

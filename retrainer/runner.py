@@ -23,6 +23,7 @@ from gauntlet.registry import Registry
 from gauntlet.rollout import Command, Control
 from gauntlet.status import Quality
 from gauntlet.structured_logging import get_logger
+from gauntlet.succession import replaceable
 from gauntlet.types import Rule
 from retrainer import ACTOR, alerts, attempts
 from retrainer.control_client import ControlClient
@@ -102,12 +103,11 @@ class JobRunner:
 
     def _context(self, control: Control) -> RetrainContext:
         past, live = attempts.past(self._store.jobs.values(), control.champion), self._store.live
-        recipes = {recipe.name for recipe in self._config.retrain.all_recipes}
         return RetrainContext(
             now=self._store.now,
             champion=control.champion,
             rollouts=tuple(r.id for r in control.rollouts),
-            replaceable=len(recipes & {r.recipe for r in control.rollouts if r.in_shadow}),
+            replaceable=len(replaceable(control)),
             most=self._config.shadow.challengers,
             baking=control.bake.rollout if control.bake else None,
             running_job=live.id if live else None,

@@ -22,10 +22,9 @@ _MOST_DOUBLINGS = 30  # beyond any cool-down
 class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
     """State that the conditions are judged on. Times are seconds since the epoch, on the events' clock.
 
-    rollouts: the running ones; replaceable: those of them whose place a new model of the same recipe may take. most:
-    challengers that may run at once. last_attempt_ended, attempts: without the jobs that failed; failures: rounds in a
-    row that did; unanswered: requests whose latest round did. asked: the open request of a person. new_samples,
-    quality: None where they are not known.
+    rollouts: the running ones; replaceable: how many of them may give way to new models. most: challengers that may run
+    at once. last_attempt_ended, attempts: without the jobs that failed; failures: rounds in a row that did; unanswered:
+    requests whose latest round did. asked: the open request of a person. new_samples, quality: None where not known.
     """
 
     now: float

@@ -246,7 +246,7 @@ def test_the_schedule_waits_for_no_cool_down_and_for_no_bake() -> None:
 
 
 def test_a_schedule_at_its_critical_pace_ends_at_the_cap() -> None:
-    """Each of its rounds takes the place of challengers in shadow: without an end none would be judged."""
+    """Each of its rounds takes the place of the youngest in shadow: without an end jobs would train for nothing."""
     tried = msgspec.structs.replace(CONTEXT, attempts=REFRESH.max_attempts, most=6)
     assert check(scheduled(NOW), tried, REFRESH).should_retrain
     judged = check(scheduled(NOW, urgent=True), tried, REFRESH)
@@ -259,7 +259,7 @@ def test_a_schedule_at_its_critical_pace_ends_at_the_cap() -> None:
     [(0, 0, True), (4, 0, True), (5, 0, False), (5, 1, True), (6, 2, True), (6, 1, False)],
 )
 def test_new_models_run_beside_others_as_far_as_there_is_room(running: int, replaceable: int, room: bool) -> None:
-    """Two recipes, at most six challengers; a new model takes the place of an older one of its recipe in shadow."""
+    """Two recipes, at most six challengers; a new model takes the place of one in shadow that may give way."""
     rollouts = tuple(f"r{n}" for n in range(running))
     context = msgspec.structs.replace(CONTEXT, rollouts=rollouts, replaceable=replaceable, most=6)
     judged = check(scheduled(NOW), context, REFRESH)
