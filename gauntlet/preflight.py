@@ -42,9 +42,9 @@ def _no_such(where: str, name: object, kind: str, known: Sequence[object]) -> st
 
 
 def refuse_environment(config: Config) -> None:
-    """Raise `ConfigError` for what this machine lacks: the trainer, a data folder, a valid address. Nothing is written
-    and nobody is called."""
-    refuse_trainer(config)
+    """Raise `ConfigError` for what this machine lacks: trainer or loader, a data folder, a valid address. Nothing is
+    written and nobody is called."""
+    refuse_functions(config)
     refuse_records(config)
     for target in config.notify:
         if target.handler is not None:
@@ -75,10 +75,12 @@ def secrets(keys: Sequence[KeyConfig], environ: Mapping[str, str] = os.environ) 
     return found
 
 
-def refuse_trainer(config: Config) -> None:
-    """Raise `ConfigError` for a trainer that no job could call."""
+def refuse_functions(config: Config) -> None:
+    """Raise `ConfigError` for a trainer or a loader that no job could call."""
     if not config.retrain.enabled:
         return
+    if config.retrain.loader is not None:
+        _refuse_call(config.retrain.loader, "retrain.loader", (), ("start", "end"))
     if config.retrain.trainer is not None and not config.retrain.recipes:
         _refuse_call(config.retrain.trainer, "retrain.trainer", ())
     for recipe in config.retrain.recipes:
@@ -89,15 +91,17 @@ def refuse_trainer(config: Config) -> None:
             _refuse_call(config.retrain.trainer, "retrain.trainer", names)
 
 
-def _refuse_call(source: str, setting: str, parameters: Sequence[str]) -> None:
-    """Raise `ConfigError` for a trainer that can't be called as jobs do."""
+def _refuse_call(
+    source: str, setting: str, parameters: Sequence[str], places: Sequence[str] = ("rows", "targets")
+) -> None:
+    """Raise `ConfigError` for a function that can't be called as jobs do, with `places` and these named parameters."""
     found = named_function(source, setting)
     if inspect.iscoroutinefunction(found):
         raise ConfigError(f"{setting} {source} is async, and a job calls it as it is: write `def`, not `async def`")
     try:
-        inspect.signature(found).bind((), (), **dict.fromkeys(parameters))
+        inspect.signature(found).bind(*places, **dict.fromkeys(parameters))
     except TypeError as error:
-        called = ", ".join(["rows", "targets", *(f"{name}=…" for name in parameters)])
+        called = ", ".join([*places, *(f"{name}=…" for name in parameters)])
         raise ConfigError(f"{setting} {source} can't be called as ({called}): {error}") from error
     except ValueError:  # compiled, without a signature: only the call tells
         return

@@ -71,7 +71,7 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
         if name == "retrainer":
             from gauntlet import preflight
 
-            preflight.refuse_trainer(config)
+            preflight.refuse_functions(config)
             preflight.refuse_records(config)
         from gauntlet import telemetry
 

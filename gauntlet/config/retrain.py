@@ -158,6 +158,8 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     trainer: str | None = None
     """`module:function(rows, targets) -> fitted model`; default: the champion's own estimator, cloned and fitted
     anew."""
+    loader: str | None = None
+    """`module:function(start, end) -> DataFrame or list of mappings`: labelled rows from before the event log."""
     on_severity: Literal["MEDIUM", "HIGH", "CRITICAL"] = "HIGH"
     window: Seconds = Seconds(60 * 86_400)
     """How far back the training data goes."""

@@ -91,7 +91,7 @@ async def collect(
     """
     skipped = dict.fromkeys(("forced", "unlabelled", "late", "unusable"), 0)
     truths: dict[str, tuple[float, Label]] = {}
-    target = _Targets(schema)
+    target = Targets(schema)
     async for record in _records(reader, keys.OUTCOMES, start, until):
         if record.at > end + horizon:
             continue
@@ -134,7 +134,7 @@ async def collect(
     )
 
 
-class _Targets(dict[Label, Label | None]):
+class Targets(dict[Label, Label | None]):
     """The truth as the model writes it, or None where it can't be one: JSON's true may stand for the class 1."""
 
     def __init__(self, schema: Schema) -> None:

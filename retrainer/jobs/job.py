@@ -30,7 +30,7 @@ from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Registry, Version
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Rule
-from retrainer.jobs import dataset, holdout_gate, training
+from retrainer.jobs import dataset, holdout_gate, loader, training
 from retrainer.jobs.dataset import Rows
 from retrainer.jobs.job_dir import Answer, JobFolder, Spec
 from retrainer.jobs.progress import Progress, Report, Stage
@@ -253,6 +253,7 @@ def _parameters(spec: Spec, recipe: RecipeConfig) -> dict[str, str]:
         "seed": str(settings.seed),
         "trainer": recipe.trainer or settings.trainer or "clone",
         "data": _data_version(spec),
+        **({"loader": settings.loader} if settings.loader else {}),
         **{name: str(value) for name, value in recipe.parameters.items()},
     }
 
@@ -299,7 +300,9 @@ def run(folder: JobFolder) -> Answer:
             answer = msgspec.structs.replace(judged, version=version.version)
         else:
             report("collect", "collecting rows")
-            rows = asyncio.run(collect(spec, registry, report))
+            logged = asyncio.run(collect(spec, registry, report))
+            schema, start = registry.get(spec.champion).schema, max(spec.matured - spec.window, 0.0)
+            rows = loader.with_history(spec.config, schema, start, spec.matured, logged)
             answer = work(spec, rows, registry, report, folder.judge)
     except GauntletError as error:
         answer = Answer(error=str(error))

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from gauntlet import adapters, control, events, keys
@@ -111,6 +113,32 @@ def drift(at: float, severity: str = "HIGH", event: str = "open", **more: object
         rows=1000,
         **known,
     )
+
+
+def history(start: datetime, end: datetime) -> pd.DataFrame:
+    """A user's loader: the turned concept in the 30 days before the stream, newest first, with a row too new and one
+    without an outcome."""
+    x, y, times = rows(30, 60, 0, 11, "classification")
+    frame = pd.DataFrame(x, columns=list(NAMES)).assign(
+        target=y.astype(float), at=pd.to_datetime(times, unit="s", utc=True)
+    )
+    frame["time"] = frame.pop("at") - pd.Timedelta(days=30)
+    frame.loc[3, "target"] = None
+    late = frame.iloc[[5]].assign(time=end + timedelta(seconds=1))
+    assert (start.tzinfo, end.tzinfo) == (UTC, UTC)
+    return pd.concat([frame.iloc[::-1], late]).assign(note="more than is asked for")
+
+
+def nameless_history(start: datetime, end: datetime) -> list[dict[str, object]]:
+    return [{"x1": 1.0, "x2": 2.0, "label": 1, "time": start}]
+
+
+def broken_history(start: datetime, end: datetime) -> pd.DataFrame:
+    raise ConnectionError("no warehouse today")
+
+
+def timeless_history(start: datetime, end: datetime) -> pd.DataFrame:
+    return history(start, end).assign(time="some day")
 
 
 def patient_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:

@@ -12,24 +12,15 @@ import numpy as np
 import pytest
 from builders import retraining_data
 from builders.retrainer_loop import RetrainerLoop
+from builders.retraining_jobs import order, run
 
 from gauntlet import adapters, control, keys
-from gauntlet.config import Config
 from gauntlet.events import Job
 from gauntlet.status import RetrainerProgress
 from retrainer.jobs import dataset, job
-from retrainer.jobs.job_dir import Answer, JobFolder, Spec
+from retrainer.jobs.job_dir import Answer, JobFolder
 from retrainer.jobs.job_host import JobHost, ProcessEnd
 from retrainer.store import RetrainerStore
-
-
-async def order(config: Config, now: float, name: str = "retrain_20231224_001") -> JobFolder:
-    reader = adapters.local_reader(config)
-    folder = JobFolder(Path(config.data) / "jobs" / name)
-    ends = await dataset.ends(reader)
-    folder.prepare(Spec(job=name, champion=retraining_data.CHAMPION, now=now, ends=ends, config=config))
-    await reader.close()
-    return folder
 
 
 def run_process(folder: JobFolder) -> tuple[int, Answer]:
@@ -45,13 +36,6 @@ def run_process(folder: JobFolder) -> tuple[int, Answer]:
     answer = folder.answer()
     assert answer is not None, ended.stderr
     return ended.returncode, answer
-
-
-async def run(folder: JobFolder) -> Answer:
-    """The job's work in this process: the same code without a second start of Python."""
-    answer = await asyncio.to_thread(job.run, folder)
-    assert answer == folder.answer()
-    return answer
 
 
 async def test_a_turned_concept_gives_an_accepted_and_registered_challenger(tmp_path: Path) -> None:
