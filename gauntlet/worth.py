@@ -46,11 +46,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The present champion against `base`, as if nothing had been promoted since: the sum of the links between them.
+    """The sum of the links between `base` and the present champion.
 
-    Each link was measured in its own time, so the sum holds as far as every link has lasted; what an earlier link would
-    be worth today nobody has measured. Promotions that were taken back are no links. The limits are the sums of the
-    links' limits, whose levels add up to `alpha` on each side; None where a link has none (`unknown` of them).
+    Each link was measured in its own time: the sum is the gain against `base` only where every one has lasted. What an
+    earlier link would be worth today nobody has measured; where models age, the sum is far above it. Promotions that
+    were taken back are no links. The limits are the sums of the links' limits, whose levels add up to `alpha` on each
+    side; None where a link has none (`unknown` of them).
     """
 
     base: str

@@ -82,13 +82,16 @@ def held_out(split: Split | None) -> str:
 
 
 def lineage_sentence(lineage: Lineage) -> str:
-    """The promotions since the first model together, in a line."""
-    links = "1 link" if lineage.links == 1 else f"{lineage.links} links added, each as measured in its own time"
+    """The links from the first model to the champion added, in a line, and what such a sum is not."""
+    notes = []
+    if lineage.links > 1:
+        notes.append("each measured in its own time: one that wears off counts in full")
     if lineage.unknown:
-        many = lineage.unknown > 1
-        links += f"; {lineage.unknown} {'have' if many else 'has'} too few blocks for an interval"
+        notes.append(f"{lineage.unknown} {'have' if lineage.unknown > 1 else 'has'} too few blocks for an interval")
     together = figures(lineage.gain, lineage.lower, lineage.upper)
-    return f"{lineage.champion} over {lineage.base}, with no promotion since: {together} ({links})"
+    links = "1 link" if lineage.links == 1 else f"{lineage.links} links added"
+    of = f" ({'; '.join(notes)})" if notes else ""
+    return f"{lineage.base} to {lineage.champion}, {links}: {together}{of}"
 
 
 def figures(gain: float, lower: float | None, upper: float | None) -> str:

@@ -293,7 +293,7 @@ async def test_each_promotion_is_told_with_what_it_was_worth(run: demo_year.Run)
     assert (one.champion, one.pairs, one.state) == ("v0002", 870, "open")
     shown = " ".join(report.to_text(found).split())
     assert "v0002 over v0001: +0.0312 [+0.0101, …] on 870 pairs, 2013-02-04 to 2013-02-27 (open)" in shown
-    assert "together: v0002 over v0001, with no promotion since: +0.0312 [+0.0101, …] (1 link; 1 has too few" in shown
+    assert "together: v0001 to v0002, 1 link: +0.0312 [+0.0101, …] (1 has too few" in shown
 
 
 async def test_the_json_round_trips(run: demo_year.Run) -> None:

@@ -309,8 +309,8 @@ def test_the_status_tells_what_promotions_were_worth_and_all_together() -> None:
     )
     second = Entry(promotion="shop-r0001", champion="v0002", previous="v0001", number=2, pairs=40, gain=-0.001, **known)
     for entries, interval in (
-        ([first], "v0001 over v0000, with no promotion since: +0.02 [+0.005, +0.035] (1 link)"),
-        ([first, second], "v0002 over v0000, with no promotion since: +0.019 [no interval]"),
+        ([first], "v0000 to v0001, 1 link: +0.02 [+0.005, +0.035]"),
+        ([first, second], "v0000 to v0002, 2 links added: +0.019 [no interval]"),
     ):
         ledger = Ledger(entries=entries, lineage=lineage(entries, entries[-1].champion))
         reports = Reports(evaluator=EvaluatorProgress(at=START, worth=ledger))
@@ -320,7 +320,10 @@ def test_the_status_tells_what_promotions_were_worth_and_all_together() -> None:
         assert "v0001 over v0000: +0.02 [+0.01, +0.03] on 9,000 pairs, 2026-11-28 to 2026-12-03 (closed)" in text
         assert interval in text
     assert "-0.001 [no interval] on 40 pairs, 2026-11-28 to 2026-12-03, too few blocks for an interval (open)" in text
-    assert "(2 links added, each as measured in its own time; 1 has too few blocks for an interval)" in text
+    assert (
+        "(each measured in its own time: one that wears off counts in full; 1 has too few blocks for an interval)"
+        in text
+    )
 
 
 def test_times_that_no_event_has_are_not_known() -> None:
