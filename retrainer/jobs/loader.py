@@ -8,16 +8,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from gauntlet.config import Config
 from gauntlet.preflight import named_function
 from gauntlet.registry.artifact import Schema
 from retrainer.jobs.dataset import Rows, Targets
 from retrainer.jobs.training import TrainingError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TARGET, TIME = "target", "time"
 """The columns of the outcome and of the time, where `champion` doesn't name those of the reference."""
@@ -49,6 +51,8 @@ def with_history(config: Config, schema: Schema, start: float, end: float, logge
 
 def _load(config: Config, loader: str, schema: Schema, start: float, end: float) -> Rows:
     """All that the loader gives for that time, in time order."""
+    import pandas as pd  # here: a retrainer starts without it
+
     target, time = config.champion.target or TARGET, config.champion.time or TIME
     try:
         found = named_function(loader, "retrain.loader")(
@@ -85,6 +89,8 @@ def _values(column: pd.Series) -> list[Any]:
 
 def _seconds(column: pd.Series, loader: str, name: str) -> pd.Series:
     """Times as seconds since 1970; times of day without a zone are UTC."""
+    import pandas as pd
+
     if pd.api.types.is_numeric_dtype(column):
         seconds = column.astype("float64")
     else:
