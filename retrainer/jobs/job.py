@@ -30,7 +30,7 @@ from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Registry, Version
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Rule
-from retrainer.jobs import dataset, holdout_gate, loader, training
+from retrainer.jobs import dataset, holdout_gate, training
 from retrainer.jobs.dataset import Rows
 from retrainer.jobs.job_dir import Answer, JobFolder, Spec
 from retrainer.jobs.progress import Progress, Report, Stage
@@ -274,7 +274,7 @@ async def collect(spec: Spec, registry: ModelStore, report: Report) -> Rows:
                     reader,
                     schema,
                     config.experiment,
-                    max(spec.matured - spec.window, 0.0),
+                    spec.begin,
                     spec.matured,
                     config.evidence.outcome_horizon,
                     spec.ends,
@@ -284,6 +284,16 @@ async def collect(spec: Spec, registry: ModelStore, report: Report) -> Rows:
         except LogUnavailable as error:
             report("collect", f"waiting for the event log: {error}")
             await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _with_history(spec: Spec, registry: ModelStore, logged: Rows) -> Rows:
+    """The log's rows, after those of the user's loader where there is one."""
+    if spec.config.retrain.loader is None:
+        return logged
+    from retrainer.jobs import loader  # here: it brings pandas and pyarrow, and a retrainer starts without
+
+    schema = registry.get(spec.champion).schema
+    return loader.with_history(spec.config, spec.config.retrain.loader, schema, spec.begin, spec.matured, logged)
 
 
 def run(folder: JobFolder) -> Answer:
@@ -300,9 +310,7 @@ def run(folder: JobFolder) -> Answer:
             answer = msgspec.structs.replace(judged, version=version.version)
         else:
             report("collect", "collecting rows")
-            logged = asyncio.run(collect(spec, registry, report))
-            schema, start = registry.get(spec.champion).schema, max(spec.matured - spec.window, 0.0)
-            rows = loader.with_history(spec.config, schema, start, spec.matured, logged)
+            rows = _with_history(spec, registry, asyncio.run(collect(spec, registry, report)))
             answer = work(spec, rows, registry, report, folder.judge)
     except GauntletError as error:
         answer = Answer(error=str(error))

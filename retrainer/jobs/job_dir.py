@@ -50,6 +50,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         """The time of the newest rows to learn from: younger ones have their outcome only if it came early."""
         return self.now - self.config.evidence.outcome_horizon
 
+    @property
+    def begin(self) -> float:
+        """The time of the oldest rows to learn from."""
+        return max(self.matured - self.window, 0.0)
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Result of a job: `accepted` with the registered `version`, or not, and why; or `error` when it failed.

@@ -6,13 +6,14 @@ import asyncio
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from evaluator.service.checkpoint import Checkpoint
+from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.pipeline import Pipeline
 from evaluator.service.worker import Worker, WorkerSettings
 from gauntlet import adapters, events, keys
@@ -301,6 +302,27 @@ class Evaluator:
     def close(self) -> None:
         """Also what kill -9 does to the file: an open transaction is gone."""
         self.checkpoint.close()
+
+
+Make = Callable[..., Pipeline]
+"""`make(made=None, saved=None)`: a fresh core of the configuration `made`, which starts from `saved`."""
+
+
+@contextmanager
+def pipelines(folder: Path) -> Iterator[Make]:
+    """Fresh cores on files of their own, closed at the end."""
+    opened: list[Evaluator] = []
+
+    def fresh(made: Config | None = None, saved: EvaluatorState | None = None) -> Pipeline:
+        evaluator = Evaluator(made or config(folder), folder / f"{len(opened)}.db", MemoryLog())
+        opened.append(evaluator)
+        if saved is not None:
+            evaluator.pipeline.adopt(msgspec.json.decode(msgspec.json.encode(saved), type=EvaluatorState))
+        return evaluator.pipeline
+
+    yield fresh
+    for evaluator in opened:
+        evaluator.close()
 
 
 def one_pass(made: Config, folder: Path, stream: Iterable[events.AnyEvent]) -> dict[str, Any]:

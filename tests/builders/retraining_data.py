@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,13 @@ def history(start: datetime, end: datetime) -> pd.DataFrame:
 
 def nameless_history(start: datetime, end: datetime) -> list[dict[str, object]]:
     return [{"x1": 1.0, "x2": 2.0, "label": 1, "time": start}]
+
+
+def spelled_history(start: datetime, end: datetime) -> list[dict[str, object]]:
+    """The same rows as a warehouse may write them: numbers as texts, naive times in UTC as texts."""
+    frame = history(start, end)
+    times = frame["time"].dt.tz_localize(None).astype(str)
+    return frame.assign(x1=frame["x1"].map(repr), x3=frame["x3"].map(Decimal), time=times).to_dict("records")
 
 
 def broken_history(start: datetime, end: datetime) -> pd.DataFrame:

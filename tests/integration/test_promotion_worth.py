@@ -4,6 +4,7 @@ itself, and the ledger tells it, in the status and the history; and who is held 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from builders.small_traffic import Traffic
 from gauntlet import adapters, events, keys, status
 from gauntlet.config import Config
 from gauntlet.state import decoded
-from gauntlet.worth import Ledger
+from gauntlet.worth import Entry, Ledger
 from router.model_worker import ModelWorker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
@@ -47,6 +48,17 @@ async def ledger(config: Config) -> Ledger:
     finally:
         await store.close()
     return decoded(key, value, status.EvaluatorProgress).worth if version else Ledger()
+
+
+async def entry(config: Config, traffic: Traffic, shows: Callable[[Entry], bool]) -> None:
+    """Send requests until the ledger's first entry shows something."""
+
+    async def shown() -> bool:
+        await traffic.more()
+        entries = (await ledger(config)).entries
+        return bool(entries) and shows(entries[0])
+
+    await until(shown, 120)
 
 
 async def promoted(config: Config, client: httpx.AsyncClient, weights: tuple[float, ...]) -> str:
@@ -101,12 +113,7 @@ async def test_where_it_is_switched_off_harm_after_the_bake_is_told_and_nothing_
         await traffic.send(60)  # an experiment on the events' clock has no time before its first request
         await promoted(config, client, WORSE)
 
-        async def shown() -> bool:
-            await traffic.more()
-            entries = (await ledger(config)).entries
-            return bool(entries and entries[0].upper is not None and entries[0].upper < 0)
-
-        await until(shown, 120)
+        await entry(config, traffic, lambda one: one.upper is not None and one.upper < 0)
         await traffic.send(240)
         assert (await client.get(URL)).json()["champion"] == "v0002"
 
@@ -118,12 +125,7 @@ async def test_a_held_out_share_stays_with_the_champion_before_and_tells_the_cau
         await traffic.send(60)  # an experiment on the events' clock has no time before its first request
         await promoted(config, client, WORSE)
 
-        async def shown() -> bool:
-            await traffic.more()
-            entries = (await ledger(config)).entries
-            return bool(entries and entries[0].split is not None and entries[0].split.upper is not None)
-
-        await until(shown, 120)
+        await entry(config, traffic, lambda one: one.split is not None and one.split.upper is not None)
         (one,) = (await client.get(URL)).json()["worth"]
     assert one["split"]["upper"] < 0
     assert one["split"]["gain"] == pytest.approx(one["gain"], abs=0.1), "the same effect, on the same traffic"

@@ -67,6 +67,18 @@ async def test_a_log_that_covers_the_window_needs_no_history(tmp_path: Path) -> 
     assert with_loader.metrics == without.metrics
 
 
+@pytest.mark.asyncio
+async def test_the_same_rows_otherwise_spelled_are_the_same_rows(tmp_path: Path) -> None:
+    answers = []
+    for number, loader in enumerate(("history", "spelled_history"), 1):
+        config = retraining_data.configuration(tmp_path / loader, loader=f"{BUILDERS}{loader}")
+        now = await retraining_data.lay(config, turn=0, fault="too few")
+        answers.append(await run(await order(config, now, f"retrain_20231224_00{number}")))
+    plain, spelled = answers
+    assert (plain.error, plain.split) == (None, spelled.split)
+    assert spelled.metrics == plain.metrics
+
+
 def test_what_no_job_could_call_is_refused_before_any(tmp_path: Path) -> None:
     config = retraining_data.configuration(tmp_path, loader=f"{BUILDERS}champion_of")
     with pytest.raises(ConfigError, match=r"retrain.loader .*champion_of can't be called as \(start, end\)"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from builders.evaluator_events import (
     GUARDED,
     HORIZON,
     Evaluator,
+    Make,
     MemoryLog,
     batch,
     config,
     outcome,
+    pipelines,
     prediction,
     shadow,
     traffic,
@@ -27,28 +29,14 @@ from builders.evaluator_events import (
 from evaluator.service.checkpoint import EvaluatorState
 from evaluator.service.pipeline import Pipeline
 from gauntlet import events
-from gauntlet.config import Config
 from gauntlet.errors import ConfigError
 from gauntlet.types import Task
-
-Make = Callable[..., Pipeline]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Fresh cores on files of their own; `saved` is what one starts from."""
-    opened: list[Evaluator] = []
-
-    def fresh(made: Config | None = None, saved: EvaluatorState | None = None) -> Pipeline:
-        evaluator = Evaluator(made or config(tmp_path), tmp_path / f"{len(opened)}.db", MemoryLog())
-        opened.append(evaluator)
-        if saved is not None:
-            evaluator.pipeline.adopt(msgspec.json.decode(msgspec.json.encode(saved), type=EvaluatorState))
-        return evaluator.pipeline
-
-    yield fresh
-    for evaluator in opened:
-        evaluator.close()
+    with pipelines(tmp_path) as fresh:
+        yield fresh
 
 
 def health(pipeline: Pipeline, found: list[Any] | None = None) -> list[events.Health]:

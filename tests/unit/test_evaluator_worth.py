@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from builders.evaluator_events import (
     BLOCK,
     HORIZON,
     Evaluator,
+    Make,
     MemoryLog,
     batch,
     config,
     contender,
     one_pass,
     outcome,
+    pipelines,
     prediction,
     shadow,
     treated,
@@ -29,7 +31,6 @@ from hypothesis import strategies as st
 
 from evaluator.policies.lineage import link_level
 from evaluator.service import primary_metric
-from evaluator.service.checkpoint import EvaluatorState
 from evaluator.service.design import evaluation_design
 from evaluator.service.joined import HoldoutDraw
 from evaluator.service.pipeline import Pipeline
@@ -39,23 +40,11 @@ from gauntlet import events
 from gauntlet.config.load import parse
 from gauntlet.worth import Entry, Ledger
 
-Make = Callable[..., Pipeline]
-
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    opened: list[Evaluator] = []
-
-    def fresh(saved: EvaluatorState | None = None) -> Pipeline:
-        evaluator = Evaluator(config(tmp_path), tmp_path / f"{len(opened)}.db", MemoryLog())
-        opened.append(evaluator)
-        if saved is not None:
-            evaluator.pipeline.adopt(msgspec.json.decode(msgspec.json.encode(saved), type=EvaluatorState))
-        return evaluator.pipeline
-
-    yield fresh
-    for evaluator in opened:
-        evaluator.close()
+    with pipelines(tmp_path) as fresh:
+        yield fresh
 
 
 def probabilities(seed: int, n: int, quality: float) -> list[float]:
@@ -190,7 +179,7 @@ def test_a_restart_goes_on_with_the_same_tests(make: Make) -> None:
             pipeline.settle_joins()
             pipeline.evaluate({})
         saved = broken.state(1, {})
-        broken = make(saved)
+        broken = make(saved=saved)
         broken.rebuild_joins(batch(stream[: start + 300]))
     assert broken.ledger.entries
     assert broken.ledger == through.ledger
