@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from evaluator.offline.records import option
+from gauntlet.cli import load_config
 from gauntlet.config import Config
 from gauntlet.errors import BadInput
 from gauntlet.types import Role
@@ -29,7 +31,32 @@ class KeyOptions:
     key_file: str | None = option("file with the API key, instead of a variable", None, metavar="FILE")
 
 
-def config_path(named: str | None, *, url_given: bool) -> str | None:
+class Service(NamedTuple):
+    """A service that a command asks: its address, the key, the configuration's experiment (None without one), and the
+    command that would start it."""
+
+    url: str
+    key: str | None
+    experiment: str | None
+    start: str
+
+
+def find(arguments: argparse.Namespace, service: Literal["router", "retrainer"], role: Role) -> Service:
+    """The service that the options name, or else the configuration. Raises `BadInput` where that is not enough."""
+    given = vars(arguments)
+    path = _config_path(arguments.config, url_given="url" in given)
+    config = load_config.load(path) if path is not None else None
+    url = given.get("url") or ""
+    if not url and config is not None:
+        host, port = config.router.host, config.router.port
+        if service == "retrainer":
+            host, port = config.observe.host, config.observe.retrainer_port
+        url = _service_url(config, service, host, port)
+    experiment = config.experiment if config is not None else None
+    return Service(url, _api_key(given, config, role), experiment, f"gauntlet up {path or 'CONFIG'}")
+
+
+def _config_path(named: str | None, *, url_given: bool) -> str | None:
     """The configuration that a command reads; None for none. Raises `BadInput` where neither it nor a URL is there."""
     path = named or (None if url_given else DEFAULT_CONFIG)
     if path == DEFAULT_CONFIG and named is None and not Path(path).exists():
@@ -37,7 +64,7 @@ def config_path(named: str | None, *, url_given: bool) -> str | None:
     return path
 
 
-def service_url(config: Config, service: str, host: str, port: int) -> str:
+def _service_url(config: Config, service: str, host: str, port: int) -> str:
     """Where the configuration's service listens; with port 0, where it has said that it does."""
     if port == 0:
         address = Path(config.data) / f"{service}.address"
@@ -50,7 +77,7 @@ def service_url(config: Config, service: str, host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def api_key(given: dict[str, Any], config: Config | None, role: Role) -> str | None:
+def _api_key(given: dict[str, Any], config: Config | None, role: Role) -> str | None:
     """The API key; None where none is given."""
     if "key_env" in given and "key_file" in given:
         raise BadInput("give --key-env or --key-file, not both")

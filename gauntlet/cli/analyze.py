@@ -8,6 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import gauntlet
+from evaluator.offline.experiment.settings import AnalysisSettings
+from evaluator.offline.records import add_options, chosen
 from gauntlet.cli import output
 
 _EPILOG = """\
@@ -27,9 +30,6 @@ Exactly one of --share, --propensity and --paired says how rows came to their ar
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Give the command its arguments."""
-    from evaluator.offline.experiment.settings import AnalysisSettings
-    from evaluator.offline.records import add_options
-
     parser.epilog = _EPILOG
     parser.add_argument(
         "log_file", metavar="LOG", help="CSV (.csv), gzipped CSV (.csv.gz) or Parquet, one row an outcome"
@@ -40,9 +40,6 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Analyse, print and write; 0 when there is an answer. Raises BadInput for anything that was asked wrongly."""
-    import gauntlet
-    from evaluator.offline.experiment.settings import AnalysisSettings
-    from evaluator.offline.records import chosen
     from gauntlet.table import open_table
 
     output.check(arguments, arguments.log_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from collections.abc import Iterator
 
@@ -13,8 +14,9 @@ from gauntlet.config.profile import notice
 from gauntlet.errors import ConfigError
 
 
-def run(path: str) -> int:
-    """Check the configuration at `path`, its model and its reference. Raises `ConfigError` or `ModelUnusable`."""
+def run(arguments: argparse.Namespace) -> int:
+    """Check the configuration, its model and its reference. Raises `ConfigError` or `ModelUnusable`."""
+    path = arguments.config
     config = load_config.load(path)
     preflight.refuse_environment(config)
     found = asyncio.run(in_force.read(config))

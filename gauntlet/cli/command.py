@@ -1,22 +1,21 @@
-"""The commands and their options. Each command imports its own module when it runs, so that `--help` is instant."""
+"""The commands. Each is a module with `options(parser)` and `run(arguments)`, imported when the command is chosen."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 import gauntlet
-from gauntlet.cli import analyze, compare, drift, events, output, plan, retrain
+from gauntlet.cli import output
 from gauntlet.errors import BadInput, ConfigError, DamagedFile, GauntletError, InUse, ModelUnusable
 from gauntlet.spelling import did_you_mean
 
 EXAMPLE = Path(gauntlet.__file__).parent / "config" / "example.yaml"
 
-_CONFIG = "the experiment's YAML file; `gauntlet example` prints one with every default"
 _FIRST = (
     "`gauntlet COMMAND --help` explains a command. To begin: `gauntlet demo`, or write a config.yaml (`gauntlet "
     "example` has every setting) and `gauntlet up config.yaml`."
@@ -82,136 +81,93 @@ class _Command(argparse.ArgumentParser):
         super().error(message)
 
 
+def lazily(place: str) -> Callable[[Any], Any]:
+    """The function at `module:function` of this package, imported when it is called."""
+    module, _, name = place.partition(":")
+
+    def call(argument: Any) -> Any:
+        return getattr(import_module(f"gauntlet.cli.{module}"), name)(argument)
+
+    return call
+
+
 def parser() -> argparse.ArgumentParser:
-    """The whole command line, with every command and its options."""
+    """The whole command line, with every command; each declares its options when it is chosen."""
     parser = argparse.ArgumentParser(prog="gauntlet", description=gauntlet.__doc__, epilog=_FIRST)
     parser.add_argument("--version", action="version", version=gauntlet.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
 
     def add(
-        name: str, run: object, about: str, declare: Callable[[argparse.ArgumentParser], None] | None = None
+        name: str, run: str, about: str, options: Callable[[argparse.ArgumentParser], None] | None = None
     ) -> argparse.ArgumentParser:
+        """run: the place of its function. options: default: those of the same module."""
         form = argparse.RawDescriptionHelpFormatter
         command = commands.add_parser(name, help=about, description=about, formatter_class=form)
-        command.set_defaults(run=run, command=name)
-        command.declare = declare
+        command.set_defaults(run=lazily(run), command=name)
+        command.declare = options or lazily(f"{run.partition(':')[0]}:options")
         return command
 
-    up = add("up", _up, "start router, evaluator and retrainer for a configuration")
-    up.add_argument("config", help=_CONFIG)
-    check = add("check", _check, "read a configuration, the model and the reference it names, and say what is wrong")
-    check.add_argument("config", help=_CONFIG)
-    diff = add("diff", _diff, "compare a configuration with what is in force, and say when each difference counts")
-    diff.add_argument("config", help=_CONFIG)
+    add("up", "up:run", "start router, evaluator and retrainer for a configuration", _config)
+    about = "read a configuration, the model and the reference it names, and say what is wrong"
+    add("check", "check:run", about, _config)
+    about = "compare a configuration with what is in force, and say when each difference counts"
+    add("diff", "diff:run", about, _config)
     for service in ("router", "evaluator", "retrainer"):
-        one = add(service, _service, f"run the {service} alone")
-        one.add_argument("config", help=_CONFIG)
-        one.add_argument("--die-with-stdin", action="store_true", help="stop when standard input closes")
-        one.set_defaults(service=service)
-    register = add("register", _register, "put a model into the registry as a new version, without traffic")
-    register.add_argument("config", help=_CONFIG)
-    register.add_argument("model", help="path of a .skops or .joblib file, or module:function")
-    register.add_argument("--note", default="", help="why it was registered")
-    register.add_argument(
-        "--reference", action="store_true", help="the rows of champion.reference are this model's training data"
-    )
-    register.add_argument("--allow-pickle", action="store_true", help="accept a joblib file that you made yourself")
-    add("status", _status, "what serves, each challenger's verdict, what comes next, and what needs you", _declare)
-    add("history", _history, "every accepted change of what serves: what, when, who and why", _declare)
+        add(service, "service:run", f"run the {service} alone", _service)
+    add("register", "register:run", "put a model into the registry as a new version, without traffic", _register)
+    about = "what serves, each challenger's verdict, what comes next, and what needs you"
+    add("status", "operate:run_status", about)
+    add("history", "operate:run_history", "every accepted change of what serves: what, when, who and why")
     for verb, about in VERBS.items():
-        add(verb, _operate, about, _declare)
-    add("retrain", None, "ask the retrainer, start and cancel its jobs: see `gauntlet retrain --help`", retrain.declare)
-    add("events", events.run, "what the records say of retraining: triggers, improvement, decisions", events.options)
-    add("example", _example, "print a configuration with every default and what it means")
-    add("analyze", analyze.run, "compare a champion with its challengers from an experiment's log", analyze.options)
-    add("compare", compare.run, "compare a champion and a challenger on held-out rows", compare.options)
-    add("drift", drift.run, "compare two files, or watch one, for drift and data quality", drift.options)
-    add("plan", plan.run, "sample size, duration and power of a test before its first row", plan.options)
-    add("simulate", plan.run_simulation, "a planned test, run many times on simulated outcomes", plan.simulate_options)
-    demo = add("demo", _demo, "replay a year of real flights through the whole loop")
-    demo.add_argument("--days", type=int, default=365, help="how many days of 2013 to replay; default: 365")
-    demo.add_argument(
-        "--run",
-        dest="folder",
-        default="runs/demo",
-        help="folder for what the run writes: new, empty, or of an earlier run; default: runs/demo",
-    )
-    demo.add_argument("--log", default="local", help="local (the default), or kafka://host:port")
-    demo.add_argument("--state", default="local", help="local (the default), or redis://host:port/0")
-    demo.add_argument("--hold", action="store_true", help="keep the services up after the report, until Ctrl-C")
+        add(verb, "operate:run", about)
+    about = "ask the retrainer, start and cancel its jobs: see `gauntlet retrain --help`"
+    add("retrain", "retrain.verbs:run", about, lazily("retrain:options"))
+    about = "what the records say of retraining: triggers, improvement, decisions"
+    add("events", "events:run", about)
+    add("example", "command:print_example", "print a configuration with every default and what it means", _nothing)
+    add("analyze", "analyze:run", "compare a champion with its challengers from an experiment's log")
+    add("compare", "compare:run", "compare a champion and a challenger on held-out rows")
+    add("drift", "drift:run", "compare two files, or watch one, for drift and data quality")
+    add("plan", "plan:run", "sample size, duration and power of a test before its first row")
+    about = "a planned test, run many times on simulated outcomes"
+    add("simulate", "plan:run_simulation", about, lazily("plan:simulate_options"))
+    add("demo", "demo.run:run", "replay a year of real flights through the whole loop", _demo)
     return parser
 
 
-def _declare(parser: argparse.ArgumentParser) -> None:
-    from gauntlet.cli import operate
-
-    operate.options(parser, parser.prog.rpartition(" ")[2])
+def _nothing(_: argparse.ArgumentParser) -> None:
+    """Of a command without options."""
 
 
-def _status(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli import operate
-
-    return operate.run_status(arguments)
+def _config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", help="the experiment's YAML file; `gauntlet example` prints one with every default")
 
 
-def _history(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli import operate
-
-    return operate.run_history(arguments)
-
-
-def _operate(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli import operate
-
-    return operate.run(arguments.command, arguments)
+def _service(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    parser.add_argument("--die-with-stdin", action="store_true", help="stop when standard input closes")
 
 
-def _up(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli import up
-
-    return up.run(arguments.config)
-
-
-def _check(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli import check
-
-    return check.run(arguments.config)
+def _register(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    add = parser.add_argument
+    add("model", help="path of a .skops or .joblib file, or module:function")
+    add("--note", default="", help="why it was registered")
+    add("--reference", action="store_true", help="the rows of champion.reference are this model's training data")
+    add("--allow-pickle", action="store_true", help="accept a joblib file that you made yourself")
 
 
-def _diff(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli import diff
-
-    return diff.run(arguments.config)
-
-
-def _service(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli import service
-
-    return service.run(arguments.service, arguments.config, die_with_stdin=arguments.die_with_stdin)
+def _demo(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--days", type=int, default=365, help="how many days of 2013 to replay; default: 365")
+    about = "folder for what the run writes: new, empty, or of an earlier run; default: runs/demo"
+    add("--run", dest="folder", default="runs/demo", help=about)
+    add("--log", default="local", help="local (the default), or kafka://host:port")
+    add("--state", default="local", help="local (the default), or redis://host:port/0")
+    add("--hold", action="store_true", help="keep the services up after the report, until Ctrl-C")
 
 
-def _register(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli import register
-
-    return asyncio.run(
-        register.run(
-            arguments.config,
-            arguments.model,
-            arguments.note,
-            allow_pickle=arguments.allow_pickle,
-            with_reference=arguments.reference,
-        )
-    )
-
-
-def _example(_: argparse.Namespace) -> int:
+def print_example(_: argparse.Namespace) -> int:
+    """Print the example configuration."""
     print(EXAMPLE.read_text(encoding="utf-8"), end="")
     return 0
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli.demo import run
-
-    return run.run(
-        Path(arguments.folder), days=arguments.days, log=arguments.log, state=arguments.state, hold=arguments.hold
-    )

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 
+import gauntlet
+from evaluator.offline.comparator.settings import ComparatorSettings
+from evaluator.offline.records import add_options, chosen
 from gauntlet.cli import output
 
 KEPT = 3
@@ -26,9 +29,6 @@ Exit code: 0 promote, {KEPT} keep or no answer, 2 error.
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Give the command its arguments."""
-    from evaluator.offline.comparator.settings import ComparatorSettings
-    from evaluator.offline.records import add_options
-
     parser.epilog = _EPILOG
     add = parser.add_argument_group("what is compared").add_argument
     about = "the {}: a .skops or .joblib file, or module:function"
@@ -43,9 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare, print and write; 0 to promote, else 3.
 
     Raises BadInput or `ModelUnusable` for anything that was asked wrongly."""
-    import gauntlet
-    from evaluator.offline.comparator.settings import ComparatorSettings
-    from evaluator.offline.records import chosen
     from gauntlet.table import open_table
 
     output.check(arguments, arguments.baseline, arguments.candidate, arguments.test_data)

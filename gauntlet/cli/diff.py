@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 
 from gauntlet import in_force
 from gauntlet.cli import load_config
 
 
-def run(path: str) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print every difference. Returns 2 where `gauntlet up` would refuse one, else 0."""
+    path = arguments.config
     config = load_config.load(path)
     found = asyncio.run(in_force.read(config))
     if found is None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import gauntlet
+from evaluator.drift.severity import Severity
+from evaluator.offline.drift.records import UNKNOWN, DriftFileSettings, DriftReport, StreamReport
+from evaluator.offline.records import add_options, chosen
 from gauntlet.cli import output
 from gauntlet.errors import BadInput
-
-if TYPE_CHECKING:
-    from evaluator.offline.drift.records import DriftReport, StreamReport
 
 REACHED = 3
 """Exit code where the severity is that of `--fail-on` or worse."""
@@ -24,9 +25,6 @@ NOT_JUDGED = 4
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Give the command its arguments."""
-    from evaluator.offline.drift.records import DriftFileSettings
-    from evaluator.offline.records import add_options
-
     add = parser.add_argument_group("two files").add_argument
     add("--reference", metavar="A", help="rows that were in order: CSV, gzipped CSV or Parquet")
     add("--current", metavar="B", help="rows to judge, a file of any of the same kinds")
@@ -45,9 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Do the check; 3 where `--fail-on` was reached, else 4 where not all could be judged, else 0.
 
     Raises BadInput for a usage or data error."""
-    from evaluator.drift.severity import Severity
-    from evaluator.offline.drift.records import UNKNOWN
-
     output.check(arguments, arguments.reference, arguments.current, arguments.stream)
     report = _stream(arguments) if arguments.stream is not None else _pair(arguments)
     limit = arguments.fail_on
@@ -57,7 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _pair(arguments: argparse.Namespace) -> DriftReport:
-    import gauntlet
     from gauntlet.table import open_table
 
     if arguments.reference is None or arguments.current is None:
@@ -72,7 +66,6 @@ def _pair(arguments: argparse.Namespace) -> DriftReport:
 
 
 def _stream(arguments: argparse.Namespace) -> StreamReport:
-    import gauntlet
     from evaluator.offline.render import as_json
     from gauntlet.table import open_table
 
@@ -98,9 +91,6 @@ _JSON: dict[str, Any] = {"indent": 1, "ascii_only": True}
 
 def _given(arguments: argparse.Namespace, columns: Sequence[str]) -> dict[str, Any]:
     """The options that were given; features with commas between them, unless a column is called just so."""
-    from evaluator.offline.drift.records import DriftFileSettings
-    from evaluator.offline.records import chosen
-
     given = chosen(arguments, DriftFileSettings)
     if "features" in given:
         parts = ([text] if text in columns else text.split(",") for text in given["features"])

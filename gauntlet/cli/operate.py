@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from evaluator.offline.records import add_options, chosen, option
-from gauntlet.cli import address, load_config, status_text
+from gauntlet.cli import address, status_text
 from gauntlet.cli.address import DEFAULT_CONFIG, KeyOptions
 from gauntlet.errors import BadInput
 from gauntlet.reason import stated
@@ -98,8 +98,9 @@ _OWN: dict[str, tuple[type, ...]] = {
 """The options of each command beside those of all; a command that is not here has these two."""
 
 
-def options(parser: argparse.ArgumentParser, command: str) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     """Give a command its arguments."""
+    command = parser.prog.rpartition(" ")[2]
     about = f"the configuration that the services run with; default: {DEFAULT_CONFIG}, unless --url is given"
     parser.add_argument("config", nargs="?", help=about)
     if command == "challenge":
@@ -119,8 +120,9 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def run(verb: str, arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Give the router a command, and say what it did and what comes next."""
+    verb = arguments.command
     experiment = _Experiment(arguments, Role.OPERATOR)
     body: dict[str, Any] = {"reason": stated(arguments.reason)}
     if (rollout := chosen(arguments, RolloutOptions).get("rollout")) is not None:
@@ -188,15 +190,9 @@ class _Experiment:
     """One experiment of one router, found by the command's arguments."""
 
     def __init__(self, arguments: argparse.Namespace, role: Role) -> None:
-        given = chosen(arguments, AddressOptions, KeyOptions)
-        path = address.config_path(arguments.config, url_given="url" in given)
-        config = load_config.load(path) if path is not None else None
-        url = given.get("url") or ""
-        if not url and config is not None:
-            url = address.service_url(config, "router", config.router.host, config.router.port)
-        start = f"gauntlet up {path or 'CONFIG'}"
-        self.client = ServiceClient(url, address.api_key(given, config, role), start=start)
-        self._name = given.get("experiment") or (config.experiment if config is not None else None)
+        asked = address.find(arguments, "router", role)
+        self.client = ServiceClient(asked.url, asked.key, start=asked.start)
+        self._name = chosen(arguments, AddressOptions).get("experiment") or asked.experiment
 
     @property
     def name(self) -> str:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 
+import gauntlet
+from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, SimulationSettings
+from evaluator.offline.records import add_options, chosen
 from gauntlet.cli import output
 
 _EPILOG = """\
@@ -21,9 +24,6 @@ better: --baseline 0.05 --effect=-0.01 looks for an error rate that falls to 0.0
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Give `plan` its arguments."""
-    from evaluator.offline.planning.settings import PlanSettings
-    from evaluator.offline.records import add_options
-
     parser.epilog = _EPILOG
     add_options(parser, PlanSettings)
     output.options(parser, plot="power, duration and progress")
@@ -31,9 +31,6 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def simulate_options(parser: argparse.ArgumentParser) -> None:
     """Give `simulate` its arguments."""
-    from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, SimulationSettings
-    from evaluator.offline.records import add_options
-
     parser.epilog = _EPILOG
     add_options(parser, PlanSettings, SimulationSettings, SimulatedWorld)
     output.options(parser, html=False, plot="when runs ended")
@@ -41,10 +38,6 @@ def simulate_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, print and write; 0 when there is an answer. Raises BadInput, naming the option, when there is none."""
-    import gauntlet
-    from evaluator.offline.planning.settings import PlanSettings
-    from evaluator.offline.records import chosen
-
     output.check(arguments)
     with output.progress(1, desc="planning", bar_format="{desc} {elapsed}"):
         report = gauntlet.plan(**chosen(arguments, PlanSettings))
@@ -54,10 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_simulation(arguments: argparse.Namespace) -> int:
     """Simulate, print and write; 0 when there is an answer, whatever it says."""
-    import gauntlet
-    from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, SimulationSettings
-    from evaluator.offline.records import chosen
-
     output.check(arguments)
     given = chosen(arguments, PlanSettings, SimulatedWorld, SimulationSettings)
     with output.progress(3 * given.get("runs", SimulationSettings.runs), unit=" runs") as bar:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import time
 
 from gauntlet import adapters, bootstrap
@@ -12,10 +14,12 @@ from gauntlet.registry import artifact, model_schema, trial
 from gauntlet.registry.artifact import Predictor
 
 
-async def run(path: str, model: str, note: str, *, allow_pickle: bool, with_reference: bool) -> int:
-    """Register `model` for the experiment configured in the file at `path`, and print the new version."""
-    config = load_config.load(path)
-    print(await register(config, model, note, allow_pickle=allow_pickle, with_reference=with_reference))
+def run(arguments: argparse.Namespace) -> int:
+    """Register the model for the experiment of the configuration, and print the new version."""
+    config = load_config.load(arguments.config)
+    allowed, referred = arguments.allow_pickle, arguments.reference
+    asked = register(config, arguments.model, arguments.note, allow_pickle=allowed, with_reference=referred)
+    print(asyncio.run(asked))
     return 0
 
 

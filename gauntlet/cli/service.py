@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import importlib
@@ -34,12 +35,13 @@ _WAIT_SECONDS = 1.0
 _PREDECESSOR_SECONDS = 15.0
 
 
-def run(name: str, path: str, *, die_with_stdin: bool) -> int:
-    """Run service `name` until SIGINT or SIGTERM, or until standard input closes: then the parent process is gone."""
-    config = load_config.load(path)
+def run(arguments: argparse.Namespace) -> int:
+    """Run the service that the command names until SIGINT or SIGTERM, or until standard input closes: then the parent
+    process is gone."""
+    config = load_config.load(arguments.config)
     logging.basicConfig(level=config.observe.log_level.upper(), format=_LINE, stream=sys.stderr)
     with asyncio.Runner(loop_factory=_event_loop) as runner:
-        return runner.run(_run(name, config, die_with_stdin=die_with_stdin))
+        return runner.run(_run(arguments.command, config, die_with_stdin=arguments.die_with_stdin))
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:

@@ -5,6 +5,7 @@ They start side by side, a crashed one is restarted, and all stop together.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import signal
@@ -112,12 +113,13 @@ class Services:
             await asyncio.wait(pending)
 
 
-def run(path: str) -> int:
-    """Start everything for the configuration at `path` and stay until Ctrl-C."""
+def run(arguments: argparse.Namespace) -> int:
+    """Start everything for the configuration and stay until Ctrl-C."""
+    path = Path(arguments.config)
     config = load_config.load(path)
     lock = files.claim(Path(config.data), "up")
     try:
-        return asyncio.run(_run(Path(path), config))
+        return asyncio.run(_run(path, config))
     finally:
         lock.release()
 

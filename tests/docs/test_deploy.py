@@ -263,7 +263,7 @@ def test_each_service_is_a_command_that_exists_with_the_mounted_configuration() 
     parser = command.parser()
     for service in SERVICES:
         asked = CONTAINERS[service]["command"]
-        assert parser.parse_args(asked).service == service
+        assert parser.parse_args(asked).command == service
         assert ("./deploy/compose/config.yaml", asked[1]) in _mounts(service)
         assert (CONTAINERS[service]["restart"], CONTAINERS[service]["init"]) == ("unless-stopped", True)
 

@@ -6,6 +6,7 @@ mistake in March, one that can't take a missing value in September.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
@@ -40,8 +41,8 @@ SUBMISSIONS = (
 )
 
 
-def run(folder: Path, *, days: int, log: str, state: str, hold: bool) -> int:
-    """Run the demo in `folder`; 0 when every flight and every outcome is accounted for.
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo in its folder; 0 when every flight and every outcome is accounted for.
 
     Raises `BadInput` for a folder that holds anything but a demo's run.
     """
@@ -49,29 +50,30 @@ def run(folder: Path, *, days: int, log: str, state: str, hold: bool) -> int:
         os.environ.setdefault(name, "1")
     ports = _free_ports(3)
     status = f"http://127.0.0.1:{ports[0]}/v1/experiments/{EXPERIMENT}"
+    folder = Path(arguments.folder)
     with fresh(folder):
         print(f"status  {status}  (answers from the first flight on)", flush=True)
         try:
-            return asyncio.run(_run(folder.resolve(), ports, days=days, log=log, state=state, hold=hold))
+            return asyncio.run(_run(folder.resolve(), ports, arguments))
         except KeyboardInterrupt:
             print("\nstopped; nothing is left running", file=sys.stderr)
             return 130
 
 
-async def _run(folder: Path, ports: list[int], *, days: int, log: str, state: str, hold: bool) -> int:
+async def _run(folder: Path, ports: list[int], arguments: argparse.Namespace) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     began = time.monotonic()
     flights = await asyncio.to_thread(data.load)
-    path = await asyncio.to_thread(_prepare, folder, flights, ports, log, state)
+    path = await asyncio.to_thread(_prepare, folder, flights, ports, arguments.log, arguments.state)
     config = configs.load(path)
     await bootstrap.ensure(config)
     services = Services(path, logs=folder)
     tasks = {name: asyncio.create_task(services.run(name)) for name in SERVICES}
     stopping = asyncio.create_task(stop.wait())
-    replay = asyncio.create_task(Replay(config, flights, folder, ports[0], days, SUBMISSIONS).run())
+    replay = asyncio.create_task(Replay(config, flights, folder, ports[0], arguments.days, SUBMISSIONS).run())
     try:
         done, _ = await asyncio.wait([replay, stopping, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
         if stopping in done:
@@ -82,7 +84,7 @@ async def _run(folder: Path, ports: list[int], *, days: int, log: str, state: st
         sent = replay.result()
         print("\nreading the recorded events …", flush=True)
         code = _write(folder, await report.collect(config, flights, sent, SUBMISSIONS, began))
-        if hold:
+        if arguments.hold:
             print("holding; Ctrl-C stops everything", flush=True)
             await stop.wait()
         return code

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
+
+from gauntlet.cli.command import lazily
 
 VERBS = {
     "check": "whether a job is due now, with every condition of every trigger",
@@ -21,45 +22,14 @@ VERBS = {
 """Those that the retrainer's API has by the same names."""
 
 
-def declare(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     """Give `gauntlet retrain` its verbs; each is of the parser's own class, and declares its options when chosen."""
     verbs: Any = parser.add_subparsers(required=True, metavar="VERB", parser_class=type(parser))
-
-    def add(
-        name: str,
-        run: Callable[[argparse.Namespace], int],
-        about: str,
-        options: Callable[[argparse.ArgumentParser], None],
-    ) -> None:
-        verb = verbs.add_parser(name, help=about, description=about)
-        verb.set_defaults(run=run, verb=name)
-        verb.declare = options
-
     for name, about in VERBS.items():
-        add(name, _ask, about, _asking)
+        verb = verbs.add_parser(name, help=about, description=about)
+        verb.set_defaults(verb=name)
+        verb.declare = lazily("retrain.verbs:options")
     about = "retrain from files alone: detect drift, decide, train, compare, report"
-    add("run", _run_files, about, _running_files)
-
-
-def _asking(parser: argparse.ArgumentParser) -> None:
-    from gauntlet.cli.retrain import verbs
-
-    verbs.options(parser, parser.prog.rpartition(" ")[2])
-
-
-def _ask(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli.retrain import verbs
-
-    return verbs.run(arguments)
-
-
-def _running_files(parser: argparse.ArgumentParser) -> None:
-    from gauntlet.cli.retrain import run
-
-    run.options(parser)
-
-
-def _run_files(arguments: argparse.Namespace) -> int:
-    from gauntlet.cli.retrain import run
-
-    return run.run(arguments)
+    verb = verbs.add_parser("run", help=about, description=about)
+    verb.set_defaults(run=lazily("retrain.run:run"), verb="run")
+    verb.declare = lazily("retrain.run:options")

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from evaluator.offline.records import add_options, chosen, option
-from gauntlet.cli import address, load_config, output
+from gauntlet.cli import address, output
 from gauntlet.cli.address import DEFAULT_CONFIG, KeyOptions
 from gauntlet.cli.retrain import text
 from gauntlet.reason import stated
@@ -84,8 +84,9 @@ _NAMED = {"job": "JOB", "log": "JOB", "cancel": "JOB", "approve": "REQUEST", "de
 _COMMANDS = ("trigger", "cancel", "approve", "decline")
 
 
-def options(parser: argparse.ArgumentParser, verb: str) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     """Give a verb its arguments."""
+    verb = parser.prog.rpartition(" ")[2]
     about = f"the configuration that the services run with; default: {DEFAULT_CONFIG}, unless --url is given"
     parser.add_argument("config", nargs="?", help=about)
     if verb in _NAMED:
@@ -99,78 +100,50 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask, and show the answer."""
     if hasattr(arguments, "reason"):
         arguments.reason = stated(arguments.reason)
-    return _RUN[arguments.verb](arguments, _client(arguments))
-
-
-def _client(arguments: argparse.Namespace) -> RetrainingClient:
-    """The retrainer that the arguments name."""
-    given = chosen(arguments, AddressOptions, KeyOptions)
-    path = address.config_path(arguments.config, url_given="url" in given)
-    config = load_config.load(path) if path is not None else None
-    url = given.get("url") or ""
-    if not url and config is not None:
-        url = address.service_url(config, "retrainer", config.observe.host, config.observe.retrainer_port)
     role = Role.OPERATOR if arguments.verb in _COMMANDS else Role.VIEWER
-    model = given.get("model") or (config.experiment if config is not None else None)
-    key = address.api_key(given, config, role)
-    return RetrainingClient(url, key, model, start=f"gauntlet up {path or 'CONFIG'}")
+    asked = address.find(arguments, "retrainer", role)
+    model = chosen(arguments, AddressOptions).get("model") or asked.experiment
+    client = RetrainingClient(asked.url, asked.key, model, start=asked.start)
+    if arguments.verb == "report":
+        return _report(arguments, client)
+    ask, kind, as_text = _ANSWERS[arguments.verb]
+    answer = ask(client, arguments)
+    _show(arguments, answer, kind, as_text)
+    refused = arguments.verb == "trigger" and not (answer["accepted"] or answer["waiting"])
+    return 1 if refused else 0
 
 
-def _shown(arguments: argparse.Namespace, answer: Any, kind: Any, as_text: Callable[[Any], str]) -> None:
+def _show(arguments: argparse.Namespace, answer: Any, kind: Any, as_text: Callable[[Any], str]) -> None:
     """Print the answer as JSON where that is asked for, else as text."""
     if getattr(arguments, "json", False):
+        answer = {"log": answer} if arguments.verb == "log" else answer
         print(msgspec.json.format(msgspec.json.encode(answer)).decode())
     else:
         print(as_text(msgspec.convert(answer, kind)), end="")
 
 
-def _check(arguments: argparse.Namespace, client: RetrainingClient) -> int:
-    _shown(arguments, client.check(), CheckDocument, text.check)
-    return 0
+_Ask = Callable[[RetrainingClient, argparse.Namespace], Any]
 
-
-def _trigger(arguments: argparse.Namespace, client: RetrainingClient) -> int:
-    given = chosen(arguments, TriggerOptions)
-    answer = client.trigger(arguments.reason, **given)
-    _shown(arguments, answer, TriggerDocument, text.trigger)
-    return 0 if answer["accepted"] or answer["waiting"] else 1
-
-
-def _jobs(arguments: argparse.Namespace, client: RetrainingClient) -> int:
-    jobs = client.jobs(chosen(arguments, JobsOptions).get("limit", 20))
-    _shown(arguments, jobs, list[JobDocument], text.jobs)
-    return 0
-
-
-def _job(arguments: argparse.Namespace, client: RetrainingClient) -> int:
-    _shown(arguments, client.job(arguments.id), JobDocument, text.job)
-    return 0
-
-
-def _log(arguments: argparse.Namespace, client: RetrainingClient) -> int:
-    found = client.log(arguments.id)
-    _shown(arguments, {"log": found} if getattr(arguments, "json", False) else found, str, text.log)
-    return 0
-
-
-def _cancel(arguments: argparse.Namespace, client: RetrainingClient) -> int:
-    _shown(arguments, client.cancel(arguments.id, arguments.reason), JobDocument, text.job)
-    return 0
-
-
-def _approve(arguments: argparse.Namespace, client: RetrainingClient) -> int:
-    _shown(arguments, client.approve(arguments.id, arguments.reason), RequestDocument, text.request)
-    return 0
-
-
-def _decline(arguments: argparse.Namespace, client: RetrainingClient) -> int:
-    _shown(arguments, client.decline(arguments.id, arguments.reason), RequestDocument, text.declined)
-    return 0
-
-
-def _history(arguments: argparse.Namespace, client: RetrainingClient) -> int:
-    _shown(arguments, client.history(), list[CommandDocument], text.history)
-    return 0
+_ANSWERS: dict[str, tuple[_Ask, Any, Callable[[Any], str]]] = {
+    "check": (lambda client, _: client.check(), CheckDocument, text.check),
+    "trigger": (
+        lambda client, given: client.trigger(given.reason, **chosen(given, TriggerOptions)),
+        TriggerDocument,
+        text.trigger,
+    ),
+    "jobs": (
+        lambda client, given: client.jobs(chosen(given, JobsOptions).get("limit", JobsOptions.limit)),
+        list[JobDocument],
+        text.jobs,
+    ),
+    "job": (lambda client, given: client.job(given.id), JobDocument, text.job),
+    "log": (lambda client, given: client.log(given.id), str, text.log),
+    "cancel": (lambda client, given: client.cancel(given.id, given.reason), JobDocument, text.job),
+    "approve": (lambda client, given: client.approve(given.id, given.reason), RequestDocument, text.request),
+    "decline": (lambda client, given: client.decline(given.id, given.reason), RequestDocument, text.declined),
+    "history": (lambda client, _: client.history(), list[CommandDocument], text.history),
+}
+"""How each verb asks, what it is answered, and that in words."""
 
 
 def _report(arguments: argparse.Namespace, client: RetrainingClient) -> int:
@@ -182,19 +155,5 @@ def _report(arguments: argparse.Namespace, client: RetrainingClient) -> int:
         from gauntlet.cli.retrain.page import page
 
         output.write("html", html, page(msgspec.convert(found, ReportDocument)))
-    _shown(arguments, found, ReportDocument, text.report)
+    _show(arguments, found, ReportDocument, text.report)
     return 0
-
-
-_RUN: dict[str, Callable[[argparse.Namespace, RetrainingClient], int]] = {
-    "check": _check,
-    "trigger": _trigger,
-    "jobs": _jobs,
-    "job": _job,
-    "log": _log,
-    "cancel": _cancel,
-    "approve": _approve,
-    "decline": _decline,
-    "history": _history,
-    "report": _report,
-}
