@@ -18,10 +18,15 @@ class Traffic:
         self._client = client
         self._rng = np.random.default_rng(5)
         self._sent = 0
+        self._enough = ENOUGH
+
+    def as_much_again(self) -> None:
+        """For the next question."""
+        self._enough = self._sent + ENOUGH
 
     async def more(self) -> None:
         """A little more, up to what is enough for any answer: from then on only the services have to work."""
-        if self._sent < ENOUGH:
+        if self._sent < self._enough:
             await self.send(120)
 
     async def send(self, n: int) -> None:

@@ -23,7 +23,8 @@ from router.model_worker import ModelWorker
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
 
 URL = "/v1/experiments/test"
-EVIDENCE = {"outcome_horizon": "1h", "block": "2h", "harm_block": "1h", "min_samples": 4000}
+# The events' clock flies: with the horizon of half a day, the shadow scores are in time.
+EVIDENCE = {"outcome_horizon": "12h", "block": "2h", "harm_block": "1h", "min_samples": 4000}
 WORSE = (0.2, 0.4, 0.1)
 """Weights of a model that has learned next to nothing."""
 
@@ -94,6 +95,7 @@ async def test_harm_that_shows_after_the_bake_is_taken_back_and_stays_in_the_led
         assert [change["command"] for change in history][-1] == "rollback"
         # The champion that is back is compared with nobody, and a better one after it begins an entry of its own.
         better = await promoted(config, client, (1.5, -1.0, 0.5))
+        traffic.as_much_again()
 
         async def known() -> bool:
             await traffic.more()
