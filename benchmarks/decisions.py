@@ -27,7 +27,7 @@ from evaluator.service.design import evaluation_design
 from evaluator.service.evaluation import alarm_evaluation, evaluate
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.watches import GrossHarmMonitor
-from evaluator.stats.score_process import Floats
+from evaluator.stats.score_process import Floats, TailSums
 from gauntlet.config import Config
 from gauntlet.config import load as configs
 from gauntlet.losses import METRICS
@@ -236,8 +236,13 @@ def _hour(
     block = sums.block(hour)
     part = block.paired
     part.add(-champion, -challenger)
+    if cell.task == "regression":
+        block.tails.setdefault(CHALLENGER, TailSums()).add(champion - challenger)
     if weight > 1:  # whole sums of as many requests again, with the variance of independent ones
         _scale(part, weight, champion, challenger, rng)
+        block.tails = {
+            arm: TailSums(*(weight * value for value in sums.to_list())) for arm, sums in block.tails.items()
+        }
     metrics = METRICS[Task.REGRESSION if cell.task == "regression" else Task.CLASSIFICATION]
     for arm, values in ((CHAMPION, champion), (CHALLENGER, challenger)):
         block.pairs[arm].add(dict.fromkeys(metrics, values), slice(None))

@@ -46,8 +46,8 @@ CELLS: Final = [Traffic(40, "paired"), Traffic(500, "paired"), Traffic(100, "spl
 
 @dataclass(frozen=True)
 class Sums:
-    """Of each run and hour: rows as the engine takes them, shape (runs, hours, 4); and (n, Σ Y, Σ Y²) by arm (of pairs
-    nothing and their differences), shape (runs, hours, 2, 3)."""
+    """Of each run and hour: rows as the engine takes them, shape (runs, hours, 4); and n and Σ Yᵏ for k = 1 … 4 by arm
+    (of pairs nothing and their differences), shape (runs, hours, 2, 5)."""
 
     rows: Floats
     arms: Floats
@@ -61,9 +61,14 @@ def plan_of(traffic: Traffic) -> RolloutPlan:
     return plan.with_traffic(rate, 86_400.0, 86_400.0)
 
 
+def days_of(plan: RolloutPlan) -> int:
+    """Until the planned evidence is complete."""
+    return round(plan.samples / plan.rate / 86_400.0)
+
+
 def drawn(law: Law, traffic: Traffic, hours: int, runs: int, rng: np.random.Generator) -> Sums:
     paired = traffic.form == "paired"
-    rows, arms = np.zeros((runs, hours, 4)), np.zeros((runs, hours, 2, 3))
+    rows, arms = np.zeros((runs, hours, 4)), np.zeros((runs, hours, 2, 5))
     mean = law.champion(rng, 100_000).mean()  # the prediction that scores are made with
     n = rng.poisson(traffic.a_day / HOURS, hours)  # the same in all runs, so that they share the cost of their bounds
     hour, total = np.repeat(np.arange(hours), n), int(n.sum())
@@ -79,7 +84,7 @@ def drawn(law: Law, traffic: Traffic, hours: int, runs: int, rng: np.random.Gene
         )
         rows[number] = np.stack([score_sum, information, np.maximum(robust, randomised), n], axis=1)
         for arm, which in enumerate((~treated, treated)):
-            powers = (which * 1.0, which * y, which * y * y)
+            powers = [which * y**k for k in range(5)]
             arms[number, :, arm] = np.stack([np.bincount(hour, power, hours) for power in powers], axis=1)
     return Sums(rows, arms)
 
@@ -92,7 +97,7 @@ def wins(sums: Sums, plan: RolloutPlan, days: int) -> float:
         rows, arms = sums.rows[:, : day * HOURS], sums.arms[:, : day * HOURS].sum(axis=1)
         scales = [rows.reshape(runs, -1, length, 4).sum(axis=2) for length in (1, HOURS // 4, HOURS)]
         both = arms[:, [1, 1]] if plan.paired else arms
-        totals = ArmTotals(both[:, 0], both[:, 1], horizon, tails=Tails.of_two_moments(arms))
+        totals = ArmTotals(both[:, 0, :3], both[:, 1, :3], horizon, tails=Tails.of_sums(arms))
         support = weakest(WIN_SCALES, scales, margin=margin, sign=1.0)
         against = weakest(HARM_SCALES, scales, margin=margin, sign=-1.0)
         states, _ = decide(states, support, totals, against, totals, test)
@@ -106,7 +111,7 @@ def run(runs: int = 200, seed: int = 8) -> Iterator[str]:
         shares = []
         for traffic in CELLS:
             plan = plan_of(traffic)
-            days = round(plan.samples / (traffic.a_day * (1.0 if plan.paired else plan.share)))
+            days = days_of(plan)
             sums = drawn(EQUAL[name], traffic, days * HOURS, runs, np.random.default_rng(seed))
             shares.append(f"{wins(sums, plan, days):.3f}")
         yield row(name, *shares)

@@ -27,7 +27,7 @@ from evaluator.service.counters import value_of
 from evaluator.service.join import JoinResult
 from evaluator.service.joined import Contest, Contradiction, Exposure, Match, Pair, Scored
 from evaluator.service.watches import GrossHarmMonitor
-from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
+from evaluator.stats import AssignmentCounts, PairedSums, SplitSums, TailSums
 from gauntlet.losses import losses
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Rule, Task
 
@@ -192,6 +192,8 @@ class Accumulators:
         for arm, mask in ((CHAMPION, ~treated), (CHALLENGER, treated)):
             if mask.any():
                 block.arms[arm].add(values, chosen[mask])
+                if not sums.tracked.paired:
+                    self._tail(block, arm, values[self._metric][chosen[mask]])
         if self._gross_harm is not None and not sums.tracked.paired:
             losses = values[self._metric][chosen]
             self._gross_harm.arms(chosen_rows[0][1].rollout, losses[~treated], losses[treated])
@@ -242,6 +244,8 @@ class Accumulators:
             sums = self._of(first.exposure, first.contest)
             block = sums.block(index)
             block.paired.add(-champion[self._metric], -other[self._metric])
+            if sums.tracked.paired:
+                self._tail(block, CHALLENGER, other[self._metric] - champion[self._metric])
             if self._gross_harm is not None:
                 self._gross_harm.pairs(name, champion[self._metric], other[self._metric])
             block.pairs[CHAMPION].add(champion, slice(None))
@@ -252,6 +256,11 @@ class Accumulators:
                     cell = cells.setdefault(cell_name, PairedSums())
                     cell.add(-champion[metric][some], -other[metric][some])
                 block.cap_segments()
+
+    def _tail(self, block: BlockSums, arm: str, losses: Floats) -> None:
+        """Add losses to what is known of their tail; those of a classification are bounded."""
+        if self._task is Task.REGRESSION:
+            block.tails.setdefault(arm, TailSums()).add(-losses)
 
     def _worth(self, key: tuple[str, str, str], times: Sequence[float], champion: Floats, previous: Floats) -> None:
         """Add losses of a promoted champion and of the one before it, on the same requests."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.service.counters import LatencyCounts, ShadowCounts, capped, kept
-from evaluator.stats import AssignmentCounts, Block, PairedSums, SplitSums, paired_blocks, split_blocks
+from evaluator.stats import AssignmentCounts, Block, PairedSums, SplitSums, TailSums, paired_blocks, split_blocks
 from gauntlet.losses import METRICS, summary
 from gauntlet.types import CHALLENGER, CHAMPION, Rule, Task
 
@@ -89,14 +89,16 @@ class BlockSums:
 
     assignments: units by the propensity they were assigned at; arrived, fallbacks, errors: those of them whose outcome
     came in time, whom the champion had to answer, and the part of these in which the challenger itself was at fault.
-    moved: units that met both arms under one allocation. metrics: sums of the guardrails' losses; segments: of the
-    primary metric by label and value.
+    moved: units that met both arms under one allocation. tails: of a regression's primary losses, which nothing bounds:
+    both arms', or the differences of pairs as the challenger's. metrics: sums of the guardrails' losses; segments: of
+    the primary metric by label and value.
     """
 
     assignments: AssignmentCounts = field(default_factory=AssignmentCounts)
     exposures: dict[str, int] = field(default_factory=lambda: {CHAMPION: 0, CHALLENGER: 0})
     split: SplitSums = field(default_factory=SplitSums)
     paired: PairedSums = field(default_factory=PairedSums)
+    tails: dict[str, TailSums] = field(default_factory=dict)
     arms: dict[str, LossSums] = field(default_factory=lambda: {CHAMPION: LossSums(), CHALLENGER: LossSums()})
     pairs: dict[str, LossSums] = field(default_factory=lambda: {CHAMPION: LossSums(), CHALLENGER: LossSums()})
     arrived: AssignmentCounts = field(default_factory=AssignmentCounts)
@@ -119,6 +121,7 @@ class BlockSums:
             "exposures": self.exposures,
             "split": _texts(self.split),
             "paired": _texts(self.paired),
+            "tails": {arm: _texts(sums) for arm, sums in sorted(self.tails.items())},
             "arms": {arm: sums.to_list() for arm, sums in self.arms.items()},
             "pairs": {arm: sums.to_list() for arm, sums in self.pairs.items()},
             "arrived": self.arrived.to_list(),
@@ -141,6 +144,7 @@ class BlockSums:
             exposures=data["exposures"],
             split=SplitSums.from_list([int(v) for v in data["split"]]),
             paired=PairedSums.from_list([int(v) for v in data["paired"]]),
+            tails={arm: TailSums.from_list([int(v) for v in sums]) for arm, sums in data["tails"].items()},
             arms={arm: LossSums.from_list(sums) for arm, sums in data["arms"].items()},
             pairs={arm: LossSums.from_list(sums) for arm, sums in data["pairs"].items()},
             arrived=AssignmentCounts.from_list(data["arrived"]),
@@ -164,7 +168,7 @@ def blocks_of(sums: Sequence[Sums]) -> list[Block]:
     return split_blocks([part for part in sums if isinstance(part, SplitSums)])
 
 
-def _texts(sums: Sums) -> list[str]:
+def _texts(sums: Sums | TailSums) -> list[str]:
     return [str(value) for value in sums.to_list()]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 
 from evaluator.service.block_sums import BlockSums, RolloutSums
 from evaluator.service.design import MIDDLE_PARTS, EvaluationDesign, RolloutPlan
@@ -14,11 +15,14 @@ from evaluator.stats import (
     Plan,
     SplitSums,
     State,
+    Tails,
+    TailSums,
     advance,
     advance_at_scales,
     paired_blocks,
     split_blocks,
 )
+from gauntlet.types import CHALLENGER, CHAMPION
 
 Parts = tuple[SplitSums, PairedSums]
 """A block's evidence in both forms."""
@@ -38,13 +42,14 @@ def look(
     design: EvaluationDesign, plan: RolloutPlan, test: Plan, state: State, matured: Mapping[int, Evidence], last: int
 ) -> tuple[State, Look | NoAnswer]:
     """The next look of `test`, at all blocks up to and including `last`, with its state after it."""
+    tails = _tails(matured.values())
     if not plan.scaled:
         fine = blocks_of(plan, list(matured.values())) if design.ratio > 1 else None
-        return advance(state, blocks_of(plan, _merged(matured, design.ratio, last)), test, fine)
+        return advance(state, blocks_of(plan, _merged(matured, design.ratio, last)), test, fine, tails)
     lengths = (1, design.ratio // MIDDLE_PARTS, design.ratio)
     whole = {i: block for i, block in matured.items() if (i // design.ratio + 1) * design.ratio - 1 <= last}
     win, harm = ([blocks_of(plan, _merged(blocks, length, last)) for length in lengths] for blocks in (whole, matured))
-    return advance_at_scales(state, win, harm, test)
+    return advance_at_scales(state, win, harm, test, tails)
 
 
 def not_worse(kept: Look) -> str:
@@ -93,6 +98,17 @@ def is_underpowered(answer: Look, plan: RolloutPlan) -> bool:
     """Whether this evidence misses the smallest effect worth finding more often than promised."""
     smallest = plan.min_effect * abs(answer.mean_champion or 0.0)
     return answer.detectable_win is None or answer.detectable_win > smallest
+
+
+def _tails(blocks: Iterable[Evidence]) -> Tails | None:
+    """What the blocks show of the tails of pairs' differences, or of the arms' outcomes; None where none are kept."""
+    arms = [CHAMPION, CHALLENGER]
+    kept = [block.tails for block in blocks if isinstance(block, BlockSums) and block.tails]
+    if not kept:
+        return None
+    return Tails.of_arms(
+        *(reduce(TailSums.merge, (each[arm] for each in kept if arm in each), TailSums()) for arm in arms)
+    )
 
 
 def _parts(block: Evidence) -> Parts:

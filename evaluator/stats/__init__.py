@@ -10,8 +10,9 @@ from evaluator.stats.evidence import Evidence
 from evaluator.stats.group_sequential import Boundary
 from evaluator.stats.interim_analysis import Look, State, Stop, advance, advance_at_scales
 from evaluator.stats.sample_ratio_mismatch import AssignmentCounts, SampleRatio, sample_ratio
-from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, paired_blocks, split_blocks
+from evaluator.stats.score_process import Arm, Block, PairedSums, SplitSums, TailSums, paired_blocks, split_blocks
 from evaluator.stats.sequential_test import Plan, Side, horizon_information
+from evaluator.stats.tails import Tails
 from evaluator.stats.verdict import Guardrail, Verdict, judge
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "State",
     "StatsError",
     "Stop",
+    "TailSums",
+    "Tails",
     "Verdict",
     "advance",
     "advance_at_scales",

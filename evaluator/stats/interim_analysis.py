@@ -19,9 +19,10 @@ from evaluator.stats import panel
 from evaluator.stats.cluster_robust import HARM_SCALES, WIN_SCALES, rows_of, weakest
 from evaluator.stats.errors import NoAnswer
 from evaluator.stats.evidence import Evidence
-from evaluator.stats.panel import BETTER, Looks, Panel, States
+from evaluator.stats.panel import BETTER, ArmTotals, Looks, Panel, States
 from evaluator.stats.score_process import Arm, Block, arms_of
 from evaluator.stats.sequential_test import Plan
+from evaluator.stats.tails import Tails
 
 Crossed = Literal["better", "worse"]
 
@@ -120,23 +121,30 @@ class State:
 
 
 def advance(
-    state: State, blocks: Sequence[Block], plan: Plan, harm_blocks: Sequence[Block] | None = None
+    state: State,
+    blocks: Sequence[Block],
+    plan: Plan,
+    harm_blocks: Sequence[Block] | None = None,
+    tails: Tails | None = None,
 ) -> tuple[State, Look | NoAnswer]:
     """Look at all closed blocks so far, in time order (not only the new ones).
 
     `harm_blocks`, where given, is the same traffic in finer or later blocks for the harm side alone; means and counts
-    are then theirs. Raises OrderError if there is less information than at the last look.
+    are then theirs. `tails`: what is known of the outcomes' tails beyond two moments. Raises OrderError if there is
+    less information than at the last look.
     """
-    coarse, finer = (
-        Panel.from_blocks(blocks, plan),
-        None if harm_blocks is None else Panel.from_blocks(harm_blocks, plan),
-    )
+    coarse = Panel.from_blocks(blocks, plan, tails)
+    finer = None if harm_blocks is None else Panel.from_blocks(harm_blocks, plan)
     cells, looks = panel.advance(state.cells, coarse, plan, finer)
-    return _answer(state, cells, looks, blocks, blocks if harm_blocks is None else harm_blocks, plan)
+    return _answer(state, cells, looks, coarse.totals, blocks if harm_blocks is None else harm_blocks, plan)
 
 
 def advance_at_scales(
-    state: State, win: Sequence[Sequence[Block]], harm: Sequence[Sequence[Block]], plan: Plan
+    state: State,
+    win: Sequence[Sequence[Block]],
+    harm: Sequence[Sequence[Block]],
+    plan: Plan,
+    tails: Tails | None = None,
 ) -> tuple[State, Look | NoAnswer]:
     """`advance` with blocks at the scales `WIN_SCALES` and `HARM_SCALES` of `multiscale`, the finest first.
 
@@ -147,18 +155,18 @@ def advance_at_scales(
     support = weakest(WIN_SCALES, [rows_of(blocks)[None] for blocks in win], margin=margin, sign=1.0)
     scales = WIN_SCALES if plan.harm_waits else HARM_SCALES
     against = weakest(scales, [rows_of(blocks)[None] for blocks in harm], margin=margin, sign=-1.0)
-    totals = (Panel.from_blocks(blocks[0], plan).totals for blocks in (win, harm))
-    cells, looks = panel.decide(state.cells, support, next(totals), against, next(totals), plan)
-    return _answer(state, cells, looks, win[0], harm[0], plan)
+    totals, harm_totals = Panel.from_blocks(win[0], plan, tails).totals, Panel.from_blocks(harm[0], plan).totals
+    cells, looks = panel.decide(state.cells, support, totals, against, harm_totals, plan)
+    return _answer(state, cells, looks, totals, harm[0], plan)
 
 
 def _answer(
-    state: State, cells: States, looks: Looks, win: Sequence[Block], harm: Sequence[Block], plan: Plan
+    state: State, cells: States, looks: Looks, win: ArmTotals, harm: Sequence[Block], plan: Plan
 ) -> tuple[State, Look | NoAnswer]:
     """The look in words, or why there is none yet."""
     champion, challenger = arms_of(harm)
     if not looks.ready_harm[0]:
-        why = looks.harm.lacking(0) or too_little(champion, challenger, int(looks.harm.n_blocks[0]), plan, -1.0)
+        why = looks.harm.lacking(0) or too_little(champion.n, challenger.n, int(looks.harm.n_blocks[0]), plan, -1.0)
         return state, NoAnswer(why, champion.n, challenger.n, int(looks.harm.n_blocks[0]))
     waiting = None if looks.ready_win[0] else _waiting(looks, win, plan)
     after = State(cells)
@@ -217,22 +225,21 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _waiting(looks: Looks, win: Sequence[Block], plan: Plan) -> str:
+def _waiting(looks: Looks, win: ArmTotals, plan: Plan) -> str:
     """What a win still waits for."""
-    champion, challenger = arms_of(win)
-    n_blocks, tails = int(looks.support.n_blocks[0]), Panel.from_blocks(win, plan).totals.tails
+    n_blocks = int(looks.support.n_blocks[0])
     by_table = plan.margin > 0.0 and bool(looks.support.enough_blocks[0])  # which needs nothing that varies
     found = None if by_table else looks.support.lacking(0)
-    if found is None and n_blocks >= plan.min_blocks_win and tails is not None:
-        found = tails.lacking(0)
-    return found or too_little(champion, challenger, n_blocks, plan, 1.0)
+    if found is None and n_blocks >= plan.min_blocks_win and win.tails is not None:
+        found = win.tails.lacking(0)
+    return found or too_little(int(win.champion[0, 0]), int(win.challenger[0, 0]), n_blocks, plan, 1.0)
 
 
-def too_little(champion: Arm, challenger: Arm, n_blocks: int, plan: Plan, sign: float) -> str:
-    """What a side (sign 1: better, −1: worse) still waits for."""
+def too_little(champion: int, challenger: int, n_blocks: int, plan: Plan, sign: float) -> str:
+    """What a side (sign 1: better, −1: worse) still waits for, with so many outcomes of each arm."""
     needed = 2 * plan.min_events
-    if champion.n < needed or challenger.n < needed:
-        return f"champion has {champion.n} and challenger {challenger.n} matured outcomes; each needs {needed}"
+    if champion < needed or challenger < needed:
+        return f"champion has {champion} and challenger {challenger} matured outcomes; each needs {needed}"
     return f"{n_blocks} of at least {plan.min_blocks_win if sign > 0.0 else plan.min_blocks_harm} blocks are closed"
 
 

@@ -68,8 +68,8 @@ class Panel:
             raise StatsError(f"the arrays of a panel of {cells} cells have shapes {shapes}")
 
     @classmethod
-    def from_blocks(cls, blocks: Sequence[Block], plan: Plan) -> Self:
-        """The panel of one comparison."""
+    def from_blocks(cls, blocks: Sequence[Block], plan: Plan, tails: Tails | None = None) -> Self:
+        """The panel of one comparison. tails: where more is known of them than two moments."""
         champion, challenger = (
             np.array([[arm.n, arm.total, arm.squares]], dtype=np.float64) for arm in arms_of(blocks)
         )
@@ -81,8 +81,13 @@ class Panel:
         if discordant is not None:  # their differences are what varies
             n, score = (sum(getattr(block, name) for block in scored) for name in ("units", "score"))
             arms = np.array([[(0.0, 0.0, 0.0), (n, score, discordant[0])]])
-        tails = Tails.of_two_moments(arms)
-        totals = ArmTotals(champion, challenger, np.array([plan.horizon]), discordant=discordant, tails=tails)
+        totals = ArmTotals(
+            champion,
+            challenger,
+            np.array([plan.horizon]),
+            discordant=discordant,
+            tails=tails or Tails.of_two_moments(arms),
+        )
         return cls(rows_of(blocks)[None], totals, np.array([plan.margin]))
 
     def evidence(self, plan: Plan, most_correlation: float) -> Evidence:

@@ -29,8 +29,11 @@ _UNIT = 2**60
 _LIMB = 45
 _CHUNK = 2**14
 _ROUNDING = 1e-15
-# Squares of larger outcomes are no longer finite once they are scaled.
+# Squares of larger outcomes are no longer finite once they are scaled; nor are fourth powers of larger ones.
 LARGEST_OUTCOME = 1e100
+_LARGEST_OF_TAIL = 1e58
+# A spread that is a smaller part of the mean is lost in the rounding of fourth powers.
+_LEAST_RELATIVE_SPREAD = 1e-3
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -62,11 +65,11 @@ def from_json(values: Sequence[Any]) -> Floats:
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _exact_total(values: Floats) -> int:
-    """Σ round(v · 2^60) as a Python integer: in limbs, so that no partial sum leaves the range of int64."""
+def _exact_total(values: Floats, resolution: float = RESOLUTION) -> int:
+    """Σ round(v · resolution) as a Python integer: in limbs, so that no partial sum leaves the range of int64."""
     total = 0
     for start in range(0, len(values), _CHUNK):
-        rest, shift = np.rint(values[start : start + _CHUNK] * RESOLUTION), 0
+        rest, shift = np.rint(values[start : start + _CHUNK] * resolution), 0
         while rest.any():
             high = np.trunc(rest * 2.0**-_LIMB)
             total += int((rest - high * 2.0**_LIMB).astype(np.int64).sum()) << shift
@@ -206,6 +209,47 @@ class PairedSums(_Sums):
     def variance(self, m: float = 0.0) -> float:
         """Σ (D−m)², uncentred, the variance of S if requests are independent."""
         return max(0.0, self.dd / _UNIT - 2.0 * m * (self.d / _UNIT) + m * m * self.n)
+
+
+@dataclass(slots=True)
+class TailSums(_Sums):
+    """n and Σ yᵏ for k = 1 … 4, in units of 2^-60k: what is known of the tails of one arm's outcomes, or of the
+    differences of pairs."""
+
+    n: int = 0
+    y: int = 0
+    yy: int = 0
+    yyy: int = 0
+    yyyy: int = 0
+
+    def add(self, y: Floats) -> None:
+        """Count outcomes of shape (n,), those beyond ±1e58 as that much. Raises OutcomeError as `SplitSums.add`."""
+        values = np.clip(_outcomes(y), -_LARGEST_OF_TAIL, _LARGEST_OF_TAIL)
+        powers = values.copy()
+        self.n += len(values)
+        for k, name in enumerate(("y", "yy", "yyy", "yyyy"), start=1):
+            setattr(self, name, getattr(self, name) + _exact_total(powers, RESOLUTION**k))
+            powers = powers * values
+
+    @property
+    def moments(self) -> tuple[float, float, float, float, float]:
+        """n, the mean, and the second to fourth central moments; those of a normal law where the spread is so small
+        beside the mean that higher ones are lost in rounding."""
+        n, a, b, c, d = self.to_list()
+        if not n:
+            return 0.0, 0.0, 0.0, 0.0, 0.0
+        mean, second = _exact_ratio(a, n, 1), _exact_ratio(n * b - a * a, n**2, 2)
+        if second <= (_LEAST_RELATIVE_SPREAD * mean) ** 2:
+            second = second if second > _ROUNDING * mean * mean else 0.0
+            return float(n), mean, second, 0.0, 3.0 * second * second
+        third = _exact_ratio(n * n * c - 3 * n * a * b + 2 * a**3, n**3, 3)
+        fourth = _exact_ratio(n**3 * d - 4 * n * n * a * c + 6 * n * a * a * b - 3 * a**4, n**4, 4)
+        return float(n), mean, second, third, max(fourth, 0.0)
+
+
+def _exact_ratio(over: int, under: int, power: int) -> float:
+    """over / under in units of 2^-60·power."""
+    return over / (under << 60 * power)
 
 
 def _quadratic(squares: int, products: int, weights: int, m: float) -> float:

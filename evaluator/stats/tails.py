@@ -21,7 +21,7 @@ from typing import Final, Self
 import numpy as np
 
 from evaluator.stats.evidence import ratio
-from evaluator.stats.score_process import Bools, Floats
+from evaluator.stats.score_process import Bools, Floats, TailSums
 
 MOST_SKEWNESS: Final = 0.14
 LEAST_EFFECTIVE: Final = 12.0
@@ -87,6 +87,12 @@ class Tails:
         second = squares / np.maximum(n, 1.0)
         variance = np.where(second - mean**2 > 1e-12 * second, second - mean**2, 0.0)
         return cls(n, mean, variance, np.zeros_like(n), 3.0 * variance**2)
+
+    @classmethod
+    def of_arms(cls, champion: TailSums, challenger: TailSums) -> Self:
+        """Of one cell, from exact sums of both arms' outcomes; of pairs their differences, as the challenger's."""
+        moments = np.array([champion.moments, challenger.moments])
+        return cls(*moments.T[:, None])
 
     @property
     def skewness(self) -> Floats:

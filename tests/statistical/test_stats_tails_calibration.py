@@ -1,13 +1,16 @@
 """Equal means with unequal tails make no winner more often than declared, and light tails keep their power.
 
 Limits are binomial: a right rate breaks one once in a thousand seeds, and the seed is fixed. `python -m
-benchmarks.tails` has more runs.
+benchmarks.tails` and `.live_tails` have more runs.
 """
 
+import numpy as np
 import pytest
 from builders.statistics import at_least, at_most
 
+from benchmarks.live_tails import HOURS, Traffic, days_of, drawn, plan_of, wins
 from benchmarks.tails import BETTER_LAWS, EQUAL, counted
+from evaluator.stats import Tails
 
 RUNS = 80
 _LONGER = ("normal, lognormal(1)", "p99, both lognormal(1)")  # the benchmark's alone
@@ -24,6 +27,19 @@ def test_no_tail_makes_a_winner(name: str) -> None:
 def test_no_tail_makes_a_winner_of_clusters() -> None:
     better, _, unasked, _ = counted(EQUAL["normal, Pareto(1.5)"], 2000, 0.1, RUNS, 3, clusters=40)
     assert better <= at_most(RUNS, 0.025) < unasked
+
+
+@pytest.mark.parametrize("traffic", [Traffic(40, "paired"), Traffic(500, "split")], ids=lambda traffic: traffic.form)
+def test_nothing_wins_in_the_running_evaluator_where_there_is_no_variance(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pareto(1.5) against a normal law, equal means: what two moments of each arm can't see."""
+    plan, law = plan_of(traffic), EQUAL["normal, Pareto(1.5)"]
+    days = days_of(plan)
+    sums = drawn(law, traffic, days * HOURS, RUNS, np.random.default_rng(5))
+    assert wins(sums, plan, days) * RUNS <= at_most(RUNS, 0.025)
+    monkeypatch.setattr(Tails, "of_sums", lambda arms: Tails.of_two_moments(arms[:, :, :3]))
+    assert wins(sums, plan, days) * RUNS > at_most(RUNS, 0.025)
 
 
 @pytest.mark.parametrize("name", BETTER_LAWS)

@@ -11,19 +11,22 @@ import pytest
 from builders.evaluator_events import BLOCK, HORIZON, ROLLOUT, contender, outcome, prediction, shadow, treated
 
 from evaluator.service.accumulators import Accumulators, block_index
-from evaluator.service.block_sums import LossSums
+from evaluator.service.block_sums import NOTHING, BlockSums, LossSums, TrackedMetrics
 from evaluator.service.join import JoinTable
+from evaluator.stats import TailSums
 from gauntlet.losses import loss
 from gauntlet.types import Task
 
 UNIT = 2.0**60
 
 
-def fold_of(found: list[Any], task: Task = Task.CLASSIFICATION, metric: str = "log_loss") -> Accumulators:
+def fold_of(
+    found: list[Any], task: Task = Task.CLASSIFICATION, metric: str = "log_loss", tracked: TrackedMetrics = NOTHING
+) -> Accumulators:
     db = sqlite3.connect(":memory:", isolation_level=None)
     joined = JoinTable(db, HORIZON).apply(found)
     db.close()
-    fold = Accumulators(task, metric, BLOCK, 0.0, {0: 0, 1: 1} if task is Task.CLASSIFICATION else {})
+    fold = Accumulators(task, metric, BLOCK, 0.0, {0: 0, 1: 1} if task is Task.CLASSIFICATION else {}, tracked)
     fold.add(joined)
     return fold
 
@@ -189,6 +192,33 @@ def test_a_regression_is_summed_in_its_own_units(metric: str) -> None:
     expected = loss(metric, outputs, truths).sum()
     assert -fold.rollouts[ROLLOUT].block(0).split.y_champion / UNIT == pytest.approx(expected)
     assert fold.models["v0001"][0].metrics(Task.REGRESSION)["mae"] == pytest.approx(np.abs(outputs - truths).mean())
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_tail_of_a_regression_is_kept_as_its_evidence_is_compared(paired: bool) -> None:
+    found: list[Any] = []
+    for i in range(60):
+        found += [treated(i, 1.0, output=float(i % 7)), outcome(i, 2.0, 0.0)]
+        found += [
+            prediction(100 + i, 1.0, output=float(i)),
+            shadow(100 + i, 1.0, output=1.0),
+            outcome(100 + i, 2.0, 0.0),
+        ]
+    tracked = TrackedMetrics(paired=paired)
+    block = fold_of(found, Task.REGRESSION, "mse", tracked).rollouts[ROLLOUT].block(0)
+    champion, challenger = np.arange(60.0) ** 2, (np.arange(60) % 7.0) ** 2
+    kept = {"challenger": champion - 1.0} if paired else {"champion": -champion, "challenger": -challenger}
+    assert block.tails.keys() == kept.keys()
+    for arm, values in kept.items():
+        sums = TailSums()
+        sums.add(values)
+        assert block.tails[arm] == sums
+    assert BlockSums.from_dict(json.loads(json.dumps(block.to_dict()))) == block
+
+
+def test_the_losses_of_a_classification_are_bounded_and_keep_no_tail() -> None:
+    found = [prediction(1, 1.0), shadow(1, 1.0), outcome(1, 2.0, 1)]
+    assert fold_of(found, tracked=TrackedMetrics(paired=True)).rollouts[ROLLOUT].block(0).tails == {}
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-9, 1e12, 1e45])

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from evaluator.stats import OutcomeError, PairedSums, PropensityError, SplitSums, StatsError
+from evaluator.stats import OutcomeError, PairedSums, PropensityError, SplitSums, StatsError, TailSums
 
 RNG = np.random.default_rng(20260105)
 N = 500
@@ -109,3 +109,31 @@ def test_shapes_and_snapshots_that_do_not_fit_are_refused() -> None:
         PairedSums.from_list([0] * 14)
     with pytest.raises(OutcomeError):
         split().variance(float("nan"))
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e30])
+def test_tail_sums_have_the_moments_of_their_outcomes_however_they_are_cut(scale: float) -> None:
+    y = scale * RNG.lognormal(0.0, 1.0, 400)
+    whole, parts = TailSums(), TailSums()
+    whole.add(y)
+    for part in np.array_split(RNG.permutation(y), 7):
+        one = TailSums()
+        one.add(part)
+        parts = parts.merge(one)
+    assert parts == whole
+    found = whole.moments
+    assert found[0] == 400
+    assert found[1] == pytest.approx(y.mean())
+    for power, moment in enumerate(found[2:], start=2):
+        assert moment == pytest.approx(float(((y - y.mean()) ** power).mean()), rel=1e-6)
+
+
+def test_what_rounding_would_make_of_a_small_spread_on_a_large_mean_is_not_taken_for_a_tail() -> None:
+    sums = TailSums()
+    sums.add(1e6 + RNG.standard_normal(500))
+    _, mean, second, third, fourth = sums.moments
+    assert (mean, second) == (pytest.approx(1e6), pytest.approx(1.0, rel=0.2))
+    assert (third, fourth) == (0.0, 3.0 * second**2)
+    assert TailSums().moments == (0.0, 0.0, 0.0, 0.0, 0.0)
+    sums.add(np.array([1e99]))
+    assert all(np.isfinite(sums.moments))

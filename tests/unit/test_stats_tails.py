@@ -10,8 +10,12 @@ import pytest
 from builders.experiments import analysed, only
 from scipy import stats
 
-from evaluator.stats import Look, PairedSums, Plan, SplitSums, State, advance, paired_blocks, split_blocks
+from evaluator.service import primary_metric
+from evaluator.service.block_sums import BlockSums
+from evaluator.service.design import evaluation_design
+from evaluator.stats import Look, PairedSums, Plan, SplitSums, State, TailSums, advance, paired_blocks, split_blocks
 from evaluator.stats.tails import LEAST_EFFECTIVE, MOST_SKEWNESS, PowerSums, Tails
+from gauntlet.config.load import parse
 
 RNG = np.random.default_rng(2)
 
@@ -117,3 +121,26 @@ def test_live_evidence_waits_for_an_arm_that_hardly_varies(paired: bool) -> None
         assert isinstance(look, Look)
         assert look.crossed == crossed
         assert any("vary too little" in reason for reason in look.reasons) is (a_day == 10)
+
+
+def test_a_regressions_rare_disasters_hold_a_win_of_the_running_evaluator() -> None:
+    """Pairs that are mostly better by .5, and one in two hundred worse by 60: the sums of hours don't show it."""
+    design = evaluation_design(parse('experiment: test\ntask: regression\nchampion: {model: "nowhere:model"}'))
+    plan = design.plan.with_traffic(1000.0, 86_400.0, 86_400.0)
+    crossed = []
+    for kept in (True, False):
+        blocks = {}
+        rng = np.random.default_rng(4)
+        for hour in range(8 * 24):
+            block = blocks[hour] = BlockSums()
+            d = 0.5 + 0.1 * rng.standard_normal(42) - 60.0 * (rng.random(42) < 0.005)
+            block.paired.add(np.zeros(42), d)
+            if kept:
+                block.tails["challenger"] = TailSums()
+                block.tails["challenger"].add(d)
+        test = plan.not_worse(10.0)
+        _, look = primary_metric.look(design, plan, test, State.start(test), blocks, 8 * 24 - 1)
+        assert isinstance(look, Look)
+        crossed.append(look.crossed)
+        assert any("rare outcomes far out" in reason for reason in look.reasons) is kept
+    assert crossed == [None, "better"]

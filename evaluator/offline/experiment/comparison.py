@@ -251,7 +251,7 @@ def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: 
     if looks.ready_harm[index] and (tail := Tails.of_sums(cell.powers.sums[None]).lacking(0)):
         return tail
     sign = 1.0 if looks.ready_harm[index] else -1.0
-    return too_little(champion, challenger, int(looks.shown.n_blocks[index]), plan, sign)
+    return too_little(champion.n, challenger.n, int(looks.shown.n_blocks[index]), plan, sign)
 
 
 def fixed_horizon(cell: Cell) -> FixedHorizon:
