@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import header, main, row
 from gauntlet.holdout.bootstrap import blocks_of, draws, intervals
-from gauntlet.holdout.metrics import Rows, statistic
+from gauntlet.holdout.metrics import HoldoutRows, statistic
 from gauntlet.holdout.statistics import Improvement
 from gauntlet.types import Task
 
@@ -29,7 +29,7 @@ def run(rows: int = 100_000, bootstraps: int = 1_000, looped: int = 20) -> Itera
 
     begun = time.process_time()
     block, blocks = blocks_of(np.arange(rows), 0)
-    held_out = Rows(Task.CLASSIFICATION, ["0", "1"], truth, block, blocks)
+    held_out = HoldoutRows(Task.CLASSIFICATION, ["0", "1"], truth, block, blocks)
     gain = Improvement(*(statistic("auc", output, held_out) for output in outputs), higher_is_better=True)
     found = intervals({"auc": gain}, blocks, least=5, alpha=0.05, repetitions=bootstraps, seed=0)["auc"]
     ours = time.process_time() - begun

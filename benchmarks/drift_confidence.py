@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from benchmarks import main
 from benchmarks.loss_stream import fit_losses, observe_losses
-from evaluator.drift.comparison import Comparison
+from evaluator.drift.comparison import TableComparison
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.severity import margin_of
 from evaluator.drift.signals import Key, Signal
@@ -73,7 +73,7 @@ def cases(seed: int, tables: int, streams: int) -> Iterator[tuple[str, Case]]:
     profile = fit_losses(still.errors(5000), still.rows(5000), regimes=["regime"])
     for _ in range(tables):
         truth = effects(rng)
-        comparison = Comparison(profile)
+        comparison = TableComparison(profile)
         comparison.add(World(rng, truth).rows(int(rng.choice([250, 500, 1000, 2000, 4000]))))
         report = comparison.report()
         if report.signals:

@@ -17,7 +17,7 @@ from scipy.stats import ks_2samp
 
 from benchmarks import main, peer_environment
 from benchmarks.drift_grid import seconds
-from evaluator.drift import Comparison, Profile
+from evaluator.drift import Profile, TableComparison
 
 FEATURES, ROWS = 50, 100_000
 
@@ -30,7 +30,7 @@ def run(python: str = "") -> Iterator[str]:
     profile = Profile.fit(tables[0], reference_id="bench")
 
     def ours() -> object:
-        comparison = Comparison(profile)
+        comparison = TableComparison(profile)
         comparison.add(tables[1])
         return comparison.report()
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks import header, main, progress, row
-from evaluator.offline.experiment.cells import Cell, Rows
+from evaluator.offline.experiment.cells import Cell, CellRows
 from evaluator.offline.experiment.sequential_looks import LookSnapshot, judge_looks
 from evaluator.offline.experiment.settings import AnalysisSettings
 from evaluator.stats.panel import BETTER, WORSE
@@ -74,7 +74,7 @@ def crossed(law: Law, rows: int, share: float, rng: np.random.Generator, cluster
     for end in _ends(rows):
         part = slice(last, end)
         days = codes[part] if clusters else None
-        cell.add(Rows(treated[part], np.full(end - last, share), (y[part],), None, days, ()))
+        cell.add(CellRows(treated[part], np.full(end - last, share), (y[part],), None, days, ()))
         if end >= 100:
             snapshots.append(LookSnapshot.of(end, [cell], asked))
         last = end

@@ -14,7 +14,7 @@ import msgspec
 
 from gauntlet import adapters, control, control_copy, files, keys
 from gauntlet.config import Config, FeatureSpec
-from gauntlet.config.effects import COUNTED, Effect, effect_of, flat, recounted
+from gauntlet.config.effects import COUNTED, TakesEffect, effect_of, flat, recounted
 from gauntlet.config.possible import span
 from gauntlet.config.retraining_names import named_settings
 from gauntlet.errors import ConfigError, StateUnavailable
@@ -46,7 +46,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     setting: str
     in_force: str
     configured: str
-    effect: Effect
+    effect: TakesEffect
     remedy: str = ""
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def at_start(self) -> str:
         """As told while the services start."""
-        return self._told("takes effect now" if self.effect is Effect.START else _WHEN[self.effect])
+        return self._told("takes effect now" if self.effect is TakesEffect.START else _WHEN[self.effect])
 
     def _told(self, when: str) -> str:
         what = f"{self.setting}: in force {self.in_force}, configured {self.configured}; {when}"
@@ -63,10 +63,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _WHEN = {
-    Effect.START: "takes effect at the next start",
-    Effect.ROLLOUT: "takes effect with the next rollout",
-    Effect.NEVER: "never takes effect by itself",
-    Effect.REFUSED: "is refused at start",
+    TakesEffect.START: "takes effect at the next start",
+    TakesEffect.ROLLOUT: "takes effect with the next rollout",
+    TakesEffect.NEVER: "never takes effect by itself",
+    TakesEffect.REFUSED: "is refused at start",
 }
 
 
@@ -139,7 +139,7 @@ def champion(config: Config, found: InForce) -> str:
 
 def refuse(config: Config, found: InForce) -> None:
     """Raise `ConfigError` for a configuration that would corrupt what is in force."""
-    refused = [one for one in differences(config, found) if one.effect is Effect.REFUSED]
+    refused = [one for one in differences(config, found) if one.effect is TakesEffect.REFUSED]
     if refused:
         raise ConfigError(f"{config.data}: " + "; ".join(map(str, refused)), code="other_settings")
     if found.control is None and found.reachable:
@@ -157,7 +157,7 @@ def keep(config: Config) -> None:
     before, new = settings(config), flat(config)
     reference = _checksum(config.champion.reference)
     if before is not None:
-        fixed = {name: value for name, value in before.settings.items() if effect_of(name)[0] is Effect.NEVER}
+        fixed = {name: value for name, value in before.settings.items() if effect_of(name)[0] is TakesEffect.NEVER}
         new |= fixed
         reference = before.reference
     made = Settings(experiment=config.experiment, settings=new, reference=reference)
@@ -184,7 +184,7 @@ def differences(config: Config, found: InForce) -> list[Difference]:
     ]
     if found.evaluator is not None and found.evaluator.settings:
         made += [
-            Difference(setting=name, in_force=old, configured=new, effect=Effect.REFUSED, remedy=remedy)
+            Difference(setting=name, in_force=old, configured=new, effect=TakesEffect.REFUSED, remedy=remedy)
             for name, old, new, remedy in recounted(config, found.evaluator.settings)
         ]
     made += _configured(by_name, now, found)
@@ -209,12 +209,14 @@ def _configured(by_name: dict[str, str], now: dict[str, str], found: InForce) ->
     named = ", ".join(sorted(found.retrainer.configured)) if found.retrainer else ""
     remedy = f"POST /retraining/configure has set {named}; null there takes one back"
     return [
-        Difference(setting=name, in_force=value, configured=now.get(name, "none"), effect=Effect.NEVER, remedy=remedy)
+        Difference(
+            setting=name, in_force=value, configured=now.get(name, "none"), effect=TakesEffect.NEVER, remedy=remedy
+        )
         for name, value in by_name.items()
     ]
 
 
-_ORDER = (Effect.REFUSED, Effect.NEVER, Effect.ROLLOUT, Effect.START)
+_ORDER = (TakesEffect.REFUSED, TakesEffect.NEVER, TakesEffect.ROLLOUT, TakesEffect.START)
 
 
 def _difference(name: str, before: str, after: str) -> Difference:

@@ -17,7 +17,7 @@ from retrainer.store import RetrainerStore
 from retrainer.triggers import causes, requests, schedules
 from retrainer.triggers import check as checks
 from retrainer.triggers.causes import Cause
-from retrainer.triggers.check import Check
+from retrainer.triggers.check import TriggerCheck
 from retrainer.triggers.conditions import RetrainContext
 from retrainer.triggers.facts import fold
 from retrainer.triggers.view import View
@@ -61,7 +61,7 @@ class Requester:
             elif request.kind in requests.ONCE and not trigger.later:
                 self._store.close_request(request.key)
 
-    def check(self, control: Control) -> Check:
+    def check(self, control: Control) -> TriggerCheck:
         """Every trigger and constraint as it is now; nothing is changed."""
         view, settings = self._runner.view(control), self._runner.settings
         found = causes.find(view, settings)

@@ -36,7 +36,7 @@ from retrainer.store import LIVE, JobRecord, RetrainerStore
 from retrainer.triggers import conditions
 from retrainer.triggers.conditions import RetrainContext, Trigger
 from retrainer.triggers.requests import RetrainRequest
-from retrainer.triggers.view import Training, View
+from retrainer.triggers.view import ChampionTraining, View
 
 _log = get_logger("gauntlet.retrainer")
 
@@ -59,7 +59,7 @@ class JobRunner:
         self._folders = adapters.data(self._config) / "jobs"
         self._slots = JobSlots({key.env for key in config.keys})
         self._refused: dict[str, list[str]] = {}
-        self._training: dict[str, Training] = {}
+        self._training: dict[str, ChampionTraining] = {}
         self.quality: Quality | None = None
         """As the evaluator has last reported it."""
 
@@ -85,16 +85,18 @@ class JobRunner:
         known = msgspec.structs.replace(view.context, new_samples=view.new_samples, quality=view.quality)
         return msgspec.structs.replace(view, context=known)
 
-    def _trained(self, control: Control) -> Training:
+    def _trained(self, control: Control) -> ChampionTraining:
         """What the registry has of the champion's training; the experiment's begin stands for what is not known."""
         champion = control.champion
         if champion not in self._training:
             try:
                 version = self._registry.get(champion)
             except (GauntletError, OSError):  # told by whoever needs the model; asked again
-                return Training(at=control.began, to=control.began)
+                return ChampionTraining(at=control.began, to=control.began)
             newest = version.data_to or control.began
-            self._training[champion] = Training(at=newest, to=newest, rows=version.rows, metrics=version.metrics)
+            self._training[champion] = ChampionTraining(
+                at=newest, to=newest, rows=version.rows, metrics=version.metrics
+            )
         return self._training[champion]
 
     def context(self, control: Control) -> RetrainContext:

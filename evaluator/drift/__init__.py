@@ -4,11 +4,11 @@ Pure: no clock, no file, no randomness of its own. Two entry points:
 
     profile = Profile.fit(columns, reference_id="2013-01", prediction="p", targets=truth)
 
-    comparison = Comparison(profile, DriftSettings(mode="gated"))   # a whole table, in any number of pieces
+    comparison = TableComparison(profile, DriftSettings(mode="gated"))   # a whole table, in any number of pieces
     comparison.add(columns, targets=truth)
-    report = comparison.report()                                    # Report; `to_dict()` is JSON
+    report = comparison.report()                                         # TableReport; `to_dict()` is JSON
 
-    monitor = Monitor(profile, settings, key="...")                 # a stream, in time order
+    monitor = Monitor(profile, settings, key="...")                      # a stream, in time order
     monitor.observe(columns, at) -> list[DriftEvent]
     monitor.observe_outcomes(targets, predictions, at, losses=None) -> list[DriftEvent]
 
@@ -16,7 +16,7 @@ Columns are lists, numpy arrays or `Coded` (integer codes into a tuple of string
 """
 
 from evaluator.drift.columns import Coded, Column
-from evaluator.drift.comparison import Comparison, Report
+from evaluator.drift.comparison import TableComparison, TableReport
 from evaluator.drift.episodes import DriftEvent
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
@@ -24,5 +24,14 @@ from evaluator.drift.seasonality import Seasonality
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.windows import ProfileMismatchError
 
-__all__ = ["Coded", "Column", "Comparison", "DriftEvent", "DriftSettings", "Monitor", "Profile", "ProfileMismatchError"]
-__all__ += ["Report", "Seasonality"]
+__all__ = [
+    "Coded",
+    "Column",
+    "DriftEvent",
+    "DriftSettings",
+    "Monitor",
+    "Profile",
+    "ProfileMismatchError",
+    "Seasonality",
+]
+__all__ += ["TableComparison", "TableReport"]

@@ -1,4 +1,4 @@
-"""Comparison of a whole table with the reference: counted in any number of pieces, judged once into a `Report`.
+"""Comparison of a whole table with the reference: counted in any number of pieces, judged once into a `TableReport`.
 
 State is counts and sums only; comparisons of consecutive pieces add exactly. A report needs neither table nor profile.
 """
@@ -60,7 +60,7 @@ class PerformanceReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TableReport:
     """The judgement over two tables and everything it rests on.
 
     `features` are the inputs in the reference's order; `outputs` the prediction, the score and the outcome; `blamed`
@@ -86,7 +86,7 @@ class Report:
         return asdict(self)
 
 
-class Comparison:
+class TableComparison:
     """Counts of a table against `profile`: `add` pieces, in time order if transitions are watched; then `report`."""
 
     def __init__(self, profile: Profile, settings: DriftSettings | None = None) -> None:
@@ -141,11 +141,11 @@ class Comparison:
             rows = squared_errors(truth.performance.task, targets, predictions)
             self._performance = self._performance + truth.performance.sums_of(*rows)
 
-    def __add__(self, later: Comparison) -> Comparison:
+    def __add__(self, later: TableComparison) -> TableComparison:
         """The comparison of both tables' rows. Raises ProfileMismatchError for different profiles."""
         if self.profile.hash != later.profile.hash:
             raise ProfileMismatchError("comparisons against different profiles don't add")
-        both = Comparison(self.profile, self.settings)
+        both = TableComparison(self.profile, self.settings)
         both.rows, both.target_rows = self.rows + later.rows, self.target_rows + later.target_rows
         both.counts, both.target_counts = self.counts + later.counts, self.target_counts + later.target_counts
         both.extra = self.extra + later.extra
@@ -154,7 +154,7 @@ class Comparison:
         both._score_sums = self._score_sums + later._score_sums
         return both
 
-    def report(self) -> Report:
+    def report(self) -> TableReport:
         """Judge what was counted so far; any number of rows will do, also none."""
         profile, settings = self.profile, self.settings
         # The limits of the longest window that is not longer than the table, else of the shortest.
@@ -180,7 +180,7 @@ class Comparison:
         columns = dict(zip(profile.names, _feature_reports(context, found), strict=True))
         inputs = {feature.name for feature in profile.features if feature.role == "feature"}
         findings = data_findings(profile, context.window, self.extra, settings)
-        return Report(
+        return TableReport(
             severity=judged.severity.name,
             confidence=judged.confidence,
             root_cause=judged.root_cause,

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from evaluator.drift.feature import ABSENT, INFINITE, MISSING, MISTYPED, Feature
+from evaluator.drift.feature import ABSENT, INFINITE, MISSING, MISTYPED, FeatureReference
 from evaluator.drift.grid import Ints
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
@@ -128,7 +128,7 @@ def _column_findings(profile: Profile, i: int, window: WindowCounts) -> list[Qua
     return found + _unseen_findings(fitted, now, rows)
 
 
-def _unseen_findings(fitted: Feature, now: Ints, rows: int) -> list[QualityFinding]:
+def _unseen_findings(fitted: FeatureReference, now: Ints, rows: int) -> list[QualityFinding]:
     """Values that the reference does not have, beyond the expected share: those it has only once (Good 1953)."""
     name, present = fitted.name, int(now.sum())
     if fitted.grid.kind not in ("categories", "exact") or not present or not fitted.present:

@@ -31,7 +31,7 @@ _SAMPLE = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
-class Feature:
+class FeatureReference:
     """One feature of the reference: `counts` by slot of `grid`, and a calibration for each window of its distribution
     (`shape`), its special cells (`missing`) and its outliers (`outlying`); `quick` is that of the quick look.
 
@@ -81,13 +81,13 @@ class Feature:
 
 def fit_feature(
     name: str, values: Column, windows: tuple[int, ...], quick: int, importance: float, role: Role = "feature"
-) -> Feature:
+) -> FeatureReference:
     """Fit one column of any kind; odd values are counted, never an error. windows, quick: rows."""
     column = _fit_categories(values) if is_categorical(values) else _fit_numbers(values)
     grid, codes, chosen = column.grid, column.codes, column.chosen
     quickly, *shape = calibrate(codes, grid.slots, (quick, *windows), ordered=grid.kind != "categories")
     counts = np.bincount(codes, minlength=grid.slots + 1)[: grid.slots].astype(np.int64)
-    return Feature(
+    return FeatureReference(
         name=name,
         grid=grid,
         counts=counts - chosen if len(chosen) else counts,
@@ -188,7 +188,7 @@ class FeatureArrays:
     vector of `width` numbers holds the slots of each feature, `SPECIALS` numbers a feature, and an outlier count each.
     """
 
-    features: tuple[Feature, ...]
+    features: tuple[FeatureReference, ...]
     windows: tuple[int, ...]
     pane: int
     rows: int
@@ -309,6 +309,6 @@ class FeatureArrays:
         return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _without_slot(feature: Feature) -> int:
+def _without_slot(feature: FeatureReference) -> int:
     singles = 0 if len(feature.chosen) else int(np.count_nonzero(feature.counts[:-1] == 1))
     return int(feature.counts[-1]) + singles

@@ -31,7 +31,7 @@ from evaluator.drift.distances import (
     shares,
     with_unseen,
 )
-from evaluator.drift.feature import ABSENT, MISTYPED, Feature
+from evaluator.drift.feature import ABSENT, MISTYPED, FeatureReference
 from evaluator.drift.grid import Bools, Floats
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import SIMPLE_P, DriftSettings
@@ -218,7 +218,7 @@ def _distance_signals(context: SignalContext, far: Bools | None = None) -> _Foun
     return found
 
 
-def distribution_kind(feature: Feature) -> Kind:
+def distribution_kind(feature: FeatureReference) -> Kind:
     """The kind of signal that a shift of this column's distribution is."""
     if feature.role == "prediction":
         return "prediction"

@@ -20,7 +20,7 @@ from evaluator.drift.concept import ErrorWindows, look_at_errors, recovered_wind
 from evaluator.drift.data_quality import quality_score
 from evaluator.drift.distances import distances
 from evaluator.drift.episodes import DriftEvent, Episodes
-from evaluator.drift.feature import Feature
+from evaluator.drift.feature import FeatureReference
 from evaluator.drift.feature_detector import look_at_features
 from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.markov import TransitionMonitor
@@ -272,7 +272,7 @@ _FORBIDDING: frozenset[Kind] = PERFORMANCE_KINDS | {
 
 def with_counts(profile: Profile, window: WindowCounts) -> Profile:
     """The profile with the rows of `window` as its reference, on the same grids, outlier limits and calibrations."""
-    features: list[Feature] = []
+    features: list[FeatureReference] = []
     for i, feature in enumerate(profile.features):
         missing, absent, mistyped, infinite = window.specials[i].tolist()
         specials = (missing, absent, mistyped, infinite)

@@ -25,8 +25,8 @@ from evaluator.drift.feature import (
     MISTYPED,
     QUICK_PANES,
     SPECIALS,
-    Feature,
     FeatureArrays,
+    FeatureReference,
     Role,
     fit_feature,
 )
@@ -74,7 +74,7 @@ class Profile(FeatureArrays):
     rows: int
     pane: int
     windows: tuple[int, ...]
-    features: tuple[Feature, ...]
+    features: tuple[FeatureReference, ...]
     column_order: tuple[str, ...]
     errors: ErrorReference | None = None
     truth: GroundTruth | None = None

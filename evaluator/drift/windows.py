@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.columns import Column, batch_rows, read_numbers
-from evaluator.drift.feature import ABSENT, INFINITE, MISSING, MISTYPED, SPECIALS, Feature, FeatureArrays
+from evaluator.drift.feature import ABSENT, INFINITE, MISSING, MISTYPED, SPECIALS, FeatureArrays, FeatureReference
 from evaluator.drift.grid import HUGE, STRIP, Counts, Floats, Ints
 from evaluator.drift.profile import OUTLIER, Profile
 from evaluator.drift.state import Stateful
@@ -203,7 +203,7 @@ class QuantileBounds:
     has as many as the one with the most; its last one is repeated.
     """
 
-    def __init__(self, features: Sequence[Feature], chosen: Sequence[Ints] | None = None) -> None:
+    def __init__(self, features: Sequence[FeatureReference], chosen: Sequence[Ints] | None = None) -> None:
         """chosen: each numeric feature's slots, ascending, with the first and the last; default: its quantiles."""
         numeric = [feature for feature in features if feature.numeric]
         self._quantiles = [_quantile_slots(feature.counts) for feature in numeric] if chosen is None else chosen
@@ -223,7 +223,7 @@ class QuantileBounds:
         self._before = np.array([before for before, _ in around]).reshape(self.shape)
         self._until = np.array([until for _, until in around]).reshape(self.shape)
 
-    def against(self, features: Sequence[Feature]) -> QuantileBounds:
+    def against(self, features: Sequence[FeatureReference]) -> QuantileBounds:
         """The bounds for another reference on the same grids and slots, so that `cumulative_counts` hold for both."""
         return QuantileBounds(features, self._quantiles)
 
@@ -263,7 +263,7 @@ def _quantile_slots(counts: Ints) -> Ints:
     return np.unique([0, *np.searchsorted(below, levels), *np.maximum(heavy - 1, 0), len(counts) - 1])
 
 
-def _around(feature: Feature, quantiles: Ints, length: int) -> tuple[Floats, Floats]:
+def _around(feature: FeatureReference, quantiles: Ints, length: int) -> tuple[Floats, Floats]:
     """The smallest value of the reference's CDF between the previous quantile slot and this one, and the largest from
     this one to before the next; shape (length,) each, the last ones repeated."""
     share = np.cumsum(feature.counts) / max(1, feature.present)

@@ -38,7 +38,7 @@ _WEIGHT_LEVEL: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Refused(NoAnswer):
+class NotEstimated(NoAnswer):
     """Why these rows say nothing about that policy."""
 
     kind: RefusalKind = "few rows"
@@ -172,10 +172,12 @@ class _Terms:
     cut: float
 
 
-def policy_value(log: LoggedRewards, policy: TargetPolicy, settings: Estimation = DEFAULT) -> PolicyValue | Refused:
+def policy_value(
+    log: LoggedRewards, policy: TargetPolicy, settings: Estimation = DEFAULT
+) -> PolicyValue | NotEstimated:
     """The policy's mean reward with its interval, or why these rows can't tell it."""
     terms = _terms(log, policy, settings)
-    return terms if isinstance(terms, Refused) else _value(log, policy, terms, settings)
+    return terms if isinstance(terms, NotEstimated) else _value(log, policy, terms, settings)
 
 
 def gate(
@@ -198,7 +200,7 @@ def gate(
     terms, values = [], []
     for name, policy in (("challenger", challenger), ("champion", against)):
         found = _terms(log, policy, settings)
-        if isinstance(found, Refused):
+        if isinstance(found, NotEstimated):
             return GateReading("no answer", f"the {name}'s value can't be told: {found.reason}")
         terms.append(found)
         values.append(_value(log, policy, found, settings))
@@ -237,7 +239,7 @@ def _value(log: LoggedRewards, policy: TargetPolicy, terms: _Terms, settings: Es
     )
 
 
-def _terms(log: LoggedRewards, policy: TargetPolicy, settings: Estimation) -> _Terms | Refused:
+def _terms(log: LoggedRewards, policy: TargetPolicy, settings: Estimation) -> _Terms | NotEstimated:
     estimator, clip = settings.estimator, settings.clip
     raw = _weights(log, policy)
     weights = raw if clip is None else np.minimum(raw, clip)
@@ -268,29 +270,29 @@ def _weights(log: LoggedRewards, policy: TargetPolicy) -> Floats:
     return np.asarray(chance / log.propensity, dtype=np.float64)
 
 
-def _overlap(log: LoggedRewards, raw: Floats, weights: Floats, effective: float) -> Refused | None:
+def _overlap(log: LoggedRewards, raw: Floats, weights: Floats, effective: float) -> NotEstimated | None:
     """Do these rows say anything about the policy? Checked from the crudest lack to the finest."""
     n = len(raw)
     clusters = n if log.clusters is None else len(np.unique(log.clusters))
     if n < 2:
-        return Refused(f"{n} rows are logged", kind="few rows")
+        return NotEstimated(f"{n} rows are logged", kind="few rows")
     if log.clusters is not None and clusters < FEWEST_CLUSTERS:
-        return Refused(f"{clusters} of at least {FEWEST_CLUSTERS} clusters are logged", kind="few rows")
+        return NotEstimated(f"{clusters} of at least {FEWEST_CLUSTERS} clusters are logged", kind="few rows")
     if not raw.any():
-        return Refused("no logged action is one that the policy would take", kind="no overlap")
+        return NotEstimated("no logged action is one that the policy would take", kind="no overlap")
     rows, most = float(weights.sum() ** 2 / (weights @ weights)), float(weights.max() / weights.sum())
     if rows < effective:
-        return Refused(
+        return NotEstimated(
             f"the {n} rows are worth {rows:.1f} under this policy, where {effective:g} are needed; "
             f"the largest weight is {weights.max():.4g}",
             kind="heavy weights",
         )
     if most > _MOST_OF_ONE:
-        return Refused(f"one row carries {most:.0%} of all weight", kind="heavy weights")
+        return NotEstimated(f"one row carries {most:.0%} of all weight", kind="heavy weights")
     mean = float(raw.mean())
     deviation = _standard_error(raw - mean, log.clusters)
     if abs(mean - 1.0) > -float(ndtri(_WEIGHT_LEVEL / 2.0)) * deviation + 1e-9:
-        return Refused(
+        return NotEstimated(
             f"the weights average {mean:.4f} where 1 is expected: the propensities are not those in force, or the "
             "policy takes actions that were never possible",
             kind="no overlap" if mean < 1.0 else "weights off",

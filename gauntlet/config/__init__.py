@@ -25,7 +25,7 @@ from gauntlet.config.profile import Profile
 from gauntlet.config.records import LOCAL, check_records
 from gauntlet.config.registry import check_registry
 from gauntlet.config.retrain import RetrainConfig as RetrainConfig
-from gauntlet.config.rules import OF_TASK, Condition
+from gauntlet.config.rules import OF_TASK, RuleCondition
 from gauntlet.config.section import Count, Fraction, Port, Positive, Seconds, Section, check, check_decimals, distinct
 from gauntlet.config.thompson import ThompsonConfig as ThompsonConfig
 from gauntlet.losses import METRICS
@@ -361,7 +361,7 @@ class Config(Section, frozen=True, kw_only=True):
         named = [*triggers.performance.floors, *triggers.performance.ceilings]
         for place, names in [
             ("retrain.triggers.performance", named),
-            *(("retrain.triggers.rules", Condition(rule.condition).names) for rule in triggers.rules),
+            *(("retrain.triggers.rules", RuleCondition(rule.condition).names) for rule in triggers.rules),
         ]:
             foreign = [name for name in names if name in OF_TASK[other]]
             check(not foreign, f"`{place}` can't go by {', '.join(foreign)} with `task: {self.task}`")

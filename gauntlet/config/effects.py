@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gauntlet.config import Config
 
 
-class Effect(StrEnum):
+class TakesEffect(StrEnum):
     """When a change counts."""
 
     START = "at the next start"
@@ -31,50 +31,53 @@ COUNTED = ("metric", "block", "harm_block", "cycle", "block_offset", "outcome_ho
 
 _ANEW = "give it an `experiment` and a `data` folder of its own"
 
-_EFFECTS: dict[str, tuple[Effect, str]] = {
-    "": (Effect.START, ""),
-    "experiment": (Effect.REFUSED, "set the name back, or give the new experiment a `data` folder of its own"),
+_EFFECTS: dict[str, tuple[TakesEffect, str]] = {
+    "": (TakesEffect.START, ""),
+    "experiment": (TakesEffect.REFUSED, "set the name back, or give the new experiment a `data` folder of its own"),
     "profile": (
-        Effect.REFUSED,
+        TakesEffect.REFUSED,
         "set it back, for what was counted under one clock means nothing under another; give the other profile a "
         "`data` folder of its own",
     ),
-    "task": (Effect.REFUSED, f"set it back; for another task, {_ANEW}"),
-    "clock": (Effect.REFUSED, f"set it back, for the times on the log go by it; for another clock, {_ANEW}"),
-    "log": (Effect.REFUSED, f"set it back, for the evaluator has counted that log; for another log, {_ANEW}"),
-    "registry": (Effect.REFUSED, f"set it back, for the versions are there; for another registry, {_ANEW}"),
-    "champion.model": (Effect.NEVER, "make it a version with  gauntlet register CONFIG MODEL  and challenge with it"),
+    "task": (TakesEffect.REFUSED, f"set it back; for another task, {_ANEW}"),
+    "clock": (TakesEffect.REFUSED, f"set it back, for the times on the log go by it; for another clock, {_ANEW}"),
+    "log": (TakesEffect.REFUSED, f"set it back, for the evaluator has counted that log; for another log, {_ANEW}"),
+    "registry": (TakesEffect.REFUSED, f"set it back, for the versions are there; for another registry, {_ANEW}"),
+    "champion.model": (
+        TakesEffect.NEVER,
+        "make it a version with  gauntlet register CONFIG MODEL  and challenge with it",
+    ),
     "champion.reference": (
-        Effect.NEVER,
+        TakesEffect.NEVER,
         "a reference belongs to a version: give it with  gauntlet register --reference CONFIG MODEL",
     ),
-    "champion.trusted": (Effect.START, "counts for models that are registered from then on"),
-    "champion.input": (Effect.START, "counts for models that are registered from then on"),
-    "champion.allow_pickle": (Effect.START, "counts for models that are registered from then on"),
-    "features": (Effect.NEVER, f"versions share the features of the first; for others, {_ANEW}"),
-    "classes": (Effect.NEVER, f"versions share the classes of the first; for others, {_ANEW}"),
-    "evidence": (Effect.ROLLOUT, ""),
-    **{f"evidence.{name}": (Effect.START, "") for name in ("inconclusive", "aa_slice", *COUNTED)},
-    "evidence.aa_round": (Effect.START, "the round under way is then not counted"),
-    "guardrails": (Effect.ROLLOUT, ""),
-    "segments": (Effect.ROLLOUT, ""),
-    "shadow": (Effect.ROLLOUT, ""),
-    "shadow.fraction": (Effect.START, "the plan of a running rollout keeps its own"),
-    "ramp": (Effect.ROLLOUT, ""),
-    "refresh": (Effect.ROLLOUT, ""),
-    "retrain.rule": (Effect.ROLLOUT, ""),
-    "retrain.up_to": (Effect.ROLLOUT, ""),
-    "slots": (Effect.START, "a ramp that is under way keeps its own until it is empty"),
-    "bake.time": (Effect.START, "counts from the next promotion on"),
-    "worth.time": (Effect.START, "counts from the next promotion on"),
-    "worth.holdout": (Effect.START, "counts from the next promotion on"),
-    "drift.pane": (Effect.START, "the champion is then watched anew"),
-    "drift.season": (Effect.START, "the champion is then watched anew"),
-    "drift.regimes": (Effect.START, "the champion is then watched anew"),
-    "drift.reference_rows": (Effect.START, "counts for a champion whose reference is not complete yet"),
+    "champion.trusted": (TakesEffect.START, "counts for models that are registered from then on"),
+    "champion.input": (TakesEffect.START, "counts for models that are registered from then on"),
+    "champion.allow_pickle": (TakesEffect.START, "counts for models that are registered from then on"),
+    "features": (TakesEffect.NEVER, f"versions share the features of the first; for others, {_ANEW}"),
+    "classes": (TakesEffect.NEVER, f"versions share the classes of the first; for others, {_ANEW}"),
+    "evidence": (TakesEffect.ROLLOUT, ""),
+    **{f"evidence.{name}": (TakesEffect.START, "") for name in ("inconclusive", "aa_slice", *COUNTED)},
+    "evidence.aa_round": (TakesEffect.START, "the round under way is then not counted"),
+    "guardrails": (TakesEffect.ROLLOUT, ""),
+    "segments": (TakesEffect.ROLLOUT, ""),
+    "shadow": (TakesEffect.ROLLOUT, ""),
+    "shadow.fraction": (TakesEffect.START, "the plan of a running rollout keeps its own"),
+    "ramp": (TakesEffect.ROLLOUT, ""),
+    "refresh": (TakesEffect.ROLLOUT, ""),
+    "retrain.rule": (TakesEffect.ROLLOUT, ""),
+    "retrain.up_to": (TakesEffect.ROLLOUT, ""),
+    "slots": (TakesEffect.START, "a ramp that is under way keeps its own until it is empty"),
+    "bake.time": (TakesEffect.START, "counts from the next promotion on"),
+    "worth.time": (TakesEffect.START, "counts from the next promotion on"),
+    "worth.holdout": (TakesEffect.START, "counts from the next promotion on"),
+    "drift.pane": (TakesEffect.START, "the champion is then watched anew"),
+    "drift.season": (TakesEffect.START, "the champion is then watched anew"),
+    "drift.regimes": (TakesEffect.START, "the champion is then watched anew"),
+    "drift.reference_rows": (TakesEffect.START, "counts for a champion whose reference is not complete yet"),
 } | {
     f"champion.{name}": (
-        Effect.NEVER,
+        TakesEffect.NEVER,
         "a reference belongs to a version: give it with  gauntlet register --reference CONFIG MODEL",
     )
     for name in ("target", "time", "held_out")
@@ -88,7 +91,7 @@ _COUNTED = (
 )
 
 
-def effect_of(setting: str) -> tuple[Effect, str]:
+def effect_of(setting: str) -> tuple[TakesEffect, str]:
     """When a change of `setting` counts, and what else is to be said or done."""
     steps = setting.replace("[", ".[").split(".")
     for length in range(len(steps), 0, -1):

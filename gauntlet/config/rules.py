@@ -61,7 +61,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
 _ALLOWED = "a condition compares facts with numbers (<, <=, >, >=, ==, !=) and joins comparisons by and, or, not"
 
 
-class Condition:
+class RuleCondition:
     """A parsed condition. `names`: the facts it is about, in the order of the text."""
 
     def __init__(self, text: str) -> None:

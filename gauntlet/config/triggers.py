@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from gauntlet.config.rules import Condition
+from gauntlet.config.rules import RuleCondition
 from gauntlet.config.section import Count, Fraction, Positive, Seconds, Section, check, check_most
 from gauntlet.types import TriggerMode
 
@@ -151,7 +151,7 @@ class RuleConfig(Section, frozen=True, kw_only=True):
             f"`name` must be letters, digits, spaces, dots and dashes, not {self.name!r}",
         )
         try:
-            Condition(self.condition)
+            RuleCondition(self.condition)
         except ValueError as error:
             check(False, f"`condition` of the rule {self.name!r}: {error}")
 

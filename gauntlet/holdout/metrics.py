@@ -23,7 +23,7 @@ _PER_CLASS = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class HoldoutRows:
     """The truth of the rows, and where each belongs.
 
     truth: class indices or values (n,). block: of each row, 0 to blocks − 1.
@@ -40,10 +40,10 @@ class Rows:
         """The classes that the truth has."""
         return sorted({int(index) for index in np.unique(self.truth)})
 
-    def part(self, chosen: NDArray[np.bool_]) -> Rows:
+    def part(self, chosen: NDArray[np.bool_]) -> HoldoutRows:
         """Some of the rows, with the blocks that have any of them."""
         kept, block = np.unique(self.block[chosen], return_inverse=True)
-        return Rows(self.task, self.classes, self.truth[chosen], block, len(kept))
+        return HoldoutRows(self.task, self.classes, self.truth[chosen], block, len(kept))
 
     def sums(self, values: Floats | NDArray[np.bool_]) -> Floats:
         """One value a row, added up by block."""
@@ -59,7 +59,7 @@ def names(task: Task, classes: Sequence[str]) -> list[str]:
     return [*plain, *macro, "log_loss", "brier", *(f"{name}@{one}" for one in classes for name in _PER_CLASS)]
 
 
-def statistic(name: str, output: Floats, rows: Rows) -> Statistic:
+def statistic(name: str, output: Floats, rows: HoldoutRows) -> Statistic:
     """The metric `name` of one model. output: (n, classes) probabilities, or values (n,). Raises KeyError."""
     if rows.task is Task.REGRESSION:
         return _of_numbers(name, output, rows)
@@ -79,11 +79,11 @@ def statistic(name: str, output: Floats, rows: Rows) -> Statistic:
     return _of_class(measure, predicted, 1, rows)
 
 
-def _mean(values: Floats, rows: Rows) -> Ratio:
+def _mean(values: Floats, rows: HoldoutRows) -> Ratio:
     return Ratio(rows.sums(values), rows.sums(np.ones(len(values))))
 
 
-def _of_numbers(name: str, output: Floats, rows: Rows) -> Statistic:
+def _of_numbers(name: str, output: Floats, rows: HoldoutRows) -> Statistic:
     if name == "mae":
         return _mean(loss("mae", output, rows.truth), rows)
     squares, count = rows.sums(loss("mse", output, rows.truth)), rows.sums(np.ones(len(output)))
@@ -95,14 +95,14 @@ def _of_numbers(name: str, output: Floats, rows: Rows) -> Statistic:
     raise KeyError(name)
 
 
-def _auc(output: Floats, rows: Rows) -> Statistic:
+def _auc(output: Floats, rows: HoldoutRows) -> Statistic:
     """Not defined, as NaN, where the truth has one class only."""
     over = [1] if len(rows.classes) == 2 else rows.occurring
     areas = [AreaUnderCurve.of(output[:, i], rows.truth == i, rows.block, rows.blocks) for i in over]
     return areas[0] if len(areas) == 1 else Mean(areas)
 
 
-def _of_class(measure: str, predicted: NDArray[np.intp], index: int, rows: Rows) -> Ratio:
+def _of_class(measure: str, predicted: NDArray[np.intp], index: int, rows: HoldoutRows) -> Ratio:
     """Precision and F1 of a class that is never predicted are 0; recall of one that never occurs is not defined."""
     called, true = predicted == index, rows.truth == index
     hits = rows.sums(called & true)

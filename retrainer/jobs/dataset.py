@@ -49,7 +49,7 @@ _outcomes = msgspec.json.Decoder(_Outcome)
 _features = msgspec.json.Decoder(dict[str, Any])
 
 
-class Rows(msgspec.Struct, frozen=True, kw_only=True):
+class JobRows(msgspec.Struct, frozen=True, kw_only=True):
     """Joined rows in time order: features, targets and prediction times (seconds), and how many were left out and why.
 
     Targets are class labels as the schema writes them, or floats.
@@ -64,11 +64,13 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.times)
 
     def __repr__(self) -> str:
-        return f"Rows({len(self):,})"  # asyncio formats the result of what it ran: not a hundred thousand rows of it
+        return f"JobRows({len(self):,})"  # asyncio formats the result of what it ran: not a hundred thousand rows of it
 
-    def between(self, start: float, end: float) -> Rows:
+    def between(self, start: float, end: float) -> JobRows:
         first, last = bisect_left(self.times, start), bisect_left(self.times, end)
-        return Rows(features=self.features[first:last], targets=self.targets[first:last], times=self.times[first:last])
+        return JobRows(
+            features=self.features[first:last], targets=self.targets[first:last], times=self.times[first:last]
+        )
 
 
 async def ends(reader: LogReader) -> Ends:
@@ -82,7 +84,7 @@ async def ends(reader: LogReader) -> Ends:
 
 async def collect(
     reader: LogReader, schema: Schema, experiment: str, start: float, end: float, horizon: float, until: Ends
-) -> Rows:
+) -> JobRows:
     """Predictions of [start, end] with the outcome that came within `horizon` seconds of each.
 
     The first record of an id wins, of predictions and of outcomes alike, in the log's order; forced requests were
@@ -126,7 +128,7 @@ async def collect(
         else:
             rows.append((prediction.at, prediction.id, _features.decode(prediction.features), wanted))
     rows.sort(key=lambda row: row[:2])
-    return Rows(
+    return JobRows(
         features=[row[2] for row in rows],
         targets=[row[3] for row in rows],
         times=[row[0] for row in rows],

@@ -18,7 +18,7 @@ from gauntlet.types import Rule, Task
 Floats = NDArray[np.float64]
 
 
-class Interval(msgspec.Struct, frozen=True, kw_only=True):
+class BoundedImprovement(msgspec.Struct, frozen=True, kw_only=True):
     """A mean improvement a row with its one-sided lower bound; `lower` is None where the blocks allow none."""
 
     estimate: float
@@ -26,7 +26,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     blocks: int
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class GateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The holdout's answer: accepted or not, why, and both models' metrics on the same rows."""
 
     accepted: bool
@@ -61,7 +61,7 @@ def improvement(
     confidence: float,
     repetitions: int,
     seed: int,
-) -> Interval:
+) -> BoundedImprovement:
     """Mean of paired `differences` (champion's loss − challenger's) with a one-sided lower bound at `confidence`.
 
     Rows are summed within blocks of `block` seconds that begin `offset` after midnight UTC; blocks are drawn with
@@ -78,14 +78,14 @@ def improvement(
         repetitions=repetitions,
         seed=seed,
     )["mean"]
-    return Interval(estimate=float(sums.sum() / counts.sum()), lower=found.lower, blocks=found.blocks)
+    return BoundedImprovement(estimate=float(sums.sum() / counts.sum()), lower=found.lower, blocks=found.blocks)
 
 
 def _answer(
     rule: Rule,
     metric: str,
     rows: int,
-    found: Interval,
+    found: BoundedImprovement,
     worse: float | None,
     margin: float,
     min_improvement: float,
@@ -128,7 +128,7 @@ def compare(
     confidence: float,
     repetitions: int,
     seed: int,
-) -> Comparison:
+) -> GateAnswer:
     """The gate. `prove`: better by at least `min_improvement` (in the metric's units), and surely better than not at
     all. `refresh`: not surely worse by more than `margin`, a share of the champion's mean loss; a live comparison tells
     more than any holdout, so only what has no hope is kept from it.
@@ -139,7 +139,7 @@ def compare(
     before = loss(metric, champion, truth)
     difference, allowed = before - loss(metric, challenger, truth), margin * float(before.mean())
 
-    def bounded(values: Floats) -> Interval:
+    def bounded(values: Floats) -> BoundedImprovement:
         return improvement(
             values, times, block, offset=offset, confidence=confidence, repetitions=repetitions, seed=seed
         )
@@ -147,7 +147,7 @@ def compare(
     found = bounded(difference)
     worse = bounded(-difference).lower if rule is Rule.REFRESH else None
     accepted, reasons = _answer(rule, metric, len(difference), found, worse, allowed, min_improvement, confidence)
-    return Comparison(
+    return GateAnswer(
         accepted=accepted,
         reasons=reasons,
         metric=metric,

@@ -31,9 +31,9 @@ from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Registry, Versio
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Rule
 from retrainer.jobs import dataset, holdout_gate, training
-from retrainer.jobs.dataset import Rows
+from retrainer.jobs.dataset import JobRows
 from retrainer.jobs.job_dir import Answer, JobFolder, Spec
-from retrainer.jobs.progress import Progress, Report, Stage
+from retrainer.jobs.progress import ProgressWriter, Reporter, Stage
 from retrainer.jobs.quality import quality
 from retrainer.jobs.search import search
 
@@ -47,8 +47,8 @@ def registered(registry: ModelStore, job: str) -> Version | None:
 
 
 def split(
-    rows: Rows, end: float, settings: RetrainConfig, champion_saw_to: float | None, *, search: bool = False
-) -> tuple[Rows, Rows, Rows]:
+    rows: JobRows, end: float, settings: RetrainConfig, champion_saw_to: float | None, *, search: bool = False
+) -> tuple[JobRows, JobRows, JobRows]:
     """Training, validation and test rows, in time order, by the last `validation` and `test` days up to `end`.
 
     Without a search nothing is tuned on the validation days: they are part of the holdout, and there are no validation
@@ -61,7 +61,7 @@ def split(
     return rows.between(-np.inf, start), rows.between(start, held_out), rows.between(first, np.inf)
 
 
-def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Callable[[Answer], None]) -> Answer:
+def work(spec: Spec, rows: JobRows, registry: Registry, report: Reporter, judge: Callable[[Answer], None]) -> Answer:
     """Train, compare, register; `judge` is called with the holdout's answer before anything is registered.
 
     Raises `GauntletError` for whatever makes the job fail, except for rows: either way nothing was registered.
@@ -123,7 +123,7 @@ def work(spec: Spec, rows: Rows, registry: Registry, report: Report, judge: Call
     return msgspec.structs.replace(judged, version=version.version)
 
 
-def checked_rows(spec: Spec, schema: Schema, registry: Registry, rows: Rows, parts: Mapping[str, Rows]) -> Answer:
+def checked_rows(spec: Spec, schema: Schema, registry: Registry, rows: JobRows, parts: Mapping[str, JobRows]) -> Answer:
     """Whether the rows can be learned from: an answer with the error where they are too few or too bad, else without
     one; in `split` the quality of the worst part."""
     settings = spec.config.retrain
@@ -145,7 +145,7 @@ def checked_rows(spec: Spec, schema: Schema, registry: Registry, rows: Rows, par
     return Answer(split=split)
 
 
-def _answered(call: Callable[[], _T], report: Report, stage: Stage) -> _T:
+def _answered(call: Callable[[], _T], report: Reporter, stage: Stage) -> _T:
     """What the call returns; a registry that does not answer is waited for (the job's time limit bounds the wait)."""
     while True:
         try:
@@ -156,8 +156,8 @@ def _answered(call: Callable[[], _T], report: Report, stage: Stage) -> _T:
 
 
 def _compare(
-    spec: Spec, champion: Predictor, challenger: Predictor, holdout: Rows
-) -> tuple[holdout_gate.Comparison, holdout_gate.Floats]:
+    spec: Spec, champion: Predictor, challenger: Predictor, holdout: JobRows
+) -> tuple[holdout_gate.GateAnswer, holdout_gate.Floats]:
     """Both models on the rows that the champion can answer, and the challenger's outputs on all."""
     config, settings, schema = spec.config, spec.config.retrain, champion.schema
     theirs, ours = champion.predict(holdout.features), challenger.predict(holdout.features)
@@ -190,7 +190,7 @@ def _compare(
     return found, ours
 
 
-def _holdout(compared: holdout_gate.Comparison) -> dict[str, float]:
+def _holdout(compared: holdout_gate.GateAnswer) -> dict[str, float]:
     numbers = {
         "improvement": compared.improvement,
         "confidence": compared.confidence,
@@ -200,7 +200,7 @@ def _holdout(compared: holdout_gate.Comparison) -> dict[str, float]:
     return numbers if compared.lower is None else {**numbers, "lower": compared.lower}
 
 
-def _until_trainable(rows: Rows, train: Rows, spec: Spec) -> str:
+def _until_trainable(rows: JobRows, train: JobRows, spec: Spec) -> str:
     """When there are rows enough to train on, where those that are there have only to get older; else nothing."""
     settings = spec.config.retrain
     least, held_out = settings.min_data_points, float(settings.validation + settings.test)
@@ -214,7 +214,7 @@ def _within(window: float) -> str:
     return f" in the last {span(window)}" if math.isfinite(window) else ""
 
 
-def _sizes(rows: Rows, **parts: Rows) -> dict[str, float]:
+def _sizes(rows: JobRows, **parts: JobRows) -> dict[str, float]:
     """How many rows each part has, and their times; the validation rows only where a search chose by them."""
     used = {name: part for name, part in parts.items() if len(part) or name != "validation"}
     sizes = {f"{name}_rows": float(len(part)) for name, part in used.items()}
@@ -225,7 +225,7 @@ def _sizes(rows: Rows, **parts: Rows) -> dict[str, float]:
 
 
 def _reference(
-    spec: Spec, challenger: Predictor, train: Rows, holdout: Rows, outputs: holdout_gate.Floats
+    spec: Spec, challenger: Predictor, train: JobRows, holdout: JobRows, outputs: holdout_gate.Floats
 ) -> Reference:
     """Drift reference of the new version: the newest rows as they came, with its predictions where it was not
     fitted on them."""
@@ -263,7 +263,7 @@ def _data_version(spec: Spec) -> str:
     return ",".join(f"{name}:{end}" for name, end in sorted(spec.ends.items()) if end)
 
 
-async def collect(spec: Spec, registry: ModelStore, report: Report) -> Rows:
+async def collect(spec: Spec, registry: ModelStore, report: Reporter) -> JobRows:
     """The window's rows; an outage of the log is waited out (the job's time limit bounds the wait)."""
     schema, config = registry.get(spec.champion).schema, spec.config
     while True:
@@ -286,7 +286,7 @@ async def collect(spec: Spec, registry: ModelStore, report: Report) -> Rows:
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-def _with_history(spec: Spec, registry: ModelStore, logged: Rows) -> Rows:
+def _with_history(spec: Spec, registry: ModelStore, logged: JobRows) -> JobRows:
     """The log's rows, after those of the user's loader where there is one."""
     if spec.config.retrain.loader is None:
         return logged
@@ -303,7 +303,7 @@ def run(folder: JobFolder) -> Answer:
         if answer is not None:
             return answer
         spec = folder.spec()
-        registry, report = adapters.registry(spec.config), Progress(folder, spec)
+        registry, report = adapters.registry(spec.config), ProgressWriter(folder, spec)
         version = _answered(lambda: registered(registry, spec.job), report, "collect")
         judged = folder.judged()
         if version is not None and judged is not None:  # an earlier start got as far as registering

@@ -20,14 +20,14 @@ from gauntlet.preflight import named_function
 from gauntlet.registry.artifact import Schema
 from gauntlet.registry.reference_file import ChunkReader, read_rows
 from gauntlet.table import TableError, open_table
-from retrainer.jobs.dataset import Rows, Targets
+from retrainer.jobs.dataset import JobRows, Targets
 from retrainer.jobs.training import TrainingError
 
 TARGET, TIME = "target", "time"
 """The columns of the outcome and of the time, where `champion` doesn't name those of the reference."""
 
 
-def with_history(config: Config, loader: str, schema: Schema, start: float, end: float, logged: Rows) -> Rows:
+def with_history(config: Config, loader: str, schema: Schema, start: float, end: float, logged: JobRows) -> JobRows:
     """`logged`, and before it what the loader has of [`start`, `end`], in time order.
 
     Raises `TrainingError` for a loader that fails, or whose rows are none of `schema`.
@@ -40,7 +40,7 @@ def with_history(config: Config, loader: str, schema: Schema, start: float, end:
     skipped = Counter(logged.skipped) + Counter(history.skipped)
     if outside := len(history) - len(history.times[before]):
         skipped["outside"] = outside
-    return Rows(
+    return JobRows(
         features=[*history.features[before], *logged.features],
         targets=[*history.targets[before], *logged.targets],
         times=[*history.times[before], *logged.times],
@@ -48,7 +48,7 @@ def with_history(config: Config, loader: str, schema: Schema, start: float, end:
     )
 
 
-def _load(config: Config, loader: str, schema: Schema, start: float, end: float) -> Rows:
+def _load(config: Config, loader: str, schema: Schema, start: float, end: float) -> JobRows:
     """All that the loader gives for that time, in time order."""
     target, time = config.champion.target or TARGET, config.champion.time or TIME
     function = named_function(loader, "retrain.loader")
@@ -57,7 +57,7 @@ def _load(config: Config, loader: str, schema: Schema, start: float, end: float)
     except Exception as error:
         raise TrainingError(f"retrain.loader {loader} failed: {type(error).__name__}: {error}") from error
     if not len(frame):
-        return Rows(features=[], targets=[], times=[])
+        return JobRows(features=[], targets=[], times=[])
     missing = [name for name in (*(f.name for f in schema.features if f.required), target, time) if name not in frame]
     if missing:
         there = ", ".join(map(str, frame.columns[:20]))
@@ -67,7 +67,7 @@ def _load(config: Config, loader: str, schema: Schema, start: float, end: float)
     truths = [None if value is None or value != value else known[value] for value in plain]
     features, times = _checked(frame, schema, time, loader)
     kept = [row for row in np.argsort(times, kind="stable").tolist() if truths[row] is not None]
-    return Rows(
+    return JobRows(
         features=[features[row] for row in kept],
         targets=[truth for row in kept if (truth := truths[row]) is not None],
         times=times[kept].tolist(),

@@ -13,7 +13,7 @@ from retrainer.jobs.job_dir import JobFolder, Spec
 Stage = Literal["collect", "search", "train", "compare", "refit", "register"]
 
 
-class Report(Protocol):
+class Reporter(Protocol):
     """How a job says in which planned step it is and what it does there, and how much of that step is done."""
 
     def __call__(self, stage: Stage, text: str, share: float = 0.0) -> None: ...
@@ -26,7 +26,7 @@ def planned(spec: Spec) -> list[Stage]:
     return ["collect", *search, "train", "compare", *refit, "register"]
 
 
-class Progress:
+class ProgressWriter:
     """Writes each report into the job's folder."""
 
     def __init__(self, folder: JobFolder, spec: Spec) -> None:

@@ -14,13 +14,13 @@ import numpy as np
 
 from gauntlet.registry import Reference
 from gauntlet.registry.artifact import Feature, Schema
-from retrainer.jobs.dataset import Rows
+from retrainer.jobs.dataset import JobRows
 
 GONE = 0.5
 """The best score while a feature that the reference has is unusable in every row."""
 
 
-class Quality(msgspec.Struct, frozen=True, kw_only=True):
+class RowQuality(msgspec.Struct, frozen=True, kw_only=True):
     """The score, and the feature that lowers it most with the share of its unusable values; "" where none does."""
 
     score: float
@@ -32,7 +32,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
         return f"the rows' quality is {self.score:.4g}{where}"
 
 
-def quality(rows: Rows, schema: Schema, reference: Reference | None, unusable: int = 0) -> Quality:
+def quality(rows: JobRows, schema: Schema, reference: Reference | None, unusable: int = 0) -> RowQuality:
     """One less the mean share of unusable values that the reference does not have: absent, of another type, not finite.
 
     unusable: rows that were left out because their outcome was no truth. They count as a column of their own would, and
@@ -41,7 +41,7 @@ def quality(rows: Rows, schema: Schema, reference: Reference | None, unusable: i
     """
     total = len(rows) + unusable
     if not len(rows):
-        return Quality(score=0.0, worst="the outcome", share=1.0) if unusable else Quality(score=1.0)
+        return RowQuality(score=0.0, worst="the outcome", share=1.0) if unusable else RowQuality(score=1.0)
     rises = {"the outcome": unusable / total}
     gone = False
     for feature in schema.features:
@@ -51,7 +51,7 @@ def quality(rows: Rows, schema: Schema, reference: Reference | None, unusable: i
         gone = gone or (bad == 1.0 and before < 1.0)
     score = round(1.0 - max(sum(rises.values()) / len(rises), rises["the outcome"]), 12)
     worst = max(rises, key=lambda name: rises[name])
-    return Quality(
+    return RowQuality(
         score=min(score, GONE) if gone else score, worst=worst if rises[worst] > 0 else "", share=rises[worst]
     )
 

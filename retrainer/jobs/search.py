@@ -17,11 +17,11 @@ from gauntlet.losses import loss
 from gauntlet.registry.artifact import Predictor
 from gauntlet.types import Label
 from retrainer.jobs import training
-from retrainer.jobs.dataset import Rows
-from retrainer.jobs.progress import Report
+from retrainer.jobs.dataset import JobRows
+from retrainer.jobs.progress import Reporter
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
+class SearchTrial(msgspec.Struct, frozen=True, kw_only=True):
     """One combination of parameters, with its mean loss on the validation rows; None where it failed, and why."""
 
     parameters: dict[str, Label | None]
@@ -44,10 +44,10 @@ def search(
     recipe: RecipeConfig,
     settings: RetrainConfig,
     metric: str,
-    train: Rows,
-    validation: Rows,
-    report: Report,
-) -> tuple[RecipeConfig, list[Trial]]:
+    train: JobRows,
+    validation: JobRows,
+    report: Reporter,
+) -> tuple[RecipeConfig, list[SearchTrial]]:
     """The recipe with the parameters of the least loss on `validation`, fitted on `train`; of equals the first. A
     combination that can't be fitted, or leaves a row without an answer, is out. Raises `TrainingError` where all are.
     """
@@ -68,17 +68,17 @@ def _trial(
     recipe: RecipeConfig,
     settings: RetrainConfig,
     metric: str,
-    train: Rows,
-    validation: Rows,
+    train: JobRows,
+    validation: JobRows,
     parameters: dict[str, Label | None],
-) -> Trial:
+) -> SearchTrial:
     try:
         model, schema = training.fit(champion, recipe, settings, train)
         predictor = Predictor(model, schema, "trial")
         outputs = predictor.predict(validation.features)
     except Exception as error:  # noqa: BLE001 - whatever a user's estimator raises; the others go on
-        return Trial(parameters=parameters, loss=None, error=str(error))
+        return SearchTrial(parameters=parameters, loss=None, error=str(error))
     if not predictor.valid(outputs).all():
-        return Trial(parameters=parameters, loss=None, error="rows without a usable answer")
+        return SearchTrial(parameters=parameters, loss=None, error="rows without a usable answer")
     mean = float(np.mean(loss(metric, outputs, training.truths(champion.schema, validation))))
-    return Trial(parameters=parameters, loss=mean)
+    return SearchTrial(parameters=parameters, loss=mean)

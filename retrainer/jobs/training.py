@@ -16,7 +16,7 @@ from gauntlet.preflight import named_function
 from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Task
-from retrainer.jobs.dataset import Rows
+from retrainer.jobs.dataset import JobRows
 
 
 class TrainingError(GauntletError):
@@ -25,7 +25,7 @@ class TrainingError(GauntletError):
     code = "training_failed"
 
 
-def fit(champion: Predictor, recipe: RecipeConfig, settings: RetrainConfig, rows: Rows) -> tuple[object, Schema]:
+def fit(champion: Predictor, recipe: RecipeConfig, settings: RetrainConfig, rows: JobRows) -> tuple[object, Schema]:
     """A model fitted on `rows` by `recipe`, and the schema it answers by: the champion's features and classes.
 
     Default: `sklearn.clone` of the champion, on input built as the champion gets it. A trainer is
@@ -51,7 +51,7 @@ def fit(champion: Predictor, recipe: RecipeConfig, settings: RetrainConfig, rows
         raise TrainingError(f"the trained model can't take the champion's place: {error}") from error
 
 
-def _clone(champion: Predictor, rows: Rows, targets: Any, parameters: Mapping[str, Any]) -> object:
+def _clone(champion: Predictor, rows: JobRows, targets: Any, parameters: Mapping[str, Any]) -> object:
     import sklearn
 
     try:
@@ -74,7 +74,7 @@ def _clone(champion: Predictor, rows: Rows, targets: Any, parameters: Mapping[st
     return cast(object, model)
 
 
-def _call(trainer: str, rows: Rows, targets: Any, parameters: Mapping[str, Any]) -> object:
+def _call(trainer: str, rows: JobRows, targets: Any, parameters: Mapping[str, Any]) -> object:
     try:
         function = named_function(trainer, "retrain.trainer")
     except ConfigError as error:
@@ -87,7 +87,7 @@ def _call(trainer: str, rows: Rows, targets: Any, parameters: Mapping[str, Any])
         ) from error
 
 
-def truths(schema: Schema, rows: Rows) -> NDArray[np.float64]:
+def truths(schema: Schema, rows: JobRows) -> NDArray[np.float64]:
     """Targets as class indices or numbers."""
     if schema.task is not Task.CLASSIFICATION:
         return np.array(rows.targets, dtype=np.float64)

@@ -24,7 +24,7 @@ from gauntlet.threads import detached
 from gauntlet.types import Severity
 from retrainer.notify.outbox import Delivery
 from retrainer.records import rows
-from retrainer.records.checklist import Facts, challenger_of, checklist
+from retrainer.records.checklist import DecisionFacts, challenger_of, checklist
 from retrainer.store import JobRecord, RetrainerStore
 from retrainer.triggers.requests import RetrainRequest
 
@@ -166,7 +166,7 @@ class Recorder:
             name = challenger_of(before, after)
             challenger = self._version(name)
             job = self._store.committed.get(challenger.note) if challenger else None
-            facts = Facts(
+            facts = DecisionFacts(
                 before=before,
                 after=after,
                 challenger=challenger,

@@ -10,7 +10,7 @@ import msgspec
 
 from gauntlet.rollout import Control
 from retrainer.notify.outbox import Delivery
-from retrainer.records.checklist import Check
+from retrainer.records.checklist import ChecklistItem
 from retrainer.store import JobRecord
 from retrainer.triggers.requests import RetrainRequest
 
@@ -121,7 +121,9 @@ def of_suggestion(request: RetrainRequest) -> Row:
     }
 
 
-def of_decision(version: int, control: Control, challenger: str | None, job: str, checklist: list[Check]) -> Row:
+def of_decision(
+    version: int, control: Control, challenger: str | None, job: str, checklist: list[ChecklistItem]
+) -> Row:
     """The row of `decisions` for one version of the control record."""
     last = control.last
     assert last is not None, "every version of the record leaves its transition"

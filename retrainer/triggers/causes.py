@@ -12,7 +12,7 @@ from functools import lru_cache
 import msgspec
 
 from gauntlet.config import RetrainConfig
-from gauntlet.config.rules import Condition as RuleText
+from gauntlet.config.rules import RuleCondition
 from gauntlet.config.section import span
 from gauntlet.config.triggers import PerformanceTrigger, RuleConfig
 from gauntlet.types import Severity, Task, TriggerKind
@@ -24,7 +24,7 @@ from retrainer.triggers.view import View, loss_beyond, named
 _CRITICAL = 2.0
 """Multiple of a loss's limit from which it is critical, as drift has it."""
 
-_rule = lru_cache(maxsize=256)(RuleText)
+_rule = lru_cache(maxsize=256)(RuleCondition)
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):

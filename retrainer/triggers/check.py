@@ -13,7 +13,7 @@ from retrainer.triggers.conditions import Condition, RetrainContext
 from retrainer.triggers.requests import ONCE, RetrainRequest, by_urgency, manual
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
+class TriggerCheck(msgspec.Struct, frozen=True, kw_only=True):
     """`triggered`: keys of the triggers whose cause is there; `should_retrain`: a job would start now, for `reasons`;
     `waits`: by the key of an open request, what it waits for. `at` is event time.
 
@@ -32,7 +32,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 def check(
     context: RetrainContext, settings: RetrainConfig, causes: Iterable[Cause], requests: Mapping[str, RetrainRequest]
-) -> Check:
+) -> TriggerCheck:
     """Look at every trigger and constraint, and change nothing."""
     causes, asked = list(causes), by_urgency(requests)
     judged = {request.key: conditions.check(request, context, settings) for request in asked}
@@ -40,7 +40,7 @@ def check(
     person = manual("check", context.now, "nobody", "a person would meet these")
     first = next(iter([*starting, *asked]), person)
     shown = [condition for cause in causes for condition in cause.conditions]
-    return Check(
+    return TriggerCheck(
         champion=context.champion,
         at=context.now,
         should_retrain=bool(starting),

@@ -22,7 +22,7 @@ _DISTANCES = ("distribution", "categories", "displaced")
 """Kinds of drift signal that say how far a feature is from the reference."""
 
 
-class Block(msgspec.Struct, frozen=True, array_like=True):
+class OutcomeBlock(msgspec.Struct, frozen=True, array_like=True):
     """The champion's matured outcomes of one block that became complete at `at`."""
 
     at: float
@@ -56,8 +56,8 @@ class ChampionFacts(msgspec.Struct, frozen=True, kw_only=True):
     its cause is there.
     """
 
-    first: list[Block] = []
-    blocks: list[Block] = []
+    first: list[OutcomeBlock] = []
+    blocks: list[OutcomeBlock] = []
     episode: Episode | None = None
     episodes: int = 0
     since: dict[str, float] = {}
@@ -102,12 +102,12 @@ def fold(facts: Facts, event: Health | Drift) -> Facts:
         return facts.put(event.model, _drift(own, event))
     if own.blocks and event.at <= own.blocks[-1].at:
         return facts  # blocks come once and in order: this one has been here
-    block = Block(event.at, event.outcomes, event.metrics)
+    block = OutcomeBlock(event.at, event.outcomes, event.metrics)
     own = msgspec.structs.replace(own, first=[*own.first, block][:_FIRST], blocks=[*own.blocks, block][-_BLOCKS:])
     return msgspec.structs.replace(facts, labelled=_counted(facts.labelled, block)).put(event.model, own)
 
 
-def _counted(labelled: list[tuple[float, int]], block: Block) -> list[tuple[float, int]]:
+def _counted(labelled: list[tuple[float, int]], block: OutcomeBlock) -> list[tuple[float, int]]:
     labelled = [*labelled, (block.at, block.outcomes)]
     if len(labelled) > _COUNTS:
         (_, first), (at, second), *rest = labelled
@@ -156,7 +156,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     upper: float | None
 
 
-def estimate(blocks: list[Block], metric: str, confidence: float) -> Estimate | None:
+def estimate(blocks: list[OutcomeBlock], metric: str, confidence: float) -> Estimate | None:
     """The mean of `metric` over the outcomes of `blocks`, or None without any. RMSE is the root of a mean of squares.
 
     Limits by the spread of whole blocks, because errors of one day come and go together: the ratio estimator's
@@ -186,7 +186,7 @@ def estimate(blocks: list[Block], metric: str, confidence: float) -> Estimate | 
     return Estimate(value=math.sqrt(mean), lower=roots[0], upper=roots[1])
 
 
-def latest(blocks: list[Block], now: float, window: float) -> list[Block]:
+def latest(blocks: list[OutcomeBlock], now: float, window: float) -> list[OutcomeBlock]:
     """The blocks of the last `window` seconds."""
     return [block for block in blocks if block.at > now - window]
 

@@ -72,7 +72,7 @@ def answered(requests: Mapping[str, RetrainRequest], by: RetrainRequest) -> dict
     return after
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class TriggerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings let the requests of one key do."""
 
     mode: TriggerMode
@@ -80,20 +80,20 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     lasting: float = 0.0
 
 
-def policy(key: str, settings: RetrainConfig) -> Policy | None:
+def policy(key: str, settings: RetrainConfig) -> TriggerPolicy | None:
     """The policy for the requests of `key`; None where they are switched off."""
     triggers, (kind, _, name) = settings.triggers, key.partition(":")
     if kind == "schedule":
-        return None if settings.schedule is None else Policy(mode=settings.schedule.mode)
+        return None if settings.schedule is None else TriggerPolicy(mode=settings.schedule.mode)
     if kind in ("rollback", "manual"):
         found = triggers.rollback if kind == "rollback" else triggers.manual
-        return Policy(mode=found.mode) if found.enabled else None
+        return TriggerPolicy(mode=found.mode) if found.enabled else None
     trigger: TriggerConfig | RuleConfig | None = next((rule for rule in triggers.rules if rule.name == name), None)
     if kind != "rule":
         trigger = getattr(triggers, kind)
     if trigger is None or not trigger.enabled:
         return None
-    return Policy(mode=trigger.mode, repeat=trigger.repeat, lasting=float(trigger.lasting))
+    return TriggerPolicy(mode=trigger.mode, repeat=trigger.repeat, lasting=float(trigger.lasting))
 
 
 def after(

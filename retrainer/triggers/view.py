@@ -13,7 +13,7 @@ from retrainer.triggers.facts import ChampionFacts, Estimate
 _DAY, _HOUR = 86_400.0, 3_600.0
 
 
-class Training(msgspec.Struct, frozen=True, kw_only=True):
+class ChampionTraining(msgspec.Struct, frozen=True, kw_only=True):
     """What the champion was trained on: the time of its training and that of its newest row, its rows, and its figures
     on the holdout. Unknown where it was handed in without them."""
 
@@ -28,7 +28,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     own: ChampionFacts
     labelled: list[tuple[float, int]]
-    training: Training
+    training: ChampionTraining
     context: RetrainContext
     task: Task
     horizon: float

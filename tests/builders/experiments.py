@@ -12,12 +12,12 @@ import pandas as pd
 import gauntlet
 from evaluator.offline.experiment.result import (
     Analysis,
-    Comparison,
-    FixedHorizon,
-    Guard,
+    ArmComparison,
+    ClassicalTest,
     LookPoint,
     SampleRatioResult,
     Stopped,
+    TrafficGuard,
 )
 
 SHARES = {"A": 0.8, "B": 0.2}
@@ -43,12 +43,12 @@ def analysed(frame: Any, **options: Any) -> Analysis:
     return gauntlet.analyze(frame, **{name: value for name, value in given.items() if value is not None})
 
 
-def only(analysis: Analysis) -> Comparison:
+def only(analysis: Analysis) -> ArmComparison:
     (comparison,) = analysis.comparisons
     return comparison
 
 
-def find(analysis: Analysis, **wanted: Any) -> Comparison:
+def find(analysis: Analysis, **wanted: Any) -> ArmComparison:
     (found,) = [c for c in analysis.comparisons if all(getattr(c, name) == value for name, value in wanted.items())]
     return found
 
@@ -93,8 +93,8 @@ def history(effect: float, looks: int = 40) -> tuple[LookPoint, ...]:
     return tuple(points)
 
 
-def comparison(**changes: Any) -> Comparison:
-    whole = Comparison(
+def comparison(**changes: Any) -> ArmComparison:
+    whole = ArmComparison(
         challenger="gbm",
         metric="loss",
         segment=None,
@@ -110,7 +110,7 @@ def comparison(**changes: Any) -> Comparison:
         z=-4.4,
         p_value=0.0003,
         adjusted_p_value=0.0006,
-        fixed=FixedHorizon(-4.5, 7e-6),
+        fixed=ClassicalTest(-4.5, 7e-6),
         verdict="better",
         reasons=("the interval lies on the better side of 0",),
         looks=40,
@@ -160,7 +160,10 @@ def analysis(**changes: Any) -> Analysis:
             ),
             *parts,
         ),
-        guards=(Guard("multiple exposure", True, "no unit met two arms"), Guard("label arrival", False, "late labels")),
+        guards=(
+            TrafficGuard("multiple exposure", True, "no unit met two arms"),
+            TrafficGuard("label arrival", False, "late labels"),
+        ),
         champion="old",
         challengers=("gbm",),
         mode="group-sequential",

@@ -6,7 +6,7 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gauntlet.config.rules import FACTS, Condition
+from gauntlet.config.rules import FACTS, RuleCondition
 
 NAMES = sorted(FACTS)[:4]
 numbers = st.sampled_from(["0", "1", "2.5", "-1", "1e3"])
@@ -29,7 +29,7 @@ values = st.sampled_from([-1.0, 0.0, 1.0, 2.5, 1000.0])
 @settings(max_examples=300, deadline=None)
 @given(text=conditions, facts=st.fixed_dictionaries(dict.fromkeys(NAMES, values)))
 def test_with_all_facts_known_it_says_what_python_says(text: str, facts: dict[str, float]) -> None:
-    assert Condition(text).holds(facts) is eval(text, {"__builtins__": {}}, facts)
+    assert RuleCondition(text).holds(facts) is eval(text, {"__builtins__": {}}, facts)
 
 
 @settings(max_examples=300, deadline=None)
@@ -42,7 +42,7 @@ def test_what_is_said_with_facts_missing_stays_true_whatever_they_are(
     text: str, facts: dict[str, float], hidden: set[str]
 ) -> None:
     """Kleene's logic is sound: an answer given without some facts is the answer for every value of theirs."""
-    condition = Condition(text)
+    condition = RuleCondition(text)
     known = {name: value for name, value in facts.items() if name not in hidden}
     said = condition.holds(known)
     if said is None:
@@ -56,7 +56,7 @@ def test_what_is_said_with_facts_missing_stays_true_whatever_they_are(
 @given(text=st.text(max_size=80) | st.text(st.sampled_from("accuracy<>=!()0.1 andornot[]{}:'\"\\\n\t@*"), max_size=60))
 def test_any_text_is_a_condition_or_refused(text: str) -> None:
     try:
-        condition = Condition(text)
+        condition = RuleCondition(text)
     except ValueError:
         return
     assert condition.names

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.offline.experiment.cells import Cell, Rows
+from evaluator.offline.experiment.cells import Cell, CellRows
 from evaluator.offline.experiment.sequential_looks import LookSnapshot, judge_looks
 from evaluator.offline.experiment.settings import AnalysisSettings
 from evaluator.stats.panel import BETTER, WORSE
@@ -29,7 +29,7 @@ def crossed(failures: tuple[int, int], n: tuple[int, int], mode: str, seed: int)
     cell, snapshots, last = Cell(asked.metrics[0], exact=mode == "exact"), [], 0
     for end in (min(20, len(bad) // 2), len(bad) // 2, len(bad)):
         part = slice(last, end)
-        cell.add(Rows(treated[part], np.full(end - last, share), (bad[part],), None, None, ()))
+        cell.add(CellRows(treated[part], np.full(end - last, share), (bad[part],), None, None, ()))
         snapshots.append(LookSnapshot.of(end, [cell], asked))
         last = end
     return float(judge_looks(snapshots, [cell], asked).states.stops.crossed[0])

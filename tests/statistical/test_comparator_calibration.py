@@ -15,7 +15,7 @@ from evaluator.offline.comparator.decision import decide, required
 from evaluator.offline.comparator.effects import Bootstrap, effects
 from evaluator.offline.comparator.result import MetricImprovement
 from evaluator.offline.comparator.settings import Requirement
-from gauntlet.holdout.metrics import Rows
+from gauntlet.holdout.metrics import HoldoutRows
 from gauntlet.types import Task
 
 RUNS, DAYS, A_DAY = 600, 20, 30
@@ -33,7 +33,7 @@ def decisions() -> dict[str, list[str]]:
         shared = np.repeat(rng.normal(scale=0.5, size=(2, DAYS)), A_DAY, axis=1)
         scores = signal + shared + rng.normal(scale=0.5, size=(2, len(signal)))
         outputs = [np.column_stack([1 - p, p]) for p in 1 / (1 + np.exp(-scores))]
-        rows = Rows(Task.CLASSIFICATION, ["no", "yes"], truth, block, DAYS)
+        rows = HoldoutRows(Task.CLASSIFICATION, ["no", "yes"], truth, block, DAYS)
         for name, one in effects(METRICS, outputs[0], outputs[1], rows, Bootstrap(0.05, 200, run)).items():
             change = MetricImprovement(*astuple(one), "lower" if name == "log_loss" else "higher", "primary")
             factors = required(Requirement(name, threshold=0.0), change, 0.05, DAYS)

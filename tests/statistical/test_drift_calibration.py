@@ -11,7 +11,7 @@ from scipy.signal import lfilter
 from scipy.stats import ks_2samp
 
 from benchmarks.loss_stream import fit_losses, observe_losses
-from evaluator.drift.comparison import Comparison
+from evaluator.drift.comparison import TableComparison
 from evaluator.drift.distances import ks_interval
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import PANE, Profile
@@ -205,7 +205,7 @@ def test_columns_of_more_values_than_slots_are_still_when_nothing_moves(values: 
             return {"zip": [f"z{i}" for i in rng.integers(0, values, rows)]}
 
         profile = Profile.fit(drawn(reference), reference_id="v1")
-        comparison = Comparison(profile)
+        comparison = TableComparison(profile)
         comparison.add(drawn(reference))
         report = comparison.report()
         assert report.severity == "NONE"

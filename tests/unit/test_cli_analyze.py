@@ -12,7 +12,7 @@ import pytest
 
 import gauntlet
 from evaluator.offline.experiment import analysis
-from evaluator.offline.experiment.result import Analysis, Comparison, FixedHorizon
+from evaluator.offline.experiment.result import Analysis, ArmComparison, ClassicalTest
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from gauntlet.cli import main
 from gauntlet.table import Table, TableError
@@ -23,7 +23,7 @@ ANSWER = Analysis(
     reasons=("too early",),
     sample_ratio=None,
     comparisons=(
-        Comparison(
+        ArmComparison(
             "b",
             "loss",
             None,
@@ -39,7 +39,7 @@ ANSWER = Analysis(
             None,
             None,
             None,
-            FixedHorizon(None, None),
+            ClassicalTest(None, None),
             "inconclusive",
             (),
             0,

@@ -14,7 +14,7 @@ from builders import small_experiment
 
 from gauntlet import bootstrap, in_force
 from gauntlet.config import Config, load
-from gauntlet.config.effects import Effect, flat
+from gauntlet.config.effects import TakesEffect, flat
 from gauntlet.config.profile import SPEED, as_written, is_real, notice, rehearsed
 from gauntlet.config.section import Seconds, Section
 from gauntlet.errors import ConfigError
@@ -158,5 +158,5 @@ def test_on_a_data_folder_of_the_other_profile_that_alone_is_told(tmp_path: Path
     quick = small_experiment.load(small_experiment.write(tmp_path, profile="rehearsal"))
     (one,) = in_force.differences(quick, found)
     assert (one.setting, one.in_force, one.configured, one.effect) == (
-        "profile", "production", "rehearsal", Effect.REFUSED
+        "profile", "production", "rehearsal", TakesEffect.REFUSED
     )  # fmt: skip

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gauntlet.config.load import parse
-from gauntlet.config.rules import DEEPEST, FACTS, LONGEST, Condition
+from gauntlet.config.rules import DEEPEST, FACTS, LONGEST, RuleCondition
 from gauntlet.errors import ConfigError
 
 START = "experiment: e\ntask: classification\nchampion: {model: m.skops}\n"
@@ -38,7 +38,7 @@ START = "experiment: e\ntask: classification\nchampion: {model: m.skops}\n"
     ],
 )
 def test_what_a_condition_says(text: str, facts: dict[str, float | None], holds: bool | None) -> None:
-    assert Condition(text).holds(facts) is holds
+    assert RuleCondition(text).holds(facts) is holds
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_what_a_condition_says(text: str, facts: dict[str, float | None], holds:
 )
 def test_what_is_no_condition_is_refused_with_place_and_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        Condition(text)
+        RuleCondition(text)
 
 
 def test_the_deepest_and_the_longest_are_read() -> None:
     deep = "not " * (DEEPEST - 1) + "accuracy < 1"
-    assert Condition(deep).holds({"accuracy": 0.5}) is False
+    assert RuleCondition(deep).holds({"accuracy": 0.5}) is False
     long = "accuracy < 1 or " * 30
-    assert Condition(long + "accuracy < " + "1".ljust(LONGEST - len(long) - 11, "0")).names == ("accuracy",)
-    assert Condition("drift_count > 5 or accuracy < 1 or drift_count > 9").names == ("drift_count", "accuracy")
+    assert RuleCondition(long + "accuracy < " + "1".ljust(LONGEST - len(long) - 11, "0")).names == ("accuracy",)
+    assert RuleCondition("drift_count > 5 or accuracy < 1 or drift_count > 9").names == ("drift_count", "accuracy")
 
 
 def rules(*rules: str) -> str:

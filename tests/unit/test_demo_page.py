@@ -15,15 +15,15 @@ from builders import demo_year
 from gauntlet import worth_document
 from gauntlet.cli.demo import phrases, plots
 from gauntlet.cli.demo import report as demo_report
-from gauntlet.cli.demo.report_model import Report
+from gauntlet.cli.demo.report_model import DemoReport
 from gauntlet.cli.demo.run import SUBMISSIONS
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(tmp_path_factory: pytest.TempPathFactory) -> DemoReport:
     import asyncio
 
-    async def collected(folder: Path) -> Report:
+    async def collected(folder: Path) -> DemoReport:
         run = await demo_year.make(folder, days=90, a_day=10)
         await run.write()
         return await demo_report.collect(run.config, run.flights, run.sent, SUBMISSIONS, time.monotonic())
@@ -32,7 +32,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 @pytest.fixture(scope="module")
-def html(report: Report) -> str:
+def html(report: DemoReport) -> str:
     return demo_report.to_html(report)
 
 
@@ -87,11 +87,11 @@ def test_ids_are_unique_and_every_reference_has_its_target(html: str) -> None:
     assert reader.open == []
 
 
-def test_the_same_report_gives_the_same_page(report: Report, html: str) -> None:
+def test_the_same_report_gives_the_same_page(report: DemoReport, html: str) -> None:
     assert demo_report.to_html(report) == html
 
 
-def test_texts_are_escaped(report: Report) -> None:
+def test_texts_are_escaped(report: DemoReport) -> None:
     evil = "<script>alert('x')</script> & more"
     moments = tuple(msgspec.structs.replace(m, text=evil, reason=evil, actor=evil) for m in report.timeline)
     rollouts = tuple(msgspec.structs.replace(r, reason=evil, challenger=evil) for r in report.rollouts)
@@ -106,12 +106,12 @@ def test_texts_are_escaped(report: Report) -> None:
     assert "alert(&#39;x&#39;)" in html
 
 
-def test_template_syntax_in_a_text_stays_text(report: Report) -> None:
+def test_template_syntax_in_a_text_stays_text(report: DemoReport) -> None:
     moments = tuple(msgspec.structs.replace(m, reason="costs {{ title }}") for m in report.timeline)
     assert "costs {{ title }}" in demo_report.to_html(msgspec.structs.replace(report, timeline=moments))
 
 
-def test_what_does_not_add_up_stands_at_the_top(report: Report, html: str) -> None:
+def test_what_does_not_add_up_stands_at_the_top(report: DemoReport, html: str) -> None:
     assert "Every flight and every outcome is accounted for" in html
     checks = (msgspec.structs.replace(report.checks[0], passed=False), *report.checks[1:])
     bad = demo_report.to_html(msgspec.structs.replace(report, checks=checks, reconciled=False))
@@ -119,7 +119,7 @@ def test_what_does_not_add_up_stands_at_the_top(report: Report, html: str) -> No
     assert "Every flight and every outcome is accounted for" not in bad
 
 
-def test_every_table_row_is_there(report: Report, html: str) -> None:
+def test_every_table_row_is_there(report: DemoReport, html: str) -> None:
     for rollout in report.rollouts:
         assert f"<small>{rollout.id}</small>" in html
         assert phrases.interval(rollout) in html
@@ -131,7 +131,7 @@ def test_every_table_row_is_there(report: Report, html: str) -> None:
 
 
 @pytest.mark.parametrize("plot", [plots.evidence, plots.ramp, plots.drift, plots.months])
-def test_plots_are_well_formed_and_described(plot: object, report: Report) -> None:
+def test_plots_are_well_formed_and_described(plot: object, report: DemoReport) -> None:
     assert callable(plot)
     tree = ElementTree.fromstring(plot(report))
     assert tree.tag.endswith("svg")
@@ -143,21 +143,21 @@ def test_plots_are_well_formed_and_described(plot: object, report: Report) -> No
 
 
 @pytest.mark.parametrize("plot", [plots.evidence, plots.ramp, plots.drift, plots.months])
-def test_plots_of_a_run_in_which_nothing_happened(plot: object, report: Report) -> None:
+def test_plots_of_a_run_in_which_nothing_happened(plot: object, report: DemoReport) -> None:
     assert callable(plot)
     months = tuple(msgspec.structs.replace(m, log_loss=None, log_loss_first=None) for m in report.months)
     quiet = msgspec.structs.replace(report, rollouts=(), drift=(), jobs=(), months=months, ramp=report.ramp[:1])
     ElementTree.fromstring(plot(quiet))
 
 
-def test_severity_ends_with_the_champion_it_was_about(report: Report) -> None:
+def test_severity_ends_with_the_champion_it_was_about(report: DemoReport) -> None:
     times, ranks = plots.severity(report)
     promoted = next(m.at for m in report.timeline if m.kind == "promotion")
     assert ranks == [0, 2, 3, 0, 1, 0]
     assert times[3] == promoted
 
 
-def test_the_plot_module_leaves_no_shared_state(report: Report) -> None:
+def test_the_plot_module_leaves_no_shared_state(report: DemoReport) -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)

@@ -13,7 +13,7 @@ from builders import demo_year
 
 from gauntlet import adapters, events
 from gauntlet.cli.demo import report
-from gauntlet.cli.demo.report_model import Check, Report
+from gauntlet.cli.demo.report_model import DemoReport, ReconciliationCheck
 from gauntlet.cli.demo.run import SUBMISSIONS
 from gauntlet.types import CHALLENGER, CHAMPION
 
@@ -23,16 +23,16 @@ async def run(tmp_path: Path) -> demo_year.Run:
     return await demo_year.make(tmp_path, days=90, a_day=20)
 
 
-async def collected(run: demo_year.Run) -> Report:
+async def collected(run: demo_year.Run) -> DemoReport:
     await run.write()
     return await report.collect(run.config, run.flights, run.sent, SUBMISSIONS, time.monotonic() - 3.0)
 
 
-def check(found: Report, name: str) -> Check:
+def check(found: DemoReport, name: str) -> ReconciliationCheck:
     return next(c for c in found.checks if c.name == name)
 
 
-def failed(found: Report) -> list[str]:
+def failed(found: DemoReport) -> list[str]:
     return [c.name for c in found.checks if not c.passed]
 
 
@@ -299,7 +299,7 @@ async def test_each_promotion_is_told_with_what_it_was_worth(run: demo_year.Run)
 async def test_the_json_round_trips(run: demo_year.Run) -> None:
     found = await collected(run)
     data = report.to_json(found)
-    assert msgspec.json.decode(data, type=Report) == found
+    assert msgspec.json.decode(data, type=DemoReport) == found
     assert list(json.loads(data))[:4] == ["experiment", "metric", "first", "champion"]
     assert json.loads(data)["reconciled"] is True
 

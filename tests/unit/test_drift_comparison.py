@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from evaluator.drift import Coded, Comparison, DriftSettings, Profile, ProfileMismatchError, Report
+from evaluator.drift import Coded, DriftSettings, Profile, ProfileMismatchError, TableComparison, TableReport
 
 Table = dict[str, Any]
 
@@ -38,7 +38,7 @@ REFERENCE = table(0, 10_000)
 
 def compare(
     reference: Table, current: Table, *, settings: DriftSettings | None = None, target: str | None = None, **roles: Any
-) -> Report:
+) -> TableReport:
     """Two whole tables, the target a column of both."""
     profile = Profile.fit(
         {name: values for name, values in reference.items() if name != target},
@@ -46,17 +46,17 @@ def compare(
         targets=None if target is None else reference[target],
         **roles,
     )
-    comparison = Comparison(profile, settings)
+    comparison = TableComparison(profile, settings)
     inputs = {name: values for name, values in current.items() if name != target}
     comparison.add(inputs, targets=None if target is None else current.get(target))
     return comparison.report()
 
 
-def against(current: Table, **settings: Any) -> Report:
+def against(current: Table, **settings: Any) -> TableReport:
     return compare(REFERENCE, current, settings=DriftSettings(**settings), **ROLES)
 
 
-def kinds(report: Report) -> set[tuple[str, str]]:
+def kinds(report: TableReport) -> set[tuple[str, str]]:
     return {signal.key for signal in report.signals}
 
 
@@ -170,22 +170,22 @@ def test_pieces_in_any_cut_give_the_whole() -> None:
         regimes=["regime"],
     )
 
-    def part(start: int, end: int) -> Comparison:
-        one = Comparison(profile)
+    def part(start: int, end: int) -> TableComparison:
+        one = TableComparison(profile)
         one.add({name: current[name][start:end] for name in names}, targets=current["y"][start:end])
         return one
 
     whole = part(0, 3000).report()
     for cuts in ([0, 1, 700, 3000], [0, 1500, 1500, 3000], [0, 2999, 3000]):
-        fed = Comparison(profile)
-        merged: Comparison | None = None
+        fed = TableComparison(profile)
+        merged: TableComparison | None = None
         for start, end in itertools.pairwise(cuts):
             fed.add({name: current[name][start:end] for name in names}, targets=current["y"][start:end])
             merged = part(start, end) if merged is None else merged + part(start, end)
         assert merged is not None
         assert fed.report() == merged.report() == whole
     with pytest.raises(ProfileMismatchError):
-        _ = part(0, 10) + Comparison(Profile.fit({"x": [1.0]}, reference_id="r"))
+        _ = part(0, 10) + TableComparison(Profile.fit({"x": [1.0]}, reference_id="r"))
 
 
 def test_regression_has_r2_and_rmse() -> None:
@@ -264,7 +264,7 @@ def test_wrong_calls_are_the_callers_error() -> None:
     with pytest.raises(ValueError, match="no such column: nope"):
         compare(REFERENCE, REFERENCE, prediction="nope")
     with pytest.raises(ValueError, match="3 rows with 2 targets"):
-        Comparison(Profile.fit({"x": [1.0]}, reference_id="r")).add({"x": [1.0] * 3}, targets=[1, 2])
+        TableComparison(Profile.fit({"x": [1.0]}, reference_id="r")).add({"x": [1.0] * 3}, targets=[1, 2])
     with pytest.raises(ValueError, match="mode is gated or simple"):
         DriftSettings(mode="loose")  # type: ignore[arg-type]
 
@@ -281,7 +281,7 @@ def test_coded_columns_are_the_strings_they_stand_for() -> None:
     for rows in (100, 2400):  # one row at a time and column by column
         strings = list(holes)[:rows]
         assert (first.encode({"c": holes[:rows]}) == first.encode({"c": strings})).all()
-        one, other = Comparison(first), Comparison(first)
+        one, other = TableComparison(first), TableComparison(first)
         one.add({"c": holes[:rows]})
         other.add({"c": strings})
         assert (one.counts == other.counts).all()

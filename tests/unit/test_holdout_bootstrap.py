@@ -10,19 +10,19 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from gauntlet.holdout.bootstrap import Interval, blocks_of, draws, intervals
-from gauntlet.holdout.metrics import Rows, statistic
+from gauntlet.holdout.metrics import HoldoutRows, statistic
 from gauntlet.holdout.statistics import Improvement, Ratio
 from gauntlet.types import Task
 
 BLOCKS, DRAWS = 15, 200
 
 
-def pair(shift: float = 1.0) -> tuple[Rows, Any, Any]:
+def pair(shift: float = 1.0) -> tuple[HoldoutRows, Any, Any]:
     rng = np.random.default_rng(4)
     signal = rng.normal(size=300)
     truth = (signal + rng.logistic(size=300) > 0) * 1.0
     scores = [1 / (1 + np.exp(-signal - rng.normal(scale=s, size=300))) for s in (1.0 + shift, 1.0)]
-    rows = Rows(Task.CLASSIFICATION, ["no", "yes"], truth, np.repeat(np.arange(BLOCKS), 20), BLOCKS)
+    rows = HoldoutRows(Task.CLASSIFICATION, ["no", "yes"], truth, np.repeat(np.arange(BLOCKS), 20), BLOCKS)
     return rows, *(np.column_stack([1 - p, p]) for p in scores)
 
 

@@ -11,24 +11,24 @@ import pytest
 from sklearn import metrics as theirs
 
 from gauntlet.holdout.auc import AreaUnderCurve, concordant
-from gauntlet.holdout.metrics import Rows, names, statistic
+from gauntlet.holdout.metrics import HoldoutRows, names, statistic
 from gauntlet.types import Task
 
 N, BLOCKS = 600, 12
 CLASSES = {2: ["no", "yes"], 3: ["a", "b", "c"]}
 
 
-def classified(classes: int) -> tuple[Rows, Any]:
+def classified(classes: int) -> tuple[HoldoutRows, Any]:
     """Rows with ties among the probabilities, and a model's probabilities."""
     rng = np.random.default_rng(classes)
     output = np.round(rng.dirichlet(np.ones(classes), N), 2)
     output[:, -1] = np.clip(1 - output[:, :-1].sum(axis=1), 0, 1)
     truth = np.where(rng.random(N) < 0.5, output.argmax(axis=1), rng.integers(0, classes, N)).astype(float)
     block = rng.permutation(np.arange(N) % BLOCKS)
-    return Rows(Task.CLASSIFICATION, CLASSES[classes], truth, block, BLOCKS), output
+    return HoldoutRows(Task.CLASSIFICATION, CLASSES[classes], truth, block, BLOCKS), output
 
 
-def expected(name: str, rows: Rows, output: Any) -> Callable[[Any], float]:
+def expected(name: str, rows: HoldoutRows, output: Any) -> Callable[[Any], float]:
     """The metric by scikit-learn, as a function of the rows' weights."""
     truth, labels = rows.truth.astype(int), list(range(len(rows.classes)))
     called = output.argmax(axis=1)
@@ -69,12 +69,12 @@ def test_a_metric_of_numbers_is_scikit_learns_under_any_weights(name: str) -> No
     rng = np.random.default_rng(1)
     truth = 1000 + rng.normal(size=N)
     output = truth + rng.normal(scale=0.5, size=N)
-    rows = Rows(Task.REGRESSION, (), truth, np.arange(N) % BLOCKS, BLOCKS)
+    rows = HoldoutRows(Task.REGRESSION, (), truth, np.arange(N) % BLOCKS, BLOCKS)
     score = {"rmse": theirs.root_mean_squared_error, "mae": theirs.mean_absolute_error, "r2": theirs.r2_score}[name]
     check(statistic(name, output, rows), lambda w: score(truth, output, sample_weight=w), rows)
 
 
-def check(found: Any, function: Callable[[Any], float], rows: Rows) -> None:
+def check(found: Any, function: Callable[[Any], float], rows: HoldoutRows) -> None:
     """Values, and the influences as derivatives by each block's weight."""
     weights = np.vstack([np.ones(BLOCKS), np.random.default_rng(2).integers(0, 4, size=(3, BLOCKS))])
     values, influences = found.evaluate(weights)
@@ -119,7 +119,7 @@ def test_a_draw_with_one_class_has_no_auc(missing: float) -> None:
 
 def test_precision_of_what_is_never_predicted_is_zero_and_recall_of_what_never_occurs_is_unknown() -> None:
     output = np.tile([0.9, 0.1], (4, 1))
-    rows = partial(Rows, Task.CLASSIFICATION, ["no", "yes"], block=np.arange(4), blocks=4)
+    rows = partial(HoldoutRows, Task.CLASSIFICATION, ["no", "yes"], block=np.arange(4), blocks=4)
     ones = np.ones((1, 4))
     truth = np.array([0.0, 1.0, 0.0, 1.0])
     assert statistic("precision", output, rows(truth=truth)).evaluate(ones)[0] == 0.0
@@ -127,5 +127,5 @@ def test_precision_of_what_is_never_predicted_is_zero_and_recall_of_what_never_o
 
 
 def test_r_squared_of_a_constant_truth_is_unknown() -> None:
-    rows = Rows(Task.REGRESSION, (), np.full(8, 0.1), np.arange(8), 8)
+    rows = HoldoutRows(Task.REGRESSION, (), np.full(8, 0.1), np.arange(8), 8)
     assert np.isnan(statistic("r2", np.arange(8.0), rows).evaluate(np.ones((1, 8)))[0])

@@ -16,7 +16,7 @@ from builders import small_experiment
 from gauntlet import adapters, bootstrap, control, in_force, keys, status
 from gauntlet.cli import main
 from gauntlet.config import Config
-from gauntlet.config.effects import Effect, effect_of, flat
+from gauntlet.config.effects import TakesEffect, effect_of, flat
 from gauntlet.rollout import Command
 from gauntlet.types import Rule, Task
 
@@ -380,15 +380,17 @@ def test_a_start_keeps_what_it_cannot_change(tmp_path: Path) -> None:
     assert kept["bake.min_outcomes"] == "900"
     found = asyncio.run(in_force.read(config))
     assert found is not None
-    assert [(one.setting, one.effect) for one in in_force.differences(config, found)] == [("features", Effect.NEVER)]
+    assert [(one.setting, one.effect) for one in in_force.differences(config, found)] == [
+        ("features", TakesEffect.NEVER)
+    ]
 
 
 def test_every_setting_has_an_effect() -> None:
     config = small_experiment.configs.parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n")
     effects = {name: effect_of(name)[0] for name in flat(config)}
-    assert effects["ramp[0].share"] is Effect.ROLLOUT
-    assert effects["router.breaker.window"] is Effect.START
-    refused = {name for name, effect in effects.items() if effect is Effect.REFUSED}
+    assert effects["ramp[0].share"] is TakesEffect.ROLLOUT
+    assert effects["router.breaker.window"] is TakesEffect.START
+    refused = {name for name, effect in effects.items() if effect is TakesEffect.REFUSED}
     assert refused == {"experiment", "profile", "task", "clock", "log", "registry"}
     assert len(effects) > 90
     assert config.task is Task.CLASSIFICATION

@@ -14,7 +14,7 @@ from gauntlet.markov import MarkovRegimes
 from gauntlet.registry import artifact, model_schema
 from gauntlet.types import Task
 from retrainer.jobs import training
-from retrainer.jobs.dataset import Rows
+from retrainer.jobs.dataset import JobRows
 
 TRUE = np.array([[0.90, 0.08, 0.02], [0.10, 0.80, 0.10], [0.05, 0.15, 0.80]])
 NAMES = np.array(["bear", "bull", "flat"])
@@ -82,7 +82,7 @@ def test_it_is_registered_served_and_retrained_like_any_other(tmp_path: Path) ->
     champion = registry.load(version.version)
     assert champion.predict([{"regime": "bear"}])[0].tolist() == model.transition_[0].tolist()
     newer = chain(2_000, seed=9)
-    rows = Rows(
+    rows = JobRows(
         features=[{"regime": str(state)} for state in newer[:-1]],
         targets=newer[1:].tolist(),
         times=[float(n) for n in range(2_000)],

@@ -13,8 +13,8 @@ from builders.drift_tables import features
 import gauntlet
 from evaluator.drift.columns import Coded
 from evaluator.offline.drift.records import DriftFileSettings
-from evaluator.offline.drift.reference import MovingBlocks, ReferenceRows, SystematicSample, fit_grids, fit_profile
-from evaluator.offline.drift.scan import Batch, TableReader, TableScan, TableStats
+from evaluator.offline.drift.reference import MovingBlocks, ReferenceTable, SystematicSample, fit_grids, fit_profile
+from evaluator.offline.drift.scan import TableBatch, TableReader, TableScan, TableStats
 from gauntlet.errors import BadInput
 from gauntlet.table import open_table
 
@@ -78,7 +78,7 @@ def test_batches_of_any_size_give_the_same_profile_and_the_same_sample() -> None
     profiles = []
     for rows in (1000, 7777, 50_000):
         reader = TableReader(open_table(table), ["a", "k"], ["c"], rows=rows)
-        known = ReferenceRows.read(reader, settings)
+        known = ReferenceTable.read(reader, settings)
         profiles.append(fit_profile(fit_grids(known, settings, "r"), known, reader, settings, 2000))
     assert profiles[0].hash == profiles[1].hash == profiles[2].hash
     assert profiles[0].rows == 50_000
@@ -135,7 +135,7 @@ def test_a_second_reading_gives_the_same_batches(broken: bool) -> None:
     reads: list[int] = []
 
     class Counted(TableReader):
-        def __iter__(self) -> Iterator[Batch]:
+        def __iter__(self) -> Iterator[TableBatch]:
             reads.append(1)
             return super().__iter__()
 

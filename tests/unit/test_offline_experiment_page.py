@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from builders.experiments import EVIL, analysis, comparison, history
 
-from evaluator.offline.experiment.result import Comparison, Guard, SampleRatioResult, Stopped
+from evaluator.offline.experiment.result import ArmComparison, SampleRatioResult, Stopped, TrafficGuard
 from evaluator.offline.render import experiment, figures
 
 
@@ -80,7 +80,7 @@ def test_the_page_takes_no_name_for_markup() -> None:
         champion=EVIL,
         challengers=(EVIL,),
         id=EVIL,
-        guards=(Guard(EVIL, False, EVIL),),
+        guards=(TrafficGuard(EVIL, False, EVIL),),
         comparisons=(
             comparison(
                 challenger=EVIL,
@@ -120,7 +120,7 @@ def test_the_page_takes_no_name_for_markup() -> None:
         comparison(lower=None, upper=None, mean={}, n={}),
     ],
 )
-def test_plots_are_whole_whatever_the_looks(one: Comparison) -> None:
+def test_plots_are_whole_whatever_the_looks(one: ArmComparison) -> None:
     drawn = figures.looks(analysis(), one, "looks0")
     assert ElementTree.fromstring(drawn).tag.endswith("svg")
     assert len(drawn) < 150_000

@@ -10,7 +10,7 @@ import pytest
 from builders.experiments import EVIL, analysis, comparison
 
 from evaluator.offline import render as kit
-from evaluator.offline.experiment.result import FixedHorizon, Guard, SampleRatioResult
+from evaluator.offline.experiment.result import ClassicalTest, SampleRatioResult, TrafficGuard
 from evaluator.offline.render import experiment
 
 
@@ -70,7 +70,7 @@ def test_nothing_known_is_a_dash() -> None:
         z=None,
         p_value=None,
         adjusted_p_value=None,
-        fixed=FixedHorizon(None, None),
+        fixed=ClassicalTest(None, None),
         verdict="inconclusive",
         looks=0,
         stopped=None,
@@ -95,31 +95,35 @@ def test_nothing_known_is_a_dash() -> None:
     [
         ({}, {}, "Both see a difference; the sequential p is larger because it holds at every look"),
         (
-            {"p_value": 0.2, "fixed": FixedHorizon(-2.1, 0.03)},
+            {"p_value": 0.2, "fixed": ClassicalTest(-2.1, 0.03)},
             {},
             "The classical test alone .* one planned look and there were 40",
         ),
         (
-            {"p_value": 0.2, "fixed": FixedHorizon(-2.1, 0.03)},
+            {"p_value": 0.2, "fixed": ClassicalTest(-2.1, 0.03)},
             {"cluster": "day"},
             "takes rows for independent, and they come in 60 clusters, widened 1.31-fold",
         ),
-        ({"p_value": 0.2, "fixed": FixedHorizon(-2.1, 0.03)}, {"propensity": "p"}, "pools rows of different shares"),
-        ({"p_value": 0.2, "fixed": FixedHorizon(-2.1, 0.03), "looks": 1}, {}, "one look, planned before the first row"),
-        ({"p_value": 0.01, "fixed": FixedHorizon(-1.1, 0.3)}, {}, "had seen enough at look 21"),
+        ({"p_value": 0.2, "fixed": ClassicalTest(-2.1, 0.03)}, {"propensity": "p"}, "pools rows of different shares"),
         (
-            {"p_value": 0.01, "fixed": FixedHorizon(-1.1, 0.3), "stopped": None},
+            {"p_value": 0.2, "fixed": ClassicalTest(-2.1, 0.03), "looks": 1},
+            {},
+            "one look, planned before the first row",
+        ),
+        ({"p_value": 0.01, "fixed": ClassicalTest(-1.1, 0.3)}, {}, "had seen enough at look 21"),
+        (
+            {"p_value": 0.01, "fixed": ClassicalTest(-1.1, 0.3), "stopped": None},
             {"covariates": ["age"]},
             "Only the sequential.*covariates",
         ),
         (
-            {"p_value": 0.8, "fixed": FixedHorizon(-0.9, 0.37)},
+            {"p_value": 0.8, "fixed": ClassicalTest(-0.9, 0.37)},
             {},
             "Neither sees a difference; the sequential p is larger",
         ),
-        ({"p_value": 0.3, "fixed": FixedHorizon(-0.9, 0.37), "looks": 1}, {}, r"^Neither sees a difference\.$"),
+        ({"p_value": 0.3, "fixed": ClassicalTest(-0.9, 0.37), "looks": 1}, {}, r"^Neither sees a difference\.$"),
         (
-            {"p_value": 0.3, "fixed": FixedHorizon(-0.9, 0.37)},
+            {"p_value": 0.3, "fixed": ClassicalTest(-0.9, 0.37)},
             {},
             "Neither .* smaller one because it keeps the evidence of its best",
         ),
@@ -166,7 +170,7 @@ def test_a_name_cannot_drive_the_terminal() -> None:
         challengers=(EVIL,),
         champion=EVIL,
         id=EVIL,
-        guards=(Guard(EVIL, True, EVIL),),
+        guards=(TrafficGuard(EVIL, True, EVIL),),
         comparisons=(
             comparison(challenger=EVIL, metric=EVIL, reasons=(EVIL,)),
             replace(parts, challenger=EVIL, metric=EVIL),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluator.offline.planning.schedule import Schedule, Slices
+from evaluator.offline.planning.schedule import Schedule, TrafficSlices
 from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld
 from evaluator.offline.planning.simulation import ArmSums, OutcomeSampler, block_rows, correlate_blocks
 from evaluator.stats import PairedSums, SplitSums, paired_blocks, split_blocks
@@ -17,7 +17,9 @@ from evaluator.stats.cluster_robust import rows_of
 RUNS = 4000
 
 
-def drawn(true: float, world: SimulatedWorld | None = None, runs: int = RUNS, **change: Any) -> tuple[ArmSums, Slices]:
+def drawn(
+    true: float, world: SimulatedWorld | None = None, runs: int = RUNS, **change: Any
+) -> tuple[ArmSums, TrafficSlices]:
     settings = PlanSettings(**{"baseline": 0.8, "effect": 0.1, "traffic": 200.0, "ramp": "0.3", **change})
     slices = Schedule(settings).slices(1)
     source = OutcomeSampler(settings, world or SimulatedWorld(), slices, true, 30.0)
@@ -131,7 +133,7 @@ def test_simulated_blocks_are_those_of_real_traffic() -> None:
         parts.append([value for arm in (~treated, treated) for value in (arm.sum(), y[arm].sum(), (y[arm] ** 2).sum())])
     sums = ArmSums(*(np.array(column, dtype=np.float64)[None] for column in zip(*parts, strict=True)))
     units = np.full(5, 50.0)
-    slices = Slices(block, units, units, shares, units, shares * (1 - shares) * 50)
+    slices = TrafficSlices(block, units, units, shares, units, shares * (1 - shares) * 50)
     assert block_rows(sums, slices, block)[0] == pytest.approx(rows_of(split_blocks(blocks)), rel=1e-9, abs=1e-9)
 
 
@@ -145,7 +147,7 @@ def test_simulated_pairs_are_those_of_real_traffic() -> None:
         parts.append([30.0, y0.sum(), (y0**2).sum(), 30.0, y1.sum(), (y1**2).sum(), d.sum(), (d**2).sum()])
     sums = ArmSums(*(np.array(column, dtype=np.float64)[None] for column in zip(*parts, strict=True)))
     units = np.full(2, 30.0)
-    slices = Slices(np.array([0, 1]), units, units, units, units, units)
+    slices = TrafficSlices(np.array([0, 1]), units, units, units, units, units)
     assert block_rows(sums, slices, slices.block)[0] == pytest.approx(rows_of(paired_blocks(blocks)), rel=1e-9)
 
 

@@ -11,8 +11,8 @@ from statsmodels.api import OLS
 from evaluator.policies.off_policy import (
     Estimation,
     LoggedRewards,
+    NotEstimated,
     PolicyValue,
-    Refused,
     TargetPolicy,
     bernstein_half_width,
     gate,
@@ -29,9 +29,9 @@ def value(log: LoggedRewards, policy: TargetPolicy, **settings: Any) -> PolicyVa
     return found
 
 
-def refused(log: LoggedRewards, policy: TargetPolicy, **settings: Any) -> Refused:
+def refused(log: LoggedRewards, policy: TargetPolicy, **settings: Any) -> NotEstimated:
     found = policy_value(log, policy, Estimation(**settings))
-    assert isinstance(found, Refused), found
+    assert isinstance(found, NotEstimated), found
     return found
 
 

@@ -20,9 +20,9 @@ from gauntlet.types import Severity, Task
 from retrainer.triggers.causes import Cause, by_the_clock, find, pace, since
 from retrainer.triggers.check import check
 from retrainer.triggers.conditions import RetrainContext
-from retrainer.triggers.facts import Block, ChampionFacts, Episode
+from retrainer.triggers.facts import ChampionFacts, Episode, OutcomeBlock
 from retrainer.triggers.requests import after
-from retrainer.triggers.view import Training, View, named
+from retrainer.triggers.view import ChampionTraining, View, named
 
 DAY = 86_400.0
 NOW = 1_000 * DAY
@@ -37,8 +37,8 @@ EPISODE = Episode(
 )
 
 
-def blocks(*metrics: float, name: str = "accuracy", rows: int = 100) -> list[Block]:
-    return [Block(NOW - (len(metrics) - 1 - n) * DAY, rows, {name: value}) for n, value in enumerate(metrics)]
+def blocks(*metrics: float, name: str = "accuracy", rows: int = 100) -> list[OutcomeBlock]:
+    return [OutcomeBlock(NOW - (len(metrics) - 1 - n) * DAY, rows, {name: value}) for n, value in enumerate(metrics)]
 
 
 def view(
@@ -52,7 +52,7 @@ def view(
     return View(
         own=own or ChampionFacts(),
         labelled=[] if labelled is None else [(NOW, labelled)],
-        training=Training(at=NOW - 7 * DAY, to=NOW - 7 * DAY, rows=rows),
+        training=ChampionTraining(at=NOW - 7 * DAY, to=NOW - 7 * DAY, rows=rows),
         context=RetrainContext(now=NOW, champion="v1"),
         task=Task(task),
         horizon=0.0,
@@ -181,7 +181,7 @@ def test_with_too_few_outcomes_nothing_is_known() -> None:
     assert cause("performance", view(own, base=0.9), settings(performance=BARE)).met is None
     own = ChampionFacts(blocks=blocks(0.5, rows=100))
     assert cause("performance", view(own, base=0.9), settings(performance=BARE)).met is True
-    old = [Block(NOW - 7 * DAY, 100, {"accuracy": 0.5})]
+    old = [OutcomeBlock(NOW - 7 * DAY, 100, {"accuracy": 0.5})]
     assert cause("performance", view(ChampionFacts(blocks=old), base=0.9), settings(performance=BARE)).met is None
 
 

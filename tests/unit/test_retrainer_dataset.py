@@ -10,7 +10,7 @@ from gauntlet.log import Stored
 from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.types import Label, Task
 from retrainer.jobs import dataset
-from retrainer.jobs.dataset import Rows
+from retrainer.jobs.dataset import JobRows
 from retrainer.jobs.job import split
 
 SCHEMA = Schema(task=Task.CLASSIFICATION, features=(Feature(name="x"),), classes=(0, 1))
@@ -70,7 +70,7 @@ class Shelf:
         self.add(keys.OUTCOMES, outcome, partition=partition)
 
 
-async def collect(shelf: Shelf, start: float, end: float, schema: Schema = SCHEMA, horizon: float = DAY) -> Rows:
+async def collect(shelf: Shelf, start: float, end: float, schema: Schema = SCHEMA, horizon: float = DAY) -> JobRows:
     return await dataset.collect(shelf, schema, "e", start, end, horizon, await dataset.ends(shelf))
 
 
@@ -147,7 +147,7 @@ async def test_labels_are_written_as_the_model_writes_them() -> None:
 
 def test_the_split_is_chronological_and_the_holdout_unseen_by_both() -> None:
     times = [float(t) for t in range(100)]
-    rows = Rows(features=[{"x": t} for t in times], targets=[0] * 100, times=times)
+    rows = JobRows(features=[{"x": t} for t in times], targets=[0] * 100, times=times)
     settings = RetrainConfig(window=Seconds(100), validation=Seconds(10), test=Seconds(20))
     train, _, holdout = split(rows, 100.0, settings, None)
     assert (train.times, holdout.times) == (times[:70], times[70:])

@@ -7,7 +7,7 @@ from sklearn.metrics import r2_score
 
 from gauntlet.losses import loss
 from gauntlet.types import Rule, Task
-from retrainer.jobs.holdout_gate import Comparison, compare, improvement, metrics
+from retrainer.jobs.holdout_gate import GateAnswer, compare, improvement, metrics
 
 DAY = 86_400.0
 
@@ -16,7 +16,7 @@ def days(count: int, a_day: int) -> NDArray[np.float64]:
     return np.repeat(np.arange(count), a_day) * DAY + np.tile(np.linspace(0, DAY - 1, a_day), count)
 
 
-def classified(champion: float, challenger: float, count: int = 14, **settings: object) -> Comparison:
+def classified(champion: float, challenger: float, count: int = 14, **settings: object) -> GateAnswer:
     """Both models give this probability to the truth, with a little noise that they share by day."""
     rng = np.random.default_rng(3)
     times = days(count, 30)

@@ -13,17 +13,17 @@ from gauntlet.registry import Reference
 from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.types import Task
 from retrainer.jobs import dataset, job
-from retrainer.jobs.dataset import Rows
+from retrainer.jobs.dataset import JobRows
 from retrainer.jobs.job_dir import Spec
 from retrainer.jobs.quality import GONE, quality
 
 NUMBER, TEXT = Feature(name="wind"), Feature(name="airport", kind="text", required=False)
 
 
-def rows(**columns: list[Any]) -> Rows:
+def rows(**columns: list[Any]) -> JobRows:
     count = len(next(iter(columns.values())))
     features = [{name: values[n] for name, values in columns.items()} for n in range(count)]
-    return Rows(features=features, targets=[0] * count, times=[float(n) for n in range(count)])
+    return JobRows(features=features, targets=[0] * count, times=[float(n) for n in range(count)])
 
 
 def schema(*features: Feature) -> Schema:
@@ -53,7 +53,7 @@ def test_a_feature_that_is_gone_caps_it_and_outcomes_that_are_no_truth_count() -
     assert quality(rows(**{**many, "x3": [None] * 10}), schema(*names), None).score == GONE
     assert quality(rows(wind=[1.0] * 10), schema(NUMBER), None, unusable=10).score == 0.5
     assert quality(rows(wind=[1.0] * 10), schema(NUMBER), None, unusable=10).worst == "the outcome"
-    nothing = Rows(features=[], targets=[], times=[])
+    nothing = JobRows(features=[], targets=[], times=[])
     assert (quality(nothing, schema(NUMBER), None).score, quality(nothing, schema(NUMBER), None, 1).score) == (1, 0)
 
 
@@ -84,12 +84,12 @@ async def test_a_job_that_comes_too_early_says_when_there_are_rows(tmp_path: Pat
     config = retraining_data.configuration(tmp_path)
     await retraining_data.lay(config, days=1, a_day=2)
     times = [3600.0 * n for n in range(count)]
-    given = Rows(features=[{"x1": 1.0}] * count, targets=[0] * count, times=times)
+    given = JobRows(features=[{"x1": 1.0}] * count, targets=[0] * count, times=times)
     now = times[-1] + config.evidence.outcome_horizon
     spec = Spec(job="j1", champion="v0001", now=now, ends={}, config=config)
     registry = adapters.registry(config)
 
-    def parts(end: float) -> dict[str, Rows]:
+    def parts(end: float) -> dict[str, JobRows]:
         train, _, holdout = job.split(given, end, config.retrain, None)
         return {"to train on": train, "held out": holdout}
 

@@ -20,7 +20,7 @@ from gauntlet.errors import ConfigError
 from gauntlet.registry import artifact, model_schema
 from gauntlet.registry.artifact import Predictor
 from retrainer.jobs import dataset, job, training
-from retrainer.jobs.dataset import Rows
+from retrainer.jobs.dataset import JobRows
 from retrainer.jobs.job_dir import Answer, Spec
 from retrainer.jobs.search import combinations, search
 from retrainer.jobs.training import TrainingError
@@ -29,7 +29,7 @@ DAY = retraining_data.DAY
 RECIPE = RecipeConfig(name="tuned", search={"C": [1e-6, 1.0], "fit_intercept": [True, False]})
 
 
-async def laid(folder: Path, *recipes: RecipeConfig) -> tuple[Spec, Rows]:
+async def laid(folder: Path, *recipes: RecipeConfig) -> tuple[Spec, JobRows]:
     """A job's specification by the first recipe, and its rows."""
     config = retraining_data.configuration(folder)
     config = msgspec.structs.replace(config, retrain=msgspec.structs.replace(config.retrain, recipes=list(recipes)))
@@ -41,7 +41,7 @@ async def laid(folder: Path, *recipes: RecipeConfig) -> tuple[Spec, Rows]:
     return spec, await job.collect(spec, adapters.registry(config), lambda _: None)
 
 
-def work(spec: Spec, rows: Rows) -> Answer:
+def work(spec: Spec, rows: JobRows) -> Answer:
     return job.work(spec, rows, adapters.registry(spec.config), lambda *_: None, lambda _: None)
 
 
@@ -53,7 +53,7 @@ async def test_the_test_days_are_met_once_by_the_model_that_the_validation_days_
     scored: list[float] = []
     fit, predict = training.fit, Predictor.predict
 
-    def spied_fit(champion: Predictor, recipe: RecipeConfig, settings: object, given: Rows) -> object:
+    def spied_fit(champion: Predictor, recipe: RecipeConfig, settings: object, given: JobRows) -> object:
         fitted.append((given.times[-1], recipe.parameters.get("C")))
         return fit(champion, recipe, settings, given)  # type: ignore[arg-type]
 
@@ -80,7 +80,7 @@ async def test_the_test_days_are_met_once_by_the_model_that_the_validation_days_
 
 async def test_too_few_rows_of_any_part_end_the_job_with_the_numbers(tmp_path: Path) -> None:
     spec, rows = await laid(tmp_path, RECIPE)
-    few = Rows(
+    few = JobRows(
         features=rows.features, targets=rows.targets, times=[t - 8 * DAY for t in rows.times]
     )  # none on the test days
     answer = work(spec, few)
@@ -88,13 +88,13 @@ async def test_too_few_rows_of_any_part_end_the_job_with_the_numbers(tmp_path: P
     assert "to choose by and 0 held out, 100 of each wanted" in (answer.error or "")
 
 
-def tried() -> tuple[Predictor, Config, Rows]:
+def tried() -> tuple[Predictor, Config, JobRows]:
     x, y, times = retraining_data.rows(10, 40, None, 3, "classification")
     features = [dict(zip(retraining_data.NAMES, map(float, row), strict=True)) for row in x]
     config = parse("experiment: e\ntask: classification\nchampion: {model: m.skops}\n")
     model = retraining_data.champion_of("classification")
     schema = model_schema.schema_of(model, config.task, [artifact.Feature(name=name) for name in retraining_data.NAMES])
-    return Predictor(model, schema, "v1"), config, Rows(features=features, targets=y.tolist(), times=times.tolist())
+    return Predictor(model, schema, "v1"), config, JobRows(features=features, targets=y.tolist(), times=times.tolist())
 
 
 def test_a_combination_that_fails_is_out_and_of_equals_the_first_is_taken() -> None:

@@ -13,7 +13,7 @@ from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.registry.artifact import Feature, Predictor, Schema
 from gauntlet.types import Label, Task
-from retrainer.jobs.dataset import Rows
+from retrainer.jobs.dataset import JobRows
 from retrainer.jobs.training import TrainingError, algorithm, fit
 
 FEATURES = (Feature(name="x1"), Feature(name="x2"))
@@ -28,10 +28,10 @@ class ByHand:
         return np.array([[0.5, 0.5]])
 
 
-def rows(labels: tuple[Label, Label], count: int = 60) -> Rows:
+def rows(labels: tuple[Label, Label], count: int = 60) -> JobRows:
     rng = np.random.default_rng(1)
     features = [{"x1": float(a), "x2": float(b)} for a, b in rng.normal(size=(count, 2))]
-    return Rows(
+    return JobRows(
         features=features, targets=[labels[int(r["x1"] > 0)] for r in features], times=[float(i) for i in range(count)]
     )
 

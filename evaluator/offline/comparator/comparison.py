@@ -11,15 +11,15 @@ import numpy as np
 
 from evaluator.offline.comparator import curves, decision, effects, holdout, latency, models
 from evaluator.offline.comparator.effects import Bootstrap
-from evaluator.offline.comparator.holdout import Holdout
+from evaluator.offline.comparator.holdout import HeldOutRows
 from evaluator.offline.comparator.models import ComparedModel
-from evaluator.offline.comparator.result import Better, ComparisonReport, Effect, Latency, MetricImprovement, Role
+from evaluator.offline.comparator.result import Better, ComparisonReport, Latency, MetricEffect, MetricImprovement, Role
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
 from evaluator.offline.comparator.slices import slices
 from evaluator.offline.records import to_plain
 from gauntlet.holdout import metrics
 from gauntlet.holdout.bootstrap import blocks_of
-from gauntlet.holdout.metrics import Rows
+from gauntlet.holdout.metrics import HoldoutRows
 from gauntlet.spelling import did_you_mean
 from gauntlet.table import Table
 from gauntlet.types import Task
@@ -45,7 +45,7 @@ def run(
     _check_names(requirements, known)
     read = holdout.read(table, champion, challenger, settings, progress)
     block, blocks = blocks_of(read.unit, settings.seed)
-    rows = Rows(champion.schema.task, classes, read.truth, block, blocks)
+    rows = HoldoutRows(champion.schema.task, classes, read.truth, block, blocks)
     bootstrap = Bootstrap(settings.alpha, settings.repetitions, settings.seed)
     asked = [one.metric for one in requirements]
     ordered = list(dict.fromkeys([*asked, *_shown(known, rows)]))
@@ -89,13 +89,13 @@ def _check_names(requirements: Sequence[Requirement], known: Sequence[str]) -> N
             raise ComparatorError(f"--metric {one.metric}: no metric of this task; {hint}")
 
 
-def _shown(known: Sequence[str], rows: Rows) -> list[str]:
+def _shown(known: Sequence[str], rows: HoldoutRows) -> list[str]:
     """All metrics but those of classes that the truth does not have."""
     absent = {one for i, one in enumerate(rows.classes) if i not in rows.occurring}
     return [name for name in known if name.partition("@")[2] not in absent]
 
 
-def _changes(found: Mapping[str, Effect], requirements: Sequence[Requirement]) -> dict[str, MetricImprovement]:
+def _changes(found: Mapping[str, MetricEffect], requirements: Sequence[Requirement]) -> dict[str, MetricImprovement]:
     asked = {one.metric: one for one in requirements}
     changes = {}
     for name, one in found.items():
@@ -112,11 +112,13 @@ def _changes(found: Mapping[str, Effect], requirements: Sequence[Requirement]) -
     return changes
 
 
-def _latency(champion: ComparedModel, challenger: ComparedModel, read: Holdout, clock: Callable[[], float]) -> Latency:
+def _latency(
+    champion: ComparedModel, challenger: ComparedModel, read: HeldOutRows, clock: Callable[[], float]
+) -> Latency:
     return latency.timed(lambda: champion.ask(read.batch), lambda: challenger.ask(read.batch), len(read.batch), clock)
 
 
-def _notes(read: Holdout, blocks: int, rows: Rows) -> list[str]:
+def _notes(read: HeldOutRows, blocks: int, rows: HoldoutRows) -> list[str]:
     """What weakens the answer."""
     found, units = [], int(read.unit.max()) + 1
     if read.unit_name == "row":

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.offline.comparator.result import Curves
-from gauntlet.holdout.metrics import Rows
+from gauntlet.holdout.metrics import HoldoutRows
 from gauntlet.holdout.statistics import Floats
 from gauntlet.types import Task
 
@@ -15,7 +15,7 @@ _POINTS, _BINS = 200, 10
 Line = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def curves(outputs: dict[str, Floats], rows: Rows) -> Curves:
+def curves(outputs: dict[str, Floats], rows: HoldoutRows) -> Curves:
     """By model. Of two classes: of the second one; of more: the probability of the likeliest class, and accuracy."""
     if rows.task is Task.REGRESSION:
         return Curves({}, {name: calibration(output, rows.truth) for name, output in outputs.items()})

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluator.offline.comparator.result import Effect
+from evaluator.offline.comparator.result import MetricEffect
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
 from gauntlet.holdout.bootstrap import intervals
-from gauntlet.holdout.metrics import LOWER_IS_BETTER, Rows, statistic
+from gauntlet.holdout.metrics import LOWER_IS_BETTER, HoldoutRows, statistic
 from gauntlet.holdout.statistics import Floats, Improvement, Statistic
 
 
@@ -24,8 +24,8 @@ class Bootstrap:
 
 
 def effects(
-    names: Sequence[str], champion: Floats, challenger: Floats, rows: Rows, bootstrap: Bootstrap
-) -> dict[str, Effect]:
+    names: Sequence[str], champion: Floats, challenger: Floats, rows: HoldoutRows, bootstrap: Bootstrap
+) -> dict[str, MetricEffect]:
     """By metric. champion, challenger: outputs on the rows, (n, classes) or (n,)."""
     pairs: dict[str, Improvement] = {}
     for name in names:
@@ -41,11 +41,11 @@ def effects(
     )
     gains = {name: (one.estimate, one.lower, one.upper, one.p_value) for name, one in found.items()}
     return {
-        name: Effect(_value(pair.champion, rows), _value(pair.challenger, rows), *gains[name])
+        name: MetricEffect(_value(pair.champion, rows), _value(pair.challenger, rows), *gains[name])
         for name, pair in pairs.items()
     }
 
 
-def _value(one: Statistic, rows: Rows) -> float | None:
+def _value(one: Statistic, rows: HoldoutRows) -> float | None:
     value = float(one.evaluate(np.ones((1, rows.blocks)))[0][0])
     return value if np.isfinite(value) else None

@@ -23,7 +23,7 @@ _ROWS = 8192  # of a chunk: some models take rows as mappings, a kilobyte each
 
 
 @dataclass(frozen=True, slots=True)
-class Holdout:
+class HeldOutRows:
     """All rows of the file.
 
     unit: of each row, what errs together. outputs: the champion's and the challenger's. batch: the first rows as
@@ -49,7 +49,7 @@ def read(
     challenger: ComparedModel,
     settings: ComparatorSettings,
     progress: Callable[[int], object] | None = None,
-) -> Holdout:
+) -> HeldOutRows:
     """Raises `TableError` for a column or a cell that can't be used, `ModelUnusable` for a model that can't answer."""
     pair = (champion, challenger)
     schemas = [one.schema for one in pair]
@@ -77,7 +77,7 @@ def read(
             values[name] = chunk.texts[name].values
         if progress is not None:
             progress(chunk.rows)
-    return Holdout(
+    return HeldOutRows(
         truth=np.concatenate(truth),
         unit=np.unique(np.concatenate(units), return_inverse=True)[1],
         slices={name: Codes(np.concatenate(codes[name]), values[name]) for name in settings.slices},

@@ -13,7 +13,7 @@ Role = Literal["primary", "required", "guardrail", "shown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class MetricEffect:
     """A metric of the champion (`baseline`) and of the challenger (`candidate`) on the same rows.
 
     improvement: positive is better, whatever the direction; lower, upper: its two-sided bounds.
@@ -28,7 +28,7 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
-class MetricImprovement(Effect):
+class MetricImprovement(MetricEffect):
     """A metric over all rows: what was asked of it, and its effect."""
 
     better: Better

@@ -15,7 +15,7 @@ from evaluator.offline.comparator.effects import Bootstrap, effects
 from evaluator.offline.comparator.result import SliceImprovement
 from evaluator.offline.comparator.settings import ComparatorError
 from evaluator.stats.multiplicity import holm
-from gauntlet.holdout.metrics import Rows
+from gauntlet.holdout.metrics import HoldoutRows
 from gauntlet.holdout.statistics import Floats
 from gauntlet.table import Codes
 from gauntlet.types import Task
@@ -24,7 +24,12 @@ _MOST_VALUES = 50
 
 
 def slices(
-    columns: Mapping[str, Codes], primary: str, champion: Floats, challenger: Floats, rows: Rows, bootstrap: Bootstrap
+    columns: Mapping[str, Codes],
+    primary: str,
+    champion: Floats,
+    challenger: Floats,
+    rows: HoldoutRows,
+    bootstrap: Bootstrap,
 ) -> tuple[SliceImprovement, ...]:
     """Every slice, those of the columns in the order of their values. Raises ComparatorError for too many values."""
     found: list[SliceImprovement] = []
@@ -47,7 +52,9 @@ def slices(
     )
 
 
-def _minorities(champion: Floats, challenger: Floats, rows: Rows, bootstrap: Bootstrap) -> list[SliceImprovement]:
+def _minorities(
+    champion: Floats, challenger: Floats, rows: HoldoutRows, bootstrap: Bootstrap
+) -> list[SliceImprovement]:
     """The recall of every class that has less than its even share of the rows."""
     if rows.task is Task.REGRESSION:
         return []

@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from evaluator.drift.columns import Coded, Column, encode_strings, read_numbers
 from evaluator.drift.distances import ks_p_value
-from evaluator.drift.feature import INFINITE, MISTYPED, Feature
+from evaluator.drift.feature import INFINITE, MISTYPED, FeatureReference
 from evaluator.drift.grid import HUGE, Bools, Floats
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
@@ -110,7 +110,13 @@ def overall(severity: Severity, findings: Iterable[Finding]) -> tuple[str, tuple
 
 
 def column_doubt(
-    fitted: Feature, now: int, rules: DriftSettings, signals: Sequence[Signal], threshold: float, *, asked: bool
+    fitted: FeatureReference,
+    now: int,
+    rules: DriftSettings,
+    signals: Sequence[Signal],
+    threshold: float,
+    *,
+    asked: bool,
 ) -> Finding | None:
     """Why a column can't be judged of which the current rows have `now` values; None with a signal about it.
 
@@ -142,7 +148,7 @@ def column_doubt(
     return Finding("dependent_rows", name, message, judged=False)
 
 
-def sparse_column(fitted: Feature, profile: Profile, rules: DriftSettings, *, asked: bool) -> Finding | None:
+def sparse_column(fitted: FeatureReference, profile: Profile, rules: DriftSettings, *, asked: bool) -> Finding | None:
     """Where the longest window of a stream can't be expected to have enough values of a column."""
     name, share = fitted.name, fitted.present / profile.rows
     if share * profile.windows[-1] >= rules.fewest_rows:

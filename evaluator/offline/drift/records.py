@@ -168,7 +168,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class DataQuality:
     """Share of usable cells relative to the reference, from 0 to 1 (None before a window is full), and findings."""
 
     score: float | None
@@ -214,7 +214,7 @@ class DriftReport(PlainRecord):
     action: str
     features: tuple[ColumnDrift, ...]
     """Every watched feature, drifted ones first."""
-    quality: Quality
+    quality: DataQuality
     performance: Performance | None
     """None without target and prediction."""
     prediction: ColumnDrift | None
@@ -265,7 +265,7 @@ class StreamReport(PlainRecord):
     not_judged: tuple[Finding, ...]
     rows: int
     reference_rows: int
-    quality: Quality
+    quality: DataQuality
     notes: tuple[str, ...]
     settings: dict[str, Any]
     steps: tuple[DriftStep, ...] = field(default=(), repr=False)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from evaluator.drift.calibration import INDEPENDENT, Calibration, block_length, calibrate_blocks
 from evaluator.drift.columns import Coded, Column
 from evaluator.drift.concept import ErrorReference
-from evaluator.drift.feature import MISSING, SPECIALS, Feature
+from evaluator.drift.feature import MISSING, SPECIALS, FeatureReference
 from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.markov import RegimeReference, has_memory
 from evaluator.drift.performance import Task, losses_of, squared_errors
@@ -23,7 +23,7 @@ from evaluator.drift.profile import GroundTruth, Profile
 from evaluator.drift.windows import count_parts
 from evaluator.offline.drift.prediction_type import PredictionType
 from evaluator.offline.drift.records import DriftFileSettings
-from evaluator.offline.drift.scan import Batch, concatenate
+from evaluator.offline.drift.scan import TableBatch, concatenate
 
 ROWS_ONLY = ""
 """Name of the column that stands for the rows where no column is watched; it is in no report."""
@@ -82,7 +82,7 @@ def _reordered(column: Column, order: Ints) -> Column:
 
 
 @dataclass(frozen=True, slots=True)
-class ReferenceRows:
+class ReferenceTable:
     """The first pass over a reference: rows, a sample of its columns, and all of target and prediction."""
 
     rows: int
@@ -92,7 +92,7 @@ class ReferenceRows:
     prediction_type: PredictionType
 
     @classmethod
-    def read(cls, batches: Iterable[Batch], settings: DriftFileSettings) -> ReferenceRows:
+    def read(cls, batches: Iterable[TableBatch], settings: DriftFileSettings) -> ReferenceTable:
         """Raises DriftRequestError when target and prediction don't fit each other."""
         sample, rows = SystematicSample(), 0
         targets: list[Column] = []
@@ -107,7 +107,7 @@ class ReferenceRows:
         return cls(rows, sample.columns(), target, prediction, PredictionType.infer(settings, target, prediction))
 
 
-def fit_grids(reference: ReferenceRows, settings: DriftFileSettings, name: str) -> Profile:
+def fit_grids(reference: ReferenceTable, settings: DriftFileSettings, name: str) -> Profile:
     """The profile with its final grids and outcomes; counts and dependence are still those of the sample."""
     prediction = settings.prediction
     profile = Profile.fit(
@@ -126,7 +126,7 @@ def fit_grids(reference: ReferenceRows, settings: DriftFileSettings, name: str) 
 
 
 def fit_profile(
-    grids: Profile, reference: ReferenceRows, batches: Iterable[Batch], settings: DriftFileSettings, window: int
+    grids: Profile, reference: ReferenceTable, batches: Iterable[TableBatch], settings: DriftFileSettings, window: int
 ) -> Profile:
     """The profile of all rows, calibrated on moving blocks for tables of `window` rows; the second pass."""
     window = max(1, window)
@@ -217,7 +217,9 @@ class MovingBlocks:
         return self.calibrate(both, np.array([self.rows - total, total], dtype=np.float64), ordered=False)
 
 
-def _fit_feature(profile: Profile, i: int, counts: Ints, blocks: MovingBlocks, settings: DriftFileSettings) -> Feature:
+def _fit_feature(
+    profile: Profile, i: int, counts: Ints, blocks: MovingBlocks, settings: DriftFileSettings
+) -> FeatureReference:
     fitted, slots = profile.features[i], profile.span(i)
     special = profile.slots + SPECIALS * i
     outlier = profile.slots + SPECIALS * len(profile.features) + i
@@ -240,7 +242,7 @@ def _fit_feature(profile: Profile, i: int, counts: Ints, blocks: MovingBlocks, s
 
 
 def _fit_outcomes(
-    reference: ReferenceRows, settings: DriftFileSettings, window: int
+    reference: ReferenceTable, settings: DriftFileSettings, window: int
 ) -> tuple[GroundTruth | None, Floats | None]:
     """The distribution of the target and the model's performance, and the loss of each row with both outcomes."""
     if reference.target is None:

@@ -49,7 +49,7 @@ def concatenate(parts: list[Column]) -> Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TableBatch:
     """Consecutive rows from row `start` on; a column is an array of numbers, `Coded` texts, or a list of both."""
 
     start: int
@@ -58,15 +58,15 @@ class Batch:
     seconds: Floats | None = None
     """Timestamps of the rows, where they are asked for."""
 
-    def part(self, first: int, end: int) -> Batch:
+    def part(self, first: int, end: int) -> TableBatch:
         """Rows from `first` up to `end` of the batch."""
         if first == 0 and end == self.rows:
             return self
         columns = {name: values[first:end] for name, values in self.columns.items()}
         seconds = None if self.seconds is None else self.seconds[first:end]
-        return Batch(self.start + first, end - first, columns, seconds)
+        return TableBatch(self.start + first, end - first, columns, seconds)
 
-    def without(self, *names: str | None) -> Batch:
+    def without(self, *names: str | None) -> TableBatch:
         """The batch without some columns."""
         return replace(self, columns={name: values for name, values in self.columns.items() if name not in names})
 
@@ -97,7 +97,7 @@ class TableReader:
         """Columns of numbers that are read as texts, because not all cells are numbers."""
         self._strict = {name for name in strict_texts if kinds.get(name) == "number"}
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[TableBatch]:
         """Reads from the beginning. Raises TableError for a file that can't be read at all."""
         done = 0
         while True:
@@ -115,7 +115,7 @@ class TableReader:
             else:
                 return
 
-    def _batch(self, chunk: Chunk) -> Batch:
+    def _batch(self, chunk: Chunk) -> TableBatch:
         columns: dict[str, Column] = dict(chunk.numbers)
         for name, codes in chunk.texts.items():
             if name in self._times:
@@ -124,7 +124,7 @@ class TableReader:
                 columns[name] = _mixed_cells(codes, parse_number)
             else:
                 columns[name] = Coded(codes.codes, codes.values)
-        return Batch(chunk.start, chunk.rows, columns)
+        return TableBatch(chunk.start, chunk.rows, columns)
 
 
 def _mixed_cells(codes: Codes, parse: Callable[[str], float | None]) -> list[Any]:
@@ -160,7 +160,7 @@ class TableStats:
         self.time, self._ambiguous = time, ambiguous
         self.timestamps, self.duplicates = TimestampStats(not_before), DuplicateRows()
 
-    def add(self, batch: Batch) -> Batch:
+    def add(self, batch: TableBatch) -> TableBatch:
         """Count the next rows; returns them without the column of timestamps."""
         rest = batch.without(self.time)
         if self.time is not None and self.time in batch.columns:
@@ -193,7 +193,7 @@ class TableScan:
     A column of mixed cells is no array: with one, the table is parsed again.
     """
 
-    def __init__(self, reader: Iterable[Batch], stats: TableStats, *, cached: bool) -> None:
+    def __init__(self, reader: Iterable[TableBatch], stats: TableStats, *, cached: bool) -> None:
         self.stats = stats
         self._reader, self._cached, self._passed = reader, cached, False
         self._file = tempfile.TemporaryFile(prefix="gauntlet-")  # noqa: SIM115  closed by __exit__
@@ -206,12 +206,12 @@ class TableScan:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[TableBatch]:
         if not self._passed:
             return self._first_pass()
         return self._cached_pass() if self._cached else (batch.without(self.stats.time) for batch in self._reader)
 
-    def _first_pass(self) -> Iterator[Batch]:
+    def _first_pass(self) -> Iterator[TableBatch]:
         for batch in map(self.stats.add, self._reader):
             self._cached = self._cached and not any(isinstance(column, list) for column in batch.columns.values())
             if self._cached:
@@ -223,11 +223,11 @@ class TableScan:
             yield batch
         self._passed = True
 
-    def _cached_pass(self) -> Iterator[Batch]:
+    def _cached_pass(self) -> Iterator[TableBatch]:
         self._file.seek(0)
         for start, rows, texts in self._layouts:
             columns: dict[str, Column] = {}
             for name, values in texts.items():
                 array = np.load(self._file)
                 columns[name] = array if values is None else Coded(array, values)
-            yield Batch(start, rows, columns)
+            yield TableBatch(start, rows, columns)

@@ -28,16 +28,16 @@ from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionTyp
 from evaluator.offline.drift.records import (
     UNKNOWN,
     ColumnSample,
+    DataQuality,
     DriftFileSettings,
     DriftRequestError,
     DriftStep,
     Finding,
-    Quality,
     StreamEvent,
     StreamReport,
 )
 from evaluator.offline.drift.reference import SystematicSample
-from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, TableStats, concatenate
+from evaluator.offline.drift.scan import SCHEMA_ROWS, TableBatch, TableReader, TableStats, concatenate
 from gauntlet.table import Table
 
 FEWEST_ROWS = 100
@@ -95,7 +95,7 @@ class DriftStream:
                 if batch.start + first < self.reference_rows:
                     continue
                 columns = {name: concatenate(values) for name, values in parts.items()}
-                reference = Batch(0, self.reference_rows, columns)
+                reference = TableBatch(0, self.reference_rows, columns)
                 self._collector = EventCollector(self._fit(reference))
                 parts = {}
             yield from self._collector.observe(batch.part(first, batch.rows))
@@ -105,7 +105,7 @@ class DriftStream:
                 f"{self._table.name}: fewer rows than the {self.reference_rows:,} of the reference and one to watch"
             )
 
-    def _fit(self, rows: Batch) -> StreamReference:
+    def _fit(self, rows: TableBatch) -> StreamReference:
         """Without counters and identifiers, judged by all rows; a counter in even steps may begin anew."""
         exclusions = {}
         for name, first in self._schema.stats.items():
@@ -137,7 +137,9 @@ class StreamReference:
     notes: tuple[str, ...]
 
     @classmethod
-    def fit(cls, rows: Batch, selection: ColumnSelection, settings: DriftFileSettings, name: str) -> StreamReference:
+    def fit(
+        cls, rows: TableBatch, selection: ColumnSelection, settings: DriftFileSettings, name: str
+    ) -> StreamReference:
         """Raises DriftRequestError when target and prediction, or the timestamps, don't fit the settings."""
         stats = TableStats(settings.time)
         batch = stats.add(_selected(rows, selection, settings))
@@ -177,7 +179,7 @@ class StreamReference:
         return cls(name, rows.rows, settings, selection, profile, known, seasons, stats, kept, doubted, noted)
 
 
-def _selected(batch: Batch, selection: ColumnSelection, settings: DriftFileSettings) -> Batch:
+def _selected(batch: TableBatch, selection: ColumnSelection, settings: DriftFileSettings) -> TableBatch:
     names = {*selection.features, settings.target, settings.prediction, settings.time}
     return replace(batch, columns={name: values for name, values in batch.columns.items() if name in names})
 
@@ -203,7 +205,7 @@ class EventCollector:
         """The last rows, one window or a little more, for histograms."""
         self._last_rows = 0
 
-    def observe(self, batch: Batch) -> Iterator[StreamEvent]:
+    def observe(self, batch: TableBatch) -> Iterator[StreamEvent]:
         """Watch the next rows; each event as soon as it is known."""
         rows = self._stats.add(_selected(batch, self._reference.selection, self._settings))
         pane = self._reference.profile.pane
@@ -214,7 +216,7 @@ class EventCollector:
                 yield self._events[-1]
         self._rows = batch.start + batch.rows
 
-    def _observe_pane(self, rows: Batch) -> list[DriftEvent]:
+    def _observe_pane(self, rows: TableBatch) -> list[DriftEvent]:
         reference, columns = self._reference, dict(rows.columns)
         targets, predictions = reference.prediction_type.take(columns, self._counts)
         if reference.seasons is not None:
@@ -270,7 +272,7 @@ class EventCollector:
             not_judged=not_judged,
             rows=self._rows,
             reference_rows=reference.rows,
-            quality=Quality(monitor.quality(), findings),
+            quality=DataQuality(monitor.quality(), findings),
             notes=reference.notes,
             settings=self._settings.to_dict(),
             steps=tuple(self._steps),

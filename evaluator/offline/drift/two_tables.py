@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from evaluator.drift.columns import Column, read_numbers
-from evaluator.drift.comparison import FeatureReport, Report
+from evaluator.drift.comparison import FeatureReport, TableReport
 from evaluator.drift.feature import SPECIALS
 from evaluator.drift.profile import Profile
 from evaluator.drift.signals import DISTRIBUTION_KINDS, PERFORMANCE_KINDS, Signal
@@ -25,23 +25,23 @@ from evaluator.offline.drift.records import (
     UNKNOWN,
     ColumnDrift,
     ColumnSample,
+    DataQuality,
     DriftFileSettings,
     DriftReport,
     DriftRequestError,
     Finding,
     Performance,
-    Quality,
 )
 from evaluator.offline.drift.reference import (
     ROWS_ONLY,
-    ReferenceRows,
+    ReferenceTable,
     SystematicSample,
     fit_grids,
     fit_profile,
     row_losses,
 )
-from evaluator.offline.drift.scan import SCHEMA_ROWS, Batch, TableReader, TableScan, TableStats
-from evaluator.offline.drift.verdict import Slice, Slices, Verdict
+from evaluator.offline.drift.scan import SCHEMA_ROWS, TableBatch, TableReader, TableScan, TableStats
+from evaluator.offline.drift.verdict import RowSlices, Slice, TableVerdict
 from gauntlet.spelling import parse_number
 from gauntlet.table import Table
 
@@ -64,7 +64,7 @@ def compare_tables(reference: Table, current: Table, settings: DriftFileSettings
     stats = TableStats(settings.time, ambiguous=columns.ambiguous)
     # Only a table whose length is known before it is read is cheap to read twice.
     with TableScan(columns.reader(reference), stats, cached=reference.rows is None) as batches:
-        before = ReferenceRows.read(batches, settings)
+        before = ReferenceTable.read(batches, settings)
         stats.require_timestamps()
         columns, before, notes = columns.without_continuing(before, settings, reference.name)
         grids = fit_grids(before, settings, reference.name)
@@ -111,8 +111,8 @@ class _Columns:
         return TableReader(table, *self.selection.read_as, strict_texts=strict_texts)
 
     def without_continuing(
-        self, reference: ReferenceRows, settings: DriftFileSettings, table: str
-    ) -> tuple[_Columns, ReferenceRows, list[str]]:
+        self, reference: ReferenceTable, settings: DriftFileSettings, table: str
+    ) -> tuple[_Columns, ReferenceTable, list[str]]:
         """Without the rising columns that the current rows continue where the reference ends; a note on columns that
         both tables are sorted by."""
         features = self.selection.features
@@ -144,21 +144,21 @@ def _texts_without_numbers(profile: Profile, settings: DriftFileSettings) -> lis
 class CurrentRows:
     """The pass over the current table: counts by slice, and a sample for plots."""
 
-    slices: Slices
+    slices: RowSlices
     total: Slice
     sample: Mapping[str, Column]
 
     @classmethod
     def read(
         cls,
-        batches: Iterable[Batch],
+        batches: Iterable[TableBatch],
         profile: Profile,
-        reference: ReferenceRows,
+        reference: ReferenceTable,
         settings: DriftFileSettings,
         rows: int | None,
     ) -> CurrentRows:
         """Count all batches against the grids of `profile`; `rows` is their number where it is known."""
-        slices, sample = Slices(profile, settings.rules, rows), SystematicSample()
+        slices, sample = RowSlices(profile, settings.rules, rows), SystematicSample()
         performance = None if profile.truth is None else profile.truth.performance
         for batch in batches:
             for part, some in slices.split(batch):
@@ -177,9 +177,9 @@ class _ReportBuilder:
     """The report on both tables."""
 
     profile: Profile
-    reference: ReferenceRows
+    reference: ReferenceTable
     current: CurrentRows
-    verdict: Verdict
+    verdict: TableVerdict
     settings: DriftFileSettings
 
     def report(self, findings: list[Finding], notes: list[str]) -> DriftReport:
@@ -214,7 +214,7 @@ class _ReportBuilder:
             root_cause=judgement.root_cause,
             action=judgement.action,
             features=tuple(features),
-            quality=Quality(rules.quality.score, tuple(findings)),
+            quality=DataQuality(rules.quality.score, tuple(findings)),
             performance=performance,
             prediction=None if prediction is None else self._column(prediction, by_column, None, doubts),
             target=None if target is None else self._target(target, by_column.get(target.name, [])),
@@ -226,7 +226,9 @@ class _ReportBuilder:
             steps=self.current.slices.steps(self.profile),
         )
 
-    def _column_doubts(self, rules: Report, by_column: Mapping[str, Sequence[Signal]]) -> dict[str, Finding | None]:
+    def _column_doubts(
+        self, rules: TableReport, by_column: Mapping[str, Sequence[Signal]]
+    ) -> dict[str, Finding | None]:
         """The columns that can't be judged, by name, with the reason; None where the table has too few rows for any."""
         profile, settings, few = self.profile, self.settings, min(self.reference.rows, self.verdict.comparison.rows)
         doubts: dict[str, Finding | None] = {}
@@ -248,7 +250,7 @@ class _ReportBuilder:
                 doubts[settings.target] = doubt
         return doubts
 
-    def _model_doubts(self, rules: Report) -> list[Finding]:
+    def _model_doubts(self, rules: TableReport) -> list[Finding]:
         """Why the model's performance can't be judged; nothing where a loss was seen."""
         reference, metrics = self.reference, () if rules.performance is None else rules.performance.metrics
         if reference.target is None or reference.prediction is None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from evaluator.drift.calibration import Calibration
-from evaluator.drift.comparison import Comparison, Report
+from evaluator.drift.comparison import TableComparison, TableReport
 from evaluator.drift.concept import ErrorRise, error_rise
 from evaluator.drift.feature_detector import distribution_kind
 from evaluator.drift.grid import Floats
@@ -28,7 +28,7 @@ from evaluator.drift.signals import Key, Signal
 from evaluator.offline.drift.prediction_type import OutcomeCounts
 from evaluator.offline.drift.records import FEWEST_VALUES, DriftStep
 from evaluator.offline.drift.reference import FEWEST_LOSSES, ROWS_ONLY
-from evaluator.offline.drift.scan import BATCH_ROWS, Batch
+from evaluator.offline.drift.scan import BATCH_ROWS, TableBatch
 
 MOST_SLICES = 24
 """Slices at the end; at least half as many where there are rows enough."""
@@ -40,13 +40,13 @@ _SPREAD = 30  # values of the reference below which its standard deviation means
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TableVerdict:
     """What the rules say of the rows in `comparison`, against its profile.
 
     losses: of each row with both target and prediction. unusable: cells of target and prediction that can be neither.
     """
 
-    comparison: Comparison
+    comparison: TableComparison
     losses: Floats
     unusable: dict[str, int]
 
@@ -56,7 +56,7 @@ class Verdict:
         return self.comparison.settings
 
     @cached_property
-    def report(self) -> Report:
+    def report(self) -> TableReport:
         """The report of the rules of `evaluator.drift`."""
         return self.comparison.report()
 
@@ -164,7 +164,7 @@ class Verdict:
 class Slice:
     """Consecutive rows: their counts, losses of those with both outcomes, counts of target and prediction."""
 
-    comparison: Comparison
+    comparison: TableComparison
     losses: list[Floats] = field(default_factory=list)
     outcomes: OutcomeCounts = field(default_factory=OutcomeCounts)
 
@@ -172,15 +172,15 @@ class Slice:
         losses = [*self.losses, *later.losses]
         return Slice(self.comparison + later.comparison, losses, self.outcomes + later.outcomes)
 
-    def verdict(self, profile: Profile) -> Verdict:
+    def verdict(self, profile: Profile) -> TableVerdict:
         """Against a profile with the same grids."""
         comparison = copy.copy(self.comparison)
         comparison.profile = profile
         losses = np.concatenate(self.losses) if self.losses else np.empty(0)
-        return Verdict(comparison, losses, self.outcomes.unusable)
+        return TableVerdict(comparison, losses, self.outcomes.unusable)
 
 
-class Slices:
+class RowSlices:
     """At most `MOST_SLICES` slices; where the number of rows is known before, of the length that gives as many."""
 
     def __init__(self, profile: Profile, rules: DriftSettings, rows: int | None) -> None:
@@ -190,7 +190,7 @@ class Slices:
             self._size = -(-self._size // BATCH_ROWS) * BATCH_ROWS
         self._slices: list[Slice] = []
 
-    def split(self, batch: Batch) -> Iterator[tuple[Slice, Batch]]:
+    def split(self, batch: TableBatch) -> Iterator[tuple[Slice, TableBatch]]:
         """A batch cut where a slice is full, each part with the slice that it belongs to."""
         first = 0
         while first < batch.rows:
@@ -205,12 +205,12 @@ class Slices:
             if len(self._slices) == MOST_SLICES:
                 self._slices = [self._slices[i] + self._slices[i + 1] for i in range(0, MOST_SLICES, 2)]
                 self._size *= 2
-            self._slices.append(Slice(Comparison(self._profile, self._rules)))
+            self._slices.append(Slice(TableComparison(self._profile, self._rules)))
         return self._slices[-1]
 
     def total(self) -> Slice:
         """All rows as one slice."""
-        return reduce(Slice.__add__, self._slices, Slice(Comparison(self._profile, self._rules)))
+        return reduce(Slice.__add__, self._slices, Slice(TableComparison(self._profile, self._rules)))
 
     def steps(self, profile: Profile) -> SliceSteps:
         """Verdicts on the slices, against a profile that was calibrated for all rows."""

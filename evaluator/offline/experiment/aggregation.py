@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluator.offline.experiment.cells import Cell, Rows
-from evaluator.offline.experiment.log_reader import Batch, ExperimentLog, segment_value
+from evaluator.offline.experiment.cells import Cell, CellRows
+from evaluator.offline.experiment.log_reader import ExperimentLog, LogBatch, segment_value
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.guards import Exposures
 from evaluator.stats.metrics.declaration import ColumnError, Metric
@@ -84,7 +84,7 @@ class Experiment:
             self.smallest_p[challenger] = min(self.smallest_p.get(challenger, 1.0), ratio.p)
 
 
-def add_batch(experiment: Experiment, batch: Batch) -> None:
+def add_batch(experiment: Experiment, batch: LogBatch) -> None:
     """Add a batch to all cells and guards. Raises TableError for a value that its metric can't have."""
     settings = experiment.settings
     experiment.rows += len(batch)
@@ -118,7 +118,7 @@ def add_batch(experiment: Experiment, batch: Batch) -> None:
         _compare(experiment, batch, challenger, rows, treated, propensity)
 
 
-def _propensity(settings: AnalysisSettings, challenger: str, batch: Batch) -> Floats:
+def _propensity(settings: AnalysisSettings, challenger: str, batch: LogBatch) -> Floats:
     """P(challenger | champion or this challenger) of each row, shape (n,)."""
     if batch.propensity is not None:
         return batch.propensity
@@ -128,7 +128,7 @@ def _propensity(settings: AnalysisSettings, challenger: str, batch: Batch) -> Fl
 
 
 def _compare(
-    experiment: Experiment, batch: Batch, challenger: int, rows: Bools, treated: Bools, propensity: Floats | None
+    experiment: Experiment, batch: LogBatch, challenger: int, rows: Bools, treated: Bools, propensity: Floats | None
 ) -> None:
     settings = experiment.settings
     share = np.zeros(len(batch)) if propensity is None else propensity
@@ -159,7 +159,7 @@ def _paired_columns(settings: AnalysisSettings) -> list[tuple[str, ...]]:
 
 
 def _check_traffic(
-    experiment: Experiment, batch: Batch, challenger: int, rows: Bools, treated: Bools, share: Floats
+    experiment: Experiment, batch: LogBatch, challenger: int, rows: Bools, treated: Bools, share: Floats
 ) -> None:
     """Who withholds labels, or takes as known before what the arm has changed, can make anything win."""
     clusters = None if batch.clusters is None else batch.clusters[rows]
@@ -171,10 +171,10 @@ def _check_traffic(
         if check.arrival:
             there = [~np.isnan(batch.columns[name][rows]) for name in check.columns]
             values = np.all(there, axis=0).astype(np.float64)
-        experiment.cells[key].add(Rows(treated[rows], share[rows], (values,), None, clusters, ()))
+        experiment.cells[key].add(CellRows(treated[rows], share[rows], (values,), None, clusters, ()))
 
 
-def _segments(experiment: Experiment, batch: Batch, rows: Bools) -> list[tuple[tuple[str, int] | None, Bools]]:
+def _segments(experiment: Experiment, batch: LogBatch, rows: Bools) -> list[tuple[tuple[str, int] | None, Bools]]:
     """All rows, and those of every segment that is in the batch."""
     found: list[tuple[tuple[str, int] | None, Bools]] = [(None, rows)]
     for name, codes in batch.segments.items():
@@ -199,7 +199,7 @@ def _cell(settings: AnalysisSettings, metric: Metric, positive: float | None, wh
     )
 
 
-def _located(experiment: Experiment, metric: Metric, batch: Batch, mask: Bools, error: ColumnError) -> TableError:
+def _located(experiment: Experiment, metric: Metric, batch: LogBatch, mask: Bools, error: ColumnError) -> TableError:
     """The error of a refused value, by row and column. Paired form: a batch's challengers follow its champions."""
     rows = np.flatnonzero(mask)
     side, at = divmod(error.position, len(rows))
@@ -207,9 +207,11 @@ def _located(experiment: Experiment, metric: Metric, batch: Batch, mask: Bools, 
     return experiment.log.error(batch.start + int(rows[at]), column, f"is {error.value!r}, which {error.why}")
 
 
-def _rows(settings: AnalysisSettings, metric: Metric, batch: Batch, mask: Bools, treated: Bools, share: Floats) -> Rows:
+def _rows(
+    settings: AnalysisSettings, metric: Metric, batch: LogBatch, mask: Bools, treated: Bools, share: Floats
+) -> CellRows:
     champion, challenger = settings.inputs(metric)
-    return Rows(
+    return CellRows(
         treated[mask],
         share[mask],
         tuple(batch.columns[name][mask] for name in champion),

@@ -16,7 +16,7 @@ from scipy import special
 from evaluator.offline.experiment.aggregation import CellKey, Experiment, add_batch, traffic_checks
 from evaluator.offline.experiment.comparison import comparisons, of_experiment, two_sided
 from evaluator.offline.experiment.log_reader import ExperimentLog
-from evaluator.offline.experiment.result import Analysis, Comparison, Guard, SampleRatioResult
+from evaluator.offline.experiment.result import Analysis, ArmComparison, SampleRatioResult, TrafficGuard
 from evaluator.offline.experiment.sequential_looks import LookResults, LookSnapshot, judge_looks
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.always_valid import rate_p
@@ -126,13 +126,13 @@ def _fixed_p(observed: list[int], expected: list[float]) -> float:
     return float(special.chdtrc(len(observed) - 1, ((counts - shares) ** 2 / shares).sum()))
 
 
-def _guards(experiment: Experiment, results: LookResults) -> tuple[list[Guard], dict[int, list[str]]]:
+def _guards(experiment: Experiment, results: LookResults) -> tuple[list[TrafficGuard], dict[int, list[str]]]:
     """Readings of all guards; and by challenger the doubts, which hold a win without making the experiment invalid."""
-    guards: list[Guard] = []
+    guards: list[TrafficGuard] = []
     doubts: dict[int, list[str]] = {}
     if experiment.settings.unit is not None and experiment.settings.paired is None:
         exposure = experiment.exposures.reading(alpha=_GUARD_ALPHA)
-        guards.append(Guard(exposure.name, exposure.ok, exposure.reason))
+        guards.append(TrafficGuard(exposure.name, exposure.ok, exposure.reason))
     for index, key in enumerate(experiment.cells):
         if key.metric < 0:
             guard, doubt = _traffic(experiment, key, two_sided(results, index))
@@ -142,11 +142,11 @@ def _guards(experiment: Experiment, results: LookResults) -> tuple[list[Guard], 
     if experiment.settings.paired is not None:
         guards.append(_pairing(experiment))
     if experiment.log.skipped:
-        guards.append(Guard("other arms", True, f"{experiment.log.skipped:,} rows of other arms were left out"))
+        guards.append(TrafficGuard("other arms", True, f"{experiment.log.skipped:,} rows of other arms were left out"))
     return guards, doubts
 
 
-def _traffic(experiment: Experiment, key: CellKey, p: float) -> tuple[Guard, str | None]:
+def _traffic(experiment: Experiment, key: CellKey, p: float) -> tuple[TrafficGuard, str | None]:
     """Reading of one traffic check with p value p; and the doubt where p is at most the experiment's alpha."""
     check = traffic_checks(experiment.settings)[-1 - key.metric]
     arms, ok = (experiment.log.arms[0], experiment.log.arms[key.challenger]), p > _GUARD_ALPHA
@@ -157,11 +157,11 @@ def _traffic(experiment: Experiment, key: CellKey, p: float) -> tuple[Guard, str
     else:
         words, figures = _BALANCE, f"mean {champion:.5g} in {arms[0]} and {challenger:.5g} in {arms[1]}"
     doubtful = p <= experiment.settings.alpha
-    guard = Guard(check.name, ok, f"{words['in order' if ok else 'broken']}: {figures} (p = {p:.2g})")
+    guard = TrafficGuard(check.name, ok, f"{words['in order' if ok else 'broken']}: {figures} (p = {p:.2g})")
     return guard, f"{words['doubtful']}: {figures} (p = {p:.2g})" if doubtful else None
 
 
-def _pairing(experiment: Experiment) -> Guard:
+def _pairing(experiment: Experiment) -> TrafficGuard:
     """Label arrival of pairs: rows with one arm's value alone, which must be as frequent for both (p = 0.5)."""
     champion, challenger = experiment.unpaired
     both = champion + challenger
@@ -169,10 +169,10 @@ def _pairing(experiment: Experiment) -> Guard:
     ok = p > _GUARD_ALPHA
     verb = "in order" if ok else "one arm's values are missing more often, so the pairs that are left are chosen"
     counts = f"{champion:,} rows have the champion's value only, {challenger:,} the challenger's only (p = {p:.2g})"
-    return Guard("label arrival", ok, f"{verb}: {counts}")
+    return TrafficGuard("label arrival", ok, f"{verb}: {counts}")
 
 
-def _identity(settings: dict[str, object], rows: int, compared: Iterable[Comparison]) -> str:
+def _identity(settings: dict[str, object], rows: int, compared: Iterable[ArmComparison]) -> str:
     """Identifier of an answer: a hash of its settings and figures."""
     numbers = [[one.challenger, one.metric, one.segment, one.effect, one.lower, one.upper] for one in compared]
     text = json.dumps([settings, rows, numbers], sort_keys=True, default=str)

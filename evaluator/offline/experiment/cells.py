@@ -84,7 +84,7 @@ Codes = np.ndarray[tuple[int], np.dtype[np.int64]]
 _ONE_CLASS = ("auc", "precision", "recall", "f1")
 
 
-class Rows(NamedTuple):
+class CellRows(NamedTuple):
     """Rows of one batch that belong to a cell, arrays of shape (n,).
 
     Split form: `treated`, `propensity` and the metric's `columns`. Paired form: `columns` are the champion's and
@@ -170,7 +170,7 @@ class Cell:
         """Rows of the metric's class in the arm with fewer of them; infinite for metrics that are not about one."""
         return float(self._of_class.min()) if self.metric.kind in _ONE_CLASS and not self.paired else math.inf
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: CellRows) -> None:
         """Score a batch with predictions of earlier batches, then learn from it. Raises ColumnError for a bad value."""
         if rows.other is not None:
             self._add_pairs(rows)
@@ -200,7 +200,7 @@ class Cell:
         if self._adjustment is not None:
             self._adjustment.learn(tuple(column[there] for column in rows.covariates), y)
 
-    def _add_pairs(self, rows: Rows) -> None:
+    def _add_pairs(self, rows: CellRows) -> None:
         assert rows.other is not None, "pairs have both arms' columns"
         champion, challenger = self.influence.paired_values(rows.columns, rows.other)
         self.influence.learn_paired(rows.columns, rows.other)
@@ -222,7 +222,7 @@ class Cell:
             return np.ones(len(columns[0]), dtype=np.bool_)
         return np.asarray(~np.isnan(columns).any(axis=0))
 
-    def _predicted(self, rows: Rows, there: Bools) -> Floats:
+    def _predicted(self, rows: CellRows, there: Bools) -> Floats:
         """Predicted outcome m of each row: from covariates, or the champion's mean so far; NaN before there is one."""
         mean = float(self.powers.means[0])
         if self._adjustment is None or math.isnan(mean):

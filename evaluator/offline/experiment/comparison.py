@@ -15,7 +15,7 @@ from scipy.special import ndtr
 
 from evaluator.offline.experiment.aggregation import CellKey, Experiment, segment_name
 from evaluator.offline.experiment.cells import Cell
-from evaluator.offline.experiment.result import Comparison, FixedHorizon, Guard, SampleRatioResult, Stopped
+from evaluator.offline.experiment.result import ArmComparison, ClassicalTest, SampleRatioResult, Stopped, TrafficGuard
 from evaluator.offline.experiment.sequential_looks import FEWEST_EVENTS, LookResults, number
 from evaluator.stats.interim_analysis import too_little
 from evaluator.stats.multiplicity import benjamini_hochberg, holm
@@ -28,7 +28,7 @@ from evaluator.stats.tails import Tails
 _LEAST_P = 1e-300
 
 
-def comparisons(experiment: Experiment, results: LookResults) -> dict[CellKey, Comparison]:
+def comparisons(experiment: Experiment, results: LookResults) -> dict[CellKey, ArmComparison]:
     """The comparison of every challenger × metric × segment, by the key of its cell."""
     keys = {key: index for index, key in enumerate(experiment.cells) if key.metric >= 0}
     p_values = {key: _p_value(results, index, experiment.settings.alpha) for key, index in keys.items()}
@@ -84,7 +84,7 @@ def _comparison(
     p_value: float | None,
     corrected: float | None,
     family: int,
-) -> Comparison:
+) -> ArmComparison:
     """index: of the cell. corrected: the p value after the correction over a family of so many comparisons."""
     cell, arms = experiment.cells[key], (experiment.log.arms[0], experiment.log.arms[key.challenger])
     states, evidence = results.states, results.last.shown
@@ -97,7 +97,7 @@ def _comparison(
     clustered = available and evidence.clustered
     lower_in_units = float(states.lower[index]) * cell.influence.scale
     own = _of_boundary(float(states.stops.crossed[index]), cell.metric.margin, lower_in_units)
-    one = Comparison(
+    one = ArmComparison(
         challenger=arms[1],
         metric=cell.metric.name,
         segment=segment_name(experiment.log, key.segment),
@@ -141,7 +141,7 @@ def _of_boundary(crossed: float, margin: float, lower: float) -> str:
     return "inconclusive"
 
 
-def _decided(one: Comparison, reasons: list[str], alpha: float, family: int) -> Comparison:
+def _decided(one: ArmComparison, reasons: list[str], alpha: float, family: int) -> ArmComparison:
     """With the verdict over all rows, after the correction over so many comparisons."""
     verdict, p, effect = one.verdict, one.adjusted_p_value, one.effect
     # An equivalent challenger may be worse by less than the margin.
@@ -159,7 +159,7 @@ def _decided(one: Comparison, reasons: list[str], alpha: float, family: int) -> 
     return replace(one, verdict=verdict, reasons=tuple(reasons))
 
 
-def _reasons(experiment: Experiment, one: Comparison, waits: str | None) -> list[str]:
+def _reasons(experiment: Experiment, one: ArmComparison, waits: str | None) -> list[str]:
     """waits: why better, or anything, can't be said yet."""
     if not one.looks:
         return [f"no answer yet, because {waits}"]
@@ -192,7 +192,7 @@ def _reasons(experiment: Experiment, one: Comparison, waits: str | None) -> list
     return reasons
 
 
-def _horizon(experiment: Experiment, one: Comparison) -> list[str]:
+def _horizon(experiment: Experiment, one: ArmComparison) -> list[str]:
     """Sentence on the share of the planned evidence."""
     fraction = one.information_fraction or 0.0
     if fraction >= 1.0:
@@ -254,7 +254,7 @@ def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: 
     return too_little(champion.n, challenger.n, int(looks.shown.n_blocks[index]), plan, sign)
 
 
-def fixed_horizon(cell: Cell) -> FixedHorizon:
+def fixed_horizon(cell: Cell) -> ClassicalTest:
     """The classical fixed-horizon test on all rows, shown for comparison; it decides nothing.
 
     Two proportions: the pooled z test. Other means: unpooled (Welch). Pairs: the paired test. Other metrics: the score
@@ -269,8 +269,8 @@ def fixed_horizon(cell: Cell) -> FixedHorizon:
     else:
         z = _mean_z(cell.counts.score, cell.counts.variance)
     if z is None:
-        return FixedHorizon(None, None)
-    return FixedHorizon(cell.sign * z, max(float(2.0 * ndtr(-abs(z))), _LEAST_P))
+        return ClassicalTest(None, None)
+    return ClassicalTest(cell.sign * z, max(float(2.0 * ndtr(-abs(z))), _LEAST_P))
 
 
 def _mean_of(sums: Floats) -> tuple[float, float, float]:
@@ -296,10 +296,10 @@ def _mean_z(mean: float, variance: float) -> float | None:
 
 
 def of_experiment(
-    comparisons: Iterable[tuple[int, Comparison]],
+    comparisons: Iterable[tuple[int, ArmComparison]],
     arms: Sequence[str],
     ratio: SampleRatioResult | None,
-    guards: Sequence[Guard],
+    guards: Sequence[TrafficGuard],
     doubts: dict[int, list[str]],
 ) -> tuple[str, list[str]]:
     """The first of invalid, better (a challenger that passed everything), worse, equivalent, inconclusive.
@@ -326,7 +326,7 @@ def of_experiment(
     return "inconclusive", reasons
 
 
-def _of_challenger(comparisons: Sequence[Comparison], doubts: Sequence[str]) -> tuple[str, list[str]]:
+def _of_challenger(comparisons: Sequence[ArmComparison], doubts: Sequence[str]) -> tuple[str, list[str]]:
     deciding = [one for one in comparisons if one.role in ("primary", "guardrail")]
     worse = [one for one in deciding if one.verdict == "worse"]
     harmed = [one for one in worse if one.segment is None]

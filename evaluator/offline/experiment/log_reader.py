@@ -34,7 +34,7 @@ _GROWTH, _FIRST = 1.05, 10
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class LogBatch:
     """Consecutive rows of the file, arrays of shape (n,). `arm` indexes `ExperimentLog.arms`, −1 for other arms.
 
     columns: by name, as numbers (classes that are texts as codes). segments: codes by column, −1 for none. first: the
@@ -121,10 +121,10 @@ class ExperimentLog:
         order = f"counted from 0 in the order of {self._settings.time}" if self._settings.time else "counted from 0"
         return TableError(f"{self._table.name}: row {row:,} of {column} ({order}) {why}")
 
-    def batches(self) -> Iterator[tuple[Batch, bool]]:
+    def batches(self) -> Iterator[tuple[LogBatch, bool]]:
         """Every batch, and whether a look follows it. The last one is always followed by a look."""
         settings, rows, target, step = self._settings, 0, self._first_look(), _FIRST
-        held: tuple[Batch, bool] | None = None
+        held: tuple[LogBatch, bool] | None = None
         for chunk in self._table.chunks(self._numbers, self._texts):
             whole = self._batch(chunk)
             changes = self._changes(whole)
@@ -156,7 +156,7 @@ class ExperimentLog:
         at = np.searchsorted(changes, target - start)
         return int(changes[at]) + start if at < len(changes) else start + 2**62
 
-    def _changes(self, batch: Batch) -> Ints:
+    def _changes(self, batch: LogBatch) -> Ints:
         """Rows of the chunk whose cluster differs from that of the row before."""
         if batch.clusters is None:
             return np.zeros(0, dtype=np.int64)
@@ -199,7 +199,7 @@ class ExperimentLog:
         table = np.array([self._code(group, text) for text in texts.values] + [math.nan])
         return np.asarray(table[texts.codes])
 
-    def _batch(self, chunk: Chunk) -> Batch:
+    def _batch(self, chunk: Chunk) -> LogBatch:
         settings, coded = self._settings, self._class_columns()
         columns = {
             name: self._numbered(coded[name], chunk.texts[name]) if name in coded else chunk.numbers[name]
@@ -218,7 +218,7 @@ class ExperimentLog:
                     met.update(np.unique(columns[name][np.isfinite(columns[name])]).tolist())
         for name in settings.segments:
             self.segment_values[name] = chunk.texts[name].values
-        return Batch(
+        return LogBatch(
             start=chunk.start,
             arm=self._arms(chunk),
             propensity=self._propensity(chunk),
@@ -290,7 +290,7 @@ class ExperimentLog:
         return codes
 
 
-def _part(batch: Batch, start: int, end: int) -> Batch:
+def _part(batch: LogBatch, start: int, end: int) -> LogBatch:
     def cut(values: Any) -> Any:
         if isinstance(values, Mapping):
             return {name: array[start:end] for name, array in values.items()}
@@ -298,8 +298,8 @@ def _part(batch: Batch, start: int, end: int) -> Batch:
             return Codes(values.codes[start:end], values.values)
         return None if values is None else values[start:end]
 
-    cuts = {name: cut(getattr(batch, name)) for name in Batch.__slots__ if name != "start"}
-    return Batch(start=batch.start + start, **cuts)
+    cuts = {name: cut(getattr(batch, name)) for name in LogBatch.__slots__ if name != "start"}
+    return LogBatch(start=batch.start + start, **cuts)
 
 
 def segment_value(values: Sequence[str], code: int) -> str:

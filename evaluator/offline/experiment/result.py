@@ -27,7 +27,7 @@ class LookPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class FixedHorizon:
+class ClassicalTest:
     """The classical test on all rows, for comparison: one planned look, independent units, constant shares."""
 
     z: float | None
@@ -47,7 +47,7 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ArmComparison:
     """One challenger × metric × segment against the champion.
 
     `n` and `mean` by arm, under the arms' own names. `lower` and `upper` hold at all looks at once, so also where it
@@ -70,7 +70,7 @@ class Comparison:
     z: float | None
     p_value: float | None
     adjusted_p_value: float | None
-    fixed: FixedHorizon
+    fixed: ClassicalTest
     verdict: str
     reasons: tuple[str, ...]
     looks: int
@@ -95,7 +95,7 @@ class SampleRatioResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class TrafficGuard:
     """Reading of a guard of the traffic: `ok` unless a breach is shown."""
 
     name: str
@@ -111,8 +111,8 @@ class Analysis(PlainRecord):
     verdict: str
     reasons: tuple[str, ...]
     sample_ratio: SampleRatioResult | None
-    comparisons: tuple[Comparison, ...]
-    guards: tuple[Guard, ...]
+    comparisons: tuple[ArmComparison, ...]
+    guards: tuple[TrafficGuard, ...]
     champion: str
     challengers: tuple[str, ...]
     mode: str

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import chdtri, ndtr, ndtri
 
 from evaluator.offline.planning.result import OperatingCharacteristics
-from evaluator.offline.planning.schedule import Looks, Schedule
+from evaluator.offline.planning.schedule import PlannedLooks, Schedule
 from evaluator.offline.planning.settings import PlanSettings, most_discordance
 from evaluator.stats.cluster_robust import FEWEST_BLOCKS, ClusteredEvidence
 from evaluator.stats.group_sequential import Boundary
@@ -103,7 +103,7 @@ class Forecast:
         if not settings.independent:
             final &= looks.win_blocks >= settings.min_blocks
         self.last = int(np.argmax(final))
-        self.looks: Looks = looks.until(self.last).thinned(most_looks, self.schedule.ratio)
+        self.looks: PlannedLooks = looks.until(self.last).thinned(most_looks, self.schedule.ratio)
 
     @property
     def days(self) -> float:

@@ -21,7 +21,7 @@ MOST_BLOCKS: Final = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Slices:
+class TrafficSlices:
     """Traffic of one share within one harm block, shape (slices,) each. `block` counts harm blocks from 0."""
 
     block: Ints
@@ -33,7 +33,7 @@ class Slices:
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
+class PlannedLooks:
     """Looks in order, shape (looks,) each. A look is taken when a harm block has matured.
 
     block: how many harm blocks are closed; whole: whether a whole block closes with it, so that the win side has news.
@@ -55,17 +55,17 @@ class Looks:
     challenger: Floats
     exposed: Floats
 
-    def until(self, last: int) -> Looks:
+    def until(self, last: int) -> PlannedLooks:
         """The first looks, up to and including that one."""
-        return Looks(**{name: value[: last + 1] for name, value in vars(self).items()})
+        return PlannedLooks(**{name: value[: last + 1] for name, value in vars(self).items()})
 
-    def thinned(self, most: int, ratio: int) -> Looks:
+    def thinned(self, most: int, ratio: int) -> PlannedLooks:
         """At most so many looks, evenly spaced, the last one kept; whole blocks only, where some are dropped."""
         if len(self.day) <= most:
             return self
         step = ratio * math.ceil(len(self.day) / ratio / most)
         kept = np.arange(len(self.day) - 1, -1, -step)[::-1]
-        return Looks(**{name: value[kept] for name, value in vars(self).items()})
+        return PlannedLooks(**{name: value[kept] for name, value in vars(self).items()})
 
 
 class Schedule:
@@ -77,7 +77,7 @@ class Schedule:
         self.paired = settings.form == "paired"
         self._rate = settings.traffic * (settings.fraction if self.paired else 1.0)
 
-    def slices(self, blocks: int) -> Slices:
+    def slices(self, blocks: int) -> TrafficSlices:
         """The slices of the first harm blocks."""
         q = self.settings
         if blocks > MOST_BLOCKS:
@@ -102,9 +102,9 @@ class Schedule:
         else:
             share = np.array([share for share, _ in q.ramp])[np.searchsorted(stage_ends, middle)]
             information = share * (1.0 - share) * clusters * size
-        return Slices(block, starts, cuts, share, clusters * size, information)
+        return TrafficSlices(block, starts, cuts, share, clusters * size, information)
 
-    def looks(self, blocks: int) -> Looks:
+    def looks(self, blocks: int) -> PlannedLooks:
         """The looks at the first harm blocks."""
         q, s = self.settings, self.slices(blocks)
         fine = _floats(np.bincount(s.block, s.information, blocks))
@@ -117,7 +117,7 @@ class Schedule:
         day = _floats(closed * q.harm_block + q.delay)
         # In the paired form both arms answer, and nobody is exposed to the challenger but by the ramp, which is apart.
         exposed = np.zeros(blocks) if self.paired else self._exposed(day)
-        return Looks(
+        return PlannedLooks(
             block=closed,
             whole=closed % self.ratio == 0,
             day=day,

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from evaluator.offline.planning.forecast import Forecast, discordance_at
-from evaluator.offline.planning.schedule import Slices
+from evaluator.offline.planning.schedule import TrafficSlices
 from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld
 from evaluator.stats.panel import ArmTotals, Panel, States, advance
 from evaluator.stats.score_process import Floats, Ints
@@ -40,7 +40,7 @@ class OutcomeSampler:
     """Draws the outcomes of one plan in one world at one effect (oriented)."""
 
     def __init__(
-        self, settings: PlanSettings, world: SimulatedWorld, slices: Slices, effect: float, horizon: float
+        self, settings: PlanSettings, world: SimulatedWorld, slices: TrafficSlices, effect: float, horizon: float
     ) -> None:
         self.settings, self.world, self.slices, self.effect = settings, world, slices, effect
         middle = (slices.start + slices.end) / 2.0
@@ -222,7 +222,7 @@ def simulate_runs(
 
 
 def _batch(
-    forecast: Forecast, source: OutcomeSampler, slices: Slices, runs: int, rng: np.random.Generator, mode: Any
+    forecast: Forecast, source: OutcomeSampler, slices: TrafficSlices, runs: int, rng: np.random.Generator, mode: Any
 ) -> Runs:
     settings, ratio = forecast.settings, forecast.schedule.ratio
     plan = settings.plan(forecast.information, mode)
@@ -285,7 +285,7 @@ def _starts(block: Ints) -> Ints:
     return np.flatnonzero(np.diff(block, prepend=-1))
 
 
-def block_rows(drawn: ArmSums, slices: Slices, block: Ints) -> Floats:
+def block_rows(drawn: ArmSums, slices: TrafficSlices, block: Ints) -> Floats:
     """Rows of a panel, shape (runs, blocks, 4), as `split_blocks` and `paired_blocks` make them of real traffic."""
     first = _starts(block)
 

@@ -13,7 +13,7 @@ from evaluator.offline.drift.records import UNKNOWN, ColumnDrift, ColumnSample, 
 from evaluator.offline.render import rendered
 
 if TYPE_CHECKING:
-    from evaluator.offline.render.plot import Histogram
+    from evaluator.offline.render.plot import ColumnHistogram
 
 _MOST_FEATURES = 15  # rows of the text; JSON and page have all
 _MOST_FIGURES = 12  # columns with a plot of their distributions
@@ -84,7 +84,7 @@ def _context(report: DriftReport | StreamReport) -> dict[str, Any]:
     }
 
 
-def _drawn_columns(report: DriftReport) -> tuple[list[ColumnDrift], dict[str, Histogram]]:
+def _drawn_columns(report: DriftReport) -> tuple[list[ColumnDrift], dict[str, ColumnHistogram]]:
     """Columns with a plot and their histograms: those that drifted, or else the few that moved most."""
     outputs = [column for column in (report.prediction, report.target) if column is not None]
     drifted = [column for column in (*report.features, *outputs) if column.drifted]
@@ -95,11 +95,11 @@ def _drawn_columns(report: DriftReport) -> tuple[list[ColumnDrift], dict[str, Hi
     return [column for column in columns if column.name in histograms], histograms
 
 
-def _histograms(samples: Iterable[tuple[str, ColumnSample | None]], most: int) -> dict[str, Histogram]:
+def _histograms(samples: Iterable[tuple[str, ColumnSample | None]], most: int) -> dict[str, ColumnHistogram]:
     """Histograms of the first `most` columns that have one, by name."""
-    from evaluator.offline.render.plot import Histogram
+    from evaluator.offline.render.plot import ColumnHistogram
 
-    found = ((name, Histogram.of(sample)) for name, sample in samples)
+    found = ((name, ColumnHistogram.of(sample)) for name, sample in samples)
     return dict(islice(((name, histogram) for name, histogram in found if histogram is not None), most))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evaluator.offline.experiment.result import Analysis, Comparison
+from evaluator.offline.experiment.result import Analysis, ArmComparison
 from evaluator.offline.render import interval, interval_decimals, number, p_value, rendered, signed
 
 _MOST_SEGMENTS = 30  # rows of a segment table in the text; JSON and page have all
@@ -45,7 +45,7 @@ def html(answer: Analysis, title: str) -> str:
 def _context(answer: Analysis) -> dict[str, object]:
     """What text and page share: the comparisons over all rows, and functions of one comparison."""
 
-    def figures(one: Comparison) -> list[str]:
+    def figures(one: ArmComparison) -> list[str]:
         counts = [f"{one.n.get(arm, 0):,}" for arm in (answer.champion, one.challenger)]
         effect = [signed(one.effect, decimals(one)), interval(one.lower, one.upper, decimals(one))]
         return [*counts, *effect, p_value(one.p_value), one.verdict]
@@ -62,34 +62,34 @@ def _context(answer: Analysis) -> dict[str, object]:
     }
 
 
-def _by_p_value(one: Comparison) -> float:
+def _by_p_value(one: ArmComparison) -> float:
     return 2.0 if one.p_value is None else one.p_value
 
 
-def decimals(one: Comparison) -> int | None:
+def decimals(one: ArmComparison) -> int | None:
     """How many decimals a comparison's figures have."""
     return interval_decimals(one.lower, one.upper)
 
 
-def better(comparison: Comparison) -> str:
+def better(comparison: ArmComparison) -> str:
     """Which direction is better, and what is accepted."""
     margin = f", margin {number(comparison.margin)}" if comparison.margin else ""
     return f"{comparison.direction} is better{margin}"
 
 
-def overall(answer: Analysis) -> list[Comparison]:
+def overall(answer: Analysis) -> list[ArmComparison]:
     """The comparisons over all rows, primary ones first."""
     whole = [one for one in answer.comparisons if one.segment is None]
     return sorted(whole, key=lambda one: _ROLES.index(one.role) if one.role in _ROLES else len(_ROLES))
 
 
-def segments(answer: Analysis, whole: Comparison) -> list[Comparison]:
+def segments(answer: Analysis, whole: ArmComparison) -> list[ArmComparison]:
     """The segments of a comparison over all rows."""
     key = (whole.challenger, whole.metric)
     return [one for one in answer.comparisons if one.segment is not None and (one.challenger, one.metric) == key]
 
 
-def evidence(one: Comparison) -> str:
+def evidence(one: ArmComparison) -> str:
     """How much was seen, and what it was corrected for."""
     facts = [f"{one.looks:,} looks"]
     if one.information_fraction is not None:
@@ -105,7 +105,7 @@ def evidence(one: Comparison) -> str:
     return ", ".join(facts)
 
 
-def difference(answer: Analysis, one: Comparison) -> str:
+def difference(answer: Analysis, one: ArmComparison) -> str:
     """One sentence: why the classical answer and the sequential one differ, or that they do not."""
     fixed, valid, alpha = one.fixed.p_value, one.p_value, answer.alpha
     if fixed is None or valid is None:
@@ -131,7 +131,7 @@ def difference(answer: Analysis, one: Comparison) -> str:
     return f"{agreed}."
 
 
-def _classical_limits(answer: Analysis, one: Comparison) -> list[str]:
+def _classical_limits(answer: Analysis, one: ArmComparison) -> list[str]:
     """What the classical test does not know about these rows."""
     settings, limits = answer.settings, []
     if one.looks > 1:

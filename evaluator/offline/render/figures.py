@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from evaluator.drift.severity import Severity
 from evaluator.offline.drift.records import DriftStep, StreamEvent
-from evaluator.offline.experiment.result import Analysis, Comparison, LookPoint
+from evaluator.offline.experiment.result import Analysis, ArmComparison, LookPoint
 from evaluator.offline.planning.result import PlanReport, SimulationReport
 from evaluator.offline.render import (
     interval,
@@ -29,7 +29,7 @@ from evaluator.offline.render import (
     signed,
     whole,
 )
-from evaluator.offline.render.plot import BLUE, DASHED, DOTTED, GREEN, GREY, INK, LINE, MUTED, ORANGE, Histogram
+from evaluator.offline.render.plot import BLUE, DASHED, DOTTED, GREEN, GREY, INK, LINE, MUTED, ORANGE, ColumnHistogram
 
 _VERDICTS = {"better": (GREEN, "^"), "worse": (ORANGE, "v"), "equivalent": (BLUE, "s")}
 """Colour and mark of a verdict."""
@@ -40,7 +40,7 @@ _MOST_FEATURES = 12  # rows of the heat map
 # Experiments ---------------------------------------------------------------------------------------------------------
 
 
-def looks(answer: Analysis, one: Comparison, name: str) -> Markup | None:
+def looks(answer: Analysis, one: ArmComparison, name: str) -> Markup | None:
     """Effect with its interval over the looks, z between its boundaries, and the arms' means; None without a look."""
     points = _thinned([point for point in one.history if point.effect is not None])
     if not points:
@@ -64,7 +64,7 @@ def looks(answer: Analysis, one: Comparison, name: str) -> Markup | None:
         return plot.svg(figure, name, f"{one.metric}, {one.challenger} against {answer.champion}: {outcome}")
 
 
-def _effect(axes: Axes, one: Comparison, points: Sequence[LookPoint]) -> None:
+def _effect(axes: Axes, one: ArmComparison, points: Sequence[LookPoint]) -> None:
     rows = [point.rows for point in points]
     late = points[len(points) // 2 :]  # the first intervals would hide all others
     effects = [point.effect for point in points[len(points) // 4 :]]
@@ -115,7 +115,7 @@ def _line(
     return [value for _, value in known]
 
 
-def _means(axes: Axes, answer: Analysis, one: Comparison) -> None:
+def _means(axes: Axes, answer: Analysis, one: ArmComparison) -> None:
     marks = ((answer.champion, GREY, "o"), (one.challenger, BLUE, "s"))
     arms = [(arm, colour, mark, value) for arm, colour, mark in marks if (value := one.mean.get(arm)) is not None]
     values = [value for *_, value in arms]
@@ -137,7 +137,7 @@ def _means(axes: Axes, answer: Analysis, one: Comparison) -> None:
     axes.set_title("The arms' values")
 
 
-def forest(whole_log: Comparison, segments: Sequence[Comparison], name: str) -> Markup | None:
+def forest(whole_log: ArmComparison, segments: Sequence[ArmComparison], name: str) -> Markup | None:
     """Forest plot: the effect over all rows, and below it in each segment, with intervals; None when none is known."""
     shown = [one for one in (whole_log, *segments) if one.effect is not None]
     if len(shown) < 2:
@@ -168,7 +168,7 @@ def forest(whole_log: Comparison, segments: Sequence[Comparison], name: str) -> 
         return plot.svg(figure, name, title)
 
 
-def _whiskers(axes: Axes, one: Comparison, row: int, reach: tuple[float, float], *, whole: bool) -> None:
+def _whiskers(axes: Axes, one: ArmComparison, row: int, reach: tuple[float, float], *, whole: bool) -> None:
     """A dot and its interval; a side that leaves the plot, or is open, ends in an arrow."""
     colour, mark = _VERDICTS.get(one.verdict, _UNDECIDED)
     low = reach[0] if one.lower is None else max(one.lower, reach[0])
@@ -182,7 +182,7 @@ def _whiskers(axes: Axes, one: Comparison, row: int, reach: tuple[float, float],
         axes.plot([one.effect], [row], mark, color=colour, markersize=size, markeredgecolor="white")
 
 
-def _reach(values: Sequence[float | None], one: Comparison) -> tuple[float, float]:
+def _reach(values: Sequence[float | None], one: ArmComparison) -> tuple[float, float]:
     """Limits that hold zero, the margin and nearly all values; what reaches far beyond the others is cut."""
     known = sorted(value for value in values if value is not None)
     keep = known[len(known) // 50 : len(known) - len(known) // 50]
@@ -197,7 +197,7 @@ def _thinned(points: Sequence[LookPoint]) -> list[LookPoint]:
     return kept if not points or kept[-1] is points[-1] else [*kept, points[-1]]
 
 
-def _arrow(one: Comparison) -> str:
+def _arrow(one: ArmComparison) -> str:
     return "challenger better →" if one.direction == "higher" else "← challenger better"
 
 
@@ -211,7 +211,7 @@ def _thousands(value: float, _: object) -> str:
 # Drift ---------------------------------------------------------------------------------------------------------------
 
 
-def distribution(column: str, histogram: Histogram, name: str) -> Markup:
+def distribution(column: str, histogram: ColumnHistogram, name: str) -> Markup:
     """Reference and current shares of one column side by side."""
     with plot.drawing():
         figure = Figure(figsize=(5.2, 2.5), layout="constrained")

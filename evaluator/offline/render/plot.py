@@ -1,7 +1,7 @@
 """Plots as inline SVG: one style, one palette, the same bytes for the same data; text stays text in the page's font.
 
 Figures are drawn by themselves, never through pyplot's shared state. Every colour is doubled by a mark, a line style or
-a word. `Histogram` is what a column's plot shows of two samples.
+a word. `ColumnHistogram` is what a column's plot shows of two samples.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def note(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, flo
 
 
 @dataclass(frozen=True, slots=True)
-class Histogram:
+class ColumnHistogram:
     """Distributions of one column in the reference and now, as shares of the present values; for plots only.
 
     edges: of the bins of numbers, shape (bins + 1,), else empty. labels: of the bars of categories or of few whole
@@ -126,7 +126,7 @@ class Histogram:
     current: tuple[float, ...]
 
     @classmethod
-    def of(cls, sample: ColumnSample | None) -> Histogram | None:
+    def of(cls, sample: ColumnSample | None) -> ColumnHistogram | None:
         """None without a sample, where a side has no value, or where no bin fits between the values."""
         if sample is None:
             return None
@@ -134,7 +134,7 @@ class Histogram:
         return build(sample.reference, sample.current)
 
     @classmethod
-    def _of_numbers(cls, reference: Column, current: Column) -> Histogram | None:
+    def _of_numbers(cls, reference: Column, current: Column) -> ColumnHistogram | None:
         """Over the range that holds nearly all of both; values beyond it count at its ends."""
         before, now = _finite(reference), _finite(current)
         if not len(before) or not len(now):
@@ -153,7 +153,7 @@ class Histogram:
         return cls(tuple(edges.tolist()), (), _shares_of_bins(before, edges), _shares_of_bins(now, edges))
 
     @classmethod
-    def _of_categories(cls, reference: Column, current: Column) -> Histogram | None:
+    def _of_categories(cls, reference: Column, current: Column) -> ColumnHistogram | None:
         """Histogram of the categories that are most frequent on either side, the rest as one."""
         before, now = _category_counts(reference), _category_counts(current)
         if not before or not now:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from datetime import UTC, datetime
 
-from gauntlet.cli.demo.report_model import Job, Month, Policy, Report, Rollout, TimelineEntry
+from gauntlet.cli.demo.report_model import DemoReport, Month, RecordedJob, RecordedRollout, RenewalPolicy, TimelineEntry
 from gauntlet.cli.demo.timeline import share_text
 
 _WIDTH = 100
@@ -29,7 +29,7 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def interval(rollout: Rollout) -> str:
+def interval(rollout: RecordedRollout) -> str:
     """The effect at the decision, with its interval."""
     look = rollout.final
     if look is None or look.effect is None:
@@ -38,13 +38,13 @@ def interval(rollout: Rollout) -> str:
     return f"{look.effect:+.4f} [{low}, {high}]"
 
 
-def evidence(rollout: Rollout) -> str:
+def evidence(rollout: RecordedRollout) -> str:
     """How much the decision rests on."""
     look = rollout.final
     return f"{look.blocks} blocks, {look.pairs:,} pairs, {look.information:.0%} of the evidence" if look else ""
 
 
-def shown(rollout: Rollout) -> bool:
+def shown(rollout: RecordedRollout) -> bool:
     """Whether the text shows the rollout: of the retrained ones only those that were promoted."""
     return rollout.state == "promoted" or rollout.rule == "prove"
 
@@ -60,18 +60,18 @@ def notable(entry: TimelineEntry) -> bool:
     return entry.kind not in routine or entry.rule == "prove" or entry.actor not in ("retrainer", "evaluator")
 
 
-def shares(report: Report) -> str:
+def shares(report: DemoReport) -> str:
     """How many realised shares lie where a fair coin would put them."""
     inside = sum(share.inside for share in report.realised)
     return f"{inside} of {len(report.realised)} shares of a challenger in an allocation are within 3 sigma"
 
 
-def stages(rollout: Rollout) -> str:
+def stages(rollout: RecordedRollout) -> str:
     """The stages with the days spent in each."""
     return ", ".join(f"{share_text(s.share)} {(s.until - s.since) / 86_400:.1f} d" for s in rollout.stages)
 
 
-def answers(rollout: Rollout) -> str:
+def answers(rollout: RecordedRollout) -> str:
     """How many requests the challenger answered, and how many after its end."""
     after = f", {rollout.answers_after:,} after its end" if rollout.state in ("rolled_back", "archived") else ""
     return f"{rollout.answers:,} requests answered by it{after}"
@@ -100,22 +100,22 @@ def served(month: Month) -> str:
     return ", ".join([*shares, *([f"{len(by_share) - _VERSIONS} more"] if len(by_share) > _VERSIONS else [])])
 
 
-def broken(policy: Policy) -> str:
+def broken(policy: RenewalPolicy) -> str:
     """What the two broken models make of a policy: only a blind one serves them."""
     return "not served" if policy.log_loss_with_broken is None else number(policy.log_loss_with_broken)
 
 
-def gate_loss(job: Job, who: str, metric: str) -> str:
+def gate_loss(job: RecordedJob, who: str, metric: str) -> str:
     """The mean loss of `champion` or `challenger` on the held-out flights."""
     return number(job.metrics.get(who, {}).get(metric))
 
 
-def job_answer(job: Job) -> str:
+def job_answer(job: RecordedJob) -> str:
     """The version that the job made, or why there is none."""
     return job.version or ("rejected" if job.accepted is False else job.status)
 
 
-def conclusion(report: Report) -> str:
+def conclusion(report: DemoReport) -> str:
     """Whether everything adds up, in one sentence."""
     failed = "; ".join(check.name for check in report.checks if not check.passed)
     if failed:

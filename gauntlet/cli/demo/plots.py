@@ -16,7 +16,7 @@ from evaluator.offline.render import plot
 from gauntlet import events
 from gauntlet.cli.demo import phrases
 from gauntlet.cli.demo.phrases import interval, month_name
-from gauntlet.cli.demo.report_model import Look, Report, Rollout
+from gauntlet.cli.demo.report_model import DemoReport, RecordedLook, RecordedRollout
 from gauntlet.types import Rule, Severity
 
 _DAY = 86_400
@@ -34,7 +34,7 @@ _RULE: Any = {"linewidth": 1, "linestyle": plot.DOTTED}
 _BOUND: Any = {"color": plot.INK, "linewidth": 1.1, "linestyle": plot.DASHED}
 
 
-def evidence(report: Report) -> Markup:
+def evidence(report: DemoReport) -> Markup:
     """Each rollout's effect with its interval, and z between its boundaries."""
     with plot.drawing():
         figure, (top, low) = _figure(report, 6.4, (1.25, 1))
@@ -67,7 +67,7 @@ def evidence(report: Report) -> Markup:
         return plot.svg(figure, "evidence", f"Effect over time of each rollout, and z with its boundaries. {ends}")
 
 
-def _effect(axes: Axes, rollout: Rollout) -> None:
+def _effect(axes: Axes, rollout: RecordedRollout) -> None:
     colour = _ENDS[rollout.state][0]
     looks = [(look, look.effect) for look in rollout.looks if look.effect is not None]
     times = [look.at / _DAY for look, _ in looks]
@@ -80,7 +80,7 @@ def _effect(axes: Axes, rollout: Rollout) -> None:
         axes.plot([final.at / _DAY], [final.effect], marker="o", markersize=7, color=colour, markeredgecolor="white")
 
 
-def _z(axes: Axes, rollout: Rollout) -> None:
+def _z(axes: Axes, rollout: RecordedRollout) -> None:
     colour = _ENDS[rollout.state][0]
     z = [(look.at / _DAY, look.z) for look in rollout.looks if look.z is not None]
     win = [(look.at / _DAY, look.bound_win) for look in rollout.looks if look.bound_win is not None]
@@ -89,7 +89,7 @@ def _z(axes: Axes, rollout: Rollout) -> None:
         axes.plot(*np.array(points).reshape(-1, 2).T, **line)
 
 
-def ramp(report: Report) -> Markup:
+def ramp(report: DemoReport) -> Markup:
     """The challenger's share of the traffic over time."""
     with plot.drawing():
         figure, (axes,) = _figure(report, 3.0, (1,))
@@ -119,7 +119,7 @@ def ramp(report: Report) -> Markup:
         return plot.svg(figure, "ramp", f"The challenger's share of the traffic over time: {ends}")
 
 
-def drift(report: Report) -> Markup:
+def drift(report: DemoReport) -> Markup:
     """Severity of drift over time, and the features to blame at each event."""
     with plot.drawing():
         names = _worst_features(report.drift)
@@ -142,7 +142,7 @@ def drift(report: Report) -> Markup:
         return plot.svg(figure, "drift", f"Severity of drift over time and the features to blame: {steps}")
 
 
-def _feature_distances(axes: Axes, report: Report, names: Sequence[str]) -> None:
+def _feature_distances(axes: Axes, report: DemoReport, names: Sequence[str]) -> None:
     """A dot for each feature of each event; the number is left out where it would be written over another."""
     if not names:
         return _nothing(axes, "no feature was to blame")
@@ -165,7 +165,7 @@ def _feature_distances(axes: Axes, report: Report, names: Sequence[str]) -> None
     return None
 
 
-def severity(report: Report) -> tuple[list[float], list[int]]:
+def severity(report: DemoReport) -> tuple[list[float], list[int]]:
     """Times and severity ranks of the open episode; a new champion begins with none."""
     found = [(report.begin, 0)]
     found += [(step.at, 0 if step.event == "close" else Severity(step.severity).rank) for step in report.drift]
@@ -174,7 +174,7 @@ def severity(report: Report) -> tuple[list[float], list[int]]:
     return [at for at, _ in found], [rank for _, rank in found]
 
 
-def _champion_changes(report: Report) -> list[float]:
+def _champion_changes(report: DemoReport) -> list[float]:
     pairs = zip(report.ramp, report.ramp[1:], strict=False)
     return [after.at for before, after in pairs if after.champion != before.champion]
 
@@ -186,7 +186,7 @@ def _worst_features(drift: Sequence[events.Drift]) -> list[str]:
     return sorted(worst, key=lambda name: (-worst[name], name))[:_FEATURES]
 
 
-def months(report: Report) -> Markup:
+def months(report: DemoReport) -> Markup:
     """Log loss by month: what was served, and the first champion for ever."""
     with plot.drawing():
         figure = Figure(figsize=(plot.WIDTH, 3.6), layout="constrained")
@@ -214,7 +214,7 @@ def months(report: Report) -> Markup:
         return plot.svg(figure, "months", f"Log loss by month, served and first champion for ever: {figures}")
 
 
-def policies(report: Report) -> Markup:
+def policies(report: DemoReport) -> Markup:
     """Log loss by month of what each policy serves."""
     with plot.drawing():
         figure = Figure(figsize=(plot.WIDTH, 3.6), layout="constrained")
@@ -232,7 +232,7 @@ def policies(report: Report) -> Markup:
         return plot.svg(figure, "policies", f"Log loss by month under each policy; of the year: {figures}")
 
 
-def _figure(report: Report, height: float, ratios: Sequence[float]) -> tuple[Figure, list[Axes]]:
+def _figure(report: DemoReport, height: float, ratios: Sequence[float]) -> tuple[Figure, list[Axes]]:
     """Plots one below the other with the run's time as their common horizontal axis, in days since the epoch."""
     figure = Figure(figsize=(plot.WIDTH, height), layout="constrained")
     grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=list(ratios))
@@ -244,14 +244,14 @@ def _figure(report: Report, height: float, ratios: Sequence[float]) -> tuple[Fig
     return figure, axes
 
 
-def _named(rollouts: Sequence[Rollout]) -> list[Rollout]:
+def _named(rollouts: Sequence[RecordedRollout]) -> list[RecordedRollout]:
     """Those with a label: of many only what became of the ones that a person has begun."""
     if len(rollouts) <= _LABELS:
         return list(rollouts)
     return [rollout for rollout in rollouts if rollout.rule == Rule.PROVE and rollout.state != "archived"]
 
 
-def _visible(looks: Sequence[Look]) -> list[float]:
+def _visible(looks: Sequence[RecordedLook]) -> list[float]:
     """What the effect's axis must show: the effects, and the limits of the later half of the looks only, because the
     first intervals would dwarf all others."""
     known = [look for look in looks if look.effect is not None]
@@ -261,7 +261,7 @@ def _visible(looks: Sequence[Look]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _levels(times: Sequence[float], report: Report) -> list[int]:
+def _levels(times: Sequence[float], report: DemoReport) -> list[int]:
     """The row, 0 or 1, of the label at each time: another one than its neighbour's where they would overlap."""
     room = (report.end - report.begin) / 11  # a label's width on this axis
     levels: list[int] = []

@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from gauntlet.cli.demo.flights import DAY, YEAR_START, Flights, numeric_steps
 from gauntlet.cli.demo.replay import Submission
-from gauntlet.cli.demo.report_model import Month, Policy
+from gauntlet.cli.demo.report_model import Month, RenewalPolicy
 from gauntlet.losses import loss
 
 Floats = NDArray[np.float64]
@@ -122,14 +122,14 @@ def with_broken(
 
 def policies(
     flights: Flights, n: int, first: Floats, submissions: Sequence[Submission], year: Month, months: Sequence[Month]
-) -> tuple[Policy, ...]:
+) -> tuple[RenewalPolicy, ...]:
     """The first model for ever, the blind policies and Gauntlet, in this order.
 
     first: the first champion's probability of being late for the first `n` flights. year, months: what Gauntlet served.
     """
     hindsight = Hindsight(flights, n)
-    ours = Policy(name="Gauntlet", log_loss=year.log_loss, months=tuple(each.log_loss for each in months))
-    kept = Policy(
+    ours = RenewalPolicy(name="Gauntlet", log_loss=year.log_loss, months=tuple(each.log_loss for each in months))
+    kept = RenewalPolicy(
         name="the first model for ever",
         log_loss=year.log_loss_first,
         months=tuple(each.log_loss_first for each in months),
@@ -141,7 +141,7 @@ def policies(
         served = blind(hindsight, losses, every, window)
         shipped = with_broken(hindsight, served, every, submissions)
         found.append(
-            Policy(
+            RenewalPolicy(
                 name=name,
                 log_loss=_mean(served),
                 log_loss_with_broken=_mean(shipped),

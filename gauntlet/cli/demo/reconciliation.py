@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from gauntlet.cli.demo.event_reader import Outcomes, Predictions
 from gauntlet.cli.demo.replay import Sent
-from gauntlet.cli.demo.report_model import AllocationStep, Check, Month, OnRamp, RealisedShare, Rollout
+from gauntlet.cli.demo.report_model import (
+    AllocationStep,
+    Month,
+    OnRamp,
+    RealisedShare,
+    ReconciliationCheck,
+    RecordedRollout,
+)
 from gauntlet.losses import loss
 
 _TAKEN_OUT = ("rolled_back", "archived")
@@ -100,7 +107,7 @@ def misrouted(predictions: Predictions, ramp: Sequence[AllocationStep]) -> int:
     return int(wrong.sum())
 
 
-def answers_after(predictions: Predictions, ramp: Sequence[AllocationStep], rollout: Rollout) -> int:
+def answers_after(predictions: Predictions, ramp: Sequence[AllocationStep], rollout: RecordedRollout) -> int:
     """Requests that a model answered after it was taken out and until a later allocation lets it in again.
 
     "After" goes by the log: from the first answer of a later allocation on, in each partition.
@@ -121,10 +128,10 @@ def checks(
     predictions: Predictions,
     outcomes: Outcomes,
     counts: Mapping[str, int],
-    rollouts: Sequence[Rollout],
+    rollouts: Sequence[RecordedRollout],
     wrong: int,
     horizon: float,
-) -> list[Check]:
+) -> list[ReconciliationCheck]:
     """The lines of the reconciliation.
 
     ids: the flights sent. sent: what the replay counted. counts: what the evaluator counted. wrong: the number of
@@ -176,7 +183,7 @@ def checks(
 
 def _outcome_checks(
     sent: Sent, predictions: Predictions, outcomes: Outcomes, counts: Mapping[str, int], horizon: float
-) -> list[Check]:
+) -> list[ReconciliationCheck]:
     predicted_at = predictions.table["at"].reindex(outcomes.table.index)
     late = int((outcomes.table["at"] - predicted_at > horizon).sum())  # False where there is no prediction
     joined = int(predicted_at.notna().sum()) - late
@@ -213,6 +220,6 @@ def _outcome_checks(
     ]
 
 
-def _check(name: str, passed: bool, text: str, counts: dict[str, int]) -> Check:
+def _check(name: str, passed: bool, text: str, counts: dict[str, int]) -> ReconciliationCheck:
     """One check; the counts fill the placeholders of `text`."""
-    return Check(name=name, passed=passed, text=text.format(**counts), counts=counts)
+    return ReconciliationCheck(name=name, passed=passed, text=text.format(**counts), counts=counts)

@@ -23,7 +23,7 @@ from gauntlet.cli.demo import event_reader, phrases, plots, policies, reconcilia
 from gauntlet.cli.demo.event_reader import Outcomes, Predictions
 from gauntlet.cli.demo.flights import Flights
 from gauntlet.cli.demo.replay import Sent, Submission
-from gauntlet.cli.demo.report_model import AllocationStep, Job, Report, Rollout
+from gauntlet.cli.demo.report_model import AllocationStep, DemoReport, RecordedJob, RecordedRollout
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
 from gauntlet.registry.artifact import Predictor
@@ -34,7 +34,7 @@ _ROWS = 20_000  # instances scored at once: 20 MB of matrix
 
 async def collect(
     config: Config, flights: Flights, sent: Sent, submissions: Sequence[Submission], began: float
-) -> Report:
+) -> DemoReport:
     """Read everything back and check it against what the replay `sent`.
 
     submissions: the models that a person handed in. began: the demo's start (monotonic).
@@ -63,7 +63,7 @@ async def collect(
         wrong=reconciliation.misrouted(predictions, ramp),
         horizon=float(config.evidence.outcome_horizon),
     )
-    return Report(
+    return DemoReport(
         experiment=name,
         metric=config.metric,
         first=history[0][1].champion,
@@ -99,7 +99,7 @@ class _Recorded(NamedTuple):
     outcomes: Outcomes
     evaluations: list[events.Evaluation]
     drift: list[events.Drift]
-    jobs: list[Job]
+    jobs: list[RecordedJob]
 
 
 async def _recorded(config: Config, ids: Sequence[str], first: Predictor) -> _Recorded:
@@ -129,12 +129,12 @@ async def _from_state(config: Config) -> tuple[timeline.History, status.Evaluato
     return history, msgspec.json.decode(value or b"{}", type=status.EvaluatorProgress)
 
 
-def to_json(report: Report) -> bytes:
+def to_json(report: DemoReport) -> bytes:
     """The report with stable keys, indented; null where there is no answer."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2)
 
 
-def to_html(report: Report) -> str:
+def to_html(report: DemoReport) -> str:
     """One page, which needs no other file; the same report gives the same bytes."""
     begin, end = (f"{datetime.fromtimestamp(at, UTC):%d %B %Y}".lstrip("0") for at in (report.begin, report.end))
     return rendered(
@@ -144,7 +144,7 @@ def to_html(report: Report) -> str:
     )
 
 
-def to_text(report: Report) -> str:
+def to_text(report: DemoReport) -> str:
     """The report for a terminal, in at most 100 columns."""
     return rendered("report.txt", {"report": report, "text": phrases, "worth": worth_document}, _HERE)
 
@@ -155,7 +155,7 @@ def _scores(model: Predictor, flights: Flights, n: int) -> NDArray[np.float64]:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _counted(rollout: Rollout, predictions: Predictions, ramp: Sequence[AllocationStep]) -> Rollout:
+def _counted(rollout: RecordedRollout, predictions: Predictions, ramp: Sequence[AllocationStep]) -> RecordedRollout:
     """The rollout with the requests that it answered, lost to the champion, or answered too late."""
     own = predictions.table[predictions.table["rollout"] == rollout.id]
     return msgspec.structs.replace(

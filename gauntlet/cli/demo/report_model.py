@@ -33,7 +33,7 @@ class StageTime(msgspec.Struct, frozen=True, kw_only=True):
     until: float
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedLook(msgspec.Struct, frozen=True, kw_only=True):
     """One look at a rollout's evidence. The harm boundary is crossed where -z exceeds `bound_harm`."""
 
     id: str
@@ -51,7 +51,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     pairs: int
 
 
-class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedRollout(msgspec.Struct, frozen=True, kw_only=True):
     """One challenger's rollout: who started it, its stages and looks, and how it ended (`running` if it did not).
 
     `final` is the look that the decision was made on. `answers` counts requests that the challenger answered,
@@ -71,8 +71,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     actor: str = ""
     reason: str = ""
     stages: tuple[StageTime, ...] = ()
-    looks: tuple[Look, ...] = ()
-    final: Look | None = None
+    looks: tuple[RecordedLook, ...] = ()
+    final: RecordedLook | None = None
     answers: int = 0
     answers_after: int = 0
     fallbacks: int = 0
@@ -102,7 +102,7 @@ class AllocationStep(msgspec.Struct, frozen=True, kw_only=True):
         return sum(each.share for each in self.on_ramp)
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedJob(msgspec.Struct, frozen=True, kw_only=True):
     """One retraining job; `metrics` holds the means of champion, challenger and holdout comparison at the gate."""
 
     id: str
@@ -136,7 +136,7 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
     accuracy_first: float | None
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class RenewalPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """One policy of renewal and the mean log loss of what it would have served on the same flights.
 
     A blind policy deploys the two broken models as well: `log_loss_with_broken` and `months` are with them, over the
@@ -164,7 +164,7 @@ class RealisedShare(msgspec.Struct, frozen=True, kw_only=True):
     inside: bool
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
+class ReconciliationCheck(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the reconciliation: a sentence with its counts, and whether it holds."""
 
     name: str
@@ -173,7 +173,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
     """The whole report. `first` is the first day's champion; `reconciled` says that every check has passed.
 
     `per_second` is predictions over the replay's `seconds`, which include evaluation and training; `total_seconds` run
@@ -194,15 +194,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     total_seconds: float
     per_second: float
     reconciled: bool
-    checks: tuple[Check, ...]
+    checks: tuple[ReconciliationCheck, ...]
     timeline: tuple[TimelineEntry, ...]
-    rollouts: tuple[Rollout, ...]
+    rollouts: tuple[RecordedRollout, ...]
     ramp: tuple[AllocationStep, ...]
     realised: tuple[RealisedShare, ...]
     drift: tuple[events.Drift, ...]
-    jobs: tuple[Job, ...]
+    jobs: tuple[RecordedJob, ...]
     months: tuple[Month, ...]
     year: Month
-    policies: tuple[Policy, ...] = ()
+    policies: tuple[RenewalPolicy, ...] = ()
     worth: tuple[PromotionWorth, ...] = ()
     lineage: Lineage | None = None

@@ -25,7 +25,7 @@ from gauntlet import bootstrap
 from gauntlet.cli.demo import flights as data
 from gauntlet.cli.demo import report
 from gauntlet.cli.demo.replay import Replay, Submission
-from gauntlet.cli.demo.report_model import Report
+from gauntlet.cli.demo.report_model import DemoReport
 from gauntlet.cli.demo.run_folder import fresh
 from gauntlet.cli.up import SERVICES, Services
 from gauntlet.config import load as configs
@@ -95,7 +95,7 @@ async def _run(folder: Path, ports: list[int], arguments: argparse.Namespace) ->
         await asyncio.gather(replay, *tasks.values(), return_exceptions=True)
 
 
-def _write(folder: Path, found: Report) -> int:
+def _write(folder: Path, found: DemoReport) -> int:
     """Print the report, write it as JSON and as a page, name their paths; 0 if everything adds up, else 1."""
     summary, html = folder / "summary.json", folder / "report.html"
     summary.write_bytes(report.to_json(found))

@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from gauntlet import events
-from gauntlet.cli.demo.report_model import AllocationStep, Job, Look, OnRamp, Rollout, StageTime, TimelineEntry
+from gauntlet.cli.demo.report_model import (
+    AllocationStep,
+    OnRamp,
+    RecordedJob,
+    RecordedLook,
+    RecordedRollout,
+    StageTime,
+    TimelineEntry,
+)
 from gauntlet.rollout import Control, Ended
 from gauntlet.rollout import Rollout as RunningRollout
 
@@ -54,7 +62,7 @@ def ramp(history: History, begin: float) -> list[AllocationStep]:
     ]
 
 
-def jobs(found: Sequence[events.Job]) -> list[Job]:
+def jobs(found: Sequence[events.Job]) -> list[RecordedJob]:
     """The retraining jobs. A job's events share its id: the first says when it was asked for, the last how it ended."""
     asked: dict[str, float] = {}
     last: dict[str, events.Job] = {}
@@ -63,17 +71,19 @@ def jobs(found: Sequence[events.Job]) -> list[Job]:
         if job.id not in last or last[job.id].status in _UNFINISHED:
             last[job.id] = job
     return [
-        _project(job, Job, asked=asked[job.id], ended=None if job.status in _UNFINISHED else job.at)
+        _project(job, RecordedJob, asked=asked[job.id], ended=None if job.status in _UNFINISHED else job.at)
         for job in last.values()
     ]
 
 
-def rollouts(history: History, evaluations: Sequence[events.Evaluation], begin: float, end: float) -> list[Rollout]:
+def rollouts(
+    history: History, evaluations: Sequence[events.Evaluation], begin: float, end: float
+) -> list[RecordedRollout]:
     """Every rollout of the history, in order; `end` closes the stage of one that is still running.
 
     evaluations: oldest first.
     """
-    found: dict[str, Rollout] = {}
+    found: dict[str, RecordedRollout] = {}
     for _, control in history:
         at = time_of(control, begin)
         last = control.last
@@ -90,11 +100,11 @@ def rollouts(history: History, evaluations: Sequence[events.Evaluation], begin: 
     return list(found.values())
 
 
-def _started(running: RunningRollout, control: Control, evaluations: Sequence[events.Evaluation]) -> Rollout:
+def _started(running: RunningRollout, control: Control, evaluations: Sequence[events.Evaluation]) -> RecordedRollout:
     """The rollout with all its looks; while it runs, the last one is its final look."""
     once = {e.id: e for e in evaluations if e.rollout == running.id}
-    looks = tuple(_project(e, Look, information=e.information_fraction) for e in once.values())
-    return Rollout(
+    looks = tuple(_project(e, RecordedLook, information=e.information_fraction) for e in once.values())
+    return RecordedRollout(
         id=running.id,
         challenger=running.challenger,
         champion=control.champion,
@@ -108,7 +118,7 @@ def _started(running: RunningRollout, control: Control, evaluations: Sequence[ev
     )
 
 
-def _ended(rollout: Rollout, ended: Ended, evidence: str | None) -> Rollout:
+def _ended(rollout: RecordedRollout, ended: Ended, evidence: str | None) -> RecordedRollout:
     """The rollout with its end. The final look is the one that the decision names; a breaker's or a person's decision
     names none, and the last look before it counts."""
     named = [look for look in rollout.looks if look.id == evidence]
@@ -128,7 +138,9 @@ def _closed(stages: tuple[StageTime, ...], at: float) -> tuple[StageTime, ...]:
     return (*stages[:-1], msgspec.structs.replace(stages[-1], until=at)) if stages else ()
 
 
-def timeline(history: History, drift: Sequence[events.Drift], jobs: Sequence[Job], begin: float) -> list[TimelineEntry]:
+def timeline(
+    history: History, drift: Sequence[events.Drift], jobs: Sequence[RecordedJob], begin: float
+) -> list[TimelineEntry]:
     """Everything that happened, in order; of one instant, a cause stands before its effect."""
     rules = {rollout.id: rollout.rule for _, control in history for rollout in control.rollouts}
     found = [_decision(control, begin, rules) for _, control in history]

@@ -35,7 +35,7 @@ from gauntlet.table.sources import Source, open_source
 from gauntlet.table.views import InMemory, Tail, WithColumn
 from gauntlet.types import Severity, Task
 from retrainer.jobs import training
-from retrainer.jobs.dataset import Rows
+from retrainer.jobs.dataset import JobRows
 
 Decision = Literal["promote", "keep", "no_answer", "no_need"]
 
@@ -79,7 +79,7 @@ class RunSettings(PlainRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class Training(PlainRecord):
+class TrainingSummary(PlainRecord):
     """The challenger: how it was trained, and the file that it was written to."""
 
     algorithm: str
@@ -101,7 +101,7 @@ class RetrainingReport(PlainRecord):
     root_cause: str
     conditions: tuple[Factor, ...]
     drift: DriftReport
-    training: Training | None
+    training: TrainingSummary | None
     comparison: ComparisonReport | None
     seconds: dict[str, float]
 
@@ -190,7 +190,7 @@ class FileRetraining:
         self._took("decide", began)
         return found
 
-    def train(self, drift: DriftReport) -> tuple[object, Training]:
+    def train(self, drift: DriftReport) -> tuple[object, TrainingSummary]:
         """The challenger, fitted on rows before the held-out ones."""
         train, test = self._training_rows(drift), len(self._read[1]) - self._first_held_out
         began = time.perf_counter()
@@ -199,7 +199,7 @@ class FileRetraining:
         seconds = time.perf_counter() - began
         self._took("train", began)
         which = "the recent rows" if self._recent_only(drift) else "reference and recent rows"
-        return model, Training(training.algorithm(model), which, len(train), test, seconds)
+        return model, TrainingSummary(training.algorithm(model), which, len(train), test, seconds)
 
     def compare(self, challenger: object) -> ComparisonReport:
         """As `gauntlet compare` does, on the held-out rows."""
@@ -254,7 +254,7 @@ class FileRetraining:
 def decided(
     drift: DriftReport,
     conditions: Sequence[Factor],
-    trained: Training | None,
+    trained: TrainingSummary | None,
     compared: ComparisonReport | None,
     seconds: Mapping[str, float],
 ) -> RetrainingReport:
@@ -289,13 +289,13 @@ def _champion(source: str, recent: Table, run: RunSettings, compared: Comparator
     return Predictor(model, schema, "the champion")
 
 
-def _rows(read: TableRows, schema: Schema) -> Rows:
+def _rows(read: TableRows, schema: Schema) -> JobRows:
     """As a trainer gets them; times are seconds, or places where the file has none."""
     targets: NDArray[Any] = read.truths
     if schema.task is Task.CLASSIFICATION:
         targets = np.array([*schema.classes, None], dtype=np.object_)[targets.astype(np.intp)]
     times = read.at if len(read.at) else np.arange(len(read), dtype=np.float64)
-    return Rows(features=read.features, targets=targets.tolist(), times=times.tolist())
+    return JobRows(features=read.features, targets=targets.tolist(), times=times.tolist())
 
 
 def _answers(schema: Schema, outputs: NDArray[np.float64]) -> pa.Array:

@@ -18,7 +18,7 @@ from evaluator.offline.comparator.settings import ComparatorSettings
 from evaluator.offline.records import add_options, build, chosen
 from evaluator.offline.render import as_json, rendered
 from gauntlet.cli import output
-from gauntlet.cli.retrain.files import FileRetraining, RetrainingReport, RunSettings, Training, decided
+from gauntlet.cli.retrain.files import FileRetraining, RetrainingReport, RunSettings, TrainingSummary, decided
 from gauntlet.errors import BadInput
 from gauntlet.registry import artifact
 from retrainer.jobs.training import TrainingError
@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace, settings: RunSettings, compared: Compara
     return decided(drift, conditions, trained, work.compare(challenger), work.seconds)
 
 
-def _saved(challenger: object, trained: Training, path: str) -> Training:
+def _saved(challenger: object, trained: TrainingSummary, path: str) -> TrainingSummary:
     try:
         return replace(trained, saved=str(artifact.save(challenger, Path(path))))
     except OSError as error:
