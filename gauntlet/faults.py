@@ -49,6 +49,11 @@ def explained(error: Exception) -> tuple[str, str]:
         return f"the disk is full: {error}", "free space on the disk of the `data` folder; it goes on by itself"
     if isinstance(error, StateUnavailable):
         return str(error), "the state store must answer again (`state` in the configuration); it goes on by itself"
+    if isinstance(error, LogUnavailable) and error.code == "offset_lost":
+        return str(error), (
+            "restore the log's files; without them stop, move `evaluator.db` or `retrainer.db` of this service away "
+            "with its -wal and -shm, and start again: what the log still has is then read anew"
+        )
     if isinstance(error, LogUnavailable):
         return str(error), "the event log must answer again (`log` in the configuration); it goes on by itself"
     if isinstance(error, RecordsUnavailable):
@@ -57,6 +62,8 @@ def explained(error: Exception) -> tuple[str, str]:
         return str(error), "the registry must answer again (`registry` in the configuration); it goes on by itself"
     if isinstance(error, GauntletError):
         return str(error), "put right what the reason names; it is tried again by itself"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}", "put right what the reason names; it is tried again by itself"
     kind = type(error).__name__
     return f"{kind}: {error}", "put right what the reason names; it is tried again by itself"
 

@@ -37,6 +37,9 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o666) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except IsADirectoryError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, unusable(path), str(path)) from error
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -52,18 +55,35 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, zlib.error, msgspec.MsgspecError) as error:
+    except OSError as error:
+        raise DamagedFile(path, unusable(path) or error, remedy) from error
+    except (EOFError, zlib.error, msgspec.MsgspecError) as error:
         raise DamagedFile(path, error, remedy) from error
     except sqlite3.Error as error:
-        if not damaged(error):
+        if (why := damage(error, path)) is None:
             raise
-        raise DamagedFile(path, error, remedy) from error
+        raise DamagedFile(path, why, remedy) from error
 
 
 def damaged(error: sqlite3.Error) -> bool:
     """Whether the file is no database, or a broken one; no attempt will succeed then."""
     # The lowest byte is the kind of error, the others say more about it.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def damage(error: sqlite3.Error, path: Path) -> str | None:
+    """Why no attempt on the database at `path` will succeed until somebody puts it right; None where one may."""
+    return unusable(path) or (str(error) if damaged(error) else None)
+
+
+def unusable(path: Path) -> str | None:
+    """Why a file can't be used whatever is in it; None where it can, or where there is none. SQLite and the operating
+    system say it in many ways, and not always of this file."""
+    if path.is_dir():
+        return "a folder stands in its place: move it away"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return "this process's user may not read and write it: change its owner or its mode"
+    return None
 
 
 def cause(error: sqlite3.Error, path: Path) -> str:
@@ -116,7 +136,9 @@ def claim(folder: Path, command: str, *, seconds: float = 0.0) -> FileLock:
         folder.mkdir(parents=True, exist_ok=True)
         return lock(folder / f"{command}.lock", f"gauntlet {command}", seconds=seconds)
     except OSError as error:
-        raise ConfigError(f"cannot write to the data folder {folder}: {error.strerror or error}") from error
+        path = folder / f"{command}.lock"
+        why = f"{path}: {found}" if (found := unusable(path)) else error.strerror or error
+        raise ConfigError(f"cannot write to the data folder {folder}: {why}") from error
 
 
 def _process_in(path: Path) -> str:

@@ -48,7 +48,9 @@ class EventValidator:
         registry."""
         versions = registry.known()
         if not versions:
-            raise ModelUnusable("the registry has no version: restore its folder", code="unknown_version")
+            raise ModelUnusable(
+                f"the registry in {config.data} has no version: restore its folder", code="unknown_version"
+            )
         schema = versions[0].schema
         refuse_unfit(config, schema)
         self.task = schema.task

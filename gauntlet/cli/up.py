@@ -129,8 +129,12 @@ async def _run(path: Path, config: Config) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    await _refuse_damaged(config)
     address = Path(config.data) / "router.address"
-    address.unlink(missing_ok=True)
+    try:
+        address.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{address}: {files.unusable(address) or error.strerror}") from error
     services = Services(path)
     tasks = {name: asyncio.create_task(services.run(name)) for name in SERVICES}
     waiting = asyncio.create_task(stop.wait())
@@ -147,6 +151,14 @@ async def _run(path: Path, config: Config) -> int:
     if not refused:
         raise SystemExit(1)
     raise ConfigError(f"the {refused[0]} refused to start, for the reason printed above; everything is stopped")
+
+
+async def _refuse_damaged(config: Config) -> None:
+    """Raise `DamagedFile` where no service could read the state: said once, instead of by each of them."""
+    from gauntlet import adapters
+
+    with contextlib.suppress(StateUnavailable):  # it may answer when they ask
+        await adapters.state(config).close()
 
 
 async def _announce(path: Path, config: Config, address: Path, ends: list[asyncio.Task[object]]) -> None:

@@ -65,10 +65,11 @@ class LocalLogWriter:
             self._db = self._open(self._number)
         except BaseException as cause:
             self._lock.release()
-            if isinstance(cause, sqlite3.Error) and files.damaged(cause):
-                raise DamagedFile(segments.files(self._folder)[-1], cause, segments.REMEDY) from cause
             if isinstance(cause, sqlite3.Error):
-                why = files.cause(cause, self._folder / "lock")
+                newest = self._path(self._number)
+                if (damage := files.damage(cause, newest)) is not None:
+                    raise DamagedFile(newest, damage, segments.REMEDY) from cause
+                why = files.cause(cause, newest)
                 raise LogUnavailable(f"cannot open the log in {self._folder}: {why}") from cause
             if isinstance(cause, OSError | ValueError):
                 raise LogUnavailable(f"cannot open the log in {self._folder}: {cause}") from cause

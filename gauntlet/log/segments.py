@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gauntlet.errors import LogUnavailable
-from gauntlet.files import damaged, fsync_directory, fsync_file
+from gauntlet.errors import DamagedFile, LogUnavailable
+from gauntlet.files import damage, fsync_directory, fsync_file
 from gauntlet.log import Stored
 
 _KEYS = 500  # parameters of one look-up: parsing grows with them
@@ -44,9 +44,12 @@ def files(folder: Path) -> list[Path]:
 def make(path: Path, ends: Mapping[str, int]) -> None:
     """Make a segment that goes on at `ends`, under another name until it is complete.
 
-    A half-made SQLite file needs repair, which readers, who open it read-only, can't do.
+    A half-made SQLite file needs repair, which readers, who open it read-only, can't do. Raises `DamagedFile` where
+    there was one of that name.
     """
     unready = path.with_suffix(".new")
+    if (left := path.with_name(f"{path.name}-wal")).exists():  # SQLite would take it for the new file's own
+        raise DamagedFile(path, f"it is gone, and its {left.name} is there", REMEDY)
     for left_over in path.parent.glob(unready.name + "*"):
         left_over.unlink()
     with contextlib.closing(sqlite3.connect(unready, isolation_level=None)) as db:
@@ -174,5 +177,5 @@ class Partition:
         except sqlite3.Error as error:
             if not path.exists():  # unlinked by the writer since it was listed
                 return []
-            remedy = f"; {REMEDY}" if damaged(error) else ""
-            raise LogUnavailable(f"cannot read the log's file {path}: {error}{remedy}") from error
+            why = error if (found := damage(error, path)) is None else f"{found}; {REMEDY}"
+            raise LogUnavailable(f"cannot read the log's file {path}: {why}") from error

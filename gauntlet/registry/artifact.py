@@ -106,7 +106,8 @@ def sha256(path: Path) -> str:
 def verify(path: Path, checksum: str | None) -> None:
     """Raise `ModelUnusable` unless the file is there, with its checksum where there is one."""
     if not path.is_file():
-        raise ModelUnusable(f"model {path}: there is no such file", code="model_missing")
+        restore = "" if checksum is None else ", and the registry has it: restore it"
+        raise ModelUnusable(f"model {path}: there is no such file{restore}", code="model_missing")
     if checksum is not None and (actual := sha256(path)) != checksum:
         raise ModelUnusable(
             f"model {path}: its SHA-256 is {actual[:12]}…, the registry recorded {checksum[:12]}…: it was changed or "

@@ -29,6 +29,8 @@ _REMEDIES = {
 }
 """What to do about each file that can't be read."""
 
+_SHOWN = 5  # of the newest versions, where one is named that there isn't
+
 _T = TypeVar("_T")
 
 
@@ -92,9 +94,17 @@ class LocalRegistry:
         return True
 
     def get(self, version: str) -> Version:
-        path = self._root / version / "version.json"
-        if not version.isalnum() or len(version) > 64 or not path.is_file():
-            raise ModelUnusable(f"the registry {self._root} has no version {version!r}", code="unknown_version")
+        folder = self._root / version
+        if not version.isalnum() or len(version) > 64 or not folder.is_dir():
+            there = ", ".join(self._names()[-_SHOWN:]) or "none"
+            raise ModelUnusable(
+                f"the registry {self._root} has no version {version!r}, but {there}; one that was there is to be "
+                "restored with its folder",
+                code="unknown_version",
+            )
+        path = folder / "version.json"
+        if not path.exists():
+            raise DamagedFile(path, "it is gone", _REMEDIES["version.json"])
         with files.reading(path, _REMEDIES["version.json"]):
             return msgspec.json.decode(path.read_bytes(), type=Version)
 
@@ -150,7 +160,7 @@ class LocalRegistry:
         damaged: list[DamagedFile] = []
         for name in self._names():
             try:
-                if (self._root / name / "version.json").is_file():
+                if (self._root / name / "version.json").exists():
                     found.append(self.get(name))
             except DamagedFile as error:
                 damaged.append(error)

@@ -75,9 +75,9 @@ class LocalState:
         try:
             yield
         except sqlite3.Error as error:
-            cause = files.cause(error, self._path)
-            remedy = f"; {_REMEDY}" if files.damaged(error) else ""
-            raise StateUnavailable(f"the state file {self._path} does not answer: {cause}{remedy}") from error
+            damage = files.damage(error, self._path)
+            cause = files.cause(error, self._path) if damage is None else f"{damage}; {_REMEDY}"
+            raise StateUnavailable(f"the state file {self._path} does not answer: {cause}") from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[sqlite3.Connection]:

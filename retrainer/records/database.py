@@ -128,8 +128,8 @@ class Database:
         except sa.exc.SQLAlchemyError as error:
             cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
             if self._path is not None and isinstance(cause, sqlite3.Error):
-                if files.damaged(cause):
-                    raise DamagedFile(self._path, cause, _REMEDY) from error
+                if (damage := files.damage(cause, self._path)) is not None:
+                    raise DamagedFile(self._path, damage, _REMEDY) from error
                 raise RecordsUnavailable(f"records: {files.cause(cause, self._path)}") from error
             said = " ".join(str(cause).split())
             if self._password:

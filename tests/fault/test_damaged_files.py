@@ -357,7 +357,8 @@ async def test_a_registry_that_is_away(tmp_path: Path, caplog: pytest.LogCapture
         evaluating = asyncio.create_task(evaluator.serve(config, stop))
         await predict(client, 0, 3)
         await small_experiment.until(lambda: _has(client, "evaluation_paused"))
-        assert (await problems(client))["evaluation_paused"]["text"].startswith("the registry has no version: restore")
+        text = (await problems(client))["evaluation_paused"]["text"]
+        assert text == f"the registry in {config.data} has no version: restore its folder"
         (tmp_path / "away").rename(version)
         await counted(client, 3)
         await well(client)
