@@ -6,6 +6,7 @@ Pure values with no behaviour beyond ordering; nothing here does I/O or knows a 
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal
 
 Arm = Literal["champion", "challenger"]
@@ -108,7 +109,7 @@ class Severity(StrEnum):
     HIGH = "HIGH"
     CRITICAL = "CRITICAL"
 
-    @property
+    @cached_property
     def rank(self) -> int:
         """0 for NONE up to 4 for CRITICAL: the explicit worst-of order."""
         return list(Severity).index(self)
@@ -132,6 +133,6 @@ class Role(StrEnum):
     OPERATOR = "operator"
     ADMIN = "admin"
 
-    @property
+    @cached_property
     def rank(self) -> int:
         return list(Role).index(self)

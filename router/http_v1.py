@@ -20,7 +20,7 @@ from gauntlet.config import Config
 from gauntlet.errors import BadInput, GauntletError, LogUnavailable, StateUnavailable
 from gauntlet.http_answers import error_answer
 from gauntlet.http_server import Receive, Scope, Send
-from gauntlet.types import CHALLENGER, CHAMPION, Label, Role, Task
+from gauntlet.types import CHALLENGER, CHAMPION, Label, Role
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
 from router.inference import MAX_ID_LENGTH, InferenceService, Instance
@@ -270,21 +270,15 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
 
 def _answer(table: RoutingTable, prediction: events.Prediction) -> dict[str, Any]:
     """What the caller gets for one prediction: the most probable class and all probabilities, or the number."""
-    output, schema = prediction.output, table.champion.schema
-    model = prediction.model
-    if schema.task is Task.REGRESSION or not isinstance(output, list):
-        return {"id": prediction.id, "prediction": output, "model": model}
-    best = max(range(len(output)), key=output.__getitem__)
+    output = prediction.output
+    if not isinstance(output, list):
+        return {"id": prediction.id, "prediction": output, "model": prediction.model}
     return {
         "id": prediction.id,
-        "prediction": schema.classes[best],
-        "model": model,
-        "probabilities": {_name(c): p for c, p in zip(schema.classes, output, strict=True)},
+        "prediction": table.champion.schema.classes[output.index(max(output))],
+        "model": prediction.model,
+        "probabilities": dict(zip(table.class_names, output, strict=True)),
     }
-
-
-def _name(label: Label) -> str:
-    return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 async def _send(send: Send, status: int, body: object, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:

@@ -117,24 +117,19 @@ class InferenceService:
         `ChampionFailed`; in both cases nothing is recorded.
         """
         times = self._checked(table, instances)
-        async with self._repeats.claimed({i.id for i in instances if i.id is not None}) as answered:
+        ids = {i.id for i in instances if i.id is not None}
+        if not ids:
+            return await self._predict(table, instances, times, started, forced)
+        made: list[events.Prediction] = []
+        recorded = True
+        async with self._repeats.claimed(ids) as answered:
             new = self._new(instances, answered, forced)
-            named = table.named(forced) if forced is not None and new else None
-            if answered:
-                telemetry.REPEATS.labels(self._experiment).inc(len(instances) - len(new))
-            made: list[events.Prediction] = []
-            recorded = True
             if new:
                 made, recorded = await self._predict(
-                    table,
-                    [instances[place] for place in new],
-                    [times[place] for place in new],
-                    started,
-                    named,
-                    forced is not None,
+                    table, [instances[place] for place in new], [times[place] for place in new], started, forced
                 )
-        if len(made) == len(instances):
-            return made, recorded
+            if answered:
+                telemetry.REPEATS.labels(self._experiment).inc(len(instances) - len(new))
         by_id = answered | {prediction.id: prediction for prediction in made}
         at = dict(zip(new, made, strict=True))
         return [at.get(place) or by_id[str(instance.id)] for place, instance in enumerate(instances)], recorded
@@ -145,15 +140,14 @@ class InferenceService:
         instances: Sequence[Instance],
         times: Sequence[float],
         started: float,
-        named: Challenger | None,
-        forced: bool,
+        forced: str | None,
     ) -> tuple[list[events.Prediction], bool]:
-        """Make and record the predictions; every check has passed. `forced`: all by `named`, None for the champion."""
-        cases = self._cases(table, instances, times, named, forced)
+        """Make and record the predictions; every check of the instances has passed."""
+        cases = self._cases(table, instances, times, forced)
         contenders = table.contenders if self._recorder.healthy else table.unassigned
         await self._ask(table, cases, started + self._settings.deadline)
         seconds = round(time.monotonic() - started, 6)
-        predictions = [self._event(table, case, contenders, seconds, forced) for case in cases]
+        predictions = [self._event(table, case, contenders, seconds, forced is not None) for case in cases]
         self._repeats.remember(prediction.id for prediction in predictions)
         recorded = await self._recorder.predictions(predictions)
         self._count(cases)
@@ -207,16 +201,12 @@ class InferenceService:
         return [name for name, holds in same.items() if not holds]
 
     def _cases(
-        self,
-        table: RoutingTable,
-        instances: Sequence[Instance],
-        times: Sequence[float],
-        named: Challenger | None,
-        forced: bool,
+        self, table: RoutingTable, instances: Sequence[Instance], times: Sequence[float], forced: str | None
     ) -> list[_Case]:
-        """Move the clock and assign."""
+        """Move the clock and assign. Raises `BadInput` before that where nobody is the arm that is asked for."""
+        named = None if forced is None else table.named(forced)
         self._times.observe(times)
-        free = not forced and self._recorder.healthy
+        free = forced is None and self._recorder.healthy
         cases = []
         for instance, at in zip(instances, times, strict=True):
             prediction_id = instance.id or uuid7(at)

@@ -75,9 +75,6 @@ class Repeats:
 
         A request claims all of its ids at once, so two never wait for each other.
         """
-        if not ids:
-            yield {}
-            return
         while waiting := {self._under_way[key] for key in ids if key in self._under_way}:
             await asyncio.wait(waiting)
         done = asyncio.get_running_loop().create_future()

@@ -78,6 +78,11 @@ class RoutingTable:
         )
 
     @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes as an answer's `probabilities` name them."""
+        return tuple(str(c).lower() if isinstance(c, bool) else str(c) for c in self.champion.schema.classes)
+
+    @cached_property
     def on_ramp(self) -> tuple[Challenger, ...]:
         return tuple(challenger for challenger in self.challengers if challenger.buckets)
 

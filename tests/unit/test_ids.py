@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import uuid
 
 import pytest
@@ -35,6 +37,27 @@ def test_every_random_bit_is_used() -> None:
 
 def test_ids_of_one_moment_differ() -> None:
     assert len({uuid7(AT) for _ in range(20_000)}) == 20_000
+
+
+def test_a_seeded_generator_repeats_no_id() -> None:
+    """A model may call `random.seed` for itself before each answer."""
+    ids = set()
+    for _ in range(3):
+        random.seed(7)
+        ids.add(uuid7(AT))
+    assert len(ids) == 3
+
+
+def test_a_forked_process_makes_ids_of_its_own() -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, uuid7(AT).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 100).decode() != uuid7(AT)
+    os.close(reading)
+    os.close(writing)
 
 
 @given(st.integers(0, 10**14 - 1), st.integers(1, 10**6))
