@@ -14,11 +14,11 @@ import msgspec
 
 from gauntlet import adapters, control, control_copy, files, keys
 from gauntlet.config import Config, FeatureSpec
-from gauntlet.config.effects import COUNTED, TakesEffect, effect_of, flat, recounted
+from gauntlet.config.effects import A_NEW_ONE, COUNTED, TakesEffect, effect_of, flat, recounted
 from gauntlet.config.possible import span
 from gauntlet.config.retraining_names import named_settings
-from gauntlet.errors import ConfigError, StateUnavailable
-from gauntlet.registry import Version
+from gauntlet.errors import ConfigError, ModelUnusable, StateUnavailable
+from gauntlet.registry import Version, candidate
 from gauntlet.registry.artifact import AUTO, Feature, sha256
 from gauntlet.rollout import Control, Rollout, Stage
 from gauntlet.state import StateStore, decoded
@@ -340,6 +340,11 @@ def _model(config: Config, versions: list[Version], champion: str) -> Difference
     if first in same or serving in same:
         return None
     effect, remedy = effect_of("champion.model")
+    try:
+        if not same:
+            candidate.read(config, adapters.registry(config), champion, source)
+    except ModelUnusable as error:
+        remedy = f"it can't be made a version: {error}; put that right, or {A_NEW_ONE}"
     return Difference(
         setting="champion.model",
         in_force=serving if serving == first else f"{serving} ({first} at the first start)",

@@ -16,6 +16,7 @@ from typing import Any
 
 from gauntlet.config import Config, KeyConfig
 from gauntlet.config.possible import span, useless
+from gauntlet.config.profile import as_written
 from gauntlet.config.records import LOCAL
 from gauntlet.errors import ConfigError
 from gauntlet.registry.artifact import FunctionModel, Schema, file_hint
@@ -159,7 +160,7 @@ def _refuse_folder(folder: Path) -> None:
 
 def notes(config: Config, model: object, schema: Schema, seconds: float) -> Iterator[str]:
     """What is probably not meant. `seconds`: how long the model took for a prediction."""
-    yield from useless(config)
+    yield from useless(as_written(config))
     try:
         secrets(config.keys)
     except ConfigError as error:  # a configuration may be checked on a machine that has no business with its secrets

@@ -9,9 +9,7 @@ import time
 from gauntlet import adapters, bootstrap
 from gauntlet.cli import load_config
 from gauntlet.config import Config
-from gauntlet.errors import ModelUnusable
-from gauntlet.registry import artifact, model_schema, trial
-from gauntlet.registry.artifact import Predictor
+from gauntlet.registry import candidate
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,32 +24,23 @@ def run(arguments: argparse.Namespace) -> int:
 async def register(config: Config, model: str, note: str, *, allow_pickle: bool, with_reference: bool = False) -> str:
     """Register `model` (with the rows of `champion.reference` as its own) and return its version.
 
-    Raises `ModelUnusable` when it does not load, takes other features, gives other classes or has another task than the
-    champion, or can't answer a row of them.
+    Raises `ModelUnusable` for one that can't serve in the champion's place. A pickle is allowed by the configuration,
+    or by `allow_pickle`.
     """
     record = await bootstrap.ensure(config)
     registry = adapters.registry(config)
-    champion = registry.get(record.champion)
-    loaded = artifact.load(model, trusted=config.champion.trusted, allow_pickle=allow_pickle)
-    fitted = model_schema.read(
-        loaded, config.task, champion.schema.features, champion.schema.classes, config.champion.input
-    )
-    schema = fitted.schema
-    if schema.classes != champion.schema.classes:
-        raise ModelUnusable(f"{model} has classes {schema.classes}, the champion {champion.schema.classes}")
-    predictor = Predictor(loaded, schema, "the model")
-    trial.predict(predictor, fitted, registry.reference(record.champion))
+    predictor = candidate.read(config, registry, record.champion, model, allow_pickle=allow_pickle)
     reference = bootstrap.reference_of(config, predictor) if with_reference else None
     entry = registry.register(
         model,
-        schema,
+        predictor.schema,
         created_at=time.time(),
         reference=reference,
         rows=reference.rows if reference else 0,
         trusted=tuple(config.champion.trusted),
-        allow_pickle=allow_pickle,
+        allow_pickle=allow_pickle or config.champion.allow_pickle,
         parent=record.champion,
-        algorithm=type(loaded).__name__,
+        algorithm=type(predictor.model).__name__,
         note=note,
     )
     return entry.version

@@ -29,7 +29,7 @@ class TakesEffect(StrEnum):
 COUNTED = ("metric", "block", "harm_block", "cycle", "block_offset", "outcome_horizon")
 """Settings of `evidence` that make the evaluator's sums: they may change until it has counted anything."""
 
-_ANEW = "give it an `experiment` and a `data` folder of its own"
+A_NEW_ONE = "give it an `experiment` and a `data` folder of its own"
 
 _EFFECTS: dict[str, tuple[TakesEffect, str]] = {
     "": (TakesEffect.START, ""),
@@ -39,10 +39,10 @@ _EFFECTS: dict[str, tuple[TakesEffect, str]] = {
         "set it back, for what was counted under one clock means nothing under another; give the other profile a "
         "`data` folder of its own",
     ),
-    "task": (TakesEffect.REFUSED, f"set it back; for another task, {_ANEW}"),
-    "clock": (TakesEffect.REFUSED, f"set it back, for the times on the log go by it; for another clock, {_ANEW}"),
-    "log": (TakesEffect.REFUSED, f"set it back, for the evaluator has counted that log; for another log, {_ANEW}"),
-    "registry": (TakesEffect.REFUSED, f"set it back, for the versions are there; for another registry, {_ANEW}"),
+    "task": (TakesEffect.REFUSED, f"set it back; for another task, {A_NEW_ONE}"),
+    "clock": (TakesEffect.REFUSED, f"set it back, for the times on the log go by it; for another clock, {A_NEW_ONE}"),
+    "log": (TakesEffect.REFUSED, f"set it back, for the evaluator has counted that log; for another log, {A_NEW_ONE}"),
+    "registry": (TakesEffect.REFUSED, f"set it back, for the versions are there; for another registry, {A_NEW_ONE}"),
     "champion.model": (
         TakesEffect.NEVER,
         "make it a version with  gauntlet register CONFIG MODEL  and challenge with it",
@@ -54,8 +54,8 @@ _EFFECTS: dict[str, tuple[TakesEffect, str]] = {
     "champion.trusted": (TakesEffect.START, "counts for models that are registered from then on"),
     "champion.input": (TakesEffect.START, "counts for models that are registered from then on"),
     "champion.allow_pickle": (TakesEffect.START, "counts for models that are registered from then on"),
-    "features": (TakesEffect.NEVER, f"versions share the features of the first; for others, {_ANEW}"),
-    "classes": (TakesEffect.NEVER, f"versions share the classes of the first; for others, {_ANEW}"),
+    "features": (TakesEffect.NEVER, f"versions share the features of the first; for others, {A_NEW_ONE}"),
+    "classes": (TakesEffect.NEVER, f"versions share the classes of the first; for others, {A_NEW_ONE}"),
     "evidence": (TakesEffect.ROLLOUT, ""),
     **{f"evidence.{name}": (TakesEffect.START, "") for name in ("inconclusive", "aa_slice", *COUNTED)},
     "evidence.aa_round": (TakesEffect.START, "the round under way is then not counted"),
