@@ -111,7 +111,8 @@ class FewEvents:
             return known
         few, at = self.cells(some), bound[some]
         # Towards −effect everything is as for a lower limit.
-        own = sign * evidence.effect[some] - few._reach(at, sign)
+        effect = sign * evidence.effect[some]
+        own = np.minimum(effect, sign * few._difference(evidence.effect[some])) - few._reach(at, sign)
         clustered = np.where(few.independent | ~evidence.available[some], np.inf, sign * known[some])
         own, null = np.minimum(own, clustered), -sign * few.margin
         passed = self.z(evidence, sign)[some] >= at
@@ -131,6 +132,14 @@ class FewEvents:
         for cell in np.flatnonzero(~self.paired).tolist():
             logs[cell] = log_tail(self.good[:, cell], self.of[:, cell], float(self.odds[cell]), sign)
         return np.clip(-ndtri_exp(logs), -MOST_Z, MOST_Z)
+
+    def _difference(self, effect: Floats) -> Floats:
+        """That of the two arms' shares, which a limit must not leave out: `effect` takes each row by the champion's
+        mean before it, and stays short of a difference of nearly 1. Of pairs it is the effect; on a ramp it may be
+        confounded."""
+        shares = self.good / self.of
+        known = ~self.paired & np.isclose(self.odds, 1.0, rtol=1e-9)
+        return np.where(known, shares[1] - shares[0], effect)
 
     def _reach(self, z: Floats, sign: float) -> Floats:
         """How far the limit at this score lies from the effect."""

@@ -113,6 +113,15 @@ def test_limits_stand_on_the_side_that_the_score_says() -> None:
     assert lower[0] == pytest.approx(evidence.effect[0] - reach, abs=1e-4)
 
 
+def test_an_effect_that_stays_short_of_the_difference_does_not_take_it_out_of_the_limits() -> None:
+    """Scenario: the champion is always right, the challenger never. Each row is taken by the champion's mean before it,
+    which begins at a half: the effect is above −1 for ever, and −1 is the truth."""
+    few, evidence, bound = tables((2020, 2020, 0, 1980)), some_evidence(-0.99048), np.array([2.0])
+    lower, upper = float(few.limit(evidence, bound, 1.0)[0]), float(few.limit(evidence, bound, -1.0)[0])
+    assert lower == pytest.approx(-1.0)
+    assert -0.99048 < upper < -0.98
+
+
 def test_no_failure_in_either_arm_is_within_a_margin_once_there_are_enough() -> None:
     """The challenger's own failure rate is below .01 with p = .99^n."""
     shown = [float(tables((n, n, n, n), margin=0.01).z(some_evidence(), 1.0)[0]) for n in (100, 300, 1000, 3000)]
