@@ -29,6 +29,8 @@ _AT_ONCE = 1 << 16
 """Numbers processed at once: half a megabyte."""
 _MARGIN = 0.9
 """Coefficient of variation of one window's squared Cramér-von Mises distance: sqrt(1/45) / (1/6)."""
+_MEAN_MARGIN = 1.155
+"""That of a mean's squared distance, which is chi-square: sqrt(2), times sqrt(2/3) as the blocks overlap."""
 
 
 class Calibration(NamedTuple):
@@ -47,13 +49,14 @@ def block_length(window: int, rows: int) -> int:
     return min(window, rows // BLOCKS)
 
 
-def variance_inflation(raw: float, window: int, block: int, rows: int) -> float:
+def variance_inflation(raw: float, window: int, block: int, rows: int, margin: float = _MARGIN) -> float:
     """The variance inflation of windows of `window` rows, estimated as `raw` on blocks of `block` rows.
 
-    One if `raw` is within its own error of one. Otherwise raised by one standard error and, for blocks shorter than the
-    window, by the square root of their ratio: halfway between short-range and long-range dependence.
+    One if `raw` is within two of its own errors of one; `margin` is that of a single block. Otherwise raised by one
+    error and, for blocks shorter than the window, by the square root of their ratio: halfway between short-range and
+    long-range dependence.
     """
-    error = _MARGIN / np.sqrt(rows / block)
+    error = margin / np.sqrt(rows / block)
     if raw <= 1.0 + 2.0 * error:
         return 1.0
     return float(raw * (1.0 + error) * np.sqrt(window / block))
@@ -119,7 +122,7 @@ def calibrate_mean(parts: Floats, window: int) -> Calibration:
     # Each block against the reference without it.
     gaps = (sums[block:] - sums[:-block]) / block * (rows / (rows - block))
     raw = float((gaps**2).mean() / (variance * (1.0 / block + 1.0 / (rows - block))))
-    inflation = variance_inflation(raw, window, block, rows)
+    inflation = variance_inflation(raw, window, block, rows, _MEAN_MARGIN)
     seen = max(0.0, float(np.quantile(gaps, QUANTILE)))
     limit = min(null_limit(seen, inflation, window, block, rows), float(parts.max() - parts.mean()) / 3)
     return Calibration(limit, 1.0 / inflation)

@@ -1,13 +1,12 @@
-"""Change detectors over single errors, for concept drift: the e-detector, and ADWIN as a second opinion.
+"""Change detection over single errors, for concept drift: the e-detector.
 
-The e-detector bets against "the mean error is at most m", one e-process started at every outcome. While the conditional
+It bets against "the mean error is at most m", one e-process started at every outcome. While the conditional
 mean error stays at most m, the mean time to a crossing of c is at least c outcomes, whatever the errors' distribution
-(Shin, Ramdas and Rinaldo 2022, "E-detectors", theorem 2.4). ADWIN (Bifet and Gavalda 2007) is River's.
+(Shin, Ramdas and Rinaldo 2022, "E-detectors", theorem 2.4).
 """
 
 from __future__ import annotations
 
-import base64
 import math
 from collections import deque
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import rel_entr
 
-from evaluator.drift.grid import Floats
 from evaluator.drift.state import Stateful
 
 RUN_LENGTH = 200_000.0
@@ -30,15 +28,16 @@ _DELTA = 1e-3
 """Chance that the reference's bound on its own mean is too low."""
 
 
-def mean_upper_bound(values: Floats, effective: float) -> float:
-    """Upper confidence bound, at level 1 - 2 `_DELTA`, on the mean behind `values` in [0, 1].
+def mean_upper_bound(mean: float, variance: float, effective: float) -> float:
+    """Upper confidence bound, at level 1 - 2 `_DELTA`, on the mean behind values in [0, 1] with this `mean` and
+    `variance`.
 
     The smaller of the binary-entropy bound (Hoeffding 1963, theorem 1), good for rare misses, and the empirical
     Bernstein bound (Maurer and Pontil 2009, theorem 4), good for small variances. effective: independent values.
     """
-    rows, mean = max(2.0, effective), float(values.mean())
+    rows = max(2.0, effective)
     doubt = math.log(1.0 / _DELTA)
-    bernstein = mean + math.sqrt(2.0 * float(values.var()) * doubt / rows) + 7.0 * doubt / (3.0 * (rows - 1.0))
+    bernstein = mean + math.sqrt(2.0 * variance * doubt / rows) + 7.0 * doubt / (3.0 * (rows - 1.0))
     low, high = mean, 1.0
     for _ in range(50):
         middle = (low + high) / 2
@@ -101,62 +100,3 @@ class EDetector(Stateful):
         segment = values[len(values) - 1 - start :]
         evidence = sum(self._sums) / len(self._sums)
         return Crossing(len(segment), float(segment.mean()), float(segment.std()), evidence)
-
-
-# ADWIN --------------------------------------------------------------------------------------------------------------
-
-_LEVELS = 255
-"""Errors are fed as multiples of 1/255, so that one byte each is the exact state."""
-_LONGEST = 4096
-_KEPT = 1024
-"""A window of `_LONGEST` errors starts anew with the last `_KEPT`, which bounds the state."""
-
-
-class Adwin(Stateful):
-    """Feeds scaled errors in [0, 1] to River's ADWIN and remembers when their mean last rose. The errors fed since its
-    start are its whole state: a snapshot replays them into a fresh window."""
-
-    def __init__(self) -> None:
-        self._adwin = _river_adwin()
-        self._fed = bytearray()
-        self.rows = 0
-        self.rose_at: int | None = None
-        """Outcomes seen when the mean last rose."""
-
-    def add(self, error: float) -> bool:
-        """Take in one scaled error; True when ADWIN drops older errors because later ones are larger."""
-        level = round(error * _LEVELS)
-        self._fed.append(level)
-        self.rows += 1
-        adwin = self._adwin
-        before = adwin.estimation
-        adwin.update(level / _LEVELS)
-        rose = adwin.drift_detected and adwin.estimation > before
-        if rose:
-            self.rose_at = self.rows
-        if len(self._fed) >= _LONGEST:
-            self._replay(self._fed[-_KEPT:])
-        return bool(rose)
-
-    def rose_within(self, outcomes: int) -> bool:
-        """Whether the mean rose in the last `outcomes`."""
-        return self.rose_at is not None and self.rows - self.rose_at < outcomes
-
-    def _replay(self, fed: bytearray) -> None:
-        self._adwin, self._fed = _river_adwin(), bytearray(fed)
-        for level in self._fed:
-            self._adwin.update(level / _LEVELS)
-
-    def snapshot(self) -> dict[str, Any]:
-        return {"fed": base64.b64encode(self._fed).decode("ascii"), "rows": self.rows, "rose_at": self.rose_at}
-
-    def restore(self, raw: Any) -> None:
-        self._replay(bytearray(base64.b64decode(raw["fed"])))
-        self.rows, self.rose_at = int(raw["rows"]), raw["rose_at"]
-
-
-def _river_adwin() -> Any:
-    from river.drift import ADWIN  # slow to import, and only needed where losses are watched
-
-    make: Any = ADWIN  # River has no types
-    return make()

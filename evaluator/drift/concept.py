@@ -1,36 +1,35 @@
 """Concept drift: the champion's matured losses against its losses on the reference.
 
-Three detectors give one signal: the rise of the mean on windows of outcomes, an e-detector on every outcome, and the
-vote of ADWIN. The reference's losses must be out-of-sample, or the first honest outcome looks like drift.
+Two detectors give one signal: an e-detector on every outcome, soon with an abrupt change, and the rise of the mean on
+windows of many lengths, one of which fits a gradual one. The reference's losses must be out-of-sample, or the first
+honest outcome looks like drift.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.calibration import block_length, calibrate_mean
-from evaluator.drift.change_detection import Adwin, Crossing, EDetector, mean_upper_bound
+from evaluator.drift.change_detection import Crossing, EDetector, mean_upper_bound
 from evaluator.drift.grid import HUGE, UNLIMITED, upper_tail
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import Key, LookResult, Signal, has_recovered
 from evaluator.drift.state import BlockSums, Stateful
 
 KEY: Key = ("concept", "")
-SECONDED_Z = 3.0
-"""Standard errors that suffice if ADWIN saw the mean rise too."""
-_SECONDED_WITHIN = 1024
 _HOLD = 256
 """Outcomes for which a crossing of the e-detector stands alone; later the windows must show the rise."""
 
 
-ERROR_WINDOWS = (64, 256, 1024, 4096, 16384)
-"""Outcomes of the windows. Long ones detect a slow decline that autocorrelation hides from short ones."""
+ERROR_WINDOWS = (64, *(size << power for power in range(8) for size in (96, 128)))
+"""Outcomes of the windows, two to each doubling: for whatever time a rise has taken, one is nearly as long, and finds
+it nearly as soon as the one that fits best (generalised likelihood ratio, Siegmund and Venkatraman 1995)."""
 ERROR_BLOCK = 32
 """Outcomes between two looks."""
 FEWEST_INDEPENDENT = 30
@@ -44,9 +43,10 @@ a change of concept."""
 class ErrorReference:
     """Mean and standard deviation of the reference's errors, and the null calibration of its windows.
 
-    By window: `inflation` is the variance of the mean over that of independent errors, `limits` the relative rise
-    inside the reference; `mean_inflation` is that of the reference's own mean. `scale` is the error that counts as one
-    in [0, 1] (the 99th percentile), `scaled` the mean on that scale, `most` an upper bound on the true one.
+    By window: `inflation` is the variance of the mean over that of independent errors, which no longer window has less
+    of, `limits` the relative rise inside the reference; `mean_inflation` is that of the reference's own mean. `scale`
+    is the error that counts as one in [0, 1] (the 99th percentile), `scaled` the mean on that scale, `most` an upper
+    bound on the true one.
     """
 
     rows: int
@@ -91,13 +91,33 @@ class ErrorReference:
             deviation=float(values.std()),
             cap=cap,
             windows=windows,
-            inflation=tuple(1.0 / one.efficiency for one in fitted),
+            inflation=tuple(np.maximum.accumulate([1.0 / one.efficiency for one in fitted]).tolist()),
             limits=tuple(one.limit / base if base > 0 else 0.0 for one in fitted),
             mean_inflation=mean_inflation,
             scale=scale,
             scaled=float(scaled.mean()),
-            most=mean_upper_bound(scaled, len(values) / mean_inflation),
+            most=mean_upper_bound(float(scaled.mean()), float(scaled.var()), len(values) / mean_inflation),
         )
+
+    def at_level(self, sums: Sequence[float], rows: int) -> ErrorReference:
+        """The same calibration around the losses of `rows` later outcomes: `sums` of them and of their squares, then of
+        the scaled ones and of their squares. Limits go by the standard deviation."""
+        mean, square, scaled, scaled_square = (one / rows for one in sums)
+        deviation = math.sqrt(max(0.0, square - mean**2))
+        wider = deviation / self.deviation * self.base / mean if self.deviation and mean else 1.0
+        return replace(
+            self,
+            rows=rows,
+            mean=mean,
+            deviation=deviation,
+            limits=tuple(limit * wider for limit in self.limits),
+            scaled=scaled,
+            most=mean_upper_bound(scaled, max(0.0, scaled_square - scaled**2), rows / self.mean_inflation),
+        )
+
+    def counted(self, error: float) -> tuple[float, float]:
+        """One error as the windows and as the e-detector count it: limited, and scaled to [0, 1]."""
+        return min(error, self.cap), min(error / self.scale, 1.0)
 
     @property
     def base(self) -> float:
@@ -175,12 +195,11 @@ class ErrorWindows(Stateful):
         "crossing": Crossing | None,
         "crossed_at": int,
     }
-    parts: ClassVar[tuple[str, ...]] = ("_blocks", "_e_detector", "adwin")
+    parts: ClassVar[tuple[str, ...]] = ("_blocks", "_e_detector")
 
     def __init__(self, reference: ErrorReference, threshold: float) -> None:
         self._reference = reference
         self._e_detector = EDetector(reference.null(threshold), reference.dependence)
-        self.adwin = Adwin()
         self.crossing: Crossing | None = None
         """The last crossing of the e-detector; `crossed_at` is the number of outcomes at it."""
         self.crossed_at = 0
@@ -192,10 +211,9 @@ class ErrorWindows(Stateful):
         """Count one loss; True when a look is due: a block is complete, or the e-detector crossed."""
         if not (math.isfinite(error) and error >= 0.0):
             return False
-        self._open.append(min(error, self._reference.cap))
+        limited, scaled = self._reference.counted(error)
+        self._open.append(limited)
         self.rows += 1
-        scaled = min(error / self._reference.scale, 1.0)
-        self.adwin.add(scaled)
         crossing = self._e_detector.add(scaled)
         if crossing is not None:
             self.crossing, self.crossed_at = crossing, self.rows
@@ -257,12 +275,11 @@ def look_at_errors(errors: ErrorWindows, settings: DriftSettings, raised_before:
     if settings.simple:
         passed = [rise for rise in found if rise.rise > settings.concept_rise]
         return _result(_signal(max(passed, key=lambda r: r.rise), settings.concept_rise)) if passed else LookResult()
-    rises = [rise for rise in found if not _recoveries(rise, found, settings)]
     since = errors.since_crossing
     recent = since is not None and since < _HOLD
-    needed = min(settings.concept_z, SECONDED_Z) if errors.adwin.rose_within(_SECONDED_WITHIN) else settings.concept_z
-    passed = [rise for rise in rises if rise.rise > rise.threshold and rise.z >= needed]
-    held = {KEY} if KEY in raised_before and _still_risen(rises, settings) else set()
+    shown = [rise for rise in found if rise.rise > rise.threshold and rise.z >= settings.concept_z]
+    passed = [rise for rise in shown if not _recoveries(rise, found, settings)]
+    held = {KEY} if KEY in raised_before and _still_risen(found, settings) else set()
     if passed:
         best = max(passed, key=lambda rise: rise.z)
         critical = any(r.rise > 2 * r.threshold and r.z_beyond >= settings.concept_z for r in passed)
@@ -298,4 +315,6 @@ def _recoveries(rise: ErrorRise, rises: Sequence[ErrorRise], settings: DriftSett
 
 def _still_risen(rises: list[ErrorRise], settings: DriftSettings) -> bool:
     """Whether a window still has most of the effect and half of the evidence."""
-    return any(rise.rise > settings.hysteresis * rise.threshold and rise.z >= settings.concept_z / 2 for rise in rises)
+    calm, z = settings.hysteresis, settings.concept_z / 2
+    risen = (rise for rise in rises if rise.rise > calm * rise.threshold and rise.z >= z)
+    return any(not _recoveries(rise, rises, settings) for rise in risen)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import NO_DRIFT, Action, Judgement, RootCause, Severity
-from evaluator.drift.signals import Key, LookResult, Signal
+from evaluator.drift.signals import PERFORMANCE_KINDS, Key, LookResult, Signal
 from evaluator.drift.state import Stateful, from_builtins, to_builtins
 
 EventKind = Literal["open", "escalate", "deescalate", "close"]
@@ -75,7 +75,8 @@ class Episodes(Stateful):
     simple), and holds above `hysteresis` of its threshold. After a close, the same or a lower severity opens after
     `cooldown_rows`, or at once if its evidence is certain. Within an episode a severity above the announced one is an
     event at once, and one below it when it has stayed below: for `cooldown_rows` where the loss is over, as after a
-    renewed model, so that a second loss is told although the inputs stay where they moved; else for `renew_rows`.
+    renewed model, so that a second loss is told although the inputs stay where they moved; else for `renew_rows`. A
+    second break on top of a loss that stands is an escalation too, whatever the severity (`tell_again`).
     """
 
     def __init__(self, key: str, settings: DriftSettings) -> None:
@@ -122,6 +123,13 @@ class Episodes(Stateful):
             return [self._event("deescalate", severity, rows, at, self.judgement)]
         return []
 
+    def tell_again(self, *, rows: int, at: float) -> list[DriftEvent]:
+        """The escalation of the open episode by a second break of the concept."""
+        if self._state.open is None:
+            return []
+        self._state.announced, self._state.below_since = max(self._state.announced, self.judgement.severity), None
+        return [self._event("escalate", self._state.announced, rows, at, self.judgement)]
+
     def _quiet_rows(self, severity: Severity) -> int:
         over = self._state.announced >= Severity.HIGH > severity
         return self._settings.cooldown_rows if over else self._settings.renew_rows
@@ -141,6 +149,11 @@ class Episodes(Stateful):
                 track.on, track.streak = not track.on, 0
             if not track.on and not wanted:
                 del self._tracks[key]
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether a loss that was seen on outcomes is raised."""
+        return any(track.on and key[0] in PERFORMANCE_KINDS for key, track in self._tracks.items())
 
     @property
     def signals(self) -> tuple[Signal, ...]:

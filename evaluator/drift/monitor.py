@@ -30,6 +30,7 @@ from evaluator.drift.profile import OUTLIER, TARGET, Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, Severity, judge
 from evaluator.drift.signals import PERFORMANCE_KINDS, Key, Kind, LookResult
+from evaluator.drift.standing_loss import StandingLoss
 from evaluator.drift.state import Stateful
 from evaluator.drift.windows import (
     CHUNK,
@@ -51,6 +52,7 @@ class Monitor(Stateful):
     parts: ClassVar[tuple[str, ...]] = (
         "_windows",
         "_errors",
+        "_standing",
         "_transitions",
         "_estimated",
         "_performance",
@@ -64,6 +66,7 @@ class Monitor(Stateful):
         self.settings = settings or DriftSettings()
         self._windows = Windows(profile)
         self._errors = ErrorWindows(profile.errors, self.settings.concept_rise) if profile.errors is not None else None
+        self._standing = StandingLoss(profile.errors, self.settings) if profile.errors is not None else None
         self._episodes = Episodes(f"{profile.hash}/{key}", self.settings)
         self._transitions = TransitionMonitor(profile.regimes, profile.windows, profile.pane, self.settings)
         self._estimated = EstimatedPerformance(profile, self.settings)
@@ -124,14 +127,25 @@ class Monitor(Stateful):
         return np.where(slots < self.profile.sizes[feature], slots, -1)
 
     def _observe_error(self, error: float, at: float) -> list[DriftEvent]:
-        if self._errors is None or not self._errors.add(error):
+        if self._errors is None or self._standing is None:
             return []
+        events: list[DriftEvent] = []
+        if self._errors.add(error):
+            events = self._look_at_errors(self._errors, at)
+            self._standing.follow(not self.settings.simple and self._episodes.has_loss)
+            if any(event.event == "escalate" for event in events):
+                self._standing.settle()  # told already
+        if self._standing.add(error):
+            events += self._episodes.tell_again(rows=self._seen, at=at)
+        return events
+
+    def _look_at_errors(self, errors: ErrorWindows, at: float) -> list[DriftEvent]:
         raised = self._episodes.raised("errors")
-        look = look_at_errors(self._errors, self.settings, raised)
+        look = look_at_errors(errors, self.settings, raised)
         if raised and not look.held and not self.settings.simple:
-            window = recovered_window(self._errors, self.settings)
+            window = recovered_window(errors, self.settings)
             if window is not None:
-                self._errors.keep(window)  # the drift has ended: its rows must not be found again
+                errors.keep(window)  # the drift has ended: its rows must not be found again
         return self._episodes.update("errors", look, self._judge, rows=self._seen, at=at)
 
     def observe_outcomes(

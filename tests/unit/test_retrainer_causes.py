@@ -4,6 +4,7 @@ import math
 
 import msgspec
 import pytest
+from builders.retraining_data import drift
 
 from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import AdaptiveConfig, ScheduleConfig
@@ -20,7 +21,7 @@ from gauntlet.types import Severity, Task
 from retrainer.triggers.causes import Cause, by_the_clock, find, pace, since
 from retrainer.triggers.check import check
 from retrainer.triggers.conditions import RetrainContext
-from retrainer.triggers.facts import ChampionFacts, Episode, OutcomeBlock
+from retrainer.triggers.facts import ChampionFacts, Episode, Facts, OutcomeBlock, fold
 from retrainer.triggers.requests import after
 from retrainer.triggers.view import ChampionTraining, View, named
 
@@ -112,6 +113,22 @@ def test_drift_of_inputs_alone_is_told_and_asks_for_nothing() -> None:
     ]
     lost = cause("drift", view(drifted(severity=Severity.HIGH, statistic=0.4)), settings())
     assert (lost.met, lost.severity) == (True, Severity.HIGH), "with a loss it asks, and no more urgently"
+
+
+def test_a_further_break_in_an_open_episode_asks_like_a_new_one() -> None:
+    """An escalation at the severity that is known already tells of one; that event again tells nothing new."""
+    open_ = drift(NOW - DAY, "CRITICAL", "open", model="v1")
+    further = drift(NOW, "CRITICAL", "escalate", model="v1")
+    facts = fold(Facts(), open_)
+    first = cause("drift", view(facts.of("v1")), settings()).request("v1", NOW)
+    answered = {"drift": msgspec.structs.replace(first, attempted=True)}
+    same = cause("drift", view(fold(facts, open_).of("v1")), settings()).request("v1", NOW)
+    assert after(answered, [same], settings())["drift"].attempted
+    facts = fold(facts, further)
+    asked = after(answered, [cause("drift", view(facts.of("v1")), settings()).request("v1", NOW)], settings())
+    assert (asked["drift"].attempted, asked["drift"].urgent) == (False, True)
+    assert fold(facts, further) == facts
+    assert fold(facts, drift(NOW + DAY, "CRITICAL", "close", model="v1")).of("v1").episode is None
 
 
 def test_drift_asks_after_as_many_episodes_as_are_wanted_and_when_it_has_lasted() -> None:
