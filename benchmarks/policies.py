@@ -11,6 +11,7 @@ broken model is handed in as in the demo, in March.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import EvaluationDesign, evaluation_design
 from evaluator.service.evaluation import alarm_evaluation, evaluate
 from evaluator.service.evaluation_state import EvaluationState
+from evaluator.service.rivals import RivalTable
 from evaluator.service.watches import GrossHarmMonitor
 from evaluator.stats.score_process import Floats
 from gauntlet.cli.demo import flights
@@ -30,6 +32,7 @@ from gauntlet.cli.demo.run import SUBMISSIONS
 from gauntlet.config import Config
 from gauntlet.config.load import parse
 from gauntlet.events import Evaluation
+from gauntlet.losses import METRICS
 from gauntlet.rollout import Command, Control, Rollout, begin
 from gauntlet.transitions import apply
 from gauntlet.types import CHALLENGER, CHAMPION, Rule, Task
@@ -37,6 +40,8 @@ from retrainer.decisions import decide
 
 FAHRENHEIT = SUBMISSIONS[0]
 """The first of the demo's broken models."""
+
+LOSSES = METRICS[Task.CLASSIFICATION]
 
 CONFIG = """
 experiment: flights
@@ -82,6 +87,7 @@ class Run:
     broken: str = "is still running"
 
     def __post_init__(self) -> None:
+        self.rivals = RivalTable()
         self.watch = GrossHarmMonitor(self.config.evidence.gross_margin, self.config.evidence.gross_alpha)
 
     def challenge(self, version: str, losses: Floats, now: float, rule: Rule, recipe: str | None) -> None:
@@ -116,6 +122,10 @@ class Run:
                 rollout.id, RolloutSums(self.control.champion, rollout.challenger, rule=rollout.rule)
             )
             self._pairs(sums, index, champion[known], self.models[rollout.challenger][known], rollout)
+        for one, two in itertools.combinations(sorted(rollout.challenger for rollout in self.control.rollouts), 2):
+            losses = (dict.fromkeys(LOSSES, self.models[version][known]) for version in (one, two))
+            if len(known):
+                self.rivals.block(one, two, index).add_pairs("log_loss", *losses)
         self._decide(design, index - round(design.horizon / seconds), end * flights.DAY)
 
     def _pairs(self, sums: RolloutSums, index: int, champion: Floats, challenger: Floats, rollout: Rollout) -> None:
@@ -124,8 +134,8 @@ class Run:
             return
         block.paired.add(-champion, -challenger)
         self.watch.pairs(rollout.id, champion, challenger)
-        block.pairs[CHAMPION].add({"log_loss": champion, "brier": champion, "accuracy": champion}, slice(None))
-        block.pairs[CHALLENGER].add({"log_loss": challenger, "brier": challenger, "accuracy": challenger}, slice(None))
+        block.pairs[CHAMPION].add(dict.fromkeys(LOSSES, champion), slice(None))
+        block.pairs[CHALLENGER].add(dict.fromkeys(LOSSES, challenger), slice(None))
         block.exposures[CHALLENGER] += round(rollout.share * len(champion))
 
     def _decide(self, design: EvaluationDesign, last: int, now: float) -> None:
@@ -139,9 +149,9 @@ class Run:
             if rollout.id not in self.states:
                 plan = msgspec.structs.replace(design.plan, rule=rollout.rule)
                 self.states[rollout.id] = EvaluationState.start(plan)
-            state = self.states[rollout.id]
-            if state.planned(design, sums, last):
-                self._act(rollout, evaluate(design, rollout.id, sums, state, last, {}, Task.CLASSIFICATION), now)
+            state, known = self.states[rollout.id], self.rivals.with_rivalry(sums)
+            if state.planned(design, known, last):
+                self._act(rollout, evaluate(design, rollout.id, known, state, last, {}, Task.CLASSIFICATION), now)
 
     def _act(self, rollout: Rollout, look: Evaluation, now: float) -> None:
         self.looks = {name: each for name, each in self.looks.items() if self.control.running(name)}

@@ -261,8 +261,7 @@ def _approve(control: Control, command: Command, now: float) -> Control:
 
 
 def _promote(control: Control, command: Command, now: float) -> Control:
-    """Make a challenger the champion. Retrained ones that are no younger had their chance and are archived; the others
-    begin anew, in shadow against the new champion."""
+    """Make a challenger the champion; retrained ones that are no younger had their chance, others go on in shadow."""
     if _already(control, command, "promoted"):
         return control
     rollout = _running(control, command)
@@ -275,30 +274,31 @@ def _promote(control: Control, command: Command, now: float) -> Control:
     stale = tuple(r for r in others if r.rule is Rule.REFRESH and r.started_at <= rollout.started_at)
     again = _without(msgspec.structs.replace(control, rollouts=others), *stale)
     new = rollout.challenger
-    ended = _kept(
-        control,
-        *_ends(control, (rollout,), "promoted", command, now),
-        *_ends(control, stale, "archived", command, now, f"{new}, trained no earlier, was promoted before it"),
-        *_ends(control, again, "archived", command, now, f"{new} is the champion now: begins anew against that"),
-    )
     return _replace(
         control,
-        champion=rollout.challenger,
+        champion=new,
         champion_since=now,
         previous=control.champion,
-        rollouts=tuple(_anew(control, r, n, now) for n, r in enumerate(again, control.begun + 1)),
+        rollouts=tuple(_anew(control, r, n) for n, r in enumerate(again, control.begun + 1)),
         begun=control.begun + len(again),
         bake=bake,
         promotion=promotion,
-        ended=ended,
-        last=_note(command, Decision.PROMOTE, now, rollout.id, f"{control.champion} → {rollout.challenger}"),
+        ended=_kept(
+            control,
+            *_ends(control, (rollout,), "promoted", command, now),
+            *_ends(control, stale, "archived", command, now, f"{new}, trained no earlier, was promoted before it"),
+            *_ends(control, again, "archived", command, now, f"{new} is the champion now: goes on against that"),
+        ),
+        last=_note(command, Decision.PROMOTE, now, rollout.id, f"{control.champion} → {new}"),
     )
 
 
-def _anew(control: Control, rollout: Rollout, number: int, now: float) -> Rollout:
-    """The same challenger as a new rollout in shadow, with evidence of its own."""
-    fresh = msgspec.structs.replace(rollout, stage=SHADOW_STAGE, slot=None, approved=(), weight=1.0)
-    return msgspec.structs.replace(fresh, id=_id(control, number), started_at=now, stage_since=now)
+def _anew(control: Control, rollout: Rollout, number: int) -> Rollout:
+    """The same challenger as a new rollout in shadow. Its time there counts: the new champion was scored beside it."""
+    since = rollout.stage_since if rollout.in_shadow else rollout.started_at
+    return msgspec.structs.replace(
+        rollout, id=_id(control, number), stage=SHADOW_STAGE, stage_since=since, slot=None, approved=(), weight=1.0
+    )
 
 
 def _end(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from evaluator.service.block_sums import (
     NOTHING,
     BlockSums,
+    ComparisonSums,
     Floats,
     LossSums,
     PromotionSums,
@@ -25,9 +26,10 @@ from evaluator.service.block_sums import (
 )
 from evaluator.service.counters import value_of
 from evaluator.service.join import JoinResult
-from evaluator.service.joined import Contest, Contradiction, Exposure, Match, Pair, Scored
+from evaluator.service.joined import Contest, Contradiction, Exposure, Match, Pair, Rivals, Scored
+from evaluator.service.rivals import RivalTable
 from evaluator.service.watches import GrossHarmMonitor
-from evaluator.stats import AssignmentCounts, PairedSums, SplitSums, TailSums
+from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from gauntlet.losses import losses
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Rule, Task
 
@@ -65,6 +67,7 @@ class Accumulators:
         self.models: dict[str, dict[int, LossSums]] = {}
         self.worth: dict[str, PromotionSums] = {}
         """What each of the latest promotions was worth."""
+        self._rivals = RivalTable()
 
     def add(self, joined: JoinResult) -> Floats:
         """Add what a batch has joined; returns the primary losses of its matches."""
@@ -72,6 +75,7 @@ class Accumulators:
         losses = self.matches(joined.matches)
         self.rated(joined.rated)
         self.pairs(joined.pairs)
+        self.rivals(joined.rivals)
         self.scored(joined.scored)
         self.contradictions(joined.contradictions)
         return losses
@@ -243,13 +247,9 @@ class Accumulators:
             assert first.contest is not None, "a rollout's pairs have a contest"
             sums = self._of(first.exposure, first.contest)
             block = sums.block(index)
-            block.paired.add(-champion[self._metric], -other[self._metric])
-            if sums.tracked.paired:
-                self._tail(block, CHALLENGER, other[self._metric] - champion[self._metric])
+            self._compare(block, champion, other, tail=sums.tracked.paired)
             if self._gross_harm is not None:
                 self._gross_harm.pairs(name, champion[self._metric], other[self._metric])
-            block.pairs[CHAMPION].add(champion, slice(None))
-            block.pairs[CHALLENGER].add(other, slice(None))
             if sums.tracked.paired:
                 exposures = [pairs[i].exposure for i in rows]
                 for cells, cell_name, metric, some in self._cells(sums.tracked, block, truths[chosen], exposures):
@@ -257,10 +257,35 @@ class Accumulators:
                     cell.add(-champion[metric][some], -other[metric][some])
                 block.cap_segments()
 
-    def _tail(self, block: BlockSums, arm: str, losses: Floats) -> None:
+    def rivals(self, rivals: Sequence[Rivals]) -> None:
+        """Add requests that two challengers answered and whose truth is known."""
+        if not rivals or not self._tracked.paired:
+            return
+        truths = self._truths(rivals)
+        first, second = (self._losses([each.outputs[which] for each in rivals], truths) for which in (0, 1))
+        groups: dict[tuple[str, str, int], list[int]] = defaultdict(list)
+        for i, each in enumerate(rivals):
+            groups[each.first, each.second, self._index(each.exposure.at)].append(i)
+        for (one, two, index), rows in groups.items():
+            losses = ({metric: values[rows] for metric, values in of.items()} for of in (first, second))
+            self._compare(self._rivals.block(one, two, index), *losses)
+
+    def evidence(self, name: str) -> RolloutSums:
+        """A rollout's sums, with what was known of its two models before it began."""
+        sums = self.rollouts[name]
+        return self._rivals.with_rivalry(sums) if sums.tracked.paired else sums
+
+    def _compare(
+        self, block: ComparisonSums, champion: dict[str, Floats], challenger: dict[str, Floats], *, tail: bool = True
+    ) -> None:
+        block.add_pairs(self._metric, champion, challenger)
+        if tail:
+            self._tail(block, CHALLENGER, challenger[self._metric] - champion[self._metric])
+
+    def _tail(self, block: ComparisonSums, arm: str, losses: Floats) -> None:
         """Add losses to what is known of their tail; those of a classification are bounded."""
         if self._task is Task.REGRESSION:
-            block.tails.setdefault(arm, TailSums()).add(-losses)
+            block.add_tail(arm, losses)
 
     def _worth(self, key: tuple[str, str, str], times: Sequence[float], champion: Floats, previous: Floats) -> None:
         """Add losses of a promoted champion and of the one before it, on the same requests."""
@@ -291,6 +316,7 @@ class Accumulators:
         self.models = {model: blocks for model, blocks in self.models.items() if blocks}
         latest = max(self.worth.values(), key=lambda sums: (sums.first, sums.promotion), default=None)
         self.worth = {name: sums for name, sums in self.worth.items() if sums is latest or max(sums.known) >= first}
+        self._rivals.forget(first, self.rollouts.values())
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -299,6 +325,7 @@ class Accumulators:
                 model: {str(index): sums.to_list() for index, sums in blocks.items()}
                 for model, blocks in self.models.items()
             },
+            "rivals": self._rivals.to_list(),
             "promotions": [sums.to_dict() for _, sums in sorted(self.worth.items())],
         }
 
@@ -308,6 +335,7 @@ class Accumulators:
             model: {int(index): LossSums.from_list(sums) for index, sums in blocks.items()}
             for model, blocks in data["models"].items()
         }
+        self._rivals.restore(data["rivals"])
         found = [PromotionSums.from_dict(sums) for sums in data.get("promotions", ())]
         self.worth = {sums.promotion: sums for sums in found}
 
@@ -346,7 +374,7 @@ class Accumulators:
     def _losses(self, outputs: Sequence[Any], truths: Floats) -> dict[str, Floats]:
         return losses(self._task, np.array(outputs, dtype=np.float64), truths)
 
-    def _truths(self, matches: Sequence[Match] | Sequence[Pair]) -> Floats:
+    def _truths(self, matches: Sequence[Match] | Sequence[Pair] | Sequence[Rivals]) -> Floats:
         """Outcomes as class indices or numbers; what is none of either is set aside before it gets here."""
         if self._task is Task.REGRESSION:
             return np.array([m.truth.value for m in matches], dtype=np.float64)

@@ -45,6 +45,12 @@ class LossSums:
         for name, value in other.sums.items():
             self.sums[name] = self.sums.get(name, 0) + value
 
+    def merged(self, other: LossSums) -> LossSums:
+        """The sums of both, as a new object."""
+        both = LossSums(self.n, dict(self.sums))
+        both.merge(other)
+        return both
+
     def metrics(self, task: Task) -> dict[str, float]:
         """The figures that people know; empty without rows."""
         if not self.n:
@@ -84,23 +90,38 @@ NOTHING = TrackedMetrics()
 
 
 @dataclass
-class BlockSums:
+class ComparisonSums:
+    """Two models' sums over the requests that both answered, in one block of event time; the first is in the champion's
+    place. tails: of a regression's primary losses, which nothing bounds: the differences, as the challenger's."""
+
+    paired: PairedSums = field(default_factory=PairedSums)
+    tails: dict[str, TailSums] = field(default_factory=dict)
+    pairs: dict[str, LossSums] = field(default_factory=lambda: {CHAMPION: LossSums(), CHALLENGER: LossSums()})
+
+    def add_pairs(self, metric: str, champion: dict[str, Floats], challenger: dict[str, Floats]) -> None:
+        """Both models' losses on the same requests; `metric` is the primary one."""
+        self.paired.add(-champion[metric], -challenger[metric])
+        self.pairs[CHAMPION].add(champion, slice(None))
+        self.pairs[CHALLENGER].add(challenger, slice(None))
+
+    def add_tail(self, arm: str, losses: Floats) -> None:
+        self.tails.setdefault(arm, TailSums()).add(-losses)
+
+
+@dataclass
+class BlockSums(ComparisonSums):
     """One rollout's sums in one block of event time.
 
     assignments: units by the propensity they were assigned at; arrived, fallbacks, errors: those of them whose outcome
     came in time, whom the champion had to answer, and the part of these in which the challenger itself was at fault.
-    moved: units that met both arms under one allocation. tails: of a regression's primary losses, which nothing bounds:
-    both arms', or the differences of pairs as the challenger's. metrics: sums of the guardrails' losses; segments: of
-    the primary metric by label and value.
+    moved: units that met both arms under one allocation. tails: in the split form both arms'. metrics: sums of the
+    guardrails' losses; segments: of the primary metric by label and value.
     """
 
     assignments: AssignmentCounts = field(default_factory=AssignmentCounts)
     exposures: dict[str, int] = field(default_factory=lambda: {CHAMPION: 0, CHALLENGER: 0})
     split: SplitSums = field(default_factory=SplitSums)
-    paired: PairedSums = field(default_factory=PairedSums)
-    tails: dict[str, TailSums] = field(default_factory=dict)
     arms: dict[str, LossSums] = field(default_factory=lambda: {CHAMPION: LossSums(), CHALLENGER: LossSums()})
-    pairs: dict[str, LossSums] = field(default_factory=lambda: {CHAMPION: LossSums(), CHALLENGER: LossSums()})
     arrived: AssignmentCounts = field(default_factory=AssignmentCounts)
     fallbacks: AssignmentCounts = field(default_factory=AssignmentCounts)
     errors: AssignmentCounts = field(default_factory=AssignmentCounts)
@@ -119,9 +140,9 @@ class BlockSums:
         return {
             "assignments": self.assignments.to_list(),
             "exposures": self.exposures,
-            "split": _texts(self.split),
-            "paired": _texts(self.paired),
-            "tails": {arm: _texts(sums) for arm, sums in sorted(self.tails.items())},
+            "split": texts(self.split),
+            "paired": texts(self.paired),
+            "tails": {arm: texts(sums) for arm, sums in sorted(self.tails.items())},
             "arms": {arm: sums.to_list() for arm, sums in self.arms.items()},
             "pairs": {arm: sums.to_list() for arm, sums in self.pairs.items()},
             "arrived": self.arrived.to_list(),
@@ -130,9 +151,9 @@ class BlockSums:
             "moved": self.moved,
             "latency": self.latency.to_list(),
             "shadows": self.shadows.to_list(),
-            "metrics": {name: _texts(sums) for name, sums in sorted(self.metrics.items())},
+            "metrics": {name: texts(sums) for name, sums in sorted(self.metrics.items())},
             "segments": {
-                name: {value: _texts(sums) for value, sums in sorted(values.items())}
+                name: {value: texts(sums) for value, sums in sorted(values.items())}
                 for name, values in sorted(self.segments.items())
             },
         }
@@ -168,7 +189,7 @@ def blocks_of(sums: Sequence[Sums]) -> list[Block]:
     return split_blocks([part for part in sums if isinstance(part, SplitSums)])
 
 
-def _texts(sums: Sums | TailSums) -> list[str]:
+def texts(sums: Sums | TailSums) -> list[str]:
     return [str(value) for value in sums.to_list()]
 
 
@@ -201,8 +222,8 @@ class PromotionSums:
             "champion": self.champion,
             "previous": self.previous,
             "first": self.first,
-            "blocks": {str(index): _texts(sums) for index, sums in self.blocks.items()},
-            "split": {str(index): _texts(sums) for index, sums in self.split.items()},
+            "blocks": {str(index): texts(sums) for index, sums in self.blocks.items()},
+            "split": {str(index): texts(sums) for index, sums in self.split.items()},
         }
 
     @classmethod

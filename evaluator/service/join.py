@@ -25,6 +25,7 @@ from evaluator.service.joined import (
     HoldoutDraw,
     Match,
     Pair,
+    Rivals,
     Score,
     Scored,
     Truth,
@@ -92,14 +93,16 @@ _UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET 
 
 class JoinResult(msgspec.Struct):
     """What one batch has joined: new predictions with their exposures, outcomes that arrived in time (also those that
-    wait), matches (exposure and label), pairs, shadow scores with a label (`rated`), requests that both models of a
-    comparison were asked for (`scored`, whatever becomes of their outcome), contradicted labels, and counts by kind."""
+    wait), matches (exposure and label), pairs, those of two challengers (`rivals`), shadow scores with a label
+    (`rated`), requests that both models of a comparison were asked for (`scored`, whatever becomes of their outcome),
+    contradicted labels, and counts by kind."""
 
     predictions: list[Prediction]
     exposures: list[Exposure]
     arrivals: list[Match]
     matches: list[Match]
     pairs: list[Pair]
+    rivals: list[Rivals]
     rated: list[Match]
     scored: list[Scored]
     contradictions: list[Contradiction]
@@ -107,7 +110,7 @@ class JoinResult(msgspec.Struct):
 
     @classmethod
     def nothing(cls) -> JoinResult:
-        return cls([], [], [], [], [], [], [], [], Counter())
+        return cls([], [], [], [], [], [], [], [], [], Counter())
 
 
 class JoinTable:
@@ -378,7 +381,18 @@ class JoinTable:
             other = row.previous if contest is None else row.challenger(contest)
             if other is None:
                 continue
+            if contest is not None:
+                self._rivals(row, exposure, truth, number, result)
             row.paired |= 1 << number
             if champion.output is not None and other.output is not None:
                 before = (other.model, other.rollout) if contest is None else (None, None)
                 result.pairs.append(Pair(exposure, contest, truth, champion.output, other.output, *before))
+
+    def _rivals(self, row: _Row, exposure: Exposure, truth: Truth, new: int, result: JoinResult) -> None:
+        """Report the pairs of a challenger that is about to be paired with those that were before it."""
+        for number, contest in enumerate(exposure.contests):
+            if row.paired >> number & 1:
+                found = [(c.challenger, row.challenger(c)) for c in (contest, exposure.contests[new])]
+                (first, one), (second, two) = sorted(found, key=lambda each: each[0])
+                if one is not None and two is not None and one.output is not None and two.output is not None:
+                    result.rivals.append(Rivals(exposure, truth, first, second, (one.output, two.output)))

@@ -153,6 +153,16 @@ class Pair(msgspec.Struct, frozen=True, array_like=True):
     promotion: str | None = None
 
 
+class Rivals(msgspec.Struct, frozen=True, array_like=True):
+    """A request with a truth that two challengers have answered. first, second: their versions, by name."""
+
+    exposure: Exposure
+    truth: Truth
+    first: str
+    second: str
+    outputs: tuple[list[float] | float, list[float] | float]
+
+
 class Contradiction(msgspec.Struct, frozen=True, array_like=True):
     """The first outcome that contradicts the label in use. at: the request's time, or where it came after the horizon
     that of a request which matured as it came: looks from then on know of it."""

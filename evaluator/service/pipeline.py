@@ -294,10 +294,11 @@ class Pipeline:
         for index in sorted(index for index in sums.blocks if index < first_open):
             if state.next_block is None or index >= state.next_block:
                 task, state.next_block = self._config.task, index + 1
-                if state.planned(self._design, sums, index):
-                    yield evaluate(self._design, name, sums, state, index, offsets, task, history)
+                known = self._accumulators.evidence(name)
+                if state.planned(self._design, known, index):
+                    yield evaluate(self._design, name, known, state, index, offsets, task, history)
                 else:
-                    yield unplanned_evaluation(self._design, state.plan, name, sums, index, offsets, task)
+                    yield unplanned_evaluation(self._design, state.plan, name, known, index, offsets, task)
 
     def _begin(self, name: str, sums: RolloutSums) -> EvaluationState:
         """The tests of a new rollout. A retrained challenger gets its level from the budget of its lineage, the

@@ -197,6 +197,12 @@ class PairedSums(_Sums):
         self._add_totals(d=d, dd=d * d, y_champion=champion, y_challenger=challenger)
         self._add_totals(yy_champion=champion * champion, yy_challenger=challenger * challenger)
 
+    def mirrored(self) -> PairedSums:
+        """The same pairs with the arms in each other's place."""
+        return PairedSums(
+            self.n, -self.d, self.dd, self.y_challenger, self.y_champion, self.yy_challenger, self.yy_champion
+        )
+
     @property
     def information(self) -> float:
         """I = number of pairs: S / I estimates the mean difference between the arms."""
@@ -230,6 +236,10 @@ class TailSums(_Sums):
         for k, name in enumerate(("y", "yy", "yyy", "yyyy"), start=1):
             setattr(self, name, getattr(self, name) + _exact_total(powers, RESOLUTION**k))
             powers = powers * values
+
+    def mirrored(self) -> TailSums:
+        """Of the outcomes with the other sign."""
+        return TailSums(self.n, -self.y, self.yy, -self.yyy, self.yyyy)
 
     @property
     def moments(self) -> tuple[float, float, float, float, float]:

@@ -26,6 +26,16 @@ def test_each_challenger_has_its_own_share() -> None:
     assert misrouted(found, [STEP]) == 0
 
 
+def test_two_of_thirty_at_one_per_cent_are_no_wonder() -> None:
+    """One such allocation in 28 has as many, which a normal law calls one in a thousand; four would be odd."""
+    ramp = (OnRamp(rollout="r1", challenger="v2", share=0.01),)
+    step = AllocationStep(at=0.0, version=3, allocation=7, champion="v1", on_ramp=ramp)
+    for assigned, inside in ((2, True), (3, True), (4, False)):
+        found = answered(*[("v1", "r1", "v2")] * assigned, *[("v1", None, None)] * (30 - assigned))
+        (share,) = realised_shares(found, [step])
+        assert share.inside is inside, assigned
+
+
 def test_an_arm_that_nobody_ordered_is_misrouted() -> None:
     wrong = [("v1", "r1", "v3"), ("v9", None, None), ("v1", "r3", "v4")]
     assert misrouted(answered(("v1", "r1", "v2"), ("v1", None, None), *wrong), [STEP]) == len(wrong)

@@ -65,6 +65,28 @@ def test_a_pair_needs_prediction_score_and_outcome_and_comes_once(table: JoinTab
     assert again.counts["shadow_duplicate"] == 1
 
 
+def test_two_challengers_that_answered_one_request_are_a_pair_once_in_any_order(db: sqlite3.Connection) -> None:
+    """Also where one of them served it; without the champion's answer there is nothing to be paired with yet."""
+    contenders = [contender("test-r0001", "v0003"), contender("test-r0002", "v0002", 0.0)]
+    events = [
+        prediction(1, 0.0, contenders=contenders, rollout="test-r0001", assigned="challenger", served="challenger"),
+        shadow(1, 0.0, model="v0002", rollout="test-r0002", output=[0.4, 0.6]),
+        shadow(1, 0.0, arm="champion", model="v0001"),
+        outcome(1, 5.0, 1),
+    ]
+    for number, order in enumerate(itertools.permutations(events)):
+        table = JoinTable(db, HORIZON)
+        found = [
+            rivals for event in order for rivals in table.apply([msgspec.structs.replace(event, id=f"{number}")]).rivals
+        ]
+        assert [(r.first, r.second, r.outputs, r.truth.value) for r in found] == [
+            ("v0002", "v0003", ([0.4, 0.6], [0.25, 0.75]), 1)
+        ]
+        assert table.apply([msgspec.structs.replace(event, id=f"{number}") for event in order]).rivals == []
+    failed = [events[0], msgspec.structs.replace(events[1], output=None, error="timeout"), *events[2:]]
+    assert JoinTable(db, HORIZON).apply([msgspec.structs.replace(event, id="failed") for event in failed]).rivals == []
+
+
 @pytest.mark.parametrize(
     ("event", "score"),
     [

@@ -244,3 +244,21 @@ def test_a_column_that_has_lost_its_values_is_not_said_to_be_compared_by_value()
     report = gauntlet.drift(BEFORE[["x"]].assign(z=BEFORE.score), NOW[["x"]].assign(z=None), features=["x", "z"])
     assert report.severity == "CRITICAL"
     assert not [note for note in report.notes if "compared by value" in note]
+
+
+@pytest.mark.parametrize("labelled", [20, 0])
+def test_few_outcomes_of_a_model_that_gives_probabilities_are_no_health_either(labelled: int) -> None:
+    """Scenario: 20 rows, all of them answered wrongly, or none with its outcome yet. The loss estimated from the scores
+    was taken for a judgement, which 20 rows don't give it: NONE, beside an accuracy that had fallen by two thirds."""
+    before = BEFORE.rename(columns={"truth": "y", "score": "p"})[["x", "y", "p"]]
+    now = NOW.rename(columns={"truth": "y", "score": "p"})[["x", "y", "p"]][:20].astype({"y": object})
+    now["y"] = [not row.p > 0.5 if i < labelled else None for i, row in enumerate(now.itertuples())]
+    report = gauntlet.drift(before, now, target="y", prediction="p")
+    assert (report.severity, report.confidence) == ("UNKNOWN", None)
+    assert f"{labelled} of the current rows have target and prediction, 30 are needed" in gauntlet.to_text(report)
+
+
+def test_the_estimate_from_many_scores_is_a_judgement() -> None:
+    before = BEFORE.rename(columns={"truth": "y", "score": "p"})[["x", "y", "p"]]
+    now = NOW.rename(columns={"truth": "y", "score": "p"})[["x", "y", "p"]].assign(y=None)
+    assert gauntlet.drift(before, now, target="y", prediction="p").severity == "NONE"

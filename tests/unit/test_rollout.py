@@ -368,14 +368,19 @@ class TestSeveralChallengers:
         ramping = after(first, order("advance"))
         assert refused(ramping, order("challenge", version="v3", recipe="60d")) == "rollout_running"
 
-    def test_after_a_promotion_the_others_begin_anew_against_the_new_champion(self) -> None:
+    def test_after_a_promotion_the_others_go_on_in_shadow_against_the_new_champion(self) -> None:
+        """Their time in shadow counts, and they keep their age."""
         record = many("v2", "v3")
+        record = transitions.apply(record, order("advance", rollout="e-r0002"), 30.0)
         retrained = order("challenge", version="v4", rule=Rule.REFRESH, most=6)
         record = transitions.apply(record, retrained, 50.0)
         record = transitions.apply(record, order("promote", rollout="e-r0001"), 60.0)
         assert (record.champion, record.share) == ("v2", 0.0)
-        again = [(r.id, r.challenger, r.stage, r.slot, r.started_at) for r in record.rollouts]
-        assert again == [("e-r0004", "v3", SHADOW_STAGE, None, 60.0), ("e-r0005", "v4", SHADOW_STAGE, None, 60.0)]
+        again = [(r.id, r.challenger, r.stage, r.slot, r.started_at, r.stage_since) for r in record.rollouts]
+        assert again == [
+            ("e-r0004", "v3", SHADOW_STAGE, None, 11.0, 11.0),
+            ("e-r0005", "v4", SHADOW_STAGE, None, 50.0, 50.0),
+        ]
         assert record.begun == 5
         assert [(e.id, e.state) for e in record.ended] == [
             ("e-r0001", "promoted"),

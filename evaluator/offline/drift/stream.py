@@ -16,6 +16,7 @@ import numpy as np
 from evaluator.drift.columns import Column, read_numbers
 from evaluator.drift.episodes import DriftEvent
 from evaluator.drift.monitor import Monitor
+from evaluator.drift.performance import FEWEST
 from evaluator.drift.profile import Profile
 from evaluator.drift.seasonality import Seasonality, sparse_seasons
 from evaluator.drift.settings import DriftSettings
@@ -313,7 +314,8 @@ class EventCollector:
         if None in (settings.target, settings.prediction) or any(one["kind"] in PERFORMANCE_KINDS for one in signals):
             return found
         truth, errors = reference.profile.truth, reference.profile.errors
-        if reference.doubts or errors is None or (truth is not None and truth.scores is not None):
+        scored = truth is not None and truth.scores is not None and self._rows - reference.rows >= FEWEST
+        if reference.doubts or errors is None or scored:
             return [*found, *reference.doubts]
         return [*found, *outcome_doubts(reference.prediction_type, self._outcomes, errors.windows[0])]
 

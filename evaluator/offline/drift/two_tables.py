@@ -258,7 +258,8 @@ class _ReportBuilder:
         if any(signal.kind in PERFORMANCE_KINDS for signal in self.verdict.signals.values()):
             return []
         doubts = model_doubts(reference.prediction_type, reference.target, reference.prediction)
-        if doubts or any(metric.estimated for metric in metrics):  # outcomes may be to come: the scores say something
+        # Outcomes may be to come: the scores say something, if there are enough of them.
+        if doubts or any(metric.estimated and metric.judged for metric in metrics):
             return doubts
         return outcome_doubts(reference.prediction_type, len(self.verdict.losses))
 

@@ -5,12 +5,12 @@ Every count is taken from the log itself, so that no service's own figure can co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from gauntlet.cli.demo.event_reader import Outcomes, Predictions
 from gauntlet.cli.demo.replay import Sent
@@ -25,6 +25,7 @@ from gauntlet.cli.demo.report_model import (
 from gauntlet.losses import loss
 
 _TAKEN_OUT = ("rolled_back", "archived")
+_THREE_SIGMA = 0.9973  # of a binomial law: a normal one is wrong where an allocation had a few requests
 _OUTCOME_KINDS = ("joined", "late", "duplicate", "corrected", "conflict", "orphan")
 
 
@@ -78,18 +79,17 @@ def realised_shares(predictions: Predictions, ramp: Sequence[AllocationStep]) ->
 
 
 def _realised(allocation: int, ordered: OnRamp, requests: int, assigned: int) -> RealisedShare:
-    p, realised = ordered.share, assigned / requests
-    spread = 3 * math.sqrt(p * (1 - p) / requests)
+    lowest, highest = binom.interval(_THREE_SIGMA, requests, ordered.share)
     return RealisedShare(
         allocation=allocation,
         rollout=ordered.rollout,
-        share=p,
+        share=ordered.share,
         requests=requests,
         assigned=assigned,
-        realised=realised,
-        low=max(0.0, p - spread),
-        high=min(1.0, p + spread),
-        inside=abs(realised - p) <= spread,
+        realised=assigned / requests,
+        low=float(lowest) / requests,
+        high=float(highest) / requests,
+        inside=bool(lowest <= assigned <= highest),
     )
 
 
