@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -198,7 +198,7 @@ def rollout(
     for hour in range(hours):
         (running,) = control.rollouts
         share, stage = running.share, max(stage, running.stage)
-        pair, treated = _hour(cell, rng, sums, hour, share, shifts[hour])
+        pair, treated = _hour(cell, rng, sums, hour, share, shifts[hour], design.early)
         answered += treated
         excess += treated * float(np.mean(pair[1] - pair[0])) if treated else 0.0
         shown.append(pair)
@@ -225,9 +225,10 @@ def _challenge(config: Config, rule: Rule) -> Command:
 
 
 def _hour(
-    cell: Cell, rng: np.random.Generator, sums: RolloutSums, hour: int, share: float, shift: float
+    cell: Cell, rng: np.random.Generator, sums: RolloutSums, hour: int, share: float, shift: float, early: float
 ) -> tuple[tuple[Floats, Floats], int]:
-    """One hour's requests into the sums; returns its drawn losses, and how many requests the challenger answered."""
+    """One hour's requests into the sums; returns its drawn losses, and how many requests the challenger answered.
+    early: seconds up to which labels are early."""
     n = int(rng.poisson(cell.a_day / 24 * TRAFFIC[cell.traffic](hour)))
     weight = max(1, -(-n // LARGEST_HOUR))
     drawn = n // weight
@@ -243,6 +244,9 @@ def _hour(
         block.tails = {
             arm: TailSums(*(weight * value for value in sums.to_list())) for arm, sums in block.tails.items()
         }
+    block.shadows.both += drawn * weight
+    if cell.delay * HOUR <= early:
+        block.early = replace(part)
     metrics = METRICS[Task.REGRESSION if cell.task == "regression" else Task.CLASSIFICATION]
     for arm, values in ((CHAMPION, champion), (CHALLENGER, challenger)):
         block.pairs[arm].add(dict.fromkeys(metrics, values), slice(None))

@@ -53,7 +53,7 @@ CELLS: Final = [
 ]
 
 
-def _days(rng: np.random.Generator, hours: int, correlation: float) -> Floats:
+def day_shifts(rng: np.random.Generator, hours: int, correlation: float) -> Floats:
     """Day effects of .1 standard deviations with this correlation from day to day."""
     values, noise = np.empty(hours // HOURS), rng.normal(size=hours // HOURS)
     last = rng.normal()
@@ -67,21 +67,23 @@ def scores(world: str, effect: float, runs: int, days: int, seed: int) -> Floats
     rng, hours = np.random.default_rng(seed), days * HOURS
     own = {"days AR .5": 0.5, "day effects of .1 sd": 0.0}
     shifts = np.array(
-        [_days(rng, hours, own[world]) if world in own else WORLDS[world](rng, hours) for _ in range(runs)]
+        [day_shifts(rng, hours, own[world]) if world in own else WORLDS[world](rng, hours) for _ in range(runs)]
     )
     sums = rng.normal((effect + shifts) * PAIRS, np.sqrt(PAIRS))
     found = np.full((runs, days + 1), -np.inf)
     for day in range(FIRST_LOOK, days + 1):
-        scales = [_blocks(sums[:, : day * HOURS], length) for length in (1, HOURS // 4, HOURS)]
+        scales = [blocks(sums[:, : day * HOURS], length) for length in (1, HOURS // 4, HOURS)]
         evidence = weakest(WIN_SCALES, scales, margin=np.zeros(runs), sign=1.0)
         found[:, day] = np.where(evidence.available, evidence.z_win, -np.inf)
     return found
 
 
-def _blocks(sums: Floats, length: int) -> Floats:
-    blocks = sums.reshape(len(sums), -1, length).sum(axis=2)
-    units = np.full_like(blocks, PAIRS * length)
-    return np.stack([blocks, units, units, units], axis=2)
+def blocks(sums: Floats, length: int) -> Floats:
+    """Whole blocks of so many hours, as `evaluator.stats.cluster_robust.rows_of` makes them."""
+    n = sums.shape[1] // length
+    found = sums[:, : n * length].reshape(len(sums), n, length).sum(axis=2)
+    units = np.full_like(found, PAIRS * length)
+    return np.stack([found, units, units, units], axis=2)
 
 
 def promoted(z: Floats, plan: Plan, alpha: float = 0.025) -> Floats:

@@ -53,9 +53,11 @@ class Accumulators:
         classes: Mapping[Label, int],
         tracked: TrackedMetrics = NOTHING,
         gross_harm: GrossHarmMonitor | None = None,
+        early: float = 0.0,
     ) -> None:
         """`block` and `offset`: the finest blocks, in seconds. `classes`: each label's index; a regression has none.
-        `tracked`: what rollouts that begin from now on are summed for. `gross_harm`: who is shown each comparison."""
+        `tracked`: what rollouts that begin from now on are summed for. `gross_harm`: who is shown each comparison.
+        `early`: age of a request, in seconds, up to which the label of a pair is early; 0: that is of no use."""
         self._task = task
         self._metric = metric
         self._block = block
@@ -63,6 +65,7 @@ class Accumulators:
         self._classes = classes
         self._tracked = tracked
         self._gross_harm = gross_harm
+        self._early = early
         self.rollouts: dict[str, RolloutSums] = {}
         self.models: dict[str, dict[int, LossSums]] = {}
         self.worth: dict[str, PromotionSums] = {}
@@ -248,6 +251,10 @@ class Accumulators:
             sums = self._of(first.exposure, first.contest)
             block = sums.block(index)
             self._compare(block, champion, other, tail=sums.tracked.paired)
+            if self._early:
+                lags = np.array([pairs[i].truth.at - pairs[i].exposure.at for i in rows])
+                soon = lags <= self._early
+                block.early.add(-champion[self._metric][soon], -other[self._metric][soon])
             if self._gross_harm is not None:
                 self._gross_harm.pairs(name, champion[self._metric], other[self._metric])
             if sums.tracked.paired:

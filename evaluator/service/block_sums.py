@@ -114,13 +114,15 @@ class BlockSums(ComparisonSums):
 
     assignments: units by the propensity they were assigned at; arrived, fallbacks, errors: those of them whose outcome
     came in time, whom the champion had to answer, and the part of these in which the challenger itself was at fault.
-    moved: units that met both arms under one allocation. tails: in the split form both arms'. metrics: sums of the
-    guardrails' losses; segments: of the primary metric by label and value.
+    early: the part of `paired` whose labels were early. moved: units that met both arms under one allocation. tails: in
+    the split form both arms'. metrics: sums of the guardrails' losses; segments: of the primary metric by label and
+    value.
     """
 
     assignments: AssignmentCounts = field(default_factory=AssignmentCounts)
     exposures: dict[str, int] = field(default_factory=lambda: {CHAMPION: 0, CHALLENGER: 0})
     split: SplitSums = field(default_factory=SplitSums)
+    early: PairedSums = field(default_factory=PairedSums)
     arms: dict[str, LossSums] = field(default_factory=lambda: {CHAMPION: LossSums(), CHALLENGER: LossSums()})
     arrived: AssignmentCounts = field(default_factory=AssignmentCounts)
     fallbacks: AssignmentCounts = field(default_factory=AssignmentCounts)
@@ -142,6 +144,7 @@ class BlockSums(ComparisonSums):
             "exposures": self.exposures,
             "split": texts(self.split),
             "paired": texts(self.paired),
+            "early": texts(self.early),
             "tails": {arm: texts(sums) for arm, sums in sorted(self.tails.items())},
             "arms": {arm: sums.to_list() for arm, sums in self.arms.items()},
             "pairs": {arm: sums.to_list() for arm, sums in self.pairs.items()},
@@ -166,6 +169,7 @@ class BlockSums(ComparisonSums):
             split=SplitSums.from_list([int(v) for v in data["split"]]),
             paired=PairedSums.from_list([int(v) for v in data["paired"]]),
             tails={arm: TailSums.from_list([int(v) for v in sums]) for arm, sums in data["tails"].items()},
+            early=PairedSums.from_list([int(v) for v in data["early"]]) if "early" in data else PairedSums(),
             arms={arm: LossSums.from_list(sums) for arm, sums in data["arms"].items()},
             pairs={arm: LossSums.from_list(sums) for arm, sums in data["pairs"].items()},
             arrived=AssignmentCounts.from_list(data["arrived"]),

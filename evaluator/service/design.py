@@ -11,7 +11,7 @@ from evaluator.policies.lineage import AlphaBudget, holdout_plan
 from evaluator.service.block_sums import TrackedMetrics
 from evaluator.stats import Plan, Side, Spending, horizon_information
 from evaluator.stats.alpha_spending import POCOCK
-from evaluator.stats.sequential_test import HARM_SIDE
+from evaluator.stats.sequential_test import HARM_RESERVE, HARM_SIDE
 from gauntlet.config import RATES, Config
 from gauntlet.config.evidence import MIN_CYCLES, ROOM
 from gauntlet.types import Label, Rule
@@ -31,8 +31,15 @@ WIN_SPENDING = ((0.38, 0.15), (0.62, 0.6), (1.0, 1.0))
 """At several scales: share of a win's level that is spent by each share of the planned evidence. Little in the first
 week, as the ramp's minimum times let no win promote sooner, and most in the second."""
 
+HARM_SPENDING = Spending(parameter=0.3, reserve=HARM_RESERVE)
+"""At several scales: harm's level is spent by 0.3 √t + 0.7 t³, more of it in the first days than elsewhere. A false
+rollback out of shadow costs a retry, a late one costs users."""
+
 MIDDLE_PARTS = 4
 """Blocks of the middle scale in one cycle."""
+
+EARLY_PART = 8
+"""Labels that come within this part of the horizon are early: pairs with one speak for harm before they mature."""
 
 
 class Guard(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +113,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         return Plan(
             horizon=horizon_information(self.samples, None if self.paired else self.share),
             win=Side(alpha=self.alpha / 2, spending=self._spending),
-            harm=replace(HARM_SIDE, alpha=self.harm_alpha),
+            harm=replace(HARM_SIDE, alpha=self.harm_alpha, spending=self._harm_spending),
             min_blocks_win=MIN_CYCLES if self.scaled else self.min_blocks,
             min_blocks_harm=self.min_harm_blocks,
             harm_waits=self.rule == Rule.REFRESH and self.paired,
@@ -115,6 +122,10 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def _spending(self) -> Spending:
         return Spending(kind="table", points=self.spending) if self.spending else Spending()
+
+    @property
+    def _harm_spending(self) -> Spending:
+        return HARM_SPENDING if self.scaled else HARM_SIDE.spending
 
     def not_worse(self, loss: float) -> Plan:
         """The test of the rule `refresh`, with the champion's mean loss: is harm of the margin excluded?"""
@@ -180,7 +191,11 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class EvaluationDesign:
-    """How the experiment is evaluated, made once from the configuration. Times are in seconds."""
+    """How the experiment is evaluated, made once from the configuration. Times are in seconds.
+
+    early: age of a request up to which its label is early; 0 where harm waits for the horizon: with explicit blocks, in
+    split form, where early labels may be those of one arm's kind, and where labels may yet be corrected.
+    """
 
     plan: RolloutPlan
     metric: str
@@ -189,6 +204,7 @@ class EvaluationDesign:
     harm_block: float
     offset: float
     horizon: float
+    early: float = 0.0
     budget: AlphaBudget | None = None
 
     @property
@@ -199,6 +215,11 @@ class EvaluationDesign:
     def matured(self, watermark: float) -> int:
         """The index of the first harm block that has not matured at `watermark`."""
         return int((watermark - self.horizon - self.offset) // self.harm_block)
+
+    @property
+    def young(self) -> int:
+        """Harm blocks that have not matured at a look, but whose early labels have all come."""
+        return int((self.horizon - self.early) // self.harm_block) if self.early else 0
 
     def at(self, last: int) -> float:
         """The time of the look at block `last`: when it has matured."""
@@ -251,7 +272,13 @@ def evaluation_design(config: Config) -> EvaluationDesign:
         harm_block=evidence.finest_block,
         offset=float(evidence.block_offset),
         horizon=float(evidence.outcome_horizon),
+        early=float(evidence.outcome_horizon) / EARLY_PART if _takes_early_labels(config) else 0.0,
     )
+
+
+def _takes_early_labels(config: Config) -> bool:
+    evidence = config.evidence
+    return evidence.block.auto and evidence.form == "paired" and config.outcomes.correction == "first"
 
 
 def tracked_metrics(config: Config, classes: Mapping[Label, int]) -> TrackedMetrics:

@@ -123,7 +123,9 @@ def evaluate(
     """
     matured = {index: block for index, block in sorted(sums.blocks.items()) if index <= last}
     fine, plan = list(matured.values()), state.plan
-    state.primary, answer = primary_metric.look(design, plan, plan.primary, state.primary, matured, last)
+    young = primary_metric.young_blocks(design, sums, last, state.young)
+    state.young = list(young)
+    state.primary, answer = primary_metric.look(design, plan, plan.primary, state.primary, matured, last, young)
     kept = None
     if plan.rule == Rule.REFRESH and isinstance(answer, Look):
         test = plan.not_worse(answer.mean_champion or 0.0)

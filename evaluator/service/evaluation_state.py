@@ -16,8 +16,9 @@ from evaluator.stats.guards import ArrivalState
 
 @dataclass
 class EvaluationState:
-    """State of one rollout's tests between two looks: their plan, the sequential states, the next block, and the
-    smallest p values so far of the sample ratio, of multiple exposure, and of contradicted labels."""
+    """State of one rollout's tests between two looks: their plan, the sequential states, the next block, the smallest p
+    values so far of the sample ratio, of multiple exposure, and of contradicted labels, and the blocks that the last
+    look used before they had matured."""
 
     plan: RolloutPlan
     primary: State
@@ -29,6 +30,7 @@ class EvaluationState:
     guardrails: dict[str, State] = field(default_factory=dict)
     segments: dict[str, State] = field(default_factory=dict)
     label_conflict_p: float = 1.0
+    young: list[int] = field(default_factory=list)
 
     @classmethod
     def start(cls, plan: RolloutPlan) -> EvaluationState:
@@ -58,6 +60,7 @@ class EvaluationState:
             "guardrails": {name: state.to_dict() for name, state in self.guardrails.items()},
             "segments": {name: state.to_dict() for name, state in self.segments.items()},
             "label_conflict_p": self.label_conflict_p,
+            "young": self.young,
         }
 
     @classmethod
@@ -76,4 +79,5 @@ class EvaluationState:
             {name: State.from_dict(tests[name], state) for name, state in data["guardrails"].items()},
             {name: State.from_dict(plan.segment, state) for name, state in data["segments"].items()},
             data.get("label_conflict_p", 1.0),
+            data.get("young", []),
         )

@@ -97,6 +97,7 @@ class Pipeline:
             classes,
             tracked_metrics(config, classes),
             self._gross_harm,
+            self._design.early,
         )
         self._aa = ContinuousAA(config.evidence, self._design)
         self._worth = WorthTracker(self._design, self._accumulators)

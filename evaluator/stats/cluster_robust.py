@@ -16,6 +16,11 @@ degrees as blocks of equal information, less one, so that a large effect is show
 transformation removes the skewness of the blocks; the smaller score decides. For independent requests V_blocks is near
 V_units, and the longer scales cost little beyond the quantiles of their law.
 
+Requests are noise between neighbouring blocks, so r understates how long what lies beyond them lasts. Where hours stand
+alone, as for harm in the first week, r is that of the excess: the lag-1 covariance over V_blocks - V_units, which makes
+V the long-run variance of noise plus a process AR(1); at least `PRIOR_CORRELATION`, as few blocks know it badly. The
+days of a win measure that themselves.
+
 A few days can't show how days are correlated. Where they vary more than their requests explain, neighbouring days are
 taken as correlated by at least `PRIOR_CORRELATION` until there are `PRIOR_BLOCKS` of them.
 """
@@ -189,17 +194,19 @@ PRIOR_BLOCKS: Final = 20
 @dataclass(frozen=True, slots=True)
 class Scale:
     """A length of blocks. least: blocks from which this scale has a say. required: there is no evidence before that.
-    prior: few blocks are taken as correlated by at least `PRIOR_CORRELATION`."""
+    prior: few blocks are taken as correlated by at least `PRIOR_CORRELATION`. alone: no longer scale need stand behind
+    it, so that its correlation must be right: that of what its blocks vary beyond their units."""
 
     least: int
     required: bool = False
     prior: bool = False
+    alone: bool = False
 
 
 # Hours, quarters of a day and days where the cycle is a day. A win waits for five whole cycles: how much days differ
 # can't be known sooner. Harm is judged from the first hours on; a false rollback costs a retry, a missed harm users.
 WIN_SCALES: Final = (Scale(6), Scale(8), Scale(5, required=True, prior=True))
-HARM_SCALES: Final = (Scale(6, required=True), Scale(12), Scale(7, prior=True))
+HARM_SCALES: Final = (Scale(6, required=True, alone=True), Scale(12, alone=True), Scale(7, prior=True))
 
 
 @dataclass(frozen=True)
@@ -236,10 +243,13 @@ class StudentisedEvidence(Evidence):
         independent = np.where(independent > 1e-12 * unit_variance, independent, blocks.floor * grown)
         independent = np.where(available, independent, 1.0)
         spread = blocks.block_variance * grown
+        excess = np.maximum(spread - independent, 0.0)
         r = blocks.autocorrelation
+        if scale.alone:
+            r = np.clip(r * ratio(spread, excess, excess > 0.0), PRIOR_CORRELATION, MOST_CORRELATION)
         if scale.prior:
             r = np.where(blocks.n_blocks < PRIOR_BLOCKS, np.maximum(r, PRIOR_CORRELATION), r)
-        beyond = ((1.0 + r) / (1.0 - r) - 1.0) * np.maximum(spread - independent, 0.0)
+        beyond = ((1.0 + r) / (1.0 - r) - 1.0) * excess
         variance = np.maximum(independent, spread) + beyond
         n = np.maximum(blocks.n_blocks, 2.0)
         plain = np.where(spread > 0.0, spread * (n - 1.0) / n, variance)
