@@ -7,6 +7,7 @@ A champion with a drift reference of 12 features against a challenger at 10 %; o
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import tempfile
 import time
@@ -185,6 +186,7 @@ async def _evaluate(config: Config, count: int, *, stepwise: bool, run: int) -> 
     growing = GrowingLog(reader, START + _EVERY * count + _DELAY)
     sink: Any = Nowhere()
     worker = Worker(config, pipeline, checkpoint, growing if stepwise else reader, sink, sink)  # type: ignore[arg-type]
+    gc.freeze()  # as the service's process does
     before = time.process_time()
     while True:
         while await worker.step():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -80,6 +81,7 @@ async def _run(name: str, config: Config, *, die_with_stdin: bool) -> int:
         telemetry.initialise(config.experiment, name)  # type: ignore[arg-type]  # argparse knows only the three
         if name == "evaluator":
             stack.enter_context(_metrics(config))
+        gc.freeze()  # what is imported stays: each full collection would walk all of it again
         await service.serve(config, stop)
     return 0
 
