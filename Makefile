@@ -15,7 +15,7 @@ demo-short: $(READY)
 	$(BIN)/gauntlet demo --days 75 --run runs/demo-short
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 check: $(READY)
 	$(BIN)/ruff format --check .
