@@ -88,7 +88,7 @@ def rollouts(
         at = time_of(control, begin)
         last = control.last
         for running in control.rollouts:
-            before = found.get(running.id) or _started(running, control, evaluations)
+            before = found.get(running.id) or _started(running, control, at, evaluations)
             if not before.stages or before.stages[-1].stage != running.stage:
                 stage = StageTime(stage=running.stage, share=running.share, since=at, until=end)
                 before = msgspec.structs.replace(before, stages=(*_closed(before.stages, at), stage))
@@ -100,15 +100,18 @@ def rollouts(
     return list(found.values())
 
 
-def _started(running: RunningRollout, control: Control, evaluations: Sequence[events.Evaluation]) -> RecordedRollout:
-    """The rollout with all its looks; while it runs, the last one is its final look."""
+def _started(
+    running: RunningRollout, control: Control, at: float, evaluations: Sequence[events.Evaluation]
+) -> RecordedRollout:
+    """The rollout with all its looks; while it runs, the last one is its final look. at: when it began, which after a
+    promotion is later than its challenger did."""
     once = {e.id: e for e in evaluations if e.rollout == running.id}
     looks = tuple(_project(e, RecordedLook, information=e.information_fraction) for e in once.values())
     return RecordedRollout(
         id=running.id,
         challenger=running.challenger,
         champion=control.champion,
-        started=running.started_at,
+        started=at,
         started_by=control.last.actor if control.last else "",
         started_why=control.last.reason if control.last else "",
         state="running",
