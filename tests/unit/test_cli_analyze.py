@@ -209,6 +209,7 @@ BAD: list[tuple[list[str], str]] = [
     (["LOG", *FULL[2:]], "--arm is needed: name the column"),
     (["LOG", *FULL, "--metric", "loss:worst"], "'worst' is no kind"),
     (["LOG", *FULL, "--metric", "loss:propotion"], "'propotion' is no kind; did you mean 'proportion'?"),
+    (["LOG", *FULL, "--metric", "loss:quantil"], "'quantil' is no kind; there are the kinds mean,"),
     (["LOG", *FULL, "--metric", "other:median"], "metric 'other:median': 'median' is no kind"),
     (["LOG", *FULL, "--metric", "lost"], "there is no column 'lost'; did you mean 'loss'?"),
     (["LOG", *FULL, "--html", "absent/page.html"], "--html absent/page.html: there is no folder absent"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from evaluator.offline.records import PlainRecord, by_field, check_limits, check_names, column, option
-from evaluator.stats.metrics.declaration import KINDS, Metric, MetricError, Role, declare, parse_kind
+from evaluator.stats.metrics.declaration import KINDS, NAMES, Metric, MetricError, Role, declare, parse_kind
 from gauntlet.errors import BadInput
 from gauntlet.spelling import canonical, did_you_mean
 
@@ -234,9 +234,9 @@ def _sort(token: str, text: str) -> str:
     try:
         parse_kind(token)
     except MetricError:
-        hint = did_you_mean(token, [*KINDS, *ROLES, "higher", "lower"])
+        hint = did_you_mean(token, [*NAMES, *ROLES, "higher", "lower"])
         raise SettingsError(
-            f"--metric {text!r}: {token!r} is no kind; {hint and hint + ' '}there are the kinds {', '.join(KINDS)}, "
+            f"--metric {text!r}: {token!r} is no kind; {hint and hint + ' '}there are the kinds {', '.join(NAMES)}, "
             f"and p99 for a quantile; the directions higher and lower; the roles {', '.join(ROLES)}; margin=x and min=N"
         ) from None
     return "kind"

@@ -140,6 +140,9 @@ class Metric:
         return KINDS[self.kind].plain
 
 
+NAMES: Final = tuple(name for name in KINDS if name != "quantile")
+"""Kinds as people write them; a quantile is written by its level, as p99."""
+
 _QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
 
 
@@ -151,8 +154,8 @@ def parse_kind(text: str) -> tuple[str, float | None, str | None]:
         level = float(found[1]) / 100.0
         if level > 0.0:
             return "quantile", level, None
-    if name not in KINDS or name == "quantile":
-        raise MetricError(f"there is no kind {text!r}; known are pXX (a quantile), {', '.join(KINDS)}")
+    if name not in NAMES:
+        raise MetricError(f"there is no kind {text!r}; known are pXX (a quantile), {', '.join(NAMES)}")
     if at and not (positive and KINDS[name].labelled):
         raise MetricError(f"the kind {text!r} names no class, or {name} is not about one class")
     return name, None, positive or None
