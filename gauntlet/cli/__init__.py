@@ -1,5 +1,5 @@
 """The command line: with `gauntlet/__init__`, the only code that knows every package."""
 
-from gauntlet.cli.command import main
+from gauntlet.cli.command import entry, main
 
-__all__ = ["main"]
+__all__ = ["entry", "main"]

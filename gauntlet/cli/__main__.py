@@ -1,7 +1,5 @@
 """`python -m gauntlet.cli`: how `gauntlet up` starts each service as a process."""
 
-import sys
+from gauntlet.cli.command import entry
 
-from gauntlet.cli.command import main
-
-sys.exit(main())
+entry()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -32,6 +33,18 @@ VERBS = {
     "abort": "end a rollout (without --rollout: all) without calling it a failure",
 }
 """The operator's commands, which the router's API has by the same names."""
+
+
+def entry() -> NoReturn:
+    """The process: one command, and its exit code.
+
+    Where a table was read, a thread in which Arrow reads ahead may still wait for the interpreter. Ending that in the
+    usual way would abort the process now and then, after all has been said; so it is left at once.
+    """
+    code = main()
+    if "gauntlet.table.sources" in sys.modules:
+        os._exit(code)  # what was said is flushed, see `guarded`
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
