@@ -342,7 +342,7 @@ class Accumulators:
             model: {int(index): LossSums.from_list(sums) for index, sums in blocks.items()}
             for model, blocks in data["models"].items()
         }
-        self._rivals.restore(data["rivals"])
+        self._rivals.restore(data.get("rivals", ()))
         found = [PromotionSums.from_dict(sums) for sums in data.get("promotions", ())]
         self.worth = {sums.promotion: sums for sums in found}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -107,6 +107,27 @@ class ComparisonSums:
     def add_tail(self, arm: str, losses: Floats) -> None:
         self.tails.setdefault(arm, TailSums()).add(-losses)
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: sums are integers of any size, and as text they fit every reader."""
+        return {
+            "paired": _texts(self.paired),
+            "tails": {arm: _texts(sums) for arm, sums in sorted(self.tails.items())},
+            "pairs": {arm: sums.to_list() for arm, sums in self.pairs.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        return cls(**cls._compared(data))
+
+    @staticmethod
+    def _compared(data: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a comparison in the snapshot of a block."""
+        return {
+            "paired": PairedSums.from_list([int(v) for v in data["paired"]]),
+            "tails": {arm: TailSums.from_list([int(v) for v in sums]) for arm, sums in data.get("tails", {}).items()},
+            "pairs": {arm: LossSums.from_list(sums) for arm, sums in data["pairs"].items()},
+        }
+
 
 @dataclass
 class BlockSums(ComparisonSums):
@@ -138,40 +159,34 @@ class BlockSums(ComparisonSums):
         self.segments = {name: capped(values, kept(values)) for name, values in self.segments.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: sums are integers of any size, and as text they fit every reader."""
-        return {
+        return super().to_dict() | {
             "assignments": self.assignments.to_list(),
             "exposures": self.exposures,
-            "split": texts(self.split),
-            "paired": texts(self.paired),
-            "early": texts(self.early),
-            "tails": {arm: texts(sums) for arm, sums in sorted(self.tails.items())},
+            "split": _texts(self.split),
+            "early": _texts(self.early),
             "arms": {arm: sums.to_list() for arm, sums in self.arms.items()},
-            "pairs": {arm: sums.to_list() for arm, sums in self.pairs.items()},
             "arrived": self.arrived.to_list(),
             "fallbacks": self.fallbacks.to_list(),
             "errors": self.errors.to_list(),
             "moved": self.moved,
             "latency": self.latency.to_list(),
             "shadows": self.shadows.to_list(),
-            "metrics": {name: texts(sums) for name, sums in sorted(self.metrics.items())},
+            "metrics": {name: _texts(sums) for name, sums in sorted(self.metrics.items())},
             "segments": {
-                name: {value: texts(sums) for value, sums in sorted(values.items())}
+                name: {value: _texts(sums) for value, sums in sorted(values.items())}
                 for name, values in sorted(self.segments.items())
             },
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> BlockSums:
+    def from_dict(cls, data: dict[str, Any]) -> Self:
         return cls(
+            **cls._compared(data),
             assignments=AssignmentCounts.from_list(data["assignments"]),
             exposures=data["exposures"],
             split=SplitSums.from_list([int(v) for v in data["split"]]),
-            paired=PairedSums.from_list([int(v) for v in data["paired"]]),
-            tails={arm: TailSums.from_list([int(v) for v in sums]) for arm, sums in data["tails"].items()},
             early=PairedSums.from_list([int(v) for v in data["early"]]) if "early" in data else PairedSums(),
             arms={arm: LossSums.from_list(sums) for arm, sums in data["arms"].items()},
-            pairs={arm: LossSums.from_list(sums) for arm, sums in data["pairs"].items()},
             arrived=AssignmentCounts.from_list(data["arrived"]),
             fallbacks=AssignmentCounts.from_list(data["fallbacks"]),
             errors=AssignmentCounts.from_list(data["errors"]),
@@ -193,7 +208,7 @@ def blocks_of(sums: Sequence[Sums]) -> list[Block]:
     return split_blocks([part for part in sums if isinstance(part, SplitSums)])
 
 
-def texts(sums: Sums | TailSums) -> list[str]:
+def _texts(sums: Sums | TailSums) -> list[str]:
     return [str(value) for value in sums.to_list()]
 
 
@@ -226,8 +241,8 @@ class PromotionSums:
             "champion": self.champion,
             "previous": self.previous,
             "first": self.first,
-            "blocks": {str(index): texts(sums) for index, sums in self.blocks.items()},
-            "split": {str(index): texts(sums) for index, sums in self.split.items()},
+            "blocks": {str(index): _texts(sums) for index, sums in self.blocks.items()},
+            "split": {str(index): _texts(sums) for index, sums in self.split.items()},
         }
 
     @classmethod

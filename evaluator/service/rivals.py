@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evaluator.service.block_sums import BlockSums, ComparisonSums, LossSums, RolloutSums, texts
-from evaluator.stats import PairedSums, TailSums
+from evaluator.service.block_sums import BlockSums, ComparisonSums, RolloutSums
+from evaluator.stats import TailSums
 from gauntlet.types import CHALLENGER, CHAMPION
 
 
@@ -35,21 +35,6 @@ class RivalSums(ComparisonSums):
             paired=self.paired.merge(block.paired),
             tails={**block.tails, **tails},
             pairs={arm: sums.merged(block.pairs[arm]) for arm, sums in self.pairs.items()},
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "paired": texts(self.paired),
-            "tails": {arm: texts(sums) for arm, sums in sorted(self.tails.items())},
-            "pairs": {arm: sums.to_list() for arm, sums in self.pairs.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> RivalSums:
-        return cls(
-            PairedSums.from_list([int(v) for v in data["paired"]]),
-            {arm: TailSums.from_list([int(v) for v in sums]) for arm, sums in data["tails"].items()},
-            {arm: LossSums.from_list(sums) for arm, sums in data["pairs"].items()},
         )
 
 

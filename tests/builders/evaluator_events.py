@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
+import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from evaluator.service.accumulators import Accumulators
+from evaluator.service.block_sums import NOTHING, TrackedMetrics
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
+from evaluator.service.join import JoinTable
 from evaluator.service.pipeline import Pipeline
 from evaluator.service.worker import Worker, WorkerSettings
 from gauntlet import adapters, events, keys
@@ -308,7 +312,7 @@ Make = Callable[..., Pipeline]
 """`make(made=None, saved=None)`: a fresh core of the configuration `made`, which starts from `saved`."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def pipelines(folder: Path) -> Iterator[Make]:
     """Fresh cores on files of their own, closed at the end."""
     opened: list[Evaluator] = []
@@ -335,3 +339,28 @@ def one_pass(made: Config, folder: Path, stream: Iterable[events.AnyEvent]) -> d
     facts = evaluator.facts()
     evaluator.close()
     return facts
+
+
+def evaluations(folder: Path, made: Config, batches: Iterable[list[Any]]) -> list[events.Evaluation]:
+    """All evaluations of a stream that was read in these pieces, judged after each."""
+    folder.mkdir()
+    evaluator = Evaluator(made, folder / "e.db", MemoryLog())
+    found: list[Any] = []
+    for piece in batches:
+        evaluator.pipeline.step(batch(piece))
+        evaluator.pipeline.settle_joins()
+        found += evaluator.pipeline.evaluate({})
+    evaluator.close()
+    return [event for event in found if isinstance(event, events.Evaluation)]
+
+
+def fold_of(
+    *pieces: list[Any], task: Task = Task.CLASSIFICATION, metric: str = "log_loss", tracked: TrackedMetrics = NOTHING
+) -> Accumulators:
+    """The sums of a stream that was joined in these pieces."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        joins = JoinTable(db, HORIZON)
+        fold = Accumulators(task, metric, BLOCK, 0.0, {0: 0, 1: 1} if task is Task.CLASSIFICATION else {}, tracked)
+        for piece in pieces:
+            fold.add(joins.apply(piece))
+    return fold

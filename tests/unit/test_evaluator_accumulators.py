@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from typing import Any
 
 import numpy as np
 import pytest
-from builders.evaluator_events import BLOCK, HORIZON, ROLLOUT, contender, outcome, prediction, shadow, treated
+from builders.evaluator_events import BLOCK, ROLLOUT, contender, fold_of, outcome, prediction, shadow, treated
 
 from evaluator.service.accumulators import Accumulators, block_index
-from evaluator.service.block_sums import NOTHING, BlockSums, LossSums, TrackedMetrics
-from evaluator.service.join import JoinTable
+from evaluator.service.block_sums import BlockSums, LossSums, TrackedMetrics
 from evaluator.stats import TailSums
 from gauntlet.losses import loss
 from gauntlet.types import Task
 
 UNIT = 2.0**60
-
-
-def fold_of(
-    found: list[Any], task: Task = Task.CLASSIFICATION, metric: str = "log_loss", tracked: TrackedMetrics = NOTHING
-) -> Accumulators:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    joined = JoinTable(db, HORIZON).apply(found)
-    db.close()
-    fold = Accumulators(task, metric, BLOCK, 0.0, {0: 0, 1: 1} if task is Task.CLASSIFICATION else {}, tracked)
-    fold.add(joined)
-    return fold
 
 
 def log_loss(output: list[float], value: int) -> float:
@@ -188,7 +175,7 @@ def test_a_regression_is_summed_in_its_own_units(metric: str) -> None:
     found: list[Any] = []
     for i, (output, truth) in enumerate(zip(outputs.tolist(), truths.tolist(), strict=True)):
         found += [prediction(i, 1.0, output=output), outcome(i, 2.0, truth)]
-    fold = fold_of(found, Task.REGRESSION, metric)
+    fold = fold_of(found, task=Task.REGRESSION, metric=metric)
     expected = loss(metric, outputs, truths).sum()
     assert -fold.rollouts[ROLLOUT].block(0).split.y_champion / UNIT == pytest.approx(expected)
     assert fold.models["v0001"][0].metrics(Task.REGRESSION)["mae"] == pytest.approx(np.abs(outputs - truths).mean())
@@ -205,7 +192,7 @@ def test_the_tail_of_a_regression_is_kept_as_its_evidence_is_compared(paired: bo
             outcome(100 + i, 2.0, 0.0),
         ]
     tracked = TrackedMetrics(paired=paired)
-    block = fold_of(found, Task.REGRESSION, "mse", tracked).rollouts[ROLLOUT].block(0)
+    block = fold_of(found, task=Task.REGRESSION, metric="mse", tracked=tracked).rollouts[ROLLOUT].block(0)
     champion, challenger = np.arange(60.0) ** 2, (np.arange(60) % 7.0) ** 2
     kept = {"challenger": champion - 1.0} if paired else {"champion": -champion, "challenger": -challenger}
     assert block.tails.keys() == kept.keys()

@@ -18,6 +18,7 @@ from builders.evaluator_events import (
     MemoryLog,
     batch,
     config,
+    evaluations,
     outcome,
     prediction,
     shadow,
@@ -31,22 +32,8 @@ from evaluator.service.evaluation import evaluate
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.joined import Contest, Exposure, Match, Truth
 from gauntlet import events
-from gauntlet.config import Config
 from gauntlet.types import Task
 from router import assignment
-
-
-def evaluations(folder: Path, made: Config, batches: list[list[Any]]) -> list[events.Evaluation]:
-    """All evaluations of a stream that was read in these pieces, judged after each."""
-    folder.mkdir()
-    evaluator = Evaluator(made, folder / "e.db", MemoryLog())
-    found: list[Any] = []
-    for piece in batches:
-        evaluator.pipeline.step(batch(piece))
-        evaluator.pipeline.settle_joins()
-        found += evaluator.pipeline.evaluate({})
-    evaluator.close()
-    return [event for event in found if isinstance(event, events.Evaluation)]
 
 
 @pytest.mark.parametrize("form", ["split", "paired"])

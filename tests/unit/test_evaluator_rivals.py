@@ -12,11 +12,10 @@ import pytest
 from builders.evaluator_events import (
     BLOCK,
     HORIZON,
-    Evaluator,
-    MemoryLog,
-    batch,
     config,
     contender,
+    evaluations,
+    fold_of,
     outcome,
     prediction,
     shadow,
@@ -24,8 +23,6 @@ from builders.evaluator_events import (
 
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import TrackedMetrics
-from evaluator.service.join import JoinTable
-from gauntlet import events
 from gauntlet.types import Task
 
 BEFORE, AFTER = "test-r0001", "test-r0003"
@@ -54,24 +51,16 @@ def stream(n: int, promotion: float, *, promoted: str = "v0002", waiting: str = 
     return found
 
 
-def folded(found: list[list[Any]], *, paired: bool = True) -> Accumulators:
-    import sqlite3
-
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    joins = JoinTable(db, HORIZON)
-    fold = Accumulators(Task.REGRESSION, "mse", BLOCK, 0.0, {}, TrackedMetrics(paired=paired))
-    for piece in found:
-        fold.add(joins.apply(piece))
-    db.close()
-    return fold
+def folded(*pieces: list[Any], paired: bool = True) -> Accumulators:
+    return fold_of(*pieces, task=Task.REGRESSION, metric="mse", tracked=TrackedMetrics(paired=paired))
 
 
 @pytest.mark.parametrize(("promoted", "waiting"), [("v0002", "v0003"), ("v0003", "v0002")])
 def test_the_evidence_is_as_if_the_new_champion_had_been_it_all_the_time(promoted: str, waiting: str) -> None:
     promotion = 1000.0 + 2.5 * BLOCK
     n = round(5 * BLOCK / 2.0)
-    fold = folded([stream(n, promotion, promoted=promoted, waiting=waiting)])
-    always = folded([stream(n, 0.0, promoted=promoted, waiting=waiting)])
+    fold = folded(stream(n, promotion, promoted=promoted, waiting=waiting))
+    always = folded(stream(n, 0.0, promoted=promoted, waiting=waiting))
     own, known, all_the_time = (f.rollouts[AFTER] for f in (fold, fold, always))
     known = fold.evidence(AFTER)
     assert min(own.blocks) > min(known.blocks)
@@ -85,18 +74,18 @@ def test_the_evidence_is_as_if_the_new_champion_had_been_it_all_the_time(promote
 
 def test_neither_the_order_of_the_events_nor_a_restart_changes_it() -> None:
     found = stream(300, 1000.0 + BLOCK)
-    whole = folded([found])
+    whole = folded(found)
     shuffled = [found[i] for i in np.random.default_rng(3).permutation(len(found)).tolist()]
-    single = folded([[event] for event in shuffled])
+    single = folded(*([event] for event in shuffled))
     assert single.evidence(AFTER) == whole.evidence(AFTER)
-    restored = folded([])
+    restored = folded()
     restored.restore(json.loads(json.dumps(whole.to_dict())))
     assert restored.evidence(AFTER) == whole.evidence(AFTER)
     assert restored.to_dict() == whole.to_dict()
 
 
 def test_what_a_running_rollout_needs_is_kept_and_the_rest_forgotten() -> None:
-    fold = folded([stream(300, 1000.0 + BLOCK)])
+    fold = folded(stream(300, 1000.0 + BLOCK))
     fold.forget(1e9, [AFTER])
     assert min(fold.evidence(AFTER).blocks) < min(fold.rollouts[AFTER].blocks)
     fold.forget(1e9, [])
@@ -104,7 +93,7 @@ def test_what_a_running_rollout_needs_is_kept_and_the_rest_forgotten() -> None:
 
 
 def test_split_traffic_has_no_pairs_to_go_on_with() -> None:
-    fold = folded([stream(300, 1000.0 + BLOCK)], paired=False)
+    fold = folded(stream(300, 1000.0 + BLOCK), paired=False)
     assert fold.evidence(AFTER) is fold.rollouts[AFTER]
     assert fold.to_dict()["rivals"] == []
 
@@ -114,18 +103,10 @@ def test_after_a_promotion_the_first_look_knows_the_pairs_from_before(tmp_path: 
     made = config(tmp_path, task=Task.REGRESSION, form="paired", min_samples=300, min_blocks=5)
     promotion = 1000.0 + 6.5 * BLOCK
     found = stream(round((10 * BLOCK + HORIZON) / 2.0), promotion)
-    looks = []
-    for name, pieces in (("whole", [found]), ("single", [[event] for event in found])):
-        (tmp_path / name).mkdir()
-        evaluator = Evaluator(made, tmp_path / name / "e.db", MemoryLog())
-        told: list[Any] = []
-        for piece in pieces:
-            evaluator.pipeline.step(batch(piece))
-            evaluator.pipeline.settle_joins()
-            told += evaluator.pipeline.evaluate({})
-        evaluator.close()
-        looks.append([e for e in told if isinstance(e, events.Evaluation) and e.rollout == AFTER])
-    whole, single = looks
+    whole, single = (
+        [look for look in evaluations(tmp_path / name, made, pieces) if look.rollout == AFTER]
+        for name, pieces in (("whole", [found]), ("single", [[event] for event in found]))
+    )
     assert [msgspec.json.encode(e) for e in single] == [msgspec.json.encode(e) for e in whole]
     first = whole[0]
     assert first.at > promotion
