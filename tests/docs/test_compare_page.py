@@ -15,7 +15,7 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 
 import gauntlet
-from evaluator.offline.comparator.latency import BATCH
+from evaluator.offline.comparator.models import BATCH
 from evaluator.offline.comparator.result import Decision
 from evaluator.offline.comparator.settings import ComparatorSettings
 from gauntlet.cli import main

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evaluator.offline.comparator.decision import decide, factors, fast_enough, unharmed
-from evaluator.offline.comparator.latency import latency, timed
+from evaluator.offline.comparator.models import latency, timed
 from evaluator.offline.comparator.result import Latency, MetricImprovement, SliceImprovement
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluator.offline.comparator import curves, decision, effects, holdout, latency, models
+from evaluator.offline.comparator import curves, decision, effects, holdout, models
 from evaluator.offline.comparator.effects import Bootstrap
 from evaluator.offline.comparator.holdout import HeldOutRows
 from evaluator.offline.comparator.models import ComparedModel
 from evaluator.offline.comparator.result import Better, ComparisonReport, Latency, MetricEffect, MetricImprovement, Role
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
-from evaluator.offline.comparator.slices import slices
 from evaluator.offline.records import to_plain
 from gauntlet.holdout import metrics
 from gauntlet.holdout.bootstrap import blocks_of
@@ -50,7 +49,7 @@ def run(
     asked = [one.metric for one in requirements]
     ordered = list(dict.fromkeys([*asked, *_shown(known, rows)]))
     changes = _changes(effects.effects(ordered, *read.outputs, rows, bootstrap), requirements)
-    inside = slices(read.slices, asked[0], *read.outputs, rows, bootstrap)
+    inside = effects.slices(read.slices, asked[0], *read.outputs, rows, bootstrap)
     timing = _latency(champion, challenger, read, clock) if settings.latency else None
     factors, primary = decision.factors(
         requirements,
@@ -115,7 +114,7 @@ def _changes(found: Mapping[str, MetricEffect], requirements: Sequence[Requireme
 def _latency(
     champion: ComparedModel, challenger: ComparedModel, read: HeldOutRows, clock: Callable[[], float]
 ) -> Latency:
-    return latency.timed(lambda: champion.ask(read.batch), lambda: challenger.ask(read.batch), len(read.batch), clock)
+    return models.timed(lambda: champion.ask(read.batch), lambda: challenger.ask(read.batch), len(read.batch), clock)
 
 
 def _notes(read: HeldOutRows, blocks: int, rows: HoldoutRows) -> list[str]:

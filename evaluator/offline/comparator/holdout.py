@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.offline.comparator.latency import BATCH
-from evaluator.offline.comparator.models import ComparedModel
+from evaluator.offline.comparator.models import BATCH, ComparedModel
 from evaluator.offline.comparator.settings import PERIODS, ComparatorError, ComparatorSettings
 from gauntlet.holdout.statistics import Floats
 from gauntlet.registry.artifact import Schema
