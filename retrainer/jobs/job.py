@@ -9,10 +9,11 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import gc
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -296,6 +297,17 @@ def _with_history(spec: Spec, registry: ModelStore, logged: JobRows) -> JobRows:
     return loader.with_history(spec.config, spec.config.retrain.loader, schema, spec.begin, spec.matured, logged)
 
 
+@contextlib.contextmanager
+def _growing() -> Iterator[None]:
+    """Without garbage collection, which would walk all the rows again and again as they come; they stay to the end."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def run(folder: JobFolder) -> Answer:
     """Do the job in `folder`, or what is left of it, and write the answer. Failures are answers, too."""
     try:
@@ -310,7 +322,8 @@ def run(folder: JobFolder) -> Answer:
             answer = msgspec.structs.replace(judged, version=version.version)
         else:
             report("collect", "collecting rows")
-            rows = _with_history(spec, registry, asyncio.run(collect(spec, registry, report)))
+            with _growing():
+                rows = _with_history(spec, registry, asyncio.run(collect(spec, registry, report)))
             answer = work(spec, rows, registry, report, folder.judge)
     except GauntletError as error:
         answer = Answer(error=str(error))
