@@ -6,18 +6,15 @@ job events appended to the log, and then taken off the outbox (at least once, an
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gauntlet import files
-from gauntlet.errors import DamagedFile
 from gauntlet.events import Evaluation, Job
+from gauntlet.sqlite_file import SqliteFile
 from retrainer.alerts import Alert
 from retrainer.command_log import CommandLog
 from retrainer.jobs.job_dir import Answer
@@ -35,6 +32,15 @@ _REMEDY = (
 
 _FACTS = ("now", "requests", "scheduled", "looks", "learned", "monitoring", "baseline", "configured")
 
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, created_at REAL NOT NULL, status TEXT NOT NULL, "
+    "champion TEXT NOT NULL, record BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS offsets (topic TEXT, partition TEXT, offset INTEGER NOT NULL, "
+    "PRIMARY KEY (topic, partition))",
+    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS outbox (number INTEGER PRIMARY KEY, event BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS alerts (number INTEGER PRIMARY KEY AUTOINCREMENT, alert BLOB NOT NULL)",
+)
 
 _ALERTS_KEPT = 1_000
 
@@ -102,15 +108,12 @@ class RetrainerStore:
 
     def __init__(self, folder: Path, experiment: str) -> None:
         """Raises `DamagedFile`."""
-        folder.mkdir(parents=True, exist_ok=True)
         self._experiment = experiment
         self._jsonl = folder / "retraining_jobs.jsonl"
-        self._path = folder / "retrainer.db"
-        with contextlib.ExitStack() as opened, files.reading(self._path, _REMEDY):
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            self._db = opened.enter_context(contextlib.closing(connection))
+        self.file = SqliteFile(folder / "retrainer.db", _REMEDY, _TABLES)
+        self._db = self.file.db
+        with self.file.loading():
             self._load()
-            opened.pop_all()
         self.committed = dict(self.jobs)
         """The jobs as they are on disk: what others may be told of."""
         self._changed: dict[str, JobRecord] = {}
@@ -119,22 +122,6 @@ class RetrainerStore:
         self._dirty = False
 
     def _load(self) -> None:
-        """Make the tables where they are missing, and read them."""
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, created_at REAL NOT NULL, status TEXT NOT NULL, "
-            "champion TEXT NOT NULL, record BLOB NOT NULL)"
-        )
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS offsets (topic TEXT, partition TEXT, offset INTEGER NOT NULL, "
-            "PRIMARY KEY (topic, partition))"
-        )
-        self._db.execute("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
-        self._db.execute("CREATE TABLE IF NOT EXISTS outbox (number INTEGER PRIMARY KEY, event BLOB NOT NULL)")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS alerts (number INTEGER PRIMARY KEY AUTOINCREMENT, alert BLOB NOT NULL)"
-        )
         rows = self._db.execute("SELECT record FROM jobs ORDER BY created_at, id")
         self.jobs = {j.id: j for j in (msgspec.json.decode(row[0], type=JobRecord) for row in rows)}
         self.offsets: dict[tuple[str, str], int] = {
@@ -143,10 +130,7 @@ class RetrainerStore:
         }
         facts = dict(self._db.execute("SELECT name, value FROM facts"))
         self.now = msgspec.json.decode(facts.get("now", b"0"), type=float)
-        before = msgspec.json.decode(facts.get("request", b"null"), type=RetrainRequest | None)  # when one was kept
-        self.requests = {} if before is None else {before.key: before}
-        if "requests" in facts:
-            self.requests = msgspec.json.decode(facts["requests"], type=dict[str, RetrainRequest])
+        self.requests = msgspec.json.decode(facts.get("requests", b"{}"), type=dict[str, RetrainRequest])
         self.scheduled = msgspec.json.decode(facts.get("scheduled", b"null"), type=float | None)
         self.looks = msgspec.json.decode(facts.get("looks", b"{}"), type=dict[str, Evaluation])
         self.learned = msgspec.json.decode(facts.get("learned", b"{}"), type=Facts)
@@ -235,7 +219,7 @@ class RetrainerStore:
     def alerts(self, after: int = 0) -> list[tuple[int, Alert]]:
         """The committed alerts with a number greater than `after`, in the order in which they came."""
         rows = self._db.execute("SELECT number, alert FROM alerts WHERE number > ? ORDER BY number", (after,))
-        with files.reading(self._path, _REMEDY):
+        with self.file.reading():
             return [(number, msgspec.json.decode(alert, type=Alert)) for number, alert in rows.fetchall()]
 
     def next_id(self, day: str) -> str:
@@ -247,8 +231,8 @@ class RetrainerStore:
         """Make every change since the last commit durable in one step; False when there was none."""
         if not self._dirty and not self.commands.waiting:
             return False
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
                 "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?)",
                 [(j.id, j.created_at, j.status, j.champion, msgspec.json.encode(j)) for j in self._changed.values()],
@@ -268,11 +252,6 @@ class RetrainerStore:
             )
             self._db.execute("DELETE FROM alerts WHERE number <= (SELECT MAX(number) FROM alerts) - ?", (_ALERTS_KEPT,))
             self.commands.write()
-            self._db.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise
         self.committed |= self._changed
         self._changed.clear()
         self._new_events.clear()
@@ -283,7 +262,7 @@ class RetrainerStore:
 
     def outbox(self) -> list[tuple[int, Job]]:
         rows = self._db.execute("SELECT number, event FROM outbox ORDER BY number").fetchall()
-        with files.reading(self._path, _REMEDY):
+        with self.file.reading():
             return [(number, msgspec.json.decode(event, type=Job)) for number, event in rows]
 
     def confirm(self, number: int) -> None:
@@ -300,10 +279,6 @@ class RetrainerStore:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-
-    def damaged(self, error: sqlite3.Error) -> DamagedFile:
-        """What is raised instead of an error that shows the file damaged."""
-        return DamagedFile(self._path, error, _REMEDY)
 
     def close(self) -> None:
         self._db.close()

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import msgspec
 
-from gauntlet import adapters, events, files, keys, status, telemetry
+from gauntlet import adapters, events, keys, status, telemetry
 from gauntlet.clock import beside, pause
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError, GauntletError
@@ -146,8 +145,8 @@ class Worker:
                 try:
                     busy = await self.step()
                 except Exception as error:  # fail-static: whatever it is, hold, say so and try again
-                    if isinstance(error, sqlite3.Error) and files.damaged(error):
-                        raise self._store.damaged(error) from error
+                    if (damage := self._store.file.damage(error)) is not None:
+                        raise damage from error
                     backoff = min(2 * backoff, _LONGEST_BACKOFF)
                     if self._faults.met(_PAUSED, error, _HELD):
                         with contextlib.suppress(GauntletError):

@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 
-from gauntlet import events, files
-from gauntlet.errors import Conflict, DamagedFile
+from gauntlet import events
+from gauntlet.errors import Conflict
 from gauntlet.log import Record
+from gauntlet.sqlite_file import SqliteFile
 
 _CACHE_KIB = 64 * 1024  # SQLite's own 2 MB hold the joins of a few thousand requests; each look-up would read the disk
 
@@ -70,20 +71,12 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         """Raises `DamagedFile`."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        with contextlib.ExitStack() as opened, files.reading(path, _REMEDY):
-            self.db = opened.enter_context(
-                contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0))
-            )
-            self.db.execute("PRAGMA journal_mode=WAL")
-            self.db.execute("PRAGMA synchronous=NORMAL")
+        self._file = SqliteFile(path, _REMEDY, _TABLES, synchronous="NORMAL")
+        self.db = self._file.db
+        with self._file.loading():
             self.db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-            for table in _TABLES:
-                self.db.execute(table)
             row = self.db.execute("SELECT data FROM saved").fetchone()
             self.saved = msgspec.json.decode(row[0], type=EvaluatorState) if row else EvaluatorState()
-            opened.pop_all()
 
     def begin(self) -> None:
         """Open the transaction that the next `commit` ends; the join table may be changed from here on.
@@ -106,10 +99,9 @@ class Checkpoint:
             yield
         except BaseException as error:
             with contextlib.suppress(sqlite3.Error):
-                if self.db.in_transaction:
-                    self.db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error) and files.damaged(error):
-                raise DamagedFile(self._path, error, _REMEDY) from error
+                self.db.rollback()
+            if (damage := self._file.damage(error)) is not None:
+                raise damage from error
             raise
 
     def commit(self, data: bytes, number: int, outbox: Sequence[Record], *, after: int) -> None:
@@ -121,7 +113,7 @@ class Checkpoint:
         row = self.db.execute("SELECT number FROM saved").fetchone()
         found = row[0] if row else 0
         if found != after:
-            self.db.execute("ROLLBACK")
+            self.db.rollback()
             raise Conflict(f"another evaluator has made commit {found}; this one, at {after}, stops")
         self.db.execute("INSERT OR REPLACE INTO saved VALUES (1, ?, ?)", (number, data))
         self.db.executemany(
@@ -149,6 +141,5 @@ class Checkpoint:
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):  # of a damaged file or on a full disk: closing undoes it as well
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
+            self.db.rollback()
         self.db.close()

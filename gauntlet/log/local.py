@@ -151,25 +151,23 @@ class LocalLogWriter:
                 rows.setdefault(topic, []).append((offset, key, at, value))
         try:
             self._roll()
-            self._db.execute("BEGIN IMMEDIATE")
-            for topic, new in rows.items():
-                table = segments.table(topic)
-                self._db.execute(
-                    f"CREATE TABLE IF NOT EXISTS {table} "
-                    "(offset INTEGER PRIMARY KEY, key TEXT NOT NULL, at REAL NOT NULL, value BLOB NOT NULL)"
-                )
-                if topic in self._indexed:
-                    self._db.execute(f'CREATE INDEX IF NOT EXISTS "{topic}_keys" ON {table} (key)')
-                self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", new)  # noqa: S608 - checked by table
-                self._db.execute(
-                    "INSERT INTO log_ends VALUES (?1, ?2, ?3) ON CONFLICT (topic) DO UPDATE "
-                    "SET offset = ?2, latest = max(ifnull(latest, ?3), ?3)",
-                    (topic, ends[topic], max(row[2] for row in new)),
-                )
-            self._db.execute("COMMIT")
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                for topic, new in rows.items():
+                    table = segments.table(topic)
+                    self._db.execute(
+                        f"CREATE TABLE IF NOT EXISTS {table} "
+                        "(offset INTEGER PRIMARY KEY, key TEXT NOT NULL, at REAL NOT NULL, value BLOB NOT NULL)"
+                    )
+                    if topic in self._indexed:
+                        self._db.execute(f'CREATE INDEX IF NOT EXISTS "{topic}_keys" ON {table} (key)')
+                    self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", new)  # noqa: S608 - checked by table
+                    self._db.execute(
+                        "INSERT INTO log_ends VALUES (?1, ?2, ?3) ON CONFLICT (topic) DO UPDATE "
+                        "SET offset = ?2, latest = max(ifnull(latest, ?3), ?3)",
+                        (topic, ends[topic], max(row[2] for row in new)),
+                    )
         except Exception as cause:  # noqa: BLE001 - whatever a record does, this thread must live for the next one
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
             error = LogUnavailable(f"cannot append to the log in {self._folder}: {cause}")
             error.__cause__ = cause  # it is raised elsewhere
             return error

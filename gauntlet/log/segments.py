@@ -57,10 +57,10 @@ def make(path: Path, ends: Mapping[str, int]) -> None:
     with contextlib.closing(sqlite3.connect(unready, isolation_level=None)) as db:
         db.execute("PRAGMA synchronous=OFF")  # synced once, below
         db.execute("PRAGMA journal_mode=WAL")  # remembered in the file
-        db.execute("BEGIN IMMEDIATE")
-        db.execute(_ENDS)
-        db.executemany("INSERT INTO log_ends VALUES (?, ?, NULL)", ends.items())
-        db.execute("COMMIT")
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(_ENDS)
+            db.executemany("INSERT INTO log_ends VALUES (?, ?, NULL)", ends.items())
     fsync_file(unready)
     unready.rename(path)
     fsync_directory(path.parent)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gauntlet import files
 from gauntlet.errors import Conflict, StateUnavailable
+from gauntlet.sqlite_file import SqliteFile
 from gauntlet.state import Versioned
 from gauntlet.threads import in_thread
 from gauntlet.watch import FolderWatch
@@ -37,17 +38,17 @@ class LocalState:
 
     def __init__(self, path: Path, *, patience: float = 5.0) -> None:
         self._path = Path(path)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        with contextlib.ExitStack() as opened, self._translated(), files.reading(self._path, _REMEDY):
-            self._db = opened.enter_context(contextlib.closing(self._connect(patience)))
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            for table in _TABLES:
-                self._db.execute(table)
+        with self._translated(), contextlib.ExitStack() as opened:
+            self._db = SqliteFile(self._path, _REMEDY, _TABLES, patience=patience).db
+            opened.callback(self._db.close)
             # `data_version` counts the changes by other connections: by this one of its own, `wait` also sees what this
             # very store changed, and never stands behind the lock of a call that waits for another process.
-            self._watch = opened.enter_context(contextlib.closing(self._connect(0.0)))
+            self._watch = opened.enter_context(
+                contextlib.closing(
+                    sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=0.0)
+                )
+            )
             self._seen = self._changes()
             opened.pop_all()
         self._folder = FolderWatch()
@@ -63,9 +64,6 @@ class LocalState:
             if self._seen != before or left <= 0:
                 return
             await self._folder.wait([self._path.parent], min(_LOOK_SECONDS, left))
-
-    def _connect(self, patience: float) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=patience)
 
     def _changes(self) -> int:
         return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
@@ -87,15 +85,9 @@ class LocalState:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
         """One transaction: committed at the end, undone where the body raises."""
-        with self._locked() as db:
+        with self._locked() as db, db:
             db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:  # a full disk has ended it already
-                    db.execute("ROLLBACK")
-                raise
+            yield db
 
     async def close(self) -> None:
         self._folder.close()

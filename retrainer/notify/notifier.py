@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from gauntlet import adapters, control, files, telemetry
+from gauntlet import adapters, control, telemetry
 from gauntlet.clock import pause
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
@@ -141,8 +141,8 @@ class Notifier:
         return self._outbox
 
     def _broken(self, error: Exception) -> None:
-        if self._outbox is not None and isinstance(error, sqlite3.Error) and files.damaged(error):
-            error = self._outbox.damaged(error)
+        if self._outbox is not None:
+            error = self._outbox.file.damage(error) or error
         self._close()
         self._faults.met(NOT_KEPT, error, "decisions go on; tried again", Severity.MEDIUM)
 

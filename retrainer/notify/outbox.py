@@ -6,15 +6,12 @@ again, with the same id (at least once).
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from gauntlet import files
-from gauntlet.errors import DamagedFile
+from gauntlet.sqlite_file import SqliteFile
 from retrainer.notify.notices import Notice
 from retrainer.notify.targets import Target
 
@@ -64,19 +61,12 @@ class Outbox:
 
     def __init__(self, path: Path) -> None:
         """Raises `DamagedFile`."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        with contextlib.ExitStack() as opened, files.reading(path, _REMEDY):
-            connection = sqlite3.connect(path, isolation_level=None)
-            self._db = opened.enter_context(contextlib.closing(connection))
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            for table in _TABLES:
-                self._db.execute(table)
+        self.file = SqliteFile(path, _REMEDY, _TABLES)
+        self._db = self.file.db
+        with self.file.loading():
             self.decided = self._fact("decided")
             """The version of the control record up to which decisions are taken; None before the first `take`."""
             self._known = {str(id) for (id,) in self._db.execute("SELECT id FROM notices")}
-            opened.pop_all()
 
     def _fact(self, name: str) -> int | None:
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
@@ -91,7 +81,8 @@ class Outbox:
         if decided == self.decided and all(notice.id in self._known for notice in notices):
             return
         told = [] if self.decided is None else targets
-        with self._transaction():
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             for notice in notices:
                 known = self._db.execute(
                     "INSERT OR IGNORE INTO notices VALUES (?, ?)", (notice.id, msgspec.json.encode(notice))
@@ -133,7 +124,7 @@ class Outbox:
 
     def _select(self, where: str, *values: object) -> list[Delivery]:
         rows = self._db.execute(_SELECT + where, values).fetchall()
-        with files.reading(self._path, _REMEDY):
+        with self.file.reading():
             return [
                 Delivery(
                     notice=msgspec.json.decode(notice, type=Notice),
@@ -147,21 +138,6 @@ class Outbox:
                 )
                 for notice, target, status, attempts, next_at, updated_at, error, number in rows
             ]
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise
-
-    def damaged(self, error: sqlite3.Error) -> DamagedFile:
-        """What is raised instead of an error that shows the file damaged."""
-        return DamagedFile(self._path, error, _REMEDY)
 
     def close(self) -> None:
         self._db.close()

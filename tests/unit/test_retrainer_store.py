@@ -1,6 +1,5 @@
 """The retrainer's memory survives a restart whole or not at all, and tells of jobs only what is committed."""
 
-import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -56,24 +55,6 @@ def test_everything_committed_is_there_after_a_restart(tmp_path: Path) -> None:
     store.commit()
     store = reopened(store, tmp_path)
     assert store.requests == {LATE.key: LATE}
-    store.close()
-
-
-def test_a_store_that_kept_one_request_is_read(tmp_path: Path) -> None:
-    store = RetrainerStore(tmp_path, "e")
-    store.handled("drift", "evaluator", 6, 95.0)
-    store.commit()
-    store.close()
-    with sqlite3.connect(tmp_path / "retrainer.db") as db:
-        db.execute("DELETE FROM facts WHERE name = 'requests'")
-        db.execute("INSERT INTO facts VALUES ('request', ?)", [msgspec.json.encode(REQUEST)])
-    db.close()
-    store = RetrainerStore(tmp_path, "e")
-    assert store.requests == {"drift": REQUEST}
-    store.close_request("drift")
-    store.commit()
-    store = reopened(store, tmp_path)
-    assert store.requests == {}, "it is not taken up again"
     store.close()
 
 
