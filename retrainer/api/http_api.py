@@ -77,43 +77,35 @@ class RetrainingRoutes:
 
     async def status(self) -> Response:
         """What runs, what waits, what was last, and what needs somebody."""
-        operations = self._asked(self._model)
-        return json_response(200, await operations.status())
+        return json_response(200, await self._asked(self._model).status())
 
     async def check(self, model: str) -> Response:
         """Whether a job is due now, and every condition of every trigger with its numbers. Nothing is changed."""
-        operations = self._asked(model)
-        return json_response(200, await operations.check())
+        return json_response(200, await self._asked(model).check())
 
     async def jobs(self, model: str, limit: int = Query(100, ge=1, le=1000)) -> Response:
         """The jobs, the newest first."""
-        operations = self._asked(model)
-        return json_response(200, operations.jobs(limit))
+        return json_response(200, self._asked(model).jobs(limit))
 
     async def job(self, model: str, job: str) -> Response:
         """One job, and while it runs what it does."""
-        operations = self._asked(model)
-        return json_response(200, operations.job(job))
+        return json_response(200, self._asked(model).job(job))
 
     async def log(self, model: str, job: str) -> Response:
         """The end of what a job has printed, 64 KiB at most, without secrets."""
-        operations = self._asked(model)
-        return PlainTextResponse(operations.log(job))
+        return PlainTextResponse(self._asked(model).log(job))
 
     async def report(self, model: str) -> Response:
         """The model's retraining life: one line a job, from its trigger to its outcome."""
-        operations = self._asked(model)
-        return json_response(200, await operations.report())
+        return json_response(200, await self._asked(model).report())
 
     async def history(self, model: str, after: int = Query(0, ge=0, le=2**53)) -> Response:
         """Commands later than number `after`, the oldest first: who, what, why, and what came of it."""
-        operations = self._asked(model)
-        return json_response(200, operations.history(after))
+        return json_response(200, self._asked(model).history(after))
 
     async def versions(self, model: str) -> Response:
         """The versions of the registry with their lineage, the newest first."""
-        operations = self._asked(model)
-        return json_response(200, await operations.versions())
+        return json_response(200, await self._asked(model).versions())
 
     async def configure(
         self, request: Request, body: dict[str, Any] = Body(min_length=1), reason: Annotated[_Remark, Query()] = ""
@@ -121,18 +113,16 @@ class RetrainingRoutes:
         """Change settings of retraining under the names that people know, such as `performance_threshold` or
         `schedule_cron`; null takes a change back. They hold over the configuration file's, also after a restart."""
         model = body.get("model_name", body.get("model", self._model))
-        operations = self._asked(model)
         settings = {name: value for name, value in body.items() if name not in ("model_name", "model")}
         try:
-            return json_response(200, await operations.configure(_caller(request), settings, reason))
+            return json_response(200, await self._asked(model).configure(_caller(request), settings, reason))
         except ConfigError as error:
             raise BadInput(str(error), code=error.code) from error
 
     async def initialize(self, request: Request, model: str, body: InitializeBody | None = Body(None)) -> Response:
         """Set the metrics from which a fall of performance is measured."""
-        operations = self._asked(model)
         metrics = body.baseline_metrics if body is not None else None
-        return json_response(200, await operations.initialize(_caller(request), metrics))
+        return json_response(200, await self._asked(model).initialize(_caller(request), metrics))
 
     async def trigger(
         self, request: Request, model: str, body: TriggerBody = Body(), idempotency_key: _Key = None
@@ -141,9 +131,8 @@ class RetrainingRoutes:
 
         The same `Idempotency-Key` gets the first one's answer, whatever happened between.
         """
-        operations = self._asked(model)
         digest = hashlib.sha256(msgspec.json.encode(body.model_dump(), order="sorted")).hexdigest()
-        status, answer = await operations.trigger(
+        status, answer = await self._asked(model).trigger(
             _caller(request), body.reason, force=body.force, key=idempotency_key, digest=digest
         )
         return json_response(status, answer)
@@ -157,18 +146,15 @@ class RetrainingRoutes:
     async def cancel(self, request: Request, model: str, job: str, body: ReasonBody = Body()) -> Response:
         """End a job that waits or runs; nothing of it stays, and its siblings go on. Possible until its version has its
         rollout; repeated, it is the same answer."""
-        operations = self._asked(model)
-        return json_response(200, await operations.cancel(_caller(request), job, body.reason))
+        return json_response(200, await self._asked(model).cancel(_caller(request), job, body.reason))
 
     async def approve(self, request: Request, model: str, request_id: str, body: ReasonBody = Body()) -> Response:
         """Let an open request that asks for it have its jobs."""
-        operations = self._asked(model)
-        return json_response(200, await operations.approve(_caller(request), request_id, body.reason))
+        return json_response(200, await self._asked(model).approve(_caller(request), request_id, body.reason))
 
     async def decline(self, request: Request, model: str, request_id: str, body: ReasonBody = Body()) -> Response:
         """Close an open request of a person, of the schedule or after a rollback: it gets no jobs."""
-        operations = self._asked(model)
-        return json_response(200, await operations.decline(_caller(request), request_id, body.reason))
+        return json_response(200, await self._asked(model).decline(_caller(request), request_id, body.reason))
 
     async def start_monitoring(self, request: Request, model: str, body: SwitchBody | None = Body(None)) -> Response:
         """Let triggers start jobs by themselves."""
@@ -179,8 +165,9 @@ class RetrainingRoutes:
         return await self._switch(request, model, body, on=False)
 
     async def _switch(self, request: Request, model: str, body: SwitchBody | None, *, on: bool) -> Response:
-        operations = self._asked(model)
-        return json_response(200, await operations.monitor(_caller(request), body.reason if body else "", on=on))
+        return json_response(
+            200, await self._asked(model).monitor(_caller(request), body.reason if body else "", on=on)
+        )
 
     def _asked(self, model: str) -> Operations:
         """Whom to ask. Raises `BadInput` for a model that is not trained here; `StateUnavailable`."""

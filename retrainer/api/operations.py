@@ -12,16 +12,15 @@ import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from gauntlet.clock import WallClock
-from gauntlet.config import Config
 from gauntlet.config.retraining_names import check_name, flat, named_settings
 from gauntlet.errors import BadInput, StateUnavailable, TransitionRefused
 from gauntlet.ids import uuid7
-from gauntlet.registry import Registry
 from gauntlet.retraining_document import (
     BaselineDocument,
     ConfiguredDocument,
@@ -31,16 +30,11 @@ from gauntlet.retraining_document import (
     TriggerDocument,
 )
 from gauntlet.rollout import Control
-from gauntlet.state import StateStore
-from gauntlet.status import Problems
 from gauntlet.types import Task
 from retrainer.api import documents
 from retrainer.api.questions import Questions
 from retrainer.command_log import KeptAnswer
-from retrainer.control_client import ControlClient
-from retrainer.requester import Requester
-from retrainer.runner import JobRunner
-from retrainer.store import Baseline, RetrainerStore
+from retrainer.store import Baseline
 from retrainer.triggers import requests
 from retrainer.triggers.requests import RetrainRequest
 
@@ -73,25 +67,13 @@ class Desk:
         return self._present
 
 
+@dataclass(eq=False)
 class Operations(Questions):
-    """One experiment's retrainer, asked and told from outside its loop. `wake` lets the loop turn at once."""
+    """One experiment's retrainer, asked and told from outside its loop. `wake` lets the loop turn at once; `turn` is
+    held by the worker for a turn of its loop, and by a command."""
 
-    def __init__(
-        self,
-        config: Config,
-        state: StateStore,
-        registry: Registry,
-        store: RetrainerStore,
-        control: ControlClient,
-        runner: JobRunner,
-        requester: Requester,
-        problems: Problems,
-        wake: Callable[[], object],
-    ) -> None:
-        super().__init__(config, state, registry, store, control, runner, requester, problems)
-        self._wake = wake
-        self.turn = asyncio.Lock()
-        """Held by the worker for a turn of its loop, and by a command."""
+    wake: Callable[[], object]
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def trigger(
         self, actor: str, reason: str, *, force: bool, key: str | None = None, digest: str = ""
@@ -102,24 +84,24 @@ class Operations(Questions):
         where it comes with another request, whose `digest` tells it.
         """
         async with self._command() as control:
-            if key is not None and (kept := self._store.commands.answer(actor, key)) is not None:
+            if key is not None and (kept := self.store.commands.answer(actor, key)) is not None:
                 if kept.digest != digest:
                     raise TransitionRefused(
                         f"the idempotency key {key!r} came with another request before: give this one a new key",
                         code="id_reused",
                     )
                 return kept.status, kept.body
-            if self._config.clock == "wall":
-                self._store.advance(WallClock().now())
-            now = self._store.now or control.began
+            if self.config.clock == "wall":
+                self.store.advance(WallClock().now())
+            now = self.store.now or control.began
             request = requests.manual(uuid7(time.time()), now, actor, reason, urgent=force)
-            request = msgspec.structs.replace(request, mode=self._runner.settings.triggers.manual.mode)
-            before = set(self._store.jobs)
-            judged = self._runner.consider(request, control)
-            jobs = [id for id in self._store.jobs if id not in before]
+            request = msgspec.structs.replace(request, mode=self.runner.settings.triggers.manual.mode)
+            before = set(self.store.jobs)
+            judged = self.runner.consider(request, control)
+            jobs = [id for id in self.store.jobs if id not in before]
             waiting = [c.name for c in judged.obstacles] == ["approval"]
             answer = TriggerDocument(
-                model=self._model,
+                model=self.config.experiment,
                 request=request.id,
                 accepted=bool(jobs),
                 waiting=waiting,
@@ -128,16 +110,16 @@ class Operations(Questions):
             )
             status, outcome, body = 202, "started", msgspec.json.encode(answer)
             if waiting:
-                self._store.open_request(request)
+                self.store.open_request(request)
                 outcome = "waits for somebody's approval"
             elif not jobs:
                 outcome = f"refused: {'; '.join(judged.refusals)}"
                 refusal = {"code": "retraining_refused", "message": "; ".join(judged.refusals)}
                 error = {**refusal, "retriable": judged.later}
                 status, body = 409, msgspec.json.encode({**msgspec.to_builtins(answer), "error": error})
-            self._store.commands.add("trigger --force" if force else "trigger", actor, reason, outcome, jobs)
+            self.store.commands.add("trigger --force" if force else "trigger", actor, reason, outcome, jobs)
             if key is not None:
-                self._store.commands.keep(actor, key, KeptAnswer(digest=digest, status=status, body=msgspec.Raw(body)))
+                self.store.commands.keep(actor, key, KeptAnswer(digest=digest, status=status, body=msgspec.Raw(body)))
             return status, msgspec.Raw(body)
 
     async def configure(self, actor: str, settings: dict[str, Any], reason: str) -> ConfiguredDocument:
@@ -146,33 +128,33 @@ class Operations(Questions):
         Raises `ConfigError` with the name and the reason; then nothing has changed.
         """
         async with self._command():
-            before = dict(flat(self._store.configured))
+            before = dict(flat(self.store.configured))
             settings = dict(flat(settings))
             for name in settings:
                 if name not in before:  # what an older release knew can be taken back
                     check_name(name)
             asked = {**before, **settings}
             configured = {name: value for name, value in asked.items() if value is not None}
-            retrain = named_settings(self._config, configured)
-            changed = configured != self._store.configured
-            self._store.configure(configured)
-            self._runner.configure(retrain)
-            self._problems.clear("configured_refused")
-            self._store.commands.add("configure", actor, reason, _shown(settings))
-            return ConfiguredDocument(model=self._model, changed=changed, configured=configured)
+            retrain = named_settings(self.config, configured)
+            changed = configured != self.store.configured
+            self.store.configure(configured)
+            self.runner.configure(retrain)
+            self.problems.clear("configured_refused")
+            self.store.commands.add("configure", actor, reason, _shown(settings))
+            return ConfiguredDocument(model=self.config.experiment, changed=changed, configured=configured)
 
     def restore(self) -> None:
         """Put what was configured before this start in force. Raises `ConfigError` where it no longer fits the file."""
-        self._runner.configure(named_settings(self._config, self._store.configured))
+        self.runner.configure(named_settings(self.config, self.store.configured))
 
     async def cancel(self, actor: str, job: str, reason: str) -> JobDocument:
         """End a job that waits or runs. Raises `BadInput` for no job, `TransitionRefused` for one that is over."""
         async with self._command():
-            before = self._runner.job(job).status
-            done = await self._runner.cancel(job, actor, reason)
+            before = self.runner.job(job).status
+            done = await self.runner.cancel(job, actor, reason)
             outcome = "cancelled" if before != "cancelled" else "was cancelled already"
-            self._store.commands.add("cancel", actor, reason, outcome, [job])
-            return documents.job(done, self._model)
+            self.store.commands.add("cancel", actor, reason, outcome, [job])
+            return documents.job(done, self.config.experiment)
 
     async def approve(self, actor: str, request: str, reason: str) -> RequestDocument:
         """Agree to an open request, which then starts its jobs as soon as the other conditions are met."""
@@ -181,14 +163,14 @@ class Operations(Questions):
             if found.mode == "suggest":
                 remedy = "start jobs by hand, or let the trigger ask for approval (mode: approve)"
                 raise TransitionRefused(f"{request} is a suggestion only: {remedy}", code="no_approval_asked")
-            if found.asked_by == actor and self._config.keys:
+            if found.asked_by == actor and self.config.keys:
                 raise TransitionRefused(f"{actor} asked for it: somebody else has to agree", code="own_request")
             agreed = found
             if found.mode == "approve" and found.approved_by is None:
                 agreed = msgspec.structs.replace(found, approved_by=actor)
-                self._store.open_request(agreed)
+                self.store.open_request(agreed)
             outcome = f"approved by {agreed.approved_by}" if agreed.approved_by else "asks for no approval"
-            self._store.commands.add("approve", actor, reason, outcome, [request])
+            self.store.commands.add("approve", actor, reason, outcome, [request])
             return documents.request(agreed)
 
     async def decline(self, actor: str, request: str, reason: str) -> RequestDocument:
@@ -199,42 +181,42 @@ class Operations(Questions):
             if found.kind not in requests.ONCE:
                 remedy = f"its cause would ask again; switch {found.key} off, or let it suggest (mode: suggest)"
                 raise TransitionRefused(f"{request} can't be declined: {remedy}", code="cause_lasts")
-            self._store.close_request(found.key)
-            self._store.commands.add("decline", actor, reason, "closed without jobs", [request])
+            self.store.close_request(found.key)
+            self.store.commands.add("decline", actor, reason, "closed without jobs", [request])
             return documents.request(found)
 
     def _open(self, request: str) -> RetrainRequest:
         """Raises `BadInput`."""
-        found = next((each for each in self._store.requests.values() if each.id == request), None)
+        found = next((each for each in self.store.requests.values() if each.id == request), None)
         if found is None:
-            known = ", ".join(each.id for each in self._store.requests.values()) or "none"
+            known = ", ".join(each.id for each in self.store.requests.values()) or "none"
             raise BadInput(f"there is no open request {request!r}; open: {known}", code="unknown_request")
         return found
 
     async def monitor(self, actor: str, reason: str, *, on: bool) -> SwitchDocument:
         """Let triggers start jobs by themselves, or not. Manual jobs go on either way."""
         async with self._command():
-            changed = self._store.monitoring != on
-            self._store.monitor(on)
+            changed = self.store.monitoring != on
+            self.store.monitor(on)
             name = "start-monitoring" if on else "stop-monitoring"
-            self._store.commands.add(name, actor, reason, "done" if changed else "it was so already")
-            return SwitchDocument(model=self._model, monitoring=on, changed=changed)
+            self.store.commands.add(name, actor, reason, "done" if changed else "it was so already")
+            return SwitchDocument(model=self.config.experiment, monitoring=on, changed=changed)
 
     async def initialize(self, actor: str, metrics: dict[str, float] | None) -> BaselineDocument:
         """Set the metrics from which a fall is measured; without any, those that the champion was registered with."""
         async with self._command() as control:
             if metrics is None:
-                version = await asyncio.to_thread(self._registry.get, control.champion)
+                version = await asyncio.to_thread(self.registry.get, control.champion)
                 metrics = dict(version.metrics)
                 if not metrics:
                     reason = f"{control.champion} was registered without metrics: give `baseline_metrics`"
                     raise TransitionRefused(reason, code="no_metrics")
             else:
-                _check_baseline(metrics, self._config.task)
+                _check_baseline(metrics, self.config.task)
             baseline = Baseline(version=control.champion, metrics=metrics, by=actor, at=time.time())
-            self._store.set_baseline(baseline)
+            self.store.set_baseline(baseline)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            self._store.commands.add("initialize", actor, "", f"baseline {shown}", [control.champion])
+            self.store.commands.add("initialize", actor, "", f"baseline {shown}", [control.champion])
             return self._baseline_document(baseline)
 
     @contextlib.asynccontextmanager
@@ -249,20 +231,20 @@ class Operations(Questions):
         except TimeoutError:
             raise StateUnavailable("the retrainer is busy just now; try again", code="busy") from None
         try:
-            if not await self._control.refresh():
+            if not await self.control.refresh():
                 raise StateUnavailable("nobody has begun the experiment yet", code="starting")
             try:
-                yield self._control.record
+                yield self.control.record
             finally:
                 self._commit()
         finally:
             self.turn.release()
-            self._wake()
+            self.wake()
 
     def _commit(self) -> None:
         """Raises `StateUnavailable` where the disk does not take it; the next commit has it then."""
         try:
-            self._store.commit()
+            self.store.commit()
         except (sqlite3.Error, OSError) as error:
             raise StateUnavailable(f"it could not be written: {error}; try again", code="not_written") from error
 
