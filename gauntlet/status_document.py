@@ -124,7 +124,7 @@ class EndedStatus(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class RetrainingStatus(msgspec.Struct, frozen=True, kw_only=True):
+class LatestJobStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The latest retraining job. `step`: what it does while it runs. `version`: what it made; without one `reason` says
     why there is none. cool_down_until: no other starts before, but for a CRITICAL drift that is new."""
 
@@ -167,7 +167,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     lineage: Lineage | None = None
     last: Change | None = None
     ended: list[EndedStatus] = []
-    retraining: RetrainingStatus | None = None
+    retraining: LatestJobStatus | None = None
     false_alarms: FalseAlarms | None = None
     drift: dict[str, Any] | None = None
     health: dict[str, Any] | None = None
@@ -343,13 +343,13 @@ def _bake(control: Control | None, health: Health | None) -> BakeStatus | None:
     )
 
 
-def _retraining(retrainer: RetrainerProgress | None, config: Config, now: float) -> RetrainingStatus | None:
+def _retraining(retrainer: RetrainerProgress | None, config: Config, now: float) -> LatestJobStatus | None:
     if retrainer is None or not (retrainer.running or retrainer.jobs):
         return None
     job = retrainer.running or retrainer.jobs[-1]
     until = job.at + config.retrain.cool_down
     cooling = retrainer.running is None and config.retrain.enabled and until > now
-    return RetrainingStatus(
+    return LatestJobStatus(
         job=job.id,
         status=job.status,
         step=job.step,

@@ -20,7 +20,7 @@ from evaluator.drift.change_detection import Crossing, EDetector, mean_upper_bou
 from evaluator.drift.grid import HUGE, UNLIMITED, upper_tail
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import Key, LookResult, Signal, has_recovered
-from evaluator.drift.state import BlockSums, Stateful
+from evaluator.drift.state import RollingSums, Stateful
 
 KEY: Key = ("concept", "")
 _HOLD = 256
@@ -203,7 +203,7 @@ class ErrorWindows(Stateful):
         self.crossing: Crossing | None = None
         """The last crossing of the e-detector; `crossed_at` is the number of outcomes at it."""
         self.crossed_at = 0
-        self._blocks = BlockSums(reference.windows[-1] // ERROR_BLOCK)
+        self._blocks = RollingSums(reference.windows[-1] // ERROR_BLOCK)
         self._open: list[float] = []
         self.rows = 0
 

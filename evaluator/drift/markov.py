@@ -16,7 +16,7 @@ from scipy.special import chdtrc
 from evaluator.drift.grid import Floats, Ints
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import Key, LookResult, Signal
-from evaluator.drift.state import BlockSums, Stateful
+from evaluator.drift.state import RollingSums, Stateful
 
 STATES = 8
 """Most states of a column: quantile groups of numbers, or the most frequent categories and the rest."""
@@ -260,7 +260,7 @@ class TransitionMonitor(Stateful):
         self, regimes: Sequence[RegimeReference], windows: tuple[int, ...], pane: int, settings: DriftSettings
     ) -> None:
         self._regimes, self._windows, self._pane, self._settings = regimes, windows, pane, settings
-        self._panes = [BlockSums(windows[-1] // pane) for _ in regimes]
+        self._panes = [RollingSums(windows[-1] // pane) for _ in regimes]
         self._last = [-1] * len(regimes)
 
     def push(self, slots: Sequence[Ints]) -> None:

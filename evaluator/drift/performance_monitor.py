@@ -18,7 +18,7 @@ from evaluator.drift.performance import WINDOWS, MetricChange, compare_metrics
 from evaluator.drift.profile import GroundTruth, Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import DISTRIBUTION_KINDS, Key, Kind, LookResult, Signal, has_recovered
-from evaluator.drift.state import BlockSums, Stateful
+from evaluator.drift.state import RollingSums, Stateful
 from evaluator.drift.windows import Pane, Windows
 
 BLOCK = 128
@@ -91,7 +91,7 @@ class PerformanceMonitor(Stateful):
         self._truth, self._settings = truth, settings
         self._targets = Windows(truth.distribution)
         self._codes: list[int] = []
-        self._blocks = BlockSums(WINDOWS[-1] // BLOCK)
+        self._blocks = RollingSums(WINDOWS[-1] // BLOCK)
         self._open: list[tuple[float, float]] = []
         self.rows = 0
 
@@ -147,7 +147,7 @@ class EstimatedPerformance(Stateful):
 
     def __init__(self, profile: Profile, settings: DriftSettings) -> None:
         self._profile, self._settings = profile, settings
-        self._panes = BlockSums(profile.windows[-1] // profile.pane)
+        self._panes = RollingSums(profile.windows[-1] // profile.pane)
 
     def push(self, expected: Ints) -> None:
         """Take in the expected hits of a pane's scores, -1 for no score."""

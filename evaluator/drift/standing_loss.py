@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluator.drift.concept import ERROR_BLOCK, ErrorReference, ErrorWindows, look_at_errors
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.state import BlockSums, Stateful
+from evaluator.drift.state import RollingSums, Stateful
 
 _SETTLING = 4096
 """Outcomes of a loss before its level is taken, at least."""
@@ -39,7 +39,7 @@ class StandingLoss(Stateful):
     def __init__(self, reference: ErrorReference, settings: DriftSettings) -> None:
         self._reference, self._settings = reference, settings
         self._stands = False
-        self._sums = BlockSums(_LEVEL // ERROR_BLOCK)
+        self._sums = RollingSums(_LEVEL // ERROR_BLOCK)
         self.settle()
 
     def settle(self) -> None:

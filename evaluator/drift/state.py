@@ -60,7 +60,7 @@ def _snapshot(value: Any) -> Any:
     return to_builtins(sorted(value) if isinstance(value, frozenset) else value)
 
 
-class BlockSums(Stateful):
+class RollingSums(Stateful):
     """Arrays of the last blocks of a stream, which add up to those of windows of whole blocks."""
 
     def __init__(self, most: int) -> None:

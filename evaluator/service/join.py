@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from evaluator.service import labels
 from evaluator.service.joined import (
+    MOST_REPORTS,
     Contest,
     Contradiction,
     Draw,
@@ -31,6 +31,7 @@ from evaluator.service.joined import (
     Truth,
     aa_name,
     holdout_name,
+    settled_label,
 )
 from evaluator.service.units import Units
 from gauntlet.events import Outcome, Prediction, Shadow
@@ -171,7 +172,7 @@ class JoinTable:
         for key, data in self._db.execute(found, (before,)).fetchall():
             row = _decode(data)
             assert row.exposure is not None, "what waits has a prediction"
-            row.truth, row.contradicted, counts = labels.settled(row.reports, row.exposure.at, self._horizon)
+            row.truth, row.contradicted, counts = settled_label(row.reports, row.exposure.at, self._horizon)
             row.reports = []
             result.counts += counts
             self._match(row, result)
@@ -299,8 +300,8 @@ class JoinTable:
         result.counts["outcomes"] += 1
         report = Truth(event.at, event.value)
         if self._waits and not row.done:
-            result.counts["duplicate"] += len(row.reports) >= labels.MOST_REPORTS
-            row.reports = [*row.reports, report][-labels.MOST_REPORTS :]
+            result.counts["duplicate"] += len(row.reports) >= MOST_REPORTS
+            row.reports = [*row.reports, report][-MOST_REPORTS:]
             return True
         if row.truth is None:
             row.truth = report

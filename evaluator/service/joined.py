@@ -1,13 +1,19 @@
-"""What the join makes of the log's records: exposures with their comparisons, matches and pairs. Records only."""
+"""What the join makes of the log's records: exposures with their comparisons, labels, matches and pairs. Pure."""
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+from collections.abc import Sequence
 from typing import Self
 
 import msgspec
 
 from gauntlet.events import Prediction
 from gauntlet.types import CHALLENGER, CHAMPION
+
+MOST_REPORTS = 64
+"""Outcomes of one request that are kept while they wait; of more, the latest that came."""
 
 _NOT_ASKED = "breaker_open"  # a fallback that is no failure of the challenger's own
 
@@ -130,6 +136,26 @@ class Truth(msgspec.Struct, frozen=True, array_like=True):
 
     at: float
     value: str | int | float | bool
+
+
+def settled_label(reports: Sequence[Truth], asked: float, horizon: float) -> tuple[Truth, float | None, Counter[str]]:
+    """Which of several outcomes of one request is its label, where corrections count until the horizon is over; when
+    the first outcome came that contradicts it in vain; and the others by what became of them.
+
+    The label is the latest by its time that is within `horizon` seconds of the request's, `asked`; of one time, the one
+    that came last. Without any in time it is the earliest, which is late. `reports` are in the order in which they
+    came, at least one.
+    """
+    by_time = sorted(reports, key=lambda report: report.at)
+    in_time = [report for report in by_time if report.at - asked <= horizon]
+    counts: Counter[str] = Counter()
+    for earlier, later in itertools.pairwise(in_time):
+        counts["duplicate" if earlier.value == later.value else "corrected"] += 1
+    label = in_time[-1] if in_time else by_time[0]
+    rest = [report for report in by_time[len(in_time) :] if report is not label]
+    contradicted = [report.at for report in rest if report.value != label.value]
+    counts += Counter(conflict=len(contradicted), duplicate=len(rest) - len(contradicted))
+    return label, contradicted[0] if contradicted else None, counts
 
 
 class Match(msgspec.Struct, frozen=True, array_like=True):

@@ -190,7 +190,7 @@ class Boundary:
 
 
 @dataclass(frozen=True, eq=False)
-class Clock:
+class InformationClock:
     """The boundary of cells that have made the same looks, and a ladder of boundaries at other levels.
 
     The ladder gives the repeated p value: the smallest level at which the same data would have stopped by now. A clock
@@ -202,25 +202,25 @@ class Clock:
 
     @staticmethod
     @lru_cache(maxsize=16)
-    def start(alpha: float, spending: Spending) -> Clock:
+    def start(alpha: float, spending: Spending) -> InformationClock:
         """The clock before any look; one object for all that start alike, so that they share what follows."""
-        return Clock(Boundary(alpha, spending), tuple(Boundary(level, spending) for level in LADDER))
+        return InformationClock(Boundary(alpha, spending), tuple(Boundary(level, spending) for level in LADDER))
 
     @lru_cache(maxsize=512)  # noqa: B019  clocks are small values, and both sides of many cells ask the same
-    def look(self, t: float) -> tuple[float, list[float] | None, Clock]:
+    def look(self, t: float) -> tuple[float, list[float] | None, InformationClock]:
         """The bound at t, those of the ladder (None: no look of its own), and the clock after it."""
         bound, boundary = self.boundary.look(t)
         last = self.ladder[0].t
         if t > last and (not last or t - last >= _RUNG_STEP or last < 1.0 <= t):
             looks = [rung.look(t) for rung in self.ladder]
-            return bound, [at for at, _ in looks], Clock(boundary, tuple(rung for _, rung in looks))
-        return bound, None, Clock(boundary, self.ladder)
+            return bound, [at for at, _ in looks], InformationClock(boundary, tuple(rung for _, rung in looks))
+        return bound, None, InformationClock(boundary, self.ladder)
 
     def to_dict(self) -> dict[str, Any]:
         return {"looks": self.boundary.to_list(), "times": [t for t, _, _ in self.ladder[0].looks]}
 
     @classmethod
-    def from_dict(cls, alpha: float, spending: Spending, data: dict[str, Any]) -> Clock:
+    def from_dict(cls, alpha: float, spending: Spending, data: dict[str, Any]) -> InformationClock:
         ladder = [Boundary(level, spending) for level in LADDER]
         for t in data["times"]:
             ladder = [rung.look(t)[1] for rung in ladder]
@@ -232,18 +232,18 @@ class GroupSequential:
     """The group-sequential test of one side: `clocks[clock_of[cell]]` is the clock of that cell's looks."""
 
     alpha: float
-    clocks: tuple[Clock, ...]
+    clocks: tuple[InformationClock, ...]
     clock_of: Ints
     p: Floats
 
     @classmethod
     def start(cls, alpha: float, spending: Spending, cells: int = 1) -> Self:
-        return cls(alpha, (Clock.start(alpha, spending),), np.zeros(cells, dtype=np.int64), np.ones(cells))
+        return cls(alpha, (InformationClock.start(alpha, spending),), np.zeros(cells, dtype=np.int64), np.ones(cells))
 
     def look(self, t: Floats, z: Floats, variance: Floats, ready: Bools) -> tuple[Floats, Self]:
         bounds, p = np.full(len(t), np.inf), self.p.copy()
         clock_of = np.full(len(t), -1)
-        clocks: list[Clock] = []
+        clocks: list[InformationClock] = []
         for clock, cells, time in self._groups(t, ready):
             after = self.clocks[clock]
             if time is not None:
@@ -270,7 +270,7 @@ class GroupSequential:
 
     def restored(self, data: dict[str, Any]) -> Self:
         spending = self.clocks[0].boundary.spending
-        clocks = tuple(Clock.from_dict(self.alpha, spending, clock) for clock in data["clocks"])
+        clocks = tuple(InformationClock.from_dict(self.alpha, spending, clock) for clock in data["clocks"])
         return replace(self, clocks=clocks, clock_of=np.array(data["of"], dtype=np.int64), p=np.array(data["p"]))
 
 

@@ -13,9 +13,8 @@ from builders.evaluator_events import HORIZON, outcome, prediction, shadow, trea
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.service import labels
 from evaluator.service.join import JoinResult, JoinTable
-from evaluator.service.joined import Truth
+from evaluator.service.joined import Truth, settled_label
 
 ASKED = 50.0
 
@@ -50,7 +49,7 @@ def lasting(db: sqlite3.Connection) -> JoinTable:
 def test_the_label_is_the_latest_in_time(
     reports: Sequence[tuple[float, int]], label: int, contradicted: float | None, counts: dict[str, int]
 ) -> None:
-    found = labels.settled([Truth(at, value) for at, value in reports], ASKED, HORIZON)
+    found = settled_label([Truth(at, value) for at, value in reports], ASKED, HORIZON)
     assert (found[0].value, found[1], {name: n for name, n in found[2].items() if n}) == (label, contradicted, counts)
 
 

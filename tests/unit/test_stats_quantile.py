@@ -9,7 +9,7 @@ import pytest
 
 from evaluator.stats.metrics import Influence, influence
 from evaluator.stats.metrics.declaration import declare
-from evaluator.stats.metrics.quantile import SCORES, VALUES, Grid, Histogram
+from evaluator.stats.metrics.quantile import SCORES, VALUES, FloatBuckets, Histogram
 
 
 def made(kind: str) -> Influence:
@@ -44,7 +44,7 @@ def test_the_scale_of_a_quantile_gives_its_own_units(shift: float) -> None:
 
 
 @pytest.mark.parametrize("grid", [VALUES, SCORES])
-def test_buckets_keep_the_order_and_lie_close(grid: Grid) -> None:
+def test_buckets_keep_the_order_and_lie_close(grid: FloatBuckets) -> None:
     rng = np.random.default_rng(10)
     values = np.sort(
         np.concatenate([rng.normal(size=4000) * 3, rng.random(4000), 1 - rng.random(2000) ** 9, [0, 0.5, 1]])

@@ -21,7 +21,7 @@ _BIAS: Final = 1023
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class FloatBuckets:
     """Each power of two is cut into 2^bits buckets: a number and its bucket's edges differ by at most 2^-bits of it.
 
     Magnitudes below 2^lowest count as zero, those from 2^highest on share the last bucket. With `mirrored` the buckets
@@ -63,9 +63,9 @@ class Grid:
 
 
 # Relative error of a value read back: at most 2^-7 (0.8 %), half of it in the middle; from 1e-12 to 1e12.
-VALUES: Final = Grid(bits=7, lowest=-40, highest=40)
+VALUES: Final = FloatBuckets(bits=7, lowest=-40, highest=40)
 # Scores: ties within 1.6 % of the score or of its distance to 1, from 6e-8.
-SCORES: Final = Grid(bits=6, lowest=-24, highest=24, mirrored=True)
+SCORES: Final = FloatBuckets(bits=6, lowest=-24, highest=24, mirrored=True)
 
 
 class Histogram:
@@ -117,7 +117,7 @@ class Histogram:
         sums = padded.cumsum(axis=1)
         return np.asarray((sums - 0.5 * padded) / sums[:, -1:])
 
-    def quantile(self, row: int, level: float, grid: Grid) -> float | None:
+    def quantile(self, row: int, level: float, grid: FloatBuckets) -> float | None:
         """The value below which this share of the row's weight lies, interpolated in its bucket; None if empty."""
         counts = self.counts[row]
         weights = counts.cumsum()
@@ -130,7 +130,7 @@ class Histogram:
         low, high = self._span(at, grid)
         return low + min(max(float(inside), 0.0), 1.0) * (high - low)
 
-    def below(self, row: int, value: float, grid: Grid) -> float:
+    def below(self, row: int, value: float, grid: FloatBuckets) -> float:
         """Share of the row's weight below a value, interpolated in its bucket: the inverse of `quantile`."""
         counts = self.counts[row]
         at = int(grid.buckets(np.array([value]))[0]) - self.lowest
@@ -140,7 +140,7 @@ class Histogram:
         inside = (value - low) / (high - low) if high > low else 0.5
         return float((counts[:at].sum() + min(max(inside, 0.0), 1.0) * counts[at]) / counts.sum())
 
-    def _span(self, at: int, grid: Grid) -> tuple[float, float]:
+    def _span(self, at: int, grid: FloatBuckets) -> tuple[float, float]:
         bucket = self.lowest + at
         if bucket == 0:
             return 0.0, 0.0
