@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -37,6 +42,33 @@ def row(*cells: object) -> str:
 def header(*titles: str) -> str:
     """The head of a markdown table."""
     return f"{row(*titles)}\n|{'---|' * len(titles)}"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRun:
+    """A command's answer in JSON, and what it took: seconds by the wall and by processors, and its peak memory."""
+
+    answer: Any
+    wall: float
+    processor: float
+    peak_mib: float
+
+
+def run_command(*arguments: str) -> CommandRun:
+    """Run `gauntlet` with these arguments, which have it print JSON, as a process of its own: start and imports count.
+
+    Raises RuntimeError where it fails.
+    """
+    begun = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-m", "gauntlet.cli", *arguments], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - begun
+    if process.returncode:
+        raise RuntimeError(f"gauntlet {arguments[0]} ended with {process.returncode}")
+    return CommandRun(json.loads(output), wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def progress(items: Iterable[T], name: str) -> Iterable[T]:

@@ -6,12 +6,7 @@ processor time and peak memory are all of it, start and imports included. The fi
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from benchmarks import header, main, row
+from benchmarks import header, main, row, run_command
 
 COLUMNS = 100
 CATEGORIES = 10
@@ -59,20 +54,11 @@ def write(path: Path, rows: int, shift: float, seed: int) -> None:
 def cost(reference: Path, current: Path) -> str:
     """Run the command on two files; its costs and its answer as cells of the table."""
     options = f"--reference {reference} --current {current} --target y --prediction p --json -"
-    command = [sys.executable, "-m", "gauntlet.cli", "drift", *options.split()]
-    begun = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        answer = json.loads(process.stdout.read())
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"gauntlet drift ended with {process.returncode}")
-    wall, processor = time.perf_counter() - begun, used.ru_utime + used.ru_stime
+    ran = run_command("drift", *options.split())
     megabytes = (reference.stat().st_size + current.stat().st_size) / 1e6
-    drifted = ", ".join(feature["name"] for feature in answer["features"] if feature["drifted"])
-    costs = f"{megabytes:,.0f} | {wall:.1f} | {processor:.1f} | {used.ru_maxrss / 1024:,.0f}"
-    return f"{costs} | {answer['severity']} | {drifted}"
+    drifted = ", ".join(feature["name"] for feature in ran.answer["features"] if feature["drifted"])
+    costs = f"{megabytes:,.0f} | {ran.wall:.1f} | {ran.processor:.1f} | {ran.peak_mib:,.0f}"
+    return f"{costs} | {ran.answer['severity']} | {drifted}"
 
 
 def run(rows: int = 1_000_000) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What no test can beat: the SPRT that knows the effect, the information bound on its sample, and the one-look test.
+"""What no sequential test can beat: the SPRT that knows the effect, and the test that looks once.
 
 Invariant: the oracle sees the same experiments at the same looks as every other method.
 """
@@ -14,26 +14,9 @@ from benchmarks.simulated import Sums
 from evaluator.stats.score_process import Floats, Ints
 
 
-def kl(p: float, q: float) -> float:
-    """kl(p‖q) of two Bernoulli laws, in nats."""
-    parts = [(p, q), (1.0 - p, 1.0 - q)]
-    return sum(a * math.log(a / b) for a, b in parts if a > 0.0)
-
-
 def nearest_null(share: float, p0: float, p1: float) -> float:
     """The common rate that is nearest to (p0, p1) at that share: the null that an effect is hardest to tell from."""
     return (1.0 - share) * p0 + share * p1
-
-
-def information(share: float, p0: float, p1: float) -> float:
-    """I_KL a unit: what one unit tells on average about the effect, with the null's common rate unknown."""
-    q = nearest_null(share, p0, p1)
-    return share * kl(p1, q) + (1.0 - share) * kl(p0, q)
-
-
-def least_units(share: float, p0: float, p1: float, power: float, alpha: float) -> float:
-    """No test of level alpha and that power stops sooner on average: E₁N ≥ kl(1−β‖α) / I_KL (Wald 1945)."""
-    return kl(power, alpha) / information(share, p0, p1) if power > alpha else 0.0
 
 
 def sprt(sums: Sums, p0: float, p1: float, alpha: float) -> Ints:

@@ -6,12 +6,7 @@ that its wall time and peak memory are all of it, start and imports included; th
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +16,7 @@ import pyarrow.csv as pcsv
 import skops.io
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks import header, main, row
+from benchmarks import header, main, row, run_command
 
 FEATURES = 10
 STEPS = ("read", "answers", "drift", "decide", "train", "compare")
@@ -45,19 +40,11 @@ def run(rows: int = 1_000_000) -> Iterator[str]:
         pcsv.write_csv(table(rows, -1.5, 2)[0], folder / "b.csv")
         files = f"--champion {folder}/model.skops --reference {folder}/a.csv --recent {folder}/b.csv"
         names = [f"x{i}" for i in range(FEATURES)]
-        command = [sys.executable, "-m", "gauntlet.cli", "retrain", "run", *files.split(), "--target", "y"]
-        command += ["--features", *names, "--no-latency", "--output", "-"]
-        begun = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            answer = json.loads(process.stdout.read())
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.perf_counter() - begun
-    if process.returncode:
-        raise RuntimeError(f"gauntlet retrain run ended with {process.returncode}")
-    took = [f"{answer['seconds'][step]:.2f}" for step in STEPS]
-    yield row(*took, f"{wall:.1f}", f"{used.ru_maxrss / 1024:,.0f}", answer["severity"], answer["decision"])
+        ran = run_command(
+            "retrain", "run", *files.split(), "--target", "y", "--features", *names, "--no-latency", "--output", "-"
+        )
+    took = [f"{ran.answer['seconds'][step]:.2f}" for step in STEPS]
+    yield row(*took, f"{ran.wall:.1f}", f"{ran.peak_mib:,.0f}", ran.answer["severity"], ran.answer["decision"])
 
 
 if __name__ == "__main__":

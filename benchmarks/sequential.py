@@ -15,6 +15,7 @@ from scipy.stats import binom
 
 from benchmarks import engine, header, main, oracle, peers, progress, row
 from benchmarks.simulated import ALLOCATIONS, DRIFTS, LAWS, LOOKS, UNITS, Cell, Law, Sums, draw
+from evaluator.stats.power import information_rate, kl
 from evaluator.stats.score_process import Ints
 
 ALPHA = 0.05
@@ -141,7 +142,9 @@ def power(runs: int, seed: int, only: str, asked: peers.Peers | None) -> Iterato
             yield row(title, method, f"{better:.3f} ± {error:.3f}", f"{worse:.4f}", f"{decisions.units:,.0f}", ratio)
         if constant and base:
             (share,) = ALLOCATIONS[allocation]
-            least = oracle.least_units(share, p0, p1, found["ours"].rates[0], ALPHA / 2)
+            power = found["ours"].rates[0]
+            rate, _ = information_rate(share, p0, p1)
+            least = kl(power, ALPHA / 2) / rate if power > ALPHA / 2 else 0.0
             yield row(title, "KL bound", "", "", f"{least:,.0f}", f"{least / base:.2f}")
         better, worse = oracle.one_look(watched.score, watched.variance, ALPHA / 2)
         yield row(title, "one look", f"{better:.3f}", f"{worse:.4f}", f"{HORIZON:,.0f}", "")
