@@ -58,6 +58,7 @@ lock:
 	$(COMPILE) pyproject.toml --extra postgres --extra mlflow --extra notify --constraint requirements/lock.txt --output-file requirements/runtime.txt
 	$(COMPILE) requirements/mlflow-server.in --output-file requirements/mlflow-server.txt
 	$(COMPILE) requirements/airflow.in --output-file requirements/airflow.txt
+	$(COMPILE) requirements/ray.in --output-file requirements/ray.txt
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

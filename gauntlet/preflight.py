@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import inspect
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ def _no_such(where: str, name: object, kind: str, known: Sequence[object]) -> st
 
 
 def refuse_environment(config: Config) -> None:
-    """Raise `ConfigError` for what this machine lacks: trainer or loader, a data folder, a valid address. Nothing is
-    written and nobody is called."""
+    """Raise `ConfigError` for what this machine lacks: trainer or loader, a job's command, a data folder, a valid
+    address. Nothing is written and nobody is called."""
     refuse_functions(config)
     refuse_records(config)
     for target in config.notify:
@@ -77,9 +78,12 @@ def secrets(keys: Sequence[KeyConfig], environ: Mapping[str, str] = os.environ) 
 
 
 def refuse_functions(config: Config) -> None:
-    """Raise `ConfigError` for a trainer or a loader that no job could call."""
+    """Raise `ConfigError` for a trainer or a loader that no job could call, and for a command that is not there."""
     if not config.retrain.enabled:
         return
+    if config.retrain.command and shutil.which(config.retrain.command[0]) is None:
+        program = config.retrain.command[0]
+        raise ConfigError(f"retrain.command: there is no program {program!r} here; install it, or give its path")
     if config.retrain.loader is not None:
         _refuse_call(config.retrain.loader, "retrain.loader", (), ("start", "end"))
     if config.retrain.trainer is not None and not config.retrain.recipes:

@@ -57,7 +57,7 @@ class JobRunner:
         self._store = store
         self._control = control
         self._folders = adapters.data(self._config) / "jobs"
-        self._slots = JobSlots({key.env for key in config.keys})
+        self._slots = JobSlots({key.env for key in config.keys}, config.retrain.command)
         self._refused: dict[str, list[str]] = {}
         self._training: dict[str, ChampionTraining] = {}
         self.quality: Quality | None = None
@@ -285,7 +285,9 @@ class JobRunner:
             reason = f"it took longer than {self._config.retrain.time_limit:g} s"
             status, answer = "aborted", Answer(error=reason, alert="training_timeout")
         elif answer is None:
-            answer = Answer(error=f"its process ended with code {ended.code}: {folder.output_tail() or 'no output'}")
+            what = "retrain.command" if self._config.retrain.command else "its process"
+            said = folder.output_tail() or "no output"
+            answer = Answer(error=f"{what} ended with code {ended.code} and without an answer: {said}")
         elif answer.error is None:
             status = "completed"
             if answer.version is not None:

@@ -16,7 +16,7 @@ from parts.requirement import VARIABLE
 P = TypeVar("P", bound=parts.Part)
 
 # Every worker would start a broker or a server of its own; these tests share one worker under `--dist loadgroup`.
-_ONE_WORKER = ("kafka", "mlflow_server", "mlflow_template")
+_ONE_WORKER = ("kafka", "mlflow_server", "mlflow_template", "ray_cluster")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,6 +70,12 @@ def kafka() -> Iterator[parts.Kafka]:
 def redis_server() -> Iterator[parts.Redis]:
     """A real Redis. Shared: a test uses a key prefix of its own."""
     yield from _running(parts.Redis)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[parts.Ray]:
+    """A real Ray cluster that takes jobs."""
+    yield from _running(parts.Ray)
 
 
 @pytest.fixture(scope="session")

@@ -160,6 +160,9 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     anew."""
     loader: str | None = None
     """`module:function(start, end) -> DataFrame or list of mappings`: labelled rows from before the event log."""
+    command: list[str] = []
+    """Words of a command that does a job elsewhere, in a container or on a cluster, and ends when the job has; `{spec}`
+    stands for the path of its specification. Default: a process of this machine's."""
     on_severity: Literal["MEDIUM", "HIGH", "CRITICAL"] = "HIGH"
     window: Seconds = Seconds(60 * 86_400)
     """How far back the training data goes."""
@@ -207,6 +210,10 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
             min_improvement=(10**12, "no metric improves by more"),
             bootstrap=(10**6, "more repetitions change no answer, and their time grows"),
             seed=(2**32 - 1, "numpy's generators take no greater one"),
+        )
+        check(
+            not self.command or any("{spec}" in word for word in self.command[1:]),
+            "`command` must have the word {spec}, which stands for the path of the job's specification",
         )
         distinct("recipes", [recipe.name for recipe in self.recipes])
 

@@ -33,7 +33,7 @@ from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Rule
 from retrainer.jobs import dataset, holdout_gate, training
 from retrainer.jobs.dataset import JobRows
-from retrainer.jobs.job_dir import Answer, JobFolder, Spec
+from retrainer.jobs.job_dir import WITHDRAWN, Answer, JobFolder, Spec
 from retrainer.jobs.progress import ProgressWriter, Reporter, Stage
 from retrainer.jobs.quality import quality
 from retrainer.jobs.search import search
@@ -333,15 +333,28 @@ def run(folder: JobFolder) -> Answer:
     return answer
 
 
+def _awaited(folder: JobFolder) -> int:
+    """The exit code of a job that another process does, once that has ended with an answer."""
+    while (answer := folder.answer()) is None:
+        time.sleep(_RETRY_SECONDS)
+    return 1 if answer.error else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """`python -m retrainer.jobs.job SPEC.json`: 0 when there is an answer (also a rejection), 1 when it failed."""
     parser = argparse.ArgumentParser(prog="retrainer.jobs.job", description="One retraining job, from its spec file")
     parser.add_argument("spec", type=Path, help="the job's spec.json; its folder gets the answer")
+    parser.add_argument("--wait", action="store_true", help="do nothing, and wait until another process has done it")
     options = parser.parse_args(arguments)
     folder = JobFolder(options.spec.parent)
     try:
-        with folder.locked(), folder.beating():
-            answer = run(folder)
+        if options.wait:
+            return _awaited(folder)
+        with folder.locked():
+            if folder.withdrawn:  # while it waited for a machine
+                parser.exit(WITHDRAWN, f"{folder.path.name} was given up by the retrainer: there is nothing to do\n")
+            with folder.beating():
+                answer = run(folder)
     except OSError as error:  # not even its answer can be written; the retrainer tells the last line
         parser.exit(1, "; ".join(explained(error)) + "\n")
     return 1 if answer.error else 0

@@ -18,12 +18,15 @@ import msgspec
 from gauntlet import files
 from gauntlet.config import Config
 from gauntlet.config.retrain import RecipeConfig
-from gauntlet.errors import DamagedFile
+from gauntlet.errors import DamagedFile, InUse
 from retrainer.jobs.dataset import Ends
 from retrainer.jobs.job_output import OWNER_ONLY
 from retrainer.jobs.redaction import redacted
 
 _S = TypeVar("_S", bound=msgspec.Struct)
+
+WITHDRAWN = 2
+"""Exit code of a job that the retrainer has given up."""
 
 _BEAT_SECONDS = 1.0
 _REMEDY = "the job is given up; the next request starts another"
@@ -87,8 +90,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobFolder:
-    """`<root>/<job>/{spec,step,judged,answer}.json`, `output.log`, `heartbeat` and `lock`. What has content is readable
-    by its owner only: the specification has the addresses of the log and the state, perhaps with passwords."""
+    """`<root>/<job>/{spec,step,judged,answer}.json`, `output.log`, `heartbeat`, `lock` and, of a job that was given up
+    while it ran elsewhere, `withdrawn`. What has content is readable by its owner only: the specification has the
+    addresses of the log and the state, perhaps with passwords."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -101,6 +105,7 @@ class JobFolder:
     def prepare(self, spec: Spec) -> None:
         """Write the specification; that of an earlier start of the same job stays, so that it reads the same data."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self._withdrawn.unlink(missing_ok=True)
         if not self.spec_path.exists():
             self._write("spec.json", spec)
 
@@ -126,11 +131,14 @@ class JobFolder:
 
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:
-        """Let the folder show that this process is alive and runs Python: `heartbeat` is touched every second."""
+        """Let the folder show that this process is alive and runs Python: `heartbeat` is touched every second. A job
+        that is withdrawn ends its process."""
         ended = threading.Event()
 
         def beat() -> None:
             while not ended.is_set():
+                if self.withdrawn:
+                    os._exit(WITHDRAWN)  # whatever its trainer is at
                 with contextlib.suppress(OSError):  # on a full disk the job itself will say so
                     (self.path / "heartbeat").touch()
                 ended.wait(_BEAT_SECONDS)
@@ -142,6 +150,20 @@ class JobFolder:
         finally:
             ended.set()
             thread.join()
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether the retrainer has given the job up."""
+        return self._withdrawn.exists()
+
+    def withdraw(self) -> None:
+        """Let the job end by itself, wherever it runs, within a beat or two."""
+        with contextlib.suppress(OSError):  # on a full disk it goes on to its end, and nobody takes up its answer
+            self._withdrawn.touch()
+
+    @property
+    def _withdrawn(self) -> Path:
+        return self.path / "withdrawn"
 
     def heartbeat(self) -> float | None:
         """The machine's time of the last beat."""
@@ -179,6 +201,14 @@ class JobFolder:
     def output_tail(self) -> str:
         """The last 600 characters that the job printed."""
         return self.log(600).strip()
+
+    def taken(self, seconds: float) -> bool:
+        """Whether another process works on this job, and still does after so many seconds."""
+        try:
+            files.lock(self.path / "lock", "process", seconds=seconds).release()
+        except InUse:
+            return True
+        return False
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ import traceback
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from retrainer.jobs import job, process_memory
 from retrainer.jobs.job_dir import JobFolder
@@ -39,20 +39,39 @@ class ProcessEnd(NamedTuple):
     bytes: int | None = None
 
 
-class JobHost:
+class MemoryWatch:
+    """memory_limit: bytes that a job's processes on this machine may hold together, None for any. memory: what the
+    running job's held when it was last looked at."""
+
+    def __init__(self, memory_limit: int | None = None) -> None:
+        self.memory_limit = memory_limit
+        self.memory: int | None = None
+
+    async def watched(self, ending: asyncio.Future[Any], pid: int) -> int | None:
+        """Wait until `ending` is done; the bytes that process `pid` and its children held where that was too many."""
+        try:
+            while not (await asyncio.wait([ending], timeout=_LOOK_SECONDS))[0]:
+                self.memory = process_memory.resident_bytes(pid)
+                if self.memory_limit is not None and (self.memory or 0) > self.memory_limit:
+                    return self.memory
+        finally:
+            self.memory = None
+            if not ending.done():
+                ending.cancel()
+        return None
+
+
+class JobHost(MemoryWatch):
     """The retrainer's side: starts the host with the first job and lets it go when none has come for a minute.
 
-    memory_limit: bytes that a job's processes may hold together, None for any. hidden: environment variables that jobs
-    don't get.
+    hidden: environment variables that jobs don't get.
     """
 
     def __init__(self, memory_limit: int | None = None, hidden: Collection[str] = ()) -> None:
-        self.memory_limit = memory_limit
+        super().__init__(memory_limit)
         self._hidden = frozenset(hidden)
         self._process: Process | None = None
         self._used = 0.0
-        self.memory: int | None = None
-        """Bytes that the running job held when it was last looked at."""
 
     @property
     def alive(self) -> bool:
@@ -71,7 +90,9 @@ class JobHost:
             async with asyncio.timeout(time_limit):
                 process.stdin.write(f"{folder.spec_path}\n".encode())
                 pid = int(await process.stdout.readline() or 0)
-                answer, over = await self._answer(process.stdout, pid)
+                ending = asyncio.ensure_future(process.stdout.readline())
+                over = await self.watched(ending, pid)
+                answer = ending.result() if over is None else b""
                 clean = bool(answer)
                 if over is None:
                     code = int(answer) if clean else -signal.SIGKILL  # no answer: the host itself was killed
@@ -84,23 +105,9 @@ class JobHost:
                 if not clean:
                     clean = await _told(process.stdout)
             self._used = time.monotonic()
-            self.memory = None
             if not clean:
                 await self.close()
         return ProcessEnd(code, self._used - began, over)
-
-    async def _answer(self, host: asyncio.StreamReader, pid: int) -> tuple[bytes, int | None]:
-        """The host's line once job `pid` has ended; or none, and the bytes that it held beyond its limit."""
-        answer = asyncio.ensure_future(host.readline())
-        try:
-            while not (await asyncio.wait([answer], timeout=_LOOK_SECONDS))[0]:
-                self.memory = process_memory.resident_bytes(pid)
-                if self.memory_limit is not None and (self.memory or 0) > self.memory_limit:
-                    return b"", self.memory
-        finally:
-            if not answer.done():
-                answer.cancel()
-        return answer.result(), None
 
     async def rest(self) -> None:
         """Let a host go that has been idle for long; not to be called while a job runs."""
@@ -131,14 +138,18 @@ def _threads() -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
 
 
-async def _start(folder: JobFolder, hidden: Collection[str]) -> Process:
-    # A job imports what the retrainer can import, a user's trainer among it.
+def environment(hidden: Collection[str]) -> dict[str, str]:
+    """What a job gets: without the variables `hidden`, and with all that the retrainer can import, a user's trainer
+    among it."""
     known = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment = {**_threads(), **known, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
-    output = appending(folder.output)
+    return {**_threads(), **known, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
+
+
+async def _start(folder: JobFolder, hidden: Collection[str]) -> Process:
+    output, known = appending(folder.output), environment(hidden)
     try:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "retrainer.jobs.job_host", stdin=PIPE, stdout=PIPE, stderr=output, env=environment
+            sys.executable, "-m", "retrainer.jobs.job_host", stdin=PIPE, stdout=PIPE, stderr=output, env=known
         )
     finally:
         os.close(output)

@@ -6,27 +6,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from retrainer.jobs.job_command import JobCommand
 from retrainer.jobs.job_dir import JobFolder
 from retrainer.jobs.job_host import JobHost, ProcessEnd
 
 
 @dataclass
 class _Slot:
-    host: JobHost
+    host: JobHost | JobCommand
     process: asyncio.Task[ProcessEnd]
     began: float  # monotonic
 
 
 class JobSlots:
-    """What runs now, by the job's id, until it is released. hidden: environment variables that jobs don't get."""
+    """What runs now, by the job's id, until it is released. hidden: environment variables that jobs don't get; command:
+    what runs them, where that is not this machine's own host."""
 
-    def __init__(self, hidden: Collection[str] = ()) -> None:
+    def __init__(self, hidden: Collection[str] = (), command: Sequence[str] = ()) -> None:
         self._hidden = frozenset(hidden)
+        self._command = command
         self._taken: dict[str, _Slot] = {}
-        self._idle: list[JobHost] = []
+        self._idle: list[JobHost | JobCommand] = []
 
     def __len__(self) -> int:
         return len(self._taken)
@@ -36,10 +39,13 @@ class JobSlots:
 
     def start(self, id: str, folder: JobFolder, time_limit: float, memory_limit: int | None) -> None:
         """Run the job in `folder`, for `time_limit` seconds and with `memory_limit` bytes at most."""
-        host = self._idle.pop() if self._idle else JobHost(hidden=self._hidden)
+        host = self._idle.pop() if self._idle else self._host()
         host.memory_limit = memory_limit
         process = asyncio.create_task(host.run(folder, time_limit), name=id)
         self._taken[id] = _Slot(host, process, time.monotonic())
+
+    def _host(self) -> JobHost | JobCommand:
+        return JobCommand(self._command, self._hidden) if self._command else JobHost(hidden=self._hidden)
 
     def ended(self) -> dict[str, asyncio.Task[ProcessEnd]]:
         """Those whose processes have ended and that were not released yet."""

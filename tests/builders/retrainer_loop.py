@@ -40,8 +40,8 @@ class RetrainerLoop:
     async def publish(self, topic: str, *new: Event) -> None:
         await self.evaluator.append([Record(topic, e.id, e.at, events.encode(e)) for e in new])  # type: ignore[arg-type]
 
-    async def turn_until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
+    async def turn_until(self, done: Callable[[], bool], seconds: float = 60.0) -> None:
+        async with asyncio.timeout(seconds):
             while not done():
                 await self.worker.step()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,21 @@ async def test_every_way_through_the_dag_and_on_to_a_promotion(
     assert wrong["error"].startswith("ParamValidationError")
     assert refused["state"] == "failed"
     assert (refused["tasks"]["check"], refused["tasks"]["train"]) == ("failed", "upstream_failed")
+
+
+async def test_a_task_of_airflow_does_the_job_that_the_retrainer_waits_for(
+    airflow: parts.Airflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = json.dumps([sys.executable, "-m", "retrainer.jobs.job", "--wait", "{spec}"])
+    path = os.pathsep.join(filter(None, sys.path))
+    async with retrainer(tmp_path, monkeypatch, command=waiting) as (url, config):
+        spec = f"{config.data}/jobs/{{job}}/spec.json"
+        command = f"env PYTHONPATH={path} {sys.executable} -m retrainer.jobs.job {spec}"
+        known = {"GAUNTLET_KEY": KEY, "GAUNTLET_RETRAINER_URL": url, "GAUNTLET_JOB_COMMAND": command}
+        found = await asyncio.to_thread(airflow.run, DAGS, "gauntlet_retraining", [({"force_retrain": True}, known)])
+    done = dict.fromkeys(("check", "prepare", "train", "wait", "compare", "promote"), "success")
+    assert found.runs == [{"state": "success", "tasks": {**done, "skip": "skipped"}}]
+    assert adapters.registry(config).get("v0002").parent == "v0001"
 
 
 async def promoted(config: Config) -> None:

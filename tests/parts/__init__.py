@@ -9,6 +9,7 @@ from parts.part import Part, PartError
 from parts.port import free_port
 from parts.postgres import Postgres
 from parts.prometheus import Prometheus, Sample, Series, promtool, scrape_config
+from parts.ray import Ray
 from parts.redis import Redis
 from parts.requirement import NAMES, required
 
@@ -23,6 +24,7 @@ __all__ = [
     "PartError",
     "Postgres",
     "Prometheus",
+    "Ray",
     "Redis",
     "Sample",
     "Series",

@@ -4,7 +4,9 @@ Invariant: a name that nobody knows is refused, so that a misspelt requirement c
 from collections.abc import Mapping
 
 VARIABLE = "GAUNTLET_REQUIRE"
-NAMES = frozenset({"airflow", "chromium", "curl", "kafka", "mlflow", "postgres", "prometheus", "promtool", "redis"})
+NAMES = frozenset(
+    {"airflow", "chromium", "curl", "kafka", "mlflow", "postgres", "prometheus", "promtool", "ray", "redis"}
+)
 
 
 def required(environment: Mapping[str, str]) -> frozenset[str]:

@@ -103,6 +103,19 @@ def test_a_request_that_waits_for_approval_is_skipped_with_its_command(monkeypat
     assert dag.run["skip"](trained) == 'the request waits for approval:  gauntlet retrain approve m1 --reason "…"'
 
 
+def test_a_task_does_the_jobs_itself_where_it_has_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GAUNTLET_JOB_COMMAND", f"sh -c 'echo {{job}} >> {tmp_path}/done; exit 1'")
+    dag = Dag(monkeypatch, {})
+    dag.answers["turning/trigger"] = (202, {"request": "m1", "waiting": False, "jobs": ["j1", "j2"]})
+    dag.answers |= {f"turning/jobs/{job}": (200, {"status": "running"}) for job in ("j1", "j2")}
+    trained = dag.run["train"]({"model": "turning", "reason": "Airflow: drift", "running": []})
+    assert trained["jobs"] == ["j1", "j2"]
+    assert (tmp_path / "done").read_text() == "j1\nj2\n"
+    assert "j2: its command ended with code 1" in capfd.readouterr().out
+
+
 def test_a_refusal_is_told_and_a_start_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     dag = Dag(monkeypatch, {})
     prepared = {"model": "turning", "reason": "Airflow: drift", "running": []}

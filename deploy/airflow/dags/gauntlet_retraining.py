@@ -6,6 +6,7 @@ comparison and the record of it all are the retrainer's, whoever asks. Give its 
     GAUNTLET_RETRAINER_URL    the retrainer's address; default http://127.0.0.1:8422
     GAUNTLET_KEY              an API key with the role operator, where the retrainer has keys
     GAUNTLET_MODEL            the experiment's name; default: the one that the retrainer trains
+    GAUNTLET_JOB_COMMAND      for a task `train` that does the jobs itself: the command for one, {job} its id
 
 A trigger starts what its mode allows: one that only suggests is told and skipped, one that asks for approval is told
 with the command that agrees. A retry of a task never starts a second job: its request carries the run's id as its
@@ -16,6 +17,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
+import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -93,6 +97,17 @@ def awaiting(request: str, key: str) -> str:
     return f'{key} waits for approval:  gauntlet retrain approve {request} --reason "…"'
 
 
+def work(name: str, jobs: list[str]) -> None:
+    """Do the jobs in this task, where there is a command for it and the retrainer only waits for them. What came of
+    one is in its answer; a retry of the task finds it there, or goes on with the job."""
+    command = os.environ.get("GAUNTLET_JOB_COMMAND")
+    for job in jobs if command else ():
+        while ask(f"{name}/jobs/{job}")[1]["status"] == "pending":
+            time.sleep(1)
+        code = subprocess.run(shlex.split(command.replace("{job}", job)), check=False).returncode  # noqa: S603
+        print(f"{job}: its command ended with code {code}")
+
+
 @dag(
     dag_id="gauntlet_retraining",
     schedule=timedelta(hours=6),
@@ -139,6 +154,7 @@ def gauntlet_retraining() -> None:
     def train(prepared: dict[str, Any]) -> dict[str, Any]:
         """The ids of the jobs, or why the retrainer refuses any."""
         if prepared["running"]:
+            work(prepared["model"], prepared["running"])
             return {**prepared, "jobs": prepared["running"], "refused": None}
         context = get_current_context()
         body = {"reason": prepared["reason"], "force": bool(context["params"]["force_retrain"])}
@@ -149,6 +165,7 @@ def gauntlet_retraining() -> None:
         refused = answer["error"]["message"] if status == 409 else None
         if answer["waiting"]:
             refused = awaiting(answer["request"], "the request")
+        work(prepared["model"], answer["jobs"])
         return {**prepared, "jobs": answer["jobs"], "refused": refused}
 
     @task.sensor(poke_interval=30, timeout=timedelta(hours=6).total_seconds(), mode="reschedule")
