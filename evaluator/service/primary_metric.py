@@ -6,8 +6,10 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
+from typing import Any
 
-from evaluator.service.block_sums import BlockSums, RolloutSums
+from evaluator.service import block_sums
+from evaluator.service.block_sums import BlockSums, RolloutSums, Sums
 from evaluator.service.design import MIDDLE_PARTS, EvaluationDesign, RolloutPlan
 from evaluator.stats import (
     Block,
@@ -21,8 +23,6 @@ from evaluator.stats import (
     TailSums,
     advance,
     advance_at_scales,
-    paired_blocks,
-    split_blocks,
 )
 from evaluator.stats.score_process import RESOLUTION
 from gauntlet.types import CHALLENGER, CHAMPION
@@ -61,12 +61,12 @@ def look(
     tails = _tails(matured.values())
     if not plan.scaled:
         fine = blocks_of(plan, list(matured.values())) if design.ratio > 1 else None
-        return advance(state, blocks_of(plan, _merged(matured, design.ratio, last)), test, fine, tails)
+        return advance(state, _merged(plan, matured, design.ratio, last), test, fine, tails)
     lengths = (1, design.ratio // MIDDLE_PARTS, design.ratio)
     whole = {i: block for i, block in matured.items() if (i // design.ratio + 1) * design.ratio - 1 <= last}
     known, end = (matured, last) if test.harm_waits else ({**matured, **(young or {})}, last + design.young)
-    win = [blocks_of(plan, _merged(whole, length, last)) for length in lengths]
-    harm = [blocks_of(plan, _merged(known, length, end)) for length in lengths]
+    win = [_merged(plan, whole, length, last) for length in lengths]
+    harm = [_merged(plan, known, length, end) for length in lengths]
     return advance_at_scales(state, win, harm, test, tails)
 
 
@@ -151,29 +151,32 @@ def _tails(blocks: Iterable[Evidence]) -> Tails | None:
     )
 
 
-def _parts(block: Evidence) -> Parts:
-    return (block.split, block.paired) if isinstance(block, BlockSums) else block
+def _own(plan: RolloutPlan, block: Evidence) -> Sums:
+    """A block's evidence in the plan's form."""
+    split, paired = (block.split, block.paired) if isinstance(block, BlockSums) else block
+    return paired if plan.paired else split
 
 
-def _merged(matured: Mapping[int, Evidence], length: int, last: int) -> list[Parts]:
+def _merged(plan: RolloutPlan, matured: Mapping[int, Evidence], length: int, last: int) -> list[Block]:
     """Blocks of `length` fine ones each; one that is not closed yet is left out."""
-    merged: dict[int, Parts] = {}
+    merged: dict[int, Any] = {}  # all of one kind
     for index, block in matured.items():
         coarse = index // length
         if (coarse + 1) * length - 1 <= last:
-            (split, paired), (more, pairs) = merged.get(coarse, (SplitSums(), PairedSums())), _parts(block)
-            merged[coarse] = (split.merge(more), paired.merge(pairs))
-    return [merged[coarse] for coarse in sorted(merged)]
+            own, before = _own(plan, block), merged.get(coarse)
+            merged[coarse] = own if before is None else before.merge(own)
+    return _blocks([merged[coarse] for coarse in sorted(merged)])
 
 
 def blocks_of(plan: RolloutPlan, sums: Sequence[Evidence]) -> list[Block]:
     """Blocks with anything in them, in time order: an hour without traffic is no evidence of anything."""
-    parts = [_parts(each) for each in sums]
-    if plan.paired:
-        return paired_blocks([paired for _, paired in parts if paired.n])
-    return split_blocks([split for split, _ in parts if split.n_champion + split.n_challenger])
+    return _blocks([_own(plan, each) for each in sums])
+
+
+def _blocks(sums: Sequence[Sums]) -> list[Block]:
+    return block_sums.blocks_of([each for each in sums if each.units])
 
 
 def evidence_units(plan: RolloutPlan, block: BlockSums) -> int:
     """Pairs, or units of the split, in a block."""
-    return block.paired.n if plan.paired else block.split.n_champion + block.split.n_challenger
+    return _own(plan, block).units

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -89,17 +89,20 @@ def _outcomes(values: Floats | float) -> Floats:
 class _Sums:
     """Sums as integers, counts as they are and the others in units of 2^-60."""
 
+    # Names of the fields: a look merges thousands of sums, and `fields` would make a list of each anew.
+    __match_args__: ClassVar[tuple[str, ...]]
+
     def merge(self, other: Self) -> Self:
         """The sums of both parts, as a new object. Associative and commutative bit for bit."""
         return type(self)(*(mine + theirs for mine, theirs in zip(self.to_list(), other.to_list(), strict=True)))
 
     def to_list(self) -> list[int]:
         """Integers (of any size) in the order of the fields: fit for JSON, not for 64-bit formats."""
-        return [getattr(self, entry.name) for entry in fields(self)]
+        return [getattr(self, name) for name in self.__match_args__]
 
     @classmethod
     def from_list(cls, values: Sequence[int]) -> Self:
-        width = len(fields(cls))
+        width = len(cls.__match_args__)
         if len(values) != width or not all(type(value) is int for value in values):
             raise StatsError(f"a snapshot of these sums is {width} integers, not {list(values)!r}")
         return cls(*values)
@@ -158,6 +161,10 @@ class SplitSums(_Sums):
         self._add_totals(i=i, iy=i * outcome, iyy=i * square)
 
     @property
+    def units(self) -> int:
+        return self.n_champion + self.n_challenger
+
+    @property
     def information(self) -> float:
         """I = Σ π(1−π), in units: S / I estimates the mean difference between the arms."""
         return self.i / _UNIT
@@ -202,6 +209,10 @@ class PairedSums(_Sums):
         return PairedSums(
             self.n, -self.d, self.dd, self.y_challenger, self.y_champion, self.yy_challenger, self.yy_champion
         )
+
+    @property
+    def units(self) -> int:
+        return self.n
 
     @property
     def information(self) -> float:
