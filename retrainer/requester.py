@@ -46,15 +46,20 @@ class Requester:
             )
 
     def consider(self, control: Control) -> None:
-        """Bring the open requests up to date, and ask for every one of them, the most urgent first. The schedule's is
-        forgotten when waiting can't help, as a person's is; the others when their cause is gone."""
+        """Bring the open requests up to date, and ask for every one of them, the most urgent first. Those that are made
+        once are forgotten when a round has answered them, or when waiting can't help; the others when their cause is
+        gone."""
         view = self._runner.view(control)
         found = causes.find(view, self._runner.settings)
         self._schedule(control, view, found)
         self._after_rollback(control)
         self._remember(view, found)
         self._warn(view.context)
+        running, unanswered = view.context.running_job, view.context.unanswered
         for request in requests.by_urgency(self._store.requests):
+            if requests.is_answered(request, running, unanswered):
+                self._store.close_request(request.key)
+                continue
             trigger = self._runner.consider(request, control)
             if trigger.should_retrain:
                 self._store.keep(requests.answered(self._store.requests, request))

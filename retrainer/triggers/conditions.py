@@ -131,7 +131,7 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
                 "no bake is running",
                 waived=urgent or refresh,
             ),
-            waited("min_interval", *_last_job(context, settings, routine)),
+            waited("min_interval", *_last_job(context, settings, routine and not request.attempted)),
             waited("cool_down", "the last job's end", context.last_attempt_ended, 0 if routine else settings.cool_down),
             waited(
                 "cool_down", "the last rollout's end", context.last_rollout_ended, 0 if refresh else settings.cool_down
@@ -186,7 +186,7 @@ def _approval(request: RetrainRequest) -> Condition:
 
 def _last_job(context: RetrainContext, settings: RetrainConfig, routine: bool) -> tuple[str, float | None, float]:
     """What the minimum interval counts from, and how long it is: every further round in a row that failed doubles it,
-    up to the cool-down, so that nothing is tried for ever. A schedule keeps its own pace."""
+    up to the cool-down, so that nothing is tried for ever. A schedule keeps its own pace, but for its retries."""
     since, wait = "the last job's start", float(settings.min_interval)
     if routine or context.failures < 2:
         return since, context.last_job_started, wait

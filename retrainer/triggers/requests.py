@@ -5,7 +5,7 @@ The store keeps the open ones by key, one for each trigger. A request stays open
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,7 +15,9 @@ from gauntlet.config.triggers import Repeat, RuleConfig, TriggerConfig
 from gauntlet.types import Severity, TriggerKind, TriggerMode
 
 ONCE = ("schedule", "rollback", "manual")
-"""Kinds that one job answers for good; the others stay open while their cause does."""
+"""Kinds that one round of jobs answers for good; the others stay open while their cause does."""
+_RETRIED = ("schedule", "rollback")
+"""Those of them that are asked again where every job of the round fails. A person is told, and asks anew."""
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,14 +64,23 @@ def awaiting(requests: Mapping[str, RetrainRequest]) -> list[RetrainRequest]:
 
 def answered(requests: Mapping[str, RetrainRequest], by: RetrainRequest) -> dict[str, RetrainRequest]:
     """The open requests after jobs have started for `by`. Suggestions are answered with it: new models are on the way;
-    the others are judged again as time passes."""
+    the others are judged again as time passes. An approval counts for one round, that of the schedule or after a
+    rollback until one gives an answer."""
     after = {}
     for key, request in requests.items():
         if key != by.key and request.mode != "suggest":
             after[key] = request
         elif request.kind not in ONCE:
             after[key] = msgspec.structs.replace(request, attempted=True, approved_by=None)
+        elif key == by.key and request.kind in _RETRIED:
+            after[key] = msgspec.structs.replace(request, attempted=True)
     return after
+
+
+def is_answered(request: RetrainRequest, running: str | None, unanswered: Collection[str]) -> bool:
+    """Whether a round of jobs has answered a request that is made once. `running`: the job that runs; `unanswered`: the
+    requests whose latest round failed as a whole."""
+    return request.kind in ONCE and request.attempted and running is None and request.id not in unanswered
 
 
 class TriggerPolicy(msgspec.Struct, frozen=True, kw_only=True):

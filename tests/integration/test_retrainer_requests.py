@@ -10,6 +10,7 @@ from builders.retrainer_loop import RetrainerLoop
 
 from gauntlet import control, keys, status
 from gauntlet.config import Config
+from gauntlet.config.retrain import ScheduleConfig
 from gauntlet.config.section import Seconds
 from gauntlet.config.triggers import (
     DriftTrigger,
@@ -229,6 +230,36 @@ async def test_a_model_that_its_bake_takes_back_asks_urgently_once(configured: C
     async with RetrainerLoop(config) as loop:
         await loop.worker.step()
         assert len(loop.store.jobs) == 1, "a restart does not ask again"
+        await loop.turn_until(lambda: loop.store.live is None)
+        await loop.publish(keys.EVALUATIONS, health(9, 0.9))  # after the cool-down since the rollout's end
+        await loop.worker.step()
+        assert [j.trigger for j in loop.store.jobs.values()] == ["rollback", "rollback"], "its job failed"
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_what_the_schedule_asked_for_is_tried_again_where_its_jobs_failed(
+    fails: bool, configured: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def process(_: JobHost, folder: JobFolder, limit: float) -> ProcessEnd:
+        folder.finish(Answer(error="no warehouse today") if fails else Answer(reason="no better"))
+        return ProcessEnd(0, 0.0)
+
+    monkeypatch.setattr(JobHost, "run", process)
+    known = configured()
+    monthly = ScheduleConfig(every=Seconds(30 * DAY))
+    config = msgspec.structs.replace(known, retrain=msgspec.structs.replace(known.retrain, schedule=monthly))
+    await retraining_data.lay(config, days=1)
+    async with RetrainerLoop(config) as loop:
+        await loop.publish(keys.EVALUATIONS, health(1, 0.9))
+        await loop.worker.step()
+        await loop.publish(keys.EVALUATIONS, health(31, 0.9))
+        await loop.turn_until(lambda: bool(loop.store.jobs) and loop.store.live is None)
+        await loop.worker.step()
+        assert ("schedule" in loop.store.requests) is fails
+        assert len(loop.store.jobs) == 1
+        await loop.publish(keys.EVALUATIONS, health(32, 0.9))
+        await loop.turn_until(lambda: loop.store.offsets["evaluations", "evaluator"] == 3 and loop.store.live is None)
+        assert [job.request for job in loop.store.jobs.values()] == [f"schedule-{T0 + 31 * DAY:.0f}"] * (1 + fails)
 
 
 @pytest.mark.parametrize("up_to", ["staging", "canary", "production"])

@@ -9,7 +9,16 @@ from gauntlet.config.section import Seconds
 from gauntlet.config.triggers import DriftTrigger
 from gauntlet.types import Rule, Severity
 from retrainer.triggers.conditions import RetrainContext, check
-from retrainer.triggers.requests import RetrainRequest, after, answered, by_urgency, manual, scheduled
+from retrainer.triggers.requests import (
+    RetrainRequest,
+    after,
+    answered,
+    by_urgency,
+    is_answered,
+    manual,
+    scheduled,
+    taken_back,
+)
 
 HOUR = 3600.0
 NOW = 1000 * HOUR
@@ -105,6 +114,31 @@ def test_rounds_that_failed_double_the_wait_up_to_the_cool_down_and_urgency_wait
         assert check(request(severity=Severity.CRITICAL), soon, SETTINGS).should_retrain
         later = msgspec.structs.replace(context, last_job_started=NOW - 6 * HOUR, most=6)
         assert check(scheduled(NOW), later, REFRESH).should_retrain, "a schedule keeps its own pace"
+
+
+def test_what_is_asked_once_stays_open_until_a_round_answers_it_but_for_a_persons() -> None:
+    asked = {r.key: r for r in (scheduled(NOW), taken_back("r1", NOW, "v2", "worse"), manual("m1", NOW, "ann", "why"))}
+    for key, kept in (("schedule", True), ("rollback", True), ("manual", False)):
+        open_ = answered(asked, asked[key])
+        assert (key in open_) is kept
+        if kept:
+            tried = open_[key]
+            assert (tried.attempted, tried.urgent) == (True, False)
+            assert not is_answered(tried, "retrain_20260101_001", [])
+            assert not is_answered(tried, None, [tried.id])
+            assert is_answered(tried, None, [])
+            assert not is_answered(asked[key], None, []), "no job was tried yet"
+
+
+def test_a_schedules_retry_waits_longer_with_every_failure_and_for_no_cool_down() -> None:
+    failed = msgspec.structs.replace(
+        CONTEXT, failures=2, last_job_started=NOW - 11 * HOUR, last_attempt_ended=NOW, most=6
+    )
+    tried = msgspec.structs.replace(scheduled(NOW), attempted=True)
+    assert [c.name for c in check(tried, failed, REFRESH).obstacles] == ["min_interval"]
+    later = msgspec.structs.replace(failed, last_job_started=NOW - 12 * HOUR)
+    assert check(tried, later, REFRESH).should_retrain
+    assert check(scheduled(NOW), failed, REFRESH).should_retrain, "the next time of the clock keeps its pace"
 
 
 def test_an_edge_that_failed_jobs_have_met_asks_again() -> None:
