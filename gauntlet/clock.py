@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import re
 import time
@@ -74,6 +75,23 @@ async def beside(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> A
 
 
 _STOP_SECONDS = 2.0
+
+
+def lasting(seconds: float) -> str:
+    """A length of time for a sentence: `2 min 20 s`, `8 d 3 h`, in its two largest units; short ones as `1.5 s`."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms" if seconds > 0 else "0 s"
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    for (size, unit), (finer, fine) in itertools.pairwise(_UNITS):
+        if whole >= size:
+            rest = whole % size // finer
+            return f"{whole // size} {unit}" + (f" {rest} {fine}" if rest else "")
+    return f"{whole} s"
+
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 _LENIENT = re.compile(
     r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[T ](\d{1,2})(:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*(Z|UTC|[+-]\d{2}:?\d{2})?)?"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from gauntlet.clock import lasting
 from gauntlet.config import Config
-from gauntlet.config.possible import span
 from gauntlet.events import Drift, Evaluation, Job
 from gauntlet.policy import POLICIES, Unmet, limit, matured, quoted, unmet
 from gauntlet.rollout import Control, Rollout
@@ -54,7 +54,7 @@ def current(control: Control, rollout: Rollout, looks: Mapping[str, Evaluation])
 def verdict(look: Evaluation | None, config: Config) -> str:
     """What the evidence says, in a sentence."""
     if look is None:
-        horizon = span(config.evidence.outcome_horizon)
+        horizon = lasting(config.evidence.outcome_horizon)
         return f"none yet: a look needs traffic whose outcomes count, {horizon} after the prediction"
     result = look.result.upper() if look.result == Result.INVALID else look.result
     return f"{result}: {quoted(look)}"
@@ -122,7 +122,7 @@ def _forecast(rollout: Rollout, look: Evaluation | None) -> str:
     if look is None or not look.eta_decision:
         return ""
     known, age = max(look.pairs, matured(rollout, look)), look.at - rollout.started_at
-    time = f", in about {span(age * look.eta_decision / known)}" if known and age > 0 else ""
+    time = f", in about {lasting(age * look.eta_decision / known)}" if known and age > 0 else ""
     return f" (in {look.eta_decision:,} more outcomes{time}, if effect and traffic stay as they are)"
 
 

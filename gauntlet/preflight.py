@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gauntlet.clock import lasting
 from gauntlet.config import Config, KeyConfig
-from gauntlet.config.possible import span, useless
+from gauntlet.config.possible import useless
 from gauntlet.config.profile import as_written
 from gauntlet.config.records import LOCAL
 from gauntlet.errors import ConfigError
@@ -181,6 +182,6 @@ def notes(config: Config, model: object, schema: Schema, seconds: float) -> Iter
         )
     if seconds > config.router.challenger_timeout:
         yield (
-            f"router.challenger_timeout: the model took {span(seconds)}, more than "
-            f"{span(config.router.challenger_timeout)}; a challenger of its kind would be taken out"
+            f"router.challenger_timeout: the model took {lasting(seconds)}, more than "
+            f"{lasting(config.router.challenger_timeout)}; a challenger of its kind would be taken out"
         )

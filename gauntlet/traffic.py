@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import msgspec
 
 from gauntlet import adapters, events, keys
+from gauntlet.clock import lasting
 from gauntlet.config import Config
 from gauntlet.config.evidence import EXTENSION
-from gauntlet.config.possible import span
 from gauntlet.log import LogReader
 from gauntlet.registry.artifact import Schema
 from gauntlet.spelling import did_you_mean, listed
@@ -103,12 +103,12 @@ def _amounts(config: Config, rate: float) -> Iterator[str]:
     if retrain.enabled and rate * shortest < retrain.min_data_points:
         part = "`validation` and `test` hold" if shortest == holdout else "`window` leaves to train on"
         yield (
-            f"retrain.min_data_points: {seen}, {part} {rate * shortest:,.0f} rows in {span(shortest)}, and "
+            f"retrain.min_data_points: {seen}, {part} {rate * shortest:,.0f} rows in {lasting(shortest)}, and "
             f"{retrain.min_data_points:,} are asked for: every job would be refused"
         )
     if bake.time and rate * bake.window < bake.min_outcomes:
         yield (
-            f"bake.min_outcomes: {seen}, `bake.window` ({span(bake.window)}) holds {rate * bake.window:,.0f}, and "
+            f"bake.min_outcomes: {seen}, `bake.window` ({lasting(bake.window)}) holds {rate * bake.window:,.0f}, and "
             f"{bake.min_outcomes:,} are asked for: a promoted model would never be taken back"
         )
     longest = EXTENSION * evidence.max_duration
@@ -120,6 +120,6 @@ def _amounts(config: Config, rate: float) -> Iterator[str]:
     for name, (count, share) in asked.items():
         if share and count > rate * share * longest:
             yield (
-                f"{name}: {seen}, {count:,} of the challenger take {span(count / (rate * share))}, more than twice "
-                f"`evidence.max_duration` ({span(longest)})"
+                f"{name}: {seen}, {count:,} of the challenger take {lasting(count / (rate * share))}, more than twice "
+                f"`evidence.max_duration` ({lasting(longest)})"
             )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluator.drift import DriftEvent, Monitor
+from evaluator.drift.respelt import Respelt, RespeltValues
 from evaluator.drift.signals import Signal
 from evaluator.service.drift_baseline import FEWEST_HONEST, ColumnReader, DriftBaseline, Output, ReferenceRows
 from gauntlet import events
@@ -17,6 +18,7 @@ from gauntlet.config.drift import DriftConfig
 from gauntlet.errors import DamagedFile
 from gauntlet.registry import Reference, Registry
 from gauntlet.registry.artifact import Schema
+from gauntlet.spelling import folded
 from gauntlet.structured_logging import get_logger
 
 _log = get_logger("gauntlet.evaluator")
@@ -64,6 +66,7 @@ class ChampionMonitor:
         self._learned = False
         self._baseline: DriftBaseline | None = None
         self._monitor: Monitor | None = None
+        self._respelt: RespeltValues | None = None
         if baseline is not None:
             self._use(baseline)
 
@@ -94,11 +97,13 @@ class ChampionMonitor:
         done = 0
         while self._monitor is None and done < len(predictions):
             done += self._keep(predictions[done : done + self._room()])
-        if self._monitor is None or self._baseline is None or done == len(predictions):
+        if self._monitor is None or self._baseline is None or self._respelt is None or done == len(predictions):
             return []
         rest = predictions[done:]
         at = [p.at for p in rest]
-        return self._events(self._monitor.observe(self._baseline.adjusted(self._reader.columns(rest), at), at))
+        columns = self._baseline.adjusted(self._reader.columns(rest), at)
+        self._respelt.add(columns)
+        return self._events(self._monitor.observe(columns, at))
 
     def observe_outcomes(
         self,
@@ -152,6 +157,11 @@ class ChampionMonitor:
         return self._monitor.quality(self._monitor.profile.windows[0]) if self._monitor is not None else None
 
     @property
+    def respelt(self) -> list[Respelt]:
+        """Columns whose latest values the reference spells otherwise."""
+        return [] if self._respelt is None else self._respelt.found()
+
+    @property
     def accepted(self) -> bool:
         """Whether columns may be like a second, accepted reference."""
         return self._monitor is not None and self._monitor.accepted
@@ -177,6 +187,7 @@ class ChampionMonitor:
             "losses": list(self._losses),
             "learned": self._baseline.to_dict() if self._learned and self._baseline is not None else None,
             "monitor": self._monitor.snapshot() if self._monitor is not None else None,
+            "respelt": self._respelt.snapshot() if self._respelt is not None else None,
         }
 
     def restore(self, data: dict[str, Any]) -> bool:
@@ -199,6 +210,8 @@ class ChampionMonitor:
         self._learned = learned is not None
         if baseline is not None:
             self._use(baseline).restore(data["monitor"])
+            if self._respelt is not None and data.get("respelt") is not None:  # an older release kept none
+                self._respelt.restore(data["respelt"])
         return True
 
     def _room(self) -> int:
@@ -235,6 +248,7 @@ class ChampionMonitor:
 
     def _use(self, baseline: DriftBaseline) -> Monitor:
         self._baseline = baseline
+        self._respelt = RespeltValues(baseline.profile, folded, latest=True)
         self._monitor = baseline.monitor(self._settings, f"{self._experiment}/{self.since!r}")
         return self._monitor
 

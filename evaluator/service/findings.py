@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from evaluator.service.champion_drift import ChampionMonitor
+from gauntlet.clock import lasting
 from gauntlet.config import Config
-from gauntlet.config.section import span
 from gauntlet.status import FalseAlarms, Problem
 from gauntlet.types import Severity
 
@@ -26,9 +26,17 @@ def findings(
             text=f"drift can't be judged yet: {waits}",
             remedy="nothing, it goes on by itself; with a `reference` a champion is judged from the start",
         )
+    for one in monitor.respelt if config.drift.enabled and monitor is not None else ():
+        yield Problem(
+            code="respelt_values",
+            severity=Severity.LOW,
+            source=monitor.version if monitor is not None else "evaluator",
+            text=f"{one}; to the model they are values that it has never seen",
+            remedy="have the callers send the spelling that the model was trained on",
+        )
     late, orphans, joined = (counts.get(kind, 0) for kind in ("late", "orphan", "joined"))
     if late + orphans > max(_FEWEST, joined):
-        horizon = span(float(config.evidence.outcome_horizon))
+        horizon = lasting(float(config.evidence.outcome_horizon))
         yield Problem(
             code="outcomes_unused",
             severity=Severity.HIGH,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from gauntlet import bootstrap, in_force, preflight, traffic
 from gauntlet.cli import diff, load_config
+from gauntlet.clock import lasting
 from gauntlet.config import Config
-from gauntlet.config.possible import span
 from gauntlet.config.profile import notice
 from gauntlet.errors import ConfigError
 
@@ -67,9 +67,9 @@ def _rollout_times(config: Config) -> str:
     # Pairs tell of the challenger from shadow on, its own traffic from the first stage on; neither is left unseen.
     waits = max(0.0, evidence.first_look - times[first])
     earliest = max(ramp + waits, evidence.earliest_win)
-    look = f", {span(waits)} more until harm could have shown" if waits else ""
+    look = f", {lasting(waits)} more until harm could have shown" if waits else ""
     return (
-        f"rollout: a challenger is promoted {span(earliest)} after its start at the earliest (shadow and ramp "
-        f"{span(ramp)}{look}; a win needs {span(evidence.earliest_win - horizon)} of outcomes, which count "
-        f"{span(horizon)} after the prediction)"
+        f"rollout: a challenger is promoted {lasting(earliest)} after its start at the earliest (shadow and ramp "
+        f"{lasting(ramp)}{look}; a win needs {lasting(evidence.earliest_win - horizon)} of outcomes, which count "
+        f"{lasting(horizon)} after the prediction)"
     )

@@ -5,12 +5,12 @@ Order: what serves, what needs somebody, each challenger with its verdict and wh
 
 from __future__ import annotations
 
-import itertools
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from gauntlet import worth_document
+from gauntlet.clock import lasting
 from gauntlet.outlook import percent
 from gauntlet.spelling import printable
 from gauntlet.status import FalseAlarms, Problem
@@ -81,19 +81,6 @@ def answer(changed: bool, one: Change, found: Document) -> str:
     if one.decision == Decision.ROLLBACK and found.previous is not None:
         text += f"; to take champion {found.champion} out, too, say where to:  gauntlet rollback --to {found.previous}"
     return "\n".join(_wrapped("", text)) + "\n"
-
-
-def length(seconds: float) -> str:
-    """A length of time in its two largest units."""
-    whole = round(seconds)
-    for (size, unit), (finer, fine) in itertools.pairwise(_UNITS):
-        if whole >= size:
-            rest = whole % size // finer
-            return f"{whole // size} {unit}" + (f" {rest} {fine}" if rest else "")
-    return f"{whole} s"
-
-
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def _serving(found: Document) -> list[str]:
@@ -229,14 +216,14 @@ def _at(at: datetime | None, now: datetime | None) -> str:
 def _ago(at: datetime | None, now: datetime | None) -> str:
     if at is None or now is None:
         return "at a time that is not known"
-    return f"{length(max(0.0, (now - at).total_seconds()))} ago"
+    return f"{lasting(round(max(0.0, (now - at).total_seconds())))} ago"
 
 
 def _ahead(at: datetime | None, now: datetime | None) -> str:
     if at is None or now is None:
         return _at(at, now)
     seconds = (at - now).total_seconds()
-    return f"{_at(at, now)} ({f'in {length(seconds)}' if seconds > 0 else 'now'})"
+    return f"{_at(at, now)} ({f'in {lasting(round(seconds))}' if seconds > 0 else 'now'})"
 
 
 def _labelled(label: str, texts: Iterable[str]) -> list[str]:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gauntlet.config.possible import span
 from gauntlet.config.records import without_password
 from gauntlet.config.retrain import WindowLength
-from gauntlet.config.section import BlockLength, Seconds, Section
+from gauntlet.config.section import BlockLength, Seconds, Section, span
 
 if TYPE_CHECKING:
     from gauntlet.config import Config

@@ -10,10 +10,10 @@ from math import inf
 from os.path import normpath
 from typing import TYPE_CHECKING
 
+from gauntlet.clock import lasting
 from gauntlet.config.evidence import EXTENSION, MIN_CYCLES, MIN_HOLDOUT_BLOCKS, RATES
 from gauntlet.config.profile import pace
-from gauntlet.config.section import check
-from gauntlet.config.section import span as span
+from gauntlet.config.section import check, span
 from gauntlet.types import Role, Task
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _promotion(config: Config) -> None:
         check(
             win <= EXTENSION * evidence.max_duration,
             f"`evidence.max_duration` ({span(evidence.max_duration)}) is too short: a test ends after twice that, "
-            f"and a win needs {MIN_CYCLES} times `evidence.cycle` and `evidence.outcome_horizon`, {span(win)}",
+            f"and a win needs {MIN_CYCLES} times `evidence.cycle` and `evidence.outcome_horizon`, {lasting(win)}",
         )
     else:
         check(
@@ -92,7 +92,7 @@ def _rollback(config: Config) -> None:
     check(
         bake.time >= seen,
         f"`bake.time` ({span(bake.time)}) must be at least a block of outcomes and `evidence.outcome_horizon`, "
-        f"{span(seen)}: the watch would end before the first outcome of the promoted model counts",
+        f"{lasting(seen)}: the watch would end before the first outcome of the promoted model counts",
     )
     check(
         bake.window >= evidence.finest_block,
@@ -209,9 +209,12 @@ def useless(config: Config) -> Iterator[str]:
         yield "retrain.enabled: no job starts by itself with `drift.enabled: false`"
     win, longest = evidence.earliest_win, EXTENSION * evidence.max_duration
     if not evidence.block.auto and win > longest:
-        yield f"evidence.min_blocks: a win needs {span(win)} of outcomes, more than twice max_duration, {span(longest)}"
+        yield (
+            f"evidence.min_blocks: a win needs {lasting(win)} of outcomes, more than twice max_duration, "
+            f"{lasting(longest)}"
+        )
     if config.retrain.enabled and config.retrain.cool_down > EXTENSION * evidence.max_duration:
         yield (
             f"retrain.cool_down: {span(config.retrain.cool_down)} pass between a rollout's end and the next job, more "
-            f"than a rollout ever takes ({span(EXTENSION * evidence.max_duration)})"
+            f"than a rollout ever takes ({lasting(EXTENSION * evidence.max_duration)})"
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from gauntlet.clock import lasting
 from gauntlet.config.section import Seconds, Section, check, span
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def notice(config: Config) -> str | None:
     """What has to be said wherever a rehearsal shows itself; None in production."""
     if config.profile != "rehearsal":
         return None
-    day, horizon = span(86_400 / SPEED), span(config.evidence.outcome_horizon)
+    day, horizon = lasting(86_400 / SPEED), lasting(config.evidence.outcome_horizon)
     return (
         f"REHEARSAL, never for production: a day passes in {day}, and an outcome counts {horizon} after its "
         "prediction; verdicts hold for the traffic of these minutes only"
@@ -108,7 +109,7 @@ def _faster(time: Seconds, where: str) -> float:
     name, listed, _ = where.partition("[")
     check(
         not time or faster >= _SHORTEST or where in _ANY_LENGTH,
-        f"`{name}`{f' ({where})' if listed else ''} of {span(time)} would pass in {span(faster)} with `profile: "
-        f"rehearsal`, where a day passes in {span(86_400 / SPEED)}: write all times as for production",
+        f"`{name}`{f' ({where})' if listed else ''} of {span(time)} would pass in {lasting(faster)} with `profile: "
+        f"rehearsal`, where a day passes in {lasting(86_400 / SPEED)}: write all times as for production",
     )
     return faster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -92,8 +93,9 @@ def check_decimals(name: str, share: float) -> None:
 
 
 def span(seconds: float) -> str:
-    """A duration as the configuration writes it, in the largest unit that is not below 1."""
-    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("m", 60.0), ("s", 1.0)):
-        if seconds >= size:
-            return f"{seconds / size:.4g}{unit}"
-    return f"{1000 * seconds:.4g}ms"
+    """A duration as the configuration writes it: in the largest unit that is not below 1 and says it exactly in four
+    digits, else rounded in the largest. `clock.lasting` is for sentences."""
+    fitting = [(unit, seconds / size) for unit, size in reversed(_UNITS.items()) if seconds >= size or unit == "ms"]
+    exact = [(unit, count) for unit, count in fitting if math.isclose(float(f"{count:.4g}"), count, rel_tol=1e-12)]
+    unit, count = (exact or fitting)[0]
+    return f"{count:.4g}{unit}"

@@ -22,9 +22,9 @@ import numpy as np
 
 import gauntlet
 from gauntlet import adapters
+from gauntlet.clock import lasting
 from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
-from gauntlet.config.section import span
 from gauntlet.errors import DamagedFile, GauntletError, LogUnavailable, RegistryUnavailable
 from gauntlet.faults import explained
 from gauntlet.losses import loss
@@ -208,11 +208,11 @@ def _until_trainable(rows: JobRows, train: JobRows, spec: Spec) -> str:
     if len(train) >= least or len(rows) < least:
         return ""
     wait = rows.times[least - 1] + held_out - spec.matured
-    return f"; the newest {span(held_out)} are held out, so that there are rows to train on in {span(wait)}"
+    return f"; the newest {lasting(held_out)} are held out, so that there are rows to train on in {lasting(wait)}"
 
 
 def _within(window: float) -> str:
-    return f" in the last {span(window)}" if math.isfinite(window) else ""
+    return f" in the last {lasting(window)}" if math.isfinite(window) else ""
 
 
 def _sizes(rows: JobRows, **parts: JobRows) -> dict[str, float]:

@@ -11,9 +11,9 @@ from functools import lru_cache
 
 import msgspec
 
+from gauntlet.clock import lasting
 from gauntlet.config import RetrainConfig
 from gauntlet.config.rules import RuleCondition
-from gauntlet.config.section import span
 from gauntlet.config.triggers import PerformanceTrigger, RuleConfig
 from gauntlet.types import Severity, Task, TriggerKind
 from retrainer.triggers.conditions import Condition
@@ -120,7 +120,7 @@ def _lasting(cause: Cause, view: View, settings: RetrainConfig) -> Cause:
     condition = Condition(
         "lasting",
         there if there is None else bool(there) and lasted >= known.lasting,
-        f"for {span(lasted)}, {span(known.lasting)} wanted",
+        f"for {lasting(lasted)}, {lasting(known.lasting)} wanted",
         trigger=cause.key,
         value=lasted,
         limit=known.lasting,

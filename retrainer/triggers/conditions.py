@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from gauntlet.clock import lasting
 from gauntlet.config import RetrainConfig
-from gauntlet.config.section import span
 from gauntlet.types import Rule
 from retrainer.triggers.requests import RetrainRequest, policy
 
@@ -102,7 +102,7 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
         if at is None:
             return Condition(name, True, f"{since}: there is none", passing=True, limit=float(wait))
         passed = context.now - at
-        detail = f"{span(passed)} since {since}, {span(wait)} wanted{', urgent' if urgent else ''}"
+        detail = f"{lasting(passed)} since {since}, {lasting(wait)} wanted{', urgent' if urgent else ''}"
         return Condition(name, urgent or passed >= wait, detail, True, value=passed, limit=float(wait))
 
     def absent(name: str, what: str | None, present: str, none: str, waived: bool = False) -> Condition:

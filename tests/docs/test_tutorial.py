@@ -132,7 +132,7 @@ def test_a_promotion_and_a_rollback_within_five_minutes(terminals: Terminals) ->
     began = time.monotonic()
     for line in lines("train.py"):
         terminals.type(line)
-    assert "REHEARSAL, never for production: a day passes in 10s" in terminals.said
+    assert "REHEARSAL, never for production: a day passes in 10 s" in terminals.said
     up = terminals.start(*lines("gauntlet up"))
     address = terminals.folder / "gauntlet-data" / "router.address"
     wait(lambda: address.exists() and address.read_text().endswith("\n"), 60, lambda: terminals.log(up))

@@ -64,11 +64,11 @@ def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({}, "9d after its start at the earliest (shadow and ramp 9d; a win needs 5d of outcomes"),
-        ({"evidence": {"block": "1d"}}, "21d after its start at the earliest (shadow and ramp 9d, 6h more until harm"),
+        ({}, "9 d after its start at the earliest (shadow and ramp 9 d; a win needs 5 d of outcomes"),
+        ({"evidence": {"block": "1d"}}, "21 d after its start at the earliest (shadow and ramp 9 d, 6 h more until"),
         (
             {"evidence": {"outcome_horizon": "7d"}},
-            "15d after its start at the earliest (shadow and ramp 9d, 6d more until harm could have shown; a win",
+            "15 d after its start at the earliest (shadow and ramp 9 d, 6 d more until harm could have shown; a win",
         ),
     ],
 )

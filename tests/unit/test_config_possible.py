@@ -43,12 +43,12 @@ IMPOSSIBLE = {
     "a test that ends before a win": (
         "evidence: {duration: 2d, max_duration: 2d}",
         "`evidence.max_duration` (2d) is too short: a test ends after twice that, and a win needs 5 times "
-        "`evidence.cycle` and `evidence.outcome_horizon`, 6d",
+        "`evidence.cycle` and `evidence.outcome_horizon`, 6 d",
         "evidence: {duration: 2d, max_duration: 3d}",
     ),
     "outcomes that come after the test": (
         "evidence: {outcome_horizon: 90d}",
-        "and a win needs 5 times `evidence.cycle` and `evidence.outcome_horizon`, 95d",
+        "and a win needs 5 times `evidence.cycle` and `evidence.outcome_horizon`, 95 d",
         "evidence: {outcome_horizon: 75d}\nbake: {time: 76d}",
     ),
     "a cycle longer than the duration": (
@@ -100,7 +100,7 @@ IMPOSSIBLE = {
     ),
     "a bake before the first outcome": (
         "bake: {time: 47h}",
-        "`bake.time` (1.958d) must be at least a block of outcomes and `evidence.outcome_horizon`, 2d",
+        "`bake.time` (47h) must be at least a block of outcomes and `evidence.outcome_horizon`, 2 d",
         "bake: {time: 48h}",
     ),
     "a window without a block": (
@@ -201,7 +201,7 @@ NOTES = {
     "evidence: {aa_round: 7d}": "evidence.aa_round has no effect with `evidence.aa_slice: 0`",
     "thompson: {floor: 0.02}": "thompson has no effect without `thompson.enabled`",
     "evidence: {block: 1d, duration: 9d}": "evidence.duration has no effect with `evidence.block: 1d`",
-    "evidence: {block: 1d, min_blocks: 90}": "a win needs 91d of outcomes, more than twice max_duration, 80d",
+    "evidence: {block: 1d, min_blocks: 90}": "a win needs 91 d of outcomes, more than twice max_duration, 80 d",
     "drift: {enabled: false}": "retrain.enabled: no job starts by itself with `drift.enabled: false`",
     "retrain: {cool_down: 90d}": "retrain.cool_down: 90d pass between a rollout's end and the next job",
     "segments: [x1]": "segments: 'x1' is a feature; a segment is a label that each request brings",
@@ -236,14 +236,17 @@ def test_the_defaults_are_worth_no_note(capsys: pytest.CaptureFixture[str], tmp_
 
 
 def test_durations_are_shown_as_they_are_written() -> None:
-    from gauntlet.config.possible import span
+    from gauntlet.config.section import span
 
-    assert [span(x) for x in (0.25, 59, 90, 3600, 5400, 86_400, 129_600)] == [
+    assert [span(x) for x in (0.25, 59, 90, 100, 3600, 5400, 86_400, 93_600, 129_600, 1e5 / 3)] == [
         "250ms",
         "59s",
         "1.5m",
+        "100s",
         "1h",
         "1.5h",
         "1d",
+        "26h",
         "1.5d",
+        "9.259h",
     ]

@@ -74,7 +74,7 @@ def test_a_day_passes_in_ten_seconds() -> None:
     config = parsed(profile="rehearsal")
     assert config.evidence.cycle == 10
     assert config.shadow.min_time + sum(stage.min_time for stage in config.ramp) == 90
-    assert (notice(config) or "").startswith("REHEARSAL, never for production: a day passes in 10s")
+    assert (notice(config) or "").startswith("REHEARSAL, never for production: a day passes in 10 s")
     assert notice(parsed()) is None
 
 
@@ -118,8 +118,8 @@ def test_what_only_production_has_is_refused_with_its_line(more: dict[str, Any],
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"evidence": {"cycle": "12s"}}, "`evidence.cycle` of 12s would pass in 1.389ms"),
-        ({"ramp": [{"share": 0.1, "min_time": "30s"}]}, "`ramp` (ramp[0].min_time) of 30s would pass in 3.472ms"),
+        ({"evidence": {"cycle": "12s"}}, "`evidence.cycle` of 12s would pass in 1.39 ms"),
+        ({"ramp": [{"share": 0.1, "min_time": "30s"}]}, "`ramp` (ramp[0].min_time) of 30s would pass in 3.47 ms"),
         ({"bake": {"time": "2d", "window": "1m"}}, None),
     ],
 )
@@ -127,7 +127,7 @@ def test_times_that_were_written_for_minutes_are_not_scaled_twice(more: dict[str
     with pytest.raises(ConfigError) as refused:
         parsed(profile="rehearsal", **more)
     if said is not None:
-        assert f"{said} with `profile: rehearsal`, where a day passes in 10s: write all times" in str(refused.value)
+        assert f"{said} with `profile: rehearsal`, where a day passes in 10 s: write all times" in str(refused.value)
 
 
 @pytest.mark.parametrize("profile", ["production", "rehearsal"])

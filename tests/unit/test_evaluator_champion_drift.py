@@ -352,6 +352,37 @@ def test_a_daily_cycle_is_no_drift_when_hours_are_held_against_hours() -> None:
     assert monitor(given, settings=seasonal).restore(saved)
 
 
+CITIES = Schema(task=Task.CLASSIFICATION, features=(Feature(name="city", kind="text"),), classes=(0, 1))
+
+
+def in_cities(n: int, *names: str, start: int = 0) -> list[events.Prediction]:
+    return [prediction(i, float(i), features={"city": names[i % len(names)]}) for i in range(start, start + n)]
+
+
+@pytest.mark.parametrize("size", [1, 37, 5000])
+def test_values_in_another_spelling_are_told_while_they_come(size: int) -> None:
+    """Scenario: a caller begins to send capitals, and is repaired. Expected: of the latest one or two thousand requests
+    it is told how many, in whatever batches they come and after a restart, and no longer when they are over."""
+    settings = DriftConfig(pane=32, reference_rows=200, regimes=[])
+
+    def fresh() -> ChampionMonitor:
+        return ChampionMonitor("test", "v0001", 0.0, CITIES, settings)
+
+    one = fresh()
+    one.observe_requests(in_cities(200, "Oslo", "Rome"))
+    observe(one, matured(200), times(200))
+    assert one.respelt == []
+    sent = in_cities(500, "Oslo", "Rome", start=200) + in_cities(1000, "OSLO", "Rome", "Paris ", start=700)
+    for start in range(0, len(sent), size):
+        one.observe_requests(sent[start : start + size])
+        kept, one = json.loads(json.dumps(one.snapshot())), fresh()
+        assert one.restore(kept)
+    (found,) = one.respelt
+    assert str(found) == "333 of 1,500 values of city are the reference's in another spelling: 'OSLO' for 'Oslo'"
+    one.observe_requests(in_cities(2500, "Oslo", "Rome", start=2000))
+    assert one.respelt == []
+
+
 def test_columns_read_every_kind_of_answer() -> None:
     two, three = (
         ColumnReader(SCHEMA),

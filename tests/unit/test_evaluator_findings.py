@@ -29,7 +29,7 @@ def test_outcomes_that_come_after_the_horizon_are_told_with_the_setting_to_chang
         found = [one for one in evaluator.problems if one.code == "outcomes_unused"]
         assert bool(found) is told
     assert found[0].severity is Severity.HIGH
-    assert "200 came more than 1.667m after their prediction, 0 much later" in found[0].text
+    assert "200 came more than 1 min 40 s after their prediction, 0 much later" in found[0].text
     assert "`evidence.outcome_horizon`" in found[0].remedy
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -115,3 +117,40 @@ def test_a_change_from_next_to_no_error_is_reported_in_its_own_units() -> None:
     assert "(+0.075; matters from +10%, 99 % bound +0.07" in gauntlet.to_text(finding)
     assert "(+50.0%; matters from +10%, 99 % bound +40.0%" in gauntlet.to_text(finding)
     assert "75000" not in gauntlet.to_text(finding)
+
+
+CITIES = np.array(["New York", "São Paulo", "Oslo", "Rome"])[np.random.default_rng(7).integers(0, 4, ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("respell", "said"),
+    [
+        (str.upper, "'ROME' for 'Rome'"),
+        (lambda city: f"{city} ", "'New York ' for 'New York'"),
+        (lambda city: unicodedata.normalize("NFD", city), f"{unicodedata.normalize('NFD', 'São Paulo')!r} for 'São"),
+        (lambda city: city if city != "Oslo" else "OSLO", "'OSLO' for 'Oslo'"),
+    ],
+)
+def test_values_in_another_spelling_are_told_with_the_one_that_is_known(
+    respell: Callable[[str], str], said: str
+) -> None:
+    """Two tables, and a stream of the first and the second."""
+    before, now = pd.DataFrame({"city": CITIES}), pd.DataFrame({"city": [respell(city) for city in CITIES]})
+    respelt = int((before["city"] != now["city"]).sum())
+    (finding,) = of(gauntlet.drift(before, now), "respelt_values", "city")
+    assert finding.message.startswith(
+        f"{respelt:,} of {ROWS:,} values of city are the reference's in another spelling: "
+    )
+    assert said in finding.message
+    assert finding.alarming
+    (streamed,) = of(
+        gauntlet.drift_stream(pd.concat([before, now]), reference_rows=ROWS).report(), "respelt_values", "city"
+    )
+    assert streamed.message == finding.message
+
+
+def test_spellings_that_the_reference_has_and_new_values_are_not_respelt() -> None:
+    before = pd.DataFrame({"city": np.where(np.arange(ROWS) % 2, "Rome", "rome")})
+    now = pd.DataFrame({"city": np.where(np.arange(ROWS) % 2, "rome", "Paris")})
+    assert of(gauntlet.drift(before, now), "respelt_values", "city") == []
+    assert of(gauntlet.drift(before, before), "respelt_values", "city") == []

@@ -52,7 +52,7 @@ CHANGES: list[tuple[Change, dict[str, bool], str]] = [
     (lambda at: np.random.default_rng(1).permutation(at), {"time_disorder": True, "time_gap": False}, "% of rows"),
     (still, {"time_still": False, "time_gap": False}, "2023-11-15 11:33:20 for 60 rows from row"),
     (lambda at: np.full(ROWS, at[0]), {"time_still": True}, "for 600 rows from row"),
-    (gap, {"time_gap": False}, "10.0 hours without a row before row"),
+    (gap, {"time_gap": False}, "10 h 1 min without a row before row"),
     (lambda at: at - 86_400.0 * 3, {"time_old": False}, "600 of 600 rows are older"),
 ]
 

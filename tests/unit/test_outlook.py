@@ -61,7 +61,7 @@ def test_the_last_stage_waits_for_a_win_with_its_forecast() -> None:
     (last,) = found(AT_LAST, 300, open_look).rollouts
     assert last.next == "is promoted"
     assert last.waits == [
-        "being shown to be better (in 4,321 more outcomes, in about 2.902d, if effect and traffic stay as they are)"
+        "being shown to be better (in 4,321 more outcomes, in about 2 d 21 h, if effect and traffic stay as they are)"
     ]  # 12,345 pairs in the 199 hours since the start
     (won,) = found(AT_LAST, 300, look(1, "v0002", 300, WIN, "better")).rollouts
     assert (won.next, won.waits, won.latest) == ("is promoted at the next look", [], None)

@@ -8,7 +8,7 @@ import pytest
 from builders import retraining_data
 
 from gauntlet import adapters
-from gauntlet.config.section import span
+from gauntlet.clock import lasting
 from gauntlet.registry import Reference
 from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.types import Task
@@ -95,7 +95,7 @@ async def test_a_job_that_comes_too_early_says_when_there_are_rows(tmp_path: Pat
 
     answer = job.checked_rows(spec, registry.get("v0001").schema, registry, given, parts(spec.matured))
     wait = (99 + 14 * 24) * 3600.0 - times[-1]
-    text = f"the newest 14d are held out, so that there are rows to train on in {span(wait)}"
+    text = f"the newest 14 d are held out, so that there are rows to train on in {lasting(wait)}"
     assert (text in (answer.error or "")) is told, answer.error
     if told:
         later = [len(parts(spec.matured + wait + more)["to train on"]) for more in (-1.0, 1.0)]

@@ -11,6 +11,7 @@ from builders.operator_status import CONFIG, FRESH, HOUR, ON_RAMP, ONE, PROMOTED
 from evaluator.service.worth import lineage
 from gauntlet import rollout
 from gauntlet.cli import status_text
+from gauntlet.clock import lasting
 from gauntlet.config.load import parse
 from gauntlet.events import Drift, DriftSignal, Evaluation, Health, Job
 from gauntlet.rollout import Control
@@ -50,7 +51,7 @@ this router is behind: it still answers with champion v0001 (change 6 of 7)
 nothing needs you
 
 challenger v0002 (shop-r0001, prove) in shadow, since 2026-11-28 23:00:00 UTC (2 h ago)
-  verdict     none yet: a look needs traffic whose outcomes count, 1d after the prediction
+  verdict     none yet: a look needs traffic whose outcomes count, 1 d after the prediction
   next        goes on to 1 %, not before 2026-11-30 23:00:00 UTC (in 1 d 22 h)
               waits for 100 more matured outcomes; a first look at the evidence
               promoted not before 2026-12-07 23:00:00 UTC (in 8 d 22 h)
@@ -258,10 +259,20 @@ def test_a_version_that_serves_again_shows_its_new_drift() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (59.6, "1 min"), (61, "1 min 1 s"), (3600, "1 h"), (3661, "1 h 1 min"), (90_000, "1 d 1 h")],
+    [
+        (0, "0 s"),
+        (0.25, "250 ms"),
+        (1.5, "1.5 s"),
+        (59.6, "1 min"),
+        (140, "2 min 20 s"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3661, "1 h 1 min"),
+        (90_000, "1 d 1 h"),
+    ],
 )
 def test_lengths_of_time(seconds: float, text: str) -> None:
-    assert status_text.length(seconds) == text
+    assert lasting(seconds) == text
 
 
 def test_the_history_tells_each_change_and_control_characters_drive_no_terminal() -> None:
@@ -359,8 +370,8 @@ def test_a_rehearsal_says_so_first() -> None:
     assert status_text.status(made).startswith(
         """\
 e at 2026-11-28 22:00:00 UTC
-REHEARSAL, never for production: a day passes in 10s, and an outcome counts 10s after its prediction; verdicts
-hold for the traffic of these minutes only
+REHEARSAL, never for production: a day passes in 10 s, and an outcome counts 10 s after its prediction;
+verdicts hold for the traffic of these minutes only
 champion v0001 serves all of the traffic
 """[:-1]
     )

@@ -94,28 +94,28 @@ def half(rows: Any) -> list[float]:
 AMOUNTS = {
     "too few rows to train on": (
         {"retrain": {"min_data_points": 200}},
-        "retrain.min_data_points: at 10 outcomes a day, `validation` and `test` hold 140 rows in 14d, and 200 are "
+        "retrain.min_data_points: at 10 outcomes a day, `validation` and `test` hold 140 rows in 14 d, and 200 are "
         "asked for: every job would be refused",
     ),
     "too short a window": (
         {"retrain": {"window": "18d", "min_data_points": 50}},
-        "retrain.min_data_points: at 10 outcomes a day, `window` leaves to train on 40 rows in 4d, and 50 are "
+        "retrain.min_data_points: at 10 outcomes a day, `window` leaves to train on 40 rows in 4 d, and 50 are "
         "asked for: every job would be refused",
     ),
     "a watch that sees too little": (
         {"bake": {"min_outcomes": 100}},
-        "bake.min_outcomes: at 10 outcomes a day, `bake.window` (7d) holds 70, and 100 are asked for: a promoted model "
-        "would never be taken back",
+        "bake.min_outcomes: at 10 outcomes a day, `bake.window` (7 d) holds 70, and 100 are asked for: a promoted "
+        "model would never be taken back",
     ),
     "a stage that nobody leaves": (
         {"ramp": [{"share": 0.01, "min_outcomes": 9}]},
-        "ramp[0].min_outcomes: at 10 outcomes a day, 9 of the challenger take 90d, more than twice "
-        "`evidence.max_duration` (80d)",
+        "ramp[0].min_outcomes: at 10 outcomes a day, 9 of the challenger take 90 d, more than twice "
+        "`evidence.max_duration` (80 d)",
     ),
     "explicit blocks": (
         {"evidence": {"block": "1d", "min_samples": 1000}},
-        "evidence.min_samples: at 10 outcomes a day, 1,000 of the challenger take 100d, more than twice "
-        "`evidence.max_duration` (80d)",
+        "evidence.min_samples: at 10 outcomes a day, 1,000 of the challenger take 100 d, more than twice "
+        "`evidence.max_duration` (80 d)",
     ),
 }
 ENOUGH = {"retrain": {"min_data_points": 100}, "bake": {"min_outcomes": 50}, "shadow": {"min_outcomes": 100}}

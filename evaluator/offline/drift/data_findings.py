@@ -17,9 +17,10 @@ from evaluator.drift.columns import Coded, Column, is_categorical, read_categori
 from evaluator.drift.data_quality import QualityFinding
 from evaluator.drift.grid import Floats
 from evaluator.drift.profile import Profile
+from evaluator.drift.respelt import RespeltValues
 from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType
 from evaluator.offline.drift.records import FEWEST_VALUES, Finding
-from gauntlet.clock import parse_timestamp
+from gauntlet.clock import lasting, parse_timestamp
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -135,8 +136,8 @@ def timestamp_findings(column: str, before: TimestampStats, now: TimestampStats,
     gap, after = now.gap
     if 0 < _GAP * before.gap[0] < gap:
         message = (
-            f"{_duration(gap)} without a row before row {after + offset:,} by {column}; at most "
-            f"{_duration(before.gap[0])} in the reference"
+            f"{lasting(gap)} without a row before row {after + offset:,} by {column}; at most "
+            f"{lasting(before.gap[0])} in the reference"
         )
         add("time_gap", message)
     if now.older:
@@ -152,13 +153,6 @@ def _date(seconds: float) -> str:
     if not _CALENDAR[0] <= seconds <= _CALENDAR[1]:
         return f"{seconds:g}"
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:,.1f} seconds"
 
 
 class DuplicateRows:
@@ -293,6 +287,15 @@ def stream_outcome_findings(before: PredictionType, now: OutcomeCounts) -> list[
             message = f"{unusable:,} values of {name} are {kind}: left out"
             findings.append(Finding("type_change", name, message, alarming=True))
     return findings
+
+
+def respelt_findings(respelt: RespeltValues, outcomes: OutcomeCounts, signalled: Collection[str]) -> list[Finding]:
+    """On values that the reference spells otherwise; of labels that nothing is judged by another finding says so."""
+    return [
+        Finding("respelt_values", one.column, str(one), one.column in signalled)
+        for one in respelt.found()
+        if not outcomes.unusable.get(one.column)
+    ]
 
 
 def dependence_notes(profile: Profile) -> list[str]:

@@ -18,6 +18,7 @@ from evaluator.drift.episodes import DriftEvent
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.performance import FEWEST
 from evaluator.drift.profile import Profile
+from evaluator.drift.respelt import RespeltValues
 from evaluator.drift.seasonality import Seasonality, sparse_seasons
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Severity
@@ -39,6 +40,7 @@ from evaluator.offline.drift.records import (
 )
 from evaluator.offline.drift.reference import SystematicSample
 from evaluator.offline.drift.scan import SCHEMA_ROWS, TableBatch, TableReader, TableStats, concatenate
+from gauntlet.spelling import folded
 from gauntlet.table import Table
 
 FEWEST_ROWS = 100
@@ -194,6 +196,7 @@ class EventCollector:
         self._monitor = Monitor(profile, DriftSettings(mode=self._settings.mode), key=reference.name)
         self._stats = TableStats(self._settings.time, not_before=reference.stats.timestamps.first)
         self._counts, self._outcomes = OutcomeCounts(), 0
+        self._respelt = RespeltValues(profile, folded)
         self._rows = reference.rows
         self._events: list[StreamEvent] = []
         self._steps: list[DriftStep] = []
@@ -228,6 +231,7 @@ class EventCollector:
         while self._last_rows - self._last[0][0] >= self._window:
             self._last_rows -= self._last.popleft()[0]
         self._count_mistyped(columns, rows.start)
+        self._respelt.add(columns)
         at = np.arange(rows.start, rows.start + rows.rows, dtype=np.float64)
         events = self._monitor.observe(columns, at)
         if targets is not None:
@@ -327,6 +331,7 @@ class EventCollector:
         for name, (count, first) in self._mistyped.items():
             message = f"{count:,} of {watched:,} values of {name} are not a number, the first of them in row {first:,}"
             findings.append(Finding("type_change", name, message, name in signalled))
+        findings += data_findings.respelt_findings(self._respelt, counts, signalled)
         findings += self._stats.findings(reference.stats, reference.rows)
         if settings.target is not None and known.unlabelled is not None:
             unlabelled = 1 - counts.targets / watched

@@ -15,6 +15,7 @@ from evaluator.drift.columns import Column, read_numbers
 from evaluator.drift.comparison import FeatureReport, TableReport
 from evaluator.drift.feature import SPECIALS
 from evaluator.drift.profile import Profile
+from evaluator.drift.respelt import RespeltValues
 from evaluator.drift.signals import DISTRIBUTION_KINDS, PERFORMANCE_KINDS, Signal
 from evaluator.offline.drift import columns as table_columns
 from evaluator.offline.drift import data_findings
@@ -42,7 +43,7 @@ from evaluator.offline.drift.reference import (
 )
 from evaluator.offline.drift.scan import SCHEMA_ROWS, TableBatch, TableReader, TableScan, TableStats
 from evaluator.offline.drift.verdict import RowSlices, Slice, TableVerdict
-from gauntlet.spelling import parse_number
+from gauntlet.spelling import folded, parse_number
 from gauntlet.table import Table
 
 _FACTS = {"column_gone", "type_change", "displaced"}
@@ -147,6 +148,7 @@ class CurrentRows:
     slices: RowSlices
     total: Slice
     sample: Mapping[str, Column]
+    respelt: RespeltValues
 
     @classmethod
     def read(
@@ -159,6 +161,7 @@ class CurrentRows:
     ) -> CurrentRows:
         """Count all batches against the grids of `profile`; `rows` is their number where it is known."""
         slices, sample = RowSlices(profile, settings.rules, rows), SystematicSample()
+        respelt = RespeltValues(profile, folded)
         performance = None if profile.truth is None else profile.truth.performance
         for batch in batches:
             for part, some in slices.split(batch):
@@ -167,9 +170,10 @@ class CurrentRows:
                 columns = columns or {ROWS_ONLY: np.zeros(some.rows)}
                 part.comparison.add(columns, targets=target, predictions=prediction)
                 sample.add(columns, some.rows)
+                respelt.add(columns)
                 if target is not None and prediction is not None and performance is not None:
                     part.losses.append(row_losses(performance.task, target, prediction))
-        return cls(slices, slices.total(), sample.columns())
+        return cls(slices, slices.total(), sample.columns(), respelt)
 
 
 @dataclass(frozen=True)
@@ -303,6 +307,7 @@ class _ReportBuilder:
         replaced = self.settings.prediction if counts.mismatched else None
         rule_findings = self.verdict.report.quality.findings
         findings = data_findings.rule_findings(rule_findings, self.current.sample, signalled, replaced)
+        findings += data_findings.respelt_findings(self.current.respelt, counts, signalled)
         findings += data_findings.few_rows_findings(reference.rows, rows)
         known = {finding.column for finding in findings if finding.kind in ("type_change", "infinite")}
         return findings + data_findings.outcome_findings(reference.prediction_type, counts, rows, signalled, known)
