@@ -113,7 +113,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     """The versioned control record: the only thing that sets an allocation.
 
     `champion_since` is when the present champion took over. `allocation` counts the changes of who is served by whom;
-    evidence is keyed by it, so that strata never mix. `bake` and `promotion` end by time, or with the champion.
+    evidence is keyed by it, so that strata never mix. `promotion` is watched until its time or its champion is over, at
+    first under the rules of the `bake`.
     `rollouts` are the running ones, oldest first; `begun` counts all. `slots` is the number of ranges that the buckets
     are divided into. `salt` names the rollout that opened the ramp: the seed of the assignment, which stays while
     anybody is on the ramp, so that nobody moves when another challenger comes or goes.
@@ -143,13 +144,6 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     def share(self) -> float:
         """The challengers' share of live traffic."""
         return sum(rollout.share for rollout in self.rollouts)
-
-    @property
-    def watched(self) -> Promotion | None:
-        """The promotion whose champion is still compared with the one before it; after the bake it goes on."""
-        if self.promotion is None and self.bake is not None:  # a record of before there was more than the bake
-            return Promotion(rollout=self.bake.rollout, since=self.bake.since, until=self.bake.until)
-        return self.promotion
 
     def running(self, id: str | None) -> Rollout | None:
         """The running rollout of that id."""

@@ -55,7 +55,7 @@ def _running(control: Control, command: Command) -> Rollout:
     return rollout
 
 
-def _concerned(control: Control, command: Command) -> tuple[Rollout, ...]:
+def _addressed(control: Control, command: Command) -> tuple[Rollout, ...]:
     """The rollouts that a command towards safety is about: the one that it names, or all."""
     several = command.rollout is None and len(control.rollouts) > 1
     return control.rollouts if several else (_running(control, command),)
@@ -65,7 +65,7 @@ def _names(rollouts: tuple[Rollout, ...]) -> str:
     return ", ".join(f"{rollout.id} ({rollout.challenger})" for rollout in rollouts)
 
 
-def _already(control: Control, command: Command, *states: str) -> bool:
+def _already_ended(control: Control, command: Command, *states: str) -> bool:
     """Whether the rollout that the command names (or, unnamed, the latest) has already ended in one of `states`."""
     if control.running(command.rollout) or (command.rollout is None and control.rollouts):
         return False
@@ -99,7 +99,7 @@ def _serving(control: Control) -> tuple[object, ...]:
     return (control.champion, held, *((r.id, r.challenger, r.share, r.slot) for r in control.rollouts))
 
 
-def _with(control: Control, changed: Rollout) -> tuple[Rollout, ...]:
+def _with_changed(control: Control, changed: Rollout) -> tuple[Rollout, ...]:
     return tuple(changed if rollout.id == changed.id else rollout for rollout in control.rollouts)
 
 
@@ -108,7 +108,7 @@ def _without(control: Control, *out: Rollout) -> tuple[Rollout, ...]:
     return tuple(rollout for rollout in control.rollouts if rollout.id not in gone)
 
 
-def _ends(
+def _ended(
     control: Control, rollouts: tuple[Rollout, ...], state: str, command: Command, now: float, reason: str = ""
 ) -> tuple[Ended, ...]:
     """The ends of these rollouts, for `reason` or else the command's."""
@@ -126,7 +126,7 @@ def _ends(
     )
 
 
-def _kept(control: Control, *ends: Ended) -> tuple[Ended, ...]:
+def _with_ended(control: Control, *ends: Ended) -> tuple[Ended, ...]:
     return (*control.ended, *ends)[-_ENDED_KEPT:]
 
 
@@ -165,12 +165,12 @@ def _challenge(control: Control, command: Command, now: float) -> Control:
         control,
         rollouts=(*_without(control, *replaced), rollout),
         begun=number,
-        ended=_kept(control, *_ends(control, replaced, "archived", command, now, why)),
+        ended=_with_ended(control, *_ended(control, replaced, "archived", command, now, why)),
         last=note,
     )
 
 
-def _move(control: Control, command: Command, rollout: Rollout, stage: int, now: float) -> Control:
+def _to_stage(control: Control, command: Command, rollout: Rollout, stage: int, now: float) -> Control:
     """Set a rollout's stage; coming from shadow it takes the first free slot, which it keeps on the ramp."""
     slot, salt, slots = rollout.slot, control.salt, control.slots
     others = tuple(r for r in control.on_ramp if r.id != rollout.id)
@@ -193,7 +193,7 @@ def _move(control: Control, command: Command, rollout: Rollout, stage: int, now:
     detail = f"{rollout.share:.2%} → {moved.share:.2%}"
     return _replace(
         control,
-        rollouts=_with(control, moved),
+        rollouts=_with_changed(control, moved),
         slots=slots,
         salt=salt,
         last=_note(command, Decision.ADVANCE if rising else Decision.HOLD, now, rollout.id, detail),
@@ -208,7 +208,7 @@ def _advance(control: Control, command: Command, now: float) -> Control:
         raise TransitionRefused(f"{rollout.id} is in its last stage; promote it or roll it back", code="last_stage")
     if rollout.gate.approval and rollout.stage not in rollout.approved:
         raise TransitionRefused(f"stage {rollout.stage} of {rollout.id} waits for approval", code="approval_missing")
-    return _move(control, command, rollout, rollout.stage + 1, now)
+    return _to_stage(control, command, rollout, rollout.stage + 1, now)
 
 
 def _ramp(control: Control, command: Command, now: float) -> Control:
@@ -218,7 +218,7 @@ def _ramp(control: Control, command: Command, now: float) -> Control:
             f"stage must be from {SHADOW_STAGE} (shadow) to {len(rollout.stages) - 1}, not {command.stage}",
             code="no_such_stage",
         )
-    return control if command.stage == rollout.stage else _move(control, command, rollout, command.stage, now)
+    return control if command.stage == rollout.stage else _to_stage(control, command, rollout, command.stage, now)
 
 
 def _allocate(control: Control, command: Command, now: float) -> Control:
@@ -233,20 +233,20 @@ def _allocate(control: Control, command: Command, now: float) -> Control:
     detail = f"{rollout.share:.2%} → {after.share:.2%} of {rollout.gate.share:.2%}"
     last = _note(command, Decision.HOLD, now, rollout.id, detail)
     same = after.weight == rollout.weight
-    return control if same else _replace(control, rollouts=_with(control, after), last=last)
+    return control if same else _replace(control, rollouts=_with_changed(control, after), last=last)
 
 
 def _pause_or_resume(control: Control, command: Command, now: float) -> Control:
     paused = command.name == "pause"
-    concerned = _concerned(control, command) if paused else (_running(control, command),)
+    concerned = _addressed(control, command) if paused else (_running(control, command),)
     changed = {r.id: msgspec.structs.replace(r, paused=paused) for r in concerned if r.paused != paused}
     if not changed:
         return control
     rollouts = tuple(changed.get(rollout.id, rollout) for rollout in control.rollouts)
-    return _replace(control, rollouts=rollouts, last=_note(command, Decision.HOLD, now, _one(concerned)))
+    return _replace(control, rollouts=rollouts, last=_note(command, Decision.HOLD, now, _only_id(concerned)))
 
 
-def _one(rollouts: tuple[Rollout, ...]) -> str | None:
+def _only_id(rollouts: tuple[Rollout, ...]) -> str | None:
     """The id of a single rollout; None for several."""
     return rollouts[0].id if len(rollouts) == 1 else None
 
@@ -257,12 +257,12 @@ def _approve(control: Control, command: Command, now: float) -> Control:
         return control
     approved = msgspec.structs.replace(rollout, approved=(*rollout.approved, rollout.stage))
     note = _note(command, Decision.HOLD, now, rollout.id, f"stage {rollout.stage} approved")
-    return _replace(control, rollouts=_with(control, approved), last=note)
+    return _replace(control, rollouts=_with_changed(control, approved), last=note)
 
 
 def _promote(control: Control, command: Command, now: float) -> Control:
     """Make a challenger the champion; retrained ones that are no younger had their chance, others go on in shadow."""
-    if _already(control, command, "promoted"):
+    if _already_ended(control, command, "promoted"):
         return control
     rollout = _running(control, command)
     bake = promotion = None
@@ -279,21 +279,21 @@ def _promote(control: Control, command: Command, now: float) -> Control:
         champion=new,
         champion_since=now,
         previous=control.champion,
-        rollouts=tuple(_anew(control, r, n) for n, r in enumerate(again, control.begun + 1)),
+        rollouts=tuple(_restarted(control, r, n) for n, r in enumerate(again, control.begun + 1)),
         begun=control.begun + len(again),
         bake=bake,
         promotion=promotion,
-        ended=_kept(
+        ended=_with_ended(
             control,
-            *_ends(control, (rollout,), "promoted", command, now),
-            *_ends(control, stale, "archived", command, now, f"{new}, trained no earlier, was promoted before it"),
-            *_ends(control, again, "archived", command, now, f"{new} is the champion now: goes on against that"),
+            *_ended(control, (rollout,), "promoted", command, now),
+            *_ended(control, stale, "archived", command, now, f"{new}, trained no earlier, was promoted before it"),
+            *_ended(control, again, "archived", command, now, f"{new} is the champion now: goes on against that"),
         ),
         last=_note(command, Decision.PROMOTE, now, rollout.id, f"{control.champion} → {new}"),
     )
 
 
-def _anew(control: Control, rollout: Rollout, number: int) -> Rollout:
+def _restarted(control: Control, rollout: Rollout, number: int) -> Rollout:
     """The same challenger as a new rollout in shadow. Its time there counts: the new champion was scored beside it."""
     since = rollout.stage_since if rollout.in_shadow else rollout.started_at
     return msgspec.structs.replace(
@@ -305,11 +305,11 @@ def _end(
     control: Control, out: tuple[Rollout, ...], command: Command, now: float, state: str, decision: Decision
 ) -> Control:
     detail = ", ".join(f"{rollout.challenger} is out at {rollout.share:.2%}" for rollout in out)
-    note = _note(command, decision, now, _one(out), detail)
+    note = _note(command, decision, now, _only_id(out), detail)
     return _replace(
         control,
         rollouts=_without(control, *out),
-        ended=_kept(control, *_ends(control, out, state, command, now)),
+        ended=_with_ended(control, *_ended(control, out, state, command, now)),
         last=note,
     )
 
@@ -320,9 +320,9 @@ def _rollback(control: Control, command: Command, now: float) -> Control:
     It asks for no stage: harm seen in one is harm in the next. A command that names the watched promotion takes that
     out, and with it whoever has begun to challenge it.
     """
-    named, watched = control.running(command.rollout), control.watched.rollout if control.watched else None
+    named, watched = control.running(command.rollout), control.promotion.rollout if control.promotion else None
     if command.rollout is not None and named is None and command.rollout != watched:
-        if _already(control, command, "rolled_back", "archived"):
+        if _already_ended(control, command, "rolled_back", "archived"):
             return control
         raise TransitionRefused(f"{command.rollout} is neither running nor being watched", code="stale_command")
     challengers_only = command.version is None and (command.rollout is None or named is not None)
@@ -341,12 +341,12 @@ def _rollback(control: Control, command: Command, now: float) -> Control:
 def _revert(control: Control, command: Command, version: str, now: float) -> Control:
     if version == control.champion:
         return control
-    watched = control.watched.rollout if control.watched else None
+    watched = control.promotion.rollout if control.promotion else None
     ended = tuple(
         msgspec.structs.replace(e, state="rolled_back", at=now, actor=command.actor, reason=command.reason)
         if e.id == watched
         else e
-        for e in _kept(control, *_ends(control, control.rollouts, "rolled_back", command, now))
+        for e in _with_ended(control, *_ended(control, control.rollouts, "rolled_back", command, now))
     )
     return _replace(
         control,
@@ -362,9 +362,9 @@ def _revert(control: Control, command: Command, version: str, now: float) -> Con
 
 
 def _archive(control: Control, command: Command, now: float) -> Control:
-    if _already(control, command, "archived", "rolled_back"):
+    if _already_ended(control, command, "archived", "rolled_back"):
         return control
-    return _end(control, _concerned(control, command), command, now, "archived", Decision.ARCHIVE)
+    return _end(control, _addressed(control, command), command, now, "archived", Decision.ARCHIVE)
 
 
 def _confirm(control: Control, command: Command, now: float) -> Control:

@@ -45,7 +45,7 @@ def lineage(ledger: Ledger, control: Control | None) -> Lineage | None:
 
 
 def _promotion(entry: Entry, control: Control | None) -> PromotionWorth:
-    watched = control.watched if control else None
+    watched = control.promotion if control else None
     ended = {each.id: each.state for each in control.ended} if control else {}
     state: Literal["open", "closed", "taken_back"] = "closed"
     if watched is not None and watched.rollout == entry.promotion:

@@ -17,7 +17,7 @@ from retrainer import ACTOR
 
 def watch(control: Control, health: Health, config: Config) -> Command | None:
     """The command that the champion's health asks for while it is watched, or None."""
-    watched, bake = control.watched, control.bake
+    watched, bake = control.promotion, control.bake
     if watched is None or health.model != control.champion or health.at < watched.since:
         return None
     harm = health.promotion == watched.rollout and health.realised_upper is not None and health.realised_upper < 0

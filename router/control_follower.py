@@ -190,7 +190,7 @@ class ControlFollower:
 
     async def _previous(self, record: Control) -> ModelWorker | None:
         """The previous champion while it is still compared; without it the bake goes by the new one's own metric."""
-        if record.watched is None or record.previous is None:
+        if record.promotion is None or record.previous is None:
             return None
         try:
             return await self._model(record.previous, rehearse=False)

@@ -130,7 +130,7 @@ class RoutingTable:
             return []
         sample = [c for c in self.challengers if assignment.shadowed(c.salt, unit, cut)]
         scorings = [challenger.scoring for challenger in sample if challenger is not assigned]
-        watched = self.control.watched
+        watched = self.control.promotion
         if self.previous and watched and assignment.shadowed(self._watch_salt, unit, self._watch_cut):
             scorings.append(Scoring(PREVIOUS, self.previous, watched.rollout))
         if not champion_served and (sample or scorings):
@@ -139,7 +139,7 @@ class RoutingTable:
 
     @cached_property
     def _watch_salt(self) -> str:
-        watched = self.control.watched
+        watched = self.control.promotion
         return assignment.salt(self.control.experiment, watched.rollout if watched else "")
 
     @cached_property

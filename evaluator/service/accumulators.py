@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +34,21 @@ from gauntlet.losses import losses
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Rule, Task
 
 Rows = NDArray[np.intp] | slice
+Key = TypeVar("Key", bound=Hashable)
 
 
 def block_index(at: float, seconds: float, offset: float) -> int:
     """The block that a time falls into."""
     return math.floor((at - offset) / seconds)
+
+
+def _rows_by_key(keys: Iterable[Key | None]) -> dict[Key, list[int]]:
+    """The rows of each key, given each row's; those without one (None) are left out."""
+    found: dict[Key, list[int]] = defaultdict(list)
+    for row, key in enumerate(keys):
+        if key is not None:
+            found[key].append(row)
+    return found
 
 
 class Accumulators:
@@ -149,17 +159,14 @@ class Accumulators:
             return np.empty(0)
         truths = self._truths(matches)
         values = self._losses([m.exposure.output for m in matches], truths)
-        groups: dict[tuple[str, int], list[tuple[int, Contest]]] = defaultdict(list)
-        served: dict[tuple[str, int], list[int]] = defaultdict(list)
-        for i, match in enumerate(matches):
-            e = match.exposure
-            index = self._index(e.at)
-            served[e.model, index].append(i)
-            for contest in e.contests:
-                if e.is_draw(contest):
-                    groups[contest.rollout, index].append((i, contest))
+        served = _rows_by_key((m.exposure.model, self._index(m.exposure.at)) for m in matches)
         for (model, index), rows in served.items():
             self._model(model, index).add(values, np.array(rows))
+        groups: dict[tuple[str, int], list[tuple[int, Contest]]] = defaultdict(list)
+        for i, match in enumerate(matches):
+            e = match.exposure
+            for contest in filter(e.is_draw, e.contests):
+                groups[contest.rollout, self._index(e.at)].append((i, contest))
         for (_, index), some in groups.items():
             self._split(index, some, matches, values, truths)
         self._held_out(matches, values[self._metric])
@@ -167,14 +174,14 @@ class Accumulators:
 
     def _held_out(self, matches: Sequence[Match], losses: Floats) -> None:
         """Add outcomes to the split of a promotion's units: those of the new champion, and those held out from it."""
-        groups: dict[tuple[str, str, str, int], list[int]] = defaultdict(list)
-        for i, match in enumerate(matches):
-            if (draw := match.exposure.holdout) is not None:
-                at = match.exposure.at
-                groups[draw.promotion, draw.champion, draw.previous, self._index(at)].append(i)
+        exposures = [match.exposure for match in matches]
+        groups = _rows_by_key(
+            (d.promotion, d.champion, d.previous, self._index(e.at)) if (d := e.holdout) is not None else None
+            for e in exposures
+        )
         for (promotion, champion, previous, index), rows in groups.items():
-            sums = self._promotion(promotion, champion, previous, [matches[i].exposure.at for i in rows])
-            draws = [draw for i in rows if (draw := matches[i].exposure.holdout) is not None]
+            sums = self._promotion(promotion, champion, previous, [exposures[i].at for i in rows])
+            draws = [draw for i in rows if (draw := exposures[i].holdout) is not None]
             treated = np.array([not draw.drawn for draw in draws])
             shares = np.array([draw.share for draw in draws])
             if sums is not None:
@@ -217,10 +224,7 @@ class Accumulators:
         if not rated:
             return
         values = self._losses([m.score.output for m in rated if m.score is not None], self._truths(rated))
-        groups: dict[tuple[str, int], list[int]] = defaultdict(list)
-        for i, match in enumerate(rated):
-            assert match.score is not None, "what is rated is a score"
-            groups[match.score.model, self._index(match.exposure.at)].append(i)
+        groups = _rows_by_key((m.score.model, self._index(m.exposure.at)) if m.score else None for m in rated)
         for (model, index), rows in groups.items():
             self._model(model, index).add(values, np.array(rows))
 
@@ -231,17 +235,14 @@ class Accumulators:
         truths = self._truths(pairs)
         champions = self._losses([pair.champion for pair in pairs], truths)
         others = self._losses([pair.other for pair in pairs], truths)
-        groups: dict[tuple[str, int], list[int]] = defaultdict(list)
-        promotions: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-        for i, pair in enumerate(pairs):
-            if pair.contest is not None:
-                groups[pair.contest.rollout, self._index(pair.exposure.at)].append(i)
-            elif pair.promotion is not None and pair.previous is not None:
-                promotions[pair.promotion, pair.exposure.champion, pair.previous].append(i)
-        for promotion, chosen_rows in promotions.items():
-            own = np.array(chosen_rows)
-            times = [pairs[i].exposure.at for i in chosen_rows]
-            self._worth(promotion, times, champions[self._metric][own], others[self._metric][own])
+        promotions = _rows_by_key(
+            (p.promotion, p.exposure.champion, p.previous) if not p.contest and p.promotion and p.previous else None
+            for p in pairs
+        )
+        for promotion, rows in promotions.items():
+            times = [pairs[i].exposure.at for i in rows]
+            self._worth(promotion, times, champions[self._metric][rows], others[self._metric][rows])
+        groups = _rows_by_key((p.contest.rollout, self._index(p.exposure.at)) if p.contest else None for p in pairs)
         for (name, index), rows in groups.items():
             chosen = np.array(rows)
             champion = {metric: values[chosen] for metric, values in champions.items()}
@@ -270,9 +271,7 @@ class Accumulators:
             return
         truths = self._truths(rivals)
         first, second = (self._losses([each.outputs[which] for each in rivals], truths) for which in (0, 1))
-        groups: dict[tuple[str, str, int], list[int]] = defaultdict(list)
-        for i, each in enumerate(rivals):
-            groups[each.first, each.second, self._index(each.exposure.at)].append(i)
+        groups = _rows_by_key((each.first, each.second, self._index(each.exposure.at)) for each in rivals)
         for (one, two, index), rows in groups.items():
             losses = ({metric: values[rows] for metric, values in of.items()} for of in (first, second))
             self._compare(self._rivals.block(one, two, index), *losses)
@@ -342,8 +341,8 @@ class Accumulators:
             model: {int(index): LossSums.from_list(sums) for index, sums in blocks.items()}
             for model, blocks in data["models"].items()
         }
-        self._rivals.restore(data.get("rivals", ()))
-        found = [PromotionSums.from_dict(sums) for sums in data.get("promotions", ())]
+        self._rivals.restore(data["rivals"])
+        found = [PromotionSums.from_dict(sums) for sums in data["promotions"]]
         self.worth = {sums.promotion: sums for sums in found}
 
     def _index(self, at: float) -> int:
@@ -368,11 +367,8 @@ class Accumulators:
             if len(rows):
                 yield block.metrics, name, "accuracy", rows
         for name in tracked.segments:
-            found: dict[str, list[int]] = defaultdict(list)
-            for row, exposure in enumerate(exposures):
-                found[value_of(exposure.segments, name)].append(row)
             values = block.segments.setdefault(name, {})
-            for value, chosen in found.items():
+            for value, chosen in _rows_by_key(value_of(e.segments, name) for e in exposures).items():
                 yield values, value, self._metric, np.array(chosen)
 
     def _model(self, version: str, index: int) -> LossSums:

@@ -124,7 +124,7 @@ class ComparisonSums:
         """The fields of a comparison in the snapshot of a block."""
         return {
             "paired": PairedSums.from_list([int(v) for v in data["paired"]]),
-            "tails": {arm: TailSums.from_list([int(v) for v in sums]) for arm, sums in data.get("tails", {}).items()},
+            "tails": {arm: TailSums.from_list([int(v) for v in sums]) for arm, sums in data["tails"].items()},
             "pairs": {arm: LossSums.from_list(sums) for arm, sums in data["pairs"].items()},
         }
 
@@ -185,7 +185,7 @@ class BlockSums(ComparisonSums):
             assignments=AssignmentCounts.from_list(data["assignments"]),
             exposures=data["exposures"],
             split=SplitSums.from_list([int(v) for v in data["split"]]),
-            early=PairedSums.from_list([int(v) for v in data["early"]]) if "early" in data else PairedSums(),
+            early=PairedSums.from_list([int(v) for v in data["early"]]),
             arms={arm: LossSums.from_list(sums) for arm, sums in data["arms"].items()},
             arrived=AssignmentCounts.from_list(data["arrived"]),
             fallbacks=AssignmentCounts.from_list(data["fallbacks"]),
@@ -248,7 +248,7 @@ class PromotionSums:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PromotionSums:
         blocks = {int(i): PairedSums.from_list([int(text) for text in sums]) for i, sums in data["blocks"].items()}
-        split = {int(i): SplitSums.from_list([int(t) for t in sums]) for i, sums in data.get("split", {}).items()}
+        split = {int(i): SplitSums.from_list([int(t) for t in sums]) for i, sums in data["split"].items()}
         return cls(data["promotion"], data["champion"], data["previous"], data["first"], blocks, split)
 
 
@@ -291,5 +291,5 @@ class RolloutSums:
             data["rule"],
             set(data["rivals"]),
             {int(index): BlockSums.from_dict(sums) for index, sums in data["blocks"].items()},
-            {int(index): AssignmentCounts.from_list(rows) for index, rows in data.get("contradicted", {}).items()},
+            {int(index): AssignmentCounts.from_list(rows) for index, rows in data["contradicted"].items()},
         )

@@ -78,6 +78,6 @@ class EvaluationState:
             ArrivalState.from_dict(plan.label_arrival, arrival) if arrival else None,
             {name: State.from_dict(tests[name], state) for name, state in data["guardrails"].items()},
             {name: State.from_dict(plan.segment, state) for name, state in data["segments"].items()},
-            data.get("label_conflict_p", 1.0),
-            data.get("young", []),
+            data["label_conflict_p"],
+            data["young"],
         )

@@ -97,12 +97,12 @@ class GrossHarmMonitor:
         return {"rollouts": rollouts, "usual": list(self._usual)}
 
     def restore(self, data: dict[str, Any]) -> None:
-        self._usual = tuple(data.get("usual", self._usual))
+        self._usual = tuple(data["usual"])
         self._rollouts = {
             name: _Watched(
                 watch=GrossHarmWatch.from_dict(saved["watch"]), waiting=saved["waiting"], reported=saved["reported"]
             )
-            for name, saved in data.get("rollouts", {}).items()
+            for name, saved in data["rollouts"].items()
         }
 
     def _of(self, rollout: str) -> _Watched:
@@ -221,8 +221,8 @@ class RateMonitor:
         return found
 
     def restore(self, data: dict[str, Any]) -> None:
-        self._rollouts = msgspec.convert(data.get("rollouts", {}), dict[str, _Rates], strict=False)
-        self._lags = msgspec.convert(data.get("lags", {}), dict[int, int], strict=False)
+        self._rollouts = msgspec.convert(data["rollouts"], dict[str, _Rates], strict=False)
+        self._lags = msgspec.convert(data["lags"], dict[int, int], strict=False)
 
     @property
     def _age(self) -> float:

@@ -85,8 +85,7 @@ class _Test:
         test.states = tuple(
             State.from_dict(plan, state) for plan, state in zip(test.tests, data["states"], strict=True)
         )
-        if "held_out" in data:
-            test.held_out = State.from_dict(test.plan.reverse_holdout, data["held_out"])
+        test.held_out = State.from_dict(test.plan.reverse_holdout, data["held_out"])
         return test
 
 

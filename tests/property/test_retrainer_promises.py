@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gauntlet.config import Config, EvidenceConfig
 from gauntlet.config.load import parse
 from gauntlet.events import ArmSummary, Evaluation, Health
-from gauntlet.rollout import Bake, Command, Control, Rollout, Stage, begin
+from gauntlet.rollout import Bake, Command, Control, Promotion, Rollout, Stage, begin
 from gauntlet.transitions import apply
 from gauntlet.types import VerdictCause
 from retrainer.decisions import decide
@@ -128,7 +128,8 @@ def test_the_watch_reverts_only_a_fallen_champion_with_enough_outcomes(
     accuracy: float, shown: float, outcomes: int, at: float, model: str
 ) -> None:
     bake = Bake(rollout="e-r0001", since=10.0, until=20.0, reference={"accuracy": shown})
-    control = Control(experiment="e", champion="v2", previous="v1", bake=bake)
+    promotion = Promotion(rollout="e-r0001", since=10.0, until=20.0)
+    control = Control(experiment="e", champion="v2", previous="v1", bake=bake, promotion=promotion)
     health = Health(
         id="h",
         at=at,

@@ -95,7 +95,7 @@ def test_the_promises_hold_in_any_order_of_commands(wishes: list[Command]) -> No
         assert len(set(ids)) == len(ids)
         assert ids[: len(record.ended)] == [e.id for e in record.ended]
         assert after.bake is None or after.bake.rollout in ids
-        assert (after.watched is None) or (after.watched.rollout in ids and after.previous is not None)
+        assert (after.promotion is None) or (after.promotion.rollout in ids and after.previous is not None)
         if after.bake is not None:
             assert after.promotion is not None
             assert (after.promotion.rollout, after.promotion.since) == (after.bake.rollout, after.bake.since)

@@ -255,7 +255,8 @@ def test_old_news_asks_for_nothing(old: dict[str, str]) -> None:
 
 def watched(**changes: object) -> Control:
     bake = Bake(rollout="e-r0001", since=10 * DAY, until=24 * DAY, reference={"accuracy": 0.9, "rmse": 2.0})
-    known = Control(experiment="e", champion="v2", previous="v1", bake=bake)
+    promotion = Promotion(rollout="e-r0001", since=10 * DAY, until=24 * DAY)
+    known = Control(experiment="e", champion="v2", previous="v1", bake=bake, promotion=promotion)
     return msgspec.structs.replace(known, **changes)
 
 

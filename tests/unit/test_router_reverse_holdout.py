@@ -31,7 +31,7 @@ def model(version: str) -> Any:
 def answers(record: Control) -> dict[str, str]:
     """Which version each unit gets, by the routing table of this record."""
     challengers = tuple(Challenger(r, model(r.challenger), record) for r in record.rollouts)
-    previous = model(record.previous) if record.watched and record.previous else None
+    previous = model(record.previous) if record.promotion and record.previous else None
     table = RoutingTable(1, record, model(record.champion), challengers, previous, 1.0)
     found = {}
     for unit in UNITS:
