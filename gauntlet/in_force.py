@@ -319,11 +319,12 @@ def _other_features(specs: Sequence[FeatureSpec], held: Sequence[Feature]) -> tu
 
 
 def _listed(features: Sequence[Feature] | Sequence[FeatureSpec]) -> str:
-    words = (
-        feature.name + (" (text)" if feature.kind == "text" else "") + ("" if feature.required else " (optional)")
-        for feature in features
-    )
-    return f"[{', '.join(words)}]"
+    return f"[{', '.join(map(feature_in_words, features))}]"
+
+
+def feature_in_words(feature: Feature | FeatureSpec) -> str:
+    """A feature's name, and what else is known of it."""
+    return feature.name + (" (text)" if feature.kind == "text" else "") + ("" if feature.required else " (optional)")
 
 
 def _model(config: Config, versions: list[Version], champion: str) -> Difference | None:

@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 
 from evaluator.offline.records import option
 from gauntlet.cli import load_config
+from gauntlet.cli.command import DEFAULT_CONFIG
 from gauntlet.config import Config
 from gauntlet.errors import BadInput
 from gauntlet.types import Role
 
-DEFAULT_CONFIG = "config.yaml"
 KEY_VARIABLE = "GAUNTLET_KEY"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gauntlet import bootstrap, in_force, preflight, traffic
 from gauntlet.cli import diff, load_config
@@ -12,6 +12,7 @@ from gauntlet.clock import lasting
 from gauntlet.config import Config
 from gauntlet.config.profile import notice
 from gauntlet.errors import ConfigError
+from gauntlet.registry.artifact import Feature
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,12 +28,13 @@ def run(arguments: argparse.Namespace) -> int:
         champion = bootstrap.read_serving(config, in_force.champion(config, found))
     schema, reference = champion.fitted.schema, champion.reference
     differences = in_force.differences(config, found) if found is not None else []
-    standing = f"{len(differences)} settings differ from what is in force" if differences else "ok"
+    differ = "1 setting differs" if len(differences) == 1 else f"{len(differences)} settings differ"
+    standing = f"{differ} from what is in force" if differences else "ok"
     print(f"{path}: {config.experiment}, {type(champion.model).__name__}, {len(schema.features)} features, {standing}")
     if (rehearsal := notice(config)) is not None:
         print(rehearsal)
     print(f"task: {config.task}" + (f", classes {', '.join(map(str, schema.classes))}" if schema.classes else ""))
-    print("features:", ", ".join(f"{f.name} (text)" if f.kind == "text" else f.name for f in schema.features))
+    print(_features(schema.features))
     print(f"prediction: {champion.trial}")
     print(diff.serving(found) if found else f"nothing is in force yet in {config.data}: the first start takes all this")
     for difference in differences:
@@ -45,6 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
         losses = "with the champion's error on them" if reference.losses else "without the champion's error on them"
         print(f"reference: the newest {reference.rows:,} rows, {losses}")
     return 0
+
+
+def _features(features: Sequence[Feature]) -> str:
+    """The model's inputs, and which of them a request may leave out."""
+    some = any(not feature.required for feature in features)
+    title = "features" if some else "features, each request needs all of them"
+    return f"{title}: {', '.join(map(in_force.feature_in_words, features))}"
 
 
 def _untold(config: Config) -> Iterator[str]:

@@ -15,6 +15,9 @@ from gauntlet.cli import output
 from gauntlet.errors import BadInput, ConfigError, DamagedFile, GauntletError, InUse, ModelUnusable
 from gauntlet.spelling import did_you_mean
 
+DEFAULT_CONFIG = "config.yaml"
+"""What a command reads where no configuration is named."""
+
 EXAMPLE = Path(gauntlet.__file__).parent / "config" / "example.yaml"
 
 _FIRST = (
@@ -53,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = parser().parse_args(argv)
+    words, known = sys.argv[1:] if argv is None else argv, parser()
+    if not words:
+        known.print_help(sys.stderr)
+        return 2
+    arguments = known.parse_args(words)
     try:
         return int(arguments.run(arguments))
     except (BadInput, ConfigError, DamagedFile, InUse, ModelUnusable) as error:
@@ -153,7 +160,8 @@ def _nothing(_: argparse.ArgumentParser) -> None:
 
 
 def _config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="the experiment's YAML file; `gauntlet example` prints one with every default")
+    about = f"the experiment's YAML file; default: {DEFAULT_CONFIG}; `gauntlet example` prints one with every default"
+    parser.add_argument("config", nargs="?", default=DEFAULT_CONFIG, help=about)
 
 
 def _service(parser: argparse.ArgumentParser) -> None:

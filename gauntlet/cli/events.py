@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gauntlet.cli import output
-from gauntlet.cli.address import DEFAULT_CONFIG
+from gauntlet.cli.command import DEFAULT_CONFIG
 from gauntlet.errors import BadInput
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import msgspec
 
 from evaluator.offline.records import add_options, chosen, option
 from gauntlet.cli import address, status_text
-from gauntlet.cli.address import DEFAULT_CONFIG, KeyOptions
+from gauntlet.cli.address import KeyOptions
+from gauntlet.cli.command import DEFAULT_CONFIG
 from gauntlet.errors import BadInput
 from gauntlet.reason import stated
 from gauntlet.service_client import NotReached, Refused, ServiceClient

@@ -15,7 +15,7 @@ from gauntlet.outlook import percent
 from gauntlet.spelling import printable
 from gauntlet.status import FalseAlarms, Problem
 from gauntlet.status_document import BakeStatus, Change, Document, RolloutStatus
-from gauntlet.types import Decision
+from gauntlet.types import Decision, Severity
 
 _WIDTH = 110
 _LABEL = 11
@@ -107,7 +107,8 @@ def _serving(found: Document) -> list[str]:
 def _problems(problems: Sequence[Problem], now: datetime | None) -> list[str]:
     if not problems:
         return ["nothing needs you"]
-    lines = ["to do, the most severe first:"]
+    only_to_know = all(one.severity == Severity.LOW for one in problems)
+    lines = ["nothing needs you; to know:" if only_to_know else "to do, the most severe first:"]
     for one in problems:
         since = f" ({_ago(one.since, now)})" if one.since else ""
         lines += _labelled(one.severity, [f"{one.text}{since}", f"→ {one.remedy}"])

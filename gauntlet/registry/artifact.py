@@ -68,7 +68,11 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
                 continue  # nearly every value: it is asked nothing else
             if value is None:
                 if feature.required:
-                    raise BadInput(f"{where} has no value for feature {feature.name!r}", code="missing_feature")
+                    raise BadInput(
+                        f"{where} has no value for feature {feature.name!r}, which is required "
+                        "(`required: false` under `features` would let requests leave it out)",
+                        code="missing_feature",
+                    )
             elif feature.kind == "number":
                 if isinstance(value, bool):
                     continue

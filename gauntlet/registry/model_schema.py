@@ -110,6 +110,8 @@ def _features(
 
 
 def _ask_for_names(model: object, columns: Mapping[str, str]) -> str:
+    if is_text_vectorizer(model):
+        return "the model takes one text, and has no name for it: give it one, such as  features: [text]"
     width = _width(model)
     reason = "the model does not name its features; list them under `features`"
     if width is None:

@@ -175,7 +175,7 @@ class TestRows:
             ([], "bad_instance", "here"),
             (None, "bad_instance", "here"),
             ("x", "bad_instance", "here"),
-            ({"t": "a"}, "missing_feature", "'x'"),
+            ({"t": "a"}, "missing_feature", "'x', which is required (`required: false` under `features`"),
             ({"x": None, "t": "a"}, "missing_feature", "'x'"),
             ({"x": "1", "t": "a"}, "wrong_type", "'x' is a number, not str"),
             ({"x": [1], "t": "a"}, "wrong_type", "'x'"),

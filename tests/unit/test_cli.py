@@ -53,12 +53,36 @@ def test_the_example_is_a_configuration(capsys: pytest.CaptureFixture[str], tmp_
 def test_check_says_fine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = small_experiment.write(tmp_path)
     output = (
-        f"{path}: test, LogisticRegression, 3 features, ok\ntask: classification, classes 0, 1\nfeatures: x1, x2, x3\n"
+        f"{path}: test, LogisticRegression, 3 features, ok\ntask: classification, classes 0, 1\n"
+        "features, each request needs all of them: x1, x2, x3\n"
     )
     code, out, err = run(capsys, "check", path)
     assert (code, err) == (0, "")
     assert out.startswith(output)
     assert not (tmp_path / "gauntlet-data").exists(), "checking starts nothing"
+
+
+def test_check_says_which_features_a_request_may_leave_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = small_experiment.write(tmp_path, features=["x1", {"name": "x2", "required": False}, "x3"])
+    _, out, _ = run(capsys, "check", path)
+    assert "\nfeatures: x1, x2 (optional), x3\n" in out
+
+
+def test_without_a_name_the_configuration_is_the_one_in_the_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "check")
+    assert (code, err) == (2, "gauntlet: cannot read config.yaml: No such file or directory\n")
+    small_experiment.write(tmp_path)
+    assert run(capsys, "check")[1].startswith("config.yaml: test, ")
+    assert run(capsys, "register", "model.skops")[:2] == (0, "v0002\n")
+
+
+def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys)
+    assert (code, out) == (2, "")
+    assert "To begin: `gauntlet demo`" in err
 
 
 @pytest.mark.parametrize(

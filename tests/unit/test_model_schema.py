@@ -160,7 +160,7 @@ def test_a_vectorizer_in_front_is_given_the_texts_alone(tmp_path: Path, vectoriz
     with pytest.raises(ModelUnusable, match="one column of texts, and `features` has 2"):
         bootstrap.read_champion(config)
     config = small_experiment.load(small_experiment.write(tmp_path, model, features=[]))
-    with pytest.raises(ModelUnusable, match="does not name its features; list them under `features`"):
+    with pytest.raises(ModelUnusable, match=r"takes one text, .* give it one, such as  features: \[text\]"):
         bootstrap.read_champion(config)
 
 
@@ -218,7 +218,7 @@ def test_what_the_model_does_not_tell_the_reference_does(tmp_path: Path, capsys:
     assert main(["check", str(path)]) == 0
     shown = capsys.readouterr().out
     first = FRAME.iloc[0]
-    assert "features: city (text), age\n" in shown
+    assert "features, each request needs all of them: city (text), age\n" in shown
     assert (
         f'prediction: sent {{"city": "{first.city}", "age": {float(first.age)!r}}} (of the reference), got [' in shown
     )

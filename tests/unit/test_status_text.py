@@ -240,6 +240,16 @@ to do, the most severe first:
     )
 
 
+def test_what_is_only_to_know_is_no_work() -> None:
+    told_only = Problem(code="new", severity=Severity.LOW, source="v0001", text="no reference yet", remedy="nothing")
+    assert told(FRESH, 3, problems=(told_only,)).split("\n\n")[1] == (
+        """\
+nothing needs you; to know:
+  LOW         no reference yet
+              → nothing"""
+    )
+
+
 @pytest.mark.parametrize(
     ("record", "event"),
     [

@@ -15,7 +15,8 @@ import msgspec
 
 from evaluator.offline.records import add_options, chosen, option
 from gauntlet.cli import address, output
-from gauntlet.cli.address import DEFAULT_CONFIG, KeyOptions
+from gauntlet.cli.address import KeyOptions
+from gauntlet.cli.command import DEFAULT_CONFIG
 from gauntlet.cli.retrain import text
 from gauntlet.reason import stated
 from gauntlet.retraining_client import RetrainingClient
