@@ -1,12 +1,13 @@
 """How often the running evaluator calls a challenger better whose mean is the champion's and whose tail is another.
 
 The laws are those of `benchmarks.tails`; evidence is judged once a day by hours, quarters and days, with all defaults.
+Then what that costs where a challenger is better: the share that wins, and the mean day, 1 after the plan for the rest.
 Invariant: seeded, so that the same options print the same table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +27,22 @@ HOURS: Final = 24
 SHARE: Final = 0.1
 FIRST_LOOK: Final = 5
 """Whole days before a win."""
-SHOWN: Final = ("normal, lognormal(1.5)", "normal, lognormal(1)", "normal, Pareto(1.5)", "even .995, disaster")
+TAILS: Final = ("normal, lognormal(1.5)", "normal, lognormal(1)", "normal, Pareto(1.5)", "even .995, disaster")
+
+BETTER_BY_A_TENTH: Final[dict[str, Law]] = {
+    "normal": Law(lambda rng, n: rng.standard_normal(n), lambda rng, n: rng.standard_normal(n) - 0.14),
+    "exponential": Law(lambda rng, n: rng.exponential(1.0, n), lambda rng, n: rng.exponential(0.86, n)),
+    "Student's t of 3 degrees": Law(
+        lambda rng, n: rng.standard_t(3.0, n), lambda rng, n: rng.standard_t(3.0, n) - 0.24
+    ),
+    "both lognormal(1)": Law(
+        EQUAL["both lognormal(1)"].champion, lambda rng, n: 0.86 * rng.lognormal(0.0, 1.0, n) - np.exp(0.5)
+    ),
+    "normal, lognormal(1)": Law(
+        lambda rng, n: rng.standard_normal(n), lambda rng, n: rng.lognormal(0.0, 1.0, n) - np.exp(0.5) - 0.24
+    ),
+}
+"""Losses of champions and of challengers that are better by about a tenth of the paired differences' spread."""
 
 
 @dataclass(frozen=True)
@@ -89,32 +105,54 @@ def drawn(law: Law, traffic: Traffic, hours: int, runs: int, rng: np.random.Gene
     return Sums(rows, arms)
 
 
+def drawn_of(law: Law, traffic: Traffic, runs: int, seed: int) -> tuple[Sums, RolloutPlan, int]:
+    """The sums of a cell, its plan and the days of that."""
+    plan = plan_of(traffic)
+    days = days_of(plan)
+    return drawn(law, traffic, days * HOURS, runs, np.random.default_rng(seed)), plan, days
+
+
+def nothing_known(arms: Floats) -> Tails:
+    """The tails as two moments of each arm show them."""
+    return Tails.of_two_moments(arms[:, :, :3])
+
+
 def wins(sums: Sums, plan: RolloutPlan, days: int) -> float:
     """The share of runs whose evidence crosses the win boundary by the end of its plan, before that of harm."""
+    return float((won_on(sums, plan, days, Tails.of_sums) <= days).mean())
+
+
+def won_on(sums: Sums, plan: RolloutPlan, days: int, tails: Callable[[Floats], Tails]) -> Floats:
+    """The day on which each run wins, the one after its plan where it does not. tails: of the sums so far."""
     test, runs = plan.primary, len(sums.rows)
+    first = np.full(runs, days + 1.0)
     states, margin, horizon = States.start(test, runs), np.zeros(runs), np.full(runs, test.horizon)
     for day in range(FIRST_LOOK, days + 1):
         rows, arms = sums.rows[:, : day * HOURS], sums.arms[:, : day * HOURS].sum(axis=1)
         scales = [rows.reshape(runs, -1, length, 4).sum(axis=2) for length in (1, HOURS // 4, HOURS)]
         both = arms[:, [1, 1]] if plan.paired else arms
-        totals = ArmTotals(both[:, 0, :3], both[:, 1, :3], horizon, tails=Tails.of_sums(arms))
+        totals = ArmTotals(both[:, 0, :3], both[:, 1, :3], horizon, tails=tails(arms))
         support = weakest(WIN_SCALES, scales, margin=margin, sign=1.0)
         against = weakest(HARM_SCALES, scales, margin=margin, sign=-1.0)
         states, _ = decide(states, support, totals, against, totals, test)
-    return float((states.stops.crossed == BETTER).mean())
+        first = np.where(states.stops.crossed == BETTER, np.minimum(first, day), first)
+    return np.where(states.stops.crossed == BETTER, first, days + 1.0)
 
 
 def run(runs: int = 200, seed: int = 8) -> Iterator[str]:
     yield f"False wins, one side at .025, all defaults; {runs} rollouts a cell.\n"
     yield header("equal means: champion, challenger", *(traffic.title for traffic in CELLS))
-    for name in SHOWN:
-        shares = []
-        for traffic in CELLS:
-            plan = plan_of(traffic)
-            days = days_of(plan)
-            sums = drawn(EQUAL[name], traffic, days * HOURS, runs, np.random.default_rng(seed))
-            shares.append(f"{wins(sums, plan, days):.3f}")
-        yield row(name, *shares)
+    for name in TAILS:
+        yield row(name, *(f"{wins(*drawn_of(EQUAL[name], traffic, runs, seed)):.3f}" for traffic in CELLS))
+    pairs = [traffic for traffic in CELLS if traffic.form == "paired"]
+    yield "\n" + header("better by a tenth", *(f"{traffic.title}: asked, not asked" for traffic in pairs))
+    for name, law in BETTER_BY_A_TENTH.items():
+        found = []
+        for traffic in pairs:
+            sums, plan, days = drawn_of(law, traffic, runs, seed)
+            asked, unasked = (won_on(sums, plan, days, tails) for tails in (Tails.of_sums, nothing_known))
+            found.append(", ".join(f"{(each <= days).mean():.3f} / {each.mean():.2f}" for each in (asked, unasked)))
+        yield row(name, *found)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,15 @@ def test_only_the_tails_that_would_take_a_win_away_count() -> None:
     assert "skewness" in (tails(calm, -long).lacking(0) or "")
 
 
+def test_the_skewness_of_many_outcomes_must_be_smaller() -> None:
+    """Challenger and champion alike: the smaller arm counts; of pairs there is one arm alone."""
+    for n, most in ((100, 0.14), (300, 0.14), (600, 0.13), (60_000, 0.1201)):
+        moments = [np.array([[count, n]], dtype=float) for count in (9 * n, 0)]
+        ones = np.ones((1, 2))
+        for counts in moments:
+            assert Tails(counts, ones, ones, ones, 3.0 * ones).most_skewness[0] == pytest.approx(most)
+
+
 def test_an_arm_that_hardly_varies_shows_nothing_before_four_hundred() -> None:
     calm = RNG.standard_normal(5000)
     for n, shown in ((30, False), (399, False), (400, True)):
