@@ -18,6 +18,7 @@ from gauntlet.config.drift import DriftConfig
 from gauntlet.config.evidence import MOST_LEVEL, EvidenceConfig, GuardrailConfig
 from gauntlet.config.evidence import RATES as RATES
 from gauntlet.config.http import HttpConfig as HttpConfig
+from gauntlet.config.limits import refuse_beyond
 from gauntlet.config.notify import NotifyConfig as NotifyConfig
 from gauntlet.config.outcomes import OutcomesConfig
 from gauntlet.config.possible import refuse_impossible
@@ -311,6 +312,7 @@ class Config(Section, frozen=True, kw_only=True):
         self._check_model()
         self._check_evidence()
         self._check_triggers()
+        refuse_beyond(self)
         refuse_impossible(self)
 
     def _check_model(self) -> None:
