@@ -104,9 +104,9 @@ class RetrainingClient:
         """Change settings of retraining, by the names of the configuration; null takes a change back."""
         return self._json(self._http.post("configure", body=settings, reason=reason or None))
 
-    def initialize(self, baseline_metrics: Json | None = None) -> Json:
+    def initialize(self, baseline_metrics: Json | None = None, reason: str = "") -> Json:
         """Set the metrics from which a fall is measured; by default the champion's own."""
-        return self._post("initialize", body={"baseline_metrics": baseline_metrics})
+        return self._post("initialize", body={"baseline_metrics": baseline_metrics, "reason": reason})
 
     def start_monitoring(self, reason: str = "") -> Json:
         """Let triggers start jobs by themselves."""

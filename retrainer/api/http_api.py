@@ -21,6 +21,8 @@ from gauntlet.reason import LONGEST
 from retrainer.api.operations import Desk, Operations
 
 _Remark = Annotated[str, Field(max_length=LONGEST), AfterValidator(str.strip)]
+_NO_SETTINGS = ("model_name", "model", "reason")
+"""What may stand among the settings of `configure` beside them."""
 _Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[!-~]+$")]
 
 
@@ -46,10 +48,9 @@ class SwitchBody(BaseModel):
     reason: _Remark = ""
 
 
-class InitializeBody(BaseModel):
+class InitializeBody(SwitchBody):
     """Without `baseline_metrics`: those that the champion was registered with."""
 
-    model_config = ConfigDict(extra="forbid")
     baseline_metrics: dict[str, FiniteFloat] | None = Field(None, min_length=1, max_length=100)
 
 
@@ -111,9 +112,14 @@ class RetrainingRoutes:
         self, request: Request, body: dict[str, Any] = Body(min_length=1), reason: Annotated[_Remark, Query()] = ""
     ) -> Response:
         """Change settings of retraining under the names that people know, such as `performance_threshold` or
-        `schedule_cron`; null takes a change back. They hold over the configuration file's, also after a restart."""
+        `schedule_cron`; null takes a change back. They hold over the configuration file's, also after a restart. The
+        reason stands among them, or in the address."""
         model = body.get("model_name", body.get("model", self._model))
-        settings = {name: value for name, value in body.items() if name not in ("model_name", "model")}
+        settings = {name: value for name, value in body.items() if name not in _NO_SETTINGS}
+        if "reason" in body:
+            reason = _remark(body["reason"])
+        if not settings:
+            raise BadInput("no setting is given: name one, as in performance_threshold", code="bad_request")
         try:
             return json_response(200, await self._asked(model).configure(_caller(request), settings, reason))
         except ConfigError as error:
@@ -121,8 +127,9 @@ class RetrainingRoutes:
 
     async def initialize(self, request: Request, model: str, body: InitializeBody | None = Body(None)) -> Response:
         """Set the metrics from which a fall of performance is measured."""
-        metrics = body.baseline_metrics if body is not None else None
-        return json_response(200, await self._asked(model).initialize(_caller(request), metrics))
+        given = body or InitializeBody(baseline_metrics=None)
+        answer = await self._asked(model).initialize(_caller(request), given.baseline_metrics, given.reason)
+        return json_response(200, answer)
 
     async def trigger(
         self, request: Request, model: str, body: TriggerBody = Body(), idempotency_key: _Key = None
@@ -174,6 +181,13 @@ class RetrainingRoutes:
         if model != self._model:
             raise BadInput(f"no model {model!r} here; this retrainer trains {self._model!r}", code="unknown_model")
         return self._desk.operations
+
+
+def _remark(value: object) -> str:
+    """A reason that stands among settings. Raises `BadInput`."""
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise BadInput(f"`reason` must be a text of at most {LONGEST} characters", code="bad_request")
+    return value.strip()
 
 
 def _caller(request: Request) -> str:

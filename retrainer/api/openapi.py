@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from gauntlet import service_openapi
 from gauntlet.config import Config, retraining_names
 from gauntlet.http_answers import SCHEMA
+from gauntlet.reason import LONGEST
 from gauntlet.retraining_document import (
     BaselineDocument,
     CheckDocument,
@@ -48,9 +49,14 @@ _ANSWERS: dict[tuple[str, str], tuple[type, bool]] = {
 
 _TRIGGERS = (f"{_ABOUT}/trigger", "/retraining/trigger")
 _BODIES: dict[str, Json] = {
-    "/retraining/configure": {"performance_threshold": 0.05, "drift_threshold": 0.15, "schedule_cron": "0 2 * * 0"},
+    "/retraining/configure": {
+        "performance_threshold": 0.05,
+        "drift_threshold": 0.15,
+        "schedule_cron": "0 2 * * 0",
+        "reason": "fewer jobs",
+    },
     **{path: {"trigger_type": "manual", "force": False, "reason": "new labels have come in"} for path in _TRIGGERS},
-    f"{_ABOUT}/initialize": {"baseline_metrics": {"accuracy": 0.85, "log_loss": 0.42}},
+    f"{_ABOUT}/initialize": {"baseline_metrics": {"accuracy": 0.85, "log_loss": 0.42}, "reason": "as agreed"},
     f"{_ABOUT}/jobs/{{job}}/cancel": {"reason": "the data was wrong"},
     f"{_ABOUT}/requests/{{request_id}}/approve": {"reason": "looked at the drift"},
     f"{_ABOUT}/requests/{{request_id}}/decline": {"reason": "the labels are not in yet"},
@@ -97,7 +103,7 @@ def _settings(config: Config) -> Json:
     }
     return {
         "type": "object",
-        "properties": {"model_name": model, **known},
+        "properties": {"model_name": model, "reason": {"type": "string", "maxLength": LONGEST}, **known},
         "additionalProperties": False,
         "minProperties": 1,
     }

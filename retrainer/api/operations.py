@@ -202,21 +202,21 @@ class Operations(Questions):
             self.store.commands.add(name, actor, reason, "done" if changed else "it was so already")
             return SwitchDocument(model=self.config.experiment, monitoring=on, changed=changed)
 
-    async def initialize(self, actor: str, metrics: dict[str, float] | None) -> BaselineDocument:
+    async def initialize(self, actor: str, metrics: dict[str, float] | None, reason: str = "") -> BaselineDocument:
         """Set the metrics from which a fall is measured; without any, those that the champion was registered with."""
         async with self._command() as control:
             if metrics is None:
                 version = await asyncio.to_thread(self.registry.get, control.champion)
                 metrics = dict(version.metrics)
                 if not metrics:
-                    reason = f"{control.champion} was registered without metrics: give `baseline_metrics`"
-                    raise TransitionRefused(reason, code="no_metrics")
+                    remedy = f"{control.champion} was registered without metrics: give `baseline_metrics`"
+                    raise TransitionRefused(remedy, code="no_metrics")
             else:
                 _check_baseline(metrics, self.config.task)
             baseline = Baseline(version=control.champion, metrics=metrics, by=actor, at=time.time())
             self.store.set_baseline(baseline)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            self.store.commands.add("initialize", actor, "", f"baseline {shown}", [control.champion])
+            self.store.commands.add("initialize", actor, reason, f"baseline {shown}", [control.champion])
             return self._baseline_document(baseline)
 
     @contextlib.asynccontextmanager

@@ -157,7 +157,10 @@ async def test_the_baseline_is_the_champions_own_or_what_somebody_gives(tmp_path
     async with retrainer(tmp_path) as loop, served(loop) as port:
         nothing = await port.post("initialize", {})
         assert (nothing.status_code, nothing.json()["error"]["code"]) == (409, "no_metrics")
-        given = await port.post("initialize", {"baseline_metrics": {"accuracy": 0.85, "f1_score": 0.83}})
+        given = await port.post(
+            "initialize", {"baseline_metrics": {"accuracy": 0.85, "f1_score": 0.83}, "reason": "as agreed"}
+        )
+        assert [one["reason"] for one in await port.get("history")] == ["as agreed"]
         assert given.json()["metrics"] == {"accuracy": 0.85, "f1_score": 0.83}
         assert (await port.client.get("/retraining/status")).json()["baseline"]["by"] == "loopback"
         headers, body = {"content-type": "application/json"}, b'{"baseline_metrics": {"accuracy": NaN}}'
@@ -238,6 +241,8 @@ async def test_settings_by_their_known_names_hold_after_a_restart_and_are_taken_
             ({"performance_treshold": None}, "did you mean 'performance_threshold'?"),
             ({"traffic_split": None}, "`ramp`"),
             ({"model_name": "other"}, "no model 'other' here"),
+            ({"reason": "nothing"}, "no setting is given"),
+            ({"performance_threshold": 0.1, "reason": 7}, "`reason` must be a text"),
             ({"training_data_window_days": 1}, "must be longer than"),
         ):
             refused = await port.client.post("/retraining/configure", json=wrong)
@@ -247,12 +252,15 @@ async def test_settings_by_their_known_names_hold_after_a_restart_and_are_taken_
         assert status["configured"] == {"performance_threshold": 0.08, "max_retrain_frequency_hours": 3}
         (limit,) = {c["limit"] for c in (await port.get("check"))["conditions"] if c["name"] == "min_interval"}
         assert limit == 3 * 3600
-        back = await port.client.post("/retraining/configure", json={"max_retrain_frequency_hours": None})
+        back = await port.client.post(
+            "/retraining/configure", json={"max_retrain_frequency_hours": None, "reason": "it was"}
+        )
         assert back.json()["configured"] == {"performance_threshold": 0.08}
         (limit,) = {c["limit"] for c in (await port.get("check"))["conditions"] if c["name"] == "min_interval"}
         assert limit == 6 * 3600
         first, *_, last = await port.get("history")
-        assert (first["reason"], last["outcome"]) == ("too nervous", "max_retrain_frequency_hours: null")
+        assert (first["reason"], last["reason"]) == ("too nervous", "it was"), "in the address, or among the settings"
+        assert last["outcome"] == "max_retrain_frequency_hours: null"
         assert first["outcome"] == "max_retrain_frequency_hours: 3; performance_threshold: 0.08"
 
 
