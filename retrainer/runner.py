@@ -82,7 +82,10 @@ class JobRunner:
             live_quality=told.score if told is not None and told.model == control.champion else None,
             speed=pace(self._config.profile),
         )
-        known = msgspec.structs.replace(view.context, new_samples=view.new_samples, quality=view.quality)
+        left = view.left_to_train(self.settings)
+        known = msgspec.structs.replace(
+            view.context, new_samples=view.new_samples, left_to_train=left, quality=view.quality
+        )
         return msgspec.structs.replace(view, context=known)
 
     def _trained(self, control: Control) -> ChampionTraining:

@@ -24,7 +24,8 @@ class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
 
     rollouts: the running ones; replaceable: how many of them may give way to new models. most: challengers that may run
     at once. last_attempt_ended, attempts: without the jobs that failed; failures: rounds in a row that did; unanswered:
-    requests whose latest round did. asked: the open request of a person. new_samples, quality: None where not known.
+    requests whose latest round did. asked: the open request of a person. new_samples, left_to_train (labelled rows that
+    are not held out), quality: None where not known.
     """
 
     now: float
@@ -42,6 +43,7 @@ class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: frozenset[str] = frozenset()
     asked: str | None = None
     new_samples: int | None = None
+    left_to_train: int | None = None
     quality: float | None = None
     monitoring: bool = True
 
@@ -144,6 +146,7 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
                 limit=settings.max_attempts,
             ),
             _samples(request, context, settings),
+            _left_to_train(request, context, settings),
             _quality(context, settings),
             _hours(request, context, settings),
         )
@@ -225,6 +228,16 @@ def _samples(request: RetrainRequest, context: RetrainContext, settings: Retrain
     detail = f"{'an unknown number of' if known is None else f'{known:,}'} new labelled rows, {least:,} wanted"
     met = None if known is None else known >= least or (request.kind == "manual" and request.urgent)
     return Condition("min_data_points", met, detail, passing=True, value=known, limit=least)
+
+
+def _left_to_train(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Condition:
+    """Whether the rows that are not held out are enough to train on: with fewer a job could only fail."""
+    known, least = context.left_to_train, settings.min_data_points
+    count = "an unknown number of" if known is None else f"{known:,}"
+    held_out = f"the newest {span(settings.validation + settings.test)} are held out"
+    met = None if known is None else known >= least or (request.kind == "manual" and request.urgent)
+    detail = f"{count} labelled rows are left, {least:,} wanted: {held_out}"
+    return Condition("rows to train on", met, detail, passing=True, value=known, limit=least)
 
 
 def _quality(context: RetrainContext, settings: RetrainConfig) -> Condition:

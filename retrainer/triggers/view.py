@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
+from gauntlet.config import RetrainConfig
 from gauntlet.config.triggers import PerformanceTrigger
 from gauntlet.types import Task
 from retrainer.triggers import facts
@@ -45,6 +48,16 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         if not self.labelled:
             return None
         return sum(rows for at, rows in self.labelled if at - self.horizon > self.training.to)
+
+    def left_to_train(self, settings: RetrainConfig) -> int | None:
+        """Labelled rows that a job would train on, older than those held out; of the recipe with the fewest. None
+        before any was counted, and where a loader has more."""
+        if not self.labelled or settings.loader is not None:
+            return None
+        newest = self.context.now - settings.validation - settings.test  # a block's rows are older than itself
+        windows = [settings.window if one.window is None else one.window for one in settings.all_recipes]
+        begins = [self.context.now - float(window) if window else -math.inf for window in windows]
+        return min(sum(rows for at, rows in self.labelled if begin < at <= newest) for begin in begins)
 
     @property
     def quality(self) -> float | None:

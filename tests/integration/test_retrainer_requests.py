@@ -42,7 +42,7 @@ def health(day: int, accuracy: float, outcomes: int = 100, model: str = retraini
 
 @pytest.fixture
 def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
-    """A configuration with these triggers, whose jobs end at once and without an answer."""
+    """A configuration with these triggers, whose jobs have history to train on, and end at once without an answer."""
 
     async def process(_: JobHost, folder: JobFolder, limit: float) -> ProcessEnd:
         return ProcessEnd(1, 0.0)
@@ -50,7 +50,7 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     monkeypatch.setattr(JobHost, "run", process)
 
     def make(**triggers: object) -> Config:
-        config = retraining_data.configuration(tmp_path)
+        config = retraining_data.configuration(tmp_path, loader="builders.retraining_data:history")
         retrain = msgspec.structs.replace(config.retrain, triggers=TriggersConfig(**triggers))  # type: ignore[arg-type]
         return msgspec.structs.replace(config, retrain=retrain)
 
@@ -101,7 +101,7 @@ async def test_a_cause_must_last_also_across_a_kill(configured: Callable[..., Co
         learned = loop.store.learned
     async with RetrainerLoop(config) as loop:
         assert loop.store.learned == learned, "nothing is forgotten"
-        await loop.publish(keys.EVALUATIONS, health(2, 0.9))
+        await loop.publish(keys.EVALUATIONS, health(1, 0.9), health(2, 0.9))
         await loop.worker.step()
         assert [j.trigger for j in loop.store.jobs.values()] == ["drift"]
 
@@ -219,7 +219,7 @@ async def test_a_model_that_its_bake_takes_back_asks_urgently_once(configured: C
             realised_upper=-0.1,
             realised_pairs=600,
         )
-        await loop.publish(keys.EVALUATIONS, worse)
+        await loop.publish(keys.EVALUATIONS, health(1, 0.9), worse)
         await loop.worker.step()
         (job,) = loop.store.jobs.values()
         assert (job.trigger, job.severity, job.champion) == ("rollback", "CRITICAL", "v0001")
@@ -234,6 +234,21 @@ async def test_a_model_that_its_bake_takes_back_asks_urgently_once(configured: C
         await loop.publish(keys.EVALUATIONS, health(9, 0.9))  # after the cool-down since the rollout's end
         await loop.worker.step()
         assert [j.trigger for j in loop.store.jobs.values()] == ["rollback", "rollback"], "its job failed"
+
+
+async def test_no_job_starts_while_all_rows_would_be_held_out(configured: Callable[..., Config]) -> None:
+    known = configured(volume=VolumeTrigger(samples=50, mode="automatic"))
+    config = msgspec.structs.replace(known, retrain=msgspec.structs.replace(known.retrain, loader=None))
+    await retraining_data.lay(config, days=1)
+    async with RetrainerLoop(config) as loop:
+        for day, left in ((1, 0), (14, 0), (15, 100)):
+            await loop.publish(keys.EVALUATIONS, health(day, 0.9))
+            await loop.worker.step()
+            checked = await loop.worker.operations.check()
+            (rows,) = [condition for condition in checked.conditions if condition.name == "rows to train on"]
+            assert (rows.value, rows.limit, rows.met) == (left, 100, left == 100)
+            assert rows.detail == f"{left} labelled rows are left, 100 wanted: the newest 14d are held out"
+            assert len(loop.store.jobs) == (left == 100)
 
 
 @pytest.mark.parametrize("fails", [True, False])

@@ -7,7 +7,7 @@ import pytest
 from builders.retraining_data import drift
 
 from gauntlet.config import RetrainConfig
-from gauntlet.config.retrain import AdaptiveConfig, ScheduleConfig
+from gauntlet.config.retrain import AdaptiveConfig, RecipeConfig, ScheduleConfig, WindowLength
 from gauntlet.config.section import Seconds
 from gauntlet.config.triggers import (
     DriftTrigger,
@@ -59,6 +59,18 @@ def view(
         horizon=0.0,
         baselines={} if base is None else {"accuracy": base, "rmse": base},
     )
+
+
+def test_rows_left_to_train_on_are_within_the_window_and_older_than_those_held_out() -> None:
+    seen = view(labelled=0)
+    days = {1: 7, 13: 70, 14: 700, 29: 7_000, 30: 70_000, 400: 700_000}
+    seen = msgspec.structs.replace(seen, labelled=[(NOW - day * DAY, rows) for day, rows in days.items()])
+    month, ever = RecipeConfig(name="a", window=WindowLength(30 * DAY)), RecipeConfig(name="b", window=WindowLength(0))
+    assert seen.left_to_train(RetrainConfig(recipes=[month])) == 7_700
+    assert seen.left_to_train(RetrainConfig(recipes=[ever])) == 777_700
+    assert seen.left_to_train(RetrainConfig(recipes=[ever, month])) == 7_700, "each recipe needs them"
+    assert seen.left_to_train(RetrainConfig(recipes=[month], loader="m:f")) is None
+    assert view().left_to_train(RetrainConfig()) is None
 
 
 def settings(**triggers: object) -> RetrainConfig:

@@ -60,10 +60,15 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
         "cool_down",
         "attempts",
         "min_data_points",
+        "rows to train on",
         "data quality",
         "hours",
     ]
-    assert [c.name for c in judged.conditions if c.met is None] == ["min_data_points", "data quality"]
+    assert [c.name for c in judged.conditions if c.met is None] == [
+        "min_data_points",
+        "rows to train on",
+        "data quality",
+    ]
     assert "dep_hour" in judged.reasons[1]
 
 
@@ -78,6 +83,7 @@ def test_all_conditions_met_gives_a_job_and_names_every_reason() -> None:
         ({"last_rollout_ended": NOW - 168 * HOUR + 1}, "cool_down", True),
         ({"attempts": 3}, "attempts", False),
         ({"new_samples": 99}, "min_data_points", True),
+        ({"left_to_train": 99}, "rows to train on", True),
         ({"quality": 0.6999}, "data quality", True),
         ({"champion": "v2"}, "champion", False),
     ],
@@ -98,6 +104,7 @@ def test_each_obstacle_alone_refuses_and_is_named(facts: dict[str, object], name
         {"last_rollout_ended": NOW - 168 * HOUR},
         {"attempts": 2},
         {"new_samples": 100},
+        {"left_to_train": 100},
         {"quality": 0.70},
     ],
 )
