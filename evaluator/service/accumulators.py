@@ -25,8 +25,7 @@ from evaluator.service.block_sums import (
     TrackedMetrics,
 )
 from evaluator.service.counters import value_of
-from evaluator.service.join import JoinResult
-from evaluator.service.joined import Contest, Contradiction, Exposure, Match, Pair, Rivals, Scored
+from evaluator.service.joined import Contest, Contradiction, Exposure, JoinResult, Match, Pair, Rivals, Scored
 from evaluator.service.rivals import RivalTable
 from evaluator.service.watches import GrossHarmMonitor
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums

@@ -53,7 +53,7 @@ class HealthTracker:
     ) -> list[Health]:
         """Events of the champion `version` for blocks that have matured, each with what its promotion was worth by
         then; `first_open` is the first harm block that has not."""
-        ratio = self._design.ratio
+        ratio = self._design.harm_blocks_per_block
         blocks = models.get(version, {})
         end = first_open // ratio
         if self.next_block is None:
@@ -71,7 +71,7 @@ class HealthTracker:
     def _event(
         self, version: str, models: Models, entry: Entry | None, index: int, own: LossSums, offsets: dict[str, int]
     ) -> Health:
-        task, end = self._config.task, (index + 1) * self._design.ratio
+        task, end = self._config.task, (index + 1) * self._design.harm_blocks_per_block
         window = _total(models[version], end - self._window, end)
         previous = self.previous if self.previous != version else None
         before = _total(models.get(previous or "", {}), end - self._window, end)

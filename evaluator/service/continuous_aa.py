@@ -173,7 +173,7 @@ class ContinuousAA:
         above = crossings.lower is not None and crossings.lower > monitor.alpha
         number = min(self._rounds, default=None)
         now = AARound(self._plan) if number is None else self._rounds[number]
-        ends = None if number is None else self._design.at((number + 1) * self._length - 1)
+        ends = None if number is None else self._design.look_time((number + 1) * self._length - 1)
         return FalseAlarms(
             level=monitor.alpha,
             share=self._share,

@@ -193,6 +193,8 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
 class EvaluationDesign:
     """How the experiment is evaluated, made once from the configuration. Times are in seconds.
 
+    block: length of the blocks that a win is judged by; harm_block: of the finest ones, which all sums are kept in, and
+    whose indexes all methods take and give.
     early: age of a request up to which its label is early; 0 where harm waits for the horizon: with explicit blocks, in
     split form, where early labels may be those of one arm's kind, and where labels may yet be corrected.
     """
@@ -208,34 +210,35 @@ class EvaluationDesign:
     budget: AlphaBudget | None = None
 
     @property
-    def ratio(self) -> int:
-        """Harm blocks in one block."""
+    def harm_blocks_per_block(self) -> int:
+        """How many harm blocks (the finest ones) make one block."""
         return round(self.block / self.harm_block)
 
-    def matured(self, watermark: float) -> int:
-        """The index of the first harm block that has not matured at `watermark`."""
+    def first_open(self, watermark: float) -> int:
+        """The first harm block that has not matured at event time `watermark`: more outcomes may come for it."""
         return int((watermark - self.horizon - self.offset) // self.harm_block)
 
     @property
-    def young(self) -> int:
-        """Harm blocks that have not matured at a look, but whose early labels have all come."""
+    def early_blocks(self) -> int:
+        """How many harm blocks after a look's last one are closed and have all their early labels, though they have not
+        matured."""
         return int((self.horizon - self.early) // self.harm_block) if self.early else 0
 
-    def at(self, last: int) -> float:
-        """The time of the look at block `last`: when it has matured."""
+    def look_time(self, last: int) -> float:
+        """Event time of the look up to harm block `last`: when that has matured."""
         return (last + 1) * self.harm_block + self.offset + self.horizon
 
-    def last(self, at: float) -> int:
-        """The block that the look at that time is at: the inverse of `at`."""
+    def looked_block(self, at: float) -> int:
+        """The last harm block of the look at that time: the inverse of `look_time`."""
         return round((at - self.horizon - self.offset) / self.harm_block) - 1
 
     def first_blocks(self, plan: RolloutPlan) -> int:
         """Blocks whose traffic the evidence is planned with: at several scales those of a cycle, else as many as the
         first answer needs."""
-        return self.ratio if plan.scaled else plan.min_harm_blocks
+        return self.harm_blocks_per_block if plan.scaled else plan.min_harm_blocks
 
-    def known(self, last: int) -> int:
-        """The last block that is closed at the time of the look at block `last`: what needs no outcome is known."""
+    def last_closed(self, last: int) -> int:
+        """The last harm block that is closed when block `last` has matured: what needs no outcome is known of it."""
         return last + int(self.horizon // self.harm_block)
 
 

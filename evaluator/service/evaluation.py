@@ -133,9 +133,9 @@ def evaluate(
     guards = _guard(design, sums, state, fine, last)
     verdict = judge(answer, guardrails=guardrails.breached(guards.guardrails), equivalence=plan.margin or None)
     result, found, reasons = _verdict(answer, kept, verdict, guards, plan, len(sums.rivals))
-    context = _drift_context(design, plan, matured, drift, design.at(last))
+    context = _drift_context(design, plan, matured, drift, design.look_time(last))
     return Evaluation(
-        **_facts(design, plan, name, sums, design.at(last), offsets),
+        **_facts(design, plan, name, sums, design.look_time(last), offsets),
         **_traffic(plan, sums, last, task),
         result=result,
         cause=found.cause,
@@ -172,7 +172,7 @@ def unplanned_evaluation(
     blocks = [block for index, block in sorted(sums.blocks.items()) if index <= last]
     waits = f"{len(blocks)} of at least {design.first_blocks(plan)} blocks are closed"
     return Evaluation(
-        **_facts(design, plan, name, sums, design.at(last), offsets),
+        **_facts(design, plan, name, sums, design.look_time(last), offsets),
         **_traffic(plan, sums, last, task),
         id=f"{name}/{last}",
         result=Result.INCONCLUSIVE,
@@ -254,7 +254,7 @@ def _drift_context(
 
 def _known(design: EvaluationDesign, sums: RolloutSums, last: int) -> dict[int, BlockSums]:
     """Blocks that are closed at the look's own time: what needs no outcome is known of those of the horizon, too."""
-    return {index: block for index, block in sorted(sums.blocks.items()) if index <= design.known(last)}
+    return {index: block for index, block in sorted(sums.blocks.items()) if index <= design.last_closed(last)}
 
 
 def _guard(
@@ -282,7 +282,7 @@ def _guard(
     exposure = guardrails.multiple_exposure(closed, units, state.multiple_exposure_p)
     if exposure.p_value is not None:
         state.multiple_exposure_p = exposure.p_value
-    window = range(design.known(last) - design.ratio + 1, design.known(last) + 1)
+    window = range(design.last_closed(last) - design.harm_blocks_per_block + 1, design.last_closed(last) + 1)
     traffic = guardrails.no_traffic([known[index] for index in window if index in known])
     return _Guards(ratio, readings, arrival, differs, conflicts, exposure, traffic, found)
 

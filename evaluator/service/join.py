@@ -23,6 +23,7 @@ from evaluator.service.joined import (
     Draw,
     Exposure,
     HoldoutDraw,
+    JoinResult,
     Match,
     Pair,
     Rivals,
@@ -39,10 +40,14 @@ from gauntlet.types import CHALLENGER, CHAMPION, PREVIOUS
 
 
 class _Row(msgspec.Struct, array_like=True):
-    """One id. `done` once the outcome was counted (in time or late); scored, paired, rated: bits of the comparisons and
-    of the scores that were. contradicted: when the first outcome came that contradicts the truth; told: it was
-    reported. reports: outcomes that wait for the horizon to be over, in the order in which they came; waiting: the row
-    is in the table of those; arrived: an outcome in time was reported."""
+    """All that came for one id, and what of it was reported.
+
+    done: the label was reported, in time or late. scored, paired: bit n is set once the exposure's contest n was
+    reported as such (of `paired` the bit after them: the champion before); rated: bit n, once shadow score n was.
+    contradicted: when the first outcome came that contradicts the label; told: that was reported. reports: outcomes
+    that wait for the horizon to be over, in the order in which they came; waiting: the row is in the table of those;
+    arrived: an outcome in time was reported.
+    """
 
     at: float
     exposure: Exposure | None = None
@@ -90,28 +95,6 @@ _CHUNK = 500  # parameters of one SELECT; SQLite allows many more, but parsing g
 _TABLE = "CREATE TABLE IF NOT EXISTS joins (id TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL) WITHOUT ROWID"
 _WAITING = "CREATE TABLE IF NOT EXISTS waiting (at REAL, id TEXT, PRIMARY KEY (at, id)) WITHOUT ROWID"
 _UPSERT = "INSERT INTO joins VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET at = ?2, row = ?3"
-
-
-class JoinResult(msgspec.Struct):
-    """What one batch has joined: new predictions with their exposures, outcomes that arrived in time (also those that
-    wait), matches (exposure and label), pairs, those of two challengers (`rivals`), shadow scores with a label
-    (`rated`), requests that both models of a comparison were asked for (`scored`, whatever becomes of their outcome),
-    contradicted labels, and counts by kind."""
-
-    predictions: list[Prediction]
-    exposures: list[Exposure]
-    arrivals: list[Match]
-    matches: list[Match]
-    pairs: list[Pair]
-    rivals: list[Rivals]
-    rated: list[Match]
-    scored: list[Scored]
-    contradictions: list[Contradiction]
-    counts: Counter[str]
-
-    @classmethod
-    def nothing(cls) -> JoinResult:
-        return cls([], [], [], [], [], [], [], [], [], Counter())
 
 
 class JoinTable:

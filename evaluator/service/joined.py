@@ -204,3 +204,25 @@ class Scored(msgspec.Struct, frozen=True, array_like=True):
     contest: Contest
     champion: bool
     challenger: bool
+
+
+class JoinResult(msgspec.Struct):
+    """What one batch has joined: new predictions with their exposures, outcomes that arrived in time (also those that
+    wait), matches (exposure and label), pairs, those of two challengers (`rivals`), shadow scores with a label
+    (`rated`), requests that both models of a comparison were asked for (`scored`, whatever becomes of their outcome),
+    contradicted labels, and counts by kind."""
+
+    predictions: list[Prediction]
+    exposures: list[Exposure]
+    arrivals: list[Match]
+    matches: list[Match]
+    pairs: list[Pair]
+    rivals: list[Rivals]
+    rated: list[Match]
+    scored: list[Scored]
+    contradictions: list[Contradiction]
+    counts: Counter[str]
+
+    @classmethod
+    def nothing(cls) -> JoinResult:
+        return cls([], [], [], [], [], [], [], [], [], Counter())

@@ -24,8 +24,8 @@ from evaluator.service.design import evaluation_design, tracked_metrics
 from evaluator.service.evaluation import alarm_evaluation, evaluate, unplanned_evaluation
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.findings import findings
-from evaluator.service.join import JoinResult, JoinTable
-from evaluator.service.joined import holdout_name
+from evaluator.service.join import JoinTable
+from evaluator.service.joined import JoinResult, holdout_name
 from evaluator.service.ramp_shares import with_ramp_shares
 from evaluator.service.validation import Batch, EventValidator, InputEvent
 from evaluator.service.watches import GrossHarmMonitor, RateMonitor
@@ -200,7 +200,7 @@ class Pipeline:
         """
         found: list[OutputEvent] = []
         if self._watermark.latest:
-            first_open = self._design.matured(self.watermark)
+            first_open = self._design.first_open(self.watermark)
             self._rates.mature(self.watermark)
             rounds_over = self._aa.advance(first_open)
             rollouts = self._accumulators.rollouts
@@ -325,7 +325,7 @@ class Pipeline:
     def _forget(self, rounds_over: bool) -> None:
         """Keep the sums of the latest rollouts and of the blocks that health still looks at."""
         numbered = sorted(self._accumulators.rollouts, key=_number)
-        over = self._design.matured(self.watermark) - 2 * self._design.ratio
+        over = self._design.first_open(self.watermark) - 2 * self._design.harm_blocks_per_block
         recent = [name for name in numbered if max(self._accumulators.rollouts[name].blocks, default=0) >= over]
         keep = sorted({*recent, *numbered[-_ROLLOUTS_KEPT:]}, key=_number)
         if rounds_over or len(keep) < len(numbered):

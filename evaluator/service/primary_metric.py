@@ -60,11 +60,15 @@ def look(
     have not matured, speak for harm alone, unless that waits."""
     tails = _tails(matured.values())
     if not plan.scaled:
-        fine = blocks_of(plan, list(matured.values())) if design.ratio > 1 else None
-        return advance(state, _merged(plan, matured, design.ratio, last), test, fine, tails)
-    lengths = (1, design.ratio // MIDDLE_PARTS, design.ratio)
-    whole = {i: block for i, block in matured.items() if (i // design.ratio + 1) * design.ratio - 1 <= last}
-    known, end = (matured, last) if test.harm_waits else ({**matured, **(young or {})}, last + design.young)
+        fine = blocks_of(plan, list(matured.values())) if design.harm_blocks_per_block > 1 else None
+        return advance(state, _merged(plan, matured, design.harm_blocks_per_block, last), test, fine, tails)
+    lengths = (1, design.harm_blocks_per_block // MIDDLE_PARTS, design.harm_blocks_per_block)
+    whole = {
+        i: block
+        for i, block in matured.items()
+        if (i // design.harm_blocks_per_block + 1) * design.harm_blocks_per_block - 1 <= last
+    }
+    known, end = (matured, last) if test.harm_waits else ({**matured, **(young or {})}, last + design.early_blocks)
     win = [_merged(plan, whole, length, last) for length in lengths]
     harm = [_merged(plan, known, length, end) for length in lengths]
     return advance_at_scales(state, win, harm, test, tails)
@@ -80,7 +84,7 @@ def young_blocks(
     ones. Hence all of a block's pairs are asked for but `_MISSING`, and these are taken to speak for the challenger.
     """
     found: dict[int, Evidence] = {}
-    for index in range(last + 1, last + design.young + 1):
+    for index in range(last + 1, last + design.early_blocks + 1):
         block = sums.blocks.get(index)
         if block is None or not block.early.n:
             continue

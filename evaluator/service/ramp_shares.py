@@ -48,14 +48,16 @@ def _on_ramp(
     latest: dict[float, int] = {}
     serving: dict[float, list[tuple[int, Evaluation]]] = defaultdict(list)
     for look in looks:
-        known = design.known(design.last(look.at))
+        known = design.last_closed(design.looked_block(look.at))
         blocks = {index: block.exposures for index, block in rollouts[look.rollout].blocks.items() if index <= known}
         blocks = {index: exposures for index, exposures in blocks.items() if any(exposures.values())}
         last = max(blocks, default=None)
         if last is None:
             continue
         latest[look.at] = max(latest.get(look.at, last), last)
-        if look.standard_error and any(n[CHALLENGER] for i, n in blocks.items() if i > last - design.ratio):
+        if look.standard_error and any(
+            n[CHALLENGER] for i, n in blocks.items() if i > last - design.harm_blocks_per_block
+        ):
             serving[look.at].append((last, look))
     found = [[look for last, look in some if last == latest[at]] for at, some in serving.items()]
     return [together for together in found if together]

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from evaluator.service.counters import class_end, quantile_class, time_class
 from evaluator.service.design import WATCH_SHARE, Guard, RolloutPlan
 from evaluator.service.guardrails import LABEL_ARRIVAL
-from evaluator.service.join import JoinResult
-from evaluator.service.joined import Contest, Exposure
+from evaluator.service.joined import Contest, Exposure, JoinResult
 from evaluator.stats.watches import GrossHarm, GrossHarmWatch, RateHarm, RateWatch
 from gauntlet.config import RATES
 from gauntlet.types import CHALLENGER, CHAMPION

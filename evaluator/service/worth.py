@@ -103,11 +103,11 @@ class WorthTracker:
         """Take every look that has become due; `champion` serves now, `first_open` is the first block that has not
         matured."""
         self._champion = champion
-        end = first_open // self._design.ratio
+        end = first_open // self._design.harm_blocks_per_block
         for sums in sorted(self._accumulators.worth.values(), key=lambda sums: (sums.first, sums.promotion)):
             if not sums.blocks:
                 continue  # nobody was scored in shadow yet
-            test, first = self._tests.get(sums.promotion), min(sums.blocks) // self._design.ratio
+            test, first = self._tests.get(sums.promotion), min(sums.blocks) // self._design.harm_blocks_per_block
             if test is None and sums.promotion not in self._entries and first < end:
                 plan = msgspec.structs.replace(self._design.plan, form="paired")
                 number = max((entry.number for entry in self._entries.values()), default=0) + 1
@@ -132,7 +132,7 @@ class WorthTracker:
 
     def _advance(self, test: _Test, sums: PromotionSums, end: int) -> None:
         """One look after another at the closed large blocks that have pairs."""
-        ratio = self._design.ratio
+        ratio = self._design.harm_blocks_per_block
         for index in sorted({each // ratio for each in sums.blocks}):
             if not test.next_block <= index < end:
                 continue

@@ -86,7 +86,7 @@ class ModelStore(Protocol):
         """As `versions`; where a server does not answer, those that this machine has met."""
 
     def damaged(self) -> list[DamagedFile]:
-        """Why each of the others can't."""
+        """The versions that can't be read, each as the error that says why."""
 
 
 class ReferenceStore(Protocol):

@@ -119,8 +119,8 @@ def test_an_hour_that_has_been_used_stays_in_use() -> None:
     ],
 )
 def test_split_traffic_explicit_blocks_and_corrections_wait_for_the_horizon(more: str) -> None:
-    assert design(more).young == 0
-    assert design().young == 21
+    assert design(more).early_blocks == 0
+    assert design().early_blocks == 21
 
 
 def test_a_successor_in_shadow_waits_with_all_of_it() -> None:

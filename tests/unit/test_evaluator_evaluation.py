@@ -73,7 +73,7 @@ def test_a_block_is_looked_at_when_it_has_matured_and_only_then(tmp_path: Path) 
     made = config(tmp_path)
     rules = evaluation_design(made)
     ready = BLOCK + HORIZON
-    assert [rules.matured(at) for at in (ready - 0.01, ready, ready + BLOCK)] == [0, 1, 2]
+    assert [rules.first_open(at) for at in (ready - 0.01, ready, ready + BLOCK)] == [0, 1, 2]
     evaluator = Evaluator(made, tmp_path / "e.db", MemoryLog())
     start = 50 * BLOCK
     evaluator.pipeline.step(batch([prediction(1, start), outcome(1, start + 1.0), prediction(2, start + ready - 0.01)]))

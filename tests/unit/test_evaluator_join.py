@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from builders.evaluator_events import HORIZON, contender, outcome, prediction, shadow, treated
 
-from evaluator.service.join import JoinResult, JoinTable
-from evaluator.service.joined import Contest
+from evaluator.service.join import JoinTable
+from evaluator.service.joined import Contest, JoinResult
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from builders.evaluator_events import HORIZON, outcome, prediction, shadow, trea
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.service.join import JoinResult, JoinTable
-from evaluator.service.joined import Truth, settled_label
+from evaluator.service.join import JoinTable
+from evaluator.service.joined import JoinResult, Truth, settled_label
 
 ASKED = 50.0
 
