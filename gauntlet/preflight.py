@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,13 @@ def _refuse_folder(folder: Path) -> None:
         raise ConfigError(f"cannot write to the data folder {folder}: {present} is a file")
     if not os.access(present, os.W_OK | os.X_OK):
         raise ConfigError(f"cannot write to the data folder {folder}: Permission denied for {present}")
+    if os.name != "nt" and not os.statvfs(present).f_blocks:  # /proc, /sys and their like: rights say nothing there
+        try:
+            tempfile.TemporaryDirectory(prefix=".gauntlet-", dir=present).cleanup()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to the data folder {folder}: {present} takes no folder: {error.strerror}"
+            ) from error
 
 
 def notes(config: Config, model: object, schema: Schema, seconds: float) -> Iterator[str]:

@@ -264,7 +264,12 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise BadInput(str(error), code="bad_request") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError as error:
+        raise BadInput(
+            "the body is nested too deeply: a request needs four levels of lists and objects, hundreds are read",
+            code="nested_too_deeply",
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"the body is not JSON: {error}", code="malformed_json") from error
 
 

@@ -92,6 +92,7 @@ BAD = [
     (b'{"features": {"x1": 1, "x2": 2, "x3": 3}, "id": ""}', 400, None),
     (b'{"features": {"x1": 1, "x2": 2, "x3": 3}, "at": 1.0}', 400, "time_not_allowed"),
     (b"[" * 100_000, 400, None),
+    (b'{"features": {"x1": ' + b"[" * 5000, 400, "nested_too_deeply"),
     (b'{"instances": ' + json.dumps([{"features": {}}] * 5000).encode() + b"}", 413, "too_many_instances"),
 ]
 

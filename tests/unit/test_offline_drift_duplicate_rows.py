@@ -9,7 +9,7 @@ from builders.drift_tables import features
 
 import gauntlet
 from evaluator.drift.columns import Coded
-from evaluator.offline.drift.data_findings import DuplicateRows
+from evaluator.offline.duplicate_rows import DuplicateRows
 
 
 def repeated(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:

@@ -58,6 +58,7 @@ REFUSED = {
     "a log that is no address": ({"log": "kafka://"}, "a Kafka log is kafka://host:port"),
     "a state store that is no address": ({"state": "redis://localhost:port/0"}, "state: "),
     "a data folder that is a file": ({"data": "taken"}, "cannot write to the data folder"),
+    "a data folder below /proc": ({"data": "/proc/x"}, "/proc takes no folder: "),
     "a data folder below a file": ({"data": "taken/below"}, "taken is a file"),
 }
 

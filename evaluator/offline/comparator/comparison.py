@@ -24,6 +24,7 @@ from gauntlet.table import Table
 from gauntlet.types import Task
 
 _FEW_BLOCKS = 14
+_REPEATED = 0.05  # share of rows that equal an earlier one, from which it is noted
 
 
 def run(
@@ -122,6 +123,13 @@ def _notes(read: HeldOutRows, blocks: int, rows: HoldoutRows) -> list[str]:
     found, units = [], int(read.unit.max()) + 1
     if read.unit_name == "row":
         found.append("rows are taken as independent; where those of a day or a customer err together, give --cluster")
+        repeated, of = read.repeated
+        if repeated > _REPEATED * of:
+            found.append(
+                f"{repeated:,} of {of:,} rows equal an earlier one in the truth and in every feature: if they are "
+                "copies (a join, oversampling), the interval is too narrow, so leave them out, or name with --cluster "
+                "what they are copies of"
+            )
     elif blocks < _FEW_BLOCKS:
         found.append(f"{units} values of {read.unit_name} are few: only large improvements can be shown")
     if units > blocks:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluator.drift.columns import Coded, Column
 from evaluator.offline.comparator.models import BATCH, ComparedModel
 from evaluator.offline.comparator.settings import PERIODS, ComparatorError, ComparatorSettings
+from evaluator.offline.duplicate_rows import DuplicateRows
 from gauntlet.holdout.statistics import Floats
 from gauntlet.registry.artifact import Schema
 from gauntlet.registry.column_rows import ColumnRows
@@ -35,6 +37,8 @@ class HeldOutRows:
     outputs: tuple[Floats, Floats]
     batch: Sequence[Mapping[str, Any]]
     unit_name: str
+    repeated: tuple[int, int]
+    """Rows that equal an earlier one in the truth and all features, and of how many (the first half million)."""
 
 
 def features_of(kinds: Mapping[str, str], settings: ComparatorSettings) -> dict[str, str]:
@@ -63,11 +67,13 @@ def read(
     values: dict[str, tuple[str, ...]] = {}
     outputs: tuple[list[Floats], list[Floats]] = ([], [])
     batch: Sequence[Mapping[str, Any]] = ()
+    repeats = DuplicateRows()
     for chunk in table.chunks(sorted(numbers), sorted(texts), _ROWS):
         cells = ChunkReader(table.name, chunk)
         truth.append(cells.truths(settings.target, schemas[0]))
         units.append(_units(cells, chunk, settings, period))
         rows = _rows(cells, schemas)
+        repeats.add(_compared(chunk, schemas, truth[-1]), chunk.rows)
         batch = batch or [*rows[:BATCH]]
         for one, found in zip(pair, outputs, strict=True):
             found.append(one.predict(rows, chunk.start))
@@ -83,7 +89,15 @@ def read(
         outputs=(np.concatenate(outputs[0]), np.concatenate(outputs[1])),
         batch=batch,
         unit_name="row" if settings.cluster is None and period is None else settings.cluster or "day",
+        repeated=(repeats.count(repeats.rows), repeats.rows),
     )
+
+
+def _compared(chunk: Chunk, schemas: Sequence[Schema], truth: Floats) -> dict[str, Column]:
+    """Features and truth."""
+    names = {feature.name for schema in schemas for feature in schema.features}
+    texts = {name: Coded(codes.codes, codes.values) for name, codes in chunk.texts.items() if name in names}
+    return {**{name: chunk.numbers[name] for name in sorted(names & chunk.numbers.keys())}, **texts, "": truth}
 
 
 def _period(table: Table, settings: ComparatorSettings) -> float | None:

@@ -18,13 +18,13 @@ import numpy as np
 from evaluator.drift.columns import Coded, Column
 from evaluator.drift.grid import Floats
 from evaluator.offline.drift.data_findings import (
-    DuplicateRows,
     TimestampStats,
     duplicate_findings,
     parse_timestamps,
     timestamp_findings,
 )
 from evaluator.offline.drift.records import DriftRequestError, Finding
+from evaluator.offline.duplicate_rows import DuplicateRows
 from gauntlet.clock import parse_timestamp
 from gauntlet.spelling import parse_number
 from gauntlet.table import Chunk, Codes, Table, TableError
