@@ -114,14 +114,14 @@ class RetrainingRoutes:
         """Change settings of retraining under the names that people know, such as `performance_threshold` or
         `schedule_cron`; null takes a change back. They hold over the configuration file's, also after a restart. The
         reason stands among them, or in the address."""
-        model = body.get("model_name", body.get("model", self._model))
+        operations = self._asked(body.get("model_name", body.get("model", self._model)))
         settings = {name: value for name, value in body.items() if name not in _NO_SETTINGS}
         if "reason" in body:
             reason = _remark(body["reason"])
         if not settings:
             raise BadInput("no setting is given: name one, as in performance_threshold", code="bad_request")
         try:
-            return json_response(200, await self._asked(model).configure(_caller(request), settings, reason))
+            return json_response(200, await operations.configure(_caller(request), settings, reason))
         except ConfigError as error:
             raise BadInput(str(error), code=error.code) from error
 

@@ -234,7 +234,7 @@ def _left_to_train(request: RetrainRequest, context: RetrainContext, settings: R
     """Whether the rows that are not held out are enough to train on: with fewer a job could only fail."""
     known, least = context.left_to_train, settings.min_data_points
     count = "an unknown number of" if known is None else f"{known:,}"
-    held_out = f"the newest {span(settings.validation + settings.test)} are held out"
+    held_out = f"the newest {lasting(settings.validation + settings.test)} are held out"
     met = None if known is None else known >= least or (request.kind == "manual" and request.urgent)
     detail = f"{count} labelled rows are left, {least:,} wanted: {held_out}"
     return Condition("rows to train on", met, detail, passing=True, value=known, limit=least)

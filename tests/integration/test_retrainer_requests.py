@@ -247,7 +247,7 @@ async def test_no_job_starts_while_all_rows_would_be_held_out(configured: Callab
             checked = await loop.worker.operations.check()
             (rows,) = [condition for condition in checked.conditions if condition.name == "rows to train on"]
             assert (rows.value, rows.limit, rows.met) == (left, 100, left == 100)
-            assert rows.detail == f"{left} labelled rows are left, 100 wanted: the newest 14d are held out"
+            assert rows.detail == f"{left} labelled rows are left, 100 wanted: the newest 14 d are held out"
             assert len(loop.store.jobs) == (left == 100)
 
 
