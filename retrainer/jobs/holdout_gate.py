@@ -17,6 +17,9 @@ from gauntlet.types import Rule, Task
 
 Floats = NDArray[np.float64]
 
+_WHOLE = 0.5
+"""Share of a usual block's rows that a block must have to speak for a model that is worse in all the others."""
+
 
 class BoundedImprovement(msgspec.Struct, frozen=True, kw_only=True):
     """A mean improvement a row with its one-sided lower bound; `lower` is None where the blocks allow none."""
@@ -67,9 +70,7 @@ def improvement(
     Rows are summed within blocks of `block` seconds that begin `offset` after midnight UTC; blocks are drawn with
     replacement, see `gauntlet.holdout.bootstrap`.
     """
-    _, place = np.unique(np.floor((np.asarray(times, dtype=np.float64) - offset) / block), return_inverse=True)
-    sums: Floats = np.bincount(place, weights=differences).astype(np.float64)
-    counts: Floats = np.bincount(place).astype(np.float64)
+    sums, counts = _blocks(differences, times, block, offset)
     found = intervals(
         {"mean": Ratio(sums, counts)},
         len(sums),
@@ -81,24 +82,34 @@ def improvement(
     return BoundedImprovement(estimate=float(sums.sum() / counts.sum()), lower=found.lower, blocks=found.blocks)
 
 
+def _blocks(differences: Floats, times: Floats, block: float, offset: float) -> tuple[Floats, Floats]:
+    """Sum and number of the rows in each block that has any."""
+    _, place = np.unique(np.floor((np.asarray(times, dtype=np.float64) - offset) / block), return_inverse=True)
+    return np.bincount(place, weights=differences).astype(np.float64), np.bincount(place).astype(np.float64)
+
+
 def _answer(
     rule: Rule,
     metric: str,
     rows: int,
     found: BoundedImprovement,
     worse: float | None,
+    throughout: bool,
     margin: float,
     min_improvement: float,
     confidence: float,
 ) -> tuple[bool, list[str]]:
-    """Whether the rule accepts this improvement, and why. `worse`: the bound of the opposite; `margin`: the loss that
-    `refresh` allows, in the metric's units."""
+    """Whether the rule accepts this improvement, and why. `worse`: the bound of the opposite; `throughout`: whether it
+    is worse by more than the margin in every block; `margin`: the loss that `refresh` allows, in the metric's units."""
     improves = f"{metric} improves by {found.estimate:.4g} a row on {rows:,} held-out rows"
     over = f"at {confidence:.0%} confidence over {found.blocks} blocks"
     if rule is Rule.REFRESH:
         if worse is None or worse <= margin:
             return True, [improves, f"{over} it is not shown to be worse by more than the margin of {margin:.4g}"]
-        return False, [improves, f"{over} it is worse by at least {worse:.4g}, more than the margin of {margin:.4g}"]
+        shown = f"{over} it is worse by at least {worse:.4g}, more than the margin of {margin:.4g}"
+        if throughout:
+            return False, [improves, f"{shown}, and by that much in each of them"]
+        return True, [improves, f"{shown}, but not in each of them: fitted anew on all rows, it may have learned why"]
     enough = found.estimate >= min_improvement
     sure = found.lower is not None and found.lower > 0
     if found.lower is None:
@@ -130,8 +141,9 @@ def compare(
     seed: int,
 ) -> GateAnswer:
     """The gate. `prove`: better by at least `min_improvement` (in the metric's units), and surely better than not at
-    all. `refresh`: not surely worse by more than `margin`, a share of the champion's mean loss; a live comparison tells
-    more than any holdout, so only what has no hope is kept from it.
+    all. `refresh`: not surely worse by more than `margin`, a share of the champion's mean loss, and that in each block;
+    a live comparison tells more than any holdout, so only what has no hope is kept from it. After a change within the
+    held-out days both models are wrong, and which of them more is chance; what will serve has those days learned, too.
 
     `champion` and `challenger` are both models' outputs on the same rows, which neither was fitted on; `truth` is class
     indices or values, `times` seconds.
@@ -146,7 +158,12 @@ def compare(
 
     found = bounded(difference)
     worse = bounded(-difference).lower if rule is Rule.REFRESH else None
-    accepted, reasons = _answer(rule, metric, len(difference), found, worse, allowed, min_improvement, confidence)
+    sums, counts = _blocks(difference, times, block, offset)
+    whole = counts >= _WHOLE * np.median(counts)
+    throughout = bool((-sums > allowed * counts)[whole].all())
+    accepted, reasons = _answer(
+        rule, metric, len(difference), found, worse, throughout, allowed, min_improvement, confidence
+    )
     return GateAnswer(
         accepted=accepted,
         reasons=reasons,

@@ -54,12 +54,12 @@ def split(
 
     Without a search nothing is tuned on the validation days: they are part of the holdout, and there are no validation
     rows. Rows that the champion was fitted on (up to `champion_saw_to`) are no holdout: it would look better on them
-    than it is.
+    than it is. Without a search they are trained on, so that the new model has seen no less than the champion.
     """
     start = end - settings.validation - settings.test
     held_out = end - settings.test if search else start
     first = held_out if champion_saw_to is None else max(held_out, np.nextafter(champion_saw_to, np.inf))
-    return rows.between(-np.inf, start), rows.between(start, held_out), rows.between(first, np.inf)
+    return rows.between(-np.inf, start if search else first), rows.between(start, held_out), rows.between(first, np.inf)
 
 
 def work(spec: Spec, rows: JobRows, registry: Registry, report: Reporter, judge: Callable[[Answer], None]) -> Answer:

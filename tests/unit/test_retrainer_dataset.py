@@ -152,5 +152,7 @@ def test_the_split_is_chronological_and_the_holdout_unseen_by_both() -> None:
     train, _, holdout = split(rows, 100.0, settings, None)
     assert (train.times, holdout.times) == (times[:70], times[70:])
     train, _, holdout = split(rows, 100.0, settings, 79.0)
-    assert (train.times, holdout.times) == (times[:70], times[80:]), "the champion was fitted on rows up to 79"
+    assert (train.times, holdout.times) == (times[:80], times[80:]), "the champion was fitted on rows up to 79, too"
     assert holdout.features[0] == {"x": 80.0}
+    train, validation, holdout = split(rows, 100.0, settings, 85.0, search=True)
+    assert (train.times, validation.times, holdout.times) == (times[:70], times[70:80], times[86:])

@@ -67,7 +67,48 @@ def test_a_refresh_is_kept_from_live_traffic_only_where_it_has_no_hope(
 ) -> None:
     found = classified(champion, challenger, count, rule=Rule.REFRESH)
     assert found.accepted == accepted
-    assert ("worse by at least" in found.reasons[1]) != accepted
+    assert ("worse by at least" in found.reasons[1]) != accepted  # by a difference that all days share
+
+
+def by_days(differences: list[float], a_day: list[int]) -> GateAnswer:
+    """A refresh whose loss is above the champion's by so much on each day."""
+    day = np.repeat(np.arange(len(a_day)), a_day)
+    champion = np.full(len(day), 0.4)
+    challenger = champion * np.exp(-np.repeat(differences, a_day))
+    return compare(
+        "log_loss",
+        np.column_stack([1 - champion, champion]),
+        np.column_stack([1 - challenger, challenger]),
+        np.ones(len(day)),
+        (day + 0.5) * DAY,
+        task=Task.CLASSIFICATION,
+        block=DAY,
+        rule=Rule.REFRESH,
+        margin=0.05,
+        min_improvement=0.01,
+        confidence=0.95,
+        repetitions=500,
+        seed=1,
+    )
+
+
+@pytest.mark.parametrize("first", [4, 7])
+def test_a_change_within_the_held_out_days_keeps_no_refresh_from_live_traffic(first: int) -> None:
+    """Two models that were alike are both wrong then, and one more so by chance. What will serve is fitted on the days
+    since the change, too: a refusal would be a week of waiting."""
+    after = (0.6 + 0.2 * np.sin(np.arange(first, 14) ** 2)).tolist()
+    found = by_days([0.0] * first + after, [30] * 14)
+    assert found.accepted
+    assert "worse by at least" in found.reasons[1]
+    assert "not in each of them" in found.reasons[1]
+
+
+def test_a_refresh_that_is_worse_on_all_whole_days_is_refused() -> None:
+    """A few rows before the first whole day don't speak for it."""
+    worse = (0.15 + 0.05 * np.sin(np.arange(14) ** 2)).tolist()
+    assert not by_days(worse, [30] * 14).accepted
+    assert not by_days([0.04, *worse], [6] + [30] * 14).accepted
+    assert by_days([0.04, *worse], [30] * 15).accepted
 
 
 def test_a_worse_challenger_is_refused() -> None:
