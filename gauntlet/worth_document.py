@@ -69,8 +69,12 @@ def sentence(one: PromotionWorth) -> str:
     days += ", too few blocks for an interval" if one.lower is None and one.upper is None else ""
     return (
         f"{one.champion} over {one.previous}: {figures(one.gain, one.lower, one.upper)} on {one.pairs:,} pairs{days} "
-        f"({one.state.replace('_', ' ')}){held_out(one.split)}"
+        f"({STATES[one.state]}){held_out(one.split)}"
     )
+
+
+STATES = {"open": "goes on", "closed": "over", "taken_back": "taken back"}
+"""The states of a ledger's entry in words; an interval's open side is another matter."""
 
 
 def held_out(split: Split | None) -> str:
@@ -98,7 +102,7 @@ def figures(gain: float, lower: float | None, upper: float | None) -> str:
     """A gain with its limits; one that is not known is left open."""
     if lower is None and upper is None:
         return f"{gain:+.4g} [no interval]"
-    low, high = ("…" if limit is None else f"{limit:+.4g}" for limit in (lower, upper))
+    low, high = ("open" if limit is None else f"{limit:+.4g}" for limit in (lower, upper))
     return f"{gain:+.4g} [{low}, {high}]"
 
 

@@ -307,7 +307,7 @@ def test_the_history_tells_each_change_and_control_characters_drive_no_terminal(
    9  2026-12-07 06:00:00 UTC  promoted shop-r0001 (v0001 → v0002), by retrainer: the challenger is better and
                                has passed the whole ramp
                                realised gain: v0002 over v0001: +0.0112 [+0.002, +0.0204] on 4,000 pairs,
-                               2026-12-08 to 2026-12-12 (open)
+                               2026-12-08 to 2026-12-12 (goes on)
 """
     )
 
@@ -338,9 +338,11 @@ def test_the_status_tells_what_promotions_were_worth_and_all_together() -> None:
         record = msgspec.structs.replace(PROMOTED, champion=entries[-1].champion)
         made = document(CONFIG, 9, record, None, reports, (), {}, START + 248 * HOUR)
         text = " ".join(status_text.status(made).split())
-        assert "v0001 over v0000: +0.02 [+0.01, +0.03] on 9,000 pairs, 2026-11-28 to 2026-12-03 (closed)" in text
+        assert "v0001 over v0000: +0.02 [+0.01, +0.03] on 9,000 pairs, 2026-11-28 to 2026-12-03 (over)" in text
         assert interval in text
-    assert "-0.001 [no interval] on 40 pairs, 2026-11-28 to 2026-12-03, too few blocks for an interval (open)" in text
+    assert (
+        "-0.001 [no interval] on 40 pairs, 2026-11-28 to 2026-12-03, too few blocks for an interval (goes on)" in text
+    )
     assert (
         "(each measured in its own time: one that wears off counts in full; 1 has too few blocks for an interval)"
         in text

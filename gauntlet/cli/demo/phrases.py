@@ -101,8 +101,8 @@ def served(month: Month) -> str:
 
 
 def broken(policy: RenewalPolicy) -> str:
-    """What the two broken models make of a policy: only a blind one serves them."""
-    return "not served" if policy.log_loss_with_broken is None else number(policy.log_loss_with_broken)
+    """What the two broken models make of a policy: only a blind one ships them; Gauntlet has met them in the run."""
+    return "the same" if policy.log_loss_with_broken is None else number(policy.log_loss_with_broken)
 
 
 def gate_loss(job: RecordedJob, who: str, metric: str) -> str:

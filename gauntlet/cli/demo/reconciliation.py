@@ -174,7 +174,7 @@ def checks(
         _check(
             "answers after the end",
             after == 0,
-            "{answers_after:,} requests answered by a model after it was taken out ({taken_out} were)"
+            "{answers_after:,} requests answered by a model after it was taken out (taken out: {taken_out})"
             + (f": {culprits}" if culprits else ""),
             {"taken_out": len(out), "answers_after": after},
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluator.offline.render import interval, rendered, signed
 from gauntlet.cli.retrain.text import moment
 from gauntlet.retraining_document import ReportDocument, ReportLine
-from gauntlet.worth_document import PromotionWorth, lineage_sentence
+from gauntlet.worth_document import STATES, PromotionWorth, lineage_sentence
 
 
 def page(report: ReportDocument) -> str:
@@ -27,7 +27,7 @@ def page(report: ReportDocument) -> str:
 def _promotion(one: PromotionWorth) -> list[str]:
     """The cells of one promotion."""
     names = [one.promotion, one.champion, one.previous, moment(one.since), moment(one.until), f"{one.pairs:,}"]
-    return [*names, signed(one.gain), interval(one.lower, one.upper), one.state.replace("_", " ")]
+    return [*names, signed(one.gain), interval(one.lower, one.upper), STATES[one.state]]
 
 
 def _row(one: ReportLine) -> dict[str, object]:
