@@ -45,6 +45,7 @@ _log = get_logger("gauntlet.retrainer")
 _TOPICS = (keys.EVALUATIONS, keys.DRIFT)
 _BATCH = 256
 _LOOK_SECONDS = 2.0  # between two turns where no hint of news comes
+_REST_SECONDS = 0.1  # between two turns however many hints come: a busy log gives one with every write
 _JOB_SECONDS = 0.1  # while a job's process works: its steps and its end give no hint
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 2.0
 _JOBS_SHOWN = 20
@@ -157,6 +158,7 @@ class Worker:
                 if self._faults.over(_PAUSED):
                     continue  # the next turn tells it
                 if not busy:
+                    await pause(stop, _REST_SECONDS)
                     seconds = _JOB_SECONDS if self._store.live else _LOOK_SECONDS
                     await pause(
                         stop, seconds, self._reader.wait(seconds), self._state.wait(seconds), self._asked.wait()

@@ -46,6 +46,8 @@ class WorkerSettings:
     predictions: int = 2000
     """About 0.1 s of work, so that a stop is never far away."""
     outcomes: int = 5000
+    gather: float = 0.1
+    """After all there was is read: so long events come together, as a step costs as much as tens of them."""
     commit: float = 0.2
     """How much work a crash repeats, and how late a verdict can be."""
     discover: float = 2.0
@@ -130,6 +132,7 @@ class Worker:
         self._drained = False
         self._committed = time.monotonic()
         self._dirty = False
+        self._behind = False
         self._prepared: _Commit | None = None
         self._unsure = False
         self._unsent = True
@@ -155,7 +158,9 @@ class Worker:
                     busy = await self.step()
                     if self._faults.over(_PAUSED):
                         await self._report()
-                    if not busy:
+                    if not self._behind:
+                        if busy:
+                            await pause(stop, self._settings.gather)
                         seconds = self._settings.commit if self._dirty else self._settings.discover
                         await pause(stop, seconds, self._reader.wait(seconds))
                 except (LogUnavailable, StateUnavailable) as error:
@@ -258,6 +263,7 @@ class Worker:
         if not self._targets:
             self._drained = False
             predictions, offsets = await self._read(keys.PREDICTIONS, None)
+            self._behind = len(predictions) >= self._settings.predictions
             busy = await self._fold(keys.PREDICTIONS, predictions, offsets)
             ends = {
                 f"{keys.OUTCOMES}/{partition}": await self._reader.end(keys.OUTCOMES, partition)
@@ -270,6 +276,7 @@ class Worker:
             place: end for place, end in self._targets.items() if place in offsets and offsets[place] < end
         }
         self._drained = not self._targets
+        self._behind = self._behind or not self._drained
         return busy
 
     async def _read(self, topic: str, ends: dict[str, int] | None) -> tuple[Records, dict[str, int]]:

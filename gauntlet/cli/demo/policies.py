@@ -5,9 +5,10 @@ A blind policy serves whatever is handed in, the demo's two broken models among 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,10 +100,15 @@ def blind(hindsight: Hindsight, first: Floats, every: int, window: int, start: i
     """Each flight's log loss when every refit is deployed at once and stays until the next one. first: the losses of
     the first model; start: the day of the first refit."""
     served = first.copy()
-    for day, until in pairwise([*hindsight.refits(every, start), hindsight.end]):
+
+    def deploy(day: int, until: int) -> None:
         part = hindsight.between(day, until)
         if part.start < part.stop:
             served[part] = hindsight.losses(hindsight.refit(window, day), part)
+
+    days = [*hindsight.refits(every, start), hindsight.end]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # fitting leaves the interpreter to others most of the time
+        list(pool.map(deploy, days, days[1:]))
     return served
 
 

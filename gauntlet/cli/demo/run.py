@@ -20,6 +20,7 @@ from string import Template
 
 import pandas as pd
 import skops.io
+from threadpoolctl import threadpool_limits
 
 from gauntlet import bootstrap
 from gauntlet.cli.demo import flights as data
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # replay, services and jobs share the cores already
         os.environ.setdefault(name, "1")
+    threadpool_limits(1)  # this process has loaded its libraries before
     ports = _free_ports(3)
     status = f"http://127.0.0.1:{ports[0]}/v1/experiments/{EXPERIMENT}"
     folder = Path(arguments.folder)
