@@ -46,7 +46,7 @@ class WorkerSettings:
     predictions: int = 2000
     """About 0.1 s of work, so that a stop is never far away."""
     outcomes: int = 5000
-    gather: float = 0.1
+    gather: float = 0.05
     """After all there was is read: so long events come together, as a step costs as much as tens of them."""
     commit: float = 0.2
     """How much work a crash repeats, and how late a verdict can be."""

@@ -27,10 +27,10 @@ from gauntlet.config import Config
 from gauntlet.errors import GauntletError
 from gauntlet.status import EvaluatorProgress, RetrainerProgress, RouterProgress
 
-_TICK = 1800  # seconds of the flights' clock in one request: about 25 flights in the day
+_TICK = 3600  # seconds of the flights' clock in one request: about 50 flights in the day
 _ROUTER_SECONDS = 60.0  # how long the router may be away, at the start or in a restart
 _SETTLE_SECONDS = 300.0
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 
 P = TypeVar("P", EvaluatorProgress, RetrainerProgress, RouterProgress)
 
