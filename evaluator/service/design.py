@@ -193,8 +193,8 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
 class EvaluationDesign:
     """How the experiment is evaluated, made once from the configuration. Times are in seconds.
 
-    block: length of the blocks that a win is judged by; harm_block: of the finest ones, which all sums are kept in, and
-    whose indexes all methods take and give.
+    block: length of the (large) blocks that a win is judged by. harm_block: of the finest ones, in which all sums are
+    kept; the methods take and give their indexes.
     early: age of a request up to which its label is early; 0 where harm waits for the horizon: with explicit blocks, in
     split form, where early labels may be those of one arm's kind, and where labels may yet be corrected.
     """

@@ -31,8 +31,8 @@ class Limits(NamedTuple):
     upper: float | None = None
 
 
-class _Test:
-    """The two tests of one promotion between two looks."""
+class _PromotionTests:
+    """The state of one promotion's two tests between two looks, and of its reverse holdout's."""
 
     def __init__(self, plan: RolloutPlan, number: int, next_block: int) -> None:
         self.plan = plan
@@ -44,7 +44,7 @@ class _Test:
 
     @property
     def tests(self) -> tuple[Plan, Plan]:
-        """The promotion's own, and that of the link."""
+        """The promotion's own at `harm_alpha`, and that of its link in the lineage at a part of it."""
         alpha = self.plan.harm_alpha
         return self.plan.worth(alpha), self.plan.worth(link_level(alpha, self.number))
 
@@ -80,7 +80,7 @@ class _Test:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> _Test:
+    def from_dict(cls, data: dict[str, Any]) -> _PromotionTests:
         test = cls(msgspec.convert(data["plan"], RolloutPlan), data["number"], data["next_block"])
         test.states = tuple(
             State.from_dict(plan, state) for plan, state in zip(test.tests, data["states"], strict=True)
@@ -95,7 +95,7 @@ class WorthTracker:
     def __init__(self, design: EvaluationDesign, accumulators: Accumulators) -> None:
         self._design = design
         self._accumulators = accumulators
-        self._tests: dict[str, _Test] = {}
+        self._tests: dict[str, _PromotionTests] = {}
         self._entries: dict[str, Entry] = {}  # by promotion, in the order of their first pairs
         self._champion: str | None = None
 
@@ -111,7 +111,7 @@ class WorthTracker:
             if test is None and sums.promotion not in self._entries and first < end:
                 plan = msgspec.structs.replace(self._design.plan, form="paired")
                 number = max((entry.number for entry in self._entries.values()), default=0) + 1
-                test = self._tests[sums.promotion] = _Test(plan, number, first)
+                test = self._tests[sums.promotion] = _PromotionTests(plan, number, first)
             if test is not None:
                 self._advance(test, sums, end)
 
@@ -130,7 +130,7 @@ class WorthTracker:
         entries = list(self._entries.values())
         return Ledger(entries=entries, lineage=None if self._champion is None else lineage(entries, self._champion))
 
-    def _advance(self, test: _Test, sums: PromotionSums, end: int) -> None:
+    def _advance(self, test: _PromotionTests, sums: PromotionSums, end: int) -> None:
         """One look after another at the closed large blocks that have pairs."""
         ratio = self._design.harm_blocks_per_block
         for index in sorted({each // ratio for each in sums.blocks}):
@@ -168,7 +168,7 @@ class WorthTracker:
     def restore(self, data: dict[str, Any] | None) -> None:
         """Replace the state by that of a `to_dict`; None: there is none yet."""
         data = data or {"tests": {}, "entries": [], "champion": None}
-        self._tests = {name: _Test.from_dict(test) for name, test in data["tests"].items()}
+        self._tests = {name: _PromotionTests.from_dict(test) for name, test in data["tests"].items()}
         self._entries = {entry.promotion: entry for entry in msgspec.convert(data["entries"], list[Entry])}
         self._champion = data["champion"]
 

@@ -36,7 +36,10 @@ LEAST_SPREAD: Final = 0.5
 
 
 class PowerSums:
-    """n and Σ (y−c)ᵏ for k = 1 … 4 of both arms, shape (2, 5); c is the first value, so that none is far from it."""
+    """n and Σ (y−c)ᵏ for k = 1 … 4 of both arms, shape (2, 5); c is the first value, so that none is far from it.
+
+    In floats, for one pass over a file; a stream's `TailSums` are the same in integers, exact in whatever order.
+    """
 
     def __init__(self) -> None:
         self.sums = np.zeros((2, 5))
