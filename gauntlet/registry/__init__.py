@@ -20,6 +20,7 @@ __all__ = [
     "Version",
     "VersionLabels",
     "check_status",
+    "readable",
 ]
 
 
@@ -52,6 +53,13 @@ def check_status(status: str) -> None:
     """Raise ValueError unless `status` is one of `STATUSES`."""
     if status not in STATUSES:
         raise ValueError(f"a status must be one of {', '.join(STATUSES)}, not {status!r}")
+
+
+def readable(found: list[Version], damaged: list[DamagedFile]) -> list[Version]:
+    """What `ModelStore.versions` gives of these versions and of those that can't be read. Raises `DamagedFile`."""
+    if damaged and not found:
+        raise damaged[0]
+    return found
 
 
 class ModelStore(Protocol):

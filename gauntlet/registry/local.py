@@ -16,7 +16,7 @@ import msgspec
 
 from gauntlet import files
 from gauntlet.errors import DamagedFile, ModelUnusable
-from gauntlet.registry import Reference, Version, artifact, check_status
+from gauntlet.registry import Reference, Version, artifact, check_status, readable
 from gauntlet.registry.artifact import Predictor, Schema
 
 _LABELS_REMEDY = "remove it: the retrainer makes it anew from the control record"
@@ -144,10 +144,7 @@ class LocalRegistry:
             return msgspec.json.decode(gzip.decompress(path.read_bytes()), type=kind)
 
     def versions(self) -> list[Version]:
-        found, damaged = self._read_all()
-        if damaged and not found:
-            raise damaged[0]
-        return found
+        return readable(*self._read_all())
 
     def known(self) -> list[Version]:
         return self.versions()

@@ -17,7 +17,7 @@ import msgspec
 
 from gauntlet import files
 from gauntlet.errors import DamagedFile, ModelUnusable, RegistryUnavailable
-from gauntlet.registry import Reference, Version, check_status, mlflow_folder
+from gauntlet.registry import Reference, Version, check_status, mlflow_folder, readable
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.registry.local import LocalRegistry
 from gauntlet.registry.mlflow_server import MlflowServer, ServerVersion
@@ -93,10 +93,7 @@ class MlflowRegistry:
         self._repaired(version, lambda copy: copy.verify(version))
 
     def versions(self) -> list[Version]:
-        found, damaged = self._read_all()
-        if damaged and not found:
-            raise damaged[0]
-        return found
+        return readable(*self._read_all())
 
     def known(self) -> list[Version]:
         try:

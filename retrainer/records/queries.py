@@ -10,6 +10,12 @@ import sqlalchemy as sa
 from retrainer.records import tables
 
 _events = tables.events.c
+_RESULT = (
+    _events.retraining_model_version,
+    _events.improvement_r2_percent,
+    _events.improvement_rmse_percent,
+    _events.improvement_accuracy_percent,
+)
 
 
 def all_events(experiment: str) -> sa.Select[Any]:
@@ -25,10 +31,7 @@ def recent(experiment: str, since: datetime) -> sa.Select[Any]:
         _events.severity,
         _events.trigger_type,
         _events.execution_successful,
-        _events.retraining_model_version,
-        _events.improvement_r2_percent,
-        _events.improvement_rmse_percent,
-        _events.improvement_accuracy_percent,
+        *_RESULT,
     )
     return (
         sa.select(*shown)
@@ -56,14 +59,7 @@ def by_trigger(experiment: str) -> sa.Select[Any]:
 
 def improvement(experiment: str) -> sa.Select[Any]:
     """By how many per cent each successful job's model was better than the champion of then."""
-    shown = (
-        _events.triggered_at,
-        _events.job_id,
-        _events.retraining_model_version,
-        _events.improvement_r2_percent,
-        _events.improvement_rmse_percent,
-        _events.improvement_accuracy_percent,
-    )
+    shown = (_events.triggered_at, _events.job_id, *_RESULT)
     return (
         sa.select(*shown)
         .where(_events.experiment == experiment, _events.execution_successful.is_(True))
