@@ -41,7 +41,7 @@ def block_index(at: float, seconds: float, offset: float) -> int:
     return math.floor((at - offset) / seconds)
 
 
-def _rows_by_key(keys: Iterable[Key | None]) -> dict[Key, list[int]]:
+def rows_by_key(keys: Iterable[Key | None]) -> dict[Key, list[int]]:
     """The rows of each key, given each row's; those without one (None) are left out."""
     found: dict[Key, list[int]] = defaultdict(list)
     for row, key in enumerate(keys):
@@ -158,7 +158,7 @@ class Accumulators:
             return np.empty(0)
         truths = self._truths(matches)
         values = self._losses([m.exposure.output for m in matches], truths)
-        served = _rows_by_key((m.exposure.model, self._index(m.exposure.at)) for m in matches)
+        served = rows_by_key((m.exposure.model, self._index(m.exposure.at)) for m in matches)
         for (model, index), rows in served.items():
             self._model(model, index).add(values, np.array(rows))
         groups: dict[tuple[str, int], list[tuple[int, Contest]]] = defaultdict(list)
@@ -174,7 +174,7 @@ class Accumulators:
     def _held_out(self, matches: Sequence[Match], losses: Floats) -> None:
         """Add outcomes to the split of a promotion's units: those of the new champion, and those held out from it."""
         exposures = [match.exposure for match in matches]
-        groups = _rows_by_key(
+        groups = rows_by_key(
             (d.promotion, d.champion, d.previous, self._index(e.at)) if (d := e.holdout) is not None else None
             for e in exposures
         )
@@ -223,7 +223,7 @@ class Accumulators:
         if not rated:
             return
         values = self._losses([m.score.output for m in rated if m.score is not None], self._truths(rated))
-        groups = _rows_by_key((m.score.model, self._index(m.exposure.at)) if m.score else None for m in rated)
+        groups = rows_by_key((m.score.model, self._index(m.exposure.at)) if m.score else None for m in rated)
         for (model, index), rows in groups.items():
             self._model(model, index).add(values, np.array(rows))
 
@@ -234,14 +234,14 @@ class Accumulators:
         truths = self._truths(pairs)
         champions = self._losses([pair.champion for pair in pairs], truths)
         others = self._losses([pair.other for pair in pairs], truths)
-        promotions = _rows_by_key(
+        promotions = rows_by_key(
             (p.promotion, p.exposure.champion, p.previous) if not p.contest and p.promotion and p.previous else None
             for p in pairs
         )
         for promotion, rows in promotions.items():
             times = [pairs[i].exposure.at for i in rows]
             self._worth(promotion, times, champions[self._metric][rows], others[self._metric][rows])
-        groups = _rows_by_key((p.contest.rollout, self._index(p.exposure.at)) if p.contest else None for p in pairs)
+        groups = rows_by_key((p.contest.rollout, self._index(p.exposure.at)) if p.contest else None for p in pairs)
         for (name, index), rows in groups.items():
             chosen = np.array(rows)
             champion = {metric: values[chosen] for metric, values in champions.items()}
@@ -270,7 +270,7 @@ class Accumulators:
             return
         truths = self._truths(rivals)
         first, second = (self._losses([each.outputs[which] for each in rivals], truths) for which in (0, 1))
-        groups = _rows_by_key((each.first, each.second, self._index(each.exposure.at)) for each in rivals)
+        groups = rows_by_key((each.first, each.second, self._index(each.exposure.at)) for each in rivals)
         for (one, two, index), rows in groups.items():
             losses = ({metric: values[rows] for metric, values in of.items()} for of in (first, second))
             self._compare(self._rivals.block(one, two, index), *losses)
@@ -367,7 +367,7 @@ class Accumulators:
                 yield block.metrics, name, "accuracy", rows
         for name in tracked.segments:
             values = block.segments.setdefault(name, {})
-            for value, chosen in _rows_by_key(value_of(e.segments, name) for e in exposures).items():
+            for value, chosen in rows_by_key(value_of(e.segments, name) for e in exposures).items():
                 yield values, value, self._metric, np.array(chosen)
 
     def _model(self, version: str, index: int) -> LossSums:

@@ -110,8 +110,8 @@ class ComparisonSums:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: sums are integers of any size, and as text they fit every reader."""
         return {
-            "paired": _texts(self.paired),
-            "tails": {arm: _texts(sums) for arm, sums in sorted(self.tails.items())},
+            "paired": self.paired.to_texts(),
+            "tails": {arm: sums.to_texts() for arm, sums in sorted(self.tails.items())},
             "pairs": {arm: sums.to_list() for arm, sums in self.pairs.items()},
         }
 
@@ -123,8 +123,8 @@ class ComparisonSums:
     def _compared(data: dict[str, Any]) -> dict[str, Any]:
         """The fields of a comparison in the snapshot of a block."""
         return {
-            "paired": PairedSums.from_list([int(v) for v in data["paired"]]),
-            "tails": {arm: TailSums.from_list([int(v) for v in sums]) for arm, sums in data["tails"].items()},
+            "paired": PairedSums.from_texts(data["paired"]),
+            "tails": {arm: TailSums.from_texts(sums) for arm, sums in data["tails"].items()},
             "pairs": {arm: LossSums.from_list(sums) for arm, sums in data["pairs"].items()},
         }
 
@@ -162,8 +162,8 @@ class BlockSums(ComparisonSums):
         return super().to_dict() | {
             "assignments": self.assignments.to_list(),
             "exposures": self.exposures,
-            "split": _texts(self.split),
-            "early": _texts(self.early),
+            "split": self.split.to_texts(),
+            "early": self.early.to_texts(),
             "arms": {arm: sums.to_list() for arm, sums in self.arms.items()},
             "arrived": self.arrived.to_list(),
             "fallbacks": self.fallbacks.to_list(),
@@ -171,9 +171,9 @@ class BlockSums(ComparisonSums):
             "moved": self.moved,
             "latency": self.latency.to_list(),
             "shadows": self.shadows.to_list(),
-            "metrics": {name: _texts(sums) for name, sums in sorted(self.metrics.items())},
+            "metrics": {name: sums.to_texts() for name, sums in sorted(self.metrics.items())},
             "segments": {
-                name: {value: _texts(sums) for value, sums in sorted(values.items())}
+                name: {value: sums.to_texts() for value, sums in sorted(values.items())}
                 for name, values in sorted(self.segments.items())
             },
         }
@@ -184,8 +184,8 @@ class BlockSums(ComparisonSums):
             **cls._compared(data),
             assignments=AssignmentCounts.from_list(data["assignments"]),
             exposures=data["exposures"],
-            split=SplitSums.from_list([int(v) for v in data["split"]]),
-            early=PairedSums.from_list([int(v) for v in data["early"]]),
+            split=SplitSums.from_texts(data["split"]),
+            early=PairedSums.from_texts(data["early"]),
             arms={arm: LossSums.from_list(sums) for arm, sums in data["arms"].items()},
             arrived=AssignmentCounts.from_list(data["arrived"]),
             fallbacks=AssignmentCounts.from_list(data["fallbacks"]),
@@ -208,13 +208,9 @@ def blocks_of(sums: Sequence[Sums]) -> list[Block]:
     return split_blocks([part for part in sums if isinstance(part, SplitSums)])
 
 
-def _texts(sums: Sums | TailSums) -> list[str]:
-    return [str(value) for value in sums.to_list()]
-
-
 def _sums(texts: Sequence[str]) -> Sums:
-    values = [int(text) for text in texts]
-    return PairedSums.from_list(values) if len(values) == len(PairedSums().to_list()) else SplitSums.from_list(values)
+    kind = PairedSums if len(texts) == len(PairedSums().to_list()) else SplitSums
+    return kind.from_texts(texts)
 
 
 @dataclass
@@ -241,14 +237,14 @@ class PromotionSums:
             "champion": self.champion,
             "previous": self.previous,
             "first": self.first,
-            "blocks": {str(index): _texts(sums) for index, sums in self.blocks.items()},
-            "split": {str(index): _texts(sums) for index, sums in self.split.items()},
+            "blocks": {str(index): sums.to_texts() for index, sums in self.blocks.items()},
+            "split": {str(index): sums.to_texts() for index, sums in self.split.items()},
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PromotionSums:
-        blocks = {int(i): PairedSums.from_list([int(text) for text in sums]) for i, sums in data["blocks"].items()}
-        split = {int(i): SplitSums.from_list([int(t) for t in sums]) for i, sums in data["split"].items()}
+        blocks = {int(i): PairedSums.from_texts(sums) for i, sums in data["blocks"].items()}
+        split = {int(i): SplitSums.from_texts(sums) for i, sums in data["split"].items()}
         return cls(data["promotion"], data["champion"], data["previous"], data["first"], blocks, split)
 
 

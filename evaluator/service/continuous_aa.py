@@ -8,7 +8,6 @@ of one pass over the log. No rollout's evidence and no decision reads any of thi
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -18,7 +17,7 @@ import numpy as np
 
 from evaluator.policies.lineage import AAMonitor, Round
 from evaluator.service import primary_metric
-from evaluator.service.accumulators import block_index
+from evaluator.service.accumulators import block_index, rows_by_key
 from evaluator.service.block_sums import BlockSums, Floats
 from evaluator.service.design import EvaluationDesign, RolloutPlan
 from evaluator.service.joined import Exposure, Match, aa_name
@@ -49,8 +48,8 @@ class AARound:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "plan": msgspec.json.decode(msgspec.json.encode(self.plan)),  # lists, as they come back
-            "blocks": {str(index): [str(value) for value in sums.to_list()] for index, sums in self.blocks.items()},
+            "plan": self.plan.to_dict(),
+            "blocks": {str(index): sums.to_texts() for index, sums in self.blocks.items()},
             "next_block": self.next_block,
             "horizon": self.horizon,
             "state": self.state.to_dict() if self.state else None,
@@ -60,9 +59,9 @@ class AARound:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AARound:
-        found = cls(msgspec.convert(data["plan"], RolloutPlan))
+        found = cls(RolloutPlan.from_dict(data["plan"]))
         for index, texts in data["blocks"].items():
-            found.blocks[int(index)] = SplitSums.from_list([int(text) for text in texts])
+            found.blocks[int(index)] = SplitSums.from_texts(texts)
         found.next_block, found.horizon, found.fraction = data["next_block"], data["horizon"], data["fraction"]
         found.latest = Round(**data["latest"]) if data["latest"] else None
         if found.horizon is not None:
@@ -98,10 +97,10 @@ class ContinuousAA:
             return
         for exposure in exposures:
             self._round(exposure)
-        cells: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for row, match in enumerate(matches):
-            if (number := self._round(match.exposure)) is not None:
-                cells[number, self._index(match.exposure)].append(row)
+        cells = rows_by_key(
+            (number, self._index(match.exposure)) if (number := self._round(match.exposure)) is not None else None
+            for match in matches
+        )
         for (number, index), rows in cells.items():
             draws = [draw for row in rows if (draw := matches[row].exposure.phantom) is not None]
             drawn, shares = np.array([draw.drawn for draw in draws]), np.array([draw.share for draw in draws])

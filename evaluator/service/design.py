@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import msgspec
 
@@ -166,6 +167,15 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         side = replace(HARM_SIDE, alpha=alpha)
         plan = replace(self.primary, win=side, harm=side, mode="anytime", harm_waits=True)
         return replace(plan, min_blocks_win=0, min_blocks_harm=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A snapshot as JSON gives it back, with lists in the place of tuples."""
+        found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return found
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        return msgspec.convert(data, cls)
 
     def _guard(self, margin: float, alpha: float, *, paired: bool = False, watched: bool = False) -> Plan:
         """`alpha` for a breach (less what a watch spends) and as much for being shown to be safe, both also after the

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from evaluator.service import primary_metric
 from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
@@ -50,7 +48,7 @@ class EvaluationState:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "plan": msgspec.json.decode(msgspec.json.encode(self.plan)),  # lists, as they come back
+            "plan": self.plan.to_dict(),
             "primary": self.primary.to_dict(),
             "not_worse": self.not_worse.to_dict(),
             "next_block": self.next_block,
@@ -65,7 +63,7 @@ class EvaluationState:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> EvaluationState:
-        plan = msgspec.convert(data["plan"], RolloutPlan)
+        plan = RolloutPlan.from_dict(data["plan"])
         tests = {guard.name: plan.guardrail(guard) for guard in plan.guards}
         arrival = data["label_arrival"]
         return cls(

@@ -72,7 +72,7 @@ class _PromotionTests:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "plan": msgspec.json.decode(msgspec.json.encode(self.plan)),
+            "plan": self.plan.to_dict(),
             "number": self.number,
             "next_block": self.next_block,
             "states": [state.to_dict() for state in self.states],
@@ -81,7 +81,7 @@ class _PromotionTests:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> _PromotionTests:
-        test = cls(msgspec.convert(data["plan"], RolloutPlan), data["number"], data["next_block"])
+        test = cls(RolloutPlan.from_dict(data["plan"]), data["number"], data["next_block"])
         test.states = tuple(
             State.from_dict(plan, state) for plan, state in zip(test.tests, data["states"], strict=True)
         )

@@ -107,6 +107,14 @@ class _Sums:
             raise StatsError(f"a snapshot of these sums is {width} integers, not {list(values)!r}")
         return cls(*values)
 
+    def to_texts(self) -> list[str]:
+        """`to_list` with each integer as a text, which fits every format."""
+        return [str(value) for value in self.to_list()]
+
+    @classmethod
+    def from_texts(cls, texts: Sequence[str]) -> Self:
+        return cls.from_list([int(text) for text in texts])
+
     def _add_totals(self, **terms: Floats) -> None:
         """Add the exact sum of each array to the field of that name."""
         for name, values in terms.items():
