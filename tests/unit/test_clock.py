@@ -1,4 +1,4 @@
-"""Texts as times: ISO 8601, as people write it."""
+"""Texts as times: ISO 8601, as people write it; and lengths of time in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gauntlet.clock import parse_timestamp
+from gauntlet.clock import lasting, parse_timestamp
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,21 @@ def test_a_date_is_its_midnight(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "2026-1-5x", "5 January 2026", "12:30"])
 def test_other_texts_are_no_time(text: str) -> None:
     assert math.isnan(parse_timestamp(text))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.25, "250 ms"),
+        (1.5, "1.5 s"),
+        (59.6, "1 min"),
+        (140, "2 min 20 s"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3661, "1 h 1 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_lengths_of_time(seconds: float, text: str) -> None:
+    assert lasting(seconds) == text

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from builders.operator_status import FRESH, found
+
+from gauntlet.cli import status_text
 from gauntlet.status import Problem, Problems, worst_first
 from gauntlet.types import Severity
 
@@ -40,3 +43,10 @@ def test_a_problem_that_is_over_is_gone_and_clearing_twice_is_no_mistake() -> No
     assert problems.clear("disk_full")
     assert not problems.clear("disk_full")
     assert problems.open == []
+
+
+def test_what_is_only_to_know_is_no_work() -> None:
+    text = status_text.status(found(FRESH, 3, problems=(problem(Severity.LOW, None),)))
+    assert text.split("\n\n")[1] == "nothing needs you; to know:\n  LOW         t\n              → r"
+    worse = (problem(Severity.LOW, None), problem(Severity.MEDIUM, None, "y"))
+    assert "\nto do, the most severe first:\n  MEDIUM " in status_text.status(found(FRESH, 3, problems=worse))

@@ -11,7 +11,6 @@ from builders.operator_status import CONFIG, FRESH, HOUR, ON_RAMP, ONE, PROMOTED
 from evaluator.service.worth import lineage
 from gauntlet import rollout
 from gauntlet.cli import status_text
-from gauntlet.clock import lasting
 from gauntlet.config.load import parse
 from gauntlet.events import Drift, DriftSignal, Evaluation, Health, Job
 from gauntlet.rollout import Control
@@ -240,16 +239,6 @@ to do, the most severe first:
     )
 
 
-def test_what_is_only_to_know_is_no_work() -> None:
-    told_only = Problem(code="new", severity=Severity.LOW, source="v0001", text="no reference yet", remedy="nothing")
-    assert told(FRESH, 3, problems=(told_only,)).split("\n\n")[1] == (
-        """\
-nothing needs you; to know:
-  LOW         no reference yet
-              → nothing"""
-    )
-
-
 @pytest.mark.parametrize(
     ("record", "event"),
     [
@@ -265,24 +254,6 @@ def test_drift_that_is_over_or_of_another_champion_is_no_problem(record: Control
 
 def test_a_version_that_serves_again_shows_its_new_drift() -> None:
     assert "concept drift is open" in told(order(PROMOTED, "rollback", 220), 250, drift=drift("v0001", 230))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (0.25, "250 ms"),
-        (1.5, "1.5 s"),
-        (59.6, "1 min"),
-        (140, "2 min 20 s"),
-        (61, "1 min 1 s"),
-        (3600, "1 h"),
-        (3661, "1 h 1 min"),
-        (90_000, "1 d 1 h"),
-    ],
-)
-def test_lengths_of_time(seconds: float, text: str) -> None:
-    assert lasting(seconds) == text
 
 
 def test_the_history_tells_each_change_and_control_characters_drive_no_terminal() -> None:
