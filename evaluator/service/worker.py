@@ -309,26 +309,20 @@ class Worker:
         self._checkpoint.begin()
         batch, dead = self._decode(topic, records)
         gauges.count(self._name, self._pipeline.step(batch), self._pipeline.lags)
-        for letter in dead:
-            telemetry.DEAD_LETTERS.labels(letter.topic).inc()
-        self._dead_letters += [Record(keys.DEAD_LETTERS, r.key, r.at, r.value) for r in dead]
+        telemetry.DEAD_LETTERS.labels(topic).inc(len(dead))
+        self._dead_letters += dead
 
     def _decode(self, topic: str, records: Records) -> tuple[list[tuple[str, InputEvent]], list[Record]]:
-        """Valid events of this experiment, and the records that are none (for the dead-letter topic)."""
+        """Valid events of this experiment, and dead letters: records that are no such events."""
         valid: list[tuple[str, InputEvent]] = []
         dead: list[Record] = []
         for place, record in records:
             try:
                 event = self._pipeline.validator.decode(topic, record.value)
             except InvalidEvent as error:
-                self._limited_log.warning(
-                    "event_invalid",
-                    place=place,
-                    offset=record.offset,
-                    error=error,
-                    next="sent to the dead-letter topic",
-                )
-                dead.append(Record(topic, record.key, record.at, record.value))
+                why = {"place": place, "offset": record.offset, "error": error}
+                self._limited_log.warning("event_invalid", **why, next="sent to the dead-letter topic")
+                dead.append(Record(keys.DEAD_LETTERS, record.key, record.at, record.value))
                 continue
             if event is not None:
                 valid.append((place, event))
@@ -340,7 +334,7 @@ class Worker:
         if self._drained:
             gauges.count(self._name, self._pipeline.settle_joins(), self._pipeline.lags)
             found += self._pipeline.evaluate(offsets)
-        new = [Record(_TOPIC[type(event)], event.id, event.at, events.encode(event)) for event in found]
+        new = [Record(_topic(event), event.id, event.at, events.encode(event)) for event in found]
         new, self._dead_letters = new + self._dead_letters, []
         saved = self._pipeline.state(number, offsets)
         if self._shared:
@@ -399,8 +393,5 @@ class Worker:
             self._faults.met(_UNTOLD, error, "published with the next commit", Severity.LOW)
 
 
-_TOPIC: dict[type, str] = {
-    events.Evaluation: keys.EVALUATIONS,
-    events.Health: keys.EVALUATIONS,
-    events.Drift: keys.DRIFT,
-}
+def _topic(event: OutputEvent) -> str:
+    return keys.DRIFT if isinstance(event, events.Drift) else keys.EVALUATIONS
