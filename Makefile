@@ -50,11 +50,11 @@ $(READY): requirements/lock.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $(READY)
 
-# Needs uv. `--universal`: one lock for every platform and every Python from 3.11. What a service needs to run, without the
+# Needs uv. `--universal`: one lock for every platform and every Python from 3.11, of every extra but PyTorch. What a service needs to run, without the
 # tools of those who work on it, has a lock of its own with the same versions; the image is made from that.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes
 lock:
-	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/lock.txt
+	$(COMPILE) pyproject.toml --extra demo --extra postgres --extra mlflow --extra notify --extra onnx --group dev --output-file requirements/lock.txt
 	$(COMPILE) pyproject.toml --extra postgres --extra mlflow --extra notify --constraint requirements/lock.txt --output-file requirements/runtime.txt
 	$(COMPILE) requirements/mlflow-server.in --output-file requirements/mlflow-server.txt
 	$(COMPILE) requirements/airflow.in --output-file requirements/airflow.txt

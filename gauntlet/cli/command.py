@@ -172,7 +172,7 @@ def _service(parser: argparse.ArgumentParser) -> None:
 def _register(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     add = parser.add_argument
-    add("model", help="path of a .skops or .joblib file, or module:function")
+    add("model", help="path of a file (.skops, .onnx, .joblib, …), or module:function")
     add("--note", default="", help="why it was registered")
     add("--reference", action="store_true", help="the rows of champion.reference are this model's training data")
     add("--allow-pickle", action="store_true", help="accept a joblib file that you made yourself")

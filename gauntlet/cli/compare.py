@@ -31,7 +31,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Give the command its arguments."""
     parser.epilog = _EPILOG
     add = parser.add_argument_group("what is compared").add_argument
-    about = "the {}: a .skops or .joblib file, or module:function"
+    about = "the {}: a file (.skops, .onnx, .joblib, …), models:/NAME/VERSION at MLflow, or module:function"
     add("--baseline", "--champion", metavar="MODEL", required=True, help=about.format("champion"))
     add("--candidate", "--new", "--challenger", metavar="MODEL", required=True, help=about.format("challenger"))
     add("--test-data", metavar="FILE", required=True, help="held-out rows: CSV, gzipped CSV or Parquet")

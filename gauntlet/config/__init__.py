@@ -47,7 +47,7 @@ class ChampionConfig(Section, frozen=True, kw_only=True):
     """The first champion, and the data it was trained on (the drift reference)."""
 
     model: str
-    """Path of the artifact (`.skops`, `.joblib`) or `module:function`: a function of rows (a list of mappings) that
+    """Path of the artifact (`.skops`, `.onnx`, …) or `module:function`: a function of rows (a list of mappings) that
     returns probabilities or numbers is the model itself; one without arguments returns a model."""
     trusted: list[str] = []
     """Types that a skops file may hold beyond the estimators of scikit-learn, xgboost and lightgbm and their parts."""

@@ -1,7 +1,7 @@
 """Model artifacts: load one after its checksum was checked, and ask it for predictions in one checked shape.
 
-Formats: skops (the default; loading runs no code of the file), joblib (a pickle: only where it was allowed by name),
-and `module:name`: a function of rows that is itself the model, an object that predicts, or what makes one without
+Formats: files (`gauntlet.registry.model_files`; skops is the default, and loading it runs no code of the file), and
+`module:name`: a function of rows that is itself the model, an object that predicts, or what makes one without
 arguments, a class or a function.
 """
 
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.errors import BadInput, InvalidOutput, ModelUnusable
+from gauntlet.registry import model_files
 from gauntlet.registry.column_rows import ColumnRows
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Label, Task
@@ -130,29 +131,45 @@ def load(
     Raises `ModelUnusable` naming the source and the cause: missing, checksum differs, format unknown, not trusted,
     broken.
     """
-    if ":" in source and not Path(source).exists():
+    if model_files.is_module(source):
         return _imported(source)
-    path = Path(source)
-    verify(path, checksum)
-    if path.suffix not in (".skops", ".joblib"):
-        raise ModelUnusable(f"model {path}: known formats are .skops and .joblib", code="model_format")
-    if path.suffix == ".joblib" and not allow_pickle:
-        raise ModelUnusable(
-            f"model {path}: joblib files can run any code when loaded; set champion.allow_pickle: true in the "
-            "configuration, or give --allow-pickle to the command, for files you made yourself; "
-            "or save the model with skops",
-            code="model_untrusted",
-        )
-    try:
-        if path.suffix == ".skops":
-            return _load_skops(path, trusted)
-        import joblib
+    with model_files.opened(source) as path:
+        verify(path, checksum)
+        if path.suffix not in model_files.FORMATS:
+            known = ", ".join(model_files.FORMATS)
+            raise ModelUnusable(f"model {path}: known formats are {known}", code="model_format")
+        if path.suffix in model_files.PICKLES and not allow_pickle:
+            raise ModelUnusable(
+                f"model {path}: {path.suffix} files can run any code when loaded; set champion.allow_pickle: true in "
+                "the configuration, or give --allow-pickle to the command, for files you made yourself; "
+                "or save the model with skops, or as ONNX",
+                code="model_untrusted",
+            )
+        try:
+            return _read(path, trusted)
+        except ModelUnusable:
+            raise
+        except Exception as error:  # whatever a broken artifact raises, the answer is the same
+            raise ModelUnusable(f"model {path}: {type(error).__name__}: {error}", code="model_broken") from error
 
-        return joblib.load(path)
-    except ModelUnusable:
-        raise
-    except Exception as error:  # whatever a broken artifact raises, the answer is the same
-        raise ModelUnusable(f"model {path}: {type(error).__name__}: {error}", code="model_broken") from error
+
+def _read(path: Path, trusted: Sequence[str]) -> object:
+    """The model in a file of a known format; what its format needs is imported here."""
+    if path.suffix == ".skops":
+        return _load_skops(path, trusted)
+    if path.suffix == ".onnx":
+        model_files.require("onnxruntime", str(path))
+        from gauntlet.registry.onnx_model import OnnxModel
+
+        return OnnxModel(path)
+    if path.suffix.startswith(".pt"):
+        model_files.require("torch", str(path))
+        from gauntlet.registry.torch_model import TorchModel
+
+        return TorchModel.load(path)
+    import joblib
+
+    return joblib.load(path)
 
 
 def _load_skops(path: Path, listed: Sequence[str]) -> object:

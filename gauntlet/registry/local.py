@@ -16,7 +16,7 @@ import msgspec
 
 from gauntlet import files
 from gauntlet.errors import DamagedFile, ModelUnusable
-from gauntlet.registry import Reference, Version, artifact, check_status, readable
+from gauntlet.registry import Reference, Version, artifact, check_status, model_files, readable
 from gauntlet.registry.artifact import Predictor, Schema
 
 _LABELS_REMEDY = "remove it: the retrainer makes it anew from the control record"
@@ -197,13 +197,13 @@ class LocalRegistry:
 
 def _store(model: object, folder: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
     """Put the model's file into `folder`; its source and checksum."""
-    if isinstance(model, str) and not Path(model).is_file():
-        if ":" not in model:
-            raise ModelUnusable(f"model {model}: there is no such file", code="model_missing")
+    if isinstance(model, str) and model_files.is_module(model):
         return model, None  # a `module:function`: its code is the caller's, there is nothing to copy
     if isinstance(model, str):
-        target = folder / f"model{Path(model).suffix}"
-        shutil.copyfile(model, target)
+        with model_files.opened(model) as path:
+            artifact.verify(path, None)
+            target = folder / f"model{path.suffix}"
+            shutil.copyfile(path, target)
     else:
         target = artifact.save(model, folder / "model")
         facts["allow_pickle"] = target.suffix == ".joblib"

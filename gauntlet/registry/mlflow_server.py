@@ -41,6 +41,12 @@ _MOST_PARAMETERS, _LONGEST_PARAMETER, _LONGEST_TAG = 100, 6000, 5000
 _PAGE = 1000
 
 
+def be_quiet() -> None:
+    """Before MLflow is imported: it prints and tells nothing, and gives up soon."""
+    for variable, value in _QUIET.items():
+        os.environ.setdefault(variable, value)
+
+
 class ServerVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A version as MLflow has it: its run, the SHA-256 of its manifest, and its status where one was set."""
 
@@ -60,8 +66,7 @@ class MlflowServer:
         """Raises `ConfigError` where MLflow is not installed."""
         if importlib.util.find_spec("mlflow") is None:
             raise ConfigError(f"registry: {url} needs MLflow's client: pip install 'gauntlet-ml[mlflow]'")
-        for variable, value in _QUIET.items():
-            os.environ.setdefault(variable, value)
+        be_quiet()
         self.url = url
         self._name = name
 

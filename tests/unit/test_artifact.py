@@ -287,7 +287,8 @@ class TestFiles:
     def test_what_does_not_load_is_named_with_its_cause(self, tmp_path: Path) -> None:
         assert str(tmp_path / "gone.skops") in unusable("model_missing", str(tmp_path / "gone.skops"))
         unusable("model_missing", str(tmp_path))
-        for suffix, code in ((".skops", "model_broken"), (".joblib", "model_broken"), (".pkl", "model_format")):
+        broken = [(suffix, "model_broken") for suffix in (".skops", ".joblib", ".pkl")]
+        for suffix, code in (*broken, (".bin", "model_format")):
             path = tmp_path / f"bad{suffix}"
             path.write_bytes(b"\x00garbage")
             assert str(path) in unusable(code, str(path), allow_pickle=True)

@@ -15,9 +15,13 @@ from gauntlet.errors import ModelUnusable
 from gauntlet.holdout.statistics import Floats
 from gauntlet.registry import artifact, model_schema
 from gauntlet.registry.artifact import AUTO, Feature, FunctionModel, Predictor, Schema
+from gauntlet.registry.plain_numbers import PlainNumbers
 from gauntlet.types import Label, Task
 
 ROLES = ("champion", "challenger")
+
+_TASKLESS = (FunctionModel, PlainNumbers)
+"""Models that have `predict_proba` whatever their numbers are."""
 BATCH = 100
 """Rows of a timed call."""
 _RUNS, _SECONDS = 31, 4.0
@@ -93,7 +97,7 @@ def _loaded(role: str, source: str | Path | object, settings: ComparatorSettings
 
 def _task(models: Sequence[object], settings: ComparatorSettings) -> Task:
     """What a model tells; a function tells nothing."""
-    gives_classes = any(hasattr(model, "predict_proba") and not isinstance(model, FunctionModel) for model in models)
+    gives_classes = any(hasattr(model, "predict_proba") and not isinstance(model, _TASKLESS) for model in models)
     return Task.CLASSIFICATION if gives_classes or settings.classes else Task.REGRESSION
 
 

@@ -46,7 +46,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument_group("what is retrained").add_argument
-    add("--champion", metavar="MODEL", required=True, help="a .skops or .joblib file, or module:function")
+    add("--champion", metavar="MODEL", required=True, help="a file (.skops, .onnx, .joblib, …), or module:function")
     add("--reference", metavar="A", required=True, help="rows that were in order: CSV, gzipped CSV or Parquet")
     add("--recent", metavar="B", required=True, help="the rows since then, a file of any of the same kinds")
     add("--save", metavar="FILE", help="write the challenger, promoted or not: .skops, else .joblib where it has to be")
