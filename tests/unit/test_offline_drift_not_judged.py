@@ -262,3 +262,26 @@ def test_the_estimate_from_many_scores_is_a_judgement() -> None:
     before = BEFORE.rename(columns={"truth": "y", "score": "p"})[["x", "y", "p"]]
     now = NOW.rename(columns={"truth": "y", "score": "p"})[["x", "y", "p"]].assign(y=None)
     assert gauntlet.drift(before, now, target="y", prediction="p").severity == "NONE"
+
+
+@pytest.mark.parametrize("cells", [[None] * ROWS, [1.0, *[None] * (ROWS - 1)]], ids=["empty", "one value"])
+def test_where_no_column_can_be_judged_nothing_is_called_fine(cells: list[float | None]) -> None:
+    """Though no column was named: one that is empty on both sides counts where there is no other."""
+    table = pd.DataFrame({"a": cells, "b": cells})
+    for report in (gauntlet.drift(table, table), gauntlet.drift_stream(table, reference_rows=500).report()):
+        assert (report.severity, {finding.column for finding in report.not_judged}) == ("UNKNOWN", {"a", "b"})
+    beside = table.assign(x=BEFORE["x"])
+    assert gauntlet.drift(beside, beside).severity == "NONE"
+
+
+def test_a_column_without_a_name_is_left_out_with_a_word_and_refused_where_it_is_alone(tmp_path: Path) -> None:
+    """As pandas writes an index, or a frame names its one column."""
+    alone, beside = BEFORE[["x"]].set_axis([""], axis=1), BEFORE[["x", "score"]].set_axis(["", "score"], axis=1)
+    with pytest.raises(BadInput, match=r"no column is left to watch.*a column has no name"):
+        gauntlet.drift(alone, alone)
+    with pytest.raises(BadInput, match="a column has no name"):
+        gauntlet.drift(beside, beside, features=[""])
+    BEFORE[["x"]].to_csv(tmp_path / "indexed.csv")
+    for table in (beside, tmp_path / "indexed.csv"):
+        (finding,) = gauntlet.drift(table, table).quality.findings
+        assert (finding.kind, finding.column, "give it one" in finding.message) == ("unreadable", None, True)

@@ -154,6 +154,9 @@ def column_schema(table: Table, rows: int = SCHEMA_ROWS) -> ColumnSchema:
     first = _first_codes(table, [name for name in table.columns if kinds[name] == "text" or name in huge], rows)
     for name in table.columns:
         codes = first.get(name)
+        if not name:
+            left_out[name] = Exclusion("unreadable", f"{table.name}: a column has no name (an index?): give it one")
+            continue
         if kinds[name] == "number" and not (name in huge and _are_names(codes)):
             numbers.append(name)
             continue
@@ -273,14 +276,14 @@ def _require_columns(
     features: Sequence[str], settings: DriftFileSettings, table: str, left_out: Mapping[str, Exclusion], hint: str = ""
 ) -> None:
     if not features and settings.target is None and settings.prediction is None:
-        reasons = [f"{name}: {one.reason}" for name, one in list(left_out.items())[:_REASONS]]
+        reasons = [f"{name}: {one.reason}" if name else one.reason for name, one in list(left_out.items())[:_REASONS]]
         more = [f"and {len(left_out) - _REASONS} more"] if len(left_out) > _REASONS else []
         parts = ["no column is left to watch; name some with features", hint, *reasons, *more]
         raise DriftRequestError(f"{table}: {'; '.join(part for part in parts if part)}")
 
 
 def _left_out_findings(left_out: Mapping[str, Exclusion]) -> tuple[Finding, ...]:
-    return tuple(Finding(kind, name, f"left out: {reason}") for name, (kind, reason) in left_out.items())
+    return tuple(Finding(kind, name or None, f"left out: {reason}") for name, (kind, reason) in left_out.items())
 
 
 def column_findings(reference: Table, current: Table, settings: DriftFileSettings) -> list[Finding]:
@@ -295,7 +298,9 @@ def column_findings(reference: Table, current: Table, settings: DriftFileSetting
     if settings.features is None:
         extra = [name for name in current.columns if name not in reference.columns]
         findings += [
-            Finding("column_extra", name, f"{reference.name} has no column {name!r}, so there is nothing to compare")
+            Finding(
+                "column_extra", name or None, f"{reference.name} has no column {name!r}, so there is nothing to compare"
+            )
             for name in extra[:_LISTED]
         ]
         if len(extra) > _LISTED:

@@ -315,6 +315,8 @@ class EventCollector:
             if feature.name not in signalled
         ]
         found = [doubt for doubt in doubts if doubt is not None]
+        if settings.target is None and len(found) == len(reference.profile.features):  # then nothing is judged
+            found = [replace(doubt, judged=False) for doubt in found]
         if None in (settings.target, settings.prediction) or any(one["kind"] in PERFORMANCE_KINDS for one in signals):
             return found
         truth, errors = reference.profile.truth, reference.profile.errors

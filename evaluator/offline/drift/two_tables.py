@@ -252,6 +252,8 @@ class _ReportBuilder:
             doubt = column_doubt(fitted, now, self.verdict.rules, by_column.get("target", ()), 0.0, asked=True)
             if doubt is not None and few >= FEWEST_VALUES:
                 doubts[settings.target] = doubt
+        if len(doubts) == len(rules.features) + len(rules.outputs):  # then nothing is judged, though nobody named any
+            return {name: doubt and replace(doubt, judged=False) for name, doubt in doubts.items()}
         return doubts
 
     def _model_doubts(self, rules: TableReport) -> list[Finding]:
