@@ -282,8 +282,14 @@ class Worker:
             self._ask_for_approval()
 
     def _ask_for_approval(self) -> None:
-        """Show which requests need somebody, for as long as they do."""
-        waiting = awaiting(self._store.requests)
+        """Show which requests need somebody, for as long as they do. One that had its jobs needs nobody before the next
+        could start."""
+        control = self._control.record
+        waiting = [
+            each
+            for each in awaiting(self._store.requests)
+            if not each.attempted or self.runner.judge(each, control).waits_for_approval
+        ]
         if not waiting:
             self.problems.clear("approval_asked")
             return

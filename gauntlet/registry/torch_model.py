@@ -39,5 +39,5 @@ class TorchModel(PlainNumbers):
         import torch
 
         with torch.inference_mode():
-            found = self.module(torch.as_tensor(np.asarray(rows, dtype=np.float32)))
+            found = self.module(torch.as_tensor(np.array(rows, dtype=np.float32)))
         return np.asarray(found.cpu().numpy())

@@ -99,7 +99,7 @@ class Operations(Questions):
             before = set(self.store.jobs)
             judged = self.runner.consider(request, control)
             jobs = [id for id in self.store.jobs if id not in before]
-            waiting = [c.name for c in judged.obstacles] == ["approval"]
+            waiting = judged.waits_for_approval
             answer = TriggerDocument(
                 model=self.config.experiment,
                 request=request.id,

@@ -89,6 +89,11 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
         return [f"{c.name}: {c.detail}" for c in self.obstacles]
 
     @property
+    def waits_for_approval(self) -> bool:
+        """Whether nothing else is missing."""
+        return [c.name for c in self.obstacles] == ["approval"]
+
+    @property
     def later(self) -> bool:
         """Refused, but only by obstacles that pass with time."""
         return bool(self.obstacles) and all(c.passing for c in self.obstacles)

@@ -89,6 +89,12 @@ async def test_what_only_suggests_or_waits_for_approval_starts_nothing(configure
         await loop.worker.step()
         assert [j.trigger for j in loop.store.jobs.values()] == ["rule"]
         assert all(r.attempted and r.approved_by is None for r in loop.store.requests.values())
+        await loop.turn_until(lambda: loop.store.live is None)
+        await loop.worker.step()
+        assert not loop.worker.problems.open, "nobody is asked again before the next job could start"
+        await loop.publish(keys.EVALUATIONS, health(3, 0.9))
+        await loop.worker.step()
+        assert [problem.code for problem in loop.worker.problems.open] == ["approval_asked"]
 
 
 async def test_a_cause_must_last_also_across_a_kill(configured: Callable[..., Config], tmp_path: Path) -> None:
