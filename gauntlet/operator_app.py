@@ -106,11 +106,12 @@ def _answer_errors(app: FastAPI, service: str) -> None:
     @app.exception_handler(HTTPException)
     async def unserved(_: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        text = "nothing is here; /docs has every route" if code == "not_found" else str(error.detail)
         telemetry.REFUSED.labels(ROUTE, code).inc()
         headers = dict(error.headers or {})
         if headers.get("Allow") == "GET":
             headers["Allow"] = "GET, HEAD"
-        return json_response(error.status_code, error_body(code, str(error.detail), False), headers)
+        return json_response(error.status_code, error_body(code, text, False), headers)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, _: Exception) -> Response:

@@ -3,6 +3,7 @@ the keys, and the records of msgspec, which FastAPI can't see."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from inspect import cleandoc
 from typing import Any
@@ -34,6 +35,7 @@ def document(
         for method, operation in operations.items():
             _errors_and_keys(config, path.startswith(api), method, operation)
             complete(path, method, operation)
+            operation["summary"] = _headline(operation["description"])
             if path == "/metrics":
                 operation["responses"]["200"] = METRICS
     components = found.setdefault("components", {})
@@ -47,6 +49,11 @@ def document(
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
     return {**found, "paths": paths}
+
+
+def _headline(description: str) -> str:
+    """What stands beside the path while an operation is folded: the first clause of its description."""
+    return re.split(r"[.:;]\s|\.$", description, maxsplit=1)[0].replace("\n", " ")
 
 
 def _errors_and_keys(config: Config, kept: bool, method: str, operation: Json) -> None:

@@ -68,9 +68,9 @@ def _predict(schema: Schema) -> Json:
     arm = "The arm that answers: `champion`, `challenger`, a rollout or a version; for operators"
     return {
         "tags": ["traffic"],
-        "summary": "Predict",
         "operationId": "predict",
-        "description": "One instance, or many. An `id` makes it idempotent, and names the prediction for its outcome.",
+        "description": "Predictions for one instance, or many. An `id` makes it idempotent, and names the prediction "
+        "for its outcome.",
         "parameters": [{"name": "X-Gauntlet-Arm", "in": "header", "description": arm, "schema": name}],
         "requestBody": _body("Predict", {"one": example, "many": many}),
         "responses": {"200": {**answer, "headers": {"X-Gauntlet-Recorded": recorded}}},
@@ -85,7 +85,6 @@ def _outcomes() -> Json:
     refused = {"type": "array", "minItems": 1, "items": one_refused}
     return {
         "tags": ["traffic"],
-        "summary": "Outcomes",
         "operationId": "outcomes",
         "description": "The truth for predictions. One that is malformed refuses all; of a prediction that was never "
         "made or recorded, only itself where others are accepted. With `outcomes.correction: first` one that "

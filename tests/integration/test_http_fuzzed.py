@@ -110,7 +110,14 @@ async def test_the_page_of_the_routes_needs_no_network(tmp_path: Path) -> None:
         for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
             assert f"/static-offline-docs/{name}" in page
             assert len((await client.get(f"/static-offline-docs/{name}")).content) > 100_000
-        assert json.loads((await client.get("/openapi.json")).text)["openapi"].startswith("3.")
+        document = json.loads((await client.get("/openapi.json")).text)
+        assert document["openapi"].startswith("3.")
+        assert "/docs has every route" in (await client.get("/")).json()["error"]["message"]
+    said = {path: each["summary"] for path, methods in document["paths"].items() for each in methods.values()}
+    assert (
+        said["/v1/experiments/{experiment}/approve"] == "Approve leaving the present stage, where its gate asks for it"
+    )
+    assert all(" " in summary for summary in said.values()), "a folded route says what it does"
 
 
 async def test_errors_of_every_kind_have_one_body(tmp_path: Path) -> None:
