@@ -31,7 +31,7 @@ _MOST_BLOCKS = 400  # of a backlog that are reported: a jump in event time must 
 
 
 class HealthTracker:
-    """Which blocks have been reported. Its state is `next_block` and `previous`."""
+    """Which blocks have been reported, and of whom. Its state is `next_block`, `champion` and `previous`."""
 
     def __init__(self, config: Config, design: EvaluationDesign) -> None:
         self._config = config
@@ -39,20 +39,30 @@ class HealthTracker:
         self._window = int(config.bake.window // design.harm_block)
         self.next_block: int | None = None
         """The first large block that has not been reported; None before the first look."""
+        self.champion: str | None = None
+        """Whose health was reported last."""
         self.previous: str | None = None
-        """The champion of before, scored in shadow."""
+        """The champion of before that one."""
 
     def observe(self, rated: Sequence[Match]) -> None:
-        """Learn from shadow scores which version was champion before."""
+        """Learn from shadow scores which version was champion before, where no change of champions has told it.
+
+        For hours after a promotion the outcomes are still of requests that the champion of before answered, and the
+        scores beside them of the one before that.
+        """
         for match in rated:
             if match.score is not None and match.score.arm == PREVIOUS:
-                self.previous = match.score.model
+                if self.champion in (None, match.exposure.champion):
+                    self.previous = match.score.model
 
     def due(
         self, version: str, models: Models, worth: WorthTracker, first_open: int, offsets: dict[str, int]
     ) -> list[Health]:
         """Events of the champion `version` for blocks that have matured, each with what its promotion was worth by
         then; `first_open` is the first harm block that has not."""
+        if self.champion not in (None, version):
+            self.previous = self.champion
+        self.champion = version
         ratio = self._design.harm_blocks_per_block
         blocks = models.get(version, {})
         end = first_open // ratio

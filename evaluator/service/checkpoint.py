@@ -56,6 +56,7 @@ class EvaluatorState(msgspec.Struct, kw_only=True):
     rates: dict[str, Any] = {}
     aa: dict[str, Any] = {}
     health_block: int | None = None
+    champion: str | None = None
     previous: str | None = None
     worth: dict[str, Any] | None = None
     drift_state: dict[str, Any] | None = None

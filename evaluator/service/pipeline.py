@@ -251,6 +251,7 @@ class Pipeline:
             rates=self._rates.to_dict(),
             aa=self._aa.to_dict(),
             health_block=self._health.next_block,
+            champion=self._health.champion,
             previous=self._health.previous,
             worth=self._worth.to_dict(),
             drift_state=self._drift.snapshot(),
@@ -273,7 +274,8 @@ class Pipeline:
         self._gross_harm.restore(state.gross_harm)
         self._rates.restore(state.rates)
         self._aa.restore(state.aa)
-        self._health.next_block, self._health.previous = state.health_block, state.previous
+        self._health.next_block = state.health_block
+        self._health.champion, self._health.previous = state.champion, state.previous
         self._worth.restore(state.worth)
         self._drift.restore(state.drift_state, state.drift_pending)
         self.evaluations, self.health, self.drift = dict(state.evaluations), state.health, state.drift

@@ -135,6 +135,27 @@ def test_the_champion_of_before_is_compared_on_the_same_window(make: Make) -> No
     assert (last.model, last.previous, last.previous_outcomes, last.previous_window) == ("v0001", None, 0, {})
 
 
+def test_right_after_a_promotion_the_champion_of_before_is_the_one_that_it_replaced(make: Make) -> None:
+    pipeline = make()
+    requests = []
+    for i in range(300):
+        at = 1000.0 + i
+        requests += [
+            prediction(i, at, champion="v0002", challenger="v0003"),
+            shadow(i, at, model="v0003"),
+            shadow(i, at, model="v0001", arm="previous", rollout=None),
+        ]
+    pipeline.step(batch(requests))
+    pipeline.step(batch([outcome(i, 1001.0 + i) for i in range(200)]))
+    assert {(e.model, e.previous) for e in health(pipeline)} == {("v0002", "v0001")}
+    # What matures after the promotion was answered before it, and v0001 was scored beside that.
+    promoted = prediction(300, 1300.0 + HORIZON, champion="v0003", rollout=None, allocation=3)
+    pipeline.step(batch([promoted, *(outcome(i, 1001.0 + i) for i in range(200, 300))]))
+    last = health(pipeline)[-1]
+    assert (last.model, last.previous) == ("v0003", "v0002")
+    assert min(last.window_outcomes, last.previous_outcomes) > 0
+
+
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
