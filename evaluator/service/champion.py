@@ -51,9 +51,9 @@ class HealthTracker:
         scores beside them of the one before that.
         """
         for match in rated:
-            if match.score is not None and match.score.arm == PREVIOUS:
-                if self.champion in (None, match.exposure.champion):
-                    self.previous = match.score.model
+            score, own = match.score, self.champion in (None, match.exposure.champion)
+            if own and score is not None and score.arm == PREVIOUS:
+                self.previous = score.model
 
     def due(
         self, version: str, models: Models, worth: WorthTracker, first_open: int, offsets: dict[str, int]
