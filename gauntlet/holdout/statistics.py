@@ -105,3 +105,15 @@ class Improvement:
         before, theirs = self.champion.evaluate(weights)
         after, ours = self.challenger.evaluate(weights)
         return sign * (after - before), sign * (ours - theirs)
+
+
+def change_in_words(metric: str, improvement: float, more: str = "") -> str:
+    """By how much a metric became better or worse."""
+    return f"{metric} {'gets worse' if improvement < 0 else 'improves'} by {abs(improvement):.4g}{more}"
+
+
+def beside(improvement: float, asked: float, *, enough: bool) -> str:
+    """What was asked for beside that."""
+    if improvement < 0 and not enough:
+        return f"where an improvement by {asked:g} is asked for"
+    return f"{'at least' if enough else 'less than'} the {asked:g} asked for"

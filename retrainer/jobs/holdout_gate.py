@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
 from gauntlet.holdout.bootstrap import intervals
-from gauntlet.holdout.statistics import Ratio
+from gauntlet.holdout.statistics import Ratio, beside, change_in_words
 from gauntlet.losses import loss, losses, summary
 from gauntlet.types import Rule, Task
 
@@ -101,7 +101,7 @@ def _answer(
 ) -> tuple[bool, list[str]]:
     """Whether the rule accepts this improvement, and why. `worse`: the bound of the opposite; `throughout`: whether it
     is worse by more than the margin in every block; `margin`: the loss that `refresh` allows, in the metric's units."""
-    improves = f"{metric} improves by {found.estimate:.4g} a row on {rows:,} held-out rows"
+    improves = change_in_words(metric, found.estimate, f" a row on {rows:,} held-out rows")
     over = f"at {confidence:.0%} confidence over {found.blocks} blocks"
     if rule is Rule.REFRESH:
         if worse is None or worse <= margin:
@@ -119,7 +119,7 @@ def _answer(
         )
     else:
         bound = f"{over} the improvement is at least {found.lower:.4g}, {'above' if sure else 'not above'} 0"
-    asked = f"{'at least' if enough else 'less than'} the {min_improvement:g} asked for"
+    asked = beside(found.estimate, min_improvement, enough=enough)
     return enough and sure, [f"{improves}, {asked}", bound]
 
 

@@ -53,6 +53,7 @@ def test_a_loss_that_is_sure_is_called_one() -> None:
     found, reasons = answer((AUC, change))
     assert found == "keep"
     assert "auc is significantly worse: by at least 0.02, p 0.001" in reasons
+    assert reasons[0] == "auc gets worse by 0.03, where an improvement by 0.02 is asked for"
 
 
 @pytest.mark.parametrize(("lower", "decision"), [(1e-12, "promote"), (0.0, "keep"), (-0.001, "keep"), (None, "keep")])

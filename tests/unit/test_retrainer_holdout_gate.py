@@ -49,6 +49,13 @@ def test_a_clear_improvement_is_accepted_with_its_numbers() -> None:
     assert "above 0" in found.reasons[1]
 
 
+def test_a_loss_is_called_one() -> None:
+    found = classified(0.7, 0.6)
+    assert not found.accepted
+    assert found.reasons[0].startswith("log_loss gets worse by 0.1")
+    assert found.reasons[0].endswith(" a row on 420 held-out rows, where an improvement by 0.01 is asked for")
+
+
 def test_a_sure_but_small_improvement_is_refused() -> None:
     found = classified(0.6, 0.61, min_improvement=0.05)
     assert not found.accepted

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from evaluator.offline.comparator.result import Decision, Factor, Latency, MetricImprovement, SliceImprovement
 from evaluator.offline.comparator.settings import Requirement
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
+from gauntlet.holdout.statistics import beside, change_in_words
 
 _ROUNDING = 1e-9
 """0.83 − 0.81 is less than 0.02 in binary, and meant to be equal."""
@@ -42,8 +43,8 @@ def required(one: Requirement, change: MetricImprovement, alpha: float, blocks: 
         return [_guardrail(one, change, alpha)]
     enough = change.improvement >= one.threshold - _ROUNDING
     sure = change.lower is not None and change.lower > 0
-    improves = f"{one.metric} improves by {change.improvement:.4g}"
-    asked = f"{'at least' if enough else 'less than'} the {one.threshold:g} asked for"
+    improves = change_in_words(one.metric, change.improvement)
+    asked = beside(change.improvement, one.threshold, enough=enough)
     bound = "it has no lower bound" if change.lower is None else f"it is at least {change.lower:.4g}"
     level = f"p {change.p_value:.4g}, {'below' if sure else 'not below'} {alpha:g}"
     reason = f"the improvement of {one.metric} is {'' if sure else 'not '}significant: {bound}, {level}"
