@@ -164,6 +164,13 @@ ELSEWHERE = {
 }
 """Names of other parts, and where these are set."""
 
+_AS_IT_IS: dict[str, Callable[[Any], bool]] = {
+    "enable_notifications": lambda value: value is True,  # each target of `notify` is told, and without any nobody
+    "notification_email": lambda value: value is None,
+    "log_to_file": lambda value: isinstance(value, str) or value is True,
+}
+"""Those of them that are taken, and change nothing, with a value that says what holds anyway."""
+
 _IGNORED = ("model_name", "model")
 """The experiment's name, which the caller has checked."""
 
@@ -180,7 +187,9 @@ def from_names(mapping: Mapping[str, Any], settings: RetrainConfig) -> RetrainCo
     for name, value in given.items():
         if name in (*SCHEDULE, *PROMOTION, *_IGNORED):
             continue
-        check_name(name)
+        check_name(name, value)
+        if name in _AS_IT_IS:
+            continue
         try:
             made = NAMES[name](value)
         except ValueError as error:
@@ -209,8 +218,11 @@ def named_settings(config: Config, mapping: Mapping[str, Any]) -> RetrainConfig:
         raise ConfigError(str(error)) from error
 
 
-def check_name(name: str) -> None:
-    """Raises `ConfigError` for a name that is not known (with the closest that is), or that belongs elsewhere."""
+def check_name(name: str, value: object) -> None:
+    """Raises `ConfigError` for a name that is not known (with the closest that is), or that belongs elsewhere with a
+    value that would change something there."""
+    if name in _AS_IT_IS and _AS_IT_IS[name](value):
+        return
     if name in ELSEWHERE:
         raise ConfigError(f"`{name}` is no setting of retraining; here it is {ELSEWHERE[name]}")
     known = [*NAMES, *SCHEDULE, *PROMOTION]

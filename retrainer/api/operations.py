@@ -130,9 +130,9 @@ class Operations(Questions):
         async with self._command():
             before = dict(flat(self.store.configured))
             settings = dict(flat(settings))
-            for name in settings:
+            for name, value in settings.items():
                 if name not in before:  # what an older release knew can be taken back
-                    check_name(name)
+                    check_name(name, value)
             asked = {**before, **settings}
             configured = {name: value for name, value in asked.items() if value is not None}
             retrain = named_settings(self.config, configured)

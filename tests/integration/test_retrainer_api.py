@@ -270,6 +270,7 @@ async def test_settings_in_sections_are_the_same_as_without(tmp_path: Path) -> N
             ({"retraining": {"performance_threshold": 0.08}}, {"performance_threshold": 0.08}),
             ({"performance_threshold": 0.07}, {"performance_threshold": 0.07}),
             ({"retraining": {"performance_threshold": None}}, {}),
+            ({"notification_email": None}, {}),
         ):
             given = await port.client.post("/retraining/configure", json=body)
             assert given.json()["configured"] == configured, given.text

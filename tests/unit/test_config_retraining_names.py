@@ -34,6 +34,8 @@ def test_the_whole_of_retraining_config() -> None:
         auto_promote=True,
         promotion_min_improvement=0.02,
         promotion_stage="Production",
+        enable_notifications=True,
+        notification_email=None,
     )
     triggers = found.triggers
     assert (triggers.performance.fall, triggers.performance.min_outcomes) == (0.04, 150)
@@ -193,6 +195,17 @@ def test_at_its_limit_a_setting_is_taken() -> None:
     assert found.schedule is not None
     assert found.schedule.every == found.window == 36_525 * DAY
     assert set_by(max_days_since_training=36_525).triggers.rules[0].condition == "days_since_training > 36525"
+
+
+def test_what_says_what_holds_anyway_is_taken_and_changes_nothing() -> None:
+    assert set_by(log_to_file="model_registry/retraining_jobs.jsonl", enable_notifications=True) == OURS
+    for name, value in (
+        ("enable_notifications", False),
+        ("notification_email", "a@example.org"),
+        ("log_to_file", False),
+    ):
+        with pytest.raises(ConfigError, match=f"`{name}` is no setting of retraining; here it is"):
+            set_by(**{name: value})
 
 
 def test_no_name_is_in_two_places() -> None:
