@@ -32,7 +32,7 @@ def watch(control: Control, health: Health, config: Config) -> Command | None:
             return None
         reason = f"{control.champion} has been compared with {control.previous} for the declared time"
         return Command(name="close", actor=ACTOR, reason=reason, rollout=watched.rollout, evidence=health.id)
-    if control.previous is not None and health.window_outcomes >= config.bake.min_outcomes:
+    if control.previous is not None and _is_known(health, control.previous, config):
         shown = bake.reference  # empty when an operator promoted: then the champion of before is the measure
         if not shown and health.previous == control.previous and health.previous_outcomes >= config.bake.min_outcomes:
             shown = health.previous_window
@@ -44,6 +44,13 @@ def watch(control: Control, health: Health, config: Config) -> Command | None:
         reason = f"{control.champion} has held what it showed through its bake time"
         return Command(name="confirm", actor=ACTOR, reason=reason, rollout=bake.rollout, evidence=health.id)
     return None
+
+
+def _is_known(health: Health, previous: str, config: Config) -> bool:
+    """Whether there are outcomes enough to judge a fall: of both, where the champion of before is scored."""
+    scored = health.previous_outcomes if health.previous == previous else 0
+    least = config.bake.min_outcomes
+    return health.window_outcomes >= least and not 0 < scored < least
 
 
 def _back(control: Control, watched: Promotion, health: Health, reason: str) -> Command:
@@ -72,7 +79,7 @@ def degradation(window: dict[str, float], reference: dict[str, float], config: C
 def is_global_shift(health: Health, previous: str, config: Config) -> bool:
     """Whether `previous`, the champion of before, scored in shadow on the same requests, would not have done better: in
     the primary metric, which the promotion was decided on, or by as much as may be lost. Then it is a shift for both
-    models, and what is left between them is for the paired comparison to say. False where it was not scored enough."""
+    models, and what is left between them is for the paired comparison to say. False where it is not scored."""
     if health.previous != previous or health.previous_outcomes < config.bake.min_outcomes:
         return False
     ours, theirs = (_primary_loss(window, config.metric) for window in (health.window, health.previous_window))

@@ -14,7 +14,7 @@ from typing import Any
 from gauntlet.config import Config
 from gauntlet.events import Evaluation, Health
 from gauntlet.policy import POLICIES, figures, limit, quoted, unmet
-from gauntlet.rollout import Command, Control, Rollout
+from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout
 from gauntlet.types import CHALLENGER, Result, Rule
 from retrainer import ACTOR, bake
 
@@ -39,14 +39,21 @@ def decide(
     command = _rollout(rollout, event, config, now) or _share(control, rollout, event, config, now)
     if command is None or command.name != "advance" or not rollout.in_shadow:
         return command
-    return command if _is_next(control, rollout, event, config, now, looks) else None
+    if _is_next(control, rollout, event, config, now, looks):
+        return command
+    return _stands_back(control, rollout, looks) if _is_full(control, config) else None
+
+
+def _is_full(control: Control, config: Config) -> bool:
+    """Whether the ramp has no free slot."""
+    return len(control.on_ramp) >= (control.slots if control.on_ramp else config.slots)
 
 
 def _is_next(
     control: Control, rollout: Rollout, look: Evaluation, config: Config, now: float, looks: Mapping[str, Evaluation]
 ) -> bool:
     """Whether the ramp has a free slot, and no other that may leave shadow, too, has shown a greater effect."""
-    if len(control.on_ramp) >= (control.slots if control.on_ramp else config.slots):
+    if _is_full(control, config):
         return False
     for other in control.rollouts:
         shown = looks.get(other.id)
@@ -56,6 +63,19 @@ def _is_next(
         if command is not None and command.name == "advance":
             return False
     return True
+
+
+def _stands_back(control: Control, waiting: Rollout, looks: Mapping[str, Evaluation]) -> Command | None:
+    """Back to shadow with a successor that could not be promoted any more and has the slot which `waiting` needs: its
+    pairs tell as much there."""
+    for rollout in control.on_ramp:
+        shown = looks.get(rollout.id)
+        if rollout.rule is not Rule.REFRESH or rollout.paused or shown is None or shown.champion != control.champion:
+            continue
+        if shown.form == "paired" and not POLICIES[shown.cause].promotes:
+            why = f"{quoted(shown)}; {waiting.challenger} may take its place on the ramp"
+            return _command("ramp", rollout, shown, why, stage=SHADOW_STAGE)
+    return None
 
 
 def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> Command | None:

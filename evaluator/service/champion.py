@@ -82,9 +82,10 @@ class HealthTracker:
         self, version: str, models: Models, entry: Entry | None, index: int, own: LossSums, offsets: dict[str, int]
     ) -> Health:
         task, end = self._config.task, (index + 1) * self._design.harm_blocks_per_block
-        window = _total(models[version], end - self._window, end)
+        first = max(end - self._window, self._since(entry))
+        window = _total(models[version], first, end)
         previous = self.previous if self.previous != version else None
-        before = _total(models.get(previous or "", {}), end - self._window, end)
+        before = _total(models.get(previous or "", {}), first, end)
         return Health(
             id=f"{version}/{index}",
             at=(index + 1) * self._design.block + self._design.offset + self._design.horizon,
@@ -104,6 +105,12 @@ class HealthTracker:
             realised_pairs=entry.pairs if entry else 0,
             offsets=offsets,
         )
+
+    def _since(self, entry: Entry | None) -> int:
+        """The first block after the promotion. The champion of before has also served in earlier ones, maybe in better
+        times: what both lost is compared on the same requests."""
+        design = self._design
+        return 0 if entry is None else int((entry.since - design.offset) // design.harm_block) + 1
 
 
 def _total(blocks: Mapping[int, LossSums], first: int, end: int) -> LossSums:

@@ -389,3 +389,23 @@ def test_the_quality_of_the_latest_requests_is_known_while_no_episode_reports_it
     holes = [prediction(i, 1000.0 + i, features={"x": None if i % 2 else 1.0}) for i in range(7000, 9000)]
     pipeline.step(batch(holes))
     assert pipeline.quality.score < 0.7
+
+
+def test_the_champion_of_before_is_compared_since_the_promotion_though_it_has_served_before(make: Make) -> None:
+    """It was right while it served, and both are wrong since: what it showed in better times is no way back."""
+    pipeline = make()
+    stream: list[Any] = []
+    for i in range(400):
+        alone: dict[str, Any] = {"rollout": None, "challenger": None, "output": [0.1, 0.9]}
+        at, promoted = 1000.0 + i, i >= 210
+        if promoted:
+            alone |= {"champion": "v0002", "allocation": 2}
+            score = {"arm": "previous", "model": "v0001", "output": [0.2, 0.8], "rollout": "test-r0001"}
+            stream.append(shadow(i, at, **score))
+        stream += [prediction(i, at, **alone), outcome(i, at + 1.0, 0 if promoted else 1)]
+    pipeline.step(batch(sorted(stream, key=lambda event: event.at)))
+    found = {event.id: event for event in health(pipeline)}
+    soon = found["v0002/30"]  # requests 200 to 239 of a window of 80
+    assert soon.previous == "v0001"
+    assert soon.previous_outcomes == soon.window_outcomes
+    assert (soon.window["accuracy"], soon.previous_window["accuracy"]) == (0.0, 0.0)

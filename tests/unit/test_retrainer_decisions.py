@@ -9,7 +9,7 @@ from gauntlet.events import ArmSummary, Evaluation, Health
 from gauntlet.policy import POLICIES
 from gauntlet.rollout import Bake, Command, Control, Promotion, Rollout, Stage
 from gauntlet.transitions import apply
-from gauntlet.types import VerdictCause
+from gauntlet.types import Rule, VerdictCause
 from retrainer.decisions import decide
 
 DAY = 86_400.0
@@ -303,7 +303,8 @@ def test_a_fall_that_the_champion_of_before_shares_is_the_world_and_not_a_reason
             "what little is left is for the paired comparison"
         )
         assert named(watched(), both("v1", 500, 0.7), config) == "rollback", "it does better by more than may be lost"
-        assert named(watched(), both("v1", 499, 0.4), config) == "rollback", "too few to know"
+        assert named(watched(), both("v1", 499, 0.7), config) is None, "too few to know yet"
+        assert named(watched(), both("v1", 0, 0.4), config) == "rollback", "it is not scored: nobody will ever know"
         assert named(watched(), both("v0", 500, 0.4), config) == "rollback", "that is somebody else"
 
 
@@ -394,3 +395,59 @@ def test_harm_after_the_bake_is_taken_back_while_somebody_challenges() -> None:
     assert command is not None
     after = apply(busy, command, 50 * DAY)
     assert (after.champion, after.rollouts) == ("v1", ())
+
+
+def two(**on_ramp: object) -> Control:
+    """One successor on the ramp, in the only slot, and a younger one whose shadow is over."""
+    older = control(0, rule=Rule.REFRESH, slot=0, **on_ramp)
+    (first,) = older.rollouts
+    second = msgspec.structs.replace(
+        first, id="e-r0002", challenger="v3", stage=-1, slot=None, stage_since=0.0, paused=False
+    )
+    return msgspec.structs.replace(older, rollouts=(first, second), begun=2)
+
+
+AHEAD = look(rollout="e-r0002", challenger="v3", cause=VerdictCause.NOT_WORSE)
+FADED = look(id="look-0", result="inconclusive", cause=VerdictCause.FADED_WIN, effect=-0.01)
+
+
+def test_a_successor_that_is_no_longer_ahead_leaves_the_ramp_to_the_one_that_waits() -> None:
+    """It had passed its shadow before the concept changed, and would hold the only slot to the end of its plan."""
+    before = two()
+    command = decide(before, AHEAD, CONFIG, AHEAD.at, {"e-r0001": FADED, "e-r0002": AHEAD})
+    assert command is not None
+    assert (command.name, command.rollout, command.stage, command.evidence) == ("ramp", "e-r0001", -1, "look-0")
+    assert "v3 may take its place on the ramp" in command.reason
+    after = apply(before, command, AHEAD.at)
+    assert not after.on_ramp
+    assert after.running("e-r0001") is not None, "it goes on in shadow"
+    following = decide(after, AHEAD, CONFIG, AHEAD.at, {"e-r0001": FADED, "e-r0002": AHEAD})
+    assert following is not None
+    assert (following.name, following.rollout) == ("advance", "e-r0002")
+
+
+@pytest.mark.parametrize(
+    ("on_ramp", "its_look", "waiting"),
+    [
+        ({}, look(cause=VerdictCause.NOT_WORSE), AHEAD),
+        ({}, look(), AHEAD),
+        ({}, None, AHEAD),
+        ({}, msgspec.structs.replace(FADED, champion="v0"), AHEAD),
+        ({}, msgspec.structs.replace(FADED, form="split"), AHEAD),
+        ({"paused": True}, FADED, AHEAD),
+        ({}, FADED, msgspec.structs.replace(AHEAD, cause=VerdictCause.EVIDENCE_INCOMPLETE)),
+    ],
+    ids=["still ahead", "a win", "not looked at", "of another champion", "split", "paused", "the other isn't ahead"],
+)
+def test_who_may_still_be_promoted_or_nobody_waits_for_stays_on_the_ramp(
+    on_ramp: dict[str, object], its_look: Evaluation | None, waiting: Evaluation
+) -> None:
+    looks = {"e-r0002": waiting} | ({} if its_look is None else {"e-r0001": its_look})
+    assert decide(two(**on_ramp), waiting, CONFIG, waiting.at, looks) is None
+
+
+def test_a_model_by_hand_keeps_its_place() -> None:
+    before = two()
+    first = msgspec.structs.replace(before.rollouts[0], rule=Rule.PROVE)
+    before = msgspec.structs.replace(before, rollouts=(first, before.rollouts[1]))
+    assert decide(before, AHEAD, CONFIG, AHEAD.at, {"e-r0001": FADED, "e-r0002": AHEAD}) is None
