@@ -161,7 +161,7 @@ def _bake(found: Document, bake: BakeStatus) -> list[str]:
 def _worth(found: Document) -> list[str]:
     """What the latest promotions were worth, and all together."""
     lines = [worth_document.sentence(one) for one in found.worth[:_PROMOTIONS]]
-    if found.lineage is not None:
+    if found.lineage is not None and found.lineage.links > 1:  # of one link it would be the same gain once more
         lines.append(worth_document.lineage_sentence(found.lineage))
     return ["what promotions were worth: by how much the loss was lower", *_labelled("", lines)] if lines else []
 
