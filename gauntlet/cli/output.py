@@ -9,6 +9,7 @@ import argparse
 import errno
 import os
 import select
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -107,9 +108,22 @@ def answer(arguments: argparse.Namespace, report: Any, title: str = "Experiment"
 
 
 def write(option: str, path: str, content: str | bytes) -> None:
-    """Raises BadInput, naming the option, for a file that can't be written."""
+    """In one step, so that a full disk leaves neither half an answer nor the loss of an earlier one.
+
+    Raises BadInput, naming the option, for a file that can't be written.
+    """
+    from gauntlet.files import atomic_write
+
+    file, data = Path(path).resolve(), content.encode("utf-8") if isinstance(content, str) else content
     try:
-        Path(path).write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        try:
+            kept = file.stat().st_mode if file.exists() else stat.S_IFREG | 0o666
+            if stat.S_ISREG(kept):
+                atomic_write(file, data, mode=stat.S_IMODE(kept))
+                return
+        except PermissionError:  # a folder that takes no new file, as where a container is given one file
+            pass
+        file.write_bytes(data)
     except OSError as error:
         raise BadInput(f"--{option} {path}: {error.strerror or error}") from error
 

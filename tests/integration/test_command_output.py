@@ -52,3 +52,34 @@ def test_a_full_disk_ends_it_with_a_sentence(commands: dict[str, list[str]], nam
     assert errors.startswith("gauntlet: ")
     assert "Traceback" not in errors
     assert "ignored" not in errors
+
+
+@pytest.mark.parametrize("option", ["--json", "--html", "--plot"])
+def test_a_full_disk_leaves_no_half_answer_and_keeps_the_earlier_one(
+    commands: dict[str, list[str]], tmp_path: Path, option: str
+) -> None:
+    """Scenario: a file may have a hundred bytes. Expected: a sentence, the old file as it was, and no new one."""
+    (tmp_path / "old.svg").write_text("an earlier answer")
+    for name in ("old.svg", "new.svg"):
+        before = sorted(tmp_path.iterdir())
+        command = [sys.executable, "-c", LIMITED, *commands["plan"], option, str(tmp_path / name)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+        assert ended.stderr.startswith(f"gauntlet: {option} {tmp_path / name}: File too large")
+        assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "old.svg").read_text() == "an earlier answer"
+
+
+LIMITED = (
+    "import resource, sys; from gauntlet.cli.command import main; "
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); sys.exit(main(sys.argv[1:]))"
+)
+
+
+def test_an_answer_goes_where_a_link_points_and_keeps_the_mode(commands: dict[str, list[str]], tmp_path: Path) -> None:
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    started([*commands["plan"], "--json", str(link)], subprocess.DEVNULL).communicate()
+    assert (link.is_symlink(), target.read_text()[0], target.stat().st_mode & 0o777) == (True, "{", 0o600)
