@@ -18,7 +18,6 @@ from evaluator.service.block_sums import (
     NOTHING,
     BlockSums,
     ComparisonSums,
-    Floats,
     LossSums,
     PromotionSums,
     RolloutSums,
@@ -29,6 +28,7 @@ from evaluator.service.joined import Contest, Contradiction, Exposure, JoinResul
 from evaluator.service.rivals import RivalTable
 from evaluator.service.watches import GrossHarmMonitor
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
+from evaluator.stats.score_process import Floats
 from gauntlet.losses import losses
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Rule, Task
 

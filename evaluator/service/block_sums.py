@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from evaluator.service.counters import LatencyCounts, ShadowCounts, capped, kept
 from evaluator.stats import AssignmentCounts, Block, PairedSums, SplitSums, TailSums, paired_blocks, split_blocks
+from evaluator.stats.score_process import Floats
 from gauntlet.losses import METRICS, summary
 from gauntlet.types import CHALLENGER, CHAMPION, Rule, Task
 
-Floats = NDArray[np.float64]
 Sums = SplitSums | PairedSums
 
 _UNIT = 2**40  # figures shown to people: a thousandth of a billionth is fine enough, and sums stay exact

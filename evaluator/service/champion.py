@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from evaluator.service.block_sums import Floats, LossSums
+from evaluator.service.block_sums import LossSums
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.design import EvaluationDesign
 from evaluator.service.joined import Match
 from evaluator.service.worth import WorthTracker
+from evaluator.stats.score_process import Floats
 from gauntlet.config import Config
 from gauntlet.events import Drift, Health, Prediction
 from gauntlet.registry import Registry

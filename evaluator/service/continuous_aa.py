@@ -18,10 +18,11 @@ import numpy as np
 from evaluator.policies.lineage import AAMonitor, Round
 from evaluator.service import primary_metric
 from evaluator.service.accumulators import block_index, rows_by_key
-from evaluator.service.block_sums import BlockSums, Floats
+from evaluator.service.block_sums import BlockSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
 from evaluator.service.joined import Exposure, Match, aa_name
 from evaluator.stats import Look, Plan, SplitSums, State
+from evaluator.stats.score_process import Floats
 from gauntlet.config.evidence import EvidenceConfig
 from gauntlet.status import FalseAlarms, moment
 from gauntlet.types import Rule

@@ -29,7 +29,7 @@ from gauntlet.types import CHALLENGER, CHAMPION
 
 Parts = tuple[SplitSums, PairedSums]
 """A block's evidence in both forms."""
-Evidence = BlockSums | Parts
+BlockEvidence = BlockSums | Parts
 
 _CLEAR = 2.0
 """Standard errors between an effect and gross harm from which that is excluded."""
@@ -52,9 +52,9 @@ def look(
     plan: RolloutPlan,
     test: Plan,
     state: State,
-    matured: Mapping[int, Evidence],
+    matured: Mapping[int, BlockEvidence],
     last: int,
-    young: Mapping[int, Evidence] | None = None,
+    young: Mapping[int, BlockEvidence] | None = None,
 ) -> tuple[State, Look | NoAnswer]:
     """The next look of `test`, at all blocks up to and including `last`, with its state after it. `young` blocks, which
     have not matured, speak for harm alone, unless that waits."""
@@ -76,14 +76,14 @@ def look(
 
 def young_blocks(
     design: EvaluationDesign, sums: RolloutSums, last: int, before: Collection[int] = ()
-) -> dict[int, Evidence]:
+) -> dict[int, BlockEvidence]:
     """The blocks after `last` whose pairs have nearly all got their label early, and those that the look `before` used:
     no look knows less than the last one, though scores of the challenger may come late.
 
     Both arms are judged by the same label, so early labels favour one only where they are of another kind than late
     ones. Hence all of a block's pairs are asked for but `_MISSING`, and these are taken to speak for the challenger.
     """
-    found: dict[int, Evidence] = {}
+    found: dict[int, BlockEvidence] = {}
     for index in range(last + 1, last + design.early_blocks + 1):
         block = sums.blocks.get(index)
         if block is None or not block.early.n:
@@ -144,7 +144,7 @@ def is_underpowered(answer: Look, plan: RolloutPlan) -> bool:
     return answer.detectable_win is None or answer.detectable_win > smallest
 
 
-def _tails(blocks: Iterable[Evidence]) -> Tails | None:
+def _tails(blocks: Iterable[BlockEvidence]) -> Tails | None:
     """What the blocks show of the tails of pairs' differences, or of the arms' outcomes; None where none are kept."""
     arms = [CHAMPION, CHALLENGER]
     kept = [block.tails for block in blocks if isinstance(block, BlockSums) and block.tails]
@@ -155,13 +155,13 @@ def _tails(blocks: Iterable[Evidence]) -> Tails | None:
     )
 
 
-def _own(plan: RolloutPlan, block: Evidence) -> Sums:
+def _own(plan: RolloutPlan, block: BlockEvidence) -> Sums:
     """A block's evidence in the plan's form."""
     split, paired = (block.split, block.paired) if isinstance(block, BlockSums) else block
     return paired if plan.paired else split
 
 
-def _merged(plan: RolloutPlan, matured: Mapping[int, Evidence], length: int, last: int) -> list[Block]:
+def _merged(plan: RolloutPlan, matured: Mapping[int, BlockEvidence], length: int, last: int) -> list[Block]:
     """Blocks of `length` fine ones each; one that is not closed yet is left out."""
     merged: dict[int, Any] = {}  # all of one kind
     for index, block in matured.items():
@@ -172,7 +172,7 @@ def _merged(plan: RolloutPlan, matured: Mapping[int, Evidence], length: int, las
     return _blocks([merged[coarse] for coarse in sorted(merged)])
 
 
-def blocks_of(plan: RolloutPlan, sums: Sequence[Evidence]) -> list[Block]:
+def blocks_of(plan: RolloutPlan, sums: Sequence[BlockEvidence]) -> list[Block]:
     """Blocks with anything in them, in time order: an hour without traffic is no evidence of anything."""
     return _blocks([_own(plan, each) for each in sums])
 

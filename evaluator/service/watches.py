@@ -14,17 +14,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluator.service.counters import class_end, quantile_class, time_class
 from evaluator.service.design import WATCH_SHARE, Guard, RolloutPlan
 from evaluator.service.guardrails import LABEL_ARRIVAL
 from evaluator.service.joined import Contest, Exposure, JoinResult
+from evaluator.stats.score_process import Floats
 from evaluator.stats.watches import GrossHarm, GrossHarmWatch, RateHarm, RateWatch
 from gauntlet.config import RATES
 from gauntlet.types import CHALLENGER, CHAMPION
-
-Floats = NDArray[np.float64]
 
 _WAITING = 64
 _REMEMBERED = 10_000

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
 from gauntlet.holdout.bootstrap import intervals
-from gauntlet.holdout.statistics import Ratio, beside, change_in_words
+from gauntlet.holdout.statistics import Floats, Ratio, beside, change_in_words
 from gauntlet.losses import loss, losses, summary
 from gauntlet.types import Rule, Task
-
-Floats = NDArray[np.float64]
 
 _WHOLE = 0.5
 """Share of a usual block's rows that a block must have to speak for a model that is worse in all the others."""

@@ -27,6 +27,7 @@ from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import DamagedFile, GauntletError, LogUnavailable, RegistryUnavailable
 from gauntlet.faults import explained
+from gauntlet.holdout.statistics import Floats
 from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Registry, Version
 from gauntlet.registry.artifact import Predictor, Schema
@@ -158,7 +159,7 @@ def _answered(call: Callable[[], _T], report: Reporter, stage: Stage) -> _T:
 
 def _compare(
     spec: Spec, champion: Predictor, challenger: Predictor, holdout: JobRows
-) -> tuple[holdout_gate.GateAnswer, holdout_gate.Floats]:
+) -> tuple[holdout_gate.GateAnswer, Floats]:
     """Both models on the rows that the champion can answer, and the challenger's outputs on all."""
     config, settings, schema = spec.config, spec.config.retrain, champion.schema
     theirs, ours = champion.predict(holdout.features), challenger.predict(holdout.features)
@@ -225,9 +226,7 @@ def _sizes(rows: JobRows, **parts: JobRows) -> dict[str, float]:
     return sizes | {f"skipped_{reason}": float(count) for reason, count in rows.skipped.items()}
 
 
-def _reference(
-    spec: Spec, challenger: Predictor, train: JobRows, holdout: JobRows, outputs: holdout_gate.Floats
-) -> Reference:
+def _reference(spec: Spec, challenger: Predictor, train: JobRows, holdout: JobRows, outputs: Floats) -> Reference:
     """Drift reference of the new version: the newest rows as they came, with its predictions where it was not
     fitted on them."""
     rows, unseen = [*train.features, *holdout.features], len(train)
