@@ -99,9 +99,11 @@ def _answer_errors(app: FastAPI, service: str) -> None:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
         json_sent = request.headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json")
+        absent = first["loc"] == ("body",) and first["type"] == "missing"
+        said = "there is none: send a JSON object, as /docs shows it" if absent else first["msg"]
         unread = first["loc"][0] == "body" and not json_sent
         hint = "; send it with the header `content-type: application/json`" if unread else ""
-        return await refused(request, BadInput(f"{where}: {first['msg']}{hint}", code="bad_request"))
+        return await refused(request, BadInput(f"{where}: {said}{hint}", code="bad_request"))
 
     @app.exception_handler(HTTPException)
     async def unserved(_: Request, error: HTTPException) -> Response:

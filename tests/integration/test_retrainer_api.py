@@ -288,6 +288,8 @@ async def test_only_a_refused_body_gets_the_hint_to_its_content_type(tmp_path: P
     async with retrainer(tmp_path) as loop, served(loop) as port:
         asked = await port.client.get(f"{MODEL}/jobs?limit=0")
         told = await port.client.post(f"{MODEL}/trigger", content=b'{"reason": "x"}')
+        nothing = (await port.client.post(f"{MODEL}/trigger")).json()["error"]["message"]
+        assert nothing.startswith("body: there is none: send a JSON object")
         assert "content-type" not in asked.json()["error"]["message"]
         assert "content-type" in told.json()["error"]["message"]
 
