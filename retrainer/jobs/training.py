@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import ConfigError, GauntletError, ModelUnusable
+from gauntlet.holdout import stability
 from gauntlet.preflight import named_function
 from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Predictor, Schema
@@ -97,8 +98,6 @@ def truths(schema: Schema, rows: JobRows) -> NDArray[np.float64]:
 
 ITERATIONS = 100
 """From which on a fit by iteration counts as hard to converge."""
-SPECTRAL_GAP = (0.1, 0.5)
-"""Of a regime model: below, its regimes hardly ever change; above, they mean little from one step to the next."""
 _ITERATIVE = tuple(f"sklearn.{part}." for part in ("linear_model", "svm", "neural_network", "mixture", "cluster"))
 
 
@@ -113,9 +112,10 @@ def warnings(model: object) -> list[str]:
                 found.append(f"{name} used all of its {most} iterations: it may not have converged")
             elif most >= ITERATIONS:
                 found.append(f"{name} took {most} iterations to converge, {ITERATIONS} or more")
-        gap = getattr(part, "spectral_gap", None)
-        if isinstance(gap, float) and not SPECTRAL_GAP[0] <= gap <= SPECTRAL_GAP[1]:
-            found.append(f"{name} has a spectral gap of {gap:.4g}, outside {SPECTRAL_GAP[0]:g} to {SPECTRAL_GAP[1]:g}")
+        gap = stability.spectral_gap(part)
+        if gap is not None and stability.outside(gap):
+            limits = f"{stability.LOWEST:g} to {stability.HIGHEST:g}"
+            found.append(f"{name} has a spectral gap of {gap:.4g}, outside {limits}")
     return found
 
 

@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 import gauntlet
 from evaluator.offline.comparator.curves import roc_curve
 from gauntlet.errors import BadInput, ModelUnusable
+from gauntlet.markov import MarkovRegimes
 
 N, DAYS = 1500, 25
 
@@ -250,3 +251,16 @@ def test_rows_that_are_copies_are_counted_where_rows_are_taken_as_independent() 
     assert widths[0] / widths[1] == pytest.approx(np.sqrt(20), rel=0.1)
     assert any(note.startswith(said) for note in often.notes)
     assert not any("equal an earlier one" in note for note in (*once.notes, *compare(OLD, NEW).notes))
+
+
+def test_regime_models_are_held_against_the_limits_of_their_spectral_gap() -> None:
+    rng = np.random.default_rng(5)
+    present = rng.integers(0, 2, size=3000)
+    following = np.where(rng.random(3000) < 0.2, 1 - present, present)
+    rows = pd.DataFrame({"regime": present, "y": following})
+    model = MarkovRegimes().fit(rows[["regime"]], rows.y)
+    stuck = MarkovRegimes().fit(rows[["regime"]], np.where(rng.random(3000) < 0.9, present, following))
+    report = compare(model, stuck, rows, cluster=None)
+    (gap,) = [factor for factor in report.factors if factor.name == "spectral gap within 0.1 to 0.5"]
+    assert gap.met is False
+    assert f"{model.spectral_gap:.4g} → {stuck.spectral_gap:.4g}" in gap.reason

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.offline.comparator.decision import decide, factors, fast_enough, unharmed
+from evaluator.offline.comparator.decision import decide, factors, fast_enough, steady, unharmed
 from evaluator.offline.comparator.models import latency, timed
 from evaluator.offline.comparator.result import Latency, MetricImprovement, SliceImprovement
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
@@ -99,6 +99,27 @@ def test_latency_may_rise_by_its_limit_and_no_more(ratio: float, slower: bool, m
     factor = fast_enough(replace(SLOW, ratio=ratio, slower=slower), 0.10)
     assert factor is not None
     assert factor.met is met
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "met", "reason"),
+    [
+        (0.345, 0.382, True, "the spectral gap, 0.345 → 0.382, is within 0.1 to 0.5"),
+        (0.345, 0.1, True, "the spectral gap, 0.345 → 0.1, is within 0.1 to 0.5"),
+        (0.345, 0.5, True, "the spectral gap, 0.345 → 0.5, is within 0.1 to 0.5"),
+        (0.345, 0.099, False, "the spectral gap, 0.345 → 0.099, is outside 0.1 to 0.5"),
+        (0.05, 0.06, True, "the spectral gap, 0.05 → 0.06, is outside 0.1 to 0.5, as the champion's is"),
+        (0.05, 0.04, False, "the spectral gap, 0.05 → 0.04, is outside 0.1 to 0.5"),
+        (None, 0.501, False, "the spectral gap, 0.501, is outside 0.1 to 0.5"),
+    ],
+)
+def test_a_regime_models_spectral_gap_keeps_its_limits(
+    before: float | None, after: float, met: bool, reason: str
+) -> None:
+    found = steady(before, after)
+    assert found is not None
+    assert (found.met, found.reason) == (met, reason)
+    assert steady(0.3, None) is None
 
 
 def test_latency_is_the_median_of_paired_runs_and_chance_is_told_from_slowness() -> None:

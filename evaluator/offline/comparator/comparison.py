@@ -60,6 +60,7 @@ def run(
         alpha=settings.alpha,
         blocks=blocks,
         most_latency=settings.max_latency_increase,
+        gaps=(champion.spectral_gap, challenger.spectral_gap),
     )
     answer, reasons = decision.decide(factors, primary)
     return ComparisonReport(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from evaluator.offline.comparator.result import Decision, Factor, Latency, MetricImprovement, SliceImprovement
 from evaluator.offline.comparator.settings import Requirement
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
+from gauntlet.holdout import stability
 from gauntlet.holdout.statistics import beside, change_in_words
 
 _ROUNDING = 1e-9
@@ -101,6 +102,19 @@ def fast_enough(latency: Latency | None, most: float) -> Factor | None:
     return Factor(f"latency rises by ≤ {most:.0%}", met, reason)
 
 
+def steady(before: float | None, after: float | None) -> Factor | None:
+    """The spectral gap is within its limits, or no farther outside than the champion's. None for other models."""
+    if after is None:
+        return None
+    limits = f"{stability.LOWEST:g} to {stability.HIGHEST:g}"
+    beyond = stability.outside(after)
+    met = not beyond or (before is not None and beyond <= stability.outside(before) + _ROUNDING)
+    change = f"{after:.4g}" if before is None else f"{before:.4g} → {after:.4g}"
+    where = "outside" if beyond else "within"
+    reason = f"the spectral gap, {change}, is {where} {limits}"
+    return Factor(f"spectral gap within {limits}", met, f"{reason}, as the champion's is" if beyond and met else reason)
+
+
 def factors(
     requirements: Sequence[Requirement],
     changes: Mapping[str, MetricImprovement],
@@ -110,8 +124,10 @@ def factors(
     alpha: float,
     blocks: int,
     most_latency: float,
+    gaps: tuple[float | None, float | None] = (None, None),
 ) -> tuple[list[Factor], int]:
-    """All conditions, and how many of them are the primary metric's."""
+    """All conditions, and how many of them are the primary metric's. `gaps`: spectral gaps of regime models."""
     by_metric = [required(one, changes[one.metric], alpha, blocks) for one in requirements]
-    others = [one for one in (unharmed(slices), fast_enough(latency, most_latency)) if one is not None]
+    found = (unharmed(slices), fast_enough(latency, most_latency), steady(*gaps))
+    others = [one for one in found if one is not None]
     return [one for some in by_metric for one in some] + others, len(by_metric[0])

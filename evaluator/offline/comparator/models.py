@@ -12,6 +12,7 @@ import numpy as np
 from evaluator.offline.comparator.result import Latency
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings
 from gauntlet.errors import ModelUnusable
+from gauntlet.holdout import stability
 from gauntlet.holdout.statistics import Floats
 from gauntlet.registry import artifact, model_schema
 from gauntlet.registry.artifact import AUTO, Feature, FunctionModel, Predictor, Schema
@@ -35,6 +36,11 @@ class ComparedModel:
         self.schema: Schema = predictor.schema
         self._predictor = predictor
         self._order = list(order)
+
+    @property
+    def spectral_gap(self) -> float | None:
+        """Of a regime model."""
+        return stability.spectral_gap(self._predictor.model)
 
     def ask(self, rows: artifact.Rows) -> Any:
         """One call, unchecked, for the clock."""
