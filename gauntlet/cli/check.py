@@ -29,8 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     schema, reference = champion.fitted.schema, champion.reference
     differences = in_force.differences(config, found) if found is not None else []
     differ = "1 setting differs" if len(differences) == 1 else f"{len(differences)} settings differ"
+    number = "1 feature" if len(schema.features) == 1 else f"{len(schema.features)} features"
     standing = f"{differ} from what is in force" if differences else "ok"
-    print(f"{path}: {config.experiment}, {type(champion.model).__name__}, {len(schema.features)} features, {standing}")
+    print(f"{path}: {config.experiment}, {type(champion.model).__name__}, {number}, {standing}")
     if (rehearsal := notice(config)) is not None:
         print(rehearsal)
     print(f"task: {config.task}" + (f", classes {', '.join(map(str, schema.classes))}" if schema.classes else ""))
