@@ -87,20 +87,11 @@ class GrossHarmMonitor:
         self._rollouts = {name: watched for name, watched in self._rollouts.items() if name in kept}
 
     def to_dict(self) -> dict[str, Any]:
-        rollouts = {
-            name: {"watch": watched.watch.to_dict(), "waiting": watched.waiting, "reported": watched.reported}
-            for name, watched in self._rollouts.items()
-        }
-        return {"rollouts": rollouts, "usual": list(self._usual)}
+        return {"rollouts": msgspec.to_builtins(self._rollouts), "usual": list(self._usual)}
 
     def restore(self, data: dict[str, Any]) -> None:
         self._usual = tuple(data["usual"])
-        self._rollouts = {
-            name: _Watched(
-                watch=GrossHarmWatch.from_dict(saved["watch"]), waiting=saved["waiting"], reported=saved["reported"]
-            )
-            for name, saved in data["rollouts"].items()
-        }
+        self._rollouts = msgspec.convert(data["rollouts"], dict[str, _Watched])
 
     def _of(self, rollout: str) -> _Watched:
         if rollout not in self._rollouts:

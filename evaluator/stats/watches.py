@@ -27,8 +27,8 @@ together have alpha.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Self
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 
@@ -95,16 +95,6 @@ class GrossHarmWatch:
         if self.alarm is not None:
             self.waiting = []
         return self.alarm
-
-    def to_dict(self) -> dict[str, Any]:
-        """All that must be kept, fit for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """The watch of that snapshot."""
-        alarm = None if data["alarm"] is None else GrossHarm(**data["alarm"])
-        return cls(**{**data, "alarm": alarm})
 
     def _step(self, batch: Floats) -> None:
         gain = np.zeros(len(FRACTIONS))

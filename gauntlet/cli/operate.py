@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AddressOptions:
+class RouterOptions:
     """Which router is asked, and how the answer is shown."""
 
     url: str | None = option("address of the router; default: by the configuration", None, metavar="URL")
@@ -111,7 +111,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--watch", metavar="SECONDS", nargs="?", type=_seconds, const=2.0, help=about)
     elif command == "history":
         parser.add_argument("--after", metavar="N", type=int, default=0, help="only changes later than number N")
-    add_options(parser, *_OWN.get(command, (ReasonOptions, RolloutOptions)), AddressOptions, KeyOptions)
+    add_options(parser, *_OWN.get(command, (ReasonOptions, RolloutOptions)), RouterOptions, KeyOptions)
 
 
 def _seconds(text: str) -> float:
@@ -193,7 +193,7 @@ class _Experiment:
     def __init__(self, arguments: argparse.Namespace, role: Role) -> None:
         asked = address.find(arguments, "router", role)
         self.client = ServiceClient(asked.url, asked.key, start=asked.start)
-        self._name = chosen(arguments, AddressOptions).get("experiment") or asked.experiment
+        self._name = chosen(arguments, RouterOptions).get("experiment") or asked.experiment
 
     @property
     def name(self) -> str:

@@ -4,9 +4,9 @@ snapshots."""
 from __future__ import annotations
 
 import itertools
-import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from builders.statistics import at_most
@@ -137,7 +137,7 @@ def test_pieces_and_snapshots_change_nothing(seed: int, sizes: list[int]) -> Non
     whole.add(champion, challenger)
     for size in sizes:
         pieces.add(champion[at : at + size], challenger[at : at + size])
-        pieces = GrossHarmWatch.from_dict(json.loads(json.dumps(pieces.to_dict())))
+        pieces = msgspec.json.decode(msgspec.json.encode(pieces), type=GrossHarmWatch)
         at += size
     assert pieces == whole
 

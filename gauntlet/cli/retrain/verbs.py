@@ -32,7 +32,7 @@ from gauntlet.types import Role
 
 
 @dataclass(frozen=True, kw_only=True)
-class AddressOptions:
+class RetrainerOptions:
     """Which retrainer is asked, and how the answer is shown."""
 
     url: str | None = option("address of the retrainer; default: by the configuration", None, metavar="URL")
@@ -94,7 +94,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar = _NAMED[verb]
         what = "a job's id, as `jobs` shows it" if metavar == "JOB" else "an open request's id, as `check` shows it"
         parser.add_argument("id", metavar=metavar, help=what)
-    add_options(parser, *_OWN.get(verb, ()), AddressOptions, KeyOptions)
+    add_options(parser, *_OWN.get(verb, ()), RetrainerOptions, KeyOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.reason = stated(arguments.reason)
     role = Role.OPERATOR if arguments.verb in _COMMANDS else Role.VIEWER
     asked = address.find(arguments, "retrainer", role)
-    model = chosen(arguments, AddressOptions).get("model") or asked.experiment
+    model = chosen(arguments, RetrainerOptions).get("model") or asked.experiment
     client = RetrainingClient(asked.url, asked.key, model, start=asked.start)
     if arguments.verb == "report":
         return _report(arguments, client)
