@@ -110,7 +110,7 @@ async def test_every_verb_against_a_retrainer(tmp_path: Path, capsys: pytest.Cap
         code, _, error = await typed(capsys, "check", "--url", url, "--model", "other")
         assert (code, "no model 'other' here; this retrainer trains 'test'" in error) == (1, True)
 
-        (example,) = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)
+        (example,) = (each for each in re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL) if "RetrainingClient(" in each)
         example = example.replace("http://127.0.0.1:8422", url).replace("my-model", "test")
         await asyncio.to_thread(exec, compile(example, "docs/retraining.md", "exec"), {})
     code, _, error = await typed(capsys, "check", path)
