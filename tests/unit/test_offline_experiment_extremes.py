@@ -189,3 +189,38 @@ def test_differences_that_vanish_when_squared_are_not_called_none() -> None:
     one = only(answered(frame.assign(y=frame.y * 1e-200), metric="y"))
     assert one.verdict == "inconclusive"
     assert "or differ by less than 1e-150, which is lost when squared: multiply the column" in one.reasons[0]
+
+
+@pytest.mark.parametrize("arm", ["A", "B"])
+@pytest.mark.parametrize(
+    ("metric", "one", "other", "why"),
+    [
+        ("revenue/visits:ratio", "visits", 0.0, "its denominator is 0 in every row"),
+        ("said/is:precision", "said", 0, "it has predicted none of the class"),
+        ("said/is:recall", "is", 0, "it has no outcome of the class"),
+        ("score/is:auc", "is", 1, "its outcomes are of one class"),
+    ],
+)
+def test_a_metric_that_an_arm_does_not_have_is_no_win_for_it(
+    arm: str, metric: str, one: str, other: float, why: str
+) -> None:
+    """Scenario: the challenger's revenue came without a single visit. Expected: no ratio, so no verdict, and why."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"arm": rng.choice(["A", "B"], 3000), "revenue": rng.exponential(size=3000), "visits": 1.0})
+    frame = frame.assign(said=rng.integers(0, 2, 3000), score=rng.random(3000), **{"is": rng.integers(0, 2, 3000)})
+    frame.loc[frame.arm == arm, one] = other
+    found = answered(frame, metric=metric)
+    one_comparison = only(found)
+    assert (found.verdict, one_comparison.effect, one_comparison.mean[arm]) == ("inconclusive", None, None)
+    name = metric.split(":")[1]
+    assert one_comparison.reasons == (f"no answer yet, because {arm} has no {name}: {why}",)
+
+
+def test_a_ratio_counts_from_the_first_denominator_on() -> None:
+    """Unbiased all the same: the rows before it say nothing of a ratio."""
+    rng = np.random.default_rng(6)
+    frame = pd.DataFrame({"arm": rng.choice(["A", "B"], 20_000), "n": rng.exponential(size=20_000), "d": 1.0})
+    frame.loc[(frame.arm == "B") & (frame.index < 2000), ["n", "d"]] = 0.0
+    one = only(answered(frame, metric="n/d:ratio"))
+    assert one.effect == pytest.approx(0.0, abs=0.06)
+    assert one.verdict == "inconclusive"

@@ -26,6 +26,15 @@ from evaluator.stats.tails import Tails
 
 # A p value of exactly nothing is a limit of floating point, not of the data.
 _LEAST_P = 1e-300
+_UNDEFINED = {
+    "ratio": "its denominator is 0 in every row",
+    "precision": "it has predicted none of the class",
+    "recall": "it has no outcome of the class",
+    "f1": "it has neither predicted the class nor met it",
+    "auc": "its outcomes are of one class",
+    "r2": "its outcomes are all alike",
+}
+"""Why a metric is undefined for an arm that has outcomes."""
 
 
 def comparisons(experiment: Experiment, results: LookResults) -> dict[CellKey, ArmComparison]:
@@ -236,9 +245,12 @@ def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: 
     if looks.ready_win[index]:
         return None
     champion, challenger = (Arm(int(n), total, squares) for n, total, squares in cell.arms.tolist())
-    for arm, n in zip((0, key.challenger), cell.n, strict=True):
+    for arm, n, figure in zip((0, key.challenger), cell.n, cell.influence.figures(), strict=True):
+        name, kind = experiment.log.arms[arm], cell.metric.kind
         if not n:
-            return f"{experiment.log.arms[arm]} has no outcomes"
+            return f"{name} has no outcomes"
+        if figure is None and kind in _UNDEFINED:
+            return f"{name} has no {kind}: {_UNDEFINED[kind]}"
     least = cell.metric.min_samples
     if min(champion.n, challenger.n) < least:
         return f"the smaller arm has {min(champion.n, challenger.n)} of at least {least} outcomes"

@@ -81,6 +81,11 @@ class RatioInfluence(DeltaMethod):
     def _figure(self, arm: int) -> float | None:
         return quotient(float(self._sums[arm, 1]), float(self._sums[arm, 2]))
 
+    def _numbers(self, treated: Bools, columns: Columns) -> Floats | None:
+        """None while the challenger has rows and no denominator: it has no ratio then, and nothing to be better at."""
+        n, _, denominators = self._sums[1]
+        return None if n and not denominators else super()._numbers(treated, columns)
+
     def _linear(self, anchor: Anchor, treated: Bools, columns: Columns) -> Floats:
         numerator, denominator, _ = self._terms(columns)
         residual = numerator - anchor.ratio * denominator
