@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import msgspec
 import numpy as np
@@ -40,6 +40,9 @@ HOUR, DAY = 3600.0, 86_400.0
 NAME = "bench-r0001"
 LARGEST_HOUR = 5_000
 """Pairs of one hour that are drawn one by one; of more, so many stand for all with the weight of the rest."""
+
+PLANNED = 10_000
+"""Pairs of a plan's evidence, about: the default of `evidence.min_samples`."""
 
 MARGIN = 0.05
 """The default of `refresh.margin`: a share of the champion's loss."""
@@ -171,11 +174,24 @@ def losses(cell: Cell, rng: np.random.Generator, n: int, shift: float) -> tuple[
     if cell.kind == "inverted":  # the class that was likely is now unlikely, and so for numbers
         return champion, champion + np.abs(rng.normal(1.0, 0.5, n)) * (1.0 + champion)
     # Losses stay above 0 and unbiased: all of it in proportion to the champion's.
-    noise = rng.uniform(-0.5, 0.5, n)
-    sd = float((champion * noise).std()) if n > 1 else 0.0
     of_sd, of_loss = (shift, cell.effect * MARGIN) if cell.kind == "margins" else (cell.effect + shift, 0.0)
-    moved = of_sd * sd / max(float(champion.mean()), 1e-9) + of_loss if n else 0.0
-    return champion, champion * np.maximum(1.0 + noise - moved, 0.0)
+    moved = of_sd * relative_sd(cell.task) + of_loss
+    return champion, champion * np.maximum(1.0 + _noise(rng, n) - moved, 0.0)
+
+
+def _noise(rng: np.random.Generator, n: int) -> Floats:
+    """What the challenger's loss differs by from the champion's, in parts of that."""
+    return rng.uniform(-0.5, 0.5, n)
+
+
+@cache
+def relative_sd(task: str) -> float:
+    """The standard deviation of the paired differences, in mean losses of the champion; not that of an hour's pairs, as
+    few of them miss the tail. It is the median of samples as large as a plan's evidence, for a squared error of
+    Student's t has none of its own."""
+    rng = np.random.default_rng(0)
+    samples = [LOSSES[task](rng, PLANNED) for _ in range(101)]
+    return float(np.median([(each * _noise(rng, PLANNED)).std() for each in samples]) / np.mean(samples))
 
 
 def rollout(

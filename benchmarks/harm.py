@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import header, main, row
 from benchmarks.decisions import WORLDS
-from benchmarks.spending import HOURS, PAIRS, Floats, blocks, day_shifts
+from benchmarks.spending import HOURS, PAIRS, Floats, begun, blocks, day_shifts
 from evaluator.service.design import EARLY_PART, HARM_SPENDING
 from evaluator.stats.cluster_robust import HARM_SCALES, weakest
 from evaluator.stats.group_sequential import Boundary
@@ -27,7 +27,7 @@ WAITS: Final = {"early labels": HOURS // EARLY_PART, "late labels": HOURS}
 """Hours until a pair speaks for harm."""
 DIFFERENT_DAYS: Final = "day effects of .1 sd"
 CELLS: Final = [
-    *((world, -0.1) for world in ("independent", "day effects", "storms", "hourly AR .8")),
+    *((world, -0.1) for world in ("independent", "day effects", "storms", "hourly AR .8", DIFFERENT_DAYS)),
     ("independent", -0.03),
     *(
         (world, 0.0)
@@ -50,7 +50,8 @@ def out(hours: Floats, wait: int, alpha: float = 0.05) -> Floats:
     for look in LOOKS:
         known = look - wait
         bound, boundary = boundary.look(known / (DAYS * HOURS))
-        scales = [blocks(hours[:, :known], length) for length in (1, HOURS // 4, HOURS)]
+        some = hours[:, :known]
+        scales = [blocks(some, 1), blocks(some, HOURS // 4), begun(some, HOURS)]
         evidence = weakest(HARM_SCALES, scales, margin=np.zeros(len(hours)), sign=-1.0)
         found[evidence.available & (evidence.z_harm >= bound) & np.isinf(found)] = look / HOURS
     return found

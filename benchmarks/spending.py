@@ -86,6 +86,12 @@ def blocks(sums: Floats, length: int) -> Floats:
     return np.stack([found, units, units, units], axis=2)
 
 
+def begun(sums: Floats, length: int) -> Floats:
+    """`blocks`, with the last one that has begun."""
+    over = blocks(sums[:, sums.shape[1] // length * length :], max(1, sums.shape[1] % length))
+    return np.concatenate([blocks(sums, length), over], axis=1)
+
+
 def promoted(z: Floats, plan: Plan, alpha: float = 0.025) -> Floats:
     """The day of each run's promotion, inf where there is none."""
     boundary, found = Boundary(alpha, plan.spending), np.full(len(z), np.inf)

@@ -70,7 +70,8 @@ def look(
     }
     known, end = (matured, last) if test.harm_waits else ({**matured, **(young or {})}, last + design.early_blocks)
     win = [_merged(plan, whole, length, last) for length in lengths]
-    harm = [_merged(plan, known, length, end) for length in lengths]
+    begun = end if test.harm_waits else end + design.harm_blocks_per_block - 1  # harm's days are those that have begun
+    harm = [_merged(plan, known, length, end) for length in lengths[:2]] + [_merged(plan, known, lengths[2], begun)]
     return advance_at_scales(state, win, harm, test, tails)
 
 

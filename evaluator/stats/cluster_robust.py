@@ -21,6 +21,10 @@ alone, as for harm in the first week, r is that of the excess: the lag-1 covaria
 V the long-run variance of noise plus a process AR(1); at least `PRIOR_CORRELATION`, as few blocks know it badly. The
 days of a win measure that themselves.
 
+One day can't show that days differ, so harm waits until two count alike. Where the first few differ by more than their
+requests explain, it is judged by them, too, with Student's law of so few. Days that happen to agree can't be told from
+days that don't differ: the level then holds for the days that were seen.
+
 A few days can't show how days are correlated. Where they vary more than their requests explain, neighbouring days are
 taken as correlated by at least `PRIOR_CORRELATION` until there are `PRIOR_BLOCKS` of them.
 """
@@ -32,6 +36,7 @@ from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Final, Self
 
 import numpy as np
+from scipy.special import chdtrc
 
 from evaluator.stats.evidence import (
     LEAST_VARIANCE,
@@ -66,19 +71,22 @@ class ClusteredEvidence(Evidence):
     clustered: ClassVar[bool] = True
 
     @classmethod
-    def from_rows(cls, rows: Floats, *, margin: Floats, most_correlation: float = MOST_CORRELATION) -> Self:
-        """`most_correlation` caps r, and with it the widening."""
+    def from_rows(
+        cls, rows: Floats, *, margin: Floats, most_correlation: float = MOST_CORRELATION, fewest: int = FEWEST_BLOCKS
+    ) -> Self:
+        """`most_correlation` caps r, and with it the widening; of less than `FEWEST_BLOCKS` blocks it is 0."""
         scored = rows[:, :, 1] > 0.0
         n = scored.sum(axis=1).astype(np.float64)
         if not scored.all():
             rows = _closed_up(rows, scored)
         s, i = rows[:, :, 0], rows[:, :, 1]
         score, information, units_variance, units = rows.sum(axis=1).T
-        available = (n >= FEWEST_BLOCKS) & (units_variance > LEAST_VARIANCE)
+        available = (n >= fewest) & (units_variance > LEAST_VARIANCE)
         residual = s - ratio(score, information, available)[:, None] * i
         spread = np.einsum("cb,cb->c", residual, residual)
         noisy = available & (spread > np.maximum(1e-18 * np.einsum("cb,cb->c", s, s), LEAST_VARIANCE))
-        r = np.where(noisy, _autocorrelation(residual, spread, n, noisy, most_correlation), 0.0)
+        many = noisy & (n >= FEWEST_BLOCKS)
+        r = np.where(many, _autocorrelation(residual, spread, n, many, most_correlation), 0.0)
         widening = (1.0 + r) / (1.0 - r)
         some = np.maximum(n, 1.0)
         third = np.einsum("cb,cb,cb->c", residual, residual, residual)
@@ -189,24 +197,37 @@ def evidence_of(
 
 PRIOR_CORRELATION: Final = 0.5
 PRIOR_BLOCKS: Final = 20
+# Blocks differ where their differences are this improbable for independent units.
+DIFFERENT: Final = 0.003
+# Two blocks count alike from this many of equal information on: of the second half is over.
+TWO_ALIKE: Final = 1.8
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
     """A length of blocks. least: blocks from which this scale has a say. required: there is no evidence before that.
     prior: few blocks are taken as correlated by at least `PRIOR_CORRELATION`. alone: no longer scale need stand behind
-    it, so that its correlation must be right: that of what its blocks vary beyond their units."""
+    it, so that its correlation must be right: that of what its blocks vary beyond their units. sooner: it has a say
+    from the second block on where blocks differ, and there is no evidence before two count alike."""
 
     least: int
     required: bool = False
     prior: bool = False
     alone: bool = False
+    sooner: bool = False
+
+    def missing(self, n: Floats, equal: Floats) -> Floats:
+        """Blocks that evidence still waits for, with n of them, which count as so many of equal information."""
+        if self.sooner:
+            return np.where((equal < TWO_ALIKE) & (n < FEWEST_BLOCKS), 1.0, 0.0)
+        return np.maximum(self.least - n, 0.0) if self.required else np.zeros_like(n)
 
 
 # Hours, quarters of a day and days where the cycle is a day. A win waits for five whole cycles: how much days differ
-# can't be known sooner. Harm is judged from the first hours on; a false rollback costs a retry, a missed harm users.
+# can't be known sooner. Harm is judged as soon as two days can be compared, by all that have begun; a false rollback
+# costs a retry, a missed harm users.
 WIN_SCALES: Final = (Scale(6), Scale(8), Scale(5, required=True, prior=True))
-HARM_SCALES: Final = (Scale(6, required=True, alone=True), Scale(12, alone=True), Scale(7, prior=True))
+HARM_SCALES: Final = (Scale(6, required=True, alone=True), Scale(12, alone=True), Scale(7, prior=True, sooner=True))
 
 
 @dataclass(frozen=True)
@@ -234,9 +255,9 @@ class StudentisedEvidence(Evidence):
 
         Both as `rows_of` makes them, shape (cells, blocks, 4).
         """
-        blocks = ClusteredEvidence.from_rows(rows, margin=margin)
+        blocks = ClusteredEvidence.from_rows(rows, margin=margin, fewest=2 if scale.sooner else FEWEST_BLOCKS)
         score, information, unit_variance, units = finest.sum(axis=1).T
-        available = blocks.available & (blocks.n_blocks >= scale.least)
+        available = blocks.available & ((blocks.n_blocks >= scale.least) | (scale.sooner and _differ(rows, blocks)))
         information = np.where(information > 0.0, information, 1.0)
         grown = ratio(information, blocks.information, available)
         independent = unit_variance - ratio(score * score, units, available)
@@ -267,7 +288,7 @@ class StudentisedEvidence(Evidence):
             degrees=np.maximum(1.0, blocks.n_equal - 1.0),
             mean_skewness=blocks.skewness / np.sqrt(n),
             unwidened=np.sqrt(variance / plain),
-            missing=np.maximum(scale.least - blocks.n_blocks, 0.0) if scale.required else np.zeros(len(rows)),
+            missing=scale.missing(blocks.n_blocks, ratio(blocks.information**2, (rows[:, :, 1] ** 2).sum(axis=1))),
         )
 
     def capped(self, most_correlation: float) -> Self:
@@ -280,7 +301,9 @@ class StudentisedEvidence(Evidence):
 
     def lacking(self, index: int) -> str | None:
         if not self.available[index] and self.missing[index]:
-            return f"{self.missing[index]:.0f} more whole blocks of the longest scale have to close"
+            more = int(self.missing[index])
+            blocks, have = ("blocks", "have") if more > 1 else ("block", "has")
+            return f"{more} more whole {blocks} of the longest scale {have} to close"
         return super().lacking(index)
 
     def _z(self, sign: float) -> Floats:
@@ -293,6 +316,16 @@ class StudentisedEvidence(Evidence):
         t = z_to_t(np.where(possible, bound, 0.0), self.degrees)
         unskewed = hall_inverse(t * self.unwidened, sign * self.mean_skewness) / self.unwidened
         return np.where(possible, np.maximum(t, unskewed), np.inf)
+
+
+def _differ(rows: Floats, blocks: ClusteredEvidence) -> Bools:
+    """Cells whose blocks differ by more than independent units explain: the chi-square test of equal means."""
+    s, i = rows[:, :, 0], rows[:, :, 1]
+    squares = (s - blocks.effect[:, None] * i) ** 2
+    each = np.divide(squares, i, out=np.zeros_like(i), where=i > 0.0)
+    beyond = each.sum(axis=1) * ratio(blocks.information, blocks.floor, blocks.available)
+    differ: Bools = chdtrc(np.maximum(blocks.n_blocks - 1.0, 1.0), beyond) < DIFFERENT
+    return differ
 
 
 def weakest(scales: Sequence[Scale], rows: Sequence[Floats], *, margin: Floats, sign: float) -> StudentisedEvidence:

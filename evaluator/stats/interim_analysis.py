@@ -148,7 +148,8 @@ def advance_at_scales(
 ) -> tuple[State, Look | NoAnswer]:
     """`advance` with blocks at the scales `WIN_SCALES` and `HARM_SCALES` of `multiscale`, the finest first.
 
-    `win` holds the traffic of whole blocks of the longest scale, `harm` all closed blocks of each. State, looks and
+    `win` holds the traffic of whole blocks of the longest scale, `harm` all closed blocks of each, but of the longest
+    all that have begun. State, looks and
     plan are those of `advance`; the plan's minimum numbers of blocks are asked of the scale that decides.
     """
     margin = np.array([plan.margin])
