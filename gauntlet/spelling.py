@@ -80,6 +80,15 @@ def folded(text: str) -> str:
     return canonical(composed(text).strip()).casefold()
 
 
+def alike(values: Iterable[str], most: int = 3) -> str:
+    """The first values that differ only as spellings of one value do, each with its twins; empty where none do."""
+    by_form: dict[str, list[str]] = {}
+    for value in values:
+        by_form.setdefault(folded(value), []).append(value)
+    twins = [" and ".join(map(repr, sorted(group))) for _, group in sorted(by_form.items()) if len(group) > 1]
+    return "; ".join(twins[:most]) + ("; …" if len(twins) > most else "")
+
+
 def composed(text: str) -> str:
     """Each letter as one character with its accent (NFC): macOS writes é as two, and it looks the same."""
     return unicodedata.normalize("NFC", text)

@@ -264,3 +264,12 @@ def test_regime_models_are_held_against_the_limits_of_their_spectral_gap() -> No
     (gap,) = [factor for factor in report.factors if factor.name == "spectral gap within 0.1 to 0.5"]
     assert gap.met is False
     assert f"{model.spectral_gap:.4g} → {stuck.spectral_gap:.4g}" in gap.reason
+
+
+def test_slices_in_several_spellings_are_told() -> None:
+    respelt = TEST.assign(site=TEST.site.where(np.arange(N) % 2 == 0, TEST.site.str.upper() + " "))
+    assert (
+        "--slice site has values in several spellings, each taken by itself: 'NORTH ' and 'north'; 'SOUTH ' and 'south'"
+        in compare(OLD, NEW, respelt, slice="site").notes
+    )
+    assert not any("spellings" in note for note in compare(OLD, NEW, slice="site").notes)

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from builders.experiments import analysed, find, log, only, units
 
+import gauntlet
+
 
 def test_harm_in_a_segment_holds_what_is_better_overall() -> None:
     frame = log(20_000)
@@ -185,3 +187,19 @@ def test_a_metric_of_one_class_waits_for_rows_of_it() -> None:
     found = only(analysed(frame, metric="score:auc"))
     assert found.effect is None
     assert "rows of the metric's class" in found.reasons[0]
+
+
+def test_segments_in_several_spellings_are_told() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"arm": rng.choice(["A", "B"], 2000), "y": rng.normal(size=2000)})
+    for cities, told in ((["NY", "ny ", "LA"], True), (["NY", "LA"], False)):
+        found = gauntlet.analyze(
+            frame.assign(city=rng.choice(cities, 2000)),
+            arm="arm",
+            champion="A",
+            share={"A": 1, "B": 1},
+            metric="y",
+            segment="city",
+        )
+        said = "--segment city has values in several spellings, each taken by itself: 'NY' and 'ny '"
+        assert (said in found.reasons) is told

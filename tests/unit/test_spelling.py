@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gauntlet.spelling import apart, canonical, did_you_mean, folded, parse_number
+from gauntlet.spelling import alike, apart, canonical, did_you_mean, folded, parse_number
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,8 @@ def test_a_close_name_is_suggested_and_a_strange_one_is_not() -> None:
 
 def test_what_only_python_reads_as_a_number_is_a_name() -> None:
     assert [parse_number(text) for text in ("1_000", "1000", " 7 ", "TRUE", "x")] == [None, 1000.0, 7.0, 1.0, None]
+
+
+def test_values_that_a_reader_takes_for_one_are_named_together() -> None:
+    assert alike(["NY", "LA", "ny ", "Paris", "paris"]) == "'NY' and 'ny '; 'Paris' and 'paris'"
+    assert alike(["NY", "LA"]) == alike([]) == ""

@@ -19,7 +19,7 @@ from evaluator.offline.records import to_plain
 from gauntlet.holdout import metrics
 from gauntlet.holdout.bootstrap import blocks_of
 from gauntlet.holdout.metrics import HoldoutRows
-from gauntlet.spelling import did_you_mean
+from gauntlet.spelling import alike, did_you_mean
 from gauntlet.table import Table
 from gauntlet.types import Task
 
@@ -135,6 +135,9 @@ def _notes(read: HeldOutRows, blocks: int, rows: HoldoutRows) -> list[str]:
         found.append(f"{units} values of {read.unit_name} are few: only large improvements can be shown")
     if units > blocks:
         found.append(f"{units:,} independent units ({read.unit_name}) were put together into {blocks} blocks at random")
+    for name, codes in read.slices.items():
+        if said := alike(codes.values):
+            found.append(f"--slice {name} has values in several spellings, each taken by itself: {said}")
     if rows.task is Task.CLASSIFICATION:
         absent = [one for i, one in enumerate(rows.classes) if i not in rows.occurring]
         found += [f"no row of class {', '.join(absent)}"] if absent else []

@@ -20,6 +20,7 @@ from evaluator.offline.experiment.result import Analysis, ArmComparison, SampleR
 from evaluator.offline.experiment.sequential_looks import LookResults, LookSnapshot, judge_looks
 from evaluator.offline.experiment.settings import AnalysisSettings, SettingsError
 from evaluator.stats.always_valid import rate_p
+from gauntlet.spelling import alike
 from gauntlet.table import Table
 
 # An invalid experiment is thrown away, so sound ones are called invalid once in a thousand at most; by the look at the
@@ -85,7 +86,7 @@ def _answer(experiment: Experiment, results: LookResults) -> Analysis:
     return Analysis(
         id=_identity(settings.to_dict(), experiment.rows, compared.values()),
         verdict=verdict,
-        reasons=tuple(reasons),
+        reasons=(*reasons, *_spellings(experiment)),
         sample_ratio=ratio,
         comparisons=tuple(compared.values()),
         guards=tuple(guards),
@@ -96,6 +97,16 @@ def _answer(experiment: Experiment, results: LookResults) -> Analysis:
         rows=experiment.rows,
         settings=settings.to_dict(),
     )
+
+
+def _spellings(experiment: Experiment) -> list[str]:
+    """On segments whose values are, to a reader, the same."""
+    said = {name: alike(values) for name, values in experiment.log.segment_values.items()}
+    return [
+        f"--segment {name} has values in several spellings, each taken by itself: {twins}"
+        for name, twins in said.items()
+        if twins
+    ]
 
 
 def _sample_ratio(experiment: Experiment) -> SampleRatioResult:
