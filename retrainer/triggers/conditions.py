@@ -110,6 +110,8 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
             return Condition(name, True, f"{since}: there is none", passing=True, limit=float(wait))
         passed = context.now - at
         detail = f"{lasting(passed)} since {since}, {lasting(wait)} wanted{', urgent' if urgent else ''}"
+        if passed < 0.0:  # a person's command, by the machine's clock; what is judged here goes by the events'
+            detail = f"the events read so far are {lasting(-passed)} older than {since}{', urgent' if urgent else ''}"
         return Condition(name, urgent or passed >= wait, detail, True, value=passed, limit=float(wait))
 
     def absent(name: str, what: str | None, present: str, none: str, waived: bool = False) -> Condition:

@@ -96,6 +96,14 @@ def test_each_obstacle_alone_refuses_and_is_named(facts: dict[str, object], name
     assert judged.refusals[0].startswith(name)
 
 
+def test_a_rollout_that_ended_after_the_events_read_so_far_is_no_contradiction() -> None:
+    """Scenario: a rehearsal waits for 0 s, and a person has rolled back a moment ago. "0 s since, 0 s wanted" told
+    nobody why it is refused."""
+    facts = msgspec.structs.replace(CONTEXT, last_rollout_ended=NOW + 15)
+    (refusal,) = check(request(), facts, msgspec.structs.replace(SETTINGS, cool_down=Seconds(0))).refusals
+    assert refusal == "cool_down: the events read so far are 15 s older than the last rollout's end"
+
+
 @pytest.mark.parametrize(
     "facts",
     [
