@@ -1,13 +1,13 @@
 """Watches: e-processes over single pairs and requests that end a rollout long before a block would.
 
 Gross harm: the null hypothesis is "the challenger's loss exceeds the champion's by at most `margin` times the
-champion's mean loss". Each pair bets on
+champion's mean loss, over all the past or in the window, whichever is more". Each pair bets on
 
     X = min(loss of the challenger, cap) - min(loss of the champion, cap) - margin mean,
 
-and wealth multiplies by 1 + f X / (cap + margin mean), f in `FRACTIONS`, mean that of the champion's loss over all
-earlier pairs and before the rollout, cap `CAP` times it. All the past is the measure, so that a calm night or day on
-which both models lose little is none.
+and wealth multiplies by 1 + f X / (cap + margin mean), f in `FRACTIONS`, mean that of the champion's earlier losses,
+cap `CAP` times it. All the past is the measure, so that a calm night or day on which both models lose little is none.
+The window is one where it is more: labels of a rare class, on which every model loses much, may come first.
 
 Equal models differ within a storm or a day by a part of their loss. Three things keep that from an alarm: the margin;
 the window, in which a small difference can't earn much; and that the mean loss must be worse by twice the margin.
@@ -99,7 +99,7 @@ class GrossHarmWatch:
     def _step(self, batch: Floats) -> None:
         gain = np.zeros(len(FRACTIONS))
         if self.champion > 0.0:
-            mean = self.champion / self.pairs
+            mean = self._mean(self.since[0], self.since[1])
             capped = np.minimum(batch, CAP * mean)
             bet = (capped[:, 1] - capped[:, 0] - self.margin * mean) / ((CAP + self.margin) * mean)
             gain = np.log1p(np.outer(bet, FRACTIONS)).sum(axis=0)
@@ -110,12 +110,16 @@ class GrossHarmWatch:
         if self.since[0] >= WINDOW:
             self.window, self.since = self.window + 1, [0.0] * len(self.since)
 
+    def _mean(self, pairs: float, champion: float) -> float:
+        """The champion's mean loss over all the past, or in this window where that is more."""
+        return max(self.champion / self.pairs, champion / pairs if pairs else 0.0)
+
     def _judge(self) -> GrossHarm | None:
         pairs, champion, challenger, *wealths = self.since
         wealth = float(np.logaddexp.reduce(wealths)) - math.log(len(FRACTIONS))
         if wealth < log_threshold(self.window, self.alpha):
             return None
-        if challenger - champion <= 2.0 * self.margin * self.champion * pairs / self.pairs:
+        if challenger - champion <= 2.0 * self.margin * self._mean(pairs, champion) * pairs:
             return None
         return GrossHarm(int(pairs), champion / pairs, challenger / pairs, self.margin)
 

@@ -109,6 +109,23 @@ def test_a_calm_day_is_measured_by_the_loss_of_all_days() -> None:
     assert watched(champion, challenger) is None
 
 
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.3])
+def test_a_rare_class_whose_labels_come_first_is_measured_by_the_loss_on_it(share: float) -> None:
+    """Positives are reported at once and the rest when the time is over; both models lose much on them, the equal
+    challenger a sixth more than the champion."""
+    rng = np.random.default_rng(7)
+    ours, theirs = rng.gamma(8.0, -math.log(share) / 8.0, (2, 2000))
+    usual = share * -math.log(share) + (1 - share) * -math.log(1 - share)
+
+    def alarm(times: float) -> int | None:
+        watch = GrossHarmWatch(0.2, 0.005, pairs=10_000, champion=10_000 * usual)
+        found = watch.add(ours, times * theirs)
+        return found and found.pairs
+
+    assert alarm(7 / 6) is None
+    assert (alarm(3.0) or WINDOW) < 300
+
+
 def test_a_rare_disaster_of_the_champion_does_not_blame_the_challenger() -> None:
     """Typically a third worse, but without the champion's rare large losses: better on average, so no alarm."""
     rng = np.random.default_rng(4)
