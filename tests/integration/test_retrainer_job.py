@@ -91,7 +91,7 @@ async def test_without_drift_the_champion_stays(tmp_path: Path) -> None:
     now = await retraining_data.lay(config, turn=None)
     answer = await run(await order(config, now))
     assert (answer.accepted, answer.version, answer.error) == (False, None, None)
-    assert "less than the 0.01 asked for" in answer.reason
+    assert "an improvement by 0.01 is asked for" in answer.reason
     assert [v.version for v in adapters.registry(config).versions()] == ["v0001"]
 
 
