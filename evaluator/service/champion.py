@@ -7,7 +7,7 @@ answered and nobody forced are given to it: chance sends units to an arm, so the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -71,7 +71,7 @@ class HealthTracker:
             self.next_block = min(min(blocks, default=first_open) // ratio, end)
         found = []
         for index in range(max(self.next_block, end - _MOST_BLOCKS), end):
-            own = _total(blocks, index * ratio, (index + 1) * ratio)
+            own = _total(blocks, range(index * ratio, (index + 1) * ratio))
             worth.look(version, (index + 1) * ratio)
             if own.n:
                 found.append(self._event(version, models, worth.of(version), index, own, offsets))
@@ -83,10 +83,11 @@ class HealthTracker:
         self, version: str, models: Models, entry: Entry | None, index: int, own: LossSums, offsets: dict[str, int]
     ) -> Health:
         task, end = self._config.task, (index + 1) * self._design.harm_blocks_per_block
-        first = max(end - self._window, self._since(entry))
-        window = _total(models[version], first, end)
         previous = self.previous if self.previous != version else None
-        before = _total(models.get(previous or "", {}), first, end)
+        ours, theirs = models[version], models.get(previous or "", {})
+        latest = range(end - self._window, end)
+        judged = _shared(ours, theirs, latest) if theirs else latest
+        window, before = _total(ours, judged), _total(theirs, judged)
         return Health(
             id=f"{version}/{index}",
             at=(index + 1) * self._design.block + self._design.offset + self._design.horizon,
@@ -107,19 +108,20 @@ class HealthTracker:
             offsets=offsets,
         )
 
-    def _since(self, entry: Entry | None) -> int:
-        """The first block after the promotion. The champion of before has also served in earlier ones, maybe in better
-        times: what both lost is compared on the same requests."""
-        design = self._design
-        return 0 if entry is None else int((entry.since - design.offset) // design.harm_block) + 1
 
-
-def _total(blocks: Mapping[int, LossSums], first: int, end: int) -> LossSums:
+def _total(blocks: Mapping[int, LossSums], judged: Iterable[int]) -> LossSums:
     total = LossSums()
-    for index in range(first, end):
+    for index in judged:
         if index in blocks:
             total.merge(blocks[index])
     return total
+
+
+def _shared(ours: Mapping[int, LossSums], theirs: Mapping[int, LossSums], latest: range) -> list[int]:
+    """The latest blocks of which both versions have the requests: one that has served before, maybe in better times, is
+    no measure of one that had not begun. A version's first block is not whole."""
+    first = max(min(ours), min(theirs))
+    return [index for index in latest if index > first and index in ours and index in theirs]
 
 
 _log = get_logger("gauntlet.evaluator")

@@ -317,8 +317,8 @@ def test_the_quality_of_the_latest_requests_is_known_while_no_episode_reports_it
     assert pipeline.quality.score < 0.7
 
 
-def test_the_champion_of_before_is_compared_since_the_promotion_though_it_has_served_before(make: Make) -> None:
-    """It was right while it served, and both are wrong since: what it showed in better times is no way back."""
+def test_the_champion_of_before_is_compared_where_both_were_scored_though_it_has_served_before(make: Make) -> None:
+    """It was right while it served alone, and both are wrong since: what it showed in better times is no way back."""
     pipeline = make()
     stream: list[Any] = []
     for i in range(400):
@@ -335,3 +335,24 @@ def test_the_champion_of_before_is_compared_since_the_promotion_though_it_has_se
     assert soon.previous == "v0001"
     assert soon.previous_outcomes == soon.window_outcomes
     assert (soon.window["accuracy"], soon.previous_window["accuracy"]) == (0.0, 0.0)
+
+
+def test_what_both_were_scored_on_before_the_promotion_counts_too(make: Make) -> None:
+    """One bad day right after it is no reason to go back to a model that was worse on all the days before."""
+    pipeline = make()
+    stream: list[Any] = []
+    for i in range(250):
+        at, promoted = 1000.0 + i, i >= 220
+        right, wrong = [0.1, 0.9], [0.9, 0.1]
+        alone: dict[str, Any] = {"rollout": None, "challenger": None, "champion": "v0002", "allocation": 3}
+        if promoted:
+            scored = shadow(i, at, arm="previous", model="v0001", output=right)
+            stream += [prediction(i, at, **alone, output=wrong), scored]
+        else:
+            stream += [prediction(i, at, output=wrong), shadow(i, at, output=right)]
+        stream.append(outcome(i, at + 1.0, 1))
+    stream.append(prediction(999, 1250.0 + HORIZON + BLOCK, **alone))
+    pipeline.step(batch(sorted(stream, key=lambda event: event.at)))
+    last = next(e for e in health(pipeline) if e.model == "v0002" and e.promotion is not None)
+    assert (last.previous, last.window_outcomes, last.previous_outcomes) == ("v0001", 80, 80)
+    assert last.window["accuracy"] > 0.5 > last.previous_window["accuracy"]
