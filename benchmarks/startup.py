@@ -3,8 +3,8 @@
 Every run starts the peer, then `gauntlet up` in a fresh folder (which registers the model), then again in the same
 folder; a ratio is the median over the runs' own ratios, so that a busy minute weighs on both sides. The target is 2.5.
 The other commands are timed in turn with the peer, too, and shown with the heavy libraries that they import. The last
-table is what the processes of an idle `gauntlet up` cost, once it has answered a prediction (Linux): processor time,
-and memory (proportional set size: what several share is divided among them).
+tables are what the processes of `gauntlet up` cost, idle and under light traffic (Linux): processor time, and memory
+(proportional set size: what several share is divided among them).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import skops.io
@@ -33,6 +34,7 @@ from benchmarks import main
 
 PEER = "import sklearn, fastapi, numpy"
 TARGET = 2.5
+A_SECOND = 50
 ANALYZE = ["--arm", "arm", "--champion", "old", "--share", "old=.5,new=.5", "--metric", "correct:proportion"]
 HEAVY = ("sklearn", "scipy", "pandas", "pyarrow", "matplotlib", "river", "statsmodels", "skops", "fastapi", "numpy")
 CONFIG = """\
@@ -93,9 +95,11 @@ def run(runs: int = 5, idle_seconds: float = 30.0) -> Iterator[str]:
             heavy = ", ".join(heavy_imports(arguments)) or "no heavy library"
             yield f"{label:42} {took:4.2f} s  {ratio:.2f} x peer, imports {heavy}"
         if Path("/proc/self/smaps_rollup").exists():
-            yield f"\n{'idle for ' + format(idle_seconds, 'g') + ' s':42} % of a core  MB"
-            for name, share, megabytes in idle(folder, idle_seconds):
-                yield f"{name:42} {share:12.2f}  {megabytes:.0f}"
+            for a_second in (0, A_SECOND):
+                label = f"{a_second} predictions and outcomes a second" if a_second else "idle"
+                yield f"\n{label + ', ' + format(idle_seconds, 'g') + ' s':42} % of a core  MB"
+                for name, share, megabytes in load(folder, idle_seconds, a_second):
+                    yield f"{name:42} {share:12.2f}  {megabytes:.0f}"
 
 
 def log(rows: int) -> str:
@@ -149,12 +153,18 @@ def running(folder: Path) -> Iterator[int]:
         process.wait(30)
 
 
-def idle(folder: Path, seconds: float) -> Iterator[tuple[str, float, float]]:
-    """Each process of an idle `gauntlet up`, and all together: share of a core in percent, and megabytes."""
+def load(folder: Path, seconds: float, a_second: int = 0) -> Iterator[tuple[str, float, float]]:
+    """Each process of `gauntlet up` and all together, idle or with so many predictions and outcomes a second: share of
+    a core in percent, and megabytes."""
     with running(folder) as up:
         time.sleep(_SETTLING_SECONDS)
         before = {pid: cpu_seconds(pid) for pid in [up, *children(up)]}
-        time.sleep(seconds)
+        url = (folder / "gauntlet-data" / "router.address").read_text().strip()
+        begun = time.monotonic()
+        for number in range(int(seconds * a_second)):
+            time.sleep(max(0.0, begun + number / a_second - time.monotonic()))
+            predict_and_report(url)
+        time.sleep(max(0.0, begun + seconds - time.monotonic()))
         found = []
         for pid, spent in before.items():
             command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
@@ -185,11 +195,19 @@ def children(parent: int) -> list[int]:
 
 def answered(address: Path) -> bool:
     url = address.read_text() if address.exists() else ""
-    if not url.endswith("\n"):
-        return False
-    request = urllib.request.Request(f"{url.strip()}/v1/predict", BODY, {"Content-Type": "application/json"})
+    return url.endswith("\n") and "prediction" in _post(f"{url.strip()}/v1/predict", BODY)
+
+
+def predict_and_report(url: str) -> None:
+    """One prediction, and its outcome at once."""
+    outcome = {"id": _post(f"{url}/v1/predict", BODY)["id"], "value": 1}
+    _post(f"{url}/v1/outcomes", json.dumps({"outcomes": [outcome]}).encode())
+
+
+def _post(url: str, body: bytes) -> Any:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=_LONGEST_SECONDS) as response:
-        return "prediction" in json.load(response)
+        return json.load(response)
 
 
 def heavy_imports(arguments: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from gauntlet import adapters, events
 from gauntlet.config import Config
 from gauntlet.events import Event
 from gauntlet.log import Record
-from retrainer.store import RetrainerStore
+from retrainer.store import JobRecord, RetrainerStore
 from retrainer.worker import Worker
 
 
@@ -30,6 +30,11 @@ class RetrainerLoop:
         """A retrainer as it starts, on what is on disk."""
         self.store = RetrainerStore(Path(self.config.data), self.config.experiment)
         self.worker = Worker(self.config, self.reader, self.writer, self.state, self.registry, self.store)
+
+    @property
+    def only_job(self) -> JobRecord:
+        (found,) = self.store.jobs.values()
+        return found
 
     async def killed(self) -> None:
         """kill -9 and a new start: the job's process ends with the retrainer, and what is not committed is gone."""

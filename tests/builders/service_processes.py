@@ -189,3 +189,17 @@ async def evaluated_in_one_pass(config: Config, folder: Path) -> Pipeline:
     await reader.close()
     checkpoint.close()
     return pipeline
+
+
+def process_stat(pid: int) -> list[str]:
+    """State, parent and so on of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    found = process_stat(pid)
+    return bool(found) and found[0] != "Z"

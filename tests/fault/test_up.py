@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from builders import small_experiment
-from builders.service_processes import command, until_written
+from builders.service_processes import alive, command, process_stat, until_written
 
 from gauntlet import bootstrap
 from gauntlet.cli import up
@@ -29,25 +29,12 @@ needs_proc = pytest.mark.skipif(not (PROC / "self" / "stat").exists(), reason="/
 pytestmark = pytest.mark.timeout(280)
 
 
-def _stat(pid: int) -> list[str]:
-    """State, parent and so on of a process; empty when it is gone."""
-    try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def alive(pid: int) -> bool:
-    found = _stat(pid)
-    return bool(found) and found[0] != "Z"
-
-
 def children(parent: int) -> dict[str, int]:
     """The running services of an `up`, by name."""
     found = {}
     for entry in PROC.iterdir():
         if entry.name.isdigit():
-            stat = _stat(int(entry.name))
+            stat = process_stat(int(entry.name))
             if len(stat) > 1 and stat[0] != "Z" and stat[1] == str(parent):
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     words = (entry / "cmdline").read_bytes().decode().split("\0")

@@ -11,12 +11,12 @@ import pytest
 from builders import retraining_data
 from builders.retrainer_loop import RetrainerLoop
 from builders.retraining_jobs import order
+from builders.service_processes import alive
 
 from gauntlet import keys, preflight
 from gauntlet.config.load import parse
 from gauntlet.errors import ConfigError
 from retrainer.jobs import job
-from retrainer.store import JobRecord
 
 pytestmark = pytest.mark.asyncio
 
@@ -29,24 +29,13 @@ sys.exit(worker.wait())
 """
 
 
-def only(loop: RetrainerLoop) -> JobRecord:
-    (found,) = loop.store.jobs.values()
-    return found
-
-
-def alive(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().split()[2] != "Z"
-
-
 async def test_a_job_by_a_command_is_the_same_job(tmp_path: Path) -> None:
     config = retraining_data.configuration(tmp_path, command=json.dumps([sys.executable, "-c", ELSEWHERE, "{spec}"]))
     now = await retraining_data.lay(config)
     async with RetrainerLoop(config) as loop:
         await loop.publish(keys.DRIFT, retraining_data.drift(now))
         await loop.turn_until(lambda: bool(loop.store.jobs) and loop.store.live is None)
-        done = only(loop)
+        done = loop.only_job
         assert (done.status, done.answer.version) == ("completed", "v0002"), done.answer
         assert loop.worker.runner.folder(done.id).log(100) == "on some other machine\n"
 
@@ -65,7 +54,7 @@ async def test_a_job_elsewhere_ends_when_it_is_cancelled(tmp_path: Path, monkeyp
         await loop.publish(keys.DRIFT, retraining_data.drift(now))
         await loop.turn_until(lambda: started.exists() and started.read_text() != "")
         worker = int(started.read_text())
-        cancelled = await loop.worker.runner.cancel(only(loop).id, "ann", "not today")
+        cancelled = await loop.worker.runner.cancel(loop.only_job.id, "ann", "not today")
         assert cancelled.status == "cancelled"
         assert not alive(worker)
         assert [version.version for version in loop.registry.versions()] == ["v0001"]
@@ -87,8 +76,8 @@ async def test_a_command_that_waits_for_nothing_fails_its_job_by_name(tmp_path: 
     async with RetrainerLoop(config) as loop:
         await loop.publish(keys.DRIFT, retraining_data.drift(now))
         await loop.turn_until(lambda: bool(loop.store.jobs) and loop.store.live is None)
-        assert only(loop).status == "failed"
-        assert only(loop).answer.error == "retrain.command ended with code 0 and without an answer: submitted"
+        assert loop.only_job.status == "failed"
+        assert loop.only_job.answer.error == "retrain.command ended with code 0 and without an answer: submitted"
 
 
 async def test_a_command_over_its_time_is_aborted(tmp_path: Path) -> None:
@@ -98,8 +87,8 @@ async def test_a_command_over_its_time_is_aborted(tmp_path: Path) -> None:
     async with RetrainerLoop(config) as loop:
         await loop.publish(keys.DRIFT, retraining_data.drift(now))
         await loop.turn_until(lambda: bool(loop.store.jobs) and loop.store.live is None)
-        assert (only(loop).status, only(loop).answer.alert) == ("aborted", "training_timeout")
-        assert loop.worker.runner.folder(only(loop).id).withdrawn
+        assert (loop.only_job.status, loop.only_job.answer.alert) == ("aborted", "training_timeout")
+        assert loop.worker.runner.folder(loop.only_job.id).withdrawn
 
 
 async def test_a_command_may_only_wait_for_who_does_the_job(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from builders import retraining_data
 from builders.retrainer_loop import RetrainerLoop
+from builders.service_processes import alive
 
 from gauntlet import control, keys
 from gauntlet.errors import BadInput, TransitionRefused
@@ -19,7 +20,6 @@ from gauntlet.rollout import Control
 from retrainer.jobs.job_dir import Answer, JobFolder
 from retrainer.jobs.job_host import JobHost
 from retrainer.records import rows
-from retrainer.store import JobRecord
 
 pytestmark = pytest.mark.asyncio
 
@@ -30,17 +30,6 @@ async def record(loop: RetrainerLoop) -> Control:
     _, found = await control.read(loop.state, "turning")
     assert found is not None
     return found
-
-
-def only(loop: RetrainerLoop) -> JobRecord:
-    (found,) = loop.store.jobs.values()
-    return found
-
-
-def alive(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().split()[2] != "Z"
 
 
 async def test_models_of_no_use_fail_their_jobs_by_name_and_their_sibling_goes_on(tmp_path: Path) -> None:
@@ -83,7 +72,7 @@ async def test_rows_that_cannot_be_learned_from_fail_the_job_and_count_for_nothi
         before = await record(loop)
         await loop.publish(keys.DRIFT, retraining_data.drift(now))
         await loop.turn_until(lambda: bool(loop.store.jobs) and loop.store.live is None)
-        job = only(loop)
+        job = loop.only_job
         assert (job.status, job.accepted) == ("failed", None)
         assert reasons[fault] in (job.answer.error or "")
         assert [v.version for v in loop.registry.versions()] == ["v0001"]
@@ -108,8 +97,8 @@ async def test_a_job_that_eats_memory_is_aborted_with_its_children(tmp_path: Pat
     now = await retraining_data.lay(config)
     async with RetrainerLoop(config) as loop:
         await loop.publish(keys.DRIFT, retraining_data.drift(now))
-        await loop.turn_until(lambda: bool(loop.store.jobs) and only(loop).ended_at is not None)
-        job = only(loop)
+        await loop.turn_until(lambda: bool(loop.store.jobs) and loop.only_job.ended_at is not None)
+        job = loop.only_job
         assert job.status == "aborted"
         assert "more than retrain.max_memory_bytes = 419,430,400" in (job.answer.error or "")
         assert [alert.name for _, alert in loop.store.alerts()] == ["training_memory"]
@@ -160,8 +149,8 @@ async def test_a_job_is_cancelled_until_its_version_has_its_rollout(tmp_path: Pa
     now = await retraining_data.lay(config)
     async with RetrainerLoop(config) as loop:
         await loop.publish(keys.DRIFT, retraining_data.drift(now))
-        await loop.turn_until(lambda: bool(loop.store.jobs) and only(loop).status == "completed")
-        done = only(loop)
+        await loop.turn_until(lambda: bool(loop.store.jobs) and loop.only_job.status == "completed")
+        done = loop.only_job
         loop.store.jobs[done.id] = msgspec.structs.replace(
             done, status="running"
         )  # the retrainer was killed after the challenge, before its commit
