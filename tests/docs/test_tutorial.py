@@ -28,8 +28,8 @@ observe: {evaluator_port: 0, retrainer_port: 0}
 """Free ports, and time limits for a machine that runs other tests beside."""
 
 
-ROWS_SECONDS = 160.0
-"""Of traffic, after which a job has rows that are older than the held-out ones, and whose outcomes have matured."""
+ROWS_SECONDS = 300.0
+"""By then there are rows that are older than the held-out ones, and whose outcomes have matured, on a busy machine too."""
 
 
 def _hears_ctrl_c() -> None:
@@ -137,7 +137,6 @@ def test_a_promotion_and_a_rollback_within_five_minutes(terminals: Terminals) ->
     address = terminals.folder / "gauntlet-data" / "router.address"
     wait(lambda: address.exists() and address.read_text().endswith("\n"), 60, lambda: terminals.log(up))
     terminals.start(f"{lines('traffic.py')[0]} {address.read_text().strip()}")
-    traffic = time.monotonic()
 
     status, register, challenge = lines("--note")
     assert "champion v0001 serves all of the traffic" in terminals.type(status)
@@ -164,7 +163,8 @@ def test_a_promotion_and_a_rollback_within_five_minutes(terminals: Terminals) ->
 
     check, trigger = lines("retrain check")
     assert "constraint single flight" in terminals.type(check)
-    wait(lambda: time.monotonic() - traffic > ROWS_SECONDS, ROWS_SECONDS, lambda: "the time does not pass")
+    enough = re.compile(r"^ *yes +constraint rows to train on", re.MULTILINE)
+    wait(lambda: enough.search(terminals.type(check)) is not None, ROWS_SECONDS, lambda: terminals.said)
     assert re.fullmatch(r"started retrain_\d{8}_001\n", terminals.type(trigger))
     jobs, report = lines("once the job has ended")
     wait(lambda: "completed  manual, default: made v0004" in terminals.type(jobs), 120, lambda: terminals.said)
