@@ -22,22 +22,27 @@ KEY = "an-operators-key-of-32-characters"
 
 @asynccontextmanager
 async def retrainer(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, outside: dict[str, str] | None = None, **settings: object
+    folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object
 ) -> AsyncIterator[tuple[str, Config]]:
-    """Its address and its configuration, with the systems `outside` of it (registry, records). The drift that it knows
-    of is too mild for a job to start by itself."""
+    """Its address and its configuration. The drift that it knows of is too mild for a job to start by itself."""
     monkeypatch.setenv("GAUNTLET_KEY_TEST", KEY)
     config = msgspec.structs.replace(
         retraining_data.configuration(folder, **settings),
         keys=[KeyConfig(name="operator", role=Role.OPERATOR, env="GAUNTLET_KEY_TEST")],
         observe=ObserveConfig(evaluator_port=0, retrainer_port=0),
-        **(outside or {}),
     )
     now = await retraining_data.lay(config)
     mild = retraining_data.drift(now, severity="LOW")
     writer = adapters.local_writer(config, "evaluator")
     await writer.append([Record(keys.DRIFT, mild.id, mild.at, events.encode(mild))])
     await writer.close()
+    async with serving(config) as url:
+        yield url, config
+
+
+@asynccontextmanager
+async def serving(config: Config) -> AsyncIterator[str]:
+    """The retrainer in this event loop, and its address; its failures are raised."""
     stop, address = asyncio.Event(), Path(config.data) / "retrainer.address"
     task = asyncio.create_task(app.serve(config, stop))
 
@@ -46,7 +51,7 @@ async def retrainer(
 
     try:
         await small_experiment.until(listening)
-        yield address.read_text().strip(), config
+        yield address.read_text().strip()
     finally:
         stop.set()
         await task

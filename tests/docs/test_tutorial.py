@@ -29,7 +29,7 @@ observe: {evaluator_port: 0, retrainer_port: 0}
 
 
 ROWS_SECONDS = 300.0
-"""By then there are rows that are older than the held-out ones, and whose outcomes have matured, on a busy machine too."""
+"""By then there are rows that are older than the held-out ones, and whose outcomes are known, on a busy machine too."""
 
 
 def _hears_ctrl_c() -> None:
