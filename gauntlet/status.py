@@ -102,6 +102,34 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     score: float
 
 
+class Flow(msgspec.Struct, frozen=True, kw_only=True):
+    """Predictions, or outcomes, at one router replica.
+
+    latest: the machine's time of the last that was taken; 0 where none is known. count, refused: in the last
+    `recent.SECONDS`; refusal: the code of the latest that was refused. longest_gap: seconds between two, at most, in
+    the last eight days; None while too few have come to say what is usual.
+    """
+
+    latest: float = 0.0
+    count: int = 0
+    refused: int = 0
+    refusal: str = ""
+    longest_gap: float | None = None
+
+
+class Arrivals(msgspec.Struct, frozen=True, kw_only=True):
+    """What has arrived at one router replica since its start, `since`, up to `at`.
+
+    unanswered_since: when the first prediction came of those after the latest outcome; 0 where none waits for one.
+    """
+
+    at: float
+    since: float
+    predictions: Flow = Flow()
+    outcomes: Flow = Flow()
+    unanswered_since: float = 0.0
+
+
 class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far the evaluator is, what it counted, and the latest evaluation of each rollout by id. `offsets` is keyed by
     `topic/partition`."""
@@ -123,6 +151,8 @@ class EvaluatorProgress(msgspec.Struct, frozen=True, kw_only=True):
     """The declared plan of each rollout's tests, by the rollout's id."""
     false_alarms: FalseAlarms | None = None
     """Of the continuous A/A slice, where it is on."""
+    recent: dict[str, int] = {}
+    """What it counted in the last `recent.SECONDS` before `at`, by kind."""
 
 
 class RetrainerProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +193,7 @@ class RouterProgress(msgspec.Struct, frozen=True, kw_only=True):
     challengers: list[ServedChallenger] = []
     problems: list[Problem] = []
     seen: float = 0.0
+    arrivals: Arrivals | None = None
 
 
 async def publish_problems(store: StateStore, key: str, problems: list[Problem]) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from gauntlet import worth_document
+from gauntlet import arrivals, worth_document
+from gauntlet.arrivals import TrafficStatus
 from gauntlet.config import Config
 from gauntlet.config.profile import notice
 from gauntlet.events import Drift, Evaluation, Health
@@ -20,6 +21,7 @@ from gauntlet.outlook import current, findings, outlook, place, verdict
 from gauntlet.policy import figures
 from gauntlet.rollout import Control, Ended, Rollout
 from gauntlet.status import (
+    Arrivals,
     EvaluatorProgress,
     FalseAlarms,
     Problem,
@@ -36,7 +38,8 @@ SCHEMA = 1
 _ENDED_SHOWN = 5
 _PROMOTIONS_SHOWN = 5
 _TIMES = frozenset(
-    {"at", "since", "until", "began", "champion_since", "seen", "started_at", "stage_since", "watermark"}
+    {"at", "since", "until", "began", "champion_since", "seen", "started_at", "stage_since", "watermark", "latest"}
+    | {"unanswered_since"}
 )
 """Fields of records that hold seconds since the epoch."""
 
@@ -144,7 +147,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     at: the experiment's own time. notice: what has to be known of a rehearsal. version: of the control record.
     `problems`: all that are known, the most severe first; each has what to do. worth: what the latest promotions were
     worth, the newest first; lineage: all since the first model together. `false_alarms`: of the continuous A/A slice,
-    where it is on. `drift`, `health`: of the champion that serves.
+    where it is on. `drift`, `health`: of the champion that serves. `traffic`: what arrives, at the machine's time.
     """
 
     schema: int
@@ -161,6 +164,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     share: float | None
     serving: Serving | None
     problems: list[Problem]
+    traffic: TrafficStatus | None = None
     rollouts: list[RolloutStatus] = []
     bake: BakeStatus | None = None
     worth: list[PromotionWorth] = []
@@ -195,12 +199,15 @@ def document(
     problems: Sequence[Problem],
     aliases: dict[str, str],
     now: float,
+    arrived: Sequence[Arrivals] = (),
 ) -> Document:
-    """The document at `now`, the experiment's time. problems: of the router itself; those of the others are added."""
+    """The document at `now`, the experiment's time. problems: of the router itself; those of the others are added.
+    arrived: what each replica says of its traffic."""
     evaluator, retrainer = reports.evaluator, reports.retrainer
     looks = evaluator.evaluations if evaluator else {}
     drift = _drift(control, evaluator)
     found = [*problems, *(evaluator.problems if evaluator else []), *(retrainer.problems if retrainer else [])]
+    found += arrivals.findings(arrived, config)
     if control is not None:
         found += findings(control, looks, drift, retrainer.jobs if retrainer else [], config, now)
     health = _health(control, evaluator)
@@ -220,6 +227,7 @@ def document(
         share=control.share if control else None,
         serving=serving,
         problems=worst_first(found),
+        traffic=arrivals.traffic(arrived, evaluator),
         rollouts=_rollouts(control, looks, config, now),
         bake=_bake(control, health),
         worth=worth_document.promotions(ledger, control)[:_PROMOTIONS_SHOWN],

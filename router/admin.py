@@ -28,6 +28,7 @@ from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress
 from gauntlet.status_document import Document, Reports, Serving, change, changes, document, plain
 from gauntlet.types import Rule, Severity
 from gauntlet.worth import Ledger
+from router.arrivals import ArrivalCounter
 from router.backlog import Backlog
 from router.control_follower import ControlFollower
 from router.http_v1 import require_experiment
@@ -72,6 +73,7 @@ class AdminRoutes:
         api_keys: ApiKeys,
         clock: Clock,
         backlog: Backlog,
+        arrivals: ArrivalCounter,
     ) -> None:
         self._config = config
         self._experiment = config.experiment
@@ -80,6 +82,7 @@ class AdminRoutes:
         self._follower = follower
         self._clock = clock
         self._backlog = backlog
+        self._arrivals = arrivals
         self.api = APIRouter(prefix="/v1/experiments", tags=["admin"], route_class=guarded_route(api_keys))
         self.api.get("")(self.experiments)
         self.api.get("/{experiment}")(self.status)
@@ -203,7 +206,9 @@ class AdminRoutes:
             problems.append(
                 Problem(code=error.code, severity=Severity.LOW, source="registry", text=text, remedy=remedy)
             )
-        return document(self._config, version, record, serving, reports, problems, aliases, self._clock.now())
+        others = [r.arrivals for r in reports.routers if r.replica != self._follower.replica and r.arrivals is not None]
+        arrived = [self._arrivals.report(), *others]
+        return document(self._config, version, record, serving, reports, problems, aliases, self._clock.now(), arrived)
 
     async def _report(self, key: str, kind: type[msgspec.Struct]) -> Any:
         version, value = await self._state.get(key)

@@ -27,6 +27,7 @@ from gauntlet.operator_app import internal_error, json_response, operator_app
 from gauntlet.structured_logging import get_logger
 from router import openapi
 from router.admin import AdminRoutes
+from router.arrivals import ArrivalCounter
 from router.backlog import Backlog
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
@@ -56,7 +57,8 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str | None = No
     times = EventTimes(clock, replay=config.clock == "events")
     state = adapters.state(config)
     registry = adapters.registry(config)
-    follower = ControlFollower(config, state, registry, clock, replica or replica_name(config))
+    arrivals = ArrivalCounter()
+    follower = ControlFollower(config, state, registry, clock, replica or replica_name(config), arrivals)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(state.close)
         await follower.start()
@@ -76,10 +78,13 @@ async def serve(config: Config, stop: asyncio.Event, *, replica: str | None = No
         service = InferenceService(
             config.router, config.experiment, times, recorder, repeats, shadow, follower.breaker, phantom
         )
-        inference = InferenceRoutes(config, follower, service, recorder, labels, api_keys, times)
+        inference = InferenceRoutes(config, follower, service, recorder, labels, api_keys, times, arrivals)
+        if config.clock == "wall":
+            arrivals.load(*[await recorder.latest_time(topic) for topic in (keys.PREDICTIONS, keys.OUTCOMES)])
         reader = adapters.local_reader(config)
         stack.push_async_callback(reader.close)
-        admin = AdminRoutes(config, state, registry, follower, api_keys, clock, Backlog(config, reader, clock))
+        backlog = Backlog(config, reader, clock)
+        admin = AdminRoutes(config, state, registry, follower, api_keys, clock, backlog, arrivals)
         app = _dispatcher(config, inference, _operator_app(config, admin, follower, recorder))
         stack.callback(shadow.close)
         stack.push_async_callback(_cancel, [asyncio.create_task(follower.run())])

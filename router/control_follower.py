@@ -25,6 +25,7 @@ from gauntlet.status import Problems, ServedChallenger
 from gauntlet.structured_logging import get_logger
 from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Severity
+from router.arrivals import ArrivalCounter
 from router.breaker import CircuitBreaker
 from router.model_worker import ModelWorker
 from router.replicas import ReplicaReports
@@ -42,12 +43,22 @@ _NOT_FOLLOWED = "control_not_followed"
 class ControlFollower:
     """Owns the routing table and the circuit breaker; the request path reads the one and records into the other."""
 
-    def __init__(self, config: Config, state: StateStore, registry: ModelStore, clock: Clock, replica: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state: StateStore,
+        registry: ModelStore,
+        clock: Clock,
+        replica: str,
+        arrivals: ArrivalCounter | None = None,
+    ) -> None:
+        """`arrivals`: told with what this replica reports of itself."""
         self._config = config
         self._state = state
         self._registry = registry
         self._clock = clock
-        self._replica = replica
+        self._arrivals = arrivals
+        self.replica = replica
         self._models: dict[str, ModelWorker] = {}
         self._unusable: frozenset[str] = frozenset()  # running rollouts that were refused; their rollback is asked for
         self._tasks: set[asyncio.Task[None]] = set()
@@ -236,11 +247,12 @@ class ControlFollower:
         report = status.RouterProgress(
             at=self._clock.now(),
             seen=time.time(),
-            replica=self._replica,
+            replica=self.replica,
             version=table.version,
             allocation=table.control.allocation,
             champion=table.champion.version,
             challengers=self.challengers,
             problems=self.problems.open,
+            arrivals=self._arrivals.report() if self._arrivals else None,
         )
         await self.replicas.publish(report)

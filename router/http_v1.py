@@ -21,6 +21,7 @@ from gauntlet.errors import BadInput, GauntletError, LogUnavailable, StateUnavai
 from gauntlet.http_answers import error_answer
 from gauntlet.http_server import Receive, Scope, Send
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Role
+from router.arrivals import ArrivalCounter
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
 from router.inference import MAX_ID_LENGTH, InferenceService, Instance
@@ -81,6 +82,7 @@ class InferenceRoutes:
         labels: FirstLabels | None,
         api_keys: ApiKeys,
         times: EventTimes,
+        arrivals: ArrivalCounter,
     ) -> None:
         """`labels`: None where the first outcome is not the label for good."""
         self._config = config
@@ -91,11 +93,13 @@ class InferenceRoutes:
         self._labels = labels
         self._api_keys = api_keys
         self._times = times
+        self._arrivals = arrivals
         self._seconds = {
             arm: telemetry.REQUEST_SECONDS.labels(config.experiment, arm) for arm in (CHAMPION, CHALLENGER)
         }
 
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        count = 1
         try:
             headers = dict(scope["headers"])
             self._api_keys.require(headers, Role.INGEST)
@@ -105,26 +109,30 @@ class InferenceRoutes:
             request = _decode(_predict_decoder, body)
             require_experiment(request.experiment, self._experiment)
             instances = self._instances(request)
+            count = len(instances)
             table = self._table()
             predictions, recorded = await self._service.predict(table, instances, started, forced)
             self._follower.recent_rows.append(instances[0].features)
+            self._arrivals.predictions(len(predictions))
             for arm in {prediction.served for prediction in predictions}:
                 self._seconds[arm].observe(time.monotonic() - started)
             answers = [_answer(table, prediction) for prediction in predictions]
             answer = {"predictions": answers} if request.instances is not None else answers[0]
             await _send(send, 200, answer, [] if recorded else [(b"x-gauntlet-recorded", b"no")])
         except GauntletError as error:
-            await self.refuse(send, "predict", error)
+            await self.refuse(send, "predict", error, count=count)
 
     async def outcomes(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/outcomes: a malformed one refuses all. One of an unknown prediction is refused by itself (207),
         like one that contradicts the label in use."""
+        count = 1
         try:
             headers = dict(scope["headers"])
             self._api_keys.require(headers, Role.INGEST)
             request = _decode(_outcomes_decoder, await _body(receive))
             require_experiment(request.experiment, self._experiment)
             given = self._given_outcomes(request)
+            count = len(given)
             times = self._times.resolve([o.at for o in given], "outcomes")
             table = self._table()
             outcomes = [self._outcome(table, o, at, i) for i, (o, at) in enumerate(zip(given, times, strict=True))]
@@ -140,6 +148,7 @@ class InferenceRoutes:
                 raise refused[0]
             for error in refused.values():
                 telemetry.REFUSED.labels("outcomes", error.code).inc()
+                self._arrivals.refused("outcomes", 1, error.code)
             body: dict[str, Any] = {"accepted": len(outcomes) - len(refused)}
             if refused:
                 body["refused"] = [
@@ -148,7 +157,7 @@ class InferenceRoutes:
                 ]
             await _send(send, 207 if refused else 202, body)
         except GauntletError as error:
-            await self.refuse(send, "outcomes", error)
+            await self.refuse(send, "outcomes", error, count=count)
 
     def _table(self) -> RoutingTable:
         if self._follower.table is None:
@@ -166,6 +175,7 @@ class InferenceRoutes:
         if self._labels is not None:
             self._labels.remember(outcomes)
         telemetry.OUTCOMES_RECEIVED.labels(self._experiment).inc(len(outcomes))
+        self._arrivals.outcomes(len(outcomes))
         return {
             index: f"the label is {first.value!r}, the first outcome of this prediction; {outcomes[index].value!r} is "
             "counted as a contradiction and changes nothing (`outcomes.correction: last` lets corrections count)"
@@ -237,9 +247,13 @@ class InferenceRoutes:
             id=outcome.id, at=at, experiment=self._experiment, value=outcome.value, reward=outcome.reward
         )
 
-    async def refuse(self, send: Send, route: str, error: GauntletError, *headers: tuple[bytes, bytes]) -> None:
-        """Answer with `error` and count it under `route`."""
+    async def refuse(
+        self, send: Send, route: str, error: GauntletError, *headers: tuple[bytes, bytes], count: int = 1
+    ) -> None:
+        """Answer with `error` and count it under `route`: `count` predictions or outcomes were sent."""
         telemetry.REFUSED.labels(route, error.code).inc()
+        if not isinstance(error, LogUnavailable):  # a problem of its own, and not the callers'
+            self._arrivals.refused(route, count, error.code)
         status, body = error_answer(error)
         if route == "predict":
             telemetry.REQUESTS.labels(self._experiment, "none", "none", str(status)).inc()

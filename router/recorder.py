@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 
@@ -97,6 +98,14 @@ class Recorder:
     async def latest_ids(self, topic: str, least: int) -> list[str]:
         """The ids of at least so many of the latest events of a topic (all, if there are fewer)."""
         return await self._reader.latest_keys(topic, self._partition, least)
+
+    async def latest_time(self, topic: str) -> float:
+        """The time of the latest event of a topic; 0 without any, or where it can't be read."""
+        with contextlib.suppress(LogUnavailable):
+            end = await self._reader.end(topic, self._partition)
+            for record in await self._reader.read(topic, self._partition, max(0, end - 1), 1):
+                return record.at
+        return 0.0
 
     async def settled(self) -> None:
         """Return when everything accepted so far is on disk, or counted as lost."""

@@ -8,6 +8,7 @@ from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.guardrails import LABEL_ARRIVAL
 from evaluator.service.pipeline import OutputEvent, Pipeline
 from gauntlet import events, telemetry
+from gauntlet.recent import RecentCounts
 from gauntlet.status import FalseAlarms
 from gauntlet.types import CHALLENGER, CHAMPION, Severity
 from gauntlet.worth import Entry, Lineage
@@ -16,8 +17,10 @@ _STATES = ("safe", "open", "breached")
 _NONE = float("nan")  # no answer is no number: a gauge must not go on showing an old one
 
 
-def count(name: str, counts: Mapping[str, int], lags: Iterable[float]) -> None:
-    """Add what became of outcomes, and the seconds between prediction and outcome of those that were joined."""
+def count(name: str, counts: Mapping[str, int], lags: Iterable[float], recent: RecentCounts) -> None:
+    """Add what became of outcomes, and the seconds between prediction and outcome of those that were joined. recent:
+    told of all counts, too."""
+    recent.add(counts)
     lag = telemetry.JOIN_LAG.labels(name)
     for seconds in lags:
         lag.observe(seconds)

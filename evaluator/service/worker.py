@@ -27,6 +27,7 @@ from gauntlet.config import Config
 from gauntlet.errors import Conflict, DamagedFile, GauntletError, LogUnavailable, ModelUnusable, StateUnavailable
 from gauntlet.faults import Faults, tell
 from gauntlet.log import LogReader, LogWriter, Record, Stored
+from gauntlet.recent import RecentCounts
 from gauntlet.state import StateStore, decoded
 from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.types import Severity
@@ -137,6 +138,7 @@ class Worker:
         self._unsure = False
         self._unsent = True
         self._dead_letters: list[Record] = []
+        self._recent = RecentCounts()
         self._limited_log = LimitedLog(_log)
         self.problems = problems or status.Problems("evaluator")
         self._faults = Faults(self.problems, _log)
@@ -308,7 +310,7 @@ class Worker:
         """SQLite and numpy must not hold up heartbeats."""
         self._checkpoint.begin()
         batch, dead = self._decode(topic, records)
-        gauges.count(self._name, self._pipeline.step(batch), self._pipeline.lags)
+        gauges.count(self._name, self._pipeline.step(batch), self._pipeline.lags, self._recent)
         telemetry.DEAD_LETTERS.labels(topic).inc(len(dead))
         self._dead_letters += dead
 
@@ -332,7 +334,7 @@ class Worker:
         self._checkpoint.begin()
         found: list[OutputEvent] = []
         if self._drained:
-            gauges.count(self._name, self._pipeline.settle_joins(), self._pipeline.lags)
+            gauges.count(self._name, self._pipeline.settle_joins(), self._pipeline.lags, self._recent)
             found += self._pipeline.evaluate(offsets)
         new = [Record(_topic(event), event.id, event.at, events.encode(event)) for event in found]
         new, self._dead_letters = new + self._dead_letters, []
@@ -385,6 +387,7 @@ class Worker:
             settings=self._pipeline.settings,
             plans=self._pipeline.plans,
             false_alarms=self._pipeline.false_alarms,
+            recent=dict(self._recent.total()),
         )
         try:
             await status.publish(self._state, keys.evaluator_progress(self._name), report)

@@ -5,11 +5,13 @@ Order: what serves, what needs somebody, each challenger with its verdict and wh
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from gauntlet import worth_document
+from gauntlet.arrivals import TrafficStatus
 from gauntlet.clock import lasting
 from gauntlet.outlook import percent
 from gauntlet.spelling import printable
@@ -27,7 +29,7 @@ _PROMOTIONS = 3
 def status(found: Document) -> str:
     """The whole status."""
     now = found.at
-    blocks = [_serving(found), _problems(found.problems, now)]
+    blocks = [_serving(found) + _traffic(found.traffic), _problems(found.problems, now)]
     blocks += [_rollout(each, now) for each in found.rollouts]
     if found.bake is not None:
         blocks.append(_bake(found, found.bake))
@@ -101,6 +103,27 @@ def _serving(found: Document) -> list[str]:
     if here is not None and here.version < found.version:
         behind = f"(change {here.version} of {found.version})"
         lines += _wrapped("", f"this router is behind: it still answers with champion {here.champion} {behind}")
+    return lines
+
+
+def _traffic(traffic: TrafficStatus | None) -> list[str]:
+    """What arrives, and how much of it counts."""
+    if traffic is None:
+        return []
+    lines = []
+    for name, flow in (("predictions", traffic.predictions), ("outcomes", traffic.outcomes)):
+        text = f"the latest {_ago(flow.latest, traffic.at)}" if flow.latest else "none yet"
+        rate = flow.count / traffic.seconds if traffic.seconds else 0.0
+        often = f"{rate:,.3g} a second" if rate >= 1 else f"{60 * rate:.3g} a minute"
+        lately = f"{flow.count:,} in the last {lasting(traffic.seconds)} ({often})"
+        parts = [text, lately if flow.count else f"none in the last {lasting(traffic.seconds)}" if flow.latest else ""]
+        if flow.refused:
+            parts.append(f"{flow.refused:,} refused, the latest with `{flow.refusal}`")
+        used = traffic.joined + traffic.late + traffic.orphans
+        if flow is traffic.outcomes and used:
+            share = math.floor(1000 * traffic.joined / used) / 10  # never 100 % where one is missing
+            parts.append(f"{share:g} % of those counted met their prediction in time")
+        lines += _labelled(name, ["; ".join(part for part in parts if part)])
     return lines
 
 

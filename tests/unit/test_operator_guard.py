@@ -28,7 +28,7 @@ CONFIG = parse("experiment: test\ntask: classification\nchampion: {model: unused
 NOWHERE: Any = None
 ROUTERS = {
     "retrainer": RetrainingRoutes("test", KEYS, Desk()).api,
-    "router": AdminRoutes(CONFIG, NOWHERE, NOWHERE, NOWHERE, KEYS, NOWHERE, NOWHERE).api,
+    "router": AdminRoutes(CONFIG, NOWHERE, NOWHERE, NOWHERE, KEYS, NOWHERE, NOWHERE, NOWHERE).api,
 }
 ROUTES = [
     (service, method, route.path)
