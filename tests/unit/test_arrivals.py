@@ -99,7 +99,7 @@ def test_predictions_without_outcomes() -> None:
         (none,) = problems(report(come, flow(latest), unanswered=day + MINUTE))
         assert (none.code, none.severity) == ("no_outcomes", Severity.HIGH)
         assert none.text.startswith(
-            f"predictions were made, and no outcomes come: {text}: nothing is judged, as one counts 1 d"
+            f"predictions were made, and no outcomes come: {text}, and none counts 1 d after its prediction"
         )
 
 
