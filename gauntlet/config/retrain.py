@@ -158,6 +158,10 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     trainer: str | None = None
     """`module:function(rows, targets) -> fitted model`; default: the champion's own estimator, cloned and fitted
     anew."""
+    rows: Literal["all", "champion"] = "all"
+    """Of which requests it learns, forced ones never: `all`, as an outcome is the same whichever model has answered; or
+    where the answer itself changes the outcome, those that the champion answered as it was drawn to, each weighted by
+    the inverse of the probability of that draw."""
     loader: str | None = None
     """`module:function(start, end) -> DataFrame or list of mappings`: labelled rows from before the event log."""
     command: list[str] = []

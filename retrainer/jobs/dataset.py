@@ -6,6 +6,7 @@ Reads a fixed range of offsets, so that the same job reads the same rows again; 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from gauntlet import keys
 from gauntlet.log import LogReader, Stored
 from gauntlet.registry.artifact import Rows as FeatureRows
 from gauntlet.registry.artifact import Schema
-from gauntlet.types import Label, Task
+from gauntlet.types import CHAMPION, Label, Task
 
 _BATCH = 5000  # records a read: a few megabytes
 
@@ -27,6 +28,13 @@ class _Shadow(msgspec.Struct, tag="shadow"):
     """The other kind of record on the predictions' topic; nothing of it is used."""
 
 
+class _Draw(msgspec.Struct):
+    """A draw of units away from the champion, and its probability: a challenger's, or that of a reverse holdout."""
+
+    propensity: float = 0.0
+    drawn: bool = False
+
+
 class _Prediction(msgspec.Struct, tag="prediction"):
     """The fields of a prediction that training needs; its features stay bytes until an outcome asks for them."""
 
@@ -34,7 +42,26 @@ class _Prediction(msgspec.Struct, tag="prediction"):
     at: float
     experiment: str
     features: msgspec.Raw
+    assigned: str
+    fallback: str | None = None
     forced: bool = False
+    contenders: list[_Draw] = []
+    holdout: _Draw | None = None
+
+    @property
+    def others(self) -> str | None:
+        """Whose row it is where the champion did not answer it as drawn; None for the champion's own."""
+        if self.fallback is not None:
+            return "fallback"
+        if self.assigned != CHAMPION:
+            return "challenger"
+        return "reverse_holdout" if self.holdout is not None and self.holdout.drawn else None
+
+    @property
+    def propensity(self) -> float:
+        """The probability with which its unit was the champion's."""
+        ramp = 1.0 - sum(each.propensity for each in self.contenders)
+        return ramp if self.holdout is None else ramp * (1.0 - self.holdout.propensity)
 
 
 class _Outcome(msgspec.Struct, tag="outcome"):
@@ -52,12 +79,13 @@ _features = msgspec.json.Decoder(dict[str, Any])
 class JobRows(msgspec.Struct, frozen=True, kw_only=True):
     """Joined rows in time order: features, targets and prediction times (seconds), and how many were left out and why.
 
-    Targets are class labels as the schema writes them, or floats.
+    Targets are class labels as the schema writes them, or floats. Weights are empty where all rows count alike.
     """
 
     features: FeatureRows
     targets: list[Label]
     times: list[float]
+    weights: list[float] = []
     skipped: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -69,7 +97,10 @@ class JobRows(msgspec.Struct, frozen=True, kw_only=True):
     def between(self, start: float, end: float) -> JobRows:
         first, last = bisect_left(self.times, start), bisect_left(self.times, end)
         return JobRows(
-            features=self.features[first:last], targets=self.targets[first:last], times=self.times[first:last]
+            features=self.features[first:last],
+            targets=self.targets[first:last],
+            times=self.times[first:last],
+            weights=self.weights[first:last],
         )
 
 
@@ -83,28 +114,28 @@ async def ends(reader: LogReader) -> Ends:
 
 
 async def collect(
-    reader: LogReader, schema: Schema, experiment: str, start: float, end: float, horizon: float, until: Ends
+    reader: LogReader,
+    schema: Schema,
+    experiment: str,
+    start: float,
+    end: float,
+    horizon: float,
+    until: Ends,
+    *,
+    champion_only: bool = False,
 ) -> JobRows:
     """Predictions of [start, end] with the outcome that came within `horizon` seconds of each.
 
     The first record of an id wins, of predictions and of outcomes alike, in the log's order; forced requests were
-    chosen by somebody and are left out. What can't be a row of `schema` is counted in `skipped`.
-    Raises `LogUnavailable`.
+    chosen by somebody and are left out. With `champion_only` so is every row that another model answered, or the
+    champion in its place; each that is left is weighted by the inverse of its probability to be the champion's, so
+    that the times in which a challenger had a share count as much as all others. What can't be a row of `schema` is
+    counted in `skipped`. Raises `LogUnavailable`.
     """
-    skipped = dict.fromkeys(("forced", "unlabelled", "late", "unusable"), 0)
-    truths: dict[str, tuple[float, Label]] = {}
+    skipped = Counter[str]()
+    truths = await _truths(reader, experiment, start, end + horizon, until, skipped)
     target = Targets(schema)
-    async for record in _records(reader, keys.OUTCOMES, start, until):
-        if record.at > end + horizon:
-            continue
-        try:
-            outcome = _outcomes.decode(record.value)
-        except msgspec.MsgspecError:
-            skipped["unusable"] += 1
-            continue
-        if outcome.experiment == experiment and outcome.id not in truths:
-            truths[outcome.id] = (outcome.at, outcome.value)
-    rows: list[tuple[float, str, dict[str, Any], Label]] = []
+    rows: list[tuple[float, str, dict[str, Any], Label, float]] = []
     seen: set[str] = set()
     async for record in _records(reader, keys.PREDICTIONS, start, until):
         if not start <= record.at <= end:
@@ -119,6 +150,8 @@ async def collect(
         seen.add(prediction.id)
         if prediction.forced:
             skipped["forced"] += 1
+        elif champion_only and (other := prediction.others) is not None:
+            skipped[other] += 1
         elif (truth := truths.get(prediction.id)) is None:
             skipped["unlabelled"] += 1
         elif truth[0] - prediction.at > horizon:
@@ -126,14 +159,34 @@ async def collect(
         elif (wanted := target[truth[1]]) is None:
             skipped["unusable"] += 1
         else:
-            rows.append((prediction.at, prediction.id, _features.decode(prediction.features), wanted))
+            weight = 1.0 / prediction.propensity if champion_only else 1.0
+            rows.append((prediction.at, prediction.id, _features.decode(prediction.features), wanted, weight))
     rows.sort(key=lambda row: row[:2])
     return JobRows(
         features=[row[2] for row in rows],
         targets=[row[3] for row in rows],
         times=[row[0] for row in rows],
-        skipped={reason: count for reason, count in skipped.items() if count},
+        weights=[row[4] for row in rows] if any(row[4] != 1.0 for row in rows) else [],
+        skipped=dict(skipped),
     )
+
+
+async def _truths(
+    reader: LogReader, experiment: str, start: float, end: float, until: Ends, skipped: Counter[str]
+) -> dict[str, tuple[float, Label]]:
+    """The first outcome of each id up to `end`: its time and its value."""
+    truths: dict[str, tuple[float, Label]] = {}
+    async for record in _records(reader, keys.OUTCOMES, start, until):
+        if record.at > end:
+            continue
+        try:
+            outcome = _outcomes.decode(record.value)
+        except msgspec.MsgspecError:
+            skipped["unusable"] += 1
+            continue
+        if outcome.experiment == experiment and outcome.id not in truths:
+            truths[outcome.id] = (outcome.at, outcome.value)
+    return truths
 
 
 class Targets(dict[Label, Label | None]):

@@ -5,6 +5,8 @@ Pure: a paired, studentised bootstrap over blocks of time, because errors within
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 import numpy as np
 
@@ -41,12 +43,12 @@ class GateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     challenger: dict[str, float]
 
 
-def metrics(task: Task, output: Floats, truth: Floats) -> dict[str, float]:
+def metrics(task: Task, output: Floats, truth: Floats, weights: Floats | None = None) -> dict[str, float]:
     """The model's metrics over all rows: log_loss, brier, accuracy; or rmse, mae and (where the truth varies) r2."""
-    means = {name: float(values.mean()) for name, values in losses(task, output, truth).items()}
+    means = {name: float(np.average(values, weights=weights)) for name, values in losses(task, output, truth).items()}
     found = summary(task, means)
     if task is Task.REGRESSION:
-        spread = float(((truth - truth.mean()) ** 2).mean())
+        spread = float(np.average((truth - np.average(truth, weights=weights)) ** 2, weights=weights))
         if spread > 0:
             found["r2"] = 1.0 - means["mse"] / spread
     return found
@@ -61,13 +63,14 @@ def improvement(
     confidence: float,
     repetitions: int,
     seed: int,
+    weights: Floats | None = None,
 ) -> BoundedImprovement:
     """Mean of paired `differences` (champion's loss − challenger's) with a one-sided lower bound at `confidence`.
 
     Rows are summed within blocks of `block` seconds that begin `offset` after midnight UTC; blocks are drawn with
     replacement, see `gauntlet.holdout.bootstrap`.
     """
-    sums, counts = _blocks(differences, times, block, offset)
+    sums, counts = _blocks(differences, times, block, offset, weights)
     found = intervals(
         {"mean": Ratio(sums, counts)},
         len(sums),
@@ -79,10 +82,14 @@ def improvement(
     return BoundedImprovement(estimate=float(sums.sum() / counts.sum()), lower=found.lower, blocks=found.blocks)
 
 
-def _blocks(differences: Floats, times: Floats, block: float, offset: float) -> tuple[Floats, Floats]:
-    """Sum and number of the rows in each block that has any."""
+def _blocks(
+    differences: Floats, times: Floats, block: float, offset: float, weights: Floats | None
+) -> tuple[Floats, Floats]:
+    """Sum and number of the rows in each block that has any; with weights the sum and the weight."""
+    weight = np.ones(len(differences)) if weights is None else weights
     _, place = np.unique(np.floor((np.asarray(times, dtype=np.float64) - offset) / block), return_inverse=True)
-    return np.bincount(place, weights=differences).astype(np.float64), np.bincount(place).astype(np.float64)
+    sums, counts = (np.bincount(place, weights=each) for each in (weight * differences, weight))
+    return sums.astype(np.float64), counts.astype(np.float64)
 
 
 def _answer(
@@ -136,6 +143,7 @@ def compare(
     confidence: float,
     repetitions: int,
     seed: int,
+    weights: Floats | None = None,
 ) -> GateAnswer:
     """The gate. `prove`: better by at least `min_improvement` (in the metric's units), and surely better than not at
     all. `refresh`: not surely worse by more than `margin`, a share of the champion's mean loss, and that in each block;
@@ -143,19 +151,23 @@ def compare(
     held-out days both models are wrong, and which of them more is chance; what will serve has those days learned, too.
 
     `champion` and `challenger` are both models' outputs on the same rows, which neither was fitted on; `truth` is class
-    indices or values, `times` seconds.
+    indices or values, `times` seconds; `weights` are None where all rows count alike.
     """
     before = loss(metric, champion, truth)
-    difference, allowed = before - loss(metric, challenger, truth), margin * float(before.mean())
-
-    def bounded(values: Floats) -> BoundedImprovement:
-        return improvement(
-            values, times, block, offset=offset, confidence=confidence, repetitions=repetitions, seed=seed
-        )
-
+    difference, allowed = before - loss(metric, challenger, truth), margin * float(np.average(before, weights=weights))
+    bounded = partial(
+        improvement,
+        times=times,
+        block=block,
+        offset=offset,
+        confidence=confidence,
+        repetitions=repetitions,
+        seed=seed,
+        weights=weights,
+    )
     found = bounded(difference)
     worse = bounded(-difference).lower if rule is Rule.REFRESH else None
-    sums, counts = _blocks(difference, times, block, offset)
+    sums, counts = _blocks(difference, times, block, offset, weights)
     whole = counts >= _WHOLE * np.median(counts)
     throughout = bool((-sums > allowed * counts)[whole].all())
     accepted, reasons = _answer(
@@ -170,6 +182,6 @@ def compare(
         confidence=confidence,
         rows=len(difference),
         blocks=found.blocks,
-        champion=metrics(task, champion, truth),
-        challenger=metrics(task, challenger, truth),
+        champion=metrics(task, champion, truth, weights),
+        challenger=metrics(task, challenger, truth, weights),
     )

@@ -91,7 +91,7 @@ def work(spec: Spec, rows: JobRows, registry: Registry, report: Reporter, judge:
         accepted=compared.accepted,
         reason="; ".join(compared.reasons),
         training_seconds=seconds,
-        warnings=training.warnings(model),
+        warnings=[*training.warnings(model), *training.unweighted(model, recipe, settings, train)],
         split={**sizes, **checked.split},
         metrics={"champion": compared.champion, "challenger": compared.challenger, "holdout": _holdout(compared)},
     )
@@ -188,6 +188,7 @@ def _compare(
         confidence=settings.confidence,
         repetitions=settings.bootstrap,
         seed=settings.seed,
+        weights=np.array(holdout.weights)[answered] if holdout.weights else None,
     )
     return found, ours
 
@@ -254,6 +255,7 @@ def _parameters(spec: Spec, recipe: RecipeConfig) -> dict[str, str]:
         "trainer": recipe.trainer or settings.trainer or "clone",
         "data": _data_version(spec),
         **({"loader": settings.loader} if settings.loader else {}),
+        **({"rows": settings.rows} if settings.rows != "all" else {}),
         **{name: str(value) for name, value in recipe.parameters.items()},
     }
 
@@ -278,6 +280,7 @@ async def collect(spec: Spec, registry: ModelStore, report: Reporter) -> JobRows
                     spec.matured,
                     config.evidence.outcome_horizon,
                     spec.ends,
+                    champion_only=config.retrain.rows == "champion",
                 )
             finally:
                 await reader.close()

@@ -44,6 +44,7 @@ def with_history(config: Config, loader: str, schema: Schema, start: float, end:
         features=[*history.features[before], *logged.features],
         targets=[*history.targets[before], *logged.targets],
         times=[*history.times[before], *logged.times],
+        weights=[*[1.0] * len(history.times[before]), *logged.weights] if logged.weights else [],
         skipped=dict(skipped),
     )
 

@@ -80,5 +80,6 @@ def _trial(
         return SearchTrial(parameters=parameters, loss=None, error=str(error))
     if not predictor.valid(outputs).all():
         return SearchTrial(parameters=parameters, loss=None, error="rows without a usable answer")
-    mean = float(np.mean(loss(metric, outputs, training.truths(champion.schema, validation))))
+    losses = loss(metric, outputs, training.truths(champion.schema, validation))
+    mean = float(np.average(losses, weights=validation.weights or None))
     return SearchTrial(parameters=parameters, loss=mean)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -30,7 +31,8 @@ def fit(champion: Predictor, recipe: RecipeConfig, settings: RetrainConfig, rows
     """A model fitted on `rows` by `recipe`, and the schema it answers by: the champion's features and classes.
 
     Default: `sklearn.clone` of the champion, on input built as the champion gets it. A trainer is
-    `module:function(rows, targets, **parameters) -> model`. Raises `TrainingError`.
+    `module:function(rows, targets, **parameters) -> model`. Where the rows have weights, both get them if they take
+    any: as `sample_weight`, or as the trainer's parameter `weights`. Raises `TrainingError`.
     """
     trainer = recipe.trainer or settings.trainer
     random.seed(settings.seed)
@@ -67,7 +69,7 @@ def _clone(champion: Predictor, rows: JobRows, targets: Any, parameters: Mapping
     except (ValueError, AttributeError) as error:
         raise TrainingError(f"the recipe's parameters do not fit {type(model).__name__}: {error}") from error
     try:
-        model.fit(champion.inputs(rows.features), targets)
+        model.fit(champion.inputs(rows.features), targets, **_sample_weight(model, rows))
     except Exception as error:
         raise TrainingError(
             f"fitting {type(model).__name__} on {len(rows):,} rows failed: {type(error).__name__}: {error}"
@@ -81,11 +83,41 @@ def _call(trainer: str, rows: JobRows, targets: Any, parameters: Mapping[str, An
     except ConfigError as error:
         raise TrainingError(str(error)) from error
     try:
-        return function([*rows.features], targets, **parameters)
+        return function([*rows.features], targets, **parameters, **_weights(function, rows))
     except Exception as error:
         raise TrainingError(
             f"retrain.trainer {trainer} failed on {len(rows):,} rows: {type(error).__name__}: {error}"
         ) from error
+
+
+def _sample_weight(model: Any, rows: JobRows) -> dict[str, Any]:
+    """What `fit` is given of the rows' weights: `sample_weight`, of a pipeline for its last step."""
+    from sklearn.utils.validation import has_fit_parameter
+
+    if not rows.weights:
+        return {}
+    name, last = model.steps[-1] if hasattr(model, "steps") else ("", model)
+    parameter = f"{name}__sample_weight" if name else "sample_weight"
+    return {parameter: np.array(rows.weights)} if has_fit_parameter(last, "sample_weight") else {}
+
+
+def _weights(trainer: Callable[..., Any], rows: JobRows) -> dict[str, Any]:
+    """What a trainer is given of the rows' weights."""
+    takes = rows.weights and "weights" in inspect.signature(trainer).parameters
+    return {"weights": np.array(rows.weights)} if takes else {}
+
+
+def unweighted(model: object, recipe: RecipeConfig, settings: RetrainConfig, rows: JobRows) -> list[str]:
+    """That the rows had weights and the model was fitted without them, if so."""
+    trainer = recipe.trainer or settings.trainer
+    if not rows.weights:
+        return []
+    if trainer is None:
+        taken = _sample_weight(model, rows)
+    else:
+        taken = _weights(named_function(trainer, "retrain.trainer"), rows)
+    name = algorithm(model) if trainer is None else trainer
+    return [] if taken else [f"{name} takes no weights: times in which a challenger had a share count for less"]
 
 
 def truths(schema: Schema, rows: JobRows) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from gauntlet import adapters, control, events, keys
 from gauntlet.config import Config
 from gauntlet.config.load import parse
-from gauntlet.events import Drift, Outcome, Prediction
+from gauntlet.events import Contender, Drift, Outcome, Prediction
 from gauntlet.log import Record
 from gauntlet.registry import artifact, model_schema
 from gauntlet.rollout import begin
@@ -58,11 +58,19 @@ def champion_of(task: str) -> object:
 
 
 async def lay(
-    config: Config, *, days: int = 40, a_day: int = 60, turn: int | None = 15, seed: int = 7, fault: str = ""
+    config: Config,
+    *,
+    days: int = 40,
+    a_day: int = 60,
+    turn: int | None = 15,
+    seed: int = 7,
+    fault: str = "",
+    ramp_from: int | None = None,
 ) -> float:
     """Write the stream to the log, register the champion, begin the experiment; return the stream's end.
 
     fault: what keeps a job from learning from the rows: "too few", "one class", "no truths" or "other columns".
+    ramp_from: from this day on every fourth request was a challenger's, as likely as that.
     """
     x, y, times = rows(15 if fault == "too few" else days, a_day, turn, seed, str(config.task))
     names = ("y1", "y2", "y3") if fault == "other columns" else NAMES
@@ -73,17 +81,19 @@ async def lay(
     writer = adapters.local_writer(config, "router")
     records = []
     for i, at in enumerate(times):
-        id = f"p{i:06d}"
+        id, ramp = f"p{i:06d}", ramp_from is not None and at >= START + ramp_from * DAY
         prediction = Prediction(
             id=id,
             at=float(at),
             experiment=config.experiment,
             unit=id,
             bucket=0,
-            assigned="champion",
-            served="champion",
+            assigned="challenger" if ramp and i % 4 == 0 else "champion",
+            served="challenger" if ramp and i % 4 == 0 else "champion",
             allocation=1,
             champion=CHAMPION,
+            contenders=[Contender(rollout="r", challenger="v0000", propensity=0.25)] if ramp else [],
+            rollout="r" if ramp and i % 4 == 0 else None,
             output=[0.5, 0.5],
             features=dict(zip(names, map(float, x[i]), strict=True)),
         )

@@ -77,6 +77,17 @@ async def test_a_turned_concept_gives_an_accepted_and_registered_challenger(tmp_
     assert reference.outputs[-1] == pytest.approx(predictor.predict([row])[0].tolist())
 
 
+async def test_where_answers_change_outcomes_it_learns_from_the_champions_own_rows(tmp_path: Path) -> None:
+    config = retraining_data.configuration(tmp_path, rows="champion")
+    now = await retraining_data.lay(config, ramp_from=20)
+    answer = await run(await order(config, now))
+    assert answer.version == "v0002", answer
+    rows = answer.split["train_rows"] + answer.split["holdout_rows"]
+    assert 0.1 < answer.split["skipped_challenger"] / (answer.split["skipped_challenger"] + rows) < 0.25
+    assert answer.warnings == []
+    assert adapters.registry(config).get("v0002").parameters["rows"] == "champion"
+
+
 async def test_the_same_job_gives_the_same_answer_twice(tmp_path: Path) -> None:
     answers = []
     for name in ("one", "two"):
@@ -299,7 +310,7 @@ async def test_a_job_on_a_full_disk_fails_with_a_line(
     folder = await order(config, now)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    async def collect(*_: object) -> None:
+    async def collect(*_: object, **__: object) -> None:
         raise full
 
     monkeypatch.setattr(dataset, "collect", collect)

@@ -1,11 +1,15 @@
-"""Which rows a job learns from: joined by id, within the horizon, first record wins, forced requests never."""
+"""Which rows a job learns from: joined by id, within the horizon, first record wins, forced requests never; and, where
+asked, only the champion's own."""
 
 from collections.abc import Sequence
+
+import msgspec
+import pytest
 
 from gauntlet import events, keys
 from gauntlet.config import RetrainConfig
 from gauntlet.config.section import Seconds
-from gauntlet.events import Outcome, Prediction, Shadow
+from gauntlet.events import Contender, Holdout, Outcome, Prediction, Shadow
 from gauntlet.log import Stored
 from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.types import Label, Task
@@ -49,19 +53,9 @@ class Shelf:
         return
 
     def predict(self, id: str, at: float, x: float = 1.0, partition: str = "p0", **more: object) -> None:
-        known = {"experiment": "e", "forced": False, **more}
+        known = {"experiment": "e", "assigned": "champion", "served": "champion", **more}
         prediction = Prediction(
-            id=id,
-            at=at,
-            unit=id,
-            bucket=0,
-            assigned="champion",
-            served="champion",
-            allocation=1,
-            champion="v1",
-            output=[0.5, 0.5],
-            features={"x": x},
-            **known,
+            id=id, at=at, unit=id, bucket=0, allocation=1, champion="v1", output=[0.5, 0.5], features={"x": x}, **known
         )
         self.add(keys.PREDICTIONS, prediction, partition=partition)
 
@@ -109,6 +103,29 @@ async def test_what_is_left_out_is_counted() -> None:
     rows = await collect(shelf, 0.0, 100.0)
     assert (rows.times, rows.targets) == ([50.0], [1])
     assert rows.skipped == {"forced": 1, "unlabelled": 1, "late": 1, "unusable": 3}
+
+
+async def test_the_champions_own_rows_are_weighted_by_their_draw() -> None:
+    """On a ramp of two challengers beside a reverse holdout, with rows of all of them, and one from before."""
+    shelf = Shelf()
+    ramp = [Contender(rollout="r1", challenger="v2", propensity=0.25), Contender(rollout="r2", challenger="v3")]
+    ramp.append(Contender(rollout="r3", challenger="v4", propensity=0.25))
+    held = Holdout(promotion="r0", previous="v0", propensity=0.2)
+    shelf.predict("before", 1.0)
+    shelf.predict("own", 2.0, contenders=ramp, holdout=held)
+    shelf.predict("theirs", 3.0, contenders=ramp, assigned="challenger", served="challenger", rollout="r1")
+    shelf.predict("fallback", 4.0, contenders=ramp, assigned="challenger", rollout="r1", fallback="error")
+    shelf.predict("held", 5.0, holdout=msgspec.structs.replace(held, drawn=True))
+    shelf.predict("forced", 6.0, contenders=ramp, forced=True)
+    for id in ("before", "own", "theirs", "fallback", "held", "forced"):
+        shelf.learn(id, 10.0, 1)
+    own = await dataset.collect(shelf, SCHEMA, "e", 0.0, 100.0, DAY, await dataset.ends(shelf), champion_only=True)
+    assert own.times == [1.0, 2.0]
+    assert own.weights == pytest.approx([1.0, 1 / (0.5 * 0.8)])
+    assert own.skipped == {"challenger": 1, "fallback": 1, "reverse_holdout": 1, "forced": 1}
+    assert own.between(2.0, 3.0).weights == own.weights[1:]
+    rows = await collect(shelf, 0.0, 100.0)
+    assert (rows.times, rows.weights, rows.skipped) == ([1.0, 2.0, 3.0, 4.0, 5.0], [], {"forced": 1})
 
 
 async def test_the_first_record_of_an_id_wins() -> None:

@@ -169,6 +169,40 @@ def test_the_bound_is_wider_than_rows_would_have_it_and_grows_with_confidence() 
     assert by_row > by_day[1]  # type: ignore[operator]
 
 
+def test_a_row_with_a_weight_counts_like_as_many_rows() -> None:
+    rng = np.random.default_rng(5)
+    times, truth = days(14, 30), (rng.random(420) < 0.4).astype(float)
+    weights = rng.integers(1, 4, size=420)
+    ours, theirs = (np.column_stack([1 - p, p]) for p in rng.uniform(0.2, 0.8, size=(2, 420)))
+
+    def judged(rows: NDArray[np.int64], weights: NDArray[np.float64] | None) -> GateAnswer:
+        return compare(
+            "log_loss",
+            theirs[rows],
+            ours[rows],
+            truth[rows],
+            times[rows],
+            task=Task.CLASSIFICATION,
+            block=DAY,
+            rule=Rule.PROVE,
+            margin=0.05,
+            min_improvement=0.01,
+            confidence=0.95,
+            repetitions=300,
+            seed=1,
+            weights=weights,
+        )
+
+    weighted, repeated = judged(np.arange(420), weights.astype(float)), judged(np.repeat(np.arange(420), weights), None)
+    assert weighted.improvement == pytest.approx(repeated.improvement)
+    assert weighted.lower == pytest.approx(repeated.lower)
+    assert weighted.champion == pytest.approx(repeated.champion)
+    assert weighted.improvement != pytest.approx(judged(np.arange(420), None).improvement)
+    values = rng.normal(size=420)
+    alike = metrics(Task.REGRESSION, values, truth, weights.astype(float))
+    assert alike == pytest.approx(metrics(Task.REGRESSION, np.repeat(values, weights), np.repeat(truth, weights)))
+
+
 def test_the_order_of_rows_does_not_matter() -> None:
     rng = np.random.default_rng(6)
     times = days(10, 20)

@@ -1,20 +1,24 @@
 """A successor from rows: the champion's kind fitted anew, or a clear word on why there is none."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.registry.artifact import Feature, Predictor, Schema
 from gauntlet.types import Label, Task
 from retrainer.jobs.dataset import JobRows
-from retrainer.jobs.training import TrainingError, algorithm, fit
+from retrainer.jobs.training import TrainingError, algorithm, fit, unweighted
 
 FEATURES = (Feature(name="x1"), Feature(name="x2"))
 RECIPE = RecipeConfig(name="r")
@@ -51,6 +55,43 @@ def test_a_clone_of_the_champion_learns_the_rows_and_keeps_its_settings(labels: 
     found = Predictor(model, schema, "v2").predict([{"x1": 3.0, "x2": 0.0}, {"x1": -3.0, "x2": 0.0}])
     assert found[0, 1] > 0.9 > 0.1 > found[1, 1]
     assert algorithm(model) == "LogisticRegression"
+
+
+def test_weights_reach_the_last_step_of_a_pipeline_and_a_trainer_that_takes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A row with the weight 3 is learned like three rows; who takes no weights is named."""
+    given, weights = rows((0, 1)), [1.0 + 2.0 * (i % 3 == 0) for i in range(60)]
+    weighted = msgspec.structs.replace(given, weights=weights)
+    whole = [i for i, weight in enumerate(weights) for _ in range(int(weight))]
+    repeated = JobRows(
+        features=[given.features[i] for i in whole],
+        targets=[given.targets[i] for i in whole],
+        times=[given.times[i] for i in whole],
+    )
+    pipeline = make_pipeline(MinMaxScaler(), LogisticRegression())
+    model, _ = fit(champion(pipeline), RECIPE, SETTINGS, weighted)
+    same, _ = fit(champion(pipeline), RECIPE, SETTINGS, repeated)
+    assert model["logisticregression"].coef_ == pytest.approx(same["logisticregression"].coef_)  # type: ignore[index]
+    assert unweighted(model, RECIPE, SETTINGS, weighted) == []
+    assert unweighted(KNeighborsClassifier(), RECIPE, SETTINGS, weighted)[0].startswith("KNeighborsClassifier takes no")
+    assert unweighted(KNeighborsClassifier(), RECIPE, SETTINGS, given) == []
+
+    got: list[Any] = []
+
+    def trainer(features: Sequence[Mapping[str, Any]], targets: Any, weights: Any = None) -> object:
+        got.append(weights)
+        return LogisticRegression().fit([[row["x1"], row["x2"]] for row in features], targets)
+
+    monkeypatch.setattr("builders.retraining_data.good_trainer", trainer)
+    own = RecipeConfig(name="own", trainer="builders.retraining_data:good_trainer")
+    for each in (weighted, given):
+        fit(champion(LogisticRegression()), own, SETTINGS, each)
+        assert unweighted(None, own, SETTINGS, each) == []
+    assert got[0] == pytest.approx(weights)
+    assert got[1] is None
+    plain = RecipeConfig(name="own", trainer="builders.retraining_data:narrow_trainer")
+    assert "takes no weights" in unweighted(None, plain, SETTINGS, weighted)[0]
 
 
 def test_the_same_seed_gives_the_same_model() -> None:
