@@ -17,6 +17,7 @@ import msgspec
 from gauntlet import adapters, events, keys, status, telemetry
 from gauntlet.clock import beside, pause
 from gauntlet.config import Config
+from gauntlet.config.retrain import LOOK_SECONDS
 from gauntlet.errors import ConfigError, GauntletError
 from gauntlet.events import AnyEvent, Drift, Evaluation, Health
 from gauntlet.faults import OUTAGES, Faults, tell
@@ -44,7 +45,6 @@ _log = get_logger("gauntlet.retrainer")
 
 _TOPICS = (keys.EVALUATIONS, keys.DRIFT)
 _BATCH = 256
-_LOOK_SECONDS = 2.0  # between two turns where no hint of news comes
 _REST_SECONDS = 0.05  # between two turns however many hints come: a busy log gives one with every write
 _JOB_SECONDS = 0.1  # while a job's process works: its steps and its end give no hint
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 2.0
@@ -159,7 +159,7 @@ class Worker:
                     continue  # the next turn tells it
                 if not busy:
                     await pause(stop, _REST_SECONDS)
-                    seconds = _JOB_SECONDS if self._store.live else _LOOK_SECONDS
+                    seconds = _JOB_SECONDS if self._store.live else LOOK_SECONDS
                     await pause(
                         stop, seconds, self._reader.wait(seconds), self._state.wait(seconds), self._asked.wait()
                     )

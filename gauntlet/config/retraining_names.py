@@ -15,6 +15,7 @@ import msgspec
 
 from gauntlet.config import Config, RetrainConfig
 from gauntlet.config.load import in_words_of_yaml, split_error
+from gauntlet.config.names_elsewhere import ELSEWHERE, holds
 from gauntlet.config.profile import as_written, rehearsed
 from gauntlet.config.section import LONGEST, Seconds
 from gauntlet.errors import ConfigError
@@ -126,6 +127,7 @@ NAMES: dict[str, Maker] = {
     "improvement_threshold": _to("min_improvement"),
     "accuracy_improvement_threshold": _to("min_improvement"),
     "statistical_significance_threshold": _significance,
+    "n_bootstrap": _to("bootstrap"),
 }
 """Each name, and what it sets in `retrain`."""
 
@@ -140,43 +142,13 @@ SCHEDULE = (
 )
 PROMOTION = ("auto_promote", "promotion_stage")
 
-ELSEWHERE = {
-    "enable_notifications": "`notify` of the configuration file; without it nobody is told",
-    "notification_email": "`notify` of the configuration file",
-    "enabled": "`retrain.enabled` of the configuration file, or start-monitoring and stop-monitoring",
-    "traffic_split": "`ramp` and `refresh.ramp` of the configuration file, in stages",
-    "test_duration_days": "`evidence.duration` and `refresh.duration` of the configuration file",
-    "min_samples": "`ramp[].min_outcomes` of the configuration file",
-    "min_samples_for_decision": "`ramp[].min_outcomes` of the configuration file",
-    "latency_increase_tolerance": "a guardrail on latency in the configuration file",
-    "primary_metric": "`evidence.metric` of the configuration file",
-    "error_threshold": "`drift.concept_rise` of the configuration file",
-    "outlier_pct_threshold": "`drift.outliers` of the configuration file, as a share",
-    "z_score_threshold": "nothing: drift counts values beyond three standard deviations",
-    "check_interval_seconds": "nothing: the triggers are looked at with every event of the evaluator",
-    "log_to_file": "nothing: every job is a line of retraining_jobs.jsonl in the `data` folder",
-    "log_to_mlflow": "`registry` of the configuration file",
-    "num_epochs": "`retrain.recipes[].parameters` of the configuration file",
-    "batch_size": "`retrain.recipes[].parameters` of the configuration file",
-    "target_column": "`champion.target` of the configuration file; live rows have their outcome",
-    "force_retrain": "the trigger's `force`",
-    "drift_report_path": "nothing: drift is on the event log",
-}
-"""Names of other parts, and where these are set."""
-
-_AS_IT_IS: dict[str, Callable[[Any], bool]] = {
-    "enable_notifications": lambda value: value is True,  # each target of `notify` is told, and without any nobody
-    "notification_email": lambda value: value is None,
-    "log_to_file": lambda value: isinstance(value, str) or value is True,
-}
-"""Those of them that are taken, and change nothing, with a value that says what holds anyway."""
-
 _IGNORED = ("model_name", "model")
 """The experiment's name, which the caller has checked."""
 
 
-def from_names(mapping: Mapping[str, Any], settings: RetrainConfig) -> RetrainConfig:
-    """`settings` with what `mapping` sets under known names. What it does not name stays.
+def from_names(mapping: Mapping[str, Any], settings: RetrainConfig, config: Config | None = None) -> RetrainConfig:
+    """`settings` with what `mapping` sets under known names. What it does not name stays. With `config`, as it is
+    written, a name that belongs to another part may have the value that holds there.
 
     Raises `ConfigError` with the name and the reason: for a name that is not known (and the closest that is), one that
     belongs elsewhere, a value of another kind, and thresholds that can't be.
@@ -187,8 +159,8 @@ def from_names(mapping: Mapping[str, Any], settings: RetrainConfig) -> RetrainCo
     for name, value in given.items():
         if name in (*SCHEDULE, *PROMOTION, *_IGNORED):
             continue
-        check_name(name, value)
-        if name in _AS_IT_IS:
+        check_name(name, value, config)
+        if name in ELSEWHERE:
             continue
         try:
             made = NAMES[name](value)
@@ -210,7 +182,7 @@ def named_settings(config: Config, mapping: Mapping[str, Any]) -> RetrainConfig:
     """`config.retrain` with what `mapping` sets under known names, as if the file had it: in a rehearsal
     its times pass faster, too. Raises `ConfigError` as `from_names` does, and for what does not fit other sections."""
     written = as_written(config)
-    retrain = from_names(mapping, written.retrain)
+    retrain = from_names(mapping, written.retrain, written)
     try:
         whole = msgspec.structs.replace(written, retrain=retrain)
         return (rehearsed(whole) if whole.profile == "rehearsal" else whole).retrain
@@ -218,13 +190,13 @@ def named_settings(config: Config, mapping: Mapping[str, Any]) -> RetrainConfig:
         raise ConfigError(str(error)) from error
 
 
-def check_name(name: str, value: object) -> None:
+def check_name(name: str, value: object, config: Config | None = None) -> None:
     """Raises `ConfigError` for a name that is not known (with the closest that is), or that belongs elsewhere with a
     value that would change something there."""
-    if name in _AS_IT_IS and _AS_IT_IS[name](value):
-        return
     if name in ELSEWHERE:
-        raise ConfigError(f"`{name}` is no setting of retraining; here it is {ELSEWHERE[name]}")
+        if not holds(name, value, config):
+            raise ConfigError(f"`{name}` is no setting of retraining; here it is {ELSEWHERE[name].place}")
+        return
     known = [*NAMES, *SCHEDULE, *PROMOTION]
     if name not in (*known, *_IGNORED):
         closest = did_you_mean(name, [*known, *ELSEWHERE])

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from gauntlet.clock import WallClock
+from gauntlet.config.profile import as_written
 from gauntlet.config.retraining_names import check_name, flat, named_settings
 from gauntlet.errors import BadInput, StateUnavailable, TransitionRefused
 from gauntlet.ids import uuid7
@@ -132,7 +133,7 @@ class Operations(Questions):
             settings = dict(flat(settings))
             for name, value in settings.items():
                 if name not in before:  # what an older release knew can be taken back
-                    check_name(name, value)
+                    check_name(name, value, as_written(self.config))
             asked = {**before, **settings}
             configured = {name: value for name, value in asked.items() if value is not None}
             retrain = named_settings(self.config, configured)

@@ -1,12 +1,15 @@
 """Settings of retraining under the names that people know: every name has its place, and what can't be is refused."""
 
+import re
+
 import msgspec
 import pytest
 
 from gauntlet.config import RetrainConfig, load
+from gauntlet.config.names_elsewhere import ELSEWHERE
 from gauntlet.config.profile import SPEED
 from gauntlet.config.retrain import ScheduleConfig
-from gauntlet.config.retraining_names import ELSEWHERE, NAMES, from_names, named_settings
+from gauntlet.config.retraining_names import NAMES, flat, from_names, named_settings
 from gauntlet.config.section import Seconds
 from gauntlet.errors import ConfigError
 
@@ -177,7 +180,7 @@ def test_other_names_of_the_same() -> None:
         ({"auto_promote": "yes"}, "must be true or false"),
         ({"promotion_stage": "Heaven"}, "`promotion_stage` must be Staging"),
         ({"max_retrain_frequency_hours": "6h"}, "`max_retrain_frequency_hours` must be a number"),
-        ({"notification_email": "a@b.c"}, "here it is `notify`"),
+        ({"notification_email": "a@b.c"}, "here it is an entry of `notify`"),
         ({"retraining_rules": {"a": {"condition": "accuracy"}}}, "neither true nor false"),
         ({"retraining_rules": ["accuracy < 1"]}, "must be rules by their names"),
         ({"retraining": {"drift_threshold": 0.2}, "drift_threshold": 0.2}, "`drift_threshold` is given twice"),
@@ -198,14 +201,63 @@ def test_at_its_limit_a_setting_is_taken() -> None:
 
 
 def test_what_says_what_holds_anyway_is_taken_and_changes_nothing() -> None:
-    assert set_by(log_to_file="model_registry/retraining_jobs.jsonl", enable_notifications=True) == OURS
+    anyway = {
+        "log_to_file": "model_registry/retraining_jobs.jsonl",
+        "enable_notifications": True,
+        "check_interval_seconds": 3600,
+        "z_score_threshold": 3.0,
+        "force_retrain": False,
+    }
+    assert set_by(**anyway) == OURS
     for name, value in (
         ("enable_notifications", False),
         ("notification_email", "a@example.org"),
         ("log_to_file", False),
+        ("check_interval_seconds", 1),
+        ("z_score_threshold", 2.5),
+        ("force_retrain", True),
     ):
         with pytest.raises(ConfigError, match=f"`{name}` is no setting of retraining; here it is"):
             set_by(**{name: value})
+
+
+AB_TESTING = {
+    "ab_testing": {"traffic_split": 0.05, "test_duration_days": 7, "min_samples_for_decision": 500},
+    "logging": {"log_to_mlflow": True},
+    "primary_metric": "brier",
+    "target_column": "late",
+    "outlier_pct_threshold": 4.0,
+    "error_threshold": 0.2,
+}
+THESE = """
+experiment: e
+task: classification
+champion: {model: m, target: late}
+registry: mlflow+http://mlflow.example:5000
+evidence: {metric: brier}
+refresh: {ramp: [{share: 0.01}, {share: 0.05}], duration: 7d}
+shadow: {min_outcomes: 500}
+drift: {outliers: 0.04, concept_rise: 0.2}
+"""
+
+
+@pytest.mark.parametrize("profile", ["production", "rehearsal"])
+def test_names_of_other_parts_are_taken_where_these_have_their_values(profile: str) -> None:
+    config = load.parse(f"{THESE}profile: {profile}\n")
+    assert named_settings(config, AB_TESTING) == config.retrain
+    plain = load.parse("{experiment: e, task: classification, champion: {model: m}}")
+    for name, value in dict(flat(AB_TESTING)).items():
+        with pytest.raises(ConfigError, match=f"`{name}` is no setting of retraining; here it is "):
+            named_settings(plain, {name: value})
+
+
+def test_the_remedies_in_refusals_are_configurations() -> None:
+    start = "experiment: e\ntask: classification\nchampion: {model: m}\n"
+    remedies = {name: re.findall(r"`(\w+: [^`]+)`", there.place) for name, there in ELSEWHERE.items()}
+    written = [each for found in remedies.values() for each in found if each != "rule: prove"]
+    assert len(written) >= 7
+    for remedy in written:
+        load.parse(start + remedy)
 
 
 def test_no_name_is_in_two_places() -> None:
