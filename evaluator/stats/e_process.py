@@ -6,8 +6,7 @@ logged propensity π and prediction m from the past multiplies the wealth by
 a pair with D = Y_challenger − Y_champion has x = D and w = 1. + bets on an effect above δ₀ (the win side), − below it.
 
 Invariant: under its null the mixture E over bet sizes d is a supermartingale with E_0 = 1, so it ever reaches 1/α with
-probability at most α (Ville). Units that share one draw of the arm (a sticky user) are one unit. A later stage may
-start with the log E at which an earlier one ended, if both test the same null (docs/statistics.md, "Exact mode").
+probability at most α (Ville). Units that share one draw of the arm (a sticky user) are one unit.
 """
 
 from __future__ import annotations
@@ -70,34 +69,29 @@ class Wealth:
 
     nulls: shape (G,), rising; (0,) tests "no effect", (−margin,) non-inferiority, `effects()` gives limits. Bets are
     kept from ruin at all nulls of the object, so a single null gets slightly bolder bets than on a grid.
-    carried: log E of the stage before, shape (2, G).
     """
 
     bets: Bets
     nulls: Floats
     logs: Floats
-    carried: Floats
     peak: Floats
 
     DEFAULT_BETS: ClassVar[Bets]
 
     @classmethod
-    def start(cls, nulls: Floats | None = None, bets: Bets | None = None, carried: Floats | None = None) -> Self:
+    def start(cls, nulls: Floats | None = None, bets: Bets | None = None) -> Self:
         """Before the first unit. nulls default to "no effect" alone."""
         bets = cls.DEFAULT_BETS if bets is None else bets
         positive_per_cell("sizes of bets", np.array(bets), max(1, len(bets)))
         grid = np.zeros(1) if nulls is None else np.asarray(nulls, dtype=np.float64)
         if grid.ndim != 1 or not len(grid) or not bool(np.all(np.abs(grid) <= 1.0)) or bool(np.any(np.diff(grid) <= 0)):
             raise PlanError("null effects are rising numbers in [−1, 1]")
-        start = np.zeros((2, len(grid))) if carried is None else np.asarray(carried, dtype=np.float64)
-        if start.shape != (2, len(grid)) or bool(np.any(np.isnan(start) | (start == np.inf))):
-            raise PlanError(f"carried evidence is one log E for each side and null, shape (2, {len(grid)})")
-        return cls(bets, grid, np.zeros((2, len(bets), len(grid))), start, np.maximum(start, 0.0))
+        return cls(bets, grid, np.zeros((2, len(bets), len(grid))), np.zeros((2, len(grid))))
 
     @property
     def log_e(self) -> Floats:
-        """Log wealth of the mixture, with what was carried: shape (2, G), rows WIN and HARM."""
-        return np.asarray(self.carried + logsumexp(self.logs, axis=1) - math.log(len(self.bets)))
+        """Log wealth of the mixture, shape (2, G), rows WIN and HARM."""
+        return np.asarray(logsumexp(self.logs, axis=1) - math.log(len(self.bets)))
 
     @property
     def p(self) -> Floats:

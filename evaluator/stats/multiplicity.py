@@ -1,4 +1,4 @@
-"""Multiple testing: Holm for confirmatory families, Benjamini-Hochberg for exploratory ones, Šidák for challengers.
+"""Multiple testing: Holm for confirmatory families, Benjamini-Hochberg for exploratory ones.
 
 Invariant: adjusted values keep the order of the input. A comparison without an answer stays None, but counts as a
 member of its family, because the family was declared before the data. What holds under continuous monitoring is in
@@ -7,12 +7,11 @@ docs/statistics.md, "Several questions at once".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from evaluator.stats.errors import PlanError, StatsError
+from evaluator.stats.errors import StatsError
 from evaluator.stats.score_process import Floats
 
 
@@ -36,17 +35,6 @@ def benjamini_hochberg(p_values: Sequence[float | None], *, dependent: bool = Fa
 
     adjusted = false_discovery_control(_family(p_values), method="by" if dependent else "bh")
     return _answers(p_values, np.asarray(adjusted))
-
-
-def sidak_level(alpha: float, challengers: int) -> float:
-    """1 − (1−α)^{1/k}: a level for each of k challengers that keeps the family's at all looks together.
-
-    Their score processes share the champion, so they are never negatively correlated at any two times: crossings are
-    positively dependent over all looks, one-sided (Slepian 1962) and two-sided (Royen 2014).
-    """
-    if not 0.0 < alpha < 1.0 or challengers < 1:
-        raise PlanError(f"no level for {challengers!r} challengers at {alpha!r}")
-    return -math.expm1(math.log1p(-alpha) / challengers)
 
 
 def _family(p_values: Sequence[float | None]) -> Floats:

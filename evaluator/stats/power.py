@@ -111,40 +111,6 @@ def block_widening(correlation: float) -> float:
     return (1.0 + correlation) / (1.0 - correlation)
 
 
-# Evidence carried over from pairs in shadow to the split ramp ------------------------------------------------------
-
-
-def exchange_rate(paired_variance: float, paired_information: float, split_variance: float) -> float:
-    """κ: information of the split stage that one unit of information of the paired stage is worth.
-
-    Stage k has v_k = V_k/I_k, and κ = v_2/v_1 is the inverse-variance weight: S = κ S_1 + S_2, V = κ² V_1 + V_2 and
-    I = κ I_1 + I_2. Fix it before the split stage starts: S is then one martingale, and the level holds whatever κ is.
-
-    paired_variance, paired_information: V and I (the number of pairs) when the paired stage ends, V as the look uses it
-    (blocks and widening included). split_variance: V/I to expect of the split stage, from data before it, as
-    `split_variance` computes it (times the design effect that V shows in the paired stage, if there is one).
-    """
-    for name, value in (
-        ("paired variance", paired_variance),
-        ("paired information", paired_information),
-        ("split variance", split_variance),
-    ):
-        require_between(f"{name} of the exchange rate", value, 0.0, math.inf)
-    return split_variance * paired_information / paired_variance
-
-
-def carried(rows: Floats, rate: Floats | float) -> Floats:
-    """Blocks of the paired stage in the units of the split stage, to put in front of that stage's blocks.
-
-    rows: shape (…, blocks, 4), columns as in `cluster_robust.rows_of`. rate: κ, one number or one a cell, shape (…).
-    """
-    kappa = np.asarray(rate, dtype=np.float64)
-    if not bool(np.all(np.isfinite(kappa) & (kappa > 0.0))):
-        raise PlanError(f"the rate {rate!r} is not a finite number above 0")
-    factors = np.stack([kappa, kappa, kappa * kappa, np.ones_like(kappa)], axis=-1)
-    return np.asarray(rows * factors[..., None, :], dtype=np.float64)
-
-
 # What no test can beat -------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,6 @@
 """What must hold for any data: sketches in any order, adjusted p values in order, budgets that are never overspent."""
 
 import json
-import math
 
 import pytest
 from builders.statistics import expose
@@ -9,8 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluator.policies.lineage import AlphaBudget, Kind
-from evaluator.policies.thompson import best_probabilities
-from evaluator.stats import Arm, NoAnswer
 from evaluator.stats.always_valid import log_rate_evidence, rate_limits
 from evaluator.stats.guards import Exposures
 from evaluator.stats.multiplicity import benjamini_hochberg, holm
@@ -127,21 +124,3 @@ def test_rate_evidence_mirrors_and_its_limits_hold_the_share(events: int, others
     assert above == pytest.approx(mirrored, abs=1e-6 * (1.0 + trials))
     lower, upper = rate_limits(events, trials, 0.05)
     assert lower <= (events / trials if trials else 0.5) <= upper
-
-
-@given(st.lists(st.tuples(st.integers(2, 100_000), st.floats(0.0, 1.0)), min_size=2, max_size=5), st.booleans())
-@settings(max_examples=50)
-def test_probabilities_of_being_best_add_up_and_follow_their_arms(rows: list[tuple[int, float]], binary: bool) -> None:
-    arms = []
-    for n, share_of in rows:
-        wins = float(round(n * share_of))
-        arms.append(Arm(n, wins, wins))
-    found = best_probabilities(arms, binary=binary)
-    if isinstance(found, NoAnswer):
-        assert not binary
-        return
-    assert math.fsum(found) == pytest.approx(1.0, abs=1e-12)
-    assert (found >= 0.0).all()
-    turned = best_probabilities(arms[::-1], binary=binary)
-    assert not isinstance(turned, NoAnswer)
-    assert found[::-1].tolist() == pytest.approx(turned.tolist(), abs=1e-9)

@@ -16,7 +16,7 @@ from evaluator.stats.always_valid import MixtureSPRT, WaldSPRT
 from evaluator.stats.cluster_robust import evidence_of
 from evaluator.stats.e_process import HARM, WIN, SplitWealth, effects
 from evaluator.stats.evidence import Evidence
-from evaluator.stats.power import carried, exchange_rate, split_variance
+from evaluator.stats.power import split_variance
 from evaluator.stats.sequential_test import HARM_SIDE, FixedHorizon, Side
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -117,57 +117,6 @@ def test_few_blocks_keep_the_level(name: str, law: str) -> None:
     for side in (win, harm):
         for level in (0.01, 0.025, 0.1):
             assert (side.p <= level).sum() <= at_most(runs, level), level
-
-
-def stages(runs: int, effect: float, seed: int) -> tuple[Floats, Floats]:
-    """Rows of 12 paired blocks (100 pairs, σ² = 0.1) and of 18 split ones (I = 90, v = 0.16)."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for blocks, information, variance in ((12, 100.0, 0.1), (18, 90.0, 0.16)):
-        spread = variance * information
-        scores = effect * information + math.sqrt(spread) * rng.standard_normal((runs, blocks))
-        columns = [scores, *(np.full_like(scores, value) for value in (information, spread, information))]
-        rows.append(np.stack(columns, axis=2))
-    return rows[0], rows[1]
-
-
-def crossings(paired: Floats, split: Floats, rate: Floats | float, clustered: bool) -> Floats:
-    """Runs that the win side of one boundary over both stages crosses, with looks after each block from the fifth."""
-    rows = np.concatenate([carried(paired, rate), split], axis=1)
-    horizon = float(np.mean(rows[:, :, 1].sum(axis=1)))
-    boundary, crossed = Boundary(ALPHA), np.zeros(len(rows), dtype=bool)
-    for k in range(5, rows.shape[1] + 1):
-        found = evidence_of(rows[:, :k], margin=np.zeros(len(rows)), clustered=clustered, most_correlation=0.85)
-        bound, boundary = boundary.look(float(np.mean(found.information)) / horizon)
-        crossed |= found.z_win >= bound
-    return crossed
-
-
-@pytest.mark.parametrize("clustered", [False, True])
-@pytest.mark.parametrize("rate", [1.6, 0.1, 20.0, None])
-def test_one_boundary_over_both_stages_keeps_the_level_at_any_rate_from_the_past(
-    rate: float | None, clustered: bool
-) -> None:
-    """1.6 is the right rate; None takes it from the paired stage's own estimate of its variance."""
-    runs = 4000
-    paired, split = stages(runs, 0.0, 41)
-    estimated = np.array([exchange_rate(float(v), 1200.0, 0.16) for v in paired[:, :, 0].var(axis=1) * 12])
-    crossed = crossings(paired, split, estimated if rate is None else rate, clustered)
-    assert crossed.sum() <= at_most(runs, ALPHA)
-    if not clustered and rate == 1.6:
-        assert crossed.sum() >= at_least(runs, 0.02)
-
-
-def test_the_right_rate_has_the_power_of_both_stages_together() -> None:
-    """σ of the estimate is 1/√(1200/.1 + 1620/.16) = 0.0067; power by integration at θ = 3, of one stage only less."""
-    runs, effect = 3000, 0.0202
-    paired, split = stages(runs, effect, 42)
-    both = crossings(paired, split, 1.6, False).sum()
-    alone = crossings(paired * 1e-9, split, 1.0, False).sum()
-    times = [k / 30.0 for k in range(5, 31)]
-    assert at_least(runs, 0.80) <= both
-    assert both > 1.25 * alone
-    assert group_sequential(effect / 0.00672, times).above == pytest.approx(both / runs, abs=0.04)
 
 
 def test_a_plans_power_and_stopping_are_what_happens() -> None:

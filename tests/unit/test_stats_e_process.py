@@ -142,26 +142,6 @@ def test_pairs_are_worth_one_on_average_under_no_effect() -> None:
             assert total[WIN, 2] < total[WIN, 1] < total[WIN, 0]
 
 
-def test_evidence_of_shadow_carried_into_the_ramp_is_one_on_average_but_not_its_peak() -> None:
-    """Shadow stops when it likes (at the first gain, else after three pairs); what is carried is E as it stands."""
-    law = {-1.0: 0.2, 0.0: 0.6, 1.0: 0.2}
-    ramp, totals = fixed(OUTCOMES["binary"]), {"now": np.zeros((2, 1)), "peak": np.zeros((2, 1))}
-
-    def shadow(wealth: PairedWealth, chance: float, left: int, rest: bool) -> None:
-        if not left or (rest and wealth.log_e[WIN, 0] > 0.0):
-            for name, carried in (("now", wealth.log_e), ("peak", wealth.peak)):
-                start = SplitWealth.start(bets=FEW, carried=carried)
-                totals[name] += chance * expected(start, ramp, 3)
-            return
-        for d, p in law.items():
-            pair = (np.array([float(d < 0)]), np.array([float(d > 0)]))
-            shadow(wealth.add(*pair), chance * p, left - 1, rest)
-
-    shadow(PairedWealth.start(bets=(0.3,)), 1.0, 3, rest=True)
-    assert totals["now"] == pytest.approx(np.ones((2, 1)), abs=1e-12)
-    assert totals["peak"].max() > 1.05
-
-
 def test_the_running_peak_is_no_e_value_and_p_takes_it() -> None:
     assert expected(SplitWealth.start(bets=FEW), fixed(OUTCOMES["binary"]), 6, peak=True).min() > 1.01
 
@@ -354,8 +334,5 @@ def test_impossible_settings_are_refused() -> None:
     for nulls in (np.zeros(0), np.array([0.1, 0.0]), np.array([1.5]), np.array([math.nan])):
         with pytest.raises(PlanError):
             SplitWealth.start(nulls)
-    for carried in (np.zeros(2), np.full((2, 1), math.inf), np.full((2, 1), math.nan)):
-        with pytest.raises(PlanError):
-            SplitWealth.start(carried=carried)
     with pytest.raises(PlanError):
         SplitWealth.start().limits(0.0)

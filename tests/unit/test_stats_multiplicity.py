@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from evaluator.stats import PlanError, StatsError
-from evaluator.stats.multiplicity import benjamini_hochberg, holm, sidak_level
+from evaluator.stats import StatsError
+from evaluator.stats.multiplicity import benjamini_hochberg, holm
 
 FAMILIES = [
     (0.012, 0.04, 0.003, 0.76, 0.2),
@@ -37,11 +37,3 @@ def test_what_is_no_p_value_is_refused(bad: float) -> None:
         holm((0.1, bad))
     with pytest.raises(StatsError):
         benjamini_hochberg((bad,))
-
-
-def test_levels_of_several_challengers() -> None:
-    assert sidak_level(0.05, 1) == pytest.approx(0.05)
-    assert 1.0 - (1.0 - sidak_level(0.05, 7)) ** 7 == pytest.approx(0.05)
-    for alpha, challengers in ((0.0, 2), (1.0, 2), (0.05, 0)):
-        with pytest.raises(PlanError):
-            sidak_level(alpha, challengers)

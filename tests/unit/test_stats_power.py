@@ -10,10 +10,8 @@ from scipy.stats import entropy, multivariate_normal, norm
 from evaluator.stats import PlanError, Spending
 from evaluator.stats.power import (
     block_widening,
-    carried,
     cluster_design_effect,
     course,
-    exchange_rate,
     information_rate,
     kl,
     least_units,
@@ -183,41 +181,6 @@ def test_impossible_plans_are_refused(call: object) -> None:
 
 
 # One clock for two stages ---------------------------------------------------------------------------------------------
-
-
-def test_carried_blocks_are_the_inverse_variance_weighted_sum() -> None:
-    rng = np.random.default_rng(1)
-    paired, split = (np.abs(rng.standard_normal((3, 6, 4))) + 0.1 for _ in range(2))
-    for cell in range(3):
-        (s1, i1, v1, n1), (s2, i2, v2, n2) = paired[cell].sum(axis=0), split[cell].sum(axis=0)
-        rate = exchange_rate(v1, i1, v2 / i2)
-        s, i, v, n = np.concatenate([carried(paired[cell], rate), split[cell]]).sum(axis=0)
-        weights = np.array([i1 * i1 / v1, i2 * i2 / v2])
-        best = (weights @ [s1 / i1, s2 / i2]) / weights.sum()
-        assert s / i == pytest.approx(best, rel=1e-12)
-        assert i * i / v == pytest.approx(weights.sum(), rel=1e-12)  # 1/Var adds up
-        assert v / i == pytest.approx(v2 / i2, rel=1e-12)
-        assert n == pytest.approx(n1 + n2)
-    rates = np.array([0.5, 1.0, 2.0])
-    together = carried(paired, rates)
-    for cell in range(3):
-        assert np.array_equal(together[cell], carried(paired[cell], float(rates[cell])))
-
-
-def test_a_pair_is_worth_as_much_as_the_design_says() -> None:
-    """Ten percent discordant at p = .8: a pair is worth about eighteen units of a 90/10 split, 180 of 99/1."""
-    for share, expected in ((0.1, 18.0), (0.01, 162.0)):
-        rate = exchange_rate(0.1, 1.0, split_variance(share, 0.16, 0.16))
-        assert rate / (share * (1.0 - share)) == pytest.approx(expected, rel=0.02)
-
-
-def test_impossible_rates_are_refused() -> None:
-    for bad in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(PlanError):
-            carried(np.ones((2, 4)), bad)
-        for given in ((bad, 1.0, 1.0), (1.0, bad, 1.0), (1.0, 1.0, bad)):
-            with pytest.raises(PlanError):
-                exchange_rate(*given)
 
 
 def test_boundaries_agree_with_the_independent_integration_at_odd_times() -> None:
