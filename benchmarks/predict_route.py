@@ -29,7 +29,7 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import header, main, row
-from gauntlet import bootstrap
+from gauntlet import first_start
 from gauntlet.config import load as configs
 
 FEATURES = [f"f{i:02d}" for i in range(20)]
@@ -133,7 +133,7 @@ def router(folder: Path, model: str | None, delivery: str) -> Iterator[str]:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
     config = configs.load(path)
-    asyncio.run(bootstrap.ensure(config))
+    asyncio.run(first_start.ensure(config))
     address = Path(config.data) / "router.address"
     command = [*_pinned(0), sys.executable, "-m", "gauntlet.cli", "router", str(path)]
     with _running(command, stderr=subprocess.DEVNULL) as process:

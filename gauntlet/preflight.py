@@ -19,8 +19,8 @@ from typing import Any
 from gauntlet.clock import lasting
 from gauntlet.config import Config, KeyConfig
 from gauntlet.config.possible import useless
-from gauntlet.config.profile import as_written
 from gauntlet.config.records import LOCAL
+from gauntlet.config.rehearsal import as_written
 from gauntlet.errors import ConfigError
 from gauntlet.registry.artifact import FunctionModel, Schema, file_hint
 from gauntlet.spelling import did_you_mean, listed, quoting_hint

@@ -15,7 +15,7 @@ import msgspec
 from gauntlet import arrivals, worth_document
 from gauntlet.arrivals import TrafficStatus
 from gauntlet.config import Config
-from gauntlet.config.profile import notice
+from gauntlet.config.rehearsal import notice
 from gauntlet.events import Drift, Evaluation, Health
 from gauntlet.outlook import current, findings, outlook, place, verdict
 from gauntlet.policy import figures

@@ -14,8 +14,8 @@ import msgspec
 
 from gauntlet import adapters, telemetry
 from gauntlet.config import Config, RetrainConfig
-from gauntlet.config.profile import pace
 from gauntlet.config.records import LOCAL
+from gauntlet.config.rehearsal import pace
 from gauntlet.errors import BadInput, DamagedFile, GauntletError, TransitionRefused
 from gauntlet.events import Job
 from gauntlet.log import LogReader

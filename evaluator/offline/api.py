@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from evaluator.offline.comparator.result import ComparisonReport
-    from evaluator.offline.drift.records import DriftReport, StreamReport
+    from evaluator.offline.drift.result import DriftReport, StreamReport
     from evaluator.offline.drift.stream import DriftStream
     from evaluator.offline.experiment.result import Analysis
     from evaluator.offline.planning.result import PlanReport, SimulationReport
@@ -73,7 +73,7 @@ def drift(reference: TableSource, current: TableSource, **options: Any) -> Drift
     explains them. The report has `severity`, `features`, `quality`, `performance` and more, and gives `to_dict()`;
     `to_text` and `to_html` render it. Raises `gauntlet.errors.BadInput`, naming the column or option.
     """
-    from evaluator.offline.drift.records import DriftFileSettings
+    from evaluator.offline.drift.settings import DriftFileSettings
     from evaluator.offline.drift.two_tables import compare_tables
     from gauntlet.table import open_table
 
@@ -88,7 +88,7 @@ def drift_stream(source: TableSource, reference_rows: int, **options: Any) -> Dr
     Iterate the result's `events()`, each given as soon as its row is read; then its `report()` is the whole answer.
     Raises `gauntlet.errors.BadInput`, naming the column or option.
     """
-    from evaluator.offline.drift.records import DriftFileSettings, DriftRequestError
+    from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
     from evaluator.offline.drift.stream import DriftStream
     from gauntlet.table import open_table
 

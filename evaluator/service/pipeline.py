@@ -32,7 +32,7 @@ from evaluator.service.watches import GrossHarmMonitor, RateMonitor
 from evaluator.service.worth import WorthTracker
 from gauntlet import keys
 from gauntlet.config import Config
-from gauntlet.config.effects import counting_settings, recounted
+from gauntlet.config.takes_effect import counting_settings, recounted
 from gauntlet.errors import ConfigError
 from gauntlet.events import Drift, Evaluation, Health, Outcome, Prediction
 from gauntlet.registry import Registry

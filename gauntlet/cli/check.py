@@ -6,11 +6,11 @@ import argparse
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from gauntlet import bootstrap, in_force, preflight, traffic
+from gauntlet import first_start, in_force, preflight, traffic
 from gauntlet.cli import diff, load_config
 from gauntlet.clock import lasting
 from gauntlet.config import Config
-from gauntlet.config.profile import notice
+from gauntlet.config.rehearsal import notice
 from gauntlet.errors import ConfigError
 from gauntlet.registry.artifact import Feature
 
@@ -22,10 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     preflight.refuse_environment(config)
     found = asyncio.run(in_force.read(config))
     if found is None:
-        champion = bootstrap.read_champion(config)
+        champion = first_start.read_champion(config)
     else:
         in_force.refuse(config, found)
-        champion = bootstrap.read_serving(config, in_force.champion(config, found))
+        champion = first_start.read_serving(config, in_force.champion(config, found))
     schema, reference = champion.fitted.schema, champion.reference
     differences = in_force.differences(config, found) if found is not None else []
     differ = "1 setting differs" if len(differences) == 1 else f"{len(differences)} settings differ"

@@ -12,7 +12,8 @@ from typing import Any
 
 import gauntlet
 from evaluator.drift.severity import Severity
-from evaluator.offline.drift.records import UNKNOWN, DriftFileSettings, DriftReport, StreamReport
+from evaluator.offline.drift.result import UNKNOWN, DriftReport, StreamReport
+from evaluator.offline.drift.settings import DriftFileSettings
 from evaluator.offline.records import add_options, chosen
 from gauntlet.cli import output
 from gauntlet.errors import BadInput

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import time
 
-from gauntlet import adapters, bootstrap
+from gauntlet import adapters, first_start
 from gauntlet.cli import load_config
 from gauntlet.config import Config
 from gauntlet.registry import candidate
@@ -27,10 +27,10 @@ async def register(config: Config, model: str, note: str, *, allow_pickle: bool,
     Raises `ModelUnusable` for one that can't serve in the champion's place. A pickle is allowed by the configuration,
     or by `allow_pickle`.
     """
-    record = await bootstrap.ensure(config)
+    record = await first_start.ensure(config)
     registry = adapters.registry(config)
     predictor = candidate.read(config, registry, record.champion, model, allow_pickle=allow_pickle)
-    reference = bootstrap.reference_of(config, predictor) if with_reference else None
+    reference = first_start.reference_of(config, predictor) if with_reference else None
     entry = registry.register(
         model,
         predictor.schema,

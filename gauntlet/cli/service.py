@@ -108,10 +108,10 @@ async def _claimed(name: str, config: Config, stop: asyncio.Event, seconds: floa
 async def _put_in_force(config: Config) -> None:
     """The router's first start registers the champion. Later ones need no state store: the router keeps a copy; they
     say which settings differ from those in force, and refuse those that would corrupt."""
-    from gauntlet import bootstrap, in_force
+    from gauntlet import first_start, in_force
 
     with contextlib.suppress(StateUnavailable):
-        await bootstrap.ensure(config)
+        await first_start.ensure(config)
     found = await in_force.read(config)
     if found is not None:
         for difference in in_force.differences(config, found):

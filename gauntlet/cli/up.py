@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from gauntlet import files
 from gauntlet.cli import load_config
-from gauntlet.config.profile import notice
+from gauntlet.config.rehearsal import notice
 from gauntlet.errors import ConfigError, StateUnavailable
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from gauntlet.config.limits import refuse_beyond
 from gauntlet.config.notify import NotifyConfig as NotifyConfig
 from gauntlet.config.outcomes import OutcomesConfig
 from gauntlet.config.possible import refuse_impossible
-from gauntlet.config.profile import Profile
 from gauntlet.config.records import LOCAL, check_records
 from gauntlet.config.registry import check_registry
+from gauntlet.config.rehearsal import Profile
 from gauntlet.config.retrain import RetrainConfig as RetrainConfig
 from gauntlet.config.rules import OF_TASK, RuleCondition
 from gauntlet.config.section import Count, Fraction, Port, Positive, Seconds, Section, check, check_decimals, distinct
@@ -238,8 +238,8 @@ class Config(Section, frozen=True, kw_only=True):
     task: Task
     champion: ChampionConfig
     profile: Profile = "production"
-    """`rehearsal`: all times pass faster, a day in ten seconds. The file is then read as `gauntlet.config.profile` has
-    it, and the times here are the faster ones."""
+    """`rehearsal`: all times pass faster, a day in ten seconds. The times here are then the faster ones, as
+    `gauntlet.config.rehearsal` makes them from the file."""
     data: str = "gauntlet-data"
     """Folder for the embedded log, the state, the registry and local files; relative to this file."""
     log: str = "local"

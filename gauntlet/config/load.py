@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from gauntlet.config import Config
-from gauntlet.config.profile import rehearsed
+from gauntlet.config.rehearsal import rehearsed
 from gauntlet.config.retrain import WindowLength
 from gauntlet.config.section import BlockLength, Seconds, Section
 from gauntlet.errors import ConfigError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gauntlet.clock import lasting
 from gauntlet.config.evidence import EXTENSION, MIN_CYCLES, MIN_HOLDOUT_BLOCKS, RATES
-from gauntlet.config.profile import pace
+from gauntlet.config.rehearsal import pace
 from gauntlet.config.section import check, span
 from gauntlet.types import Role, Task
 

@@ -19,9 +19,9 @@ from filelock import FileLock
 
 from gauntlet import files
 from gauntlet.errors import DamagedFile, InUse, LogUnavailable
+from gauntlet.folder_watch import FolderWatch
 from gauntlet.log import Record, Stored, segments
 from gauntlet.threads import deliver, in_thread
-from gauntlet.watch import FolderWatch
 
 SEGMENT_BYTES = 256 * 2**20
 _GROUP = 4096  # records in one commit at most: keeps a commit under ~50 ms, so a durable answer never waits long

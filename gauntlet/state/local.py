@@ -11,10 +11,10 @@ from pathlib import Path
 
 from gauntlet import files
 from gauntlet.errors import Conflict, StateUnavailable
+from gauntlet.folder_watch import FolderWatch
 from gauntlet.sqlite_file import SqliteFile
 from gauntlet.state import Versioned
 from gauntlet.threads import in_thread
-from gauntlet.watch import FolderWatch
 
 _LOOK_SECONDS = 5.0  # between two looks where no hint comes
 

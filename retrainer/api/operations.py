@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from gauntlet.clock import WallClock
-from gauntlet.config.profile import as_written
+from gauntlet.config.rehearsal import as_written
 from gauntlet.config.retraining_names import check_name, flat, named_settings
 from gauntlet.errors import BadInput, StateUnavailable, TransitionRefused
 from gauntlet.ids import uuid7

@@ -26,7 +26,7 @@ from gauntlet.state import StateStore
 from gauntlet.structured_logging import get_logger
 from gauntlet.threads import detached
 from gauntlet.types import Severity
-from retrainer.notify import lineage, notices
+from retrainer.notify import notices, open_lineage
 from retrainer.notify.outbox import DEAD, PENDING, SENT, Delivery, Outbox
 from retrainer.notify.targets import Target
 from retrainer.notify.webhook import DeliveryFailed
@@ -115,7 +115,7 @@ class Notifier:
         told = [
             *(notices.of_alert(alert) for _, alert in alerts),
             *(notices.of_job(self._experiment, job) for job in jobs),
-            *(lineage.of_job(self._experiment, job) for job in jobs if any(one.lineage for one in self._targets)),
+            *(open_lineage.of_job(self._experiment, job) for job in jobs if any(one.lineage for one in self._targets)),
             *(notices.of_request(self._experiment, request) for request in self._store.requests.values()),
             *(notices.of_decision(number, before, after) for (_, before), (number, after) in pairwise(history)),
         ]

@@ -14,8 +14,8 @@ from gauntlet.config.notify import NotifyConfig
 from gauntlet.errors import ConfigError
 from gauntlet.types import Channel, Severity
 from retrainer.notify import webhook
-from retrainer.notify.lineage import KIND
 from retrainer.notify.notices import Notice
+from retrainer.notify.open_lineage import KIND
 from retrainer.notify.webhook import DeliveryFailed
 
 Send = Callable[[Notice], None]

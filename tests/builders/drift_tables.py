@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from evaluator.offline.drift.records import DriftReport
+from evaluator.offline.drift.result import DriftReport
 
 
 def features(seed: int, rows: int, *names: str) -> pd.DataFrame:

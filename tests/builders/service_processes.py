@@ -21,7 +21,7 @@ from builders import small_experiment
 from evaluator.service.checkpoint import Checkpoint
 from evaluator.service.pipeline import Pipeline
 from evaluator.service.worker import Worker
-from gauntlet import adapters, bootstrap, keys, status
+from gauntlet import adapters, first_start, keys, status
 from gauntlet.cli.up import SERVICES, Services
 from gauntlet.config import Config
 
@@ -121,7 +121,7 @@ class Loop:
 async def loop(path: Path) -> AsyncIterator[Loop]:
     """The services of the configuration at `path` as processes; their logs lie beside it."""
     config = small_experiment.load(path)
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     services = Services(path, logs=path.parent)
     tasks = [asyncio.create_task(services.run(name)) for name in SERVICES]
     address = Path(config.data) / "router.address"

@@ -15,7 +15,7 @@ import yaml
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from evaluator.service import worker as evaluator
-from gauntlet import adapters, bootstrap, events
+from gauntlet import adapters, events, first_start
 from gauntlet.config import Config
 from gauntlet.config import load as configs
 from retrainer import worker as retrainer
@@ -61,7 +61,7 @@ def write(folder: Path, model: Any = None, **changes: Any) -> Path:
 async def running(config: Config, *services: str) -> AsyncIterator[httpx.AsyncClient]:
     """The services in this event loop, and a client to the router; all stop at the end, and their failures are
     raised."""
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     stop = asyncio.Event()
     address = Path(config.data) / "router.address"
     address.unlink(missing_ok=True)

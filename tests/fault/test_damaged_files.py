@@ -19,7 +19,7 @@ from builders import small_experiment
 from builders.service_processes import command
 
 from evaluator.service import worker as evaluator
-from gauntlet import adapters, bootstrap, files
+from gauntlet import adapters, files, first_start
 from gauntlet.config import Config
 from gauntlet.errors import DamagedFile
 from gauntlet.registry.local import LocalRegistry
@@ -191,7 +191,7 @@ async def test_aliases_are_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 async def test_a_version_that_nobody_needs_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = small_experiment.load(small_experiment.write(tmp_path))
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     registry = adapters.registry(config)
     registry.register(small_experiment.classifier(2), registry.get("v0001").schema, created_at=0.0)
     path = Path(config.data) / "registry" / "v0002" / "version.json"
@@ -241,9 +241,9 @@ async def test_without_a_state_file_the_router_puts_the_record_back(tmp_path: Pa
         await small_experiment.serving(client, URL, champion="v0002")
     async with damaged(Path(config.data) / "state.db"):
         with pytest.raises(DamagedFile, match=r"state\.db can't be read: .*the router puts the last control record"):
-            await bootstrap.ensure(config)
+            await first_start.ensure(config)
         (Path(config.data) / "state.db").rename(tmp_path / "away.db")
-        assert (await bootstrap.ensure(config)).champion == "v0002"
+        assert (await first_start.ensure(config)).champion == "v0002"
 
 
 def reference(folder: Path) -> None:
@@ -261,7 +261,7 @@ async def test_a_drift_reference(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     champion = {"model": "model.skops", "reference": "r.csv", "target": "y"}
     reference(tmp_path)
     config = small_experiment.load(small_experiment.write(tmp_path, champion=champion))
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     path = Path(config.data) / "registry" / "v0001" / "reference.json.gz"
     kept = path.read_bytes()
     path.write_bytes(content)
@@ -279,7 +279,7 @@ async def test_a_fitted_profile_is_fitted_anew(tmp_path: Path, caplog: pytest.Lo
     champion = {"model": "model.skops", "reference": "r.csv", "target": "y"}
     reference(tmp_path)
     config = small_experiment.load(small_experiment.write(tmp_path, champion=champion))
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     path = Path(config.data) / "registry" / "v0001" / "profile.json.gz"
     path.write_bytes(GARBAGE)
     async with small_experiment.running(config, "router", "evaluator") as client:

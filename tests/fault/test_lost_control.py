@@ -17,7 +17,7 @@ import pytest
 import redis.asyncio
 from builders import small_experiment
 
-from gauntlet import adapters, bootstrap, control, control_copy
+from gauntlet import adapters, control, control_copy, first_start
 from gauntlet.cli import main
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError
@@ -100,7 +100,7 @@ async def test_a_router_puts_back_what_is_flushed_while_it_serves(tmp_path: Path
 async def test_an_old_backup_is_brought_up_to_date(tmp_path: Path) -> None:
     config = small_experiment.load(small_experiment.write(tmp_path))
     state = Path(config.data) / "state.db"
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     backup = await record(config)
     shutil.copy(state, tmp_path / "backup.db")
     async with small_experiment.running(config) as client:
@@ -109,13 +109,13 @@ async def test_an_old_backup_is_brought_up_to_date(tmp_path: Path) -> None:
         file.unlink()
     shutil.copy(tmp_path / "backup.db", state)
     assert await record(config) == backup
-    assert (await bootstrap.ensure(config)).champion == "v0002"
+    assert (await first_start.ensure(config)).champion == "v0002"
 
 
 async def refusal(config: Config) -> str:
     """Why a start is refused; nothing was registered, and nothing put into the state store."""
     with pytest.raises(ConfigError) as refused:
-        await bootstrap.ensure(config)
+        await first_start.ensure(config)
     assert await record(config) == (0, None)
     assert len(adapters.registry(config).versions()) == 2
     return str(refused.value)
@@ -150,7 +150,7 @@ async def test_a_log_alone_shows_that_it_has_run(tmp_path: Path) -> None:
     for file in [*data.glob("state.db*"), data / "control.json", data / "settings.json"]:
         file.unlink()
     with pytest.raises(ConfigError, match=r"has run here \(.*00000000\.db is there\).* with an empty `data` folder"):
-        await bootstrap.ensure(config)
+        await first_start.ensure(config)
 
 
 async def test_a_copy_that_missed_a_promotion_is_not_put_back(tmp_path: Path) -> None:
@@ -168,16 +168,16 @@ async def test_a_copy_that_missed_a_promotion_is_not_put_back(tmp_path: Path) ->
 async def test_a_first_start_that_was_killed_begins_again(tmp_path: Path) -> None:
     """Scenario: the model is registered, the control record not yet. Expected: this is no experiment that has run."""
     config = small_experiment.load(small_experiment.write(tmp_path))
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     for file in [*Path(config.data).glob("state.db*"), Path(config.data) / "settings.json"]:
         file.unlink()
-    assert (await asyncio.wait_for(bootstrap.ensure(config), 30)).champion == "v0002"
+    assert (await asyncio.wait_for(first_start.ensure(config), 30)).champion == "v0002"
 
 
 def test_check_and_diff_go_by_the_copy(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = small_experiment.write(tmp_path)
     config = small_experiment.load(path)
-    control_copy.write(config, 3, asyncio.run(bootstrap.ensure(config)))
+    control_copy.write(config, 3, asyncio.run(first_start.ensure(config)))
     for file in Path(config.data).glob("state.db*"):
         file.unlink()
     assert main(["diff", str(path)]) == 0
@@ -188,10 +188,10 @@ def test_check_and_diff_go_by_the_copy(capsys: pytest.CaptureFixture[str], tmp_p
 async def test_another_state_store_is_no_lost_record(tmp_path: Path) -> None:
     """Scenario: `state` names another store than at the last start, which has no record of the experiment."""
     config = small_experiment.load(small_experiment.write(tmp_path))
-    control_copy.write(config, 3, await bootstrap.ensure(config))
+    control_copy.write(config, 3, await first_start.ensure(config))
     file = Path(config.data) / "settings.json"
     file.write_text(file.read_text().replace('"state": "local"', '"state": "redis://elsewhere"'))
     for database in Path(config.data).glob("state.db*"):
         database.unlink()
     with pytest.raises(ConfigError, match="set `state` back to redis://elsewhere, as it was at the last start"):
-        await bootstrap.ensure(config)
+        await first_start.ensure(config)

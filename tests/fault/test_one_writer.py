@@ -16,7 +16,7 @@ import pytest
 from builders import small_experiment
 from builders.service_processes import command, until_written
 
-from gauntlet import bootstrap
+from gauntlet import first_start
 from gauntlet.cli.up import SERVICES
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(280)]
@@ -70,7 +70,7 @@ async def test_a_stale_lock_blocks_nobody(tmp_path: Path) -> None:
     """Scenario 2: the evaluator alone is killed; its lock names it still, and the next one starts."""
     path = small_experiment.write(tmp_path)
     config = small_experiment.load(path)
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     address, lock = Path(config.data) / "evaluator.address", Path(config.data) / "evaluator.lock"
     for _ in range(2):
         async with command("evaluator", path) as process:
@@ -98,6 +98,6 @@ async def test_a_port_in_use_is_named_with_its_option(tmp_path: Path, name: str,
         if section == "router":
             ports["router"] = {"port": port}
         path = small_experiment.write(tmp_path, **ports)
-        await bootstrap.ensure(small_experiment.load(path))
+        await first_start.ensure(small_experiment.load(path))
         said = await refusal(name, path)
     assert f"127.0.0.1:{port}: Address already in use; free the port, or set {section}.{option}" in said

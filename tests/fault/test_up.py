@@ -18,7 +18,7 @@ import pytest
 from builders import small_experiment
 from builders.service_processes import alive, command, process_stat, until_written
 
-from gauntlet import bootstrap
+from gauntlet import first_start
 from gauntlet.cli import up
 from gauntlet.cli.up import SERVICES, Services
 
@@ -326,7 +326,7 @@ async def test_a_service_waits_for_the_router_to_register_the_champion(tmp_path:
         await until_written(path.parent / f"{name}.log", "event=waiting_for_champion")
         assert not (Path(config.data) / f"{name}.address").exists()
         assert not list((Path(config.data) / "registry").glob("v*")), "only the router registers"
-        await bootstrap.ensure(config)
+        await first_start.ensure(config)
         await until_written(Path(config.data) / f"{name}.address")
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 30) == 0

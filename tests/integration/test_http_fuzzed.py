@@ -13,7 +13,7 @@ import pytest
 from builders import small_experiment
 from builders.service_processes import command, until_written
 
-from gauntlet import bootstrap, http_server
+from gauntlet import first_start, http_server
 from gauntlet.config import HttpConfig
 from gauntlet.metrics_app import metrics_app
 
@@ -62,7 +62,7 @@ async def test_the_router_answers_as_its_document_says(
 async def test_the_retrainer_answers_as_its_document_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAUNTLET_FUZZ_KEY", SECRET)
     path = small_experiment.write(tmp_path, keys=EXPERIMENTS["regression-with-keys"]["keys"])
-    await bootstrap.ensure(small_experiment.load(path))
+    await first_start.ensure(small_experiment.load(path))
     address = tmp_path / "gauntlet-data" / "retrainer.address"
     async with command("retrainer", path):
         await until_written(address, "\n")

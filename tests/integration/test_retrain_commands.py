@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from builders import small_experiment
 
-from gauntlet import bootstrap
+from gauntlet import first_start
 from gauntlet.cli import main
 from gauntlet.cli.retrain import VERBS
 from gauntlet.retraining_client import RetrainingClient
@@ -28,7 +28,7 @@ async def retrainer(folder: Path) -> AsyncIterator[tuple[Path, str]]:
     """A retrainer whose log is empty: its configuration file and its address."""
     path = small_experiment.write(folder)
     config = small_experiment.load(path)
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     stop, address = asyncio.Event(), Path(config.data) / "retrainer.address"
     serving = asyncio.create_task(app.serve(config, stop))
 

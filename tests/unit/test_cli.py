@@ -17,7 +17,7 @@ import yaml
 from builders import small_experiment
 
 import gauntlet
-from gauntlet import adapters, bootstrap
+from gauntlet import adapters, first_start
 from gauntlet.cli import load_config, main
 from gauntlet.config import load as configs
 
@@ -201,7 +201,7 @@ class TestRegister:
         assert run(capsys, "register", path, tmp_path / "better.skops")[1] == "v0003\n"
         entry = adapters.registry(small_experiment.load(path)).get("v0002")
         assert (entry.note, entry.parent, entry.algorithm) == ("mine", "v0001", "LogisticRegression")
-        record = asyncio.run(bootstrap.ensure(small_experiment.load(path)))
+        record = asyncio.run(first_start.ensure(small_experiment.load(path)))
         assert (record.champion, record.rollouts) == ("v0001", ())
 
     def test_refuses_what_does_not_fit_the_champion(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gauntlet.config.effects import flat
 from gauntlet.config.load import parse
 from gauntlet.config.records import without_password
+from gauntlet.config.takes_effect import flat
 
 MINIMAL = "experiment: e\ntask: classification\nchampion: {model: m.skops}\n"
 

@@ -7,7 +7,7 @@ import pytest
 
 from gauntlet.config import RetrainConfig, load
 from gauntlet.config.names_elsewhere import ELSEWHERE
-from gauntlet.config.profile import SPEED
+from gauntlet.config.rehearsal import SPEED
 from gauntlet.config.retrain import ScheduleConfig
 from gauntlet.config.retraining_names import NAMES, flat, from_names, named_settings
 from gauntlet.config.section import Seconds

@@ -13,7 +13,8 @@ import gauntlet
 from evaluator.drift.columns import Coded, Column
 from evaluator.drift.seasonality import Seasonality, season_of, sparse_seasons
 from evaluator.offline.drift.data_findings import parse_timestamps
-from evaluator.offline.drift.records import DriftFileSettings, StreamEvent
+from evaluator.offline.drift.result import StreamEvent
+from evaluator.offline.drift.settings import DriftFileSettings
 from evaluator.offline.drift.stream import DriftStream
 from gauntlet.cli.command import main
 from gauntlet.errors import BadInput

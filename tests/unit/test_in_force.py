@@ -13,10 +13,10 @@ import skops.io
 import yaml
 from builders import small_experiment
 
-from gauntlet import adapters, bootstrap, control, in_force, keys, status
+from gauntlet import adapters, control, first_start, in_force, keys, status
 from gauntlet.cli import main
 from gauntlet.config import Config
-from gauntlet.config.effects import TakesEffect, effect_of, flat
+from gauntlet.config.takes_effect import TakesEffect, effect_of, flat
 from gauntlet.rollout import Command
 from gauntlet.types import Rule, Task
 
@@ -24,7 +24,7 @@ from gauntlet.types import Rule, Task
 def started(folder: Path, **changes: Any) -> Config:
     """An experiment that has started once with these settings."""
     config = small_experiment.load(small_experiment.write(folder, **changes))
-    asyncio.run(bootstrap.ensure(config))
+    asyncio.run(first_start.ensure(config))
     return config
 
 

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from gauntlet import bootstrap
+from gauntlet import first_start
 from gauntlet.cli import main
 from gauntlet.errors import ConfigError, ModelUnusable
 from gauntlet.registry import model_schema
@@ -120,7 +120,7 @@ def sent(frame: pd.DataFrame, place: int) -> dict[str, Any]:
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in frame.iloc[place].items()}
 
 
-def asked(champion: bootstrap.Champion, row: dict[str, Any]) -> list[float]:
+def asked(champion: first_start.Champion, row: dict[str, Any]) -> list[float]:
     schema = champion.fitted.schema
     schema.check_row(row, "here")
     answer: list[float] = Predictor(champion.model, schema, "v").predict([row])[0].tolist()
@@ -132,7 +132,7 @@ def test_a_pipeline_fitted_on_a_frame_needs_no_list_of_features(tmp_path: Path, 
     model, columns = NAMED[name]
     frame = FRAME[columns]
     model = fitted(model, frame)
-    champion = bootstrap.read_champion(small_experiment.load(small_experiment.write(tmp_path, model, features=[])))
+    champion = first_start.read_champion(small_experiment.load(small_experiment.write(tmp_path, model, features=[])))
     assert {f.name: f.kind for f in champion.fitted.schema.features} == {name: KINDS[name] for name in columns}
     assert champion.fitted.assumed == ()
     for place in (0, 7):
@@ -142,7 +142,7 @@ def test_a_pipeline_fitted_on_a_frame_needs_no_list_of_features(tmp_path: Path, 
 def test_categories_of_a_frame_are_texts_to_histogram_boosting(tmp_path: Path) -> None:
     frame = FRAME[["age", "city"]].astype({"city": "category"})
     model = HistGradientBoostingClassifier(max_iter=5, categorical_features="from_dtype").fit(frame, Y)
-    champion = bootstrap.read_champion(small_experiment.load(small_experiment.write(tmp_path, model, features=[])))
+    champion = first_start.read_champion(small_experiment.load(small_experiment.write(tmp_path, model, features=[])))
     assert {f.name: f.kind for f in champion.fitted.schema.features} == {"age": "number", "city": "text"}
     assert asked(champion, sent(FRAME[["age", "city"]], 3)) == pytest.approx(model.predict_proba(frame)[3])
 
@@ -150,7 +150,7 @@ def test_categories_of_a_frame_are_texts_to_histogram_boosting(tmp_path: Path) -
 @pytest.mark.parametrize("vectorizer", [TfidfVectorizer(), CountVectorizer(), HashingVectorizer(n_features=64)])
 def test_a_vectorizer_in_front_is_given_the_texts_alone(tmp_path: Path, vectorizer: Any) -> None:
     model = make_pipeline(vectorizer, LogisticRegression()).fit(FRAME["note"], Y)
-    champion = bootstrap.read_champion(
+    champion = first_start.read_champion(
         small_experiment.load(small_experiment.write(tmp_path, model, features=["note"]))
     )
     schema = champion.fitted.schema
@@ -158,16 +158,16 @@ def test_a_vectorizer_in_front_is_given_the_texts_alone(tmp_path: Path, vectoriz
     assert asked(champion, {"note": "near the park"}) == pytest.approx(model.predict_proba(["near the park"])[0])
     config = small_experiment.load(small_experiment.write(tmp_path, model, features=["note", "age"]))
     with pytest.raises(ModelUnusable, match="one column of texts, and `features` has 2"):
-        bootstrap.read_champion(config)
+        first_start.read_champion(config)
     config = small_experiment.load(small_experiment.write(tmp_path, model, features=[]))
     with pytest.raises(ModelUnusable, match=r"takes one text, .* give it one, such as  features: \[text\]"):
-        bootstrap.read_champion(config)
+        first_start.read_champion(config)
 
 
 def test_rows_of_a_dict_vectorizer_are_named_by_it(tmp_path: Path) -> None:
     rows = FRAME[["age", "city"]].to_dict("records")
     model = make_pipeline(DictVectorizer(), LogisticRegression()).fit(rows, Y)
-    champion = bootstrap.read_champion(small_experiment.load(small_experiment.write(tmp_path, model, features=[])))
+    champion = first_start.read_champion(small_experiment.load(small_experiment.write(tmp_path, model, features=[])))
     schema = champion.fitted.schema
     assert (schema.input, {f.name: f.kind for f in schema.features}) == ("rows", {"age": "number", "city": "text"})
     assert asked(champion, rows[4]) == pytest.approx(model.predict_proba(rows)[4])
@@ -177,7 +177,7 @@ def test_without_names_the_kinds_go_by_place(tmp_path: Path) -> None:
     matrix = FRAME[["city", "zip"]].to_numpy()
     model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(matrix, Y)
     path = small_experiment.write(tmp_path, model, features=["town", "code"])
-    champion = bootstrap.read_champion(small_experiment.load(path))
+    champion = first_start.read_champion(small_experiment.load(path))
     assert [(f.name, f.kind) for f in champion.fitted.schema.features] == [("town", "text"), ("code", "text")]
     assert asked(champion, {"town": "Oslo", "code": "00123"}) == pytest.approx(
         model.predict_proba(np.array([["Oslo", "00123"]], dtype=object))[0]
@@ -189,7 +189,7 @@ def test_a_kind_that_the_model_contradicts_is_refused_by_name(tmp_path: Path) ->
     features = [{"name": name, "kind": "number"} if name == "city" else name for name in TABULAR]
     config = small_experiment.load(small_experiment.write(tmp_path, model, features=features))
     with pytest.raises(ModelUnusable) as caught:
-        bootstrap.read_champion(config)
+        first_start.read_champion(config)
     assert str(caught.value) == (
         "`features` says that 'city' is a number, and the model was fitted with texts there ('Oslo', …); "
         "write  {name: city, kind: text}"
@@ -250,7 +250,7 @@ def test_names_that_the_model_lacks_are_proposed_from_the_reference(tmp_path: Pa
     champion = {"model": "model.skops", "reference": "rows.csv", "target": "late"}
     config = small_experiment.load(small_experiment.write(tmp_path, model, champion=champion, features=[]))
     with pytest.raises(ModelUnusable) as caught:
-        bootstrap.read_champion(config)
+        first_start.read_champion(config)
     assert str(caught.value) == (
         "the model does not name its features; list them under `features`: it was fitted with 2, and the reference "
         "has rooms, age; if that is their order, write  features: [rooms, age]"
@@ -258,7 +258,7 @@ def test_names_that_the_model_lacks_are_proposed_from_the_reference(tmp_path: Pa
     single = LogisticRegression().fit(FRAME[["age"]].to_numpy(), Y)
     FRAME[["age"]].assign(late=Y).to_csv(tmp_path / "rows.csv", index=False)
     config = small_experiment.load(small_experiment.write(tmp_path, single, champion=champion, features=[]))
-    assert [f.name for f in bootstrap.read_champion(config).fitted.schema.features] == ["age"]
+    assert [f.name for f in first_start.read_champion(config).fitted.schema.features] == ["age"]
 
 
 def test_a_model_slower_than_the_deadline_is_refused_with_both_numbers(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_model_slower_than_the_deadline_is_refused_with_both_numbers(tmp_path:
     with pytest.raises(
         ModelUnusable, match=r"the model needs 0\.\d+ s for two rows, and `router\.deadline` is 0\.03 s"
     ):
-        bootstrap.read_champion(small_experiment.load(path))
+        first_start.read_champion(small_experiment.load(path))
 
 
 def slow(rows: Any) -> list[float]:
@@ -327,7 +327,7 @@ def no_ones(rows: Any) -> list[float]:
 
 def test_a_single_value_that_a_model_cannot_take_does_not_refuse_it(tmp_path: Path) -> None:
     path = small_experiment.write(tmp_path, champion={"model": f"{__name__}:no_ones"}, classes=[0, 1])
-    assert bootstrap.read_champion(small_experiment.load(path)).trial.row["x1"] == 0.5
+    assert first_start.read_champion(small_experiment.load(path)).trial.row["x1"] == 0.5
 
 
 def test_a_target_that_differs_from_the_classes_by_case_is_told_so(tmp_path: Path) -> None:
@@ -336,4 +336,4 @@ def test_a_target_that_differs_from_the_classes_by_case_is_told_so(tmp_path: Pat
     champion = {"model": "model.skops", "reference": "rows.csv", "target": "late"}
     config = small_experiment.load(small_experiment.write(tmp_path, model, champion=champion, features=[]))
     with pytest.raises(ConfigError, match=r"none of the classes \('no', 'yes'\); it is not written like '(no|yes)'$"):
-        bootstrap.read_champion(config)
+        first_start.read_champion(config)

@@ -14,7 +14,7 @@ from builders.drift_tables import features, labelled
 
 import gauntlet
 from evaluator.drift.performance import MetricChange
-from evaluator.offline.drift.records import DriftReport, Finding, Performance
+from evaluator.offline.drift.result import DriftReport, Finding, Performance
 
 ROWS = 1200
 

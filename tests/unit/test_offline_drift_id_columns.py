@@ -12,7 +12,7 @@ from scipy.stats import ks_2samp
 
 import gauntlet
 from evaluator.offline.drift.columns import ColumnStats
-from evaluator.offline.drift.records import DriftReport
+from evaluator.offline.drift.result import DriftReport
 from gauntlet.errors import BadInput
 
 ROWS = 600

@@ -14,7 +14,7 @@ from builders.drift_tables import finding_kinds
 from scipy.stats import ks_2samp
 
 import gauntlet
-from evaluator.offline.drift.records import ColumnDrift, DriftReport
+from evaluator.offline.drift.result import ColumnDrift, DriftReport
 from gauntlet.errors import BadInput
 
 ROWS = 1500

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, r2_score, roc_auc_score
 
 import gauntlet
-from evaluator.offline.drift.records import DriftReport
+from evaluator.offline.drift.result import DriftReport
 from gauntlet.cli.command import main
 from gauntlet.errors import BadInput
 

@@ -9,7 +9,7 @@ import pytest
 import gauntlet
 from evaluator.drift import Column
 from evaluator.offline.drift.prediction_type import PredictionType
-from evaluator.offline.drift.records import DriftFileSettings
+from evaluator.offline.drift.settings import DriftFileSettings
 
 ROWS = 2000
 

@@ -7,7 +7,7 @@ import pytest
 
 from evaluator.drift.columns import Coded, Column
 from evaluator.offline.drift.prediction_type import PredictionType
-from evaluator.offline.drift.records import DriftFileSettings, DriftRequestError
+from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 
 ASKED = DriftFileSettings(target="y", prediction="p")
 TEXTS = Coded(np.array([0, 1, 1, -1, 0]), ("no", "yes"))

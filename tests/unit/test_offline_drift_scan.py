@@ -12,9 +12,9 @@ from builders.drift_tables import features
 
 import gauntlet
 from evaluator.drift.columns import Coded
-from evaluator.offline.drift.records import DriftFileSettings
 from evaluator.offline.drift.reference import MovingBlocks, ReferenceTable, SystematicSample, fit_grids, fit_profile
 from evaluator.offline.drift.scan import TableBatch, TableReader, TableScan, TableStats
+from evaluator.offline.drift.settings import DriftFileSettings
 from gauntlet.errors import BadInput
 from gauntlet.table import open_table
 

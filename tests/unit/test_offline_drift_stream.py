@@ -10,7 +10,7 @@ import pytest
 from builders.drift_tables import features, labelled
 
 import gauntlet
-from evaluator.offline.drift.records import StreamEvent
+from evaluator.offline.drift.result import StreamEvent
 from gauntlet.errors import BadInput
 
 REFERENCE = 4000

@@ -11,7 +11,7 @@ from builders.drift_tables import features
 
 import gauntlet
 from evaluator.offline.drift.data_findings import TimestampStats
-from evaluator.offline.drift.records import Finding
+from evaluator.offline.drift.result import Finding
 from gauntlet.errors import BadInput
 
 ROWS = 600

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from evaluator.offline.drift.records import DriftStep
+from evaluator.offline.drift.result import DriftStep
 from evaluator.offline.render import figures
 
 

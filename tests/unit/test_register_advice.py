@@ -14,7 +14,7 @@ import yaml
 from builders import small_experiment
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from gauntlet import bootstrap
+from gauntlet import first_start
 from gauntlet.cli import main
 
 X = np.random.default_rng(1).normal(size=(60, 3))
@@ -35,7 +35,7 @@ MODELS: dict[str, tuple[Any, str]] = {
 @pytest.fixture
 def started(tmp_path: Path) -> Path:
     path = small_experiment.write(tmp_path)
-    asyncio.run(bootstrap.ensure(small_experiment.load(path)))
+    asyncio.run(first_start.ensure(small_experiment.load(path)))
     return path
 
 

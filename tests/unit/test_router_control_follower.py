@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from builders import small_experiment
 
-from gauntlet import adapters, bootstrap, control_copy
+from gauntlet import adapters, control_copy, first_start
 from gauntlet.clock import EventClock
 from gauntlet.errors import StateUnavailable
 from gauntlet.state import Versioned
@@ -19,7 +19,7 @@ async def test_the_last_known_record_is_safe_on_disk_before_it_replaces_the_old_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small_experiment.load(small_experiment.write(tmp_path))
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     copy = control_copy.path(config)
     synced: list[int] = []
     renamed: list[Path] = []
@@ -49,7 +49,7 @@ async def test_a_start_without_the_state_store_serves_the_copy_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small_experiment.load(small_experiment.write(tmp_path))
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     state, registry = adapters.state(config), adapters.registry(config)
 
     async def unavailable(*_: object) -> Versioned:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from builders import small_experiment
 
-from gauntlet import adapters, bootstrap, events, keys, traffic
+from gauntlet import adapters, events, first_start, keys, traffic
 from gauntlet.cli import main
 from gauntlet.config import Config
 from gauntlet.log import Record
@@ -61,7 +61,7 @@ def noted(capsys: pytest.CaptureFixture[str], folder: Path, **changes: Any) -> l
 
 def started(folder: Path, **changes: Any) -> Config:
     config = small_experiment.load(small_experiment.write(folder, **changes))
-    asyncio.run(bootstrap.ensure(config))
+    asyncio.run(first_start.ensure(config))
     return config
 
 

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluator.drift.grid import Floats
-from evaluator.offline.drift.records import DriftFileSettings, DriftRequestError, Finding
+from evaluator.offline.drift.result import Finding
 from evaluator.offline.drift.scan import SCHEMA_ROWS, parse_time
+from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from gauntlet.clock import parse_timestamp
 from gauntlet.spelling import did_you_mean, parse_number
 from gauntlet.table import Codes, Table, TableError

@@ -18,7 +18,8 @@ from evaluator.drift.grid import Floats
 from evaluator.drift.profile import Profile
 from evaluator.drift.respelt import RespeltValues
 from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType
-from evaluator.offline.drift.records import FEWEST_VALUES, Finding
+from evaluator.offline.drift.result import Finding
+from evaluator.offline.drift.settings import FEWEST_VALUES
 from evaluator.offline.duplicate_rows import DuplicateRows
 from gauntlet.clock import lasting, parse_timestamp
 

@@ -21,8 +21,9 @@ from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Severity
 from evaluator.drift.signals import Signal
 from evaluator.offline.drift.prediction_type import PredictionType
-from evaluator.offline.drift.records import FEWEST_VALUES, UNKNOWN, Finding
 from evaluator.offline.drift.reference import FEWEST_LOSSES
+from evaluator.offline.drift.result import UNKNOWN, Finding
+from evaluator.offline.drift.settings import FEWEST_VALUES
 
 _CHANCE_Z = 2.0
 """Standard errors by which predictions must be better than independent ones."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from evaluator.drift.columns import Coded, Column, is_categorical, read_categories, read_numbers
 from evaluator.drift.performance import Task
-from evaluator.offline.drift.records import DriftFileSettings, DriftRequestError
+from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from gauntlet.spelling import apart, canonical, folded, parse_number
 
 Kind = Literal["label", "probability", "number"]

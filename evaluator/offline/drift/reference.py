@@ -22,8 +22,8 @@ from evaluator.drift.performance import Task, losses_of, squared_errors
 from evaluator.drift.profile import GroundTruth, Profile
 from evaluator.drift.windows import count_parts
 from evaluator.offline.drift.prediction_type import PredictionType
-from evaluator.offline.drift.records import DriftFileSettings
 from evaluator.offline.drift.scan import TableBatch, concatenate
+from evaluator.offline.drift.settings import DriftFileSettings
 
 ROWS_ONLY = ""
 """Name of the column that stands for the rows where no column is watched; it is in no report."""

@@ -23,7 +23,8 @@ from evaluator.offline.drift.data_findings import (
     parse_timestamps,
     timestamp_findings,
 )
-from evaluator.offline.drift.records import DriftRequestError, Finding
+from evaluator.offline.drift.result import Finding
+from evaluator.offline.drift.settings import DriftRequestError
 from evaluator.offline.duplicate_rows import DuplicateRows
 from gauntlet.clock import parse_timestamp
 from gauntlet.spelling import parse_number

@@ -27,19 +27,18 @@ from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats, column_schema, select_columns
 from evaluator.offline.drift.judgeable import model_doubts, outcome_doubts, overall, sparse_column
 from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType, count_present
-from evaluator.offline.drift.records import (
+from evaluator.offline.drift.reference import SystematicSample
+from evaluator.offline.drift.result import (
     UNKNOWN,
     ColumnSample,
     DataQuality,
-    DriftFileSettings,
-    DriftRequestError,
     DriftStep,
     Finding,
     StreamEvent,
     StreamReport,
 )
-from evaluator.offline.drift.reference import SystematicSample
 from evaluator.offline.drift.scan import SCHEMA_ROWS, TableBatch, TableReader, TableStats, concatenate
+from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from gauntlet.spelling import folded
 from gauntlet.table import Table
 

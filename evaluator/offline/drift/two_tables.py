@@ -21,18 +21,6 @@ from evaluator.offline.drift import columns as table_columns
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats
 from evaluator.offline.drift.judgeable import column_doubt, model_doubts, outcome_doubts, overall
-from evaluator.offline.drift.records import (
-    FEWEST_VALUES,
-    UNKNOWN,
-    ColumnDrift,
-    ColumnSample,
-    DataQuality,
-    DriftFileSettings,
-    DriftReport,
-    DriftRequestError,
-    Finding,
-    Performance,
-)
 from evaluator.offline.drift.reference import (
     ROWS_ONLY,
     ReferenceTable,
@@ -41,7 +29,17 @@ from evaluator.offline.drift.reference import (
     fit_profile,
     row_losses,
 )
+from evaluator.offline.drift.result import (
+    UNKNOWN,
+    ColumnDrift,
+    ColumnSample,
+    DataQuality,
+    DriftReport,
+    Finding,
+    Performance,
+)
 from evaluator.offline.drift.scan import SCHEMA_ROWS, TableBatch, TableReader, TableScan, TableStats
+from evaluator.offline.drift.settings import FEWEST_VALUES, DriftFileSettings, DriftRequestError
 from evaluator.offline.drift.verdict import RowSlices, Slice, TableVerdict
 from gauntlet.spelling import folded, parse_number
 from gauntlet.table import Table

@@ -26,9 +26,10 @@ from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, judge
 from evaluator.drift.signals import Key, Signal
 from evaluator.offline.drift.prediction_type import OutcomeCounts
-from evaluator.offline.drift.records import FEWEST_VALUES, DriftStep
 from evaluator.offline.drift.reference import FEWEST_LOSSES, ROWS_ONLY
+from evaluator.offline.drift.result import DriftStep
 from evaluator.offline.drift.scan import BATCH_ROWS, TableBatch
+from evaluator.offline.drift.settings import FEWEST_VALUES
 
 MOST_SLICES = 24
 """Slices at the end; at least half as many where there are rows enough."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evaluator.drift.performance import MetricChange
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import PERFORMANCE_KINDS
-from evaluator.offline.drift.records import UNKNOWN, ColumnDrift, ColumnSample, DriftReport, Finding, StreamReport
+from evaluator.offline.drift.result import UNKNOWN, ColumnDrift, ColumnSample, DriftReport, Finding, StreamReport
 from evaluator.offline.render import rendered
 
 if TYPE_CHECKING:

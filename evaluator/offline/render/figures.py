@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from evaluator.drift.severity import Severity
-from evaluator.offline.drift.records import DriftStep, StreamEvent
+from evaluator.offline.drift.result import DriftStep, StreamEvent
 from evaluator.offline.experiment.result import Analysis, ArmComparison, LookPoint
 from evaluator.offline.planning.result import PlanReport, SimulationReport
 from evaluator.offline.render import (

@@ -26,7 +26,7 @@ from matplotlib.ticker import FuncFormatter
 
 from evaluator.drift.columns import Coded, Column, read_categories, read_numbers
 from evaluator.drift.grid import Floats
-from evaluator.offline.drift.records import ColumnSample
+from evaluator.offline.drift.result import ColumnSample
 from evaluator.offline.render import printable
 
 # Okabe and Ito's colours, darkened for lines on white; those of the stylesheet.

@@ -22,7 +22,7 @@ import pandas as pd
 import skops.io
 from threadpoolctl import threadpool_limits
 
-from gauntlet import bootstrap
+from gauntlet import first_start
 from gauntlet.cli.demo import flights as data
 from gauntlet.cli.demo import report
 from gauntlet.cli.demo.replay import Replay, Submission
@@ -71,7 +71,7 @@ async def _run(folder: Path, ports: list[int], arguments: argparse.Namespace) ->
     flights = await asyncio.to_thread(data.load)
     path = await asyncio.to_thread(_prepare, folder, flights, ports, arguments.log, arguments.state)
     config = configs.load(path)
-    await bootstrap.ensure(config)
+    await first_start.ensure(config)
     services = Services(path, logs=folder)
     tasks = {name: asyncio.create_task(services.run(name)) for name in SERVICES}
     stopping = asyncio.create_task(stop.wait())

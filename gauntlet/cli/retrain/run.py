@@ -18,7 +18,7 @@ from evaluator.offline.comparator.settings import ComparatorSettings
 from evaluator.offline.records import add_options, build, chosen
 from evaluator.offline.render import as_json, rendered
 from gauntlet.cli import output
-from gauntlet.cli.retrain.files import FileRetraining, RetrainingReport, RunSettings, TrainingSummary, decided
+from gauntlet.cli.retrain.from_files import FileRetraining, RetrainingReport, RunSettings, TrainingSummary, decided
 from gauntlet.errors import BadInput
 from gauntlet.registry import artifact
 from retrainer.jobs.training import TrainingError

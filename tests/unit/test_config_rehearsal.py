@@ -12,11 +12,11 @@ import pytest
 import yaml
 from builders import small_experiment
 
-from gauntlet import bootstrap, in_force
+from gauntlet import first_start, in_force
 from gauntlet.config import Config, load
-from gauntlet.config.effects import TakesEffect, flat
-from gauntlet.config.profile import SPEED, as_written, is_real, notice, rehearsed
+from gauntlet.config.rehearsal import SPEED, as_written, is_real, notice, rehearsed
 from gauntlet.config.section import Seconds, Section
+from gauntlet.config.takes_effect import TakesEffect, flat
 from gauntlet.errors import ConfigError
 
 BASE: dict[str, Any] = {"experiment": "e", "task": "classification", "champion": {"model": "m.skops"}}
@@ -151,7 +151,7 @@ def test_no_time_may_be_scaled_twice() -> None:
 def test_on_a_data_folder_of_the_other_profile_that_alone_is_told(tmp_path: Path) -> None:
     """Every time differs with it, and says nothing more."""
     usual = small_experiment.load(small_experiment.write(tmp_path))
-    asyncio.run(bootstrap.ensure(usual))
+    asyncio.run(first_start.ensure(usual))
     in_force.keep(usual)
     found = asyncio.run(in_force.read(usual))
     assert found is not None

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet import watch
-from gauntlet.watch import FolderWatch
+from gauntlet import folder_watch
+from gauntlet.folder_watch import FolderWatch
 
 SOON = 30.0  # what a loaded machine may take to wake a waiter
 NEVER = 3600.0
@@ -100,7 +100,7 @@ async def test_a_folder_that_comes_later_or_is_replaced_is_seen(one: FolderWatch
 
 
 async def test_without_the_kernel_a_wait_is_a_short_pause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(watch.sys, "platform", "another")
+    monkeypatch.setattr(folder_watch.sys, "platform", "another")
     one = FolderWatch()
     monkeypatch.undo()
     await asyncio.wait_for(one.wait([tmp_path], NEVER), SOON)

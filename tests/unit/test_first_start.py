@@ -17,7 +17,7 @@ from builders import small_experiment
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 
-from gauntlet import adapters, bootstrap, control
+from gauntlet import adapters, control, first_start
 from gauntlet.config import Config
 from gauntlet.errors import ConfigError, ModelUnusable
 from gauntlet.losses import loss
@@ -51,7 +51,7 @@ def configured(folder: Path, text: str | bytes | list[str], name: str = "r.csv",
 
 
 def started(config: Config) -> Reference | None:
-    record = asyncio.run(bootstrap.ensure(config))
+    record = asyncio.run(first_start.ensure(config))
     return adapters.registry(config).reference(record.champion)
 
 
@@ -74,9 +74,9 @@ def refusal(config: Config) -> str:
 
 def test_the_second_start_finds_the_first(tmp_path: Path) -> None:
     config = small_experiment.load(small_experiment.write(tmp_path))
-    first = asyncio.run(bootstrap.ensure(config))
+    first = asyncio.run(first_start.ensure(config))
     (tmp_path / "model.skops").unlink()  # the registry has it
-    assert asyncio.run(bootstrap.ensure(config)) == first
+    assert asyncio.run(first_start.ensure(config)) == first
     assert (first.champion, first.share, first.allocation) == ("v0001", 0.0, 1)
     entry = adapters.registry(config).get("v0001")
     assert (entry.algorithm, entry.rows, entry.note) == ("LogisticRegression", 0, "given at the first start")
@@ -85,11 +85,11 @@ def test_the_second_start_finds_the_first(tmp_path: Path) -> None:
 
 ENSURE = """
 import asyncio, sys
-from gauntlet import bootstrap
+from gauntlet import first_start
 from gauntlet.config import load as config_file
 loaded = config_file.load(sys.argv[1])
 sys.stdin.readline()
-print(asyncio.run(bootstrap.ensure(loaded)).champion)
+print(asyncio.run(first_start.ensure(loaded)).champion)
 """
 
 
@@ -114,16 +114,16 @@ def test_a_missing_model_is_refused_and_can_be_put_right(tmp_path: Path) -> None
     model = (tmp_path / "model.skops").read_bytes()
     (tmp_path / "model.skops").unlink()
     with pytest.raises(ModelUnusable, match=r"model\.skops: there is no such file"):
-        asyncio.run(bootstrap.ensure(small_experiment.load(path)))
+        asyncio.run(first_start.ensure(small_experiment.load(path)))
     (tmp_path / "model.skops").write_bytes(model)
-    assert asyncio.run(bootstrap.ensure(small_experiment.load(path))).champion == "v0001"
+    assert asyncio.run(first_start.ensure(small_experiment.load(path))).champion == "v0001"
 
 
 def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     config = small_experiment.load(small_experiment.write(tmp_path, data="taken"))
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ConfigError, match=r"cannot write to the data folder .*taken"):
-        asyncio.run(bootstrap.ensure(config))
+        asyncio.run(first_start.ensure(config))
 
 
 class TestReference:
@@ -318,7 +318,7 @@ def stubborn() -> Stubborn:
 
 
 def test_a_champion_that_cannot_be_fitted_again_starts_all_the_same(tmp_path: Path) -> None:
-    config = configured(tmp_path, lines(), model="test_bootstrap:stubborn")
+    config = configured(tmp_path, lines(), model="test_first_start:stubborn")
     found = started(config)
     assert found is not None
     assert found.losses == []
@@ -334,6 +334,6 @@ def test_one_call_that_a_busy_machine_stalls_is_no_slow_model(tmp_path: Path, mo
         monkeypatch.setattr(trial, "time", SimpleNamespace(perf_counter=lambda ends=ends: next(ends)))
         if most is None:
             with pytest.raises(ModelUnusable, match="no request would be answered"):
-                bootstrap.read_champion(config)
+                first_start.read_champion(config)
         else:
-            assert bootstrap.read_champion(config).trial.seconds == most
+            assert first_start.read_champion(config).trial.seconds == most

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from evaluator.offline.comparator import comparison, holdout, models
 from evaluator.offline.comparator.result import ComparisonReport, Factor
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings
-from evaluator.offline.drift.records import UNKNOWN, DriftFileSettings, DriftReport
+from evaluator.offline.drift.result import UNKNOWN, DriftReport
+from evaluator.offline.drift.settings import DriftFileSettings
 from evaluator.offline.drift.two_tables import compare_tables
 from evaluator.offline.records import PlainRecord, check_limits, column, option
-from gauntlet import bootstrap
+from gauntlet import first_start
 from gauntlet.config import RetrainConfig
 from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import BadInput, ModelUnusable
@@ -228,7 +229,7 @@ class FileRetraining:
         reference = self._read[0]
         if self._settings.held_out:
             return self._outputs(reference.features)
-        return bootstrap.cross_fitted(self.champion, reference.features, reference.truths)
+        return first_start.cross_fitted(self.champion, reference.features, reference.truths)
 
     def _outputs(self, rows: ColumnRows) -> NDArray[np.float64]:
         parts = range(0, len(rows), _CHUNK_ROWS)

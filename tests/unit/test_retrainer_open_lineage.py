@@ -12,7 +12,7 @@ from openlineage.client.facet_v2 import dataset_version_dataset, error_message_r
 from openlineage.client.serde import Serde
 
 from retrainer.jobs.job_dir import Answer
-from retrainer.notify import lineage
+from retrainer.notify import open_lineage
 
 FACETS: dict[str, Any] = {
     "errorMessage": error_message_run.ErrorMessageRunFacet,
@@ -67,7 +67,7 @@ def leaves(value: Any) -> list[Any]:
 )
 def test_a_run_is_an_event_of_the_official_schema(status: str, answer: Answer) -> None:
     ended = {"ended_at": None} if status == "running" else {}
-    notice = lineage.of_job("turning", job(1, status=status, answer=answer, **ended))
+    notice = open_lineage.of_job("turning", job(1, status=status, answer=answer, **ended))
     assert notice is not None
     told = notice.data
     assert without_empty(Serde.to_dict(official(told))) == without_empty(told), "addresses of the schemas, too"
@@ -76,7 +76,7 @@ def test_a_run_is_an_event_of_the_official_schema(status: str, answer: Answer) -
 
 
 def test_another_shape_would_be_seen() -> None:
-    notice = lineage.of_job("turning", job(1))
+    notice = open_lineage.of_job("turning", job(1))
     assert notice is not None
     for name, changed in (
         ("run", {"runId": "number 1"}),
