@@ -193,6 +193,7 @@ class VersionDocument(msgspec.Struct, frozen=True, kw_only=True):
     data_to: datetime | None
     code_version: str
     checksum: str
+    features: list[str]
     metrics: dict[str, float]
     parameters: dict[str, str]
 

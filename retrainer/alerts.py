@@ -18,7 +18,7 @@ _KINDS: dict[str, tuple[Severity, str]] = {
     "training_timeout": (Severity.HIGH, "find out what training waits for, or raise retrain.time_limit"),
     "training_memory": (Severity.HIGH, "train on a shorter retrain.window, or raise retrain.max_memory_bytes"),
     "training_failed": (Severity.MEDIUM, "put right what the reason names; the job's log has the rest"),
-    "candidate_worse": (Severity.MEDIUM, "find out why: the candidate is archived, and the champion stays"),
+    "candidate_worse": (Severity.MEDIUM, "find out why; it is archived, or by `rule: refresh` has to win in shadow"),
     "data_quality_low": (Severity.CRITICAL, "fix the data pipeline: nothing is trained on such rows"),
 }
 

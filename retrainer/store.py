@@ -303,7 +303,7 @@ def _line(job: JobRecord) -> dict[str, object]:
         "warnings": answer.warnings,
         "seconds": job.seconds,
         "status": job.status,
-        "decision": {None: job.status, True: "challenge", False: "keep the champion"}[job.accepted],
+        "decision": {None: job.status, True: "accept the challenger", False: "keep the champion"}[job.accepted],
         "decision_reason": answer.reason,
         "triggered_at": job.created_at,
         "decided_at": job.ended_at,

@@ -108,6 +108,7 @@ def versions(
             data_to=moment(one.data_to),
             code_version=one.code_version,
             checksum=one.checksum or "",
+            features=[feature.name for feature in one.schema.features],
             metrics=one.metrics,
             parameters=one.parameters,
         )

@@ -70,6 +70,7 @@ async def test_a_round_of_jobs_from_trigger_to_report(tmp_path: Path) -> None:
             ("v0002", "v0001", job),
             ("v0001", None, ""),
         ]
+        assert {tuple(v["features"]) for v in await port.get("versions")} == {("x1", "x2", "x3")}
         history = await port.get("history")
         assert [(one["command"], one["actor"], one["reason"]) for one in history] == [
             ("trigger", "loopback", "new labels"),

@@ -101,4 +101,14 @@ def test_a_missing_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as stopped:
         main(["compare", "--baseline", "old.skops"])
     assert stopped.value.code == 2
-    assert "--candidate/--new/--challenger, --test-data, --target" in capsys.readouterr().err
+    assert "--candidate/--new/--challenger, --test-data" in capsys.readouterr().err
+
+
+def test_the_truth_is_the_column_target_unless_another_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ["compare", "--baseline", "old.skops", "--new", "new.skops", "--no-latency", "--test-data"]
+    assert main([*rest, "test.csv"]) == 2
+    assert "target" in capsys.readouterr().err
+    pd.read_csv("test.csv").rename(columns={"y": "target"}).to_csv("named.csv", index=False)
+    assert main([*rest, "named.csv", "--cluster", "day", "--threshold", "0.02"]) == 0

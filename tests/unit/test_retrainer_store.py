@@ -99,7 +99,7 @@ def test_the_job_log_has_one_line_a_job_even_when_sent_twice(tmp_path: Path) -> 
         store.write_line(done.id)
     lines = [msgspec.json.decode(line) for line in (tmp_path / "retraining_jobs.jsonl").read_bytes().splitlines()]
     assert [(x["job_id"], x["status"], x["decision"], x["decided_at"]) for x in lines] == [
-        ("retrain_20130601_001", "completed", "challenge", 110.0),
+        ("retrain_20130601_001", "completed", "accept the challenger", 110.0),
         ("retrain_20130601_002", "failed", "failed", 110.0),
     ]
     store.close()

@@ -61,7 +61,7 @@ class ComparatorSettings(PlainRecord):
     The first metric is the primary one, which must improve by `threshold`; without any it is the task's usual one.
     """
 
-    target: str = column("column with the truth")
+    target: str = column("column with the truth", "target")
     metrics: tuple[Requirement, ...] = option(
         "the first one decides; again for each further one; see below; default: auc or rmse",
         (),
