@@ -313,31 +313,40 @@ def _verdict(
         return Result.INVALID, invalid[0], [found.reason for found in invalid] + known
     if primary is Result.EQUIVALENT:
         return Result.EQUIVALENT, _Finding(VerdictCause.EQUIVALENT, "", known[0]), known + held
-    ahead = isinstance(answer, Look) and answer.effect > 0
-    not_worse = isinstance(kept, Look) and kept.crossed == "better"
-    if not_worse and ahead and primary is not Result.BETTER:
+    win = _win(answer, kept, primary)
+    if win is VerdictCause.NOT_WORSE:
         assert isinstance(kept, Look)
         known.insert(0, primary_metric.not_worse(kept))
-    won = primary is Result.BETTER or (not_worse and ahead)
-    if primary is Result.BETTER and isinstance(answer, Look) and answer.p_win > plan.primary.win.alpha / (1 + rivals):
+    level = plan.primary.win.alpha / (1 + rivals)
+    if primary is Result.BETTER and isinstance(answer, Look) and answer.p_win > level:
         waits = (
             f"better by itself, p = {answer.p_win:.2g}; beside {rivals} others that had to prove themselves it takes "
-            f"{plan.primary.win.alpha / (1 + rivals):.2g}"
+            f"{level:.2g}"
         )
         return Result.INCONCLUSIVE, _Finding(VerdictCause.EVIDENCE_INCOMPLETE, "", waits), [waits, *known]
-    if against := [*guards.holds, *(guards.doubts(plan.require_safe) if won else [])]:
+    if against := [*guards.holds, *(guards.doubts(plan.require_safe) if win is not None else [])]:
         return Result.INCONCLUSIVE, against[0], [found.reason for found in against] + known
-    if won:
-        cause = VerdictCause.WIN if ahead else VerdictCause.FADED_WIN
-        if primary is not Result.BETTER:
-            cause = VerdictCause.NOT_WORSE
-        return Result.BETTER, _Finding(cause, "", known[0]), known
-    cause = VerdictCause.EVIDENCE_INCOMPLETE
+    if win is not None:
+        return Result.BETTER, _Finding(win, "", known[0]), known
+    return Result.INCONCLUSIVE, _Finding(_inconclusive(answer, kept, plan), "", known[0]), known
+
+
+def _win(answer: Look | NoAnswer, kept: Look | NoAnswer | None, primary: Result) -> VerdictCause | None:
+    """What the challenger has won by, before any guard is asked; None where it has not."""
+    ahead = isinstance(answer, Look) and answer.effect > 0
+    if primary is Result.BETTER:
+        return VerdictCause.WIN if ahead else VerdictCause.FADED_WIN
+    not_worse = isinstance(kept, Look) and kept.crossed == "better"
+    return VerdictCause.NOT_WORSE if not_worse and ahead else None
+
+
+def _inconclusive(answer: Look | NoAnswer, kept: Look | NoAnswer | None, plan: RolloutPlan) -> VerdictCause:
+    """Why the evidence decides nothing: it is incomplete, or complete and too weak, or it shows no winner."""
     last = answer if kept is None else kept
-    if isinstance(last, Look) and last.final:
-        underpowered = primary_metric.is_underpowered(last, plan) if kept is None else not not_worse
-        cause = VerdictCause.UNDERPOWERED if underpowered else VerdictCause.NO_WINNER
-    return Result.INCONCLUSIVE, _Finding(cause, "", known[0]), known
+    if not (isinstance(last, Look) and last.final):
+        return VerdictCause.EVIDENCE_INCOMPLETE
+    underpowered = primary_metric.is_underpowered(last, plan) if kept is None else last.crossed != "better"
+    return VerdictCause.UNDERPOWERED if underpowered else VerdictCause.NO_WINNER
 
 
 def _merged(counts: Iterable[AssignmentCounts]) -> AssignmentCounts:

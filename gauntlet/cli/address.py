@@ -31,6 +31,13 @@ class KeyOptions:
     key_file: str | None = option("file with the API key, instead of a variable", None, metavar="FILE")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReasonOptions:
+    """What every command that changes something carries."""
+
+    reason: str = option("why; it stands in the history", metavar="TEXT")
+
+
 class Service(NamedTuple):
     """A service that a command asks: its address, the key, the configuration's experiment (None without one), and the
     command that would start it."""
@@ -39,6 +46,12 @@ class Service(NamedTuple):
     key: str | None
     experiment: str | None
     start: str
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Give a command the configuration that says where its service listens."""
+    about = f"the configuration that the services run with; default: {DEFAULT_CONFIG}, unless --url is given"
+    parser.add_argument("config", nargs="?", help=about)
 
 
 def find(arguments: argparse.Namespace, service: Literal["router", "retrainer"], role: Role) -> Service:

@@ -16,8 +16,7 @@ import msgspec
 
 from evaluator.offline.records import add_options, chosen, option
 from gauntlet.cli import address, status_text
-from gauntlet.cli.address import KeyOptions
-from gauntlet.cli.command import DEFAULT_CONFIG
+from gauntlet.cli.address import KeyOptions, ReasonOptions
 from gauntlet.errors import BadInput
 from gauntlet.reason import stated
 from gauntlet.service_client import NotReached, Refused, ServiceClient
@@ -41,13 +40,6 @@ class RouterOptions:
         "default: the configuration's, or with --url the only one of that router", None, metavar="NAME"
     )
     json: bool = option("print the router's answer as JSON, for machines", False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReasonOptions:
-    """What every command carries."""
-
-    reason: str = option("why; it stands in the audit", metavar="TEXT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +94,7 @@ _OWN: dict[str, tuple[type, ...]] = {
 def options(parser: argparse.ArgumentParser) -> None:
     """Give a command its arguments."""
     command = parser.prog.rpartition(" ")[2]
-    about = f"the configuration that the services run with; default: {DEFAULT_CONFIG}, unless --url is given"
-    parser.add_argument("config", nargs="?", help=about)
+    address.add_config(parser)
     if command == "challenge":
         parser.add_argument("model", metavar="VERSION", help="of the registry, as `gauntlet register` prints it")
     elif command == "status":

@@ -15,8 +15,7 @@ import msgspec
 
 from evaluator.offline.records import add_options, chosen, option
 from gauntlet.cli import address, output
-from gauntlet.cli.address import KeyOptions
-from gauntlet.cli.command import DEFAULT_CONFIG
+from gauntlet.cli.address import KeyOptions, ReasonOptions
 from gauntlet.cli.retrain import text
 from gauntlet.reason import stated
 from gauntlet.retraining_client import RetrainingClient
@@ -40,13 +39,6 @@ class RetrainerOptions:
         "default: the configuration's experiment, or with --url the one of that retrainer", None, metavar="NAME"
     )
     json: bool = option("print the retrainer's answer as JSON, for machines", False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReasonOptions:
-    """What every command carries."""
-
-    reason: str = option("why; it stands in the history", metavar="TEXT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +80,7 @@ _COMMANDS = ("trigger", "cancel", "approve", "decline")
 def options(parser: argparse.ArgumentParser) -> None:
     """Give a verb its arguments."""
     verb = parser.prog.rpartition(" ")[2]
-    about = f"the configuration that the services run with; default: {DEFAULT_CONFIG}, unless --url is given"
-    parser.add_argument("config", nargs="?", help=about)
+    address.add_config(parser)
     if verb in _NAMED:
         metavar = _NAMED[verb]
         what = "a job's id, as `jobs` shows it" if metavar == "JOB" else "an open request's id, as `check` shows it"
