@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 
 class Clock(Protocol):
-    """Seconds since the epoch."""
+    """A source of the time, in seconds since 1970."""
 
     def now(self) -> float: ...
 

@@ -86,7 +86,7 @@ class Faults:
         return news
 
     def over(self, code: str) -> bool:
-        """It works; True when it did not before."""
+        """Report that it works again; True when it did not before."""
         news = self._problems.clear(code)
         if news:
             self._logger.info(f"{code}_is_over", next="going on")

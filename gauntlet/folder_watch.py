@@ -48,7 +48,7 @@ class FolderWatch:
                     os.read(self._file, 2**16)
 
     def close(self) -> None:
-        """Of the event loop that waited; nobody may be waiting any more."""
+        """Release the kernel's watches, in the event loop that waited; nobody may be waiting any more."""
         if self._news is not None and not self._news.done():
             self._news.get_loop().remove_reader(self._file)
             self._news.cancel()

@@ -118,7 +118,7 @@ def _proof(rollout: Rollout, look: Evaluation | None, config: Config) -> Iterato
 
 
 def _forecast(rollout: Rollout, look: Evaluation | None) -> str:
-    """In how many outcomes a decision is to be expected, and how long they take at the rate so far."""
+    """How many outcomes a decision is likely to need yet, and how long they take at the rate so far."""
     if look is None or not look.eta_decision:
         return ""
     known, age = max(look.pairs, matured(rollout, look)), look.at - rollout.started_at

@@ -67,7 +67,7 @@ _YEAR_10000 = 253_402_300_800.0
 
 
 def worst_first(problems: Iterable[Problem]) -> list[Problem]:
-    """By severity, and among equals the oldest first."""
+    """Problems sorted by severity, and among equals the oldest first."""
     newest = datetime.max.replace(tzinfo=UTC)
     return sorted(problems, key=lambda p: (-p.severity.rank, p.since or newest, p.source, p.code))
 

@@ -24,6 +24,6 @@ def gives_way(control: Control, command: Command) -> tuple[Rollout, ...]:
 
 
 def replaceable(control: Control) -> tuple[Rollout, ...]:
-    """Those that may give way: models in shadow with an older one of their recipe beside them, the oldest first."""
+    """The rollouts that may give way: models in shadow with an older one of their recipe beside them, oldest first."""
     waiting = [r for r in control.rollouts if r.in_shadow and r.recipe is not None]
     return tuple(r for n, r in enumerate(waiting) if any(r.recipe == other.recipe for other in waiting[:n]))

@@ -39,7 +39,7 @@ def promotions(ledger: Ledger, control: Control | None) -> list[PromotionWorth]:
 
 
 def lineage(ledger: Ledger, control: Control | None) -> Lineage | None:
-    """That of the champion that serves; None where the evaluator has not met it yet."""
+    """The lineage of the champion that serves; None where the evaluator has not met it yet."""
     found = ledger.lineage
     return found if found is not None and control is not None and found.champion == control.champion else None
 

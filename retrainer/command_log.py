@@ -61,7 +61,7 @@ class CommandLog:
         self._answers[actor, key] = answer
 
     def answer(self, actor: str, key: str) -> KeptAnswer | None:
-        """What was answered to this actor under this key, or will be once that is written."""
+        """The answer to this actor under this key, given already or once the log is written."""
         if (actor, key) in self._answers:
             return self._answers[actor, key]
         row = self._db.execute("SELECT answer FROM answers WHERE actor = ? AND key = ?", (actor, key)).fetchone()

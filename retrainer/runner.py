@@ -65,7 +65,7 @@ class JobRunner:
 
     @property
     def settings(self) -> RetrainConfig:
-        """Those that are in force."""
+        """The settings in force."""
         return self._config.retrain
 
     def view(self, control: Control) -> View:
@@ -89,7 +89,7 @@ class JobRunner:
         return msgspec.structs.replace(view, context=known)
 
     def _trained(self, control: Control) -> ChampionTraining:
-        """What the registry has of the champion's training; the experiment's begin stands for what is not known."""
+        """The champion's training as the registry has it; the experiment's begin stands for what is not known."""
         champion = control.champion
         if champion not in self._training:
             try:

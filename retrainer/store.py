@@ -104,7 +104,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetrainerStore:
-    """In memory what is on disk, plus what is not committed yet; `commit` makes the two equal."""
+    """The retrainer's state: in memory what is on disk and what is not committed yet; `commit` makes the two equal."""
 
     def __init__(self, folder: Path, experiment: str) -> None:
         """Raises `DamagedFile`."""
@@ -141,7 +141,7 @@ class RetrainerStore:
 
     @property
     def live_jobs(self) -> list[JobRecord]:
-        """Those that are not over, the oldest first."""
+        """The jobs that are not over, the oldest first."""
         return [job for job in self.jobs.values() if job.status in LIVE]
 
     @property

@@ -1,5 +1,5 @@
-"""What evaluator and retrainer have left unread on the local log: where nobody judges, the status must not read as
-health."""
+"""The events on the local log that evaluator and retrainer have not read: where nobody judges, the status must not
+look healthy."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Recorder:
             found = await self._reader.first(keys.OUTCOMES, self._partition, ids)
             made = {key: events.decode(record.value) for key, record in found.items()}
         except (LogUnavailable, msgspec.MsgspecError) as error:
-            _log.warning("labels_not_found", error=error, next="no outcome is told that another is the label")
+            _log.warning("labels_not_found", error=error, next="outcomes are taken without a look at earlier labels")
             return {}
         return {key: event for key, event in made.items() if isinstance(event, events.Outcome)}
 

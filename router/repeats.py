@@ -103,7 +103,7 @@ class FirstLabels:
         self._recent.update(await self._recorder.latest_ids(keys.OUTCOMES, REMEMBERED))
 
     async def contradicted(self, outcomes: Sequence[events.Outcome]) -> dict[int, events.Outcome]:
-        """By index those of `outcomes` that say otherwise than the first one of their prediction, which is given."""
+        """The first outcome of each prediction that one of `outcomes` contradicts, by that one's index."""
         known = [outcome.id for outcome in outcomes if outcome.id in self._recent]
         firsts = await self._recorder.labels(known) if known else {}
         found = {}

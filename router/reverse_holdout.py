@@ -16,7 +16,7 @@ class ReverseHoldout:
     """Draws the units that `model`, the champion before, still answers."""
 
     def __init__(self, control: Control, model: ModelWorker) -> None:
-        """Of the record's promotion, which must have a holdout."""
+        """For the record's promotion, which must have a holdout."""
         assert control.promotion is not None, "a holdout belongs to a promotion"
         promotion, held = control.promotion, assignment.cut(control.promotion.holdout)
         self.model = model

@@ -30,7 +30,7 @@ class ScoreReference:
 
     @classmethod
     def fit(cls, scores: Column, targets: Column) -> ScoreReference | None:
-        """From out-of-sample probabilities of outcome 1 and the outcomes, of one length.
+        """The reference from out-of-sample probabilities of outcome 1 and the outcomes, of one length.
 
         The share of ones by bin is made monotone by isotonic regression (Zadrozny and Elkan 2002). None if the outcomes
         are not 0 and 1, or fewer than 100 rows have both.

@@ -65,7 +65,7 @@ class ErrorReference:
     def fit(
         cls, errors: Sequence[float] | npt.NDArray[Any], *, windows: tuple[int, ...] = ERROR_WINDOWS
     ) -> ErrorReference:
-        """From out-of-sample losses in time order, shape (rows,), larger is worse.
+        """The reference from out-of-sample losses in time order, shape (rows,), larger is worse.
 
         Raises ValueError for fewer than 30 finite losses or for negative ones.
         """

@@ -187,7 +187,7 @@ def simple_signals(context: SignalContext) -> list[Signal]:
 
 
 def _significant(candidates: list[Signal], hypotheses: int, alpha: float) -> list[Signal]:
-    """Those kept at the false-discovery rate `alpha` among all `hypotheses` of their family, tested or not."""
+    """The signals kept at the false-discovery rate `alpha` among all `hypotheses` of their family, tested or not."""
     kept: list[Signal] = []
     for family in sorted({signal.family for signal in candidates}):
         group = [signal for signal in candidates if signal.family == family]

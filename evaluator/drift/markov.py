@@ -134,7 +134,7 @@ class RegimeReference:
 
     @classmethod
     def fit(cls, feature: str, slot_counts: Ints, slots: Ints, *, ordered: bool) -> RegimeReference:
-        """From a column's counts by slot, and its slots in time order (-1 for none)."""
+        """The reference from a column's counts by slot, and its slots in time order (-1 for none)."""
         states = cls.without_counts(feature, slot_counts, ordered=ordered)
         return states.with_counts(states.path(slots))
 
@@ -145,7 +145,7 @@ class RegimeReference:
         return cls(feature, states_of(slot_counts, ordered=ordered), nothing, 0.0, 1.0)
 
     def with_counts(self, path: Ints) -> RegimeReference:
-        """With the transitions of the whole reference's states in time order."""
+        """The same column's reference with the transitions of `path`, its states in time order."""
         counts = Transitions.from_states(path).counts
         return RegimeReference(self.feature, self.states, counts, *_null_calibration(path, counts))
 

@@ -165,7 +165,7 @@ class PerformanceReference:
     def fit(
         cls, targets: Column, predictions: Column, task: Task | None = None, *, windows: Sequence[int] = WINDOWS
     ) -> PerformanceReference:
-        """From out-of-sample truths and predictions of one length in time order.
+        """The reference from out-of-sample truths and predictions of one length in time order.
 
         Raises ValueError if fewer than 30 rows have both.
         """

@@ -45,7 +45,7 @@ class Respelt:
 
 
 class RespeltValues(Stateful):
-    """Counts them by column: of all rows, or with `latest` of the latest block or two of a stream."""
+    """Counts respelt values by column: over all rows, or with `latest` over the latest one or two of a stream."""
 
     def __init__(self, profile: Profile, form: Callable[[str], str], *, latest: bool = False) -> None:
         """form: what all spellings of a value have in common."""

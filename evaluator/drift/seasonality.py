@@ -76,8 +76,9 @@ class Seasonality:
 
     @classmethod
     def fit(cls, columns: Mapping[str, Column], at: npt.ArrayLike, period: Period) -> Seasonality:
-        """From a reference; `at`: seconds since 1970 of each row. Categories, and columns of less than `FEWEST` values
-        or of few distinct ones, are not adjusted. Raises ValueError for an unknown period or another length of `at`.
+        """The seasons of a reference; `at`: seconds since 1970 of each row. Categories, and columns of less than
+        `FEWEST` values or of few distinct ones, are not adjusted. Raises ValueError for an unknown period or another
+        length of `at`.
         """
         if period not in PERIODS:
             raise ValueError(f"a season must be one of {', '.join(PERIODS)}, not {period!r}")

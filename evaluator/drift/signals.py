@@ -114,7 +114,7 @@ class LookResult:
 
     @classmethod
     def of(cls, signals: Iterable[Signal], held: Collection[Key] = (), certain: Collection[Key] = ()) -> LookResult:
-        """From all signals that fired, and the keys of earlier ones that hold."""
+        """The raised signals: all that fired, and the earlier ones, by key, that still hold."""
         raised = strongest(signals)
         return cls(raised, frozenset(held) | frozenset(raised), frozenset(certain))
 

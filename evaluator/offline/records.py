@@ -96,7 +96,7 @@ def check_names(options: Mapping[str, Any], *records: type) -> None:
 
 
 def by_field(record: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options that are the record's, under the names of its fields; lists are tuples."""
+    """The options that belong to the record, by the names of its fields; lists become tuples."""
     given = {one.field: options[one.name] for one in _fields(record) if one.name in options}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 

@@ -159,7 +159,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class AAMonitor:
-    """All rounds so far, immutable.
+    """The A/A rounds so far, immutable.
 
     alpha: both sides' level together. valid, fixed: rounds whose always-valid and fixed p is at most each of `LEVELS`.
     recent: Shiryaev-Roberts statistics of the crossings, highest: their largest mean. smallest: running p values of the
@@ -179,7 +179,7 @@ class AAMonitor:
         require_between("level", self.alpha, 0.0, 1.0, StatsError)
 
     def add(self, done: Round) -> AAMonitor:
-        """With one more finished round, in the order in which they ended."""
+        """The monitor with one more finished round; rounds come in the order in which they ended."""
         factors = np.exp(_SHIFTS * done.crossed) / (1.0 + self.alpha * np.expm1(_SHIFTS))
         recent = np.minimum((np.array(self.recent) + 1.0) * factors, 1e300)
         added = replace(

@@ -31,7 +31,7 @@ _Curves = Callable[[Floats], tuple[Floats, Floats]]
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Of the champion, first, and of each challenger: its share of the traffic, and its probability of being best."""
+    """Shares of the traffic, and probabilities of being best: the champion's, first, and each challenger's."""
 
     shares: tuple[float, ...]
     best: tuple[float, ...]

@@ -51,7 +51,7 @@ def rows_by_key(keys: Iterable[Key | None]) -> dict[Key, list[int]]:
 
 
 class Accumulators:
-    """All accumulators of one experiment."""
+    """The sums of one experiment: of its rollouts, models, promotions and pairs of challengers."""
 
     def __init__(
         self,

@@ -71,8 +71,8 @@ class AARound:
 
 
 class ContinuousAA:
-    """All rounds of one experiment. Its state is the rounds under way, the first that may still begin, and the count
-    of those that are over."""
+    """The A/A rounds of one experiment. Its state is the rounds under way, the first that may still begin, and the
+    count of those that are over."""
 
     def __init__(self, evidence: EvidenceConfig, design: EvaluationDesign) -> None:
         self._design = design

@@ -102,7 +102,7 @@ class DriftBaseline:
 
     @classmethod
     def fit(cls, version: str, rows: ReferenceRows, reader: ColumnReader, config: DriftConfig) -> DriftBaseline:
-        """From rows in time order; raises ValueError for none."""
+        """The baseline fitted to rows in time order. Raises ValueError for none."""
         table = dict(rows.columns)
         seasons = None
         if config.season is not None and len(rows.at):

@@ -190,8 +190,11 @@ class Rivals(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Contradiction(msgspec.Struct, frozen=True, array_like=True):
-    """The first outcome that contradicts the label in use. at: the request's time, or where it came after the horizon
-    that of a request which matured as it came: looks from then on know of it."""
+    """The first outcome that contradicts the label in use.
+
+    at: the request's time; of an outcome after the horizon, the time of the requests that matured when it came, so
+    that only looks from then on know of it.
+    """
 
     exposure: Exposure
     at: float

@@ -133,7 +133,7 @@ class Pipeline:
 
     @property
     def quality(self) -> Quality | None:
-        """Of the champion's latest requests; None until it can be judged."""
+        """The quality of the champion's latest requests; None until it can be judged."""
         score = self.monitor.quality if self.monitor else None
         return None if self.monitor is None or score is None else Quality(model=self.monitor.version, score=score)
 
@@ -144,7 +144,7 @@ class Pipeline:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those that the sums are made with."""
+        """The settings that the sums are made with."""
         return counting_settings(self._config)
 
     @property

@@ -98,7 +98,7 @@ def young_blocks(
 
 
 def not_worse(kept: Look) -> str:
-    """That a retrained challenger has shown what it must, as a sentence."""
+    """The sentence that a retrained challenger has shown not to be worse by more than the margin."""
     return (
         f"better on average, {kept.effect:+.4g}, and not worse by more than {kept.margin:.4g}: shown at look "
         f"{kept.stop.look if kept.stop else kept.number} of the level-controlled test"

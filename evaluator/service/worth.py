@@ -126,7 +126,7 @@ class WorthTracker:
 
     @property
     def ledger(self) -> Ledger:
-        """All entries, and the lineage of the champion that serves."""
+        """The ledger: every promotion's entry, and the lineage of the champion that serves."""
         entries = list(self._entries.values())
         return Ledger(entries=entries, lineage=None if self._champion is None else lineage(entries, self._champion))
 

@@ -251,7 +251,7 @@ class StudentisedEvidence(Evidence):
 
     @classmethod
     def at_scale(cls, finest: Floats, rows: Floats, *, margin: Floats, scale: Scale) -> Self:
-        """All that is known (`finest`), judged by the variance of these blocks, which may end before the finest ones.
+        """The evidence of all `finest` blocks with the variance of these larger ones, which may end before them.
 
         Both as `rows_of` makes them, shape (cells, blocks, 4).
         """

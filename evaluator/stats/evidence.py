@@ -150,7 +150,7 @@ class ScoreMoments:
         binary: Bools,
         smaller: Floats,
     ) -> ScoreMoments:
-        """From the sums of `MomentSums` and the units of the smaller arm."""
+        """The moments from the sums of `MomentSums` and the units of the smaller arm."""
         asked = np.where(binary, 0.0, robust)
         return cls(
             randomisation,

@@ -61,7 +61,8 @@ class FewEvents:
         margin: Floats,
         least: int,
     ) -> Self:
-        """From both arms' (n, Σ Y, Σ Y²), shape (cells, 3), whose Y are all 0 and 1, all 0 and −1, or of other kinds.
+        """The counts from both arms' (n, Σ Y, Σ Y²), shape (cells, 3), whose Y are all 0 and 1, all 0 and −1, or of
+        other kinds.
 
         discordant: pairs of which one arm alone is right, NaN for split traffic. drawn: (Σ π, Σ π Y), shape (cells, 2);
         None where shares were constant. least: outcomes of each kind from which an expansion holds.
@@ -134,9 +135,9 @@ class FewEvents:
         return np.clip(-ndtri_exp(logs), -MOST_Z, MOST_Z)
 
     def _difference(self, effect: Floats) -> Floats:
-        """That of the two arms' shares, which a limit must not leave out: `effect` takes each row by the champion's
-        mean before it, and stays short of a difference of nearly 1. Of pairs it is the effect; on a ramp it may be
-        confounded."""
+        """The difference of the two arms' shares, which a limit must not leave out: `effect` takes each row by the
+        champion's mean before it, and stays short of a difference of nearly 1. Of pairs it is the effect; on a ramp it
+        may be confounded."""
         shares = self.good / self.of
         known = ~self.paired & np.isclose(self.odds, 1.0, rtol=1e-9)
         return np.where(known, shares[1] - shares[0], effect)

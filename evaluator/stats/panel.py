@@ -51,7 +51,7 @@ class ArmTotals:
 
 @dataclass(frozen=True)
 class Panel:
-    """All closed blocks so far of each cell, its counts, and its margin of shape (cells,).
+    """The closed blocks so far of each cell, its counts, and its margin of shape (cells,).
 
     rows: shape (cells, blocks, 4), columns (score, information, unit variance, units); information 0 is no block.
     """

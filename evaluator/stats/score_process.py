@@ -257,7 +257,7 @@ class TailSums(_Sums):
             powers = powers * values
 
     def mirrored(self) -> TailSums:
-        """Of the outcomes with the other sign."""
+        """The sums of the same outcomes with the other sign."""
         return TailSums(self.n, -self.y, self.yy, -self.yyy, self.yyyy)
 
     @property

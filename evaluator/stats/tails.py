@@ -76,7 +76,7 @@ class Tails:
 
     @classmethod
     def of_sums(cls, sums: Floats) -> Tails:
-        """From `PowerSums.sums` of each cell, shape (cells, 2, 5)."""
+        """The tails from `PowerSums.sums` of each cell, shape (cells, 2, 5)."""
         n = sums[:, :, 0]
         mean, second, third, fourth = (sums[:, :, k] / np.maximum(n, 1.0) for k in range(1, 5))
         variance = second - mean**2
@@ -88,8 +88,8 @@ class Tails:
 
     @classmethod
     def of_two_moments(cls, arms: Floats) -> Self:
-        """From (n, Σ Y, Σ Y²) of each arm, shape (cells, 2, 3), where no more was kept: as if outcomes were normal, so
-        that only an arm that hardly varies has not shown its spread."""
+        """The tails from (n, Σ Y, Σ Y²) of each arm, shape (cells, 2, 3), where no more was kept: as if outcomes were
+        normal, so that only an arm that hardly varies has not shown its spread."""
         n, total, squares = np.moveaxis(arms, 2, 0)
         mean = total / np.maximum(n, 1.0)
         second = squares / np.maximum(n, 1.0)
@@ -98,7 +98,8 @@ class Tails:
 
     @classmethod
     def of_arms(cls, champion: TailSums, challenger: TailSums) -> Self:
-        """Of one cell, from exact sums of both arms' outcomes; of pairs their differences, as the challenger's."""
+        """The tails of one cell from exact sums of both arms' outcomes; of pairs, their differences as the
+        challenger's."""
         moments = np.array([champion.moments, challenger.moments])
         return cls(*moments.T[:, None])
 

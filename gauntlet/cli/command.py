@@ -156,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _nothing(_: argparse.ArgumentParser) -> None:
-    """Of a command without options."""
+    """The options of a command that has none."""
 
 
 def _config(parser: argparse.ArgumentParser) -> None:

@@ -108,7 +108,7 @@ def answer(arguments: argparse.Namespace, report: Any, title: str = "Experiment"
 
 
 def write(option: str, path: str, content: str | bytes) -> None:
-    """In one step, so that a full disk leaves neither half an answer nor the loss of an earlier one.
+    """Write a file in one step: a full disk leaves neither half an answer nor the loss of an earlier one.
 
     Raises BadInput, naming the option, for a file that can't be written.
     """

@@ -49,7 +49,7 @@ def blocks_of(unit: NDArray[np.intp], seed: int, most: int = MOST_BLOCKS) -> tup
 
 
 def draws(blocks: int, repetitions: int, seed: int) -> Iterator[Floats]:
-    """How often each block is drawn: chunks (some draws, blocks) of `repetitions` in all."""
+    """How often each draw takes each block: `repetitions` draws in chunks of shape (draws, blocks)."""
     rng = np.random.default_rng(seed)
     size = max(1, _CHUNK // blocks)
     for start in range(0, repetitions, size):

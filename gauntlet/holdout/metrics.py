@@ -51,7 +51,7 @@ class HoldoutRows:
 
 
 def names(task: Task, classes: Sequence[str]) -> list[str]:
-    """All metrics of a task, the usual primary one first."""
+    """Names of a task's metrics, the usual primary one first."""
     if task is Task.REGRESSION:
         return ["rmse", "mae", "r2"]
     plain = ["auc", "accuracy"] + (list(_PER_CLASS) if len(classes) == 2 else [])

@@ -7,7 +7,7 @@ LOWEST, HIGHEST = 0.1, 0.5
 
 
 def spectral_gap(model: object) -> float | None:
-    """Of a regime model, also of one inside a pipeline; None for every other."""
+    """The spectral gap of a regime model, alone or inside a pipeline; None for every other model."""
     found = [getattr(part, "spectral_gap", None) for _, part in getattr(model, "steps", [("", model)])]
     return next((float(gap) for gap in found if isinstance(gap, float)), None)
 

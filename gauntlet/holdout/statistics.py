@@ -25,7 +25,7 @@ class Statistic(Protocol):
 
 
 def standard_errors(weights: Floats, influences: Floats) -> Floats:
-    """Of the values under `weights`, shape (draws,)."""
+    """Standard errors of the values under each draw's weights, shape (draws,)."""
     blocks = weights.shape[1]
     variances = np.einsum("dk,dk->d", weights, influences**2)
     return np.asarray(np.sqrt(blocks / (blocks - 1) * variances))
@@ -108,7 +108,7 @@ class Improvement:
 
 
 def change_in_words(metric: str, improvement: float, more: str = "") -> str:
-    """By how much a metric became better or worse."""
+    """A sentence by how much a metric became better or worse."""
     return f"{metric} {'gets worse' if improvement < 0 else 'improves'} by {abs(improvement):.4g}{more}"
 
 

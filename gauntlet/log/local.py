@@ -281,7 +281,7 @@ class LocalLogReader:
 
     @in_thread
     def known(self, topic: str, partition: str, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` that have a record there. Not in the port: only the router asks, of its own log."""
+        """The `keys` that have a record there. Not in the port: only the router asks, of its own log."""
         with self._lock:
             return self._partition(partition).known(topic, keys)
 

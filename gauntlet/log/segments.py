@@ -115,7 +115,7 @@ class Partition:
         return None
 
     def known(self, topic: str, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` that have a record of the topic, newest segments first; fast where the writer indexes it."""
+        """The `keys` that have a record of the topic, newest segments first; fast where the writer indexes it."""
         found: set[str] = set()
         for path, _ in reversed(self._listing()):
             missing = [key for key in keys if key not in found]

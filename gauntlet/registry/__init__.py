@@ -84,8 +84,8 @@ class ModelStore(Protocol):
         """The version's model, its checksum checked first. Raises `ModelUnusable` or `DamagedFile`."""
 
     def verify(self, version: str) -> None:
-        """Nothing where the version's files are kept whole on this machine, so that it can serve again whatever becomes
-        of a server. Raises `ModelUnusable` or `DamagedFile`."""
+        """Check that the version's files are whole on this machine, so that it can serve again whatever becomes of a
+        server. Raises `ModelUnusable` or `DamagedFile`."""
 
     def versions(self) -> list[Version]:
         """All versions that can be read, oldest first. Raises `DamagedFile` where there are others only."""

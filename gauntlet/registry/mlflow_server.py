@@ -101,7 +101,7 @@ class MlflowServer:
         return RegistryRefused(f"the registry {self.url} refuses to {what}: {text}")
 
     def versions(self) -> list[ServerVersion]:
-        """Those that Gauntlet has registered, oldest first."""
+        """The versions that Gauntlet has registered, oldest first."""
         found, token = [], None
         with self._told("list the versions"):
             while True:

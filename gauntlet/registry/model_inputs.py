@@ -103,7 +103,7 @@ def _parts(transformer: Any, columns: Sequence[int]) -> Iterator[tuple[Any, Sequ
 
 
 def _passed_on(step: Any, columns: Sequence[int]) -> Sequence[int]:
-    """Those of `columns` that a step hands on as they are."""
+    """The `columns` that a step hands on as they are."""
     if hasattr(step, "transformers_"):
         parts = _parts(step, columns)
         return [i for part, chosen in parts if not _is_dropped(part) for i in _passed_on(part, chosen)]

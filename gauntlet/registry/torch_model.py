@@ -24,7 +24,7 @@ class TorchModel(PlainNumbers):
 
     @classmethod
     def load(cls, path: Path) -> TorchModel:
-        """From a file that was allowed by name. Raises `ModelUnusable` for one that has no module."""
+        """The model in a file that was allowed by name. Raises `ModelUnusable` for one that has no module."""
         import torch
 
         if path.suffix == ".pt2":

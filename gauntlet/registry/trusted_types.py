@@ -78,7 +78,7 @@ _BOOSTING = {
 
 
 def trusted(names: Iterable[str]) -> dict[str, str]:
-    """Those of `names` (`module.type`) that need no entry under `champion.trusted`, with the reason of each."""
+    """The `names` (`module.type`) that need no entry under `champion.trusted`, with the reason of each."""
     names = sorted(names)
     table = dict(_scikit_learn()) if names else {}
     for package in _BOOSTING:

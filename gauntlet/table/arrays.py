@@ -20,7 +20,7 @@ _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
 def plain(values: pa.Array) -> pa.Array:
-    """Without a dictionary; lengths of time as seconds."""
+    """The array without dictionary encoding; lengths of time become seconds."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_duration(values.type):

@@ -79,7 +79,7 @@ def open_source(source: str | Path | pd.DataFrame | pa.Table) -> Source:
 
 
 def _file(path: Path) -> Source:
-    """By content where that is telling, else by suffix."""
+    """The source of a file's rows: its format by content where that is telling, else by suffix."""
     name = str(path)
     if path.exists() and not path.is_file():
         raise TableError(f"{name}: not a file; what is read more than once can't be a pipe or a folder")

@@ -76,7 +76,7 @@ def job(found: JobRecord, model: str, progress: Progress | None = None) -> JobDo
 
 
 def progress(folder: JobFolder, memory: int | None) -> Progress:
-    """What a running job has said of itself in its folder."""
+    """The progress that a running job has written into its folder."""
     step = folder.step()
     return Progress(
         step=step.step if step is not None else "starting",

@@ -131,11 +131,11 @@ class Notifier:
         await asyncio.gather(*self._trying.values())
 
     def deliveries(self, after: int) -> list[Delivery]:
-        """Those that have changed after the change of that number."""
+        """The deliveries that changed after the change of that number."""
         return [] if self._outbox is None else self._outbox.since(after)
 
     def _open(self) -> Outbox:
-        """Everything is looked at anew: a notice that is known is not taken twice."""
+        """Open the outbox and look at everything anew: a notice that it has is not taken twice."""
         self._outbox, self._jobs, self._alerted = Outbox(path(adapters.data(self._config))), {}, 0
         self._outbox.drop_others([target.name for target in self._targets], self._clock())
         return self._outbox
@@ -182,7 +182,13 @@ class Notifier:
         else:
             self._faults.over(UNDELIVERED)
         if after.status == DEAD:
-            _log.error("notice_given_up", notice=after.notice.id, target=after.target, tries=after.attempts)
+            _log.error(
+                "notice_given_up",
+                notice=after.notice.id,
+                target=after.target,
+                tries=after.attempts,
+                next="it stays in the delivery log",
+            )
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:

@@ -58,7 +58,7 @@ def by_trigger(experiment: str) -> sa.Select[Any]:
 
 
 def improvement(experiment: str) -> sa.Select[Any]:
-    """By how many per cent each successful job's model was better than the champion of then."""
+    """Improvement in per cent of each successful job's model over the champion of then."""
     shown = (_events.triggered_at, _events.job_id, *_RESULT)
     return (
         sa.select(*shown)

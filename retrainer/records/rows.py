@@ -37,7 +37,7 @@ _LAST = 253_402_300_799.0
 
 
 def origin(experiment: str, began: float) -> Row:
-    """Whose rows they are; `began` is the control record's."""
+    """The columns that say whose rows they are; `began` is the control record's."""
     return {"experiment": experiment, "began": _moment(began)}
 
 
@@ -162,7 +162,7 @@ def of_delivery(delivery: Delivery) -> Row:
 
 
 def text(value: str) -> str:
-    """Without what PostgreSQL can't hold: NUL, and halves of characters."""
+    """The text without what PostgreSQL can't hold: NUL, and halves of characters."""
     return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -187,7 +187,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _per_cent(before: float | None, after: float | None, *, less_is_better: bool = False) -> float | None:
-    """By how many per cent of `before` it is better; None where that means nothing."""
+    """Improvement in per cent of `before`; None where that means nothing."""
     if before is None or after is None or not before:
         return None
     gain = (before - after) if less_is_better else (after - before)

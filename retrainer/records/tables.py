@@ -42,12 +42,13 @@ metadata = sa.MetaData(
 
 
 def _text(name: str, **options: Any) -> sa.Column[str]:
-    """Without a length: PostgreSQL would refuse what is longer, and such a row would never be written."""
+    """A text column. It has no length, or PostgreSQL would refuse a longer text and the row would never be written."""
     return sa.Column(name, sa.String(), **options)
 
 
 def _origin() -> tuple[sa.Column[Any], ...]:
-    """Whose row it is. Experiments may share a database, and one that begins anew counts its jobs anew."""
+    """The columns that say whose row it is. Experiments may share a database, and one that begins anew counts its jobs
+    anew."""
     return _text("experiment", nullable=False), sa.Column("began", Moment(), nullable=False)
 
 

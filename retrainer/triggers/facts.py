@@ -85,7 +85,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return self.champions.get(champion, ChampionFacts())
 
     def put(self, champion: str, own: ChampionFacts) -> Facts:
-        """With those of one champion, which counts as the present one; the oldest are forgotten."""
+        """The facts with those of one champion, which counts as the present one; the oldest are forgotten."""
         others = {name: other for name, other in self.champions.items() if name != champion}
         kept = dict([*others.items(), (champion, own)][-_MODELS:])
         return msgspec.structs.replace(self, champions=kept)

@@ -58,7 +58,7 @@ def by_urgency(requests: Mapping[str, RetrainRequest]) -> list[RetrainRequest]:
 
 
 def awaiting(requests: Mapping[str, RetrainRequest]) -> list[RetrainRequest]:
-    """Those that wait for somebody's approval, the most urgent first."""
+    """The requests that wait for somebody's approval, the most urgent first."""
     return [each for each in by_urgency(requests) if each.mode == "approve" and each.approved_by is None]
 
 

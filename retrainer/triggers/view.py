@@ -84,7 +84,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def loss_beyond(metric: str, base: float, found: Estimate) -> float | None:
-    """By how much `found` is shown to be worse than the baseline: accuracy absolutely, RMSE relatively. None where the
+    """How much worse than the baseline `found` is shown to be: accuracy absolutely, RMSE relatively. None where the
     estimate has no limit on that side."""
     if metric == "accuracy":
         return None if found.upper is None else base - found.upper

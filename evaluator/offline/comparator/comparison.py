@@ -91,7 +91,7 @@ def _check_names(requirements: Sequence[Requirement], known: Sequence[str]) -> N
 
 
 def _shown(known: Sequence[str], rows: HoldoutRows) -> list[str]:
-    """All metrics but those of classes that the truth does not have."""
+    """The metrics to show: all but those of classes that the truth does not have."""
     absent = {one for i, one in enumerate(rows.classes) if i not in rows.occurring}
     return [name for name in known if name.partition("@")[2] not in absent]
 

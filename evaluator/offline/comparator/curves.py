@@ -16,7 +16,7 @@ Line = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def curves(outputs: dict[str, Floats], rows: HoldoutRows) -> Curves:
-    """By model. Of two classes: of the second one; of more: the probability of the likeliest class, and accuracy."""
+    """ROC and calibration by model: of the second of two classes; of more, the likeliest class against accuracy."""
     if rows.task is Task.REGRESSION:
         return Curves({}, {name: calibration(output, rows.truth) for name, output in outputs.items()})
     if len(rows.classes) == 2:

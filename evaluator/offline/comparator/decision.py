@@ -126,7 +126,8 @@ def factors(
     most_latency: float,
     gaps: tuple[float | None, float | None] = (None, None),
 ) -> tuple[list[Factor], int]:
-    """All conditions, and how many of them are the primary metric's. `gaps`: spectral gaps of regime models."""
+    """The conditions of a promotion, and how many of them are the primary metric's. `gaps`: spectral gaps of regime
+    models."""
     by_metric = [required(one, changes[one.metric], alpha, blocks) for one in requirements]
     found = (unharmed(slices), fast_enough(latency, most_latency), steady(*gaps))
     others = [one for one in found if one is not None]

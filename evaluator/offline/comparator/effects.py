@@ -27,7 +27,7 @@ _MOST_VALUES = 50
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """How intervals are made."""
+    """Settings of the bootstrap."""
 
     alpha: float
     repetitions: int
@@ -37,7 +37,8 @@ class Bootstrap:
 def effects(
     names: Sequence[str], champion: Floats, challenger: Floats, rows: HoldoutRows, bootstrap: Bootstrap
 ) -> dict[str, MetricEffect]:
-    """By metric, all by one bootstrap. champion, challenger: outputs on the rows, (n, classes) or (n,)."""
+    """The improvement in each metric, all by one bootstrap. champion, challenger: outputs on the rows, (n, classes) or
+    (n,)."""
     pairs: dict[str, Improvement] = {}
     for name in names:
         before, after = statistic(name, champion, rows), statistic(name, challenger, rows)

@@ -39,7 +39,7 @@ class ComparedModel:
 
     @property
     def spectral_gap(self) -> float | None:
-        """Of a regime model."""
+        """The spectral gap; None unless it is a regime model."""
         return stability.spectral_gap(self._predictor.model)
 
     def ask(self, rows: artifact.Rows) -> Any:
@@ -165,7 +165,7 @@ def timed(
 
 
 def latency(champion: Sequence[float], challenger: Sequence[float], rows: int) -> Latency:
-    """From seconds of paired runs, each above 0. `slower` is the sign test at 5 %, one-sided."""
+    """The latencies from seconds of paired runs, each above 0. `slower` is the sign test at 5 %, one-sided."""
     from scipy.special import bdtrc
 
     ratios = [after / before for before, after in zip(champion, challenger, strict=True)]

@@ -31,7 +31,8 @@ class Requirement(PlainRecord):
 
     @classmethod
     def parse(cls, text: str) -> Requirement:
-        """From `name[:threshold=x]` or `name[:margin=x]`; a name alone is a guardrail. Raises ComparatorError."""
+        """The requirement in `name[:threshold=x]` or `name[:margin=x]`; a name alone is a guardrail. Raises
+        ComparatorError."""
         name, found, kind = text, None, ""
         before, colon, last = text.rpartition(":")
         if colon and last.partition("=")[0] in ("threshold", "margin"):
@@ -97,7 +98,8 @@ class ComparatorSettings(PlainRecord):
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> ComparatorSettings:
-        """From options as people write them. Raises ComparatorError, and TypeError for an option that there isn't."""
+        """The settings from options as people write them. Raises ComparatorError, and TypeError for an option that
+        there isn't."""
         check_names(options, cls)
         given = by_field(cls, options)
         for name in ("metrics", "slices", "features", "classes", "trusted"):

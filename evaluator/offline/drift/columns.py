@@ -146,7 +146,7 @@ class ColumnSchema:
 
 
 def column_schema(table: Table, rows: int = SCHEMA_ROWS) -> ColumnSchema:
-    """By the first `rows` rows. Raises TableError for a table without rows."""
+    """The columns and their types, by the first `rows` rows. Raises TableError for a table without rows."""
     kinds, huge = table.kinds(rows), table.beyond_doubles(rows)
     numbers: list[str] = []
     texts: list[str] = []
@@ -231,7 +231,8 @@ class ColumnSelection:
     def excluding(
         self, exclusions: Mapping[str, Exclusion], settings: DriftFileSettings, table: str
     ) -> ColumnSelection:
-        """Without some features; those that the settings name stay. Raises DriftRequestError when none is left."""
+        """The selection without some features; those that the settings name stay. Raises DriftRequestError when none is
+        left."""
         if settings.features is not None:
             return self
         left_out = {name: exclusion for name, exclusion in exclusions.items() if name in self.features}

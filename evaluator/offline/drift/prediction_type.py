@@ -80,7 +80,8 @@ class PredictionType:
 
     @classmethod
     def infer(cls, settings: DriftFileSettings, target: Column | None, prediction: Column | None) -> PredictionType:
-        """From the reference's values. Raises DriftRequestError when the two don't fit each other or the settings."""
+        """The type of the predictions, from the reference's values. Raises DriftRequestError when the two don't fit
+        each other or the settings."""
         known = cls(settings)
         if target is not None:
             unlabelled = 1 - count_present(target) / len(target)

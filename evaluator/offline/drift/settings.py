@@ -82,7 +82,8 @@ class DriftFileSettings(PlainRecord):
 
     @classmethod
     def from_options(cls, *, features: Any = None, positive: Any = None, **options: Any) -> DriftFileSettings:
-        """From loosely typed values of a command line or notebook: one feature as a text, a class of any type.
+        """The settings from loosely typed values of a command line or notebook: one feature as a text, a class of any
+        type.
 
         Raises TypeError for an option that there isn't.
         """

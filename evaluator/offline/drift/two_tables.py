@@ -185,7 +185,7 @@ class _ReportBuilder:
     settings: DriftFileSettings
 
     def report(self, findings: list[Finding], notes: list[str]) -> DriftReport:
-        """With the findings on the tables, and notes on their columns."""
+        """The report with the findings on the tables, and notes on their columns."""
         rules, judgement, signals = self.verdict.report, self.verdict.judgement, self.verdict.signals.values()
         by_column: dict[str, list[Signal]] = {}
         for signal in signals:

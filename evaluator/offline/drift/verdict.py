@@ -210,7 +210,7 @@ class RowSlices:
         return self._slices[-1]
 
     def total(self) -> Slice:
-        """All rows as one slice."""
+        """The judgement of all rows as one slice."""
         return reduce(Slice.__add__, self._slices, Slice(TableComparison(self._profile, self._rules)))
 
     def steps(self, profile: Profile) -> SliceSteps:

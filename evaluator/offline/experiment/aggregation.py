@@ -175,7 +175,7 @@ def _check_traffic(
 
 
 def _segments(experiment: Experiment, batch: LogBatch, rows: Bools) -> list[tuple[tuple[str, int] | None, Bools]]:
-    """All rows, and those of every segment that is in the batch."""
+    """The rows of the whole batch, and of each segment in it."""
     found: list[tuple[tuple[str, int] | None, Bools]] = [(None, rows)]
     for name, codes in batch.segments.items():
         if len(experiment.log.segment_values[name]) > MOST_SEGMENTS:

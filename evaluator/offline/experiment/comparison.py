@@ -151,7 +151,7 @@ def _of_boundary(crossed: float, margin: float, lower: float) -> str:
 
 
 def _decided(one: ArmComparison, reasons: list[str], alpha: float, family: int) -> ArmComparison:
-    """With the verdict over all rows, after the correction over so many comparisons."""
+    """The comparison with its verdict over all rows, after the correction over so many comparisons."""
     verdict, p, effect = one.verdict, one.adjusted_p_value, one.effect
     # An equivalent challenger may be worse by less than the margin.
     turned = effect is not None and (effect if one.direction == "higher" else -effect) <= -one.margin

@@ -73,7 +73,8 @@ class AnalysisSettings(PlainRecord):
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], columns: Collection[str] = ()) -> AnalysisSettings:
-        """From options as people write them. Raises SettingsError, and TypeError for an option that there isn't.
+        """The settings from options as people write them. Raises SettingsError, and TypeError for an option that there
+        isn't.
 
         `columns` are the table's (they tell a metric such as `accuracy` from a column of that name). One value does
         where several are meant. Arms may be numbers or truth values; they are compared as a table writes them.

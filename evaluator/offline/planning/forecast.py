@@ -107,7 +107,7 @@ class Forecast:
 
     @property
     def days(self) -> float:
-        """From the first unit to the last look, the delay of its outcomes included."""
+        """Days from the first unit to the last look, the delay of its outcomes included."""
         return float(self.looks.day[-1])
 
     @property

@@ -50,7 +50,7 @@ def bullets(texts: Iterable[str]) -> list[str]:
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """With so many decimals, or four significant digits; a dash where there is none."""
+    """A number as text: with so many decimals, or four significant digits; a dash where there is none."""
     if value is None:
         return "–"
     if decimals is not None:

@@ -131,7 +131,7 @@ def _action(name: str) -> str:
 
 
 def _roles(report: DriftReport) -> dict[str, str]:
-    """By name, the columns that are no features."""
+    """The columns with a role, by name: prediction and target."""
     both = ((report.prediction, "prediction"), (report.target, "target"))
     return {column.name: role for column, role in both if column is not None}
 

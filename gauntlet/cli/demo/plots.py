@@ -245,7 +245,7 @@ def _figure(report: DemoReport, height: float, ratios: Sequence[float]) -> tuple
 
 
 def _named(rollouts: Sequence[RecordedRollout]) -> list[RecordedRollout]:
-    """Those with a label: of many only what became of the ones that a person has begun."""
+    """The steps that get a label: where there are many, only what became of challengers that a person began."""
     if len(rollouts) <= _LABELS:
         return list(rollouts)
     return [rollout for rollout in rollouts if rollout.rule == Rule.PROVE and rollout.state != "archived"]
