@@ -29,8 +29,8 @@ def count(name: str, counts: Mapping[str, int], lags: Iterable[float], recent: R
             telemetry.OUTCOMES.labels(name, result).inc(counts[result])
 
 
-def show(name: str, pipeline: Pipeline, out: Sequence[OutputEvent]) -> None:
-    """Set the gauges to what was committed; `out` are its events, oldest first."""
+def show(name: str, pipeline: Pipeline) -> None:
+    """Set the gauges to what was committed. It measures the drift anew, which costs more than a small commit."""
     telemetry.WATERMARK.labels(name).set(pipeline.watermark)
     if pipeline.monitor is not None:
         _drift(name, pipeline.monitor)
@@ -38,6 +38,10 @@ def show(name: str, pipeline: Pipeline, out: Sequence[OutputEvent]) -> None:
     if (aa := pipeline.false_alarms) is not None:
         _false_alarms(name, aa)
     telemetry.forget(name, "evaluator", pipeline.evaluations)
+
+
+def show_events(name: str, out: Sequence[OutputEvent]) -> None:
+    """Count a commit's events, oldest first, and set the gauges to the latest of each kind."""
     for event in out:
         if isinstance(event, events.Evaluation):
             _evaluation(name, event)

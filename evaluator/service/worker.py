@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from gauntlet.types import Severity
 
 _log = get_logger("gauntlet.evaluator")
 
+_SHOW_SECONDS = 1.0  # between two measurements for /metrics: those of the drift cost more than most commits
 _PAUSED, _UNTOLD = "evaluation_paused", "status_not_published"
 
 Records = list[tuple[str, Stored]]
@@ -132,6 +134,7 @@ class Worker:
         self._targets: dict[str, int] = {}  # how far each outcome partition is to be read before the next looks
         self._drained = False
         self._committed = time.monotonic()
+        self._shown, self._stale = -math.inf, True
         self._dirty = False
         self._behind = False
         self._prepared: _Commit | None = None
@@ -215,6 +218,9 @@ class Worker:
         busy = await self._read_on()
         if self._dirty and time.monotonic() - self._committed >= self._settings.commit:
             await self.commit()
+        if self._stale and self._prepared is None and time.monotonic() - self._shown >= _SHOW_SECONDS:
+            gauges.show(self._name, self._pipeline)
+            self._stale, self._shown = False, time.monotonic()
         return busy
 
     async def commit(self) -> None:
@@ -234,7 +240,8 @@ class Worker:
         self._dirty = False
         self._unsent = bool(commit.outbox)
         await self._send()
-        gauges.show(self._name, self._pipeline, commit.events)
+        gauges.show_events(self._name, commit.events)
+        self._stale = True
         await self._report()
 
     def _rebuild(self, topic: str, records: Records) -> None:

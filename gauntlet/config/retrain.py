@@ -18,7 +18,7 @@ from gauntlet.types import Label, Rule, TriggerMode
 MOST_TRIES = 64
 """Combinations that a search may have."""
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 5.0
 """The triggers are looked at as often, and with every event of the evaluator."""
 
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"

@@ -24,8 +24,9 @@ Ends = dict[str, int]
 """Where each partition of predictions and outcomes ends for a job, keyed by `topic/partition`: the data's version."""
 
 
-class _Shadow(msgspec.Struct, tag="shadow"):
-    """The other kind of record on the predictions' topic; nothing of it is used."""
+_SHADOW = b'{"type":"shadow"'
+"""How the other kind of record on the predictions' topic begins, of which nothing is used: there is one for each
+challenger, so most records are that."""
 
 
 class _Draw(msgspec.Struct):
@@ -71,7 +72,7 @@ class _Outcome(msgspec.Struct, tag="outcome"):
     value: Label
 
 
-_predictions = msgspec.json.Decoder(_Prediction | _Shadow)
+_predictions = msgspec.json.Decoder(_Prediction)
 _outcomes = msgspec.json.Decoder(_Outcome)
 _features = msgspec.json.Decoder(dict[str, Any])
 
@@ -137,30 +138,31 @@ async def collect(
     target = Targets(schema)
     rows: list[tuple[float, str, dict[str, Any], Label, float]] = []
     seen: set[str] = set()
-    async for record in _records(reader, keys.PREDICTIONS, start, until):
-        if not start <= record.at <= end:
-            continue
-        try:
-            prediction = _predictions.decode(record.value)
-        except msgspec.MsgspecError:
-            skipped["unusable"] += 1
-            continue
-        if isinstance(prediction, _Shadow) or prediction.experiment != experiment or prediction.id in seen:
-            continue
-        seen.add(prediction.id)
-        if prediction.forced:
-            skipped["forced"] += 1
-        elif champion_only and (other := prediction.others) is not None:
-            skipped[other] += 1
-        elif (truth := truths.get(prediction.id)) is None:
-            skipped["unlabelled"] += 1
-        elif truth[0] - prediction.at > horizon:
-            skipped["late"] += 1
-        elif (wanted := target[truth[1]]) is None:
-            skipped["unusable"] += 1
-        else:
-            weight = 1.0 / prediction.propensity if champion_only else 1.0
-            rows.append((prediction.at, prediction.id, _features.decode(prediction.features), wanted, weight))
+    async for records in _batches(reader, keys.PREDICTIONS, start, until):
+        for _, _, at, value in records:
+            if value.startswith(_SHADOW) or not start <= at <= end:
+                continue
+            try:
+                prediction = _predictions.decode(value)
+            except msgspec.MsgspecError:
+                skipped["unusable"] += 1
+                continue
+            if prediction.experiment != experiment or prediction.id in seen:
+                continue
+            seen.add(prediction.id)
+            if prediction.forced:
+                skipped["forced"] += 1
+            elif champion_only and (other := prediction.others) is not None:
+                skipped[other] += 1
+            elif (truth := truths.get(prediction.id)) is None:
+                skipped["unlabelled"] += 1
+            elif truth[0] - prediction.at > horizon:
+                skipped["late"] += 1
+            elif (wanted := target[truth[1]]) is None:
+                skipped["unusable"] += 1
+            else:
+                weight = 1.0 / prediction.propensity if champion_only else 1.0
+                rows.append((prediction.at, prediction.id, _features.decode(prediction.features), wanted, weight))
     rows.sort(key=lambda row: row[:2])
     return JobRows(
         features=[row[2] for row in rows],
@@ -176,16 +178,17 @@ async def _truths(
 ) -> dict[str, tuple[float, Label]]:
     """The first outcome of each id up to `end`: its time and its value."""
     truths: dict[str, tuple[float, Label]] = {}
-    async for record in _records(reader, keys.OUTCOMES, start, until):
-        if record.at > end:
-            continue
-        try:
-            outcome = _outcomes.decode(record.value)
-        except msgspec.MsgspecError:
-            skipped["unusable"] += 1
-            continue
-        if outcome.experiment == experiment and outcome.id not in truths:
-            truths[outcome.id] = (outcome.at, outcome.value)
+    async for records in _batches(reader, keys.OUTCOMES, start, until):
+        for record in records:
+            if record.at > end:
+                continue
+            try:
+                outcome = _outcomes.decode(record.value)
+            except msgspec.MsgspecError:
+                skipped["unusable"] += 1
+                continue
+            if outcome.experiment == experiment and outcome.id not in truths:
+                truths[outcome.id] = (outcome.at, outcome.value)
     return truths
 
 
@@ -206,7 +209,8 @@ class Targets(dict[Label, Label | None]):
         return target
 
 
-async def _records(reader: LogReader, topic: str, start: float, until: Ends) -> AsyncIterator[Stored]:
+async def _batches(reader: LogReader, topic: str, start: float, until: Ends) -> AsyncIterator[list[Stored]]:
+    """The topic's records before `until`, those of a time before `start` left out where they can be skipped at once."""
     for name, end in sorted(until.items()):
         of, _, partition = name.partition("/")
         if of != topic or not end:
@@ -216,7 +220,5 @@ async def _records(reader: LogReader, topic: str, start: float, until: Ends) -> 
             records: list[Stored] = await reader.read(topic, partition, offset, min(_BATCH, end - offset))
             if not records:
                 break
-            for record in records:
-                if record.offset < end:
-                    yield record
             offset = records[-1].offset + 1
+            yield records if offset <= end else [record for record in records if record.offset < end]

@@ -46,7 +46,7 @@ SECONDS = 30.0
 NOT_KEPT, UNDELIVERED = "notices_not_kept", "notices_undelivered"
 """The problems that the status shows: the outbox can't be written; a target does not take its notices."""
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 2.0
 _LONGEST_WAIT = 86_400.0  # a receiver may ask for no more
 _LONGEST_ERROR = 300
 

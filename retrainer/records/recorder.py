@@ -37,7 +37,7 @@ T = TypeVar("T")
 CODE = "records_behind"
 """The problem that the status shows while the records are not up to date."""
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 2.0
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.2, 30.0
 _SLOW_SECONDS = 10.0
 _NEXT = "decisions go on; written when the database answers"

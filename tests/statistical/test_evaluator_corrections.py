@@ -268,7 +268,7 @@ async def test_killed_and_read_again_the_counts_are_those_of_one_pass(tmp_path: 
 
 def test_status_and_metrics_show_contradicted_labels_by_arm(tmp_path: Path) -> None:
     looks, _, evaluator = judged(tmp_path / "e", FIRST, stream(one_sided))
-    gauges.show("test", evaluator.pipeline, looks)
+    gauges.show_events("test", looks)
     evaluator.close()
     contradicted = looks[-1].arms["challenger"].contradicted
     assert f"{contradicted:,} contradicted labels ({contradicted:,} of the challenger's)" in figures(looks[-1])

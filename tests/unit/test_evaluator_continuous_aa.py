@@ -261,11 +261,11 @@ def test_forced_requests_and_impossible_labels_are_no_evidence(tmp_path: Path, c
 def test_the_rate_stands_on_metrics_beside_its_level(tmp_path: Path) -> None:
     made = sliced(tmp_path)
     evaluator = Evaluator(made, tmp_path / "e.db", MemoryLog())
-    gauges.show("aa-gauges", evaluator.pipeline, [])
+    gauges.show("aa-gauges", evaluator.pipeline)
     assert math.isnan(sample("gauntlet_aa_false_alarm_ratio", experiment="aa-gauges") or 0.0), "no round, no rate"
     evaluator.pipeline.step(batch(labelled(traffic(700), made)))
     evaluator.pipeline.evaluate({})
-    gauges.show("aa-gauges", evaluator.pipeline, [])
+    gauges.show("aa-gauges", evaluator.pipeline)
     evaluator.close()
     told = evaluator.pipeline.false_alarms
     assert told is not None

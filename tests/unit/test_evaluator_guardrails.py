@@ -360,9 +360,10 @@ def test_gauges_show_the_latest_look_and_nothing_of_the_one_before(tmp_path: Pat
         )
 
     first = [evaluation("safe", "IT", "old"), evaluation("open", "FR"), evaluation("safe", "DE", "s")]
-    gauges.show("guards", pipeline, [*first, evaluation("open", "DE")])
+    gauges.show_events("guards", [*first, evaluation("open", "DE")])
     pipeline.evaluations = {"r": first[1], "s": first[2]}
-    gauges.show("guards", pipeline, [evaluation("breached", "FR")])
+    gauges.show("guards", pipeline)
+    gauges.show_events("guards", [evaluation("breached", "FR")])
     evaluator.close()
     assert gauge("gauntlet_guardrail_state", rollout="r", guardrail="label_arrival") == 2.0
     assert gauge("gauntlet_guardrail_effect", rollout="r", guardrail="guard FR") == -0.2
