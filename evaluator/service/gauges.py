@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from evaluator.service.champion_drift import ChampionMonitor
@@ -14,6 +16,7 @@ from gauntlet.types import CHALLENGER, CHAMPION, Severity
 from gauntlet.worth import Entry, Lineage
 
 _STATES = ("safe", "open", "breached")
+_SHOW_SECONDS = 1.0  # measuring the drift costs more than most commits
 _NONE = float("nan")  # no answer is no number: a gauge must not go on showing an old one
 
 
@@ -27,6 +30,26 @@ def count(name: str, counts: Mapping[str, int], lags: Iterable[float], recent: R
     for result in ("joined", "late", "duplicate", "corrected", "conflict", "orphan"):
         if counts.get(result):
             telemetry.OUTCOMES.labels(name, result).inc(counts[result])
+
+
+class Gauges:
+    """One experiment's gauges; what the pipeline has committed is measured for them once a second at most."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._stale = True
+        self._shown = -math.inf
+
+    def committed(self, out: Sequence[OutputEvent]) -> None:
+        """To be told of every commit with its events."""
+        show_events(self._name, out)
+        self._stale = True
+
+    def refresh(self, pipeline: Pipeline) -> None:
+        """To be called often: also after the last commit, whose state would else not be shown."""
+        if self._stale and time.monotonic() - self._shown >= _SHOW_SECONDS:
+            show(self._name, pipeline)
+            self._stale, self._shown = False, time.monotonic()
 
 
 def show(name: str, pipeline: Pipeline) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ from gauntlet.types import Severity
 
 _log = get_logger("gauntlet.evaluator")
 
-_SHOW_SECONDS = 1.0  # between two measurements for /metrics: those of the drift cost more than most commits
 _PAUSED, _UNTOLD = "evaluation_paused", "status_not_published"
 
 Records = list[tuple[str, Stored]]
@@ -134,7 +132,7 @@ class Worker:
         self._targets: dict[str, int] = {}  # how far each outcome partition is to be read before the next looks
         self._drained = False
         self._committed = time.monotonic()
-        self._shown, self._stale = -math.inf, True
+        self._gauges = gauges.Gauges(config.experiment)
         self._dirty = False
         self._behind = False
         self._prepared: _Commit | None = None
@@ -218,9 +216,7 @@ class Worker:
         busy = await self._read_on()
         if self._dirty and time.monotonic() - self._committed >= self._settings.commit:
             await self.commit()
-        if self._stale and self._prepared is None and time.monotonic() - self._shown >= _SHOW_SECONDS:
-            gauges.show(self._name, self._pipeline)
-            self._stale, self._shown = False, time.monotonic()
+        self._gauges.refresh(self._pipeline)
         return busy
 
     async def commit(self) -> None:
@@ -240,8 +236,7 @@ class Worker:
         self._dirty = False
         self._unsent = bool(commit.outbox)
         await self._send()
-        gauges.show_events(self._name, commit.events)
-        self._stale = True
+        self._gauges.committed(commit.events)
         await self._report()
 
     def _rebuild(self, topic: str, records: Records) -> None:
@@ -374,11 +369,9 @@ class Worker:
         self._unsent = False
 
     async def _report(self) -> None:
-        lag = 0
-        for topic, partitions in self._partitions.items():
-            for partition in partitions:
-                end = await self._reader.end(topic, partition)
-                lag += max(0, end - self.offsets.get(f"{topic}/{partition}", 0))
+        places = [(topic, partition) for topic, partitions in self._partitions.items() for partition in partitions]
+        ends = {f"{topic}/{partition}": await self._reader.end(topic, partition) for topic, partition in places}
+        lag = sum(max(0, end - self.offsets.get(place, 0)) for place, end in ends.items())
         telemetry.EVALUATOR_LAG.labels(self._name).set(lag)
         report = status.EvaluatorProgress(
             at=time.time(),
