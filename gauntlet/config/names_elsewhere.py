@@ -72,9 +72,6 @@ ELSEWHERE: dict[str, Elsewhere] = {
     "duration_days": Elsewhere(_DURATION, _duration),
     "min_samples": Elsewhere(_OUTCOMES, _outcomes),
     "min_samples_for_decision": Elsewhere(_OUTCOMES, _outcomes),
-    "latency_increase_tolerance": Elsewhere(
-        f"a guardrail {_FILE} on the share of slow requests: `guardrails: [{{metric: latency, margin: 0.01}}]`"
-    ),
     "primary_metric": Elsewhere(
         f"`evidence.metric` {_FILE}: log_loss, brier or accuracy; mse or mae",
         lambda value, config: value == config.metric,

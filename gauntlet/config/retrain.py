@@ -196,6 +196,9 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     stage, or it is promoted."""
     min_improvement: NonNegative = 0.01
     """Improvement of the primary metric on the holdout, in its own units, below which a challenger is archived."""
+    max_latency_increase: NonNegative | None = 0.10
+    """By which share a new model may take longer for a batch of rows than the champion, shown in paired runs; None:
+    by any."""
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
     """One-sided confidence of the paired bootstrap that there is an improvement."""
     bootstrap: Annotated[int, Meta(ge=200)] = 2000
@@ -215,6 +218,7 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
             max_memory_bytes=(2**50, "no machine has more memory"),
             parallel_jobs=(1024, "each job is a process with a model of its own"),
             min_improvement=(10**12, "no metric improves by more"),
+            max_latency_increase=(10**6, "null allows any"),
             bootstrap=(10**6, "more repetitions change no answer, and their time grows"),
             seed=(2**32 - 1, "numpy's generators take no greater one"),
         )

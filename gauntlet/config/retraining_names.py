@@ -127,6 +127,7 @@ NAMES: dict[str, Maker] = {
     "improvement_threshold": _to("min_improvement"),
     "accuracy_improvement_threshold": _to("min_improvement"),
     "statistical_significance_threshold": _significance,
+    "latency_increase_tolerance": _to("max_latency_increase"),
     "n_bootstrap": _to("bootstrap"),
 }
 """Each name, and what it sets in `retrain`."""

@@ -28,6 +28,7 @@ from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import DamagedFile, GauntletError, LogUnavailable, RegistryUnavailable
 from gauntlet.faults import explained
 from gauntlet.holdout.statistics import Floats
+from gauntlet.latency import BATCH, Latency, fast_enough, timed
 from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Registry, Version
 from gauntlet.registry.artifact import Predictor, Schema
@@ -87,13 +88,11 @@ def work(spec: Spec, rows: JobRows, registry: Registry, report: Reporter, judge:
     report("compare", f"comparing on {len(holdout):,} held-out rows")
     challenger = Predictor(model, schema, spec.job)
     compared, answers = _compare(spec, champion, challenger, holdout)
-    judged = Answer(
-        accepted=compared.accepted,
-        reason="; ".join(compared.reasons),
+    judged = msgspec.structs.replace(
+        _judged(compared, _timed(champion, challenger, holdout), settings.max_latency_increase),
         training_seconds=seconds,
         warnings=[*training.warnings(model), *training.unweighted(model, recipe, settings, train)],
         split={**sizes, **checked.split},
-        metrics={"champion": compared.champion, "challenger": compared.challenger, "holdout": _holdout(compared)},
     )
     if not judged.accepted:
         return judged
@@ -191,6 +190,29 @@ def _compare(
         weights=np.array(holdout.weights)[answered] if holdout.weights else None,
     )
     return found, ours
+
+
+def _timed(champion: Predictor, challenger: Predictor, holdout: JobRows) -> Latency:
+    """Both models on the same batch."""
+    batch = holdout.features[:BATCH]
+    return timed(lambda: champion.predict(batch), lambda: challenger.predict(batch), len(batch), time.perf_counter)
+
+
+def _judged(compared: holdout_gate.GateAnswer, latency: Latency, most: float | None) -> Answer:
+    """Accepted where the gate accepts it and it is fast enough; both models' figures."""
+    quick, reason = (True, "") if most is None else fast_enough(latency, most)
+    reasons = compared.reasons if quick else [*compared.reasons, f"{reason} (retrain.max_latency_increase)"]
+    times = {"champion_ms": 1e3 * latency.baseline, "challenger_ms": 1e3 * latency.candidate, "ratio": latency.ratio}
+    return Answer(
+        accepted=compared.accepted and quick,
+        reason="; ".join(reasons),
+        metrics={
+            "champion": compared.champion,
+            "challenger": compared.challenger,
+            "holdout": _holdout(compared),
+            "latency": times,
+        },
+    )
 
 
 def _holdout(compared: holdout_gate.GateAnswer) -> dict[str, float]:

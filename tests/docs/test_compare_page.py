@@ -15,13 +15,13 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 
 import gauntlet
-from evaluator.offline.comparator.models import BATCH
 from evaluator.offline.comparator.result import Decision
 from evaluator.offline.comparator.settings import ComparatorSettings
 from gauntlet.cli import main
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
 from gauntlet.holdout.bootstrap import MOST_BLOCKS
 from gauntlet.holdout.metrics import names
+from gauntlet.latency import BATCH
 from gauntlet.types import Task
 
 PAGE = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")

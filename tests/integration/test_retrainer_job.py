@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from builders import retraining_data
 from builders.retrainer_loop import RetrainerLoop
-from builders.retraining_jobs import order, run
+from builders.retraining_jobs import order, run, untimed
 
 from gauntlet import adapters, control, keys
 from gauntlet.events import Job
@@ -93,8 +93,19 @@ async def test_the_same_job_gives_the_same_answer_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
         config = retraining_data.configuration(tmp_path / name)
         now = await retraining_data.lay(config)
-        answers.append(msgspec.structs.replace(await run(await order(config, now)), training_seconds=0.0))
+        answers.append(untimed(await run(await order(config, now))))
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(("most", "accepted"), [(0.1, False), ("null", True)])
+async def test_a_model_that_answers_more_slowly_is_refused(tmp_path: Path, most: object, accepted: bool) -> None:
+    slow = "builders.retraining_data:slow_trainer"
+    config = retraining_data.configuration(tmp_path, trainer=slow, max_latency_increase=most)
+    now = await retraining_data.lay(config)
+    answer = await run(await order(config, now))
+    assert (answer.accepted, answer.version is not None) == (accepted, accepted)
+    assert answer.metrics["latency"]["ratio"] > 2
+    assert ("more than the +10% allowed (retrain.max_latency_increase)" in answer.reason) is not accepted
 
 
 async def test_without_drift_the_champion_stays(tmp_path: Path) -> None:
@@ -159,7 +170,7 @@ async def test_a_drift_event_becomes_a_job_a_version_and_a_rollout(tmp_path: Pat
         assert {e.id for e in jobs} == {"retrain_20231225_001"}
         assert (jobs[-1].accepted, jobs[-1].version) == (True, "v0002")
         lines = (Path(config.data) / "retraining_jobs.jsonl").read_text().splitlines()
-        assert [msgspec.json.decode(line)["decision"] for line in lines] == ["challenge"]
+        assert [msgspec.json.decode(line)["decision"] for line in lines] == ["accept the challenger"]
 
         assert loop.registry.aliases() == {"champion": "v0001", "challenger": "v0002"}
         assert loop.registry.statuses() == {"v0001": "production", "v0002": "staging"}

@@ -73,7 +73,7 @@ SECTIONS = {
         "max_retrain_frequency_hours": 6,
     },
     "drift_detection": {"transition_drift_threshold": 0.10},
-    "ab_testing": {"enabled": True, "accuracy_improvement_threshold": 0.01},
+    "ab_testing": {"enabled": True, "accuracy_improvement_threshold": 0.01, "latency_increase_tolerance": 0.10},
     "retraining_rules": {
         "performance_based": {
             "trigger": "accuracy_drops_below_0.85",
@@ -140,7 +140,10 @@ def test_other_names_of_the_same() -> None:
         data_drift_threshold=0.03,
         min_data_points=100,
         min_training_samples=1000,
+        latency_increase_tolerance=0.2,
+        n_bootstrap=1000,
     )
+    assert (found.max_latency_increase, found.bootstrap) == (0.2, 1000)
     assert found.triggers.performance.floors == {"accuracy": 0.85}
     assert (found.triggers.drift.features, found.triggers.drift.p_value) == (5, 0.03)
     assert found.triggers.volume.samples == 20_000

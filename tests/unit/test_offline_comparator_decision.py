@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from evaluator.offline.comparator.decision import decide, factors, fast_enough, steady, unharmed
-from evaluator.offline.comparator.models import latency, timed
-from evaluator.offline.comparator.result import Latency, MetricImprovement, SliceImprovement
+from evaluator.offline.comparator.decision import decide, factors, quick, steady, unharmed
+from evaluator.offline.comparator.result import MetricImprovement, SliceImprovement
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
+from gauntlet.latency import Latency, latency, timed
 
 CHANGE = MetricImprovement(0.70, 0.72, 0.02, 0.01, 0.03, 0.001, "higher", "primary")
 UNKNOWN = replace(CHANGE, lower=None, upper=None, p_value=None)
@@ -96,7 +96,7 @@ def test_an_unknown_guardrail_is_no_answer_unless_something_else_keeps_the_champ
     ("ratio", "slower", "met"), [(1.1, True, True), (1.1001, True, False), (1.1001, False, True), (0.5, False, True)]
 )
 def test_latency_may_rise_by_its_limit_and_no_more(ratio: float, slower: bool, met: bool) -> None:
-    factor = fast_enough(replace(SLOW, ratio=ratio, slower=slower), 0.10)
+    factor = quick(replace(SLOW, ratio=ratio, slower=slower), 0.10)
     assert factor is not None
     assert factor.met is met
 

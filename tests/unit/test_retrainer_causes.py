@@ -193,6 +193,13 @@ def test_a_fall_of_r2_that_drift_has_shown(fall: float, met: bool) -> None:
     assert cause("performance", seen, settings(performance=BARE)).met is met
 
 
+@pytest.mark.parametrize(("fall", "severity"), [(0.10, Severity.HIGH), (0.1000001, Severity.CRITICAL)])
+def test_a_fall_of_r2_by_more_than_twice_its_limit_is_urgent(fall: float, severity: Severity) -> None:
+    own = ChampionFacts(blocks=blocks(10.0, name="rmse"), episode=msgspec.structs.replace(EPISODE, r2_fall=fall))
+    found = cause("performance", view(own, task="regression", base=10.0), settings(performance=BARE))
+    assert (found.met, found.severity) == (True, severity)
+
+
 def test_floors_and_ceilings_hold_without_a_baseline() -> None:
     limits = PerformanceTrigger(confidence=0.5, floors={"accuracy": 0.85}, min_outcomes=200)
     for value, met in ((0.85, False), (0.8499, True)):

@@ -13,12 +13,13 @@ from evaluator.offline.comparator import curves, decision, effects, holdout, mod
 from evaluator.offline.comparator.effects import Bootstrap
 from evaluator.offline.comparator.holdout import HeldOutRows
 from evaluator.offline.comparator.models import ComparedModel
-from evaluator.offline.comparator.result import Better, ComparisonReport, Latency, MetricEffect, MetricImprovement, Role
+from evaluator.offline.comparator.result import Better, ComparisonReport, MetricEffect, MetricImprovement, Role
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings, Requirement
 from evaluator.offline.records import to_plain
 from gauntlet.holdout import metrics
 from gauntlet.holdout.bootstrap import blocks_of
 from gauntlet.holdout.metrics import HoldoutRows
+from gauntlet.latency import Latency, timed
 from gauntlet.spelling import alike, did_you_mean
 from gauntlet.table import Table
 from gauntlet.types import Task
@@ -116,7 +117,7 @@ def _changes(found: Mapping[str, MetricEffect], requirements: Sequence[Requireme
 def _latency(
     champion: ComparedModel, challenger: ComparedModel, read: HeldOutRows, clock: Callable[[], float]
 ) -> Latency:
-    return models.timed(lambda: champion.ask(read.batch), lambda: challenger.ask(read.batch), len(read.batch), clock)
+    return timed(lambda: champion.ask(read.batch), lambda: challenger.ask(read.batch), len(read.batch), clock)
 
 
 def _notes(read: HeldOutRows, blocks: int, rows: HoldoutRows) -> list[str]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from evaluator.offline.comparator.result import Decision, Factor, Latency, MetricImprovement, SliceImprovement
+from evaluator.offline.comparator.result import Decision, Factor, MetricImprovement, SliceImprovement
 from evaluator.offline.comparator.settings import Requirement
 from gauntlet.config.evidence import MIN_HOLDOUT_BLOCKS
 from gauntlet.holdout import stability
 from gauntlet.holdout.statistics import beside, change_in_words
+from gauntlet.latency import Latency, fast_enough
 
 _ROUNDING = 1e-9
 """0.83 − 0.81 is less than 0.02 in binary, and meant to be equal."""
@@ -90,16 +91,9 @@ def unharmed(slices: Sequence[SliceImprovement]) -> Factor | None:
     return Factor("no slice is harmed", not harmed, reason)
 
 
-def fast_enough(latency: Latency | None, most: float) -> Factor | None:
-    """The median ratio is within the limit; one beyond it counts where the challenger is surely slower."""
-    if latency is None:
-        return None
-    met = latency.ratio <= 1 + most + _ROUNDING or not latency.slower
-    change = f"a batch takes {latency.ratio - 1:+.0%}"
-    reason = f"{change}, {'within' if met else 'more than'} the {most:+.0%} allowed"
-    if met and latency.ratio > 1 + most + _ROUNDING:
-        reason = f"{change}, which is no more than chance in {latency.runs} runs"
-    return Factor(f"latency rises by ≤ {most:.0%}", met, reason)
+def quick(latency: Latency | None, most: float) -> Factor | None:
+    """Whether the challenger is fast enough. None where nobody has timed it."""
+    return None if latency is None else Factor(f"latency rises by ≤ {most:.0%}", *fast_enough(latency, most))
 
 
 def steady(before: float | None, after: float | None) -> Factor | None:
@@ -129,6 +123,6 @@ def factors(
     """The conditions of a promotion, and how many of them are the primary metric's. `gaps`: spectral gaps of regime
     models."""
     by_metric = [required(one, changes[one.metric], alpha, blocks) for one in requirements]
-    found = (unharmed(slices), fast_enough(latency, most_latency), steady(*gaps))
+    found = (unharmed(slices), quick(latency, most_latency), steady(*gaps))
     others = [one for one in found if one is not None]
     return [one for some in by_metric for one in some] + others, len(by_metric[0])

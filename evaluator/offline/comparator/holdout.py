@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.drift.columns import Coded, Column
-from evaluator.offline.comparator.models import BATCH, ComparedModel
+from evaluator.offline.comparator.models import ComparedModel
 from evaluator.offline.comparator.settings import PERIODS, ComparatorError, ComparatorSettings
 from evaluator.offline.duplicate_rows import DuplicateRows
 from gauntlet.holdout.statistics import Floats
+from gauntlet.latency import BATCH
 from gauntlet.registry.artifact import Schema
 from gauntlet.registry.column_rows import ColumnRows
 from gauntlet.registry.reference_file import ChunkReader

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evaluator.offline.records import PlainRecord
+from gauntlet.latency import Latency
 
 Decision = Literal["promote", "keep", "no_answer"]
 Better = Literal["higher", "lower"]
@@ -56,21 +57,6 @@ class SliceImprovement:
     p_value: float | None
     adjusted_p_value: float | None = None
     harmed: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Seconds of a batch by each model (medians), and the median ratio of challenger to champion in paired runs.
-
-    slower: more of the runs are slower than chance explains.
-    """
-
-    baseline: float
-    candidate: float
-    ratio: float
-    slower: bool
-    rows: int
-    runs: int
 
 
 @dataclass(frozen=True, slots=True)
