@@ -28,14 +28,14 @@ from gauntlet.config.retrain import RecipeConfig
 from gauntlet.errors import DamagedFile, GauntletError, LogUnavailable, RegistryUnavailable
 from gauntlet.faults import explained
 from gauntlet.holdout.statistics import Floats
-from gauntlet.latency import BATCH, Latency, fast_enough, timed
 from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Registry, Version
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.types import Rule
-from retrainer.jobs import dataset, holdout_gate, training
+from retrainer.jobs import dataset, training
 from retrainer.jobs.dataset import JobRows
 from retrainer.jobs.job_dir import WITHDRAWN, Answer, JobFolder, Spec
+from retrainer.jobs.judgement import judge_holdout
 from retrainer.jobs.progress import ProgressWriter, Reporter, Stage
 from retrainer.jobs.quality import quality
 from retrainer.jobs.search import search
@@ -87,9 +87,9 @@ def work(spec: Spec, rows: JobRows, registry: Registry, report: Reporter, judge:
     seconds = time.monotonic() - began
     report("compare", f"comparing on {len(holdout):,} held-out rows")
     challenger = Predictor(model, schema, spec.job)
-    compared, answers = _compare(spec, champion, challenger, holdout)
+    found, answers = judge_holdout(spec.config, champion, challenger, holdout)
     judged = msgspec.structs.replace(
-        _judged(compared, _timed(champion, challenger, holdout), settings.max_latency_increase),
+        found,
         training_seconds=seconds,
         warnings=[*training.warnings(model), *training.unweighted(model, recipe, settings, train)],
         split={**sizes, **checked.split},
@@ -116,7 +116,7 @@ def work(spec: Spec, rows: JobRows, registry: Registry, report: Reporter, judge:
         rows=len(train),
         data_from=train.times[0],
         data_to=train.times[-1],
-        metrics=compared.challenger,
+        metrics=judged.metrics["challenger"],
         parameters=_parameters(spec, recipe),
     )
     # An answer of the registry that was lost must not register twice.
@@ -154,75 +154,6 @@ def _answered(call: Callable[[], _T], report: Reporter, stage: Stage) -> _T:
         except RegistryUnavailable as error:
             report(stage, f"waiting for the registry: {error}")
             time.sleep(_RETRY_SECONDS)
-
-
-def _compare(
-    spec: Spec, champion: Predictor, challenger: Predictor, holdout: JobRows
-) -> tuple[holdout_gate.GateAnswer, Floats]:
-    """Both models on the rows that the champion can answer, and the challenger's outputs on all."""
-    config, settings, schema = spec.config, spec.config.retrain, champion.schema
-    theirs, ours = champion.predict(holdout.features), challenger.predict(holdout.features)
-    answered = champion.valid(theirs)
-    broken = int((answered & ~challenger.valid(ours)).sum())
-    if broken:
-        raise training.TrainingError(f"the new model gives no usable answer on {broken:,} of {len(holdout):,} rows")
-    truth = training.truths(schema, holdout)
-    if not answered.any():
-        raise training.TrainingError(
-            f"the champion {spec.champion} gives no usable answer on any of {len(holdout):,} held-out rows"
-        )
-    truth, times = truth[answered], np.array(holdout.times)[answered]
-    found = holdout_gate.compare(
-        config.metric,
-        theirs[answered],
-        ours[answered],
-        truth,
-        times,
-        task=schema.task,
-        block=config.evidence.longest_block,
-        offset=config.evidence.block_offset,
-        rule=settings.rule,
-        margin=config.refresh.margin,
-        min_improvement=settings.min_improvement,
-        confidence=settings.confidence,
-        repetitions=settings.bootstrap,
-        seed=settings.seed,
-        weights=np.array(holdout.weights)[answered] if holdout.weights else None,
-    )
-    return found, ours
-
-
-def _timed(champion: Predictor, challenger: Predictor, holdout: JobRows) -> Latency:
-    """Both models on the same batch."""
-    batch = holdout.features[:BATCH]
-    return timed(lambda: champion.predict(batch), lambda: challenger.predict(batch), len(batch), time.perf_counter)
-
-
-def _judged(compared: holdout_gate.GateAnswer, latency: Latency, most: float | None) -> Answer:
-    """Accepted where the gate accepts it and it is fast enough; both models' figures."""
-    quick, reason = (True, "") if most is None else fast_enough(latency, most)
-    reasons = compared.reasons if quick else [*compared.reasons, f"{reason} (retrain.max_latency_increase)"]
-    times = {"champion_ms": 1e3 * latency.baseline, "challenger_ms": 1e3 * latency.candidate, "ratio": latency.ratio}
-    return Answer(
-        accepted=compared.accepted and quick,
-        reason="; ".join(reasons),
-        metrics={
-            "champion": compared.champion,
-            "challenger": compared.challenger,
-            "holdout": _holdout(compared),
-            "latency": times,
-        },
-    )
-
-
-def _holdout(compared: holdout_gate.GateAnswer) -> dict[str, float]:
-    numbers = {
-        "improvement": compared.improvement,
-        "confidence": compared.confidence,
-        "rows": float(compared.rows),
-        "blocks": float(compared.blocks),
-    }
-    return numbers if compared.lower is None else {**numbers, "lower": compared.lower}
 
 
 def _until_trainable(rows: JobRows, train: JobRows, spec: Spec) -> str:

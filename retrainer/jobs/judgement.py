@@ -1,0 +1,92 @@
+"""Champion and new model on a job's held-out rows: asked, timed, and judged by the holdout's gate."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from gauntlet.config import Config
+from gauntlet.holdout.statistics import Floats
+from gauntlet.latency import BATCH, Latency, fast_enough, timed
+from gauntlet.registry.artifact import Predictor
+from retrainer.jobs import holdout_gate, training
+from retrainer.jobs.dataset import JobRows
+from retrainer.jobs.job_dir import Answer
+
+
+def judge_holdout(
+    config: Config, champion: Predictor, challenger: Predictor, holdout: JobRows
+) -> tuple[Answer, Floats]:
+    """Accepted where the gate accepts it and it is fast enough, with both models' figures; and the new model's outputs.
+
+    Raises `TrainingError` where a model has no usable answers.
+    """
+    compared, outputs = _compare(config, champion, challenger, holdout)
+    latency, most = _timed(champion, challenger, holdout), config.retrain.max_latency_increase
+    quick, reason = (True, "") if most is None else fast_enough(latency, most)
+    reasons = compared.reasons if quick else [*compared.reasons, f"{reason} (retrain.max_latency_increase)"]
+    times = {"champion_ms": 1e3 * latency.baseline, "challenger_ms": 1e3 * latency.candidate, "ratio": latency.ratio}
+    answer = Answer(
+        accepted=compared.accepted and quick,
+        reason="; ".join(reasons),
+        metrics={
+            "champion": compared.champion,
+            "challenger": compared.challenger,
+            "holdout": _holdout(compared),
+            "latency": times,
+        },
+    )
+    return answer, outputs
+
+
+def _compare(
+    config: Config, champion: Predictor, challenger: Predictor, holdout: JobRows
+) -> tuple[holdout_gate.GateAnswer, Floats]:
+    """Both models on the rows that the champion can answer, and the challenger's outputs on all."""
+    settings, schema = config.retrain, champion.schema
+    theirs, ours = champion.predict(holdout.features), challenger.predict(holdout.features)
+    answered = champion.valid(theirs)
+    broken = int((answered & ~challenger.valid(ours)).sum())
+    if broken:
+        raise training.TrainingError(f"the new model gives no usable answer on {broken:,} of {len(holdout):,} rows")
+    truth = training.truths(schema, holdout)
+    if not answered.any():
+        raise training.TrainingError(
+            f"the champion {champion.version} gives no usable answer on any of {len(holdout):,} held-out rows"
+        )
+    truth, times = truth[answered], np.array(holdout.times)[answered]
+    found = holdout_gate.compare(
+        config.metric,
+        theirs[answered],
+        ours[answered],
+        truth,
+        times,
+        task=schema.task,
+        block=config.evidence.longest_block,
+        offset=config.evidence.block_offset,
+        rule=settings.rule,
+        margin=config.refresh.margin,
+        min_improvement=settings.min_improvement,
+        confidence=settings.confidence,
+        repetitions=settings.bootstrap,
+        seed=settings.seed,
+        weights=np.array(holdout.weights)[answered] if holdout.weights else None,
+    )
+    return found, ours
+
+
+def _timed(champion: Predictor, challenger: Predictor, holdout: JobRows) -> Latency:
+    """Both models on the same batch."""
+    batch = holdout.features[:BATCH]
+    return timed(lambda: champion.predict(batch), lambda: challenger.predict(batch), len(batch), time.perf_counter)
+
+
+def _holdout(compared: holdout_gate.GateAnswer) -> dict[str, float]:
+    numbers = {
+        "improvement": compared.improvement,
+        "confidence": compared.confidence,
+        "rows": float(compared.rows),
+        "blocks": float(compared.blocks),
+    }
+    return numbers if compared.lower is None else {**numbers, "lower": compared.lower}
