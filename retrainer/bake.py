@@ -14,6 +14,9 @@ from gauntlet.rollout import Command, Control, Promotion
 from gauntlet.types import Task
 from retrainer import ACTOR
 
+_DIGITS = 12
+"""0.52 - 0.05 is 0.47, and a fall to it is none of more than 0.05, whatever the machine makes of it."""
+
 
 def watch(control: Control, health: Health, config: Config) -> Command | None:
     """The command that the champion's health asks for while it is watched, or None."""
@@ -67,11 +70,11 @@ def degradation(window: dict[str, float], reference: dict[str, float], config: C
     drop = config.bake.max_drop
     if config.task is Task.CLASSIFICATION:
         shown, now = reference.get("accuracy"), window.get("accuracy")
-        if shown is not None and now is not None and now < shown - drop:
+        if shown is not None and now is not None and now < round(shown - drop, _DIGITS):
             return f"accuracy fell from {shown:.4f} to {now:.4f} (more than {drop:g})"
         return None
     shown, now = _rmse(reference), _rmse(window)
-    if shown is not None and now is not None and now > shown * (1 + drop):
+    if shown is not None and now is not None and now > round(shown * (1 + drop), _DIGITS):
         return f"RMSE rose from {shown:.6g} to {now:.6g} (more than {drop:.0%})"
     return None
 

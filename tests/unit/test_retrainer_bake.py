@@ -45,6 +45,16 @@ def test_a_fall_during_the_bake_takes_the_promotion_back() -> None:
     assert named(watched(bake=None), health(0.5)) is None
 
 
+@pytest.mark.parametrize(("shown", "now"), [(0.9, 0.85), (0.52, 0.47), (0.54, 0.49)])
+def test_a_fall_by_exactly_what_may_be_lost_takes_nothing_back(shown: float, now: float) -> None:
+    bake = Bake(rollout="e-r0001", since=10 * DAY, until=24 * DAY, reference={"accuracy": shown, "rmse": 2.0})
+    assert named(watched(bake=bake), health(now)) is None
+    assert named(watched(bake=bake), health(now - 1e-9)) == "rollback"
+    regression = parse("experiment: e\ntask: regression\nchampion: {model: m.skops}\n")
+    assert named(watched(bake=bake), health(0.9, window={"rmse": 2.1}), regression) is None
+    assert named(watched(bake=bake), health(0.9, window={"rmse": 2.1 + 1e-9}), regression) == "rollback"
+
+
 def test_a_fall_that_the_champion_of_before_shares_is_the_world_and_not_a_reason_to_go_back() -> None:
     def both(previous: str, outcomes: int, accuracy: float) -> Health:
         return health(
@@ -71,6 +81,8 @@ def test_a_model_that_is_better_in_what_it_was_promoted_for_stays_though_its_acc
     seen = {"previous": "v1", "previous_outcomes": 500}
     ours, theirs = {"accuracy": 0.5, "log_loss": 0.60}, {"accuracy": 0.7, "log_loss": 0.61}
     assert named(watched(), health(0.5, window=ours, previous_window=theirs, **seen)) is None
+    alike = {"accuracy": 0.7, "log_loss": 0.60}
+    assert named(watched(), health(0.5, window=ours, previous_window=alike, **seen)) is None
     worse = {"accuracy": 0.7, "log_loss": 0.59}
     assert named(watched(), health(0.5, window=ours, previous_window=worse, **seen)) == "rollback"
 

@@ -128,6 +128,15 @@ async def test_the_champions_own_rows_are_weighted_by_their_draw() -> None:
     assert (rows.times, rows.weights, rows.skipped) == ([1.0, 2.0, 3.0, 4.0, 5.0], [], {"forced": 1})
 
 
+async def test_an_outcome_at_the_horizon_is_in_time() -> None:
+    shelf = Shelf()
+    for id, after in (("in time", DAY), ("late", DAY + 1)):
+        shelf.predict(id, 100.0)
+        shelf.learn(id, 100.0 + after, 1)
+    rows = await collect(shelf, 0.0, 100.0)
+    assert (rows.times, rows.skipped) == ([100.0], {"unlabelled": 1}), "what comes later is not even read"
+
+
 async def test_the_first_record_of_an_id_wins() -> None:
     shelf = Shelf()
     shelf.predict("a", 1.0, x=1.0)

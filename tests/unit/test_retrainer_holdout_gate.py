@@ -118,6 +118,29 @@ def test_a_refresh_that_is_worse_on_all_whole_days_is_refused() -> None:
     assert by_days([0.04, *worse], [30] * 15).accepted
 
 
+def test_at_its_limit_an_improvement_is_enough_and_none_at_all_is_not() -> None:
+    exact = classified(0.6, 0.7).improvement
+    assert classified(0.6, 0.7, min_improvement=exact).accepted
+    assert not classified(0.6, 0.7, min_improvement=float(np.nextafter(exact, 1))).accepted
+    alike = np.full((420, 2), 0.5)
+    same = compare(
+        "log_loss",
+        alike,
+        alike,
+        np.ones(420),
+        days(14, 30),
+        task=Task.CLASSIFICATION,
+        block=DAY,
+        rule=Rule.PROVE,
+        margin=0.05,
+        min_improvement=0.0,
+        confidence=0.95,
+        repetitions=300,
+        seed=1,
+    )
+    assert (same.accepted, same.lower) == (False, 0.0)
+
+
 def test_a_worse_challenger_is_refused() -> None:
     found = classified(0.7, 0.6)
     assert not found.accepted

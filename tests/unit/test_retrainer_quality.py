@@ -77,6 +77,20 @@ async def test_a_job_learns_nothing_from_bad_rows(tmp_path: Path, share: float, 
     assert not answer.accepted
 
 
+@pytest.mark.parametrize(("count", "enough"), [(100, True), (99, False)])
+async def test_as_many_rows_as_are_wanted_are_enough(tmp_path: Path, count: int, enough: bool) -> None:
+    config = retraining_data.configuration(tmp_path)
+    await retraining_data.lay(config, days=1, a_day=2)
+    given = JobRows(
+        features=[dict.fromkeys(retraining_data.NAMES, 1.0)] * count, targets=[0] * count, times=[0.0] * count
+    )
+    spec = Spec(job="j1", champion="v0001", now=0.0, ends={}, config=config)
+    registry = adapters.registry(config)
+    parts = {"to train on": given, "held out": given}
+    answer = job.checked_rows(spec, registry.get("v0001").schema, registry, given, parts)
+    assert (answer.error is None) is enough
+
+
 @pytest.mark.parametrize(("count", "told"), [(200, True), (100, True), (99, False)])
 async def test_a_job_that_comes_too_early_says_when_there_are_rows(tmp_path: Path, count: int, told: bool) -> None:
     """A row an hour, none older than the held-out 14 days: the hundredth has only to get older. Of fewer, nobody
