@@ -27,6 +27,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     slot: the range of buckets that it has on the ramp; None in shadow. recipe: how it was trained, for a retrained one.
     weight: the part of its stage's share that it has, below 1 by Thompson allocation only, since weight_since.
+    extended: its planned evidence was complete without a winner, and it went on.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     approved: tuple[int, ...] = ()
     weight: float = 1.0
     weight_since: float = 0.0
+    extended: bool = False
 
     @property
     def gate(self) -> Stage:

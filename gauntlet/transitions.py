@@ -130,10 +130,6 @@ def _with_ended(control: Control, *ends: Ended) -> tuple[Ended, ...]:
     return (*control.ended, *ends)[-_ENDED_KEPT:]
 
 
-def _id(control: Control, number: int) -> str:
-    return f"{control.experiment}-r{number:04d}"
-
-
 def _challenge(control: Control, command: Command, now: float) -> Control:
     """Begin a rollout in shadow, in the place of one that gives way to it where there is no room for both."""
     if command.version is None or command.shadow is None or not command.stages:
@@ -148,7 +144,7 @@ def _challenge(control: Control, command: Command, now: float) -> Control:
         raise TransitionRefused(f"{_names(control.rollouts)} {limit} running; end one first", code="rollout_running")
     number = control.begun + 1
     rollout = Rollout(
-        id=_id(control, number),
+        id=f"{control.experiment}-r{number:04d}",
         challenger=command.version,
         stages=command.stages,
         stage=SHADOW_STAGE,
@@ -243,12 +239,16 @@ def _pause_or_resume(control: Control, command: Command, now: float) -> Control:
     if not changed:
         return control
     rollouts = tuple(changed.get(rollout.id, rollout) for rollout in control.rollouts)
-    return _replace(control, rollouts=rollouts, last=_note(command, Decision.HOLD, now, _only_id(concerned)))
+    single = concerned[0].id if len(concerned) == 1 else None
+    return _replace(control, rollouts=rollouts, last=_note(command, Decision.HOLD, now, single))
 
 
-def _only_id(rollouts: tuple[Rollout, ...]) -> str | None:
-    """The id of a single rollout; None for several."""
-    return rollouts[0].id if len(rollouts) == 1 else None
+def _extend(control: Control, command: Command, now: float) -> Control:
+    """Note that a rollout goes on beyond its planned evidence."""
+    rollout = _running(control, command)
+    rollouts = _with_changed(control, msgspec.structs.replace(rollout, extended=True))
+    last = _note(command, Decision.EXTEND, now, rollout.id)
+    return control if rollout.extended else _replace(control, rollouts=rollouts, last=last)
 
 
 def _approve(control: Control, command: Command, now: float) -> Control:
@@ -296,16 +296,15 @@ def _promote(control: Control, command: Command, now: float) -> Control:
 def _restarted(control: Control, rollout: Rollout, number: int) -> Rollout:
     """The same challenger as a new rollout in shadow. Its time there counts: the new champion was scored beside it."""
     since = rollout.stage_since if rollout.in_shadow else rollout.started_at
-    return msgspec.structs.replace(
-        rollout, id=_id(control, number), stage=SHADOW_STAGE, stage_since=since, slot=None, approved=(), weight=1.0
-    )
+    fresh = msgspec.structs.replace(rollout, stage_since=since, slot=None, approved=(), weight=1.0, extended=False)
+    return msgspec.structs.replace(fresh, id=f"{control.experiment}-r{number:04d}", stage=SHADOW_STAGE)
 
 
 def _end(
     control: Control, out: tuple[Rollout, ...], command: Command, now: float, state: str, decision: Decision
 ) -> Control:
     detail = ", ".join(f"{rollout.challenger} is out at {rollout.share:.2%}" for rollout in out)
-    note = _note(command, decision, now, _only_id(out), detail)
+    note = _note(command, decision, now, out[0].id if len(out) == 1 else None, detail)
     return _replace(
         control,
         rollouts=_without(control, *out),
@@ -390,6 +389,7 @@ TRANSITIONS: dict[str, Callable[[Control, Command, float], Control]] = {
     "pause": _pause_or_resume,
     "resume": _pause_or_resume,
     "approve": _approve,
+    "extend": _extend,
     "promote": _promote,
     "rollback": _rollback,
     "abort": _archive,

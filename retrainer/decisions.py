@@ -36,7 +36,11 @@ def decide(
     rollout = control.running(event.rollout)
     if rollout is None or (event.champion, event.challenger) != (control.champion, rollout.challenger):
         return None
-    command = _rollout(rollout, event, config, now) or _share(control, rollout, event, config, now)
+    command = (
+        _rollout(rollout, event, config, now)
+        or _share(control, rollout, event, config, now)
+        or _extension(rollout, event, config)
+    )
     if command is None or command.name != "advance" or not rollout.in_shadow:
         return command
     if _is_next(control, rollout, event, config, now, looks):
@@ -127,6 +131,17 @@ def _share(control: Control, rollout: Rollout, look: Evaluation, config: Config,
         return None
     why = f"Thompson sampling gives it {look.ramp_share:.1%} of the ramp's {traffic:.2%}"
     return _command("allocate", rollout, look, why, weight=weight)
+
+
+def _extension(rollout: Rollout, look: Evaluation, config: Config) -> Command | None:
+    """Going on beyond the planned evidence, once it is complete without a winner and the limit lies further."""
+    planned, allowed = 1.0, limit(rollout, look, config).information
+    if rollout.extended or rollout.paused or POLICIES[look.cause].promotes or allowed is None or allowed <= planned:
+        return None
+    if look.information_fraction < planned:
+        return None
+    why = f"{quoted(look)}: it goes on to {allowed:g} times the planned evidence"
+    return _command("extend", rollout, look, why)
 
 
 def _limit_reached(rollout: Rollout, look: Evaluation, config: Config, now: float) -> bool:

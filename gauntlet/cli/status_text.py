@@ -66,6 +66,7 @@ _DONE = {
     "pause": "paused",
     "resume": "resumed",
     "approve": "approved",
+    "extend": "extended",
     "promote": "promoted",
     "rollback": "rolled back",
     "abort": "archived",

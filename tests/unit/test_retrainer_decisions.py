@@ -160,7 +160,7 @@ def test_a_comparison_that_stays_invalid_ends_at_the_evidence_limit_or_with_its_
         assert "the first reason" in command.reason
     complete = invalid | {"information_fraction": 1.0, "at": 1 * DAY}
     assert named(control(stage), look(**complete)) == "archive"
-    assert named(control(stage), look(**complete), extend) is None
+    assert named(control(stage), look(**complete), extend) == "extend"
 
 
 def test_approval_is_waited_for_on_every_step() -> None:
@@ -173,15 +173,26 @@ def test_approval_is_waited_for_on_every_step() -> None:
 @pytest.mark.parametrize("cause", [VerdictCause.NO_WINNER, VerdictCause.UNSAFE_WIN])
 def test_the_planned_evidence_without_a_winner_archives_or_extends_to_twice_of_it(cause: VerdictCause) -> None:
     extend = msgspec.structs.replace(CONFIG, evidence=EvidenceConfig(inconclusive="extend"))
-    for fraction, at_once, extended in ((0.99, None, None), (1.0, "archive", None), (2.0, "archive", "archive")):
+    for fraction, at_once, extended in ((0.99, None, None), (1.0, "archive", "extend"), (2.0, "archive", "archive")):
         event = look(cause=cause, result="inconclusive", information_fraction=fraction)
         assert named(control(), event) == at_once
         assert named(control(), event, extend) == extended
+    event = look(cause=cause, result="inconclusive", information_fraction=1.0)
+    command = decided(control(), event, extend)
+    assert command is not None
+    assert "it goes on to 2 times the planned evidence" in command.reason
+    after = apply(control(), command, 1.0)
+    assert after.last is not None
+    assert after.last.decision == "extend"
+    assert after.rollouts[0].extended
+    assert apply(after, command, 2.0) is after
+    assert named(after, event, extend) is None, "an extension is told once"
+    assert named(control(paused=True), event, extend) is None
 
 
 def test_equivalent_keeps_the_champion_and_so_does_a_win_that_did_not_last() -> None:
     assert named(control(0), look(cause=VerdictCause.EQUIVALENT, result="equivalent")) == "archive"
-    assert named(control(), look(cause=VerdictCause.FADED_WIN, information_fraction=1.5)) is None
+    assert named(control(), look(cause=VerdictCause.FADED_WIN, information_fraction=1.5)) == "extend"
     assert named(control(), look(cause=VerdictCause.FADED_WIN, information_fraction=2.0)) == "archive"
     assert named(control(), look(information_fraction=2.0)) == "promote"
 

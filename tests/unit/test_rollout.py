@@ -76,6 +76,7 @@ COMMANDS = {
     "pause": order("pause"),
     "resume": order("resume"),
     "approve": order("approve"),
+    "extend": order("extend"),
     "promote": order("promote"),
     "rollback": order("rollback"),
     "abort": order("abort"),
@@ -84,7 +85,7 @@ COMMANDS = {
     "close": order("close"),
 }
 NONE = dict.fromkeys(
-    ("advance", "ramp", "allocate", "pause", "resume", "approve", "promote", "abort", "archive"), "no_rollout"
+    ("advance", "ramp", "allocate", "pause", "resume", "approve", "extend", "promote", "abort", "archive"), "no_rollout"
 )
 RUNS = {
     "challenge": "same",
@@ -94,6 +95,7 @@ RUNS = {
     "pause": "does",
     "resume": "same",
     "approve": "does",
+    "extend": "does",
     "promote": "does",
     "rollback": "does",
     "abort": "does",
