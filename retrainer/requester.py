@@ -91,12 +91,18 @@ class Requester:
 
     def _schedule(self, control: Control, view: View, found: list[Cause]) -> None:
         """Open a request for what the schedule says is due."""
-        if self._store.scheduled is None:
-            self._store.schedule(self._store.now or control.began)
         schedule, pace = self._runner.settings.schedule, causes.pace(view, found)
-        at = schedules.due(schedule, self._store.scheduled or 0.0, self._store.now, pace)
+        times = schedules.clock_times(schedule)
+        last = self._store.scheduled
+        if last is None:
+            self._store.schedule(last := self._store.now or control.began, times)
+        elif times != self._store.clock_times:
+            known = self._store.clock_times is not None  # an older release kept none
+            last = schedules.counted_from(schedule, last, self._store.now) if known else last
+            self._store.schedule(last, times)
+        at = schedules.due(schedule, last, self._store.now, pace)
         if at is not None and schedule is not None:
-            self._store.schedule(at)
+            self._store.schedule(at, times)
             critical = schedule.adaptive is not None and pace == "critical"
             self._store.open_request(requests.scheduled(at, urgent=critical))
 

@@ -30,7 +30,7 @@ _REMEDY = (
     "are forgotten"
 )
 
-_FACTS = ("now", "requests", "scheduled", "looks", "learned", "monitoring", "baseline", "configured")
+_FACTS = ("now", "requests", "scheduled", "clock_times", "looks", "learned", "monitoring", "baseline", "configured")
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, created_at REAL NOT NULL, status TEXT NOT NULL, "
@@ -132,6 +132,7 @@ class RetrainerStore:
         self.now = msgspec.json.decode(facts.get("now", b"0"), type=float)
         self.requests = msgspec.json.decode(facts.get("requests", b"{}"), type=dict[str, RetrainRequest])
         self.scheduled = msgspec.json.decode(facts.get("scheduled", b"null"), type=float | None)
+        self.clock_times = msgspec.json.decode(facts.get("clock_times", b"null"), type=str | None)
         self.looks = msgspec.json.decode(facts.get("looks", b"{}"), type=dict[str, Evaluation])
         self.learned = msgspec.json.decode(facts.get("learned", b"{}"), type=Facts)
         self.monitoring = msgspec.json.decode(facts.get("monitoring", b"true"), type=bool)
@@ -194,9 +195,10 @@ class RetrainerStore:
             self.learned = facts
             self._dirty = True
 
-    def schedule(self, at: float) -> None:
-        """The schedule's latest job was due at `at`; before the first, the time from which it counts."""
-        self.scheduled = at
+    def schedule(self, at: float, clock_times: str) -> None:
+        """The schedule's latest job was due at `at`; before the first, the time from which it counts. `clock_times`
+        are the schedule's, by which a later one is seen to be another."""
+        self.scheduled, self.clock_times = at, clock_times
         self._dirty = True
 
     def saw(self, look: Evaluation, running: Iterable[str]) -> None:

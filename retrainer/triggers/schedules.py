@@ -39,6 +39,21 @@ def _interval(schedule: ScheduleConfig, pace: Pace) -> float | None:
     return None if schedule.every is None or schedule.time is not None else float(schedule.every)
 
 
+def clock_times(schedule: ScheduleConfig | None) -> str:
+    """The times of the clock at which jobs are due, as a text; empty where there are none."""
+    if schedule is None or (schedule.time is None and schedule.cron is None):
+        return ""
+    return f"{schedule.expression} {schedule.timezone}{'' if schedule.every is None else f' {schedule.every:g}'}"
+
+
+def counted_from(schedule: ScheduleConfig | None, last: float, now: float) -> float:
+    """The time from which a schedule counts that is set at `now`, where `last` was the latest of the one before: what
+    its clock has shown before it was set is nothing missed."""
+    if not clock_times(schedule) or schedule is None:
+        return last
+    return max(last, now if schedule.every is None else now - schedule.every + _HALF_A_DAY)
+
+
 def due(schedule: ScheduleConfig | None, last: float, now: float, pace: Pace = "calm") -> float | None:
     """The latest time at which a job was due and none has run; None while none is due. Missed ones count as one."""
     if schedule is None or (at := next_due(schedule, last, pace)) > now:

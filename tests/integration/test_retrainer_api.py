@@ -230,6 +230,24 @@ async def test_what_is_not_there_and_what_is_not_ready_is_said(tmp_path: Path) -
             assert (await client.get("/healthz")).status_code == 200
 
 
+async def test_a_schedule_that_is_set_starts_at_its_next_time_and_not_for_those_before(tmp_path: Path) -> None:
+    now = retraining_data.START + 43 * retraining_data.DAY  # a midnight
+    async with retrainer(tmp_path) as loop, served(loop) as port:
+        await loop.publish(keys.DRIFT, retraining_data.drift(now, severity="LOW"))
+        await loop.worker.step()
+        daily = {"schedule_interval_days": 1, "schedule_time": "02:00"}
+        given = await port.client.post("/retraining/configure", json=daily)
+        assert given.status_code == 200, given.text
+        await loop.worker.step()
+        assert loop.store.jobs == {}
+        (next_,) = [c for c in (await port.get("check"))["conditions"] if c["trigger"] == "schedule"]
+        assert (next_["met"], next_["limit"]) == (False, now + 2 * 3600)
+        later = retraining_data.drift(now + 2 * 3600, severity="LOW", episode="later")
+        await loop.publish(keys.DRIFT, later)
+        await loop.worker.step()
+        assert [job.trigger for job in loop.store.jobs.values()] == ["schedule"]
+
+
 async def test_settings_by_their_known_names_hold_after_a_restart_and_are_taken_back_by_null(tmp_path: Path) -> None:
     async with retrainer(tmp_path) as loop, served(loop) as port:
         settings = {"model_name": "turning", "performance_threshold": 0.08, "max_retrain_frequency_hours": 3}

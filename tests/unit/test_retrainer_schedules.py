@@ -11,7 +11,7 @@ from gauntlet.config.retrain import AdaptiveConfig, ScheduleConfig
 from gauntlet.config.section import Seconds
 from retrainer.triggers.conditions import RetrainContext, check
 from retrainer.triggers.requests import manual, scheduled
-from retrainer.triggers.schedules import Pace, due, next_due
+from retrainer.triggers.schedules import Pace, clock_times, counted_from, due, next_due
 
 DAY = 86_400.0
 
@@ -52,6 +52,28 @@ def test_a_weekday_at_a_time_and_every_day() -> None:
     monday = ScheduleConfig(weekday="mon", time="02:30")
     assert times(monday, "2026-11-29T12:00", 2) == ["Mon 11-30 02:30", "Mon 12-07 02:30"]
     assert times(ScheduleConfig(time="02:30"), "2026-11-29T02:30", 2) == ["Mon 11-30 02:30", "Tue 12-01 02:30"]
+
+
+def test_what_the_clock_has_shown_before_a_schedule_was_set_is_nothing_missed() -> None:
+    """Set on a Friday at ten in the morning, nine days after the latest scheduled job."""
+    now = at("2026-11-27T10:00")
+    last = now - 9 * DAY
+    for schedule, first in (
+        (ScheduleConfig(weekday="sun", time="02:00"), "2026-11-29T02:00"),
+        (ScheduleConfig(time="02:00"), "2026-11-28T02:00"),
+        (ScheduleConfig(cron="0 2 1 * *"), "2026-12-01T02:00"),
+        (ScheduleConfig(every=Seconds(7 * DAY), time="02:00"), "2026-11-28T02:00"),
+        (ScheduleConfig(every=Seconds(14 * DAY), time="02:00"), "2026-12-02T02:00"),
+    ):
+        counted = counted_from(schedule, last, now)
+        assert due(schedule, counted, now) is None
+        assert next_due(schedule, counted) == at(first), schedule
+        assert counted_from(schedule, now + DAY, now) == now + DAY
+    for without in (None, ScheduleConfig(every=Seconds(7 * DAY)), ScheduleConfig(adaptive=AdaptiveConfig())):
+        assert (clock_times(without), counted_from(without, last, now)) == ("", last), "nine days are nine days"
+    named = [ScheduleConfig(time="02:00"), ScheduleConfig(time="02:00", timezone="Asia/Tokyo")]
+    named += [ScheduleConfig(time="02:00", every=Seconds(days * DAY)) for days in (7, 14)]
+    assert len({clock_times(each) for each in named}) == 4
 
 
 def test_a_cron_expression_in_its_time_zone() -> None:
