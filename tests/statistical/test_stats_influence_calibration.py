@@ -146,7 +146,9 @@ def run(world: World, rng: Rng, shares: Floats, drift: float, gap: float, nuisan
         champion = values[rows & ~treated]
         seen, total = seen + len(champion), total + champion.sum()
         metric.learn(treated, columns)
-    return score / information * metric.scale, math.sqrt(variance) / information * metric.scale
+    effect, error = score / information, math.sqrt(variance) / information
+    spread = metric.in_units(effect + error) - metric.in_units(effect - error)
+    return metric.in_units(effect), spread / 2.0
 
 
 def runs(world: World, shares: Floats, drift: float, gap: float, nuisance: float, times: int) -> tuple[Floats, Floats]:

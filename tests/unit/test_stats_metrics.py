@@ -70,7 +70,7 @@ def learned(kind: str, batches: int = 3, n: int = 700, seed: int = 0) -> Influen
 
 def state_of(found: Influence, kind: str) -> tuple[object, ...]:
     """What it has learned, as far as any answer shows it; NaNs are alike."""
-    return found.figures(), found.scale, repr(found.values(*rows(kind, 200, 51)).tolist())
+    return found.figures(), found.in_units(0.01), repr(found.values(*rows(kind, 200, 51)).tolist())
 
 
 REFERENCE: dict[str, Callable[[Floats, Floats], float]] = {
@@ -158,11 +158,9 @@ def test_numbers_have_the_mean_of_the_figures_on_the_past_they_come_from(kind: s
     champion, challenger = found.figures()
     assert champion is not None
     assert challenger is not None
-    difference = (values[treated].mean() - values[~treated].mean()) * found.scale
-    spread = found.scale * values.std() / math.sqrt(treated.sum())
-    # A quantile is curved between the arms.
-    close = 0.5 if kind in ("p50", "p99") else 0.15
-    assert difference == pytest.approx(challenger - champion, abs=close * spread + 1e-12)
+    difference = values[treated].mean() - values[~treated].mean()
+    spread = values.std() / math.sqrt(treated.sum())
+    assert found.in_units(difference) == pytest.approx(challenger - champion, abs=0.15 * found.in_units(spread) + 1e-12)
     if not kind.startswith("p") or kind in ("precision", "proportion"):
         assert values[~treated].mean() == pytest.approx(champion, rel=2e-3)
 

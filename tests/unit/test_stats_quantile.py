@@ -24,7 +24,7 @@ def test_a_quantile_is_tested_as_a_share_above_the_champions() -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.3])
-def test_the_scale_of_a_quantile_gives_its_own_units(shift: float) -> None:
+def test_a_difference_of_shares_is_told_in_the_units_of_the_quantile(shift: float) -> None:
     rng = np.random.default_rng(7)
     found = made("p95")
     score = information = 0.0
@@ -40,7 +40,7 @@ def test_the_scale_of_a_quantile_gives_its_own_units(shift: float) -> None:
     assert champion is not None
     assert challenger is not None
     gap = 80.0 * math.exp(0.5 * 1.6449) * (math.exp(shift) - 1.0)
-    assert score / information * found.scale == pytest.approx(gap, rel=0.1, abs=6.0)
+    assert found.in_units(score / information) == pytest.approx(gap, rel=0.1, abs=6.0)
 
 
 @pytest.mark.parametrize("grid", [VALUES, SCORES])
@@ -73,3 +73,16 @@ def test_a_histogram_reads_back_quantiles_within_its_relative_error() -> None:
     assert histogram.below(0, -1e9, VALUES) == 0.0
     assert histogram.below(0, 1e9, VALUES) == 1.0
     assert Histogram(1).quantile(0, 0.5, VALUES) is None
+
+
+def test_alike_shares_are_no_movement_and_those_beyond_all_rows_have_no_limit() -> None:
+    found = made("p90")
+    assert found.in_units(0.2) == 0.2  # before any row
+    found.learn(np.arange(2000) % 2 == 1, (np.repeat(np.linspace(1.0, 101.0, 1000), 2),))
+    assert found.in_units(0.0) == 0.0
+    assert found.in_units(-0.2) == pytest.approx(-20.0, abs=1.0)
+    assert found.in_units(0.05) == pytest.approx(5.0, abs=1.0)
+    assert found.in_units(0.15) == math.inf
+    assert found.in_units(-math.inf) == -math.inf
+    assert found.of_units(5.0) == pytest.approx(0.05, abs=0.01)
+    assert found.of_units(-5.0) == pytest.approx(-0.05, abs=0.01)

@@ -148,13 +148,20 @@ class Cell:
 
     @property
     def margin(self) -> float:
-        """The metric's margin in the units of the scores."""
-        return self.metric.margin / self.influence.scale
+        """The metric's margin in the units of the scores, at least 0."""
+        return abs(self.influence.of_units(-self.sign * self.metric.margin))
 
-    @property
-    def in_units(self) -> float:
-        """Factor from an effect of the scores to one in the metric's own units and sign."""
-        return self.sign * self.influence.scale
+    def in_units(self, effect: float) -> float:
+        """An effect of the scores (larger is better), or a limit of one, in the metric's own units and sign."""
+        return self.influence.in_units(self.sign * effect)
+
+    def effect_in_units(self, effect: float) -> float:
+        """As `in_units`; beyond all of the challenger's rows the difference of the two figures."""
+        found = self.in_units(effect)
+        champion, challenger = self.influence.figures()
+        if math.isfinite(found) or not math.isfinite(effect) or champion is None or challenger is None:
+            return found
+        return challenger - champion
 
     @property
     def discordant(self) -> float:

@@ -98,14 +98,13 @@ def _comparison(
     cell, arms = experiment.cells[key], (experiment.log.arms[0], experiment.log.arms[key.challenger])
     states, evidence = results.states, results.last.shown
     looks = int(states.looks[index])
-    effect = number(evidence.effect[index], cell.in_units) if looks else None
+    effect = number(cell.effect_in_units(float(evidence.effect[index]))) if looks else None
     limits = _limits(cell, float(states.lower[index]), float(states.upper[index]))
     # Limits that exclude the present effect stem from looks that could still decide; beside it they would mislead.
     contradictory = effect is not None and not _contains(limits[0], effect, limits[1])
     available = bool(evidence.available[index])
     clustered = available and evidence.clustered
-    lower_in_units = float(states.lower[index]) * cell.influence.scale
-    own = _of_boundary(float(states.stops.crossed[index]), cell.metric.margin, lower_in_units)
+    own = _of_boundary(float(states.stops.crossed[index]), cell.metric.margin, float(states.lower[index]))
     one = ArmComparison(
         challenger=arms[1],
         metric=cell.metric.name,
@@ -215,8 +214,8 @@ def _horizon(experiment: Experiment, one: ArmComparison) -> list[str]:
 
 def _limits(cell: Cell, lower: float, upper: float) -> tuple[float | None, float | None]:
     """Limits of the scores in the metric's own units and sign."""
-    low, high = number(lower, cell.in_units), number(upper, cell.in_units)
-    return (high, low) if cell.in_units < 0.0 else (low, high)
+    low, high = number(cell.in_units(lower)), number(cell.in_units(upper))
+    return (high, low) if cell.sign < 0.0 else (low, high)
 
 
 def _contains(lower: float | None, effect: float, upper: float | None) -> bool:
@@ -233,7 +232,7 @@ def _stopped(
     rows = int(results.stop_rows[index])
     point = next((point for point in results.history[index] if point.rows == rows), None)
     lower, upper = limits if point is None else (point.lower, point.upper)
-    effect = number(stops.effect[index], cell.in_units) or 0.0
+    effect = number(cell.effect_in_units(float(stops.effect[index]))) or 0.0
     if not _contains(lower, effect, upper):
         lower = upper = None
     return Stopped(int(stops.look[index]), rows, own, effect, lower, upper)

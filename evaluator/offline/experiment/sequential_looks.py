@@ -237,12 +237,11 @@ def _by_bets(
 
 def _point(rows: int, index: int, cell: Cell, states: States, looks: Looks) -> LookPoint:
     """One look in the metric's own units and sign."""
-    unit = cell.in_units
-    low, high = number(states.lower[index], unit), number(states.upper[index], unit)
+    low, high = (number(cell.in_units(float(limit[index]))) for limit in (states.lower, states.upper))
     bound_low, bound_high = number(-looks.bound_harm[index], cell.sign), number(looks.bound_win[index], cell.sign)
-    if unit < 0.0:
+    if cell.sign < 0.0:
         low, high, bound_low, bound_high = high, low, bound_high, bound_low
-    effect, z = number(looks.shown.effect[index], unit), number(looks.z[index], cell.sign)
+    effect, z = number(cell.effect_in_units(float(looks.shown.effect[index]))), number(looks.z[index], cell.sign)
     return LookPoint(rows, effect, low, high, z, bound_low, bound_high)
 
 

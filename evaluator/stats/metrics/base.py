@@ -63,10 +63,13 @@ class Influence(ABC):
     def _figure(self, arm: int) -> float | None:
         """One arm's value: 0 is the champion, 1 the challenger."""
 
-    @property
-    def scale(self) -> float:
-        """Factor from a difference of the numbers to the metric's own units."""
-        return 1.0
+    def in_units(self, difference: float) -> float:
+        """A difference of the arms' numbers in the metric's own units: 0 at 0, and the larger the larger it is."""
+        return difference
+
+    def of_units(self, movement: float) -> float:
+        """The difference of the arms' numbers that a movement in the metric's own units makes."""
+        return movement
 
     def paired_values(self, champion: Columns, challenger: Columns) -> tuple[Floats, Floats]:
         """Both arms' numbers of requests that both have answered, (n,) each; NaN in both where either has none."""

@@ -7,6 +7,7 @@ Invariant: the threshold comes from earlier batches, so what is tested is exactl
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -151,22 +152,21 @@ class Histogram:
 # Rows of the champion on the rarer side of its quantile that a threshold needs, and that its fading past should hold.
 _FEWEST_BEYOND: Final = 5.0
 _MEMORY_BEYOND: Final = 20.0
-# The density is read over a quarter of the rarer side, up and down: more if that is under 50 rows, but half at most.
-_BAND: Final = 0.25
-_BAND_ROWS: Final = 50.0
-_WIDEST_BAND: Final = 0.5
 
 
 class QuantileInfluence(Influence):
-    """Y = 1 for a row above the champion's past quantile at `level`, else 0."""
+    """Y = 1 for a row above the champion's past quantile at `level`, else 0.
+
+    A difference of such shares is told as a movement of the quantile by the challenger's own distribution F₁ from the
+    champion's quantile q₀ on (Woodruff 1952): F₁⁻¹(F₁(q₀) + d) − q₀. It is 0 where the shares are alike, whatever ramp
+    and drift have made of the arms' totals; and where they are not confounded, it is the difference of the quantiles.
+    """
 
     def __init__(self, level: float, kind: str = "quantile") -> None:
         super().__init__(kind)
         self.level = level
         self._seen = Histogram(2)  # by arm
         self._recent = Histogram(1)  # champion, fading
-        # Σ n₀n₁/n over batches with a threshold, and the same times the champion's density there.
-        self._weights = np.zeros(2)
 
     def _numbers(self, treated: Bools, columns: Columns) -> Bools | None:
         threshold = self._recent.quantile(0, self.level, VALUES) if self._ripe() else None
@@ -175,30 +175,31 @@ class QuantileInfluence(Influence):
     def _learn(self, treated: Bools, present: Bools, columns: Columns) -> None:
         batch = Histogram(2)
         batch.add(treated[present].astype(np.int64), VALUES.buckets(columns[0][present]))
-        champion, challenger = (float(n) for n in batch.counts.sum(axis=1))
-        low, high = self._around(self._recent) if self._ripe() else (0.0, 0.0)
-        if champion and challenger and high > low:
-            weight = champion * challenger / (champion + challenger)
-            inside = np.count_nonzero(present & ~treated & (columns[0] > low) & (columns[0] <= high))
-            self._weights = self._weights + np.array([weight, weight * inside / champion / (high - low)])
         self._seen.add_counts(batch.lowest, batch.counts)
-        self._recent.counts *= self._fading(champion)
+        self._recent.counts *= self._fading(float(batch.counts[0].sum()))
         self._recent.add_counts(batch.lowest, batch.counts[:1])
 
     def _figure(self, arm: int) -> float | None:
         """Within 0.8 % of the quantile of the rows themselves."""
         return self._seen.quantile(arm, self.level, VALUES)
 
-    @property
-    def scale(self) -> float:
-        """Movement of the quantile per unit of difference in the shares; 1 while unknown.
+    def in_units(self, difference: float) -> float:
+        """How far the challenger's quantile is from the champion's; infinite beyond all of the challenger's rows."""
+        here, there = self.figures()
+        if here is None or there is None:
+            return difference
+        share = self._seen.below(1, here, VALUES) + difference
+        if not 0.0 < share < 1.0:
+            return math.copysign(math.inf, difference)
+        movement = (self._seen.quantile(1, share, VALUES) or 0.0) - here
+        return max(movement, 0.0) if difference > 0.0 else min(movement, 0.0) if difference < 0.0 else 0.0
 
-        One over the champion's mean density around the thresholds while they were in force, times the change of density
-        on the way to the challenger's quantile: F₁(q₁) − F₁(q₀) = ∫ f₁ from q₀ to q₁.
-        """
-        weight, density = self._weights
-        slope = float(weight / density) if density > 0.0 else self._slope()
-        return 1.0 if slope is None else slope * self._bend()
+    def of_units(self, movement: float) -> float:
+        """The challenger's rows on that way from the champion's quantile, as a share."""
+        here, there = self.figures()
+        if here is None or there is None:
+            return movement
+        return self._seen.below(1, here + movement, VALUES) - self._seen.below(1, here, VALUES)
 
     @property
     def _rarer(self) -> float:
@@ -209,32 +210,3 @@ class QuantileInfluence(Influence):
 
     def _fading(self, rows: float) -> float:
         return float(fading(rows * min(1.0, MEMORY * self._rarer / _MEMORY_BEYOND)))
-
-    def _around(self, champion: Histogram) -> tuple[float, float]:
-        """Where the champion's density is read: its quantile ± the step to the nearer end of the band.
-
-        Of the two sides of a tail that is the one with rows; reaching as far as the other would flatten the slope.
-        """
-        enough = _BAND_ROWS / float(champion.counts[0].sum())
-        band = min(max(_BAND * self._rarer, enough), _WIDEST_BAND * self._rarer)
-        low, here, high = (champion.quantile(0, self.level + step, VALUES) or 0.0 for step in (-band, 0.0, band))
-        step = min(here - low, high - here)
-        return here - step, here + step
-
-    def _slope(self) -> float | None:
-        """One over the champion's density at its quantile over all rows."""
-        if not self._seen.counts[:1].any():
-            return None
-        low, high = self._around(self._seen)
-        share = self._seen.below(0, high, VALUES) - self._seen.below(0, low, VALUES)
-        return (high - low) / share if high > low and share > 0.0 else None
-
-    def _bend(self) -> float:
-        """Slope on the way to the challenger's quantile over the champion's own, as far as rows lie between them."""
-        here, there = self.figures()
-        own = self._slope()
-        if here is None or there is None or own is None:
-            return 1.0
-        between = abs(self._seen.below(1, there, VALUES) - self._seen.below(1, here, VALUES))
-        prior = _BAND_ROWS / float(self._seen.counts[1].sum())
-        return (abs(there - here) / own + prior) / (between + prior)
