@@ -45,7 +45,7 @@ class _Phase(Enum):
     WHOLE = 3  # all of it: it is being answered, or was
 
 
-class Door:
+class SharedLimits:
     """What the connections of one server share: their limits, and what bodies in arrival hold in memory."""
 
     def __init__(self, limits: HttpConfig, max_body_bytes: int) -> None:
@@ -118,19 +118,19 @@ class Door:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection that keeps to the limits of its `Door`.
+    """A connection that keeps to the limits of its `SharedLimits`.
 
     A request that arrives in one read, as nearly all do, costs no timer: they run for requests in parts only.
     """
 
-    def __init__(self, door: Door, *args: Any, **options: Any) -> None:
+    def __init__(self, shared: SharedLimits, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._door = door
+        self._shared = shared
         self._phase = self._timed = _Phase.WHOLE
         self._moved = False  # whether the read in hand has begun a message or ended its head
         self._wire = 0  # bytes of reads that brought nothing but more of this head, or of this body
         self._payload = 0  # bytes of this body
-        self._held = 0  # how many of them the door knows of
+        self._held = 0  # how many of them are counted there
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -141,7 +141,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._phase = _Phase.NOTHING
         self._watch()
         try:
-            self._door.admit(self)
+            self._shared.admit(self)
         except HttpRefusal as refusal:
             self._refuse(refusal)
 
@@ -176,14 +176,14 @@ class LimitedProtocol(HttpToolsProtocol):
         """Hold a request in parts within the limits that its callbacks don't see."""
         if not self._moved:  # else how much of this read is its own is not known; it is one read at most
             self._wire += size
-        slack = self._door.limits.max_header_bytes
+        slack = self._shared.limits.max_header_bytes
         if self._wire > slack + _EXCESS * self._payload:
             if self._phase is not _Phase.BODY:
-                self._door.refuse_head(f"request line and headers are larger than http.max_header_bytes = {slack}")
+                self._shared.refuse_head(f"request line and headers are larger than http.max_header_bytes = {slack}")
             raise HttpRefusal(413, "body_too_large", "the body is framing rather than content: send larger chunks")
         more, self._held = self._payload - self._held, self._payload
         if more:
-            self._door.hold(more)
+            self._shared.hold(more)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -194,13 +194,13 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._door.check_head(self.url, self.headers)
+        self._shared.check_head(self.url, self.headers)
         super().on_headers_complete()
         self._phase, self._moved, self._wire = _Phase.BODY, True, 0
 
     def on_body(self, body: bytes) -> None:
         self._payload += len(body)
-        self._door.check_body(self._payload)
+        self._shared.check_body(self._payload)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -212,7 +212,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _watch(self) -> None:
         """Let the timer of the present phase run, and no other."""
         self._timed = self._phase
-        seconds = self._door.seconds.get(self._phase)
+        seconds = self._shared.seconds.get(self._phase)
         self._set_timer(seconds, self._late)
         if self._phase is not _Phase.BODY:
             self._release()
@@ -230,7 +230,7 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             part = "headers" if self._phase is _Phase.HEAD else "body"
             setting = "header_timeout" if self._phase is _Phase.HEAD else "body_timeout"
-            seconds = self._door.seconds[self._phase]
+            seconds = self._shared.seconds[self._phase]
             reason = f"the request's {part} did not arrive within http.{setting} = {seconds:g} s"
             self._refuse(HttpRefusal(408, "request_timeout", reason, retriable=True))
 
@@ -239,7 +239,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._set_timer(float(self._door.limits.write_timeout), self.transport.abort)
+        self._set_timer(float(self._shared.limits.write_timeout), self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -300,7 +300,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._end(0.0)
 
     def _close(self) -> None:
-        self._end(float(self._door.limits.write_timeout))
+        self._end(float(self._shared.limits.write_timeout))
         self.transport.close()
 
     def _end(self, seconds: float) -> None:
@@ -312,13 +312,13 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _release(self) -> None:
         if self._held:
-            self._door.hold(-self._held)
+            self._shared.hold(-self._held)
             self._held = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._ended and self._phase in (_Phase.HEAD, _Phase.BODY):
             telemetry.REFUSED.labels("unrouted", "incomplete_request").inc()
-        self._door.connections.discard(self)
+        self._shared.connections.discard(self)
         self._end(0.0)
         self._set_timer(None, None)
         super().connection_lost(exc)

@@ -14,7 +14,7 @@ import uvicorn
 
 from gauntlet.config import HttpConfig
 from gauntlet.errors import ConfigError
-from gauntlet.http_protocol import Door
+from gauntlet.http_protocol import SharedLimits
 from gauntlet.structured_logging import get_logger
 
 _log = get_logger("gauntlet.http")
@@ -122,7 +122,7 @@ def _server(app: App, limits: HttpConfig, max_body_bytes: int) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            http=Door(limits, max_body_bytes).protocol(),  # type: ignore[arg-type]
+            http=SharedLimits(limits, max_body_bytes).protocol(),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,

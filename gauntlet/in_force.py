@@ -18,7 +18,7 @@ from gauntlet.config.retraining_names import named_settings
 from gauntlet.config.section import span
 from gauntlet.config.takes_effect import A_NEW_ONE, COUNTED, TakesEffect, effect_of, flat, recounted
 from gauntlet.errors import ConfigError, ModelUnusable, StateUnavailable
-from gauntlet.registry import Version, candidate
+from gauntlet.registry import Version, new_version
 from gauntlet.registry.artifact import AUTO, Feature, sha256
 from gauntlet.rollout import Control, Rollout, Stage
 from gauntlet.state import StateStore, decoded
@@ -343,7 +343,7 @@ def _model(config: Config, versions: list[Version], champion: str) -> Difference
     effect, remedy = effect_of("champion.model")
     try:
         if not same:
-            candidate.read(config, adapters.registry(config), champion, source)
+            new_version.read(config, adapters.registry(config), champion, source)
     except ModelUnusable as error:
         remedy = f"it can't be made a version: {error}; put that right, or {A_NEW_ONE}"
     return Difference(

@@ -12,7 +12,7 @@ from gauntlet.types import Severity
 from retrainer.jobs.job_dir import Answer
 
 WORSE = 0.02
-"""By how much a candidate has to be behind the champion on the holdout, in the primary metric, to be told of."""
+"""By how much a challenger has to be behind the champion on the holdout, in the primary metric, to be told of."""
 
 _KINDS: dict[str, tuple[Severity, str]] = {
     "training_timeout": (Severity.HIGH, "find out what training waits for, or raise retrain.time_limit"),

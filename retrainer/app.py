@@ -23,7 +23,7 @@ from gauntlet.structured_logging import get_logger
 from retrainer import worker
 from retrainer.api import openapi
 from retrainer.api.http_api import RetrainingRoutes
-from retrainer.api.operations import Desk
+from retrainer.api.operations import RunningOperations
 
 _log = get_logger("gauntlet.retrainer")
 
@@ -34,24 +34,24 @@ _OPEN = ("/metrics", "/healthz")
 
 async def serve(config: Config, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises `GauntletError` when it can't start."""
-    desk = Desk()
-    app = application(config, desk)
+    running = RunningOperations()
+    app = application(config, running)
     host, port = config.observe.host, config.observe.retrainer_port
     with http_server.listen(host, port, "observe.retrainer_port") as listener:
         url = http_server.publish(listener, Path(config.data) / "retrainer.address")
         _log.info("listening", url=url, next="serving")
         answering = asyncio.create_task(http_server.serve(app, listener, config.http, _MAX_BODY_BYTES, stop))
         try:
-            await worker.serve(config, stop, desk)
+            await worker.serve(config, stop, running)
         finally:
             stop.set()
             await answering
 
 
-def application(config: Config, desk: Desk) -> http_server.App:
+def application(config: Config, running: RunningOperations) -> http_server.App:
     """The ASGI application: the API, its document, and the metrics."""
     app = operator_app("retrainer")
-    app.include_router(RetrainingRoutes(config.experiment, ApiKeys(config.keys), desk).api)
+    app.include_router(RetrainingRoutes(config.experiment, ApiKeys(config.keys), running).api)
 
     @functools.cache
     def document() -> dict[str, Any]:

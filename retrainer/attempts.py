@@ -15,7 +15,7 @@ import msgspec
 from retrainer.store import JobRecord
 
 
-class Past(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Counts over the jobs. `attempts`: jobs against the champion by the recipe with the most of them; `failures`:
     rounds in a row of which every job failed; `unanswered`: the requests whose latest round did. Times are event times.
     """
@@ -27,7 +27,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     last_attempt_ended: float | None = None
 
 
-def past(jobs: Iterable[JobRecord], champion: str) -> Past:
+def attempt_history(jobs: Iterable[JobRecord], champion: str) -> AttemptHistory:
     """What `jobs` count for while `champion` serves."""
     known = sorted(jobs, key=lambda job: (job.created_at, job.request, job.id))
     tried = [job for job in known if job.status != "failed"]
@@ -35,7 +35,7 @@ def past(jobs: Iterable[JobRecord], champion: str) -> Past:
     for (_, request), round_ in groupby(known, key=lambda job: (job.created_at, job.request)):
         latest[request] = all(job.status == "failed" for job in round_)
         failures = failures + 1 if latest[request] else 0
-    return Past(
+    return AttemptHistory(
         attempts=max(Counter(job.recipe for job in tried if job.champion == champion).values(), default=0),
         failures=failures,
         unanswered=frozenset(request for request, failed in latest.items() if failed),

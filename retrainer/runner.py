@@ -107,7 +107,7 @@ class JobRunner:
         return self.view(control).context
 
     def _context(self, control: Control) -> RetrainContext:
-        past, live = attempts.past(self._store.jobs.values(), control.champion), self._store.live
+        past, live = attempts.attempt_history(self._store.jobs.values(), control.champion), self._store.live
         return RetrainContext(
             now=self._store.now,
             champion=control.champion,

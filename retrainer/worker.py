@@ -30,7 +30,7 @@ from gauntlet.structured_logging import LimitedLog, get_logger
 from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Severity
 from retrainer import registry_sync
-from retrainer.api.operations import Desk, Operations
+from retrainer.api.operations import Operations, RunningOperations
 from retrainer.control_client import ControlClient
 from retrainer.decisions import decide
 from retrainer.notify.notifier import Notifier
@@ -54,20 +54,20 @@ _PAUSED = "decisions_paused"
 _HELD = "the allocation stays as it is; trying again"
 
 
-async def serve(config: Config, stop: asyncio.Event, desk: Desk | None = None) -> None:
-    """Run the retrainer until `stop` is set. Outages are waited out; only a cancellation ends it otherwise. `desk`
+async def serve(config: Config, stop: asyncio.Event, running: RunningOperations | None = None) -> None:
+    """Run the retrainer until `stop` is set. Outages are waited out; only a cancellation ends it otherwise. `running`
     shows others how it can be asked.
 
     Raises `ConfigError` for a target of `notify` that can't be told of anything.
     """
-    desk, told = desk if desk is not None else Desk(), targets(config.notify)
+    running, told = running or RunningOperations(), targets(config.notify)
     backoff, problems = _FIRST_BACKOFF, status.Problems("retrainer")
     faults = Faults(problems, _log)
     while not stop.is_set():
         try:
             async with AsyncExitStack() as stack:
                 worker = await _open(config, told, problems, stack)
-                with desk.attended(worker.operations):
+                with running.serve(worker.operations):
                     await worker.run(stop)
         except OUTAGES as error:
             backoff = min(2 * backoff, _LONGEST_BACKOFF)
@@ -202,7 +202,7 @@ class Worker:
         return bool(found)
 
     async def _hear_of_quality(self) -> None:
-        """Take up the quality that the evaluator reports now; while it can't be asked, what it has told last."""
+        """Take up the quality that the evaluator reports now; while it can't be asked, what it told last."""
         key = keys.evaluator_progress(self._experiment)
         with contextlib.suppress(GauntletError):
             version, value = await self._state.get(key)

@@ -9,7 +9,7 @@ import time
 from gauntlet import adapters, first_start
 from gauntlet.cli import load_config
 from gauntlet.config import Config
-from gauntlet.registry import candidate
+from gauntlet.registry import new_version
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ async def register(config: Config, model: str, note: str, *, allow_pickle: bool,
     """
     record = await first_start.ensure(config)
     registry = adapters.registry(config)
-    predictor = candidate.read(config, registry, record.champion, model, allow_pickle=allow_pickle)
+    predictor = new_version.read(config, registry, record.champion, model, allow_pickle=allow_pickle)
     reference = first_start.reference_of(config, predictor) if with_reference else None
     entry = registry.register(
         model,

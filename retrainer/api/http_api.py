@@ -18,7 +18,7 @@ from gauntlet.auth import ApiKeys
 from gauntlet.errors import BadInput, ConfigError
 from gauntlet.operator_app import Reason, guarded_route, json_response
 from gauntlet.reason import LONGEST
-from retrainer.api.operations import Desk, Operations
+from retrainer.api.operations import Operations, RunningOperations
 
 _Remark = Annotated[str, Field(max_length=LONGEST), AfterValidator(str.strip)]
 _NO_SETTINGS = ("model_name", "model", "reason")
@@ -57,9 +57,9 @@ class InitializeBody(SwitchBody):
 class RetrainingRoutes:
     """The routes of one experiment's retrainer, in `api`."""
 
-    def __init__(self, model: str, api_keys: ApiKeys, desk: Desk) -> None:
+    def __init__(self, model: str, api_keys: ApiKeys, running: RunningOperations) -> None:
         self._model = model
-        self._desk = desk
+        self._running = running
         self.api = APIRouter(prefix="/retraining", tags=["retraining"], route_class=guarded_route(api_keys))
         self.api.get("/status")(self.status)
         self.api.post("/configure")(self.configure)
@@ -180,7 +180,7 @@ class RetrainingRoutes:
         """Whom to ask. Raises `BadInput` for a model that is not trained here; `StateUnavailable`."""
         if model != self._model:
             raise BadInput(f"no model {model!r} here; this retrainer trains {self._model!r}", code="unknown_model")
-        return self._desk.operations
+        return self._running.operations
 
 
 def _remark(value: object) -> str:

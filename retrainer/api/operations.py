@@ -45,15 +45,15 @@ TURN_SECONDS = 10.0
 _LONGEST_SHOWN = 200
 
 
-class Desk:
-    """Where the operations of the worker that runs now are found; there are none while its files can't be opened."""
+class RunningOperations:
+    """The operations of the worker that runs now; there are none while its files can't be opened."""
 
     def __init__(self) -> None:
         self._present: Operations | None = None
 
     @contextlib.contextmanager
-    def attended(self, operations: Operations) -> Iterator[None]:
-        """While this lasts, these are they."""
+    def serve(self, operations: Operations) -> Iterator[None]:
+        """While this lasts, these are the ones that are found."""
         self._present = operations
         try:
             yield

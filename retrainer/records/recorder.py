@@ -43,7 +43,7 @@ _SLOW_SECONDS = 10.0
 _NEXT = "decisions go on; written when the database answers"
 
 
-class News(NamedTuple):
+class Unwritten(NamedTuple):
     """What is not written yet; `history` begins with the last version of the control record that is."""
 
     jobs: list[JobRecord]
@@ -108,7 +108,7 @@ class Recorder:
         if version > self._decided:
             # From the last known one on, which is where the next comes from.
             history = await control.history(self._state, self._config.experiment, max(0, self._decided - 1))
-        news = News(
+        unwritten = Unwritten(
             jobs=[job for id, job in self._store.committed.items() if self._jobs.get(id) is not job],
             suggestions=[
                 request
@@ -118,13 +118,13 @@ class Recorder:
             history=history,
             deliveries=self._deliveries(self._delivered),
         )
-        if not any(news):
+        if not any(unwritten):
             return
-        await self._patiently(self._write, database, record.began, news)
-        self._jobs |= {job.id: job for job in news.jobs}
-        self._suggested |= {request.id: request for request in news.suggestions}
+        await self._patiently(self._write, database, record.began, unwritten)
+        self._jobs |= {job.id: job for job in unwritten.jobs}
+        self._suggested |= {request.id: request for request in unwritten.suggestions}
         self._decided = max(version, self._decided)
-        self._delivered = max([delivery.number for delivery in news.deliveries], default=self._delivered)
+        self._delivered = max([delivery.number for delivery in unwritten.deliveries], default=self._delivered)
 
     async def _patiently(self, call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """The call in a thread; one that takes long is told of, and waited for: there is never a second beside it."""
@@ -146,15 +146,15 @@ class Recorder:
         database.migrate()
         return database, database.latest_decision(**rows.origin(self._config.experiment, began))
 
-    def _write(self, database: Database, began: float, news: News) -> None:
+    def _write(self, database: Database, began: float, unwritten: Unwritten) -> None:
         origin = rows.origin(self._config.experiment, began)
-        events = [*map(rows.of_event, news.jobs), *map(rows.of_suggestion, news.suggestions)]
+        events = [*map(rows.of_event, unwritten.jobs), *map(rows.of_suggestion, unwritten.suggestions)]
         database.write(
             {
                 "model_retraining_events": [origin | row for row in events],
-                "retraining_jobs": [origin | rows.of_job(job) for job in news.jobs],
-                "decisions": [origin | row for row in self._decisions(news.history)],
-                "deliveries": [origin | rows.of_delivery(delivery) for delivery in news.deliveries],
+                "retraining_jobs": [origin | rows.of_job(job) for job in unwritten.jobs],
+                "decisions": [origin | row for row in self._decisions(unwritten.history)],
+                "deliveries": [origin | rows.of_delivery(delivery) for delivery in unwritten.deliveries],
             }
         )
 

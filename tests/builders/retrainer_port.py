@@ -12,7 +12,7 @@ import httpx
 from builders import retraining_data
 from builders.retrainer_loop import RetrainerLoop
 from gauntlet import keys
-from retrainer.api.operations import Desk
+from retrainer.api.operations import RunningOperations
 from retrainer.app import application
 
 MODEL = "/retraining/turning"
@@ -41,9 +41,9 @@ async def served(
     loop: RetrainerLoop, client: str = "127.0.0.1", headers: dict[str, str] | None = None
 ) -> AsyncIterator[Port]:
     """The API beside a worker that is turned by the test."""
-    desk = Desk()
-    with desk.attended(loop.worker.operations):
-        transport = httpx.ASGITransport(application(loop.config, desk), client=(client, 1))  # type: ignore[arg-type]
+    running = RunningOperations()
+    with running.serve(loop.worker.operations):
+        transport = httpx.ASGITransport(application(loop.config, running), client=(client, 1))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as found:
             yield Port(loop, found)
 

@@ -15,7 +15,7 @@ from builders.retrainer_port import MODEL, WHY, retrainer, served
 from gauntlet import keys
 from gauntlet.config import KeyConfig
 from gauntlet.types import Role
-from retrainer.api.operations import Desk
+from retrainer.api.operations import RunningOperations
 from retrainer.app import application
 
 pytestmark = pytest.mark.asyncio
@@ -223,7 +223,7 @@ async def test_what_is_not_there_and_what_is_not_ready_is_said(tmp_path: Path) -
                     busy = await port.post("trigger")
                     assert (busy.status_code, busy.json()["error"]["code"]) == (503, "busy")
                 assert (await port.client.get("/retraining/status")).status_code == 200, "questions wait for nothing"
-        transport = httpx.ASGITransport(application(loop.config, Desk()))  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(application(loop.config, RunningOperations()))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             early = await client.get("/retraining/status")
             assert (early.status_code, early.json()["error"]["retriable"]) == (503, True)

@@ -19,7 +19,7 @@ from gauntlet.operator_app import operator_app
 from gauntlet.reason import stated
 from gauntlet.types import Role
 from retrainer.api.http_api import RetrainingRoutes
-from retrainer.api.operations import Desk
+from retrainer.api.operations import RunningOperations
 from router.admin import AdminRoutes
 
 ENVIRON = {"VIEWER": "a-viewers-key-of-32-characters-00", "OPERATOR": "an-operators-key-of-32-characters"}
@@ -27,7 +27,7 @@ KEYS = ApiKeys([KeyConfig(name=name.lower(), role=Role(name.lower()), env=name) 
 CONFIG = parse("experiment: test\ntask: classification\nchampion: {model: unused.skops}\n")
 NOWHERE: Any = None
 ROUTERS = {
-    "retrainer": RetrainingRoutes("test", KEYS, Desk()).api,
+    "retrainer": RetrainingRoutes("test", KEYS, RunningOperations()).api,
     "router": AdminRoutes(CONFIG, NOWHERE, NOWHERE, NOWHERE, KEYS, NOWHERE, NOWHERE, NOWHERE).api,
 }
 ROUTES = [

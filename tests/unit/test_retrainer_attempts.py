@@ -2,7 +2,7 @@
 
 from builders.retraining_records import job
 
-from retrainer.attempts import Past, past
+from retrainer.attempts import AttemptHistory, attempt_history
 from retrainer.jobs.job_dir import Answer
 
 FAILED = Answer(error="not enough labelled rows")
@@ -11,27 +11,27 @@ FAILED = Answer(error="not enough labelled rows")
 def test_a_failed_job_is_no_attempt_and_starts_no_cool_down() -> None:
     completed = job(1)
     failed = job(2, status="failed", answer=FAILED)
-    found = past([completed, failed], completed.champion)
+    found = attempt_history([completed, failed], completed.champion)
     assert (found.attempts, found.failures) == (1, 1)
     assert found.unanswered == {failed.request}
     assert found.last_attempt_ended == completed.ended_at
     assert found.last_started == failed.created_at
-    assert past([failed], completed.champion).last_attempt_ended is None
-    assert past([], "v1") == Past()
+    assert attempt_history([failed], completed.champion).last_attempt_ended is None
+    assert attempt_history([], "v1") == AttemptHistory()
 
 
 def test_aborted_and_cancelled_jobs_and_those_on_their_way_count() -> None:
     jobs = [job(number, status=status) for number, status in enumerate(("aborted", "cancelled", "running"), 1)]
-    found = past(jobs, jobs[0].champion)
+    found = attempt_history(jobs, jobs[0].champion)
     assert (found.attempts, found.failures, found.unanswered) == (3, 0, frozenset())
-    assert past(jobs, "another").attempts == 0
+    assert attempt_history(jobs, "another").attempts == 0
 
 
 def test_a_round_fails_when_all_its_jobs_do_and_one_that_does_not_ends_the_row() -> None:
     first = [job(1, status="failed", answer=FAILED, recipe=recipe) for recipe in ("60d", "all")]
     second = job(2, status="failed", answer=FAILED)
-    assert past([*first, second], "v1").failures == 2
+    assert attempt_history([*first, second], "v1").failures == 2
     half = [first[0], job(1, recipe="all")]
-    found = past([*half, second], half[1].champion)
+    found = attempt_history([*half, second], half[1].champion)
     assert (found.failures, found.unanswered, found.attempts) == (1, {second.request}, 1)
-    assert past([*first, second, job(3)], "v1").failures == 0
+    assert attempt_history([*first, second, job(3)], "v1").failures == 0
