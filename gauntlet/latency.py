@@ -17,7 +17,7 @@ _ROUNDING = 1e-9
 class Latency:
     """Seconds of a batch by each model (medians), and the median ratio of challenger to champion in paired runs.
 
-    slower: more of the runs are slower than chance explains.
+    slower: more of the runs are slower than chance explains, by more than was asked about.
     """
 
     baseline: float
@@ -29,12 +29,16 @@ class Latency:
 
 
 def timed(
-    champion: Callable[[], object], challenger: Callable[[], object], rows: int, clock: Callable[[], float]
+    champion: Callable[[], object],
+    challenger: Callable[[], object],
+    rows: int,
+    clock: Callable[[], float],
+    most: float = 0.0,
 ) -> Latency:
     """How much longer the challenger takes for the same rows: each model `_RUNS` times in turn, so that a busy
     machine slows both, fewer where that takes too long; the first call of each warms up.
 
-    `rows` is what one call predicts; `clock` gives seconds.
+    `rows` is what one call predicts; `clock` gives seconds; `most` as in `latency`.
     """
     champion(), challenger()
     before: list[float] = []
@@ -45,15 +49,16 @@ def timed(
             start = clock()
             call()
             seconds.append(clock() - start)
-    return latency(before, after, rows)
+    return latency(before, after, rows, most)
 
 
-def latency(champion: Sequence[float], challenger: Sequence[float], rows: int) -> Latency:
-    """The latencies from seconds of paired runs, each above 0. `slower` is the sign test at 5 %, one-sided."""
+def latency(champion: Sequence[float], challenger: Sequence[float], rows: int, most: float = 0.0) -> Latency:
+    """The latencies from seconds of paired runs, each above 0. `slower` is the sign test at 5 %, one-sided, of a ratio
+    above 1 + `most`."""
     from scipy.special import bdtrc
 
     ratios = [after / before for before, after in zip(champion, challenger, strict=True)]
-    slower = sum(ratio > 1 for ratio in ratios)
+    slower = sum(ratio > 1 + most for ratio in ratios)
     chance = float(bdtrc(slower - 1, len(ratios), 0.5)) if slower else 1.0
     return Latency(median(champion), median(challenger), median(ratios), chance <= _LEVEL, rows, len(ratios))
 

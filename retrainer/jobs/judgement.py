@@ -14,6 +14,9 @@ from retrainer.jobs import holdout_gate, training
 from retrainer.jobs.dataset import JobRows
 from retrainer.jobs.job_dir import Answer
 
+_NEGLIGIBLE_SECONDS = 0.001
+"""For a batch: a request costs more by itself, and two equal models differ by parts of it, as they lie in memory."""
+
 
 def judge_holdout(
     config: Config, champion: Predictor, challenger: Predictor, holdout: JobRows
@@ -23,8 +26,10 @@ def judge_holdout(
     Raises `TrainingError` where a model has no usable answers.
     """
     compared, outputs = _compare(config, champion, challenger, holdout)
-    latency, most = _timed(champion, challenger, holdout), config.retrain.max_latency_increase
-    quick, reason = (True, "") if most is None else fast_enough(latency, most)
+    most = config.retrain.max_latency_increase
+    latency = _timed(champion, challenger, holdout, most or 0.0)
+    alike = most is None or latency.candidate - latency.baseline < _NEGLIGIBLE_SECONDS
+    quick, reason = (True, "") if alike else fast_enough(latency, most or 0.0)
     reasons = compared.reasons if quick else [*compared.reasons, f"{reason} (retrain.max_latency_increase)"]
     times = {"champion_ms": 1e3 * latency.baseline, "challenger_ms": 1e3 * latency.candidate, "ratio": latency.ratio}
     answer = Answer(
@@ -76,10 +81,11 @@ def _compare(
     return found, ours
 
 
-def _timed(champion: Predictor, challenger: Predictor, holdout: JobRows) -> Latency:
+def _timed(champion: Predictor, challenger: Predictor, holdout: JobRows, most: float) -> Latency:
     """Both models on the same batch."""
     batch = holdout.features[:BATCH]
-    return timed(lambda: champion.predict(batch), lambda: challenger.predict(batch), len(batch), time.perf_counter)
+    calls = (lambda: champion.predict(batch)), (lambda: challenger.predict(batch))
+    return timed(*calls, len(batch), time.perf_counter, most)
 
 
 def _holdout(compared: holdout_gate.GateAnswer) -> dict[str, float]:

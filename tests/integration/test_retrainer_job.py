@@ -105,6 +105,7 @@ async def test_a_model_that_answers_more_slowly_is_refused(tmp_path: Path, most:
     answer = await run(await order(config, now))
     assert (answer.accepted, answer.version is not None) == (accepted, accepted)
     assert answer.metrics["latency"]["ratio"] > 2
+    assert answer.metrics["latency"]["challenger_ms"] > answer.metrics["latency"]["champion_ms"] + 1
     assert ("more than the +10% allowed (retrain.max_latency_increase)" in answer.reason) is not accepted
 
 

@@ -127,6 +127,8 @@ def test_latency_is_the_median_of_paired_runs_and_chance_is_told_from_slowness()
     assert (found.ratio, found.slower) == (pytest.approx(1.1), False), "4 of 5 are no more than chance"
     assert latency([1.0] * 5, [1.2] * 5, 100).slower
     assert not latency([1.0] * 4, [1.2] * 4, 100).slower
+    assert latency([1.0] * 5, [1.2] * 5, 100, most=0.1).slower
+    assert not latency([1.0] * 5, [1.2] * 5, 100, most=0.2).slower
 
 
 def test_both_models_are_timed_in_turn_by_the_clock_that_is_given() -> None:
