@@ -7,6 +7,7 @@ do not depend on it.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ from evaluator.service.design import WATCH_SHARE, Guard, RolloutPlan
 from evaluator.service.guardrails import LABEL_ARRIVAL
 from evaluator.service.joined import Contest, Exposure, JoinResult
 from evaluator.stats.score_process import Floats
-from evaluator.stats.watches import GrossHarm, GrossHarmWatch, RateHarm, RateWatch
+from evaluator.stats.watches import GrossHarm, GrossHarmWatch, RateHarm, RateWatch, UsualLosses
 from gauntlet.config import RATES
 from gauntlet.types import CHALLENGER, CHAMPION
 
@@ -53,13 +54,13 @@ class GrossHarmMonitor:
         self._margin = margin
         self._alpha = alpha
         self._rollouts: dict[str, _Watched] = {}
-        self._usual = (0.0, 0.0)
+        self._usual = UsualLosses()
 
     def served(self, losses: Floats) -> None:
         """Losses of what was served, shape (n,): the champion's but for the ramp's share."""
-        if self._usual[0] > _REMEMBERED:
-            self._usual = (0.5 * self._usual[0], 0.5 * self._usual[1])
-        self._usual = (self._usual[0] + len(losses), self._usual[1] + float(losses.sum()))
+        if self._usual.n > _REMEMBERED:
+            self._usual.halve()
+        self._usual.add(losses)
 
     def pairs(self, rollout: str, champion: Floats, challenger: Floats) -> None:
         """Both arms' losses on the same requests, shape (n,)."""
@@ -87,16 +88,16 @@ class GrossHarmMonitor:
         self._rollouts = {name: watched for name, watched in self._rollouts.items() if name in kept}
 
     def to_dict(self) -> dict[str, Any]:
-        return {"rollouts": msgspec.to_builtins(self._rollouts), "usual": list(self._usual)}
+        found: dict[str, Any] = msgspec.to_builtins({"rollouts": self._rollouts, "usual": self._usual}, str_keys=True)
+        return found
 
     def restore(self, data: dict[str, Any]) -> None:
-        self._usual = tuple(data["usual"])
-        self._rollouts = msgspec.convert(data["rollouts"], dict[str, _Watched])
+        self._usual = msgspec.convert(data["usual"], UsualLosses, strict=False)
+        self._rollouts = msgspec.convert(data["rollouts"], dict[str, _Watched], strict=False)
 
     def _of(self, rollout: str) -> _Watched:
         if rollout not in self._rollouts:
-            outcomes, losses = self._usual
-            watch = GrossHarmWatch(self._margin, self._alpha, pairs=round(outcomes), champion=losses)
+            watch = GrossHarmWatch(self._margin, self._alpha, usual=copy.deepcopy(self._usual))
             self._rollouts[rollout] = _Watched(watch=watch)
         return self._rollouts[rollout]
 

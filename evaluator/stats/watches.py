@@ -1,18 +1,22 @@
 """Watches: e-processes over single pairs and requests that end a rollout long before a block would.
 
-Gross harm: the null hypothesis is "the challenger's loss exceeds the champion's by at most `margin` times the
-champion's mean loss, over all the past or in the window, whichever is more". Each pair bets on
+Gross harm: the null hypothesis is "the challenger's mean loss exceeds the champion's by at most `margin` of it". A pair
+of losses (b, c) of which one is above a cap K is scaled down to it as a whole, w = min(1, K / max(b, c)), so that it
+keeps its ratio, and bets on
 
-    X = min(loss of the challenger, cap) - min(loss of the champion, cap) - margin mean,
+    X = w (c - b) - margin M - T(K).
 
-and wealth multiplies by 1 + f X / (cap + margin mean), f in `FRACTIONS`, mean that of the champion's earlier losses,
-cap `CAP` times it. All the past is the measure, so that a calm night or day on which both models lose little is none.
-The window is one where it is more: labels of a rare class, on which every model loses much, may come first.
+M is the champion's mean loss, K one of `CAPS` times it, and T(K) its mean loss beyond K, all of what came before.
+Wealth multiplies by 1 + `STAKE` X / (K + margin M + T(K)); a window's wealth is the mean over the caps. Losses are not
+negative, so what scaling hides can speak for the challenger by at most the champion's loss beyond the cap: E X <= 0
+under the null, however rare the disasters from which the challenger may save. A small cap sees common losses soon; a
+large one sees what lies in rare ones, in as many pairs as those take. A rarer, larger loss than any that was seen, no
+test can exclude.
 
-Equal models differ within a storm or a day by a part of their loss. Three things keep that from an alarm: the margin;
-the window, in which a small difference can't earn much; and that the mean loss must be worse by twice the margin.
-Losses are capped in the bets because no test can exclude a rarer, larger loss that has not been seen, but not in those
-means.
+M is of all the past, so that a calm night or day on which both models lose little is no measure; or of the window,
+where that is more: labels of a rare class, on which every model loses much, may come first. Equal models differ within
+a storm or a day by a part of their loss. Three things keep that from an alarm: the margin; the window, in which a small
+difference can't earn much; and that the mean loss must be worse by twice the margin, uncapped.
 
 Rates: the null hypothesis is "the challenger's requests do well (no error, not slow, with a label) at most `margin`
 less often than the champion's". Bets are those of `e_process`, by each request's own logged propensity or over pairs,
@@ -20,8 +24,8 @@ so that nothing that meets both arms can earn anything.
 
 Under its null a wealth is a supermartingale whatever the law (Waudby-Smith & Ramdas 2024, "Estimating means of bounded
 random variables by betting"), so by Ville's inequality it ever exceeds 1/alpha with probability at most alpha. Bets
-begin anew after every window, since harm may begin late; window w has the level alpha / (w (w + 1)), and all windows
-together have alpha.
+begin anew with every window, since harm may begin late; window w has the level alpha / (w (w + 1)), and all windows
+together have alpha. Windows of gross harm overlap: one begins every `WINDOW` pairs, and lasts for `LASTS` of them.
 """
 
 from __future__ import annotations
@@ -35,14 +39,21 @@ import numpy as np
 from evaluator.stats.e_process import LEAST_SPREAD, MOST_STAKED, PAIRED_BETS, SPLIT_BETS
 from evaluator.stats.score_process import Bools, Floats
 
-CAP: Final = 5.0
-"""Losses count up to so many times the champion's mean loss."""
-FRACTIONS: Final = (0.1, 0.25, 0.5, 0.9)
-"""Shares of the largest possible bet; the wealth is the mean over them."""
+CAPS: Final = (5.0, 12.0, 30.0)
+"""Pairs of larger losses than so many times the champion's mean loss are scaled down to that."""
+STAKE: Final = 0.95
+"""Share of the largest possible bet."""
 BATCH: Final = 16
-"""Pairs between two updates of the cap; the first batch only sets it."""
+"""Pairs between two updates of the caps; the first batch only sets them."""
 WINDOW: Final = 512
 """Pairs, or requests of the challenger, after which bets begin anew; a multiple of the batch."""
+LASTS: Final = 8
+"""Times `WINDOW` that a window of gross harm lasts: half more loss of a rare class takes some 2,000 pairs."""
+CLASSES: Final = 4
+"""Size classes of losses to a doubling."""
+_LEAST: Final = 1e-12
+"""Losses below it are of one class."""
+_NEW_WINDOW: Final = [0.0] * (3 + len(CAPS))
 
 
 def log_threshold(window: int, alpha: float) -> float:
@@ -68,21 +79,49 @@ class GrossHarm:
 
 
 @dataclass
+class UsualLosses:
+    """The champion's losses by size: number and sum of each class, whose index is that of its largest loss."""
+
+    classes: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def n(self) -> float:
+        return sum(n for n, _ in self.classes.values())
+
+    def add(self, losses: Floats) -> None:
+        """Count finite losses >= 0, shape (n,)."""
+        index = np.ceil(CLASSES * np.log2(np.maximum(losses, _LEAST))).astype(np.int64)
+        found, place = np.unique(index, return_inverse=True)
+        counts, sums = np.bincount(place), np.bincount(place, weights=losses)
+        for each, more, loss in zip(found.tolist(), counts.tolist(), sums.tolist(), strict=True):
+            n, total = self.classes.get(each, (0.0, 0.0))
+            self.classes[each] = [n + more, total + loss]
+
+    def halve(self) -> None:
+        """Let all count for half, so that what comes next counts for more."""
+        self.classes = {index: [0.5 * n, 0.5 * total] for index, (n, total) in self.classes.items()}
+
+    def sums(self) -> tuple[Floats, Floats]:
+        """Number and sum by class."""
+        n, total = np.array(list(self.classes.values()) or [[0.0, 0.0]]).T
+        return n, total
+
+
+@dataclass
 class GrossHarmWatch:
     """The watch of one rollout. `add` takes pairs in any order that does not depend on their losses.
 
-    margin: share of the champion's loss that is allowed; alpha: level over the rollout's life. pairs, champion: how
-    many pairs were counted, and the champion's loss on them; both begin with what is known of it. window: its number;
-    since: pairs, both arms' losses, and the log wealth of each fraction since it began.
+    margin: share of the champion's loss that is allowed; alpha: level over the rollout's life. usual: the champion's
+    losses, which begin with what is known of it. begun: windows so far; windows: those that last, each with its pairs,
+    both arms' losses, and the log wealth of each cap. waiting: pairs of a batch that is not full.
     """
 
     margin: float
     alpha: float
     batch: int = BATCH
-    pairs: int = 0
-    champion: float = 0.0
-    window: int = 1
-    since: list[float] = field(default_factory=lambda: [0.0] * (3 + len(FRACTIONS)))
+    usual: UsualLosses = field(default_factory=UsualLosses)
+    begun: int = 1
+    windows: list[list[float]] = field(default_factory=lambda: [_NEW_WINDOW])
     waiting: list[list[float]] = field(default_factory=list)
     alarm: GrossHarm | None = None
 
@@ -97,31 +136,47 @@ class GrossHarmWatch:
         return self.alarm
 
     def _step(self, batch: Floats) -> None:
-        gain = np.zeros(len(FRACTIONS))
-        if self.champion > 0.0:
-            mean = self._mean(self.since[0], self.since[1])
-            capped = np.minimum(batch, CAP * mean)
-            bet = (capped[:, 1] - capped[:, 0] - self.margin * mean) / ((CAP + self.margin) * mean)
-            gain = np.log1p(np.outer(bet, FRACTIONS)).sum(axis=0)
-        self.pairs += len(batch)
-        self.champion += float(batch[:, 0].sum())
-        self.since = (np.array(self.since) + np.concatenate([[len(batch)], batch.sum(axis=0), gain])).tolist()
-        self.alarm = self._judge()
-        if self.since[0] >= WINDOW:
-            self.window, self.since = self.window + 1, [0.0] * len(self.since)
+        windows = np.array(self.windows)
+        gain = self._gain(windows, batch)
+        self.usual.add(batch[:, 0])
+        counted = np.tile([len(batch), *batch.sum(axis=0)], (len(windows), 1))
+        windows += np.column_stack([counted, gain])
+        self.alarm = self._judge(windows)
+        self.windows = windows.tolist()
+        if self.windows[-1][0] >= WINDOW:
+            self.begun += 1
+            self.windows = [each for each in self.windows if each[0] < LASTS * WINDOW] + [_NEW_WINDOW]
 
-    def _mean(self, pairs: float, champion: float) -> float:
-        """The champion's mean loss over all the past, or in this window where that is more."""
-        return max(self.champion / self.pairs, champion / pairs if pairs else 0.0)
+    def _gain(self, windows: Floats, batch: Floats) -> Floats:
+        """What a batch adds to the log wealth of each cap in each window; `usual` is what was known before it."""
+        n, total = self.usual.sums()
+        if not total.any():
+            return np.zeros((len(windows), len(CAPS)))
+        mean = np.maximum(total.sum() / n.sum(), _champion(windows))[:, None]
+        caps = np.array(CAPS) * mean
+        beyond = np.maximum(total - caps[:, :, None] * n, 0.0).sum(axis=2) / n.sum()
+        allowed = self.margin * mean + beyond
+        largest, worse = batch.max(axis=1), batch[:, 1] - batch[:, 0]
+        kept = caps[:, :, None] / np.maximum(largest, caps[:, :, None]) * worse
+        bets = (kept - allowed[:, :, None]) / (caps + allowed)[:, :, None]
+        return np.asarray(np.log1p(STAKE * bets).sum(axis=2))
 
-    def _judge(self) -> GrossHarm | None:
-        pairs, champion, challenger, *wealths = self.since
-        wealth = float(np.logaddexp.reduce(wealths)) - math.log(len(FRACTIONS))
-        if wealth < log_threshold(self.window, self.alpha):
-            return None
-        if challenger - champion <= 2.0 * self.margin * self._mean(pairs, champion) * pairs:
-            return None
-        return GrossHarm(int(pairs), champion / pairs, challenger / pairs, self.margin)
+    def _judge(self, windows: Floats) -> GrossHarm | None:
+        """The alarm of the first window that raises one."""
+        n, total = self.usual.sums()
+        pairs, champion, challenger = windows.T[:3]
+        wealth = np.logaddexp.reduce(windows[:, 3:], axis=1) - math.log(len(CAPS))
+        number = self.begun - np.arange(len(windows))[::-1]
+        worse = challenger - champion > 2.0 * self.margin * np.maximum(total.sum() / n.sum(), champion / pairs) * pairs
+        for each in np.flatnonzero(worse & (wealth >= np.log(number * (number + 1.0) / self.alpha))).tolist():
+            seen = int(pairs[each])
+            return GrossHarm(seen, float(champion[each]) / seen, float(challenger[each]) / seen, self.margin)
+        return None
+
+
+def _champion(windows: Floats) -> Floats:
+    """The champion's mean loss in each window, 0 before its first pair."""
+    return np.asarray(windows[:, 1] / np.maximum(windows[:, 0], 1.0))
 
 
 @dataclass(frozen=True, slots=True)

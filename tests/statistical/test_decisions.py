@@ -17,11 +17,10 @@ def outcomes(cell: Cell, runs: int) -> list[Outcome]:
 @pytest.mark.parametrize("kind", ["inverted", "gross"])
 @pytest.mark.parametrize("a_day", [2_000.0, 100_000.0])
 def test_a_broken_challenger_never_leaves_shadow(kind: str, task: str, a_day: float) -> None:
-    """Out within 300 requests and two hours for the labels; half as much loss again of heavy tails may take the
-    sequential test of the first day."""
+    """Out within 300 requests and two hours for the labels; half as much loss again of heavy tails within a day."""
     for found in outcomes(Cell(a_day, kind=kind, task=task), 4):
         assert (found.state, found.answered, found.stage) == ("rolled_back", 0, -1)
-        assert found.day <= (2.0 if (kind, task) == ("gross", "regression") else (300 / (a_day / 24) + 3) / 24)
+        assert found.day <= (1.0 if (kind, task) == ("gross", "regression") else (300 / (a_day / 24) + 3) / 24)
 
 
 @pytest.mark.parametrize("world", ["independent", "day effects"])

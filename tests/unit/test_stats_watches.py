@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluator.stats.e_process import HARM, PairedWealth, SplitWealth
-from evaluator.stats.watches import BATCH, FRACTIONS, WINDOW, GrossHarmWatch, RateWatch
+from evaluator.stats.watches import BATCH, CAPS, LASTS, WINDOW, GrossHarmWatch, RateWatch, UsualLosses
 
 
 def watched(champion: np.ndarray, challenger: np.ndarray, *, margin: float = 0.2, alpha: float = 0.005) -> int | None:
@@ -26,19 +26,41 @@ def watched(champion: np.ndarray, challenger: np.ndarray, *, margin: float = 0.2
     return None
 
 
+def known(*losses: float, times: float = 1.0) -> UsualLosses:
+    """These losses of the champion, each so many times."""
+    usual = UsualLosses()
+    for each in losses:
+        usual.add(np.array([each]))
+    usual.classes = {index: [times * n, times * total] for index, (n, total) in usual.classes.items()}
+    return usual
+
+
 def test_wealth_is_one_on_average_at_the_null() -> None:
-    """Enumerated: after one pair that sets the cap, eight pairs; the champion loses .5, the challenger 2.5 or nothing,
+    """Enumerated: after one pair that sets the caps, eight pairs; the champion loses .5, the challenger 2.5 or nothing,
     with the mean at the null exactly."""
     margin, capped = 0.2, 2.5
     chance = 0.5 * (1 + margin) / capped
-    total = np.zeros(len(FRACTIONS))
+    total = np.zeros(len(CAPS))
     for path in itertools.product((capped, 0.0), repeat=8):
-        watch = GrossHarmWatch(margin, 1e-300, batch=1)
-        watch.add(np.array([0.5]), np.array([0.5]))
+        watch = GrossHarmWatch(margin, 1e-300, batch=1, usual=known(0.5))
         watch.add(np.full(8, 0.5), np.array(path))
         p = math.prod(chance if x else 1 - chance for x in path)
-        total += p * np.exp(np.array(watch.since[3:]))
-    assert total == pytest.approx(np.ones(len(FRACTIONS)), abs=1e-12)
+        total += p * np.exp(np.array(watch.windows[0][3:]))
+    assert total == pytest.approx(np.ones(len(CAPS)), abs=1e-12)
+
+
+@pytest.mark.parametrize("disaster", [4.0, 40.0, 400.0])
+def test_wealth_is_one_on_average_at_most_where_the_challenger_is_spared_a_rare_disaster(disaster: float) -> None:
+    """Enumerated: the champion loses .5, and `disaster` once in fifty; the challenger always the same, at the null."""
+    margin, chance = 0.2, 0.02
+    mean = chance * disaster + (1 - chance) * 0.5
+    theirs, total = np.full(6, mean * (1 + margin)), np.zeros(len(CAPS))
+    for path in itertools.product((True, False), repeat=6):
+        usual = known(disaster, *[0.5] * 49, times=1e12)  # so many that these pairs don't move it
+        watch = GrossHarmWatch(margin, 1e-300, batch=1, usual=usual)
+        watch.add(np.where(path, disaster, 0.5), theirs)
+        total += math.prod(chance if x else 1 - chance for x in path) * np.exp(np.array(watch.windows[0][3:]))
+    assert np.all(total <= 1.0 + 1e-9)
 
 
 @pytest.mark.parametrize("law", ["two values", "log-normal"])
@@ -118,7 +140,7 @@ def test_a_rare_class_whose_labels_come_first_is_measured_by_the_loss_on_it(shar
     usual = share * -math.log(share) + (1 - share) * -math.log(1 - share)
 
     def alarm(times: float) -> int | None:
-        watch = GrossHarmWatch(0.2, 0.005, pairs=10_000, champion=10_000 * usual)
+        watch = GrossHarmWatch(0.2, 0.005, usual=known(usual, times=10_000.0))
         found = watch.add(ours, times * theirs)
         return found and found.pairs
 
@@ -126,11 +148,33 @@ def test_a_rare_class_whose_labels_come_first_is_measured_by_the_loss_on_it(shar
     assert (alarm(3.0) or WINDOW) < 300
 
 
-def test_a_rare_disaster_of_the_champion_does_not_blame_the_challenger() -> None:
-    """Typically a third worse, but without the champion's rare large losses: better on average, so no alarm."""
-    rng = np.random.default_rng(4)
-    champion = np.where(rng.random(3000) < 0.02, 40.0, 0.5)
-    assert watched(champion, np.full(3000, 0.67)) is None
+@pytest.mark.parametrize("disaster", [10.0, 40.0, 400.0])
+def test_a_rare_disaster_of_the_champion_does_not_blame_the_challenger(disaster: float) -> None:
+    """Equal means: the challenger loses the same on every request, the champion next to nothing until one in fifty
+    is a disaster, which most hundreds of pairs don't have."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        champion = np.where(rng.random(13_000) < 0.02, disaster, 0.5)
+        watch, mean = GrossHarmWatch(0.2, 0.005), champion.mean()
+        watch.usual.add(champion[:10_000])
+        assert watch.add(champion[10_000:], np.full(3000, mean)) is None
+
+
+@pytest.mark.parametrize("law", ["rare", "heavy"])
+def test_half_more_loss_is_seen_where_most_of_it_lies_in_rare_outcomes(law: str) -> None:
+    """Log losses of a class of a tenth, and squared errors with Student's t of four degrees: within a window, but where
+    these pairs lose a fifth less than usual."""
+    taken = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        champion = rng.standard_t(4.0, 10_000 + LASTS * WINDOW) ** 2
+        if law == "rare":
+            p = 1.0 / (1.0 + np.exp(2.6 - 1.0 * rng.normal(size=len(champion))))
+            champion = -np.log(np.where(rng.random(len(champion)) < p, p, 1.0 - p))
+        watch = GrossHarmWatch(0.2, 0.005)
+        watch.usual.add(champion[:10_000])
+        taken.append(watch.add(champion[10_000:], 1.5 * champion[10_000:]))
+    assert sum(found is not None for found in taken) >= 19
 
 
 def test_the_alarm_says_what_it_saw() -> None:
