@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from gauntlet.config import Config
 from gauntlet.events import Health
-from gauntlet.rollout import Command, Control, Promotion
+from gauntlet.rollout import Bake, Command, Control, Promotion
 from gauntlet.types import Task
 from retrainer import ACTOR
 
@@ -23,30 +23,41 @@ def watch(control: Control, health: Health, config: Config) -> Command | None:
     watched, bake = control.promotion, control.bake
     if watched is None or health.model != control.champion or health.at < watched.since:
         return None
-    harm = health.promotion == watched.rollout and health.realised_upper is not None and health.realised_upper < 0
-    if harm and (bake is not None or config.worth.revert):
-        reason = (
-            f"worse than {control.previous} since the promotion by {-(health.realised_gain or 0):.4g} (at least "
-            f"{-(health.realised_upper or 0):.4g}) over {health.realised_pairs:,} pairs: that takes over again"
-        )
-        return _back(control, watched, health, reason)
-    if bake is None:
-        if health.at < watched.until:
-            return None
+    reason = _harm(control, watched, health, config) or (_fall(control, bake, health, config) if bake else None)
+    if reason is not None:
+        # Without a version it would be about a rollout that already tries the next challenger.
+        version = control.previous if control.rollouts else None
+        return _command("rollback", watched, health, f"{reason}: {control.previous} takes over again", version)
+    if bake is not None and health.at >= bake.until:
+        return _command("confirm", watched, health, f"{control.champion} has held what it showed through its bake time")
+    if bake is None and health.at >= watched.until:
         reason = f"{control.champion} has been compared with {control.previous} for the declared time"
-        return Command(name="close", actor=ACTOR, reason=reason, rollout=watched.rollout, evidence=health.id)
-    if control.previous is not None and _is_known(health, control.previous, config):
-        shown = bake.reference  # empty when an operator promoted: then the champion of before is the measure
-        if not shown and health.previous == control.previous and health.previous_outcomes >= config.bake.min_outcomes:
-            shown = health.previous_window
-        loss = degradation(health.window, shown, config)
-        if loss is not None and not is_global_shift(health, control.previous, config):
-            reason = f"{loss} over {health.window_outcomes:,} outcomes: {control.previous} takes over again"
-            return _back(control, watched, health, reason)
-    if health.at >= bake.until:
-        reason = f"{control.champion} has held what it showed through its bake time"
-        return Command(name="confirm", actor=ACTOR, reason=reason, rollout=bake.rollout, evidence=health.id)
+        return _command("close", watched, health, reason)
     return None
+
+
+def _harm(control: Control, watched: Promotion, health: Health, config: Config) -> str | None:
+    """Why the champion is shown to be worse than the previous one since its promotion; else None."""
+    upper = health.realised_upper if health.promotion == watched.rollout else None
+    if upper is None or upper >= 0 or not (control.bake is not None or config.worth.revert):
+        return None
+    return (
+        f"worse than {control.previous} since the promotion by {-(health.realised_gain or 0):.4g} (at least "
+        f"{-upper:.4g}) over {health.realised_pairs:,} pairs"
+    )
+
+
+def _fall(control: Control, bake: Bake, health: Health, config: Config) -> str | None:
+    """Why the champion in its bake is too far below what it has shown, where the previous one is not; else None."""
+    if control.previous is None or not _is_known(health, control.previous, config):
+        return None
+    shown = bake.reference  # empty when an operator promoted: then the champion of before is the measure
+    if not shown and health.previous == control.previous and health.previous_outcomes >= config.bake.min_outcomes:
+        shown = health.previous_window
+    loss = degradation(health.window, shown, config)
+    if loss is None or is_global_shift(health, control.previous, config):
+        return None
+    return f"{loss} over {health.window_outcomes:,} outcomes"
 
 
 def _is_known(health: Health, previous: str, config: Config) -> bool:
@@ -56,13 +67,8 @@ def _is_known(health: Health, previous: str, config: Config) -> bool:
     return health.window_outcomes >= least and not 0 < scored < least
 
 
-def _back(control: Control, watched: Promotion, health: Health, reason: str) -> Command:
-    """Take the watched promotion back."""
-    # Without a version it would be about a rollout that already tries the next challenger.
-    version = control.previous if control.rollouts else None
-    return Command(
-        name="rollback", actor=ACTOR, reason=reason, rollout=watched.rollout, version=version, evidence=health.id
-    )
+def _command(name: str, watched: Promotion, health: Health, reason: str, version: str | None = None) -> Command:
+    return Command(name=name, actor=ACTOR, reason=reason, rollout=watched.rollout, version=version, evidence=health.id)
 
 
 def degradation(window: dict[str, float], reference: dict[str, float], config: Config) -> str | None:
