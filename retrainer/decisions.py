@@ -39,7 +39,7 @@ def decide(
     command = (
         _rollout(rollout, event, config, now)
         or _share(control, rollout, event, config, now)
-        or _extension(rollout, event, config)
+        or _extension(rollout, event, config, now)
     )
     if command is None or command.name != "advance" or not rollout.in_shadow:
         return command
@@ -133,13 +133,13 @@ def _share(control: Control, rollout: Rollout, look: Evaluation, config: Config,
     return _command("allocate", rollout, look, why, weight=weight)
 
 
-def _extension(rollout: Rollout, look: Evaluation, config: Config) -> Command | None:
+def _extension(rollout: Rollout, look: Evaluation, config: Config, now: float) -> Command | None:
     """Going on beyond the planned evidence, once it is complete without a winner and the limit lies further."""
     planned, allowed = 1.0, limit(rollout, look, config).information
     if rollout.extended or rollout.paused or POLICIES[look.cause].promotes or allowed is None or allowed <= planned:
         return None
-    if look.information_fraction < planned:
-        return None
+    if look.information_fraction < planned or now <= max(rollout.stage_since, rollout.weight_since):
+        return None  # also where the same look has moved it already
     why = f"{quoted(look)}: it goes on to {allowed:g} times the planned evidence"
     return _command("extend", rollout, look, why)
 

@@ -160,7 +160,7 @@ def test_a_comparison_that_stays_invalid_ends_at_the_evidence_limit_or_with_its_
         assert "the first reason" in command.reason
     complete = invalid | {"information_fraction": 1.0, "at": 1 * DAY}
     assert named(control(stage), look(**complete)) == "archive"
-    assert named(control(stage), look(**complete), extend) == "extend"
+    assert named(control(stage, stage_since=0.0), look(**complete), extend) == "extend"
 
 
 def test_approval_is_waited_for_on_every_step() -> None:
@@ -188,6 +188,7 @@ def test_the_planned_evidence_without_a_winner_archives_or_extends_to_twice_of_i
     assert apply(after, command, 2.0) is after
     assert named(after, event, extend) is None, "an extension is told once"
     assert named(control(paused=True), event, extend) is None
+    assert named(control(stage_since=event.at), event, extend) is None, "one look asks for one thing"
 
 
 def test_equivalent_keeps_the_champion_and_so_does_a_win_that_did_not_last() -> None:
