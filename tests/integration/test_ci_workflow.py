@@ -14,7 +14,8 @@ import pytest
 import yaml
 from builders.retrainer_service import KEY, retrainer
 
-WORKFLOW: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "ci" / "retrain.yml").read_text())
+WORKFLOW_FILE = Path(__file__).parents[2] / "deploy" / "ci" / "retrain.yml"
+WORKFLOW: dict[str, Any] = yaml.safe_load(WORKFLOW_FILE.read_text())
 STEPS = {step["name"]: step["run"] for step in WORKFLOW["jobs"]["retrain"]["steps"]}
 
 pytestmark = pytest.mark.usefixtures("curl")
@@ -77,3 +78,15 @@ def test_it_asks_ci_for_no_more_than_it_needs() -> None:
     inputs = WORKFLOW[True]["workflow_dispatch"]["inputs"]  # YAML takes `on` for a truth value
     assert set(inputs) == {"model", "reason", "force"}
     assert all("${{" not in run for run in STEPS.values()), "what a caller writes must not become shell"
+
+
+def test_its_schedule_has_no_inputs_and_needs_none() -> None:
+    text = WORKFLOW_FILE.read_text()
+    scheduled = yaml.safe_load(text.replace("  # schedule:", "  schedule:"))
+    assert scheduled[True]["schedule"] == [{"cron": "0 2 * * 0"}]
+    env = WORKFLOW["jobs"]["retrain"]["env"]
+    assert [env[name] for name in ("MODEL", "REASON", "FORCE")] == [
+        "${{ inputs.model || vars.GAUNTLET_MODEL }}",
+        "${{ inputs.reason || 'scheduled' }}",
+        "${{ inputs.force || false }}",
+    ]
