@@ -26,7 +26,7 @@ from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import evaluation_design
 from evaluator.service.evaluation import alarm_evaluation, evaluate
 from evaluator.service.evaluation_state import EvaluationState
-from evaluator.service.watches import GrossHarmMonitor
+from evaluator.service.rollout_watches import GrossHarmMonitor
 from evaluator.stats.score_process import Floats, TailSums
 from gauntlet.config import Config
 from gauntlet.config import load as configs

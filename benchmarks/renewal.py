@@ -22,7 +22,7 @@ from evaluator.service.design import evaluation_design
 from evaluator.service.evaluation import alarm_evaluation, evaluate
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.rivals import RivalTable
-from evaluator.service.watches import GrossHarmMonitor
+from evaluator.service.rollout_watches import GrossHarmMonitor
 from evaluator.service.worth import WorthTracker
 from evaluator.stats import PairedSums
 from evaluator.stats.score_process import Floats, Ints

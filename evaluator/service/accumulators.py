@@ -26,7 +26,7 @@ from evaluator.service.block_sums import (
 from evaluator.service.counters import value_of
 from evaluator.service.joined import Contest, Contradiction, Exposure, JoinResult, Match, Pair, Rivals, Scored
 from evaluator.service.rivals import RivalTable
-from evaluator.service.watches import GrossHarmMonitor
+from evaluator.service.rollout_watches import GrossHarmMonitor
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from evaluator.stats.score_process import Floats
 from gauntlet.losses import losses

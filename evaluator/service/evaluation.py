@@ -15,7 +15,7 @@ from evaluator.service.block_sums import BlockSums, LossSums, RolloutSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.primary_metric import blocks_of, evidence_units
-from evaluator.service.watches import RateAlarm
+from evaluator.service.rollout_watches import RateAlarm
 from evaluator.stats import AssignmentCounts, Look, NoAnswer, SampleRatio, Verdict, judge, sample_ratio
 from evaluator.stats.guards import GuardReading
 from evaluator.stats.watches import GrossHarm

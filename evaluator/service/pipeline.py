@@ -27,8 +27,8 @@ from evaluator.service.findings import findings
 from evaluator.service.join import JoinTable
 from evaluator.service.joined import JoinResult, holdout_name
 from evaluator.service.ramp_shares import with_ramp_shares
+from evaluator.service.rollout_watches import GrossHarmMonitor, RateMonitor
 from evaluator.service.validation import Batch, EventValidator, InputEvent
-from evaluator.service.watches import GrossHarmMonitor, RateMonitor
 from evaluator.service.worth import WorthTracker
 from gauntlet import keys
 from gauntlet.config import Config

@@ -12,7 +12,7 @@ from builders.evaluator_events import BLOCK, Evaluator, MemoryLog, batch, config
 
 from evaluator.service.checkpoint import EvaluatorState
 from evaluator.service.design import evaluation_design
-from evaluator.service.watches import GrossHarmMonitor, RateMonitor
+from evaluator.service.rollout_watches import GrossHarmMonitor, RateMonitor
 from gauntlet.events import Evaluation
 from gauntlet.policy import POLICIES
 from gauntlet.types import VerdictCause
