@@ -17,7 +17,7 @@ _ROUNDING = 1e-9
 class Latency:
     """Seconds of a batch by each model (medians), and the median ratio of challenger to champion in paired runs.
 
-    slower: more of the runs are slower than chance explains, by more than was asked about.
+    slower: more of the runs are slower by more than is allowed than chance explains.
     """
 
     baseline: float
@@ -29,11 +29,7 @@ class Latency:
 
 
 def timed(
-    champion: Callable[[], object],
-    challenger: Callable[[], object],
-    rows: int,
-    clock: Callable[[], float],
-    most: float = 0.0,
+    champion: Callable[[], object], challenger: Callable[[], object], rows: int, clock: Callable[[], float], most: float
 ) -> Latency:
     """How much longer the challenger takes for the same rows: each model `_RUNS` times in turn, so that a busy
     machine slows both, fewer where that takes too long; the first call of each warms up.
@@ -52,7 +48,7 @@ def timed(
     return latency(before, after, rows, most)
 
 
-def latency(champion: Sequence[float], challenger: Sequence[float], rows: int, most: float = 0.0) -> Latency:
+def latency(champion: Sequence[float], challenger: Sequence[float], rows: int, most: float) -> Latency:
     """The latencies from seconds of paired runs, each above 0. `slower` is the sign test at 5 %, one-sided, of a ratio
     above 1 + `most`."""
     from scipy.special import bdtrc
@@ -65,7 +61,7 @@ def latency(champion: Sequence[float], challenger: Sequence[float], rows: int, m
 
 def fast_enough(found: Latency, most: float) -> tuple[bool, str]:
     """Whether the median ratio is within 1 + `most`, and the reason; one beyond it counts where the challenger is
-    surely slower."""
+    surely slower than that: two equal models differ as they lie in memory, by a tenth at times."""
     within = found.ratio <= 1 + most + _ROUNDING
     change = f"a batch takes {found.ratio - 1:+.0%}"
     if within or found.slower:

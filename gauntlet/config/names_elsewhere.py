@@ -63,6 +63,9 @@ ELSEWHERE: dict[str, Elsewhere] = {
         f"an entry of `notify` {_FILE} with `apprise`, whose environment variable holds a mailto:// address",
         always=lambda value: value is None,
     ),
+    "notification_handler": Elsewhere(
+        f"an entry of `notify` {_FILE} with `handler`, a module:function", always=lambda value: value is None
+    ),
     "enabled": Elsewhere(
         f"`retrain.enabled` {_FILE}, or start-monitoring and stop-monitoring",
         lambda value, config: value is config.retrain.enabled,

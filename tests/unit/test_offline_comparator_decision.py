@@ -123,12 +123,17 @@ def test_a_regime_models_spectral_gap_keeps_its_limits(
 
 
 def test_latency_is_the_median_of_paired_runs_and_chance_is_told_from_slowness() -> None:
-    found = latency([1.0, 2.0, 4.0, 1.0, 1.0], [1.2, 2.2, 2.0, 1.3, 1.1], 100)
+    found = latency([1.0, 2.0, 4.0, 1.0, 1.0], [1.2, 2.2, 2.0, 1.3, 1.1], 100, 0.0)
     assert (found.ratio, found.slower) == (pytest.approx(1.1), False), "4 of 5 are no more than chance"
-    assert latency([1.0] * 5, [1.2] * 5, 100).slower
-    assert not latency([1.0] * 4, [1.2] * 4, 100).slower
-    assert latency([1.0] * 5, [1.2] * 5, 100, most=0.1).slower
-    assert not latency([1.0] * 5, [1.2] * 5, 100, most=0.2).slower
+    assert latency([1.0] * 5, [1.2] * 5, 100, 0.1).slower
+    assert not latency([1.0] * 5, [1.2] * 5, 100, 0.2).slower
+    assert not latency([1.0] * 4, [1.2] * 4, 100, 0.1).slower
+
+
+def test_a_challenger_that_is_a_little_slower_than_allowed_in_half_of_the_runs_is_no_slower() -> None:
+    found = quick(latency([1.0] * 31, [1.12] * 17 + [1.08] * 14, 100, 0.10), 0.10)
+    assert found is not None
+    assert (found.met, found.reason) == (True, "a batch takes +12%, which is no more than chance in 31 runs")
 
 
 def test_both_models_are_timed_in_turn_by_the_clock_that_is_given() -> None:
@@ -141,7 +146,7 @@ def test_both_models_are_timed_in_turn_by_the_clock_that_is_given() -> None:
 
         return call
 
-    found = timed(model("a", 0.25), model("b", 0.5), 100, lambda: now[0])
+    found = timed(model("a", 0.25), model("b", 0.5), 100, lambda: now[0], 0.1)
     assert (found.baseline, found.candidate, found.ratio, found.slower) == (0.25, 0.5, 2.0, True)
     assert calls[2:6] == ["b", "a", "a", "b"], "who is first changes, after a warm-up"
     assert found.runs == 6, "it ends after four seconds"

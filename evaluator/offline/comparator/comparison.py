@@ -52,7 +52,7 @@ def run(
     ordered = list(dict.fromkeys([*asked, *_shown(known, rows)]))
     changes = _changes(effects.effects(ordered, *read.outputs, rows, bootstrap), requirements)
     inside = effects.slices(read.slices, asked[0], *read.outputs, rows, bootstrap)
-    timing = _latency(champion, challenger, read, clock) if settings.latency else None
+    timing = _latency(champion, challenger, read, clock, settings) if settings.latency else None
     factors, primary = decision.factors(
         requirements,
         changes,
@@ -115,9 +115,14 @@ def _changes(found: Mapping[str, MetricEffect], requirements: Sequence[Requireme
 
 
 def _latency(
-    champion: ComparedModel, challenger: ComparedModel, read: HeldOutRows, clock: Callable[[], float]
+    champion: ComparedModel,
+    challenger: ComparedModel,
+    read: HeldOutRows,
+    clock: Callable[[], float],
+    settings: ComparatorSettings,
 ) -> Latency:
-    return timed(lambda: champion.ask(read.batch), lambda: challenger.ask(read.batch), len(read.batch), clock)
+    calls = (lambda: champion.ask(read.batch)), (lambda: challenger.ask(read.batch))
+    return timed(*calls, len(read.batch), clock, settings.max_latency_increase)
 
 
 def _notes(read: HeldOutRows, blocks: int, rows: HoldoutRows) -> list[str]:
