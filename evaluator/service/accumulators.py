@@ -242,27 +242,29 @@ class Accumulators:
             times = [pairs[i].exposure.at for i in rows]
             self._worth(promotion, times, champions[self._metric][rows], others[self._metric][rows])
         groups = rows_by_key((p.contest.rollout, self._index(p.exposure.at)) if p.contest else None for p in pairs)
-        for (name, index), rows in groups.items():
-            chosen = np.array(rows)
-            champion = {metric: values[chosen] for metric, values in champions.items()}
-            other = {metric: values[chosen] for metric, values in others.items()}
-            first = pairs[rows[0]]
-            assert first.contest is not None, "a rollout's pairs have a contest"
-            sums = self._of(first.exposure, first.contest)
-            block = sums.block(index)
-            self._compare(block, champion, other, tail=sums.tracked.paired)
-            if self._early:
-                lags = np.array([pairs[i].truth.at - pairs[i].exposure.at for i in rows])
-                soon = lags <= self._early
-                block.early.add(-champion[self._metric][soon], -other[self._metric][soon])
-            if self._gross_harm is not None:
-                self._gross_harm.pairs(name, champion[self._metric], other[self._metric])
-            if sums.tracked.paired:
-                exposures = [pairs[i].exposure for i in rows]
-                for cells, cell_name, metric, some in self._cells(sums.tracked, block, truths[chosen], exposures):
-                    cell = cells.setdefault(cell_name, PairedSums())
-                    cell.add(-champion[metric][some], -other[metric][some])
-                block.cap_segments()
+        for (_, index), rows in groups.items():
+            champion, other = ({name: values[rows] for name, values in of.items()} for of in (champions, others))
+            self._pairs_of_block(index, [pairs[i] for i in rows], truths[rows], champion, other)
+
+    def _pairs_of_block(
+        self, index: int, pairs: Sequence[Pair], truths: Floats, champion: dict[str, Floats], other: dict[str, Floats]
+    ) -> None:
+        """Add one rollout's pairs of one block, with the losses of its two models."""
+        exposures, contest = [pair.exposure for pair in pairs], pairs[0].contest
+        assert contest is not None, "a rollout's pairs have a contest"
+        sums = self._of(exposures[0], contest)
+        block = sums.block(index)
+        self._compare(block, champion, other, tail=sums.tracked.paired)
+        if self._early:
+            soon = np.array([pair.truth.at - pair.exposure.at for pair in pairs]) <= self._early
+            block.early.add(-champion[self._metric][soon], -other[self._metric][soon])
+        if self._gross_harm is not None:
+            self._gross_harm.pairs(contest.rollout, champion[self._metric], other[self._metric])
+        if sums.tracked.paired:
+            for cells, name, metric, some in self._cells(sums.tracked, block, truths, exposures):
+                cell = cells.setdefault(name, PairedSums())
+                cell.add(-champion[metric][some], -other[metric][some])
+            block.cap_segments()
 
     def rivals(self, rivals: Sequence[Rivals]) -> None:
         """Add requests that two challengers answered and whose truth is known."""
