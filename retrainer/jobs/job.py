@@ -202,12 +202,15 @@ def _reference(spec: Spec, challenger: Predictor, train: JobRows, holdout: JobRo
 def _parameters(spec: Spec, recipe: RecipeConfig) -> dict[str, str]:
     """What the model was made with, for its record; of a search the parameters that it chose."""
     settings = spec.config.retrain
+    trainer = recipe.trainer or settings.trainer
+    code = {"trainer": trainer, "loader": settings.loader}
     return {
         "recipe": recipe.name,
         "seed": str(settings.seed),
-        "trainer": recipe.trainer or settings.trainer or "clone",
+        "trainer": trainer or "clone",
         "data": _data_version(spec),
         **({"loader": settings.loader} if settings.loader else {}),
+        **{f"{what}_sha256": training.code_of(one, f"retrain.{what}") for what, one in code.items() if one},
         **({"rows": settings.rows} if settings.rows != "all" else {}),
         **{name: str(value) for name, value in recipe.parameters.items()},
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import random
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -118,6 +120,15 @@ def unweighted(model: object, recipe: RecipeConfig, settings: RetrainConfig, row
         taken = _weights(named_function(trainer, "retrain.trainer"), rows)
     name = algorithm(model) if trainer is None else trainer
     return [] if taken else [f"{name} takes no weights: times in which a challenger had a share count for less"]
+
+
+def code_of(source: str, setting: str) -> str:
+    """SHA-256 of the file in which the function behind `module:function` stands; empty where it stands in none."""
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(named_function(source, setting)))
+        return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return ""
 
 
 def truths(schema: Schema, rows: JobRows) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -104,6 +105,9 @@ async def test_a_model_that_answers_more_slowly_is_refused(tmp_path: Path, most:
     now = await retraining_data.lay(config)
     answer = await run(await order(config, now))
     assert (answer.accepted, answer.version is not None) == (accepted, accepted)
+    if accepted:
+        code = hashlib.sha256(Path(retraining_data.__file__).read_bytes()).hexdigest()
+        assert adapters.registry(config).get("v0002").parameters["trainer_sha256"] == code
     assert answer.metrics["latency"]["ratio"] > 2
     assert answer.metrics["latency"]["challenger_ms"] > answer.metrics["latency"]["champion_ms"] + 1
     assert ("more than the +10% allowed (retrain.max_latency_increase)" in answer.reason) is not accepted

@@ -1,11 +1,14 @@
 """A successor from rows: the champion's kind fitted anew, or a clear word on why there is none."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from builders import retraining_data
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -18,7 +21,7 @@ from gauntlet.config.retrain import RecipeConfig
 from gauntlet.registry.artifact import Feature, Predictor, Schema
 from gauntlet.types import Label, Task
 from retrainer.jobs.dataset import JobRows
-from retrainer.jobs.training import TrainingError, algorithm, fit, unweighted
+from retrainer.jobs.training import TrainingError, algorithm, code_of, fit, unweighted
 
 FEATURES = (Feature(name="x1"), Feature(name="x2"))
 RECIPE = RecipeConfig(name="r")
@@ -92,6 +95,13 @@ def test_weights_reach_the_last_step_of_a_pipeline_and_a_trainer_that_takes_them
     assert got[1] is None
     plain = RecipeConfig(name="own", trainer="builders.retraining_data:narrow_trainer")
     assert "takes no weights" in unweighted(None, plain, SETTINGS, weighted)[0]
+
+
+def test_the_code_of_a_trainer_is_that_of_its_file() -> None:
+    assert retraining_data.__file__ is not None
+    expected = hashlib.sha256(Path(retraining_data.__file__).read_bytes()).hexdigest()
+    assert code_of("builders.retraining_data:good_trainer", "retrain.trainer") == expected
+    assert code_of("math:sqrt", "retrain.trainer") == "", "it stands in no file that can be read"
 
 
 def test_the_same_seed_gives_the_same_model() -> None:
