@@ -78,7 +78,7 @@ STATES = {"open": "goes on", "closed": "over", "taken_back": "taken back"}
 
 
 def held_out(split: Split | None) -> str:
-    """What the reverse holdout adds to that."""
+    """The clause with the reverse holdout's gain; empty without one."""
     if split is None:
         return ""
     gain = figures(split.gain, split.lower, split.upper)

@@ -28,7 +28,7 @@ class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def attempt_history(jobs: Iterable[JobRecord], champion: str) -> AttemptHistory:
-    """What `jobs` count for while `champion` serves."""
+    """Attempts, failures and times among `jobs`, as they count while `champion` serves."""
     known = sorted(jobs, key=lambda job: (job.created_at, job.request, job.id))
     tried = [job for job in known if job.status != "failed"]
     failures, latest = 0, dict[str, bool]()

@@ -190,7 +190,7 @@ class RetrainerStore:
         self.keep({known: request for known, request in self.requests.items() if known != key})
 
     def learn(self, facts: Facts) -> None:
-        """What the triggers go by is this now."""
+        """Replace the facts that the triggers go by."""
         if facts != self.learned:
             self.learned = facts
             self._dirty = True

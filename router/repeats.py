@@ -71,7 +71,8 @@ class Repeats:
 
     @contextlib.asynccontextmanager
     async def claimed(self, ids: Collection[str]) -> AsyncIterator[dict[str, events.Prediction]]:
-        """What was answered to those of `ids` that came before. Until the end no other request with one of them runs.
+        """The earlier predictions of those `ids` that came before. Until the end no other request with one of them
+        runs.
 
         A request claims all of its ids at once, so two never wait for each other.
         """

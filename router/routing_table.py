@@ -71,7 +71,7 @@ class RoutingTable:
 
     @cached_property
     def holdout(self) -> ReverseHoldout | None:
-        """Who still gets the champion before, where that is loaded and some do."""
+        """The draw of the units that stay with the champion before; None where it is not loaded, or none do."""
         promotion = self.control.promotion
         return (
             ReverseHoldout(self.control, self.previous) if self.previous and promotion and promotion.holdout else None

@@ -128,7 +128,7 @@ class ShadowScorer:
         return shadows
 
     def _out(self, scoring: Scoring) -> str | None:
-        """Why the model is not to be asked any more."""
+        """Why the model is not asked any more; None where it is."""
         if scoring.model.closed:
             return "model_gone"
         rollout = scoring.rollout if scoring.arm == CHALLENGER else None

@@ -181,7 +181,7 @@ Ctrl-C stops everything.""")
 
 
 def _say(text: str, stream: TextIO | None = None) -> None:
-    """Where nobody can read it (a full disk, a closed pipe), the services go on all the same."""
+    """Print a line; where nobody can read it (a full disk, a closed pipe), the services go on all the same."""
     with contextlib.suppress(OSError):
         print(text, file=stream, flush=True)
 

@@ -113,7 +113,7 @@ def change_in_words(metric: str, improvement: float, more: str = "") -> str:
 
 
 def beside(improvement: float, asked: float, *, enough: bool) -> str:
-    """What was asked for beside that."""
+    """The clause that holds an improvement against the one that was asked for."""
     if improvement < 0 and not enough:
         return f"where an improvement by {asked:g} is asked for"
     return f"{'at least' if enough else 'less than'} the {asked:g} asked for"

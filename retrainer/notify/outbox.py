@@ -102,7 +102,7 @@ class Outbox:
                 self.note(msgspec.structs.replace(waiting, status=DEAD, updated_at=now, error=error))
 
     def due(self, target: str, now: float) -> Delivery | None:
-        """What waits longest for its next try with this target."""
+        """The delivery to this target whose next try has been due for longest; None where none is."""
         which = "d.target = ? AND d.status = 'pending' AND d.next_at <= ? ORDER BY d.next_at, d.number LIMIT 1"
         found = self._select(which, target, now)
         return found[0] if found else None
@@ -117,7 +117,7 @@ class Outbox:
         )  # a new file counts anew
 
     def note(self, delivery: Delivery) -> None:
-        """Where a delivery stands now."""
+        """Write down where a delivery stands now."""
         key = (delivery.notice.id, delivery.target)
         changes = (delivery.status, delivery.attempts, delivery.next_at, delivery.updated_at, delivery.error)
         self._db.execute(_CHANGE, (*changes, *key))

@@ -97,7 +97,7 @@ def _loaded(role: str, source: str | Path | object, settings: ComparatorSettings
 
 
 def _task(models: Sequence[object], settings: ComparatorSettings) -> Task:
-    """What a model tells; a function tells nothing."""
+    """Classification where a model gives probabilities or classes are named, else regression."""
     gives_classes = any(hasattr(model, "predict_proba") and not isinstance(model, _TASKLESS) for model in models)
     return Task.CLASSIFICATION if gives_classes or settings.classes else Task.REGRESSION
 

@@ -161,7 +161,8 @@ def _paired_columns(settings: AnalysisSettings) -> list[tuple[str, ...]]:
 def _check_traffic(
     experiment: Experiment, batch: LogBatch, challenger: int, rows: Bools, treated: Bools, share: Floats
 ) -> None:
-    """Who withholds labels, or takes as known before what the arm has changed, can make anything win."""
+    """Count what guards the traffic: labels that come for one arm alone, and covariates that the arm has changed; with
+    either anything can be made to win."""
     clusters = None if batch.clusters is None else batch.clusters[rows]
     for index, check in enumerate(traffic_checks(experiment.settings)):
         key = CellKey(challenger, -1 - index)

@@ -46,7 +46,7 @@ def request(found: RequestDocument) -> str:
 
 
 def declined(found: RequestDocument) -> str:
-    """What was closed."""
+    """A declined request, as text."""
     return _joined([f"request {found.id} is closed without jobs: {found.reason}"])
 
 
