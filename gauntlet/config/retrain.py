@@ -198,7 +198,7 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     """Improvement of the primary metric on the holdout, in its own units, below which a challenger is archived."""
     max_latency_increase: NonNegative | None = 0.10
     """By which share a new model may take longer for a batch of rows than the champion, shown in paired runs and from
-    a millisecond on; None: by any."""
+    a millisecond on; None: by any. A successor under `refresh` that is slower is warned of, not refused."""
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
     """One-sided confidence of the paired bootstrap that there is an improvement."""
     bootstrap: Annotated[int, Meta(ge=200)] = 2000

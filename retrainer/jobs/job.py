@@ -91,7 +91,7 @@ def work(spec: Spec, rows: JobRows, registry: Registry, report: Reporter, judge:
     judged = msgspec.structs.replace(
         found,
         training_seconds=seconds,
-        warnings=[*training.warnings(model), *training.unweighted(model, recipe, settings, train)],
+        warnings=[*found.warnings, *training.warnings(model), *training.unweighted(model, recipe, settings, train)],
         split={**sizes, **checked.split},
     )
     if not judged.accepted:

@@ -10,6 +10,7 @@ from gauntlet.config import Config
 from gauntlet.holdout.statistics import Floats
 from gauntlet.latency import BATCH, Latency, fast_enough, timed
 from gauntlet.registry.artifact import Predictor
+from gauntlet.types import Rule
 from retrainer.jobs import holdout_gate, training
 from retrainer.jobs.dataset import JobRows
 from retrainer.jobs.job_dir import Answer
@@ -21,20 +22,21 @@ _NEGLIGIBLE_SECONDS = 0.001
 def judge_holdout(
     config: Config, champion: Predictor, challenger: Predictor, holdout: JobRows
 ) -> tuple[Answer, Floats]:
-    """Accepted where the gate accepts it and it is fast enough, with both models' figures; and the new model's outputs.
+    """Accepted where the gate accepts it and, under `prove`, it is fast enough, with both models' figures; and the new
+    model's outputs. A successor of the same design is only warned of: a forest or a neighbours' model of more rows is
+    slower by itself, and to refuse it would be to refuse the newer data.
 
     Raises `TrainingError` where a model has no usable answers.
     """
     compared, outputs = _compare(config, champion, challenger, holdout)
-    most = config.retrain.max_latency_increase
-    latency = _timed(champion, challenger, holdout, most or 0.0)
-    alike = most is None or latency.candidate - latency.baseline < _NEGLIGIBLE_SECONDS
-    quick, reason = (True, "") if alike else fast_enough(latency, most or 0.0)
-    reasons = compared.reasons if quick else [*compared.reasons, f"{reason} (retrain.max_latency_increase)"]
+    latency = _timed(champion, challenger, holdout, config.retrain.max_latency_increase or 0.0)
+    slow = _slower(latency, config.retrain.max_latency_increase)
+    refused = slow if config.retrain.rule is Rule.PROVE else []
     times = {"champion_ms": 1e3 * latency.baseline, "challenger_ms": 1e3 * latency.candidate, "ratio": latency.ratio}
     answer = Answer(
-        accepted=compared.accepted and quick,
-        reason="; ".join(reasons),
+        accepted=compared.accepted and not refused,
+        reason="; ".join([*compared.reasons, *refused]),
+        warnings=[] if refused else slow,
         metrics={
             "champion": compared.champion,
             "challenger": compared.challenger,
@@ -43,6 +45,14 @@ def judge_holdout(
         },
     )
     return answer, outputs
+
+
+def _slower(latency: Latency, most: float | None) -> list[str]:
+    """What to say of a model that takes longer than it may; nothing of others."""
+    if most is None or latency.candidate - latency.baseline < _NEGLIGIBLE_SECONDS:
+        return []
+    quick, reason = fast_enough(latency, most)
+    return [] if quick else [f"{reason} (retrain.max_latency_increase)"]
 
 
 def _compare(

@@ -98,10 +98,14 @@ async def test_the_same_job_gives_the_same_answer_twice(tmp_path: Path) -> None:
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize(("most", "accepted"), [(0.1, False), ("null", True)])
-async def test_a_model_that_answers_more_slowly_is_refused(tmp_path: Path, most: object, accepted: bool) -> None:
+@pytest.mark.parametrize(
+    ("rule", "most", "accepted"), [("prove", 0.1, False), ("prove", "null", True), ("refresh", 0.1, True)]
+)
+async def test_a_model_that_answers_more_slowly_is_refused(
+    tmp_path: Path, rule: str, most: object, accepted: bool
+) -> None:
     slow = "builders.retraining_data:slow_trainer"
-    config = retraining_data.configuration(tmp_path, trainer=slow, max_latency_increase=most)
+    config = retraining_data.configuration(tmp_path, rule=rule, trainer=slow, max_latency_increase=most)
     now = await retraining_data.lay(config)
     answer = await run(await order(config, now))
     assert (answer.accepted, answer.version is not None) == (accepted, accepted)
@@ -110,7 +114,9 @@ async def test_a_model_that_answers_more_slowly_is_refused(tmp_path: Path, most:
         assert adapters.registry(config).get("v0002").parameters["trainer_sha256"] == code
     assert answer.metrics["latency"]["ratio"] > 2
     assert answer.metrics["latency"]["challenger_ms"] > answer.metrics["latency"]["champion_ms"] + 1
-    assert ("more than the +10% allowed (retrain.max_latency_increase)" in answer.reason) is not accepted
+    told = "more than the +10% allowed (retrain.max_latency_increase)"
+    assert (told in answer.reason) is not accepted
+    assert (told in "; ".join(answer.warnings)) is (rule == "refresh")
 
 
 async def test_without_drift_the_champion_stays(tmp_path: Path) -> None:
