@@ -188,7 +188,7 @@ def _look(state: State, looks: Looks, arms: tuple[Arm, Arm], plan: Plan) -> Look
         n_challenger=challenger.n,
         mean_champion=champion.mean,
         mean_challenger=challenger.mean,
-        effect=float(shown.effect),
+        effect=float(looks.effect[0]),
         lower=_finite(cells.lower[0]),
         upper=_finite(cells.upper[0]),
         z=float(looks.z[0]),

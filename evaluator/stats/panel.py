@@ -164,11 +164,13 @@ class Looks:
     """The answers of one look, shape (cells,) each. Larger outcomes are better.
 
     support, harm: the evidence of the win side and of the harm side. shown: what effect, variance and blocks are
-    reported from, the win side's where there is any. ready_win, ready_harm: the sides that could be crossed; bounds are
-    infinite elsewhere. p_win, p_harm: the running one-sided p values.
+    reported from, the win side's where there is any. effect: that of `shown`, which takes each row by the champion's
+    mean before it, within what a difference of these outcomes can be. ready_win, ready_harm: the sides that could be
+    crossed; bounds are infinite elsewhere. p_win, p_harm: the running one-sided p values.
     """
 
     shown: Evidence
+    effect: Floats
     support: Evidence
     harm: Evidence
     ready_win: Bools
@@ -231,11 +233,12 @@ def decide(
     bound_win, win = states.win.look(support.information / totals.horizon, z_win, support.variance, ready_win)
     # Limits hold at all looks at once: where this look has none, the last one's stands.
     lower, upper = few_win.limit(support, bound_win, 1.0), few_harm.limit(against, bound_harm, -1.0)
-    lower = np.where(ready_win & np.isfinite(lower), lower, states.lower)
-    upper = np.where(ready_harm & np.isfinite(upper), upper, states.upper)
+    most = np.where(few_win.two_kinds & few_harm.two_kinds, 1.0, np.inf)  # of a difference of two shares
+    lower = np.where(ready_win & np.isfinite(lower), within(lower, most), states.lower)
+    upper = np.where(ready_harm & np.isfinite(upper), within(upper, most), states.upper)
 
     shown = support if support.available.all() else support.or_else(against)
-    fraction = shown.information / totals.horizon
+    effect, fraction = within(shown.effect, most), shown.information / totals.horizon
     won, harmed = ready_win & (z_win >= bound_win), ready_harm & (z_harm >= bound_harm)
     crossed = np.where(harmed, WORSE, np.where(won, BETTER, 0.0))
     looks = states.looks + ready_harm
@@ -243,9 +246,10 @@ def decide(
     before = states.stops.crossed
     stopping = (crossed != 0) & ((before == 0) | ((before == BETTER) & (crossed == WORSE)))
     counts = (harm_totals.champion[:, 0], harm_totals.challenger[:, 0])
-    stops = states.stops.updated(stopping, Stops(looks, crossed, shown.effect, lower, upper, fraction, *counts))
+    stops = states.stops.updated(stopping, Stops(looks, crossed, effect, lower, upper, fraction, *counts))
     return States(win, harm, looks, lower, upper, stops), Looks(
         shown=shown,
+        effect=effect,
         support=support,
         harm=against,
         ready_win=ready_win,
@@ -257,3 +261,8 @@ def decide(
         p_win=win.p,
         p_harm=harm.p,
     )
+
+
+def within(value: Floats, most: Floats) -> Floats:
+    """The value, or the nearest one that is no further from 0 than `most`."""
+    return np.asarray(np.minimum(np.maximum(value, -most), most))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from evaluator.offline.experiment.cells import Cell, CellRows
 from evaluator.offline.experiment.sequential_looks import LookSnapshot, judge_looks
 from evaluator.offline.experiment.settings import AnalysisSettings
 from evaluator.stats.panel import BETTER, WORSE
+from gauntlet import analyze
 
 MODES = ["fixed", "group-sequential", "anytime", "exact", "msprt", "sprt"]
 
@@ -71,3 +73,49 @@ def test_the_clearest_cases_are_decided_in_every_mode(mode: str) -> None:
             ((n[0] // 2, n[1]), WORSE),
         ):
             assert crossed(failures, n, mode, 1) == expected, (n, failures)
+
+
+@pytest.mark.parametrize(
+    ("mode", "cluster"),
+    [*((mode, None) for mode in MODES), *((mode, "block") for mode in MODES if mode != "exact")],
+)
+@settings(max_examples=6, deadline=None)
+@given(
+    n=st.integers(5, 300),
+    wrong=st.tuples(st.floats(0.0, 0.1), st.floats(0.0, 0.1)),
+    metric=st.sampled_from(["good", "good:proportion", "accuracy", "recall", "f1", "macro_f1", "p/outcome:auc"]),
+    swapped=st.booleans(),
+    seed=st.integers(0, 5),
+)
+def test_a_difference_of_two_shares_and_its_limits_lie_between_minus_1_and_1(
+    mode: str, cluster: str | None, n: int, wrong: tuple[float, float], metric: str, swapped: bool, seed: int
+) -> None:
+    """One arm nearly all wrong, the other nearly all right: 0 of 20 against 20 of 20."""
+    assume(mode != "exact" or metric in ("good:proportion", "accuracy"))
+    rng = np.random.default_rng(seed)
+    treated = rng.permutation(np.repeat([False, True], n))
+    good = rng.random(2 * n) >= np.where(treated == swapped, 1.0 - wrong[0], wrong[1])
+    outcome = (rng.random(2 * n) < 0.5).astype(int)
+    prediction = np.where(good, outcome, 1 - outcome)
+    columns = {
+        "arm": np.where(treated, "B", "A"),
+        "good": good.astype(int),
+        "outcome": outcome,
+        "prediction": prediction,
+        "p": 0.05 + 0.9 * prediction,
+        "block": np.arange(2 * n) // 2,
+    }
+    found = analyze(
+        pd.DataFrame(columns),
+        arm="arm",
+        champion="A",
+        share={"A": 0.5, "B": 0.5},
+        metric=metric,
+        mode=mode,
+        cluster=cluster,
+        look_every=max(10, n // 4),
+    )
+    for one in found.comparisons:
+        points = [*one.history, *([one.stopped] if one.stopped else []), one]
+        known = [number for p in points for number in (p.effect, p.lower, p.upper) if number is not None]
+        assert all(-1.0 <= number <= 1.0 for number in known), known

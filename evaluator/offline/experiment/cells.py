@@ -152,8 +152,10 @@ class Cell:
         return abs(self.influence.of_units(-self.sign * self.metric.margin))
 
     def in_units(self, effect: float) -> float:
-        """An effect of the scores (larger is better), or a limit of one, in the metric's own units and sign."""
-        return self.influence.in_units(self.sign * effect)
+        """An effect of the scores (larger is better), or a limit of one, in the metric's own units and sign, and within
+        what a difference of the metric can be."""
+        found, most = self.influence.in_units(self.sign * effect), self.metric.largest_difference
+        return max(-most, min(most, found)) if math.isfinite(found) else found
 
     def effect_in_units(self, effect: float) -> float:
         """As `in_units`; beyond all of the challenger's rows the difference of the two figures."""

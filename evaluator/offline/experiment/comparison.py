@@ -98,7 +98,7 @@ def _comparison(
     cell, arms = experiment.cells[key], (experiment.log.arms[0], experiment.log.arms[key.challenger])
     states, evidence = results.states, results.last.shown
     looks = int(states.looks[index])
-    effect = number(cell.effect_in_units(float(evidence.effect[index]))) if looks else None
+    effect = number(cell.effect_in_units(float(results.last.effect[index]))) if looks else None
     limits = _limits(cell, float(states.lower[index]), float(states.upper[index]))
     # Limits that exclude the present effect stem from looks that could still decide; beside it they would mislead.
     contradictory = effect is not None and not _contains(limits[0], effect, limits[1])

@@ -223,7 +223,7 @@ def _by_bets(
     upper = np.where(bets, np.where(np.isfinite(upper), upper, np.nan), states.upper)
     made = states.looks + (bets & ~looks.ready_harm)
     counts = (snapshot.champion[:, 0], snapshot.challenger[:, 0])
-    found = before.updated(stopping, Stops(made, crossed, looks.shown.effect, lower, upper, looks.fraction, *counts))
+    found = before.updated(stopping, Stops(made, crossed, looks.effect, lower, upper, looks.fraction, *counts))
     return replace(states, looks=made, lower=lower, upper=upper, stops=states.stops.updated(bets, found)), replace(
         looks,
         ready_win=np.where(bets, True, looks.ready_win),
@@ -241,7 +241,7 @@ def _point(rows: int, index: int, cell: Cell, states: States, looks: Looks) -> L
     bound_low, bound_high = number(-looks.bound_harm[index], cell.sign), number(looks.bound_win[index], cell.sign)
     if cell.sign < 0.0:
         low, high, bound_low, bound_high = high, low, bound_high, bound_low
-    effect, z = number(cell.effect_in_units(float(looks.shown.effect[index]))), number(looks.z[index], cell.sign)
+    effect, z = number(cell.effect_in_units(float(looks.effect[index]))), number(looks.z[index], cell.sign)
     return LookPoint(rows, effect, low, high, z, bound_low, bound_high)
 
 

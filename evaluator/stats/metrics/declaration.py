@@ -86,6 +86,12 @@ KINDS: Final = MappingProxyType(
 )
 
 
+_SHARES: Final = frozenset(
+    "proportion error_rate coverage accuracy precision recall f1 macro_f1 auc brier".split()
+)
+"""Kinds that lie between 0 and 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A declared metric. Raises MetricError where the fields contradict each other.
@@ -138,6 +144,11 @@ class Metric:
     @property
     def plain(self) -> bool:
         return KINDS[self.kind].plain
+
+    @property
+    def largest_difference(self) -> float:
+        """Between two arms, either way; infinite where the metric has no limits of its own."""
+        return 1.0 if self.kind in _SHARES else math.inf
 
 
 NAMES: Final = tuple(name for name in KINDS if name != "quantile")
