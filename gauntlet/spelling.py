@@ -96,16 +96,45 @@ def composed(text: str) -> str:
 
 def apart(some: Collection[str], others: Collection[str]) -> str:
     """Two sets of classes that share none, with the likely reason."""
+    reason = difference(some, others)
+    if not reason and {_is_number(name) for name in some} ^ {_is_number(name) for name in others} == {True, False}:
+        reason = "one names the classes and the other numbers them"
+    return f"{listed(some)} against {listed(others)}" + (f"; {reason}" if reason else "")
+
+
+def difference(some: Collection[str], others: Collection[str]) -> str:
+    """How two sets of classes are spellings of one; empty where they are not."""
     pairs = (
         ("by spaces around them", str.strip),
         ("by case", str.casefold),
         ("by how Unicode writes their letters (NFC, NFD)", composed),
         ("by case and spaces", folded),
     )
-    reasons = [f"they differ {how}" for how, form in pairs if {*map(form, some)} & {*map(form, others)}]
-    if {_is_number(name) for name in some} ^ {_is_number(name) for name in others} == {True, False}:
-        reasons.append("one names the classes and the other numbers them")
-    return f"{listed(some)} against {listed(others)}" + "".join(f"; {reason}" for reason in reasons[:1])
+    for how, form in pairs:
+        if {*map(form, some)} & {*map(form, others)}:
+            return f"they differ {how}"
+    if some and others and {*map(_as_yes_or_no, some), *map(_as_yes_or_no, others)} <= {"yes", "no"}:
+        return "they differ in how they write yes and no"
+    return ""
+
+
+def _as_yes_or_no(text: str) -> str:
+    """`yes` or `no` for a word that says so, any other text itself."""
+    found = folded(text)
+    return "yes" if found in _YES else "no" if found in _NO else text
+
+
+_YES, _NO = frozenset({"yes", "y", "true", "t", "on", "1"}), frozenset({"no", "n", "false", "f", "off", "0"})
+
+
+def likely(text: str, known: Iterable[str]) -> str | None:
+    """The one of the known texts that this is likely to mean, in another spelling."""
+    known = list(known)
+    for form in (folded, _as_yes_or_no):
+        found = [each for each in known if form(each) == form(text)]
+        if len(found) == 1:
+            return found[0]
+    return None
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:

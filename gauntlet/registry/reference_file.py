@@ -14,7 +14,7 @@ from gauntlet.clock import parse_timestamp
 from gauntlet.registry.artifact import Schema
 from gauntlet.registry.column_rows import ColumnRows
 from gauntlet.registry.reference import MOST_ROWS, Reference
-from gauntlet.spelling import folded
+from gauntlet.spelling import likely
 from gauntlet.table import Chunk, Codes, Table, TableError, open_table
 from gauntlet.types import Label, Task
 
@@ -126,11 +126,11 @@ class ChunkReader:
             self._require(coded.codes >= 0, column, "there is no target; leave out the rows without one")
             values = _by_code(coded, [_class_index(text, schema.classes) for text in coded.values])
             bad = next((text for text, value in zip(coded.values, values, strict=False) if math.isnan(value)), "")
-            alike = next((label for label in schema.classes if folded(str(label)) == folded(bad)), None)
+            alike = likely(bad, map(str, schema.classes))
             known = ", ".join(map(repr, schema.classes[:10]))
             reason = f"the target is none of the classes ({known})"
             if alike is not None:
-                reason += f"; it is not written like {alike!r}"
+                reason += f"; does it mean {alike!r}? It is not written so"
             self._require(np.isfinite(values), column, reason, coded)
         return values
 

@@ -76,8 +76,7 @@ def test_the_clearest_cases_are_decided_in_every_mode(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "cluster"),
-    [*((mode, None) for mode in MODES), *((mode, "block") for mode in MODES if mode != "exact")],
+    ("mode", "cluster"), [*((mode, None) for mode in MODES), *((mode, "block") for mode in MODES if mode != "exact")]
 )
 @settings(max_examples=6, deadline=None)
 @given(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gauntlet.spelling import alike, apart, canonical, did_you_mean, folded, parse_number
+from gauntlet.spelling import alike, apart, canonical, did_you_mean, folded, likely, parse_number
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,10 @@ def test_no_number_changes_its_value(number: float) -> None:
         ({"yes", "no"}, {"Yes", "No"}, "; they differ by case"),
         ({"yes ", "no"}, {"yes", "n"}, "; they differ by spaces around them"),
         ({" yes"}, {"Yes"}, "; they differ by case and spaces"),
-        ({"0", "1"}, {"no", "yes"}, "; one names the classes and the other numbers them"),
+        ({"0", "1"}, {"no", "yes"}, "; they differ in how they write yes and no"),
+        ({"true", "false"}, {"yes", "no"}, "; they differ in how they write yes and no"),
+        ({"Y"}, {"true", "false"}, "; they differ in how they write yes and no"),
+        ({"0", "1", "2"}, {"no", "yes"}, "; one names the classes and the other numbers them"),
         ({"a"}, {"b"}, ""),
     ],
 )
@@ -90,3 +93,17 @@ def test_what_only_python_reads_as_a_number_is_a_name() -> None:
 def test_values_that_a_reader_takes_for_one_are_named_together() -> None:
     assert alike(["NY", "LA", "ny ", "Paris", "paris"]) == "'NY' and 'ny '; 'Paris' and 'paris'"
     assert alike(["NY", "LA"]) == alike([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "meant"),
+    [
+        (" No", ["no", "yes"], "no"),
+        ("true", ["no", "yes"], "yes"),
+        ("0", ["False", "True"], "False"),
+        ("2", ["no", "yes"], None),
+        ("yes", ["1", "true"], None),  # which of the two?
+    ],
+)
+def test_what_a_text_is_likely_to_mean(text: str, known: list[str], meant: str | None) -> None:
+    assert likely(text, known) == meant

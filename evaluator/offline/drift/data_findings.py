@@ -22,6 +22,7 @@ from evaluator.offline.drift.result import Finding
 from evaluator.offline.drift.settings import FEWEST_VALUES
 from evaluator.offline.duplicate_rows import DuplicateRows
 from gauntlet.clock import lasting, parse_timestamp
+from gauntlet.spelling import apart, difference
 
 _FEW_ROWS = 250  # rows with which only large shifts can be told from chance
 _DEPENDENT = 0.1  # independent rows for each row below which a column's dependence is noted; less may be chance
@@ -215,7 +216,11 @@ def outcome_findings(
             kind = "not of the reference's classes" if name == target else "not a number from 0 to 1"
         if name == before.settings.prediction and now.mismatched:
             unusable, kind = now.mismatched, before.mismatch
-        if unusable and name not in known:
+        sample = now.samples.get(name, frozenset())
+        respelt = difference(sample, before.written)
+        if respelt:
+            kind += f" ({apart(sample, before.written)})"
+        if unusable and (respelt or name not in known):
             message = f"{unusable} of {rows} values of {name} are {kind}: nothing is judged by them"
             findings.append(Finding("type_change", name, message, name in signalled))
     if target is not None and target in now.unusable:

@@ -24,6 +24,7 @@ _FEWEST = 10  # cells below which their kind is not judged
 _STRAY = 0.05
 """Share of values strictly between 0 and 1, among labels, above which all of them are probabilities; and of predicted
 labels that the target never has, above which the two speak of different things."""
+_SAMPLED = 1000  # cells of a batch among which examples of what can't be used are looked for
 _MOSTLY = 0.5
 _CHANCE = 1e-6
 """Chance of nothing but exact zeros and ones, as often as the reference has them, below which they are labels."""
@@ -39,16 +40,23 @@ class OutcomeCounts:
     """Predictions of another kind than the reference's."""
     unusable: dict[str, int] = field(default_factory=dict)
     """By column, cells that can be neither target nor prediction."""
+    samples: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By column, some of these cells, as texts."""
 
     def __add__(self, later: OutcomeCounts) -> OutcomeCounts:
         names = {**self.unusable, **later.unusable}
         unusable = {name: self.unusable.get(name, 0) + later.unusable.get(name, 0) for name in names}
-        return OutcomeCounts(self.targets + later.targets, self.mismatched + later.mismatched, unusable)
+        samples = {**later.samples, **self.samples}
+        return OutcomeCounts(self.targets + later.targets, self.mismatched + later.mismatched, unusable, samples)
 
     def add_unusable(self, name: str, cells: Column, usable: Column, *, at_least: int = 0) -> None:
         """Count the cells of a column that have no usable value."""
         unusable = max(at_least, count_present(cells) - count_present(usable))
         self.unusable[name] = self.unusable.get(name, 0) + unusable
+        if unusable and name not in self.samples:
+            pairs = zip(list(cells)[:_SAMPLED], list(usable)[:_SAMPLED], strict=True)
+            left_out = {canonical(str(cell)) for cell, kept in pairs if not _missing(cell) and _missing(kept)}
+            self.samples[name] = frozenset(left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,12 @@ class PredictionType:
     def respelt(self) -> dict[str, str]:
         """The label that a text which is none is another spelling of, by what the two have in common."""
         return {folded(label): label for label in self.labels}
+
+    @property
+    def written(self) -> frozenset[str]:
+        """The labels as the reference writes them, where it shows them: of two numbers 0 and 1."""
+        classes = self.labels or frozenset(map(_text, self.classes))
+        return classes or (frozenset({"0", "1"}) if self.task == "classification" and not self.texts else classes)
 
     @property
     def scored(self) -> bool:
@@ -203,7 +217,10 @@ def _infer_both(known: PredictionType, target: Column, prediction: Column) -> Pr
             raise DriftRequestError(f"{names}: regression needs numbers in both")
         return replace(known, task=task, kind="number", notes=(f"{names}: numbers, regression",))
     if text_labels != texts and (text_labels or not _within_unit(prediction)):
-        raise DriftRequestError(f"{names}: one holds texts and the other numbers, so no prediction can be right")
+        raise DriftRequestError(
+            f"{names}: one holds texts and the other numbers, so no prediction can be right: "
+            + apart({canonical(_text(one)) for one in predicted}, {canonical(_text(one)) for one in classes})
+        )
     if text_labels or (not texts and set(predicted) <= set(classes)):
         note = f"{names}: {len(classes)} classes and a predicted label, classification"
         known = replace(known, task=task, kind="label", notes=(note,))
@@ -265,6 +282,10 @@ def count_present(column: Column) -> int:
     if isinstance(column, np.ndarray) and column.dtype.kind in "fiub":
         return int((~np.isnan(column.astype(np.float64, copy=False))).sum())
     return sum(cell is not None and cell == cell for cell in column)
+
+
+def _missing(cell: object) -> bool:
+    return cell is None or cell != cell
 
 
 def _cells_of_kind(column: Column, *, texts: bool) -> Column:

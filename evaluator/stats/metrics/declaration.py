@@ -87,7 +87,7 @@ KINDS: Final = MappingProxyType(
 
 
 _SHARES: Final = frozenset(
-    "proportion error_rate coverage accuracy precision recall f1 macro_f1 auc brier".split()
+    ["proportion", "error_rate", "coverage", "accuracy", "precision", "recall", "f1", "macro_f1", "auc", "brier"]
 )
 """Kinds that lie between 0 and 1."""
 
