@@ -105,11 +105,11 @@ def plan(**options: Any) -> PlanReport:
     them. The report has `form.min_samples` (for the configuration), `form.days`, `stopping`, `effects` and more, and
     gives `to_dict()`; `to_text` and `to_html` render it. Raises `gauntlet.errors.BadInput`, naming the option.
     """
-    from evaluator.offline import planning
+    from evaluator.offline.planning import planner
     from evaluator.offline.planning.settings import PlanSettings
     from evaluator.offline.records import build
 
-    return planning.plan(*build(options, PlanSettings))
+    return planner.plan(*build(options, PlanSettings))
 
 
 def simulate(*, progress: Callable[[int], object] | None = None, **options: Any) -> SimulationReport:
@@ -119,12 +119,12 @@ def simulate(*, progress: Callable[[int], object] | None = None, **options: Any)
     `skewness`. `progress` is called with the number of runs just ended. The report has `scenarios` (no effect, the
     effect, harm) and `held`: no error rate is above its level. Raises `gauntlet.errors.BadInput`, naming the option.
     """
-    from evaluator.offline import planning
+    from evaluator.offline.planning import planner
     from evaluator.offline.planning.settings import PlanSettings, SimulatedWorld, SimulationSettings
     from evaluator.offline.records import build
 
     settings, world, simulation = build(options, PlanSettings, SimulatedWorld, SimulationSettings)
-    return planning.simulate(settings, world, simulation, progress)
+    return planner.simulate(settings, world, simulation, progress)
 
 
 def to_text(report: Analysis | ComparisonReport | DriftReport | StreamReport | PlanReport | SimulationReport) -> str:

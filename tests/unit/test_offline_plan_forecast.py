@@ -13,8 +13,8 @@ from statsmodels.stats.power import NormalIndPower, normal_power
 from statsmodels.stats.proportion import samplesize_proportions_2indep_onetail
 
 import gauntlet
-from evaluator.offline.planning import plan, planned_forecast
 from evaluator.offline.planning.forecast import Forecast, required_score, smallest_forecast
+from evaluator.offline.planning.planner import plan, planned_forecast
 from evaluator.offline.planning.schedule import Schedule
 from evaluator.offline.planning.settings import PlanSettings
 from gauntlet.errors import BadInput
