@@ -32,10 +32,9 @@ import numpy as np
 from scipy.special import zeta
 
 from evaluator.stats.always_valid import evidence_p, log_rate_evidence, rate_limits, rate_p
-from evaluator.stats.errors import NoAnswer, OrderError, PlanError, StatsError, require_between
+from evaluator.stats.errors import OrderError, PlanError, StatsError, require_between
 from evaluator.stats.guards import GuardReading, Standing
-from evaluator.stats.interim_analysis import Look, State, advance
-from evaluator.stats.score_process import Block
+from evaluator.stats.interim_analysis import Look
 from evaluator.stats.sequential_test import Plan, Side
 
 # Level budget -------------------------------------------------------------------------------------------------------
@@ -260,46 +259,10 @@ def _mean_evidence(counts: Sequence[int], rounds: int, sides: tuple[bool, ...]) 
 # Reverse holdout ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class HoldoutReading:
-    """The gain so far, new champion − previous one, larger is better: the `look` at it, with the new champion in the
-    challenger's place. gained: its interval is above 0, lost: below."""
-
-    standing: Literal["gained", "open", "lost"]
-    look: Look
-    reason: str
-
-    @property
-    def total(self) -> tuple[float, float | None, float | None]:
-        """The effect and its limits for all units that the new champion answered."""
-        effect, units = self.look.effect, self.look.n_challenger
-        lower, upper = (None if limit is None else limit * units for limit in (self.look.lower, self.look.upper))
-        return effect * units, lower, upper
-
-
 def holdout_plan(horizon: float, *, alpha: float = 0.05, clustered: bool = True) -> Plan:
-    """An always-valid plan. The interval is tightest about half-way to the information `horizon`."""
-    return Plan(horizon, Side(alpha / 2.0), Side(alpha / 2.0), "anytime", clustered=clustered)
+    """An always-valid plan for the gain of a promotion, whose blocks have the previous champion in the champion's place
+    and the new one in the challenger's, so that the logged propensity is 1 − the share held out.
 
-
-def reverse_holdout(state: State, blocks: Sequence[Block], plan: Plan) -> tuple[State, HoldoutReading | NoAnswer]:
-    """One reading, at all closed blocks since the promotion.
-
-    The previous champion has the champion's place in the blocks and the new one the challenger's, so the logged
-    propensity is 1 − the share held out.
+    The interval is tightest about half-way to the information `horizon`.
     """
-    after, look = advance(state, blocks, plan)
-    if isinstance(look, NoAnswer):
-        return after, look
-    standing: Literal["gained", "open", "lost"] = "open"
-    if look.lower is not None and look.lower > 0.0:
-        standing = "gained"
-    elif look.upper is not None and look.upper < 0.0:
-        standing = "lost"
-    low, high = ("no limit" if each is None else f"{each:+.5g}" for each in (look.lower, look.upper))
-    result = {"gained": "the promotion has paid", "lost": "the promotion was a loss", "open": "its sign is still open"}
-    reason = (
-        f"{result[standing]}: {look.effect:+.5g} per unit (from {low} to {high}) over {look.n_challenger} units of the "
-        f"new champion, against {look.n_champion} of the previous one"
-    )
-    return after, HoldoutReading(standing, look, reason)
+    return Plan(horizon, Side(alpha / 2.0), Side(alpha / 2.0), "anytime", clustered=clustered)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal, Self, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -78,14 +78,6 @@ class LoggedRewards:
         _refuse_unless(within, "reward", self.rewards, "finite and within bounds", OutcomeError)
         possible = (self.propensity > 0.0) & (self.propensity <= 1.0)
         _refuse_unless(possible, "propensity", self.propensity, "in (0, 1]", PropensityError)
-
-    @classmethod
-    def of_split(cls, rewards: Floats, treated: Bools, challenger: Floats, clusters: Ints | None = None) -> Self:
-        """The log of a champion/challenger split, with π = P(challenger) of each row as it was logged.
-
-        On it `TargetPolicy(treated.astype(float))` always takes the challenger, `TargetPolicy(1.0 - treated)` never.
-        """
-        return cls(rewards, np.where(treated, challenger, 1.0 - challenger), clusters)
 
     @property
     def bounds(self) -> tuple[float, float]:

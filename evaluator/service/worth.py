@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from evaluator.policies.lineage import HoldoutReading, link_level, reverse_holdout
+from evaluator.policies.lineage import link_level
 from evaluator.service import primary_metric
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import PromotionSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
-from evaluator.stats import Look, PairedSums, Plan, SplitSums, State, split_blocks
+from evaluator.stats import Look, NoAnswer, PairedSums, Plan, SplitSums, State, advance, split_blocks
 from gauntlet.worth import Entry, Ledger, Lineage, Split
 
 _ENTRIES_KEPT = 100  # two years of weekly promotions; a lineage that is longer begins with the oldest
@@ -62,10 +62,9 @@ class _PromotionTests:
         """What the reverse holdout says at these large blocks; None while they are too few."""
         if not blocks:
             return None
-        self.held_out, reading = reverse_holdout(self.held_out, split_blocks(blocks), self.plan.reverse_holdout)
-        if not isinstance(reading, HoldoutReading):
+        self.held_out, look = advance(self.held_out, split_blocks(blocks), self.plan.reverse_holdout)
+        if isinstance(look, NoAnswer):
             return None
-        look = reading.look
         return Split(
             units=look.n_challenger, held_out=look.n_champion, gain=look.effect, lower=look.lower, upper=look.upper
         )

@@ -95,14 +95,6 @@ def test_in_a_log_of_exact_proportions_the_value_is_exact(estimator: str) -> Non
     assert found.mean_weight == pytest.approx(1.0, abs=1e-12)
 
 
-def test_the_log_of_a_split() -> None:
-    treated, share = np.array([True, False, True]), np.array([0.1, 0.1, 0.3])
-    log = LoggedRewards.of_split(np.ones(3), treated, share)
-    assert log.propensity.tolist() == [0.1, 0.9, 0.3]
-    with pytest.raises(PropensityError):
-        LoggedRewards.of_split(np.ones(3), treated, np.array([0.1, 1.0, 0.3]))
-
-
 def test_a_right_model_saves_wrong_propensities() -> None:
     """Doubly robust: weights off by a common factor, exact model."""
     log, policy, _ = logged(10, n=20_000)
