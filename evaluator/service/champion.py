@@ -79,6 +79,11 @@ class HealthTracker:
         self.next_block = max(self.next_block, end)
         return found
 
+    def clock_went_back(self, first_open: int) -> None:
+        """Report blocks from `first_open` on again: the time at which they were said to be over had not come."""
+        if self.next_block is not None:
+            self.next_block = min(self.next_block, first_open // self._design.harm_blocks_per_block)
+
     def _event(
         self, version: str, models: Models, entry: Entry | None, index: int, own: LossSums, offsets: dict[str, int]
     ) -> Health:

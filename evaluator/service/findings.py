@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 from evaluator.service.champion_drift import ChampionMonitor
+from evaluator.service.watermark import WENT_BACK
 from gauntlet.clock import lasting
 from gauntlet.config import Config
 from gauntlet.status import FalseAlarms, Problem
@@ -15,9 +17,24 @@ _FEWEST = 100
 
 
 def findings(
-    config: Config, monitor: ChampionMonitor | None, counts: Mapping[str, int], aa: FalseAlarms | None
+    config: Config,
+    monitor: ChampionMonitor | None,
+    counts: Mapping[str, int],
+    aa: FalseAlarms | None,
+    gaps: Mapping[str, tuple[float, float]],
 ) -> Iterator[Problem]:
-    """Problems of what is judged. counts: of outcomes since this start, by what became of them."""
+    """Problems of what is judged. counts: of outcomes since this start, by what became of them; gaps: of each partition
+    whose clock was set back, the time before and the latest since."""
+    for source, (before, since) in gaps.items():
+        yield Problem(
+            code="clock_went_back",
+            severity=Severity.HIGH,
+            source=source,
+            text=f"the times of its requests went back: after {_utc(before)} came {_utc(since)}. Some {WENT_BACK} "
+            "requests count for nothing; then watches go on, and looks at what was not over by the earlier clock",
+            remedy="keep the routers' clocks in step (NTP). A rollout that gets no look any more waits until "
+            f"{_utc(before)}: end it with `gauntlet rollback`, and challenge anew",
+        )
     if config.drift.enabled and monitor is not None and (waits := monitor.waits) is not None:
         yield Problem(
             code="drift_not_judged",
@@ -55,3 +72,7 @@ def findings(
             remedy="trust no verdict that is close; outcomes err together over longer than `evidence.cycle` or `block` "
             "(make it longer), units share their luck (send a `unit`), or the arms are not recorded alike",
         )
+
+
+def _utc(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"

@@ -28,13 +28,14 @@ from evaluator.service.join import JoinTable
 from evaluator.service.joined import JoinResult, holdout_name
 from evaluator.service.ramp_shares import with_ramp_shares
 from evaluator.service.rollout_watches import GrossHarmMonitor, RateMonitor
-from evaluator.service.validation import Batch, EventValidator, InputEvent
+from evaluator.service.validation import Batch, EventValidator
+from evaluator.service.watermark import Watermark
 from evaluator.service.worth import WorthTracker
 from gauntlet import keys
 from gauntlet.config import Config
 from gauntlet.config.takes_effect import counting_settings, recounted
 from gauntlet.errors import ConfigError
-from gauntlet.events import Drift, Evaluation, Health, Outcome, Prediction
+from gauntlet.events import Drift, Evaluation, Health
 from gauntlet.registry import Registry
 from gauntlet.status import FalseAlarms, Problem, Quality
 from gauntlet.types import Rule
@@ -45,33 +46,6 @@ OutputEvent = Evaluation | Health | Drift
 _SLACK = 1.0  # horizons that a finished join stays as a tombstone beyond its own: room for a lagging partition
 _LINEAGES_KEPT = 20  # whose level budgets are known: a champion of before may come back
 _ROLLOUTS_KEPT = 3  # sums of the latest rollouts; older ones are over, and their evaluations are on the log
-
-
-class Watermark:
-    """Event time by prediction partition. Its state is `latest`."""
-
-    def __init__(self, keep: float) -> None:
-        """`keep`: seconds behind its partition's latest event after which an event is stale."""
-        self._keep = keep
-        self.latest: dict[str, float] = {}
-
-    @property
-    def time(self) -> float:
-        """The event time that every prediction partition with any records has reached; 0 before the first."""
-        return min(self.latest.values(), default=0.0)
-
-    def admit(self, batch: Batch) -> tuple[list[InputEvent], Counter[str]]:
-        """The events that are not stale, and how many are. Predictions move the watermark."""
-        fresh: list[InputEvent] = []
-        for source, event in batch:
-            if not isinstance(event, Outcome):
-                latest = self.latest.get(source, 0.0)
-                if event.at < latest - self._keep:  # its tombstone may be gone: nobody can tell whether it was counted
-                    continue
-                if isinstance(event, Prediction):
-                    self.latest[source] = max(latest, event.at)
-            fresh.append(event)
-        return fresh, Counter(stale=len(batch) - len(fresh))
 
 
 class Pipeline:
@@ -129,7 +103,8 @@ class Pipeline:
     @property
     def problems(self) -> list[Problem]:
         """What an operator has to know of what is judged."""
-        return list(findings(self._config, self.monitor, self.counts - self._counted_before, self.false_alarms))
+        counts = self.counts - self._counted_before
+        return list(findings(self._config, self.monitor, counts, self.false_alarms, self._watermark.gaps))
 
     @property
     def quality(self) -> Quality | None:
@@ -169,7 +144,10 @@ class Pipeline:
 
     def step(self, batch: Batch) -> Counter[str]:
         """Fold one batch into the state; returns what it counted."""
+        times = dict(self._watermark.went_back)
         fresh, counts = self._watermark.admit(batch)
+        if self._watermark.went_back.keys() - times:
+            self._health.clock_went_back(self._design.first_open(self.watermark))
         return self._fold(self._joins.apply(fresh), counts)
 
     def settle_joins(self) -> Counter[str]:
@@ -242,6 +220,8 @@ class Pipeline:
             settings=self.settings,
             offsets=offsets,
             latest=self._watermark.latest,
+            behind=self._watermark.behind,
+            went_back=self._watermark.went_back,
             settled=self._settled,
             counts=dict(self.counts),
             accumulators=self._accumulators.to_dict(),
@@ -265,7 +245,7 @@ class Pipeline:
         if state.accumulators is None:
             return
         self._require_same_settings(state.settings)
-        self._watermark.latest = dict(state.latest)
+        self._watermark.restore(state)
         self._settled = state.settled
         self.counts = Counter(state.counts)
         self._accumulators.restore(state.accumulators)

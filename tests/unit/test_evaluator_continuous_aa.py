@@ -193,7 +193,7 @@ def test_too_many_false_alarms_are_a_problem_and_as_many_as_declared_are_none(tm
         report = aa.report()
         assert report is not None
         assert report.too_many is bool(expected)
-        found = [p for p in findings(made, None, {}, report) if p.code == "false_alarms"]
+        found = [p for p in findings(made, None, {}, report, {}) if p.code == "false_alarms"]
         assert len(found) == expected
         assert all(f"{report.alarms} of {report.rounds} rounds" in p.text for p in found)
 

@@ -43,7 +43,7 @@ def test_outcomes_that_come_after_the_horizon_are_told_with_the_setting_to_chang
     ],
 )
 def test_few_or_the_smaller_part_are_no_news(tmp_path: Path, counts: dict[str, int], told: bool) -> None:
-    assert bool(list(findings(config(tmp_path), None, counts, None))) is told
+    assert bool(list(findings(config(tmp_path), None, counts, None, {}))) is told
 
 
 def test_a_baseline_in_the_making_is_told_until_it_is_there(tmp_path: Path) -> None:
@@ -57,4 +57,4 @@ def test_a_baseline_in_the_making_is_told_until_it_is_there(tmp_path: Path) -> N
     assert evaluator.monitor is not None
     assert evaluator.monitor.severity is None
     off = config(tmp_path / "off", "drift: {enabled: false}\n")
-    assert list(findings(off, evaluator.monitor, {}, None)) == []
+    assert list(findings(off, evaluator.monitor, {}, None, {})) == []
