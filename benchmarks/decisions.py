@@ -120,6 +120,11 @@ def daily_cycle(rng: np.random.Generator, hours: int) -> Floats:
     return 0.1 * np.sin(2 * np.pi * np.arange(hours) / 24)
 
 
+def weekly_cycle(rng: np.random.Generator, hours: int) -> Floats:
+    """By .15 in either direction within a week that begins on any day."""
+    return 0.15 * np.sin(2 * np.pi * (np.arange(hours) / (7 * 24) + rng.random()))
+
+
 def sign_change(rng: np.random.Generator, hours: int) -> Floats:
     """Better by .05 for a week, worse by .05 ever after."""
     return np.where(np.arange(hours) < 7 * 24, 0.05, -0.05)
@@ -132,6 +137,7 @@ WORLDS: dict[str, World] = {
     "storms": storms,
     "hourly AR .8": correlated_hours,
     "daily cycle": daily_cycle,
+    "weekly cycle": weekly_cycle,
     "sign change": sign_change,
 }
 

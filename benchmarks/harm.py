@@ -25,14 +25,12 @@ LOOKS: Final = [*range(2 * HOURS, 4 * HOURS), *range(4 * HOURS, 10 * HOURS, 4), 
 """Hours since the first request."""
 WAITS: Final = {"early labels": HOURS // EARLY_PART, "late labels": HOURS}
 """Hours until a pair speaks for harm."""
+MAIN_WORLDS: Final = ("independent", "day effects", "storms", "hourly AR .8")
 DIFFERENT_DAYS: Final = "day effects of .1 sd"
 CELLS: Final = [
-    *((world, -0.1) for world in ("independent", "day effects", "storms", "hourly AR .8", DIFFERENT_DAYS)),
+    *((world, -0.1) for world in (*MAIN_WORLDS, DIFFERENT_DAYS)),
     ("independent", -0.03),
-    *(
-        (world, 0.0)
-        for world in ("independent", "day effects", "storms", "hourly AR .8", "daily cycle", DIFFERENT_DAYS)
-    ),
+    *((world, 0.0) for world in (*MAIN_WORLDS, "daily cycle", "weekly cycle", DIFFERENT_DAYS)),
 ]
 
 
