@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks import header, main, progress, row
 from benchmarks.dated_streams import HISTORY, KINDS, REAL, Stream, drawn
@@ -251,6 +252,7 @@ def _figure(value: float) -> str:
 
 def lines(only: str = "", seed: int = 1) -> Iterator[str]:
     """only: a part of the stream's name; seed: of the draws."""
+    threadpool_limits(1)  # the models are small: their threads only wait for one another
     names: Sequence[str] = [name for name in (*KINDS, *REAL) if only in name]
     titles = ["stream", "rows a day", "labels after", "first for ever", *(f"blind, {key}" for key in BLIND)]
     titles += ["blind, 7 d, 60 d, with the broken one", "Gauntlet", "share of the best refit's gain", "promoted"]
