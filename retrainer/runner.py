@@ -80,11 +80,16 @@ class JobRunner:
             horizon=float(self._config.evidence.outcome_horizon),
             baselines=set_here.metrics if set_here is not None and set_here.version == control.champion else {},
             live_quality=told.score if told is not None and told.model == control.champion else None,
+            began=control.began,
             speed=pace(self._config.profile),
         )
         left = view.left_to_train(self.settings)
         known = msgspec.structs.replace(
-            view.context, new_samples=view.new_samples, left_to_train=left, quality=view.quality
+            view.context,
+            new_samples=view.new_samples,
+            left_to_train=left,
+            trainable_in=view.trainable_in(self.settings),
+            quality=view.quality,
         )
         return msgspec.structs.replace(view, context=known)
 

@@ -25,7 +25,7 @@ class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
     rollouts: the running ones; replaceable: how many of them may give way to new models. most: challengers that may run
     at once. last_attempt_ended, attempts: without the jobs that failed; failures: rounds in a row that did; unanswered:
     requests whose latest round did. asked: the open request of a person. new_samples, left_to_train (labelled rows that
-    are not held out), quality: None where not known.
+    are not held out), trainable_in (seconds until these are enough), quality: None where not known.
     """
 
     now: float
@@ -44,6 +44,7 @@ class RetrainContext(msgspec.Struct, frozen=True, kw_only=True):
     asked: str | None = None
     new_samples: int | None = None
     left_to_train: int | None = None
+    trainable_in: float | None = None
     quality: float | None = None
     monitoring: bool = True
 
@@ -153,7 +154,7 @@ def check(request: RetrainRequest, context: RetrainContext, settings: RetrainCon
                 limit=settings.max_attempts,
             ),
             _samples(request, context, settings),
-            _left_to_train(request, context, settings),
+            _left_to_train(context, settings),
             _quality(context, settings),
             _hours(request, context, settings),
         )
@@ -237,13 +238,16 @@ def _samples(request: RetrainRequest, context: RetrainContext, settings: Retrain
     return Condition("min_data_points", met, detail, passing=True, value=known, limit=least)
 
 
-def _left_to_train(request: RetrainRequest, context: RetrainContext, settings: RetrainConfig) -> Condition:
-    """Whether the rows that are not held out are enough to train on: with fewer a job could only fail."""
+def _left_to_train(context: RetrainContext, settings: RetrainConfig) -> Condition:
+    """Whether the rows that are not held out are enough to train on: with fewer a job can only fail, whoever asks."""
     known, least = context.left_to_train, settings.min_data_points
     count = "an unknown number of" if known is None else f"{known:,}"
-    held_out = f"the newest {lasting(settings.validation + settings.test)} are held out"
-    met = None if known is None else known >= least or (request.kind == "manual" and request.urgent)
-    detail = f"{count} labelled rows are left, {least:,} wanted: {held_out}"
+    detail = f"{count} labelled rows are left, {least:,} wanted: "
+    detail += f"the newest {lasting(settings.validation + settings.test)} are held out"
+    if context.trainable_in is not None:
+        when = "in about" if context.new_samples else "not before"
+        detail += f"; enough {when} {lasting(context.trainable_in)}"
+    met = None if known is None else known >= least
     return Condition("rows to train on", met, detail, passing=True, value=known, limit=least)
 
 

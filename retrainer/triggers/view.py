@@ -39,6 +39,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """Those that somebody has set."""
     live_quality: float | None = None
     """The champion's latest requests' score, as the evaluator reports it at all times."""
+    began: float = -math.inf
+    """When the experiment did."""
     speed: float = 1.0
     """How much faster than in production time passes: a rehearsal's days and hours are the shorter ones."""
 
@@ -51,13 +53,34 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     def left_to_train(self, settings: RetrainConfig) -> int | None:
         """Labelled rows that a job would train on, older than those held out; of the recipe with the fewest. None
-        before any was counted, and where a loader has more."""
-        if not self.labelled or settings.loader is not None:
-            return None
+        where a loader has more, and before any was counted of an experiment that is old enough to have some."""
         newest = self.context.now - settings.validation - settings.test  # a block's rows are older than itself
+        if settings.loader is not None or not (self.labelled or newest < self.began):
+            return None
         windows = [settings.window if one.window is None else one.window for one in settings.all_recipes]
         begins = [self.context.now - float(window) if window else -math.inf for window in windows]
         return min(sum(rows for at, rows in self.labelled if begin < at <= newest) for begin in begins)
+
+    def trainable_in(self, settings: RetrainConfig) -> float | None:
+        """Seconds until enough labelled rows are older than those held out, if they go on coming as they did; None
+        where that can't be told. Without any row yet it is the least."""
+        left, least = self.left_to_train(settings), settings.min_data_points
+        if left is None or left >= least:
+            return None
+        held_out, now = float(settings.validation + settings.test), self.context.now
+        rows = sum(count for _, count in self.labelled)
+        if not rows:
+            return self.began + held_out - now if self.began <= now else None
+        (first, _), (last, _) = self.labelled[0], self.labelled[-1]
+        shortest = min(float(settings.window if one.window is None else one.window) for one in settings.all_recipes)
+        if 0.0 < shortest < now - first:  # rows leave the window as others come into it
+            return None
+        counted = 0
+        for at, count in self.labelled:
+            counted += count
+            if counted >= least:
+                return max(0.0, at + held_out - now)
+        return max(0.0, last + (least - rows) * max(0.0, last - min(first, self.began)) / rows + held_out - now)
 
     @property
     def quality(self) -> float | None:

@@ -73,6 +73,23 @@ def test_rows_left_to_train_on_are_within_the_window_and_older_than_those_held_o
     assert view().left_to_train(RetrainConfig()) is None
 
 
+def test_a_young_experiment_has_no_rows_to_train_on_and_says_when_it_will() -> None:
+    settings, hour = RetrainConfig(min_data_points=300), DAY / 24
+    young = msgspec.structs.replace(view(), began=NOW - hour)
+    assert (young.left_to_train(settings), young.trainable_in(settings)) == (0, 14 * DAY - hour)
+    few = msgspec.structs.replace(young, labelled=[(NOW - hour / 2, 50), (NOW, 50)])  # a hundred an hour
+    assert few.trainable_in(settings) == pytest.approx(14 * DAY + 2 * hour)
+    many = msgspec.structs.replace(young, labelled=[(NOW - hour / 2, 300), (NOW, 300)])  # they have to get older
+    assert (many.left_to_train(settings), many.trainable_in(settings)) == (0, 14 * DAY - hour / 2)
+    old = msgspec.structs.replace(many, labelled=[(NOW - 15 * DAY, 300)])
+    assert (old.left_to_train(settings), old.trainable_in(settings)) == (300, None)
+    for unknown in (
+        msgspec.structs.replace(young, began=NOW - 15 * DAY),
+        msgspec.structs.replace(young, began=NOW + 1),  # a replay of an older time
+    ):
+        assert unknown.trainable_in(settings) is None
+
+
 def settings(**triggers: object) -> RetrainConfig:
     return RetrainConfig(triggers=TriggersConfig(**triggers))  # type: ignore[arg-type]
 

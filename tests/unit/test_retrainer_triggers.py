@@ -104,6 +104,19 @@ def test_a_rollout_that_ended_after_the_events_read_so_far_is_no_contradiction()
     assert refusal == "cool_down: the events read so far are 15 s older than the last rollout's end"
 
 
+def test_nobody_starts_a_job_without_rows_to_train_on_and_the_refusal_says_how_long_to_wait() -> None:
+    """A person's `--force` waits for no new rows, but a job with too few to train on can only fail."""
+    forced = manual("m", NOW, "ann", "now", urgent=True)
+    early = msgspec.structs.replace(CONTEXT, new_samples=0, left_to_train=0, trainable_in=13 * 24 * HOUR)
+    judged = check(forced, early, SETTINGS)
+    assert judged.later
+    assert judged.refusals == [
+        "rows to train on: 0 labelled rows are left, 100 wanted: the newest 14 d are held out; enough not before 13 d"
+    ]
+    some = msgspec.structs.replace(early, new_samples=50, left_to_train=50)
+    assert check(forced, some, SETTINGS).refusals[0].endswith("are held out; enough in about 13 d")
+
+
 @pytest.mark.parametrize(
     "facts",
     [
