@@ -245,8 +245,7 @@ def _left_to_train(context: RetrainContext, settings: RetrainConfig) -> Conditio
     detail = f"{count} labelled rows are left, {least:,} wanted: "
     detail += f"the newest {lasting(settings.validation + settings.test)} are held out"
     if context.trainable_in is not None:
-        when = "in about" if context.new_samples else "not before"
-        detail += f"; enough {when} {lasting(context.trainable_in)}"
+        detail += f"; enough in {lasting(context.trainable_in)} at the earliest"
     met = None if known is None else known >= least
     return Condition("rows to train on", met, detail, passing=True, value=known, limit=least)
 

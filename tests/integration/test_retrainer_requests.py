@@ -253,7 +253,9 @@ async def test_no_job_starts_while_all_rows_would_be_held_out(configured: Callab
             checked = await loop.worker.operations.check()
             (rows,) = [condition for condition in checked.conditions if condition.name == "rows to train on"]
             assert (rows.value, rows.limit, rows.met) == (left, 100, left == 100)
-            assert rows.detail == f"{left} labelled rows are left, 100 wanted: the newest 14 d are held out"
+            told, _, wait = rows.detail.partition("; ")
+            assert told == f"{left} labelled rows are left, 100 wanted: the newest 14 d are held out"
+            assert wait == {1: "enough in 14 d at the earliest", 14: "enough in 1 d at the earliest"}.get(day, "")
             assert len(loop.store.jobs) == (left == 100)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,13 +24,14 @@ from gauntlet import adapters, control, keys
 from gauntlet.cli import register
 from gauntlet.cli.demo import flights as data
 from gauntlet.config import Config
-from gauntlet.errors import GauntletError
+from gauntlet.errors import BadInput, GauntletError
 from gauntlet.status import EvaluatorProgress, RetrainerProgress, RouterProgress
 
 _TICK = 3600  # seconds of the flights' clock in one request: about 50 flights in the day
 _ROUTER_SECONDS = 60.0  # how long the router may be away, at the start or in a restart
 _SETTLE_SECONDS = 300.0
 _POLL_SECONDS = 0.02
+_NOT_RECORDED = "events_not_recorded"
 
 P = TypeVar("P", EvaluatorProgress, RetrainerProgress, RouterProgress)
 
@@ -77,7 +78,8 @@ class Replay:
         self._sent = Sent()
 
     async def run(self) -> Sent:
-        """Send everything and wait until it is evaluated. Raises `GauntletError` when a service refuses a request."""
+        """Send everything and wait until it is evaluated. Raises `GauntletError` when a service refuses a request,
+        and `BadInput` where the router can't record what it answers: the run could never add up."""
         self._state = adapters.state(self.config)
         reader = None
         try:
@@ -95,7 +97,7 @@ class Replay:
             await self._state.close()
 
     async def _ready(self) -> bool:
-        return (await self._request("GET", "/readyz"))[0] == 200
+        return (await self._request("GET", "/readyz")).status == 200
 
     async def _replay(self) -> None:
         departures = self.flights.departure
@@ -152,15 +154,25 @@ class Replay:
         content = msgspec.json.encode(body)
         deadline = time.monotonic() + _ROUTER_SECONDS
         while True:
-            status, answer = await self._request("POST", route, content)
+            answered = await self._request("POST", route, content)
+            status, answer = answered.status, answered.body
+            if not answered.recorded:
+                raise BadInput(f"--run {self.folder}: {await self._why_unrecorded()}; then start the demo again")
             if 200 <= status < 300:
                 return msgspec.json.decode(answer)
             if 300 <= status < 500 or time.monotonic() > deadline:
                 raise GauntletError(f"{route}: the router answered {status or 'nothing'}: {answer[:300].decode()}")
             await asyncio.sleep(0.2)
 
-    async def _request(self, method: str, route: str, content: bytes | None = None) -> tuple[int, bytes]:
-        """Status and body; status 0 where nobody answers."""
+    async def _why_unrecorded(self) -> str:
+        """What the router says of it, and what to do."""
+        status = await self._request("GET", f"/v1/experiments/{self.config.experiment}")
+        problems = msgspec.json.decode(status.body)["problems"] if status.status == 200 else []
+        found = next((one for one in problems if one["code"] == _NOT_RECORDED), None)
+        return f"{found['text']}: {found['remedy']}" if found else "events can't be recorded: free space on its disk"
+
+    async def _request(self, method: str, route: str, content: bytes | None = None) -> Answered:
+        """Status 0 where nobody answers."""
         connection = self._connections.get(route.rpartition("/")[2], self._connections["other"])
         return await asyncio.to_thread(_exchange, connection, method, route, content)
 
@@ -204,11 +216,11 @@ class Replay:
             await asyncio.to_thread(skops.io.dump, await asyncio.to_thread(due.train, rows, labels), model)
             self._version = await register.register(self.config, str(model), due.name, allow_pickle=False)
         order = msgspec.json.encode({"version": self._version, "reason": due.reason})
-        status, answer = await self._request("POST", f"/v1/experiments/{self.config.experiment}/challenge", order)
-        if status == 200:
+        answered = await self._request("POST", f"/v1/experiments/{self.config.experiment}/challenge", order)
+        if answered.status == 200:
             self._waiting.pop(0)
-        elif status != 409:
-            raise GauntletError(f"challenge: the router answered {status}: {answer[:300].decode()}")
+        elif answered.status != 409:
+            raise GauntletError(f"challenge: the router answered {answered.status}: {answered.body[:300].decode()}")
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], seconds: float, problem: str) -> None:
@@ -219,15 +231,21 @@ async def _until(condition: Callable[[], Awaitable[bool]], seconds: float, probl
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def _exchange(
-    connection: http.client.HTTPConnection, method: str, route: str, content: bytes | None
-) -> tuple[int, bytes]:
-    """Status and body; once more on a fresh connection, because the router closes one that was silent for long."""
+class Answered(NamedTuple):
+    """An answer of the router. recorded: False where it says that the events could not be kept."""
+
+    status: int
+    body: bytes
+    recorded: bool = True
+
+
+def _exchange(connection: http.client.HTTPConnection, method: str, route: str, content: bytes | None) -> Answered:
+    """The answer; once more on a fresh connection, because the router closes one that was silent for long."""
     for _ in range(2):
         try:
             connection.request(method, route, content, {"content-type": "application/json"})
             response = connection.getresponse()
-            return response.status, response.read()
+            return Answered(response.status, response.read(), response.getheader("x-gauntlet-recorded") != "no")
         except (OSError, http.client.HTTPException):
             connection.close()
-    return 0, b""
+    return Answered(0, b"")

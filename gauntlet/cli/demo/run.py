@@ -30,7 +30,8 @@ from gauntlet.cli.demo.report_model import DemoReport
 from gauntlet.cli.demo.run_folder import fresh
 from gauntlet.cli.up import SERVICES, Services
 from gauntlet.config import load as configs
-from gauntlet.errors import ConfigError
+from gauntlet.errors import BadInput, ConfigError
+from gauntlet.faults import disk_full
 
 EXPERIMENT = "flights"
 
@@ -45,7 +46,7 @@ SUBMISSIONS = (
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo in its folder; 0 when every flight and every outcome is accounted for.
 
-    Raises `BadInput` for a folder that holds anything but a demo's run.
+    Raises `BadInput` for a folder that holds anything but a demo's run, and where its disk is full.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # replay, services and jobs share the cores already
         os.environ.setdefault(name, "1")
@@ -53,13 +54,17 @@ def run(arguments: argparse.Namespace) -> int:
     ports = _free_ports(3)
     status = f"http://127.0.0.1:{ports[0]}/v1/experiments/{EXPERIMENT}"
     folder = Path(arguments.folder)
-    with fresh(folder):
-        print(f"status  {status}  (answers from the first flight on)", flush=True)
-        try:
+    try:
+        with fresh(folder):
+            print(f"status  {status}  (answers from the first flight on)", flush=True)
             return asyncio.run(_run(folder.resolve(), ports, arguments))
-        except KeyboardInterrupt:
-            print("\nstopped; nothing is left running", file=sys.stderr)
-            return 130
+    except KeyboardInterrupt:
+        print("\nstopped; nothing is left running", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        raise BadInput(f"--run {folder}: {error.strerror}: free space on its disk, and start again") from error
 
 
 async def _run(folder: Path, ports: list[int], arguments: argparse.Namespace) -> int:
