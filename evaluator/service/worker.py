@@ -159,7 +159,7 @@ class Worker:
                         await self.catch_up()
                         ready = True
                     busy = await self.step()
-                    if self._faults.over(_PAUSED):
+                    if self.flushed and self._faults.over(_PAUSED):  # reading works on a full disk, too
                         await self._report()
                     if not self._behind:
                         if busy:

@@ -263,6 +263,39 @@ async def test_a_service_that_starts_on_a_full_disk_waits(
                 await counted(client, 3)
 
 
+async def test_an_evaluator_that_can_read_and_not_write_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Scenario: the log has space left in its file, and the evaluator's has none: what it reads it can't commit."""
+    caplog.set_level("INFO", "gauntlet")
+    settings = dataclasses.replace(evaluator.WorkerSettings(), reopen=0.05, commit=0.0, discover=0.1)
+    monkeypatch.setattr(evaluator, "WorkerSettings", lambda: settings)
+    works, full, tries = Checkpoint.commit, [True], [0]
+
+    def commit(self: Checkpoint, *args: Any, **kwargs: Any) -> None:
+        if full[0]:
+            tries[0] += 1
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        works(self, *args, **kwargs)
+
+    async def several_tries() -> bool:
+        return tries[0] >= 4
+
+    monkeypatch.setattr(Checkpoint, "commit", commit)
+    config = small_experiment.load(small_experiment.write(tmp_path))
+    async with small_experiment.running(config, "router", "evaluator") as client:
+        assert await predict(client, "one")
+        await small_experiment.until(several_tries)
+        assert len(lines(caplog, "evaluation_paused")) == 1
+        assert lines(caplog, "evaluation_paused_is_over") == []
+        full[0] = False
+        await counted(client, 1)
+        await well(client)
+    assert len(lines(caplog, "evaluation_paused_is_over")) == 1
+
+
 async def test_a_full_disk_holds_up_no_change_of_the_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scenario: the state store is elsewhere and works; the router's copy of the record can't be written. Expected: it
     follows all the same, says so, and goes on following."""
