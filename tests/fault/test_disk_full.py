@@ -268,7 +268,7 @@ async def test_an_evaluator_that_can_read_and_not_write_says_so_once(
 ) -> None:
     """Scenario: the log has space left in its file, and the evaluator's has none: what it reads it can't commit."""
     caplog.set_level("INFO", "gauntlet")
-    settings = dataclasses.replace(evaluator.WorkerSettings(), reopen=0.05, commit=0.0, discover=0.1)
+    settings = dataclasses.replace(evaluator.WorkerSettings(), reopen=0.05, discover=0.1)
     monkeypatch.setattr(evaluator, "WorkerSettings", lambda: settings)
     works, full, tries = Checkpoint.commit, [True], [0]
 

@@ -10,12 +10,16 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 from builders.operator_status import CONFIG
 
 from gauntlet.cli.demo import run as demo
+from gauntlet.cli.demo.flights import YEAR_START
 from gauntlet.cli.demo.replay import Replay
 from gauntlet.errors import BadInput
 
@@ -56,12 +60,13 @@ def port() -> Iterator[int]:
 
 
 async def test_a_run_whose_events_are_lost_ends_with_the_routers_reason(port: int, tmp_path: Path) -> None:
-    flights: Any = None
-    replay = Replay(CONFIG, flights, tmp_path, port, 1, ())
+    flights: Any = SimpleNamespace(
+        departure=np.array([YEAR_START + 1.0]), arrival=np.array([np.nan]), key=["f"], rows=lambda *_: [{}]
+    )
+    (tmp_path / "data").mkdir()
+    config = msgspec.structs.replace(CONFIG, data=str(tmp_path / "data"))
     with pytest.raises(BadInput, match=r"--run .*: the disk is full: x: free space on the disk; then start the demo"):
-        await replay._post("/v1/predict", {"instances": []})
-    for connection in replay._connections.values():
-        connection.close()
+        await Replay(config, flights, tmp_path, port, 1, ()).run()
 
 
 def test_a_run_that_can_not_begin_on_a_full_disk_names_its_folder(
@@ -70,7 +75,7 @@ def test_a_run_that_can_not_begin_on_a_full_disk_names_its_folder(
     def full(*_: Any) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(demo, "_run", full)
+    monkeypatch.setattr(demo, "fresh", full)
     arguments = argparse.Namespace(folder=str(tmp_path / "demo"), days=1, log="local", state="local", hold=False)
     with pytest.raises(BadInput, match=r"--run .*demo: No space left on device: free space on its disk"):
         demo.run(arguments)
