@@ -47,6 +47,7 @@ EQUAL: Final[dict[str, Law]] = {
     "normal, lognormal(1.5)": Law(_normal, _lognormal(1.5)),
     "normal, lognormal(1)": Law(_normal, _lognormal(1.0)),
     "normal, Pareto(1.5)": Law(_normal, lambda rng, n: rng.pareto(1.5, n) - 2.0),
+    "normal, Pareto(1.8)": Law(_normal, lambda rng, n: rng.pareto(1.8, n) - 1.25),
     "even .995, disaster": Law(lambda rng, n: np.full(n, 0.995), _disaster),
     "normal .995, disaster": Law(
         lambda rng, n: rng.normal(0.995, 0.3, n), lambda rng, n: _disaster(rng, n) + rng.normal(0.0, 0.1, n)

@@ -6,7 +6,9 @@ windfall of the champion. No test can exclude what nobody has seen, so a win wai
 - the long tail on the side that would take it away no longer bends the estimate's law: its skewness is at most
   `MOST_SKEWNESS` (for one arm, n ≥ 69 γ²; Cochran 1977, section 2.15, asks 25 γ² of one look), a little more while
   outcomes are few. Where a law has no variance this skewness, γ/√n, stays as large however many outcomes come, and
-  whoever looks long enough finds a time at which the far ones happen to be missing: in 5 % of plans below .14;
+  whoever looks long enough finds a time at which the far ones happen to be missing: in 5 % of plans below .14. The
+  same is asked of either arm's mean alone, less what the other arm's tail on its own side makes up for: noise of a
+  normal champion hides a Pareto tail in the estimate, and does not fill it. Arms of one law are not asked more;
 - each arm has shown its spread: (Σ r²)² / Σ r⁴ ≥ `LEAST_EFFECTIVE`, about n/3 for normal and n/9 for exponential
   outcomes, so that no few outcomes make up most of it, and the spread is not small beside the effect; or the arm has
   `RARE` outcomes, of which one that comes once in a hundred would be among them with probability .98.
@@ -31,6 +33,8 @@ FEW_MORE_SKEWNESS: Final = 0.02
 FEW: Final = 300.0
 LEAST_EFFECTIVE: Final = 12.0
 RARE: Final = 400.0
+# An arm with a smaller part of the estimate's variance does not have a tail that matters to it.
+LEAST_PART: Final = 0.05
 # An arm's standard deviation that is a smaller part of the effect than this says nothing of its tail.
 LEAST_SPREAD: Final = 0.5
 
@@ -105,12 +109,17 @@ class Tails:
 
     @property
     def skewness(self) -> Floats:
-        """Skewness of the estimated effect from the tails that would take a win away, shape (cells,), at least 0."""
+        """Skewness from the tails that would take a win away, of the estimated effect or of one arm's mean, whichever is
+        larger; shape (cells,), at least 0."""
         n = np.maximum(self.n, 1.0)
-        against = np.maximum(self.third * [1.0, -1.0], 0.0)
-        noise = (self.variance / n).sum(axis=1)
-        made = (against / (n * n)).sum(axis=1)
-        return ratio(made, noise**1.5)
+        signed = self.third * [1.0, -1.0] / (n * n)
+        against, in_favour = np.maximum(signed, 0.0), np.maximum(-signed, 0.0)
+        noise = self.variance / n
+        total = noise.sum(axis=1)
+        counts = noise > LEAST_PART * total[:, None]
+        beyond = np.maximum(against - in_favour[:, ::-1], 0.0)
+        alone = np.divide(beyond, noise**1.5, out=np.zeros_like(noise), where=counts)
+        return np.maximum(ratio(against.sum(axis=1), total**1.5), alone.max(axis=1))
 
     @property
     def most_skewness(self) -> Floats:
@@ -148,5 +157,5 @@ class Tails:
         more = float(self.n[cell, 1]) * (rest / most) ** 2
         return (
             f"rare outcomes far out, on the side that would take it away, make much of the mean (skewness {rest:.2f} "
-            f"of the estimate, {most:.2g} at most); about {more:,.0f} outcomes of the challenger would do"
+            f"of the estimate or of one arm's mean, {most:.2g} at most); about {more:,.0f} outcomes of the challenger would do"
         )

@@ -285,3 +285,33 @@ def test_a_column_without_a_name_is_left_out_with_a_word_and_refused_where_it_is
     for table in (beside, tmp_path / "indexed.csv"):
         (finding,) = gauntlet.drift(table, table).quality.findings
         assert (finding.kind, finding.column, "give it one" in finding.message) == ("unreadable", None, True)
+
+
+def _texts(rng: np.random.Generator, first: int, last: int, rows: int) -> pd.DataFrame:
+    return pd.DataFrame({"city": [f"c{i}" for i in rng.integers(first, last, rows)], "x": rng.normal(size=rows)})
+
+
+@pytest.mark.parametrize(("values", "rows"), [(900, 2000), (2000, 5000), (2000, 20_000)])
+def test_rare_texts_of_which_half_disappear_are_no_health(values: int, rows: int) -> None:
+    """A total variation of one half, nearly all of it among values that are counted together."""
+    rng = np.random.default_rng(17)
+    found = gauntlet.drift(_texts(rng, 0, values, rows), _texts(rng, 0, values // 2, rows))
+    assert found.severity == "UNKNOWN"
+    assert [finding.kind for finding in found.not_judged] == ["rare_values"]
+    assert "city has more than 256 different values" in found.not_judged[0].message
+    assert {one.name: one.drifted for one in found.features} == {"city": None, "x": False}
+    table = pd.concat([_texts(rng, 0, values, rows), _texts(rng, 0, values // 2, rows)], ignore_index=True)
+    watched = gauntlet.drift_stream(table, reference_rows=rows).report()
+    assert (watched.severity, [one.kind for one in watched.not_judged]) == ("UNKNOWN", ["rare_values"])
+
+
+def test_a_few_rare_texts_are_told_and_hide_nothing_that_counts() -> None:
+    rng = np.random.default_rng(18)
+    often = [*(f"c{i}" for i in range(20))] * 150
+    before, now = (
+        pd.DataFrame({"city": [*often, *(f"r{i}" for i in rng.integers(0, 2000, 1000))], "x": rng.normal(size=4000)})
+        for _ in range(2)
+    )
+    found = gauntlet.drift(before.sample(frac=1.0, random_state=1), now.sample(frac=1.0, random_state=2))
+    assert found.severity == "NONE"
+    assert ["rare_values"] == [one.kind for one in found.quality.findings if one.column == "city"]

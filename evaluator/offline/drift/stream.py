@@ -25,7 +25,7 @@ from evaluator.drift.severity import Severity
 from evaluator.drift.signals import PERFORMANCE_KINDS
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats, column_schema, select_columns
-from evaluator.offline.drift.judgeable import model_doubts, outcome_doubts, overall, sparse_column
+from evaluator.offline.drift.judgeable import model_doubts, outcome_doubts, overall, rare_values, sparse_column
 from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType, count_present
 from evaluator.offline.drift.reference import SystematicSample
 from evaluator.offline.drift.result import (
@@ -310,6 +310,7 @@ class EventCollector:
         signalled, asked = {signal["feature"] for signal in signals}, settings.features is not None
         doubts = [
             sparse_column(feature, reference.profile, monitor.settings, asked=asked or feature.role != "feature")
+            or rare_values(feature)
             for feature in reference.profile.features
             if feature.name not in signalled
         ]

@@ -20,7 +20,7 @@ from evaluator.drift.signals import DISTRIBUTION_KINDS, PERFORMANCE_KINDS, Signa
 from evaluator.offline.drift import columns as table_columns
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats
-from evaluator.offline.drift.judgeable import column_doubt, model_doubts, outcome_doubts, overall
+from evaluator.offline.drift.judgeable import column_doubt, model_doubts, outcome_doubts, overall, rare_values
 from evaluator.offline.drift.reference import (
     ROWS_ONLY,
     ReferenceTable,
@@ -208,7 +208,9 @@ class _ReportBuilder:
         if self.settings.ordered and self.settings.mode != "simple":
             notes = [*notes, *data_findings.dependence_notes(self.profile)]
         named = [finding for finding in doubts.values() if finding is not None]
-        findings = [*self._cell_findings(by_column), *named, *model, *findings]
+        rare = [self._rare(name, by_column) for name in self.profile.index]
+        told = [finding for finding in rare if finding is not None and finding.judged]
+        findings = [*self._cell_findings(by_column), *named, *told, *model, *findings]
         severity, not_judged = overall(judgement.severity, findings)
         return DriftReport(
             severity=severity,
@@ -242,6 +244,8 @@ class _ReportBuilder:
             fitted, now = profile.features[profile.index[name]], self.verdict.present(name)
             found = by_column.get(name, ())
             doubt = column_doubt(fitted, now, self.verdict.rules, found, measured.threshold, asked=asked)
+            rare = self._rare(name, by_column)
+            doubt = doubt or (None if rare is None or rare.judged else rare)
             if doubt is not None:
                 doubts[name] = None if few < FEWEST_VALUES else doubt
         if profile.truth is not None and settings.target is not None and settings.prediction is None:
@@ -253,6 +257,11 @@ class _ReportBuilder:
         if len(doubts) == len(rules.features) + len(rules.outputs):  # then nothing is judged, though nobody named any
             return {name: doubt and replace(doubt, judged=False) for name, doubt in doubts.items()}
         return doubts
+
+    def _rare(self, name: str, by_column: Collection[str]) -> Finding | None:
+        """On texts of a column that are counted together."""
+        fitted, now = self.profile.features[self.profile.index[name]], self.verdict.present(name)
+        return rare_values(fitted, self.verdict.rare(name) / now, drifted=name in by_column) if now else None
 
     def _model_doubts(self, rules: TableReport) -> list[Finding]:
         """Why the model's performance can't be judged; nothing where a loss was seen."""

@@ -88,6 +88,11 @@ class TableVerdict:
         profile = self.comparison.profile
         return int(self.comparison.counts[profile.span(profile.index[name])].sum())
 
+    def rare(self, name: str) -> int:
+        """Of `present` values of a column of texts, those without a slot of their own."""
+        profile = self.comparison.profile
+        return int(self.comparison.counts[profile.ends[profile.index[name]]])
+
     @cached_property
     def error_rise(self) -> ErrorRise | None:
         """The mean loss of all rows against the reference's; None with too few losses."""
