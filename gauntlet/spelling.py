@@ -75,9 +75,30 @@ def parse_number(text: str) -> float | None:
         return {"true": 1.0, "false": 0.0}.get(text.strip().lower())
 
 
+def number_hint(text: str) -> str:
+    """Why a text that a person reads as a number is none, as a question; else empty."""
+    trimmed = text.strip()
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3}){2,}(\.\d+)?|[+-]?\d{1,3}(,\d{3})+\.\d+", trimmed, re.ASCII):
+        return f"are its commas between thousands? write {trimmed.replace(',', '')}"
+    if re.fullmatch(r"[+-]?\d{1,3},\d{3}", trimmed, re.ASCII):
+        bare = trimmed.replace(",", "")
+        return f"is its comma a decimal point, or between thousands? write {trimmed.replace(',', '.')} or {bare}"
+    if re.fullmatch(r"[+-]?\d+,\d+", trimmed, re.ASCII):
+        return f"is its comma a decimal point? write {trimmed.replace(',', '.')}"
+    if re.fullmatch(r"[+-]?\d{1,3}([ '\u00a0\u2009\u202f]\d{3})+(\.\d+)?", trimmed):
+        return f"are its thousands set apart? write {re.sub('[^0-9.+-]', '', trimmed)}"
+    if (unit := re.fullmatch(r"([+-]?[\d.,]*\d)\s*([%‰€£¥$])|([€£¥$])\s*([+-]?[\d.,]*\d)", trimmed)) is not None:
+        number, after, before, behind = unit.groups()
+        return f"write it without the {after or before!r}: {(number or behind).replace(',', '')}"
+    if trimmed.lower() in ("yes", "no"):
+        return "write 1 for yes and 0 for no"
+    return ""
+
+
 def folded(text: str) -> str:
-    """What texts that a reader takes for one value have in common: without spaces around them, and without case."""
-    return canonical(composed(text).strip()).casefold()
+    """What texts that a reader takes for one value have in common: without case, with one kind of each space and
+    letter (NFKC: full-width letters, non-breaking spaces), and none around them."""
+    return canonical(" ".join(unicodedata.normalize("NFKC", text).split())).casefold()
 
 
 def alike(values: Iterable[str], most: int = 3) -> str:
@@ -108,7 +129,8 @@ def difference(some: Collection[str], others: Collection[str]) -> str:
         ("by spaces around them", str.strip),
         ("by case", str.casefold),
         ("by how Unicode writes their letters (NFC, NFD)", composed),
-        ("by case and spaces", folded),
+        ("by case and spaces", lambda text: composed(text).strip().casefold()),
+        ("by the kind of their letters or spaces", folded),
     )
     for how, form in pairs:
         if {*map(form, some)} & {*map(form, others)}:

@@ -6,7 +6,9 @@ anything is recorded or any clock has moved.
 
 from __future__ import annotations
 
+import codecs
 import math
+import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -284,7 +286,16 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
             code="nested_too_deeply",
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"the body is not JSON: {error}", code="malformed_json") from error
+        raise BadInput(f"the body is not JSON: {error}{_json_hint(body)}", code="malformed_json") from error
+
+
+def _json_hint(body: bytes) -> str:
+    """What often makes a body no JSON."""
+    if body.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "; it begins with a byte order mark: send UTF-8 without one"
+    if re.search(rb"[:\[,]\s*-?(NaN|Infinity)\b", body):
+        return "; JSON has no NaN and no Infinity: send null, or leave the value out"
+    return ""
 
 
 def _answer(table: RoutingTable, prediction: events.Prediction) -> dict[str, Any]:

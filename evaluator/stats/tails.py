@@ -7,8 +7,9 @@ windfall of the champion. No test can exclude what nobody has seen, so a win wai
   `MOST_SKEWNESS` (for one arm, n ≥ 69 γ²; Cochran 1977, section 2.15, asks 25 γ² of one look), a little more while
   outcomes are few. Where a law has no variance this skewness, γ/√n, stays as large however many outcomes come, and
   whoever looks long enough finds a time at which the far ones happen to be missing: in 5 % of plans below .14. The
-  same is asked of either arm's mean alone, less what the other arm's tail on its own side makes up for: noise of a
-  normal champion hides a Pareto tail in the estimate, and does not fill it. Arms of one law are not asked more;
+  same is asked of either arm's mean alone, less the skewness that the other arm has alike, which makes up for
+  it: noise of a normal champion hides a Pareto tail in the estimate, and does not fill it. Arms of one law are not
+  asked more;
 - each arm has shown its spread: (Σ r²)² / Σ r⁴ ≥ `LEAST_EFFECTIVE`, about n/3 for normal and n/9 for exponential
   outcomes, so that no few outcomes make up most of it, and the spread is not small beside the effect; or the arm has
   `RARE` outcomes, of which one that comes once in a hundred would be among them with probability .98.
@@ -109,17 +110,18 @@ class Tails:
 
     @property
     def skewness(self) -> Floats:
-        """Skewness from the tails that would take a win away, of the estimated effect or of one arm's mean, whichever is
-        larger; shape (cells,), at least 0."""
+        """Skewness from the tails that would take a win away, of the estimated effect or of one arm's mean, whichever
+        is larger; shape (cells,), at least 0."""
         n = np.maximum(self.n, 1.0)
-        signed = self.third * [1.0, -1.0] / (n * n)
-        against, in_favour = np.maximum(signed, 0.0), np.maximum(-signed, 0.0)
         noise = self.variance / n
         total = noise.sum(axis=1)
-        counts = noise > LEAST_PART * total[:, None]
-        beyond = np.maximum(against - in_favour[:, ::-1], 0.0)
-        alone = np.divide(beyond, noise**1.5, out=np.zeros_like(noise), where=counts)
-        return np.maximum(ratio(against.sum(axis=1), total**1.5), alone.max(axis=1))
+        made = np.maximum(self.third * [1.0, -1.0], 0.0) / (n * n)
+        varies = self.variance > 0.0
+        own = np.divide(self.third * [1.0, -1.0], self.variance**1.5, out=np.zeros_like(noise), where=varies)
+        beyond = np.maximum(own, 0.0) - np.maximum(-own, 0.0)[:, ::-1]
+        alone = np.where(noise > LEAST_PART * total[:, None], beyond / np.sqrt(n), 0.0)
+        found: Floats = np.maximum(ratio(made.sum(axis=1), total**1.5), alone.max(axis=1))
+        return found
 
     @property
     def most_skewness(self) -> Floats:
@@ -157,5 +159,6 @@ class Tails:
         more = float(self.n[cell, 1]) * (rest / most) ** 2
         return (
             f"rare outcomes far out, on the side that would take it away, make much of the mean (skewness {rest:.2f} "
-            f"of the estimate or of one arm's mean, {most:.2g} at most); about {more:,.0f} outcomes of the challenger would do"
+            f"of the estimate or of one arm's mean, {most:.2g} at most); about {more:,.0f} outcomes of the challenger "
+            "would do"
         )

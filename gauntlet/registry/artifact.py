@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from gauntlet.errors import BadInput, InvalidOutput, ModelUnusable
 from gauntlet.registry import model_files
 from gauntlet.registry.column_rows import ColumnRows
+from gauntlet.spelling import folded
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Label, Task
 
@@ -68,6 +69,12 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
             if isinstance(value, float) and feature.kind == "number" and abs(value) <= _LARGEST:
                 continue  # nearly every value: it is asked nothing else
             if value is None:
+                if other := self._respelt(feature.name, row):
+                    raise BadInput(
+                        f"{where} has {other!r}, which is no feature, and no value for {feature.name!r}: another "
+                        "spelling?",
+                        code="missing_feature",
+                    )
                 if feature.required:
                     raise BadInput(
                         f"{where} has no value for feature {feature.name!r}, which is required "
@@ -87,6 +94,13 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
                 raise BadInput(
                     f"{where}: feature {feature.name!r} is a text, not {type(value).__name__}", code="wrong_type"
                 )
+
+    def _respelt(self, name: str, row: Mapping[object, object]) -> str | None:
+        """What a row calls this feature, which it has no value for, in another spelling."""
+        if name in row:
+            return None
+        others = row.keys() - {feature.name for feature in self.features}
+        return next((text for text in others if isinstance(text, str) and folded(text) == folded(name)), None)
 
     def check_label(self, value: object, where: str) -> None:
         """Raise `BadInput` when `value` cannot be the truth for a prediction of this schema."""

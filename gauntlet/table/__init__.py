@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gauntlet.spelling import canonical, did_you_mean
+from gauntlet.spelling import canonical, did_you_mean, number_hint
 from gauntlet.table.arrays import (
     beyond_doubles,
     cast,
@@ -216,7 +216,10 @@ class Table:
             numbers = cast(values, pa.float64())
             if numbers is None and (numbers := cast(texts := spelled(values), pa.float64())) is None:
                 bad = first_uncastable(texts, pa.float64())
-                raise self._error(start + bad, name, f": {values[bad].as_py()!r} is not a number", cell=True)
+                text = values[bad].as_py()
+                hint = number_hint(text) if isinstance(text, str) else ""
+                reason = f": {text!r} is not a number" + (f"; {hint}" if hint else "")
+                raise self._error(start + bad, name, reason, cell=True)
             return numbers
         if pa.types.is_boolean(values.type):
             values = values.cast(pa.uint8())

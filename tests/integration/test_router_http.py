@@ -97,6 +97,22 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        (b'{"features": {"x1": NaN, "x2": 0, "x3": 0}}', "JSON has no NaN and no Infinity"),
+        (b'{"features": {"x1": 0, "x2": -Infinity, "x3": 0}}', "JSON has no NaN and no Infinity"),
+        (b'\xef\xbb\xbf{"features": {"x1": 1, "x2": 0, "x3": 0}}', "byte order mark"),
+        ('{"features": {"x1": 1, "x2": 0, "x3": 0}}'.encode("utf-16"), "byte order mark"),
+    ],
+)
+async def test_what_often_makes_a_body_no_json_is_told(config: Config, body: bytes, hint: str) -> None:
+    async with small_experiment.running(config) as client:
+        answer = await client.post("/v1/predict", content=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_json")
+    assert hint in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(("body", "status", "code"), BAD)
 async def test_a_bad_request_gets_its_reason_and_leaves_nothing(
     config: Config, body: bytes, status: int, code: str | None

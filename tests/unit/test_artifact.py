@@ -177,6 +177,8 @@ class TestRows:
             ("x", "bad_instance", "here"),
             ({"t": "a"}, "missing_feature", "'x', which is required (`required: false` under `features`"),
             ({"x": None, "t": "a"}, "missing_feature", "'x'"),
+            ({"x": 1, "t": "a", "O ": 2.0}, "missing_feature", "has 'O ', which is no feature, and no value for 'o'"),
+            ({"X": 1.0, "t": "a"}, "missing_feature", "has 'X', which is no feature, and no value for 'x'"),
             ({"x": "1", "t": "a"}, "wrong_type", "'x' is a number, not str"),
             ({"x": [1], "t": "a"}, "wrong_type", "'x'"),
             ({"x": {}, "t": "a"}, "wrong_type", "'x'"),

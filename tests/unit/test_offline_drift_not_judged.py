@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -314,4 +315,26 @@ def test_a_few_rare_texts_are_told_and_hide_nothing_that_counts() -> None:
     )
     found = gauntlet.drift(before.sample(frac=1.0, random_state=1), now.sample(frac=1.0, random_state=2))
     assert found.severity == "NONE"
-    assert ["rare_values"] == [one.kind for one in found.quality.findings if one.column == "city"]
+    assert [one.kind for one in found.quality.findings if one.column == "city"] == ["rare_values"]
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [("{:.2f}%", "without the '%'"), ("${:.2f}", "without the '\\$'"), ("{:,.2f}", "between thousands")],
+)
+def test_numbers_that_cannot_be_read_are_no_health(written: str, hint: str) -> None:
+    """Their shift by eight standard deviations does not show."""
+    rng = np.random.default_rng(19)
+    before, now = (
+        pd.DataFrame(
+            {"x": [written.format(v) for v in rng.normal(50_000 + shift, 500, 1000)], "z": rng.normal(size=1000)}
+        )
+        for shift in (0, 4000)
+    )
+    found = gauntlet.drift(before, now)
+    assert found.severity == "UNKNOWN"
+    (doubt,) = found.not_judged
+    assert (doubt.kind, doubt.column) == ("unreadable", "x")
+    assert re.search(hint, doubt.message)
+    with pytest.raises(BadInput, match=hint):
+        gauntlet.drift(before, now, features=["x"])

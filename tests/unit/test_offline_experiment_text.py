@@ -6,8 +6,10 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
-from builders.experiments import EVIL, analysis, comparison
+from builders.experiments import EVIL, analysed, analysis, comparison, only
 
 from evaluator.offline import render as kit
 from evaluator.offline.experiment.result import ClassicalTest, SampleRatioResult, TrafficGuard
@@ -180,3 +182,42 @@ def test_a_name_cannot_drive_the_terminal() -> None:
     report = experiment.text(evil)
     assert not [c for c in report if not c.isprintable() and c != "\n"]
     assert "MISMATCH" in report
+
+
+def test_one_look_is_one_and_nothing_is_minus_zero() -> None:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"arm": np.tile(["A", "B"], 20), "y": rng.normal(size=40)})
+    found = experiment.text(analysed(frame, share={"A": 1, "B": 1}, metric="y"))
+    assert "in 1 look\n" in found
+    assert "1 looks" not in found
+    assert (kit.number(-1e-9, 2), kit.signed(1e-9, 2), kit.signed(-1e-9, 2), kit.number(-0.0)) == (
+        "0.00",
+        "0.00",
+        "0.00",
+        "0",
+    )
+
+
+def test_with_a_margin_the_classical_test_asks_something_else() -> None:
+    """A true difference of nothing within a margin of .1: the classical p is large, the sequential one tiny."""
+    frame = pd.DataFrame({"arm": np.tile(["A", "B"], 1500), "y": np.repeat([0.0, 1.0], 1500)})
+    frame = frame.sample(frac=1.0, random_state=1)
+    found = analysed(frame, share={"A": 1, "B": 1}, metric="y:proportion:margin=.1")
+    one = only(found)
+    assert one.fixed.p_value is not None
+    assert one.p_value is not None
+    assert one.p_value < 0.001 < 0.5 < one.fixed.p_value
+    text = " ".join(experiment.text(found).split())
+    assert "They are not about the same: the classical test asks for any difference" in text
+    assert "whether it is below −0.1, the margin" in text
+    assert "keeps the evidence of its best look" not in text
+
+
+def test_coverage_of_a_column_of_ones_and_zeros_says_what_it_counts() -> None:
+    """One arm fails in 5 % by the column; both are covered, as every row has a value."""
+    frame = pd.DataFrame({"arm": np.tile(["A", "B"], 1000), "answered": 1})
+    frame.loc[frame.index % 40 == 1, "answered"] = 0
+    found = analysed(frame, share={"A": 1, "B": 1}, metric="answered:coverage")
+    assert found.verdict == "inconclusive"
+    assert "a column that says so by 1 and 0 is a proportion" in found.reasons[0]
+    assert analysed(frame, share={"A": 1, "B": 1}, metric="answered:proportion").verdict == "worse"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gauntlet.spelling import alike, apart, canonical, did_you_mean, folded, likely, parse_number
+from gauntlet.spelling import alike, apart, canonical, did_you_mean, folded, likely, number_hint, parse_number
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,32 @@ def test_values_that_a_reader_takes_for_one_are_named_together() -> None:
 )
 def test_what_a_text_is_likely_to_mean(text: str, known: list[str], meant: str | None) -> None:
     assert likely(text, known) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("47,3", "write 47.3"),
+        ("10,251", "write 10.251 or 10251"),
+        ("1,234,567", "write 1234567"),
+        ("1,234.50", "write 1234.50"),
+        ("10 251", "write 10251"),
+        ("10\u202f251", "write 10251"),
+        ("45.0%", "write it without the '%': 45.0"),
+        ("$1,046.02", "write it without the '$': 1046.02"),
+        ("12.50 €", "write it without the '€': 12.50"),
+        ("Yes", "write 1 for yes and 0 for no"),
+        ("seven", ""),
+        ("1-2", ""),
+        ("12.5 kg", ""),
+    ],
+)
+def test_a_number_as_people_write_it_is_told_how_it_would_be_one(text: str, hint: str) -> None:
+    assert number_hint(text).endswith(hint)
+    assert bool(number_hint(text)) == bool(hint)
+
+
+def test_letters_and_spaces_of_another_kind_are_another_spelling() -> None:
+    assert alike(["New York", "New\u00a0York"]) == "'New York' and 'New\\xa0York'"
+    assert alike(["B2", "Ｂ２", "b 2"]) == "'B2' and 'Ｂ２'"
+    assert apart({"B2"}, {"Ｂ２"}).endswith("by the kind of their letters or spaces")

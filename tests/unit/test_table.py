@@ -378,3 +378,9 @@ def test_times_that_give_no_order(tmp_path: Path, column: str, message: str) -> 
         table.ordered_by("at")
     with pytest.raises(TableError, match="no column 'when'"):
         table.ordered_by("when")
+
+
+def test_a_number_in_a_persons_writing_says_how_to_write_it() -> None:
+    frame = pd.DataFrame({"y": ["45.0%", "46.1%"]})
+    with pytest.raises(TableError, match=r"'45\.0%' is not a number; write it without the '%': 45\.0"):
+        next(open_table(frame).chunks(["y"]))

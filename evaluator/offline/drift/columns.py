@@ -20,15 +20,16 @@ from evaluator.offline.drift.result import Finding
 from evaluator.offline.drift.scan import SCHEMA_ROWS, parse_time
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from gauntlet.clock import parse_timestamp
-from gauntlet.spelling import did_you_mean, parse_number
+from gauntlet.spelling import did_you_mean, number_hint, parse_number
 from gauntlet.table import Codes, Table, TableError
 
 
 class Exclusion(NamedTuple):
-    """Why a column is left out: the kind of its finding, and the reason."""
+    """Why a column is left out: the kind of its finding, the reason, and whether the answer is none the poorer."""
 
     kind: str
     reason: str
+    judged: bool = True
 
 
 COUNTER = Exclusion("counter", "rises with the rows: a time or a counter, not a distribution")
@@ -46,7 +47,7 @@ _KOLMOGOROV = 1.63
 """99 % point of Kolmogorov's distribution, for values drawn evenly from a range, as random identifiers are."""
 _DISTINCT_TEXTS = 0.5  # distinct texts for each present row from which they identify rows
 _MOSTLY = 0.9  # share of texts that are numbers, or times, from which the others are bad cells of such a column
-_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_COMMA = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?", re.ASCII)
 _TEXTS_TRIED = 1000
 _LISTED = 20
 _REASONS = 3  # columns left out that a refusal names
@@ -165,8 +166,8 @@ def column_schema(table: Table, rows: int = SCHEMA_ROWS) -> ColumnSchema:
             left_out[name] = Exclusion("unreadable", str(codes))
             continue
         if codes.values and all(map(_COMMA.fullmatch, codes.values)):
-            reason = f"{table.name}: column {name!r} holds {codes.values[0]!r}: is its comma a decimal point? write 1.5"
-            left_out[name] = Exclusion("unreadable", reason)
+            reason = f"{table.name}: column {name!r} holds {codes.values[0]!r}: {number_hint(codes.values[0])}"
+            left_out[name] = Exclusion("unreadable", reason, judged=False)
             continue
         of_numbers, of_times = (name not in huge and _mostly(codes, parse) for parse in (parse_number, parse_time))
         (numbers if of_numbers else times if of_times else texts).append(name)
@@ -208,6 +209,8 @@ def _text_exclusion(codes: Codes) -> Exclusion | None:
     if present and all(math.isfinite(parse_timestamp(value)) for value in codes.values[:_TEXTS_TRIED]):
         return _TIMESTAMP
     if present >= _FEWEST and distinct >= _DISTINCT_TEXTS * present:
+        if all(map(number_hint, codes.values)) and (hint := number_hint(codes.values[0])):
+            return Exclusion("unreadable", f"holds {codes.values[0]!r}, which is not a number; {hint}", judged=False)
         reason = f"has {distinct:,} different values in its first {present:,}: it names rows rather than describes them"
         return Exclusion(IDENTIFIER.kind, reason)
     return None
@@ -285,7 +288,9 @@ def _require_columns(
 
 
 def _left_out_findings(left_out: Mapping[str, Exclusion]) -> tuple[Finding, ...]:
-    return tuple(Finding(kind, name or None, f"left out: {reason}") for name, (kind, reason) in left_out.items())
+    return tuple(
+        Finding(one.kind, name or None, f"left out: {one.reason}", judged=one.judged) for name, one in left_out.items()
+    )
 
 
 def column_findings(reference: Table, current: Table, settings: DriftFileSettings) -> list[Finding]:

@@ -154,8 +154,8 @@ def column_doubt(
 
 
 def rare_values(fitted: FeatureReference, now: float | None = None, *, drifted: bool = False) -> Finding | None:
-    """On a column of texts of which so many are rare that a shift among those would not show; not judged where those are
-    many. now: share of the current values, as far as it is known. drifted: there is a signal about it."""
+    """On a column of texts of which so many are rare that a shift among those would not show; not judged where
+    those are many. now: share of the current values, as far as it is known. drifted: there is a signal about it."""
     if fitted.numeric or not len(fitted.chosen) or not fitted.present:
         return None
     before = int(fitted.counts[-1]) / fitted.present

@@ -182,7 +182,9 @@ def _reasons(experiment: Experiment, one: ArmComparison, waits: str | None) -> l
         )
     else:
         looks = (
-            "at the only look that counts, the last" if experiment.settings.mode == "fixed" else f"in {one.looks} looks"
+            "at the only look that counts, the last"
+            if experiment.settings.mode == "fixed"
+            else f"in {one.looks} {'look' if one.looks == 1 else 'looks'}"
         )
         reasons.append(f"inconclusive: z = {one.z or 0.0:.2f} crossed no boundary {looks}")
         if waits is not None:
@@ -250,6 +252,8 @@ def _lacking(experiment: Experiment, results: LookResults, key: CellKey, index: 
             return f"{name} has no outcomes"
         if figure is None and kind in _UNDEFINED:
             return f"{name} has no {kind}: {_UNDEFINED[kind]}"
+    if cell.metric.kind == "coverage" and champion.total == champion.n and challenger.total == challenger.n:
+        return "every row has a value, so that all are covered; a column that says so by 1 and 0 is a proportion"
     least = cell.metric.min_samples
     if min(champion.n, challenger.n) < least:
         return f"the smaller arm has {min(champion.n, challenger.n)} of at least {least} outcomes"

@@ -54,13 +54,14 @@ def number(value: float | None, decimals: int | None = None) -> str:
     if value is None:
         return "–"
     if decimals is not None:
-        return f"{value:,.{decimals}f}".replace("-", "−")
-    return (f"{value:,.0f}" if 10_000 <= abs(value) < 1e15 else f"{value:.4g}").replace("-", "−")
+        return f"{value:z,.{decimals}f}".replace("-", "−")
+    return (f"{value:,.0f}" if 10_000 <= abs(value) < 1e15 else f"{value:z.4g}").replace("-", "−")
 
 
 def signed(value: float | None, decimals: int | None = None) -> str:
     """A number with its sign."""
-    return number(value, decimals) if value is None or value <= 0 else "+" + number(value, decimals)
+    shown = number(value, decimals)
+    return shown if value is None or value <= 0 or not shown.strip("0.") else f"+{shown}"
 
 
 def interval(lower: float | None, upper: float | None, decimals: int | None = None) -> str:

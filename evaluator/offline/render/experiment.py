@@ -91,7 +91,7 @@ def segments(answer: Analysis, whole: ArmComparison) -> list[ArmComparison]:
 
 def evidence(one: ArmComparison) -> str:
     """How much was seen, and what it was corrected for."""
-    facts = [f"{one.looks:,} looks"]
+    facts = [f"{one.looks:,} {'look' if one.looks == 1 else 'looks'}"]
     if one.information_fraction is not None:
         facts.append(f"{one.information_fraction:.0%} of the planned evidence")
     if one.z is not None:
@@ -110,6 +110,11 @@ def difference(answer: Analysis, one: ArmComparison) -> str:
     fixed, valid, alpha = one.fixed.p_value, one.p_value, answer.alpha
     if fixed is None or valid is None:
         return "There is not enough evidence to compare the two answers."
+    if one.margin:
+        return (
+            "They are not about the same: the classical test asks for any difference, the sequential one whether it is "
+            f"{'below −' if one.direction == 'higher' else 'above '}{number(one.margin)}, the margin."
+        )
     limits = "; ".join(_classical_limits(answer, one))
     if fixed < alpha <= valid:
         why = limits or "it is valid for one look, planned before the first row"
