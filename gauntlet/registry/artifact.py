@@ -69,18 +69,10 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
             if isinstance(value, float) and feature.kind == "number" and abs(value) <= _LARGEST:
                 continue  # nearly every value: it is asked nothing else
             if value is None:
-                if other := self._respelt(feature.name, row):
-                    raise BadInput(
-                        f"{where} has {other!r}, which is no feature, and no value for {feature.name!r}: another "
-                        "spelling?",
-                        code="missing_feature",
-                    )
-                if feature.required:
-                    raise BadInput(
-                        f"{where} has no value for feature {feature.name!r}, which is required "
-                        "(`required: false` under `features` would let requests leave it out)",
-                        code="missing_feature",
-                    )
+                if (other := self._respelt(feature.name, row)) or feature.required:
+                    why = "which is required (`required: false` under `features` would let requests leave it out)"
+                    why = f"but for {other!r}: another spelling?" if other else why
+                    raise BadInput(f"{where} has no value for feature {feature.name!r}, {why}", code="missing_feature")
             elif feature.kind == "number":
                 if isinstance(value, bool):
                     continue
@@ -97,9 +89,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
 
     def _respelt(self, name: str, row: Mapping[object, object]) -> str | None:
         """What a row calls this feature, which it has no value for, in another spelling."""
-        if name in row:
-            return None
-        others = row.keys() - {feature.name for feature in self.features}
+        others = () if name in row else row.keys() - {feature.name for feature in self.features}
         return next((text for text in others if isinstance(text, str) and folded(text) == folded(name)), None)
 
     def check_label(self, value: object, where: str) -> None:

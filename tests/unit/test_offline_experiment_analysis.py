@@ -68,7 +68,7 @@ CLASSES = log(seed=5, n=600).assign(outcome=["Yes", "No"] * 300, said=["yes", "n
             "said/outcome:accuracy",
             "said and outcome share no class, .* 'no', 'yes' against 'No', 'Yes'; they differ by",
         ),
-        ("one/outcome:accuracy", "one and outcome share no class, .* '1' against 'No', 'Yes'; one names the classes"),
+        ("one/outcome:accuracy", "one and outcome share no class, .* '1' against 'No', 'Yes'; they differ in how"),
         ("one/two:recall@2", "one and two share no class, so that no prediction is right: '1' against '2'$"),
         ("outcome/outcome:recall@yes", "no row is 'yes'; there are 'No', 'Yes'"),
         ("outcome/outcome:recall", "outcome holds texts; say which class recall is about"),
