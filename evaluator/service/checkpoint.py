@@ -35,8 +35,8 @@ _TABLES = (
 class EvaluatorState(msgspec.Struct, kw_only=True):
     """What one commit holds besides the join table. `commit` counts commits and is the fence.
 
-    settings: those that the sums were made with, which mean nothing under others. latest, behind, went_back: of the
-    watermark. settled: the event time up to which outcomes that waited were counted. rollouts: the state of each
+    settings: those that the sums were made with, which mean nothing under others. latest, jumped, behind, went_back: of
+    the watermark. settled: the event time up to which outcomes that waited were counted. rollouts: the state of each
     rollout's tests; gross_harm, rates: of its watches; aa: of the continuous A/A slice. budgets: levels of each
     champion's retrained successors. worth: the ledger of promotions with its tests. evaluations: the latest of each
     rollout that is kept. drift_pending: events that are found and not in an outbox yet. outbox: what was not sent yet;
@@ -47,6 +47,7 @@ class EvaluatorState(msgspec.Struct, kw_only=True):
     settings: dict[str, Any] = {}
     offsets: dict[str, int] = {}
     latest: dict[str, float] = {}
+    jumped: dict[str, tuple[float, float]] = {}
     behind: dict[str, tuple[int, float]] = {}
     went_back: dict[str, float] = {}
     settled: float = 0.0

@@ -220,6 +220,7 @@ class Pipeline:
             settings=self.settings,
             offsets=offsets,
             latest=self._watermark.latest,
+            jumped=self._watermark.jumped,
             behind=self._watermark.behind,
             went_back=self._watermark.went_back,
             settled=self._settled,

@@ -2,8 +2,9 @@
 
 A prediction more than `keep` behind its partition's latest is stale: its tombstone may be gone, so that nobody can tell
 whether it was counted. A router's clock that was ahead and is set right would make all stale until it gets there again.
-So a partition whose predictions are stale `WENT_BACK` times in a row, with none that is not, is taken at its word: its
-time goes back, and requests count again. Its state is `latest`, `behind` and `went_back`.
+So a partition is taken at its word where `WENT_BACK` of its predictions in a row, with none that is not stale, are of
+times that it had jumped over: its time goes back, and requests count again. Nothing of such times was ever counted, so
+nothing counts twice; predictions that are delivered again, however many, are of times before the jump.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ WENT_BACK: Final = 100
 
 class _State(Protocol):
     latest: dict[str, float]
+    jumped: dict[str, tuple[float, float]]
     behind: dict[str, tuple[int, float]]
     went_back: dict[str, float]
 
@@ -27,14 +29,16 @@ class _State(Protocol):
 class Watermark:
     """Event time by prediction partition.
 
-    latest: of its predictions. behind: stale predictions in a row, and the latest of these. went_back: the time that a
-    partition had before its clock was set back, until it gets there again.
+    Its state: latest, of its predictions. jumped: between which times it last jumped forward by more than `keep`, with
+    its first prediction from 0. behind: stale predictions in a row of a time in between, and the latest of these.
+    went_back: the time that a partition had before its clock was set back, until it gets there again.
     """
 
     def __init__(self, keep: float) -> None:
         """`keep`: seconds behind its partition's latest event after which an event is stale."""
         self._keep = keep
         self.latest: dict[str, float] = {}
+        self.jumped: dict[str, tuple[float, float]] = {}
         self.behind: dict[str, tuple[int, float]] = {}
         self.went_back: dict[str, float] = {}
 
@@ -49,7 +53,8 @@ class Watermark:
         return {source: (before, self.latest[source]) for source, before in self.went_back.items()}
 
     def restore(self, state: _State) -> None:
-        self.latest, self.behind, self.went_back = dict(state.latest), dict(state.behind), dict(state.went_back)
+        self.latest, self.jumped = dict(state.latest), dict(state.jumped)
+        self.behind, self.went_back = dict(state.behind), dict(state.went_back)
 
     def admit(self, batch: Batch) -> tuple[list[InputEvent], Counter[str]]:
         """The events that are not stale, and how many are. Predictions move the watermark."""
@@ -64,7 +69,12 @@ class Watermark:
         stale = event.at < latest - self._keep
         if not isinstance(event, Prediction):
             return stale
+        if event.at > latest + self._keep:
+            self.jumped[source] = latest, event.at
         if stale:
+            before, after = self.jumped.get(source, (0.0, 0.0))
+            if not before < event.at < after:
+                return True
             count, newest = self.behind.get(source, (0, 0.0))
             self.behind[source] = count + 1, max(newest, event.at)
             if count + 1 < WENT_BACK:

@@ -64,11 +64,11 @@ async def typed(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple
 async def test_every_verb_against_a_retrainer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait = "0 labelled rows are left, 100 wanted: the newest 14 d are held out; enough in 13 d 23 h at the earliest"
+    wait = "0 labelled rows are left, 100 wanted: the newest 14 d are held out; enough in (14 d|13 d 23 h) at"
     async with retrainer(tmp_path / "young") as (path, _):
         for force in ([], ["--force"]):
             refused = await typed(capsys, "trigger", path, "--reason", "now", *force)
-            assert (refused[0], wait in refused[1]) == (1, True), refused
+            assert (refused[0], re.search(wait, refused[1]) is not None) == (1, True), refused
     monkeypatch.setattr(View, "left_to_train", lambda *_: None)  # nobody knows: the job may start, and fails
     async with retrainer(tmp_path) as (path, url):
         code, text, _ = await typed(capsys, "check", path)

@@ -53,6 +53,25 @@ def test_late_ones_between_others_are_no_clock() -> None:
     assert watermark.gaps == {}
 
 
+def test_what_is_delivered_again_is_no_clock_however_much_it_is() -> None:
+    """As from an old backup of a router's folder: it may have been counted, so it counts for nothing, also after a
+    clock that was ahead."""
+    watermark = Watermark(100.0)
+    admitted(watermark, 0, 1000, 1000.0)
+    assert admitted(watermark, 0, 5 * WENT_BACK, 1000.0) == 0
+    assert watermark.time == 1999.0
+    admitted(watermark, 1000, 20, 1000.0 + MONTH)
+    assert admitted(watermark, 0, 1000, 1000.0) == 0
+    assert watermark.gaps == {}
+    assert admitted(watermark, 1020, WENT_BACK, 2000.0) == 1
+
+
+def test_a_router_that_begins_with_a_clock_that_is_ahead_is_heard_once_it_is_set_right() -> None:
+    watermark = Watermark(100.0)
+    admitted(watermark, 0, 20, 1000.0 + MONTH)
+    assert admitted(watermark, 20, WENT_BACK + 10, 1000.0) == 11
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_looks_and_watches_go_on_after_a_clock_that_was_a_month_ahead(tmp_path: Path, again: bool) -> None:
     """For 20 seconds of an hour; the challenger is inverted from the moment on at which the clock is set right. And
