@@ -5,6 +5,8 @@ Records only; `gauntlet.transitions` has the state machine that changes them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from gauntlet.types import Decision, Rule
@@ -147,6 +149,10 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
         """The challengers' share of live traffic."""
         return sum(rollout.share for rollout in self.rollouts)
 
+    def rollout_id(self, number: int) -> str:
+        """The id of its rollout of that number."""
+        return f"{self.experiment}-r{number:04d}"
+
     def running(self, id: str | None) -> Rollout | None:
         """The running rollout of that id."""
         return next((rollout for rollout in self.rollouts if rollout.id == id), None)
@@ -183,6 +189,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     watch_seconds: float = 0.0
     holdout: float = 0.0
     reference: dict[str, float] = {}
+
+
+def only_id(rollouts: Sequence[Rollout]) -> str | None:
+    """The id of a single rollout; None for several."""
+    return rollouts[0].id if len(rollouts) == 1 else None
 
 
 def begin(experiment: str, champion: str, at: float) -> Control:

@@ -14,7 +14,7 @@ import msgspec
 
 from gauntlet.errors import TransitionRefused
 from gauntlet.reason import is_blank
-from gauntlet.rollout import SHADOW_STAGE, Bake, Command, Control, Ended, Promotion, Rollout, Transition
+from gauntlet.rollout import SHADOW_STAGE, Bake, Command, Control, Ended, Promotion, Rollout, Transition, only_id
 from gauntlet.succession import gives_way
 from gauntlet.types import Decision, Rule
 
@@ -144,7 +144,7 @@ def _challenge(control: Control, command: Command, now: float) -> Control:
         raise TransitionRefused(f"{_names(control.rollouts)} {limit} running; end one first", code="rollout_running")
     number = control.begun + 1
     rollout = Rollout(
-        id=f"{control.experiment}-r{number:04d}",
+        id=control.rollout_id(number),
         challenger=command.version,
         stages=command.stages,
         stage=SHADOW_STAGE,
@@ -239,16 +239,16 @@ def _pause_or_resume(control: Control, command: Command, now: float) -> Control:
     if not changed:
         return control
     rollouts = tuple(changed.get(rollout.id, rollout) for rollout in control.rollouts)
-    single = concerned[0].id if len(concerned) == 1 else None
-    return _replace(control, rollouts=rollouts, last=_note(command, Decision.HOLD, now, single))
+    return _replace(control, rollouts=rollouts, last=_note(command, Decision.HOLD, now, only_id(concerned)))
 
 
 def _extend(control: Control, command: Command, now: float) -> Control:
     """Note that a rollout goes on beyond its planned evidence."""
     rollout = _running(control, command)
+    if rollout.extended:
+        return control
     rollouts = _with_changed(control, msgspec.structs.replace(rollout, extended=True))
-    last = _note(command, Decision.EXTEND, now, rollout.id)
-    return control if rollout.extended else _replace(control, rollouts=rollouts, last=last)
+    return _replace(control, rollouts=rollouts, last=_note(command, Decision.EXTEND, now, rollout.id))
 
 
 def _approve(control: Control, command: Command, now: float) -> Control:
@@ -296,15 +296,15 @@ def _promote(control: Control, command: Command, now: float) -> Control:
 def _restarted(control: Control, rollout: Rollout, number: int) -> Rollout:
     """The same challenger as a new rollout in shadow. Its time there counts: the new champion was scored beside it."""
     since = rollout.stage_since if rollout.in_shadow else rollout.started_at
-    fresh = msgspec.structs.replace(rollout, stage_since=since, slot=None, approved=(), weight=1.0, extended=False)
-    return msgspec.structs.replace(fresh, id=f"{control.experiment}-r{number:04d}", stage=SHADOW_STAGE)
+    anew = msgspec.structs.replace(rollout, id=control.rollout_id(number), stage=SHADOW_STAGE, stage_since=since)
+    return msgspec.structs.replace(anew, slot=None, approved=(), weight=1.0, extended=False)
 
 
 def _end(
     control: Control, out: tuple[Rollout, ...], command: Command, now: float, state: str, decision: Decision
 ) -> Control:
     detail = ", ".join(f"{rollout.challenger} is out at {rollout.share:.2%}" for rollout in out)
-    note = _note(command, decision, now, out[0].id if len(out) == 1 else None, detail)
+    note = _note(command, decision, now, only_id(out), detail)
     return _replace(
         control,
         rollouts=_without(control, *out),
