@@ -20,6 +20,7 @@ from gauntlet.errors import BadInput, ConfigError, ModelUnusable
 from gauntlet.losses import loss
 from gauntlet.registry import Reference, artifact, model_schema, trial
 from gauntlet.registry.artifact import Feature, Predictor, Schema
+from gauntlet.registry.model_inputs import algorithm
 from gauntlet.registry.model_schema import Fitted
 from gauntlet.registry.trial import Trial
 from gauntlet.rollout import Control
@@ -160,7 +161,7 @@ def _register_champion(config: Config) -> str:
         reference=reference,
         trusted=tuple(settings.trusted),
         allow_pickle=settings.allow_pickle,
-        algorithm=type(champion.model).__name__,
+        algorithm=algorithm(champion.model),
         rows=reference.rows if reference else 0,
         note="given at the first start",
     )

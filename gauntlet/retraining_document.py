@@ -150,6 +150,7 @@ class ReportLine(msgspec.Struct, frozen=True, kw_only=True):
     accepted: bool | None = None
     improvement: float | None = None
     gate: str = ""
+    error: str = ""
     rollout: str | None = None
     state: str | None = None
     decision: str = ""

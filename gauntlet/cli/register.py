@@ -10,6 +10,7 @@ from gauntlet import adapters, first_start
 from gauntlet.cli import load_config
 from gauntlet.config import Config
 from gauntlet.registry import new_version
+from gauntlet.registry.model_inputs import algorithm
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,7 +41,7 @@ async def register(config: Config, model: str, note: str, *, allow_pickle: bool,
         trusted=tuple(config.champion.trusted),
         allow_pickle=allow_pickle or config.champion.allow_pickle,
         parent=record.champion,
-        algorithm=type(predictor.model).__name__,
+        algorithm=algorithm(predictor.model),
         note=note,
     )
     return entry.version

@@ -88,11 +88,21 @@ def _rule_of_days(name: str, condition: str) -> Maker:
 
 
 def _rules(value: Any) -> Patch:
-    """`retraining_rules`: {name: {condition, action, trigger}}; what the `trigger` is called is said by its name."""
-    if not isinstance(value, Mapping) or not all(isinstance(rule, Mapping) for rule in value.values()):
-        raise ValueError("must be rules by their names, each with a condition and an action")
-    rules = [{"name": name, **{k: v for k, v in rule.items() if k != "trigger"}} for name, rule in value.items()]
-    return {"triggers": {"rules": rules}}
+    """`retraining_rules`: {name: {condition, action, trigger}}, or a list of rules that have their `name`, as the
+    configuration file has them; what the `trigger` is called is said by its name."""
+    rules = [{"name": name, **_mapping(rule)} for name, rule in value.items()] if isinstance(value, Mapping) else value
+    if not isinstance(rules, list) or not all("name" in _mapping(rule) for rule in rules):
+        raise ValueError(_RULES)
+    return {"triggers": {"rules": [{k: v for k, v in rule.items() if k != "trigger"} for rule in rules]}}
+
+
+_RULES = 'must be rules by their names, as in {"low": {"condition": "accuracy < 0.85", "action": "retrain"}}'
+
+
+def _mapping(rule: Any) -> Mapping[str, Any]:
+    if not isinstance(rule, Mapping):
+        raise ValueError(_RULES)
+    return rule
 
 
 _PERFORMANCE = {"mode": "automatic"}

@@ -173,4 +173,5 @@ class TriggersConfig(Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]
-        check(len(set(names)) == len(names), f"`rules` must have names, each once, not {names}")
+        once = {name.replace(" ", "-") for name in names}  # as in the ids of their requests
+        check(len(once) == len(names), f"`rules` must have names, each once, not {names}")

@@ -34,6 +34,13 @@ def inputs(model: Any, names: Sequence[str]) -> list[Input]:
     return found
 
 
+def algorithm(model: Any) -> str:
+    """What the model is called: its class, and in a pipeline its last step's."""
+    steps = getattr(model, "steps", None)
+    last = steps[-1][1] if steps else model
+    return type(last).__name__
+
+
 def first_step(model: Any) -> Any:
     """The first step of a pipeline that does anything; of any other model, the model."""
     if not hasattr(model, "steps"):

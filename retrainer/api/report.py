@@ -64,6 +64,7 @@ def line(job: JobRecord, control: Control, ledger: Ledger) -> ReportLine:
         accepted=job.accepted,
         improvement=holdout.get("improvement"),
         gate=answer.reason,
+        error=answer.error or "",
         rollout=rollout,
         state=state,
         decision=decision,

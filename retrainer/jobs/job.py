@@ -31,6 +31,7 @@ from gauntlet.holdout.statistics import Floats
 from gauntlet.losses import loss
 from gauntlet.registry import MOST_ROWS, ModelStore, Reference, Registry, Version
 from gauntlet.registry.artifact import Predictor, Schema
+from gauntlet.registry.model_inputs import algorithm
 from gauntlet.types import Rule
 from retrainer.jobs import dataset, training
 from retrainer.jobs.dataset import JobRows
@@ -111,7 +112,7 @@ def work(spec: Spec, rows: JobRows, registry: Registry, report: Reporter, judge:
         reference=reference,
         note=spec.job,
         parent=spec.champion,
-        algorithm=training.algorithm(model),
+        algorithm=algorithm(model),
         code_version=gauntlet.__version__,
         rows=len(train),
         data_from=train.times[0],

@@ -66,6 +66,11 @@ def _load(config: Config, loader: str, schema: Schema, start: float, end: float)
     known = Targets(schema)
     plain = [value if isinstance(value, str | int | float) else None for value in frame[target].tolist()]
     truths = [None if value is None or value != value else known[value] for value in plain]
+    if not any(truth is not None for truth in truths):
+        unlike = next((value for value in plain if value is not None and value == value), None)
+        wanted = f"one of {', '.join(map(str, schema.classes))}" if schema.classes else "a number"
+        said = "it is empty" if unlike is None else f"{unlike!r} is not {wanted}"
+        raise TrainingError(f"retrain.loader {loader} gives no outcome in column {target}: {said}")
     features, times = _checked(frame, schema, time, loader)
     kept = [row for row in np.argsort(times, kind="stable").tolist() if truths[row] is not None]
     return JobRows(

@@ -19,6 +19,7 @@ from gauntlet.holdout import stability
 from gauntlet.preflight import named_function
 from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Predictor, Schema
+from gauntlet.registry.model_inputs import algorithm
 from gauntlet.types import Task
 from retrainer.jobs.dataset import JobRows
 
@@ -160,10 +161,3 @@ def warnings(model: object) -> list[str]:
             limits = f"{stability.LOWEST:g} to {stability.HIGHEST:g}"
             found.append(f"{name} has a spectral gap of {gap:.4g}, outside {limits}")
     return found
-
-
-def algorithm(model: object) -> str:
-    """What the model is called: its class, and in a pipeline its last step's."""
-    steps = getattr(model, "steps", None)
-    last = steps[-1][1] if steps else model
-    return type(last).__name__

@@ -47,7 +47,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
         return RetrainRequest(
             kind=self.kind,
             name=self.name,
-            id=self.id or f"{self.key}-{since:.0f}",
+            id=self.id or f"{self.key.replace(' ', '-')}-{since:.0f}",  # one word: people type it
             at=since,
             severity=self.severity,
             model=champion,
@@ -223,6 +223,8 @@ def _falls(view: View, limits: PerformanceTrigger) -> Iterator[tuple[Condition, 
     condition = above("performance", name, value, limit)
     if base is not None and found is not None:
         detail = f"{condition.detail}: {metric} {found.value:.4f}, baseline {base[0]:.4f} {base[1]}"
+        if value is not None and limits.confidence > 0.5:
+            detail = f"at {limits.confidence:.0%} confidence at least {detail}"
         condition = msgspec.structs.replace(condition, detail=detail)
     yield condition, value is not None and round(value, 12) > _CRITICAL * limit
     if view.task is Task.REGRESSION:

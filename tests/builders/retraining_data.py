@@ -159,6 +159,14 @@ def timeless_history(start: datetime, end: datetime) -> pd.DataFrame:
     return history(start, end).assign(time="some day")
 
 
+def truthless_history(start: datetime, end: datetime) -> pd.DataFrame:
+    return history(start, end).assign(target="ja")
+
+
+def blank_history(start: datetime, end: datetime) -> pd.DataFrame:
+    return history(start, end).assign(target=None)
+
+
 def patient_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
     """A user's trainer that says in `started` that it runs, and waits for the file `go` beside it."""
     folder = Path(os.environ["TRAINER_FOLDER"])

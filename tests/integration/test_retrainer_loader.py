@@ -42,6 +42,8 @@ async def test_history_before_the_log_is_trained_on(tmp_path: Path) -> None:
     [
         ("nameless_history", "gives no column x3, target; it has: x1, x2, label, time"),
         ("broken_history", "failed: ConnectionError: no warehouse today"),
+        ("truthless_history", "gives no outcome in column target: 'ja' is not one of 0, 1"),
+        ("blank_history", "gives no outcome in column target: it is empty"),
         ("timeless_history", "column time holds no times"),
     ],
 )

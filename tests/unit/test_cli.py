@@ -15,6 +15,7 @@ import pytest
 import skops.io
 import yaml
 from builders import small_experiment
+from sklearn.pipeline import make_pipeline
 
 import gauntlet
 from gauntlet import adapters, first_start
@@ -201,6 +202,10 @@ class TestRegister:
         assert run(capsys, "register", path, tmp_path / "better.skops")[1] == "v0003\n"
         entry = adapters.registry(small_experiment.load(path)).get("v0002")
         assert (entry.note, entry.parent, entry.algorithm) == ("mine", "v0001", "LogisticRegression")
+        skops.io.dump(make_pipeline("passthrough", small_experiment.classifier(2)), tmp_path / "scaled.skops")
+        run(capsys, "register", path, tmp_path / "scaled.skops")
+        scaled = adapters.registry(small_experiment.load(path)).get("v0004")
+        assert scaled.algorithm == "LogisticRegression", "of a pipeline the last step"
         record = asyncio.run(first_start.ensure(small_experiment.load(path)))
         assert (record.champion, record.rollouts) == ("v0001", ())
 

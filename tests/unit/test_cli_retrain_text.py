@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from gauntlet.cli.retrain import text
@@ -55,3 +56,11 @@ def test_jobs_are_counted_in_english(jobs: int, counted: str) -> None:
 
 def test_a_rollout_that_goes_on_is_said_once() -> None:
     assert text.report_line(LINE).endswith(" → m-r0001 → in shadow")
+
+
+def test_a_job_that_failed_says_why_in_its_line_and_on_the_page() -> None:
+    failed = msgspec.structs.replace(LINE, status="failed", outcome="failed", rollout=None, error="no column age")
+    assert text.report_line(failed).endswith(" → failed: no column age")
+    assert "no column age" in page(msgspec.structs.replace(report(1), lines=[failed]))
+    long = msgspec.structs.replace(failed, error="a word " * 100)
+    assert len(text.report_line(long)) < 300

@@ -96,6 +96,8 @@ def test_the_sections_of_files() -> None:
         ("performance_based", "automatic"),
         ("drift_based", "approve"),
     ]
+    listed = [{"name": name, **rule} for name, rule in SECTIONS["retraining_rules"].items()]
+    assert from_names({**SECTIONS, "retraining_rules": listed}, OURS) == found, "as the configuration file has them"
     assert found.triggers.quality.mode == "suggest", "bad data is to be repaired rather than learned"
     assert (found.min_interval, found.min_improvement) == (6 * 3600, 0.01)
     assert from_names(SECTIONS, found) == found, "once more changes nothing"

@@ -94,6 +94,8 @@ def test_a_rule_is_refused_in_its_file_with_the_line() -> None:
         parse(rules("name: a, condition: rmse > 1"))
     with pytest.raises(ConfigError, match="must have names, each once"):
         parse(rules("name: a, condition: accuracy < 1", "name: a, condition: accuracy < 0.5"))
+    with pytest.raises(ConfigError, match="must have names, each once"):
+        parse(rules("name: a b, condition: accuracy < 1", "name: a-b, condition: accuracy < 0.5"))
     with pytest.raises(ConfigError, match="must be letters, digits"):
         parse(rules("name: 'a:b', condition: accuracy < 1"))
 

@@ -99,6 +99,16 @@ def test_a_time_column_is_cut_into_days_or_hours() -> None:
     assert compare(OLD, NEW, data, time="at", cluster="day").blocks == DAYS, "a column of that name goes before"
 
 
+def test_a_column_of_times_called_day_is_no_cluster_of_its_own_rows() -> None:
+    """Scenario: `--cluster day` on a table whose column `day` has the time of each row."""
+    data = TEST.assign(day=pd.date_range("2026-01-01", periods=N, freq="17min"))
+    assert compare(OLD, NEW, data, time="day").blocks == 18
+    alone = compare(OLD, NEW, data)
+    assert "--cluster day has 1,500 values in 1,500 rows" in alone.notes[0]
+    assert "--time day" in alone.notes[0]
+    assert not any("values in" in note for note in compare(OLD, NEW).notes)
+
+
 def test_classes_in_another_order_are_put_into_the_champions() -> None:
     class Turned:
         classes_ = NEW.classes_[::-1]

@@ -201,6 +201,10 @@ def test_a_rise_of_rmse_at_its_limit(rmse: float, met: bool) -> None:
     found = cause("performance", view(own, task="regression", base=10.0), settings(performance=BARE))
     assert found.met is met
     assert [c.name for c in found.conditions] == ["rmse_rise", "r2_fall"]
+    assert found.conditions[0].detail.startswith("0.1")
+    two = ChampionFacts(blocks=blocks(11.0, 12.0, name="rmse"))
+    shown = cause("performance", view(two, task="regression", base=10.0), settings())
+    assert shown.conditions[0].detail.startswith("at 95% confidence at least ")
 
 
 @pytest.mark.parametrize(("fall", "met"), [(0.05, False), (0.0500001, True)])
@@ -295,6 +299,8 @@ def test_rules_ask_by_their_names_and_what_is_unknown_asks_nothing() -> None:
     assert cause("rule:both", view(), config).met is None
     asked = after({}, [both.request("v1", NOW), cause("rule:old", view(own), config).request("v1", NOW)], config)
     assert {key: r.mode for key, r in asked.items()} == {"rule:both": "automatic", "rule:old": "suggest"}
+    spaced = msgspec.structs.replace(cause("rule:old", view(own), config), key="rule:too old")
+    assert spaced.request("v1", NOW).id == f"rule:too-old-{NOW:.0f}", "one word, to be typed in a command"
 
 
 def test_every_fact_that_a_rule_may_name_is_there() -> None:

@@ -78,5 +78,6 @@ def test_each_job_has_its_line_from_trigger_to_outcome() -> None:
     assert [(one.promotion, one.state) for one in found.promotions] == [("r2", "taken_back"), ("r1", "closed")]
     assert found.lineage is not None
     assert (found.lineage.links, found.lineage.gain) == (1, 0.018)
+    assert [line.error for line in found.lines if line.error] == ["it took longer than 300 s"]
     assert (lines["2"].state, lines["2"].decision) == ("rolled_back", "won")
     assert lines["5"].improvement is None

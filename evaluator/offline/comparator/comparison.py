@@ -25,6 +25,7 @@ from gauntlet.table import Table
 from gauntlet.types import Task
 
 _FEW_BLOCKS = 14
+_ALONE = 0.9  # clusters a row, from which on a column puts hardly any rows together
 _REPEATED = 0.05  # share of rows that equal an earlier one, from which it is noted
 
 
@@ -78,7 +79,7 @@ def run(
         rows=len(read.truth),
         blocks=blocks,
         alpha=settings.alpha,
-        notes=tuple(_notes(read, blocks, rows)),
+        notes=tuple(_notes(read, blocks, rows, settings)),
         settings=to_plain(settings),
         curves=curves.curves(dict(zip(models.ROLES, read.outputs, strict=True)), rows),
     )
@@ -125,7 +126,7 @@ def _latency(
     return timed(*calls, len(read.batch), clock, settings.max_latency_increase)
 
 
-def _notes(read: HeldOutRows, blocks: int, rows: HoldoutRows) -> list[str]:
+def _notes(read: HeldOutRows, blocks: int, rows: HoldoutRows, settings: ComparatorSettings) -> list[str]:
     """Notes for people on what weakens the answer."""
     found, units = [], int(read.unit.max()) + 1
     if read.unit_name == "row":
@@ -137,6 +138,11 @@ def _notes(read: HeldOutRows, blocks: int, rows: HoldoutRows) -> list[str]:
                 "copies (a join, oversampling), the interval is too narrow, so leave them out, or name with --cluster "
                 "what they are copies of"
             )
+    elif settings.time is None and units > _ALONE * len(read.truth):
+        found.append(
+            f"--cluster {read.unit_name} has {units:,} values in {len(read.truth):,} rows, so that these count as "
+            f"independent; if it has times, --time {read.unit_name} takes those of a day together"
+        )
     elif blocks < _FEW_BLOCKS:
         found.append(f"{units} values of {read.unit_name} are few: only large improvements can be shown")
     if units > blocks:

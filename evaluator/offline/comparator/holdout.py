@@ -105,7 +105,8 @@ def _period(table: Table, settings: ComparatorSettings) -> float | None:
     """Seconds of a block of time; None where a column, or each row, is a cluster."""
     if settings.cluster is None:
         return None if settings.time is None else PERIODS["day"]
-    if settings.cluster in table.columns or settings.cluster not in PERIODS:
+    column = settings.cluster in table.columns and settings.cluster != settings.time
+    if column or settings.cluster not in PERIODS:
         return None
     if settings.time is None:
         raise ComparatorError(f"--cluster {settings.cluster} needs --time, or a column of that name")

@@ -30,6 +30,7 @@ from gauntlet.errors import BadInput, ModelUnusable
 from gauntlet.registry import artifact
 from gauntlet.registry.artifact import Predictor, Schema
 from gauntlet.registry.column_rows import ColumnRows
+from gauntlet.registry.model_inputs import algorithm
 from gauntlet.registry.reference_file import TableRows, asked_columns, read_rows
 from gauntlet.table import Table
 from gauntlet.table.sources import Source, open_source
@@ -200,7 +201,7 @@ class FileRetraining:
         seconds = time.perf_counter() - began
         self._took("train", began)
         which = "the recent rows" if self._recent_only(drift) else "reference and recent rows"
-        return model, TrainingSummary(training.algorithm(model), which, len(train), test, seconds)
+        return model, TrainingSummary(algorithm(model), which, len(train), test, seconds)
 
     def compare(self, challenger: object) -> ComparisonReport:
         """As `gauntlet compare` does, on the held-out rows."""

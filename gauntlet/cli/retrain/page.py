@@ -38,7 +38,7 @@ def _row(one: ReportLine) -> dict[str, object]:
         "trigger": (f"{one.trigger}, {one.severity}", one.reason),
         "data": (rows, "" if one.holdout_rows is None else f"{one.holdout_rows:,} held out"),
         "candidate": one.version or "–",
-        "gate": (signed(one.improvement), one.gate),
+        "gate": (signed(one.improvement), one.error or one.gate),
         "rollout": (one.rollout or "–", (one.state or "").replace("_", " ")),
         "decision": (moment(one.decided) if one.decided else "–", one.decision),
         "gain": (signed(one.gain), "" if one.gain is None else interval(one.gain_lower, one.gain_upper)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import shorten
 
 from gauntlet.retraining_document import (
     CheckDocument,
@@ -18,6 +19,7 @@ from gauntlet.retraining_document import (
 from gauntlet.spelling import printable
 from gauntlet.worth_document import figures, lineage_sentence, sentence
 
+_LONGEST_ERROR = 160
 _MARKS = {True: "yes", False: "no", None: "unknown"}
 
 
@@ -130,7 +132,8 @@ def report_line(one: ReportLine) -> str:
         steps.append(f"{one.rollout} {state}".strip() if state != one.outcome else one.rollout)
     if one.gain is not None:
         steps.append(f"realised {figures(one.gain, one.gain_lower, one.gain_upper)}")
-    return f"{one.job}  {moment(one.at)}  {' → '.join([*steps, one.outcome])}"
+    outcome = f"{one.outcome}: {shorten(one.error, _LONGEST_ERROR)}" if one.error else one.outcome
+    return f"{one.job}  {moment(one.at)}  {' → '.join([*steps, outcome])}"
 
 
 def _job_line(one: JobDocument) -> str:
