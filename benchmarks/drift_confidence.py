@@ -17,10 +17,10 @@ from scipy.special import ndtri
 
 from benchmarks import main
 from benchmarks.loss_stream import fit_losses, observe_losses
-from evaluator.drift.comparison import TableComparison
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.severity import margin_of
 from evaluator.drift.signals import Key, Signal
+from evaluator.drift.table_comparison import TableComparison
 
 NUMBERS = 8
 KS = TV = ERROR = 0.15

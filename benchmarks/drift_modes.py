@@ -17,6 +17,7 @@ from benchmarks import main
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings, Mode
+from gauntlet.types import Severity
 
 FEATURES = 50
 Table = dict[str, Any]
@@ -72,7 +73,7 @@ def watched(mode: Mode, stream: str, rows: int, seed: int) -> Counter[str]:
         )
     for events in looks:
         counts["looks"] += 1
-        counts["alarmed"] += monitor.severity > 0
+        counts["alarmed"] += monitor.severity > Severity.NONE
         counts["episodes"] += sum(event.event == "open" for event in events)
     return counts
 

@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import header, main, progress, row
 from benchmarks.decisions import LOSSES
+from evaluator.stats.harm_watches import GrossHarmWatch
 from evaluator.stats.score_process import Floats
-from evaluator.stats.watches import GrossHarmWatch
 from gauntlet.config.evidence import EvidenceConfig
 from gauntlet.losses import loss
 

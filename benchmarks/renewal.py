@@ -17,13 +17,13 @@ import numpy as np
 
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import LossSums, PromotionSums, RolloutSums
-from evaluator.service.champion import HealthTracker
+from evaluator.service.challenger_pairs import RivalTable
+from evaluator.service.champion_health import HealthTracker
 from evaluator.service.design import evaluation_design
 from evaluator.service.evaluation import alarm_evaluation, evaluate
 from evaluator.service.evaluation_state import EvaluationState
-from evaluator.service.rivals import RivalTable
+from evaluator.service.promotion_ledger import WorthTracker
 from evaluator.service.rollout_watches import GrossHarmMonitor
-from evaluator.service.worth import WorthTracker
 from evaluator.stats import PairedSums
 from evaluator.stats.score_process import Floats, Ints
 from gauntlet.config import Config

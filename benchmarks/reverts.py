@@ -22,7 +22,7 @@ from benchmarks.decisions import DAY, HOUR, WORLDS, Cell, config_of
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import PromotionSums
 from evaluator.service.design import evaluation_design
-from evaluator.service.worth import WorthTracker
+from evaluator.service.promotion_ledger import WorthTracker
 from evaluator.stats import PairedSums
 from gauntlet.events import Health
 from gauntlet.rollout import Bake, Promotion, begin

@@ -14,7 +14,7 @@ import msgspec
 
 from gauntlet import adapters, control, control_copy, files, keys
 from gauntlet.config import Config, FeatureSpec
-from gauntlet.config.retraining_names import named_settings
+from gauntlet.config.retraining_aliases import named_settings
 from gauntlet.config.section import span
 from gauntlet.config.takes_effect import A_NEW_ONE, COUNTED, TakesEffect, effect_of, flat, recounted
 from gauntlet.errors import ConfigError, ModelUnusable, StateUnavailable

@@ -18,7 +18,7 @@ from typing import Any
 
 from gauntlet.clock import lasting
 from gauntlet.config import Config, KeyConfig
-from gauntlet.config.possible import useless
+from gauntlet.config.consistency import useless
 from gauntlet.config.records import LOCAL
 from gauntlet.config.rehearsal import as_written
 from gauntlet.errors import ConfigError

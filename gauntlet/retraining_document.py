@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
+from gauntlet.ledger_document import PromotionWorth
+from gauntlet.promotion_ledger import Lineage
 from gauntlet.status import Problem
 from gauntlet.types import Severity
-from gauntlet.worth import Lineage
-from gauntlet.worth_document import PromotionWorth
 
 
 class ConditionDocument(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from gauntlet.events import Drift, Evaluation, Health, Job
+from gauntlet.promotion_ledger import Ledger
 from gauntlet.state import StateStore
 from gauntlet.types import Severity
-from gauntlet.worth import Ledger
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

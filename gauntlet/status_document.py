@@ -12,13 +12,14 @@ from typing import Any
 
 import msgspec
 
-from gauntlet import arrivals, worth_document
-from gauntlet.arrivals import TrafficStatus
+from gauntlet import ledger_document, traffic_health
 from gauntlet.config import Config
 from gauntlet.config.rehearsal import notice
+from gauntlet.decision_table import figures
 from gauntlet.events import Drift, Evaluation, Health
-from gauntlet.outlook import current, findings, outlook, place, verdict
-from gauntlet.policy import figures
+from gauntlet.ledger_document import PromotionWorth
+from gauntlet.next_steps import current, findings, outlook, place, verdict
+from gauntlet.promotion_ledger import Ledger, Lineage
 from gauntlet.rollout import Control, Ended, Rollout
 from gauntlet.status import (
     Arrivals,
@@ -31,8 +32,7 @@ from gauntlet.status import (
     moment,
     worst_first,
 )
-from gauntlet.worth import Ledger, Lineage
-from gauntlet.worth_document import PromotionWorth
+from gauntlet.traffic_health import TrafficStatus
 
 SCHEMA = 1
 _ENDED_SHOWN = 5
@@ -207,7 +207,7 @@ def document(
     looks = evaluator.evaluations if evaluator else {}
     drift = _drift(control, evaluator)
     found = [*problems, *(evaluator.problems if evaluator else []), *(retrainer.problems if retrainer else [])]
-    found += arrivals.findings(arrived, config)
+    found += traffic_health.findings(arrived, config)
     if control is not None:
         found += findings(control, looks, drift, retrainer.jobs if retrainer else [], config, now)
     health = _health(control, evaluator)
@@ -227,11 +227,11 @@ def document(
         share=control.share if control else None,
         serving=serving,
         problems=worst_first(found),
-        traffic=arrivals.traffic(arrived, evaluator),
+        traffic=traffic_health.traffic(arrived, evaluator),
         rollouts=_rollouts(control, looks, config, now),
         bake=_bake(control, health),
-        worth=worth_document.promotions(ledger, control)[:_PROMOTIONS_SHOWN],
-        lineage=worth_document.lineage(ledger, control),
+        worth=ledger_document.promotions(ledger, control)[:_PROMOTIONS_SHOWN],
+        lineage=ledger_document.lineage(ledger, control),
         last=change(version, control) if control else None,
         ended=[_ended(each) for each in reversed(control.ended[-_ENDED_SHOWN:])] if control else [],
         retraining=_retraining(retrainer, config, now),
@@ -378,7 +378,7 @@ def changes(records: Iterable[tuple[int, Control]], ledger: Ledger) -> list[Chan
     """The history of the control record, oldest first, with what each promotion was worth."""
     history = list(records)
     present = history[-1][1] if history else None
-    worth = {each.promotion: each for each in worth_document.promotions(ledger, present)}
+    worth = {each.promotion: each for each in ledger_document.promotions(ledger, present)}
     found = [made for version, control in history if (made := change(version, control)) is not None]
     return [
         msgspec.structs.replace(one, worth=worth.get(one.rollout or "")) if one.command == "promote" else one

@@ -101,7 +101,7 @@ class Decision(StrEnum):
 
 
 class Severity(StrEnum):
-    """How bad a drift event is; compare with `rank`, never by the text."""
+    """How bad a drift or a problem is, in worst-of order: `<`, `max` and the like compare ranks, never the text."""
 
     NONE = "NONE"
     LOW = "LOW"
@@ -111,8 +111,20 @@ class Severity(StrEnum):
 
     @cached_property
     def rank(self) -> int:
-        """0 for NONE up to 4 for CRITICAL: the explicit worst-of order."""
+        """0 for NONE up to 4 for CRITICAL."""
         return list(Severity).index(self)
+
+    def __lt__(self, other: str) -> bool:
+        return self.rank < Severity(other).rank
+
+    def __le__(self, other: str) -> bool:
+        return self.rank <= Severity(other).rank
+
+    def __gt__(self, other: str) -> bool:
+        return self.rank > Severity(other).rank
+
+    def __ge__(self, other: str) -> bool:
+        return self.rank >= Severity(other).rank
 
 
 TriggerKind = Literal["drift", "schedule", "performance", "quality", "volume", "rollback", "rule", "manual"]

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from gauntlet.config import Config
+from gauntlet.decision_table import DECISION_TABLE, figures, limit, quoted, unmet
 from gauntlet.events import Evaluation, Health
-from gauntlet.policy import POLICIES, figures, limit, quoted, unmet
 from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout
 from gauntlet.types import CHALLENGER, Result, Rule
 from retrainer import ACTOR, bake
@@ -76,37 +76,37 @@ def _stands_back(control: Control, waiting: Rollout, looks: Mapping[str, Evaluat
         shown = looks.get(rollout.id)
         if rollout.rule is not Rule.REFRESH or rollout.paused or shown is None or shown.champion != control.champion:
             continue
-        if shown.form == "paired" and not POLICIES[shown.cause].promotes:
+        if shown.form == "paired" and not DECISION_TABLE[shown.cause].promotes:
             why = f"{quoted(shown)}; {waiting.challenger} may take its place on the ramp"
             return _command("ramp", rollout, shown, why, stage=SHADOW_STAGE)
     return None
 
 
 def _rollout(rollout: Rollout, look: Evaluation, config: Config, now: float) -> Command | None:
-    policy = POLICIES[look.cause]
-    if rollout.paused and policy.command != "rollback":
+    action = DECISION_TABLE[look.cause]
+    if rollout.paused and action.command != "rollback":
         return None
-    if policy.command is not None:
-        return _command(policy.command, rollout, look, quoted(look))
-    if not policy.promotes and _limit_reached(rollout, look, config, now):
+    if action.command is not None:
+        return _command(action.command, rollout, look, quoted(look))
+    if not action.promotes and _limit_reached(rollout, look, config, now):
         return _command("archive", rollout, look, f"{quoted(look)}: the champion stays")
-    if not policy.advances or unmet(rollout, look, config, now):
+    if not action.advances or unmet(rollout, look, config, now):
         return None
-    if rollout.rule is Rule.REFRESH and look.form == "paired" and not policy.promotes:
+    if rollout.rule is Rule.REFRESH and look.form == "paired" and not action.promotes:
         return None  # pairs tell as much in shadow as on the ramp: who can't be promoted yet needs no traffic
     if not rollout.last_stage:
         ahead = "ahead beyond its boundary" if look.result == Result.BETTER else "no harm seen"
         where = "shadow" if rollout.in_shadow else f"stage {rollout.stage} ({rollout.share:.2%})"
         why = f"{where} has passed its gate, {ahead}"
         return _command("advance", rollout, look, why, slots=config.slots)
-    if not policy.promotes:
+    if not action.promotes:
         return None
     challenger = look.arms.get(CHALLENGER)
     return _command(
         "promote",
         rollout,
         look,
-        f"{policy.why} and has passed the whole ramp",
+        f"{action.why} and has passed the whole ramp",
         **config.after_promotion,
         reference=challenger.metrics if challenger else None,
     )
@@ -122,7 +122,7 @@ def _share(control: Control, rollout: Rollout, look: Evaluation, config: Config,
         return None if rollout.weight == 1.0 else _command("allocate", rollout, look, "Thompson allocation is off")
     if look.ramp_share is None:
         return None
-    if not POLICIES[look.cause].advances or now < max(rollout.stage_since, rollout.weight_since) + thompson.every:
+    if not DECISION_TABLE[look.cause].advances or now < max(rollout.stage_since, rollout.weight_since) + thompson.every:
         return None
     allowed = rollout.gate.share
     traffic = sum(each.gate.share for each in control.on_ramp)
@@ -136,7 +136,8 @@ def _share(control: Control, rollout: Rollout, look: Evaluation, config: Config,
 def _extension(rollout: Rollout, look: Evaluation, config: Config, now: float) -> Command | None:
     """Going on beyond the planned evidence, once it is complete without a winner and the limit lies further."""
     planned, allowed = 1.0, limit(rollout, look, config).information
-    if rollout.extended or rollout.paused or POLICIES[look.cause].promotes or allowed is None or allowed <= planned:
+    promotes = DECISION_TABLE[look.cause].promotes
+    if rollout.extended or rollout.paused or promotes or allowed is None or allowed <= planned:
         return None
     if look.information_fraction < planned or now <= max(rollout.stage_since, rollout.weight_since):
         return None  # also where the same look has moved it already

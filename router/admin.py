@@ -21,17 +21,17 @@ from gauntlet.config import Config
 from gauntlet.errors import DamagedFile, GauntletError, RegistryRefused, RegistryUnavailable
 from gauntlet.faults import explained
 from gauntlet.operator_app import Reason, guarded_route, json_response
+from gauntlet.promotion_ledger import Ledger
 from gauntlet.registry import Registry
 from gauntlet.rollout import Command
 from gauntlet.state import StateStore, decoded
 from gauntlet.status import EvaluatorProgress, Problem, RetrainerProgress
 from gauntlet.status_document import Document, Reports, Serving, change, changes, document, plain
 from gauntlet.types import Rule, Severity
-from gauntlet.worth import Ledger
-from router.arrivals import ArrivalCounter
 from router.backlog import Backlog
 from router.control_follower import ControlFollower
 from router.http_v1 import require_experiment
+from router.traffic_counts import ArrivalCounter
 
 
 class CommandBody(BaseModel):

@@ -27,7 +27,6 @@ from gauntlet.operator_app import internal_error, json_response, operator_app
 from gauntlet.structured_logging import get_logger
 from router import openapi
 from router.admin import AdminRoutes
-from router.arrivals import ArrivalCounter
 from router.backlog import Backlog
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
@@ -38,6 +37,7 @@ from router.phantom_arm import PhantomArm
 from router.recorder import Recorder
 from router.repeats import FirstLabels, Repeats
 from router.shadow import ShadowScorer
+from router.traffic_counts import ArrivalCounter
 
 _log = get_logger("gauntlet.router")
 

@@ -25,11 +25,11 @@ from gauntlet.status import Problems, ServedChallenger
 from gauntlet.structured_logging import get_logger
 from gauntlet.telemetry import RollbackCause
 from gauntlet.types import Severity
-from router.arrivals import ArrivalCounter
 from router.breaker import CircuitBreaker
 from router.model_worker import ModelWorker
 from router.replicas import ReplicaReports
 from router.routing_table import Challenger, RoutingTable
+from router.traffic_counts import ArrivalCounter
 
 _log = get_logger("gauntlet.router")
 

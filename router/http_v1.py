@@ -23,13 +23,13 @@ from gauntlet.errors import BadInput, GauntletError, LogUnavailable, StateUnavai
 from gauntlet.http_answers import error_answer
 from gauntlet.http_server import Receive, Scope, Send
 from gauntlet.types import CHALLENGER, CHAMPION, Label, Role
-from router.arrivals import ArrivalCounter
 from router.control_follower import ControlFollower
 from router.event_times import EventTimes
 from router.inference import MAX_ID_LENGTH, InferenceService, Instance
 from router.recorder import Recorder
 from router.repeats import FirstLabels
 from router.routing_table import RoutingTable
+from router.traffic_counts import ArrivalCounter
 
 _UNKNOWN, _LABEL_STANDS = "unknown_prediction", "label_stands"
 _RETRY_AFTER = (b"retry-after", b"5")

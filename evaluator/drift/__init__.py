@@ -16,12 +16,12 @@ Columns are lists, numpy arrays or `Coded` (integer codes into a tuple of string
 """
 
 from evaluator.drift.columns import Coded, Column
-from evaluator.drift.comparison import TableComparison, TableReport
 from evaluator.drift.episodes import DriftEvent
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import Profile
 from evaluator.drift.seasonality import Seasonality
 from evaluator.drift.settings import DriftSettings
+from evaluator.drift.table_comparison import TableComparison, TableReport
 from evaluator.drift.windows import ProfileMismatchError
 
 __all__ = [

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.drift.calibration import block_length, calibrate_mean
-from evaluator.drift.change_detection import Crossing, EDetector, mean_upper_bound
+from evaluator.drift.e_detector import Crossing, EDetector, mean_upper_bound
 from evaluator.drift.grid import HUGE, UNLIMITED, upper_tail
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import Key, LookResult, Signal, has_recovered

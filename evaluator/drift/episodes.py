@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.severity import NO_DRIFT, Action, Judgement, RootCause, Severity
+from evaluator.drift.severity import NO_DRIFT, Action, Judgement, RootCause
 from evaluator.drift.signals import PERFORMANCE_KINDS, Key, LookResult, Signal
 from evaluator.drift.state import Stateful, from_builtins, to_builtins
+from gauntlet.types import Severity
 
 EventKind = Literal["open", "escalate", "deescalate", "close"]
 
@@ -180,7 +181,7 @@ class Episodes(Stateful):
             id=_digest(self._key, kind, str(self._state.events)),
             episode=self._state.open,
             event=kind,
-            severity=severity.name,
+            severity=severity.value,
             confidence=judged.confidence,
             root_cause=judged.root_cause,
             features=judged.features,

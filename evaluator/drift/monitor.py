@@ -28,7 +28,7 @@ from evaluator.drift.performance import FEWEST, losses_of, squared_errors
 from evaluator.drift.performance_monitor import EstimatedPerformance, PerformanceMonitor
 from evaluator.drift.profile import OUTLIER, TARGET, Profile
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.severity import Judgement, Severity, judge
+from evaluator.drift.severity import Judgement, judge
 from evaluator.drift.signals import PERFORMANCE_KINDS, Key, Kind, LookResult
 from evaluator.drift.standing_loss import StandingLoss
 from evaluator.drift.state import Stateful
@@ -42,6 +42,7 @@ from evaluator.drift.windows import (
     pack_counts,
     unpack_counts,
 )
+from gauntlet.types import Severity
 
 Times = float | Sequence[float] | Floats
 

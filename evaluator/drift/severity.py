@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Literal
 
 from scipy.special import ndtri
@@ -16,6 +15,7 @@ from scipy.special import ndtri
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.signals import PERFORMANCE_KINDS, Signal
+from gauntlet.types import Severity
 
 RootCause = Literal["none", "quality", "covariate", "concept", "prior", "regime", "outlier_burst"]
 Action = Literal["none", "observe", "quarantine", "retrain_recent", "retrain_full"]
@@ -27,16 +27,6 @@ _EFFECT_CURVE = (-0.68, 1.44)
 """Intercept and slope of the logistic curve in `margin_of`: the chance that the true effect is beyond its threshold."""
 _PRIOR = 0.01
 """Prior probability of drift in a look."""
-
-
-class Severity(IntEnum):
-    """Severity of drift in worst-of order."""
-
-    NONE = 0
-    LOW = 1
-    MEDIUM = 2
-    HIGH = 3
-    CRITICAL = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,13 +56,13 @@ def compare(
     `decision` (promote, keep or no_answer), `reasons`, `metrics` and more, and gives `to_dict()`; `to_text` and
     `to_html` render it. Raises `gauntlet.errors.BadInput` and `gauntlet.errors.ModelUnusable`.
     """
-    from evaluator.offline.comparator import comparison
+    from evaluator.offline.comparator import compare_models
     from evaluator.offline.comparator.settings import ComparatorSettings
     from gauntlet.table import open_table
 
     settings = ComparatorSettings.from_options(options)
     table = open_table(test_data, as_written=True)
-    return comparison.run(baseline, candidate, table, settings, progress)
+    return compare_models.run(baseline, candidate, table, settings, progress)
 
 
 def drift(reference: TableSource, current: TableSource, **options: Any) -> DriftReport:

@@ -23,9 +23,9 @@ from evaluator.service.block_sums import (
     RolloutSums,
     TrackedMetrics,
 )
-from evaluator.service.counters import value_of
-from evaluator.service.joined import Contest, Contradiction, Exposure, JoinResult, Match, Pair, Rivals, Scored
-from evaluator.service.rivals import RivalTable
+from evaluator.service.challenger_pairs import RivalTable
+from evaluator.service.join_records import Contest, Contradiction, Exposure, JoinResult, Match, Pair, Rivals, Scored
+from evaluator.service.request_counts import value_of
 from evaluator.service.rollout_watches import GrossHarmMonitor
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from evaluator.stats.score_process import Floats

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.service.counters import LatencyCounts, ShadowCounts, capped, kept
+from evaluator.service.request_counts import LatencyCounts, ShadowCounts, capped, kept
 from evaluator.stats import AssignmentCounts, Block, PairedSums, SplitSums, TailSums, paired_blocks, split_blocks
 from evaluator.stats.score_process import Floats
 from gauntlet.losses import METRICS, summary

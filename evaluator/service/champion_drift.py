@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluator.drift import DriftEvent, Monitor
-from evaluator.drift.respelt import Respelt, RespeltValues
 from evaluator.drift.signals import Signal
+from evaluator.drift.spelling_variants import Respelt, RespeltValues
 from evaluator.service.drift_baseline import FEWEST_HONEST, ColumnReader, DriftBaseline, Output, ReferenceRows
 from gauntlet import events
 from gauntlet.config.drift import DriftConfig
@@ -20,6 +20,7 @@ from gauntlet.registry import Reference, Registry
 from gauntlet.registry.artifact import Schema
 from gauntlet.spelling import folded
 from gauntlet.structured_logging import get_logger
+from gauntlet.types import Severity
 
 _log = get_logger("gauntlet.evaluator")
 
@@ -135,9 +136,9 @@ class ChampionMonitor:
         )
 
     @property
-    def severity(self) -> str | None:
+    def severity(self) -> Severity | None:
         """None while there is no baseline to judge by."""
-        return str(self._monitor.severity.name) if self._monitor is not None else None
+        return self._monitor.severity if self._monitor is not None else None
 
     @property
     def waits(self) -> str | None:

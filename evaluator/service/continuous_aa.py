@@ -15,13 +15,13 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from evaluator.policies.lineage import AAMonitor, Round
 from evaluator.service import primary_metric
 from evaluator.service.accumulators import block_index, rows_by_key
 from evaluator.service.block_sums import BlockSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
-from evaluator.service.joined import Exposure, Match, aa_name
+from evaluator.service.join_records import Exposure, Match, aa_name
 from evaluator.stats import Look, Plan, SplitSums, State
+from evaluator.stats.aa_monitor import AAMonitor, Round
 from evaluator.stats.score_process import Floats
 from gauntlet.config.evidence import EvidenceConfig
 from gauntlet.status import FalseAlarms, moment

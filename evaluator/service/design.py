@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import msgspec
 
-from evaluator.policies.lineage import AlphaBudget, holdout_plan
 from evaluator.service.block_sums import TrackedMetrics
 from evaluator.stats import Plan, Side, Spending, horizon_information
+from evaluator.stats.alpha_budget import AlphaBudget
 from evaluator.stats.alpha_spending import POCOCK
-from evaluator.stats.sequential_test import HARM_RESERVE, HARM_SIDE
+from evaluator.stats.sequential_test import HARM_RESERVE, HARM_SIDE, holdout_plan
 from gauntlet.config import RATES, Config
 from gauntlet.config.evidence import MIN_CYCLES, ROOM
 from gauntlet.types import Label, Rule

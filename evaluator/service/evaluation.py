@@ -18,7 +18,7 @@ from evaluator.service.primary_metric import blocks_of, evidence_units
 from evaluator.service.rollout_watches import RateAlarm
 from evaluator.stats import AssignmentCounts, Look, NoAnswer, SampleRatio, Verdict, judge, sample_ratio
 from evaluator.stats.guards import GuardReading
-from evaluator.stats.watches import GrossHarm
+from evaluator.stats.harm_watches import GrossHarm
 from gauntlet.events import ArmSummary, Drift, DriftCondition, Evaluation, GuardrailResult, SegmentResult
 from gauntlet.types import CHALLENGER, CHAMPION, Result, Rule, Task, VerdictCause
 

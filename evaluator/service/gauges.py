@@ -10,10 +10,10 @@ from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.guardrails import LABEL_ARRIVAL
 from evaluator.service.pipeline import OutputEvent, Pipeline
 from gauntlet import events, telemetry
+from gauntlet.promotion_ledger import Entry, Lineage
 from gauntlet.recent import RecentCounts
 from gauntlet.status import FalseAlarms
-from gauntlet.types import CHALLENGER, CHAMPION, Severity
-from gauntlet.worth import Entry, Lineage
+from gauntlet.types import CHALLENGER, CHAMPION
 
 _STATES = ("safe", "open", "breached")
 _SHOW_SECONDS = 1.0  # measuring the drift costs more than most commits
@@ -82,7 +82,7 @@ def _worth(name: str, present: Entry | None, lineage: Lineage | None) -> None:
 
 def _drift(name: str, monitor: ChampionMonitor) -> None:
     severity = monitor.severity
-    telemetry.DRIFT_SEVERITY.labels(name).set(_NONE if severity is None else Severity(severity).rank)
+    telemetry.DRIFT_SEVERITY.labels(name).set(_NONE if severity is None else severity.rank)
     telemetry.DRIFT_ACCEPTED.labels(name).set(monitor.accepted)
     telemetry.DATA_QUALITY.labels(name).set(_NONE if monitor.quality is None else monitor.quality)
     scores, rises = monitor.scores(), monitor.rises()

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluator.service.block_sums import BlockSums, Sums, blocks_of
-from evaluator.service.counters import capped, class_end, indicator, kept, quantile_class
 from evaluator.service.design import Guard, RolloutPlan
+from evaluator.service.request_counts import capped, class_end, indicator, kept, quantile_class
 from evaluator.stats import (
     AssignmentCounts,
     Block,

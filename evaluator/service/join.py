@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from evaluator.service.joined import (
+from evaluator.service.join_records import (
     MOST_REPORTS,
     Contest,
     Contradiction,

@@ -13,33 +13,33 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from evaluator.policies.lineage import AlphaBudget
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import RolloutSums
-from evaluator.service.champion import DriftTracker, HealthTracker
 from evaluator.service.champion_drift import ChampionMonitor
+from evaluator.service.champion_health import DriftTracker, HealthTracker
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.continuous_aa import ContinuousAA
 from evaluator.service.design import evaluation_design, tracked_metrics
 from evaluator.service.evaluation import alarm_evaluation, evaluate, unplanned_evaluation
 from evaluator.service.evaluation_state import EvaluationState
-from evaluator.service.findings import findings
 from evaluator.service.join import JoinTable
-from evaluator.service.joined import JoinResult, holdout_name
+from evaluator.service.join_records import JoinResult, holdout_name
+from evaluator.service.problems import findings
+from evaluator.service.promotion_ledger import WorthTracker
 from evaluator.service.ramp_shares import with_ramp_shares
 from evaluator.service.rollout_watches import GrossHarmMonitor, RateMonitor
 from evaluator.service.validation import Batch, EventValidator
 from evaluator.service.watermark import Watermark
-from evaluator.service.worth import WorthTracker
+from evaluator.stats.alpha_budget import AlphaBudget
 from gauntlet import keys
 from gauntlet.config import Config
 from gauntlet.config.takes_effect import counting_settings, recounted
 from gauntlet.errors import ConfigError
 from gauntlet.events import Drift, Evaluation, Health
+from gauntlet.promotion_ledger import Entry, Ledger
 from gauntlet.registry import Registry
 from gauntlet.status import FalseAlarms, Problem, Quality
 from gauntlet.types import Rule
-from gauntlet.worth import Entry, Ledger
 
 OutputEvent = Evaluation | Health | Drift
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from evaluator.policies.thompson import Contrast, contrast_allocation
 from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import EvaluationDesign
 from evaluator.stats import NoAnswer
+from evaluator.stats.thompson import Contrast, contrast_allocation
 from gauntlet.config import ThompsonConfig
 from gauntlet.events import Evaluation
 from gauntlet.types import CHALLENGER

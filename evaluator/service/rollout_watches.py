@@ -16,12 +16,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from evaluator.service.counters import class_end, quantile_class, time_class
 from evaluator.service.design import WATCH_SHARE, Guard, RolloutPlan
 from evaluator.service.guardrails import LABEL_ARRIVAL
-from evaluator.service.joined import Contest, Exposure, JoinResult
+from evaluator.service.join_records import Contest, Exposure, JoinResult
+from evaluator.service.request_counts import class_end, quantile_class, time_class
+from evaluator.stats.harm_watches import GrossHarm, GrossHarmWatch, RateHarm, RateWatch, UsualLosses
 from evaluator.stats.score_process import Floats
-from evaluator.stats.watches import GrossHarm, GrossHarmWatch, RateHarm, RateWatch, UsualLosses
 from gauntlet.config import RATES
 from gauntlet.types import CHALLENGER, CHAMPION
 

@@ -91,6 +91,16 @@ class Plan:
             raise PlanError("the minimum numbers of blocks and events are at least 0")
 
 
+def holdout_plan(horizon: float, *, alpha: float = 0.05, clustered: bool = True) -> Plan:
+    """An always-valid plan of a reverse holdout: the gain of a promotion against the previous champion.
+
+    The previous champion takes the champion's place and the new one the challenger's, so the logged propensity is 1 −
+    the share held out. S/I is the effect so far, and its interval is tightest about half-way to the information
+    `horizon`.
+    """
+    return Plan(horizon, Side(alpha / 2.0), Side(alpha / 2.0), "anytime", clustered=clustered)
+
+
 def horizon_information(min_samples: int, share: float | None) -> float:
     """Information at which `min_samples` matured outcomes of the challenger are in.
 

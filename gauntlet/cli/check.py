@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from gauntlet import first_start, in_force, preflight, traffic
+from gauntlet import first_start, in_force, preflight, traffic_notes
 from gauntlet.cli import diff, load_config
 from gauntlet.clock import lasting
 from gauntlet.config import Config
@@ -40,8 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     print(diff.serving(found) if found else f"nothing is in force yet in {config.data}: the first start takes all this")
     for difference in differences:
         print(f"differs: {difference}")
-    seen = asyncio.run(traffic.recorded(config)) if found is not None else None
-    for note in [*_untold(config), *champion.notes, *(traffic.notes(config, schema, seen) if seen is not None else [])]:
+    seen = asyncio.run(traffic_notes.recorded(config)) if found is not None else None
+    for note in [
+        *_untold(config),
+        *champion.notes,
+        *(traffic_notes.notes(config, schema, seen) if seen is not None else []),
+    ]:
         print(f"note: {note}")
     print(_rollout_times(config))
     if reference is not None:

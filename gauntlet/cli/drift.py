@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import gauntlet
-from evaluator.drift.severity import Severity
 from evaluator.offline.drift.result import UNKNOWN, DriftReport, StreamReport
 from evaluator.offline.drift.settings import DriftFileSettings
 from evaluator.offline.records import add_options, chosen
 from gauntlet.cli import output
 from gauntlet.errors import BadInput
+from gauntlet.types import Severity
 
 REACHED = 3
 """Exit code where the severity is that of `--fail-on` or worse."""
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     output.check(arguments, arguments.reference, arguments.current, arguments.stream)
     report = _stream(arguments) if arguments.stream is not None else _pair(arguments)
     limit = arguments.fail_on
-    if limit is not None and report.severity != UNKNOWN and Severity[report.severity] >= Severity[limit]:
+    if limit is not None and report.severity != UNKNOWN and Severity(report.severity) >= limit:
         return REACHED
     return NOT_JUDGED if report.not_judged else 0
 

@@ -10,13 +10,13 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from gauntlet import worth_document
-from gauntlet.arrivals import TrafficStatus
+from gauntlet import ledger_document
 from gauntlet.clock import lasting
-from gauntlet.outlook import percent
+from gauntlet.next_steps import percent
 from gauntlet.spelling import printable
 from gauntlet.status import FalseAlarms, Problem
 from gauntlet.status_document import BakeStatus, Change, Document, RolloutStatus
+from gauntlet.traffic_health import TrafficStatus
 from gauntlet.types import Decision, Severity
 
 _WIDTH = 110
@@ -47,7 +47,7 @@ def history(changes: Sequence[Change], now: datetime | None) -> str:
         lead = f"{one.version:>4}  {_at(one.at, now)}  "
         lines += _wrapped(lead, f"{done(one)}, by {one.actor}: {one.reason}")
         if one.worth is not None:
-            lines += _wrapped(" " * len(lead), f"realised gain: {worth_document.sentence(one.worth)}")
+            lines += _wrapped(" " * len(lead), f"realised gain: {ledger_document.sentence(one.worth)}")
     return "\n".join(lines) + "\n"
 
 
@@ -184,9 +184,9 @@ def _bake(found: Document, bake: BakeStatus) -> list[str]:
 
 def _worth(found: Document) -> list[str]:
     """What the latest promotions were worth, and all together."""
-    lines = [worth_document.sentence(one) for one in found.worth[:_PROMOTIONS]]
+    lines = [ledger_document.sentence(one) for one in found.worth[:_PROMOTIONS]]
     if found.lineage is not None and found.lineage.links > 1:  # of one link it would be the same gain once more
-        lines.append(worth_document.lineage_sentence(found.lineage))
+        lines.append(ledger_document.lineage_sentence(found.lineage))
     return ["what promotions were worth: by how much the loss was lower", *_labelled("", lines)] if lines else []
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from gauntlet.config.consistency import refuse_impossible
 from gauntlet.config.drift import DriftConfig
 from gauntlet.config.evidence import MOST_LEVEL, EvidenceConfig, GuardrailConfig
 from gauntlet.config.evidence import RATES as RATES
@@ -21,7 +22,6 @@ from gauntlet.config.http import HttpConfig as HttpConfig
 from gauntlet.config.limits import refuse_beyond
 from gauntlet.config.notify import NotifyConfig as NotifyConfig
 from gauntlet.config.outcomes import OutcomesConfig
-from gauntlet.config.possible import refuse_impossible
 from gauntlet.config.records import LOCAL, check_records
 from gauntlet.config.registry import check_registry
 from gauntlet.config.rehearsal import Profile

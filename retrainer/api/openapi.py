@@ -8,7 +8,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from gauntlet import service_openapi
-from gauntlet.config import Config, retraining_names
+from gauntlet.config import Config, retraining_aliases
 from gauntlet.http_answers import SCHEMA
 from gauntlet.reason import LONGEST
 from gauntlet.retraining_document import (
@@ -99,7 +99,7 @@ def _settings(config: Config) -> Json:
     """Every setting that may be given by name; what values fit says docs/retraining.md, and a refusal."""
     model = {"enum": [config.experiment]}
     known: Json = {
-        name: {} for name in (*retraining_names.NAMES, *retraining_names.SCHEDULE, *retraining_names.PROMOTION)
+        name: {} for name in (*retraining_aliases.NAMES, *retraining_aliases.SCHEDULE, *retraining_aliases.PROMOTION)
     }
     return {
         "type": "object",

@@ -19,7 +19,7 @@ import msgspec
 
 from gauntlet.clock import WallClock
 from gauntlet.config.rehearsal import as_written
-from gauntlet.config.retraining_names import check_name, flat, named_settings
+from gauntlet.config.retraining_aliases import check_name, flat, named_settings
 from gauntlet.errors import BadInput, StateUnavailable, TransitionRefused
 from gauntlet.ids import uuid7
 from gauntlet.retraining_document import (

@@ -11,6 +11,7 @@ from typing import Any
 from gauntlet import keys
 from gauntlet.config import Config
 from gauntlet.errors import GauntletError
+from gauntlet.promotion_ledger import Ledger
 from gauntlet.registry import Registry
 from gauntlet.retraining_document import (
     BaselineDocument,
@@ -24,7 +25,6 @@ from gauntlet.retraining_document import (
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore, decoded
 from gauntlet.status import EvaluatorProgress, Problems, moment
-from gauntlet.worth import Ledger
 from retrainer.api import documents
 from retrainer.api.report import report
 from retrainer.control_client import ControlClient

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from gauntlet import worth_document
+from gauntlet import ledger_document
+from gauntlet.promotion_ledger import Ledger
 from gauntlet.retraining_document import ReportDocument, ReportLine
 from gauntlet.rollout import Control
 from gauntlet.status import moment
-from gauntlet.worth import Ledger
 from retrainer.store import JobRecord
 
 
@@ -30,8 +30,8 @@ def report(jobs: Iterable[JobRecord], control: Control, metric: str, now: float,
         accepted=sum(bool(one.accepted) for one in lines),
         promoted=sum(one.state == "promoted" for one in lines),
         lines=lines,
-        promotions=worth_document.promotions(ledger, control),
-        lineage=worth_document.lineage(ledger, control),
+        promotions=ledger_document.promotions(ledger, control),
+        lineage=ledger_document.lineage(ledger, control),
     )
 
 

@@ -57,7 +57,7 @@ def of_request(experiment: str, request: RetrainRequest) -> Notice | None:
     return Notice(
         id=f"{experiment}.{request.key}.{request.id}.{request.severity}.{request.mode}",
         kind="approval_asked" if asked else "retraining_suggested",
-        severity=max(Severity.MEDIUM, request.severity, key=lambda severity: severity.rank),
+        severity=max(Severity.MEDIUM, request.severity),
         at=request.at,
         experiment=experiment,
         title=f"{experiment}: retraining {'waits for approval' if asked else 'is suggested'} ({request.key})",

@@ -38,7 +38,7 @@ class Target(msgspec.Struct, frozen=True):
         """Whether it is told; lineage is for its own targets, and nothing else for them."""
         if self.lineage or notice.kind == KIND:
             return self.lineage and notice.kind == KIND
-        return notice.severity.rank >= self.severity.rank
+        return notice.severity >= self.severity
 
 
 def targets(settings: Sequence[NotifyConfig], environ: Mapping[str, str] = os.environ) -> list[Target]:
@@ -84,8 +84,8 @@ def _by_apprise(variable: str, address: str, notice: Notice) -> None:
         raise DeliveryFailed(f"{variable} holds no address that apprise knows")
     teller = apprise.Apprise()
     teller.add(service)
-    kind = apprise.NotifyType.FAILURE if notice.severity.rank >= Severity.HIGH.rank else apprise.NotifyType.WARNING
-    if notice.severity.rank <= Severity.LOW.rank:
+    kind = apprise.NotifyType.FAILURE if notice.severity >= Severity.HIGH else apprise.NotifyType.WARNING
+    if notice.severity <= Severity.LOW:
         kind = apprise.NotifyType.INFO
     title = f"[{notice.severity}] {notice.title}"
     if not teller.notify(body=notice.text, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT):

@@ -150,7 +150,7 @@ def _drift(view: View, settings: RetrainConfig) -> Cause:
     conditions = [
         Condition(
             "severity",
-            severity.rank >= wanted.rank if heard else None,
+            severity >= wanted if heard else None,
             f"{told or 'not known'}, {wanted} or worse asks",
             trigger="drift",
             value=float(severity.rank) if heard else None,
@@ -287,7 +287,7 @@ def pace(view: View, causes: Iterable[Cause]) -> Pace:
     """How much happens, for an adaptive schedule."""
     severities = [c.severity for c in causes if c.kind in ("drift", "performance") and c.met]
     severities += [view.own.episode.severity] if view.own.episode else []
-    worst = max((severity.rank for severity in severities), default=0)
-    if worst >= Severity.CRITICAL.rank:
+    worst = max(severities, default=Severity.NONE)
+    if worst is Severity.CRITICAL:
         return "critical"
-    return "degrading" if worst >= Severity.HIGH.rank else "drifting" if worst else "calm"
+    return "degrading" if worst is Severity.HIGH else "calm" if worst is Severity.NONE else "drifting"

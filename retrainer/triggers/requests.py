@@ -123,7 +123,7 @@ def after(
             continue
         before = requests.get(cause.key)
         if before is not None and before.id == cause.id:
-            attempted = before.attempted and cause.severity.rank <= before.severity.rank
+            attempted = before.attempted and cause.severity <= before.severity
             cause = msgspec.structs.replace(cause, at=before.at, attempted=attempted, approved_by=before.approved_by)
         kept[cause.key] = cause
     ruled = ((request, policy(key, settings)) for key, request in kept.items())

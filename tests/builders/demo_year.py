@@ -17,13 +17,13 @@ from gauntlet.config import load as configs
 from gauntlet.events import Contender
 from gauntlet.log import Record
 from gauntlet.log.local import LocalLogWriter
+from gauntlet.promotion_ledger import Entry, Ledger, Lineage
 from gauntlet.registry import model_schema
 from gauntlet.registry.artifact import Feature
 from gauntlet.rollout import Command, Control
 from gauntlet.state.local import LocalState
 from gauntlet.status import EvaluatorProgress
 from gauntlet.types import CHALLENGER, CHAMPION, Task
-from gauntlet.worth import Entry, Ledger, Lineage
 
 NAME = "flights"
 START = demo.YEAR_START

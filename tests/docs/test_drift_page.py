@@ -14,9 +14,10 @@ import pytest
 
 import gauntlet
 from evaluator.drift import DriftSettings
-from evaluator.drift.severity import Action, RootCause, Severity
+from evaluator.drift.severity import Action, RootCause
 from evaluator.drift.signals import Kind
 from gauntlet.cli import main
+from gauntlet.types import Severity
 
 PAGE = (Path(__file__).parents[2] / "docs" / "drift.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)

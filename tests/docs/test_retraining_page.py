@@ -14,7 +14,7 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 
 from gauntlet.cli import main
-from gauntlet.config import names_elsewhere, retraining_names
+from gauntlet.config import misplaced_names, retraining_aliases
 from gauntlet.config.load import parse
 from gauntlet.config.rules import FACTS
 
@@ -43,13 +43,13 @@ def test_it_lists_every_fact_as_the_grammar_has_it() -> None:
 def test_every_known_name_has_its_row() -> None:
     table = PAGE[PAGE.index("## Every name that others use") :]
     named = set(re.findall(r"`(\w+)`", table))
-    assert not {*retraining_names.NAMES, *retraining_names.SCHEDULE, *retraining_names.PROMOTION} - {
+    assert not {*retraining_aliases.NAMES, *retraining_aliases.SCHEDULE, *retraining_aliases.PROMOTION} - {
         *named,
         "accuracy_threshold",
         "schedule_cron",
         "schedule_timezone",
     }
-    assert not {*names_elsewhere.ELSEWHERE} - {*named, "enabled"}
+    assert not {*misplaced_names.ELSEWHERE} - {*named, "enabled"}
 
 
 @pytest.mark.parametrize("setting", sorted(set(re.findall(r"`((?:retrain|drift|evidence|bake)\.[a-z_.0-9]+)`", PAGE))))

@@ -1,4 +1,4 @@
-"""docs/statistics.md names every file of the statistics and the policies, and none that does not exist."""
+"""docs/statistics.md names every file of the statistics, and none that does not exist."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "statistics.md").read_text()
-FOLDERS = ("evaluator/stats", "evaluator/stats/metrics", "evaluator/policies")
+FOLDERS = ("evaluator/stats", "evaluator/stats/metrics")
 # What the page needs not speak of: the packages, and the errors.
 UNNAMED = {"__init__.py", "errors.py"}
 
@@ -29,7 +29,7 @@ def test_every_definition_named_with_its_file_is_there() -> None:
 
 def test_the_example_of_the_off_policy_gate_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """Two actions drawn alike, of which the challenger takes the better one; then one that was never drawn."""
-    (code,) = re.findall(r"```python\n(from evaluator\.policies\.off_policy.*?)```", PAGE, re.S)
+    (code,) = re.findall(r"```python\n(from evaluator\.stats\.off_policy.*?)```", PAGE, re.S)
     rng = np.random.default_rng(3)
     better = rng.random(2000) < 0.5
     names = {"rewards": (rng.random(2000) < np.where(better, 0.7, 0.4)).astype(float), "propensity": np.full(2000, 0.5)}

@@ -10,8 +10,8 @@ from pathlib import Path
 import parts
 
 from gauntlet.cli.retrain.page import page
+from gauntlet.ledger_document import PromotionWorth
 from gauntlet.retraining_document import ReportDocument, ReportLine
-from gauntlet.worth_document import PromotionWorth
 
 AT = datetime(2026, 11, 29, 15, 40, tzinfo=UTC)
 LONG = "log_loss improves by 0.01234 a row on 234,567 held-out rows; at 95% confidence over 14 blocks it is not worse"

@@ -16,8 +16,8 @@ from builders.small_traffic import Traffic
 
 from gauntlet import adapters, events, keys, status
 from gauntlet.config import Config
+from gauntlet.promotion_ledger import Entry, Ledger
 from gauntlet.state import decoded
-from gauntlet.worth import Entry, Ledger
 from router.model_worker import ModelWorker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]

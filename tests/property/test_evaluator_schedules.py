@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import TrackedMetrics
 from evaluator.service.checkpoint import Checkpoint
-from evaluator.service.counters import ABSENT, OTHER, VALUES, capped, kept
 from evaluator.service.join import JoinTable
 from evaluator.service.pipeline import Pipeline
+from evaluator.service.request_counts import ABSENT, OTHER, VALUES, capped, kept
 from evaluator.stats import SplitSums
 from gauntlet import adapters, events
 from gauntlet.types import Task

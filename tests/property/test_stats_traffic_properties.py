@@ -7,7 +7,7 @@ from builders.statistics import expose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.policies.lineage import AlphaBudget, Kind
+from evaluator.stats.alpha_budget import AlphaBudget, Kind
 from evaluator.stats.always_valid import log_rate_evidence, rate_limits
 from evaluator.stats.guards import Exposures
 from evaluator.stats.multiplicity import benjamini_hochberg, holm

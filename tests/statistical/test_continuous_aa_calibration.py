@@ -13,7 +13,7 @@ from builders.statistics import at_most
 
 from evaluator.service.continuous_aa import ContinuousAA
 from evaluator.service.design import evaluation_design
-from evaluator.service.joined import Draw, Exposure, Match, Truth
+from evaluator.service.join_records import Draw, Exposure, Match, Truth
 from gauntlet.config.section import BlockLength, Seconds
 from gauntlet.status import FalseAlarms
 from gauntlet.types import CHAMPION

@@ -11,10 +11,10 @@ from scipy.signal import lfilter
 from scipy.stats import ks_2samp
 
 from benchmarks.loss_stream import fit_losses, observe_losses
-from evaluator.drift.comparison import TableComparison
 from evaluator.drift.distances import ks_interval
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.profile import PANE, Profile
+from evaluator.drift.table_comparison import TableComparison
 from evaluator.drift.windows import Windows, count
 
 Matrix = npt.NDArray[np.float64]

@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks.drift_concept import DETECTORS, gauntlet, measured
 from benchmarks.loss_stream import fit_losses, observe_losses
-from evaluator.drift import change_detection
-from evaluator.drift.change_detection import EDetector, mean_upper_bound
+from evaluator.drift import e_detector
 from evaluator.drift.concept import ErrorReference, ErrorRise, look_at_errors
+from evaluator.drift.e_detector import EDetector, mean_upper_bound
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.settings import DriftSettings
 
@@ -21,7 +21,7 @@ from evaluator.drift.settings import DriftSettings
 @pytest.mark.parametrize("kind", ["rare", "common", "smooth"])
 def test_at_the_very_mean_the_bets_are_won_no_oftener_than_they_say(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worst that is no change: a mean of exactly m. Shortened to runs of 1,000, lest there be nothing to see."""
-    monkeypatch.setattr(change_detection, "RUN_LENGTH", 1000.0)
+    monkeypatch.setattr(e_detector, "RUN_LENGTH", 1000.0)
     rng = np.random.default_rng(1)
     rows = 200_000
     errors, null = {
@@ -35,7 +35,7 @@ def test_at_the_very_mean_the_bets_are_won_no_oftener_than_they_say(kind: str, m
 
 
 def test_correlated_errors_at_the_mean_win_no_oftener_with_their_inflation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(change_detection, "RUN_LENGTH", 1000.0)
+    monkeypatch.setattr(e_detector, "RUN_LENGTH", 1000.0)
     rng = np.random.default_rng(2)
     errors = np.repeat(rng.beta(2, 6, 10_000), 20)  # runs of twenty equal errors
     crossings = [sum(b.add(e) is not None for e in errors.tolist()) for b in (EDetector(0.25, 20.0), EDetector(0.25))]

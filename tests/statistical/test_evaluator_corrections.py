@@ -28,7 +28,7 @@ from prometheus_client import REGISTRY
 from evaluator.service import gauges
 from gauntlet import events, telemetry
 from gauntlet.config import Config
-from gauntlet.policy import figures
+from gauntlet.decision_table import figures
 from gauntlet.rollout import Control, Rollout, Stage
 from gauntlet.types import VerdictCause
 from retrainer.decisions import decide

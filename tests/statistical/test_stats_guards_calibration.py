@@ -11,14 +11,15 @@ import pytest
 from builders.statistics import arrival_plan, at_least, at_most, expose
 from scipy.special import ndtr
 
-from evaluator.policies.lineage import AAMonitor, AlphaBudget, Kind, Round
-from evaluator.policies.off_policy import Estimation, LoggedRewards, PolicyValue, TargetPolicy, policy_value
-from evaluator.policies.thompson import Allocation, Contrast, contrast_allocation
 from evaluator.stats import Arm, Plan, SplitSums, split_blocks
+from evaluator.stats.aa_monitor import AAMonitor, Round
+from evaluator.stats.alpha_budget import AlphaBudget, Kind
 from evaluator.stats.always_valid import best_rho, log_mixture
 from evaluator.stats.e_process import SplitWealth
 from evaluator.stats.guards import ArrivalState, Exposures, GuardReading, label_arrival
 from evaluator.stats.multiplicity import benjamini_hochberg, holm
+from evaluator.stats.off_policy import Estimation, LoggedRewards, PolicyValue, TargetPolicy, policy_value
+from evaluator.stats.thompson import Allocation, Contrast, contrast_allocation
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 

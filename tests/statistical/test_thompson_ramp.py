@@ -7,9 +7,9 @@ import numpy as np
 from builders.decision_loop import look
 from builders.statistics import at_most
 
-from evaluator.policies.thompson import Contrast, contrast_allocation
 from evaluator.stats import NoAnswer, Plan, SplitSums, State, advance, split_blocks
 from evaluator.stats.score_process import arms_of
+from evaluator.stats.thompson import Contrast, contrast_allocation
 from gauntlet.config.load import parse
 from gauntlet.rollout import Control, Rollout, Stage
 from gauntlet.transitions import apply

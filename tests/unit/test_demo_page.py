@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from builders import demo_year
 
-from gauntlet import worth_document
+from gauntlet import ledger_document
 from gauntlet.cli.demo import phrases, plots
 from gauntlet.cli.demo import report as demo_report
 from gauntlet.cli.demo.report_model import DemoReport
@@ -124,7 +124,7 @@ def test_every_table_row_is_there(report: DemoReport, html: str) -> None:
         assert f"<small>{rollout.id}</small>" in html
         assert phrases.interval(rollout) in html
     for one in report.worth:
-        assert worth_document.figures(one.gain, one.lower, one.upper) in html
+        assert ledger_document.figures(one.gain, one.lower, one.upper) in html
     for check in report.checks:
         assert check.text.split(":")[0] in html
     assert html.count('class="pill drift"') == len(report.drift)

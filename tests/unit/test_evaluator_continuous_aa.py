@@ -29,8 +29,8 @@ from builders.samples import sample
 from evaluator.service import gauges
 from evaluator.service.continuous_aa import ContinuousAA
 from evaluator.service.design import evaluation_design
-from evaluator.service.findings import findings
-from evaluator.service.joined import Draw, Exposure, Match, Truth
+from evaluator.service.join_records import Draw, Exposure, Match, Truth
+from evaluator.service.problems import findings
 from gauntlet import events, keys
 from gauntlet.config import Config
 from gauntlet.config.section import Seconds

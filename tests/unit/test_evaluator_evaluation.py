@@ -30,7 +30,7 @@ from evaluator.service.block_sums import RolloutSums
 from evaluator.service.design import evaluation_design
 from evaluator.service.evaluation import evaluate
 from evaluator.service.evaluation_state import EvaluationState
-from evaluator.service.joined import Contest, Exposure, Match, Truth
+from evaluator.service.join_records import Contest, Exposure, Match, Truth
 from gauntlet import events
 from gauntlet.types import Task
 from router import assignment

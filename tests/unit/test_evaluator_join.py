@@ -12,7 +12,7 @@ import pytest
 from builders.evaluator_events import HORIZON, contender, outcome, prediction, shadow, treated
 
 from evaluator.service.join import JoinTable
-from evaluator.service.joined import Contest, JoinResult
+from evaluator.service.join_records import Contest, JoinResult
 
 
 @pytest.fixture

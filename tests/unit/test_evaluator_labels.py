@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluator.service.join import JoinTable
-from evaluator.service.joined import JoinResult, Truth, settled_label
+from evaluator.service.join_records import JoinResult, Truth, settled_label
 
 ASKED = 50.0
 

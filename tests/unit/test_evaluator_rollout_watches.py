@@ -13,8 +13,8 @@ from builders.evaluator_events import BLOCK, Evaluator, MemoryLog, batch, config
 from evaluator.service.checkpoint import EvaluatorState
 from evaluator.service.design import evaluation_design
 from evaluator.service.rollout_watches import GrossHarmMonitor, RateMonitor
+from gauntlet.decision_table import DECISION_TABLE
 from gauntlet.events import Evaluation
-from gauntlet.policy import POLICIES
 from gauntlet.types import VerdictCause
 
 
@@ -152,7 +152,7 @@ def test_a_challenger_that_breaks_is_out_within_some_hundred_requests(tmp_path: 
     [found] = alarms(tmp_path, requests(6000, broken), again=again)[:1]
     assert found.subject.startswith(broken)
     assert (found.result, found.cause) == ("worse", VerdictCause.GUARDRAIL)
-    assert POLICIES[found.cause].command == "rollback"
+    assert DECISION_TABLE[found.cause].command == "rollback"
     seconds = found.at - (1000.0 + 0.05 * 500)
     assert 0 < seconds <= {"latency": 60, "coverage": 5, "error_rate": 120, "label_arrival": 40}[broken]
     [guard] = found.guardrails

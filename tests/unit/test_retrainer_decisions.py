@@ -5,8 +5,8 @@ import pytest
 from builders.decisions import CONFIG, DAY, control, decided, look, named
 
 from gauntlet.config import EvidenceConfig, ShadowConfig
+from gauntlet.decision_table import DECISION_TABLE
 from gauntlet.events import Evaluation
-from gauntlet.policy import POLICIES
 from gauntlet.rollout import Control, Stage
 from gauntlet.transitions import apply
 from gauntlet.types import Rule, VerdictCause
@@ -119,14 +119,14 @@ def test_harm_rolls_back_in_any_stage_paused_or_not(stage: int, paused: bool, ca
     assert (command.name, command.rollout, command.from_stage) == ("rollback", "e-r0001", stage)
 
 
-@pytest.mark.parametrize("cause", sorted(cause for cause, policy in POLICIES.items() if policy.command != "rollback"))
+@pytest.mark.parametrize("cause", sorted(c for c, action in DECISION_TABLE.items() if action.command != "rollback"))
 def test_a_paused_rollout_waits_whatever_is_said_but_harm(cause: VerdictCause) -> None:
     for stage in (-1, 0, 1):
         assert named(control(stage, paused=True), look(cause=cause, information_fraction=3.0, at=99 * DAY)) is None
 
 
 def test_every_cause_has_its_rule() -> None:
-    assert set(POLICIES) == set(VerdictCause)
+    assert set(DECISION_TABLE) == set(VerdictCause)
 
 
 def test_a_sample_ratio_mismatch_pauses_with_its_p_value() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from evaluator.service.worth import lineage
+from evaluator.service.promotion_ledger import lineage
+from gauntlet.promotion_ledger import Entry, Ledger
 from gauntlet.rollout import Control, Ended, Rollout, Stage
-from gauntlet.worth import Entry, Ledger
 from retrainer.api.report import report
 from retrainer.jobs.job_dir import Answer
 from retrainer.store import JobRecord

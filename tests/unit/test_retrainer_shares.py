@@ -15,7 +15,7 @@ from gauntlet.config.load import parse
 from gauntlet.config.section import Seconds
 from gauntlet.errors import TransitionRefused
 from gauntlet.events import Evaluation
-from gauntlet.outlook import place
+from gauntlet.next_steps import place
 from gauntlet.rollout import SHADOW_STAGE, Command, Control, Rollout, Stage
 from gauntlet.transitions import apply
 from gauntlet.types import VerdictCause

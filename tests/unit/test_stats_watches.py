@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluator.stats.e_process import HARM, PairedWealth, SplitWealth
-from evaluator.stats.watches import BATCH, CAPS, LASTS, WINDOW, GrossHarmWatch, RateWatch, UsualLosses
+from evaluator.stats.harm_watches import BATCH, CAPS, LASTS, WINDOW, GrossHarmWatch, RateWatch, UsualLosses
 
 
 def watched(champion: np.ndarray, challenger: np.ndarray, *, margin: float = 0.2, alpha: float = 0.005) -> int | None:

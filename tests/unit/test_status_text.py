@@ -8,16 +8,16 @@ import msgspec
 import pytest
 from builders.operator_status import CONFIG, FRESH, HOUR, ON_RAMP, ONE, PROMOTED, START, TWO, found, look, order
 
-from evaluator.service.worth import lineage
+from evaluator.service.promotion_ledger import lineage
 from gauntlet import rollout
 from gauntlet.cli import status_text
 from gauntlet.config.load import parse
 from gauntlet.events import Drift, DriftSignal, Evaluation, Health, Job
+from gauntlet.promotion_ledger import Entry, Ledger
 from gauntlet.rollout import Control
 from gauntlet.status import EvaluatorProgress, FalseAlarms, Problem, RetrainerProgress, moment
 from gauntlet.status_document import Reports, changes, document
 from gauntlet.types import Severity, VerdictCause
-from gauntlet.worth import Entry, Ledger
 
 INCOMPLETE = VerdictCause.EVIDENCE_INCOMPLETE
 

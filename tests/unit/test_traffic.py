@@ -10,7 +10,7 @@ import pytest
 import yaml
 from builders import small_experiment
 
-from gauntlet import adapters, events, first_start, keys, traffic
+from gauntlet import adapters, events, first_start, keys, traffic_notes
 from gauntlet.cli import main
 from gauntlet.config import Config
 from gauntlet.log import Record
@@ -137,6 +137,6 @@ def test_enough_traffic_is_worth_no_note(capsys: pytest.CaptureFixture[str], tmp
 def test_an_hour_says_nothing_of_a_day(tmp_path: Path) -> None:
     config = started(tmp_path)
     logged(config, 500, days=0.5 / 24, segments={})
-    found = asyncio.run(traffic.recorded(config))
+    found = asyncio.run(traffic_notes.recorded(config))
     assert found is not None
     assert (found.predictions, found.features["x1"], found.rate) == (500, 500, None)

@@ -16,7 +16,7 @@ from evaluator.drift.columns import Coded, Column, is_categorical, read_categori
 from evaluator.drift.data_quality import QualityFinding
 from evaluator.drift.grid import Floats
 from evaluator.drift.profile import Profile
-from evaluator.drift.respelt import RespeltValues
+from evaluator.drift.spelling_variants import RespeltValues
 from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType
 from evaluator.offline.drift.result import Finding
 from evaluator.offline.drift.settings import FEWEST_VALUES

@@ -18,14 +18,13 @@ from evaluator.drift.episodes import DriftEvent
 from evaluator.drift.monitor import Monitor
 from evaluator.drift.performance import FEWEST
 from evaluator.drift.profile import Profile
-from evaluator.drift.respelt import RespeltValues
 from evaluator.drift.seasonality import Seasonality, sparse_seasons
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.severity import Severity
 from evaluator.drift.signals import PERFORMANCE_KINDS
+from evaluator.drift.spelling_variants import RespeltValues
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats, column_schema, select_columns
-from evaluator.offline.drift.judgeable import model_doubts, outcome_doubts, overall, rare_values, sparse_column
+from evaluator.offline.drift.not_judged import model_doubts, outcome_doubts, overall, rare_values, sparse_column
 from evaluator.offline.drift.prediction_type import OutcomeCounts, PredictionType, count_present
 from evaluator.offline.drift.reference import SystematicSample
 from evaluator.offline.drift.result import (
@@ -41,6 +40,7 @@ from evaluator.offline.drift.scan import SCHEMA_ROWS, TableBatch, TableReader, T
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from gauntlet.spelling import folded
 from gauntlet.table import Table
+from gauntlet.types import Severity
 
 FEWEST_ROWS = 100
 """Rows that a reference must have: with fewer, every window looks like drift or nothing does."""
@@ -258,7 +258,7 @@ class EventCollector:
             return
         rises = monitor.error_rise()
         rise = rises[min(rises, key=lambda window: abs(window - _PLOTTED_WINDOW))] if rises else None
-        self._steps.append(DriftStep(row, monitor.severity.name, monitor.scores(), rise, monitor.quality()))
+        self._steps.append(DriftStep(row, monitor.severity.value, monitor.scores(), rise, monitor.quality()))
         if len(self._steps) >= 2 * _STEPS:
             self._steps = self._steps[::2]
             self._stride *= 2
@@ -267,11 +267,11 @@ class EventCollector:
         """On all rows observed so far."""
         reference, monitor = self._reference, self._monitor
         findings = (*reference.selection.findings, *self._findings(), *self._doubts())
-        worst = max((Severity[event.severity] for event in self._events), default=Severity.NONE)
+        worst = max((Severity(event.severity) for event in self._events), default=Severity.NONE)
         severity, not_judged = overall(worst, findings)
         return StreamReport(
             severity=severity,
-            final_severity=severity if severity == UNKNOWN else monitor.severity.name,
+            final_severity=severity if severity == UNKNOWN else monitor.severity.value,
             events=tuple(self._events),
             not_judged=not_judged,
             rows=self._rows,

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from evaluator.drift.columns import Column, read_numbers
-from evaluator.drift.comparison import FeatureReport, TableReport
 from evaluator.drift.feature import SPECIALS
 from evaluator.drift.profile import Profile
-from evaluator.drift.respelt import RespeltValues
 from evaluator.drift.signals import DISTRIBUTION_KINDS, PERFORMANCE_KINDS, Signal
+from evaluator.drift.spelling_variants import RespeltValues
+from evaluator.drift.table_comparison import FeatureReport, TableReport
 from evaluator.offline.drift import columns as table_columns
 from evaluator.offline.drift import data_findings
 from evaluator.offline.drift.columns import ColumnSelection, ColumnStats
-from evaluator.offline.drift.judgeable import column_doubt, model_doubts, outcome_doubts, overall, rare_values
+from evaluator.offline.drift.not_judged import column_doubt, model_doubts, outcome_doubts, overall, rare_values
 from evaluator.offline.drift.reference import (
     ROWS_ONLY,
     ReferenceTable,

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from evaluator.drift.calibration import Calibration
-from evaluator.drift.comparison import TableComparison, TableReport
 from evaluator.drift.concept import ErrorRise, error_rise
 from evaluator.drift.feature_detector import distribution_kind
 from evaluator.drift.grid import Floats
@@ -25,6 +24,7 @@ from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
 from evaluator.drift.severity import Judgement, judge
 from evaluator.drift.signals import Key, Signal
+from evaluator.drift.table_comparison import TableComparison, TableReport
 from evaluator.offline.drift.prediction_type import OutcomeCounts
 from evaluator.offline.drift.reference import FEWEST_LOSSES, ROWS_ONLY
 from evaluator.offline.drift.result import DriftStep
@@ -240,7 +240,7 @@ class SliceSteps(Sequence[DriftStep]):
             verdict = one.verdict(profile)
             scores = {f.name: f.statistic for f in verdict.report.features if f.name != ROWS_ONLY}
             rise = None if verdict.error_rise is None else verdict.error_rise.rise
-            steps.append(DriftStep(row, verdict.judgement.severity.name, scores, rise, verdict.report.quality.score))
+            steps.append(DriftStep(row, verdict.judgement.severity.value, scores, rise, verdict.report.quality.score))
             row += one.comparison.rows
         return tuple(steps)
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from evaluator.offline.experiment.aggregation import CellKey, Experiment, add_batch, traffic_checks
-from evaluator.offline.experiment.comparison import comparisons, of_experiment, two_sided
+from evaluator.offline.experiment.arm_comparison import comparisons, of_experiment, two_sided
 from evaluator.offline.experiment.log_reader import ExperimentLog
 from evaluator.offline.experiment.result import Analysis, ArmComparison, SampleRatioResult, TrafficGuard
 from evaluator.offline.experiment.sequential_looks import LookResults, LookSnapshot, judge_looks

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from evaluator.drift.severity import Severity
 from evaluator.offline.drift.result import DriftStep, StreamEvent
 from evaluator.offline.experiment.result import Analysis, ArmComparison, LookPoint
 from evaluator.offline.planning.result import PlanReport, SimulationReport
@@ -30,6 +29,7 @@ from evaluator.offline.render import (
     whole,
 )
 from evaluator.offline.render.plot import BLUE, DASHED, DOTTED, GREEN, GREY, INK, LINE, MUTED, ORANGE, ColumnHistogram
+from gauntlet.types import Severity
 
 _VERDICTS = {"better": (GREEN, "^"), "worse": (ORANGE, "v"), "equivalent": (BLUE, "s")}
 """Colour and mark of a verdict."""
@@ -259,14 +259,14 @@ def severity(
         axes[0].set_xlim(0, rows)
         axes[-1].set_xlabel("row")
         axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda row, _: f"{row:,.0f}"))
-        worst = max((Severity[step.severity] for step in steps), default=Severity.NONE).name
+        worst = max((Severity(step.severity) for step in steps), default=Severity.NONE)
         course = ", ".join(f"{e.event} {e.severity} {e.root_cause} at row {e.row}" for e in events)
         return plot.svg(figure, "severity", f"Severity over the rows: {course or f'at most {worst}'}")
 
 
 def _severities(axes: Axes, steps: Sequence[DriftStep], end: int, reference_rows: int) -> None:
     rows = [*(step.row for step in steps), end]
-    ranks = [Severity[step.severity] for step in steps]
+    ranks = [Severity(step.severity).rank for step in steps]
     if ranks:
         ranks.append(ranks[-1])
         for rank in range(1, len(Severity)):
@@ -276,7 +276,7 @@ def _severities(axes: Axes, steps: Sequence[DriftStep], end: int, reference_rows
     if reference_rows:
         axes.axvspan(0, reference_rows, color=BLUE, alpha=0.08, linewidth=0)
         axes.annotate("reference", (reference_rows / 2, 4.05), ha="center", va="top", fontsize=9, color=BLUE)
-    axes.set_yticks(range(len(Severity)), [level.name.lower() for level in Severity])
+    axes.set_yticks(range(len(Severity)), [level.lower() for level in Severity])
     axes.set_ylim(0, 4.2)
     axes.set_title("Severity")
 

@@ -18,8 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluator.offline.render import rendered
-from gauntlet import adapters, control, events, keys, status, worth_document
-from gauntlet.cli.demo import event_reader, phrases, plots, policies, reconciliation, timeline
+from gauntlet import adapters, control, events, keys, ledger_document, status
+from gauntlet.cli.demo import blind_refits, event_reader, phrases, plots, reconciliation, timeline
 from gauntlet.cli.demo.event_reader import Outcomes, Predictions
 from gauntlet.cli.demo.flights import Flights
 from gauntlet.cli.demo.replay import Sent, Submission
@@ -50,7 +50,7 @@ async def collect(
     scores = await asyncio.to_thread(_scores, first, flights, sent.flights)
     by_flight = pd.DataFrame({"month": flights.month[: sent.flights], "first": scores}, index=pd.Index(ids))
     months, year = reconciliation.months(by_flight, predictions, outcomes)
-    others = await asyncio.to_thread(policies.policies, flights, sent.flights, scores, submissions, year, months)
+    others = await asyncio.to_thread(blind_refits.policies, flights, sent.flights, scores, submissions, year, months)
     ramp = timeline.ramp(history, begin)
     rollouts = [_counted(r, predictions, ramp) for r in timeline.rollouts(history, evaluations, begin, sent.end)]
     checks = reconciliation.checks(
@@ -87,8 +87,8 @@ async def collect(
         months=tuple(months),
         year=year,
         policies=others,
-        worth=tuple(reversed(worth_document.promotions(progress.worth, history[-1][1]))),
-        lineage=worth_document.lineage(progress.worth, history[-1][1]),
+        worth=tuple(reversed(ledger_document.promotions(progress.worth, history[-1][1]))),
+        lineage=ledger_document.lineage(progress.worth, history[-1][1]),
     )
 
 
@@ -139,14 +139,14 @@ def to_html(report: DemoReport) -> str:
     begin, end = (f"{datetime.fromtimestamp(at, UTC):%d %B %Y}".lstrip("0") for at in (report.begin, report.end))
     return rendered(
         "report.html",
-        {"report": report, "begin": begin, "end": end, "plots": plots, "text": phrases, "worth": worth_document},
+        {"report": report, "begin": begin, "end": end, "plots": plots, "text": phrases, "worth": ledger_document},
         _HERE,
     )
 
 
 def to_text(report: DemoReport) -> str:
     """The report for a terminal, in at most 100 columns."""
-    return rendered("report.txt", {"report": report, "text": phrases, "worth": worth_document}, _HERE)
+    return rendered("report.txt", {"report": report, "text": phrases, "worth": ledger_document}, _HERE)
 
 
 def _scores(model: Predictor, flights: Flights, n: int) -> NDArray[np.float64]:

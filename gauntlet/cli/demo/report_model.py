@@ -8,8 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from gauntlet import events
-from gauntlet.worth import Lineage
-from gauntlet.worth_document import PromotionWorth
+from gauntlet.ledger_document import PromotionWorth
+from gauntlet.promotion_ledger import Lineage
 
 
 class TimelineEntry(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from evaluator.offline.comparator import comparison, holdout, models
+from evaluator.offline.comparator import compare_models, holdout, models
 from evaluator.offline.comparator.result import ComparisonReport, Factor
 from evaluator.offline.comparator.settings import ComparatorError, ComparatorSettings
 from evaluator.offline.drift.result import UNKNOWN, DriftReport
@@ -170,7 +170,7 @@ class FileRetraining:
             f"{drift.severity} drift, root cause {drift.root_cause}; a model is trained from {settings.on_severity} on"
         )
         known = drift.severity not in (UNKNOWN, "NONE")
-        due = known and Severity(drift.severity).rank >= Severity(settings.on_severity).rank
+        due = known and Severity(drift.severity) >= settings.on_severity
         enough = min(train, test) >= settings.min_rows
         found = (
             Factor(
@@ -207,7 +207,7 @@ class FileRetraining:
         """As `gauntlet compare` does, on the held-out rows."""
         began = time.perf_counter()
         table = Table(Tail(self._files[1], self._first_held_out), as_written=True)
-        report = comparison.run(self._source, challenger, table, self._compared)
+        report = compare_models.run(self._source, challenger, table, self._compared)
         self._took("compare", began)
         return report
 

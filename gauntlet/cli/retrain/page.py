@@ -6,8 +6,8 @@ from pathlib import Path
 
 from evaluator.offline.render import interval, rendered, signed
 from gauntlet.cli.retrain.text import moment
+from gauntlet.ledger_document import STATES, PromotionWorth, lineage_sentence
 from gauntlet.retraining_document import ReportDocument, ReportLine
-from gauntlet.worth_document import STATES, PromotionWorth, lineage_sentence
 
 
 def page(report: ReportDocument) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from textwrap import shorten
 
+from gauntlet.ledger_document import figures, lineage_sentence, sentence
 from gauntlet.retraining_document import (
     CheckDocument,
     CommandDocument,
@@ -17,7 +18,6 @@ from gauntlet.retraining_document import (
     TriggerDocument,
 )
 from gauntlet.spelling import printable
-from gauntlet.worth_document import figures, lineage_sentence, sentence
 
 _LONGEST_ERROR = 160
 _MARKS = {True: "yes", False: "no", None: "unknown"}

@@ -7,9 +7,9 @@ from typing import Literal
 
 import msgspec
 
+from gauntlet.promotion_ledger import Entry, Ledger, Lineage, Split
 from gauntlet.rollout import Control
 from gauntlet.status import moment
-from gauntlet.worth import Entry, Ledger, Lineage, Split
 
 
 class PromotionWorth(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from gauntlet.rollout import Rollout
 from gauntlet.types import CHALLENGER, VerdictCause
 
 
-class Policy(NamedTuple):
+class Action(NamedTuple):
     """What one cause asks for.
 
     `command` is given at once, in any stage. Without one, `advances` says whether stages may be left through their
@@ -38,31 +38,31 @@ class Policy(NamedTuple):
     lapses: bool = False
 
 
-POLICIES: Final[Mapping[VerdictCause, Policy]] = MappingProxyType(
+DECISION_TABLE: Final[Mapping[VerdictCause, Action]] = MappingProxyType(
     {
-        VerdictCause.GROSS_HARM: Policy("the challenger does gross harm", command="rollback"),
-        VerdictCause.HARM: Policy("the challenger does harm", command="rollback"),
-        VerdictCause.GUARDRAIL: Policy("the challenger breaks a guardrail", command="rollback"),
-        VerdictCause.SAMPLE_RATIO: Policy("the arms' traffic does not match its shares", command="pause"),
-        VerdictCause.MULTIPLE_EXPOSURE: Policy("the arms can't be compared: units met both", timed=True),
-        VerdictCause.LABEL_ARRIVAL: Policy("the arms can't be compared: labels do not arrive alike", timed=True),
-        VerdictCause.LABEL_CONFLICT: Policy(
+        VerdictCause.GROSS_HARM: Action("the challenger does gross harm", command="rollback"),
+        VerdictCause.HARM: Action("the challenger does harm", command="rollback"),
+        VerdictCause.GUARDRAIL: Action("the challenger breaks a guardrail", command="rollback"),
+        VerdictCause.SAMPLE_RATIO: Action("the arms' traffic does not match its shares", command="pause"),
+        VerdictCause.MULTIPLE_EXPOSURE: Action("the arms can't be compared: units met both", timed=True),
+        VerdictCause.LABEL_ARRIVAL: Action("the arms can't be compared: labels do not arrive alike", timed=True),
+        VerdictCause.LABEL_CONFLICT: Action(
             "the arms can't be compared: labels are not contradicted alike", timed=True
         ),
-        VerdictCause.NO_TRAFFIC: Policy("an arm gets no traffic", timed=True),
-        VerdictCause.SEGMENT_HARM: Policy("the challenger does harm to a segment"),
-        VerdictCause.EQUIVALENT: Policy("the challenger is no better and no worse", command="archive"),
-        VerdictCause.WIN: Policy("the challenger is better", advances=True, promotes=True),
-        VerdictCause.NOT_WORSE: Policy(
+        VerdictCause.NO_TRAFFIC: Action("an arm gets no traffic", timed=True),
+        VerdictCause.SEGMENT_HARM: Action("the challenger does harm to a segment"),
+        VerdictCause.EQUIVALENT: Action("the challenger is no better and no worse", command="archive"),
+        VerdictCause.WIN: Action("the challenger is better", advances=True, promotes=True),
+        VerdictCause.NOT_WORSE: Action(
             "the challenger is better on average and shown not to be worse by more than the margin",
             advances=True,
             promotes=True,
         ),
-        VerdictCause.FADED_WIN: Policy("the win did not last", advances=True, extended=True),
-        VerdictCause.UNSAFE_WIN: Policy("a win that is not shown to be safe", advances=True),
-        VerdictCause.NO_WINNER: Policy("the planned evidence is complete and shows no winner", advances=True),
-        VerdictCause.UNDERPOWERED: Policy("the planned evidence is complete and too weak to tell", advances=True),
-        VerdictCause.EVIDENCE_INCOMPLETE: Policy("the planned evidence is incomplete", advances=True, lapses=True),
+        VerdictCause.FADED_WIN: Action("the win did not last", advances=True, extended=True),
+        VerdictCause.UNSAFE_WIN: Action("a win that is not shown to be safe", advances=True),
+        VerdictCause.NO_WINNER: Action("the planned evidence is complete and shows no winner", advances=True),
+        VerdictCause.UNDERPOWERED: Action("the planned evidence is complete and too weak to tell", advances=True),
+        VerdictCause.EVIDENCE_INCOMPLETE: Action("the planned evidence is incomplete", advances=True, lapses=True),
     }
 )
 
@@ -140,11 +140,11 @@ class Limit(NamedTuple):
 
 def limit(rollout: Rollout, look: Evaluation, config: Config) -> Limit:
     """The evaluation limit under the look's cause."""
-    policy, evidence = POLICIES[look.cause], config.evidence
-    times = EXTENSION if policy.extended or evidence.inconclusive == "extend" else 1.0
+    action, evidence = DECISION_TABLE[look.cause], config.evidence
+    times = EXTENSION if action.extended or evidence.inconclusive == "extend" else 1.0
     planned = rollout.shadow.min_seconds + sum(stage.min_seconds for stage in rollout.stages)
-    ages = [times * planned] if policy.timed else []
-    if policy.lapses and evidence.block.auto:
+    ages = [times * planned] if action.timed else []
+    if action.lapses and evidence.block.auto:
         ages.append(EXTENSION * evidence.max_duration)
     return Limit(
         information=None if look.cause is VerdictCause.EVIDENCE_INCOMPLETE else times,
@@ -153,8 +153,8 @@ def limit(rollout: Rollout, look: Evaluation, config: Config) -> Limit:
 
 
 def quoted(look: Evaluation) -> str:
-    """The policy's words, with the evaluator's own sentence about a guard or a segment."""
-    why = POLICIES[look.cause].why
+    """The action's words, with the evaluator's own sentence about a guard or a segment."""
+    why = DECISION_TABLE[look.cause].why
     return f"{why} ({look.reasons[0]})" if look.cause in _GUARDS and look.reasons else why
 
 

@@ -8,8 +8,8 @@ import pytest
 from builders.evaluator_events import batch, config, outcome, prediction
 
 from evaluator.service.checkpoint import Checkpoint
-from evaluator.service.findings import findings
 from evaluator.service.pipeline import Pipeline
+from evaluator.service.problems import findings
 from gauntlet import adapters
 from gauntlet.config import Config
 from gauntlet.types import Severity

@@ -4,9 +4,9 @@ Gauntlet's line runs its pure core as it is (evaluation, decisions, rollout mach
 demo's model, trained anew every week by one or two recipes. The blind policies deploy the same models at once. One
 broken model is handed in as in the demo, in March.
 
-    python -m benchmarks.policies                 # all lines, about two minutes
-    python -m benchmarks.policies --recipes 60d   # Gauntlet's line with one recipe
-    python -m benchmarks.policies --start 41      # trained on other days of the week
+    python -m benchmarks.retraining_policies                 # all lines, about two minutes
+    python -m benchmarks.retraining_policies --recipes 60d   # Gauntlet's line with one recipe
+    python -m benchmarks.retraining_policies --start 41      # trained on other days of the week
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.renewal import DAY, Loop, Losses, Scores
 from evaluator.stats.score_process import Floats
 from gauntlet import losses as rows_losses
 from gauntlet.cli.demo import flights
-from gauntlet.cli.demo.policies import ALL, FIRST_REFIT, Hindsight, blind, with_broken
+from gauntlet.cli.demo.blind_refits import ALL, FIRST_REFIT, Hindsight, blind, with_broken
 from gauntlet.cli.demo.run import SUBMISSIONS
 from gauntlet.config.load import parse
 from gauntlet.types import Rule, Task

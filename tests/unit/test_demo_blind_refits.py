@@ -6,7 +6,7 @@ from builders import demo_year
 from sklearn.metrics import log_loss
 
 from gauntlet.cli.demo import flights as demo
-from gauntlet.cli.demo.policies import ALL, FIRST_REFIT, Hindsight, blind, policies, with_broken
+from gauntlet.cli.demo.blind_refits import ALL, FIRST_REFIT, Hindsight, blind, policies, with_broken
 from gauntlet.cli.demo.replay import Submission
 from gauntlet.cli.demo.report_model import Month
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from evaluator.policies.lineage import link_level
 from evaluator.service import primary_metric
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import PromotionSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
 from evaluator.stats import Look, NoAnswer, PairedSums, Plan, SplitSums, State, advance, split_blocks
-from gauntlet.worth import Entry, Ledger, Lineage, Split
+from evaluator.stats.alpha_budget import link_level
+from gauntlet.promotion_ledger import Entry, Ledger, Lineage, Split
 
 _ENTRIES_KEPT = 100  # two years of weekly promotions; a lineage that is longer begins with the oldest
 

@@ -1,6 +1,6 @@
 """What comes next for each rollout, and what an operator has to do about the experiment, in words. Pure.
 
-Told by the rules that the retrainer acts by (`gauntlet.policy`); nothing is decided here.
+Told by the rules that the retrainer acts by (`gauntlet.decision_table`); nothing is decided here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from gauntlet.clock import lasting
 from gauntlet.config import Config
+from gauntlet.decision_table import DECISION_TABLE, Unmet, limit, matured, quoted, unmet
 from gauntlet.events import Drift, Evaluation, Job
-from gauntlet.policy import POLICIES, Unmet, limit, matured, quoted, unmet
 from gauntlet.rollout import Control, Rollout
 from gauntlet.status import Problem, moment
 from gauntlet.types import Result, Rule, Severity, VerdictCause
@@ -64,11 +64,11 @@ def outlook(control: Control, rollout: Rollout, look: Evaluation | None, config:
     """What comes next for `rollout`, whose latest look this is."""
     if rollout.paused:
         return Outlook(f"stays {place(rollout)} until it is resumed; harm still rolls it back")
-    policy = POLICIES[look.cause if look else VerdictCause.EVIDENCE_INCOMPLETE]
-    if policy.command is not None:
-        return Outlook(_AT_ONCE[policy.command])
-    latest = limit(rollout, look, config).at if look and not policy.promotes else None
-    if not policy.advances:
+    action = DECISION_TABLE[look.cause if look else VerdictCause.EVIDENCE_INCOMPLETE]
+    if action.command is not None:
+        return Outlook(_AT_ONCE[action.command])
+    latest = limit(rollout, look, config).at if look and not action.promotes else None
+    if not action.advances:
         return Outlook(f"stays {place(rollout)} while this lasts", latest=latest)
     missing = unmet(rollout, look, config, now)
     waits = (*_waits(missing, look), *_proof(rollout, look, config), *_slot(control, rollout, config))
@@ -104,7 +104,7 @@ def _waits(missing: Unmet, look: Evaluation | None) -> Iterator[str]:
 
 def _proof(rollout: Rollout, look: Evaluation | None, config: Config) -> Iterator[str]:
     """What the challenger has to show before its next step, where it has not."""
-    if look is not None and POLICIES[look.cause].promotes:
+    if look is not None and DECISION_TABLE[look.cause].promotes:
         return
     refresh = rollout.rule is Rule.REFRESH
     form = look.form if look else config.evidence.form
@@ -180,7 +180,7 @@ def _remedy(drift: Drift, jobs: list[Job], config: Config) -> str:
     settings = config.retrain
     if not settings.enabled:
         return f"retraining is switched off (`retrain.enabled`): {own}"
-    if Severity(drift.severity).rank < Severity(settings.on_severity).rank:
+    if Severity(drift.severity) < settings.on_severity:
         return f"no retraining starts below {settings.on_severity} (`retrain.on_severity`): watch it, or {own}"
     since = [job for job in jobs if job.at >= drift.at and job.champion == drift.model]
     if since and since[-1].accepted is False:

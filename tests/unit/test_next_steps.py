@@ -10,9 +10,9 @@ from builders.operator_status import AT_LAST, CONFIG, FRESH, ON_RAMP, ONE, START
 
 from gauntlet.cli import status_text
 from gauntlet.config.section import Seconds
+from gauntlet.decision_table import DECISION_TABLE
 from gauntlet.events import Drift, Job
-from gauntlet.outlook import outlook
-from gauntlet.policy import POLICIES
+from gauntlet.next_steps import outlook
 from gauntlet.rollout import Control
 from gauntlet.status_document import Document
 from gauntlet.types import VerdictCause
@@ -76,10 +76,10 @@ def test_a_win_that_is_not_shown_to_be_safe_waits_for_that() -> None:
 def test_every_cause_has_a_next_step_and_what_holds_a_rollout_needs_somebody(cause: VerdictCause) -> None:
     document = found(AT_LAST, 300, look(1, "v0002", 300, cause, "inconclusive"))
     (running,) = document.rollouts
-    policy = POLICIES[cause]
+    action = DECISION_TABLE[cause]
     words = {"rollback": "rolled back at once", "archive": "archived at once", "pause": "paused at once"}
-    assert words.get(policy.command or "", "") in running.next
-    held = policy.command is None and not policy.advances
+    assert words.get(action.command or "", "") in running.next
+    held = action.command is None and not action.advances
     assert ("stays at 10 %" in running.next) == held
     assert codes(document) == ([f"held_by_{cause}"] if held else [])
 

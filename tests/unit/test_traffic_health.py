@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from builders.operator_status import CONFIG, FRESH, HOUR, START
 
-from gauntlet import arrivals
+from gauntlet import traffic_health
 from gauntlet.cli import status_text
 from gauntlet.status import Arrivals, EvaluatorProgress, Flow, Problem, moment
 from gauntlet.status_document import Document, Reports, document
@@ -58,12 +58,12 @@ def test_the_replicas_count_together() -> None:
 
 
 def test_without_a_report_nothing_is_said() -> None:
-    assert arrivals.traffic([], None) is None
-    assert list(arrivals.findings([], CONFIG)) == []
+    assert traffic_health.traffic([], None) is None
+    assert list(traffic_health.findings([], CONFIG)) == []
 
 
 def problems(one: Arrivals, **settings: Any) -> list[Problem]:
-    return list(arrivals.findings([one], msgspec.structs.replace(CONFIG, **settings)))
+    return list(traffic_health.findings([one], msgspec.structs.replace(CONFIG, **settings)))
 
 
 def test_an_unusual_silence_is_a_problem() -> None:
@@ -121,7 +121,7 @@ def test_another_replicas_outcomes_answer() -> None:
     day = float(CONFIG.evidence.outcome_horizon)
     one = report(flow(1, 9), flow(None), unanswered=2 * day)
     two = report(flow(None), flow(1, 9))
-    assert list(arrivals.findings([one, two], CONFIG)) == []
+    assert list(traffic_health.findings([one, two], CONFIG)) == []
 
 
 def test_what_is_refused_most_of_the_time_is_a_problem() -> None:

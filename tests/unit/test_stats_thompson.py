@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from evaluator.policies.thompson import Allocation, Contrast, contrast_allocation
 from evaluator.stats import NoAnswer, OutcomeError, PlanError
+from evaluator.stats.thompson import Allocation, Contrast, contrast_allocation
 
 
 def contrasted(*contrasts: Contrast, **settings: float) -> Allocation:

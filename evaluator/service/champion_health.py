@@ -15,15 +15,15 @@ import msgspec
 from evaluator.service.block_sums import LossSums
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.design import EvaluationDesign
-from evaluator.service.joined import Match
-from evaluator.service.worth import WorthTracker
+from evaluator.service.join_records import Match
+from evaluator.service.promotion_ledger import WorthTracker
 from evaluator.stats.score_process import Floats
 from gauntlet.config import Config
 from gauntlet.events import Drift, Health, Prediction
+from gauntlet.promotion_ledger import Entry
 from gauntlet.registry import Registry
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import CHAMPION, PREVIOUS, Label, Task
-from gauntlet.worth import Entry
 
 Models = Mapping[str, Mapping[int, LossSums]]
 """Loss sums of what each version answered: version → harm block → sums."""

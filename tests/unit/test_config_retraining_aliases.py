@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from gauntlet.config import RetrainConfig, load
-from gauntlet.config.names_elsewhere import ELSEWHERE
+from gauntlet.config.misplaced_names import ELSEWHERE
 from gauntlet.config.rehearsal import SPEED
 from gauntlet.config.retrain import ScheduleConfig
-from gauntlet.config.retraining_names import NAMES, flat, from_names, named_settings
+from gauntlet.config.retraining_aliases import NAMES, flat, from_names, named_settings
 from gauntlet.config.section import Seconds
 from gauntlet.errors import ConfigError
 

@@ -12,7 +12,8 @@ from builders.evaluator_events import BLOCK, HORIZON, ROLLOUT, outcome, predicti
 
 from evaluator.service.accumulators import Accumulators
 from evaluator.service.block_sums import BlockSums, RolloutSums, TrackedMetrics
-from evaluator.service.counters import (
+from evaluator.service.join import JoinTable
+from evaluator.service.request_counts import (
     ABSENT,
     OTHER,
     VALUES,
@@ -23,7 +24,6 @@ from evaluator.service.counters import (
     quantile_class,
     value_of,
 )
-from evaluator.service.join import JoinTable
 from evaluator.stats import AssignmentCounts, PairedSums, SplitSums
 from gauntlet.types import Task
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluator.policies.lineage import LEVELS, AAMonitor, Round, holdout_plan
 from evaluator.stats import NoAnswer, SplitSums, State, StatsError, split_blocks
+from evaluator.stats.aa_monitor import LEVELS, AAMonitor, Round
 from evaluator.stats.always_valid import log_rate_evidence, rate_p
 from evaluator.stats.guards import GuardReading
 from evaluator.stats.interim_analysis import Look, advance
+from evaluator.stats.sequential_test import holdout_plan
 
 
 def blocks_of(previous: float, new: float, seed: int, days: int = 60) -> list[SplitSums]:

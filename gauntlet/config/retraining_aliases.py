@@ -15,7 +15,7 @@ import msgspec
 
 from gauntlet.config import Config, RetrainConfig
 from gauntlet.config.load import in_words_of_yaml, split_error
-from gauntlet.config.names_elsewhere import ELSEWHERE, holds
+from gauntlet.config.misplaced_names import ELSEWHERE, holds
 from gauntlet.config.rehearsal import as_written, rehearsed
 from gauntlet.config.section import LONGEST, Seconds
 from gauntlet.errors import ConfigError

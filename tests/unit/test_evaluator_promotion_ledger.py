@@ -29,16 +29,16 @@ from builders.evaluator_events import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.policies.lineage import link_level
 from evaluator.service import primary_metric
 from evaluator.service.design import evaluation_design
-from evaluator.service.joined import HoldoutDraw
+from evaluator.service.join_records import HoldoutDraw
 from evaluator.service.pipeline import Pipeline
-from evaluator.service.worth import lineage
+from evaluator.service.promotion_ledger import lineage
 from evaluator.stats import Block, Look, PairedSums, SplitSums, State, advance, paired_blocks
+from evaluator.stats.alpha_budget import link_level
 from gauntlet import events
 from gauntlet.config.load import parse
-from gauntlet.worth import Entry, Ledger
+from gauntlet.promotion_ledger import Entry, Ledger
 
 
 @pytest.fixture

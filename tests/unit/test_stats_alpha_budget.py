@@ -5,8 +5,8 @@ import json
 import pytest
 from scipy.special import zeta
 
-from evaluator.policies.lineage import KINDS, AlphaBudget, Kind
 from evaluator.stats import OrderError, PlanError
+from evaluator.stats.alpha_budget import KINDS, AlphaBudget, Kind
 
 
 def spent(budget: AlphaBudget, results: list[bool]) -> tuple[list[float], AlphaBudget]:

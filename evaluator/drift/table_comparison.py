@@ -181,7 +181,7 @@ class TableComparison:
         inputs = {feature.name for feature in profile.features if feature.role == "feature"}
         findings = data_findings(profile, context.window, self.extra, settings)
         return TableReport(
-            severity=judged.severity.name,
+            severity=judged.severity.value,
             confidence=judged.confidence,
             root_cause=judged.root_cause,
             action=judged.action,

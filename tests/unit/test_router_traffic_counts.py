@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gauntlet import recent
-from router.arrivals import ArrivalCounter
+from router.traffic_counts import ArrivalCounter
 
 
 class Machine:

@@ -18,12 +18,12 @@ from evaluator.drift.feature import INFINITE, MISTYPED, FeatureReference
 from evaluator.drift.grid import CATEGORIES, HUGE, Bools, Floats
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
-from evaluator.drift.severity import Severity
 from evaluator.drift.signals import Signal
 from evaluator.offline.drift.prediction_type import PredictionType
 from evaluator.offline.drift.reference import FEWEST_LOSSES
 from evaluator.offline.drift.result import UNKNOWN, Finding
 from evaluator.offline.drift.settings import FEWEST_VALUES
+from gauntlet.types import Severity
 
 _CHANCE_Z = 2.0
 """Standard errors by which predictions must be better than independent ones."""
@@ -111,7 +111,7 @@ def outcome_doubts(known: PredictionType, outcomes: int, needed: int = FEWEST_LO
 def overall(severity: Severity, findings: Iterable[Finding]) -> tuple[str, tuple[Finding, ...]]:
     """The severity of an answer, and the findings on what can't be judged."""
     not_judged = tuple(finding for finding in findings if not finding.judged)
-    return UNKNOWN if not_judged and severity is Severity.NONE else severity.name, not_judged
+    return UNKNOWN if not_judged and severity is Severity.NONE else severity.value, not_judged
 
 
 def column_doubt(

@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import t
 from statsmodels.api import OLS
 
-from evaluator.policies.off_policy import (
+from evaluator.stats import OutcomeError, PlanError, PropensityError, StatsError
+from evaluator.stats.off_policy import (
     Estimation,
     LoggedRewards,
     NotEstimated,
@@ -18,7 +19,6 @@ from evaluator.policies.off_policy import (
     gate,
     policy_value,
 )
-from evaluator.stats import OutcomeError, PlanError, PropensityError, StatsError
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
