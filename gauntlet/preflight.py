@@ -133,8 +133,9 @@ def refuse_recipes(config: Config, model: Any) -> None:
     if not config.retrain.enabled or config.retrain.trainer is not None or not hasattr(model, "get_params"):
         return
     for recipe in config.retrain.recipes:
-        known = model.get_params() if recipe.trainer is None and recipe.parameters else recipe.parameters
-        for name in recipe.parameters:
+        names = (*recipe.parameters, *recipe.search)
+        known = model.get_params() if recipe.trainer is None and names else names
+        for name in names:
             if name not in known:
                 hint = did_you_mean(name, known) or f"there are {listed(known, 20)}"
                 kind = type(model).__name__

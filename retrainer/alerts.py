@@ -12,7 +12,10 @@ from gauntlet.types import Severity
 from retrainer.jobs.job_dir import Answer
 
 WORSE = 0.02
-"""By how much a challenger has to be behind the champion on the holdout, in the primary metric, to be told of."""
+"""By more than this a challenger has to be behind the champion on the holdout to be told of: in the primary metric; of
+a regression, whose losses have units, by this share of the champion's RMSE."""
+
+_DIGITS = 12  # 0.84 - 0.82 is 0.02
 
 _KINDS: dict[str, tuple[Severity, str]] = {
     "training_timeout": (Severity.HIGH, "find out what training waits for, or raise retrain.time_limit"),
@@ -47,6 +50,14 @@ def of_answer(status: str, answer: Answer) -> str | None:
         return answer.alert
     if status in ("failed", "aborted"):
         return "training_failed"
-    if status == "completed" and answer.metrics.get("holdout", {}).get("improvement", 0.0) < -WORSE:
+    if status == "completed" and round(_behind(answer.metrics), _DIGITS) > WORSE:
         return "candidate_worse"
     return None
+
+
+def _behind(metrics: dict[str, dict[str, float]]) -> float:
+    """By how much the challenger is behind the champion; 0 where they were not compared."""
+    champion, challenger = metrics.get("champion", {}), metrics.get("challenger", {})
+    if champion.get("rmse", 0.0) > 0.0:
+        return challenger.get("rmse", 0.0) / champion["rmse"] - 1.0
+    return -metrics.get("holdout", {}).get("improvement", 0.0)

@@ -97,6 +97,7 @@ def split_error(message: str) -> tuple[str, list[str | int]]:
         message = re.sub(
             r"^.* - at `key` in `", "every key must be a text: write numbers and dates in quotes - at `", message
         )
+    message = re.sub(r"^Invalid enum value (.*) - at `key` in `", r"Invalid key \1 - at `", message, flags=re.DOTALL)
     match = re.fullmatch(r"(.*) - at `\$(.*)`", message, re.DOTALL)
     if match is None:
         return message, []
@@ -124,6 +125,8 @@ def in_words_of_yaml(message: str, path: list[str | int]) -> str:
         return f"there is no key `{unknown[1]}`; {hint}"
     if invalid := re.fullmatch(r"Invalid enum value (.*)", message, re.DOTALL):
         return f"must be {' or '.join(map(str, _choices(_type_at(path))))}, not {invalid[1]}"
+    if key := re.fullmatch(r"Invalid key (.*)", message, re.DOTALL):
+        return f"has no key {key[1]}; there are {', '.join(map(str, _choices(get_args(_type_at(path))[0])))}"
     if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
         return f"`{missing[1]}` is missing"
     if not message.startswith("Expected "):

@@ -43,6 +43,13 @@ FACTS = {
 }
 """What a condition may name."""
 
+_RANGES = {
+    **dict.fromkeys(("accuracy", "data_quality", "drift_statistic", "drift_p_value", "transition_drift"), (0.0, 1.0)),
+    "accuracy_fall": (-1.0, 1.0),
+    "drift_severity": (0.0, 4.0),
+}
+"""Least and greatest values of facts that have both."""
+
 OF_TASK = {
     "classification": {"accuracy", "log_loss", "brier", "accuracy_fall"},
     "regression": {"rmse", "mae", "rmse_rise"},
@@ -106,8 +113,11 @@ def _require_truth(node: ast.expr, depth: int) -> None:
             for sign in node.ops:
                 if type(sign) not in _COMPARE:
                     raise ValueError(f"column {node.col_offset + 1}: {_ALLOWED}")
-            for side in (node.left, *node.comparators):
+            sides = (node.left, *node.comparators)
+            for side in sides:
                 _require_number(side)
+            for left, sign, right in zip(sides, node.ops, sides[1:], strict=False):
+                _require_chance(left, sign, right)
         case _:
             raise ValueError(
                 f"column {node.col_offset + 1}: {ast.unparse(node)!r} is neither true nor false; {_ALLOWED}"
@@ -129,6 +139,22 @@ def _require_number(node: ast.expr) -> None:
             raise ValueError(
                 f"column {node.col_offset + 1}: {ast.unparse(node)!r} is no fact and no number; {_ALLOWED}"
             )
+
+
+def _require_chance(left: ast.expr, sign: ast.cmpop, right: ast.expr) -> None:
+    """Refuse to compare a fact with a number that all of its values are on one side of, such as 85 for 85 %."""
+    fact = next((side.id for side in (left, right) if isinstance(side, ast.Name)), "")
+    if fact not in _RANGES or (isinstance(left, ast.Name) and isinstance(right, ast.Name)):
+        return
+    least, greatest = _RANGES[fact]
+    number = _number(right if isinstance(left, ast.Name) else left, {})
+    assert number is not None
+    ends = (least, min(max(number, least), greatest), greatest)
+    found = {_truth(ast.Compare(left, [sign], [right]), {fact: value}) for value in ends}
+    if len(found) == 1:
+        text = f"{ast.unparse(ast.Compare(left, [sign], [right]))}"
+        always = "always holds" if True in found else "never holds"
+        raise ValueError(f"column {left.col_offset + 1}: '{text}' {always}: {fact} is from {least:g} to {greatest:g}")
 
 
 def _truth(node: ast.expr, facts: Mapping[str, float | None]) -> bool | None:

@@ -97,7 +97,7 @@ def versions(
     return [
         VersionDocument(
             version=one.version,
-            status=statuses.get(one.version, ""),
+            status=statuses.get(one.version, "staging"),  # one that has just come
             aliases=sorted(alias for alias, version in aliases.items() if version == one.version),
             created=moment(one.created_at),
             algorithm=one.algorithm,
@@ -112,5 +112,5 @@ def versions(
             metrics=one.metrics,
             parameters=one.parameters,
         )
-        for one in sorted(found, key=lambda each: each.version, reverse=True)
+        for one in sorted(found, key=lambda each: (len(each.version), each.version), reverse=True)
     ]

@@ -124,6 +124,16 @@ IMPOSSIBLE = [
     ("router", "delivery: maybe", "must be durable or fast, not 'maybe'"),
     ("router", "prot: 1", "there is no key `prot`; did you mean 'port'?"),
     ("router", "host: 0.0.0.0", "give `keys`, or stay on 127.0.0.1"),
+    (
+        "retrain",
+        "triggers: {performance: {floors: {accurracy: 0.5}}}",
+        "retrain.triggers.performance.floors: has no key 'accurracy'; there are accuracy",
+    ),
+    (
+        "retrain",
+        "triggers: {performance: {ceilings: {r2: 0.5}}}",
+        "ceilings: has no key 'r2'; there are log_loss, brier, rmse, mae",
+    ),
     ("evidence", "alpha: 0", "evidence.alpha: must be a number > 0.0"),
     ("evidence", "alpha: 0.98", "evidence.alpha: must be a number < 0.98"),
     ("evidence", "alpha: .nan", "evidence.alpha: must be a number"),

@@ -24,6 +24,11 @@ START = "experiment: e\ntask: classification\nchampion: {model: m.skops}\n"
         ("0.7 <= data_quality < 0.8", {"data_quality": 0.8}, False),
         ("not accuracy < 0.85", {"accuracy": 0.85}, True),
         ("accuracy_fall > -0.01", {"accuracy_fall": 0.0}, True),
+        ("accuracy < 1", {"accuracy": 1.0}, False),
+        ("accuracy >= 1", {"accuracy": 1.0}, True),
+        ("drift_severity == 4", {"drift_severity": 4.0}, True),
+        ("accuracy > 0", {"accuracy": 0.0}, False),
+        ("rmse < 0", {"rmse": 1.0}, False),
         (" accuracy < 0.85 and drift_count > 5 ", {"accuracy": 0.8, "drift_count": 6.0}, True),
         ("accuracy < 0.85 and drift_count > 5", {"accuracy": 0.8, "drift_count": 5.0}, False),
         # What is not known decides nothing, and where the rest decides, it is not asked.
@@ -45,6 +50,14 @@ def test_what_a_condition_says(text: str, facts: dict[str, float | None], holds:
     ("text", "reason"),
     [
         ("accuracy", "neither true nor false"),
+        ("accuracy < 85", "column 1: 'accuracy < 85' always holds: accuracy is from 0 to 1"),
+        ("outcomes > 9 and 1 < drift_p_value", "column 18: '1 < drift_p_value' never holds"),
+        ("not accuracy_fall > 5", "'accuracy_fall > 5' never holds: accuracy_fall is from -1 to 1"),
+        ("0 <= data_quality < 0.8", "'0 <= data_quality' always holds"),
+        ("drift_severity == 5", "never holds"),
+        ("drift_severity != -1", "always holds"),
+        ("accuracy <= 1", "always holds"),
+        ("accuracy < 0", "never holds"),
         ("1 < 2", "names no fact"),
         ("acuracy < 0.85", "did you mean 'accuracy'?"),
         ("accuracy < 0.85 and __import__('os').system('true') == 0", "column 21: .* is no fact and no number"),
@@ -78,8 +91,8 @@ def test_what_is_no_condition_is_refused_with_place_and_reason(text: str, reason
 def test_the_deepest_and_the_longest_are_read() -> None:
     deep = "not " * (DEEPEST - 1) + "accuracy < 1"
     assert RuleCondition(deep).holds({"accuracy": 0.5}) is False
-    long = "accuracy < 1 or " * 30
-    assert RuleCondition(long + "accuracy < " + "1".ljust(LONGEST - len(long) - 11, "0")).names == ("accuracy",)
+    long = "log_loss < 1 or " * 30
+    assert RuleCondition(long + "log_loss < " + "1".ljust(LONGEST - len(long) - 11, "0")).names == ("log_loss",)
     assert RuleCondition("drift_count > 5 or accuracy < 1 or drift_count > 9").names == ("drift_count", "accuracy")
 
 

@@ -37,6 +37,10 @@ REFUSED = {
         {"retrain": {"recipes": [{"name": "a", "parameters": {"Cs": 1.0}}]}},
         "retrain.recipes: a sets 'Cs', no parameter of LogisticRegression; did you mean 'C'?",
     ),
+    "a search of what the model has not": (
+        {"retrain": {"recipes": [{"name": "a", "search": {"Cs": [1.0, 2.0]}}]}},
+        "retrain.recipes: a sets 'Cs', no parameter of LogisticRegression; did you mean 'C'?",
+    ),
     "a trainer that takes no rows and targets": (
         {"retrain": {"trainer": "math:sqrt"}},
         "retrain.trainer math:sqrt can't be called as (rows, targets): too many positional arguments",

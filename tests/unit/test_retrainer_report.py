@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from evaluator.service.promotion_ledger import lineage
 from gauntlet.promotion_ledger import Entry, Ledger
+from gauntlet.registry import Version
+from gauntlet.registry.artifact import Schema
 from gauntlet.rollout import Control, Ended, Rollout, Stage
+from gauntlet.types import Task
+from retrainer.api import documents
 from retrainer.api.report import report
 from retrainer.jobs.job_dir import Answer
 from retrainer.store import JobRecord
@@ -81,3 +85,17 @@ def test_each_job_has_its_line_from_trigger_to_outcome() -> None:
     assert [line.error for line in found.lines if line.error] == ["it took longer than 300 s"]
     assert (lines["2"].state, lines["2"].decision) == ("rolled_back", "won")
     assert lines["5"].improvement is None
+
+
+def test_versions_are_told_newest_first_and_one_that_has_just_come_is_staging() -> None:
+    schema = Schema(task=Task.REGRESSION, features=[])
+    found = [
+        Version(version=f"v{number}", created_at=1.0, source="", checksum=None, schema=schema)
+        for number in (9999, 10000, 10001)
+    ]
+    told = documents.versions(found, {"v9999": "archived", "v10000": "production"}, {"champion": "v10000"})
+    assert [(one.version, one.status) for one in told] == [
+        ("v10001", "staging"),
+        ("v10000", "production"),
+        ("v9999", "archived"),
+    ]

@@ -121,12 +121,22 @@ def test_alerts_are_read_on_from_a_number_and_only_the_newest_are_kept(tmp_path:
     store.close()
 
 
+def regression(before: float, after: float, improvement: float) -> dict[str, dict[str, float]]:
+    """The metrics of a job whose models have these RMSE."""
+    return {"champion": {"rmse": before}, "challenger": {"rmse": after}, "holdout": {"improvement": improvement}}
+
+
 @pytest.mark.parametrize(
     ("status", "answer", "name"),
     [
         ("completed", Answer(accepted=True), None),
         ("completed", Answer(metrics={"holdout": {"improvement": -0.02}}), None),
         ("completed", Answer(metrics={"holdout": {"improvement": -0.0201}}), "candidate_worse"),
+        ("completed", Answer(metrics={"holdout": {"improvement": 0.82 - 0.84}}), None),
+        ("completed", Answer(metrics=regression(100.0, 102.0, -404.0)), None),
+        ("completed", Answer(metrics=regression(100.0, 102.1, -424.41)), "candidate_worse"),
+        ("completed", Answer(metrics=regression(0.01, 0.011, -2.1e-5)), "candidate_worse"),
+        ("completed", Answer(metrics=regression(0.0, 0.5, -0.25)), "candidate_worse"),
         ("completed", Answer(alert="data_quality_low"), "data_quality_low"),
         ("failed", Answer(error="no"), "training_failed"),
         ("aborted", Answer(error="late", alert="training_timeout"), "training_timeout"),
