@@ -30,7 +30,6 @@ from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 LIVE = ("pending", "running")
-FAILED = ("failed", "aborted")
 SEVERE = ("HIGH", "CRITICAL")
 
 
