@@ -17,6 +17,7 @@ from scipy.stats import binom
 
 from benchmarks import header, main, progress, row
 from evaluator.stats.cluster_robust import rows_of
+from evaluator.stats.intraclass import intraclass
 from evaluator.stats.panel import ArmTotals, Panel, States, advance
 from evaluator.stats.score_process import Arm, Block, Floats, Ints, PairedSums, SplitSums, paired_blocks, split_blocks
 from evaluator.stats.sequential_test import Plan
@@ -154,6 +155,20 @@ def traffic(course: Course, parts: Sequence[Ints]) -> tuple[float, str]:
     return flown, f"{flown:,.0f} ({words})"
 
 
+def days(found: dict[int, Outcomes]) -> Iterator[str]:
+    """By how much days differ: the square root of the intraclass correlation, which a loss and a difference share."""
+    yield "### How much days differ, in standard deviations of a flight\n"
+    yield header("month", "loss January", "difference to the retrained")
+    for first, data in found.items():
+        if first >= FIRST_PAIR:
+            units = np.array([len(day) for day in data.days], dtype=np.float64)
+            spreads = [
+                intraclass(units, np.array([values[day].sum() for day in data.days]), float(values.var())) ** 0.5
+                for values in (data.january, data.january - data.retrained)
+            ]
+            yield row(MONTHS[first], *(f"{spread:.3f}" for spread in spreads))
+
+
 def pairs(found: dict[int, Outcomes], draws: int, seed: int) -> Iterator[str]:
     yield f"### January's model (champion) against one retrained on all prior data; split: {draws} draws of the ramp"
     yield (
@@ -218,8 +233,10 @@ def same(found: dict[int, Outcomes], seeds: int, seed: int) -> Iterator[str]:
 
 
 def run(seeds: int = 60, draws: int = 20, seed: int = 1) -> Iterator[str]:
-    """Both tables: `draws` of the split for each pair, `seeds` draws for each start of the A/A test."""
+    """All tables: `draws` of the split for each pair, `seeds` draws for each start of the A/A test."""
     found = outcomes()
+    yield from days(found)
+    yield ""
     yield from pairs(found, draws, seed)
     yield ""
     yield from same(found, seeds, seed)

@@ -6,7 +6,7 @@ which records were read and not on the order in which they came in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -51,6 +51,10 @@ class LossSums:
         both.merge(other)
         return both
 
+    def total(self, metric: str) -> float:
+        """The sum of one loss."""
+        return self.sums.get(metric, 0) / _UNIT
+
     def metrics(self, task: Task) -> dict[str, float]:
         """The figures that people know; empty without rows."""
         if not self.n:
@@ -63,6 +67,10 @@ class LossSums:
     @classmethod
     def from_list(cls, data: Sequence[Any]) -> LossSums:
         return cls(data[0], {name: int(value) for name, value in data[1].items()})
+
+
+Models = Mapping[str, Mapping[int, LossSums]]
+"""Loss sums of what each version answered: version → harm block → sums."""
 
 
 def _total(values: Floats) -> int:

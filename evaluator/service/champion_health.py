@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from evaluator.service.block_sums import LossSums
+from evaluator.service.block_sums import LossSums, Models
 from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.design import EvaluationDesign
 from evaluator.service.join_records import Match
@@ -24,9 +24,6 @@ from gauntlet.promotion_ledger import Entry
 from gauntlet.registry import Registry
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import CHAMPION, PREVIOUS, Label, Task
-
-Models = Mapping[str, Mapping[int, LossSums]]
-"""Loss sums of what each version answered: version → harm block → sums."""
 
 _MOST_BLOCKS = 400  # of a backlog that are reported: a jump in event time must not make an event of every empty block
 

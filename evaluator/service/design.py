@@ -12,6 +12,7 @@ from evaluator.service.block_sums import TrackedMetrics
 from evaluator.stats import Plan, Side, Spending, horizon_information
 from evaluator.stats.alpha_budget import AlphaBudget
 from evaluator.stats.alpha_spending import POCOCK
+from evaluator.stats.cluster_robust import LEAST_INTRACLASS
 from evaluator.stats.sequential_test import HARM_RESERVE, HARM_SIDE, holdout_plan
 from gauntlet.config import RATES, Config
 from gauntlet.config.evidence import MIN_CYCLES, ROOM
@@ -35,6 +36,9 @@ week, as the ramp's minimum times let no win promote sooner, and most in the sec
 HARM_SPENDING = Spending(parameter=0.3, reserve=HARM_RESERVE)
 """At several scales: harm's level is spent by 0.3 √t + 0.7 t³, more of it in the first days than elsewhere. A false
 rollback out of shadow costs a retry, a late one costs users."""
+
+KNOWN_CYCLES = 7
+"""Days of the champion's own losses that tell how much days differ before a challenger's can."""
 
 MIDDLE_PARTS = 4
 """Blocks of the middle scale in one cycle."""
@@ -80,6 +84,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     max_duration: float = 0.0
     planned_samples: int | None = None
     rate: float = 0.0
+    intraclass: float = LEAST_INTRACLASS
     holdout: float = 0.0
 
     def with_traffic(self, samples: float, seconds: float, block: float) -> RolloutPlan:
@@ -118,6 +123,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
             min_blocks_win=MIN_CYCLES if self.scaled else self.min_blocks,
             min_blocks_harm=self.min_harm_blocks,
             harm_waits=self.rule == Rule.REFRESH and self.paired,
+            intraclass=self.intraclass,
         )
 
     @property

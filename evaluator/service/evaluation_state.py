@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from evaluator.service import primary_metric
-from evaluator.service.block_sums import RolloutSums
+from evaluator.service.block_sums import Models, RolloutSums
 from evaluator.service.design import EvaluationDesign, RolloutPlan
 from evaluator.stats import State
 from evaluator.stats.guards import ArrivalState
@@ -34,14 +37,20 @@ class EvaluationState:
     def start(cls, plan: RolloutPlan) -> EvaluationState:
         return cls(plan, State.start(plan.primary), State.start(plan.not_worse(0.0)))
 
-    def planned(self, design: EvaluationDesign, sums: RolloutSums, last: int) -> bool:
-        """Whether looks may be taken: the plan is made with the traffic of the first blocks; no look precedes it."""
+    def planned(
+        self, design: EvaluationDesign, sums: RolloutSums, last: int, models: Models = MappingProxyType({})
+    ) -> bool:
+        """Whether looks may be taken: the plan is made with the traffic of the first blocks; no look precedes it.
+        models: the losses of what each version answered, by block."""
         if self.plan.planned_samples is None:
             blocks = design.first_blocks(self.plan)
             samples = primary_metric.first_samples(self.plan, sums, blocks, last)
             if samples is None:
                 return False
             self.plan = self.plan.with_traffic(samples, blocks * design.harm_block, design.block)
+            if self.plan.scaled and self.plan.paired:
+                known = primary_metric.intraclass_of_days(design, sums, last, models)
+                self.plan = msgspec.structs.replace(self.plan, intraclass=known)
             self.primary = State.start(self.plan.primary)
             self.not_worse = State.start(self.plan.not_worse(0.0))
         return True

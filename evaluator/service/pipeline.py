@@ -19,7 +19,7 @@ from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.champion_health import DriftTracker, HealthTracker
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.continuous_aa import ContinuousAA
-from evaluator.service.design import evaluation_design, tracked_metrics
+from evaluator.service.design import KNOWN_CYCLES, evaluation_design, tracked_metrics
 from evaluator.service.evaluation import alarm_evaluation, evaluate, unplanned_evaluation
 from evaluator.service.evaluation_state import EvaluationState
 from evaluator.service.join import JoinTable
@@ -279,7 +279,7 @@ class Pipeline:
             if state.next_block is None or index >= state.next_block:
                 task, state.next_block = self._config.task, index + 1
                 known = self._accumulators.evidence(name)
-                if state.planned(self._design, known, index):
+                if state.planned(self._design, known, index, self._accumulators.models):
                     yield evaluate(self._design, name, known, state, index, offsets, task, history)
                 else:
                     yield unplanned_evaluation(self._design, state.plan, name, known, index, offsets, task)
@@ -314,7 +314,8 @@ class Pipeline:
         if rounds_over or len(keep) < len(numbered):
             held = [holdout_name(promotion) for promotion in self._accumulators.worth]
             self._joins.units.forget([*keep, *self._aa.names, *held])
-        window = max(float(self._config.bake.window), self._design.block) + self._keep
+        cycles = KNOWN_CYCLES if self._design.plan.scaled else 1
+        window = max(float(self._config.bake.window), cycles * self._design.block) + self._keep
         self._gross_harm.forget(keep)
         self._rates.forget(keep)
         self._accumulators.forget(self.watermark - window - self._design.block, keep)

@@ -8,9 +8,11 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
+import numpy as np
+
 from evaluator.service import block_sums
-from evaluator.service.block_sums import BlockSums, RolloutSums, Sums
-from evaluator.service.design import MIDDLE_PARTS, EvaluationDesign, RolloutPlan
+from evaluator.service.block_sums import BlockSums, Models, RolloutSums, Sums
+from evaluator.service.design import KNOWN_CYCLES, MIDDLE_PARTS, EvaluationDesign, RolloutPlan
 from evaluator.stats import (
     Block,
     Look,
@@ -24,6 +26,8 @@ from evaluator.stats import (
     advance,
     advance_at_scales,
 )
+from evaluator.stats.cluster_robust import HARM_SCALES, LEAST_INTRACLASS
+from evaluator.stats.intraclass import intraclass
 from evaluator.stats.score_process import RESOLUTION
 from gauntlet.types import CHALLENGER, CHAMPION
 
@@ -118,6 +122,26 @@ def first_samples(plan: RolloutPlan, sums: RolloutSums, blocks: int, last: int) 
     return units if plan.paired else units * plan.share
 
 
+def intraclass_of_days(design: EvaluationDesign, sums: RolloutSums, last: int, models: Models) -> float:
+    """How much days differ, by the losses of whichever version has answered most in the latest whole days up to block
+    `last`: what two days of a challenger's pairs can't show. Of real models a loss and the difference of two differ
+    from day to day by about the same share of their spread."""
+    matured = (block.paired for index, block in sums.blocks.items() if index <= last)
+    variance = reduce(PairedSums.merge, matured, PairedSums()).champion_variance
+    length = design.harm_blocks_per_block
+    end = (last + 1) // length
+    known = [(np.zeros(KNOWN_CYCLES), np.zeros(KNOWN_CYCLES))]
+    for blocks in models.values():
+        units, totals = np.zeros(KNOWN_CYCLES), np.zeros(KNOWN_CYCLES)
+        for index, block in blocks.items():
+            if 0 <= (at := index // length - end + KNOWN_CYCLES) < KNOWN_CYCLES:
+                units[at] += block.n
+                totals[at] += block.total(design.metric)
+        known.append((units, totals))
+    units, totals = max(known, key=lambda each: (each[0].sum(), each[1].sum()))
+    return intraclass(units, totals, variance)
+
+
 def forecast(answer: Look | NoAnswer, plan: RolloutPlan) -> list[str]:
     """What the planned evidence is worth, in words, while it is incomplete: how much there will be, when, and which
     effect it finds."""
@@ -127,10 +151,16 @@ def forecast(answer: Look | NoAnswer, plan: RolloutPlan) -> list[str]:
         _FOUND * (_SCALES_COST if plan.scaled else 1.0) * answer.standard_error * answer.information_fraction**0.5
     )
     unit, days = "pairs" if plan.paired else "outcomes of the challenger", plan.samples / plan.rate / 86_400
-    return [
+    found = [
         f"plan: {plan.samples:,} {unit}, {days:.3g} days at {plan.rate * 86_400:,.0f} a day; "
         f"an effect of {smallest:.2g} is then found with about 80 %"
     ]
+    if plan.intraclass > LEAST_INTRACLASS and not plan.primary.harm_waits:
+        found.append(
+            f"the champion's losses differ from day to day by {plan.intraclass**0.5:.2g} of their spread; until there "
+            f"are {HARM_SCALES[-1].least} days of pairs, harm is judged as if the differences did, too"
+        )
+    return found
 
 
 def excludes_gross_harm(answer: Look, plan: RolloutPlan) -> bool:

@@ -23,7 +23,9 @@ days of a win measure that themselves.
 
 One day can't show that days differ, so harm waits until two count alike. Where the first few differ by more than their
 requests explain, it is judged by them, too, with Student's law of so few. Days that happen to agree can't be told from
-days that don't differ: the level then holds for the days that were seen.
+days that don't differ. So while there are too few to be judged by, V is at least that of requests of which those of one
+day have an intraclass correlation rho in common, at least `LEAST_INTRACLASS` or what was seen before (`intraclass`):
+V_units (1 + rho Σ n_i n_j r^|i-j| / n), with n_i requests on day i. Beyond that the level holds for the days seen.
 
 A few days can't show how days are correlated. Where they vary more than their requests explain, neighbouring days are
 taken as correlated by at least `PRIOR_CORRELATION` until there are `PRIOR_BLOCKS` of them.
@@ -201,6 +203,8 @@ PRIOR_BLOCKS: Final = 20
 DIFFERENT: Final = 0.003
 # Two blocks count alike from this many of equal information on: of the second half is over.
 TWO_ALIKE: Final = 1.8
+# Days differ by a hundredth of the requests' spread at the least: more traffic alone is no proof that they don't.
+LEAST_INTRACLASS: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +254,12 @@ class StudentisedEvidence(Evidence):
         return cls.at_scale(rows, rows, margin=margin, scale=Scale(FEWEST_BLOCKS))
 
     @classmethod
-    def at_scale(cls, finest: Floats, rows: Floats, *, margin: Floats, scale: Scale) -> Self:
+    def at_scale(
+        cls, finest: Floats, rows: Floats, *, margin: Floats, scale: Scale, least: Floats | float = 1.0
+    ) -> Self:
         """The evidence of all `finest` blocks with the variance of these larger ones, which may end before them.
 
-        Both as `rows_of` makes them, shape (cells, blocks, 4).
+        Both as `rows_of` makes them, shape (cells, blocks, 4). least: the variance, in that of independent units.
         """
         blocks = ClusteredEvidence.from_rows(rows, margin=margin, fewest=2 if scale.sooner else FEWEST_BLOCKS)
         score, information, unit_variance, units = finest.sum(axis=1).T
@@ -271,7 +277,7 @@ class StudentisedEvidence(Evidence):
         if scale.prior:
             r = np.where(blocks.n_blocks < PRIOR_BLOCKS, np.maximum(r, PRIOR_CORRELATION), r)
         beyond = ((1.0 + r) / (1.0 - r) - 1.0) * excess
-        variance = np.maximum(independent, spread) + beyond
+        variance = np.maximum(np.maximum(independent, spread) + beyond, least * independent)
         n = np.maximum(blocks.n_blocks, 2.0)
         plain = np.where(spread > 0.0, spread * (n - 1.0) / n, variance)
         return cls(
@@ -328,13 +334,33 @@ def _differ(rows: Floats, blocks: ClusteredEvidence) -> Bools:
     return differ
 
 
-def weakest(scales: Sequence[Scale], rows: Sequence[Floats], *, margin: Floats, sign: float) -> StudentisedEvidence:
+def _design_effect(days: Floats, intraclass: Floats | float) -> Floats:
+    """The variance of all units so far in that of independent ones, where those of a day have this correlation; days as
+    `rows_of` makes them, neighbouring ones correlated by `PRIOR_CORRELATION`."""
+    i, at = days[:, :, 1], np.arange(days.shape[1])
+    together = np.einsum("ci,ij,cj->c", i, PRIOR_CORRELATION ** np.abs(at[:, None] - at), i)
+    total = i.sum(axis=1)
+    effect: Floats = 1.0 + intraclass * ratio(together, total, total > 0.0)
+    return effect
+
+
+def weakest(
+    scales: Sequence[Scale],
+    rows: Sequence[Floats],
+    *,
+    margin: Floats,
+    sign: float,
+    intraclass: Floats | float = LEAST_INTRACLASS,
+) -> StudentisedEvidence:
     """The evidence of the scale that says least for one direction (sign 1: better, -1: worse), cell by cell.
 
-    rows: the blocks of each scale, the finest first, as in `StudentisedEvidence.at_scale`.
+    rows: the blocks of each scale, the finest first, as in `StudentisedEvidence.at_scale`. intraclass: the correlation
+    of the units of one longest block, for scales that stand alone while these are too few to be judged by.
     """
+    few = (rows[-1][:, :, 1] > 0.0).sum(axis=1) < scales[-1].least
+    least = np.where(few, _design_effect(rows[-1], intraclass), 1.0) if few.any() else 1.0
     found = [
-        StudentisedEvidence.at_scale(rows[0], blocks, margin=margin, scale=scale)
+        StudentisedEvidence.at_scale(rows[0], blocks, margin=margin, scale=scale, least=least if scale.alone else 1.0)
         for scale, blocks in zip(scales, rows, strict=True)
     ]
     scores = [np.where(each.available, each.z_win if sign > 0.0 else each.z_harm, np.inf) for each in found]

@@ -155,7 +155,9 @@ def advance_at_scales(
     margin = np.array([plan.margin])
     support = weakest(WIN_SCALES, [rows_of(blocks)[None] for blocks in win], margin=margin, sign=1.0)
     scales = WIN_SCALES if plan.harm_waits else HARM_SCALES
-    against = weakest(scales, [rows_of(blocks)[None] for blocks in harm], margin=margin, sign=-1.0)
+    against = weakest(
+        scales, [rows_of(blocks)[None] for blocks in harm], margin=margin, sign=-1.0, intraclass=plan.intraclass
+    )
     totals, harm_totals = Panel.from_blocks(win[0], plan, tails).totals, Panel.from_blocks(harm[0], plan).totals
     cells, looks = panel.decide(state.cells, support, totals, against, harm_totals, plan)
     return _answer(state, cells, looks, totals, harm[0], plan)

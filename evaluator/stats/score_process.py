@@ -227,6 +227,12 @@ class PairedSums(_Sums):
         """I = number of pairs: S / I estimates the mean difference between the arms."""
         return float(self.n)
 
+    @property
+    def champion_variance(self) -> float:
+        """Of a single outcome of the champion; 0 without any."""
+        n = max(1, self.n)
+        return max(0.0, self.yy_champion / n / _UNIT - (self.y_champion / n / _UNIT) ** 2)
+
     def score(self, m: float = 0.0) -> float:
         """S = Σ (D−m), with m a covariate's prediction of D."""
         return self.d / _UNIT - m * self.n

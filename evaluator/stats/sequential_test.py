@@ -16,7 +16,7 @@ from scipy.special import ndtr, ndtri
 
 from evaluator.stats.alpha_spending import MIXED, Spending, consistent_p
 from evaluator.stats.always_valid import AlwaysValid, MixtureSPRT, WaldSPRT
-from evaluator.stats.cluster_robust import MOST_CORRELATION
+from evaluator.stats.cluster_robust import LEAST_INTRACLASS, MOST_CORRELATION
 from evaluator.stats.errors import PlanError, require_between
 from evaluator.stats.group_sequential import GroupSequential
 from evaluator.stats.score_process import Bools, CellArrays, Floats
@@ -64,6 +64,7 @@ class Plan:
     meanwhile: how much days differ can't be known sooner, and a bad one is no harm yet.
     min_events: where outcomes are of two kinds and an arm has fewer of one, an exact test takes part (`few_events`); no
     side may be crossed before each arm has twice as many outcomes of any kind.
+    intraclass: at several scales, the correlation of a day's units that harm is judged with while days are few.
     effect: what the modes msprt and sprt look for, in units of the metric; the others need none.
     """
 
@@ -78,6 +79,7 @@ class Plan:
     min_events: int = 5
     effect: float | None = None
     harm_waits: bool = False
+    intraclass: float = LEAST_INTRACLASS
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.horizon) and self.horizon > 0.0):

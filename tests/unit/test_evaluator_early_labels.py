@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from builders.evaluator_events import BLOCK, ROLLOUT, Evaluator, MemoryLog, batch, config, outcome, prediction, shadow
 
 from evaluator.service.accumulators import Accumulators
-from evaluator.service.block_sums import BlockSums, RolloutSums
+from evaluator.service.block_sums import BlockSums, LossSums, RolloutSums
 from evaluator.service.design import EvaluationDesign, evaluation_design
 from evaluator.service.evaluation import evaluate
 from evaluator.service.evaluation_state import EvaluationState
@@ -131,6 +132,28 @@ def test_a_successor_in_shadow_waits_with_all_of_it() -> None:
     assert effects[0].result == "inconclusive"
 
 
+@pytest.mark.parametrize(("differ", "result"), [(False, "worse"), (True, "inconclusive")])
+def test_days_of_the_champion_that_differ_make_harm_wait(differ: bool, result: str) -> None:
+    """By two days' hours the challenger is worse by .08 standard deviations; the champion's own days differed by .2."""
+    sums, made, rng = two_days(-0.08), design(), np.random.default_rng(5)
+    for block in sums.blocks.values():  # losses of spread 1
+        block.paired.yy_champion = 2 * block.paired.yy_champion
+    models: dict[str, dict[int, LossSums]] = {"v0001": {}, "v0000": {LAST - 1: LossSums(9, {"log_loss": 2**40})}}
+    for day in range(-9, 1):
+        level = 5.0 + 0.2 * rng.normal() * differ
+        for index in range(day * 24, (day + 1) * 24):
+            served = models["v0001"].setdefault(index, LossSums())
+            served.add({"log_loss": rng.normal(level, 1.0, A_DAY // 24)}, slice(None))
+    state = EvaluationState.start(made.plan)
+    assert state.planned(made, sums, LAST, models)
+    assert (state.plan.intraclass > 0.01) == differ
+    kept = EvaluationState.from_dict(json.loads(json.dumps(state.to_dict())))
+    assert kept.plan.primary.intraclass == state.plan.intraclass
+    found = evaluate(made, ROLLOUT, sums, kept, LAST, {}, Task.CLASSIFICATION)
+    assert found.result == result
+    assert any("from day to day" in reason for reason in found.reasons) == differ
+
+
 def labelled_pairs(n: int, delay: float) -> list[Any]:
     found: list[Any] = []
     for i in range(n):
@@ -164,3 +187,24 @@ def test_early_labels_count_however_the_log_was_read(tmp_path: Path) -> None:
         found[name] = looks
     assert found["whole"] == found["single"]
     assert found["whole"][-1].blocks == len(found["whole"]) + 4
+
+
+def test_the_champions_days_are_known_however_the_log_was_read(tmp_path: Path) -> None:
+    """Eight days before the rollout, every other one bad for most; the health of a champion looks back at less."""
+    made = config(tmp_path, form="paired", block=BlockLength(0), harm_block=None, cycle=Seconds(24 * BLOCK))
+    stream: list[Any] = []
+    for i in range(400):
+        at = 12.0 * i
+        known = {"propensity": 0.0} if at >= 8 * 24 * BLOCK else {"rollout": None}
+        stream += [prediction(i, at, **known), outcome(i, at + 5.0, (int(at // (24 * BLOCK)) + (i % 5 == 0)) % 2)]
+        stream += [shadow(i, at)] if "propensity" in known else []
+    found = []
+    for name, pieces in (("whole", [stream]), ("single", [[event] for event in stream])):
+        evaluator = Evaluator(made, tmp_path / f"{name}.db", MemoryLog())
+        for piece in pieces:
+            evaluator.pipeline.step(batch(piece))
+            evaluator.pipeline.settle_joins()
+            evaluator.pipeline.evaluate({})
+        found.append(evaluator.pipeline.plans[ROLLOUT]["intraclass"])
+        evaluator.close()
+    assert found[0] == found[1] > 0.5

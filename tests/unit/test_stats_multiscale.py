@@ -10,10 +10,18 @@ from builders.statistics import at_most
 from scipy.stats import norm, t
 
 from evaluator.service.design import HARM_SPENDING
-from evaluator.stats.cluster_robust import HARM_SCALES, WIN_SCALES, Scale, StudentisedEvidence, weakest
+from evaluator.stats.cluster_robust import (
+    HARM_SCALES,
+    LEAST_INTRACLASS,
+    WIN_SCALES,
+    Scale,
+    StudentisedEvidence,
+    weakest,
+)
 from evaluator.stats.errors import NoAnswer
 from evaluator.stats.group_sequential import Boundary
 from evaluator.stats.interim_analysis import Look, State, advance_at_scales
+from evaluator.stats.intraclass import intraclass
 from evaluator.stats.score_process import PairedSums, paired_blocks
 from evaluator.stats.sequential_test import Plan
 
@@ -35,12 +43,12 @@ def scales(hours: Floats, per_hour: float = PER_HOUR) -> list[Floats]:
     return found
 
 
-def begun(hours: Floats) -> list[Floats]:
+def begun(hours: Floats, per_hour: float = PER_HOUR) -> list[Floats]:
     """`scales`, with the day that has begun."""
-    whole, over = scales(hours), hours[:, hours.shape[1] // HOURS * HOURS :]
+    whole, over = scales(hours, per_hour), hours[:, hours.shape[1] // HOURS * HOURS :]
     if not over.size:
         return whole
-    units = np.full(len(hours), PER_HOUR * over.shape[1])
+    units = np.full(len(hours), per_hour * over.shape[1])
     last = np.stack([over.sum(axis=1), units, units, units], axis=1)[:, None]
     return [*whole[:2], np.concatenate([whole[2], last], axis=1)]
 
@@ -110,6 +118,42 @@ def test_harm_of_equal_challengers_whose_days_differ() -> None:
     is taken out, and was one in five while the first days were not compared."""
     runs = 600
     assert harmed(day_effects(np.random.default_rng(13), runs, 10)) * runs <= at_most(runs, 0.12)
+
+
+def test_more_traffic_is_no_proof_that_days_do_not_differ() -> None:
+    """By a hundredth of the spread, 100,000 a day: two days that agree looked like harm in one of ten."""
+    runs, more = 400, 50
+    shifts = np.repeat(np.random.default_rng(15).normal(0.0, 0.01, (runs, 10)), HOURS, axis=1) * PER_HOUR * more
+    hours = independent(np.random.default_rng(16), runs, 10) * more**0.5 + shifts
+    assert harmed(hours, per_hour=PER_HOUR * more) * runs <= at_most(runs, 0.01)
+
+
+def weekly_cycle(rng: np.random.Generator, runs: int, days: int) -> Floats:
+    """By .15 of the spread in either direction, begun on any day."""
+    weeks = np.arange(days * HOURS) / (7 * HOURS) + rng.random((runs, 1))
+    return independent(rng, runs, days) + 0.15 * np.sin(2 * np.pi * weeks) * PER_HOUR
+
+
+@pytest.mark.parametrize("world", ["day_effects", "weekly_cycle"])
+def test_days_that_are_known_to_differ_make_no_harm(world: str) -> None:
+    """An equal challenger in the bad days of a week, whose champion has shown such days before."""
+    runs, draw = 300, {"day_effects": day_effects, "weekly_cycle": weekly_cycle}[world]
+    before = draw(np.random.default_rng(17), runs, 7).reshape(runs, 7, HOURS).sum(axis=2)
+    known = np.array([intraclass(np.full(7, A_DAY), days, 1.0) for days in before])
+    hours = draw(np.random.default_rng(18), runs, 10)
+    assert harmed(hours) * runs > at_most(runs, 0.05)
+    assert harmed(hours, known=known) * runs <= at_most(runs, 0.05)
+
+
+def test_days_that_are_independent_are_not_said_to_differ() -> None:
+    """Too few days, empty ones and outcomes without a spread tell nothing; others what they have in common."""
+    rng, units = np.random.default_rng(19), np.array([2000.0, 1000.0, 0.0, 3000.0, 2000.0, 2000.0, 2000.0])
+    for shift, least, most in ((0.0, LEAST_INTRACLASS, LEAST_INTRACLASS), (0.1, 0.006, 0.014)):
+        totals = rng.normal(shift * units * rng.normal(size=(200, 7)), np.sqrt(units))
+        found = np.array([intraclass(units, each + 5.0 * units, 1.0) for each in totals])
+        assert least <= np.median(found) <= most
+    assert intraclass(units[:5], 99.0 * rng.normal(size=5) * units[:5], 1.0) == LEAST_INTRACLASS
+    assert intraclass(units, units, 0.0) == LEAST_INTRACLASS
 
 
 def test_limits_invert_the_score() -> None:
@@ -191,13 +235,16 @@ def test_independent_traffic_comes_close_to_the_test_of_units() -> None:
     assert wins(hours) >= won.mean() - 0.12
 
 
-def harmed(hours: Floats, alpha: float = 0.05) -> float:
+def harmed(
+    hours: Floats, alpha: float = 0.05, per_hour: float = PER_HOUR, known: Floats | float = LEAST_INTRACLASS
+) -> float:
     """Share of runs that cross the harm boundary of three weeks, with looks from the end of the second day on, of whose
     labels all but three hours' have come; on the first days every third hour, then daily."""
     boundary, harmed, planned = Boundary(alpha, HARM_SPENDING), np.zeros(len(hours), dtype=bool), 21 * HOURS
-    for known in [*range(45, 5 * HOURS, 3), *range(5 * HOURS, hours.shape[1] + 1, HOURS)]:
-        bound, boundary = boundary.look(known / planned)
-        found = weakest(HARM_SCALES, begun(hours[:, :known]), margin=np.zeros(len(hours)), sign=-1.0)
+    for end in [*range(45, 5 * HOURS, 3), *range(5 * HOURS, hours.shape[1] + 1, HOURS)]:
+        bound, boundary = boundary.look(end / planned)
+        rows = begun(hours[:, :end], per_hour)
+        found = weakest(HARM_SCALES, rows, margin=np.zeros(len(hours)), sign=-1.0, intraclass=known)
         harmed |= found.available & (found.z_harm >= bound)
     return float(harmed.mean())
 
