@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import statistics
 import tempfile
 import time
@@ -37,6 +38,7 @@ START = 1_700_000_000.0
 SHARE = 0.1
 _EVERY = 3.0  # seconds of event time between predictions
 _STEP = 2000  # predictions in one step of a log that is read as it comes
+_GATHERED = 20  # shadow scores in a record: those of 20 ms at a thousand requests a second
 _DELAY = 3600.0
 
 _VERSIONS = {"champion": "v0001", "challenger": "v0002"}
@@ -75,9 +77,10 @@ async def _prepare(folder: Path, n: int, shadow: bool) -> tuple[Config, int]:
     treated, answered = rng.random(n) < SHARE, rng.random(n) < 0.9
     _register(config, x[:5000], champion[:5000], truth[:5000])
     writer = LocalLogWriter(folder / "log", "router", durable=False)
-    names, lag, count = [ids.uuid7(START + _EVERY * i) for i in range(n)], int(_DELAY / _EVERY), 0
+    names, lag = [ids.uuid7(START + _EVERY * i) for i in range(n)], int(_DELAY / _EVERY)
     for start in range(0, n + lag, 1000):
         records: list[Record] = []
+        scored: list[events.Shadow] = []
         for i in range(start, min(n, start + 1000)):
             arms = ("challenger", "champion") if treated[i] else ("champion", "challenger")
             outputs = {"champion": champion[i].tolist(), "challenger": challenger[i].tolist()}
@@ -99,16 +102,17 @@ async def _prepare(folder: Path, n: int, shadow: bool) -> tuple[Config, int]:
             if shadow:
                 rollout = None if treated[i] else _CONTENDER.rollout
                 model, output = _VERSIONS[arms[1]], outputs[arms[1]]
-                scored = events.Shadow(arm=arms[1], model=model, output=output, rollout=rollout, **shared)
-                records.append(_record(keys.PREDICTIONS, scored))
+                scored.append(events.Shadow(arm=arms[1], model=model, output=output, rollout=rollout, **shared))
+            if scored and (len(scored) == _GATHERED or i == n - 1):
+                records.append(_record(keys.PREDICTIONS, events.Shadows.of(scored)))
+                scored = []
         for i in filter(answered.__getitem__, range(max(0, start - lag), min(n, start + 1000 - lag))):
             at = START + _EVERY * i + _DELAY
             outcome = events.Outcome(id=names[i], at=at, experiment="bench", value=int(truth[i]))
             records.append(_record(keys.OUTCOMES, outcome))
         await writer.append(records)
-        count += len(records)
     await writer.close()
-    return config, count
+    return config, n * (2 if shadow else 1) + int(answered.sum())
 
 
 def _register(config: Config, x: np.ndarray, outputs: np.ndarray, truth: np.ndarray) -> None:
@@ -161,7 +165,7 @@ class GrowingLog:
 
     async def read(self, topic: str, partition: str, offset: int, limit: int) -> list[Stored]:
         found = await self._reader.read(topic, partition, offset, limit)
-        return [record for record in found if record.at <= self._now]
+        return list(itertools.takewhile(lambda record: record.at <= self._now, found))
 
     async def end(self, topic: str, partition: str) -> int:
         return await self._reader.seek(topic, partition, self._now + 1e-6)

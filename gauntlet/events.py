@@ -5,7 +5,8 @@ Fields are only ever added, with defaults; a change of meaning raises SCHEMA_VER
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 import msgspec
 
@@ -99,11 +100,11 @@ class Prediction(Event, tag="prediction", frozen=True, kw_only=True, omit_defaul
         return contender.challenger if contender else self.champion
 
 
-class Shadow(Event, tag="shadow", frozen=True, kw_only=True, omit_defaults=True):
+class Shadow(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A model that did not serve, scored on the same request off the response path; `id` is the prediction's.
     `rollout`: a challenger's, or for the champion of before the one that took its place; None for the champion.
 
-    `output` is None when the model failed; `error` then says how.
+    `output` is None when the model failed; `error` then says how. The log has them in `Shadows`.
     """
 
     arm: Scorer
@@ -111,6 +112,63 @@ class Shadow(Event, tag="shadow", frozen=True, kw_only=True, omit_defaults=True)
     output: list[float] | float | None
     rollout: str | None = None
     error: str | None = None
+
+
+class Score(msgspec.Struct, frozen=True, array_like=True):
+    """What is a shadow score's own beside its model: id and time of the prediction, output, error."""
+
+    id: str
+    at: float
+    output: list[float] | float | None
+    error: str | None = None
+
+
+class ModelScores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The scores of one model in a record; the other fields as in `Shadow`."""
+
+    arm: Scorer
+    model: str
+    scores: list[Score]
+    rollout: str | None = None
+
+
+class Shadows(Event, tag="shadows", frozen=True, kw_only=True, omit_defaults=True):
+    """The shadow scores that came together, of all models: one record, where each alone would be most of the log.
+    `id` and `at` are those of the first."""
+
+    models: list[ModelScores]
+
+    @classmethod
+    def of(cls, shadows: Sequence[Shadow]) -> Self:
+        """At least one, all of one experiment."""
+        models: dict[tuple[Scorer, str, str | None], list[Score]] = {}
+        for each in shadows:
+            score = Score(each.id, each.at, each.output, each.error)
+            models.setdefault((each.arm, each.model, each.rollout), []).append(score)
+        return cls(
+            id=shadows[0].id,
+            at=shadows[0].at,
+            experiment=shadows[0].experiment,
+            models=[
+                ModelScores(arm=arm, model=model, rollout=rollout, scores=scores)
+                for (arm, model, rollout), scores in models.items()
+            ],
+        )
+
+    def each(self) -> Iterator[Shadow]:
+        """The scores, one by one."""
+        for of in self.models:
+            for score in of.scores:
+                yield Shadow(
+                    id=score.id,
+                    at=score.at,
+                    experiment=self.experiment,
+                    arm=of.arm,
+                    model=of.model,
+                    output=score.output,
+                    rollout=of.rollout,
+                    error=score.error,
+                )
 
 
 class Outcome(Event, tag="outcome", frozen=True, kw_only=True, omit_defaults=True):
@@ -306,7 +364,7 @@ class Job(Event, tag="job", frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
 
 
-AnyEvent = Prediction | Shadow | Outcome | Evaluation | Health | Drift | Job
+AnyEvent = Prediction | Shadows | Outcome | Evaluation | Health | Drift | Job
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)

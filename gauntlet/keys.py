@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# Topics of the event log. Predictions and shadow scores share one topic and one key (the prediction id), so that they
-# stay in order; outcomes have the same number of partitions, so that a prediction and its outcome land side by side.
+# Topics of the event log, by the prediction's id; all have the same number of partitions, so that a prediction and its
+# outcome land side by side. Shadow scores share the predictions' topic: a partition's time passes a request's horizon
+# only after the scores that were recorded in between. Their records hold many and lie where the first one's would.
 PREDICTIONS = "predictions"
 OUTCOMES = "outcomes"
 EVALUATIONS = "evaluations"

@@ -21,6 +21,7 @@ from gauntlet.types import Severity
 _log = get_logger("gauntlet.router")
 
 _LOST = "events_not_recorded"
+RECORD_BYTES = 64 * 2**10  # of shadow scores: any log takes it, and it is worth hundreds of records
 
 
 class Recorder:
@@ -53,8 +54,8 @@ class Recorder:
         return True
 
     def shadows(self, shadows: Sequence[events.Shadow]) -> None:
-        records = [Record(keys.PREDICTIONS, s.id, s.at, events.encode(s)) for s in shadows]
-        self._in_background(self._append(records, [s.arm for s in shadows], "shadow scores"))
+        """Record shadow scores, at least one."""
+        self._in_background(self._append(_gathered(shadows), [s.arm for s in shadows], "shadow scores"))
 
     async def outcomes(self, outcomes: Sequence[events.Outcome]) -> None:
         """Record outcomes. Raises `LogUnavailable` when they are not on disk: the sender keeps them and tries again."""
@@ -123,12 +124,13 @@ class Recorder:
         task.add_done_callback(self._pending.discard)
 
     async def _append(self, records: Sequence[Record], arms: Sequence[str], kind: str) -> bool:
+        """Append events of the predictions' topic, of these arms."""
         try:
             await self._writer.append(records)
         except LogUnavailable as error:
-            self._failed(error, kind, len(records))
-            for record, arm in zip(records, arms, strict=True):
-                telemetry.EVENTS_LOST.labels(record.topic, arm).inc()
+            self._failed(error, kind, len(arms))
+            for arm in arms:
+                telemetry.EVENTS_LOST.labels(keys.PREDICTIONS, arm).inc()
             return False
         self._works()
         return True
@@ -153,3 +155,13 @@ class Recorder:
             self._problems.clear(_LOST)
             self._lost.clear()
         self.healthy = True
+
+
+def _gathered(shadows: Sequence[events.Shadow]) -> list[Record]:
+    """In one record, or in several of which each is small enough or a single score."""
+    event = events.Shadows.of(shadows)
+    data = events.encode(event)
+    if len(data) <= RECORD_BYTES or len(shadows) == 1:
+        return [Record(keys.PREDICTIONS, event.id, event.at, data)]
+    half = len(shadows) // 2
+    return _gathered(shadows[:half]) + _gathered(shadows[half:])

@@ -21,7 +21,7 @@ from router.recorder import Recorder
 from router.routing_table import Scoring
 
 _BATCH = 128  # rows in one call: what a live caller may have to wait for
-_GATHER_SECONDS = 0.02  # in which rows come together: a call costs as much as tens of rows
+GATHER_SECONDS = 0.02  # in which rows come together, and then scores: a call and a record cost as much as tens of them
 _TURN_SECONDS = 0.1  # how long one call keeps the other models from beginning theirs
 
 
@@ -46,6 +46,8 @@ class ShadowScorer:
         self._waiting = 0
         self._tasks: dict[Scoring, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
+        self._scored: list[events.Shadow] = []
+        self._writing: asyncio.TimerHandle | None = None
 
     def offer(self, request: ShadowRequest, scorings: Iterable[Scoring]) -> None:
         """Queue a request for each of these models; beyond the limit the newest row of the longest queue is shed."""
@@ -65,9 +67,11 @@ class ShadowScorer:
         """Return when no row waits any more."""
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
+        self._write()
 
     def close(self) -> None:
-        """Give up what waits."""
+        """Give up what waits for a score, and record what has one."""
+        self._write()
         for task in self._tasks.values():
             task.cancel()
         self._queues.clear()
@@ -78,14 +82,26 @@ class ShadowScorer:
         try:
             while queue:
                 if len(queue) < _BATCH:
-                    await asyncio.sleep(_GATHER_SECONDS)
+                    await asyncio.sleep(GATHER_SECONDS)
                 batch = [queue.popleft() for _ in range(min(_BATCH, len(queue)))]
                 self._waiting -= len(batch)
-                self._recorder.shadows(await self._scores(scoring, batch))
+                scored = await self._scores(scoring, batch)
+                self._scored += scored
+                if self._writing is None and scored:
+                    self._writing = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._write)
         finally:
             self._waiting -= len(queue)
             self._queues.pop(scoring, None)
             self._tasks.pop(scoring, None)
+
+    def _write(self) -> None:
+        """Record the scores of all models that came together."""
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        scored, self._scored = self._scored, []
+        if scored:
+            self._recorder.shadows(scored)
 
     async def _scores(self, scoring: Scoring, batch: list[ShadowRequest]) -> list[events.Shadow]:
         rows = [request.features for request in batch]

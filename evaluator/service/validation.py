@@ -26,17 +26,13 @@ _LATEST = 1e11  # event times are seconds; one in milliseconds would move the wa
 _LARGEST = 1e45  # of a regression's numbers: the square of a squared error is still a finite number
 _ROUNDING = 1e-6  # by which a distribution's sum may miss 1
 
-_DECODERS: dict[str, msgspec.json.Decoder[InputEvent]] = {
-    keys.PREDICTIONS: msgspec.json.Decoder(events.Prediction | events.Shadow),
+_DECODERS: dict[str, msgspec.json.Decoder[events.Prediction | events.Shadows | events.Outcome]] = {
+    keys.PREDICTIONS: msgspec.json.Decoder(events.Prediction | events.Shadows),
     keys.OUTCOMES: msgspec.json.Decoder(events.Outcome),
 }
 
 TOPICS = tuple(_DECODERS)
 """The topics that the evaluator reads."""
-
-
-class InvalidEvent(ValueError):
-    """A record that can't be evidence; it belongs on the dead-letter topic."""
 
 
 class EventValidator:
@@ -59,17 +55,23 @@ class EventValidator:
         self._registry = registry
         self._known_versions: set[str] = set()
 
-    def decode(self, topic: str, data: bytes) -> InputEvent | None:
-        """The event in a record's bytes; None for another experiment's. Raises `InvalidEvent`."""
+    def decode(self, topic: str, data: bytes) -> tuple[list[InputEvent], str | None]:
+        """The events in a record's bytes, none for another experiment's; and why what else is in it can't be evidence,
+        None where nothing is."""
         try:
-            event = _DECODERS[topic].decode(data)
+            record = _DECODERS[topic].decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also no UTF-8, or nested without end
-            raise InvalidEvent(str(error)) from error
-        if event.experiment != self._experiment:
-            return None
-        if (reason := self.validation_error(event)) is not None:
-            raise InvalidEvent(reason)
-        return event
+            return [], str(error)
+        if record.experiment != self._experiment:
+            return [], None
+        valid: list[InputEvent] = []
+        reason: str | None = None
+        for event in record.each() if isinstance(record, events.Shadows) else (record,):
+            if (why := self.validation_error(event)) is None:
+                valid.append(event)
+            else:
+                reason = why
+        return valid, reason
 
     def validation_error(self, event: InputEvent) -> str | None:
         """Why an event can't be evidence, or None."""

@@ -20,7 +20,7 @@ import msgspec
 from evaluator.service import gauges
 from evaluator.service.checkpoint import Checkpoint, EvaluatorState
 from evaluator.service.pipeline import OutputEvent, Pipeline
-from evaluator.service.validation import TOPICS, InputEvent, InvalidEvent
+from evaluator.service.validation import TOPICS, InputEvent
 from gauntlet import adapters, events, keys, status, telemetry
 from gauntlet.clock import pause
 from gauntlet.config import Config
@@ -317,19 +317,16 @@ class Worker:
         self._dead_letters += dead
 
     def _decode(self, topic: str, records: Records) -> tuple[list[tuple[str, InputEvent]], list[Record]]:
-        """Valid events of this experiment, and dead letters: records that are no such events."""
+        """Valid events of this experiment, and dead letters: records of which not all is such events."""
         valid: list[tuple[str, InputEvent]] = []
         dead: list[Record] = []
         for place, record in records:
-            try:
-                event = self._pipeline.validator.decode(topic, record.value)
-            except InvalidEvent as error:
-                why = {"place": place, "offset": record.offset, "error": error}
+            found, reason = self._pipeline.validator.decode(topic, record.value)
+            valid += [(place, event) for event in found]
+            if reason is not None:
+                why = {"place": place, "offset": record.offset, "error": reason}
                 self._limited_log.warning("event_invalid", **why, next="sent to the dead-letter topic")
                 dead.append(Record(keys.DEAD_LETTERS, record.key, record.at, record.value))
-                continue
-            if event is not None:
-                valid.append((place, event))
         return valid, dead
 
     def _prepare(self, number: int, offsets: dict[str, int]) -> _Commit:

@@ -24,9 +24,8 @@ Ends = dict[str, int]
 """Where each partition of predictions and outcomes ends for a job, keyed by `topic/partition`: the data's version."""
 
 
-_SHADOW = b'{"type":"shadow"'
-"""How the other kind of record on the predictions' topic begins, of which nothing is used: there is one for each
-challenger, so most records are that."""
+_SHADOWS = b'{"type":"shadows"'
+"""How the other kind of record on the predictions' topic begins, of which nothing is used."""
 
 
 class _Draw(msgspec.Struct):
@@ -140,7 +139,7 @@ async def collect(
     seen: set[str] = set()
     async for records in _batches(reader, keys.PREDICTIONS, start, until):
         for _, _, at, value in records:
-            if value.startswith(_SHADOW) or not start <= at <= end:
+            if value.startswith(_SHADOWS) or not start <= at <= end:
                 continue
             try:
                 prediction = _predictions.decode(value)

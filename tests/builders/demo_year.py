@@ -60,7 +60,9 @@ class Run:
     async def write(self) -> None:
         """Put it all on the log, and the evaluator's counts into the state store."""
         data = Path(self.config.data)
-        await append(data, "router", [(keys.PREDICTIONS, e) for e in [*self.predictions, *self.shadows]])
+        await append(data, "router", [(keys.PREDICTIONS, e) for e in self.predictions])
+        scored = [events.Shadows.of(self.shadows[i : i + 50]) for i in range(0, len(self.shadows), 50)]
+        await append(data, "router", [(keys.PREDICTIONS, e) for e in scored])
         await append(data, "router", [(keys.OUTCOMES, e) for e in self.outcomes])
         await append(data, "evaluator", [(keys.EVALUATIONS, e) for e in self.evaluations])
         await append(data, "evaluator", [(keys.DRIFT, e) for e in self.drift])

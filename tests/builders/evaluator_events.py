@@ -60,6 +60,9 @@ segments: [country, plan]
 """More YAML for `config`: everything is watched."""
 
 
+AnyEvent = events.AnyEvent | events.Shadow
+
+
 def config(folder: Path, text: str = "", *, task: Task = Task.CLASSIFICATION, **evidence: Any) -> Config:
     """The experiment `test` with three versions in its registry; `text` is more YAML, `evidence` that section."""
     classes = (0, 1) if task is Task.CLASSIFICATION else ()
@@ -126,10 +129,10 @@ def outcome(number: int, at: float, value: Any = 1, **changes: Any) -> events.Ou
     return events.Outcome(**({"id": f"p{number:06d}", "at": at, "experiment": "test", "value": value} | changes))
 
 
-def traffic(n: int, *, every: float = 1.0, start: int = 0, delay: float = 30.0) -> list[events.AnyEvent]:
+def traffic(n: int, *, every: float = 1.0, start: int = 0, delay: float = 30.0) -> list[AnyEvent]:
     """`n` requests and, `delay` later, their outcomes, in the order of time; every third by the challenger, and for
     every other a shadow score."""
-    found: list[events.AnyEvent] = []
+    found: list[AnyEvent] = []
     for i in range(start, start + n):
         at = 1000.0 + every * i
         found.append(treated(i, at) if i % 3 == 0 else prediction(i, at))
@@ -139,9 +142,9 @@ def traffic(n: int, *, every: float = 1.0, start: int = 0, delay: float = 30.0) 
     return sorted(found, key=lambda event: event.at)
 
 
-def labelled(stream: Iterable[events.AnyEvent], made: Config) -> list[events.AnyEvent]:
+def labelled(stream: Iterable[AnyEvent], made: Config) -> list[AnyEvent]:
     """The stream with the labels that a router gives the champion's requests in the continuous A/A slice."""
-    found: list[events.AnyEvent] = []
+    found: list[AnyEvent] = []
     for event in stream:
         if isinstance(event, events.Prediction) and event.assigned == CHAMPION:
             label = events.Phantom(
@@ -154,9 +157,14 @@ def labelled(stream: Iterable[events.AnyEvent], made: Config) -> list[events.Any
     return found
 
 
-def batch(found: Iterable[events.AnyEvent], source: str = "predictions/a") -> list[tuple[str, Any]]:
+def batch(found: Iterable[AnyEvent], source: str = "predictions/a") -> list[tuple[str, Any]]:
     """As the pipeline takes them."""
     return [(source, event) for event in found]
+
+
+def on_log(event: AnyEvent) -> events.AnyEvent:
+    """The event as a record has it."""
+    return events.Shadows.of([event]) if isinstance(event, events.Shadow) else event
 
 
 class MemoryLog:
@@ -171,11 +179,11 @@ class MemoryLog:
         self.failures = 0
         self.sent: list[Record] = []
 
-    def add(self, *found: events.AnyEvent, partition: str = "a") -> None:
+    def add(self, *found: AnyEvent, partition: str = "a") -> None:
         """Append events to their topics."""
         for event in found:
             topic = keys.OUTCOMES if isinstance(event, events.Outcome) else keys.PREDICTIONS
-            self.raw(topic, events.encode(event), event.id, event.at, partition=partition)
+            self.raw(topic, events.encode(on_log(event)), event.id, event.at, partition=partition)
 
     def raw(self, topic: str, value: bytes, key: str = "k", at: float = 0.0, *, partition: str = "a") -> None:
         records = self.records[topic, partition]
@@ -329,7 +337,7 @@ def pipelines(folder: Path) -> Iterator[Make]:
         evaluator.close()
 
 
-def one_pass(made: Config, folder: Path, stream: Iterable[events.AnyEvent]) -> dict[str, Any]:
+def one_pass(made: Config, folder: Path, stream: Iterable[AnyEvent]) -> dict[str, Any]:
     """What one step over a whole stream makes of it: the facts that every other way of reading must end with."""
     evaluator, stream = Evaluator(made, folder / "one-pass.db", MemoryLog()), list(stream)
     evaluator.pipeline.step(batch(e for e in stream if not isinstance(e, events.Outcome)))

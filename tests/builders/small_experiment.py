@@ -100,10 +100,11 @@ def instance(i: int) -> dict[str, float]:
 
 
 async def recorded(config: Config, topic: str) -> list[Any]:
-    """All events of `topic` in the router's own log."""
+    """All events of `topic` in the router's own log, shadow scores one by one."""
     reader = adapters.local_reader(config)
     try:
-        return [events.decode(r.value) for r in await reader.read(topic, "router", 0, 100_000)]
+        found = [events.decode(r.value) for r in await reader.read(topic, "router", 0, 100_000)]
+        return [one for event in found for one in (event.each() if isinstance(event, events.Shadows) else [event])]
     finally:
         await reader.close()
 

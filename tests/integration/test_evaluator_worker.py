@@ -19,6 +19,7 @@ from builders.evaluator_events import (
     MemoryState,
     batch,
     config,
+    on_log,
     one_pass,
     outcome,
     prediction,
@@ -94,7 +95,7 @@ BAD: list[tuple[str, bytes]] = [
     (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, output=None))),
     (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, champion="v0042"))),
     (keys.PREDICTIONS, events.encode(prediction(1, 1000.0)).replace(b'"type":"prediction"', b'"type":"wish"')),
-    (keys.PREDICTIONS, events.encode(shadow(1, 1000.0, model="v0042"))),
+    (keys.PREDICTIONS, events.encode(on_log(shadow(1, 1000.0, model="v0042")))),
     (keys.PREDICTIONS, events.encode(prediction(1, 1000.0, features={"x": 0})).replace(b'"x":0', b'"x":' + DEEP)),
 ]
 
@@ -362,7 +363,7 @@ async def test_the_service_serves_the_embedded_log_until_it_is_stopped(tmp_path:
     writer = LocalLogWriter(tmp_path / "log", "router", durable=False)
     for event in stream:
         topic = keys.OUTCOMES if isinstance(event, events.Outcome) else keys.PREDICTIONS
-        await writer.append([Record(topic, event.id, event.at, events.encode(event))])
+        await writer.append([Record(topic, event.id, event.at, events.encode(on_log(event)))])
     await writer.close()
     stop = asyncio.Event()
     running = asyncio.create_task(serve(made, stop))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from builders.evaluator_events import Evaluator, Make, MemoryLog, batch, config, outcome, pipelines, prediction, shadow
 
+from gauntlet import events, keys
 from gauntlet.types import Task
 
 
@@ -46,6 +47,33 @@ def test_what_can_not_be_counted_is_refused_with_the_reason(make: Make, event: A
     error = make().validator.validation_error(event)
     assert error is not None
     assert reason in error
+
+
+def test_shadow_scores_come_out_of_their_record_as_they_went_in(make: Make) -> None:
+    scores = [
+        shadow(1, 5.0, output=[0.1, 0.9]),
+        shadow(2, 6.5, output=None, error="timeout"),
+        shadow(1, 5.0, model="v0003", rollout="test-r0002"),
+        shadow(3, 7.0, arm="champion", model="v0001", rollout=None),
+    ]
+    data = events.encode(events.Shadows.of(scores))
+    found, reason = make().validator.decode(keys.PREDICTIONS, data)
+    assert (sorted(found, key=scores.index), reason) == (scores, None)
+
+
+async def test_one_score_that_can_not_be_used_costs_its_record_no_other(tmp_path: Path) -> None:
+    """Three scores in a record, one of a model that has disappeared; and all of it delivered twice."""
+    made, log = config(tmp_path), MemoryLog()
+    log.add(prediction(1, 1000.0), prediction(2, 1001.0), outcome(1, 1010.0), outcome(2, 1010.0))
+    scores = [shadow(1, 1000.0), shadow(1, 1000.0, model="v0042", rollout="gone"), shadow(2, 1001.0)]
+    record = events.encode(events.Shadows.of(scores))
+    for _ in range(2):
+        log.raw(keys.PREDICTIONS, record, at=1000.0)
+    evaluator = await Evaluator(made, tmp_path / "e.db", log).read_all()
+    assert log.values(keys.DEAD_LETTERS) == [record] * 2
+    counts = {name: n for name, n in evaluator.pipeline.counts.items() if n}
+    assert counts == {"predictions": 2, "shadows": 2, "shadow_duplicate": 2, "outcomes": 2, "joined": 2}
+    evaluator.close()
 
 
 @pytest.mark.parametrize(

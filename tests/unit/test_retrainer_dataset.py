@@ -9,7 +9,7 @@ import pytest
 from gauntlet import events, keys
 from gauntlet.config import RetrainConfig
 from gauntlet.config.section import Seconds
-from gauntlet.events import Contender, Holdout, Outcome, Prediction, Shadow
+from gauntlet.events import Contender, Holdout, Outcome, Prediction, Shadow, Shadows
 from gauntlet.log import Stored
 from gauntlet.registry.artifact import Feature, Schema
 from gauntlet.types import Label, Task
@@ -76,9 +76,8 @@ async def test_rows_are_joined_over_partitions_and_come_in_time_order() -> None:
     for i in (1, 3):
         shelf.predict(f"a{i}", float(i), x=i, partition="p1")
         shelf.learn(f"a{i}", i + 10.0, i % 2)
-        shelf.add(
-            keys.PREDICTIONS, Shadow(id=f"a{i}", at=i, experiment="e", arm="challenger", model="v2", output=[1, 0])
-        )
+        score = Shadow(id=f"a{i}", at=i, experiment="e", arm="challenger", model="v2", output=[1, 0])
+        shelf.add(keys.PREDICTIONS, Shadows.of([score]))
     rows = await collect(shelf, 0.0, 100.0)
     assert rows.times == [0, 1, 2, 3, 4]
     assert rows.features == [{"x": float(i)} for i in range(5)]

@@ -47,9 +47,11 @@ class Recorded:
 
     def __init__(self) -> None:
         self.events: list[events.Shadow] = []
+        self.records = 0
 
     def shadows(self, shadows: Sequence[events.Shadow]) -> None:
         self.events += shadows
+        self.records += 1
 
     def ids(self, model: str) -> list[str]:
         return [event.id for event in self.events if event.model == model]
@@ -110,6 +112,28 @@ async def test_each_model_scores_each_row_once_and_in_batches(close: list[Case])
         assert model.calls == [128, 128, 44]
     assert {(event.rollout, event.model) for event in case.recorded.events} == {(f"r{n}", f"m{n}") for n in range(1, 7)}
     assert case.counts() == {"scored": 1800}
+
+
+async def test_scores_of_all_models_that_come_together_are_recorded_together(
+    close: list[Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.shadow.GATHER_SECONDS", 60.0)
+    case = Case("shadow-together", 6)
+    close.append(case)
+    case.offer(0, 128)  # a whole batch doesn't wait for more rows
+    await case.scorer.drained()
+    assert len(case.recorded.events) == 6 * 128
+    assert case.recorded.records == 1
+
+
+async def test_what_is_scored_is_recorded_in_a_moment_while_others_wait(close: list[Case]) -> None:
+    case = Case("shadow-moment", 2)
+    close.append(case)
+    case.models[0].gate.clear()
+    case.offer(0, 10)
+    while len(case.recorded.events) < 10:
+        await asyncio.sleep(0.001)
+    case.scorer.close()
 
 
 async def test_a_full_queue_sheds_the_newest_rows_of_the_longest(close: list[Case]) -> None:

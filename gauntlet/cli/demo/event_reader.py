@@ -42,11 +42,22 @@ class _Prediction(msgspec.Struct, tag="prediction", gc=False):
     forced: bool = False
 
 
-class _Shadow(msgspec.Struct, tag="shadow", gc=False):
-    experiment: str
-    arm: str
-    rollout: str | None = None
+class _Score(msgspec.Struct, array_like=True, gc=False):
+    id: str
+    at: float
+    output: msgspec.Raw
     error: str | None = None
+
+
+class _ModelScores(msgspec.Struct):
+    arm: str
+    scores: list[_Score]
+    rollout: str | None = None
+
+
+class _Shadows(msgspec.Struct, tag="shadows"):
+    experiment: str
+    models: list[_ModelScores]
 
 
 class _Outcome(msgspec.Struct, tag="outcome", gc=False):
@@ -85,15 +96,14 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 
 async def predictions(reader: LogReader, experiment: str, ids: Sequence[str]) -> Predictions:
     """All predictions of `experiment`; `ids` are those of the requests that were sent. Raises `LogUnavailable`."""
-    decode = msgspec.json.Decoder(_Prediction | _Shadow).decode
+    decode = msgspec.json.Decoder(_Prediction | _Shadows).decode
     parts = [_table(_Prediction, []).assign(challenger=None)]
     failures: dict[str, int] = {}
     async for partition, batch in _batches(reader, keys.PREDICTIONS, decode, experiment):
-        for event in batch:
-            if not isinstance(event, _Shadow) or event.arm != CHALLENGER:
-                continue
-            if event.error is not None and event.rollout is not None:
-                failures[event.rollout] = failures.get(event.rollout, 0) + 1
+        for of in (of for event in batch if isinstance(event, _Shadows) for of in event.models):
+            failed = sum(score.error is not None for score in of.scores)
+            if failed and of.arm == CHALLENGER and of.rollout is not None:
+                failures[of.rollout] = failures.get(of.rollout, 0) + failed
         answered = [event for event in batch if isinstance(event, _Prediction)]
         part = _table(_Prediction, answered).assign(partition=partition)
         part["challenger"] = [_challenger(e) for e in answered]
