@@ -5,8 +5,10 @@ Each element is read by itself, so that results do not depend on how rows are cu
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, overload
 
 import numpy as np
@@ -16,6 +18,8 @@ from evaluator.drift.grid import Bools, Floats
 
 Column = Sequence[Any] | npt.NDArray[Any]
 _MISSING_TYPES = ("NAType", "NaTType")
+_NUMBERS, _STRINGS = {float, int, bool, NoneType}, {str, NoneType}
+"""Types of columns that need no look at each element."""
 NO_VALUE, NO_STRING = -1, -2
 """Codes of a missing cell, and of one that is no string."""
 
@@ -66,8 +70,16 @@ def _number(value: Any) -> float | None:
     return np.nan if _is_missing(value) else None
 
 
+def _types(values: Column) -> set[type]:
+    """The types of the elements, of a column of objects; of others, which are looked at in other ways, `object`."""
+    return set(map(type, values)) if getattr(values, "dtype", np.object_) == np.object_ else {object}
+
+
 def read_numbers(values: Column) -> tuple[Floats, Bools | None]:
     """Numbers, NaN where missing, and a mask of the elements of another type, or None when there are none."""
+    if _types(values) <= _NUMBERS:
+        with contextlib.suppress(OverflowError):  # an integer beyond every float
+            return np.array(values, dtype=np.float64), None  # None becomes NaN
     try:
         array = (
             values if isinstance(values, np.ndarray) else np.asarray(values, dtype=None if len(values) else np.float64)
@@ -84,17 +96,18 @@ def read_numbers(values: Column) -> tuple[Floats, Bools | None]:
 
 def read_categories(values: Column) -> list[str | bool | None]:
     """Strings as they are, None where missing, False for another type."""
+    if _types(values) <= _STRINGS:
+        return list(values)
     return [value if isinstance(value, str) else (None if _is_missing(value) else False) for value in _to_list(values)]
 
 
 def encode_strings(values: Column) -> Coded:
     """Strings as codes in order of first occurrence, `NO_VALUE` or `NO_STRING` for other cells."""
-    known: dict[str, int] = {}
-    codes = [
-        known.setdefault(value, len(known)) if isinstance(value, str) else NO_VALUE if value is None else NO_STRING
-        for value in read_categories(values)
-    ]
-    return Coded(np.array(codes, dtype=np.int64), tuple(known))
+    read = read_categories(values)
+    found = tuple(value for value in dict.fromkeys(read) if isinstance(value, str))
+    codes: dict[str | bool | None, int] = {None: NO_VALUE, False: NO_STRING}
+    codes |= {value: code for code, value in enumerate(found)}
+    return Coded(np.array([*map(codes.__getitem__, read)], dtype=np.int64), found)
 
 
 def is_categorical(values: Column) -> bool:
@@ -103,6 +116,9 @@ def is_categorical(values: Column) -> bool:
         return True
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
         return False
+    types = _types(values)
+    if types <= _NUMBERS or types <= _STRINGS:
+        return str in types
     read = read_categories(values)
     present = sum(value is not None for value in read)
     return present > 0 and 2 * sum(isinstance(value, str) for value in read) > present
